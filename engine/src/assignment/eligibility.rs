@@ -1,0 +1,66 @@
+//! Hard rules: who has done it already, who lacks a role, who would judge their own work.
+
+use uuid::Uuid;
+
+use crate::{
+    config::StepConfig,
+    ids::UserId,
+    state::{Visit, WorkflowSnapshot},
+};
+
+/// What a person may do with a visit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Eligibility {
+    /// The person holds a place.
+    HoldsPlace,
+    /// A place is free.
+    FreePlace,
+    /// Every place is submitted or reserved.
+    Full,
+}
+
+impl Eligibility {
+    /// What `user` may do with `visit`, as far as places go: free places = count − submitted −
+    /// reserved, and who holds a reservation uses that.
+    pub fn of(visit: &Visit, user: UserId) -> Self {
+        if visit.assignment_of(user).is_some() {
+            Self::HoldsPlace
+        } else if visit.free_places().is_none_or(|free| free > 0) {
+            Self::FreePlace
+        } else {
+            Self::Full
+        }
+    }
+}
+
+/// Whether this submission is already in the visit: by person, or by annotation id where a person
+/// may submit more than once.
+pub fn submitted(step: &StepConfig, visit: &Visit, user: UserId, annotation: Option<Uuid>) -> bool {
+    visit.annotations.iter().any(|accepted| {
+        if step.unique_annotators() {
+            accepted.user_id == user
+        } else {
+            Some(accepted.annotation_id) == annotation
+        }
+    })
+}
+
+/// Whether one of `roles` opens the step.
+pub fn check_roles(step: &StepConfig, roles: &[String]) -> bool {
+    let required = step.required_roles();
+    required.is_empty() || roles.iter().any(|role| required.contains(role))
+}
+
+/// Whether the person has submitted to the step that this visit judges, in any of its visits.
+pub fn judges_own_work(
+    state: &WorkflowSnapshot,
+    step: &StepConfig,
+    visit: &Visit,
+    user: UserId,
+) -> bool {
+    let Some(judged) = visit.judges.as_ref().filter(|_| step.prevents_reassignment()) else {
+        return false;
+    };
+    let visits = state.steps.get(&judged.step_id).map_or(&[][..], |step| &step.visits);
+    visits.iter().flat_map(|visit| &visit.annotations).any(|a| a.user_id == user)
+}

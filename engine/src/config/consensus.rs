@@ -1,0 +1,231 @@
+//! How several annotations become one value.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How several annotations become one value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConsensusConfig {
+    /// What measures agreement.
+    #[serde(default)]
+    pub metric: Metric,
+    /// Level of measurement (`krippendorff_alpha`).
+    #[serde(default)]
+    pub level: Level,
+    /// Path in `annotation.data`, dots between keys; all of data when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// Agreement at which annotators agree.
+    #[serde(default = "one")]
+    #[schemars(range(min = -1.0, max = 1.0))]
+    pub threshold: f64,
+    /// Metric, threshold and weight of single fields.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_field: Option<BTreeMap<String, FieldConsensus>>,
+    /// How the fields of `per_field` join into one verdict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<FieldMode>,
+    /// What finds the value when annotators agree.
+    #[serde(default)]
+    pub on_agreement: OnAgreement,
+    /// What happens when they do not.
+    #[serde(default)]
+    pub on_disagreement: OnDisagreement,
+    /// What happens when a vote is tied.
+    #[serde(default)]
+    pub tie_breaker: TieBreaker,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+impl Default for ConsensusConfig {
+    fn default() -> Self {
+        Self {
+            metric: Metric::default(),
+            level: Level::default(),
+            field: None,
+            threshold: 1.0,
+            per_field: None,
+            mode: None,
+            on_agreement: OnAgreement::default(),
+            on_disagreement: OnDisagreement::default(),
+            tie_breaker: TieBreaker::default(),
+        }
+    }
+}
+
+/// Measures of agreement.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// Share of agreeing pairs.
+    #[default]
+    PercentAgreement,
+    /// Cohen's kappa, mean over pairs of annotators.
+    CohenKappa,
+    /// Fleiss' kappa.
+    FleissKappa,
+    /// Krippendorff's alpha at `level`.
+    KrippendorffAlpha,
+    /// Gwet's AC1.
+    GwetAc1,
+    /// Mean intersection over union of matched spans.
+    SpanIou,
+    /// F1 of matched spans.
+    SpanF1,
+    /// Mean intersection over union of matched boxes.
+    BoxIou,
+    /// F1 over tokens.
+    TokenF1,
+}
+
+impl Metric {
+    /// The name in YAML.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PercentAgreement => "percent_agreement",
+            Self::CohenKappa => "cohen_kappa",
+            Self::FleissKappa => "fleiss_kappa",
+            Self::KrippendorffAlpha => "krippendorff_alpha",
+            Self::GwetAc1 => "gwet_ac1",
+            Self::SpanIou => "span_iou",
+            Self::SpanF1 => "span_f1",
+            Self::BoxIou => "box_iou",
+            Self::TokenF1 => "token_f1",
+        }
+    }
+}
+
+/// Levels of measurement.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Categories without order.
+    #[default]
+    Nominal,
+    /// Ranks.
+    Ordinal,
+    /// Numbers whose differences mean something.
+    Interval,
+    /// Numbers with a true zero.
+    Ratio,
+}
+
+/// Metric, threshold and weight of one field.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FieldConsensus {
+    /// What measures agreement.
+    #[serde(default)]
+    pub metric: Metric,
+    /// Level of measurement (`krippendorff_alpha`).
+    #[serde(default)]
+    pub level: Level,
+    /// Agreement at which annotators agree on this field.
+    #[serde(default = "one")]
+    #[schemars(range(min = -1.0, max = 1.0))]
+    pub threshold: f64,
+    /// Weight of the field in `mode: weighted`, above 0.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0.0))]
+    pub weight: f64,
+}
+
+/// How fields join into one verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FieldMode {
+    /// Every field must reach its threshold.
+    AllOrNothing,
+    /// Each field is decided by itself.
+    FieldByField,
+    /// The weighted mean must reach the threshold.
+    Weighted,
+}
+
+/// What finds the value when annotators agree.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OnAgreement {
+    /// The method.
+    #[serde(default)]
+    pub method: AgreementMethod,
+}
+
+/// Methods that find a value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AgreementMethod {
+    /// The value most people gave.
+    #[default]
+    MajorityVote,
+    /// The value with the most weight of those who gave it.
+    WeightedVote,
+    /// The value that all gave.
+    Unanimous,
+}
+
+/// What happens when annotators disagree.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OnDisagreement {
+    /// The strategy.
+    #[serde(default)]
+    pub strategy: DisagreementStrategy,
+    /// Further annotators asked at most (`additional_annotators`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_additional: Option<u32>,
+    /// What decides when they do not settle it (`additional_annotators`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Fallback>,
+}
+
+/// Strategies on disagreement.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DisagreementStrategy {
+    /// The value most people gave.
+    MajorityVote,
+    /// The value with the most weight of those who gave it.
+    WeightedVote,
+    /// The step ends without a value; an adjudicator is expected to follow.
+    #[default]
+    Adjudication,
+    /// More people are asked.
+    AdditionalAnnotators,
+    /// The step ends without a value and operators are told.
+    Escalate,
+}
+
+/// What decides when further annotators do not settle it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Fallback {
+    /// The value most people gave.
+    MajorityVote,
+    /// The value with the most weight of those who gave it.
+    WeightedVote,
+    /// The step ends without a value.
+    Adjudication,
+    /// The step ends without a value and operators are told.
+    Escalate,
+}
+
+/// What happens when a vote is tied; never random.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TieBreaker {
+    /// The step ends without a value.
+    #[default]
+    Adjudication,
+    /// The side with the more reliable annotators wins.
+    QualityWeighted,
+    /// One more person is asked.
+    AdditionalAnnotator,
+}

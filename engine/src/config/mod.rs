@@ -1,0 +1,26 @@
+//! What a workflow is: plain data as written in YAML, with defaults filled in and no behaviour.
+//!
+//! The structs are the single source of the language: [`crate::parser`] checks a file against the
+//! JSON Schema generated from them, and editors complete from the same schema.
+
+mod consensus;
+mod duration;
+mod goal;
+mod library;
+mod step;
+mod transition;
+mod workflow;
+
+pub use consensus::{
+    AgreementMethod, ConsensusConfig, DisagreementStrategy, Fallback, FieldConsensus, FieldMode,
+    Level, Metric, OnAgreement, OnDisagreement, TieBreaker,
+};
+pub use duration::ConfigDuration;
+pub use goal::{CompletionActionConfig, GoalConfig, GoalType};
+pub use library::{StepLibrary, Template};
+pub use step::{
+    AssignmentConfig, Completion, CompletionType, ExpressionConfig, Hooks, JoinMode, LoadBalancing,
+    OnError, StepConfig, StepType, TimeoutAction,
+};
+pub use transition::{ConditionConfig, ConditionType, LoopConfig, Target, TransitionConfig};
+pub use workflow::{GoldConfig, Settings, WorkflowConfig};

@@ -1,0 +1,380 @@
+//! Steps.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{ConfigDuration, ConsensusConfig};
+use crate::ids::{StepId, WorkflowId};
+
+/// One step of a workflow.
+///
+/// One struct for all types of step; which keys go with which type is a table of the validator, so
+/// that a misplaced key is named as such instead of as an unknown one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StepConfig {
+    /// What transitions and commands name.
+    pub id: StepId,
+    /// What people read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Instructions or purpose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// What kind of work it is.
+    #[serde(rename = "type")]
+    pub kind: StepType,
+    /// When the step is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion: Option<Completion>,
+    /// How several annotations become one value (annotation steps).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consensus: Option<ConsensusConfig>,
+    /// Who may do it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assignment: Option<AssignmentConfig>,
+    /// Path in `annotation.data` whose value a review or adjudication step takes; the judged
+    /// step's `consensus.field` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// Name of the handler (`auto_process`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handler: Option<String>,
+    /// The handler's own settings (`auto_process`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<serde_json::Value>,
+    /// The question of a `conditional` step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<ExpressionConfig>,
+    /// Where a `conditional` step goes when its expression is true (a step or terminal).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub true_branch: Option<super::Target>,
+    /// Where a `conditional` step goes when its expression is false (a step or terminal).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub false_branch: Option<super::Target>,
+    /// The workflow that a `sub_workflow` step runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<WorkflowId>,
+    /// Input of the child: its key to an expression of the parent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_mapping: Option<BTreeMap<String, String>>,
+    /// Context of the parent: its key to a path in the child's output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_mapping: Option<BTreeMap<String, String>>,
+    /// Which incoming branches the step waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub join_mode: Option<JoinMode>,
+    /// How many branches `n_of_m` waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 500))]
+    pub join_count: Option<u32>,
+    /// How long the join waits before it goes on with what has arrived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub join_timeout: Option<ConfigDuration>,
+    /// What becomes of the task when this step fails; `settings.on_error` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_error: Option<OnError>,
+    /// Handlers called around the step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<Hooks>,
+}
+
+/// The kinds of step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StepType {
+    /// Several people label the item.
+    Annotation,
+    /// One person approves, rejects, asks for changes or fixes.
+    Review,
+    /// One person decides where annotators disagree.
+    Adjudication,
+    /// A handler works without a person.
+    AutoProcess,
+    /// An expression chooses the way.
+    Conditional,
+    /// Another workflow runs as a child task.
+    SubWorkflow,
+}
+
+impl StepType {
+    /// Every kind, in the order of the documentation.
+    pub const ALL: [Self; 6] = [
+        Self::Annotation,
+        Self::Review,
+        Self::Adjudication,
+        Self::AutoProcess,
+        Self::Conditional,
+        Self::SubWorkflow,
+    ];
+
+    /// The name in YAML.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Annotation => "annotation",
+            Self::Review => "review",
+            Self::Adjudication => "adjudication",
+            Self::AutoProcess => "auto_process",
+            Self::Conditional => "conditional",
+            Self::SubWorkflow => "sub_workflow",
+        }
+    }
+
+    /// Whether people submit to it.
+    pub fn takes_submissions(self) -> bool {
+        matches!(self, Self::Annotation | Self::Review | Self::Adjudication)
+    }
+}
+
+/// When a step is done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Completion {
+    /// The rule.
+    #[serde(rename = "type")]
+    pub kind: CompletionType,
+    /// Submissions that complete the step (`annotation_count`); 1 when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub count: Option<u32>,
+    /// Whether every submission must come from another person; true when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unique_annotators: Option<bool>,
+    /// Submissions with which the step may be closed early; `count` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub min_required: Option<u32>,
+    /// Posterior at which the answer is sure (`confidence`), above 0 and below 1; 0.95 when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub target: Option<f64>,
+    /// Submissions asked at least (`confidence`); 2 when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub min: Option<u32>,
+    /// Submissions asked at most (`confidence`); 10 when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub max: Option<u32>,
+    /// All possible answers (`confidence`); those seen so far and one unseen when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes: Option<Vec<serde_json::Value>>,
+    /// Inactivity after which a claimed place is freed; `settings.default_timeout` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<ConfigDuration>,
+    /// What happens to a place whose holder is inactive; `requeue` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_action: Option<TimeoutAction>,
+}
+
+/// The rules of completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CompletionType {
+    /// A number of submissions.
+    AnnotationCount,
+    /// The posterior of the best answer.
+    Confidence,
+    /// One decision of a reviewer or adjudicator.
+    ReviewDecision,
+    /// When the handler is done.
+    Auto,
+    /// An `advance` command.
+    Manual,
+}
+
+/// What happens to a claimed place whose holder is inactive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeoutAction {
+    /// The place is free again, for anyone.
+    #[default]
+    Requeue,
+    /// The place is free again, for anyone but its holder.
+    Reassign,
+    /// The step completes with what it has, once `min_required` submissions are there.
+    Proceed,
+    /// The place is free again and an incident is opened.
+    Escalate,
+    /// The step fails, and the task with it.
+    Fail,
+}
+
+/// What becomes of a task whose step fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// An incident holds the step until `retry`.
+    #[default]
+    Pause,
+    /// The step is skipped and the task goes on.
+    Skip,
+    /// An incident is opened and operators are told.
+    Escalate,
+}
+
+/// Who may do a step, and how work is shared.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AssignmentConfig {
+    /// Roles of which an annotator needs at least one; none needed when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub required_roles: Vec<String>,
+    /// Skills that an annotator needs, all of them, to be offered a place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub required_skills: Vec<String>,
+    /// Whether those who submitted to the judged step are kept from this one; true on review and
+    /// adjudication when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prevent_reassignment: Option<bool>,
+    /// Places that one person may hold at a time over all tasks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_concurrent: Option<u32>,
+    /// How claims are shared among people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_balancing: Option<LoadBalancing>,
+    /// Whether a child task inherits who was assigned here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub propagate_assignment: Option<bool>,
+}
+
+/// How claims are shared among people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LoadBalancing {
+    /// In turn.
+    RoundRobin,
+    /// Who holds the fewest places first.
+    LeastLoaded,
+    /// The more reliable first.
+    QualityWeighted,
+}
+
+/// An expression.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExpressionConfig {
+    /// Its source, in the Common Expression Language.
+    pub expression: String,
+}
+
+/// Which incoming branches a step waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum JoinMode {
+    /// Every branch.
+    All,
+    /// The first branch; the others are withdrawn.
+    Any,
+    /// `join_count` branches; the others are withdrawn.
+    NOfM,
+}
+
+/// Handlers called around a step, by name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Hooks {
+    /// Before people or handlers see the step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pre_process: Vec<String>,
+    /// After the work, before the result is final.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub post_process: Vec<String>,
+    /// When the step has become active.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on_start: Vec<String>,
+    /// When the step has completed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on_complete: Vec<String>,
+}
+
+impl StepConfig {
+    /// A step with nothing but its id and type.
+    pub fn new(id: StepId, kind: StepType) -> Self {
+        Self {
+            id,
+            name: None,
+            description: None,
+            kind,
+            completion: None,
+            consensus: None,
+            assignment: None,
+            field: None,
+            handler: None,
+            config: None,
+            condition: None,
+            true_branch: None,
+            false_branch: None,
+            workflow: None,
+            input_mapping: None,
+            output_mapping: None,
+            join_mode: None,
+            join_count: None,
+            join_timeout: None,
+            on_error: None,
+            hooks: None,
+        }
+    }
+
+    /// How the step completes.
+    pub fn completion_type(&self) -> CompletionType {
+        match (&self.completion, self.kind) {
+            (Some(completion), _) => completion.kind,
+            (None, StepType::Annotation) => CompletionType::AnnotationCount,
+            (None, StepType::Review | StepType::Adjudication) => CompletionType::ReviewDecision,
+            (None, StepType::AutoProcess | StepType::Conditional | StepType::SubWorkflow) => {
+                CompletionType::Auto
+            }
+        }
+    }
+
+    /// Submissions that a fresh visit asks for; `None` where an `advance` decides.
+    pub fn places(&self) -> Option<u32> {
+        let completion = self.completion.as_ref();
+        match self.completion_type() {
+            CompletionType::AnnotationCount => {
+                Some(completion.and_then(|c| c.count).unwrap_or(1))
+            }
+            CompletionType::Confidence => Some(completion.and_then(|c| c.max).unwrap_or(10)),
+            CompletionType::ReviewDecision => Some(1),
+            CompletionType::Auto | CompletionType::Manual => None,
+        }
+    }
+
+    /// Submissions with which an `advance` (or the timeout action `proceed`) may close a visit.
+    pub fn min_required(&self) -> u32 {
+        let completion = self.completion.as_ref();
+        match self.completion_type() {
+            CompletionType::AnnotationCount => completion
+                .and_then(|c| c.min_required.or(c.count))
+                .unwrap_or(1),
+            CompletionType::Confidence => completion.and_then(|c| c.min).unwrap_or(2),
+            CompletionType::ReviewDecision => 1,
+            CompletionType::Auto | CompletionType::Manual => 0,
+        }
+    }
+
+    /// Whether every submission must come from another person.
+    pub fn unique_annotators(&self) -> bool {
+        self.completion.as_ref().and_then(|c| c.unique_annotators).unwrap_or(true)
+    }
+
+    /// What happens to a place whose holder is inactive.
+    pub fn timeout_action(&self) -> TimeoutAction {
+        self.completion.as_ref().and_then(|c| c.timeout_action).unwrap_or_default()
+    }
+
+    /// Roles of which an annotator needs one.
+    pub fn required_roles(&self) -> &[String] {
+        self.assignment.as_ref().map_or(&[], |a| &a.required_roles)
+    }
+
+    /// Whether those who submitted to the judged step are kept from this one.
+    pub fn prevents_reassignment(&self) -> bool {
+        let judges = matches!(self.kind, StepType::Review | StepType::Adjudication);
+        self.assignment.as_ref().and_then(|a| a.prevent_reassignment).unwrap_or(judges)
+    }
+}

@@ -1,0 +1,345 @@
+//! The commands that a task accepts.
+//!
+//! The structs are also the JSON of the queue and of HTTP: one shape, described once, from which
+//! the JSON Schemas are generated.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::{
+    ids::{CommandId, StepId, TaskId, UserId, WorkflowSelector},
+    store::DueRow,
+};
+
+/// A command with what makes it safe to send twice.
+#[derive(Clone, Debug)]
+pub struct CommandEnvelope {
+    /// The idempotency key: the same id again changes nothing.
+    pub command_id: CommandId,
+    /// [`Command::content_hash`]; the same id with another hash is refused.
+    pub content_hash: [u8; 32],
+    /// What the producer uses to follow a piece of work.
+    pub correlation_id: Option<String>,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+    /// What is asked for.
+    pub command: Command,
+}
+
+impl CommandEnvelope {
+    /// An envelope without correlation or trace.
+    pub fn new(command_id: impl Into<CommandId>, command: Command) -> Self {
+        Self {
+            command_id: command_id.into(),
+            content_hash: command.content_hash(),
+            correlation_id: None,
+            traceparent: None,
+            command,
+        }
+    }
+}
+
+/// What is asked of a task.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Bind the task to a workflow and enter it.
+    Start(Start),
+    /// Accept a person's work.
+    Submission(Submission),
+    /// End a step that waits for a machine, an operator or enough people.
+    Advance(Advance),
+    /// Claim a place.
+    Assign(Assign),
+    /// Give a place back.
+    Release(Release),
+    /// Keep a place, and a draft.
+    Activity(Activity),
+    /// Hold the task.
+    Pause(Pause),
+    /// Let the task go on.
+    Resume(Control),
+    /// End the task.
+    Cancel(Control),
+    /// Try again what an incident holds.
+    Retry(Control),
+    /// Move the task to another revision.
+    Migrate(Migrate),
+    /// Work whose time has come; never accepted from outside.
+    Due(DueRow),
+}
+
+/// `start`: bind the task to a workflow and enter it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Start {
+    /// The task.
+    pub task_id: TaskId,
+    /// The workflow.
+    pub workflow: WorkflowSelector,
+    /// What is to be labelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Value>,
+    /// Key-value pairs for search.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, String>>,
+    /// The known answer, which makes it a gold task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Value>,
+}
+
+/// `submission`: a person's work.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Submission {
+    /// The task.
+    pub task_id: TaskId,
+    /// The step; may be left out where exactly one active step takes submissions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_id: Option<String>,
+    /// The work.
+    pub annotation: AnnotationInput,
+    /// Starts the task in this workflow if it has not been started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<WorkflowSelector>,
+}
+
+/// A person's work as a producer sends it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AnnotationInput {
+    /// Its id; derived from the command when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotation_id: Option<Uuid>,
+    /// Who made it.
+    pub user_id: UserId,
+    /// What was labelled, in any shape.
+    #[serde(default)]
+    pub data: Value,
+    /// A reviewer's decision: `approve`, `reject`, `request_changes` or `fix`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<String>,
+    /// When the person submitted, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submitted_at: Option<DateTime<Utc>>,
+    /// Roles of the person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roles: Option<Vec<String>>,
+    /// How sure the person is, 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub confidence: Option<f64>,
+}
+
+/// `advance`: end a step that waits for a machine, an operator or enough people.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Advance {
+    /// The task.
+    pub task_id: TaskId,
+    /// The step; may be left out where exactly one active step can take it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_id: Option<String>,
+    /// The outcome of an external step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Value>,
+}
+
+/// `assign`: claim a place for a person.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Assign {
+    /// The task.
+    pub task_id: TaskId,
+    /// The step; may be left out where exactly one active step takes submissions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_id: Option<String>,
+    /// Who.
+    pub user_id: UserId,
+    /// Roles of the person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roles: Option<Vec<String>>,
+}
+
+/// `release`: give a place back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Release {
+    /// The task.
+    pub task_id: TaskId,
+    /// The step; may be left out where exactly one active step takes submissions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_id: Option<String>,
+    /// Who held it.
+    pub user_id: UserId,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// `activity`: keep a place, and a draft.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Activity {
+    /// The task.
+    pub task_id: TaskId,
+    /// The step; may be left out where exactly one active step takes submissions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_id: Option<String>,
+    /// Who holds it.
+    pub user_id: UserId,
+    /// Unfinished work, kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draft: Option<Value>,
+}
+
+/// `pause`: hold the task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Pause {
+    /// The task.
+    pub task_id: TaskId,
+    /// The step to hold; the whole task when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_id: Option<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When it goes on by itself, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
+}
+
+/// `resume`, `cancel` and `retry`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Control {
+    /// The task.
+    pub task_id: TaskId,
+    /// The step; the whole task when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_id: Option<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// `migrate`: move the task to another revision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Migrate {
+    /// The task.
+    pub task_id: TaskId,
+    /// The revision.
+    pub to: WorkflowSelector,
+    /// Old step to new step.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub steps: BTreeMap<StepId, StepId>,
+}
+
+impl Command {
+    /// The types that producers may send.
+    pub const TYPES: [&'static str; 11] = [
+        "start",
+        "submission",
+        "advance",
+        "assign",
+        "release",
+        "activity",
+        "pause",
+        "resume",
+        "cancel",
+        "retry",
+        "migrate",
+    ];
+
+    /// The type in JSON, routing keys, the inbox and metrics.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Start(_) => "start",
+            Self::Submission(_) => "submission",
+            Self::Advance(_) => "advance",
+            Self::Assign(_) => "assign",
+            Self::Release(_) => "release",
+            Self::Activity(_) => "activity",
+            Self::Pause(_) => "pause",
+            Self::Resume(_) => "resume",
+            Self::Cancel(_) => "cancel",
+            Self::Retry(_) => "retry",
+            Self::Migrate(_) => "migrate",
+            Self::Due(_) => "due",
+        }
+    }
+
+    /// The task.
+    pub fn task_id(&self) -> TaskId {
+        match self {
+            Self::Start(c) => c.task_id,
+            Self::Submission(c) => c.task_id,
+            Self::Advance(c) => c.task_id,
+            Self::Assign(c) => c.task_id,
+            Self::Release(c) => c.task_id,
+            Self::Activity(c) => c.task_id,
+            Self::Pause(c) => c.task_id,
+            Self::Resume(c) | Self::Cancel(c) | Self::Retry(c) => c.task_id,
+            Self::Migrate(c) => c.task_id,
+            Self::Due(c) => c.task_id,
+        }
+    }
+
+    /// The step that it names.
+    pub fn step_id(&self) -> Option<&str> {
+        match self {
+            Self::Start(_) | Self::Migrate(_) => None,
+            Self::Submission(c) => c.step_id.as_deref(),
+            Self::Advance(c) => c.step_id.as_deref(),
+            Self::Assign(c) => c.step_id.as_deref(),
+            Self::Release(c) => c.step_id.as_deref(),
+            Self::Activity(c) => c.step_id.as_deref(),
+            Self::Pause(c) => c.step_id.as_deref(),
+            Self::Resume(c) | Self::Cancel(c) | Self::Retry(c) => c.step_id.as_deref(),
+            Self::Due(c) => c.step_id.as_deref(),
+        }
+    }
+
+    /// The workflow that it names.
+    pub fn workflow(&self) -> Option<&WorkflowSelector> {
+        match self {
+            Self::Start(c) => Some(&c.workflow),
+            Self::Submission(c) => c.workflow.as_ref(),
+            Self::Migrate(c) => Some(&c.to),
+            Self::Advance(_)
+            | Self::Assign(_)
+            | Self::Release(_)
+            | Self::Activity(_)
+            | Self::Pause(_)
+            | Self::Resume(_)
+            | Self::Cancel(_)
+            | Self::Retry(_)
+            | Self::Due(_) => None,
+        }
+    }
+
+    /// The known fields as JSON, with `type`: what is hashed, and kept of a rejected command.
+    /// Absent and null fields are left out; keys are sorted.
+    pub fn payload(&self) -> Value {
+        let body = match self {
+            Self::Start(c) => serde_json::to_value(c),
+            Self::Submission(c) => serde_json::to_value(c),
+            Self::Advance(c) => serde_json::to_value(c),
+            Self::Assign(c) => serde_json::to_value(c),
+            Self::Release(c) => serde_json::to_value(c),
+            Self::Activity(c) => serde_json::to_value(c),
+            Self::Pause(c) => serde_json::to_value(c),
+            Self::Resume(c) | Self::Cancel(c) | Self::Retry(c) => serde_json::to_value(c),
+            Self::Migrate(c) => serde_json::to_value(c),
+            Self::Due(c) => serde_json::to_value(c),
+        };
+        // Plain data with string keys always serializes.
+        let mut body = body.unwrap_or_default();
+        if let Value::Object(fields) = &mut body {
+            fields.insert("type".to_owned(), self.type_name().into());
+        }
+        body
+    }
+
+    /// SHA-256 of [`Command::payload`] in canonical JSON.
+    pub fn content_hash(&self) -> [u8; 32] {
+        Sha256::digest(self.payload().to_string().as_bytes()).into()
+    }
+}

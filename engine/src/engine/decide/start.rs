@@ -1,0 +1,86 @@
+//! Starting a task.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{Refusal, work::Work};
+use crate::{
+    engine::{command::Start, outcome::RejectionCode},
+    events::{WorkflowEvent, WorkflowStarted},
+    ids::WorkflowSelector,
+};
+
+pub(super) fn start(work: &mut Work<'_>, command: &Start) -> Result<(), Refusal> {
+    let Start { input, labels, expected, .. } = command.clone();
+    let labels = labels.unwrap_or_default();
+    if !work.is_started() {
+        begin(work, false, input, labels, expected)?;
+        let entry = work.config().entry_step.clone();
+        work.enter(entry, None);
+        return Ok(());
+    }
+    require_same_workflow(work, Some(&command.workflow))?;
+    if !work.current().awaits_details {
+        return Err(already_started(work));
+    }
+    // A submission started the task; this is the `start` it overtook.
+    work.emit(WorkflowEvent::TaskDetailsSupplied { input, labels, expected });
+    Ok(())
+}
+
+/// Starts the task on behalf of its first submission.
+pub(super) fn start_by_submission(work: &mut Work<'_>) -> Result<(), Refusal> {
+    begin(work, true, None, BTreeMap::new(), None)?;
+    let entry = work.config().entry_step.clone();
+    work.enter(entry, None);
+    Ok(())
+}
+
+fn begin(
+    work: &mut Work<'_>,
+    by_submission: bool,
+    input: Option<Value>,
+    labels: BTreeMap<String, String>,
+    expected: Option<Value>,
+) -> Result<(), Refusal> {
+    let workflow = work.named.ok_or(Refusal::WorkflowNotFound)?;
+    work.bind(workflow);
+    work.emit(WorkflowEvent::WorkflowStarted(WorkflowStarted {
+        workflow: workflow.reference(),
+        content_hash: workflow.content_hash().to_owned(),
+        by_submission,
+        input,
+        labels,
+        expected,
+        context: workflow.config().settings.context.clone().into_iter().collect(),
+    }));
+    Ok(())
+}
+
+/// A command that names another workflow than the task's is refused; another revision is not.
+pub(super) fn require_same_workflow(
+    work: &Work<'_>,
+    selector: Option<&WorkflowSelector>,
+) -> Result<(), Refusal> {
+    let other = match selector {
+        None => false,
+        Some(WorkflowSelector::Latest(id) | WorkflowSelector::Numbered(id, _)) => {
+            *id != work.current().workflow.workflow
+        }
+        Some(WorkflowSelector::Revision(id)) => {
+            let named = work.named.map(|named| &named.config().id);
+            *id != work.current().workflow.revision_id
+                && named != Some(&work.current().workflow.workflow)
+        }
+    };
+    if other { Err(already_started(work)) } else { Ok(()) }
+}
+
+fn already_started(work: &Work<'_>) -> Refusal {
+    let workflow = &work.current().workflow;
+    Refusal::rejected(
+        RejectionCode::AlreadyStarted,
+        format!("the task runs in `{}@{}`", workflow.workflow, workflow.revision),
+    )
+}

@@ -1,0 +1,76 @@
+//! Which step a command is about.
+
+use super::{Refusal, work::Work};
+use crate::{
+    config::StepConfig,
+    engine::outcome::RejectionCode,
+    state::{TaskStatus, WorkflowSnapshot},
+};
+
+impl Work<'_> {
+    /// The step that a command names, or the only active one that `takes` it.
+    pub(super) fn target_step(
+        &self,
+        named: Option<&str>,
+        takes: impl Fn(&StepConfig) -> bool,
+    ) -> Result<&StepConfig, Refusal> {
+        let state = self.state()?;
+        let config = self.config();
+        if let Some(id) = named {
+            return config.step(id).ok_or_else(|| {
+                let known: Vec<&str> = config.steps.iter().map(|s| s.id.as_str()).collect();
+                Refusal::rejected(
+                    RejectionCode::UnknownStep,
+                    format!(
+                        "workflow `{}` has no step `{id}`; its steps are {}",
+                        config.id,
+                        known.join(", ")
+                    ),
+                )
+            });
+        }
+        let active: Vec<&StepConfig> =
+            state.active_steps().filter_map(|id| config.step(id)).collect();
+        let mut taking = active.iter().filter(|step| takes(step));
+        match (taking.next(), taking.next(), active.as_slice()) {
+            (Some(step), None, _) => Ok(step),
+            (None, None, [only]) if !state.status.is_final() => Ok(only),
+            _ => Err(self.not_running().unwrap_or_else(|| {
+                Refusal::rejected(
+                    RejectionCode::StepNotActive,
+                    match active.len() {
+                        0 => "no step is active".to_owned(),
+                        n => format!("{n} steps are active: name one in `step_id`"),
+                    },
+                )
+            })),
+        }
+    }
+
+    /// The refusal of a task that has ended or is paused.
+    pub(super) fn not_running(&self) -> Option<Refusal> {
+        refuse_status(self.current())
+    }
+
+    /// Refuses what only a running task takes.
+    pub(super) fn require_running(&self) -> Result<(), Refusal> {
+        self.state()?;
+        self.not_running().map_or(Ok(()), Err)
+    }
+}
+
+fn refuse_status(state: &WorkflowSnapshot) -> Option<Refusal> {
+    match state.status {
+        TaskStatus::Running => None,
+        TaskStatus::Paused => {
+            let reason = state.pause.as_ref().and_then(|pause| pause.reason.as_deref());
+            Some(Refusal::rejected(
+                RejectionCode::TaskPaused,
+                format!("the task is paused: {}", reason.unwrap_or("no reason was given")),
+            ))
+        }
+        status @ (TaskStatus::Completed | TaskStatus::Failed | TaskStatus::Cancelled) => Some(
+            Refusal::rejected(RejectionCode::TaskFinished, format!("the task is {status}")),
+        ),
+    }
+}

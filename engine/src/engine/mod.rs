@@ -1,0 +1,20 @@
+//! Puts the parts together: commands, the pure decision, and the orchestrator that loads, decides
+//! and commits.
+
+pub(crate) mod command;
+mod decide;
+mod due;
+mod error;
+mod facts;
+mod orchestrator;
+pub(crate) mod outcome;
+mod workflows;
+
+pub use decide::{DecideContext, Decision, decide};
+pub use due::{due_command_id, due_work};
+pub use error::OrchestrationError;
+pub(crate) use error::error_chain;
+pub use facts::{FactSource, SystemFacts};
+pub use orchestrator::{
+    BatchReport, BatchStats, MessageBuilder, NoMessages, WorkflowOrchestrator,
+};

@@ -1,0 +1,419 @@
+//! A batch of commands: lock, read, decide, commit.
+//!
+//! Decisions are made under the locks of their streams, so a batch never loses a race: what another
+//! process has written since this one saw a stream is read under the lock, and the decision is made
+//! on it. The cached state only spares that reading. The version is compared once more where the
+//! row is set, as a backstop.
+
+use std::{
+    collections::{HashMap, HashSet},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use chrono::{DateTime, Utc};
+
+use super::{BatchReport, BatchStats, WorkflowOrchestrator};
+use crate::{
+    engine::{
+        OrchestrationError,
+        command::{Command, CommandEnvelope},
+        decide::{DecideContext, decide},
+        due::due_work,
+        error_chain,
+        outcome::{Dead, Outcome, Undecided},
+    },
+    events::{StoredEvent, WorkflowEvent, evolve},
+    ids::{CommandId, RevisionId, TaskId, WorkflowSelector},
+    limits::SNAPSHOT_EVERY,
+    state::WorkflowSnapshot,
+    store::{
+        CommandRecord, Draft, DueRow, ErrorClass, NewOutboxRow, OpenBatch, OpenRequest, OpenedTask,
+        PublisherId, RecordedOutcome, SnapshotRow, TaskRow, TaskWrite,
+    },
+    transition::CompiledWorkflow,
+};
+
+type Compiled = Arc<CompiledWorkflow>;
+
+impl WorkflowOrchestrator {
+    /// Runs a batch: one outcome for each command, in order. Commands of one task see each other's
+    /// effects in the order of the batch; a second copy of an id is the first one's duplicate.
+    ///
+    /// # Errors
+    ///
+    /// Of class `Retry` or `Bug`; nothing of the batch is then known to be written, and the same
+    /// batch with the same ids may be run again: what was written after all is a duplicate then.
+    /// Content that the store refuses is found by splitting the batch and ends as [`Dead`].
+    pub async fn process_batch(
+        &self,
+        batch: Vec<CommandEnvelope>,
+        publisher: Option<PublisherId>,
+    ) -> Result<BatchReport, OrchestrationError> {
+        // Halves that still have to run, the next one last; no recursion in an async function.
+        let mut waiting = vec![batch];
+        let mut report = BatchReport::default();
+        while let Some(commands) = waiting.pop() {
+            match self.run_batch(&commands, publisher).await {
+                Ok(part) => {
+                    report.outcomes.extend(part.outcomes);
+                    report.messages.extend(part.messages);
+                    report.stats.add(part.stats);
+                }
+                Err(error) if error.class() != ErrorClass::Data => {
+                    self.forget(&commands);
+                    return Err(error);
+                }
+                Err(error) if commands.len() == 1 => {
+                    self.forget(&commands);
+                    let reason = error_chain(&error);
+                    report.outcomes.push(Outcome::Dead(Dead::Malformed(reason)));
+                }
+                Err(_) => {
+                    self.forget(&commands);
+                    let mut first = commands;
+                    let second = first.split_off(first.len() / 2);
+                    waiting.push(second);
+                    waiting.push(first);
+                }
+            }
+        }
+        Ok(report)
+    }
+
+    fn forget(&self, commands: &[CommandEnvelope]) {
+        for envelope in commands {
+            self.states.forget(envelope.command.task_id());
+        }
+    }
+
+    async fn run_batch(
+        &self,
+        commands: &[CommandEnvelope],
+        publisher: Option<PublisherId>,
+    ) -> Result<BatchReport, OrchestrationError> {
+        if commands.is_empty() {
+            return Ok(BatchReport::default());
+        }
+        let chains = chains(commands);
+        let cached: HashMap<TaskId, Arc<WorkflowSnapshot>> =
+            chains.iter().filter_map(|(task, _)| Some((*task, self.states.get(*task)?))).collect();
+        // Asked before the locks are taken, and anew for every batch: which revision a name means
+        // is never answered from a cache.
+        let named = self.workflows.resolve(&selectors(commands, &cached)).await?;
+        let mut open = self
+            .event_store
+            .open(OpenRequest {
+                tasks: chains
+                    .iter()
+                    .map(|(task, _)| (*task, cached.get(task).map_or(0, |state| state.version)))
+                    .collect(),
+                commands: commands.iter().map(|envelope| envelope.command_id).collect(),
+                publisher,
+            })
+            .await?;
+        let mut run = Run {
+            orchestrator: self,
+            commands,
+            now: open.now(),
+            named,
+            workflows: HashMap::new(),
+            decided: HashMap::new(),
+            outcomes: vec![None; commands.len()],
+            stats: BatchStats::default(),
+        };
+        let mut writes = Vec::with_capacity(chains.len());
+        let mut states = Vec::with_capacity(chains.len());
+        for (task, chain) in chains {
+            let state = run.catch_up(cached.get(&task), open.take_task(task))?;
+            let write = run.run_chain(task, state, &chain, open.as_ref()).await?;
+            states.push((task, write.state));
+            writes.extend(write.write);
+        }
+        let messages = open.commit(writes).await?;
+        for (task, state) in states {
+            match state {
+                Some(state) => self.states.put(state),
+                None => self.states.forget(task),
+            }
+        }
+        Ok(BatchReport { messages, outcomes: run.outcomes.into_iter().flatten().collect(), stats: run.stats })
+    }
+}
+
+/// The commands of each task, as places in the batch, tasks in order of first sight.
+fn chains(commands: &[CommandEnvelope]) -> Vec<(TaskId, Vec<usize>)> {
+    let mut places: HashMap<TaskId, usize> = HashMap::new();
+    let mut chains: Vec<(TaskId, Vec<usize>)> = Vec::new();
+    for (index, envelope) in commands.iter().enumerate() {
+        let task = envelope.command.task_id();
+        let place = *places.entry(task).or_insert_with(|| {
+            chains.push((task, Vec::new()));
+            chains.len() - 1
+        });
+        chains[place].1.push(index);
+    }
+    chains
+}
+
+/// The selectors that a decision may need: those of tasks that may not have been started, and
+/// those by UUID, whose workflow id is not in their text.
+fn selectors(
+    commands: &[CommandEnvelope],
+    cached: &HashMap<TaskId, Arc<WorkflowSnapshot>>,
+) -> Vec<WorkflowSelector> {
+    let needed = commands.iter().filter_map(|envelope| {
+        let selector = envelope.command.workflow()?;
+        match (cached.get(&envelope.command.task_id()), selector) {
+            (None, _) => Some(selector),
+            (Some(state), WorkflowSelector::Revision(id)) => {
+                (*id != state.workflow.revision_id).then_some(selector)
+            }
+            (Some(_), WorkflowSelector::Latest(_) | WorkflowSelector::Numbered(..)) => None,
+        }
+    });
+    needed.cloned().collect::<HashSet<_>>().into_iter().collect()
+}
+
+/// A batch on its way through decisions.
+struct Run<'a> {
+    orchestrator: &'a WorkflowOrchestrator,
+    commands: &'a [CommandEnvelope],
+    now: DateTime<Utc>,
+    named: HashMap<WorkflowSelector, Compiled>,
+    workflows: HashMap<RevisionId, Compiled>,
+    /// What ids of this batch came to, for their second copies.
+    decided: HashMap<CommandId, ([u8; 32], RecordedOutcome)>,
+    outcomes: Vec<Option<Outcome>>,
+    stats: BatchStats,
+}
+
+/// What a chain leaves.
+struct ChainEnd {
+    state: Option<WorkflowSnapshot>,
+    write: Option<TaskWrite>,
+}
+
+/// What a chain has gathered so far.
+#[derive(Default)]
+struct Gathered {
+    events: Vec<StoredEvent>,
+    records: Vec<CommandRecord>,
+    outbox: Vec<NewOutboxRow>,
+    drafts: Vec<Draft>,
+    fired: Vec<DueRow>,
+}
+
+impl Run<'_> {
+    /// The state at the version under the lock: the cached one, brought up to date.
+    fn catch_up(
+        &mut self,
+        cached: Option<&Arc<WorkflowSnapshot>>,
+        opened: OpenedTask,
+    ) -> Result<Option<WorkflowSnapshot>, OrchestrationError> {
+        match cached {
+            Some(_) if opened.tail.is_empty() => self.stats.cache_hits += 1,
+            Some(_) => self.stats.conflicts += 1,
+            None if opened.version > 0 => self.stats.cache_misses += 1,
+            None => {}
+        }
+        let mut state = match (opened.snapshot, cached) {
+            (Some(snapshot), _) => Some(snapshot),
+            (None, Some(cached)) => Some(WorkflowSnapshot::clone(cached)),
+            (None, None) => None,
+        };
+        for event in &opened.tail {
+            evolve(&mut state, event)?;
+        }
+        Ok(state)
+    }
+
+    async fn run_chain(
+        &mut self,
+        task: TaskId,
+        before: Option<WorkflowSnapshot>,
+        chain: &[usize],
+        open: &dyn OpenBatch,
+    ) -> Result<ChainEnd, OrchestrationError> {
+        let mut state = before.clone();
+        let mut gathered = Gathered::default();
+        for &index in chain {
+            let envelope = &self.commands[index];
+            let outcome = match self.seen(envelope, open) {
+                Some(outcome) => outcome,
+                None => {
+                    let workflow = self.workflow_of(state.as_ref()).await?;
+                    self.decide_one(envelope, &mut state, workflow.as_ref(), &mut gathered)
+                }
+            };
+            self.outcomes[index] = Some(outcome);
+        }
+        let write = self.write(task, before.as_ref(), state.as_ref(), gathered);
+        Ok(ChainEnd { state, write })
+    }
+
+    /// The outcome of a command whose id is known, from the inbox or from earlier in this batch.
+    fn seen(&self, envelope: &CommandEnvelope, open: &dyn OpenBatch) -> Option<Outcome> {
+        let (hash, recorded) = match self.decided.get(&envelope.command_id) {
+            Some((hash, recorded)) => (hash, recorded),
+            None => {
+                let row = open.known(envelope.command_id)?;
+                (&row.content_hash, &row.outcome)
+            }
+        };
+        Some(if *hash == envelope.content_hash {
+            Outcome::Duplicate(recorded.clone())
+        } else {
+            Outcome::Dead(Dead::CommandIdReused)
+        })
+    }
+
+    async fn workflow_of(
+        &mut self,
+        state: Option<&WorkflowSnapshot>,
+    ) -> Result<Option<Compiled>, OrchestrationError> {
+        let Some(id) = state.map(|state| state.workflow.revision_id) else { return Ok(None) };
+        if let Some(workflow) = self.workflows.get(&id) {
+            return Ok(Some(Arc::clone(workflow)));
+        }
+        let workflow = self.orchestrator.compiled(id.0).await?;
+        self.workflows.insert(id, Arc::clone(&workflow));
+        Ok(Some(workflow))
+    }
+
+    /// Decides one command on `state` and gathers what is to be written.
+    fn decide_one(
+        &mut self,
+        envelope: &CommandEnvelope,
+        state: &mut Option<WorkflowSnapshot>,
+        workflow: Option<&Compiled>,
+        gathered: &mut Gathered,
+    ) -> Outcome {
+        let named = envelope.command.workflow().and_then(|selector| self.named.get(selector));
+        let context = DecideContext {
+            workflow: workflow.map(AsRef::as_ref),
+            named: named.map(AsRef::as_ref),
+            handlers: &self.orchestrator.handler_registry,
+            now: self.now,
+        };
+        // A decision only reads `state`, so a panic leaves nothing half done: the commands before
+        // and behind it stand.
+        let decided =
+            catch_unwind(AssertUnwindSafe(|| decide(state.as_ref(), envelope, &context)));
+        let decision = match decided {
+            Ok(decision) => decision,
+            Err(panic) => return Outcome::Undecided(Undecided::Panicked(panic_text(&*panic))),
+        };
+        match &decision.outcome {
+            Outcome::Applied(result) => {
+                let result = serde_json::to_value(result).unwrap_or_default();
+                self.record(envelope, RecordedOutcome::Applied { result }, gathered);
+            }
+            Outcome::Rejected(rejection) => {
+                let reference = state.as_ref().map(|state| &state.workflow);
+                let messages = &self.orchestrator.messages;
+                gathered.outbox.extend(messages.for_rejection(
+                    reference, envelope, rejection, self.now,
+                ));
+                let recorded = RecordedOutcome::Rejected {
+                    reason: rejection.code.as_str().to_owned(),
+                    detail: rejection.detail.clone(),
+                };
+                self.record(envelope, recorded, gathered);
+            }
+            Outcome::Duplicate(_) | Outcome::Undecided(_) | Outcome::Dead(_) => {}
+        }
+        if let Command::Due(row) = &envelope.command {
+            gathered.fired.push(row.clone());
+        }
+        *state = decision.state;
+        if let Some(state) = state {
+            for event in &decision.events {
+                gathered
+                    .outbox
+                    .extend(self.orchestrator.messages.for_event(&state.workflow, event));
+                *self.stats.events.entry(event.event.event_type()).or_default() += 1;
+                if let WorkflowEvent::ConsensusCalculated(consensus) = &event.event {
+                    self.stats.agreements.extend(consensus.agreement);
+                }
+            }
+        }
+        gathered.events.extend(decision.events);
+        gathered.drafts.extend(decision.draft);
+        decision.outcome
+    }
+
+    fn record(
+        &mut self,
+        envelope: &CommandEnvelope,
+        outcome: RecordedOutcome,
+        gathered: &mut Gathered,
+    ) {
+        let rejected = matches!(outcome, RecordedOutcome::Rejected { .. });
+        self.decided.insert(envelope.command_id, (envelope.content_hash, outcome.clone()));
+        gathered.records.push(CommandRecord {
+            command_id: envelope.command_id,
+            task_id: Some(envelope.command.task_id()),
+            command_type: envelope.command.type_name(),
+            content_hash: envelope.content_hash,
+            outcome,
+            payload: rejected.then(|| envelope.command.payload()),
+            decided_at: self.now,
+        });
+    }
+
+    /// What the chain writes; none where there is nothing.
+    fn write(
+        &mut self,
+        task: TaskId,
+        before: Option<&WorkflowSnapshot>,
+        after: Option<&WorkflowSnapshot>,
+        gathered: Gathered,
+    ) -> Option<TaskWrite> {
+        let Gathered { events, records, outbox, drafts, fired } = gathered;
+        if events.is_empty() && records.is_empty() {
+            return None;
+        }
+        let changed = !events.is_empty();
+        let expected_version = before.map_or(0, |state| state.version);
+        let due_before = before.map(due_work).unwrap_or_default();
+        let due_after = after.map(due_work).unwrap_or_default();
+        // A fired row that the state still asks for has only moved: its new time is written again.
+        let due_set = due_after
+            .iter()
+            .filter(|row| !due_before.contains(row) || fired.iter().any(|f| f.id == row.id))
+            .cloned()
+            .collect();
+        let due_unset = due_before
+            .iter()
+            .chain(&fired)
+            .map(|row| row.id)
+            .filter(|id| due_after.iter().all(|row| row.id != *id))
+            .collect();
+        let snapshot = after.filter(|state| {
+            changed && state.version / SNAPSHOT_EVERY > expected_version / SNAPSHOT_EVERY
+        });
+        self.stats.snapshots += u64::from(snapshot.is_some());
+        Some(TaskWrite {
+            task_id: task,
+            expected_version,
+            events,
+            task: after.filter(|_| changed).map(TaskRow::from),
+            commands: records,
+            outbox,
+            due_set,
+            due_unset,
+            drafts,
+            snapshot: snapshot.map(|state| SnapshotRow {
+                task_id: task,
+                version: state.version,
+                state: state.clone(),
+            }),
+        })
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message").to_owned()
+}

@@ -1,0 +1,45 @@
+//! The seam to whoever tells the world what happened.
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    engine::{command::CommandEnvelope, outcome::Rejection},
+    events::StoredEvent,
+    state::WorkflowRef,
+    store::NewOutboxRow,
+};
+
+/// Turns what is decided into messages, which are committed with it.
+pub trait MessageBuilder: Send + Sync {
+    /// The message of an event, where it has one.
+    fn for_event(&self, workflow: &WorkflowRef, event: &StoredEvent) -> Option<NewOutboxRow>;
+
+    /// The message of a rejected command, where it has one.
+    fn for_rejection(
+        &self,
+        workflow: Option<&WorkflowRef>,
+        command: &CommandEnvelope,
+        rejection: &Rejection,
+        now: DateTime<Utc>,
+    ) -> Option<NewOutboxRow>;
+}
+
+/// Tells nobody.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoMessages;
+
+impl MessageBuilder for NoMessages {
+    fn for_event(&self, _: &WorkflowRef, _: &StoredEvent) -> Option<NewOutboxRow> {
+        None
+    }
+
+    fn for_rejection(
+        &self,
+        _: Option<&WorkflowRef>,
+        _: &CommandEnvelope,
+        _: &Rejection,
+        _: DateTime<Utc>,
+    ) -> Option<NewOutboxRow> {
+        None
+    }
+}

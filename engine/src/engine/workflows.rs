@@ -1,0 +1,72 @@
+//! Compiled revisions, kept.
+
+use std::{collections::HashMap, sync::Arc};
+
+use quick_cache::sync::Cache;
+
+use super::OrchestrationError;
+use crate::{
+    config::WorkflowConfig,
+    ids::{RevisionId, WorkflowSelector},
+    store::{WorkflowConfigStore, content_hash},
+    transition::CompiledWorkflow,
+};
+
+/// Revisions kept compiled; a colder one is loaded and compiled again (milliseconds).
+const COMPILED_MAX: usize = 1_024;
+
+/// Compiled revisions by UUID. Revisions are immutable, so an entry is never stale; which revision
+/// a name means is asked of the store every time.
+pub(super) struct Workflows {
+    store: Arc<dyn WorkflowConfigStore>,
+    compiled: Cache<RevisionId, Arc<CompiledWorkflow>>,
+}
+
+impl Workflows {
+    pub(super) fn new(store: Arc<dyn WorkflowConfigStore>) -> Self {
+        Self { store, compiled: Cache::new(COMPILED_MAX) }
+    }
+
+    /// The revision of that UUID; none where there is no such revision.
+    pub(super) async fn get(
+        &self,
+        id: RevisionId,
+    ) -> Result<Option<Arc<CompiledWorkflow>>, OrchestrationError> {
+        if let Some(compiled) = self.compiled.get(&id) {
+            return Ok(Some(compiled));
+        }
+        match self.store.load(id.0).await? {
+            Some(config) => self.keep(config).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Compiles a stored revision and keeps it.
+    fn keep(&self, config: WorkflowConfig) -> Result<Arc<CompiledWorkflow>, OrchestrationError> {
+        let id = config.revision_id;
+        let hash = content_hash(&config).unwrap_or_default();
+        let compiled = CompiledWorkflow::new(Arc::new(config), hash).map_err(|source| {
+            OrchestrationError::StoredWorkflow { revision_id: id.0, source }
+        })?;
+        let compiled = Arc::new(compiled);
+        self.compiled.insert(id, Arc::clone(&compiled));
+        Ok(compiled)
+    }
+
+    /// What each selector means now; unknown ones are left out.
+    pub(super) async fn resolve(
+        &self,
+        selectors: &[WorkflowSelector],
+    ) -> Result<HashMap<WorkflowSelector, Arc<CompiledWorkflow>>, OrchestrationError> {
+        let mut resolved = HashMap::new();
+        if selectors.is_empty() {
+            return Ok(resolved);
+        }
+        for (selector, id) in self.store.resolve(selectors).await? {
+            if let Some(workflow) = self.get(id).await? {
+                resolved.insert(selector, workflow);
+            }
+        }
+        Ok(resolved)
+    }
+}

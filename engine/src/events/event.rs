@@ -1,0 +1,416 @@
+//! The events of a task's stream.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::{
+    config::{AgreementMethod, DisagreementStrategy, Level, Metric, Target, TimeoutAction},
+    ids::{StepId, UserId},
+    state::{AnnotationData, IncidentCode, ResolvedBy, StepResult, StepVisit, WorkflowRef},
+};
+
+/// Something that happened to a task.
+///
+/// The serialized form is a promise to every stream ever written: it changes only by a new schema
+/// version and an upcaster in [`upcast`](super::upcast). An event holds whatever of its facts the
+/// state needs, so that replay needs no configuration, clock or handler.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "event_type", content = "event_data", rename_all = "snake_case")]
+pub enum WorkflowEvent {
+    /// The task exists and is bound to a revision.
+    WorkflowStarted(WorkflowStarted),
+    /// A `start` that came after the first submission supplied what was not yet set.
+    TaskDetailsSupplied {
+        /// What the producer gave to label.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        input: Option<Value>,
+        /// Key-value pairs for search.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        labels: BTreeMap<String, String>,
+        /// The known answer of a gold task.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expected: Option<Value>,
+    },
+    /// A visit of a step begins.
+    StepActivated(StepActivated),
+    /// Somebody claimed a place.
+    TaskAssigned {
+        /// The step.
+        step_id: StepId,
+        /// The visit.
+        visit: u32,
+        /// Number of the claim within the visit.
+        n: u32,
+        /// Who.
+        user_id: UserId,
+        /// Roles that the person named.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        roles: Vec<String>,
+        /// When the place is given up without activity.
+        expires_at: DateTime<Utc>,
+    },
+    /// The holder of a place is at work.
+    ActivityRecorded {
+        /// The step.
+        step_id: StepId,
+        /// The visit.
+        visit: u32,
+        /// Who.
+        user_id: UserId,
+        /// When the place is given up without further activity.
+        expires_at: DateTime<Utc>,
+        /// Whether a draft came with it (kept apart from the log).
+        draft: bool,
+    },
+    /// A claimed place is free again.
+    TaskReleased {
+        /// The step.
+        step_id: StepId,
+        /// The visit.
+        visit: u32,
+        /// Who held it.
+        user_id: UserId,
+        /// Why.
+        cause: ReleaseReason,
+        /// What was said about it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// The holder of a place was inactive for too long.
+    TaskStalled {
+        /// The step.
+        step_id: StepId,
+        /// The visit.
+        visit: u32,
+        /// Who held it.
+        user_id: UserId,
+        /// What follows.
+        action: TimeoutAction,
+    },
+    /// A submission was accepted.
+    AnnotationSubmitted {
+        /// The step.
+        step_id: StepId,
+        /// The visit.
+        visit: u32,
+        /// The submission.
+        annotation: Arc<AnnotationData>,
+    },
+    /// The annotations of a visit were compared.
+    ConsensusCalculated(ConsensusCalculated),
+    /// A visit ended with a result.
+    StepCompleted {
+        /// The step.
+        step_id: StepId,
+        /// The visit.
+        visit: u32,
+        /// What it ended with.
+        result: StepResult,
+    },
+    /// A visit failed.
+    StepFailed {
+        /// The step.
+        step_id: StepId,
+        /// The visit.
+        visit: u32,
+        /// Why.
+        error: String,
+    },
+    /// A visit was left out after a failure.
+    StepSkipped {
+        /// The step.
+        step_id: StepId,
+        /// The visit.
+        visit: u32,
+        /// Why.
+        reason: String,
+    },
+    /// A visit became needless.
+    StepWithdrawn {
+        /// The step.
+        step_id: StepId,
+        /// The visit.
+        visit: u32,
+        /// Why.
+        reason: String,
+    },
+    /// The task went from a step to a step or terminal.
+    TransitionOccurred(TransitionOccurred),
+    /// A step cannot go on by itself.
+    IncidentOpened {
+        /// Id of the incident.
+        incident_id: Uuid,
+        /// The step.
+        step_id: StepId,
+        /// The visit.
+        visit: u32,
+        /// What kind of trouble.
+        code: IncidentCode,
+        /// What happened, for people.
+        reason: String,
+    },
+    /// An incident is over.
+    IncidentResolved {
+        /// Id of the incident.
+        incident_id: Uuid,
+        /// The step.
+        step_id: StepId,
+        /// The visit.
+        visit: u32,
+        /// What resolved it.
+        resolution: String,
+    },
+    /// The task is held.
+    WorkflowPaused {
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// When it goes on by itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<DateTime<Utc>>,
+    },
+    /// The task goes on.
+    WorkflowResumed {
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// The task has its output.
+    WorkflowCompleted {
+        /// The output.
+        output: Value,
+    },
+    /// The task ended without.
+    WorkflowFailed {
+        /// Why.
+        error: String,
+    },
+    /// An operator ended the task.
+    WorkflowCancelled {
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+}
+
+/// The task exists and is bound to a revision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct WorkflowStarted {
+    /// The revision.
+    #[serde(flatten)]
+    pub workflow: WorkflowRef,
+    /// Hash of the revision's content.
+    pub content_hash: String,
+    /// Whether a submission started it; a `start` may then still supply the details.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_submission: bool,
+    /// What the producer gave to label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Value>,
+    /// Key-value pairs for search.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// The known answer of a gold task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Value>,
+    /// Values shared by the steps.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub context: Map<String, Value>,
+}
+
+/// A visit of a step begins.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StepActivated {
+    /// The step.
+    pub step_id: StepId,
+    /// The visit, from 1.
+    pub visit: u32,
+    /// The step whose transition led here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_step: Option<StepId>,
+    /// The visit that a review or adjudication judges.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judges: Option<StepVisit>,
+    /// Submissions asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub places: Option<u32>,
+}
+
+/// Why a claimed place is free again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReleaseReason {
+    /// The holder or an operator gave it back.
+    Released,
+    /// The holder was inactive.
+    Inactivity,
+    /// The holder was inactive and is not offered the place again.
+    Reassigned,
+    /// The visit ended.
+    StepEnded,
+}
+
+/// The annotations of a visit were compared: every number that led to the verdict.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ConsensusCalculated {
+    /// The step.
+    pub step_id: StepId,
+    /// The visit.
+    pub visit: u32,
+    /// What measured agreement.
+    pub metric: Metric,
+    /// Level of measurement.
+    pub level: Level,
+    /// Path in `annotation.data`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// The agreement; null where it is not defined.
+    pub agreement: Option<f64>,
+    /// Why it is not defined, or why observed agreement stands in for the metric.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Agreement at which annotators agree.
+    pub threshold: f64,
+    /// Units compared.
+    pub units: usize,
+    /// Pairs of values compared.
+    pub pairs: u64,
+    /// Whether the agreement reached the threshold (an undefined one counts as such).
+    pub agreed: bool,
+    /// What was to find the value.
+    pub method: ConsensusMethod,
+    /// The candidates, most votes first.
+    pub votes: Vec<Vote>,
+    /// Whether the vote was tied.
+    pub tied: bool,
+    /// The value found.
+    pub value: Option<Value>,
+    /// What found it.
+    pub resolved_by: Option<ResolvedBy>,
+}
+
+/// What was to find a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum ConsensusMethod {
+    /// The annotators agreed.
+    Agreement(AgreementMethod),
+    /// They did not.
+    Disagreement(DisagreementStrategy),
+}
+
+/// One candidate of a vote.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Vote {
+    /// The value.
+    pub value: Value,
+    /// How many gave it.
+    pub count: u32,
+    /// The weight of those who gave it.
+    pub weight: f64,
+}
+
+/// The task went from a step to a step or terminal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TransitionOccurred {
+    /// The step left.
+    pub from_step: StepId,
+    /// The visit left.
+    pub from_visit: u32,
+    /// The step or terminal entered.
+    pub to_step: Target,
+    /// What made it fire: the condition's type, for `expression` its source.
+    pub condition_met: String,
+    /// Place of the transition in the file; none for a branch of a conditional step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transition: Option<usize>,
+    /// Whether it counts towards the bound of its loop.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub looped: bool,
+}
+
+impl WorkflowEvent {
+    /// The type in the table of events: snake case.
+    pub fn event_type(&self) -> &'static str {
+        match self {
+            Self::WorkflowStarted(_) => "workflow_started",
+            Self::TaskDetailsSupplied { .. } => "task_details_supplied",
+            Self::StepActivated(_) => "step_activated",
+            Self::TaskAssigned { .. } => "task_assigned",
+            Self::ActivityRecorded { .. } => "activity_recorded",
+            Self::TaskReleased { .. } => "task_released",
+            Self::TaskStalled { .. } => "task_stalled",
+            Self::AnnotationSubmitted { .. } => "annotation_submitted",
+            Self::ConsensusCalculated(_) => "consensus_calculated",
+            Self::StepCompleted { .. } => "step_completed",
+            Self::StepFailed { .. } => "step_failed",
+            Self::StepSkipped { .. } => "step_skipped",
+            Self::StepWithdrawn { .. } => "step_withdrawn",
+            Self::TransitionOccurred(_) => "transition_occurred",
+            Self::IncidentOpened { .. } => "incident_opened",
+            Self::IncidentResolved { .. } => "incident_resolved",
+            Self::WorkflowPaused { .. } => "workflow_paused",
+            Self::WorkflowResumed { .. } => "workflow_resumed",
+            Self::WorkflowCompleted { .. } => "workflow_completed",
+            Self::WorkflowFailed { .. } => "workflow_failed",
+            Self::WorkflowCancelled { .. } => "workflow_cancelled",
+        }
+    }
+
+    /// Every type, for metrics and checks.
+    pub const TYPES: [&'static str; 21] = [
+        "workflow_started",
+        "task_details_supplied",
+        "step_activated",
+        "task_assigned",
+        "activity_recorded",
+        "task_released",
+        "task_stalled",
+        "annotation_submitted",
+        "consensus_calculated",
+        "step_completed",
+        "step_failed",
+        "step_skipped",
+        "step_withdrawn",
+        "transition_occurred",
+        "incident_opened",
+        "incident_resolved",
+        "workflow_paused",
+        "workflow_resumed",
+        "workflow_completed",
+        "workflow_failed",
+        "workflow_cancelled",
+    ];
+
+    /// The step it belongs to (`from_step` of a transition).
+    pub fn step_id(&self) -> Option<&StepId> {
+        match self {
+            Self::StepActivated(e) => Some(&e.step_id),
+            Self::ConsensusCalculated(e) => Some(&e.step_id),
+            Self::TransitionOccurred(e) => Some(&e.from_step),
+            Self::TaskAssigned { step_id, .. }
+            | Self::ActivityRecorded { step_id, .. }
+            | Self::TaskReleased { step_id, .. }
+            | Self::TaskStalled { step_id, .. }
+            | Self::AnnotationSubmitted { step_id, .. }
+            | Self::StepCompleted { step_id, .. }
+            | Self::StepFailed { step_id, .. }
+            | Self::StepSkipped { step_id, .. }
+            | Self::StepWithdrawn { step_id, .. }
+            | Self::IncidentOpened { step_id, .. }
+            | Self::IncidentResolved { step_id, .. } => Some(step_id),
+            Self::WorkflowStarted(_)
+            | Self::TaskDetailsSupplied { .. }
+            | Self::WorkflowPaused { .. }
+            | Self::WorkflowResumed { .. }
+            | Self::WorkflowCompleted { .. }
+            | Self::WorkflowFailed { .. }
+            | Self::WorkflowCancelled { .. } => None,
+        }
+    }
+}

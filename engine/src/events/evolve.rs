@@ -1,0 +1,310 @@
+//! The only writer of state. Live decisions and replay go through the same fold.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use chrono::{DateTime, Utc};
+
+use super::{ReleaseReason, StoredEvent, WorkflowEvent, WorkflowStarted};
+use crate::{
+    ids::{StepId, TaskId},
+    state::{
+        Assignment, Incident, Pause, StateTransitionError, StepVisit, TaskStatus, Visit,
+        VisitStatus, WorkflowSnapshot,
+    },
+};
+
+/// Brings `state` from one version to the next.
+///
+/// Checks structure alone (next version, a visit that exists and is active, a status that allows
+/// the move); business rules live in `decide`, so that they may change and old streams still
+/// replay. On error `state` is as it was.
+pub fn evolve(
+    state: &mut Option<WorkflowSnapshot>,
+    event: &StoredEvent,
+) -> Result<(), StateTransitionError> {
+    match (&mut *state, &event.event) {
+        (None, WorkflowEvent::WorkflowStarted(started)) => {
+            check_version(event.task_id, 0, event.version)?;
+            *state = Some(begin(event.task_id, event.occurred_at, started));
+            Ok(())
+        }
+        (None, other) => Err(StateTransitionError::NotStarted {
+            task_id: event.task_id,
+            event: other.event_type(),
+        }),
+        (Some(_), WorkflowEvent::WorkflowStarted(_)) => Err(StateTransitionError::AlreadyStarted {
+            task_id: event.task_id,
+            version: event.version,
+        }),
+        (Some(state), other) => {
+            check_version(event.task_id, state.version, event.version)?;
+            change(state, other, event.occurred_at)?;
+            state.version = event.version;
+            state.updated_at = event.occurred_at;
+            Ok(())
+        }
+    }
+}
+
+fn check_version(task_id: TaskId, at: u64, version: u64) -> Result<(), StateTransitionError> {
+    if version == at + 1 {
+        Ok(())
+    } else {
+        Err(StateTransitionError::VersionGap { task_id, at, version })
+    }
+}
+
+fn begin(task_id: TaskId, now: DateTime<Utc>, started: &WorkflowStarted) -> WorkflowSnapshot {
+    WorkflowSnapshot {
+        task_id,
+        workflow: started.workflow.clone(),
+        version: 1,
+        status: TaskStatus::Running,
+        started_at: now,
+        updated_at: now,
+        awaits_details: started.by_submission,
+        input: started.input.clone(),
+        labels: started.labels.clone(),
+        expected: started.expected.clone(),
+        context: started.context.clone(),
+        steps: BTreeMap::new(),
+        completed: Vec::new(),
+        loops: BTreeMap::new(),
+        incidents: Vec::new(),
+        incidents_opened: 0,
+        pause: None,
+        output: None,
+        error: None,
+    }
+}
+
+fn change(
+    state: &mut WorkflowSnapshot,
+    event: &WorkflowEvent,
+    now: DateTime<Utc>,
+) -> Result<(), StateTransitionError> {
+    require_status(state, event)?;
+    match event {
+        // Handled by the caller: a stream has one beginning.
+        WorkflowEvent::WorkflowStarted(_) => {}
+        WorkflowEvent::TaskDetailsSupplied { input, labels, expected } => {
+            state.awaits_details = false;
+            state.input = state.input.take().or_else(|| input.clone());
+            state.expected = state.expected.take().or_else(|| expected.clone());
+            for (key, value) in labels {
+                state.labels.entry(key.clone()).or_insert_with(|| value.clone());
+            }
+        }
+        WorkflowEvent::StepActivated(activated) => {
+            let step = state.steps.entry(activated.step_id.clone()).or_default();
+            let visits = step.visits.len();
+            if u32::try_from(visits + 1) != Ok(activated.visit) || step.is_active() {
+                return Err(StateTransitionError::UnknownVisit {
+                    event: event.event_type(),
+                    step_id: activated.step_id.clone(),
+                    visit: activated.visit,
+                    visits,
+                });
+            }
+            step.visits.push(Visit {
+                number: activated.visit,
+                status: VisitStatus::Active,
+                entered_from: activated.from_step.clone(),
+                judges: activated.judges.clone(),
+                places: activated.places,
+                activated_at: now,
+                ended_at: None,
+                annotations: Vec::new(),
+                assignments: Vec::new(),
+                assignments_made: 0,
+                excluded: Vec::new(),
+                result: None,
+            });
+        }
+        WorkflowEvent::TaskAssigned { step_id, visit, n, user_id, roles, expires_at } => {
+            let visit = active_visit(state, event, step_id, *visit)?;
+            visit.assignments_made = *n;
+            visit.assignments.push(Assignment {
+                n: *n,
+                user_id: *user_id,
+                roles: roles.clone(),
+                assigned_at: now,
+                expires_at: *expires_at,
+            });
+        }
+        WorkflowEvent::ActivityRecorded { step_id, visit, user_id, expires_at, .. } => {
+            let visit = active_visit(state, event, step_id, *visit)?;
+            for assignment in visit.assignments.iter_mut().filter(|a| a.user_id == *user_id) {
+                assignment.expires_at = *expires_at;
+            }
+        }
+        WorkflowEvent::TaskReleased { step_id, visit, user_id, cause, .. } => {
+            let visit = active_visit(state, event, step_id, *visit)?;
+            visit.assignments.retain(|a| a.user_id != *user_id);
+            if *cause == ReleaseReason::Reassigned {
+                visit.excluded.push(*user_id);
+            }
+        }
+        WorkflowEvent::TaskStalled { step_id, visit, .. }
+        | WorkflowEvent::ConsensusCalculated(super::ConsensusCalculated {
+            step_id, visit, ..
+        }) => {
+            active_visit(state, event, step_id, *visit)?;
+        }
+        WorkflowEvent::AnnotationSubmitted { step_id, visit, annotation } => {
+            let visit = active_visit(state, event, step_id, *visit)?;
+            visit.assignments.retain(|a| a.user_id != annotation.user_id);
+            visit.annotations.push(Arc::clone(annotation));
+        }
+        WorkflowEvent::StepCompleted { step_id, visit, result } => {
+            let ended = end_visit(state, event, step_id, *visit, VisitStatus::Completed, now)?;
+            ended.result = Some(result.clone());
+            state.completed.push(StepVisit { step_id: step_id.clone(), visit: *visit });
+        }
+        WorkflowEvent::StepFailed { step_id, visit, .. } => {
+            end_visit(state, event, step_id, *visit, VisitStatus::Failed, now)?;
+        }
+        WorkflowEvent::StepSkipped { step_id, visit, .. } => {
+            end_visit(state, event, step_id, *visit, VisitStatus::Skipped, now)?;
+        }
+        WorkflowEvent::StepWithdrawn { step_id, visit, .. } => {
+            end_visit(state, event, step_id, *visit, VisitStatus::Withdrawn, now)?;
+        }
+        WorkflowEvent::TransitionOccurred(transition) => {
+            if let (Some(index), true) = (transition.transition, transition.looped) {
+                *state.loops.entry(index).or_default() += 1;
+            }
+        }
+        WorkflowEvent::IncidentOpened { incident_id, step_id, visit, code, reason } => {
+            state.incidents_opened += 1;
+            state.incidents.push(Incident {
+                incident_id: *incident_id,
+                step_id: step_id.clone(),
+                visit: *visit,
+                code: *code,
+                reason: reason.clone(),
+                opened_at: now,
+            });
+        }
+        WorkflowEvent::IncidentResolved { incident_id, .. } => {
+            state.incidents.retain(|incident| incident.incident_id != *incident_id);
+        }
+        WorkflowEvent::WorkflowPaused { reason, until } => {
+            state.status = TaskStatus::Paused;
+            state.pause = Some(Pause { reason: reason.clone(), since: now, until: *until });
+        }
+        WorkflowEvent::WorkflowResumed { .. } => {
+            state.status = TaskStatus::Running;
+            if let Some(pause) = state.pause.take() {
+                rearm(state, now - pause.since);
+            }
+        }
+        WorkflowEvent::WorkflowCompleted { output } => {
+            state.status = TaskStatus::Completed;
+            state.output = Some(output.clone());
+        }
+        WorkflowEvent::WorkflowFailed { error } => {
+            state.status = TaskStatus::Failed;
+            state.error = Some(error.clone());
+        }
+        WorkflowEvent::WorkflowCancelled { reason } => {
+            state.status = TaskStatus::Cancelled;
+            state.pause = None;
+            state.error.clone_from(reason);
+        }
+    }
+    Ok(())
+}
+
+/// Inactivity does not run while a task is paused: what was left of it goes on.
+fn rearm(state: &mut WorkflowSnapshot, paused_for: chrono::TimeDelta) {
+    for visit in state.steps.values_mut().filter_map(|step| step.visits.last_mut()) {
+        for assignment in &mut visit.assignments {
+            assignment.expires_at += paused_for;
+        }
+    }
+}
+
+/// The table of legal moves by status: what may happen to a task that is not running.
+fn require_status(
+    state: &WorkflowSnapshot,
+    event: &WorkflowEvent,
+) -> Result<(), StateTransitionError> {
+    use TaskStatus::{Cancelled, Completed, Failed, Paused, Running};
+    let legal = match (state.status, event) {
+        (Running, WorkflowEvent::WorkflowResumed { .. }) => false,
+        (Running, _) => true,
+        (
+            Paused,
+            WorkflowEvent::WorkflowResumed { .. }
+            | WorkflowEvent::WorkflowCancelled { .. }
+            | WorkflowEvent::TaskDetailsSupplied { .. }
+            | WorkflowEvent::TaskReleased { .. }
+            | WorkflowEvent::IncidentResolved { .. }
+            | WorkflowEvent::StepWithdrawn { .. },
+        )
+        | (Completed | Failed | Cancelled, WorkflowEvent::TaskDetailsSupplied { .. }) => true,
+        (Paused | Completed | Failed | Cancelled, _) => false,
+    };
+    if legal {
+        Ok(())
+    } else {
+        Err(StateTransitionError::WrongStatus {
+            event: event.event_type(),
+            status: state.status,
+        })
+    }
+}
+
+fn active_visit<'s>(
+    state: &'s mut WorkflowSnapshot,
+    event: &WorkflowEvent,
+    step_id: &StepId,
+    number: u32,
+) -> Result<&'s mut Visit, StateTransitionError> {
+    let visits = match state.steps.get_mut(step_id) {
+        Some(step) => &mut step.visits,
+        None => return Err(unknown_visit(event, step_id, number, 0)),
+    };
+    let count = visits.len();
+    match visits.last_mut() {
+        Some(visit) if visit.number == number && visit.status == VisitStatus::Active => Ok(visit),
+        Some(visit) if visit.number == number => Err(StateTransitionError::VisitNotActive {
+            event: event.event_type(),
+            step_id: step_id.clone(),
+            visit: number,
+            status: visit.status,
+        }),
+        _ => Err(unknown_visit(event, step_id, number, count)),
+    }
+}
+
+fn unknown_visit(
+    event: &WorkflowEvent,
+    step_id: &StepId,
+    visit: u32,
+    visits: usize,
+) -> StateTransitionError {
+    StateTransitionError::UnknownVisit {
+        event: event.event_type(),
+        step_id: step_id.clone(),
+        visit,
+        visits,
+    }
+}
+
+/// Ends a visit; the places still claimed in it are gone with it.
+fn end_visit<'s>(
+    state: &'s mut WorkflowSnapshot,
+    event: &WorkflowEvent,
+    step_id: &StepId,
+    number: u32,
+    status: VisitStatus,
+    now: DateTime<Utc>,
+) -> Result<&'s mut Visit, StateTransitionError> {
+    let visit = active_visit(state, event, step_id, number)?;
+    visit.status = status;
+    visit.ended_at = Some(now);
+    visit.assignments.clear();
+    Ok(visit)
+}

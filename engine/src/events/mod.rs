@@ -1,0 +1,20 @@
+//! What happened to a task, and the fold that turns it into a state.
+
+mod event;
+mod evolve;
+mod metadata;
+mod rebuild;
+
+pub use event::{
+    ConsensusCalculated, ConsensusMethod, ReleaseReason, StepActivated, TransitionOccurred, Vote, WorkflowEvent,
+    WorkflowStarted,
+};
+pub use evolve::evolve;
+pub use metadata::{EVENT_SCHEMA_VERSION, EventMetadata, StoredEvent, UpcastError, upcast};
+pub use rebuild::StateRebuilder;
+
+pub use crate::store::EventStore;
+#[cfg(feature = "postgres")]
+pub use crate::store::PgEventStore;
+#[cfg(feature = "sqlite")]
+pub use crate::store::SqliteEventStore;

@@ -1,0 +1,290 @@
+//! How far the annotations of one visit agree.
+
+use serde_json::Value;
+
+use super::units::Units;
+use crate::{
+    config::{Level, Metric},
+    consensus::{
+        self, Agreement, BoundingBox, ConsensusError, RegionComparison, Span, TaggedBox,
+        TaggedSpan,
+    },
+};
+
+/// Overlap from which two regions count as found by both, in `span_f1`.
+const SPAN_F1_MIN_IOU: f64 = 0.5;
+
+/// The agreement of a visit's annotations, with how much it rests on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgreementReport {
+    /// The agreement; none where it is not defined.
+    pub agreement: Option<f64>,
+    /// Why it is not defined, or why another measure stands in.
+    pub note: Option<String>,
+    /// Units compared.
+    pub units: usize,
+    /// Pairs of values compared.
+    pub pairs: u64,
+}
+
+/// Measures how far `values` (one an annotator) agree.
+///
+/// Units are the fields of an object, the elements of a list, or the value itself. A
+/// chance-corrected coefficient needs at least two units with values; with fewer, the observed
+/// (percent) agreement stands in and the report says so. One value, or values that leave the
+/// measure undefined, give no agreement, and the report says why.
+pub fn measure_agreement(metric: Metric, level: Level, values: &[&Value]) -> AgreementReport {
+    if values.len() < 2 {
+        return undefined("one annotation has nothing to agree with".to_owned());
+    }
+    match metric {
+        Metric::SpanIou | Metric::SpanF1 => pairwise(&spans(values), |a, b| span_score(metric, a, b)),
+        Metric::BoxIou => pairwise(&boxes(values), |a, b| box_iou(a, b)),
+        Metric::TokenF1 => pairwise(&tokens(values), |a, b| token_f1(a, b)),
+        Metric::PercentAgreement
+        | Metric::CohenKappa
+        | Metric::FleissKappa
+        | Metric::KrippendorffAlpha
+        | Metric::GwetAc1 => coefficient(metric, level, &Units::new(values)),
+    }
+}
+
+fn coefficient(metric: Metric, level: Level, units: &Units<'_>) -> AgreementReport {
+    let codes = units.codes();
+    if metric != Metric::PercentAgreement && units.comparable() < 2 {
+        let mut report = report(consensus::percent_agreement_detailed(&codes));
+        report.note.get_or_insert_with(|| {
+            format!(
+                "observed agreement stands in: {} needs at least two units with values",
+                metric.as_str()
+            )
+        });
+        return report;
+    }
+    let numbers = |level: &str| {
+        units.numbers().ok_or_else(|| format!("{level} agreement needs numbers"))
+    };
+    report(match (metric, level) {
+        (Metric::CohenKappa, _) => consensus::mean_cohens_kappa(&codes, None),
+        (Metric::FleissKappa, _) => consensus::fleiss_kappa_ratings_detailed(&codes),
+        (Metric::GwetAc1, _) => consensus::gwet_ac1_detailed(&codes),
+        (Metric::KrippendorffAlpha, Level::Nominal) => {
+            consensus::krippendorffs_alpha_nominal_detailed(&codes)
+        }
+        (Metric::KrippendorffAlpha, Level::Ordinal) => {
+            consensus::krippendorffs_alpha_ordinal_detailed(&codes)
+        }
+        (Metric::KrippendorffAlpha, Level::Interval) => match numbers("interval") {
+            Ok(numbers) => consensus::krippendorffs_alpha_interval_detailed(&numbers),
+            Err(reason) => return undefined(reason),
+        },
+        (Metric::KrippendorffAlpha, Level::Ratio) => match numbers("ratio") {
+            Ok(numbers) => consensus::krippendorffs_alpha_ratio_detailed(&numbers),
+            Err(reason) => return undefined(reason),
+        },
+        _ => consensus::percent_agreement_detailed(&codes),
+    })
+}
+
+fn report(agreement: Result<Agreement, ConsensusError>) -> AgreementReport {
+    match agreement {
+        Ok(Agreement { value, units, pairs }) => {
+            AgreementReport { agreement: Some(value), note: None, units, pairs }
+        }
+        Err(error) => undefined(error.to_string()),
+    }
+}
+
+fn undefined(reason: String) -> AgreementReport {
+    AgreementReport { agreement: None, note: Some(reason), units: 0, pairs: 0 }
+}
+
+/// The mean of a score over all pairs of annotators for which it is defined.
+fn pairwise<T>(
+    items: &Result<Vec<T>, String>,
+    score: impl Fn(&T, &T) -> Result<f64, ConsensusError>,
+) -> AgreementReport {
+    let items = match items {
+        Ok(items) => items,
+        Err(reason) => return undefined(reason.clone()),
+    };
+    let (mut sum, mut pairs, mut trouble) = (0.0, 0_u64, None);
+    for (index, one) in items.iter().enumerate() {
+        for other in &items[..index] {
+            match score(one, other) {
+                Ok(value) => {
+                    sum += value;
+                    pairs += 1;
+                }
+                Err(error) => trouble = Some(error.to_string()),
+            }
+        }
+    }
+    if pairs == 0 {
+        return undefined(trouble.unwrap_or_else(|| "no two annotations to compare".to_owned()));
+    }
+    AgreementReport { agreement: Some(sum / pairs as f64), note: None, units: 1, pairs }
+}
+
+/// Reads lists of spans `{"start", "end", "tag"?}`.
+pub(crate) fn spans(values: &[&Value]) -> Result<Vec<Vec<TaggedSpan>>, String> {
+    read(values, "spans `{\"start\", \"end\", \"tag\"?}`", |tagged| Span::try_from(tagged).map(drop))
+}
+
+/// Reads lists of boxes `{"x1", "y1", "x2", "y2", "tag"?}`.
+pub(crate) fn boxes(values: &[&Value]) -> Result<Vec<Vec<TaggedBox>>, String> {
+    read(values, "boxes `{\"x1\", \"y1\", \"x2\", \"y2\", \"tag\"?}`", |tagged| {
+        BoundingBox::try_from(tagged).map(drop)
+    })
+}
+
+/// A span without its tag; [`spans`] lets none through that ends before it starts.
+pub(crate) fn span(tagged: &TaggedSpan) -> Span {
+    Span { start: tagged.start, end: tagged.end }
+}
+
+/// A box without its tag; [`boxes`] lets none through whose corners are out of order.
+pub(crate) fn bounding_box(tagged: &TaggedBox) -> BoundingBox {
+    let (width, height) = (tagged.x2 - tagged.x1, tagged.y2 - tagged.y1);
+    BoundingBox { x: tagged.x1, y: tagged.y1, width, height }
+}
+
+fn read<T: serde::de::DeserializeOwned>(
+    values: &[&Value],
+    what: &str,
+    check: impl Fn(&T) -> Result<(), ConsensusError>,
+) -> Result<Vec<Vec<T>>, String> {
+    let refused = |error: &dyn std::fmt::Display| {
+        format!("the values are not lists of {what}: {error}")
+    };
+    values
+        .iter()
+        .map(|value| {
+            let regions: Vec<T> =
+                serde_json::from_value((*value).clone()).map_err(|error| refused(&error))?;
+            regions.iter().try_for_each(&check).map_err(|error| refused(&error))?;
+            Ok(regions)
+        })
+        .collect()
+}
+
+/// The words of each text.
+fn tokens<'v>(values: &[&'v Value]) -> Result<Vec<Vec<&'v str>>, String> {
+    values
+        .iter()
+        .map(|value| Some(value.as_str()?.split_whitespace().collect()))
+        .collect::<Option<_>>()
+        .ok_or_else(|| "the values are not texts".to_owned())
+}
+
+/// Two empty texts agree.
+fn token_f1(a: &[&str], b: &[&str]) -> Result<f64, ConsensusError> {
+    if a.is_empty() && b.is_empty() { Ok(1.0) } else { consensus::token_f1(a, b) }
+}
+
+/// Agreement of two lists of spans; spans of different tags never match, and two empty lists agree.
+fn span_score(metric: Metric, a: &[TaggedSpan], b: &[TaggedSpan]) -> Result<f64, ConsensusError> {
+    let (min_iou, f1) = match metric {
+        Metric::SpanF1 => (SPAN_F1_MIN_IOU, true),
+        _ => (0.0, false),
+    };
+    let compare = |a: &[TaggedSpan], b: &[TaggedSpan]| consensus::compare_spans(a, b, min_iou);
+    region_score(f1, a, b, |span| &span.tag, compare)
+}
+
+fn box_iou(a: &[TaggedBox], b: &[TaggedBox]) -> Result<f64, ConsensusError> {
+    let compare = |a: &[TaggedBox], b: &[TaggedBox]| consensus::compare_boxes(a, b, 0.0);
+    region_score(false, a, b, |region| &region.tag, compare)
+}
+
+/// Joins the best matching of each tag into one score.
+///
+/// As F1: `2m / (|a| + |b|)` with `m` matched pairs. As intersection over union: the sum of the
+/// pairs' overlaps over pairs and unmatched regions together, `sum / (|a| + |b| - m)`.
+fn region_score<R: Clone>(
+    f1: bool,
+    a: &[R],
+    b: &[R],
+    tag: impl Fn(&R) -> &Option<String>,
+    compare: impl Fn(&[R], &[R]) -> Result<RegionComparison, ConsensusError>,
+) -> Result<f64, ConsensusError> {
+    if a.is_empty() && b.is_empty() {
+        return Ok(1.0);
+    }
+    let mut tags: Vec<&Option<String>> = a.iter().map(&tag).collect();
+    tags.sort();
+    tags.dedup();
+    let of = |regions: &[R], wanted: &Option<String>| -> Vec<R> {
+        regions.iter().filter(|region| tag(region) == wanted).cloned().collect()
+    };
+    let (mut pairs, mut overlap) = (0.0, 0.0);
+    for tag in tags {
+        let comparison = compare(&of(a, tag), &of(b, tag))?;
+        pairs += comparison.matched as f64;
+        overlap += comparison.iou_sum;
+    }
+    let total = (a.len() + b.len()) as f64;
+    Ok(if f1 { 2.0 * pairs / total } else { overlap / (total - pairs) })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn agreement(metric: Metric, values: &[Value]) -> AgreementReport {
+        measure_agreement(metric, Level::Nominal, &values.iter().collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn one_annotation_has_no_agreement() {
+        assert_eq!(agreement(Metric::PercentAgreement, &[json!("a")]).agreement, None);
+    }
+
+    #[test]
+    fn percent_agreement_is_over_pairs() {
+        let values = [json!("a"), json!("a"), json!("b")];
+        let report = agreement(Metric::PercentAgreement, &values);
+        assert_eq!(report.agreement, Some(1.0 / 3.0));
+        assert_eq!((report.units, report.pairs), (1, 3));
+    }
+
+    #[test]
+    fn fields_of_objects_are_units() {
+        let values = [json!({"x": 1, "y": 2}), json!({"x": 1, "y": 3})];
+        assert_eq!(agreement(Metric::PercentAgreement, &values).agreement, Some(0.5));
+    }
+
+    #[test]
+    fn chance_correction_of_one_unit_falls_back_and_says_so() {
+        let report = agreement(Metric::KrippendorffAlpha, &[json!("a"), json!("b")]);
+        assert_eq!(report.agreement, Some(0.0));
+        assert!(report.note.unwrap().contains("observed agreement"));
+    }
+
+    #[test]
+    fn no_variation_is_undefined_with_its_reason() {
+        let values = [json!({"x": 1, "y": 1}), json!({"x": 1, "y": 1})];
+        let report = agreement(Metric::KrippendorffAlpha, &values);
+        assert_eq!(report.agreement, None);
+        assert!(report.note.unwrap().contains("no variation"));
+    }
+
+    #[test]
+    fn spans_match_within_their_tag_only() {
+        let one = json!([{"start": 0, "end": 10, "tag": "A"}]);
+        let other = json!([{"start": 0, "end": 10, "tag": "B"}]);
+        let half = json!([{"start": 0, "end": 5, "tag": "A"}]);
+        assert_eq!(agreement(Metric::SpanIou, &[one.clone(), other]).agreement, Some(0.0));
+        assert_eq!(agreement(Metric::SpanIou, &[one.clone(), half.clone()]).agreement, Some(0.5));
+        assert_eq!(agreement(Metric::SpanF1, &[one, half]).agreement, Some(1.0));
+        assert_eq!(agreement(Metric::SpanIou, &[json!([]), json!([])]).agreement, Some(1.0));
+    }
+
+    #[test]
+    fn what_is_no_span_is_said() {
+        let report = agreement(Metric::SpanIou, &[json!("x"), json!([])]);
+        assert!(report.note.unwrap().contains("not lists of spans"));
+    }
+}

@@ -1,0 +1,128 @@
+//! The built-in handlers.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::{HandlerError, HandlerInput, HandlerOutput, steps::resolve, value::value_at};
+use crate::{
+    config::ConsensusConfig,
+    ids::StepId,
+    state::{ResultKind, StepResult, WorkflowSnapshot},
+};
+
+/// `consensus_calculator`: compares the annotations of another step. `config` is a `consensus`
+/// block, and `step` names the step; the judged one when left out.
+pub(super) fn consensus_calculator(input: &HandlerInput<'_>) -> Result<HandlerOutput, HandlerError> {
+    let mut config = input.config.clone();
+    let named = match &mut config {
+        Value::Object(keys) => keys.remove("step"),
+        _ => None,
+    };
+    let consensus: ConsensusConfig = if config.is_null() {
+        ConsensusConfig::default()
+    } else {
+        serde_json::from_value(config)
+            .map_err(|error| HandlerError::Config { reason: error.to_string() })?
+    };
+    let context = input.context;
+    let visit = match named.as_ref().and_then(Value::as_str) {
+        Some(step) => context.state.steps.get(step).and_then(|s| s.last_completed()),
+        None => context.judged_visit(),
+    };
+    let visit = visit.ok_or_else(|| HandlerError::Input {
+        reason: "there is no completed step with annotations to compare".to_owned(),
+    })?;
+    if visit.annotations.is_empty() {
+        return Err(HandlerError::Input {
+            reason: "the step to compare has no annotations".to_owned(),
+        });
+    }
+    let calculated =
+        resolve(&context.step.id, context.visit.number, &consensus, visit, false);
+    Ok(HandlerOutput {
+        kind: ResultKind::Consensus,
+        value: calculated.value.clone(),
+        agreement: calculated.agreement,
+        resolved_by: calculated.resolved_by,
+        consensus: Some(Box::new(calculated)),
+    })
+}
+
+/// `config` of `result_merger`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MergerConfig {
+    #[serde(default)]
+    steps: Option<Vec<StepId>>,
+}
+
+/// `result_merger`: an object from step id to value, of the steps that lead in or of `config.steps`.
+pub(super) fn result_merger(input: &HandlerInput<'_>) -> Result<HandlerOutput, HandlerError> {
+    let config: MergerConfig = read_config(input.config, MergerConfig { steps: None })?;
+    let context = input.context;
+    let steps = config.steps.unwrap_or_else(|| {
+        let leading = context.workflow.transitions.iter().filter(|transition| {
+            transition.to.step().is_some_and(|to| *to == context.step.id)
+        });
+        leading.map(|transition| transition.from.clone()).collect()
+    });
+    let merged: Map<String, Value> = steps
+        .iter()
+        .filter_map(|step| {
+            let result = context.state.steps.get(step)?.last_completed()?.result.as_ref()?;
+            Some((step.to_string(), result.value.clone().unwrap_or_default()))
+        })
+        .collect();
+    Ok(HandlerOutput::value(Value::Object(merged)))
+}
+
+/// `config` of `finalize`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FinalizeConfig {
+    #[serde(default)]
+    fields: Option<Vec<String>>,
+}
+
+/// `finalize`: the last value, or null; `config.fields` picks paths of it.
+pub(super) fn finalize(input: &HandlerInput<'_>) -> Result<HandlerOutput, HandlerError> {
+    let config: FinalizeConfig = read_config(input.config, FinalizeConfig { fields: None })?;
+    let Some(last) = last_value(input.context.state) else {
+        return Ok(HandlerOutput::value(Value::Null));
+    };
+    let value = last.value.clone().unwrap_or_default();
+    let value = match config.fields {
+        None => value,
+        Some(fields) => Value::Object(
+            fields
+                .into_iter()
+                .map(|field| {
+                    let picked = value_at(&value, Some(&field)).cloned().unwrap_or_default();
+                    (field, picked)
+                })
+                .collect(),
+        ),
+    };
+    // It passes on what another step found, so that step stays the one who resolved it.
+    Ok(HandlerOutput { resolved_by: last.resolved_by, ..HandlerOutput::value(value) })
+}
+
+fn last_value(state: &WorkflowSnapshot) -> Option<&StepResult> {
+    state
+        .completed
+        .iter()
+        .rev()
+        .filter_map(|completed| state.visit(&completed.step_id, completed.visit)?.result.as_ref())
+        .find(|result| result.value.is_some())
+}
+
+fn read_config<T: serde::de::DeserializeOwned>(
+    config: &Value,
+    absent: T,
+) -> Result<T, HandlerError> {
+    if config.is_null() {
+        return Ok(absent);
+    }
+    serde_json::from_value(config.clone())
+        .map_err(|error| HandlerError::Config { reason: error.to_string() })
+}

@@ -1,0 +1,25 @@
+//! What a step makes of its submissions: one executor for each kind of step, and the handlers that
+//! automatic steps call. All of it is pure; what takes time is due work.
+
+mod agreement;
+mod context;
+mod error;
+mod handlers;
+mod registry;
+mod result;
+mod steps;
+mod units;
+mod value;
+mod vote;
+
+pub use agreement::{AgreementReport, measure_agreement};
+pub use context::{Closing, ExecutionContext};
+pub use error::{ExecutorError, HandlerError};
+pub use registry::{Handler, HandlerInput, HandlerOutput, HandlerRegistry};
+pub use result::{ExecutionResult, StepExecutor};
+pub use steps::create_executor;
+pub use value::{ValueError, submitted_value, value_at};
+
+pub use crate::state::AnnotationData;
+pub(crate) use context::value_field;
+pub(crate) use steps::{decision_of, task_output};

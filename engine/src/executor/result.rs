@@ -1,0 +1,33 @@
+//! What an executor answers.
+
+use super::{ExecutionContext, ExecutorError};
+use crate::{events::ConsensusCalculated, state::StepResult};
+
+/// What a step does when something has changed.
+pub trait StepExecutor: Send + Sync {
+    /// Looks at the visit and says whether it is over, and with what.
+    fn execute(&self, context: &ExecutionContext<'_>) -> Result<ExecutionResult, ExecutorError>;
+}
+
+/// Whether a visit is over.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ExecutionResult {
+    /// It is not.
+    Waiting {
+        /// For what, for people.
+        reason: String,
+    },
+    /// It is.
+    Completed {
+        /// What it ends with.
+        result: StepResult,
+        /// How annotations were compared, where they were.
+        consensus: Option<Box<ConsensusCalculated>>,
+    },
+}
+
+impl ExecutionResult {
+    pub(crate) fn completed(result: StepResult) -> Self {
+        Self::Completed { result, consensus: None }
+    }
+}

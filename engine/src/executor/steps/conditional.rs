@@ -1,0 +1,44 @@
+//! An expression chooses the way.
+
+use crate::{
+    executor::{
+        Closing, ExecutionContext, ExecutionResult, ExecutorError, StepExecutor,
+    },
+    state::{ResultKind, StepResult},
+    transition::variables,
+};
+
+/// Evaluates the expression; its verdict is the result's `decision`, and there is no value, so that
+/// a question never stands in for an answer.
+pub(super) struct ConditionalExecutor;
+
+impl StepExecutor for ConditionalExecutor {
+    fn execute(&self, context: &ExecutionContext<'_>) -> Result<ExecutionResult, ExecutorError> {
+        let step = context.step;
+        let verdict = match (context.closing, context.expression) {
+            // An operator may answer in its place, where it cannot be evaluated.
+            (Some(Closing::Advance(Some(serde_json::Value::Bool(verdict)))), _) => *verdict,
+            (_, None) => {
+                return Err(ExecutorError::MissingKey {
+                    step_id: step.id.clone(),
+                    key: "condition.expression",
+                });
+            }
+            (_, Some(expression)) => expression
+                .evaluate_bool(&variables(context.workflow, context.state, step, context.visit))
+                .map_err(|source| ExecutorError::Expression {
+                    step_id: step.id.clone(),
+                    expression: expression.source().to_owned(),
+                    source,
+                })?,
+        };
+        Ok(ExecutionResult::completed(StepResult {
+            kind: ResultKind::Conditional,
+            value: None,
+            agreement: None,
+            resolved_by: None,
+            decision: Some(verdict.to_string()),
+            annotations: Vec::new(),
+        }))
+    }
+}

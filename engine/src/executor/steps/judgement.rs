@@ -1,0 +1,78 @@
+//! One person judges what others made: reviews and adjudications.
+
+use super::annotation::annotation_ids;
+use crate::{
+    executor::{
+        Closing, ExecutionContext, ExecutionResult, ExecutorError, StepExecutor, value::value_at,
+    },
+    state::{AnnotationData, ResolvedBy, ResultKind, ReviewDecision, StepResult},
+};
+
+/// Waits for a reviewer's decision.
+pub(super) struct ReviewExecutor;
+
+/// Waits for an adjudicator's value.
+pub(super) struct AdjudicationExecutor;
+
+/// The reviewer's decision: in the annotation, else in its data.
+pub(crate) fn decision_of(annotation: &AnnotationData) -> Option<ReviewDecision> {
+    let named = annotation.decision.as_deref();
+    named
+        .or_else(|| annotation.data.get("decision")?.as_str())
+        .and_then(ReviewDecision::from_name)
+}
+
+impl StepExecutor for ReviewExecutor {
+    fn execute(&self, context: &ExecutionContext<'_>) -> Result<ExecutionResult, ExecutorError> {
+        let waiting = || Ok(ExecutionResult::Waiting { reason: waiting("review", context) });
+        let Some(annotation) = context.visit.annotations.last() else { return waiting() };
+        // What has no decision was refused before it was accepted.
+        let Some(decision) = decision_of(annotation) else { return waiting() };
+        let judged = context.judged_visit().and_then(|visit| visit.result.as_ref());
+        let value = match decision {
+            ReviewDecision::Approve => judged.and_then(|result| result.value.clone()),
+            ReviewDecision::Fix => value_at(&annotation.data, context.field()).cloned(),
+            ReviewDecision::Reject | ReviewDecision::RequestChanges => None,
+        };
+        Ok(ExecutionResult::completed(StepResult {
+            kind: ResultKind::Review,
+            resolved_by: value.is_some().then_some(ResolvedBy::Review),
+            value,
+            agreement: judged.and_then(|result| result.agreement),
+            decision: Some(decision.as_str().to_owned()),
+            annotations: annotation_ids(context.visit),
+        }))
+    }
+}
+
+impl StepExecutor for AdjudicationExecutor {
+    fn execute(&self, context: &ExecutionContext<'_>) -> Result<ExecutionResult, ExecutorError> {
+        let judged = context.judged_visit().and_then(|visit| visit.result.as_ref());
+        let (value, resolved_by) = match (context.visit.annotations.last(), context.closing) {
+            (_, Some(Closing::Advance(Some(output)))) => {
+                (Some(output.clone()), ResolvedBy::Exhausted)
+            }
+            (Some(annotation), _) => {
+                (value_at(&annotation.data, context.field()).cloned(), ResolvedBy::Adjudication)
+            }
+            (None, _) => {
+                return Ok(ExecutionResult::Waiting { reason: waiting("adjudication", context) });
+            }
+        };
+        Ok(ExecutionResult::completed(StepResult {
+            kind: ResultKind::Adjudication,
+            resolved_by: value.is_some().then_some(resolved_by),
+            value,
+            agreement: judged.and_then(|result| result.agreement),
+            decision: None,
+            annotations: annotation_ids(context.visit),
+        }))
+    }
+}
+
+fn waiting(what: &str, context: &ExecutionContext<'_>) -> String {
+    match context.visit.assignments.first() {
+        Some(assignment) => format!("{what}, claimed by {}", assignment.user_id),
+        None => what.to_owned(),
+    }
+}

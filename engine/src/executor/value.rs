@@ -1,0 +1,109 @@
+//! Values inside annotation data.
+
+use std::cmp::Ordering;
+
+use serde_json::Value;
+
+/// The value at a path of keys with dots between them (`label`, `entities.0.tag`); a leading `$.`
+/// is accepted. All of `data` where there is no path.
+pub fn value_at<'v>(data: &'v Value, path: Option<&str>) -> Option<&'v Value> {
+    let Some(path) = path else { return Some(data) };
+    let path = path.strip_prefix("$.").unwrap_or(path);
+    path.split('.').try_fold(data, |value, key| match value {
+        Value::Object(fields) => fields.get(key),
+        Value::Array(elements) => elements.get(key.parse::<usize>().ok()?),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+    })
+}
+
+/// Annotation data lacks the value that a step takes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ValueError {
+    /// There is nothing at the path.
+    #[error("`annotation.data` has no value at `{field}`")]
+    Missing {
+        /// The path.
+        field: String,
+    },
+}
+
+/// The value that a submission gives, at the step's `field`.
+pub fn submitted_value<'v>(data: &'v Value, field: Option<&str>) -> Result<&'v Value, ValueError> {
+    match value_at(data, field) {
+        Some(value) if field.is_none() || !value.is_null() => Ok(value),
+        _ => Err(ValueError::Missing { field: field.unwrap_or("$").to_owned() }),
+    }
+}
+
+/// A total order over JSON, so that categories have positions and listings are stable: null,
+/// booleans, numbers by size, texts by code point, lists by their elements, then objects.
+pub(crate) fn order(a: &Value, b: &Value) -> Ordering {
+    let rank = |value: &Value| match value {
+        Value::Null => 0,
+        Value::Bool(_) => 1,
+        Value::Number(_) => 2,
+        Value::String(_) => 3,
+        Value::Array(_) => 4,
+        Value::Object(_) => 5,
+    };
+    match (a, b) {
+        (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
+        (Value::Number(a), Value::Number(b)) => {
+            let (x, y) = (a.as_f64().unwrap_or(f64::NAN), b.as_f64().unwrap_or(f64::NAN));
+            x.total_cmp(&y).then_with(|| a.to_string().cmp(&b.to_string()))
+        }
+        (Value::String(a), Value::String(b)) => a.cmp(b),
+        (Value::Array(a), Value::Array(b)) => a
+            .iter()
+            .zip(b)
+            .map(|(x, y)| order(x, y))
+            .find(|o| o.is_ne())
+            .unwrap_or_else(|| a.len().cmp(&b.len())),
+        (Value::Object(_), Value::Object(_)) => a.to_string().cmp(&b.to_string()),
+        _ => rank(a).cmp(&rank(b)),
+    }
+}
+
+/// Whether two values are the same answer: `1` and `1.0` are.
+pub(crate) fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(x), Value::Number(y)) => x == y || x.as_f64() == y.as_f64(),
+        (Value::Array(x), Value::Array(y)) => {
+            x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(x, y))
+        }
+        (Value::Object(x), Value::Object(y)) => {
+            x.len() == y.len() && x.iter().all(|(key, x)| y.get(key).is_some_and(|y| same(x, y)))
+        }
+        _ => a == b,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn paths_lead_into_objects_and_lists() {
+        let data = json!({"a": {"b": [10, {"c": null}]}});
+        assert_eq!(value_at(&data, None), Some(&data));
+        assert_eq!(value_at(&data, Some("a.b.0")), Some(&json!(10)));
+        assert_eq!(value_at(&data, Some("$.a.b.1.c")), Some(&Value::Null));
+        assert_eq!(value_at(&data, Some("a.x")), None);
+        assert!(submitted_value(&data, Some("a.b.1.c")).is_err(), "null is no value");
+    }
+
+    #[test]
+    fn one_and_one_point_zero_are_one_answer() {
+        assert!(same(&json!({"n": [1, 2.0]}), &json!({"n": [1.0, 2]})));
+        assert!(!same(&json!("1"), &json!(1)));
+    }
+
+    #[test]
+    fn numbers_are_ordered_by_size_and_texts_by_code_point() {
+        let mut values = vec![json!("b"), json!(10), json!(9), json!("a"), json!(null)];
+        values.sort_by(order);
+        assert_eq!(values, [json!(null), json!(9), json!(10), json!("a"), json!("b")]);
+    }
+}

@@ -1,0 +1,410 @@
+//! From source to a checked program.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use cel::{
+    Env, IdedExpr, ParseErrors, Program,
+    common::ast::{EntryExpr, Expr, LiteralValue, operators},
+};
+
+use super::{
+    ExpressionError,
+    scan::{self, Kind, Token},
+    stack::on_large_stack,
+};
+
+/// The variables an expression may name.
+///
+/// `agreement` and `threshold` of the step left, its `result`, the data of its last `annotation`,
+/// every `step` by id, the workflow's `context` and the task's `input`.
+pub const VARIABLES: [&str; 7] = [
+    "agreement",
+    "threshold",
+    "result",
+    "annotation",
+    "step",
+    "context",
+    "input",
+];
+
+/// Names of types, which stand as values in comparisons such as `type(result.value) == string`.
+const TYPES: [&str; 10] = [
+    "bool",
+    "bytes",
+    "double",
+    "int",
+    "list",
+    "map",
+    "null_type",
+    "string",
+    "type",
+    "uint",
+];
+
+/// Functions of the standard library that this build has.
+const FUNCTIONS: [&str; 12] = [
+    "bool",
+    "bytes",
+    "contains",
+    "double",
+    "dyn",
+    "endsWith",
+    "int",
+    "size",
+    "startsWith",
+    "string",
+    "type",
+    "uint",
+];
+
+/// Macros that visit every element.
+const LOOPS: [&str; 6] = ["all", "exists", "exists_one", "existsOne", "filter", "map"];
+
+/// A checked expression, compiled once; clones share the program.
+#[derive(Clone)]
+pub struct Expression(Arc<Compiled>);
+
+struct Compiled {
+    source: String,
+    program: Program,
+    depth: usize,
+    variables: Vec<&'static str>,
+    steps: Vec<StepReference>,
+}
+
+/// A step named by a literal: `step["annotate"]` or `step.annotate`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepReference {
+    /// The step's id.
+    pub id: String,
+    /// Byte of the id in the source.
+    pub offset: usize,
+}
+
+/// The standard environment without optional values, shared by all.
+pub(super) fn environment() -> Arc<Env> {
+    static ENVIRONMENT: OnceLock<Arc<Env>> = OnceLock::new();
+    Arc::clone(ENVIRONMENT.get_or_init(|| Arc::new(Env::stdlib().with_optional_support(false))))
+}
+
+impl Expression {
+    /// Compiles and checks `source`; a leading `$.` on a name is accepted.
+    ///
+    /// # Errors
+    ///
+    /// Everything that can be known beforehand: bounds, syntax, unknown variables and functions,
+    /// loops. Takes milliseconds: do it once for each revision of a workflow.
+    pub fn compile(source: &str) -> Result<Self, ExpressionError> {
+        let plain = scan::plain_source(source)?;
+        let tokens = scan::bounded_tokens(&plain)?;
+        let (program, facts) = on_large_stack(|| {
+            let program = environment()
+                .compile(&plain)
+                .map_err(|errors| syntax_error(&plain, &errors))?;
+            let mut facts = Facts::default();
+            facts.visit(program.expression(), 1);
+            Ok((program, facts))
+        })??;
+        let variables = check_names(&facts, &tokens)?;
+        let steps = step_references(&tokens);
+        Ok(Self(Arc::new(Compiled {
+            source: source.to_owned(),
+            program,
+            depth: facts.depth,
+            variables,
+            steps,
+        })))
+    }
+
+    /// Compiles a question: also refuses what can be seen to yield no boolean, as `agreement + 1`.
+    pub fn compile_bool(source: &str) -> Result<Self, ExpressionError> {
+        let expression = Self::compile(source)?;
+        match never_bool(&expression.0.program.expression().expr) {
+            Some(found) => Err(ExpressionError::NeverBool { found }),
+            None => Ok(expression),
+        }
+    }
+
+    /// The source as written.
+    pub fn source(&self) -> &str {
+        &self.0.source
+    }
+
+    /// Steps that the expression names by a literal.
+    pub fn step_references(&self) -> &[StepReference] {
+        &self.0.steps
+    }
+
+    /// The variables that the expression reads.
+    pub fn variables(&self) -> &[&'static str] {
+        &self.0.variables
+    }
+
+    pub(super) fn program(&self) -> &Program {
+        &self.0.program
+    }
+
+    /// How deep evaluation recurses.
+    pub(super) fn depth(&self) -> usize {
+        self.0.depth
+    }
+}
+
+impl fmt::Debug for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Expression").field(&self.0.source).finish()
+    }
+}
+
+impl PartialEq for Expression {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.source == other.0.source
+    }
+}
+
+/// What one walk over the tree finds.
+#[derive(Default)]
+struct Facts {
+    depth: usize,
+    names: Vec<String>,
+    functions: Vec<String>,
+    structs: Vec<String>,
+    loops: bool,
+}
+
+impl Facts {
+    fn visit(&mut self, node: &IdedExpr, depth: usize) {
+        self.depth = self.depth.max(depth);
+        let below = depth + 1;
+        match &node.expr {
+            Expr::Unspecified | Expr::Literal(_) => {}
+            Expr::Ident(name) => self.names.push(name.clone()),
+            Expr::Call(call) => {
+                self.functions.push(call.func_name.clone());
+                for child in call.target.as_deref().into_iter().chain(&call.args) {
+                    self.visit(child, below);
+                }
+            }
+            // Its parts are not looked at: it is refused as a whole.
+            Expr::Comprehension(_) => self.loops = true,
+            Expr::List(list) => list
+                .elements
+                .iter()
+                .for_each(|child| self.visit(child, below)),
+            Expr::Select(select) => self.visit(&select.operand, below),
+            Expr::Map(map) => map
+                .entries
+                .iter()
+                .for_each(|entry| self.entry(&entry.expr, below)),
+            Expr::Struct(made) => {
+                self.structs.push(made.type_name.clone());
+                made.entries
+                    .iter()
+                    .for_each(|entry| self.entry(&entry.expr, below));
+            }
+        }
+    }
+
+    fn entry(&mut self, entry: &EntryExpr, depth: usize) {
+        match entry {
+            EntryExpr::StructField(field) => self.visit(&field.value, depth),
+            EntryExpr::MapEntry(entry) => {
+                self.visit(&entry.key, depth);
+                self.visit(&entry.value, depth);
+            }
+        }
+    }
+}
+
+fn check_names(facts: &Facts, tokens: &[Token<'_>]) -> Result<Vec<&'static str>, ExpressionError> {
+    if facts.loops {
+        let (name, offset) = tokens
+            .iter()
+            .find(|token| LOOPS.contains(&token.text))
+            .map_or(("map", 0), |token| (token.text, token.offset));
+        return Err(ExpressionError::Loop {
+            name: name.to_owned(),
+            offset,
+        });
+    }
+    let mut variables = Vec::new();
+    for name in &facts.names {
+        if let Some(known) = VARIABLES.iter().find(|known| *known == name) {
+            if !variables.contains(known) {
+                variables.push(*known);
+            }
+        } else if !TYPES.contains(&name.as_str()) {
+            return Err(ExpressionError::UnknownVariable {
+                name: name.clone(),
+                offset: root_offset(tokens, name),
+                suggestion: nearest(name, &VARIABLES),
+            });
+        }
+    }
+    let called = facts.functions.iter().filter(|name| is_name(name));
+    for name in called.chain(&facts.structs) {
+        if FUNCTIONS.contains(&name.as_str()) && !facts.structs.contains(name) {
+            continue;
+        }
+        let offset = tokens
+            .iter()
+            .find(|token| token.text == name)
+            .map_or(0, |token| token.offset);
+        let name = name.clone();
+        return Err(if LOOPS.contains(&name.as_str()) {
+            ExpressionError::Loop { name, offset }
+        } else {
+            let suggestion = nearest(&name, &FUNCTIONS);
+            ExpressionError::UnknownFunction {
+                name,
+                offset,
+                suggestion,
+            }
+        });
+    }
+    Ok(variables)
+}
+
+/// Operators are functions too, named by signs: `_+_`, `@in`.
+fn is_name(function: &str) -> bool {
+    function
+        .chars()
+        .all(|c| c.is_alphanumeric() || c == '_' || c == '.')
+        && function.chars().any(char::is_alphanumeric)
+}
+
+/// Where `name` stands as a root, not behind a dot.
+fn root_offset(tokens: &[Token<'_>], name: &str) -> usize {
+    tokens
+        .iter()
+        .enumerate()
+        .find(|(at, token)| token.text == name && (*at == 0 || tokens[at - 1].text != "."))
+        .map_or(0, |(_, token)| token.offset)
+}
+
+fn nearest(name: &str, known: &[&str]) -> Option<String> {
+    known
+        .iter()
+        .map(|candidate| (strsim::osa_distance(name, candidate), *candidate))
+        .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(1))
+        .min()
+        .map(|(_, candidate)| candidate.to_owned())
+}
+
+fn step_references(tokens: &[Token<'_>]) -> Vec<StepReference> {
+    let mut found = Vec::new();
+    for (at, token) in tokens.iter().enumerate() {
+        let is_root = at == 0 || tokens[at - 1].text != ".";
+        if token.text != "step" || !is_root {
+            continue;
+        }
+        let (Some(opening), Some(name)) = (tokens.get(at + 1), tokens.get(at + 2)) else {
+            continue;
+        };
+        match (opening.text, name.kind) {
+            (".", Kind::Name) => {
+                found.push(StepReference {
+                    id: name.text.to_owned(),
+                    offset: name.offset,
+                });
+            }
+            // Ids need no escapes; a literal with some is left to evaluation.
+            ("[", Kind::Text) if !name.text.contains('\\') => {
+                let id = name.text.trim_matches(['"', '\'']);
+                found.push(StepReference {
+                    id: id.to_owned(),
+                    offset: name.offset + 1,
+                });
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// The first fault, with its byte. The parser counts lines and columns in characters, from 1.
+fn syntax_error(source: &str, errors: &ParseErrors) -> ExpressionError {
+    // The error recovery of the grammar reports the first real fault among followers.
+    let first = errors.errors.iter().min_by_key(|error| error.pos);
+    let (line, column, message) = first.map_or((1, 1, ""), |error| {
+        (error.pos.0, error.pos.1, error.msg.as_str())
+    });
+    let line = usize::try_from(line).unwrap_or(1).max(1) - 1;
+    let column = usize::try_from(column).unwrap_or(1).max(1) - 1;
+    let line_start: usize = source.split_inclusive('\n').take(line).map(str::len).sum();
+    let in_line = &source[line_start.min(source.len())..];
+    let offset = line_start
+        + in_line
+            .char_indices()
+            .nth(column)
+            .map_or(in_line.trim_end().len(), |(at, _)| at);
+    ExpressionError::Syntax {
+        message: readable(message),
+        offset,
+    }
+}
+
+/// The grammar's message without its list of a dozen expected tokens.
+fn readable(message: &str) -> String {
+    let message = message.strip_prefix("Syntax error: ").unwrap_or(message);
+    let message = message
+        .split(" expecting {")
+        .next()
+        .unwrap_or(message)
+        .trim();
+    let text = match message {
+        "" => "the expression cannot be read",
+        "mismatched input '<EOF>'" => "the expression ends too early",
+        text if text.contains("Incomplete `ExprContext` for `_?_:_`") => {
+            "a condition `a ? b : c` is not complete"
+        }
+        text if text.contains("Recursion limit") => "the expression nests too deeply",
+        text => text,
+    };
+    text.replace("'<EOF>'", "the end")
+        .chars()
+        .take(200)
+        .collect()
+}
+
+/// What an expression yields where its outermost operation can yield no boolean.
+fn never_bool(expr: &Expr) -> Option<&'static str> {
+    match expr {
+        Expr::Literal(LiteralValue::String(_)) => Some("a text"),
+        Expr::Literal(LiteralValue::Null) => Some("null"),
+        Expr::Literal(LiteralValue::Bytes(_)) => Some("bytes"),
+        Expr::Literal(LiteralValue::Double(_) | LiteralValue::Int(_) | LiteralValue::UInt(_)) => {
+            Some("a number")
+        }
+        Expr::List(_) => Some("a list"),
+        Expr::Map(_) | Expr::Struct(_) => Some("a mapping"),
+        Expr::Ident(name) if matches!(name.as_str(), "agreement" | "threshold") => Some("a number"),
+        Expr::Ident(name) if matches!(name.as_str(), "result" | "step" | "context") => {
+            Some("a mapping")
+        }
+        Expr::Call(call) => match call.func_name.as_str() {
+            operators::ADD => Some("a sum"),
+            operators::SUBSTRACT
+            | operators::MULTIPLY
+            | operators::DIVIDE
+            | operators::MODULO
+            | operators::NEGATE
+            | "size"
+            | "int"
+            | "uint"
+            | "double" => Some("a number"),
+            "string" => Some("a text"),
+            "bytes" => Some("bytes"),
+            "type" => Some("a type"),
+            _ => None,
+        },
+        Expr::Unspecified
+        | Expr::Literal(LiteralValue::Boolean(_))
+        | Expr::Ident(_)
+        | Expr::Select(_)
+        | Expr::Comprehension(_) => None,
+    }
+}

@@ -1,0 +1,135 @@
+//! Why an expression is refused or has no value.
+
+use crate::limits;
+
+/// Why an expression is refused or has no value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExpressionError {
+    /// Nothing but blanks and comments.
+    #[error("the expression is empty")]
+    Empty,
+    /// More bytes than [`limits::EXPRESSION_BYTES_MAX`].
+    #[error(
+        "the expression has {bytes} bytes, more than {}",
+        limits::EXPRESSION_BYTES_MAX
+    )]
+    TooLong {
+        /// Its bytes.
+        bytes: usize,
+    },
+    /// More nested brackets than [`limits::EXPRESSION_DEPTH_MAX`].
+    #[error("brackets nest deeper than {}", limits::EXPRESSION_DEPTH_MAX)]
+    TooDeep {
+        /// Byte at which the bound is crossed.
+        offset: usize,
+    },
+    /// More names, literals and operators than one expression may have.
+    #[error("the expression has more than {max} names, literals and operators")]
+    TooComplex {
+        /// The bound.
+        max: usize,
+        /// Byte at which the bound is crossed.
+        offset: usize,
+    },
+    /// The text is no expression.
+    #[error("{message}")]
+    Syntax {
+        /// What the parser expected.
+        message: String,
+        /// Byte of the fault.
+        offset: usize,
+    },
+    /// A name that no evaluation defines.
+    #[error("there is no variable `{name}`; known are {}", super::VARIABLES.join(", "))]
+    UnknownVariable {
+        /// The name.
+        name: String,
+        /// Byte of the name.
+        offset: usize,
+        /// The known name that is most like it.
+        suggestion: Option<String>,
+    },
+    /// A function that does not exist.
+    #[error("there is no function `{name}`")]
+    UnknownFunction {
+        /// The name.
+        name: String,
+        /// Byte of the name.
+        offset: usize,
+        /// The known name that is most like it.
+        suggestion: Option<String>,
+    },
+    /// A macro that visits every element of a list or map.
+    #[error(
+        "`{name}` visits every element, and expressions may not loop; use `in`, `size` or `has`"
+    )]
+    Loop {
+        /// The macro.
+        name: String,
+        /// Byte of the name.
+        offset: usize,
+    },
+    /// The expression can be seen to yield something else than true or false.
+    #[error("the expression yields {found}, not true or false")]
+    NeverBool {
+        /// What it yields.
+        found: &'static str,
+    },
+    /// The evaluation failed.
+    #[error("{reason}")]
+    Evaluation {
+        /// Why.
+        reason: String,
+    },
+    /// The value is neither true nor false.
+    #[error("the expression yielded {found}, not true or false")]
+    NotBool {
+        /// The value, cut to a readable length.
+        found: String,
+    },
+    /// The thread with the large stack did not start or did not end well.
+    #[error("the expression could not be run: {reason}")]
+    Stack {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl ExpressionError {
+    /// The byte of the source at which the fault is, where one is to blame.
+    pub fn offset(&self) -> Option<usize> {
+        match self {
+            Self::TooDeep { offset }
+            | Self::TooComplex { offset, .. }
+            | Self::Syntax { offset, .. }
+            | Self::UnknownVariable { offset, .. }
+            | Self::UnknownFunction { offset, .. }
+            | Self::Loop { offset, .. } => Some(*offset),
+            Self::Empty
+            | Self::TooLong { .. }
+            | Self::NeverBool { .. }
+            | Self::Evaluation { .. }
+            | Self::NotBool { .. }
+            | Self::Stack { .. } => None,
+        }
+    }
+
+    /// The known name that is most like an unknown one.
+    pub fn suggestion(&self) -> Option<&str> {
+        match self {
+            Self::UnknownVariable { suggestion, .. } | Self::UnknownFunction { suggestion, .. } => {
+                suggestion.as_deref()
+            }
+            Self::Empty
+            | Self::TooLong { .. }
+            | Self::TooDeep { .. }
+            | Self::TooComplex { .. }
+            | Self::Syntax { .. }
+            | Self::Loop { .. }
+            | Self::NeverBool { .. }
+            | Self::Evaluation { .. }
+            | Self::NotBool { .. }
+            | Self::Stack { .. } => None,
+        }
+    }
+}

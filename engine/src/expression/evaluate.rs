@@ -1,0 +1,397 @@
+//! From a program and facts to a value.
+
+use std::{
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use cel::{Context, ExecutionError, Value as CelValue};
+use serde_json::Value;
+
+use super::{Expression, ExpressionError, compile::environment, stack::on_large_stack};
+
+/// Depth up to which the caller's stack is enough. A level takes up to 30 KiB in a debug build, so
+/// this is an eighth of the 2 MiB that threads have; usual conditions are 3 to 5 deep.
+const INLINE_DEPTH_MAX: usize = 8;
+/// Characters of a value that an error shows.
+const SHOWN_MAX: usize = 200;
+
+impl Expression {
+    /// The value of the expression, given an object from variable to value.
+    ///
+    /// # Errors
+    ///
+    /// [`ExpressionError::Evaluation`] with the reason: a missing key (ask with `has(…)` or `in`),
+    /// operands that do not go together, a variable that `variables` lacks.
+    pub fn evaluate(&self, variables: &Value) -> Result<Value, ExpressionError> {
+        // A panic inside the interpreter must stay the fault of this expression.
+        let run = || {
+            catch_unwind(AssertUnwindSafe(|| self.run(variables))).unwrap_or_else(|_| {
+                Err(ExpressionError::Evaluation {
+                    reason: "the interpreter panicked".to_owned(),
+                })
+            })
+        };
+        if self.depth() <= INLINE_DEPTH_MAX {
+            run()
+        } else {
+            on_large_stack(run)?
+        }
+    }
+
+    /// The answer of the expression.
+    ///
+    /// # Errors
+    ///
+    /// As [`Expression::evaluate`], and [`ExpressionError::NotBool`] for any other value.
+    pub fn evaluate_bool(&self, variables: &Value) -> Result<bool, ExpressionError> {
+        match self.evaluate(variables)? {
+            Value::Bool(answer) => Ok(answer),
+            other => Err(ExpressionError::NotBool {
+                found: cut(&other.to_string()),
+            }),
+        }
+    }
+
+    fn run(&self, variables: &Value) -> Result<Value, ExpressionError> {
+        let mut context = Context::with_env(environment());
+        for name in self.variables() {
+            if let Some(value) = variables.get(name) {
+                context.add_variable_from_value(*name, to_cel(value));
+            }
+        }
+        let value = self
+            .program()
+            .execute(&context)
+            .map_err(|error| failed(&error))?;
+        value.json().map_err(|_| ExpressionError::Evaluation {
+            reason: format!(
+                "the expression yields a {}, which no step can use",
+                value.type_of()
+            ),
+        })
+    }
+}
+
+/// CEL's own conversion makes unsigned integers of JSON's, which cannot be added to literals.
+fn to_cel(value: &Value) -> CelValue {
+    match value {
+        Value::Null => CelValue::Null,
+        Value::Bool(b) => CelValue::Bool(*b),
+        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(int), _) => CelValue::Int(int),
+            (None, Some(float)) => CelValue::Float(float),
+            (None, None) => CelValue::Null,
+        },
+        Value::String(text) => CelValue::String(Arc::new(text.clone())),
+        Value::Array(items) => CelValue::List(Arc::new(items.iter().map(to_cel).collect())),
+        Value::Object(entries) => CelValue::Map(
+            entries
+                .iter()
+                .map(|(key, value)| (key.clone(), to_cel(value)))
+                .collect::<HashMap<String, CelValue>>()
+                .into(),
+        ),
+    }
+}
+
+fn failed(error: &ExecutionError) -> ExpressionError {
+    let reason = match error {
+        ExecutionError::NoSuchKey(key) => {
+            format!("there is no key `{key}`; ask with `has(…)` or `in` where it may be missing")
+        }
+        ExecutionError::UndeclaredReference(name) => format!("`{name}` has no value here"),
+        ExecutionError::IndexOutOfBounds(_) => "the index is outside of the list".to_owned(),
+        ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => {
+            "division by zero".to_owned()
+        }
+        other => other.to_string(),
+    };
+    ExpressionError::Evaluation {
+        reason: cut(&reason),
+    }
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_MAX) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::expression::StepReference;
+
+    fn value(source: &str) -> Result<Value, ExpressionError> {
+        Expression::compile(source)?.evaluate(&json!({
+            "agreement": 0.5,
+            "threshold": 1,
+            "result": {"decision": "reject", "value": null},
+            "input": {"n": 3, "f": 3.0, "big": u64::MAX, "tags": ["a", "b"], "deep": {"x": {}}},
+            "step": {"annotate": {"visits": 2}},
+            "context": {},
+        }))
+    }
+
+    fn answer(source: &str) -> bool {
+        value(source).unwrap_or_else(|error| panic!("{source}: {error}")) == json!(true)
+    }
+
+    #[test]
+    fn whole_and_decimal_numbers_compare_naturally() {
+        for source in [
+            "input.n == 3",
+            "input.n == 3.0",
+            "input.f == 3",
+            "input.f == 3.0",
+            "input.n + 1 == 4",
+            "agreement >= 0.5",
+            "agreement < 1",
+            "agreement < threshold",
+            "threshold >= 0.5",
+            "input.n in [1, 2, 3]",
+            "input.f in [3]",
+            "input.big > 3",
+            "type(input.n) == int",
+            "input.n - 4 < 0",
+            "-input.n == -3",
+        ] {
+            assert!(answer(source), "{source}");
+        }
+    }
+
+    #[test]
+    fn the_root_sign_is_optional() {
+        assert!(answer("$.result.decision == 'reject'"));
+        assert!(answer("result.decision == 'reject' && $.agreement == 0.5"));
+        assert!(answer("'$.result' != \"$.agreement\""));
+    }
+
+    #[test]
+    fn missing_keys_are_faults_unless_asked_for() {
+        assert!(answer("!has(input.nope)"));
+        assert!(answer(
+            "has(input.n) && !('x' in input) && 'a' in input.tags"
+        ));
+        assert!(answer("!has(input.deep.x.y)"));
+        let error = value("input.nope == 1").unwrap_err();
+        assert!(
+            error.to_string().contains("there is no key `nope`"),
+            "{error}"
+        );
+        let error = value("annotation.label == 1").unwrap_err();
+        assert!(
+            error.to_string().contains("`annotation` has no value here"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_question_with_another_answer_is_a_fault() {
+        let facts = json!({"input": {"n": 3, "long": "x".repeat(5_000)}});
+        let error = Expression::compile("input.n")
+            .unwrap()
+            .evaluate_bool(&facts)
+            .unwrap_err();
+        assert_eq!(
+            error,
+            ExpressionError::NotBool {
+                found: "3".to_owned()
+            }
+        );
+        let error = Expression::compile("input.long")
+            .unwrap()
+            .evaluate_bool(&facts)
+            .unwrap_err();
+        assert!(error.to_string().len() < 400, "{error}");
+        for source in [
+            "agreement",
+            "1 + 1",
+            "'yes'",
+            "[true]",
+            "size(input.tags)",
+            "null",
+        ] {
+            assert!(
+                matches!(
+                    Expression::compile_bool(source),
+                    Err(ExpressionError::NeverBool { .. })
+                ),
+                "{source}"
+            );
+        }
+        for source in [
+            "true",
+            "input.flag",
+            "input.n == 3",
+            "!input.flag",
+            "has(input.a)",
+        ] {
+            Expression::compile_bool(source).unwrap();
+        }
+    }
+
+    #[test]
+    fn null_compares_only_for_equality() {
+        assert!(answer("result.value == null"));
+        assert!(answer("agreement != null"));
+        assert!(matches!(
+            value("result.value > 1"),
+            Err(ExpressionError::Evaluation { .. })
+        ));
+    }
+
+    #[test]
+    fn unknown_names_are_refused_with_the_nearest() {
+        let error = Expression::compile("1 == 1 && agrement > 1").unwrap_err();
+        assert_eq!(error.offset(), Some(10));
+        assert_eq!(error.suggestion(), Some("agreement"));
+        let error = Expression::compile("startWith('a', 'b')").unwrap_err();
+        assert_eq!(error.suggestion(), Some("startsWith"));
+        for source in [
+            "now() > 1",
+            "input.foo(1)",
+            "'a'.matches('b')",
+            "optional.of(1) == 1",
+            "Foo{a: 1} == 1",
+        ] {
+            assert!(
+                matches!(
+                    Expression::compile(source),
+                    Err(ExpressionError::UnknownFunction { .. }
+                        | ExpressionError::UnknownVariable { .. })
+                ),
+                "{source}: {:?}",
+                Expression::compile(source)
+            );
+        }
+    }
+
+    #[test]
+    fn loops_are_refused() {
+        for source in [
+            "input.tags.all(t, t == 'a')",
+            "input.tags.exists(t, t == 'a')",
+            "input.tags.map(t, t) == []",
+            "input.tags.filter(t, t == 'a') == []",
+            "input.tags.exists_one(t, t == 'a')",
+            "size([1].map(x, [2].map(y, x * y))) == 1",
+        ] {
+            let error = Expression::compile(source).unwrap_err();
+            assert!(
+                matches!(error, ExpressionError::Loop { .. }),
+                "{source}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn faults_of_the_grammar_have_a_place() {
+        for (source, offset) in [
+            ("agreement >", 11),
+            ("agreement = 1", 10),
+            ("(agreement > 1", 14),
+            ("agreement > 1)", 13),
+            ("'abc", 0),
+            ("$.agreement >= >= 1", 15),
+            ("ä", 0),
+        ] {
+            let error = Expression::compile(source).unwrap_err();
+            assert_eq!(error.offset(), Some(offset), "{source}: {error:?}");
+            assert!(!error.to_string().contains('\n'), "{error}");
+        }
+        assert_eq!(
+            Expression::compile(" // no more "),
+            Err(ExpressionError::Empty)
+        );
+    }
+
+    #[test]
+    fn named_steps_are_listed() {
+        let expression =
+            Expression::compile("step[\"a\"].visits > 1 && step.b.completed && input.step.c == 1")
+                .unwrap();
+        let named = |id: &str, offset| StepReference {
+            id: id.to_owned(),
+            offset,
+        };
+        assert_eq!(
+            expression.step_references(),
+            [named("a", 6), named("b", 29)]
+        );
+        assert_eq!(expression.variables(), ["step", "input"]);
+    }
+
+    /// The worst that the bounds let through must neither overflow a stack nor take long, whether
+    /// it is a valid expression or not. Runs in debug builds, whose frames are largest.
+    #[test]
+    fn the_worst_allowed_expressions_do_not_overflow() {
+        let chain = |item: &str, sign: &str| [item].repeat(256).join(sign);
+        let nested = |open: &str, close: &str| format!("{}1{}", open.repeat(32), close.repeat(32));
+        let worst = [
+            chain("1", "+"),
+            chain("1", "<"),
+            chain("true", "&&"),
+            chain("true", "?1:"),
+            chain("1", " in "),
+            chain("[1]", "+").chars().take(1_020).collect(),
+            format!("input{}", ".a".repeat(255)),
+            format!("input{}", "[0]".repeat(170)),
+            format!("input{}", ".size()".repeat(127)),
+            format!("{}true", "!".repeat(511)),
+            format!("{}1", "-".repeat(511)),
+            format!("{}1", "- ".repeat(511)),
+            nested("(", ")"),
+            nested("[", "]"),
+            nested("1+(", ")"),
+            nested("int(", ")"),
+            nested("1+1+1+1+1+1+(", ")"),
+            nested("{1:", "}"),
+            nested("-(-(", "))").replace("((", "("),
+            nested("true?1:(", ")"),
+            nested("size([", "])"),
+            "(".repeat(32),
+            "!(".repeat(32),
+            "[{".repeat(16),
+            format!("{}{}", "input[".repeat(32), "]".repeat(32)),
+            "'".repeat(2_048),
+            "a".repeat(2_048),
+            "\\".repeat(512),
+            "?".repeat(512),
+            "1?".repeat(256),
+            "ü".repeat(512),
+            format!("'{}'", "x".repeat(2_046)),
+        ];
+        for source in worst {
+            if let Ok(expression) = Expression::compile(&source) {
+                let _ = expression.evaluate(&json!({"input": []}));
+            }
+        }
+        for source in [
+            chain("1", "+") + "+1+1",
+            "a".repeat(2_049),
+            nested("[", "]").replace('1', "[1]"),
+        ] {
+            assert!(
+                matches!(
+                    Expression::compile(&source),
+                    Err(ExpressionError::TooLong { .. }
+                        | ExpressionError::TooDeep { .. }
+                        | ExpressionError::TooComplex { .. })
+                ),
+                "{source}"
+            );
+        }
+    }
+
+    #[test]
+    fn expressions_go_between_threads() {
+        fn shared<T: Send + Sync + Clone>(_: &T) {}
+        shared(&Expression::compile("true").unwrap());
+    }
+}

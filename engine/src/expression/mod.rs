@@ -1,0 +1,24 @@
+//! Conditions in the Common Expression Language: compiled once, evaluated often, bounded always.
+//!
+//! ```
+//! use glyph_workflow_engine::expression::Expression;
+//!
+//! let expression = Expression::compile("agreement >= 0.5 && $.input.language == 'de'")?;
+//! let facts = serde_json::json!({"agreement": 0.75, "input": {"language": "de"}});
+//! assert!(expression.evaluate_bool(&facts)?);
+//! # Ok::<(), glyph_workflow_engine::expression::ExpressionError>(())
+//! ```
+//!
+//! The language has no input or output and, here, no loops either: the macros that visit every
+//! element (`all`, `exists`, `map`, …) are refused, so the work of an evaluation is bounded by the
+//! length of its source. The `cel` crate parses and evaluates recursively with large frames; see
+//! [`limits`](crate::limits) for the bounds counted beforehand and for the stack it gets.
+
+mod compile;
+mod error;
+mod evaluate;
+mod scan;
+mod stack;
+
+pub use compile::{Expression, StepReference, VARIABLES};
+pub use error::ExpressionError;

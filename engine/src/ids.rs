@@ -1,0 +1,263 @@
+//! Identities. A UUID of one kind cannot stand where another is meant, and a slug is valid once it exists.
+
+use std::{borrow::Borrow, fmt, ops::Deref, str::FromStr, sync::Arc};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
+use uuid::Uuid;
+
+macro_rules! uuid_id {
+    ($($(#[$doc:meta])* $name:ident;)+) => {$(
+        $(#[$doc])*
+        #[derive(
+            Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+        )]
+        #[serde(transparent)]
+        pub struct $name(pub Uuid);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl From<Uuid> for $name {
+            fn from(id: Uuid) -> Self {
+                Self(id)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Uuid::from_str(text).map(Self)
+            }
+        }
+    )+};
+}
+
+uuid_id! {
+    /// One item to label; also the id of its event stream.
+    TaskId;
+    /// The idempotency key of a command.
+    CommandId;
+    /// A person (or program) who annotates, reviews or adjudicates.
+    UserId;
+    /// One immutable revision of a workflow.
+    RevisionId;
+}
+
+impl TaskId {
+    /// The id of the event that brings this task to `version`.
+    ///
+    /// Derived, not drawn: whoever decides the event that becomes version `n` names it alike, so a
+    /// retry after an unknown commit cannot rename what is already on the wire.
+    pub fn event_id(self, version: u64) -> Uuid {
+        Uuid::new_v5(&self.0, format!("event/{version}").as_bytes())
+    }
+}
+
+/// A name people write in YAML and routing keys: `[a-z0-9][a-z0-9_-]{0,63}`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Slug(
+    #[schemars(with = "String", regex(pattern = r"^[a-z0-9][a-z0-9_-]{0,63}$"))] Arc<str>,
+);
+
+/// The id of a workflow, shared by all its revisions.
+pub type WorkflowId = Slug;
+/// The id of a step within its workflow.
+pub type StepId = Slug;
+
+/// The text is no slug.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{text}` is not a valid id: 1 to 64 of a-z, 0-9, `_` and `-`, starting with a letter or digit"
+)]
+pub struct InvalidSlug {
+    /// What was given.
+    pub text: String,
+}
+
+impl Slug {
+    /// Checks `text`.
+    pub fn new(text: &str) -> Result<Self, InvalidSlug> {
+        let mut bytes = text.bytes();
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let valid = text.len() <= 64
+            && bytes.next().is_some_and(plain)
+            && bytes.all(|b| plain(b) || b == b'_' || b == b'-');
+        if valid {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidSlug { text: text.chars().take(80).collect() })
+        }
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Deref for Slug {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for Slug {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl PartialEq<str> for Slug {
+    fn eq(&self, other: &str) -> bool {
+        &*self.0 == other
+    }
+}
+
+impl PartialEq<&str> for Slug {
+    fn eq(&self, other: &&str) -> bool {
+        &*self.0 == *other
+    }
+}
+
+impl fmt::Display for Slug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for Slug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+impl FromStr for Slug {
+    type Err = InvalidSlug;
+    fn from_str(text: &str) -> Result<Self, InvalidSlug> {
+        Self::new(text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Slug {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::new(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+/// What a command or file calls a workflow: its id, `id@revision`, or the revision's UUID.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum WorkflowSelector {
+    /// The latest revision of this id.
+    Latest(WorkflowId),
+    /// One numbered revision.
+    Numbered(WorkflowId, u32),
+    /// One revision by its UUID.
+    Revision(RevisionId),
+}
+
+/// The text names no workflow.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is neither a workflow id, nor `id@revision`, nor a revision's UUID")]
+pub struct InvalidSelector {
+    /// What was given.
+    pub text: String,
+}
+
+impl WorkflowSelector {
+    /// Whether a task of `workflow` (at `revision_id`) is one that this selector may mean.
+    /// Only the workflow counts, not the revision: a running task keeps its own.
+    pub fn names(&self, workflow: &WorkflowId, revision_id: RevisionId) -> bool {
+        match self {
+            Self::Latest(id) | Self::Numbered(id, _) => id == workflow,
+            Self::Revision(id) => *id == revision_id,
+        }
+    }
+}
+
+impl FromStr for WorkflowSelector {
+    type Err = InvalidSelector;
+    fn from_str(text: &str) -> Result<Self, InvalidSelector> {
+        let invalid = || InvalidSelector { text: text.chars().take(120).collect() };
+        if let Ok(id) = Uuid::try_parse(text) {
+            return Ok(Self::Revision(RevisionId(id)));
+        }
+        match text.split_once('@') {
+            Some((id, revision)) => Ok(Self::Numbered(
+                Slug::new(id).map_err(|_| invalid())?,
+                revision.parse().map_err(|_| invalid())?,
+            )),
+            None => Slug::new(text).map(Self::Latest).map_err(|_| invalid()),
+        }
+    }
+}
+
+impl fmt::Display for WorkflowSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Latest(id) => id.fmt(f),
+            Self::Numbered(id, revision) => write!(f, "{id}@{revision}"),
+            Self::Revision(id) => id.fmt(f),
+        }
+    }
+}
+
+impl Serialize for WorkflowSelector {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for WorkflowSelector {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for WorkflowSelector {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "WorkflowSelector".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "description": "A workflow id, `id@revision`, or a revision's UUID."
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slugs_are_checked_at_their_edges() {
+        assert!(Slug::new("a").is_ok());
+        assert!(Slug::new("9_a-b").is_ok());
+        assert!(Slug::new(&"a".repeat(64)).is_ok());
+        for bad in ["", "_a", "-a", "A", "a b", "ä", &"a".repeat(65)] {
+            assert!(Slug::new(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn selectors_read_all_three_forms() {
+        assert_eq!("a-b".parse(), Ok(WorkflowSelector::Latest(Slug::new("a-b").unwrap())));
+        assert_eq!("a@2".parse(), Ok(WorkflowSelector::Numbered(Slug::new("a").unwrap(), 2)));
+        let id = Uuid::from_u128(7);
+        assert_eq!(id.to_string().parse(), Ok(WorkflowSelector::Revision(RevisionId(id))));
+        assert!("a@x".parse::<WorkflowSelector>().is_err());
+    }
+}

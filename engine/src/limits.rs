@@ -1,0 +1,54 @@
+//! Every upper bound of the engine, with its unit and what happens there.
+
+use std::time::Duration;
+
+/// Events between two snapshots of a task. Loading replays at most this many, plus one batch.
+pub const SNAPSHOT_EVERY: u64 = 50;
+/// Transitions one command may cause; beyond it the task gets the incident `transition_budget`.
+pub const TRANSITIONS_PER_COMMAND_MAX: usize = 256;
+/// Bytes of a workflow file; a larger one is refused before it is parsed.
+pub const WORKFLOW_BYTES_MAX: usize = 1 << 20;
+/// Nesting of a workflow file; a deeper one is refused before it is parsed.
+pub const WORKFLOW_DEPTH_MAX: usize = 64;
+/// Nodes of a workflow file after aliases are expanded; more are refused.
+pub const WORKFLOW_NODES_MAX: usize = 50_000;
+/// Steps of a workflow; more are refused at creation.
+pub const STEPS_MAX: usize = 500;
+/// Transitions of a workflow; more are refused at creation.
+pub const TRANSITIONS_MAX: usize = 2_000;
+/// Annotators one visit may ask for (`count`, `max`); more are refused at creation.
+pub const ANNOTATORS_MAX: u32 = 1_000;
+/// Iterations one loop may allow; more are refused at creation.
+pub const LOOP_ITERATIONS_MAX: u32 = 1_000;
+/// Bytes of an expression, counted before it is compiled (the CEL parser recurses).
+pub const EXPRESSION_BYTES_MAX: usize = 2_048;
+/// Nested brackets of an expression, counted before it is compiled.
+pub const EXPRESSION_DEPTH_MAX: usize = 32;
+/// Stack of the thread that compiles and evaluates expressions, in bytes.
+pub const EXPRESSION_STACK_BYTES: usize = 64 << 20;
+/// Bytes of a command's JSON; larger ones are refused `too_large`.
+pub const COMMAND_BYTES_MAX: usize = 1 << 20;
+/// Nesting of a command's JSON; deeper ones are refused `malformed`.
+pub const COMMAND_DEPTH_MAX: usize = 64;
+/// Labels of a task (key-value pairs for search); more are refused `malformed`.
+pub const LABELS_MAX: usize = 64;
+/// Bytes of a label's key or value; longer ones are refused `malformed`.
+pub const LABEL_BYTES_MAX: usize = 256;
+/// Bytes of a free text (reason); longer ones are refused `malformed`.
+pub const TEXT_BYTES_MAX: usize = 4_096;
+/// Roles of one annotation; more are refused `malformed`.
+pub const ROLES_MAX: usize = 64;
+/// How long a claimed place is kept without activity, when the file says nothing.
+pub const INACTIVITY_DEFAULT: Duration = Duration::from_secs(2 * 3_600);
+/// The longest inactivity a file may allow.
+pub const INACTIVITY_MAX: Duration = Duration::from_secs(8 * 3_600);
+/// Delays between the attempts of a handler; after the last an incident is opened.
+pub const HANDLER_RETRY_DELAYS: [Duration; 3] =
+    [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(16)];
+/// Depth of sub-workflows when the file says nothing.
+pub const SUB_WORKFLOW_DEPTH_DEFAULT: u32 = 5;
+/// Rows of one page in any listing.
+pub const PAGE_MAX: u32 = 1_000;
+
+const _: () = assert!(INACTIVITY_DEFAULT.as_secs() <= INACTIVITY_MAX.as_secs());
+const _: () = assert!(STEPS_MAX <= TRANSITIONS_MAX);

@@ -1,0 +1,118 @@
+//! Faults while they are collected, before they get their line and column.
+
+use serde_json::Value;
+
+use super::{
+    path::{Path, shown},
+    report::DiagnosticCode,
+    suggest::did_you_mean,
+    tree::Node,
+};
+
+/// Faults that one check reports; a hostile file has no use for more.
+pub(super) const FAULTS_MAX: usize = 500;
+/// Characters of a text that a message or value shows.
+const SHOWN_MAX: usize = 200;
+/// Nodes of a mapping or list that a value shows.
+const VALUE_NODES_MAX: usize = 40;
+
+/// What of a path's entry a fault points at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Spot {
+    /// Its key.
+    Key,
+    /// Its value.
+    Value,
+    /// A byte of the text that its value is.
+    Within { text: String, byte: usize },
+    /// A place that is known already: byte of the source, and length.
+    Known { byte: usize, length: usize },
+}
+
+/// One fault.
+#[derive(Clone, Debug)]
+pub(super) struct Fault {
+    pub(super) code: DiagnosticCode,
+    pub(super) message: String,
+    pub(super) path: Path,
+    pub(super) spot: Spot,
+    pub(super) value: Option<Value>,
+    pub(super) suggestion: Option<String>,
+}
+
+impl Fault {
+    pub(super) fn at(&mut self, spot: Spot) -> &mut Self {
+        self.spot = spot;
+        self
+    }
+
+    pub(super) fn value(&mut self, value: impl Into<Value>) -> &mut Self {
+        self.value = match value.into() {
+            Value::String(text) => Some(Value::String(shown(&text, SHOWN_MAX))),
+            other => Some(other),
+        };
+        self
+    }
+
+    /// The value of `node`, left out where it is large.
+    pub(super) fn value_of(&mut self, node: &Node) -> &mut Self {
+        if let Some(value) = node.small_value(VALUE_NODES_MAX) {
+            self.value(value);
+        }
+        self
+    }
+
+    pub(super) fn suggest(&mut self, suggestion: impl Into<String>) -> &mut Self {
+        self.suggestion = Some(shown(&suggestion.into(), 2 * SHOWN_MAX));
+        self
+    }
+
+    pub(super) fn did_you_mean(&mut self, name: Option<&str>) -> &mut Self {
+        if let Some(name) = name {
+            self.suggest(did_you_mean(name));
+        }
+        self
+    }
+}
+
+/// The faults found so far.
+#[derive(Default)]
+pub(super) struct Faults {
+    list: Vec<Fault>,
+}
+
+impl Faults {
+    /// Adds a fault that points at the value of `path`.
+    pub(super) fn add(
+        &mut self,
+        code: DiagnosticCode,
+        path: &Path,
+        message: impl Into<String>,
+    ) -> &mut Fault {
+        // Once there are enough, the last one is overwritten.
+        self.list.truncate(FAULTS_MAX - 1);
+        self.list.push(Fault {
+            code,
+            message: shown(&message.into(), 3 * SHOWN_MAX),
+            path: path.clone(),
+            spot: Spot::Value,
+            value: None,
+            suggestion: None,
+        });
+        let last = self.list.len() - 1;
+        &mut self.list[last]
+    }
+
+    /// Whether more faults would not be kept.
+    pub(super) fn is_full(&self) -> bool {
+        self.list.len() >= FAULTS_MAX
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    pub(super) fn into_vec(self) -> Vec<Fault> {
+        self.list
+    }
+}

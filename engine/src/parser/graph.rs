@@ -1,0 +1,293 @@
+//! Ways through a workflow: what is unreachable, trapped, or goes round without bound.
+
+use std::collections::HashSet;
+
+use petgraph::{
+    graph::{DiGraph, NodeIndex},
+    visit::{Dfs, Reversed},
+};
+
+use super::{
+    draft::{Draft, Goal},
+    fault::Faults,
+    path::Path,
+    report::DiagnosticCode as Code,
+    tree::Node,
+};
+use crate::config::{ConditionType, JoinMode};
+
+/// One way from a step.
+struct Way<'a> {
+    from: usize,
+    to: Goal,
+    /// What to point at: the transition, or the key of a branch.
+    origin: &'a Path,
+    /// Whether `loop` bounds it.
+    bounded: bool,
+}
+
+/// Reports every fault of the graph.
+pub(super) fn check(draft: &Draft<'_>, faults: &mut Faults) {
+    let ways = ways(draft);
+    let mut graph = DiGraph::<(), ()>::new();
+    let nodes: Vec<NodeIndex> = draft.steps.iter().map(|_| graph.add_node(())).collect();
+    let end = graph.add_node(());
+    for way in &ways {
+        let to = match way.to {
+            Goal::Step(at) => nodes[at],
+            // Where an unknown way leads is not known to be wrong.
+            Goal::End | Goal::Unknown => end,
+        };
+        graph.add_edge(nodes[way.from], to, ());
+    }
+    for (at, node) in nodes.iter().enumerate() {
+        if !ways.iter().any(|way| way.from == at) {
+            graph.add_edge(*node, end, ());
+        }
+    }
+    if let Some(entry) = draft.entry {
+        let reached = reached(Dfs::new(&graph, nodes[entry]), |dfs| dfs.next(&graph));
+        report_steps(
+            draft,
+            &nodes,
+            &reached,
+            faults,
+            Code::UnreachableStep,
+            |id| {
+                format!(
+                    "no way leads from `{}` to the step `{id}`",
+                    entry_name(draft, entry)
+                )
+            },
+        );
+    }
+    let reversed = Reversed(&graph);
+    let ending = reached(Dfs::new(reversed, end), |dfs| dfs.next(reversed));
+    report_steps(draft, &nodes, &ending, faults, Code::TrappedStep, |id| {
+        format!("no way leads from the step `{id}` to `_complete` or `_failed`")
+    });
+    for at in closing(draft, &ways) {
+        let way = &ways[at];
+        let message = match way.to {
+            Goal::Step(to) => format!(
+                "the way back from {} to {} closes a cycle that nothing bounds",
+                name(draft, way.from),
+                name(draft, to)
+            ),
+            Goal::End | Goal::Unknown => "the way closes a cycle that nothing bounds".to_owned(),
+        };
+        faults.add(Code::UnmarkedCycle, way.origin, message).suggest(
+            "add `loop: { max_iterations: 3, on_exhausted: _failed }` to a transition of the cycle",
+        );
+    }
+    joins(draft, &ways, &graph, &nodes, faults);
+}
+
+fn ways<'a>(draft: &Draft<'a>) -> Vec<Way<'a>> {
+    let mut ways = Vec::new();
+    for (from, step) in draft.steps.iter().enumerate() {
+        for (key, to) in [
+            ("true_branch", step.true_branch),
+            ("false_branch", step.false_branch),
+        ] {
+            if let (Some(to), Some(node)) = (to, step.node.get(key)) {
+                ways.push(Way {
+                    from,
+                    to,
+                    origin: &node.origin,
+                    bounded: false,
+                });
+            }
+        }
+    }
+    for transition in &draft.transitions {
+        let Some(from) = transition.from else {
+            continue;
+        };
+        let bound = transition.node.get("loop");
+        let origin = &transition.node.origin;
+        ways.push(Way {
+            from,
+            to: transition.to,
+            origin,
+            bounded: bound.is_some(),
+        });
+        let exhausted = bound.and_then(|bound| bound.get("on_exhausted"));
+        if let (Some(to), Some(node)) = (transition.on_exhausted, exhausted) {
+            // It fires again on every later visit, so it may not go round either.
+            ways.push(Way {
+                from,
+                to,
+                origin: &node.origin,
+                bounded: false,
+            });
+        }
+    }
+    ways
+}
+
+fn reached<D>(mut dfs: D, mut next: impl FnMut(&mut D) -> Option<NodeIndex>) -> HashSet<NodeIndex> {
+    std::iter::from_fn(|| next(&mut dfs)).collect()
+}
+
+fn report_steps(
+    draft: &Draft<'_>,
+    nodes: &[NodeIndex],
+    good: &HashSet<NodeIndex>,
+    faults: &mut Faults,
+    code: Code,
+    message: impl Fn(&str) -> String,
+) {
+    for (at, (step, node)) in draft.steps.iter().zip(nodes).enumerate() {
+        // A step without an id of its own cannot be named by a transition; that is its fault.
+        if let Some(id) = step
+            .id
+            .filter(|id| draft.find(id) == Some(at) && !good.contains(node))
+        {
+            faults.add(code, &step.node.origin, message(id)).value(id);
+        }
+    }
+}
+
+/// The unbounded ways that close a cycle, by depth-first search from the entry in file order.
+fn closing(draft: &Draft<'_>, ways: &[Way<'_>]) -> Vec<usize> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Mark {
+        New,
+        Open,
+        Done,
+    }
+    let count = draft.steps.len();
+    let mut leaving: Vec<Vec<(usize, usize)>> = vec![Vec::new(); count];
+    for (at, way) in ways.iter().enumerate() {
+        if let (Goal::Step(to), false) = (way.to, way.bounded) {
+            leaving[way.from].push((at, to));
+        }
+    }
+    let mut marks = vec![Mark::New; count];
+    let mut closing = Vec::new();
+    for start in draft.entry.into_iter().chain(0..count) {
+        if marks[start] != Mark::New {
+            continue;
+        }
+        marks[start] = Mark::Open;
+        // A stack of its own: 500 steps in a row are no reason to recurse.
+        let mut stack = vec![(start, 0)];
+        while let Some((step, next)) = stack.pop() {
+            let Some((way, to)) = leaving[step].get(next).copied() else {
+                marks[step] = Mark::Done;
+                continue;
+            };
+            stack.push((step, next + 1));
+            match marks[to] {
+                Mark::Open => closing.push(way),
+                Mark::New => {
+                    marks[to] = Mark::Open;
+                    stack.push((to, 0));
+                }
+                Mark::Done => {}
+            }
+        }
+    }
+    closing
+}
+
+/// A step with `join_mode` needs a fork before it: a step two of whose ways fire together and both
+/// lead there.
+fn joins(
+    draft: &Draft<'_>,
+    ways: &[Way<'_>],
+    graph: &DiGraph<(), ()>,
+    nodes: &[NodeIndex],
+    faults: &mut Faults,
+) {
+    let joining: Vec<usize> = (0..draft.steps.len())
+        .filter(|at| draft.steps[*at].node.get("join_mode").is_some())
+        .collect();
+    if joining.is_empty() {
+        return;
+    }
+    let parallel = draft
+        .body
+        .below(&["settings", "allow_parallel_steps"])
+        .is_some_and(|node| node.to_value() == true);
+    let reversed = Reversed(graph);
+    for at in joining {
+        let step = &draft.steps[at];
+        let leads = reached(Dfs::new(reversed, nodes[at]), |dfs| dfs.next(reversed));
+        let forked =
+            parallel && (0..draft.steps.len()).any(|from| forks(draft, from, &leads, nodes));
+        if !forked {
+            let message = "the step joins branches, but no fork leads to it";
+            let suggestion = if parallel {
+                "give a step before it two transitions that fire together, or remove `join_mode`"
+            } else {
+                "remove `join_mode`, or set `allow_parallel_steps: true` and fork before it"
+            };
+            faults
+                .add(Code::JoinWithoutFork, &step.node.origin, message)
+                .suggest(suggestion);
+            continue;
+        }
+        let incoming = ways.iter().filter(|way| way.to == Goal::Step(at)).count();
+        let Some(config) = &step.config else { continue };
+        if let (Some(JoinMode::NOfM), Some(count)) = (config.join_mode, config.join_count)
+            && count as usize > incoming
+        {
+            let origin = step
+                .node
+                .get("join_count")
+                .map_or(&step.node.origin, |n| &n.origin);
+            let message = format!("{count} branches are waited for, but {incoming} lead here");
+            faults.add(Code::OutOfRange, origin, message).value(count);
+        }
+    }
+}
+
+/// Whether two transitions of `from` can fire together and both lead into `leads`.
+fn forks(draft: &Draft<'_>, from: usize, leads: &HashSet<NodeIndex>, nodes: &[NodeIndex]) -> bool {
+    let into: Vec<_> = draft
+        .transitions
+        .iter()
+        .filter(|t| t.from == Some(from))
+        .filter(|t| matches!(t.to, Goal::Step(to) if leads.contains(&nodes[to])))
+        .map(|t| {
+            t.config
+                .as_ref()
+                .and_then(|config| config.condition.as_ref())
+        })
+        .collect();
+    let opposed = |a: Option<ConditionType>, b: Option<ConditionType>| {
+        matches!(
+            (a, b),
+            (
+                Some(ConditionType::OnAgreement),
+                Some(ConditionType::OnDisagreement)
+            ) | (
+                Some(ConditionType::OnDisagreement),
+                Some(ConditionType::OnAgreement)
+            )
+        )
+    };
+    into.iter().enumerate().any(|(at, a)| {
+        into[..at]
+            .iter()
+            .any(|b| !opposed(a.map(|c| c.kind), b.map(|c| c.kind)))
+    })
+}
+
+fn entry_name<'a>(draft: &Draft<'a>, entry: usize) -> &'a str {
+    draft.steps[entry].id.unwrap_or("the first step")
+}
+
+fn name(draft: &Draft<'_>, at: usize) -> String {
+    match draft.steps[at].id {
+        Some(id) => format!("`{id}`"),
+        None => format!("step {}", at + 1),
+    }
+}
+
+/// Whether a step has ways of its own besides transitions.
+pub(super) fn has_both_branches(step: &Node) -> bool {
+    step.get("true_branch").is_some() && step.get("false_branch").is_some()
+}

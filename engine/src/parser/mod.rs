@@ -1,0 +1,55 @@
+//! Text to valid configuration: after this no configuration is invalid.
+//!
+//! ```
+//! use glyph_workflow_engine::parser::parse_workflow;
+//!
+//! let faults = parse_workflow(
+//!     "workflow:
+//!   id: hello
+//!   steps:
+//!     - { id: annotate, type: anotation }
+//! ")
+//! .unwrap_err();
+//! let fault = &faults.diagnostics[0];
+//! assert_eq!((fault.path.as_str(), fault.line), ("workflow.steps[0].type", Some(4)));
+//! assert_eq!(fault.suggestion.as_deref(), Some("did you mean `annotation`?"));
+//! ```
+//!
+//! A file passes through these stages, and every stage reports all it finds:
+//!
+//! 1. `places`: bounds, duplicate keys, and the line and column of every part;
+//! 2. `yaml`: the values;
+//! 3. `resolve`: templates and library steps, each value remembering where it was written;
+//! 4. `structure`: unknown, missing and mistyped keys, against the schema of the types; what can
+//!    be repaired is, so that one slip does not hide the next fault or cause another;
+//! 5. `validate` (with `rules`, `conditions`, `goals`), `graph`, `outcomes`, `unsupported`: what the
+//!    types cannot say.
+
+mod conditions;
+mod document;
+mod draft;
+mod fault;
+mod goals;
+mod graph;
+mod hash;
+mod outcomes;
+mod parse;
+mod path;
+mod places;
+mod report;
+mod resolve;
+mod rules;
+mod structure;
+mod suggest;
+mod tree;
+mod unsupported;
+mod validate;
+mod yaml;
+
+pub use document::{diagnostic_schema, workflow_file_schema};
+pub use hash::content_hash;
+pub use parse::{
+    BUILT_IN_HANDLERS, check_workflow, check_workflow_bytes, parse_workflow,
+    parse_workflow_with_handlers, parse_workflow_with_library,
+};
+pub use report::{DiagnosticCode, ParseError, Report, Severity, ValidationError};

@@ -1,0 +1,211 @@
+//! From text to a valid workflow, or to all that is wrong with it.
+
+use std::collections::HashSet;
+
+use super::{
+    document,
+    draft::Draft,
+    fault::{Fault, Faults, Spot},
+    graph, outcomes,
+    path::Path,
+    places::{Places, Refused},
+    report::{DiagnosticCode as Code, ParseError, Report, ValidationError},
+    resolve, structure,
+    suggest::Suggester,
+    tree::Node,
+    unsupported, validate, yaml,
+};
+use crate::{
+    config::{StepLibrary, WorkflowConfig},
+    limits::WORKFLOW_BYTES_MAX,
+};
+
+/// Handlers that every engine has.
+pub const BUILT_IN_HANDLERS: [&str; 3] = ["consensus_calculator", "result_merger", "finalize"];
+
+/// Reads a workflow file with the built-in step library and handlers.
+///
+/// # Errors
+///
+/// Everything that is wrong with the file, warnings included.
+pub fn parse_workflow(source: &str) -> Result<WorkflowConfig, ParseError> {
+    parse_workflow_with_library(source, &StepLibrary::built_in())
+}
+
+/// Reads a workflow file whose steps may come from `library`.
+///
+/// # Errors
+///
+/// Everything that is wrong with the file, warnings included.
+pub fn parse_workflow_with_library(
+    source: &str,
+    library: &StepLibrary,
+) -> Result<WorkflowConfig, ParseError> {
+    parse_workflow_with_handlers(source, library, &[])
+}
+
+/// Reads a workflow file whose steps may come from `library` and call `handlers`, besides
+/// [`BUILT_IN_HANDLERS`].
+///
+/// # Errors
+///
+/// Everything that is wrong with the file, warnings included.
+pub fn parse_workflow_with_handlers(
+    source: &str,
+    library: &StepLibrary,
+    handlers: &[&str],
+) -> Result<WorkflowConfig, ParseError> {
+    check_workflow(source, library, handlers).into_result()
+}
+
+/// Reads a workflow file and reports everything: errors and warnings.
+///
+/// `handlers` are those that the program brings besides [`BUILT_IN_HANDLERS`].
+pub fn check_workflow(source: &str, library: &StepLibrary, handlers: &[&str]) -> Report {
+    check_workflow_bytes(source.as_bytes(), library, handlers)
+}
+
+/// As [`check_workflow`], for bytes that may not be text.
+pub fn check_workflow_bytes(source: &[u8], library: &StepLibrary, handlers: &[&str]) -> Report {
+    let mut faults = Faults::default();
+    if source.len() > WORKFLOW_BYTES_MAX {
+        let message = format!(
+            "the file has {} bytes, more than {WORKFLOW_BYTES_MAX}",
+            source.len()
+        );
+        faults
+            .add(Code::TooLarge, &Path::root(), message)
+            .at(known(0));
+        let diagnostics = placed(faults, &Places::nowhere(""), false);
+        return Report {
+            config: None,
+            diagnostics,
+        };
+    }
+    let is_empty = source.is_empty();
+    // Editors on Windows put a mark before the text.
+    let source = source.strip_prefix("\u{feff}".as_bytes()).unwrap_or(source);
+    let text = match std::str::from_utf8(source) {
+        Ok(text) => text,
+        Err(error) => {
+            let text = String::from_utf8_lossy(&source[..error.valid_up_to()]);
+            let message = format!("byte {} is not UTF-8", error.valid_up_to());
+            faults
+                .add(Code::NotUtf8, &Path::root(), message)
+                .at(known(text.len()));
+            let places = Places::nowhere(&text);
+            return Report {
+                config: None,
+                diagnostics: placed(faults, &places, is_empty),
+            };
+        }
+    };
+    let mut places = Places::nowhere(text);
+    let config = read(text, library, handlers, &mut places, &mut faults).unwrap_or_default();
+    let diagnostics = placed(faults, &places, is_empty);
+    let is_error = |d: &ValidationError| d.severity == super::Severity::Error;
+    let config = config.filter(|_| !diagnostics.iter().any(is_error));
+    Report {
+        config,
+        diagnostics,
+    }
+}
+
+fn read<'a>(
+    text: &'a str,
+    library: &StepLibrary,
+    handlers: &[&str],
+    places: &mut Places<'a>,
+    faults: &mut Faults,
+) -> Result<Option<WorkflowConfig>, Refused> {
+    *places = Places::read(text, faults)?;
+    let value = yaml::read(text).map_err(|fault| {
+        let byte = fault
+            .place
+            .map_or(0, |(line, column)| places.byte_of(line, column));
+        faults
+            .add(Code::YamlSyntax, &Path::root(), fault.message)
+            .at(known(byte));
+        Refused
+    });
+    if places.is_empty() {
+        faults
+            .add(Code::EmptyFile, &Path::root(), "the file is empty")
+            .at(known(0))
+            .suggest("start with `workflow:` and its `id` and `steps`");
+        return Err(Refused);
+    }
+    let mut root = Node::written(value?, Path::root());
+    let suggester = Suggester::default();
+    resolve::resolve(&mut root, library, &suggester, faults)?;
+    structure::check(&mut root, document::file_schema(), &suggester, faults);
+    let Some(body) = root.get("workflow") else {
+        return Ok(None);
+    };
+    let whole = body.get("steps").is_none_or(|steps| !steps.broken)
+        && body
+            .get("transitions")
+            .is_none_or(|transitions| !transitions.broken);
+    if body.map().is_none() || !whole {
+        return Ok(None);
+    }
+    let goals = root.get("goals").filter(|goals| !goals.broken);
+    let draft = Draft::of(body, &suggester, faults);
+    validate::check(&draft, goals, handlers, &suggester, faults);
+    graph::check(&draft, faults);
+    outcomes::check(&draft, faults);
+    unsupported::check(&draft, goals, handlers, faults);
+    if root.broken || body.broken {
+        return Ok(None);
+    }
+    Ok(whole_config(body, goals, faults))
+}
+
+/// The typed workflow; whatever still keeps it from one is a fault.
+fn whole_config(body: &Node, goals: Option<&Node>, faults: &mut Faults) -> Option<WorkflowConfig> {
+    let mut value = body.to_value();
+    if let (Some(entries), Some(goals)) = (value.as_object_mut(), goals) {
+        entries.insert("goals".to_owned(), goals.to_value());
+    }
+    match serde_json::from_value(value) {
+        Ok(config) => Some(config),
+        Err(_) if !faults.is_empty() => None,
+        Err(error) => {
+            faults.add(Code::InvalidValue, &body.origin, error.to_string());
+            None
+        }
+    }
+}
+
+fn known(byte: usize) -> Spot {
+    Spot::Known { byte, length: 0 }
+}
+
+/// Gives every fault its place, in the order of the file, each once.
+fn placed(faults: Faults, places: &Places<'_>, is_empty: bool) -> Vec<ValidationError> {
+    let mut seen = HashSet::new();
+    let mut diagnostics: Vec<ValidationError> = faults
+        .into_vec()
+        .into_iter()
+        .map(|fault| place(fault, places, is_empty))
+        .filter(|d| seen.insert((d.code, d.path.clone(), d.message.clone())))
+        .collect();
+    diagnostics.sort_by_key(|d| (d.offset, d.severity, d.code));
+    diagnostics
+}
+
+fn place(fault: Fault, places: &Places<'_>, is_empty: bool) -> ValidationError {
+    let place = places.locate(&fault.path, &fault.spot);
+    ValidationError {
+        code: fault.code,
+        severity: fault.code.severity(),
+        message: fault.message,
+        path: fault.path.to_string(),
+        line: (!is_empty).then_some(place.line),
+        column: (!is_empty).then_some(place.column),
+        value: fault.value,
+        suggestion: fault.suggestion,
+        offset: place.offset,
+        length: place.length,
+    }
+}

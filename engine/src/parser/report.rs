@@ -1,0 +1,258 @@
+//! What is wrong with a file: code, place, message, suggestion.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::config::WorkflowConfig;
+
+macro_rules! codes {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
+        /// The stable name of a kind of fault.
+        #[derive(
+            Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+            JsonSchema,
+        )]
+        #[serde(rename_all = "snake_case")]
+        pub enum DiagnosticCode {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl DiagnosticCode {
+            /// Every code.
+            pub const ALL: &'static [Self] = &[$(Self::$name),+];
+
+            /// The name in JSON.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)+
+                }
+            }
+
+            /// One line on what it means.
+            pub fn explanation(self) -> &'static str {
+                match self {
+                    $(Self::$name => concat!($($doc),+).trim_ascii(),)+
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The file holds nothing but blanks and comments.
+    EmptyFile = "empty_file",
+    /// The file is not UTF-8.
+    NotUtf8 = "not_utf8",
+    /// The file has too many bytes, nests too deeply, or grows too large through aliases.
+    TooLarge = "too_large",
+    /// The text is not readable as YAML.
+    YamlSyntax = "yaml_syntax",
+    /// A mapping has the same key twice.
+    DuplicateKey = "duplicate_key",
+    /// A mapping has a key that does not exist there.
+    UnknownKey = "unknown_key",
+    /// A mapping lacks a key that it needs.
+    MissingKey = "missing_key",
+    /// A value is of another type than the key asks for.
+    WrongType = "wrong_type",
+    /// A text is none of those that the key knows, or is written wrongly.
+    InvalidValue = "invalid_value",
+    /// A number, a duration or the length of a list is out of bounds.
+    OutOfRange = "out_of_range",
+    /// An id has other characters than a-z, 0-9, `_` and `-`, or more than 64.
+    InvalidId = "invalid_id",
+    /// Two steps or two goals have the same id.
+    DuplicateId = "duplicate_id",
+    /// A reference names no step, or none of the type it needs.
+    UnknownStep = "unknown_step",
+    /// `ref` names no step of the library.
+    UnknownLibraryStep = "unknown_library_step",
+    /// `template` names no template.
+    UnknownTemplate = "unknown_template",
+    /// `handler` names no handler.
+    UnknownHandler = "unknown_handler",
+    /// A key does not go with the type beside it.
+    MisplacedKey = "misplaced_key",
+    /// Two keys of a mapping contradict each other.
+    ConflictingKeys = "conflicting_keys",
+    /// An expression cannot be compiled, or names what does not exist.
+    BadExpression = "bad_expression",
+    /// No way leads from the entry to the step.
+    UnreachableStep = "unreachable_step",
+    /// No way leads from the step to an end.
+    TrappedStep = "trapped_step",
+    /// A cycle has no transition with `loop`, so nothing bounds it.
+    UnmarkedCycle = "unmarked_cycle",
+    /// A step joins branches, but no fork leads to it.
+    JoinWithoutFork = "join_without_fork",
+    /// The construct is known but cannot run yet.
+    NotSupported = "not_supported",
+    /// A transition can never fire, as those before it match whenever it does.
+    DeadTransition = "dead_transition",
+    /// A step can end in a way that no transition matches.
+    UnhandledOutcome = "unhandled_outcome",
+}
+
+impl DiagnosticCode {
+    /// Whether the fault makes the file unusable.
+    pub fn severity(self) -> Severity {
+        match self {
+            Self::DeadTransition | Self::UnhandledOutcome => Severity::Warning,
+            Self::EmptyFile
+            | Self::NotUtf8
+            | Self::TooLarge
+            | Self::YamlSyntax
+            | Self::DuplicateKey
+            | Self::UnknownKey
+            | Self::MissingKey
+            | Self::WrongType
+            | Self::InvalidValue
+            | Self::OutOfRange
+            | Self::InvalidId
+            | Self::DuplicateId
+            | Self::UnknownStep
+            | Self::UnknownLibraryStep
+            | Self::UnknownTemplate
+            | Self::UnknownHandler
+            | Self::MisplacedKey
+            | Self::ConflictingKeys
+            | Self::BadExpression
+            | Self::UnreachableStep
+            | Self::TrappedStep
+            | Self::UnmarkedCycle
+            | Self::JoinWithoutFork
+            | Self::NotSupported => Severity::Error,
+        }
+    }
+}
+
+impl fmt::Display for DiagnosticCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// How bad a fault is.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The file cannot be used.
+    Error,
+    /// The file can be used, but probably does not do what was meant.
+    Warning,
+}
+
+impl Severity {
+    /// The name in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// One fault of a file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ValidationError {
+    /// The stable name of the kind of fault.
+    pub code: DiagnosticCode,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong, for people.
+    pub message: String,
+    /// Where in the document: `workflow.transitions[1].to`; empty for the file as a whole.
+    pub path: String,
+    /// Line, from 1; null only when the file is empty.
+    pub line: Option<usize>,
+    /// Column in characters, from 1; null only when the file is empty.
+    pub column: Option<usize>,
+    /// The offending value, shortened where it is long.
+    pub value: Option<Value>,
+    /// What was probably meant, or what to do.
+    pub suggestion: Option<String>,
+    /// Byte of the source at which the faulty part begins.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub offset: usize,
+    /// Bytes of the faulty part.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub length: usize,
+}
+
+impl fmt::Display for ValidationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let (Some(line), Some(column)) = (self.line, self.column) {
+            write!(f, "{line}:{column}: ")?;
+        }
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)?;
+        match &self.suggestion {
+            Some(suggestion) => write!(f, "; {suggestion}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The faults for which a file was refused, in the order of the file; warnings are among them.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub struct ParseError {
+    /// All faults; at least one is an error.
+    pub diagnostics: Vec<ValidationError>,
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut errors = self
+            .diagnostics
+            .iter()
+            .filter(|d| d.severity == Severity::Error);
+        match errors.next() {
+            Some(first) => write!(f, "{first}")?,
+            None => f.write_str("the workflow file is not valid")?,
+        }
+        match errors.count() {
+            0 => Ok(()),
+            more => write!(f, " (and {more} more)"),
+        }
+    }
+}
+
+/// All that a check of a file finds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// The workflow, where nothing worse than warnings was found.
+    pub config: Option<WorkflowConfig>,
+    /// Errors and warnings, in the order of the file.
+    pub diagnostics: Vec<ValidationError>,
+}
+
+impl Report {
+    /// Whether the file can be used.
+    pub fn is_valid(&self) -> bool {
+        self.config.is_some()
+    }
+
+    /// The workflow, or the faults.
+    pub fn into_result(self) -> Result<WorkflowConfig, ParseError> {
+        let Self {
+            config,
+            diagnostics,
+        } = self;
+        config.ok_or(ParseError { diagnostics })
+    }
+}

@@ -1,0 +1,500 @@
+//! Unknown, missing and mistyped keys, by the JSON Schema that the types generate.
+//!
+//! Understands what `schemars` writes for plain types: objects, maps, lists, texts with a pattern,
+//! numbers with a range, closed sets of words, and all of these or null. A unit test walks the
+//! schemas and fails on anything else.
+
+use serde_json::Value;
+
+use super::{
+    document::CheckSchema,
+    fault::{Faults, Spot},
+    report::DiagnosticCode as Code,
+    resolve::quoted,
+    suggest::Suggester,
+    tree::{Content, Node},
+};
+use crate::{config::ConfigDuration, ids::Slug};
+
+const SLUG: &str = r"^[a-z0-9][a-z0-9_-]{0,63}$";
+const TARGET: &str = r"^(_complete|_failed|[a-z0-9][a-z0-9_-]{0,63})$";
+const DURATION: &str = "^[0-9]{1,9}[smhd]$";
+
+/// What becomes of a node in the mapping or list that holds it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Good,
+    /// Cannot be typed; reported.
+    Bad,
+    /// Null where that means left out.
+    LeftOut,
+}
+
+/// Checks `node` against `schema` and repairs what it can.
+pub(super) fn check(
+    node: &mut Node,
+    schema: &CheckSchema,
+    suggester: &Suggester,
+    faults: &mut Faults,
+) {
+    let mut checker = Checker {
+        schema,
+        suggester,
+        faults,
+    };
+    if checker.visit(node, &schema.root) == Outcome::Bad {
+        node.broken = true;
+    }
+}
+
+struct Checker<'a> {
+    schema: &'a CheckSchema,
+    suggester: &'a Suggester,
+    faults: &'a mut Faults,
+}
+
+impl<'a> Checker<'a> {
+    fn visit(&mut self, node: &mut Node, schema: &'a Value) -> Outcome {
+        if let Some(options) = schema.get("anyOf").and_then(Value::as_array) {
+            if node.is_null() {
+                return Outcome::LeftOut;
+            }
+            let inner = options.iter().find(|option| option["type"] != "null");
+            return inner.map_or(Outcome::Good, |inner| self.visit(node, inner));
+        }
+        let name = CheckSchema::name(schema);
+        let schema = self.schema.resolve(schema);
+        if let Some(words) = words(schema) {
+            return self.word(node, &words);
+        }
+        let (kind, nullable) = kind(schema);
+        if nullable && node.is_null() {
+            return Outcome::LeftOut;
+        }
+        match kind {
+            Some("object") => self.mapping(node, schema, name),
+            Some("array") => self.list(node, schema),
+            Some("string") => self.text(node, schema),
+            Some("integer") => self.number(node, schema, true),
+            Some("number") => self.number(node, schema, false),
+            Some("boolean") if matches!(node.content, Content::Scalar(Value::Bool(_))) => {
+                Outcome::Good
+            }
+            Some("boolean") => self.mistyped(node, "true or false"),
+            _ => Outcome::Good,
+        }
+    }
+
+    fn mapping(&mut self, node: &mut Node, schema: &'a Value, name: Option<&str>) -> Outcome {
+        if node.map().is_none() {
+            return self.mistyped(node, "a mapping");
+        }
+        let no_properties = serde_json::Map::new();
+        let properties = schema["properties"].as_object();
+        let others = match &schema["additionalProperties"] {
+            Value::Bool(false) => None,
+            other => Some(other),
+        };
+        let mut excused = node.partial;
+        if others.is_none() {
+            excused |= self.unknown_keys(node, properties.unwrap_or(&no_properties), name);
+        }
+        let required: Vec<&str> = schema["required"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        let mut outcome = Outcome::Good;
+        for key in &required {
+            if node.get(key).is_none() {
+                outcome = Outcome::Bad;
+                if !excused {
+                    self.missing(node, key, properties.and_then(|p| p.get(*key)), name);
+                }
+            }
+        }
+        let Some(entries) = node.map_mut() else {
+            return Outcome::Bad;
+        };
+        entries.retain(|key, child| {
+            let schema = properties.and_then(|p| p.get(key)).or(others);
+            let Some(schema) = schema else { return true };
+            match self.visit(child, schema) {
+                Outcome::Good => true,
+                Outcome::LeftOut => false,
+                Outcome::Bad => {
+                    child.broken = true;
+                    if required.contains(&key.as_str()) {
+                        outcome = Outcome::Bad;
+                    }
+                    true
+                }
+            }
+        });
+        outcome
+    }
+
+    /// Reports keys that do not exist. One that is a slip of a missing key is taken for it.
+    /// Answers whether a slip of `ref` or `template` explains what else is missing.
+    fn unknown_keys(
+        &mut self,
+        node: &mut Node,
+        properties: &serde_json::Map<String, Value>,
+        name: Option<&str>,
+    ) -> bool {
+        let resolved_before: &[&str] = match name {
+            Some("StepConfig") => &["ref", "overrides"],
+            Some("WorkflowBody") => &["template", "overrides"],
+            _ => &[],
+        };
+        let mut excused = false;
+        let Some(entries) = node.map_mut() else {
+            return false;
+        };
+        let unknown: Vec<String> = entries
+            .keys()
+            .filter(|key| !properties.contains_key(*key))
+            .cloned()
+            .collect();
+        for key in unknown {
+            if self.faults.is_full() {
+                break;
+            }
+            let Some(child) = entries.remove(&key) else {
+                continue;
+            };
+            let known = properties
+                .keys()
+                .map(String::as_str)
+                .chain(resolved_before.iter().copied());
+            let near = self.suggester.nearest(&key, known);
+            let fault = self
+                .faults
+                .add(
+                    Code::UnknownKey,
+                    &child.origin,
+                    format!("there is no key `{key}` here"),
+                )
+                .at(Spot::Key)
+                .value_of(&child);
+            match near {
+                Some(near) => fault.did_you_mean(Some(near)),
+                None if key == "<<" => {
+                    fault.suggest("merge keys are not supported; repeat the keys")
+                }
+                None if properties.len() <= 12 => {
+                    let known: Vec<&String> = properties.keys().collect();
+                    fault.suggest(format!("known are {}", quoted(&known)))
+                }
+                None => fault,
+            };
+            match near {
+                Some(near) if resolved_before.contains(&near) => excused = true,
+                Some(near) if !entries.contains_key(near) => {
+                    entries.insert(near.to_owned(), child);
+                }
+                _ => {}
+            }
+        }
+        excused
+    }
+
+    fn missing(&mut self, node: &Node, key: &str, schema: Option<&Value>, name: Option<&str>) {
+        let what = match name {
+            Some("StepConfig" | "LibraryStep") => "the step",
+            Some("TransitionConfig") => "the transition",
+            Some("WorkflowBody") => "the workflow",
+            Some("GoalConfig") => "the goal",
+            Some("ConditionConfig" | "ExpressionConfig") => "the condition",
+            Some(_) => "this mapping",
+            None => "the file",
+        };
+        let message = format!("{what} lacks the key `{key}`");
+        let fault = self.faults.add(Code::MissingKey, &node.origin, message);
+        let schema = schema.map(|schema| self.schema.resolve(schema));
+        match schema.and_then(words) {
+            Some(words) => fault.suggest(format!("add `{key}`: one of {}", quoted(&words))),
+            None => fault.suggest(format!("add `{key}`")),
+        };
+    }
+
+    fn list(&mut self, node: &mut Node, schema: &'a Value) -> Outcome {
+        let Content::List(items) = &mut node.content else {
+            return self.mistyped(node, "a list");
+        };
+        let count = items.len() as u64;
+        for item in items.iter_mut() {
+            match self.visit(item, &schema["items"]) {
+                Outcome::Good => {}
+                Outcome::LeftOut | Outcome::Bad => item.broken = true,
+            }
+        }
+        let bound = |key: &str| schema.get(key).and_then(Value::as_u64);
+        let message = match (bound("minItems"), bound("maxItems")) {
+            (Some(min), _) if count < min => format!("the list needs at least {min} entry"),
+            (_, Some(max)) if count > max => {
+                format!("the list has {count} entries, more than {max}")
+            }
+            _ => return Outcome::Good,
+        };
+        self.faults.add(Code::OutOfRange, &node.origin, message);
+        Outcome::Bad
+    }
+
+    fn text(&mut self, node: &Node, schema: &Value) -> Outcome {
+        let Some(text) = node.as_str() else {
+            return self.mistyped(node, "a text");
+        };
+        if schema["format"] == "date-time" {
+            if chrono::DateTime::parse_from_rfc3339(text).is_ok() {
+                return Outcome::Good;
+            }
+            self.faults
+                .add(
+                    Code::InvalidValue,
+                    &node.origin,
+                    format!("`{text}` is not a point in time"),
+                )
+                .value(text)
+                .suggest("write it as `2031-05-17T12:00:00Z`");
+            return Outcome::Bad;
+        }
+        match schema.get("pattern").and_then(Value::as_str) {
+            Some(SLUG) => self.id(node, text, &[]),
+            Some(TARGET) => self.id(node, text, &["_complete", "_failed"]),
+            Some(DURATION) => match text.parse::<ConfigDuration>() {
+                Ok(_) => Outcome::Good,
+                Err(error) => {
+                    self.faults
+                        .add(Code::InvalidValue, &node.origin, error.to_string())
+                        .value(text);
+                    Outcome::Bad
+                }
+            },
+            _ => Outcome::Good,
+        }
+    }
+
+    fn id(&mut self, node: &Node, text: &str, terminals: &[&str]) -> Outcome {
+        if terminals.contains(&text) || Slug::new(text).is_ok() {
+            return Outcome::Good;
+        }
+        let message = match Slug::new(text) {
+            _ if text.is_empty() => "an id cannot be empty".to_owned(),
+            Err(error) => error.to_string(),
+            Ok(_) => String::new(),
+        };
+        let near = self
+            .suggester
+            .nearest(text, terminals.iter().copied())
+            .map(str::to_owned);
+        let near = near.or_else(|| slug_of(text));
+        self.faults
+            .add(Code::InvalidId, &node.origin, message)
+            .value(text)
+            .did_you_mean(near.as_deref());
+        Outcome::Bad
+    }
+
+    fn number(&mut self, node: &Node, schema: &Value, whole: bool) -> Outcome {
+        let expected = if whole { "a whole number" } else { "a number" };
+        let Content::Scalar(Value::Number(number)) = &node.content else {
+            return self.mistyped(node, expected);
+        };
+        if whole && !number.is_i64() && !number.is_u64() {
+            return self.mistyped(node, expected);
+        }
+        let value = number.as_f64().unwrap_or(f64::NAN);
+        let bound = |key: &str| schema.get(key).and_then(Value::as_f64);
+        let (min, max) = (bound("minimum"), bound("maximum"));
+        if min.is_none_or(|min| value >= min) && max.is_none_or(|max| value <= max) {
+            return Outcome::Good;
+        }
+        let range = match (min, max) {
+            (Some(min), Some(max)) => format!("from {min} to {max}"),
+            (Some(min), None) => format!("{min} or more"),
+            (None, Some(max)) => format!("{max} or less"),
+            (None, None) => "within bounds".to_owned(),
+        };
+        self.faults
+            .add(
+                Code::OutOfRange,
+                &node.origin,
+                format!("{number} is out of bounds: it must be {range}"),
+            )
+            .value_of(node);
+        Outcome::Bad
+    }
+
+    fn word(&mut self, node: &mut Node, words: &[&str]) -> Outcome {
+        let Some(text) = node.as_str() else {
+            return self.mistyped(node, &format!("one of {}", quoted(words)));
+        };
+        if words.contains(&text) {
+            return Outcome::Good;
+        }
+        let near = self.suggester.nearest(text, words.iter().copied());
+        let message = format!("`{text}` is none of {}", quoted(words));
+        self.faults
+            .add(Code::InvalidValue, &node.origin, message)
+            .value(text)
+            .did_you_mean(near);
+        match near {
+            // What was meant is checked on.
+            Some(near) => {
+                node.content = Content::Scalar(Value::String(near.to_owned()));
+                Outcome::Good
+            }
+            None => Outcome::Bad,
+        }
+    }
+
+    fn mistyped(&mut self, node: &Node, expected: &str) -> Outcome {
+        let message = format!("expected {expected}, found {}", node.what());
+        let fault = self
+            .faults
+            .add(Code::WrongType, &node.origin, message)
+            .value_of(node);
+        match &node.content {
+            Content::Scalar(scalar @ (Value::Bool(_) | Value::Number(_)))
+                if expected == "a text" =>
+            {
+                fault.suggest(format!("write it in quotes: \"{scalar}\""));
+            }
+            Content::Scalar(Value::String(text))
+                if expected.ends_with("number") && text.parse::<f64>().is_ok()
+                    || expected == "true or false" && matches!(text.as_str(), "true" | "false") =>
+            {
+                fault.suggest(format!("write it without quotes: {text}"));
+            }
+            Content::Scalar(Value::String(text)) if expected == "true or false" => {
+                match text.to_lowercase().as_str() {
+                    "yes" | "on" | "y" => fault.suggest("write `true`"),
+                    "no" | "off" | "n" => fault.suggest("write `false`"),
+                    _ => fault,
+                };
+            }
+            Content::Scalar(_) | Content::Map(_) | Content::List(_) => {}
+        }
+        Outcome::Bad
+    }
+}
+
+/// The closed set of words of a schema, if it is one.
+fn words(schema: &Value) -> Option<Vec<&str>> {
+    let single = |option: &'_ Value| option.get("const").is_some();
+    if let Some(options) = schema.get("oneOf").and_then(Value::as_array) {
+        return options.iter().all(single).then(|| {
+            options
+                .iter()
+                .filter_map(|option| option["const"].as_str())
+                .collect()
+        });
+    }
+    let words = schema.get("enum").and_then(Value::as_array)?;
+    Some(words.iter().filter_map(Value::as_str).collect())
+}
+
+/// The type of a schema, and whether null stands for left out.
+fn kind(schema: &Value) -> (Option<&str>, bool) {
+    match schema.get("type") {
+        Some(Value::String(kind)) => (Some(kind), false),
+        Some(Value::Array(kinds)) => {
+            let kind = kinds
+                .iter()
+                .filter_map(Value::as_str)
+                .find(|kind| *kind != "null");
+            (kind, kinds.iter().any(|kind| kind == "null"))
+        }
+        _ => (None, false),
+    }
+}
+
+/// An id made of what was written.
+fn slug_of(text: &str) -> Option<String> {
+    let plain: String = text
+        .chars()
+        .map(|c| c.to_ascii_lowercase())
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '_' || c == '-' {
+                c
+            } else {
+                '-'
+            }
+        })
+        .collect();
+    let plain = plain.trim_matches(['-', '_']);
+    Slug::new(plain).is_ok().then(|| plain.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parser::document;
+
+    /// Whoever adds a type to the language must teach the checker what its schema says.
+    #[test]
+    fn every_keyword_of_the_schemas_is_understood() {
+        const KNOWN: [&str; 21] = [
+            "$schema",
+            "$defs",
+            "$ref",
+            "title",
+            "description",
+            "default",
+            "type",
+            "properties",
+            "required",
+            "additionalProperties",
+            "items",
+            "minItems",
+            "maxItems",
+            "oneOf",
+            "anyOf",
+            "const",
+            "enum",
+            "pattern",
+            "format",
+            "minimum",
+            "maximum",
+        ];
+        fn walk(schema: &Value) {
+            let Some(entries) = schema.as_object() else {
+                return;
+            };
+            for (key, value) in entries {
+                assert!(KNOWN.contains(&key.as_str()), "{key} in {schema}");
+                match key.as_str() {
+                    "properties" | "$defs" => {
+                        value.as_object().unwrap().values().for_each(walk);
+                    }
+                    "items" | "additionalProperties" => walk(value),
+                    "oneOf" => assert!(words(schema).is_some(), "{schema}"),
+                    "anyOf" => {
+                        let options = value.as_array().unwrap();
+                        assert!(
+                            options.len() == 2 && options[1]["type"] == "null",
+                            "{schema}"
+                        );
+                        walk(&options[0]);
+                    }
+                    "pattern" => assert!(
+                        [SLUG, TARGET, DURATION].contains(&value.as_str().unwrap()),
+                        "{value}"
+                    ),
+                    "format" => assert!(
+                        ["date-time", "double", "uint32", "int32"]
+                            .contains(&value.as_str().unwrap()),
+                        "{value}"
+                    ),
+                    _ => {}
+                }
+            }
+        }
+        walk(&document::file_schema().root);
+        for handler in ["consensus_calculator", "result_merger", "finalize"] {
+            walk(&document::handler_schema(handler).unwrap().root);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! "Did you mean": the known name that is most like an unknown one.
+
+use std::cell::Cell;
+
+/// Work for one file, in pairs of characters compared. A hostile file with thousands of unknown
+/// names gets no suggestions for the last of them instead of minutes of work.
+const WORK_MAX: usize = 4_000_000;
+/// Longer names are no slips of a known one.
+const NAME_MAX: usize = 96;
+
+/// Finds near names within a budget for the whole file.
+#[derive(Default)]
+pub(super) struct Suggester {
+    spent: Cell<usize>,
+}
+
+impl Suggester {
+    /// The candidate that `name` is a slip of.
+    pub(super) fn nearest<'a>(
+        &self,
+        name: &str,
+        candidates: impl IntoIterator<Item = &'a str>,
+    ) -> Option<&'a str> {
+        if name.len() > NAME_MAX {
+            return None;
+        }
+        let plain = plain(name);
+        let mut best: Option<(usize, &str)> = None;
+        for candidate in candidates {
+            if self.spent.get() >= WORK_MAX {
+                break;
+            }
+            self.spent
+                .set(self.spent.get() + name.len() * candidate.len());
+            let distance = strsim::osa_distance(&plain, &self::plain(candidate));
+            let near = distance <= candidate.len().min(name.len()).div_ceil(3).min(4);
+            if near && best.is_none_or(|(least, _)| distance < least) {
+                best = Some((distance, candidate));
+            }
+        }
+        best.map(|(_, candidate)| candidate)
+    }
+}
+
+/// Case and the kind of separator are the most common slips, so they count for nothing.
+fn plain(name: &str) -> String {
+    name.chars()
+        .filter(|c| !matches!(c, '-' | '_' | ' '))
+        .flat_map(char::to_lowercase)
+        .collect()
+}
+
+/// The sentence of a suggestion.
+pub(super) fn did_you_mean(name: &str) -> String {
+    format!("did you mean `{name}`?")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips_find_what_was_meant_and_strangers_find_nothing() {
+        let known = [
+            "completion",
+            "consensus",
+            "condition",
+            "config",
+            "id",
+            "type",
+            "to",
+            "from",
+        ];
+        let nearest = |name: &str| Suggester::default().nearest(name, known);
+        assert_eq!(nearest("complition"), Some("completion"));
+        assert_eq!(nearest("Consensus"), Some("consensus"));
+        assert_eq!(nearest("typ"), Some("type"));
+        assert_eq!(nearest("form"), Some("from"));
+        assert_eq!(nearest("banana"), None);
+        assert_eq!(nearest(&"x".repeat(1_000_000)), None);
+        assert_eq!(
+            Suggester::default().nearest("autoprocess", ["auto_process"]),
+            Some("auto_process")
+        );
+    }
+}

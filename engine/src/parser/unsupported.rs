@@ -1,0 +1,162 @@
+//! What the language has but cannot run yet: one table, from which lines are removed.
+
+use super::{
+    draft::Draft,
+    fault::{Faults, Spot},
+    report::DiagnosticCode as Code,
+    tree::{Content, Node},
+};
+
+/// When an entry of the table applies.
+enum When {
+    /// Whenever the key is there.
+    Present,
+    /// When its value is one of these.
+    Is(&'static [&'static str]),
+}
+use When::{Is, Present};
+
+/// Below `workflow`; `*` is every entry of a list or mapping.
+const WORKFLOW: &[(&str, When)] = &[
+    ("settings.allow_parallel_steps", Is(&["true"])),
+    ("settings.on_error", Is(&["skip", "escalate"])),
+    ("gold", Present),
+    ("steps.*.type", Is(&["sub_workflow"])),
+    ("steps.*.input_mapping", Present),
+    ("steps.*.output_mapping", Present),
+    ("steps.*.join_mode", Present),
+    ("steps.*.join_count", Present),
+    ("steps.*.join_timeout", Present),
+    ("steps.*.on_error", Is(&["skip", "escalate"])),
+    ("steps.*.hooks", Present),
+    ("steps.*.handler", Is(HANDLERS)),
+    ("steps.*.completion.type", Is(&["confidence"])),
+    ("steps.*.assignment.required_skills", Present),
+    ("steps.*.assignment.max_concurrent", Present),
+    ("steps.*.assignment.load_balancing", Present),
+    ("steps.*.assignment.propagate_assignment", Present),
+];
+
+/// Below every consensus block.
+const CONSENSUS: &[(&str, When)] = &[
+    ("per_field", Present),
+    ("mode", Present),
+    ("on_agreement.method", Is(&["weighted_vote"])),
+    (
+        "on_disagreement.strategy",
+        Is(&["weighted_vote", "additional_annotators", "escalate"]),
+    ),
+    (
+        "tie_breaker",
+        Is(&["quality_weighted", "additional_annotator"]),
+    ),
+];
+
+/// Below every goal.
+const GOAL: &[(&str, When)] = &[
+    (
+        "type",
+        Is(&["quality", "deadline", "duration", "composite", "manual"]),
+    ),
+    (
+        "on_complete.*",
+        Is(&["pause", "trigger_webhook", "archive"]),
+    ),
+];
+
+/// Handlers that will be built in; a program may register its own by these names until then.
+pub(super) const HANDLERS: &[&str] = &["webhook", "queue"];
+
+/// Refuses what the tables list. `handlers` are those that the program brings.
+pub(super) fn check(
+    draft: &Draft<'_>,
+    goals: Option<&Node>,
+    handlers: &[&str],
+    faults: &mut Faults,
+) {
+    let supported = |node: &Node| node.as_str().is_some_and(|name| handlers.contains(&name));
+    for (pattern, when) in WORKFLOW {
+        let found = matching(draft.body, pattern);
+        let by_program = *pattern == "steps.*.handler";
+        refuse(
+            found
+                .into_iter()
+                .filter(|node| !(by_program && supported(node))),
+            when,
+            faults,
+        );
+    }
+    for step in &draft.steps {
+        let calculates =
+            step.node.get("handler").and_then(Node::as_str) == Some("consensus_calculator");
+        let block = if calculates {
+            step.node.get("config")
+        } else {
+            step.node.get("consensus")
+        };
+        for (pattern, when) in CONSENSUS {
+            refuse(
+                block.into_iter().flat_map(|block| matching(block, pattern)),
+                when,
+                faults,
+            );
+        }
+    }
+    for goal in goals.and_then(Node::list).unwrap_or_default() {
+        for (pattern, when) in GOAL {
+            refuse(matching(goal, pattern).into_iter(), when, faults);
+        }
+    }
+}
+
+fn refuse<'a>(nodes: impl Iterator<Item = &'a Node>, when: &When, faults: &mut Faults) {
+    for node in nodes {
+        let text = match &node.content {
+            Content::Scalar(value) => value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned),
+            Content::Map(_) | Content::List(_) => String::new(),
+        };
+        let (what, spot) = match when {
+            Present => (key_of(node), Spot::Key),
+            Is(values) if values.contains(&text.as_str()) => (
+                format!("`{}: {text}`", key_of(node).trim_matches('`')),
+                Spot::Value,
+            ),
+            Is(_) => continue,
+        };
+        faults
+            .add(
+                Code::NotSupported,
+                &node.origin,
+                format!("{what} is known but cannot run yet"),
+            )
+            .at(spot)
+            .value_of(node);
+    }
+}
+
+/// The key under which a node was written; what a template brings has another.
+fn key_of(node: &Node) -> String {
+    let path = node.origin.to_string();
+    let key = path.rsplit('.').next().unwrap_or_default();
+    format!("`{}`", key.split('[').next().unwrap_or(key))
+}
+
+fn matching<'a>(node: &'a Node, pattern: &str) -> Vec<&'a Node> {
+    let mut found = vec![node];
+    for segment in pattern.split('.') {
+        found = found
+            .into_iter()
+            .flat_map(|node| -> Vec<&Node> {
+                match (&node.content, segment) {
+                    (Content::List(items), "*") => items.iter().collect(),
+                    (Content::Map(entries), "*") => entries.values().collect(),
+                    (_, key) => node.get(key).into_iter().collect(),
+                }
+            })
+            .collect();
+    }
+    found.retain(|node| !node.broken);
+    found
+}

@@ -1,0 +1,424 @@
+//! What the types cannot say about steps and settings; transitions and goals have files of their own.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{
+    conditions::EXPRESSIONS_BYTES_MAX,
+    document,
+    draft::{Draft, Goal, StepDraft, typed},
+    fault::{Faults, Spot},
+    parse::BUILT_IN_HANDLERS,
+    report::DiagnosticCode as Code,
+    resolve::quoted,
+    rules::{ANY_STEP, completion_keys, completion_name, completions_of, keys_of, required_of},
+    structure,
+    suggest::Suggester,
+    tree::{Content, Node},
+    unsupported,
+};
+use crate::{
+    config::{
+        Completion, CompletionType, ConfigDuration, ConsensusConfig, DisagreementStrategy,
+        JoinMode, Level, Metric, StepConfig, StepType, TimeoutAction,
+    },
+    expression::{Expression, ExpressionError},
+    limits::INACTIVITY_MAX,
+};
+
+/// Reports every fault of single parts and of references between them.
+pub(super) fn check(
+    draft: &Draft<'_>,
+    goals: Option<&Node>,
+    handlers: &[&str],
+    suggester: &Suggester,
+    faults: &mut Faults,
+) {
+    let mut validator = Validator {
+        draft,
+        handlers,
+        suggester,
+        faults,
+        expressions: HashMap::new(),
+        expressions_left: Some(EXPRESSIONS_BYTES_MAX),
+    };
+    validator.duplicate_ids(draft.steps.iter().map(|step| step.node), "step");
+    if let Some(timeout) = draft.body.below(&["settings", "default_timeout"]) {
+        validator.timeout(timeout);
+    }
+    for step in &draft.steps {
+        validator.step(step);
+    }
+    for transition in &draft.transitions {
+        validator.transition(transition);
+    }
+    let goals = goals.and_then(Node::list).unwrap_or_default();
+    validator.duplicate_ids(goals.iter(), "goal");
+    for goal in goals {
+        validator.goal(goal);
+    }
+}
+
+/// What the checks of single parts share.
+pub(super) struct Validator<'d, 'a> {
+    pub(super) draft: &'d Draft<'a>,
+    /// Handlers that the program brings besides the built-in ones.
+    pub(super) handlers: &'d [&'d str],
+    pub(super) suggester: &'d Suggester,
+    pub(super) faults: &'d mut Faults,
+    /// What became of the expressions so far.
+    pub(super) expressions: HashMap<String, Result<Expression, ExpressionError>>,
+    /// Bytes that further expressions may have; none once there are too many.
+    pub(super) expressions_left: Option<usize>,
+}
+
+impl Validator<'_, '_> {
+    fn duplicate_ids<'n>(&mut self, nodes: impl Iterator<Item = &'n Node>, what: &str) {
+        let mut seen = HashSet::new();
+        for id in nodes.filter_map(|node| node.get("id")) {
+            let Some(text) = id.as_str() else { continue };
+            if !seen.insert(text) {
+                self.faults
+                    .add(
+                        Code::DuplicateId,
+                        &id.origin,
+                        format!("another {what} has the id `{text}`"),
+                    )
+                    .value(text)
+                    .suggest("give one of the two another id");
+            }
+        }
+    }
+
+    fn step(&mut self, step: &StepDraft<'_>) {
+        let Some(config) = &step.config else { return };
+        self.keys_by_type(step.node, config.kind);
+        if let Some(completion) = &config.completion
+            && let Some(node) = step.node.get("completion")
+        {
+            self.completion(node, completion, config.kind);
+        }
+        if let (Some(consensus), Some(node)) = (&config.consensus, step.node.get("consensus")) {
+            self.consensus(node, consensus);
+        }
+        if let Some(node) = step
+            .node
+            .get("handler")
+            .filter(|_| config.kind == StepType::AutoProcess)
+        {
+            self.handler(step.node, node);
+        }
+        if let Some(node) = step.node.below(&["condition", "expression"]) {
+            self.expression(node);
+        }
+        self.mappings(step.node);
+        self.join(step.node, config);
+        if let Some(node) = step.node.get("field") {
+            self.field(node);
+        }
+    }
+
+    fn keys_by_type(&mut self, node: &Node, kind: StepType) {
+        let Some(entries) = node.map() else { return };
+        for (key, child) in entries {
+            let key = key.as_str();
+            if ANY_STEP.contains(&key) || keys_of(kind).contains(&key) {
+                continue;
+            }
+            let owners: Vec<&str> = StepType::ALL
+                .into_iter()
+                .filter(|other| keys_of(*other).contains(&key))
+                .map(StepType::as_str)
+                .collect();
+            if owners.is_empty() {
+                continue;
+            }
+            let message = format!("`{key}` does not go with the type `{}`", kind.as_str());
+            self.faults
+                .add(Code::MisplacedKey, &child.origin, message)
+                .at(Spot::Key)
+                .value_of(child)
+                .suggest(format!("it belongs to steps of type {}", quoted(&owners)));
+        }
+        if let Some(key) = required_of(kind).filter(|key| node.get(key).is_none()) {
+            let message = format!("a step of type `{}` needs `{key}`", kind.as_str());
+            let fault = self.faults.add(Code::MissingKey, &node.origin, message);
+            match key {
+                "handler" => fault.suggest(format!("built in are {}", quoted(&BUILT_IN_HANDLERS))),
+                "condition" => {
+                    fault.suggest("add `condition: { expression: \"agreement >= 0.8\" }`")
+                }
+                _ => fault.suggest(format!("add `{key}`")),
+            };
+        }
+    }
+
+    fn completion(&mut self, node: &Node, completion: &Completion, step: StepType) {
+        if let Some(timeout) = node.get("timeout") {
+            self.timeout(timeout);
+        }
+        let kind = completion.kind;
+        let name = completion_name(kind);
+        if !completions_of(step).contains(&kind) {
+            let path = node.get("type").map_or(&node.origin, |kind| &kind.origin);
+            let known: Vec<&str> = completions_of(step)
+                .iter()
+                .map(|kind| completion_name(*kind))
+                .collect();
+            let message = format!(
+                "a step of type `{}` cannot complete by `{name}`",
+                step.as_str()
+            );
+            self.faults
+                .add(Code::MisplacedKey, path, message)
+                .value(name)
+                .suggest(format!("it completes by {}", quoted(&known)));
+            return;
+        }
+        for (key, child) in node.map().into_iter().flatten() {
+            if key != "type" && !completion_keys(kind).contains(&key.as_str()) {
+                let message = format!("`{key}` does not go with the completion `{name}`");
+                let fault = self
+                    .faults
+                    .add(Code::MisplacedKey, &child.origin, message)
+                    .at(Spot::Key)
+                    .value_of(child);
+                if !completion_keys(kind).is_empty() {
+                    fault.suggest(format!("with it go {}", quoted(completion_keys(kind))));
+                }
+            }
+        }
+        let count = completion.count.unwrap_or(1);
+        let minimum = completion.min_required.unwrap_or(count);
+        if minimum > count {
+            let message = format!("`min_required` is {minimum}, more than the `count` of {count}");
+            self.conflict(node, &message, "lower `min_required` or raise `count`");
+        } else if completion.timeout_action == Some(TimeoutAction::Proceed)
+            && (minimum >= count || kind != CompletionType::AnnotationCount)
+        {
+            let message = "`timeout_action: proceed` needs a `min_required` below `count`, \
+                           or there is nothing to proceed with";
+            self.conflict(node, message, "add `min_required`, or use `requeue`");
+        }
+        let (min, max) = (completion.min.unwrap_or(2), completion.max.unwrap_or(10));
+        if kind == CompletionType::Confidence && min > max {
+            let message = format!("`min` is {min}, more than the `max` of {max}");
+            self.conflict(node, &message, "lower `min` or raise `max`");
+        }
+        if let Some((target, node)) = completion.target.zip(node.get("target"))
+            && !(target > 0.0 && target < 1.0)
+        {
+            self.faults
+                .add(
+                    Code::OutOfRange,
+                    &node.origin,
+                    "`target` must be above 0 and below 1",
+                )
+                .value(target)
+                .suggest("0.95 is usual");
+        }
+    }
+
+    fn conflict(&mut self, node: &Node, message: &str, suggestion: &str) {
+        self.faults
+            .add(Code::ConflictingKeys, &node.origin, message)
+            .value_of(node)
+            .suggest(suggestion);
+    }
+
+    fn timeout(&mut self, node: &Node) {
+        let Some(duration) = node
+            .as_str()
+            .and_then(|text| text.parse::<ConfigDuration>().ok())
+        else {
+            return;
+        };
+        if duration.get().is_zero() || duration.get() > INACTIVITY_MAX {
+            let max = ConfigDuration::from(INACTIVITY_MAX);
+            self.faults
+                .add(
+                    Code::OutOfRange,
+                    &node.origin,
+                    format!("`{duration}` is out of bounds: inactivity may last from 1s to {max}"),
+                )
+                .value_of(node);
+        }
+    }
+
+    fn field(&mut self, node: &Node) {
+        let Some(text) = node.as_str() else { return };
+        if text
+            .split('.')
+            .any(|key| key.trim() != key || key.is_empty())
+        {
+            self.faults
+                .add(
+                    Code::InvalidValue,
+                    &node.origin,
+                    format!("`{text}` is no path of keys"),
+                )
+                .value(text)
+                .suggest("write keys with dots between them, as `label` or `answer.label`");
+        }
+    }
+
+    fn consensus(&mut self, node: &Node, consensus: &ConsensusConfig) {
+        if let Some(field) = node.get("field") {
+            self.field(field);
+        }
+        if consensus.level != Level::Nominal && consensus.metric != Metric::KrippendorffAlpha {
+            let metric = consensus.metric.as_str();
+            let message = format!("`level` says nothing to the metric `{metric}`");
+            self.conflict(
+                node,
+                &message,
+                "use `metric: krippendorff_alpha`, or remove `level`",
+            );
+        }
+        for (name, field) in node
+            .below(&["per_field"])
+            .and_then(Node::map)
+            .into_iter()
+            .flatten()
+        {
+            let weight = field.below(&["weight"]).map(Node::to_value);
+            if weight
+                .and_then(|weight| weight.as_f64())
+                .is_some_and(|weight| weight <= 0.0)
+            {
+                let path = field
+                    .get("weight")
+                    .map_or(&field.origin, |weight| &weight.origin);
+                let message = format!("the weight of `{name}` must be above 0");
+                self.faults.add(Code::OutOfRange, path, message);
+            }
+        }
+        let asks_more =
+            consensus.on_disagreement.strategy == DisagreementStrategy::AdditionalAnnotators;
+        for key in ["max_additional", "fallback"] {
+            if let Some(child) = node.below(&["on_disagreement", key]).filter(|_| !asks_more) {
+                self.faults
+                    .add(
+                        Code::MisplacedKey,
+                        &child.origin,
+                        format!("`{key}` goes with the strategy `additional_annotators` only"),
+                    )
+                    .at(Spot::Key)
+                    .value_of(child);
+            }
+        }
+    }
+
+    fn handler(&mut self, step: &Node, node: &Node) {
+        let Some(name) = node.as_str().filter(|_| !node.broken) else {
+            return;
+        };
+        let known = || BUILT_IN_HANDLERS.iter().chain(self.handlers).copied();
+        if !known()
+            .chain(unsupported::HANDLERS.iter().copied())
+            .any(|handler| handler == name)
+        {
+            let near = self.suggester.nearest(name, known());
+            self.faults
+                .add(
+                    Code::UnknownHandler,
+                    &node.origin,
+                    format!("there is no handler `{name}`"),
+                )
+                .value(name)
+                .suggest(format!(
+                    "known are {}",
+                    quoted(&known().collect::<Vec<_>>())
+                ))
+                .did_you_mean(near);
+            return;
+        }
+        // A program may replace a built-in handler, and then says what its settings are.
+        let Some(schema) =
+            document::handler_schema(name).filter(|_| !self.handlers.contains(&name))
+        else {
+            return;
+        };
+        let nothing = || Node::new(step.origin.clone(), Content::Map([].into()));
+        let mut config = step.get("config").cloned().unwrap_or_else(nothing);
+        structure::check(&mut config, schema, self.suggester, self.faults);
+        if config.broken {
+            return;
+        }
+        match name {
+            "consensus_calculator" => self.calculator(&config),
+            "result_merger" => {
+                for id in config.get("steps").and_then(Node::list).unwrap_or_default() {
+                    self.draft.step(id, self.suggester, self.faults);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn calculator(&mut self, config: &Node) {
+        let mut block = config.clone();
+        if let Some(entries) = block.map_mut() {
+            entries.remove("step");
+        }
+        if let Some(consensus) = typed::<ConsensusConfig>(&block, self.faults) {
+            self.consensus(&block, &consensus);
+        }
+        let Some(node) = config.get("step") else {
+            return;
+        };
+        let Goal::Step(at) = self.draft.step(node, self.suggester, self.faults) else {
+            return;
+        };
+        let judged = &self.draft.steps[at];
+        if let (Some(StepConfig { kind, .. }), Some(id)) = (&judged.config, judged.id)
+            && *kind != StepType::Annotation
+            && node.as_str() == Some(id)
+        {
+            let message = format!(
+                "`{id}` is of type `{}`; agreement needs annotations",
+                kind.as_str()
+            );
+            self.faults
+                .add(Code::UnknownStep, &node.origin, message)
+                .value(id);
+        }
+    }
+
+    fn mappings(&mut self, step: &Node) {
+        for node in step
+            .below(&["input_mapping"])
+            .and_then(Node::map)
+            .into_iter()
+            .flatten()
+        {
+            self.compile(node.1, false);
+        }
+    }
+
+    fn join(&mut self, node: &Node, config: &StepConfig) {
+        match (config.join_mode, config.join_count) {
+            (Some(JoinMode::NOfM), None) => {
+                self.faults
+                    .add(
+                        Code::MissingKey,
+                        &node.origin,
+                        "`join_mode: n_of_m` needs `join_count`",
+                    )
+                    .suggest("add `join_count`");
+            }
+            (None | Some(JoinMode::All | JoinMode::Any), Some(_)) => {
+                let path = node
+                    .get("join_count")
+                    .map_or(&node.origin, |count| &count.origin);
+                self.faults
+                    .add(
+                        Code::MisplacedKey,
+                        path,
+                        "`join_count` goes with `join_mode: n_of_m` only",
+                    )
+                    .at(Spot::Key);
+            }
+            _ => {}
+        }
+    }
+}

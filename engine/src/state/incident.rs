@@ -1,0 +1,65 @@
+//! Why a task cannot go on by itself.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::ids::StepId;
+
+/// A reason why a step cannot go on by itself, until `retry` or another verb resolves it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Incident {
+    /// Its id.
+    pub incident_id: Uuid,
+    /// The step it holds.
+    pub step_id: StepId,
+    /// The visit of the step.
+    pub visit: u32,
+    /// What kind of trouble.
+    pub code: IncidentCode,
+    /// What happened, for people.
+    pub reason: String,
+    /// When.
+    pub opened_at: DateTime<Utc>,
+}
+
+/// The kinds of trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum IncidentCode {
+    /// The step has ended, it has outgoing transitions, and none matches.
+    NoTransition,
+    /// An expression could not be evaluated.
+    ExpressionFailed,
+    /// A loop has reached its bound and says no way out.
+    LoopExhausted,
+    /// One command caused more transitions than allowed.
+    TransitionBudget,
+    /// A handler failed for good.
+    HandlerFailed,
+    /// A claimed place was given up for inactivity, and the step asks to be told.
+    InactivityTimeout,
+}
+
+impl IncidentCode {
+    /// The name in events and messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoTransition => "no_transition",
+            Self::ExpressionFailed => "expression_failed",
+            Self::LoopExhausted => "loop_exhausted",
+            Self::TransitionBudget => "transition_budget",
+            Self::HandlerFailed => "handler_failed",
+            Self::InactivityTimeout => "inactivity_timeout",
+        }
+    }
+}
+
+impl fmt::Display for IncidentCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}

@@ -1,0 +1,15 @@
+//! Where a task is: its state at one version of its stream.
+
+mod error;
+mod incident;
+mod manager;
+mod result;
+mod snapshot;
+mod step;
+
+pub use error::StateTransitionError;
+pub use incident::{Incident, IncidentCode};
+pub use manager::WorkflowStateManager;
+pub use result::{ResolvedBy, ResultKind, ReviewDecision, StepResult};
+pub use snapshot::{Pause, TaskStatus, WorkflowRef, WorkflowSnapshot};
+pub use step::{AnnotationData, Assignment, StepState, StepVisit, Visit, VisitStatus};

@@ -1,0 +1,123 @@
+//! What a step ends with.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+/// What a step ends with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StepResult {
+    /// What kind of step found it.
+    pub kind: ResultKind,
+    /// The value; null when the step ends without one.
+    pub value: Option<Value>,
+    /// Agreement of the annotators; null where it is not defined or not asked for.
+    pub agreement: Option<f64>,
+    /// What found the value; null when the step ends without one and nobody decided.
+    pub resolved_by: Option<ResolvedBy>,
+    /// The verdict: a review's decision, or `true`/`false` of a conditional step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<String>,
+    /// The annotations it rests on.
+    #[serde(default)]
+    pub annotations: Vec<Uuid>,
+}
+
+/// Kinds of result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ResultKind {
+    /// Annotations without a consensus rule.
+    Annotation,
+    /// Annotations under a consensus rule.
+    Consensus,
+    /// A reviewer's decision.
+    Review,
+    /// An adjudicator's value.
+    Adjudication,
+    /// A handler's output.
+    Auto,
+    /// An expression's verdict.
+    Conditional,
+    /// A child task's output.
+    SubWorkflow,
+}
+
+/// What found a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ResolvedBy {
+    /// One person's annotation, or the list of several, as they are.
+    Annotation,
+    /// The value most people gave.
+    MajorityVote,
+    /// The value with the most weight.
+    WeightedVote,
+    /// The value that all gave.
+    Unanimous,
+    /// The posterior's best answer.
+    Posterior,
+    /// An adjudicator.
+    Adjudication,
+    /// A reviewer.
+    Review,
+    /// An early close with the best answer there was.
+    Exhausted,
+    /// A handler.
+    Handler,
+    /// A child task.
+    SubWorkflow,
+}
+
+impl ResolvedBy {
+    /// The name in results and outputs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Annotation => "annotation",
+            Self::MajorityVote => "majority_vote",
+            Self::WeightedVote => "weighted_vote",
+            Self::Unanimous => "unanimous",
+            Self::Posterior => "posterior",
+            Self::Adjudication => "adjudication",
+            Self::Review => "review",
+            Self::Exhausted => "exhausted",
+            Self::Handler => "handler",
+            Self::SubWorkflow => "sub_workflow",
+        }
+    }
+}
+
+/// What a reviewer decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReviewDecision {
+    /// The judged value stands.
+    Approve,
+    /// The judged value falls.
+    Reject,
+    /// The judged value needs more work.
+    RequestChanges,
+    /// The reviewer's own value replaces it.
+    Fix,
+}
+
+impl ReviewDecision {
+    /// Every decision.
+    pub const ALL: [Self; 4] = [Self::Approve, Self::Reject, Self::RequestChanges, Self::Fix];
+
+    /// The name in annotations.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Approve => "approve",
+            Self::Reject => "reject",
+            Self::RequestChanges => "request_changes",
+            Self::Fix => "fix",
+        }
+    }
+
+    /// The decision of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|d| d.as_str() == name)
+    }
+}

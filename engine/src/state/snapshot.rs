@@ -1,0 +1,170 @@
+//! The full state of a task at one version.
+
+use std::{collections::BTreeMap, fmt};
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{Incident, StepState, StepVisit, Visit};
+use crate::ids::{RevisionId, StepId, TaskId, WorkflowId};
+
+/// The full state of a task at one version of its stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct WorkflowSnapshot {
+    /// The task.
+    pub task_id: TaskId,
+    /// The revision it runs on.
+    #[serde(flatten)]
+    pub workflow: WorkflowRef,
+    /// Events so far.
+    pub version: u64,
+    /// Where it is as a whole.
+    pub status: TaskStatus,
+    /// When the first event happened.
+    pub started_at: DateTime<Utc>,
+    /// When the last event happened.
+    pub updated_at: DateTime<Utc>,
+    /// Whether a submission started it and no `start` has supplied the details since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub awaits_details: bool,
+    /// What the producer gave to label.
+    pub input: Option<Value>,
+    /// Key-value pairs for search.
+    pub labels: BTreeMap<String, String>,
+    /// The known answer of a gold task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Value>,
+    /// Values shared by the steps.
+    pub context: Map<String, Value>,
+    /// The steps that have been visited.
+    pub steps: BTreeMap<StepId, StepState>,
+    /// Completed visits, in order of completion.
+    pub completed: Vec<StepVisit>,
+    /// How often each bounded transition (by place in the file) has fired.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub loops: BTreeMap<usize, u32>,
+    /// What holds it, oldest first.
+    pub incidents: Vec<Incident>,
+    /// Incidents opened so far; numbers the next.
+    #[serde(default)]
+    pub incidents_opened: u32,
+    /// Why and until when it is paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
+    /// What it ended with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Value>,
+    /// Why it failed or was cancelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl WorkflowSnapshot {
+    /// The steps that wait for something, sorted by id.
+    pub fn active_steps(&self) -> impl Iterator<Item = &StepId> {
+        self.steps.iter().filter(|(_, state)| state.is_active()).map(|(id, _)| id)
+    }
+
+    /// The steps where the task stands: those that wait for something and those that an incident
+    /// holds, sorted by id.
+    pub fn current_steps(&self) -> Vec<StepId> {
+        let held = |id: &StepId| self.incident_of(id).is_some();
+        self.steps
+            .iter()
+            .filter(|(id, state)| state.is_active() || (held(id) && !self.status.is_final()))
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    /// The last visit of a step.
+    pub fn current_visit(&self, step: &str) -> Option<&Visit> {
+        self.steps.get(step)?.current()
+    }
+
+    /// One visit.
+    pub fn visit(&self, step: &str, number: u32) -> Option<&Visit> {
+        let index = usize::try_from(number).ok()?.checked_sub(1)?;
+        self.steps.get(step)?.visits.get(index)
+    }
+
+    /// The incident that holds a step.
+    pub fn incident_of(&self, step: &str) -> Option<&Incident> {
+        self.incidents.iter().find(|incident| incident.step_id == *step)
+    }
+}
+
+/// The revision of a workflow that a task runs on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub struct WorkflowRef {
+    /// The revision's UUID.
+    #[serde(rename = "workflow_id")]
+    pub revision_id: RevisionId,
+    /// The workflow's id.
+    pub workflow: WorkflowId,
+    /// The revision's number, from 1.
+    pub revision: u32,
+}
+
+/// Where a task is as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskStatus {
+    /// It waits for people or works.
+    Running,
+    /// An operator or rule holds it.
+    Paused,
+    /// It has its output.
+    Completed,
+    /// It ended without.
+    Failed,
+    /// An operator ended it.
+    Cancelled,
+}
+
+impl TaskStatus {
+    /// Every status.
+    pub const ALL: [Self; 5] =
+        [Self::Running, Self::Paused, Self::Completed, Self::Failed, Self::Cancelled];
+
+    /// The name in tables, messages and queries.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The status of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == name)
+    }
+
+    /// Whether nothing more can happen.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+}
+
+impl fmt::Display for TaskStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A pause.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Pause {
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When it began.
+    pub since: DateTime<Utc>,
+    /// When it ends by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
+}

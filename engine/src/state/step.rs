@@ -1,0 +1,166 @@
+//! The state of one step.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::StepResult;
+use crate::ids::{StepId, UserId};
+
+/// One step's visits, oldest first; every re-entry by a loop is a new visit.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StepState {
+    /// The visits, numbered from 1.
+    pub visits: Vec<Visit>,
+}
+
+impl StepState {
+    /// The last visit, which alone may be active.
+    pub fn current(&self) -> Option<&Visit> {
+        self.visits.last()
+    }
+
+    /// Whether the step waits for something.
+    pub fn is_active(&self) -> bool {
+        self.current().is_some_and(|visit| visit.status == VisitStatus::Active)
+    }
+
+    /// The last visit that has completed.
+    pub fn last_completed(&self) -> Option<&Visit> {
+        self.visits.iter().rev().find(|visit| visit.status == VisitStatus::Completed)
+    }
+}
+
+/// One pass of a task through a step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Visit {
+    /// Its number, from 1.
+    pub number: u32,
+    /// Where it is.
+    pub status: VisitStatus,
+    /// The step whose transition led here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entered_from: Option<StepId>,
+    /// The visit that a review or adjudication judges.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judges: Option<StepVisit>,
+    /// Submissions asked for; none where people submit as they like until an `advance`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub places: Option<u32>,
+    /// When it began.
+    pub activated_at: DateTime<Utc>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<DateTime<Utc>>,
+    /// Accepted submissions, in order of acceptance.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub annotations: Vec<Arc<AnnotationData>>,
+    /// Claimed places.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub assignments: Vec<Assignment>,
+    /// Claims made so far; numbers the next.
+    #[serde(default)]
+    pub assignments_made: u32,
+    /// People who are not offered a place again (timeout action `reassign`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub excluded: Vec<UserId>,
+    /// What it ended with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<StepResult>,
+}
+
+impl Visit {
+    /// The claim of `user`.
+    pub fn assignment_of(&self, user: UserId) -> Option<&Assignment> {
+        self.assignments.iter().find(|a| a.user_id == user)
+    }
+
+    /// Places neither submitted nor reserved; `None` where there is no count.
+    pub fn free_places(&self) -> Option<u32> {
+        let taken = u32::try_from(self.annotations.len() + self.assignments.len()).ok()?;
+        self.places.map(|places| places.saturating_sub(taken))
+    }
+}
+
+/// Where a visit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum VisitStatus {
+    /// It waits for people, a handler or an operator.
+    Active,
+    /// It ended with a result.
+    Completed,
+    /// It failed.
+    Failed,
+    /// It was left out after a failure.
+    Skipped,
+    /// Another branch made it needless, or the task ended.
+    Withdrawn,
+}
+
+/// One visit of one step.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub struct StepVisit {
+    /// The step.
+    pub step_id: StepId,
+    /// The visit, from 1.
+    pub visit: u32,
+}
+
+/// One submission of one person.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AnnotationData {
+    /// Its id; derived from the command when the producer gives none.
+    pub annotation_id: Uuid,
+    /// Who made it.
+    pub user_id: UserId,
+    /// What was labelled, in the producer's own shape.
+    pub data: Value,
+    /// A reviewer's decision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<String>,
+    /// When the person submitted, as the producer says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submitted_at: Option<DateTime<Utc>>,
+    /// Roles of the person.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<String>,
+    /// How sure the person is, 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<f64>,
+}
+
+impl AnnotationData {
+    /// An annotation with nothing but who and what.
+    pub fn new(annotation_id: Uuid, user_id: impl Into<UserId>, data: Value) -> Self {
+        Self {
+            annotation_id,
+            user_id: user_id.into(),
+            data,
+            decision: None,
+            submitted_at: None,
+            roles: Vec::new(),
+            confidence: None,
+        }
+    }
+}
+
+/// A place that somebody claimed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Assignment {
+    /// Its number within the visit, from 1.
+    pub n: u32,
+    /// Who holds it.
+    pub user_id: UserId,
+    /// Roles that the holder named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<String>,
+    /// When it was claimed.
+    pub assigned_at: DateTime<Utc>,
+    /// When it is given up for inactivity.
+    pub expires_at: DateTime<Utc>,
+}

@@ -1,0 +1,827 @@
+//! A store in memory.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::OwnedMutexGuard;
+use uuid::Uuid;
+
+use super::{
+    COMMIT_LEASE, CommandLog, CommandPage, CommandRow, Draft, DueQueue, DueRow, DueStats,
+    EventPage, EventStore, EventStoreError, GoalProgressRow, GoalProjection, GoalStore, LogEntry,
+    LogPosition, NewOutboxRow, OpenBatch, OpenRequest, OpenedTask, Outbox, OutboxRow, OutboxStats,
+    PublisherId, Rebuild, RecordedOutcome, SnapshotRow, StorageError, TaskFilter, TaskIndex,
+    TaskPage, TaskRow, TaskWrite, WorkflowConfigStore, WorkflowRow, content_hash, revision_id,
+};
+use crate::{
+    config::WorkflowConfig,
+    events::{StateRebuilder, StoredEvent},
+    ids::{CommandId, RevisionId, Slug, StepId, TaskId, UserId, WorkflowId, WorkflowSelector},
+    limits::PAGE_MAX,
+    state::{TaskStatus, WorkflowSnapshot},
+};
+
+/// What a [`MemoryStore`] reads the time from.
+pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
+
+/// A store in memory, for tests, examples and simulation: the semantics of the others, and nothing
+/// left when it is dropped. Clones share their content.
+///
+/// Batches run one at a time: [`open`](EventStore::open) waits until the batch before has ended.
+/// Everything else goes on beside an open batch and sees what was committed.
+#[derive(Clone)]
+pub struct MemoryStore {
+    data: Arc<Mutex<Data>>,
+    /// Held by the open batch.
+    writer: Arc<tokio::sync::Mutex<()>>,
+    clock: Clock,
+}
+
+impl MemoryStore {
+    /// An empty store whose clock starts at the beginning of 2000 and goes on by a millisecond with
+    /// each reading: what runs on it is the same every time.
+    pub fn new() -> Self {
+        /// 2000-01-01T00:00:00Z, in microseconds since 1970.
+        const BEGINNING: i64 = 946_684_800_000_000;
+        let micros = AtomicI64::new(BEGINNING);
+        Self::with_clock(Arc::new(move || {
+            let now = micros.fetch_add(1_000, Ordering::Relaxed);
+            DateTime::from_timestamp_micros(now).unwrap_or_default()
+        }))
+    }
+
+    /// An empty store with a clock of the caller's.
+    pub fn with_clock(clock: Clock) -> Self {
+        Self { data: Arc::default(), writer: Arc::default(), clock }
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        (self.clock)().trunc_subsecs(6)
+    }
+
+    fn data(&self) -> MutexGuard<'_, Data> {
+        lock(&self.data)
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let data = self.data();
+        f.debug_struct("MemoryStore")
+            .field("tasks", &data.tasks.len())
+            .field("events", &data.log.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Every change is checked before it begins, so a panic in between leaves nothing half done.
+fn lock(data: &Mutex<Data>) -> MutexGuard<'_, Data> {
+    data.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[derive(Default)]
+struct Data {
+    streams: BTreeMap<TaskId, Vec<StoredEvent>>,
+    /// All events in order of commit: position `n` is element `n - 1`.
+    log: Vec<StoredEvent>,
+    snapshots: HashMap<TaskId, BTreeMap<u64, WorkflowSnapshot>>,
+    tasks: BTreeMap<TaskId, TaskRow>,
+    commands: HashMap<CommandId, CommandRow>,
+    outbox: BTreeMap<i64, Message>,
+    /// The last position given.
+    outbox_position: i64,
+    due: BTreeMap<Uuid, (DueRow, Option<DateTime<Utc>>)>,
+    drafts: BTreeMap<(TaskId, StepId, u32, UserId), Draft>,
+    workflows: Vec<(WorkflowRow, WorkflowConfig)>,
+    goals: BTreeMap<(WorkflowId, Slug), GoalProgressRow>,
+    /// Messages that goals have caused; a rebuild does not forget them.
+    goal_actions: HashSet<Uuid>,
+    /// Events that the goal projection has read.
+    goals_read: usize,
+}
+
+struct Message {
+    row: OutboxRow,
+    lease: Option<(PublisherId, DateTime<Utc>)>,
+    next_attempt_at: Option<DateTime<Utc>>,
+    last_error: String,
+    created_at: DateTime<Utc>,
+}
+
+impl Message {
+    fn is_leased(&self, now: DateTime<Utc>) -> bool {
+        self.lease.is_some_and(|(_, until)| until > now)
+    }
+
+    fn backs_off(&self, now: DateTime<Utc>) -> bool {
+        self.next_attempt_at.is_some_and(|at| at > now)
+    }
+}
+
+impl Data {
+    fn version(&self, task: TaskId) -> u64 {
+        self.streams.get(&task).map_or(0, |events| events.len() as u64)
+    }
+
+    fn tail(&self, task: TaskId, after: u64) -> Vec<StoredEvent> {
+        let events = self.streams.get(&task).map_or(&[][..], Vec::as_slice);
+        events.iter().filter(|event| event.version > after).cloned().collect()
+    }
+
+    fn newest_snapshot(&self, task: TaskId) -> Option<WorkflowSnapshot> {
+        self.snapshots.get(&task)?.values().next_back().cloned()
+    }
+
+    /// Whether messages of the task wait that are not, or not safely, the publisher's own.
+    fn relay_only(
+        &self,
+        task: TaskId,
+        publisher: Option<PublisherId>,
+        now: DateTime<Utc>,
+    ) -> bool {
+        self.outbox.values().filter(|message| message.row.task_id == Some(task)).any(|message| {
+            !message.is_leased(now) || message.lease.map(|(owner, _)| owner) != publisher
+        })
+    }
+
+    fn queue(
+        &mut self,
+        row: NewOutboxRow,
+        lease: Option<(PublisherId, DateTime<Utc>)>,
+        now: DateTime<Utc>,
+    ) -> OutboxRow {
+        self.outbox_position += 1;
+        let row = OutboxRow {
+            position: self.outbox_position,
+            message_id: row.message_id,
+            task_id: row.task_id,
+            routing_key: row.routing_key,
+            message_type: row.message_type.to_owned(),
+            body: row.body,
+            attempts: 0,
+        };
+        self.outbox.insert(
+            row.position,
+            Message {
+                row: row.clone(),
+                lease,
+                next_attempt_at: None,
+                last_error: String::new(),
+                created_at: now,
+            },
+        );
+        row
+    }
+
+    /// Messages that nobody owns; known ids are left as they are.
+    fn enqueue(&mut self, rows: Vec<NewOutboxRow>, now: DateTime<Utc>) {
+        for row in rows {
+            if !self.outbox.values().any(|message| message.row.message_id == row.message_id) {
+                self.queue(row, None, now);
+            }
+        }
+    }
+
+    /// Refuses what the other stores refuse, before anything is written.
+    fn check(&self, write: &TaskWrite, ids: &mut HashSet<CommandId>) -> Result<(), EventStoreError> {
+        let actual = self.version(write.task_id);
+        let conflict = |expected| {
+            Err(EventStoreError::VersionConflict { task_id: write.task_id, expected, actual })
+        };
+        if write.expected_version != actual {
+            return conflict(write.expected_version);
+        }
+        let mut version = actual;
+        for event in &write.events {
+            if event.version != version + 1 || event.task_id != write.task_id {
+                return conflict(event.version.saturating_sub(1));
+            }
+            version = event.version;
+            refuse_nul(event)?;
+        }
+        let head = write.task.as_ref().map_or(actual, |task| task.version);
+        if head != version || write.events.is_empty() != write.task.is_none() {
+            return conflict(head);
+        }
+        for command in &write.commands {
+            if self.commands.contains_key(&command.command_id) || !ids.insert(command.command_id) {
+                return conflict(actual);
+            }
+            refuse_nul(&(&command.outcome, &command.payload))?;
+        }
+        for row in &write.outbox {
+            refuse_nul(&(&row.routing_key, &*row.body))?;
+        }
+        for draft in &write.drafts {
+            refuse_nul(&draft.draft)?;
+        }
+        write.task.as_ref().map_or(Ok(()), |task| refuse_nul(&task.labels))
+    }
+
+    fn write(
+        &mut self,
+        write: TaskWrite,
+        owner: Option<PublisherId>,
+        now: DateTime<Utc>,
+    ) -> Vec<OutboxRow> {
+        let task = write.task_id;
+        if !write.events.is_empty() {
+            self.log.extend(write.events.iter().cloned());
+            self.streams.entry(task).or_default().extend(write.events);
+        }
+        self.tasks.extend(write.task.map(|row| (task, row)));
+        for command in write.commands {
+            let row = CommandRow {
+                command_id: command.command_id,
+                task_id: command.task_id,
+                command_type: command.command_type.to_owned(),
+                content_hash: command.content_hash,
+                outcome: command.outcome,
+                payload: command.payload,
+                decided_at: command.decided_at,
+            };
+            self.commands.insert(row.command_id, row);
+        }
+        for id in write.due_unset {
+            self.due.remove(&id);
+        }
+        self.due.extend(write.due_set.into_iter().map(|row| (row.id, (row, None))));
+        for draft in write.drafts {
+            let key = (draft.task_id, draft.step_id.clone(), draft.visit, draft.user_id);
+            self.drafts.insert(key, draft);
+        }
+        if let Some(snapshot) = write.snapshot {
+            let states = self.snapshots.entry(snapshot.task_id).or_default();
+            states.insert(snapshot.version, snapshot.state);
+        }
+        let lease = owner.map(|owner| (owner, later(now, COMMIT_LEASE)));
+        let rows = write.outbox.into_iter().map(|row| self.queue(row, lease, now));
+        rows.filter(|_| lease.is_some()).collect()
+    }
+}
+
+/// A time some duration after another.
+fn later(now: DateTime<Utc>, duration: Duration) -> DateTime<Utc> {
+    TimeDelta::from_std(duration).ok().and_then(|d| now.checked_add_signed(d)).unwrap_or(now)
+}
+
+/// A page of at most `limit` rows, and whether there are more.
+fn page<T>(rows: impl Iterator<Item = T>, limit: u32) -> (Vec<T>, bool) {
+    let limit = limit.clamp(1, PAGE_MAX) as usize;
+    let mut rows: Vec<T> = rows.take(limit + 1).collect();
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    (rows, more)
+}
+
+/// A text holds U+0000, which no database keeps.
+#[derive(Debug, thiserror::Error)]
+#[error("a text holds U+0000")]
+struct Nul;
+
+fn refuse_nul(content: &impl Serialize) -> Result<(), EventStoreError> {
+    fn has_nul(value: &Value) -> bool {
+        match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => false,
+            Value::String(text) => text.contains('\0'),
+            Value::Array(values) => values.iter().any(has_nul),
+            Value::Object(map) => map.iter().any(|(key, v)| key.contains('\0') || has_nul(v)),
+        }
+    }
+    let value =
+        serde_json::to_value(content).map_err(|error| EventStoreError::Data(Box::new(error)))?;
+    if has_nul(&value) { Err(EventStoreError::Data(Box::new(Nul))) } else { Ok(()) }
+}
+
+struct MemoryBatch {
+    data: Arc<Mutex<Data>>,
+    publisher: Option<PublisherId>,
+    now: DateTime<Utc>,
+    tasks: HashMap<TaskId, OpenedTask>,
+    relay_only: HashSet<TaskId>,
+    known: HashMap<CommandId, CommandRow>,
+    /// Ends with the batch.
+    _writer: OwnedMutexGuard<()>,
+}
+
+#[async_trait]
+impl OpenBatch for MemoryBatch {
+    fn now(&self) -> DateTime<Utc> {
+        self.now
+    }
+
+    fn take_task(&mut self, task: TaskId) -> OpenedTask {
+        self.tasks.remove(&task).unwrap_or_default()
+    }
+
+    fn known(&self, command: CommandId) -> Option<&CommandRow> {
+        self.known.get(&command)
+    }
+
+    async fn commit(
+        self: Box<Self>,
+        writes: Vec<TaskWrite>,
+    ) -> Result<Vec<OutboxRow>, EventStoreError> {
+        let mut data = lock(&self.data);
+        let mut ids = HashSet::new();
+        for write in &writes {
+            data.check(write, &mut ids)?;
+        }
+        let mut owned = Vec::new();
+        for write in writes {
+            let owner = self.publisher.filter(|_| !self.relay_only.contains(&write.task_id));
+            owned.extend(data.write(write, owner, self.now));
+        }
+        Ok(owned)
+    }
+}
+
+#[async_trait]
+impl EventStore for MemoryStore {
+    async fn open(&self, request: OpenRequest) -> Result<Box<dyn OpenBatch>, EventStoreError> {
+        let writer = self.writer.clone().lock_owned().await;
+        let now = self.now();
+        let data = self.data();
+        let mut tasks = HashMap::with_capacity(request.tasks.len());
+        let mut relay_only = HashSet::new();
+        for (task, held) in request.tasks {
+            let version = data.version(task);
+            let snapshot = if held == 0 { data.newest_snapshot(task) } else { None };
+            let after = snapshot.as_ref().map_or(held, |snapshot| snapshot.version);
+            let mut opened = OpenedTask {
+                tail: data.tail(task, after),
+                snapshot,
+                version,
+                relay_only: false,
+            };
+            if data.relay_only(task, request.publisher, now) {
+                opened.relay_only = true;
+                relay_only.insert(task);
+            }
+            tasks.insert(task, opened);
+        }
+        let known = request
+            .commands
+            .into_iter()
+            .filter_map(|id| Some((id, data.commands.get(&id)?.clone())))
+            .collect();
+        drop(data);
+        Ok(Box::new(MemoryBatch {
+            data: self.data.clone(),
+            publisher: request.publisher,
+            now,
+            tasks,
+            relay_only,
+            known,
+            _writer: writer,
+        }))
+    }
+
+    async fn load(
+        &self,
+        tasks: &[TaskId],
+    ) -> Result<HashMap<TaskId, WorkflowSnapshot>, EventStoreError> {
+        let data = self.data();
+        let mut states = HashMap::with_capacity(tasks.len());
+        for task in tasks {
+            let snapshot = data.newest_snapshot(*task);
+            let after = snapshot.as_ref().map_or(0, |snapshot| snapshot.version);
+            let mut rebuilder =
+                snapshot.map_or_else(StateRebuilder::new, StateRebuilder::from_snapshot);
+            for event in data.tail(*task, after) {
+                rebuilder.apply(&event)?;
+            }
+            states.extend(rebuilder.finish().map(|state| (*task, state)));
+        }
+        Ok(states)
+    }
+
+    async fn events(
+        &self,
+        task: TaskId,
+        after: u64,
+        limit: u32,
+    ) -> Result<EventPage, EventStoreError> {
+        let (events, more) = page(self.data().tail(task, after).into_iter(), limit);
+        let next_after = events.last().filter(|_| more).map(|event| event.version);
+        Ok(EventPage { events, next_after })
+    }
+
+    async fn read_log(
+        &self,
+        after: LogPosition,
+        limit: u32,
+    ) -> Result<Vec<LogEntry>, EventStoreError> {
+        let after = usize::try_from(after.position).unwrap_or_default();
+        Ok(entries(&self.data(), after, limit))
+    }
+}
+
+fn entries(data: &Data, after: usize, limit: u32) -> Vec<LogEntry> {
+    (1_i64..)
+        .zip(&data.log)
+        .skip(after)
+        .take(limit as usize)
+        .map(|(position, event)| LogEntry {
+            position: LogPosition { transaction: 0, position },
+            event: event.clone(),
+        })
+        .collect()
+}
+
+#[async_trait]
+impl Outbox for MemoryStore {
+    async fn enqueue(&self, rows: Vec<NewOutboxRow>) -> Result<(), EventStoreError> {
+        let now = self.now();
+        self.data().enqueue(rows, now);
+        Ok(())
+    }
+
+    async fn claim(
+        &self,
+        publisher: PublisherId,
+        lease: Duration,
+        limit: u32,
+    ) -> Result<Vec<OutboxRow>, EventStoreError> {
+        let now = self.now();
+        let mut data = self.data();
+        let mut closed = HashSet::new();
+        let mut claimed = Vec::new();
+        for message in data.outbox.values_mut() {
+            if claimed.len() == limit as usize {
+                break;
+            }
+            let free = !message.is_leased(now) && !message.backs_off(now);
+            let task = message.row.task_id;
+            if free && task.is_none_or(|task| !closed.contains(&task)) {
+                message.lease = Some((publisher, later(now, lease)));
+                message.next_attempt_at = None;
+                claimed.push(message.row.clone());
+            } else if message.backs_off(now)
+                || message.lease.is_some_and(|(owner, until)| owner != publisher && until > now)
+            {
+                closed.extend(task);
+            }
+        }
+        Ok(claimed)
+    }
+
+    async fn confirmed(&self, positions: &[i64]) -> Result<(), EventStoreError> {
+        let mut data = self.data();
+        for position in positions {
+            data.outbox.remove(position);
+        }
+        Ok(())
+    }
+
+    async fn release(
+        &self,
+        positions: &[i64],
+        failed: Option<(String, Duration)>,
+    ) -> Result<(), EventStoreError> {
+        let now = self.now();
+        let mut data = self.data();
+        for position in positions {
+            let Some(message) = data.outbox.get_mut(position) else { continue };
+            message.lease = None;
+            message.next_attempt_at = None;
+            if let Some((error, back_off)) = &failed {
+                message.row.attempts = message.row.attempts.saturating_add(1);
+                message.last_error.clone_from(error);
+                message.next_attempt_at = Some(later(now, *back_off));
+            }
+        }
+        Ok(())
+    }
+
+    async fn renew(&self, publisher: PublisherId, lease: Duration) -> Result<(), EventStoreError> {
+        let now = self.now();
+        for message in self.data().outbox.values_mut() {
+            if message.is_leased(now) && message.lease.is_some_and(|(owner, _)| owner == publisher)
+            {
+                message.lease = Some((publisher, later(now, lease)));
+            }
+        }
+        Ok(())
+    }
+
+    async fn outbox_stats(&self) -> Result<OutboxStats, EventStoreError> {
+        let now = self.now();
+        let data = self.data();
+        let oldest = data.outbox.values().map(|message| now - message.created_at).max();
+        Ok(OutboxStats {
+            pending: i64::try_from(data.outbox.len()).unwrap_or(i64::MAX),
+            oldest_seconds: oldest.map_or(0.0, seconds),
+        })
+    }
+
+    async fn outbox_failed(&self, limit: u32) -> Result<Vec<(OutboxRow, String)>, EventStoreError> {
+        let data = self.data();
+        let failed = data.outbox.values().filter(|message| message.row.attempts > 0);
+        let (rows, _) = page(failed.map(|m| (m.row.clone(), m.last_error.clone())), limit);
+        Ok(rows)
+    }
+}
+
+fn seconds(delta: TimeDelta) -> f64 {
+    delta.to_std().map_or(0.0, |duration| duration.as_secs_f64())
+}
+
+#[async_trait]
+impl DueQueue for MemoryStore {
+    async fn claim_due(&self, lease: Duration, limit: u32) -> Result<Vec<DueRow>, EventStoreError> {
+        let now = self.now();
+        let mut data = self.data();
+        let mut due: Vec<_> = data
+            .due
+            .values_mut()
+            .filter(|(row, leased)| row.due_at <= now && leased.is_none_or(|until| until <= now))
+            .collect();
+        due.sort_by_key(|(row, _)| (row.due_at, row.id));
+        due.truncate(limit as usize);
+        Ok(due
+            .into_iter()
+            .map(|(row, leased)| {
+                *leased = Some(later(now, lease));
+                row.clone()
+            })
+            .collect())
+    }
+
+    async fn drop_due(&self, ids: &[Uuid]) -> Result<(), EventStoreError> {
+        let mut data = self.data();
+        for id in ids {
+            data.due.remove(id);
+        }
+        Ok(())
+    }
+
+    async fn due_stats(&self) -> Result<DueStats, EventStoreError> {
+        let now = self.now();
+        let data = self.data();
+        let due = data.due.values().filter(|(row, _)| row.due_at <= now).count();
+        Ok(DueStats {
+            due: i64::try_from(due).unwrap_or(i64::MAX),
+            total: i64::try_from(data.due.len()).unwrap_or(i64::MAX),
+        })
+    }
+}
+
+#[async_trait]
+impl TaskIndex for MemoryStore {
+    async fn task(&self, task: TaskId) -> Result<Option<TaskRow>, EventStoreError> {
+        Ok(self.data().tasks.get(&task).cloned())
+    }
+
+    async fn tasks(&self, filter: TaskFilter) -> Result<TaskPage, EventStoreError> {
+        let data = self.data();
+        let found = data.tasks.values().filter(|row| {
+            filter.after.is_none_or(|after| row.task_id > after)
+                && filter.workflow.as_ref().is_none_or(|workflow| row.workflow == *workflow)
+                && filter.status.is_none_or(|status| row.status == status)
+                && filter.step.as_ref().is_none_or(|step| {
+                    row.current_steps.contains(step) && !row.status.is_final()
+                })
+                && filter.labels.iter().all(|(key, value)| row.labels.get(key) == Some(value))
+        });
+        let (tasks, more) = page(found.cloned(), filter.limit);
+        let next_after = tasks.last().filter(|_| more).map(|task| task.task_id);
+        Ok(TaskPage { tasks, next_after })
+    }
+
+    async fn task_counts(&self) -> Result<BTreeMap<TaskStatus, i64>, EventStoreError> {
+        let mut counts: BTreeMap<_, _> =
+            TaskStatus::ALL.into_iter().map(|status| (status, 0)).collect();
+        for row in self.data().tasks.values() {
+            *counts.entry(row.status).or_default() += 1;
+        }
+        Ok(counts)
+    }
+
+    async fn waiting_oldest(&self) -> Result<Vec<(RevisionId, String, f64)>, EventStoreError> {
+        let now = self.now();
+        let mut oldest: BTreeMap<(RevisionId, String), f64> = BTreeMap::new();
+        let data = self.data();
+        for row in data.tasks.values().filter(|row| row.status == TaskStatus::Running) {
+            for step in &row.current_steps {
+                let waits = oldest.entry((row.revision_id, step.to_string())).or_default();
+                *waits = waits.max(seconds(now - row.updated_at));
+            }
+        }
+        Ok(oldest.into_iter().map(|((id, step), seconds)| (id, step, seconds)).collect())
+    }
+
+    async fn drafts(&self, task: TaskId) -> Result<Vec<Draft>, EventStoreError> {
+        let data = self.data();
+        let mut drafts: Vec<_> =
+            data.drafts.values().filter(|draft| draft.task_id == task).cloned().collect();
+        drafts.sort_by_key(|draft| draft.saved_at);
+        Ok(drafts)
+    }
+}
+
+#[async_trait]
+impl CommandLog for MemoryStore {
+    async fn command(&self, id: CommandId) -> Result<Option<CommandRow>, EventStoreError> {
+        Ok(self.data().commands.get(&id).cloned())
+    }
+
+    async fn rejected(
+        &self,
+        task: Option<TaskId>,
+        after: Option<CommandId>,
+        limit: u32,
+    ) -> Result<CommandPage, EventStoreError> {
+        let data = self.data();
+        let key = |row: &CommandRow| (row.decided_at, row.command_id);
+        // After an unknown row comes nothing, as in SQL.
+        let bound = after.map(|after| data.commands.get(&after).map(key));
+        let mut rows: Vec<_> = data
+            .commands
+            .values()
+            .filter(|row| matches!(row.outcome, RecordedOutcome::Rejected { .. }))
+            .filter(|row| task.is_none_or(|task| row.task_id == Some(task)))
+            .filter(|row| bound.is_none_or(|bound| bound.is_some_and(|bound| key(row) < bound)))
+            .cloned()
+            .collect();
+        rows.sort_by_key(|row| std::cmp::Reverse(key(row)));
+        let (commands, more) = page(rows.into_iter(), limit);
+        let next_after = commands.last().filter(|_| more).map(|row| row.command_id);
+        Ok(CommandPage { commands, next_after })
+    }
+}
+
+#[async_trait]
+impl WorkflowConfigStore for MemoryStore {
+    async fn save(&self, config: &WorkflowConfig) -> Result<Uuid, StorageError> {
+        let hash = content_hash(config).map_err(|error| StorageError::Data(Box::new(error)))?;
+        refuse_nul(config)?;
+        let now = self.now();
+        let mut data = self.data();
+        let newest = data.workflows.iter().map(|(row, _)| row).rfind(|r| r.workflow == config.id);
+        let revision = match newest {
+            Some(row) if row.content_hash == hash => return Ok(row.id.0),
+            Some(row) => row.revision.saturating_add(1),
+            None => 1,
+        };
+        let id = revision_id(&config.id, revision);
+        let row = WorkflowRow {
+            id,
+            workflow: config.id.clone(),
+            revision,
+            content_hash: hash,
+            created_at: now,
+        };
+        let mut config = config.clone();
+        config.revision_id = id;
+        config.revision = revision;
+        data.workflows.push((row, config));
+        Ok(id.0)
+    }
+
+    async fn load(&self, id: Uuid) -> Result<Option<WorkflowConfig>, StorageError> {
+        let data = self.data();
+        let found = data.workflows.iter().find(|(row, _)| row.id.0 == id);
+        Ok(found.map(|(_, config)| config.clone()))
+    }
+
+    async fn load_by_name(&self, name: &str) -> Result<Option<WorkflowConfig>, StorageError> {
+        let data = self.data();
+        let found = data.workflows.iter().rfind(|(row, _)| row.workflow == *name);
+        Ok(found.map(|(_, config)| config.clone()))
+    }
+
+    async fn resolve(
+        &self,
+        selectors: &[WorkflowSelector],
+    ) -> Result<HashMap<WorkflowSelector, RevisionId>, StorageError> {
+        let data = self.data();
+        let find = |selector: &WorkflowSelector| {
+            data.workflows.iter().map(|(row, _)| row).rfind(|row| match selector {
+                WorkflowSelector::Latest(id) => row.workflow == *id,
+                WorkflowSelector::Numbered(id, revision) => {
+                    row.workflow == *id && row.revision == *revision
+                }
+                WorkflowSelector::Revision(id) => row.id == *id,
+            })
+        };
+        Ok(selectors.iter().filter_map(|s| Some((s.clone(), find(s)?.id))).collect())
+    }
+
+    async fn revisions(
+        &self,
+        workflow: Option<&WorkflowId>,
+    ) -> Result<Vec<WorkflowRow>, StorageError> {
+        let data = self.data();
+        let mut rows: Vec<_> = data
+            .workflows
+            .iter()
+            .map(|(row, _)| row)
+            .filter(|row| workflow.is_none_or(|workflow| row.workflow == *workflow))
+            .cloned()
+            .collect();
+        rows.sort_by(|a, b| (&a.workflow, b.revision).cmp(&(&b.workflow, a.revision)));
+        Ok(rows)
+    }
+}
+
+#[async_trait]
+impl GoalStore for MemoryStore {
+    async fn project_goals(
+        &self,
+        project: &(dyn for<'e> Fn(Vec<GoalProgressRow>, &'e [LogEntry]) -> GoalProjection + Sync),
+        limit: u32,
+    ) -> Result<Option<usize>, EventStoreError> {
+        let now = self.now();
+        let mut data = self.data();
+        let entries = entries(&data, data.goals_read, limit);
+        if entries.is_empty() {
+            return Ok(Some(0));
+        }
+        let projection = project(data.goals.values().cloned().collect(), &entries);
+        for row in projection.rows {
+            data.goals.insert((row.workflow.clone(), row.goal.clone()), row);
+        }
+        for message in projection.messages {
+            if data.goal_actions.insert(message.message_id) {
+                data.enqueue(vec![message], now);
+            }
+        }
+        data.goals_read += entries.len();
+        Ok(Some(entries.len()))
+    }
+
+    async fn goals(&self) -> Result<Vec<GoalProgressRow>, EventStoreError> {
+        Ok(self.data().goals.values().cloned().collect())
+    }
+}
+
+#[async_trait]
+impl Rebuild for MemoryStore {
+    async fn stream_ids(
+        &self,
+        after: Option<TaskId>,
+        limit: u32,
+    ) -> Result<Vec<TaskId>, EventStoreError> {
+        let data = self.data();
+        let ids = data.streams.keys().filter(|task| after.is_none_or(|after| **task > after));
+        Ok(page(ids.copied(), limit).0)
+    }
+
+    async fn replace_derived(
+        &self,
+        task: TaskRow,
+        snapshots: Vec<SnapshotRow>,
+        due: Vec<DueRow>,
+    ) -> Result<(bool, bool, bool), EventStoreError> {
+        let _writer = self.writer.lock().await;
+        let mut data = self.data();
+        let id = task.task_id;
+        let actual = data.version(id);
+        if actual != task.version {
+            let expected = task.version;
+            return Err(EventStoreError::VersionConflict { task_id: id, expected, actual });
+        }
+        let task_changed = data.tasks.get(&id) != Some(&task);
+        data.tasks.insert(id, task);
+
+        let snapshots: BTreeMap<_, _> =
+            snapshots.into_iter().map(|row| (row.version, row.state)).collect();
+        let found = data.snapshots.insert(id, snapshots.clone()).unwrap_or_default();
+        let snapshots_changed = found != snapshots;
+
+        let wanted: BTreeMap<_, _> = due.into_iter().map(|row| (row.id, row)).collect();
+        let found = data.due.values().map(|(row, _)| row).filter(|row| row.task_id == id);
+        let found: BTreeMap<_, _> = found.map(|row| (row.id, row.clone())).collect();
+        let due_changed = found != wanted;
+        if due_changed {
+            data.due.retain(|_, (row, _)| row.task_id != id);
+            data.due.extend(wanted.into_iter().map(|(id, row)| (id, (row, None))));
+        }
+        Ok((task_changed, snapshots_changed, due_changed))
+    }
+
+    async fn reset_goals(&self) -> Result<(), EventStoreError> {
+        let mut data = self.data();
+        data.goals.clear();
+        data.goals_read = 0;
+        Ok(())
+    }
+}

@@ -1,0 +1,31 @@
+//! Where streams, commands, messages and due work are kept.
+//!
+//! One transaction a batch: [`EventStore::open`] locks the streams of a batch and reads what the
+//! decision needs, the caller decides, and [`OpenBatch::commit`] writes events, task rows, inbox,
+//! outbox, due work, drafts and snapshots together or not at all.
+
+mod error;
+mod memory;
+mod model;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+mod traits;
+
+pub use error::{ErrorClass, EventStoreError, StorageError};
+pub use memory::{Clock, MemoryStore};
+pub use model::{
+    COMMIT_LEASE, CommandPage, CommandRecord, CommandRow, CommandTypeCount, Draft, DueKind, DueRow, DueStats,
+    EventPage, GoalProgressRow, LogEntry, LogPosition, NewOutboxRow, OpenRequest, OutboxRow,
+    OutboxStats, OpenedTask, PublisherId, RebuildReport, RecordedOutcome, SNAPSHOT_SCHEMA_VERSION,
+    SnapshotRow, TaskFilter, TaskPage, TaskRow, TaskWrite, WorkflowRow, content_hash, revision_id,
+};
+#[cfg(feature = "postgres")]
+pub use postgres::{PgEventStore, PgSettings};
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteEventStore;
+pub use traits::{
+    CommandLog, DueQueue, EventStore, GoalProjection, GoalStore, OpenBatch, Outbox, Rebuild, Store, TaskIndex,
+    WorkflowConfigStore,
+};

@@ -1,0 +1,453 @@
+//! What goes into a store and comes out of it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::{
+    config::WorkflowConfig,
+    events::StoredEvent,
+    ids::{CommandId, RevisionId, Slug, StepId, TaskId, UserId, WorkflowId},
+    state::{TaskStatus, WorkflowSnapshot},
+};
+
+/// Who publishes outbox rows: one process (or one life of it).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PublisherId(pub Uuid);
+
+/// What a batch touches.
+#[derive(Clone, Debug, Default)]
+pub struct OpenRequest {
+    /// The streams, each once, with the version the caller already holds (0 for none).
+    /// Everything after that version is read under the lock.
+    pub tasks: HashMap<TaskId, u64>,
+    /// The command ids, looked up under the lock.
+    pub commands: Vec<CommandId>,
+    /// Who will publish what this batch writes; `None` leaves it to the relay.
+    pub publisher: Option<PublisherId>,
+}
+
+/// One locked stream.
+#[derive(Clone, Debug, Default)]
+pub struct OpenedTask {
+    /// A snapshot, where the caller held nothing and there is one.
+    pub snapshot: Option<WorkflowSnapshot>,
+    /// The events after the snapshot, or after the version the caller held.
+    pub tail: Vec<StoredEvent>,
+    /// The version of the stream; 0 where it does not exist.
+    pub version: u64,
+    /// Whether older messages of the task wait for another publisher; if so, the new ones go to
+    /// the relay, behind them.
+    pub relay_only: bool,
+}
+
+/// What a command came to, as the inbox keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum RecordedOutcome {
+    /// Its effect is in the log.
+    Applied {
+        /// What the caller was told.
+        result: Value,
+    },
+    /// The state or the rules forbade it.
+    Rejected {
+        /// The code.
+        reason: String,
+        /// For people.
+        detail: String,
+    },
+}
+
+/// One row of the inbox, to be written.
+#[derive(Clone, Debug)]
+pub struct CommandRecord {
+    /// The idempotency key.
+    pub command_id: CommandId,
+    /// The task; none for operators' acts on a workflow or goal.
+    pub task_id: Option<TaskId>,
+    /// The command's type.
+    pub command_type: &'static str,
+    /// Hash of the command as read.
+    pub content_hash: [u8; 32],
+    /// What it came to.
+    pub outcome: RecordedOutcome,
+    /// The command as read, kept where it was rejected.
+    pub payload: Option<Value>,
+    /// When it was decided.
+    pub decided_at: DateTime<Utc>,
+}
+
+/// One row of the inbox, as found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CommandRow {
+    /// The idempotency key.
+    pub command_id: CommandId,
+    /// The task.
+    pub task_id: Option<TaskId>,
+    /// The command's type.
+    #[serde(rename = "type")]
+    pub command_type: String,
+    /// Hash of the command as read.
+    #[serde(skip)]
+    pub content_hash: [u8; 32],
+    /// What it came to.
+    #[serde(flatten)]
+    pub outcome: RecordedOutcome,
+    /// The command as read, kept where it was rejected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload: Option<Value>,
+    /// When it was decided.
+    pub decided_at: DateTime<Utc>,
+}
+
+/// A message to be published, written with the events that cause it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewOutboxRow {
+    /// The message's id: the event's, or derived from what caused it.
+    pub message_id: Uuid,
+    /// The task whose order it keeps.
+    pub task_id: Option<TaskId>,
+    /// The routing key without prefix, as `step.completed.sentiment-dual.annotate`.
+    pub routing_key: String,
+    /// The message's kind, as `step.completed`.
+    pub message_type: &'static str,
+    /// The whole body.
+    pub body: Arc<str>,
+}
+
+/// A message that waits to be published.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutboxRow {
+    /// Its place: within a task, ascending positions are ascending versions.
+    pub position: i64,
+    /// The message's id.
+    pub message_id: Uuid,
+    /// The task whose order it keeps.
+    pub task_id: Option<TaskId>,
+    /// The routing key without prefix.
+    pub routing_key: String,
+    /// The message's kind.
+    pub message_type: String,
+    /// The whole body.
+    pub body: Arc<str>,
+    /// Failed attempts so far.
+    pub attempts: i32,
+}
+
+/// State of the outbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct OutboxStats {
+    /// Rows that wait.
+    pub pending: i64,
+    /// Age of the oldest, in seconds; 0 where there is none.
+    pub oldest_seconds: f64,
+}
+
+/// The search row of a task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TaskRow {
+    /// The task.
+    pub task_id: TaskId,
+    /// The workflow's id.
+    pub workflow: WorkflowId,
+    /// The revision's number.
+    pub revision: u32,
+    /// The revision's UUID.
+    #[serde(rename = "workflow_id")]
+    pub revision_id: RevisionId,
+    /// The version of its stream.
+    pub version: u64,
+    /// Where it is as a whole.
+    pub status: TaskStatus,
+    /// The steps where it stands, sorted by id.
+    pub current_steps: Vec<StepId>,
+    /// Key-value pairs for search.
+    pub labels: BTreeMap<String, String>,
+    /// Incidents that hold it.
+    pub incidents: u32,
+    /// When its first event happened.
+    pub started_at: DateTime<Utc>,
+    /// When its last event happened.
+    pub updated_at: DateTime<Utc>,
+}
+
+impl From<&WorkflowSnapshot> for TaskRow {
+    fn from(state: &WorkflowSnapshot) -> Self {
+        Self {
+            task_id: state.task_id,
+            workflow: state.workflow.workflow.clone(),
+            revision: state.workflow.revision,
+            revision_id: state.workflow.revision_id,
+            version: state.version,
+            status: state.status,
+            current_steps: state.current_steps(),
+            labels: state.labels.clone(),
+            incidents: u32::try_from(state.incidents.len()).unwrap_or(u32::MAX),
+            started_at: state.started_at,
+            updated_at: state.updated_at,
+        }
+    }
+}
+
+/// A state at a version, with what proves it whole.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SnapshotRow {
+    /// The task.
+    pub task_id: TaskId,
+    /// The version.
+    pub version: u64,
+    /// The state.
+    pub state: WorkflowSnapshot,
+}
+
+/// The kinds of due work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DueKind {
+    /// A claimed place is given up unless its holder was active.
+    AssignmentTimeout,
+    /// A paused task goes on.
+    Resume,
+}
+
+impl DueKind {
+    /// The name in the table.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AssignmentTimeout => "assignment_timeout",
+            Self::Resume => "resume",
+        }
+    }
+
+    /// The kind of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::AssignmentTimeout, Self::Resume].into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
+/// Something that must happen later, derived from a task's state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DueRow {
+    /// Derived from task, step, visit, kind and number.
+    pub id: Uuid,
+    /// The task.
+    pub task_id: TaskId,
+    /// The step.
+    pub step_id: Option<StepId>,
+    /// The visit.
+    pub visit: u32,
+    /// What is to happen.
+    pub kind: DueKind,
+    /// Number within the visit.
+    pub n: u32,
+    /// When, by the database's clock.
+    pub due_at: DateTime<Utc>,
+}
+
+/// State of due work.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct DueStats {
+    /// Rows whose time has come.
+    pub due: i64,
+    /// Rows in all.
+    pub total: i64,
+}
+
+/// Unfinished work that a person left, kept apart from the log.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Draft {
+    /// The task.
+    pub task_id: TaskId,
+    /// The step.
+    pub step_id: StepId,
+    /// The visit.
+    pub visit: u32,
+    /// Who.
+    pub user_id: UserId,
+    /// What.
+    pub draft: Value,
+    /// When.
+    pub saved_at: DateTime<Utc>,
+}
+
+/// Everything that a batch writes for one task, in one transaction with its neighbours.
+#[derive(Clone, Debug)]
+pub struct TaskWrite {
+    /// The stream.
+    pub task_id: TaskId,
+    /// The version that was decided on; compared again where the row is set.
+    pub expected_version: u64,
+    /// New events, in order of version; may be empty.
+    pub events: Vec<StoredEvent>,
+    /// The search row after them; none where there are no new events.
+    pub task: Option<TaskRow>,
+    /// Inbox rows.
+    pub commands: Vec<CommandRecord>,
+    /// Messages, in order.
+    pub outbox: Vec<NewOutboxRow>,
+    /// Due work to write or to move.
+    pub due_set: Vec<DueRow>,
+    /// Due work to delete.
+    pub due_unset: Vec<Uuid>,
+    /// Drafts to keep.
+    pub drafts: Vec<Draft>,
+    /// A snapshot, where one is due.
+    pub snapshot: Option<SnapshotRow>,
+}
+
+/// A place in the log that nothing can be written behind any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LogPosition {
+    /// Transaction that wrote the event (0 where the store has but one writer).
+    pub transaction: i64,
+    /// Place within all events.
+    pub position: i64,
+}
+
+/// An event in the order of the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogEntry {
+    /// Its place.
+    pub position: LogPosition,
+    /// The event.
+    pub event: StoredEvent,
+}
+
+/// A page of a task's history.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct EventPage {
+    /// The events, oldest first.
+    pub events: Vec<StoredEvent>,
+    /// The version to go on after; none on the last page.
+    pub next_after: Option<u64>,
+}
+
+/// What a search asks for.
+#[derive(Clone, Debug, Default)]
+pub struct TaskFilter {
+    /// The workflow.
+    pub workflow: Option<WorkflowId>,
+    /// The status.
+    pub status: Option<TaskStatus>,
+    /// A step that waits.
+    pub step: Option<StepId>,
+    /// Labels, all of which must match.
+    pub labels: BTreeMap<String, String>,
+    /// The last task of the page before.
+    pub after: Option<TaskId>,
+    /// Rows at most; [`PAGE_MAX`](crate::limits::PAGE_MAX) bounds it.
+    pub limit: u32,
+}
+
+/// A page of tasks, sorted by id.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct TaskPage {
+    /// The tasks.
+    pub tasks: Vec<TaskRow>,
+    /// The task to go on after; none on the last page.
+    pub next_after: Option<TaskId>,
+}
+
+/// A page of the inbox, newest first.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct CommandPage {
+    /// The rows.
+    pub commands: Vec<CommandRow>,
+    /// The row to go on after; none on the last page.
+    pub next_after: Option<CommandId>,
+}
+
+/// Commands of one outcome and reason.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CommandTypeCount {
+    /// The outcome.
+    pub outcome: String,
+    /// The reason.
+    pub reason: Option<String>,
+    /// How many.
+    pub count: i64,
+}
+
+/// A stored revision of a workflow.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct WorkflowRow {
+    /// The revision's UUID.
+    pub id: RevisionId,
+    /// The workflow's id.
+    pub workflow: WorkflowId,
+    /// The revision's number, from 1.
+    pub revision: u32,
+    /// Hash of its content.
+    pub content_hash: String,
+    /// When it was stored.
+    pub created_at: DateTime<Utc>,
+}
+
+/// Progress of a goal, as the projection keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GoalProgressRow {
+    /// The workflow.
+    pub workflow: WorkflowId,
+    /// The goal.
+    pub goal: Slug,
+    /// Counts targets: a changed target opens the next.
+    pub epoch: u32,
+    /// What is to be reached.
+    pub target: f64,
+    /// What has been reached.
+    pub current: f64,
+    /// When it was reached.
+    pub completed_at: Option<DateTime<Utc>>,
+}
+
+/// What a rebuild did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RebuildReport {
+    /// Streams replayed.
+    pub tasks: u64,
+    /// Events replayed.
+    pub events: u64,
+    /// Task rows that differed from the log.
+    pub tasks_changed: u64,
+    /// Snapshots written, deleted or changed.
+    pub snapshots_changed: u64,
+    /// Due work written, deleted or changed.
+    pub due_changed: u64,
+}
+
+/// The form in which snapshots are written; one of any other form is passed over.
+pub const SNAPSHOT_SCHEMA_VERSION: u16 = 1;
+
+/// How long a message belongs to the publisher whose commit wrote it, unless the lease is renewed.
+pub const COMMIT_LEASE: Duration = Duration::from_secs(30);
+
+/// The UUID of a revision, the same in every store.
+pub fn revision_id(workflow: &WorkflowId, revision: u32) -> RevisionId {
+    let name = format!("glyph/workflows/{workflow}@{revision}");
+    RevisionId(Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()))
+}
+
+/// What tells whether two configurations are the same: SHA-256 of their JSON, in hexadecimal.
+pub fn content_hash(config: &WorkflowConfig) -> Result<String, serde_json::Error> {
+    Ok(hex(&Sha256::digest(serde_json::to_string(config)?)))
+}
+
+/// Bytes in hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|nibble| char::from(DIGITS[usize::from(nibble)]))
+        .collect()
+}

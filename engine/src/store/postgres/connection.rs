@@ -1,0 +1,287 @@
+//! Connections: how they are made, bounded and given up.
+
+use std::{future::Future, pin::Pin, str::FromStr, time::Duration};
+
+use sqlx::{
+    Connection, PgConnection, PgPool, Row,
+    migrate::{Migration, MigrationType, Migrator},
+    pool::PoolConnection,
+    postgres::{PgConnectOptions, PgPoolOptions, Postgres},
+    raw_sql,
+};
+use tokio::time::timeout;
+
+use super::{
+    super::EventStoreError,
+    error::{TimedOut, classify, connection_survives, is_undefined_table},
+};
+
+/// Every statement is cancelled by the server after this.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A lock is given up after this: somebody holds it who should not, and the batch is tried again.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// The server ends a session that sits in an open transaction for so long: it frees the locks of a
+/// process that stands still.
+const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the server looks whether the client of a running statement is still there.
+const CLIENT_CHECK_INTERVAL: Duration = Duration::from_secs(2);
+/// Waiting for a connection of the pool ends after this.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The client's own limit for a piece of work; longer than the server's, which tells more.
+pub(super) const WORK_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same for work that reads much: rebuilding, searching, projections.
+pub(super) const LONG_WORK_TIMEOUT: Duration = Duration::from_secs(60);
+/// Closing or rolling back a connection that may be dead ends after this.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The migrations, oldest first. Forward only: a file that was released is never changed.
+const MIGRATIONS: [(i64, &str, &str); 1] =
+    [(1, "init", include_str!("../../../../migrations/postgres/0001_init.sql"))];
+
+/// How to connect.
+#[derive(Clone, Debug)]
+pub struct PgSettings {
+    /// The schema that holds the tables; made by [`PgEventStore::migrate`] where it is missing.
+    pub schema: String,
+    /// Connections at most; further work waits. More than eight make the server slower.
+    pub max_connections: u32,
+    /// What the server shows of the connections.
+    pub application_name: String,
+}
+
+impl Default for PgSettings {
+    fn default() -> Self {
+        Self {
+            schema: "public".to_owned(),
+            max_connections: 8,
+            application_name: "glyph".to_owned(),
+        }
+    }
+}
+
+/// The store on Postgres. Cheap to clone; clones share their connections.
+#[derive(Clone, Debug)]
+pub struct PgEventStore {
+    pub(super) pool: PgPool,
+    /// Where tables are, unless the pool was made elsewhere and knows itself.
+    schema: Option<String>,
+}
+
+impl PgEventStore {
+    /// A store at `url`. Connects when first used, so a server that is away fails no start.
+    pub fn connect_lazy(url: &str, settings: &PgSettings) -> Result<Self, EventStoreError> {
+        let options = PgConnectOptions::from_str(url)
+            .map_err(classify)?
+            .application_name(&settings.application_name);
+        let pool = pool_options(settings).connect_lazy_with(options);
+        Ok(Self { pool, schema: Some(settings.schema.clone()) })
+    }
+
+    /// A store at `url` that has answered once.
+    pub async fn connect(url: &str, settings: PgSettings) -> Result<Self, EventStoreError> {
+        let store = Self::connect_lazy(url, &settings)?;
+        store.ping().await?;
+        Ok(store)
+    }
+
+    /// A store on connections made elsewhere, with the time limits and `search_path` they have.
+    pub fn from_pool(pool: PgPool) -> Self {
+        Self { pool, schema: None }
+    }
+
+    /// The connections.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Whether the server answers.
+    pub async fn ping(&self) -> Result<(), EventStoreError> {
+        self.run(WORK_TIMEOUT, |conn| {
+            Box::pin(async move { conn.ping().await.map_err(classify) })
+        })
+        .await
+    }
+
+    /// Brings the schema to what this build needs; does nothing where it is there already.
+    ///
+    /// Takes a connection of its own, without time limits, and a lock: of several processes that
+    /// start together one migrates and the others wait. Migrations of later builds are left alone,
+    /// so an old and a new build can run on one schema.
+    pub async fn migrate(&self) -> Result<(), EventStoreError> {
+        let options = self.pool.connect_options();
+        let schema = self.schema.clone();
+        spawned(async move {
+            let mut conn = timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(&options))
+                .await
+                .map_err(|_| timed_out(ACQUIRE_TIMEOUT))?
+                .map_err(classify)?;
+            let migrated = apply_migrations(&mut conn, schema.as_deref()).await;
+            let _ = timeout(CLOSE_TIMEOUT, conn.close()).await;
+            migrated.map_err(classify)
+        })
+        .await
+    }
+
+    /// Whether the schema is what this build needs (a later one will do).
+    pub async fn check_migrated(&self) -> Result<(), EventStoreError> {
+        const LATEST: &str =
+            "SELECT coalesce(max(version), 0) FROM _sqlx_migrations WHERE success";
+        let needed = MIGRATIONS.last().map_or(0, |migration| migration.0);
+        let found = self
+            .run(WORK_TIMEOUT, |conn| {
+                Box::pin(async move {
+                    match sqlx::query_scalar::<_, i64>(LATEST).fetch_one(conn).await {
+                        Err(error) if is_undefined_table(&error) => Ok(0),
+                        found => found.map_err(classify),
+                    }
+                })
+            })
+            .await?;
+        if found < needed {
+            return Err(EventStoreError::NotMigrated { found, needed });
+        }
+        Ok(())
+    }
+
+    /// Runs `work` on a connection, to its end even if the caller goes away.
+    pub(super) async fn run<T, W>(&self, limit: Duration, work: W) -> Result<T, EventStoreError>
+    where
+        T: Send + 'static,
+        W: for<'c> FnOnce(&'c mut PgConnection) -> Work<'c, T> + Send + 'static,
+    {
+        let pool = self.pool.clone();
+        spawned(async move {
+            let mut conn = pool.acquire().await.map_err(classify)?;
+            let done = match timeout(limit, work(&mut conn)).await {
+                Ok(done) => done,
+                Err(_) => Err(timed_out(limit)),
+            };
+            if done.as_ref().is_err_and(|error| !connection_survives(error)) {
+                discard(conn).await;
+            }
+            done
+        })
+        .await
+    }
+}
+
+/// A piece of work on a connection.
+pub(super) type Work<'c, T> =
+    Pin<Box<dyn Future<Output = Result<T, EventStoreError>> + Send + 'c>>;
+
+/// Runs `work` in a task of its own, which no caller that goes away can cancel.
+pub(super) async fn spawned<T: Send + 'static>(
+    work: impl Future<Output = Result<T, EventStoreError>> + Send + 'static,
+) -> Result<T, EventStoreError> {
+    match tokio::spawn(work).await {
+        Ok(done) => done,
+        Err(error) if error.is_cancelled() => Err(EventStoreError::Unavailable(error.into())),
+        Err(error) => Err(EventStoreError::Other(error.into())),
+    }
+}
+
+/// The client's own limit ran out.
+pub(super) fn timed_out(limit: Duration) -> EventStoreError {
+    EventStoreError::Unavailable(Box::new(TimedOut(limit)))
+}
+
+/// Takes a connection out of the pool and closes it, without asking the server, which may be away.
+/// The pool can make another at once.
+pub(super) async fn discard(conn: PoolConnection<Postgres>) {
+    let conn = conn.detach();
+    let _ = timeout(CLOSE_TIMEOUT, conn.close_hard()).await;
+}
+
+/// Ends the transaction of a connection, if there is one, and returns it to the pool; one that does
+/// not answer is discarded.
+pub(super) async fn roll_back(mut conn: PoolConnection<Postgres>) {
+    let done = timeout(CLOSE_TIMEOUT, raw_sql("ROLLBACK").execute(&mut *conn)).await;
+    if !matches!(done, Ok(Ok(_))) {
+        discard(conn).await;
+    }
+}
+
+fn pool_options(settings: &PgSettings) -> PgPoolOptions {
+    // Everything by one statement after connecting, not as start-up options: poolers refuse those,
+    // and a server too old to know one of the settings would refuse the connection.
+    const SET: &str = "
+        SELECT set_config(s.name, given.value, false)
+        FROM unnest($1::text[], $2::text[]) AS given (name, value)
+        JOIN pg_settings s ON s.name = given.name";
+    let millis = |limit: Duration| format!("{}ms", limit.as_millis());
+    let search_path = format!("\"{}\"", settings.schema.replace('"', "\"\""));
+    let (names, values): (Vec<_>, Vec<_>) = [
+        ("search_path", search_path),
+        ("statement_timeout", millis(STATEMENT_TIMEOUT)),
+        ("lock_timeout", millis(LOCK_TIMEOUT)),
+        ("idle_in_transaction_session_timeout", millis(IDLE_IN_TRANSACTION_TIMEOUT)),
+        ("client_connection_check_interval", millis(CLIENT_CHECK_INTERVAL)),
+        // Arrays of a thousand and of one element want different plans, and a plan made while the
+        // tables were empty would scan them for ever.
+        ("plan_cache_mode", "force_custom_plan".to_owned()),
+        // The guard below rolls back where there is mostly nothing to roll back.
+        ("client_min_messages", "error".to_owned()),
+        ("timezone", "UTC".to_owned()),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .unzip();
+    PgPoolOptions::new()
+        .max_connections(settings.max_connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .after_connect(move |conn, _| {
+            let (names, values) = (names.clone(), values.clone());
+            Box::pin(async move {
+                let set = sqlx::query(SET).bind(names).bind(values).execute(conn);
+                timeout(ACQUIRE_TIMEOUT, set).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
+                Ok(())
+            })
+        })
+        // A cancelled `begin` of sqlx 0.9.0 returns a connection inside a transaction.
+        .after_release(|conn, _| {
+            Box::pin(async move {
+                timeout(CLOSE_TIMEOUT, raw_sql("ROLLBACK").execute(conn))
+                    .await
+                    .map_err(|_| sqlx::Error::PoolTimedOut)??;
+                Ok(true)
+            })
+        })
+}
+
+async fn apply_migrations(
+    conn: &mut PgConnection,
+    schema: Option<&str>,
+) -> Result<(), sqlx::Error> {
+    let mut migrator = Migrator::with_migrations(
+        MIGRATIONS
+            .into_iter()
+            .map(|(version, name, sql)| {
+                let sql = sqlx::SqlSafeStr::into_sql_str(sql);
+                Migration::new(version, name.into(), MigrationType::Simple, sql, false)
+            })
+            .collect(),
+    );
+    migrator.set_ignore_missing(true);
+    raw_sql("SET statement_timeout = 0; SET lock_timeout = 0; SET client_min_messages = warning")
+        .execute(&mut *conn)
+        .await?;
+    if let Some(schema) = schema {
+        let quoted = format!("\"{}\"", schema.replace('"', "\"\""));
+        let found = sqlx::query(
+            "SELECT set_config('search_path', $1, false), to_regnamespace($1) IS NOT NULL",
+        )
+        .bind(&quoted)
+        .fetch_one(&mut *conn)
+        .await?;
+        // Asked first: the statement needs a right on the database even where there is nothing to
+        // make.
+        if !found.try_get::<bool, _>(1)? {
+            migrator.create_schema(quoted);
+        }
+    }
+    migrator.run_direct(None, conn, false).await.map_err(|error| match error {
+        sqlx::migrate::MigrateError::Execute(error)
+        | sqlx::migrate::MigrateError::ExecuteMigration(error, _) => error,
+        other => sqlx::Error::Migrate(Box::new(other)),
+    })
+}

@@ -1,0 +1,167 @@
+//! What an error of the driver means for a batch: by SQLSTATE, never by text.
+
+use std::{error::Error as StdError, io};
+
+use sqlx::postgres::PgDatabaseError;
+
+use super::super::EventStoreError;
+
+type Source = Box<dyn StdError + Send + Sync>;
+
+/// The client's own time limit ran out.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer within {0:?}")]
+pub(super) struct TimedOut(pub(super) std::time::Duration);
+
+/// What the caller can do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meaning {
+    /// The link or the server is away, slow, or asks to try again.
+    Unavailable,
+    /// The content was refused.
+    Data,
+    /// A bug or a wrong setup.
+    Other,
+}
+
+/// The meaning of an error before `COMMIT` was sent: nothing was written.
+pub(super) fn classify(error: sqlx::Error) -> EventStoreError {
+    let meaning = meaning(&error);
+    wrap(meaning, error.into())
+}
+
+/// The meaning of an error of `COMMIT` itself.
+///
+/// A server that names another reason than its own end has rolled back. Else nobody knows.
+pub(super) fn classify_commit(error: sqlx::Error) -> EventStoreError {
+    match sql_state(&error).map(|code| code.get(..2).unwrap_or_default().to_owned()).as_deref() {
+        None | Some("08" | "57" | "58" | "XX") => EventStoreError::CommitUnknown(error.into()),
+        Some(_) => classify(error),
+    }
+}
+
+/// Whether the connection can be used again after this error.
+pub(super) fn connection_survives(error: &EventStoreError) -> bool {
+    match error {
+        EventStoreError::CommitUnknown(_) => false,
+        EventStoreError::Unavailable(source) => sql_state(source.as_ref())
+            .is_some_and(|code| code.starts_with("40") || code.starts_with("55")),
+        EventStoreError::Data(_)
+        | EventStoreError::VersionConflict { .. }
+        | EventStoreError::Unreadable { .. }
+        | EventStoreError::Corrupt(_)
+        | EventStoreError::Row { .. }
+        | EventStoreError::Other(_)
+        | EventStoreError::NotMigrated { .. } => true,
+    }
+}
+
+/// Whether the table is not there.
+pub(super) fn is_undefined_table(error: &sqlx::Error) -> bool {
+    sql_state(error).as_deref() == Some("42P01")
+}
+
+fn wrap(meaning: Meaning, source: Source) -> EventStoreError {
+    match meaning {
+        Meaning::Unavailable => EventStoreError::Unavailable(source),
+        Meaning::Data => EventStoreError::Data(source),
+        Meaning::Other => EventStoreError::Other(source),
+    }
+}
+
+fn meaning(error: &sqlx::Error) -> Meaning {
+    if let Some(code) = sql_state(error) {
+        return of_code(&code, constraint(error));
+    }
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::BeginFailed => Meaning::Unavailable,
+        sqlx::Error::Encode(_) => Meaning::Data,
+        other if chain(other).any(|e| e.is::<io::Error>() || e.is::<TimedOut>()) => {
+            Meaning::Unavailable
+        }
+        _ => Meaning::Other,
+    }
+}
+
+/// The meaning of an SQLSTATE.
+fn of_code(code: &str, constraint: Option<&str>) -> Meaning {
+    match (code, code.get(..2).unwrap_or_default()) {
+        // Two batches with the same command id and different tasks: the next look finds the first.
+        ("23505", _) if constraint == Some("commands_pkey") => Meaning::Unavailable,
+        // The heads moved together with the events, or this could not be: a bug.
+        ("23505", _) if constraint == Some("workflow_events_pkey") => Meaning::Other,
+        // The server has become a standby; the transaction sat idle for too long.
+        ("25006" | "25P03", _) => Meaning::Unavailable,
+        // Connection; rollback; resources; not in the right state (locks); operator; system.
+        (_, "08" | "40" | "53" | "55" | "57" | "58") => Meaning::Unavailable,
+        // Data; integrity; limits.
+        (_, "22" | "23" | "54") => Meaning::Data,
+        _ => Meaning::Other,
+    }
+}
+
+fn chain<'e>(
+    error: &'e (dyn StdError + 'static),
+) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error: &&'e (dyn StdError + 'static)| {
+        let error: &'e (dyn StdError + 'static) = *error;
+        error.source()
+    })
+}
+
+fn database_error<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e PgDatabaseError> {
+    chain(error).find_map(|error| match error.downcast_ref::<sqlx::Error>() {
+        Some(sqlx::Error::Database(inner)) => inner.try_downcast_ref(),
+        _ => error.downcast_ref(),
+    })
+}
+
+fn sql_state(error: &(dyn StdError + 'static)) -> Option<String> {
+    database_error(error).map(|error| error.code().to_owned())
+}
+
+fn constraint<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e str> {
+    database_error(error).and_then(PgDatabaseError::constraint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_of_sqlstate_say_what_to_do() {
+        for code in ["08006", "57P01", "57014", "53300", "40001", "40P01", "55P03", "25006"] {
+            assert_eq!(of_code(code, None), Meaning::Unavailable, "{code}");
+        }
+        for code in ["22P05", "22003", "23514", "54000"] {
+            assert_eq!(of_code(code, None), Meaning::Data, "{code}");
+        }
+        for code in ["42P01", "42501", "XX000", "3D000", "", "4"] {
+            assert_eq!(of_code(code, None), Meaning::Other, "{code}");
+        }
+        assert_eq!(of_code("23505", Some("commands_pkey")), Meaning::Unavailable);
+        assert_eq!(of_code("23505", Some("workflow_events_pkey")), Meaning::Other);
+        assert_eq!(of_code("23505", Some("outbox_message_id_key")), Meaning::Data);
+    }
+
+    #[test]
+    fn a_commit_without_an_answer_is_unknown() {
+        let error = classify_commit(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        assert!(matches!(error, EventStoreError::CommitUnknown(_)));
+        assert!(!connection_survives(&error));
+    }
+
+    #[test]
+    fn a_broken_link_is_unavailable_wherever_it_stands_in_the_chain() {
+        let error = sqlx::Error::Io(io::Error::from(io::ErrorKind::BrokenPipe));
+        let error = classify(sqlx::Error::Configuration(Box::new(error)));
+        assert!(matches!(error, EventStoreError::Unavailable(_)), "{error:?}");
+        assert!(!connection_survives(&error));
+    }
+}

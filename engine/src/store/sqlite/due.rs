@@ -1,0 +1,89 @@
+//! Work whose time has come.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use super::{
+    super::{DueQueue, DueRow, DueStats, EventStoreError},
+    outbox::later,
+    rows::{self, micros},
+    store::{SqliteEventStore, commit, detached},
+    write,
+};
+
+const CLAIMABLE: &str = "
+    SELECT EXISTS (
+        SELECT 1 FROM timers
+        WHERE due_at <= ?1 AND (leased_until IS NULL OR leased_until <= ?1)
+    )";
+
+const CLAIM: &str = "
+    UPDATE timers SET leased_until = ?2
+    WHERE id IN (
+        SELECT id FROM timers
+        WHERE due_at <= ?1 AND (leased_until IS NULL OR leased_until <= ?1)
+        ORDER BY due_at, id
+        LIMIT ?3
+    )
+    RETURNING id, task_id, step_id, visit, kind, n, due_at";
+
+const STATS: &str = "SELECT COUNT(*) FILTER (WHERE due_at <= ?1), COUNT(*) FROM timers";
+
+#[async_trait]
+impl DueQueue for SqliteEventStore {
+    async fn claim_due(&self, lease: Duration, limit: u32) -> Result<Vec<DueRow>, EventStoreError> {
+        let store = self.clone();
+        detached(async move {
+            let any: bool = sqlx::query_scalar(CLAIMABLE)
+                .bind(micros(store.now()))
+                .fetch_one(store.readers())
+                .await
+                .map_err(EventStoreError::from_sqlite)?;
+            if !any {
+                return Ok(Vec::new());
+            }
+            let mut tx = store.begin().await?;
+            let now = store.now();
+            let mut claimed = sqlx::query(CLAIM)
+                .bind(micros(now))
+                .bind(later(now, lease))
+                .bind(i64::from(limit))
+                .fetch_all(&mut *tx)
+                .await
+                .map_err(EventStoreError::from_sqlite)?
+                .iter()
+                .map(rows::due)
+                .collect::<Result<Vec<_>, _>>()?;
+            commit(tx).await?;
+            // RETURNING promises no order.
+            claimed.sort_unstable_by_key(|row| (row.due_at, row.id));
+            Ok(claimed)
+        })
+        .await
+    }
+
+    async fn drop_due(&self, ids: &[Uuid]) -> Result<(), EventStoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let ids = ids.to_vec();
+        let store = self.clone();
+        detached(async move {
+            let mut tx = store.begin().await?;
+            write::due_unset(&mut tx, &ids).await?;
+            commit(tx).await
+        })
+        .await
+    }
+
+    async fn due_stats(&self) -> Result<DueStats, EventStoreError> {
+        let (due, total) = sqlx::query_as(STATS)
+            .bind(micros(self.now()))
+            .fetch_one(self.readers())
+            .await
+            .map_err(EventStoreError::from_sqlite)?;
+        Ok(DueStats { due, total })
+    }
+}

@@ -1,0 +1,246 @@
+//! Messages between commit and confirm.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::SqliteConnection;
+
+use super::{
+    super::{EventStoreError, NewOutboxRow, Outbox, OutboxRow, OutboxStats, PublisherId},
+    rows::{self, Columns, array, micros, plain},
+    store::{SqliteEventStore, commit, detached},
+};
+
+/// A message that waits already is left as it is.
+const ENQUEUE: &str = "
+    INSERT INTO outbox (message_id, task_id, routing_key, message_type, body, created_at)
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, ?2
+    FROM json_each(?1) WHERE true ORDER BY key
+    ON CONFLICT (message_id) DO NOTHING";
+
+/// Whether anything can be claimed: asked of a connection that reads, so that an idle relay does
+/// not keep writers waiting.
+const CLAIMABLE: &str = "
+    SELECT EXISTS (
+        SELECT 1 FROM outbox
+        WHERE (leased_until IS NULL OR leased_until <= ?1) AND (next_attempt_at IS NULL OR next_attempt_at <= ?1)
+    )";
+
+const CLAIM: &str = "
+    UPDATE outbox SET owner = ?1, leased_until = ?2
+    WHERE position IN (
+        SELECT o.position FROM outbox AS o
+        WHERE (o.leased_until IS NULL OR o.leased_until <= ?3) AND (o.next_attempt_at IS NULL OR o.next_attempt_at <= ?3)
+          AND NOT EXISTS (
+              SELECT 1 FROM outbox AS older
+              WHERE older.task_id = o.task_id AND older.position < o.position
+                AND (older.next_attempt_at > ?3
+                     OR (older.leased_until > ?3 AND older.owner <> ?1))
+          )
+        ORDER BY o.position
+        LIMIT ?4
+    )
+    RETURNING position, message_id, task_id, routing_key, message_type, body, attempts";
+
+const CONFIRMED: &str = "DELETE FROM outbox WHERE position IN (SELECT value FROM json_each(?1))";
+
+const RELEASE: &str = "
+    UPDATE outbox SET owner = NULL, leased_until = NULL
+    WHERE position IN (SELECT value FROM json_each(?1))";
+
+const RELEASE_FAILED: &str = "
+    UPDATE outbox SET owner = NULL, leased_until = NULL,
+        attempts = attempts + 1, last_error = ?2, next_attempt_at = ?3
+    WHERE position IN (SELECT value FROM json_each(?1))";
+
+const RENEW: &str = "UPDATE outbox SET leased_until = ?2 WHERE owner = ?1";
+
+const STATS: &str = "SELECT COUNT(*), MIN(created_at) FROM outbox";
+
+const FAILED: &str = "
+    SELECT position, message_id, task_id, routing_key, message_type, body, attempts, last_error
+    FROM outbox WHERE attempts > 0
+    ORDER BY position
+    LIMIT ?1";
+
+/// The end of a lease or delay that begins now.
+pub(super) fn later(now: DateTime<Utc>, by: Duration) -> i64 {
+    TimeDelta::from_std(by)
+        .ok()
+        .and_then(|by| now.checked_add_signed(by))
+        .map_or(i64::MAX, micros)
+}
+
+/// Writes messages that nobody holds yet.
+pub(super) async fn enqueue(
+    connection: &mut SqliteConnection,
+    messages: &[NewOutboxRow],
+    now: DateTime<Utc>,
+) -> Result<(), EventStoreError> {
+    if messages.is_empty() {
+        return Ok(());
+    }
+    let rows = messages
+        .iter()
+        .map(|message| {
+            Ok((
+                message.message_id,
+                message.task_id,
+                plain(&message.routing_key)?,
+                message.message_type,
+                plain(&message.body)?,
+            ))
+        })
+        .collect::<Result<Vec<_>, EventStoreError>>()?;
+    sqlx::query(ENQUEUE)
+        .bind(array(&rows)?)
+        .bind(micros(now))
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(EventStoreError::from_sqlite)
+}
+
+#[async_trait]
+impl Outbox for SqliteEventStore {
+    async fn enqueue(&self, rows: Vec<NewOutboxRow>) -> Result<(), EventStoreError> {
+        let store = self.clone();
+        detached(async move {
+            let mut tx = store.begin().await?;
+            enqueue(&mut tx, &rows, store.now()).await?;
+            commit(tx).await
+        })
+        .await
+    }
+
+    async fn claim(
+        &self,
+        publisher: PublisherId,
+        lease: Duration,
+        limit: u32,
+    ) -> Result<Vec<OutboxRow>, EventStoreError> {
+        let store = self.clone();
+        detached(async move {
+            let any: bool = sqlx::query_scalar(CLAIMABLE)
+                .bind(micros(store.now()))
+                .fetch_one(store.readers())
+                .await
+                .map_err(EventStoreError::from_sqlite)?;
+            if !any {
+                return Ok(Vec::new());
+            }
+            let mut tx = store.begin().await?;
+            let now = store.now();
+            let mut claimed = sqlx::query(CLAIM)
+                .bind(publisher.0.hyphenated())
+                .bind(later(now, lease))
+                .bind(micros(now))
+                .bind(i64::from(limit))
+                .fetch_all(&mut *tx)
+                .await
+                .map_err(EventStoreError::from_sqlite)?
+                .iter()
+                .map(rows::outbox)
+                .collect::<Result<Vec<_>, _>>()?;
+            commit(tx).await?;
+            // RETURNING promises no order.
+            claimed.sort_unstable_by_key(|row| row.position);
+            Ok(claimed)
+        })
+        .await
+    }
+
+    async fn confirmed(&self, positions: &[i64]) -> Result<(), EventStoreError> {
+        if positions.is_empty() {
+            return Ok(());
+        }
+        let positions = array(positions)?;
+        let store = self.clone();
+        detached(async move {
+            let mut tx = store.begin().await?;
+            sqlx::query(CONFIRMED)
+                .bind(positions)
+                .execute(&mut *tx)
+                .await
+                .map_err(EventStoreError::from_sqlite)?;
+            commit(tx).await
+        })
+        .await
+    }
+
+    async fn release(
+        &self,
+        positions: &[i64],
+        failed: Option<(String, Duration)>,
+    ) -> Result<(), EventStoreError> {
+        if positions.is_empty() {
+            return Ok(());
+        }
+        let positions = array(positions)?;
+        let store = self.clone();
+        detached(async move {
+            let mut tx = store.begin().await?;
+            match failed {
+                None => sqlx::query(RELEASE).bind(positions).execute(&mut *tx).await,
+                Some((error, delay)) => {
+                    sqlx::query(RELEASE_FAILED)
+                        .bind(positions)
+                        .bind(error.replace('\0', "\u{fffd}"))
+                        .bind(later(store.now(), delay))
+                        .execute(&mut *tx)
+                        .await
+                }
+            }
+            .map_err(EventStoreError::from_sqlite)?;
+            commit(tx).await
+        })
+        .await
+    }
+
+    async fn renew(&self, publisher: PublisherId, lease: Duration) -> Result<(), EventStoreError> {
+        let store = self.clone();
+        detached(async move {
+            let mut tx = store.begin().await?;
+            sqlx::query(RENEW)
+                .bind(publisher.0.hyphenated())
+                .bind(later(store.now(), lease))
+                .execute(&mut *tx)
+                .await
+                .map_err(EventStoreError::from_sqlite)?;
+            commit(tx).await
+        })
+        .await
+    }
+
+    async fn outbox_stats(&self) -> Result<OutboxStats, EventStoreError> {
+        let (pending, oldest): (i64, Option<i64>) = sqlx::query_as(STATS)
+            .fetch_one(self.readers())
+            .await
+            .map_err(EventStoreError::from_sqlite)?;
+        let oldest_seconds = oldest.map_or(0.0, |at| seconds_between(at, micros(self.now())));
+        Ok(OutboxStats {
+            pending,
+            oldest_seconds,
+        })
+    }
+
+    async fn outbox_failed(&self, limit: u32) -> Result<Vec<(OutboxRow, String)>, EventStoreError> {
+        sqlx::query(FAILED)
+            .bind(i64::from(limit))
+            .fetch_all(self.readers())
+            .await
+            .map_err(EventStoreError::from_sqlite)?
+            .iter()
+            .map(|row| {
+                let error: Option<String> = Columns::of("outbox", row).get("last_error")?;
+                Ok((rows::outbox(row)?, error.unwrap_or_default()))
+            })
+            .collect()
+    }
+}
+
+/// Seconds from one column's time to another's; 0 where the clock went back.
+pub(super) fn seconds_between(from: i64, to: i64) -> f64 {
+    to.saturating_sub(from).max(0) as f64 / 1e6
+}

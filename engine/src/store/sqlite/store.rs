@@ -1,0 +1,233 @@
+//! The file, its connections, its clock and its schema.
+
+use std::{
+    fmt,
+    panic::resume_unwind,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use chrono::{DateTime, SubsecRound, Utc};
+use sqlx::{
+    ConnectOptions, Connection, SqlSafeStr, Sqlite, SqlitePool, Transaction,
+    migrate::{Migration, MigrationType, Migrator},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use super::super::EventStoreError;
+
+/// How long a statement waits for another process that writes, before it is `Unavailable`.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a call waits for the connection that writes, before it is `Unavailable`.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Connections that read; more callers wait for one.
+const READERS: u32 = 4;
+/// The file of the log beside the database is cut to this many bytes after a checkpoint.
+const WAL_BYTES_KEPT: &str = "67108864";
+
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (
+        1,
+        "store",
+        include_str!("../../../../migrations/sqlite/0001_store.sql"),
+    ),
+    (
+        2,
+        "queue",
+        include_str!("../../../../migrations/sqlite/0002_queue.sql"),
+    ),
+];
+
+const MIGRATION_TABLE: &str = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '_sqlx_migrations')";
+const MIGRATION_FOUND: &str =
+    "SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations WHERE success";
+
+/// A store in one SQLite file. Clones share it.
+#[derive(Clone)]
+pub struct SqliteEventStore {
+    path: PathBuf,
+    writer: SqlitePool,
+    readers: SqlitePool,
+    clock: Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>,
+}
+
+impl fmt::Debug for SqliteEventStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteEventStore")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SqliteEventStore {
+    /// Opens the file, or makes an empty one; [`migrate`](Self::migrate) makes the tables.
+    ///
+    /// The clock gives the time of every decision and lease. Processes that share a file should
+    /// run on one machine, as SQLite asks for anyway, and so share a clock.
+    pub async fn open(
+        path: impl AsRef<Path>,
+        clock: Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>,
+    ) -> Result<Self, EventStoreError> {
+        let path = path.as_ref().to_owned();
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .busy_timeout(BUSY_TIMEOUT)
+            .foreign_keys(false)
+            .disable_statement_logging();
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    // Waits for a rollback that a drop began. Where SQLite has rolled back by
+                    // itself (a full disk), the driver still counts a transaction: a connection
+                    // in that state is closed instead of being used again.
+                    connection.ping().await?;
+                    Ok(!connection.is_in_transaction())
+                })
+            })
+            .connect_with(
+                options
+                    .clone()
+                    .create_if_missing(true)
+                    .journal_mode(SqliteJournalMode::Wal)
+                    .synchronous(SqliteSynchronous::Full)
+                    .pragma("journal_size_limit", WAL_BYTES_KEPT),
+            )
+            .await
+            .map_err(EventStoreError::from_sqlite)?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .connect_lazy_with(options.pragma("query_only", "ON"));
+        Ok(Self {
+            path,
+            writer,
+            readers,
+            clock,
+        })
+    }
+
+    /// Brings the schema up to date. Processes that do so at once wait for each other.
+    pub async fn migrate(&self) -> Result<(), EventStoreError> {
+        let store = self.clone();
+        detached(async move {
+            let mut tx = store.begin().await?;
+            migrator()
+                .run_direct(None, &mut *tx, false)
+                .await
+                .map_err(|error| match error {
+                    sqlx::migrate::MigrateError::Execute(error) => {
+                        EventStoreError::from_sqlite(error)
+                    }
+                    other => EventStoreError::Other(Box::new(other)),
+                })?;
+            commit(tx).await
+        })
+        .await
+    }
+
+    /// Checks that the schema is at least the one that this build works on. A newer one is fine:
+    /// migrations only add, so that an old and a new build can share a file.
+    pub async fn check_migrated(&self) -> Result<(), EventStoreError> {
+        let needed = MIGRATIONS
+            .iter()
+            .map(|(version, ..)| *version)
+            .max()
+            .unwrap_or(0);
+        let exists: bool = sqlx::query_scalar(MIGRATION_TABLE)
+            .fetch_one(&self.readers)
+            .await
+            .map_err(EventStoreError::from_sqlite)?;
+        let found: i64 = if exists {
+            sqlx::query_scalar(MIGRATION_FOUND)
+                .fetch_one(&self.readers)
+                .await
+                .map_err(EventStoreError::from_sqlite)?
+        } else {
+            0
+        };
+        if found >= needed {
+            Ok(())
+        } else {
+            Err(EventStoreError::NotMigrated { found, needed })
+        }
+    }
+
+    /// Begins a transaction that writes, alone in the file until it ends. For what a program keeps
+    /// in tables of its own beside the store's; await it where nothing cancels it.
+    pub async fn begin(&self) -> Result<Transaction<'static, Sqlite>, EventStoreError> {
+        self.writer
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(EventStoreError::from_sqlite)
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The connections that read; they refuse to write.
+    pub fn readers(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    /// The store's clock, in whole microseconds.
+    pub fn now(&self) -> DateTime<Utc> {
+        (self.clock)().trunc_subsecs(6)
+    }
+
+    /// Closes all connections; whatever is called afterwards is `Unavailable`.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+fn migrator() -> Migrator {
+    let mut migrator = Migrator::with_migrations(
+        MIGRATIONS
+            .into_iter()
+            .map(|(version, name, sql)| {
+                Migration::new(
+                    version,
+                    name.into(),
+                    MigrationType::Simple,
+                    sql.into_sql_str(),
+                    false,
+                )
+            })
+            .collect(),
+    );
+    migrator.set_ignore_missing(true);
+    migrator
+}
+
+/// Ends a transaction of [`SqliteEventStore::begin`].
+pub(super) async fn commit(tx: Transaction<'static, Sqlite>) -> Result<(), EventStoreError> {
+    tx.commit()
+        .await
+        .map_err(EventStoreError::from_sqlite_commit)
+}
+
+/// Runs database work to its end, whatever becomes of the caller: a driver's call that is dropped
+/// half-way leaves a connection in doubt, and an abandoned COMMIT has usually happened.
+pub(super) async fn detached<T: Send + 'static>(
+    work: impl Future<Output = Result<T, EventStoreError>> + Send + 'static,
+) -> Result<T, EventStoreError> {
+    match tokio::spawn(work).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            // The runtime is shutting down.
+            Err(error) => Err(EventStoreError::CommitUnknown(Box::new(error))),
+        },
+    }
+}

@@ -1,0 +1,378 @@
+//! What a commit writes, one statement a table.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::{SqliteConnection, error::DatabaseError};
+use uuid::Uuid;
+
+use super::{
+    super::{
+        COMMIT_LEASE, CommandRecord, Draft, DueRow, EventStoreError, NewOutboxRow, OutboxRow,
+        PublisherId, RecordedOutcome, SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow, TaskWrite,
+        model::hex,
+    },
+    batch::Head,
+    rows::{array, checksum, event_data, integer, json, micros, plain},
+};
+use crate::{events::StoredEvent, ids::TaskId};
+
+const EVENTS: &str = "
+    INSERT INTO workflow_events
+        (stream_id, version, event_id, event_type, event_data, metadata, occurred_at)
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6
+    FROM json_each(?1) ORDER BY key";
+
+const TASKS: &str = "
+    INSERT INTO tasks
+        (task_id, workflow, revision, workflow_id, version, status, current_steps, labels,
+         incidents, started_at, updated_at)
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+           value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10
+    FROM json_each(?1) WHERE true ORDER BY key
+    ON CONFLICT (task_id) DO UPDATE SET
+        workflow = excluded.workflow, revision = excluded.revision,
+        workflow_id = excluded.workflow_id, version = excluded.version,
+        status = excluded.status, current_steps = excluded.current_steps,
+        labels = excluded.labels, incidents = excluded.incidents,
+        started_at = excluded.started_at, updated_at = excluded.updated_at";
+
+const COMMANDS: &str = "
+    INSERT INTO commands
+        (command_id, task_id, type, outcome, reason, detail, result, content_hash, payload, decided_at)
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+           value ->> 6, unhex(value ->> 7), value ->> 8, value ->> 9
+    FROM json_each(?1) ORDER BY key";
+
+const OUTBOX: &str = "
+    INSERT INTO outbox
+        (message_id, task_id, routing_key, message_type, body, created_at, owner, leased_until)
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, ?2,
+           iif(value ->> 5, ?3, NULL), iif(value ->> 5, ?4, NULL)
+    FROM json_each(?1) ORDER BY key
+    RETURNING position, message_id";
+
+const DUE_UNSET: &str = "DELETE FROM timers WHERE id IN (SELECT value FROM json_each(?1))";
+
+const DUE_SET: &str = "
+    INSERT INTO timers (id, task_id, step_id, visit, kind, n, due_at)
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6
+    FROM json_each(?1) WHERE true ORDER BY key
+    ON CONFLICT (id) DO UPDATE SET due_at = excluded.due_at, leased_until = NULL";
+
+const DRAFTS: &str = "
+    INSERT INTO drafts (task_id, step_id, visit, user_id, draft, saved_at)
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5
+    FROM json_each(?1) WHERE true ORDER BY key
+    ON CONFLICT (task_id, step_id, visit, user_id) DO UPDATE SET
+        draft = excluded.draft, saved_at = excluded.saved_at";
+
+const SNAPSHOTS: &str = "
+    INSERT INTO workflow_snapshots (task_id, version, schema_version, state, checksum)
+    SELECT value ->> 0, value ->> 1, ?2, value ->> 2, unhex(value ->> 3)
+    FROM json_each(?1) WHERE true ORDER BY key
+    ON CONFLICT (task_id, version) DO UPDATE SET
+        schema_version = excluded.schema_version, state = excluded.state,
+        checksum = excluded.checksum";
+
+/// Writes everything of a batch, and answers the messages that `publisher` now holds.
+pub(super) async fn all(
+    connection: &mut SqliteConnection,
+    writes: &[TaskWrite],
+    heads: &HashMap<TaskId, Head>,
+    publisher: Option<PublisherId>,
+    now: DateTime<Utc>,
+) -> Result<Vec<OutboxRow>, EventStoreError> {
+    events(connection, writes).await?;
+    tasks(
+        connection,
+        writes.iter().filter_map(|write| write.task.as_ref()),
+    )
+    .await?;
+    commands(connection, writes).await?;
+    let unset: Vec<Uuid> = writes
+        .iter()
+        .flat_map(|write| write.due_unset.clone())
+        .collect();
+    due_unset(connection, &unset).await?;
+    due_set(connection, writes.iter().flat_map(|write| &write.due_set)).await?;
+    drafts(connection, writes.iter().flat_map(|write| &write.drafts)).await?;
+    snapshots(
+        connection,
+        writes.iter().filter_map(|write| write.snapshot.as_ref()),
+    )
+    .await?;
+    outbox(connection, writes, heads, publisher, now).await
+}
+
+async fn execute(
+    connection: &mut SqliteConnection,
+    sql: &'static str,
+    rows: String,
+) -> Result<(), EventStoreError> {
+    sqlx::query(sql)
+        .bind(rows)
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(EventStoreError::from_sqlite)
+}
+
+/// A key that is there already although the lock and the inbox said otherwise: a bug, told apart
+/// from content that cannot be stored.
+fn twice(error: EventStoreError, write: &TaskWrite) -> EventStoreError {
+    let unique = match &error {
+        EventStoreError::Data(source) => source
+            .downcast_ref::<sqlx::Error>()
+            .and_then(sqlx::Error::as_database_error)
+            .is_some_and(DatabaseError::is_unique_violation),
+        _ => false,
+    };
+    if unique {
+        EventStoreError::VersionConflict {
+            task_id: write.task_id,
+            expected: write.expected_version,
+            actual: write.expected_version,
+        }
+    } else {
+        error
+    }
+}
+
+async fn events(
+    connection: &mut SqliteConnection,
+    writes: &[TaskWrite],
+) -> Result<(), EventStoreError> {
+    let event = |event: &StoredEvent| {
+        Ok((
+            event.task_id,
+            integer(event.version),
+            event.event_id,
+            event.event.event_type(),
+            event_data(&event.event)?,
+            json(&event.metadata)?,
+            micros(event.occurred_at),
+        ))
+    };
+    let rows = writes
+        .iter()
+        .flat_map(|write| &write.events)
+        .map(event)
+        .collect::<Result<Vec<_>, EventStoreError>>()?;
+    match writes.iter().find(|write| !write.events.is_empty()) {
+        Some(first) => execute(connection, EVENTS, array(&rows)?)
+            .await
+            .map_err(|error| twice(error, first)),
+        None => Ok(()),
+    }
+}
+
+pub(super) async fn tasks(
+    connection: &mut SqliteConnection,
+    rows: impl Iterator<Item = &TaskRow>,
+) -> Result<(), EventStoreError> {
+    let rows = rows
+        .map(|row| {
+            Ok((
+                row.task_id,
+                &row.workflow,
+                row.revision,
+                row.revision_id,
+                integer(row.version),
+                row.status,
+                json(&row.current_steps)?,
+                json(&row.labels)?,
+                row.incidents,
+                micros(row.started_at),
+                micros(row.updated_at),
+            ))
+        })
+        .collect::<Result<Vec<_>, EventStoreError>>()?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    execute(connection, TASKS, array(&rows)?).await
+}
+
+async fn commands(
+    connection: &mut SqliteConnection,
+    writes: &[TaskWrite],
+) -> Result<(), EventStoreError> {
+    let command = |command: &CommandRecord| {
+        let (outcome, reason, detail, result) = match &command.outcome {
+            RecordedOutcome::Applied { result } => ("applied", None, None, Some(json(result)?)),
+            RecordedOutcome::Rejected { reason, detail } => (
+                "rejected",
+                Some(plain(reason)?.to_owned()),
+                Some(plain(detail)?.to_owned()),
+                None,
+            ),
+        };
+        Ok((
+            command.command_id,
+            command.task_id,
+            command.command_type,
+            outcome,
+            reason,
+            detail,
+            result,
+            hex(&command.content_hash),
+            command.payload.as_ref().map(json).transpose()?,
+            micros(command.decided_at),
+        ))
+    };
+    let rows = writes
+        .iter()
+        .flat_map(|write| &write.commands)
+        .map(command)
+        .collect::<Result<Vec<_>, EventStoreError>>()?;
+    match writes.iter().find(|write| !write.commands.is_empty()) {
+        Some(first) => execute(connection, COMMANDS, array(&rows)?)
+            .await
+            .map_err(|error| twice(error, first)),
+        None => Ok(()),
+    }
+}
+
+/// Writes messages; answers those that `publisher` now holds, in order of writing.
+async fn outbox(
+    connection: &mut SqliteConnection,
+    writes: &[TaskWrite],
+    heads: &HashMap<TaskId, Head>,
+    publisher: Option<PublisherId>,
+    now: DateTime<Utc>,
+) -> Result<Vec<OutboxRow>, EventStoreError> {
+    let messages: Vec<(&NewOutboxRow, bool)> = writes
+        .iter()
+        .flat_map(|write| &write.outbox)
+        .map(|message| {
+            let relay_only = message
+                .task_id
+                .is_some_and(|task| heads.get(&task).is_none_or(|head| head.relay_only));
+            (message, publisher.is_some() && !relay_only)
+        })
+        .collect();
+    if messages.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = messages
+        .iter()
+        .map(|(message, held)| {
+            Ok((
+                message.message_id,
+                message.task_id,
+                plain(&message.routing_key)?,
+                message.message_type,
+                plain(&message.body)?,
+                held,
+            ))
+        })
+        .collect::<Result<Vec<_>, EventStoreError>>()?;
+    let positions: HashMap<Uuid, i64> = sqlx::query_as(OUTBOX)
+        .bind(array(&rows)?)
+        .bind(micros(now))
+        .bind(publisher.map(|publisher| publisher.0.hyphenated()))
+        .bind(micros(now + COMMIT_LEASE))
+        .fetch_all(connection)
+        .await
+        .map_err(EventStoreError::from_sqlite)?
+        .into_iter()
+        .map(|(position, id): (i64, uuid::fmt::Hyphenated)| (id.into_uuid(), position))
+        .collect();
+    Ok(messages
+        .into_iter()
+        .filter(|(_, held)| *held)
+        .filter_map(|(message, _)| {
+            Some(OutboxRow {
+                position: *positions.get(&message.message_id)?,
+                message_id: message.message_id,
+                task_id: message.task_id,
+                routing_key: message.routing_key.clone(),
+                message_type: message.message_type.to_owned(),
+                body: message.body.clone(),
+                attempts: 0,
+            })
+        })
+        .collect())
+}
+
+/// Deletes due work.
+pub(super) async fn due_unset(
+    connection: &mut SqliteConnection,
+    ids: &[Uuid],
+) -> Result<(), EventStoreError> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    execute(connection, DUE_UNSET, array(ids)?).await
+}
+
+/// Writes or moves due work; whoever had claimed it claimed something else.
+pub(super) async fn due_set(
+    connection: &mut SqliteConnection,
+    rows: impl Iterator<Item = &DueRow>,
+) -> Result<(), EventStoreError> {
+    let rows: Vec<_> = rows
+        .map(|row| {
+            (
+                row.id,
+                row.task_id,
+                &row.step_id,
+                row.visit,
+                row.kind.as_str(),
+                row.n,
+                micros(row.due_at),
+            )
+        })
+        .collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    execute(connection, DUE_SET, array(&rows)?).await
+}
+
+async fn drafts(
+    connection: &mut SqliteConnection,
+    rows: impl Iterator<Item = &Draft>,
+) -> Result<(), EventStoreError> {
+    let rows = rows
+        .map(|row| {
+            Ok((
+                row.task_id,
+                &row.step_id,
+                row.visit,
+                row.user_id,
+                json(&row.draft)?,
+                micros(row.saved_at),
+            ))
+        })
+        .collect::<Result<Vec<_>, EventStoreError>>()?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    execute(connection, DRAFTS, array(&rows)?).await
+}
+
+/// Writes snapshots, each with the checksum of its text.
+pub(super) async fn snapshots(
+    connection: &mut SqliteConnection,
+    rows: impl Iterator<Item = &SnapshotRow>,
+) -> Result<(), EventStoreError> {
+    let rows = rows
+        .map(|row| {
+            let text = json(&row.state)?;
+            let proof = hex(&checksum(&text));
+            Ok((row.task_id, integer(row.version), text, proof))
+        })
+        .collect::<Result<Vec<_>, EventStoreError>>()?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(SNAPSHOTS)
+        .bind(array(&rows)?)
+        .bind(i64::from(SNAPSHOT_SCHEMA_VERSION))
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(EventStoreError::from_sqlite)
+}

@@ -1,0 +1,258 @@
+//! What every store promises. One conformance suite runs against all of them.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::{
+    CommandPage, CommandRow, Draft, DueRow, DueStats, EventPage, EventStoreError, GoalProgressRow,
+    LogEntry, LogPosition, NewOutboxRow, OpenRequest, OpenedTask, OutboxRow, OutboxStats,
+    PublisherId, StorageError, TaskFilter, TaskPage, TaskRow, TaskWrite, WorkflowRow,
+};
+use crate::{
+    config::WorkflowConfig,
+    ids::{CommandId, RevisionId, TaskId, WorkflowId, WorkflowSelector},
+    state::{TaskStatus, WorkflowSnapshot},
+};
+
+/// Streams of events.
+#[async_trait]
+pub trait EventStore: Send + Sync {
+    /// Begins the transaction of a batch: locks the heads of all its streams in id order (a head
+    /// is made for a stream that has none yet), then reads, under the lock, what lies after the
+    /// versions that the caller holds, and which command ids are known.
+    async fn open(&self, request: OpenRequest) -> Result<Box<dyn OpenBatch>, EventStoreError>;
+
+    /// The states of tasks, without a lock; tasks without events are left out.
+    async fn load(
+        &self,
+        tasks: &[TaskId],
+    ) -> Result<HashMap<TaskId, WorkflowSnapshot>, EventStoreError>;
+
+    /// Events of one stream after a version, oldest first.
+    async fn events(
+        &self,
+        task: TaskId,
+        after: u64,
+        limit: u32,
+    ) -> Result<EventPage, EventStoreError>;
+
+    /// Events of all streams in the order of the log, after a position and below the point where
+    /// an open transaction could still write: nothing is ever skipped.
+    async fn read_log(
+        &self,
+        after: LogPosition,
+        limit: u32,
+    ) -> Result<Vec<LogEntry>, EventStoreError>;
+}
+
+/// The open transaction of a batch. Dropping it without `commit` writes nothing.
+#[async_trait]
+pub trait OpenBatch: Send {
+    /// The store's clock at the lock, in whole microseconds: the `now` of every decision.
+    fn now(&self) -> DateTime<Utc>;
+
+    /// Takes what was read of a stream; every task of the request is there.
+    fn take_task(&mut self, task: TaskId) -> OpenedTask;
+
+    /// What the inbox knows of a command.
+    fn known(&self, command: CommandId) -> Option<&CommandRow>;
+
+    /// Writes everything and commits. Answers the outbox rows that the publisher named in
+    /// [`OpenRequest`] now holds, in order of writing; rows of a task that is `relay_only` (and
+    /// all, where no publisher was named) are left to the relay.
+    ///
+    /// Runs to its end even if the caller goes away: an abandoned COMMIT has usually happened.
+    async fn commit(
+        self: Box<Self>,
+        writes: Vec<TaskWrite>,
+    ) -> Result<Vec<OutboxRow>, EventStoreError>;
+}
+
+/// Messages between commit and confirm.
+#[async_trait]
+pub trait Outbox: Send + Sync {
+    /// Writes messages that belong to no task's batch (goals); known ids are left as they are.
+    async fn enqueue(&self, rows: Vec<NewOutboxRow>) -> Result<(), EventStoreError>;
+
+    /// Leases rows that nobody holds, or whose holder's lease has run out, to `publisher`: oldest
+    /// first, and of one task only what has no older row held by someone else or backing off.
+    async fn claim(
+        &self,
+        publisher: PublisherId,
+        lease: Duration,
+        limit: u32,
+    ) -> Result<Vec<OutboxRow>, EventStoreError>;
+
+    /// Deletes confirmed rows.
+    async fn confirmed(&self, positions: &[i64]) -> Result<(), EventStoreError>;
+
+    /// Gives rows back to the relay; where `failed`, counts an attempt and backs off.
+    async fn release(
+        &self,
+        positions: &[i64],
+        failed: Option<(String, Duration)>,
+    ) -> Result<(), EventStoreError>;
+
+    /// Prolongs the leases of everything that `publisher` holds.
+    async fn renew(&self, publisher: PublisherId, lease: Duration) -> Result<(), EventStoreError>;
+
+    /// How much waits, and for how long.
+    async fn outbox_stats(&self) -> Result<OutboxStats, EventStoreError>;
+
+    /// Rows that failed at least once, with the last error, oldest first.
+    async fn outbox_failed(&self, limit: u32) -> Result<Vec<(OutboxRow, String)>, EventStoreError>;
+}
+
+/// Work whose time has come.
+#[async_trait]
+pub trait DueQueue: Send + Sync {
+    /// Leases rows whose time has come by the store's clock; a lease that runs out frees them.
+    async fn claim_due(&self, lease: Duration, limit: u32) -> Result<Vec<DueRow>, EventStoreError>;
+
+    /// Deletes a row whose command turned out to be settled before (the id is in the inbox).
+    async fn drop_due(&self, ids: &[Uuid]) -> Result<(), EventStoreError>;
+
+    /// How much is due.
+    async fn due_stats(&self) -> Result<DueStats, EventStoreError>;
+}
+
+/// Search over tasks.
+#[async_trait]
+pub trait TaskIndex: Send + Sync {
+    /// One task's row.
+    async fn task(&self, task: TaskId) -> Result<Option<TaskRow>, EventStoreError>;
+
+    /// A page of tasks, sorted by id.
+    async fn tasks(&self, filter: TaskFilter) -> Result<TaskPage, EventStoreError>;
+
+    /// Tasks by status; every status is there.
+    async fn task_counts(&self) -> Result<BTreeMap<TaskStatus, i64>, EventStoreError>;
+
+    /// Seconds that the longest-waiting running task has waited, by the steps it waits in:
+    /// workflow, step id, seconds.
+    async fn waiting_oldest(&self) -> Result<Vec<(RevisionId, String, f64)>, EventStoreError>;
+
+    /// Drafts of a task, oldest first.
+    async fn drafts(&self, task: TaskId) -> Result<Vec<Draft>, EventStoreError>;
+}
+
+/// The inbox, for operators.
+#[async_trait]
+pub trait CommandLog: Send + Sync {
+    /// One command.
+    async fn command(&self, id: CommandId) -> Result<Option<CommandRow>, EventStoreError>;
+
+    /// Rejected commands, newest first.
+    async fn rejected(
+        &self,
+        task: Option<TaskId>,
+        after: Option<CommandId>,
+        limit: u32,
+    ) -> Result<CommandPage, EventStoreError>;
+}
+
+/// Revisions of workflows.
+#[async_trait]
+pub trait WorkflowConfigStore: Send + Sync {
+    /// Stores a new revision and answers its UUID; content equal to the newest revision answers
+    /// that one instead. Concurrent saves of one workflow get distinct numbers.
+    async fn save(&self, config: &WorkflowConfig) -> Result<Uuid, StorageError>;
+
+    /// The revision of that UUID.
+    async fn load(&self, id: Uuid) -> Result<Option<WorkflowConfig>, StorageError>;
+
+    /// The newest revision of the workflow of that id, never from a cache.
+    async fn load_by_name(&self, name: &str) -> Result<Option<WorkflowConfig>, StorageError>;
+
+    /// Which revision each selector means now, never from a cache; unknown ones are left out.
+    async fn resolve(
+        &self,
+        selectors: &[WorkflowSelector],
+    ) -> Result<HashMap<WorkflowSelector, RevisionId>, StorageError>;
+
+    /// All revisions, or those of one workflow: by id, newest first.
+    async fn revisions(
+        &self,
+        workflow: Option<&WorkflowId>,
+    ) -> Result<Vec<WorkflowRow>, StorageError>;
+}
+
+/// Goals and their progress: a projection of the log.
+#[async_trait]
+pub trait GoalStore: Send + Sync {
+    /// Runs `project` over the next events of the log after the projection's checkpoint, and
+    /// writes its result, the messages it causes and the new checkpoint in one transaction.
+    /// One process at a time; answers `None` where another one holds it, else how many events
+    /// were read.
+    async fn project_goals(
+        &self,
+        project: &(dyn for<'e> Fn(Vec<GoalProgressRow>, &'e [LogEntry]) -> GoalProjection + Sync),
+        limit: u32,
+    ) -> Result<Option<usize>, EventStoreError>;
+
+    /// All goals with their progress, by workflow and goal.
+    async fn goals(&self) -> Result<Vec<GoalProgressRow>, EventStoreError>;
+}
+
+/// What a step of the goal projection found.
+#[derive(Clone, Debug, Default)]
+pub struct GoalProjection {
+    /// Rows that changed.
+    pub rows: Vec<GoalProgressRow>,
+    /// Messages that they cause.
+    pub messages: Vec<NewOutboxRow>,
+}
+
+/// Everything derived, made anew from the log.
+#[async_trait]
+pub trait Rebuild: Send + Sync {
+    /// Ids of streams after `after`, in id order.
+    async fn stream_ids(
+        &self,
+        after: Option<TaskId>,
+        limit: u32,
+    ) -> Result<Vec<TaskId>, EventStoreError>;
+
+    /// Replaces what is derived of one task, under its lock: the search row, snapshots and due
+    /// work. Leaves equal rows untouched and answers whether (row, snapshots, due work) changed.
+    async fn replace_derived(
+        &self,
+        task: TaskRow,
+        snapshots: Vec<super::SnapshotRow>,
+        due: Vec<DueRow>,
+    ) -> Result<(bool, bool, bool), EventStoreError>;
+
+    /// Forgets the progress of all goals and the projection's checkpoint; finished actions stay.
+    async fn reset_goals(&self) -> Result<(), EventStoreError>;
+}
+
+/// A whole store.
+pub trait Store:
+    EventStore
+    + Outbox
+    + DueQueue
+    + TaskIndex
+    + CommandLog
+    + WorkflowConfigStore
+    + GoalStore
+    + Rebuild
+{
+}
+
+impl<T> Store for T where
+    T: EventStore
+        + Outbox
+        + DueQueue
+        + TaskIndex
+        + CommandLog
+        + WorkflowConfigStore
+        + GoalStore
+        + Rebuild
+{
+}

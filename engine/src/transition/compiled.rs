@@ -1,0 +1,55 @@
+//! A workflow with its expressions compiled, ready to decide with.
+
+use std::{collections::HashMap, sync::Arc};
+
+use crate::{
+    config::WorkflowConfig,
+    expression::{Expression, ExpressionError},
+    state::WorkflowRef,
+};
+
+/// A stored revision with its expressions compiled: made once for each revision and kept.
+#[derive(Clone)]
+pub struct CompiledWorkflow {
+    config: Arc<WorkflowConfig>,
+    content_hash: String,
+    expressions: HashMap<String, Expression>,
+}
+
+impl CompiledWorkflow {
+    /// Compiles every expression of `config`.
+    pub fn new(config: Arc<WorkflowConfig>, content_hash: String) -> Result<Self, ExpressionError> {
+        let of_steps = config.steps.iter().filter_map(|s| Some(&s.condition.as_ref()?.expression));
+        let of_transitions =
+            config.transitions.iter().filter_map(|t| t.condition.as_ref()?.expression.as_ref());
+        let expressions = of_steps
+            .chain(of_transitions)
+            .map(|source| Ok((source.clone(), Expression::compile(source)?)))
+            .collect::<Result<_, ExpressionError>>()?;
+        Ok(Self { config, content_hash, expressions })
+    }
+
+    /// The workflow.
+    pub fn config(&self) -> &Arc<WorkflowConfig> {
+        &self.config
+    }
+
+    /// Hash of its content.
+    pub fn content_hash(&self) -> &str {
+        &self.content_hash
+    }
+
+    /// What tasks and messages name.
+    pub fn reference(&self) -> WorkflowRef {
+        WorkflowRef {
+            revision_id: self.config.revision_id,
+            workflow: self.config.id.clone(),
+            revision: self.config.revision,
+        }
+    }
+
+    /// The compiled form of an expression that stands in the workflow.
+    pub fn expression(&self, source: &str) -> Option<&Expression> {
+        self.expressions.get(source)
+    }
+}

@@ -1,0 +1,173 @@
+//! The first matching transition, and why it matches.
+
+use serde_json::Value;
+
+use super::{CompiledWorkflow, variables};
+use crate::{
+    config::{ConditionConfig, ConditionType, StepConfig, StepType, Target, TransitionConfig},
+    expression::ExpressionError,
+    state::{StepResult, Visit, WorkflowSnapshot},
+};
+
+/// A condition cannot be evaluated; the task gets an incident with this as its reason.
+#[derive(Debug, thiserror::Error)]
+pub enum ConditionError {
+    /// The expression failed on these values.
+    #[error("the condition `{expression}` of the transition to `{to}` could not be evaluated")]
+    Expression {
+        /// Its source.
+        expression: String,
+        /// Where it would have led.
+        to: Target,
+        /// Why.
+        #[source]
+        source: ExpressionError,
+    },
+}
+
+/// Where a task goes from a step that has ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Choice {
+    /// Along a transition.
+    Go {
+        /// Where to.
+        to: Target,
+        /// What made it fire: the condition's type, for `expression` its source.
+        condition_met: String,
+        /// Place of the transition in the file; none for a branch of a conditional step.
+        transition: Option<usize>,
+        /// Whether it counts towards the bound of its loop.
+        looped: bool,
+    },
+    /// The step has no outgoing transition: the task completes.
+    End,
+    /// The step has outgoing transitions, and none matches.
+    Stuck,
+    /// The transition that matches has used up its bound and names no way out.
+    Exhausted {
+        /// Place of the transition in the file.
+        transition: usize,
+        /// The bound.
+        max_iterations: u32,
+    },
+}
+
+/// Chooses among the transitions of a workflow.
+#[derive(Clone, Copy)]
+pub struct TransitionEvaluator<'w> {
+    workflow: &'w CompiledWorkflow,
+}
+
+impl<'w> TransitionEvaluator<'w> {
+    /// For the transitions of `workflow`.
+    pub fn new(workflow: &'w CompiledWorkflow) -> Self {
+        Self { workflow }
+    }
+
+    /// The way out of `step`, whose visit has ended: higher `priority` is asked first, then file
+    /// order; the first that matches fires.
+    pub fn choose(
+        &self,
+        state: &WorkflowSnapshot,
+        step: &StepConfig,
+        visit: &Visit,
+    ) -> Result<Choice, ConditionError> {
+        if let Some(choice) = branch(step, visit.result.as_ref()) {
+            return Ok(choice);
+        }
+        let leaving = self.workflow.config().transitions_from(&step.id);
+        if leaving.is_empty() {
+            return Ok(Choice::End);
+        }
+        // Built on first use: most conditions look at the result alone.
+        let mut scope: Option<Value> = None;
+        for (index, transition) in leaving {
+            let mut scope = || {
+                scope
+                    .get_or_insert_with(|| {
+                        variables(self.workflow.config(), state, step, visit)
+                    })
+                    .clone()
+            };
+            if self.matches(transition, visit.result.as_ref(), &mut scope)? {
+                return Ok(bounded(state, index, transition));
+            }
+        }
+        Ok(Choice::Stuck)
+    }
+
+    fn matches(
+        &self,
+        transition: &TransitionConfig,
+        result: Option<&StepResult>,
+        scope: &mut dyn FnMut() -> Value,
+    ) -> Result<bool, ConditionError> {
+        let Some(condition) = &transition.condition else { return Ok(true) };
+        Ok(match condition.kind {
+            ConditionType::Always | ConditionType::OnComplete => true,
+            ConditionType::OnAgreement => agreed(condition, result),
+            ConditionType::OnDisagreement => !agreed(condition, result),
+            ConditionType::Expression => {
+                let source = condition.expression.as_deref().unwrap_or_default();
+                // Compiled with the revision; one that is missing could not have been stored.
+                let Some(expression) = self.workflow.expression(source) else { return Ok(false) };
+                expression.evaluate_bool(&scope()).map_err(|error| ConditionError::Expression {
+                    expression: source.to_owned(),
+                    to: transition.to.clone(),
+                    source: error,
+                })?
+            }
+        })
+    }
+}
+
+/// A step has agreed when it ends with a value. With a threshold on the condition only the
+/// number counts, and an agreement that is not defined counts as one.
+fn agreed(condition: &ConditionConfig, result: Option<&StepResult>) -> bool {
+    match condition.threshold {
+        Some(threshold) => result.and_then(|r| r.agreement).is_none_or(|a| a >= threshold),
+        None => result.is_some_and(|r| r.value.is_some()),
+    }
+}
+
+/// The branch of a conditional step, where it names one for the verdict.
+fn branch(step: &StepConfig, result: Option<&StepResult>) -> Option<Choice> {
+    if step.kind != StepType::Conditional {
+        return None;
+    }
+    let verdict = result?.decision.as_deref()? == "true";
+    let target = if verdict { &step.true_branch } else { &step.false_branch };
+    Some(Choice::Go {
+        to: target.clone()?,
+        condition_met: if verdict { "true_branch" } else { "false_branch" }.to_owned(),
+        transition: None,
+        looped: false,
+    })
+}
+
+fn bounded(state: &WorkflowSnapshot, index: usize, transition: &TransitionConfig) -> Choice {
+    let condition_met = match &transition.condition {
+        None => ConditionType::Always.as_str().to_owned(),
+        Some(ConditionConfig { kind: ConditionType::Expression, expression: Some(source), .. }) => {
+            source.clone()
+        }
+        Some(condition) => condition.kind.as_str().to_owned(),
+    };
+    let fired = state.loops.get(&index).copied().unwrap_or(0);
+    match &transition.loop_bound {
+        Some(bound) if fired >= bound.max_iterations => match &bound.on_exhausted {
+            Some(to) => {
+                Choice::Go { to: to.clone(), condition_met, transition: Some(index), looped: false }
+            }
+            None => {
+                Choice::Exhausted { transition: index, max_iterations: bound.max_iterations }
+            }
+        },
+        bound => Choice::Go {
+            to: transition.to.clone(),
+            condition_met,
+            transition: Some(index),
+            looped: bound.is_some(),
+        },
+    }
+}

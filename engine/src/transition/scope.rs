@@ -1,0 +1,73 @@
+//! What an expression can see.
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    config::{StepConfig, WorkflowConfig},
+    state::{StepResult, Visit, WorkflowSnapshot},
+};
+
+/// The variables of an expression: `agreement`, `threshold` and `result` of the step left,
+/// `annotation` (the last one's data), `step`, `context` and `input`.
+pub(crate) fn variables(
+    workflow: &WorkflowConfig,
+    state: &WorkflowSnapshot,
+    step: &StepConfig,
+    visit: &Visit,
+) -> Value {
+    // A step that has no result of its own yet (a conditional one asks before it ends) looks at
+    // the last one that was reached.
+    let result = visit.result.as_ref().or_else(|| last_result(state));
+    let annotation = visit
+        .annotations
+        .last()
+        .or_else(|| {
+            let judged = visit.judges.as_ref()?;
+            state.visit(&judged.step_id, judged.visit)?.annotations.last()
+        })
+        .map_or(Value::Null, |annotation| annotation.data.clone());
+    let threshold = step
+        .consensus
+        .as_ref()
+        .or_else(|| workflow.step(&visit.judges.as_ref()?.step_id)?.consensus.as_ref())
+        .map(|consensus| consensus.threshold);
+    json!({
+        "agreement": result.and_then(|r| r.agreement),
+        "threshold": threshold,
+        "result": result.map_or(Value::Null, result_json),
+        "annotation": annotation,
+        "step": steps_json(workflow, state),
+        "context": state.context,
+        "input": state.input,
+    })
+}
+
+fn last_result(state: &WorkflowSnapshot) -> Option<&StepResult> {
+    let last = state.completed.last()?;
+    state.visit(&last.step_id, last.visit)?.result.as_ref()
+}
+
+fn steps_json(workflow: &WorkflowConfig, state: &WorkflowSnapshot) -> Map<String, Value> {
+    let of_step = |id: &str| {
+        let step = state.steps.get(id);
+        let completed = step.and_then(|s| s.last_completed());
+        json!({
+            "completed": completed.is_some(),
+            "visits": step.map_or(0, |s| s.visits.len()),
+            "result": completed.and_then(|v| v.result.as_ref()).map_or(Value::Null, result_json),
+        })
+    };
+    workflow.steps.iter().map(|step| (step.id.to_string(), of_step(&step.id))).collect()
+}
+
+/// A result as expressions and outputs see it: every key is there, null where there is nothing.
+pub(crate) fn result_json(result: &StepResult) -> Value {
+    json!({
+        "kind": result.kind,
+        "value": result.value,
+        "agreement": result.agreement,
+        "resolved_by": result.resolved_by,
+        "decision": result.decision,
+        "annotations": result.annotations,
+    })
+}

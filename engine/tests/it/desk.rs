@@ -1,0 +1,222 @@
+//! A desk to try a workflow on: commands in, one line of text out, no store and no clock.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use glyph_workflow_engine::{
+    DecideContext, HandlerRegistry, Outcome, ProcessResult, StateRebuilder, WorkflowSnapshot,
+    command::{
+        Activity, Advance, AnnotationInput, Assign, Command, CommandEnvelope, Control, Pause,
+        Release, Start, Submission,
+    },
+    decide, due_command_id, due_work,
+    events::StoredEvent,
+    ids::{RevisionId, TaskId, UserId, WorkflowSelector},
+    parse_workflow,
+    transition::CompiledWorkflow,
+};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+/// One task at a workflow, decided by hand.
+pub(crate) struct Desk {
+    workflow: CompiledWorkflow,
+    handlers: HandlerRegistry,
+    /// The state so far.
+    pub(crate) state: Option<WorkflowSnapshot>,
+    /// Everything that has happened.
+    pub(crate) log: Vec<StoredEvent>,
+    /// The time that the next command is decided at.
+    pub(crate) now: DateTime<Utc>,
+    commands: u128,
+}
+
+/// The annotator of that number.
+pub(crate) fn user(n: u128) -> UserId {
+    UserId(Uuid::from_u128(0xA000 + n))
+}
+
+/// The one task of a desk.
+pub(crate) const TASK: TaskId = TaskId(Uuid::from_u128(0x7A5C));
+
+impl Desk {
+    pub(crate) fn new(yaml: &str) -> Self {
+        let mut config = parse_workflow(yaml).unwrap_or_else(|e| panic!("{:#?}", e.diagnostics));
+        config.revision_id = RevisionId(Uuid::from_u128(0xF00));
+        config.revision = 1;
+        Self {
+            workflow: CompiledWorkflow::new(config.into(), "hash".to_owned()).unwrap(),
+            handlers: HandlerRegistry::built_in(),
+            state: None,
+            log: Vec::new(),
+            now: "2026-01-01T00:00:00Z".parse().unwrap(),
+            commands: 0,
+        }
+    }
+
+    /// A desk whose task has been started.
+    pub(crate) fn started(yaml: &str) -> Self {
+        let mut desk = Self::new(yaml);
+        let answer = desk.start(json!(null));
+        assert!(answer.starts_with("waiting"), "{answer}");
+        desk
+    }
+
+    /// Decides a command; answers the outcome and what happened, as
+    /// `completed | annotation_submitted, step_completed, …`.
+    pub(crate) fn run(&mut self, command: Command) -> String {
+        self.commands += 1;
+        let id = match &command {
+            Command::Due(row) => due_command_id(row).0,
+            _ => Uuid::from_u128(0xC000_0000 + self.commands),
+        };
+        self.run_as(id, command)
+    }
+
+    fn run_as(&mut self, id: Uuid, command: Command) -> String {
+        let selector = command.workflow().cloned();
+        let named = selector.filter(|s| {
+            s.names(&self.workflow.config().id, self.workflow.config().revision_id)
+        });
+        let context = DecideContext {
+            workflow: self.state.is_some().then_some(&self.workflow),
+            named: named.is_some().then_some(&self.workflow),
+            handlers: &self.handlers,
+            now: self.now,
+        };
+        let decision = decide(self.state.as_ref(), &CommandEnvelope::new(id, command), &context);
+        let events: Vec<_> = decision.events.iter().map(|e| e.event.event_type()).collect();
+        self.state = decision.state;
+        self.log.extend(decision.events);
+        self.check();
+        let outcome = match decision.outcome {
+            Outcome::Applied(ProcessResult::Waiting { step_id, .. }) => {
+                format!("waiting {step_id}")
+            }
+            Outcome::Applied(ProcessResult::Advanced { next_steps, .. }) => {
+                format!("advanced {next_steps:?}").replace('"', "")
+            }
+            Outcome::Applied(ProcessResult::Completed { .. }) => "completed".to_owned(),
+            Outcome::Applied(ProcessResult::Failed { error }) => format!("failed {error}"),
+            Outcome::Rejected(rejection) => format!("rejected {}", rejection.code),
+            other => format!("{other:?}"),
+        };
+        if events.is_empty() { outcome } else { format!("{outcome} | {}", events.join(", ")) }
+    }
+
+    /// What must hold after every command: replay equals live.
+    fn check(&self) {
+        let replayed = StateRebuilder::rebuild(&self.log).expect("the log replays");
+        assert_eq!(replayed, self.state, "replay equals live");
+    }
+
+    /// Lets time pass, firing due work when its time comes.
+    pub(crate) fn pass(&mut self, time: TimeDelta) -> Vec<String> {
+        let end = self.now + time;
+        let mut fired = Vec::new();
+        while let Some(row) = self.next_due(end) {
+            self.now = self.now.max(row.due_at);
+            fired.push(self.run(Command::Due(row)));
+        }
+        self.now = end;
+        fired
+    }
+
+    fn next_due(&self, end: DateTime<Utc>) -> Option<glyph_workflow_engine::store::DueRow> {
+        let rows = self.state.as_ref().map(due_work).unwrap_or_default();
+        rows.into_iter().filter(|row| row.due_at <= end).min_by_key(|row| row.due_at)
+    }
+
+    pub(crate) fn start(&mut self, input: Value) -> String {
+        let workflow = WorkflowSelector::Latest(self.workflow.config().id.clone());
+        self.run(Command::Start(Start {
+            task_id: TASK,
+            workflow,
+            input: (!input.is_null()).then_some(input),
+            labels: None,
+            expected: None,
+        }))
+    }
+
+    pub(crate) fn submit(&mut self, step: &str, who: u128, data: Value) -> String {
+        self.submit_with(step, who, data, |_| {})
+    }
+
+    pub(crate) fn submit_with(
+        &mut self,
+        step: &str,
+        who: u128,
+        data: Value,
+        change: impl FnOnce(&mut Submission),
+    ) -> String {
+        let mut submission = Submission {
+            task_id: TASK,
+            step_id: (!step.is_empty()).then(|| step.to_owned()),
+            annotation: AnnotationInput {
+                annotation_id: None,
+                user_id: user(who),
+                data,
+                decision: None,
+                submitted_at: None,
+                roles: None,
+                confidence: None,
+            },
+            workflow: None,
+        };
+        change(&mut submission);
+        self.run(Command::Submission(submission))
+    }
+
+    pub(crate) fn label(&mut self, step: &str, who: u128, label: &str) -> String {
+        self.submit(step, who, json!({"label": label}))
+    }
+
+    pub(crate) fn review(&mut self, step: &str, who: u128, decision: &str) -> String {
+        self.submit_with(step, who, json!({}), |s| {
+            s.annotation.decision = Some(decision.to_owned());
+        })
+    }
+
+    pub(crate) fn advance(&mut self, step: &str, output: Option<Value>) -> String {
+        let step_id = (!step.is_empty()).then(|| step.to_owned());
+        self.run(Command::Advance(Advance { task_id: TASK, step_id, output }))
+    }
+
+    pub(crate) fn assign(&mut self, step: &str, who: u128) -> String {
+        self.run(Command::Assign(Assign {
+            task_id: TASK,
+            step_id: Some(step.to_owned()),
+            user_id: user(who),
+            roles: None,
+        }))
+    }
+
+    pub(crate) fn release(&mut self, step: &str, who: u128) -> String {
+        self.run(Command::Release(Release {
+            task_id: TASK,
+            step_id: Some(step.to_owned()),
+            user_id: user(who),
+            reason: None,
+        }))
+    }
+
+    pub(crate) fn activity(&mut self, step: &str, who: u128) -> String {
+        self.run(Command::Activity(Activity {
+            task_id: TASK,
+            step_id: Some(step.to_owned()),
+            user_id: user(who),
+            draft: Some(json!({"half": "done"})),
+        }))
+    }
+
+    pub(crate) fn pause(&mut self, until: Option<DateTime<Utc>>) -> String {
+        self.run(Command::Pause(Pause { task_id: TASK, step_id: None, reason: None, until }))
+    }
+
+    pub(crate) fn control(&mut self, command: fn(Control) -> Command) -> String {
+        self.run(command(Control { task_id: TASK, step_id: None, reason: None }))
+    }
+
+    /// The output of a completed task.
+    pub(crate) fn output(&self) -> &Value {
+        self.state.as_ref().and_then(|s| s.output.as_ref()).expect("the task has completed")
+    }
+}

@@ -1,0 +1,10 @@
+//! Behaviour of the engine through its public API, one module for each area.
+
+mod agreement_golden;
+mod desk;
+mod parser_diagnostics;
+mod properties;
+mod scenarios;
+mod stored_events;
+mod stores;
+mod tidy;

@@ -1,0 +1,417 @@
+//! Every code of a diagnostic has a file that triggers it and a near miss that does not.
+//!
+//! Files stand in `fixtures/diagnostics`. Their first lines say what is expected, in the order of
+//! the file: `# expect: CODE PATH LINE:COLUMN SUGGESTION`, with `-` for the file as a whole. The
+//! list is complete: a diagnostic that is not expected fails the test.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use glyph_workflow_engine::{
+    config::StepLibrary,
+    parser::{
+        DiagnosticCode, Report, Severity, ValidationError, check_workflow, check_workflow_bytes,
+        parse_workflow, workflow_file_schema,
+    },
+};
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/diagnostics")
+}
+
+#[expect(clippy::disallowed_methods, reason = "fixtures are files")]
+fn read(name: &str) -> Vec<u8> {
+    let path = fixtures().join(name);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn check(source: &[u8]) -> Report {
+    check_workflow_bytes(source, &StepLibrary::built_in(), &[])
+}
+
+fn expected(source: &[u8]) -> Vec<String> {
+    String::from_utf8_lossy(source)
+        .lines()
+        .map_while(|line| line.strip_prefix("# expect: ").map(str::to_owned))
+        .collect()
+}
+
+fn line_of(diagnostic: &ValidationError) -> String {
+    let path = if diagnostic.path.is_empty() {
+        "-"
+    } else {
+        &diagnostic.path
+    };
+    let place = |number: Option<usize>| number.map_or("?".to_owned(), |n| n.to_string());
+    let (line, column) = (place(diagnostic.line), place(diagnostic.column));
+    let suggestion = diagnostic.suggestion.as_deref().unwrap_or_default();
+    let text = format!("{} {path} {line}:{column} {suggestion}", diagnostic.code);
+    text.trim_end().to_owned()
+}
+
+#[test]
+fn every_code_has_a_file_that_triggers_it_and_a_near_miss() {
+    for code in DiagnosticCode::ALL {
+        let faulty = read(&format!("{code}.yaml"));
+        let report = check(&faulty);
+        let found: Vec<String> = report.diagnostics.iter().map(line_of).collect();
+        assert_eq!(
+            found,
+            expected(&faulty),
+            "{code}.yaml\n{:#?}",
+            report.diagnostics
+        );
+        assert!(
+            report.diagnostics.iter().any(|d| d.code == *code),
+            "{code}.yaml has no {code}"
+        );
+        assert_eq!(
+            report.is_valid(),
+            code.severity() == Severity::Warning,
+            "{code}.yaml"
+        );
+
+        let near = read(&format!("{code}.ok.yaml"));
+        let report = check(&near);
+        let found: Vec<String> = report.diagnostics.iter().map(line_of).collect();
+        assert_eq!(
+            found,
+            expected(&near),
+            "{code}.ok.yaml\n{:#?}",
+            report.diagnostics
+        );
+        assert!(
+            report.diagnostics.iter().all(|d| d.code != *code),
+            "{code}.ok.yaml has {code}"
+        );
+    }
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "fixtures are files")]
+fn every_file_belongs_to_a_code() {
+    let known: BTreeSet<String> = DiagnosticCode::ALL
+        .iter()
+        .flat_map(|code| [format!("{code}.yaml"), format!("{code}.ok.yaml")])
+        .collect();
+    let found: BTreeSet<String> = std::fs::read_dir(fixtures())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(found, known);
+}
+
+#[test]
+fn codes_are_named_and_explained() {
+    for code in DiagnosticCode::ALL {
+        assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
+        assert!(code.explanation().ends_with('.'), "{code}");
+    }
+}
+
+#[test]
+fn diagnostics_have_these_keys_and_no_others() {
+    let report = check(b"workflow: { id: x, stepz: 1 }");
+    let value = serde_json::to_value(&report.diagnostics[0]).unwrap();
+    let keys: Vec<&String> = value.as_object().unwrap().keys().collect();
+    let wanted = [
+        "code",
+        "column",
+        "line",
+        "message",
+        "path",
+        "severity",
+        "suggestion",
+        "value",
+    ];
+    assert_eq!(
+        keys.into_iter()
+            .map(String::as_str)
+            .collect::<BTreeSet<_>>(),
+        BTreeSet::from(wanted)
+    );
+    assert_eq!(value["severity"], "error");
+}
+
+#[test]
+fn only_an_empty_file_has_no_place() {
+    let empty = check(b"");
+    assert_eq!(empty.diagnostics.len(), 1);
+    assert_eq!(
+        (empty.diagnostics[0].line, empty.diagnostics[0].column),
+        (None, None)
+    );
+    for source in [
+        "\n",
+        "# x",
+        "~",
+        "\u{feff}",
+        "---\n",
+        "[]",
+        "a: !x y",
+        "workflow:",
+        "\t",
+        "{",
+    ] {
+        let report = check(source.as_bytes());
+        assert!(!report.is_valid(), "{source:?}");
+        for diagnostic in &report.diagnostics {
+            assert!(diagnostic.line >= Some(1), "{source:?}: {diagnostic:?}");
+            assert!(diagnostic.column >= Some(1), "{source:?}: {diagnostic:?}");
+        }
+    }
+}
+
+#[test]
+fn one_slip_does_not_hide_the_others() {
+    let report = check(
+        b"workflow:
+  id: many
+  steps:
+    - id: annotate
+      typ: annotation
+      complition: { type: annotation_count, count: 2, min_required: 5 }
+    - id: reveiw
+      type: review
+    - id: lonely
+      type: auto_process
+      handler: finalise
+  transitions:
+    - { from: annotate, to: review, condition: { type: expression, expression: 'agrement > 1' } }
+    - { from: annotate, to: _complete }
+",
+    );
+    let found: Vec<String> = report.diagnostics.iter().map(line_of).collect();
+    assert_eq!(
+        found,
+        [
+            "unknown_key workflow.steps[0].typ 5:7 did you mean `type`?",
+            "unknown_key workflow.steps[0].complition 6:7 did you mean `completion`?",
+            "conflicting_keys workflow.steps[0].complition 6:19 lower `min_required` or raise `count`",
+            "unreachable_step workflow.steps[2] 9:7",
+            "unknown_handler workflow.steps[2].handler 11:16 did you mean `finalize`?",
+            "unknown_step workflow.transitions[0].to 13:29 did you mean `reveiw`?",
+            "bad_expression workflow.transitions[0].condition.expression 13:81 did you mean `agreement`?",
+        ]
+    );
+    let error = parse_workflow("workflow: { id: x, stepz: 1 }").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "1:20: workflow.stepz: there is no key `stepz` here; did you mean `steps`?  (and 1 more)"
+            .replace("  ", " ")
+    );
+}
+
+#[test]
+fn faults_inside_a_template_or_library_step_point_to_what_took_them() {
+    let report = check(
+        b"workflow:
+  id: demo
+  template: multi_adjudication
+  overrides:
+    steps:
+      annotate: { completion: { min_required: 3, kount: 1 } }
+      reveiw: {}
+    transitions:
+      - { from: annotate, to: _complete }
+",
+    );
+    let found: Vec<String> = report.diagnostics.iter().map(line_of).collect();
+    assert_eq!(
+        found,
+        [
+            "unreachable_step workflow.template 3:13",
+            "conflicting_keys workflow.overrides.steps.annotate.completion 6:31 lower `min_required` or raise `count`",
+            "unknown_key workflow.overrides.steps.annotate.completion.kount 6:50 did you mean `count`?",
+            "unknown_step workflow.overrides.steps.reveiw 7:7 its steps are `annotate`, `adjudicate`",
+        ]
+    );
+}
+
+#[test]
+fn a_programs_own_handlers_and_steps_are_known() {
+    let source = "workflow:
+  id: own
+  steps:
+    - { id: label, ref: house-style }
+    - { id: notify, type: auto_process, handler: send-mail, config: { to: someone } }
+  transitions:
+    - { from: label, to: notify }
+";
+    let mut library = StepLibrary::empty();
+    library.insert("house-style", serde_json::json!({"type": "annotation"}));
+    let report = check_workflow(source, &library, &["send-mail"]);
+    assert_eq!(report.diagnostics, []);
+    assert!(!check_workflow(source, &library, &[]).is_valid());
+}
+
+#[test]
+fn examples_are_valid_without_warnings() {
+    for (name, source) in [
+        (
+            "sentiment-dual",
+            include_str!("../../../examples/sentiment-dual.yaml"),
+        ),
+        ("single", include_str!("../../../examples/single.yaml")),
+        ("review", include_str!("../../../examples/review.yaml")),
+        (
+            "ner-spans",
+            include_str!("../../../examples/ner-spans.yaml"),
+        ),
+        ("routing", include_str!("../../../examples/routing.yaml")),
+    ] {
+        let report = check(source.as_bytes());
+        assert_eq!(report.diagnostics, [], "{name}");
+        assert_eq!(report.config.expect(name).id, *name);
+    }
+}
+
+#[test]
+fn templates_are_valid_without_warnings() {
+    for template in [
+        "single",
+        "multi_adjudication",
+        "review_required",
+        "iterative_refinement",
+    ] {
+        let report = check(format!("workflow: {{ id: x, template: {template} }}").as_bytes());
+        assert_eq!(report.diagnostics, [], "{template}");
+    }
+}
+
+#[test]
+fn built_in_library_steps_are_valid_without_warnings() {
+    for name in StepLibrary::built_in().names() {
+        let source = format!(
+            "workflow:
+  id: x
+  steps: [{{ id: a, ref: dual-annotation }}, {{ id: b, ref: {name} }}]
+  transitions: [{{ from: a, to: b }}]
+"
+        );
+        assert_eq!(check(source.as_bytes()).diagnostics, [], "{name}");
+    }
+}
+
+/// Bounds keep the work small; the deadline is generous, as debug builds on busy machines are slow.
+#[test]
+fn hostile_files_are_refused_quickly() {
+    let numbered = |n: usize, line: &dyn Fn(usize) -> String| (0..n).map(line).collect::<String>();
+    let head = "workflow:\n  id: x\n  steps:\n    - { id: a, type: annotation }\n";
+    let conditions = |text: &dyn Fn(usize) -> String| {
+        let line = |n| {
+            let text = text(n);
+            format!(
+                "    - {{ from: a, to: _complete, condition: {{ type: expression, expression: \"{text}\" }} }}\n"
+            )
+        };
+        format!("{head}  transitions:\n{}", numbered(2_000, &line))
+    };
+    let files: Vec<(&str, Vec<u8>)> = vec![
+        (
+            "alias bomb",
+            numbered(60, &|n| match n {
+                0 => "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned(),
+                n => format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(", ")),
+            })
+            .into_bytes(),
+        ),
+        (
+            "alias of a long text",
+            format!("a: &a '{}'\nb: [{}]\n", "x".repeat(900_000), ["*a"; 5_000].join(", ")).into_bytes(),
+        ),
+        ("alias of itself", b"workflow: &a { id: *a }".to_vec()),
+        (
+            "chain of aliases",
+            numbered(2_000, &|n| match n {
+                0 => "a0: &a0 [x]\n".to_owned(),
+                n => format!("a{n}: &a{n} [*a{}]\n", n - 1),
+            })
+            .into_bytes(),
+        ),
+        (
+            "10,000 steps",
+            format!("workflow:\n  id: x\n  steps:\n{}", numbered(10_000, &|n| format!("    - {{ id: s{n}, type: annotation }}\n"))).into_bytes(),
+        ),
+        (
+            "501 steps",
+            format!("workflow:\n  id: x\n  steps:\n{}", numbered(501, &|n| format!("    - {{ id: s{n}, type: annotation }}\n"))).into_bytes(),
+        ),
+        ("depth 10,000 in brackets", format!("workflow: {}", "[".repeat(10_000)).into_bytes()),
+        ("depth 10,000 in braces", "{a: ".repeat(10_000).into_bytes()),
+        ("depth 10,000 in dashes", "- ".repeat(10_000).into_bytes()),
+        ("depth 1,000 by indent", numbered(1_000, &|n| format!("{}a:\n", " ".repeat(n))).into_bytes()),
+        ("10 MiB", vec![b'#'; 10 << 20]),
+        ("1 MiB of one text", format!("workflow: '{}'", "x".repeat((1 << 20) - 20)).into_bytes()),
+        ("not UTF-8", b"workflow: \xff\xfe".to_vec()),
+        ("control characters", b"workflow: \x00\x01".to_vec()),
+        ("20,000 unknown keys", format!("{head}{}", numbered(20_000, &|n| format!("  unknown-key-{n}: 1\n"))).into_bytes()),
+        (
+            "4,000 unknown steps",
+            format!("{head}  transitions:\n{}", numbered(2_000, &|n| format!("    - {{ from: b{n}, to: c{n} }}\n"))).into_bytes(),
+        ),
+        (
+            "library step taken 500 times",
+            format!(
+                "workflow:\n  id: x\n  steps:\n{}step_library:\n  big: {{ type: annotation, classes: [{}] }}\n",
+                numbered(500, &|n| format!("    - {{ id: s{n}, ref: big }}\n")),
+                ["x"; 20_000].join(", ")
+            )
+            .into_bytes(),
+        ),
+        ("2,000 long expressions", conditions(&|n| format!("agreement > {n} && {}", ["1 < 2"; 40].join(" && "))).into_bytes()),
+        ("2,000 deep expressions", conditions(&|n| format!("{}{n}{}", "(".repeat(99), ")".repeat(99))).into_bytes()),
+    ];
+    for (name, source) in files {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "measures the parser, not the engine's time"
+        )]
+        let start = Instant::now();
+        let report = check(&source);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "measures the parser, not the engine's time"
+        )]
+        let spent = start.elapsed();
+        assert!(!report.is_valid(), "{name}");
+        assert!(
+            !report.diagnostics.is_empty() && report.diagnostics.len() <= 500,
+            "{name}"
+        );
+        let length: usize = report.diagnostics.iter().map(|d| d.to_string().len()).sum();
+        assert!(length < 1 << 20, "{name}: {length} bytes of messages");
+        assert!(spent < Duration::from_secs(20), "{name}: {spent:?}");
+    }
+}
+
+#[test]
+fn the_schema_for_editors_describes_what_is_written() {
+    let schema = workflow_file_schema();
+    let step = &schema["$defs"]["StepConfig"];
+    for key in ["id", "type", "ref", "overrides", "completion"] {
+        assert!(step["properties"][key].is_object(), "{key}");
+        assert!(
+            step["properties"][key]["description"].is_string()
+                || step["properties"][key]["$ref"].is_string(),
+            "{key}"
+        );
+    }
+    let body = &schema["$defs"]["WorkflowBody"];
+    assert!(
+        body["properties"]["template"]["enum"]
+            .as_array()
+            .is_some_and(|names| names.len() == 4)
+    );
+    let text = schema.to_string();
+    for name in text
+        .split("\"#/$defs/")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+    {
+        assert!(schema["$defs"][name].is_object(), "{name} is not defined");
+    }
+}

@@ -1,0 +1,123 @@
+//! What holds for every sequence of commands: no panic, replay equals live (the desk checks it
+//! after every command), and one completion for each visit.
+
+use std::collections::BTreeSet;
+
+use chrono::TimeDelta;
+use glyph_workflow_engine::{command::Command, events::WorkflowEvent, state::TaskStatus};
+use proptest::prelude::*;
+use serde_json::json;
+
+use crate::desk::Desk;
+
+const WORKFLOWS: [&str; 3] = [
+    "workflow: { id: dual, template: multi_adjudication, overrides: { steps: { annotate: { consensus: { field: label } } } } }",
+    "workflow: { id: refine, template: iterative_refinement }",
+    "
+workflow:
+  id: routed
+  steps:
+    - id: annotate
+      type: annotation
+      completion: { type: annotation_count, count: 3, min_required: 1, timeout: 1h, timeout_action: proceed }
+      consensus: { field: label, metric: krippendorff_alpha, threshold: 0.5, on_disagreement: { strategy: majority_vote } }
+    - { id: ask, type: conditional, condition: { expression: 'size(annotation.label) > 0' } }
+    - { id: done, type: auto_process, handler: finalize }
+    - { id: review, type: review }
+  transitions:
+    - { from: annotate, to: ask, condition: { type: on_agreement } }
+    - { from: annotate, to: review, condition: { type: on_disagreement } }
+    - { from: ask, to: done, condition: { type: expression, expression: 'result.decision == \"true\"' } }
+    - { from: ask, to: review, condition: { type: expression, expression: 'result.decision == \"false\"' } }
+    - { from: review, to: annotate, condition: { type: on_disagreement }, loop: { max_iterations: 2 } }
+    - { from: review, to: done, condition: { type: on_agreement } }
+    - { from: done, to: _complete }
+",
+];
+
+#[derive(Clone, Debug)]
+enum Move {
+    Start,
+    Label(u128, u8),
+    Review(u128, u8),
+    Adjudicate(u128),
+    Assign(u128),
+    Release(u128),
+    Activity(u128),
+    Advance,
+    Pause(bool),
+    Resume,
+    Retry,
+    Cancel,
+    Pass(i64),
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let who = 1_u128..7;
+    let one = prop_oneof![
+        2 => Just(Move::Start),
+        12 => (who.clone(), 0_u8..3).prop_map(|(who, label)| Move::Label(who, label)),
+        6 => (who.clone(), 0_u8..4).prop_map(|(who, decision)| Move::Review(who, decision)),
+        4 => who.clone().prop_map(Move::Adjudicate),
+        4 => who.clone().prop_map(Move::Assign),
+        2 => who.clone().prop_map(Move::Release),
+        2 => who.prop_map(Move::Activity),
+        2 => Just(Move::Advance),
+        1 => any::<bool>().prop_map(Move::Pause),
+        2 => Just(Move::Resume),
+        2 => Just(Move::Retry),
+        1 => Just(Move::Cancel),
+        4 => (1_i64..200).prop_map(Move::Pass),
+    ];
+    prop::collection::vec(one, 1..60)
+}
+
+fn play(desk: &mut Desk, one: &Move) {
+    match one {
+        Move::Start => drop(desk.start(json!({"n": 1}))),
+        Move::Label(who, label) => {
+            desk.label("annotate", *who, ["", "a", "b"][usize::from(*label)]);
+        }
+        Move::Review(who, decision) => {
+            let decision = ["approve", "reject", "request_changes", "fix"][usize::from(*decision)];
+            desk.review("review", *who, decision);
+        }
+        Move::Adjudicate(who) => drop(desk.label("", *who, "a")),
+        Move::Assign(who) => drop(desk.assign("annotate", *who)),
+        Move::Release(who) => drop(desk.release("annotate", *who)),
+        Move::Activity(who) => drop(desk.activity("annotate", *who)),
+        Move::Advance => drop(desk.advance("", None)),
+        Move::Pause(for_long) => {
+            let until = (!for_long).then(|| desk.now + TimeDelta::minutes(30));
+            desk.pause(until);
+        }
+        Move::Resume => drop(desk.control(Command::Resume)),
+        Move::Retry => drop(desk.control(Command::Retry)),
+        Move::Cancel => drop(desk.control(Command::Cancel)),
+        Move::Pass(minutes) => drop(desk.pass(TimeDelta::minutes(*minutes))),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_sequence_keeps_the_invariants(workflow in 0_usize..3, moves in moves()) {
+        let mut desk = Desk::new(WORKFLOWS[workflow]);
+        for one in &moves {
+            play(&mut desk, one);
+        }
+        let mut completed = BTreeSet::new();
+        for (index, event) in desk.log.iter().enumerate() {
+            prop_assert_eq!(event.version, index as u64 + 1, "versions without gaps");
+            if let WorkflowEvent::StepCompleted { step_id, visit, .. } = &event.event {
+                prop_assert!(completed.insert((step_id.clone(), *visit)), "one completion a visit");
+            }
+        }
+        if let Some(state) = &desk.state {
+            let stands = state.status != TaskStatus::Running
+                || !state.current_steps().is_empty();
+            prop_assert!(stands, "a running task stands somewhere");
+        }
+    }
+}

@@ -1,0 +1,466 @@
+//! Given a workflow and what has happened, when a command comes, then these events and no others.
+
+use chrono::TimeDelta;
+use glyph_workflow_engine::{command::Command, ids::WorkflowSelector};
+use serde_json::{Value, json};
+
+use crate::desk::Desk;
+
+const DUAL: &str = "
+workflow:
+  id: dual
+  steps:
+    - id: annotate
+      type: annotation
+      completion: { type: annotation_count, count: 2, timeout: 1h }
+      consensus: { field: label }
+    - { id: adjudicate, type: adjudication, assignment: { required_roles: [adjudicator] } }
+  transitions:
+    - { from: annotate, to: _complete, condition: { type: on_agreement } }
+    - { from: annotate, to: adjudicate, condition: { type: on_disagreement } }
+    - { from: adjudicate, to: _complete }
+";
+
+fn adjudicate(desk: &mut Desk, who: u128, label: &str) -> String {
+    desk.submit_with("adjudicate", who, json!({"label": label}), |s| {
+        s.annotation.roles = Some(vec!["adjudicator".to_owned()]);
+    })
+}
+
+fn with_completion(completion: &str, rest: &str) -> String {
+    format!(
+        "workflow:\n  id: one\n  steps:\n    - id: annotate\n      type: annotation\n      \
+         completion: {completion}\n{rest}"
+    )
+}
+
+#[test]
+fn two_who_agree_complete_the_task() {
+    let mut desk = Desk::new(DUAL);
+    assert_eq!(desk.start(json!({"text": "x"})), "waiting annotate | workflow_started, step_activated");
+    assert_eq!(desk.label("annotate", 1, "a"), "waiting annotate | annotation_submitted");
+    assert_eq!(
+        desk.label("annotate", 2, "a"),
+        "completed | annotation_submitted, consensus_calculated, step_completed, \
+         transition_occurred, workflow_completed"
+    );
+    let output = desk.output();
+    assert_eq!(output["result"], "a");
+    assert_eq!(output["agreement"], 1.0);
+    assert_eq!(output["resolved_by"], "majority_vote");
+    assert_eq!(output["steps"]["annotate"]["kind"], "consensus");
+}
+
+#[test]
+fn two_who_differ_are_judged_by_a_third() {
+    let mut desk = Desk::started(DUAL);
+    desk.label("annotate", 1, "a");
+    assert_eq!(
+        desk.label("annotate", 2, "b"),
+        "advanced [adjudicate] | annotation_submitted, consensus_calculated, step_completed, \
+         transition_occurred, step_activated"
+    );
+    assert_eq!(desk.label("adjudicate", 3, "b"), "rejected role_required");
+    assert_eq!(adjudicate(&mut desk, 1, "a"), "rejected self_review");
+    assert_eq!(
+        desk.submit_with("adjudicate", 3, json!({"x": 1}), |s| {
+            s.annotation.roles = Some(vec!["adjudicator".to_owned()]);
+        }),
+        "rejected invalid_annotation"
+    );
+    assert_eq!(
+        adjudicate(&mut desk, 3, "b"),
+        "completed | annotation_submitted, step_completed, transition_occurred, workflow_completed"
+    );
+    assert_eq!(desk.output()["result"], "b");
+    assert_eq!(desk.output()["resolved_by"], "adjudication");
+    assert_eq!(desk.output()["agreement"], 0.0, "of the last consensus step passed");
+}
+
+#[test]
+fn rejections_are_asked_in_their_order() {
+    let mut desk = Desk::started(DUAL);
+    assert_eq!(desk.label("anotate", 1, "a"), "rejected unknown_step");
+    assert_eq!(desk.label("adjudicate", 1, "a"), "rejected step_not_active");
+    assert_eq!(desk.submit("annotate", 1, json!({})), "rejected invalid_annotation");
+    assert_eq!(desk.submit("annotate", 1, json!({"label": null})), "rejected invalid_annotation");
+    desk.label("annotate", 1, "a");
+    assert_eq!(desk.label("annotate", 1, "b"), "rejected duplicate_annotator");
+    desk.pause(None);
+    assert_eq!(desk.label("annotate", 1, "b"), "rejected duplicate_annotator");
+    assert_eq!(desk.label("annotate", 2, "a"), "rejected task_paused");
+    desk.control(Command::Resume);
+    desk.label("annotate", 2, "a");
+    assert_eq!(desk.label("annotate", 2, "b"), "rejected duplicate_annotator");
+    assert_eq!(desk.label("annotate", 3, "b"), "rejected surplus");
+    assert_eq!(desk.label("", 3, "b"), "rejected task_finished");
+    assert_eq!(desk.label("adjudicate", 3, "b"), "rejected task_finished");
+    assert_eq!(desk.advance("", None), "rejected task_finished");
+    assert_eq!(desk.start(json!(null)), "rejected already_started");
+}
+
+#[test]
+fn an_unknown_task_is_undecided_and_a_rejected_submission_starts_nothing() {
+    let mut desk = Desk::new(DUAL);
+    assert_eq!(desk.label("annotate", 1, "a"), "Undecided(TaskNotFound)");
+    assert_eq!(desk.advance("", None), "Undecided(TaskNotFound)");
+    assert_eq!(desk.control(Command::Cancel), "Undecided(TaskNotFound)");
+    let named = |desk: &mut Desk, data: Value, workflow: &str| {
+        let workflow: WorkflowSelector = workflow.parse().unwrap();
+        desk.submit_with("annotate", 1, data, |s| s.workflow = Some(workflow))
+    };
+    assert_eq!(named(&mut desk, json!({}), "dual"), "rejected invalid_annotation");
+    assert!(desk.state.is_none(), "nothing was started");
+    assert_eq!(
+        named(&mut desk, json!({"label": "a"}), "other"),
+        "Dead(WorkflowNotFound(\"other\"))"
+    );
+    assert_eq!(
+        named(&mut desk, json!({"label": "a"}), "dual"),
+        "waiting annotate | workflow_started, step_activated, annotation_submitted"
+    );
+    assert_eq!(
+        desk.submit_with("annotate", 2, json!({"label": "a"}), |s| {
+            s.workflow = Some("other".parse().unwrap());
+        }),
+        "rejected already_started"
+    );
+    assert_eq!(desk.start(json!({"text": "x"})), "waiting annotate | task_details_supplied");
+    assert_eq!(desk.state.as_ref().unwrap().input, Some(json!({"text": "x"})));
+    assert_eq!(desk.start(json!({"text": "y"})), "rejected already_started");
+}
+
+#[test]
+fn a_claim_reserves_a_place() {
+    let mut desk = Desk::started(DUAL);
+    assert_eq!(desk.assign("annotate", 1), "waiting annotate | task_assigned");
+    assert_eq!(desk.assign("annotate", 1), "waiting annotate | activity_recorded");
+    assert_eq!(desk.assign("annotate", 2), "waiting annotate | task_assigned");
+    assert_eq!(desk.assign("annotate", 3), "rejected surplus");
+    assert_eq!(desk.label("annotate", 3, "a"), "rejected surplus");
+    assert_eq!(desk.release("annotate", 2), "waiting annotate | task_released");
+    assert_eq!(desk.release("annotate", 2), "rejected not_waiting");
+    assert_eq!(desk.label("annotate", 3, "a"), "waiting annotate | annotation_submitted");
+    assert_eq!(desk.label("annotate", 2, "a"), "rejected surplus", "the other place is claimed");
+    assert!(desk.label("annotate", 1, "a").starts_with("completed"));
+}
+
+#[test]
+fn inactivity_frees_the_place_and_activity_keeps_it() {
+    let mut desk = Desk::started(DUAL);
+    desk.assign("annotate", 1);
+    assert!(desk.pass(TimeDelta::minutes(50)).is_empty());
+    assert_eq!(desk.activity("annotate", 1), "waiting annotate | activity_recorded");
+    assert!(desk.pass(TimeDelta::minutes(50)).is_empty());
+    assert_eq!(desk.pass(TimeDelta::minutes(20)), ["waiting annotate | task_stalled, task_released"]);
+    assert_eq!(desk.activity("annotate", 1), "rejected not_waiting");
+    assert!(desk.pass(TimeDelta::days(9)).is_empty(), "without an assignment nothing times out");
+}
+
+#[test]
+fn a_pause_stops_the_clock_of_claims() {
+    let mut desk = Desk::started(DUAL);
+    desk.assign("annotate", 1);
+    desk.pass(TimeDelta::minutes(40));
+    let until = desk.now + TimeDelta::hours(5);
+    assert_eq!(desk.pause(Some(until)), "waiting annotate | workflow_paused");
+    assert_eq!(desk.pass(TimeDelta::hours(5)), ["waiting annotate | workflow_resumed"]);
+    assert!(desk.pass(TimeDelta::minutes(19)).is_empty(), "20 minutes were left");
+    assert_eq!(desk.pass(TimeDelta::minutes(2)), ["waiting annotate | task_stalled, task_released"]);
+}
+
+#[test]
+fn a_lapsed_timer_is_applied_without_events() {
+    let mut desk = Desk::started(DUAL);
+    desk.assign("annotate", 1);
+    let row = glyph_workflow_engine::due_work(desk.state.as_ref().unwrap()).remove(0);
+    desk.label("annotate", 1, "a");
+    assert_eq!(desk.run(Command::Due(row)), "waiting annotate");
+}
+
+#[test]
+fn timeout_actions() {
+    let stalled = |action: &str| {
+        let mut desk = Desk::started(&with_completion(
+            &format!(
+                "{{ type: annotation_count, count: 3, min_required: 1, timeout: 1h, \
+                 timeout_action: {action} }}"
+            ),
+            "",
+        ));
+        desk.label("annotate", 1, "a");
+        desk.assign("annotate", 2);
+        let fired = desk.pass(TimeDelta::hours(1)).join("; ");
+        (desk, fired)
+    };
+    let both = "task_stalled, task_released";
+    assert_eq!(stalled("requeue").1, format!("waiting annotate | {both}"));
+    assert_eq!(stalled("reassign").1, format!("waiting annotate | {both}"));
+    assert_eq!(stalled("escalate").1, format!("waiting annotate | {both}, incident_opened"));
+    assert_eq!(
+        stalled("proceed").1,
+        format!("completed | {both}, step_completed, workflow_completed")
+    );
+    let (desk, fired) = stalled("fail");
+    assert!(fired.starts_with("failed"), "{fired}");
+    assert!(fired.ends_with(&format!("{both}, step_failed, workflow_failed")), "{fired}");
+    assert!(desk.state.unwrap().active_steps().next().is_none());
+}
+
+#[test]
+fn an_escalated_stall_is_resolved_by_retry() {
+    let mut desk = Desk::started(&with_completion(
+        "{ type: annotation_count, count: 1, timeout: 1h, timeout_action: escalate }",
+        "",
+    ));
+    desk.assign("annotate", 1);
+    desk.pass(TimeDelta::hours(1));
+    assert_eq!(desk.control(Command::Retry), "waiting annotate | incident_resolved");
+    assert_eq!(desk.control(Command::Retry), "rejected not_waiting");
+}
+
+#[test]
+fn advance_closes_with_the_best_answer_once_enough_are_there() {
+    let yaml = with_completion(
+        "{ type: annotation_count, count: 5, min_required: 3 }\n      consensus: { field: label }",
+        "",
+    );
+    let mut desk = Desk::started(&yaml);
+    desk.label("annotate", 1, "a");
+    desk.label("annotate", 2, "b");
+    assert_eq!(desk.advance("", None), "rejected not_waiting");
+    desk.label("annotate", 3, "a");
+    assert_eq!(
+        desk.advance("", None),
+        "completed | consensus_calculated, step_completed, workflow_completed"
+    );
+    assert_eq!(desk.output()["result"], "a");
+    assert_eq!(desk.output()["resolved_by"], "exhausted");
+    assert_eq!(desk.label("annotate", 4, "a"), "rejected task_finished", "not closed by its count");
+}
+
+#[test]
+fn without_a_rule_values_are_kept_as_they_are() {
+    let mut desk = Desk::started(&with_completion("{ type: annotation_count, count: 2 }", ""));
+    desk.label("annotate", 1, "a");
+    desk.label("annotate", 2, "b");
+    assert_eq!(desk.output()["result"], json!([{"label": "a"}, {"label": "b"}]));
+    assert_eq!(desk.output()["agreement"], Value::Null);
+}
+
+#[test]
+fn one_person_may_submit_twice_where_the_file_says_so() {
+    let mut desk = Desk::started(&with_completion(
+        "{ type: annotation_count, count: 2, unique_annotators: false }",
+        "",
+    ));
+    desk.label("annotate", 1, "a");
+    assert!(desk.label("annotate", 1, "b").starts_with("completed"));
+}
+
+#[test]
+fn ties_and_majorities() {
+    let vote = |rule: &str, labels: &[&str]| {
+        let yaml = with_completion(
+            &format!(
+                "{{ type: annotation_count, count: {} }}\n      consensus: {{ field: label, {rule} }}",
+                labels.len()
+            ),
+            "  transitions:\n    - { from: annotate, to: _complete, condition: { type: on_agreement } }\n    \
+             - { from: annotate, to: _failed, condition: { type: on_disagreement } }\n",
+        );
+        let mut desk = Desk::started(&yaml);
+        for (who, label) in (1..).zip(labels) {
+            desk.label("annotate", who, label);
+        }
+        desk.state.unwrap().output.map(|output| (output["result"].clone(), output["resolved_by"].clone()))
+    };
+    let majority = "on_disagreement: { strategy: majority_vote }";
+    let won = |by: &str| Some((json!("a"), json!(by)));
+    assert_eq!(vote(majority, &["a", "b", "a"]), won("majority_vote"));
+    assert_eq!(vote(majority, &["a", "b"]), None, "a tie is unresolved");
+    assert_eq!(vote("threshold: 0.3", &["a", "b", "a"]), won("majority_vote"));
+    assert_eq!(vote("threshold: 0.3, on_agreement: { method: unanimous }", &["a", "b", "a"]), None);
+    assert_eq!(vote("on_agreement: { method: unanimous }", &["a", "a"]), won("unanimous"));
+    assert_eq!(vote("threshold: 1.0", &["a", "b", "a"]), None);
+    assert_eq!(vote("metric: krippendorff_alpha", &["a"]), won("majority_vote"), "one agrees");
+}
+
+#[test]
+fn spans_that_overlap_enough_are_merged() {
+    let yaml = with_completion(
+        "{ type: annotation_count, count: 2 }\n      consensus: { field: spans, metric: span_iou, threshold: 0.7 }",
+        "",
+    );
+    let mut desk = Desk::started(&yaml);
+    desk.submit("annotate", 1, json!({"spans": [{"start": 0, "end": 10, "tag": "PER"}]}));
+    desk.submit("annotate", 2, json!({"spans": [{"start": 1, "end": 10, "tag": "PER"}]}));
+    assert_eq!(desk.output()["agreement"], 0.9);
+    assert_eq!(desk.output()["result"], json!([{"start": 0, "end": 10, "tag": "PER"}]));
+}
+
+const REFINEMENT: &str =
+    "workflow: { id: refine, template: iterative_refinement, overrides: { steps: { annotate: { consensus: { field: label } } } } }";
+
+#[test]
+fn requested_changes_go_back_and_the_loop_is_bounded() {
+    let mut desk = Desk::started(REFINEMENT);
+    for round in 1..=3 {
+        desk.label("annotate", round, "a");
+        assert_eq!(desk.review("review", 1, "approve").as_str(), "rejected self_review");
+        assert_eq!(
+            desk.review("review", 50, "request_changes"),
+            "advanced [annotate] | annotation_submitted, step_completed, transition_occurred, \
+             step_activated"
+        );
+    }
+    desk.label("annotate", 4, "a");
+    let end = desk.review("review", 50, "request_changes");
+    assert!(end.starts_with("failed"), "{end}");
+}
+
+#[test]
+fn a_review_approves_fixes_or_rejects() {
+    let review = |decision: &str, data: Value| {
+        let mut desk = Desk::started(REFINEMENT);
+        desk.label("annotate", 1, "a");
+        assert_eq!(desk.submit("review", 2, json!({})), "rejected invalid_annotation");
+        desk.submit_with("review", 2, data, |s| s.annotation.decision = Some(decision.to_owned()));
+        desk.state.unwrap().output.map(|output| output["result"].clone())
+    };
+    assert_eq!(review("approve", json!({})), Some(json!("a")));
+    assert_eq!(review("fix", json!({"label": "c"})), Some(json!("c")));
+    assert_eq!(review("fix", json!({})), None, "a fix needs its value");
+    assert_eq!(review("reject", json!({})), None);
+}
+
+const ROUTED: &str = "
+workflow:
+  id: routed
+  steps:
+    - { id: annotate, type: annotation }
+    - id: sure
+      type: conditional
+      condition: { expression: 'annotation.confidence >= 0.5' }
+      true_branch: done
+      false_branch: review
+    - { id: review, type: review }
+    - { id: done, type: auto_process, handler: finalize, config: { fields: [label] } }
+  transitions:
+    - { from: annotate, to: sure }
+    - { from: review, to: done, condition: { type: expression, expression: 'result.decision == \"approve\"' } }
+    - { from: done, to: _complete }
+";
+
+#[test]
+fn an_expression_chooses_the_way() {
+    let mut desk = Desk::started(ROUTED);
+    let answer = desk.submit("annotate", 1, json!({"label": "a", "confidence": 0.9, "x": 1}));
+    assert!(answer.starts_with("completed"), "{answer}");
+    assert_eq!(desk.output()["result"], json!({"label": "a"}));
+
+    let mut desk = Desk::started(ROUTED);
+    let answer = desk.submit("annotate", 1, json!({"label": "a", "confidence": 0.1}));
+    assert!(answer.starts_with("advanced [review]"), "{answer}");
+    assert_eq!(
+        desk.review("review", 2, "reject"),
+        "waiting review | annotation_submitted, step_completed, incident_opened",
+        "no transition matches"
+    );
+    assert_eq!(
+        desk.control(Command::Retry),
+        "waiting review | incident_resolved, incident_opened"
+    );
+    assert_eq!(
+        desk.control(Command::Cancel),
+        "failed cancelled | incident_resolved, workflow_cancelled"
+    );
+}
+
+#[test]
+fn a_failed_expression_is_an_incident_that_an_operator_can_answer() {
+    let mut desk = Desk::started(ROUTED);
+    assert_eq!(
+        desk.submit("annotate", 1, json!({"label": "a"})),
+        "waiting sure | annotation_submitted, step_completed, transition_occurred, step_activated, \
+         incident_opened"
+    );
+    let incident = &desk.state.as_ref().unwrap().incidents[0];
+    assert!(incident.reason.contains("confidence"), "{}", incident.reason);
+    assert_eq!(
+        desk.control(Command::Retry),
+        "waiting sure | incident_resolved, incident_opened",
+        "the facts are the same"
+    );
+    let answer = desk.advance("sure", Some(json!(true)));
+    assert!(answer.starts_with("completed | incident_resolved, step_completed"), "{answer}");
+}
+
+#[test]
+fn handlers_merge_and_compare() {
+    let yaml = "
+workflow:
+  id: handled
+  steps:
+    - { id: annotate, type: annotation, completion: { type: annotation_count, count: 3 } }
+    - { id: check, type: auto_process, handler: consensus_calculator, config: { field: label, threshold: 0.3 } }
+    - { id: merge, type: auto_process, handler: result_merger, config: { steps: [check] } }
+  transitions:
+    - { from: annotate, to: check }
+    - { from: check, to: merge }
+";
+    let mut desk = Desk::started(yaml);
+    for (who, label) in [(1, "a"), (2, "b"), (3, "a")] {
+        desk.label("annotate", who, label);
+    }
+    assert_eq!(desk.output()["result"], json!({"check": "a"}));
+    assert_eq!(desk.output()["agreement"], 1.0 / 3.0);
+    assert_eq!(desk.output()["steps"]["check"]["kind"], "consensus");
+}
+
+#[test]
+fn priority_comes_before_file_order() {
+    let yaml = "
+workflow:
+  id: ranked
+  steps:
+    - { id: annotate, type: annotation }
+    - { id: first, type: review }
+    - { id: second, type: review }
+  transitions:
+    - { from: annotate, to: first, condition: { type: expression, expression: 'annotation.n > 0' } }
+    - { from: annotate, to: second, priority: 5, condition: { type: expression, expression: 'annotation.n > 1' } }
+    - { from: annotate, to: _complete, priority: -1 }
+";
+    let way = |n: u32| Desk::started(yaml).submit("annotate", 1, json!({"n": n}));
+    assert!(way(2).starts_with("advanced [second]"));
+    assert!(way(1).starts_with("advanced [first]"));
+    assert!(way(0).starts_with("completed"));
+}
+
+#[test]
+fn cancel_withdraws_what_waits() {
+    let mut desk = Desk::started(DUAL);
+    desk.assign("annotate", 1);
+    assert_eq!(
+        desk.control(Command::Cancel),
+        "failed cancelled | step_withdrawn, workflow_cancelled"
+    );
+    assert_eq!(desk.control(Command::Cancel), "rejected task_finished");
+    assert!(desk.pass(TimeDelta::days(1)).is_empty(), "no due work is left");
+}
+
+#[test]
+fn a_paused_task_can_be_cancelled_and_given_back_but_not_worked_on() {
+    let mut desk = Desk::started(DUAL);
+    desk.assign("annotate", 1);
+    assert_eq!(desk.control(Command::Resume), "rejected not_waiting");
+    desk.pause(None);
+    assert_eq!(desk.pause(None), "rejected task_paused");
+    assert_eq!(desk.assign("annotate", 2), "rejected task_paused");
+    assert_eq!(desk.release("annotate", 1), "waiting annotate | task_released");
+    assert_eq!(
+        desk.control(Command::Cancel),
+        "failed cancelled | step_withdrawn, workflow_cancelled"
+    );
+}

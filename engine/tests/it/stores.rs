@@ -1,0 +1,42 @@
+//! One conformance suite for all stores: what [`Store`](glyph_workflow_engine::store::Store)
+//! promises, asked of each of them.
+//!
+//! A store joins with an [`adapter::Adapter`] and one line of [`conformance!`] below; every case of
+//! [`cases`] then runs on a fresh store of its own.
+
+mod adapter;
+mod cases;
+mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "postgres")]
+mod postgres_only;
+mod samples;
+
+/// One test for each case of the suite, in a module named after the store.
+macro_rules! conformance {
+    ($store:ident, $adapter:ty) => {
+        mod $store {
+            crate::stores::cases::for_each_case!(run_case, $adapter);
+        }
+    };
+}
+
+/// One case as a test. The store is dropped only where the case held, so that a failed one can be
+/// looked at.
+macro_rules! run_case {
+    ($adapter:ty, $($(#[$attribute:meta])* $case:ident;)+) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $case() {
+            use crate::stores::adapter::Adapter as _;
+            let Some(fresh) = <$adapter>::fresh().await else { return };
+            crate::stores::cases::$case(&fresh).await;
+            fresh.finish().await;
+        }
+    )+};
+}
+
+
+conformance!(on_memory, crate::stores::memory::Memory);
+#[cfg(feature = "postgres")]
+conformance!(on_postgres, crate::stores::postgres::Postgres);

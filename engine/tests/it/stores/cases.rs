@@ -1,0 +1,72 @@
+//! What every store promises.
+
+mod batches;
+mod due;
+mod goals;
+mod index;
+mod outbox;
+mod workflows;
+
+pub(super) use batches::*;
+pub(super) use due::*;
+pub(super) use goals::*;
+pub(super) use index::*;
+pub(super) use outbox::*;
+pub(super) use workflows::*;
+
+use std::time::Duration;
+
+/// Calls the macro `$run` with the names of all cases.
+macro_rules! for_each_case {
+    ($run:ident, $adapter:ty) => {
+        $run! {
+            $adapter,
+            an_appended_stream_loads_in_order_of_version;
+            histories_come_in_pages;
+            a_batch_decided_on_another_version_writes_nothing_beside_healthy_streams;
+            events_that_do_not_follow_each_other_are_refused;
+            a_batch_of_rejections_leaves_no_head;
+            a_dropped_batch_writes_nothing_and_frees_its_streams;
+            known_commands_are_found_under_the_lock;
+            a_command_id_that_comes_twice_is_refused;
+            what_lies_after_the_held_version_is_read_under_the_lock;
+            a_snapshot_shortens_the_load_and_a_damaged_one_is_replayed;
+            a_nul_in_a_text_is_bad_data;
+            overlapping_batches_neither_deadlock_nor_leave_gaps;
+            the_log_holds_all_streams_in_order;
+            messages_belong_to_the_publisher_that_commits_them;
+            messages_behind_those_of_others_go_to_the_relay;
+            a_claim_takes_the_oldest_and_keeps_the_order_of_a_task;
+            a_message_that_backs_off_holds_back_its_own_task_only;
+            a_lapsed_lease_is_taken_over_and_a_renewed_one_is_not;
+            confirmed_messages_are_gone;
+            messages_without_a_batch_are_queued_once;
+            due_work_is_leased_moved_and_unset;
+            drafts_are_kept_by_person_and_visit;
+            tasks_are_found_by_what_they_are;
+            tasks_are_counted_by_status_and_by_where_they_wait;
+            rejected_commands_are_listed_newest_first;
+            revisions_are_numbered_and_equal_content_is_one;
+            concurrent_saves_get_distinct_numbers;
+            goals_are_projected_exactly_once;
+            what_is_derived_is_replaced_where_it_differs;
+        }
+    };
+}
+pub(super) use for_each_case;
+
+/// How long a condition may take to hold.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until `ask` answers something.
+async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let asked = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asked).await.expect("the condition holds in time")
+}

@@ -1,0 +1,375 @@
+//! Batches, streams and the log.
+
+use std::collections::HashMap;
+
+use glyph_workflow_engine::{
+    events::{StateRebuilder, WorkflowEvent},
+    store::{
+        ErrorClass, EventStoreError, LogPosition, OpenRequest, RecordedOutcome, TaskRow, TaskWrite,
+    },
+};
+use serde_json::json;
+
+use crate::stores::{adapter::Adapter, samples::*};
+
+pub(in crate::stores) async fn an_appended_stream_loads_in_order_of_version(a: &impl Adapter) {
+    let store = a.store();
+    let (one, two) = (task("one"), task("two"));
+    let mut batch = open(&*store, &[one, two], None).await;
+    let now = batch.now();
+    assert_eq!(now.timestamp_subsec_nanos() % 1_000, 0, "the clock has whole microseconds");
+    assert_eq!((batch.take_task(one).version, batch.take_task(two).version), (0, 0));
+    let mut events = started("flow", &[("project", "p1")]);
+    events.push(annotated(json!({"label": "positive", "scores": [0.1, 1e300, -1e17, 1e16]})));
+    let (first, state_one) = write_on(None, one, now, events);
+    let (second, state_two) = write_on(None, two, now, started("other", &[]));
+    let appended = first.events.clone();
+    let rows = batch.commit(vec![first, second]).await.unwrap();
+    assert!(rows.is_empty());
+
+    let loaded = states(&*store, &[one, two, task("three")]).await;
+    assert_eq!(loaded.len(), 2);
+    assert_eq!(loaded.get(&one), state_one.as_ref());
+    assert_eq!(loaded.get(&two), state_two.as_ref());
+    let page = store.events(one, 0, 100).await.unwrap();
+    assert_eq!((page.events, page.next_after), (appended, None));
+    assert_eq!(store.task(one).await.unwrap(), state_one.as_ref().map(TaskRow::from));
+
+    let later = append(&*store, one, None, vec![annotated(json!(2))]).await;
+    assert!(later.is_empty());
+    assert_eq!(states(&*store, &[one]).await[&one].version, 4);
+    assert_eq!(store.task(one).await.unwrap().unwrap().version, 4);
+    assert_eq!(store.task(two).await.unwrap().unwrap().version, 2);
+}
+
+pub(in crate::stores) async fn histories_come_in_pages(a: &impl Adapter) {
+    let store = a.store();
+    let one = task("one");
+    append(&*store, one, None, started("flow", &[])).await;
+    append(&*store, one, None, (0..5).map(|n| annotated(json!(n))).collect()).await;
+    let mut versions = Vec::new();
+    let mut after = 0;
+    loop {
+        let page = store.events(one, after, 3).await.unwrap();
+        versions.extend(page.events.iter().map(|event| event.version));
+        assert!(page.events.len() <= 3);
+        match page.next_after {
+            Some(next) => after = next,
+            None => break,
+        }
+    }
+    assert_eq!(versions, [1, 2, 3, 4, 5, 6, 7]);
+    assert!(store.events(task("none"), 0, 3).await.unwrap().events.is_empty());
+}
+
+pub(in crate::stores) async fn a_batch_decided_on_another_version_writes_nothing_beside_healthy_streams(
+    a: &impl Adapter,
+) {
+    let store = a.store();
+    let (healthy, moved, new) = (task("healthy"), task("moved"), task("new"));
+    append(&*store, healthy, None, started("flow", &[])).await;
+    append(&*store, moved, None, started("flow", &[])).await;
+    let stale = states(&*store, &[moved]).await.remove(&moved);
+    append(&*store, moved, None, vec![annotated(json!(1))]).await;
+
+    let mut batch = open(&*store, &[healthy, moved, new], Some(publisher("p"))).await;
+    let now = batch.now();
+    let state = fold(batch.take_task(healthy));
+    let (mut first, _) = write_on(state, healthy, now, vec![annotated(json!(1))]);
+    first.commands = vec![applied("one", Some(healthy))];
+    first.outbox = first.events.iter().map(message_of).collect();
+    let (second, _) = write_on(stale, moved, now, vec![annotated(json!("late"))]);
+    let (third, _) = write_on(None, new, now, started("flow", &[]));
+    let refused = batch.commit(vec![first, second, third]).await.unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            EventStoreError::VersionConflict { task_id, expected: 2, actual: 3 } if task_id == moved
+        ),
+        "{refused:?}"
+    );
+    assert_eq!(refused.class(), ErrorClass::Bug);
+
+    let loaded = states(&*store, &[healthy, moved, new]).await;
+    assert_eq!(loaded.len(), 2);
+    assert_eq!((loaded[&healthy].version, loaded[&moved].version), (2, 3));
+    assert!(store.command(command("one")).await.unwrap().is_none());
+    assert_eq!(a.heads().await, 2);
+    // Two messages a started stream and one of the event that moved the other.
+    assert_eq!(store.outbox_stats().await.unwrap().pending, 5);
+    // The streams are free again.
+    append(&*store, moved, None, vec![annotated(json!(2))]).await;
+    append(&*store, new, None, started("flow", &[])).await;
+}
+
+pub(in crate::stores) async fn events_that_do_not_follow_each_other_are_refused(a: &impl Adapter) {
+    let store = a.store();
+    let one = task("one");
+    let spoil: [fn(&mut TaskWrite); 3] = [
+        |write| write.events[1].version = 3,
+        |write| write.events[1].version = 1,
+        |write| write.expected_version = 1,
+    ];
+    for spoil in spoil {
+        let batch = open(&*store, &[one], None).await;
+        let (mut write, _) = write_on(None, one, batch.now(), started("flow", &[]));
+        spoil(&mut write);
+        let refused = batch.commit(vec![write]).await.unwrap_err();
+        assert!(matches!(refused, EventStoreError::VersionConflict { .. }), "{refused:?}");
+    }
+    assert!(states(&*store, &[one]).await.is_empty());
+    assert_eq!(a.heads().await, 0);
+}
+
+pub(in crate::stores) async fn a_batch_of_rejections_leaves_no_head(a: &impl Adapter) {
+    let store = a.store();
+    let (one, two) = (task("one"), task("two"));
+    let batch = open(&*store, &[one, two], None).await;
+    let (mut write, _) = write_on(None, one, batch.now(), Vec::new());
+    let record = rejected("one", Some(one), batch.now());
+    write.commands = vec![record.clone()];
+    write.outbox = vec![message(id("rejection"), Some(one))];
+    batch.commit(vec![write]).await.unwrap();
+
+    assert_eq!(a.heads().await, 0);
+    assert!(store.task(one).await.unwrap().is_none());
+    assert!(states(&*store, &[one]).await.is_empty());
+    let found = store.command(command("one")).await.unwrap().unwrap();
+    assert_eq!(
+        (found.outcome, found.payload, found.decided_at, found.content_hash),
+        (record.outcome, record.payload, record.decided_at, record.content_hash)
+    );
+    assert_eq!(store.outbox_stats().await.unwrap().pending, 1);
+    // The task can still be started.
+    append(&*store, one, None, started("flow", &[])).await;
+    assert_eq!(a.heads().await, 1);
+}
+
+pub(in crate::stores) async fn a_dropped_batch_writes_nothing_and_frees_its_streams(
+    a: &impl Adapter,
+) {
+    let store = a.store();
+    let one = task("one");
+    for _ in 0..20 {
+        drop(open(&*store, &[one, task("two")], None).await);
+    }
+    append(&*store, one, None, started("flow", &[])).await;
+    assert_eq!(a.heads().await, 1);
+}
+
+pub(in crate::stores) async fn known_commands_are_found_under_the_lock(a: &impl Adapter) {
+    let store = a.store();
+    let one = task("one");
+    let events = started("flow", &[]);
+    append_with(&*store, one, None, events, |write, _| {
+        write.commands = vec![applied("known", Some(one)), applied("operator's", None)];
+    })
+    .await;
+    let batch = store
+        .open(OpenRequest {
+            tasks: HashMap::from([(one, 2)]),
+            commands: vec![command("known"), command("operator's"), command("new")],
+            publisher: None,
+        })
+        .await
+        .unwrap();
+    let known = batch.known(command("known")).unwrap();
+    assert_eq!(known.command_id, command("known"));
+    assert_eq!((known.task_id, known.content_hash), (Some(one), [7; 32]));
+    assert_eq!(
+        known.outcome,
+        RecordedOutcome::Applied { result: json!({"status": "waiting", "n": 1.5}) }
+    );
+    assert_eq!(batch.known(command("operator's")).unwrap().task_id, None);
+    assert!(batch.known(command("new")).is_none());
+}
+
+pub(in crate::stores) async fn a_command_id_that_comes_twice_is_refused(a: &impl Adapter) {
+    let store = a.store();
+    let one = task("one");
+    let batch = open(&*store, &[one], None).await;
+    let (mut write, _) = write_on(None, one, batch.now(), started("flow", &[]));
+    write.commands = vec![applied("same", Some(one)), applied("same", Some(one))];
+    assert!(batch.commit(vec![write]).await.is_err());
+    assert!(states(&*store, &[one]).await.is_empty());
+
+    append_with(&*store, one, None, started("flow", &[]), |write, _| {
+        write.commands = vec![applied("same", Some(one))];
+    })
+    .await;
+    let mut batch = open(&*store, &[one], None).await;
+    let state = fold(batch.take_task(one));
+    let (mut write, _) = write_on(state, one, batch.now(), vec![annotated(json!(1))]);
+    write.commands = vec![applied("same", Some(one))];
+    assert!(batch.commit(vec![write]).await.is_err());
+    assert_eq!(states(&*store, &[one]).await[&one].version, 2);
+}
+
+pub(in crate::stores) async fn what_lies_after_the_held_version_is_read_under_the_lock(
+    a: &impl Adapter,
+) {
+    let store = a.store();
+    let one = task("one");
+    append(&*store, one, None, started("flow", &[])).await;
+    append(&*store, one, None, vec![annotated(json!(1)), annotated(json!(2))]).await;
+    for (held, tail) in [(0, vec![1, 2, 3, 4]), (2, vec![3, 4]), (3, vec![4]), (4, vec![])] {
+        let request = OpenRequest { tasks: HashMap::from([(one, held)]), ..OpenRequest::default() };
+        let mut batch = store.open(request).await.unwrap();
+        let opened = batch.take_task(one);
+        assert_eq!(opened.version, 4);
+        assert!(opened.snapshot.is_none());
+        let versions: Vec<_> = opened.tail.iter().map(|event| event.version).collect();
+        assert_eq!(versions, tail, "held {held}");
+    }
+}
+
+pub(in crate::stores) async fn a_snapshot_shortens_the_load_and_a_damaged_one_is_replayed(
+    a: &impl Adapter,
+) {
+    let store = a.store();
+    let (one, two) = (task("one"), task("two"));
+    for task in [one, two] {
+        append(&*store, task, None, started("flow", &[])).await;
+        let events = vec![annotated(json!({"large": 1e16, "list": [1.0, 2]}))];
+        append_with(&*store, task, None, events, |write, state| {
+            write.snapshot = state.map(snapshot_of);
+        })
+        .await;
+        append(&*store, task, None, vec![annotated(json!("last"))]).await;
+    }
+    let events = store.events(one, 0, 10).await.unwrap().events;
+    let replayed = StateRebuilder::rebuild(&events).unwrap();
+
+    let opened = open(&*store, &[one], None).await.take_task(one);
+    assert_eq!(opened.snapshot.as_ref().map(|state| state.version), Some(3));
+    assert_eq!(opened.tail.iter().map(|event| event.version).collect::<Vec<_>>(), [4]);
+    assert_eq!(fold(opened), replayed);
+    assert_eq!(states(&*store, &[one]).await.get(&one), replayed.as_ref());
+
+    if a.damage_snapshot(one).await {
+        let mut batch = open(&*store, &[one, two], None).await;
+        let opened = batch.take_task(one);
+        assert!(opened.snapshot.is_none());
+        assert_eq!(opened.tail.len(), 4);
+        assert_eq!(fold(opened), replayed);
+        assert!(batch.take_task(two).snapshot.is_some());
+        drop(batch);
+        assert_eq!(states(&*store, &[one, two]).await.get(&one), replayed.as_ref());
+    }
+}
+
+pub(in crate::stores) async fn a_nul_in_a_text_is_bad_data(a: &impl Adapter) {
+    let store = a.store();
+    let one = task("one");
+    let nul = json!({"text": "a\0b"});
+    let batch = open(&*store, &[one], None).await;
+    let mut events = started("flow", &[]);
+    events.push(annotated(nul.clone()));
+    let (write, _) = write_on(None, one, batch.now(), events);
+    let refused = batch.commit(vec![write]).await.unwrap_err();
+    assert_eq!(refused.class(), ErrorClass::Data, "{refused:?}");
+
+    let batch = open(&*store, &[one], None).await;
+    let (mut write, _) = write_on(None, one, batch.now(), Vec::new());
+    let mut record = rejected("one", Some(one), batch.now());
+    record.payload = Some(nul);
+    write.commands = vec![record];
+    let refused = batch.commit(vec![write]).await.unwrap_err();
+    assert_eq!(refused.class(), ErrorClass::Data, "{refused:?}");
+    assert_eq!(a.heads().await, 0);
+    // What only looks like one is kept.
+    let mut events = started("flow", &[]);
+    events.push(annotated(json!("a\\u0000b")));
+    append(&*store, one, None, events).await;
+    assert_eq!(states(&*store, &[one]).await[&one].version, 3);
+}
+
+pub(in crate::stores) async fn overlapping_batches_neither_deadlock_nor_leave_gaps(
+    a: &impl Adapter,
+) {
+    const CLIENTS: u32 = 8;
+    const BATCHES: u32 = 12;
+    const STREAMS: u32 = 60;
+    const PER_BATCH: u32 = 20;
+    let mut clients = Vec::new();
+    for client in 0..CLIENTS {
+        let store = if client % 2 == 0 { a.store() } else { a.another().await };
+        clients.push(tokio::spawn(async move {
+            let mut seed = client + 1;
+            let mut next = move || {
+                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                seed >> 8
+            };
+            let mut appended = 0_u64;
+            for n in 0..BATCHES {
+                let mut tasks: Vec<_> =
+                    (0..PER_BATCH).map(|_| numbered(next() % STREAMS)).collect();
+                tasks.sort();
+                tasks.dedup();
+                let mut batch = open(&*store, &tasks, None).await;
+                let now = batch.now();
+                let mut writes = Vec::new();
+                for task in tasks {
+                    let state = fold(batch.take_task(task));
+                    let events = match &state {
+                        None => started("flow", &[]),
+                        Some(_) => vec![annotated(json!({"client": client, "batch": n}))],
+                    };
+                    appended += events.len() as u64;
+                    let (mut write, _) = write_on(state, task, now, events);
+                    write.outbox = write.events.iter().map(message_of).collect();
+                    write.commands =
+                        vec![applied(&format!("{client} {n} {task}"), Some(task))];
+                    writes.push(write);
+                }
+                batch.commit(writes).await.unwrap();
+            }
+            appended
+        }));
+    }
+    let mut appended = 0;
+    for client in clients {
+        appended += client.await.unwrap();
+    }
+    let store = a.store();
+    let mut found = 0;
+    for n in 0..STREAMS {
+        let events = store.events(numbered(n), 0, 1_000).await.unwrap().events;
+        let Some(row) = store.task(numbered(n)).await.unwrap() else { continue };
+        let versions: Vec<_> = events.iter().map(|event| event.version).collect();
+        assert_eq!(versions, (1..=row.version).collect::<Vec<_>>());
+        found += row.version;
+    }
+    assert_eq!(found, appended);
+    assert_eq!(u64::try_from(store.outbox_stats().await.unwrap().pending), Ok(appended));
+}
+
+pub(in crate::stores) async fn the_log_holds_all_streams_in_order(a: &impl Adapter) {
+    let store = a.store();
+    for n in 0..3 {
+        append(&*store, numbered(n), None, started("flow", &[])).await;
+    }
+    for n in 0..6 {
+        append(&*store, numbered(n % 3), None, vec![annotated(json!(n))]).await;
+    }
+    let whole = store.read_log(LogPosition::default(), 100).await.unwrap();
+    assert_eq!(whole.len(), 12);
+    assert!(whole.is_sorted_by(|a, b| a.position < b.position));
+    let mut versions = HashMap::new();
+    for entry in &whole {
+        let version = versions.entry(entry.event.task_id).or_insert(0);
+        *version += 1;
+        assert_eq!(entry.event.version, *version);
+    }
+    assert!(matches!(whole[0].event.event, WorkflowEvent::WorkflowStarted(_)));
+
+    let mut paged = Vec::new();
+    let mut after = LogPosition::default();
+    loop {
+        let page = store.read_log(after, 5).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = last.position;
+        paged.extend(page);
+    }
+    assert_eq!(paged, whole);
+}

@@ -1,0 +1,70 @@
+//! Work whose time has come.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use glyph_workflow_engine::{
+    ids::TaskId,
+    store::{DueKind, DueRow},
+};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::until;
+use crate::stores::{adapter::Adapter, samples::*};
+
+fn due(name: &str, task_id: TaskId, due_at: DateTime<Utc>) -> DueRow {
+    DueRow {
+        id: id(&format!("due {name}")),
+        task_id,
+        step_id: Some(slug("annotate")),
+        visit: 1,
+        kind: DueKind::AssignmentTimeout,
+        n: 3,
+        due_at,
+    }
+}
+
+fn ids(rows: &[DueRow]) -> Vec<Uuid> {
+    rows.iter().map(|row| row.id).collect()
+}
+
+pub(in crate::stores) async fn due_work_is_leased_moved_and_unset(a: &impl Adapter) {
+    let store = a.store();
+    let one = task("one");
+    let long = Duration::from_secs(600);
+    let now = open(&*store, &[one], None).await.now();
+    let past = |seconds| now - TimeDelta::seconds(seconds);
+    let future = now + TimeDelta::days(1);
+    let first = due("first", one, past(20));
+    let second = DueRow { step_id: None, kind: DueKind::Resume, ..due("second", one, past(10)) };
+    let later = due("later", one, future);
+    let rows = vec![second.clone(), later.clone(), first.clone()];
+    append_with(&*store, one, None, started("flow", &[]), |write, _| write.due_set = rows).await;
+
+    let stats = store.due_stats().await.unwrap();
+    assert_eq!((stats.due, stats.total), (2, 3));
+    let short = Duration::from_millis(200);
+    assert_eq!(store.claim_due(short, 1).await.unwrap(), [first.clone()]);
+    assert_eq!(store.claim_due(long, 10).await.unwrap(), [second.clone()]);
+    // A lease that runs out frees it.
+    let again = until(async || {
+        let rows = store.claim_due(long, 10).await.unwrap();
+        (!rows.is_empty()).then_some(rows)
+    })
+    .await;
+    assert_eq!(ids(&again), [first.id]);
+    assert!(store.claim_due(long, 10).await.unwrap().is_empty());
+
+    // Moved to another time, it is free; unset, it is gone; set and unset in one batch, it is set.
+    let moved = DueRow { due_at: past(5), n: 4, ..later.clone() };
+    append_with(&*store, one, None, vec![annotated(json!(1))], |write, _| {
+        write.due_set = vec![moved.clone(), first.clone()];
+        write.due_unset = vec![second.id, first.id];
+    })
+    .await;
+    assert_eq!(store.claim_due(long, 10).await.unwrap(), [first.clone(), moved.clone()]);
+    store.drop_due(&[first.id, moved.id, id("none")]).await.unwrap();
+    let stats = store.due_stats().await.unwrap();
+    assert_eq!((stats.due, stats.total), (0, 0));
+}

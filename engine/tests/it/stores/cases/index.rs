@@ -1,0 +1,220 @@
+//! Search over tasks, drafts, and the inbox for operators.
+
+use chrono::TimeDelta;
+use glyph_workflow_engine::{
+    events::WorkflowEvent,
+    ids::{RevisionId, UserId},
+    state::TaskStatus,
+    store::{Draft, DueKind, DueRow, TaskFilter, TaskRow},
+};
+use serde_json::json;
+
+use super::until;
+use crate::stores::{adapter::Adapter, samples::*};
+
+pub(in crate::stores) async fn drafts_are_kept_by_person_and_visit(a: &impl Adapter) {
+    let store = a.store();
+    let one = task("one");
+    let draft = |user: &str, visit, text: &str, seconds| Draft {
+        task_id: one,
+        step_id: slug("annotate"),
+        visit,
+        user_id: UserId(id(user)),
+        draft: json!({"text": text}),
+        saved_at: at(seconds),
+    };
+    append_with(&*store, one, None, started("flow", &[]), |write, _| {
+        write.drafts = vec![draft("ann", 1, "a", 3), draft("bob", 1, "b", 1)];
+    })
+    .await;
+    append_with(&*store, one, None, Vec::new(), |write, _| {
+        write.drafts = vec![draft("bob", 1, "b2", 5), draft("ann", 2, "a2", 2)];
+    })
+    .await;
+    let found = store.drafts(one).await.unwrap();
+    let expected = [draft("ann", 2, "a2", 2), draft("ann", 1, "a", 3), draft("bob", 1, "b2", 5)];
+    assert_eq!(found, expected);
+    assert!(store.drafts(task("two")).await.unwrap().is_empty());
+}
+
+pub(in crate::stores) async fn tasks_are_found_by_what_they_are(a: &impl Adapter) {
+    let store = a.store();
+    for n in 0..12 {
+        let flow = if n % 2 == 0 { "even" } else { "odd" };
+        let third = (n % 3).to_string();
+        let mut events = started(flow, &[("third", &third), ("project", "p'1")]);
+        if n >= 8 {
+            events.push(WorkflowEvent::WorkflowCompleted { output: json!(1) });
+        } else if n >= 6 {
+            events.push(WorkflowEvent::WorkflowPaused { reason: None, until: None });
+        }
+        append(&*store, numbered(n), None, events).await;
+    }
+    let find = async |filter: TaskFilter| -> Vec<u32> {
+        let page = store.tasks(TaskFilter { limit: 100, ..filter }).await.unwrap();
+        assert_eq!(page.next_after, None);
+        page.tasks.iter().map(|row| (row.task_id.0.as_u128() & 0xff) as u32).collect()
+    };
+    let any = TaskFilter::default;
+    assert_eq!(find(any()).await, (0..12).collect::<Vec<_>>());
+    assert_eq!(
+        find(TaskFilter { workflow: Some(slug("even")), ..any() }).await,
+        [0, 2, 4, 6, 8, 10]
+    );
+    assert_eq!(find(TaskFilter { status: Some(TaskStatus::Paused), ..any() }).await, [6, 7]);
+    assert_eq!(
+        find(TaskFilter { step: Some(slug("annotate")), ..any() }).await,
+        (0..8).collect::<Vec<_>>()
+    );
+    assert!(find(TaskFilter { step: Some(slug("review")), ..any() }).await.is_empty());
+    assert_eq!(
+        find(TaskFilter { labels: labels(&[("third", "1"), ("project", "p'1")]), ..any() }).await,
+        [1, 4, 7, 10]
+    );
+    assert!(find(TaskFilter { labels: labels(&[("third", "9")]), ..any() }).await.is_empty());
+    assert_eq!(
+        find(TaskFilter {
+            workflow: Some(slug("odd")),
+            status: Some(TaskStatus::Running),
+            step: Some(slug("annotate")),
+            labels: labels(&[("third", "0")]),
+            ..any()
+        })
+        .await,
+        [3]
+    );
+
+    let mut pages = Vec::new();
+    let mut after = None;
+    loop {
+        let page = store.tasks(TaskFilter { after, limit: 5, ..any() }).await.unwrap();
+        pages.push(page.tasks.len());
+        after = page.next_after;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages, [5, 5, 2]);
+    assert!(store.task(task("none")).await.unwrap().is_none());
+}
+
+pub(in crate::stores) async fn tasks_are_counted_by_status_and_by_where_they_wait(
+    a: &impl Adapter,
+) {
+    let store = a.store();
+    let counts = store.task_counts().await.unwrap();
+    assert_eq!(counts.len(), TaskStatus::ALL.len());
+    assert!(counts.values().all(|count| *count == 0));
+    for n in 0..5 {
+        let mut events = started("flow", &[]);
+        if n > 2 {
+            events.push(WorkflowEvent::WorkflowCompleted { output: json!(null) });
+        }
+        append(&*store, numbered(n), None, events).await;
+    }
+    let counts = store.task_counts().await.unwrap();
+    assert_eq!((counts[&TaskStatus::Running], counts[&TaskStatus::Completed]), (3, 2));
+    let waits = until(async || {
+        let waits = store.waiting_oldest().await.unwrap();
+        waits.iter().all(|(_, _, seconds)| *seconds > 0.0).then_some(waits)
+    })
+    .await;
+    assert_eq!(waits.len(), 1);
+    assert_eq!((waits[0].0, &*waits[0].1), (RevisionId(id("flow")), "annotate"));
+    assert!(waits[0].2 < 60.0);
+}
+
+pub(in crate::stores) async fn rejected_commands_are_listed_newest_first(a: &impl Adapter) {
+    let store = a.store();
+    let (one, two) = (task("one"), task("two"));
+    for n in 0..7_i32 {
+        let task = if n % 2 == 0 { one } else { two };
+        append_with(&*store, task, None, Vec::new(), |write, _| {
+            // Two at the same instant: the ids decide.
+            write.commands = vec![rejected(&format!("{n}"), Some(task), at(i64::from(n / 2)))];
+        })
+        .await;
+    }
+    append_with(&*store, one, None, started("flow", &[]), |write, _| {
+        write.commands = vec![applied("applied", Some(one))];
+    })
+    .await;
+
+    let mut found = Vec::new();
+    let mut after = None;
+    loop {
+        let page = store.rejected(None, after, 3).await.unwrap();
+        found.extend(page.commands);
+        after = page.next_after;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found.len(), 7);
+    assert!(found.is_sorted_by(|a, b| (a.decided_at, a.command_id) > (b.decided_at, b.command_id)));
+    assert!(found.iter().all(|row| row.payload.is_some()));
+    let of_two = store.rejected(Some(two), None, 10).await.unwrap();
+    assert_eq!(of_two.commands.len(), 3);
+    assert_eq!(of_two.next_after, None);
+    assert!(store.rejected(None, Some(command("none")), 10).await.unwrap().commands.is_empty());
+    assert!(store.command(command("none")).await.unwrap().is_none());
+    let applied = store.command(command("applied")).await.unwrap().unwrap();
+    assert_eq!((&*applied.command_type, applied.payload), ("submission", None));
+}
+
+pub(in crate::stores) async fn what_is_derived_is_replaced_where_it_differs(a: &impl Adapter) {
+    let store = a.store();
+    let one = task("one");
+    let other = task("two");
+    let due_at = at(0) + TimeDelta::days(40_000);
+    let due = |n| DueRow {
+        id: id(&format!("due {n}")),
+        task_id: one,
+        step_id: Some(slug("annotate")),
+        visit: 1,
+        kind: DueKind::AssignmentTimeout,
+        n,
+        due_at,
+    };
+    append(&*store, other, None, started("flow", &[])).await;
+    append_with(&*store, one, None, started("flow", &[]), |write, state| {
+        write.due_set = vec![due(1)];
+        write.snapshot = state.map(snapshot_of);
+    })
+    .await;
+    let state = states(&*store, &[one]).await.remove(&one).unwrap();
+    let row = TaskRow::from(&state);
+    let replace = async |row: &TaskRow, snapshots: Vec<_>, due: Vec<_>| {
+        store.replace_derived(row.clone(), snapshots, due).await
+    };
+
+    let same = replace(&row, vec![snapshot_of(&state)], vec![due(1)]).await.unwrap();
+    assert_eq!(same, (false, false, false));
+    let mut wrong = row.clone();
+    wrong.status = TaskStatus::Paused;
+    wrong.current_steps = vec![slug("a"), slug("b")];
+    wrong.labels = labels(&[("k", "v")]);
+    let changed = replace(&wrong, vec![], vec![due(2), due(3)]).await.unwrap();
+    assert_eq!(changed, (true, true, true));
+    assert_eq!(store.task(one).await.unwrap(), Some(wrong));
+    assert_eq!(store.due_stats().await.unwrap().total, 2);
+    assert!(open(&*store, &[one], None).await.take_task(one).snapshot.is_none());
+
+    let back = replace(&row, vec![snapshot_of(&state)], vec![due(1)]).await.unwrap();
+    assert_eq!(back, (true, true, true));
+    assert_eq!(store.task(one).await.unwrap(), Some(row.clone()));
+    assert!(open(&*store, &[one], None).await.take_task(one).snapshot.is_some());
+    assert_eq!(states(&*store, &[one]).await.get(&one), Some(&state));
+
+    // A row of a stream that moved on is not replaced by an old one.
+    append(&*store, one, None, vec![annotated(json!(1))]).await;
+    assert!(replace(&row, vec![], vec![]).await.is_err());
+    assert_eq!(store.task(one).await.unwrap().unwrap().version, 3);
+
+    let mut all = [one, other];
+    all.sort();
+    assert_eq!(store.stream_ids(None, 10).await.unwrap(), all);
+    assert_eq!(store.stream_ids(None, 1).await.unwrap(), all[..1]);
+    assert_eq!(store.stream_ids(Some(all[0]), 10).await.unwrap(), all[1..]);
+    assert!(store.stream_ids(Some(all[1]), 10).await.unwrap().is_empty());
+}

@@ -1,0 +1,391 @@
+//! What only Postgres can show: transactions side by side, lost connections, roles, migrations.
+
+use std::{collections::HashMap, time::Duration};
+
+use glyph_workflow_engine::{
+    ids::TaskId,
+    store::{
+        CommandLog, ErrorClass, EventStore, EventStoreError, LogPosition, OpenBatch, OpenRequest,
+        Outbox, PgEventStore, PgSettings, TaskIndex, WorkflowConfigStore,
+    },
+};
+use serde_json::json;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, raw_sql};
+use tokio::time::timeout;
+
+use super::{adapter::Adapter as _, postgres::Postgres, samples::*};
+
+async fn versions(store: &PgEventStore) -> Vec<(TaskId, u64)> {
+    let log = store.read_log(LogPosition::default(), 1_000).await.unwrap();
+    log.iter().map(|entry| (entry.event.task_id, entry.event.version)).collect()
+}
+
+async fn waiting(fresh: &Postgres, count: i64) {
+    const WAITING: &str = "
+        SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let reached = async {
+        while fresh.ask::<i64>(WAITING).await < count {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), reached).await.expect("somebody waits for a lock");
+}
+
+/// Opens `tasks` and appends to each of them: `workflow_started` and more, or one annotation.
+async fn begin(store: &PgEventStore, tasks: &[TaskId]) -> Box<dyn OpenBatch> {
+    open(store, tasks, None).await
+}
+
+async fn finish(mut batch: Box<dyn OpenBatch>, tasks: &[TaskId]) {
+    let now = batch.now();
+    let mut writes = Vec::new();
+    for task in tasks {
+        let state = fold(batch.take_task(*task));
+        let events = match &state {
+            None => started("flow", &[]),
+            Some(_) => vec![annotated(json!(1))],
+        };
+        writes.push(write_on(state, *task, now, events).0);
+    }
+    batch.commit(writes).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_is_read_below_transactions_that_are_still_open() {
+    let Some(fresh) = Postgres::fresh().await else { return };
+    let store = &fresh.store;
+    let (early, late) = (task("early"), task("late"));
+    let first = begin(store, &[early]).await;
+    let second = begin(store, &[late]).await;
+    finish(second, &[late]).await;
+    // The later one has committed first. Passing it would skip the earlier one for ever.
+    assert!(versions(store).await.is_empty());
+    finish(first, &[early]).await;
+    assert_eq!(versions(store).await, [(early, 1), (early, 2), (late, 1), (late, 2)]);
+
+    let after = store.read_log(LogPosition::default(), 2).await.unwrap()[1].position;
+    let first = begin(store, &[early]).await;
+    let second = begin(store, &[late]).await;
+    finish(second, &[late]).await;
+    let page = store.read_log(after, 100).await.unwrap();
+    assert_eq!(page.len(), 2);
+    drop(first);
+    // Rolled back in the background, then the reader goes on.
+    let passed = async {
+        while store.read_log(after, 100).await.unwrap().len() < 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), passed).await.unwrap();
+    fresh.finish().await;
+}
+
+/// A transaction gets its id with its first lock. One that waits for a second lock writes after
+/// others with higher ids, and must come after them in the log, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_holds_a_stream_in_order_though_transactions_overtake_each_other() {
+    let Some(fresh) = Postgres::fresh().await else { return };
+    let store = fresh.store.clone();
+    let [low, middle, high] = [1, 2, 3].map(numbered);
+    for task in [low, middle, high] {
+        append(&store, task, None, started("flow", &[])).await;
+    }
+    let holder = begin(&store, &[middle]).await;
+    let waiter = tokio::spawn({
+        let store = store.clone();
+        async move { finish(begin(&store, &[low, middle, high]).await, &[low, middle, high]).await }
+    });
+    waiting(&fresh, 1).await;
+    // A higher id than the waiter's, committed before it.
+    finish(begin(&store, &[high]).await, &[high]).await;
+    drop(holder);
+    waiter.await.unwrap();
+    let of_high: Vec<_> =
+        versions(&store).await.into_iter().filter(|(task, _)| *task == high).collect();
+    assert_eq!(of_high, [(high, 1), (high, 2), (high, 3), (high, 4)]);
+    fresh.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_head_is_seen_by_nobody_before_its_events() {
+    let Some(fresh) = Postgres::fresh().await else { return };
+    let one = task("one");
+    let batch = begin(&fresh.store, &[one]).await;
+    assert_eq!(fresh.heads().await, 0);
+    assert!(fresh.store.task(one).await.unwrap().is_none());
+    finish(batch, &[one]).await;
+    assert_eq!(fresh.ask::<i64>("SELECT count(*) FROM tasks WHERE version = 2").await, 1);
+    fresh.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_batch_waits_for_the_head_and_decides_on_what_the_first_wrote() {
+    let Some(fresh) = Postgres::fresh().await else { return };
+    let one = task("one");
+    let first = begin(&fresh.store, &[one]).await;
+    let second = tokio::spawn({
+        let store = fresh.store.clone();
+        async move {
+            let request = OpenRequest {
+                tasks: HashMap::from([(one, 0)]),
+                commands: vec![command("same")],
+                publisher: None,
+            };
+            let mut batch = store.open(request).await.unwrap();
+            (batch.take_task(one).version, batch.known(command("same")).is_some())
+        }
+    });
+    waiting(&fresh, 1).await;
+    let (mut write, _) = write_on(None, one, first.now(), started("flow", &[]));
+    write.commands = vec![applied("same", Some(one))];
+    first.commit(vec![write]).await.unwrap();
+    assert_eq!(second.await.unwrap(), (2, true));
+    fresh.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_that_is_held_too_long_asks_to_try_again() {
+    let Some(fresh) = Postgres::fresh().await else { return };
+    let one = task("one");
+    append(&fresh.store, one, None, started("flow", &[])).await;
+    let batch = begin(&fresh.store, &[one]).await;
+    let request = OpenRequest { tasks: HashMap::from([(one, 2)]), ..OpenRequest::default() };
+    let refused = fresh.store.open(request).await.err().unwrap();
+    assert!(matches!(refused, EventStoreError::Unavailable(_)), "{refused:?}");
+    finish(batch, &[one]).await;
+    fresh.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_command_for_two_tasks_at_once_asks_one_of_them_to_try_again() {
+    let Some(fresh) = Postgres::fresh().await else { return };
+    let (one, two) = (task("one"), task("two"));
+    let first = begin(&fresh.store, &[one]).await;
+    let second = begin(&fresh.store, &[two]).await;
+    let (mut write_one, _) = write_on(None, one, first.now(), started("flow", &[]));
+    write_one.commands = vec![applied("same", Some(one))];
+    let (mut write_two, _) = write_on(None, two, second.now(), started("flow", &[]));
+    write_two.commands = vec![applied("same", Some(two))];
+    first.commit(vec![write_one]).await.unwrap();
+    let refused = second.commit(vec![write_two]).await.unwrap_err();
+    assert_eq!(refused.class(), ErrorClass::Retry, "{refused:?}");
+    assert!(fresh.store.task(two).await.unwrap().is_none());
+    fresh.finish().await;
+}
+
+/// A caller that goes away in the middle leaves neither a lock, nor an open transaction, nor half
+/// a commit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cancelled_callers_leave_nothing_behind() {
+    const OPEN: &str = "
+        SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
+    let Some(fresh) = Postgres::fresh().await else { return };
+    let mut committed = 0;
+    for n in 0..200_u32 {
+        let one = numbered(n % 7);
+        let limit = Duration::from_micros(u64::from(n) * 25);
+        let store = fresh.store.clone();
+        let work = async {
+            let batch = begin(&store, &[one]).await;
+            finish(batch, &[one]).await;
+        };
+        if timeout(limit, work).await.is_ok() {
+            committed += 1;
+        }
+    }
+    let quiet = async {
+        while fresh.ask::<i64>(OPEN).await > 0 || fresh.store.pool().num_idle() == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), quiet).await.expect("no transaction stays open");
+    let tasks: Vec<_> = (0..7).map(numbered).collect();
+    let batch = begin(&fresh.store, &tasks).await;
+    drop(batch);
+    assert!(committed < 200, "some were cancelled");
+    assert_eq!(
+        fresh.ask::<i64>("SELECT count(*) FROM tasks WHERE version = 0").await,
+        0,
+        "heads without events are gone"
+    );
+    assert_eq!(
+        fresh.ask::<i64>(
+            "SELECT count(*) FROM tasks t WHERE version <> (SELECT count(*) FROM workflow_events \
+             WHERE stream_id = t.task_id)"
+        )
+        .await,
+        0
+    );
+    fresh.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_goes_on_when_its_caller_goes_away() {
+    let Some(fresh) = Postgres::fresh().await else { return };
+    let one = task("one");
+    let batch = begin(&fresh.store, &[one]).await;
+    let (write, _) = write_on(None, one, batch.now(), started("flow", &[]));
+    // Polled once, then dropped.
+    assert!(timeout(Duration::ZERO, batch.commit(vec![write])).await.is_err());
+    let there = async {
+        while fresh.store.task(one).await.unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), there).await.expect("the commit has happened");
+    fresh.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_terminated_backend_asks_to_try_again_and_writes_nothing() {
+    const TERMINATE: &str = "
+        SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE datname = current_database() AND state = 'idle in transaction'";
+    let Some(fresh) = Postgres::fresh().await else { return };
+    let one = task("one");
+    let batch = begin(&fresh.store, &[one]).await;
+    let (write, _) = write_on(None, one, batch.now(), started("flow", &[]));
+    assert_eq!(fresh.ask::<i64>(TERMINATE).await, 1);
+    let refused = batch.commit(vec![write]).await.unwrap_err();
+    assert_eq!(refused.class(), ErrorClass::Retry, "{refused:?}");
+    append(&fresh.store, one, None, started("flow", &[])).await;
+    fresh.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claims_at_once_do_not_split_a_task() {
+    let Some(fresh) = Postgres::fresh().await else { return };
+    for n in 0..10 {
+        let events = started("flow", &[]).into_iter().chain((0..8).map(|n| annotated(json!(n))));
+        append(&fresh.store, numbered(n), None, events.collect()).await;
+    }
+    let mut relays = Vec::new();
+    for n in 0..4 {
+        let store = fresh.store.clone();
+        relays.push(tokio::spawn(async move {
+            let me = publisher(&format!("relay {n}"));
+            let mut tasks = Vec::new();
+            loop {
+                let rows = store.claim(me, Duration::from_secs(600), 7).await.unwrap();
+                if rows.is_empty() {
+                    return tasks;
+                }
+                tasks.extend(rows.into_iter().map(|row| row.task_id.unwrap()));
+            }
+        }));
+    }
+    let mut holders: HashMap<TaskId, usize> = HashMap::new();
+    for (n, relay) in relays.into_iter().enumerate() {
+        for task in relay.await.unwrap() {
+            assert_eq!(*holders.entry(task).or_insert(n), n, "one relay holds a task");
+        }
+    }
+    assert_eq!(holders.len(), 10);
+    let free = "SELECT count(*) FROM outbox WHERE owner IS NULL";
+    assert_eq!(fresh.ask::<i64>(free).await, 0);
+    fresh.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_are_neither_changed_nor_deleted() {
+    let Some(fresh) = Postgres::fresh().await else { return };
+    append(&fresh.store, task("one"), None, started("flow", &[])).await;
+    let mut conn = fresh.connection().await;
+    for sql in [
+        "UPDATE workflow_events SET version = 9",
+        "DELETE FROM workflow_events",
+        "TRUNCATE workflow_events",
+    ] {
+        let refused = raw_sql(sql).execute(&mut conn).await.unwrap_err();
+        let code = refused.as_database_error().and_then(|e| e.code().map(|c| c.into_owned()));
+        assert_eq!(code.as_deref(), Some("42501"), "{sql}");
+    }
+    fresh.finish().await;
+}
+
+/// The role of `migrations/postgres/runtime_role.sql` can do all that the store does, and no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_runtime_role_suffices() {
+    const GRANTS: &str =
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/postgres/runtime_role.sql"));
+    let Some(fresh) = Postgres::fresh().await else { return };
+    let name: uuid::Uuid = fresh.ask("SELECT gen_random_uuid()").await;
+    let role = format!("glyph_test_{}", name.simple());
+    let mut conn = fresh.connection().await;
+    let create = format!("CREATE ROLE {role} LOGIN PASSWORD 'of the test'");
+    raw_sql(AssertSqlSafe(create)).execute(&mut conn).await.unwrap();
+    let grants = GRANTS.replace(":role", &role).replace(":schema", "public");
+    raw_sql(AssertSqlSafe(grants)).execute(&mut conn).await.unwrap();
+
+    let options = fresh.options().username(&role).password("of the test");
+    let settings = PgSettings::default();
+    let store = PgEventStore::connect(options.to_url_lossy().as_str(), settings).await.unwrap();
+    store.check_migrated().await.unwrap();
+    let one = task("one");
+    append_with(&store, one, None, started("flow", &[]), |write, state| {
+        write.commands = vec![applied("one", Some(one))];
+        write.snapshot = state.map(snapshot_of);
+    })
+    .await;
+    append(&store, one, None, vec![annotated(json!(1))]).await;
+    store.save(&workflow("flow", "")).await.unwrap();
+    let rows = store.claim(publisher("relay"), Duration::from_secs(60), 10).await.unwrap();
+    store.confirmed(&rows.iter().map(|row| row.position).collect::<Vec<_>>()).await.unwrap();
+    assert!(store.command(command("one")).await.unwrap().is_some());
+    for sql in ["DELETE FROM workflow_events", "UPDATE workflow_events SET version = 9", "CREATE TABLE t ()"]
+    {
+        let refused = raw_sql(sql).execute(store.pool()).await.unwrap_err();
+        let code = refused.as_database_error().and_then(|e| e.code().map(|c| c.into_owned()));
+        assert_eq!(code.as_deref(), Some("42501"), "{sql}");
+    }
+    store.pool().close().await;
+    let drop = format!("DROP OWNED BY {role}; DROP ROLE {role}");
+    raw_sql(AssertSqlSafe(drop)).execute(&mut conn).await.unwrap();
+    conn.close().await.unwrap();
+    fresh.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn migrations_run_once_in_a_schema_of_their_own() {
+    let settings = PgSettings { schema: "glyph \"x\"".to_owned(), ..PgSettings::default() };
+    let Some(fresh) = Postgres::empty(settings).await else { return };
+    let missing = fresh.store.check_migrated().await.unwrap_err();
+    assert!(matches!(missing, EventStoreError::NotMigrated { found: 0, .. }), "{missing:?}");
+    let starts: Vec<_> = (0..4)
+        .map(|_| {
+            let store = fresh.store.clone();
+            tokio::spawn(async move { store.migrate().await })
+        })
+        .collect();
+    for start in starts {
+        start.await.unwrap().unwrap();
+    }
+    fresh.store.check_migrated().await.unwrap();
+    append(&fresh.store, task("one"), None, started("flow", &[])).await;
+    let count = "SELECT count(*) FROM \"glyph \"\"x\"\"\".workflow_events";
+    assert_eq!(fresh.ask::<i64>(count).await, 2);
+    assert!(fresh.ask::<bool>("SELECT to_regclass('public.tasks') IS NULL").await);
+
+    // A later build has migrated further.
+    let mut conn = fresh.connection().await;
+    raw_sql(
+        "INSERT INTO \"glyph \"\"x\"\"\"._sqlx_migrations
+         (version, description, success, checksum, execution_time) VALUES (999, 'later', true, '', 0)",
+    )
+    .execute(&mut conn)
+    .await
+    .unwrap();
+    conn.close().await.unwrap();
+    fresh.store.check_migrated().await.unwrap();
+    fresh.store.migrate().await.unwrap();
+    fresh.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_away_is_unavailable() {
+    let url = "postgres://postgres@127.0.0.1:1/postgres";
+    let refused = PgEventStore::connect(url, PgSettings::default()).await.unwrap_err();
+    assert_eq!(refused.class(), ErrorClass::Retry, "{refused:?}");
+}

@@ -1,0 +1,108 @@
+//! Rules of the house that a compiler does not know: layers, invariants, words.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Modules by layer, lowest first. A module imports only modules of lower layers.
+const LAYERS: [&[&str]; 8] = [
+    &["ids", "limits", "consensus"],
+    &["config", "expression"],
+    &["state", "parser"],
+    &["events"],
+    &["store", "transition", "assignment"],
+    &["executor", "goals"],
+    &["engine"],
+    &["lib"],
+];
+
+/// Imports against the layers that are known and argued where they stand.
+///
+/// - `events` re-exports the stores under the names that users of an event store look for.
+const KNOWN: [(&str, &str); 1] = [("events", "store")];
+
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+#[expect(clippy::disallowed_methods, reason = "reads the source")]
+fn files(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            found.push((path, text));
+        }
+    }
+}
+
+fn module_of(path: &Path) -> String {
+    let relative = path.strip_prefix(source()).unwrap();
+    let first = relative.components().next().unwrap().as_os_str().to_string_lossy();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// Modules that a file names by `crate::module`, also inside a `use crate::{…}` group.
+fn imports(text: &str) -> Vec<String> {
+    let code: String = text
+        .split("#[cfg(test)]")
+        .next()
+        .unwrap_or_default()
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        if let Some(group) = rest.strip_prefix('{') {
+            let mut depth = 0_usize;
+            let mut name = String::new();
+            for c in group.chars() {
+                match c {
+                    '{' => depth += 1,
+                    '}' if depth == 0 => break,
+                    '}' => depth -= 1,
+                    ',' if depth == 0 => name.clear(),
+                    ':' if depth == 0 && !name.is_empty() => {
+                        found.push(name.trim().to_owned());
+                        name.clear();
+                    }
+                    c if depth == 0 => name.push(c),
+                    _ => {}
+                }
+            }
+        } else {
+            found.push(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
+        }
+    }
+    found
+}
+
+#[test]
+fn modules_import_only_lower_layers() {
+    let layer: BTreeMap<&str, usize> = LAYERS
+        .iter()
+        .enumerate()
+        .flat_map(|(level, modules)| modules.iter().map(move |module| (*module, level)))
+        .collect();
+    let mut found = Vec::new();
+    files(&source(), &mut found);
+    let mut faults = Vec::new();
+    for (path, text) in found {
+        let module = module_of(&path);
+        let level = layer.get(module.as_str()).unwrap_or_else(|| panic!("`{module}` has no layer"));
+        for import in imports(&text) {
+            let Some(target) = layer.get(import.as_str()) else { continue };
+            let known = KNOWN.contains(&(module.as_str(), import.as_str()));
+            if import != module && target >= level && !known {
+                faults.push(format!("{} imports `{import}`", path.display()));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}

@@ -1,0 +1,12 @@
+-- Rights of the account that `glyph worker --no-migrate` runs with: no DDL, and neither UPDATE nor
+-- DELETE on events. Run by the owner of the tables after each migration:
+--
+--     psql -v role=glyph_runtime -v schema=public -f runtime_role.sql
+
+GRANT USAGE ON SCHEMA :schema TO :role;
+GRANT SELECT ON ALL TABLES IN SCHEMA :schema TO :role;
+GRANT INSERT ON :schema.workflow_events, :schema.commands, :schema.workflows, :schema.goal_actions TO :role;
+GRANT INSERT, UPDATE, DELETE ON
+    :schema.tasks, :schema.workflow_snapshots, :schema.outbox, :schema.timers, :schema.goals,
+    :schema.projections TO :role;
+GRANT INSERT, UPDATE ON :schema.drafts TO :role;
