@@ -2,6 +2,7 @@
 
 mod agreement_golden;
 mod desk;
+mod orchestrator;
 mod parser_diagnostics;
 mod properties;
 mod scenarios;

@@ -12,6 +12,8 @@ mod postgres;
 #[cfg(feature = "postgres")]
 mod postgres_only;
 mod samples;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 /// One test for each case of the suite, in a module named after the store.
 macro_rules! conformance {
@@ -40,3 +42,5 @@ macro_rules! run_case {
 conformance!(on_memory, crate::stores::memory::Memory);
 #[cfg(feature = "postgres")]
 conformance!(on_postgres, crate::stores::postgres::Postgres);
+#[cfg(feature = "sqlite")]
+conformance!(on_sqlite, crate::stores::sqlite::Sqlite);

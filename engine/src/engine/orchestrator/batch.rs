@@ -116,19 +116,24 @@ impl WorkflowOrchestrator {
             orchestrator: self,
             commands,
             now: open.now(),
+            workflows: named.values().map(|w| (w.config().revision_id, Arc::clone(w))).collect(),
             named,
-            workflows: HashMap::new(),
             decided: HashMap::new(),
             outcomes: vec![None; commands.len()],
             stats: BatchStats::default(),
         };
-        let mut writes = Vec::with_capacity(chains.len());
-        let mut states = Vec::with_capacity(chains.len());
+        let mut caught_up = Vec::with_capacity(chains.len());
         for (task, chain) in chains {
             let state = run.catch_up(cached.get(&task), open.take_task(task))?;
-            let write = run.run_chain(task, state, &chain, open.as_ref()).await?;
-            states.push((task, write.state));
-            writes.extend(write.write);
+            run.load_workflow(state.as_ref()).await?;
+            caught_up.push((task, chain, state));
+        }
+        let mut writes = Vec::with_capacity(caught_up.len());
+        let mut states = Vec::with_capacity(caught_up.len());
+        for (task, chain, state) in caught_up {
+            let end = run.run_chain(task, state, &chain, open.as_ref());
+            states.push((task, end.state));
+            writes.extend(end.write);
         }
         let messages = open.commit(writes).await?;
         for (task, state) in states {
@@ -181,6 +186,7 @@ struct Run<'a> {
     commands: &'a [CommandEnvelope],
     now: DateTime<Utc>,
     named: HashMap<WorkflowSelector, Compiled>,
+    /// Every revision that a task of the batch runs on or may be started with.
     workflows: HashMap<RevisionId, Compiled>,
     /// What ids of this batch came to, for their second copies.
     decided: HashMap<CommandId, ([u8; 32], RecordedOutcome)>,
@@ -228,28 +234,38 @@ impl Run<'_> {
         Ok(state)
     }
 
-    async fn run_chain(
+    /// Sees to it that the revision a task runs on is at hand.
+    async fn load_workflow(
+        &mut self,
+        state: Option<&WorkflowSnapshot>,
+    ) -> Result<(), OrchestrationError> {
+        let Some(id) = state.map(|state| state.workflow.revision_id) else { return Ok(()) };
+        if !self.workflows.contains_key(&id) {
+            self.workflows.insert(id, self.orchestrator.compiled(id.0).await?);
+        }
+        Ok(())
+    }
+
+    /// Decides the commands of one task in their order; each sees what the ones before it did.
+    fn run_chain(
         &mut self,
         task: TaskId,
         before: Option<WorkflowSnapshot>,
         chain: &[usize],
         open: &dyn OpenBatch,
-    ) -> Result<ChainEnd, OrchestrationError> {
+    ) -> ChainEnd {
         let mut state = before.clone();
         let mut gathered = Gathered::default();
         for &index in chain {
             let envelope = &self.commands[index];
             let outcome = match self.seen(envelope, open) {
                 Some(outcome) => outcome,
-                None => {
-                    let workflow = self.workflow_of(state.as_ref()).await?;
-                    self.decide_one(envelope, &mut state, workflow.as_ref(), &mut gathered)
-                }
+                None => self.decide_one(envelope, &mut state, &mut gathered),
             };
             self.outcomes[index] = Some(outcome);
         }
         let write = self.write(task, before.as_ref(), state.as_ref(), gathered);
-        Ok(ChainEnd { state, write })
+        ChainEnd { state, write }
     }
 
     /// The outcome of a command whose id is known, from the inbox or from earlier in this batch.
@@ -268,27 +284,15 @@ impl Run<'_> {
         })
     }
 
-    async fn workflow_of(
-        &mut self,
-        state: Option<&WorkflowSnapshot>,
-    ) -> Result<Option<Compiled>, OrchestrationError> {
-        let Some(id) = state.map(|state| state.workflow.revision_id) else { return Ok(None) };
-        if let Some(workflow) = self.workflows.get(&id) {
-            return Ok(Some(Arc::clone(workflow)));
-        }
-        let workflow = self.orchestrator.compiled(id.0).await?;
-        self.workflows.insert(id, Arc::clone(&workflow));
-        Ok(Some(workflow))
-    }
-
     /// Decides one command on `state` and gathers what is to be written.
     fn decide_one(
         &mut self,
         envelope: &CommandEnvelope,
         state: &mut Option<WorkflowSnapshot>,
-        workflow: Option<&Compiled>,
         gathered: &mut Gathered,
     ) -> Outcome {
+        let workflow =
+            state.as_ref().and_then(|state| self.workflows.get(&state.workflow.revision_id));
         let named = envelope.command.workflow().and_then(|selector| self.named.get(selector));
         let context = DecideContext {
             workflow: workflow.map(AsRef::as_ref),

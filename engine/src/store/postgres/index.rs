@@ -38,7 +38,7 @@ const TASKS: &str = "
       AND ($3::text IS NULL OR status = $3)
       AND ($4::text IS NULL
            OR (current_steps @> ARRAY[$4::text] AND status IN ('running', 'paused')))
-      AND ($5::jsonb IS NULL OR (labels @> $5 AND labels <> '{}'))
+      AND ($5::text IS NULL OR (labels @> $5::jsonb AND labels <> '{}'))
     ORDER BY task_id LIMIT $6";
 
 const COUNTS: &str = "SELECT status, count(*) FROM tasks GROUP BY status";

@@ -53,7 +53,8 @@ const EVENTS: &str = "
            metadata::text AS metadata, occurred_at
     FROM workflow_events WHERE stream_id = $1 AND version > $2 ORDER BY version LIMIT $3";
 
-/// Below the oldest running transaction: what is there is complete.
+/// Below the oldest running transaction of the server: what is there is complete. A transaction
+/// that stays open elsewhere, in another database too, delays readers of the log, nothing else.
 const LOG: &str = "
     SELECT stream_id, version, event_id, event_type, event_data::text AS event_data,
            metadata::text AS metadata, occurred_at, txid::text::bigint AS txid, position

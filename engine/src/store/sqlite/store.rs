@@ -4,7 +4,6 @@ use std::{
     fmt,
     panic::resume_unwind,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -15,7 +14,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use super::super::EventStoreError;
+use super::super::{Clock, EventStoreError};
 
 /// How long a statement waits for another process that writes, before it is `Unavailable`.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,7 +48,7 @@ pub struct SqliteEventStore {
     path: PathBuf,
     writer: SqlitePool,
     readers: SqlitePool,
-    clock: Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>,
+    clock: Clock,
 }
 
 impl fmt::Debug for SqliteEventStore {
@@ -65,10 +64,7 @@ impl SqliteEventStore {
     ///
     /// The clock gives the time of every decision and lease. Processes that share a file should
     /// run on one machine, as SQLite asks for anyway, and so share a clock.
-    pub async fn open(
-        path: impl AsRef<Path>,
-        clock: Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>,
-    ) -> Result<Self, EventStoreError> {
+    pub async fn open(path: impl AsRef<Path>, clock: Clock) -> Result<Self, EventStoreError> {
         let path = path.as_ref().to_owned();
         let options = SqliteConnectOptions::new()
             .filename(&path)

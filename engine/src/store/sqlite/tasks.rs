@@ -23,7 +23,10 @@ const TASKS: &str = "
     WHERE (?1 IS NULL OR t.task_id > ?1)
       AND (?2 IS NULL OR t.workflow = ?2)
       AND (?3 IS NULL OR t.status = ?3)
-      AND (?4 IS NULL OR EXISTS (SELECT 1 FROM json_each(t.current_steps) WHERE value = ?4))
+      AND (?4 IS NULL OR (
+          t.status IN ('running', 'paused')
+          AND EXISTS (SELECT 1 FROM json_each(t.current_steps) WHERE value = ?4)
+      ))
       AND NOT EXISTS (
           SELECT 1 FROM json_each(?5) AS wanted
           WHERE NOT EXISTS (

@@ -58,7 +58,9 @@ const DUE_SET: &str = "
     INSERT INTO timers (id, task_id, step_id, visit, kind, n, due_at)
     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6
     FROM json_each(?1) WHERE true ORDER BY key
-    ON CONFLICT (id) DO UPDATE SET due_at = excluded.due_at, leased_until = NULL";
+    ON CONFLICT (id) DO UPDATE SET
+        task_id = excluded.task_id, step_id = excluded.step_id, visit = excluded.visit,
+        kind = excluded.kind, n = excluded.n, due_at = excluded.due_at, leased_until = NULL";
 
 const DRAFTS: &str = "
     INSERT INTO drafts (task_id, step_id, visit, user_id, draft, saved_at)

@@ -1,11 +1,17 @@
 //! Goals: a projection of the log.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
 use glyph_workflow_engine::{
     events::WorkflowEvent,
     store::{GoalProgressRow, GoalProjection, LogEntry},
 };
 use serde_json::json;
 
+use super::{PATIENCE, until};
 use crate::stores::{adapter::Adapter, samples::*};
 
 /// Counts completed tasks and says so for each.
@@ -40,26 +46,24 @@ pub(in crate::stores) async fn goals_are_projected_exactly_once(a: &impl Adapter
         events.push(WorkflowEvent::WorkflowCompleted { output: json!(n) });
         append_with(&*store, numbered(n), None, events, |write, _| write.outbox.clear()).await;
     }
-    // Several processes at once, until nothing is left.
+    // Several processes at once, until everything is read.
+    let read = Arc::new(AtomicUsize::new(0));
     let mut projections = Vec::new();
     for n in 0..4 {
         let store = if n % 2 == 0 { a.store() } else { a.another().await };
+        let read = read.clone();
         projections.push(tokio::spawn(async move {
-            let mut read = 0;
-            loop {
-                match store.project_goals(&count, 7).await.unwrap() {
-                    Some(0) => return read,
-                    Some(entries) => read += entries,
-                    None => tokio::task::yield_now().await,
-                }
+            while read.load(Ordering::Relaxed) < 60 {
+                let entries = store.project_goals(&count, 7).await.unwrap().unwrap_or(0);
+                read.fetch_add(entries, Ordering::Relaxed);
+                tokio::task::yield_now().await;
             }
         }));
     }
-    let mut read = 0;
     for projection in projections {
-        read += projection.await.unwrap();
+        tokio::time::timeout(PATIENCE, projection).await.expect("all is read in time").unwrap();
     }
-    assert_eq!(read, 60);
+    assert_eq!(read.load(Ordering::Relaxed), 60);
     let goals = store.goals().await.unwrap();
     assert_eq!(goals.len(), 1);
     assert!((goals[0].current - 20.0).abs() < f64::EPSILON);
@@ -73,7 +77,11 @@ pub(in crate::stores) async fn goals_are_projected_exactly_once(a: &impl Adapter
     // Made anew, progress is the same, and what was caused once is not caused again.
     store.reset_goals().await.unwrap();
     assert!(store.goals().await.unwrap().is_empty());
-    while store.project_goals(&count, 100).await.unwrap() != Some(0) {}
+    let mut again = 0;
+    while again < 60 {
+        again += until(async || store.project_goals(&count, 100).await.unwrap()).await;
+    }
+    assert_eq!(store.project_goals(&count, 100).await.unwrap(), Some(0));
     assert_eq!(store.goals().await.unwrap(), goals);
     assert_eq!(store.outbox_stats().await.unwrap().pending, 0);
 }

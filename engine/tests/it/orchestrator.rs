@@ -1,0 +1,239 @@
+//! The orchestrator on a store in memory: batches, duplicates, races, revisions.
+
+use std::sync::Arc;
+
+use glyph_workflow_engine::{
+    OrchestrationError, Outcome, ProcessResult, WorkflowOrchestrator,
+    command::{
+        AnnotationInput, Command, CommandEnvelope, Dead, RejectionCode, Start, Submission,
+        Undecided,
+    },
+    events::WorkflowEvent,
+    executor::{AnnotationData, HandlerInput, HandlerRegistry},
+    ids::{TaskId, UserId, WorkflowSelector},
+    state::TaskStatus,
+    store::{EventStore, MemoryStore, RecordedOutcome},
+};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+const YAML: &str = "
+workflow:
+  id: five
+  steps:
+    - id: annotate
+      type: annotation
+      completion: { type: annotation_count, count: 5 }
+      consensus: { field: label, on_disagreement: { strategy: majority_vote } }
+";
+
+fn orchestrator() -> (Arc<MemoryStore>, WorkflowOrchestrator) {
+    let store = Arc::new(MemoryStore::new());
+    (Arc::clone(&store), WorkflowOrchestrator::new(store.clone(), store))
+}
+
+fn task(n: u128) -> TaskId {
+    TaskId(Uuid::from_u128(0x7000 + n))
+}
+
+fn submission(command: u128, of: TaskId, who: u128, label: &str) -> CommandEnvelope {
+    CommandEnvelope::new(
+        Uuid::from_u128(0xC000 + command),
+        Command::Submission(Submission {
+            task_id: of,
+            step_id: Some("annotate".to_owned()),
+            annotation: AnnotationInput {
+                annotation_id: None,
+                user_id: UserId(Uuid::from_u128(0xA000 + who)),
+                data: json!({"label": label}),
+                decision: None,
+                submitted_at: None,
+                roles: None,
+                confidence: None,
+            },
+            workflow: Some("five".parse().unwrap()),
+        }),
+    )
+}
+
+async fn completions(store: &MemoryStore, of: TaskId) -> usize {
+    let page = store.events(of, 0, 1_000).await.unwrap();
+    let ends = |e: &&glyph_workflow_engine::events::StoredEvent| {
+        matches!(e.event, WorkflowEvent::StepCompleted { .. })
+    };
+    page.events.iter().filter(ends).count()
+}
+
+#[tokio::test]
+async fn a_batch_chains_the_commands_of_a_task() {
+    let (store, orchestrator) = orchestrator();
+    orchestrator.create_workflow(YAML).await.unwrap();
+    let batch = (0..12).map(|n| submission(n, task(n % 2), n / 2, "a")).collect();
+    let report = orchestrator.process_batch(batch, None).await.unwrap();
+    let names: Vec<_> = report.outcomes.iter().map(Outcome::name).collect();
+    assert_eq!(names[..10], ["applied"; 10]);
+    let surplus = |outcome: &Outcome| {
+        matches!(outcome, Outcome::Rejected(r) if r.code == RejectionCode::Surplus)
+    };
+    assert!(report.outcomes[10..].iter().all(surplus), "{:?}", &report.outcomes[10..]);
+    assert!(matches!(report.outcomes[8], Outcome::Applied(ProcessResult::Completed { .. })));
+    assert_eq!(completions(&store, task(0)).await, 1);
+}
+
+#[tokio::test]
+async fn two_copies_of_an_id_in_one_batch_are_one_command() {
+    let (_, orchestrator) = orchestrator();
+    orchestrator.create_workflow(YAML).await.unwrap();
+    let one = submission(1, task(1), 1, "a");
+    let report = orchestrator.process_batch(vec![one.clone(), one.clone()], None).await.unwrap();
+    assert!(matches!(&report.outcomes[0], Outcome::Applied(_)));
+    let Outcome::Duplicate(RecordedOutcome::Applied { result }) = &report.outcomes[1] else {
+        panic!("{:?}", report.outcomes[1]);
+    };
+    assert_eq!(result["status"], "waiting");
+    // In a later batch too, with the first outcome.
+    let again = orchestrator.process_batch(vec![one], None).await.unwrap();
+    assert_eq!(again.outcomes[0], report.outcomes[1]);
+    assert!(again.stats.events.is_empty());
+}
+
+#[tokio::test]
+async fn an_id_with_other_content_is_refused() {
+    let (_, orchestrator) = orchestrator();
+    orchestrator.create_workflow(YAML).await.unwrap();
+    let reused = submission(1, task(1), 1, "b");
+    let batch = vec![submission(1, task(1), 1, "a"), reused.clone()];
+    let report = orchestrator.process_batch(batch, None).await.unwrap();
+    assert_eq!(report.outcomes[1], Outcome::Dead(Dead::CommandIdReused));
+    let later = orchestrator.process_batch(vec![reused], None).await.unwrap();
+    assert_eq!(later.outcomes[0], Outcome::Dead(Dead::CommandIdReused));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn racers_complete_a_step_once() {
+    let (store, first) = orchestrator();
+    let second = Arc::new(WorkflowOrchestrator::new(store.clone(), store.clone()));
+    let first = Arc::new(first);
+    first.create_workflow(YAML).await.unwrap();
+    let racers = (0..50_u128).map(|who| {
+        let racer = Arc::clone(if who % 2 == 0 { &first } else { &second });
+        tokio::spawn(async move {
+            let one = submission(100 + who, task(9), who, "a");
+            racer.process_batch(vec![one], None).await.unwrap().outcomes.remove(0)
+        })
+    });
+    let mut applied = 0;
+    for racer in racers.collect::<Vec<_>>() {
+        match racer.await.unwrap() {
+            Outcome::Applied(_) => applied += 1,
+            Outcome::Rejected(r) => assert_eq!(r.code, RejectionCode::Surplus),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(applied, 5, "exactly `count` are used");
+    assert_eq!(completions(&store, task(9)).await, 1);
+}
+
+#[tokio::test]
+async fn revisions_are_pinned() {
+    let (_, orchestrator) = orchestrator();
+    let one = orchestrator.create_workflow(YAML).await.unwrap();
+    assert_eq!((one.revision, one.id.as_str()), (1, "five"));
+    let same = orchestrator.create_workflow(YAML).await.unwrap();
+    assert_eq!(same.revision_id, one.revision_id, "the same content is the same revision");
+    orchestrator.start_task(task(1).0, one.revision_id.0).await.unwrap();
+
+    let two = orchestrator.create_workflow(&YAML.replace("count: 5", "count: 1")).await.unwrap();
+    assert_eq!(two.revision, 2);
+    let report = orchestrator
+        .process_batch(vec![submission(1, task(1), 1, "a"), submission(2, task(2), 1, "a")], None)
+        .await
+        .unwrap();
+    assert!(matches!(report.outcomes[0], Outcome::Applied(ProcessResult::Waiting { .. })));
+    assert!(matches!(report.outcomes[1], Outcome::Applied(ProcessResult::Completed { .. })));
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_said() {
+    let (_, orchestrator) = orchestrator();
+    let one = orchestrator.create_workflow(YAML).await.unwrap();
+    let missing = Uuid::from_u128(5);
+    assert!(matches!(
+        orchestrator.start_task(task(1).0, missing).await,
+        Err(OrchestrationError::ConfigNotFound(id)) if id == missing
+    ));
+    assert!(matches!(
+        orchestrator.get_task_state(missing).await,
+        Err(OrchestrationError::TaskNotFound(_))
+    ));
+    assert!(matches!(
+        orchestrator.advance_task(missing).await,
+        Err(OrchestrationError::Undecided(Undecided::TaskNotFound))
+    ));
+    orchestrator.start_task(task(1).0, one.revision_id.0).await.unwrap();
+    assert!(matches!(
+        orchestrator.start_task(task(1).0, one.revision_id.0).await,
+        Err(OrchestrationError::Rejected(r)) if r.code == RejectionCode::AlreadyStarted
+    ));
+    let state = orchestrator.state_at(task(1).0, Some(1)).await.unwrap();
+    assert_eq!((state.version(), state.status()), (1, TaskStatus::Running));
+    assert!(matches!(
+        orchestrator.state_at(task(1).0, Some(99)).await,
+        Err(OrchestrationError::VersionNotFound { version: 2, wanted: 99, .. })
+    ));
+}
+
+#[tokio::test]
+async fn a_panic_is_one_commands_own() {
+    let (_, orchestrator) = orchestrator();
+    let mut handlers = HandlerRegistry::built_in();
+    handlers.register(
+        "explode",
+        Arc::new(|input: &HandlerInput<'_>| {
+            assert_ne!(input.context.state.input, Some(Value::from("boom")), "told to");
+            Ok(glyph_workflow_engine::executor::HandlerOutput::value(json!("fine")))
+        }),
+    );
+    let orchestrator = orchestrator.with_handlers(handlers);
+    orchestrator
+        .create_workflow(
+            "workflow: { id: fragile, steps: [{ id: work, type: auto_process, handler: explode }] }",
+        )
+        .await
+        .unwrap();
+    let start = |n: u128, input: &str| {
+        CommandEnvelope::new(
+            Uuid::from_u128(n),
+            Command::Start(Start {
+                task_id: task(n),
+                workflow: WorkflowSelector::Latest("fragile".parse().unwrap()),
+                input: Some(json!(input)),
+                labels: None,
+                expected: None,
+            }),
+        )
+    };
+    let batch = vec![start(1, "a"), start(2, "boom"), start(3, "b")];
+    let report = orchestrator.process_batch(batch, None).await.unwrap();
+    let names: Vec<_> = report.outcomes.iter().map(Outcome::name).collect();
+    assert_eq!(names, ["applied", "undecided", "applied"]);
+}
+
+#[tokio::test]
+async fn snapshots_are_taken_and_a_long_task_loads() {
+    let (_, orchestrator) = orchestrator();
+    let yaml = YAML.replace("count: 5", "count: 120");
+    let workflow = orchestrator.create_workflow(&yaml).await.unwrap();
+    orchestrator.start_task(task(1).0, workflow.revision_id.0).await.unwrap();
+    let mut snapshots = 0;
+    for who in 0..119 {
+        let one = submission(1_000 + who, task(1), who, "a");
+        snapshots += orchestrator.process_batch(vec![one], None).await.unwrap().stats.snapshots;
+    }
+    assert_eq!(snapshots, 2, "at versions 50 and 100");
+    let state = orchestrator.get_task_state(task(1).0).await.unwrap();
+    assert_eq!(state.version(), 121);
+    let last = AnnotationData::new(Uuid::from_u128(1), Uuid::from_u128(2), json!({"label": "a"}));
+    let end = orchestrator.process_submission(task(1).0, "annotate", last).await.unwrap();
+    assert!(matches!(end, ProcessResult::Completed { .. }));
+}
