@@ -18,7 +18,9 @@ use crate::{
 /// after the resume.
 pub fn due_work(state: &WorkflowSnapshot) -> Vec<DueRow> {
     let mut rows = match state.status {
-        TaskStatus::Running => assignment_timeouts(state),
+        TaskStatus::Running => {
+            assignment_timeouts(state).into_iter().chain(join_timeouts(state)).collect()
+        }
         TaskStatus::Paused => resume(state).into_iter().collect(),
         TaskStatus::Completed | TaskStatus::Failed | TaskStatus::Cancelled => Vec::new(),
     };
@@ -52,6 +54,24 @@ fn assignment_timeouts(state: &WorkflowSnapshot) -> Vec<DueRow> {
             })
         })
         .collect()
+}
+
+fn join_timeouts(state: &WorkflowSnapshot) -> impl Iterator<Item = DueRow> {
+    state.joins.iter().filter_map(|(step_id, join)| {
+        // Numbered by the visit that the join will begin: each fires once.
+        let visits = state.steps.get(step_id).map_or(0, |step| step.visits.len());
+        let visit = u32::try_from(visits + 1).ok()?;
+        let kind = DueKind::JoinTimeout;
+        Some(DueRow {
+            id: row_id(state.task_id, Some(step_id), visit, kind, 0),
+            task_id: state.task_id,
+            step_id: Some(step_id.clone()),
+            visit,
+            kind,
+            n: 0,
+            due_at: join.expires_at?,
+        })
+    })
 }
 
 fn resume(state: &WorkflowSnapshot) -> Option<DueRow> {

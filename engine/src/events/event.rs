@@ -239,6 +239,9 @@ pub struct StepActivated {
     /// Submissions asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub places: Option<u32>,
+    /// Other joins whose waiting branches this one makes needless.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub discards: Vec<StepId>,
 }
 
 /// Why a claimed place is free again.
@@ -332,6 +335,12 @@ pub struct TransitionOccurred {
     /// Whether it counts towards the bound of its loop.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub looped: bool,
+    /// Whether the branch waits at the join of `to_step` for others.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waits: bool,
+    /// When that join goes on with what has arrived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub join_expires_at: Option<DateTime<Utc>>,
 }
 
 impl WorkflowEvent {

@@ -6,9 +6,10 @@ use chrono::{DateTime, Utc};
 
 use super::{ReleaseReason, StoredEvent, WorkflowEvent, WorkflowStarted};
 use crate::{
+    config::Target,
     ids::{StepId, TaskId},
     state::{
-        Assignment, Incident, Pause, StateTransitionError, StepVisit, TaskStatus, Visit,
+        Assignment, Incident, Pause, PendingJoin, StateTransitionError, StepVisit, TaskStatus, Visit,
         VisitStatus, WorkflowSnapshot,
     },
 };
@@ -70,6 +71,7 @@ fn begin(task_id: TaskId, now: DateTime<Utc>, started: &WorkflowStarted) -> Work
         steps: BTreeMap::new(),
         completed: Vec::new(),
         loops: BTreeMap::new(),
+        joins: BTreeMap::new(),
         incidents: Vec::new(),
         incidents_opened: 0,
         pause: None,
@@ -106,6 +108,8 @@ fn change(
                     visits,
                 });
             }
+            state.joins.remove(&activated.step_id);
+            state.joins.retain(|join, _| !activated.discards.contains(join));
             step.visits.push(Visit {
                 number: activated.visit,
                 status: VisitStatus::Active,
@@ -174,6 +178,14 @@ fn change(
             if let (Some(index), true) = (transition.transition, transition.looped) {
                 *state.loops.entry(index).or_default() += 1;
             }
+            if let (true, Target::Step(join)) = (transition.waits, &transition.to_step) {
+                let pending = state.joins.entry(join.clone()).or_insert_with(|| PendingJoin {
+                    arrived: Vec::new(),
+                    expires_at: transition.join_expires_at,
+                });
+                let (step_id, visit) = (transition.from_step.clone(), transition.from_visit);
+                pending.arrived.push(StepVisit { step_id, visit });
+            }
         }
         WorkflowEvent::IncidentOpened { incident_id, step_id, visit, code, reason } => {
             state.incidents_opened += 1;
@@ -201,14 +213,17 @@ fn change(
         }
         WorkflowEvent::WorkflowCompleted { output } => {
             state.status = TaskStatus::Completed;
+            state.joins.clear();
             state.output = Some(output.clone());
         }
         WorkflowEvent::WorkflowFailed { error } => {
             state.status = TaskStatus::Failed;
+            state.joins.clear();
             state.error = Some(error.clone());
         }
         WorkflowEvent::WorkflowCancelled { reason } => {
             state.status = TaskStatus::Cancelled;
+            state.joins.clear();
             state.pause = None;
             state.error.clone_from(reason);
         }
@@ -216,8 +231,11 @@ fn change(
     Ok(())
 }
 
-/// Inactivity does not run while a task is paused: what was left of it goes on.
+/// Neither inactivity nor a join's patience runs while a task is paused: what was left goes on.
 fn rearm(state: &mut WorkflowSnapshot, paused_for: chrono::TimeDelta) {
+    for join in state.joins.values_mut() {
+        join.expires_at = join.expires_at.map(|expires_at| expires_at + paused_for);
+    }
     for visit in state.steps.values_mut().filter_map(|step| step.visits.last_mut()) {
         for assignment in &mut visit.assignments {
             assignment.expires_at += paused_for;

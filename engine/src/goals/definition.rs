@@ -1,5 +1,7 @@
 //! A goal that can be tracked: checked, with its workflow.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 
 use crate::{
@@ -19,6 +21,10 @@ pub struct GoalDefinition {
     pub unit: VolumeUnit,
     /// How many are asked for.
     pub target: f64,
+    /// Counts the targets that the goal has had, from 1.
+    pub epoch: u32,
+    /// When this target was set; a goal is not met before that.
+    pub since: DateTime<Utc>,
     /// When it must be met; never, where there is none.
     pub deadline: Option<DateTime<Utc>>,
     /// What happens once it is met.
@@ -75,6 +81,8 @@ impl GoalDefinition {
                     _ => VolumeUnit::Tasks,
                 },
                 target: config.target?,
+                epoch: 1,
+                since: DateTime::UNIX_EPOCH,
                 deadline: config.deadline,
                 on_complete: config.on_complete.clone(),
             }),
@@ -84,5 +92,70 @@ impl GoalDefinition {
             | GoalType::Composite
             | GoalType::Manual => None,
         }
+    }
+
+    /// The goals of a workflow over all its revisions, oldest first, each with the time at which
+    /// it was stored: a goal is as the last revision that has it says, and every change of its
+    /// target opened an epoch. Epochs thus follow from the revisions and survive a recount.
+    pub fn across<'a>(
+        workflow: &WorkflowId,
+        revisions: impl IntoIterator<Item = (&'a [GoalConfig], DateTime<Utc>)>,
+    ) -> Vec<Self> {
+        let mut goals: BTreeMap<Slug, Self> = BTreeMap::new();
+        for (configs, since) in revisions {
+            for goal in configs.iter().filter_map(|config| Self::of(workflow, config)) {
+                let goal = match goals.get(&goal.goal) {
+                    None => Self { since, ..goal },
+                    Some(known) => goal.following(known, since),
+                };
+                goals.insert(goal.goal.clone(), goal);
+            }
+        }
+        goals.into_values().collect()
+    }
+
+    #[expect(clippy::float_cmp, reason = "a target is copied, never computed")]
+    fn following(self, known: &Self, since: DateTime<Utc>) -> Self {
+        if self.target == known.target {
+            Self { epoch: known.epoch, since: known.since, ..self }
+        } else {
+            Self { epoch: known.epoch + 1, since, ..self }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_change_of_the_target_opens_an_epoch() {
+        let workflow = Slug::new("w").unwrap();
+        let at = |second| DateTime::from_timestamp(second, 0).unwrap();
+        let config = |target: f64| {
+            vec![GoalConfig {
+                id: Slug::new("volume").unwrap(),
+                kind: GoalType::Volume,
+                description: None,
+                target: Some(target),
+                unit: None,
+                deadline: None,
+                window: None,
+                on_complete: Vec::new(),
+            }]
+        };
+        let revisions = [config(3.0), config(3.0), Vec::new(), config(5.0), config(3.0)];
+        let across = |n: usize| {
+            let stored = revisions[..n].iter().zip(1..).map(|(goals, s)| (goals.as_slice(), at(s)));
+            let goal = GoalDefinition::across(&workflow, stored).remove(0);
+            (goal.epoch, goal.since)
+        };
+        assert_eq!((1..=5).map(across).collect::<Vec<_>>(), [
+            (1, at(1)),
+            (1, at(1)),
+            (1, at(1)),
+            (2, at(4)),
+            (3, at(5)),
+        ]);
     }
 }

@@ -24,7 +24,7 @@
 //! };
 //! let goal = GoalDefinition::of(&workflow, &config).unwrap();
 //! let now = "2026-01-01T00:00:00Z".parse().unwrap();
-//! let mut tracker = GoalTracker::new(vec![goal.clone()], Vec::new(), now);
+//! let mut tracker = GoalTracker::new(vec![goal.clone()], Vec::new());
 //! tracker.open_missing();
 //! tracker.count(&workflow, goal.unit, now);
 //! tracker.count(&workflow, goal.unit, now);

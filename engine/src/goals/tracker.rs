@@ -35,13 +35,9 @@ pub struct GoalProgress {
 
 impl GoalTracker {
     /// Begins with the stored `progress` of the goals; rows of goals that are not defined stay as
-    /// they are. A target that differs from the stored one opens a new epoch: the count goes on,
-    /// and the goal can be met again, at once where it has already been reached.
-    pub fn new(
-        definitions: Vec<GoalDefinition>,
-        progress: Vec<GoalProgressRow>,
-        now: DateTime<Utc>,
-    ) -> Self {
+    /// they are. In a new epoch the count goes on, and the goal can be met again: at once, where its
+    /// new target has already been reached.
+    pub fn new(definitions: Vec<GoalDefinition>, progress: Vec<GoalProgressRow>) -> Self {
         let tracked = definitions.into_iter().map(|definition| {
             let of_goal =
                 |p: &&GoalProgressRow| p.workflow == definition.workflow && p.goal == definition.goal;
@@ -50,8 +46,8 @@ impl GoalTracker {
         });
         let mut tracker = Self { tracked: tracked.collect(), actions: Vec::new() };
         for tracked in &mut tracker.tracked {
-            tracked.follow_target();
-            tracker.actions.extend(tracked.settle(now));
+            tracked.follow_definition();
+            tracker.actions.extend(tracked.settle(tracked.definition.since));
         }
         tracker
     }
@@ -64,11 +60,11 @@ impl GoalTracker {
     /// Opens the missing goals at 0; right only before the first event of the log.
     pub fn open_missing(&mut self) {
         for tracked in self.tracked.iter_mut().filter(|t| t.progress.is_none()) {
-            let GoalDefinition { workflow, goal, target, .. } = &tracked.definition;
+            let GoalDefinition { workflow, goal, target, epoch, .. } = &tracked.definition;
             tracked.progress = Some(GoalProgressRow {
                 workflow: workflow.clone(),
                 goal: goal.clone(),
-                epoch: 1,
+                epoch: *epoch,
                 target: *target,
                 current: 0.0,
                 completed_at: None,
@@ -110,12 +106,11 @@ impl GoalTracker {
 }
 
 impl Tracked {
-    /// Opens the next epoch if the target changed.
-    #[expect(clippy::float_cmp, reason = "a target is copied, never computed")]
-    fn follow_target(&mut self) {
-        let target = self.definition.target;
-        if let Some(progress) = self.progress.as_mut().filter(|p| p.target != target) {
-            progress.epoch += 1;
+    /// Goes over to the epoch of the definition.
+    fn follow_definition(&mut self) {
+        let GoalDefinition { epoch, target, .. } = self.definition;
+        if let Some(progress) = self.progress.as_mut().filter(|p| p.epoch != epoch) {
+            progress.epoch = epoch;
             progress.target = target;
             progress.completed_at = None;
             self.changed = true;
@@ -128,7 +123,7 @@ impl Tracked {
         if progress.completed_at.is_some() || progress.current < progress.target {
             return Vec::new();
         }
-        progress.completed_at = Some(at);
+        progress.completed_at = Some(at.max(self.definition.since));
         self.changed = true;
         let actions = self.definition.on_complete.iter();
         actions.map(|&action| CompletionAction { action, progress: progress.clone() }).collect()
@@ -158,6 +153,8 @@ mod tests {
             goal: slug("volume"),
             unit,
             target,
+            epoch: 1,
+            since: at(0),
             deadline: None,
             on_complete: vec![CompletionActionConfig::Notify],
         }
@@ -165,7 +162,7 @@ mod tests {
 
     /// Opens the goal and counts `n` completed tasks, one a second.
     fn counted(definition: &GoalDefinition, n: i64) -> GoalProgress {
-        let mut tracker = GoalTracker::new(vec![definition.clone()], Vec::new(), at(0));
+        let mut tracker = GoalTracker::new(vec![definition.clone()], Vec::new());
         tracker.open_missing();
         for second in 1..=n {
             tracker.count(&slug("w"), VolumeUnit::Tasks, at(second));
@@ -182,7 +179,7 @@ mod tests {
         assert!((progress.changed[0].ratio() - 1.0).abs() < f64::EPSILON, "the ratio is capped");
 
         let mut again =
-            GoalTracker::new(vec![goal(3.0, VolumeUnit::Tasks)], progress.changed, at(6));
+            GoalTracker::new(vec![goal(3.0, VolumeUnit::Tasks)], progress.changed);
         again.count(&slug("w"), VolumeUnit::Tasks, at(6));
         assert!(again.finish().actions.is_empty());
     }
@@ -190,7 +187,7 @@ mod tests {
     #[test]
     fn other_workflows_and_units_do_not_count() {
         let mut tracker =
-            GoalTracker::new(vec![goal(3.0, VolumeUnit::Annotations)], Vec::new(), at(0));
+            GoalTracker::new(vec![goal(3.0, VolumeUnit::Annotations)], Vec::new());
         tracker.open_missing();
         tracker.count(&slug("w"), VolumeUnit::Tasks, at(1));
         tracker.count(&slug("other"), VolumeUnit::Annotations, at(1));
@@ -201,23 +198,28 @@ mod tests {
     #[test]
     fn a_changed_target_opens_an_epoch_with_actions_of_its_own() {
         let first = counted(&goal(3.0, VolumeUnit::Tasks), 4);
-        let raised =
-            GoalTracker::new(vec![goal(5.0, VolumeUnit::Tasks)], first.changed.clone(), at(9));
-        let raised = raised.finish();
+        let goal = |target, epoch| GoalDefinition {
+            epoch,
+            since: at(9),
+            ..goal(target, VolumeUnit::Tasks)
+        };
+        let raised = GoalTracker::new(vec![goal(5.0, 2)], first.changed.clone()).finish();
         assert_eq!(raised.changed[0].epoch, 2);
         assert_eq!(raised.changed[0].completed_at, None);
         assert!(raised.actions.is_empty());
 
-        let lowered = GoalTracker::new(vec![goal(4.0, VolumeUnit::Tasks)], raised.changed, at(9));
-        let lowered = lowered.finish();
+        let lowered = GoalTracker::new(vec![goal(4.0, 3)], raised.changed).finish();
         assert_eq!(lowered.changed[0].epoch, 3);
-        assert_eq!(lowered.changed[0].completed_at, Some(at(9)));
+        assert_eq!(lowered.changed[0].completed_at, Some(at(9)), "not before the target was set");
         assert_ne!(lowered.actions[0].id(), first.actions[0].id());
+
+        let recounted = counted(&goal(4.0, 3), 4);
+        assert_eq!(recounted.changed, lowered.changed);
     }
 
     #[test]
     fn a_goal_that_is_not_open_counts_nothing_and_says_so() {
-        let mut tracker = GoalTracker::new(vec![goal(1.0, VolumeUnit::Tasks)], Vec::new(), at(0));
+        let mut tracker = GoalTracker::new(vec![goal(1.0, VolumeUnit::Tasks)], Vec::new());
         assert_eq!(tracker.missing().count(), 1);
         tracker.count(&slug("w"), VolumeUnit::Tasks, at(1));
         assert_eq!(tracker.finish(), GoalProgress::default());

@@ -18,15 +18,11 @@ use When::{Is, Present};
 
 /// Below `workflow`; `*` is every entry of a list or mapping.
 const WORKFLOW: &[(&str, When)] = &[
-    ("settings.allow_parallel_steps", Is(&["true"])),
     ("settings.on_error", Is(&["skip", "escalate"])),
     ("gold", Present),
     ("steps.*.type", Is(&["sub_workflow"])),
     ("steps.*.input_mapping", Present),
     ("steps.*.output_mapping", Present),
-    ("steps.*.join_mode", Present),
-    ("steps.*.join_count", Present),
-    ("steps.*.join_timeout", Present),
     ("steps.*.on_error", Is(&["skip", "escalate"])),
     ("steps.*.hooks", Present),
     ("steps.*.handler", Is(HANDLERS)),

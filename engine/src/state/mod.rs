@@ -11,5 +11,5 @@ pub use error::StateTransitionError;
 pub use incident::{Incident, IncidentCode};
 pub use manager::WorkflowStateManager;
 pub use result::{ResolvedBy, ResultKind, ReviewDecision, StepResult};
-pub use snapshot::{Pause, TaskStatus, WorkflowRef, WorkflowSnapshot};
+pub use snapshot::{Pause, PendingJoin, TaskStatus, WorkflowRef, WorkflowSnapshot};
 pub use step::{AnnotationData, Assignment, StepState, StepVisit, Visit, VisitStatus};

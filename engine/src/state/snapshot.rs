@@ -45,6 +45,9 @@ pub struct WorkflowSnapshot {
     /// How often each bounded transition (by place in the file) has fired.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub loops: BTreeMap<usize, u32>,
+    /// Branches that wait at a join, by the step that they lead to.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub joins: BTreeMap<StepId, PendingJoin>,
     /// What holds it, oldest first.
     pub incidents: Vec<Incident>,
     /// Incidents opened so far; numbers the next.
@@ -154,6 +157,16 @@ impl fmt::Display for TaskStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
+}
+
+/// Branches that wait at a join.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PendingJoin {
+    /// The visits that have led here, in order of arrival.
+    pub arrived: Vec<StepVisit>,
+    /// When the join goes on with what has arrived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<DateTime<Utc>>,
 }
 
 /// A pause.

@@ -63,7 +63,11 @@ impl MemoryStore {
 
     /// An empty store with a clock of the caller's.
     pub fn with_clock(clock: Clock) -> Self {
-        Self { data: Arc::default(), writer: Arc::default(), clock }
+        Self {
+            data: Arc::default(),
+            writer: Arc::default(),
+            clock,
+        }
     }
 
     fn now(&self) -> DateTime<Utc> {
@@ -137,12 +141,18 @@ impl Message {
 
 impl Data {
     fn version(&self, task: TaskId) -> u64 {
-        self.streams.get(&task).map_or(0, |events| events.len() as u64)
+        self.streams
+            .get(&task)
+            .map_or(0, |events| events.len() as u64)
     }
 
     fn tail(&self, task: TaskId, after: u64) -> Vec<StoredEvent> {
         let events = self.streams.get(&task).map_or(&[][..], Vec::as_slice);
-        events.iter().filter(|event| event.version > after).cloned().collect()
+        events
+            .iter()
+            .filter(|event| event.version > after)
+            .cloned()
+            .collect()
     }
 
     fn newest_snapshot(&self, task: TaskId) -> Option<WorkflowSnapshot> {
@@ -150,15 +160,13 @@ impl Data {
     }
 
     /// Whether messages of the task wait that are not, or not safely, the publisher's own.
-    fn relay_only(
-        &self,
-        task: TaskId,
-        publisher: Option<PublisherId>,
-        now: DateTime<Utc>,
-    ) -> bool {
-        self.outbox.values().filter(|message| message.row.task_id == Some(task)).any(|message| {
-            !message.is_leased(now) || message.lease.map(|(owner, _)| owner) != publisher
-        })
+    fn relay_only(&self, task: TaskId, publisher: Option<PublisherId>, now: DateTime<Utc>) -> bool {
+        self.outbox
+            .values()
+            .filter(|message| message.row.task_id == Some(task))
+            .any(|message| {
+                !message.is_leased(now) || message.lease.map(|(owner, _)| owner) != publisher
+            })
     }
 
     fn queue(
@@ -193,17 +201,29 @@ impl Data {
     /// Messages that nobody owns; known ids are left as they are.
     fn enqueue(&mut self, rows: Vec<NewOutboxRow>, now: DateTime<Utc>) {
         for row in rows {
-            if !self.outbox.values().any(|message| message.row.message_id == row.message_id) {
+            if !self
+                .outbox
+                .values()
+                .any(|message| message.row.message_id == row.message_id)
+            {
                 self.queue(row, None, now);
             }
         }
     }
 
     /// Refuses what the other stores refuse, before anything is written.
-    fn check(&self, write: &TaskWrite, ids: &mut HashSet<CommandId>) -> Result<(), EventStoreError> {
+    fn check(
+        &self,
+        write: &TaskWrite,
+        ids: &mut HashSet<CommandId>,
+    ) -> Result<(), EventStoreError> {
         let actual = self.version(write.task_id);
         let conflict = |expected| {
-            Err(EventStoreError::VersionConflict { task_id: write.task_id, expected, actual })
+            Err(EventStoreError::VersionConflict {
+                task_id: write.task_id,
+                expected,
+                actual,
+            })
         };
         if write.expected_version != actual {
             return conflict(write.expected_version);
@@ -232,7 +252,10 @@ impl Data {
         for draft in &write.drafts {
             refuse_nul(&draft.draft)?;
         }
-        write.task.as_ref().map_or(Ok(()), |task| refuse_nul(&task.labels))
+        write
+            .task
+            .as_ref()
+            .map_or(Ok(()), |task| refuse_nul(&task.labels))
     }
 
     fn write(
@@ -262,9 +285,15 @@ impl Data {
         for id in write.due_unset {
             self.due.remove(&id);
         }
-        self.due.extend(write.due_set.into_iter().map(|row| (row.id, (row, None))));
+        self.due
+            .extend(write.due_set.into_iter().map(|row| (row.id, (row, None))));
         for draft in write.drafts {
-            let key = (draft.task_id, draft.step_id.clone(), draft.visit, draft.user_id);
+            let key = (
+                draft.task_id,
+                draft.step_id.clone(),
+                draft.visit,
+                draft.user_id,
+            );
             self.drafts.insert(key, draft);
         }
         if let Some(snapshot) = write.snapshot {
@@ -272,14 +301,20 @@ impl Data {
             states.insert(snapshot.version, snapshot.state);
         }
         let lease = owner.map(|owner| (owner, later(now, COMMIT_LEASE)));
-        let rows = write.outbox.into_iter().map(|row| self.queue(row, lease, now));
+        let rows = write
+            .outbox
+            .into_iter()
+            .map(|row| self.queue(row, lease, now));
         rows.filter(|_| lease.is_some()).collect()
     }
 }
 
 /// A time some duration after another.
 fn later(now: DateTime<Utc>, duration: Duration) -> DateTime<Utc> {
-    TimeDelta::from_std(duration).ok().and_then(|d| now.checked_add_signed(d)).unwrap_or(now)
+    TimeDelta::from_std(duration)
+        .ok()
+        .and_then(|d| now.checked_add_signed(d))
+        .unwrap_or(now)
 }
 
 /// A page of at most `limit` rows, and whether there are more.
@@ -307,7 +342,11 @@ fn refuse_nul(content: &impl Serialize) -> Result<(), EventStoreError> {
     }
     let value =
         serde_json::to_value(content).map_err(|error| EventStoreError::Data(Box::new(error)))?;
-    if has_nul(&value) { Err(EventStoreError::Data(Box::new(Nul))) } else { Ok(()) }
+    if has_nul(&value) {
+        Err(EventStoreError::Data(Box::new(Nul)))
+    } else {
+        Ok(())
+    }
 }
 
 struct MemoryBatch {
@@ -344,12 +383,14 @@ impl OpenBatch for MemoryBatch {
         for write in &writes {
             data.check(write, &mut ids)?;
         }
-        let mut owned = Vec::new();
+        let mut rows = Vec::new();
         for write in writes {
-            let owner = self.publisher.filter(|_| !self.relay_only.contains(&write.task_id));
-            owned.extend(data.write(write, owner, self.now));
+            let owner = self
+                .publisher
+                .filter(|_| !self.relay_only.contains(&write.task_id));
+            rows.extend(data.write(write, owner, self.now));
         }
-        Ok(owned)
+        Ok(rows)
     }
 }
 
@@ -363,7 +404,11 @@ impl EventStore for MemoryStore {
         let mut relay_only = HashSet::new();
         for (task, held) in request.tasks {
             let version = data.version(task);
-            let snapshot = if held == 0 { data.newest_snapshot(task) } else { None };
+            let snapshot = if held == 0 {
+                data.newest_snapshot(task)
+            } else {
+                None
+            };
             let after = snapshot.as_ref().map_or(held, |snapshot| snapshot.version);
             let mut opened = OpenedTask {
                 tail: data.tail(task, after),
@@ -440,7 +485,10 @@ fn entries(data: &Data, after: usize, limit: u32) -> Vec<LogEntry> {
         .skip(after)
         .take(limit as usize)
         .map(|(position, event)| LogEntry {
-            position: LogPosition { transaction: 0, position },
+            position: LogPosition {
+                transaction: 0,
+                position,
+            },
             event: event.clone(),
         })
         .collect()
@@ -475,7 +523,9 @@ impl Outbox for MemoryStore {
                 message.next_attempt_at = None;
                 claimed.push(message.row.clone());
             } else if message.backs_off(now)
-                || message.lease.is_some_and(|(owner, until)| owner != publisher && until > now)
+                || message
+                    .lease
+                    .is_some_and(|(owner, until)| owner != publisher && until > now)
             {
                 closed.extend(task);
             }
@@ -499,7 +549,9 @@ impl Outbox for MemoryStore {
         let now = self.now();
         let mut data = self.data();
         for position in positions {
-            let Some(message) = data.outbox.get_mut(position) else { continue };
+            let Some(message) = data.outbox.get_mut(position) else {
+                continue;
+            };
             message.lease = None;
             message.next_attempt_at = None;
             if let Some((error, back_off)) = &failed {
@@ -525,7 +577,11 @@ impl Outbox for MemoryStore {
     async fn outbox_stats(&self) -> Result<OutboxStats, EventStoreError> {
         let now = self.now();
         let data = self.data();
-        let oldest = data.outbox.values().map(|message| now - message.created_at).max();
+        let oldest = data
+            .outbox
+            .values()
+            .map(|message| now - message.created_at)
+            .max();
         Ok(OutboxStats {
             pending: i64::try_from(data.outbox.len()).unwrap_or(i64::MAX),
             oldest_seconds: oldest.map_or(0.0, seconds),
@@ -534,14 +590,19 @@ impl Outbox for MemoryStore {
 
     async fn outbox_failed(&self, limit: u32) -> Result<Vec<(OutboxRow, String)>, EventStoreError> {
         let data = self.data();
-        let failed = data.outbox.values().filter(|message| message.row.attempts > 0);
+        let failed = data
+            .outbox
+            .values()
+            .filter(|message| message.row.attempts > 0);
         let (rows, _) = page(failed.map(|m| (m.row.clone(), m.last_error.clone())), limit);
         Ok(rows)
     }
 }
 
 fn seconds(delta: TimeDelta) -> f64 {
-    delta.to_std().map_or(0.0, |duration| duration.as_secs_f64())
+    delta
+        .to_std()
+        .map_or(0.0, |duration| duration.as_secs_f64())
 }
 
 #[async_trait]
@@ -576,7 +637,11 @@ impl DueQueue for MemoryStore {
     async fn due_stats(&self) -> Result<DueStats, EventStoreError> {
         let now = self.now();
         let data = self.data();
-        let due = data.due.values().filter(|(row, _)| row.due_at <= now).count();
+        let due = data
+            .due
+            .values()
+            .filter(|(row, _)| row.due_at <= now)
+            .count();
         Ok(DueStats {
             due: i64::try_from(due).unwrap_or(i64::MAX),
             total: i64::try_from(data.due.len()).unwrap_or(i64::MAX),
@@ -594,12 +659,19 @@ impl TaskIndex for MemoryStore {
         let data = self.data();
         let found = data.tasks.values().filter(|row| {
             filter.after.is_none_or(|after| row.task_id > after)
-                && filter.workflow.as_ref().is_none_or(|workflow| row.workflow == *workflow)
+                && filter
+                    .workflow
+                    .as_ref()
+                    .is_none_or(|workflow| row.workflow == *workflow)
                 && filter.status.is_none_or(|status| row.status == status)
-                && filter.step.as_ref().is_none_or(|step| {
-                    row.current_steps.contains(step) && !row.status.is_final()
-                })
-                && filter.labels.iter().all(|(key, value)| row.labels.get(key) == Some(value))
+                && filter
+                    .step
+                    .as_ref()
+                    .is_none_or(|step| row.current_steps.contains(step) && !row.status.is_final())
+                && filter
+                    .labels
+                    .iter()
+                    .all(|(key, value)| row.labels.get(key) == Some(value))
         });
         let (tasks, more) = page(found.cloned(), filter.limit);
         let next_after = tasks.last().filter(|_| more).map(|task| task.task_id);
@@ -607,8 +679,10 @@ impl TaskIndex for MemoryStore {
     }
 
     async fn task_counts(&self) -> Result<BTreeMap<TaskStatus, i64>, EventStoreError> {
-        let mut counts: BTreeMap<_, _> =
-            TaskStatus::ALL.into_iter().map(|status| (status, 0)).collect();
+        let mut counts: BTreeMap<_, _> = TaskStatus::ALL
+            .into_iter()
+            .map(|status| (status, 0))
+            .collect();
         for row in self.data().tasks.values() {
             *counts.entry(row.status).or_default() += 1;
         }
@@ -619,19 +693,32 @@ impl TaskIndex for MemoryStore {
         let now = self.now();
         let mut oldest: BTreeMap<(RevisionId, String), f64> = BTreeMap::new();
         let data = self.data();
-        for row in data.tasks.values().filter(|row| row.status == TaskStatus::Running) {
+        for row in data
+            .tasks
+            .values()
+            .filter(|row| row.status == TaskStatus::Running)
+        {
             for step in &row.current_steps {
-                let waits = oldest.entry((row.revision_id, step.to_string())).or_default();
+                let waits = oldest
+                    .entry((row.revision_id, step.to_string()))
+                    .or_default();
                 *waits = waits.max(seconds(now - row.updated_at));
             }
         }
-        Ok(oldest.into_iter().map(|((id, step), seconds)| (id, step, seconds)).collect())
+        Ok(oldest
+            .into_iter()
+            .map(|((id, step), seconds)| (id, step, seconds))
+            .collect())
     }
 
     async fn drafts(&self, task: TaskId) -> Result<Vec<Draft>, EventStoreError> {
         let data = self.data();
-        let mut drafts: Vec<_> =
-            data.drafts.values().filter(|draft| draft.task_id == task).cloned().collect();
+        let mut drafts: Vec<_> = data
+            .drafts
+            .values()
+            .filter(|draft| draft.task_id == task)
+            .cloned()
+            .collect();
         drafts.sort_by_key(|draft| draft.saved_at);
         Ok(drafts)
     }
@@ -664,7 +751,10 @@ impl CommandLog for MemoryStore {
         rows.sort_by_key(|row| std::cmp::Reverse(key(row)));
         let (commands, more) = page(rows.into_iter(), limit);
         let next_after = commands.last().filter(|_| more).map(|row| row.command_id);
-        Ok(CommandPage { commands, next_after })
+        Ok(CommandPage {
+            commands,
+            next_after,
+        })
     }
 }
 
@@ -675,7 +765,11 @@ impl WorkflowConfigStore for MemoryStore {
         refuse_nul(config)?;
         let now = self.now();
         let mut data = self.data();
-        let newest = data.workflows.iter().map(|(row, _)| row).rfind(|r| r.workflow == config.id);
+        let newest = data
+            .workflows
+            .iter()
+            .map(|(row, _)| row)
+            .rfind(|r| r.workflow == config.id);
         let revision = match newest {
             Some(row) if row.content_hash == hash => return Ok(row.id.0),
             Some(row) => row.revision.saturating_add(1),
@@ -704,7 +798,10 @@ impl WorkflowConfigStore for MemoryStore {
 
     async fn load_by_name(&self, name: &str) -> Result<Option<WorkflowConfig>, StorageError> {
         let data = self.data();
-        let found = data.workflows.iter().rfind(|(row, _)| row.workflow == *name);
+        let found = data
+            .workflows
+            .iter()
+            .rfind(|(row, _)| row.workflow == *name);
         Ok(found.map(|(_, config)| config.clone()))
     }
 
@@ -714,15 +811,21 @@ impl WorkflowConfigStore for MemoryStore {
     ) -> Result<HashMap<WorkflowSelector, RevisionId>, StorageError> {
         let data = self.data();
         let find = |selector: &WorkflowSelector| {
-            data.workflows.iter().map(|(row, _)| row).rfind(|row| match selector {
-                WorkflowSelector::Latest(id) => row.workflow == *id,
-                WorkflowSelector::Numbered(id, revision) => {
-                    row.workflow == *id && row.revision == *revision
-                }
-                WorkflowSelector::Revision(id) => row.id == *id,
-            })
+            data.workflows
+                .iter()
+                .map(|(row, _)| row)
+                .rfind(|row| match selector {
+                    WorkflowSelector::Latest(id) => row.workflow == *id,
+                    WorkflowSelector::Numbered(id, revision) => {
+                        row.workflow == *id && row.revision == *revision
+                    }
+                    WorkflowSelector::Revision(id) => row.id == *id,
+                })
         };
-        Ok(selectors.iter().filter_map(|s| Some((s.clone(), find(s)?.id))).collect())
+        Ok(selectors
+            .iter()
+            .filter_map(|s| Some((s.clone(), find(s)?.id)))
+            .collect())
     }
 
     async fn revisions(
@@ -757,7 +860,8 @@ impl GoalStore for MemoryStore {
         }
         let projection = project(data.goals.values().cloned().collect(), &entries);
         for row in projection.rows {
-            data.goals.insert((row.workflow.clone(), row.goal.clone()), row);
+            data.goals
+                .insert((row.workflow.clone(), row.goal.clone()), row);
         }
         for message in projection.messages {
             if data.goal_actions.insert(message.message_id) {
@@ -781,7 +885,10 @@ impl Rebuild for MemoryStore {
         limit: u32,
     ) -> Result<Vec<TaskId>, EventStoreError> {
         let data = self.data();
-        let ids = data.streams.keys().filter(|task| after.is_none_or(|after| **task > after));
+        let ids = data
+            .streams
+            .keys()
+            .filter(|task| after.is_none_or(|after| **task > after));
         Ok(page(ids.copied(), limit).0)
     }
 
@@ -797,23 +904,37 @@ impl Rebuild for MemoryStore {
         let actual = data.version(id);
         if actual != task.version {
             let expected = task.version;
-            return Err(EventStoreError::VersionConflict { task_id: id, expected, actual });
+            return Err(EventStoreError::VersionConflict {
+                task_id: id,
+                expected,
+                actual,
+            });
         }
         let task_changed = data.tasks.get(&id) != Some(&task);
         data.tasks.insert(id, task);
 
-        let snapshots: BTreeMap<_, _> =
-            snapshots.into_iter().map(|row| (row.version, row.state)).collect();
-        let found = data.snapshots.insert(id, snapshots.clone()).unwrap_or_default();
+        let snapshots: BTreeMap<_, _> = snapshots
+            .into_iter()
+            .map(|row| (row.version, row.state))
+            .collect();
+        let found = data
+            .snapshots
+            .insert(id, snapshots.clone())
+            .unwrap_or_default();
         let snapshots_changed = found != snapshots;
 
         let wanted: BTreeMap<_, _> = due.into_iter().map(|row| (row.id, row)).collect();
-        let found = data.due.values().map(|(row, _)| row).filter(|row| row.task_id == id);
+        let found = data
+            .due
+            .values()
+            .map(|(row, _)| row)
+            .filter(|row| row.task_id == id);
         let found: BTreeMap<_, _> = found.map(|row| (row.id, row.clone())).collect();
         let due_changed = found != wanted;
         if due_changed {
             data.due.retain(|_, (row, _)| row.task_id != id);
-            data.due.extend(wanted.into_iter().map(|(id, row)| (id, (row, None))));
+            data.due
+                .extend(wanted.into_iter().map(|(id, row)| (id, (row, None))));
         }
         Ok((task_changed, snapshots_changed, due_changed))
     }

@@ -218,6 +218,8 @@ pub enum DueKind {
     AssignmentTimeout,
     /// A paused task goes on.
     Resume,
+    /// A join goes on with the branches that have arrived.
+    JoinTimeout,
 }
 
 impl DueKind {
@@ -226,12 +228,15 @@ impl DueKind {
         match self {
             Self::AssignmentTimeout => "assignment_timeout",
             Self::Resume => "resume",
+            Self::JoinTimeout => "join_timeout",
         }
     }
 
     /// The kind of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::AssignmentTimeout, Self::Resume].into_iter().find(|kind| kind.as_str() == name)
+        [Self::AssignmentTimeout, Self::Resume, Self::JoinTimeout]
+            .into_iter()
+            .find(|kind| kind.as_str() == name)
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use super::joins::{Join, Ways, join_of};
 use crate::{
-    config::WorkflowConfig,
+    config::{StepConfig, WorkflowConfig},
     expression::{Expression, ExpressionError},
+    ids::StepId,
     state::WorkflowRef,
 };
 
@@ -14,6 +16,7 @@ pub struct CompiledWorkflow {
     config: Arc<WorkflowConfig>,
     content_hash: String,
     expressions: HashMap<String, Expression>,
+    ways: Ways,
 }
 
 impl CompiledWorkflow {
@@ -26,7 +29,8 @@ impl CompiledWorkflow {
             .chain(of_transitions)
             .map(|source| Ok((source.clone(), Expression::compile(source)?)))
             .collect::<Result<_, ExpressionError>>()?;
-        Ok(Self { config, content_hash, expressions })
+        let ways = Ways::of(&config);
+        Ok(Self { config, content_hash, expressions, ways })
     }
 
     /// The workflow.
@@ -51,5 +55,15 @@ impl CompiledWorkflow {
     /// The compiled form of an expression that stands in the workflow.
     pub fn expression(&self, source: &str) -> Option<&Expression> {
         self.expressions.get(source)
+    }
+
+    /// How a step waits for the branches that lead to it; none where it does not.
+    pub fn join(&self, step: &StepConfig) -> Option<Join> {
+        join_of(&self.config, step)
+    }
+
+    /// Whether a task at `from` can still come to `to` (not counting bounded transitions).
+    pub fn leads(&self, from: &StepId, to: &StepId) -> bool {
+        self.ways.lead(from, to)
     }
 }

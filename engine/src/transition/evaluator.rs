@@ -64,36 +64,41 @@ impl<'w> TransitionEvaluator<'w> {
         Self { workflow }
     }
 
-    /// The way out of `step`, whose visit has ended: higher `priority` is asked first, then file
-    /// order; the first that matches fires.
+    /// The ways out of `step`, whose visit has ended: higher `priority` is asked first, then file
+    /// order. The first that matches fires; where steps may run side by side, all that match.
+    /// Never empty.
     pub fn choose(
         &self,
         state: &WorkflowSnapshot,
         step: &StepConfig,
         visit: &Visit,
-    ) -> Result<Choice, ConditionError> {
+    ) -> Result<Vec<Choice>, ConditionError> {
         if let Some(choice) = branch(step, visit.result.as_ref()) {
-            return Ok(choice);
+            return Ok(vec![choice]);
         }
-        let leaving = self.workflow.config().transitions_from(&step.id);
+        let config = self.workflow.config();
+        let leaving = config.transitions_from(&step.id);
         if leaving.is_empty() {
-            return Ok(Choice::End);
+            return Ok(vec![Choice::End]);
         }
         // Built on first use: most conditions look at the result alone.
         let mut scope: Option<Value> = None;
+        let mut choices = Vec::new();
         for (index, transition) in leaving {
             let mut scope = || {
-                scope
-                    .get_or_insert_with(|| {
-                        variables(self.workflow.config(), state, step, visit)
-                    })
-                    .clone()
+                scope.get_or_insert_with(|| variables(config, state, step, visit)).clone()
             };
             if self.matches(transition, visit.result.as_ref(), &mut scope)? {
-                return Ok(bounded(state, index, transition));
+                choices.push(bounded(state, index, transition));
+                if !config.settings.allow_parallel_steps {
+                    break;
+                }
             }
         }
-        Ok(Choice::Stuck)
+        if choices.is_empty() {
+            choices.push(Choice::Stuck);
+        }
+        Ok(choices)
     }
 
     fn matches(

@@ -2,8 +2,10 @@
 
 mod compiled;
 mod evaluator;
+mod joins;
 mod scope;
 
 pub use compiled::CompiledWorkflow;
 pub use evaluator::{Choice, ConditionError, TransitionEvaluator};
+pub use joins::Join;
 pub(crate) use scope::{result_json, variables};

@@ -5,7 +5,7 @@ use crate::{
     config::TimeoutAction,
     events::{ReleaseReason, WorkflowEvent},
     executor::Closing,
-    ids::UserId,
+    ids::{StepId, UserId},
     state::{IncidentCode, TaskStatus, VisitStatus},
     store::{DueKind, DueRow},
 };
@@ -25,6 +25,14 @@ pub(super) fn due(work: &mut Work<'_>, row: &DueRow) -> Result<(), Refusal> {
                 work.emit(WorkflowEvent::WorkflowResumed {
                     reason: Some("the pause has run out".to_owned()),
                 });
+            }
+        }
+        DueKind::JoinTimeout => {
+            let state = work.current();
+            let waits = |step: &StepId| state.joins.get(step)?.expires_at;
+            let over = row.step_id.as_ref().and_then(waits).is_some_and(|at| at <= work.now);
+            if let (true, TaskStatus::Running, Some(step)) = (over, state.status, &row.step_id) {
+                work.expire_join(step.clone());
             }
         }
     }

@@ -1,5 +1,7 @@
 //! How a task goes on: steps end, transitions fire, steps begin.
 
+use std::collections::VecDeque;
+
 use uuid::Uuid;
 
 use super::work::Work;
@@ -10,7 +12,7 @@ use crate::{
     executor::{Closing, ExecutionResult, task_output},
     ids::StepId,
     limits::TRANSITIONS_PER_COMMAND_MAX,
-    state::{Incident, IncidentCode, StepVisit, VisitStatus},
+    state::{Incident, IncidentCode, PendingJoin, StepState, StepVisit, VisitStatus},
     transition::{Choice, TransitionEvaluator},
 };
 
@@ -23,15 +25,28 @@ impl Work<'_> {
         }
     }
 
-    /// Follows the way out of a step that has ended. A loop, not a recursion: how far a command
+    /// Follows the ways out of a step that has ended. A loop, not a recursion: how far a command
     /// can drive a task is bounded by the transition budget, not by the stack.
     pub(super) fn leave(&mut self, step_id: StepId) {
-        let mut left = Some(step_id);
-        while let Some(step_id) = left.take() {
-            if let Some(entered) = self.follow(&step_id) {
-                left = self.begin(entered, Some(step_id));
+        let mut ended = VecDeque::from([step_id]);
+        loop {
+            while let Some(step_id) = ended.pop_front() {
+                let entered = self.follow(&step_id);
+                for next in entered {
+                    ended.extend(self.begin(next, Some(step_id.clone())));
+                }
+                if self.current().status.is_final() {
+                    return;
+                }
+            }
+            // Every branch has gone as far as it goes by itself: now it is known which joins have
+            // all that can still arrive.
+            match self.ready_join() {
+                Some(join) => ended.extend(self.begin_join(join)),
+                None => break,
             }
         }
+        self.complete_if_over();
     }
 
     /// Begins a step; follows on where it needs nobody.
@@ -43,6 +58,15 @@ impl Work<'_> {
 
     /// Begins a visit. Answers the step where it has ended at once.
     fn begin(&mut self, step_id: StepId, from: Option<StepId>) -> Option<StepId> {
+        self.begin_discarding(step_id, from, Vec::new())
+    }
+
+    fn begin_discarding(
+        &mut self,
+        step_id: StepId,
+        from: Option<StepId>,
+        discards: Vec<StepId>,
+    ) -> Option<StepId> {
         let step = self.step(&step_id);
         let visits = self.current().steps.get(&step_id).map_or(0, |state| state.visits.len());
         let visit = u32::try_from(visits + 1).unwrap_or(u32::MAX);
@@ -53,9 +77,73 @@ impl Work<'_> {
             from_step: from,
             judges,
             places: step.kind.takes_submissions().then(|| step.places()).flatten(),
+            discards,
         }));
         let waits = step.kind.takes_submissions();
         (!waits && self.finish_step(step, None)).then_some(step_id)
+    }
+
+    /// Begins the step of a join with the branches that have arrived, if its time has come; what
+    /// it then makes of the task follows.
+    pub(super) fn expire_join(&mut self, join: StepId) {
+        match self.begin_join(join) {
+            Some(ended) => self.leave(ended),
+            None => self.complete_if_over(),
+        }
+    }
+
+    /// A join that has what it waits for: so many branches, or all that can still arrive.
+    fn ready_join(&self) -> Option<StepId> {
+        let state = self.current();
+        let ready = |(join, pending): (&StepId, &PendingJoin)| {
+            let needed = self.workflow().join(self.step(join)).and_then(|join| join.needed);
+            let enough =
+                needed.is_some_and(|n| u32::try_from(pending.arrived.len()).is_ok_and(|a| a >= n));
+            // A step that another branch is still at begins again once that visit has ended.
+            ((enough || !self.awaited(join)) && !self.busy(join)).then(|| join.clone())
+        };
+        state.joins.iter().find_map(ready)
+    }
+
+    /// Whether a branch can still arrive at a join: an active step, one that an incident holds, or
+    /// another join that has not begun.
+    fn awaited(&self, join: &StepId) -> bool {
+        let state = self.current();
+        let steps = state.current_steps();
+        steps.iter().chain(state.joins.keys()).any(|from| self.workflow().leads(from, join))
+    }
+
+    /// Begins the step of a join; branches that could still have arrived are withdrawn.
+    fn begin_join(&mut self, join: StepId) -> Option<StepId> {
+        if self.busy(&join) {
+            return None;
+        }
+        let (state, workflow) = (self.current(), self.workflow());
+        let late = |from: &&StepId| workflow.leads(from, &join);
+        let losers: Vec<StepId> = state.current_steps().iter().filter(late).cloned().collect();
+        let discards = state.joins.keys().filter(late).cloned().collect();
+        let arrived = state.joins.get(&join).map(|pending| pending.arrived.clone());
+        for loser in losers {
+            self.resolve_incidents(Some(&loser), "withdrawn");
+            self.withdraw(&loser, &format!("the join at step `{join}` went on without it"));
+        }
+        let from = arrived.and_then(|arrived| arrived.last().map(|last| last.step_id.clone()));
+        self.begin_discarding(join, from, discards)
+    }
+
+    /// Whether another branch is at the step.
+    fn busy(&self, step_id: &StepId) -> bool {
+        self.current().steps.get(step_id).is_some_and(StepState::is_active)
+    }
+
+    /// Completes the task once no branch has anything left to do.
+    fn complete_if_over(&mut self) {
+        let state = self.current();
+        let over = state.current_steps().is_empty() && state.joins.is_empty();
+        if over && !state.status.is_final() {
+            let output = task_output(state);
+            self.emit(WorkflowEvent::WorkflowCompleted { output });
+        }
     }
 
     /// What a review or adjudication entered from `from` judges: that step, or what that step
@@ -99,70 +187,91 @@ impl Work<'_> {
         }
     }
 
-    /// Takes the way out of a step that has ended. Answers the step to enter.
-    fn follow(&mut self, step_id: &StepId) -> Option<StepId> {
+    /// Takes the ways out of a step that has ended. Answers the steps to enter.
+    fn follow(&mut self, step_id: &StepId) -> Vec<StepId> {
         let step = self.step(step_id);
         let visit = self.visit(step_id);
-        let choice = TransitionEvaluator::new(self.workflow()).choose(self.current(), step, visit);
-        let from_visit = visit.number;
-        match choice {
-            Ok(Choice::End) => {
-                self.complete();
-                None
-            }
-            Ok(Choice::Go { .. }) if self.transitions >= TRANSITIONS_PER_COMMAND_MAX => {
-                let reason = format!("one command led to {} transitions", self.transitions);
-                self.open_incident(step_id, IncidentCode::TransitionBudget, reason);
-                None
-            }
-            Ok(Choice::Go { to, condition_met, transition, looped }) => {
-                self.transitions += 1;
-                self.emit(WorkflowEvent::TransitionOccurred(TransitionOccurred {
-                    from_step: step_id.clone(),
-                    from_visit,
-                    to_step: to.clone(),
-                    condition_met,
-                    transition,
-                    looped,
-                }));
-                match to {
-                    Target::Step(next) => Some(next),
-                    Target::Complete => {
-                        self.complete();
-                        None
-                    }
-                    Target::Failed => {
-                        self.fail(failed_by_transition(step_id));
-                        None
+        let evaluator = TransitionEvaluator::new(self.workflow());
+        match evaluator.choose(self.current(), step, visit) {
+            Ok(choices) => {
+                let from_visit = visit.number;
+                let mut entered = Vec::new();
+                for choice in choices {
+                    entered.extend(self.take(step_id, from_visit, choice));
+                    if self.current().status.is_final() {
+                        return Vec::new();
                     }
                 }
+                entered
             }
-            Ok(Choice::Stuck) => {
+            Err(error) => {
+                self.open_incident(step_id, IncidentCode::ExpressionFailed, error_chain(&error));
+                Vec::new()
+            }
+        }
+    }
+
+    /// Takes one way out. Answers the step to enter, unless it ends here or waits at a join.
+    fn take(&mut self, step_id: &StepId, from_visit: u32, choice: Choice) -> Option<StepId> {
+        let (to, condition_met, transition, looped) = match choice {
+            Choice::Go { .. } if self.transitions >= TRANSITIONS_PER_COMMAND_MAX => {
+                let reason = format!("one command led to {} transitions", self.transitions);
+                self.open_incident(step_id, IncidentCode::TransitionBudget, reason);
+                return None;
+            }
+            Choice::Go { to, condition_met, transition, looped } => {
+                (to, condition_met, transition, looped)
+            }
+            Choice::End => return None,
+            Choice::Stuck => {
                 let reason = format!("step `{step_id}` has ended and no transition matches");
                 self.open_incident(step_id, IncidentCode::NoTransition, reason);
-                None
+                return None;
             }
-            Ok(Choice::Exhausted { transition, max_iterations }) => {
+            Choice::Exhausted { transition, max_iterations } => {
                 let reason = format!(
                     "transition {transition} has fired {max_iterations} times, its bound, and has \
                      no `on_exhausted`"
                 );
                 self.open_incident(step_id, IncidentCode::LoopExhausted, reason);
-                None
+                return None;
             }
-            Err(error) => {
-                self.open_incident(step_id, IncidentCode::ExpressionFailed, error_chain(&error));
+        };
+        // A bounded transition goes back: it opens a new visit at once and waits for nobody.
+        let joins = to.step().filter(|_| !looped).map(|to| self.step(to));
+        let join = joins.filter(|to| self.workflow().join(to).is_some());
+        if let (None, Some(target)) = (join, to.step())
+            && self.busy(target)
+        {
+            let reason = format!("step `{target}` is still active in another branch");
+            self.open_incident(step_id, IncidentCode::StepBusy, reason);
+            return None;
+        }
+        self.transitions += 1;
+        self.emit(WorkflowEvent::TransitionOccurred(TransitionOccurred {
+            from_step: step_id.clone(),
+            from_visit,
+            to_step: to.clone(),
+            condition_met,
+            transition,
+            looped,
+            waits: join.is_some(),
+            join_expires_at: join.and_then(|to| to.join_timeout).map(|t| self.now + t.get()),
+        }));
+        match to {
+            Target::Step(next) if join.is_none() => Some(next),
+            // The end of this branch; the task's, once no other has anything left to do.
+            Target::Step(_) | Target::Complete => None,
+            Target::Failed => {
+                self.fail(failed_by_transition(step_id));
                 None
             }
         }
     }
 
-    fn complete(&mut self) {
-        let output = task_output(self.current());
-        self.emit(WorkflowEvent::WorkflowCompleted { output });
-    }
-
+    /// Fails the task; what still waits is withdrawn with it.
     pub(super) fn fail(&mut self, error: String) {
+        self.withdraw_active("the task has failed");
         self.emit(WorkflowEvent::WorkflowFailed { error });
     }
 
@@ -200,16 +309,19 @@ impl Work<'_> {
 
     /// Withdraws every active visit.
     pub(super) fn withdraw_active(&mut self, reason: &str) {
-        let active: Vec<(StepId, u32)> = self
-            .current()
-            .steps
-            .iter()
-            .filter_map(|(id, step)| Some((id, step.current()?)))
-            .filter(|(_, visit)| visit.status == VisitStatus::Active)
-            .map(|(id, visit)| (id.clone(), visit.number))
-            .collect();
-        for (step_id, visit) in active {
-            self.emit(WorkflowEvent::StepWithdrawn { step_id, visit, reason: reason.to_owned() });
+        let active: Vec<StepId> = self.current().active_steps().cloned().collect();
+        for step_id in active {
+            self.withdraw(&step_id, reason);
+        }
+    }
+
+    /// Withdraws a step's visit, if it is active.
+    fn withdraw(&mut self, step_id: &StepId, reason: &str) {
+        let visit = self.visit(step_id);
+        if visit.status == VisitStatus::Active {
+            let visit = visit.number;
+            let (step_id, reason) = (step_id.clone(), reason.to_owned());
+            self.emit(WorkflowEvent::StepWithdrawn { step_id, visit, reason });
         }
     }
 }

@@ -13,8 +13,9 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        COMMIT_LEASE, CommandRow, EventStoreError, OpenBatch, OpenRequest, OpenedTask, OutboxRow,
-        PublisherId, RecordedOutcome, SNAPSHOT_SCHEMA_VERSION, TaskWrite,
+        COMMIT_LEASE, CommandRecord, CommandRow, Draft, DueRow, EventStoreError, NewOutboxRow,
+        OpenBatch, OpenRequest, OpenedTask, OutboxRow, PublisherId, RecordedOutcome,
+        SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow, TaskWrite,
     },
     codec::{event_data, snapshot_text, to_json, unsigned},
     connection::{WORK_TIMEOUT, discard, roll_back, spawned, timed_out},
@@ -22,7 +23,10 @@ use super::{
     index::command_row,
     streams::{Wanted, read_streams},
 };
-use crate::ids::{CommandId, TaskId};
+use crate::{
+    events::StoredEvent,
+    ids::{CommandId, Slug, TaskId},
+};
 
 /// In id order, so that two batches that make the same heads wait for each other instead of
 /// deadlocking; `held` versions above 0 prove that the head is there.
@@ -165,15 +169,19 @@ struct Link(Option<PoolConnection<Postgres>>);
 
 impl Link {
     fn conn(&mut self) -> Result<&mut PgConnection, EventStoreError> {
-        self.0.as_deref_mut().ok_or_else(|| {
-            EventStoreError::Other("the transaction of this batch has ended".into())
-        })
+        self.0
+            .as_deref_mut()
+            .ok_or_else(|| EventStoreError::Other("the transaction of this batch has ended".into()))
     }
 
     /// Ends the transaction after `error`.
     async fn give_up(&mut self, error: EventStoreError) -> EventStoreError {
         if let Some(conn) = self.0.take() {
-            if connection_survives(&error) { roll_back(conn).await } else { discard(conn).await }
+            if connection_survives(&error) {
+                roll_back(conn).await;
+            } else {
+                discard(conn).await;
+            }
         }
         error
     }
@@ -212,11 +220,18 @@ async fn lock_and_read(
     conn: &mut PgConnection,
     request: &OpenRequest,
 ) -> Result<Read, EventStoreError> {
-    raw_sql("BEGIN").execute(&mut *conn).await.map_err(classify)?;
+    raw_sql("BEGIN")
+        .execute(&mut *conn)
+        .await
+        .map_err(classify)?;
     let mut read = Read::default();
 
-    let unknown: Vec<Uuid> =
-        request.tasks.iter().filter(|(_, held)| **held == 0).map(|(task, _)| task.0).collect();
+    let unknown: Vec<Uuid> = request
+        .tasks
+        .iter()
+        .filter(|(_, held)| **held == 0)
+        .map(|(task, _)| task.0)
+        .collect();
     if !unknown.is_empty() {
         let created: Vec<Uuid> = sqlx::query_scalar(CREATE_HEADS)
             .bind(unknown)
@@ -262,7 +277,8 @@ async fn lock_and_read(
                 read.known.insert(row.command_id, row);
             }
             _ => {
-                read.relay_only.insert(TaskId(row.try_get("task_id").map_err(classify)?));
+                read.relay_only
+                    .insert(TaskId(row.try_get("task_id").map_err(classify)?));
             }
         }
     }
@@ -300,7 +316,11 @@ impl OpenBatch for PgBatch {
         writes: Vec<TaskWrite>,
     ) -> Result<Vec<OutboxRow>, EventStoreError> {
         spawned(async move {
-            let Self { mut link, publisher, read } = *self;
+            let Self {
+                mut link,
+                publisher,
+                read,
+            } = *self;
             let conn = link.conn()?;
             let written = match timeout(WORK_TIMEOUT, write(conn, publisher, &read, writes)).await {
                 Ok(written) => written,
@@ -314,7 +334,9 @@ impl OpenBatch for PgBatch {
             let conn = link.conn()?;
             let committed = match timeout(WORK_TIMEOUT, raw_sql("COMMIT").execute(conn)).await {
                 Ok(committed) => committed.map_err(classify_commit),
-                Err(_) => Err(EventStoreError::CommitUnknown(Box::new(TimedOut(WORK_TIMEOUT)))),
+                Err(_) => Err(EventStoreError::CommitUnknown(Box::new(TimedOut(
+                    WORK_TIMEOUT,
+                )))),
             };
             match committed {
                 Ok(_) => {
@@ -367,7 +389,7 @@ async fn write(
         for row in write.outbox {
             messages.push(row, owner);
         }
-        seldom.push(write.due_set, write.due_unset, write.drafts, write.snapshot)?;
+        seldom.push(write.due_set, write.due_unset, write.drafts, write.snapshot);
     }
     let unused: Vec<Uuid> = unused.into_iter().map(|task| task.0).collect();
     let moving = heads.task_ids.clone();
@@ -426,9 +448,17 @@ async fn write(
 /// Versions are compared where the locks are known, before anything is sent; the comparison in the
 /// statement is the backstop.
 fn check_versions(write: &TaskWrite, read: &Read) -> Result<(), EventStoreError> {
-    let actual = read.versions.get(&write.task_id).copied().unwrap_or_default();
+    let actual = read
+        .versions
+        .get(&write.task_id)
+        .copied()
+        .unwrap_or_default();
     let conflict = |expected| {
-        Err(EventStoreError::VersionConflict { task_id: write.task_id, expected, actual })
+        Err(EventStoreError::VersionConflict {
+            task_id: write.task_id,
+            expected,
+            actual,
+        })
     };
     if write.expected_version != actual {
         return conflict(write.expected_version);
@@ -454,13 +484,19 @@ async fn conflict(
     tasks: &[Uuid],
     expected: &[i64],
 ) -> Result<EventStoreError, EventStoreError> {
-    let heads: Vec<(Uuid, i64)> =
-        sqlx::query_as(VERSIONS).bind(tasks).fetch_all(conn).await.map_err(classify)?;
+    let heads: Vec<(Uuid, i64)> = sqlx::query_as(VERSIONS)
+        .bind(tasks)
+        .fetch_all(conn)
+        .await
+        .map_err(classify)?;
     let heads: HashMap<Uuid, i64> = heads.into_iter().collect();
-    let lost = tasks.iter().zip(expected).find(|(task, expected)| heads.get(task) == Some(expected));
-    let (task, expected) = lost.or_else(|| tasks.iter().zip(expected).next()).ok_or_else(|| {
-        EventStoreError::Other("heads moved that nobody asked to move".into())
-    })?;
+    let lost = tasks
+        .iter()
+        .zip(expected)
+        .find(|(task, expected)| heads.get(task) == Some(expected));
+    let (task, expected) = lost
+        .or_else(|| tasks.iter().zip(expected).next())
+        .ok_or_else(|| EventStoreError::Other("heads moved that nobody asked to move".into()))?;
     Ok(EventStoreError::VersionConflict {
         task_id: TaskId(*task),
         expected: unsigned("tasks", *expected)?,
@@ -495,7 +531,7 @@ struct Heads {
 }
 
 impl Heads {
-    fn push(&mut self, expected: u64, task: &super::super::TaskRow) -> Result<(), EventStoreError> {
+    fn push(&mut self, expected: u64, task: &TaskRow) -> Result<(), EventStoreError> {
         self.task_ids.push(task.task_id.0);
         self.expected.push(signed(expected)?);
         self.versions.push(signed(task.version)?);
@@ -504,7 +540,7 @@ impl Heads {
         self.revision_ids.push(task.revision_id.0);
         self.statuses.push(task.status.as_str());
         // An array of arrays cannot be unnested by one level; step ids hold no comma.
-        let steps: Vec<&str> = task.current_steps.iter().map(|step| step.as_str()).collect();
+        let steps: Vec<&str> = task.current_steps.iter().map(Slug::as_str).collect();
         self.steps.push(steps.join(","));
         self.labels.push(to_json(&task.labels)?);
         self.incidents.push(signed(task.incidents)?);
@@ -526,7 +562,7 @@ struct Events {
 }
 
 impl Events {
-    fn push(&mut self, event: &crate::events::StoredEvent) -> Result<(), EventStoreError> {
+    fn push(&mut self, event: &StoredEvent) -> Result<(), EventStoreError> {
         self.stream_ids.push(event.task_id.0);
         self.versions.push(signed(event.version)?);
         self.event_ids.push(event.event_id);
@@ -553,7 +589,7 @@ struct Commands {
 }
 
 impl Commands {
-    fn push(&mut self, command: &super::super::CommandRecord) -> Result<(), EventStoreError> {
+    fn push(&mut self, command: &CommandRecord) -> Result<(), EventStoreError> {
         let (outcome, reason, detail, result) = match &command.outcome {
             RecordedOutcome::Applied { result } => ("applied", None, None, Some(to_json(result)?)),
             RecordedOutcome::Rejected { reason, detail } => {
@@ -568,7 +604,8 @@ impl Commands {
         self.details.push(detail);
         self.results.push(result);
         self.hashes.push(command.content_hash.to_vec());
-        self.payloads.push(command.payload.as_ref().map(to_json).transpose()?);
+        self.payloads
+            .push(command.payload.as_ref().map(to_json).transpose()?);
         self.decided_at.push(command.decided_at);
         Ok(())
     }
@@ -585,7 +622,7 @@ struct Messages {
 }
 
 impl Messages {
-    fn push(&mut self, row: super::super::NewOutboxRow, owner: Option<PublisherId>) {
+    fn push(&mut self, row: NewOutboxRow, owner: Option<PublisherId>) {
         self.ids.push(row.message_id);
         self.task_ids.push(row.task_id.map(|task| task.0));
         self.keys.push(row.routing_key);
@@ -598,9 +635,15 @@ impl Messages {
     /// given.
     fn owned(self, positions: Vec<i64>) -> Result<Vec<OutboxRow>, EventStoreError> {
         if positions.len() != self.ids.len() {
-            return Err(EventStoreError::Other("not every message got a position".into()));
+            return Err(EventStoreError::Other(
+                "not every message got a position".into(),
+            ));
         }
-        let rows = positions.into_iter().enumerate().zip(self.keys).zip(self.bodies);
+        let rows = positions
+            .into_iter()
+            .enumerate()
+            .zip(self.keys)
+            .zip(self.bodies);
         Ok(rows
             .filter(|(((index, _), _), _)| self.owners[*index].is_some())
             .map(|(((index, position), routing_key), body)| OutboxRow {
@@ -644,9 +687,9 @@ impl sqlx::Encode<'_, Postgres> for SharedText {
 #[derive(Default)]
 struct Seldom {
     due_unset: HashSet<Uuid>,
-    due_set: HashMap<Uuid, super::super::DueRow>,
-    drafts: HashMap<(TaskId, String, u32, Uuid), super::super::Draft>,
-    snapshots: Vec<super::super::SnapshotRow>,
+    due_set: HashMap<Uuid, DueRow>,
+    drafts: HashMap<(TaskId, String, u32, Uuid), Draft>,
+    snapshots: Vec<SnapshotRow>,
 }
 
 impl Seldom {
@@ -654,19 +697,24 @@ impl Seldom {
     /// statement may touch a row once.
     fn push(
         &mut self,
-        due_set: Vec<super::super::DueRow>,
+        due_set: Vec<DueRow>,
         due_unset: Vec<Uuid>,
-        drafts: Vec<super::super::Draft>,
-        snapshot: Option<super::super::SnapshotRow>,
-    ) -> Result<(), EventStoreError> {
+        drafts: Vec<Draft>,
+        snapshot: Option<SnapshotRow>,
+    ) {
         self.due_unset.extend(due_unset);
-        self.due_set.extend(due_set.into_iter().map(|row| (row.id, row)));
+        self.due_set
+            .extend(due_set.into_iter().map(|row| (row.id, row)));
         self.drafts.extend(drafts.into_iter().map(|draft| {
-            let key = (draft.task_id, draft.step_id.to_string(), draft.visit, draft.user_id.0);
+            let key = (
+                draft.task_id,
+                draft.step_id.to_string(),
+                draft.visit,
+                draft.user_id.0,
+            );
             (key, draft)
         }));
         self.snapshots.extend(snapshot);
-        Ok(())
     }
 
     async fn write(mut self, conn: &mut PgConnection) -> Result<(), EventStoreError> {
@@ -680,31 +728,80 @@ impl Seldom {
         }
         let due: Vec<_> = self.due_set.into_values().collect();
         let drafts: Vec<_> = self.drafts.into_values().collect();
-        let each_due = |f: fn(&super::super::DueRow) -> Uuid| due.iter().map(f).collect::<Vec<_>>();
+        let each_due = |f: fn(&DueRow) -> Uuid| due.iter().map(f).collect::<Vec<_>>();
         let texts = self
             .snapshots
             .iter()
             .map(|snapshot| snapshot_text(&snapshot.state))
             .collect::<Result<Vec<_>, _>>()?;
-        let (states, checksums): (Vec<_>, Vec<_>) =
-            texts.into_iter().map(|(text, checksum)| (text, checksum.to_vec())).unzip();
+        let (states, checksums): (Vec<_>, Vec<_>) = texts
+            .into_iter()
+            .map(|(text, checksum)| (text, checksum.to_vec()))
+            .unzip();
         sqlx::query(WRITE_SELDOM)
             .bind(self.due_unset.into_iter().collect::<Vec<_>>())
             .bind(each_due(|row| row.id))
             .bind(each_due(|row| row.task_id.0))
-            .bind(due.iter().map(|row| row.step_id.as_deref()).collect::<Vec<_>>())
-            .bind(due.iter().map(|row| signed(row.visit)).collect::<Result<Vec<i32>, _>>()?)
+            .bind(
+                due.iter()
+                    .map(|row| row.step_id.as_deref())
+                    .collect::<Vec<_>>(),
+            )
+            .bind(
+                due.iter()
+                    .map(|row| signed(row.visit))
+                    .collect::<Result<Vec<i32>, _>>()?,
+            )
             .bind(due.iter().map(|row| row.kind.as_str()).collect::<Vec<_>>())
-            .bind(due.iter().map(|row| signed(row.n)).collect::<Result<Vec<i32>, _>>()?)
+            .bind(
+                due.iter()
+                    .map(|row| signed(row.n))
+                    .collect::<Result<Vec<i32>, _>>()?,
+            )
             .bind(due.iter().map(|row| row.due_at).collect::<Vec<_>>())
-            .bind(drafts.iter().map(|draft| draft.task_id.0).collect::<Vec<_>>())
-            .bind(drafts.iter().map(|draft| draft.step_id.as_str()).collect::<Vec<_>>())
-            .bind(drafts.iter().map(|draft| signed(draft.visit)).collect::<Result<Vec<i32>, _>>()?)
-            .bind(drafts.iter().map(|draft| draft.user_id.0).collect::<Vec<_>>())
-            .bind(drafts.iter().map(|draft| to_json(&draft.draft)).collect::<Result<Vec<_>, _>>()?)
-            .bind(drafts.iter().map(|draft| draft.saved_at).collect::<Vec<_>>())
+            .bind(
+                drafts
+                    .iter()
+                    .map(|draft| draft.task_id.0)
+                    .collect::<Vec<_>>(),
+            )
+            .bind(
+                drafts
+                    .iter()
+                    .map(|draft| draft.step_id.as_str())
+                    .collect::<Vec<_>>(),
+            )
+            .bind(
+                drafts
+                    .iter()
+                    .map(|draft| signed(draft.visit))
+                    .collect::<Result<Vec<i32>, _>>()?,
+            )
+            .bind(
+                drafts
+                    .iter()
+                    .map(|draft| draft.user_id.0)
+                    .collect::<Vec<_>>(),
+            )
+            .bind(
+                drafts
+                    .iter()
+                    .map(|draft| to_json(&draft.draft))
+                    .collect::<Result<Vec<_>, _>>()?,
+            )
+            .bind(
+                drafts
+                    .iter()
+                    .map(|draft| draft.saved_at)
+                    .collect::<Vec<_>>(),
+            )
             .bind(i32::from(SNAPSHOT_SCHEMA_VERSION))
-            .bind(self.snapshots.iter().map(|snapshot| snapshot.task_id.0).collect::<Vec<_>>())
+            .bind(
+                self.snapshots
+                    .iter()
+                    .map(|snapshot| snapshot.task_id.0)
+                    .collect::<Vec<_>>(),
+            )
             .bind(
                 self.snapshots
                     .iter()

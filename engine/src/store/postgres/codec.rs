@@ -51,14 +51,11 @@ pub(super) fn event_data(event: &WorkflowEvent) -> Result<String, EventStoreErro
         .and_then(|rest| rest.strip_prefix(event.event_type()))
         .and_then(|rest| rest.strip_prefix("\",\"event_data\":"))
         .and_then(|rest| rest.strip_suffix('}'));
-    match content {
-        Some(content) => Ok(content.to_owned()),
-        None => {
-            let value = serde_json::to_value(event)
-                .map_err(|error| EventStoreError::Data(error.into()))?;
-            to_json(&value["event_data"])
-        }
+    if let Some(content) = content {
+        return Ok(content.to_owned());
     }
+    let value = serde_json::to_value(event).map_err(|error| EventStoreError::Data(error.into()))?;
+    to_json(&value["event_data"])
 }
 
 /// The columns of a stored event.
@@ -77,7 +74,10 @@ pub(super) fn read_event(columns: &EventColumns<'_>) -> Result<StoredEvent, Even
     let task_id = columns.task_id;
     let unreadable = |source| EventStoreError::Unreadable {
         task_id,
-        source: UpcastError::Content { event_type: columns.event_type.to_owned(), source },
+        source: UpcastError::Content {
+            event_type: columns.event_type.to_owned(),
+            source,
+        },
     };
     let metadata: EventMetadata = serde_json::from_str(columns.metadata).map_err(unreadable)?;
     let data: Value = serde_json::from_str(columns.event_data).map_err(unreadable)?;
@@ -110,7 +110,9 @@ pub(super) fn read_snapshot(
     text: &str,
 ) -> Option<WorkflowSnapshot> {
     let whole = checksum(text) == stored_checksum;
-    let state = whole.then(|| serde_json::from_str::<WorkflowSnapshot>(text).ok()).flatten();
+    let state = whole
+        .then(|| serde_json::from_str::<WorkflowSnapshot>(text).ok())
+        .flatten();
     let state = state.filter(|s| s.task_id == task && i64::try_from(s.version) == Ok(version));
     if state.is_none() {
         tracing::warn!(%task, version, "a snapshot is not whole; its stream is replayed");
@@ -130,8 +132,10 @@ pub(super) fn unsigned<T: TryFrom<i64>>(
 where
     T::Error: std::error::Error + Send + Sync + 'static,
 {
-    T::try_from(number)
-        .map_err(|source| EventStoreError::Row { table, source: Box::new(source) })
+    T::try_from(number).map_err(|source| EventStoreError::Row {
+        table,
+        source: Box::new(source),
+    })
 }
 
 #[cfg(test)]
@@ -142,10 +146,15 @@ mod tests {
 
     #[test]
     fn the_content_of_an_event_is_its_adjacent_content() {
-        let event = WorkflowEvent::WorkflowCompleted { output: json!({"a": [1, 2.5, 1e17]}) };
+        let event = WorkflowEvent::WorkflowCompleted {
+            output: json!({"a": [1, 2.5, 1e17]}),
+        };
         let value = serde_json::to_value(&event).unwrap();
         let text = event_data(&event).unwrap();
-        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value["event_data"]);
+        assert_eq!(
+            serde_json::from_str::<Value>(&text).unwrap(),
+            value["event_data"]
+        );
         assert!(text.contains("100000000000000000.0"), "{text}");
     }
 }

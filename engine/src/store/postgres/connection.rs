@@ -35,8 +35,11 @@ pub(super) const LONG_WORK_TIMEOUT: Duration = Duration::from_secs(60);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The migrations, oldest first. Forward only: a file that was released is never changed.
-const MIGRATIONS: [(i64, &str, &str); 1] =
-    [(1, "init", include_str!("../../../../migrations/postgres/0001_init.sql"))];
+const MIGRATIONS: [(i64, &str, &str); 1] = [(
+    1,
+    "init",
+    include_str!("../../../../migrations/postgres/0001_init.sql"),
+)];
 
 /// How to connect.
 #[derive(Clone, Debug)]
@@ -74,7 +77,10 @@ impl PgEventStore {
             .map_err(classify)?
             .application_name(&settings.application_name);
         let pool = pool_options(settings).connect_lazy_with(options);
-        Ok(Self { pool, schema: Some(settings.schema.clone()) })
+        Ok(Self {
+            pool,
+            schema: Some(settings.schema.clone()),
+        })
     }
 
     /// A store at `url` that has answered once.
@@ -124,8 +130,7 @@ impl PgEventStore {
 
     /// Whether the schema is what this build needs (a later one will do).
     pub async fn check_migrated(&self) -> Result<(), EventStoreError> {
-        const LATEST: &str =
-            "SELECT coalesce(max(version), 0) FROM _sqlx_migrations WHERE success";
+        const LATEST: &str = "SELECT coalesce(max(version), 0) FROM _sqlx_migrations WHERE success";
         let needed = MIGRATIONS.last().map_or(0, |migration| migration.0);
         let found = self
             .run(WORK_TIMEOUT, |conn| {
@@ -156,7 +161,10 @@ impl PgEventStore {
                 Ok(done) => done,
                 Err(_) => Err(timed_out(limit)),
             };
-            if done.as_ref().is_err_and(|error| !connection_survives(error)) {
+            if done
+                .as_ref()
+                .is_err_and(|error| !connection_survives(error))
+            {
                 discard(conn).await;
             }
             done
@@ -166,8 +174,7 @@ impl PgEventStore {
 }
 
 /// A piece of work on a connection.
-pub(super) type Work<'c, T> =
-    Pin<Box<dyn Future<Output = Result<T, EventStoreError>> + Send + 'c>>;
+pub(super) type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T, EventStoreError>> + Send + 'c>>;
 
 /// Runs `work` in a task of its own, which no caller that goes away can cancel.
 pub(super) async fn spawned<T: Send + 'static>(
@@ -214,8 +221,14 @@ fn pool_options(settings: &PgSettings) -> PgPoolOptions {
         ("search_path", search_path),
         ("statement_timeout", millis(STATEMENT_TIMEOUT)),
         ("lock_timeout", millis(LOCK_TIMEOUT)),
-        ("idle_in_transaction_session_timeout", millis(IDLE_IN_TRANSACTION_TIMEOUT)),
-        ("client_connection_check_interval", millis(CLIENT_CHECK_INTERVAL)),
+        (
+            "idle_in_transaction_session_timeout",
+            millis(IDLE_IN_TRANSACTION_TIMEOUT),
+        ),
+        (
+            "client_connection_check_interval",
+            millis(CLIENT_CHECK_INTERVAL),
+        ),
         // Arrays of a thousand and of one element want different plans, and a plan made while the
         // tables were empty would scan them for ever.
         ("plan_cache_mode", "force_custom_plan".to_owned()),
@@ -233,7 +246,9 @@ fn pool_options(settings: &PgSettings) -> PgPoolOptions {
             let (names, values) = (names.clone(), values.clone());
             Box::pin(async move {
                 let set = sqlx::query(SET).bind(names).bind(values).execute(conn);
-                timeout(ACQUIRE_TIMEOUT, set).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
+                timeout(ACQUIRE_TIMEOUT, set)
+                    .await
+                    .map_err(|_| sqlx::Error::PoolTimedOut)??;
                 Ok(())
             })
         })
@@ -279,9 +294,12 @@ async fn apply_migrations(
             migrator.create_schema(quoted);
         }
     }
-    migrator.run_direct(None, conn, false).await.map_err(|error| match error {
-        sqlx::migrate::MigrateError::Execute(error)
-        | sqlx::migrate::MigrateError::ExecuteMigration(error, _) => error,
-        other => sqlx::Error::Migrate(Box::new(other)),
-    })
+    migrator
+        .run_direct(None, conn, false)
+        .await
+        .map_err(|error| match error {
+            sqlx::migrate::MigrateError::Execute(error)
+            | sqlx::migrate::MigrateError::ExecuteMigration(error, _) => error,
+            other => sqlx::Error::Migrate(Box::new(other)),
+        })
 }

@@ -34,7 +34,10 @@ pub(super) fn classify(error: sqlx::Error) -> EventStoreError {
 ///
 /// A server that names another reason than its own end has rolled back. Else nobody knows.
 pub(super) fn classify_commit(error: sqlx::Error) -> EventStoreError {
-    match sql_state(&error).map(|code| code.get(..2).unwrap_or_default().to_owned()).as_deref() {
+    match sql_state(&error)
+        .map(|code| code.get(..2).unwrap_or_default().to_owned())
+        .as_deref()
+    {
         None | Some("08" | "57" | "58" | "XX") => EventStoreError::CommitUnknown(error.into()),
         Some(_) => classify(error),
     }
@@ -96,10 +99,11 @@ fn of_code(code: &str, constraint: Option<&str>) -> Meaning {
         ("23505", _) if constraint == Some("commands_pkey") => Meaning::Unavailable,
         // The heads moved together with the events, or this could not be: a bug.
         ("23505", _) if constraint == Some("workflow_events_pkey") => Meaning::Other,
-        // The server has become a standby; the transaction sat idle for too long.
-        ("25006" | "25P03", _) => Meaning::Unavailable,
-        // Connection; rollback; resources; not in the right state (locks); operator; system.
-        (_, "08" | "40" | "53" | "55" | "57" | "58") => Meaning::Unavailable,
+        // The server has become a standby; the transaction sat idle for too long. Then by class:
+        // connection; rollback; resources; not in the right state (locks); operator; system.
+        ("25006" | "25P03", _) | (_, "08" | "40" | "53" | "55" | "57" | "58") => {
+            Meaning::Unavailable
+        }
         // Data; integrity; limits.
         (_, "22" | "23" | "54") => Meaning::Data,
         _ => Meaning::Other,
@@ -136,7 +140,9 @@ mod tests {
 
     #[test]
     fn classes_of_sqlstate_say_what_to_do() {
-        for code in ["08006", "57P01", "57014", "53300", "40001", "40P01", "55P03", "25006"] {
+        for code in [
+            "08006", "57P01", "57014", "53300", "40001", "40P01", "55P03", "25006",
+        ] {
             assert_eq!(of_code(code, None), Meaning::Unavailable, "{code}");
         }
         for code in ["22P05", "22003", "23514", "54000"] {
@@ -145,9 +151,18 @@ mod tests {
         for code in ["42P01", "42501", "XX000", "3D000", "", "4"] {
             assert_eq!(of_code(code, None), Meaning::Other, "{code}");
         }
-        assert_eq!(of_code("23505", Some("commands_pkey")), Meaning::Unavailable);
-        assert_eq!(of_code("23505", Some("workflow_events_pkey")), Meaning::Other);
-        assert_eq!(of_code("23505", Some("outbox_message_id_key")), Meaning::Data);
+        assert_eq!(
+            of_code("23505", Some("commands_pkey")),
+            Meaning::Unavailable
+        );
+        assert_eq!(
+            of_code("23505", Some("workflow_events_pkey")),
+            Meaning::Other
+        );
+        assert_eq!(
+            of_code("23505", Some("outbox_message_id_key")),
+            Meaning::Data
+        );
     }
 
     #[test]
@@ -161,7 +176,10 @@ mod tests {
     fn a_broken_link_is_unavailable_wherever_it_stands_in_the_chain() {
         let error = sqlx::Error::Io(io::Error::from(io::ErrorKind::BrokenPipe));
         let error = classify(sqlx::Error::Configuration(Box::new(error)));
-        assert!(matches!(error, EventStoreError::Unavailable(_)), "{error:?}");
+        assert!(
+            matches!(error, EventStoreError::Unavailable(_)),
+            "{error:?}"
+        );
         assert!(!connection_survives(&error));
     }
 }

@@ -73,8 +73,17 @@ impl GoalStore for PgEventStore {
             }
         })
         .await?;
-        let Some(Step { mut tx, rows, entries }) = step else { return Ok(None) };
-        let Some(last) = entries.last().map(|entry| entry.position) else { return Ok(Some(0)) };
+        let Some(Step {
+            mut tx,
+            rows,
+            entries,
+        }) = step
+        else {
+            return Ok(None);
+        };
+        let Some(last) = entries.last().map(|entry| entry.position) else {
+            return Ok(Some(0));
+        };
         let GoalProjection { rows, messages } = project(rows, &entries);
         let count = entries.len();
         spawned(async move {
@@ -101,14 +110,22 @@ type Found = (Vec<GoalProgressRow>, Vec<LogEntry>);
 
 /// `None` where another process is at it.
 async fn read_step(conn: &mut PgConnection, limit: u32) -> Result<Option<Found>, EventStoreError> {
-    let locked: bool = sqlx::query_scalar(LOCK).fetch_one(&mut *conn).await.map_err(classify)?;
+    let locked: bool = sqlx::query_scalar(LOCK)
+        .fetch_one(&mut *conn)
+        .await
+        .map_err(classify)?;
     if !locked {
         return Ok(None);
     }
-    let checkpoint: Option<(i64, i64)> =
-        sqlx::query_as(CHECKPOINT).fetch_optional(&mut *conn).await.map_err(classify)?;
+    let checkpoint: Option<(i64, i64)> = sqlx::query_as(CHECKPOINT)
+        .fetch_optional(&mut *conn)
+        .await
+        .map_err(classify)?;
     let after = checkpoint.map_or_else(LogPosition::default, |(transaction, position)| {
-        LogPosition { transaction, position }
+        LogPosition {
+            transaction,
+            position,
+        }
     });
     let entries = read_log(conn, after, limit).await?;
     Ok(Some((goals(conn).await?, entries)))
@@ -134,14 +151,31 @@ async fn write_step(
     }
     if !messages.is_empty() {
         let new: Vec<Uuid> = sqlx::query_scalar(CAUSE)
-            .bind(messages.iter().map(|message| message.message_id).collect::<Vec<_>>())
-            .bind(messages.iter().map(|message| message.message_type).collect::<Vec<_>>())
-            .bind(messages.iter().map(|message| message.routing_key.as_str()).collect::<Vec<_>>())
+            .bind(
+                messages
+                    .iter()
+                    .map(|message| message.message_id)
+                    .collect::<Vec<_>>(),
+            )
+            .bind(
+                messages
+                    .iter()
+                    .map(|message| message.message_type)
+                    .collect::<Vec<_>>(),
+            )
+            .bind(
+                messages
+                    .iter()
+                    .map(|message| message.routing_key.as_str())
+                    .collect::<Vec<_>>(),
+            )
             .fetch_all(&mut *conn)
             .await
             .map_err(classify)?;
-        let new: Vec<NewOutboxRow> =
-            messages.into_iter().filter(|message| new.contains(&message.message_id)).collect();
+        let new: Vec<NewOutboxRow> = messages
+            .into_iter()
+            .filter(|message| new.contains(&message.message_id))
+            .collect();
         outbox::enqueue(conn, &new).await?;
     }
     sqlx::query(MOVE)

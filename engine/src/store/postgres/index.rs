@@ -85,9 +85,10 @@ impl TaskIndex for PgEventStore {
 
     async fn tasks(&self, filter: TaskFilter) -> Result<TaskPage, EventStoreError> {
         let limit = filter.limit.clamp(1, PAGE_MAX);
-        let labels = match filter.labels.is_empty() {
-            true => None,
-            false => Some(to_json(&filter.labels)?),
+        let labels = if filter.labels.is_empty() {
+            None
+        } else {
+            Some(to_json(&filter.labels)?)
         };
         let rows = self
             .run(LONG_WORK_TIMEOUT, move |conn| {
@@ -116,12 +117,17 @@ impl TaskIndex for PgEventStore {
         let rows: Vec<(String, i64)> = self
             .run(LONG_WORK_TIMEOUT, |conn| {
                 Box::pin(async move {
-                    sqlx::query_as(COUNTS).fetch_all(conn).await.map_err(classify)
+                    sqlx::query_as(COUNTS)
+                        .fetch_all(conn)
+                        .await
+                        .map_err(classify)
                 })
             })
             .await?;
-        let mut counts: BTreeMap<_, _> =
-            TaskStatus::ALL.into_iter().map(|status| (status, 0)).collect();
+        let mut counts: BTreeMap<_, _> = TaskStatus::ALL
+            .into_iter()
+            .map(|status| (status, 0))
+            .collect();
         for (status, count) in rows {
             counts.insert(task_status(&status)?, count);
         }
@@ -132,18 +138,28 @@ impl TaskIndex for PgEventStore {
         let rows: Vec<(Uuid, String, f64)> = self
             .run(LONG_WORK_TIMEOUT, |conn| {
                 Box::pin(async move {
-                    sqlx::query_as(WAITING).fetch_all(conn).await.map_err(classify)
+                    sqlx::query_as(WAITING)
+                        .fetch_all(conn)
+                        .await
+                        .map_err(classify)
                 })
             })
             .await?;
-        Ok(rows.into_iter().map(|(id, step, seconds)| (RevisionId(id), step, seconds)).collect())
+        Ok(rows
+            .into_iter()
+            .map(|(id, step, seconds)| (RevisionId(id), step, seconds))
+            .collect())
     }
 
     async fn drafts(&self, task: TaskId) -> Result<Vec<Draft>, EventStoreError> {
         let rows = self
             .run(WORK_TIMEOUT, move |conn| {
                 Box::pin(async move {
-                    sqlx::query(DRAFTS).bind(task.0).fetch_all(conn).await.map_err(classify)
+                    sqlx::query(DRAFTS)
+                        .bind(task.0)
+                        .fetch_all(conn)
+                        .await
+                        .map_err(classify)
                 })
             })
             .await?;
@@ -196,11 +212,20 @@ impl CommandLog for PgEventStore {
                 })
             })
             .await?;
-        let mut commands = rows.iter().map(command_row).collect::<Result<Vec<_>, _>>()?;
+        let mut commands = rows
+            .iter()
+            .map(command_row)
+            .collect::<Result<Vec<_>, _>>()?;
         let more = commands.len() > limit as usize;
         commands.truncate(limit as usize);
-        let next_after = commands.last().filter(|_| more).map(|command| command.command_id);
-        Ok(CommandPage { commands, next_after })
+        let next_after = commands
+            .last()
+            .filter(|_| more)
+            .map(|command| command.command_id);
+        Ok(CommandPage {
+            commands,
+            next_after,
+        })
     }
 }
 
@@ -215,9 +240,11 @@ pub(super) fn task_row(row: &PgRow) -> Result<TaskRow, EventStoreError> {
         revision_id: RevisionId(row.try_get("workflow_id").map_err(classify)?),
         version: unsigned("tasks", row.try_get("version").map_err(classify)?)?,
         status: task_status(row.try_get("status").map_err(classify)?)?,
-        current_steps: steps.iter().map(|step| slug("tasks", step)).collect::<Result<_, _>>()?,
-        labels: serde_json::from_str(labels)
-            .map_err(|error| unreadable("tasks", error))?,
+        current_steps: steps
+            .iter()
+            .map(|step| slug("tasks", step))
+            .collect::<Result<_, _>>()?,
+        labels: serde_json::from_str(labels).map_err(|error| unreadable("tasks", error))?,
         incidents: unsigned("tasks", int(row, "incidents")?)?,
         started_at: row.try_get("started_at").map_err(classify)?,
         updated_at: row.try_get("updated_at").map_err(classify)?,
@@ -228,22 +255,34 @@ pub(super) fn task_row(row: &PgRow) -> Result<TaskRow, EventStoreError> {
 pub(super) fn command_row(row: &PgRow) -> Result<CommandRow, EventStoreError> {
     let json = |column: &str| -> Result<Option<Value>, EventStoreError> {
         let text: Option<&str> = row.try_get(column).map_err(classify)?;
-        text.map(serde_json::from_str).transpose().map_err(|error| unreadable("commands", error))
+        text.map(serde_json::from_str)
+            .transpose()
+            .map_err(|error| unreadable("commands", error))
     };
     let text = |column: &str| -> Result<String, EventStoreError> {
         let text: Option<String> = row.try_get(column).map_err(classify)?;
         Ok(text.unwrap_or_default())
     };
     let outcome = match row.try_get::<&str, _>("outcome").map_err(classify)? {
-        "applied" => RecordedOutcome::Applied { result: json("result")?.unwrap_or_default() },
-        _ => RecordedOutcome::Rejected { reason: text("reason")?, detail: text("detail")? },
+        "applied" => RecordedOutcome::Applied {
+            result: json("result")?.unwrap_or_default(),
+        },
+        _ => RecordedOutcome::Rejected {
+            reason: text("reason")?,
+            detail: text("detail")?,
+        },
     };
     let hash: &[u8] = row.try_get("content_hash").map_err(classify)?;
     Ok(CommandRow {
         command_id: CommandId(row.try_get("command_id").map_err(classify)?),
-        task_id: row.try_get::<Option<Uuid>, _>("task_id").map_err(classify)?.map(TaskId),
+        task_id: row
+            .try_get::<Option<Uuid>, _>("task_id")
+            .map_err(classify)?
+            .map(TaskId),
         command_type: row.try_get("type").map_err(classify)?,
-        content_hash: hash.try_into().map_err(|error| unreadable("commands", error))?,
+        content_hash: hash
+            .try_into()
+            .map_err(|error| unreadable("commands", error))?,
         outcome,
         payload: json("payload")?,
         decided_at: row.try_get("decided_at").map_err(classify)?,
@@ -252,7 +291,9 @@ pub(super) fn command_row(row: &PgRow) -> Result<CommandRow, EventStoreError> {
 
 /// An `integer` column.
 pub(super) fn int(row: &PgRow, column: &str) -> Result<i64, EventStoreError> {
-    row.try_get::<i32, _>(column).map(i64::from).map_err(classify)
+    row.try_get::<i32, _>(column)
+        .map(i64::from)
+        .map_err(classify)
 }
 
 /// A name in a column.
@@ -265,7 +306,10 @@ pub(super) fn unreadable(
     table: &'static str,
     source: impl std::error::Error + Send + Sync + 'static,
 ) -> EventStoreError {
-    EventStoreError::Row { table, source: Box::new(source) }
+    EventStoreError::Row {
+        table,
+        source: Box::new(source),
+    }
 }
 
 fn task_status(name: &str) -> Result<TaskStatus, EventStoreError> {

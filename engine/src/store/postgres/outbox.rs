@@ -85,7 +85,10 @@ const FAILED: &str = "
 #[async_trait]
 impl Outbox for PgEventStore {
     async fn enqueue(&self, rows: Vec<NewOutboxRow>) -> Result<(), EventStoreError> {
-        self.run(WORK_TIMEOUT, |conn| Box::pin(async move { enqueue(conn, &rows).await })).await
+        self.run(WORK_TIMEOUT, |conn| {
+            Box::pin(async move { enqueue(conn, &rows).await })
+        })
+        .await
     }
 
     async fn claim(
@@ -98,7 +101,10 @@ impl Outbox for PgEventStore {
             .run(WORK_TIMEOUT, move |conn| {
                 Box::pin(async move {
                     let mut tx = conn.begin().await.map_err(classify)?;
-                    sqlx::query(LOCK).execute(&mut *tx).await.map_err(classify)?;
+                    sqlx::query(LOCK)
+                        .execute(&mut *tx)
+                        .await
+                        .map_err(classify)?;
                     let rows = sqlx::query(CLAIM)
                         .bind(publisher.0)
                         .bind(lease.as_secs_f64())
@@ -155,7 +161,10 @@ impl Outbox for PgEventStore {
         self.run(WORK_TIMEOUT, move |conn| {
             Box::pin(async move {
                 let mut tx = conn.begin().await.map_err(classify)?;
-                sqlx::query(LOCK).execute(&mut *tx).await.map_err(classify)?;
+                sqlx::query(LOCK)
+                    .execute(&mut *tx)
+                    .await
+                    .map_err(classify)?;
                 sqlx::query(RENEW)
                     .bind(publisher.0)
                     .bind(lease.as_secs_f64())
@@ -177,7 +186,10 @@ impl Outbox for PgEventStore {
                 })
             })
             .await?;
-        Ok(OutboxStats { pending, oldest_seconds })
+        Ok(OutboxStats {
+            pending,
+            oldest_seconds,
+        })
     }
 
     async fn outbox_failed(&self, limit: u32) -> Result<Vec<(OutboxRow, String)>, EventStoreError> {
@@ -193,7 +205,12 @@ impl Outbox for PgEventStore {
             })
             .await?;
         rows.iter()
-            .map(|row| Ok((outbox_row(row)?, row.try_get("last_error").map_err(classify)?)))
+            .map(|row| {
+                Ok((
+                    outbox_row(row)?,
+                    row.try_get("last_error").map_err(classify)?,
+                ))
+            })
             .collect()
     }
 }
@@ -208,8 +225,16 @@ pub(super) async fn enqueue(
     }
     sqlx::query(ENQUEUE)
         .bind(rows.iter().map(|row| row.message_id).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.task_id.map(|task| task.0)).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.routing_key.as_str()).collect::<Vec<_>>())
+        .bind(
+            rows.iter()
+                .map(|row| row.task_id.map(|task| task.0))
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            rows.iter()
+                .map(|row| row.routing_key.as_str())
+                .collect::<Vec<_>>(),
+        )
         .bind(rows.iter().map(|row| row.message_type).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| &*row.body).collect::<Vec<_>>())
         .execute(conn)
@@ -223,7 +248,10 @@ fn outbox_row(row: &PgRow) -> Result<OutboxRow, EventStoreError> {
     Ok(OutboxRow {
         position: row.try_get("position").map_err(classify)?,
         message_id: row.try_get("message_id").map_err(classify)?,
-        task_id: row.try_get::<Option<Uuid>, _>("task_id").map_err(classify)?.map(TaskId),
+        task_id: row
+            .try_get::<Option<Uuid>, _>("task_id")
+            .map_err(classify)?
+            .map(TaskId),
         routing_key: row.try_get("routing_key").map_err(classify)?,
         message_type: row.try_get("message_type").map_err(classify)?,
         body: Arc::from(body),

@@ -8,9 +8,7 @@ use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::{
-    super::{
-        DueRow, EventStoreError, Rebuild, SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow,
-    },
+    super::{DueRow, EventStoreError, Rebuild, SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow},
     PgEventStore,
     codec::{snapshot_text, to_json},
     connection::{LONG_WORK_TIMEOUT, WORK_TIMEOUT},
@@ -18,7 +16,10 @@ use super::{
     error::classify,
     index::task_row,
 };
-use crate::{ids::TaskId, limits::PAGE_MAX};
+use crate::{
+    ids::{Slug, TaskId},
+    limits::PAGE_MAX,
+};
 
 /// A skip scan: one step through the index for each stream, however many events it has.
 const STREAM_IDS: &str = "
@@ -33,16 +34,14 @@ const STREAM_IDS: &str = "
     )
     SELECT stream_id FROM ids LIMIT $2";
 
-const CREATE: &str =
-    "INSERT INTO tasks (task_id) VALUES ($1) ON CONFLICT (task_id) DO NOTHING";
+const CREATE: &str = "INSERT INTO tasks (task_id) VALUES ($1) ON CONFLICT (task_id) DO NOTHING";
 
 const LOCK: &str = "
     SELECT task_id, workflow, revision, workflow_id, version, status, current_steps,
            labels::text AS labels, incidents, started_at, updated_at
     FROM tasks WHERE task_id = $1 FOR UPDATE";
 
-const LAST: &str =
-    "SELECT coalesce(max(version), 0) FROM workflow_events WHERE stream_id = $1";
+const LAST: &str = "SELECT coalesce(max(version), 0) FROM workflow_events WHERE stream_id = $1";
 
 const SET_TASK: &str = "
     UPDATE tasks
@@ -124,8 +123,14 @@ impl Rebuild for PgEventStore {
         self.run(WORK_TIMEOUT, |conn| {
             Box::pin(async move {
                 let mut tx = conn.begin().await.map_err(classify)?;
-                sqlx::query(LOCK_GOALS).execute(&mut *tx).await.map_err(classify)?;
-                sqlx::query(RESET).execute(&mut *tx).await.map_err(classify)?;
+                sqlx::query(LOCK_GOALS)
+                    .execute(&mut *tx)
+                    .await
+                    .map_err(classify)?;
+                sqlx::query(RESET)
+                    .execute(&mut *tx)
+                    .await
+                    .map_err(classify)?;
                 tx.commit().await.map_err(classify)
             })
         })
@@ -137,10 +142,21 @@ impl Rebuild for PgEventStore {
 /// it was replayed.
 async fn replace_task(conn: &mut PgConnection, task: &TaskRow) -> Result<bool, EventStoreError> {
     let id = task.task_id.0;
-    let created = sqlx::query(CREATE).bind(id).execute(&mut *conn).await.map_err(classify)?;
-    let found = sqlx::query(LOCK).bind(id).fetch_one(&mut *conn).await.map_err(classify)?;
-    let last: i64 =
-        sqlx::query_scalar(LAST).bind(id).fetch_one(&mut *conn).await.map_err(classify)?;
+    let created = sqlx::query(CREATE)
+        .bind(id)
+        .execute(&mut *conn)
+        .await
+        .map_err(classify)?;
+    let found = sqlx::query(LOCK)
+        .bind(id)
+        .fetch_one(&mut *conn)
+        .await
+        .map_err(classify)?;
+    let last: i64 = sqlx::query_scalar(LAST)
+        .bind(id)
+        .fetch_one(&mut *conn)
+        .await
+        .map_err(classify)?;
     let actual: u64 = super::codec::unsigned("workflow_events", last)?;
     if actual != task.version {
         return Err(EventStoreError::VersionConflict {
@@ -161,7 +177,12 @@ async fn replace_task(conn: &mut PgConnection, task: &TaskRow) -> Result<bool, E
         .bind(number(task.revision))
         .bind(task.revision_id.0)
         .bind(task.status.as_str())
-        .bind(task.current_steps.iter().map(|step| step.as_str()).collect::<Vec<_>>())
+        .bind(
+            task.current_steps
+                .iter()
+                .map(Slug::as_str)
+                .collect::<Vec<_>>(),
+        )
         .bind(to_json(&task.labels)?)
         .bind(number(task.incidents))
         .bind(task.started_at)
@@ -184,17 +205,28 @@ async fn replace_snapshots(
         let (text, checksum) = snapshot_text(&snapshot.state)?;
         wanted.insert(version, (schema_version, checksum.to_vec(), text));
     }
-    let found: Vec<(i64, i32, Vec<u8>, String)> =
-        sqlx::query_as(SNAPSHOTS).bind(task.0).fetch_all(&mut *conn).await.map_err(classify)?;
-    let found: BTreeMap<_, _> =
-        found.into_iter().map(|(version, schema, sum, text)| (version, (schema, sum, text))).collect();
+    let found: Vec<(i64, i32, Vec<u8>, String)> = sqlx::query_as(SNAPSHOTS)
+        .bind(task.0)
+        .fetch_all(&mut *conn)
+        .await
+        .map_err(classify)?;
+    let found: BTreeMap<_, _> = found
+        .into_iter()
+        .map(|(version, schema, sum, text)| (version, (schema, sum, text)))
+        .collect();
     if found == wanted {
         return Ok(false);
     }
-    sqlx::query(DELETE_SNAPSHOTS).bind(task.0).execute(&mut *conn).await.map_err(classify)?;
+    sqlx::query(DELETE_SNAPSHOTS)
+        .bind(task.0)
+        .execute(&mut *conn)
+        .await
+        .map_err(classify)?;
     let (versions, rest): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
-    let (checksums, states): (Vec<_>, Vec<_>) =
-        rest.into_iter().map(|(_, checksum, text)| (checksum, text)).unzip();
+    let (checksums, states): (Vec<_>, Vec<_>) = rest
+        .into_iter()
+        .map(|(_, checksum, text)| (checksum, text))
+        .unzip();
     sqlx::query(INSERT_SNAPSHOTS)
         .bind(task.0)
         .bind(schema_version)
@@ -212,24 +244,42 @@ async fn replace_due(
     task: TaskId,
     due: &[DueRow],
 ) -> Result<bool, EventStoreError> {
-    let found = sqlx::query(DUE).bind(task.0).fetch_all(&mut *conn).await.map_err(classify)?;
-    let found: Result<BTreeMap<Uuid, DueRow>, _> =
-        found.iter().map(|row| due_row(row).map(|row| (row.id, row))).collect();
+    let found = sqlx::query(DUE)
+        .bind(task.0)
+        .fetch_all(&mut *conn)
+        .await
+        .map_err(classify)?;
+    let found: Result<BTreeMap<Uuid, DueRow>, _> = found
+        .iter()
+        .map(|row| due_row(row).map(|row| (row.id, row)))
+        .collect();
     let wanted: BTreeMap<Uuid, DueRow> = due.iter().map(|row| (row.id, row.clone())).collect();
     if found.is_ok_and(|found| found == wanted) {
         return Ok(false);
     }
-    sqlx::query(DELETE_DUE).bind(task.0).execute(&mut *conn).await.map_err(classify)?;
+    sqlx::query(DELETE_DUE)
+        .bind(task.0)
+        .execute(&mut *conn)
+        .await
+        .map_err(classify)?;
     let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
     let due: Vec<_> = wanted.into_values().collect();
     sqlx::query(INSERT_DUE)
         .bind(due.iter().map(|row| row.id).collect::<Vec<_>>())
         .bind(due.iter().map(|row| row.task_id.0).collect::<Vec<_>>())
-        .bind(due.iter().map(|row| row.step_id.as_deref()).collect::<Vec<_>>())
+        .bind(
+            due.iter()
+                .map(|row| row.step_id.as_deref())
+                .collect::<Vec<_>>(),
+        )
         .bind(due.iter().map(|row| number(row.visit)).collect::<Vec<_>>())
         .bind(due.iter().map(|row| row.kind.as_str()).collect::<Vec<_>>())
         .bind(due.iter().map(|row| number(row.n)).collect::<Vec<_>>())
-        .bind(due.iter().map(|row| row.due_at).collect::<Vec<DateTime<Utc>>>())
+        .bind(
+            due.iter()
+                .map(|row| row.due_at)
+                .collect::<Vec<DateTime<Utc>>>(),
+        )
         .execute(conn)
         .await
         .map_err(classify)?;

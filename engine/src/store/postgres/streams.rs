@@ -124,21 +124,34 @@ async fn read_into(
         .map_err(classify)?;
     let mut damaged = HashSet::new();
     for row in &rows {
-        let Some(checksum) = row.try_get::<Option<&[u8]>, _>("checksum").map_err(classify)? else {
+        let Some(checksum) = row
+            .try_get::<Option<&[u8]>, _>("checksum")
+            .map_err(classify)?
+        else {
             continue;
         };
         let task = TaskId(row.try_get("stream_id").map_err(classify)?);
         let version = row.try_get("version").map_err(classify)?;
         let text = row.try_get("event_data").map_err(classify)?;
         if let Some(state) = read_snapshot(task, version, checksum, text) {
-            streams.insert(task, Stream { snapshot: Some(state), tail: Vec::new() });
+            streams.insert(
+                task,
+                Stream {
+                    snapshot: Some(state),
+                    tail: Vec::new(),
+                },
+            );
         } else {
             damaged.insert(task);
             again.replay(task);
         }
     }
     for row in &rows {
-        if row.try_get::<Option<Uuid>, _>("event_id").map_err(classify)?.is_none() {
+        if row
+            .try_get::<Option<Uuid>, _>("event_id")
+            .map_err(classify)?
+            .is_none()
+        {
             continue;
         }
         let event = stored_event(row)?;
@@ -209,8 +222,9 @@ impl EventStore for PgEventStore {
             .await?;
         let mut states = HashMap::with_capacity(streams.len());
         for (task, stream) in streams {
-            let mut rebuilder =
-                stream.snapshot.map_or_else(StateRebuilder::new, StateRebuilder::from_snapshot);
+            let mut rebuilder = stream
+                .snapshot
+                .map_or_else(StateRebuilder::new, StateRebuilder::from_snapshot);
             for event in &stream.tail {
                 rebuilder.apply(event)?;
             }
@@ -242,7 +256,10 @@ impl EventStore for PgEventStore {
                 })
             })
             .await?;
-        let mut events = rows.iter().map(stored_event).collect::<Result<Vec<_>, _>>()?;
+        let mut events = rows
+            .iter()
+            .map(stored_event)
+            .collect::<Result<Vec<_>, _>>()?;
         let more = events.len() > limit as usize;
         events.truncate(limit as usize);
         let next_after = events.last().filter(|_| more).map(|event| event.version);
@@ -254,6 +271,9 @@ impl EventStore for PgEventStore {
         after: LogPosition,
         limit: u32,
     ) -> Result<Vec<LogEntry>, EventStoreError> {
-        self.run(LONG_WORK_TIMEOUT, move |conn| Box::pin(read_log(conn, after, limit))).await
+        self.run(LONG_WORK_TIMEOUT, move |conn| {
+            Box::pin(read_log(conn, after, limit))
+        })
+        .await
     }
 }

@@ -58,14 +58,17 @@ const REVISIONS: &str = "
 #[async_trait]
 impl WorkflowConfigStore for PgEventStore {
     async fn save(&self, config: &WorkflowConfig) -> Result<Uuid, StorageError> {
-        let hash =
-            content_hash(config).map_err(|error| StorageError::Data(Box::new(error)))?;
+        let hash = content_hash(config).map_err(|error| StorageError::Data(Box::new(error)))?;
         let text = to_json(config)?;
         let workflow = config.id.clone();
         self.run(WORK_TIMEOUT, move |conn| {
             Box::pin(async move {
                 let mut tx = conn.begin().await.map_err(classify)?;
-                sqlx::query(LOCK).bind(workflow.as_str()).execute(&mut *tx).await.map_err(classify)?;
+                sqlx::query(LOCK)
+                    .bind(workflow.as_str())
+                    .execute(&mut *tx)
+                    .await
+                    .map_err(classify)?;
                 let newest: Option<(Uuid, i32, String)> = sqlx::query_as(NEWEST)
                     .bind(workflow.as_str())
                     .fetch_optional(&mut *tx)
@@ -98,7 +101,11 @@ impl WorkflowConfigStore for PgEventStore {
         let row = self
             .run(WORK_TIMEOUT, move |conn| {
                 Box::pin(async move {
-                    sqlx::query(LOAD).bind(id).fetch_optional(conn).await.map_err(classify)
+                    sqlx::query(LOAD)
+                        .bind(id)
+                        .fetch_optional(conn)
+                        .await
+                        .map_err(classify)
                 })
             })
             .await?;
@@ -110,7 +117,10 @@ impl WorkflowConfigStore for PgEventStore {
         let row = self
             .run(WORK_TIMEOUT, |conn| {
                 Box::pin(async move {
-                    let found = sqlx::query(LOAD_NEWEST).bind(name).fetch_optional(conn).await;
+                    let found = sqlx::query(LOAD_NEWEST)
+                        .bind(name)
+                        .fetch_optional(conn)
+                        .await;
                     found.map_err(classify)
                 })
             })
@@ -129,9 +139,11 @@ impl WorkflowConfigStore for PgEventStore {
             let (name, revision, id) = match selector {
                 WorkflowSelector::Latest(name) => (Some(name.to_string()), None, None),
                 // A number that no column holds names no revision.
-                WorkflowSelector::Numbered(name, revision) => {
-                    (Some(name.to_string()), Some(i32::try_from(*revision).unwrap_or(-1)), None)
-                }
+                WorkflowSelector::Numbered(name, revision) => (
+                    Some(name.to_string()),
+                    Some(i32::try_from(*revision).unwrap_or(-1)),
+                    None,
+                ),
                 WorkflowSelector::Revision(id) => (None, None, Some(id.0)),
             };
             names.push(name);
@@ -168,7 +180,11 @@ impl WorkflowConfigStore for PgEventStore {
         let rows = self
             .run(WORK_TIMEOUT, |conn| {
                 Box::pin(async move {
-                    sqlx::query(REVISIONS).bind(workflow).fetch_all(conn).await.map_err(classify)
+                    sqlx::query(REVISIONS)
+                        .bind(workflow)
+                        .fetch_all(conn)
+                        .await
+                        .map_err(classify)
                 })
             })
             .await?;

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     events::{StateRebuilder, StoredEvent},
     ids::TaskId,
+    limits::PAGE_MAX,
     state::WorkflowSnapshot,
 };
 
@@ -146,6 +147,7 @@ impl SqliteEventStore {
         after: u64,
         limit: u32,
     ) -> Result<EventPage, EventStoreError> {
+        let limit = limit.clamp(1, PAGE_MAX);
         let mut rows = sqlx::query(STREAM)
             .bind(task.0.hyphenated())
             .bind(integer(after))

@@ -68,5 +68,7 @@ async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, asked).await.expect("the condition holds in time")
+    tokio::time::timeout(PATIENCE, asked)
+        .await
+        .expect("the condition holds in time")
 }

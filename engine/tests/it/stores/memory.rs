@@ -27,7 +27,13 @@ impl Adapter for Memory {
     }
 
     async fn heads(&self) -> u64 {
-        let page = self.0.tasks(TaskFilter { limit: 1_000, ..TaskFilter::default() }).await;
+        let page = self
+            .0
+            .tasks(TaskFilter {
+                limit: 1_000,
+                ..TaskFilter::default()
+            })
+            .await;
         page.unwrap().tasks.len() as u64
     }
 }

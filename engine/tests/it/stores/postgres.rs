@@ -15,14 +15,21 @@ use uuid::Uuid;
 use super::adapter::Adapter;
 
 /// The server of the tests.
-#[expect(clippy::disallowed_methods, reason = "the environment names the server of the tests")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the environment names the server of the tests"
+)]
 fn server() -> Option<PgConnectOptions> {
     if std::env::var("GLYPH_TEST_CORE").is_ok_and(|core| core == "1") {
-        println!("left out: GLYPH_TEST_CORE=1 asks for tests that need no service");
+        eprintln!("left out: GLYPH_TEST_CORE=1 asks for tests that need no service");
         return None;
     }
-    let url = std::env::var("DATABASE_URL").ok().filter(|url| url.starts_with("postgres"));
-    let url = url.as_deref().unwrap_or("postgres://postgres@127.0.0.1:5432/postgres");
+    let url = std::env::var("DATABASE_URL")
+        .ok()
+        .filter(|url| url.starts_with("postgres"));
+    let url = url
+        .as_deref()
+        .unwrap_or("postgres://postgres@127.0.0.1:5432/postgres");
     Some(PgConnectOptions::from_str(url).expect("DATABASE_URL can be read"))
 }
 
@@ -36,17 +43,29 @@ impl Postgres {
     /// An empty database, without tables.
     pub(super) async fn empty(settings: PgSettings) -> Option<Self> {
         let server = server()?;
-        let mut conn = server.connect().await.expect("the Postgres of DATABASE_URL answers");
+        let mut conn = server
+            .connect()
+            .await
+            .expect("the Postgres of DATABASE_URL answers");
         // Named by the server: unique, whatever else runs on it.
-        let name: Uuid =
-            sqlx::query_scalar("SELECT gen_random_uuid()").fetch_one(&mut conn).await.unwrap();
+        let name: Uuid = sqlx::query_scalar("SELECT gen_random_uuid()")
+            .fetch_one(&mut conn)
+            .await
+            .unwrap();
         let database = format!("glyph_test_{}", name.simple());
         let create = format!("CREATE DATABASE {database}");
-        raw_sql(AssertSqlSafe(create)).execute(&mut conn).await.unwrap();
+        raw_sql(AssertSqlSafe(create))
+            .execute(&mut conn)
+            .await
+            .unwrap();
         conn.close().await.unwrap();
         let url = server.clone().database(&database).to_url_lossy();
         let store = PgEventStore::connect(url.as_str(), settings).await.unwrap();
-        Some(Self { store, server, database })
+        Some(Self {
+            store,
+            server,
+            database,
+        })
     }
 
     /// The address of the database.
@@ -85,7 +104,10 @@ impl Adapter for Postgres {
     }
 
     async fn another(&self) -> Arc<dyn Store> {
-        let settings = PgSettings { max_connections: 2, ..PgSettings::default() };
+        let settings = PgSettings {
+            max_connections: 2,
+            ..PgSettings::default()
+        };
         let url = self.options().to_url_lossy();
         Arc::new(PgEventStore::connect(url.as_str(), settings).await.unwrap())
     }
@@ -95,7 +117,11 @@ impl Adapter for Postgres {
             UPDATE workflow_snapshots
             SET state = replace(state::text, '\"running\"', '\"failed\"')::json WHERE task_id = $1";
         let mut conn = self.connection().await;
-        let done = sqlx::query(damage).bind(task.0).execute(&mut conn).await.unwrap();
+        let done = sqlx::query(damage)
+            .bind(task.0)
+            .execute(&mut conn)
+            .await
+            .unwrap();
         done.rows_affected() > 0
     }
 
@@ -108,6 +134,9 @@ impl Adapter for Postgres {
         self.store.pool().close().await;
         let mut conn = self.server.connect().await.unwrap();
         let drop = format!("DROP DATABASE {} WITH (FORCE)", self.database);
-        raw_sql(AssertSqlSafe(drop)).execute(&mut conn).await.unwrap();
+        raw_sql(AssertSqlSafe(drop))
+            .execute(&mut conn)
+            .await
+            .unwrap();
     }
 }

@@ -17,7 +17,9 @@ use super::{adapter::Adapter as _, postgres::Postgres, samples::*};
 
 async fn versions(store: &PgEventStore) -> Vec<(TaskId, u64)> {
     let log = store.read_log(LogPosition::default(), 1_000).await.unwrap();
-    log.iter().map(|entry| (entry.event.task_id, entry.event.version)).collect()
+    log.iter()
+        .map(|entry| (entry.event.task_id, entry.event.version))
+        .collect()
 }
 
 /// The same, once it holds `count` events: transactions of other databases of the server hold back
@@ -32,7 +34,9 @@ async fn versions_of(store: &PgEventStore, count: usize) -> Vec<(TaskId, u64)> {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(Duration::from_secs(20), reached).await.expect("the log gets there")
+    timeout(Duration::from_secs(20), reached)
+        .await
+        .expect("the log gets there")
 }
 
 async fn waiting(fresh: &Postgres, count: i64) {
@@ -44,14 +48,24 @@ async fn waiting(fresh: &Postgres, count: i64) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(Duration::from_secs(10), reached).await.expect("somebody waits for a lock");
+    timeout(Duration::from_secs(10), reached)
+        .await
+        .expect("somebody waits for a lock");
 }
 
-/// Opens `tasks` and appends to each of them: `workflow_started` and more, or one annotation.
+fn is_forbidden(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .and_then(|error| error.code())
+        .as_deref()
+        == Some("42501")
+}
+
 async fn begin(store: &PgEventStore, tasks: &[TaskId]) -> Box<dyn OpenBatch> {
     open(store, tasks, None).await
 }
 
+/// Appends to each of `tasks`: its beginning, or one annotation.
 async fn finish(mut batch: Box<dyn OpenBatch>, tasks: &[TaskId]) {
     let now = batch.now();
     let mut writes = Vec::new();
@@ -68,7 +82,9 @@ async fn finish(mut batch: Box<dyn OpenBatch>, tasks: &[TaskId]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_is_read_below_transactions_that_are_still_open() {
-    let Some(fresh) = Postgres::fresh().await else { return };
+    let Some(fresh) = Postgres::fresh().await else {
+        return;
+    };
     let store = &fresh.store;
     let (early, late) = (task("early"), task("late"));
     let first = begin(store, &[early]).await;
@@ -77,10 +93,9 @@ async fn the_log_is_read_below_transactions_that_are_still_open() {
     // The later one has committed first. Passing it would skip the earlier one for ever.
     assert!(versions(store).await.is_empty());
     finish(first, &[early]).await;
-    assert_eq!(
-        versions_of(store, 4).await,
-        [(early, 1), (early, 2), (late, 1), (late, 2)]
-    );
+    let mut all = versions_of(store, 4).await;
+    all.sort();
+    assert_eq!(all, [(early, 1), (early, 2), (late, 1), (late, 2)]);
 
     let after = store.read_log(LogPosition::default(), 2).await.unwrap()[1].position;
     let first = begin(store, &[early]).await;
@@ -102,7 +117,9 @@ async fn the_log_is_read_below_transactions_that_are_still_open() {
 /// others with higher ids, and must come after them in the log, too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_holds_a_stream_in_order_though_transactions_overtake_each_other() {
-    let Some(fresh) = Postgres::fresh().await else { return };
+    let Some(fresh) = Postgres::fresh().await else {
+        return;
+    };
     let store = fresh.store.clone();
     let [low, middle, high] = [1, 2, 3].map(numbered);
     for task in [low, middle, high] {
@@ -111,34 +128,52 @@ async fn the_log_holds_a_stream_in_order_though_transactions_overtake_each_other
     let holder = begin(&store, &[middle]).await;
     let waiter = tokio::spawn({
         let store = store.clone();
-        async move { finish(begin(&store, &[low, middle, high]).await, &[low, middle, high]).await }
+        async move {
+            finish(
+                begin(&store, &[low, middle, high]).await,
+                &[low, middle, high],
+            )
+            .await;
+        }
     });
     waiting(&fresh, 1).await;
     // A higher id than the waiter's, committed before it.
     finish(begin(&store, &[high]).await, &[high]).await;
     drop(holder);
     waiter.await.unwrap();
-    let of_high: Vec<_> =
-        versions_of(&store, 10).await.into_iter().filter(|(task, _)| *task == high).collect();
+    let of_high: Vec<_> = versions_of(&store, 10)
+        .await
+        .into_iter()
+        .filter(|(task, _)| *task == high)
+        .collect();
     assert_eq!(of_high, [(high, 1), (high, 2), (high, 3), (high, 4)]);
     fresh.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_head_is_seen_by_nobody_before_its_events() {
-    let Some(fresh) = Postgres::fresh().await else { return };
+    let Some(fresh) = Postgres::fresh().await else {
+        return;
+    };
     let one = task("one");
     let batch = begin(&fresh.store, &[one]).await;
     assert_eq!(fresh.heads().await, 0);
     assert!(fresh.store.task(one).await.unwrap().is_none());
     finish(batch, &[one]).await;
-    assert_eq!(fresh.ask::<i64>("SELECT count(*) FROM tasks WHERE version = 2").await, 1);
+    assert_eq!(
+        fresh
+            .ask::<i64>("SELECT count(*) FROM tasks WHERE version = 2")
+            .await,
+        1
+    );
     fresh.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_batch_waits_for_the_head_and_decides_on_what_the_first_wrote() {
-    let Some(fresh) = Postgres::fresh().await else { return };
+    let Some(fresh) = Postgres::fresh().await else {
+        return;
+    };
     let one = task("one");
     let first = begin(&fresh.store, &[one]).await;
     let second = tokio::spawn({
@@ -150,7 +185,10 @@ async fn a_second_batch_waits_for_the_head_and_decides_on_what_the_first_wrote()
                 publisher: None,
             };
             let mut batch = store.open(request).await.unwrap();
-            (batch.take_task(one).version, batch.known(command("same")).is_some())
+            (
+                batch.take_task(one).version,
+                batch.known(command("same")).is_some(),
+            )
         }
     });
     waiting(&fresh, 1).await;
@@ -163,20 +201,30 @@ async fn a_second_batch_waits_for_the_head_and_decides_on_what_the_first_wrote()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lock_that_is_held_too_long_asks_to_try_again() {
-    let Some(fresh) = Postgres::fresh().await else { return };
+    let Some(fresh) = Postgres::fresh().await else {
+        return;
+    };
     let one = task("one");
     append(&fresh.store, one, None, started("flow", &[])).await;
     let batch = begin(&fresh.store, &[one]).await;
-    let request = OpenRequest { tasks: HashMap::from([(one, 2)]), ..OpenRequest::default() };
+    let request = OpenRequest {
+        tasks: HashMap::from([(one, 2)]),
+        ..OpenRequest::default()
+    };
     let refused = fresh.store.open(request).await.err().unwrap();
-    assert!(matches!(refused, EventStoreError::Unavailable(_)), "{refused:?}");
+    assert!(
+        matches!(refused, EventStoreError::Unavailable(_)),
+        "{refused:?}"
+    );
     finish(batch, &[one]).await;
     fresh.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_command_for_two_tasks_at_once_asks_one_of_them_to_try_again() {
-    let Some(fresh) = Postgres::fresh().await else { return };
+    let Some(fresh) = Postgres::fresh().await else {
+        return;
+    };
     let (one, two) = (task("one"), task("two"));
     let first = begin(&fresh.store, &[one]).await;
     let second = begin(&fresh.store, &[two]).await;
@@ -198,7 +246,9 @@ async fn cancelled_callers_leave_nothing_behind() {
     const OPEN: &str = "
         SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
-    let Some(fresh) = Postgres::fresh().await else { return };
+    let Some(fresh) = Postgres::fresh().await else {
+        return;
+    };
     let mut committed = 0;
     for n in 0..200_u32 {
         let one = numbered(n % 7);
@@ -217,13 +267,17 @@ async fn cancelled_callers_leave_nothing_behind() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(Duration::from_secs(10), quiet).await.expect("no transaction stays open");
+    timeout(Duration::from_secs(10), quiet)
+        .await
+        .expect("no transaction stays open");
     let tasks: Vec<_> = (0..7).map(numbered).collect();
     let batch = begin(&fresh.store, &tasks).await;
     drop(batch);
     assert!(committed < 200, "some were cancelled");
     assert_eq!(
-        fresh.ask::<i64>("SELECT count(*) FROM tasks WHERE version = 0").await,
+        fresh
+            .ask::<i64>("SELECT count(*) FROM tasks WHERE version = 0")
+            .await,
         0,
         "heads without events are gone"
     );
@@ -240,18 +294,26 @@ async fn cancelled_callers_leave_nothing_behind() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_goes_on_when_its_caller_goes_away() {
-    let Some(fresh) = Postgres::fresh().await else { return };
+    let Some(fresh) = Postgres::fresh().await else {
+        return;
+    };
     let one = task("one");
     let batch = begin(&fresh.store, &[one]).await;
     let (write, _) = write_on(None, one, batch.now(), started("flow", &[]));
     // Polled once, then dropped.
-    assert!(timeout(Duration::ZERO, batch.commit(vec![write])).await.is_err());
+    assert!(
+        timeout(Duration::ZERO, batch.commit(vec![write]))
+            .await
+            .is_err()
+    );
     let there = async {
         while fresh.store.task(one).await.unwrap().is_none() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(Duration::from_secs(10), there).await.expect("the commit has happened");
+    timeout(Duration::from_secs(10), there)
+        .await
+        .expect("the commit has happened");
     fresh.finish().await;
 }
 
@@ -260,7 +322,9 @@ async fn a_terminated_backend_asks_to_try_again_and_writes_nothing() {
     const TERMINATE: &str = "
         SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
         WHERE datname = current_database() AND state = 'idle in transaction'";
-    let Some(fresh) = Postgres::fresh().await else { return };
+    let Some(fresh) = Postgres::fresh().await else {
+        return;
+    };
     let one = task("one");
     let batch = begin(&fresh.store, &[one]).await;
     let (write, _) = write_on(None, one, batch.now(), started("flow", &[]));
@@ -273,9 +337,13 @@ async fn a_terminated_backend_asks_to_try_again_and_writes_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn claims_at_once_do_not_split_a_task() {
-    let Some(fresh) = Postgres::fresh().await else { return };
+    let Some(fresh) = Postgres::fresh().await else {
+        return;
+    };
     for n in 0..10 {
-        let events = started("flow", &[]).into_iter().chain((0..8).map(|n| annotated(json!(n))));
+        let events = started("flow", &[])
+            .into_iter()
+            .chain((0..8).map(|n| annotated(json!(n))));
         append(&fresh.store, numbered(n), None, events.collect()).await;
     }
     let mut relays = Vec::new();
@@ -296,7 +364,11 @@ async fn claims_at_once_do_not_split_a_task() {
     let mut holders: HashMap<TaskId, usize> = HashMap::new();
     for (n, relay) in relays.into_iter().enumerate() {
         for task in relay.await.unwrap() {
-            assert_eq!(*holders.entry(task).or_insert(n), n, "one relay holds a task");
+            assert_eq!(
+                *holders.entry(task).or_insert(n),
+                n,
+                "one relay holds a task"
+            );
         }
     }
     assert_eq!(holders.len(), 10);
@@ -307,7 +379,9 @@ async fn claims_at_once_do_not_split_a_task() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_are_neither_changed_nor_deleted() {
-    let Some(fresh) = Postgres::fresh().await else { return };
+    let Some(fresh) = Postgres::fresh().await else {
+        return;
+    };
     append(&fresh.store, task("one"), None, started("flow", &[])).await;
     let mut conn = fresh.connection().await;
     for sql in [
@@ -316,8 +390,7 @@ async fn events_are_neither_changed_nor_deleted() {
         "TRUNCATE workflow_events",
     ] {
         let refused = raw_sql(sql).execute(&mut conn).await.unwrap_err();
-        let code = refused.as_database_error().and_then(|e| e.code().map(|c| c.into_owned()));
-        assert_eq!(code.as_deref(), Some("42501"), "{sql}");
+        assert!(is_forbidden(&refused), "{sql}: {refused:?}");
     }
     fresh.finish().await;
 }
@@ -325,20 +398,32 @@ async fn events_are_neither_changed_nor_deleted() {
 /// The role of `migrations/postgres/runtime_role.sql` can do all that the store does, and no more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_runtime_role_suffices() {
-    const GRANTS: &str =
-        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/postgres/runtime_role.sql"));
-    let Some(fresh) = Postgres::fresh().await else { return };
+    const GRANTS: &str = include_str!(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../migrations/postgres/runtime_role.sql"
+    ));
+    let Some(fresh) = Postgres::fresh().await else {
+        return;
+    };
     let name: uuid::Uuid = fresh.ask("SELECT gen_random_uuid()").await;
     let role = format!("glyph_test_{}", name.simple());
     let mut conn = fresh.connection().await;
     let create = format!("CREATE ROLE {role} LOGIN PASSWORD 'of the test'");
-    raw_sql(AssertSqlSafe(create)).execute(&mut conn).await.unwrap();
+    raw_sql(AssertSqlSafe(create))
+        .execute(&mut conn)
+        .await
+        .unwrap();
     let grants = GRANTS.replace(":role", &role).replace(":schema", "public");
-    raw_sql(AssertSqlSafe(grants)).execute(&mut conn).await.unwrap();
+    raw_sql(AssertSqlSafe(grants))
+        .execute(&mut conn)
+        .await
+        .unwrap();
 
     let options = fresh.options().username(&role).password("of the test");
     let settings = PgSettings::default();
-    let store = PgEventStore::connect(options.to_url_lossy().as_str(), settings).await.unwrap();
+    let store = PgEventStore::connect(options.to_url_lossy().as_str(), settings)
+        .await
+        .unwrap();
     store.check_migrated().await.unwrap();
     let one = task("one");
     append_with(&store, one, None, started("flow", &[]), |write, state| {
@@ -348,28 +433,47 @@ async fn the_runtime_role_suffices() {
     .await;
     append(&store, one, None, vec![annotated(json!(1))]).await;
     store.save(&workflow("flow", "")).await.unwrap();
-    let rows = store.claim(publisher("relay"), Duration::from_secs(60), 10).await.unwrap();
-    store.confirmed(&rows.iter().map(|row| row.position).collect::<Vec<_>>()).await.unwrap();
+    let rows = store
+        .claim(publisher("relay"), Duration::from_secs(60), 10)
+        .await
+        .unwrap();
+    store
+        .confirmed(&rows.iter().map(|row| row.position).collect::<Vec<_>>())
+        .await
+        .unwrap();
     assert!(store.command(command("one")).await.unwrap().is_some());
-    for sql in ["DELETE FROM workflow_events", "UPDATE workflow_events SET version = 9", "CREATE TABLE t ()"]
-    {
+    for sql in [
+        "DELETE FROM workflow_events",
+        "UPDATE workflow_events SET version = 9",
+        "CREATE TABLE t ()",
+    ] {
         let refused = raw_sql(sql).execute(store.pool()).await.unwrap_err();
-        let code = refused.as_database_error().and_then(|e| e.code().map(|c| c.into_owned()));
-        assert_eq!(code.as_deref(), Some("42501"), "{sql}");
+        assert!(is_forbidden(&refused), "{sql}: {refused:?}");
     }
     store.pool().close().await;
     let drop = format!("DROP OWNED BY {role}; DROP ROLE {role}");
-    raw_sql(AssertSqlSafe(drop)).execute(&mut conn).await.unwrap();
+    raw_sql(AssertSqlSafe(drop))
+        .execute(&mut conn)
+        .await
+        .unwrap();
     conn.close().await.unwrap();
     fresh.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn migrations_run_once_in_a_schema_of_their_own() {
-    let settings = PgSettings { schema: "glyph \"x\"".to_owned(), ..PgSettings::default() };
-    let Some(fresh) = Postgres::empty(settings).await else { return };
+    let settings = PgSettings {
+        schema: "glyph \"x\"".to_owned(),
+        ..PgSettings::default()
+    };
+    let Some(fresh) = Postgres::empty(settings).await else {
+        return;
+    };
     let missing = fresh.store.check_migrated().await.unwrap_err();
-    assert!(matches!(missing, EventStoreError::NotMigrated { found: 0, .. }), "{missing:?}");
+    assert!(
+        matches!(missing, EventStoreError::NotMigrated { found: 0, .. }),
+        "{missing:?}"
+    );
     let starts: Vec<_> = (0..4)
         .map(|_| {
             let store = fresh.store.clone();
@@ -383,7 +487,11 @@ async fn migrations_run_once_in_a_schema_of_their_own() {
     append(&fresh.store, task("one"), None, started("flow", &[])).await;
     let count = "SELECT count(*) FROM \"glyph \"\"x\"\"\".workflow_events";
     assert_eq!(fresh.ask::<i64>(count).await, 2);
-    assert!(fresh.ask::<bool>("SELECT to_regclass('public.tasks') IS NULL").await);
+    assert!(
+        fresh
+            .ask::<bool>("SELECT to_regclass('public.tasks') IS NULL")
+            .await
+    );
 
     // A later build has migrated further.
     let mut conn = fresh.connection().await;
@@ -403,6 +511,8 @@ async fn migrations_run_once_in_a_schema_of_their_own() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_away_is_unavailable() {
     let url = "postgres://postgres@127.0.0.1:1/postgres";
-    let refused = PgEventStore::connect(url, PgSettings::default()).await.unwrap_err();
+    let refused = PgEventStore::connect(url, PgSettings::default())
+        .await
+        .unwrap_err();
     assert_eq!(refused.class(), ErrorClass::Retry, "{refused:?}");
 }

@@ -11,9 +11,8 @@ use glyph_workflow_engine::{
     ids::{CommandId, Slug, TaskId, UserId},
     state::{AnnotationData, WorkflowSnapshot},
     store::{
-        CommandRecord, EventStore, NewOutboxRow, OpenBatch, OpenRequest, OpenedTask, OutboxRow, PublisherId,
-        RecordedOutcome, SnapshotRow, Store, TaskRow, TaskWrite,
-        WorkflowConfigStore,
+        CommandRecord, EventStore, NewOutboxRow, OpenBatch, OpenRequest, OpenedTask, OutboxRow,
+        PublisherId, RecordedOutcome, SnapshotRow, Store, TaskRow, TaskWrite, WorkflowConfigStore,
     },
 };
 use serde_json::{Value, json};
@@ -82,13 +81,17 @@ pub(super) fn annotated(data: Value) -> WorkflowEvent {
 
 /// The state of a stream as opened.
 pub(super) fn fold(opened: OpenedTask) -> Option<WorkflowSnapshot> {
-    let mut rebuilder =
-        opened.snapshot.map_or_else(StateRebuilder::new, StateRebuilder::from_snapshot);
+    let mut rebuilder = opened
+        .snapshot
+        .map_or_else(StateRebuilder::new, StateRebuilder::from_snapshot);
     for event in &opened.tail {
         rebuilder.apply(event).unwrap();
     }
     let state = rebuilder.finish();
-    assert_eq!(state.as_ref().map_or(0, |state| state.version), opened.version);
+    assert_eq!(
+        state.as_ref().map_or(0, |state| state.version),
+        opened.version
+    );
     state
 }
 
@@ -122,7 +125,11 @@ pub(super) fn write_on(
         rebuilder.apply(event).unwrap();
     }
     let state = rebuilder.finish();
-    let row = if stored.is_empty() { None } else { state.as_ref().map(TaskRow::from) };
+    let row = if stored.is_empty() {
+        None
+    } else {
+        state.as_ref().map(TaskRow::from)
+    };
     let write = TaskWrite {
         task_id: task,
         expected_version,
@@ -145,7 +152,14 @@ pub(super) async fn open(
     publisher: Option<PublisherId>,
 ) -> Box<dyn OpenBatch> {
     let tasks: HashMap<_, _> = tasks.iter().map(|task| (*task, 0)).collect();
-    store.open(OpenRequest { tasks, commands: Vec::new(), publisher }).await.unwrap()
+    store
+        .open(OpenRequest {
+            tasks,
+            commands: Vec::new(),
+            publisher,
+        })
+        .await
+        .unwrap()
 }
 
 /// Appends to a stream in a batch of its own, with a message for each event.
@@ -175,7 +189,11 @@ pub(super) async fn append_with(
 }
 
 pub(super) fn snapshot_of(state: &WorkflowSnapshot) -> SnapshotRow {
-    SnapshotRow { task_id: state.task_id, version: state.version, state: state.clone() }
+    SnapshotRow {
+        task_id: state.task_id,
+        version: state.version,
+        state: state.clone(),
+    }
 }
 
 pub(super) fn message_of(event: &StoredEvent) -> NewOutboxRow {
@@ -198,7 +216,9 @@ pub(super) fn applied(name: &str, task: Option<TaskId>) -> CommandRecord {
         task_id: task,
         command_type: "submission",
         content_hash: [7; 32],
-        outcome: RecordedOutcome::Applied { result: json!({"status": "waiting", "n": 1.5}) },
+        outcome: RecordedOutcome::Applied {
+            result: json!({"status": "waiting", "n": 1.5}),
+        },
         payload: None,
         decided_at: at(1),
     }
@@ -217,7 +237,10 @@ pub(super) fn rejected(name: &str, task: Option<TaskId>, when: DateTime<Utc>) ->
 }
 
 pub(super) fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-    pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    pairs
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect()
 }
 
 /// A checked workflow with one step.

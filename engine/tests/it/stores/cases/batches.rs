@@ -18,10 +18,19 @@ pub(in crate::stores) async fn an_appended_stream_loads_in_order_of_version(a: &
     let (one, two) = (task("one"), task("two"));
     let mut batch = open(&*store, &[one, two], None).await;
     let now = batch.now();
-    assert_eq!(now.timestamp_subsec_nanos() % 1_000, 0, "the clock has whole microseconds");
-    assert_eq!((batch.take_task(one).version, batch.take_task(two).version), (0, 0));
+    assert_eq!(
+        now.timestamp_subsec_nanos() % 1_000,
+        0,
+        "the clock has whole microseconds"
+    );
+    assert_eq!(
+        (batch.take_task(one).version, batch.take_task(two).version),
+        (0, 0)
+    );
     let mut events = started("flow", &[("project", "p1")]);
-    events.push(annotated(json!({"label": "positive", "scores": [0.1, 1e300, -1e17, 1e16]})));
+    events.push(annotated(
+        json!({"label": "positive", "scores": [0.1, 1e300, -1e17, 1e16]}),
+    ));
     let (first, state_one) = write_on(None, one, now, events);
     let (second, state_two) = write_on(None, two, now, started("other", &[]));
     let appended = first.events.clone();
@@ -34,7 +43,10 @@ pub(in crate::stores) async fn an_appended_stream_loads_in_order_of_version(a: &
     assert_eq!(loaded.get(&two), state_two.as_ref());
     let page = store.events(one, 0, 100).await.unwrap();
     assert_eq!((page.events, page.next_after), (appended, None));
-    assert_eq!(store.task(one).await.unwrap(), state_one.as_ref().map(TaskRow::from));
+    assert_eq!(
+        store.task(one).await.unwrap(),
+        state_one.as_ref().map(TaskRow::from)
+    );
 
     let later = append(&*store, one, None, vec![annotated(json!(2))]).await;
     assert!(later.is_empty());
@@ -47,7 +59,13 @@ pub(in crate::stores) async fn histories_come_in_pages(a: &impl Adapter) {
     let store = a.store();
     let one = task("one");
     append(&*store, one, None, started("flow", &[])).await;
-    append(&*store, one, None, (0..5).map(|n| annotated(json!(n))).collect()).await;
+    append(
+        &*store,
+        one,
+        None,
+        (0..5).map(|n| annotated(json!(n))).collect(),
+    )
+    .await;
     let mut versions = Vec::new();
     let mut after = 0;
     loop {
@@ -60,7 +78,14 @@ pub(in crate::stores) async fn histories_come_in_pages(a: &impl Adapter) {
         }
     }
     assert_eq!(versions, [1, 2, 3, 4, 5, 6, 7]);
-    assert!(store.events(task("none"), 0, 3).await.unwrap().events.is_empty());
+    assert!(
+        store
+            .events(task("none"), 0, 3)
+            .await
+            .unwrap()
+            .events
+            .is_empty()
+    );
 }
 
 pub(in crate::stores) async fn a_batch_decided_on_another_version_writes_nothing_beside_healthy_streams(
@@ -70,7 +95,7 @@ pub(in crate::stores) async fn a_batch_decided_on_another_version_writes_nothing
     let (healthy, moved, new) = (task("healthy"), task("moved"), task("new"));
     append(&*store, healthy, None, started("flow", &[])).await;
     append(&*store, moved, None, started("flow", &[])).await;
-    let stale = states(&*store, &[moved]).await.remove(&moved);
+    let outdated = states(&*store, &[moved]).await.remove(&moved);
     append(&*store, moved, None, vec![annotated(json!(1))]).await;
 
     let mut batch = open(&*store, &[healthy, moved, new], Some(publisher("p"))).await;
@@ -79,7 +104,7 @@ pub(in crate::stores) async fn a_batch_decided_on_another_version_writes_nothing
     let (mut first, _) = write_on(state, healthy, now, vec![annotated(json!(1))]);
     first.commands = vec![applied("one", Some(healthy))];
     first.outbox = first.events.iter().map(message_of).collect();
-    let (second, _) = write_on(stale, moved, now, vec![annotated(json!("late"))]);
+    let (second, _) = write_on(outdated, moved, now, vec![annotated(json!("late"))]);
     let (third, _) = write_on(None, new, now, started("flow", &[]));
     let refused = batch.commit(vec![first, second, third]).await.unwrap_err();
     assert!(
@@ -116,7 +141,10 @@ pub(in crate::stores) async fn events_that_do_not_follow_each_other_are_refused(
         let (mut write, _) = write_on(None, one, batch.now(), started("flow", &[]));
         spoil(&mut write);
         let refused = batch.commit(vec![write]).await.unwrap_err();
-        assert!(matches!(refused, EventStoreError::VersionConflict { .. }), "{refused:?}");
+        assert!(
+            matches!(refused, EventStoreError::VersionConflict { .. }),
+            "{refused:?}"
+        );
     }
     assert!(states(&*store, &[one]).await.is_empty());
     assert_eq!(a.heads().await, 0);
@@ -137,8 +165,18 @@ pub(in crate::stores) async fn a_batch_of_rejections_leaves_no_head(a: &impl Ada
     assert!(states(&*store, &[one]).await.is_empty());
     let found = store.command(command("one")).await.unwrap().unwrap();
     assert_eq!(
-        (found.outcome, found.payload, found.decided_at, found.content_hash),
-        (record.outcome, record.payload, record.decided_at, record.content_hash)
+        (
+            found.outcome,
+            found.payload,
+            found.decided_at,
+            found.content_hash
+        ),
+        (
+            record.outcome,
+            record.payload,
+            record.decided_at,
+            record.content_hash
+        )
     );
     assert_eq!(store.outbox_stats().await.unwrap().pending, 1);
     // The task can still be started.
@@ -179,7 +217,9 @@ pub(in crate::stores) async fn known_commands_are_found_under_the_lock(a: &impl 
     assert_eq!((known.task_id, known.content_hash), (Some(one), [7; 32]));
     assert_eq!(
         known.outcome,
-        RecordedOutcome::Applied { result: json!({"status": "waiting", "n": 1.5}) }
+        RecordedOutcome::Applied {
+            result: json!({"status": "waiting", "n": 1.5})
+        }
     );
     assert_eq!(batch.known(command("operator's")).unwrap().task_id, None);
     assert!(batch.known(command("new")).is_none());
@@ -212,9 +252,23 @@ pub(in crate::stores) async fn what_lies_after_the_held_version_is_read_under_th
     let store = a.store();
     let one = task("one");
     append(&*store, one, None, started("flow", &[])).await;
-    append(&*store, one, None, vec![annotated(json!(1)), annotated(json!(2))]).await;
-    for (held, tail) in [(0, vec![1, 2, 3, 4]), (2, vec![3, 4]), (3, vec![4]), (4, vec![])] {
-        let request = OpenRequest { tasks: HashMap::from([(one, held)]), ..OpenRequest::default() };
+    append(
+        &*store,
+        one,
+        None,
+        vec![annotated(json!(1)), annotated(json!(2))],
+    )
+    .await;
+    for (held, tail) in [
+        (0, vec![1, 2, 3, 4]),
+        (2, vec![3, 4]),
+        (3, vec![4]),
+        (4, vec![]),
+    ] {
+        let request = OpenRequest {
+            tasks: HashMap::from([(one, held)]),
+            ..OpenRequest::default()
+        };
         let mut batch = store.open(request).await.unwrap();
         let opened = batch.take_task(one);
         assert_eq!(opened.version, 4);
@@ -243,7 +297,14 @@ pub(in crate::stores) async fn a_snapshot_shortens_the_load_and_a_damaged_one_is
 
     let opened = open(&*store, &[one], None).await.take_task(one);
     assert_eq!(opened.snapshot.as_ref().map(|state| state.version), Some(3));
-    assert_eq!(opened.tail.iter().map(|event| event.version).collect::<Vec<_>>(), [4]);
+    assert_eq!(
+        opened
+            .tail
+            .iter()
+            .map(|event| event.version)
+            .collect::<Vec<_>>(),
+        [4]
+    );
     assert_eq!(fold(opened), replayed);
     assert_eq!(states(&*store, &[one]).await.get(&one), replayed.as_ref());
 
@@ -255,7 +316,10 @@ pub(in crate::stores) async fn a_snapshot_shortens_the_load_and_a_damaged_one_is
         assert_eq!(fold(opened), replayed);
         assert!(batch.take_task(two).snapshot.is_some());
         drop(batch);
-        assert_eq!(states(&*store, &[one, two]).await.get(&one), replayed.as_ref());
+        assert_eq!(
+            states(&*store, &[one, two]).await.get(&one),
+            replayed.as_ref()
+        );
     }
 }
 
@@ -294,7 +358,11 @@ pub(in crate::stores) async fn overlapping_batches_neither_deadlock_nor_leave_ga
     const PER_BATCH: u32 = 20;
     let mut clients = Vec::new();
     for client in 0..CLIENTS {
-        let store = if client % 2 == 0 { a.store() } else { a.another().await };
+        let store = if client % 2 == 0 {
+            a.store()
+        } else {
+            a.another().await
+        };
         clients.push(tokio::spawn(async move {
             let mut seed = client + 1;
             let mut next = move || {
@@ -319,8 +387,7 @@ pub(in crate::stores) async fn overlapping_batches_neither_deadlock_nor_leave_ga
                     appended += events.len() as u64;
                     let (mut write, _) = write_on(state, task, now, events);
                     write.outbox = write.events.iter().map(message_of).collect();
-                    write.commands =
-                        vec![applied(&format!("{client} {n} {task}"), Some(task))];
+                    write.commands = vec![applied(&format!("{client} {n} {task}"), Some(task))];
                     writes.push(write);
                 }
                 batch.commit(writes).await.unwrap();
@@ -336,13 +403,18 @@ pub(in crate::stores) async fn overlapping_batches_neither_deadlock_nor_leave_ga
     let mut found = 0;
     for n in 0..STREAMS {
         let events = store.events(numbered(n), 0, 1_000).await.unwrap().events;
-        let Some(row) = store.task(numbered(n)).await.unwrap() else { continue };
+        let Some(row) = store.task(numbered(n)).await.unwrap() else {
+            continue;
+        };
         let versions: Vec<_> = events.iter().map(|event| event.version).collect();
         assert_eq!(versions, (1..=row.version).collect::<Vec<_>>());
         found += row.version;
     }
     assert_eq!(found, appended);
-    assert_eq!(u64::try_from(store.outbox_stats().await.unwrap().pending), Ok(appended));
+    assert_eq!(
+        u64::try_from(store.outbox_stats().await.unwrap().pending),
+        Ok(appended)
+    );
 }
 
 pub(in crate::stores) async fn the_log_holds_all_streams_in_order(a: &impl Adapter) {
@@ -367,7 +439,10 @@ pub(in crate::stores) async fn the_log_holds_all_streams_in_order(a: &impl Adapt
         *version += 1;
         assert_eq!(entry.event.version, *version);
     }
-    assert!(matches!(whole[0].event.event, WorkflowEvent::WorkflowStarted(_)));
+    assert!(matches!(
+        whole[0].event.event,
+        WorkflowEvent::WorkflowStarted(_)
+    ));
 
     let mut paged = Vec::new();
     let mut after = LogPosition::default();

@@ -37,16 +37,29 @@ pub(in crate::stores) async fn due_work_is_leased_moved_and_unset(a: &impl Adapt
     let past = |seconds| now - TimeDelta::seconds(seconds);
     let future = now + TimeDelta::days(1);
     let first = due("first", one, past(20));
-    let second = DueRow { step_id: None, kind: DueKind::Resume, ..due("second", one, past(10)) };
+    let second = DueRow {
+        step_id: None,
+        kind: DueKind::Resume,
+        ..due("second", one, past(10))
+    };
     let later = due("later", one, future);
     let rows = vec![second.clone(), later.clone(), first.clone()];
-    append_with(&*store, one, None, started("flow", &[]), |write, _| write.due_set = rows).await;
+    append_with(&*store, one, None, started("flow", &[]), |write, _| {
+        write.due_set = rows;
+    })
+    .await;
 
     let stats = store.due_stats().await.unwrap();
     assert_eq!((stats.due, stats.total), (2, 3));
     let short = Duration::from_millis(200);
-    assert_eq!(store.claim_due(short, 1).await.unwrap(), [first.clone()]);
-    assert_eq!(store.claim_due(long, 10).await.unwrap(), [second.clone()]);
+    assert_eq!(
+        store.claim_due(short, 1).await.unwrap(),
+        std::slice::from_ref(&first)
+    );
+    assert_eq!(
+        store.claim_due(long, 10).await.unwrap(),
+        std::slice::from_ref(&second)
+    );
     // A lease that runs out frees it.
     let again = until(async || {
         let rows = store.claim_due(long, 10).await.unwrap();
@@ -57,14 +70,24 @@ pub(in crate::stores) async fn due_work_is_leased_moved_and_unset(a: &impl Adapt
     assert!(store.claim_due(long, 10).await.unwrap().is_empty());
 
     // Moved to another time, it is free; unset, it is gone; set and unset in one batch, it is set.
-    let moved = DueRow { due_at: past(5), n: 4, ..later.clone() };
+    let moved = DueRow {
+        due_at: past(5),
+        n: 4,
+        ..later.clone()
+    };
     append_with(&*store, one, None, vec![annotated(json!(1))], |write, _| {
         write.due_set = vec![moved.clone(), first.clone()];
         write.due_unset = vec![second.id, first.id];
     })
     .await;
-    assert_eq!(store.claim_due(long, 10).await.unwrap(), [first.clone(), moved.clone()]);
-    store.drop_due(&[first.id, moved.id, id("none")]).await.unwrap();
+    assert_eq!(
+        store.claim_due(long, 10).await.unwrap(),
+        [first.clone(), moved.clone()]
+    );
+    store
+        .drop_due(&[first.id, moved.id, id("none")])
+        .await
+        .unwrap();
     let stats = store.due_stats().await.unwrap();
     assert_eq!((stats.due, stats.total), (0, 0));
 }

@@ -34,7 +34,10 @@ fn count(rows: Vec<GoalProgressRow>, entries: &[LogEntry]) -> GoalProjection {
             messages.push(message(id(&format!("goal {}", row.current)), None));
         }
     }
-    GoalProjection { rows: vec![row], messages }
+    GoalProjection {
+        rows: vec![row],
+        messages,
+    }
 }
 
 pub(in crate::stores) async fn goals_are_projected_exactly_once(a: &impl Adapter) {
@@ -44,13 +47,20 @@ pub(in crate::stores) async fn goals_are_projected_exactly_once(a: &impl Adapter
     for n in 0..20 {
         let mut events = started("flow", &[]);
         events.push(WorkflowEvent::WorkflowCompleted { output: json!(n) });
-        append_with(&*store, numbered(n), None, events, |write, _| write.outbox.clear()).await;
+        append_with(&*store, numbered(n), None, events, |write, _| {
+            write.outbox.clear();
+        })
+        .await;
     }
     // Several processes at once, until everything is read.
     let read = Arc::new(AtomicUsize::new(0));
     let mut projections = Vec::new();
     for n in 0..4 {
-        let store = if n % 2 == 0 { a.store() } else { a.another().await };
+        let store = if n % 2 == 0 {
+            a.store()
+        } else {
+            a.another().await
+        };
         let read = read.clone();
         projections.push(tokio::spawn(async move {
             while read.load(Ordering::Relaxed) < 60 {
@@ -61,18 +71,32 @@ pub(in crate::stores) async fn goals_are_projected_exactly_once(a: &impl Adapter
         }));
     }
     for projection in projections {
-        tokio::time::timeout(PATIENCE, projection).await.expect("all is read in time").unwrap();
+        tokio::time::timeout(PATIENCE, projection)
+            .await
+            .expect("all is read in time")
+            .unwrap();
     }
     assert_eq!(read.load(Ordering::Relaxed), 60);
     let goals = store.goals().await.unwrap();
     assert_eq!(goals.len(), 1);
     assert!((goals[0].current - 20.0).abs() < f64::EPSILON);
-    let tenth = store.events(numbered(9), 0, 10).await.unwrap().events.pop().unwrap();
+    let tenth = store
+        .events(numbered(9), 0, 10)
+        .await
+        .unwrap()
+        .events
+        .pop()
+        .unwrap();
     assert_eq!(goals[0].completed_at, Some(tenth.occurred_at));
-    let sent = store.claim(publisher("relay"), std::time::Duration::from_secs(600), 100).await;
+    let sent = store
+        .claim(publisher("relay"), std::time::Duration::from_secs(600), 100)
+        .await;
     let sent = sent.unwrap();
     assert_eq!(sent.len(), 20);
-    store.confirmed(&sent.iter().map(|row| row.position).collect::<Vec<_>>()).await.unwrap();
+    store
+        .confirmed(&sent.iter().map(|row| row.position).collect::<Vec<_>>())
+        .await
+        .unwrap();
 
     // Made anew, progress is the same, and what was caused once is not caused again.
     store.reset_goals().await.unwrap();

@@ -32,7 +32,11 @@ pub(in crate::stores) async fn drafts_are_kept_by_person_and_visit(a: &impl Adap
     })
     .await;
     let found = store.drafts(one).await.unwrap();
-    let expected = [draft("ann", 2, "a2", 2), draft("ann", 1, "a", 3), draft("bob", 1, "b2", 5)];
+    let expected = [
+        draft("ann", 2, "a2", 2),
+        draft("ann", 1, "a", 3),
+        draft("bob", 1, "b2", 5),
+    ];
     assert_eq!(found, expected);
     assert!(store.drafts(task("two")).await.unwrap().is_empty());
 }
@@ -46,32 +50,77 @@ pub(in crate::stores) async fn tasks_are_found_by_what_they_are(a: &impl Adapter
         if n >= 8 {
             events.push(WorkflowEvent::WorkflowCompleted { output: json!(1) });
         } else if n >= 6 {
-            events.push(WorkflowEvent::WorkflowPaused { reason: None, until: None });
+            events.push(WorkflowEvent::WorkflowPaused {
+                reason: None,
+                until: None,
+            });
         }
         append(&*store, numbered(n), None, events).await;
     }
     let find = async |filter: TaskFilter| -> Vec<u32> {
-        let page = store.tasks(TaskFilter { limit: 100, ..filter }).await.unwrap();
+        let page = store
+            .tasks(TaskFilter {
+                limit: 100,
+                ..filter
+            })
+            .await
+            .unwrap();
         assert_eq!(page.next_after, None);
-        page.tasks.iter().map(|row| (row.task_id.0.as_u128() & 0xff) as u32).collect()
+        page.tasks
+            .iter()
+            .map(|row| (row.task_id.0.as_u128() & 0xff) as u32)
+            .collect()
     };
     let any = TaskFilter::default;
     assert_eq!(find(any()).await, (0..12).collect::<Vec<_>>());
     assert_eq!(
-        find(TaskFilter { workflow: Some(slug("even")), ..any() }).await,
+        find(TaskFilter {
+            workflow: Some(slug("even")),
+            ..any()
+        })
+        .await,
         [0, 2, 4, 6, 8, 10]
     );
-    assert_eq!(find(TaskFilter { status: Some(TaskStatus::Paused), ..any() }).await, [6, 7]);
     assert_eq!(
-        find(TaskFilter { step: Some(slug("annotate")), ..any() }).await,
+        find(TaskFilter {
+            status: Some(TaskStatus::Paused),
+            ..any()
+        })
+        .await,
+        [6, 7]
+    );
+    assert_eq!(
+        find(TaskFilter {
+            step: Some(slug("annotate")),
+            ..any()
+        })
+        .await,
         (0..8).collect::<Vec<_>>()
     );
-    assert!(find(TaskFilter { step: Some(slug("review")), ..any() }).await.is_empty());
+    assert!(
+        find(TaskFilter {
+            step: Some(slug("review")),
+            ..any()
+        })
+        .await
+        .is_empty()
+    );
     assert_eq!(
-        find(TaskFilter { labels: labels(&[("third", "1"), ("project", "p'1")]), ..any() }).await,
+        find(TaskFilter {
+            labels: labels(&[("third", "1"), ("project", "p'1")]),
+            ..any()
+        })
+        .await,
         [1, 4, 7, 10]
     );
-    assert!(find(TaskFilter { labels: labels(&[("third", "9")]), ..any() }).await.is_empty());
+    assert!(
+        find(TaskFilter {
+            labels: labels(&[("third", "9")]),
+            ..any()
+        })
+        .await
+        .is_empty()
+    );
     assert_eq!(
         find(TaskFilter {
             workflow: Some(slug("odd")),
@@ -87,7 +136,14 @@ pub(in crate::stores) async fn tasks_are_found_by_what_they_are(a: &impl Adapter
     let mut pages = Vec::new();
     let mut after = None;
     loop {
-        let page = store.tasks(TaskFilter { after, limit: 5, ..any() }).await.unwrap();
+        let page = store
+            .tasks(TaskFilter {
+                after,
+                limit: 5,
+                ..any()
+            })
+            .await
+            .unwrap();
         pages.push(page.tasks.len());
         after = page.next_after;
         if after.is_none() {
@@ -108,19 +164,30 @@ pub(in crate::stores) async fn tasks_are_counted_by_status_and_by_where_they_wai
     for n in 0..5 {
         let mut events = started("flow", &[]);
         if n > 2 {
-            events.push(WorkflowEvent::WorkflowCompleted { output: json!(null) });
+            events.push(WorkflowEvent::WorkflowCompleted {
+                output: json!(null),
+            });
         }
         append(&*store, numbered(n), None, events).await;
     }
     let counts = store.task_counts().await.unwrap();
-    assert_eq!((counts[&TaskStatus::Running], counts[&TaskStatus::Completed]), (3, 2));
+    assert_eq!(
+        (counts[&TaskStatus::Running], counts[&TaskStatus::Completed]),
+        (3, 2)
+    );
     let waits = until(async || {
         let waits = store.waiting_oldest().await.unwrap();
-        waits.iter().all(|(_, _, seconds)| *seconds > 0.0).then_some(waits)
+        waits
+            .iter()
+            .all(|(_, _, seconds)| *seconds > 0.0)
+            .then_some(waits)
     })
     .await;
     assert_eq!(waits.len(), 1);
-    assert_eq!((waits[0].0, &*waits[0].1), (RevisionId(id("flow")), "annotate"));
+    assert_eq!(
+        (waits[0].0, &*waits[0].1),
+        (RevisionId(id("flow")), "annotate")
+    );
     assert!(waits[0].2 < 60.0);
 }
 
@@ -156,10 +223,20 @@ pub(in crate::stores) async fn rejected_commands_are_listed_newest_first(a: &imp
     let of_two = store.rejected(Some(two), None, 10).await.unwrap();
     assert_eq!(of_two.commands.len(), 3);
     assert_eq!(of_two.next_after, None);
-    assert!(store.rejected(None, Some(command("none")), 10).await.unwrap().commands.is_empty());
+    assert!(
+        store
+            .rejected(None, Some(command("none")), 10)
+            .await
+            .unwrap()
+            .commands
+            .is_empty()
+    );
     assert!(store.command(command("none")).await.unwrap().is_none());
     let applied = store.command(command("applied")).await.unwrap().unwrap();
-    assert_eq!((&*applied.command_type, applied.payload), ("submission", None));
+    assert_eq!(
+        (&*applied.command_type, applied.payload),
+        ("submission", None)
+    );
 }
 
 pub(in crate::stores) async fn what_is_derived_is_replaced_where_it_differs(a: &impl Adapter) {
@@ -188,7 +265,9 @@ pub(in crate::stores) async fn what_is_derived_is_replaced_where_it_differs(a: &
         store.replace_derived(row.clone(), snapshots, due).await
     };
 
-    let same = replace(&row, vec![snapshot_of(&state)], vec![due(1)]).await.unwrap();
+    let same = replace(&row, vec![snapshot_of(&state)], vec![due(1)])
+        .await
+        .unwrap();
     assert_eq!(same, (false, false, false));
     let mut wrong = row.clone();
     wrong.status = TaskStatus::Paused;
@@ -198,12 +277,26 @@ pub(in crate::stores) async fn what_is_derived_is_replaced_where_it_differs(a: &
     assert_eq!(changed, (true, true, true));
     assert_eq!(store.task(one).await.unwrap(), Some(wrong));
     assert_eq!(store.due_stats().await.unwrap().total, 2);
-    assert!(open(&*store, &[one], None).await.take_task(one).snapshot.is_none());
+    assert!(
+        open(&*store, &[one], None)
+            .await
+            .take_task(one)
+            .snapshot
+            .is_none()
+    );
 
-    let back = replace(&row, vec![snapshot_of(&state)], vec![due(1)]).await.unwrap();
+    let back = replace(&row, vec![snapshot_of(&state)], vec![due(1)])
+        .await
+        .unwrap();
     assert_eq!(back, (true, true, true));
     assert_eq!(store.task(one).await.unwrap(), Some(row.clone()));
-    assert!(open(&*store, &[one], None).await.take_task(one).snapshot.is_some());
+    assert!(
+        open(&*store, &[one], None)
+            .await
+            .take_task(one)
+            .snapshot
+            .is_some()
+    );
     assert_eq!(states(&*store, &[one]).await.get(&one), Some(&state));
 
     // A row of a stream that moved on is not replaced by an old one.

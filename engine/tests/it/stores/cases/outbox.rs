@@ -48,11 +48,18 @@ pub(in crate::stores) async fn messages_belong_to_the_publisher_that_commits_the
         })
         .collect();
     assert_eq!(found, expected);
-    assert!(rows.iter().all(|row| row.attempts == 0 && row.message_type == "step.completed"));
+    assert!(
+        rows.iter()
+            .all(|row| row.attempts == 0 && row.message_type == "step.completed")
+    );
     assert!(claim(&*store, relay).await.is_empty());
 
     // Without a publisher they are the relay's.
-    assert!(append(&*store, task("three"), None, started("flow", &[])).await.is_empty());
+    assert!(
+        append(&*store, task("three"), None, started("flow", &[]))
+            .await
+            .is_empty()
+    );
     let claimed = claim(&*store, relay).await;
     assert_eq!(claimed.len(), 2);
     assert!(claimed.iter().all(|row| row.task_id == Some(task("three"))));
@@ -72,7 +79,11 @@ pub(in crate::stores) async fn messages_behind_those_of_others_go_to_the_relay(a
     assert!(second.is_empty());
     // Now a message of nobody is in front, of me too.
     assert!(opened(Some(me)).await.relay_only);
-    assert!(append(&*store, one, Some(me), vec![annotated(json!(2))]).await.is_empty());
+    assert!(
+        append(&*store, one, Some(me), vec![annotated(json!(2))])
+            .await
+            .is_empty()
+    );
     // It stays behind mine until those are confirmed.
     assert!(claim(&*store, relay).await.is_empty());
     store.confirmed(&positions(&first)).await.unwrap();
@@ -81,7 +92,12 @@ pub(in crate::stores) async fn messages_behind_those_of_others_go_to_the_relay(a
     assert!(opened(Some(me)).await.relay_only);
     store.confirmed(&positions(&claimed)).await.unwrap();
     assert!(!opened(Some(me)).await.relay_only);
-    assert_eq!(append(&*store, one, Some(me), vec![annotated(json!(3))]).await.len(), 1);
+    assert_eq!(
+        append(&*store, one, Some(me), vec![annotated(json!(3))])
+            .await
+            .len(),
+        1
+    );
     // Given back, it is the relay's.
     let mine = append(&*store, one, Some(me), vec![annotated(json!(4))]).await;
     store.release(&positions(&mine), None).await.unwrap();
@@ -112,10 +128,16 @@ pub(in crate::stores) async fn a_claim_takes_the_oldest_and_keeps_the_order_of_a
     assert!(claim(&*store, two).await.is_empty());
 
     store.release(&positions(&third), None).await.unwrap();
-    assert!(claim(&*store, two).await.is_empty(), "the oldest of the task is still held");
+    assert!(
+        claim(&*store, two).await.is_empty(),
+        "the oldest of the task is still held"
+    );
     store.release(&positions(&first), None).await.unwrap();
     let all = claim(&*store, two).await;
-    assert_eq!(positions(&all), [positions(&first), positions(&third)].concat());
+    assert_eq!(
+        positions(&all),
+        [positions(&first), positions(&third)].concat()
+    );
     assert!(all.iter().all(|row| row.attempts == 0));
 }
 
@@ -137,11 +159,20 @@ pub(in crate::stores) async fn a_message_that_backs_off_holds_back_its_own_task_
 
     let listed = store.outbox_failed(10).await.unwrap();
     assert_eq!(listed.len(), 1);
-    assert_eq!((listed[0].0.position, listed[0].0.attempts), (all[0].position, 1));
+    assert_eq!(
+        (listed[0].0.position, listed[0].0.attempts),
+        (all[0].position, 1)
+    );
     assert!(listed[0].1.starts_with("no route"));
 
     // Tried again when its time has come, and what is behind it comes along.
-    store.release(&positions(&all)[..1], Some(("again".to_owned(), Duration::ZERO))).await.unwrap();
+    store
+        .release(
+            &positions(&all)[..1],
+            Some(("again".to_owned(), Duration::ZERO)),
+        )
+        .await
+        .unwrap();
     let retried = until(async || {
         let rows = claim(&*store, relay).await;
         (!rows.is_empty()).then_some(rows)
@@ -157,9 +188,15 @@ pub(in crate::stores) async fn a_lapsed_lease_is_taken_over_and_a_renewed_one_is
     let store = a.store();
     let (dead, alive, relay) = (publisher("dead"), publisher("alive"), publisher("relay"));
     append(&*store, task("a"), None, started("flow", &[])).await;
-    let left = store.claim(dead, Duration::from_millis(300), 10).await.unwrap();
+    let left = store
+        .claim(dead, Duration::from_millis(300), 10)
+        .await
+        .unwrap();
     append(&*store, task("b"), None, started("flow", &[])).await;
-    let kept = store.claim(alive, Duration::from_millis(300), 10).await.unwrap();
+    let kept = store
+        .claim(alive, Duration::from_millis(300), 10)
+        .await
+        .unwrap();
     store.renew(alive, LONG).await.unwrap();
     let taken = until(async || {
         let rows = claim(&*store, relay).await;
@@ -179,7 +216,13 @@ pub(in crate::stores) async fn confirmed_messages_are_gone(a: &impl Adapter) {
     let store = a.store();
     assert_eq!(store.outbox_stats().await.unwrap().pending, 0);
     assert!(store.outbox_stats().await.unwrap().oldest_seconds.abs() < f64::EPSILON);
-    let rows = append(&*store, task("a"), Some(publisher("me")), started("flow", &[])).await;
+    let rows = append(
+        &*store,
+        task("a"),
+        Some(publisher("me")),
+        started("flow", &[]),
+    )
+    .await;
     until(async || (store.outbox_stats().await.unwrap().oldest_seconds > 0.0).then_some(())).await;
     store.confirmed(&positions(&rows)[..1]).await.unwrap();
     assert_eq!(store.outbox_stats().await.unwrap().pending, 1);

@@ -19,12 +19,18 @@ pub(in crate::stores) async fn revisions_are_numbered_and_equal_content_is_one(a
     assert_eq!((loaded.revision, loaded.revision_id.0), (1, first));
     // The revision is not part of the content.
     assert_eq!(store.save(&loaded).await.unwrap(), first);
-    assert_eq!(content_hash(&loaded).unwrap(), content_hash(&config).unwrap());
+    assert_eq!(
+        content_hash(&loaded).unwrap(),
+        content_hash(&config).unwrap()
+    );
 
     let second = store.save(&workflow("flow", "second")).await.unwrap();
     assert_ne!(first, second);
     let newest = store.load_by_name("flow").await.unwrap().unwrap();
-    assert_eq!((newest.revision, newest.description.as_deref()), (2, Some("second")));
+    assert_eq!(
+        (newest.revision, newest.description.as_deref()),
+        (2, Some("second"))
+    );
     // The content of an older revision is a new one: the newest counts.
     let third = store.save(&config).await.unwrap();
     assert_eq!(third, revision_id(&config.id, 3).0);
@@ -35,12 +41,18 @@ pub(in crate::stores) async fn revisions_are_numbered_and_equal_content_is_one(a
     let other = store.save(&workflow("another", "")).await.unwrap();
     assert!(revision(&*store, Uuid::nil()).await.is_none());
 
-    let selectors: Vec<WorkflowSelector> =
-        ["flow", "flow@1", "flow@9", "flow@4294967295", "none", "another"]
-            .iter()
-            .map(|text| text.parse().unwrap())
-            .chain([second, Uuid::nil()].map(|id| WorkflowSelector::Revision(RevisionId(id))))
-            .collect();
+    let selectors: Vec<WorkflowSelector> = [
+        "flow",
+        "flow@1",
+        "flow@9",
+        "flow@4294967295",
+        "none",
+        "another",
+    ]
+    .iter()
+    .map(|text| text.parse().unwrap())
+    .chain([second, Uuid::nil()].map(|id| WorkflowSelector::Revision(RevisionId(id))))
+    .collect();
     let resolved = store.resolve(&selectors).await.unwrap();
     let answer = |text: &str| resolved.get(&text.parse().unwrap()).map(|id| id.0);
     assert_eq!(resolved.len(), 4);
@@ -51,8 +63,14 @@ pub(in crate::stores) async fn revisions_are_numbered_and_equal_content_is_one(a
     assert!(store.resolve(&[]).await.unwrap().is_empty());
 
     let all = store.revisions(None).await.unwrap();
-    let listed: Vec<_> = all.iter().map(|row| (row.workflow.as_str(), row.revision)).collect();
-    assert_eq!(listed, [("another", 1), ("flow", 3), ("flow", 2), ("flow", 1)]);
+    let listed: Vec<_> = all
+        .iter()
+        .map(|row| (row.workflow.as_str(), row.revision))
+        .collect();
+    assert_eq!(
+        listed,
+        [("another", 1), ("flow", 3), ("flow", 2), ("flow", 1)]
+    );
     assert_eq!(all[1].content_hash, content_hash(&config).unwrap());
     assert_eq!(store.revisions(Some(&slug("flow"))).await.unwrap().len(), 3);
 }
@@ -60,10 +78,16 @@ pub(in crate::stores) async fn revisions_are_numbered_and_equal_content_is_one(a
 pub(in crate::stores) async fn concurrent_saves_get_distinct_numbers(a: &impl Adapter) {
     let mut saves = Vec::new();
     for n in 0..16 {
-        let store = if n % 2 == 0 { a.store() } else { a.another().await };
+        let store = if n % 2 == 0 {
+            a.store()
+        } else {
+            a.another().await
+        };
         // Each content comes twice, but only the newest revision counts, so it may be stored twice.
         let config = workflow("flow", &format!("{}", n / 2));
-        saves.push(tokio::spawn(async move { store.save(&config).await.unwrap() }));
+        saves.push(tokio::spawn(
+            async move { store.save(&config).await.unwrap() },
+        ));
     }
     let mut ids = Vec::new();
     for save in saves {
@@ -75,5 +99,8 @@ pub(in crate::stores) async fn concurrent_saves_get_distinct_numbers(a: &impl Ad
     assert!((8..=16).contains(&rows.len()));
     assert_eq!(rows.len(), ids.len());
     let numbers: Vec<_> = rows.iter().rev().map(|row| row.revision).collect();
-    assert_eq!(numbers, (1..=u32::try_from(rows.len()).unwrap()).collect::<Vec<_>>());
+    assert_eq!(
+        numbers,
+        (1..=u32::try_from(rows.len()).unwrap()).collect::<Vec<_>>()
+    );
 }

@@ -1,0 +1,77 @@
+//! Where branches meet.
+//!
+//! A join waits for every branch that can still arrive: the active steps from which it can be
+//! reached. Bounded transitions (`loop`) do not count as ways, and every cycle has one, so the ways
+//! form an acyclic graph: a join waits only for what lies before it, and two joins never wait for
+//! each other. So no reachable state is a deadlock, however branches race or end elsewhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    config::{JoinMode, StepConfig, Target, WorkflowConfig},
+    ids::StepId,
+};
+
+/// Which steps lie before which, along transitions that are not bounded.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ways {
+    /// For each step, those from which it can be reached.
+    before: BTreeMap<StepId, BTreeSet<StepId>>,
+}
+
+impl Ways {
+    pub(super) fn of(config: &WorkflowConfig) -> Self {
+        let mut next: BTreeMap<&StepId, Vec<&StepId>> = BTreeMap::new();
+        for transition in config.transitions.iter().filter(|t| t.loop_bound.is_none()) {
+            next.entry(&transition.from).or_default().extend(transition.to.step());
+        }
+        for step in &config.steps {
+            let branches = step.true_branch.iter().chain(&step.false_branch);
+            next.entry(&step.id).or_default().extend(branches.filter_map(Target::step));
+        }
+        let mut before: BTreeMap<StepId, BTreeSet<StepId>> = BTreeMap::new();
+        for step in &config.steps {
+            let mut waiting = next.get(&step.id).cloned().unwrap_or_default();
+            let mut seen = BTreeSet::new();
+            while let Some(reached) = waiting.pop() {
+                if seen.insert(reached) {
+                    before.entry(reached.clone()).or_default().insert(step.id.clone());
+                    waiting.extend(next.get(reached).into_iter().flatten());
+                }
+            }
+        }
+        Self { before }
+    }
+
+    /// Whether `from` can still lead to `to`.
+    pub(super) fn lead(&self, from: &StepId, to: &StepId) -> bool {
+        self.before.get(to).is_some_and(|before| before.contains(from))
+    }
+}
+
+/// How a step waits for the branches that lead to it: as it says, else for all of them where more
+/// than one step leads there and steps may run side by side.
+pub(super) fn join_of(config: &WorkflowConfig, step: &StepConfig) -> Option<Join> {
+    if !config.settings.allow_parallel_steps {
+        return None;
+    }
+    let sources: BTreeSet<&StepId> = config
+        .transitions
+        .iter()
+        .filter(|t| t.loop_bound.is_none() && t.to.step() == Some(&step.id))
+        .map(|t| &t.from)
+        .collect();
+    match step.join_mode {
+        Some(JoinMode::All) => Some(Join { needed: None }),
+        Some(JoinMode::Any) => Some(Join { needed: Some(1) }),
+        Some(JoinMode::NOfM) => Some(Join { needed: Some(step.join_count.unwrap_or(1)) }),
+        None => (sources.len() > 1).then_some(Join { needed: None }),
+    }
+}
+
+/// How many branches a join waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Join {
+    /// So many; all that can still arrive where there is no number.
+    pub needed: Option<u32>,
+}
