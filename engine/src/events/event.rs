@@ -101,6 +101,15 @@ pub enum WorkflowEvent {
         /// The submission.
         annotation: Arc<AnnotationData>,
     },
+    /// More people are asked, since those who answered do not settle it.
+    PlacesAdded {
+        /// The step.
+        step_id: StepId,
+        /// The visit.
+        visit: u32,
+        /// Submissions asked for now.
+        places: u32,
+    },
     /// The annotations of a visit were compared.
     ConsensusCalculated(ConsensusCalculated),
     /// A visit ended with a result.
@@ -291,6 +300,10 @@ pub struct ConsensusCalculated {
     pub votes: Vec<Vote>,
     /// Whether the vote was tied.
     pub tied: bool,
+    /// People asked in addition now, because those who answered did not settle it: the visit goes
+    /// on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more: Option<u32>,
     /// The value found.
     pub value: Option<Value>,
     /// What found it.
@@ -355,6 +368,7 @@ impl WorkflowEvent {
             Self::TaskReleased { .. } => "task_released",
             Self::TaskStalled { .. } => "task_stalled",
             Self::AnnotationSubmitted { .. } => "annotation_submitted",
+            Self::PlacesAdded { .. } => "places_added",
             Self::ConsensusCalculated(_) => "consensus_calculated",
             Self::StepCompleted { .. } => "step_completed",
             Self::StepFailed { .. } => "step_failed",
@@ -372,7 +386,7 @@ impl WorkflowEvent {
     }
 
     /// Every type, for metrics and checks.
-    pub const TYPES: [&'static str; 21] = [
+    pub const TYPES: [&'static str; 22] = [
         "workflow_started",
         "task_details_supplied",
         "step_activated",
@@ -381,6 +395,7 @@ impl WorkflowEvent {
         "task_released",
         "task_stalled",
         "annotation_submitted",
+        "places_added",
         "consensus_calculated",
         "step_completed",
         "step_failed",
@@ -407,6 +422,7 @@ impl WorkflowEvent {
             | Self::TaskReleased { step_id, .. }
             | Self::TaskStalled { step_id, .. }
             | Self::AnnotationSubmitted { step_id, .. }
+            | Self::PlacesAdded { step_id, .. }
             | Self::StepCompleted { step_id, .. }
             | Self::StepFailed { step_id, .. }
             | Self::StepSkipped { step_id, .. }

@@ -160,6 +160,9 @@ fn change(
             visit.assignments.retain(|a| a.user_id != annotation.user_id);
             visit.annotations.push(Arc::clone(annotation));
         }
+        WorkflowEvent::PlacesAdded { step_id, visit, places } => {
+            active_visit(state, event, step_id, *visit)?.places = Some(*places);
+        }
         WorkflowEvent::StepCompleted { step_id, visit, result } => {
             let ended = end_visit(state, event, step_id, *visit, VisitStatus::Completed, now)?;
             ended.result = Some(result.clone());

@@ -17,6 +17,13 @@ pub enum ExecutionResult {
         /// For what, for people.
         reason: String,
     },
+    /// It is not: those who answered do not settle it, and more people are asked.
+    NeedsMore {
+        /// Submissions asked for now.
+        places: u32,
+        /// How annotations were compared.
+        consensus: Box<ConsensusCalculated>,
+    },
     /// It is.
     Completed {
         /// What it ends with.

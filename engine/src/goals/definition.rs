@@ -53,6 +53,7 @@ impl VolumeUnit {
             | WorkflowEvent::ActivityRecorded { .. }
             | WorkflowEvent::TaskReleased { .. }
             | WorkflowEvent::TaskStalled { .. }
+            | WorkflowEvent::PlacesAdded { .. }
             | WorkflowEvent::ConsensusCalculated(_)
             | WorkflowEvent::StepCompleted { .. }
             | WorkflowEvent::StepFailed { .. }

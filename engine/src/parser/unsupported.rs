@@ -40,12 +40,13 @@ const CONSENSUS: &[(&str, When)] = &[
     ("on_agreement.method", Is(&["weighted_vote"])),
     (
         "on_disagreement.strategy",
-        Is(&["weighted_vote", "additional_annotators", "escalate"]),
+        Is(&["weighted_vote", "escalate"]),
     ),
     (
-        "tie_breaker",
-        Is(&["quality_weighted", "additional_annotator"]),
+        "on_disagreement.fallback",
+        Is(&["weighted_vote", "escalate"]),
     ),
+    ("tie_breaker", Is(&["quality_weighted"])),
 ];
 
 /// Below every goal.

@@ -619,3 +619,35 @@ workflow:
     assert!(desk.label("b", 1, "b").starts_with("completed"));
     assert_eq!(desk.output()["result"], json!({"a": {"label": "a2"}, "b": {"label": "b"}}));
 }
+
+#[test]
+fn more_people_are_asked_one_at_a_time_until_it_is_settled() {
+    let asked = |rule: &str| {
+        Desk::started(&with_completion(
+            &format!(
+                "{{ type: annotation_count, count: 2 }}\n      consensus: {{ field: label, threshold: 0.5, {rule} }}"
+            ),
+            "",
+        ))
+    };
+    let strategy = "on_disagreement: { strategy: additional_annotators, max_additional: 2";
+    let more = "waiting annotate | annotation_submitted, consensus_calculated, places_added";
+    let mut desk = asked(&format!("{strategy} }}"));
+    desk.label("annotate", 1, "a");
+    assert_eq!(desk.label("annotate", 2, "b"), more);
+    assert_eq!(desk.label("annotate", 3, "c"), more);
+    assert!(desk.label("annotate", 4, "d").starts_with("completed"), "the bound ends it");
+    assert_eq!(desk.output()["result"], Value::Null);
+
+    let mut desk = asked(&format!("{strategy}, fallback: majority_vote }}"));
+    for (who, label) in [(1, "a"), (2, "b"), (3, "c"), (4, "a")] {
+        desk.label("annotate", who, label);
+    }
+    assert_eq!(desk.output()["result"], "a");
+
+    let mut desk = asked("on_disagreement: { strategy: majority_vote }, tie_breaker: additional_annotator");
+    desk.label("annotate", 1, "a");
+    assert_eq!(desk.label("annotate", 2, "b"), more);
+    desk.label("annotate", 3, "b");
+    assert_eq!(desk.output()["result"], "b");
+}

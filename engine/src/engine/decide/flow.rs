@@ -166,6 +166,12 @@ impl Work<'_> {
         let visit = self.visit(&step.id).number;
         match self.execute(step, closing) {
             Ok(ExecutionResult::Waiting { .. }) => false,
+            Ok(ExecutionResult::NeedsMore { places, consensus }) => {
+                self.emit(WorkflowEvent::ConsensusCalculated(*consensus));
+                let step_id = step.id.clone();
+                self.emit(WorkflowEvent::PlacesAdded { step_id, visit, places });
+                false
+            }
             Ok(ExecutionResult::Completed { result, consensus }) => {
                 if let Some(consensus) = consensus {
                     self.emit(WorkflowEvent::ConsensusCalculated(*consensus));

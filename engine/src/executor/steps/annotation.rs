@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use crate::{
     config::{
-        AgreementMethod, ConsensusConfig, DisagreementStrategy, Metric, StepConfig,
+        AgreementMethod, ConsensusConfig, DisagreementStrategy, Fallback, Metric, StepConfig,
+        TieBreaker,
     },
     events::{ConsensusCalculated, ConsensusMethod},
     executor::{
@@ -36,7 +37,11 @@ impl StepExecutor for AnnotationExecutor {
         let Some(consensus) = &context.step.consensus else {
             return Ok(ExecutionResult::completed(as_they_are(context.step, visit, exhausted)));
         };
-        let calculated = resolve(&context.step.id, visit.number, consensus, visit, exhausted);
+        let mut calculated = resolve(&context.step.id, visit.number, consensus, visit, exhausted);
+        if let Some(places) = more_places(context.step, visit, &calculated, exhausted) {
+            calculated.more = Some(places - visit.places.unwrap_or(0));
+            return Ok(ExecutionResult::NeedsMore { places, consensus: Box::new(calculated) });
+        }
         Ok(ExecutionResult::Completed {
             result: StepResult {
                 kind: ResultKind::Consensus,
@@ -147,10 +152,15 @@ pub(in crate::executor) fn resolve(
             _ => None,
         },
         ConsensusMethod::Disagreement(
-            DisagreementStrategy::Adjudication
-            | DisagreementStrategy::AdditionalAnnotators
-            | DisagreementStrategy::Escalate,
+            DisagreementStrategy::Adjudication | DisagreementStrategy::Escalate,
         ) => None,
+        // What decides when nobody else may be asked.
+        ConsensusMethod::Disagreement(DisagreementStrategy::AdditionalAnnotators) => {
+            match consensus.on_disagreement.fallback {
+                Some(Fallback::MajorityVote | Fallback::WeightedVote) => majority(),
+                None | Some(Fallback::Adjudication | Fallback::Escalate) => None,
+            }
+        }
     };
     let (value, resolved_by) = found.unzip();
     ConsensusCalculated {
@@ -168,9 +178,34 @@ pub(in crate::executor) fn resolve(
         method,
         votes,
         tied,
+        more: None,
         value,
         resolved_by,
     }
+}
+
+/// People asked in addition at most, where the file names no `max_additional`.
+const ADDITIONAL_DEFAULT: u32 = 1;
+
+/// The places of a visit whose annotators do not settle it, where one more person may be asked:
+/// always one at a time, so that nobody is asked for an answer that is already sure.
+fn more_places(
+    step: &StepConfig,
+    visit: &Visit,
+    calculated: &ConsensusCalculated,
+    exhausted: bool,
+) -> Option<u32> {
+    let (consensus, places) = (step.consensus.as_ref()?, visit.places?);
+    let asks_on = ConsensusMethod::Disagreement(DisagreementStrategy::AdditionalAnnotators);
+    let breaks_tie = calculated.tied
+        && calculated.value.is_none()
+        && consensus.tie_breaker == TieBreaker::AdditionalAnnotator;
+    if exhausted || (calculated.method != asks_on && !breaks_tie) {
+        return None;
+    }
+    let additional = consensus.on_disagreement.max_additional.unwrap_or(ADDITIONAL_DEFAULT);
+    let most = step.places()?.saturating_add(additional);
+    (places < most).then_some(places + 1)
 }
 
 fn merge_regions(metric: Metric, values: &[&Value]) -> Option<Value> {
