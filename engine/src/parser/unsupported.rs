@@ -18,12 +18,12 @@ use When::{Is, Present};
 
 /// Below `workflow`; `*` is every entry of a list or mapping.
 const WORKFLOW: &[(&str, When)] = &[
-    ("settings.on_error", Is(&["skip", "escalate"])),
+    ("settings.on_error", Is(&["escalate"])),
     ("gold", Present),
     ("steps.*.type", Is(&["sub_workflow"])),
     ("steps.*.input_mapping", Present),
     ("steps.*.output_mapping", Present),
-    ("steps.*.on_error", Is(&["skip", "escalate"])),
+    ("steps.*.on_error", Is(&["escalate"])),
     ("steps.*.hooks", Present),
     ("steps.*.handler", Is(HANDLERS)),
     ("steps.*.completion.type", Is(&["confidence"])),

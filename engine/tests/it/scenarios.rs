@@ -651,3 +651,25 @@ fn more_people_are_asked_one_at_a_time_until_it_is_settled() {
     desk.label("annotate", 3, "b");
     assert_eq!(desk.output()["result"], "b");
 }
+
+#[test]
+fn a_failing_step_may_be_skipped() {
+    let yaml = "
+workflow:
+  id: skipping
+  steps:
+    - { id: annotate, type: annotation }
+    - { id: ask, type: conditional, on_error: skip, condition: { expression: 'annotation.missing > 1' } }
+    - { id: done, type: auto_process, handler: finalize }
+  transitions:
+    - { from: annotate, to: ask }
+    - { from: ask, to: done }
+";
+    let mut desk = Desk::started(yaml);
+    assert_eq!(
+        desk.label("annotate", 1, "a"),
+        "completed | annotation_submitted, step_completed, transition_occurred, step_activated, \
+         step_skipped, transition_occurred, step_activated, step_completed, workflow_completed"
+    );
+    assert_eq!(desk.output()["result"], json!({"label": "a"}));
+}

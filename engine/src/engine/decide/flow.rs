@@ -6,10 +6,10 @@ use uuid::Uuid;
 
 use super::work::Work;
 use crate::{
-    config::{StepConfig, StepType, Target},
+    config::{OnError, StepConfig, StepType, Target},
     engine::{error_chain, outcome::failed_by_transition},
     events::{StepActivated, TransitionOccurred, WorkflowEvent},
-    executor::{Closing, ExecutionResult, task_output},
+    executor::{Closing, ExecutionResult, ExecutorError, task_output},
     ids::StepId,
     limits::TRANSITIONS_PER_COMMAND_MAX,
     state::{Incident, IncidentCode, PendingJoin, StepState, StepVisit, VisitStatus},
@@ -181,14 +181,24 @@ impl Work<'_> {
                 true
             }
             Err(error) => {
-                let code = match &error {
-                    crate::executor::ExecutorError::Expression { .. } => {
-                        IncidentCode::ExpressionFailed
+                let reason = error_chain(&error);
+                match step.on_error.unwrap_or(self.config().settings.on_error) {
+                    OnError::Skip => {
+                        let step_id = step.id.clone();
+                        self.emit(WorkflowEvent::StepSkipped { step_id, visit, reason });
+                        true
                     }
-                    _ => IncidentCode::HandlerFailed,
-                };
-                self.open_incident(&step.id, code, error_chain(&error));
-                false
+                    OnError::Pause | OnError::Escalate => {
+                        let code = match &error {
+                            ExecutorError::Expression { .. } => IncidentCode::ExpressionFailed,
+                            ExecutorError::UnknownHandler { .. }
+                            | ExecutorError::Handler { .. }
+                            | ExecutorError::MissingKey { .. } => IncidentCode::HandlerFailed,
+                        };
+                        self.open_incident(&step.id, code, reason);
+                        false
+                    }
+                }
             }
         }
     }

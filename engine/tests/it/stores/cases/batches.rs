@@ -1,11 +1,13 @@
 //! Batches, streams and the log.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use glyph_workflow_engine::{
     events::{StateRebuilder, WorkflowEvent},
+    ids::TaskId,
     store::{
-        ErrorClass, EventStoreError, LogPosition, OpenRequest, RecordedOutcome, TaskRow, TaskWrite,
+        ErrorClass, EventStoreError, LogPosition, OpenRequest, RecordedOutcome, Store, TaskRow,
+        TaskWrite,
     },
 };
 use serde_json::json;
@@ -371,26 +373,20 @@ pub(in crate::stores) async fn overlapping_batches_neither_deadlock_nor_leave_ga
             };
             let mut appended = 0_u64;
             for n in 0..BATCHES {
-                let mut tasks: Vec<_> =
+                let tasks: BTreeSet<_> =
                     (0..PER_BATCH).map(|_| numbered(next() % STREAMS)).collect();
-                tasks.sort();
-                tasks.dedup();
-                let mut batch = open(&*store, &tasks, None).await;
-                let now = batch.now();
-                let mut writes = Vec::new();
-                for task in tasks {
-                    let state = fold(batch.take_task(task));
-                    let events = match &state {
-                        None => started("flow", &[]),
-                        Some(_) => vec![annotated(json!({"client": client, "batch": n}))],
-                    };
-                    appended += events.len() as u64;
-                    let (mut write, _) = write_on(state, task, now, events);
-                    write.outbox = write.events.iter().map(message_of).collect();
-                    write.commands = vec![applied(&format!("{client} {n} {task}"), Some(task))];
-                    writes.push(write);
-                }
-                batch.commit(writes).await.unwrap();
+                let tasks: Vec<_> = tasks.into_iter().collect();
+                let name = format!("{client} {n}");
+                appended += loop {
+                    match append_to_each(&*store, &tasks, &name).await {
+                        Ok(appended) => break appended,
+                        // On a slow machine a lock may take too long; a deadlock must not happen.
+                        Err(error) => {
+                            assert_eq!(error.class(), ErrorClass::Retry, "{error:?}");
+                            assert!(!format!("{error:?}").contains("40P01"), "{error:?}");
+                        }
+                    }
+                };
             }
             appended
         }));
@@ -415,6 +411,37 @@ pub(in crate::stores) async fn overlapping_batches_neither_deadlock_nor_leave_ga
         u64::try_from(store.outbox_stats().await.unwrap().pending),
         Ok(appended)
     );
+}
+
+/// Appends to each of `tasks` in one batch, with messages and a command; answers the number of
+/// events.
+async fn append_to_each(
+    store: &dyn Store,
+    tasks: &[TaskId],
+    name: &str,
+) -> Result<u64, EventStoreError> {
+    let request = OpenRequest {
+        tasks: tasks.iter().map(|task| (*task, 0)).collect(),
+        ..OpenRequest::default()
+    };
+    let mut batch = store.open(request).await?;
+    let now = batch.now();
+    let mut appended = 0;
+    let mut writes = Vec::new();
+    for task in tasks {
+        let state = fold(batch.take_task(*task));
+        let events = match &state {
+            None => started("flow", &[]),
+            Some(_) => vec![annotated(json!({ "batch": name }))],
+        };
+        appended += events.len() as u64;
+        let (mut write, _) = write_on(state, *task, now, events);
+        write.outbox = write.events.iter().map(message_of).collect();
+        write.commands = vec![applied(&format!("{name} {task}"), Some(*task))];
+        writes.push(write);
+    }
+    batch.commit(writes).await?;
+    Ok(appended)
 }
 
 pub(in crate::stores) async fn the_log_holds_all_streams_in_order(a: &impl Adapter) {
