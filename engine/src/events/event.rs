@@ -189,6 +189,8 @@ pub enum WorkflowEvent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
+    /// The task runs on another revision from now on.
+    WorkflowMigrated(WorkflowMigrated),
     /// The task has its output.
     WorkflowCompleted {
         /// The output.
@@ -230,6 +232,27 @@ pub struct WorkflowStarted {
     /// Values shared by the steps.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub context: Map<String, Value>,
+}
+
+/// The task runs on another revision from now on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct WorkflowMigrated {
+    /// The revision it ran on.
+    pub from_revision: u32,
+    /// The revision it runs on now.
+    #[serde(flatten)]
+    pub workflow: WorkflowRef,
+    /// Hash of the revision's content.
+    pub content_hash: String,
+    /// Steps that are called otherwise now: old id to new id. Visits and annotations move along.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub steps: BTreeMap<StepId, StepId>,
+    /// Submissions that active visits ask for now, by new id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub places: BTreeMap<StepId, Option<u32>>,
+    /// How often bounded transitions have fired, by their place in the new file.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub loops: BTreeMap<usize, u32>,
 }
 
 /// A visit of a step begins.
@@ -379,6 +402,7 @@ impl WorkflowEvent {
             Self::IncidentResolved { .. } => "incident_resolved",
             Self::WorkflowPaused { .. } => "workflow_paused",
             Self::WorkflowResumed { .. } => "workflow_resumed",
+            Self::WorkflowMigrated(_) => "workflow_migrated",
             Self::WorkflowCompleted { .. } => "workflow_completed",
             Self::WorkflowFailed { .. } => "workflow_failed",
             Self::WorkflowCancelled { .. } => "workflow_cancelled",
@@ -386,7 +410,7 @@ impl WorkflowEvent {
     }
 
     /// Every type, for metrics and checks.
-    pub const TYPES: [&'static str; 22] = [
+    pub const TYPES: [&'static str; 23] = [
         "workflow_started",
         "task_details_supplied",
         "step_activated",
@@ -406,6 +430,7 @@ impl WorkflowEvent {
         "incident_resolved",
         "workflow_paused",
         "workflow_resumed",
+        "workflow_migrated",
         "workflow_completed",
         "workflow_failed",
         "workflow_cancelled",
@@ -433,6 +458,7 @@ impl WorkflowEvent {
             | Self::TaskDetailsSupplied { .. }
             | Self::WorkflowPaused { .. }
             | Self::WorkflowResumed { .. }
+            | Self::WorkflowMigrated(_)
             | Self::WorkflowCompleted { .. }
             | Self::WorkflowFailed { .. }
             | Self::WorkflowCancelled { .. } => None,

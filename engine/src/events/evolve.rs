@@ -1,10 +1,10 @@
 //! The only writer of state. Live decisions and replay go through the same fold.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, mem::take, sync::Arc};
 
 use chrono::{DateTime, Utc};
 
-use super::{ReleaseReason, StoredEvent, WorkflowEvent, WorkflowStarted};
+use super::{ReleaseReason, StoredEvent, WorkflowEvent, WorkflowMigrated, WorkflowStarted};
 use crate::{
     config::Target,
     ids::{StepId, TaskId},
@@ -214,6 +214,7 @@ fn change(
                 rearm(state, now - pause.since);
             }
         }
+        WorkflowEvent::WorkflowMigrated(migrated) => migrate(state, migrated),
         WorkflowEvent::WorkflowCompleted { output } => {
             state.status = TaskStatus::Completed;
             state.joins.clear();
@@ -246,6 +247,33 @@ fn rearm(state: &mut WorkflowSnapshot, paused_for: chrono::TimeDelta) {
     }
 }
 
+/// Moves what a task has been through to the step ids of another revision.
+fn migrate(state: &mut WorkflowSnapshot, migrated: &WorkflowMigrated) {
+    let new_id = |old: &StepId| migrated.steps.get(old).unwrap_or(old).clone();
+    state.workflow = migrated.workflow.clone();
+    state.loops.clone_from(&migrated.loops);
+    state.steps = take(&mut state.steps).into_iter().map(|(id, s)| (new_id(&id), s)).collect();
+    state.joins = take(&mut state.joins).into_iter().map(|(id, j)| (new_id(&id), j)).collect();
+    for visit in state.steps.values_mut().flat_map(|step| &mut step.visits) {
+        visit.entered_from = visit.entered_from.as_ref().map(new_id);
+        if let Some(judged) = &mut visit.judges {
+            judged.step_id = new_id(&judged.step_id);
+        }
+    }
+    let arrived = state.joins.values_mut().flat_map(|join| &mut join.arrived);
+    for passed in state.completed.iter_mut().chain(arrived) {
+        passed.step_id = new_id(&passed.step_id);
+    }
+    for incident in &mut state.incidents {
+        incident.step_id = new_id(&incident.step_id);
+    }
+    for (step_id, places) in &migrated.places {
+        if let Some(visit) = state.steps.get_mut(step_id).and_then(|s| s.visits.last_mut()) {
+            visit.places = *places;
+        }
+    }
+}
+
 /// The table of legal moves by status: what may happen to a task that is not running.
 fn require_status(
     state: &WorkflowSnapshot,
@@ -259,6 +287,7 @@ fn require_status(
             Paused,
             WorkflowEvent::WorkflowResumed { .. }
             | WorkflowEvent::WorkflowCancelled { .. }
+            | WorkflowEvent::WorkflowMigrated(_)
             | WorkflowEvent::TaskDetailsSupplied { .. }
             | WorkflowEvent::TaskReleased { .. }
             | WorkflowEvent::IncidentResolved { .. }

@@ -7,7 +7,7 @@ mod rebuild;
 
 pub use event::{
     ConsensusCalculated, ConsensusMethod, ReleaseReason, StepActivated, TransitionOccurred, Vote, WorkflowEvent,
-    WorkflowStarted,
+    WorkflowMigrated, WorkflowStarted,
 };
 pub use evolve::evolve;
 pub use metadata::{EVENT_SCHEMA_VERSION, EventMetadata, StoredEvent, UpcastError, upcast};

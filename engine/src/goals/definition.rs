@@ -64,6 +64,7 @@ impl VolumeUnit {
             | WorkflowEvent::IncidentResolved { .. }
             | WorkflowEvent::WorkflowPaused { .. }
             | WorkflowEvent::WorkflowResumed { .. }
+            | WorkflowEvent::WorkflowMigrated(_)
             | WorkflowEvent::WorkflowFailed { .. }
             | WorkflowEvent::WorkflowCancelled { .. } => None,
         }

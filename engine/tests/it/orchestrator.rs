@@ -5,7 +5,7 @@ use std::sync::Arc;
 use glyph_workflow_engine::{
     OrchestrationError, Outcome, ProcessResult, WorkflowOrchestrator,
     command::{
-        AnnotationInput, Command, CommandEnvelope, Dead, RejectionCode, Start, Submission,
+        AnnotationInput, Command, CommandEnvelope, Dead, Migrate, RejectionCode, Start, Submission,
         Undecided,
     },
     events::WorkflowEvent,
@@ -236,4 +236,52 @@ async fn snapshots_are_taken_and_a_long_task_loads() {
     let last = AnnotationData::new(Uuid::from_u128(1), Uuid::from_u128(2), json!({"label": "a"}));
     let end = orchestrator.process_submission(task(1).0, "annotate", last).await.unwrap();
     assert!(matches!(end, ProcessResult::Completed { .. }));
+}
+
+#[tokio::test]
+async fn a_running_task_moves_to_another_revision() {
+    let (_, orchestrator) = orchestrator();
+    orchestrator.create_workflow(YAML).await.unwrap();
+    let first = vec![submission(1, task(1), 1, "a"), submission(2, task(1), 2, "a")];
+    orchestrator.process_batch(first, None).await.unwrap();
+    let migrate = |n: u128, to: &str, steps: &[(&str, &str)]| {
+        CommandEnvelope::new(
+            Uuid::from_u128(0xE000 + n),
+            Command::Migrate(Migrate {
+                task_id: task(1),
+                to: to.parse().unwrap(),
+                steps: steps.iter().map(|(a, b)| (a.parse().unwrap(), b.parse().unwrap())).collect(),
+            }),
+        )
+    };
+    let renamed = YAML.replace("id: annotate", "id: label").replace("count: 5", "count: 3");
+    orchestrator.create_workflow(&renamed).await.unwrap();
+    let run = async |command| {
+        orchestrator.process_batch(vec![command], None).await.unwrap().outcomes.remove(0)
+    };
+    assert!(matches!(
+        run(migrate(1, "five@2", &[])).await,
+        Outcome::Rejected(r) if r.code == RejectionCode::MigrationUnmapped
+    ));
+    assert!(matches!(
+        run(migrate(2, "five@9", &[])).await,
+        Outcome::Dead(Dead::WorkflowNotFound(_))
+    ));
+    assert!(matches!(
+        run(migrate(3, "five@2", &[("annotate", "label")])).await,
+        Outcome::Applied(ProcessResult::Waiting { step_id, .. }) if step_id == "label"
+    ));
+    let state = orchestrator.get_task_state(task(1).0).await.unwrap();
+    assert_eq!(state.snapshot().workflow.revision, 2);
+    let visit = state.snapshot().current_visit("label").unwrap();
+    assert_eq!((visit.annotations.len(), visit.places), (2, Some(3)), "the work moved along");
+
+    // A revision that asks for no more than is there completes the task.
+    orchestrator.create_workflow(&renamed.replace("count: 3", "count: 2")).await.unwrap();
+    assert!(matches!(
+        run(migrate(4, "five", &[])).await,
+        Outcome::Applied(ProcessResult::Completed { .. })
+    ));
+    let replayed = orchestrator.state_at(task(1).0, Some(6)).await.unwrap();
+    assert_eq!(replayed.version(), 6);
 }

@@ -4,7 +4,7 @@ use super::{Refusal, submission::require_active, work::Work};
 use crate::{
     config::{CompletionType, StepConfig, StepType},
     engine::{
-        command::{Advance, Control, Migrate, Pause},
+        command::{Advance, Control, Pause},
         outcome::RejectionCode,
     },
     events::WorkflowEvent,
@@ -138,12 +138,4 @@ pub(super) fn retry(work: &mut Work<'_>, command: &Control) -> Result<(), Refusa
         }
     }
     Ok(())
-}
-
-pub(super) fn migrate(work: &mut Work<'_>, command: &Migrate) -> Result<(), Refusal> {
-    work.require_running()?;
-    Err(Refusal::rejected(
-        RejectionCode::MigrationUnmapped,
-        format!("running tasks cannot be moved to `{}` yet: they end on their revision", command.to),
-    ))
 }

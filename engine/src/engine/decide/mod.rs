@@ -8,6 +8,7 @@ mod assignment;
 mod control;
 mod due;
 mod flow;
+mod migrate;
 mod start;
 mod submission;
 mod target;
@@ -100,7 +101,7 @@ fn apply(work: &mut Work<'_>, envelope: &CommandEnvelope) -> Result<(), Refusal>
         Command::Resume(command) => control::resume(work, command),
         Command::Cancel(command) => control::cancel(work, command),
         Command::Retry(command) => control::retry(work, command),
-        Command::Migrate(command) => control::migrate(work, command),
+        Command::Migrate(command) => migrate::migrate(work, command),
         Command::Due(row) => due::due(work, row),
     }
 }

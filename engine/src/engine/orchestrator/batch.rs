@@ -161,8 +161,8 @@ fn chains(commands: &[CommandEnvelope]) -> Vec<(TaskId, Vec<usize>)> {
     chains
 }
 
-/// The selectors that a decision may need: those of tasks that may not have been started, and
-/// those by UUID, whose workflow id is not in their text.
+/// The selectors that a decision may need: those of tasks that may not have been started, those of
+/// migrations, and those by UUID, whose workflow id is not in their text.
 fn selectors(
     commands: &[CommandEnvelope],
     cached: &HashMap<TaskId, Arc<WorkflowSnapshot>>,
@@ -171,6 +171,7 @@ fn selectors(
         let selector = envelope.command.workflow()?;
         match (cached.get(&envelope.command.task_id()), selector) {
             (None, _) => Some(selector),
+            _ if matches!(envelope.command, Command::Migrate(_)) => Some(selector),
             (Some(state), WorkflowSelector::Revision(id)) => {
                 (*id != state.workflow.revision_id).then_some(selector)
             }
