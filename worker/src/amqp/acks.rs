@@ -1,0 +1,385 @@
+//! Acks by watermark: one frame for a whole batch of settled deliveries.
+//!
+//! The broker numbers the deliveries of a channel 1, 2, 3, …; one ack frame can cover everything
+//! up to a tag. So settled deliveries wait until all before them are settled too, and leave
+//! together. One slow delivery must not hold back the rest for ever, as the broker stops at the
+//! prefetch: once it lags by more than half of that, the settled ones behind it are acked singly.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::Notify;
+
+use crate::broker::Receipt;
+
+/// A frame to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Frame {
+    /// Acks this tag and every one below it.
+    AckUpTo(u64),
+    /// Acks this tag alone.
+    Ack(u64),
+    /// Gives this tag alone back to its queue.
+    GiveBack(u64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tag {
+    /// Delivered; its work goes on.
+    Open,
+    /// Settled, but the broker does not know yet.
+    Settled,
+    /// The broker has been told.
+    Told,
+}
+
+/// What is known about the deliveries of one channel.
+#[derive(Debug)]
+pub(super) struct Watermark {
+    /// Every tag up to this one has been told.
+    low: u64,
+    /// The tags above it, in order, up to the highest delivered.
+    tags: VecDeque<Tag>,
+    given_back: Vec<u64>,
+    lag_max: usize,
+}
+
+impl Watermark {
+    /// `prefetch` is the most deliveries the broker leaves untold.
+    pub(super) fn new(prefetch: u16) -> Self {
+        Self {
+            low: 0,
+            tags: VecDeque::new(),
+            given_back: Vec::new(),
+            lag_max: usize::from(prefetch / 2),
+        }
+    }
+
+    /// A delivery came. Tags of a channel come in order, without gaps.
+    pub(super) fn delivered(&mut self, tag: u64) {
+        while self.highest() < tag {
+            self.tags.push_back(Tag::Open);
+        }
+    }
+
+    /// Its work is done. A tag that was never delivered, or is no longer open, changes nothing:
+    /// an ack the broker does not expect would close the channel.
+    pub(super) fn settle(&mut self, tag: u64) {
+        if let Some(state) = self.open(tag) {
+            *state = Tag::Settled;
+        }
+    }
+
+    /// It shall be delivered again.
+    pub(super) fn give_back(&mut self, tag: u64) {
+        if let Some(state) = self.open(tag) {
+            *state = Tag::Told;
+            self.given_back.push(tag);
+        }
+    }
+
+    /// The frames that tell the broker all it may be told now.
+    pub(super) fn take(&mut self) -> Vec<Frame> {
+        let mut frames: Vec<_> = self.given_back.drain(..).map(Frame::GiveBack).collect();
+        let mut settled = None;
+        while let Some(state) = self.tags.front().filter(|state| **state != Tag::Open) {
+            self.low += 1;
+            // Only a settled tag may be named: the broker refuses one that it was told before.
+            if *state == Tag::Settled {
+                settled = Some(self.low);
+            }
+            self.tags.pop_front();
+        }
+        frames.extend(settled.map(Frame::AckUpTo));
+        if self.tags.len() > self.lag_max {
+            for (tag, state) in (self.low + 1..).zip(&mut self.tags) {
+                if *state == Tag::Settled {
+                    *state = Tag::Told;
+                    frames.push(Frame::Ack(tag));
+                }
+            }
+        }
+        frames
+    }
+
+    fn highest(&self) -> u64 {
+        self.low + self.tags.len() as u64
+    }
+
+    fn open(&mut self, tag: u64) -> Option<&mut Tag> {
+        let above = tag.checked_sub(self.low + 1)?;
+        let state = self.tags.get_mut(usize::try_from(above).ok()?)?;
+        (*state == Tag::Open).then_some(state)
+    }
+}
+
+/// The watermark of a live channel, and the bell of the task that sends its frames.
+#[derive(Debug)]
+pub(super) struct AckLane {
+    watermark: Mutex<Watermark>,
+    bell: Notify,
+}
+
+impl AckLane {
+    pub(super) fn delivered(&self, tag: u64) {
+        self.lock().delivered(tag);
+    }
+
+    pub(super) fn take(&self) -> Vec<Frame> {
+        self.lock().take()
+    }
+
+    /// Waits until something was settled since the last wait.
+    pub(super) async fn rung(&self) {
+        self.bell.notified().await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Watermark> {
+        // Nothing panics half-way through a change of the watermark.
+        self.watermark
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The live channels. A channel that is gone takes its unsettled deliveries along: the broker
+/// delivers them again, on another channel.
+#[derive(Debug, Default)]
+pub(super) struct AckBook {
+    lanes: RwLock<HashMap<u64, Arc<AckLane>>>,
+    opened: AtomicU64,
+    late: AtomicU64,
+}
+
+impl AckBook {
+    /// A new channel, with an id that no other ever has.
+    pub(super) fn open(&self, prefetch: u16) -> (u64, Arc<AckLane>) {
+        let channel = self.opened.fetch_add(1, Ordering::Relaxed) + 1;
+        let lane = Arc::new(AckLane {
+            watermark: Mutex::new(Watermark::new(prefetch)),
+            bell: Notify::new(),
+        });
+        self.lanes
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(channel, Arc::clone(&lane));
+        (channel, lane)
+    }
+
+    /// The channel is gone.
+    pub(super) fn close(&self, channel: u64) {
+        self.lanes
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&channel);
+    }
+
+    pub(super) fn is_live(&self, channel: u64) -> bool {
+        self.lanes
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains_key(&channel)
+    }
+
+    pub(super) fn settle(&self, receipts: &[Receipt]) {
+        self.tell(receipts, Watermark::settle);
+    }
+
+    pub(super) fn give_back(&self, receipts: &[Receipt]) {
+        self.tell(receipts, Watermark::give_back);
+    }
+
+    /// Receipts that came after their channel was gone.
+    pub(super) fn late(&self) -> u64 {
+        self.late.load(Ordering::Relaxed)
+    }
+
+    fn tell(&self, receipts: &[Receipt], change: fn(&mut Watermark, u64)) {
+        for run in receipts.chunk_by(|one, other| one.channel == other.channel) {
+            let lane = self
+                .lanes
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(&run[0].channel)
+                .cloned();
+            let Some(lane) = lane else {
+                self.late.fetch_add(run.len() as u64, Ordering::Relaxed);
+                continue;
+            };
+            {
+                let mut watermark = lane.lock();
+                for receipt in run {
+                    change(&mut watermark, receipt.tag);
+                }
+            }
+            lane.bell.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The broker's side of a channel, as strict as RabbitMQ.
+    #[derive(Debug, Default)]
+    struct Broker {
+        delivered: u64,
+        untold: BTreeSet<u64>,
+        acked: BTreeSet<u64>,
+        requeued: BTreeSet<u64>,
+    }
+
+    impl Broker {
+        fn receive(&mut self, frame: Frame) {
+            let (Frame::AckUpTo(tag) | Frame::Ack(tag) | Frame::GiveBack(tag)) = frame;
+            assert!(
+                self.untold.contains(&tag),
+                "unknown delivery tag {tag}: channel closed"
+            );
+            match frame {
+                Frame::AckUpTo(tag) => {
+                    let above = self.untold.split_off(&(tag + 1));
+                    self.acked.append(&mut self.untold);
+                    self.untold = above;
+                }
+                Frame::Ack(tag) => {
+                    self.untold.remove(&tag);
+                    self.acked.insert(tag);
+                }
+                Frame::GiveBack(tag) => {
+                    self.untold.remove(&tag);
+                    self.requeued.insert(tag);
+                }
+            }
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Deliver,
+        Settle(u64),
+        GiveBack(u64),
+        Send,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => Just(Step::Deliver),
+            4 => (0_u64..60).prop_map(Step::Settle),
+            1 => (0_u64..60).prop_map(Step::GiveBack),
+            2 => Just(Step::Send),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn exactly_what_was_settled_is_acked(
+            prefetch in 1_u16..40,
+            steps in proptest::collection::vec(step(), 0..400),
+        ) {
+            let mut broker = Broker::default();
+            let mut watermark = Watermark::new(prefetch);
+            let (mut settled, mut given_back) = (BTreeSet::new(), BTreeSet::new());
+            for step in steps {
+                match step {
+                    Step::Deliver if broker.untold.len() < usize::from(prefetch) => {
+                        broker.delivered += 1;
+                        broker.untold.insert(broker.delivered);
+                        watermark.delivered(broker.delivered);
+                    }
+                    Step::Deliver => {}
+                    Step::Settle(tag) => {
+                        watermark.settle(tag);
+                        if (1..=broker.delivered).contains(&tag) && !given_back.contains(&tag) {
+                            settled.insert(tag);
+                        }
+                    }
+                    Step::GiveBack(tag) => {
+                        watermark.give_back(tag);
+                        if (1..=broker.delivered).contains(&tag) && !settled.contains(&tag) {
+                            given_back.insert(tag);
+                        }
+                    }
+                    Step::Send => {
+                        watermark.take().into_iter().for_each(|frame| broker.receive(frame));
+                        prop_assert!(broker.acked.is_subset(&settled));
+                        prop_assert_eq!(&broker.requeued, &given_back);
+                        // The broker can go on: what is held back is less than it may leave untold.
+                        let open = broker.untold.difference(&settled).count();
+                        let waiting = broker.untold.len() - open;
+                        prop_assert!(waiting <= usize::from(prefetch / 2));
+                    }
+                }
+            }
+            for tag in 1..=broker.delivered {
+                if !given_back.contains(&tag) {
+                    watermark.settle(tag);
+                    settled.insert(tag);
+                }
+            }
+            watermark.take().into_iter().for_each(|frame| broker.receive(frame));
+            prop_assert_eq!(&broker.acked, &settled);
+            prop_assert_eq!(&broker.requeued, &given_back);
+            prop_assert!(broker.untold.is_empty());
+            prop_assert!(watermark.tags.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_batch_takes_one_frame() {
+        let mut watermark = Watermark::new(100);
+        (1..=40).for_each(|tag| watermark.delivered(tag));
+        (1..=40).rev().for_each(|tag| watermark.settle(tag));
+        assert_eq!(watermark.take(), [Frame::AckUpTo(40)]);
+        assert_eq!(watermark.take(), []);
+    }
+
+    #[test]
+    fn a_straggler_holds_back_no_more_than_half_the_prefetch() {
+        let mut watermark = Watermark::new(10);
+        (1..=5).for_each(|tag| watermark.delivered(tag));
+        (2..=5).for_each(|tag| watermark.settle(tag));
+        assert_eq!(watermark.take(), []);
+        watermark.delivered(6);
+        let singly: Vec<_> = (2..=5).map(Frame::Ack).collect();
+        assert_eq!(watermark.take(), singly);
+        watermark.settle(1);
+        watermark.settle(6);
+        assert_eq!(watermark.take(), [Frame::AckUpTo(6)]);
+    }
+
+    #[test]
+    fn a_receipt_of_a_dead_channel_is_counted_and_changes_nothing() {
+        let book = AckBook::default();
+        let (old, _) = book.open(10);
+        book.close(old);
+        let (new, lane) = book.open(10);
+        lane.delivered(1);
+        book.settle(&[
+            Receipt {
+                channel: old,
+                tag: 1,
+            },
+            Receipt {
+                channel: old,
+                tag: 2,
+            },
+        ]);
+        assert_eq!((book.late(), lane.take()), (2, vec![]));
+        book.settle(&[Receipt {
+            channel: new,
+            tag: 1,
+        }]);
+        assert_eq!((book.late(), lane.take()), (2, vec![Frame::AckUpTo(1)]));
+    }
+}

@@ -1,0 +1,322 @@
+//! One connection, and the supervisor that makes it anew for ever.
+//!
+//! The client's own recovery is off: once out of retries it leaves consumers that neither yield,
+//! fail nor end. Here a connection is used until anything on it fails, then closed as a whole and
+//! built again from nothing: connection, topology, channels, consumers.
+
+use std::{
+    error::Error,
+    io,
+    net::{Shutdown, TcpStream},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use lapin::{
+    Channel, Connection, ConnectionProperties, Event,
+    tcp::{AsyncTcpStream, TLSConfig},
+    uri::{AMQPScheme, AMQPUri},
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, interval, sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::settings::AmqpSettings;
+use crate::{
+    backoff::Backoff,
+    broker::{BrokerError, BrokerState},
+};
+
+/// How long closing may take before the socket is shut without the broker's consent.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long declaring and subscribing may take; quorum queues elect leaders meanwhile.
+const SETUP_TIMEOUT: Duration = Duration::from_secs(30);
+/// The first wait before the next attempt to connect, and about the longest.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_LONGEST: Duration = Duration::from_secs(10);
+/// A connection that lived this long was a success: the waits start small again.
+const LIVED: Duration = Duration::from_secs(10);
+/// How often a connection without traffic is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// An open connection.
+pub(super) struct Link {
+    connection: Connection,
+    socket: Arc<Socket>,
+    address: String,
+}
+
+impl Link {
+    /// Connects within the time that the settings allow. Afterwards nothing is left of an attempt
+    /// that failed or was given up, neither a socket nor the client's thread behind it.
+    pub(super) async fn open(settings: &AmqpSettings, role: &str) -> Result<Self, BrokerError> {
+        let options = ConnectionProperties::default()
+            .with_connection_name(format!("glyph {role} {}", settings.topology().prefix()).into());
+        let runtime =
+            lapin::runtime::default_runtime().map_err(|error| settings.unreachable(error))?;
+        let socket = Arc::new(Socket::default());
+        let mut given_up = HangUp(Some(Arc::clone(&socket)));
+        let limit = settings.connect_timeout;
+        let kept = Arc::clone(&socket);
+        let connecting = Connection::connector(
+            settings.uri(),
+            runtime,
+            // The client runs this on a thread of its own, which would outlive a dropped attempt
+            // for as long as the network stays silent: so it has its own limit.
+            async move |uri: AMQPUri, runtime| {
+                let dialled = timeout(limit, async {
+                    let host = uri.authority.host.as_str();
+                    let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
+                    for address in tokio::net::lookup_host((host, uri.authority.port)).await? {
+                        match AsyncTcpStream::connect(&runtime, address).await {
+                            Ok(stream) => {
+                                if let AsyncTcpStream::Plain(plain) = &stream {
+                                    kept.keep(plain.get_ref())?;
+                                }
+                                return match uri.scheme {
+                                    AMQPScheme::AMQP => Ok(stream),
+                                    AMQPScheme::AMQPS => {
+                                        stream.into_tls(host, TLSConfig::default()).await
+                                    }
+                                };
+                            }
+                            Err(error) => failure = error,
+                        }
+                    }
+                    Err(failure)
+                });
+                dialled
+                    .await
+                    .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+                    .map_err(lapin::Error::from)
+            },
+            options,
+        );
+        let connection = timeout(limit, connecting)
+            .await
+            .map_err(|_| settings.unreachable(io::Error::from(io::ErrorKind::TimedOut)))?
+            .map_err(|error| settings.unreachable(error))?;
+        given_up.0 = None;
+        Ok(Self {
+            connection,
+            socket,
+            address: settings.address(),
+        })
+    }
+
+    /// A new channel.
+    pub(super) async fn channel(&self) -> Result<Channel, BrokerError> {
+        self.connection
+            .create_channel()
+            .await
+            .map_err(|error| self.lost(error))
+    }
+
+    /// Closes politely, then for certain: a connection lives as long as any handle of any of its
+    /// channels, and a frozen broker answers no farewell.
+    pub(super) async fn close(&self) {
+        let farewell = self.connection.close(200, "OK".into());
+        if !matches!(timeout(CLOSE_TIMEOUT, farewell).await, Ok(Ok(()))) {
+            tracing::debug!(
+                address = self.address,
+                "the connection ended without a farewell"
+            );
+        }
+        self.socket.hang_up();
+    }
+
+    /// Waits until the connection fails, and tells alarms to `state` meanwhile.
+    pub(super) async fn broken(&self, state: &watch::Sender<BrokerState>) -> BrokerError {
+        let mut events = self.connection.events_listener();
+        let mut look = interval(LOOK);
+        loop {
+            tokio::select! {
+                Some(event) = events.next() => match event {
+                    Event::ConnectionBlocked(reason) => {
+                        tracing::warn!(reason, "the broker holds publishers back");
+                        state.send_modify(|state| {
+                            state.blocked = true;
+                            state.reason = Some(reason);
+                        });
+                    }
+                    Event::ConnectionUnblocked => {
+                        tracing::info!("the broker takes messages again");
+                        state.send_modify(|state| {
+                            state.blocked = false;
+                            state.reason = None;
+                        });
+                    }
+                    Event::Error(error) => return self.lost(error),
+                    _ => {}
+                },
+                _ = look.tick() => if !self.connection.status().connected() {
+                    return self.lost(io::Error::from(io::ErrorKind::ConnectionAborted));
+                },
+            }
+        }
+    }
+
+    pub(super) fn lost(&self, source: impl Into<Box<dyn Error + Send + Sync>>) -> BrokerError {
+        BrokerError::Unreachable {
+            address: self.address.clone(),
+            source: source.into(),
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.socket.hang_up();
+    }
+}
+
+/// A second handle of a connection's socket. Shutting it ends the client's thread, whatever that
+/// thread waits for.
+#[derive(Default)]
+struct Socket(Mutex<Handle>);
+
+#[derive(Default)]
+enum Handle {
+    #[default]
+    NotYet,
+    Open(TcpStream),
+    HungUp,
+}
+
+impl Socket {
+    fn keep(&self, stream: &tokio::net::TcpStream) -> io::Result<()> {
+        // Acks and confirms are small frames, each awaited by somebody.
+        stream.set_nodelay(true)?;
+        #[cfg(unix)]
+        {
+            use std::os::fd::AsFd;
+            let second = TcpStream::from(stream.as_fd().try_clone_to_owned()?);
+            let mut handle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if matches!(*handle, Handle::HungUp) {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            *handle = Handle::Open(second);
+        }
+        Ok(())
+    }
+
+    fn hang_up(&self) {
+        let mut handle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Handle::Open(stream) = &*handle {
+            // Fails where the other side was faster.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        *handle = Handle::HungUp;
+    }
+}
+
+/// Hangs up when it is dropped, unless emptied before.
+struct HangUp(Option<Arc<Socket>>);
+
+impl Drop for HangUp {
+    fn drop(&mut self) {
+        if let Some(socket) = &self.0 {
+            socket.hang_up();
+        }
+    }
+}
+
+/// What a connection is for.
+#[async_trait]
+pub(super) trait Service: Send + Sync {
+    /// Channels and consumers, ready for use.
+    type Session: Send;
+
+    /// The connection's name for operators.
+    const ROLE: &'static str;
+
+    /// Makes them; given up after [`SETUP_TIMEOUT`].
+    async fn prepare(&self, link: &Arc<Link>) -> Result<Self::Session, BrokerError>;
+
+    /// Uses them until something fails, or until the work is over.
+    async fn serve(&self, link: &Arc<Link>, session: Self::Session) -> Result<(), BrokerError>;
+}
+
+/// Connects and serves, over and over, until serving ends without a failure or `ended` is
+/// cancelled while there is no connection. One attempt at a time: attempts side by side multiply
+/// what a frozen broker costs.
+pub(super) async fn supervise<S: Service>(
+    service: &S,
+    settings: &AmqpSettings,
+    state: &watch::Sender<BrokerState>,
+    ended: &CancellationToken,
+) {
+    let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
+    loop {
+        let ready = async {
+            let link = Arc::new(Link::open(settings, S::ROLE).await?);
+            let prepared = match timeout(SETUP_TIMEOUT, service.prepare(&link)).await {
+                Ok(prepared) => prepared,
+                Err(_) => Err(BrokerError::Unconfirmed {
+                    action: format!("the preparations to {}", S::ROLE),
+                    seconds: SETUP_TIMEOUT.as_secs(),
+                }),
+            };
+            match prepared {
+                Ok(session) => Ok((link, session)),
+                Err(error) => {
+                    link.close().await;
+                    Err(error)
+                }
+            }
+        };
+        let began = Instant::now();
+        let outcome = tokio::select! {
+            biased;
+            () = ended.cancelled() => return,
+            ready = ready => match ready {
+                Ok((link, session)) => {
+                    tracing::info!(address = settings.address(), role = S::ROLE, "connected");
+                    let served = service.serve(&link, session).await;
+                    link.close().await;
+                    served
+                }
+                Err(error) => Err(error),
+            },
+        };
+        let Err(error) = outcome else { return };
+        if began.elapsed() >= LIVED + settings.connect_timeout {
+            backoff.reset();
+        }
+        let wait = backoff.next();
+        let reason = chain(&error);
+        tracing::warn!(
+            role = S::ROLE,
+            reason,
+            ?wait,
+            "no connection to the broker; trying again"
+        );
+        state.send_replace(BrokerState {
+            reason: Some(reason),
+            ..BrokerState::default()
+        });
+        tokio::select! {
+            () = ended.cancelled() => return,
+            () = sleep(wait) => {}
+        }
+    }
+}
+
+/// An error with all its causes.
+pub(super) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Some of the client's errors repeat their cause.
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,395 @@
+//! Commands from the broker: connection A, one channel for each command queue.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::{StreamExt, future::try_join_all};
+use lapin::{
+    Channel, Consumer,
+    options::{
+        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+    },
+    types::FieldTable,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    acks::{AckBook, AckLane, Frame},
+    connection::{Link, Service, supervise},
+    message,
+    settings::AmqpSettings,
+};
+use crate::broker::{BrokerError, BrokerState, CommandQueue, CommandSource, Delivery, Receipt};
+
+/// How long the broker may take to confirm that it delivers no more.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long [`AmqpSource::close`] waits for the supervisor, which bounds its own steps.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Commands from RabbitMQ. A task of its own keeps the connection; dropping the source ends it,
+/// [`AmqpSource::close`] also waits for that.
+#[derive(Debug)]
+pub struct AmqpSource {
+    intake: Arc<Intake>,
+    deliveries: tokio::sync::Mutex<mpsc::UnboundedReceiver<Delivery>>,
+    tasks: TaskTracker,
+}
+
+/// What the source shares with its supervisor.
+#[derive(Debug)]
+struct Intake {
+    settings: AmqpSettings,
+    acks: AckBook,
+    state: watch::Sender<BrokerState>,
+    held: watch::Sender<bool>,
+    /// Where deliveries wait for [`CommandSource::next`]; at most the prefetch of each queue, as the
+    /// broker sends no more. Gone once intake has ended, which ends the receiver.
+    buffer: Mutex<Option<mpsc::UnboundedSender<Delivery>>>,
+    /// No new deliveries from now on; the connection stays, for acks.
+    stop: CancellationToken,
+    /// No more acks either.
+    closing: CancellationToken,
+}
+
+impl AmqpSource {
+    /// Begins to connect. A broker that is not there is waited for.
+    pub fn start(settings: AmqpSettings) -> Arc<Self> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let closing = CancellationToken::new();
+        let intake = Arc::new(Intake {
+            settings,
+            acks: AckBook::default(),
+            state: watch::Sender::new(BrokerState {
+                reason: Some("not connected yet".to_owned()),
+                ..BrokerState::default()
+            }),
+            held: watch::Sender::new(false),
+            buffer: Mutex::new(Some(sender)),
+            stop: closing.child_token(),
+            closing,
+        });
+        let tasks = TaskTracker::new();
+        tasks.spawn({
+            let intake = Arc::clone(&intake);
+            async move {
+                supervise(&*intake, &intake.settings, &intake.state, &intake.stop).await;
+                intake.end();
+                intake.state.send_replace(BrokerState {
+                    reason: Some("stopped".to_owned()),
+                    ..BrokerState::default()
+                });
+            }
+        });
+        tasks.close();
+        Arc::new(Self {
+            intake,
+            deliveries: tokio::sync::Mutex::new(receiver),
+            tasks,
+        })
+    }
+
+    /// Sends the last acks and closes the connection, within a bounded time. What is not settled
+    /// by then is delivered again, to whoever consumes.
+    pub async fn close(&self) {
+        self.intake.closing.cancel();
+        if timeout(CLOSE_TIMEOUT, self.tasks.wait()).await.is_err() {
+            tracing::warn!("the consuming connection did not close in time");
+        }
+    }
+
+    /// Receipts that were settled or given back after their channel was gone, since the start. The
+    /// broker delivers those commands again.
+    pub fn late_receipts(&self) -> u64 {
+        self.intake.acks.late()
+    }
+}
+
+impl Drop for AmqpSource {
+    fn drop(&mut self) {
+        self.intake.closing.cancel();
+    }
+}
+
+#[async_trait]
+impl CommandSource for AmqpSource {
+    async fn next(&self) -> Option<Delivery> {
+        let mut deliveries = self.deliveries.lock().await;
+        loop {
+            let delivery = deliveries.recv().await?;
+            // The broker delivers again what a lost channel held; working on it twice is a waste.
+            if self.intake.acks.is_live(delivery.receipt.channel) {
+                return Some(delivery);
+            }
+        }
+    }
+
+    fn settle(&self, receipts: &[Receipt]) {
+        self.intake.acks.settle(receipts);
+    }
+
+    fn give_back(&self, receipts: &[Receipt]) {
+        self.intake.acks.give_back(receipts);
+    }
+
+    fn hold(&self, held: bool) {
+        self.intake.held.send_replace(held);
+    }
+
+    async fn stop(&self) {
+        self.intake.stop.cancel();
+        let mut state = self.intake.state.subscribe();
+        // The supervisor says so once the buffer is complete; it bounds its own steps.
+        let _ = state.wait_for(|state| !state.consuming).await;
+    }
+
+    fn state(&self) -> watch::Receiver<BrokerState> {
+        self.intake.state.subscribe()
+    }
+}
+
+/// A subscribed channel.
+struct Subscription {
+    queue: CommandQueue,
+    id: u64,
+    channel: Channel,
+    consumer: Consumer,
+    acks: Arc<AckLane>,
+}
+
+#[async_trait]
+impl Service for Intake {
+    type Session = Vec<(CommandQueue, Channel, Consumer)>;
+
+    const ROLE: &'static str = "consume";
+
+    async fn prepare(&self, link: &Arc<Link>) -> Result<Self::Session, BrokerError> {
+        self.settings.topology().declare(link).await?;
+        let mut subscriptions = Vec::new();
+        for queue in CommandQueue::ALL {
+            let name = self.settings.topology().queue(queue);
+            let refused = |error: lapin::Error| BrokerError::Refused {
+                action: format!("consuming from queue {name}"),
+                source: error.into(),
+            };
+            let channel = link.channel().await?;
+            // Before the consumer, or it starts with a flood.
+            channel
+                .basic_qos(self.settings.prefetch, BasicQosOptions::default())
+                .await
+                .map_err(refused)?;
+            let consumer = channel
+                .basic_consume(
+                    name.as_str().into(),
+                    "".into(),
+                    BasicConsumeOptions::default(),
+                    FieldTable::default(),
+                )
+                .await
+                .map_err(refused)?;
+            subscriptions.push((queue, channel, consumer));
+        }
+        Ok(subscriptions)
+    }
+
+    async fn serve(&self, link: &Arc<Link>, session: Self::Session) -> Result<(), BrokerError> {
+        let subscriptions: Vec<_> = session
+            .into_iter()
+            .map(|(queue, channel, consumer)| {
+                let (id, acks) = self.acks.open(self.settings.prefetch);
+                Subscription {
+                    queue,
+                    id,
+                    channel,
+                    consumer,
+                    acks,
+                }
+            })
+            .collect();
+        let ids: Vec<_> = subscriptions
+            .iter()
+            .map(|subscription| subscription.id)
+            .collect();
+        let served = self.pump(link, subscriptions).await;
+        for id in ids {
+            self.acks.close(id);
+        }
+        served
+    }
+}
+
+impl Intake {
+    /// Moves deliveries in and acks out until the connection fails or is to be closed.
+    async fn pump(&self, link: &Arc<Link>, session: Vec<Subscription>) -> Result<(), BrokerError> {
+        let buffer = self
+            .buffer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let mut intakes = JoinSet::new();
+        let mut ackers = JoinSet::new();
+        for subscription in session {
+            ackers.spawn(send_acks(
+                subscription.channel.clone(),
+                Arc::clone(&subscription.acks),
+                self.closing.clone(),
+            ));
+            if let Some(buffer) = &buffer {
+                intakes.spawn(take_in(
+                    subscription,
+                    buffer.clone(),
+                    self.held.subscribe(),
+                    self.stop.clone(),
+                ));
+            }
+        }
+        drop(buffer);
+        self.state.send_replace(BrokerState {
+            consuming: true,
+            ..BrokerState::default()
+        });
+        let broken = link.broken(&self.state);
+        tokio::pin!(broken);
+        loop {
+            tokio::select! {
+                error = &mut broken => return Err(error),
+                Some(ended) = intakes.join_next() => {
+                    joined(ended).map_err(|error| link.lost(error))?;
+                    if intakes.is_empty() {
+                        self.end();
+                    }
+                }
+                Some(ended) = ackers.join_next() => {
+                    joined(ended).map_err(|error| link.lost(error))?;
+                    if ackers.is_empty() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Nothing more will come into the buffer.
+    fn end(&self) {
+        self.buffer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        self.state.send_modify(|state| state.consuming = false);
+    }
+}
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+fn joined(ended: Result<Result<(), Cause>, tokio::task::JoinError>) -> Result<(), Cause> {
+    ended.unwrap_or_else(|panic| Err(panic.into()))
+}
+
+/// Buffers what one consumer yields. Ends well only after `stop`, with all that the broker had sent
+/// handed over: closing the channel instead would count as a failed delivery of each.
+async fn take_in(
+    subscription: Subscription,
+    buffer: mpsc::UnboundedSender<Delivery>,
+    mut held: watch::Receiver<bool>,
+    stop: CancellationToken,
+) -> Result<(), Cause> {
+    let Subscription {
+        queue,
+        id,
+        channel,
+        mut consumer,
+        acks,
+    } = subscription;
+    let hand_over = |delivery: lapin::message::Delivery| {
+        acks.delivered(delivery.delivery_tag);
+        // Fails only where nobody is left to take it.
+        let _ = buffer.send(read(queue, id, delivery));
+    };
+    while !stop.is_cancelled() {
+        let open = !*held.borrow_and_update();
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            changed = held.changed() => changed?,
+            // While held, nobody polls the consumer, and the prefetch stops the broker.
+            delivery = consumer.next(), if open => match delivery {
+                Some(delivery) => hand_over(delivery?),
+                None => return Err("the broker cancelled the consumer".into()),
+            },
+        }
+    }
+    let cancelled = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
+    timeout(CANCEL_TIMEOUT, cancelled).await??;
+    while let Some(delivery) = consumer.next().await {
+        hand_over(delivery?);
+    }
+    Ok(())
+}
+
+/// Tells the broker what was settled, as one frame for all that came together since the last one.
+async fn send_acks(
+    channel: Channel,
+    acks: Arc<AckLane>,
+    closing: CancellationToken,
+) -> Result<(), Cause> {
+    loop {
+        let last = tokio::select! {
+            () = acks.rung() => false,
+            () = closing.cancelled() => true,
+        };
+        let channel = &channel;
+        try_join_all(acks.take().into_iter().map(async |frame| {
+            match frame {
+                Frame::AckUpTo(tag) => {
+                    channel
+                        .basic_ack(tag, BasicAckOptions { multiple: true })
+                        .await
+                }
+                Frame::Ack(tag) => {
+                    channel
+                        .basic_ack(tag, BasicAckOptions { multiple: false })
+                        .await
+                }
+                Frame::GiveBack(tag) => {
+                    channel
+                        .basic_nack(
+                            tag,
+                            BasicNackOptions {
+                                multiple: false,
+                                requeue: true,
+                            },
+                        )
+                        .await
+                }
+            }
+        }))
+        .await?;
+        if last {
+            return Ok(());
+        }
+    }
+}
+
+fn read(queue: CommandQueue, channel: u64, delivery: lapin::message::Delivery) -> Delivery {
+    let deliveries_before = message::header(&delivery.properties, "x-delivery-count")
+        .and_then(message::as_count)
+        // A broker that does not count still says that it is not the first time.
+        .unwrap_or(u32::from(delivery.redelivered));
+    Delivery {
+        queue,
+        receipt: Receipt {
+            channel,
+            tag: delivery.delivery_tag,
+        },
+        properties: message::from_amqp(&delivery.properties, delivery.routing_key.as_str()),
+        body: delivery.data,
+        deliveries_before,
+    }
+}

@@ -1,0 +1,514 @@
+//! Messages to the broker: connection B, one confirming channel for each lane.
+//!
+//! **Returned messages.** The broker returns a mandatory message that reached no queue before it
+//! confirms it, but the client attaches what was returned to whichever confirm comes next, so with
+//! several messages under way it sits on the wrong one. A window without any return is certain as it
+//! is. In any other, what came back is known by its message id; every other mandatory message of the
+//! window is published once more, alone, with its confirm awaited, so that no return can be
+//! another's. Those may arrive twice; consumers know them by their id.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::FutureExt;
+use lapin::{
+    Channel, Confirmation,
+    message::BasicReturnMessage,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    connection::{Link, Service, chain, supervise},
+    message,
+    settings::AmqpSettings,
+    topology::Topology,
+};
+use crate::broker::{
+    BrokerError, BrokerState, Destination, MessagePublisher, Publication, PublishOutcome,
+};
+
+/// How long [`AmqpPublisher::close`] waits for the supervisor, which bounds its own steps.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Publishes to RabbitMQ. A task of its own keeps the connection; dropping the publisher ends it,
+/// [`AmqpPublisher::close`] also waits for that.
+#[derive(Debug)]
+pub struct AmqpPublisher {
+    outlet: Arc<Outlet>,
+    tasks: TaskTracker,
+}
+
+/// What the publisher shares with its supervisor.
+#[derive(Debug)]
+struct Outlet {
+    settings: AmqpSettings,
+    state: watch::Sender<BrokerState>,
+    session: RwLock<Option<Arc<Session>>>,
+    closing: CancellationToken,
+}
+
+impl AmqpPublisher {
+    /// Begins to connect. A broker that is not there is waited for.
+    pub fn start(settings: AmqpSettings) -> Arc<Self> {
+        let outlet = Arc::new(Outlet {
+            settings,
+            state: watch::Sender::new(BrokerState {
+                reason: Some("not connected yet".to_owned()),
+                ..BrokerState::default()
+            }),
+            session: RwLock::new(None),
+            closing: CancellationToken::new(),
+        });
+        let tasks = TaskTracker::new();
+        tasks.spawn({
+            let outlet = Arc::clone(&outlet);
+            async move {
+                supervise(&*outlet, &outlet.settings, &outlet.state, &outlet.closing).await;
+                outlet.state.send_replace(BrokerState {
+                    reason: Some("stopped".to_owned()),
+                    ..BrokerState::default()
+                });
+            }
+        });
+        tasks.close();
+        Arc::new(Self { outlet, tasks })
+    }
+
+    /// Closes the connection, within a bounded time. Windows under way end as unknown.
+    pub async fn close(&self) {
+        self.outlet.closing.cancel();
+        if timeout(CLOSE_TIMEOUT, self.tasks.wait()).await.is_err() {
+            tracing::warn!("the publishing connection did not close in time");
+        }
+    }
+}
+
+impl Drop for AmqpPublisher {
+    fn drop(&mut self) {
+        self.outlet.closing.cancel();
+    }
+}
+
+#[async_trait]
+impl MessagePublisher for AmqpPublisher {
+    async fn publish(&self, lane: usize, window: &[Publication]) -> Vec<PublishOutcome> {
+        let session = self
+            .outlet
+            .session
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let Some(session) = session else {
+            return unknown(window, "not connected");
+        };
+        if self.outlet.state.borrow().blocked {
+            return unknown(window, "the broker holds publishers back");
+        }
+        session.publish(&self.outlet.settings, lane, window).await
+    }
+
+    fn state(&self) -> watch::Receiver<BrokerState> {
+        self.outlet.state.subscribe()
+    }
+}
+
+fn unknown(window: &[Publication], why: &str) -> Vec<PublishOutcome> {
+    window
+        .iter()
+        .map(|_| PublishOutcome::Unknown(why.to_owned()))
+        .collect()
+}
+
+#[async_trait]
+impl Service for Outlet {
+    type Session = Arc<Session>;
+
+    const ROLE: &'static str = "publish";
+
+    async fn prepare(&self, link: &Arc<Link>) -> Result<Self::Session, BrokerError> {
+        self.settings.topology().declare(link).await?;
+        let mut lanes = Vec::new();
+        for _ in 0..self.settings.publish_channels.max(1) {
+            lanes.push(tokio::sync::Mutex::new(confirming(link).await?));
+        }
+        Ok(Arc::new(Session {
+            lanes,
+            replies: tokio::sync::Mutex::new(None),
+            link: Arc::clone(link),
+            broken: CancellationToken::new(),
+            why: Mutex::new(None),
+        }))
+    }
+
+    async fn serve(&self, link: &Arc<Link>, session: Self::Session) -> Result<(), BrokerError> {
+        let hold = |now: Option<Arc<Session>>| {
+            *self.session.write().unwrap_or_else(PoisonError::into_inner) = now;
+        };
+        hold(Some(Arc::clone(&session)));
+        self.state.send_replace(BrokerState {
+            publishing: true,
+            ..BrokerState::default()
+        });
+        let served = tokio::select! {
+            error = link.broken(&self.state) => Err(error),
+            () = session.broken.cancelled() => {
+                let why = session.why.lock().unwrap_or_else(PoisonError::into_inner).take();
+                Err(link.lost(why.unwrap_or_default()))
+            }
+            () = self.closing.cancelled() => Ok(()),
+        };
+        hold(None);
+        self.state.send_modify(|state| state.publishing = false);
+        served
+    }
+}
+
+async fn confirming(link: &Link) -> Result<Channel, BrokerError> {
+    let channel = link.channel().await?;
+    channel
+        .confirm_select(ConfirmSelectOptions::default())
+        .await
+        .map_err(|error| link.lost(error))?;
+    Ok(channel)
+}
+
+/// The channels of one connection.
+struct Session {
+    /// The lock keeps windows of a lane apart, as their returns could not be told apart.
+    lanes: Vec<tokio::sync::Mutex<Channel>>,
+    /// Replies go where a producer says. What it says can close the channel, so they have one of
+    /// their own, made when it is needed, and its loss costs the connection nothing.
+    replies: tokio::sync::Mutex<Option<Channel>>,
+    link: Arc<Link>,
+    broken: CancellationToken,
+    why: Mutex<Option<String>>,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("lanes", &self.lanes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the broker said to one message.
+#[derive(Debug, PartialEq)]
+enum Answer {
+    Ack,
+    Nack,
+    None(String),
+}
+
+type Confirming<'a> = Pin<Box<dyn Future<Output = lapin::Result<Confirmation>> + Send + 'a>>;
+
+impl Session {
+    async fn publish(
+        &self,
+        settings: &AmqpSettings,
+        lane: usize,
+        window: &[Publication],
+    ) -> Vec<PublishOutcome> {
+        let to_reply =
+            |publication: &&Publication| matches!(publication.destination, Destination::Reply(_));
+        let messages: Vec<_> = window.iter().filter(|message| !to_reply(message)).collect();
+        let replies: Vec<_> = window.iter().filter(to_reply).collect();
+        let (messages, replies) = futures::join!(
+            self.publish_messages(settings, lane, &messages),
+            self.publish_replies(settings, &replies),
+        );
+        let (mut messages, mut replies) = (messages.into_iter(), replies.into_iter());
+        window
+            .iter()
+            .map(|publication| {
+                let outcomes = if to_reply(&publication) {
+                    &mut replies
+                } else {
+                    &mut messages
+                };
+                outcomes
+                    .next()
+                    .unwrap_or_else(|| PublishOutcome::Unknown("not sent".to_owned()))
+            })
+            .collect()
+    }
+
+    async fn publish_messages(
+        &self,
+        settings: &AmqpSettings,
+        lane: usize,
+        window: &[&Publication],
+    ) -> Vec<PublishOutcome> {
+        if window.is_empty() {
+            return Vec::new();
+        }
+        let channel = self.lanes[lane % self.lanes.len()].lock().await;
+        // A window that its caller gives up half-way leaves confirms behind that could carry away
+        // the returns of the next. This is dropped before the lock, so the next one sees it.
+        let abandoned = Abandoned(Some(self));
+        if self.broken.is_cancelled() {
+            return window
+                .iter()
+                .map(|_| PublishOutcome::Unknown("the connection was lost".to_owned()))
+                .collect();
+        }
+        let topology = settings.topology();
+        let deadline = Instant::now() + settings.confirm_timeout;
+        let (answers, returned) = send(&channel, topology, window, deadline).await;
+        let mut outcomes = Vec::with_capacity(window.len());
+        for (publication, answer) in window.iter().zip(answers) {
+            let outcome = match (returned.get(&publication.message_id), answer) {
+                (_, Err(outcome)) => outcome,
+                (_, Ok(Answer::None(why))) => {
+                    self.fail(&why);
+                    PublishOutcome::Unknown(why)
+                }
+                (Some(why), Ok(_)) => PublishOutcome::Returned(why.clone()),
+                (None, Ok(Answer::Nack)) => PublishOutcome::Nacked,
+                (None, Ok(Answer::Ack)) => PublishOutcome::Confirmed,
+            };
+            outcomes.push(outcome);
+        }
+        if !returned.is_empty() && !self.broken.is_cancelled() {
+            self.confirm_singly(&channel, topology, window, &mut outcomes, settings)
+                .await;
+        }
+        abandoned.finished();
+        outcomes
+    }
+
+    /// Settles the doubt about the mandatory messages of a window that had returns.
+    async fn confirm_singly(
+        &self,
+        channel: &Channel,
+        topology: &Topology,
+        window: &[&Publication],
+        outcomes: &mut [PublishOutcome],
+        settings: &AmqpSettings,
+    ) {
+        let deadline = Instant::now() + settings.confirm_timeout;
+        for (publication, outcome) in window.iter().zip(outcomes) {
+            if *outcome != PublishOutcome::Confirmed || !must_arrive(publication) {
+                continue;
+            }
+            if self.broken.is_cancelled() {
+                *outcome = PublishOutcome::Unknown("the connection was lost".to_owned());
+                continue;
+            }
+            let (answers, returned) = send(channel, topology, &[publication], deadline).await;
+            *outcome = match (returned.into_values().next(), answers.into_iter().next()) {
+                (_, Some(Err(outcome))) => outcome,
+                (_, None) => PublishOutcome::Unknown("not sent".to_owned()),
+                (_, Some(Ok(Answer::None(why)))) => {
+                    self.fail(&why);
+                    PublishOutcome::Unknown(why)
+                }
+                (Some(why), Some(Ok(_))) => PublishOutcome::Returned(why),
+                (None, Some(Ok(Answer::Nack))) => PublishOutcome::Nacked,
+                (None, Some(Ok(Answer::Ack))) => PublishOutcome::Confirmed,
+            };
+        }
+    }
+
+    /// Best effort: whatever goes wrong here, the reply is not sent and the connection stays.
+    async fn publish_replies(
+        &self,
+        settings: &AmqpSettings,
+        window: &[&Publication],
+    ) -> Vec<PublishOutcome> {
+        if window.is_empty() {
+            return Vec::new();
+        }
+        let mut slot = self.replies.lock().await;
+        let deadline = Instant::now() + settings.confirm_timeout;
+        let channel = match slot.take() {
+            Some(channel) => channel,
+            None => match timeout_at(deadline, confirming(&self.link)).await {
+                Ok(Ok(channel)) => channel,
+                _ => return window.iter().map(|_| lost_reply("no channel")).collect(),
+            },
+        };
+        let (answers, _) = send(&channel, settings.topology(), window, deadline).await;
+        let mut sound = true;
+        let outcomes = answers
+            .into_iter()
+            .map(|answer| match answer {
+                Err(outcome) => outcome,
+                Ok(Answer::Ack) => PublishOutcome::Confirmed,
+                Ok(Answer::Nack) => PublishOutcome::Nacked,
+                Ok(Answer::None(why)) => {
+                    sound = false;
+                    lost_reply(&why)
+                }
+            })
+            .collect();
+        if sound {
+            *slot = Some(channel);
+        }
+        outcomes
+    }
+
+    /// The connection is to be made anew.
+    fn fail(&self, why: &str) {
+        self.why
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert_with(|| why.to_owned());
+        self.broken.cancel();
+    }
+}
+
+fn lost_reply(why: &str) -> PublishOutcome {
+    PublishOutcome::Unknown(why.to_owned())
+}
+
+/// Fails the session when it is dropped before its window has finished.
+struct Abandoned<'a>(Option<&'a Session>);
+
+impl Abandoned<'_> {
+    fn finished(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        if let Some(session) = self.0 {
+            session.fail("a window was given up");
+        }
+    }
+}
+
+/// Copies of commands must reach a queue: the original is acked once they have.
+fn must_arrive(publication: &Publication) -> bool {
+    match publication.destination {
+        Destination::Commands | Destination::Dead | Destination::Retry(_) => true,
+        Destination::Events => publication.mandatory,
+        Destination::Reply(_) => false,
+    }
+}
+
+/// Publishes all, in order, then awaits all confirms. Answers what was said to each, and what came
+/// back, by message id. A message that AMQP cannot carry gets its outcome at once.
+async fn send(
+    channel: &Channel,
+    topology: &Topology,
+    window: &[&Publication],
+    deadline: Instant,
+) -> (Vec<Result<Answer, PublishOutcome>>, HashMap<String, String>) {
+    let mut under_way = Vec::with_capacity(window.len());
+    for publication in window {
+        under_way.push(match address(topology, publication) {
+            Err(outcome) => Err(outcome),
+            Ok((exchange, routing_key, properties)) => {
+                let options = BasicPublishOptions {
+                    mandatory: must_arrive(publication),
+                    immediate: false,
+                };
+                let body = &publication.body;
+                let mut confirming: Confirming<'_> = Box::pin(async move {
+                    channel
+                        .basic_publish(exchange, routing_key, options, body, properties)
+                        .await?
+                        .await
+                });
+                // The first poll queues the frames, so this loop is what makes the order.
+                let early = (&mut confirming).now_or_never();
+                Ok((confirming, early))
+            }
+        });
+    }
+    let mut returned = HashMap::new();
+    let mut answers = Vec::with_capacity(window.len());
+    for sent in under_way {
+        answers.push(match sent {
+            Err(outcome) => Err(outcome),
+            Ok((confirming, early)) => {
+                let said = match early {
+                    Some(said) => Ok(said),
+                    None => timeout_at(deadline, confirming).await,
+                };
+                Ok(match said {
+                    Ok(Ok(Confirmation::Ack(message))) => {
+                        note(&mut returned, message);
+                        Answer::Ack
+                    }
+                    Ok(Ok(Confirmation::Nack(message))) => {
+                        note(&mut returned, message);
+                        Answer::Nack
+                    }
+                    Ok(Ok(Confirmation::NotRequested)) => {
+                        Answer::None("the channel does not confirm".to_owned())
+                    }
+                    Ok(Err(error)) => Answer::None(chain(&error)),
+                    Err(_) => Answer::None("not confirmed in time".to_owned()),
+                })
+            }
+        });
+    }
+    (answers, returned)
+}
+
+/// Keeps a returned message under its id. One without an id stays under none: it still tells that
+/// the window had a return.
+fn note(returned: &mut HashMap<String, String>, message: Option<BasicReturnMessage>) {
+    if let Some(message) = message {
+        let id = message
+            .properties
+            .message_id()
+            .as_ref()
+            .map(ToString::to_string);
+        returned.insert(
+            id.unwrap_or_default(),
+            format!("{} {}", message.reply_code, message.reply_text),
+        );
+    }
+}
+
+type Addressed = (
+    lapin::types::ShortString,
+    lapin::types::ShortString,
+    lapin::BasicProperties,
+);
+
+/// Exchange, routing key and properties of a message.
+fn address(topology: &Topology, publication: &Publication) -> Result<Addressed, PublishOutcome> {
+    let key = publication.routing_key.as_str();
+    let mut headers = &publication.headers;
+    let with_first_key;
+    let (exchange, routing_key) = match &publication.destination {
+        Destination::Events => (topology.events(), key.to_owned()),
+        Destination::Commands => (topology.commands(), key.to_owned()),
+        Destination::Dead => (topology.dead(), key.to_owned()),
+        Destination::Reply(queue) => (String::new(), queue.clone()),
+        Destination::Retry(delay) => {
+            let routable = topology.routable(key, &publication.message_type);
+            if routable != key {
+                let mut more = headers.clone();
+                more.insert(message::ROUTING_KEY_HEADER.to_owned(), key.to_owned());
+                with_first_key = more;
+                headers = &with_first_key;
+            }
+            (topology.retry(*delay), routable)
+        }
+    };
+    let too_long = |what: &str| {
+        PublishOutcome::Returned(format!("the {what} is longer than the 255 bytes of AMQP"))
+    };
+    Ok((
+        message::short(&exchange).ok_or_else(|| too_long("exchange's name"))?,
+        message::short(&routing_key).ok_or_else(|| too_long("routing key"))?,
+        message::to_amqp(publication, headers),
+    ))
+}

@@ -1,0 +1,166 @@
+//! What the adapter needs to know, with the URL's credentials kept out of every text.
+
+use std::{fmt, time::Duration};
+
+use lapin::uri::{AMQPScheme, AMQPUri};
+
+use super::topology::Topology;
+use crate::broker::BrokerError;
+
+/// How to reach a broker and how to use it.
+#[derive(Clone)]
+pub struct AmqpSettings {
+    uri: AMQPUri,
+    topology: Topology,
+    /// Unsettled deliveries on each of the three command queues; the broker holds back the rest.
+    pub prefetch: u16,
+    /// Whether this process takes commands.
+    pub consume: bool,
+    /// Channels that publish, one for each lane and others that must not wait for each other.
+    pub publish_channels: usize,
+    /// How long a window may wait for its confirms before their outcome is unknown.
+    pub confirm_timeout: Duration,
+    /// How long one attempt to connect may take, from name lookup to an open connection.
+    pub connect_timeout: Duration,
+}
+
+/// The URL cannot be used. The URL itself is not repeated, as it holds a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AmqpUrlError {
+    /// Neither `amqp` nor `amqps`.
+    #[error("the broker's URL must begin with amqp:// or amqps://")]
+    Scheme,
+    /// The rest of it.
+    #[error("the broker's URL is not of the form amqp://user:password@host:port/vhost")]
+    Form,
+}
+
+impl AmqpSettings {
+    /// Unsettled deliveries on a queue, unless set.
+    pub const PREFETCH: u16 = 2_048;
+    /// Publishing channels, unless set.
+    pub const PUBLISH_CHANNELS: usize = 4;
+    /// Seconds between heartbeats, unless the URL says otherwise. A frozen broker is noticed
+    /// after twice that; the broker's own proposal is 60.
+    pub const HEARTBEAT_SECONDS: u16 = 10;
+
+    /// Settings for the broker at `url`, with every name beginning with `prefix`.
+    pub fn new(url: &str, prefix: &str) -> Result<Self, AmqpUrlError> {
+        if !(url.starts_with("amqp://") || url.starts_with("amqps://")) {
+            return Err(AmqpUrlError::Scheme);
+        }
+        // The parser's own message may quote the URL.
+        let mut uri: AMQPUri = url.parse().map_err(|_| AmqpUrlError::Form)?;
+        if let Some(host) = ipv6_host(url) {
+            // The parser knows names only, and silently connects to localhost instead.
+            host.clone_into(&mut uri.authority.host);
+        }
+        uri.query.heartbeat.get_or_insert(Self::HEARTBEAT_SECONDS);
+        Ok(Self {
+            uri,
+            topology: Topology::new(prefix),
+            prefetch: Self::PREFETCH,
+            consume: true,
+            publish_channels: Self::PUBLISH_CHANNELS,
+            confirm_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(10),
+        })
+    }
+
+    /// Every name on the broker.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// Host and port, without credentials.
+    pub fn address(&self) -> String {
+        let authority = &self.uri.authority;
+        if authority.host.contains(':') {
+            format!("[{}]:{}", authority.host, authority.port)
+        } else {
+            format!("{}:{}", authority.host, authority.port)
+        }
+    }
+
+    pub(super) fn uri(&self) -> AMQPUri {
+        self.uri.clone()
+    }
+
+    pub(super) fn unreachable(
+        &self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> BrokerError {
+        BrokerError::Unreachable {
+            address: self.address(),
+            source: source.into(),
+        }
+    }
+}
+
+impl fmt::Debug for AmqpSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AmqpSettings")
+            .field("address", &self.address())
+            .field("tls", &(self.uri.scheme == AMQPScheme::AMQPS))
+            .field("vhost", &self.uri.vhost)
+            .field("prefix", &self.topology.prefix())
+            .field("prefetch", &self.prefetch)
+            .field("consume", &self.consume)
+            .field("publish_channels", &self.publish_channels)
+            .field("confirm_timeout", &self.confirm_timeout)
+            .field("connect_timeout", &self.connect_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The host of a URL that names it as `[IPv6 address]`.
+fn ipv6_host(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
+    host.strip_prefix('[')?
+        .split_once(']')
+        .map(|(host, _)| host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_shows_the_credentials() {
+        let settings =
+            AmqpSettings::new("amqps://planted-user:planted-secret@host:1/vh", "p").unwrap();
+        let error = settings.unreachable(std::io::Error::other("gone"));
+        for text in [
+            format!("{settings:?}"),
+            format!("{error:?}"),
+            error.to_string(),
+        ] {
+            assert!(!text.contains("planted"), "{text}");
+        }
+        for url in [
+            "amqp:planted-secret",
+            "planted-secret@host",
+            "amqp://u:planted@host:99999/",
+        ] {
+            let error = AmqpSettings::new(url, "p").unwrap_err();
+            assert!(!format!("{error:?} {error}").contains("planted"), "{url}");
+        }
+    }
+
+    #[test]
+    fn an_ipv6_host_is_not_taken_for_localhost() {
+        let settings = AmqpSettings::new("amqp://a:b@[::2]:7/%2f?heartbeat=3", "p").unwrap();
+        assert_eq!(settings.address(), "[::2]:7");
+        assert_eq!(settings.uri().query.heartbeat, Some(3));
+        let settings = AmqpSettings::new("amqp://localhost", "p").unwrap();
+        assert_eq!(settings.address(), "localhost:5672");
+        assert_eq!(
+            settings.uri().query.heartbeat,
+            Some(AmqpSettings::HEARTBEAT_SECONDS)
+        );
+    }
+}

@@ -1,0 +1,298 @@
+//! What the pipeline asks of a broker. RabbitMQ ([`crate::amqp`]) and the embedded queue
+//! ([`crate::embedded`]) answer alike, so that one road serves both.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use tokio::sync::watch;
+
+/// A queue that commands arrive on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CommandQueue {
+    /// `{p}.submission`.
+    Submission,
+    /// `{p}.advance`.
+    Advance,
+    /// `{p}.control`: every other command.
+    Control,
+}
+
+impl CommandQueue {
+    /// Every queue.
+    pub const ALL: [Self; 3] = [Self::Submission, Self::Advance, Self::Control];
+
+    /// The name after the prefix.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Submission => "submission",
+            Self::Advance => "advance",
+            Self::Control => "control",
+        }
+    }
+
+    /// The queue that a command type is routed to.
+    pub fn of(command_type: &str) -> Self {
+        match command_type {
+            "submission" => Self::Submission,
+            "advance" => Self::Advance,
+            _ => Self::Control,
+        }
+    }
+}
+
+/// A command as it came from the broker, not yet read.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Where it came from.
+    pub queue: CommandQueue,
+    /// What must be settled or given back, exactly once.
+    pub receipt: Receipt,
+    /// The JSON.
+    pub body: Vec<u8>,
+    /// What surrounds it.
+    pub properties: Properties,
+    /// How often it has been delivered before (`x-delivery-count`); sizes the batch it joins.
+    pub deliveries_before: u32,
+}
+
+/// Names a delivery within the life of one channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Receipt {
+    /// The channel; a new one after every reconnect, so that an old receipt settles nothing.
+    pub channel: u64,
+    /// The delivery on it.
+    pub tag: u64,
+}
+
+/// What surrounds a command.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Properties {
+    /// The command's id, where it is not in the body.
+    pub message_id: Option<String>,
+    /// The command's type, where it is not in the body.
+    pub message_type: Option<String>,
+    /// What the producer uses to follow a piece of work.
+    pub correlation_id: Option<String>,
+    /// Where to send the outcome.
+    pub reply_to: Option<String>,
+    /// The routing key it was first published with (kept through retries).
+    pub routing_key: String,
+    /// Text headers: `traceparent`, and those of a retry (`x-glyph-attempts`,
+    /// `x-glyph-first-failed-at`).
+    pub headers: BTreeMap<String, String>,
+}
+
+/// Where a message goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// `{p}.events`, by routing key.
+    Events,
+    /// `{p}.commands`, by routing key (`glyph publish`, replays).
+    Commands,
+    /// `{p}.dead`.
+    Dead,
+    /// `{p}.retry.{delay}`, whose TTL leads back to the queue that the routing key names.
+    Retry(RetryDelay),
+    /// The queue that a producer named in `reply_to`.
+    Reply(String),
+}
+
+/// The rungs of the retry ladder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RetryDelay {
+    /// One second.
+    S1,
+    /// Four seconds.
+    S4,
+    /// Sixteen seconds.
+    S16,
+    /// One minute.
+    S60,
+}
+
+impl RetryDelay {
+    /// Every rung, shortest first.
+    pub const ALL: [Self; 4] = [Self::S1, Self::S4, Self::S16, Self::S60];
+
+    /// Seconds.
+    pub fn seconds(self) -> u64 {
+        match self {
+            Self::S1 => 1,
+            Self::S4 => 4,
+            Self::S16 => 16,
+            Self::S60 => 60,
+        }
+    }
+
+    /// The rung after `attempts` failed ones; none once the ladder is used up.
+    pub fn after(attempts: u32) -> Option<Self> {
+        usize::try_from(attempts).ok().and_then(|n| Self::ALL.get(n).copied())
+    }
+}
+
+/// A message to publish.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Publication {
+    /// Where it goes.
+    pub destination: Destination,
+    /// The routing key, without prefix.
+    pub routing_key: String,
+    /// Its id.
+    pub message_id: String,
+    /// Its type (AMQP `type`).
+    pub message_type: String,
+    /// What it follows.
+    pub correlation_id: Option<String>,
+    /// Where an answer goes (commands only).
+    pub reply_to: Option<String>,
+    /// Text headers.
+    pub headers: BTreeMap<String, String>,
+    /// Content type.
+    pub content_type: &'static str,
+    /// The whole body.
+    pub body: Arc<[u8]>,
+    /// When it was made.
+    pub timestamp: DateTime<Utc>,
+    /// Whether it must reach a queue.
+    pub mandatory: bool,
+    /// Whether it outlives the broker (all but replies).
+    pub persistent: bool,
+}
+
+/// What became of a published message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PublishOutcome {
+    /// The broker has it.
+    Confirmed,
+    /// It is mandatory and reached no queue.
+    Returned(String),
+    /// The broker refused it.
+    Nacked,
+    /// No confirm came: it may or may not be there.
+    Unknown(String),
+}
+
+/// Whether a broker can be used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BrokerState {
+    /// Connected, with live consumers (where the process consumes).
+    pub consuming: bool,
+    /// Connected, with a live publishing channel.
+    pub publishing: bool,
+    /// The broker holds publishers back (alarm).
+    pub blocked: bool,
+    /// Why it cannot be used.
+    pub reason: Option<String>,
+}
+
+/// Where commands come from.
+#[async_trait]
+pub trait CommandSource: Send + Sync {
+    /// The next command. `None` once intake has been stopped and what was buffered has been
+    /// handed out or given back; otherwise it waits, through any number of reconnects.
+    async fn next(&self) -> Option<Delivery>;
+
+    /// The command has one recorded outcome, or a confirmed copy of it is in a retry queue or the
+    /// dead queue. Acks follow by watermark. A receipt of a channel that is gone is ignored: the
+    /// broker delivers again, and the inbox knows.
+    fn settle(&self, receipts: &[Receipt]);
+
+    /// The command has no outcome; the broker shall deliver it again, as if it had not.
+    fn give_back(&self, receipts: &[Receipt]);
+
+    /// Holds intake (outbox full, database away) or lets it go on. Deliveries already buffered
+    /// still come.
+    fn hold(&self, held: bool);
+
+    /// Stops intake for good, for a drain.
+    async fn stop(&self);
+
+    /// Whether it can be used, and every change.
+    fn state(&self) -> watch::Receiver<BrokerState>;
+}
+
+/// Where messages go.
+#[async_trait]
+pub trait MessagePublisher: Send + Sync {
+    /// Publishes a window in order and waits for its confirms; one outcome for each message.
+    /// Never hangs: what is not confirmed in time is [`PublishOutcome::Unknown`]. `lane` picks the
+    /// channel, so that lanes do not wait for each other; windows of one lane must not overlap.
+    async fn publish(&self, lane: usize, window: &[Publication]) -> Vec<PublishOutcome>;
+
+    /// Whether it can be used, and every change.
+    fn state(&self) -> watch::Receiver<BrokerState>;
+}
+
+/// A message that ran out of ways, as operators see it.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct DeadLetter {
+    /// The command's id, where it can be read.
+    pub command_id: Option<String>,
+    /// Why: `malformed`, `too_large`, `command_id_reused`, `task_not_found`,
+    /// `workflow_not_found`, `retries_exhausted` or `delivery_limit`.
+    pub reason: String,
+    /// What was wrong, for people.
+    pub error: Option<String>,
+    /// Attempts made.
+    pub attempts: u32,
+    /// When it failed first, RFC 3339.
+    pub first_failed_at: Option<String>,
+    /// The routing key it was first published with.
+    pub routing_key: String,
+    /// The command as it came; text that is no UTF-8 is replaced.
+    pub body: String,
+    /// Bytes of the body.
+    pub bytes: usize,
+}
+
+/// The dead queue, for operators.
+#[async_trait]
+pub trait DeadLetters: Send + Sync {
+    /// Up to `limit` dead letters, oldest first; all stay where they are.
+    async fn list(&self, limit: usize) -> Result<Vec<DeadLetter>, BrokerError>;
+
+    /// Publishes those that `chosen` picks to `{p}.commands` again and removes them once that is
+    /// confirmed. Answers how many.
+    async fn replay(
+        &self,
+        chosen: &(dyn for<'a> Fn(&'a DeadLetter) -> bool + Sync),
+    ) -> Result<usize, BrokerError>;
+
+    /// Removes those that `chosen` picks. Answers how many.
+    async fn drop(
+        &self,
+        chosen: &(dyn for<'a> Fn(&'a DeadLetter) -> bool + Sync),
+    ) -> Result<usize, BrokerError>;
+}
+
+/// A broker cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// It cannot be reached, or the connection was lost.
+    #[error("the broker at {address} cannot be reached")]
+    Unreachable {
+        /// Host and port, without credentials.
+        address: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It refuses what was asked.
+    #[error("the broker refused {action}")]
+    Refused {
+        /// What was asked.
+        action: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It did not confirm in time.
+    #[error("the broker did not confirm {action} within {seconds} s")]
+    Unconfirmed {
+        /// What was asked.
+        action: String,
+        /// How long was waited.
+        seconds: u64,
+    },
+}

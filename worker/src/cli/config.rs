@@ -1,0 +1,50 @@
+//! `glyph config check`: the settings as this process sees them.
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::{CliError, Output, output::Table};
+use crate::settings::Settings;
+
+/// Verbs on settings.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum ConfigVerb {
+    /// Print every setting, where it comes from, and what is wrong; secrets are masked
+    Check,
+}
+
+pub(super) fn run(verb: ConfigVerb, settings: &Settings, output: Output) -> Result<(), CliError> {
+    let ConfigVerb::Check = verb;
+    let lines = settings.describe();
+    // What only some verbs need is a warning; what contradicts itself is a fault.
+    let mut warnings = Vec::new();
+    let mut faults = Vec::new();
+    if let Err(error) = settings.services() {
+        let incomplete = settings.database.is_none() || settings.broker.is_none();
+        let list = if incomplete { &mut warnings } else { &mut faults };
+        list.extend(error.faults);
+    }
+    if let Err(error) = settings.check_http() {
+        faults.extend(error.faults);
+    }
+    if let Some(path) = &settings.api_tokens_file {
+        faults.extend(crate::http::Tokens::from_file(path).err().map(|e| e.to_string()));
+    }
+    let document = json!({
+        "valid": faults.is_empty(),
+        "settings": lines,
+        "warnings": warnings,
+        "faults": faults,
+    });
+    output.result(&document, || {
+        let mut table = Table::new(&["setting", "value", "from"]);
+        for line in &lines {
+            let value = line.value.clone().unwrap_or_else(|| "-".to_owned());
+            table.row([line.key.to_owned(), value, line.origin.clone()]);
+        }
+        let notes = warnings.iter().map(|w| format!("\nwarning: {w}"));
+        let notes = notes.chain(faults.iter().map(|f| format!("\nerror: {f}")));
+        format!("{}\n{}", table.render(0), notes.collect::<String>())
+    });
+    if faults.is_empty() { Ok(()) } else { Err(CliError::SettingsShown) }
+}

@@ -1,0 +1,138 @@
+//! `glyph dead-letter`: commands that could not be read or decided, kept until somebody acts.
+
+use std::collections::BTreeSet;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{
+    CliError, Output,
+    connect::dead_letters,
+    output::{Table, clipped},
+};
+use crate::{
+    broker::{DeadLetter, DeadLetters},
+    settings::Settings,
+};
+
+/// Verbs on dead letters.
+#[derive(Clone, Debug, Subcommand)]
+pub enum DeadLetterVerb {
+    /// The oldest first
+    List {
+        /// Dead letters at most
+        #[arg(long, value_name = "N", default_value_t = 1_000)]
+        limit: usize,
+    },
+    /// One, with its body
+    Show {
+        /// The command
+        command_id: Uuid,
+    },
+    /// Enqueue again
+    Replay(Selection),
+    /// Throw away
+    Drop(Selection),
+}
+
+/// Which dead letters.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = true)]
+pub struct Selection {
+    /// Commands
+    command_ids: Vec<Uuid>,
+    /// Those that died of this reason, as task_not_found
+    #[arg(long, value_name = "REASON")]
+    reason: Option<String>,
+    /// Every one
+    #[arg(long)]
+    all: bool,
+}
+
+impl Selection {
+    fn picks(&self, letter: &DeadLetter, ids: &BTreeSet<String>) -> bool {
+        self.all
+            || self.reason.as_ref().is_some_and(|reason| *reason == letter.reason)
+            || letter.command_id.as_ref().is_some_and(|id| ids.contains(&id.to_lowercase()))
+    }
+
+    fn ids(&self) -> BTreeSet<String> {
+        self.command_ids.iter().map(Uuid::to_string).collect()
+    }
+
+    /// Nothing matched, although something was named.
+    fn check_any(&self, count: usize) -> Result<(), CliError> {
+        if count == 0 && !self.all {
+            let text = "no dead letter matches; `glyph dead-letter list` shows them";
+            return Err(CliError::failed("dead_letter_not_found", text));
+        }
+        Ok(())
+    }
+}
+
+pub(super) async fn run(
+    verb: DeadLetterVerb,
+    settings: &Settings,
+    output: Output,
+) -> Result<(), CliError> {
+    let queue = dead_letters(settings).await?;
+    match verb {
+        DeadLetterVerb::List { limit } => {
+            let letters = queue.list(limit).await?;
+            output.result(&json!({"dead_letters": letters}), || list_text(&letters));
+        }
+        DeadLetterVerb::Show { command_id } => {
+            let id = command_id.to_string();
+            let letters = queue.list(usize::MAX).await?;
+            let letter = letters.into_iter().find(|l| l.command_id.as_deref() == Some(&id));
+            let letter = letter.ok_or_else(|| CliError::not_found("dead_letter", &id))?;
+            output.result(&letter, || show_text(&letter));
+        }
+        DeadLetterVerb::Replay(selection) => {
+            let ids = selection.ids();
+            let count = queue.replay(&|letter| selection.picks(letter, &ids)).await?;
+            selection.check_any(count)?;
+            output.result(&json!({"replayed": count}), || format!("{count} enqueued again"));
+        }
+        DeadLetterVerb::Drop(selection) => {
+            let ids = selection.ids();
+            // Named by its trait: every box has a `drop` of its own.
+            let picks = |letter: &DeadLetter| selection.picks(letter, &ids);
+            let count = DeadLetters::drop(&*queue, &picks).await?;
+            selection.check_any(count)?;
+            output.result(&json!({"dropped": count}), || format!("{count} thrown away"));
+        }
+    }
+    Ok(())
+}
+
+fn list_text(letters: &[DeadLetter]) -> String {
+    if letters.is_empty() {
+        return "no dead letters".to_owned();
+    }
+    let mut table = Table::new(&["command", "key", "reason", "attempts", "first failed", "error"]);
+    for letter in letters {
+        table.row([
+            letter.command_id.clone().unwrap_or_else(|| "-".to_owned()),
+            letter.routing_key.clone(),
+            letter.reason.clone(),
+            letter.attempts.to_string(),
+            letter.first_failed_at.clone().unwrap_or_else(|| "-".to_owned()),
+            clipped(letter.error.as_deref().unwrap_or_default(), 60),
+        ]);
+    }
+    table.render(0)
+}
+
+fn show_text(letter: &DeadLetter) -> String {
+    let mut table = Table::plain();
+    table.row(["command", letter.command_id.as_deref().unwrap_or("-")]);
+    table.row(["key", &letter.routing_key]);
+    table.row(["reason", &letter.reason]);
+    table.row(["error", letter.error.as_deref().unwrap_or("-")]);
+    table.row(["attempts", &letter.attempts.to_string()]);
+    table.row(["first failed", letter.first_failed_at.as_deref().unwrap_or("-")]);
+    table.row(["bytes", &letter.bytes.to_string()]);
+    format!("{}\n\n{}", table.render(0), letter.body)
+}

@@ -1,0 +1,168 @@
+//! Why a verb failed, and the exit code that says so.
+
+use glyph_workflow_engine::{
+    OrchestrationError,
+    command::{Dead, Undecided},
+    store::{ErrorClass, EventStoreError},
+};
+
+use crate::{broker::BrokerError, settings::SettingsError, telemetry};
+
+/// Why a verb failed. The texts say what, where, and how to mend it.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// What was asked for did not happen.
+    #[error("{message}")]
+    Failed {
+        /// What programs branch on.
+        code: String,
+        /// For people.
+        message: String,
+    },
+    /// The result has been printed, and it is a failure.
+    #[error("failed")]
+    Shown,
+    /// Wrong arguments or settings.
+    #[error("{0}")]
+    Usage(String),
+    /// The faults of the settings have been printed.
+    #[error("the settings are not valid")]
+    SettingsShown,
+    /// A file is not what it should be.
+    #[error("{0}")]
+    InvalidFile(String),
+    /// The faults of a file have been printed.
+    #[error("the file is not valid")]
+    InvalidFileShown,
+    /// A service cannot be reached.
+    #[error("{0}")]
+    Unreachable(String),
+}
+
+impl CliError {
+    /// A failure with a code.
+    pub fn failed(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Failed { code: code.into(), message: message.into() }
+    }
+
+    /// Nothing of that name.
+    pub fn not_found(what: &str, name: impl std::fmt::Display) -> Self {
+        Self::failed(format!("{what}_not_found"), format!("there is no {what} `{name}`"))
+    }
+
+    /// What the process ends with: 1 failed, 2 wrong usage or settings, 3 invalid input file,
+    /// 4 a service cannot be reached.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Failed { .. } | Self::Shown => 1,
+            Self::Usage(_) | Self::SettingsShown => 2,
+            Self::InvalidFile(_) | Self::InvalidFileShown => 3,
+            Self::Unreachable(_) => 4,
+        }
+    }
+
+    /// What programs branch on.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Failed { code, .. } => code,
+            Self::Shown => "failed",
+            Self::Usage(_) | Self::SettingsShown => "usage",
+            Self::InvalidFile(_) | Self::InvalidFileShown => "invalid_file",
+            Self::Unreachable(_) => "unreachable",
+        }
+    }
+
+    /// Whether it still has to be printed.
+    pub fn is_shown(&self) -> bool {
+        matches!(self, Self::Shown | Self::SettingsShown | Self::InvalidFileShown)
+    }
+}
+
+impl From<SettingsError> for CliError {
+    fn from(error: SettingsError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<EventStoreError> for CliError {
+    fn from(error: EventStoreError) -> Self {
+        if let EventStoreError::NotMigrated { .. } = error {
+            return Self::failed("not_migrated", error.to_string());
+        }
+        let text = telemetry::chain(&error);
+        match error.class() {
+            ErrorClass::Retry => Self::Unreachable(format!("DATABASE_URL: {text}")),
+            ErrorClass::Data | ErrorClass::Bug => Self::failed("store", text),
+        }
+    }
+}
+
+impl From<BrokerError> for CliError {
+    fn from(error: BrokerError) -> Self {
+        let text = telemetry::chain(&error);
+        match error {
+            BrokerError::Unreachable { .. } | BrokerError::Unconfirmed { .. } => {
+                Self::Unreachable(format!("AMQP_URL: {text}"))
+            }
+            BrokerError::Refused { .. } => Self::failed("broker", text),
+        }
+    }
+}
+
+impl From<Undecided> for CliError {
+    fn from(undecided: Undecided) -> Self {
+        match undecided {
+            Undecided::TaskNotFound => Self::failed(
+                "task_not_found",
+                "there is no such task; `glyph task start` makes one",
+            ),
+            Undecided::Panicked(message) => {
+                Self::failed("bug", format!("deciding the command failed: {message}"))
+            }
+        }
+    }
+}
+
+impl From<Dead> for CliError {
+    fn from(dead: Dead) -> Self {
+        match dead {
+            Dead::WorkflowNotFound(name) => Self::failed(
+                "workflow_not_found",
+                format!("there is no workflow `{name}`; `glyph workflow list` shows them"),
+            ),
+            Dead::CommandIdReused => Self::failed(
+                "command_id_reused",
+                "this --command-id was used for a command with other content",
+            ),
+            Dead::Malformed(message) => Self::failed("malformed", message),
+        }
+    }
+}
+
+impl From<OrchestrationError> for CliError {
+    fn from(error: OrchestrationError) -> Self {
+        match error {
+            OrchestrationError::EventStoreError(error) => error.into(),
+            OrchestrationError::Undecided(undecided) => undecided.into(),
+            OrchestrationError::Dead(dead) => dead.into(),
+            OrchestrationError::TaskNotFound(_) => {
+                Self::failed("task_not_found", error.to_string())
+            }
+            OrchestrationError::VersionNotFound { .. } => {
+                Self::failed("version_not_found", error.to_string())
+            }
+            OrchestrationError::ConfigNotFound(_) => {
+                Self::failed("workflow_not_found", error.to_string())
+            }
+            OrchestrationError::Rejected(rejection) => {
+                Self::failed(rejection.code.as_str(), rejection.detail)
+            }
+            OrchestrationError::ParseError(_)
+            | OrchestrationError::ExecutionError(_)
+            | OrchestrationError::StateError(_)
+            | OrchestrationError::StoredWorkflow { .. } => {
+                Self::failed("engine", telemetry::chain(&error))
+            }
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The command line: one file for each group of verbs, and one for everything that is printed.
+
+mod arguments;
+mod bench;
+mod config;
+mod connect;
+mod dead_letter;
+mod demo;
+mod error;
+mod goal;
+mod migrate;
+mod output;
+mod publish;
+mod rebuild;
+mod rejected;
+mod run;
+mod task;
+mod worker;
+mod workflow;
+
+pub use arguments::Cli;
+pub use error::CliError;
+pub use output::{Format, Output};
+pub use run::{main, run};

@@ -1,0 +1,180 @@
+//! Everything that is printed: results on standard output, faults and progress on standard error.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the one place that prints; everything else hands its text over"
+)]
+
+use std::{
+    io::{IsTerminal, Write},
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+/// Forms of the output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For scripts; its shape is stable.
+    Json,
+}
+
+/// Prints in one form.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    format: Format,
+}
+
+impl Output {
+    /// Prints in `format`.
+    pub fn new(format: Format) -> Self {
+        Self { format }
+    }
+
+    /// Whether scripts read.
+    pub fn is_json(self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// The result: `value` for scripts, `text` for people.
+    pub fn result(self, value: &impl Serialize, text: impl FnOnce() -> String) {
+        let line = match self.format {
+            // Plain data with string keys always serializes.
+            Format::Json => serde_json::to_string_pretty(value).unwrap_or_default(),
+            Format::Text => text().trim_end().to_owned(),
+        };
+        // A reader that has seen enough (`| head`) is no fault.
+        let _ = writeln!(std::io::stdout(), "{line}");
+    }
+
+    /// Something to know that is not the result.
+    pub fn note(self, text: &str) {
+        if self.format == Format::Text {
+            let _ = writeln!(std::io::stdout(), "{text}");
+        }
+    }
+
+    /// What went wrong.
+    pub fn fault(self, code: &str, message: &str) {
+        match self.format {
+            Format::Json => {
+                let fault = serde_json::json!({"error": {"code": code, "message": message}});
+                let _ = writeln!(std::io::stderr(), "{fault}");
+            }
+            Format::Text => {
+                let _ = writeln!(std::io::stderr(), "error: {message}");
+            }
+        }
+    }
+
+    /// Ready-made text for people on standard error, as diagnostics with excerpts are.
+    pub fn diagnostics(self, text: &str) {
+        let _ = write!(std::io::stderr(), "{text}");
+    }
+
+    /// A progress bar over `length` things, or a counter where their number is not known. It shows
+    /// itself to people alone.
+    pub fn progress(self, length: Option<u64>, what: &'static str) -> ProgressBar {
+        if self.is_json() || !std::io::stderr().is_terminal() {
+            return ProgressBar::with_draw_target(length, ProgressDrawTarget::hidden());
+        }
+        let template = match length {
+            Some(_) => "  {msg} {bar:32.cyan/dim} {human_pos}/{human_len} {per_sec:>14} {eta:>4}",
+            None => "  {msg} {spinner} {human_pos} {per_sec}",
+        };
+        let style = ProgressStyle::with_template(template)
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .progress_chars("━╸─");
+        let bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr());
+        bar.set_style(style);
+        bar.set_message(what);
+        bar.enable_steady_tick(Duration::from_millis(100));
+        bar
+    }
+}
+
+/// Aligned columns: a head, and rows as wide.
+#[derive(Clone, Debug)]
+pub(super) struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with these heads.
+    pub(super) fn new(heads: &[&str]) -> Self {
+        Self { rows: vec![heads.iter().map(|head| head.to_uppercase()).collect()] }
+    }
+
+    /// A table without heads, for names and values.
+    pub(super) fn plain() -> Self {
+        Self { rows: Vec::new() }
+    }
+
+    /// Adds a row.
+    pub(super) fn row(&mut self, cells: impl IntoIterator<Item = impl Into<String>>) {
+        // A line break in a cell would tear the table apart.
+        let clean = |cell: String| cell.replace(['\n', '\r', '\t'], " ");
+        self.rows.push(cells.into_iter().map(|cell| clean(cell.into())).collect());
+    }
+
+    /// The text, each line indented by `indent`.
+    pub(super) fn render(&self, indent: usize) -> String {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let line = |row: &Vec<String>| {
+            let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}"));
+            let cells = cells.collect::<Vec<_>>().join("  ");
+            format!("{:indent$}{}", "", cells.trim_end())
+        };
+        self.rows.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// A value in at most `max` characters.
+pub(super) fn clipped(text: &str, max: usize) -> String {
+    if text.chars().count() <= max {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(max.saturating_sub(1)).collect();
+    format!("{kept}…")
+}
+
+/// A whole number with thousands apart: `12,345`.
+pub(super) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let mut table = Table::new(&["task", "n"]);
+        table.row(["ä", "1"]);
+        table.row(["longer", "22"]);
+        assert_eq!(table.render(2), "  TASK    N\n  ä       1\n  longer  22");
+    }
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        let all = [0, 999, 1_000, 1_234_567].map(grouped);
+        assert_eq!(all, ["0", "999", "1,000", "1,234,567"]);
+    }
+}

@@ -1,0 +1,154 @@
+//! `glyph rebuild`: everything derived, made anew from the log.
+
+use std::sync::Arc;
+
+use clap::Args;
+use glyph_workflow_engine::{
+    StateRebuilder, WorkflowSnapshot, due_work,
+    ids::TaskId,
+    limits::{PAGE_MAX, SNAPSHOT_EVERY},
+    store::{EventStoreError, RebuildReport, SnapshotRow, Store, TaskRow},
+};
+
+use super::{
+    CliError, Output,
+    connect::open_store,
+    output::{Table, grouped},
+};
+use crate::{
+    projections::{GoalProjector, StepOutcome},
+    settings::Settings,
+};
+
+/// Replays of a task that goes on while it is rebuilt; a busier one is left to the next run.
+const ATTEMPTS_MAX: u32 = 20;
+
+/// Options of a rebuild.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct RebuildArgs {
+    /// Leave goals as they are
+    #[arg(long)]
+    no_goals: bool,
+}
+
+pub(super) async fn run(
+    args: RebuildArgs,
+    settings: &Settings,
+    output: Output,
+) -> Result<(), CliError> {
+    let store = open_store(settings).await?;
+    let tasks: i64 = store.task_counts().await?.values().sum();
+    let bar = output.progress(u64::try_from(tasks).ok(), "rebuilding");
+    let mut report = RebuildReport::default();
+    let mut after = None;
+    loop {
+        let ids = store.stream_ids(after, PAGE_MAX).await?;
+        let Some(last) = ids.last() else { break };
+        after = Some(*last);
+        for task in ids {
+            rebuild_task(&*store, task, &mut report).await?;
+            bar.inc(1);
+        }
+    }
+    if !args.no_goals {
+        recount_goals(&store, settings).await?;
+    }
+    bar.finish_and_clear();
+    output.result(&report, || report_text(&report));
+    Ok(())
+}
+
+/// Makes anew what is derived of one task. A task that moves meanwhile is replayed again.
+async fn rebuild_task(
+    store: &dyn Store,
+    task: TaskId,
+    report: &mut RebuildReport,
+) -> Result<(), CliError> {
+    for _ in 0..ATTEMPTS_MAX {
+        let Some(replayed) = replay(store, task).await? else { return Ok(()) };
+        let row = TaskRow::from(&replayed.state);
+        let due = due_work(&replayed.state);
+        match store.replace_derived(row, replayed.snapshots, due).await {
+            Ok((row, snapshots, due)) => {
+                report.tasks += 1;
+                report.events += replayed.state.version;
+                report.tasks_changed += u64::from(row);
+                report.snapshots_changed += u64::from(snapshots);
+                report.due_changed += u64::from(due);
+                return Ok(());
+            }
+            Err(EventStoreError::VersionConflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let text = format!("task {task} moves too fast to be rebuilt; run this again");
+    Err(CliError::failed("busy_task", text))
+}
+
+struct Replayed {
+    state: WorkflowSnapshot,
+    snapshots: Vec<SnapshotRow>,
+}
+
+/// Replays a stream, with its snapshots where live work took them: at the end of the first batch
+/// that crosses a multiple of [`SNAPSHOT_EVERY`]. All events of a batch have the same time, as the
+/// store's clock is read once under the lock; so batches can be told apart in the log.
+async fn replay(store: &dyn Store, task: TaskId) -> Result<Option<Replayed>, CliError> {
+    let corrupt = |error| CliError::from(EventStoreError::Corrupt(error));
+    let mut rebuilder = StateRebuilder::new();
+    let mut snapshots = Vec::new();
+    // Version before the batch under way, and the time of its events.
+    let mut batch = (0, None);
+    let mut after = 0;
+    loop {
+        let page = store.events(task, after, PAGE_MAX).await?;
+        for event in &page.events {
+            if batch.1 != Some(event.occurred_at) {
+                let before = event.version - 1;
+                take_snapshot(&rebuilder, task, batch.0, before, &mut snapshots);
+                batch = (before, Some(event.occurred_at));
+            }
+            rebuilder.apply(event).map_err(corrupt)?;
+            after = event.version;
+        }
+        if page.next_after.is_none() {
+            break;
+        }
+    }
+    take_snapshot(&rebuilder, task, batch.0, after, &mut snapshots);
+    Ok(rebuilder.finish().map(|state| Replayed { state, snapshots }))
+}
+
+/// Keeps the state at the end of a batch, if the batch crossed a multiple.
+fn take_snapshot(
+    rebuilder: &StateRebuilder,
+    task: TaskId,
+    before: u64,
+    version: u64,
+    snapshots: &mut Vec<SnapshotRow>,
+) {
+    if version / SNAPSHOT_EVERY > before / SNAPSHOT_EVERY
+        && let Some(state) = rebuilder.clone().finish()
+    {
+        snapshots.push(SnapshotRow { task_id: task, version, state });
+    }
+}
+
+/// Counts all goals from the beginning of the log. A running worker may help; both count alike.
+async fn recount_goals(store: &Arc<dyn Store>, settings: &Settings) -> Result<(), CliError> {
+    store.reset_goals().await?;
+    let messages = settings.publish.messages();
+    let projector = GoalProjector::new(Arc::clone(store), messages).without_progress();
+    while let StepOutcome::Read(_) = projector.step().await? {}
+    Ok(())
+}
+
+fn report_text(report: &RebuildReport) -> String {
+    let mut table = Table::plain();
+    table.row(["tasks replayed", &grouped(report.tasks)]);
+    table.row(["events replayed", &grouped(report.events)]);
+    table.row(["task rows that differed", &grouped(report.tasks_changed)]);
+    table.row(["tasks whose snapshots differed", &grouped(report.snapshots_changed)]);
+    table.row(["tasks whose due work differed", &grouped(report.due_changed)]);
+    table.render(0)
+}

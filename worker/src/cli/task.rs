@@ -1,0 +1,554 @@
+//! `glyph task`: the verbs on tasks, by the same orchestrator, inbox and outbox as commands from
+//! the queue.
+
+use std::collections::BTreeMap;
+
+use clap::{Args, Subcommand};
+use glyph_workflow_engine::{
+    WorkflowOrchestrator,
+    command::{Command, CommandEnvelope, Outcome, ProcessResult},
+    events::StoredEvent,
+    ids::{CommandId, Slug, TaskId},
+    limits::PAGE_MAX,
+    state::TaskStatus,
+    store::{ErrorClass, EventPage, RecordedOutcome, Store, TaskFilter, TaskPage},
+};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::{
+    CliError, Output,
+    connect::{open_store, orchestrator},
+    output::{Table, clipped},
+};
+use crate::{
+    http::state_document,
+    settings::Settings,
+    wire::commands::{CommandRequest, read_request},
+};
+
+/// Attempts of a command whose commit is in doubt or whose database is away for a moment.
+const ATTEMPTS_MAX: u32 = 3;
+
+/// Verbs on tasks.
+#[derive(Clone, Debug, Subcommand)]
+pub enum TaskVerb {
+    /// Bind a task to a workflow and enter it
+    Start {
+        #[command(flatten)]
+        target: Target,
+        /// The workflow: id, id@revision or the revision's UUID
+        #[arg(long, short, value_name = "WORKFLOW")]
+        workflow: String,
+        /// What is to be labelled, as JSON
+        #[arg(long, value_name = "JSON", value_parser = json_argument)]
+        input: Option<Value>,
+        /// Key-value pair for search; may be repeated
+        #[arg(long = "label", value_name = "KEY=VALUE", value_parser = pair)]
+        labels: Vec<(String, String)>,
+        /// The known answer of a gold task, as JSON
+        #[arg(long, value_name = "JSON", value_parser = json_argument)]
+        expected: Option<Value>,
+    },
+    /// Hand in a person's work
+    Submit {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        step: Step,
+        /// Who made it
+        #[arg(long, value_name = "UUID")]
+        user: Uuid,
+        /// The work, as JSON
+        #[arg(long, value_name = "JSON", value_parser = json_argument)]
+        data: Option<Value>,
+        /// A reviewer's decision: approve, reject, request_changes or fix
+        #[arg(long, value_name = "DECISION")]
+        decision: Option<String>,
+        /// Role of the person; may be repeated
+        #[arg(long = "role", value_name = "ROLE")]
+        roles: Vec<String>,
+        /// How sure the person is, 0 to 1
+        #[arg(long, value_name = "NUMBER")]
+        confidence: Option<f64>,
+        /// Id of the annotation; derived from the command when left out
+        #[arg(long, value_name = "UUID")]
+        annotation_id: Option<Uuid>,
+        /// Start the task in this workflow if it has not been started
+        #[arg(long, short, value_name = "WORKFLOW")]
+        workflow: Option<String>,
+    },
+    /// End a step that waits for a machine, an operator or enough people
+    Advance {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        step: Step,
+        /// The outcome of an external step, as JSON
+        #[arg(long = "result", value_name = "JSON", value_parser = json_argument)]
+        result: Option<Value>,
+    },
+    /// The state, now or as it was
+    State {
+        /// The task
+        task: Uuid,
+        /// As it was at this version
+        #[arg(long, value_name = "N")]
+        at_version: Option<u64>,
+    },
+    /// The events, oldest first
+    History {
+        /// The task
+        task: Uuid,
+        /// Events after this version
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        after: u64,
+        /// Events at most
+        #[arg(long, value_name = "N", default_value_t = 1_000,
+              value_parser = clap::value_parser!(u32).range(1..=i64::from(PAGE_MAX)))]
+        limit: u32,
+    },
+    /// Search
+    List {
+        /// Tasks of this workflow
+        #[arg(long, short, value_name = "ID")]
+        workflow: Option<Slug>,
+        /// Tasks of this status: running, paused, completed, failed or cancelled
+        #[arg(long, value_name = "STATUS", value_parser = status)]
+        status: Option<TaskStatus>,
+        /// Tasks that wait in this step
+        #[arg(long, value_name = "ID")]
+        step: Option<Slug>,
+        /// Tasks with this label; may be repeated
+        #[arg(long = "label", value_name = "KEY=VALUE", value_parser = pair)]
+        labels: Vec<(String, String)>,
+        /// Tasks after this one
+        #[arg(long, value_name = "TASK")]
+        after: Option<Uuid>,
+        /// Tasks at most
+        #[arg(long, value_name = "N", default_value_t = 100,
+              value_parser = clap::value_parser!(u32).range(1..=i64::from(PAGE_MAX)))]
+        limit: u32,
+    },
+    /// Hold the task
+    Pause {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        step: Step,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// When it goes on by itself, RFC 3339
+        #[arg(long, value_name = "TIME")]
+        until: Option<String>,
+    },
+    /// Let the task go on
+    Resume(ControlArgs),
+    /// End the task
+    Cancel(ControlArgs),
+    /// Try again what an incident holds
+    Retry(ControlArgs),
+    /// Claim a place for a person
+    Assign {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        step: Step,
+        /// Who
+        #[arg(long, value_name = "UUID")]
+        user: Uuid,
+        /// Role of the person; may be repeated
+        #[arg(long = "role", value_name = "ROLE")]
+        roles: Vec<String>,
+    },
+    /// Give a claimed place back
+    Release {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        step: Step,
+        /// Who held it
+        #[arg(long, value_name = "UUID")]
+        user: Uuid,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+}
+
+/// Which task, and under which id the command is known.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Target {
+    /// The task
+    task: Uuid,
+    /// Id of the command; the same id again changes nothing. Made when left out
+    #[arg(long, value_name = "UUID")]
+    command_id: Option<Uuid>,
+}
+
+/// Which step.
+#[derive(Clone, Debug, Args)]
+pub struct Step {
+    /// The step; may be left out where it is clear which one is meant
+    #[arg(long, value_name = "ID")]
+    step: Option<String>,
+}
+
+/// Which task and why.
+#[derive(Clone, Debug, Args)]
+pub struct ControlArgs {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    step: Step,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+/// JSON in the argument itself, or in the file after an `@`.
+fn json_argument(text: &str) -> Result<Value, String> {
+    let content = match text.strip_prefix('@') {
+        None => text.to_owned(),
+        Some(path) => std::fs::read_to_string(path).map_err(|e| format!("file `{path}`: {e}"))?,
+    };
+    serde_json::from_str(&content)
+        .map_err(|error| format!("{error}; a text needs its quotes, as '\"positive\"'"))
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
+    pair.ok_or_else(|| "write KEY=VALUE".to_owned())
+}
+
+fn status(text: &str) -> Result<TaskStatus, String> {
+    let names = || TaskStatus::ALL.map(TaskStatus::as_str).join(", ");
+    TaskStatus::from_name(text).ok_or_else(|| format!("there are: {}", names()))
+}
+
+pub(super) async fn run(
+    verb: TaskVerb,
+    settings: &Settings,
+    output: Output,
+) -> Result<(), CliError> {
+    match verb {
+        TaskVerb::State { task, at_version } => state(task, at_version, settings, output).await,
+        TaskVerb::History { task, after, limit } => {
+            history(TaskId(task), after, limit, settings, output).await
+        }
+        TaskVerb::List { workflow, status, step, labels, after, limit } => {
+            let labels = labels.into_iter().collect();
+            let after = after.map(TaskId);
+            let filter = TaskFilter { workflow, status, step, labels, after, limit };
+            list(filter, settings, output).await
+        }
+        verb => {
+            let (command_type, target, body) = command_of(verb);
+            let body = Value::Object(body).to_string();
+            let request = CommandRequest {
+                command_type,
+                task_id: TaskId(target.task),
+                command_id: CommandId(target.command_id.unwrap_or_else(Uuid::now_v7)),
+                correlation_id: None,
+                traceparent: None,
+                body: body.as_bytes(),
+            };
+            let command = read_request(&request)
+                .map_err(|unreadable| CliError::Usage(unreadable.to_string()))?
+                .envelope;
+            let store = open_store(settings).await?;
+            let orchestrator = orchestrator(&store, settings);
+            let command_id = command.command_id;
+            let outcome = submit(&orchestrator, command).await?;
+            show_outcome(command_id, outcome, output)
+        }
+    }
+}
+
+/// The command of a verb that changes something: type, target, and the fields that were given.
+fn command_of(verb: TaskVerb) -> (&'static str, Target, Map<String, Value>) {
+    let mut body = Map::new();
+    let mut set = |key: &str, value: Value| {
+        if !value.is_null() {
+            body.insert(key.to_owned(), value);
+        }
+    };
+    let (command_type, target) = match verb {
+        TaskVerb::Start { target, workflow, input, labels, expected } => {
+            let labels: BTreeMap<_, _> = labels.into_iter().collect();
+            set("workflow", workflow.into());
+            set("input", input.into());
+            set("labels", (!labels.is_empty()).then(|| json!(labels)).into());
+            set("expected", expected.into());
+            ("start", target)
+        }
+        TaskVerb::Submit {
+            target, step, user, data, decision, roles, confidence, annotation_id, workflow,
+        } => {
+            let annotation = json!({
+                "user_id": user,
+                "data": data,
+                "decision": decision,
+                "roles": (!roles.is_empty()).then_some(roles),
+                "confidence": confidence,
+                "annotation_id": annotation_id,
+            });
+            set("step_id", step.step.into());
+            set("annotation", annotation);
+            set("workflow", workflow.into());
+            ("submission", target)
+        }
+        TaskVerb::Advance { target, step, result } => {
+            set("step_id", step.step.into());
+            set("output", result.into());
+            ("advance", target)
+        }
+        TaskVerb::Pause { target, step, reason, until } => {
+            set("step_id", step.step.into());
+            set("reason", reason.into());
+            set("until", until.into());
+            ("pause", target)
+        }
+        TaskVerb::Resume(args) => ("resume", control(args, set)),
+        TaskVerb::Cancel(args) => ("cancel", control(args, set)),
+        TaskVerb::Retry(args) => ("retry", control(args, set)),
+        TaskVerb::Assign { target, step, user, roles } => {
+            set("step_id", step.step.into());
+            set("user_id", json!(user));
+            set("roles", (!roles.is_empty()).then(|| json!(roles)).into());
+            ("assign", target)
+        }
+        TaskVerb::Release { target, step, user, reason } => {
+            set("step_id", step.step.into());
+            set("user_id", json!(user));
+            set("reason", reason.into());
+            ("release", target)
+        }
+        TaskVerb::State { .. } | TaskVerb::History { .. } | TaskVerb::List { .. } => {
+            unreachable!("`run` has answered the verbs that change nothing")
+        }
+    };
+    (command_type, target, body)
+}
+
+fn control(args: ControlArgs, mut set: impl FnMut(&str, Value)) -> Target {
+    set("step_id", args.step.step.into());
+    set("reason", args.reason.into());
+    args.target
+}
+
+/// Runs one command; where its commit is in doubt it is run again, as its id makes that safe.
+pub(super) async fn submit(
+    orchestrator: &WorkflowOrchestrator,
+    command: CommandEnvelope,
+) -> Result<Outcome, CliError> {
+    let mut attempt = 1;
+    loop {
+        match orchestrator.process_batch(vec![command.clone()], None).await {
+            Ok(mut report) => {
+                return report
+                    .outcomes
+                    .pop()
+                    .ok_or_else(|| CliError::failed("bug", "the command had no outcome"));
+            }
+            Err(error) if error.class() == ErrorClass::Retry && attempt < ATTEMPTS_MAX => {
+                attempt += 1;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Prints what became of a command; a refused one is a failure.
+pub(super) fn show_outcome(
+    command_id: CommandId,
+    outcome: Outcome,
+    output: Output,
+) -> Result<(), CliError> {
+    let name = outcome.name();
+    let (result, repeated) = match outcome {
+        Outcome::Applied(result) => (serde_json::to_value(result).unwrap_or_default(), false),
+        Outcome::Duplicate(RecordedOutcome::Applied { result }) => (result, true),
+        Outcome::Rejected(rejection) => {
+            return refused(command_id, name, rejection.code.as_str(), &rejection.detail, output);
+        }
+        Outcome::Duplicate(RecordedOutcome::Rejected { reason, detail }) => {
+            return refused(command_id, name, &reason, &detail, output);
+        }
+        Outcome::Undecided(undecided) => return Err(undecided.into()),
+        Outcome::Dead(dead) => return Err(dead.into()),
+    };
+    let document = json!({"command_id": command_id, "outcome": name, "result": result});
+    output.result(&document, || {
+        let text = result_text(result);
+        if repeated { format!("{text} (this command was applied before)") } else { text }
+    });
+    Ok(())
+}
+
+fn refused(
+    command_id: CommandId,
+    outcome: &str,
+    code: &str,
+    detail: &str,
+    output: Output,
+) -> Result<(), CliError> {
+    if !output.is_json() {
+        return Err(CliError::failed(code, format!("rejected, {code}: {detail}")));
+    }
+    let document =
+        json!({"command_id": command_id, "outcome": outcome, "reason": code, "detail": detail});
+    output.result(&document, String::new);
+    Err(CliError::Shown)
+}
+
+fn result_text(result: Value) -> String {
+    match serde_json::from_value(result) {
+        Ok(ProcessResult::Waiting { step_id, reason }) => format!("waits in {step_id}: {reason}"),
+        Ok(ProcessResult::Advanced { next_steps, .. }) => {
+            let steps: Vec<_> = next_steps.iter().map(|step| step.as_str()).collect();
+            format!("waits in {}", steps.join(", "))
+        }
+        Ok(ProcessResult::Completed { output }) => {
+            format!("completed: {}", output.get("result").unwrap_or(&Value::Null))
+        }
+        Ok(ProcessResult::Failed { error }) => format!("failed: {error}"),
+        Err(error) => format!("applied, with a result that cannot be read: {error}"),
+    }
+}
+
+async fn state(
+    task: Uuid,
+    at_version: Option<u64>,
+    settings: &Settings,
+    output: Output,
+) -> Result<(), CliError> {
+    let store = open_store(settings).await?;
+    let state = orchestrator(&store, settings).state_at(task, at_version).await?.into_snapshot();
+    output.result(&state_document(&state), || {
+        let mut facts = Table::plain();
+        facts.row(["task", &state.task_id.to_string()]);
+        let workflow = &state.workflow;
+        facts.row(["workflow", &format!("{}@{}", workflow.workflow, workflow.revision)]);
+        facts.row(["status", state.status.as_str()]);
+        facts.row(["version", &state.version.to_string()]);
+        let explanation = crate::http::explain(&state, &[]);
+        facts.row(["why", &explanation.summary]);
+        if let Some(output) = &state.output {
+            facts.row(["result", &clipped(&output["result"].to_string(), 100)]);
+        }
+        let mut steps = Table::new(&["step", "visit", "status", "submitted", "value"]);
+        for (id, step) in &state.steps {
+            for visit in &step.visits {
+                let status = serde_json::to_value(visit.status).unwrap_or_default();
+                let value = visit.result.as_ref().map(|result| json!(result.value).to_string());
+                steps.row([
+                    id.to_string(),
+                    visit.number.to_string(),
+                    status.as_str().unwrap_or_default().to_owned(),
+                    visit.annotations.len().to_string(),
+                    clipped(&value.unwrap_or_default(), 60),
+                ]);
+            }
+        }
+        format!("{}\n\n{}", facts.render(0), steps.render(0))
+    });
+    Ok(())
+}
+
+async fn history(
+    task: TaskId,
+    after: u64,
+    limit: u32,
+    settings: &Settings,
+    output: Output,
+) -> Result<(), CliError> {
+    let store = open_store(settings).await?;
+    let page = store.events(task, after, limit).await?;
+    if page.events.is_empty() && store.task(task).await?.is_none() {
+        return Err(CliError::not_found("task", task));
+    }
+    output.result(&page, || history_text(task, &page));
+    Ok(())
+}
+
+fn history_text(task: TaskId, page: &EventPage) -> String {
+    let mut table = Table::new(&["version", "at", "event", "step", "content"]);
+    for event in &page.events {
+        table.row([
+            event.version.to_string(),
+            event.occurred_at.format("%F %T%.3f").to_string(),
+            event.event.event_type().to_owned(),
+            event.event.step_id().map(ToString::to_string).unwrap_or_default(),
+            clipped(&content(event), 80),
+        ]);
+    }
+    let more = page.next_after.map(|version| {
+        format!("\nmore: glyph task history {task} --after {version}")
+    });
+    format!("{}{}", table.render(0), more.unwrap_or_default())
+}
+
+/// What an event says, without what other columns show.
+fn content(event: &StoredEvent) -> String {
+    let mut value = serde_json::to_value(&event.event).unwrap_or_default();
+    let Some(Value::Object(mut data)) = value.get_mut("event_data").map(Value::take) else {
+        return String::new();
+    };
+    for shown in ["step_id", "from_step", "content_hash"] {
+        data.remove(shown);
+    }
+    let fields = data.iter().map(|(key, value)| format!("{key}={value}"));
+    fields.collect::<Vec<_>>().join(" ")
+}
+
+async fn list(filter: TaskFilter, settings: &Settings, output: Output) -> Result<(), CliError> {
+    let page = tasks(&*open_store(settings).await?, filter).await?;
+    output.result(&page, || list_text(&page));
+    Ok(())
+}
+
+async fn tasks(store: &dyn Store, filter: TaskFilter) -> Result<TaskPage, CliError> {
+    Ok(store.tasks(filter).await?)
+}
+
+fn list_text(page: &TaskPage) -> String {
+    if page.tasks.is_empty() {
+        return "no such tasks".to_owned();
+    }
+    let mut table = Table::new(&["task", "workflow", "status", "steps", "version", "updated"]);
+    for task in &page.tasks {
+        let steps: Vec<_> = task.current_steps.iter().map(|step| step.as_str()).collect();
+        let held = if task.incidents > 0 { " (incident)" } else { "" };
+        table.row([
+            task.task_id.to_string(),
+            format!("{}@{}", task.workflow, task.revision),
+            task.status.to_string(),
+            format!("{}{held}", steps.join(", ")),
+            task.version.to_string(),
+            task.updated_at.format("%F %T").to_string(),
+        ]);
+    }
+    let more = page.next_after.map(|task| format!("\nmore: add --after {task}"));
+    format!("{}{}", table.render(0), more.unwrap_or_default())
+}
+
+/// Builds the envelope of a kept payload under another id.
+pub(super) fn envelope_of(payload: &Value, command_id: CommandId) -> Result<CommandEnvelope, CliError> {
+    let unreadable = |why: String| CliError::failed("malformed", why);
+    let command_type = payload.get("type").and_then(Value::as_str).unwrap_or_default();
+    let task = payload.get("task_id").and_then(Value::as_str).unwrap_or_default();
+    let body = payload.to_string();
+    let request = CommandRequest {
+        command_type,
+        task_id: task.parse().map_err(|_| unreadable(format!("`{task}` is no task id")))?,
+        command_id,
+        correlation_id: None,
+        traceparent: None,
+        body: body.as_bytes(),
+    };
+    let read = read_request(&request).map_err(|error| unreadable(error.to_string()))?;
+    debug_assert!(Command::TYPES.contains(&command_type));
+    Ok(read.envelope)
+}

@@ -1,0 +1,54 @@
+//! `glyph worker`: the service itself.
+
+use clap::Args;
+
+use super::CliError;
+use crate::{
+    app::{self, AppError, Parts},
+    settings::Settings,
+    shutdown::Shutdown,
+    telemetry,
+};
+
+/// Parts that can be switched off.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct WorkerArgs {
+    /// Serve no HTTP API
+    #[arg(long)]
+    no_http: bool,
+    /// Take no commands from the broker; publish, do due work and serve HTTP only
+    #[arg(long)]
+    no_consume: bool,
+    /// Refuse a database that is not migrated, instead of migrating it
+    #[arg(long)]
+    no_migrate: bool,
+}
+
+pub(super) async fn run(args: WorkerArgs, settings: Settings) -> Result<(), CliError> {
+    let parts =
+        Parts { http: !args.no_http, consume: !args.no_consume, migrate: !args.no_migrate };
+    serve(settings, parts).await
+}
+
+/// Runs a worker until a signal.
+pub(super) async fn serve(settings: Settings, parts: Parts) -> Result<(), CliError> {
+    telemetry::init(&settings);
+    let shutdown = Shutdown::on_signals()
+        .map_err(|error| CliError::failed("signals", format!("signals: {error}")))?;
+    app::run(settings, parts, shutdown).await.map_err(CliError::from)
+}
+
+impl From<AppError> for CliError {
+    fn from(error: AppError) -> Self {
+        let text = telemetry::chain(&error);
+        match error {
+            AppError::Settings(_) | AppError::Tokens(_) | AppError::AmqpUrl(_) => Self::Usage(text),
+            AppError::Listen { .. } => Self::failed("listen", text),
+            AppError::NotMigrated(_) => Self::failed("not_migrated", text),
+            AppError::Database(_) => Self::failed("database", text),
+            AppError::Embedded(_) => Self::failed("embedded", text),
+            AppError::Metrics(_) | AppError::Faults(_) => Self::failed("bug", text),
+            AppError::Drain => Self::failed("drain", text),
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! The one consumer, and how it settles what it was given.
+
+use std::{
+    fs::{File, TryLockError},
+    mem,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde_json::json;
+use sqlx::SqliteConnection;
+use uuid::Uuid;
+
+use super::{
+    Delivery, EmbeddedError, EmbeddedQueue, Failure, Retry,
+    queue::{delivery, detached, headers, json as text},
+    route::DEAD,
+};
+
+/// Deliveries that may come to nothing before a message goes to the dead queue as `delivery_limit`.
+pub const DELIVERY_LIMIT: u32 = 20;
+/// How often the table is looked at for what other processes enqueued and for retries.
+const POLL: Duration = Duration::from_millis(200);
+
+const ANY_READY: &str = "
+    SELECT EXISTS (
+        SELECT 1 FROM json_each(?1) AS wanted
+        CROSS JOIN queue_messages AS m ON m.queue = wanted.value
+        WHERE m.leased_by IS NULL AND m.available_at <= ?2
+    )";
+
+const READY: &str = "
+    SELECT id FROM queue_messages
+    WHERE queue = ?1 AND leased_by IS NULL AND available_at <= ?2
+    ORDER BY id
+    LIMIT ?3";
+
+const LEASE: &str = "
+    UPDATE queue_messages SET leased_by = ?1
+    WHERE id IN (SELECT value FROM json_each(?2)) AND leased_by IS NULL
+    RETURNING *";
+
+const ACK: &str = "
+    DELETE FROM queue_messages
+    WHERE id IN (SELECT value FROM json_each(?2)) AND leased_by = ?1";
+
+const RELEASE: &str = "
+    UPDATE queue_messages SET leased_by = NULL
+    WHERE id IN (SELECT value FROM json_each(?2)) AND leased_by = ?1";
+
+const RETRY: &str = "
+    UPDATE queue_messages SET leased_by = NULL, available_at = ?3,
+        headers = json_patch(headers, ?4)
+    WHERE id = ?2 AND leased_by = ?1";
+
+const BURY: &str = "
+    UPDATE queue_messages SET leased_by = NULL, available_at = enqueued_at, queue = ?3,
+        headers = json_patch(headers, ?4)
+    WHERE id = ?2 AND leased_by = ?1";
+
+/// Counts a delivery that came to nothing.
+const RETURN: &str = "
+    UPDATE queue_messages SET leased_by = NULL, delivery_count = delivery_count + 1
+    WHERE id IN (SELECT value FROM json_each(?2)) AND leased_by = ?1";
+
+/// Leases of consumers that are gone: whoever holds the lock is the only one.
+const RECOVER: &str = "
+    UPDATE queue_messages SET leased_by = NULL, delivery_count = delivery_count + 1
+    WHERE leased_by IS NOT NULL";
+
+const BURY_HOPELESS: &str = "
+    UPDATE queue_messages SET queue = ?1, headers = json_patch(headers, json_object(
+        'x-glyph-reason', 'delivery_limit',
+        'x-glyph-error', 'every delivery came to nothing',
+        'x-glyph-attempts', delivery_count,
+        'x-glyph-first-failed-at', COALESCE(headers ->> '$.\"x-glyph-first-failed-at\"', ?3)))
+    WHERE leased_by IS NULL AND queue <> ?1 AND delivery_count > ?2";
+
+/// The one consumer of a file. Dropping it, or the end of the process, frees the lock.
+#[derive(Debug)]
+pub struct Consumer {
+    queue: EmbeddedQueue,
+    /// Names this life of the consumer in the table.
+    name: String,
+    /// Held for its lock.
+    _lock: File,
+}
+
+impl EmbeddedQueue {
+    /// Becomes the one consumer. What an earlier one was working on is available again, and counts
+    /// as delivered once more.
+    pub async fn consume(&self) -> Result<Consumer, EmbeddedError> {
+        let lock = lock(self.store.path())?;
+        let queue = self.clone();
+        let recovered = detached(async move {
+            let mut tx = queue.store.begin().await?;
+            let recovered = sqlx::query(RECOVER)
+                .execute(&mut *tx)
+                .await?
+                .rows_affected();
+            bury_hopeless(&queue, &mut tx).await?;
+            tx.commit().await?;
+            Ok(recovered)
+        })
+        .await?;
+        if recovered > 0 {
+            tracing::info!(
+                recovered,
+                "deliveries of an earlier process are available again"
+            );
+        }
+        Ok(Consumer {
+            queue: self.clone(),
+            name: Uuid::now_v7().to_string(),
+            _lock: lock,
+        })
+    }
+}
+
+fn lock(database: &Path) -> Result<File, EmbeddedError> {
+    // Two names of one database must meet in one lock.
+    let database = database
+        .canonicalize()
+        .unwrap_or_else(|_| database.to_owned());
+    let mut path = database.into_os_string();
+    path.push(".lock");
+    let path = PathBuf::from(path);
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path);
+    let file = match file {
+        Ok(file) => file,
+        Err(source) => return Err(EmbeddedError::Lock { path, source }),
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(EmbeddedError::AlreadyConsumed { path }),
+        Err(TryLockError::Error(source)) => Err(EmbeddedError::Lock { path, source }),
+    }
+}
+
+async fn bury_hopeless(
+    queue: &EmbeddedQueue,
+    connection: &mut SqliteConnection,
+) -> Result<(), EmbeddedError> {
+    let buried = sqlx::query(BURY_HOPELESS)
+        .bind(DEAD)
+        .bind(DELIVERY_LIMIT)
+        .bind(queue.store.now().to_rfc3339())
+        .execute(connection)
+        .await?
+        .rows_affected();
+    if buried > 0 {
+        tracing::warn!(buried, "messages reached the delivery limit");
+    }
+    Ok(())
+}
+
+impl Consumer {
+    /// Messages of these queues, oldest first, at most `limit`; waits until there is one. What is
+    /// not handed over because the caller stops waiting is available again.
+    pub async fn next(&self, queues: &[&str], limit: u32) -> Result<Vec<Delivery>, EmbeddedError> {
+        loop {
+            let published = self.queue.published.notified();
+            tokio::pin!(published);
+            // From here on no publication is missed.
+            published.as_mut().enable();
+            let deliveries = self.receive(queues, limit).await?;
+            if !deliveries.is_empty() {
+                return Ok(deliveries);
+            }
+            tokio::select! {
+                () = published => {}
+                () = tokio::time::sleep(POLL) => {}
+            }
+        }
+    }
+
+    /// Like [`next`](Self::next), without waiting.
+    pub async fn receive(
+        &self,
+        queues: &[&str],
+        limit: u32,
+    ) -> Result<Vec<Delivery>, EmbeddedError> {
+        let any: bool = sqlx::query_scalar(ANY_READY)
+            .bind(text(queues))
+            .bind(self.queue.store.now().timestamp_micros())
+            .fetch_one(self.queue.store.readers())
+            .await?;
+        if !any || limit == 0 {
+            return Ok(Vec::new());
+        }
+        let queues: Vec<String> = queues.iter().map(|queue| (*queue).to_owned()).collect();
+        let (queue, name) = (self.queue.clone(), self.name.clone());
+        detached(async move { lease(queue, name, &queues, limit).await })
+            .await
+            .map(Leased::hand_over)
+    }
+
+    /// Deletes what is done.
+    pub async fn ack(&self, tags: &[i64]) -> Result<(), EmbeddedError> {
+        self.settle(ACK, tags).await
+    }
+
+    /// Gives back what failed without an outcome; counts as a delivery, and beyond
+    /// [`DELIVERY_LIMIT`] of them the message goes to the dead queue.
+    pub async fn nack(&self, tags: &[i64]) -> Result<(), EmbeddedError> {
+        self.settle(RETURN, tags).await
+    }
+
+    /// Gives back what was not tried, as on shutdown; counts nothing.
+    pub async fn release(&self, tags: &[i64]) -> Result<(), EmbeddedError> {
+        self.settle(RELEASE, tags).await
+    }
+
+    /// Has messages delivered again later.
+    pub async fn retry(&self, retries: Vec<Retry>) -> Result<(), EmbeddedError> {
+        let (queue, name) = (self.queue.clone(), self.name.clone());
+        detached(async move {
+            let mut tx = queue.store.begin().await?;
+            let now = queue.store.now();
+            for retry in retries {
+                sqlx::query(RETRY)
+                    .bind(&name)
+                    .bind(retry.tag)
+                    .bind((now + retry.delay).timestamp_micros())
+                    .bind(headers(&retry.headers))
+                    .execute(&mut *tx)
+                    .await?;
+            }
+            tx.commit().await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Moves messages to the dead queue, with the reason in their headers. Their routing keys are
+    /// kept.
+    pub async fn bury(&self, failures: Vec<Failure>) -> Result<(), EmbeddedError> {
+        let (queue, name) = (self.queue.clone(), self.name.clone());
+        detached(async move {
+            let mut tx = queue.store.begin().await?;
+            for failure in failures {
+                let reason = json!({
+                    "x-glyph-reason": failure.reason,
+                    "x-glyph-error": failure.error,
+                    "x-glyph-attempts": failure.attempts,
+                    "x-glyph-first-failed-at": failure.first_failed_at,
+                });
+                sqlx::query(BURY)
+                    .bind(&name)
+                    .bind(failure.tag)
+                    .bind(DEAD)
+                    .bind(reason.to_string())
+                    .execute(&mut *tx)
+                    .await?;
+            }
+            tx.commit().await?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn settle(&self, sql: &'static str, tags: &[i64]) -> Result<(), EmbeddedError> {
+        if tags.is_empty() {
+            return Ok(());
+        }
+        let (queue, name, tags) = (self.queue.clone(), self.name.clone(), tags.to_vec());
+        detached(async move { settle(&queue, sql, &name, &tags).await }).await
+    }
+}
+
+async fn settle(
+    queue: &EmbeddedQueue,
+    sql: &'static str,
+    name: &str,
+    tags: &[i64],
+) -> Result<(), EmbeddedError> {
+    let mut tx = queue.store.begin().await?;
+    sqlx::query(sql)
+        .bind(name)
+        .bind(text(tags))
+        .execute(&mut *tx)
+        .await?;
+    if sql == RETURN {
+        bury_hopeless(queue, &mut tx).await?;
+    }
+    tx.commit().await?;
+    if sql != ACK {
+        queue.published.notify_waiters();
+    }
+    Ok(())
+}
+
+async fn lease(
+    queue: EmbeddedQueue,
+    name: String,
+    queues: &[String],
+    limit: u32,
+) -> Result<Leased, EmbeddedError> {
+    let mut tx = queue.store.begin().await?;
+    let now = queue.store.now().timestamp_micros();
+    let mut ids: Vec<i64> = Vec::new();
+    for wanted in queues {
+        let ready: Vec<i64> = sqlx::query_scalar(READY)
+            .bind(wanted)
+            .bind(now)
+            .bind(limit)
+            .fetch_all(&mut *tx)
+            .await?;
+        ids.extend(ready);
+    }
+    // Oldest first over all queues, so that none waits for another to be empty.
+    ids.sort_unstable();
+    ids.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    let mut deliveries = sqlx::query(LEASE)
+        .bind(&name)
+        .bind(text(&ids))
+        .fetch_all(&mut *tx)
+        .await?
+        .iter()
+        .map(delivery)
+        .collect::<Result<Vec<_>, _>>()?;
+    deliveries.sort_unstable_by_key(|delivery| delivery.tag);
+    tx.commit().await?;
+    Ok(Leased {
+        queue,
+        name,
+        deliveries,
+    })
+}
+
+/// Deliveries on their way to the caller, who may have gone away.
+struct Leased {
+    queue: EmbeddedQueue,
+    name: String,
+    deliveries: Vec<Delivery>,
+}
+
+impl Leased {
+    fn hand_over(mut self) -> Vec<Delivery> {
+        mem::take(&mut self.deliveries)
+    }
+}
+
+impl Drop for Leased {
+    fn drop(&mut self) {
+        if self.deliveries.is_empty() {
+            return;
+        }
+        let tags: Vec<i64> = self
+            .deliveries
+            .iter()
+            .map(|delivery| delivery.tag)
+            .collect();
+        let (queue, name) = (self.queue.clone(), mem::take(&mut self.name));
+        // Without a runtime the process is ending; the next one finds them.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                if let Err(error) = settle(&queue, RELEASE, &name, &tags).await {
+                    tracing::warn!(%error, "deliveries that nobody took stay leased until the next start");
+                }
+            });
+        }
+    }
+}

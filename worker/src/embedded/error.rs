@@ -1,0 +1,34 @@
+//! What can go wrong in the embedded queue.
+
+use std::path::PathBuf;
+
+use glyph_workflow_engine::store::EventStoreError;
+
+/// A call to the embedded queue failed.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbeddedError {
+    /// The database refused; its class says what to do.
+    #[error("the embedded queue failed")]
+    Store(#[from] EventStoreError),
+    /// Another process consumes from the file.
+    #[error("another process already consumes from this database: it holds the lock on {path}")]
+    AlreadyConsumed {
+        /// The file that is locked.
+        path: PathBuf,
+    },
+    /// The file of the lock cannot be opened or locked.
+    #[error("cannot lock {path}")]
+    Lock {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl From<sqlx::Error> for EmbeddedError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(EventStoreError::from_sqlite(error))
+    }
+}

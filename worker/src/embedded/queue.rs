@@ -1,0 +1,290 @@
+//! Publishing and counting.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use chrono::{DateTime, Utc};
+use glyph_workflow_engine::store::{EventStoreError, SqliteEventStore};
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use tokio::sync::Notify;
+
+use super::{
+    Delivery, EmbeddedError, Exchange, NewMessage, Properties, QueueCount, Routed,
+    route::{COMMAND_QUEUES, DEAD},
+};
+
+/// Messages that a queue keeps that nobody here consumes; older ones are dropped.
+pub const DOWNSTREAM_MAX: u32 = 100_000;
+/// Messages that a process adds to such a queue before the oldest are dropped.
+const TRIM_EVERY: u32 = 1_000;
+
+/// Bodies travel in hexadecimal: JSON has no bytes.
+const INSERT: &str = "
+    INSERT INTO queue_messages
+        (queue, routing_key, message_id, message_type, correlation_id, reply_to, headers, body,
+         enqueued_at, available_at)
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+           value ->> 6, unhex(value ->> 7), ?2, ?2
+    FROM json_each(?1) ORDER BY key";
+
+const TRIM: &str = "
+    DELETE FROM queue_messages
+    WHERE queue = ?1 AND leased_by IS NULL AND id <= (
+        SELECT id FROM queue_messages
+        WHERE queue = ?1 AND leased_by IS NULL
+        ORDER BY id DESC LIMIT 1 OFFSET ?2
+    )";
+
+const COUNTS: &str = "
+    SELECT queue,
+           COUNT(*) FILTER (WHERE leased_by IS NULL AND available_at <= ?1) AS ready,
+           COUNT(*) FILTER (WHERE leased_by IS NULL AND available_at > ?1) AS delayed,
+           COUNT(*) FILTER (WHERE leased_by IS NOT NULL) AS leased
+    FROM queue_messages GROUP BY queue ORDER BY queue";
+
+const BROWSE: &str = "
+    SELECT * FROM queue_messages
+    WHERE queue = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
+
+/// The queues in the file of a store. Clones share them, and wake each other's consumer.
+#[derive(Clone, Debug)]
+pub struct EmbeddedQueue {
+    pub(super) store: SqliteEventStore,
+    pub(super) published: Arc<Notify>,
+    /// Messages added to each downstream queue since it was last trimmed.
+    added: Arc<Mutex<HashMap<String, u32>>>,
+    downstream_max: u32,
+}
+
+impl EmbeddedQueue {
+    /// The queues in the file of `store`, whose migrations make their table.
+    pub fn new(store: SqliteEventStore) -> Self {
+        Self {
+            store,
+            published: Arc::default(),
+            added: Arc::default(),
+            downstream_max: DOWNSTREAM_MAX,
+        }
+    }
+
+    /// Keeps another number of messages in each downstream queue.
+    #[must_use]
+    pub fn with_downstream_max(mut self, messages: u32) -> Self {
+        self.downstream_max = messages;
+        self
+    }
+
+    /// Publishes all messages in one transaction. When this returns `Ok`, the queued ones are on
+    /// disk; on an error none is there, or, where the commit is in doubt, all may be.
+    pub async fn publish(
+        &self,
+        exchange: Exchange,
+        messages: Vec<NewMessage>,
+    ) -> Result<Vec<Routed>, EmbeddedError> {
+        let routed: Vec<(Option<&'static str>, NewMessage)> = messages
+            .into_iter()
+            .map(|message| (exchange.queue(&message.routing_key), message))
+            .collect();
+        let outcomes = routed
+            .iter()
+            .map(|(queue, _)| match queue {
+                Some(_) => Routed::Queued,
+                None if exchange.mandatory() => Routed::Returned,
+                None => Routed::Dropped,
+            })
+            .collect();
+        let queued: Vec<(String, NewMessage)> = routed
+            .into_iter()
+            .filter_map(|(queue, message)| Some((queue?.to_owned(), message)))
+            .collect();
+        self.insert(queued).await?;
+        Ok(outcomes)
+    }
+
+    /// Sends a message to the queue of that name, as answers to `reply_to` go. The queue counts as
+    /// a downstream one.
+    pub async fn send(&self, queue: &str, message: NewMessage) -> Result<(), EmbeddedError> {
+        self.insert(vec![(queue.to_owned(), message)]).await
+    }
+
+    /// How much each queue holds; queues that hold nothing are left out.
+    pub async fn counts(&self) -> Result<Vec<QueueCount>, EmbeddedError> {
+        sqlx::query(COUNTS)
+            .bind(self.store.now().timestamp_micros())
+            .fetch_all(self.store.readers())
+            .await?
+            .iter()
+            .map(|row| {
+                Ok(QueueCount {
+                    queue: row.try_get("queue")?,
+                    ready: row.try_get("ready")?,
+                    delayed: row.try_get("delayed")?,
+                    leased: row.try_get("leased")?,
+                })
+            })
+            .collect()
+    }
+
+    /// Messages of a queue after a tag, oldest first, without taking them.
+    pub async fn browse(
+        &self,
+        queue: &str,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<Delivery>, EmbeddedError> {
+        sqlx::query(BROWSE)
+            .bind(queue)
+            .bind(after)
+            .bind(limit)
+            .fetch_all(self.store.readers())
+            .await?
+            .iter()
+            .map(delivery)
+            .collect()
+    }
+
+    async fn insert(&self, messages: Vec<(String, NewMessage)>) -> Result<(), EmbeddedError> {
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let queue = self.clone();
+        detached(async move {
+            let rows: Vec<_> = messages
+                .iter()
+                .map(|(queue, message)| {
+                    let properties = &message.properties;
+                    (
+                        queue,
+                        &message.routing_key,
+                        &properties.message_id,
+                        &properties.message_type,
+                        &properties.correlation_id,
+                        &properties.reply_to,
+                        headers(&properties.headers),
+                        hex(&message.body),
+                    )
+                })
+                .collect();
+            let mut tx = queue.store.begin().await?;
+            sqlx::query(INSERT)
+                .bind(json(&rows))
+                .bind(queue.store.now().timestamp_micros())
+                .execute(&mut *tx)
+                .await?;
+            queue
+                .trim(&mut tx, messages.iter().map(|(queue, _)| queue.as_str()))
+                .await?;
+            tx.commit().await?;
+            queue.published.notify_waiters();
+            Ok(())
+        })
+        .await
+    }
+
+    /// Drops the oldest messages of downstream queues, once in a while.
+    async fn trim(
+        &self,
+        connection: &mut SqliteConnection,
+        queues: impl Iterator<Item = &str>,
+    ) -> Result<(), EmbeddedError> {
+        for queue in self.to_trim(queues) {
+            let dropped = sqlx::query(TRIM)
+                .bind(&queue)
+                .bind(self.downstream_max)
+                .execute(&mut *connection)
+                .await?
+                .rows_affected();
+            if dropped > 0 {
+                tracing::debug!(
+                    queue,
+                    dropped,
+                    "dropped the oldest messages that nobody consumed"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn to_trim<'q>(&self, queues: impl Iterator<Item = &'q str>) -> Vec<String> {
+        let every = TRIM_EVERY.min(self.downstream_max / 10).max(1);
+        let mut added = self.added.lock().unwrap_or_else(PoisonError::into_inner);
+        for queue in queues.filter(|queue| *queue != DEAD && !COMMAND_QUEUES.contains(queue)) {
+            // What an earlier process left is trimmed with the first message.
+            *added.entry(queue.to_owned()).or_insert(every - 1) += 1;
+        }
+        let due: Vec<String> = added
+            .iter()
+            .filter(|(_, count)| **count >= every)
+            .map(|(queue, _)| queue.clone())
+            .collect();
+        for queue in &due {
+            added.insert(queue.clone(), 0);
+        }
+        due
+    }
+}
+
+/// A row as a delivery.
+pub(super) fn delivery(row: &SqliteRow) -> Result<Delivery, EmbeddedError> {
+    let unreadable = |source: Box<dyn std::error::Error + Send + Sync>| {
+        EmbeddedError::Store(EventStoreError::Row {
+            table: "queue_messages",
+            source,
+        })
+    };
+    let headers =
+        serde_json::from_str(row.try_get("headers")?).map_err(|e| unreadable(e.into()))?;
+    let redelivered: i64 = row.try_get("delivery_count")?;
+    let enqueued_at = DateTime::from_timestamp_micros(row.try_get("enqueued_at")?);
+    Ok(Delivery {
+        tag: row.try_get("id")?,
+        queue: row.try_get("queue")?,
+        routing_key: row.try_get("routing_key")?,
+        properties: Properties {
+            message_id: row.try_get("message_id")?,
+            message_type: row.try_get("message_type")?,
+            correlation_id: row.try_get("correlation_id")?,
+            reply_to: row.try_get("reply_to")?,
+            headers,
+        },
+        body: row.try_get("body")?,
+        enqueued_at: enqueued_at.unwrap_or(DateTime::<Utc>::UNIX_EPOCH),
+        redelivered: u32::try_from(redelivered).unwrap_or(u32::MAX),
+    })
+}
+
+/// Headers as text.
+pub(super) fn headers(headers: &serde_json::Map<String, serde_json::Value>) -> String {
+    json(headers)
+}
+
+/// JSON for a statement; nothing that is passed here can fail to serialize.
+pub(super) fn json<T: serde::Serialize + ?Sized>(value: &T) -> String {
+    serde_json::to_string(value).expect("strings, numbers and maps of them serialize")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|nibble| char::from(DIGITS[usize::from(nibble)]))
+        .collect()
+}
+
+/// Runs database work to its end, whatever becomes of the caller.
+pub(super) async fn detached<T: Send + 'static>(
+    work: impl Future<Output = Result<T, EmbeddedError>> + Send + 'static,
+) -> Result<T, EmbeddedError> {
+    match tokio::spawn(work).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(error) => Err(EmbeddedError::Store(EventStoreError::CommitUnknown(
+                Box::new(error),
+            ))),
+        },
+    }
+}

@@ -1,0 +1,422 @@
+//! The queues through their public face, on files of their own.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use chrono::Utc;
+use glyph_workflow_engine::store::SqliteEventStore;
+use serde_json::{Map, json};
+
+use super::*;
+
+async fn queue(path: &Path) -> EmbeddedQueue {
+    let store = SqliteEventStore::open(path, Arc::new(Utc::now))
+        .await
+        .unwrap();
+    store.migrate().await.unwrap();
+    EmbeddedQueue::new(store)
+}
+
+fn message(key: &str, body: impl Into<Vec<u8>>) -> NewMessage {
+    NewMessage {
+        routing_key: key.to_owned(),
+        properties: Properties {
+            message_id: Some("m".to_owned()),
+            message_type: Some(key.to_owned()),
+            correlation_id: Some("c".to_owned()),
+            reply_to: None,
+            headers: Map::from_iter([("traceparent".to_owned(), json!("00-a-b-01"))]),
+        },
+        body: body.into(),
+    }
+}
+
+async fn commands(queue: &EmbeddedQueue, key: &str, count: usize) {
+    let messages = (0..count).map(|n| message(key, n.to_string())).collect();
+    queue.publish(Exchange::Commands, messages).await.unwrap();
+}
+
+fn tags(deliveries: &[Delivery]) -> Vec<i64> {
+    deliveries.iter().map(|delivery| delivery.tag).collect()
+}
+
+fn failure(tag: i64) -> Failure {
+    Failure {
+        tag,
+        reason: "malformed".to_owned(),
+        error: "not JSON: \"{\"".to_owned(),
+        attempts: 3,
+        first_failed_at: Utc::now(),
+    }
+}
+
+#[tokio::test]
+async fn messages_come_out_as_they_went_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = queue(&dir.path().join("q.db")).await;
+    let bodies: [&[u8]; 4] = [
+        b"",
+        b"\x00\xff\xfe{",
+        "{\"ü\": 1}".as_bytes(),
+        &vec![7; 100_000],
+    ];
+    let routed = queue
+        .publish(
+            Exchange::Commands,
+            bodies
+                .iter()
+                .map(|body| message("submission", *body))
+                .collect(),
+        )
+        .await
+        .unwrap();
+    assert_eq!(routed, [Routed::Queued; 4]);
+
+    let consumer = queue.consume().await.unwrap();
+    let deliveries = consumer.next(&COMMAND_QUEUES, 10).await.unwrap();
+    let found: Vec<&[u8]> = deliveries.iter().map(|delivery| &*delivery.body).collect();
+    assert_eq!(found, bodies);
+    assert_eq!(
+        deliveries[0].properties,
+        message("submission", "").properties
+    );
+    assert_eq!(deliveries[0].properties.traceparent(), Some("00-a-b-01"));
+    assert_eq!(
+        (&*deliveries[0].queue, deliveries[0].redelivered),
+        (SUBMISSION, 0)
+    );
+
+    // Leased once, gone when settled.
+    assert_eq!(consumer.receive(&COMMAND_QUEUES, 10).await.unwrap(), []);
+    consumer.ack(&tags(&deliveries)).await.unwrap();
+    assert_eq!(queue.counts().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn keys_lead_to_queues() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = queue(&dir.path().join("q.db")).await;
+    let keys = ["submission", "advance", "start", "retry", "nonsense"];
+    let routed = queue
+        .publish(
+            Exchange::Commands,
+            keys.iter().map(|key| message(key, "")).collect(),
+        )
+        .await
+        .unwrap();
+    assert_eq!(routed[..4], [Routed::Queued; 4]);
+    assert_eq!(routed[4], Routed::Returned);
+    let routed = queue
+        .publish(
+            Exchange::Events,
+            [
+                "step.completed.w.s",
+                "transition.occurred.w.s",
+                "workflow.started.w",
+            ]
+            .iter()
+            .map(|key| message(key, ""))
+            .collect(),
+        )
+        .await
+        .unwrap();
+    assert_eq!(routed, [Routed::Queued, Routed::Queued, Routed::Dropped]);
+    queue
+        .send("answers", message("answers", "{}"))
+        .await
+        .unwrap();
+    let counts = queue.counts().await.unwrap();
+    let found: Vec<_> = counts
+        .iter()
+        .map(|count| (&*count.queue, count.ready))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            (ADVANCE, 1),
+            ("answers", 1),
+            (CONTROL, 2),
+            (STEP_COMPLETED, 1),
+            (SUBMISSION, 1),
+            (TRANSITION_OCCURRED, 1),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn the_oldest_comes_first_over_all_queues() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = queue(&dir.path().join("q.db")).await;
+    for key in ["submission", "advance", "start", "submission"] {
+        commands(&queue, key, 2).await;
+    }
+    let consumer = queue.consume().await.unwrap();
+    let first = consumer.next(&COMMAND_QUEUES, 5).await.unwrap();
+    let queues: Vec<_> = first.iter().map(|delivery| &*delivery.queue).collect();
+    assert_eq!(queues, [SUBMISSION, SUBMISSION, ADVANCE, ADVANCE, CONTROL]);
+    let only = consumer.next(&[SUBMISSION], 5).await.unwrap();
+    assert_eq!(only.len(), 2);
+}
+
+#[tokio::test]
+async fn one_process_consumes_and_others_enqueue() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("q.db");
+    let first = queue(&path).await;
+    let second = queue(&path).await;
+    let consumer = first.consume().await.unwrap();
+    assert!(matches!(
+        second.consume().await,
+        Err(EmbeddedError::AlreadyConsumed { .. })
+    ));
+
+    // Without a wake-up in this process, found by polling.
+    let waiting = tokio::spawn(async move {
+        let deliveries = consumer.next(&[SUBMISSION], 10).await.unwrap();
+        (consumer, deliveries)
+    });
+    commands(&second, "submission", 1).await;
+    let (consumer, deliveries) = tokio::time::timeout(Duration::from_secs(10), waiting)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(deliveries.len(), 1);
+    drop(consumer);
+    second.consume().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_publication_wakes_the_consumer() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = queue(&dir.path().join("q.db")).await;
+    let consumer = queue.consume().await.unwrap();
+    let producer = queue.clone();
+    let (deliveries, ()) = tokio::join!(consumer.next(&[SUBMISSION], 10), async move {
+        tokio::task::yield_now().await;
+        commands(&producer, "submission", 3).await;
+    });
+    assert_eq!(deliveries.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_crash_returns_what_was_not_settled() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("q.db");
+    let first = queue(&path).await;
+    commands(&first, "submission", 4).await;
+    let consumer = first.consume().await.unwrap();
+    let deliveries = consumer.next(&[SUBMISSION], 3).await.unwrap();
+    consumer.ack(&tags(&deliveries)[..1]).await.unwrap();
+    drop(consumer);
+    first.store.close().await;
+
+    let second = queue(&path).await;
+    let consumer = second.consume().await.unwrap();
+    let deliveries = consumer.next(&[SUBMISSION], 10).await.unwrap();
+    let found: Vec<_> = deliveries
+        .iter()
+        .map(|delivery| (&*delivery.body, delivery.redelivered))
+        .collect();
+    assert_eq!(found, [(&b"1"[..], 1), (b"2", 1), (b"3", 0)]);
+}
+
+#[tokio::test]
+async fn an_old_consumer_cannot_settle_what_a_new_one_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("q.db");
+    let queue = queue(&path).await;
+    commands(&queue, "submission", 1).await;
+    let old = queue.consume().await.unwrap();
+    let stale = tags(&old.next(&[SUBMISSION], 1).await.unwrap());
+    // As if the lock had been lost: the file of it is gone.
+    std::fs::remove_file(dir.path().join("q.db.lock")).unwrap();
+    let new = queue.consume().await.unwrap();
+    let held = new.next(&[SUBMISSION], 1).await.unwrap();
+    assert_eq!(tags(&held), stale);
+    old.ack(&stale).await.unwrap();
+    old.bury(vec![failure(stale[0])]).await.unwrap();
+    new.release(&stale).await.unwrap();
+    assert_eq!(new.next(&[SUBMISSION], 1).await.unwrap()[0].redelivered, 1);
+}
+
+#[tokio::test]
+async fn what_is_returned_counts_and_what_is_released_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = queue(&dir.path().join("q.db")).await;
+    commands(&queue, "submission", 2).await;
+    let consumer = queue.consume().await.unwrap();
+    let taken = tags(&consumer.next(&[SUBMISSION], 2).await.unwrap());
+    consumer.nack(&taken[..1]).await.unwrap();
+    consumer.release(&taken[1..]).await.unwrap();
+    let again = consumer.next(&[SUBMISSION], 2).await.unwrap();
+    let counted: Vec<_> = again.iter().map(|delivery| delivery.redelivered).collect();
+    assert_eq!(counted, [1, 0]);
+}
+
+#[tokio::test]
+async fn a_poison_message_ends_in_the_dead_queue() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = queue(&dir.path().join("q.db")).await;
+    commands(&queue, "submission", 1).await;
+    let mut deliveries = 0;
+    // Every round a process dies with the message in its hands.
+    loop {
+        let consumer = queue.consume().await.unwrap();
+        match consumer.receive(&[SUBMISSION], 1).await.unwrap().len() {
+            0 => break,
+            _ => deliveries += 1,
+        }
+    }
+    assert_eq!(deliveries, DELIVERY_LIMIT + 1);
+    let dead = queue.dead_letters(0, 10).await.unwrap();
+    assert_eq!((&*dead[0].reason, dead[0].attempts), ("delivery_limit", 21));
+    assert!(dead[0].first_failed_at.is_some());
+    assert_eq!(dead[0].message.routing_key, "submission");
+}
+
+#[tokio::test]
+async fn a_retry_waits_for_its_time_and_keeps_its_headers() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = queue(&dir.path().join("q.db")).await;
+    commands(&queue, "submission", 2).await;
+    let consumer = queue.consume().await.unwrap();
+    let taken = tags(&consumer.next(&[SUBMISSION], 2).await.unwrap());
+    let retry = |tag, delay| Retry {
+        tag,
+        delay,
+        headers: Map::from_iter([("x-glyph-attempts".to_owned(), json!(2))]),
+    };
+    consumer
+        .retry(vec![
+            retry(taken[0], Duration::from_millis(300)),
+            retry(taken[1], Duration::from_secs(3_600)),
+        ])
+        .await
+        .unwrap();
+    assert_eq!(consumer.receive(&[SUBMISSION], 2).await.unwrap(), []);
+    assert_eq!(queue.counts().await.unwrap()[0].delayed, 2);
+    let again = consumer.next(&[SUBMISSION], 2).await.unwrap();
+    assert_eq!(tags(&again), taken[..1]);
+    assert_eq!(again[0].redelivered, 0);
+    assert_eq!(again[0].properties.headers["x-glyph-attempts"], 2);
+    assert_eq!(again[0].properties.traceparent(), Some("00-a-b-01"));
+}
+
+#[tokio::test]
+async fn dead_messages_are_listed_dropped_and_replayed() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = queue(&dir.path().join("q.db")).await;
+    commands(&queue, "submission", 3).await;
+    let consumer = queue.consume().await.unwrap();
+    let taken = tags(&consumer.next(&[SUBMISSION], 3).await.unwrap());
+    consumer
+        .bury(taken.iter().map(|tag| failure(*tag)).collect())
+        .await
+        .unwrap();
+
+    let dead = queue.dead_letters(0, 2).await.unwrap();
+    assert_eq!(dead.len(), 2);
+    assert_eq!(
+        (&*dead[0].reason, &*dead[0].error),
+        ("malformed", "not JSON: \"{\"")
+    );
+    assert_eq!(
+        (dead[0].attempts, dead[0].message.body.as_slice()),
+        (3, &b"0"[..])
+    );
+    assert_eq!(
+        queue.dead_letters(taken[1], 2).await.unwrap()[0]
+            .message
+            .tag,
+        taken[2]
+    );
+    assert_eq!(queue.dead_count().await.unwrap(), 3);
+
+    assert_eq!(queue.drop_dead(&[taken[0], -1]).await.unwrap(), taken[..1]);
+    assert_eq!(queue.replay_dead(&taken[..2]).await.unwrap(), taken[1..2]);
+    assert_eq!(queue.dead_count().await.unwrap(), 1);
+    let again = consumer.next(&[SUBMISSION], 3).await.unwrap();
+    assert_eq!(tags(&again), taken[1..2]);
+    assert_eq!(again[0].properties, message("submission", "").properties);
+}
+
+#[tokio::test]
+async fn downstream_queues_keep_their_newest_messages() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = queue(&dir.path().join("q.db"))
+        .await
+        .with_downstream_max(50);
+    for n in 0..200 {
+        let body = n.to_string();
+        let messages = vec![
+            message("step.completed.w.s", &*body),
+            message("submission", &*body),
+        ];
+        let exchange = if n % 2 == 0 {
+            Exchange::Events
+        } else {
+            Exchange::Commands
+        };
+        queue.publish(exchange, messages).await.unwrap();
+    }
+    let counts = queue.counts().await.unwrap();
+    let count = |queue| {
+        counts
+            .iter()
+            .find(|count| count.queue == queue)
+            .unwrap()
+            .ready
+    };
+    assert!((50..=55).contains(&count(STEP_COMPLETED)), "{counts:?}");
+    assert_eq!(count(SUBMISSION), 100);
+    let kept = queue.browse(STEP_COMPLETED, 0, 100).await.unwrap();
+    assert_eq!(kept.last().unwrap().body, b"198");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_when_the_caller_stops_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = queue(&dir.path().join("q.db")).await;
+    commands(&queue, "submission", 100).await;
+    let consumer = queue.consume().await.unwrap();
+    let (mut done, mut given_up) = (0, 0);
+    let mut patience = Duration::ZERO;
+    while done < 100 {
+        let waited = tokio::time::timeout(patience, consumer.next(&[SUBMISSION], 10)).await;
+        if let Ok(deliveries) = waited {
+            let deliveries = deliveries.unwrap();
+            consumer.ack(&tags(&deliveries)).await.unwrap();
+            done += deliveries.len();
+            patience = Duration::ZERO;
+        } else {
+            given_up += 1;
+            assert!(given_up < 20_000, "{done} done, {:?}", queue.counts().await);
+            patience += Duration::from_micros(100);
+        }
+    }
+    assert!(given_up > 0);
+    assert_eq!(queue.counts().await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_drains_while_others_add_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = queue(&dir.path().join("q.db")).await;
+    let producer = queue.clone();
+    let producing = tokio::spawn(async move {
+        for _ in 0..20 {
+            commands(&producer, "submission", 200).await;
+            commands(&producer, "advance", 50).await;
+        }
+    });
+    let consumer = queue.consume().await.unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    while seen.len() < 5_000 {
+        let deliveries = consumer.next(&COMMAND_QUEUES, 300).await.unwrap();
+        consumer.ack(&tags(&deliveries)).await.unwrap();
+        for delivery in deliveries {
+            assert!(seen.insert(delivery.tag), "{} came twice", delivery.tag);
+        }
+    }
+    producing.await.unwrap();
+    assert_eq!(queue.counts().await.unwrap(), []);
+}

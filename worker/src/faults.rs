@@ -1,0 +1,303 @@
+//! Points at which a test may end the process, to see what a restart makes of it.
+//!
+//! With the feature `faults`, `GLYPH_CRASH_AT=point:n` aborts the process on the n-th pass of that
+//! point; without it, every call here is empty and the variable is not read.
+
+use std::{fmt, future::Future, str::FromStr, sync::Arc};
+
+use glyph_workflow_engine::store::EventStore;
+
+/// Where a crash hurts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CrashPoint {
+    /// A batch is decided; its transaction is open and nothing is written.
+    Decided,
+    /// The commit is on its way, and nobody will hear what became of it.
+    BeforeCommit,
+    /// The batch is committed; nothing is published, nothing acknowledged.
+    AfterCommit,
+    /// Messages are on their way to the broker; no confirm has come.
+    BeforeConfirm,
+    /// Messages are confirmed; their rows are still there.
+    AfterConfirm,
+    /// Everything is written; the deliveries are not acknowledged.
+    BeforeAck,
+}
+
+impl CrashPoint {
+    /// Every point, in the order of the road.
+    pub const ALL: [Self; 6] = [
+        Self::Decided,
+        Self::BeforeCommit,
+        Self::AfterCommit,
+        Self::BeforeConfirm,
+        Self::AfterConfirm,
+        Self::BeforeAck,
+    ];
+
+    /// The name in `GLYPH_CRASH_AT`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Decided => "decided",
+            Self::BeforeCommit => "before_commit",
+            Self::AfterCommit => "after_commit",
+            Self::BeforeConfirm => "before_confirm",
+            Self::AfterConfirm => "after_confirm",
+            Self::BeforeAck => "before_ack",
+        }
+    }
+}
+
+impl fmt::Display for CrashPoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The text names no crash point and pass.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is no `point:n`")]
+pub struct InvalidCrash {
+    /// What was given.
+    pub text: String,
+}
+
+/// A crash to come: the point and the number of the pass, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crash {
+    /// Where.
+    pub point: CrashPoint,
+    /// On which pass.
+    pub pass: u64,
+}
+
+impl FromStr for Crash {
+    type Err = InvalidCrash;
+    fn from_str(text: &str) -> Result<Self, InvalidCrash> {
+        let read = || {
+            let (point, pass) = text.split_once(':')?;
+            let point = CrashPoint::ALL.into_iter().find(|p| p.as_str() == point)?;
+            Some(Self {
+                point,
+                pass: pass.parse().ok().filter(|n| *n > 0)?,
+            })
+        };
+        read().ok_or_else(|| InvalidCrash {
+            text: text.to_owned(),
+        })
+    }
+}
+
+/// Counts passes of crash points and ends the process at the chosen one. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    #[cfg(feature = "faults")]
+    armed: Option<Arc<(Crash, std::sync::atomic::AtomicU64)>>,
+}
+
+#[cfg(feature = "faults")]
+impl Faults {
+    /// The crash that the environment asks for.
+    pub fn from_env() -> Result<Self, InvalidCrash> {
+        match std::env::var("GLYPH_CRASH_AT") {
+            Ok(text) => text.parse().map(Self::at),
+            Err(_) => Ok(Self::default()),
+        }
+    }
+
+    fn at(crash: Crash) -> Self {
+        Self {
+            armed: Some(Arc::new((crash, std::sync::atomic::AtomicU64::new(0)))),
+        }
+    }
+
+    /// Whether this pass of `point` is the one.
+    fn strikes(&self, point: CrashPoint) -> bool {
+        let Some(armed) = self.armed.as_deref().filter(|armed| armed.0.point == point) else {
+            return false;
+        };
+        armed.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1 == armed.0.pass
+    }
+
+    /// Ends the process if this pass of `point` is the chosen one.
+    pub fn pass(&self, point: CrashPoint) {
+        if self.strikes(point) {
+            crash(point);
+        }
+    }
+
+    /// Runs `work`; if this pass of `point` is the chosen one, only until it waits for the first
+    /// time, so that what it sent is on its way.
+    pub async fn pass_within<F: Future>(&self, point: CrashPoint, work: F) -> F::Output {
+        if !self.strikes(point) {
+            return work.await;
+        }
+        let mut work = std::pin::pin!(work);
+        let _ = futures::poll!(&mut work);
+        // Lets the tasks that it spawned or woke have their turn too.
+        for _ in 0..16 {
+            tokio::task::yield_now().await;
+        }
+        crash(point)
+    }
+}
+
+/// Abort, not exit: nothing is flushed, closed or told, as after a power cut.
+#[cfg(feature = "faults")]
+fn crash(point: CrashPoint) -> ! {
+    tracing::error!(%point, "crashing on purpose");
+    std::process::abort()
+}
+
+#[cfg(not(feature = "faults"))]
+impl Faults {
+    /// No crash.
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "the other build reads a text that may be wrong"
+    )]
+    pub fn from_env() -> Result<Self, InvalidCrash> {
+        Ok(Self::default())
+    }
+
+    /// Nothing.
+    #[expect(clippy::unused_self, reason = "the other build counts")]
+    pub fn pass(&self, _point: CrashPoint) {}
+
+    /// Runs `work`.
+    pub async fn pass_within<F: Future>(&self, _point: CrashPoint, work: F) -> F::Output {
+        work.await
+    }
+}
+
+/// A store that passes the crash points around its commits, where a crash may strike; else `store`
+/// as it is.
+#[cfg(not(feature = "faults"))]
+#[expect(clippy::needless_pass_by_value, reason = "the other build keeps it")]
+pub fn around_commits(store: Arc<dyn EventStore>, _faults: Faults) -> Arc<dyn EventStore> {
+    Arc::clone(&store)
+}
+
+/// A store that passes the crash points around its commits.
+#[cfg(feature = "faults")]
+pub fn around_commits(store: Arc<dyn EventStore>, faults: Faults) -> Arc<dyn EventStore> {
+    Arc::new(decorator::CrashingStore { store, faults })
+}
+
+#[cfg(feature = "faults")]
+mod decorator {
+    use std::{collections::HashMap, sync::Arc};
+
+    use async_trait::async_trait;
+    use chrono::{DateTime, Utc};
+    use glyph_workflow_engine::{
+        ids::{CommandId, TaskId},
+        state::WorkflowSnapshot,
+        store::{
+            CommandRow, EventPage, EventStore, EventStoreError, LogEntry, LogPosition, OpenBatch,
+            OpenRequest, OpenedTask, OutboxRow, TaskWrite,
+        },
+    };
+
+    use super::{CrashPoint, Faults};
+
+    pub(super) struct CrashingStore {
+        pub(super) store: Arc<dyn EventStore>,
+        pub(super) faults: Faults,
+    }
+
+    #[async_trait]
+    impl EventStore for CrashingStore {
+        async fn open(&self, request: OpenRequest) -> Result<Box<dyn OpenBatch>, EventStoreError> {
+            let batch = self.store.open(request).await?;
+            Ok(Box::new(CrashingBatch {
+                batch,
+                faults: self.faults.clone(),
+            }))
+        }
+
+        async fn load(
+            &self,
+            tasks: &[TaskId],
+        ) -> Result<HashMap<TaskId, WorkflowSnapshot>, EventStoreError> {
+            self.store.load(tasks).await
+        }
+
+        async fn events(
+            &self,
+            task: TaskId,
+            after: u64,
+            limit: u32,
+        ) -> Result<EventPage, EventStoreError> {
+            self.store.events(task, after, limit).await
+        }
+
+        async fn read_log(
+            &self,
+            after: LogPosition,
+            limit: u32,
+        ) -> Result<Vec<LogEntry>, EventStoreError> {
+            self.store.read_log(after, limit).await
+        }
+    }
+
+    struct CrashingBatch {
+        batch: Box<dyn OpenBatch>,
+        faults: Faults,
+    }
+
+    #[async_trait]
+    impl OpenBatch for CrashingBatch {
+        fn now(&self) -> DateTime<Utc> {
+            self.batch.now()
+        }
+
+        fn take_task(&mut self, task: TaskId) -> OpenedTask {
+            self.batch.take_task(task)
+        }
+
+        fn known(&self, command: CommandId) -> Option<&CommandRow> {
+            self.batch.known(command)
+        }
+
+        async fn commit(
+            self: Box<Self>,
+            writes: Vec<TaskWrite>,
+        ) -> Result<Vec<OutboxRow>, EventStoreError> {
+            self.faults.pass(CrashPoint::Decided);
+            let commit = self.batch.commit(writes);
+            let rows = self
+                .faults
+                .pass_within(CrashPoint::BeforeCommit, commit)
+                .await?;
+            self.faults.pass(CrashPoint::AfterCommit);
+            Ok(rows)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_point_is_read_by_its_name() {
+        for point in CrashPoint::ALL {
+            assert_eq!(format!("{point}:3").parse(), Ok(Crash { point, pass: 3 }));
+        }
+        for bad in ["", "decided", "decided:0", "decided:x", "nowhere:1"] {
+            assert!(bad.parse::<Crash>().is_err(), "{bad}");
+        }
+    }
+
+    #[cfg(feature = "faults")]
+    #[test]
+    fn it_strikes_on_the_chosen_pass_only() {
+        let faults = Faults::at("before_ack:2".parse().unwrap());
+        let passes: Vec<_> = (0..3)
+            .map(|_| faults.strikes(CrashPoint::BeforeAck))
+            .collect();
+        assert_eq!(passes, [false, true, false]);
+        assert!(!faults.strikes(CrashPoint::Decided));
+    }
+}

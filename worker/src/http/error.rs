@@ -1,0 +1,253 @@
+//! The only map from what went wrong to a status and a problem document (RFC 9457).
+//!
+//! | who must act | status |
+//! |---|---|
+//! | the caller, on the request itself | 400, 401, 403, 404, 405, 413, 422 |
+//! | the caller, on the state of the task | 409 |
+//! | nobody; ask again | 503, 504 |
+//! | the developers | 500 |
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use glyph_workflow_engine::{
+    OrchestrationError, ParseError, ValidationError,
+    command::{Dead, Undecided},
+    store::{ErrorClass, EventStoreError},
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    telemetry,
+    wire::{Unreadable, UnreadableCode},
+};
+
+/// Seconds after which a caller that met a missing service may ask again.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// A problem document.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Problem {
+    /// `about:blank`: the code tells more than a page could.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// What the status means.
+    title: &'static str,
+    /// The status.
+    status: u16,
+    /// What exactly went wrong, and how to mend it.
+    detail: String,
+    /// What programs branch on.
+    code: String,
+    /// Faults of a workflow file.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    diagnostics: Vec<ValidationError>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self {
+            kind: "about:blank",
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: detail.into(),
+            code: code.into(),
+            diagnostics: Vec::new(),
+        }
+    }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// What programs branch on.
+    pub fn code(&self) -> &str {
+        &self.code
+    }
+
+    /// The request cannot be read.
+    pub(super) fn malformed(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed", detail)
+    }
+
+    /// More bytes than allowed.
+    pub(super) fn too_large(limit: usize) -> Self {
+        let detail = format!("the body has more than {limit} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
+    }
+
+    /// No such route.
+    pub(super) fn no_route() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path")
+    }
+
+    /// The route knows other methods.
+    pub(super) fn no_method() -> Self {
+        let detail = "the path exists, but not for this method";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+    }
+
+    /// No task of that id.
+    pub(super) fn task_not_found(task: impl std::fmt::Display) -> Self {
+        let detail = format!("there is no task {task}; `start` makes one");
+        Self::new(StatusCode::NOT_FOUND, "task_not_found", detail)
+    }
+
+    /// No workflow of that name.
+    pub(super) fn workflow_not_found(name: impl std::fmt::Display) -> Self {
+        let detail = format!("there is no workflow `{name}`; GET /api/v1/workflows lists them");
+        Self::new(StatusCode::NOT_FOUND, "workflow_not_found", detail)
+    }
+
+    /// The state or the rules forbid the command.
+    pub(super) fn rejected(code: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, code, detail)
+    }
+
+    /// No token, or none that is known.
+    pub(super) fn unauthenticated() -> Self {
+        let detail = "send a known token: `Authorization: Bearer …`";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail)
+    }
+
+    /// The token does not allow it.
+    pub(super) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    }
+
+    /// No answer in time.
+    pub(super) fn timeout() -> Self {
+        let detail = "no answer in time; a command may still be carried out: send it again with \
+                      the same Idempotency-Key";
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout", detail)
+    }
+
+    /// A service is away.
+    pub(super) fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
+    }
+
+    /// A bug; the log has it.
+    pub(super) fn internal() -> Self {
+        let detail = "this should not have happened; the worker's log has the details";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        let mut response = (status, Json(self)).into_response();
+        let headers = response.headers_mut();
+        let kind = HeaderValue::from_static("application/problem+json");
+        headers.insert(header::CONTENT_TYPE, kind);
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
+        response
+    }
+}
+
+impl From<Unreadable> for Problem {
+    fn from(unreadable: Unreadable) -> Self {
+        let status = match unreadable.code {
+            UnreadableCode::Malformed => StatusCode::BAD_REQUEST,
+            UnreadableCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        };
+        Self::new(status, unreadable.code.as_str(), unreadable.error)
+    }
+}
+
+impl From<EventStoreError> for Problem {
+    fn from(error: EventStoreError) -> Self {
+        if error.class() == ErrorClass::Retry {
+            tracing::warn!(error = telemetry::chain(&error), "the store is not available");
+            return Self::unavailable("the database is not available; try again");
+        }
+        if let EventStoreError::NotMigrated { .. } = error {
+            return Self::unavailable(error.to_string());
+        }
+        tracing::error!(error = telemetry::chain(&error), "the store failed");
+        Self::internal()
+    }
+}
+
+impl From<OrchestrationError> for Problem {
+    fn from(error: OrchestrationError) -> Self {
+        match error {
+            OrchestrationError::ConfigNotFound(id) => Self::workflow_not_found(id),
+            OrchestrationError::TaskNotFound(task) => Self::task_not_found(task),
+            OrchestrationError::VersionNotFound { .. } => {
+                Self::new(StatusCode::NOT_FOUND, "version_not_found", error.to_string())
+            }
+            OrchestrationError::EventStoreError(error) => error.into(),
+            OrchestrationError::ParseError(error) => error.into(),
+            OrchestrationError::Rejected(rejection) => {
+                Self::rejected(rejection.code.as_str(), rejection.detail)
+            }
+            OrchestrationError::Undecided(undecided) => undecided.into(),
+            OrchestrationError::Dead(dead) => dead.into(),
+            OrchestrationError::ExecutionError(_)
+            | OrchestrationError::StateError(_)
+            | OrchestrationError::StoredWorkflow { .. } => {
+                tracing::error!(error = telemetry::chain(&error), "the engine failed");
+                Self::internal()
+            }
+        }
+    }
+}
+
+impl From<ParseError> for Problem {
+    fn from(error: ParseError) -> Self {
+        let detail = format!("the workflow is not valid: {error}");
+        let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_workflow", detail);
+        Self { diagnostics: error.diagnostics, ..problem }
+    }
+}
+
+impl From<Undecided> for Problem {
+    fn from(undecided: Undecided) -> Self {
+        match undecided {
+            Undecided::TaskNotFound => {
+                let detail = "there is no such task; `start` makes one, and so does `submit` with \
+                              a `workflow`";
+                Self::new(StatusCode::NOT_FOUND, "task_not_found", detail)
+            }
+            Undecided::Panicked(message) => {
+                tracing::error!(message, "deciding a command panicked");
+                Self::internal()
+            }
+        }
+    }
+}
+
+impl From<Dead> for Problem {
+    fn from(dead: Dead) -> Self {
+        match dead {
+            Dead::WorkflowNotFound(name) => Self::workflow_not_found(name),
+            Dead::CommandIdReused => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "command_id_reused",
+                "this Idempotency-Key was used for a command with other content; use a fresh one",
+            ),
+            Dead::Malformed(detail) => Self::malformed(detail),
+        }
+    }
+}
+
+/// A problem document for a value of a query.
+pub(super) fn bad_parameter(name: &str, value: &str, expected: &str) -> Problem {
+    Problem::malformed(format!("the parameter `{name}={value}` is not {expected}"))
+}
+
+/// The problem of a body that is JSON but not the one asked for.
+pub(super) fn bad_value(value: &Value, expected: &str) -> Problem {
+    Problem::malformed(format!("`{value}` is not {expected}"))
+}

@@ -1,0 +1,212 @@
+//! Why a task waits, and why it was decided as it was: from state and events alone.
+
+use chrono::{DateTime, Utc};
+use glyph_workflow_engine::{
+    WorkflowEvent, WorkflowSnapshot,
+    config::Target,
+    events::{ConsensusCalculated, StoredEvent},
+    ids::{StepId, TaskId, UserId},
+    state::{Incident, Pause, StepResult, TaskStatus, Visit},
+};
+use serde::Serialize;
+use serde_json::Value;
+
+/// Why a task stands where it stands.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Explanation {
+    /// The task.
+    pub task_id: TaskId,
+    /// The version that this explains.
+    pub version: u64,
+    /// Where it is as a whole.
+    pub status: TaskStatus,
+    /// In one sentence.
+    pub summary: String,
+    /// Why it is held as a whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
+    /// Where it waits, and for what.
+    pub waiting: Vec<Waiting>,
+    /// What has been decided, in order, and from what.
+    pub decisions: Vec<StepDecision>,
+    /// The way it took.
+    pub path: Vec<PathEntry>,
+    /// What it ended with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<Value>,
+}
+
+/// A step that waits.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Waiting {
+    /// The step.
+    pub step_id: StepId,
+    /// The visit.
+    pub visit: u32,
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// In one sentence, with the verb that helps where there is one.
+    pub reason: String,
+    /// Submissions accepted.
+    pub submitted: usize,
+    /// Submissions asked for; null where an `advance` decides.
+    pub places: Option<u32>,
+    /// Places that nobody has submitted to or claimed.
+    pub free_places: Option<u32>,
+    /// Who has claimed a place, and until when without activity.
+    pub claims: Vec<Claim>,
+    /// What holds it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub incident: Option<Incident>,
+}
+
+/// A claimed place.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Claim {
+    /// Who.
+    pub user_id: UserId,
+    /// When it is given up without activity.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// How a visit ended.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StepDecision {
+    /// The step.
+    pub step_id: StepId,
+    /// The visit.
+    pub visit: u32,
+    /// The version at which it ended.
+    pub version: u64,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// What it ended with.
+    pub result: StepResult,
+    /// The comparison behind it: metric, agreement, threshold, votes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consensus: Option<ConsensusCalculated>,
+}
+
+/// One transition that fired.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PathEntry {
+    /// The step left.
+    pub from_step: StepId,
+    /// The step or terminal entered.
+    pub to_step: Target,
+    /// What made it fire.
+    pub condition_met: String,
+    /// The version at which it fired.
+    pub version: u64,
+}
+
+/// Explains `state`, which `events` led to.
+pub fn explain(state: &WorkflowSnapshot, events: &[StoredEvent]) -> Explanation {
+    let waiting: Vec<Waiting> = state
+        .current_steps()
+        .into_iter()
+        .filter_map(|step| Some(waiting(state, &step, state.current_visit(&step)?)))
+        .collect();
+    Explanation {
+        task_id: state.task_id,
+        version: state.version,
+        status: state.status,
+        summary: summary(state, &waiting),
+        pause: state.pause.clone(),
+        waiting,
+        decisions: decisions(events),
+        path: events.iter().filter_map(path_entry).collect(),
+        output: state.output.clone(),
+    }
+}
+
+fn waiting(state: &WorkflowSnapshot, step: &StepId, visit: &Visit) -> Waiting {
+    let incident = state.incident_of(step).cloned();
+    let claims = visit.assignments.iter();
+    Waiting {
+        step_id: step.clone(),
+        visit: visit.number,
+        since: incident.as_ref().map_or(visit.activated_at, |incident| incident.opened_at),
+        reason: waiting_reason(visit, incident.as_ref()),
+        submitted: visit.annotations.len(),
+        places: visit.places,
+        free_places: visit.free_places(),
+        claims: claims
+            .map(|claim| Claim { user_id: claim.user_id, expires_at: claim.expires_at })
+            .collect(),
+        incident,
+    }
+}
+
+fn waiting_reason(visit: &Visit, incident: Option<&Incident>) -> String {
+    if let Some(Incident { code, reason, .. }) = incident {
+        return format!("held by an incident, {code}: {reason}; `retry` tries again");
+    }
+    let submitted = visit.annotations.len();
+    match (visit.places, visit.assignments.len()) {
+        (None, _) => format!("{submitted} submissions so far; an `advance` ends it"),
+        (Some(places), 0) => format!("{submitted} of {places} submissions; no place is claimed"),
+        (Some(places), claimed) => {
+            format!("{submitted} of {places} submissions; {claimed} places are claimed")
+        }
+    }
+}
+
+fn summary(state: &WorkflowSnapshot, waiting: &[Waiting]) -> String {
+    let steps = || {
+        let each = waiting.iter().map(|w| format!("`{}`: {}", w.step_id, w.reason));
+        each.collect::<Vec<_>>().join("; ")
+    };
+    match state.status {
+        TaskStatus::Running if waiting.is_empty() => "it runs, and no step waits".to_owned(),
+        TaskStatus::Running => format!("it waits in {}", steps()),
+        TaskStatus::Paused => {
+            let reason = state.pause.as_ref().and_then(|pause| pause.reason.as_deref());
+            format!("it is paused ({}); `resume` lets it go on", reason.unwrap_or("no reason given"))
+        }
+        TaskStatus::Completed => "it has its output".to_owned(),
+        TaskStatus::Failed => {
+            format!("it failed: {}", state.error.as_deref().unwrap_or("no reason given"))
+        }
+        TaskStatus::Cancelled => {
+            format!("it was cancelled: {}", state.error.as_deref().unwrap_or("no reason given"))
+        }
+    }
+}
+
+fn decisions(events: &[StoredEvent]) -> Vec<StepDecision> {
+    let comparisons = |step: &StepId, visit: u32, before: u64| {
+        let earlier = events.iter().rev().filter(move |event| event.version < before);
+        let mut matching = earlier.filter_map(|event| match &event.event {
+            WorkflowEvent::ConsensusCalculated(c) if c.step_id == *step && c.visit == visit => {
+                Some(c.clone())
+            }
+            _ => None,
+        });
+        matching.next()
+    };
+    let decided = events.iter().filter_map(|event| match &event.event {
+        WorkflowEvent::StepCompleted { step_id, visit, result } => Some(StepDecision {
+            step_id: step_id.clone(),
+            visit: *visit,
+            version: event.version,
+            at: event.occurred_at,
+            result: result.clone(),
+            consensus: comparisons(step_id, *visit, event.version),
+        }),
+        _ => None,
+    });
+    decided.collect()
+}
+
+fn path_entry(event: &StoredEvent) -> Option<PathEntry> {
+    match &event.event {
+        WorkflowEvent::TransitionOccurred(t) => Some(PathEntry {
+            from_step: t.from_step.clone(),
+            to_step: t.to_step.clone(),
+            condition_met: t.condition_met.clone(),
+            version: event.version,
+        }),
+        _ => None,
+    }
+}

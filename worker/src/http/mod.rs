@@ -1,0 +1,23 @@
+//! The HTTP API: the same commands as the queue, and everything to look at.
+//!
+//! [`router`] gives the whole API as a value, so that tests need no socket. Faults leave as RFC 9457
+//! problem documents, made in `error.rs` alone.
+
+mod auth;
+mod commands;
+mod error;
+mod explain;
+mod goals;
+mod health;
+mod request;
+mod router;
+mod tasks;
+mod workflows;
+
+pub use auth::{Role, TokenError, Tokens};
+pub use error::Problem;
+pub use explain::{Explanation, explain};
+pub use health::{Health, PartState, Readiness};
+pub use router::{Api, CommandSink, NotTaken, REQUEST_TIMEOUT, operations_router, router};
+pub use tasks::state_document;
+pub use workflows::{CreateError, WorkflowDocument, resolve_one};

@@ -1,0 +1,170 @@
+//! What requests carry: bodies, ids, keys and queries, each refused with a problem document.
+
+use axum::{
+    body::{Body, Bytes, to_bytes},
+    extract::{FromRequest, FromRequestParts, Path, Query, Request},
+    http::{HeaderMap, HeaderName, HeaderValue, request::Parts},
+};
+use glyph_workflow_engine::{
+    ids::{CommandId, TaskId},
+    limits::{COMMAND_BYTES_MAX, PAGE_MAX},
+};
+use uuid::Uuid;
+
+use super::{Problem, auth::Caller, error::bad_parameter};
+
+/// Names the command; the same key again gets the first outcome back.
+pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Follows a piece of work through messages and logs.
+const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Rows of a page, unless asked for.
+const PAGE_DEFAULT: u32 = 100;
+
+/// A body of at most [`COMMAND_BYTES_MAX`] bytes.
+pub(super) struct Limited(pub(super) Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Limited {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        // A body that says that it is too long is not read at all.
+        let told = request.headers().get("content-length").and_then(|v| v.to_str().ok());
+        if told.and_then(|v| v.parse::<u64>().ok()).is_some_and(|n| n > COMMAND_BYTES_MAX as u64) {
+            return Err(Problem::too_large(COMMAND_BYTES_MAX));
+        }
+        read(request.into_body()).await.map(Self)
+    }
+}
+
+async fn read(body: Body) -> Result<Bytes, Problem> {
+    to_bytes(body, COMMAND_BYTES_MAX).await.map_err(|error| {
+        let too_long = std::error::Error::source(&error)
+            .is_some_and(|source| source.to_string().contains("length limit"));
+        if too_long {
+            Problem::too_large(COMMAND_BYTES_MAX)
+        } else {
+            Problem::malformed("the body ended early")
+        }
+    })
+}
+
+/// The task of the path.
+pub(super) struct TaskPath(pub(super) TaskId);
+
+impl<S: Send + Sync> FromRequestParts<S> for TaskPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path(text) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|rejection| Problem::malformed(rejection.body_text()))?;
+        let id = Uuid::parse_str(&text)
+            .map_err(|_| Problem::malformed(format!("the task id `{text}` is no UUID")))?;
+        Ok(Self(TaskId(id)))
+    }
+}
+
+/// What surrounds a command.
+pub(super) struct CommandHeaders {
+    pub(super) command_id: CommandId,
+    pub(super) correlation_id: Option<String>,
+    pub(super) traceparent: Option<String>,
+}
+
+impl CommandHeaders {
+    /// Reads the headers; a key that is left out is made.
+    pub(super) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+        let text = |name: &HeaderName| {
+            let value = headers.get(name).map(HeaderValue::to_str).transpose();
+            let value = value.map_err(|_| Problem::malformed(format!("{name} is not ASCII")))?;
+            Ok::<_, Problem>(value.map(str::trim))
+        };
+        let command_id = match text(&IDEMPOTENCY_KEY)? {
+            None => Uuid::now_v7(),
+            Some(key) => Uuid::parse_str(key).map_err(|_| {
+                Problem::malformed(format!("the Idempotency-Key `{key}` is no UUID"))
+            })?,
+        };
+        Ok(Self {
+            command_id: CommandId(command_id),
+            correlation_id: text(&CORRELATION_ID)?.map(str::to_owned),
+            traceparent: text(&TRACEPARENT)?.map(str::to_owned),
+        })
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for CommandHeaders {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Self::of(&parts.headers)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        // `authenticate` puts it there on every route below /api.
+        parts.extensions.get().copied().ok_or_else(Problem::unauthenticated)
+    }
+}
+
+/// The pairs of a query, taken out by name; what is left over is a slip of the caller.
+pub(super) struct Parameters(Vec<(String, String)>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Parameters {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let query = Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
+        query.map(|Query(pairs)| Self(pairs)).map_err(|e| Problem::malformed(e.body_text()))
+    }
+}
+
+impl Parameters {
+    /// The value of `name`, read by `parse`; an empty one counts as not given.
+    pub(super) fn take<T>(
+        &mut self,
+        name: &str,
+        expected: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, Problem> {
+        let Some(index) = self.0.iter().position(|(key, _)| key == name) else { return Ok(None) };
+        let (_, value) = self.0.remove(index);
+        if value.is_empty() {
+            return Ok(None);
+        }
+        parse(&value).map(Some).ok_or_else(|| bad_parameter(name, &value, expected))
+    }
+
+    /// Rows of the page.
+    pub(super) fn take_limit(&mut self) -> Result<u32, Problem> {
+        let expected = format!("a whole number from 1 to {PAGE_MAX}");
+        let limit = self.take("limit", &expected, |text| {
+            text.parse().ok().filter(|n| (1..=PAGE_MAX).contains(n))
+        })?;
+        Ok(limit.unwrap_or(PAGE_DEFAULT))
+    }
+
+    /// Every `{prefix}key=value`.
+    pub(super) fn take_prefixed(&mut self, prefix: &str) -> Vec<(String, String)> {
+        let (with, without): (Vec<_>, Vec<_>) = std::mem::take(&mut self.0)
+            .into_iter()
+            .partition(|(key, _)| key.len() > prefix.len() && key.starts_with(prefix));
+        self.0 = without;
+        with.into_iter().map(|(key, value)| (key[prefix.len()..].to_owned(), value)).collect()
+    }
+
+    /// Refuses what nobody asked about: a misspelt filter would answer with everything.
+    pub(super) fn finish(self) -> Result<(), Problem> {
+        match self.0.first() {
+            None => Ok(()),
+            Some((key, _)) => {
+                Err(Problem::malformed(format!("there is no parameter `{key}`, or it came twice")))
+            }
+        }
+    }
+}

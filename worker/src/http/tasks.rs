@@ -1,0 +1,122 @@
+//! Tasks: search, state, history, explanation.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use glyph_workflow_engine::{
+    WorkflowSnapshot,
+    events::StoredEvent,
+    ids::{Slug, TaskId},
+    limits::PAGE_MAX,
+    state::TaskStatus,
+    store::{EventPage, EventStoreError, Store, TaskFilter, TaskPage},
+};
+use serde_json::{Value, json};
+
+use super::{
+    Api, Explanation, Problem,
+    request::{Parameters, TaskPath},
+};
+
+/// Events that an explanation reads at most; the history of a task has an order of magnitude less.
+const EXPLAINED_EVENTS_MAX: usize = 20_000;
+
+/// A state as JSON, with the steps where the task stands, which follow from it.
+pub fn state_document(state: &WorkflowSnapshot) -> Value {
+    // Plain data with string keys always serializes.
+    let mut document = serde_json::to_value(state).unwrap_or_default();
+    document["current_steps"] = json!(state.current_steps());
+    document
+}
+
+/// A state with its version as `ETag`.
+pub(super) fn state_response(status: StatusCode, state: &WorkflowSnapshot) -> Response {
+    let etag = [(header::ETAG, format!("\"{}\"", state.version))];
+    (status, etag, Json(state_document(state))).into_response()
+}
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    mut parameters: Parameters,
+) -> Result<Json<TaskPage>, Problem> {
+    let slug = |text: &str| Slug::new(text).ok();
+    let filter = TaskFilter {
+        workflow: parameters.take("workflow", "a workflow id", slug)?,
+        status: parameters.take(
+            "status",
+            "running, paused, completed, failed or cancelled",
+            TaskStatus::from_name,
+        )?,
+        step: parameters.take("step", "a step id", slug)?,
+        labels: parameters.take_prefixed("label.").into_iter().collect::<BTreeMap<_, _>>(),
+        after: parameters.take("after", "a task id", |text| text.parse::<TaskId>().ok())?,
+        limit: parameters.take_limit()?,
+    };
+    parameters.finish()?;
+    Ok(Json(api.store.tasks(filter).await?))
+}
+
+pub(super) async fn state(
+    State(api): State<Api>,
+    TaskPath(task): TaskPath,
+    headers: HeaderMap,
+    mut parameters: Parameters,
+) -> Result<Response, Problem> {
+    let version = parameters.take("at_version", "a version, from 1", |text| {
+        text.parse::<u64>().ok().filter(|version| *version > 0)
+    })?;
+    parameters.finish()?;
+    let state = api.orchestrator.state_at(task.0, version).await?;
+    let etag = format!("\"{}\"", state.version());
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    if known.is_some_and(|known| known.split(',').any(|tag| tag.trim() == etag)) {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
+    }
+    Ok(state_response(StatusCode::OK, state.snapshot()))
+}
+
+pub(super) async fn events(
+    State(api): State<Api>,
+    TaskPath(task): TaskPath,
+    mut parameters: Parameters,
+) -> Result<Json<EventPage>, Problem> {
+    let after = parameters.take("after", "a version", |text| text.parse::<u64>().ok())?;
+    let limit = parameters.take_limit()?;
+    parameters.finish()?;
+    let page = api.store.events(task, after.unwrap_or(0), limit).await?;
+    // An empty page may be the end of a history, or the history of nothing.
+    if page.events.is_empty() && api.store.task(task).await?.is_none() {
+        return Err(Problem::task_not_found(task));
+    }
+    Ok(Json(page))
+}
+
+pub(super) async fn explain(
+    State(api): State<Api>,
+    TaskPath(task): TaskPath,
+    parameters: Parameters,
+) -> Result<Json<Explanation>, Problem> {
+    parameters.finish()?;
+    let state = api.orchestrator.get_task_state(task.0).await?;
+    let events = history(&*api.store, task).await?;
+    Ok(Json(super::explain(state.snapshot(), &events)))
+}
+
+/// The history of a task, oldest first.
+async fn history(store: &dyn Store, task: TaskId) -> Result<Vec<StoredEvent>, EventStoreError> {
+    let (mut events, mut after) = (Vec::new(), 0);
+    while events.len() < EXPLAINED_EVENTS_MAX {
+        let page = store.events(task, after, PAGE_MAX).await?;
+        events.extend(page.events);
+        match page.next_after {
+            Some(next) => after = next,
+            None => break,
+        }
+    }
+    Ok(events)
+}

@@ -1,0 +1,23 @@
+//! A queue-driven worker for annotation workflows.
+//!
+//! Commands come in from RabbitMQ (or an embedded queue), HTTP, the command line and due work, and
+//! take one road: [`pipeline`] batches them, the engine decides and commits them, the outbox
+//! publishes what happened. [`app`] puts the parts together; [`cli`] is the binary `glyph`.
+
+pub mod amqp;
+pub mod app;
+pub mod backoff;
+pub mod broker;
+pub mod cli;
+pub mod due;
+pub mod embedded;
+pub mod faults;
+pub mod http;
+pub mod metrics;
+pub mod outbox;
+pub mod pipeline;
+pub mod projections;
+pub mod settings;
+pub mod shutdown;
+pub mod telemetry;
+pub mod wire;

@@ -1,0 +1,7 @@
+//! The command line of the worker; everything else is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    glyph_worker::cli::main(std::env::args_os())
+}

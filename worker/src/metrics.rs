@@ -1,0 +1,522 @@
+//! Every metric, declared once, with help, unit and labels. Label values come from closed sets,
+//! never from ids, but for goals, whose number is bounded here.
+
+use std::time::Duration;
+
+use glyph_workflow_engine::{
+    command::Command, config::StepType, events::WorkflowEvent, state::TaskStatus,
+};
+use prometheus::{
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    core::{Atomic, Collector, GenericCounterVec, GenericGaugeVec},
+};
+
+use crate::wire::{DeadReason, MessageType, RetryReason};
+
+/// Goals that have a series of their own; those beyond are left out.
+const GOALS_MAX: usize = 200;
+
+/// Buckets of durations, in seconds: from a batch of one in memory to a broker that is slow.
+const SECONDS: [f64; 14] = [
+    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+];
+
+/// Buckets of the age of a command, in seconds: up to a backlog of days.
+const AGE_SECONDS: [f64; 12] = [
+    0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 3_600.0, 21_600.0, 86_400.0,
+];
+
+/// Outcomes that count as final.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FinalOutcome {
+    /// Its effect is committed.
+    Applied,
+    /// Its id was known.
+    Duplicate,
+    /// The state or the rules forbid it.
+    Rejected,
+    /// It is given up.
+    Dead,
+}
+
+impl FinalOutcome {
+    const ALL: [Self; 4] = [Self::Applied, Self::Duplicate, Self::Rejected, Self::Dead];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Duplicate => "duplicate",
+            Self::Rejected => "rejected",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+/// Whether the cache held a task's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CacheResult {
+    /// It did.
+    Hit,
+    /// It had to be read.
+    Miss,
+}
+
+impl CacheResult {
+    const ALL: [Self; 2] = [Self::Hit, Self::Miss];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+        }
+    }
+}
+
+/// Label of a command whose type could not be read.
+pub const TYPE_UNKNOWN: &str = "unknown";
+
+/// The metrics of one process, in a registry of their own.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    commands: IntCounterVec,
+    command_duration: Histogram,
+    command_age: Histogram,
+    batch_commands: Histogram,
+    unknown_fields: IntCounter,
+    events_appended: IntCounterVec,
+    version_conflicts: IntCounter,
+    retries: IntCounterVec,
+    dead_letters: IntCounterVec,
+    outbox_pending: IntGauge,
+    outbox_oldest: Gauge,
+    messages_published: IntCounterVec,
+    publish_confirm: Histogram,
+    unroutable: IntCounter,
+    tasks: IntGaugeVec,
+    waiting_oldest: GaugeVec,
+    task_cache: IntCounterVec,
+    snapshots: IntCounter,
+    timers_due: IntGauge,
+    handler_duration: HistogramVec,
+    goal_progress: GaugeVec,
+    agreement: Histogram,
+    consumer_connected: IntGauge,
+}
+
+impl Metrics {
+    /// Declares every metric, with every series of a closed set at zero: a rate over a series that
+    /// is born at its first count misses that count.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let metrics = Self {
+            commands: int_counters(
+                "commands_total",
+                "Commands by type and what became of them.",
+                &["type", "outcome"],
+            )?,
+            command_duration: histogram(
+                "command_duration_seconds",
+                "Time from intake of a command to its recorded outcome.",
+                &SECONDS,
+            )?,
+            command_age: histogram(
+                "command_age_seconds",
+                "Age of a command, by the time in its id (UUIDv7), when its outcome is recorded.",
+                &AGE_SECONDS,
+            )?,
+            batch_commands: histogram(
+                "batch_commands",
+                "Commands in a batch.",
+                &[
+                    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0,
+                ],
+            )?,
+            unknown_fields: int_counter(
+                "command_unknown_fields_total",
+                "Fields of commands that nobody knows; they are ignored.",
+            )?,
+            events_appended: int_counters(
+                "events_appended_total",
+                "Events appended to streams, by type.",
+                &["event_type"],
+            )?,
+            version_conflicts: int_counter(
+                "version_conflicts_total",
+                "Tasks that had moved on when their batch was committed, and were decided again.",
+            )?,
+            retries: int_counters(
+                "retries_total",
+                "Commands that could not be decided and were put on the retry ladder, by reason.",
+                &["reason"],
+            )?,
+            dead_letters: int_counters(
+                "dead_letters_total",
+                "Commands moved to the dead queue by this process, by reason.",
+                &["reason"],
+            )?,
+            outbox_pending: int_gauge("outbox_pending", "Messages that wait to be published.")?,
+            outbox_oldest: gauge(
+                "outbox_oldest_seconds",
+                "Age of the oldest message that waits to be published.",
+            )?,
+            messages_published: int_counters(
+                "messages_published_total",
+                "Messages that the broker confirmed, by type.",
+                &["type"],
+            )?,
+            publish_confirm: histogram(
+                "publish_confirm_seconds",
+                "Time from publishing a window of messages to its last confirm.",
+                &SECONDS,
+            )?,
+            unroutable: int_counter(
+                "unroutable_total",
+                "Mandatory messages that the broker returned because no queue takes them.",
+            )?,
+            tasks: int_gauges("tasks", "Tasks by status.", &["status"])?,
+            waiting_oldest: gauges(
+                "waiting_oldest_seconds",
+                "How long the longest-waiting running task has waited, by the type of its step.",
+                &["step_type"],
+            )?,
+            task_cache: int_counters(
+                "task_cache_total",
+                "Look-ups of task states in the cache, by result.",
+                &["result"],
+            )?,
+            snapshots: int_counter("snapshots_total", "Snapshots written.")?,
+            timers_due: int_gauge("timers_due", "Due work whose time has come.")?,
+            handler_duration: HistogramVec::new(
+                options(
+                    "handler_duration_seconds",
+                    "Run time of handlers outside transactions.",
+                )
+                .buckets(SECONDS.to_vec()),
+                &["handler", "outcome"],
+            )?,
+            goal_progress: gauges(
+                "goal_progress_ratio",
+                "Progress of a goal, 0 to 1 (capped at 1; the first 200 goals only).",
+                &["workflow", "goal"],
+            )?,
+            agreement: histogram(
+                "agreement_ratio",
+                "Agreement of annotators where it is defined.",
+                &[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0],
+            )?,
+            consumer_connected: int_gauge(
+                "consumer_connected",
+                "1 where the process consumes commands from a live connection.",
+            )?,
+            registry,
+        };
+        metrics.register()?;
+        metrics.start_at_zero();
+        Ok(metrics)
+    }
+
+    fn register(&self) -> Result<(), prometheus::Error> {
+        let build_info = int_gauges(
+            "build_info",
+            "Always 1; the version is a label.",
+            &["version"],
+        )?;
+        build_info
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
+        let collectors: [Box<dyn Collector>; 25] = [
+            Box::new(build_info),
+            Box::new(self.commands.clone()),
+            Box::new(self.command_duration.clone()),
+            Box::new(self.command_age.clone()),
+            Box::new(self.batch_commands.clone()),
+            Box::new(self.unknown_fields.clone()),
+            Box::new(self.events_appended.clone()),
+            Box::new(self.version_conflicts.clone()),
+            Box::new(self.retries.clone()),
+            Box::new(self.dead_letters.clone()),
+            Box::new(self.outbox_pending.clone()),
+            Box::new(self.outbox_oldest.clone()),
+            Box::new(self.messages_published.clone()),
+            Box::new(self.publish_confirm.clone()),
+            Box::new(self.unroutable.clone()),
+            Box::new(self.tasks.clone()),
+            Box::new(self.waiting_oldest.clone()),
+            Box::new(self.task_cache.clone()),
+            Box::new(self.snapshots.clone()),
+            Box::new(self.timers_due.clone()),
+            Box::new(self.handler_duration.clone()),
+            Box::new(self.goal_progress.clone()),
+            Box::new(self.agreement.clone()),
+            Box::new(self.consumer_connected.clone()),
+            Box::new(prometheus::process_collector::ProcessCollector::for_self()),
+        ];
+        collectors
+            .into_iter()
+            .try_for_each(|collector| self.registry.register(collector))
+    }
+
+    fn start_at_zero(&self) {
+        for command_type in Command::TYPES.into_iter().chain(["due", TYPE_UNKNOWN]) {
+            for outcome in FinalOutcome::ALL {
+                touch(&self.commands, &[command_type, outcome.as_str()]);
+            }
+        }
+        for event in WorkflowEvent::TYPES {
+            touch(&self.events_appended, &[event]);
+        }
+        for reason in RetryReason::ALL {
+            touch(&self.retries, &[reason.as_str()]);
+        }
+        for reason in DeadReason::ALL {
+            touch(&self.dead_letters, &[reason.as_str()]);
+        }
+        for kind in MessageType::ALL {
+            touch(&self.messages_published, &[kind.as_str()]);
+        }
+        for result in CacheResult::ALL {
+            touch(&self.task_cache, &[result.as_str()]);
+        }
+        for status in TaskStatus::ALL {
+            touch_gauge(&self.tasks, &[status.as_str()]);
+        }
+        for kind in StepType::ALL {
+            touch_gauge(&self.waiting_oldest, &[kind.as_str()]);
+        }
+    }
+
+    /// The Prometheus text format.
+    pub fn encode(&self) -> String {
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "metrics could not be encoded");
+        }
+        String::from_utf8(text).unwrap_or_default()
+    }
+
+    /// A command has its final outcome. `age` is known where its id holds a time.
+    pub fn command(
+        &self,
+        command_type: &'static str,
+        outcome: FinalOutcome,
+        duration: Duration,
+        age: Option<Duration>,
+    ) {
+        self.commands
+            .with_label_values(&[command_type, outcome.as_str()])
+            .inc();
+        self.command_duration.observe(duration.as_secs_f64());
+        if let Some(age) = age {
+            self.command_age.observe(age.as_secs_f64());
+        }
+    }
+
+    /// A batch of this size was run.
+    pub fn batch(&self, commands: usize) {
+        self.batch_commands.observe(commands as f64);
+    }
+
+    /// Fields were ignored.
+    pub fn unknown_fields(&self, count: u64) {
+        self.unknown_fields.inc_by(count);
+    }
+
+    /// Events of one type were appended.
+    pub fn events_appended(&self, event_type: &'static str, count: u64) {
+        self.events_appended
+            .with_label_values(&[event_type])
+            .inc_by(count);
+    }
+
+    /// Tasks were decided again.
+    pub fn version_conflicts(&self, count: u64) {
+        self.version_conflicts.inc_by(count);
+    }
+
+    /// A command goes to the retry ladder.
+    pub fn retry(&self, reason: RetryReason) {
+        self.retries.with_label_values(&[reason.as_str()]).inc();
+    }
+
+    /// A command goes to the dead queue.
+    pub fn dead_letter(&self, reason: DeadReason) {
+        self.dead_letters
+            .with_label_values(&[reason.as_str()])
+            .inc();
+    }
+
+    /// The state of the outbox.
+    pub fn outbox(&self, pending: i64, oldest_seconds: f64) {
+        self.outbox_pending.set(pending);
+        self.outbox_oldest.set(oldest_seconds);
+    }
+
+    /// A message was confirmed. `message_type` is a name of [`MessageType`]; rows of a later build
+    /// that this one does not know count as `unknown`.
+    pub fn published(&self, message_type: &str) {
+        let label = MessageType::from_name(message_type).map_or(TYPE_UNKNOWN, MessageType::as_str);
+        self.messages_published.with_label_values(&[label]).inc();
+    }
+
+    /// A window was confirmed after this time.
+    pub fn confirmed_after(&self, time: Duration) {
+        self.publish_confirm.observe(time.as_secs_f64());
+    }
+
+    /// A mandatory message was returned.
+    pub fn unroutable(&self) {
+        self.unroutable.inc();
+    }
+
+    /// How many tasks have a status.
+    pub fn tasks(&self, status: TaskStatus, count: i64) {
+        self.tasks.with_label_values(&[status.as_str()]).set(count);
+    }
+
+    /// How long the longest-waiting task waits at a step of a type.
+    pub fn waiting_oldest(&self, step_type: StepType, seconds: f64) {
+        self.waiting_oldest
+            .with_label_values(&[step_type.as_str()])
+            .set(seconds);
+    }
+
+    /// Look-ups in the cache.
+    pub fn task_cache(&self, result: CacheResult, count: u64) {
+        self.task_cache
+            .with_label_values(&[result.as_str()])
+            .inc_by(count);
+    }
+
+    /// Snapshots were written.
+    pub fn snapshots(&self, count: u64) {
+        self.snapshots.inc_by(count);
+    }
+
+    /// Due work whose time has come.
+    pub fn timers_due(&self, count: i64) {
+        self.timers_due.set(count);
+    }
+
+    /// A handler ran.
+    pub fn handler(&self, handler: &'static str, succeeded: bool, time: Duration) {
+        let outcome = if succeeded { "ok" } else { "error" };
+        self.handler_duration
+            .with_label_values(&[handler, outcome])
+            .observe(time.as_secs_f64());
+    }
+
+    /// Progress of all goals: workflow, goal, ratio.
+    pub fn goals<'a>(&self, goals: impl IntoIterator<Item = (&'a str, &'a str, f64)>) {
+        self.goal_progress.reset();
+        for (workflow, goal, ratio) in goals.into_iter().take(GOALS_MAX) {
+            self.goal_progress
+                .with_label_values(&[workflow, goal])
+                .set(ratio.clamp(0.0, 1.0));
+        }
+    }
+
+    /// The agreement of a step.
+    pub fn agreement(&self, ratio: f64) {
+        self.agreement.observe(ratio);
+    }
+
+    /// Whether commands are consumed.
+    pub fn consumer_connected(&self, connected: bool) {
+        self.consumer_connected.set(i64::from(connected));
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace("glyph")
+}
+
+fn options(name: &str, help: &str) -> HistogramOpts {
+    HistogramOpts::new(name, help).namespace("glyph")
+}
+
+fn int_counter(name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+    IntCounter::with_opts(opts(name, help))
+}
+
+fn int_counters(
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<IntCounterVec, prometheus::Error> {
+    IntCounterVec::new(opts(name, help), labels)
+}
+
+fn int_gauge(name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+    IntGauge::with_opts(opts(name, help))
+}
+
+fn int_gauges(name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+    IntGaugeVec::new(opts(name, help), labels)
+}
+
+fn gauge(name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
+    Gauge::with_opts(opts(name, help))
+}
+
+fn gauges(name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, prometheus::Error> {
+    GaugeVec::new(opts(name, help), labels)
+}
+
+fn histogram(name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {
+    Histogram::with_opts(options(name, help).buckets(buckets.to_vec()))
+}
+
+/// Makes the series without counting.
+fn touch<A: Atomic>(counters: &GenericCounterVec<A>, labels: &[&str]) {
+    let _ = counters.with_label_values(labels);
+}
+
+fn touch_gauge<A: Atomic>(gauges: &GenericGaugeVec<A>, labels: &[&str]) {
+    let _ = gauges.with_label_values(labels);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_declared_with_help_and_starts_at_zero() {
+        let metrics = Metrics::new().unwrap();
+        metrics.goals([("w", "g", 1.7)]);
+        metrics.handler("webhook", true, Duration::from_millis(3));
+        let text = metrics.encode();
+        let names = [
+            "commands_total",
+            "command_duration_seconds",
+            "command_age_seconds",
+            "batch_commands",
+            "events_appended_total",
+            "version_conflicts_total",
+            "retries_total",
+            "dead_letters_total",
+            "outbox_pending",
+            "outbox_oldest_seconds",
+            "messages_published_total",
+            "publish_confirm_seconds",
+            "unroutable_total",
+            "tasks",
+            "waiting_oldest_seconds",
+            "task_cache_total",
+            "snapshots_total",
+            "timers_due",
+            "handler_duration_seconds",
+            "goal_progress_ratio",
+            "agreement_ratio",
+            "consumer_connected",
+            "build_info",
+        ];
+        for name in names {
+            assert!(text.contains(&format!("# HELP glyph_{name} ")), "{name}");
+        }
+        assert!(text.contains(r#"glyph_commands_total{outcome="applied",type="submission"} 0"#));
+        assert!(text.contains(r#"glyph_goal_progress_ratio{goal="g",workflow="w"} 1"#));
+        assert!(text.contains("process_resident_memory_bytes"));
+    }
+}

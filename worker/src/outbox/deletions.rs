@@ -1,0 +1,58 @@
+//! Deletes rows that the broker has confirmed, many at a time.
+
+use std::{sync::Arc, time::Duration};
+
+use glyph_workflow_engine::store::Outbox;
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::backoff::Backoff;
+
+/// Rows that are deleted at once without waiting for more.
+const ROWS_MAX: usize = 4_096;
+/// How long a confirmed row may stay: it makes other workers leave the task's next messages to the
+/// relay, so not long; yet one statement serves many windows.
+const WAIT: Duration = Duration::from_millis(200);
+/// Windows that may wait to be deleted; beyond it publishing waits for the database.
+const WINDOWS_MAX: usize = 256;
+
+/// Takes positions of confirmed rows. Dropping every clone ends the deleter, once it is done.
+pub(crate) type Deletions = mpsc::Sender<Vec<i64>>;
+
+/// Starts the deleter. Once `stopping`, it no longer insists: what it leaves is published again
+/// by the relay that finds it, under the same id.
+pub(crate) fn start_deletions(
+    outbox: Arc<dyn Outbox>,
+    stopping: CancellationToken,
+    tracker: &TaskTracker,
+) -> Deletions {
+    let (deletions, mut confirmed) = mpsc::channel::<Vec<i64>>(WINDOWS_MAX);
+    tracker.spawn(async move {
+        while let Some(mut positions) = confirmed.recv().await {
+            let deadline = Instant::now() + WAIT;
+            while positions.len() < ROWS_MAX {
+                match tokio::time::timeout_at(deadline, confirmed.recv()).await {
+                    Ok(Some(more)) => positions.extend(more),
+                    Ok(None) | Err(_) => break,
+                }
+            }
+            delete(&*outbox, &positions, &stopping).await;
+        }
+    });
+    deletions
+}
+
+/// Deletes until it succeeds.
+pub(super) async fn delete(outbox: &dyn Outbox, positions: &[i64], stopping: &CancellationToken) {
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    while let Err(error) = outbox.confirmed(positions).await {
+        tracing::debug!(%error, rows = positions.len(), "confirmed messages could not be deleted");
+        if stopping.is_cancelled() {
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(backoff.next()) => {}
+            () = stopping.cancelled() => {}
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Keeps the leases of this process alive, and intake within what the outbox may hold.
+
+use std::{sync::Arc, time::Duration};
+
+use glyph_workflow_engine::store::{Outbox, PublisherId};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    metrics::Metrics,
+    pipeline::{Gate, Hold, HoldReason},
+};
+
+/// How long a message stays with who leased it. A process that is frozen for longer loses its
+/// messages to a relay, and what it then sends is a duplicate.
+pub(crate) const LEASE: Duration = Duration::from_secs(30);
+/// Twice may fail before a lease runs out.
+const RENEW_EVERY: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Renews leases and watches the outbox; it publishes nothing, so a slow broker cannot delay it.
+pub(crate) struct Keeper {
+    pub(crate) outbox: Arc<dyn Outbox>,
+    pub(crate) publishers: Vec<PublisherId>,
+    pub(crate) outbox_max: u64,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Ends it; cancelled when nothing is leased any more.
+    pub(crate) done: CancellationToken,
+}
+
+impl Keeper {
+    pub(crate) async fn run(self) {
+        let mut full: Option<Hold> = None;
+        let mut renew_at = Instant::now() + RENEW_EVERY;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = self.done.cancelled() => return,
+            }
+            if Instant::now() >= renew_at {
+                renew_at = Instant::now() + RENEW_EVERY;
+                self.renew().await;
+            }
+            match self.outbox.outbox_stats().await {
+                Ok(stats) => {
+                    self.metrics.outbox(stats.pending, stats.oldest_seconds);
+                    let is_full =
+                        u64::try_from(stats.pending).is_ok_and(|pending| pending > self.outbox_max);
+                    match (&full, is_full) {
+                        (None, true) => full = Some(self.gate.hold(HoldReason::OutboxFull)),
+                        (Some(_), false) => full = None,
+                        (None, false) | (Some(_), true) => {}
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "the outbox could not be measured"),
+            }
+        }
+    }
+
+    async fn renew(&self) {
+        for publisher in &self.publishers {
+            if let Err(error) = self.outbox.renew(*publisher, LEASE).await {
+                tracing::debug!(%error, "leases could not be renewed");
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! A row of the outbox as a message for the broker.
+
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+
+use chrono::{DateTime, Utc};
+use glyph_workflow_engine::store::OutboxRow;
+use serde::Deserialize;
+
+use crate::{
+    broker::{Destination, Publication},
+    wire::{MessageType, messages::CONTENT_TYPE},
+};
+
+/// The attributes that are repeated as AMQP properties. They are read back from the body rather
+/// than kept in columns: the table stays narrow, and the two cannot disagree.
+#[derive(Default, Deserialize)]
+struct Head<'a> {
+    #[serde(rename = "type", borrow, default)]
+    event_type: Cow<'a, str>,
+    #[serde(borrow, default)]
+    correlationid: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    traceparent: Option<Cow<'a, str>>,
+    #[serde(default)]
+    time: Option<DateTime<Utc>>,
+}
+
+/// The message of `row`.
+pub(crate) fn publication_of(row: &OutboxRow) -> Publication {
+    // A body that cannot be read was not written by any build of this program; it still goes out.
+    let head: Head<'_> = serde_json::from_str(&row.body).unwrap_or_default();
+    let traceparent = head
+        .traceparent
+        .map(|text| ("traceparent".to_owned(), text.into_owned()));
+    Publication {
+        destination: Destination::Events,
+        routing_key: row.routing_key.clone(),
+        message_id: row.message_id.to_string(),
+        message_type: head.event_type.into_owned(),
+        correlation_id: head.correlationid.map(Cow::into_owned),
+        reply_to: None,
+        headers: traceparent.into_iter().collect::<BTreeMap<_, _>>(),
+        content_type: CONTENT_TYPE,
+        body: Arc::<[u8]>::from(Arc::clone(&row.body)),
+        timestamp: head.time.unwrap_or_else(Utc::now),
+        mandatory: MessageType::from_name(&row.message_type).is_some_and(MessageType::is_mandatory),
+        persistent: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn row(body: &str) -> OutboxRow {
+        OutboxRow {
+            position: 1,
+            message_id: Uuid::from_u128(7),
+            task_id: None,
+            routing_key: "step.completed.w.s".to_owned(),
+            message_type: "step.completed".to_owned(),
+            body: body.into(),
+            attempts: 0,
+        }
+    }
+
+    #[test]
+    fn properties_repeat_the_attributes_of_the_body() {
+        let body = r#"{"type":"dev.glyph.step.completed.v1","correlationid":"a\"b",
+            "time":"2026-01-02T03:04:05Z","data":{"type":"other"}}"#;
+        let publication = publication_of(&row(body));
+        assert_eq!(publication.message_type, "dev.glyph.step.completed.v1");
+        assert_eq!(publication.correlation_id.as_deref(), Some("a\"b"));
+        assert_eq!(
+            publication.timestamp.to_rfc3339(),
+            "2026-01-02T03:04:05+00:00"
+        );
+        assert_eq!(&*publication.body, body.as_bytes());
+        assert!(publication.mandatory && publication.persistent);
+    }
+
+    #[test]
+    fn an_unreadable_body_still_goes_out() {
+        assert_eq!(&*publication_of(&row("{")).body, b"{");
+    }
+}

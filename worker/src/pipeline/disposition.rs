@@ -1,0 +1,157 @@
+//! What is done with a delivery once its command has an outcome. Pure.
+
+use glyph_workflow_engine::command::{Dead, Outcome, Undecided};
+
+use crate::{
+    broker::RetryDelay,
+    wire::{
+        DeadReason, RetryReason,
+        replies::{dead_text, undecided_text},
+    },
+};
+
+/// What is done with a delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// The outcome is recorded: acknowledge.
+    Settle,
+    /// A confirmed copy goes to a rung of the retry ladder, then acknowledge.
+    Retry {
+        /// The rung.
+        delay: RetryDelay,
+        /// Attempts made, this one included.
+        attempts: u32,
+        /// Why.
+        reason: RetryReason,
+        /// What was wrong, for people.
+        error: String,
+    },
+    /// A confirmed copy goes to the dead queue, then acknowledge.
+    Dead {
+        /// Attempts made, this one included.
+        attempts: u32,
+        /// Why.
+        reason: DeadReason,
+        /// What was wrong, for people.
+        error: String,
+    },
+}
+
+/// What an outcome means for a delivery that had failed `attempts_before` times.
+pub fn dispose(outcome: &Outcome, attempts_before: u32) -> Disposition {
+    let attempts = attempts_before.saturating_add(1);
+    match outcome {
+        Outcome::Applied(_) | Outcome::Duplicate(_) | Outcome::Rejected(_) => Disposition::Settle,
+        Outcome::Undecided(undecided) => {
+            let error = undecided_text(undecided);
+            let (reason, dead) = match undecided {
+                Undecided::TaskNotFound => (RetryReason::TaskNotFound, DeadReason::TaskNotFound),
+                Undecided::Panicked(_) => (RetryReason::Panicked, DeadReason::RetriesExhausted),
+            };
+            match RetryDelay::after(attempts_before) {
+                Some(delay) => Disposition::Retry {
+                    delay,
+                    attempts,
+                    reason,
+                    error,
+                },
+                None => Disposition::Dead {
+                    attempts,
+                    reason: dead,
+                    error,
+                },
+            }
+        }
+        Outcome::Dead(dead) => Disposition::Dead {
+            attempts,
+            reason: dead_reason(dead),
+            error: dead_text(dead),
+        },
+    }
+}
+
+/// The name of why a command can never be decided.
+pub fn dead_reason(dead: &Dead) -> DeadReason {
+    match dead {
+        Dead::WorkflowNotFound(_) => DeadReason::WorkflowNotFound,
+        Dead::CommandIdReused => DeadReason::CommandIdReused,
+        Dead::Malformed(_) => DeadReason::Malformed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use glyph_workflow_engine::{
+        command::{ProcessResult, Rejection, RejectionCode},
+        store::RecordedOutcome,
+    };
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_recorded_outcome_is_settled() {
+        let recorded = [
+            Outcome::Applied(ProcessResult::Completed { output: json!({}) }),
+            Outcome::Duplicate(RecordedOutcome::Applied { result: json!({}) }),
+            Outcome::Rejected(Rejection {
+                code: RejectionCode::Surplus,
+                detail: String::new(),
+            }),
+        ];
+        for outcome in recorded {
+            assert_eq!(dispose(&outcome, 3), Disposition::Settle);
+        }
+    }
+
+    #[test]
+    fn an_undecided_command_climbs_the_ladder_and_dies_with_its_own_reason() {
+        let cases = [
+            (Undecided::TaskNotFound, DeadReason::TaskNotFound),
+            (
+                Undecided::Panicked("boom".into()),
+                DeadReason::RetriesExhausted,
+            ),
+        ];
+        for (undecided, dead) in cases {
+            let outcome = Outcome::Undecided(undecided);
+            for (before, rung) in (0..).zip(RetryDelay::ALL) {
+                let Disposition::Retry {
+                    delay, attempts, ..
+                } = dispose(&outcome, before)
+                else {
+                    panic!("not retried after {before}");
+                };
+                assert_eq!((delay, attempts), (rung, before + 1));
+            }
+            let Disposition::Dead {
+                attempts, reason, ..
+            } = dispose(&outcome, 4)
+            else {
+                panic!("not dead");
+            };
+            assert_eq!((attempts, reason), (5, dead));
+        }
+    }
+
+    #[test]
+    fn what_can_never_be_decided_is_dead_at_once() {
+        let cases = [
+            (
+                Dead::WorkflowNotFound("w".into()),
+                DeadReason::WorkflowNotFound,
+            ),
+            (Dead::CommandIdReused, DeadReason::CommandIdReused),
+            (Dead::Malformed("m".into()), DeadReason::Malformed),
+        ];
+        for (dead, expected) in cases {
+            let Disposition::Dead {
+                attempts, reason, ..
+            } = dispose(&Outcome::Dead(dead), 0)
+            else {
+                panic!("not dead");
+            };
+            assert_eq!((attempts, reason), (1, expected));
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Why intake is held, and who may know.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::watch;
+
+use crate::broker::CommandSource;
+
+/// Why intake is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum HoldReason {
+    /// The store cannot be used; batches wait for it.
+    StoreUnavailable,
+    /// More messages wait to be published than allowed.
+    OutboxFull,
+}
+
+impl HoldReason {
+    const ALL: [Self; 2] = [Self::StoreUnavailable, Self::OutboxFull];
+
+    /// The name in logs and health.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::StoreUnavailable => "store_unavailable",
+            Self::OutboxFull => "outbox_full",
+        }
+    }
+}
+
+/// Holds the source while anyone has a reason to; the reasons are counted, as several lanes may
+/// wait for the same database.
+pub(crate) struct Gate {
+    source: Option<Arc<dyn CommandSource>>,
+    held: Mutex<[usize; HoldReason::ALL.len()]>,
+    reasons: watch::Sender<BTreeSet<HoldReason>>,
+}
+
+impl Gate {
+    pub(crate) fn new(source: Option<Arc<dyn CommandSource>>) -> Arc<Self> {
+        let (reasons, _) = watch::channel(BTreeSet::new());
+        Arc::new(Self {
+            source,
+            held: Mutex::default(),
+            reasons,
+        })
+    }
+
+    /// Holds intake until the answer is dropped.
+    pub(crate) fn hold(self: &Arc<Self>, reason: HoldReason) -> Hold {
+        self.change(reason, |count| count + 1);
+        Hold {
+            gate: Arc::clone(self),
+            reason,
+        }
+    }
+
+    pub(crate) fn reasons(&self) -> watch::Receiver<BTreeSet<HoldReason>> {
+        self.reasons.subscribe()
+    }
+
+    fn change(&self, reason: HoldReason, change: impl Fn(usize) -> usize) {
+        // The lock spans the calls below, so that two changes cannot reach the source in the
+        // wrong order. Nothing under it can panic or wait.
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = HoldReason::ALL.iter().zip(held.iter_mut());
+        for (_, count) in counts.filter(|(of, _)| **of == reason) {
+            *count = change(*count);
+        }
+        let counts = HoldReason::ALL.into_iter().zip(held.iter());
+        let now: BTreeSet<_> = counts
+            .filter(|(_, n)| **n > 0)
+            .map(|(reason, _)| reason)
+            .collect();
+        let changed = self.reasons.send_if_modified(|reasons| {
+            let before = std::mem::replace(reasons, now);
+            before != *reasons
+        });
+        if changed {
+            let reasons = self.reasons.borrow();
+            let names: Vec<_> = reasons.iter().map(|reason| reason.as_str()).collect();
+            tracing::info!(
+                reasons = names.join(","),
+                "intake {}",
+                if names.is_empty() {
+                    "goes on"
+                } else {
+                    "is held"
+                }
+            );
+            if let Some(source) = &self.source {
+                source.hold(!reasons.is_empty());
+            }
+        }
+    }
+}
+
+/// A reason in force.
+pub(crate) struct Hold {
+    gate: Arc<Gate>,
+    reason: HoldReason,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.gate
+            .change(self.reason, |count| count.saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intake_goes_on_when_the_last_reason_is_gone() {
+        let gate = Gate::new(None);
+        let reasons = gate.reasons();
+        let first = gate.hold(HoldReason::StoreUnavailable);
+        let second = gate.hold(HoldReason::StoreUnavailable);
+        let full = gate.hold(HoldReason::OutboxFull);
+        drop(first);
+        assert_eq!(reasons.borrow().len(), 2);
+        drop(second);
+        assert_eq!(*reasons.borrow(), [HoldReason::OutboxFull].into());
+        drop(full);
+        assert!(reasons.borrow().is_empty());
+    }
+}

@@ -1,0 +1,309 @@
+//! Builds a pipeline out of its parts, and the handle by which others use it.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use glyph_workflow_engine::{
+    command::{CommandEnvelope, Outcome},
+    store::{Outbox, PublisherId, Store},
+};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, timeout_at},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
+
+use super::{
+    CommandProcessor, HoldReason,
+    gate::Gate,
+    intake,
+    job::{Incoming, Job, Origin},
+    lane::{BatchNumbers, Lane, Shared},
+    publishing::LanePublisher,
+    sampler::Sampler,
+};
+use crate::{
+    broker::{CommandSource, MessagePublisher},
+    faults::Faults,
+    metrics::Metrics,
+    outbox::{Deletions, Keeper, Relay, relay_id, start_deletions},
+};
+
+/// Windows of one lane that may wait to be published; at the bound the lane waits for the broker.
+const WINDOWS_MAX: usize = 8;
+/// Commands that may wait for a lane: more than any prefetch, so that lanes do not wait for each
+/// other. Callers in this process wait at the bound.
+const WAITING_MAX: usize = 8_192;
+
+/// Sizes of a pipeline.
+#[derive(Clone, Copy, Debug)]
+pub struct PipelineSettings {
+    /// Batches under way at a time.
+    pub lanes: usize,
+    /// Commands of a batch.
+    pub batch_max: usize,
+    /// How long a batch that is not full waits for more.
+    pub batch_wait: Duration,
+    /// Messages that may wait for the broker before intake pauses.
+    pub outbox_max: u64,
+}
+
+impl Default for PipelineSettings {
+    fn default() -> Self {
+        let batch_wait = Duration::from_millis(2);
+        Self {
+            lanes: 2,
+            batch_max: 512,
+            batch_wait,
+            outbox_max: 100_000,
+        }
+    }
+}
+
+/// What a pipeline is made of.
+pub struct PipelineParts {
+    /// Decides and commits.
+    pub orchestrator: Arc<dyn CommandProcessor>,
+    /// The store behind it: its outbox, and what the gauges show.
+    pub store: Arc<dyn Store>,
+    /// Where commands come from; none where only this process submits.
+    pub source: Option<Arc<dyn CommandSource>>,
+    /// Where messages go; none leaves them to the relay of another process. It needs a channel for
+    /// each lane and one for the relay: `settings.lanes + 1`.
+    pub publisher: Option<Arc<dyn MessagePublisher>>,
+    /// Sizes.
+    pub settings: PipelineSettings,
+    /// Where it counts.
+    pub metrics: Arc<Metrics>,
+    /// Where a test ends it.
+    pub faults: Faults,
+}
+
+/// The pipeline takes no more commands: the process is going down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the worker is shutting down; send the command again with the same id")]
+pub struct PipelineStopped;
+
+/// Starts pipelines.
+#[derive(Debug)]
+pub struct Pipeline;
+
+impl Pipeline {
+    /// Starts every part as a task of the current runtime.
+    pub fn start(parts: PipelineParts) -> PipelineHandle {
+        let PipelineParts {
+            orchestrator,
+            store,
+            source,
+            publisher,
+            settings,
+            metrics,
+            faults,
+        } = parts;
+        let stopping = CancellationToken::new();
+        let outbox: Arc<dyn Outbox> = Arc::clone(&store) as _;
+        let publisher_id = PublisherId(Uuid::now_v7());
+        let gate = Gate::new(source.clone());
+        let shared = Arc::new(Shared {
+            processor: orchestrator,
+            source: source.clone(),
+            publisher: publisher.is_some().then_some(publisher_id),
+            gate: Arc::clone(&gate),
+            metrics: Arc::clone(&metrics),
+            faults: faults.clone(),
+            batch_max: settings.batch_max.max(1),
+            batch_wait: settings.batch_wait,
+            stopping: stopping.clone(),
+        });
+        let parts = Running {
+            workers: TaskTracker::new(),
+            keepers: TaskTracker::new(),
+            stopping: stopping.clone(),
+            done: CancellationToken::new(),
+            source: source.clone(),
+            gate: Arc::clone(&gate),
+            lanes: RwLock::default(),
+        };
+        let deletions = start_deletions(Arc::clone(&outbox), stopping.clone(), &parts.workers);
+        let lanes: Vec<_> = (0..settings.lanes.max(1))
+            .map(|lane| {
+                start_lane(
+                    lane,
+                    &shared,
+                    publisher.clone(),
+                    &outbox,
+                    &deletions,
+                    &parts,
+                )
+            })
+            .collect();
+        if let Some(source) = &source {
+            let intake = intake::run(Arc::clone(source), lanes.clone(), Arc::clone(&metrics));
+            parts.workers.spawn(intake);
+        }
+        let relay = relay_id(publisher_id);
+        parts.keepers.spawn(
+            Keeper {
+                outbox: Arc::clone(&outbox),
+                publishers: if publisher.is_some() {
+                    vec![publisher_id, relay]
+                } else {
+                    vec![]
+                },
+                outbox_max: settings.outbox_max,
+                gate,
+                metrics: Arc::clone(&metrics),
+                done: parts.done.clone(),
+            }
+            .run(),
+        );
+        parts.keepers.spawn(
+            Sampler {
+                store,
+                consumer: source.map(|source| source.state()),
+                metrics: Arc::clone(&metrics),
+                step_types: HashMap::new(),
+                stopping: parts.done.clone(),
+            }
+            .run(),
+        );
+        if let Some(publisher) = publisher {
+            let channel = lanes.len();
+            let relay = Relay {
+                outbox,
+                publisher,
+                id: relay,
+                channel,
+                metrics,
+                faults,
+                stopping,
+            };
+            parts.workers.spawn(relay.run());
+        }
+        *parts.lanes.write().unwrap_or_else(PoisonError::into_inner) = Some(lanes);
+        PipelineHandle {
+            running: Arc::new(parts),
+        }
+    }
+}
+
+fn start_lane(
+    lane: usize,
+    shared: &Arc<Shared>,
+    publisher: Option<Arc<dyn MessagePublisher>>,
+    outbox: &Arc<dyn Outbox>,
+    deletions: &Deletions,
+    parts: &Running,
+) -> mpsc::Sender<Incoming> {
+    let (submit, incoming) = mpsc::channel(WAITING_MAX);
+    let (send, windows) = mpsc::channel(WINDOWS_MAX);
+    let numbers = Arc::new(BatchNumbers::default());
+    parts.workers.spawn(
+        LanePublisher {
+            shared: Arc::clone(shared),
+            lane,
+            windows,
+            numbers: Arc::clone(&numbers),
+            outbox: Arc::clone(outbox),
+            publisher,
+            deletions: deletions.clone(),
+            held: HashMap::new(),
+            unconfirmed: Vec::new(),
+        }
+        .run(),
+    );
+    let waiting = VecDeque::new();
+    let lane = Lane {
+        shared: Arc::clone(shared),
+        incoming,
+        waiting,
+        numbers,
+        windows: send,
+    };
+    parts.workers.spawn(lane.run());
+    submit
+}
+
+/// The tasks of a pipeline and what stops them.
+struct Running {
+    /// Intake, lanes, publishers, deleter and relay: what a drain waits for.
+    workers: TaskTracker,
+    /// What must live until the workers are done.
+    keepers: TaskTracker,
+    /// Take nothing new and do not insist.
+    stopping: CancellationToken,
+    /// The workers are done.
+    done: CancellationToken,
+    source: Option<Arc<dyn CommandSource>>,
+    gate: Arc<Gate>,
+    /// None once drained; lanes end when the last sender is gone.
+    lanes: RwLock<Option<Vec<mpsc::Sender<Incoming>>>>,
+}
+
+/// A running pipeline; clones are the same one.
+#[derive(Clone)]
+pub struct PipelineHandle {
+    running: Arc<Running>,
+}
+
+impl PipelineHandle {
+    /// Runs one command along the same road as those of the queue and answers its outcome. One
+    /// that cannot be decided is answered at once, not retried. While the store is away this
+    /// waits; a caller who gives up asks again with the same id.
+    pub async fn submit(&self, envelope: CommandEnvelope) -> Result<Outcome, PipelineStopped> {
+        let (answer, outcome) = oneshot::channel();
+        let origin = Origin::Direct(answer);
+        let incoming = Incoming::Job(Job {
+            envelope,
+            origin,
+            received_at: Instant::now(),
+        });
+        let lane = self.lane_of(&incoming).ok_or(PipelineStopped)?;
+        lane.send(incoming).await.map_err(|_| PipelineStopped)?;
+        // Dropped without an answer where a drain could not wait for the store.
+        outcome.await.map_err(|_| PipelineStopped)
+    }
+
+    fn lane_of(&self, incoming: &Incoming) -> Option<mpsc::Sender<Incoming>> {
+        let lanes = self
+            .running
+            .lanes
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let lanes = lanes.as_ref()?;
+        lanes.get(incoming.lane(lanes.len())).cloned()
+    }
+
+    /// Why intake is held at the moment, and every change: a process that holds it is not ready.
+    pub fn holds(&self) -> watch::Receiver<BTreeSet<HoldReason>> {
+        self.running.gate.reasons()
+    }
+
+    /// Takes no more commands, finishes those begun and publishes what they decided. Answers
+    /// whether that was done by `deadline`; what was not is safe: the broker delivers it again, and
+    /// a relay publishes it.
+    pub async fn drain(&self, deadline: Instant) -> bool {
+        let running = &self.running;
+        running.stopping.cancel();
+        let drained = async {
+            if let Some(source) = &running.source {
+                source.stop().await;
+            }
+            running
+                .lanes
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            running.workers.close();
+            running.workers.wait().await;
+        };
+        let in_time = timeout_at(deadline, drained).await.is_ok();
+        running.done.cancel();
+        running.keepers.close();
+        in_time && timeout_at(deadline, running.keepers.wait()).await.is_ok()
+    }
+}

@@ -1,0 +1,29 @@
+//! Reads deliveries and hands each to its lane.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::job::Incoming;
+use crate::{broker::CommandSource, metrics::Metrics};
+
+/// Runs until the source has been stopped and is empty.
+pub(super) async fn run(
+    source: Arc<dyn CommandSource>,
+    lanes: Vec<mpsc::Sender<Incoming>>,
+    metrics: Arc<Metrics>,
+) {
+    while let Some(delivery) = source.next().await {
+        let receipt = delivery.receipt;
+        let (incoming, unknown_fields) = Incoming::read(delivery);
+        if unknown_fields > 0 {
+            metrics.unknown_fields(unknown_fields);
+        }
+        let lane = incoming.lane(lanes.len());
+        // A full lane holds up the others too: the broker's prefetch ends there, and a lane's
+        // queue is longer than that.
+        if lanes[lane].send(incoming).await.is_err() {
+            source.give_back(&[receipt]);
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! A command on its way through the pipeline, and what is sent about it.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use glyph_workflow_engine::{
+    command::{CommandEnvelope, Outcome},
+    ids::CommandId,
+};
+use tokio::{sync::oneshot, time::Instant};
+use uuid::Uuid;
+
+use crate::{
+    broker::{Delivery, Destination, Properties, Publication, Receipt, RetryDelay},
+    metrics::TYPE_UNKNOWN,
+    wire::{
+        CommandReply, DeadReason, RetryReason, Unreadable, UnreadableCode, read_delivery,
+        reasons::{HEADER_ATTEMPTS, HEADER_ERROR, HEADER_FIRST_FAILED_AT, HEADER_REASON},
+    },
+};
+
+/// Bytes of an error text in a header; the header frame of AMQP is bounded.
+const ERROR_HEADER_BYTES_MAX: usize = 1_024;
+
+/// A readable command and where its outcome goes.
+pub(super) struct Job {
+    pub(super) envelope: CommandEnvelope,
+    pub(super) origin: Origin,
+    pub(super) received_at: Instant,
+}
+
+pub(super) enum Origin {
+    /// A queue; the body is kept for a copy.
+    Queue(Box<Delivery>),
+    /// A caller in this process, who waits.
+    Direct(oneshot::Sender<Outcome>),
+}
+
+/// What a lane takes in.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are jobs; a box for each costs more"
+)]
+pub(super) enum Incoming {
+    Job(Job),
+    Unreadable {
+        delivery: Box<Delivery>,
+        unreadable: Unreadable,
+        received_at: Instant,
+    },
+}
+
+impl Incoming {
+    /// Reads a delivery; also answers how many of its fields nobody knows.
+    pub(super) fn read(delivery: Delivery) -> (Self, u64) {
+        let received_at = Instant::now();
+        let read = read_delivery(&delivery.body, &delivery.properties);
+        let delivery = Box::new(delivery);
+        match read {
+            Ok(read) => {
+                let origin = Origin::Queue(delivery);
+                let job = Job {
+                    envelope: read.envelope,
+                    origin,
+                    received_at,
+                };
+                (Self::Job(job), read.unknown_fields)
+            }
+            Err(unreadable) => (
+                Self::Unreadable {
+                    delivery,
+                    unreadable,
+                    received_at,
+                },
+                0,
+            ),
+        }
+    }
+
+    pub(super) fn received_at(&self) -> Instant {
+        match self {
+            Self::Job(job) => job.received_at,
+            Self::Unreadable { received_at, .. } => *received_at,
+        }
+    }
+
+    pub(super) fn deliveries_before(&self) -> u32 {
+        match self {
+            Self::Job(Job {
+                origin: Origin::Queue(delivery),
+                ..
+            }) => delivery.deliveries_before,
+            // Nothing is run for the one, and the other comes from this very process.
+            Self::Unreadable { .. }
+            | Self::Job(Job {
+                origin: Origin::Direct(_),
+                ..
+            }) => 0,
+        }
+    }
+
+    /// Which of `lanes` it belongs to: one task, one lane. What cannot be read goes anywhere.
+    pub(super) fn lane(&self, lanes: usize) -> usize {
+        match self {
+            Self::Job(job) => lane_of(job.envelope.command.task_id().0, lanes),
+            Self::Unreadable { delivery, .. } => {
+                usize::try_from(delivery.receipt.tag).unwrap_or_default() % lanes.max(1)
+            }
+        }
+    }
+
+    /// What must be given back if it cannot be worked on; nothing for a caller in this process,
+    /// who hears of it by the closed channel.
+    pub(super) fn receipt(&self) -> Option<Receipt> {
+        match self {
+            Self::Job(job) => job.receipt(),
+            Self::Unreadable { delivery, .. } => Some(delivery.receipt),
+        }
+    }
+}
+
+/// Task ids end in random bits, whichever version they are of.
+pub(super) fn lane_of(task: Uuid, lanes: usize) -> usize {
+    let (_, low) = task.as_u64_pair();
+    usize::try_from(low & 0xffff_ffff).unwrap_or_default() % lanes.max(1)
+}
+
+impl Job {
+    pub(super) fn receipt(&self) -> Option<Receipt> {
+        match &self.origin {
+            Origin::Queue(delivery) => Some(delivery.receipt),
+            Origin::Direct(_) => None,
+        }
+    }
+}
+
+/// How often a delivery has failed before, on the ladder.
+pub(super) fn attempts_before(properties: &Properties) -> u32 {
+    properties
+        .headers
+        .get(HEADER_ATTEMPTS)
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(0)
+}
+
+/// A copy of a command that must be confirmed before the original is acknowledged.
+pub(super) struct CommandCopy {
+    pub(super) receipt: Receipt,
+    pub(super) publication: Publication,
+    pub(super) kind: CopyKind,
+    pub(super) command_type: &'static str,
+    pub(super) command_id: Option<CommandId>,
+    pub(super) received_at: Instant,
+    /// The answer to who asked for one, sent once the copy is confirmed.
+    pub(super) reply: Option<Publication>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CopyKind {
+    Retry(RetryDelay, RetryReason),
+    Dead(DeadReason),
+}
+
+/// What went wrong with a delivery, for its copy's headers.
+pub(super) struct Failure {
+    pub(super) kind: CopyKind,
+    pub(super) attempts: u32,
+    pub(super) error: String,
+}
+
+impl CommandCopy {
+    /// The copy of a readable command.
+    pub(super) fn of_job(
+        mut delivery: Delivery,
+        envelope: &CommandEnvelope,
+        outcome: &Outcome,
+        failure: &Failure,
+        received_at: Instant,
+        now: DateTime<Utc>,
+    ) -> Self {
+        // Repeats what body or routing key say where the property says nothing, so that the way
+        // back to a queue does not hang on a routing key that the producer chose.
+        let command_type = envelope.command.type_name();
+        delivery
+            .properties
+            .message_type
+            .get_or_insert_with(|| command_type.to_owned());
+        let reply = match failure.kind {
+            // The command may still come to an end; until then there is nothing to answer.
+            CopyKind::Retry(..) => None,
+            CopyKind::Dead(reason) => {
+                let reply = CommandReply::of(envelope.command_id, outcome, Some(reason.as_str()));
+                reply_publication(&delivery.properties, &reply, now)
+            }
+        };
+        Self {
+            receipt: delivery.receipt,
+            kind: failure.kind,
+            command_type,
+            command_id: Some(envelope.command_id),
+            received_at,
+            reply,
+            publication: copy_publication(delivery, Some(envelope.command_id), failure, now),
+        }
+    }
+
+    /// The copy of a command that cannot be read.
+    pub(super) fn of_unreadable(
+        delivery: Delivery,
+        unreadable: Unreadable,
+        received_at: Instant,
+        now: DateTime<Utc>,
+    ) -> Self {
+        let reason = match unreadable.code {
+            UnreadableCode::Malformed => DeadReason::Malformed,
+            UnreadableCode::TooLarge => DeadReason::TooLarge,
+        };
+        let attempts = attempts_before(&delivery.properties).saturating_add(1);
+        let reply = CommandReply::unreadable(&unreadable);
+        let failure = Failure {
+            kind: CopyKind::Dead(reason),
+            attempts,
+            error: unreadable.error,
+        };
+        Self {
+            receipt: delivery.receipt,
+            kind: failure.kind,
+            command_type: TYPE_UNKNOWN,
+            command_id: unreadable.command_id,
+            received_at,
+            reply: reply_publication(&delivery.properties, &reply, now),
+            publication: copy_publication(delivery, unreadable.command_id, &failure, now),
+        }
+    }
+}
+
+fn copy_publication(
+    delivery: Delivery,
+    command_id: Option<CommandId>,
+    failure: &Failure,
+    now: DateTime<Utc>,
+) -> Publication {
+    let Delivery {
+        body, properties, ..
+    } = delivery;
+    let mut headers = properties.headers;
+    headers.insert(HEADER_ATTEMPTS.to_owned(), failure.attempts.to_string());
+    headers.insert(
+        HEADER_ERROR.to_owned(),
+        clip(&failure.error, ERROR_HEADER_BYTES_MAX),
+    );
+    headers
+        .entry(HEADER_FIRST_FAILED_AT.to_owned())
+        .or_insert_with(|| now.to_rfc3339_opts(chrono::SecondsFormat::Micros, true));
+    let (destination, reason) = match failure.kind {
+        CopyKind::Retry(delay, reason) => (Destination::Retry(delay), reason.as_str()),
+        CopyKind::Dead(reason) => (Destination::Dead, reason.as_str()),
+    };
+    headers.insert(HEADER_REASON.to_owned(), reason.to_owned());
+    // The id may be all that names the command, so it stays; one is made where there is none, as
+    // the publisher tells returned messages apart by it.
+    let message_id = properties.message_id.filter(|id| !id.is_empty());
+    Publication {
+        destination,
+        routing_key: properties.routing_key,
+        message_id: message_id
+            .unwrap_or_else(|| command_id.map_or_else(Uuid::now_v7, |id| id.0).to_string()),
+        message_type: properties.message_type.unwrap_or_default(),
+        correlation_id: properties.correlation_id,
+        reply_to: properties.reply_to,
+        headers,
+        content_type: "application/json",
+        body: body.into(),
+        timestamp: now,
+        mandatory: true,
+        persistent: true,
+    }
+}
+
+/// The answer to a delivery that asked for one.
+pub(super) fn reply_publication(
+    properties: &Properties,
+    reply: &CommandReply,
+    now: DateTime<Utc>,
+) -> Option<Publication> {
+    let queue = properties
+        .reply_to
+        .clone()
+        .filter(|queue| !queue.is_empty())?;
+    Some(Publication {
+        routing_key: queue.clone(),
+        destination: Destination::Reply(queue),
+        message_id: Uuid::now_v7().to_string(),
+        message_type: "command.outcome".to_owned(),
+        correlation_id: properties.correlation_id.clone(),
+        reply_to: None,
+        headers: BTreeMap::new(),
+        content_type: "application/json",
+        // Plain data always serializes.
+        body: serde_json::to_vec(reply).unwrap_or_default().into(),
+        timestamp: now,
+        mandatory: false,
+        persistent: false,
+    })
+}
+
+fn clip(text: &str, bytes_max: usize) -> String {
+    let mut end = text.len().min(bytes_max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}

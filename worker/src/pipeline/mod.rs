@@ -1,0 +1,25 @@
+//! The road of every command: intake, lanes, batches, publishing, acknowledgement.
+//!
+//! Intake reads deliveries and hands each to the lane of its task. A lane collects a batch, lets
+//! the orchestrator decide and commit it, acknowledges what has its outcome, and goes on to the
+//! next batch while its publisher sends what the last one decided. A command that could not be
+//! decided is copied to the retry ladder or the dead queue, and acknowledged once that copy is
+//! confirmed. Nothing here costs a round trip or a task for each command.
+
+mod disposition;
+mod gate;
+mod handle;
+mod intake;
+mod job;
+mod lane;
+mod processor;
+mod publishing;
+mod sampler;
+mod sizing;
+
+pub use disposition::{Disposition, dead_reason, dispose};
+pub use gate::HoldReason;
+pub(crate) use gate::{Gate, Hold};
+pub use handle::{Pipeline, PipelineHandle, PipelineParts, PipelineSettings, PipelineStopped};
+pub use processor::CommandProcessor;
+pub use sizing::{batch_len, size_max};

@@ -1,0 +1,255 @@
+//! Sends what a lane's batches decided, in their order, while the lane decides the next.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use glyph_workflow_engine::{
+    ids::TaskId,
+    store::{Outbox, OutboxRow},
+};
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{
+    job::{CommandCopy, CopyKind},
+    lane::{BatchNumbers, Shared},
+};
+use crate::{
+    backoff::Backoff,
+    broker::{MessagePublisher, Publication, PublishOutcome},
+    faults::CrashPoint,
+    metrics::FinalOutcome,
+    outbox::{Deletions, judge, publication_of, release},
+};
+
+/// What one batch has to send.
+pub(super) struct Window {
+    /// The batch's number in its lane.
+    number: u64,
+    /// Messages, which this process holds.
+    pub(super) rows: Vec<OutboxRow>,
+    /// Copies of commands that have no outcome, or never will.
+    pub(super) copies: Vec<CommandCopy>,
+    /// Answers, best effort.
+    pub(super) replies: Vec<Publication>,
+}
+
+impl Window {
+    pub(super) fn of_batch(number: u64, rows: Vec<OutboxRow>) -> Self {
+        Self {
+            number,
+            rows,
+            copies: Vec::new(),
+            replies: Vec::new(),
+        }
+    }
+
+    /// A window without messages. It belongs to no batch, and ends no hold: windows of earlier
+    /// batches may still be on their way.
+    pub(super) fn of_copies(copies: Vec<CommandCopy>) -> Self {
+        Self {
+            number: 0,
+            rows: Vec::new(),
+            copies,
+            replies: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.copies.is_empty() && self.replies.is_empty()
+    }
+}
+
+/// Publishes the windows of one lane, one at a time.
+///
+/// **Order.** Windows come in the order of their commits, so the messages of a task leave in the
+/// order of its versions, as long as all of them leave here. When one cannot be published, the
+/// relay becomes the task's only publisher, and this is how none is sent past it:
+///
+/// 1. The failed row and all later ones of its task are released to the relay.
+/// 2. A batch that locks the task after that release has committed sees the released rows and
+///    leaves its own to the relay, behind them; or the relay is already done with them, and then
+///    nothing is left to overtake. Either way the lane is right to send what such a batch gives it.
+/// 3. A batch that was begun before may have looked before the release. Its rows of the task, if
+///    it holds any, are released too when its window comes up. Batches are numbered as they begin,
+///    before they touch the store; so after each release of a task the number of the last batch
+///    begun is noted, and every window up to that number is treated so. Such a release may itself
+///    have been too late for a batch begun meanwhile, which is why it notes anew.
+pub(super) struct LanePublisher {
+    pub(super) shared: Arc<Shared>,
+    pub(super) lane: usize,
+    pub(super) windows: mpsc::Receiver<Window>,
+    pub(super) numbers: Arc<BatchNumbers>,
+    pub(super) outbox: Arc<dyn Outbox>,
+    /// None where this process does not publish; then batches give it no rows.
+    pub(super) publisher: Option<Arc<dyn MessagePublisher>>,
+    pub(super) deletions: Deletions,
+    /// Tasks that are the relay's in all windows up to a number.
+    pub(super) held: HashMap<TaskId, u64>,
+    /// Copies that were not confirmed; their originals wait for them.
+    pub(super) unconfirmed: Vec<CommandCopy>,
+}
+
+impl LanePublisher {
+    /// Runs until the lane is gone and every copy is confirmed or there is no time left.
+    pub(super) async fn run(mut self) {
+        let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(10));
+        let mut retry_at = Instant::now();
+        let mut open = true;
+        while open || !self.unconfirmed.is_empty() {
+            let failing = !self.unconfirmed.is_empty();
+            tokio::select! {
+                window = self.windows.recv(), if open => match window {
+                    Some(window) => self.publish(window).await,
+                    None => open = false,
+                },
+                () = tokio::time::sleep_until(retry_at), if failing => {
+                    self.publish(Window::of_copies(Vec::new())).await;
+                    if !self.unconfirmed.is_empty() && self.shared.stopping.is_cancelled() && !open {
+                        break;
+                    }
+                }
+            }
+            if self.unconfirmed.is_empty() {
+                backoff.reset();
+            } else if retry_at <= Instant::now() {
+                retry_at = Instant::now() + backoff.next();
+            }
+        }
+        let receipts: Vec<_> = self.unconfirmed.iter().map(|copy| copy.receipt).collect();
+        self.shared.give_back(&receipts);
+    }
+
+    async fn publish(&mut self, window: Window) {
+        let Window {
+            number,
+            rows,
+            copies,
+            replies,
+        } = window;
+        self.held.retain(|_, mark| *mark >= number);
+        self.unconfirmed.extend(copies);
+        let publisher = self
+            .publisher
+            .clone()
+            .filter(|p| p.state().borrow().publishing);
+        let Some(publisher) = publisher else {
+            // Nothing would be gained by waiting here: callers over HTTP and due work go on
+            // without the broker, and the relay publishes when it is back.
+            self.leave_to_relay(rows).await;
+            return;
+        };
+        let (behind, ours): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| {
+            row.task_id
+                .is_some_and(|task| self.held.contains_key(&task))
+        });
+        self.leave_to_relay(behind).await;
+        self.send(&*publisher, ours, replies).await;
+    }
+
+    /// Sends messages, copies and answers as one window.
+    async fn send(
+        &mut self,
+        publisher: &dyn MessagePublisher,
+        rows: Vec<OutboxRow>,
+        replies: Vec<Publication>,
+    ) {
+        let copies = std::mem::take(&mut self.unconfirmed);
+        let mut publications: Vec<_> = rows.iter().map(publication_of).collect();
+        publications.extend(copies.iter().map(|copy| copy.publication.clone()));
+        publications.extend(replies);
+        if publications.is_empty() {
+            return;
+        }
+        let begun = Instant::now();
+        let publishing = publisher.publish(self.lane, &publications);
+        let outcomes = self
+            .shared
+            .faults
+            .pass_within(CrashPoint::BeforeConfirm, publishing)
+            .await;
+        self.shared.metrics.confirmed_after(begun.elapsed());
+        let of_rows = &outcomes[..rows.len().min(outcomes.len())];
+        let of_copies = outcomes.get(rows.len()..).unwrap_or_default();
+        let answers = self.end_copies(copies, of_copies);
+        self.end_rows(&rows, of_rows).await;
+        if !answers.is_empty() {
+            // Best effort, and after what they answer: whether they arrive is not asked.
+            publisher.publish(self.lane, &answers).await;
+        }
+    }
+
+    async fn end_rows(&mut self, rows: &[OutboxRow], outcomes: &[PublishOutcome]) {
+        if rows.is_empty() {
+            return;
+        }
+        let verdict = judge(rows, outcomes, &self.shared.metrics);
+        if !verdict.confirmed.is_empty() {
+            self.shared.faults.pass(CrashPoint::AfterConfirm);
+            // The deleter outlives the lanes.
+            let _ = self.deletions.send(verdict.confirmed).await;
+        }
+        release(&*self.outbox, verdict.released, &self.shared.stopping).await;
+        self.hold(verdict.held);
+    }
+
+    /// Settles the originals of confirmed copies and keeps the others for the next try; answers
+    /// what is to be told to who asked.
+    fn end_copies(
+        &mut self,
+        copies: Vec<CommandCopy>,
+        outcomes: &[PublishOutcome],
+    ) -> Vec<Publication> {
+        let mut settled = Vec::new();
+        let mut answers = Vec::new();
+        for (index, copy) in copies.into_iter().enumerate() {
+            match outcomes.get(index) {
+                Some(PublishOutcome::Confirmed) => {
+                    settled.push(copy.receipt);
+                    self.count(&copy);
+                    answers.extend(copy.reply);
+                }
+                outcome => {
+                    tracing::warn!(
+                        ?outcome,
+                        "a copy of a command was not confirmed; it is sent again"
+                    );
+                    self.unconfirmed.push(copy);
+                }
+            }
+        }
+        self.shared.settle(&settled);
+        answers
+    }
+
+    fn count(&self, copy: &CommandCopy) {
+        match copy.kind {
+            CopyKind::Retry(_, reason) => self.shared.metrics.retry(reason),
+            CopyKind::Dead(reason) => {
+                self.shared.metrics.dead_letter(reason);
+                let outcome = FinalOutcome::Dead;
+                let received_at = copy.received_at;
+                self.shared
+                    .count(copy.command_type, copy.command_id, outcome, received_at);
+            }
+        }
+    }
+
+    async fn leave_to_relay(&mut self, rows: Vec<OutboxRow>) {
+        if rows.is_empty() {
+            return;
+        }
+        let positions = rows.iter().map(|row| row.position).collect();
+        let released = BTreeMap::from([(None, positions)]);
+        release(&*self.outbox, released, &self.shared.stopping).await;
+        self.hold(rows.iter().filter_map(|row| row.task_id).collect());
+    }
+
+    /// Notes, after their rows were released, that tasks are the relay's.
+    fn hold(&mut self, tasks: HashSet<TaskId>) {
+        let mark = self.numbers.begun();
+        self.held.extend(tasks.into_iter().map(|task| (task, mark)));
+    }
+}

@@ -1,0 +1,42 @@
+//! The log: structured, on standard error, so that standard output carries results alone.
+
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::settings::{LogFormat, Settings};
+
+/// Libraries that tell on INFO what matters to their own developers only.
+const QUIET: &str = "lapin=warn,sqlx=warn";
+
+/// Begins to log as the settings say. A second call in one process changes nothing.
+pub fn init(settings: &Settings) {
+    // What people ask for comes last and so wins over the quiet libraries.
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", settings.log))
+        .unwrap_or_else(|_| EnvFilter::new("info"));
+    let registry = tracing_subscriber::registry().with(filter);
+    // A test binary starts many workers in one process; the first one's log serves them all.
+    let _ = match settings.log_format {
+        LogFormat::Json => registry
+            .with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr))
+            .try_init(),
+        LogFormat::Pretty => registry
+            .with(fmt::layer().with_target(false).with_writer(std::io::stderr))
+            .try_init(),
+    };
+}
+
+/// An error with everything that caused it, on one line: logs print the whole chain once, where
+/// the error is handled.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Some libraries repeat their source's text in their own.
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

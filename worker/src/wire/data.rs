@@ -1,0 +1,378 @@
+//! What stands in `data` of each kind of message, and the answer to a command.
+//!
+//! These are types of their own and not the engine's events: a stored event may grow a field or
+//! hold what is nobody's business (the known answer of a gold task), a message is a promise.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use glyph_workflow_engine::{
+    command::RejectionCode,
+    config::{Level, Metric, Target, TimeoutAction},
+    events::{self, ConsensusMethod, ReleaseReason, Vote},
+    ids::{CommandId, RevisionId, Slug, StepId, TaskId, UserId},
+    state::{IncidentCode, ResolvedBy, StepResult, StepVisit},
+    store::GoalProgressRow,
+};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::messages::TaskFields;
+
+/// Data of a message about a task: the common fields beside its own.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct InTask<'a, D> {
+    /// What all have in common.
+    #[serde(flatten)]
+    pub task: TaskFields<'a>,
+    /// What this kind says.
+    #[serde(flatten)]
+    pub detail: D,
+}
+
+/// A visit of a step begins.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct StepActivated<'a> {
+    /// The step.
+    pub step_id: &'a StepId,
+    /// The visit, from 1.
+    pub visit: u32,
+    /// The step whose transition led here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_step: Option<&'a StepId>,
+    /// The visit that a review or adjudication judges.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub judges: Option<&'a StepVisit>,
+    /// Submissions asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub places: Option<u32>,
+}
+
+impl<'a> From<&'a events::StepActivated> for StepActivated<'a> {
+    fn from(event: &'a events::StepActivated) -> Self {
+        Self {
+            step_id: &event.step_id,
+            visit: event.visit,
+            from_step: event.from_step.as_ref(),
+            judges: event.judges.as_ref(),
+            places: event.places,
+        }
+    }
+}
+
+/// A visit of a step ended with a result.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct StepCompleted<'a> {
+    /// The step.
+    pub step_id: &'a StepId,
+    /// The visit, from 1.
+    pub visit: u32,
+    /// What it ended with.
+    pub result: &'a StepResult,
+}
+
+/// A visit of a step failed.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct StepFailed<'a> {
+    /// The step.
+    pub step_id: &'a StepId,
+    /// The visit, from 1.
+    pub visit: u32,
+    /// Why.
+    pub error: &'a str,
+}
+
+/// A visit of a step was left out or became needless.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct StepEnded<'a> {
+    /// The step.
+    pub step_id: &'a StepId,
+    /// The visit, from 1.
+    pub visit: u32,
+    /// Why.
+    pub reason: &'a str,
+}
+
+/// The task went from a step to a step or terminal.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct TransitionOccurred<'a> {
+    /// The step left.
+    pub from_step: &'a StepId,
+    /// The visit left.
+    pub from_visit: u32,
+    /// The step or terminal entered.
+    pub to_step: &'a Target,
+    /// What made it fire: the condition's type, for `expression` its source.
+    pub condition_met: &'a str,
+}
+
+impl<'a> From<&'a events::TransitionOccurred> for TransitionOccurred<'a> {
+    fn from(event: &'a events::TransitionOccurred) -> Self {
+        Self {
+            from_step: &event.from_step,
+            from_visit: event.from_visit,
+            to_step: &event.to_step,
+            condition_met: &event.condition_met,
+        }
+    }
+}
+
+/// The annotations of a visit were compared.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ConsensusCalculated<'a> {
+    /// The step.
+    pub step_id: &'a StepId,
+    /// The visit, from 1.
+    pub visit: u32,
+    /// What measured agreement.
+    pub metric: Metric,
+    /// Level of measurement.
+    pub level: Level,
+    /// Path in `annotation.data`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<&'a str>,
+    /// The agreement; null where it is not defined.
+    pub agreement: Option<f64>,
+    /// Why it is not defined, or why observed agreement stands in for the metric.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<&'a str>,
+    /// Agreement at which annotators agree.
+    pub threshold: f64,
+    /// Units compared.
+    pub units: usize,
+    /// Pairs of values compared.
+    pub pairs: u64,
+    /// Whether the agreement reached the threshold (an undefined one counts as such).
+    pub agreed: bool,
+    /// What was to find the value.
+    pub method: ConsensusMethod,
+    /// The candidates, most votes first.
+    pub votes: &'a [Vote],
+    /// Whether the vote was tied.
+    pub tied: bool,
+    /// The value found.
+    pub value: Option<&'a Value>,
+    /// What found it.
+    pub resolved_by: Option<ResolvedBy>,
+}
+
+impl<'a> From<&'a events::ConsensusCalculated> for ConsensusCalculated<'a> {
+    fn from(event: &'a events::ConsensusCalculated) -> Self {
+        Self {
+            step_id: &event.step_id,
+            visit: event.visit,
+            metric: event.metric,
+            level: event.level,
+            field: event.field.as_deref(),
+            agreement: event.agreement,
+            note: event.note.as_deref(),
+            threshold: event.threshold,
+            units: event.units,
+            pairs: event.pairs,
+            agreed: event.agreed,
+            method: event.method,
+            votes: &event.votes,
+            tied: event.tied,
+            value: event.value.as_ref(),
+            resolved_by: event.resolved_by,
+        }
+    }
+}
+
+/// The task exists and is bound to a revision. The known answer of a gold task is not told:
+/// annotators may sit behind any consumer.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct WorkflowStarted<'a> {
+    /// Whether a submission started it.
+    pub by_submission: bool,
+    /// What the producer gave to label.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<&'a Value>,
+    /// Key-value pairs for search.
+    pub labels: &'a BTreeMap<String, String>,
+}
+
+impl<'a> From<&'a events::WorkflowStarted> for WorkflowStarted<'a> {
+    fn from(event: &'a events::WorkflowStarted) -> Self {
+        Self {
+            by_submission: event.by_submission,
+            input: event.input.as_ref(),
+            labels: &event.labels,
+        }
+    }
+}
+
+/// The task has its output.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct WorkflowCompleted<'a> {
+    /// The output.
+    pub output: &'a Value,
+}
+
+/// The task ended without an output.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct WorkflowFailed<'a> {
+    /// Why.
+    pub error: &'a str,
+}
+
+/// The task is held.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct WorkflowHeld<'a> {
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'a str>,
+    /// When it goes on by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
+}
+
+/// An operator let the task go on, or ended it.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct WorkflowReasoned<'a> {
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'a str>,
+}
+
+/// The task runs on another revision (the one in the fields of the task) from now on.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct WorkflowMigrated<'a> {
+    /// Number of the revision it ran on.
+    pub from_revision: u32,
+    /// Steps that are called otherwise now: old id to new id.
+    pub steps: &'a BTreeMap<StepId, StepId>,
+}
+
+/// Somebody claimed a place.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct TaskAssigned<'a> {
+    /// The step.
+    pub step_id: &'a StepId,
+    /// The visit, from 1.
+    pub visit: u32,
+    /// Who.
+    pub user_id: UserId,
+    /// Roles that the person named.
+    pub roles: &'a [String],
+    /// When the place is given up without activity.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// A claimed place is free again.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct TaskReleased<'a> {
+    /// The step.
+    pub step_id: &'a StepId,
+    /// The visit, from 1.
+    pub visit: u32,
+    /// Who held it.
+    pub user_id: UserId,
+    /// Why.
+    pub cause: ReleaseReason,
+    /// What was said about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'a str>,
+}
+
+/// The holder of a place was inactive for too long.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct TaskStalled<'a> {
+    /// The step.
+    pub step_id: &'a StepId,
+    /// The visit, from 1.
+    pub visit: u32,
+    /// Who held it.
+    pub user_id: UserId,
+    /// What follows.
+    pub action: TimeoutAction,
+}
+
+/// A step cannot go on by itself.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct IncidentOpened<'a> {
+    /// Id of the incident.
+    pub incident_id: Uuid,
+    /// The step.
+    pub step_id: &'a StepId,
+    /// The visit, from 1.
+    pub visit: u32,
+    /// What kind of trouble.
+    pub code: IncidentCode,
+    /// What happened, for people.
+    pub reason: &'a str,
+}
+
+/// An incident is over.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct IncidentResolved<'a> {
+    /// Id of the incident.
+    pub incident_id: Uuid,
+    /// The step.
+    pub step_id: &'a StepId,
+    /// The visit, from 1.
+    pub visit: u32,
+    /// What resolved it.
+    pub resolution: &'a str,
+}
+
+/// A readable command was refused.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct CommandRejected<'a> {
+    /// The task.
+    pub task_id: TaskId,
+    /// The UUID of the workflow's revision, where the task has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workflow_id: Option<RevisionId>,
+    /// The workflow, where the task has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<&'a Slug>,
+    /// The number of the workflow's revision, where the task has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u32>,
+    /// The command.
+    pub command_id: CommandId,
+    /// The command's type.
+    #[serde(rename = "type")]
+    pub command_type: &'static str,
+    /// The step that it named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step_id: Option<&'a str>,
+    /// The code.
+    pub reason: RejectionCode,
+    /// What, where, and how to mend it, for people.
+    pub detail: &'a str,
+}
+
+/// How far a goal has come.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct GoalProgress<'a> {
+    /// The workflow.
+    pub workflow: &'a Slug,
+    /// The goal.
+    pub goal: &'a Slug,
+    /// Counts targets: a changed target opens the next.
+    pub epoch: u32,
+    /// What is to be reached.
+    pub target: f64,
+    /// What has been reached.
+    pub current: f64,
+    /// When it was reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<DateTime<Utc>>,
+}
+
+impl<'a> From<&'a GoalProgressRow> for GoalProgress<'a> {
+    fn from(row: &'a GoalProgressRow) -> Self {
+        Self {
+            workflow: &row.workflow,
+            goal: &row.goal,
+            epoch: row.epoch,
+            target: row.target,
+            current: row.current,
+            completed_at: row.completed_at,
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! JSON of the outside world: commands in, messages and answers out, and their schemas.
+
+pub mod commands;
+pub mod data;
+pub mod messages;
+pub mod reasons;
+pub mod replies;
+pub mod schema;
+
+pub use commands::{
+    CommandRequest, ReadCommand, Unreadable, UnreadableCode, read_delivery, read_request,
+};
+pub use messages::{CloudEventMessages, MessageType, UnknownMessageType};
+pub use reasons::{DeadReason, RetryReason};
+pub use replies::CommandReply;

@@ -1,0 +1,83 @@
+//! The answer to a command that asked for one with `reply_to`.
+
+use glyph_workflow_engine::{
+    command::{Dead, Outcome, ProcessResult, Undecided},
+    ids::CommandId,
+    store::RecordedOutcome,
+};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::commands::Unreadable;
+
+/// What became of a command.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct CommandReply {
+    /// The command; null where its id could not be read.
+    pub command_id: Option<CommandId>,
+    /// `applied`, `duplicate`, `rejected` or `dead`. A duplicate carries the first one's `result`
+    /// where that was applied, and its `reason` where it was rejected.
+    pub outcome: &'static str,
+    /// The code of a rejection, or why the command is dead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What an applied command led to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<ProcessResult>")]
+    pub result: Option<Value>,
+}
+
+impl CommandReply {
+    /// The answer to a command that was decided, or given up; `reason` is the code under which it
+    /// is dead.
+    pub fn of(command_id: CommandId, outcome: &Outcome, dead_reason: Option<&str>) -> Self {
+        let (reason, result) = match outcome {
+            Outcome::Applied(result) => (None, serde_json::to_value(result).ok()),
+            Outcome::Duplicate(RecordedOutcome::Applied { result }) => (None, Some(result.clone())),
+            Outcome::Duplicate(RecordedOutcome::Rejected { reason, .. }) => {
+                (Some(reason.clone()), None)
+            }
+            Outcome::Rejected(rejection) => (Some(rejection.code.as_str().to_owned()), None),
+            Outcome::Undecided(_) | Outcome::Dead(_) => (dead_reason.map(str::to_owned), None),
+        };
+        let outcome = if dead_reason.is_some() {
+            "dead"
+        } else {
+            outcome.name()
+        };
+        Self {
+            command_id: Some(command_id),
+            outcome,
+            reason,
+            result,
+        }
+    }
+
+    /// The answer to a command that cannot be read.
+    pub fn unreadable(unreadable: &Unreadable) -> Self {
+        Self {
+            command_id: unreadable.command_id,
+            outcome: "dead",
+            reason: Some(unreadable.code.as_str().to_owned()),
+            result: None,
+        }
+    }
+}
+
+/// Why a command is given up, for people.
+pub fn dead_text(dead: &Dead) -> String {
+    match dead {
+        Dead::WorkflowNotFound(name) => format!("no workflow `{name}`"),
+        Dead::CommandIdReused => "the command_id was used for a command with other content".into(),
+        Dead::Malformed(error) => error.clone(),
+    }
+}
+
+/// Why a command cannot be decided, for people.
+pub fn undecided_text(undecided: &Undecided) -> String {
+    match undecided {
+        Undecided::TaskNotFound => "no such task".into(),
+        Undecided::Panicked(message) => format!("deciding it failed: {message}"),
+    }
+}

@@ -1,0 +1,10 @@
+//! Tests through the public API: one binary, one module for each behaviour.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod amqp;
+mod crash_points;
+mod pipeline;
+mod schema_contract;
+mod services;
+mod support;

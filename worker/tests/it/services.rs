@@ -1,0 +1,174 @@
+//! The road of a command on Postgres and RabbitMQ.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, atomic::AtomicUsize},
+};
+
+use glyph_worker::broker::RetryDelay;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::support::{
+    engine::{Unruly, submission, task},
+    eventually,
+    services::{Services, assert_first_deliveries_in_order},
+};
+
+fn is(message: &Value, kind: &str) -> bool {
+    message["type"] == format!("dev.glyph.{kind}.v1")
+}
+
+fn count(messages: &[Value], kind: &str) -> usize {
+    let of_kind = messages.iter().filter(|message| is(message, kind));
+    of_kind
+        .map(|message| message["id"].as_str().unwrap())
+        .collect::<BTreeSet<_>>()
+        .len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn duplicates_change_nothing_and_publish_nothing() {
+    let services = Services::new().await;
+    let worker = services.worker(services.orchestrator());
+    let tap = services.tap().await;
+    let mut commands = Vec::new();
+    for n in 0..20 {
+        for user in [1, 2] {
+            commands.push(submission(task(n), "annotate", user, "yes"));
+        }
+    }
+    let doubled: Vec<_> = commands.iter().chain(&commands).cloned().collect();
+    services.send(&doubled).await;
+    let messages = services
+        .take_until(&tap, |all| count(all, "workflow.completed") == 20)
+        .await;
+    services.outbox_empty().await;
+    assert_first_deliveries_in_order(&messages);
+    assert_eq!(count(&messages, "step.completed"), 20);
+    eventually("every copy counted", || async {
+        let text = worker.metrics.encode();
+        text.contains(r#"glyph_commands_total{outcome="duplicate",type="submission"} 40"#)
+            .then_some(())
+    })
+    .await;
+    assert_eq!(services.count("SELECT count(*) FROM commands").await, 40);
+    worker.stop().await;
+    services.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_workers_on_the_same_tasks_agree() {
+    let services = Services::new().await;
+    let workers = [
+        services.worker(services.orchestrator()),
+        services.worker(services.orchestrator()),
+    ];
+    let tap = services.tap().await;
+    // Twenty people race for two places of each task.
+    let mut commands = Vec::new();
+    for user in 1..=20 {
+        commands.extend((0..10).map(|n| submission(task(n), "annotate", user, "yes")));
+    }
+    services.send(&commands).await;
+    let decided = "SELECT count(*) FROM commands";
+    eventually("every command decided", || async {
+        (services.count(decided).await == 200).then_some(())
+    })
+    .await;
+    let messages = services
+        .take_until(&tap, |all| count(all, "command.rejected") == 180)
+        .await;
+    services.outbox_empty().await;
+    assert_eq!(count(&messages, "step.completed"), 10);
+    assert_first_deliveries_in_order(&messages);
+    let applied = "SELECT count(*) FROM commands WHERE outcome = 'applied'";
+    assert_eq!(services.count(applied).await, 20);
+    let gaps = "SELECT count(*) FROM (SELECT stream_id FROM workflow_events GROUP BY stream_id
+                HAVING count(*) <> max(version)) AS with_gaps";
+    assert_eq!(services.count(gaps).await, 0);
+    for worker in workers {
+        worker.stop().await;
+    }
+    services.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn poison_is_dead_lettered_alone() {
+    let services = Services::new().await;
+    let unruly = Arc::new(Unruly {
+        orchestrator: services.orchestrator(),
+        away: AtomicUsize::new(0),
+        poison: Mutex::new(Some("arsenic")),
+        sizes: Mutex::default(),
+    });
+    let worker = services.worker(unruly);
+    let tap = services.tap().await;
+    let mut commands: Vec<_> = (0..50)
+        .map(|n| submission(task(n), "annotate", 1, "yes"))
+        .collect();
+    commands.insert(25, submission(task(99), "annotate", 1, "arsenic"));
+    services.send(&commands).await;
+    services.send_bytes("submission", b"{not json").await;
+    services
+        .send_bytes("submission", &vec![b' '; (1 << 20) + 1])
+        .await;
+    services
+        .take_until(&tap, |all| count(all, "workflow.started") == 50)
+        .await;
+    let mut dead = Vec::new();
+    while dead.len() < 2 {
+        dead.extend(services.take(&services.topology.dead()).await);
+    }
+    let reasons: BTreeSet<_> = dead
+        .iter()
+        .map(|letter| {
+            let headers = letter.properties.headers().as_ref().unwrap().inner();
+            let reason = headers.get("x-glyph-reason").unwrap();
+            String::from_utf8(reason.as_long_string().unwrap().as_bytes().to_vec()).unwrap()
+        })
+        .collect();
+    assert_eq!(
+        reasons,
+        ["malformed".to_owned(), "too_large".to_owned()].into()
+    );
+    let metrics = worker.metrics.encode();
+    assert!(
+        metrics.contains(r#"glyph_retries_total{reason="panicked"} 1"#),
+        "{metrics}"
+    );
+    worker.stop().await;
+    services.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_overtakes_its_start_waits_on_the_ladder() {
+    let services = Services::new().await;
+    let worker = services.worker(services.orchestrator());
+    let tap = services.tap().await;
+    let mut early = submission(task(1), "annotate", 1, "yes");
+    early["workflow"] = Value::Null;
+    services.send(std::slice::from_ref(&early)).await;
+    eventually("a retry", || async {
+        let text = worker.metrics.encode();
+        text.contains(r#"glyph_retries_total{reason="task_not_found"} 1"#)
+            .then_some(())
+    })
+    .await;
+    let start = json!({"type": "start", "command_id": Uuid::now_v7(), "task_id": task(1),
+        "workflow": "sentiment-dual"});
+    let second = submission(task(1), "annotate", 2, "yes");
+    services.send(&[start, second]).await;
+    let messages = services
+        .take_until(&tap, |all| count(all, "workflow.completed") == 1)
+        .await;
+    assert_first_deliveries_in_order(&messages);
+    assert!(
+        services
+            .take(&services.topology.retry(RetryDelay::S4))
+            .await
+            .is_empty()
+    );
+    worker.stop().await;
+    services.remove().await;
+}

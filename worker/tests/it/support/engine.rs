@@ -1,0 +1,157 @@
+//! A pipeline over a store in memory, and commands for it.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use async_trait::async_trait;
+use glyph_worker::{
+    faults::Faults,
+    metrics::Metrics,
+    pipeline::{CommandProcessor, Pipeline, PipelineHandle, PipelineParts, PipelineSettings},
+    wire::CloudEventMessages,
+};
+use glyph_workflow_engine::{
+    BatchReport, OrchestrationError, WorkflowOrchestrator,
+    command::{Command, CommandEnvelope},
+    store::{EventStoreError, MemoryStore, PublisherId},
+};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{DEADLINE, broker::FakeBroker};
+
+/// Two people label; a third decides where they disagree.
+pub(crate) const DUAL: &str = r"
+workflow:
+  id: sentiment-dual
+  entry_step: annotate
+  steps:
+    - id: annotate
+      type: annotation
+      completion: { type: annotation_count, count: 2 }
+      consensus: { metric: percent_agreement, field: label }
+    - id: adjudicate
+      type: adjudication
+  transitions:
+    - { from: annotate, to: _complete, condition: { type: on_agreement } }
+    - { from: annotate, to: adjudicate, condition: { type: on_disagreement } }
+    - { from: adjudicate, to: _complete }
+";
+
+/// An orchestrator that can be made to misbehave.
+pub(crate) struct Unruly {
+    pub(crate) orchestrator: Arc<WorkflowOrchestrator>,
+    /// How many more batches find the store away.
+    pub(crate) away: AtomicUsize,
+    /// Panics on batches that hold a submission with this text in it.
+    pub(crate) poison: Mutex<Option<&'static str>>,
+    /// Sizes of the batches that were run.
+    pub(crate) sizes: Mutex<Vec<usize>>,
+}
+
+#[async_trait]
+impl CommandProcessor for Unruly {
+    async fn process_batch(
+        &self,
+        batch: Vec<CommandEnvelope>,
+        publisher: Option<PublisherId>,
+    ) -> Result<BatchReport, OrchestrationError> {
+        self.sizes.lock().unwrap().push(batch.len());
+        if self.away.load(Ordering::SeqCst) > 0 {
+            self.away.fetch_sub(1, Ordering::SeqCst);
+            let error = EventStoreError::Unavailable("the database is away".into());
+            return Err(error.into());
+        }
+        let poison = *self.poison.lock().unwrap();
+        let holds = |text: &str| {
+            batch
+                .iter()
+                .any(|c| c.command.payload().to_string().contains(text))
+        };
+        assert!(!poison.is_some_and(holds), "poison");
+        self.orchestrator.process_batch(batch, publisher).await
+    }
+}
+
+/// A pipeline between a store in memory and a fake broker.
+pub(crate) struct World {
+    pub(crate) broker: Arc<FakeBroker>,
+    pub(crate) store: MemoryStore,
+    pub(crate) engine: Arc<Unruly>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) pipeline: PipelineHandle,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        Self::with(PipelineSettings::default()).await
+    }
+
+    pub(crate) async fn with(settings: PipelineSettings) -> Self {
+        // The store's clock is the wall's, so that leases and waits pass while a test waits.
+        let store = MemoryStore::with_clock(Arc::new(chrono::Utc::now));
+        let shared = Arc::new(store.clone());
+        let orchestrator = WorkflowOrchestrator::new(shared.clone(), shared.clone())
+            .with_messages(Arc::new(CloudEventMessages::default()));
+        orchestrator.create_workflow(DUAL).await.unwrap();
+        let engine = Arc::new(Unruly {
+            orchestrator: Arc::new(orchestrator),
+            away: AtomicUsize::new(0),
+            poison: Mutex::new(None),
+            sizes: Mutex::default(),
+        });
+        let broker = FakeBroker::new();
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let pipeline = Pipeline::start(PipelineParts {
+            orchestrator: engine.clone(),
+            store: shared,
+            source: Some(broker.clone()),
+            publisher: Some(broker.clone()),
+            settings,
+            metrics: Arc::clone(&metrics),
+            faults: Faults::default(),
+        });
+        Self {
+            broker,
+            store,
+            engine,
+            metrics,
+            pipeline,
+        }
+    }
+
+    pub(crate) async fn drain(&self) {
+        assert!(
+            self.pipeline.drain(Instant::now() + DEADLINE).await,
+            "not drained in time"
+        );
+    }
+}
+
+/// The `n`-th task of a test.
+pub(crate) fn task(n: u128) -> Uuid {
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, &n.to_be_bytes())
+}
+
+/// A submission by the `user`-th person, that starts its task.
+pub(crate) fn submission(task_id: Uuid, step: &str, user: u128, label: &str) -> Value {
+    let name = format!("{task_id}/{step}/{user}/{label}");
+    json!({
+        "type": "submission",
+        "command_id": Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()),
+        "task_id": task_id,
+        "step_id": step,
+        "annotation": {"user_id": Uuid::from_u128(user), "data": {"label": label}},
+        "workflow": "sentiment-dual",
+    })
+}
+
+/// An envelope, as HTTP would make it.
+pub(crate) fn envelope(body: &Value) -> CommandEnvelope {
+    let submission = serde_json::from_value(body.clone()).unwrap();
+    let id: Uuid = body["command_id"].as_str().unwrap().parse().unwrap();
+    CommandEnvelope::new(id, Command::Submission(submission))
+}

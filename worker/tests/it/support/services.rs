@@ -1,0 +1,346 @@
+//! Postgres and RabbitMQ, with a database and names of the test's own.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use glyph_worker::{
+    amqp::{AmqpPublisher, AmqpSettings, AmqpSource, Topology},
+    broker::{CommandQueue, RetryDelay},
+    faults::Faults,
+    metrics::Metrics,
+    pipeline::{CommandProcessor, Pipeline, PipelineHandle, PipelineParts, PipelineSettings},
+    wire::CloudEventMessages,
+};
+use glyph_workflow_engine::{
+    WorkflowOrchestrator,
+    store::{PgEventStore, PgSettings},
+};
+use lapin::{
+    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties,
+    options::{
+        BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeleteOptions,
+        QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+    },
+    types::FieldTable,
+};
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{DEADLINE, engine::DUAL, eventually, schemas::assert_message};
+
+fn database_url() -> String {
+    std::env::var("DATABASE_URL")
+        .unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".to_owned())
+}
+
+pub(crate) fn amqp_url() -> String {
+    std::env::var("AMQP_URL").unwrap_or_else(|_| "amqp://guest:guest@127.0.0.1:5672/%2f".to_owned())
+}
+
+/// A message taken from a queue.
+pub(crate) struct Taken {
+    pub(crate) body: Vec<u8>,
+    pub(crate) properties: BasicProperties,
+}
+
+/// Services of one test; whatever it made is removed by [`Services::remove`].
+pub(crate) struct Services {
+    database: String,
+    pub(crate) database_url: String,
+    pub(crate) prefix: String,
+    pub(crate) topology: Topology,
+    pub(crate) store: PgEventStore,
+    channel: Channel,
+    connection: Connection,
+}
+
+impl Services {
+    pub(crate) async fn new() -> Self {
+        let name = format!("glyph_it_{}", Uuid::now_v7().simple());
+        let admin_url = database_url();
+        let mut admin = PgConnection::connect(&admin_url).await.unwrap();
+        let create = AssertSqlSafe(format!("CREATE DATABASE {name}"));
+        sqlx::query(create).execute(&mut admin).await.unwrap();
+        let (base, query) = admin_url.split_once('?').unwrap_or((&admin_url, ""));
+        let base = base.rsplit_once('/').unwrap().0;
+        let database_url = format!("{base}/{name}?{query}");
+        let store = PgEventStore::connect(&database_url, PgSettings::default())
+            .await
+            .unwrap();
+        store.migrate().await.unwrap();
+        orchestrator(&store).create_workflow(DUAL).await.unwrap();
+        let properties = ConnectionProperties::default();
+        let connection = Connection::connect(&amqp_url(), properties).await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await
+            .unwrap();
+        let topology = Topology::new(&name);
+        Self {
+            database: name.clone(),
+            database_url,
+            prefix: name,
+            topology,
+            store,
+            channel,
+            connection,
+        }
+    }
+
+    pub(crate) fn amqp_settings(&self) -> AmqpSettings {
+        AmqpSettings::new(&amqp_url(), &self.prefix).unwrap()
+    }
+
+    /// A worker in this process.
+    pub(crate) fn worker(&self, processor: Arc<dyn CommandProcessor>) -> Worker {
+        let source = AmqpSource::start(self.amqp_settings());
+        let publisher = AmqpPublisher::start(self.amqp_settings());
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let pipeline = Pipeline::start(PipelineParts {
+            orchestrator: processor,
+            store: Arc::new(self.store.clone()),
+            source: Some(source.clone()),
+            publisher: Some(publisher.clone()),
+            settings: PipelineSettings::default(),
+            metrics: Arc::clone(&metrics),
+            faults: Faults::default(),
+        });
+        Worker {
+            pipeline,
+            metrics,
+            source,
+            publisher,
+        }
+    }
+
+    pub(crate) fn orchestrator(&self) -> Arc<WorkflowOrchestrator> {
+        Arc::new(orchestrator(&self.store))
+    }
+
+    /// Waits until a worker has made the topology, and binds a queue to every message.
+    pub(crate) async fn tap(&self) -> String {
+        let commands = self.topology.queue(CommandQueue::Control);
+        eventually("the topology", || async {
+            let channel = self.connection.create_channel().await.unwrap();
+            let options = QueueDeclareOptions {
+                passive: true,
+                ..QueueDeclareOptions::default()
+            };
+            let queue = commands.as_str().into();
+            channel
+                .queue_declare(queue, options, FieldTable::default())
+                .await
+                .ok()
+        })
+        .await;
+        // The worker declares its exchanges before its queues.
+        let queue = format!("{}.tap", self.prefix);
+        let options = QueueDeclareOptions::default();
+        let name = || queue.as_str().into();
+        self.channel
+            .queue_declare(name(), options, FieldTable::default())
+            .await
+            .unwrap();
+        let (events, bind) = (self.topology.events(), QueueBindOptions::default());
+        let exchange = events.as_str().into();
+        let table = FieldTable::default();
+        self.channel
+            .queue_bind(name(), exchange, "#".into(), bind, table)
+            .await
+            .unwrap();
+        queue
+    }
+
+    /// Publishes commands and waits for their confirms.
+    pub(crate) async fn send(&self, commands: &[Value]) {
+        let mut confirms = Vec::new();
+        for command in commands {
+            let key = command["type"].as_str().unwrap_or("submission");
+            confirms.push(self.publish(key, command.to_string().as_bytes()).await);
+        }
+        for confirm in confirms {
+            assert!(confirm.await.unwrap().is_ack());
+        }
+    }
+
+    pub(crate) async fn send_bytes(&self, key: &str, body: &[u8]) {
+        assert!(self.publish(key, body).await.await.unwrap().is_ack());
+    }
+
+    /// Publishes a command; its confirm is a future of its own.
+    async fn publish(
+        &self,
+        key: &str,
+        body: &[u8],
+    ) -> impl Future<Output = lapin::Result<Confirmation>> + use<> {
+        let properties = BasicProperties::default().with_delivery_mode(2);
+        let options = BasicPublishOptions {
+            mandatory: true,
+            ..BasicPublishOptions::default()
+        };
+        let commands = self.topology.commands();
+        let exchange = commands.as_str().into();
+        self.channel
+            .basic_publish(exchange, key.into(), options, body, properties)
+            .await
+            .unwrap()
+    }
+
+    /// Takes whatever waits in a queue.
+    pub(crate) async fn take(&self, queue: &str) -> Vec<Taken> {
+        let options = BasicGetOptions { no_ack: true };
+        let mut taken = Vec::new();
+        while let Some(message) = self.channel.basic_get(queue.into(), options).await.unwrap() {
+            let message = message.delivery;
+            taken.push(Taken {
+                body: message.data,
+                properties: message.properties,
+            });
+        }
+        taken
+    }
+
+    /// Takes messages until `enough` of them are there.
+    pub(crate) async fn take_until(
+        &self,
+        queue: &str,
+        enough: impl Fn(&[Value]) -> bool,
+    ) -> Vec<Value> {
+        let mut messages = Vec::new();
+        let deadline = Instant::now() + 2 * DEADLINE;
+        while !enough(&messages) {
+            for taken in self.take(queue).await {
+                let body: Value = serde_json::from_slice(&taken.body).unwrap();
+                assert_message(&body);
+                messages.push(body);
+            }
+            assert!(
+                Instant::now() < deadline,
+                "only {} messages in {queue}",
+                messages.len()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        messages
+    }
+
+    /// One number from the database.
+    pub(crate) async fn count(&self, query: &str) -> i64 {
+        let query = AssertSqlSafe(query.to_owned());
+        sqlx::query_scalar(query)
+            .fetch_one(self.store.pool())
+            .await
+            .unwrap()
+    }
+
+    /// Waits until nothing is in the outbox.
+    pub(crate) async fn outbox_empty(&self) {
+        let deadline = Instant::now() + 2 * DEADLINE;
+        while self.count("SELECT count(*) FROM outbox").await > 0 {
+            assert!(Instant::now() < deadline, "the outbox does not empty");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Whether no command waits, on the ladder or off it.
+    pub(crate) async fn queues_empty(&self) -> bool {
+        let mut queues: Vec<_> = CommandQueue::ALL.map(|q| self.topology.queue(q)).into();
+        queues.extend(RetryDelay::ALL.map(|delay| self.topology.retry(delay)));
+        for queue in queues {
+            let options = QueueDeclareOptions {
+                passive: true,
+                ..QueueDeclareOptions::default()
+            };
+            let declare = self
+                .channel
+                .queue_declare(queue.into(), options, FieldTable::default());
+            if declare.await.unwrap().message_count() > 0 {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Removes database, queues and exchanges.
+    pub(crate) async fn remove(self) {
+        let mut queues: Vec<_> = CommandQueue::ALL.map(|q| self.topology.queue(q)).into();
+        let ladder = RetryDelay::ALL.map(|delay| self.topology.retry(delay));
+        queues.extend(ladder.clone());
+        queues.extend([self.topology.dead(), self.topology.step_completed()]);
+        queues.extend([
+            self.topology.transition_occurred(),
+            format!("{}.tap", self.prefix),
+        ]);
+        for queue in queues {
+            // A refusal closes the channel, so each goes on its own.
+            let channel = self.connection.create_channel().await.unwrap();
+            let _ = channel
+                .queue_delete(queue.into(), QueueDeleteOptions::default())
+                .await;
+        }
+        let mut exchanges: Vec<_> = ladder.into();
+        let more = [
+            self.topology.commands(),
+            self.topology.events(),
+            self.topology.dead(),
+        ];
+        exchanges.extend(more);
+        for exchange in exchanges {
+            let channel = self.connection.create_channel().await.unwrap();
+            let _ = channel
+                .exchange_delete(exchange.into(), ExchangeDeleteOptions::default())
+                .await;
+        }
+        self.store.pool().close().await;
+        let mut admin = PgConnection::connect(&database_url()).await.unwrap();
+        let drop = AssertSqlSafe(format!("DROP DATABASE {} WITH (FORCE)", self.database));
+        sqlx::query(drop).execute(&mut admin).await.unwrap();
+    }
+}
+
+fn orchestrator(store: &PgEventStore) -> WorkflowOrchestrator {
+    let store = Arc::new(store.clone());
+    WorkflowOrchestrator::new(store.clone(), store)
+        .with_messages(Arc::new(CloudEventMessages::default()))
+}
+
+/// A worker of this process.
+pub(crate) struct Worker {
+    pub(crate) pipeline: PipelineHandle,
+    pub(crate) metrics: Arc<Metrics>,
+    source: Arc<AmqpSource>,
+    publisher: Arc<AmqpPublisher>,
+}
+
+impl Worker {
+    pub(crate) async fn stop(self) {
+        assert!(
+            self.pipeline.drain(Instant::now() + DEADLINE).await,
+            "not drained in time"
+        );
+        self.source.close().await;
+        self.publisher.close().await;
+    }
+}
+
+/// Versions of each task in the order of their first delivery; panics where one comes too early.
+pub(crate) fn assert_first_deliveries_in_order(messages: &[Value]) {
+    let mut seen: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for message in messages
+        .iter()
+        .filter(|message| message.get("sequence").is_some())
+    {
+        let task = message["subject"].as_str().unwrap().to_owned();
+        let sequence = message["sequence"].as_str().unwrap().to_owned();
+        let of_task = seen.entry(task).or_default();
+        if !of_task.contains(&sequence) {
+            assert!(
+                of_task.last() < Some(&sequence),
+                "{of_task:?} before {message:#}"
+            );
+            of_task.push(sequence);
+        }
+    }
+}
