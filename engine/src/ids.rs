@@ -96,7 +96,9 @@ impl Slug {
         if valid {
             Ok(Self(text.into()))
         } else {
-            Err(InvalidSlug { text: text.chars().take(80).collect() })
+            Err(InvalidSlug {
+                text: text.chars().take(80).collect(),
+            })
         }
     }
 
@@ -190,7 +192,9 @@ impl WorkflowSelector {
 impl FromStr for WorkflowSelector {
     type Err = InvalidSelector;
     fn from_str(text: &str) -> Result<Self, InvalidSelector> {
-        let invalid = || InvalidSelector { text: text.chars().take(120).collect() };
+        let invalid = || InvalidSelector {
+            text: text.chars().take(120).collect(),
+        };
         if let Ok(id) = Uuid::try_parse(text) {
             return Ok(Self::Revision(RevisionId(id)));
         }
@@ -222,7 +226,9 @@ impl Serialize for WorkflowSelector {
 
 impl<'de> Deserialize<'de> for WorkflowSelector {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -254,10 +260,19 @@ mod tests {
 
     #[test]
     fn selectors_read_all_three_forms() {
-        assert_eq!("a-b".parse(), Ok(WorkflowSelector::Latest(Slug::new("a-b").unwrap())));
-        assert_eq!("a@2".parse(), Ok(WorkflowSelector::Numbered(Slug::new("a").unwrap(), 2)));
+        assert_eq!(
+            "a-b".parse(),
+            Ok(WorkflowSelector::Latest(Slug::new("a-b").unwrap()))
+        );
+        assert_eq!(
+            "a@2".parse(),
+            Ok(WorkflowSelector::Numbered(Slug::new("a").unwrap(), 2))
+        );
         let id = Uuid::from_u128(7);
-        assert_eq!(id.to_string().parse(), Ok(WorkflowSelector::Revision(RevisionId(id))));
+        assert_eq!(
+            id.to_string().parse(),
+            Ok(WorkflowSelector::Revision(RevisionId(id)))
+        );
         assert!("a@x".parse::<WorkflowSelector>().is_err());
     }
 }

@@ -65,7 +65,11 @@ pub struct Parts {
 
 impl Default for Parts {
     fn default() -> Self {
-        Self { http: true, consume: true, migrate: true }
+        Self {
+            http: true,
+            consume: true,
+            migrate: true,
+        }
     }
 }
 
@@ -158,8 +162,15 @@ pub async fn run(settings: Settings, parts: Parts, shutdown: Shutdown) -> Result
             ready = waited => ready?,
             () = shutdown.wait() => return Ok(()),
         }
-        let running =
-            Running::start(&database, &services, &settings, parts, orchestrator, metrics).await?;
+        let running = Running::start(
+            &database,
+            &services,
+            &settings,
+            parts,
+            orchestrator,
+            metrics,
+        )
+        .await?;
         slot.fill(&running.pipeline);
         running.watch_health(&database, &health);
         tracing::info!("the worker runs");
@@ -198,7 +209,9 @@ fn orchestrator(
     let store = database.store();
     let events: Arc<dyn EventStore> = around_commits(Arc::clone(&store) as _, faults);
     let orchestrator = WorkflowOrchestrator::new(store as _, events);
-    Ok(Arc::new(orchestrator.with_messages(Arc::new(settings.publish.messages()))))
+    Ok(Arc::new(
+        orchestrator.with_messages(Arc::new(settings.publish.messages())),
+    ))
 }
 
 /// The store of a worker, with what only the concrete one can do.
@@ -299,8 +312,14 @@ async fn wait_for_database(
 /// Both sides of the broker.
 #[derive(Clone)]
 enum Broker {
-    Amqp { source: Option<Arc<AmqpSource>>, publisher: Arc<AmqpPublisher> },
-    Embedded { source: Option<Arc<EmbeddedSource>>, publisher: Arc<EmbeddedPublisher> },
+    Amqp {
+        source: Option<Arc<AmqpSource>>,
+        publisher: Arc<AmqpPublisher>,
+    },
+    Embedded {
+        source: Option<Arc<EmbeddedSource>>,
+        publisher: Arc<EmbeddedPublisher>,
+    },
 }
 
 impl Broker {
@@ -329,7 +348,10 @@ impl Broker {
                 } else {
                     None
                 };
-                Ok(Self::Embedded { source, publisher: EmbeddedPublisher::new(queue) })
+                Ok(Self::Embedded {
+                    source,
+                    publisher: EmbeddedPublisher::new(queue),
+                })
             }
             (Services::Embedded { .. }, Database::Postgres(_)) => {
                 unreachable!("`Settings::services` pairs `embedded:` with SQLite alone")
@@ -399,7 +421,15 @@ impl Running {
         background.spawn(due.run(stopping.clone()));
         let goals = GoalProjector::new(Arc::clone(&store), settings.publish.messages());
         background.spawn(goals.run(stopping.clone()));
-        Ok(Self { pipeline, store, orchestrator, metrics, broker, background, stopping })
+        Ok(Self {
+            pipeline,
+            store,
+            orchestrator,
+            metrics,
+            broker,
+            background,
+            stopping,
+        })
     }
 
     /// Takes no more work, finishes what is begun, publishes what that decided, and closes.
@@ -428,8 +458,11 @@ impl Running {
         let (mut holds, health) = (self.pipeline.holds(), health.clone());
         self.spawn_until_stopped(async move {
             loop {
-                let reasons: Vec<String> =
-                    holds.borrow_and_update().iter().map(|why| why.as_str().to_owned()).collect();
+                let reasons: Vec<String> = holds
+                    .borrow_and_update()
+                    .iter()
+                    .map(|why| why.as_str().to_owned())
+                    .collect();
                 health.update(|readiness| {
                     readiness.intake = match reasons.as_slice() {
                         [] => PartState::ready(),
@@ -483,7 +516,9 @@ async fn watch_broker(
     health: Health,
 ) {
     loop {
-        let consuming = source.as_mut().map(|source| source.borrow_and_update().clone());
+        let consuming = source
+            .as_mut()
+            .map(|source| source.borrow_and_update().clone());
         let publishing = publisher.borrow_and_update().clone();
         health.update(|readiness| readiness.broker = broker_part(consuming, publishing));
         let source_changed = async {
@@ -529,9 +564,13 @@ impl CommandSink for PipelineSlot {
     async fn submit(&self, command: CommandEnvelope) -> Result<Outcome, NotTaken> {
         let Some(pipeline) = self.0.get() else {
             let reason = "the worker is starting; send the command again with the same id";
-            return Err(NotTaken { reason: reason.to_owned() });
+            return Err(NotTaken {
+                reason: reason.to_owned(),
+            });
         };
-        pipeline.submit(command).await.map_err(|stopped| NotTaken { reason: stopped.to_string() })
+        pipeline.submit(command).await.map_err(|stopped| NotTaken {
+            reason: stopped.to_string(),
+        })
     }
 }
 
@@ -543,10 +582,15 @@ struct Servers {
 
 impl Servers {
     async fn start(settings: &Settings, parts: Parts, api: &Api) -> Result<Self, AppError> {
-        let servers = Self { tasks: TaskTracker::new(), stopping: CancellationToken::new() };
+        let servers = Self {
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+        };
         if parts.http {
             let setting = "GLYPH_HTTP_ADDR";
-            servers.serve(settings.http_addr, setting, router(api.clone())).await?;
+            servers
+                .serve(settings.http_addr, setting, router(api.clone()))
+                .await?;
         }
         if let Some(address) = settings.metrics_addr {
             let router = operations_router(api.clone());
@@ -561,7 +605,11 @@ impl Servers {
         setting: &'static str,
         router: Router,
     ) -> Result<(), AppError> {
-        let refused = |source| AppError::Listen { address, setting, source };
+        let refused = |source| AppError::Listen {
+            address,
+            setting,
+            source,
+        };
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
         tracing::info!(%address, setting, "listening");

@@ -47,11 +47,19 @@ struct Setting {
 }
 
 const fn setting(key: &'static str, env: &'static str) -> Setting {
-    Setting { key, env, secret: false }
+    Setting {
+        key,
+        env,
+        secret: false,
+    }
 }
 
 const fn secret(key: &'static str, env: &'static str) -> Setting {
-    Setting { key, env, secret: true }
+    Setting {
+        key,
+        env,
+        secret: true,
+    }
 }
 
 const SETTINGS: [Setting; 16] = [
@@ -172,9 +180,13 @@ impl fmt::Display for Publish {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::All => f.write_str("all"),
-            Self::Only(types) => {
-                f.write_str(&types.iter().map(|t| t.as_str()).collect::<Vec<_>>().join(","))
-            }
+            Self::Only(types) => f.write_str(
+                &types
+                    .iter()
+                    .map(|t| t.as_str())
+                    .collect::<Vec<_>>()
+                    .join(","),
+            ),
         }
     }
 }
@@ -218,12 +230,21 @@ impl fmt::Debug for SecretUrl {
 
 /// The URL with `***` for its password and for every parameter that sounds like a secret.
 fn redacted(url: &str) -> String {
-    let (place, query) = url.split_once('?').map_or((url, None), |(p, q)| (p, Some(q)));
+    let (place, query) = url
+        .split_once('?')
+        .map_or((url, None), |(p, q)| (p, Some(q)));
     // The last `@`: a password may hold one unescaped, and hiding too much is the safe mistake.
     let mut shown = match (place.split_once("://"), place.rfind('@')) {
         (Some((scheme, _)), Some(at)) if at > scheme.len() => {
-            let user = place[scheme.len() + 3..at].split(':').next().unwrap_or_default();
-            let secret = if place[scheme.len() + 3..at].contains(':') { ":***" } else { "" };
+            let user = place[scheme.len() + 3..at]
+                .split(':')
+                .next()
+                .unwrap_or_default();
+            let secret = if place[scheme.len() + 3..at].contains(':') {
+                ":***"
+            } else {
+                ""
+            };
             format!("{scheme}://{user}{secret}{}", &place[at..])
         }
         _ => place.to_owned(),
@@ -256,7 +277,9 @@ impl fmt::Display for SettingsError {
 
 impl SettingsError {
     fn one(fault: impl Into<String>) -> Self {
-        Self { faults: vec![fault.into()] }
+        Self {
+            faults: vec![fault.into()],
+        }
     }
 }
 
@@ -345,8 +368,12 @@ impl SettingsFlags {
             ("log", &self.log),
             ("log_format", &self.log_format),
         ];
-        let given = all.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
-        given.map(|(key, value)| (key.to_owned(), value.clone())).collect()
+        let given = all
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value.as_ref()?)));
+        given
+            .map(|(key, value)| (key.to_owned(), value.clone()))
+            .collect()
     }
 }
 
@@ -365,13 +392,18 @@ impl Layer {
     fn new(name: impl Into<String>, mut values: Dict) -> Result<Self, SettingsError> {
         let name = name.into();
         for Setting { key, .. } in SETTINGS.iter().filter(|s| s.secret) {
-            let Some(file) = values.remove(&format!("{key}_file")) else { continue };
+            let Some(file) = values.remove(&format!("{key}_file")) else {
+                continue;
+            };
             if values.contains_key(*key) {
                 return Err(SettingsError::one(format!(
                     "{name}: both `{key}` and `{key}_file` are set; keep one of them"
                 )));
             }
-            values.insert((*key).to_owned(), Dict::from([(FILE.to_owned(), file)]).into());
+            values.insert(
+                (*key).to_owned(),
+                Dict::from([(FILE.to_owned(), file)]).into(),
+            );
         }
         Ok(Self { name, values })
     }
@@ -380,7 +412,13 @@ impl Layer {
         name: impl Into<String>,
         values: BTreeMap<String, String>,
     ) -> Result<Self, SettingsError> {
-        Self::new(name, values.into_iter().map(|(key, value)| (key, value.into())).collect())
+        Self::new(
+            name,
+            values
+                .into_iter()
+                .map(|(key, value)| (key, value.into()))
+                .collect(),
+        )
     }
 
     fn from_environment(
@@ -389,14 +427,21 @@ impl Layer {
         let keys: BTreeMap<String, String> = SETTINGS
             .iter()
             .flat_map(|s| {
-                let file = s.secret.then(|| (format!("{}_FILE", s.env), format!("{}_file", s.key)));
-                [(s.env.to_owned(), s.key.to_owned())].into_iter().chain(file)
+                let file = s
+                    .secret
+                    .then(|| (format!("{}_FILE", s.env), format!("{}_file", s.key)));
+                [(s.env.to_owned(), s.key.to_owned())]
+                    .into_iter()
+                    .chain(file)
             })
             .collect();
         // An empty variable counts as not set, as compose files write `GLYPH_LOG: ${GLYPH_LOG-}`.
-        let given = environment.into_iter().filter(|(_, value)| !value.trim().is_empty());
-        let values =
-            given.filter_map(|(name, value)| Some((keys.get(&name)?.clone(), value))).collect();
+        let given = environment
+            .into_iter()
+            .filter(|(_, value)| !value.trim().is_empty());
+        let values = given
+            .filter_map(|(name, value)| Some((keys.get(&name)?.clone(), value)))
+            .collect();
         Self::from_texts("the environment", values)
     }
 
@@ -405,15 +450,26 @@ impl Layer {
         let refused = |why: &dyn fmt::Display| SettingsError::one(format!("{name}: {why}"));
         let text = std::fs::read_to_string(path)
             .map_err(|error| refused(&format_args!("cannot be read: {error}")))?;
-        let mut profiles = Toml::string(&text).data().map_err(|error| refused(&error))?;
+        let mut profiles = Toml::string(&text)
+            .data()
+            .map_err(|error| refused(&error))?;
         let values = profiles.remove(&Profile::Default).unwrap_or_default();
-        let unknown: Vec<_> = values.keys().filter(|key| !is_known(key)).cloned().collect();
+        let unknown: Vec<_> = values
+            .keys()
+            .filter(|key| !is_known(key))
+            .cloned()
+            .collect();
         if !unknown.is_empty() {
             let faults = unknown.iter().map(|key| {
                 let hint = nearest(key).map(|k| format!("; did you mean `{k}`?"));
-                format!("{name}: there is no setting `{key}`{}", hint.unwrap_or_default())
+                format!(
+                    "{name}: there is no setting `{key}`{}",
+                    hint.unwrap_or_default()
+                )
             });
-            return Err(SettingsError { faults: faults.collect() });
+            return Err(SettingsError {
+                faults: faults.collect(),
+            });
         }
         Self::new(name, values)
     }
@@ -457,28 +513,44 @@ impl Settings {
         merged = merged
             .merge(Layer::from_environment(environment)?)
             .merge(Layer::from_texts("the flags", flags.values())?);
-        let mut reader = Reader { merged, faults: Vec::new(), origins: BTreeMap::new() };
+        let mut reader = Reader {
+            merged,
+            faults: Vec::new(),
+            origins: BTreeMap::new(),
+        };
         let settings = reader.settings();
         if reader.faults.is_empty() {
-            Ok(Self { origins: reader.origins, ..settings })
+            Ok(Self {
+                origins: reader.origins,
+                ..settings
+            })
         } else {
-            Err(SettingsError { faults: reader.faults })
+            Err(SettingsError {
+                faults: reader.faults,
+            })
         }
     }
 
     /// The database.
     pub fn database(&self) -> Result<&DatabaseUrl, SettingsError> {
-        self.database.as_ref().ok_or_else(|| SettingsError::one(no_database()))
+        self.database
+            .as_ref()
+            .ok_or_else(|| SettingsError::one(no_database()))
     }
 
     /// Database and broker, if they are set and go together.
     pub fn services(&self) -> Result<Services, SettingsError> {
         match (&self.database, &self.broker) {
             (Some(DatabaseUrl::Postgres(database)), Some(BrokerUrl::Amqp(broker))) => {
-                Ok(Services::Postgres { database: database.clone(), broker: broker.clone() })
+                Ok(Services::Postgres {
+                    database: database.clone(),
+                    broker: broker.clone(),
+                })
             }
             (Some(DatabaseUrl::Sqlite(database)), Some(BrokerUrl::Embedded)) => {
-                Ok(Services::Embedded { database: database.clone() })
+                Ok(Services::Embedded {
+                    database: database.clone(),
+                })
             }
             (Some(DatabaseUrl::Postgres(_)), Some(BrokerUrl::Embedded)) => Err(SettingsError::one(
                 "AMQP_URL `embedded:` is a queue in a SQLite file and goes with DATABASE_URL \
@@ -524,9 +596,10 @@ impl Settings {
             }),
             "http_addr" => Some(self.http_addr.to_string()),
             "metrics_addr" => self.metrics_addr.map(|addr| addr.to_string()),
-            "api_tokens_file" => {
-                self.api_tokens_file.as_ref().map(|path| path.display().to_string())
-            }
+            "api_tokens_file" => self
+                .api_tokens_file
+                .as_ref()
+                .map(|path| path.display().to_string()),
             "prefix" => Some(self.prefix.clone()),
             "schema" => Some(self.schema.clone()),
             "publish" => Some(self.publish.to_string()),
@@ -549,7 +622,11 @@ impl Settings {
             key: s.key,
             environment: s.env,
             value: value(s.key),
-            origin: self.origins.get(s.key).cloned().unwrap_or_else(|| "default".to_owned()),
+            origin: self
+                .origins
+                .get(s.key)
+                .cloned()
+                .unwrap_or_else(|| "default".to_owned()),
         };
         SETTINGS.iter().map(line).collect()
     }
@@ -597,8 +674,12 @@ impl Reader {
                 .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
             metrics_addr: self.read("metrics_addr", address),
             api_tokens_file: self.read("api_tokens_file", |text| Ok(PathBuf::from(text))),
-            prefix: self.read("prefix", prefix).unwrap_or_else(|| "glyph".to_owned()),
-            schema: self.read("schema", schema).unwrap_or_else(|| "public".to_owned()),
+            prefix: self
+                .read("prefix", prefix)
+                .unwrap_or_else(|| "glyph".to_owned()),
+            schema: self
+                .read("schema", schema)
+                .unwrap_or_else(|| "public".to_owned()),
             publish: self.read("publish", publish).unwrap_or(Publish::All),
             prefetch: self
                 .read("prefetch", |text| within(text, &(1..=u16::MAX)))
@@ -609,15 +690,21 @@ impl Reader {
             batch_wait: self
                 .read("batch_wait_ms", |text| within(text, &(0..=1_000)))
                 .map_or(BATCH_WAIT_DEFAULT, Duration::from_millis),
-            lanes: self.read("lanes", |text| within(text, &(1..=16))).unwrap_or(LANES_DEFAULT),
+            lanes: self
+                .read("lanes", |text| within(text, &(1..=16)))
+                .unwrap_or(LANES_DEFAULT),
             outbox_max: self
                 .read("outbox_max", |text| within(text, &(1..=100_000_000)))
                 .unwrap_or(OUTBOX_MAX_DEFAULT),
             drain: self
                 .read("drain_secs", |text| within(text, &(0..=3_600)))
                 .map_or(DRAIN_DEFAULT, Duration::from_secs),
-            log: self.read("log", log_filter).unwrap_or_else(|| "info".to_owned()),
-            log_format: self.read("log_format", log_format).unwrap_or(LogFormat::Pretty),
+            log: self
+                .read("log", log_filter)
+                .unwrap_or_else(|| "info".to_owned()),
+            log_format: self
+                .read("log_format", log_format)
+                .unwrap_or(LogFormat::Pretty),
             origins: BTreeMap::new(),
         }
     }
@@ -631,7 +718,11 @@ impl Reader {
         let value = self.merged.find_value(key).ok()?;
         let origin = self.merged.find_metadata(key).map_or_else(
             // A dict carries no tag of its own; its content does.
-            || self.merged.find_metadata(&format!("{key}.{FILE}")).map(|m| m.name.to_string()),
+            || {
+                self.merged
+                    .find_metadata(&format!("{key}.{FILE}"))
+                    .map(|m| m.name.to_string())
+            },
             |metadata| Some(metadata.name.to_string()),
         );
         let origin = origin.unwrap_or_else(|| "the settings".to_owned());
@@ -642,7 +733,8 @@ impl Reader {
                 Some(parsed)
             }
             Err(why) => {
-                self.faults.push(format!("{} ({origin}): {why}", names(key)));
+                self.faults
+                    .push(format!("{} ({origin}): {why}", names(key)));
                 None
             }
         }
@@ -650,7 +742,10 @@ impl Reader {
 }
 
 fn names(key: &str) -> String {
-    let env = SETTINGS.iter().find(|s| s.key == key).map_or(key, |s| s.env);
+    let env = SETTINGS
+        .iter()
+        .find(|s| s.key == key)
+        .map_or(key, |s| s.env);
     format!("{env} or --{}", key.replace('_', "-"))
 }
 
@@ -728,17 +823,24 @@ fn prefix(text: &str) -> Result<String, String> {
     if (1..=64).contains(&text.len()) && text.chars().all(plain) {
         Ok(text.to_owned())
     } else {
-        Err(format!("`{text}` is no prefix: 1 to 64 letters, digits, `-`, `_` and `.`"))
+        Err(format!(
+            "`{text}` is no prefix: 1 to 64 letters, digits, `-`, `_` and `.`"
+        ))
     }
 }
 
 fn schema(text: &str) -> Result<String, String> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    let starts = text.chars().next().is_some_and(|c| c.is_ascii_lowercase() || c == '_');
+    let starts = text
+        .chars()
+        .next()
+        .is_some_and(|c| c.is_ascii_lowercase() || c == '_');
     if starts && text.len() <= 63 && text.chars().all(plain) {
         Ok(text.to_owned())
     } else {
-        Err(format!("`{text}` is no schema name: 1 to 63 of a-z, 0-9 and `_`, no digit first"))
+        Err(format!(
+            "`{text}` is no schema name: 1 to 63 of a-z, 0-9 and `_`, no digit first"
+        ))
     }
 }
 
@@ -746,9 +848,14 @@ fn publish(text: &str) -> Result<Publish, String> {
     if text == "all" {
         return Ok(Publish::All);
     }
-    let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let names = text
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty());
     let types: Result<BTreeSet<MessageType>, _> = names.map(str::parse).collect();
-    types.map(Publish::Only).map_err(|unknown| unknown.to_string())
+    types
+        .map(Publish::Only)
+        .map_err(|unknown| unknown.to_string())
 }
 
 fn within<T>(text: &str, range: &RangeInclusive<T>) -> Result<T, String>
@@ -757,7 +864,11 @@ where
 {
     let number = text.replace('_', "").parse::<T>().ok();
     number.filter(|n| range.contains(n)).ok_or_else(|| {
-        format!("`{text}` must be a whole number from {} to {}", range.start(), range.end())
+        format!(
+            "`{text}` must be a whole number from {} to {}",
+            range.start(),
+            range.end()
+        )
     })
 }
 

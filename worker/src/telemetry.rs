@@ -16,7 +16,12 @@ pub fn init(settings: &Settings) {
     // A test binary starts many workers in one process; the first one's log serves them all.
     let _ = match settings.log_format {
         LogFormat::Json => registry
-            .with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr))
+            .with(
+                fmt::layer()
+                    .json()
+                    .flatten_event(true)
+                    .with_writer(std::io::stderr),
+            )
             .try_init(),
         LogFormat::Pretty => registry
             .with(fmt::layer().with_target(false).with_writer(std::io::stderr))

@@ -58,9 +58,19 @@ pub fn judges_own_work(
     visit: &Visit,
     user: UserId,
 ) -> bool {
-    let Some(judged) = visit.judges.as_ref().filter(|_| step.prevents_reassignment()) else {
+    let Some(judged) = visit
+        .judges
+        .as_ref()
+        .filter(|_| step.prevents_reassignment())
+    else {
         return false;
     };
-    let visits = state.steps.get(&judged.step_id).map_or(&[][..], |step| &step.visits);
-    visits.iter().flat_map(|visit| &visit.annotations).any(|a| a.user_id == user)
+    let visits = state
+        .steps
+        .get(&judged.step_id)
+        .map_or(&[][..], |step| &step.visits);
+    visits
+        .iter()
+        .flat_map(|visit| &visit.annotations)
+        .any(|a| a.user_id == user)
 }

@@ -34,7 +34,9 @@ impl FromStr for ConfigDuration {
     type Err = InvalidDuration;
 
     fn from_str(text: &str) -> Result<Self, InvalidDuration> {
-        let invalid = || InvalidDuration { text: text.chars().take(40).collect() };
+        let invalid = || InvalidDuration {
+            text: text.chars().take(40).collect(),
+        };
         let unit = text.chars().last().ok_or_else(invalid)?;
         let seconds_per_unit: u64 = match unit {
             's' => 1,
@@ -79,7 +81,9 @@ impl Serialize for ConfigDuration {
 
 impl<'de> Deserialize<'de> for ConfigDuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -106,7 +110,17 @@ mod tests {
             assert_eq!(text.parse::<ConfigDuration>().unwrap().to_string(), text);
         }
         assert_eq!("120m".parse::<ConfigDuration>().unwrap().to_string(), "2h");
-        for bad in ["", "h", "2", "2 h", "-1s", "1.5h", "9999999999d", "999999999d", "2ü"] {
+        for bad in [
+            "",
+            "h",
+            "2",
+            "2 h",
+            "-1s",
+            "1.5h",
+            "9999999999d",
+            "999999999d",
+            "2ü",
+        ] {
             assert!(bad.parse::<ConfigDuration>().is_err(), "{bad}");
         }
     }

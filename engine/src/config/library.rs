@@ -21,7 +21,9 @@ impl Default for StepLibrary {
 impl StepLibrary {
     /// A library without steps.
     pub fn empty() -> Self {
-        Self { steps: BTreeMap::new() }
+        Self {
+            steps: BTreeMap::new(),
+        }
     }
 
     /// The steps that every workflow can name: `standard-annotation`, `dual-annotation`,
@@ -92,8 +94,12 @@ pub enum Template {
 
 impl Template {
     /// Every template.
-    pub const ALL: [Self; 4] =
-        [Self::Single, Self::MultiAdjudication, Self::ReviewRequired, Self::IterativeRefinement];
+    pub const ALL: [Self; 4] = [
+        Self::Single,
+        Self::MultiAdjudication,
+        Self::ReviewRequired,
+        Self::IterativeRefinement,
+    ];
 
     /// The name in YAML.
     pub fn as_str(self) -> &'static str {
@@ -108,9 +114,7 @@ impl Template {
     /// The keys of `workflow:` that the template stands for (without `id`).
     pub fn expand(self) -> Value {
         let annotate = |step: &str| json!({"id": "annotate", "ref": step});
-        let decided = |decision: &str| {
-            json!({"type": "expression", "expression": format!("result.decision == '{decision}'")})
-        };
+        let decided = |decision: &str| json!({"type": "expression", "expression": format!("result.decision == '{decision}'")});
         match self {
             Self::Single => json!({
                 "entry_step": "annotate",

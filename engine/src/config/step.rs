@@ -335,9 +335,7 @@ impl StepConfig {
     pub fn places(&self) -> Option<u32> {
         let completion = self.completion.as_ref();
         match self.completion_type() {
-            CompletionType::AnnotationCount => {
-                Some(completion.and_then(|c| c.count).unwrap_or(1))
-            }
+            CompletionType::AnnotationCount => Some(completion.and_then(|c| c.count).unwrap_or(1)),
             CompletionType::Confidence => Some(completion.and_then(|c| c.max).unwrap_or(10)),
             CompletionType::ReviewDecision => Some(1),
             CompletionType::Auto | CompletionType::Manual => None,
@@ -359,12 +357,18 @@ impl StepConfig {
 
     /// Whether every submission must come from another person.
     pub fn unique_annotators(&self) -> bool {
-        self.completion.as_ref().and_then(|c| c.unique_annotators).unwrap_or(true)
+        self.completion
+            .as_ref()
+            .and_then(|c| c.unique_annotators)
+            .unwrap_or(true)
     }
 
     /// What happens to a place whose holder is inactive.
     pub fn timeout_action(&self) -> TimeoutAction {
-        self.completion.as_ref().and_then(|c| c.timeout_action).unwrap_or_default()
+        self.completion
+            .as_ref()
+            .and_then(|c| c.timeout_action)
+            .unwrap_or_default()
     }
 
     /// Roles of which an annotator needs one.
@@ -375,6 +379,9 @@ impl StepConfig {
     /// Whether those who submitted to the judged step are kept from this one.
     pub fn prevents_reassignment(&self) -> bool {
         let judges = matches!(self.kind, StepType::Review | StepType::Adjudication);
-        self.assignment.as_ref().and_then(|a| a.prevent_reassignment).unwrap_or(judges)
+        self.assignment
+            .as_ref()
+            .and_then(|a| a.prevent_reassignment)
+            .unwrap_or(judges)
     }
 }

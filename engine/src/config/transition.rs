@@ -27,7 +27,10 @@ pub struct TransitionConfig {
     pub loop_bound: Option<LoopConfig>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature serde asks for"
+)]
 fn is_zero(n: &i32) -> bool {
     *n == 0
 }
@@ -79,7 +82,9 @@ impl<'de> Deserialize<'de> for Target {
         match String::deserialize(deserializer)?.as_str() {
             "_complete" => Ok(Self::Complete),
             "_failed" => Ok(Self::Failed),
-            text => Slug::new(text).map(Self::Step).map_err(serde::de::Error::custom),
+            text => Slug::new(text)
+                .map(Self::Step)
+                .map_err(serde::de::Error::custom),
         }
     }
 }

@@ -55,8 +55,12 @@ impl WorkflowConfig {
 
     /// The transitions that leave `from`, with their places in the file: by priority, then file order.
     pub fn transitions_from(&self, from: &str) -> Vec<(usize, &TransitionConfig)> {
-        let mut leaving: Vec<_> =
-            self.transitions.iter().enumerate().filter(|(_, t)| t.from == *from).collect();
+        let mut leaving: Vec<_> = self
+            .transitions
+            .iter()
+            .enumerate()
+            .filter(|(_, t)| t.from == *from)
+            .collect();
         leaving.sort_by_key(|(_, t)| std::cmp::Reverse(t.priority));
         leaving
     }

@@ -18,9 +18,10 @@ use crate::{
 /// after the resume.
 pub fn due_work(state: &WorkflowSnapshot) -> Vec<DueRow> {
     let mut rows = match state.status {
-        TaskStatus::Running => {
-            assignment_timeouts(state).into_iter().chain(join_timeouts(state)).collect()
-        }
+        TaskStatus::Running => assignment_timeouts(state)
+            .into_iter()
+            .chain(join_timeouts(state))
+            .collect(),
         TaskStatus::Paused => resume(state).into_iter().collect(),
         TaskStatus::Completed | TaskStatus::Failed | TaskStatus::Cancelled => Vec::new(),
     };
@@ -31,19 +32,32 @@ pub fn due_work(state: &WorkflowSnapshot) -> Vec<DueRow> {
 /// The id of the command that a row becomes when it is due: the same however often the row is
 /// claimed, another once the row has moved to another time.
 pub fn due_command_id(row: &DueRow) -> CommandId {
-    CommandId(Uuid::new_v5(&row.id, &row.due_at.timestamp_micros().to_be_bytes()))
+    CommandId(Uuid::new_v5(
+        &row.id,
+        &row.due_at.timestamp_micros().to_be_bytes(),
+    ))
 }
 
 fn assignment_timeouts(state: &WorkflowSnapshot) -> Vec<DueRow> {
     let active = state.steps.iter().filter_map(|(id, step)| {
-        Some((id, step.current().filter(|visit| visit.status == VisitStatus::Active)?))
+        Some((
+            id,
+            step.current()
+                .filter(|visit| visit.status == VisitStatus::Active)?,
+        ))
     });
     active
         .flat_map(|(step_id, visit)| {
             visit.assignments.iter().map(move |assignment| {
                 let kind = DueKind::AssignmentTimeout;
                 DueRow {
-                    id: row_id(state.task_id, Some(step_id), visit.number, kind, assignment.n),
+                    id: row_id(
+                        state.task_id,
+                        Some(step_id),
+                        visit.number,
+                        kind,
+                        assignment.n,
+                    ),
                     task_id: state.task_id,
                     step_id: Some(step_id.clone()),
                     visit: visit.number,
@@ -89,5 +103,8 @@ fn resume(state: &WorkflowSnapshot) -> Option<DueRow> {
 
 fn row_id(task: TaskId, step: Option<&StepId>, visit: u32, kind: DueKind, n: u32) -> Uuid {
     let step = step.map_or("", StepId::as_str);
-    Uuid::new_v5(&task.0, format!("due/{step}/{visit}/{}/{n}", kind.as_str()).as_bytes())
+    Uuid::new_v5(
+        &task.0,
+        format!("due/{step}/{visit}/{}/{n}", kind.as_str()).as_bytes(),
+    )
 }

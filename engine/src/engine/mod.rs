@@ -15,6 +15,4 @@ pub use due::{due_command_id, due_work};
 pub use error::OrchestrationError;
 pub(crate) use error::error_chain;
 pub use facts::{FactSource, SystemFacts};
-pub use orchestrator::{
-    BatchReport, BatchStats, MessageBuilder, NoMessages, WorkflowOrchestrator,
-};
+pub use orchestrator::{BatchReport, BatchStats, MessageBuilder, NoMessages, WorkflowOrchestrator};

@@ -24,7 +24,10 @@ pub(super) struct Workflows {
 
 impl Workflows {
     pub(super) fn new(store: Arc<dyn WorkflowConfigStore>) -> Self {
-        Self { store, compiled: Cache::new(COMPILED_MAX) }
+        Self {
+            store,
+            compiled: Cache::new(COMPILED_MAX),
+        }
     }
 
     /// The revision of that UUID; none where there is no such revision.
@@ -46,7 +49,10 @@ impl Workflows {
         let id = config.revision_id;
         let hash = content_hash(&config).unwrap_or_default();
         let compiled = CompiledWorkflow::new(Arc::new(config), hash).map_err(|source| {
-            OrchestrationError::StoredWorkflow { revision_id: id.0, source }
+            OrchestrationError::StoredWorkflow {
+                revision_id: id.0,
+                source,
+            }
         })?;
         let compiled = Arc::new(compiled);
         self.compiled.insert(id, Arc::clone(&compiled));

@@ -9,8 +9,8 @@ use crate::{
     config::Target,
     ids::{StepId, TaskId},
     state::{
-        Assignment, Incident, Pause, PendingJoin, StateTransitionError, StepVisit, TaskStatus, Visit,
-        VisitStatus, WorkflowSnapshot,
+        Assignment, Incident, Pause, PendingJoin, StateTransitionError, StepVisit, TaskStatus,
+        Visit, VisitStatus, WorkflowSnapshot,
     },
 };
 
@@ -51,7 +51,11 @@ fn check_version(task_id: TaskId, at: u64, version: u64) -> Result<(), StateTran
     if version == at + 1 {
         Ok(())
     } else {
-        Err(StateTransitionError::VersionGap { task_id, at, version })
+        Err(StateTransitionError::VersionGap {
+            task_id,
+            at,
+            version,
+        })
     }
 }
 
@@ -89,12 +93,19 @@ fn change(
     match event {
         // Handled by the caller: a stream has one beginning.
         WorkflowEvent::WorkflowStarted(_) => {}
-        WorkflowEvent::TaskDetailsSupplied { input, labels, expected } => {
+        WorkflowEvent::TaskDetailsSupplied {
+            input,
+            labels,
+            expected,
+        } => {
             state.awaits_details = false;
             state.input = state.input.take().or_else(|| input.clone());
             state.expected = state.expected.take().or_else(|| expected.clone());
             for (key, value) in labels {
-                state.labels.entry(key.clone()).or_insert_with(|| value.clone());
+                state
+                    .labels
+                    .entry(key.clone())
+                    .or_insert_with(|| value.clone());
             }
         }
         WorkflowEvent::StepActivated(activated) => {
@@ -109,7 +120,9 @@ fn change(
                 });
             }
             state.joins.remove(&activated.step_id);
-            state.joins.retain(|join, _| !activated.discards.contains(join));
+            state
+                .joins
+                .retain(|join, _| !activated.discards.contains(join));
             step.visits.push(Visit {
                 number: activated.visit,
                 status: VisitStatus::Active,
@@ -125,7 +138,14 @@ fn change(
                 result: None,
             });
         }
-        WorkflowEvent::TaskAssigned { step_id, visit, n, user_id, roles, expires_at } => {
+        WorkflowEvent::TaskAssigned {
+            step_id,
+            visit,
+            n,
+            user_id,
+            roles,
+            expires_at,
+        } => {
             let visit = active_visit(state, event, step_id, *visit)?;
             visit.assignments_made = *n;
             visit.assignments.push(Assignment {
@@ -136,13 +156,29 @@ fn change(
                 expires_at: *expires_at,
             });
         }
-        WorkflowEvent::ActivityRecorded { step_id, visit, user_id, expires_at, .. } => {
+        WorkflowEvent::ActivityRecorded {
+            step_id,
+            visit,
+            user_id,
+            expires_at,
+            ..
+        } => {
             let visit = active_visit(state, event, step_id, *visit)?;
-            for assignment in visit.assignments.iter_mut().filter(|a| a.user_id == *user_id) {
+            for assignment in visit
+                .assignments
+                .iter_mut()
+                .filter(|a| a.user_id == *user_id)
+            {
                 assignment.expires_at = *expires_at;
             }
         }
-        WorkflowEvent::TaskReleased { step_id, visit, user_id, cause, .. } => {
+        WorkflowEvent::TaskReleased {
+            step_id,
+            visit,
+            user_id,
+            cause,
+            ..
+        } => {
             let visit = active_visit(state, event, step_id, *visit)?;
             visit.assignments.retain(|a| a.user_id != *user_id);
             if *cause == ReleaseReason::Reassigned {
@@ -155,18 +191,35 @@ fn change(
         }) => {
             active_visit(state, event, step_id, *visit)?;
         }
-        WorkflowEvent::AnnotationSubmitted { step_id, visit, annotation } => {
+        WorkflowEvent::AnnotationSubmitted {
+            step_id,
+            visit,
+            annotation,
+        } => {
             let visit = active_visit(state, event, step_id, *visit)?;
-            visit.assignments.retain(|a| a.user_id != annotation.user_id);
+            visit
+                .assignments
+                .retain(|a| a.user_id != annotation.user_id);
             visit.annotations.push(Arc::clone(annotation));
         }
-        WorkflowEvent::PlacesAdded { step_id, visit, places } => {
+        WorkflowEvent::PlacesAdded {
+            step_id,
+            visit,
+            places,
+        } => {
             active_visit(state, event, step_id, *visit)?.places = Some(*places);
         }
-        WorkflowEvent::StepCompleted { step_id, visit, result } => {
+        WorkflowEvent::StepCompleted {
+            step_id,
+            visit,
+            result,
+        } => {
             let ended = end_visit(state, event, step_id, *visit, VisitStatus::Completed, now)?;
             ended.result = Some(result.clone());
-            state.completed.push(StepVisit { step_id: step_id.clone(), visit: *visit });
+            state.completed.push(StepVisit {
+                step_id: step_id.clone(),
+                visit: *visit,
+            });
         }
         WorkflowEvent::StepFailed { step_id, visit, .. } => {
             end_visit(state, event, step_id, *visit, VisitStatus::Failed, now)?;
@@ -182,15 +235,24 @@ fn change(
                 *state.loops.entry(index).or_default() += 1;
             }
             if let (true, Target::Step(join)) = (transition.waits, &transition.to_step) {
-                let pending = state.joins.entry(join.clone()).or_insert_with(|| PendingJoin {
-                    arrived: Vec::new(),
-                    expires_at: transition.join_expires_at,
-                });
+                let pending = state
+                    .joins
+                    .entry(join.clone())
+                    .or_insert_with(|| PendingJoin {
+                        arrived: Vec::new(),
+                        expires_at: transition.join_expires_at,
+                    });
                 let (step_id, visit) = (transition.from_step.clone(), transition.from_visit);
                 pending.arrived.push(StepVisit { step_id, visit });
             }
         }
-        WorkflowEvent::IncidentOpened { incident_id, step_id, visit, code, reason } => {
+        WorkflowEvent::IncidentOpened {
+            incident_id,
+            step_id,
+            visit,
+            code,
+            reason,
+        } => {
             state.incidents_opened += 1;
             state.incidents.push(Incident {
                 incident_id: *incident_id,
@@ -202,11 +264,17 @@ fn change(
             });
         }
         WorkflowEvent::IncidentResolved { incident_id, .. } => {
-            state.incidents.retain(|incident| incident.incident_id != *incident_id);
+            state
+                .incidents
+                .retain(|incident| incident.incident_id != *incident_id);
         }
         WorkflowEvent::WorkflowPaused { reason, until } => {
             state.status = TaskStatus::Paused;
-            state.pause = Some(Pause { reason: reason.clone(), since: now, until: *until });
+            state.pause = Some(Pause {
+                reason: reason.clone(),
+                since: now,
+                until: *until,
+            });
         }
         WorkflowEvent::WorkflowResumed { .. } => {
             state.status = TaskStatus::Running;
@@ -240,7 +308,11 @@ fn rearm(state: &mut WorkflowSnapshot, paused_for: chrono::TimeDelta) {
     for join in state.joins.values_mut() {
         join.expires_at = join.expires_at.map(|expires_at| expires_at + paused_for);
     }
-    for visit in state.steps.values_mut().filter_map(|step| step.visits.last_mut()) {
+    for visit in state
+        .steps
+        .values_mut()
+        .filter_map(|step| step.visits.last_mut())
+    {
         for assignment in &mut visit.assignments {
             assignment.expires_at += paused_for;
         }
@@ -252,8 +324,14 @@ fn migrate(state: &mut WorkflowSnapshot, migrated: &WorkflowMigrated) {
     let new_id = |old: &StepId| migrated.steps.get(old).unwrap_or(old).clone();
     state.workflow = migrated.workflow.clone();
     state.loops.clone_from(&migrated.loops);
-    state.steps = take(&mut state.steps).into_iter().map(|(id, s)| (new_id(&id), s)).collect();
-    state.joins = take(&mut state.joins).into_iter().map(|(id, j)| (new_id(&id), j)).collect();
+    state.steps = take(&mut state.steps)
+        .into_iter()
+        .map(|(id, s)| (new_id(&id), s))
+        .collect();
+    state.joins = take(&mut state.joins)
+        .into_iter()
+        .map(|(id, j)| (new_id(&id), j))
+        .collect();
     for visit in state.steps.values_mut().flat_map(|step| &mut step.visits) {
         visit.entered_from = visit.entered_from.as_ref().map(new_id);
         if let Some(judged) = &mut visit.judges {
@@ -268,7 +346,11 @@ fn migrate(state: &mut WorkflowSnapshot, migrated: &WorkflowMigrated) {
         incident.step_id = new_id(&incident.step_id);
     }
     for (step_id, places) in &migrated.places {
-        if let Some(visit) = state.steps.get_mut(step_id).and_then(|s| s.visits.last_mut()) {
+        if let Some(visit) = state
+            .steps
+            .get_mut(step_id)
+            .and_then(|s| s.visits.last_mut())
+        {
             visit.places = *places;
         }
     }
@@ -281,8 +363,7 @@ fn require_status(
 ) -> Result<(), StateTransitionError> {
     use TaskStatus::{Cancelled, Completed, Failed, Paused, Running};
     let legal = match (state.status, event) {
-        (Running, WorkflowEvent::WorkflowResumed { .. }) => false,
-        (Running, _) => true,
+        (Running, event) => !matches!(event, WorkflowEvent::WorkflowResumed { .. }),
         (
             Paused,
             WorkflowEvent::WorkflowResumed { .. }

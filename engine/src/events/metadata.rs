@@ -49,7 +49,9 @@ pub struct EventMetadata {
 #[derive(Debug, thiserror::Error)]
 pub enum UpcastError {
     /// A later build wrote it.
-    #[error("event `{event_type}` has schema version {version}; this build reads up to {EVENT_SCHEMA_VERSION}")]
+    #[error(
+        "event `{event_type}` has schema version {version}; this build reads up to {EVENT_SCHEMA_VERSION}"
+    )]
     Newer {
         /// Its type.
         event_type: String,
@@ -82,6 +84,18 @@ pub fn upcast(
             version: schema_version,
         });
     }
-    serde_json::from_value(serde_json::json!({"event_type": event_type, "event_data": data}))
-        .map_err(|source| UpcastError::Content { event_type: event_type.to_owned(), source })
+    let tagged = [
+        ("event_type", Value::from(event_type)),
+        ("event_data", data),
+    ];
+    serde_json::from_value(
+        tagged
+            .map(|(key, value)| (key.to_owned(), value))
+            .into_iter()
+            .collect(),
+    )
+    .map_err(|source| UpcastError::Content {
+        event_type: event_type.to_owned(),
+        source,
+    })
 }

@@ -17,7 +17,9 @@ impl StateRebuilder {
 
     /// Begins with the state at a snapshot.
     pub fn from_snapshot(snapshot: WorkflowSnapshot) -> Self {
-        Self { state: Some(snapshot) }
+        Self {
+            state: Some(snapshot),
+        }
     }
 
     /// Applies the next event.

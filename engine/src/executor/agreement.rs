@@ -6,8 +6,7 @@ use super::units::Units;
 use crate::{
     config::{Level, Metric},
     consensus::{
-        self, Agreement, BoundingBox, ConsensusError, RegionComparison, Span, TaggedBox,
-        TaggedSpan,
+        self, Agreement, BoundingBox, ConsensusError, RegionComparison, Span, TaggedBox, TaggedSpan,
     },
 };
 
@@ -38,7 +37,9 @@ pub fn measure_agreement(metric: Metric, level: Level, values: &[&Value]) -> Agr
         return undefined("one annotation has nothing to agree with".to_owned());
     }
     match metric {
-        Metric::SpanIou | Metric::SpanF1 => pairwise(&spans(values), |a, b| span_score(metric, a, b)),
+        Metric::SpanIou | Metric::SpanF1 => {
+            pairwise(&spans(values), |a, b| span_score(metric, a, b))
+        }
         Metric::BoxIou => pairwise(&boxes(values), |a, b| box_iou(a, b)),
         Metric::TokenF1 => pairwise(&tokens(values), |a, b| token_f1(a, b)),
         Metric::PercentAgreement
@@ -62,7 +63,9 @@ fn coefficient(metric: Metric, level: Level, units: &Units<'_>) -> AgreementRepo
         return report;
     }
     let numbers = |level: &str| {
-        units.numbers().ok_or_else(|| format!("{level} agreement needs numbers"))
+        units
+            .numbers()
+            .ok_or_else(|| format!("{level} agreement needs numbers"))
     };
     report(match (metric, level) {
         (Metric::CohenKappa, _) => consensus::mean_cohens_kappa(&codes, None),
@@ -88,15 +91,27 @@ fn coefficient(metric: Metric, level: Level, units: &Units<'_>) -> AgreementRepo
 
 fn report(agreement: Result<Agreement, ConsensusError>) -> AgreementReport {
     match agreement {
-        Ok(Agreement { value, units, pairs }) => {
-            AgreementReport { agreement: Some(value), note: None, units, pairs }
-        }
+        Ok(Agreement {
+            value,
+            units,
+            pairs,
+        }) => AgreementReport {
+            agreement: Some(value),
+            note: None,
+            units,
+            pairs,
+        },
         Err(error) => undefined(error.to_string()),
     }
 }
 
 fn undefined(reason: String) -> AgreementReport {
-    AgreementReport { agreement: None, note: Some(reason), units: 0, pairs: 0 }
+    AgreementReport {
+        agreement: None,
+        note: Some(reason),
+        units: 0,
+        pairs: 0,
+    }
 }
 
 /// The mean of a score over all pairs of annotators for which it is defined.
@@ -123,30 +138,47 @@ fn pairwise<T>(
     if pairs == 0 {
         return undefined(trouble.unwrap_or_else(|| "no two annotations to compare".to_owned()));
     }
-    AgreementReport { agreement: Some(sum / pairs as f64), note: None, units: 1, pairs }
+    AgreementReport {
+        agreement: Some(sum / pairs as f64),
+        note: None,
+        units: 1,
+        pairs,
+    }
 }
 
 /// Reads lists of spans `{"start", "end", "tag"?}`.
 pub(crate) fn spans(values: &[&Value]) -> Result<Vec<Vec<TaggedSpan>>, String> {
-    read(values, "spans `{\"start\", \"end\", \"tag\"?}`", |tagged| Span::try_from(tagged).map(drop))
+    read(values, "spans `{\"start\", \"end\", \"tag\"?}`", |tagged| {
+        Span::try_from(tagged).map(drop)
+    })
 }
 
 /// Reads lists of boxes `{"x1", "y1", "x2", "y2", "tag"?}`.
 pub(crate) fn boxes(values: &[&Value]) -> Result<Vec<Vec<TaggedBox>>, String> {
-    read(values, "boxes `{\"x1\", \"y1\", \"x2\", \"y2\", \"tag\"?}`", |tagged| {
-        BoundingBox::try_from(tagged).map(drop)
-    })
+    read(
+        values,
+        "boxes `{\"x1\", \"y1\", \"x2\", \"y2\", \"tag\"?}`",
+        |tagged| BoundingBox::try_from(tagged).map(drop),
+    )
 }
 
 /// A span without its tag; [`spans`] lets none through that ends before it starts.
 pub(crate) fn span(tagged: &TaggedSpan) -> Span {
-    Span { start: tagged.start, end: tagged.end }
+    Span {
+        start: tagged.start,
+        end: tagged.end,
+    }
 }
 
 /// A box without its tag; [`boxes`] lets none through whose corners are out of order.
 pub(crate) fn bounding_box(tagged: &TaggedBox) -> BoundingBox {
     let (width, height) = (tagged.x2 - tagged.x1, tagged.y2 - tagged.y1);
-    BoundingBox { x: tagged.x1, y: tagged.y1, width, height }
+    BoundingBox {
+        x: tagged.x1,
+        y: tagged.y1,
+        width,
+        height,
+    }
 }
 
 fn read<T: serde::de::DeserializeOwned>(
@@ -154,15 +186,17 @@ fn read<T: serde::de::DeserializeOwned>(
     what: &str,
     check: impl Fn(&T) -> Result<(), ConsensusError>,
 ) -> Result<Vec<Vec<T>>, String> {
-    let refused = |error: &dyn std::fmt::Display| {
-        format!("the values are not lists of {what}: {error}")
-    };
+    let refused =
+        |error: &dyn std::fmt::Display| format!("the values are not lists of {what}: {error}");
     values
         .iter()
         .map(|value| {
             let regions: Vec<T> =
                 serde_json::from_value((*value).clone()).map_err(|error| refused(&error))?;
-            regions.iter().try_for_each(&check).map_err(|error| refused(&error))?;
+            regions
+                .iter()
+                .try_for_each(&check)
+                .map_err(|error| refused(&error))?;
             Ok(regions)
         })
         .collect()
@@ -179,7 +213,11 @@ fn tokens<'v>(values: &[&'v Value]) -> Result<Vec<Vec<&'v str>>, String> {
 
 /// Two empty texts agree.
 fn token_f1(a: &[&str], b: &[&str]) -> Result<f64, ConsensusError> {
-    if a.is_empty() && b.is_empty() { Ok(1.0) } else { consensus::token_f1(a, b) }
+    if a.is_empty() && b.is_empty() {
+        Ok(1.0)
+    } else {
+        consensus::token_f1(a, b)
+    }
 }
 
 /// Agreement of two lists of spans; spans of different tags never match, and two empty lists agree.
@@ -215,7 +253,11 @@ fn region_score<R: Clone>(
     tags.sort();
     tags.dedup();
     let of = |regions: &[R], wanted: &Option<String>| -> Vec<R> {
-        regions.iter().filter(|region| tag(region) == wanted).cloned().collect()
+        regions
+            .iter()
+            .filter(|region| tag(region) == wanted)
+            .cloned()
+            .collect()
     };
     let (mut pairs, mut overlap) = (0.0, 0.0);
     for tag in tags {
@@ -224,7 +266,11 @@ fn region_score<R: Clone>(
         overlap += comparison.iou_sum;
     }
     let total = (a.len() + b.len()) as f64;
-    Ok(if f1 { 2.0 * pairs / total } else { overlap / (total - pairs) })
+    Ok(if f1 {
+        2.0 * pairs / total
+    } else {
+        overlap / (total - pairs)
+    })
 }
 
 #[cfg(test)]
@@ -239,7 +285,10 @@ mod tests {
 
     #[test]
     fn one_annotation_has_no_agreement() {
-        assert_eq!(agreement(Metric::PercentAgreement, &[json!("a")]).agreement, None);
+        assert_eq!(
+            agreement(Metric::PercentAgreement, &[json!("a")]).agreement,
+            None
+        );
     }
 
     #[test]
@@ -253,7 +302,10 @@ mod tests {
     #[test]
     fn fields_of_objects_are_units() {
         let values = [json!({"x": 1, "y": 2}), json!({"x": 1, "y": 3})];
-        assert_eq!(agreement(Metric::PercentAgreement, &values).agreement, Some(0.5));
+        assert_eq!(
+            agreement(Metric::PercentAgreement, &values).agreement,
+            Some(0.5)
+        );
     }
 
     #[test]
@@ -276,10 +328,19 @@ mod tests {
         let one = json!([{"start": 0, "end": 10, "tag": "A"}]);
         let other = json!([{"start": 0, "end": 10, "tag": "B"}]);
         let half = json!([{"start": 0, "end": 5, "tag": "A"}]);
-        assert_eq!(agreement(Metric::SpanIou, &[one.clone(), other]).agreement, Some(0.0));
-        assert_eq!(agreement(Metric::SpanIou, &[one.clone(), half.clone()]).agreement, Some(0.5));
+        assert_eq!(
+            agreement(Metric::SpanIou, &[one.clone(), other]).agreement,
+            Some(0.0)
+        );
+        assert_eq!(
+            agreement(Metric::SpanIou, &[one.clone(), half.clone()]).agreement,
+            Some(0.5)
+        );
         assert_eq!(agreement(Metric::SpanF1, &[one, half]).agreement, Some(1.0));
-        assert_eq!(agreement(Metric::SpanIou, &[json!([]), json!([])]).agreement, Some(1.0));
+        assert_eq!(
+            agreement(Metric::SpanIou, &[json!([]), json!([])]).agreement,
+            Some(1.0)
+        );
     }
 
     #[test]

@@ -62,8 +62,11 @@ pub(crate) fn value_field<'w>(
     visit: &Visit,
 ) -> Option<&'w str> {
     let of_consensus = |step: &'w StepConfig| step.consensus.as_ref()?.field.as_deref();
-    step.field.as_deref().or_else(|| of_consensus(step)).or_else(|| {
-        let judged = workflow.step(&visit.judges.as_ref()?.step_id)?;
-        judged.field.as_deref().or_else(|| of_consensus(judged))
-    })
+    step.field
+        .as_deref()
+        .or_else(|| of_consensus(step))
+        .or_else(|| {
+            let judged = workflow.step(&visit.judges.as_ref()?.step_id)?;
+            judged.field.as_deref().or_else(|| of_consensus(judged))
+        })
 }

@@ -12,7 +12,9 @@ use crate::{
 
 /// `consensus_calculator`: compares the annotations of another step. `config` is a `consensus`
 /// block, and `step` names the step; the judged one when left out.
-pub(super) fn consensus_calculator(input: &HandlerInput<'_>) -> Result<HandlerOutput, HandlerError> {
+pub(super) fn consensus_calculator(
+    input: &HandlerInput<'_>,
+) -> Result<HandlerOutput, HandlerError> {
     let mut config = input.config.clone();
     let named = match &mut config {
         Value::Object(keys) => keys.remove("step"),
@@ -21,12 +23,17 @@ pub(super) fn consensus_calculator(input: &HandlerInput<'_>) -> Result<HandlerOu
     let consensus: ConsensusConfig = if config.is_null() {
         ConsensusConfig::default()
     } else {
-        serde_json::from_value(config)
-            .map_err(|error| HandlerError::Config { reason: error.to_string() })?
+        serde_json::from_value(config).map_err(|error| HandlerError::Config {
+            reason: error.to_string(),
+        })?
     };
     let context = input.context;
     let visit = match named.as_ref().and_then(Value::as_str) {
-        Some(step) => context.state.steps.get(step).and_then(|s| s.last_completed()),
+        Some(step) => context
+            .state
+            .steps
+            .get(step)
+            .and_then(|s| s.last_completed()),
         None => context.judged_visit(),
     };
     let visit = visit.ok_or_else(|| HandlerError::Input {
@@ -37,8 +44,13 @@ pub(super) fn consensus_calculator(input: &HandlerInput<'_>) -> Result<HandlerOu
             reason: "the step to compare has no annotations".to_owned(),
         });
     }
-    let calculated =
-        resolve(&context.step.id, context.visit.number, &consensus, visit, false);
+    let calculated = resolve(
+        &context.step.id,
+        context.visit.number,
+        &consensus,
+        visit,
+        false,
+    );
     Ok(HandlerOutput {
         kind: ResultKind::Consensus,
         value: calculated.value.clone(),
@@ -62,14 +74,23 @@ pub(super) fn result_merger(input: &HandlerInput<'_>) -> Result<HandlerOutput, H
     let context = input.context;
     let steps = config.steps.unwrap_or_else(|| {
         let leading = context.workflow.transitions.iter().filter(|transition| {
-            transition.to.step().is_some_and(|to| *to == context.step.id)
+            transition
+                .to
+                .step()
+                .is_some_and(|to| *to == context.step.id)
         });
         leading.map(|transition| transition.from.clone()).collect()
     });
     let merged: Map<String, Value> = steps
         .iter()
         .filter_map(|step| {
-            let result = context.state.steps.get(step)?.last_completed()?.result.as_ref()?;
+            let result = context
+                .state
+                .steps
+                .get(step)?
+                .last_completed()?
+                .result
+                .as_ref()?;
             Some((step.to_string(), result.value.clone().unwrap_or_default()))
         })
         .collect();
@@ -104,7 +125,10 @@ pub(super) fn finalize(input: &HandlerInput<'_>) -> Result<HandlerOutput, Handle
         ),
     };
     // It passes on what another step found, so that step stays the one who resolved it.
-    Ok(HandlerOutput { resolved_by: last.resolved_by, ..HandlerOutput::value(value) })
+    Ok(HandlerOutput {
+        resolved_by: last.resolved_by,
+        ..HandlerOutput::value(value)
+    })
 }
 
 fn last_value(state: &WorkflowSnapshot) -> Option<&StepResult> {
@@ -112,7 +136,12 @@ fn last_value(state: &WorkflowSnapshot) -> Option<&StepResult> {
         .completed
         .iter()
         .rev()
-        .filter_map(|completed| state.visit(&completed.step_id, completed.visit)?.result.as_ref())
+        .filter_map(|completed| {
+            state
+                .visit(&completed.step_id, completed.visit)?
+                .result
+                .as_ref()
+        })
         .find(|result| result.value.is_some())
 }
 
@@ -123,6 +152,7 @@ fn read_config<T: serde::de::DeserializeOwned>(
     if config.is_null() {
         return Ok(absent);
     }
-    serde_json::from_value(config.clone())
-        .map_err(|error| HandlerError::Config { reason: error.to_string() })
+    serde_json::from_value(config.clone()).map_err(|error| HandlerError::Config {
+        reason: error.to_string(),
+    })
 }

@@ -82,8 +82,13 @@ impl fmt::Debug for HandlerRegistry {
 impl HandlerRegistry {
     /// `consensus_calculator`, `result_merger` and `finalize`.
     pub fn built_in() -> Self {
-        let mut registry = Self { handlers: BTreeMap::new() };
-        registry.register("consensus_calculator", Arc::new(handlers::consensus_calculator));
+        let mut registry = Self {
+            handlers: BTreeMap::new(),
+        };
+        registry.register(
+            "consensus_calculator",
+            Arc::new(handlers::consensus_calculator),
+        );
         registry.register("result_merger", Arc::new(handlers::result_merger));
         registry.register("finalize", Arc::new(handlers::finalize));
         registry

@@ -35,6 +35,9 @@ pub enum ExecutionResult {
 
 impl ExecutionResult {
     pub(crate) fn completed(result: StepResult) -> Self {
-        Self::Completed { result, consensus: None }
+        Self::Completed {
+            result,
+            consensus: None,
+        }
     }
 }

@@ -19,17 +19,30 @@ impl<'v> Units<'v> {
         let present = |value: &'v Value| (!value.is_null()).then_some(value);
         let rows = if values.iter().all(|v| v.is_object()) {
             let mut fields: BTreeMap<&str, usize> = BTreeMap::new();
-            for key in values.iter().filter_map(|v| v.as_object()).flat_map(|o| o.keys()) {
+            for key in values
+                .iter()
+                .filter_map(|v| v.as_object())
+                .flat_map(|o| o.keys())
+            {
                 fields.entry(key).or_default();
             }
             let row = |value: &'v Value| {
-                fields.keys().map(|key| value.get(*key).and_then(present)).collect()
+                fields
+                    .keys()
+                    .map(|key| value.get(*key).and_then(present))
+                    .collect()
             };
             values.iter().map(|v| row(v)).collect()
         } else if values.iter().all(|v| v.is_array()) {
-            let units = values.iter().filter_map(|v| v.as_array()).map(Vec::len).max();
+            let units = values
+                .iter()
+                .filter_map(|v| v.as_array())
+                .map(Vec::len)
+                .max();
             let row = |value: &'v Value| {
-                (0..units.unwrap_or(0)).map(|unit| value.get(unit).and_then(present)).collect()
+                (0..units.unwrap_or(0))
+                    .map(|unit| value.get(unit).and_then(present))
+                    .collect()
             };
             values.iter().map(|v| row(v)).collect()
         } else {
@@ -52,18 +65,26 @@ impl<'v> Units<'v> {
         categories.sort_by(|a, b| order(a, b));
         categories.dedup_by(|a, b| same(a, b));
         let code = |value: &Value| {
-            let position = categories.iter().position(|category| same(category, value))?;
+            let position = categories
+                .iter()
+                .position(|category| same(category, value))?;
             u32::try_from(position).ok()
         };
-        self.rows.iter().map(|row| row.iter().map(|v| v.and_then(code)).collect()).collect()
+        self.rows
+            .iter()
+            .map(|row| row.iter().map(|v| v.and_then(code)).collect())
+            .collect()
     }
 
     /// Numbers; `None` where some value is not one.
     pub(crate) fn numbers(&self) -> Option<Vec<Vec<Option<f64>>>> {
-        let number = |value: &Option<&Value>| match value {
+        let number = |value: Option<&Value>| match value {
             None => Some(None),
             Some(value) => value.as_f64().map(Some),
         };
-        self.rows.iter().map(|row| row.iter().map(number).collect()).collect()
+        self.rows
+            .iter()
+            .map(|row| row.iter().map(|value| number(*value)).collect())
+            .collect()
     }
 }

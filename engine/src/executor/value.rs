@@ -31,7 +31,9 @@ pub enum ValueError {
 pub fn submitted_value<'v>(data: &'v Value, field: Option<&str>) -> Result<&'v Value, ValueError> {
     match value_at(data, field) {
         Some(value) if field.is_none() || !value.is_null() => Ok(value),
-        _ => Err(ValueError::Missing { field: field.unwrap_or("$").to_owned() }),
+        _ => Err(ValueError::Missing {
+            field: field.unwrap_or("$").to_owned(),
+        }),
     }
 }
 
@@ -49,8 +51,12 @@ pub(crate) fn order(a: &Value, b: &Value) -> Ordering {
     match (a, b) {
         (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
         (Value::Number(a), Value::Number(b)) => {
-            let (x, y) = (a.as_f64().unwrap_or(f64::NAN), b.as_f64().unwrap_or(f64::NAN));
-            x.total_cmp(&y).then_with(|| a.to_string().cmp(&b.to_string()))
+            let (x, y) = (
+                a.as_f64().unwrap_or(f64::NAN),
+                b.as_f64().unwrap_or(f64::NAN),
+            );
+            x.total_cmp(&y)
+                .then_with(|| a.to_string().cmp(&b.to_string()))
         }
         (Value::String(a), Value::String(b)) => a.cmp(b),
         (Value::Array(a), Value::Array(b)) => a
@@ -72,7 +78,9 @@ pub(crate) fn same(a: &Value, b: &Value) -> bool {
             x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(x, y))
         }
         (Value::Object(x), Value::Object(y)) => {
-            x.len() == y.len() && x.iter().all(|(key, x)| y.get(key).is_some_and(|y| same(x, y)))
+            x.len() == y.len()
+                && x.iter()
+                    .all(|(key, x)| y.get(key).is_some_and(|y| same(x, y)))
         }
         _ => a == b,
     }
@@ -91,7 +99,10 @@ mod tests {
         assert_eq!(value_at(&data, Some("a.b.0")), Some(&json!(10)));
         assert_eq!(value_at(&data, Some("$.a.b.1.c")), Some(&Value::Null));
         assert_eq!(value_at(&data, Some("a.x")), None);
-        assert!(submitted_value(&data, Some("a.b.1.c")).is_err(), "null is no value");
+        assert!(
+            submitted_value(&data, Some("a.b.1.c")).is_err(),
+            "null is no value"
+        );
     }
 
     #[test]
@@ -104,6 +115,9 @@ mod tests {
     fn numbers_are_ordered_by_size_and_texts_by_code_point() {
         let mut values = vec![json!("b"), json!(10), json!(9), json!("a"), json!(null)];
         values.sort_by(order);
-        assert_eq!(values, [json!(null), json!(9), json!(10), json!("a"), json!("b")]);
+        assert_eq!(
+            values,
+            [json!(null), json!(9), json!(10), json!("a"), json!("b")]
+        );
     }
 }

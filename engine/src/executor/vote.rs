@@ -20,13 +20,21 @@ pub(crate) fn tally(values: &[&Value]) -> Vec<Vote> {
     for value in values {
         match votes.iter_mut().find(|vote| same(&vote.value, value)) {
             Some(vote) => vote.count += 1,
-            None => votes.push(Vote { value: (*value).clone(), count: 1, weight: 0.0 }),
+            None => votes.push(Vote {
+                value: (*value).clone(),
+                count: 1,
+                weight: 0.0,
+            }),
         }
     }
     for vote in &mut votes {
         vote.weight = f64::from(vote.count);
     }
-    votes.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| order(&a.value, &b.value)));
+    votes.sort_by(|a, b| {
+        b.count
+            .cmp(&a.count)
+            .then_with(|| order(&a.value, &b.value))
+    });
     votes
 }
 
@@ -43,7 +51,11 @@ pub(crate) fn tied(votes: &[Vote]) -> bool {
 /// edges are the medians of its members' edges (the lower one of two).
 pub(crate) fn merge_spans(annotators: &[Vec<TaggedSpan>]) -> Vec<TaggedSpan> {
     let overlap = |a: &TaggedSpan, b: &TaggedSpan| {
-        if a.tag == b.tag { iou_span(&span(a), &span(b)) } else { 0.0 }
+        if a.tag == b.tag {
+            iou_span(&span(a), &span(b))
+        } else {
+            0.0
+        }
     };
     let mut merged: Vec<TaggedSpan> = groups(annotators, overlap)
         .into_iter()
@@ -60,7 +72,11 @@ pub(crate) fn merge_spans(annotators: &[Vec<TaggedSpan>]) -> Vec<TaggedSpan> {
 /// As [`merge_spans`], for boxes.
 pub(crate) fn merge_boxes(annotators: &[Vec<TaggedBox>]) -> Vec<TaggedBox> {
     let overlap = |a: &TaggedBox, b: &TaggedBox| {
-        if a.tag == b.tag { iou_box(&bounding_box(a), &bounding_box(b)) } else { 0.0 }
+        if a.tag == b.tag {
+            iou_box(&bounding_box(a), &bounding_box(b))
+        } else {
+            0.0
+        }
     };
     groups(annotators, overlap)
         .into_iter()
@@ -100,7 +116,10 @@ fn groups<R>(annotators: &[Vec<R>], overlap: impl Fn(&R, &R) -> f64) -> Vec<Vec<
     groups
 }
 
-fn lower_median<T>(values: impl Iterator<Item = T>, order: impl Fn(&T, &T) -> std::cmp::Ordering) -> T
+fn lower_median<T>(
+    values: impl Iterator<Item = T>,
+    order: impl Fn(&T, &T) -> std::cmp::Ordering,
+) -> T
 where
     T: Copy,
 {

@@ -17,7 +17,12 @@ impl CompletionAction {
     /// The same for the same goal, epoch and action, whoever derives it and however often: what
     /// was done under this id is not done again.
     pub fn id(&self) -> Uuid {
-        let GoalProgressRow { workflow, goal, epoch, .. } = &self.progress;
+        let GoalProgressRow {
+            workflow,
+            goal,
+            epoch,
+            ..
+        } = &self.progress;
         derived_id(workflow, goal, *epoch, self.action.as_str())
     }
 }

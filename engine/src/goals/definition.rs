@@ -105,7 +105,10 @@ impl GoalDefinition {
     ) -> Vec<Self> {
         let mut goals: BTreeMap<Slug, Self> = BTreeMap::new();
         for (configs, since) in revisions {
-            for goal in configs.iter().filter_map(|config| Self::of(workflow, config)) {
+            for goal in configs
+                .iter()
+                .filter_map(|config| Self::of(workflow, config))
+            {
                 let goal = match goals.get(&goal.goal) {
                     None => Self { since, ..goal },
                     Some(known) => goal.following(known, since),
@@ -119,9 +122,17 @@ impl GoalDefinition {
     #[expect(clippy::float_cmp, reason = "a target is copied, never computed")]
     fn following(self, known: &Self, since: DateTime<Utc>) -> Self {
         if self.target == known.target {
-            Self { epoch: known.epoch, since: known.since, ..self }
+            Self {
+                epoch: known.epoch,
+                since: known.since,
+                ..self
+            }
         } else {
-            Self { epoch: known.epoch + 1, since, ..self }
+            Self {
+                epoch: known.epoch + 1,
+                since,
+                ..self
+            }
         }
     }
 }
@@ -146,18 +157,24 @@ mod tests {
                 on_complete: Vec::new(),
             }]
         };
-        let revisions = [config(3.0), config(3.0), Vec::new(), config(5.0), config(3.0)];
+        let revisions = [
+            config(3.0),
+            config(3.0),
+            Vec::new(),
+            config(5.0),
+            config(3.0),
+        ];
         let across = |n: usize| {
-            let stored = revisions[..n].iter().zip(1..).map(|(goals, s)| (goals.as_slice(), at(s)));
+            let stored = revisions[..n]
+                .iter()
+                .zip(1..)
+                .map(|(goals, s)| (goals.as_slice(), at(s)));
             let goal = GoalDefinition::across(&workflow, stored).remove(0);
             (goal.epoch, goal.since)
         };
-        assert_eq!((1..=5).map(across).collect::<Vec<_>>(), [
-            (1, at(1)),
-            (1, at(1)),
-            (1, at(1)),
-            (2, at(4)),
-            (3, at(5)),
-        ]);
+        assert_eq!(
+            (1..=5).map(across).collect::<Vec<_>>(),
+            [(1, at(1)), (1, at(1)), (1, at(1)), (2, at(4)), (3, at(5)),]
+        );
     }
 }

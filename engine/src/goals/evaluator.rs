@@ -45,9 +45,8 @@ impl GoalEvaluator {
         let in_time = |at: DateTime<Utc>| goal.deadline.is_none_or(|deadline| at <= deadline);
         match reached_at {
             Some(at) if in_time(at) => GoalVerdict::Met,
-            Some(_) => GoalVerdict::Missed,
             None if in_time(self.now) => GoalVerdict::Pending,
-            None => GoalVerdict::Missed,
+            Some(_) | None => GoalVerdict::Missed,
         }
     }
 }
@@ -55,6 +54,10 @@ impl GoalEvaluator {
 impl GoalProgressRow {
     /// Share of the target that has been reached, from 0 to 1; a target of 0 is reached.
     pub fn ratio(&self) -> f64 {
-        if self.target > 0.0 { (self.current / self.target).clamp(0.0, 1.0) } else { 1.0 }
+        if self.target > 0.0 {
+            (self.current / self.target).clamp(0.0, 1.0)
+        } else {
+            1.0
+        }
     }
 }

@@ -37,30 +37,53 @@ impl GoalTracker {
     /// Begins with the stored `progress` of the goals; rows of goals that are not defined stay as
     /// they are. In a new epoch the count goes on, and the goal can be met again: at once, where its
     /// new target has already been reached.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the tracker takes the rows over"
+    )]
     pub fn new(definitions: Vec<GoalDefinition>, progress: Vec<GoalProgressRow>) -> Self {
-        let tracked = definitions.into_iter().map(|definition| {
-            let of_goal =
-                |p: &&GoalProgressRow| p.workflow == definition.workflow && p.goal == definition.goal;
+        let with_progress = definitions.into_iter().map(|definition| {
+            let of_goal = |p: &&GoalProgressRow| {
+                p.workflow == definition.workflow && p.goal == definition.goal
+            };
             let progress = progress.iter().find(of_goal).cloned();
-            Tracked { definition, progress, changed: false }
+            Tracked {
+                definition,
+                progress,
+                changed: false,
+            }
         });
-        let mut tracker = Self { tracked: tracked.collect(), actions: Vec::new() };
+        let mut tracker = Self {
+            tracked: with_progress.collect(),
+            actions: Vec::new(),
+        };
         for tracked in &mut tracker.tracked {
             tracked.follow_definition();
-            tracker.actions.extend(tracked.settle(tracked.definition.since));
+            tracker
+                .actions
+                .extend(tracked.settle(tracked.definition.since));
         }
         tracker
     }
 
     /// The goals that have no progress yet. Their count must begin with the log.
     pub fn missing(&self) -> impl Iterator<Item = &GoalDefinition> {
-        self.tracked.iter().filter(|t| t.progress.is_none()).map(|t| &t.definition)
+        self.tracked
+            .iter()
+            .filter(|t| t.progress.is_none())
+            .map(|t| &t.definition)
     }
 
     /// Opens the missing goals at 0; right only before the first event of the log.
     pub fn open_missing(&mut self) {
         for tracked in self.tracked.iter_mut().filter(|t| t.progress.is_none()) {
-            let GoalDefinition { workflow, goal, target, epoch, .. } = &tracked.definition;
+            let GoalDefinition {
+                workflow,
+                goal,
+                target,
+                epoch,
+                ..
+            } = &tracked.definition;
             tracked.progress = Some(GoalProgressRow {
                 workflow: workflow.clone(),
                 goal: goal.clone(),
@@ -83,9 +106,8 @@ impl GoalTracker {
     /// Counts one `unit` of `workflow`, at the time of the event it comes from: a rebuild then
     /// finds the goal met at the same instant.
     pub fn count(&mut self, workflow: &WorkflowId, unit: VolumeUnit, at: DateTime<Utc>) {
-        let counting = |t: &&mut Tracked| {
-            t.definition.unit == unit && t.definition.workflow == *workflow
-        };
+        let counting =
+            |t: &&mut Tracked| t.definition.unit == unit && t.definition.workflow == *workflow;
         for tracked in self.tracked.iter_mut().filter(counting) {
             if let Some(progress) = &mut tracked.progress {
                 progress.current += 1.0;
@@ -119,14 +141,21 @@ impl Tracked {
 
     /// Marks the goal as met if it has just been reached, and says what follows.
     fn settle(&mut self, at: DateTime<Utc>) -> Vec<CompletionAction> {
-        let Some(progress) = &mut self.progress else { return Vec::new() };
+        let Some(progress) = &mut self.progress else {
+            return Vec::new();
+        };
         if progress.completed_at.is_some() || progress.current < progress.target {
             return Vec::new();
         }
         progress.completed_at = Some(at.max(self.definition.since));
         self.changed = true;
         let actions = self.definition.on_complete.iter();
-        actions.map(|&action| CompletionAction { action, progress: progress.clone() }).collect()
+        actions
+            .map(|&action| CompletionAction {
+                action,
+                progress: progress.clone(),
+            })
+            .collect()
     }
 }
 
@@ -176,18 +205,19 @@ mod tests {
         assert_eq!(progress.actions.len(), 1);
         assert_eq!(progress.changed[0].completed_at, Some(at(3)));
         assert!((progress.changed[0].current - 5.0).abs() < f64::EPSILON);
-        assert!((progress.changed[0].ratio() - 1.0).abs() < f64::EPSILON, "the ratio is capped");
+        assert!(
+            (progress.changed[0].ratio() - 1.0).abs() < f64::EPSILON,
+            "the ratio is capped"
+        );
 
-        let mut again =
-            GoalTracker::new(vec![goal(3.0, VolumeUnit::Tasks)], progress.changed);
+        let mut again = GoalTracker::new(vec![goal(3.0, VolumeUnit::Tasks)], progress.changed);
         again.count(&slug("w"), VolumeUnit::Tasks, at(6));
         assert!(again.finish().actions.is_empty());
     }
 
     #[test]
     fn other_workflows_and_units_do_not_count() {
-        let mut tracker =
-            GoalTracker::new(vec![goal(3.0, VolumeUnit::Annotations)], Vec::new());
+        let mut tracker = GoalTracker::new(vec![goal(3.0, VolumeUnit::Annotations)], Vec::new());
         tracker.open_missing();
         tracker.count(&slug("w"), VolumeUnit::Tasks, at(1));
         tracker.count(&slug("other"), VolumeUnit::Annotations, at(1));
@@ -210,7 +240,11 @@ mod tests {
 
         let lowered = GoalTracker::new(vec![goal(4.0, 3)], raised.changed).finish();
         assert_eq!(lowered.changed[0].epoch, 3);
-        assert_eq!(lowered.changed[0].completed_at, Some(at(9)), "not before the target was set");
+        assert_eq!(
+            lowered.changed[0].completed_at,
+            Some(at(9)),
+            "not before the target was set"
+        );
         assert_ne!(lowered.actions[0].id(), first.actions[0].id());
 
         let recounted = counted(&goal(4.0, 3), 4);
@@ -234,6 +268,9 @@ mod tests {
         let late = GoalEvaluator::new(at(100));
         assert_eq!(late.judge(&definition, &reached), GoalVerdict::Met);
         assert_eq!(late.judge(&definition, &short), GoalVerdict::Missed);
-        assert_eq!(GoalEvaluator::new(at(2)).judge(&definition, &short), GoalVerdict::Pending);
+        assert_eq!(
+            GoalEvaluator::new(at(2)).judge(&definition, &short),
+            GoalVerdict::Pending
+        );
     }
 }

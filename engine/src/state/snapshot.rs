@@ -67,7 +67,10 @@ pub struct WorkflowSnapshot {
 impl WorkflowSnapshot {
     /// The steps that wait for something, sorted by id.
     pub fn active_steps(&self) -> impl Iterator<Item = &StepId> {
-        self.steps.iter().filter(|(_, state)| state.is_active()).map(|(id, _)| id)
+        self.steps
+            .iter()
+            .filter(|(_, state)| state.is_active())
+            .map(|(id, _)| id)
     }
 
     /// The steps where the task stands: those that wait for something and those that an incident
@@ -94,7 +97,9 @@ impl WorkflowSnapshot {
 
     /// The incident that holds a step.
     pub fn incident_of(&self, step: &str) -> Option<&Incident> {
-        self.incidents.iter().find(|incident| incident.step_id == *step)
+        self.incidents
+            .iter()
+            .find(|incident| incident.step_id == *step)
     }
 }
 
@@ -111,7 +116,9 @@ pub struct WorkflowRef {
 }
 
 /// Where a task is as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskStatus {
     /// It waits for people or works.
@@ -128,8 +135,13 @@ pub enum TaskStatus {
 
 impl TaskStatus {
     /// Every status.
-    pub const ALL: [Self; 5] =
-        [Self::Running, Self::Paused, Self::Completed, Self::Failed, Self::Cancelled];
+    pub const ALL: [Self; 5] = [
+        Self::Running,
+        Self::Paused,
+        Self::Completed,
+        Self::Failed,
+        Self::Cancelled,
+    ];
 
     /// The name in tables, messages and queries.
     pub fn as_str(self) -> &'static str {

@@ -26,12 +26,16 @@ impl StepState {
 
     /// Whether the step waits for something.
     pub fn is_active(&self) -> bool {
-        self.current().is_some_and(|visit| visit.status == VisitStatus::Active)
+        self.current()
+            .is_some_and(|visit| visit.status == VisitStatus::Active)
     }
 
     /// The last visit that has completed.
     pub fn last_completed(&self) -> Option<&Visit> {
-        self.visits.iter().rev().find(|visit| visit.status == VisitStatus::Completed)
+        self.visits
+            .iter()
+            .rev()
+            .find(|visit| visit.status == VisitStatus::Completed)
     }
 }
 

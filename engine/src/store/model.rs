@@ -211,7 +211,9 @@ pub struct SnapshotRow {
 }
 
 /// The kinds of due work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum DueKind {
     /// A claimed place is given up unless its holder was active.

@@ -234,14 +234,7 @@ pub trait Rebuild: Send + Sync {
 
 /// A whole store.
 pub trait Store:
-    EventStore
-    + Outbox
-    + DueQueue
-    + TaskIndex
-    + CommandLog
-    + WorkflowConfigStore
-    + GoalStore
-    + Rebuild
+    EventStore + Outbox + DueQueue + TaskIndex + CommandLog + WorkflowConfigStore + GoalStore + Rebuild
 {
 }
 

@@ -22,15 +22,25 @@ pub struct CompiledWorkflow {
 impl CompiledWorkflow {
     /// Compiles every expression of `config`.
     pub fn new(config: Arc<WorkflowConfig>, content_hash: String) -> Result<Self, ExpressionError> {
-        let of_steps = config.steps.iter().filter_map(|s| Some(&s.condition.as_ref()?.expression));
-        let of_transitions =
-            config.transitions.iter().filter_map(|t| t.condition.as_ref()?.expression.as_ref());
+        let of_steps = config
+            .steps
+            .iter()
+            .filter_map(|s| Some(&s.condition.as_ref()?.expression));
+        let of_transitions = config
+            .transitions
+            .iter()
+            .filter_map(|t| t.condition.as_ref()?.expression.as_ref());
         let expressions = of_steps
             .chain(of_transitions)
             .map(|source| Ok((source.clone(), Expression::compile(source)?)))
             .collect::<Result<_, ExpressionError>>()?;
         let ways = Ways::of(&config);
-        Ok(Self { config, content_hash, expressions, ways })
+        Ok(Self {
+            config,
+            content_hash,
+            expressions,
+            ways,
+        })
     }
 
     /// The workflow.

@@ -68,7 +68,7 @@ impl<'w> TransitionEvaluator<'w> {
     /// order. The first that matches fires; where steps may run side by side, all that match.
     /// Never empty.
     pub fn choose(
-        &self,
+        self,
         state: &WorkflowSnapshot,
         step: &StepConfig,
         visit: &Visit,
@@ -86,7 +86,9 @@ impl<'w> TransitionEvaluator<'w> {
         let mut choices = Vec::new();
         for (index, transition) in leaving {
             let mut scope = || {
-                scope.get_or_insert_with(|| variables(config, state, step, visit)).clone()
+                scope
+                    .get_or_insert_with(|| variables(config, state, step, visit))
+                    .clone()
             };
             if self.matches(transition, visit.result.as_ref(), &mut scope)? {
                 choices.push(bounded(state, index, transition));
@@ -102,12 +104,14 @@ impl<'w> TransitionEvaluator<'w> {
     }
 
     fn matches(
-        &self,
+        self,
         transition: &TransitionConfig,
         result: Option<&StepResult>,
         scope: &mut dyn FnMut() -> Value,
     ) -> Result<bool, ConditionError> {
-        let Some(condition) = &transition.condition else { return Ok(true) };
+        let Some(condition) = &transition.condition else {
+            return Ok(true);
+        };
         Ok(match condition.kind {
             ConditionType::Always | ConditionType::OnComplete => true,
             ConditionType::OnAgreement => agreed(condition, result),
@@ -115,12 +119,16 @@ impl<'w> TransitionEvaluator<'w> {
             ConditionType::Expression => {
                 let source = condition.expression.as_deref().unwrap_or_default();
                 // Compiled with the revision; one that is missing could not have been stored.
-                let Some(expression) = self.workflow.expression(source) else { return Ok(false) };
-                expression.evaluate_bool(&scope()).map_err(|error| ConditionError::Expression {
-                    expression: source.to_owned(),
-                    to: transition.to.clone(),
-                    source: error,
-                })?
+                let Some(expression) = self.workflow.expression(source) else {
+                    return Ok(false);
+                };
+                expression
+                    .evaluate_bool(&scope())
+                    .map_err(|error| ConditionError::Expression {
+                        expression: source.to_owned(),
+                        to: transition.to.clone(),
+                        source: error,
+                    })?
             }
         })
     }
@@ -130,7 +138,9 @@ impl<'w> TransitionEvaluator<'w> {
 /// number counts, and an agreement that is not defined counts as one.
 fn agreed(condition: &ConditionConfig, result: Option<&StepResult>) -> bool {
     match condition.threshold {
-        Some(threshold) => result.and_then(|r| r.agreement).is_none_or(|a| a >= threshold),
+        Some(threshold) => result
+            .and_then(|r| r.agreement)
+            .is_none_or(|a| a >= threshold),
         None => result.is_some_and(|r| r.value.is_some()),
     }
 }
@@ -141,10 +151,19 @@ fn branch(step: &StepConfig, result: Option<&StepResult>) -> Option<Choice> {
         return None;
     }
     let verdict = result?.decision.as_deref()? == "true";
-    let target = if verdict { &step.true_branch } else { &step.false_branch };
+    let target = if verdict {
+        &step.true_branch
+    } else {
+        &step.false_branch
+    };
     Some(Choice::Go {
         to: target.clone()?,
-        condition_met: if verdict { "true_branch" } else { "false_branch" }.to_owned(),
+        condition_met: if verdict {
+            "true_branch"
+        } else {
+            "false_branch"
+        }
+        .to_owned(),
         transition: None,
         looped: false,
     })
@@ -153,20 +172,26 @@ fn branch(step: &StepConfig, result: Option<&StepResult>) -> Option<Choice> {
 fn bounded(state: &WorkflowSnapshot, index: usize, transition: &TransitionConfig) -> Choice {
     let condition_met = match &transition.condition {
         None => ConditionType::Always.as_str().to_owned(),
-        Some(ConditionConfig { kind: ConditionType::Expression, expression: Some(source), .. }) => {
-            source.clone()
-        }
+        Some(ConditionConfig {
+            kind: ConditionType::Expression,
+            expression: Some(source),
+            ..
+        }) => source.clone(),
         Some(condition) => condition.kind.as_str().to_owned(),
     };
     let fired = state.loops.get(&index).copied().unwrap_or(0);
     match &transition.loop_bound {
         Some(bound) if fired >= bound.max_iterations => match &bound.on_exhausted {
-            Some(to) => {
-                Choice::Go { to: to.clone(), condition_met, transition: Some(index), looped: false }
-            }
-            None => {
-                Choice::Exhausted { transition: index, max_iterations: bound.max_iterations }
-            }
+            Some(to) => Choice::Go {
+                to: to.clone(),
+                condition_met,
+                transition: Some(index),
+                looped: false,
+            },
+            None => Choice::Exhausted {
+                transition: index,
+                max_iterations: bound.max_iterations,
+            },
         },
         bound => Choice::Go {
             to: transition.to.clone(),

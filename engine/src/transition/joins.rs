@@ -23,11 +23,15 @@ impl Ways {
     pub(super) fn of(config: &WorkflowConfig) -> Self {
         let mut next: BTreeMap<&StepId, Vec<&StepId>> = BTreeMap::new();
         for transition in config.transitions.iter().filter(|t| t.loop_bound.is_none()) {
-            next.entry(&transition.from).or_default().extend(transition.to.step());
+            next.entry(&transition.from)
+                .or_default()
+                .extend(transition.to.step());
         }
         for step in &config.steps {
             let branches = step.true_branch.iter().chain(&step.false_branch);
-            next.entry(&step.id).or_default().extend(branches.filter_map(Target::step));
+            next.entry(&step.id)
+                .or_default()
+                .extend(branches.filter_map(Target::step));
         }
         let mut before: BTreeMap<StepId, BTreeSet<StepId>> = BTreeMap::new();
         for step in &config.steps {
@@ -35,7 +39,10 @@ impl Ways {
             let mut seen = BTreeSet::new();
             while let Some(reached) = waiting.pop() {
                 if seen.insert(reached) {
-                    before.entry(reached.clone()).or_default().insert(step.id.clone());
+                    before
+                        .entry(reached.clone())
+                        .or_default()
+                        .insert(step.id.clone());
                     waiting.extend(next.get(reached).into_iter().flatten());
                 }
             }
@@ -45,7 +52,9 @@ impl Ways {
 
     /// Whether `from` can still lead to `to`.
     pub(super) fn lead(&self, from: &StepId, to: &StepId) -> bool {
-        self.before.get(to).is_some_and(|before| before.contains(from))
+        self.before
+            .get(to)
+            .is_some_and(|before| before.contains(from))
     }
 }
 
@@ -64,7 +73,9 @@ pub(super) fn join_of(config: &WorkflowConfig, step: &StepConfig) -> Option<Join
     match step.join_mode {
         Some(JoinMode::All) => Some(Join { needed: None }),
         Some(JoinMode::Any) => Some(Join { needed: Some(1) }),
-        Some(JoinMode::NOfM) => Some(Join { needed: Some(step.join_count.unwrap_or(1)) }),
+        Some(JoinMode::NOfM) => Some(Join {
+            needed: Some(step.join_count.unwrap_or(1)),
+        }),
         None => (sources.len() > 1).then_some(Join { needed: None }),
     }
 }

@@ -23,13 +23,21 @@ pub(crate) fn variables(
         .last()
         .or_else(|| {
             let judged = visit.judges.as_ref()?;
-            state.visit(&judged.step_id, judged.visit)?.annotations.last()
+            state
+                .visit(&judged.step_id, judged.visit)?
+                .annotations
+                .last()
         })
         .map_or(Value::Null, |annotation| annotation.data.clone());
     let threshold = step
         .consensus
         .as_ref()
-        .or_else(|| workflow.step(&visit.judges.as_ref()?.step_id)?.consensus.as_ref())
+        .or_else(|| {
+            workflow
+                .step(&visit.judges.as_ref()?.step_id)?
+                .consensus
+                .as_ref()
+        })
         .map(|consensus| consensus.threshold);
     json!({
         "agreement": result.and_then(|r| r.agreement),
@@ -57,7 +65,11 @@ fn steps_json(workflow: &WorkflowConfig, state: &WorkflowSnapshot) -> Map<String
             "result": completed.and_then(|v| v.result.as_ref()).map_or(Value::Null, result_json),
         })
     };
-    workflow.steps.iter().map(|step| (step.id.to_string(), of_step(&step.id))).collect()
+    workflow
+        .steps
+        .iter()
+        .map(|step| (step.id.to_string(), of_step(&step.id)))
+        .collect()
 }
 
 /// A result as expressions and outputs see it: every key is there, null where there is nothing.

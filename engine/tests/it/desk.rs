@@ -74,7 +74,10 @@ impl Desk {
     fn run_as(&mut self, id: Uuid, command: Command) -> String {
         let selector = command.workflow().cloned();
         let named = selector.filter(|s| {
-            s.names(&self.workflow.config().id, self.workflow.config().revision_id)
+            s.names(
+                &self.workflow.config().id,
+                self.workflow.config().revision_id,
+            )
         });
         let context = DecideContext {
             workflow: self.state.is_some().then_some(&self.workflow),
@@ -82,8 +85,16 @@ impl Desk {
             handlers: &self.handlers,
             now: self.now,
         };
-        let decision = decide(self.state.as_ref(), &CommandEnvelope::new(id, command), &context);
-        let events: Vec<_> = decision.events.iter().map(|e| e.event.event_type()).collect();
+        let decision = decide(
+            self.state.as_ref(),
+            &CommandEnvelope::new(id, command),
+            &context,
+        );
+        let events: Vec<_> = decision
+            .events
+            .iter()
+            .map(|e| e.event.event_type())
+            .collect();
         self.state = decision.state;
         self.log.extend(decision.events);
         self.check();
@@ -99,7 +110,11 @@ impl Desk {
             Outcome::Rejected(rejection) => format!("rejected {}", rejection.code),
             other => format!("{other:?}"),
         };
-        if events.is_empty() { outcome } else { format!("{outcome} | {}", events.join(", ")) }
+        if events.is_empty() {
+            outcome
+        } else {
+            format!("{outcome} | {}", events.join(", "))
+        }
     }
 
     /// What must hold after every command: replay equals live.
@@ -122,7 +137,9 @@ impl Desk {
 
     fn next_due(&self, end: DateTime<Utc>) -> Option<glyph_workflow_engine::store::DueRow> {
         let rows = self.state.as_ref().map(due_work).unwrap_or_default();
-        rows.into_iter().filter(|row| row.due_at <= end).min_by_key(|row| row.due_at)
+        rows.into_iter()
+            .filter(|row| row.due_at <= end)
+            .min_by_key(|row| row.due_at)
     }
 
     pub(crate) fn start(&mut self, input: Value) -> String {
@@ -177,7 +194,11 @@ impl Desk {
 
     pub(crate) fn advance(&mut self, step: &str, output: Option<Value>) -> String {
         let step_id = (!step.is_empty()).then(|| step.to_owned());
-        self.run(Command::Advance(Advance { task_id: TASK, step_id, output }))
+        self.run(Command::Advance(Advance {
+            task_id: TASK,
+            step_id,
+            output,
+        }))
     }
 
     pub(crate) fn assign(&mut self, step: &str, who: u128) -> String {
@@ -208,15 +229,27 @@ impl Desk {
     }
 
     pub(crate) fn pause(&mut self, until: Option<DateTime<Utc>>) -> String {
-        self.run(Command::Pause(Pause { task_id: TASK, step_id: None, reason: None, until }))
+        self.run(Command::Pause(Pause {
+            task_id: TASK,
+            step_id: None,
+            reason: None,
+            until,
+        }))
     }
 
     pub(crate) fn control(&mut self, command: fn(Control) -> Command) -> String {
-        self.run(command(Control { task_id: TASK, step_id: None, reason: None }))
+        self.run(command(Control {
+            task_id: TASK,
+            step_id: None,
+            reason: None,
+        }))
     }
 
     /// The output of a completed task.
     pub(crate) fn output(&self) -> &Value {
-        self.state.as_ref().and_then(|s| s.output.as_ref()).expect("the task has completed")
+        self.state
+            .as_ref()
+            .and_then(|s| s.output.as_ref())
+            .expect("the task has completed")
     }
 }

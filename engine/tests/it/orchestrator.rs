@@ -29,7 +29,10 @@ workflow:
 
 fn orchestrator() -> (Arc<MemoryStore>, WorkflowOrchestrator) {
     let store = Arc::new(MemoryStore::new());
-    (Arc::clone(&store), WorkflowOrchestrator::new(store.clone(), store))
+    (
+        Arc::clone(&store),
+        WorkflowOrchestrator::new(store.clone(), store),
+    )
 }
 
 fn task(n: u128) -> TaskId {
@@ -68,15 +71,22 @@ async fn completions(store: &MemoryStore, of: TaskId) -> usize {
 async fn a_batch_chains_the_commands_of_a_task() {
     let (store, orchestrator) = orchestrator();
     orchestrator.create_workflow(YAML).await.unwrap();
-    let batch = (0..12).map(|n| submission(n, task(n % 2), n / 2, "a")).collect();
+    let batch = (0..12)
+        .map(|n| submission(n, task(n % 2), n / 2, "a"))
+        .collect();
     let report = orchestrator.process_batch(batch, None).await.unwrap();
     let names: Vec<_> = report.outcomes.iter().map(Outcome::name).collect();
     assert_eq!(names[..10], ["applied"; 10]);
-    let surplus = |outcome: &Outcome| {
-        matches!(outcome, Outcome::Rejected(r) if r.code == RejectionCode::Surplus)
-    };
-    assert!(report.outcomes[10..].iter().all(surplus), "{:?}", &report.outcomes[10..]);
-    assert!(matches!(report.outcomes[8], Outcome::Applied(ProcessResult::Completed { .. })));
+    let surplus = |outcome: &Outcome| matches!(outcome, Outcome::Rejected(r) if r.code == RejectionCode::Surplus);
+    assert!(
+        report.outcomes[10..].iter().all(surplus),
+        "{:?}",
+        &report.outcomes[10..]
+    );
+    assert!(matches!(
+        report.outcomes[8],
+        Outcome::Applied(ProcessResult::Completed { .. })
+    ));
     assert_eq!(completions(&store, task(0)).await, 1);
 }
 
@@ -85,7 +95,10 @@ async fn two_copies_of_an_id_in_one_batch_are_one_command() {
     let (_, orchestrator) = orchestrator();
     orchestrator.create_workflow(YAML).await.unwrap();
     let one = submission(1, task(1), 1, "a");
-    let report = orchestrator.process_batch(vec![one.clone(), one.clone()], None).await.unwrap();
+    let report = orchestrator
+        .process_batch(vec![one.clone(), one.clone()], None)
+        .await
+        .unwrap();
     assert!(matches!(&report.outcomes[0], Outcome::Applied(_)));
     let Outcome::Duplicate(RecordedOutcome::Applied { result }) = &report.outcomes[1] else {
         panic!("{:?}", report.outcomes[1]);
@@ -105,7 +118,10 @@ async fn an_id_with_other_content_is_refused() {
     let batch = vec![submission(1, task(1), 1, "a"), reused.clone()];
     let report = orchestrator.process_batch(batch, None).await.unwrap();
     assert_eq!(report.outcomes[1], Outcome::Dead(Dead::CommandIdReused));
-    let later = orchestrator.process_batch(vec![reused], None).await.unwrap();
+    let later = orchestrator
+        .process_batch(vec![reused], None)
+        .await
+        .unwrap();
     assert_eq!(later.outcomes[0], Outcome::Dead(Dead::CommandIdReused));
 }
 
@@ -119,7 +135,12 @@ async fn racers_complete_a_step_once() {
         let racer = Arc::clone(if who % 2 == 0 { &first } else { &second });
         tokio::spawn(async move {
             let one = submission(100 + who, task(9), who, "a");
-            racer.process_batch(vec![one], None).await.unwrap().outcomes.remove(0)
+            racer
+                .process_batch(vec![one], None)
+                .await
+                .unwrap()
+                .outcomes
+                .remove(0)
         })
     });
     let mut applied = 0;
@@ -140,17 +161,38 @@ async fn revisions_are_pinned() {
     let one = orchestrator.create_workflow(YAML).await.unwrap();
     assert_eq!((one.revision, one.id.as_str()), (1, "five"));
     let same = orchestrator.create_workflow(YAML).await.unwrap();
-    assert_eq!(same.revision_id, one.revision_id, "the same content is the same revision");
-    orchestrator.start_task(task(1).0, one.revision_id.0).await.unwrap();
-
-    let two = orchestrator.create_workflow(&YAML.replace("count: 5", "count: 1")).await.unwrap();
-    assert_eq!(two.revision, 2);
-    let report = orchestrator
-        .process_batch(vec![submission(1, task(1), 1, "a"), submission(2, task(2), 1, "a")], None)
+    assert_eq!(
+        same.revision_id, one.revision_id,
+        "the same content is the same revision"
+    );
+    orchestrator
+        .start_task(task(1).0, one.revision_id.0)
         .await
         .unwrap();
-    assert!(matches!(report.outcomes[0], Outcome::Applied(ProcessResult::Waiting { .. })));
-    assert!(matches!(report.outcomes[1], Outcome::Applied(ProcessResult::Completed { .. })));
+
+    let two = orchestrator
+        .create_workflow(&YAML.replace("count: 5", "count: 1"))
+        .await
+        .unwrap();
+    assert_eq!(two.revision, 2);
+    let report = orchestrator
+        .process_batch(
+            vec![
+                submission(1, task(1), 1, "a"),
+                submission(2, task(2), 1, "a"),
+            ],
+            None,
+        )
+        .await
+        .unwrap();
+    assert!(matches!(
+        report.outcomes[0],
+        Outcome::Applied(ProcessResult::Waiting { .. })
+    ));
+    assert!(matches!(
+        report.outcomes[1],
+        Outcome::Applied(ProcessResult::Completed { .. })
+    ));
 }
 
 #[tokio::test]
@@ -170,7 +212,10 @@ async fn what_is_not_there_is_said() {
         orchestrator.advance_task(missing).await,
         Err(OrchestrationError::Undecided(Undecided::TaskNotFound))
     ));
-    orchestrator.start_task(task(1).0, one.revision_id.0).await.unwrap();
+    orchestrator
+        .start_task(task(1).0, one.revision_id.0)
+        .await
+        .unwrap();
     assert!(matches!(
         orchestrator.start_task(task(1).0, one.revision_id.0).await,
         Err(OrchestrationError::Rejected(r)) if r.code == RejectionCode::AlreadyStarted
@@ -179,7 +224,11 @@ async fn what_is_not_there_is_said() {
     assert_eq!((state.version(), state.status()), (1, TaskStatus::Running));
     assert!(matches!(
         orchestrator.state_at(task(1).0, Some(99)).await,
-        Err(OrchestrationError::VersionNotFound { version: 2, wanted: 99, .. })
+        Err(OrchestrationError::VersionNotFound {
+            version: 2,
+            wanted: 99,
+            ..
+        })
     ));
 }
 
@@ -190,8 +239,14 @@ async fn a_panic_is_one_commands_own() {
     handlers.register(
         "explode",
         Arc::new(|input: &HandlerInput<'_>| {
-            assert_ne!(input.context.state.input, Some(Value::from("boom")), "told to");
-            Ok(glyph_workflow_engine::executor::HandlerOutput::value(json!("fine")))
+            assert_ne!(
+                input.context.state.input,
+                Some(Value::from("boom")),
+                "told to"
+            );
+            Ok(glyph_workflow_engine::executor::HandlerOutput::value(
+                json!("fine"),
+            ))
         }),
     );
     let orchestrator = orchestrator.with_handlers(handlers);
@@ -224,17 +279,32 @@ async fn snapshots_are_taken_and_a_long_task_loads() {
     let (_, orchestrator) = orchestrator();
     let yaml = YAML.replace("count: 5", "count: 120");
     let workflow = orchestrator.create_workflow(&yaml).await.unwrap();
-    orchestrator.start_task(task(1).0, workflow.revision_id.0).await.unwrap();
+    orchestrator
+        .start_task(task(1).0, workflow.revision_id.0)
+        .await
+        .unwrap();
     let mut snapshots = 0;
     for who in 0..119 {
         let one = submission(1_000 + who, task(1), who, "a");
-        snapshots += orchestrator.process_batch(vec![one], None).await.unwrap().stats.snapshots;
+        snapshots += orchestrator
+            .process_batch(vec![one], None)
+            .await
+            .unwrap()
+            .stats
+            .snapshots;
     }
     assert_eq!(snapshots, 2, "at versions 50 and 100");
     let state = orchestrator.get_task_state(task(1).0).await.unwrap();
     assert_eq!(state.version(), 121);
-    let last = AnnotationData::new(Uuid::from_u128(1), Uuid::from_u128(2), json!({"label": "a"}));
-    let end = orchestrator.process_submission(task(1).0, "annotate", last).await.unwrap();
+    let last = AnnotationData::new(
+        Uuid::from_u128(1),
+        Uuid::from_u128(2),
+        json!({"label": "a"}),
+    );
+    let end = orchestrator
+        .process_submission(task(1).0, "annotate", last)
+        .await
+        .unwrap();
     assert!(matches!(end, ProcessResult::Completed { .. }));
 }
 
@@ -242,7 +312,10 @@ async fn snapshots_are_taken_and_a_long_task_loads() {
 async fn a_running_task_moves_to_another_revision() {
     let (_, orchestrator) = orchestrator();
     orchestrator.create_workflow(YAML).await.unwrap();
-    let first = vec![submission(1, task(1), 1, "a"), submission(2, task(1), 2, "a")];
+    let first = vec![
+        submission(1, task(1), 1, "a"),
+        submission(2, task(1), 2, "a"),
+    ];
     orchestrator.process_batch(first, None).await.unwrap();
     let migrate = |n: u128, to: &str, steps: &[(&str, &str)]| {
         CommandEnvelope::new(
@@ -250,14 +323,24 @@ async fn a_running_task_moves_to_another_revision() {
             Command::Migrate(Migrate {
                 task_id: task(1),
                 to: to.parse().unwrap(),
-                steps: steps.iter().map(|(a, b)| (a.parse().unwrap(), b.parse().unwrap())).collect(),
+                steps: steps
+                    .iter()
+                    .map(|(a, b)| (a.parse().unwrap(), b.parse().unwrap()))
+                    .collect(),
             }),
         )
     };
-    let renamed = YAML.replace("id: annotate", "id: label").replace("count: 5", "count: 3");
+    let renamed = YAML
+        .replace("id: annotate", "id: label")
+        .replace("count: 5", "count: 3");
     orchestrator.create_workflow(&renamed).await.unwrap();
     let run = async |command| {
-        orchestrator.process_batch(vec![command], None).await.unwrap().outcomes.remove(0)
+        orchestrator
+            .process_batch(vec![command], None)
+            .await
+            .unwrap()
+            .outcomes
+            .remove(0)
     };
     assert!(matches!(
         run(migrate(1, "five@2", &[])).await,
@@ -274,10 +357,17 @@ async fn a_running_task_moves_to_another_revision() {
     let state = orchestrator.get_task_state(task(1).0).await.unwrap();
     assert_eq!(state.snapshot().workflow.revision, 2);
     let visit = state.snapshot().current_visit("label").unwrap();
-    assert_eq!((visit.annotations.len(), visit.places), (2, Some(3)), "the work moved along");
+    assert_eq!(
+        (visit.annotations.len(), visit.places),
+        (2, Some(3)),
+        "the work moved along"
+    );
 
     // A revision that asks for no more than is there completes the task.
-    orchestrator.create_workflow(&renamed.replace("count: 3", "count: 2")).await.unwrap();
+    orchestrator
+        .create_workflow(&renamed.replace("count: 3", "count: 2"))
+        .await
+        .unwrap();
     assert!(matches!(
         run(migrate(4, "five", &[])).await,
         Outcome::Applied(ProcessResult::Completed { .. })

@@ -37,8 +37,14 @@ fn with_completion(completion: &str, rest: &str) -> String {
 #[test]
 fn two_who_agree_complete_the_task() {
     let mut desk = Desk::new(DUAL);
-    assert_eq!(desk.start(json!({"text": "x"})), "waiting annotate | workflow_started, step_activated");
-    assert_eq!(desk.label("annotate", 1, "a"), "waiting annotate | annotation_submitted");
+    assert_eq!(
+        desk.start(json!({"text": "x"})),
+        "waiting annotate | workflow_started, step_activated"
+    );
+    assert_eq!(
+        desk.label("annotate", 1, "a"),
+        "waiting annotate | annotation_submitted"
+    );
     assert_eq!(
         desk.label("annotate", 2, "a"),
         "completed | annotation_submitted, consensus_calculated, step_completed, \
@@ -74,7 +80,11 @@ fn two_who_differ_are_judged_by_a_third() {
     );
     assert_eq!(desk.output()["result"], "b");
     assert_eq!(desk.output()["resolved_by"], "adjudication");
-    assert_eq!(desk.output()["agreement"], 0.0, "of the last consensus step passed");
+    assert_eq!(
+        desk.output()["agreement"],
+        0.0,
+        "of the last consensus step passed"
+    );
 }
 
 #[test]
@@ -82,16 +92,31 @@ fn rejections_are_asked_in_their_order() {
     let mut desk = Desk::started(DUAL);
     assert_eq!(desk.label("anotate", 1, "a"), "rejected unknown_step");
     assert_eq!(desk.label("adjudicate", 1, "a"), "rejected step_not_active");
-    assert_eq!(desk.submit("annotate", 1, json!({})), "rejected invalid_annotation");
-    assert_eq!(desk.submit("annotate", 1, json!({"label": null})), "rejected invalid_annotation");
+    assert_eq!(
+        desk.submit("annotate", 1, json!({})),
+        "rejected invalid_annotation"
+    );
+    assert_eq!(
+        desk.submit("annotate", 1, json!({"label": null})),
+        "rejected invalid_annotation"
+    );
     desk.label("annotate", 1, "a");
-    assert_eq!(desk.label("annotate", 1, "b"), "rejected duplicate_annotator");
+    assert_eq!(
+        desk.label("annotate", 1, "b"),
+        "rejected duplicate_annotator"
+    );
     desk.pause(None);
-    assert_eq!(desk.label("annotate", 1, "b"), "rejected duplicate_annotator");
+    assert_eq!(
+        desk.label("annotate", 1, "b"),
+        "rejected duplicate_annotator"
+    );
     assert_eq!(desk.label("annotate", 2, "a"), "rejected task_paused");
     desk.control(Command::Resume);
     desk.label("annotate", 2, "a");
-    assert_eq!(desk.label("annotate", 2, "b"), "rejected duplicate_annotator");
+    assert_eq!(
+        desk.label("annotate", 2, "b"),
+        "rejected duplicate_annotator"
+    );
     assert_eq!(desk.label("annotate", 3, "b"), "rejected surplus");
     assert_eq!(desk.label("", 3, "b"), "rejected task_finished");
     assert_eq!(desk.label("adjudicate", 3, "b"), "rejected task_finished");
@@ -109,7 +134,10 @@ fn an_unknown_task_is_undecided_and_a_rejected_submission_starts_nothing() {
         let workflow: WorkflowSelector = workflow.parse().unwrap();
         desk.submit_with("annotate", 1, data, |s| s.workflow = Some(workflow))
     };
-    assert_eq!(named(&mut desk, json!({}), "dual"), "rejected invalid_annotation");
+    assert_eq!(
+        named(&mut desk, json!({}), "dual"),
+        "rejected invalid_annotation"
+    );
     assert!(desk.state.is_none(), "nothing was started");
     assert_eq!(
         named(&mut desk, json!({"label": "a"}), "other"),
@@ -125,23 +153,48 @@ fn an_unknown_task_is_undecided_and_a_rejected_submission_starts_nothing() {
         }),
         "rejected already_started"
     );
-    assert_eq!(desk.start(json!({"text": "x"})), "waiting annotate | task_details_supplied");
-    assert_eq!(desk.state.as_ref().unwrap().input, Some(json!({"text": "x"})));
+    assert_eq!(
+        desk.start(json!({"text": "x"})),
+        "waiting annotate | task_details_supplied"
+    );
+    assert_eq!(
+        desk.state.as_ref().unwrap().input,
+        Some(json!({"text": "x"}))
+    );
     assert_eq!(desk.start(json!({"text": "y"})), "rejected already_started");
 }
 
 #[test]
 fn a_claim_reserves_a_place() {
     let mut desk = Desk::started(DUAL);
-    assert_eq!(desk.assign("annotate", 1), "waiting annotate | task_assigned");
-    assert_eq!(desk.assign("annotate", 1), "waiting annotate | activity_recorded");
-    assert_eq!(desk.assign("annotate", 2), "waiting annotate | task_assigned");
+    assert_eq!(
+        desk.assign("annotate", 1),
+        "waiting annotate | task_assigned"
+    );
+    assert_eq!(
+        desk.assign("annotate", 1),
+        "waiting annotate | activity_recorded"
+    );
+    assert_eq!(
+        desk.assign("annotate", 2),
+        "waiting annotate | task_assigned"
+    );
     assert_eq!(desk.assign("annotate", 3), "rejected surplus");
     assert_eq!(desk.label("annotate", 3, "a"), "rejected surplus");
-    assert_eq!(desk.release("annotate", 2), "waiting annotate | task_released");
+    assert_eq!(
+        desk.release("annotate", 2),
+        "waiting annotate | task_released"
+    );
     assert_eq!(desk.release("annotate", 2), "rejected not_waiting");
-    assert_eq!(desk.label("annotate", 3, "a"), "waiting annotate | annotation_submitted");
-    assert_eq!(desk.label("annotate", 2, "a"), "rejected surplus", "the other place is claimed");
+    assert_eq!(
+        desk.label("annotate", 3, "a"),
+        "waiting annotate | annotation_submitted"
+    );
+    assert_eq!(
+        desk.label("annotate", 2, "a"),
+        "rejected surplus",
+        "the other place is claimed"
+    );
     assert!(desk.label("annotate", 1, "a").starts_with("completed"));
 }
 
@@ -150,11 +203,20 @@ fn inactivity_frees_the_place_and_activity_keeps_it() {
     let mut desk = Desk::started(DUAL);
     desk.assign("annotate", 1);
     assert!(desk.pass(TimeDelta::minutes(50)).is_empty());
-    assert_eq!(desk.activity("annotate", 1), "waiting annotate | activity_recorded");
+    assert_eq!(
+        desk.activity("annotate", 1),
+        "waiting annotate | activity_recorded"
+    );
     assert!(desk.pass(TimeDelta::minutes(50)).is_empty());
-    assert_eq!(desk.pass(TimeDelta::minutes(20)), ["waiting annotate | task_stalled, task_released"]);
+    assert_eq!(
+        desk.pass(TimeDelta::minutes(20)),
+        ["waiting annotate | task_stalled, task_released"]
+    );
     assert_eq!(desk.activity("annotate", 1), "rejected not_waiting");
-    assert!(desk.pass(TimeDelta::days(9)).is_empty(), "without an assignment nothing times out");
+    assert!(
+        desk.pass(TimeDelta::days(9)).is_empty(),
+        "without an assignment nothing times out"
+    );
 }
 
 #[test]
@@ -163,10 +225,22 @@ fn a_pause_stops_the_clock_of_claims() {
     desk.assign("annotate", 1);
     desk.pass(TimeDelta::minutes(40));
     let until = desk.now + TimeDelta::hours(5);
-    assert_eq!(desk.pause(Some(until)), "waiting annotate | workflow_paused");
-    assert_eq!(desk.pass(TimeDelta::hours(5)), ["waiting annotate | workflow_resumed"]);
-    assert!(desk.pass(TimeDelta::minutes(19)).is_empty(), "20 minutes were left");
-    assert_eq!(desk.pass(TimeDelta::minutes(2)), ["waiting annotate | task_stalled, task_released"]);
+    assert_eq!(
+        desk.pause(Some(until)),
+        "waiting annotate | workflow_paused"
+    );
+    assert_eq!(
+        desk.pass(TimeDelta::hours(5)),
+        ["waiting annotate | workflow_resumed"]
+    );
+    assert!(
+        desk.pass(TimeDelta::minutes(19)).is_empty(),
+        "20 minutes were left"
+    );
+    assert_eq!(
+        desk.pass(TimeDelta::minutes(2)),
+        ["waiting annotate | task_stalled, task_released"]
+    );
 }
 
 #[test]
@@ -196,14 +270,20 @@ fn timeout_actions() {
     let both = "task_stalled, task_released";
     assert_eq!(stalled("requeue").1, format!("waiting annotate | {both}"));
     assert_eq!(stalled("reassign").1, format!("waiting annotate | {both}"));
-    assert_eq!(stalled("escalate").1, format!("waiting annotate | {both}, incident_opened"));
+    assert_eq!(
+        stalled("escalate").1,
+        format!("waiting annotate | {both}, incident_opened")
+    );
     assert_eq!(
         stalled("proceed").1,
         format!("completed | {both}, step_completed, workflow_completed")
     );
     let (desk, fired) = stalled("fail");
     assert!(fired.starts_with("failed"), "{fired}");
-    assert!(fired.ends_with(&format!("{both}, step_failed, workflow_failed")), "{fired}");
+    assert!(
+        fired.ends_with(&format!("{both}, step_failed, workflow_failed")),
+        "{fired}"
+    );
     assert!(desk.state.unwrap().active_steps().next().is_none());
 }
 
@@ -215,7 +295,10 @@ fn an_escalated_stall_is_resolved_by_retry() {
     ));
     desk.assign("annotate", 1);
     desk.pass(TimeDelta::hours(1));
-    assert_eq!(desk.control(Command::Retry), "waiting annotate | incident_resolved");
+    assert_eq!(
+        desk.control(Command::Retry),
+        "waiting annotate | incident_resolved"
+    );
     assert_eq!(desk.control(Command::Retry), "rejected not_waiting");
 }
 
@@ -236,7 +319,11 @@ fn advance_closes_with_the_best_answer_once_enough_are_there() {
     );
     assert_eq!(desk.output()["result"], "a");
     assert_eq!(desk.output()["resolved_by"], "exhausted");
-    assert_eq!(desk.label("annotate", 4, "a"), "rejected task_finished", "not closed by its count");
+    assert_eq!(
+        desk.label("annotate", 4, "a"),
+        "rejected task_finished",
+        "not closed by its count"
+    );
 }
 
 #[test]
@@ -244,7 +331,10 @@ fn without_a_rule_values_are_kept_as_they_are() {
     let mut desk = Desk::started(&with_completion("{ type: annotation_count, count: 2 }", ""));
     desk.label("annotate", 1, "a");
     desk.label("annotate", 2, "b");
-    assert_eq!(desk.output()["result"], json!([{"label": "a"}, {"label": "b"}]));
+    assert_eq!(
+        desk.output()["result"],
+        json!([{"label": "a"}, {"label": "b"}])
+    );
     assert_eq!(desk.output()["agreement"], Value::Null);
 }
 
@@ -273,17 +363,36 @@ fn ties_and_majorities() {
         for (who, label) in (1..).zip(labels) {
             desk.label("annotate", who, label);
         }
-        desk.state.unwrap().output.map(|output| (output["result"].clone(), output["resolved_by"].clone()))
+        desk.state
+            .unwrap()
+            .output
+            .map(|output| (output["result"].clone(), output["resolved_by"].clone()))
     };
     let majority = "on_disagreement: { strategy: majority_vote }";
     let won = |by: &str| Some((json!("a"), json!(by)));
     assert_eq!(vote(majority, &["a", "b", "a"]), won("majority_vote"));
     assert_eq!(vote(majority, &["a", "b"]), None, "a tie is unresolved");
-    assert_eq!(vote("threshold: 0.3", &["a", "b", "a"]), won("majority_vote"));
-    assert_eq!(vote("threshold: 0.3, on_agreement: { method: unanimous }", &["a", "b", "a"]), None);
-    assert_eq!(vote("on_agreement: { method: unanimous }", &["a", "a"]), won("unanimous"));
+    assert_eq!(
+        vote("threshold: 0.3", &["a", "b", "a"]),
+        won("majority_vote")
+    );
+    assert_eq!(
+        vote(
+            "threshold: 0.3, on_agreement: { method: unanimous }",
+            &["a", "b", "a"]
+        ),
+        None
+    );
+    assert_eq!(
+        vote("on_agreement: { method: unanimous }", &["a", "a"]),
+        won("unanimous")
+    );
     assert_eq!(vote("threshold: 1.0", &["a", "b", "a"]), None);
-    assert_eq!(vote("metric: krippendorff_alpha", &["a"]), won("majority_vote"), "one agrees");
+    assert_eq!(
+        vote("metric: krippendorff_alpha", &["a"]),
+        won("majority_vote"),
+        "one agrees"
+    );
 }
 
 #[test]
@@ -293,21 +402,34 @@ fn spans_that_overlap_enough_are_merged() {
         "",
     );
     let mut desk = Desk::started(&yaml);
-    desk.submit("annotate", 1, json!({"spans": [{"start": 0, "end": 10, "tag": "PER"}]}));
-    desk.submit("annotate", 2, json!({"spans": [{"start": 1, "end": 10, "tag": "PER"}]}));
+    desk.submit(
+        "annotate",
+        1,
+        json!({"spans": [{"start": 0, "end": 10, "tag": "PER"}]}),
+    );
+    desk.submit(
+        "annotate",
+        2,
+        json!({"spans": [{"start": 1, "end": 10, "tag": "PER"}]}),
+    );
     assert_eq!(desk.output()["agreement"], 0.9);
-    assert_eq!(desk.output()["result"], json!([{"start": 0, "end": 10, "tag": "PER"}]));
+    assert_eq!(
+        desk.output()["result"],
+        json!([{"start": 0, "end": 10, "tag": "PER"}])
+    );
 }
 
-const REFINEMENT: &str =
-    "workflow: { id: refine, template: iterative_refinement, overrides: { steps: { annotate: { consensus: { field: label } } } } }";
+const REFINEMENT: &str = "workflow: { id: refine, template: iterative_refinement, overrides: { steps: { annotate: { consensus: { field: label } } } } }";
 
 #[test]
 fn requested_changes_go_back_and_the_loop_is_bounded() {
     let mut desk = Desk::started(REFINEMENT);
     for round in 1..=3 {
         desk.label("annotate", round, "a");
-        assert_eq!(desk.review("review", 1, "approve").as_str(), "rejected self_review");
+        assert_eq!(
+            desk.review("review", 1, "approve").as_str(),
+            "rejected self_review"
+        );
         assert_eq!(
             desk.review("review", 50, "request_changes"),
             "advanced [annotate] | annotation_submitted, step_completed, transition_occurred, \
@@ -324,9 +446,17 @@ fn a_review_approves_fixes_or_rejects() {
     let review = |decision: &str, data: Value| {
         let mut desk = Desk::started(REFINEMENT);
         desk.label("annotate", 1, "a");
-        assert_eq!(desk.submit("review", 2, json!({})), "rejected invalid_annotation");
-        desk.submit_with("review", 2, data, |s| s.annotation.decision = Some(decision.to_owned()));
-        desk.state.unwrap().output.map(|output| output["result"].clone())
+        assert_eq!(
+            desk.submit("review", 2, json!({})),
+            "rejected invalid_annotation"
+        );
+        desk.submit_with("review", 2, data, |s| {
+            s.annotation.decision = Some(decision.to_owned());
+        });
+        desk.state
+            .unwrap()
+            .output
+            .map(|output| output["result"].clone())
     };
     assert_eq!(review("approve", json!({})), Some(json!("a")));
     assert_eq!(review("fix", json!({"label": "c"})), Some(json!("c")));
@@ -355,7 +485,11 @@ workflow:
 #[test]
 fn an_expression_chooses_the_way() {
     let mut desk = Desk::started(ROUTED);
-    let answer = desk.submit("annotate", 1, json!({"label": "a", "confidence": 0.9, "x": 1}));
+    let answer = desk.submit(
+        "annotate",
+        1,
+        json!({"label": "a", "confidence": 0.9, "x": 1}),
+    );
     assert!(answer.starts_with("completed"), "{answer}");
     assert_eq!(desk.output()["result"], json!({"label": "a"}));
 
@@ -386,14 +520,21 @@ fn a_failed_expression_is_an_incident_that_an_operator_can_answer() {
          incident_opened"
     );
     let incident = &desk.state.as_ref().unwrap().incidents[0];
-    assert!(incident.reason.contains("confidence"), "{}", incident.reason);
+    assert!(
+        incident.reason.contains("confidence"),
+        "{}",
+        incident.reason
+    );
     assert_eq!(
         desk.control(Command::Retry),
         "waiting sure | incident_resolved, incident_opened",
         "the facts are the same"
     );
     let answer = desk.advance("sure", Some(json!(true)));
-    assert!(answer.starts_with("completed | incident_resolved, step_completed"), "{answer}");
+    assert!(
+        answer.starts_with("completed | incident_resolved, step_completed"),
+        "{answer}"
+    );
 }
 
 #[test]
@@ -447,7 +588,10 @@ fn cancel_withdraws_what_waits() {
         "failed cancelled | step_withdrawn, workflow_cancelled"
     );
     assert_eq!(desk.control(Command::Cancel), "rejected task_finished");
-    assert!(desk.pass(TimeDelta::days(1)).is_empty(), "no due work is left");
+    assert!(
+        desk.pass(TimeDelta::days(1)).is_empty(),
+        "no due work is left"
+    );
 }
 
 #[test]
@@ -458,7 +602,10 @@ fn a_paused_task_can_be_cancelled_and_given_back_but_not_worked_on() {
     desk.pause(None);
     assert_eq!(desk.pause(None), "rejected task_paused");
     assert_eq!(desk.assign("annotate", 2), "rejected task_paused");
-    assert_eq!(desk.release("annotate", 1), "waiting annotate | task_released");
+    assert_eq!(
+        desk.release("annotate", 1),
+        "waiting annotate | task_released"
+    );
     assert_eq!(
         desk.control(Command::Cancel),
         "failed cancelled | step_withdrawn, workflow_cancelled"
@@ -494,7 +641,11 @@ fn branches_run_side_by_side_and_meet() {
         "advanced [entities, topic] | annotation_submitted, step_completed, transition_occurred, \
          transition_occurred, step_activated, step_activated"
     );
-    assert_eq!(desk.label("", 1, "x"), "rejected step_not_active", "which one is meant?");
+    assert_eq!(
+        desk.label("", 1, "x"),
+        "rejected step_not_active",
+        "which one is meant?"
+    );
     assert_eq!(
         desk.label("topic", 1, "t"),
         "advanced [entities] | annotation_submitted, step_completed, transition_occurred"
@@ -534,7 +685,10 @@ fn a_join_goes_on_when_its_patience_ends() {
     desk.pause(None);
     desk.pass(TimeDelta::hours(3));
     desk.control(Command::Resume);
-    assert!(desk.pass(TimeDelta::minutes(29)).is_empty(), "a pause does not count");
+    assert!(
+        desk.pass(TimeDelta::minutes(29)).is_empty(),
+        "a pause does not count"
+    );
     assert_eq!(
         desk.pass(TimeDelta::minutes(2)),
         ["completed | step_withdrawn, step_activated, step_completed, workflow_completed"]
@@ -586,7 +740,10 @@ fn a_failing_branch_fails_the_task() {
     desk.label("read", 1, "x");
     let end = desk.label("topic", 1, "bad");
     assert!(end.starts_with("failed"), "{end}");
-    assert!(end.ends_with("transition_occurred, step_withdrawn, workflow_failed"), "{end}");
+    assert!(
+        end.ends_with("transition_occurred, step_withdrawn, workflow_failed"),
+        "{end}"
+    );
 }
 
 #[test]
@@ -615,9 +772,15 @@ workflow:
     let back = desk.review("check", 9, "request_changes");
     assert!(back.starts_with("advanced [a, b]"), "{back}");
     desk.label("a", 1, "a2");
-    assert!(desk.review("check", 9, "approve").starts_with("advanced [b]"));
+    assert!(
+        desk.review("check", 9, "approve")
+            .starts_with("advanced [b]")
+    );
     assert!(desk.label("b", 1, "b").starts_with("completed"));
-    assert_eq!(desk.output()["result"], json!({"a": {"label": "a2"}, "b": {"label": "b"}}));
+    assert_eq!(
+        desk.output()["result"],
+        json!({"a": {"label": "a2"}, "b": {"label": "b"}})
+    );
 }
 
 #[test]
@@ -636,7 +799,10 @@ fn more_people_are_asked_one_at_a_time_until_it_is_settled() {
     desk.label("annotate", 1, "a");
     assert_eq!(desk.label("annotate", 2, "b"), more);
     assert_eq!(desk.label("annotate", 3, "c"), more);
-    assert!(desk.label("annotate", 4, "d").starts_with("completed"), "the bound ends it");
+    assert!(
+        desk.label("annotate", 4, "d").starts_with("completed"),
+        "the bound ends it"
+    );
     assert_eq!(desk.output()["result"], Value::Null);
 
     let mut desk = asked(&format!("{strategy}, fallback: majority_vote }}"));
@@ -645,7 +811,8 @@ fn more_people_are_asked_one_at_a_time_until_it_is_settled() {
     }
     assert_eq!(desk.output()["result"], "a");
 
-    let mut desk = asked("on_disagreement: { strategy: majority_vote }, tie_breaker: additional_annotator");
+    let mut desk =
+        asked("on_disagreement: { strategy: majority_vote }, tie_breaker: additional_annotator");
     desk.label("annotate", 1, "a");
     assert_eq!(desk.label("annotate", 2, "b"), more);
     desk.label("annotate", 3, "b");

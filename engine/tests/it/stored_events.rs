@@ -14,8 +14,12 @@ const V1: &str = include_str!("../fixtures/events/v1/stream.jsonl");
 fn stored(line: &str) -> StoredEvent {
     let row: Value = serde_json::from_str(line).unwrap();
     let version = u16::try_from(row["metadata"]["schema_version"].as_u64().unwrap()).unwrap();
-    let event =
-        upcast(row["event_type"].as_str().unwrap(), version, row["event_data"].clone()).unwrap();
+    let event = upcast(
+        row["event_type"].as_str().unwrap(),
+        version,
+        row["event_data"].clone(),
+    )
+    .unwrap();
     StoredEvent {
         event_id: serde_json::from_value(row["event_id"].clone()).unwrap(),
         task_id: serde_json::from_value(row["stream_id"].clone()).unwrap(),
@@ -36,13 +40,19 @@ fn the_golden_stream_replays_to_its_end() {
 
 #[test]
 fn what_this_build_writes_is_what_it_stored_before() {
-    let written: Vec<String> =
-        golden_desk().log.iter().map(|e| serde_json::to_value(e).unwrap().to_string()).collect();
+    let written: Vec<String> = golden_desk()
+        .log
+        .iter()
+        .map(|e| serde_json::to_value(e).unwrap().to_string())
+        .collect();
     let stored: Vec<String> = V1
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap().to_string())
         .collect();
-    assert_eq!(written, stored, "a changed form needs a new schema version and an upcaster");
+    assert_eq!(
+        written, stored,
+        "a changed form needs a new schema version and an upcaster"
+    );
 }
 
 #[test]

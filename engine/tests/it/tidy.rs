@@ -42,7 +42,12 @@ fn files(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
 
 fn module_of(path: &Path) -> String {
     let relative = path.strip_prefix(source()).unwrap();
-    let first = relative.components().next().unwrap().as_os_str().to_string_lossy();
+    let first = relative
+        .components()
+        .next()
+        .unwrap()
+        .as_os_str()
+        .to_string_lossy();
     first.trim_end_matches(".rs").to_owned()
 }
 
@@ -77,7 +82,11 @@ fn imports(text: &str) -> Vec<String> {
                 }
             }
         } else {
-            found.push(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
+            found.push(
+                rest.chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_')
+                    .collect(),
+            );
         }
     }
     found
@@ -95,9 +104,13 @@ fn modules_import_only_lower_layers() {
     let mut faults = Vec::new();
     for (path, text) in found {
         let module = module_of(&path);
-        let level = layer.get(module.as_str()).unwrap_or_else(|| panic!("`{module}` has no layer"));
+        let level = layer
+            .get(module.as_str())
+            .unwrap_or_else(|| panic!("`{module}` has no layer"));
         for import in imports(&text) {
-            let Some(target) = layer.get(import.as_str()) else { continue };
+            let Some(target) = layer.get(import.as_str()) else {
+                continue;
+            };
             let known = KNOWN.contains(&(module.as_str(), import.as_str()));
             if import != module && target >= level && !known {
                 faults.push(format!("{} imports `{import}`", path.display()));

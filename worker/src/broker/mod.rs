@@ -127,7 +127,9 @@ impl RetryDelay {
 
     /// The rung after `attempts` failed ones; none once the ladder is used up.
     pub fn after(attempts: u32) -> Option<Self> {
-        usize::try_from(attempts).ok().and_then(|n| Self::ALL.get(n).copied())
+        usize::try_from(attempts)
+            .ok()
+            .and_then(|n| Self::ALL.get(n).copied())
     }
 }
 

@@ -77,8 +77,9 @@ pub(super) async fn run(
     // Without services it measures the embedded parts, in a folder that goes with the run.
     let folder = if settings.database.is_none() && settings.broker.is_none() {
         let folder = std::env::temp_dir().join(format!("glyph-bench-{}", Uuid::now_v7()));
-        std::fs::create_dir(&folder)
-            .map_err(|error| CliError::failed("folder", format!("{}: {error}", folder.display())))?;
+        std::fs::create_dir(&folder).map_err(|error| {
+            CliError::failed("folder", format!("{}: {error}", folder.display()))
+        })?;
         let url = format!("sqlite://{}", folder.join("glyph.db").display());
         settings.database = Some(DatabaseUrl::Sqlite(SecretUrl::new(url)));
         settings.broker = Some(BrokerUrl::Embedded);
@@ -111,7 +112,10 @@ async fn measure(args: BenchArgs, settings: &Settings, output: Output) -> Result
 
     let metrics = Arc::new(Metrics::new().map_err(crate::app::AppError::Metrics)?);
     let orchestrator = super::connect::orchestrator(&store, settings);
-    let parts = Parts { http: false, ..Parts::default() };
+    let parts = Parts {
+        http: false,
+        ..Parts::default()
+    };
     let started = Instant::now();
     let running = Running::start(
         &database,
@@ -151,7 +155,9 @@ async fn measure(args: BenchArgs, settings: &Settings, output: Output) -> Result
     if args.paced_secs > 0 {
         report["latency"] = paced(args, &running, per_second / 2.0).await?;
     }
-    running.drain(tokio::time::Instant::now() + settings.drain).await?;
+    running
+        .drain(tokio::time::Instant::now() + settings.drain)
+        .await?;
     Ok(report)
 }
 
@@ -171,7 +177,11 @@ fn command(run: Uuid, index: u64, annotators: u64) -> (CommandId, TaskId, Value)
     });
     let id = |key: &str| body[key].as_str().and_then(|id| Uuid::parse_str(id).ok());
     let (command_id, task_id) = (id("command_id"), id("task_id"));
-    (CommandId(command_id.unwrap_or_default()), TaskId(task_id.unwrap_or_default()), body)
+    (
+        CommandId(command_id.unwrap_or_default()),
+        TaskId(task_id.unwrap_or_default()),
+        body,
+    )
 }
 
 async fn preload(args: BenchArgs, settings: &Settings, output: Output) -> Result<f64, CliError> {
@@ -182,7 +192,11 @@ async fn preload(args: BenchArgs, settings: &Settings, output: Output) -> Result
     for index in 0..args.commands {
         let (id, _, body) = command(run, index, args.annotators);
         let body = body.to_string().into_bytes();
-        window.push(command_publication("submission", id.to_string(), body.into()));
+        window.push(command_publication(
+            "submission",
+            id.to_string(),
+            body.into(),
+        ));
         if window.len() == WINDOW {
             bar.inc(publish_window(publisher.get(), std::mem::take(&mut window)).await?);
         }
@@ -278,13 +292,21 @@ async fn paced(args: BenchArgs, running: &Running, per_second: f64) -> Result<Va
 /// The sum of all series of a metric in the Prometheus text format.
 fn sum_of(text: &str, name: &str) -> f64 {
     let series = text.lines().filter(|line| {
-        line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
+        line.strip_prefix(name)
+            .is_some_and(|rest| rest.starts_with([' ', '{']))
     });
-    series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    series
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum()
 }
 
 fn report_text(report: &Value) -> String {
-    let number = |pointer: &str| report.pointer(pointer).and_then(Value::as_f64).unwrap_or(0.0);
+    let number = |pointer: &str| {
+        report
+            .pointer(pointer)
+            .and_then(Value::as_f64)
+            .unwrap_or(0.0)
+    };
     let whole = |pointer: &str| {
         let text = format!("{:.0}", number(pointer));
         text.parse().map_or(text, grouped)
@@ -311,7 +333,11 @@ fn report_text(report: &Value) -> String {
     ]);
     table.row([
         "batches".to_owned(),
-        format!("{} of {:.0} commands each", whole("/batches"), number("/commands_per_batch")),
+        format!(
+            "{} of {:.0} commands each",
+            whole("/batches"),
+            number("/commands_per_batch")
+        ),
     ]);
     let mut text = table.render(0);
     if report.get("latency").is_some() {

@@ -21,14 +21,22 @@ pub(super) fn run(verb: ConfigVerb, settings: &Settings, output: Output) -> Resu
     let mut faults = Vec::new();
     if let Err(error) = settings.services() {
         let incomplete = settings.database.is_none() || settings.broker.is_none();
-        let list = if incomplete { &mut warnings } else { &mut faults };
+        let list = if incomplete {
+            &mut warnings
+        } else {
+            &mut faults
+        };
         list.extend(error.faults);
     }
     if let Err(error) = settings.check_http() {
         faults.extend(error.faults);
     }
     if let Some(path) = &settings.api_tokens_file {
-        faults.extend(crate::http::Tokens::from_file(path).err().map(|e| e.to_string()));
+        faults.extend(
+            crate::http::Tokens::from_file(path)
+                .err()
+                .map(|e| e.to_string()),
+        );
     }
     let document = json!({
         "valid": faults.is_empty(),
@@ -46,5 +54,9 @@ pub(super) fn run(verb: ConfigVerb, settings: &Settings, output: Output) -> Resu
         let notes = notes.chain(faults.iter().map(|f| format!("\nerror: {f}")));
         format!("{}\n{}", table.render(0), notes.collect::<String>())
     });
-    if faults.is_empty() { Ok(()) } else { Err(CliError::SettingsShown) }
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(CliError::SettingsShown)
+    }
 }

@@ -39,7 +39,9 @@ impl Database {
                     max_connections: CONNECTIONS,
                     ..PgSettings::default()
                 };
-                Ok(Self::Postgres(PgEventStore::connect(url.expose(), pg).await?))
+                Ok(Self::Postgres(
+                    PgEventStore::connect(url.expose(), pg).await?,
+                ))
             }
             DatabaseUrl::Sqlite(url) => Ok(Self::Sqlite(open_sqlite(url).await?)),
         }
@@ -117,7 +119,9 @@ impl Publisher {
             }
             Services::Embedded { database } => {
                 let store = migrated_file(&database).await?;
-                Ok(Self::Embedded(EmbeddedPublisher::new(EmbeddedQueue::new(store))))
+                Ok(Self::Embedded(EmbeddedPublisher::new(EmbeddedQueue::new(
+                    store,
+                ))))
             }
         }
     }
@@ -145,7 +149,9 @@ async fn wait_until_publishing(publisher: &dyn MessagePublisher) -> Result<(), C
         return Ok(());
     }
     let state = publisher.state().borrow().clone();
-    let reason = state.reason.unwrap_or_else(|| "the broker does not take messages".to_owned());
+    let reason = state
+        .reason
+        .unwrap_or_else(|| "the broker does not take messages".to_owned());
     Err(CliError::Unreachable(format!(
         "AMQP_URL: {reason} (waited {} s)",
         BROKER_TIMEOUT.as_secs()
@@ -175,7 +181,9 @@ pub(super) async fn dead_letters(settings: &Settings) -> Result<Box<dyn DeadLett
         }
         Services::Embedded { database } => {
             let store = migrated_file(&database).await?;
-            Ok(Box::new(EmbeddedDeadLetters::new(EmbeddedQueue::new(store))))
+            Ok(Box::new(EmbeddedDeadLetters::new(EmbeddedQueue::new(
+                store,
+            ))))
         }
     }
 }

@@ -53,8 +53,14 @@ pub struct Selection {
 impl Selection {
     fn picks(&self, letter: &DeadLetter, ids: &BTreeSet<String>) -> bool {
         self.all
-            || self.reason.as_ref().is_some_and(|reason| *reason == letter.reason)
-            || letter.command_id.as_ref().is_some_and(|id| ids.contains(&id.to_lowercase()))
+            || self
+                .reason
+                .as_ref()
+                .is_some_and(|reason| *reason == letter.reason)
+            || letter
+                .command_id
+                .as_ref()
+                .is_some_and(|id| ids.contains(&id.to_lowercase()))
     }
 
     fn ids(&self) -> BTreeSet<String> {
@@ -85,15 +91,21 @@ pub(super) async fn run(
         DeadLetterVerb::Show { command_id } => {
             let id = command_id.to_string();
             let letters = queue.list(usize::MAX).await?;
-            let letter = letters.into_iter().find(|l| l.command_id.as_deref() == Some(&id));
+            let letter = letters
+                .into_iter()
+                .find(|l| l.command_id.as_deref() == Some(&id));
             let letter = letter.ok_or_else(|| CliError::not_found("dead_letter", &id))?;
             output.result(&letter, || show_text(&letter));
         }
         DeadLetterVerb::Replay(selection) => {
             let ids = selection.ids();
-            let count = queue.replay(&|letter| selection.picks(letter, &ids)).await?;
+            let count = queue
+                .replay(&|letter| selection.picks(letter, &ids))
+                .await?;
             selection.check_any(count)?;
-            output.result(&json!({"replayed": count}), || format!("{count} enqueued again"));
+            output.result(&json!({"replayed": count}), || {
+                format!("{count} enqueued again")
+            });
         }
         DeadLetterVerb::Drop(selection) => {
             let ids = selection.ids();
@@ -101,7 +113,9 @@ pub(super) async fn run(
             let picks = |letter: &DeadLetter| selection.picks(letter, &ids);
             let count = DeadLetters::drop(&*queue, &picks).await?;
             selection.check_any(count)?;
-            output.result(&json!({"dropped": count}), || format!("{count} thrown away"));
+            output.result(&json!({"dropped": count}), || {
+                format!("{count} thrown away")
+            });
         }
     }
     Ok(())
@@ -111,14 +125,24 @@ fn list_text(letters: &[DeadLetter]) -> String {
     if letters.is_empty() {
         return "no dead letters".to_owned();
     }
-    let mut table = Table::new(&["command", "key", "reason", "attempts", "first failed", "error"]);
+    let mut table = Table::new(&[
+        "command",
+        "key",
+        "reason",
+        "attempts",
+        "first failed",
+        "error",
+    ]);
     for letter in letters {
         table.row([
             letter.command_id.clone().unwrap_or_else(|| "-".to_owned()),
             letter.routing_key.clone(),
             letter.reason.clone(),
             letter.attempts.to_string(),
-            letter.first_failed_at.clone().unwrap_or_else(|| "-".to_owned()),
+            letter
+                .first_failed_at
+                .clone()
+                .unwrap_or_else(|| "-".to_owned()),
             clipped(letter.error.as_deref().unwrap_or_default(), 60),
         ]);
     }
@@ -132,7 +156,10 @@ fn show_text(letter: &DeadLetter) -> String {
     table.row(["reason", &letter.reason]);
     table.row(["error", letter.error.as_deref().unwrap_or("-")]);
     table.row(["attempts", &letter.attempts.to_string()]);
-    table.row(["first failed", letter.first_failed_at.as_deref().unwrap_or("-")]);
+    table.row([
+        "first failed",
+        letter.first_failed_at.as_deref().unwrap_or("-"),
+    ]);
     table.row(["bytes", &letter.bytes.to_string()]);
     format!("{}\n\n{}", table.render(0), letter.body)
 }

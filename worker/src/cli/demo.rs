@@ -69,8 +69,14 @@ const SAMPLES: [(&str, &str); 12] = [
 const LABELS: [&str; 3] = ["positive", "negative", "neutral"];
 
 /// Annotators and how many of a hundred items each gets right.
-const ANNOTATORS: [(&str, u64); 6] =
-    [("Ada", 97), ("Ben", 92), ("Chi", 89), ("Dag", 85), ("Eve", 78), ("Fox", 66)];
+const ANNOTATORS: [(&str, u64); 6] = [
+    ("Ada", 97),
+    ("Ben", 92),
+    ("Chi", 89),
+    ("Dag", 85),
+    ("Eve", 78),
+    ("Fox", 66),
+];
 
 /// Options of the demo.
 #[derive(Clone, Copy, Debug, Args)]
@@ -101,7 +107,10 @@ pub(super) async fn run(
     let document = summary.document(&folder, &url);
     output.result(&document, || summary.text(&folder, &url, &program()));
     if args.serve {
-        output.note(&format!("\nServing http://{}/api/v1/tasks (Ctrl-C ends it)", settings.http_addr));
+        output.note(&format!(
+            "\nServing http://{}/api/v1/tasks (Ctrl-C ends it)",
+            settings.http_addr
+        ));
         serve(settings, Parts::default()).await?;
     }
     Ok(())
@@ -109,7 +118,9 @@ pub(super) async fn run(
 
 /// How this program can be called from here.
 fn program() -> String {
-    let Ok(path) = std::env::current_exe() else { return "glyph".to_owned() };
+    let Ok(path) = std::env::current_exe() else {
+        return "glyph".to_owned();
+    };
     let folders = std::env::var_os("PATH").unwrap_or_default();
     if std::env::split_paths(&folders).any(|folder| Some(folder.as_path()) == path.parent()) {
         return "glyph".to_owned();
@@ -125,12 +136,16 @@ async fn play(settings: &Settings, output: Output) -> Result<Summary, CliError> 
     let database = Database::open(&services, settings).await?;
     database.migrate().await?;
     let store = database.store();
-    for (name, source) in
-        [("sentiment-dual", DUAL), ("review", REVIEW), ("single", SINGLE)]
-    {
+    for (name, source) in [
+        ("sentiment-dual", DUAL),
+        ("review", REVIEW),
+        ("single", SINGLE),
+    ] {
         WorkflowDocument::create(source.as_bytes(), &StepLibrary::built_in(), &*store)
             .await
-            .map_err(|error| CliError::failed("workflow", format!("{name}: {}", telemetry::chain(&error))))?;
+            .map_err(|error| {
+                CliError::failed("workflow", format!("{name}: {}", telemetry::chain(&error)))
+            })?;
     }
     let publisher = Publisher::connect(settings).await?;
     let metrics = Arc::new(Metrics::new().map_err(AppError::Metrics)?);
@@ -139,12 +154,21 @@ async fn play(settings: &Settings, output: Output) -> Result<Summary, CliError> 
         &database,
         &services,
         settings,
-        Parts { http: false, ..Parts::default() },
+        Parts {
+            http: false,
+            ..Parts::default()
+        },
         Arc::clone(&orchestrator),
         metrics,
     )
     .await?;
-    let mut people = People { publisher, orchestrator, store, sent: 0, answered: HashSet::new() };
+    let mut people = People {
+        publisher,
+        orchestrator,
+        store,
+        sent: 0,
+        answered: HashSet::new(),
+    };
     let started = Instant::now();
     let items = items();
     let bar = output.progress(Some(items.len() as u64), "tasks");
@@ -153,7 +177,9 @@ async fn play(settings: &Settings, output: Output) -> Result<Summary, CliError> 
     bar.finish_and_clear();
     played?;
     let seconds = started.elapsed().as_secs_f64();
-    running.drain(tokio::time::Instant::now() + settings.drain).await?;
+    running
+        .drain(tokio::time::Instant::now() + settings.drain)
+        .await?;
     // The projection has a pace of its own; whoever looks at the goals next shall see all of it.
     let goals = GoalProjector::new(Arc::clone(&people.store), settings.publish.messages());
     while let StepOutcome::Read(_) = goals.step().await? {}
@@ -169,22 +195,35 @@ struct Item {
 }
 
 fn items() -> Vec<Item> {
-    let counts =
-        [("sentiment-dual", DUAL_TASKS), ("review", REVIEW_TASKS), ("single", SINGLE_TASKS)];
-    let workflows = counts.into_iter().flat_map(|(name, count)| std::iter::repeat_n(name, count));
+    let counts = [
+        ("sentiment-dual", DUAL_TASKS),
+        ("review", REVIEW_TASKS),
+        ("single", SINGLE_TASKS),
+    ];
+    let workflows = counts
+        .into_iter()
+        .flat_map(|(name, count)| std::iter::repeat_n(name, count));
     workflows
         .enumerate()
         .map(|(index, workflow)| {
             let (text, truth) = SAMPLES[index % SAMPLES.len()];
             let task = TaskId(derived(&format!("task/{index}")));
-            Item { task, workflow, text, truth }
+            Item {
+                task,
+                workflow,
+                text,
+                truth,
+            }
         })
         .collect()
 }
 
 /// An id that is the same in every run.
 fn derived(name: &str) -> Uuid {
-    Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("glyph/demo/{name}").as_bytes())
+    Uuid::new_v5(
+        &Uuid::NAMESPACE_OID,
+        format!("glyph/demo/{name}").as_bytes(),
+    )
 }
 
 /// A number below `bound` that is the same in every run.
@@ -202,11 +241,24 @@ fn answer(annotator: (&str, u64), item: &Item) -> &'static str {
     if draw("slip", 100) < quality {
         return item.truth;
     }
-    let others: Vec<_> = LABELS.into_iter().filter(|label| *label != item.truth).collect();
-    if draw("which", 2) == 0 { others[0] } else { others[1] }
+    let others: Vec<_> = LABELS
+        .into_iter()
+        .filter(|label| *label != item.truth)
+        .collect();
+    if draw("which", 2) == 0 {
+        others[0]
+    } else {
+        others[1]
+    }
 }
 
-fn submission(item: &Item, user: &str, roles: &[&str], data: &Value, decision: Option<&str>) -> Value {
+fn submission(
+    item: &Item,
+    user: &str,
+    roles: &[&str],
+    data: &Value,
+    decision: Option<&str>,
+) -> Value {
     json!({
         "type": "submission",
         "command_id": Uuid::now_v7(),
@@ -233,7 +285,11 @@ fn first_work(items: &[Item]) -> Vec<Value> {
         })
     });
     let work = items.iter().enumerate().flat_map(|(index, item)| {
-        let annotators = if item.workflow == "sentiment-dual" { 2 } else { 1 };
+        let annotators = if item.workflow == "sentiment-dual" {
+            2
+        } else {
+            1
+        };
         (0..annotators).map(move |n| {
             let annotator = ANNOTATORS[(index + n * (1 + index / 6 % 5)) % ANNOTATORS.len()];
             let data = json!({"label": answer(annotator, item)});
@@ -268,11 +324,7 @@ impl People {
     }
 
     /// Answers whatever asks for a person, until every task has ended.
-    async fn work_until_done(
-        &mut self,
-        items: &[Item],
-        bar: &ProgressBar,
-    ) -> Result<(), CliError> {
+    async fn work_until_done(&mut self, items: &[Item], bar: &ProgressBar) -> Result<(), CliError> {
         let items: BTreeMap<TaskId, &Item> = items.iter().map(|item| (item.task, item)).collect();
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -293,14 +345,13 @@ impl People {
         }
     }
 
-    async fn answers(
-        &mut self,
-        items: &BTreeMap<TaskId, &Item>,
-    ) -> Result<Vec<Value>, CliError> {
+    async fn answers(&mut self, items: &BTreeMap<TaskId, &Item>) -> Result<Vec<Value>, CliError> {
         let mut answers = Vec::new();
-        for (workflow, step) in
-            [("sentiment-dual", "adjudicate"), ("review", "review"), ("review", "annotate")]
-        {
+        for (workflow, step) in [
+            ("sentiment-dual", "adjudicate"),
+            ("review", "review"),
+            ("review", "annotate"),
+        ] {
             let filter = TaskFilter {
                 workflow: Slug::new(workflow).ok(),
                 status: Some(TaskStatus::Running),
@@ -309,7 +360,9 @@ impl People {
                 ..TaskFilter::default()
             };
             for task in self.store.tasks(filter).await?.tasks {
-                let Some(item) = items.get(&task.task_id) else { continue };
+                let Some(item) = items.get(&task.task_id) else {
+                    continue;
+                };
                 // One answer for each time that the task asks.
                 if self.answered.insert((task.task_id, task.version)) {
                     answers.extend(self.answer(step, item).await?);
@@ -322,7 +375,11 @@ impl People {
     /// What the person whose turn it is says; nothing, where the queue already holds the answer.
     async fn answer(&self, step: &str, item: &Item) -> Result<Option<Value>, CliError> {
         let truth = json!({"label": item.truth});
-        let state = self.orchestrator.get_task_state(item.task.0).await?.into_snapshot();
+        let state = self
+            .orchestrator
+            .get_task_state(item.task.0)
+            .await?
+            .into_snapshot();
         let visit = |step: &str| state.current_visit(step);
         Ok(match step {
             "adjudicate" => Some(submission(item, "Judge", &["adjudicator"], &truth, None)),
@@ -331,7 +388,13 @@ impl People {
                 let right = judged.is_some_and(|annotation| annotation.data == truth);
                 let decision = if right { "approve" } else { "request_changes" };
                 let data = json!({"reason": "as the guideline has it"});
-                Some(submission(item, "Rita", &["reviewer"], &data, Some(decision)))
+                Some(submission(
+                    item,
+                    "Rita",
+                    &["reviewer"],
+                    &data,
+                    Some(decision),
+                ))
             }
             // Changes were requested; the first submission is in the queue from the beginning.
             _ if visit("annotate").is_some_and(|visit| visit.number > 1) => {
@@ -371,15 +434,18 @@ impl Summary {
             seconds,
         };
         for item in items {
-            let state = people.orchestrator.get_task_state(item.task.0).await?.into_snapshot();
+            let state = people
+                .orchestrator
+                .get_task_state(item.task.0)
+                .await?
+                .into_snapshot();
             *summary.statuses.entry(state.status).or_default() += 1;
             summary.events += state.version;
             let annotate = state.steps.get("annotate");
             let visits = annotate.map_or(&[][..], |step| &step.visits);
             for annotation in visits.iter().flat_map(|visit| &visit.annotations) {
                 summary.annotations_right.1 += 1;
-                summary.annotations_right.0 +=
-                    usize::from(annotation.data["label"] == item.truth);
+                summary.annotations_right.0 += usize::from(annotation.data["label"] == item.truth);
             }
             let result = state.output.as_ref().map(|output| &output["result"]);
             let label = result.map(|result| result.get("label").unwrap_or(result));
@@ -420,13 +486,20 @@ impl Summary {
         }
         table.row([
             "agreement".to_owned(),
-            format!("{} of {} pairs of annotators agreed", percent(self.agreed), self.agreed.1),
+            format!(
+                "{} of {} pairs of annotators agreed",
+                percent(self.agreed),
+                self.agreed.1
+            ),
         ]);
         table.row([
             "adjudications".to_owned(),
             format!("{} ties decided by an adjudicator", self.adjudicated),
         ]);
-        table.row(["reviews".to_owned(), format!("{} sent back for changes", self.reworked)]);
+        table.row([
+            "reviews".to_owned(),
+            format!("{} sent back for changes", self.reworked),
+        ]);
         table.row([
             "quality".to_owned(),
             format!(
@@ -445,7 +518,10 @@ impl Summary {
                 self.commands as f64 / self.seconds
             ),
         ]);
-        let example = items().first().map(|item| item.task.to_string()).unwrap_or_default();
+        let example = items()
+            .first()
+            .map(|item| item.task.to_string())
+            .unwrap_or_default();
         let look = [
             ("all tasks", "task list".to_owned()),
             ("one of them", format!("task state {example}")),
@@ -455,7 +531,10 @@ impl Summary {
         ];
         let mut commands = Table::plain();
         for (what, arguments) in look {
-            commands.row([what.to_owned(), format!("{program} {arguments} --database-url {url}")]);
+            commands.row([
+                what.to_owned(),
+                format!("{program} {arguments} --database-url {url}"),
+            ]);
         }
         format!(
             "{}\n\nWhere to look next\n{}\n  everything in  {}",
@@ -467,7 +546,11 @@ impl Summary {
 }
 
 fn share((part, whole): (usize, usize)) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+    if whole == 0 {
+        0.0
+    } else {
+        part as f64 / whole as f64
+    }
 }
 
 #[cfg(test)]
@@ -478,7 +561,9 @@ mod tests {
     fn annotators_are_as_good_as_they_are_said_to_be() {
         let items = items();
         for (name, quality) in ANNOTATORS {
-            let right = items.iter().filter(|item| answer((name, quality), item) == item.truth);
+            let right = items
+                .iter()
+                .filter(|item| answer((name, quality), item) == item.truth);
             let share = right.count() as f64 / items.len() as f64 * 100.0;
             assert!((share - quality as f64).abs() < 9.0, "{name}: {share}");
         }
@@ -486,7 +571,11 @@ mod tests {
 
     #[test]
     fn two_annotators_of_a_task_are_two_people() {
-        for command in first_work(&items()).chunks(2).skip(items().len() / 2).take(DUAL_TASKS) {
+        for command in first_work(&items())
+            .chunks(2)
+            .skip(items().len() / 2)
+            .take(DUAL_TASKS)
+        {
             assert_eq!(command[0]["task_id"], command[1]["task_id"]);
             let user = |n: usize| command[n]["annotation"]["user_id"].clone();
             assert_ne!(user(0), user(1));

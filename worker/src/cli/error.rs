@@ -42,12 +42,18 @@ pub enum CliError {
 impl CliError {
     /// A failure with a code.
     pub fn failed(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self::Failed { code: code.into(), message: message.into() }
+        Self::Failed {
+            code: code.into(),
+            message: message.into(),
+        }
     }
 
     /// Nothing of that name.
     pub fn not_found(what: &str, name: impl std::fmt::Display) -> Self {
-        Self::failed(format!("{what}_not_found"), format!("there is no {what} `{name}`"))
+        Self::failed(
+            format!("{what}_not_found"),
+            format!("there is no {what} `{name}`"),
+        )
     }
 
     /// What the process ends with: 1 failed, 2 wrong usage or settings, 3 invalid input file,
@@ -74,7 +80,10 @@ impl CliError {
 
     /// Whether it still has to be printed.
     pub fn is_shown(&self) -> bool {
-        matches!(self, Self::Shown | Self::SettingsShown | Self::InvalidFileShown)
+        matches!(
+            self,
+            Self::Shown | Self::SettingsShown | Self::InvalidFileShown
+        )
     }
 }
 

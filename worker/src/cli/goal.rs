@@ -40,7 +40,9 @@ pub(super) async fn run(
             });
         }
         GoalVerb::Show { workflow, goal } => {
-            let found = goals.into_iter().find(|g| *g.workflow == *workflow && *g.goal == *goal);
+            let found = goals
+                .into_iter()
+                .find(|g| *g.workflow == *workflow && *g.goal == *goal);
             let name = format!("{workflow}/{goal}");
             let found = found.ok_or_else(|| CliError::not_found("goal", name))?;
             output.result(&document(&found), || table(std::slice::from_ref(&found)));
@@ -59,7 +61,9 @@ fn document(goal: &GoalProgressRow) -> Value {
 fn table(goals: &[GoalProgressRow]) -> String {
     let mut table = Table::new(&["workflow", "goal", "progress", "", "completed", "epoch"]);
     for goal in goals {
-        let completed = goal.completed_at.map(|at| at.format("%F %T UTC").to_string());
+        let completed = goal
+            .completed_at
+            .map(|at| at.format("%F %T UTC").to_string());
         table.row([
             goal.workflow.to_string(),
             goal.goal.to_string(),

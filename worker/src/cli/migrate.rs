@@ -9,6 +9,8 @@ pub(super) async fn run(settings: &Settings, output: Output) -> Result<(), CliEr
     let database = Database::open(settings).await?;
     database.migrate().await?;
     database.check_migrated().await?;
-    output.result(&json!({"migrated": true}), || "the database is up to date".to_owned());
+    output.result(&json!({"migrated": true}), || {
+        "the database is up to date".to_owned()
+    });
     Ok(())
 }

@@ -1,9 +1,5 @@
 //! Everything that is printed: results on standard output, faults and progress on standard error.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "the one place that prints; everything else hands its text over"
-)]
+//! By `writeln!`, as a reader that went away must not end the process by a panic.
 
 use std::{
     io::{IsTerminal, Write},
@@ -106,7 +102,9 @@ pub(super) struct Table {
 impl Table {
     /// A table with these heads.
     pub(super) fn new(heads: &[&str]) -> Self {
-        Self { rows: vec![heads.iter().map(|head| head.to_uppercase()).collect()] }
+        Self {
+            rows: vec![heads.iter().map(|head| head.to_uppercase()).collect()],
+        }
     }
 
     /// A table without heads, for names and values.
@@ -118,7 +116,8 @@ impl Table {
     pub(super) fn row(&mut self, cells: impl IntoIterator<Item = impl Into<String>>) {
         // A line break in a cell would tear the table apart.
         let clean = |cell: String| cell.replace(['\n', '\r', '\t'], " ");
-        self.rows.push(cells.into_iter().map(|cell| clean(cell.into())).collect());
+        self.rows
+            .push(cells.into_iter().map(|cell| clean(cell.into())).collect());
     }
 
     /// The text, each line indented by `indent`.
@@ -130,7 +129,10 @@ impl Table {
         };
         let widths: Vec<usize> = (0..columns).map(width).collect();
         let line = |row: &Vec<String>| {
-            let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}"));
+            let cells = row
+                .iter()
+                .zip(&widths)
+                .map(|(cell, &width)| format!("{cell:<width$}"));
             let cells = cells.collect::<Vec<_>>().join("  ");
             format!("{:indent$}{}", "", cells.trim_end())
         };
@@ -152,7 +154,7 @@ pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

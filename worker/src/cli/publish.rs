@@ -14,11 +14,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::json;
 
-use super::{
-    CliError, Output,
-    connect::Publisher,
-    output::grouped,
-};
+use super::{CliError, Output, connect::Publisher, output::grouped};
 use crate::{
     backoff::Backoff,
     broker::{Destination, MessagePublisher, Properties, Publication, PublishOutcome},
@@ -49,16 +45,19 @@ pub(super) async fn run(
     let from_file = args.file.as_os_str() != "-";
     // A file is read twice: nothing of it is published unless all of it can be read.
     let length = if from_file { Some(check(args)?) } else { None };
-    let publisher = Publisher::connect(settings).await?;
+    let broker = Publisher::connect(settings).await?;
     let started = Instant::now();
     let bar = output.progress(length, "publishing");
-    let published = publish_lines(lines(args)?, publisher.get(), &bar).await;
-    publisher.close().await;
+    let outcome = publish_lines(lines(args)?, broker.get(), &bar).await;
+    broker.close().await;
     bar.finish_and_clear();
-    let published = published?;
+    let published = outcome?;
     let seconds = started.elapsed().as_secs_f64();
     output.result(&json!({"published": published, "seconds": seconds}), || {
-        format!("{} commands published and confirmed in {seconds:.1} s", grouped(published))
+        format!(
+            "{} commands published and confirmed in {seconds:.1} s",
+            grouped(published)
+        )
     });
     Ok(())
 }
@@ -84,7 +83,7 @@ fn is_blank(line: &[u8]) -> bool {
 
 /// Counts the commands of the file, or tells every line that is none.
 fn check(args: &PublishArgs) -> Result<u64, CliError> {
-    let (mut commands, mut faults, mut faulty) = (0, Vec::new(), 0);
+    let (mut commands, mut faults, mut bad_lines) = (0, Vec::new(), 0);
     for (line, number) in lines(args)?.zip(1_u64..) {
         let line = line.map_err(|error| unreadable(args, &error))?;
         if is_blank(&line) {
@@ -92,20 +91,27 @@ fn check(args: &PublishArgs) -> Result<u64, CliError> {
         }
         commands += 1;
         if let Err(fault) = publication(line) {
-            faulty += 1;
+            bad_lines += 1;
             if faults.len() < FAULTS_SHOWN {
                 faults.push(format!("{}:{number}: {fault}", args.file.display()));
             }
         }
     }
-    if faulty > faults.len() {
-        faults.push(format!("and {} more", faulty - faults.len()));
+    if bad_lines > faults.len() {
+        faults.push(format!("and {} more", bad_lines - faults.len()));
     }
     if faults.is_empty() {
         Ok(commands)
     } else {
-        let lines = if faulty == 1 { "line is no command" } else { "lines are no commands" };
-        let text = format!("{faulty} {lines}; nothing was published\n{}", faults.join("\n"));
+        let lines = if bad_lines == 1 {
+            "line is no command"
+        } else {
+            "lines are no commands"
+        };
+        let text = format!(
+            "{bad_lines} {lines}; nothing was published\n{}",
+            faults.join("\n")
+        );
         Err(CliError::InvalidFile(text))
     }
 }
@@ -147,15 +153,16 @@ async fn publish_lines(
     publisher: &dyn MessagePublisher,
     bar: &ProgressBar,
 ) -> Result<u64, CliError> {
-    let (mut published, mut window) = (0, Vec::with_capacity(WINDOW));
+    let (mut count, mut window) = (0, Vec::with_capacity(WINDOW));
     for (line, number) in lines.zip(1_u64..) {
-        let line = line.map_err(|error| CliError::InvalidFile(format!("line {number}: {error}")))?;
+        let line =
+            line.map_err(|error| CliError::InvalidFile(format!("line {number}: {error}")))?;
         if is_blank(&line) {
             continue;
         }
         let read = publication(line).map_err(|fault| {
             CliError::InvalidFile(format!(
-                "line {number}: {fault}; the {published} commands before it are published, and \
+                "line {number}: {fault}; the {count} commands before it are published, and \
                  publishing them again changes nothing"
             ))
         });
@@ -168,13 +175,13 @@ async fn publish_lines(
             }
         });
         if window.len() == WINDOW {
-            published += publish_window(publisher, std::mem::take(&mut window)).await?;
-            bar.set_position(published);
+            count += publish_window(publisher, std::mem::take(&mut window)).await?;
+            bar.set_position(count);
         }
     }
-    published += publish_window(publisher, window).await?;
-    bar.set_position(published);
-    Ok(published)
+    count += publish_window(publisher, window).await?;
+    bar.set_position(count);
+    Ok(count)
 }
 
 /// Publishes a window and waits for its confirms; what has none is sent again, under the same ids.

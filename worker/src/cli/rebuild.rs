@@ -65,7 +65,9 @@ async fn rebuild_task(
     report: &mut RebuildReport,
 ) -> Result<(), CliError> {
     for _ in 0..ATTEMPTS_MAX {
-        let Some(replayed) = replay(store, task).await? else { return Ok(()) };
+        let Some(replayed) = replay(store, task).await? else {
+            return Ok(());
+        };
         let row = TaskRow::from(&replayed.state);
         let due = due_work(&replayed.state);
         match store.replace_derived(row, replayed.snapshots, due).await {
@@ -116,7 +118,9 @@ async fn replay(store: &dyn Store, task: TaskId) -> Result<Option<Replayed>, Cli
         }
     }
     take_snapshot(&rebuilder, task, batch.0, after, &mut snapshots);
-    Ok(rebuilder.finish().map(|state| Replayed { state, snapshots }))
+    Ok(rebuilder
+        .finish()
+        .map(|state| Replayed { state, snapshots }))
 }
 
 /// Keeps the state at the end of a batch, if the batch crossed a multiple.
@@ -130,7 +134,11 @@ fn take_snapshot(
     if version / SNAPSHOT_EVERY > before / SNAPSHOT_EVERY
         && let Some(state) = rebuilder.clone().finish()
     {
-        snapshots.push(SnapshotRow { task_id: task, version, state });
+        snapshots.push(SnapshotRow {
+            task_id: task,
+            version,
+            state,
+        });
     }
 }
 
@@ -148,7 +156,13 @@ fn report_text(report: &RebuildReport) -> String {
     table.row(["tasks replayed", &grouped(report.tasks)]);
     table.row(["events replayed", &grouped(report.events)]);
     table.row(["task rows that differed", &grouped(report.tasks_changed)]);
-    table.row(["tasks whose snapshots differed", &grouped(report.snapshots_changed)]);
-    table.row(["tasks whose due work differed", &grouped(report.due_changed)]);
+    table.row([
+        "tasks whose snapshots differed",
+        &grouped(report.snapshots_changed),
+    ]);
+    table.row([
+        "tasks whose due work differed",
+        &grouped(report.due_changed),
+    ]);
     table.render(0)
 }

@@ -55,7 +55,9 @@ pub(super) async fn run(
     let store = open_store(settings).await?;
     match verb {
         RejectedVerb::List { task, after, limit } => {
-            let page = store.rejected(task.map(TaskId), after.map(CommandId), limit).await?;
+            let page = store
+                .rejected(task.map(TaskId), after.map(CommandId), limit)
+                .await?;
             output.result(&page, || list_text(&page));
         }
         RejectedVerb::Show { command_id } => {
@@ -65,7 +67,10 @@ pub(super) async fn run(
         RejectedVerb::Replay { command_id } => {
             let row = rejected(&*store, CommandId(command_id)).await?;
             let payload = row.payload.as_ref().ok_or_else(|| {
-                CliError::failed("no_payload", format!("command {command_id} kept no payload"))
+                CliError::failed(
+                    "no_payload",
+                    format!("command {command_id} kept no payload"),
+                )
             })?;
             let id = next_replay(&*store, row.command_id).await?;
             let command = envelope_of(payload, id)?;
@@ -82,9 +87,10 @@ async fn rejected(store: &dyn Store, id: CommandId) -> Result<CommandRow, CliErr
     let row = row.ok_or_else(|| CliError::not_found("command", id))?;
     match row.outcome {
         RecordedOutcome::Rejected { .. } => Ok(row),
-        RecordedOutcome::Applied { .. } => {
-            Err(CliError::failed("not_rejected", format!("command {id} was applied")))
-        }
+        RecordedOutcome::Applied { .. } => Err(CliError::failed(
+            "not_rejected",
+            format!("command {id} was applied"),
+        )),
     }
 }
 
@@ -94,7 +100,10 @@ async fn next_replay(store: &dyn Store, id: CommandId) -> Result<CommandId, CliE
     for count in 1..=REPLAYS_MAX {
         let derived = CommandId(Uuid::new_v5(&id.0, count.to_string().as_bytes()));
         match store.command(derived).await? {
-            Some(CommandRow { outcome: RecordedOutcome::Applied { .. }, .. }) => {
+            Some(CommandRow {
+                outcome: RecordedOutcome::Applied { .. },
+                ..
+            }) => {
                 return Err(CliError::failed(
                     "already_replayed",
                     format!("command {id} was replayed as {derived}, and that was applied"),
@@ -131,7 +140,9 @@ fn list_text(page: &CommandPage) -> String {
             clipped(detail, 60),
         ]);
     }
-    let more = page.next_after.map(|id| format!("\nmore: add --after {id}"));
+    let more = page
+        .next_after
+        .map(|id| format!("\nmore: add --after {id}"));
     format!("{}{}", table.render(0), more.unwrap_or_default())
 }
 
@@ -140,10 +151,16 @@ fn show_text(row: &CommandRow) -> String {
     let mut table = Table::plain();
     table.row(["command", &row.command_id.to_string()]);
     table.row(["type", &row.command_type]);
-    table.row(["task", &row.task_id.map(|task| task.to_string()).unwrap_or_default()]);
+    table.row([
+        "task",
+        &row.task_id.map(|task| task.to_string()).unwrap_or_default(),
+    ]);
     table.row(["reason", reason]);
     table.row(["detail", detail]);
     table.row(["at", &row.decided_at.to_rfc3339()]);
-    let payload = row.payload.as_ref().and_then(|p| serde_json::to_string_pretty(p).ok());
+    let payload = row
+        .payload
+        .as_ref()
+        .and_then(|p| serde_json::to_string_pretty(p).ok());
     format!("{}\n\n{}", table.render(0), payload.unwrap_or_default())
 }

@@ -5,10 +5,8 @@ use std::{ffi::OsString, process::ExitCode};
 use clap::Parser;
 
 use super::{
-    Cli, CliError, Output,
-    arguments::Verb,
-    bench, config, dead_letter, demo, goal, migrate, publish, rebuild, rejected, task, worker,
-    workflow,
+    Cli, CliError, Output, arguments::Verb, bench, config, dead_letter, demo, goal, migrate,
+    publish, rebuild, rejected, task, worker, workflow,
 };
 use crate::settings::Settings;
 
@@ -17,7 +15,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     // clap prints what is wrong with the arguments and ends with 2, as everybody expects.
     let cli = Cli::parse_from(arguments);
     let output = Output::new(cli.output);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             output.fault("failed", &format!("the runtime cannot be started: {error}"));

@@ -218,7 +218,9 @@ fn json_argument(text: &str) -> Result<Value, String> {
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
-    let pair = text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let pair = text
+        .split_once('=')
+        .map(|(key, value)| (key.to_owned(), value.to_owned()));
     pair.ok_or_else(|| "write KEY=VALUE".to_owned())
 }
 
@@ -237,10 +239,24 @@ pub(super) async fn run(
         TaskVerb::History { task, after, limit } => {
             history(TaskId(task), after, limit, settings, output).await
         }
-        TaskVerb::List { workflow, status, step, labels, after, limit } => {
+        TaskVerb::List {
+            workflow,
+            status,
+            step,
+            labels,
+            after,
+            limit,
+        } => {
             let labels = labels.into_iter().collect();
             let after = after.map(TaskId);
-            let filter = TaskFilter { workflow, status, step, labels, after, limit };
+            let filter = TaskFilter {
+                workflow,
+                status,
+                step,
+                labels,
+                after,
+                limit,
+            };
             list(filter, settings, output).await
         }
         verb => {
@@ -275,7 +291,13 @@ fn command_of(verb: TaskVerb) -> (&'static str, Target, Map<String, Value>) {
         }
     };
     let (command_type, target) = match verb {
-        TaskVerb::Start { target, workflow, input, labels, expected } => {
+        TaskVerb::Start {
+            target,
+            workflow,
+            input,
+            labels,
+            expected,
+        } => {
             let labels: BTreeMap<_, _> = labels.into_iter().collect();
             set("workflow", workflow.into());
             set("input", input.into());
@@ -284,7 +306,15 @@ fn command_of(verb: TaskVerb) -> (&'static str, Target, Map<String, Value>) {
             ("start", target)
         }
         TaskVerb::Submit {
-            target, step, user, data, decision, roles, confidence, annotation_id, workflow,
+            target,
+            step,
+            user,
+            data,
+            decision,
+            roles,
+            confidence,
+            annotation_id,
+            workflow,
         } => {
             let annotation = json!({
                 "user_id": user,
@@ -299,12 +329,21 @@ fn command_of(verb: TaskVerb) -> (&'static str, Target, Map<String, Value>) {
             set("workflow", workflow.into());
             ("submission", target)
         }
-        TaskVerb::Advance { target, step, result } => {
+        TaskVerb::Advance {
+            target,
+            step,
+            result,
+        } => {
             set("step_id", step.step.into());
             set("output", result.into());
             ("advance", target)
         }
-        TaskVerb::Pause { target, step, reason, until } => {
+        TaskVerb::Pause {
+            target,
+            step,
+            reason,
+            until,
+        } => {
             set("step_id", step.step.into());
             set("reason", reason.into());
             set("until", until.into());
@@ -313,13 +352,23 @@ fn command_of(verb: TaskVerb) -> (&'static str, Target, Map<String, Value>) {
         TaskVerb::Resume(args) => ("resume", control(args, set)),
         TaskVerb::Cancel(args) => ("cancel", control(args, set)),
         TaskVerb::Retry(args) => ("retry", control(args, set)),
-        TaskVerb::Assign { target, step, user, roles } => {
+        TaskVerb::Assign {
+            target,
+            step,
+            user,
+            roles,
+        } => {
             set("step_id", step.step.into());
             set("user_id", json!(user));
             set("roles", (!roles.is_empty()).then(|| json!(roles)).into());
             ("assign", target)
         }
-        TaskVerb::Release { target, step, user, reason } => {
+        TaskVerb::Release {
+            target,
+            step,
+            user,
+            reason,
+        } => {
             set("step_id", step.step.into());
             set("user_id", json!(user));
             set("reason", reason.into());
@@ -345,7 +394,10 @@ pub(super) async fn submit(
 ) -> Result<Outcome, CliError> {
     let mut attempt = 1;
     loop {
-        match orchestrator.process_batch(vec![command.clone()], None).await {
+        match orchestrator
+            .process_batch(vec![command.clone()], None)
+            .await
+        {
             Ok(mut report) => {
                 return report
                     .outcomes
@@ -371,7 +423,13 @@ pub(super) fn show_outcome(
         Outcome::Applied(result) => (serde_json::to_value(result).unwrap_or_default(), false),
         Outcome::Duplicate(RecordedOutcome::Applied { result }) => (result, true),
         Outcome::Rejected(rejection) => {
-            return refused(command_id, name, rejection.code.as_str(), &rejection.detail, output);
+            return refused(
+                command_id,
+                name,
+                rejection.code.as_str(),
+                &rejection.detail,
+                output,
+            );
         }
         Outcome::Duplicate(RecordedOutcome::Rejected { reason, detail }) => {
             return refused(command_id, name, &reason, &detail, output);
@@ -382,7 +440,11 @@ pub(super) fn show_outcome(
     let document = json!({"command_id": command_id, "outcome": name, "result": result});
     output.result(&document, || {
         let text = result_text(result);
-        if repeated { format!("{text} (this command was applied before)") } else { text }
+        if repeated {
+            format!("{text} (this command was applied before)")
+        } else {
+            text
+        }
     });
     Ok(())
 }
@@ -395,7 +457,10 @@ fn refused(
     output: Output,
 ) -> Result<(), CliError> {
     if !output.is_json() {
-        return Err(CliError::failed(code, format!("rejected, {code}: {detail}")));
+        return Err(CliError::failed(
+            code,
+            format!("rejected, {code}: {detail}"),
+        ));
     }
     let document =
         json!({"command_id": command_id, "outcome": outcome, "reason": code, "detail": detail});
@@ -407,11 +472,14 @@ fn result_text(result: Value) -> String {
     match serde_json::from_value(result) {
         Ok(ProcessResult::Waiting { step_id, reason }) => format!("waits in {step_id}: {reason}"),
         Ok(ProcessResult::Advanced { next_steps, .. }) => {
-            let steps: Vec<_> = next_steps.iter().map(|step| step.as_str()).collect();
+            let steps: Vec<_> = next_steps.iter().map(Slug::as_str).collect();
             format!("waits in {}", steps.join(", "))
         }
         Ok(ProcessResult::Completed { output }) => {
-            format!("completed: {}", output.get("result").unwrap_or(&Value::Null))
+            format!(
+                "completed: {}",
+                output.get("result").unwrap_or(&Value::Null)
+            )
         }
         Ok(ProcessResult::Failed { error }) => format!("failed: {error}"),
         Err(error) => format!("applied, with a result that cannot be read: {error}"),
@@ -425,12 +493,18 @@ async fn state(
     output: Output,
 ) -> Result<(), CliError> {
     let store = open_store(settings).await?;
-    let state = orchestrator(&store, settings).state_at(task, at_version).await?.into_snapshot();
+    let state = orchestrator(&store, settings)
+        .state_at(task, at_version)
+        .await?
+        .into_snapshot();
     output.result(&state_document(&state), || {
         let mut facts = Table::plain();
         facts.row(["task", &state.task_id.to_string()]);
         let workflow = &state.workflow;
-        facts.row(["workflow", &format!("{}@{}", workflow.workflow, workflow.revision)]);
+        facts.row([
+            "workflow",
+            &format!("{}@{}", workflow.workflow, workflow.revision),
+        ]);
         facts.row(["status", state.status.as_str()]);
         facts.row(["version", &state.version.to_string()]);
         let explanation = crate::http::explain(&state, &[]);
@@ -442,7 +516,10 @@ async fn state(
         for (id, step) in &state.steps {
             for visit in &step.visits {
                 let status = serde_json::to_value(visit.status).unwrap_or_default();
-                let value = visit.result.as_ref().map(|result| json!(result.value).to_string());
+                let value = visit
+                    .result
+                    .as_ref()
+                    .map(|result| json!(result.value).to_string());
                 steps.row([
                     id.to_string(),
                     visit.number.to_string(),
@@ -480,13 +557,17 @@ fn history_text(task: TaskId, page: &EventPage) -> String {
             event.version.to_string(),
             event.occurred_at.format("%F %T%.3f").to_string(),
             event.event.event_type().to_owned(),
-            event.event.step_id().map(ToString::to_string).unwrap_or_default(),
+            event
+                .event
+                .step_id()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
             clipped(&content(event), 80),
         ]);
     }
-    let more = page.next_after.map(|version| {
-        format!("\nmore: glyph task history {task} --after {version}")
-    });
+    let more = page
+        .next_after
+        .map(|version| format!("\nmore: glyph task history {task} --after {version}"));
     format!("{}{}", table.render(0), more.unwrap_or_default())
 }
 
@@ -519,8 +600,16 @@ fn list_text(page: &TaskPage) -> String {
     }
     let mut table = Table::new(&["task", "workflow", "status", "steps", "version", "updated"]);
     for task in &page.tasks {
-        let steps: Vec<_> = task.current_steps.iter().map(|step| step.as_str()).collect();
-        let held = if task.incidents > 0 { " (incident)" } else { "" };
+        let steps: Vec<_> = task
+            .current_steps
+            .iter()
+            .map(Slug::as_str)
+            .collect();
+        let held = if task.incidents > 0 {
+            " (incident)"
+        } else {
+            ""
+        };
         table.row([
             task.task_id.to_string(),
             format!("{}@{}", task.workflow, task.revision),
@@ -530,19 +619,32 @@ fn list_text(page: &TaskPage) -> String {
             task.updated_at.format("%F %T").to_string(),
         ]);
     }
-    let more = page.next_after.map(|task| format!("\nmore: add --after {task}"));
+    let more = page
+        .next_after
+        .map(|task| format!("\nmore: add --after {task}"));
     format!("{}{}", table.render(0), more.unwrap_or_default())
 }
 
 /// Builds the envelope of a kept payload under another id.
-pub(super) fn envelope_of(payload: &Value, command_id: CommandId) -> Result<CommandEnvelope, CliError> {
+pub(super) fn envelope_of(
+    payload: &Value,
+    command_id: CommandId,
+) -> Result<CommandEnvelope, CliError> {
     let unreadable = |why: String| CliError::failed("malformed", why);
-    let command_type = payload.get("type").and_then(Value::as_str).unwrap_or_default();
-    let task = payload.get("task_id").and_then(Value::as_str).unwrap_or_default();
+    let command_type = payload
+        .get("type")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let task = payload
+        .get("task_id")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     let body = payload.to_string();
     let request = CommandRequest {
         command_type,
-        task_id: task.parse().map_err(|_| unreadable(format!("`{task}` is no task id")))?,
+        task_id: task
+            .parse()
+            .map_err(|_| unreadable(format!("`{task}` is no task id")))?,
         command_id,
         correlation_id: None,
         traceparent: None,

@@ -25,8 +25,11 @@ pub struct WorkerArgs {
 }
 
 pub(super) async fn run(args: WorkerArgs, settings: Settings) -> Result<(), CliError> {
-    let parts =
-        Parts { http: !args.no_http, consume: !args.no_consume, migrate: !args.no_migrate };
+    let parts = Parts {
+        http: !args.no_http,
+        consume: !args.no_consume,
+        migrate: !args.no_migrate,
+    };
     serve(settings, parts).await
 }
 
@@ -35,7 +38,9 @@ pub(super) async fn serve(settings: Settings, parts: Parts) -> Result<(), CliErr
     telemetry::init(&settings);
     let shutdown = Shutdown::on_signals()
         .map_err(|error| CliError::failed("signals", format!("signals: {error}")))?;
-    app::run(settings, parts, shutdown).await.map_err(CliError::from)
+    app::run(settings, parts, shutdown)
+        .await
+        .map_err(CliError::from)
 }
 
 impl From<AppError> for CliError {

@@ -2,7 +2,7 @@
 
 use std::{
     error::Error,
-    fmt,
+    fmt::{self, Write as _},
     io::Read,
     path::{Path, PathBuf},
 };
@@ -61,7 +61,10 @@ pub(super) async fn run(
         WorkflowVerb::Validate { file } => validate(&file, output),
         WorkflowVerb::Create { file } => create(&file, settings, output).await,
         WorkflowVerb::List { workflow } => {
-            let revisions = open_store(settings).await?.revisions(workflow.as_ref()).await?;
+            let revisions = open_store(settings)
+                .await?
+                .revisions(workflow.as_ref())
+                .await?;
             output.result(&json!({"workflows": revisions}), || list_text(&revisions));
             Ok(())
         }
@@ -69,7 +72,9 @@ pub(super) async fn run(
             let store = open_store(settings).await?;
             let config = resolve_one(&*store, &workflow).await?;
             let config = config.ok_or_else(|| CliError::not_found("workflow", &workflow))?;
-            output.result(&WorkflowDocument::from(config.clone()), || show_text(&config));
+            output.result(&WorkflowDocument::from(config.clone()), || {
+                show_text(&config)
+            });
             Ok(())
         }
     }
@@ -102,9 +107,15 @@ fn validate(file: &Path, output: Output) -> Result<(), CliError> {
         output.diagnostics(&render(&name, &source, &report.diagnostics));
     }
     if report.is_valid() || output.is_json() {
-        output.result(&document, || format!("{name} is valid{}", warnings_text(&report)));
+        output.result(&document, || {
+            format!("{name} is valid{}", warnings_text(&report))
+        });
     }
-    if report.is_valid() { Ok(()) } else { Err(invalid(&name, &report, output)) }
+    if report.is_valid() {
+        Ok(())
+    } else {
+        Err(invalid(&name, &report, output))
+    }
 }
 
 fn warnings_text(report: &Report) -> String {
@@ -119,8 +130,16 @@ fn invalid(name: &str, report: &Report, output: Output) -> CliError {
     if output.is_json() {
         return CliError::InvalidFileShown;
     }
-    let errors = report.diagnostics.iter().filter(|d| d.severity == Severity::Error).count();
-    let errors = if errors == 1 { "1 error".to_owned() } else { format!("{errors} errors") };
+    let errors = report
+        .diagnostics
+        .iter()
+        .filter(|d| d.severity == Severity::Error)
+        .count();
+    let errors = if errors == 1 {
+        "1 error".to_owned()
+    } else {
+        format!("{errors} errors")
+    };
     CliError::InvalidFile(format!("{name} is not valid: {errors}"))
 }
 
@@ -147,8 +166,15 @@ async fn create(file: &Path, settings: &Settings, output: Output) -> Result<(), 
         }
     })?;
     output.result(&document, || {
-        let what = if new { "stored" } else { "unchanged, it is already stored" };
-        format!("{}@{} {what} ({})", document.workflow, document.revision, document.id)
+        let what = if new {
+            "stored"
+        } else {
+            "unchanged, it is already stored"
+        };
+        format!(
+            "{}@{} {what} ({})",
+            document.workflow, document.revision, document.id
+        )
     });
     Ok(())
 }
@@ -177,7 +203,9 @@ fn show_text(config: &WorkflowConfig) -> String {
     facts.row(["entry step", config.entry_step.as_str()]);
     let mut steps = Table::new(&["step", "type", "submissions", "roles", "handler"]);
     for step in &config.steps {
-        let places = step.places().map_or_else(|| "-".to_owned(), |n| n.to_string());
+        let places = step
+            .places()
+            .map_or_else(|| "-".to_owned(), |n| n.to_string());
         steps.row([
             step.id.to_string(),
             step.kind.as_str().to_owned(),
@@ -190,7 +218,11 @@ fn show_text(config: &WorkflowConfig) -> String {
     for transition in &config.transitions {
         let condition = transition.condition.as_ref().map_or_else(
             || "always".to_owned(),
-            |c| c.expression.clone().unwrap_or_else(|| c.kind.as_str().to_owned()),
+            |c| {
+                c.expression
+                    .clone()
+                    .unwrap_or_else(|| c.kind.as_str().to_owned())
+            },
         );
         let bound = transition.loop_bound.as_ref();
         transitions.row([
@@ -208,7 +240,9 @@ fn show_text(config: &WorkflowConfig) -> String {
             goals.row([
                 goal.id.to_string(),
                 goal.kind.as_str().to_owned(),
-                goal.target.map(|target| target.to_string()).unwrap_or_default(),
+                goal.target
+                    .map(|target| target.to_string())
+                    .unwrap_or_default(),
                 goal.unit.clone().unwrap_or_default(),
             ]);
         }
@@ -227,8 +261,17 @@ fn render(name: &str, source: &[u8], diagnostics: &[ValidationError]) -> String 
     let mut rendered = String::new();
     for fault in diagnostics {
         // Writing to a string does not fail; what miette cannot render is told in one line.
-        if handler.render_report(&mut rendered, &Excerpt { fault, source: &source }).is_err() {
-            rendered.push_str(&format!("{name}:{fault}"));
+        if handler
+            .render_report(
+                &mut rendered,
+                &Excerpt {
+                    fault,
+                    source: &source,
+                },
+            )
+            .is_err()
+        {
+            let _ = write!(rendered, "{name}:{fault}");
         }
         rendered.push('\n');
     }
@@ -272,7 +315,10 @@ impl Diagnostic for Excerpt<'_> {
     }
 
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.fault.suggestion.as_ref().map(|hint| Box::new(hint) as _)
+        self.fault
+            .suggestion
+            .as_ref()
+            .map(|hint| Box::new(hint) as _)
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {

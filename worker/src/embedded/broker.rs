@@ -310,7 +310,10 @@ pub struct EmbeddedPublisher {
 impl EmbeddedPublisher {
     /// A publisher to `queue`.
     pub fn new(queue: EmbeddedQueue) -> Arc<Self> {
-        Arc::new(Self { queue, state: watch::Sender::new(connected()) })
+        Arc::new(Self {
+            queue,
+            state: watch::Sender::new(connected()),
+        })
     }
 
     /// Publishes what goes one way, in order.

@@ -36,7 +36,9 @@ impl Role {
     }
 
     fn from_name(name: &str) -> Option<Self> {
-        [Self::Viewer, Self::Producer, Self::Operator].into_iter().find(|r| r.as_str() == name)
+        [Self::Viewer, Self::Producer, Self::Operator]
+            .into_iter()
+            .find(|r| r.as_str() == name)
     }
 }
 
@@ -91,7 +93,10 @@ pub struct TokenError {
 impl Tokens {
     /// Reads a file of lines `role:sha256hex[:user_uuid]`; `#` begins a comment.
     pub fn from_file(path: &Path) -> Result<Self, TokenError> {
-        let refused = |fault: String| TokenError { path: path.display().to_string(), fault };
+        let refused = |fault: String| TokenError {
+            path: path.display().to_string(),
+            fault,
+        };
         let text = fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
         Self::parse(&text).map_err(refused)
     }
@@ -114,7 +119,9 @@ impl Tokens {
         if known.is_empty() {
             return Err("holds no token, so nobody could call anything".to_owned());
         }
-        Ok(Self { known: Arc::new(known) })
+        Ok(Self {
+            known: Arc::new(known),
+        })
     }
 
     /// Whether callers need a token at all.
@@ -144,20 +151,29 @@ impl Token {
             None => None,
             Some(id) => Some(UserId(Uuid::parse_str(id).ok()?)),
         };
-        parts.next().is_none().then_some(Self { hash, caller: Caller { role, user } })
+        parts.next().is_none().then_some(Self {
+            hash,
+            caller: Caller { role, user },
+        })
     }
 }
 
 fn unhex(text: &str) -> Option<[u8; 32]> {
     let bytes: Option<Vec<u8>> = (0..32)
-        .map(|i| text.get(2 * i..2 * i + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
+        .map(|i| {
+            text.get(2 * i..2 * i + 2)
+                .and_then(|pair| u8::from_str_radix(pair, 16).ok())
+        })
         .collect();
     (text.len() == 64).then(|| bytes?.try_into().ok())?
 }
 
 /// Compares in a time that does not depend on where the two differ.
 fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
-    a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+    a.iter()
+        .zip(b)
+        .fold(0, |difference, (a, b)| difference | (a ^ b))
+        == 0
 }
 
 /// Finds out who calls, before anything else is looked at.
@@ -167,18 +183,25 @@ pub(super) async fn authenticate(
     next: Next,
 ) -> Response {
     let caller = if tokens.required() {
-        tokens.caller(request.headers()).ok_or_else(Problem::unauthenticated)
+        tokens
+            .caller(request.headers())
+            .ok_or_else(Problem::unauthenticated)
     } else if from_elsewhere(request.headers()) {
         Err(Problem::forbidden(
             "without tokens the API serves this machine alone; a page of another origin asked",
         ))
     } else {
-        Ok(Caller { role: Role::Operator, user: None })
+        Ok(Caller {
+            role: Role::Operator,
+            user: None,
+        })
     };
     let allowed = caller.and_then(|caller| {
         // Whoever may change something says so in the handler; looking needs the lowest role.
         let look = matches!(*request.method(), Method::GET | Method::HEAD);
-        if look { caller.require(Role::Viewer)? }
+        if look {
+            caller.require(Role::Viewer)?;
+        }
         Ok(caller)
     });
     match allowed {
@@ -195,9 +218,14 @@ pub(super) async fn authenticate(
 fn from_elsewhere(headers: &HeaderMap) -> bool {
     let named = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let origin = named(header::ORIGIN).map(|origin| {
-        origin.split_once("://").map_or(origin, |(_, authority)| authority)
+        origin
+            .split_once("://")
+            .map_or(origin, |(_, authority)| authority)
     });
-    [origin, named(header::HOST)].into_iter().flatten().any(|authority| !is_loopback(authority))
+    [origin, named(header::HOST)]
+        .into_iter()
+        .flatten()
+        .any(|authority| !is_loopback(authority))
 }
 
 fn is_loopback(authority: &str) -> bool {
@@ -206,7 +234,9 @@ fn is_loopback(authority: &str) -> bool {
         None => authority.split(':').next().unwrap_or_default(),
     };
     host.eq_ignore_ascii_case("localhost")
-        || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]
@@ -224,30 +254,60 @@ mod tests {
         let user = Uuid::from_u128(7);
         let file = format!("# people\nproducer:{HASH}:{user}  # Ada\n\n");
         let tokens = Tokens::parse(&file).unwrap();
-        let caller = tokens.caller(&headers(header::AUTHORIZATION, "Bearer secret")).unwrap();
-        assert_eq!((caller.role, caller.user), (Role::Producer, Some(UserId(user))));
-        assert!(tokens.caller(&headers(header::AUTHORIZATION, "Bearer other")).is_none());
-        assert!(tokens.caller(&headers(header::AUTHORIZATION, "Basic secret")).is_none());
+        let caller = tokens
+            .caller(&headers(header::AUTHORIZATION, "Bearer secret"))
+            .unwrap();
+        assert_eq!(
+            (caller.role, caller.user),
+            (Role::Producer, Some(UserId(user)))
+        );
+        assert!(
+            tokens
+                .caller(&headers(header::AUTHORIZATION, "Bearer other"))
+                .is_none()
+        );
+        assert!(
+            tokens
+                .caller(&headers(header::AUTHORIZATION, "Basic secret"))
+                .is_none()
+        );
         assert!(caller.require(Role::Viewer).is_ok());
         assert!(caller.require(Role::Operator).is_err());
     }
 
     #[test]
     fn faults_of_a_tokens_file_name_the_line_but_never_quote_it() {
-        for bad in ["chief:00", "viewer:secret", "viewer", &format!("viewer:{HASH}:me")] {
+        for bad in [
+            "chief:00",
+            "viewer:secret",
+            "viewer",
+            &format!("viewer:{HASH}:me"),
+        ] {
             let fault = Tokens::parse(&format!("\n{bad}\n")).unwrap_err();
-            assert!(fault.starts_with("line 2 ") && !fault.contains("secret"), "{fault}");
+            assert!(
+                fault.starts_with("line 2 ") && !fault.contains("secret"),
+                "{fault}"
+            );
         }
         assert!(Tokens::parse("# nobody\n").is_err());
     }
 
     #[test]
     fn pages_of_other_origins_are_refused_without_tokens() {
-        assert!(from_elsewhere(&headers(header::ORIGIN, "https://example.org")));
-        assert!(from_elsewhere(&headers(header::HOST, "rebound.example.org:8080")));
+        assert!(from_elsewhere(&headers(
+            header::ORIGIN,
+            "https://example.org"
+        )));
+        assert!(from_elsewhere(&headers(
+            header::HOST,
+            "rebound.example.org:8080"
+        )));
         assert!(!from_elsewhere(&headers(header::HOST, "127.0.0.1:8080")));
         assert!(!from_elsewhere(&headers(header::HOST, "[::1]:8080")));
-        assert!(!from_elsewhere(&headers(header::ORIGIN, "http://localhost:8080")));
+        assert!(!from_elsewhere(&headers(
+            header::ORIGIN,
+            "http://localhost:8080"
+        )));
         assert!(!from_elsewhere(&HeaderMap::new()));
     }
 }

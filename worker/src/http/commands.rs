@@ -171,16 +171,25 @@ async fn created(api: &Api, task: TaskId, _: Value) -> Response {
 }
 
 /// The ProcessResult.
-#[expect(clippy::unused_async, reason = "one shape for the answers of all verbs")]
+#[expect(
+    clippy::unused_async,
+    reason = "one shape for the answers of all verbs"
+)]
 async fn result(_: &Api, _: TaskId, result: Value) -> Response {
     Json(result).into_response()
 }
 
 /// Where the task goes from here.
-#[expect(clippy::unused_async, reason = "one shape for the answers of all verbs")]
+#[expect(
+    clippy::unused_async,
+    reason = "one shape for the answers of all verbs"
+)]
 async fn next_step(_: &Api, _: TaskId, result: Value) -> Response {
     let answer = match serde_json::from_value(result) {
-        Ok(ProcessResult::Advanced { next_step, next_steps }) => {
+        Ok(ProcessResult::Advanced {
+            next_step,
+            next_steps,
+        }) => {
             json!({"next_step": next_step, "next_steps": next_steps})
         }
         Ok(ProcessResult::Waiting { step_id, reason }) => {

@@ -82,7 +82,11 @@ impl Problem {
 
     /// No such route.
     pub(super) fn no_route() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path")
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "there is nothing at this path",
+        )
     }
 
     /// The route knows other methods.
@@ -168,7 +172,10 @@ impl From<Unreadable> for Problem {
 impl From<EventStoreError> for Problem {
     fn from(error: EventStoreError) -> Self {
         if error.class() == ErrorClass::Retry {
-            tracing::warn!(error = telemetry::chain(&error), "the store is not available");
+            tracing::warn!(
+                error = telemetry::chain(&error),
+                "the store is not available"
+            );
             return Self::unavailable("the database is not available; try again");
         }
         if let EventStoreError::NotMigrated { .. } = error {
@@ -184,9 +191,11 @@ impl From<OrchestrationError> for Problem {
         match error {
             OrchestrationError::ConfigNotFound(id) => Self::workflow_not_found(id),
             OrchestrationError::TaskNotFound(task) => Self::task_not_found(task),
-            OrchestrationError::VersionNotFound { .. } => {
-                Self::new(StatusCode::NOT_FOUND, "version_not_found", error.to_string())
-            }
+            OrchestrationError::VersionNotFound { .. } => Self::new(
+                StatusCode::NOT_FOUND,
+                "version_not_found",
+                error.to_string(),
+            ),
             OrchestrationError::EventStoreError(error) => error.into(),
             OrchestrationError::ParseError(error) => error.into(),
             OrchestrationError::Rejected(rejection) => {
@@ -208,7 +217,10 @@ impl From<ParseError> for Problem {
     fn from(error: ParseError) -> Self {
         let detail = format!("the workflow is not valid: {error}");
         let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_workflow", detail);
-        Self { diagnostics: error.diagnostics, ..problem }
+        Self {
+            diagnostics: error.diagnostics,
+            ..problem
+        }
     }
 }
 

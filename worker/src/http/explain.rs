@@ -126,13 +126,18 @@ fn waiting(state: &WorkflowSnapshot, step: &StepId, visit: &Visit) -> Waiting {
     Waiting {
         step_id: step.clone(),
         visit: visit.number,
-        since: incident.as_ref().map_or(visit.activated_at, |incident| incident.opened_at),
+        since: incident
+            .as_ref()
+            .map_or(visit.activated_at, |incident| incident.opened_at),
         reason: waiting_reason(visit, incident.as_ref()),
         submitted: visit.annotations.len(),
         places: visit.places,
         free_places: visit.free_places(),
         claims: claims
-            .map(|claim| Claim { user_id: claim.user_id, expires_at: claim.expires_at })
+            .map(|claim| Claim {
+                user_id: claim.user_id,
+                expires_at: claim.expires_at,
+            })
             .collect(),
         incident,
     }
@@ -154,29 +159,46 @@ fn waiting_reason(visit: &Visit, incident: Option<&Incident>) -> String {
 
 fn summary(state: &WorkflowSnapshot, waiting: &[Waiting]) -> String {
     let steps = || {
-        let each = waiting.iter().map(|w| format!("`{}`: {}", w.step_id, w.reason));
+        let each = waiting
+            .iter()
+            .map(|w| format!("`{}`: {}", w.step_id, w.reason));
         each.collect::<Vec<_>>().join("; ")
     };
     match state.status {
         TaskStatus::Running if waiting.is_empty() => "it runs, and no step waits".to_owned(),
         TaskStatus::Running => format!("it waits in {}", steps()),
         TaskStatus::Paused => {
-            let reason = state.pause.as_ref().and_then(|pause| pause.reason.as_deref());
-            format!("it is paused ({}); `resume` lets it go on", reason.unwrap_or("no reason given"))
+            let reason = state
+                .pause
+                .as_ref()
+                .and_then(|pause| pause.reason.as_deref());
+            format!(
+                "it is paused ({}); `resume` lets it go on",
+                reason.unwrap_or("no reason given")
+            )
         }
         TaskStatus::Completed => "it has its output".to_owned(),
         TaskStatus::Failed => {
-            format!("it failed: {}", state.error.as_deref().unwrap_or("no reason given"))
+            format!(
+                "it failed: {}",
+                state.error.as_deref().unwrap_or("no reason given")
+            )
         }
         TaskStatus::Cancelled => {
-            format!("it was cancelled: {}", state.error.as_deref().unwrap_or("no reason given"))
+            format!(
+                "it was cancelled: {}",
+                state.error.as_deref().unwrap_or("no reason given")
+            )
         }
     }
 }
 
 fn decisions(events: &[StoredEvent]) -> Vec<StepDecision> {
     let comparisons = |step: &StepId, visit: u32, before: u64| {
-        let earlier = events.iter().rev().filter(move |event| event.version < before);
+        let earlier = events
+            .iter()
+            .rev()
+            .filter(move |event| event.version < before);
         let mut matching = earlier.filter_map(|event| match &event.event {
             WorkflowEvent::ConsensusCalculated(c) if c.step_id == *step && c.visit == visit => {
                 Some(c.clone())
@@ -186,7 +208,11 @@ fn decisions(events: &[StoredEvent]) -> Vec<StepDecision> {
         matching.next()
     };
     let decided = events.iter().filter_map(|event| match &event.event {
-        WorkflowEvent::StepCompleted { step_id, visit, result } => Some(StepDecision {
+        WorkflowEvent::StepCompleted {
+            step_id,
+            visit,
+            result,
+        } => Some(StepDecision {
             step_id: step_id.clone(),
             visit: *visit,
             version: event.version,

@@ -23,7 +23,11 @@ struct GoalDocument {
 
 impl From<GoalProgressRow> for GoalDocument {
     fn from(progress: GoalProgressRow) -> Self {
-        Self { ratio: progress.ratio(), completed: progress.completed_at.is_some(), progress }
+        Self {
+            ratio: progress.ratio(),
+            completed: progress.completed_at.is_some(),
+            progress,
+        }
     }
 }
 
@@ -33,5 +37,7 @@ pub(super) async fn list(
 ) -> Result<Json<GoalList>, Problem> {
     parameters.finish()?;
     let goals = api.store.goals().await?;
-    Ok(Json(GoalList { goals: goals.into_iter().map(GoalDocument::from).collect() }))
+    Ok(Json(GoalList {
+        goals: goals.into_iter().map(GoalDocument::from).collect(),
+    }))
 }

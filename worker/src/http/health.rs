@@ -20,12 +20,18 @@ pub struct PartState {
 impl PartState {
     /// In order.
     pub fn ready() -> Self {
-        Self { ready: true, reason: None }
+        Self {
+            ready: true,
+            reason: None,
+        }
     }
 
     /// Not in order, and why.
     pub fn not_ready(reason: impl Into<String>) -> Self {
-        Self { ready: false, reason: Some(reason.into()) }
+        Self {
+            ready: false,
+            reason: Some(reason.into()),
+        }
     }
 }
 
@@ -77,7 +83,9 @@ pub struct Health {
 
 impl Default for Health {
     fn default() -> Self {
-        Self { readiness: Arc::new(watch::Sender::new(Readiness::starting())) }
+        Self {
+            readiness: Arc::new(watch::Sender::new(Readiness::starting())),
+        }
     }
 }
 
@@ -117,7 +125,11 @@ pub(super) async fn readyz(State(health): State<Health>) -> impl IntoResponse {
         .into_iter()
         .filter_map(|(name, part)| (!part.ready).then_some(name))
         .collect();
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     let body = json!({
         "status": if ready { "ready" } else { "not_ready" },
         "not_ready": not_ready,

@@ -30,8 +30,14 @@ impl<S: Send + Sync> FromRequest<S> for Limited {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         // A body that says that it is too long is not read at all.
-        let told = request.headers().get("content-length").and_then(|v| v.to_str().ok());
-        if told.and_then(|v| v.parse::<u64>().ok()).is_some_and(|n| n > COMMAND_BYTES_MAX as u64) {
+        let told = request
+            .headers()
+            .get("content-length")
+            .and_then(|v| v.to_str().ok());
+        if told
+            .and_then(|v| v.parse::<u64>().ok())
+            .is_some_and(|n| n > COMMAND_BYTES_MAX as u64)
+        {
             return Err(Problem::too_large(COMMAND_BYTES_MAX));
         }
         read(request.into_body()).await.map(Self)
@@ -108,7 +114,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         // `authenticate` puts it there on every route below /api.
-        parts.extensions.get().copied().ok_or_else(Problem::unauthenticated)
+        parts
+            .extensions
+            .get()
+            .copied()
+            .ok_or_else(Problem::unauthenticated)
     }
 }
 
@@ -120,7 +130,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Parameters {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let query = Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
-        query.map(|Query(pairs)| Self(pairs)).map_err(|e| Problem::malformed(e.body_text()))
+        query
+            .map(|Query(pairs)| Self(pairs))
+            .map_err(|e| Problem::malformed(e.body_text()))
     }
 }
 
@@ -132,12 +144,16 @@ impl Parameters {
         expected: &str,
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Result<Option<T>, Problem> {
-        let Some(index) = self.0.iter().position(|(key, _)| key == name) else { return Ok(None) };
+        let Some(index) = self.0.iter().position(|(key, _)| key == name) else {
+            return Ok(None);
+        };
         let (_, value) = self.0.remove(index);
         if value.is_empty() {
             return Ok(None);
         }
-        parse(&value).map(Some).ok_or_else(|| bad_parameter(name, &value, expected))
+        parse(&value)
+            .map(Some)
+            .ok_or_else(|| bad_parameter(name, &value, expected))
     }
 
     /// Rows of the page.
@@ -155,16 +171,18 @@ impl Parameters {
             .into_iter()
             .partition(|(key, _)| key.len() > prefix.len() && key.starts_with(prefix));
         self.0 = without;
-        with.into_iter().map(|(key, value)| (key[prefix.len()..].to_owned(), value)).collect()
+        with.into_iter()
+            .map(|(key, value)| (key[prefix.len()..].to_owned(), value))
+            .collect()
     }
 
     /// Refuses what nobody asked about: a misspelt filter would answer with everything.
     pub(super) fn finish(self) -> Result<(), Problem> {
         match self.0.first() {
             None => Ok(()),
-            Some((key, _)) => {
-                Err(Problem::malformed(format!("there is no parameter `{key}`, or it came twice")))
-            }
+            Some((key, _)) => Err(Problem::malformed(format!(
+                "there is no parameter `{key}`, or it came twice"
+            ))),
         }
     }
 }

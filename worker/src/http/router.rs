@@ -63,7 +63,9 @@ pub struct Api {
 
 impl fmt::Debug for Api {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Api").field("tokens", &self.tokens).finish_non_exhaustive()
+        f.debug_struct("Api")
+            .field("tokens", &self.tokens)
+            .finish_non_exhaustive()
     }
 }
 
@@ -85,7 +87,12 @@ pub fn router(api: Api) -> Router {
 
 /// Metrics and health alone, for a listener of their own that needs no token.
 pub fn operations_router(api: Api) -> Router {
-    guarded(Router::new().route("/metrics", get(metrics)).merge(health_routes()), api)
+    guarded(
+        Router::new()
+            .route("/metrics", get(metrics))
+            .merge(health_routes()),
+        api,
+    )
 }
 
 fn routes() -> Router<Api> {
@@ -110,7 +117,9 @@ fn routes() -> Router<Api> {
 }
 
 fn health_routes() -> Router<Api> {
-    Router::new().route("/livez", get(livez)).route("/readyz", get(readyz))
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
 }
 
 /// What holds on every route: unknown paths and methods, panics and slowness have documents too.
@@ -130,7 +139,10 @@ async fn bounded(request: Request, next: Next) -> Response {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the signature that the layer asks for")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature that the layer asks for"
+)]
 fn panicked(panic: Box<dyn Any + Send>) -> Response {
     let message = panic
         .downcast_ref::<String>()
@@ -141,5 +153,11 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
 }
 
 async fn metrics(State(api): State<Api>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], (api.metrics)())
+    (
+        [(
+            header::CONTENT_TYPE,
+            "text/plain; version=0.0.4; charset=utf-8",
+        )],
+        (api.metrics)(),
+    )
 }

@@ -53,7 +53,10 @@ pub(super) async fn list(
             TaskStatus::from_name,
         )?,
         step: parameters.take("step", "a step id", slug)?,
-        labels: parameters.take_prefixed("label.").into_iter().collect::<BTreeMap<_, _>>(),
+        labels: parameters
+            .take_prefixed("label.")
+            .into_iter()
+            .collect::<BTreeMap<_, _>>(),
         after: parameters.take("after", "a task id", |text| text.parse::<TaskId>().ok())?,
         limit: parameters.take_limit()?,
     };
@@ -73,7 +76,9 @@ pub(super) async fn state(
     parameters.finish()?;
     let state = api.orchestrator.state_at(task.0, version).await?;
     let etag = format!("\"{}\"", state.version());
-    let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    let known = headers
+        .get(header::IF_NONE_MATCH)
+        .and_then(|value| value.to_str().ok());
     if known.is_some_and(|known| known.split(',').any(|tag| tag.trim() == etag)) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
     }

@@ -10,7 +10,7 @@ use glyph_workflow_engine::{
     config::StepLibrary,
     ids::{RevisionId, WorkflowId, WorkflowSelector},
     parser::check_workflow_bytes,
-    store::{Store, StorageError, WorkflowRow},
+    store::{StorageError, Store, WorkflowRow},
 };
 use serde::Serialize;
 
@@ -59,10 +59,18 @@ impl WorkflowDocument {
         let report = check_workflow_bytes(source, library, &[]);
         let warnings = report.diagnostics.clone();
         let config = report.into_result()?;
-        let newest = store.load_by_name(&config.id).await?.map(|newest| newest.revision_id);
+        let newest = store
+            .load_by_name(&config.id)
+            .await?
+            .map(|newest| newest.revision_id);
         let id = RevisionId(store.save(&config).await?);
-        let stored = WorkflowConfigStore::load(store, id.0).await?.ok_or(CreateError::Lost(id))?;
-        let document = Self { warnings: Some(warnings), ..stored.into() };
+        let stored = WorkflowConfigStore::load(store, id.0)
+            .await?
+            .ok_or(CreateError::Lost(id))?;
+        let document = Self {
+            warnings: Some(warnings),
+            ..stored.into()
+        };
         Ok((document, newest != Some(id)))
     }
 }
@@ -99,7 +107,9 @@ pub async fn resolve_one(
     store: &dyn Store,
     text: &str,
 ) -> Result<Option<WorkflowConfig>, StorageError> {
-    let Ok(selector) = text.parse::<WorkflowSelector>() else { return Ok(None) };
+    let Ok(selector) = text.parse::<WorkflowSelector>() else {
+        return Ok(None);
+    };
     let found = store.resolve(std::slice::from_ref(&selector)).await?;
     match found.get(&selector) {
         Some(id) => WorkflowConfigStore::load(store, id.0).await,
@@ -116,8 +126,9 @@ pub(super) async fn list(
     State(api): State<Api>,
     mut parameters: Parameters,
 ) -> Result<Json<WorkflowList>, Problem> {
-    let workflow =
-        parameters.take("workflow", "a workflow id", |text| WorkflowId::new(text).ok())?;
+    let workflow = parameters.take("workflow", "a workflow id", |text| {
+        WorkflowId::new(text).ok()
+    })?;
     parameters.finish()?;
     let workflows = api.store.revisions(workflow.as_ref()).await?;
     Ok(Json(WorkflowList { workflows }))
@@ -140,6 +151,10 @@ pub(super) async fn create(
     caller.require(Role::Operator)?;
     let library = &api.orchestrator.step_library;
     let (document, new) = WorkflowDocument::create(&body, library, &*api.store).await?;
-    let status = if new { StatusCode::CREATED } else { StatusCode::OK };
+    let status = if new {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
     Ok((status, Json(document)))
 }

@@ -16,7 +16,7 @@ use std::{
 use chrono::Utc;
 use futures::{StreamExt, stream};
 use glyph_workflow_engine::{
-    WorkflowEvent, WorkflowConfig,
+    WorkflowConfig, WorkflowEvent,
     config::CompletionActionConfig,
     goals::{GoalDefinition, GoalTracker, VolumeUnit},
     ids::{RevisionId, Slug, TaskId, WorkflowId},
@@ -119,7 +119,9 @@ impl GoalProjector {
         let beginning = self.store.read_log(LogPosition::default(), 1).await?;
         let beginning = beginning.first().map(|entry| entry.position);
         let known = self.store.goals().await?;
-        let missing = GoalTracker::new(definitions.clone(), known).missing().count();
+        let missing = GoalTracker::new(definitions.clone(), known)
+            .missing()
+            .count();
         let recount = Mutex::new(false);
         let project = |rows: Vec<GoalProgressRow>, entries: &[LogEntry]| {
             let at_beginning = entries.first().map(|entry| entry.position) == beginning;
@@ -167,17 +169,23 @@ impl GoalProjector {
         }
         let now = Utc::now();
         let progress = tracker.finish();
-        let completed = progress.actions.iter().filter(|action| match action.action {
-            CompletionActionConfig::Notify => true,
-            // Goals with other actions are refused when a workflow is created.
-            CompletionActionConfig::Pause
-            | CompletionActionConfig::TriggerWebhook
-            | CompletionActionConfig::Archive => false,
-        });
+        let completed = progress
+            .actions
+            .iter()
+            .filter(|action| match action.action {
+                CompletionActionConfig::Notify => true,
+                // Goals with other actions are refused when a workflow is created.
+                CompletionActionConfig::Pause
+                | CompletionActionConfig::TriggerWebhook
+                | CompletionActionConfig::Archive => false,
+            });
         let completed = completed.filter_map(|a| self.messages.goal_completed(&a.progress, now));
         let mut messages: Vec<NewOutboxRow> = completed.collect();
         messages.extend(self.progress_messages(&progress.changed));
-        GoalProjection { rows: progress.changed, messages }
+        GoalProjection {
+            rows: progress.changed,
+            messages,
+        }
     }
 
     /// Messages of goals that have come further and have not been told of for a while.
@@ -197,7 +205,8 @@ impl GoalProjector {
             }
             is_due
         });
-        due.filter_map(|row| self.messages.goal_progressed(row, Utc::now())).collect()
+        due.filter_map(|row| self.messages.goal_progressed(row, Utc::now()))
+            .collect()
     }
 
     /// Tells of progress that was held back while more was coming.
@@ -205,12 +214,17 @@ impl GoalProjector {
         let is_behind = |row: &GoalProgressRow| {
             let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
             let key = (row.workflow.clone(), row.goal.clone());
-            told.get(&key).is_some_and(|(_, progress)| row.current > *progress)
+            told.get(&key)
+                .is_some_and(|(_, progress)| row.current > *progress)
         };
         let mut rows = self.store.goals().await?;
         rows.retain(is_behind);
         let messages = self.progress_messages(&rows);
-        if messages.is_empty() { Ok(()) } else { self.store.enqueue(messages).await }
+        if messages.is_empty() {
+            Ok(())
+        } else {
+            self.store.enqueue(messages).await
+        }
     }
 
     /// Sees to it that the workflow of every task that counts is known.
@@ -222,7 +236,8 @@ impl GoalProjector {
         let mut unknown = Vec::new();
         for LogEntry { event, .. } in entries {
             if let WorkflowEvent::WorkflowStarted(started) = &event.event {
-                self.workflows.insert(event.task_id, started.workflow.workflow.clone());
+                self.workflows
+                    .insert(event.task_id, started.workflow.workflow.clone());
             } else if VolumeUnit::counted_by(&event.event).is_some()
                 && self.workflows.get(&event.task_id).is_none()
             {
@@ -264,12 +279,19 @@ impl GoalProjector {
     async fn definitions(&self) -> Result<Vec<GoalDefinition>, EventStoreError> {
         let mut histories: BTreeMap<WorkflowId, Vec<_>> = BTreeMap::new();
         for row in self.store.revisions(None).await? {
-            let Some(config) = self.revision(row.id).await? else { continue };
-            histories.entry(row.workflow).or_default().push((config, row.created_at));
+            let Some(config) = self.revision(row.id).await? else {
+                continue;
+            };
+            histories
+                .entry(row.workflow)
+                .or_default()
+                .push((config, row.created_at));
         }
         let definitions = histories.into_iter().flat_map(|(workflow, mut revisions)| {
             revisions.sort_by_key(|(config, _)| config.revision);
-            let goals = revisions.iter().map(|(config, at)| (config.goals.as_slice(), *at));
+            let goals = revisions
+                .iter()
+                .map(|(config, at)| (config.goals.as_slice(), *at));
             GoalDefinition::across(&workflow, goals)
         });
         Ok(definitions.collect())
@@ -280,14 +302,23 @@ impl GoalProjector {
         id: RevisionId,
     ) -> Result<Option<Arc<WorkflowConfig>>, EventStoreError> {
         let kept = |revisions: &Mutex<HashMap<_, Arc<_>>>| {
-            revisions.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+            revisions
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(&id)
+                .cloned()
         };
         if let Some(config) = kept(&self.revisions) {
             return Ok(Some(config));
         }
-        let config = WorkflowConfigStore::load(&*self.store, id.0).await?.map(Arc::new);
+        let config = WorkflowConfigStore::load(&*self.store, id.0)
+            .await?
+            .map(Arc::new);
         if let Some(config) = &config {
-            let mut revisions = self.revisions.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut revisions = self
+                .revisions
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             revisions.insert(id, Arc::clone(config));
         }
         Ok(config)

@@ -9,7 +9,10 @@ use std::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-const DUAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/sentiment-dual.yaml");
+const DUAL: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../examples/sentiment-dual.yaml"
+);
 
 struct Glyph {
     folder: tempfile::TempDir,
@@ -18,7 +21,9 @@ struct Glyph {
 impl Glyph {
     /// A folder without a database.
     fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+        }
     }
 
     /// A folder with a migrated database that holds the example.
@@ -87,35 +92,112 @@ fn a_task_is_worked_on_from_the_command_line() {
     let task = Uuid::from_u128(1).to_string();
     let users: Vec<String> = (1..=3).map(|n| Uuid::from_u128(n).to_string()).collect();
     let label = |label: &str| json!({"label": label}).to_string();
-    glyph.done(&["task", "start", &task, "--workflow", "sentiment-dual", "--label", "p=1"]);
+    glyph.done(&[
+        "task",
+        "start",
+        &task,
+        "--workflow",
+        "sentiment-dual",
+        "--label",
+        "p=1",
+    ]);
     let id = Uuid::from_u128(100).to_string();
-    let submit = ["task", "submit", &task, "--user", &users[0], "--data", &label("positive"), "--command-id", &id];
+    let submit = [
+        "task",
+        "submit",
+        &task,
+        "--user",
+        &users[0],
+        "--data",
+        &label("positive"),
+        "--command-id",
+        &id,
+    ];
     assert_eq!(glyph.json(&submit)["outcome"], "applied");
     assert_eq!(glyph.json(&submit)["outcome"], "duplicate");
-    let second = glyph.json(&["task", "submit", &task, "--user", &users[1], "--data", &label("negative")]);
+    let second = glyph.json(&[
+        "task",
+        "submit",
+        &task,
+        "--user",
+        &users[1],
+        "--data",
+        &label("negative"),
+    ]);
     assert_eq!(second["result"]["next_step"], "adjudicate");
 
-    let refused = glyph.run(&["task", "submit", &task, "--user", &users[2], "--data", &label("positive")]);
+    let refused = glyph.run(&[
+        "task",
+        "submit",
+        &task,
+        "--user",
+        &users[2],
+        "--data",
+        &label("positive"),
+    ]);
     assert_eq!(code(&refused), 1);
-    assert!(stderr(&refused).contains("role_required"), "{}", stderr(&refused));
-    let end = ["task", "submit", &task, "--user", &users[2], "--data", &label("positive"), "--role", "adjudicator"];
+    assert!(
+        stderr(&refused).contains("role_required"),
+        "{}",
+        stderr(&refused)
+    );
+    let end = [
+        "task",
+        "submit",
+        &task,
+        "--user",
+        &users[2],
+        "--data",
+        &label("positive"),
+        "--role",
+        "adjudicator",
+    ];
     assert!(glyph.done(&end).contains("completed"));
 
-    assert_eq!(glyph.json(&["task", "state", &task])["output"]["result"], "positive");
-    assert_eq!(glyph.json(&["task", "state", &task, "--at-version", "2"])["version"], 2);
-    assert_eq!(glyph.json(&["task", "list", "--status", "completed", "--label", "p=1"])["tasks"][0]["task_id"], task);
+    assert_eq!(
+        glyph.json(&["task", "state", &task])["output"]["result"],
+        "positive"
+    );
+    assert_eq!(
+        glyph.json(&["task", "state", &task, "--at-version", "2"])["version"],
+        2
+    );
+    assert_eq!(
+        glyph.json(&["task", "list", "--status", "completed", "--label", "p=1"])["tasks"][0]["task_id"],
+        task
+    );
     let history = glyph.json(&["task", "history", &task, "--limit", "1"]);
-    assert_eq!((&history["events"][0]["version"], &history["next_after"]), (&json!(1), &json!(1)));
-    assert!(glyph.done(&["task", "history", &task]).contains("consensus_calculated"));
+    assert_eq!(
+        (&history["events"][0]["version"], &history["next_after"]),
+        (&json!(1), &json!(1))
+    );
+    assert!(
+        glyph
+            .done(&["task", "history", &task])
+            .contains("consensus_calculated")
+    );
 }
 
 #[test]
 fn rejected_work_is_kept_and_can_be_replayed() {
     let glyph = Glyph::with_dual();
-    let (task, user) = (Uuid::from_u128(1).to_string(), Uuid::from_u128(2).to_string());
+    let (task, user) = (
+        Uuid::from_u128(1).to_string(),
+        Uuid::from_u128(2).to_string(),
+    );
     glyph.done(&["task", "start", &task, "--workflow", "sentiment-dual"]);
     glyph.done(&["task", "pause", &task, "--reason", "lunch"]);
-    let submit = ["task", "submit", &task, "--user", &user, "--data", "{\"label\":\"a\"}", "--output", "json"];
+    let submit = [
+        "task",
+        "submit",
+        &task,
+        "--user",
+        &user,
+        "--data",
+        "{\"label\":\"a\"}",
+        "--output",
+        "json",
+    ];
     let refused = glyph.run(&submit);
     assert_eq!(code(&refused), 1);
     let refused: Value = serde_json::from_slice(&refused.stdout).unwrap();
@@ -124,12 +206,22 @@ fn rejected_work_is_kept_and_can_be_replayed() {
     let listed = glyph.json(&["rejected", "list", "--task", &task]);
     assert_eq!(listed["commands"].as_array().unwrap().len(), 1);
     let id = refused["command_id"].as_str().unwrap();
-    assert_eq!(glyph.json(&["rejected", "show", id])["payload"]["annotation"]["user_id"], user);
-    assert_eq!(code(&glyph.run(&["rejected", "replay", id])), 1, "still paused");
+    assert_eq!(
+        glyph.json(&["rejected", "show", id])["payload"]["annotation"]["user_id"],
+        user
+    );
+    assert_eq!(
+        code(&glyph.run(&["rejected", "replay", id])),
+        1,
+        "still paused"
+    );
     glyph.done(&["task", "resume", &task]);
     let replayed = glyph.json(&["rejected", "replay", id]);
     let second = Uuid::new_v5(&id.parse().unwrap(), b"2");
-    assert_eq!((&replayed["outcome"], &replayed["command_id"]), (&json!("applied"), &json!(second)));
+    assert_eq!(
+        (&replayed["outcome"], &replayed["command_id"]),
+        (&json!("applied"), &json!(second))
+    );
     let again = glyph.run(&["rejected", "replay", id]);
     assert!(stderr(&again).contains("was applied"), "{}", stderr(&again));
 }
@@ -138,33 +230,67 @@ fn rejected_work_is_kept_and_can_be_replayed() {
 fn exit_codes_say_who_must_act() {
     let glyph = Glyph::new();
     let with_url = |url: &str, arguments: &[&str]| {
-        code(&glyph.command(arguments).env("DATABASE_URL", url).output().unwrap())
+        code(
+            &glyph
+                .command(arguments)
+                .env("DATABASE_URL", url)
+                .output()
+                .unwrap(),
+        )
     };
     assert_eq!(code(&glyph.run(&["task", "fly"])), 2);
     assert_eq!(code(&glyph.run(&["--help"])), 0);
-    assert_eq!(code(&glyph.run(&["task", "list"])), 4, "there is no database yet");
+    assert_eq!(
+        code(&glyph.run(&["task", "list"])),
+        4,
+        "there is no database yet"
+    );
     glyph.done(&["migrate"]);
-    assert_eq!(code(&glyph.run(&["task", "state", &Uuid::nil().to_string()])), 1);
-    assert_eq!(code(&glyph.run(&["workflow", "validate", "/nowhere.yaml"])), 3);
+    assert_eq!(
+        code(&glyph.run(&["task", "state", &Uuid::nil().to_string()])),
+        1
+    );
+    assert_eq!(
+        code(&glyph.run(&["workflow", "validate", "/nowhere.yaml"])),
+        3
+    );
     assert_eq!(with_url("postgres://127.0.0.1:1/x", &["task", "list"]), 4);
     assert_eq!(with_url("mysql://x", &["task", "list"]), 2);
-    assert_eq!(with_url("postgres://127.0.0.1:1/x", &["worker"]), 2, "embedded: goes with sqlite");
-    let bare = glyph.command(&["worker"]).env_remove("DATABASE_URL").env_remove("AMQP_URL").output().unwrap();
+    assert_eq!(
+        with_url("postgres://127.0.0.1:1/x", &["worker"]),
+        2,
+        "embedded: goes with sqlite"
+    );
+    let bare = glyph
+        .command(&["worker"])
+        .env_remove("DATABASE_URL")
+        .env_remove("AMQP_URL")
+        .output()
+        .unwrap();
     assert_eq!(code(&bare), 2);
     assert!(stderr(&bare).contains("DATABASE_URL") && stderr(&bare).contains("AMQP_URL"));
-    let open = glyph.command(&["worker"]).env("GLYPH_HTTP_ADDR", "0.0.0.0:0").output().unwrap();
+    let open = glyph
+        .command(&["worker"])
+        .env("GLYPH_HTTP_ADDR", "0.0.0.0:0")
+        .output()
+        .unwrap();
     assert_eq!(code(&open), 2, "an open API needs tokens");
 }
 
 #[test]
 fn a_faulty_workflow_is_shown_where_it_is_faulty() {
     let glyph = Glyph::new();
-    let source = std::fs::read_to_string(DUAL).unwrap().replace("to: adjudicate", "to: adjudicat");
+    let source = std::fs::read_to_string(DUAL)
+        .unwrap()
+        .replace("to: adjudicate", "to: adjudicat");
     let file = glyph.file("bad.yaml", &source);
     let shown = glyph.run(&["workflow", "validate", path(&file)]);
     assert_eq!(code(&shown), 3);
     let text = stderr(&shown);
-    assert!(text.contains("bad.yaml:") && text.contains("did you mean `adjudicate`?"), "{text}");
+    assert!(
+        text.contains("bad.yaml:") && text.contains("did you mean `adjudicate`?"),
+        "{text}"
+    );
     let json = glyph.run(&["workflow", "validate", path(&file), "--output", "json"]);
     assert_eq!(code(&json), 3);
     let json: Value = serde_json::from_slice(&json.stdout).unwrap();
@@ -179,7 +305,16 @@ fn settings_are_layered_and_secrets_are_masked() {
     let file = glyph.file("glyph.toml", "prefix = \"file\"\nlanes = 3\nprefetch = 7\n");
     let secret = glyph.file("url", "amqp://me:sesame@broker\n");
     let output = glyph
-        .command(&["config", "check", "--config", path(&file), "--prefix", "flag", "--output", "json"])
+        .command(&[
+            "config",
+            "check",
+            "--config",
+            path(&file),
+            "--prefix",
+            "flag",
+            "--output",
+            "json",
+        ])
         .env("GLYPH_PREFIX", "environment")
         .env("GLYPH_LANES", "4")
         .env("DATABASE_URL", "postgres://me:sesame@db/x?password=sesame")
@@ -203,8 +338,17 @@ fn settings_are_layered_and_secrets_are_masked() {
     let typo = glyph.file("typo.toml", "prefx = \"x\"\n");
     let refused = glyph.run(&["config", "check", "--config", path(&typo)]);
     assert_eq!(code(&refused), 2);
-    assert!(stderr(&refused).contains("did you mean `prefix`?"), "{}", stderr(&refused));
-    let wrong = glyph.command(&["config", "check"]).env("GLYPH_LANES", "0").env("GLYPH_LOG_FORMAT", "xml").output().unwrap();
+    assert!(
+        stderr(&refused).contains("did you mean `prefix`?"),
+        "{}",
+        stderr(&refused)
+    );
+    let wrong = glyph
+        .command(&["config", "check"])
+        .env("GLYPH_LANES", "0")
+        .env("GLYPH_LOG_FORMAT", "xml")
+        .output()
+        .unwrap();
     assert_eq!(code(&wrong), 2);
     assert!(stderr(&wrong).contains("GLYPH_LANES") && stderr(&wrong).contains("GLYPH_LOG_FORMAT"));
 }
@@ -214,13 +358,20 @@ fn a_file_is_published_whole_or_not_at_all() {
     let glyph = Glyph::with_dual();
     let start = |n: u128| {
         let (id, task) = (Uuid::from_u128(1000 + n), Uuid::from_u128(n));
-        json!({"type": "start", "command_id": id, "task_id": task, "workflow": "sentiment-dual"}).to_string()
+        json!({"type": "start", "command_id": id, "task_id": task, "workflow": "sentiment-dual"})
+            .to_string()
     };
-    let bad = glyph.file("bad.jsonl", &format!("{}\n\n{{\"type\": \"start\"}}\nno json\n", start(1)));
+    let bad = glyph.file(
+        "bad.jsonl",
+        &format!("{}\n\n{{\"type\": \"start\"}}\nno json\n", start(1)),
+    );
     let refused = glyph.run(&["publish", path(&bad)]);
     assert_eq!(code(&refused), 3);
     let text = stderr(&refused);
-    assert!(text.contains("bad.jsonl:3:") && text.contains("bad.jsonl:4:"), "{text}");
+    assert!(
+        text.contains("bad.jsonl:3:") && text.contains("bad.jsonl:4:"),
+        "{text}"
+    );
 
     let good = glyph.file("good.jsonl", &format!("{}\n{}\n", start(1), start(2)));
     assert_eq!(glyph.json(&["publish", path(&good)])["published"], 2);
@@ -230,9 +381,17 @@ fn a_file_is_published_whole_or_not_at_all() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(start(3).as_bytes()).unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(start(3).as_bytes())
+        .unwrap();
     assert_eq!(code(&child.wait_with_output().unwrap()), 0);
-    assert_eq!(glyph.json(&["dead-letter", "list"])["dead_letters"], json!([]));
+    assert_eq!(
+        glyph.json(&["dead-letter", "list"])["dead_letters"],
+        json!([])
+    );
 }
 
 #[test]
@@ -250,7 +409,10 @@ fn the_demo_completes_its_tasks_and_leaves_them_to_look_at() {
     for unchanged in ["tasks_changed", "snapshots_changed", "due_changed"] {
         assert_eq!(rebuilt[unchanged], 0, "{rebuilt}");
     }
-    assert_eq!(glyph.json(&["task", "list", "--limit", "1000", "--database-url", url]), before);
+    assert_eq!(
+        glyph.json(&["task", "list", "--limit", "1000", "--database-url", url]),
+        before
+    );
     assert_eq!(glyph.json(&["goal", "list", "--database-url", url]), goals);
     std::fs::remove_dir_all(summary["folder"].as_str().unwrap()).unwrap();
 }

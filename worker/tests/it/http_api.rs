@@ -28,7 +28,9 @@ impl CommandSink for Direct {
     async fn submit(&self, command: CommandEnvelope) -> Result<Outcome, NotTaken> {
         let batch = self.0.process_batch(vec![command], None).await;
         let outcome = batch.ok().and_then(|mut report| report.outcomes.pop());
-        outcome.ok_or_else(|| NotTaken { reason: "no outcome".to_owned() })
+        outcome.ok_or_else(|| NotTaken {
+            reason: "no outcome".to_owned(),
+        })
     }
 }
 
@@ -47,8 +49,10 @@ struct Answer {
 impl Server {
     fn new(tokens: Tokens) -> Self {
         let store = Arc::new(MemoryStore::new());
-        let orchestrator =
-            Arc::new(WorkflowOrchestrator::new(Arc::clone(&store) as _, Arc::clone(&store) as _));
+        let orchestrator = Arc::new(WorkflowOrchestrator::new(
+            Arc::clone(&store) as _,
+            Arc::clone(&store) as _,
+        ));
         let health = Health::default();
         let api = Api {
             store,
@@ -58,7 +62,11 @@ impl Server {
             health: health.clone(),
             metrics: Arc::new(|| "glyph_up 1\n".to_owned()),
         };
-        Self { router: router(api), health, token: None }
+        Self {
+            router: router(api),
+            health,
+            token: None,
+        }
     }
 
     async fn with_dual() -> Self {
@@ -73,10 +81,20 @@ impl Server {
         let (parts, body) = response.into_parts();
         let body = to_bytes(body, usize::MAX).await.unwrap();
         let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        Answer { status: parts.status, headers: parts.headers, json }
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            json,
+        }
     }
 
-    fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Body) -> Request<Body> {
+    fn request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Body,
+    ) -> Request<Body> {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -88,19 +106,27 @@ impl Server {
     }
 
     async fn get(&self, path: &str) -> Answer {
-        self.send(self.request("GET", path, &[], Body::empty())).await
+        self.send(self.request("GET", path, &[], Body::empty()))
+            .await
     }
 
     async fn post(&self, path: &str, body: String, headers: &[(&str, &str)]) -> Answer {
-        self.send(self.request("POST", path, headers, Body::from(body))).await
+        self.send(self.request("POST", path, headers, Body::from(body)))
+            .await
     }
 
     async fn verb(&self, task: Uuid, verb: &str, body: &Value) -> Answer {
-        self.post(&format!("/api/v1/tasks/{task}/{verb}"), body.to_string(), &[]).await
+        self.post(
+            &format!("/api/v1/tasks/{task}/{verb}"),
+            body.to_string(),
+            &[],
+        )
+        .await
     }
 
     async fn start(&self, task: Uuid) -> Answer {
-        let body = json!({"workflow": "sentiment-dual", "input": {"text": "…"}, "labels": {"p": "1"}});
+        let body =
+            json!({"workflow": "sentiment-dual", "input": {"text": "…"}, "labels": {"p": "1"}});
         self.verb(task, "start", &body).await
     }
 }
@@ -114,36 +140,62 @@ fn assert_problem(answer: &Answer, status: u16, code: &str) {
     assert_eq!(answer.headers["content-type"], "application/problem+json");
     assert_eq!(answer.json["code"], code, "{}", answer.json);
     assert_eq!(answer.json["status"], status);
-    assert!(answer.json["detail"].as_str().is_some_and(|detail| !detail.is_empty()));
+    assert!(
+        answer.json["detail"]
+            .as_str()
+            .is_some_and(|detail| !detail.is_empty())
+    );
 }
 
 #[tokio::test]
 async fn a_workflow_is_stored_once_for_each_content() {
     let server = Server::with_dual().await;
     let again = server.post("/api/v1/workflows", DUAL.to_owned(), &[]).await;
-    assert_eq!((again.status, &again.json["revision"]), (StatusCode::OK, &json!(1)));
-    let changed = server.post("/api/v1/workflows", DUAL.replace("800", "900"), &[]).await;
-    assert_eq!((changed.status, &changed.json["revision"]), (StatusCode::CREATED, &json!(2)));
+    assert_eq!(
+        (again.status, &again.json["revision"]),
+        (StatusCode::OK, &json!(1))
+    );
+    let changed = server
+        .post("/api/v1/workflows", DUAL.replace("800", "900"), &[])
+        .await;
+    assert_eq!(
+        (changed.status, &changed.json["revision"]),
+        (StatusCode::CREATED, &json!(2))
+    );
     assert_eq!(changed.json["warnings"], json!([]));
 
-    for name in ["sentiment-dual", "sentiment-dual@2", changed.json["id"].as_str().unwrap()] {
+    for name in [
+        "sentiment-dual",
+        "sentiment-dual@2",
+        changed.json["id"].as_str().unwrap(),
+    ] {
         let shown = server.get(&format!("/api/v1/workflows/{name}")).await;
         assert_eq!(shown.json["id"], changed.json["id"], "{name}");
     }
     let listed = server.get("/api/v1/workflows").await;
     assert_eq!(listed.json["workflows"].as_array().unwrap().len(), 2);
-    assert_problem(&server.get("/api/v1/workflows/other").await, 404, "workflow_not_found");
+    assert_problem(
+        &server.get("/api/v1/workflows/other").await,
+        404,
+        "workflow_not_found",
+    );
 }
 
 #[tokio::test]
 async fn a_faulty_workflow_is_refused_with_every_fault() {
     let server = Server::new(Tokens::default());
-    let source = DUAL.replace("to: adjudicate", "to: adjudicat").replace("count: 2", "cout: 2");
+    let source = DUAL
+        .replace("to: adjudicate", "to: adjudicat")
+        .replace("count: 2", "cout: 2");
     let refused = server.post("/api/v1/workflows", source, &[]).await;
     assert_problem(&refused, 422, "invalid_workflow");
     let diagnostics = refused.json["diagnostics"].as_array().unwrap();
     assert!(diagnostics.len() >= 2, "{diagnostics:?}");
-    assert!(diagnostics.iter().all(|fault| fault["line"].is_u64() && fault["code"].is_string()));
+    assert!(
+        diagnostics
+            .iter()
+            .all(|fault| fault["line"].is_u64() && fault["code"].is_string())
+    );
 }
 
 #[tokio::test]
@@ -158,7 +210,10 @@ async fn a_task_goes_from_start_through_a_tie_to_its_output() {
     let first = server.verb(task, "submit", &work(1, "positive", &[])).await;
     assert_eq!(first.json["status"], "waiting");
     let second = server.verb(task, "submit", &work(2, "negative", &[])).await;
-    assert_eq!((&second.json["status"], &second.json["next_step"]), (&json!("advanced"), &json!("adjudicate")));
+    assert_eq!(
+        (&second.json["status"], &second.json["next_step"]),
+        (&json!("advanced"), &json!("adjudicate"))
+    );
     assert_eq!(second.json["next_steps"], json!(["adjudicate"]));
     let waits = server.get(&format!("/api/v1/tasks/{task}/explain")).await;
     assert_eq!(waits.json["waiting"][0]["step_id"], "adjudicate");
@@ -166,12 +221,18 @@ async fn a_task_goes_from_start_through_a_tie_to_its_output() {
 
     let outsider = server.verb(task, "submit", &work(3, "positive", &[])).await;
     assert_problem(&outsider, 409, "role_required");
-    let own = server.verb(task, "submit", &work(1, "positive", &["adjudicator"])).await;
+    let own = server
+        .verb(task, "submit", &work(1, "positive", &["adjudicator"]))
+        .await;
     assert_problem(&own, 409, "self_review");
-    let decided = server.verb(task, "submit", &work(3, "positive", &["adjudicator"])).await;
+    let decided = server
+        .verb(task, "submit", &work(3, "positive", &["adjudicator"]))
+        .await;
     assert_eq!(decided.json["status"], "completed");
     assert_eq!(decided.json["output"]["result"], "positive");
-    let late = server.verb(task, "submit", &work(4, "positive", &["adjudicator"])).await;
+    let late = server
+        .verb(task, "submit", &work(4, "positive", &["adjudicator"]))
+        .await;
     assert_eq!(late.status, StatusCode::CONFLICT);
 }
 
@@ -183,14 +244,24 @@ async fn the_same_key_gets_the_same_answer_and_another_content_is_refused() {
     let path = format!("/api/v1/tasks/{task}/submit");
     let key = Uuid::from_u128(77).to_string();
     let headers = [("idempotency-key", key.as_str())];
-    let first = server.post(&path, work(1, "positive", &[]).to_string(), &headers).await;
-    let again = server.post(&path, work(1, "positive", &[]).to_string(), &headers).await;
+    let first = server
+        .post(&path, work(1, "positive", &[]).to_string(), &headers)
+        .await;
+    let again = server
+        .post(&path, work(1, "positive", &[]).to_string(), &headers)
+        .await;
     assert_eq!((first.status, &first.json), (again.status, &again.json));
     assert_eq!(again.headers["idempotency-key"], key.as_str());
-    let other = server.post(&path, work(1, "negative", &[]).to_string(), &headers).await;
+    let other = server
+        .post(&path, work(1, "negative", &[]).to_string(), &headers)
+        .await;
     assert_problem(&other, 422, "command_id_reused");
     let bad = [("idempotency-key", "seven")];
-    assert_problem(&server.post(&path, String::new(), &bad).await, 400, "malformed");
+    assert_problem(
+        &server.post(&path, String::new(), &bad).await,
+        400,
+        "malformed",
+    );
     let made = server.verb(task, "submit", &work(2, "positive", &[])).await;
     assert!(Uuid::parse_str(made.headers["idempotency-key"].to_str().unwrap()).is_ok());
 }
@@ -199,7 +270,11 @@ async fn the_same_key_gets_the_same_answer_and_another_content_is_refused() {
 async fn starting_again_under_another_key_is_refused() {
     let server = Server::with_dual().await;
     server.start(Uuid::from_u128(1)).await;
-    assert_problem(&server.start(Uuid::from_u128(1)).await, 409, "already_started");
+    assert_problem(
+        &server.start(Uuid::from_u128(1)).await,
+        409,
+        "already_started",
+    );
 }
 
 #[tokio::test]
@@ -208,18 +283,56 @@ async fn unreadable_and_unknown_things_have_documents() {
     let task = Uuid::from_u128(9);
     assert_problem(&server.get("/api/v1/nothing").await, 404, "not_found");
     assert_problem(&server.get("/api/v1/tasks/9/state").await, 400, "malformed");
-    assert_problem(&server.get(&format!("/api/v1/tasks/{task}/state")).await, 404, "task_not_found");
-    assert_problem(&server.get(&format!("/api/v1/tasks/{task}/events")).await, 404, "task_not_found");
-    assert_problem(&server.get("/api/v1/tasks?colour=red").await, 400, "malformed");
-    assert_problem(&server.get("/api/v1/tasks?status=lost").await, 400, "malformed");
+    assert_problem(
+        &server.get(&format!("/api/v1/tasks/{task}/state")).await,
+        404,
+        "task_not_found",
+    );
+    assert_problem(
+        &server.get(&format!("/api/v1/tasks/{task}/events")).await,
+        404,
+        "task_not_found",
+    );
+    assert_problem(
+        &server.get("/api/v1/tasks?colour=red").await,
+        400,
+        "malformed",
+    );
+    assert_problem(
+        &server.get("/api/v1/tasks?status=lost").await,
+        400,
+        "malformed",
+    );
     assert_problem(&server.get("/api/v1/tasks?limit=0").await, 400, "malformed");
-    assert_problem(&server.post("/api/v1/goals", String::new(), &[]).await, 405, "method_not_allowed");
+    assert_problem(
+        &server.post("/api/v1/goals", String::new(), &[]).await,
+        405,
+        "method_not_allowed",
+    );
     let submit = format!("/api/v1/tasks/{task}/submit");
-    assert_problem(&server.post(&submit, "{".to_owned(), &[]).await, 400, "malformed");
-    assert_problem(&server.post(&submit, work(1, "a", &[]).to_string(), &[]).await, 404, "task_not_found");
-    assert_problem(&server.post(&submit, " ".repeat((1 << 20) + 1), &[]).await, 413, "too_large");
+    assert_problem(
+        &server.post(&submit, "{".to_owned(), &[]).await,
+        400,
+        "malformed",
+    );
+    assert_problem(
+        &server
+            .post(&submit, work(1, "a", &[]).to_string(), &[])
+            .await,
+        404,
+        "task_not_found",
+    );
+    assert_problem(
+        &server.post(&submit, " ".repeat((1 << 20) + 1), &[]).await,
+        413,
+        "too_large",
+    );
     let unknown = json!({"workflow": "nope"});
-    assert_problem(&server.verb(task, "start", &unknown).await, 404, "workflow_not_found");
+    assert_problem(
+        &server.verb(task, "start", &unknown).await,
+        404,
+        "workflow_not_found",
+    );
 }
 
 #[tokio::test]
@@ -230,13 +343,24 @@ async fn states_have_a_tag_and_a_past() {
     server.verb(task, "submit", &work(1, "positive", &[])).await;
     let path = format!("/api/v1/tasks/{task}/state");
     let now = server.get(&path).await;
-    assert_eq!((&now.headers["etag"], &now.json["version"]), (&"\"3\"".parse().unwrap(), &json!(3)));
+    assert_eq!(
+        (&now.headers["etag"], &now.json["version"]),
+        (&"\"3\"".parse().unwrap(), &json!(3))
+    );
     let same = server.request("GET", &path, &[("if-none-match", "\"3\"")], Body::empty());
     assert_eq!(server.send(same).await.status, StatusCode::NOT_MODIFIED);
     let past = server.get(&format!("{path}?at_version=2")).await;
     assert_eq!(past.json["version"], 2);
-    assert_problem(&server.get(&format!("{path}?at_version=4")).await, 404, "version_not_found");
-    assert_problem(&server.get(&format!("{path}?at_version=0")).await, 400, "malformed");
+    assert_problem(
+        &server.get(&format!("{path}?at_version=4")).await,
+        404,
+        "version_not_found",
+    );
+    assert_problem(
+        &server.get(&format!("{path}?at_version=0")).await,
+        400,
+        "malformed",
+    );
 }
 
 #[tokio::test]
@@ -245,15 +369,27 @@ async fn histories_and_searches_come_in_pages() {
     for n in 1..=3 {
         server.start(Uuid::from_u128(n)).await;
     }
-    let page = server.get("/api/v1/tasks?workflow=sentiment-dual&status=running&step=annotate&label.p=1&limit=2").await;
+    let page = server
+        .get("/api/v1/tasks?workflow=sentiment-dual&status=running&step=annotate&label.p=1&limit=2")
+        .await;
     assert_eq!(page.json["tasks"].as_array().unwrap().len(), 2);
     let after = page.json["next_after"].as_str().unwrap();
-    let rest = server.get(&format!("/api/v1/tasks?limit=2&after={after}")).await;
+    let rest = server
+        .get(&format!("/api/v1/tasks?limit=2&after={after}"))
+        .await;
     assert_eq!(rest.json["tasks"].as_array().unwrap().len(), 1);
     assert_eq!(rest.json["next_after"], Value::Null);
-    assert_eq!(server.get("/api/v1/tasks?label.p=2").await.json["tasks"], json!([]));
+    assert_eq!(
+        server.get("/api/v1/tasks?label.p=2").await.json["tasks"],
+        json!([])
+    );
 
-    let events = server.get(&format!("/api/v1/tasks/{}/events?limit=1", Uuid::from_u128(1))).await;
+    let events = server
+        .get(&format!(
+            "/api/v1/tasks/{}/events?limit=1",
+            Uuid::from_u128(1)
+        ))
+        .await;
     assert_eq!(events.json["events"][0]["event_type"], "workflow_started");
     assert_eq!(events.json["next_after"], 1);
 }
@@ -273,14 +409,22 @@ async fn the_control_verbs_answer_where_the_task_is() {
         let answer = server.verb(task, verb, &body).await;
         assert_eq!(answer.status, StatusCode::OK, "{verb}: {}", answer.json);
     }
-    assert_problem(&server.verb(task, "submit", &work(1, "a", &[])).await, 409, "task_paused");
+    assert_problem(
+        &server.verb(task, "submit", &work(1, "a", &[])).await,
+        409,
+        "task_paused",
+    );
     for verb in ["resume", "cancel"] {
         let answer = server.verb(task, verb, &json!({})).await;
         assert_eq!(answer.status, StatusCode::OK, "{verb}: {}", answer.json);
     }
     let state = server.get(&format!("/api/v1/tasks/{task}/state")).await;
     assert_eq!(state.json["status"], "cancelled");
-    assert_problem(&server.verb(task, "retry", &json!({})).await, 409, "task_finished");
+    assert_problem(
+        &server.verb(task, "retry", &json!({})).await,
+        409,
+        "task_finished",
+    );
 }
 
 #[tokio::test]
@@ -295,13 +439,21 @@ workflow:
   transitions:
     - { from: wait, to: annotate }
 ";
-    let created = server.post("/api/v1/workflows", source.to_owned(), &[]).await;
+    let created = server
+        .post("/api/v1/workflows", source.to_owned(), &[])
+        .await;
     assert_eq!(created.status, StatusCode::CREATED, "{}", created.json);
     let task = Uuid::from_u128(1);
-    server.verb(task, "start", &json!({"workflow": "signed"})).await;
+    server
+        .verb(task, "start", &json!({"workflow": "signed"}))
+        .await;
     let next = server.verb(task, "advance", &json!({})).await;
     assert_eq!(next.json["next_step"], "annotate", "{}", next.json);
-    assert_problem(&server.verb(task, "advance", &json!({})).await, 409, "not_waiting");
+    assert_problem(
+        &server.verb(task, "advance", &json!({})).await,
+        409,
+        "not_waiting",
+    );
 }
 
 #[tokio::test]
@@ -312,7 +464,10 @@ async fn tokens_decide_who_may_do_what() {
     let file = folder.path().join("tokens");
     let hash = |token: &str| {
         use sha2::{Digest, Sha256};
-        format!("{:x}", Sha256::digest(token))
+        Sha256::digest(token)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
     };
     let lines = [
         format!("viewer:{}", hash("viewer")),
@@ -330,15 +485,39 @@ async fn tokens_decide_who_may_do_what() {
     assert_eq!(server.get("/livez").await.status, StatusCode::OK);
     server.token = Some("viewer");
     assert_eq!(server.get("/api/v1/tasks").await.status, StatusCode::OK);
-    assert_problem(&server.post("/api/v1/workflows", DUAL.to_owned(), &[]).await, 403, "forbidden");
+    assert_problem(
+        &server.post("/api/v1/workflows", DUAL.to_owned(), &[]).await,
+        403,
+        "forbidden",
+    );
     server.token = Some("operator");
-    assert_eq!(server.post("/api/v1/workflows", DUAL.to_owned(), &[]).await.status, StatusCode::CREATED);
+    assert_eq!(
+        server
+            .post("/api/v1/workflows", DUAL.to_owned(), &[])
+            .await
+            .status,
+        StatusCode::CREATED
+    );
     server.token = Some("producer");
     let task = Uuid::from_u128(1);
     assert_eq!(server.start(task).await.status, StatusCode::CREATED);
-    assert_problem(&server.verb(task, "pause", &json!({})).await, 403, "forbidden");
-    assert_problem(&server.verb(task, "submit", &work(8, "a", &[])).await, 403, "forbidden");
-    let own = server.verb(task, "submit", &json!({"annotation": {"data": {"label": "a"}}})).await;
+    assert_problem(
+        &server.verb(task, "pause", &json!({})).await,
+        403,
+        "forbidden",
+    );
+    assert_problem(
+        &server.verb(task, "submit", &work(8, "a", &[])).await,
+        403,
+        "forbidden",
+    );
+    let own = server
+        .verb(
+            task,
+            "submit",
+            &json!({"annotation": {"data": {"label": "a"}}}),
+        )
+        .await;
     assert_eq!(own.json["status"], "waiting", "{}", own.json);
     let state = server.get(&format!("/api/v1/tasks/{task}/state")).await;
     let annotation = &state.json["steps"]["annotate"]["visits"][0]["annotations"][0];
@@ -348,8 +527,11 @@ async fn tokens_decide_who_may_do_what() {
 #[tokio::test]
 async fn without_tokens_pages_of_other_origins_are_refused() {
     let server = Server::new(Tokens::default());
-    let request = |headers: &[(&str, &str)]| server.request("GET", "/api/v1/tasks", headers, Body::empty());
-    let foreign = server.send(request(&[("origin", "https://example.org")])).await;
+    let request =
+        |headers: &[(&str, &str)]| server.request("GET", "/api/v1/tasks", headers, Body::empty());
+    let foreign = server
+        .send(request(&[("origin", "https://example.org")]))
+        .await;
     assert_problem(&foreign, 403, "forbidden");
     let rebound = server.send(request(&[("host", "example.org")])).await;
     assert_problem(&rebound, 403, "forbidden");
@@ -363,7 +545,10 @@ async fn readiness_names_what_is_missing() {
     assert_eq!(server.get("/livez").await.status, StatusCode::OK);
     let starting = server.get("/readyz").await;
     assert_eq!(starting.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(starting.json["not_ready"], json!(["database", "migrations", "broker"]));
+    assert_eq!(
+        starting.json["not_ready"],
+        json!(["database", "migrations", "broker"])
+    );
     server.health.update(|readiness| {
         readiness.database = PartState::ready();
         readiness.migrations = PartState::ready();
@@ -372,6 +557,8 @@ async fn readiness_names_what_is_missing() {
     let waiting = server.get("/readyz").await;
     assert_eq!(waiting.json["not_ready"], json!(["broker"]));
     assert_eq!(waiting.json["parts"]["broker"]["reason"], "gone");
-    server.health.update(|readiness| readiness.broker = PartState::ready());
+    server
+        .health
+        .update(|readiness| readiness.broker = PartState::ready());
     assert_eq!(server.get("/readyz").await.status, StatusCode::OK);
 }

@@ -21,7 +21,9 @@ use crate::{
 };
 
 pub(super) fn assign(work: &mut Work<'_>, command: &Assign) -> Result<(), Refusal> {
-    let step = work.target_step(command.step_id.as_deref(), |s| s.kind.takes_submissions())?.clone();
+    let step = work
+        .target_step(command.step_id.as_deref(), |s| s.kind.takes_submissions())?
+        .clone();
     let roles = command.roles.clone().unwrap_or_default();
     let state = work.current();
     let visit = state.current_visit(&step.id);
@@ -127,7 +129,9 @@ fn held_place(
     user: UserId,
     running: bool,
 ) -> Result<(StepConfig, u32), Refusal> {
-    let step = work.target_step(step_id, |s| s.kind.takes_submissions())?.clone();
+    let step = work
+        .target_step(step_id, |s| s.kind.takes_submissions())?
+        .clone();
     let state = work.state()?;
     if running || state.status.is_final() {
         work.require_running()?;
@@ -136,7 +140,10 @@ fn held_place(
     if visit.assignment_of(user).is_none() {
         return Err(Refusal::rejected(
             RejectionCode::NotWaiting,
-            format!("annotator {user} holds no place of step `{}`: claim one with `assign`", step.id),
+            format!(
+                "annotator {user} holds no place of step `{}`: claim one with `assign`",
+                step.id
+            ),
         ));
     }
     Ok((step, visit.number))
@@ -148,6 +155,10 @@ fn require_takes_submissions(step: &StepConfig) -> Result<(), Refusal> {
     }
     Err(Refusal::rejected(
         RejectionCode::StepNotActive,
-        format!("step `{}` is of type {}: nobody is assigned to it", step.id, step.kind.as_str()),
+        format!(
+            "step `{}` is of type {}: nobody is assigned to it",
+            step.id,
+            step.kind.as_str()
+        ),
     ))
 }

@@ -16,9 +16,13 @@ use crate::{
 pub(super) fn advance(work: &mut Work<'_>, command: &Advance) -> Result<(), Refusal> {
     let state = work.state()?;
     let can_close = |step: &StepConfig| {
-        state.current_visit(&step.id).is_some_and(|visit| closable(step, visit))
+        state
+            .current_visit(&step.id)
+            .is_some_and(|visit| closable(step, visit))
     };
-    let step = work.target_step(command.step_id.as_deref(), can_close)?.clone();
+    let step = work
+        .target_step(command.step_id.as_deref(), can_close)?
+        .clone();
     work.require_running()?;
     let visit = require_active(&step.id, work.current().current_visit(&step.id))?;
     if !closable(&step, visit) {
@@ -74,13 +78,18 @@ pub(super) fn resume(work: &mut Work<'_>, command: &Control) -> Result<(), Refus
     match work.state()?.status {
         TaskStatus::Paused => {}
         TaskStatus::Running => {
-            return Err(Refusal::rejected(RejectionCode::NotWaiting, "the task is not paused"));
+            return Err(Refusal::rejected(
+                RejectionCode::NotWaiting,
+                "the task is not paused",
+            ));
         }
         TaskStatus::Completed | TaskStatus::Failed | TaskStatus::Cancelled => {
             work.require_running()?;
         }
     }
-    work.emit(WorkflowEvent::WorkflowResumed { reason: command.reason.clone() });
+    work.emit(WorkflowEvent::WorkflowResumed {
+        reason: command.reason.clone(),
+    });
     Ok(())
 }
 
@@ -102,7 +111,9 @@ pub(super) fn cancel(work: &mut Work<'_>, command: &Control) -> Result<(), Refus
     }
     work.resolve_incidents(None, "cancel");
     work.withdraw_active("the task was cancelled");
-    work.emit(WorkflowEvent::WorkflowCancelled { reason: command.reason.clone() });
+    work.emit(WorkflowEvent::WorkflowCancelled {
+        reason: command.reason.clone(),
+    });
     Ok(())
 }
 
@@ -116,7 +127,12 @@ pub(super) fn retry(work: &mut Work<'_>, command: &Control) -> Result<(), Refusa
         .current()
         .incidents
         .iter()
-        .filter(|incident| command.step_id.as_deref().is_none_or(|s| incident.step_id == *s))
+        .filter(|incident| {
+            command
+                .step_id
+                .as_deref()
+                .is_none_or(|s| incident.step_id == *s)
+        })
         .cloned()
         .collect();
     if held.is_empty() {

@@ -30,7 +30,11 @@ pub(super) fn due(work: &mut Work<'_>, row: &DueRow) -> Result<(), Refusal> {
         DueKind::JoinTimeout => {
             let state = work.current();
             let waits = |step: &StepId| state.joins.get(step)?.expires_at;
-            let over = row.step_id.as_ref().and_then(waits).is_some_and(|at| at <= work.now);
+            let over = row
+                .step_id
+                .as_ref()
+                .and_then(waits)
+                .is_some_and(|at| at <= work.now);
             if let (true, TaskStatus::Running, Some(step)) = (over, state.status, &row.step_id) {
                 work.expire_join(step.clone());
             }
@@ -49,17 +53,27 @@ fn inactive_holder(work: &Work<'_>, row: &DueRow) -> Option<UserId> {
     if visit.number != row.visit || visit.status != VisitStatus::Active {
         return None;
     }
-    let assignment = visit.assignments.iter().find(|assignment| assignment.n == row.n)?;
+    let assignment = visit
+        .assignments
+        .iter()
+        .find(|assignment| assignment.n == row.n)?;
     (assignment.expires_at <= work.now).then_some(assignment.user_id)
 }
 
 fn stall(work: &mut Work<'_>, row: &DueRow, user_id: UserId) {
-    let Some(step_id) = row.step_id.clone() else { return };
+    let Some(step_id) = row.step_id.clone() else {
+        return;
+    };
     let step = work.step(&step_id).clone();
     let visit = row.visit;
     let action = step.timeout_action();
     work.subject = Some(step_id.clone());
-    work.emit(WorkflowEvent::TaskStalled { step_id: step_id.clone(), visit, user_id, action });
+    work.emit(WorkflowEvent::TaskStalled {
+        step_id: step_id.clone(),
+        visit,
+        user_id,
+        action,
+    });
     work.emit(WorkflowEvent::TaskReleased {
         step_id: step_id.clone(),
         visit,
@@ -87,7 +101,11 @@ fn stall(work: &mut Work<'_>, row: &DueRow, user_id: UserId) {
         }
         TimeoutAction::Fail => {
             let error = format!("annotator {user_id} was inactive for too long");
-            work.emit(WorkflowEvent::StepFailed { step_id, visit, error: error.clone() });
+            work.emit(WorkflowEvent::StepFailed {
+                step_id,
+                visit,
+                error: error.clone(),
+            });
             work.fail(error);
         }
     }

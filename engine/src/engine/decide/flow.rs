@@ -68,7 +68,11 @@ impl Work<'_> {
         discards: Vec<StepId>,
     ) -> Option<StepId> {
         let step = self.step(&step_id);
-        let visits = self.current().steps.get(&step_id).map_or(0, |state| state.visits.len());
+        let visits = self
+            .current()
+            .steps
+            .get(&step_id)
+            .map_or(0, |state| state.visits.len());
         let visit = u32::try_from(visits + 1).unwrap_or(u32::MAX);
         let judges = from.as_ref().and_then(|from| self.judged_through(from));
         self.emit(WorkflowEvent::StepActivated(StepActivated {
@@ -76,7 +80,11 @@ impl Work<'_> {
             visit,
             from_step: from,
             judges,
-            places: step.kind.takes_submissions().then(|| step.places()).flatten(),
+            places: step
+                .kind
+                .takes_submissions()
+                .then(|| step.places())
+                .flatten(),
             discards,
         }));
         let waits = step.kind.takes_submissions();
@@ -96,7 +104,10 @@ impl Work<'_> {
     fn ready_join(&self) -> Option<StepId> {
         let state = self.current();
         let ready = |(join, pending): (&StepId, &PendingJoin)| {
-            let needed = self.workflow().join(self.step(join)).and_then(|join| join.needed);
+            let needed = self
+                .workflow()
+                .join(self.step(join))
+                .and_then(|join| join.needed);
             let enough =
                 needed.is_some_and(|n| u32::try_from(pending.arrived.len()).is_ok_and(|a| a >= n));
             // A step that another branch is still at begins again once that visit has ended.
@@ -110,7 +121,10 @@ impl Work<'_> {
     fn awaited(&self, join: &StepId) -> bool {
         let state = self.current();
         let steps = state.current_steps();
-        steps.iter().chain(state.joins.keys()).any(|from| self.workflow().leads(from, join))
+        steps
+            .iter()
+            .chain(state.joins.keys())
+            .any(|from| self.workflow().leads(from, join))
     }
 
     /// Begins the step of a join; branches that could still have arrived are withdrawn.
@@ -122,10 +136,16 @@ impl Work<'_> {
         let late = |from: &&StepId| workflow.leads(from, &join);
         let losers: Vec<StepId> = state.current_steps().iter().filter(late).cloned().collect();
         let discards = state.joins.keys().filter(late).cloned().collect();
-        let arrived = state.joins.get(&join).map(|pending| pending.arrived.clone());
+        let arrived = state
+            .joins
+            .get(&join)
+            .map(|pending| pending.arrived.clone());
         for loser in losers {
             self.resolve_incidents(Some(&loser), "withdrawn");
-            self.withdraw(&loser, &format!("the join at step `{join}` went on without it"));
+            self.withdraw(
+                &loser,
+                &format!("the join at step `{join}` went on without it"),
+            );
         }
         let from = arrived.and_then(|arrived| arrived.last().map(|last| last.step_id.clone()));
         self.begin_discarding(join, from, discards)
@@ -133,7 +153,10 @@ impl Work<'_> {
 
     /// Whether another branch is at the step.
     fn busy(&self, step_id: &StepId) -> bool {
-        self.current().steps.get(step_id).is_some_and(StepState::is_active)
+        self.current()
+            .steps
+            .get(step_id)
+            .is_some_and(StepState::is_active)
     }
 
     /// Completes the task once no branch has anything left to do.
@@ -151,9 +174,10 @@ impl Work<'_> {
     fn judged_through(&self, from: &StepId) -> Option<StepVisit> {
         let visit = self.current().current_visit(from)?;
         match self.step(from).kind {
-            StepType::Annotation | StepType::SubWorkflow => {
-                Some(StepVisit { step_id: from.clone(), visit: visit.number })
-            }
+            StepType::Annotation | StepType::SubWorkflow => Some(StepVisit {
+                step_id: from.clone(),
+                visit: visit.number,
+            }),
             StepType::Review
             | StepType::Adjudication
             | StepType::AutoProcess
@@ -169,7 +193,11 @@ impl Work<'_> {
             Ok(ExecutionResult::NeedsMore { places, consensus }) => {
                 self.emit(WorkflowEvent::ConsensusCalculated(*consensus));
                 let step_id = step.id.clone();
-                self.emit(WorkflowEvent::PlacesAdded { step_id, visit, places });
+                self.emit(WorkflowEvent::PlacesAdded {
+                    step_id,
+                    visit,
+                    places,
+                });
                 false
             }
             Ok(ExecutionResult::Completed { result, consensus }) => {
@@ -177,7 +205,11 @@ impl Work<'_> {
                     self.emit(WorkflowEvent::ConsensusCalculated(*consensus));
                 }
                 let step_id = step.id.clone();
-                self.emit(WorkflowEvent::StepCompleted { step_id, visit, result });
+                self.emit(WorkflowEvent::StepCompleted {
+                    step_id,
+                    visit,
+                    result,
+                });
                 true
             }
             Err(error) => {
@@ -185,7 +217,11 @@ impl Work<'_> {
                 match step.on_error.unwrap_or(self.config().settings.on_error) {
                     OnError::Skip => {
                         let step_id = step.id.clone();
-                        self.emit(WorkflowEvent::StepSkipped { step_id, visit, reason });
+                        self.emit(WorkflowEvent::StepSkipped {
+                            step_id,
+                            visit,
+                            reason,
+                        });
                         true
                     }
                     OnError::Pause | OnError::Escalate => {
@@ -235,16 +271,22 @@ impl Work<'_> {
                 self.open_incident(step_id, IncidentCode::TransitionBudget, reason);
                 return None;
             }
-            Choice::Go { to, condition_met, transition, looped } => {
-                (to, condition_met, transition, looped)
-            }
+            Choice::Go {
+                to,
+                condition_met,
+                transition,
+                looped,
+            } => (to, condition_met, transition, looped),
             Choice::End => return None,
             Choice::Stuck => {
                 let reason = format!("step `{step_id}` has ended and no transition matches");
                 self.open_incident(step_id, IncidentCode::NoTransition, reason);
                 return None;
             }
-            Choice::Exhausted { transition, max_iterations } => {
+            Choice::Exhausted {
+                transition,
+                max_iterations,
+            } => {
                 let reason = format!(
                     "transition {transition} has fired {max_iterations} times, its bound, and has \
                      no `on_exhausted`"
@@ -272,7 +314,9 @@ impl Work<'_> {
             transition,
             looped,
             waits: join.is_some(),
-            join_expires_at: join.and_then(|to| to.join_timeout).map(|t| self.now + t.get()),
+            join_expires_at: join
+                .and_then(|to| to.join_timeout)
+                .map(|t| self.now + t.get()),
         }));
         match to {
             Target::Step(next) if join.is_none() => Some(next),
@@ -337,7 +381,11 @@ impl Work<'_> {
         if visit.status == VisitStatus::Active {
             let visit = visit.number;
             let (step_id, reason) = (step_id.clone(), reason.to_owned());
-            self.emit(WorkflowEvent::StepWithdrawn { step_id, visit, reason });
+            self.emit(WorkflowEvent::StepWithdrawn {
+                step_id,
+                visit,
+                reason,
+            });
         }
     }
 }

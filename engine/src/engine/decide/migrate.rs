@@ -32,13 +32,21 @@ pub(super) fn migrate(work: &mut Work<'_>, command: &Migrate) -> Result<(), Refu
     let active: Vec<StepId> = state.active_steps().map(map).collect();
     let places = active.iter().filter_map(|id| {
         let step = new.step(id)?;
-        Some((id.clone(), step.kind.takes_submissions().then(|| step.places()).flatten()))
+        Some((
+            id.clone(),
+            step.kind
+                .takes_submissions()
+                .then(|| step.places())
+                .flatten(),
+        ))
     });
     let migrated = WorkflowMigrated {
         from_revision: state.workflow.revision,
         workflow: target.reference(),
         content_hash: target.content_hash().to_owned(),
-        steps: renamed.map(|(from, to)| (from.clone(), to.clone())).collect(),
+        steps: renamed
+            .map(|(from, to)| (from.clone(), to.clone()))
+            .collect(),
         places: places.collect(),
         loops: loops(&state.loops, &old.transitions, &new.transitions, &map),
     };
@@ -68,8 +76,15 @@ fn require_mapped(work: &Work<'_>, new: &WorkflowConfig, command: &Migrate) -> R
         }
     }
     let mut taken = BTreeSet::new();
-    if let Some(twice) = state.steps.keys().map(map).find(|id| !taken.insert(id.clone())) {
-        return Err(unmapped(format!("two steps of the task would both become `{twice}`")));
+    if let Some(twice) = state
+        .steps
+        .keys()
+        .map(map)
+        .find(|id| !taken.insert(id.clone()))
+    {
+        return Err(unmapped(format!(
+            "two steps of the task would both become `{twice}`"
+        )));
     }
     let standing = state.current_steps();
     for id in standing.iter().chain(state.joins.keys()) {
@@ -96,9 +111,13 @@ fn loops(
     let counterpart = |index: &usize| {
         let before = old.get(*index)?;
         let (from, to) = (map(&before.from), before.to.step().map(map));
-        new.iter().position(|t| t.loop_bound.is_some() && t.from == from && t.to.step() == to.as_ref())
+        new.iter()
+            .position(|t| t.loop_bound.is_some() && t.from == from && t.to.step() == to.as_ref())
     };
-    fired.iter().filter_map(|(index, count)| Some((counterpart(index)?, *count))).collect()
+    fired
+        .iter()
+        .filter_map(|(index, count)| Some((counterpart(index)?, *count)))
+        .collect()
 }
 
 fn unmapped(detail: String) -> Refusal {

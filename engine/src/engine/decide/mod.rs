@@ -61,7 +61,10 @@ enum Refusal {
 
 impl Refusal {
     fn rejected(code: RejectionCode, detail: impl Into<String>) -> Self {
-        Self::Rejected(Rejection { code, detail: detail.into() })
+        Self::Rejected(Rejection {
+            code,
+            detail: detail.into(),
+        })
     }
 }
 
@@ -79,7 +82,11 @@ pub fn decide(
                 Refusal::Rejected(rejection) => Outcome::Rejected(rejection),
                 Refusal::TaskNotFound => Outcome::Undecided(Undecided::TaskNotFound),
                 Refusal::WorkflowNotFound => Outcome::Dead(Dead::WorkflowNotFound(
-                    envelope.command.workflow().map(ToString::to_string).unwrap_or_default(),
+                    envelope
+                        .command
+                        .workflow()
+                        .map(ToString::to_string)
+                        .unwrap_or_default(),
                 )),
             },
             events: Vec::new(),

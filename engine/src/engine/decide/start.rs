@@ -12,7 +12,12 @@ use crate::{
 };
 
 pub(super) fn start(work: &mut Work<'_>, command: &Start) -> Result<(), Refusal> {
-    let Start { input, labels, expected, .. } = command.clone();
+    let Start {
+        input,
+        labels,
+        expected,
+        ..
+    } = command.clone();
     let labels = labels.unwrap_or_default();
     if !work.is_started() {
         begin(work, false, input, labels, expected)?;
@@ -25,7 +30,11 @@ pub(super) fn start(work: &mut Work<'_>, command: &Start) -> Result<(), Refusal>
         return Err(already_started(work));
     }
     // A submission started the task; this is the `start` it overtook.
-    work.emit(WorkflowEvent::TaskDetailsSupplied { input, labels, expected });
+    work.emit(WorkflowEvent::TaskDetailsSupplied {
+        input,
+        labels,
+        expected,
+    });
     Ok(())
 }
 
@@ -53,7 +62,13 @@ fn begin(
         input,
         labels,
         expected,
-        context: workflow.config().settings.context.clone().into_iter().collect(),
+        context: workflow
+            .config()
+            .settings
+            .context
+            .clone()
+            .into_iter()
+            .collect(),
     }));
     Ok(())
 }
@@ -74,13 +89,20 @@ pub(super) fn require_same_workflow(
                 && named != Some(&work.current().workflow.workflow)
         }
     };
-    if other { Err(already_started(work)) } else { Ok(()) }
+    if other {
+        Err(already_started(work))
+    } else {
+        Ok(())
+    }
 }
 
 fn already_started(work: &Work<'_>) -> Refusal {
     let workflow = &work.current().workflow;
     Refusal::rejected(
         RejectionCode::AlreadyStarted,
-        format!("the task runs in `{}@{}`", workflow.workflow, workflow.revision),
+        format!(
+            "the task runs in `{}@{}`",
+            workflow.workflow, workflow.revision
+        ),
     )
 }

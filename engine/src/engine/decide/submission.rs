@@ -77,7 +77,11 @@ fn require_acceptable(
     if !step.kind.takes_submissions() {
         return Err(Refusal::rejected(
             RejectionCode::StepNotActive,
-            format!("step `{}` is of type {}: it takes no submissions", step.id, step.kind.as_str()),
+            format!(
+                "step `{}` is of type {}: it takes no submissions",
+                step.id,
+                step.kind.as_str()
+            ),
         ));
     }
     if !check_roles(step, &annotation.roles) {
@@ -94,7 +98,12 @@ fn refuse_duplicate(
     visit: &Visit,
     annotation: &AnnotationData,
 ) -> Result<(), Refusal> {
-    if !submitted(step, visit, annotation.user_id, Some(annotation.annotation_id)) {
+    if !submitted(
+        step,
+        visit,
+        annotation.user_id,
+        Some(annotation.annotation_id),
+    ) {
         return Ok(());
     }
     let who = if step.unique_annotators() {
@@ -104,7 +113,10 @@ fn refuse_duplicate(
     };
     Err(Refusal::rejected(
         RejectionCode::DuplicateAnnotator,
-        format!("{who} is already in visit {} of step `{}`", visit.number, step.id),
+        format!(
+            "{who} is already in visit {} of step `{}`",
+            visit.number, step.id
+        ),
     ))
 }
 
@@ -115,8 +127,7 @@ fn refuse_surplus(
     annotation: &AnnotationData,
 ) -> Result<(), Refusal> {
     let places = visit.places.unwrap_or(u32::MAX);
-    let closed_by_count =
-        visit.status == VisitStatus::Completed && visit.free_places() == Some(0);
+    let closed_by_count = visit.status == VisitStatus::Completed && visit.free_places() == Some(0);
     let full = visit.status == VisitStatus::Active
         && step.kind.takes_submissions()
         && Eligibility::of(visit, annotation.user_id) == Eligibility::Full;
@@ -141,28 +152,37 @@ pub(super) fn require_active<'v>(
     step: &StepId,
     visit: Option<&'v Visit>,
 ) -> Result<&'v Visit, Refusal> {
-    visit.filter(|visit| visit.status == VisitStatus::Active).ok_or_else(|| {
-        Refusal::rejected(
-            RejectionCode::StepNotActive,
-            match visit {
-                Some(visit) => {
-                    format!("visit {} of step `{step}` is over", visit.number)
-                }
-                None => format!("step `{step}` has not been reached"),
-            },
-        )
-    })
+    visit
+        .filter(|visit| visit.status == VisitStatus::Active)
+        .ok_or_else(|| {
+            Refusal::rejected(
+                RejectionCode::StepNotActive,
+                match visit {
+                    Some(visit) => {
+                        format!("visit {} of step `{step}` is over", visit.number)
+                    }
+                    None => format!("step `{step}` has not been reached"),
+                },
+            )
+        })
 }
 
 pub(super) fn role_required(step: &StepConfig) -> Refusal {
     Refusal::rejected(
         RejectionCode::RoleRequired,
-        format!("step `{}` asks for one of the roles {}", step.id, step.required_roles().join(", ")),
+        format!(
+            "step `{}` asks for one of the roles {}",
+            step.id,
+            step.required_roles().join(", ")
+        ),
     )
 }
 
 pub(super) fn self_review(step: &StepConfig, visit: &Visit) -> Refusal {
-    let judged = visit.judges.as_ref().map_or("", |judged| judged.step_id.as_str());
+    let judged = visit
+        .judges
+        .as_ref()
+        .map_or("", |judged| judged.step_id.as_str());
     Refusal::rejected(
         RejectionCode::SelfReview,
         format!(
@@ -179,8 +199,7 @@ fn require_valid(
     visit: &Visit,
     annotation: &AnnotationData,
 ) -> Result<(), Refusal> {
-    let invalid =
-        |detail: String| Err(Refusal::rejected(RejectionCode::InvalidAnnotation, detail));
+    let invalid = |detail: String| Err(Refusal::rejected(RejectionCode::InvalidAnnotation, detail));
     let field = value_field(work.config(), step, visit);
     let needs_value = match step.kind {
         StepType::Review => match decision_of(annotation) {
@@ -201,6 +220,9 @@ fn require_valid(
     }
     match submitted_value(&annotation.data, field) {
         Ok(_) => Ok(()),
-        Err(error) => invalid(format!("{error}, which step `{}` takes as its value", step.id)),
+        Err(error) => invalid(format!(
+            "{error}, which step `{}` takes as its value",
+            step.id
+        )),
     }
 }

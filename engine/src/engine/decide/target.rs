@@ -29,8 +29,10 @@ impl Work<'_> {
                 )
             });
         }
-        let active: Vec<&StepConfig> =
-            state.active_steps().filter_map(|id| config.step(id)).collect();
+        let active: Vec<&StepConfig> = state
+            .active_steps()
+            .filter_map(|id| config.step(id))
+            .collect();
         let mut taking = active.iter().filter(|step| takes(step));
         match (taking.next(), taking.next(), active.as_slice()) {
             (Some(step), None, _) => Ok(step),
@@ -63,10 +65,16 @@ fn refuse_status(state: &WorkflowSnapshot) -> Option<Refusal> {
     match state.status {
         TaskStatus::Running => None,
         TaskStatus::Paused => {
-            let reason = state.pause.as_ref().and_then(|pause| pause.reason.as_deref());
+            let reason = state
+                .pause
+                .as_ref()
+                .and_then(|pause| pause.reason.as_deref());
             Some(Refusal::rejected(
                 RejectionCode::TaskPaused,
-                format!("the task is paused: {}", reason.unwrap_or("no reason was given")),
+                format!(
+                    "the task is paused: {}",
+                    reason.unwrap_or("no reason was given")
+                ),
             ))
         }
         status @ (TaskStatus::Completed | TaskStatus::Failed | TaskStatus::Cancelled) => Some(

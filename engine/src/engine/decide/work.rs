@@ -81,7 +81,8 @@ impl<'a> Work<'a> {
 
     /// The revision that the task runs on.
     pub(super) fn workflow(&self) -> &'a CompiledWorkflow {
-        self.workflow.expect("INV-07: a started task is decided with its own revision")
+        self.workflow
+            .expect("INV-07: a started task is decided with its own revision")
     }
 
     pub(super) fn config(&self) -> &'a WorkflowConfig {
@@ -95,19 +96,24 @@ impl<'a> Work<'a> {
 
     /// The state after what has happened so far.
     pub(super) fn current(&self) -> &WorkflowSnapshot {
-        self.state.as_ref().expect("INV-08: only a started task goes on")
+        self.state
+            .as_ref()
+            .expect("INV-08: only a started task goes on")
     }
 
     /// A step of the workflow, where the state names it.
     pub(super) fn step(&self, id: &str) -> &'a StepConfig {
-        self.config().step(id).expect("INV-09: a state names steps of its revision only")
+        self.config()
+            .step(id)
+            .expect("INV-09: a state names steps of its revision only")
     }
 
     /// The last visit of a step, which the state is known to have.
     pub(super) fn visit(&self, id: &str) -> &Visit {
-        self.current().current_visit(id).expect("INV-10: the step has been visited")
+        self.current()
+            .current_visit(id)
+            .expect("INV-10: the step has been visited")
     }
-
 
     /// Records what happens next, and lets the state follow.
     pub(super) fn emit(&mut self, event: WorkflowEvent) {
@@ -135,8 +141,10 @@ impl<'a> Work<'a> {
                 reason: "a child task".to_owned(),
             });
         };
-        let expression =
-            step.condition.as_ref().and_then(|c| self.workflow().expression(&c.expression));
+        let expression = step
+            .condition
+            .as_ref()
+            .and_then(|c| self.workflow().expression(&c.expression));
         executor.execute(&ExecutionContext {
             workflow: self.config(),
             step,
@@ -162,12 +170,12 @@ impl<'a> Work<'a> {
     fn result(&self) -> ProcessResult {
         let state = self.current();
         match state.status {
-            TaskStatus::Completed => {
-                ProcessResult::Completed { output: state.output.clone().unwrap_or_default() }
-            }
-            TaskStatus::Failed => {
-                ProcessResult::Failed { error: state.error.clone().unwrap_or_default() }
-            }
+            TaskStatus::Completed => ProcessResult::Completed {
+                output: state.output.clone().unwrap_or_default(),
+            },
+            TaskStatus::Failed => ProcessResult::Failed {
+                error: state.error.clone().unwrap_or_default(),
+            },
             TaskStatus::Cancelled => ProcessResult::Failed {
                 error: match &state.error {
                     Some(reason) => format!("cancelled: {reason}"),
@@ -180,8 +188,10 @@ impl<'a> Work<'a> {
 
     fn unfinished(&self, state: &WorkflowSnapshot) -> ProcessResult {
         let steps = state.current_steps();
-        let moved =
-            self.events.iter().any(|e| matches!(e.event, WorkflowEvent::TransitionOccurred(_)));
+        let moved = self
+            .events
+            .iter()
+            .any(|e| matches!(e.event, WorkflowEvent::TransitionOccurred(_)));
         let step_id = self
             .subject
             .clone()
@@ -193,9 +203,15 @@ impl<'a> Work<'a> {
             return ProcessResult::Waiting { step_id, reason };
         }
         if moved && let Some(next_step) = steps.first().cloned() {
-            return ProcessResult::Advanced { next_step, next_steps: steps };
+            return ProcessResult::Advanced {
+                next_step,
+                next_steps: steps,
+            };
         }
-        ProcessResult::Waiting { reason: self.waiting_reason(state, &step_id), step_id }
+        ProcessResult::Waiting {
+            reason: self.waiting_reason(state, &step_id),
+            step_id,
+        }
     }
 
     fn waiting_reason(&self, state: &WorkflowSnapshot, step_id: &Slug) -> String {

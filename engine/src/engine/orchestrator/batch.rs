@@ -96,11 +96,16 @@ impl WorkflowOrchestrator {
             return Ok(BatchReport::default());
         }
         let chains = chains(commands);
-        let cached: HashMap<TaskId, Arc<WorkflowSnapshot>> =
-            chains.iter().filter_map(|(task, _)| Some((*task, self.states.get(*task)?))).collect();
+        let cached: HashMap<TaskId, Arc<WorkflowSnapshot>> = chains
+            .iter()
+            .filter_map(|(task, _)| Some((*task, self.states.get(*task)?)))
+            .collect();
         // Asked before the locks are taken, and anew for every batch: which revision a name means
         // is never answered from a cache.
-        let named = self.workflows.resolve(&selectors(commands, &cached)).await?;
+        let named = self
+            .workflows
+            .resolve(&selectors(commands, &cached))
+            .await?;
         let mut open = self
             .event_store
             .open(OpenRequest {
@@ -108,7 +113,10 @@ impl WorkflowOrchestrator {
                     .iter()
                     .map(|(task, _)| (*task, cached.get(task).map_or(0, |state| state.version)))
                     .collect(),
-                commands: commands.iter().map(|envelope| envelope.command_id).collect(),
+                commands: commands
+                    .iter()
+                    .map(|envelope| envelope.command_id)
+                    .collect(),
                 publisher,
             })
             .await?;
@@ -116,7 +124,10 @@ impl WorkflowOrchestrator {
             orchestrator: self,
             commands,
             now: open.now(),
-            workflows: named.values().map(|w| (w.config().revision_id, Arc::clone(w))).collect(),
+            workflows: named
+                .values()
+                .map(|w| (w.config().revision_id, Arc::clone(w)))
+                .collect(),
             named,
             decided: HashMap::new(),
             outcomes: vec![None; commands.len()],
@@ -131,7 +142,7 @@ impl WorkflowOrchestrator {
         let mut writes = Vec::with_capacity(caught_up.len());
         let mut states = Vec::with_capacity(caught_up.len());
         for (task, chain, state) in caught_up {
-            let end = run.run_chain(task, state, &chain, open.as_ref());
+            let end = run.run_chain(task, state.as_ref(), &chain, open.as_ref());
             states.push((task, end.state));
             writes.extend(end.write);
         }
@@ -142,7 +153,11 @@ impl WorkflowOrchestrator {
                 None => self.states.forget(task),
             }
         }
-        Ok(BatchReport { messages, outcomes: run.outcomes.into_iter().flatten().collect(), stats: run.stats })
+        Ok(BatchReport {
+            messages,
+            outcomes: run.outcomes.into_iter().flatten().collect(),
+            stats: run.stats,
+        })
     }
 }
 
@@ -178,7 +193,11 @@ fn selectors(
             (Some(_), WorkflowSelector::Latest(_) | WorkflowSelector::Numbered(..)) => None,
         }
     });
-    needed.cloned().collect::<HashSet<_>>().into_iter().collect()
+    needed
+        .cloned()
+        .collect::<HashSet<_>>()
+        .into_iter()
+        .collect()
 }
 
 /// A batch on its way through decisions.
@@ -240,9 +259,12 @@ impl Run<'_> {
         &mut self,
         state: Option<&WorkflowSnapshot>,
     ) -> Result<(), OrchestrationError> {
-        let Some(id) = state.map(|state| state.workflow.revision_id) else { return Ok(()) };
+        let Some(id) = state.map(|state| state.workflow.revision_id) else {
+            return Ok(());
+        };
         if !self.workflows.contains_key(&id) {
-            self.workflows.insert(id, self.orchestrator.compiled(id.0).await?);
+            self.workflows
+                .insert(id, self.orchestrator.compiled(id.0).await?);
         }
         Ok(())
     }
@@ -251,11 +273,11 @@ impl Run<'_> {
     fn run_chain(
         &mut self,
         task: TaskId,
-        before: Option<WorkflowSnapshot>,
+        before: Option<&WorkflowSnapshot>,
         chain: &[usize],
         open: &dyn OpenBatch,
     ) -> ChainEnd {
-        let mut state = before.clone();
+        let mut state = before.cloned();
         let mut gathered = Gathered::default();
         for &index in chain {
             let envelope = &self.commands[index];
@@ -265,19 +287,19 @@ impl Run<'_> {
             };
             self.outcomes[index] = Some(outcome);
         }
-        let write = self.write(task, before.as_ref(), state.as_ref(), gathered);
+        let write = self.write(task, before, state.as_ref(), gathered);
         ChainEnd { state, write }
     }
 
     /// The outcome of a command whose id is known, from the inbox or from earlier in this batch.
     fn seen(&self, envelope: &CommandEnvelope, open: &dyn OpenBatch) -> Option<Outcome> {
-        let (hash, recorded) = match self.decided.get(&envelope.command_id) {
-            Some((hash, recorded)) => (hash, recorded),
-            None => {
+        let (hash, recorded) =
+            if let Some((hash, recorded)) = self.decided.get(&envelope.command_id) {
+                (hash, recorded)
+            } else {
                 let row = open.known(envelope.command_id)?;
                 (&row.content_hash, &row.outcome)
-            }
-        };
+            };
         Some(if *hash == envelope.content_hash {
             Outcome::Duplicate(recorded.clone())
         } else {
@@ -292,9 +314,13 @@ impl Run<'_> {
         state: &mut Option<WorkflowSnapshot>,
         gathered: &mut Gathered,
     ) -> Outcome {
-        let workflow =
-            state.as_ref().and_then(|state| self.workflows.get(&state.workflow.revision_id));
-        let named = envelope.command.workflow().and_then(|selector| self.named.get(selector));
+        let workflow = state
+            .as_ref()
+            .and_then(|state| self.workflows.get(&state.workflow.revision_id));
+        let named = envelope
+            .command
+            .workflow()
+            .and_then(|selector| self.named.get(selector));
         let context = DecideContext {
             workflow: workflow.map(AsRef::as_ref),
             named: named.map(AsRef::as_ref),
@@ -303,8 +329,9 @@ impl Run<'_> {
         };
         // A decision only reads `state`, so a panic leaves nothing half done: the commands before
         // and behind it stand.
-        let decided =
-            catch_unwind(AssertUnwindSafe(|| decide(state.as_ref(), envelope, &context)));
+        let decided = catch_unwind(AssertUnwindSafe(|| {
+            decide(state.as_ref(), envelope, &context)
+        }));
         let decision = match decided {
             Ok(decision) => decision,
             Err(panic) => return Outcome::Undecided(Undecided::Panicked(panic_text(&*panic))),
@@ -317,9 +344,9 @@ impl Run<'_> {
             Outcome::Rejected(rejection) => {
                 let reference = state.as_ref().map(|state| &state.workflow);
                 let messages = &self.orchestrator.messages;
-                gathered.outbox.extend(messages.for_rejection(
-                    reference, envelope, rejection, self.now,
-                ));
+                gathered
+                    .outbox
+                    .extend(messages.for_rejection(reference, envelope, rejection, self.now));
                 let recorded = RecordedOutcome::Rejected {
                     reason: rejection.code.as_str().to_owned(),
                     detail: rejection.detail.clone(),
@@ -337,7 +364,11 @@ impl Run<'_> {
                 gathered
                     .outbox
                     .extend(self.orchestrator.messages.for_event(&state.workflow, event));
-                *self.stats.events.entry(event.event.event_type()).or_default() += 1;
+                *self
+                    .stats
+                    .events
+                    .entry(event.event.event_type())
+                    .or_default() += 1;
                 if let WorkflowEvent::ConsensusCalculated(consensus) = &event.event {
                     self.stats.agreements.extend(consensus.agreement);
                 }
@@ -355,7 +386,10 @@ impl Run<'_> {
         gathered: &mut Gathered,
     ) {
         let rejected = matches!(outcome, RecordedOutcome::Rejected { .. });
-        self.decided.insert(envelope.command_id, (envelope.content_hash, outcome.clone()));
+        self.decided.insert(
+            envelope.command_id,
+            (envelope.content_hash, outcome.clone()),
+        );
         gathered.records.push(CommandRecord {
             command_id: envelope.command_id,
             task_id: Some(envelope.command.task_id()),
@@ -375,7 +409,13 @@ impl Run<'_> {
         after: Option<&WorkflowSnapshot>,
         gathered: Gathered,
     ) -> Option<TaskWrite> {
-        let Gathered { events, records, outbox, drafts, fired } = gathered;
+        let Gathered {
+            events,
+            records,
+            outbox,
+            drafts,
+            fired,
+        } = gathered;
         if events.is_empty() && records.is_empty() {
             return None;
         }
@@ -420,5 +460,7 @@ impl Run<'_> {
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message").to_owned()
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message")
+        .to_owned()
 }

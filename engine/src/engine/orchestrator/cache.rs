@@ -34,13 +34,19 @@ pub(super) struct StateCache(Cache<TaskId, Cached, ByBytes>);
 
 impl Default for StateCache {
     fn default() -> Self {
-        Self(Cache::with_weighter(CACHE_ITEMS_EXPECTED, CACHE_BYTES_MAX, ByBytes))
+        Self(Cache::with_weighter(
+            CACHE_ITEMS_EXPECTED,
+            CACHE_BYTES_MAX,
+            ByBytes,
+        ))
     }
 }
 
 impl fmt::Debug for StateCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StateCache").field("states", &self.0.len()).finish()
+        f.debug_struct("StateCache")
+            .field("states", &self.0.len())
+            .finish()
     }
 }
 
@@ -51,7 +57,13 @@ impl StateCache {
 
     pub(super) fn put(&self, state: WorkflowSnapshot) {
         let bytes = estimate(&state);
-        self.0.insert(state.task_id, Cached { state: Arc::new(state), bytes });
+        self.0.insert(
+            state.task_id,
+            Cached {
+                state: Arc::new(state),
+                bytes,
+            },
+        );
     }
 
     pub(super) fn forget(&self, task: TaskId) {
@@ -61,11 +73,21 @@ impl StateCache {
 
 /// A rough count of the bytes a state holds: what is large is what people sent.
 fn estimate(state: &WorkflowSnapshot) -> u64 {
-    let annotations = state.steps.values().flat_map(|step| &step.visits).flat_map(|visit| {
-        let result = visit.result.as_ref().and_then(|result| result.value.as_ref());
-        let data = visit.annotations.iter().map(|annotation| 256 + size(&annotation.data));
-        data.chain(result.map(size)).chain([256])
-    });
+    let annotations = state
+        .steps
+        .values()
+        .flat_map(|step| &step.visits)
+        .flat_map(|visit| {
+            let result = visit
+                .result
+                .as_ref()
+                .and_then(|result| result.value.as_ref());
+            let data = visit
+                .annotations
+                .iter()
+                .map(|annotation| 256 + size(&annotation.data));
+            data.chain(result.map(size)).chain([256])
+        });
     let input = state.input.as_ref().map_or(0, size);
     let output = state.output.as_ref().map_or(0, size);
     1_024 + input + output + annotations.sum::<u64>()
@@ -76,8 +98,9 @@ fn size(value: &Value) -> u64 {
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
         Value::String(text) => text.len() as u64,
         Value::Array(elements) => elements.iter().map(size).sum(),
-        Value::Object(fields) => {
-            fields.iter().map(|(key, value)| 32 + key.len() as u64 + size(value)).sum()
-        }
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(key, value)| 32 + key.len() as u64 + size(value))
+            .sum(),
     }
 }

@@ -175,7 +175,11 @@ impl WorkflowOrchestrator {
     /// Ends the step that waits for a machine, an operator or enough people. Answers the step that
     /// the task waits in now; none once it has ended.
     pub async fn advance_task(&self, task_id: Uuid) -> Result<Option<String>, OrchestrationError> {
-        let advance = Advance { task_id: TaskId(task_id), step_id: None, output: None };
+        let advance = Advance {
+            task_id: TaskId(task_id),
+            step_id: None,
+            output: None,
+        };
         Ok(next_step(&self.run(Command::Advance(advance)).await?))
     }
 
@@ -186,7 +190,9 @@ impl WorkflowOrchestrator {
     ) -> Result<WorkflowStateManager, OrchestrationError> {
         let task_id = TaskId(task_id);
         let state = self.event_store.load(&[task_id]).await?.remove(&task_id);
-        state.map(WorkflowStateManager::new).ok_or(OrchestrationError::TaskNotFound(task_id))
+        state
+            .map(WorkflowStateManager::new)
+            .ok_or(OrchestrationError::TaskNotFound(task_id))
     }
 
     /// The state of a task as it was at a version.
@@ -195,12 +201,18 @@ impl WorkflowOrchestrator {
         task_id: Uuid,
         version: Option<u64>,
     ) -> Result<WorkflowStateManager, OrchestrationError> {
-        let Some(wanted) = version else { return self.get_task_state(task_id).await };
+        let Some(wanted) = version else {
+            return self.get_task_state(task_id).await;
+        };
         let task_id = TaskId(task_id);
         let (mut rebuilder, mut after) = (StateRebuilder::new(), 0);
         loop {
             let page = self.event_store.events(task_id, after, PAGE_MAX).await?;
-            for event in page.events.iter().take_while(|event| event.version <= wanted) {
+            for event in page
+                .events
+                .iter()
+                .take_while(|event| event.version <= wanted)
+            {
                 rebuilder.apply(event)?;
             }
             match page.next_after.filter(|next| *next < wanted) {
@@ -208,10 +220,16 @@ impl WorkflowOrchestrator {
                 None => break,
             }
         }
-        let state = rebuilder.finish().ok_or(OrchestrationError::TaskNotFound(task_id))?;
+        let state = rebuilder
+            .finish()
+            .ok_or(OrchestrationError::TaskNotFound(task_id))?;
         if state.version < wanted {
             let version = state.version;
-            return Err(OrchestrationError::VersionNotFound { task_id, version, wanted });
+            return Err(OrchestrationError::VersionNotFound {
+                task_id,
+                version,
+                wanted,
+            });
         }
         Ok(WorkflowStateManager::new(state))
     }
@@ -232,7 +250,9 @@ impl WorkflowOrchestrator {
             Some(Outcome::Duplicate(RecordedOutcome::Rejected { detail, .. })) => {
                 Ok(ProcessResult::Failed { error: detail })
             }
-            None => Ok(ProcessResult::Failed { error: "the batch had no outcome".to_owned() }),
+            None => Ok(ProcessResult::Failed {
+                error: "the batch had no outcome".to_owned(),
+            }),
         }
     }
 }

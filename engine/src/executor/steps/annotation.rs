@@ -25,9 +25,13 @@ pub(super) struct AnnotationExecutor;
 impl StepExecutor for AnnotationExecutor {
     fn execute(&self, context: &ExecutionContext<'_>) -> Result<ExecutionResult, ExecutorError> {
         let visit = context.visit;
-        let full = visit.places.is_some_and(|places| visit.annotations.len() as u64 >= u64::from(places));
+        let full = visit
+            .places
+            .is_some_and(|places| visit.annotations.len() as u64 >= u64::from(places));
         if !full && context.closing.is_none() {
-            return Ok(ExecutionResult::Waiting { reason: waiting(visit) });
+            return Ok(ExecutionResult::Waiting {
+                reason: waiting(visit),
+            });
         }
         // A manual step ends by an `advance`; an early close is one before the count is reached.
         let exhausted = !full && visit.places.is_some();
@@ -35,12 +39,19 @@ impl StepExecutor for AnnotationExecutor {
             return Ok(ExecutionResult::completed(given(visit, output.clone())));
         }
         let Some(consensus) = &context.step.consensus else {
-            return Ok(ExecutionResult::completed(as_they_are(context.step, visit, exhausted)));
+            return Ok(ExecutionResult::completed(as_they_are(
+                context.step,
+                visit,
+                exhausted,
+            )));
         };
         let mut calculated = resolve(&context.step.id, visit.number, consensus, visit, exhausted);
         if let Some(places) = more_places(context.step, visit, &calculated, exhausted) {
             calculated.more = Some(places - visit.places.unwrap_or(0));
-            return Ok(ExecutionResult::NeedsMore { places, consensus: Box::new(calculated) });
+            return Ok(ExecutionResult::NeedsMore {
+                places,
+                consensus: Box::new(calculated),
+            });
         }
         Ok(ExecutionResult::Completed {
             result: StepResult {
@@ -62,8 +73,14 @@ pub(super) fn annotation_ids(visit: &Visit) -> Vec<uuid::Uuid> {
 
 fn waiting(visit: &Visit) -> String {
     let (got, reserved) = (visit.annotations.len(), visit.assignments.len());
-    let asked = visit.places.map_or_else(String::new, |places| format!(" of {places}"));
-    let held = if reserved > 0 { format!(", {reserved} claimed") } else { String::new() };
+    let asked = visit
+        .places
+        .map_or_else(String::new, |places| format!(" of {places}"));
+    let held = if reserved > 0 {
+        format!(", {reserved} claimed")
+    } else {
+        String::new()
+    };
     format!("{got}{asked} annotations{held}")
 }
 
@@ -117,10 +134,17 @@ pub(in crate::executor) fn resolve(
 ) -> ConsensusCalculated {
     let null = Value::Null;
     let field = consensus.field.as_deref();
-    let values: Vec<&Value> =
-        judged.annotations.iter().map(|a| value_at(&a.data, field).unwrap_or(&null)).collect();
-    let AgreementReport { agreement, note, units, pairs } =
-        measure_agreement(consensus.metric, consensus.level, &values);
+    let values: Vec<&Value> = judged
+        .annotations
+        .iter()
+        .map(|a| value_at(&a.data, field).unwrap_or(&null))
+        .collect();
+    let AgreementReport {
+        agreement,
+        note,
+        units,
+        pairs,
+    } = measure_agreement(consensus.metric, consensus.level, &values);
     // An undefined agreement is no disagreement: one annotation, or no variation at all.
     let agreed = agreement.is_none_or(|a| a >= consensus.threshold);
     let method = if agreed {
@@ -135,7 +159,9 @@ pub(in crate::executor) fn resolve(
             return Some((votes.first()?.value.clone(), ResolvedBy::MajorityVote));
         }
         // Regions that overlap enough are one answer though their edges differ.
-        let merged = agreed.then(|| merge_regions(consensus.metric, &values)).flatten()?;
+        let merged = agreed
+            .then(|| merge_regions(consensus.metric, &values))
+            .flatten()?;
         Some((merged, ResolvedBy::MajorityVote))
     };
     let found = match method {
@@ -203,7 +229,10 @@ fn more_places(
     if exhausted || (calculated.method != asks_on && !breaks_tie) {
         return None;
     }
-    let additional = consensus.on_disagreement.max_additional.unwrap_or(ADDITIONAL_DEFAULT);
+    let additional = consensus
+        .on_disagreement
+        .max_additional
+        .unwrap_or(ADDITIONAL_DEFAULT);
     let most = step.places()?.saturating_add(additional);
     (places < most).then_some(places + 1)
 }

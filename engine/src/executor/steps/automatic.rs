@@ -20,18 +20,30 @@ impl StepExecutor for AutoProcessExecutor {
             return Ok(ExecutionResult::completed(given(output)));
         }
         if step.completion_type() == CompletionType::Manual && context.closing.is_none() {
-            return Ok(ExecutionResult::Waiting { reason: "an `advance`".to_owned() });
+            return Ok(ExecutionResult::Waiting {
+                reason: "an `advance`".to_owned(),
+            });
         }
-        let missing = || ExecutorError::MissingKey { step_id: step.id.clone(), key: "handler" };
-        let name = step.handler.as_deref().ok_or_else(missing)?;
-        let handler = context.handlers.get(name).ok_or_else(|| ExecutorError::UnknownHandler {
+        let missing = || ExecutorError::MissingKey {
             step_id: step.id.clone(),
-            handler: name.to_owned(),
-        })?;
+            key: "handler",
+        };
+        let name = step.handler.as_deref().ok_or_else(missing)?;
+        let handler = context
+            .handlers
+            .get(name)
+            .ok_or_else(|| ExecutorError::UnknownHandler {
+                step_id: step.id.clone(),
+                handler: name.to_owned(),
+            })?;
         let config = step.config.as_ref().unwrap_or(&Value::Null);
-        let output = handler.run(&HandlerInput { config, context }).map_err(|source| {
-            ExecutorError::Handler { step_id: step.id.clone(), handler: name.to_owned(), source }
-        })?;
+        let output = handler
+            .run(&HandlerInput { config, context })
+            .map_err(|source| ExecutorError::Handler {
+                step_id: step.id.clone(),
+                handler: name.to_owned(),
+                source,
+            })?;
         Ok(ExecutionResult::Completed {
             result: StepResult {
                 kind: output.kind,

@@ -1,9 +1,7 @@
 //! An expression chooses the way.
 
 use crate::{
-    executor::{
-        Closing, ExecutionContext, ExecutionResult, ExecutorError, StepExecutor,
-    },
+    executor::{Closing, ExecutionContext, ExecutionResult, ExecutorError, StepExecutor},
     state::{ResultKind, StepResult},
     transition::variables,
 };
@@ -25,7 +23,12 @@ impl StepExecutor for ConditionalExecutor {
                 });
             }
             (_, Some(expression)) => expression
-                .evaluate_bool(&variables(context.workflow, context.state, step, context.visit))
+                .evaluate_bool(&variables(
+                    context.workflow,
+                    context.state,
+                    step,
+                    context.visit,
+                ))
                 .map_err(|source| ExecutorError::Expression {
                     step_id: step.id.clone(),
                     expression: expression.source().to_owned(),

@@ -24,11 +24,21 @@ pub(crate) fn decision_of(annotation: &AnnotationData) -> Option<ReviewDecision>
 
 impl StepExecutor for ReviewExecutor {
     fn execute(&self, context: &ExecutionContext<'_>) -> Result<ExecutionResult, ExecutorError> {
-        let waiting = || Ok(ExecutionResult::Waiting { reason: waiting("review", context) });
-        let Some(annotation) = context.visit.annotations.last() else { return waiting() };
+        let waiting = || {
+            Ok(ExecutionResult::Waiting {
+                reason: waiting("review", context),
+            })
+        };
+        let Some(annotation) = context.visit.annotations.last() else {
+            return waiting();
+        };
         // What has no decision was refused before it was accepted.
-        let Some(decision) = decision_of(annotation) else { return waiting() };
-        let judged = context.judged_visit().and_then(|visit| visit.result.as_ref());
+        let Some(decision) = decision_of(annotation) else {
+            return waiting();
+        };
+        let judged = context
+            .judged_visit()
+            .and_then(|visit| visit.result.as_ref());
         let value = match decision {
             ReviewDecision::Approve => judged.and_then(|result| result.value.clone()),
             ReviewDecision::Fix => value_at(&annotation.data, context.field()).cloned(),
@@ -47,16 +57,21 @@ impl StepExecutor for ReviewExecutor {
 
 impl StepExecutor for AdjudicationExecutor {
     fn execute(&self, context: &ExecutionContext<'_>) -> Result<ExecutionResult, ExecutorError> {
-        let judged = context.judged_visit().and_then(|visit| visit.result.as_ref());
+        let judged = context
+            .judged_visit()
+            .and_then(|visit| visit.result.as_ref());
         let (value, resolved_by) = match (context.visit.annotations.last(), context.closing) {
             (_, Some(Closing::Advance(Some(output)))) => {
                 (Some(output.clone()), ResolvedBy::Exhausted)
             }
-            (Some(annotation), _) => {
-                (value_at(&annotation.data, context.field()).cloned(), ResolvedBy::Adjudication)
-            }
+            (Some(annotation), _) => (
+                value_at(&annotation.data, context.field()).cloned(),
+                ResolvedBy::Adjudication,
+            ),
             (None, _) => {
-                return Ok(ExecutionResult::Waiting { reason: waiting("adjudication", context) });
+                return Ok(ExecutionResult::Waiting {
+                    reason: waiting("adjudication", context),
+                });
             }
         };
         Ok(ExecutionResult::completed(StepResult {

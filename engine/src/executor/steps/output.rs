@@ -12,7 +12,10 @@ use crate::{
 pub(crate) fn task_output(state: &WorkflowSnapshot) -> Value {
     let results = || {
         state.completed.iter().rev().filter_map(|completed| {
-            state.visit(&completed.step_id, completed.visit)?.result.as_ref()
+            state
+                .visit(&completed.step_id, completed.visit)?
+                .result
+                .as_ref()
         })
     };
     let last: Option<&StepResult> = results().find(|result| result.value.is_some());

@@ -248,7 +248,7 @@ async fn two_processes_take_turns() {
         stores[0].load_states(&[task(1)]).await.unwrap()[&task(1)].version,
         40
     );
-    let log = stores[1].read_log(Default::default(), 1_000).await.unwrap();
+    let log = stores[1].read_log(LogPosition::default(), 1_000).await.unwrap();
     assert_eq!(log.len(), 40 + 2 * 20 * 2);
     assert!(log.is_sorted_by_key(|entry| entry.position));
 }
@@ -275,7 +275,9 @@ async fn migrations_at_once_wait_for_each_other() {
         stores[1].migrate(),
         stores[2].migrate()
     );
-    (a.unwrap(), b.unwrap(), c.unwrap());
+    a.unwrap();
+    b.unwrap();
+    c.unwrap();
     stores[2].check_migrated().await.unwrap();
 }
 

@@ -56,7 +56,7 @@ async fn waiting(fresh: &Postgres, count: i64) {
 fn is_forbidden(error: &sqlx::Error) -> bool {
     error
         .as_database_error()
-        .and_then(|error| error.code())
+        .and_then(sqlx::error::DatabaseError::code)
         .as_deref()
         == Some("42501")
 }

@@ -1,0 +1,396 @@
+//! One model among those averaged: fixed prior, expected counts, predictive probabilities.
+
+use serde::{Deserialize, Serialize};
+
+/// Pseudo-items of each class in the prior of the class frequencies.
+const CLASS_PRIOR: f64 = 2.0;
+/// Pseudo-errors of each class in the prior of the shared errors.
+const ERROR_PRIOR: f64 = 5.0;
+/// Strength of the beta prior of an annotator's accuracy.
+const COIN_STRENGTH: f64 = 12.0;
+/// Shares of the way from chance to certainty at which a crowd's accuracy may lie.
+const SKILLS: [f64; 5] = [0.2, 0.4, 0.6, 0.8, 0.92];
+/// Strengths of the Dirichlet priors of confusion rows; `None`: one coin for all classes.
+const STRENGTHS: [Option<f64>; 3] = [None, Some(4.0), Some(12.0)];
+
+/// How many models are averaged.
+pub(super) const EXPERTS: usize = SKILLS.len() * STRENGTHS.len();
+
+/// A label with positions in place of names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Vote {
+    pub(super) annotator: usize,
+    pub(super) class: usize,
+}
+
+/// An item as one expert sees it: its votes and their class probabilities, which are part of the counts.
+#[derive(Clone, Copy)]
+pub(super) struct Own<'a> {
+    pub(super) votes: &'a [Vote],
+    /// By class; may be shorter than the classes are by now. What is missing to 1 is the unseen class.
+    pub(super) probabilities: &'a [f64],
+    /// Whether the item also counts in the class frequencies (gold items do not).
+    pub(super) counts_as_item: bool,
+}
+
+impl Own<'_> {
+    fn probability(&self, class: usize) -> f64 {
+        self.probabilities.get(class).copied().unwrap_or(0.0)
+    }
+}
+
+/// Which classes there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Scope {
+    /// Classes declared or seen.
+    pub(super) classes: usize,
+    /// Whether one more, unseen, is possible.
+    pub(super) open: bool,
+}
+
+impl Scope {
+    /// Length of a vector over classes.
+    pub(super) fn entries(self) -> usize {
+        self.classes + usize::from(self.open)
+    }
+
+    /// Classes an annotator can be wrong among; two at least, for the first label must not be a certainty.
+    fn alternatives(self) -> f64 {
+        self.classes.max(2) as f64
+    }
+}
+
+/// What one expert has counted for one annotator.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Tally {
+    right: f64,
+    all: f64,
+    /// Rows by true class: a count for each label, then their sum. Empty where there is no matrix.
+    rows: Vec<f64>,
+    /// Classes that `rows` is laid out for.
+    classes: usize,
+}
+
+impl Tally {
+    fn grow(&mut self, classes: usize) {
+        if self.classes >= classes {
+            return;
+        }
+        let mut rows = vec![0.0; classes * (classes + 1)];
+        for (old, new) in self
+            .rows
+            .chunks_exact(self.classes + 1)
+            .zip(rows.chunks_exact_mut(classes + 1))
+        {
+            new[..self.classes].copy_from_slice(&old[..self.classes]);
+            new[classes] = old[self.classes];
+        }
+        self.rows = rows;
+        self.classes = classes;
+    }
+
+    /// Count of `label` in `class`, and of all labels in it.
+    fn row(&self, class: usize, label: usize) -> (f64, f64) {
+        if class >= self.classes {
+            return (0.0, 0.0);
+        }
+        let row = &self.rows[class * (self.classes + 1)..][..=self.classes];
+        let count = if label < self.classes { row[label] } else { 0.0 };
+        (count, row[self.classes])
+    }
+}
+
+/// The state of one model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Expert {
+    skill: f64,
+    strength: Option<f64>,
+    tallies: Vec<Tally>,
+    /// Expected items of each class, gold left out.
+    items: Vec<f64>,
+    /// Share of each label among the errors in each class; of the last refit.
+    errors: Vec<f64>,
+    /// Classes that `errors` is laid out for.
+    errors_of: usize,
+    /// Logarithm of the probability of all labels so far, each predicted from those before it.
+    pub(super) log_evidence: f64,
+}
+
+impl Expert {
+    /// The models to average.
+    pub(super) fn all() -> Vec<Self> {
+        STRENGTHS
+            .iter()
+            .flat_map(|&strength| SKILLS.map(|skill| (skill, strength)))
+            .map(|(skill, strength)| Self {
+                skill,
+                strength,
+                tallies: Vec::new(),
+                items: Vec::new(),
+                errors: Vec::new(),
+                errors_of: 0,
+                log_evidence: 0.0,
+            })
+            .collect()
+    }
+
+    /// Prior mean of an annotator's accuracy.
+    fn mean(&self, scope: Scope) -> f64 {
+        let chance = 1.0 / scope.alternatives();
+        chance + (1.0 - chance) * self.skill
+    }
+
+    pub(super) fn has_matrices(&self) -> bool {
+        self.strength.is_some()
+    }
+
+    /// Drops the confusion matrices: a one-coin model from here on.
+    pub(super) fn forget_matrices(&mut self) {
+        self.strength = None;
+        for tally in &mut self.tallies {
+            tally.rows = Vec::new();
+            tally.classes = 0;
+        }
+    }
+
+    /// Share of `label` among the errors in `class`.
+    fn error_share(&self, scope: Scope, class: usize, label: usize) -> f64 {
+        if class < self.errors_of && label < self.errors_of && scope.classes == self.errors_of {
+            self.errors[class * self.errors_of + label]
+        } else {
+            1.0 / (scope.alternatives() - 1.0)
+        }
+    }
+
+    /// Recomputes which errors are common, from the counts.
+    pub(super) fn pool_errors(&mut self, scope: Scope) {
+        if !self.has_matrices() || scope.classes < 3 {
+            // With two classes there is one way to be wrong.
+            self.errors_of = 0;
+            self.errors.clear();
+            return;
+        }
+        let j = scope.classes;
+        let mut errors = vec![0.0; j * j];
+        for tally in &self.tallies {
+            for (class, row) in tally.rows.chunks_exact(tally.classes + 1).enumerate() {
+                for (sum, count) in errors[class * j..].iter_mut().zip(&row[..tally.classes]) {
+                    *sum += count.max(0.0);
+                }
+            }
+        }
+        for (class, row) in errors.chunks_exact_mut(j).enumerate() {
+            row[class] = 0.0;
+            let sum: f64 = row.iter().sum();
+            for (label, share) in row.iter_mut().enumerate() {
+                if label != class {
+                    *share = (*share + ERROR_PRIOR / (j - 1) as f64) / (sum + ERROR_PRIOR);
+                }
+            }
+        }
+        self.errors = errors;
+        self.errors_of = j;
+    }
+
+    /// Probability of each class of an item without labels; `own` is taken out of the counts.
+    pub(super) fn prior(&self, scope: Scope, own: Option<Own<'_>>, out: &mut [f64]) {
+        let own = own.filter(|own| own.counts_as_item);
+        let mut sum = 0.0;
+        for (class, probability) in out.iter_mut().enumerate() {
+            let count = self.items.get(class).copied().unwrap_or(0.0)
+                - own.map_or(0.0, |own| own.probability(class));
+            *probability = count.max(0.0) + CLASS_PRIOR;
+            sum += *probability;
+        }
+        debug_assert_eq!(out.len(), scope.entries());
+        for probability in out.iter_mut() {
+            *probability /= sum;
+        }
+    }
+
+    /// Expected accuracy of the coin of an annotator.
+    fn coin(&self, scope: Scope, annotator: usize, own: Option<Own<'_>>) -> f64 {
+        let (mut right, mut all) = self
+            .tallies
+            .get(annotator)
+            .map_or((0.0, 0.0), |tally| (tally.right, tally.all));
+        if let Some(own) = own {
+            let sum: f64 = own.probabilities.iter().sum();
+            for vote in own.votes.iter().filter(|vote| vote.annotator == annotator) {
+                right -= own.probability(vote.class);
+                all -= sum;
+            }
+        }
+        let right = right.max(0.0);
+        (right + COIN_STRENGTH * self.mean(scope)) / (all.max(right) + COIN_STRENGTH)
+    }
+
+    /// Probability of `vote` for each class of the item; `own` is taken out of the counts.
+    pub(super) fn likelihood(
+        &self,
+        scope: Scope,
+        vote: Vote,
+        own: Option<Own<'_>>,
+        out: &mut [f64],
+    ) {
+        let coin = self.coin(scope, vote.annotator, own);
+        let others = scope.alternatives() - 1.0;
+        match self.strength {
+            None => out.fill((1.0 - coin) / others),
+            Some(strength) => {
+                let mean = self.mean(scope);
+                let tally = self.tallies.get(vote.annotator);
+                let (mut same, mut any) = (0.0, 0.0);
+                for other in own.iter().flat_map(|own| own.votes) {
+                    if other.annotator == vote.annotator {
+                        any += 1.0;
+                        same += f64::from(u8::from(other.class == vote.class));
+                    }
+                }
+                for (class, probability) in out[..scope.classes].iter_mut().enumerate() {
+                    let expected = if class == vote.class {
+                        mean
+                    } else {
+                        (1.0 - mean) * self.error_share(scope, class, vote.class)
+                    };
+                    let (mut count, mut all) =
+                        tally.map_or((0.0, 0.0), |tally| tally.row(class, vote.class));
+                    if let Some(own) = own {
+                        let probability = own.probability(class);
+                        count -= same * probability;
+                        all -= any * probability;
+                    }
+                    let count = count.max(0.0);
+                    *probability =
+                        (count + strength * expected) / (all.max(count) + strength);
+                }
+            }
+        }
+        if self.strength.is_none() {
+            out[vote.class] = coin;
+        }
+        if scope.open {
+            out[scope.classes] = (1.0 - coin) / scope.classes.max(1) as f64;
+        }
+    }
+
+    /// Class probabilities of an item with `votes` into `out`, and the logarithm of the votes' probability.
+    ///
+    /// `known` fixes the class, as gold does. `own` is taken out of the counts. `scratch` is overwritten.
+    pub(super) fn posterior(
+        &self,
+        scope: Scope,
+        votes: &[Vote],
+        known: Option<usize>,
+        own: Option<Own<'_>>,
+        out: &mut [f64],
+        scratch: &mut [f64],
+    ) -> f64 {
+        if let Some(known) = known {
+            out.fill(0.0);
+            out[known] = 1.0;
+        } else {
+            self.prior(scope, own, out);
+        }
+        let mut log = 0.0;
+        for &vote in votes {
+            self.likelihood(scope, vote, own, scratch);
+            let mut sum = 0.0;
+            for (probability, likelihood) in out.iter_mut().zip(scratch.iter()) {
+                *probability *= likelihood;
+                sum += *probability;
+            }
+            for probability in out.iter_mut() {
+                *probability /= sum;
+            }
+            log += sum.ln();
+        }
+        log
+    }
+
+    /// Adds an item's votes to the counts, or with `sign` -1 takes them out.
+    pub(super) fn count(&mut self, scope: Scope, own: Own<'_>, sign: f64) {
+        if own.counts_as_item {
+            if self.items.len() < scope.classes {
+                self.items.resize(scope.classes, 0.0);
+            }
+            for (count, probability) in self.items.iter_mut().zip(own.probabilities) {
+                *count += sign * probability;
+            }
+        }
+        let sum: f64 = own.probabilities.iter().sum();
+        for vote in own.votes {
+            if self.tallies.len() <= vote.annotator {
+                self.tallies.resize_with(vote.annotator + 1, Tally::default);
+            }
+            let matrix = self.strength.is_some();
+            let tally = &mut self.tallies[vote.annotator];
+            tally.right += sign * own.probability(vote.class);
+            tally.all += sign * sum;
+            if matrix {
+                tally.grow(scope.classes);
+                let width = tally.classes + 1;
+                for (row, probability) in
+                    tally.rows.chunks_exact_mut(width).zip(own.probabilities)
+                {
+                    row[vote.class] += sign * probability;
+                    row[width - 1] += sign * probability;
+                }
+            }
+        }
+    }
+
+    /// Mean and variance of an annotator's accuracy over the classes as frequent as they are.
+    pub(super) fn accuracy(&self, scope: Scope, annotator: usize) -> (f64, f64) {
+        let mean = self.mean(scope);
+        let tally = self.tallies.get(annotator);
+        let beta = |right: f64, all: f64, strength: f64| {
+            let right = right.max(0.0);
+            let size = all.max(right) + strength;
+            let share = (right + strength * mean) / size;
+            (share, share * (1.0 - share) / (size + 1.0))
+        };
+        let Some(strength) = self.strength else {
+            let (right, all) = tally.map_or((0.0, 0.0), |tally| (tally.right, tally.all));
+            return beta(right, all, COIN_STRENGTH);
+        };
+        let known: f64 = self.items.iter().map(|count| count.max(0.0) + CLASS_PRIOR).sum();
+        let missing = scope.classes.saturating_sub(self.items.len()) as f64 * CLASS_PRIOR;
+        let (mut share, mut variance) = (0.0, 0.0);
+        for class in 0..scope.classes {
+            let items = self.items.get(class).copied().unwrap_or(0.0).max(0.0);
+            let frequency = (items + CLASS_PRIOR) / (known + missing);
+            let (right, all) = tally.map_or((0.0, 0.0), |tally| tally.row(class, class));
+            let (one, spread) = beta(right, all, strength);
+            share += frequency * one;
+            variance += frequency * frequency * spread;
+        }
+        if scope.classes == 0 { beta(0.0, 0.0, strength) } else { (share, variance) }
+    }
+
+    /// Empties the counts, keeping `base` (items out of reach of a refit) in them.
+    pub(super) fn restart_from(&mut self, base: &Base) {
+        self.tallies.clone_from(&base.tallies);
+        self.items.clone_from(&base.items);
+    }
+
+    /// Adds an item to counts that will never change again.
+    pub(super) fn retire(&self, base: &mut Base, scope: Scope, own: Own<'_>) {
+        let mut frozen = Self {
+            tallies: std::mem::take(&mut base.tallies),
+            items: std::mem::take(&mut base.items),
+            errors: Vec::new(),
+            ..*self
+        };
+        frozen.count(scope, own, 1.0);
+        base.tallies = frozen.tallies;
+        base.items = frozen.items;
+    }
+}
+
+/// Counts of the items that refits no longer visit.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Base {
+    tallies: Vec<Tally>,
+    items: Vec<f64>,
+}

@@ -1,0 +1,112 @@
+//! How reliable each annotator is, learnt while they work, and what an item's labels are worth in that light.
+//!
+//! [`ReliabilityModel`] takes in labels one by one, those of items still open too, and answers at any time:
+//!
+//! - [`posterior_of`](ReliabilityModel::posterior_of): how probable each answer is, given labels. The result is
+//!   an [`Evidence`]: a prior and one vector for each label, from which the [`Posterior`] can be recomputed.
+//! - [`reliability`](ReliabilityModel::reliability): how often an annotator is right, with its uncertainty.
+//! - [`weight`](ReliabilityModel::weight): what their vote should count.
+//!
+//! # The model
+//!
+//! Item *i* has a true class *z_i*, of frequency *p_z*. Annotator *k* labels an item of class *z* as *l* with
+//! probability *e_kzl* (Dawid and Skene 1979). Nothing of this is known, and none of it is estimated by a single
+//! number: a model that trusts its own point estimates learns from its own mistakes. Three things replace them.
+//!
+//! **Predictive probabilities.** Every unknown rate is integrated out. Rows of *e* have Dirichlet priors (Raykar et
+//! al. 2010; Kim and Ghahramani 2012) with mean *m_zl* and strength *s*, so that with *n_kzl* expected counts
+//! *over all other items* the probability that enters the posterior is
+//!
+//! ```text
+//! P(l | z, k)  =  (n_kzl + s m_zl) / (n_kz + s)
+//! P(z)         =  (N_z + 2) / (N + 2 J)
+//! P(z_i = z)   proportional to  P(z)  product over the labels (k, l) of item i of  P(l | z, k)
+//! ```
+//!
+//! Leaving the item itself out of its own counts is what keeps a decision from confirming itself. These equations,
+//! solved for all items together, are collapsed variational Bayes of order zero (Teh et al. 2007; Asuncion et al.
+//! 2009; for crowds Simpson et al. 2013). A label takes one step of them for its item;
+//! [`refit`](ReliabilityModel::refit) takes four for all.
+//!
+//! **Shrinkage in three steps.** From an annotator's own confusion matrix to the errors that all annotators share (which
+//! wrong class: *m_zl* for *l* ≠ *z* follows the pooled errors in class *z*), and from there to one coin:
+//! *m_zz* = *a* for all classes. In a third of the models below annotators are one coin throughout (beta
+//! distribution of mean *a*, strength 12).
+//!
+//! **Model averaging.** How good the crowd is (*a*) and how alike its members are (*s*) is unknown too, above all
+//! in the beginning. Fifteen models run side by side: *a* = 1/J + (1 - 1/J) *t* for *t* = 0.2, 0.4, 0.6, 0.8, 0.92, each
+//! as one coin, with confusion matrices of strength 4, and of strength 12. Their posteriors are averaged by how
+//! well each predicted the labels, one after another, before they were known (Dawid 1984). In a young model all fifteen
+//! still speak, and where good and bad crowds explain the labels alike, the average is in doubt: nobody has to
+//! schedule a cold start. On labels that only confusion matrices explain, the one-coin models lose their vote.
+//!
+//! Gold items have a known class: their labels count fully for the annotators and for the choice among the
+//! models; they do not count for the class frequencies, as gold is chosen, not drawn.
+//!
+//! An open set of classes is the classes seen so far and one unseen. The unseen class has the prior of a class without
+//! items; who meets it must have labelled wrongly, with every seen class equally likely.
+//!
+//! # Limits
+//!
+//! Annotators are independent given the class. Where items mislead everyone alike, the posterior promises more than
+//! it keeps; no model of annotators alone can see that, gold can. Classes are exchangeable in likelihood: that
+//! most annotators are better than chance is assumed, not learnt, so a crowd with as many adversaries as honest
+//! people needs gold.
+//!
+//! # Cost
+//!
+//! With *L* labels on the item and *J* classes, a label costs 15 L (J + 1) multiplications, some microseconds. A refit
+//! goes over the [`ITEMS_MAX`] newest items; it comes when the labels have grown by a tenth of those within reach,
+//! so its cost is constant for each label. Older closed items stay in the counts for good as they were last seen.
+//! Memory is 15 (J + 1) numbers for each item within reach and 15 J (J + 1) for each annotator. Beyond
+//! [`CONFUSION_CLASSES_MAX`] classes confusion matrices are left out, beyond [`CLASSES_MAX`] labels are refused.
+//!
+//! # Citations
+//!
+//! - Dawid, A. P. and Skene, A. M. (1979). Maximum likelihood estimation of observer error-rates using the EM algorithm.
+//!   *Applied Statistics* 28(1), 20-28.
+//! - Dawid, A. P. (1984). Statistical theory: the prequential approach. *Journal of the Royal Statistical Society A*
+//!   147(2), 278-292.
+//! - Teh, Y. W., Newman, D. and Welling, M. (2007). A collapsed variational Bayesian inference algorithm for latent
+//!   Dirichlet allocation. *NIPS* 19. Asuncion, A. et al. (2009). On smoothing and inference for topic models. *UAI*.
+//! - Raykar, V. C. et al. (2010). Learning from crowds. *Journal of Machine Learning Research* 11, 1297-1322.
+//! - Kim, H.-C. and Ghahramani, Z. (2012). Bayesian classifier combination. *AISTATS*, PMLR 22, 619-627.
+//! - Simpson, E. et al. (2013). Dynamic Bayesian combination of multiple imperfect classifiers. *Decision Making and
+//!   Imperfection*, Springer, 1-35.
+//!
+//! # Examples
+//!
+//! ```
+//! use glyph_workflow_engine::reliability::{Classes, ReliabilityModel};
+//!
+//! let mut model = ReliabilityModel::new(Classes::Open)?;
+//! for task in 0..40 {
+//!     let (task, truth) = (format!("task {task}"), if task % 2 == 0 { "cat" } else { "dog" });
+//!     for good in ["ada", "bob", "cem"] {
+//!         model.observe(&task, good, truth)?;
+//!     }
+//!     model.observe(&task, "spammer", "cat")?;
+//!     model.close(&task);
+//! }
+//! let two_good = model.posterior_of(&[("ada", "dog"), ("bob", "dog")])?.posterior();
+//! assert_eq!(two_good.best.as_deref(), Some("dog"));
+//! assert!(two_good.confidence > 0.95);
+//! // The spammer says "cat" whatever it is; that moves nothing.
+//! let split = model.posterior_of(&[("ada", "dog"), ("spammer", "cat")])?.posterior();
+//! assert_eq!(split.best.as_deref(), Some("dog"));
+//! assert!(model.weight("ada") > 3.0 * model.weight("spammer"));
+//! # Ok::<(), glyph_workflow_engine::reliability::ReliabilityError>(())
+//! ```
+
+mod error;
+mod estimate;
+mod evidence;
+mod expert;
+mod model;
+
+pub use error::ReliabilityError;
+pub use estimate::Reliability;
+pub use evidence::{Evidence, LabelEvidence, Posterior};
+pub use model::{
+    CLASSES_MAX, CONFUSION_CLASSES_MAX, Classes, ITEMS_MAX, ReliabilityModel,
+};
