@@ -439,8 +439,11 @@ impl Running {
         self.background.close();
         let ended = tokio::time::timeout_at(deadline, self.background.wait()).await;
         let drained = self.pipeline.drain(deadline).await;
-        let closed = tokio::time::timeout(CLOSE_TIMEOUT, self.broker.close()).await;
-        if ended.is_ok() && drained && closed.is_ok() {
+        if tokio::time::timeout(CLOSE_TIMEOUT, self.broker.close()).await.is_err() {
+            // All work is done by now, and a broker notices a closed socket: not worth a failure.
+            tracing::warn!("the connection to the broker did not close in time");
+        }
+        if ended.is_ok() && drained {
             tracing::info!("drained");
             Ok(())
         } else {

@@ -89,6 +89,11 @@ impl Tally {
         self.classes = classes;
     }
 
+    fn fits(&self, classes: usize) -> bool {
+        let j = self.classes;
+        j <= classes && self.rows.len() == if j == 0 { 0 } else { j * (j + 1) }
+    }
+
     /// Count of `label` in `class`, and of all labels in it.
     fn row(&self, class: usize, label: usize) -> (f64, f64) {
         if class >= self.classes {
@@ -274,7 +279,30 @@ impl Expert {
         }
     }
 
-    /// Class probabilities of an item with `votes` into `out`, and the logarithm of the votes' probability.
+    /// Takes `vote` into the class probabilities `out`; returns the logarithm of its own probability.
+    ///
+    /// `own` is taken out of the counts. `scratch` is overwritten.
+    pub(super) fn step(
+        &self,
+        scope: Scope,
+        vote: Vote,
+        own: Option<Own<'_>>,
+        out: &mut [f64],
+        scratch: &mut [f64],
+    ) -> f64 {
+        self.likelihood(scope, vote, own, scratch);
+        let mut sum = 0.0;
+        for (probability, likelihood) in out.iter_mut().zip(scratch.iter()) {
+            *probability *= likelihood;
+            sum += *probability;
+        }
+        for probability in out.iter_mut() {
+            *probability /= sum;
+        }
+        sum.ln()
+    }
+
+    /// Class probabilities of an item with `votes` into `out`; returns the logarithm of the votes' probability.
     ///
     /// `known` fixes the class, as gold does. `own` is taken out of the counts. `scratch` is overwritten.
     pub(super) fn posterior(
@@ -292,20 +320,10 @@ impl Expert {
         } else {
             self.prior(scope, own, out);
         }
-        let mut log = 0.0;
-        for &vote in votes {
-            self.likelihood(scope, vote, own, scratch);
-            let mut sum = 0.0;
-            for (probability, likelihood) in out.iter_mut().zip(scratch.iter()) {
-                *probability *= likelihood;
-                sum += *probability;
-            }
-            for probability in out.iter_mut() {
-                *probability /= sum;
-            }
-            log += sum.ln();
-        }
-        log
+        votes
+            .iter()
+            .map(|&vote| self.step(scope, vote, own, out, scratch))
+            .sum()
     }
 
     /// Adds an item's votes to the counts, or with `sign` -1 takes them out.
@@ -368,6 +386,15 @@ impl Expert {
         if scope.classes == 0 { beta(0.0, 0.0, strength) } else { (share, variance) }
     }
 
+    /// Whether a checkpoint's counts fit this many classes.
+    pub(super) fn fits(&self, classes: usize) -> bool {
+        let j = self.errors_of;
+        self.tallies.iter().all(|tally| tally.fits(classes))
+            && self.items.len() <= classes
+            && j <= classes
+            && self.errors.len() == j * j
+    }
+
     /// Empties the counts, keeping `base` (items out of reach of a refit) in them.
     pub(super) fn restart_from(&mut self, base: &Base) {
         self.tallies.clone_from(&base.tallies);
@@ -393,4 +420,17 @@ impl Expert {
 pub(super) struct Base {
     tallies: Vec<Tally>,
     items: Vec<f64>,
+}
+
+impl Base {
+    pub(super) fn fits(&self, classes: usize) -> bool {
+        self.tallies.iter().all(|tally| tally.fits(classes)) && self.items.len() <= classes
+    }
+
+    pub(super) fn forget_matrices(&mut self) {
+        for tally in &mut self.tallies {
+            tally.rows = Vec::new();
+            tally.classes = 0;
+        }
+    }
 }

@@ -600,11 +600,7 @@ fn list_text(page: &TaskPage) -> String {
     }
     let mut table = Table::new(&["task", "workflow", "status", "steps", "version", "updated"]);
     for task in &page.tasks {
-        let steps: Vec<_> = task
-            .current_steps
-            .iter()
-            .map(Slug::as_str)
-            .collect();
+        let steps: Vec<_> = task.current_steps.iter().map(Slug::as_str).collect();
         let held = if task.incidents > 0 {
             " (incident)"
         } else {

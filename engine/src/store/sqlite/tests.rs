@@ -16,9 +16,9 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        CommandRecord, ErrorClass, EventStore, EventStoreError, NewOutboxRow, OpenRequest, Outbox,
-        PublisherId, RecordedOutcome, SnapshotRow, TaskIndex, TaskRow, TaskWrite,
-        WorkflowConfigStore, revision_id,
+        CommandRecord, ErrorClass, EventStore, EventStoreError, LogPosition, NewOutboxRow,
+        OpenRequest, Outbox, PublisherId, RecordedOutcome, SnapshotRow, TaskIndex, TaskRow,
+        TaskWrite, WorkflowConfigStore, revision_id,
     },
     SqliteEventStore,
 };
@@ -248,7 +248,10 @@ async fn two_processes_take_turns() {
         stores[0].load_states(&[task(1)]).await.unwrap()[&task(1)].version,
         40
     );
-    let log = stores[1].read_log(LogPosition::default(), 1_000).await.unwrap();
+    let log = stores[1]
+        .read_log(LogPosition::default(), 1_000)
+        .await
+        .unwrap();
     assert_eq!(log.len(), 40 + 2 * 20 * 2);
     assert!(log.is_sorted_by_key(|entry| entry.position));
 }
