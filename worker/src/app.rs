@@ -439,7 +439,10 @@ impl Running {
         self.background.close();
         let ended = tokio::time::timeout_at(deadline, self.background.wait()).await;
         let drained = self.pipeline.drain(deadline).await;
-        if tokio::time::timeout(CLOSE_TIMEOUT, self.broker.close()).await.is_err() {
+        if tokio::time::timeout(CLOSE_TIMEOUT, self.broker.close())
+            .await
+            .is_err()
+        {
             // All work is done by now, and a broker notices a closed socket: not worth a failure.
             tracing::warn!("the connection to the broker did not close in time");
         }

@@ -885,3 +885,76 @@ fn log_format(text: &str) -> Result<LogFormat, String> {
         _ => Err(format!("`{text}` must be `json` or `pretty`")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(environment: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+        let pairs = environment
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()));
+        Settings::load(&SettingsFlags::default(), pairs)
+    }
+
+    #[test]
+    fn passwords_are_never_shown() {
+        for (url, shown) in [
+            ("postgres://u:p@h:5432/d", "postgres://u:***@h:5432/d"),
+            ("postgres://u:p@ss/w@h/d", "postgres://u:***@h/d"),
+            (
+                "postgres://u@h/d?password=p&x=1",
+                "postgres://u@h/d?password=***&x=1",
+            ),
+            ("amqp://h", "amqp://h"),
+            ("sqlite:///a@b.db", "sqlite:///a@b.db"),
+        ] {
+            assert_eq!(redacted(url), shown);
+            assert!(!format!("{:?}", SecretUrl::new(url)).contains("p@"));
+        }
+    }
+
+    #[test]
+    fn pairs_that_do_not_go_together_are_refused() {
+        let services = |database: &str, broker: &str| {
+            load(&[("DATABASE_URL", database), ("AMQP_URL", broker)])
+                .unwrap()
+                .services()
+        };
+        assert!(services("sqlite:///a.db", "embedded:").is_ok());
+        assert!(services("postgres://h/d", "amqps://h").is_ok());
+        assert!(services("sqlite:///a.db", "amqp://h").is_err());
+        assert!(services("postgres://h/d", "embedded:").is_err());
+        assert_eq!(load(&[]).unwrap().services().unwrap_err().faults.len(), 3);
+    }
+
+    #[test]
+    fn every_fault_is_told_at_once_with_the_names_of_the_setting() {
+        let faults = load(&[("GLYPH_LANES", "many"), ("GLYPH_PUBLISH", "step.done")]);
+        let faults = faults.unwrap_err().faults;
+        assert_eq!(faults.len(), 2);
+        assert!(
+            faults
+                .iter()
+                .any(|fault| fault.starts_with("GLYPH_LANES or --lanes"))
+        );
+    }
+
+    #[test]
+    fn an_open_address_needs_tokens() {
+        let open = ("GLYPH_HTTP_ADDR", "0.0.0.0:8080");
+        assert!(load(&[open]).unwrap().check_http().is_err());
+        assert!(
+            load(&[open, ("GLYPH_API_TOKENS_FILE", "t")])
+                .unwrap()
+                .check_http()
+                .is_ok()
+        );
+        assert!(load(&[]).unwrap().check_http().is_ok());
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_not_set() {
+        assert_eq!(load(&[("GLYPH_PREFIX", " ")]).unwrap().prefix, "glyph");
+    }
+}

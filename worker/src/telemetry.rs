@@ -1,11 +1,14 @@
 //! The log: structured, on standard error, so that standard output carries results alone.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::settings::{LogFormat, Settings};
 
-/// Libraries that tell on INFO what matters to their own developers only.
-const QUIET: &str = "lapin=warn,sqlx=warn";
+/// Libraries that tell what matters to their own developers only; lapin reports even an orderly
+/// close as an error, and whatever goes wrong with a broker is told by [`crate::amqp`].
+const QUIET: &str = "lapin=off,sqlx=warn";
 
 /// Begins to log as the settings say. A second call in one process changes nothing.
 pub fn init(settings: &Settings) {
@@ -24,7 +27,12 @@ pub fn init(settings: &Settings) {
             )
             .try_init(),
         LogFormat::Pretty => registry
-            .with(fmt::layer().with_target(false).with_writer(std::io::stderr))
+            .with(
+                fmt::layer()
+                    .with_target(false)
+                    .with_ansi(std::io::stderr().is_terminal())
+                    .with_writer(std::io::stderr),
+            )
             .try_init(),
     };
 }

@@ -464,10 +464,10 @@ async fn tokens_decide_who_may_do_what() {
     let file = folder.path().join("tokens");
     let hash = |token: &str| {
         use sha2::{Digest, Sha256};
-        Sha256::digest(token)
+        let bytes = Sha256::digest(token);
+        bytes
             .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
+            .fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
     };
     let lines = [
         format!("viewer:{}", hash("viewer")),

@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod amqp;
+mod cli;
 mod crash_points;
+mod http_api;
 mod pipeline;
 mod schema_contract;
 mod services;
