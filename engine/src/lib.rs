@@ -62,6 +62,7 @@ pub mod goals;
 pub mod ids;
 pub mod limits;
 pub mod parser;
+pub mod reliability;
 pub mod state;
 pub mod store;
 pub mod transition;

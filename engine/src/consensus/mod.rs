@@ -19,6 +19,7 @@
 //! | spans of text | [`iou_span`], [`mean_span_iou`], [`span_f1`], [`compare_spans`] |
 //! | boxes | [`iou_box`], [`mean_box_iou`], [`box_f1`], [`compare_boxes`] |
 //! | free text | [`token_f1`], [`text_token_f1`] |
+//! | categories, over a moving window | [`StreamingAlpha`], of two annotators [`StreamingKappa`] |
 //! | uncertainty of any of these | [`bootstrap_interval`], [`bootstrap_ratings`] |
 //! | true classes and error rates | [`dawid_skene`] |
 //!
@@ -43,6 +44,7 @@ mod percent;
 mod regions;
 #[cfg(test)]
 mod samples;
+mod streaming;
 mod tokens;
 mod units;
 
@@ -70,4 +72,5 @@ pub use overlap::{
 };
 pub use percent::{percent_agreement, percent_agreement_detailed};
 pub use regions::{RegionComparison, TaggedBox, TaggedSpan, compare_boxes, compare_spans};
+pub use streaming::{StreamingAlpha, StreamingKappa};
 pub use tokens::{text_token_f1, token_f1, tokens};

@@ -63,12 +63,17 @@ impl Evidence {
         for probability in &mut probabilities {
             *probability /= sum;
         }
-        let unseen = if self.unseen { probabilities.pop().unwrap_or(0.0) } else { 0.0 };
+        let unseen = if self.unseen {
+            probabilities.pop().unwrap_or(0.0)
+        } else {
+            0.0
+        };
         let mut best: Option<(usize, f64)> = None;
         for (class, &probability) in probabilities.iter().enumerate() {
             let wins = best.is_none_or(|(leader, highest)| {
                 probability > highest
-                    || (probability >= highest && self.classes.get(class) < self.classes.get(leader))
+                    || (probability >= highest
+                        && self.classes.get(class) < self.classes.get(leader))
             });
             if wins {
                 best = Some((class, probability));

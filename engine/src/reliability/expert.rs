@@ -11,7 +11,7 @@ const COIN_STRENGTH: f64 = 12.0;
 /// Shares of the way from chance to certainty at which a crowd's accuracy may lie.
 const SKILLS: [f64; 5] = [0.2, 0.4, 0.6, 0.8, 0.92];
 /// Strengths of the Dirichlet priors of confusion rows; `None`: one coin for all classes.
-const STRENGTHS: [Option<f64>; 3] = [None, Some(4.0), Some(12.0)];
+const STRENGTHS: [Option<f64>; 4] = [None, Some(2.0), Some(4.0), Some(12.0)];
 
 /// How many models are averaged.
 pub(super) const EXPERTS: usize = SKILLS.len() * STRENGTHS.len();
@@ -100,7 +100,11 @@ impl Tally {
             return (0.0, 0.0);
         }
         let row = &self.rows[class * (self.classes + 1)..][..=self.classes];
-        let count = if label < self.classes { row[label] } else { 0.0 };
+        let count = if label < self.classes {
+            row[label]
+        } else {
+            0.0
+        };
         (count, row[self.classes])
     }
 }
@@ -112,7 +116,9 @@ pub(super) struct Expert {
     strength: Option<f64>,
     tallies: Vec<Tally>,
     /// Expected items of each class, gold left out.
-    items: Vec<f64>,
+    pub(super) items: Vec<f64>,
+    /// Gold items with labels.
+    gold: f64,
     /// Share of each label among the errors in each class; of the last refit.
     errors: Vec<f64>,
     /// Classes that `errors` is laid out for.
@@ -132,6 +138,7 @@ impl Expert {
                 strength,
                 tallies: Vec::new(),
                 items: Vec::new(),
+                gold: 0.0,
                 errors: Vec::new(),
                 errors_of: 0,
                 log_evidence: 0.0,
@@ -198,17 +205,34 @@ impl Expert {
     }
 
     /// Probability of each class of an item without labels; `own` is taken out of the counts.
+    ///
+    /// The unseen class has the pseudo-items of a class and no others, among all items, gold too: gold says
+    /// which classes there are. The rest is shared by how often classes are met outside gold.
     pub(super) fn prior(&self, scope: Scope, own: Option<Own<'_>>, out: &mut [f64]) {
-        let own = own.filter(|own| own.counts_as_item);
+        debug_assert_eq!(out.len(), scope.entries());
+        let (drawn, gold) = match own {
+            Some(own) if own.counts_as_item => (Some(own), 0.0),
+            Some(_) => (None, 1.0),
+            None => (None, 0.0),
+        };
         let mut sum = 0.0;
-        for (class, probability) in out.iter_mut().enumerate() {
+        for (class, probability) in out[..scope.classes].iter_mut().enumerate() {
             let count = self.items.get(class).copied().unwrap_or(0.0)
-                - own.map_or(0.0, |own| own.probability(class));
+                - drawn.map_or(0.0, |own| own.probability(class));
             *probability = count.max(0.0) + CLASS_PRIOR;
             sum += *probability;
         }
-        debug_assert_eq!(out.len(), scope.entries());
-        for probability in out.iter_mut() {
+        if scope.open {
+            let all = sum + CLASS_PRIOR + (self.gold - gold).max(0.0);
+            let unseen = if scope.classes == 0 {
+                1.0
+            } else {
+                CLASS_PRIOR / all
+            };
+            out[scope.classes] = unseen;
+            sum /= 1.0 - unseen;
+        }
+        for probability in &mut out[..scope.classes] {
             *probability /= sum;
         }
     }
@@ -266,8 +290,7 @@ impl Expert {
                         all -= any * probability;
                     }
                     let count = count.max(0.0);
-                    *probability =
-                        (count + strength * expected) / (all.max(count) + strength);
+                    *probability = (count + strength * expected) / (all.max(count) + strength);
                 }
             }
         }
@@ -335,6 +358,8 @@ impl Expert {
             for (count, probability) in self.items.iter_mut().zip(own.probabilities) {
                 *count += sign * probability;
             }
+        } else {
+            self.gold += sign;
         }
         let sum: f64 = own.probabilities.iter().sum();
         for vote in own.votes {
@@ -348,8 +373,7 @@ impl Expert {
             if matrix {
                 tally.grow(scope.classes);
                 let width = tally.classes + 1;
-                for (row, probability) in
-                    tally.rows.chunks_exact_mut(width).zip(own.probabilities)
+                for (row, probability) in tally.rows.chunks_exact_mut(width).zip(own.probabilities)
                 {
                     row[vote.class] += sign * probability;
                     row[width - 1] += sign * probability;
@@ -372,7 +396,11 @@ impl Expert {
             let (right, all) = tally.map_or((0.0, 0.0), |tally| (tally.right, tally.all));
             return beta(right, all, COIN_STRENGTH);
         };
-        let known: f64 = self.items.iter().map(|count| count.max(0.0) + CLASS_PRIOR).sum();
+        let known: f64 = self
+            .items
+            .iter()
+            .map(|count| count.max(0.0) + CLASS_PRIOR)
+            .sum();
         let missing = scope.classes.saturating_sub(self.items.len()) as f64 * CLASS_PRIOR;
         let (mut share, mut variance) = (0.0, 0.0);
         for class in 0..scope.classes {
@@ -383,7 +411,11 @@ impl Expert {
             share += frequency * one;
             variance += frequency * frequency * spread;
         }
-        if scope.classes == 0 { beta(0.0, 0.0, strength) } else { (share, variance) }
+        if scope.classes == 0 {
+            beta(0.0, 0.0, strength)
+        } else {
+            (share, variance)
+        }
     }
 
     /// Whether a checkpoint's counts fit this many classes.
@@ -399,6 +431,7 @@ impl Expert {
     pub(super) fn restart_from(&mut self, base: &Base) {
         self.tallies.clone_from(&base.tallies);
         self.items.clone_from(&base.items);
+        self.gold = base.gold;
     }
 
     /// Adds an item to counts that will never change again.
@@ -406,12 +439,14 @@ impl Expert {
         let mut frozen = Self {
             tallies: std::mem::take(&mut base.tallies),
             items: std::mem::take(&mut base.items),
+            gold: base.gold,
             errors: Vec::new(),
             ..*self
         };
         frozen.count(scope, own, 1.0);
         base.tallies = frozen.tallies;
         base.items = frozen.items;
+        base.gold = frozen.gold;
     }
 }
 
@@ -420,6 +455,7 @@ impl Expert {
 pub(super) struct Base {
     tallies: Vec<Tally>,
     items: Vec<f64>,
+    gold: f64,
 }
 
 impl Base {

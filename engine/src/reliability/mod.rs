@@ -30,13 +30,13 @@
 //!
 //! **Shrinkage in three steps.** From an annotator's own confusion matrix to the errors that all annotators share (which
 //! wrong class: *m_zl* for *l* ≠ *z* follows the pooled errors in class *z*), and from there to one coin:
-//! *m_zz* = *a* for all classes. In a third of the models below annotators are one coin throughout (beta
+//! *m_zz* = *a* for all classes. In a quarter of the models below annotators are one coin throughout (beta
 //! distribution of mean *a*, strength 12).
 //!
 //! **Model averaging.** How good the crowd is (*a*) and how alike its members are (*s*) is unknown too, above all
-//! in the beginning. Fifteen models run side by side: *a* = 1/J + (1 - 1/J) *t* for *t* = 0.2, 0.4, 0.6, 0.8, 0.92, each
-//! as one coin, with confusion matrices of strength 4, and of strength 12. Their posteriors are averaged by how
-//! well each predicted the labels, one after another, before they were known (Dawid 1984). In a young model all fifteen
+//! in the beginning. Twenty models run side by side: *a* = 1/J + (1 - 1/J) *t* for *t* = 0.2, 0.4, 0.6, 0.8, 0.92, each
+//! as one coin, and with confusion matrices of strengths *s* = 2, 4 and 12. Their posteriors are averaged by how
+//! well each predicted the labels, one after another, before they were known (Dawid 1984). In a young model all twenty
 //! still speak, and where good and bad crowds explain the labels alike, the average is in doubt: nobody has to
 //! schedule a cold start. On labels that only confusion matrices explain, the one-coin models lose their vote.
 //!
@@ -55,10 +55,10 @@
 //!
 //! # Cost
 //!
-//! With *L* labels on the item and *J* classes, a label costs 15 L (J + 1) multiplications, some microseconds. A refit
+//! With *L* labels on the item and *J* classes, a label costs 20 L (J + 1) multiplications, some microseconds. A refit
 //! goes over the [`ITEMS_MAX`] newest items; it comes when the labels have grown by a tenth of those within reach,
 //! so its cost is constant for each label. Older closed items stay in the counts for good as they were last seen.
-//! Memory is 15 (J + 1) numbers for each item within reach and 15 J (J + 1) for each annotator. Beyond
+//! Memory is 20 J numbers for each item within reach and 15 J (J + 1) for each annotator. Beyond
 //! [`CONFUSION_CLASSES_MAX`] classes confusion matrices are left out, beyond [`CLASSES_MAX`] labels are refused.
 //!
 //! # Citations
@@ -103,10 +103,9 @@ mod estimate;
 mod evidence;
 mod expert;
 mod model;
+pub mod simulation;
 
 pub use error::ReliabilityError;
 pub use estimate::Reliability;
 pub use evidence::{Evidence, LabelEvidence, Posterior};
-pub use model::{
-    CLASSES_MAX, CONFUSION_CLASSES_MAX, Classes, ITEMS_MAX, ReliabilityModel,
-};
+pub use model::{CLASSES_MAX, CONFUSION_CLASSES_MAX, Classes, ITEMS_MAX, ReliabilityModel};

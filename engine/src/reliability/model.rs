@@ -104,6 +104,8 @@ pub struct ReliabilityModel {
     labels_within_reach: u64,
     position: u64,
     refit_at: u64,
+    /// [`ITEMS_MAX`], smaller in tests.
+    items_max: usize,
 }
 
 impl ReliabilityModel {
@@ -133,6 +135,7 @@ impl ReliabilityModel {
             labels_within_reach: 0,
             position: 0,
             refit_at: FIRST_REFIT,
+            items_max: ITEMS_MAX,
         };
         for class in &declared {
             if model.class_ids.contains_key(class) {
@@ -169,7 +172,9 @@ impl ReliabilityModel {
         let id = self.item(item);
         let scope = self.scope();
         let vote = Vote { annotator, class };
-        let Some(item) = self.items.get_mut(&id) else { return Ok(()) };
+        let Some(item) = self.items.get_mut(&id) else {
+            return Ok(());
+        };
         let mut out = vec![0.0; scope.entries()];
         let mut scratch = out.clone();
         let mut after = Vec::with_capacity(EXPERTS);
@@ -212,7 +217,9 @@ impl ReliabilityModel {
         let class = self.class(class)?;
         let id = self.item(item);
         let scope = self.scope();
-        let Some(item) = self.items.get_mut(&id) else { return Ok(()) };
+        let Some(item) = self.items.get_mut(&id) else {
+            return Ok(());
+        };
         let mut out = vec![0.0; scope.entries()];
         let mut scratch = out.clone();
         for (e, expert) in self.experts.iter_mut().enumerate() {
@@ -342,7 +349,11 @@ impl ReliabilityModel {
     /// probability of each label.
     pub fn confusion(&self, annotator: &str) -> Vec<Vec<f64>> {
         let scope = self.scope();
-        let annotator = self.annotator_ids.get(annotator).copied().unwrap_or(usize::MAX);
+        let annotator = self
+            .annotator_ids
+            .get(annotator)
+            .copied()
+            .unwrap_or(usize::MAX);
         let mut rows = vec![vec![0.0; scope.classes]; scope.classes];
         let mut column = vec![0.0; scope.entries()];
         for (expert, weight) in self.experts.iter().zip(self.expert_weights(None)) {
@@ -367,7 +378,9 @@ impl ReliabilityModel {
 
     /// The annotators seen so far, in that order.
     pub fn annotators(&self) -> impl Iterator<Item = &str> {
-        self.annotators.iter().map(|annotator| annotator.name.as_str())
+        self.annotators
+            .iter()
+            .map(|annotator| annotator.name.as_str())
     }
 
     /// How many observations (labels and gold answers) were taken in.
@@ -386,7 +399,9 @@ impl ReliabilityModel {
             for _ in 0..PASSES {
                 expert.pool_errors(scope);
                 for item in self.items.values_mut() {
-                    let Some(own) = item.own(e).filter(|_| item.gold.is_none()) else { continue };
+                    let Some(own) = item.own(e).filter(|_| item.gold.is_none()) else {
+                        continue;
+                    };
                     expert.posterior(scope, own.votes, None, Some(own), &mut out, &mut scratch);
                     expert.count(scope, own, -1.0);
                     item.probabilities[e].clear();
@@ -434,7 +449,9 @@ impl ReliabilityModel {
     }
 
     fn known(&self, item: &str) -> Option<&Item> {
-        self.items.get(self.item_ids.get(item)?).filter(|item| !item.votes.is_empty())
+        self.items
+            .get(self.item_ids.get(item)?)
+            .filter(|item| !item.votes.is_empty())
     }
 
     fn class(&mut self, name: &str) -> Result<usize, ReliabilityError> {
@@ -446,7 +463,11 @@ impl ReliabilityModel {
         self.classes.push(name.to_owned());
         self.class_ids.insert(name.to_owned(), id);
         if self.classes.len() > CONFUSION_CLASSES_MAX {
-            for expert in self.experts.iter_mut().filter(|expert| expert.has_matrices()) {
+            for expert in self
+                .experts
+                .iter_mut()
+                .filter(|expert| expert.has_matrices())
+            {
                 expert.forget_matrices();
             }
             for base in &mut self.base {
@@ -498,9 +519,13 @@ impl ReliabilityModel {
     /// Lets closed items go while there are more than a refit should visit.
     fn retire(&mut self) {
         let scope = self.scope();
-        while self.items.len() > ITEMS_MAX {
-            let Some(id) = self.closed.pop_front() else { return };
-            let Some(item) = self.items.remove(&id) else { continue };
+        while self.items.len() > self.items_max {
+            let Some(id) = self.closed.pop_front() else {
+                return;
+            };
+            let Some(item) = self.items.remove(&id) else {
+                continue;
+            };
             self.item_ids.remove(&item.name);
             self.labels_within_reach -= item.votes.len() as u64;
             for (e, expert) in self.experts.iter().enumerate() {
@@ -559,14 +584,18 @@ impl ReliabilityModel {
                 classes.push(class.to_owned());
                 classes.len() - 1
             };
-            let annotator = self.annotator_ids.get(annotator).copied().unwrap_or_else(|| {
-                let known = strangers.iter().position(|&stranger| stranger == annotator);
-                self.annotators.len()
-                    + known.unwrap_or_else(|| {
-                        strangers.push(annotator);
-                        strangers.len() - 1
-                    })
-            });
+            let annotator = self
+                .annotator_ids
+                .get(annotator)
+                .copied()
+                .unwrap_or_else(|| {
+                    let known = strangers.iter().position(|&stranger| stranger == annotator);
+                    self.annotators.len()
+                        + known.unwrap_or_else(|| {
+                            strangers.push(annotator);
+                            strangers.len() - 1
+                        })
+                });
             votes.push(Vote { annotator, class });
         }
         let scope = Scope {
@@ -601,7 +630,10 @@ impl ReliabilityModel {
             normalise(&mut shares, &likelihood);
             let reliability = self.reliability(annotator);
             let here = item.map_or(0, |item| {
-                item.votes.iter().filter(|one| one.annotator == vote.annotator).count()
+                item.votes
+                    .iter()
+                    .filter(|one| one.annotator == vote.annotator)
+                    .count()
             });
             used.push(LabelEvidence {
                 annotator: annotator.to_owned(),
@@ -679,12 +711,18 @@ impl TryFrom<Stored> for ReliabilityModel {
                     .iter()
                     .all(|vote| vote.annotator < annotators && vote.class < classes)
         };
-        let class_ids: BTreeMap<String, usize> =
-            stored.classes.iter().cloned().zip(0..).collect();
-        let annotator_ids: BTreeMap<String, usize> =
-            stored.annotators.iter().map(|one| one.name.clone()).zip(0..).collect();
-        let item_ids: BTreeMap<String, u64> =
-            stored.items.iter().map(|(id, item)| (item.name.clone(), *id)).collect();
+        let class_ids: BTreeMap<String, usize> = stored.classes.iter().cloned().zip(0..).collect();
+        let annotator_ids: BTreeMap<String, usize> = stored
+            .annotators
+            .iter()
+            .map(|one| one.name.clone())
+            .zip(0..)
+            .collect();
+        let item_ids: BTreeMap<String, u64> = stored
+            .items
+            .iter()
+            .map(|(id, item)| (item.name.clone(), *id))
+            .collect();
         let fits = stored.version == VERSION
             && class_ids.len() == classes
             && annotator_ids.len() == annotators
@@ -697,8 +735,11 @@ impl TryFrom<Stored> for ReliabilityModel {
         if !fits {
             return Err(ReliabilityError::MalformedCheckpoint);
         }
-        let labels_within_reach =
-            stored.items.iter().map(|(_, item)| item.votes.len() as u64).sum();
+        let labels_within_reach = stored
+            .items
+            .iter()
+            .map(|(_, item)| item.votes.len() as u64)
+            .sum();
         Ok(Self {
             classes: stored.classes,
             class_ids,
@@ -714,6 +755,51 @@ impl TryFrom<Stored> for ReliabilityModel {
             labels_within_reach,
             position: stored.position,
             refit_at: stored.refit_at,
+            items_max: ITEMS_MAX,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_out_of_reach_stay_in_the_counts() {
+        let mut model = ReliabilityModel::new(Classes::Open).unwrap();
+        model.items_max = 10;
+        for n in 0..60 {
+            let item = format!("{n}");
+            for annotator in ["ada", "bob", "cem"] {
+                model
+                    .observe(&item, annotator, if n % 3 == 0 { "a" } else { "b" })
+                    .unwrap();
+            }
+            model.observe(&item, "spammer", "a").unwrap();
+            model.close(&item);
+            model.close(&item);
+        }
+        assert_eq!((model.items.len(), model.item_ids.len()), (10, 10));
+        assert_eq!(model.labels_within_reach, 40);
+        assert!(model.posterior("3").is_none());
+        let counted: f64 = model.experts[3].items.iter().sum();
+        assert!((counted - 60.0).abs() < 0.5, "{counted} items");
+        let ada = model.reliability("ada");
+        assert!(ada.labels == 60 && ada.low > 0.85, "{ada:?}");
+        // A late label on an item out of reach is one on a new item.
+        model.observe("3", "late", "a").unwrap();
+        assert!(model.posterior("3").is_some());
+    }
+
+    #[test]
+    fn open_items_are_never_let_go() {
+        let mut model = ReliabilityModel::new(Classes::Open).unwrap();
+        model.items_max = 3;
+        for n in 0..8 {
+            model.observe(&format!("{n}"), "ada", "a").unwrap();
+        }
+        assert_eq!(model.items.len(), 8);
+        model.close("0");
+        assert_eq!(model.items.len(), 7);
     }
 }

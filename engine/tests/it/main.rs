@@ -7,6 +7,7 @@ mod desk;
 mod orchestrator;
 mod parser_diagnostics;
 mod properties;
+mod reliability;
 mod scenarios;
 mod stored_events;
 mod stores;

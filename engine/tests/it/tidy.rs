@@ -9,7 +9,7 @@ use std::{
 /// Modules by layer, lowest first. A module imports only modules of lower layers.
 const LAYERS: [&[&str]; 8] = [
     &["ids", "limits", "consensus"],
-    &["config", "expression"],
+    &["config", "expression", "reliability"],
     &["state", "parser"],
     &["events"],
     &["store", "transition", "assignment"],

@@ -642,6 +642,10 @@ mod tests {
         .unwrap()
     }
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "callers write the value in place"
+    )]
     fn event(event_type: &str, event_data: Value) -> StoredEvent {
         let event = json!({"event_type": event_type, "event_data": event_data});
         StoredEvent {

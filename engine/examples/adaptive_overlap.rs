@@ -1,0 +1,569 @@
+//! Adaptive overlap, measured: accuracy and labels a task against majority vote and batch Dawid-Skene.
+//!
+//! ```text
+//! GLYPH_DATA=folder cargo run --release --example adaptive_overlap [-- ORDERS [SET…]]
+//! ```
+//!
+//! Reads the public sets `snow2008/{rte,temp,wsd}` and `bluebirds` below the folder (one JSON object a line:
+//! `labels.jsonl` with `task`, `annotator`, `label`; `gold.jsonl` with `task`, `label`) and makes the others.
+//! Without the variable only the made-up sets are run. The tasks come in `ORDERS` seeded orders (20), the labels
+//! of a task one by one in the order of the file, until the posterior reaches 0.95 or ten are used.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a program: it reads files and its arguments, and prints"
+)]
+
+use std::{collections::BTreeMap, env, fs, time::Instant};
+
+use glyph_workflow_engine::{
+    consensus::{Stopping, dawid_skene},
+    reliability::{
+        Classes, ReliabilityModel,
+        simulation::{Crowd, Labelled, Random},
+    },
+};
+
+const TARGET: f64 = 0.95;
+const MIN: usize = 2;
+
+struct Set {
+    name: String,
+    data: Labelled,
+    max: usize,
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let orders: u64 = arguments.first().map_or(Ok(20), |text| text.parse())?;
+    let wanted = arguments.get(1..).unwrap_or_default();
+    let mut sets = Vec::new();
+    if let Ok(folder) = env::var("GLYPH_DATA") {
+        for name in ["rte", "temp", "wsd"] {
+            sets.push(Set {
+                name: name.to_owned(),
+                data: read(&format!("{folder}/snow2008/{name}."))?,
+                max: 10,
+            });
+        }
+        let birds = read(&format!("{folder}/bluebirds/"))?;
+        let mut random = Random::new(5);
+        let mut shuffled = birds.clone();
+        for labels in &mut shuffled.labels {
+            random.shuffle(labels);
+        }
+        for (name, data, max) in [
+            ("bluebirds", birds.clone(), 10),
+            ("bluebirds, labels shuffled", shuffled, 10),
+            ("bluebirds, max 39", birds, 39),
+        ] {
+            let name = name.to_owned();
+            sets.push(Set { name, data, max });
+        }
+    }
+    sets.extend(made_up());
+    println!(
+        "| set | tasks | classes | MV, all labels | DS, all labels | MV, as many labels | one coin | labels | **adaptive** | labels | p above MV | p below MV |"
+    );
+    println!(
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+    );
+    for set in &sets {
+        if wanted.is_empty() || wanted.iter().any(|text| set.name.contains(text.as_str())) {
+            report(set, orders)?;
+        }
+    }
+    Ok(())
+}
+
+fn made_up() -> Vec<Set> {
+    let base = Crowd::default;
+    let even = |classes| vec![1.0; classes];
+    let skewed = |classes: usize, first: f64| {
+        let mut frequencies = vec![(1.0 - first) / (classes - 1) as f64; classes];
+        frequencies[0] = first;
+        frequencies
+    };
+    let crowds = [
+        ("plain", Crowd { ..base() }),
+        (
+            "skewed 0.9",
+            Crowd {
+                frequencies: skewed(2, 0.9),
+                ..base()
+            },
+        ),
+        (
+            "skewed 0.95, class effects",
+            Crowd {
+                frequencies: skewed(2, 0.95),
+                skill: (1.8, 0.7),
+                class_effects: 0.5,
+                ..base()
+            },
+        ),
+        (
+            "40 % spammers",
+            Crowd {
+                spammers: 0.4,
+                ..base()
+            },
+        ),
+        (
+            "40 % spammers, 4 classes",
+            Crowd {
+                spammers: 0.4,
+                frequencies: even(4),
+                ..base()
+            },
+        ),
+        (
+            "10 % adversaries",
+            Crowd {
+                adversaries: 0.1,
+                ..base()
+            },
+        ),
+        (
+            "20 % adversaries",
+            Crowd {
+                adversaries: 0.2,
+                ..base()
+            },
+        ),
+        (
+            "40 % of tasks hard",
+            Crowd {
+                hard: 0.4,
+                skill: (2.0, 0.7),
+                ..base()
+            },
+        ),
+        (
+            "25 % of tasks misleading",
+            Crowd {
+                misleading: 0.25,
+                skill: (1.8, 0.7),
+                ..base()
+            },
+        ),
+        (
+            "25 % misleading, 3 classes",
+            Crowd {
+                misleading: 0.25,
+                skill: (1.8, 0.7),
+                frequencies: even(3),
+                ..base()
+            },
+        ),
+        (
+            "class effects",
+            Crowd {
+                class_effects: 1.0,
+                ..base()
+            },
+        ),
+        (
+            "class effects, 3 skewed classes",
+            Crowd {
+                class_effects: 0.7,
+                frequencies: skewed(3, 0.8),
+                ..base()
+            },
+        ),
+        (
+            "4 classes",
+            Crowd {
+                skill: (0.5, 0.7),
+                frequencies: even(4),
+                ..base()
+            },
+        ),
+        (
+            "5 ordered classes",
+            Crowd {
+                skill: (0.3, 0.7),
+                frequencies: even(5),
+                neighbours: 1.5,
+                ..base()
+            },
+        ),
+        (
+            "6 classes, class effects",
+            Crowd {
+                skill: (0.5, 0.7),
+                frequencies: even(6),
+                class_effects: 0.7,
+                ..base()
+            },
+        ),
+        (
+            "6 skewed classes, 100 people",
+            Crowd {
+                skill: (0.8, 0.7),
+                frequencies: skewed(6, 0.6),
+                class_effects: 0.7,
+                annotators: 100,
+                ..base()
+            },
+        ),
+        (
+            "10 labels a person",
+            Crowd {
+                annotators: 500,
+                ..base()
+            },
+        ),
+        (
+            "20 labels a person in batches, 20 % spammers",
+            Crowd {
+                annotators: 250,
+                batch: 20,
+                spammers: 0.2,
+                ..base()
+            },
+        ),
+        (
+            "1,000 labels a person",
+            Crowd {
+                annotators: 10,
+                items: 1000,
+                ..base()
+            },
+        ),
+        (
+            "100 tasks, 10 people",
+            Crowd {
+                annotators: 10,
+                items: 100,
+                ..base()
+            },
+        ),
+        (
+            "60 tasks, 4 classes",
+            Crowd {
+                annotators: 30,
+                items: 60,
+                frequencies: even(4),
+                ..base()
+            },
+        ),
+        (
+            "weak crowd",
+            Crowd {
+                skill: (0.4, 0.5),
+                ..base()
+            },
+        ),
+        (
+            "strong crowd",
+            Crowd {
+                skill: (3.0, 0.5),
+                ..base()
+            },
+        ),
+        (
+            "5 labels a task",
+            Crowd {
+                labels: 5,
+                items: 800,
+                ..base()
+            },
+        ),
+    ];
+    crowds
+        .into_iter()
+        .zip(1000..)
+        .map(|((name, crowd), seed)| Set {
+            name: name.to_owned(),
+            data: crowd.label(seed),
+            max: 10,
+        })
+        .collect()
+}
+
+#[derive(serde::Deserialize)]
+struct Line {
+    task: String,
+    annotator: Option<String>,
+    label: String,
+}
+
+fn read(path: &str) -> Result<Labelled, Box<dyn std::error::Error>> {
+    let lines = |name: &str| -> Result<Vec<Line>, Box<dyn std::error::Error>> {
+        let text = fs::read_to_string(format!("{path}{name}.jsonl"))?;
+        Ok(text
+            .lines()
+            .map(serde_json::from_str)
+            .collect::<Result<_, _>>()?)
+    };
+    let number = |ids: &mut BTreeMap<String, usize>, name: String| {
+        let next = ids.len();
+        *ids.entry(name).or_insert(next)
+    };
+    let [mut tasks, mut annotators, mut classes] = [const { BTreeMap::new() }; 3];
+    let mut labels: Vec<Vec<(usize, usize)>> = Vec::new();
+    for line in lines("labels")? {
+        let task = number(&mut tasks, line.task);
+        let annotator = number(&mut annotators, line.annotator.unwrap_or_default());
+        let class = number(&mut classes, line.label);
+        labels.resize_with(labels.len().max(task + 1), Vec::new);
+        labels[task].push((annotator, class));
+    }
+    let mut truth = vec![None; labels.len()];
+    for line in lines("gold")? {
+        if let Some(&task) = tasks.get(&line.task) {
+            truth[task] = classes.get(&line.label).copied();
+        }
+    }
+    Ok(Labelled {
+        classes: classes.len(),
+        labels,
+        truth,
+    })
+}
+
+/// Expected accuracy, on one task, of a majority vote that breaks ties at random.
+fn majority(labels: &[(usize, usize)], classes: usize, truth: Option<usize>) -> f64 {
+    let mut counts = vec![0_u32; classes];
+    for &(_, class) in labels {
+        counts[class] += 1;
+    }
+    let most = counts.iter().max().copied().unwrap_or(0);
+    let winners = counts.iter().filter(|&&count| count == most).count();
+    match truth {
+        Some(truth) if counts[truth] == most => 1.0 / winners as f64,
+        _ => 0.0,
+    }
+}
+
+/// Sums over orders: right answers by task, accuracy and labels a task by order.
+struct Outcome {
+    right: Vec<f64>,
+    accuracy: Vec<f64>,
+    labels: Vec<f64>,
+}
+
+/// Offers the labels of each task until `decide` is content.
+///
+/// `decide(task, labels so far)` gives the best answer and its probability; `learn` takes in what was used.
+fn run(
+    set: &Set,
+    order: &[usize],
+    outcome: &mut Outcome,
+    mut decide: impl FnMut(usize, &[(usize, usize)]) -> (usize, f64),
+    mut learn: impl FnMut(usize, &[(usize, usize)]),
+) {
+    let (mut hits, mut used) = (0.0, 0.0);
+    for &task in order {
+        let all = &set.data.labels[task];
+        let all = &all[..all.len().min(set.max)];
+        let (mut answer, mut count) = (None, 0);
+        for end in 1..=all.len() {
+            let (best, confidence) = decide(task, &all[..end]);
+            answer = Some(best);
+            count = end;
+            if end >= MIN && confidence >= TARGET {
+                break;
+            }
+        }
+        learn(task, &all[..count]);
+        let hit = f64::from(u8::from(answer.is_some() && answer == set.data.truth[task]));
+        outcome.right[task] += hit;
+        hits += hit;
+        used += count as f64;
+    }
+    outcome.accuracy.push(hits / order.len() as f64);
+    outcome.labels.push(used / order.len() as f64);
+}
+
+fn adaptive(set: &Set, order: &[usize], outcome: &mut Outcome) -> Result<(), String> {
+    let model = ReliabilityModel::new(Classes::Open).map_err(|error| error.to_string())?;
+    let model = std::cell::RefCell::new(model);
+    let decide = |task: usize, labels: &[(usize, usize)]| {
+        let mut model = model.borrow_mut();
+        let task = task.to_string();
+        let names: Vec<(String, String)> = labels
+            .iter()
+            .map(|(k, c)| (k.to_string(), c.to_string()))
+            .collect();
+        let names: Vec<(&str, &str)> = names
+            .iter()
+            .map(|(k, c)| (k.as_str(), c.as_str()))
+            .collect();
+        let (annotator, class) = names[names.len() - 1];
+        let posterior = model
+            .posterior_for(&task, &names)
+            .map(|evidence| evidence.posterior());
+        // Labels count from the moment they are given, those of open tasks too.
+        let _ = model.observe(&task, annotator, class);
+        posterior.map_or((usize::MAX, 0.0), |posterior| {
+            let best = posterior.best.and_then(|best| best.parse().ok());
+            (best.unwrap_or(usize::MAX), posterior.confidence)
+        })
+    };
+    run(set, order, outcome, decide, |task, _| {
+        model.borrow_mut().close(&task.to_string());
+    });
+    Ok(())
+}
+
+/// The model that trusts itself: one accuracy for each annotator, estimated from its own answers.
+fn one_coin(set: &Set, order: &[usize], outcome: &mut Outcome) {
+    let classes = set.data.classes;
+    let counts = std::cell::RefCell::new(BTreeMap::<usize, (f64, f64)>::new());
+    let posterior = |labels: &[(usize, usize)]| {
+        let counts = counts.borrow();
+        let mut probabilities = vec![1.0; classes];
+        for (annotator, label) in labels {
+            let (right, all) = counts.get(annotator).copied().unwrap_or_default();
+            let accuracy = (right + 3.0) / (all + 4.0);
+            for (class, probability) in probabilities.iter_mut().enumerate() {
+                let wrong = (1.0 - accuracy) / (classes - 1) as f64;
+                *probability *= if class == *label { accuracy } else { wrong };
+            }
+        }
+        let sum: f64 = probabilities.iter().sum();
+        probabilities
+            .into_iter()
+            .map(|p| p / sum)
+            .collect::<Vec<_>>()
+    };
+    let decide = |_, labels: &[(usize, usize)]| {
+        let mut best = (0, 0.0);
+        for (class, probability) in posterior(labels).into_iter().enumerate() {
+            if probability > best.1 {
+                best = (class, probability);
+            }
+        }
+        best
+    };
+    let learn = |_, labels: &[(usize, usize)]| {
+        let probabilities = posterior(labels);
+        for (annotator, label) in labels {
+            let mut counts = counts.borrow_mut();
+            let (right, all) = counts.entry(*annotator).or_default();
+            *right += probabilities[*label];
+            *all += 1.0;
+        }
+    };
+    run(set, order, outcome, decide, learn);
+}
+
+fn report(set: &Set, orders: u64) -> Result<(), String> {
+    let started = Instant::now();
+    let data = &set.data;
+    let tasks = data.labels.len();
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    let first = |task: usize, count: usize| {
+        let labels = &data.labels[task];
+        majority(
+            &labels[..count.min(labels.len())],
+            data.classes,
+            data.truth[task],
+        )
+    };
+    let empty = || Outcome {
+        right: vec![0.0; tasks],
+        accuracy: Vec::new(),
+        labels: Vec::new(),
+    };
+    let (mut ours, mut coin) = (empty(), empty());
+    for seed in 0..orders {
+        let mut order: Vec<usize> = (0..tasks).collect();
+        Random::new(77 + seed).shuffle(&mut order);
+        adaptive(set, &order, &mut ours)?;
+        one_coin(set, &order, &mut coin);
+    }
+    // Majority vote at equal cost: everybody's first k labels, or k + 1, mixed to the same mean.
+    let labels = mean(&ours.labels);
+    let rest = labels.fract();
+    let floor = (1..=set.max)
+        .rev()
+        .find(|&k| k as f64 <= labels)
+        .unwrap_or(1);
+    let equal: Vec<f64> = (0..tasks)
+        .map(|task| (1.0 - rest) * first(task, floor) + rest * first(task, floor + 1))
+        .collect();
+    let gaps: Vec<f64> = ours
+        .right
+        .iter()
+        .zip(&equal)
+        .map(|(right, equal)| right / orders as f64 - equal)
+        .collect();
+    let z = mean(&gaps) / error_of_mean(&gaps).max(f64::MIN_POSITIVE);
+    let all: Vec<f64> = (0..tasks).map(|task| first(task, usize::MAX)).collect();
+    println!(
+        "| {} | {tasks} | {} | {:.3} | {:.3} | {:.3} | {:.3} | {:.2} | **{:.4}** ± {:.4} | {:.2} ± {:.2} | {:.3} | {:.3} |",
+        set.name,
+        data.classes,
+        mean(&all),
+        batch(data)?,
+        mean(&equal),
+        mean(&coin.accuracy),
+        mean(&coin.labels),
+        mean(&ours.accuracy),
+        error_of_mean(&ours.accuracy),
+        labels,
+        error_of_mean(&ours.labels),
+        tail(z),
+        tail(-z),
+    );
+    if env::var_os("TIMES").is_some() {
+        println!(
+            "<!-- {:?} an order -->",
+            started.elapsed() / u32::try_from(orders).unwrap_or(1)
+        );
+    }
+    Ok(())
+}
+
+fn error_of_mean(values: &[f64]) -> f64 {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    if n > 1.0 {
+        (squares / (n - 1.0) / n).sqrt()
+    } else {
+        0.0
+    }
+}
+
+/// Probability that a standard normal exceeds `z` (Abramowitz and Stegun 26.2.17, error below 1e-7).
+fn tail(z: f64) -> f64 {
+    let t = 1.0 / (1.0 + 0.231_641_9 * z.abs());
+    let series = [
+        1.330_274_429,
+        -1.821_255_978,
+        1.781_477_937,
+        -0.356_563_782,
+        0.319_381_530,
+    ]
+    .iter()
+    .fold(0.0, |sum, coefficient| (sum + coefficient) * t);
+    let upper = (-z * z / 2.0).exp() / std::f64::consts::TAU.sqrt() * series;
+    if z < 0.0 { 1.0 - upper } else { upper }
+}
+
+/// Accuracy of Dawid and Skene's model on all labels.
+fn batch(data: &Labelled) -> Result<f64, String> {
+    let number = |n: usize| u32::try_from(n).map_err(|error| error.to_string());
+    let mut labels = Vec::new();
+    for (task, ones) in data.labels.iter().enumerate() {
+        for &(annotator, class) in ones {
+            labels.push((number(task)?, number(annotator)?, number(class)?));
+        }
+    }
+    let stopping = Stopping {
+        tolerance: 1e-6,
+        rounds_max: 2000,
+    };
+    let model = dawid_skene(&labels, stopping).map_err(|error| error.to_string())?;
+    let mut hits = 0.0;
+    for (task, truth) in data.truth.iter().enumerate() {
+        let label = model.label(number(task)?).map(|(class, _)| class as usize);
+        hits += f64::from(u8::from(label.is_some() && label == *truth));
+    }
+    Ok(hits / data.truth.len() as f64)
+}
