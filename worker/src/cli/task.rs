@@ -22,7 +22,7 @@ use super::{
     output::{Table, clipped},
 };
 use crate::{
-    http::state_document,
+    http::{state_document, whole_history},
     settings::Settings,
     wire::commands::{CommandRequest, read_request},
 };
@@ -96,6 +96,11 @@ pub enum TaskVerb {
         #[arg(long, value_name = "N")]
         at_version: Option<u64>,
     },
+    /// Why it waits, or why it was decided so
+    Explain {
+        /// The task
+        task: Uuid,
+    },
     /// The events, oldest first
     History {
         /// The task
@@ -149,6 +154,17 @@ pub enum TaskVerb {
     Cancel(ControlArgs),
     /// Try again what an incident holds
     Retry(ControlArgs),
+    /// Move to another revision of its workflow
+    Migrate {
+        #[command(flatten)]
+        target: Target,
+        /// The revision: `id`, `id@revision` or its UUID
+        #[arg(long, value_name = "WORKFLOW")]
+        to: String,
+        /// A step that is called otherwise there; may be repeated
+        #[arg(long = "step", value_name = "OLD=NEW", value_parser = pair)]
+        steps: Vec<(String, String)>,
+    },
     /// Claim a place for a person
     Assign {
         #[command(flatten)]
@@ -236,6 +252,7 @@ pub(super) async fn run(
 ) -> Result<(), CliError> {
     match verb {
         TaskVerb::State { task, at_version } => state(task, at_version, settings, output).await,
+        TaskVerb::Explain { task } => explain(TaskId(task), settings, output).await,
         TaskVerb::History { task, after, limit } => {
             history(TaskId(task), after, limit, settings, output).await
         }
@@ -374,7 +391,17 @@ fn command_of(verb: TaskVerb) -> (&'static str, Target, Map<String, Value>) {
             set("reason", reason.into());
             ("release", target)
         }
-        TaskVerb::State { .. } | TaskVerb::History { .. } | TaskVerb::List { .. } => {
+        TaskVerb::Migrate { target, to, steps } => {
+            set("to", json!(to));
+            let steps: Map<String, Value> =
+                steps.into_iter().map(|(old, new)| (old, json!(new))).collect();
+            set("steps", Value::Object(steps));
+            ("migrate", target)
+        }
+        TaskVerb::State { .. }
+        | TaskVerb::Explain { .. }
+        | TaskVerb::History { .. }
+        | TaskVerb::List { .. } => {
             unreachable!("`run` has answered the verbs that change nothing")
         }
     };
@@ -484,6 +511,46 @@ fn result_text(result: Value) -> String {
         Ok(ProcessResult::Failed { error }) => format!("failed: {error}"),
         Err(error) => format!("applied, with a result that cannot be read: {error}"),
     }
+}
+
+async fn explain(task: TaskId, settings: &Settings, output: Output) -> Result<(), CliError> {
+    let store = open_store(settings).await?;
+    let state = orchestrator(&store, settings).get_task_state(task.0).await?;
+    let events = whole_history(&*store, task).await?;
+    let explanation = crate::http::explain(state.snapshot(), &events);
+    output.result(&explanation, || {
+        let mut lines = vec![format!("{}: {}", explanation.status, explanation.summary)];
+        for waiting in &explanation.waiting {
+            lines.push(format!(
+                "waits in `{}` (visit {}) since {}: {}",
+                waiting.step_id, waiting.visit, waiting.since, waiting.reason
+            ));
+        }
+        for decision in &explanation.decisions {
+            let result = &decision.result;
+            let by = result.resolved_by.map_or("nobody", |by| by.as_str());
+            lines.push(format!(
+                "version {}: `{}` ended with {}, by {by}",
+                decision.version,
+                decision.step_id,
+                clipped(&json!(result.value).to_string(), 60),
+            ));
+            if let Some(consensus) = &decision.consensus {
+                let votes = consensus.votes.iter().map(|vote| {
+                    format!("{} x {}", vote.count, clipped(&vote.value.to_string(), 30))
+                });
+                lines.push(format!(
+                    "  {} {} against {}: {}",
+                    consensus.metric.as_str(),
+                    consensus.agreement.map_or("undefined".to_owned(), |a| format!("{a:.3}")),
+                    consensus.threshold,
+                    votes.collect::<Vec<_>>().join(", ")
+                ));
+            }
+        }
+        lines.join("\n")
+    });
+    Ok(())
 }
 
 async fn state(

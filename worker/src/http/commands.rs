@@ -73,6 +73,7 @@ verbs! {
     resume = "resume", Operator, None, result;
     cancel = "cancel", Operator, None, result;
     retry = "retry", Operator, None, result;
+    migrate = "migrate", Operator, None, result;
 }
 
 /// The key of the command stands in every answer: whoever sent none needs it to ask again.

@@ -113,6 +113,7 @@ fn routes() -> Router<Api> {
         .route("/tasks/{task_id}/resume", post(commands::resume))
         .route("/tasks/{task_id}/cancel", post(commands::cancel))
         .route("/tasks/{task_id}/retry", post(commands::retry))
+        .route("/tasks/{task_id}/migrate", post(commands::migrate))
         .route("/goals", get(goals::list))
 }
 

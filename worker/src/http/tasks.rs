@@ -108,12 +108,15 @@ pub(super) async fn explain(
 ) -> Result<Json<Explanation>, Problem> {
     parameters.finish()?;
     let state = api.orchestrator.get_task_state(task.0).await?;
-    let events = history(&*api.store, task).await?;
+    let events = whole_history(&*api.store, task).await?;
     Ok(Json(super::explain(state.snapshot(), &events)))
 }
 
-/// The history of a task, oldest first.
-async fn history(store: &dyn Store, task: TaskId) -> Result<Vec<StoredEvent>, EventStoreError> {
+/// The history of a task, oldest first, as far as an explanation looks.
+pub async fn whole_history(
+    store: &dyn Store,
+    task: TaskId,
+) -> Result<Vec<StoredEvent>, EventStoreError> {
     let (mut events, mut after) = (Vec::new(), 0);
     while events.len() < EXPLAINED_EVENTS_MAX {
         let page = store.events(task, after, PAGE_MAX).await?;
