@@ -52,6 +52,7 @@
 //! [`assignment`] are the rules, [`store`] keeps it all, and [`WorkflowOrchestrator`] runs commands.
 
 pub mod assignment;
+mod canonical;
 pub mod config;
 pub mod consensus;
 mod engine;

@@ -9,10 +9,10 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::{
+    canonical,
     ids::{CommandId, StepId, TaskId, UserId, WorkflowSelector},
     store::DueRow,
 };
@@ -340,6 +340,6 @@ impl Command {
 
     /// SHA-256 of [`Command::payload`] in canonical JSON.
     pub fn content_hash(&self) -> [u8; 32] {
-        Sha256::digest(self.payload().to_string().as_bytes()).into()
+        canonical::hash(&self.payload())
     }
 }

@@ -47,7 +47,7 @@ impl Workflows {
     /// Compiles a stored revision and keeps it.
     fn keep(&self, config: WorkflowConfig) -> Result<Arc<CompiledWorkflow>, OrchestrationError> {
         let id = config.revision_id;
-        let hash = content_hash(&config).unwrap_or_default();
+        let hash = content_hash(&config);
         let compiled = CompiledWorkflow::new(Arc::new(config), hash).map_err(|source| {
             OrchestrationError::StoredWorkflow {
                 revision_id: id.0,

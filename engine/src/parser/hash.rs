@@ -1,11 +1,6 @@
 //! One number for the content of a workflow.
 
-use std::fmt::Write as _;
-
-use serde_json::Value;
-use sha2::{Digest, Sha256};
-
-use crate::config::WorkflowConfig;
+use crate::{canonical, config::WorkflowConfig};
 
 /// SHA-256 of the workflow as canonical JSON (keys sorted, no blanks).
 ///
@@ -13,38 +8,7 @@ use crate::config::WorkflowConfig;
 /// no difference once they are resolved. Revision and its id do not count.
 pub fn content_hash(config: &WorkflowConfig) -> [u8; 32] {
     // A configuration holds nothing but JSON values under text keys, which cannot fail.
-    let value = serde_json::to_value(config).unwrap_or_default();
-    let mut text = String::new();
-    write_canonical(&value, &mut text);
-    Sha256::digest(text.as_bytes()).into()
-}
-
-/// Sorts keys itself: whether `serde_json` does depends on the features other crates ask for.
-fn write_canonical(value: &Value, text: &mut String) {
-    match value {
-        Value::Object(entries) => {
-            let mut keys: Vec<_> = entries.keys().collect();
-            keys.sort();
-            text.push('{');
-            for (at, key) in keys.into_iter().enumerate() {
-                text.push_str(if at == 0 { "" } else { "," });
-                let _ = write!(text, "{}:", Value::String(key.clone()));
-                write_canonical(&entries[key], text);
-            }
-            text.push('}');
-        }
-        Value::Array(items) => {
-            text.push('[');
-            for (at, item) in items.iter().enumerate() {
-                text.push_str(if at == 0 { "" } else { "," });
-                write_canonical(item, text);
-            }
-            text.push(']');
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-            let _ = write!(text, "{value}");
-        }
-    }
+    canonical::hash(&serde_json::to_value(config).unwrap_or_default())
 }
 
 #[cfg(test)]

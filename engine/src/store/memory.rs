@@ -761,7 +761,7 @@ impl CommandLog for MemoryStore {
 #[async_trait]
 impl WorkflowConfigStore for MemoryStore {
     async fn save(&self, config: &WorkflowConfig) -> Result<Uuid, StorageError> {
-        let hash = content_hash(config).map_err(|error| StorageError::Data(Box::new(error)))?;
+        let hash = content_hash(config);
         refuse_nul(config)?;
         let now = self.now();
         let mut data = self.data();

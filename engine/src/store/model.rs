@@ -10,7 +10,6 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::{
@@ -444,9 +443,9 @@ pub fn revision_id(workflow: &WorkflowId, revision: u32) -> RevisionId {
     RevisionId(Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()))
 }
 
-/// What tells whether two configurations are the same: SHA-256 of their JSON, in hexadecimal.
-pub fn content_hash(config: &WorkflowConfig) -> Result<String, serde_json::Error> {
-    Ok(hex(&Sha256::digest(serde_json::to_string(config)?)))
+/// What tells whether two configurations are the same, in hexadecimal.
+pub fn content_hash(config: &WorkflowConfig) -> String {
+    hex(&crate::parser::content_hash(config))
 }
 
 /// Bytes in hexadecimal.

@@ -8,7 +8,7 @@ use glyph_workflow_engine::reliability::{
 use proptest::prelude::*;
 
 fn open() -> ReliabilityModel {
-    ReliabilityModel::new(Classes::Open).unwrap()
+    ReliabilityModel::new(Classes::Open).expect("no classes to be wrong")
 }
 
 fn declared(classes: &[&str]) -> Result<ReliabilityModel, ReliabilityError> {
@@ -18,7 +18,10 @@ fn declared(classes: &[&str]) -> Result<ReliabilityModel, ReliabilityError> {
 }
 
 fn posterior_of(model: &ReliabilityModel, labels: &[(&str, &str)]) -> Posterior {
-    model.posterior_of(labels).unwrap().posterior()
+    model
+        .posterior_of(labels)
+        .expect("known classes")
+        .posterior()
 }
 
 /// A crowd's labels as names, item by item.
@@ -33,7 +36,9 @@ fn named(data: &Labelled) -> Vec<(String, Vec<(String, String)>)> {
 fn learn(model: &mut ReliabilityModel, items: &[(String, Vec<(String, String)>)]) {
     for (item, labels) in items {
         for (annotator, class) in labels {
-            model.observe(item, annotator, class).unwrap();
+            model
+                .observe(item, annotator, class)
+                .expect("an open set of classes");
         }
         model.close(item);
     }

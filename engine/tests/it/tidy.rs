@@ -8,7 +8,7 @@ use std::{
 
 /// Modules by layer, lowest first. A module imports only modules of lower layers.
 const LAYERS: [&[&str]; 8] = [
-    &["ids", "limits", "consensus"],
+    &["canonical", "ids", "limits", "consensus"],
     &["config", "expression", "reliability"],
     &["state", "parser"],
     &["events"],
@@ -90,6 +90,55 @@ fn imports(text: &str) -> Vec<String> {
         }
     }
     found
+}
+
+/// Names in backticks in a cell of a table.
+fn names(cell: &str) -> Vec<&str> {
+    cell.split('`').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn every_invariant_names_what_enforces_and_what_pins_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    #[expect(clippy::disallowed_methods, reason = "reads the documentation")]
+    let page = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let mut sources = Vec::new();
+    for folder in ["engine/src", "engine/tests", "worker/src", "worker/tests"] {
+        files(&root.join(folder), &mut sources);
+    }
+    let code: String = sources.into_iter().map(|(_, text)| text).collect();
+    let rows: Vec<Vec<&str>> = page
+        .lines()
+        .filter(|line| line.starts_with("| INV-"))
+        .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
+        .collect();
+    assert!(
+        rows.len() >= 15,
+        "the table of invariants is read: {}",
+        rows.len()
+    );
+    for row in &rows {
+        let [id, _, enforced, pinned] = row.as_slice() else {
+            panic!("four columns: {row:?}")
+        };
+        assert!(!enforced.is_empty(), "{id} is enforced by something");
+        assert!(!names(pinned).is_empty(), "{id} is pinned by a test");
+        for test in names(pinned) {
+            assert!(
+                code.contains(&format!("fn {test}(")),
+                "{id} names the test `{test}`"
+            );
+        }
+    }
+    // An assertion that names an invariant names one of the table.
+    for (at, assertion) in code.match_indices("expect(\"INV-") {
+        let at = at + assertion.len() - "INV-".len();
+        let id = &code[at..at + "INV-00".len()];
+        assert!(
+            rows.iter().any(|row| row[0].trim() == id),
+            "`{id}` is in the table"
+        );
+    }
 }
 
 #[test]

@@ -393,8 +393,10 @@ fn command_of(verb: TaskVerb) -> (&'static str, Target, Map<String, Value>) {
         }
         TaskVerb::Migrate { target, to, steps } => {
             set("to", json!(to));
-            let steps: Map<String, Value> =
-                steps.into_iter().map(|(old, new)| (old, json!(new))).collect();
+            let steps: Map<String, Value> = steps
+                .into_iter()
+                .map(|(old, new)| (old, json!(new)))
+                .collect();
             set("steps", Value::Object(steps));
             ("migrate", target)
         }
@@ -515,7 +517,9 @@ fn result_text(result: Value) -> String {
 
 async fn explain(task: TaskId, settings: &Settings, output: Output) -> Result<(), CliError> {
     let store = open_store(settings).await?;
-    let state = orchestrator(&store, settings).get_task_state(task.0).await?;
+    let state = orchestrator(&store, settings)
+        .get_task_state(task.0)
+        .await?;
     let events = whole_history(&*store, task).await?;
     let explanation = crate::http::explain(state.snapshot(), &events);
     output.result(&explanation, || {
@@ -542,7 +546,9 @@ async fn explain(task: TaskId, settings: &Settings, output: Output) -> Result<()
                 lines.push(format!(
                     "  {} {} against {}: {}",
                     consensus.metric.as_str(),
-                    consensus.agreement.map_or("undefined".to_owned(), |a| format!("{a:.3}")),
+                    consensus
+                        .agreement
+                        .map_or("undefined".to_owned(), |a| format!("{a:.3}")),
                     consensus.threshold,
                     votes.collect::<Vec<_>>().join(", ")
                 ));

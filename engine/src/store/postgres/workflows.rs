@@ -58,7 +58,7 @@ const REVISIONS: &str = "
 #[async_trait]
 impl WorkflowConfigStore for PgEventStore {
     async fn save(&self, config: &WorkflowConfig) -> Result<Uuid, StorageError> {
-        let hash = content_hash(config).map_err(|error| StorageError::Data(Box::new(error)))?;
+        let hash = content_hash(config);
         let text = to_json(config)?;
         let workflow = config.id.clone();
         self.run(WORK_TIMEOUT, move |conn| {

@@ -44,7 +44,7 @@ fn config(row: &SqliteRow) -> Result<WorkflowConfig, EventStoreError> {
 }
 
 async fn save(store: SqliteEventStore, config: WorkflowConfig) -> Result<Uuid, StorageError> {
-    let hash = content_hash(&config).map_err(|error| EventStoreError::Data(Box::new(error)))?;
+    let hash = content_hash(&config);
     // The lock of the file gives concurrent saves distinct numbers.
     let mut tx = store.begin().await?;
     let newest = sqlx::query(NEWEST)
