@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import random
+import tempfile
 import threading
 
 from glyph_client import Broker, Deployment, derived, wait_until
@@ -82,14 +83,16 @@ def command(row):
 
 
 def calm(checks):
-    run(checks, kills=0)
+    """Published by a foreign client, message by message."""
+    run(checks, kills=0, publish=publish)
 
 
 def killed(checks):
-    run(checks, kills=KILLS)
+    """Published by `glyph publish`, while a worker is killed again and again."""
+    run(checks, kills=KILLS, publish=publish_with_glyph)
 
 
-def run(checks, kills):
+def run(checks, kills, publish):
     labels = read_labels()
     by_task = collections.defaultdict(list)
     for row in labels:
@@ -105,7 +108,7 @@ def run(checks, kills):
         workers = [glyph.start_worker() for _ in range(2)]
         with Broker(glyph) as broker:
             everything = broker.listen("check", "events", "#")
-            feed(checks, glyph, workers, commands, kills)
+            feed(checks, glyph, workers, commands, kills, publish)
             await_status(glyph, {"completed": len(expected) - len(tied), "running": len(tied)})
             checks.equal("all submissions applied", outcomes(glyph), {("applied", None): len(commands)})
 
@@ -131,7 +134,7 @@ def run(checks, kills):
             check_rebuild(checks, glyph)
 
 
-def feed(checks, glyph, workers, commands, kills):
+def feed(checks, glyph, workers, commands, kills, publish):
     """Publishes everything while, at even distances of progress, the first worker is killed and started again."""
     failure = []
 
@@ -167,6 +170,13 @@ def publish(glyph, commands):
     with Broker(glyph) as broker:
         for body in commands:
             broker.publish("submission", body)
+
+
+def publish_with_glyph(glyph, commands):
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
+        file.writelines(json.dumps(body) + "\n" for body in commands)
+        file.flush()
+        glyph.glyph("publish", file.name)
 
 
 def adjudication(task):
