@@ -86,8 +86,20 @@ impl PgEventStore {
     /// A store at `url` that has answered once.
     pub async fn connect(url: &str, settings: PgSettings) -> Result<Self, EventStoreError> {
         let store = Self::connect_lazy(url, &settings)?;
-        store.ping().await?;
+        // Not by the pool: it tries until its time is over and then says no more than that. A
+        // connection of its own says at once that nobody listens, or that the password is wrong.
+        let conn = store.connect_once().await?;
+        let _ = timeout(CLOSE_TIMEOUT, conn.close()).await;
         Ok(store)
+    }
+
+    /// A connection outside the pool.
+    async fn connect_once(&self) -> Result<PgConnection, EventStoreError> {
+        let options = self.pool.connect_options();
+        timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(&options))
+            .await
+            .map_err(|_| timed_out(ACQUIRE_TIMEOUT))?
+            .map_err(classify)
     }
 
     /// A store on connections made elsewhere, with the time limits and `search_path` they have.
@@ -114,13 +126,9 @@ impl PgEventStore {
     /// start together one migrates and the others wait. Migrations of later builds are left alone,
     /// so an old and a new build can run on one schema.
     pub async fn migrate(&self) -> Result<(), EventStoreError> {
-        let options = self.pool.connect_options();
-        let schema = self.schema.clone();
+        let (store, schema) = (self.clone(), self.schema.clone());
         spawned(async move {
-            let mut conn = timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(&options))
-                .await
-                .map_err(|_| timed_out(ACQUIRE_TIMEOUT))?
-                .map_err(classify)?;
+            let mut conn = store.connect_once().await?;
             let migrated = apply_migrations(&mut conn, schema.as_deref()).await;
             let _ = timeout(CLOSE_TIMEOUT, conn.close()).await;
             migrated.map_err(classify)
