@@ -74,6 +74,58 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             report(set, orders)?;
         }
     }
+    match sets.first() {
+        Some(set) if env::var_os("TIMES").is_some() => times(set),
+        _ => Ok(()),
+    }
+}
+
+/// How long the parts take, on all labels of a set.
+fn times(set: &Set) -> Result<(), Box<dyn std::error::Error>> {
+    let mut model = ReliabilityModel::new(Classes::Open)?;
+    let labels = || {
+        set.data
+            .labels
+            .iter()
+            .enumerate()
+            .flat_map(|(task, labels)| {
+                labels
+                    .iter()
+                    .map(move |(k, c)| (task.to_string(), k.to_string(), c.to_string()))
+            })
+    };
+    let count = u32::try_from(labels().count())?;
+    let started = Instant::now();
+    for (task, annotator, class) in labels() {
+        model.observe(&task, &annotator, &class)?;
+    }
+    println!(
+        "\n{}: {count} labels, {:?} a label with refits",
+        set.name,
+        started.elapsed() / count
+    );
+    let started = Instant::now();
+    model.refit();
+    println!("refit {:?}", started.elapsed());
+    let three: Vec<_> = labels().take(3).collect();
+    let three: Vec<_> = three
+        .iter()
+        .map(|(_, k, c)| (k.as_str(), c.as_str()))
+        .collect();
+    let started = Instant::now();
+    for n in 0..1000_u32 {
+        let task = n.to_string();
+        model.observe(&task, "nobody", "1")?;
+    }
+    println!("observe {:?}, with refits", started.elapsed() / 1000);
+    let started = Instant::now();
+    for n in 0..1000_u32 {
+        model.posterior_for(&n.to_string(), &three)?;
+    }
+    println!("posterior of three labels {:?}", started.elapsed() / 1000);
+    let started = Instant::now();
+    let text = serde_json::to_string(&model)?;
+    println!("checkpoint of {} bytes {:?}", text.len(), started.elapsed());
     Ok(())
 }
 
@@ -452,7 +504,6 @@ fn one_coin(set: &Set, order: &[usize], outcome: &mut Outcome) {
 }
 
 fn report(set: &Set, orders: u64) -> Result<(), String> {
-    let started = Instant::now();
     let data = &set.data;
     let tasks = data.labels.len();
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
@@ -510,12 +561,6 @@ fn report(set: &Set, orders: u64) -> Result<(), String> {
         tail(z),
         tail(-z),
     );
-    if env::var_os("TIMES").is_some() {
-        println!(
-            "<!-- {:?} an order -->",
-            started.elapsed() / u32::try_from(orders).unwrap_or(1)
-        );
-    }
     Ok(())
 }
 

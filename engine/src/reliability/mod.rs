@@ -36,9 +36,17 @@
 //! **Model averaging.** How good the crowd is (*a*) and how alike its members are (*s*) is unknown too, above all
 //! in the beginning. Twenty models run side by side: *a* = 1/J + (1 - 1/J) *t* for *t* = 0.2, 0.4, 0.6, 0.8, 0.92, each
 //! as one coin, and with confusion matrices of strengths *s* = 2, 4 and 12. Their posteriors are averaged by how
-//! well each predicted the labels, one after another, before they were known (Dawid 1984). In a young model all twenty
-//! still speak, and where good and bad crowds explain the labels alike, the average is in doubt: nobody has to
-//! schedule a cold start. On labels that only confusion matrices explain, the one-coin models lose their vote.
+//! well each predicted the labels, one after another, before they were known (Dawid 1984): with *q_m* the product
+//! of the probabilities that model *m* gave them, its weight is proportional to the square root of *q_m*. Bayes' rule would
+//! take *q_m* itself; but all models believe that annotators err independently, so the labels hold less evidence than
+//! they say (Grünwald 2012). In a young model all twenty still speak, and where good and bad crowds explain the labels
+//! alike, the average is in doubt: nobody has to schedule a cold start. On labels that only confusion matrices explain,
+//! the one-coin models lose their vote.
+//!
+//! **A common cause.** One item in fifty is expected to be of a kind where labels follow each other rather than the
+//! truth: there label *t* is *l* with probability (*c* + 1 + [*l* = *z*] / 2) / (*t* - 1 + J + 1/2), *c* of the labels before
+//! it being *l* (an urn of Pólya). It enters the posterior only, not the counts, and keeps a few agreeing labels from
+//! becoming a certainty.
 //!
 //! Gold items have a known class: their labels count fully for the annotators and for the choice among the
 //! models; they do not count for the class frequencies, as gold is chosen, not drawn.
@@ -48,8 +56,8 @@
 //!
 //! # Limits
 //!
-//! Annotators are independent given the class. Where items mislead everyone alike, the posterior promises more than
-//! it keeps; no model of annotators alone can see that, gold can. Classes are exchangeable in likelihood: that
+//! But for the common cause, annotators are independent given the class. Where many items mislead everyone alike, the
+//! posterior promises more than it keeps; no model of annotators alone can see that, gold can. Classes are exchangeable in likelihood: that
 //! most annotators are better than chance is assumed, not learnt, so a crowd with as many adversaries as honest
 //! people needs gold.
 //!
@@ -69,6 +77,7 @@
 //!   147(2), 278-292.
 //! - Teh, Y. W., Newman, D. and Welling, M. (2007). A collapsed variational Bayesian inference algorithm for latent
 //!   Dirichlet allocation. *NIPS* 19. Asuncion, A. et al. (2009). On smoothing and inference for topic models. *UAI*.
+//! - Grünwald, P. (2012). The safe Bayesian: learning the learning rate via the mixability gap. *ALT*, 169-183.
 //! - Raykar, V. C. et al. (2010). Learning from crowds. *Journal of Machine Learning Research* 11, 1297-1322.
 //! - Kim, H.-C. and Ghahramani, Z. (2012). Bayesian classifier combination. *AISTATS*, PMLR 22, 619-627.
 //! - Simpson, E. et al. (2013). Dynamic Bayesian combination of multiple imperfect classifiers. *Decision Making and

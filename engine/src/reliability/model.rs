@@ -25,6 +25,11 @@ const FIRST_REFIT: u64 = 20;
 /// after [`REFIT_GAP`] labels.
 const REFIT_PART: u64 = 10;
 const REFIT_GAP: u64 = 5;
+/// How fast the average turns to the experts that predict best; 1 would be Bayes' rule for labels that are as
+/// independent as the experts believe.
+const LEARNING_RATE: f64 = 0.5;
+/// Share of items on which people may agree for reasons of their own.
+const COMMON_CAUSE: f64 = 0.02;
 /// Accuracy beyond which a vote gains no more weight.
 const ACCURACY_MAX: f64 = 0.999;
 /// Of the form of a checkpoint.
@@ -308,18 +313,13 @@ impl ReliabilityModel {
     /// How often an annotator is right, with its uncertainty; the prior for an unknown annotator.
     pub fn reliability(&self, annotator: &str) -> Reliability {
         let id = self.annotator_ids.get(annotator).copied();
-        let scope = self.scope();
-        let (mut mean, mut square) = (0.0, 0.0);
-        for (expert, weight) in self.experts.iter().zip(self.expert_weights(None)) {
-            let (accuracy, variance) = expert.accuracy(scope, id.unwrap_or(usize::MAX));
-            mean += weight * accuracy;
-            square += weight * (variance + accuracy * accuracy);
-        }
+        let weights = self.expert_weights(None);
+        let (mean, variance) = self.moments(&weights, id.unwrap_or(usize::MAX));
         let (labels, gold) = id.map_or((0, (0, 0)), |id| {
             let one = &self.annotators[id];
             (one.labels, (one.gold_labels, one.gold_right))
         });
-        Reliability::new(mean, (square - mean * mean).max(0.0), labels, gold)
+        Reliability::new(mean, variance, labels, gold)
     }
 
     /// What an annotator's vote should count in a weighted vote.
@@ -556,13 +556,25 @@ impl ReliabilityModel {
             .collect();
         let best = weights.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         for weight in &mut weights {
-            *weight = (*weight - best).exp();
+            *weight = (LEARNING_RATE * (*weight - best)).exp();
         }
         let sum: f64 = weights.iter().sum();
         for weight in &mut weights {
             *weight /= sum;
         }
         weights
+    }
+
+    /// Mean and variance of an annotator's accuracy, averaged over the experts.
+    fn moments(&self, weights: &[f64], annotator: usize) -> (f64, f64) {
+        let scope = self.scope();
+        let (mut mean, mut square) = (0.0, 0.0);
+        for (expert, weight) in self.experts.iter().zip(weights) {
+            let (accuracy, variance) = expert.accuracy(scope, annotator);
+            mean += weight * accuracy;
+            square += weight * (variance + accuracy * accuracy);
+        }
+        (mean, (square - mean * mean).max(0.0))
     }
 
     fn evidence(
@@ -604,8 +616,9 @@ impl ReliabilityModel {
         };
         let entries = scope.entries();
         let mut prior = vec![0.0; entries];
-        // shares[e][z]: of what the average gives to class z, the part that is expert e's.
-        let mut shares = vec![vec![0.0; entries]; EXPERTS];
+        // shares[e][z]: of what the average gives to class z, the part that is expert e's; last, the part of
+        // the common cause.
+        let mut shares = vec![vec![0.0; entries]; EXPERTS + 1];
         let weights = self.expert_weights(item);
         for (e, (share, weight)) in shares.iter_mut().zip(weights).enumerate() {
             self.experts[e].prior(scope, item.and_then(|item| item.own(e)), share);
@@ -614,33 +627,48 @@ impl ReliabilityModel {
                 *sum += *share;
             }
         }
+        for share in shares[..EXPERTS].iter_mut().flatten() {
+            *share *= 1.0 - COMMON_CAUSE;
+        }
+        for (share, prior) in shares[EXPERTS].iter_mut().zip(&prior) {
+            *share = COMMON_CAUSE * prior;
+        }
         normalise(&mut shares, &prior);
         let mut column = vec![0.0; entries];
+        let average = self.expert_weights(None);
         let mut used = Vec::with_capacity(labels.len());
-        for (&vote, &(annotator, class)) in votes.iter().zip(labels) {
+        for (t, (&vote, &(annotator, class))) in votes.iter().zip(labels).enumerate() {
             let mut likelihood = vec![0.0; entries];
             for (e, share) in shares.iter_mut().enumerate() {
-                let own = item.and_then(|item| item.own(e));
-                self.experts[e].likelihood(scope, vote, own, &mut column);
+                if let Some(expert) = self.experts.get(e) {
+                    let own = item.and_then(|item| item.own(e));
+                    expert.likelihood(scope, vote, own, &mut column);
+                } else {
+                    common_cause(&votes[..t], vote, scope, &mut column);
+                }
                 for ((sum, share), one) in likelihood.iter_mut().zip(share).zip(&column) {
                     *share *= one;
                     *sum += *share;
                 }
             }
             normalise(&mut shares, &likelihood);
-            let reliability = self.reliability(annotator);
+            let (accuracy, _) = self.moments(&average, vote.annotator);
             let here = item.map_or(0, |item| {
                 item.votes
                     .iter()
                     .filter(|one| one.annotator == vote.annotator)
                     .count()
             });
+            let labels = self
+                .annotators
+                .get(vote.annotator)
+                .map_or(0, |one| one.labels);
             used.push(LabelEvidence {
                 annotator: annotator.to_owned(),
                 class: class.to_owned(),
                 likelihood,
-                accuracy: reliability.accuracy,
-                labels: reliability.labels.saturating_sub(here as u64),
+                accuracy,
+                labels: labels.saturating_sub(here as u64),
             });
         }
         Ok(Evidence {
@@ -651,6 +679,17 @@ impl ReliabilityModel {
             position: self.position,
         })
     }
+}
+
+/// Probability of `vote` after `earlier` ones on an item where labels follow each other more than the truth.
+///
+/// An urn with one ball for each class and half a ball more for the true one; every label drawn from it is
+/// put back twice.
+fn common_cause(earlier: &[Vote], vote: Vote, scope: Scope, out: &mut [f64]) {
+    let same = earlier.iter().filter(|one| one.class == vote.class).count() as f64;
+    let balls = scope.classes.max(2) as f64 + 0.5 + earlier.len() as f64;
+    out.fill((same + 1.0) / balls);
+    out[vote.class] = (same + 1.5) / balls;
 }
 
 /// Divides each column by its sum. A sum of zero cannot be: every likelihood here is positive.
