@@ -42,12 +42,6 @@ pub const ROLES_MAX: usize = 64;
 pub const INACTIVITY_DEFAULT: Duration = Duration::from_secs(2 * 3_600);
 /// The longest inactivity a file may allow.
 pub const INACTIVITY_MAX: Duration = Duration::from_secs(8 * 3_600);
-/// Delays between the attempts of a handler; after the last an incident is opened.
-pub const HANDLER_RETRY_DELAYS: [Duration; 3] = [
-    Duration::from_secs(1),
-    Duration::from_secs(4),
-    Duration::from_secs(16),
-];
 /// Depth of sub-workflows when the file says nothing.
 pub const SUB_WORKFLOW_DEPTH_DEFAULT: u32 = 5;
 /// Rows of one page in any listing.

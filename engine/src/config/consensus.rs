@@ -179,7 +179,7 @@ pub struct OnDisagreement {
     pub strategy: DisagreementStrategy,
     /// Further annotators asked at most (`additional_annotators`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1000))]
+    #[schemars(range(min = 1, max = crate::limits::ANNOTATORS_MAX))]
     pub max_additional: Option<u32>,
     /// What decides when they do not settle it (`additional_annotators`).
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -137,14 +137,14 @@ pub struct Completion {
     pub kind: CompletionType,
     /// Submissions that complete the step (`annotation_count`); 1 when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1000))]
+    #[schemars(range(min = 1, max = crate::limits::ANNOTATORS_MAX))]
     pub count: Option<u32>,
     /// Whether every submission must come from another person; true when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unique_annotators: Option<bool>,
     /// Submissions with which the step may be closed early; `count` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1000))]
+    #[schemars(range(min = 1, max = crate::limits::ANNOTATORS_MAX))]
     pub min_required: Option<u32>,
     /// Posterior at which the answer is sure (`confidence`), above 0 and below 1; 0.95 when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -152,11 +152,11 @@ pub struct Completion {
     pub target: Option<f64>,
     /// Submissions asked at least (`confidence`); 2 when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1000))]
+    #[schemars(range(min = 1, max = crate::limits::ANNOTATORS_MAX))]
     pub min: Option<u32>,
     /// Submissions asked at most (`confidence`); 10 when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1000))]
+    #[schemars(range(min = 1, max = crate::limits::ANNOTATORS_MAX))]
     pub max: Option<u32>,
     /// All possible answers (`confidence`); those seen so far and one unseen when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -152,7 +152,7 @@ impl ConditionType {
 #[serde(deny_unknown_fields)]
 pub struct LoopConfig {
     /// How often the transition may fire for one task.
-    #[schemars(range(min = 1, max = 1000))]
+    #[schemars(range(min = 1, max = crate::limits::LOOP_ITERATIONS_MAX))]
     pub max_iterations: u32,
     /// Where the task goes once the bound is reached; an incident when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]

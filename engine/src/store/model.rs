@@ -373,17 +373,6 @@ pub struct CommandPage {
     pub next_after: Option<CommandId>,
 }
 
-/// Commands of one outcome and reason.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct CommandTypeCount {
-    /// The outcome.
-    pub outcome: String,
-    /// The reason.
-    pub reason: Option<String>,
-    /// How many.
-    pub count: i64,
-}
-
 /// A stored revision of a workflow.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct WorkflowRow {

@@ -1,5 +1,7 @@
 //! The first matching transition, and why it matches.
 
+use std::cell::LazyCell;
+
 use serde_json::Value;
 
 use super::{CompiledWorkflow, variables};
@@ -82,15 +84,10 @@ impl<'w> TransitionEvaluator<'w> {
             return Ok(vec![Choice::End]);
         }
         // Built on first use: most conditions look at the result alone.
-        let mut scope: Option<Value> = None;
+        let scope = LazyCell::new(|| variables(config, state, step, visit));
         let mut choices = Vec::new();
         for (index, transition) in leaving {
-            let mut scope = || {
-                scope
-                    .get_or_insert_with(|| variables(config, state, step, visit))
-                    .clone()
-            };
-            if self.matches(transition, visit.result.as_ref(), &mut scope)? {
+            if self.matches(transition, visit.result.as_ref(), &|| &*scope)? {
                 choices.push(bounded(state, index, transition));
                 if !config.settings.allow_parallel_steps {
                     break;
@@ -103,11 +100,11 @@ impl<'w> TransitionEvaluator<'w> {
         Ok(choices)
     }
 
-    fn matches(
+    fn matches<'s>(
         self,
         transition: &TransitionConfig,
         result: Option<&StepResult>,
-        scope: &mut dyn FnMut() -> Value,
+        scope: &dyn Fn() -> &'s Value,
     ) -> Result<bool, ConditionError> {
         let Some(condition) = &transition.condition else {
             return Ok(true);
@@ -123,7 +120,7 @@ impl<'w> TransitionEvaluator<'w> {
                     return Ok(false);
                 };
                 expression
-                    .evaluate_bool(&scope())
+                    .evaluate_bool(scope())
                     .map_err(|error| ConditionError::Expression {
                         expression: source.to_owned(),
                         to: transition.to.clone(),

@@ -29,6 +29,7 @@ use super::settings::AmqpSettings;
 use crate::{
     backoff::Backoff,
     broker::{BrokerError, BrokerState},
+    telemetry,
 };
 
 /// How long closing may take before the socket is shut without the broker's consent.
@@ -288,7 +289,7 @@ pub(super) async fn supervise<S: Service>(
             backoff.reset();
         }
         let wait = backoff.next();
-        let reason = chain(&error);
+        let reason = telemetry::chain(&error);
         tracing::warn!(
             role = S::ROLE,
             reason,
@@ -304,19 +305,4 @@ pub(super) async fn supervise<S: Service>(
             () = sleep(wait) => {}
         }
     }
-}
-
-/// An error with all its causes.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        // Some of the client's errors repeat their cause.
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
 }

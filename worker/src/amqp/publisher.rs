@@ -29,13 +29,16 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    connection::{Link, Service, chain, supervise},
+    connection::{Link, Service, supervise},
     message,
     settings::AmqpSettings,
     topology::Topology,
 };
-use crate::broker::{
-    BrokerError, BrokerState, Destination, MessagePublisher, Publication, PublishOutcome,
+use crate::{
+    broker::{
+        BrokerError, BrokerState, Destination, MessagePublisher, Publication, PublishOutcome,
+    },
+    telemetry,
 };
 
 /// How long [`AmqpPublisher::close`] waits for the supervisor, which bounds its own steps.
@@ -451,7 +454,7 @@ async fn send(
                     Ok(Ok(Confirmation::NotRequested)) => {
                         Answer::None("the channel does not confirm".to_owned())
                     }
-                    Ok(Err(error)) => Answer::None(chain(&error)),
+                    Ok(Err(error)) => Answer::None(telemetry::chain(&error)),
                     Err(_) => Answer::None("not confirmed in time".to_owned()),
                 })
             }

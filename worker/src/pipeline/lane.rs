@@ -37,6 +37,7 @@ use crate::{
     broker::{CommandSource, Receipt},
     faults::{CrashPoint, Faults},
     metrics::{CacheResult, FinalOutcome, Metrics},
+    telemetry,
     wire::CommandReply,
 };
 
@@ -292,9 +293,11 @@ impl Lane {
         let work = tokio::spawn(async move { processor.process_batch(batch, publisher).await });
         match work.await {
             Ok(Ok(report)) => Ok(report),
-            Ok(Err(error)) if is_store_away(&error) => Err(Failed::StoreAway(chain(&error))),
+            Ok(Err(error)) if is_store_away(&error) => {
+                Err(Failed::StoreAway(telemetry::chain(&error)))
+            }
             Ok(Err(error)) => {
-                let error = chain(&error);
+                let error = telemetry::chain(&error);
                 tracing::error!(%error, "a batch failed for its content or a bug");
                 Err(Failed::Guilty(error))
             }
@@ -467,18 +470,6 @@ fn record(report: &BatchReport, commands: usize, metrics: &Metrics) {
     metrics.task_cache(CacheResult::Hit, stats.cache_hits);
     metrics.task_cache(CacheResult::Miss, stats.cache_misses);
     metrics.snapshots(stats.snapshots);
-}
-
-/// An error with all its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// What a panic said.

@@ -142,7 +142,7 @@ impl WorkflowOrchestrator {
         let mut writes = Vec::with_capacity(caught_up.len());
         let mut states = Vec::with_capacity(caught_up.len());
         for (task, chain, state) in caught_up {
-            let end = run.run_chain(task, state.as_ref(), &chain, open.as_ref());
+            let end = run.run_chain(task, state, &chain, open.as_ref());
             states.push((task, end.state));
             writes.extend(end.write);
         }
@@ -220,6 +220,21 @@ struct ChainEnd {
     write: Option<TaskWrite>,
 }
 
+/// What a write needs to know of the state that a chain began with; the state itself moves on.
+struct Before {
+    version: u64,
+    due: Vec<DueRow>,
+}
+
+impl Before {
+    fn of(state: Option<&WorkflowSnapshot>) -> Self {
+        Self {
+            version: state.map_or(0, |state| state.version),
+            due: state.map(due_work).unwrap_or_default(),
+        }
+    }
+}
+
 /// What a chain has gathered so far.
 #[derive(Default)]
 struct Gathered {
@@ -273,11 +288,11 @@ impl Run<'_> {
     fn run_chain(
         &mut self,
         task: TaskId,
-        before: Option<&WorkflowSnapshot>,
+        mut state: Option<WorkflowSnapshot>,
         chain: &[usize],
         open: &dyn OpenBatch,
     ) -> ChainEnd {
-        let mut state = before.cloned();
+        let before = Before::of(state.as_ref());
         let mut gathered = Gathered::default();
         for &index in chain {
             let envelope = &self.commands[index];
@@ -287,7 +302,7 @@ impl Run<'_> {
             };
             self.outcomes[index] = Some(outcome);
         }
-        let write = self.write(task, before, state.as_ref(), gathered);
+        let write = self.write(task, &before, state.as_ref(), gathered);
         ChainEnd { state, write }
     }
 
@@ -405,7 +420,7 @@ impl Run<'_> {
     fn write(
         &mut self,
         task: TaskId,
-        before: Option<&WorkflowSnapshot>,
+        before: &Before,
         after: Option<&WorkflowSnapshot>,
         gathered: Gathered,
     ) -> Option<TaskWrite> {
@@ -420,8 +435,11 @@ impl Run<'_> {
             return None;
         }
         let changed = !events.is_empty();
-        let expected_version = before.map_or(0, |state| state.version);
-        let due_before = before.map(due_work).unwrap_or_default();
+        let Before {
+            version: expected_version,
+            due: due_before,
+        } = before;
+        let expected_version = *expected_version;
         let due_after = after.map(due_work).unwrap_or_default();
         // A fired row that the state still asks for has only moved: its new time is written again.
         let due_set = due_after
