@@ -103,8 +103,8 @@ fn lock(data: &Mutex<Data>) -> MutexGuard<'_, Data> {
 #[derive(Default)]
 struct Data {
     streams: BTreeMap<TaskId, Vec<StoredEvent>>,
-    /// All events in order of commit: position `n` is element `n - 1`.
-    log: Vec<StoredEvent>,
+    /// All events in order of commit, with the workflow of each: position `n` is element `n - 1`.
+    log: Vec<(WorkflowId, StoredEvent)>,
     snapshots: HashMap<TaskId, BTreeMap<u64, WorkflowSnapshot>>,
     tasks: BTreeMap<TaskId, TaskRow>,
     commands: HashMap<CommandId, CommandRow>,
@@ -266,7 +266,11 @@ impl Data {
     ) -> Vec<OutboxRow> {
         let task = write.task_id;
         if !write.events.is_empty() {
-            self.log.extend(write.events.iter().cloned());
+            if let Some(row) = &write.task {
+                let events = write.events.iter();
+                self.log
+                    .extend(events.map(|event| (row.workflow.clone(), event.clone())));
+            }
             self.streams.entry(task).or_default().extend(write.events);
         }
         self.tasks.extend(write.task.map(|row| (task, row)));
@@ -484,11 +488,12 @@ fn entries(data: &Data, after: usize, limit: u32) -> Vec<LogEntry> {
         .zip(&data.log)
         .skip(after)
         .take(limit as usize)
-        .map(|(position, event)| LogEntry {
+        .map(|(position, (workflow, event))| LogEntry {
             position: LogPosition {
                 transaction: 0,
                 position,
             },
+            workflow: workflow.clone(),
             event: event.clone(),
         })
         .collect()

@@ -325,6 +325,8 @@ pub struct LogPosition {
 pub struct LogEntry {
     /// Its place.
     pub position: LogPosition,
+    /// The workflow of its task. A migration changes the revision, never the workflow.
+    pub workflow: WorkflowId,
     /// The event.
     pub event: StoredEvent,
 }

@@ -1,8 +1,7 @@
 //! Volume goals: counted from the log, exactly once.
 //!
 //! The store runs [`GoalProjector::step`] over the next events of the log and commits rows, messages
-//! and checkpoint together; one process at a time. Which workflow an event belongs to stands in the
-//! first event of its task, so the projector remembers it, and asks the store where it does not.
+//! and checkpoint together; one process at a time.
 //!
 //! A goal that is new counts from the beginning of the log: when a revision brings one, all goals
 //! are counted anew. Completion messages have ids of goal and epoch, so a recount repeats none.
@@ -14,19 +13,17 @@ use std::{
 };
 
 use chrono::Utc;
-use futures::{StreamExt, stream};
 use glyph_workflow_engine::{
-    WorkflowConfig, WorkflowEvent,
+    WorkflowConfig,
     config::CompletionActionConfig,
-    goals::{GoalDefinition, GoalTracker, VolumeUnit},
-    ids::{RevisionId, Slug, TaskId, WorkflowId},
+    goals::{GoalDefinition, GoalTracker},
+    ids::{RevisionId, Slug, WorkflowId},
     limits::PAGE_MAX,
     store::{
         EventStoreError, GoalProgressRow, GoalProjection, LogEntry, LogPosition, NewOutboxRow,
         Store, WorkflowConfigStore,
     },
 };
-use quick_cache::sync::Cache;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -36,10 +33,6 @@ use crate::{backoff::Backoff, telemetry, wire::CloudEventMessages};
 const POLL: Duration = Duration::from_secs(1);
 /// A goal tells of its progress at most once in this time; what came in between is in the next one.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
-/// Tasks whose workflow is remembered; of others the store is asked.
-const TASKS_KEPT: usize = 100_000;
-/// Lookups under way at a time.
-const LOOKUPS: usize = 4;
 
 /// What a step came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +51,6 @@ pub struct GoalProjector {
     messages: CloudEventMessages,
     /// Whether progress is told of as it comes; a recount by an operator tells of completions only.
     tells_progress: bool,
-    workflows: Cache<TaskId, WorkflowId>,
     revisions: Mutex<HashMap<RevisionId, Arc<WorkflowConfig>>>,
     /// When each goal was last told of, and how far it was.
     told: Mutex<BTreeMap<(WorkflowId, Slug), (Instant, f64)>>,
@@ -71,7 +63,6 @@ impl GoalProjector {
             store,
             messages,
             tells_progress: true,
-            workflows: Cache::new(TASKS_KEPT),
             revisions: Mutex::default(),
             told: Mutex::default(),
         }
@@ -149,7 +140,7 @@ impl GoalProjector {
         }
     }
 
-    /// The pure part with its lookups: counts the entries.
+    /// The pure part: counts the entries.
     fn project(
         &self,
         mut tracker: GoalTracker,
@@ -159,13 +150,8 @@ impl GoalProjector {
         if at_beginning {
             tracker.open_missing();
         }
-        self.remember(entries);
         for entry in entries {
-            if VolumeUnit::counted_by(&entry.event.event).is_some()
-                && let Some(workflow) = self.workflows.get(&entry.event.task_id)
-            {
-                tracker.apply(&workflow, &entry.event);
-            }
+            tracker.apply(&entry.workflow, &entry.event);
         }
         let now = Utc::now();
         let progress = tracker.finish();
@@ -224,53 +210,6 @@ impl GoalProjector {
             Ok(())
         } else {
             self.store.enqueue(messages).await
-        }
-    }
-
-    /// Sees to it that the workflow of every task that counts is known.
-    ///
-    /// This runs inside the store's step, which is not asynchronous; so it asks on this thread and
-    /// lets the runtime move its other tasks to the next one. After a restart that happens once
-    /// for each task under way, later hardly ever.
-    fn remember(&self, entries: &[LogEntry]) {
-        let mut unknown = Vec::new();
-        for LogEntry { event, .. } in entries {
-            if let WorkflowEvent::WorkflowStarted(started) = &event.event {
-                self.workflows
-                    .insert(event.task_id, started.workflow.workflow.clone());
-            } else if VolumeUnit::counted_by(&event.event).is_some()
-                && self.workflows.get(&event.task_id).is_none()
-            {
-                unknown.push(event.task_id);
-            }
-        }
-        unknown.sort_unstable();
-        unknown.dedup();
-        if !unknown.is_empty() {
-            let looked_up = self.look_up(unknown);
-            tokio::task::block_in_place(|| {
-                tokio::runtime::Handle::current().block_on(looked_up);
-            });
-        }
-    }
-
-    async fn look_up(&self, tasks: Vec<TaskId>) {
-        let lookups = stream::iter(tasks).map(|task| async move {
-            let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
-            loop {
-                match self.store.task(task).await {
-                    Ok(row) => break row,
-                    // Counting without an answer would miscount for good.
-                    Err(error) => {
-                        tracing::debug!(%error, "a task could not be looked up");
-                        tokio::time::sleep(backoff.next()).await;
-                    }
-                }
-            }
-        });
-        let rows = lookups.buffer_unordered(LOOKUPS).collect::<Vec<_>>().await;
-        for row in rows.into_iter().flatten() {
-            self.workflows.insert(row.task_id, row.workflow);
         }
     }
 

@@ -15,6 +15,7 @@ use super::{
     codec::{EventColumns, read_event, read_snapshot},
     connection::{LONG_WORK_TIMEOUT, WORK_TIMEOUT},
     error::classify,
+    index::slug,
 };
 use crate::{
     events::{StateRebuilder, StoredEvent},
@@ -55,13 +56,19 @@ const EVENTS: &str = "
 
 /// Below the oldest running transaction of the server: what is there is complete. A transaction
 /// that stays open elsewhere, in another database too, delays readers of the log, nothing else.
+/// The workflow stands in the head of the stream; should that be lost, in its first event.
 const LOG: &str = "
-    SELECT stream_id, version, event_id, event_type, event_data::text AS event_data,
-           metadata::text AS metadata, occurred_at, txid::text::bigint AS txid, position
-    FROM workflow_events
-    WHERE (txid, position) > ($1::text::xid8, $2)
-      AND txid < pg_snapshot_xmin(pg_current_snapshot())
-    ORDER BY txid, position LIMIT $3";
+    SELECT e.stream_id, e.version, e.event_id, e.event_type, e.event_data::text AS event_data,
+           e.metadata::text AS metadata, e.occurred_at, e.txid::text::bigint AS txid, e.position,
+           coalesce(t.workflow, (
+               SELECT first.event_data ->> 'workflow' FROM workflow_events first
+               WHERE first.stream_id = e.stream_id AND first.version = 1
+           )) AS workflow
+    FROM workflow_events e
+    LEFT JOIN tasks t ON t.task_id = e.stream_id
+    WHERE (e.txid, e.position) > ($1::text::xid8, $2)
+      AND e.txid < pg_snapshot_xmin(pg_current_snapshot())
+    ORDER BY e.txid, e.position LIMIT $3";
 
 /// Streams to read, each after a version.
 #[derive(Default)]
@@ -197,6 +204,7 @@ pub(super) async fn read_log(
                     transaction: row.try_get("txid").map_err(classify)?,
                     position: row.try_get("position").map_err(classify)?,
                 },
+                workflow: slug("tasks", row.try_get("workflow").map_err(classify)?)?,
                 event: stored_event(row)?,
             })
         })

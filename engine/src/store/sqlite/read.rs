@@ -38,11 +38,18 @@ const STREAM: &str = "
     ORDER BY version
     LIMIT ?3";
 
+/// The workflow stands in the head of the stream; should that be lost, in its first event.
 const LOG: &str = "
-    SELECT position, stream_id, version, event_id, event_type, event_data, metadata, occurred_at
-    FROM workflow_events
-    WHERE position > ?1
-    ORDER BY position
+    SELECT e.position, e.stream_id, e.version, e.event_id, e.event_type, e.event_data, e.metadata,
+           e.occurred_at,
+           coalesce(t.workflow, (
+               SELECT first.event_data ->> 'workflow' FROM workflow_events AS first
+               WHERE first.stream_id = e.stream_id AND first.version = 1
+           )) AS workflow
+    FROM workflow_events AS e
+    LEFT JOIN tasks AS t ON t.task_id = e.stream_id
+    WHERE e.position > ?1
+    ORDER BY e.position
     LIMIT ?2";
 
 /// The newest snapshot of each task; one that is not whole is passed over, and its stream replayed.

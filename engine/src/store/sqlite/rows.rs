@@ -212,12 +212,13 @@ pub(super) fn event(row: &SqliteRow) -> Result<StoredEvent, EventStoreError> {
 }
 
 pub(super) fn log_entry(row: &SqliteRow) -> Result<LogEntry, EventStoreError> {
-    let position = Columns::of("workflow_events", row).get("position")?;
+    let columns = Columns::of("workflow_events", row);
     Ok(LogEntry {
         position: LogPosition {
             transaction: 0,
-            position,
+            position: columns.get("position")?,
         },
+        workflow: columns.slug("workflow")?,
         event: event(row)?,
     })
 }

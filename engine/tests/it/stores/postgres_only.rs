@@ -113,6 +113,25 @@ async fn the_log_is_read_below_transactions_that_are_still_open() {
     fresh.finish().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_names_the_workflow_though_a_head_is_lost() {
+    let Some(fresh) = Postgres::fresh().await else {
+        return;
+    };
+    append(&fresh.store, task("one"), None, started("flow", &[])).await;
+    versions_of(&fresh.store, 2).await;
+    let mut conn = fresh.connection().await;
+    raw_sql("DELETE FROM tasks")
+        .execute(&mut conn)
+        .await
+        .unwrap();
+    let log = fresh.store.read_log(LogPosition::default(), 10).await;
+    let log = log.unwrap();
+    assert!(log.iter().all(|entry| entry.workflow == slug("flow")));
+    assert_eq!(log.len(), 2);
+    fresh.finish().await;
+}
+
 /// A transaction gets its id with its first lock. One that waits for a second lock writes after
 /// others with higher ids, and must come after them in the log, too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -446,8 +446,15 @@ async fn append_to_each(
 
 pub(in crate::stores) async fn the_log_holds_all_streams_in_order(a: &impl Adapter) {
     let store = a.store();
+    let workflow = |task| format!("flow-{}", (0..3).position(|n| numbered(n) == task).unwrap());
     for n in 0..3 {
-        append(&*store, numbered(n), None, started("flow", &[])).await;
+        append(
+            &*store,
+            numbered(n),
+            None,
+            started(&workflow(numbered(n)), &[]),
+        )
+        .await;
     }
     for n in 0..6 {
         append(&*store, numbered(n % 3), None, vec![annotated(json!(n))]).await;
@@ -465,6 +472,7 @@ pub(in crate::stores) async fn the_log_holds_all_streams_in_order(a: &impl Adapt
         let version = versions.entry(entry.event.task_id).or_insert(0);
         *version += 1;
         assert_eq!(entry.event.version, *version);
+        assert_eq!(*entry.workflow, *workflow(entry.event.task_id));
     }
     assert!(matches!(
         whole[0].event.event,
