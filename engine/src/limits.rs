@@ -18,6 +18,8 @@ pub const STEPS_MAX: usize = 500;
 pub const TRANSITIONS_MAX: usize = 2_000;
 /// Annotators one visit may ask for (`count`, `max`); more are refused at creation.
 pub const ANNOTATORS_MAX: u32 = 1_000;
+/// Fields that one consensus block may compare one by one; more are refused at creation.
+pub const FIELDS_MAX: usize = 100;
 /// Iterations one loop may allow; more are refused at creation.
 pub const LOOP_ITERATIONS_MAX: u32 = 1_000;
 /// Bytes of an expression, counted before it is compiled (the CEL parser recurses).

@@ -22,10 +22,14 @@ pub struct ConsensusConfig {
     #[serde(default = "one")]
     #[schemars(range(min = -1.0, max = 1.0))]
     pub threshold: f64,
-    /// Metric, threshold and weight of single fields.
+    /// Metric, threshold and weight of single fields, by their paths in `annotation.data`. Every
+    /// annotation must have all of them, and the value is an object with these keys. A field takes
+    /// `metric`, `level` and `threshold` of this block where it names none itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_field: Option<BTreeMap<String, FieldConsensus>>,
-    /// How the fields of `per_field` join into one verdict.
+    /// How the fields of `per_field` join into one verdict; `all_or_nothing` when left out. In every
+    /// mode the step's agreement is the weighted mean over the fields whose agreement is defined,
+    /// and the step has a value only if every field has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<FieldMode>,
     /// What finds the value when annotators agree.
@@ -120,32 +124,63 @@ pub enum Level {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FieldConsensus {
-    /// What measures agreement.
-    #[serde(default)]
-    pub metric: Metric,
-    /// Level of measurement (`krippendorff_alpha`).
-    #[serde(default)]
-    pub level: Level,
-    /// Agreement at which annotators agree on this field.
-    #[serde(default = "one")]
+    /// What measures agreement; the block's `metric` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<Metric>,
+    /// Level of measurement (`krippendorff_alpha`); the block's `level` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<Level>,
+    /// Agreement at which annotators agree on this field; the block's `threshold` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = -1.0, max = 1.0))]
-    pub threshold: f64,
-    /// Weight of the field in `mode: weighted`, above 0.
+    pub threshold: Option<f64>,
+    /// Weight of the field in the step's agreement, above 0.
     #[serde(default = "one")]
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = 1000.0))]
     pub weight: f64,
 }
 
 /// How fields join into one verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FieldMode {
-    /// Every field must reach its threshold.
+    /// Every field must reach its threshold; else `on_disagreement` holds for all of them.
+    #[default]
     AllOrNothing,
-    /// Each field is decided by itself.
+    /// `on_agreement` finds the value of a field that reaches its threshold, `on_disagreement` that
+    /// of one that does not.
     FieldByField,
-    /// The weighted mean must reach the threshold.
+    /// The weighted mean must reach the block's `threshold`; single fields may fall below theirs.
     Weighted,
+}
+
+/// How one field is compared: its own settings, else those of the block.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FieldRule<'c> {
+    /// Path in `annotation.data`.
+    pub field: &'c str,
+    /// What measures agreement.
+    pub metric: Metric,
+    /// Level of measurement.
+    pub level: Level,
+    /// Agreement at which annotators agree on this field.
+    pub threshold: f64,
+    /// Weight of the field in the step's agreement.
+    pub weight: f64,
+}
+
+impl ConsensusConfig {
+    /// The rules of `per_field`, in the order of their names; empty where there is none.
+    pub fn field_rules(&self) -> impl Iterator<Item = FieldRule<'_>> {
+        let fields = self.per_field.iter().flatten();
+        fields.map(|(field, own)| FieldRule {
+            field,
+            metric: own.metric.unwrap_or(self.metric),
+            level: own.level.unwrap_or(self.level),
+            threshold: own.threshold.unwrap_or(self.threshold),
+            weight: own.weight,
+        })
+    }
 }
 
 /// What finds the value when annotators agree.

@@ -13,7 +13,7 @@ mod workflow;
 
 pub use consensus::{
     AgreementMethod, ConsensusConfig, DisagreementStrategy, Fallback, FieldConsensus, FieldMode,
-    Level, Metric, OnAgreement, OnDisagreement, TieBreaker,
+    FieldRule, Level, Metric, OnAgreement, OnDisagreement, TieBreaker,
 };
 pub use duration::ConfigDuration;
 pub use goal::{CompletionActionConfig, GoalConfig, GoalType};

@@ -9,7 +9,9 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::{
-    config::{AgreementMethod, DisagreementStrategy, Level, Metric, Target, TimeoutAction},
+    config::{
+        AgreementMethod, DisagreementStrategy, FieldMode, Level, Metric, Target, TimeoutAction,
+    },
     ids::{StepId, UserId},
     state::{AnnotationData, IncidentCode, ResolvedBy, StepResult, StepVisit, WorkflowRef},
 };
@@ -327,6 +329,49 @@ pub struct ConsensusCalculated {
     /// on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub more: Option<u32>,
+    /// The value found.
+    pub value: Option<Value>,
+    /// What found it.
+    pub resolved_by: Option<ResolvedBy>,
+    /// How the fields joined into one verdict, where they were compared one by one. `agreement` is
+    /// then their weighted mean, and the votes stand with them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<FieldMode>,
+    /// The fields, where they were compared one by one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<FieldCalculated>,
+}
+
+/// One field of the annotations was compared: every number that led to its verdict.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FieldCalculated {
+    /// Path in `annotation.data`.
+    pub field: String,
+    /// What measured agreement.
+    pub metric: Metric,
+    /// Level of measurement.
+    pub level: Level,
+    /// The agreement; null where it is not defined.
+    pub agreement: Option<f64>,
+    /// Why it is not defined, or why observed agreement stands in for the metric.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Agreement at which annotators agree on this field.
+    pub threshold: f64,
+    /// Weight of the field in the step's agreement.
+    pub weight: f64,
+    /// Units compared.
+    pub units: usize,
+    /// Pairs of values compared.
+    pub pairs: u64,
+    /// Whether the agreement reached the threshold (an undefined one counts as such).
+    pub agreed: bool,
+    /// What was to find the value.
+    pub method: ConsensusMethod,
+    /// The candidates, most votes first.
+    pub votes: Vec<Vote>,
+    /// Whether the vote was tied.
+    pub tied: bool,
     /// The value found.
     pub value: Option<Value>,
     /// What found it.

@@ -6,8 +6,8 @@ mod metadata;
 mod rebuild;
 
 pub use event::{
-    ConsensusCalculated, ConsensusMethod, ReleaseReason, StepActivated, TransitionOccurred, Vote,
-    WorkflowEvent, WorkflowMigrated, WorkflowStarted,
+    ConsensusCalculated, ConsensusMethod, FieldCalculated, ReleaseReason, StepActivated,
+    TransitionOccurred, Vote, WorkflowEvent, WorkflowMigrated, WorkflowStarted,
 };
 pub use evolve::evolve;
 pub use metadata::{EVENT_SCHEMA_VERSION, EventMetadata, StoredEvent, UpcastError, upcast};

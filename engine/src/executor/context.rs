@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::HandlerRegistry;
+use super::{HandlerRegistry, Selection};
 use crate::{
-    config::{StepConfig, WorkflowConfig},
+    config::{StepConfig, StepType, WorkflowConfig},
     expression::Expression,
     state::{Visit, WorkflowSnapshot},
 };
@@ -49,24 +49,33 @@ impl ExecutionContext<'_> {
         self.state.visit(&judged.step_id, judged.visit)
     }
 
-    /// Path in `annotation.data` of the value: the step's own, else that of the judged step.
-    pub fn field(&self) -> Option<&str> {
-        value_field(self.workflow, self.step, self.visit)
+    /// What the step takes of annotation data as its value: by its own keys, else by those of the
+    /// judged step.
+    pub fn selection(&self) -> Selection<'_> {
+        selection(self.workflow, self.step, self.visit)
     }
 }
 
-/// Path in `annotation.data` of a step's value: the step's own, else that of the step it judges.
-pub(crate) fn value_field<'w>(
+/// What a step takes of annotation data as its value: by its own keys, else, where it judges
+/// others, by those of the step it judges.
+pub(crate) fn selection<'w>(
     workflow: &'w WorkflowConfig,
     step: &'w StepConfig,
     visit: &Visit,
-) -> Option<&'w str> {
-    let of_consensus = |step: &'w StepConfig| step.consensus.as_ref()?.field.as_deref();
-    step.field
-        .as_deref()
-        .or_else(|| of_consensus(step))
-        .or_else(|| {
-            let judged = workflow.step(&visit.judges.as_ref()?.step_id)?;
-            judged.field.as_deref().or_else(|| of_consensus(judged))
-        })
+) -> Selection<'w> {
+    let of_step = |step: &'w StepConfig| match (&step.field, &step.consensus) {
+        (Some(field), _) => Some(Selection::Field(field)),
+        (None, Some(consensus)) => Some(Selection::of(consensus)),
+        (None, None) => None,
+    };
+    let of_judged = || match step.kind {
+        StepType::Review | StepType::Adjudication => {
+            of_step(workflow.step(&visit.judges.as_ref()?.step_id)?)
+        }
+        StepType::Annotation
+        | StepType::AutoProcess
+        | StepType::Conditional
+        | StepType::SubWorkflow => None,
+    };
+    of_step(step).or_else(of_judged).unwrap_or(Selection::All)
 }

@@ -18,8 +18,8 @@ pub use error::{ExecutorError, HandlerError};
 pub use registry::{Handler, HandlerInput, HandlerOutput, HandlerRegistry};
 pub use result::{ExecutionResult, StepExecutor};
 pub use steps::create_executor;
-pub use value::{ValueError, submitted_value, value_at};
+pub use value::{Selection, ValueError, value_at};
 
 pub use crate::state::AnnotationData;
-pub(crate) use context::value_field;
+pub(crate) use context::selection;
 pub(crate) use steps::{decision_of, task_output};

@@ -2,7 +2,9 @@
 
 use std::cmp::Ordering;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
+
+use crate::config::ConsensusConfig;
 
 /// The value at a path of keys with dots between them (`label`, `entities.0.tag`); a leading `$.`
 /// is accepted. All of `data` where there is no path.
@@ -27,13 +29,58 @@ pub enum ValueError {
     },
 }
 
-/// The value that a submission gives, at the step's `field`.
-pub fn submitted_value<'v>(data: &'v Value, field: Option<&str>) -> Result<&'v Value, ValueError> {
-    match value_at(data, field) {
-        Some(value) if field.is_none() || !value.is_null() => Ok(value),
-        _ => Err(ValueError::Missing {
-            field: field.unwrap_or("$").to_owned(),
-        }),
+/// What a step takes of annotation data as its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selection<'w> {
+    /// All of it.
+    All,
+    /// The value at a path.
+    Field(&'w str),
+    /// The values at several paths: an object with the paths as keys.
+    Fields(Vec<&'w str>),
+}
+
+impl<'w> Selection<'w> {
+    /// What a consensus rule compares.
+    pub fn of(consensus: &'w ConsensusConfig) -> Self {
+        match (&consensus.per_field, &consensus.field) {
+            (Some(fields), _) => Self::Fields(fields.keys().map(String::as_str).collect()),
+            (None, Some(field)) => Self::Field(field),
+            (None, None) => Self::All,
+        }
+    }
+
+    /// The value; none where something of it is not there.
+    pub fn value(&self, data: &Value) -> Option<Value> {
+        match self {
+            Self::All => Some(data.clone()),
+            Self::Field(field) => value_at(data, Some(field)).cloned(),
+            Self::Fields(fields) => fields
+                .iter()
+                .map(|field| Some(((*field).to_owned(), value_at(data, Some(field))?.clone())))
+                .collect::<Option<Map<String, Value>>>()
+                .map(Value::Object),
+        }
+    }
+
+    /// Whether a submission gives all of the value; null is none.
+    ///
+    /// # Errors
+    ///
+    /// The first path without a value.
+    pub fn check(&self, data: &Value) -> Result<(), ValueError> {
+        let paths = match self {
+            Self::All => &[],
+            Self::Field(field) => std::slice::from_ref(field),
+            Self::Fields(fields) => fields.as_slice(),
+        };
+        let missing = |path: &&&str| value_at(data, Some(path)).is_none_or(Value::is_null);
+        match paths.iter().find(missing) {
+            Some(path) => Err(ValueError::Missing {
+                field: (*path).to_owned(),
+            }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -100,8 +147,24 @@ mod tests {
         assert_eq!(value_at(&data, Some("$.a.b.1.c")), Some(&Value::Null));
         assert_eq!(value_at(&data, Some("a.x")), None);
         assert!(
-            submitted_value(&data, Some("a.b.1.c")).is_err(),
+            Selection::Field("a.b.1.c").check(&data).is_err(),
             "null is no value"
+        );
+    }
+
+    #[test]
+    fn several_fields_are_one_value_with_their_paths_as_keys() {
+        let data = json!({"a": {"b": 1}, "c": 2, "d": 3});
+        let selection = Selection::Fields(vec!["a.b", "c"]);
+        assert_eq!(selection.value(&data), Some(json!({"a.b": 1, "c": 2})));
+        assert_eq!(selection.check(&data), Ok(()));
+        let without = Selection::Fields(vec!["c", "x"]);
+        assert_eq!(without.value(&data), None);
+        assert_eq!(
+            without.check(&data),
+            Err(ValueError::Missing {
+                field: "x".to_owned()
+            })
         );
     }
 

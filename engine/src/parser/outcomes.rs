@@ -11,7 +11,8 @@ use super::{
     report::DiagnosticCode as Code,
 };
 use crate::config::{
-    CompletionType, ConditionConfig, ConditionType, DisagreementStrategy, StepConfig, StepType,
+    CompletionType, ConditionConfig, ConditionType, DisagreementStrategy, FieldMode, StepConfig,
+    StepType,
 };
 
 /// Transitions of one step up to which they are compared.
@@ -259,5 +260,7 @@ fn is_possible(step: &StepConfig, outcome: Outcome) -> bool {
         return true;
     };
     let decides_itself = consensus.on_disagreement.strategy != DisagreementStrategy::Adjudication;
-    !outcome.has_value || agreement >= consensus.threshold || decides_itself
+    // The thresholds of single fields say nothing about the mean over all of them.
+    let mean_decides = consensus.per_field.is_none() || consensus.mode == Some(FieldMode::Weighted);
+    !outcome.has_value || agreement >= consensus.threshold || decides_itself || !mean_decides
 }

@@ -35,8 +35,6 @@ const WORKFLOW: &[(&str, When)] = &[
 
 /// Below every consensus block.
 const CONSENSUS: &[(&str, When)] = &[
-    ("per_field", Present),
-    ("mode", Present),
     ("on_agreement.method", Is(&["weighted_vote"])),
     (
         "on_disagreement.strategy",

@@ -22,7 +22,7 @@ use crate::{
         JoinMode, Level, Metric, StepConfig, StepType, TimeoutAction,
     },
     expression::{Expression, ExpressionError},
-    limits::INACTIVITY_MAX,
+    limits::{FIELDS_MAX, INACTIVITY_MAX},
 };
 
 /// Reports every fault of single parts and of references between them.
@@ -99,6 +99,17 @@ impl Validator<'_, '_> {
         }
         if let (Some(consensus), Some(node)) = (&config.consensus, step.node.get("consensus")) {
             self.consensus(node, consensus);
+            if config.completion_type() == CompletionType::Confidence
+                && consensus.per_field.is_some()
+            {
+                let message =
+                    "a `confidence` completion decides one field, and `per_field` compares several";
+                self.conflict(
+                    node,
+                    message,
+                    "name the one as `field`, or count annotations",
+                );
+            }
         }
         if let Some(node) = step
             .node
@@ -245,7 +256,12 @@ impl Validator<'_, '_> {
     }
 
     fn field(&mut self, node: &Node) {
-        let Some(text) = node.as_str() else { return };
+        if let Some(text) = node.as_str() {
+            self.path_of_keys(text, node, Spot::Value);
+        }
+    }
+
+    fn path_of_keys(&mut self, text: &str, node: &Node, spot: Spot) {
         if text
             .split('.')
             .any(|key| key.trim() != key || key.is_empty())
@@ -256,6 +272,7 @@ impl Validator<'_, '_> {
                     &node.origin,
                     format!("`{text}` is no path of keys"),
                 )
+                .at(spot)
                 .value(text)
                 .suggest("write keys with dots between them, as `label` or `answer.label`");
         }
@@ -265,33 +282,14 @@ impl Validator<'_, '_> {
         if let Some(field) = node.get("field") {
             self.field(field);
         }
-        if consensus.level != Level::Nominal && consensus.metric != Metric::KrippendorffAlpha {
-            let metric = consensus.metric.as_str();
-            let message = format!("`level` says nothing to the metric `{metric}`");
-            self.conflict(
-                node,
-                &message,
-                "use `metric: krippendorff_alpha`, or remove `level`",
-            );
+        let inherited =
+            consensus.per_field.iter().flatten().any(|(_, own)| {
+                own.level.is_none() && own.metric == Some(Metric::KrippendorffAlpha)
+            });
+        if !inherited {
+            self.level(node, consensus.metric, consensus.level);
         }
-        for (name, field) in node
-            .below(&["per_field"])
-            .and_then(Node::map)
-            .into_iter()
-            .flatten()
-        {
-            let weight = field.below(&["weight"]).map(Node::to_value);
-            if weight
-                .and_then(|weight| weight.as_f64())
-                .is_some_and(|weight| weight <= 0.0)
-            {
-                let path = field
-                    .get("weight")
-                    .map_or(&field.origin, |weight| &weight.origin);
-                let message = format!("the weight of `{name}` must be above 0");
-                self.faults.add(Code::OutOfRange, path, message);
-            }
-        }
+        self.per_field(node, consensus);
         let asks_more =
             consensus.on_disagreement.strategy == DisagreementStrategy::AdditionalAnnotators;
         for key in ["max_additional", "fallback"] {
@@ -304,6 +302,67 @@ impl Validator<'_, '_> {
                     )
                     .at(Spot::Key)
                     .value_of(child);
+            }
+        }
+    }
+
+    fn level(&mut self, node: &Node, metric: Metric, level: Level) {
+        if level != Level::Nominal && metric != Metric::KrippendorffAlpha {
+            let message = format!("`level` says nothing to the metric `{}`", metric.as_str());
+            self.conflict(
+                node,
+                &message,
+                "use `metric: krippendorff_alpha`, or remove `level`",
+            );
+        }
+    }
+
+    fn per_field(&mut self, node: &Node, consensus: &ConsensusConfig) {
+        let fields = node.get("per_field").filter(|fields| !fields.broken);
+        let Some((fields, entries)) = fields.and_then(|fields| Some((fields, fields.map()?)))
+        else {
+            if let Some(mode) = node.get("mode").filter(|_| node.get("per_field").is_none()) {
+                let message = "`mode` says how the fields of `per_field` join, and there are none";
+                self.faults
+                    .add(Code::MisplacedKey, &mode.origin, message)
+                    .at(Spot::Key)
+                    .value_of(mode);
+            }
+            return;
+        };
+        if consensus.field.is_some() {
+            let message = "`field` compares one value and `per_field` several";
+            self.conflict(
+                node,
+                message,
+                "name every field under `per_field`, or remove it",
+            );
+        }
+        if entries.is_empty() || entries.len() > FIELDS_MAX {
+            let message = format!(
+                "`per_field` has {} fields; it may have from 1 to {FIELDS_MAX}",
+                entries.len()
+            );
+            self.faults.add(Code::OutOfRange, &fields.origin, message);
+        }
+        for (name, field) in entries {
+            self.path_of_keys(name, field, Spot::Key);
+            let weight = field.get("weight").filter(|weight| !weight.broken);
+            if let Some(weight) = weight
+                && weight
+                    .to_value()
+                    .as_f64()
+                    .is_some_and(|weight| weight <= 0.0)
+            {
+                let message = format!("the weight of `{name}` must be above 0");
+                self.faults
+                    .add(Code::OutOfRange, &weight.origin, message)
+                    .value_of(weight);
+            }
+            let own = consensus.per_field.as_ref().and_then(|own| own.get(name));
+            if let Some(level) = own.and_then(|own| own.level) {
+                let metric = own.and_then(|own| own.metric).unwrap_or(consensus.metric);
+                self.level(field, metric, level);
             }
         }
     }

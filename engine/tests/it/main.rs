@@ -4,6 +4,7 @@
 
 mod agreement_golden;
 mod desk;
+mod fields;
 mod orchestrator;
 mod parser_diagnostics;
 mod properties;

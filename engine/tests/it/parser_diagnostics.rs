@@ -261,6 +261,10 @@ fn examples_are_valid_without_warnings() {
             "ner-spans",
             include_str!("../../../examples/ner-spans.yaml"),
         ),
+        (
+            "per-field",
+            include_str!("../../../examples/per-field.yaml"),
+        ),
         ("routing", include_str!("../../../examples/routing.yaml")),
     ] {
         let report = check(source.as_bytes());
@@ -414,4 +418,64 @@ fn the_schema_for_editors_describes_what_is_written() {
     {
         assert!(schema["$defs"][name].is_object(), "{name} is not defined");
     }
+}
+
+#[test]
+fn rules_for_single_fields_are_checked() {
+    let found = |consensus: &str| -> Vec<String> {
+        let yaml = format!(
+            "workflow:\n  id: demo\n  steps:\n    - id: annotate\n      type: annotation\n      \
+             completion: {{ type: annotation_count, count: 2 }}\n      consensus: {consensus}\n"
+        );
+        let diagnostics = check(yaml.as_bytes()).diagnostics;
+        let short = |d: &ValidationError| {
+            let path = d.path.replace("workflow.steps[0].consensus", "~");
+            format!("{} {path} {}", d.code, d.column.unwrap_or_default())
+        };
+        diagnostics.iter().map(short).collect()
+    };
+    let nothing: [&str; 0] = [];
+    assert_eq!(found("{ per_field: { label: {} } }"), nothing);
+    assert_eq!(
+        found("{ mode: weighted, per_field: { a.b: { weight: 2, threshold: 0.5 }, c: {} } }"),
+        nothing
+    );
+    assert_eq!(
+        found("{ level: ordinal, per_field: { a: { metric: krippendorff_alpha } } }"),
+        nothing,
+        "the field takes the level of the block"
+    );
+    assert_eq!(found("{ mode: weighted }"), ["misplaced_key ~.mode 20"]);
+    assert_eq!(
+        found("{ field: label, per_field: { label: {} } }"),
+        ["conflicting_keys ~ 18"]
+    );
+    assert_eq!(found("{ per_field: {} }"), ["out_of_range ~.per_field 31"]);
+    let many: Vec<String> = (0..101).map(|n| format!("f{n}: {{}}")).collect();
+    let many = format!("{{ per_field: {{ {} }} }}", many.join(", "));
+    assert_eq!(found(&many), ["out_of_range ~.per_field 31"]);
+    assert_eq!(
+        found("{ per_field: { a..b: {} } }"),
+        ["invalid_value ~.per_field[\"a..b\"] 33"]
+    );
+    for weight in ["0", "-1", "1001"] {
+        let rule = format!("{{ mode: weighted, per_field: {{ a: {{ weight: {weight} }} }} }}");
+        assert_eq!(
+            found(&rule),
+            ["out_of_range ~.per_field.a.weight 62"],
+            "{weight}"
+        );
+    }
+    assert_eq!(
+        found("{ per_field: { a: { metrik: cohen_kappa } } }"),
+        ["unknown_key ~.per_field.a.metrik 38"]
+    );
+    assert_eq!(
+        found("{ per_field: { a: { level: ordinal } } }"),
+        ["conflicting_keys ~.per_field.a 36"]
+    );
+    assert_eq!(
+        found("{ mode: some, per_field: { a: {} } }"),
+        ["invalid_value ~.mode 26"]
+    );
 }

@@ -7,7 +7,8 @@ use clap::{Args, Subcommand};
 use glyph_workflow_engine::{
     WorkflowOrchestrator,
     command::{Command, CommandEnvelope, Outcome, ProcessResult},
-    events::StoredEvent,
+    config::Metric,
+    events::{StoredEvent, Vote},
     ids::{CommandId, Slug, TaskId},
     limits::PAGE_MAX,
     state::TaskStatus,
@@ -540,23 +541,42 @@ async fn explain(task: TaskId, settings: &Settings, output: Output) -> Result<()
                 clipped(&json!(result.value).to_string(), 60),
             ));
             if let Some(consensus) = &decision.consensus {
-                let votes = consensus.votes.iter().map(|vote| {
-                    format!("{} x {}", vote.count, clipped(&vote.value.to_string(), 30))
-                });
                 lines.push(format!(
-                    "  {} {} against {}: {}",
-                    consensus.metric.as_str(),
-                    consensus
-                        .agreement
-                        .map_or("undefined".to_owned(), |a| format!("{a:.3}")),
-                    consensus.threshold,
-                    votes.collect::<Vec<_>>().join(", ")
+                    "  {}",
+                    comparison(
+                        consensus.metric,
+                        consensus.agreement,
+                        consensus.threshold,
+                        &consensus.votes
+                    )
                 ));
+                for field in &consensus.fields {
+                    lines.push(format!(
+                        "  `{}`, weight {}: {}",
+                        field.field,
+                        field.weight,
+                        comparison(field.metric, field.agreement, field.threshold, &field.votes)
+                    ));
+                }
             }
         }
         lines.join("\n")
     });
     Ok(())
+}
+
+/// What was compared, in one line: `percent_agreement 0.500 against 1: 2 x "a", 1 x "b"`.
+fn comparison(metric: Metric, agreement: Option<f64>, threshold: f64, votes: &[Vote]) -> String {
+    let agreement = agreement.map_or("undefined".to_owned(), |a| format!("{a:.3}"));
+    let votes: Vec<String> = votes
+        .iter()
+        .map(|vote| format!("{} x {}", vote.count, clipped(&vote.value.to_string(), 30)))
+        .collect();
+    let head = format!("{} {agreement} against {threshold}", metric.as_str());
+    if votes.is_empty() {
+        return head;
+    }
+    format!("{head}: {}", votes.join(", "))
 }
 
 async fn state(

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
     command::RejectionCode,
-    config::{Level, Metric, Target, TimeoutAction},
-    events::{self, ConsensusMethod, ReleaseReason, Vote},
+    config::{FieldMode, Level, Metric, Target, TimeoutAction},
+    events::{self, ConsensusMethod, FieldCalculated, ReleaseReason, Vote},
     ids::{CommandId, RevisionId, Slug, StepId, TaskId, UserId},
     state::{IncidentCode, ResolvedBy, StepResult, StepVisit},
     store::GoalProgressRow,
@@ -156,6 +156,13 @@ pub struct ConsensusCalculated<'a> {
     pub value: Option<&'a Value>,
     /// What found it.
     pub resolved_by: Option<ResolvedBy>,
+    /// How the fields joined into one verdict, where they were compared one by one. `agreement` is
+    /// then their weighted mean, and the votes stand with them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<FieldMode>,
+    /// The fields, where they were compared one by one.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub fields: &'a [FieldCalculated],
 }
 
 impl<'a> From<&'a events::ConsensusCalculated> for ConsensusCalculated<'a> {
@@ -177,6 +184,8 @@ impl<'a> From<&'a events::ConsensusCalculated> for ConsensusCalculated<'a> {
             tied: event.tied,
             value: event.value.as_ref(),
             resolved_by: event.resolved_by,
+            mode: event.mode,
+            fields: &event.fields,
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
         outcome::RejectionCode,
     },
     events::WorkflowEvent,
-    executor::{decision_of, submitted_value, value_field},
+    executor::{Selection, decision_of, selection},
     ids::StepId,
     state::{AnnotationData, ReviewDecision, Visit, VisitStatus},
 };
@@ -200,7 +200,7 @@ fn require_valid(
     annotation: &AnnotationData,
 ) -> Result<(), Refusal> {
     let invalid = |detail: String| Err(Refusal::rejected(RejectionCode::InvalidAnnotation, detail));
-    let field = value_field(work.config(), step, visit);
+    let selection = selection(work.config(), step, visit);
     let needs_value = match step.kind {
         StepType::Review => match decision_of(annotation) {
             None => {
@@ -211,15 +211,15 @@ fn require_valid(
             }
             Some(decision) => decision == ReviewDecision::Fix,
         },
-        StepType::Annotation => field.is_some() || step.consensus.is_some(),
+        StepType::Annotation => selection != Selection::All,
         StepType::Adjudication => true,
         StepType::AutoProcess | StepType::Conditional | StepType::SubWorkflow => false,
     };
     if !needs_value && step.completion_type() != CompletionType::Confidence {
         return Ok(());
     }
-    match submitted_value(&annotation.data, field) {
-        Ok(_) => Ok(()),
+    match selection.check(&annotation.data) {
+        Ok(()) => Ok(()),
         Err(error) => invalid(format!(
             "{error}, which step `{}` takes as its value",
             step.id

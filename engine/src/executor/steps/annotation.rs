@@ -1,13 +1,13 @@
 //! Several people label the item.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
     config::{
-        AgreementMethod, ConsensusConfig, DisagreementStrategy, Fallback, Metric, StepConfig,
-        TieBreaker,
+        AgreementMethod, ConsensusConfig, DisagreementStrategy, Fallback, FieldMode, FieldRule,
+        Level, Metric, StepConfig, TieBreaker,
     },
-    events::{ConsensusCalculated, ConsensusMethod},
+    events::{ConsensusCalculated, ConsensusMethod, FieldCalculated, Vote},
     executor::{
         AgreementReport, Closing, ExecutionContext, ExecutionResult, ExecutorError, StepExecutor,
         agreement::{boxes, spans},
@@ -132,81 +132,241 @@ pub(in crate::executor) fn resolve(
     judged: &Visit,
     exhausted: bool,
 ) -> ConsensusCalculated {
-    let null = Value::Null;
-    let field = consensus.field.as_deref();
-    let values: Vec<&Value> = judged
-        .annotations
-        .iter()
-        .map(|a| value_at(&a.data, field).unwrap_or(&null))
-        .collect();
-    let AgreementReport {
-        agreement,
-        note,
-        units,
-        pairs,
-    } = measure_agreement(consensus.metric, consensus.level, &values);
-    // An undefined agreement is no disagreement: one annotation, or no variation at all.
-    let agreed = agreement.is_none_or(|a| a >= consensus.threshold);
-    let method = if agreed {
-        ConsensusMethod::Agreement(consensus.on_agreement.method)
-    } else {
-        ConsensusMethod::Disagreement(consensus.on_disagreement.strategy)
+    let rule = Rule {
+        consensus,
+        exhausted,
     };
-    let votes = tally(&values);
-    let tied = tied(&votes);
-    let majority = || -> Option<(Value, ResolvedBy)> {
-        if !tied {
-            return Some((votes.first()?.value.clone(), ResolvedBy::MajorityVote));
-        }
-        // Regions that overlap enough are one answer though their edges differ.
-        let merged = agreed
-            .then(|| merge_regions(consensus.metric, &values))
-            .flatten()?;
-        Some((merged, ResolvedBy::MajorityVote))
-    };
-    let found = match method {
-        _ if exhausted => majority().map(|(value, _)| (value, ResolvedBy::Exhausted)),
-        // Weighted votes are refused when a workflow is created, until weights exist.
-        ConsensusMethod::Agreement(
-            AgreementMethod::MajorityVote | AgreementMethod::WeightedVote,
-        )
-        | ConsensusMethod::Disagreement(
-            DisagreementStrategy::MajorityVote | DisagreementStrategy::WeightedVote,
-        ) => majority(),
-        ConsensusMethod::Agreement(AgreementMethod::Unanimous) => match votes.as_slice() {
-            [only] => Some((only.value.clone(), ResolvedBy::Unanimous)),
-            _ => None,
-        },
-        ConsensusMethod::Disagreement(
-            DisagreementStrategy::Adjudication | DisagreementStrategy::Escalate,
-        ) => None,
-        // What decides when nobody else may be asked.
-        ConsensusMethod::Disagreement(DisagreementStrategy::AdditionalAnnotators) => {
-            match consensus.on_disagreement.fallback {
-                Some(Fallback::MajorityVote | Fallback::WeightedVote) => majority(),
-                None | Some(Fallback::Adjudication | Fallback::Escalate) => None,
-            }
-        }
-    };
-    let (value, resolved_by) = found.unzip();
-    ConsensusCalculated {
+    let mut calculated = ConsensusCalculated {
         step_id: step_id.clone(),
         visit,
         metric: consensus.metric,
         level: consensus.level,
         field: consensus.field.clone(),
-        agreement,
-        note,
+        agreement: None,
+        note: None,
         threshold: consensus.threshold,
-        units,
-        pairs,
-        agreed,
-        method,
-        votes,
-        tied,
+        units: 0,
+        pairs: 0,
+        agreed: true,
+        method: rule.method(true),
+        votes: Vec::new(),
+        tied: false,
         more: None,
-        value,
-        resolved_by,
+        value: None,
+        resolved_by: None,
+        mode: None,
+        fields: Vec::new(),
+    };
+    if consensus.per_field.is_some() {
+        by_field(&rule, judged, &mut calculated);
+        return calculated;
+    }
+    let field = consensus.field.as_deref();
+    let compared = Compared::new(consensus.metric, consensus.level, field, judged);
+    calculated.agreed = compared.reaches(consensus.threshold);
+    calculated.method = rule.method(calculated.agreed);
+    (calculated.value, calculated.resolved_by) = rule.find(calculated.method, &compared).unzip();
+    calculated.tied = tied(&compared.votes);
+    calculated.votes = compared.votes;
+    calculated.agreement = compared.report.agreement;
+    calculated.note = compared.report.note;
+    calculated.units = compared.report.units;
+    calculated.pairs = compared.report.pairs;
+    calculated
+}
+
+/// Compares field by field and joins the verdicts by `consensus.mode`.
+fn by_field(rule: &Rule<'_>, judged: &Visit, calculated: &mut ConsensusCalculated) {
+    let consensus = rule.consensus;
+    let mode = consensus.mode.unwrap_or_default();
+    let compared: Vec<(FieldRule<'_>, Compared<'_>)> = consensus
+        .field_rules()
+        .map(|field| {
+            let compared = Compared::new(field.metric, field.level, Some(field.field), judged);
+            (field, compared)
+        })
+        .collect();
+    let defined = || {
+        compared
+            .iter()
+            .filter_map(|(field, compared)| Some((field.weight, compared.report.agreement?)))
+    };
+    let weights: f64 = defined().map(|(weight, _)| weight).sum();
+    let sum: f64 = defined()
+        .map(|(weight, agreement)| weight * agreement)
+        .sum();
+    calculated.agreement = (weights > 0.0).then(|| without_rounding_noise(sum / weights));
+    calculated.note = undefined_fields(&compared);
+    calculated.agreed = match mode {
+        FieldMode::AllOrNothing | FieldMode::FieldByField => compared
+            .iter()
+            .all(|(field, compared)| compared.reaches(field.threshold)),
+        FieldMode::Weighted => reaches(calculated.agreement, consensus.threshold),
+    };
+    calculated.method = rule.method(calculated.agreed);
+    calculated.mode = Some(mode);
+    for (field, compared) in compared {
+        let agreed = compared.reaches(field.threshold);
+        let method = match mode {
+            FieldMode::AllOrNothing | FieldMode::Weighted => calculated.method,
+            FieldMode::FieldByField => rule.method(agreed),
+        };
+        let (value, resolved_by) = rule.find(method, &compared).unzip();
+        let report = compared.report;
+        calculated.units += report.units;
+        calculated.pairs += report.pairs;
+        let tied = tied(&compared.votes);
+        calculated.tied |= tied && value.is_none();
+        calculated.fields.push(FieldCalculated {
+            field: field.field.to_owned(),
+            metric: field.metric,
+            level: field.level,
+            agreement: report.agreement,
+            note: report.note,
+            threshold: field.threshold,
+            weight: field.weight,
+            units: report.units,
+            pairs: report.pairs,
+            agreed,
+            method,
+            votes: compared.votes,
+            tied,
+            value,
+            resolved_by,
+        });
+    }
+    let fields = &calculated.fields;
+    calculated.value = fields
+        .iter()
+        .map(|field| Some((field.field.clone(), field.value.clone()?)))
+        .collect::<Option<Map<String, Value>>>()
+        .map(Value::Object);
+    // Fields that were settled in different ways: the one that took most to settle names it.
+    calculated.resolved_by = calculated.value.as_ref().and_then(|_| {
+        let disputed = fields
+            .iter()
+            .find(|field| field.method == calculated.method);
+        disputed.or_else(|| fields.first())?.resolved_by
+    });
+}
+
+/// Weights such as 0.1 have no exact form, and what they add up to must not miss a threshold by the
+/// last bit: twelve digits are kept.
+fn without_rounding_noise(mean: f64) -> f64 {
+    const DIGITS: f64 = 1e12;
+    (mean * DIGITS).round() / DIGITS
+}
+
+/// Says which fields are not in the mean.
+fn undefined_fields(compared: &[(FieldRule<'_>, Compared<'_>)]) -> Option<String> {
+    let undefined: Vec<String> = compared
+        .iter()
+        .filter(|(_, compared)| compared.report.agreement.is_none())
+        .map(|(field, _)| format!("`{}`", field.field))
+        .collect();
+    if undefined.len() == compared.len() {
+        return Some("agreement is defined for none of the fields".to_owned());
+    }
+    (!undefined.is_empty()).then(|| {
+        let names = undefined.join(", ");
+        format!("agreement is not defined for {names}, which the mean leaves out")
+    })
+}
+
+/// An undefined agreement is no disagreement: one annotation, or no variation at all.
+fn reaches(agreement: Option<f64>, threshold: f64) -> bool {
+    agreement.is_none_or(|agreement| agreement >= threshold)
+}
+
+/// One value of each annotator, compared.
+struct Compared<'v> {
+    metric: Metric,
+    values: Vec<&'v Value>,
+    report: AgreementReport,
+    votes: Vec<Vote>,
+}
+
+impl<'v> Compared<'v> {
+    fn new(metric: Metric, level: Level, field: Option<&str>, judged: &'v Visit) -> Self {
+        static MISSING: Value = Value::Null;
+        let values: Vec<&Value> = judged
+            .annotations
+            .iter()
+            .map(|a| value_at(&a.data, field).unwrap_or(&MISSING))
+            .collect();
+        let report = measure_agreement(metric, level, &values);
+        // Null is a missing value, and nobody votes by leaving one out.
+        let given: Vec<&Value> = values.iter().copied().filter(|v| !v.is_null()).collect();
+        Self {
+            metric,
+            votes: tally(&given),
+            report,
+            values,
+        }
+    }
+
+    fn reaches(&self, threshold: f64) -> bool {
+        reaches(self.report.agreement, threshold)
+    }
+}
+
+/// What a consensus block says about finding a value.
+struct Rule<'c> {
+    consensus: &'c ConsensusConfig,
+    /// The visit is closed early.
+    exhausted: bool,
+}
+
+impl Rule<'_> {
+    fn method(&self, agreed: bool) -> ConsensusMethod {
+        if agreed {
+            ConsensusMethod::Agreement(self.consensus.on_agreement.method)
+        } else {
+            ConsensusMethod::Disagreement(self.consensus.on_disagreement.strategy)
+        }
+    }
+
+    /// The value that `method` finds.
+    fn find(
+        &self,
+        method: ConsensusMethod,
+        compared: &Compared<'_>,
+    ) -> Option<(Value, ResolvedBy)> {
+        let votes = &compared.votes;
+        let majority = || -> Option<(Value, ResolvedBy)> {
+            if !tied(votes) {
+                return Some((votes.first()?.value.clone(), ResolvedBy::MajorityVote));
+            }
+            // Regions that overlap enough are one answer though their edges differ.
+            let merged = matches!(method, ConsensusMethod::Agreement(_))
+                .then(|| merge_regions(compared.metric, &compared.values))
+                .flatten()?;
+            Some((merged, ResolvedBy::MajorityVote))
+        };
+        match method {
+            _ if self.exhausted => majority().map(|(value, _)| (value, ResolvedBy::Exhausted)),
+            // Weighted votes are refused when a workflow is created, until weights exist.
+            ConsensusMethod::Agreement(
+                AgreementMethod::MajorityVote | AgreementMethod::WeightedVote,
+            )
+            | ConsensusMethod::Disagreement(
+                DisagreementStrategy::MajorityVote | DisagreementStrategy::WeightedVote,
+            ) => majority(),
+            ConsensusMethod::Agreement(AgreementMethod::Unanimous) => match votes.as_slice() {
+                [only] => Some((only.value.clone(), ResolvedBy::Unanimous)),
+                _ => None,
+            },
+            ConsensusMethod::Disagreement(
+                DisagreementStrategy::Adjudication | DisagreementStrategy::Escalate,
+            ) => None,
+            // What decides when nobody else may be asked.
+            ConsensusMethod::Disagreement(DisagreementStrategy::AdditionalAnnotators) => {
+                match self.consensus.on_disagreement.fallback {
+                    Some(Fallback::MajorityVote | Fallback::WeightedVote) => majority(),
+                    None | Some(Fallback::Adjudication | Fallback::Escalate) => None,
+                }
+            }
+        }
     }
 }
 

@@ -2,9 +2,7 @@
 
 use super::annotation::annotation_ids;
 use crate::{
-    executor::{
-        Closing, ExecutionContext, ExecutionResult, ExecutorError, StepExecutor, value::value_at,
-    },
+    executor::{Closing, ExecutionContext, ExecutionResult, ExecutorError, StepExecutor},
     state::{AnnotationData, ResolvedBy, ResultKind, ReviewDecision, StepResult},
 };
 
@@ -41,7 +39,7 @@ impl StepExecutor for ReviewExecutor {
             .and_then(|visit| visit.result.as_ref());
         let value = match decision {
             ReviewDecision::Approve => judged.and_then(|result| result.value.clone()),
-            ReviewDecision::Fix => value_at(&annotation.data, context.field()).cloned(),
+            ReviewDecision::Fix => context.selection().value(&annotation.data),
             ReviewDecision::Reject | ReviewDecision::RequestChanges => None,
         };
         Ok(ExecutionResult::completed(StepResult {
@@ -65,7 +63,7 @@ impl StepExecutor for AdjudicationExecutor {
                 (Some(output.clone()), ResolvedBy::Exhausted)
             }
             (Some(annotation), _) => (
-                value_at(&annotation.data, context.field()).cloned(),
+                context.selection().value(&annotation.data),
                 ResolvedBy::Adjudication,
             ),
             (None, _) => {

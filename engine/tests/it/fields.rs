@@ -1,0 +1,242 @@
+//! Consensus field by field: what each mode makes of fields that agree and fields that do not.
+
+use glyph_workflow_engine::events::{ConsensusCalculated, WorkflowEvent};
+use serde_json::{Value, json};
+
+use crate::desk::Desk;
+
+fn workflow(count: u32, consensus: &str) -> String {
+    format!(
+        "
+workflow:
+  id: fields
+  steps:
+    - id: annotate
+      type: annotation
+      completion: {{ type: annotation_count, count: {count} }}
+      consensus: {{ {consensus} }}
+    - {{ id: adjudicate, type: adjudication }}
+  transitions:
+    - {{ from: annotate, to: _complete, condition: {{ type: on_agreement }} }}
+    - {{ from: annotate, to: adjudicate, condition: {{ type: on_disagreement }} }}
+    - {{ from: adjudicate, to: _complete }}
+"
+    )
+}
+
+/// Submits `data` by one annotator each.
+fn desk(consensus: &str, data: &[Value]) -> Desk {
+    let count = u32::try_from(data.len()).unwrap();
+    let mut desk = Desk::started(&workflow(count, consensus));
+    for (who, data) in (1..).zip(data) {
+        let answer = desk.submit("annotate", who, data.clone());
+        assert!(!answer.starts_with("rejected"), "{answer}");
+    }
+    desk
+}
+
+fn calculated(desk: &Desk) -> &ConsensusCalculated {
+    let compared = desk.log.iter().rev().find_map(|event| match &event.event {
+        WorkflowEvent::ConsensusCalculated(calculated) => Some(calculated),
+        _ => None,
+    });
+    compared.expect("the annotations were compared")
+}
+
+fn ended(desk: &Desk) -> Option<Value> {
+    let state = desk.state.as_ref().unwrap();
+    state.output.as_ref().map(|output| output["result"].clone())
+}
+
+/// All agree on `a`, two of three on `b`.
+fn split() -> [Value; 3] {
+    [
+        json!({"a": 1, "b": "x"}),
+        json!({"a": 1, "b": "x"}),
+        json!({"a": 1, "b": "y"}),
+    ]
+}
+
+const BOTH: &str = "per_field: { a: {}, b: {} }";
+
+#[test]
+fn every_field_must_agree_or_none_counts() {
+    let desk_of = |rest: &str| desk(&format!("{BOTH}{rest}"), &split());
+    assert_eq!(ended(&desk_of("")), None);
+    assert_eq!(ended(&desk_of(", mode: all_or_nothing")), None);
+    let two = &split()[..2];
+    let desk = desk(BOTH, two);
+    assert_eq!(ended(&desk), Some(json!({"a": 1, "b": "x"})));
+    assert_eq!(desk.output()["agreement"], 1.0);
+    assert_eq!(desk.output()["resolved_by"], "majority_vote");
+    let desk = desk_of(", on_disagreement: { strategy: majority_vote }");
+    assert_eq!(ended(&desk), Some(json!({"a": 1, "b": "x"})));
+}
+
+#[test]
+fn each_field_has_its_own_metric_and_threshold() {
+    let rules = "per_field: { a: {}, b: { threshold: 0.3 } }";
+    let desk = desk(rules, &split());
+    assert_eq!(ended(&desk), Some(json!({"a": 1, "b": "x"})));
+    let calculated = calculated(&desk);
+    assert!(calculated.agreed);
+    assert_eq!(calculated.agreement, Some(0.666_666_666_667));
+    let [a, b] = calculated.fields.as_slice() else {
+        panic!("{calculated:?}")
+    };
+    assert_eq!((a.agreement, a.threshold), (Some(1.0), 1.0));
+    assert_eq!((b.agreement, b.threshold), (Some(1.0 / 3.0), 0.3));
+    assert_eq!((b.votes.len(), b.votes[0].count), (2, 2));
+    assert_eq!(b.value, Some(json!("x")));
+}
+
+#[test]
+fn fields_are_settled_one_by_one() {
+    let rules = |strategy: &str| {
+        format!(
+            "{BOTH}, mode: field_by_field, on_agreement: {{ method: unanimous }}, \
+             on_disagreement: {{ strategy: {strategy} }}"
+        )
+    };
+    let settled = desk(&rules("majority_vote"), &split());
+    assert_eq!(ended(&settled), Some(json!({"a": 1, "b": "x"})));
+    assert_eq!(
+        settled.output()["resolved_by"],
+        "majority_vote",
+        "what settled the disputed one"
+    );
+    let open = desk(&rules("adjudication"), &split());
+    assert_eq!(ended(&open), None, "a field without a value");
+    let fields = &calculated(&open).fields;
+    assert_eq!(
+        (&fields[0].value, &fields[1].value),
+        (&Some(json!(1)), &None),
+        "the event tells what is settled and what is not"
+    );
+}
+
+#[test]
+fn the_weighted_mean_decides() {
+    let with = |threshold: f64| {
+        let rules = format!(
+            "threshold: {threshold}, mode: weighted, per_field: {{ a: {{ weight: 0.7 }}, \
+             b: {{ weight: 0.1, threshold: 1.0 }}, c: {{ weight: 0.2 }} }}"
+        );
+        let data = |b: &str| json!({"a": 1, "b": b, "c": 3});
+        desk(&rules, &[data("x"), data("x"), data("y")])
+    };
+    // 0.7 + 0.2 + 0.1 / 3
+    assert_eq!(calculated(&with(0.9)).agreement, Some(0.933_333_333_333));
+    assert_eq!(ended(&with(0.9)), Some(json!({"a": 1, "b": "x", "c": 3})));
+    assert_eq!(ended(&with(0.94)), None);
+}
+
+#[test]
+fn rounding_does_not_miss_a_threshold() {
+    let lists = |last: u32| json!({"a": [1, 2, 3, 4, last], "b": [1, 2, 3, 4, last], "c": [1, 2, 3, 4, last]});
+    let rules = "threshold: 0.8, mode: weighted, per_field: { a: { weight: 0.1 }, \
+                 b: { weight: 0.2 }, c: { weight: 0.3 } }";
+    let desk = desk(rules, &[lists(5), lists(6)]);
+    assert_eq!(calculated(&desk).agreement, Some(0.8));
+    assert!(calculated(&desk).agreed);
+}
+
+#[test]
+fn an_undefined_agreement_is_told_and_left_out_of_the_mean() {
+    // Both gave the same value twice: no variation, so alpha is not defined.
+    let rules = "per_field: { a: { metric: krippendorff_alpha }, b: {} }";
+    let data = || json!({"a": [1, 1], "b": "x"});
+    let one_defined = desk(rules, &[data(), data()]);
+    let compared = calculated(&one_defined);
+    assert_eq!(compared.agreement, Some(1.0));
+    assert!(compared.note.as_ref().unwrap().contains("`a`"));
+    assert!(
+        compared.fields[0]
+            .note
+            .as_ref()
+            .unwrap()
+            .contains("no variation")
+    );
+    assert_eq!(ended(&one_defined), Some(data()));
+
+    let alone = desk(rules, &[data()]);
+    assert_eq!(calculated(&alone).agreement, None);
+    assert_eq!(ended(&alone), Some(data()), "one annotation agrees");
+}
+
+#[test]
+fn regions_of_a_field_are_merged() {
+    let rules = "per_field: { spans: { metric: span_iou, threshold: 0.7 }, label: {} }";
+    let data = |start: u32| json!({"spans": [{"start": start, "end": 10}], "label": "a"});
+    let desk = desk(rules, &[data(0), data(1)]);
+    assert_eq!(ended(&desk), Some(data(0)));
+    assert_eq!(desk.output()["agreement"], 0.95);
+}
+
+#[test]
+fn ties_and_disagreement_ask_further_people() {
+    let both = |b: &str| json!({"a": 1, "b": b});
+    for rest in [
+        "on_disagreement: { strategy: additional_annotators, fallback: majority_vote }",
+        "threshold: 0, tie_breaker: additional_annotator",
+    ] {
+        let mut desk = desk(&format!("{BOTH}, {rest}"), &[both("x"), both("y")]);
+        assert_eq!(ended(&desk), None, "{rest}");
+        assert_eq!(calculated(&desk).more, Some(1), "{rest}");
+        desk.submit("annotate", 3, both("y"));
+        assert_eq!(ended(&desk), Some(both("y")), "{rest}");
+    }
+}
+
+#[test]
+fn all_fields_are_asked_of_annotators_and_adjudicators() {
+    let mut desk = Desk::started(&workflow(2, BOTH));
+    assert_eq!(
+        desk.submit("annotate", 1, json!({"a": 1})),
+        "rejected invalid_annotation"
+    );
+    desk.submit("annotate", 1, json!({"a": 1, "b": 2}));
+    desk.submit("annotate", 2, json!({"a": 1, "b": 3}));
+    assert_eq!(
+        desk.submit("adjudicate", 3, json!({"b": 3})),
+        "rejected invalid_annotation"
+    );
+    desk.submit("adjudicate", 3, json!({"a": 1, "b": 3, "note": "clear"}));
+    assert_eq!(
+        ended(&desk),
+        Some(json!({"a": 1, "b": 3})),
+        "one shape of output, whoever found it"
+    );
+}
+
+#[test]
+fn the_handler_compares_fields_too() {
+    let yaml = "
+workflow:
+  id: handled
+  steps:
+    - { id: annotate, type: annotation, completion: { type: annotation_count, count: 3 } }
+    - id: check
+      type: auto_process
+      handler: consensus_calculator
+      config: { mode: weighted, threshold: 0.6, per_field: { a: {}, b: {} } }
+  transitions:
+    - { from: annotate, to: check }
+";
+    let mut desk = Desk::started(yaml);
+    for (who, data) in (1..).zip(split()) {
+        desk.submit("annotate", who, data);
+    }
+    assert_eq!(ended(&desk), Some(json!({"a": 1, "b": "x"})));
+    assert_eq!(calculated(&desk).fields.len(), 2);
+
+    let mut desk = Desk::started(yaml);
+    for who in 1..=3 {
+        desk.submit("annotate", who, json!({"a": 1}));
+    }
+    assert_eq!(
+        desk.output()["steps"]["check"]["value"],
+        Value::Null,
+        "a field that nobody gave has no value"
+    );
+}
