@@ -71,8 +71,8 @@ pub mod transition;
 /// Commands and what becomes of them.
 pub mod command {
     pub use crate::engine::command::{
-        Activity, Advance, AnnotationInput, Assign, Command, CommandEnvelope, Control, Migrate,
-        Pause, Release, Start, Submission,
+        Activity, Advance, AnnotationInput, Assign, Command, CommandEnvelope, Control, Due,
+        EffectOutcome, Migrate, Pause, Release, Start, Submission,
     };
     pub use crate::engine::outcome::{
         Dead, Outcome, ProcessResult, Rejection, RejectionCode, Undecided,
@@ -83,8 +83,9 @@ pub use command::{Outcome, ProcessResult};
 pub use config::{StepConfig, StepLibrary, TransitionConfig, WorkflowConfig};
 pub use consensus::{ConsensusError, cohens_kappa, iou_span, krippendorffs_alpha_nominal};
 pub use engine::{
-    BatchReport, BatchStats, DecideContext, Decision, FactSource, MessageBuilder, NoMessages,
-    OrchestrationError, SystemFacts, WorkflowOrchestrator, decide, due_command_id, due_work,
+    BatchReport, BatchStats, DecideContext, Decision, Effect, FactSource, HandlerCall,
+    MessageBuilder, NoMessages, OrchestrationError, SystemFacts, WorkflowOrchestrator, decide,
+    due_command_id, due_work, effect_of,
 };
 #[cfg(feature = "postgres")]
 pub use events::PgEventStore;

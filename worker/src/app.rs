@@ -28,7 +28,7 @@ use crate::{
     amqp::{AmqpPublisher, AmqpSettings, AmqpSource, AmqpUrlError},
     backoff::Backoff,
     broker::{BrokerState, CommandSource, MessagePublisher},
-    due::DueRunner,
+    due::{DueRunner, OutsideHandlers},
     embedded::{EmbeddedError, EmbeddedPublisher, EmbeddedQueue, EmbeddedSource},
     faults::{Faults, InvalidCrash, around_commits},
     http::{
@@ -41,6 +41,7 @@ use crate::{
     settings::{SecretUrl, Services, Settings, SettingsError},
     shutdown::Shutdown,
     telemetry,
+    webhook::{WebhookClient, WebhookSetupError},
 };
 
 /// How often the database is asked whether it is there.
@@ -111,6 +112,9 @@ pub enum AppError {
     /// `GLYPH_CRASH_AT` cannot be read.
     #[error("GLYPH_CRASH_AT cannot be read")]
     Faults(#[from] InvalidCrash),
+    /// Webhooks cannot be set up.
+    #[error(transparent)]
+    Webhooks(#[from] WebhookSetupError),
     /// The drain took longer than allowed, or was cut short.
     #[error(
         "the drain was not finished in time; what is left is safe: commands are delivered again, \
@@ -138,6 +142,7 @@ pub struct Running {
 /// Runs a worker until `shutdown`, and drains it.
 pub async fn run(settings: Settings, parts: Parts, shutdown: Shutdown) -> Result<(), AppError> {
     let services = settings.services()?;
+    settings.check_webhooks()?;
     let tokens = check_http(&settings, parts)?;
     let metrics = Arc::new(Metrics::new().map_err(AppError::Metrics)?);
     let health = Health::default();
@@ -400,6 +405,7 @@ impl Running {
         orchestrator: Arc<WorkflowOrchestrator>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, AppError> {
+        let webhooks = WebhookClient::new(settings.check_webhooks()?)?;
         let broker = Broker::start(services, settings, parts, database).await?;
         let store = database.store();
         let pipeline = Pipeline::start(PipelineParts {
@@ -417,7 +423,12 @@ impl Running {
             faults: Faults::from_env()?,
         });
         let (background, stopping) = (TaskTracker::new(), CancellationToken::new());
-        let due = DueRunner::new(Arc::clone(&store) as _, pipeline.clone());
+        let due = DueRunner::new(
+            Arc::clone(&store) as _,
+            Arc::clone(&orchestrator),
+            pipeline.clone(),
+            Arc::new(OutsideHandlers::new(webhooks, Arc::clone(&metrics))),
+        );
         background.spawn(due.run(stopping.clone()));
         let goals = GoalProjector::new(Arc::clone(&store), settings.publish.messages());
         background.spawn(goals.run(stopping.clone()));

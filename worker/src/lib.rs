@@ -20,4 +20,5 @@ pub mod projections;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;
+pub mod webhook;
 pub mod wire;

@@ -21,7 +21,10 @@ use figment::{
     value::{Dict, Map, Value},
 };
 
-use crate::wire::{CloudEventMessages, MessageType};
+use crate::{
+    webhook::{Host, WebhookSecret, WebhookSettings},
+    wire::{CloudEventMessages, MessageType},
+};
 
 /// Deliveries in flight a channel: two batches of every lane, with room for what waits for acks.
 const PREFETCH_DEFAULT: u16 = 2_048;
@@ -62,7 +65,7 @@ const fn secret(key: &'static str, env: &'static str) -> Setting {
     }
 }
 
-const SETTINGS: [Setting; 16] = [
+const SETTINGS: [Setting; 19] = [
     secret("database_url", "DATABASE_URL"),
     secret("amqp_url", "AMQP_URL"),
     setting("http_addr", "GLYPH_HTTP_ADDR"),
@@ -77,6 +80,9 @@ const SETTINGS: [Setting; 16] = [
     setting("lanes", "GLYPH_LANES"),
     setting("outbox_max", "GLYPH_OUTBOX_MAX"),
     setting("drain_secs", "GLYPH_DRAIN_SECS"),
+    setting("webhook_hosts", "GLYPH_WEBHOOK_HOSTS"),
+    setting("webhook_allow_private", "GLYPH_WEBHOOK_ALLOW_PRIVATE"),
+    secret("webhook_secret", "GLYPH_WEBHOOK_SECRET"),
     setting("log", "GLYPH_LOG"),
     setting("log_format", "GLYPH_LOG_FORMAT"),
 ];
@@ -112,6 +118,8 @@ pub struct Settings {
     pub outbox_max: u64,
     /// How long a drain may take.
     pub drain: Duration,
+    /// Where webhooks may go, and what they are signed with.
+    pub webhooks: WebhookSettings,
     /// Filter of the log.
     pub log: String,
     /// Form of the log.
@@ -338,6 +346,18 @@ pub struct SettingsFlags {
     /// Seconds that a drain may take [default: 25]
     #[arg(long, value_name = "SECONDS", global = true, hide_short_help = true)]
     pub drain_secs: Option<String>,
+    /// Hosts that webhooks may call, separated by commas: a.org, a.org:8443, *.a.org [default: none]
+    #[arg(long, value_name = "HOSTS", global = true, hide_short_help = true)]
+    pub webhook_hosts: Option<String>,
+    /// Whether webhook hosts that are listed with a port may have private addresses [default: false]
+    #[arg(long, value_name = "BOOL", global = true, hide_short_help = true)]
+    pub webhook_allow_private: Option<String>,
+    /// What webhooks are signed with: whsec_ and base64, or any text of 16 bytes or more
+    #[arg(long, value_name = "SECRET", global = true, hide_short_help = true)]
+    pub webhook_secret: Option<String>,
+    /// File that holds the webhook secret
+    #[arg(long, value_name = "FILE", global = true, hide_short_help = true)]
+    pub webhook_secret_file: Option<String>,
     /// Filter of the log, as `info,glyph_worker=debug` [default: info]
     #[arg(long, value_name = "FILTER", global = true, hide_short_help = true)]
     pub log: Option<String>,
@@ -365,6 +385,10 @@ impl SettingsFlags {
             ("lanes", &self.lanes),
             ("outbox_max", &self.outbox_max),
             ("drain_secs", &self.drain_secs),
+            ("webhook_hosts", &self.webhook_hosts),
+            ("webhook_allow_private", &self.webhook_allow_private),
+            ("webhook_secret", &self.webhook_secret),
+            ("webhook_secret_file", &self.webhook_secret_file),
             ("log", &self.log),
             ("log_format", &self.log_format),
         ];
@@ -584,6 +608,18 @@ impl Settings {
         )))
     }
 
+    /// Where webhooks may go. A host without a secret is a fault: nobody could tell the worker's
+    /// calls from anybody's.
+    pub fn check_webhooks(&self) -> Result<WebhookSettings, SettingsError> {
+        if self.webhooks.hosts.is_empty() || self.webhooks.secret.is_some() {
+            return Ok(self.webhooks.clone());
+        }
+        Err(SettingsError::one(
+            "GLYPH_WEBHOOK_HOSTS is set and GLYPH_WEBHOOK_SECRET is not: webhooks are signed, so \
+             give a secret of 16 bytes or more, which the receivers know too",
+        ))
+    }
+
     /// Every setting as text with secrets masked: key, value, where it comes from.
     pub fn describe(&self) -> Vec<SettingLine> {
         let value = |key: &str| match key {
@@ -609,6 +645,12 @@ impl Settings {
             "lanes" => Some(self.lanes.to_string()),
             "outbox_max" => Some(self.outbox_max.to_string()),
             "drain_secs" => Some(self.drain.as_secs().to_string()),
+            "webhook_hosts" => (!self.webhooks.hosts.is_empty()).then(|| {
+                let hosts = self.webhooks.hosts.iter().map(ToString::to_string);
+                hosts.collect::<Vec<_>>().join(",")
+            }),
+            "webhook_allow_private" => Some(self.webhooks.allow_private.to_string()),
+            "webhook_secret" => self.webhooks.secret.as_ref().map(|_| "***".to_owned()),
             "log" => Some(self.log.clone()),
             _ => Some(
                 match self.log_format {
@@ -699,6 +741,15 @@ impl Reader {
             drain: self
                 .read("drain_secs", |text| within(text, &(0..=3_600)))
                 .map_or(DRAIN_DEFAULT, Duration::from_secs),
+            webhooks: WebhookSettings {
+                hosts: self
+                    .read("webhook_hosts", webhook_hosts)
+                    .unwrap_or_default(),
+                allow_private: self
+                    .read("webhook_allow_private", boolean)
+                    .unwrap_or_default(),
+                secret: self.read("webhook_secret", WebhookSecret::new),
+            },
             log: self
                 .read("log", log_filter)
                 .unwrap_or_else(|| "info".to_owned()),
@@ -870,6 +921,23 @@ where
             range.end()
         )
     })
+}
+
+fn webhook_hosts(text: &str) -> Result<Vec<Host>, String> {
+    let hosts = text
+        .split(',')
+        .map(str::trim)
+        .filter(|host| !host.is_empty());
+    let hosts: Result<Vec<Host>, _> = hosts.map(str::parse).collect();
+    hosts.map_err(|invalid| invalid.to_string())
+}
+
+fn boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(format!("`{text}` must be `true` or `false`")),
+    }
 }
 
 fn log_filter(text: &str) -> Result<String, String> {

@@ -6,6 +6,7 @@
 mod consensus;
 mod duration;
 mod goal;
+mod handler;
 mod library;
 mod step;
 mod transition;
@@ -17,6 +18,7 @@ pub use consensus::{
 };
 pub use duration::ConfigDuration;
 pub use goal::{CompletionActionConfig, GoalConfig, GoalType};
+pub use handler::WebhookConfig;
 pub use library::{StepLibrary, Template};
 pub use step::{
     AssignmentConfig, Completion, CompletionType, ExpressionConfig, Hooks, JoinMode, LoadBalancing,

@@ -3,7 +3,7 @@
 //! The structs are also the JSON of the queue and of HTTP: one shape, described once, from which
 //! the JSON Schemas are generated.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -71,7 +71,7 @@ pub enum Command {
     /// Move the task to another revision.
     Migrate(Migrate),
     /// Work whose time has come; never accepted from outside.
-    Due(DueRow),
+    Due(Due),
 }
 
 /// `start`: bind the task to a workflow and enter it.
@@ -232,6 +232,42 @@ pub struct Migrate {
     pub steps: BTreeMap<StepId, StepId>,
 }
 
+/// Work whose time has come, with what its effect came to where it has one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Due {
+    /// What was due.
+    pub row: DueRow,
+    /// What became of the [`Effect`](super::effect::Effect) that was performed for it, outside any
+    /// transaction; none where the row asks for nothing but a decision.
+    pub outcome: Option<EffectOutcome>,
+}
+
+impl Due {
+    /// Work that asks for nothing but a decision.
+    pub fn alone(row: DueRow) -> Self {
+        Self { row, outcome: None }
+    }
+}
+
+/// What became of an effect.
+#[derive(Clone, Debug, PartialEq)]
+pub enum EffectOutcome {
+    /// It is done.
+    Done {
+        /// What it answered; null where it answered nothing.
+        output: Value,
+    },
+    /// It failed.
+    Failed {
+        /// Why, for people.
+        error: String,
+        /// Whether trying again is of no use.
+        is_final: bool,
+        /// How long whoever failed asks to be left alone.
+        retry_after: Option<Duration>,
+    },
+}
+
 impl Command {
     /// The types that producers may send.
     pub const TYPES: [&'static str; 11] = [
@@ -278,7 +314,7 @@ impl Command {
             Self::Pause(c) => c.task_id,
             Self::Resume(c) | Self::Cancel(c) | Self::Retry(c) => c.task_id,
             Self::Migrate(c) => c.task_id,
-            Self::Due(c) => c.task_id,
+            Self::Due(c) => c.row.task_id,
         }
     }
 
@@ -293,7 +329,7 @@ impl Command {
             Self::Activity(c) => c.step_id.as_deref(),
             Self::Pause(c) => c.step_id.as_deref(),
             Self::Resume(c) | Self::Cancel(c) | Self::Retry(c) => c.step_id.as_deref(),
-            Self::Due(c) => c.step_id.as_deref(),
+            Self::Due(c) => c.row.step_id.as_deref(),
         }
     }
 
@@ -316,7 +352,8 @@ impl Command {
     }
 
     /// The known fields as JSON, with `type`: what is hashed, and kept of a rejected command.
-    /// Absent and null fields are left out; keys are sorted.
+    /// Absent and null fields are left out; keys are sorted. Of due work it is the row alone: two
+    /// who performed the same row and came to different outcomes are duplicates of each other.
     pub fn payload(&self) -> Value {
         let body = match self {
             Self::Start(c) => serde_json::to_value(c),
@@ -328,7 +365,7 @@ impl Command {
             Self::Pause(c) => serde_json::to_value(c),
             Self::Resume(c) | Self::Cancel(c) | Self::Retry(c) => serde_json::to_value(c),
             Self::Migrate(c) => serde_json::to_value(c),
-            Self::Due(c) => serde_json::to_value(c),
+            Self::Due(c) => serde_json::to_value(&c.row),
         };
         // Plain data with string keys always serializes.
         let mut body = body.unwrap_or_default();

@@ -4,6 +4,7 @@
 pub(crate) mod command;
 mod decide;
 mod due;
+pub(crate) mod effect;
 mod error;
 mod facts;
 mod orchestrator;
@@ -12,6 +13,7 @@ mod workflows;
 
 pub use decide::{DecideContext, Decision, decide};
 pub use due::{due_command_id, due_work};
+pub use effect::{Effect, HandlerCall, effect_of};
 pub use error::OrchestrationError;
 pub(crate) use error::error_chain;
 pub use facts::{FactSource, SystemFacts};

@@ -154,6 +154,9 @@ pub enum Undecided {
     TaskNotFound,
     /// Deciding it panicked: a bug, reported with its message.
     Panicked(String),
+    /// Due work came without the outcome of its effect although the state asks for one; it comes
+    /// again when its lease has run out.
+    NotPerformed,
 }
 
 /// Why a command can never be decided.

@@ -18,7 +18,7 @@ use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
 use super::{
-    COMMIT_LEASE, CommandLog, CommandPage, CommandRow, Draft, DueQueue, DueRow, DueStats,
+    COMMIT_LEASE, CommandLog, CommandPage, CommandRow, Draft, DueLane, DueQueue, DueRow, DueStats,
     EventPage, EventStore, EventStoreError, GoalProgressRow, GoalProjection, GoalStore, LogEntry,
     LogPosition, NewOutboxRow, OpenBatch, OpenRequest, OpenedTask, Outbox, OutboxRow, OutboxStats,
     PublisherId, Rebuild, RecordedOutcome, SnapshotRow, StorageError, TaskFilter, TaskIndex,
@@ -612,13 +612,22 @@ fn seconds(delta: TimeDelta) -> f64 {
 
 #[async_trait]
 impl DueQueue for MemoryStore {
-    async fn claim_due(&self, lease: Duration, limit: u32) -> Result<Vec<DueRow>, EventStoreError> {
+    async fn claim_due(
+        &self,
+        lane: DueLane,
+        lease: Duration,
+        limit: u32,
+    ) -> Result<Vec<DueRow>, EventStoreError> {
         let now = self.now();
         let mut data = self.data();
         let mut due: Vec<_> = data
             .due
             .values_mut()
-            .filter(|(row, leased)| row.due_at <= now && leased.is_none_or(|until| until <= now))
+            .filter(|(row, leased)| {
+                row.kind.lane() == lane
+                    && row.due_at <= now
+                    && leased.is_none_or(|until| until <= now)
+            })
             .collect();
         due.sort_by_key(|(row, _)| (row.due_at, row.id));
         due.truncate(limit as usize);

@@ -16,10 +16,11 @@ mod traits;
 pub use error::{ErrorClass, EventStoreError, StorageError};
 pub use memory::{Clock, MemoryStore};
 pub use model::{
-    COMMIT_LEASE, CommandPage, CommandRecord, CommandRow, Draft, DueKind, DueRow, DueStats,
-    EventPage, GoalProgressRow, LogEntry, LogPosition, NewOutboxRow, OpenRequest, OpenedTask,
-    OutboxRow, OutboxStats, PublisherId, RebuildReport, RecordedOutcome, SNAPSHOT_SCHEMA_VERSION,
-    SnapshotRow, TaskFilter, TaskPage, TaskRow, TaskWrite, WorkflowRow, content_hash, revision_id,
+    COMMIT_LEASE, CommandPage, CommandRecord, CommandRow, Draft, DueKind, DueLane, DueRow,
+    DueStats, EventPage, GoalProgressRow, LogEntry, LogPosition, NewOutboxRow, OpenRequest,
+    OpenedTask, OutboxRow, OutboxStats, PublisherId, RebuildReport, RecordedOutcome,
+    SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskFilter, TaskPage, TaskRow, TaskWrite, WorkflowRow,
+    content_hash, revision_id,
 };
 #[cfg(feature = "postgres")]
 pub use postgres::{PgEventStore, PgSettings};

@@ -221,23 +221,58 @@ pub enum DueKind {
     Resume,
     /// A join goes on with the branches that have arrived.
     JoinTimeout,
+    /// A handler outside is called.
+    HandlerCall,
+}
+
+/// How due work is run: calls that may take a minute never hold up what is due beside them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DueLane {
+    /// Decisions, at most with a command to another task before them.
+    Decisions,
+    /// Calls to the world outside.
+    Calls,
 }
 
 impl DueKind {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [
+        Self::AssignmentTimeout,
+        Self::Resume,
+        Self::JoinTimeout,
+        Self::HandlerCall,
+    ];
+
+    /// Whether something is to be done, outside any transaction, before a row of this kind is
+    /// decided.
+    pub fn has_effect(self) -> bool {
+        match self {
+            Self::AssignmentTimeout | Self::Resume | Self::JoinTimeout => false,
+            Self::HandlerCall => true,
+        }
+    }
+
+    /// How rows of this kind are run. The stores name the calls in their statements.
+    pub fn lane(self) -> DueLane {
+        match self {
+            Self::AssignmentTimeout | Self::Resume | Self::JoinTimeout => DueLane::Decisions,
+            Self::HandlerCall => DueLane::Calls,
+        }
+    }
+
     /// The name in the table.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AssignmentTimeout => "assignment_timeout",
             Self::Resume => "resume",
             Self::JoinTimeout => "join_timeout",
+            Self::HandlerCall => "handler_call",
         }
     }
 
     /// The kind of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::AssignmentTimeout, Self::Resume, Self::JoinTimeout]
-            .into_iter()
-            .find(|kind| kind.as_str() == name)
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 }
 

@@ -10,9 +10,9 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{
-    CommandPage, CommandRow, Draft, DueRow, DueStats, EventPage, EventStoreError, GoalProgressRow,
-    LogEntry, LogPosition, NewOutboxRow, OpenRequest, OpenedTask, OutboxRow, OutboxStats,
-    PublisherId, StorageError, TaskFilter, TaskPage, TaskRow, TaskWrite, WorkflowRow,
+    CommandPage, CommandRow, Draft, DueLane, DueRow, DueStats, EventPage, EventStoreError,
+    GoalProgressRow, LogEntry, LogPosition, NewOutboxRow, OpenRequest, OpenedTask, OutboxRow,
+    OutboxStats, PublisherId, StorageError, TaskFilter, TaskPage, TaskRow, TaskWrite, WorkflowRow,
 };
 use crate::{
     config::WorkflowConfig,
@@ -112,8 +112,14 @@ pub trait Outbox: Send + Sync {
 /// Work whose time has come.
 #[async_trait]
 pub trait DueQueue: Send + Sync {
-    /// Leases rows whose time has come by the store's clock; a lease that runs out frees them.
-    async fn claim_due(&self, lease: Duration, limit: u32) -> Result<Vec<DueRow>, EventStoreError>;
+    /// Leases rows of one lane whose time has come by the store's clock; a lease that runs out
+    /// frees them.
+    async fn claim_due(
+        &self,
+        lane: DueLane,
+        lease: Duration,
+        limit: u32,
+    ) -> Result<Vec<DueRow>, EventStoreError>;
 
     /// Deletes a row whose command turned out to be settled before (the id is in the inbox).
     async fn drop_due(&self, ids: &[Uuid]) -> Result<(), EventStoreError>;

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use glyph_workflow_engine::{
     DecideContext, HandlerRegistry, Outcome, ProcessResult, StateRebuilder, WorkflowSnapshot,
     command::{
-        Activity, Advance, AnnotationInput, Assign, Command, CommandEnvelope, Control, Pause,
+        Activity, Advance, AnnotationInput, Assign, Command, CommandEnvelope, Control, Due, Pause,
         Release, Start, Submission,
     },
     decide, due_command_id, due_work,
@@ -65,7 +65,7 @@ impl Desk {
     pub(crate) fn run(&mut self, command: Command) -> String {
         self.commands += 1;
         let id = match &command {
-            Command::Due(row) => due_command_id(row).0,
+            Command::Due(due) => due_command_id(&due.row).0,
             _ => Uuid::from_u128(0xC000_0000 + self.commands),
         };
         self.run_as(id, command)
@@ -129,7 +129,7 @@ impl Desk {
         let mut fired = Vec::new();
         while let Some(row) = self.next_due(end) {
             self.now = self.now.max(row.due_at);
-            fired.push(self.run(Command::Due(row)));
+            fired.push(self.run(Command::Due(Due::alone(row))));
         }
         self.now = end;
         fired

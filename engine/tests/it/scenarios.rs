@@ -1,7 +1,10 @@
 //! Given a workflow and what has happened, when a command comes, then these events and no others.
 
 use chrono::TimeDelta;
-use glyph_workflow_engine::{command::Command, ids::WorkflowSelector};
+use glyph_workflow_engine::{
+    command::{Command, Due},
+    ids::WorkflowSelector,
+};
 use serde_json::{Value, json};
 
 use crate::desk::Desk;
@@ -249,7 +252,7 @@ fn a_lapsed_timer_is_applied_without_events() {
     desk.assign("annotate", 1);
     let row = glyph_workflow_engine::due_work(desk.state.as_ref().unwrap()).remove(0);
     desk.label("annotate", 1, "a");
-    assert_eq!(desk.run(Command::Due(row)), "waiting annotate");
+    assert_eq!(desk.run(Command::Due(Due::alone(row))), "waiting annotate");
 }
 
 #[test]

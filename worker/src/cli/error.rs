@@ -128,6 +128,9 @@ impl From<Undecided> for CliError {
             Undecided::Panicked(message) => {
                 Self::failed("bug", format!("deciding the command failed: {message}"))
             }
+            Undecided::NotPerformed => {
+                Self::failed("bug", "the command is no due work with an effect")
+            }
         }
     }
 }

@@ -3,7 +3,14 @@
 //! A due row becomes a command with an id derived from the row and goes along the same road as
 //! any other. The transaction that settles the command also deletes the row, so a crash at any
 //! point repeats nothing: the row is claimed again, and its command is a duplicate.
+//!
+//! Where a row asks for something outside (a call, a command to another task), that is done first,
+//! without a transaction, and its outcome goes along with the command. A crash in between repeats
+//! the effect under the same idempotency key; two who did it at once agree on whose outcome came
+//! first.
 
+mod handlers;
 mod runner;
 
+pub use handlers::{Handlers, OutsideHandlers};
 pub use runner::DueRunner;

@@ -1,42 +1,77 @@
-//! Claims due rows and submits their commands.
+//! Claims due rows, performs their effects and submits their commands.
 
 use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use glyph_workflow_engine::{
-    command::{Command, CommandEnvelope, Outcome},
+    Effect, WorkflowOrchestrator,
+    command::{Command, CommandEnvelope, Dead, Due, EffectOutcome, Outcome},
     due_command_id,
-    store::{DueQueue, DueRow},
+    store::{DueLane, DueQueue, DueRow, RecordedOutcome},
 };
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-use crate::{backoff::Backoff, pipeline::PipelineHandle};
+use super::Handlers;
+use crate::{
+    backoff::Backoff,
+    pipeline::{PipelineHandle, PipelineStopped},
+    telemetry,
+    webhook::CALL_TIMEOUT_MAX,
+    wire::replies::{dead_text, undecided_text},
+};
 
 /// How late due work may be noticed.
 const POLL: Duration = Duration::from_millis(250);
 /// How long a claimed row is left to its claimer.
 const LEASE: Duration = Duration::from_secs(30);
+/// How long a claimed call is left to its claimer: the longest call, and time to decide on it.
+const CALL_LEASE: Duration = Duration::from_secs(CALL_TIMEOUT_MAX.as_secs() + 30);
 /// Rows of one claim: about a batch for each lane.
 const CLAIM_MAX: u32 = 512;
+/// Calls under way at a time; those beyond it stay due, and any process may claim them.
+const CALLS_MAX: usize = 64;
+/// How long a stop waits for calls under way. What is cut off is called again, under the same
+/// idempotency key, when its lease has run out.
+const CALLS_GRACE: Duration = Duration::from_secs(5);
 
 /// Runs due work through a pipeline.
 pub struct DueRunner {
     queue: Arc<dyn DueQueue>,
+    orchestrator: Arc<WorkflowOrchestrator>,
     pipeline: PipelineHandle,
+    handlers: Arc<dyn Handlers>,
 }
 
 impl DueRunner {
     /// A runner; several processes may each have one.
-    pub fn new(queue: Arc<dyn DueQueue>, pipeline: PipelineHandle) -> Self {
-        Self { queue, pipeline }
+    pub fn new(
+        queue: Arc<dyn DueQueue>,
+        orchestrator: Arc<WorkflowOrchestrator>,
+        pipeline: PipelineHandle,
+        handlers: Arc<dyn Handlers>,
+    ) -> Self {
+        Self {
+            queue,
+            orchestrator,
+            pipeline,
+            handlers,
+        }
     }
 
     /// Runs until stopped; what was claimed is finished first.
     pub async fn run(self, stopping: CancellationToken) {
+        let runner = Arc::new(self);
+        let calls = Arc::clone(&runner).run_calls(&stopping);
+        tokio::join!(runner.run_decisions(&stopping), calls);
+    }
+
+    async fn run_decisions(&self, stopping: &CancellationToken) {
         let mut backoff = Backoff::new(POLL, Duration::from_secs(10));
         while !stopping.is_cancelled() {
-            let wait = match self.queue.claim_due(LEASE, CLAIM_MAX).await {
+            let claimed = self.queue.claim_due(DueLane::Decisions, LEASE, CLAIM_MAX);
+            let wait = match claimed.await {
                 Ok(rows) => {
                     backoff.reset();
                     let is_last = rows.len() < CLAIM_MAX as usize;
@@ -48,10 +83,7 @@ impl DueRunner {
                     backoff.next()
                 }
             };
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = stopping.cancelled() => return,
-            }
+            stopping.run_until_cancelled(tokio::time::sleep(wait)).await;
         }
     }
 
@@ -62,27 +94,159 @@ impl DueRunner {
         while let Some(id) = running.next().await {
             settled.extend(id);
         }
-        if settled.is_empty() {
+        self.drop_settled(&settled).await;
+    }
+
+    async fn drop_settled(&self, ids: &[Uuid]) {
+        if ids.is_empty() {
             return;
         }
-        if let Err(error) = self.queue.drop_due(&settled).await {
+        if let Err(error) = self.queue.drop_due(ids).await {
             // They are claimed again, and are duplicates again.
             tracing::debug!(%error, "settled due work could not be deleted");
         }
     }
 
+    /// Calls have places of their own, so that slow handlers delay other calls at most.
+    async fn run_calls(self: Arc<Self>, stopping: &CancellationToken) {
+        let places = Arc::new(Semaphore::new(CALLS_MAX));
+        let calls = TaskTracker::new();
+        let abandoned = CancellationToken::new();
+        let mut backoff = Backoff::new(POLL, Duration::from_secs(10));
+        while let Some(Ok(place)) = stopping
+            .run_until_cancelled(Arc::clone(&places).acquire_owned())
+            .await
+        {
+            let mut free = vec![place];
+            free.extend(std::iter::from_fn(|| {
+                Arc::clone(&places).try_acquire_owned().ok()
+            }));
+            let limit = u32::try_from(free.len()).unwrap_or(u32::MAX);
+            let wait = match self
+                .queue
+                .claim_due(DueLane::Calls, CALL_LEASE, limit)
+                .await
+            {
+                Ok(rows) => {
+                    backoff.reset();
+                    let is_last = rows.len() < free.len();
+                    for (row, place) in rows.into_iter().zip(free) {
+                        let call = Arc::clone(&self).run_call(row, place, abandoned.clone());
+                        calls.spawn(call);
+                    }
+                    if is_last { POLL } else { Duration::ZERO }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "due calls could not be read");
+                    backoff.next()
+                }
+            };
+            stopping.run_until_cancelled(tokio::time::sleep(wait)).await;
+        }
+        calls.close();
+        if tokio::time::timeout(CALLS_GRACE, calls.wait())
+            .await
+            .is_err()
+        {
+            abandoned.cancel();
+            calls.wait().await;
+        }
+    }
+
+    async fn run_call(
+        self: Arc<Self>,
+        row: DueRow,
+        place: OwnedSemaphorePermit,
+        abandoned: CancellationToken,
+    ) {
+        let settled = abandoned.run_until_cancelled(self.run_row(row)).await;
+        if let Some(Some(id)) = settled {
+            self.drop_settled(&[id]).await;
+        }
+        drop(place);
+    }
+
     /// Runs one row; answers its id where it was settled before and is still there.
     async fn run_row(&self, row: DueRow) -> Option<Uuid> {
-        let id = row.id;
-        let envelope = CommandEnvelope::new(due_command_id(&row), Command::Due(row));
-        match self.pipeline.submit(envelope).await {
-            Ok(Outcome::Duplicate(_)) => Some(id),
-            Ok(Outcome::Applied(_)) | Err(_) => None,
+        let outcome = match self.orchestrator.effect_of(&row).await {
+            Ok(None) => None,
+            // A stopped pipeline leaves the row to its lease.
+            Ok(Some(effect)) => Some(self.perform(effect).await.ok()?),
+            Err(error) => {
+                let reason = telemetry::chain(&error);
+                tracing::debug!(due = %row.id, reason, "an effect could not be read");
+                return None;
+            }
+        };
+        let performed = outcome.is_some();
+        match self.submit(&row, outcome).await {
+            Ok(Outcome::Duplicate(_)) => Some(row.id),
+            // What the handler answered cannot be stored; that it cannot, can be.
+            Ok(Outcome::Dead(Dead::Malformed(error))) if performed => {
+                let error = format!("the answer cannot be stored: {error}");
+                let failed = EffectOutcome::Failed {
+                    error,
+                    is_final: true,
+                    retry_after: None,
+                };
+                let second = self.submit(&row, Some(failed)).await;
+                matches!(second, Ok(Outcome::Duplicate(_))).then_some(row.id)
+            }
+            Ok(Outcome::Applied(_)) | Err(PipelineStopped) => None,
             // The row stays and is tried again when its lease runs out; nobody's work is lost.
             Ok(outcome @ (Outcome::Rejected(_) | Outcome::Undecided(_) | Outcome::Dead(_))) => {
-                tracing::error!(due = %id, ?outcome, "due work was not applied");
+                tracing::error!(due = %row.id, ?outcome, "due work was not applied");
                 None
             }
         }
+    }
+
+    async fn submit(
+        &self,
+        row: &DueRow,
+        outcome: Option<EffectOutcome>,
+    ) -> Result<Outcome, PipelineStopped> {
+        let id = due_command_id(row);
+        let row = row.clone();
+        let command = Command::Due(Due { row, outcome });
+        self.pipeline
+            .submit(CommandEnvelope::new(id, command))
+            .await
+    }
+
+    async fn perform(&self, effect: Effect) -> Result<EffectOutcome, PipelineStopped> {
+        match effect {
+            Effect::Call(call) => Ok(self.handlers.call(&call).await),
+            Effect::Command(envelope) => {
+                let outcome = self.pipeline.submit(*envelope).await?;
+                Ok(told(outcome))
+            }
+        }
+    }
+}
+
+/// What telling another task something came to. A duplicate came to what it came to first.
+fn told(outcome: Outcome) -> EffectOutcome {
+    let failed = |error: String, is_final| EffectOutcome::Failed {
+        error,
+        is_final,
+        retry_after: None,
+    };
+    match outcome {
+        Outcome::Applied(result) => EffectOutcome::Done {
+            // Plain data with string keys always serializes.
+            output: serde_json::to_value(result).unwrap_or_default(),
+        },
+        Outcome::Duplicate(RecordedOutcome::Applied { result }) => {
+            EffectOutcome::Done { output: result }
+        }
+        Outcome::Duplicate(RecordedOutcome::Rejected { reason, detail }) => {
+            failed(format!("{reason}: {detail}"), true)
+        }
+        Outcome::Rejected(rejection) => {
+            failed(format!("{}: {}", rejection.code, rejection.detail), true)
+        }
+        Outcome::Dead(dead) => failed(dead_text(&dead), true),
+        Outcome::Undecided(undecided) => failed(undecided_text(&undecided), false),
     }
 }

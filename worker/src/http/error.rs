@@ -236,6 +236,8 @@ impl From<Undecided> for Problem {
                 tracing::error!(message, "deciding a command panicked");
                 Self::internal()
             }
+            // Due work does not come over HTTP.
+            Undecided::NotPerformed => Self::internal(),
         }
     }
 }

@@ -46,7 +46,10 @@ pub fn dispose(outcome: &Outcome, attempts_before: u32) -> Disposition {
             let error = undecided_text(undecided);
             let (reason, dead) = match undecided {
                 Undecided::TaskNotFound => (RetryReason::TaskNotFound, DeadReason::TaskNotFound),
-                Undecided::Panicked(_) => (RetryReason::Panicked, DeadReason::RetriesExhausted),
+                // Due work does not come from a queue.
+                Undecided::Panicked(_) | Undecided::NotPerformed => {
+                    (RetryReason::Panicked, DeadReason::RetriesExhausted)
+                }
             };
             match RetryDelay::after(attempts_before) {
                 Some(delay) => Disposition::Retry {

@@ -211,6 +211,11 @@ fn parse(body: &[u8]) -> Result<Map<String, Value>, Fault> {
     }
 }
 
+/// Whether a value from outside can be kept in every store; the error says why not.
+pub(crate) fn check_storable(value: &Value) -> Result<(), String> {
+    check_content(value, 1).map_err(|fault| fault.error)
+}
+
 /// Refuses nesting beyond [`limits::COMMAND_DEPTH_MAX`] and the NUL character, which Postgres
 /// keeps neither in text nor in jsonb.
 fn check_content(value: &Value, depth: usize) -> Result<(), Fault> {

@@ -7,6 +7,7 @@ pub mod reasons;
 pub mod replies;
 pub mod schema;
 
+pub(crate) use commands::check_storable;
 pub use commands::{
     CommandRequest, ReadCommand, Unreadable, UnreadableCode, read_delivery, read_request,
 };

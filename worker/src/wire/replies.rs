@@ -79,5 +79,6 @@ pub fn undecided_text(undecided: &Undecided) -> String {
     match undecided {
         Undecided::TaskNotFound => "no such task".into(),
         Undecided::Panicked(message) => format!("deciding it failed: {message}"),
+        Undecided::NotPerformed => "its effect has not been performed".into(),
     }
 }

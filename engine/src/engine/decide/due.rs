@@ -3,6 +3,7 @@
 use super::{Refusal, work::Work};
 use crate::{
     config::TimeoutAction,
+    engine::command::Due,
     events::{ReleaseReason, WorkflowEvent},
     executor::Closing,
     ids::{StepId, UserId},
@@ -11,8 +12,9 @@ use crate::{
 };
 
 /// Applies a due row if the state still asks for it; a lapsed one is applied without events.
-pub(super) fn due(work: &mut Work<'_>, row: &DueRow) -> Result<(), Refusal> {
+pub(super) fn due(work: &mut Work<'_>, command: &Due) -> Result<(), Refusal> {
     work.state()?;
+    let row = &command.row;
     match row.kind {
         DueKind::AssignmentTimeout => {
             if let Some(user) = inactive_holder(work, row) {
@@ -25,6 +27,11 @@ pub(super) fn due(work: &mut Work<'_>, row: &DueRow) -> Result<(), Refusal> {
                 work.emit(WorkflowEvent::WorkflowResumed {
                     reason: Some("the pause has run out".to_owned()),
                 });
+            }
+        }
+        DueKind::HandlerCall => {
+            if command.outcome.is_none() {
+                return Err(Refusal::NotPerformed);
             }
         }
         DueKind::JoinTimeout => {

@@ -56,6 +56,7 @@ pub struct Decision {
 enum Refusal {
     Rejected(Rejection),
     TaskNotFound,
+    NotPerformed,
     WorkflowNotFound,
 }
 
@@ -81,6 +82,7 @@ pub fn decide(
             outcome: match refusal {
                 Refusal::Rejected(rejection) => Outcome::Rejected(rejection),
                 Refusal::TaskNotFound => Outcome::Undecided(Undecided::TaskNotFound),
+                Refusal::NotPerformed => Outcome::Undecided(Undecided::NotPerformed),
                 Refusal::WorkflowNotFound => Outcome::Dead(Dead::WorkflowNotFound(
                     envelope
                         .command
@@ -109,6 +111,6 @@ fn apply(work: &mut Work<'_>, envelope: &CommandEnvelope) -> Result<(), Refusal>
         Command::Cancel(command) => control::cancel(work, command),
         Command::Retry(command) => control::retry(work, command),
         Command::Migrate(command) => migrate::migrate(work, command),
-        Command::Due(row) => due::due(work, row),
+        Command::Due(command) => due::due(work, command),
     }
 }

@@ -370,8 +370,8 @@ impl Run<'_> {
             }
             Outcome::Duplicate(_) | Outcome::Undecided(_) | Outcome::Dead(_) => {}
         }
-        if let Command::Due(row) = &envelope.command {
-            gathered.fired.push(row.clone());
+        if let Command::Due(due) = &envelope.command {
+            gathered.fired.push(due.row.clone());
         }
         *state = decision.state;
         if let Some(state) = state {

@@ -15,8 +15,9 @@ pub use report::{BatchReport, BatchStats};
 
 use self::cache::StateCache;
 use super::{
-    FactSource, OrchestrationError, SystemFacts,
+    Effect, FactSource, OrchestrationError, SystemFacts,
     command::{Advance, AnnotationInput, Command, CommandEnvelope, Start, Submission},
+    effect_of,
     outcome::{Outcome, ProcessResult, next_step},
     workflows::Workflows,
 };
@@ -28,7 +29,7 @@ use crate::{
     limits::PAGE_MAX,
     parser::parse_workflow_with_handlers,
     state::WorkflowStateManager,
-    store::{RecordedOutcome, WorkflowConfigStore},
+    store::{DueRow, RecordedOutcome, WorkflowConfigStore},
     transition::CompiledWorkflow,
 };
 
@@ -232,6 +233,21 @@ impl WorkflowOrchestrator {
             });
         }
         Ok(WorkflowStateManager::new(state))
+    }
+
+    /// What is to be done for a row of due work before it is decided: its state and revision are
+    /// read, [`effect_of`] is asked. None where its [`Due`](super::command::Due) command runs alone.
+    pub async fn effect_of(&self, row: &DueRow) -> Result<Option<Effect>, OrchestrationError> {
+        if !row.kind.has_effect() {
+            return Ok(None);
+        }
+        // Read anew: a state that this process keeps may be older than the row.
+        let mut states = self.event_store.load(&[row.task_id]).await?;
+        let Some(state) = states.remove(&row.task_id) else {
+            return Ok(None);
+        };
+        let workflow = self.compiled(state.workflow.revision_id.0).await?;
+        Ok(effect_of(&state, &workflow, row))
     }
 
     /// Runs one command under a fresh id.

@@ -7,7 +7,7 @@ use sqlx::{Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{
-    super::{DueKind, DueQueue, DueRow, DueStats, EventStoreError},
+    super::{DueKind, DueLane, DueQueue, DueRow, DueStats, EventStoreError},
     PgEventStore,
     codec::unsigned,
     connection::WORK_TIMEOUT,
@@ -21,6 +21,7 @@ const CLAIM: &str = "
         SELECT id FROM timers
         WHERE due_at <= statement_timestamp()
           AND (leased_until IS NULL OR leased_until <= statement_timestamp())
+          AND (kind = 'handler_call') = $3
         ORDER BY due_at, id LIMIT $2
         FOR UPDATE SKIP LOCKED
     )
@@ -38,13 +39,19 @@ const STATS: &str = "
 
 #[async_trait]
 impl DueQueue for PgEventStore {
-    async fn claim_due(&self, lease: Duration, limit: u32) -> Result<Vec<DueRow>, EventStoreError> {
+    async fn claim_due(
+        &self,
+        lane: DueLane,
+        lease: Duration,
+        limit: u32,
+    ) -> Result<Vec<DueRow>, EventStoreError> {
         let rows = self
             .run(WORK_TIMEOUT, move |conn| {
                 Box::pin(async move {
                     sqlx::query(CLAIM)
                         .bind(lease.as_secs_f64())
                         .bind(i64::from(limit))
+                        .bind(lane == DueLane::Calls)
                         .fetch_all(conn)
                         .await
                         .map_err(classify)

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    super::{DueQueue, DueRow, DueStats, EventStoreError},
+    super::{DueLane, DueQueue, DueRow, DueStats, EventStoreError},
     outbox::later,
     rows::{self, micros},
     store::{SqliteEventStore, commit, detached},
@@ -17,6 +17,7 @@ const CLAIMABLE: &str = "
     SELECT EXISTS (
         SELECT 1 FROM timers
         WHERE due_at <= ?1 AND (leased_until IS NULL OR leased_until <= ?1)
+          AND (kind = 'handler_call') = ?2
     )";
 
 const CLAIM: &str = "
@@ -24,6 +25,7 @@ const CLAIM: &str = "
     WHERE id IN (
         SELECT id FROM timers
         WHERE due_at <= ?1 AND (leased_until IS NULL OR leased_until <= ?1)
+          AND (kind = 'handler_call') = ?4
         ORDER BY due_at, id
         LIMIT ?3
     )
@@ -33,11 +35,17 @@ const STATS: &str = "SELECT COUNT(*) FILTER (WHERE due_at <= ?1), COUNT(*) FROM 
 
 #[async_trait]
 impl DueQueue for SqliteEventStore {
-    async fn claim_due(&self, lease: Duration, limit: u32) -> Result<Vec<DueRow>, EventStoreError> {
+    async fn claim_due(
+        &self,
+        lane: DueLane,
+        lease: Duration,
+        limit: u32,
+    ) -> Result<Vec<DueRow>, EventStoreError> {
         let store = self.clone();
         detached(async move {
             let any: bool = sqlx::query_scalar(CLAIMABLE)
                 .bind(micros(store.now()))
+                .bind(lane == DueLane::Calls)
                 .fetch_one(store.readers())
                 .await
                 .map_err(EventStoreError::from_sqlite)?;
@@ -50,6 +58,7 @@ impl DueQueue for SqliteEventStore {
                 .bind(micros(now))
                 .bind(later(now, lease))
                 .bind(i64::from(limit))
+                .bind(lane == DueLane::Calls)
                 .fetch_all(&mut *tx)
                 .await
                 .map_err(EventStoreError::from_sqlite)?

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use glyph_workflow_engine::{
     ids::TaskId,
-    store::{DueKind, DueRow},
+    store::{DueKind, DueLane, DueRow},
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -53,21 +53,27 @@ pub(in crate::stores) async fn due_work_is_leased_moved_and_unset(a: &impl Adapt
     assert_eq!((stats.due, stats.total), (2, 3));
     let short = Duration::from_millis(200);
     assert_eq!(
-        store.claim_due(short, 1).await.unwrap(),
+        store.claim_due(DueLane::Decisions, short, 1).await.unwrap(),
         std::slice::from_ref(&first)
     );
     assert_eq!(
-        store.claim_due(long, 10).await.unwrap(),
+        store.claim_due(DueLane::Decisions, long, 10).await.unwrap(),
         std::slice::from_ref(&second)
     );
     // A lease that runs out frees it.
     let again = until(async || {
-        let rows = store.claim_due(long, 10).await.unwrap();
+        let rows = store.claim_due(DueLane::Decisions, long, 10).await.unwrap();
         (!rows.is_empty()).then_some(rows)
     })
     .await;
     assert_eq!(ids(&again), [first.id]);
-    assert!(store.claim_due(long, 10).await.unwrap().is_empty());
+    assert!(
+        store
+            .claim_due(DueLane::Decisions, long, 10)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 
     // Moved to another time, it is free; unset, it is gone; set and unset in one batch, it is set.
     let moved = DueRow {
@@ -81,7 +87,7 @@ pub(in crate::stores) async fn due_work_is_leased_moved_and_unset(a: &impl Adapt
     })
     .await;
     assert_eq!(
-        store.claim_due(long, 10).await.unwrap(),
+        store.claim_due(DueLane::Decisions, long, 10).await.unwrap(),
         [first.clone(), moved.clone()]
     );
     store

@@ -1,0 +1,334 @@
+//! The client.
+
+use std::{
+    fmt::Write as _,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use chrono::Utc;
+use reqwest::{
+    Client, Response, Url,
+    dns::{Addrs, Name, Resolve, Resolving},
+    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT},
+    redirect::Policy,
+};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{
+    ANSWER_BYTES_MAX, CALL_TIMEOUT_MAX, WebhookError, WebhookSettings, WebhookSetupError,
+    addresses::{Place, place},
+    error::AnswerFault,
+    settings::normal,
+    signature,
+};
+use crate::wire::check_storable;
+
+/// How long an idle connection is kept for the next call to the same host.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+/// Headers that the client sets itself, or that would change how a request is read.
+const RESERVED_HEADERS: [&str; 6] = [
+    "content-length",
+    "content-type",
+    "host",
+    "idempotency-key",
+    "transfer-encoding",
+    "connection",
+];
+
+/// A call.
+#[derive(Clone, Copy, Debug)]
+pub struct WebhookRequest<'a> {
+    /// The idempotency key and `webhook-id`: the same for every attempt.
+    pub id: Uuid,
+    /// Where to; `http` or `https`.
+    pub url: &'a str,
+    /// Further headers.
+    pub headers: &'a [(String, String)],
+    /// How long it may take in all; [`CALL_TIMEOUT_MAX`] bounds it.
+    pub timeout: Duration,
+    /// What is sent, as JSON.
+    pub body: &'a Value,
+}
+
+/// Calls webhooks; clones share their connections.
+#[derive(Clone, Debug)]
+pub struct WebhookClient {
+    settings: Arc<WebhookSettings>,
+    /// None where nothing may be called.
+    http: Option<Client>,
+}
+
+impl WebhookClient {
+    /// A client for these settings.
+    pub fn new(settings: WebhookSettings) -> Result<Self, WebhookSetupError> {
+        let settings = Arc::new(settings);
+        let http = match settings.hosts.is_empty() {
+            true => None,
+            false => Some(client(&settings)?),
+        };
+        Ok(Self { settings, http })
+    }
+
+    /// Calls and answers what it was answered; null where the answer is empty. Each call is one
+    /// attempt: trying again is for the caller to decide.
+    pub async fn call(&self, request: WebhookRequest<'_>) -> Result<Value, WebhookError> {
+        let target = Target::read(request.url)?;
+        let http = self.check(&target)?;
+        let key = self
+            .settings
+            .secret
+            .as_ref()
+            .ok_or(WebhookError::NoSecret)?;
+        // Plain data with string keys always serializes.
+        let body = serde_json::to_vec(request.body).unwrap_or_default();
+        let timestamp = Utc::now().timestamp();
+        let mut headers = own_headers(request.headers)?;
+        let mut set = |name, value: String| {
+            // Ids, numbers and base64 are what a header may hold.
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        };
+        set("idempotency-key", request.id.to_string());
+        set("webhook-id", request.id.to_string());
+        set("webhook-timestamp", timestamp.to_string());
+        set(
+            "webhook-signature",
+            signature(key.key(), request.id, timestamp, &body),
+        );
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers
+            .entry(USER_AGENT)
+            .or_insert(HeaderValue::from_static(concat!(
+                "glyph/",
+                env!("CARGO_PKG_VERSION")
+            )));
+        let sent = http
+            .post(target.url.clone())
+            .headers(headers)
+            .body(body)
+            .send();
+        let after = request.timeout.min(CALL_TIMEOUT_MAX);
+        let host = target.place();
+        let answered = tokio::time::timeout(after, async {
+            let response = sent.await.map_err(|error| failed(&host, &error))?;
+            read(&host, response).await
+        });
+        answered.await.unwrap_or(Err(WebhookError::Timeout {
+            host: host.clone(),
+            after,
+        }))
+    }
+
+    /// The HTTP client, if the target is on the list and, where it is an address, may be called.
+    fn check(&self, target: &Target) -> Result<&Client, WebhookError> {
+        let hosts = &self.settings.hosts;
+        let allowed = hosts
+            .iter()
+            .any(|host| host.allows(&target.host, target.port, target.is_default_port));
+        let Some(http) = self.http.as_ref().filter(|_| allowed) else {
+            return Err(WebhookError::NotAllowed {
+                host: target.place(),
+                hosts: hosts.clone(),
+            });
+        };
+        if let Some(address) = target.address {
+            self.settings.check_address(&target.host, address)?;
+        }
+        Ok(http)
+    }
+}
+
+impl WebhookSettings {
+    fn check_address(&self, host: &str, address: IpAddr) -> Result<(), WebhookError> {
+        let place = place(address);
+        let private = self.allow_private && self.hosts.iter().any(|h| h.may_be_private(host));
+        if place == Place::Public || (place == Place::Private && private) {
+            return Ok(());
+        }
+        Err(WebhookError::AddressRefused {
+            host: host.to_owned(),
+            address,
+            never: place == Place::Never,
+        })
+    }
+}
+
+fn client(settings: &Arc<WebhookSettings>) -> Result<Client, WebhookSetupError> {
+    // A second installation in one process is refused and changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = Client::builder()
+        .dns_resolver(Checked(Arc::clone(settings)))
+        .redirect(Policy::none())
+        .no_proxy()
+        .referer(false)
+        .pool_idle_timeout(IDLE_MAX)
+        .build()?;
+    Ok(client)
+}
+
+/// Resolves a name and hands on the addresses that may be called: what was checked is what is
+/// connected to, whatever the name means a moment later.
+struct Checked(Arc<WebhookSettings>);
+
+impl Resolve for Checked {
+    fn resolve(&self, name: Name) -> Resolving {
+        let settings = Arc::clone(&self.0);
+        Box::pin(async move {
+            let host = normal(name.as_str());
+            let found: Vec<SocketAddr> =
+                tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let mut refused = None;
+            let mut allowed = Vec::with_capacity(found.len());
+            for address in found {
+                match settings.check_address(&host, address.ip()) {
+                    Ok(()) => allowed.push(address),
+                    Err(error) => refused = Some(error),
+                }
+            }
+            match refused {
+                Some(error) if allowed.is_empty() => Err(error.into()),
+                _ => Ok(Box::new(allowed.into_iter()) as Addrs),
+            }
+        })
+    }
+}
+
+/// Where a call goes.
+struct Target {
+    url: Url,
+    host: String,
+    port: u16,
+    is_default_port: bool,
+    /// The host, where it is an address: no name is resolved then.
+    address: Option<IpAddr>,
+}
+
+impl Target {
+    fn read(text: &str) -> Result<Self, WebhookError> {
+        let refused = |why: &str| WebhookError::Request {
+            reason: format!("`{text}` cannot be called: {why}"),
+        };
+        let url = Url::parse(text).map_err(|error| refused(&error.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(refused("the scheme must be http or https"));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(refused("a URL must hold no name and no password"));
+        }
+        let host = normal(url.host_str().ok_or_else(|| refused("it has no host"))?);
+        let port = url
+            .port_or_known_default()
+            .ok_or_else(|| refused("it has no port"))?;
+        let literal = host.trim_start_matches('[').trim_end_matches(']');
+        Ok(Self {
+            is_default_port: url.port().is_none(),
+            address: literal.parse().ok(),
+            url,
+            host,
+            port,
+        })
+    }
+
+    fn place(&self) -> String {
+        let mut place = self.host.clone();
+        if !self.is_default_port {
+            // Writing to a String does not fail.
+            let _ = write!(place, ":{}", self.port);
+        }
+        place
+    }
+}
+
+/// The headers that the caller adds.
+fn own_headers(given: &[(String, String)]) -> Result<HeaderMap, WebhookError> {
+    let mut headers = HeaderMap::with_capacity(given.len() + 8);
+    for (name, value) in given {
+        let lower = name.to_ascii_lowercase();
+        if RESERVED_HEADERS.contains(&lower.as_str()) || lower.starts_with("webhook-") {
+            let reason = format!("the header `{name}` is set by the worker and cannot be given");
+            return Err(WebhookError::Request { reason });
+        }
+        let (Ok(name), Ok(value)) = (
+            HeaderName::from_bytes(lower.as_bytes()),
+            HeaderValue::from_str(value),
+        ) else {
+            let reason = format!("the header `{name}` cannot be sent as it is");
+            return Err(WebhookError::Request { reason });
+        };
+        headers.insert(name, value);
+    }
+    Ok(headers)
+}
+
+/// What kept a request from being answered. A refused address is found among its causes.
+fn failed(host: &str, error: &reqwest::Error) -> WebhookError {
+    let mut causes = Vec::new();
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(cause) = source {
+        if let Some(WebhookError::AddressRefused {
+            host,
+            address,
+            never,
+        }) = cause.downcast_ref()
+        {
+            return WebhookError::AddressRefused {
+                host: host.clone(),
+                address: *address,
+                never: *never,
+            };
+        }
+        source = cause.source();
+        // The outermost one only repeats the URL, whose query may hold what logs must not.
+        if !std::ptr::addr_eq(cause, error) {
+            causes.push(cause.to_string());
+        }
+    }
+    WebhookError::Connection {
+        host: host.to_owned(),
+        reason: causes.join(": "),
+    }
+}
+
+/// Reads an answer up to the cap.
+async fn read(host: &str, mut response: Response) -> Result<Value, WebhookError> {
+    let status = response.status();
+    if !status.is_success() {
+        return Err(WebhookError::Status {
+            host: host.to_owned(),
+            status: status.as_u16(),
+            retry_after: retry_after(response.headers()),
+        });
+    }
+    let fault = |what| WebhookError::Answer {
+        host: host.to_owned(),
+        what,
+    };
+    let mut body = Vec::new();
+    while let Some(chunk) = response
+        .chunk()
+        .await
+        .map_err(|error| failed(host, &error))?
+    {
+        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+            return Err(fault(AnswerFault::TooLarge));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Value::Null);
+    }
+    let answer: Value = serde_json::from_slice(&body)
+        .map_err(|error| fault(AnswerFault::NotJson(error.to_string())))?;
+    check_storable(&answer).map_err(|why| fault(AnswerFault::NotStorable(why)))?;
+    Ok(answer)
+}
+
+/// `Retry-After` in seconds; a date is left aside.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
+    text.trim().parse().ok().map(Duration::from_secs)
+}

@@ -1,0 +1,150 @@
+//! Why a call did not succeed.
+
+use std::{net::IpAddr, time::Duration};
+
+use super::{ANSWER_BYTES_MAX, Host};
+
+/// Webhooks cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("webhooks cannot be set up")]
+pub struct WebhookSetupError(#[from] pub(super) reqwest::Error);
+
+/// A call did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum WebhookError {
+    /// No host may be called, or none of that name and port.
+    #[error(
+        "no webhook may be called at `{host}`; {}",
+        allowed(.hosts)
+    )]
+    NotAllowed {
+        /// Which host, with its port.
+        host: String,
+        /// Those that may be.
+        hosts: Vec<Host>,
+    },
+    /// There is nothing to sign with.
+    #[error("webhooks are signed, and there is no secret: set GLYPH_WEBHOOK_SECRET")]
+    NoSecret,
+    /// The host is allowed, its address is not.
+    #[error(
+        "`{host}` is at {address}, which is no public address; {}",
+        private_hint(*.never)
+    )]
+    AddressRefused {
+        /// The host.
+        host: String,
+        /// Where it is.
+        address: IpAddr,
+        /// Whether no setting allows it.
+        never: bool,
+    },
+    /// The URL or a header cannot be used.
+    #[error("{reason}")]
+    Request {
+        /// What, and how to mend it.
+        reason: String,
+    },
+    /// The connection failed, before or after the request was sent.
+    #[error("`{host}` could not be reached: {reason}")]
+    Connection {
+        /// The host.
+        host: String,
+        /// Why.
+        reason: String,
+    },
+    /// No whole answer in time.
+    #[error("`{host}` gave no whole answer within {} s", .after.as_secs())]
+    Timeout {
+        /// The host.
+        host: String,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// It answered, but not with success.
+    #[error("`{host}` answered {status}{}", redirect_hint(*.status))]
+    Status {
+        /// The host.
+        host: String,
+        /// The status.
+        status: u16,
+        /// How long it asks to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// It answered with success and something that cannot be used.
+    #[error("`{host}` answered with {what}")]
+    Answer {
+        /// The host.
+        host: String,
+        /// With what.
+        what: AnswerFault,
+    },
+}
+
+/// What is wrong with an answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerFault {
+    /// Longer than allowed.
+    #[error("more than {ANSWER_BYTES_MAX} bytes")]
+    TooLarge,
+    /// Not JSON.
+    #[error("something that is no JSON: {0}; answer with JSON, or with nothing")]
+    NotJson(String),
+    /// JSON that no store can keep.
+    #[error("JSON that cannot be kept: {0}")]
+    NotStorable(String),
+}
+
+impl WebhookError {
+    /// Whether the same call would fail again, whenever it is made.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::NotAllowed { .. }
+            | Self::NoSecret
+            | Self::AddressRefused { .. }
+            | Self::Request { .. }
+            | Self::Answer { .. } => true,
+            Self::Connection { .. } | Self::Timeout { .. } => false,
+            // 408 and 425 ask for another attempt, 429 for a later one.
+            Self::Status { status, .. } => {
+                (300..500).contains(status) && !matches!(status, 408 | 425 | 429)
+            }
+        }
+    }
+
+    /// How long the receiver asks to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+fn allowed(hosts: &[Host]) -> String {
+    if hosts.is_empty() {
+        return "GLYPH_WEBHOOK_HOSTS lists the hosts that may be, and is empty".to_owned();
+    }
+    let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
+    format!(
+        "GLYPH_WEBHOOK_HOSTS lists the hosts that may be: {}",
+        hosts.join(", ")
+    )
+}
+
+fn private_hint(never: bool) -> &'static str {
+    if never {
+        "no setting allows it"
+    } else {
+        "list the host with its port in GLYPH_WEBHOOK_HOSTS and set GLYPH_WEBHOOK_ALLOW_PRIVATE \
+         to allow it"
+    }
+}
+
+fn redirect_hint(status: u16) -> &'static str {
+    if (300..400).contains(&status) {
+        "; redirects are not followed: name the place that it leads to"
+    } else {
+        ""
+    }
+}
