@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use super::{
     fault::Faults, report::DiagnosticCode as Code, resolve::quoted, suggest::Suggester, tree::Node,
 };
-use crate::config::{StepConfig, TransitionConfig};
+use crate::config::{OnError, StepConfig, TransitionConfig};
 
 /// The parts of a workflow with their references resolved.
 pub(super) struct Draft<'a> {
@@ -177,14 +177,30 @@ impl<'a> Draft<'a> {
         self.steps.iter().filter_map(|step| step.id).collect()
     }
 
-    /// The transitions that leave a step, highest priority first, then in file order.
-    pub(super) fn leaving(&self, step: usize) -> Vec<&TransitionDraft<'a>> {
-        let mut leaving: Vec<_> = self
-            .transitions
-            .iter()
-            .filter(|t| t.from == Some(step))
-            .collect();
-        leaving.sort_by_key(|t| std::cmp::Reverse(t.config.as_ref().map_or(0, |c| c.priority)));
+    /// Whether every matching transition fires, not the first alone.
+    pub(super) fn is_parallel(&self) -> bool {
+        self.body
+            .below(&["settings", "allow_parallel_steps"])
+            .is_some_and(|node| node.to_value() == true)
+    }
+
+    /// What becomes of a task whose step fails, as the settings say.
+    pub(super) fn on_error(&self) -> Option<OnError> {
+        let node = self.body.below(&["settings", "on_error"])?;
+        serde_json::from_value(node.to_value()).ok()
+    }
+
+    /// For each step, the transitions that leave it: highest priority first, then in file order.
+    pub(super) fn all_leaving(&self) -> Vec<Vec<&TransitionDraft<'a>>> {
+        let mut leaving: Vec<Vec<_>> = self.steps.iter().map(|_| Vec::new()).collect();
+        for transition in &self.transitions {
+            if let Some(from) = transition.from {
+                leaving[from].push(transition);
+            }
+        }
+        for of_step in &mut leaving {
+            of_step.sort_by_key(|t| std::cmp::Reverse(t.config.as_ref().map_or(0, |c| c.priority)));
+        }
         leaving
     }
 }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     path::{Path, shown},
-    report::DiagnosticCode,
+    report::{DiagnosticCode, Severity},
     suggest::did_you_mean,
     tree::Node,
 };
@@ -106,6 +106,13 @@ impl Faults {
     /// Whether more faults would not be kept.
     pub(super) fn is_full(&self) -> bool {
         self.list.len() >= FAULTS_MAX
+    }
+
+    /// Whether one of them makes the file unusable.
+    pub(super) fn has_errors(&self) -> bool {
+        self.list
+            .iter()
+            .any(|fault| fault.code.severity() == Severity::Error)
     }
 
     pub(super) fn is_empty(&self) -> bool {

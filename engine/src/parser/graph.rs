@@ -207,10 +207,7 @@ fn joins(
     if joining.is_empty() {
         return;
     }
-    let parallel = draft
-        .body
-        .below(&["settings", "allow_parallel_steps"])
-        .is_some_and(|node| node.to_value() == true);
+    let parallel = draft.is_parallel();
     let reversed = Reversed(graph);
     for at in joining {
         let step = &draft.steps[at];

@@ -22,8 +22,8 @@
 //! 3. `resolve`: templates and library steps, each value remembering where it was written;
 //! 4. `structure`: unknown, missing and mistyped keys, against the schema of the types; what can
 //!    be repaired is, so that one slip does not hide the next fault or cause another;
-//! 5. `validate` (with `rules`, `conditions`, `goals`), `graph`, `outcomes`, `unsupported`: what the
-//!    types cannot say.
+//! 5. `validate` (with `rules`, `conditions`, `goals`), `graph`, `outcomes`, `unsupported`,
+//!    `soundness`: what the types cannot say.
 
 mod conditions;
 mod document;
@@ -39,6 +39,7 @@ mod places;
 mod report;
 mod resolve;
 mod rules;
+mod soundness;
 mod structure;
 mod suggest;
 mod tree;

@@ -1,60 +1,155 @@
 //! Warnings: transitions that can never fire, and outcomes that no transition matches.
 //!
-//! A step ends with a value or without, and with an agreement or none. Conditions without an
-//! expression ask for nothing else, and thresholds cut the range of agreement into a few pieces, so
-//! one sample of each piece decides every question here.
+//! A step ends with a value or without, with an agreement or none, and a review with a decision.
+//! Conditions without an expression ask for nothing else, and thresholds cut the range of agreement
+//! into a few pieces, so one sample of each piece decides every question here. An expression is
+//! evaluated on what a sample knows (the decision); where it asks for more, either answer is taken
+//! to be possible.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value};
 
 use super::{
-    draft::{Draft, StepDraft, TransitionDraft},
+    draft::{Draft, Goal, StepDraft, TransitionDraft},
     fault::Faults,
     graph::has_both_branches,
     report::DiagnosticCode as Code,
 };
-use crate::config::{
-    CompletionType, ConditionConfig, ConditionType, DisagreementStrategy, FieldMode, StepConfig,
-    StepType,
+use crate::{
+    config::{
+        CompletionType, ConditionConfig, ConditionType, DisagreementStrategy, FieldMode, OnError,
+        StepConfig, StepType,
+    },
+    expression::{Expression, ExpressionError},
 };
 
 /// Transitions of one step up to which they are compared.
 const TRANSITIONS_MAX: usize = 100;
+
+/// The expressions of a file, by source.
+pub(super) type Expressions = HashMap<String, Result<Expression, ExpressionError>>;
 
 /// A way a step can end.
 #[derive(Clone, Copy)]
 struct Outcome {
     has_value: bool,
     agreement: Option<f64>,
+    decision: Option<&'static str>,
+}
+
+impl Outcome {
+    fn new(has_value: bool, agreement: Option<f64>) -> Self {
+        Self {
+            has_value,
+            agreement,
+            decision: None,
+        }
+    }
 }
 
 /// What a condition says about an outcome.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Match {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Match {
     Yes,
     No,
     /// An expression decides.
     Perhaps,
 }
 
-/// Adds the warnings of every step.
-pub(super) fn check(draft: &Draft<'_>, faults: &mut Faults) {
-    let parallel = draft
-        .body
-        .below(&["settings", "allow_parallel_steps"])
-        .is_some_and(|node| node.to_value() == true);
-    for (at, step) in draft.steps.iter().enumerate() {
-        let leaving = draft.leaving(at);
+/// How a step can end, and what each of its transitions then says.
+pub(super) struct Endings {
+    outcomes: Vec<Outcome>,
+    /// For each outcome, the answer of each transition that leaves the step, in the order in which
+    /// they are asked.
+    pub(super) answers: Vec<Vec<Match>>,
+}
+
+/// The transitions of every step, and how the steps can end.
+pub(super) struct Ends<'d, 'a> {
+    pub(super) draft: &'d Draft<'a>,
+    parallel: bool,
+    /// For each step, the transitions that leave it, in the order in which they are asked.
+    pub(super) leaving: Vec<Vec<&'d TransitionDraft<'a>>>,
+    /// For each step, those from which a way leads to it.
+    entering: Vec<Vec<usize>>,
+    /// `None` where a part of a step cannot be read, or too many ways leave it.
+    pub(super) endings: Vec<Option<Endings>>,
+}
+
+impl<'d, 'a> Ends<'d, 'a> {
+    pub(super) fn of(draft: &'d Draft<'a>, expressions: &Expressions) -> Self {
+        let mut entering = vec![Vec::new(); draft.steps.len()];
+        let mut enter = |from: usize, to: Option<Goal>| {
+            if let Some(Goal::Step(to)) = to {
+                entering[to].push(from);
+            }
+        };
+        for (from, step) in draft.steps.iter().enumerate() {
+            enter(from, step.true_branch);
+            enter(from, step.false_branch);
+        }
+        for transition in &draft.transitions {
+            if let Some(from) = transition.from {
+                enter(from, Some(transition.to));
+                enter(from, transition.on_exhausted);
+            }
+        }
+        let mut ends = Self {
+            draft,
+            parallel: draft.is_parallel(),
+            leaving: draft.all_leaving(),
+            entering,
+            endings: Vec::new(),
+        };
+        ends.endings = (0..draft.steps.len())
+            .map(|at| ends.endings_of(at, expressions))
+            .collect();
+        ends
+    }
+
+    fn endings_of(&self, at: usize, expressions: &Expressions) -> Option<Endings> {
+        let leaving = &self.leaving[at];
         // What cannot be read is no ground for a warning, and hundreds are more than work is worth.
         if leaving.len() > TRANSITIONS_MAX || leaving.iter().any(|t| t.config.is_none()) {
-            continue;
+            return None;
         }
-        let Some(config) = &step.config else { continue };
-        check_step(step, config, &leaving, parallel, faults);
+        let config = self.draft.steps[at].config.as_ref()?;
+        let mut thresholds: Vec<f64> = leaving
+            .iter()
+            .filter_map(|transition| condition_of(transition)?.threshold)
+            .collect();
+        thresholds.extend(config.consensus.iter().map(|consensus| consensus.threshold));
+        let outcomes = self.possible(at, config, &thresholds);
+        let mut answers = Vec::with_capacity(outcomes.len());
+        for outcome in &outcomes {
+            let answer = |transition: &&TransitionDraft<'_>| {
+                matches(condition_of(transition), *outcome, expressions)
+            };
+            answers.push(leaving.iter().map(answer).collect());
+        }
+        Some(Endings { outcomes, answers })
+    }
+}
+
+fn condition_of<'t>(transition: &'t TransitionDraft<'_>) -> Option<&'t ConditionConfig> {
+    transition.config.as_ref()?.condition.as_ref()
+}
+
+/// Adds the warnings of every step.
+pub(super) fn check(ends: &Ends<'_, '_>, faults: &mut Faults) {
+    let steps = ends.draft.steps.iter().zip(&ends.leaving);
+    for ((step, leaving), endings) in steps.zip(&ends.endings) {
+        if let Some(endings) = endings {
+            check_step(step, leaving, endings, ends.parallel, faults);
+        }
     }
 }
 
 fn check_step(
     step: &StepDraft<'_>,
-    config: &StepConfig,
     leaving: &[&TransitionDraft<'_>],
+    endings: &Endings,
     parallel: bool,
     faults: &mut Faults,
 ) {
@@ -68,25 +163,11 @@ fn check_step(
         }
         return;
     }
-    let conditions: Vec<Option<&ConditionConfig>> = leaving
-        .iter()
-        .map(|t| {
-            t.config
-                .as_ref()
-                .and_then(|config| config.condition.as_ref())
-        })
-        .collect();
-    let mut thresholds: Vec<f64> = conditions
-        .iter()
-        .flatten()
-        .filter_map(|condition| condition.threshold)
-        .collect();
-    thresholds.extend(config.consensus.iter().map(|consensus| consensus.threshold));
-    let outcomes = possible(config, &thresholds);
-
+    let conditions: Vec<Option<&ConditionConfig>> =
+        leaving.iter().map(|t| condition_of(t)).collect();
+    let column = |at: usize| endings.answers.iter().map(move |row| row[at]);
     for (at, transition) in leaving.iter().enumerate() {
-        let fires = |outcome: &Outcome| matches(conditions[at], *outcome) != Match::No;
-        if !outcomes.iter().any(fires) {
+        if column(at).all(|answer| answer == Match::No) {
             dead(
                 transition,
                 "the step never ends in the way it asks for",
@@ -105,20 +186,10 @@ fn check_step(
             );
             continue;
         }
-        let covered = |outcome: &Outcome| {
-            conditions[..at]
-                .iter()
-                .any(|earlier| matches(*earlier, *outcome) == Match::Yes)
-        };
-        if !outcomes
-            .iter()
-            .any(|outcome| fires(outcome) && !covered(outcome))
-        {
+        let fires = |row: &Vec<Match>| row[at] != Match::No && !row[..at].contains(&Match::Yes);
+        if !endings.answers.iter().any(fires) {
             // A last `always` is a habit, not a slip.
-            let is_last_resort = matches(conditions[at], outcomes[0]) == Match::Yes
-                && outcomes
-                    .iter()
-                    .all(|outcome| matches(conditions[at], *outcome) == Match::Yes)
+            let is_last_resort = column(at).all(|answer| answer == Match::Yes)
                 && !conditions[..at]
                     .iter()
                     .any(|earlier| is_unconditional(*earlier));
@@ -132,32 +203,28 @@ fn check_step(
         }
     }
     if !leaving.is_empty() {
-        unhandled(step, &conditions, &outcomes, faults);
+        unhandled(step, &conditions, endings, faults);
     }
 }
 
 fn unhandled(
     step: &StepDraft<'_>,
     conditions: &[Option<&ConditionConfig>],
-    outcomes: &[Outcome],
+    endings: &Endings,
     faults: &mut Faults,
 ) {
-    let open = |outcome: &Outcome| {
-        let answers = || {
-            conditions
-                .iter()
-                .map(|condition| matches(*condition, *outcome))
-        };
-        if answers().any(|answer| answer == Match::Yes) {
+    let open = |answers: &&Vec<Match>| {
+        if answers.contains(&Match::Yes) {
             return false;
         }
         // Several expressions, or one beside other conditions, are taken to complete each other.
-        let expressions = answers().filter(|answer| *answer == Match::Perhaps).count();
+        let expressions = answers.iter().filter(|a| **a == Match::Perhaps).count();
         expressions == 0 || expressions == 1 && conditions.len() == 1
     };
-    let Some(outcome) = outcomes.iter().find(|outcome| open(outcome)) else {
+    let Some(at) = endings.answers.iter().position(|answers| open(&answers)) else {
         return;
     };
+    let outcome = endings.outcomes[at];
     let has = |kind| {
         conditions
             .iter()
@@ -166,6 +233,8 @@ fn unhandled(
     };
     let message = if has(ConditionType::Expression) && conditions.len() == 1 {
         "no transition matches when the expression is false".to_owned()
+    } else if let (Some(decision), true) = (outcome.decision, has(ConditionType::Expression)) {
+        format!("no transition matches when the decision is `{decision}`")
     } else if outcome.has_value && !has(ConditionType::OnAgreement) {
         "no transition matches when the step ends with a value".to_owned()
     } else if !outcome.has_value && !has(ConditionType::OnDisagreement) {
@@ -203,7 +272,11 @@ fn is_unconditional(condition: Option<&ConditionConfig>) -> bool {
     condition.is_none_or(|c| matches!(c.kind, ConditionType::Always | ConditionType::OnComplete))
 }
 
-fn matches(condition: Option<&ConditionConfig>, outcome: Outcome) -> Match {
+fn matches(
+    condition: Option<&ConditionConfig>,
+    outcome: Outcome,
+    expressions: &Expressions,
+) -> Match {
     let Some(condition) = condition else {
         return Match::Yes;
     };
@@ -217,50 +290,172 @@ fn matches(condition: Option<&ConditionConfig>, outcome: Outcome) -> Match {
             };
             agrees == (condition.kind == ConditionType::OnAgreement)
         }
-        ConditionType::Expression => match condition.expression.as_deref().map(str::trim) {
-            Some("true") => true,
-            Some("false") => false,
-            _ => return Match::Perhaps,
-        },
+        ConditionType::Expression => {
+            let source = condition.expression.as_deref().unwrap_or_default();
+            let Some(Ok(expression)) = expressions.get(source) else {
+                return Match::Perhaps;
+            };
+            match expression.evaluate_bool(&known(source, outcome)) {
+                Ok(answer) => answer,
+                Err(_) => return Match::Perhaps,
+            }
+        }
     };
     if answer { Match::Yes } else { Match::No }
 }
 
-/// The ways a step can end, one sample for each piece between the thresholds.
-fn possible(step: &StepConfig, thresholds: &[f64]) -> Vec<Outcome> {
-    let annotates = step.kind == StepType::Annotation;
-    let one = step.completion_type() == CompletionType::AnnotationCount && step.places() == Some(1);
-    if annotates && (step.consensus.is_none() || one) {
-        return vec![Outcome {
-            has_value: true,
-            agreement: None,
-        }];
+/// What an expression may see of an outcome: the decision of a result, where it reads nothing else
+/// of it. A sample does not know the rest, and an expression that asks for it fails.
+fn known(source: &str, outcome: Outcome) -> Value {
+    let mut reads = source.split("result").skip(1);
+    let only_decision = reads.all(|after| {
+        after
+            .strip_prefix(".decision")
+            .is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+    });
+    let mut variables = Map::new();
+    if only_decision {
+        let result = Map::from_iter([("decision".to_owned(), outcome.decision.into())]);
+        variables.insert("result".to_owned(), result.into());
     }
-    let mut agreements: Vec<f64> = vec![-1.0, 1.0];
-    agreements.extend(thresholds.iter().flat_map(|t| [*t, t - 1e-6]));
-    agreements.retain(|a| (-1.0..=1.0).contains(a));
-    let mut outcomes = Vec::new();
-    for agreement in agreements.into_iter().map(Some).chain([None]) {
-        for has_value in [true, false] {
-            let outcome = Outcome {
-                has_value,
-                agreement,
-            };
-            if is_possible(step, outcome) {
-                outcomes.push(outcome);
+    variables.into()
+}
+
+/// What a reviewer can decide, and whether the step then ends with a value; an approved one is that
+/// of the judged step.
+const DECISIONS: [(&str, Option<bool>); 4] = [
+    ("approve", None),
+    ("fix", Some(true)),
+    ("reject", Some(false)),
+    ("request_changes", Some(false)),
+];
+
+impl Ends<'_, '_> {
+    /// The ways a step can end, one sample for each piece between the thresholds.
+    fn possible(&self, at: usize, step: &StepConfig, thresholds: &[f64]) -> Vec<Outcome> {
+        let mut agreements: Vec<f64> = vec![-1.0, 1.0];
+        agreements.extend(thresholds.iter().flat_map(|t| [*t, t - 1e-6]));
+        agreements.retain(|a| (-1.0..=1.0).contains(a));
+        let agreements: Vec<Option<f64>> = agreements.into_iter().map(Some).chain([None]).collect();
+        let with = |has_value: bool| agreements.iter().map(move |a| Outcome::new(has_value, *a));
+        match step.kind {
+            StepType::Annotation => annotated(step, &agreements),
+            StepType::Adjudication => with(true).collect(),
+            StepType::AutoProcess | StepType::SubWorkflow => {
+                with(true).chain(with(false)).collect()
+            }
+            StepType::Review => {
+                let judges_nothing = self.may_judge_nothing(at);
+                let mut outcomes = Vec::new();
+                for (decision, value) in DECISIONS {
+                    let decided = |outcome| Outcome {
+                        decision: Some(decision),
+                        ..outcome
+                    };
+                    outcomes.extend(with(value.unwrap_or(true)).map(decided));
+                    if value.is_none() && judges_nothing {
+                        outcomes.extend(with(false).map(decided));
+                    }
+                }
+                outcomes
+            }
+            StepType::Conditional => {
+                let verdict = |verdict| Outcome {
+                    decision: Some(verdict),
+                    ..Outcome::new(false, None)
+                };
+                let on_error = step.on_error.or_else(|| self.draft.on_error());
+                let skipped = on_error == Some(OnError::Skip);
+                ["true", "false"]
+                    .map(verdict)
+                    .into_iter()
+                    .chain(skipped.then_some(Outcome::new(false, None)))
+                    .collect()
             }
         }
     }
-    outcomes
+
+    /// Whether what a review judges can be without a value: an annotation step before it, perhaps
+    /// with other judgements and automatic steps between, that can end without one and lead there.
+    fn may_judge_nothing(&self, review: usize) -> bool {
+        let mut seen = vec![false; self.entering.len()];
+        let mut waiting = vec![review];
+        while let Some(at) = waiting.pop() {
+            for &from in &self.entering[at] {
+                let Some(config) = &self.draft.steps[from].config else {
+                    return true;
+                };
+                match config.kind {
+                    StepType::SubWorkflow => return true,
+                    StepType::Annotation => {
+                        if self.leads_without_value(from, config, at) {
+                            return true;
+                        }
+                    }
+                    StepType::Review
+                    | StepType::Adjudication
+                    | StepType::AutoProcess
+                    | StepType::Conditional => {
+                        if !std::mem::replace(&mut seen[from], true) {
+                            waiting.push(from);
+                        }
+                    }
+                }
+            }
+        }
+        false
+    }
+
+    fn leads_without_value(&self, from: usize, config: &StepConfig, to: usize) -> bool {
+        let goal = Goal::Step(to);
+        let unknown = Expressions::new();
+        let leads = |outcome: Outcome| {
+            for transition in &self.leaving[from] {
+                let answer = matches(condition_of(transition), outcome, &unknown);
+                let here = transition.to == goal || transition.on_exhausted == Some(goal);
+                if here && answer != Match::No {
+                    return true;
+                }
+                if answer == Match::Yes && !self.parallel {
+                    return false;
+                }
+            }
+            false
+        };
+        annotated(config, &[Some(-1.0), Some(1.0), None])
+            .into_iter()
+            .any(|outcome| !outcome.has_value && leads(outcome))
+    }
 }
 
-/// Below its threshold a step that leaves disagreement to adjudicators has no value.
-fn is_possible(step: &StepConfig, outcome: Outcome) -> bool {
-    let (Some(consensus), Some(agreement)) = (&step.consensus, outcome.agreement) else {
-        return true;
+fn annotated(step: &StepConfig, agreements: &[Option<f64>]) -> Vec<Outcome> {
+    let completion = step.completion_type();
+    let one = completion == CompletionType::AnnotationCount && step.places() == Some(1);
+    let Some(consensus) = step.consensus.as_ref().filter(|_| !one) else {
+        // An `advance` can close a manual step before anybody has submitted.
+        let values: &[bool] = match completion {
+            CompletionType::Manual => &[true, false],
+            _ => &[true],
+        };
+        return values.iter().map(|v| Outcome::new(*v, None)).collect();
     };
-    let decides_itself = consensus.on_disagreement.strategy != DisagreementStrategy::Adjudication;
-    // The thresholds of single fields say nothing about the mean over all of them.
+    // Below its threshold a step that leaves disagreement to adjudicators has no value; the
+    // thresholds of single fields say nothing about the mean over all of them.
     let mean_decides = consensus.per_field.is_none() || consensus.mode == Some(FieldMode::Weighted);
-    !outcome.has_value || agreement >= consensus.threshold || decides_itself || !mean_decides
+    let adjudicates = mean_decides
+        && consensus.on_disagreement.strategy == DisagreementStrategy::Adjudication
+        && completion != CompletionType::Confidence;
+    let ends = |agreement: &Option<f64>| {
+        let disagrees = agreement.is_some_and(|a| a < consensus.threshold);
+        let values: &[bool] = if completion == CompletionType::Confidence {
+            &[true]
+        } else if disagrees && adjudicates {
+            &[false]
+        } else {
+            &[true, false]
+        };
+        let agreement = *agreement;
+        values.iter().map(move |v| Outcome::new(*v, agreement))
+    };
+    agreements.iter().flat_map(ends).collect()
 }

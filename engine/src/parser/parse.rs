@@ -10,7 +10,7 @@ use super::{
     path::Path,
     places::{Places, Refused},
     report::{DiagnosticCode as Code, ParseError, Report, ValidationError},
-    resolve, structure,
+    resolve, soundness, structure,
     suggest::Suggester,
     tree::Node,
     unsupported, validate, yaml,
@@ -151,10 +151,15 @@ fn read<'a>(
     }
     let goals = root.get("goals").filter(|goals| !goals.broken);
     let draft = Draft::of(body, &suggester, faults);
-    validate::check(&draft, goals, handlers, &suggester, faults);
+    let expressions = validate::check(&draft, goals, handlers, &suggester, faults);
     graph::check(&draft, faults);
-    outcomes::check(&draft, faults);
+    let ends = outcomes::Ends::of(&draft, &expressions);
+    outcomes::check(&ends, faults);
     unsupported::check(&draft, goals, handlers, faults);
+    // Ways that are not as they should be say nothing about what happens on them.
+    if !faults.has_errors() {
+        soundness::check(&ends, faults);
+    }
     if root.broken || body.broken {
         return Ok(None);
     }

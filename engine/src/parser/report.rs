@@ -94,13 +94,26 @@ codes! {
     DeadTransition = "dead_transition",
     /// A step can end in a way that no transition matches.
     UnhandledOutcome = "unhandled_outcome",
+    /// A loop can run out, and no `on_exhausted` says where the task then goes.
+    OpenLoop = "open_loop",
+    /// A branch can come to a step that another branch is still at.
+    BranchCollision = "branch_collision",
+    /// A join waits for more branches than can arrive together.
+    IdleJoin = "idle_join",
+    /// More transitions can follow from one command than a command may cause.
+    LongChain = "long_chain",
 }
 
 impl DiagnosticCode {
     /// Whether the fault makes the file unusable.
     pub fn severity(self) -> Severity {
         match self {
-            Self::DeadTransition | Self::UnhandledOutcome => Severity::Warning,
+            Self::DeadTransition
+            | Self::UnhandledOutcome
+            | Self::OpenLoop
+            | Self::BranchCollision
+            | Self::IdleJoin
+            | Self::LongChain => Severity::Warning,
             Self::EmptyFile
             | Self::NotUtf8
             | Self::TooLarge

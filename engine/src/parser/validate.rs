@@ -7,6 +7,7 @@ use super::{
     document,
     draft::{Draft, Goal, StepDraft, typed},
     fault::{Faults, Spot},
+    outcomes::Expressions,
     parse::BUILT_IN_HANDLERS,
     report::DiagnosticCode as Code,
     resolve::quoted,
@@ -21,18 +22,17 @@ use crate::{
         Completion, CompletionType, ConfigDuration, ConsensusConfig, DisagreementStrategy,
         JoinMode, Level, Metric, StepConfig, StepType, TimeoutAction,
     },
-    expression::{Expression, ExpressionError},
     limits::{FIELDS_MAX, INACTIVITY_MAX},
 };
 
-/// Reports every fault of single parts and of references between them.
+/// Reports every fault of single parts and of references between them. Answers the expressions.
 pub(super) fn check(
     draft: &Draft<'_>,
     goals: Option<&Node>,
     handlers: &[&str],
     suggester: &Suggester,
     faults: &mut Faults,
-) {
+) -> Expressions {
     let mut validator = Validator {
         draft,
         handlers,
@@ -56,6 +56,7 @@ pub(super) fn check(
     for goal in goals {
         validator.goal(goal);
     }
+    validator.expressions
 }
 
 /// What the checks of single parts share.
@@ -66,7 +67,7 @@ pub(super) struct Validator<'d, 'a> {
     pub(super) suggester: &'d Suggester,
     pub(super) faults: &'d mut Faults,
     /// What became of the expressions so far.
-    pub(super) expressions: HashMap<String, Result<Expression, ExpressionError>>,
+    pub(super) expressions: Expressions,
     /// Bytes that further expressions may have; none once there are too many.
     pub(super) expressions_left: Option<usize>,
 }

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    config::{JoinMode, StepConfig, Target, WorkflowConfig},
+    config::{JoinMode, StepConfig, WorkflowConfig},
     ids::StepId,
 };
 
@@ -27,11 +27,8 @@ impl Ways {
                 .or_default()
                 .extend(transition.to.step());
         }
-        for step in &config.steps {
-            let branches = step.true_branch.iter().chain(&step.false_branch);
-            next.entry(&step.id)
-                .or_default()
-                .extend(branches.filter_map(Target::step));
+        for (from, to) in other_ways(config) {
+            next.entry(from).or_default().push(to);
         }
         let mut before: BTreeMap<StepId, BTreeSet<StepId>> = BTreeMap::new();
         for step in &config.steps {
@@ -58,6 +55,20 @@ impl Ways {
     }
 }
 
+/// Ways that are no transitions of their own: branches of conditional steps, and where loops lead
+/// once they have run out. The latter count as unbounded, since they can be taken on every visit.
+fn other_ways(config: &WorkflowConfig) -> impl Iterator<Item = (&StepId, &StepId)> {
+    let branches = config.steps.iter().flat_map(|step| {
+        let branches = step.true_branch.iter().chain(&step.false_branch);
+        branches.filter_map(|to| Some((&step.id, to.step()?)))
+    });
+    let exhausted = config.transitions.iter().filter_map(|transition| {
+        let bound = transition.loop_bound.as_ref()?;
+        Some((&transition.from, bound.on_exhausted.as_ref()?.step()?))
+    });
+    branches.chain(exhausted)
+}
+
 /// How a step waits for the branches that lead to it: as it says, else for all of them where more
 /// than one step leads there and steps may run side by side.
 pub(super) fn join_of(config: &WorkflowConfig, step: &StepConfig) -> Option<Join> {
@@ -69,6 +80,11 @@ pub(super) fn join_of(config: &WorkflowConfig, step: &StepConfig) -> Option<Join
         .iter()
         .filter(|t| t.loop_bound.is_none() && t.to.step() == Some(&step.id))
         .map(|t| &t.from)
+        .chain(
+            other_ways(config)
+                .filter(|(_, to)| **to == step.id)
+                .map(|(from, _)| from),
+        )
         .collect();
     match step.join_mode {
         Some(JoinMode::All) => Some(Join { needed: None }),

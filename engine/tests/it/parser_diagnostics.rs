@@ -479,3 +479,75 @@ fn rules_for_single_fields_are_checked() {
         ["invalid_value ~.mode 26"]
     );
 }
+
+/// The largest files that are allowed, in the shapes that cost most: every step beside every other.
+#[test]
+fn the_largest_files_are_checked_quickly() {
+    let steps = |keys: &str| -> String {
+        (0..500)
+            .map(|n| format!("    - {{ id: s{n}, {keys} }}\n"))
+            .collect()
+    };
+    let file = |steps: String, transitions: String| {
+        format!(
+            "workflow:\n  id: x\n  settings: {{ allow_parallel_steps: true }}\n  steps:\n{steps}  \
+             transitions:\n{transitions}"
+        )
+    };
+    let way = |from: usize, to: usize, rest: &str| {
+        format!("    - {{ from: s{from}, to: s{to}{rest} }}\n")
+    };
+    let fan: String = (1..499)
+        .flat_map(|n| {
+            let back = ", condition: { type: on_disagreement }, loop: { max_iterations: 2, on_exhausted: _failed }";
+            [way(0, n, ""), way(n, 499, ""), way(n, n, back), way(n, (n % 498) + 1, back)]
+        })
+        .collect();
+    let layers: String = (0..1_990)
+        .map(|n| way(n / 4, (n / 4 + 1 + n % 4).min(499), ""))
+        .collect();
+    let rounds: String = (0..499)
+        .flat_map(|n| {
+            let back = ", condition: { type: expression, expression: 'input.again' }, loop: { max_iterations: 1000, on_exhausted: _failed }";
+            [way(n, n + 1, ""), way(n, n / 2, back), way(n, n / 3, back)]
+        })
+        .collect();
+    let people = "type: review";
+    let machines = "type: auto_process, handler: finalize";
+    for (name, source) in [
+        ("fan", file(steps(people), fan.clone())),
+        (
+            "fan of joins",
+            file(
+                steps("type: annotation, join_mode: any").replacen(", join_mode: any", "", 1),
+                fan,
+            ),
+        ),
+        ("layers", file(steps(people), layers)),
+        ("rounds", file(steps(machines), rounds.clone())),
+        (
+            "rounds of one branch",
+            file(steps(machines), rounds).replace("true", "false"),
+        ),
+    ] {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "measures the parser, not the engine's time"
+        )]
+        let start = Instant::now();
+        let report = check(source.as_bytes());
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "measures the parser, not the engine's time"
+        )]
+        let spent = start.elapsed();
+        let codes: BTreeSet<&str> = report.diagnostics.iter().map(|d| d.code.as_str()).collect();
+        println!("{name}: {spent:?} {codes:?}");
+        assert!(
+            report.is_valid(),
+            "{name}: {:#?}",
+            report.diagnostics.first()
+        );
+        assert!(spent < Duration::from_secs(20), "{name}: {spent:?}");
+    }
+}

@@ -787,6 +787,90 @@ workflow:
 }
 
 #[test]
+fn two_transitions_to_one_step_begin_one_visit() {
+    let mut desk = Desk::started(
+        "
+workflow:
+  id: twice
+  settings: { allow_parallel_steps: true }
+  steps:
+    - { id: annotate, type: annotation }
+    - { id: check, type: review }
+  transitions:
+    - { from: annotate, to: check, condition: { type: expression, expression: 'annotation.label == \"a\"' } }
+    - { from: annotate, to: check }
+    - { from: check, to: _complete }
+",
+    );
+    assert_eq!(
+        desk.label("annotate", 1, "a"),
+        "advanced [check] | annotation_submitted, step_completed, transition_occurred, \
+         transition_occurred, step_activated"
+    );
+    assert!(desk.review("check", 2, "approve").starts_with("completed"));
+}
+
+#[test]
+fn branches_of_a_question_and_ways_out_of_a_loop_meet_like_others() {
+    let mut desk = Desk::started(
+        "
+workflow:
+  id: meeting
+  settings: { allow_parallel_steps: true }
+  steps:
+    - { id: prepare, type: annotation }
+    - { id: route, type: conditional, condition: { expression: 'has(annotation.label)' }, true_branch: merge, false_branch: _failed }
+    - { id: text, type: annotation }
+    - { id: check, type: review }
+    - { id: merge, type: annotation }
+  transitions:
+    - { from: prepare, to: route }
+    - { from: prepare, to: text }
+    - { from: text, to: check }
+    - { from: check, to: text, loop: { max_iterations: 1, on_exhausted: merge } }
+",
+    );
+    assert!(desk.label("prepare", 1, "a").starts_with("advanced [text]"));
+    assert!(desk.label("text", 1, "a").starts_with("advanced [check]"));
+    assert!(
+        desk.review("check", 2, "approve")
+            .starts_with("advanced [text]")
+    );
+    assert!(desk.label("text", 1, "a").starts_with("advanced [check]"));
+    assert_eq!(
+        desk.review("check", 2, "approve"),
+        "advanced [merge] | annotation_submitted, step_completed, transition_occurred, \
+         step_activated",
+        "the join has waited for the way out of the loop"
+    );
+}
+
+#[test]
+fn a_skipped_step_that_leads_nowhere_is_tried_again() {
+    let mut desk = Desk::new(
+        "
+workflow:
+  id: nowhere
+  settings: { on_error: skip }
+  steps:
+    - { id: ask, type: conditional, condition: { expression: 'input.n > 1' } }
+    - { id: annotate, type: annotation }
+  transitions:
+    - { from: ask, to: annotate, condition: { type: expression, expression: 'has(input.n)' } }
+",
+    );
+    let answer = desk.start(json!({}));
+    assert_eq!(
+        answer,
+        "waiting ask | workflow_started, step_activated, step_skipped, incident_opened"
+    );
+    assert_eq!(
+        desk.control(Command::Retry),
+        "waiting ask | incident_resolved, incident_opened"
+    );
+}
+
+#[test]
 fn more_people_are_asked_one_at_a_time_until_it_is_settled() {
     let asked = |rule: &str| {
         Desk::started(&with_completion(

@@ -144,13 +144,18 @@ pub(super) fn retry(work: &mut Work<'_>, command: &Control) -> Result<(), Refusa
     let mut steps: Vec<StepId> = held.into_iter().map(|incident| incident.step_id).collect();
     steps.dedup();
     for step_id in steps {
+        // What one step goes on to can end the task, or withdraw another one.
+        let state = work.current();
+        if state.status.is_final() || state.incident_of(&step_id).is_none() {
+            continue;
+        }
         work.subject = Some(step_id.clone());
         work.resolve_incidents(Some(&step_id), "retry");
         let step = work.step(&step_id).clone();
         match work.visit(&step_id).status {
             VisitStatus::Active => work.go_on(&step, None),
-            VisitStatus::Completed => work.leave(step_id),
-            VisitStatus::Failed | VisitStatus::Skipped | VisitStatus::Withdrawn => {}
+            VisitStatus::Completed | VisitStatus::Skipped => work.leave(step_id),
+            VisitStatus::Failed | VisitStatus::Withdrawn => {}
         }
     }
     Ok(())

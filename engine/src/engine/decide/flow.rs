@@ -247,9 +247,11 @@ impl Work<'_> {
         match evaluator.choose(self.current(), step, visit) {
             Ok(choices) => {
                 let from_visit = visit.number;
-                let mut entered = Vec::new();
+                let mut entered: Vec<StepId> = Vec::new();
                 for choice in choices {
-                    entered.extend(self.take(step_id, from_visit, choice));
+                    // Two transitions to the same step begin one visit.
+                    let next = self.take(step_id, from_visit, choice);
+                    entered.extend(next.filter(|next| !entered.contains(next)));
                     if self.current().status.is_final() {
                         return Vec::new();
                     }
