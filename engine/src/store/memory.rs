@@ -20,9 +20,10 @@ use uuid::Uuid;
 use super::{
     COMMIT_LEASE, CommandLog, CommandPage, CommandRow, Draft, DueLane, DueQueue, DueRow, DueStats,
     EventPage, EventStore, EventStoreError, GoalProgressRow, GoalProjection, GoalStore, LogEntry,
-    LogPosition, NewOutboxRow, OpenBatch, OpenRequest, OpenedTask, Outbox, OutboxRow, OutboxStats,
-    PublisherId, Rebuild, RecordedOutcome, SnapshotRow, StorageError, TaskFilter, TaskIndex,
-    TaskPage, TaskRow, TaskWrite, WorkflowConfigStore, WorkflowRow, content_hash, revision_id,
+    LogPosition, NewOutboxRow, OpenBatch, OpenProjection, OpenRequest, OpenedTask, Outbox,
+    OutboxRow, OutboxStats, ProjectionRows, ProjectionStore, ProjectionWrite, PublisherId, Rebuild,
+    RecordedOutcome, SnapshotRow, StorageError, TaskFilter, TaskIndex, TaskPage, TaskRow,
+    TaskWrite, WorkflowConfigStore, WorkflowRow, content_hash, revision_id,
 };
 use crate::{
     config::WorkflowConfig,
@@ -115,10 +116,12 @@ struct Data {
     drafts: BTreeMap<(TaskId, StepId, u32, UserId), Draft>,
     workflows: Vec<(WorkflowRow, WorkflowConfig)>,
     goals: BTreeMap<(WorkflowId, Slug), GoalProgressRow>,
-    /// Messages that goals have caused; a rebuild does not forget them.
+    /// Messages that are sent once for ever; a rebuild does not forget them.
     goal_actions: HashSet<Uuid>,
     /// Events that the goal projection has read.
     goals_read: usize,
+    /// Projections by name: events read, and rows by key.
+    projections: HashMap<String, (usize, ProjectionRows)>,
 }
 
 struct Message {
@@ -888,6 +891,114 @@ impl GoalStore for MemoryStore {
 
     async fn goals(&self) -> Result<Vec<GoalProgressRow>, EventStoreError> {
         Ok(self.data().goals.values().cloned().collect())
+    }
+}
+
+#[async_trait]
+impl ProjectionStore for MemoryStore {
+    /// Waits while a batch is open, as a store with one writer does: its events come later and are
+    /// no younger than what is settled.
+    async fn open_projection(
+        &self,
+        name: &str,
+        limit: u32,
+    ) -> Result<Option<Box<dyn OpenProjection>>, EventStoreError> {
+        let writer = self.writer.clone().lock_owned().await;
+        let now = self.now();
+        let data = self.data();
+        let (read, rows) = data.projections.get(name).cloned().unwrap_or_default();
+        let entries = entries(&data, read, limit);
+        let settled = if read + entries.len() == data.log.len() {
+            now
+        } else {
+            DateTime::UNIX_EPOCH
+        };
+        drop(data);
+        Ok(Some(Box::new(MemoryProjection {
+            data: self.data.clone(),
+            name: name.to_owned(),
+            now,
+            settled,
+            read,
+            entries,
+            rows,
+            _writer: writer,
+        })))
+    }
+
+    async fn projection_rows(&self, name: &str) -> Result<ProjectionRows, EventStoreError> {
+        let data = self.data();
+        Ok(data
+            .projections
+            .get(name)
+            .map(|(_, rows)| rows.clone())
+            .unwrap_or_default())
+    }
+
+    async fn reset_projection(&self, name: &str) -> Result<(), EventStoreError> {
+        let _writer = self.writer.lock().await;
+        self.data().projections.remove(name);
+        Ok(())
+    }
+}
+
+/// A step of a projection; the only writer while it is open.
+struct MemoryProjection {
+    data: Arc<Mutex<Data>>,
+    name: String,
+    now: DateTime<Utc>,
+    settled: DateTime<Utc>,
+    read: usize,
+    entries: Vec<LogEntry>,
+    rows: ProjectionRows,
+    _writer: OwnedMutexGuard<()>,
+}
+
+#[async_trait]
+impl OpenProjection for MemoryProjection {
+    fn now(&self) -> DateTime<Utc> {
+        self.now
+    }
+
+    fn settled(&self) -> DateTime<Utc> {
+        self.settled
+    }
+
+    fn entries(&self) -> &[LogEntry] {
+        &self.entries
+    }
+
+    fn at_beginning(&self) -> bool {
+        self.read == 0
+    }
+
+    fn take_rows(&mut self) -> ProjectionRows {
+        std::mem::take(&mut self.rows)
+    }
+
+    async fn commit(self: Box<Self>, write: ProjectionWrite) -> Result<(), EventStoreError> {
+        refuse_nul(&write.rows)?;
+        for message in write.messages.iter().chain(&write.once) {
+            refuse_nul(&(&message.routing_key, &*message.body))?;
+        }
+        let mut data = lock(&self.data);
+        let (read, rows) = data.projections.entry(self.name).or_default();
+        *read = self.read + self.entries.len();
+        for (key, row) in write.rows {
+            match row {
+                Some(row) => {
+                    rows.insert(key, row);
+                }
+                None => {
+                    rows.remove(&key);
+                }
+            }
+        }
+        let once = write.once.into_iter();
+        let mut messages = write.messages;
+        messages.extend(once.filter(|message| data.goal_actions.insert(message.message_id)));
+        data.enqueue(messages, self.now);
+        Ok(())
     }
 }
 

@@ -18,15 +18,15 @@ pub use memory::{Clock, MemoryStore};
 pub use model::{
     COMMIT_LEASE, CommandPage, CommandRecord, CommandRow, Draft, DueKind, DueLane, DueRow,
     DueStats, EventPage, GoalProgressRow, LogEntry, LogPosition, NewOutboxRow, OpenRequest,
-    OpenedTask, OutboxRow, OutboxStats, PublisherId, RebuildReport, RecordedOutcome,
-    SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskFilter, TaskPage, TaskRow, TaskWrite, WorkflowRow,
-    content_hash, revision_id,
+    OpenedTask, OutboxRow, OutboxStats, ProjectionRows, ProjectionWrite, PublisherId,
+    RebuildReport, RecordedOutcome, SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskFilter, TaskPage,
+    TaskRow, TaskWrite, WorkflowRow, content_hash, revision_id,
 };
 #[cfg(feature = "postgres")]
 pub use postgres::{PgEventStore, PgSettings};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteEventStore;
 pub use traits::{
-    CommandLog, DueQueue, EventStore, GoalProjection, GoalStore, OpenBatch, Outbox, Rebuild, Store,
-    TaskIndex, WorkflowConfigStore,
+    CommandLog, DueQueue, EventStore, GoalProjection, GoalStore, OpenBatch, OpenProjection, Outbox,
+    ProjectionStore, Rebuild, Store, TaskIndex, WorkflowConfigStore,
 };

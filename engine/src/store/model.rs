@@ -442,6 +442,20 @@ pub struct GoalProgressRow {
     pub completed_at: Option<DateTime<Utc>>,
 }
 
+/// The rows of a projection, by key: plain JSON, whose form is the projection's own affair.
+pub type ProjectionRows = BTreeMap<String, Value>;
+
+/// What a step of a projection writes, in one transaction.
+#[derive(Clone, Debug, Default)]
+pub struct ProjectionWrite {
+    /// Rows that changed, by key; none where a row is gone.
+    pub rows: BTreeMap<String, Option<Value>>,
+    /// Messages; one that waits already is left as it is.
+    pub messages: Vec<NewOutboxRow>,
+    /// Messages that are sent once for ever, however often the log is read: their ids are kept.
+    pub once: Vec<NewOutboxRow>,
+}
+
 /// What a rebuild did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RebuildReport {

@@ -35,11 +35,18 @@ pub(super) const LONG_WORK_TIMEOUT: Duration = Duration::from_secs(60);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The migrations, oldest first. Forward only: a file that was released is never changed.
-const MIGRATIONS: [(i64, &str, &str); 1] = [(
-    1,
-    "init",
-    include_str!("../../../../migrations/postgres/0001_init.sql"),
-)];
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (
+        1,
+        "init",
+        include_str!("../../../../migrations/postgres/0001_init.sql"),
+    ),
+    (
+        3,
+        "projections",
+        include_str!("../../../../migrations/postgres/0003_projections.sql"),
+    ),
+];
 
 /// How to connect.
 #[derive(Clone, Debug)]

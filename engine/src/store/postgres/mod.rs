@@ -27,6 +27,7 @@ mod error;
 mod goals;
 mod index;
 mod outbox;
+mod projections;
 mod rebuild;
 mod streams;
 mod workflows;

@@ -10,6 +10,7 @@ mod due;
 mod error;
 mod goals;
 mod outbox;
+mod projections;
 mod read;
 mod rebuild;
 mod rows;

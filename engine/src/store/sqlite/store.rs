@@ -25,7 +25,7 @@ const READERS: u32 = 4;
 /// The file of the log beside the database is cut to this many bytes after a checkpoint.
 const WAL_BYTES_KEPT: &str = "67108864";
 
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (
         1,
         "store",
@@ -35,6 +35,11 @@ const MIGRATIONS: [(i64, &str, &str); 2] = [
         2,
         "queue",
         include_str!("../../../../migrations/sqlite/0002_queue.sql"),
+    ),
+    (
+        4,
+        "projections",
+        include_str!("../../../../migrations/sqlite/0004_projections.sql"),
     ),
 ];
 

@@ -5,6 +5,7 @@ mod due;
 mod goals;
 mod index;
 mod outbox;
+mod projections;
 mod workflows;
 
 pub(super) use batches::*;
@@ -12,6 +13,7 @@ pub(super) use due::*;
 pub(super) use goals::*;
 pub(super) use index::*;
 pub(super) use outbox::*;
+pub(super) use projections::*;
 pub(super) use workflows::*;
 
 use std::time::Duration;
@@ -49,6 +51,8 @@ macro_rules! for_each_case {
             revisions_are_numbered_and_equal_content_is_one;
             concurrent_saves_get_distinct_numbers;
             goals_are_projected_exactly_once;
+            a_projection_counts_each_event_once;
+            what_is_settled_is_read;
             what_is_derived_is_replaced_where_it_differs;
         }
     };
