@@ -103,6 +103,19 @@ pub enum WorkflowEvent {
         /// The submission.
         annotation: Arc<AnnotationData>,
     },
+    /// An answer to a gold task was compared with the known one.
+    GoldScored {
+        /// The step.
+        step_id: StepId,
+        /// The visit.
+        visit: u32,
+        /// The answer.
+        annotation_id: Uuid,
+        /// Who gave it.
+        user_id: UserId,
+        /// Whether it is the known one.
+        correct: bool,
+    },
     /// More people are asked, since those who answered do not settle it.
     PlacesAdded {
         /// The step.
@@ -436,6 +449,7 @@ impl WorkflowEvent {
             Self::TaskReleased { .. } => "task_released",
             Self::TaskStalled { .. } => "task_stalled",
             Self::AnnotationSubmitted { .. } => "annotation_submitted",
+            Self::GoldScored { .. } => "gold_scored",
             Self::PlacesAdded { .. } => "places_added",
             Self::ConsensusCalculated(_) => "consensus_calculated",
             Self::StepCompleted { .. } => "step_completed",
@@ -455,7 +469,7 @@ impl WorkflowEvent {
     }
 
     /// Every type, for metrics and checks.
-    pub const TYPES: [&'static str; 23] = [
+    pub const TYPES: [&'static str; 24] = [
         "workflow_started",
         "task_details_supplied",
         "step_activated",
@@ -464,6 +478,7 @@ impl WorkflowEvent {
         "task_released",
         "task_stalled",
         "annotation_submitted",
+        "gold_scored",
         "places_added",
         "consensus_calculated",
         "step_completed",
@@ -492,6 +507,7 @@ impl WorkflowEvent {
             | Self::TaskReleased { step_id, .. }
             | Self::TaskStalled { step_id, .. }
             | Self::AnnotationSubmitted { step_id, .. }
+            | Self::GoldScored { step_id, .. }
             | Self::PlacesAdded { step_id, .. }
             | Self::StepCompleted { step_id, .. }
             | Self::StepFailed { step_id, .. }
@@ -507,6 +523,15 @@ impl WorkflowEvent {
             | Self::WorkflowCompleted { .. }
             | Self::WorkflowFailed { .. }
             | Self::WorkflowCancelled { .. } => None,
+        }
+    }
+
+    /// The known answer that it brings, which makes the task a gold one.
+    pub fn expected(&self) -> Option<&Value> {
+        match self {
+            Self::WorkflowStarted(started) => started.expected.as_ref(),
+            Self::TaskDetailsSupplied { expected, .. } => expected.as_ref(),
+            _ => None,
         }
     }
 }

@@ -202,6 +202,13 @@ fn change(
                 .retain(|a| a.user_id != annotation.user_id);
             visit.annotations.push(Arc::clone(annotation));
         }
+        // A figure about its annotator: the task itself goes on as if nothing had happened.
+        WorkflowEvent::GoldScored { step_id, visit, .. } => {
+            if state.visit(step_id, *visit).is_none() {
+                let visits = state.steps.get(step_id).map_or(0, |step| step.visits.len());
+                return Err(unknown_visit(event, step_id, *visit, visits));
+            }
+        }
         WorkflowEvent::PlacesAdded {
             step_id,
             visit,
@@ -370,11 +377,15 @@ fn require_status(
             | WorkflowEvent::WorkflowCancelled { .. }
             | WorkflowEvent::WorkflowMigrated(_)
             | WorkflowEvent::TaskDetailsSupplied { .. }
+            | WorkflowEvent::GoldScored { .. }
             | WorkflowEvent::TaskReleased { .. }
             | WorkflowEvent::IncidentResolved { .. }
             | WorkflowEvent::StepWithdrawn { .. },
         )
-        | (Completed | Failed | Cancelled, WorkflowEvent::TaskDetailsSupplied { .. }) => true,
+        | (
+            Completed | Failed | Cancelled,
+            WorkflowEvent::TaskDetailsSupplied { .. } | WorkflowEvent::GoldScored { .. },
+        ) => true,
         (Paused | Completed | Failed | Cancelled, _) => false,
     };
     if legal {

@@ -43,6 +43,10 @@ pub struct EventMetadata {
     pub traceparent: Option<String>,
     /// The form in which the event is written.
     pub schema_version: u16,
+    /// Whether the task is gold, its answer being known: what happens to it measures annotators and
+    /// is no output, so no count of output takes it in.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gold: bool,
 }
 
 /// A stored event cannot be read.

@@ -4,6 +4,7 @@
 mod agreement;
 mod context;
 mod error;
+mod gold;
 mod handlers;
 mod registry;
 mod result;
@@ -22,4 +23,5 @@ pub use value::{Selection, ValueError, value_at};
 
 pub use crate::state::AnnotationData;
 pub(crate) use context::selection;
+pub(crate) use gold::is_expected;
 pub(crate) use steps::{decision_of, task_output};

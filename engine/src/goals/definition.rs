@@ -53,6 +53,7 @@ impl VolumeUnit {
             | WorkflowEvent::ActivityRecorded { .. }
             | WorkflowEvent::TaskReleased { .. }
             | WorkflowEvent::TaskStalled { .. }
+            | WorkflowEvent::GoldScored { .. }
             | WorkflowEvent::PlacesAdded { .. }
             | WorkflowEvent::ConsensusCalculated(_)
             | WorkflowEvent::StepCompleted { .. }

@@ -96,8 +96,11 @@ impl GoalTracker {
         }
     }
 
-    /// Counts an event of a task of `workflow`.
+    /// Counts an event of a task of `workflow`. What happens to gold tasks is no output.
     pub fn apply(&mut self, workflow: &WorkflowId, event: &StoredEvent) {
+        if event.metadata.gold {
+            return;
+        }
         if let Some(unit) = VolumeUnit::counted_by(&event.event) {
             self.count(workflow, unit, event.occurred_at);
         }
@@ -222,6 +225,31 @@ mod tests {
         tracker.count(&slug("w"), VolumeUnit::Tasks, at(1));
         tracker.count(&slug("other"), VolumeUnit::Annotations, at(1));
         tracker.count(&slug("w"), VolumeUnit::Annotations, at(1));
+        assert!((tracker.finish().changed[0].current - 1.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn gold_tasks_are_no_output() {
+        let event = |gold: bool| -> StoredEvent {
+            serde_json::from_value(serde_json::json!({
+                "event_id": uuid::Uuid::nil(),
+                "stream_id": uuid::Uuid::nil(),
+                "version": 9,
+                "occurred_at": at(1),
+                "metadata": {
+                    "command_id": uuid::Uuid::nil(), "correlation_id": "c", "schema_version": 1,
+                    "gold": gold,
+                },
+                "event_type": "workflow_completed",
+                "event_data": {"output": null},
+            }))
+            .unwrap()
+        };
+        let mut tracker = GoalTracker::new(vec![goal(3.0, VolumeUnit::Tasks)], Vec::new());
+        tracker.open_missing();
+        for gold in [true, false, true] {
+            tracker.apply(&slug("w"), &event(gold));
+        }
         assert!((tracker.finish().changed[0].current - 1.0).abs() < f64::EPSILON);
     }
 

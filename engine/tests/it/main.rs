@@ -5,6 +5,7 @@
 mod agreement_golden;
 mod desk;
 mod fields;
+mod gold;
 mod orchestrator;
 mod parser_diagnostics;
 mod properties;

@@ -218,6 +218,9 @@ impl<'a> From<&'a events::WorkflowStarted> for WorkflowStarted<'a> {
 pub struct WorkflowCompleted<'a> {
     /// The output.
     pub output: &'a Value,
+    /// There and true for a gold task, whose answer was known beforehand: no output to be used.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub gold: bool,
 }
 
 /// The task ended without an output.

@@ -310,7 +310,13 @@ impl MessageBuilder for CloudEventMessages {
             }
             WorkflowEvent::WorkflowStarted(e) => row!(WorkflowStarted, WorkflowStarted::from(e)),
             WorkflowEvent::WorkflowCompleted { output } => {
-                row!(WorkflowCompleted, WorkflowCompleted { output })
+                row!(
+                    WorkflowCompleted,
+                    WorkflowCompleted {
+                        output,
+                        gold: event.metadata.gold
+                    }
+                )
             }
             WorkflowEvent::WorkflowFailed { error } => {
                 row!(WorkflowFailed, WorkflowFailed { error })
@@ -428,6 +434,7 @@ impl MessageBuilder for CloudEventMessages {
             // is published by what it leads to.
             WorkflowEvent::TaskDetailsSupplied { .. }
             | WorkflowEvent::ActivityRecorded { .. }
+            | WorkflowEvent::GoldScored { .. }
             | WorkflowEvent::PlacesAdded { .. }
             | WorkflowEvent::AnnotationSubmitted { .. } => None,
         }
@@ -660,6 +667,7 @@ mod tests {
                     "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned(),
                 ),
                 schema_version: 1,
+                gold: false,
             },
             event: serde_json::from_value(event).unwrap(),
         }

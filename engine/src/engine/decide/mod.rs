@@ -8,6 +8,7 @@ mod assignment;
 mod control;
 mod due;
 mod flow;
+mod gold;
 mod migrate;
 mod start;
 mod submission;

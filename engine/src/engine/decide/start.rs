@@ -30,11 +30,15 @@ pub(super) fn start(work: &mut Work<'_>, command: &Start) -> Result<(), Refusal>
         return Err(already_started(work));
     }
     // A submission started the task; this is the `start` it overtook.
+    let becomes_gold = expected.is_some();
     work.emit(WorkflowEvent::TaskDetailsSupplied {
         input,
         labels,
         expected,
     });
+    if becomes_gold {
+        work.score_earlier();
+    }
     Ok(())
 }
 

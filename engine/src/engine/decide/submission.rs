@@ -33,11 +33,13 @@ pub(super) fn submit(work: &mut Work<'_>, command: &Submission) -> Result<(), Re
     start::require_same_workflow(work, command.workflow.as_ref())?;
     let visit = work.visit(&step.id).number;
     work.subject = Some(step.id.clone());
+    let annotation = Arc::new(annotation);
     work.emit(WorkflowEvent::AnnotationSubmitted {
         step_id: step.id.clone(),
         visit,
-        annotation: Arc::new(annotation),
+        annotation: Arc::clone(&annotation),
     });
+    work.score(&step.id, visit, &annotation);
     work.go_on(&step, None);
     Ok(())
 }

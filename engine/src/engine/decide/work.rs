@@ -49,6 +49,7 @@ impl<'a> Work<'a> {
                     .unwrap_or_else(|| envelope.command_id.to_string()),
                 traceparent: envelope.traceparent.clone(),
                 schema_version: EVENT_SCHEMA_VERSION,
+                gold: false,
             },
             state,
             events: Vec::new(),
@@ -118,12 +119,19 @@ impl<'a> Work<'a> {
     /// Records what happens next, and lets the state follow.
     pub(super) fn emit(&mut self, event: WorkflowEvent) {
         let version = self.state.as_ref().map_or(0, |state| state.version) + 1;
+        let known_before = self
+            .state
+            .as_ref()
+            .is_some_and(|state| state.expected.is_some());
         let event = StoredEvent {
             event_id: self.task_id.event_id(version),
             task_id: self.task_id,
             version,
             occurred_at: self.now,
-            metadata: self.metadata.clone(),
+            metadata: EventMetadata {
+                gold: known_before || event.expected().is_some(),
+                ..self.metadata.clone()
+            },
             event,
         };
         evolve(&mut self.state, &event).expect("INV-06: decide emits only what evolve allows");

@@ -384,7 +384,9 @@ impl Run<'_> {
                     .events
                     .entry(event.event.event_type())
                     .or_default() += 1;
-                if let WorkflowEvent::ConsensusCalculated(consensus) = &event.event {
+                if let WorkflowEvent::ConsensusCalculated(consensus) = &event.event
+                    && !event.metadata.gold
+                {
                     self.stats.agreements.extend(consensus.agreement);
                 }
             }

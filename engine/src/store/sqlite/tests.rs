@@ -84,6 +84,7 @@ fn event(task_id: TaskId, version: u64, now: DateTime<Utc>) -> StoredEvent {
             correlation_id: "c".to_owned(),
             traceparent: None,
             schema_version: EVENT_SCHEMA_VERSION,
+            gold: false,
         },
         event,
     }

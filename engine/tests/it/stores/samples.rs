@@ -117,6 +117,7 @@ pub(super) fn write_on(
                 correlation_id: "order-66".to_owned(),
                 traceparent: None,
                 schema_version: EVENT_SCHEMA_VERSION,
+                gold: false,
             },
             event,
         })

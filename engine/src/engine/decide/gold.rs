@@ -1,0 +1,57 @@
+//! Gold tasks: tasks whose answer is known beforehand.
+
+use super::work::Work;
+use crate::{
+    config::StepType,
+    events::WorkflowEvent,
+    executor::{is_expected, selection},
+    ids::StepId,
+    state::AnnotationData,
+};
+
+impl Work<'_> {
+    /// Compares an accepted answer with the known one, where the task has one that says something of
+    /// the step.
+    pub(super) fn score(&mut self, step_id: &StepId, visit: u32, annotation: &AnnotationData) {
+        let state = self.current();
+        let (Some(expected), Some(visited)) = (&state.expected, state.visit(step_id, visit)) else {
+            return;
+        };
+        let step = self.step(step_id);
+        let answers = match step.kind {
+            StepType::Annotation | StepType::Adjudication => true,
+            // A review judges, and what does not ask a person gives no answer.
+            StepType::Review
+            | StepType::AutoProcess
+            | StepType::Conditional
+            | StepType::SubWorkflow => false,
+        };
+        let selection = selection(self.config(), step, visited);
+        let correct = is_expected(&selection, &annotation.data, expected);
+        if let Some(correct) = correct.filter(|_| answers) {
+            self.emit(WorkflowEvent::GoldScored {
+                step_id: step_id.clone(),
+                visit,
+                annotation_id: annotation.annotation_id,
+                user_id: annotation.user_id,
+                correct,
+            });
+        }
+    }
+
+    /// The same for the answers that came before the known one.
+    pub(super) fn score_earlier(&mut self) {
+        let steps = &self.current().steps;
+        let answers: Vec<_> = steps
+            .iter()
+            .flat_map(|(step_id, state)| state.visits.iter().map(move |visit| (step_id, visit)))
+            .flat_map(|(step_id, visit)| {
+                let annotations = visit.annotations.iter();
+                annotations.map(move |given| (step_id.clone(), visit.number, given.clone()))
+            })
+            .collect();
+        for (step_id, visit, annotation) in answers {
+            self.score(&step_id, visit, &annotation);
+        }
+    }
+}
