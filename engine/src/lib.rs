@@ -77,6 +77,7 @@ pub mod command {
     pub use crate::engine::outcome::{
         Dead, Outcome, ProcessResult, Rejection, RejectionCode, Undecided,
     };
+    pub use crate::engine::{Act, ActEnvelope};
 }
 
 pub use command::{Outcome, ProcessResult};
@@ -85,7 +86,7 @@ pub use consensus::{ConsensusError, cohens_kappa, iou_span, krippendorffs_alpha_
 pub use engine::{
     BatchReport, BatchStats, DecideContext, Decision, Effect, FactSource, HandlerCall,
     MessageBuilder, NoMessages, OrchestrationError, SystemFacts, WorkflowOrchestrator, decide,
-    due_command_id, due_work, effect_of,
+    due_command_id, due_work, effect_of, pauses_of,
 };
 #[cfg(feature = "postgres")]
 pub use events::PgEventStore;

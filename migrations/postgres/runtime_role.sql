@@ -8,5 +8,5 @@ GRANT SELECT ON ALL TABLES IN SCHEMA :schema TO :role;
 GRANT INSERT ON :schema.workflow_events, :schema.commands, :schema.workflows, :schema.goal_actions TO :role;
 GRANT INSERT, UPDATE, DELETE ON
     :schema.tasks, :schema.workflow_snapshots, :schema.outbox, :schema.timers, :schema.goals,
-    :schema.projections, :schema.projection_rows TO :role;
+    :schema.projections, :schema.projection_rows, :schema.workflow_pauses TO :role;
 GRANT INSERT, UPDATE ON :schema.drafts TO :role;

@@ -28,7 +28,7 @@ use crate::{
     amqp::{AmqpPublisher, AmqpSettings, AmqpSource, AmqpUrlError},
     backoff::Backoff,
     broker::{BrokerState, CommandSource, MessagePublisher},
-    due::{DueRunner, OutsideHandlers},
+    due::{DueRunner, OutsideHandlers, PauseKeeper},
     embedded::{EmbeddedError, EmbeddedPublisher, EmbeddedQueue, EmbeddedSource},
     faults::{Faults, InvalidCrash, around_commits},
     http::{
@@ -430,6 +430,8 @@ impl Running {
             Arc::new(OutsideHandlers::new(webhooks, Arc::clone(&metrics))),
         );
         background.spawn(due.run(stopping.clone()));
+        let pauses = PauseKeeper::new(Arc::clone(&store), Arc::clone(&orchestrator));
+        background.spawn(pauses.run(stopping.clone()));
         let goals = GoalProjector::new(Arc::clone(&store), settings.publish.messages());
         background.spawn(goals.run(stopping.clone()));
         Ok(Self {

@@ -195,7 +195,7 @@ mod decorator {
         state::WorkflowSnapshot,
         store::{
             CommandRow, EventPage, EventStore, EventStoreError, LogEntry, LogPosition, OpenBatch,
-            OpenRequest, OpenedTask, OutboxRow, TaskWrite,
+            OpenRequest, OpenedTask, OutboxRow, TaskWrite, WorkflowPause,
         },
     };
 
@@ -258,6 +258,10 @@ mod decorator {
 
         fn known(&self, command: CommandId) -> Option<&CommandRow> {
             self.batch.known(command)
+        }
+
+        fn pauses(&self) -> &[WorkflowPause] {
+            self.batch.pauses()
         }
 
         async fn commit(

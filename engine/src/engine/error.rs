@@ -68,7 +68,9 @@ impl OrchestrationError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::EventStoreError(error) => error.class(),
-            Self::Undecided(Undecided::TaskNotFound | Undecided::NotPerformed) => ErrorClass::Retry,
+            Self::Undecided(
+                Undecided::TaskNotFound | Undecided::NotPerformed | Undecided::WorkflowPaused,
+            ) => ErrorClass::Retry,
             Self::ConfigNotFound(_)
             | Self::ParseError(_)
             | Self::ExecutionError(_)

@@ -1,6 +1,7 @@
 //! Puts the parts together: commands, the pure decision, and the orchestrator that loads, decides
 //! and commits.
 
+mod act;
 pub(crate) mod command;
 mod decide;
 mod due;
@@ -11,6 +12,7 @@ mod orchestrator;
 pub(crate) mod outcome;
 mod workflows;
 
+pub use act::{Act, ActEnvelope, pauses_of};
 pub use decide::{DecideContext, Decision, decide};
 pub use due::{due_command_id, due_work};
 pub use effect::{Effect, HandlerCall, effect_of};

@@ -87,7 +87,7 @@ pub enum RejectionCode {
     Surplus,
     /// The task has ended.
     TaskFinished,
-    /// The task is paused.
+    /// The task is paused, or its workflow.
     TaskPaused,
     /// The step is not waiting, or it is not clear which step is meant.
     StepNotActive,
@@ -152,6 +152,8 @@ impl fmt::Display for RejectionCode {
 pub enum Undecided {
     /// There is no such task; the command may have overtaken its `start`.
     TaskNotFound,
+    /// It is due work of a task whose workflow is paused; it stays due until that goes on.
+    WorkflowPaused,
     /// Deciding it panicked: a bug, reported with its message.
     Panicked(String),
     /// Due work came without the outcome of its effect although the state asks for one; it comes

@@ -204,6 +204,11 @@ pub enum WorkflowEvent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
+    /// The whole workflow was paused for a while; what was left of the task's timers goes on.
+    TimersRearmed {
+        /// For how long, in microseconds.
+        paused_micros: u64,
+    },
     /// The task runs on another revision from now on.
     WorkflowMigrated(WorkflowMigrated),
     /// The task has its output.
@@ -461,6 +466,7 @@ impl WorkflowEvent {
             Self::IncidentResolved { .. } => "incident_resolved",
             Self::WorkflowPaused { .. } => "workflow_paused",
             Self::WorkflowResumed { .. } => "workflow_resumed",
+            Self::TimersRearmed { .. } => "timers_rearmed",
             Self::WorkflowMigrated(_) => "workflow_migrated",
             Self::WorkflowCompleted { .. } => "workflow_completed",
             Self::WorkflowFailed { .. } => "workflow_failed",
@@ -469,7 +475,7 @@ impl WorkflowEvent {
     }
 
     /// Every type, for metrics and checks.
-    pub const TYPES: [&'static str; 24] = [
+    pub const TYPES: [&'static str; 25] = [
         "workflow_started",
         "task_details_supplied",
         "step_activated",
@@ -490,6 +496,7 @@ impl WorkflowEvent {
         "incident_resolved",
         "workflow_paused",
         "workflow_resumed",
+        "timers_rearmed",
         "workflow_migrated",
         "workflow_completed",
         "workflow_failed",
@@ -519,6 +526,7 @@ impl WorkflowEvent {
             | Self::TaskDetailsSupplied { .. }
             | Self::WorkflowPaused { .. }
             | Self::WorkflowResumed { .. }
+            | Self::TimersRearmed { .. }
             | Self::WorkflowMigrated(_)
             | Self::WorkflowCompleted { .. }
             | Self::WorkflowFailed { .. }

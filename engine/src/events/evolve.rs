@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, mem::take, sync::Arc};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{ReleaseReason, StoredEvent, WorkflowEvent, WorkflowMigrated, WorkflowStarted};
 use crate::{
@@ -289,6 +289,10 @@ fn change(
                 rearm(state, now - pause.since);
             }
         }
+        WorkflowEvent::TimersRearmed { paused_micros } => {
+            let micros = i64::try_from(*paused_micros).unwrap_or(i64::MAX);
+            rearm(state, TimeDelta::microseconds(micros));
+        }
         WorkflowEvent::WorkflowMigrated(migrated) => migrate(state, migrated),
         WorkflowEvent::WorkflowCompleted { output } => {
             state.status = TaskStatus::Completed;
@@ -310,8 +314,8 @@ fn change(
     Ok(())
 }
 
-/// Neither inactivity nor a join's patience runs while a task is paused: what was left goes on.
-fn rearm(state: &mut WorkflowSnapshot, paused_for: chrono::TimeDelta) {
+/// Neither inactivity nor a join's patience runs during a pause: what was left goes on.
+fn rearm(state: &mut WorkflowSnapshot, paused_for: TimeDelta) {
     for join in state.joins.values_mut() {
         join.expires_at = join.expires_at.map(|expires_at| expires_at + paused_for);
     }

@@ -65,6 +65,7 @@ impl VolumeUnit {
             | WorkflowEvent::IncidentResolved { .. }
             | WorkflowEvent::WorkflowPaused { .. }
             | WorkflowEvent::WorkflowResumed { .. }
+            | WorkflowEvent::TimersRearmed { .. }
             | WorkflowEvent::WorkflowMigrated(_)
             | WorkflowEvent::WorkflowFailed { .. }
             | WorkflowEvent::WorkflowCancelled { .. } => None,

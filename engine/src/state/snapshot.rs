@@ -84,6 +84,17 @@ impl WorkflowSnapshot {
             .collect()
     }
 
+    /// Whether anything in it runs out with time: a claimed place, a join's patience.
+    pub fn has_timers(&self) -> bool {
+        let claimed = |state: &StepState| {
+            state
+                .current()
+                .is_some_and(|visit| !visit.assignments.is_empty())
+        };
+        self.joins.values().any(|join| join.expires_at.is_some())
+            || self.steps.values().any(claimed)
+    }
+
     /// The last visit of a step.
     pub fn current_visit(&self, step: &str) -> Option<&Visit> {
         self.steps.get(step)?.current()

@@ -18,12 +18,13 @@ use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
 use super::{
-    COMMIT_LEASE, CommandLog, CommandPage, CommandRow, Draft, DueLane, DueQueue, DueRow, DueStats,
-    EventPage, EventStore, EventStoreError, GoalProgressRow, GoalProjection, GoalStore, LogEntry,
-    LogPosition, NewOutboxRow, OpenBatch, OpenProjection, OpenRequest, OpenedTask, Outbox,
-    OutboxRow, OutboxStats, ProjectionRows, ProjectionStore, ProjectionWrite, PublisherId, Rebuild,
-    RecordedOutcome, SnapshotRow, StorageError, TaskFilter, TaskIndex, TaskPage, TaskRow,
-    TaskWrite, WorkflowConfigStore, WorkflowRow, content_hash, revision_id,
+    ActDecision, ActFacts, ActLog, COMMIT_LEASE, CommandLog, CommandPage, CommandRow, DerivePauses,
+    Draft, DueLane, DueQueue, DueRow, DueStats, EventPage, EventStore, EventStoreError,
+    GoalProgressRow, GoalProjection, GoalStore, LogEntry, LogPosition, NewOutboxRow, OpenBatch,
+    OpenProjection, OpenRequest, OpenedTask, Outbox, OutboxRow, OutboxStats, ProjectionRows,
+    ProjectionStore, ProjectionWrite, PublisherId, Rebuild, RecordedOutcome, SnapshotRow,
+    StorageError, TaskFilter, TaskIndex, TaskPage, TaskRow, TaskWrite, WorkflowConfigStore,
+    WorkflowPause, WorkflowRow, content_hash, revision_id,
 };
 use crate::{
     config::WorkflowConfig,
@@ -122,6 +123,8 @@ struct Data {
     goals_read: usize,
     /// Projections by name: events read, and rows by key.
     projections: HashMap<String, (usize, ProjectionRows)>,
+    /// By workflow and beginning.
+    pauses: BTreeMap<(WorkflowId, CommandId), WorkflowPause>,
 }
 
 struct Message {
@@ -201,6 +204,37 @@ impl Data {
         row
     }
 
+    fn put_pauses(&mut self, pauses: Vec<WorkflowPause>) {
+        self.pauses.extend(
+            pauses
+                .into_iter()
+                .map(|pause| ((pause.workflow.clone(), pause.pause_id), pause)),
+        );
+    }
+
+    /// Pauses that have not been recorded as ended.
+    fn open_pauses(&self) -> impl Iterator<Item = &WorkflowPause> {
+        self.pauses
+            .values()
+            .filter(|pause| pause.ended_at.is_none())
+    }
+
+    /// Whether the workflow of a task is paused.
+    fn is_held(&self, task: TaskId, now: DateTime<Utc>) -> bool {
+        let workflow = self.tasks.get(&task).map(|row| &row.workflow);
+        self.open_pauses()
+            .any(|pause| Some(&pause.workflow) == workflow && pause.holds_at(now))
+    }
+
+    fn acts(&self) -> Vec<CommandRow> {
+        let applied = |row: &&CommandRow| {
+            row.task_id.is_none() && matches!(row.outcome, RecordedOutcome::Applied { .. })
+        };
+        let mut acts: Vec<_> = self.commands.values().filter(applied).cloned().collect();
+        acts.sort_by_key(|row| (row.decided_at, row.command_id));
+        acts
+    }
+
     /// Messages that nobody owns; known ids are left as they are.
     fn enqueue(&mut self, rows: Vec<NewOutboxRow>, now: DateTime<Utc>) {
         for row in rows {
@@ -278,16 +312,7 @@ impl Data {
         }
         self.tasks.extend(write.task.map(|row| (task, row)));
         for command in write.commands {
-            let row = CommandRow {
-                command_id: command.command_id,
-                task_id: command.task_id,
-                command_type: command.command_type.to_owned(),
-                content_hash: command.content_hash,
-                outcome: command.outcome,
-                payload: command.payload,
-                decided_at: command.decided_at,
-            };
-            self.commands.insert(row.command_id, row);
+            self.commands.insert(command.command_id, command.into());
         }
         for id in write.due_unset {
             self.due.remove(&id);
@@ -363,6 +388,7 @@ struct MemoryBatch {
     tasks: HashMap<TaskId, OpenedTask>,
     relay_only: HashSet<TaskId>,
     known: HashMap<CommandId, CommandRow>,
+    pauses: Vec<WorkflowPause>,
     /// Ends with the batch.
     _writer: OwnedMutexGuard<()>,
 }
@@ -379,6 +405,10 @@ impl OpenBatch for MemoryBatch {
 
     fn known(&self, command: CommandId) -> Option<&CommandRow> {
         self.known.get(&command)
+    }
+
+    fn pauses(&self) -> &[WorkflowPause] {
+        &self.pauses
     }
 
     async fn commit(
@@ -409,6 +439,14 @@ impl EventStore for MemoryStore {
         let data = self.data();
         let mut tasks = HashMap::with_capacity(request.tasks.len());
         let mut relay_only = HashSet::new();
+        let rows = request.tasks.keys().filter_map(|task| data.tasks.get(task));
+        let rested_since = rows.map(|row| row.updated_at).min();
+        let matters = |pause: &&WorkflowPause| {
+            pause
+                .ended_at
+                .is_none_or(|ended| rested_since.is_some_and(|since| since < ended))
+        };
+        let pauses = data.pauses.values().filter(matters).cloned().collect();
         for (task, held) in request.tasks {
             let version = data.version(task);
             let snapshot = if held == 0 {
@@ -442,6 +480,7 @@ impl EventStore for MemoryStore {
             tasks,
             relay_only,
             known,
+            pauses,
             _writer: writer,
         }))
     }
@@ -623,6 +662,12 @@ impl DueQueue for MemoryStore {
     ) -> Result<Vec<DueRow>, EventStoreError> {
         let now = self.now();
         let mut data = self.data();
+        let held: HashSet<TaskId> = data
+            .due
+            .values()
+            .map(|(row, _)| row.task_id)
+            .filter(|task| data.is_held(*task, now))
+            .collect();
         let mut due: Vec<_> = data
             .due
             .values_mut()
@@ -631,6 +676,7 @@ impl DueQueue for MemoryStore {
                     && row.due_at <= now
                     && leased.is_none_or(|until| until <= now)
             })
+            .filter(|(row, _)| !held.contains(&row.task_id))
             .collect();
         due.sort_by_key(|(row, _)| (row.due_at, row.id));
         due.truncate(limit as usize);
@@ -772,6 +818,58 @@ impl CommandLog for MemoryStore {
             commands,
             next_after,
         })
+    }
+}
+
+#[async_trait]
+impl ActLog for MemoryStore {
+    async fn act(
+        &self,
+        id: CommandId,
+        workflow: &WorkflowId,
+        decide: ActDecision,
+    ) -> Result<CommandRow, EventStoreError> {
+        let _writer = self.writer.lock().await;
+        let now = self.now();
+        let mut data = self.data();
+        if let Some(known) = data.commands.get(&id) {
+            return Ok(known.clone());
+        }
+        let pause = data
+            .open_pauses()
+            .find(|pause| pause.workflow == *workflow)
+            .cloned();
+        let write = decide(ActFacts { now, pause });
+        refuse_nul(&(&write.record.outcome, &write.record.payload))?;
+        let row = CommandRow::from(write.record);
+        data.commands.insert(id, row.clone());
+        data.put_pauses(write.pauses);
+        data.enqueue(write.messages, now);
+        Ok(row)
+    }
+
+    async fn acts(&self) -> Result<Vec<CommandRow>, EventStoreError> {
+        Ok(self.data().acts())
+    }
+
+    async fn workflow_pauses(
+        &self,
+    ) -> Result<(Vec<WorkflowPause>, Vec<WorkflowPause>), EventStoreError> {
+        let now = self.now();
+        let data = self.data();
+        Ok(data
+            .open_pauses()
+            .cloned()
+            .partition(|pause| pause.holds_at(now)))
+    }
+
+    async fn replace_pauses(&self, derive: DerivePauses) -> Result<bool, EventStoreError> {
+        let _writer = self.writer.lock().await;
+        let mut data = self.data();
+        let wanted = derive(&data.acts());
+        let found = std::mem::take(&mut data.pauses);
+        data.put_pauses(wanted);
+        Ok(data.pauses != found)
     }
 }
 

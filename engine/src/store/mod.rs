@@ -16,17 +16,18 @@ mod traits;
 pub use error::{ErrorClass, EventStoreError, StorageError};
 pub use memory::{Clock, MemoryStore};
 pub use model::{
-    COMMIT_LEASE, CommandPage, CommandRecord, CommandRow, Draft, DueKind, DueLane, DueRow,
-    DueStats, EventPage, GoalProgressRow, LogEntry, LogPosition, NewOutboxRow, OpenRequest,
-    OpenedTask, OutboxRow, OutboxStats, ProjectionRows, ProjectionWrite, PublisherId,
-    RebuildReport, RecordedOutcome, SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskFilter, TaskPage,
-    TaskRow, TaskWrite, WorkflowRow, content_hash, revision_id,
+    ActDecision, ActFacts, ActWrite, COMMIT_LEASE, CommandPage, CommandRecord, CommandRow,
+    DerivePauses, Draft, DueKind, DueLane, DueRow, DueStats, EventPage, GoalProgressRow, LogEntry,
+    LogPosition, NewOutboxRow, OpenRequest, OpenedTask, OutboxRow, OutboxStats, ProjectionRows,
+    ProjectionWrite, PublisherId, RebuildReport, RecordedOutcome, SNAPSHOT_SCHEMA_VERSION,
+    SnapshotRow, TaskFilter, TaskPage, TaskRow, TaskWrite, WorkflowPause, WorkflowRow,
+    content_hash, revision_id,
 };
 #[cfg(feature = "postgres")]
 pub use postgres::{PgEventStore, PgSettings};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteEventStore;
 pub use traits::{
-    CommandLog, DueQueue, EventStore, GoalProjection, GoalStore, OpenBatch, OpenProjection, Outbox,
-    ProjectionStore, Rebuild, Store, TaskIndex, WorkflowConfigStore,
+    ActLog, CommandLog, DueQueue, EventStore, GoalProjection, GoalStore, OpenBatch, OpenProjection,
+    Outbox, ProjectionStore, Rebuild, Store, TaskIndex, WorkflowConfigStore,
 };

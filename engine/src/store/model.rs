@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -80,7 +80,7 @@ pub struct CommandRecord {
     pub content_hash: [u8; 32],
     /// What it came to.
     pub outcome: RecordedOutcome,
-    /// The command as read, kept where it was rejected.
+    /// The command as read, kept where it was rejected and of operators' acts.
     pub payload: Option<Value>,
     /// When it was decided.
     pub decided_at: DateTime<Utc>,
@@ -108,6 +108,87 @@ pub struct CommandRow {
     /// When it was decided.
     pub decided_at: DateTime<Utc>,
 }
+
+impl From<CommandRecord> for CommandRow {
+    fn from(record: CommandRecord) -> Self {
+        Self {
+            command_id: record.command_id,
+            task_id: record.task_id,
+            command_type: record.command_type.to_owned(),
+            content_hash: record.content_hash,
+            outcome: record.outcome,
+            payload: record.payload,
+            decided_at: record.decided_at,
+        }
+    }
+}
+
+/// A pause of a whole workflow, derived from operators' acts. Pauses of one workflow do not overlap.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct WorkflowPause {
+    /// The act that began it.
+    pub pause_id: CommandId,
+    /// The workflow, in all its revisions.
+    pub workflow: WorkflowId,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When it began.
+    pub since: DateTime<Utc>,
+    /// When it ends by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
+    /// When it ended, once that has been recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<DateTime<Utc>>,
+}
+
+impl WorkflowPause {
+    /// Whether the workflow is held at `now`. A pause whose `until` has come holds nothing, whether
+    /// or not that has been recorded: the clock ends it, not whoever notices.
+    pub fn holds_at(&self, now: DateTime<Utc>) -> bool {
+        self.since <= now && self.end().is_none_or(|end| now < end)
+    }
+
+    /// How much of the time from `from` to `to` it covers.
+    pub fn covers(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> TimeDelta {
+        let end = self.end().map_or(to, |end| end.min(to));
+        (end - self.since.max(from)).max(TimeDelta::zero())
+    }
+
+    fn end(&self) -> Option<DateTime<Utc>> {
+        match (self.until, self.ended_at) {
+            (Some(until), Some(ended)) => Some(until.min(ended)),
+            (until, ended) => until.or(ended),
+        }
+    }
+}
+
+/// What an operator's act is decided on, read under the lock of all acts.
+#[derive(Clone, Debug)]
+pub struct ActFacts {
+    /// The store's clock.
+    pub now: DateTime<Utc>,
+    /// The pause of the act's workflow that has not been recorded as ended.
+    pub pause: Option<WorkflowPause>,
+}
+
+/// Everything that an operator's act writes, in one transaction.
+#[derive(Clone, Debug)]
+pub struct ActWrite {
+    /// Its row of the inbox, without a task and with its payload.
+    pub record: CommandRecord,
+    /// Pauses to write or to change, in this order.
+    pub pauses: Vec<WorkflowPause>,
+    /// Messages that it causes.
+    pub messages: Vec<NewOutboxRow>,
+}
+
+/// Decides an operator's act on what was read under the lock.
+pub type ActDecision = Box<dyn FnOnce(ActFacts) -> ActWrite + Send>;
+
+/// Finds the pauses of workflows from all applied acts, oldest first.
+pub type DerivePauses = fn(&[CommandRow]) -> Vec<WorkflowPause>;
 
 /// A message to be published, written with the events that cause it.
 #[derive(Clone, Debug, PartialEq)]
@@ -469,6 +550,8 @@ pub struct RebuildReport {
     pub snapshots_changed: u64,
     /// Due work written, deleted or changed.
     pub due_changed: u64,
+    /// Whether the pauses of workflows differed from operators' acts.
+    pub pauses_changed: bool,
 }
 
 /// The form in which snapshots are written; one of any other form is passed over.

@@ -10,10 +10,10 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{
-    CommandPage, CommandRow, Draft, DueLane, DueRow, DueStats, EventPage, EventStoreError,
-    GoalProgressRow, LogEntry, LogPosition, NewOutboxRow, OpenRequest, OpenedTask, OutboxRow,
-    OutboxStats, ProjectionRows, ProjectionWrite, PublisherId, StorageError, TaskFilter, TaskPage,
-    TaskRow, TaskWrite, WorkflowRow,
+    ActDecision, CommandPage, CommandRow, DerivePauses, Draft, DueLane, DueRow, DueStats,
+    EventPage, EventStoreError, GoalProgressRow, LogEntry, LogPosition, NewOutboxRow, OpenRequest,
+    OpenedTask, OutboxRow, OutboxStats, ProjectionRows, ProjectionWrite, PublisherId, StorageError,
+    TaskFilter, TaskPage, TaskRow, TaskWrite, WorkflowPause, WorkflowRow,
 };
 use crate::{
     config::WorkflowConfig,
@@ -63,6 +63,10 @@ pub trait OpenBatch: Send {
 
     /// What the inbox knows of a command.
     fn known(&self, command: CommandId) -> Option<&CommandRow>;
+
+    /// Pauses of workflows, read under the locks: all that have not been recorded as ended, and
+    /// those that ended after the task of the batch that has rested longest did something last.
+    fn pauses(&self) -> &[WorkflowPause];
 
     /// Writes everything and commits. Answers the outbox rows that the publisher named in
     /// [`OpenRequest`] now holds, in order of writing; rows of a task that is `relay_only` (and
@@ -114,7 +118,9 @@ pub trait Outbox: Send + Sync {
 #[async_trait]
 pub trait DueQueue: Send + Sync {
     /// Leases rows of one lane whose time has come by the store's clock; a lease that runs out
-    /// frees them.
+    /// frees them. Rows of tasks whose workflow is paused stay where they are until it goes on. They
+    /// are passed over on every call, which costs a look at each: parking them would spare that and
+    /// could lose one that is parked while the workflow is being resumed.
     async fn claim_due(
         &self,
         lane: DueLane,
@@ -162,6 +168,36 @@ pub trait CommandLog: Send + Sync {
         after: Option<CommandId>,
         limit: u32,
     ) -> Result<CommandPage, EventStoreError>;
+}
+
+/// What operators do that belongs to no task.
+#[async_trait]
+pub trait ActLog: Send + Sync {
+    /// Decides an act under the lock of all acts and writes what it leads to, unless its id is in
+    /// the inbox: then nothing is written. Answers the row that is in the inbox now. `workflow` is
+    /// whose pause the decision is told.
+    ///
+    /// One lock for all acts: they are rare, and so their times ascend in the order in which they
+    /// were committed.
+    async fn act(
+        &self,
+        id: CommandId,
+        workflow: &WorkflowId,
+        decide: ActDecision,
+    ) -> Result<CommandRow, EventStoreError>;
+
+    /// All applied acts, oldest first.
+    async fn acts(&self) -> Result<Vec<CommandRow>, EventStoreError>;
+
+    /// Pauses of workflows that have not been recorded as ended, by workflow: those that hold now,
+    /// then those whose `until` has come.
+    async fn workflow_pauses(
+        &self,
+    ) -> Result<(Vec<WorkflowPause>, Vec<WorkflowPause>), EventStoreError>;
+
+    /// Replaces all pauses by what `derive` makes of all applied acts, under the lock of acts.
+    /// Leaves equal rows untouched and answers whether something changed.
+    async fn replace_pauses(&self, derive: DerivePauses) -> Result<bool, EventStoreError>;
 }
 
 /// Revisions of workflows.
@@ -292,6 +328,7 @@ pub trait Store:
     + DueQueue
     + TaskIndex
     + CommandLog
+    + ActLog
     + WorkflowConfigStore
     + GoalStore
     + ProjectionStore
@@ -305,6 +342,7 @@ impl<T> Store for T where
         + DueQueue
         + TaskIndex
         + CommandLog
+        + ActLog
         + WorkflowConfigStore
         + GoalStore
         + ProjectionStore

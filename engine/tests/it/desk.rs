@@ -9,8 +9,9 @@ use glyph_workflow_engine::{
     },
     decide, due_command_id, due_work,
     events::StoredEvent,
-    ids::{RevisionId, TaskId, UserId, WorkflowSelector},
+    ids::{CommandId, RevisionId, TaskId, UserId, WorkflowSelector},
     parse_workflow,
+    store::WorkflowPause,
     transition::CompiledWorkflow,
 };
 use serde_json::{Value, json};
@@ -26,6 +27,8 @@ pub(crate) struct Desk {
     pub(crate) log: Vec<StoredEvent>,
     /// The time that the next command is decided at.
     pub(crate) now: DateTime<Utc>,
+    /// Pauses of its workflow.
+    pub(crate) pauses: Vec<WorkflowPause>,
     commands: u128,
 }
 
@@ -48,6 +51,7 @@ impl Desk {
             state: None,
             log: Vec::new(),
             now: "2026-01-01T00:00:00Z".parse().unwrap(),
+            pauses: Vec::new(),
             commands: 0,
         }
     }
@@ -84,6 +88,7 @@ impl Desk {
             named: named.is_some().then_some(&self.workflow),
             handlers: &self.handlers,
             now: self.now,
+            pauses: &self.pauses,
         };
         let decision = decide(
             self.state.as_ref(),
@@ -123,12 +128,40 @@ impl Desk {
         assert_eq!(replayed, self.state, "replay equals live");
     }
 
+    /// Pauses the whole workflow.
+    pub(crate) fn pause_workflow(&mut self, until: Option<DateTime<Utc>>) {
+        self.resume_workflow();
+        self.commands += 1;
+        self.pauses.push(WorkflowPause {
+            pause_id: CommandId(Uuid::from_u128(0xAC70 + self.commands)),
+            workflow: self.workflow.config().id.clone(),
+            reason: Some("audit".to_owned()),
+            since: self.now,
+            until,
+            ended_at: None,
+        });
+    }
+
+    /// Lets the whole workflow go on.
+    pub(crate) fn resume_workflow(&mut self) {
+        if let Some(pause) = self.pauses.iter_mut().find(|p| p.holds_at(self.now)) {
+            pause.ended_at = Some(self.now);
+        }
+    }
+
     /// Lets time pass, firing due work when its time comes.
     pub(crate) fn pass(&mut self, time: TimeDelta) -> Vec<String> {
         let end = self.now + time;
         let mut fired = Vec::new();
         while let Some(row) = self.next_due(end) {
             self.now = self.now.max(row.due_at);
+            // As in every store: nothing is claimed while the workflow is paused.
+            if let Some(pause) = self.pauses.iter().find(|p| p.holds_at(self.now)) {
+                match pause.until.filter(|until| *until <= end) {
+                    Some(until) => self.now = until,
+                    None => break,
+                }
+            }
             fired.push(self.run(Command::Due(Due::alone(row))));
         }
         self.now = end;

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use glyph_workflow_engine::{
     OrchestrationError, Outcome, ProcessResult, WorkflowOrchestrator,
     command::{
-        AnnotationInput, Command, CommandEnvelope, Dead, Migrate, RejectionCode, Start, Submission,
-        Undecided,
+        Act, ActEnvelope, AnnotationInput, Command, CommandEnvelope, Dead, Migrate, RejectionCode,
+        Start, Submission, Undecided,
     },
     events::WorkflowEvent,
     executor::{AnnotationData, HandlerInput, HandlerRegistry},
     ids::{TaskId, UserId, WorkflowSelector},
+    pauses_of,
     state::TaskStatus,
-    store::{EventStore, MemoryStore, RecordedOutcome},
+    store::{ActLog, EventStore, MemoryStore, RecordedOutcome},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -374,4 +375,54 @@ async fn a_running_task_moves_to_another_revision() {
     ));
     let replayed = orchestrator.state_at(task(1).0, Some(6)).await.unwrap();
     assert_eq!(replayed.version(), 6);
+}
+
+#[tokio::test]
+async fn a_pause_that_runs_out_is_ended_once_and_not_if_it_was_prolonged() {
+    let clock = Arc::new(std::sync::atomic::AtomicI64::new(0));
+    let reading = Arc::clone(&clock);
+    let store = Arc::new(MemoryStore::with_clock(Arc::new(move || {
+        let seconds = reading.load(std::sync::atomic::Ordering::Relaxed);
+        chrono::DateTime::from_timestamp(seconds, 0).unwrap()
+    })));
+    let orchestrator = WorkflowOrchestrator::new(store.clone(), store.clone());
+    orchestrator.create_workflow(YAML).await.unwrap();
+    let pause = |command: u128, until: i64| {
+        let act = Act::WorkflowPause {
+            workflow: "five".parse().unwrap(),
+            reason: None,
+            until: chrono::DateTime::from_timestamp(until, 0),
+        };
+        let (orchestrator, store) = (&orchestrator, &store);
+        async move {
+            let envelope = ActEnvelope::new(Uuid::from_u128(command), act);
+            orchestrator.act(&**store, envelope).await.unwrap()
+        }
+    };
+    let is_applied = |outcome: RecordedOutcome| matches!(outcome, RecordedOutcome::Applied { .. });
+    assert!(is_applied(pause(1, 100).await));
+    let (holding, over) = store.workflow_pauses().await.unwrap();
+    assert_eq!((holding.len(), over.len()), (1, 0));
+    let lapsed = ActEnvelope::of_lapsed(&holding[0]).unwrap();
+
+    // Prolonged before anybody noticed: it goes on, since its beginning.
+    assert!(is_applied(pause(2, 200).await));
+    clock.store(150, std::sync::atomic::Ordering::Relaxed);
+    let outcome = orchestrator.act(&*store, lapsed).await.unwrap();
+    assert!(!is_applied(outcome));
+    let (holding, _) = store.workflow_pauses().await.unwrap();
+    assert_eq!(holding[0].since.timestamp(), 0);
+
+    clock.store(300, std::sync::atomic::Ordering::Relaxed);
+    let (holding, over) = store.workflow_pauses().await.unwrap();
+    assert_eq!((holding.len(), over.len()), (0, 1));
+    let lapsed = ActEnvelope::of_lapsed(&over[0]).unwrap();
+    assert!(is_applied(
+        orchestrator.act(&*store, lapsed.clone()).await.unwrap()
+    ));
+    assert!(is_applied(orchestrator.act(&*store, lapsed).await.unwrap()));
+    let derived = pauses_of(&store.acts().await.unwrap());
+    assert_eq!(derived.len(), 1);
+    assert_eq!(derived[0].ended_at.map(|at| at.timestamp()), Some(200));
+    assert_eq!(store.acts().await.unwrap().len(), 3);
 }

@@ -47,6 +47,8 @@ enum Move {
     Advance,
     Pause(bool),
     Resume,
+    PauseWorkflow(bool),
+    ResumeWorkflow,
     Retry,
     Cancel,
     Pass(i64),
@@ -65,6 +67,8 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         2 => Just(Move::Advance),
         1 => any::<bool>().prop_map(Move::Pause),
         2 => Just(Move::Resume),
+        1 => any::<bool>().prop_map(Move::PauseWorkflow),
+        2 => Just(Move::ResumeWorkflow),
         2 => Just(Move::Retry),
         1 => Just(Move::Cancel),
         4 => (1_i64..200).prop_map(Move::Pass),
@@ -92,6 +96,11 @@ fn play(desk: &mut Desk, one: &Move) {
             desk.pause(until);
         }
         Move::Resume => drop(desk.control(Command::Resume)),
+        Move::PauseWorkflow(for_long) => {
+            let until = (!for_long).then(|| desk.now + TimeDelta::minutes(30));
+            desk.pause_workflow(until);
+        }
+        Move::ResumeWorkflow => desk.resume_workflow(),
         Move::Retry => drop(desk.control(Command::Retry)),
         Move::Cancel => drop(desk.control(Command::Cancel)),
         Move::Pass(minutes) => drop(desk.pass(TimeDelta::minutes(*minutes))),

@@ -3,6 +3,7 @@
 use chrono::TimeDelta;
 use glyph_workflow_engine::{
     command::{Command, Due},
+    due_work,
     ids::WorkflowSelector,
 };
 use serde_json::{Value, json};
@@ -250,7 +251,7 @@ fn a_pause_stops_the_clock_of_claims() {
 fn a_lapsed_timer_is_applied_without_events() {
     let mut desk = Desk::started(DUAL);
     desk.assign("annotate", 1);
-    let row = glyph_workflow_engine::due_work(desk.state.as_ref().unwrap()).remove(0);
+    let row = due_work(desk.state.as_ref().unwrap()).remove(0);
     desk.label("annotate", 1, "a");
     assert_eq!(desk.run(Command::Due(Due::alone(row))), "waiting annotate");
 }
@@ -926,4 +927,130 @@ workflow:
          step_skipped, transition_occurred, step_activated, step_completed, workflow_completed"
     );
     assert_eq!(desk.output()["result"], json!({"label": "a"}));
+}
+
+// Pausing a whole workflow ---------------------------------------------------------------------
+
+#[test]
+fn tasks_of_a_paused_workflow_are_not_worked_on() {
+    let mut desk = Desk::started(DUAL);
+    assert_eq!(
+        desk.label("annotate", 1, "a"),
+        "waiting annotate | annotation_submitted"
+    );
+    desk.assign("annotate", 2);
+    desk.pause_workflow(None);
+    let version = desk.state.as_ref().unwrap().version;
+    // What the person or the place forbids comes first, as for a paused task.
+    assert_eq!(
+        desk.label("annotate", 1, "b"),
+        "rejected duplicate_annotator"
+    );
+    assert_eq!(desk.label("annotate", 3, "b"), "rejected surplus");
+    for refused in [
+        desk.label("annotate", 2, "b"),
+        desk.advance("annotate", None),
+        desk.activity("annotate", 2),
+        desk.control(Command::Retry),
+    ] {
+        assert_eq!(refused, "rejected task_paused");
+    }
+    assert_eq!(desk.state.as_ref().unwrap().version, version);
+    // What operators do to the task itself is not held up.
+    assert_eq!(
+        desk.release("annotate", 2),
+        "waiting annotate | task_released"
+    );
+    assert_eq!(desk.pause(None), "waiting annotate | workflow_paused");
+    assert_eq!(
+        desk.control(Command::Resume),
+        "waiting annotate | workflow_resumed"
+    );
+    desk.resume_workflow();
+    assert_eq!(
+        desk.label("annotate", 2, "a"),
+        "completed | annotation_submitted, consensus_calculated, step_completed, \
+         transition_occurred, workflow_completed"
+    );
+}
+
+#[test]
+fn a_task_may_be_started_and_cancelled_while_its_workflow_is_paused() {
+    let mut desk = Desk::new(DUAL);
+    desk.pause_workflow(None);
+    assert_eq!(
+        desk.start(json!(null)),
+        "waiting annotate | workflow_started, step_activated"
+    );
+    assert_eq!(desk.label("annotate", 1, "a"), "rejected task_paused");
+    assert!(
+        desk.control(Command::Cancel)
+            .starts_with("failed cancelled")
+    );
+}
+
+#[test]
+fn a_submission_starts_nothing_in_a_paused_workflow() {
+    let mut desk = Desk::new(DUAL);
+    desk.pause_workflow(None);
+    let answer = desk.submit_with("annotate", 1, json!({"label": "a"}), |submission| {
+        submission.workflow = Some("dual".parse().unwrap());
+    });
+    assert_eq!(answer, "rejected task_paused");
+    assert!(desk.state.is_none() && desk.log.is_empty());
+}
+
+/// Half an hour of one has passed when the workflow is paused; what fires late finds the rest.
+#[test]
+fn a_paused_workflow_stops_the_clock_of_claims() {
+    let mut desk = Desk::started(DUAL);
+    desk.assign("annotate", 1);
+    desk.now += TimeDelta::minutes(30);
+    desk.pause_workflow(None);
+    // Stores do not claim due work of a paused workflow; what was claimed before is put off and
+    // leaves no outcome, so it comes again.
+    desk.now += TimeDelta::hours(10);
+    let row = due_work(desk.state.as_ref().unwrap()).remove(0);
+    assert_eq!(
+        desk.run(Command::Due(Due::alone(row))),
+        "Undecided(WorkflowPaused)"
+    );
+    desk.resume_workflow();
+    assert_eq!(
+        desk.pass(TimeDelta::minutes(29)),
+        ["waiting annotate | timers_rearmed"]
+    );
+    assert_eq!(
+        desk.pass(TimeDelta::minutes(1)),
+        ["waiting annotate | task_stalled, task_released"]
+    );
+}
+
+/// Whatever touches the task first gives the time back, and nothing gives it back twice.
+#[test]
+fn paused_time_is_given_back_once() {
+    let mut desk = Desk::started(DUAL);
+    desk.assign("annotate", 1);
+    let until = desk.now + TimeDelta::hours(3);
+    desk.pause_workflow(Some(until));
+    desk.now += TimeDelta::hours(2);
+    // In the middle of the pause, and after it ran out by itself.
+    assert_eq!(
+        desk.pause(None),
+        "waiting annotate | timers_rearmed, workflow_paused"
+    );
+    desk.now += TimeDelta::hours(2);
+    assert_eq!(
+        desk.control(Command::Resume),
+        "waiting annotate | workflow_resumed"
+    );
+    desk.now += TimeDelta::minutes(1);
+    assert_eq!(
+        desk.assign("annotate", 2),
+        "waiting annotate | task_assigned"
+    );
+    // Claimed at 0:00 for an hour; held by one pause or the other until 4:00.
+    let expires =
+        desk.state.as_ref().unwrap().steps["annotate"].visits[0].assignments[0].expires_at;
+    assert_eq!(expires, until + TimeDelta::hours(2));
 }

@@ -7,6 +7,7 @@ use glyph_workflow_engine::{
     StateRebuilder, WorkflowSnapshot, due_work,
     ids::TaskId,
     limits::{PAGE_MAX, SNAPSHOT_EVERY},
+    pauses_of,
     store::{EventStoreError, RebuildReport, SnapshotRow, Store, TaskRow},
 };
 
@@ -50,6 +51,7 @@ pub(super) async fn run(
             bar.inc(1);
         }
     }
+    report.pauses_changed = store.replace_pauses(pauses_of).await?;
     if !args.no_goals {
         recount_goals(&store, settings).await?;
     }
@@ -164,5 +166,7 @@ fn report_text(report: &RebuildReport) -> String {
         "tasks whose due work differed",
         &grouped(report.due_changed),
     ]);
+    let pauses = if report.pauses_changed { "yes" } else { "no" };
+    table.row(["pauses of workflows differed", pauses]);
     table.render(0)
 }

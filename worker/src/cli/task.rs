@@ -522,7 +522,8 @@ async fn explain(task: TaskId, settings: &Settings, output: Output) -> Result<()
         .get_task_state(task.0)
         .await?;
     let events = whole_history(&*store, task).await?;
-    let explanation = crate::http::explain(state.snapshot(), &events);
+    let (holding, _) = store.workflow_pauses().await?;
+    let explanation = crate::http::explain(state.snapshot(), &events, holding);
     output.result(&explanation, || {
         let mut lines = vec![format!("{}: {}", explanation.status, explanation.summary)];
         for waiting in &explanation.waiting {
@@ -590,6 +591,11 @@ async fn state(
         .state_at(task, at_version)
         .await?
         .into_snapshot();
+    let holding = match at_version {
+        None => store.workflow_pauses().await?.0,
+        // What holds the workflow now says nothing about then.
+        Some(_) => Vec::new(),
+    };
     output.result(&state_document(&state), || {
         let mut facts = Table::plain();
         facts.row(["task", &state.task_id.to_string()]);
@@ -600,7 +606,7 @@ async fn state(
         ]);
         facts.row(["status", state.status.as_str()]);
         facts.row(["version", &state.version.to_string()]);
-        let explanation = crate::http::explain(&state, &[]);
+        let explanation = crate::http::explain(&state, &[], holding);
         facts.row(["why", &explanation.summary]);
         if let Some(output) = &state.output {
             facts.row(["result", &clipped(&output["result"].to_string(), 100)]);

@@ -1,4 +1,4 @@
-//! `glyph workflow`: validate, create, list, show.
+//! `glyph workflow`: validate, create, list, show, pause, resume.
 
 use std::{
     error::Error,
@@ -7,23 +7,29 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use glyph_workflow_engine::{
-    ValidationError, WorkflowConfig,
+    ValidationError,
     config::StepLibrary,
-    ids::Slug,
+    ids::{CommandId, Slug},
     parser::{Report, Severity, check_workflow_bytes},
-    store::WorkflowRow,
+    store::{RecordedOutcome, WorkflowPause},
 };
 use miette::{
     Diagnostic, GraphicalReportHandler, LabeledSpan, NamedSource, SourceCode, SourceSpan,
 };
 use serde_json::json;
+use uuid::Uuid;
 
-use super::{CliError, Output, connect::open_store, output::Table};
+use super::{
+    CliError, Output,
+    connect::{open_store, orchestrator},
+    output::Table,
+};
 use crate::{
-    http::{WorkflowDocument, resolve_one},
+    http::{ListedWorkflow, WorkflowDocument, resolve_one},
     settings::Settings,
+    wire::{ActRequest, WorkflowAct, read_act},
 };
 
 /// Verbs on workflows.
@@ -50,6 +56,29 @@ pub enum WorkflowVerb {
         /// Workflow id, id@revision or the revision's UUID
         workflow: String,
     },
+    /// Hold all tasks of a workflow, in all its revisions
+    Pause {
+        #[command(flatten)]
+        act: ActArgs,
+        /// When it goes on by itself, RFC 3339
+        #[arg(long, value_name = "TIME")]
+        until: Option<String>,
+    },
+    /// Let all tasks of a workflow go on
+    Resume(ActArgs),
+}
+
+/// Which workflow, why, and under which id the act is known.
+#[derive(Clone, Debug, Args)]
+pub struct ActArgs {
+    /// The workflow's id
+    workflow: Slug,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Id of the act; the same id again changes nothing. Made when left out
+    #[arg(long, value_name = "UUID")]
+    command_id: Option<Uuid>,
 }
 
 pub(super) async fn run(
@@ -61,10 +90,8 @@ pub(super) async fn run(
         WorkflowVerb::Validate { file } => validate(&file, output),
         WorkflowVerb::Create { file } => create(&file, settings, output).await,
         WorkflowVerb::List { workflow } => {
-            let revisions = open_store(settings)
-                .await?
-                .revisions(workflow.as_ref())
-                .await?;
+            let store = open_store(settings).await?;
+            let revisions = ListedWorkflow::list(&*store, workflow.as_ref()).await?;
             output.result(&json!({"workflows": revisions}), || list_text(&revisions));
             Ok(())
         }
@@ -72,11 +99,50 @@ pub(super) async fn run(
             let store = open_store(settings).await?;
             let config = resolve_one(&*store, &workflow).await?;
             let config = config.ok_or_else(|| CliError::not_found("workflow", &workflow))?;
-            output.result(&WorkflowDocument::from(config.clone()), || {
-                show_text(&config)
+            let document = WorkflowDocument::with_pause(config, &*store).await?;
+            output.result(&document, || show_text(&document));
+            Ok(())
+        }
+        WorkflowVerb::Pause { act, until } => {
+            run_act(WorkflowAct::Pause, act, until, settings, output).await
+        }
+        WorkflowVerb::Resume(act) => {
+            run_act(WorkflowAct::Resume, act, None, settings, output).await
+        }
+    }
+}
+
+/// Carries out an act on a whole workflow.
+async fn run_act(
+    verb: WorkflowAct,
+    args: ActArgs,
+    until: Option<String>,
+    settings: &Settings,
+    output: Output,
+) -> Result<(), CliError> {
+    let body = json!({"reason": args.reason, "until": until}).to_string();
+    let act = read_act(&ActRequest {
+        verb,
+        workflow: args.workflow.clone(),
+        command_id: CommandId(args.command_id.unwrap_or_else(Uuid::now_v7)),
+        correlation_id: None,
+        traceparent: None,
+        body: body.as_bytes(),
+    })
+    .map_err(|unreadable| CliError::Usage(unreadable.to_string()))?;
+    let command_id = act.command_id;
+    let store = open_store(settings).await?;
+    match orchestrator(&store, settings).act(&*store, act).await? {
+        RecordedOutcome::Applied { result } => {
+            let document =
+                json!({"command_id": command_id, "outcome": "applied", "result": result});
+            output.result(&document, || match verb {
+                WorkflowAct::Pause => format!("workflow {} is paused", args.workflow),
+                WorkflowAct::Resume => format!("workflow {} goes on", args.workflow),
             });
             Ok(())
         }
+        RecordedOutcome::Rejected { reason, detail } => Err(CliError::failed(&reason, detail)),
     }
 }
 
@@ -179,28 +245,47 @@ async fn create(file: &Path, settings: &Settings, output: Output) -> Result<(), 
     Ok(())
 }
 
-fn list_text(revisions: &[WorkflowRow]) -> String {
+fn list_text(revisions: &[ListedWorkflow]) -> String {
     if revisions.is_empty() {
         return "no workflows; `glyph workflow create FILE` stores one".to_owned();
     }
-    let mut table = Table::new(&["workflow", "revision", "id", "created"]);
-    for row in revisions {
+    let mut table = Table::new(&["workflow", "revision", "id", "created", "paused"]);
+    for listed in revisions {
+        let row = listed.row();
         table.row([
             row.workflow.to_string(),
             row.revision.to_string(),
             row.id.to_string(),
             row.created_at.format("%F %T UTC").to_string(),
+            listed.paused().map(pause_text).unwrap_or_default(),
         ]);
     }
     table.render(0)
 }
 
-fn show_text(config: &WorkflowConfig) -> String {
+/// Why and until when a workflow is held.
+fn pause_text(pause: &WorkflowPause) -> String {
+    let reason = pause.reason.as_deref().unwrap_or("no reason given");
+    let since = pause.since.format("%F %T UTC");
+    match pause.until {
+        Some(until) => format!(
+            "since {since} until {}: {reason}",
+            until.format("%F %T UTC")
+        ),
+        None => format!("since {since}: {reason}"),
+    }
+}
+
+fn show_text(document: &WorkflowDocument) -> String {
+    let config = &document.config;
     let mut facts = Table::plain();
     facts.row(["workflow", &format!("{}@{}", config.id, config.revision)]);
     facts.row(["name", config.name.as_deref().unwrap_or("-")]);
     facts.row(["id", &config.revision_id.to_string()]);
     facts.row(["entry step", config.entry_step.as_str()]);
+    if let Some(pause) = &document.paused {
+        facts.row(["paused", &pause_text(pause)]);
+    }
     let mut steps = Table::new(&["step", "type", "submissions", "roles", "handler"]);
     for step in &config.steps {
         let places = step

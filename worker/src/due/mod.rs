@@ -10,7 +10,9 @@
 //! first.
 
 mod handlers;
+mod pauses;
 mod runner;
 
 pub use handlers::{Handlers, OutsideHandlers};
+pub use pauses::PauseKeeper;
 pub use runner::DueRunner;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures::{StreamExt, stream::FuturesUnordered};
 use glyph_workflow_engine::{
     Effect, WorkflowOrchestrator,
-    command::{Command, CommandEnvelope, Dead, Due, EffectOutcome, Outcome},
+    command::{Command, CommandEnvelope, Dead, Due, EffectOutcome, Outcome, Undecided},
     due_command_id,
     store::{DueLane, DueQueue, DueRow, RecordedOutcome},
 };
@@ -193,6 +193,8 @@ impl DueRunner {
                 matches!(second, Ok(Outcome::Duplicate(_))).then_some(row.id)
             }
             Ok(Outcome::Applied(_)) | Err(PipelineStopped) => None,
+            // Its workflow was paused after the claim: it is claimed again once that goes on.
+            Ok(Outcome::Undecided(Undecided::WorkflowPaused)) => None,
             // The row stays and is tried again when its lease runs out; nobody's work is lost.
             Ok(outcome @ (Outcome::Rejected(_) | Outcome::Undecided(_) | Outcome::Dead(_))) => {
                 tracing::error!(due = %row.id, ?outcome, "due work was not applied");

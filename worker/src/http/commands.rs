@@ -77,7 +77,7 @@ verbs! {
 }
 
 /// The key of the command stands in every answer: whoever sent none needs it to ask again.
-fn with_key(mut response: Response, key: &str) -> Response {
+pub(super) fn with_key(mut response: Response, key: &str) -> Response {
     if let Ok(value) = HeaderValue::from_str(key) {
         response.headers_mut().insert(IDEMPOTENCY_KEY, value);
     }

@@ -232,6 +232,7 @@ impl From<Undecided> for Problem {
                               a `workflow`";
                 Self::new(StatusCode::NOT_FOUND, "task_not_found", detail)
             }
+            Undecided::WorkflowPaused => Self::unavailable("the workflow is paused"),
             Undecided::Panicked(message) => {
                 tracing::error!(message, "deciding a command panicked");
                 Self::internal()

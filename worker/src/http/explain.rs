@@ -7,6 +7,7 @@ use glyph_workflow_engine::{
     events::{ConsensusCalculated, StoredEvent},
     ids::{StepId, TaskId, UserId},
     state::{Incident, Pause, StepResult, TaskStatus, Visit},
+    store::WorkflowPause,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -25,6 +26,9 @@ pub struct Explanation {
     /// Why it is held as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
+    /// Why all tasks of its workflow are held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workflow_pause: Option<WorkflowPause>,
     /// Where it waits, and for what.
     pub waiting: Vec<Waiting>,
     /// What has been decided, in order, and from what.
@@ -100,8 +104,15 @@ pub struct PathEntry {
     pub version: u64,
 }
 
-/// Explains `state`, which `events` led to.
-pub fn explain(state: &WorkflowSnapshot, events: &[StoredEvent]) -> Explanation {
+/// Explains `state`, which `events` led to. `pauses` are those that hold workflows now.
+pub fn explain(
+    state: &WorkflowSnapshot,
+    events: &[StoredEvent],
+    pauses: Vec<WorkflowPause>,
+) -> Explanation {
+    let workflow_pause = pauses
+        .into_iter()
+        .find(|pause| pause.workflow == state.workflow.workflow && !state.status.is_final());
     let waiting: Vec<Waiting> = state
         .current_steps()
         .into_iter()
@@ -111,8 +122,9 @@ pub fn explain(state: &WorkflowSnapshot, events: &[StoredEvent]) -> Explanation 
         task_id: state.task_id,
         version: state.version,
         status: state.status,
-        summary: summary(state, &waiting),
+        summary: summary(state, workflow_pause.as_ref(), &waiting),
         pause: state.pause.clone(),
+        workflow_pause,
         waiting,
         decisions: decisions(events),
         path: events.iter().filter_map(path_entry).collect(),
@@ -157,7 +169,11 @@ fn waiting_reason(visit: &Visit, incident: Option<&Incident>) -> String {
     }
 }
 
-fn summary(state: &WorkflowSnapshot, waiting: &[Waiting]) -> String {
+fn summary(
+    state: &WorkflowSnapshot,
+    workflow_pause: Option<&WorkflowPause>,
+    waiting: &[Waiting],
+) -> String {
     let steps = || {
         let each = waiting
             .iter()
@@ -165,6 +181,10 @@ fn summary(state: &WorkflowSnapshot, waiting: &[Waiting]) -> String {
         each.collect::<Vec<_>>().join("; ")
     };
     match state.status {
+        TaskStatus::Running if let Some(pause) = workflow_pause => format!(
+            "its workflow is paused ({}); it goes on when that is resumed",
+            pause.reason.as_deref().unwrap_or("no reason given")
+        ),
         TaskStatus::Running if waiting.is_empty() => "it runs, and no step waits".to_owned(),
         TaskStatus::Running => format!("it waits in {}", steps()),
         TaskStatus::Paused => {

@@ -20,4 +20,4 @@ pub use explain::{Explanation, explain};
 pub use health::{Health, PartState, Readiness};
 pub use router::{Api, CommandSink, NotTaken, REQUEST_TIMEOUT, operations_router, router};
 pub use tasks::{state_document, whole_history};
-pub use workflows::{CreateError, WorkflowDocument, resolve_one};
+pub use workflows::{CreateError, ListedWorkflow, WorkflowDocument, resolve_one};

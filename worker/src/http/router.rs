@@ -99,6 +99,8 @@ fn routes() -> Router<Api> {
     Router::new()
         .route("/workflows", get(workflows::list).post(workflows::create))
         .route("/workflows/{id}", get(workflows::show))
+        .route("/workflows/{id}/pause", post(workflows::pause))
+        .route("/workflows/{id}/resume", post(workflows::resume))
         .route("/tasks", get(tasks::list))
         .route("/tasks/{task_id}/state", get(tasks::state))
         .route("/tasks/{task_id}/events", get(tasks::events))

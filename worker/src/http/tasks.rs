@@ -109,7 +109,8 @@ pub(super) async fn explain(
     parameters.finish()?;
     let state = api.orchestrator.get_task_state(task.0).await?;
     let events = whole_history(&*api.store, task).await?;
-    Ok(Json(super::explain(state.snapshot(), &events)))
+    let (holding, _) = api.store.workflow_pauses().await?;
+    Ok(Json(super::explain(state.snapshot(), &events, holding)))
 }
 
 /// The history of a task, oldest first, as far as an explanation looks.

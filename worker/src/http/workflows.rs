@@ -4,21 +4,24 @@ use axum::{
     Json,
     extract::{Path, State},
     http::StatusCode,
+    response::{IntoResponse, Response},
 };
 use glyph_workflow_engine::{
     ParseError, ValidationError, WorkflowConfig, WorkflowConfigStore,
     config::StepLibrary,
     ids::{RevisionId, WorkflowId, WorkflowSelector},
     parser::check_workflow_bytes,
-    store::{StorageError, Store, WorkflowRow},
+    store::{RecordedOutcome, StorageError, Store, WorkflowPause, WorkflowRow},
 };
 use serde::Serialize;
 
 use super::{
     Api, Problem, Role,
     auth::Caller,
-    request::{Limited, Parameters},
+    commands::with_key,
+    request::{CommandHeaders, Limited, Parameters},
 };
+use crate::wire::{ActRequest, WorkflowAct, read_act};
 
 /// A stored revision with its content.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -34,6 +37,9 @@ pub struct WorkflowDocument {
     /// What is probably not meant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warnings: Option<Vec<ValidationError>>,
+    /// The pause that holds all tasks of the workflow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<WorkflowPause>,
 }
 
 impl From<WorkflowConfig> for WorkflowDocument {
@@ -44,11 +50,25 @@ impl From<WorkflowConfig> for WorkflowDocument {
             revision: config.revision,
             config,
             warnings: None,
+            paused: None,
         }
     }
 }
 
 impl WorkflowDocument {
+    /// A stored revision with what holds its workflow now.
+    pub async fn with_pause(
+        config: WorkflowConfig,
+        store: &dyn Store,
+    ) -> Result<Self, StorageError> {
+        let (holding, _) = store.workflow_pauses().await?;
+        let paused = holding.into_iter().find(|p| p.workflow == config.id);
+        Ok(Self {
+            paused,
+            ..config.into()
+        })
+    }
+
     /// Checks a file and stores it as a new revision, unless its content is that of the newest.
     /// Answers whether it is new.
     pub async fn create(
@@ -117,9 +137,45 @@ pub async fn resolve_one(
     }
 }
 
+/// A revision with what holds its workflow.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ListedWorkflow {
+    #[serde(flatten)]
+    row: WorkflowRow,
+    /// The pause that holds all tasks of the workflow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paused: Option<WorkflowPause>,
+}
+
+impl ListedWorkflow {
+    /// All revisions, or those of one workflow: by id, newest first.
+    pub async fn list(
+        store: &dyn Store,
+        workflow: Option<&WorkflowId>,
+    ) -> Result<Vec<Self>, StorageError> {
+        let rows = store.revisions(workflow).await?;
+        let (holding, _) = store.workflow_pauses().await?;
+        let listed = rows.into_iter().map(|row| Self {
+            paused: holding.iter().find(|p| p.workflow == row.workflow).cloned(),
+            row,
+        });
+        Ok(listed.collect())
+    }
+
+    /// The revision.
+    pub fn row(&self) -> &WorkflowRow {
+        &self.row
+    }
+
+    /// What holds its workflow.
+    pub fn paused(&self) -> Option<&WorkflowPause> {
+        self.paused.as_ref()
+    }
+}
+
 #[derive(Serialize)]
 pub(super) struct WorkflowList {
-    workflows: Vec<WorkflowRow>,
+    workflows: Vec<ListedWorkflow>,
 }
 
 pub(super) async fn list(
@@ -130,7 +186,7 @@ pub(super) async fn list(
         WorkflowId::new(text).ok()
     })?;
     parameters.finish()?;
-    let workflows = api.store.revisions(workflow.as_ref()).await?;
+    let workflows = ListedWorkflow::list(&*api.store, workflow.as_ref()).await?;
     Ok(Json(WorkflowList { workflows }))
 }
 
@@ -140,7 +196,60 @@ pub(super) async fn show(
 ) -> Result<Json<WorkflowDocument>, Problem> {
     let config = resolve_one(&*api.store, &id).await?;
     let config = config.ok_or_else(|| Problem::workflow_not_found(&id))?;
-    Ok(Json(config.into()))
+    Ok(Json(
+        WorkflowDocument::with_pause(config, &*api.store).await?,
+    ))
+}
+
+pub(super) async fn pause(
+    State(api): State<Api>,
+    id: Path<String>,
+    caller: Caller,
+    headers: CommandHeaders,
+    body: Limited,
+) -> Response {
+    act(api, WorkflowAct::Pause, id, caller, headers, body).await
+}
+
+pub(super) async fn resume(
+    State(api): State<Api>,
+    id: Path<String>,
+    caller: Caller,
+    headers: CommandHeaders,
+    body: Limited,
+) -> Response {
+    act(api, WorkflowAct::Resume, id, caller, headers, body).await
+}
+
+/// Carries out an act on a whole workflow. The path names the workflow, not a revision: a pause
+/// holds them all.
+async fn act(
+    api: Api,
+    verb: WorkflowAct,
+    Path(id): Path<String>,
+    caller: Caller,
+    headers: CommandHeaders,
+    Limited(body): Limited,
+) -> Response {
+    let key = headers.command_id.to_string();
+    let acted = async {
+        caller.require(Role::Operator)?;
+        let workflow = WorkflowId::new(&id).map_err(|_| Problem::workflow_not_found(&id))?;
+        let act = read_act(&ActRequest {
+            verb,
+            workflow,
+            command_id: headers.command_id,
+            correlation_id: headers.correlation_id.as_deref(),
+            traceparent: headers.traceparent.as_deref(),
+            body: &body,
+        })?;
+        match api.orchestrator.act(&*api.store, act).await? {
+            RecordedOutcome::Applied { result } => Ok(Json(result)),
+            RecordedOutcome::Rejected { reason, detail } => Err(Problem::rejected(reason, detail)),
+        }
+    };
+    let answer: Result<_, Problem> = acted.await;
+    with_key(answer.into_response(), &key)
 }
 
 pub(super) async fn create(

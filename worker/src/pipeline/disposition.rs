@@ -47,7 +47,7 @@ pub fn dispose(outcome: &Outcome, attempts_before: u32) -> Disposition {
             let (reason, dead) = match undecided {
                 Undecided::TaskNotFound => (RetryReason::TaskNotFound, DeadReason::TaskNotFound),
                 // Due work does not come from a queue.
-                Undecided::Panicked(_) | Undecided::NotPerformed => {
+                Undecided::Panicked(_) | Undecided::NotPerformed | Undecided::WorkflowPaused => {
                     (RetryReason::Panicked, DeadReason::RetriesExhausted)
                 }
             };

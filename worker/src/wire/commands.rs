@@ -114,7 +114,7 @@ pub fn read_request(request: &CommandRequest<'_>) -> Result<ReadCommand, Unreada
 }
 
 /// What is wrong, before it is known whose command it is.
-struct Fault {
+pub(super) struct Fault {
     code: UnreadableCode,
     error: String,
 }
@@ -127,7 +127,7 @@ impl Fault {
         }
     }
 
-    fn into_unreadable(self, command_id: Option<CommandId>) -> Unreadable {
+    pub(super) fn into_unreadable(self, command_id: Option<CommandId>) -> Unreadable {
         Unreadable {
             code: self.code,
             error: self.error,
@@ -188,7 +188,7 @@ fn read_queue_body(
 }
 
 /// Bytes to an object that every store can keep.
-fn parse(body: &[u8]) -> Result<Map<String, Value>, Fault> {
+pub(super) fn parse(body: &[u8]) -> Result<Map<String, Value>, Fault> {
     if body.len() > limits::COMMAND_BYTES_MAX {
         return Err(Fault {
             code: UnreadableCode::TooLarge,
@@ -295,7 +295,7 @@ fn unknown_type(name: &str) -> Fault {
     ))
 }
 
-fn typed<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, Fault> {
+pub(super) fn typed<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, Fault> {
     serde_path_to_error::deserialize(Value::Object(fields)).map_err(|e| {
         let path = e.path().to_string();
         let inner = e.into_inner();
@@ -438,7 +438,7 @@ fn check_roles(path: &str, roles: Option<&[String]>) -> Result<(), Fault> {
         .try_for_each(|role| check_text(path, role, limits::LABEL_BYTES_MAX))
 }
 
-fn check_reason(reason: Option<&str>) -> Result<(), Fault> {
+pub(super) fn check_reason(reason: Option<&str>) -> Result<(), Fault> {
     reason.map_or(Ok(()), |text| {
         check_text("reason", text, limits::TEXT_BYTES_MAX)
     })
@@ -459,7 +459,7 @@ fn check_text(path: &str, text: &str, bytes_max: usize) -> Result<(), Fault> {
 }
 
 /// RFC 3339 has years of four digits; the parser and the databases each have limits of their own.
-fn check_time(path: &str, time: Option<DateTime<Utc>>) -> Result<(), Fault> {
+pub(super) fn check_time(path: &str, time: Option<DateTime<Utc>>) -> Result<(), Fault> {
     match time {
         Some(time) if !(0..=9_999).contains(&time.year()) => Err(Fault::malformed(format!(
             "{path}: the year must have four digits"

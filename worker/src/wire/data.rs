@@ -249,6 +249,47 @@ pub struct WorkflowReasoned<'a> {
     pub reason: Option<&'a str>,
 }
 
+/// An operator held all tasks of a workflow, or let them go on.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct WholeWorkflow<'a> {
+    /// The workflow, in all its revisions.
+    pub workflow: &'a Slug,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'a str>,
+    /// When it goes on by itself, where it is held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
+}
+
+impl<'a> WholeWorkflow<'a> {
+    pub(super) fn paused(
+        workflow: &'a Slug,
+        reason: Option<&'a str>,
+        until: Option<DateTime<Utc>>,
+    ) -> Self {
+        Self {
+            workflow,
+            reason,
+            until,
+        }
+    }
+
+    pub(super) fn resumed(workflow: &'a Slug, reason: Option<&'a str>) -> Self {
+        Self::paused(workflow, reason, None)
+    }
+}
+
+/// Data of a message that is about one task, or about all tasks of a workflow.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum TaskOrWorkflow<'a, D> {
+    /// One task.
+    Task(InTask<'a, D>),
+    /// The whole workflow; without `task_id`.
+    Workflow(WholeWorkflow<'a>),
+}
+
 /// The task runs on another revision (the one in the fields of the task) from now on.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct WorkflowMigrated<'a> {

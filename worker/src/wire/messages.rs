@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, fmt, str::FromStr};
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
     MessageBuilder,
-    command::{CommandEnvelope, Rejection},
+    command::{Act, ActEnvelope, CommandEnvelope, Rejection},
     events::{StoredEvent, WorkflowEvent},
     ids::{CommandId, RevisionId, Slug, StepId, TaskId},
     state::WorkflowRef,
@@ -22,8 +22,8 @@ use uuid::Uuid;
 use super::data::{
     CommandRejected, ConsensusCalculated, GoalProgress, InTask, IncidentOpened, IncidentResolved,
     StepActivated, StepCompleted, StepEnded, StepFailed, TaskAssigned, TaskReleased, TaskStalled,
-    TransitionOccurred, WorkflowCompleted, WorkflowFailed, WorkflowHeld, WorkflowMigrated,
-    WorkflowReasoned, WorkflowStarted,
+    TransitionOccurred, WholeWorkflow, WorkflowCompleted, WorkflowFailed, WorkflowHeld,
+    WorkflowMigrated, WorkflowReasoned, WorkflowStarted,
 };
 
 /// Bytes of a message's data; larger data is replaced by a reference to the history over HTTP.
@@ -435,6 +435,7 @@ impl MessageBuilder for CloudEventMessages {
             WorkflowEvent::TaskDetailsSupplied { .. }
             | WorkflowEvent::ActivityRecorded { .. }
             | WorkflowEvent::GoldScored { .. }
+            | WorkflowEvent::TimersRearmed { .. }
             | WorkflowEvent::PlacesAdded { .. }
             | WorkflowEvent::AnnotationSubmitted { .. } => None,
         }
@@ -477,6 +478,35 @@ impl MessageBuilder for CloudEventMessages {
             step_id: command.command.step_id(),
             reason: rejection.code,
             detail: &rejection.detail,
+        };
+        self.row(&message, &data)
+    }
+
+    fn for_act(&self, act: &ActEnvelope, now: DateTime<Utc>) -> Option<NewOutboxRow> {
+        let workflow = act.act.workflow();
+        let (kind, data) = match &act.act {
+            Act::WorkflowPause { reason, until, .. } => (
+                MessageType::WorkflowPaused,
+                WholeWorkflow::paused(workflow, reason.as_deref(), *until),
+            ),
+            Act::WorkflowResume { reason, .. } => (
+                MessageType::WorkflowResumed,
+                WholeWorkflow::resumed(workflow, reason.as_deref()),
+            ),
+        };
+        let command_id = act.command_id.to_string();
+        let message = Message {
+            kind,
+            id: Uuid::new_v5(&act.command_id.0, kind.as_str().as_bytes()),
+            workflow: Some(workflow),
+            step: None,
+            task: None,
+            subject: workflow,
+            time: now,
+            version: None,
+            correlation_id: act.correlation_id.as_deref().unwrap_or(&command_id),
+            causation_id: Some(act.command_id),
+            traceparent: act.traceparent.as_deref(),
         };
         self.row(&message, &data)
     }
@@ -573,7 +603,7 @@ pub struct Envelope<'a, D> {
     /// The kind of message and its version.
     #[serde(rename = "type")]
     event_type: &'a str,
-    /// The task, or the goal.
+    /// The task, the goal, or the workflow.
     subject: &'a str,
     /// When it was decided.
     time: DateTime<Utc>,
@@ -832,6 +862,29 @@ mod tests {
         assert_eq!(body["correlationid"], body["causationid"]);
         assert_eq!(body["data"]["reason"], "unknown_step");
         assert_eq!(body["data"]["type"], "advance");
+    }
+
+    #[test]
+    fn a_paused_workflow_is_told_of_once_for_each_act() {
+        let act = ActEnvelope::new(
+            CommandId(Uuid::from_u128(9)),
+            Act::WorkflowPause {
+                workflow: Slug::new("w").unwrap(),
+                reason: Some("audit".to_owned()),
+                until: None,
+            },
+        );
+        let messages = CloudEventMessages::default();
+        let row = messages.for_act(&act, Utc::now()).unwrap();
+        assert_eq!(row.routing_key, "workflow.paused.w");
+        assert_eq!(
+            row.message_id,
+            messages.for_act(&act, Utc::now()).unwrap().message_id
+        );
+        let body = body(&row);
+        assert!(row.task_id.is_none() && body.get("sequence").is_none());
+        assert_eq!(body["subject"], "w");
+        assert_eq!(body["data"], json!({"workflow": "w", "reason": "audit"}));
     }
 
     #[test]

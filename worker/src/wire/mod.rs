@@ -1,5 +1,6 @@
 //! JSON of the outside world: commands in, messages and answers out, and their schemas.
 
+pub mod acts;
 pub mod commands;
 pub mod data;
 pub mod messages;
@@ -7,6 +8,7 @@ pub mod reasons;
 pub mod replies;
 pub mod schema;
 
+pub use acts::{ActRequest, WorkflowAct, read_act};
 pub(crate) use commands::check_storable;
 pub use commands::{
     CommandRequest, ReadCommand, Unreadable, UnreadableCode, read_delivery, read_request,

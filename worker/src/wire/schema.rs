@@ -14,8 +14,8 @@ use super::{
     data::{
         CommandRejected, ConsensusCalculated, GoalProgress, InTask, IncidentOpened,
         IncidentResolved, StepActivated, StepCompleted, StepEnded, StepFailed, TaskAssigned,
-        TaskReleased, TaskStalled, TransitionOccurred, WorkflowCompleted, WorkflowFailed,
-        WorkflowHeld, WorkflowMigrated, WorkflowReasoned, WorkflowStarted,
+        TaskOrWorkflow, TaskReleased, TaskStalled, TransitionOccurred, WorkflowCompleted,
+        WorkflowFailed, WorkflowHeld, WorkflowMigrated, WorkflowReasoned, WorkflowStarted,
     },
     messages::{Envelope, MessageType, SCHEMA_BASE},
     replies::CommandReply,
@@ -85,10 +85,9 @@ fn data_schema(kind: MessageType) -> Schema {
         MessageType::WorkflowStarted => outgoing::<InTask<'_, WorkflowStarted<'_>>>(),
         MessageType::WorkflowCompleted => outgoing::<InTask<'_, WorkflowCompleted<'_>>>(),
         MessageType::WorkflowFailed => outgoing::<InTask<'_, WorkflowFailed<'_>>>(),
-        MessageType::WorkflowPaused => outgoing::<InTask<'_, WorkflowHeld<'_>>>(),
-        MessageType::WorkflowResumed | MessageType::WorkflowCancelled => {
-            outgoing::<InTask<'_, WorkflowReasoned<'_>>>()
-        }
+        MessageType::WorkflowPaused => outgoing::<TaskOrWorkflow<'_, WorkflowHeld<'_>>>(),
+        MessageType::WorkflowResumed => outgoing::<TaskOrWorkflow<'_, WorkflowReasoned<'_>>>(),
+        MessageType::WorkflowCancelled => outgoing::<InTask<'_, WorkflowReasoned<'_>>>(),
         MessageType::WorkflowMigrated => outgoing::<InTask<'_, WorkflowMigrated<'_>>>(),
         MessageType::TaskAssigned => outgoing::<InTask<'_, TaskAssigned<'_>>>(),
         MessageType::TaskReleased => outgoing::<InTask<'_, TaskReleased<'_>>>(),

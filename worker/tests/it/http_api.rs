@@ -562,3 +562,74 @@ async fn readiness_names_what_is_missing() {
         .update(|readiness| readiness.broker = PartState::ready());
     assert_eq!(server.get("/readyz").await.status, StatusCode::OK);
 }
+
+#[tokio::test]
+async fn a_whole_workflow_is_paused_and_resumed_once_for_each_key() {
+    let server = Server::with_dual().await;
+    let task = Uuid::from_u128(1);
+    server.start(task).await;
+    let pause = |key: &'static str, body: Value| {
+        let server = &server;
+        async move {
+            let path = "/api/v1/workflows/sentiment-dual/pause";
+            server
+                .post(path, body.to_string(), &[("idempotency-key", key)])
+                .await
+        }
+    };
+    const KEY: &str = "0190a6e0-0000-7000-8000-000000000001";
+    let paused = pause(KEY, json!({"reason": "audit"})).await;
+    assert_eq!(paused.status, StatusCode::OK, "{}", paused.json);
+    assert_eq!(paused.headers["idempotency-key"], KEY);
+    assert_eq!(paused.json["paused"]["reason"], "audit");
+    let again = pause(KEY, json!({"reason": "audit"})).await;
+    assert_eq!(again.json, paused.json);
+    assert_problem(
+        &pause(KEY, json!({"reason": "other"})).await,
+        422,
+        "command_id_reused",
+    );
+
+    assert_problem(
+        &server.verb(task, "submit", &work(1, "positive", &[])).await,
+        409,
+        "task_paused",
+    );
+    let listed = server.get("/api/v1/workflows").await;
+    assert_eq!(listed.json["workflows"][0]["paused"]["reason"], "audit");
+    let shown = server.get("/api/v1/workflows/sentiment-dual").await;
+    assert_eq!(shown.json["paused"]["reason"], "audit");
+    let explained = server.get(&format!("/api/v1/tasks/{task}/explain")).await;
+    assert_eq!(explained.json["workflow_pause"]["reason"], "audit");
+    let summary = explained.json["summary"].as_str().unwrap();
+    assert!(summary.contains("workflow is paused (audit)"), "{summary}");
+
+    let resume = "/api/v1/workflows/sentiment-dual/resume";
+    let resumed = server.post(resume, String::new(), &[]).await;
+    assert_eq!(
+        (resumed.status, &resumed.json["paused"]),
+        (StatusCode::OK, &Value::Null)
+    );
+    assert_problem(
+        &server.post(resume, String::new(), &[]).await,
+        409,
+        "not_waiting",
+    );
+    let submitted = server.verb(task, "submit", &work(1, "positive", &[])).await;
+    assert_eq!(submitted.status, StatusCode::OK, "{}", submitted.json);
+
+    let past = pause(
+        "0190a6e0-0000-7000-8000-000000000002",
+        json!({"until": "2000-01-01T00:00:00Z"}),
+    );
+    assert_problem(&past.await, 409, "not_waiting");
+    let unknown = server
+        .post("/api/v1/workflows/none/pause", String::new(), &[])
+        .await;
+    assert_problem(&unknown, 404, "workflow_not_found");
+    let unreadable = pause(
+        "0190a6e0-0000-7000-8000-000000000003",
+        json!({"until": "soon"}),
+    );
+    assert_problem(&unreadable.await, 400, "malformed");
+}

@@ -59,7 +59,8 @@ fn closable(step: &StepConfig, visit: &Visit) -> bool {
 
 pub(super) fn pause(work: &mut Work<'_>, command: &Pause) -> Result<(), Refusal> {
     require_whole_task(work, command.step_id.as_deref())?;
-    work.require_running()?;
+    // Not held by the workflow's pause: the task's own outlasts it.
+    work.require_status_running()?;
     if command.until.is_some_and(|until| until <= work.now) {
         return Err(Refusal::rejected(
             RejectionCode::NotWaiting,

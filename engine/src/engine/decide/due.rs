@@ -15,6 +15,11 @@ use crate::{
 pub(super) fn due(work: &mut Work<'_>, command: &Due) -> Result<(), Refusal> {
     work.state()?;
     let row = &command.row;
+    if work.workflow_pause().is_some() {
+        // Claimed just before the pause. Without an outcome, the row stays as it is and is claimed
+        // again once the workflow goes on.
+        return Err(Refusal::WorkflowPaused);
+    }
     match row.kind {
         DueKind::AssignmentTimeout => {
             if let Some(user) = inactive_holder(work, row) {

@@ -23,7 +23,10 @@ use super::{
     outcome::{Dead, Outcome, Rejection, RejectionCode, Undecided},
 };
 use crate::{
-    events::StoredEvent, executor::HandlerRegistry, state::WorkflowSnapshot, store::Draft,
+    events::StoredEvent,
+    executor::HandlerRegistry,
+    state::WorkflowSnapshot,
+    store::{Draft, WorkflowPause},
     transition::CompiledWorkflow,
 };
 
@@ -38,6 +41,9 @@ pub struct DecideContext<'a> {
     pub handlers: &'a HandlerRegistry,
     /// The time.
     pub now: DateTime<Utc>,
+    /// Pauses of workflows: all that hold now, and those that were over after the task did
+    /// something last.
+    pub pauses: &'a [WorkflowPause],
 }
 
 /// What a command leads to.
@@ -59,6 +65,7 @@ enum Refusal {
     TaskNotFound,
     NotPerformed,
     WorkflowNotFound,
+    WorkflowPaused,
 }
 
 impl Refusal {
@@ -84,6 +91,7 @@ pub fn decide(
                 Refusal::Rejected(rejection) => Outcome::Rejected(rejection),
                 Refusal::TaskNotFound => Outcome::Undecided(Undecided::TaskNotFound),
                 Refusal::NotPerformed => Outcome::Undecided(Undecided::NotPerformed),
+                Refusal::WorkflowPaused => Outcome::Undecided(Undecided::WorkflowPaused),
                 Refusal::WorkflowNotFound => Outcome::Dead(Dead::WorkflowNotFound(
                     envelope
                         .command
@@ -100,6 +108,7 @@ pub fn decide(
 }
 
 fn apply(work: &mut Work<'_>, envelope: &CommandEnvelope) -> Result<(), Refusal> {
+    work.give_back_paused_time();
     match &envelope.command {
         Command::Start(command) => start::start(work, command),
         Command::Submission(command) => submission::submit(work, command),

@@ -5,6 +5,7 @@ use crate::{
     config::StepConfig,
     engine::outcome::RejectionCode,
     state::{TaskStatus, WorkflowSnapshot},
+    store::WorkflowPause,
 };
 
 impl Work<'_> {
@@ -49,9 +50,14 @@ impl Work<'_> {
         }
     }
 
-    /// The refusal of a task that has ended or is paused.
-    pub(super) fn not_running(&self) -> Option<Refusal> {
-        refuse_status(self.current())
+    /// The refusal of a task that has ended, is paused, or whose workflow is paused.
+    fn not_running(&self) -> Option<Refusal> {
+        refuse_status(self.current()).or_else(|| self.workflow_pause().map(refuse_paused_workflow))
+    }
+
+    /// Refuses what only a task takes that runs by itself, whether or not its workflow is paused.
+    pub(super) fn require_status_running(&self) -> Result<(), Refusal> {
+        refuse_status(self.state()?).map_or(Ok(()), Err)
     }
 
     /// Refuses what only a running task takes.
@@ -59,6 +65,17 @@ impl Work<'_> {
         self.state()?;
         self.not_running().map_or(Ok(()), Err)
     }
+}
+
+fn refuse_paused_workflow(pause: &WorkflowPause) -> Refusal {
+    Refusal::rejected(
+        RejectionCode::TaskPaused,
+        format!(
+            "the workflow `{}` is paused: {}",
+            pause.workflow,
+            pause.reason.as_deref().unwrap_or("no reason was given")
+        ),
+    )
 }
 
 fn refuse_status(state: &WorkflowSnapshot) -> Option<Refusal> {

@@ -1,6 +1,6 @@
 //! A decision in progress: the state so far and the events so far.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{DecideContext, Decision, Refusal};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     executor::{ExecutionContext, HandlerRegistry, create_executor},
     ids::{Slug, StepId, TaskId},
     state::{TaskStatus, Visit, WorkflowSnapshot},
-    store::Draft,
+    store::{Draft, WorkflowPause},
     transition::CompiledWorkflow,
 };
 
@@ -26,6 +26,7 @@ pub(super) struct Work<'a> {
     pub(super) named: Option<&'a CompiledWorkflow>,
     pub(super) handlers: &'a HandlerRegistry,
     pub(super) now: DateTime<Utc>,
+    pauses: &'a [WorkflowPause],
     pub(super) draft: Option<Draft>,
     /// Transitions taken by this command; bounded.
     pub(super) transitions: usize,
@@ -57,6 +58,7 @@ impl<'a> Work<'a> {
             named: context.named,
             handlers: context.handlers,
             now: context.now,
+            pauses: context.pauses,
             draft: None,
             transitions: 0,
             subject: None,
@@ -114,6 +116,43 @@ impl<'a> Work<'a> {
         self.current()
             .current_visit(id)
             .expect("INV-10: the step has been visited")
+    }
+
+    /// The pause that holds all tasks of the workflow now.
+    pub(super) fn workflow_pause(&self) -> Option<&'a WorkflowPause> {
+        self.pauses_of_workflow()
+            .find(|pause| pause.holds_at(self.now))
+    }
+
+    fn pauses_of_workflow(&self) -> impl Iterator<Item = &'a WorkflowPause> {
+        let workflow = self.workflow.map(|workflow| &workflow.config().id);
+        self.pauses
+            .iter()
+            .filter(move |pause| Some(&pause.workflow) == workflow)
+    }
+
+    /// Gives the task's timers the time back in which its workflow was paused since the task did
+    /// something last.
+    ///
+    /// Nothing is written to the tasks of a workflow when it is paused or resumed, however many
+    /// they are: due work stays where it is meanwhile, and whatever touches a task afterwards (its
+    /// due work, too) begins here. As every decision does, no pause is counted twice or left out:
+    /// what lies before the last event has been given back with that event. A task that is paused
+    /// itself gets all of its pause back when it resumes.
+    pub(super) fn give_back_paused_time(&mut self) {
+        let Some(state) = &self.state else { return };
+        if state.status != TaskStatus::Running || !state.has_timers() {
+            return;
+        }
+        let since = state.updated_at;
+        let paused: TimeDelta = self
+            .pauses_of_workflow()
+            .map(|pause| pause.covers(since, self.now))
+            .sum();
+        let micros = paused.num_microseconds().unwrap_or_default();
+        if let Some(paused_micros) = u64::try_from(micros).ok().filter(|micros| *micros > 0) {
+            self.emit(WorkflowEvent::TimersRearmed { paused_micros });
+        }
     }
 
     /// Records what happens next, and lets the state follow.
@@ -227,6 +266,12 @@ impl<'a> Work<'a> {
             return match &pause.reason {
                 Some(reason) => format!("paused: {reason}"),
                 None => "paused".to_owned(),
+            };
+        }
+        if let Some(pause) = self.workflow_pause() {
+            return match &pause.reason {
+                Some(reason) => format!("the workflow is paused: {reason}"),
+                None => "the workflow is paused".to_owned(),
             };
         }
         match self.execute(self.step(step_id), None) {

@@ -29,7 +29,7 @@ use crate::{
     state::WorkflowSnapshot,
     store::{
         CommandRecord, Draft, DueRow, ErrorClass, NewOutboxRow, OpenBatch, OpenRequest, OpenedTask,
-        PublisherId, RecordedOutcome, SnapshotRow, TaskRow, TaskWrite,
+        PublisherId, RecordedOutcome, SnapshotRow, TaskRow, TaskWrite, WorkflowPause,
     },
     transition::CompiledWorkflow,
 };
@@ -124,6 +124,7 @@ impl WorkflowOrchestrator {
             orchestrator: self,
             commands,
             now: open.now(),
+            pauses: open.pauses().to_vec(),
             workflows: named
                 .values()
                 .map(|w| (w.config().revision_id, Arc::clone(w)))
@@ -205,6 +206,7 @@ struct Run<'a> {
     orchestrator: &'a WorkflowOrchestrator,
     commands: &'a [CommandEnvelope],
     now: DateTime<Utc>,
+    pauses: Vec<WorkflowPause>,
     named: HashMap<WorkflowSelector, Compiled>,
     /// Every revision that a task of the batch runs on or may be started with.
     workflows: HashMap<RevisionId, Compiled>,
@@ -341,6 +343,7 @@ impl Run<'_> {
             named: named.map(AsRef::as_ref),
             handlers: &self.orchestrator.handler_registry,
             now: self.now,
+            pauses: &self.pauses,
         };
         // A decision only reads `state`, so a panic leaves nothing half done: the commands before
         // and behind it stand.

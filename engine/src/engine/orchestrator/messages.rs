@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::{
-    engine::{command::CommandEnvelope, outcome::Rejection},
+    engine::{act::ActEnvelope, command::CommandEnvelope, outcome::Rejection},
     events::StoredEvent,
     state::WorkflowRef,
     store::NewOutboxRow,
@@ -22,6 +22,11 @@ pub trait MessageBuilder: Send + Sync {
         rejection: &Rejection,
         now: DateTime<Utc>,
     ) -> Option<NewOutboxRow>;
+
+    /// The message of an operator's act that was applied, where it has one.
+    fn for_act(&self, _act: &ActEnvelope, _now: DateTime<Utc>) -> Option<NewOutboxRow> {
+        None
+    }
 }
 
 /// Tells nobody.

@@ -1,5 +1,6 @@
 //! Loads, decides and commits: the one way to change a task.
 
+mod acts;
 mod batch;
 mod cache;
 mod messages;

@@ -15,12 +15,12 @@ use super::{
     super::{
         COMMIT_LEASE, CommandRecord, CommandRow, Draft, DueRow, EventStoreError, NewOutboxRow,
         OpenBatch, OpenRequest, OpenedTask, OutboxRow, PublisherId, RecordedOutcome,
-        SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow, TaskWrite,
+        SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow, TaskWrite, WorkflowPause,
     },
     codec::{event_data, snapshot_text, to_json, unsigned},
     connection::{WORK_TIMEOUT, discard, roll_back, spawned, timed_out},
     error::{TimedOut, classify, classify_commit, connection_survives},
-    index::command_row,
+    index::{command_row, slug},
     streams::{Wanted, read_streams},
 };
 use crate::{
@@ -41,25 +41,32 @@ const CREATE_HEADS: &str = "
 const LOCK_HEADS: &str = "
     SELECT task_id, version FROM tasks WHERE task_id = ANY ($1) ORDER BY task_id FOR UPDATE";
 
-/// The clock, the commands and the outbox, under the locks. A row of the task that belongs to the
-/// publisher and is about to lapse counts as the relay's: the relay may take it before the commit.
+/// The clock, the commands, the outbox and the pauses of workflows, under the locks. A row of the
+/// task that belongs to the publisher and is about to lapse counts as the relay's: the relay may
+/// take it before the commit. While no workflow is paused or lately was, the last part is a look at
+/// two empty ranges of an index, and the tasks are not asked when they were last active.
 const READ_UNDER_LOCKS: &str = "
     SELECT 0 AS what, clock_timestamp() AS decided_at, NULL::uuid AS command_id,
            NULL::uuid AS task_id, NULL::text AS type, NULL::text AS outcome, NULL::text AS reason,
            NULL::text AS detail, NULL::text AS result, NULL::bytea AS content_hash,
-           NULL::text AS payload
+           NULL::text AS payload, NULL::timestamptz AS since, NULL::timestamptz AS until
     UNION ALL
     SELECT 1, decided_at, command_id, task_id, type, outcome, reason, detail, result::text,
-           content_hash, payload::text
+           content_hash, payload::text, NULL, NULL
     FROM commands WHERE command_id = ANY ($1)
     UNION ALL
-    SELECT 2, NULL, NULL, wanted.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    SELECT 2, NULL, NULL, wanted.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
     FROM unnest($2::uuid[]) AS wanted (id)
     WHERE EXISTS (
         SELECT FROM outbox
         WHERE outbox.task_id = wanted.id
           AND (outbox.owner IS DISTINCT FROM $3 OR outbox.owner IS NULL
-               OR outbox.leased_until < clock_timestamp() + interval '5 seconds'))";
+               OR outbox.leased_until < clock_timestamp() + interval '5 seconds'))
+    UNION ALL
+    SELECT 3, ended_at, pause_id, NULL, workflow, NULL, reason, NULL, NULL, NULL, NULL, since, until
+    FROM workflow_pauses
+    WHERE ended_at IS NULL
+       OR ended_at > (SELECT min(updated_at) FROM tasks WHERE task_id = ANY ($2))";
 
 /// Everything that a batch writes. The heads move only from the versions that were decided on;
 /// the caller compares their number and rolls back where one did not.
@@ -214,6 +221,7 @@ struct Read {
     /// Heads made by this transaction.
     created: HashSet<TaskId>,
     known: HashMap<CommandId, CommandRow>,
+    pauses: Vec<WorkflowPause>,
 }
 
 async fn lock_and_read(
@@ -276,10 +284,18 @@ async fn lock_and_read(
                 let row = command_row(&row)?;
                 read.known.insert(row.command_id, row);
             }
-            _ => {
+            2 => {
                 read.relay_only
                     .insert(TaskId(row.try_get("task_id").map_err(classify)?));
             }
+            _ => read.pauses.push(WorkflowPause {
+                pause_id: CommandId(row.try_get("command_id").map_err(classify)?),
+                workflow: slug("workflow_pauses", row.try_get("type").map_err(classify)?)?,
+                reason: row.try_get("reason").map_err(classify)?,
+                since: row.try_get("since").map_err(classify)?,
+                until: row.try_get("until").map_err(classify)?,
+                ended_at: row.try_get("decided_at").map_err(classify)?,
+            }),
         }
     }
 
@@ -309,6 +325,10 @@ impl OpenBatch for PgBatch {
 
     fn known(&self, command: CommandId) -> Option<&CommandRow> {
         self.read.known.get(&command)
+    }
+
+    fn pauses(&self) -> &[WorkflowPause] {
+        &self.read.pauses
     }
 
     async fn commit(

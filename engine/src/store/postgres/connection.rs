@@ -35,11 +35,16 @@ pub(super) const LONG_WORK_TIMEOUT: Duration = Duration::from_secs(60);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The migrations, oldest first. Forward only: a file that was released is never changed.
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (
         1,
         "init",
         include_str!("../../../../migrations/postgres/0001_init.sql"),
+    ),
+    (
+        2,
+        "workflow_pauses",
+        include_str!("../../../../migrations/postgres/0002_workflow_pauses.sql"),
     ),
     (
         3,

@@ -16,12 +16,17 @@ use super::{
 };
 use crate::ids::TaskId;
 
+/// Rows whose workflow is paused are passed over.
 const CLAIM: &str = "
     WITH due AS (
         SELECT id FROM timers
         WHERE due_at <= statement_timestamp()
           AND (leased_until IS NULL OR leased_until <= statement_timestamp())
           AND (kind = 'handler_call') = $3
+          AND NOT EXISTS (
+              SELECT FROM workflow_pauses p
+              WHERE p.ended_at IS NULL AND (p.until IS NULL OR p.until > statement_timestamp())
+                AND p.workflow = (SELECT t.workflow FROM tasks t WHERE t.task_id = timers.task_id))
         ORDER BY due_at, id LIMIT $2
         FOR UPDATE SKIP LOCKED
     )

@@ -19,6 +19,7 @@
 //! `migrate` needs an account that owns the schema. The store itself needs no more than
 //! `migrations/postgres/runtime_role.sql` grants: no DDL, and neither UPDATE nor DELETE on events.
 
+mod acts;
 mod batch;
 mod codec;
 mod connection;

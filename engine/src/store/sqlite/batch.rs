@@ -9,9 +9,9 @@ use sqlx::{Sqlite, SqliteConnection, Transaction};
 use super::{
     super::{
         CommandRow, EventPage, EventStore, EventStoreError, LogEntry, LogPosition, OpenBatch,
-        OpenRequest, OpenedTask, OutboxRow, PublisherId, TaskWrite,
+        OpenRequest, OpenedTask, OutboxRow, PublisherId, TaskWrite, WorkflowPause,
     },
-    read,
+    acts, read,
     rows::{self, Columns, array, micros},
     store::{SqliteEventStore, commit, detached},
     write,
@@ -88,6 +88,7 @@ struct Batch {
     heads: HashMap<TaskId, Head>,
     tasks: HashMap<TaskId, OpenedTask>,
     known: HashMap<CommandId, CommandRow>,
+    pauses: Vec<WorkflowPause>,
 }
 
 impl Batch {
@@ -98,6 +99,7 @@ impl Batch {
         let heads = heads(&mut tx, &ids, request.publisher, now).await?;
         let tasks = read_tasks(&mut tx, &request.tasks, &heads).await?;
         let known = known(&mut tx, &request.commands).await?;
+        let pauses = acts::mattering(&mut tx, &ids).await?;
         Ok(Self {
             tx,
             now,
@@ -105,6 +107,7 @@ impl Batch {
             heads,
             tasks,
             known,
+            pauses,
         })
     }
 }
@@ -121,6 +124,10 @@ impl OpenBatch for Batch {
 
     fn known(&self, command: CommandId) -> Option<&CommandRow> {
         self.known.get(&command)
+    }
+
+    fn pauses(&self) -> &[WorkflowPause] {
+        &self.pauses
     }
 
     async fn commit(

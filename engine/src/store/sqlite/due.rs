@@ -13,11 +13,16 @@ use super::{
     write,
 };
 
+/// Rows whose workflow is paused are passed over.
 const CLAIMABLE: &str = "
     SELECT EXISTS (
         SELECT 1 FROM timers
         WHERE due_at <= ?1 AND (leased_until IS NULL OR leased_until <= ?1)
           AND (kind = 'handler_call') = ?2
+          AND NOT EXISTS (
+              SELECT 1 FROM workflow_pauses AS p
+              WHERE p.ended_at IS NULL AND (p.until IS NULL OR p.until > ?1)
+                AND p.workflow = (SELECT t.workflow FROM tasks AS t WHERE t.task_id = timers.task_id))
     )";
 
 const CLAIM: &str = "
@@ -26,6 +31,10 @@ const CLAIM: &str = "
         SELECT id FROM timers
         WHERE due_at <= ?1 AND (leased_until IS NULL OR leased_until <= ?1)
           AND (kind = 'handler_call') = ?4
+          AND NOT EXISTS (
+              SELECT 1 FROM workflow_pauses AS p
+              WHERE p.ended_at IS NULL AND (p.until IS NULL OR p.until > ?1)
+                AND p.workflow = (SELECT t.workflow FROM tasks AS t WHERE t.task_id = timers.task_id))
         ORDER BY due_at, id
         LIMIT ?3
     )

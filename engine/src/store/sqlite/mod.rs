@@ -4,6 +4,7 @@
 //! ascending positions are the order of the commits. SQLite has no clock worth using, so the store
 //! is given one. Statements that touch many rows take one JSON array and read it by `json_each`.
 
+mod acts;
 mod batch;
 mod commands;
 mod due;

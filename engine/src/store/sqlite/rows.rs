@@ -11,7 +11,7 @@ use uuid::{Uuid, fmt::Hyphenated};
 
 use super::super::{
     CommandRow, Draft, DueKind, DueRow, EventStoreError, GoalProgressRow, LogEntry, LogPosition,
-    OutboxRow, RecordedOutcome, TaskRow, WorkflowRow,
+    OutboxRow, RecordedOutcome, TaskRow, WorkflowPause, WorkflowRow,
 };
 use crate::{
     events::{EventMetadata, StoredEvent, WorkflowEvent, upcast},
@@ -326,5 +326,17 @@ pub(super) fn goal(row: &SqliteRow) -> Result<GoalProgressRow, EventStoreError> 
         target: columns.get("target")?,
         current: columns.get("current")?,
         completed_at: columns.opt_time("completed_at")?,
+    })
+}
+
+pub(super) fn pause(row: &SqliteRow) -> Result<WorkflowPause, EventStoreError> {
+    let columns = Columns::of("workflow_pauses", row);
+    Ok(WorkflowPause {
+        pause_id: CommandId(columns.uuid("pause_id")?),
+        workflow: columns.slug("workflow")?,
+        reason: columns.get("reason")?,
+        since: columns.time("since")?,
+        until: columns.opt_time("until")?,
+        ended_at: columns.opt_time("ended_at")?,
     })
 }

@@ -25,7 +25,7 @@ const READERS: u32 = 4;
 /// The file of the log beside the database is cut to this many bytes after a checkpoint.
 const WAL_BYTES_KEPT: &str = "67108864";
 
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (
         1,
         "store",
@@ -35,6 +35,11 @@ const MIGRATIONS: [(i64, &str, &str); 3] = [
         2,
         "queue",
         include_str!("../../../../migrations/sqlite/0002_queue.sql"),
+    ),
+    (
+        3,
+        "workflow_pauses",
+        include_str!("../../../../migrations/sqlite/0003_workflow_pauses.sql"),
     ),
     (
         4,

@@ -200,6 +200,20 @@ async fn commands(
     connection: &mut SqliteConnection,
     writes: &[TaskWrite],
 ) -> Result<(), EventStoreError> {
+    let rows: Vec<_> = writes.iter().flat_map(|write| &write.commands).collect();
+    match writes.iter().find(|write| !write.commands.is_empty()) {
+        Some(first) => records(connection, &rows)
+            .await
+            .map_err(|error| twice(error, first)),
+        None => Ok(()),
+    }
+}
+
+/// Writes rows of the inbox.
+pub(super) async fn records(
+    connection: &mut SqliteConnection,
+    rows: &[&CommandRecord],
+) -> Result<(), EventStoreError> {
     let command = |command: &CommandRecord| {
         let (outcome, reason, detail, result) = match &command.outcome {
             RecordedOutcome::Applied { result } => ("applied", None, None, Some(json(result)?)),
@@ -223,17 +237,12 @@ async fn commands(
             micros(command.decided_at),
         ))
     };
-    let rows = writes
+    let rows = rows
         .iter()
-        .flat_map(|write| &write.commands)
+        .copied()
         .map(command)
         .collect::<Result<Vec<_>, EventStoreError>>()?;
-    match writes.iter().find(|write| !write.commands.is_empty()) {
-        Some(first) => execute(connection, COMMANDS, array(&rows)?)
-            .await
-            .map_err(|error| twice(error, first)),
-        None => Ok(()),
-    }
+    execute(connection, COMMANDS, array(&rows)?).await
 }
 
 /// Writes messages; answers those that `publisher` now holds, in order of writing.

@@ -1,5 +1,6 @@
 //! What every store promises.
 
+mod acts;
 mod batches;
 mod due;
 mod goals;
@@ -8,6 +9,7 @@ mod outbox;
 mod projections;
 mod workflows;
 
+pub(super) use acts::*;
 pub(super) use batches::*;
 pub(super) use due::*;
 pub(super) use goals::*;
@@ -44,6 +46,9 @@ macro_rules! for_each_case {
             confirmed_messages_are_gone;
             messages_without_a_batch_are_queued_once;
             due_work_is_leased_moved_and_unset;
+            an_act_is_recorded_once_and_its_pause_is_read_by_batches;
+            due_work_of_a_paused_workflow_is_not_claimed;
+            pauses_are_remade_from_acts;
             drafts_are_kept_by_person_and_visit;
             tasks_are_found_by_what_they_are;
             tasks_are_counted_by_status_and_by_where_they_wait;

@@ -1,0 +1,234 @@
+//! Operators' acts, and the pauses of workflows that follow from them.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use glyph_workflow_engine::{
+    command::Act,
+    ids::{CommandId, TaskId},
+    pauses_of,
+    store::{
+        ActFacts, ActWrite, CommandRecord, CommandRow, DueKind, DueLane, DueRow, RecordedOutcome,
+        Store, WorkflowPause,
+    },
+};
+use serde_json::json;
+
+use super::until;
+use crate::stores::{adapter::Adapter, samples::*};
+
+/// Writes an act and what it does to the pause of its workflow.
+async fn act(
+    store: &dyn Store,
+    name: &str,
+    act: Act,
+    change: impl FnOnce(&ActFacts, CommandId) -> Vec<WorkflowPause> + Send + 'static,
+) -> CommandRow {
+    let (id, workflow) = (command(name), act.workflow().clone());
+    let decide = move |facts: ActFacts| ActWrite {
+        pauses: change(&facts, id),
+        messages: vec![message(self::id(&format!("act {id}")), None)],
+        record: CommandRecord {
+            command_id: id,
+            task_id: None,
+            command_type: act.type_name(),
+            content_hash: act.content_hash(),
+            outcome: RecordedOutcome::Applied {
+                result: json!({"workflow": act.workflow()}),
+            },
+            payload: Some(act.payload()),
+            decided_at: facts.now,
+        },
+    };
+    store.act(id, &workflow, Box::new(decide)).await.unwrap()
+}
+
+async fn pause(store: &dyn Store, name: &str, workflow: &str) -> CommandRow {
+    let workflow = slug(workflow);
+    let begin = Act::WorkflowPause {
+        workflow: workflow.clone(),
+        reason: Some("audit".to_owned()),
+        until: None,
+    };
+    act(store, name, begin, |facts, pause_id| {
+        assert_eq!(facts.pause, None);
+        vec![WorkflowPause {
+            pause_id,
+            workflow,
+            reason: Some("audit".to_owned()),
+            since: facts.now,
+            until: None,
+            ended_at: None,
+        }]
+    })
+    .await
+}
+
+async fn resume(store: &dyn Store, name: &str, workflow: &str) -> CommandRow {
+    let end = Act::WorkflowResume {
+        workflow: slug(workflow),
+        reason: None,
+        ran_out: None,
+    };
+    act(store, name, end, |facts, _| {
+        let pause = facts.pause.clone().expect("the workflow is paused");
+        vec![WorkflowPause {
+            ended_at: Some(facts.now),
+            ..pause
+        }]
+    })
+    .await
+}
+
+pub(in crate::stores) async fn an_act_is_recorded_once_and_its_pause_is_read_by_batches(
+    a: &impl Adapter,
+) {
+    let (store, other) = (a.store(), a.another().await);
+    let one = task("one");
+    append(&*store, one, None, started("flow", &[])).await;
+    assert!(read_by_batch(&*store, one).await.is_empty());
+
+    let first = pause(&*store, "pause", "flow").await;
+    assert_eq!(first.task_id, None);
+    // The same id again decides nothing and gets the row that is there.
+    let again = pause_again(&*other, "pause", "flow").await;
+    assert_eq!(again, first);
+    assert_eq!(store.acts().await.unwrap(), std::slice::from_ref(&first));
+    assert_eq!(
+        store.command(first.command_id).await.unwrap(),
+        Some(first.clone())
+    );
+
+    let seen = read_by_batch(&*other, one).await;
+    assert_eq!(seen.len(), 1);
+    assert_eq!(seen[0].pause_id, first.command_id);
+    assert_eq!(seen[0].since, first.decided_at);
+    assert_eq!(
+        store.workflow_pauses().await.unwrap(),
+        (seen.clone(), vec![])
+    );
+
+    // Ended, it still matters to a task that has rested since before, and to no other.
+    resume(&*other, "resume", "flow").await;
+    let seen = read_by_batch(&*store, one).await;
+    assert_eq!(seen.len(), 1);
+    assert!(seen[0].ended_at.is_some());
+    assert_eq!(store.workflow_pauses().await.unwrap(), (vec![], vec![]));
+    append(&*store, one, None, vec![annotated(json!(1))]).await;
+    assert!(read_by_batch(&*store, one).await.is_empty());
+    // Its message was written with it, and so was that of the end.
+    let waiting = store.outbox_stats().await.unwrap().pending;
+    assert_eq!(waiting, 3 + 2);
+}
+
+/// A second copy of the act; deciding it would be a fault.
+async fn pause_again(store: &dyn Store, name: &str, workflow: &str) -> CommandRow {
+    let decide = |_: ActFacts| -> ActWrite { panic!("a known act is not decided") };
+    let (id, workflow) = (command(name), slug(workflow));
+    store.act(id, &workflow, Box::new(decide)).await.unwrap()
+}
+
+/// The pauses that a batch of one task reads.
+async fn read_by_batch(store: &dyn Store, task: TaskId) -> Vec<WorkflowPause> {
+    open(store, &[task], None).await.pauses().to_vec()
+}
+
+pub(in crate::stores) async fn due_work_of_a_paused_workflow_is_not_claimed(a: &impl Adapter) {
+    let store = a.store();
+    let now = open(&*store, &[task("one")], None).await.now();
+    for (name, workflow) in [("one", "held"), ("two", "free")] {
+        let row = DueRow {
+            id: id(name),
+            task_id: task(name),
+            step_id: Some(slug("annotate")),
+            visit: 1,
+            kind: DueKind::AssignmentTimeout,
+            n: 1,
+            due_at: now - TimeDelta::seconds(5),
+        };
+        append_with(
+            &*store,
+            task(name),
+            None,
+            started(workflow, &[]),
+            |write, _| {
+                write.due_set = vec![row];
+            },
+        )
+        .await;
+    }
+    pause(&*store, "pause", "held").await;
+    let long = Duration::from_secs(600);
+    let claimed = store.claim_due(DueLane::Decisions, long, 10).await.unwrap();
+    let ids: Vec<_> = claimed.iter().map(|row| row.id).collect();
+    assert_eq!(ids, [id("two")]);
+    assert!(
+        store
+            .claim_due(DueLane::Decisions, long, 10)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    resume(&*store, "resume", "held").await;
+    let claimed = store.claim_due(DueLane::Decisions, long, 10).await.unwrap();
+    let ids: Vec<_> = claimed.iter().map(|row| row.id).collect();
+    assert_eq!(ids, [id("one")]);
+
+    // The clock ends a pause, whether or not anybody has recorded it.
+    let begin = Act::WorkflowPause {
+        workflow: slug("free"),
+        reason: None,
+        until: None,
+    };
+    store.drop_due(&[id("one"), id("two")]).await.unwrap();
+    append_with(
+        &*store,
+        task("two"),
+        None,
+        vec![annotated(json!(1))],
+        |write, _| {
+            write.due_set = vec![DueRow {
+                id: id("three"),
+                ..claimed[0].clone()
+            }];
+            write.due_set[0].task_id = task("two");
+        },
+    )
+    .await;
+    act(&*store, "short pause", begin, |facts, pause_id| {
+        vec![WorkflowPause {
+            pause_id,
+            workflow: slug("free"),
+            reason: None,
+            since: facts.now,
+            until: Some(facts.now + TimeDelta::milliseconds(200)),
+            ended_at: None,
+        }]
+    })
+    .await;
+    let freed = until(async || {
+        let rows = store.claim_due(DueLane::Decisions, long, 10).await.unwrap();
+        (!rows.is_empty()).then_some(rows)
+    })
+    .await;
+    assert_eq!(freed[0].id, id("three"));
+    let (holding, over) = store.workflow_pauses().await.unwrap();
+    assert_eq!((holding.len(), over.len()), (0, 1));
+}
+
+pub(in crate::stores) async fn pauses_are_remade_from_acts(a: &impl Adapter) {
+    let store = a.store();
+    pause(&*store, "one", "flow").await;
+    resume(&*store, "two", "flow").await;
+    pause(&*store, "three", "flow").await;
+    pause(&*store, "four", "other").await;
+    let live = store.workflow_pauses().await.unwrap();
+    assert!(
+        !store.replace_pauses(pauses_of).await.unwrap(),
+        "nothing differs"
+    );
+    assert!(store.replace_pauses(|_| Vec::new()).await.unwrap());
+    assert_eq!(store.workflow_pauses().await.unwrap(), (vec![], vec![]));
+    assert!(store.replace_pauses(pauses_of).await.unwrap());
+    assert_eq!(store.workflow_pauses().await.unwrap(), live);
+}

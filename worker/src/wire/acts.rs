@@ -1,0 +1,78 @@
+//! Operators' acts as HTTP and the CLI give them.
+
+use chrono::{DateTime, Utc};
+use glyph_workflow_engine::{
+    command::{Act, ActEnvelope},
+    ids::{CommandId, WorkflowId},
+};
+use serde::Deserialize;
+
+use super::{
+    Unreadable,
+    commands::{Fault, check_reason, check_time, parse, typed},
+};
+
+/// An act on a workflow: verb, workflow and id stand outside the body.
+#[derive(Clone, Debug)]
+pub struct ActRequest<'a> {
+    /// What is done.
+    pub verb: WorkflowAct,
+    /// The workflow.
+    pub workflow: WorkflowId,
+    /// The idempotency key.
+    pub command_id: CommandId,
+    /// What the caller uses to follow a piece of work.
+    pub correlation_id: Option<&'a str>,
+    /// W3C trace context.
+    pub traceparent: Option<&'a str>,
+    /// The JSON; an empty body is an empty object.
+    pub body: &'a [u8],
+}
+
+/// What an operator can do to a whole workflow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkflowAct {
+    /// Hold all its tasks.
+    Pause,
+    /// Let them go on.
+    Resume,
+}
+
+#[derive(Deserialize)]
+struct Body {
+    reason: Option<String>,
+    until: Option<DateTime<Utc>>,
+}
+
+/// Reads an act on a workflow; unknown fields are ignored, as those of commands are.
+pub fn read_act(request: &ActRequest<'_>) -> Result<ActEnvelope, Unreadable> {
+    let read = || -> Result<Act, Fault> {
+        let fields = match request.body {
+            [] => parse(b"{}"),
+            body => parse(body),
+        };
+        let Body { reason, until } = typed(fields?)?;
+        check_reason(reason.as_deref())?;
+        check_time("until", until)?;
+        let workflow = request.workflow.clone();
+        Ok(match request.verb {
+            WorkflowAct::Pause => Act::WorkflowPause {
+                workflow,
+                reason,
+                until,
+            },
+            WorkflowAct::Resume => Act::WorkflowResume {
+                workflow,
+                reason,
+                ran_out: None,
+            },
+        })
+    };
+    let act = read().map_err(|fault| fault.into_unreadable(Some(request.command_id)))?;
+    Ok(ActEnvelope {
+        command_id: request.command_id,
+        correlation_id: request.correlation_id.map(str::to_owned),
+        traceparent: request.traceparent.map(str::to_owned),
+        act,
+    })
+}
