@@ -9,7 +9,7 @@ use super::{ConfigDuration, GoalConfig, OnError, StepConfig, TransitionConfig};
 use crate::ids::{RevisionId, StepId, WorkflowId};
 
 /// A checked workflow: templates expanded, library steps resolved, defaults filled in.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkflowConfig {
     /// The stored revision's UUID; nil until it is stored.
     #[serde(skip, default = "nil_revision")]

@@ -448,7 +448,7 @@ pub struct LogEntry {
 }
 
 /// A page of a task's history.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct EventPage {
     /// The events, oldest first.
     pub events: Vec<StoredEvent>,
@@ -474,7 +474,7 @@ pub struct TaskFilter {
 }
 
 /// A page of tasks, sorted by id.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct TaskPage {
     /// The tasks.
     pub tasks: Vec<TaskRow>,
@@ -492,7 +492,7 @@ pub struct CommandPage {
 }
 
 /// A stored revision of a workflow.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct WorkflowRow {
     /// The revision's UUID.
     pub id: RevisionId,
@@ -507,7 +507,7 @@ pub struct WorkflowRow {
 }
 
 /// Progress of a goal, as the projection keeps it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GoalProgressRow {
     /// The workflow.
     pub workflow: WorkflowId,

@@ -8,13 +8,15 @@ use axum::{
 };
 use glyph_workflow_engine::{
     command::{Outcome, ProcessResult},
-    ids::{TaskId, UserId},
+    ids::{StepId, TaskId, UserId},
     store::RecordedOutcome,
 };
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    Api, Problem, Role,
+    Api, Problem,
     auth::Caller,
     error::bad_value,
     request::{CommandHeaders, IDEMPOTENCY_KEY, Limited, TaskPath},
@@ -26,7 +28,6 @@ use crate::wire::commands::{CommandRequest, read_request};
 #[derive(Clone, Copy)]
 struct Verb {
     command_type: &'static str,
-    role: Role,
     /// Where the body names a person, below its top.
     person: Option<Person>,
 }
@@ -38,7 +39,7 @@ enum Person {
 }
 
 macro_rules! verbs {
-    ($($name:ident = $command_type:literal, $role:ident, $person:expr, $answer:ident;)+) => {$(
+    ($($name:ident = $command_type:literal, $person:expr, $answer:ident;)+) => {$(
         pub(super) async fn $name(
             State(api): State<Api>,
             TaskPath(task): TaskPath,
@@ -48,7 +49,6 @@ macro_rules! verbs {
         ) -> Response {
             let verb = Verb {
                 command_type: $command_type,
-                role: Role::$role,
                 person: $person,
             };
             let key = headers.command_id.to_string();
@@ -63,17 +63,17 @@ macro_rules! verbs {
 }
 
 verbs! {
-    start = "start", Producer, None, created;
-    submit = "submission", Producer, Some(Person::InAnnotation), result;
-    advance = "advance", Producer, None, next_step;
-    assign = "assign", Producer, Some(Person::Top), result;
-    release = "release", Producer, Some(Person::Top), result;
-    activity = "activity", Producer, Some(Person::Top), result;
-    pause = "pause", Operator, None, result;
-    resume = "resume", Operator, None, result;
-    cancel = "cancel", Operator, None, result;
-    retry = "retry", Operator, None, result;
-    migrate = "migrate", Operator, None, result;
+    start = "start", None, created;
+    submit = "submission", Some(Person::InAnnotation), result;
+    advance = "advance", None, next_step;
+    assign = "assign", Some(Person::Top), result;
+    release = "release", Some(Person::Top), result;
+    activity = "activity", Some(Person::Top), result;
+    pause = "pause", None, result;
+    resume = "resume", None, result;
+    cancel = "cancel", None, result;
+    retry = "retry", None, result;
+    migrate = "migrate", None, result;
 }
 
 /// The key of the command stands in every answer: whoever sent none needs it to ask again.
@@ -93,7 +93,6 @@ async fn run(
     headers: CommandHeaders,
     Limited(body): Limited,
 ) -> Result<Value, Problem> {
-    caller.require(verb.role)?;
     let body = match (caller.user, verb.person) {
         (Some(user), Some(person)) => named(&body, user, person)?,
         _ => body.to_vec(),
@@ -181,27 +180,64 @@ async fn result(_: &Api, _: TaskId, result: Value) -> Response {
 }
 
 /// Where the task goes from here.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct NextStep {
+    /// The step that waits now; null at the end.
+    next_step: Option<StepId>,
+    /// All of them, where branches run side by side.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    next_steps: Vec<StepId>,
+    /// For what it waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// At the end: `completed` or `failed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'static str>,
+    /// What a completed task ended with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<Value>,
+    /// Why a task failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
 #[expect(
     clippy::unused_async,
     reason = "one shape for the answers of all verbs"
 )]
 async fn next_step(_: &Api, _: TaskId, result: Value) -> Response {
+    let nothing = NextStep {
+        next_step: None,
+        next_steps: Vec::new(),
+        reason: None,
+        status: None,
+        output: None,
+        error: None,
+    };
     let answer = match serde_json::from_value(result) {
         Ok(ProcessResult::Advanced {
             next_step,
             next_steps,
-        }) => {
-            json!({"next_step": next_step, "next_steps": next_steps})
-        }
-        Ok(ProcessResult::Waiting { step_id, reason }) => {
-            json!({"next_step": step_id, "reason": reason})
-        }
-        Ok(ProcessResult::Completed { output }) => {
-            json!({"next_step": null, "status": "completed", "output": output})
-        }
-        Ok(ProcessResult::Failed { error }) => {
-            json!({"next_step": null, "status": "failed", "error": error})
-        }
+        }) => NextStep {
+            next_step: Some(next_step),
+            next_steps,
+            ..nothing
+        },
+        Ok(ProcessResult::Waiting { step_id, reason }) => NextStep {
+            next_step: Some(step_id),
+            reason: Some(reason),
+            ..nothing
+        },
+        Ok(ProcessResult::Completed { output }) => NextStep {
+            status: Some("completed"),
+            output: Some(output),
+            ..nothing
+        },
+        Ok(ProcessResult::Failed { error }) => NextStep {
+            status: Some("failed"),
+            error: Some(error),
+            ..nothing
+        },
         Err(error) => {
             tracing::error!(%error, "a recorded result cannot be read");
             return Problem::internal().into_response();

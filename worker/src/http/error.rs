@@ -17,6 +17,7 @@ use glyph_workflow_engine::{
     command::{Dead, Undecided},
     store::{ErrorClass, EventStoreError},
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -29,7 +30,7 @@ use crate::{
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
 /// A problem document.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Problem {
     /// `about:blank`: the code tells more than a page could.
     #[serde(rename = "type")]

@@ -9,11 +9,12 @@ use glyph_workflow_engine::{
     state::{Incident, Pause, StepResult, TaskStatus, Visit},
     store::WorkflowPause,
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
 /// Why a task stands where it stands.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Explanation {
     /// The task.
     pub task_id: TaskId,
@@ -41,7 +42,7 @@ pub struct Explanation {
 }
 
 /// A step that waits.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Waiting {
     /// The step.
     pub step_id: StepId,
@@ -65,7 +66,7 @@ pub struct Waiting {
 }
 
 /// A claimed place.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Claim {
     /// Who.
     pub user_id: UserId,
@@ -74,7 +75,7 @@ pub struct Claim {
 }
 
 /// How a visit ended.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct StepDecision {
     /// The step.
     pub step_id: StepId,
@@ -92,7 +93,7 @@ pub struct StepDecision {
 }
 
 /// One transition that fired.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct PathEntry {
     /// The step left.
     pub from_step: StepId,

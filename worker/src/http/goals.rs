@@ -2,17 +2,18 @@
 
 use axum::{Json, extract::State};
 use glyph_workflow_engine::store::GoalProgressRow;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Api, Problem, request::Parameters};
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct GoalList {
     goals: Vec<GoalDocument>,
 }
 
 /// Progress with what follows from it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 struct GoalDocument {
     #[serde(flatten)]
     progress: GoalProgressRow,

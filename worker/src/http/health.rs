@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::json;
 use tokio::sync::watch;
 
 /// One thing that the worker needs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PartState {
     /// Whether it is in order.
     pub ready: bool,
@@ -36,7 +36,7 @@ impl PartState {
 }
 
 /// What the worker needs, as last seen.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Readiness {
     /// The database answers.
     pub database: PartState,
@@ -111,29 +111,46 @@ impl Health {
     }
 }
 
+/// That the process lives.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Liveness {
+    /// `alive`.
+    status: &'static str,
+}
+
+/// Whether the process can work.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct ReadinessDocument {
+    /// `ready` or `not_ready`.
+    status: &'static str,
+    /// The parts that are not in order.
+    not_ready: Vec<&'static str>,
+    /// Every part.
+    parts: Readiness,
+}
+
 /// The process runs. It says nothing about services: restarting does not bring them back.
 pub(super) async fn livez() -> impl IntoResponse {
-    Json(json!({"status": "alive"}))
+    Json(Liveness { status: "alive" })
 }
 
 /// Whether the process can work, and what is missing.
 pub(super) async fn readyz(State(health): State<Health>) -> impl IntoResponse {
-    let readiness = health.readiness.borrow().clone();
-    let ready = readiness.is_ready();
-    let not_ready: Vec<&str> = readiness
+    let parts = health.readiness.borrow().clone();
+    let not_ready: Vec<&str> = parts
         .parts()
         .into_iter()
         .filter_map(|(name, part)| (!part.ready).then_some(name))
         .collect();
-    let status = if ready {
-        StatusCode::OK
+    let (code, status) = if not_ready.is_empty() {
+        (StatusCode::OK, "ready")
     } else {
-        StatusCode::SERVICE_UNAVAILABLE
+        (StatusCode::SERVICE_UNAVAILABLE, "not_ready")
     };
-    let body = json!({
-        "status": if ready { "ready" } else { "not_ready" },
-        "not_ready": not_ready,
-        "parts": readiness,
-    });
-    (status, Json(body))
+    let document = ReadinessDocument {
+        status,
+        not_ready,
+        parts,
+    };
+    (code, Json(document))
 }

@@ -5,10 +5,13 @@
 
 mod auth;
 mod commands;
+mod docs;
 mod error;
 mod explain;
 mod goals;
 mod health;
+mod openapi;
+mod operation;
 mod request;
 mod router;
 mod tasks;
@@ -18,6 +21,7 @@ pub use auth::{Role, TokenError, Tokens};
 pub use error::Problem;
 pub use explain::{Explanation, explain};
 pub use health::{Health, PartState, Readiness};
+pub use openapi::openapi_document;
 pub use router::{Api, CommandSink, NotTaken, REQUEST_TIMEOUT, operations_router, router};
 pub use tasks::{state_document, whole_history};
 pub use workflows::{CreateError, ListedWorkflow, WorkflowDocument, resolve_one};

@@ -20,7 +20,7 @@ const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Rows of a page, unless asked for.
-const PAGE_DEFAULT: u32 = 100;
+pub(super) const PAGE_DEFAULT: u32 = 100;
 
 /// A body of at most [`COMMAND_BYTES_MAX`] bytes.
 pub(super) struct Limited(pub(super) Bytes);

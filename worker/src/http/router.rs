@@ -9,22 +9,37 @@ use axum::{
     http::header,
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
 use glyph_workflow_engine::{
     WorkflowOrchestrator,
-    command::{CommandEnvelope, Outcome},
-    store::Store,
+    command::{
+        Activity, Advance, Assign, CommandEnvelope, Control, Migrate, Outcome, Pause,
+        ProcessResult, Release, Start, Submission,
+    },
+    ids::{StepId, TaskId, WorkflowId},
+    limits::PAGE_MAX,
+    state::TaskStatus,
+    store::{EventPage, Store, TaskPage},
 };
+use schemars::{json_schema, schema_for};
+use serde_json::Value;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
-    Problem, Tokens,
-    auth::authenticate,
-    commands, goals,
-    health::{Health, livez, readyz},
-    tasks, workflows,
+    Explanation, Problem, Role, Tokens, WorkflowDocument, commands,
+    commands::NextStep,
+    goals,
+    goals::GoalList,
+    health::{Health, Liveness, ReadinessDocument, livez, readyz},
+    openapi,
+    operation::Operation,
+    request::PAGE_DEFAULT,
+    tasks,
+    tasks::StateDocument,
+    workflows,
+    workflows::{ActResult, WorkflowList},
 };
+use crate::wire::acts::ActBody;
 
 /// How long any request may take; beyond it the answer is 504.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -75,59 +90,260 @@ impl FromRef<Api> for Health {
     }
 }
 
-/// The whole API: `/api/v1`, metrics and health.
+/// The whole API: `/api/v1`, its document, metrics and health.
 pub fn router(api: Api) -> Router {
-    let authentication = middleware::from_fn_with_state(api.tokens.clone(), authenticate);
-    let private = Router::new()
-        .nest("/api/v1", routes())
-        .route("/metrics", get(metrics))
-        .route_layer(authentication);
-    guarded(private.merge(health_routes()), api)
+    guarded(operations(), api)
 }
 
 /// Metrics and health alone, for a listener of their own that needs no token.
 pub fn operations_router(api: Api) -> Router {
-    guarded(
-        Router::new()
-            .route("/metrics", get(metrics))
-            .merge(health_routes()),
-        api,
-    )
+    let mut operations = health_operations();
+    operations.push(metrics_operation().open());
+    guarded(operations, api)
 }
 
-fn routes() -> Router<Api> {
-    Router::new()
-        .route("/workflows", get(workflows::list).post(workflows::create))
-        .route("/workflows/{id}", get(workflows::show))
-        .route("/workflows/{id}/pause", post(workflows::pause))
-        .route("/workflows/{id}/resume", post(workflows::resume))
-        .route("/tasks", get(tasks::list))
-        .route("/tasks/{task_id}/state", get(tasks::state))
-        .route("/tasks/{task_id}/events", get(tasks::events))
-        .route("/tasks/{task_id}/explain", get(tasks::explain))
-        .route("/tasks/{task_id}/start", post(commands::start))
-        .route("/tasks/{task_id}/submit", post(commands::submit))
-        .route("/tasks/{task_id}/advance", post(commands::advance))
-        .route("/tasks/{task_id}/assign", post(commands::assign))
-        .route("/tasks/{task_id}/release", post(commands::release))
-        .route("/tasks/{task_id}/activity", post(commands::activity))
-        .route("/tasks/{task_id}/pause", post(commands::pause))
-        .route("/tasks/{task_id}/resume", post(commands::resume))
-        .route("/tasks/{task_id}/cancel", post(commands::cancel))
-        .route("/tasks/{task_id}/retry", post(commands::retry))
-        .route("/tasks/{task_id}/migrate", post(commands::migrate))
-        .route("/goals", get(goals::list))
+/// Everything that is served. An operation is in the router and in the OpenAPI document by
+/// standing here, so the two cannot differ; every answer of the tests is held against the document.
+pub(super) fn operations() -> Vec<Operation> {
+    let mut all = workflow_operations();
+    all.extend(task_operations());
+    all.extend(command_operations());
+    all.push(
+        Operation::get("/api/v1/goals", "list_goals", goals::list)
+            .summary("Progress of all goals")
+            .answers::<GoalList>(200, "The goals"),
+    );
+    all.extend(health_operations());
+    all.push(metrics_operation());
+    all.push(
+        Operation::get("/openapi.json", "show_openapi", openapi::openapi)
+            .summary("This document, OpenAPI 3.1")
+            .answers::<Value>(200, "The document"),
+    );
+    all.push(
+        Operation::get("/docs", "show_docs", openapi::docs)
+            .summary("This document as a page to read")
+            .answers_text("text/html", "The page"),
+    );
+    all
 }
 
-fn health_routes() -> Router<Api> {
-    Router::new()
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
+fn workflow_operations() -> Vec<Operation> {
+    vec![
+        Operation::get("/api/v1/workflows", "list_workflows", workflows::list)
+            .summary("Every stored revision")
+            .query(
+                "workflow",
+                "Only the revisions of this one.",
+                schema_for!(WorkflowId),
+            )
+            .answers::<WorkflowList>(200, "The revisions"),
+        Operation::post("/api/v1/workflows", "create_workflow", workflows::create)
+            .summary("Check a workflow file and store it as a new, immutable revision")
+            .reads_yaml("A workflow file, YAML by schemas/workflow.v1.json")
+            .answers::<WorkflowDocument>(201, "A new revision")
+            .answers::<WorkflowDocument>(200, "The newest revision, whose content is the same")
+            .problems(&[422]),
+        Operation::get("/api/v1/workflows/{id}", "show_workflow", workflows::show)
+            .summary("One revision, with templates and library steps resolved")
+            .answers::<WorkflowDocument>(200, "The revision")
+            .problems(&[404]),
+        Operation::command::<ActBody, _>(
+            "/api/v1/workflows/{id}/pause",
+            "pause_workflow",
+            workflows::pause,
+        )
+        .summary("Hold all tasks of a workflow, in all its revisions")
+        .answers::<ActResult>(200, "What holds the workflow now"),
+        Operation::command::<ActBody, _>(
+            "/api/v1/workflows/{id}/resume",
+            "resume_workflow",
+            workflows::resume,
+        )
+        .summary("Let all tasks of a workflow go on")
+        .answers::<ActResult>(200, "What holds the workflow now"),
+    ]
+}
+
+fn task_operations() -> Vec<Operation> {
+    let limit = || json_schema!({"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": PAGE_DEFAULT});
+    vec![
+        Operation::get("/api/v1/tasks", "list_tasks", tasks::list)
+            .summary("Search tasks, in pages")
+            .query("workflow", "In this workflow.", schema_for!(WorkflowId))
+            .query("status", "With this status.", schema_for!(TaskStatus))
+            .query("step", "Waiting in this step.", schema_for!(StepId))
+            .query(
+                "label.*",
+                "With these labels, as `label.project=p1`.",
+                schema_for!(String),
+            )
+            .query(
+                "after",
+                "The last task of the page before.",
+                schema_for!(TaskId),
+            )
+            .query("limit", "Tasks of a page.", limit())
+            .answers::<TaskPage>(200, "A page of tasks, by id"),
+        Operation::get(
+            "/api/v1/tasks/{task_id}/state",
+            "show_task_state",
+            tasks::state,
+        )
+        .summary("The state of a task, rebuilt from its events, now or as it was")
+        .query(
+            "at_version",
+            "As it was at this version.",
+            json_schema!({"type": "integer", "minimum": 1}),
+        )
+        .answers::<StateDocument<'_>>(200, "The state; its version is the `ETag`")
+        .answers_nothing(304, "It is still the one of `If-None-Match`")
+        .problems(&[404]),
+        Operation::get(
+            "/api/v1/tasks/{task_id}/events",
+            "list_task_events",
+            tasks::events,
+        )
+        .summary("The history of a task, in pages")
+        .query(
+            "after",
+            "The last version of the page before.",
+            json_schema!({"type": "integer", "minimum": 0}),
+        )
+        .query("limit", "Events of a page.", limit())
+        .answers::<EventPage>(200, "A page of events, oldest first")
+        .problems(&[404]),
+        Operation::get(
+            "/api/v1/tasks/{task_id}/explain",
+            "explain_task",
+            tasks::explain,
+        )
+        .summary("Why a task waits, or why it was decided so")
+        .answers::<Explanation>(200, "The explanation")
+        .problems(&[404]),
+    ]
+}
+
+fn command_operations() -> Vec<Operation> {
+    let result = "Where the task stands now";
+    vec![
+        Operation::command::<Start, _>(
+            "/api/v1/tasks/{task_id}/start",
+            "start_task",
+            commands::start,
+        )
+        .summary("Bind a task to a workflow and enter it")
+        .role(Role::Producer)
+        .answers::<StateDocument<'_>>(201, "The state; its version is the `ETag`"),
+        Operation::command::<Submission, _>(
+            "/api/v1/tasks/{task_id}/submit",
+            "submit_task",
+            commands::submit,
+        )
+        .summary("Hand in a person's work")
+        .role(Role::Producer)
+        .person_from_token()
+        .answers::<ProcessResult>(200, result),
+        Operation::command::<Advance, _>(
+            "/api/v1/tasks/{task_id}/advance",
+            "advance_task",
+            commands::advance,
+        )
+        .summary("End a step that waits for a machine, an operator or enough people")
+        .role(Role::Producer)
+        .answers::<NextStep>(200, "Where the task goes from here"),
+        Operation::command::<Assign, _>(
+            "/api/v1/tasks/{task_id}/assign",
+            "assign_task",
+            commands::assign,
+        )
+        .summary("Claim a place for a person")
+        .role(Role::Producer)
+        .person_from_token()
+        .answers::<ProcessResult>(200, result),
+        Operation::command::<Release, _>(
+            "/api/v1/tasks/{task_id}/release",
+            "release_task",
+            commands::release,
+        )
+        .summary("Give a place back")
+        .role(Role::Producer)
+        .person_from_token()
+        .answers::<ProcessResult>(200, result),
+        Operation::command::<Activity, _>(
+            "/api/v1/tasks/{task_id}/activity",
+            "activity_task",
+            commands::activity,
+        )
+        .summary("Keep a place, and a draft")
+        .role(Role::Producer)
+        .person_from_token()
+        .answers::<ProcessResult>(200, result),
+        Operation::command::<Pause, _>(
+            "/api/v1/tasks/{task_id}/pause",
+            "pause_task",
+            commands::pause,
+        )
+        .summary("Hold a task")
+        .answers::<ProcessResult>(200, result),
+        Operation::command::<Control, _>(
+            "/api/v1/tasks/{task_id}/resume",
+            "resume_task",
+            commands::resume,
+        )
+        .summary("Let a held task go on")
+        .answers::<ProcessResult>(200, result),
+        Operation::command::<Control, _>(
+            "/api/v1/tasks/{task_id}/cancel",
+            "cancel_task",
+            commands::cancel,
+        )
+        .summary("End a task without a result")
+        .answers::<ProcessResult>(200, result),
+        Operation::command::<Control, _>(
+            "/api/v1/tasks/{task_id}/retry",
+            "retry_task",
+            commands::retry,
+        )
+        .summary("Try again what an incident holds")
+        .answers::<ProcessResult>(200, result),
+        Operation::command::<Migrate, _>(
+            "/api/v1/tasks/{task_id}/migrate",
+            "migrate_task",
+            commands::migrate,
+        )
+        .summary("Move a task to another revision")
+        .answers::<ProcessResult>(200, result),
+    ]
+}
+
+fn health_operations() -> Vec<Operation> {
+    vec![
+        Operation::get("/livez", "show_liveness", livez)
+            .open()
+            .summary("Whether the process lives")
+            .answers::<Liveness>(200, "It does"),
+        Operation::get("/readyz", "show_readiness", readyz)
+            .open()
+            .summary("Whether the process can work, and what is missing")
+            .answers::<ReadinessDocument>(200, "It can")
+            .answers::<ReadinessDocument>(503, "It cannot"),
+    ]
+}
+
+fn metrics_operation() -> Operation {
+    Operation::get("/metrics", "show_metrics", metrics)
+        .summary("Metrics in the Prometheus text format")
+        .answers_text("text/plain", "The metrics")
 }
 
 /// What holds on every route: unknown paths and methods, panics and slowness have documents too.
-fn guarded(routes: Router<Api>, api: Api) -> Router {
+fn guarded(operations: Vec<Operation>, api: Api) -> Router {
+    let routes = operations.into_iter().map(|o| o.into_route(&api.tokens));
     routes
+        .fold(Router::new(), |router, (path, route)| {
+            router.route(path, route)
+        })
         .fallback(async || Problem::no_route())
         .method_not_allowed_fallback(async || Problem::no_method())
         .layer(middleware::from_fn(bounded))

@@ -11,12 +11,14 @@ use axum::{
 use glyph_workflow_engine::{
     WorkflowSnapshot,
     events::StoredEvent,
-    ids::{Slug, TaskId},
+    ids::{Slug, StepId, TaskId},
     limits::PAGE_MAX,
     state::TaskStatus,
     store::{EventPage, EventStoreError, Store, TaskFilter, TaskPage},
 };
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
 
 use super::{
     Api, Explanation, Problem,
@@ -26,18 +28,34 @@ use super::{
 /// Events that an explanation reads at most; the history of a task has an order of magnitude less.
 const EXPLAINED_EVENTS_MAX: usize = 20_000;
 
-/// A state as JSON, with the steps where the task stands, which follow from it.
+/// A state, with the steps where the task stands, which follow from it.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct StateDocument<'a> {
+    #[serde(flatten)]
+    state: &'a WorkflowSnapshot,
+    /// The steps where the task stands.
+    current_steps: Vec<StepId>,
+}
+
+impl<'a> From<&'a WorkflowSnapshot> for StateDocument<'a> {
+    fn from(state: &'a WorkflowSnapshot) -> Self {
+        Self {
+            state,
+            current_steps: state.current_steps(),
+        }
+    }
+}
+
+/// A state as JSON, as the API gives it.
 pub fn state_document(state: &WorkflowSnapshot) -> Value {
     // Plain data with string keys always serializes.
-    let mut document = serde_json::to_value(state).unwrap_or_default();
-    document["current_steps"] = json!(state.current_steps());
-    document
+    serde_json::to_value(StateDocument::from(state)).unwrap_or_default()
 }
 
 /// A state with its version as `ETag`.
 pub(super) fn state_response(status: StatusCode, state: &WorkflowSnapshot) -> Response {
     let etag = [(header::ETAG, format!("\"{}\"", state.version))];
-    (status, etag, Json(state_document(state))).into_response()
+    (status, etag, Json(StateDocument::from(state))).into_response()
 }
 
 pub(super) async fn list(

@@ -5,6 +5,7 @@ use glyph_workflow_engine::{
     command::{Act, ActEnvelope},
     ids::{CommandId, WorkflowId},
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
@@ -38,9 +39,12 @@ pub enum WorkflowAct {
     Resume,
 }
 
-#[derive(Deserialize)]
-struct Body {
+/// What stands in the body.
+#[derive(Deserialize, JsonSchema)]
+pub struct ActBody {
+    /// Why.
     reason: Option<String>,
+    /// When a pause ends by itself, RFC 3339.
     until: Option<DateTime<Utc>>,
 }
 
@@ -51,7 +55,7 @@ pub fn read_act(request: &ActRequest<'_>) -> Result<ActEnvelope, Unreadable> {
             [] => parse(b"{}"),
             body => parse(body),
         };
-        let Body { reason, until } = typed(fields?)?;
+        let ActBody { reason, until } = typed(fields?)?;
         check_reason(reason.as_deref())?;
         check_time("until", until)?;
         let workflow = request.workflow.clone();

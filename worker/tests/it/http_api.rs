@@ -1,6 +1,6 @@
 //! The HTTP API through its router: no socket, no broker, a store in memory.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
 use axum::{
@@ -8,7 +8,9 @@ use axum::{
     body::{Body, to_bytes},
     http::{HeaderMap, Request, StatusCode},
 };
-use glyph_worker::http::{Api, CommandSink, Health, NotTaken, PartState, Tokens, router};
+use glyph_worker::http::{
+    Api, CommandSink, Health, NotTaken, PartState, Tokens, openapi_document, router,
+};
 use glyph_workflow_engine::{
     WorkflowOrchestrator,
     command::{CommandEnvelope, Outcome},
@@ -17,6 +19,8 @@ use glyph_workflow_engine::{
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use uuid::Uuid;
+
+use crate::support::openapi::Document;
 
 const DUAL: &str = include_str!("../../../examples/sentiment-dual.yaml");
 
@@ -38,12 +42,17 @@ struct Server {
     router: Router,
     health: Health,
     token: Option<&'static str>,
+    /// What every answer is held against.
+    document: &'static Document,
 }
+
+static DOCUMENT: LazyLock<Document> = LazyLock::new(|| Document(openapi_document().clone()));
 
 struct Answer {
     status: StatusCode,
     headers: HeaderMap,
     json: Value,
+    text: String,
 }
 
 impl Server {
@@ -66,6 +75,7 @@ impl Server {
             router: router(api),
             health,
             token: None,
+            document: &DOCUMENT,
         }
     }
 
@@ -77,14 +87,26 @@ impl Server {
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {
+        let (parts, body) = request.into_parts();
+        let body = to_bytes(body, usize::MAX).await.unwrap();
+        let sent: Option<Value> = serde_json::from_slice(&body).ok();
+        let (method, uri) = (parts.method.clone(), parts.uri.clone());
+        let request = Request::from_parts(parts, Body::from(body));
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = to_bytes(body, usize::MAX).await.unwrap();
         let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        let media_type = parts.headers.get("content-type");
+        let media_type = media_type.map(|value| value.to_str().unwrap());
+        self.document.assert_describes(
+            (&method, &uri, sent.as_ref()),
+            (parts.status, media_type, &json),
+        );
         Answer {
             status: parts.status,
             headers: parts.headers,
             json,
+            text: String::from_utf8(body.to_vec()).unwrap(),
         }
     }
 
@@ -456,10 +478,8 @@ workflow:
     );
 }
 
-#[tokio::test]
-async fn tokens_decide_who_may_do_what() {
-    // The hashes of `viewer`, `producer` and `operator`.
-    let user = Uuid::from_u128(7);
+/// The tokens `viewer`, `producer` (who is `user`) and `operator`.
+fn one_token_for_each_role(user: Uuid) -> Tokens {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tokens");
     let hash = |token: &str| {
@@ -475,7 +495,13 @@ async fn tokens_decide_who_may_do_what() {
         format!("operator:{}", hash("operator")),
     ];
     std::fs::write(&file, lines.join("\n")).unwrap();
-    let mut server = Server::new(Tokens::from_file(&file).unwrap());
+    Tokens::from_file(&file).unwrap()
+}
+
+#[tokio::test]
+async fn tokens_decide_who_may_do_what() {
+    let user = Uuid::from_u128(7);
+    let mut server = Server::new(one_token_for_each_role(user));
 
     for path in ["/api/v1/tasks", "/metrics"] {
         let answer = server.get(path).await;
@@ -632,4 +658,56 @@ async fn a_whole_workflow_is_paused_and_resumed_once_for_each_key() {
         json!({"until": "soon"}),
     );
     assert_problem(&unreadable.await, 400, "malformed");
+}
+
+#[tokio::test]
+async fn the_document_is_served_and_its_page_tells_of_every_operation() {
+    let server = Server::new(Tokens::default());
+    let document = server.get("/openapi.json").await;
+    assert_eq!(document.status, StatusCode::OK);
+    assert_eq!(document.json, DOCUMENT.0);
+    let page = server.get("/docs").await;
+    assert_eq!(page.status, StatusCode::OK);
+    for (path, method, operation) in DOCUMENT.operations() {
+        let heading = format!(
+            "<section id={}><h3><code>{method} {path}</code>",
+            operation["operationId"]
+        );
+        assert!(page.text.contains(&heading), "the page lacks {heading}");
+        assert_ne!(operation["summary"], "", "{method} {path} has no summary");
+    }
+    for link in page.text.split("href=\"#").skip(1) {
+        let anchor = format!("id=\"{}\"", link.split('"').next().unwrap());
+        assert!(page.text.contains(&anchor), "nothing has {anchor}");
+    }
+    assert!(!page.text.contains("://"), "the page names another place");
+}
+
+#[tokio::test]
+async fn every_operation_but_health_needs_a_token_of_its_role() {
+    let roles = ["viewer", "producer", "operator"];
+    let mut server = Server::new(one_token_for_each_role(Uuid::from_u128(7)));
+    for (path, method, operation) in DOCUMENT.operations() {
+        let needed = operation["x-role"].as_str();
+        let health = ["/livez", "/readyz"].contains(&path);
+        assert_eq!(needed.is_none(), health, "{method} {path}");
+        let path = path
+            .replace("{task_id}", &Uuid::from_u128(1).to_string())
+            .replace(['{', '}'], "");
+        for (rank, role) in [None, Some("viewer"), Some("producer"), Some("operator")]
+            .into_iter()
+            .enumerate()
+        {
+            server.token = role;
+            let request = server.request(method.as_str(), &path, &[], Body::empty());
+            let status = server.send(request).await.status;
+            let enough = needed.is_none_or(|needed| roles.iter().take(rank).any(|r| *r == needed));
+            let refused = match status {
+                StatusCode::UNAUTHORIZED => role.is_none(),
+                StatusCode::FORBIDDEN => role.is_some(),
+                _ => false,
+            };
+            assert_eq!(refused, !enough, "{method} {path} as {role:?}: {status}");
+        }
+    }
 }

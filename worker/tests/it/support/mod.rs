@@ -2,6 +2,7 @@
 
 pub(crate) mod broker;
 pub(crate) mod engine;
+pub(crate) mod openapi;
 pub(crate) mod schemas;
 pub(crate) mod services;
 

@@ -1,0 +1,285 @@
+//! The OpenAPI document of the API, made of its operations and of the types that they speak.
+
+use std::sync::LazyLock;
+
+use axum::{
+    http::header,
+    response::{Html, IntoResponse},
+};
+use schemars::{SchemaGenerator, generate::SchemaSettings};
+use serde_json::{Map, Value, json};
+
+use super::{
+    Problem,
+    docs::page,
+    operation::{Answer, Body, Operation, QueryParameter},
+    router::operations,
+};
+
+const DESCRIPTION: &str = "Moves annotation tasks through workflows. Whatever changes a task is a \
+    command: it goes the same road as commands from the queue, and its `Idempotency-Key` names it: \
+    the same key again changes nothing and gets the first answer back. Lists come in pages: give \
+    `next_after` of the answer as `after`. What goes wrong is a problem document (RFC 9457), whose \
+    `code` is what programs branch on.";
+const BEARER: &str = "A token of the file `GLYPH_API_TOKENS_FILE`. Its role is `viewer`, `producer` \
+    or `operator`; each may do what those before it may. Without that file the API serves its own \
+    machine alone and asks for no token.";
+const OTHER_PROBLEM: &str = "500: a fault of the worker, told in its log. 503: a service is away; \
+    ask again after `Retry-After`. 504: no answer in time; a command may still be carried out.";
+
+static DOCUMENT: LazyLock<Value> = LazyLock::new(|| document(&operations()));
+static PAGE: LazyLock<String> = LazyLock::new(|| page(&DOCUMENT));
+
+/// The OpenAPI 3.1 document of the whole API.
+pub fn openapi_document() -> &'static Value {
+    &DOCUMENT
+}
+
+/// The document.
+pub(super) async fn openapi() -> impl IntoResponse {
+    axum::Json(&*DOCUMENT)
+}
+
+/// The document as a page to read; it needs nothing from elsewhere.
+pub(super) async fn docs() -> impl IntoResponse {
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
+    (
+        [(header::CONTENT_SECURITY_POLICY, policy)],
+        Html(PAGE.as_str()),
+    )
+}
+
+/// The OpenAPI 3.1 document of `operations`.
+fn document(operations: &[Operation]) -> Value {
+    // What is written has more required fields than what is read: two generators. Bodies of
+    // requests are small and stand where they are used, so that their types, which answers name
+    // too, keep one entry among the components.
+    let mut answers = SchemaSettings::draft2020_12()
+        .for_serialize()
+        .with(|settings| {
+            settings.definitions_path = "/components/schemas".into();
+            settings.meta_schema = None;
+        })
+        .into_generator();
+    let mut requests = SchemaSettings::draft2020_12()
+        .for_deserialize()
+        .with(|settings| settings.inline_subschemas = true)
+        .into_generator();
+    let problem = answers.subschema_for::<Problem>();
+    let mut paths = Map::new();
+    for operation in operations {
+        let described = describe(operation, &mut answers, &mut requests);
+        let method = operation.method.as_str().to_lowercase();
+        paths.entry(operation.path).or_insert_with(|| json!({}))[method] = described;
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Glyph worker",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": DESCRIPTION,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
+        // Wherever this document was fetched from.
+        "servers": [{"url": "/"}],
+        "security": [{"bearer": []}, {}],
+        "paths": paths,
+        "components": {
+            "schemas": answers.take_definitions(true),
+            "responses": {
+                "Problem": {
+                    "description": "A problem document.",
+                    "content": {"application/problem+json": {"schema": problem}},
+                },
+            },
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "description": BEARER},
+            },
+        },
+    })
+}
+
+fn describe(
+    operation: &Operation,
+    answers: &mut SchemaGenerator,
+    requests: &mut SchemaGenerator,
+) -> Value {
+    let mut described = json!({
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "tags": [tag(operation.path)],
+        "parameters": parameters(operation),
+        "responses": responses(operation, answers),
+    });
+    if let Some(body) = &operation.body {
+        described["requestBody"] = request_body(operation, body, requests);
+    }
+    match operation.role {
+        Some(role) => {
+            described["description"] = format!("Needs the role `{}`.", role.as_str()).into();
+            described["x-role"] = role.as_str().into();
+        }
+        None => described["security"] = json!([]),
+    }
+    described
+}
+
+/// The group of an operation: what it is about.
+fn tag(path: &str) -> &str {
+    path.strip_prefix("/api/v1/")
+        .and_then(|rest| rest.split('/').next())
+        .unwrap_or("worker")
+}
+
+fn parameters(operation: &Operation) -> Vec<Value> {
+    let mut all: Vec<Value> = path_parameters(operation.path)
+        .map(path_parameter)
+        .collect();
+    all.extend(operation.query.iter().map(query_parameter));
+    if operation.command {
+        let header = |name: &str, description: &str, schema: Value| json!({"name": name, "in": "header", "description": description, "schema": schema});
+        let text = json!({"type": "string"});
+        all.push(header(
+            "Idempotency-Key",
+            "The command's id; the server makes one when it is left out.",
+            json!({"type": "string", "format": "uuid"}),
+        ));
+        all.push(header(
+            "X-Correlation-Id",
+            "Stands in every message that the command leads to.",
+            text.clone(),
+        ));
+        all.push(header(
+            "traceparent",
+            "W3C trace context, carried on.",
+            text,
+        ));
+    }
+    all
+}
+
+/// The names between braces.
+fn path_parameters(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/')
+        .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
+}
+
+fn path_parameter(name: &str) -> Value {
+    let (description, schema) = match name {
+        "task_id" => ("The task.", json!({"type": "string", "format": "uuid"})),
+        "id" => (
+            "A workflow id, `id@revision`, or a revision's UUID.",
+            json!({"type": "string"}),
+        ),
+        _ => ("", json!({"type": "string"})),
+    };
+    json!({"name": name, "in": "path", "required": true, "description": description, "schema": schema})
+}
+
+fn query_parameter(parameter: &QueryParameter) -> Value {
+    let QueryParameter {
+        name,
+        description,
+        schema,
+    } = parameter;
+    let Some(prefix) = name.strip_suffix('*') else {
+        return json!({"name": name, "in": "query", "description": description, "schema": schema});
+    };
+    // An open set of names is an exploded object, whose own name stands nowhere in the query.
+    json!({
+        "name": prefix.trim_end_matches('.'),
+        "in": "query",
+        "description": description,
+        "style": "form",
+        "explode": true,
+        "schema": {
+            "type": "object",
+            "patternProperties": {format!("^{}.", prefix.replace('.', "\\.")): schema},
+        },
+    })
+}
+
+fn request_body(operation: &Operation, body: &Body, requests: &mut SchemaGenerator) -> Value {
+    let mut schema = (body.schema)(requests).to_value();
+    // What stands in the path need not be said again.
+    for name in path_parameters(operation.path) {
+        if let Some(properties) = schema["properties"].as_object_mut() {
+            properties.remove(name);
+        }
+        not_required(&mut schema, name);
+    }
+    if operation.person_from_token {
+        not_required(&mut schema, "user_id");
+        if let Some(annotation) = schema.pointer_mut("/properties/annotation") {
+            not_required(annotation, "user_id");
+        }
+    }
+    let required = schema.get("required").is_some() || schema["type"] == "string";
+    json!({
+        "description": body.description,
+        "required": required,
+        "content": {body.media_type: {"schema": schema}},
+    })
+}
+
+fn not_required(schema: &mut Value, name: &str) {
+    let Some(fields) = schema.as_object_mut() else {
+        return;
+    };
+    if let Some(Value::Array(required)) = fields.get_mut("required") {
+        required.retain(|required| required != name);
+        if required.is_empty() {
+            fields.remove("required");
+        }
+    }
+}
+
+fn responses(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
+    let mut responses = Map::new();
+    for Answer {
+        status,
+        description,
+        content,
+    } in &operation.answers
+    {
+        let mut response = json!({"description": description});
+        if let Some(content) = content {
+            let schema = (content.schema)(generator);
+            response["content"] = json!({content.media_type: {"schema": schema}});
+        }
+        if operation.command {
+            response["headers"] = json!({"Idempotency-Key": {
+                "description": "The command's id.",
+                "schema": {"type": "string", "format": "uuid"},
+            }});
+        }
+        responses.insert(status.to_string(), response);
+    }
+    for status in operation.refusals() {
+        let problem =
+            json!({"$ref": "#/components/responses/Problem", "description": meaning(status)});
+        responses.insert(status.to_string(), problem);
+    }
+    if operation.role.is_some() {
+        let other = json!({"$ref": "#/components/responses/Problem", "description": OTHER_PROBLEM});
+        responses.insert("default".to_owned(), other);
+    }
+    responses.into()
+}
+
+/// What a refusal tells the caller.
+fn meaning(status: u16) -> &'static str {
+    match status {
+        400 => "Something in the request cannot be read.",
+        401 => "No token, or an unknown one.",
+        403 => "The token does not allow it.",
+        404 => "There is no such thing.",
+        409 => "The state or the rules of the task forbid it; `code` says which.",
+        413 => "The body is too large.",
+        422 => {
+            "It can be read, and cannot be accepted: `code`, `detail` and `diagnostics` say why."
+        }
+        _ => "It is refused.",
+    }
+}
