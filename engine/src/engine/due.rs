@@ -8,25 +8,47 @@ use uuid::Uuid;
 
 use crate::{
     ids::{CommandId, StepId, TaskId},
-    state::{TaskStatus, VisitStatus, WorkflowSnapshot},
+    state::{Pause, TaskStatus, VisitStatus, WorkflowSnapshot},
     store::{DueKind, DueRow},
 };
 
 /// All due work of a task in this state, sorted by id.
 ///
-/// While a task is paused its inactivity timers do not run; what was left of them is due again
-/// after the resume.
+/// While a task or a step is paused its timers do not run; what was left of them is due again after
+/// the resume.
 pub fn due_work(state: &WorkflowSnapshot) -> Vec<DueRow> {
     let mut rows = match state.status {
         TaskStatus::Running => assignment_timeouts(state)
             .into_iter()
             .chain(join_timeouts(state))
+            .chain(step_resumes(state))
             .collect(),
-        TaskStatus::Paused => resume(state).into_iter().collect(),
+        TaskStatus::Paused => resume(state.task_id, None, state.pause.as_ref())
+            .into_iter()
+            .collect(),
         TaskStatus::Completed | TaskStatus::Failed | TaskStatus::Cancelled => Vec::new(),
     };
+    rows.retain(|row: &DueRow| !is_held(state, row));
     rows.sort_by_key(|row| row.id);
     rows
+}
+
+/// Whether a row waits for a step that is paused; what ends the pause does not.
+pub(super) fn is_held(state: &WorkflowSnapshot, row: &DueRow) -> bool {
+    let visit = row
+        .step_id
+        .as_ref()
+        .and_then(|step| state.visit(step, row.visit));
+    row.kind != DueKind::Resume && visit.is_some_and(|visit| visit.pause.is_some())
+}
+
+/// Ends of the pauses of single steps.
+fn step_resumes(state: &WorkflowSnapshot) -> impl Iterator<Item = DueRow> {
+    state.steps.iter().filter_map(|(step_id, step)| {
+        let visit = step.current()?;
+        let of = Some((step_id, visit.number));
+        resume(state.task_id, of, visit.pause.as_ref())
+    })
 }
 
 /// The id of the command that a row becomes when it is due: the same however often the row is
@@ -88,13 +110,15 @@ fn join_timeouts(state: &WorkflowSnapshot) -> impl Iterator<Item = DueRow> {
     })
 }
 
-fn resume(state: &WorkflowSnapshot) -> Option<DueRow> {
-    let due_at = state.pause.as_ref()?.until?;
+/// The end of a pause: of a visit of a step, or of the whole task.
+fn resume(task_id: TaskId, of: Option<(&StepId, u32)>, pause: Option<&Pause>) -> Option<DueRow> {
+    let due_at = pause?.until?;
+    let (step_id, visit) = of.map_or((None, 0), |(step_id, visit)| (Some(step_id), visit));
     Some(DueRow {
-        id: row_id(state.task_id, None, 0, DueKind::Resume, 0),
-        task_id: state.task_id,
-        step_id: None,
-        visit: 0,
+        id: row_id(task_id, step_id, visit, DueKind::Resume, 0),
+        task_id,
+        step_id: step_id.cloned(),
+        visit,
         kind: DueKind::Resume,
         n: 0,
         due_at,

@@ -69,7 +69,7 @@ impl OrchestrationError {
         match self {
             Self::EventStoreError(error) => error.class(),
             Self::Undecided(
-                Undecided::TaskNotFound | Undecided::NotPerformed | Undecided::WorkflowPaused,
+                Undecided::TaskNotFound | Undecided::NotPerformed | Undecided::Held,
             ) => ErrorClass::Retry,
             Self::ConfigNotFound(_)
             | Self::ParseError(_)

@@ -152,8 +152,9 @@ impl fmt::Display for RejectionCode {
 pub enum Undecided {
     /// There is no such task; the command may have overtaken its `start`.
     TaskNotFound,
-    /// It is due work of a task whose workflow is paused; it stays due until that goes on.
-    WorkflowPaused,
+    /// It is due work of something that was paused after it was claimed: of a workflow, a task or a
+    /// step. It comes again when that goes on.
+    Held,
     /// Deciding it panicked: a bug, reported with its message.
     Panicked(String),
     /// Due work came without the outcome of its effect although the state asks for one; it comes

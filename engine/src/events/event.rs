@@ -189,8 +189,11 @@ pub enum WorkflowEvent {
         /// What resolved it.
         resolution: String,
     },
-    /// The task is held.
+    /// The task is held, or one step of it.
     WorkflowPaused {
+        /// The step; the whole task where there is none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step_id: Option<StepId>,
         /// Why.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
@@ -198,8 +201,11 @@ pub enum WorkflowEvent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<DateTime<Utc>>,
     },
-    /// The task goes on.
+    /// The task goes on, or one step of it.
     WorkflowResumed {
+        /// The step; the whole task where there is none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step_id: Option<StepId>,
         /// Why.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
@@ -522,10 +528,11 @@ impl WorkflowEvent {
             | Self::StepWithdrawn { step_id, .. }
             | Self::IncidentOpened { step_id, .. }
             | Self::IncidentResolved { step_id, .. } => Some(step_id),
+            Self::WorkflowPaused { step_id, .. } | Self::WorkflowResumed { step_id, .. } => {
+                step_id.as_ref()
+            }
             Self::WorkflowStarted(_)
             | Self::TaskDetailsSupplied { .. }
-            | Self::WorkflowPaused { .. }
-            | Self::WorkflowResumed { .. }
             | Self::TimersRearmed { .. }
             | Self::WorkflowMigrated(_)
             | Self::WorkflowCompleted { .. }

@@ -135,6 +135,7 @@ fn change(
                 assignments: Vec::new(),
                 assignments_made: 0,
                 excluded: Vec::new(),
+                pause: None,
                 result: None,
             });
         }
@@ -275,20 +276,38 @@ fn change(
                 .incidents
                 .retain(|incident| incident.incident_id != *incident_id);
         }
-        WorkflowEvent::WorkflowPaused { reason, until } => {
-            state.status = TaskStatus::Paused;
-            state.pause = Some(Pause {
+        WorkflowEvent::WorkflowPaused {
+            step_id,
+            reason,
+            until,
+        } => {
+            let pause = Pause {
                 reason: reason.clone(),
                 since: now,
                 until: *until,
-            });
-        }
-        WorkflowEvent::WorkflowResumed { .. } => {
-            state.status = TaskStatus::Running;
-            if let Some(pause) = state.pause.take() {
-                rearm(state, now - pause.since);
+            };
+            match step_id {
+                Some(step_id) => last_active_visit(state, event, step_id)?.pause = Some(pause),
+                None => {
+                    state.status = TaskStatus::Paused;
+                    state.pause = Some(pause);
+                }
             }
         }
+        WorkflowEvent::WorkflowResumed { step_id, .. } => match step_id {
+            Some(step_id) => {
+                let visit = last_active_visit(state, event, step_id)?;
+                if let Some(pause) = visit.pause.take() {
+                    rearm_visit(visit, now - pause.since);
+                }
+            }
+            None => {
+                state.status = TaskStatus::Running;
+                if let Some(pause) = state.pause.take() {
+                    rearm(state, now - pause.since);
+                }
+            }
+        },
         WorkflowEvent::TimersRearmed { paused_micros } => {
             let micros = i64::try_from(*paused_micros).unwrap_or(i64::MAX);
             rearm(state, TimeDelta::microseconds(micros));
@@ -319,14 +338,16 @@ fn rearm(state: &mut WorkflowSnapshot, paused_for: TimeDelta) {
     for join in state.joins.values_mut() {
         join.expires_at = join.expires_at.map(|expires_at| expires_at + paused_for);
     }
-    for visit in state
-        .steps
-        .values_mut()
-        .filter_map(|step| step.visits.last_mut())
-    {
-        for assignment in &mut visit.assignments {
-            assignment.expires_at += paused_for;
-        }
+    let visits = state.steps.values_mut().filter_map(|s| s.visits.last_mut());
+    // A step that is paused itself gets all of its own pause back when it resumes.
+    for visit in visits.filter(|visit| visit.pause.is_none()) {
+        rearm_visit(visit, paused_for);
+    }
+}
+
+fn rearm_visit(visit: &mut Visit, paused_for: TimeDelta) {
+    for assignment in &mut visit.assignments {
+        assignment.expires_at += paused_for;
     }
 }
 
@@ -374,10 +395,10 @@ fn require_status(
 ) -> Result<(), StateTransitionError> {
     use TaskStatus::{Cancelled, Completed, Failed, Paused, Running};
     let legal = match (state.status, event) {
-        (Running, event) => !matches!(event, WorkflowEvent::WorkflowResumed { .. }),
+        (Running, event) => !matches!(event, WorkflowEvent::WorkflowResumed { step_id: None, .. }),
         (
             Paused,
-            WorkflowEvent::WorkflowResumed { .. }
+            WorkflowEvent::WorkflowResumed { step_id: None, .. }
             | WorkflowEvent::WorkflowCancelled { .. }
             | WorkflowEvent::WorkflowMigrated(_)
             | WorkflowEvent::TaskDetailsSupplied { .. }
@@ -400,6 +421,16 @@ fn require_status(
             status: state.status,
         })
     }
+}
+
+/// The visit of a step that is active now, whichever it is.
+fn last_active_visit<'s>(
+    state: &'s mut WorkflowSnapshot,
+    event: &WorkflowEvent,
+    step_id: &StepId,
+) -> Result<&'s mut Visit, StateTransitionError> {
+    let last = state.current_visit(step_id).map_or(0, |visit| visit.number);
+    active_visit(state, event, step_id, last)
 }
 
 fn active_visit<'s>(
@@ -452,5 +483,6 @@ fn end_visit<'s>(
     visit.status = status;
     visit.ended_at = Some(now);
     visit.assignments.clear();
+    visit.pause = None;
     Ok(visit)
 }

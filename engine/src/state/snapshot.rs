@@ -84,12 +84,12 @@ impl WorkflowSnapshot {
             .collect()
     }
 
-    /// Whether anything in it runs out with time: a claimed place, a join's patience.
+    /// Whether anything in it runs out with time now: a claimed place, a join's patience.
     pub fn has_timers(&self) -> bool {
         let claimed = |state: &StepState| {
             state
                 .current()
-                .is_some_and(|visit| !visit.assignments.is_empty())
+                .is_some_and(|visit| !visit.assignments.is_empty() && visit.pause.is_none())
         };
         self.joins.values().any(|join| join.expires_at.is_some())
             || self.steps.values().any(claimed)

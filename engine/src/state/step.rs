@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::StepResult;
+use super::{Pause, StepResult};
 use crate::ids::{StepId, UserId};
 
 /// One step's visits, oldest first; every re-entry by a loop is a new visit.
@@ -72,6 +72,9 @@ pub struct Visit {
     /// People who are not offered a place again (timeout action `reassign`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub excluded: Vec<UserId>,
+    /// Why and until when the step is paused beside other branches that go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
     /// What it ended with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<StepResult>,

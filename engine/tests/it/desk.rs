@@ -270,6 +270,23 @@ impl Desk {
         }))
     }
 
+    pub(crate) fn pause_step(&mut self, step: &str, until: Option<DateTime<Utc>>) -> String {
+        self.run(Command::Pause(Pause {
+            task_id: TASK,
+            step_id: Some(step.to_owned()),
+            reason: None,
+            until,
+        }))
+    }
+
+    pub(crate) fn resume_step(&mut self, step: &str) -> String {
+        self.run(Command::Resume(Control {
+            task_id: TASK,
+            step_id: Some(step.to_owned()),
+            reason: None,
+        }))
+    }
+
     pub(crate) fn control(&mut self, command: fn(Control) -> Command) -> String {
         self.run(command(Control {
             task_id: TASK,

@@ -47,6 +47,8 @@ enum Move {
     Advance,
     Pause(bool),
     Resume,
+    PauseStep(bool),
+    ResumeStep,
     PauseWorkflow(bool),
     ResumeWorkflow,
     Retry,
@@ -67,6 +69,8 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         2 => Just(Move::Advance),
         1 => any::<bool>().prop_map(Move::Pause),
         2 => Just(Move::Resume),
+        1 => any::<bool>().prop_map(Move::PauseStep),
+        2 => Just(Move::ResumeStep),
         1 => any::<bool>().prop_map(Move::PauseWorkflow),
         2 => Just(Move::ResumeWorkflow),
         2 => Just(Move::Retry),
@@ -96,6 +100,11 @@ fn play(desk: &mut Desk, one: &Move) {
             desk.pause(until);
         }
         Move::Resume => drop(desk.control(Command::Resume)),
+        Move::PauseStep(for_long) => {
+            let until = (!for_long).then(|| desk.now + TimeDelta::minutes(30));
+            desk.pause_step("annotate", until);
+        }
+        Move::ResumeStep => drop(desk.resume_step("annotate")),
         Move::PauseWorkflow(for_long) => {
             let until = (!for_long).then(|| desk.now + TimeDelta::minutes(30));
             desk.pause_workflow(until);

@@ -1011,10 +1011,7 @@ fn a_paused_workflow_stops_the_clock_of_claims() {
     // leaves no outcome, so it comes again.
     desk.now += TimeDelta::hours(10);
     let row = due_work(desk.state.as_ref().unwrap()).remove(0);
-    assert_eq!(
-        desk.run(Command::Due(Due::alone(row))),
-        "Undecided(WorkflowPaused)"
-    );
+    assert_eq!(desk.run(Command::Due(Due::alone(row))), "Undecided(Held)");
     desk.resume_workflow();
     assert_eq!(
         desk.pass(TimeDelta::minutes(29)),
@@ -1053,4 +1050,86 @@ fn paused_time_is_given_back_once() {
     let expires =
         desk.state.as_ref().unwrap().steps["annotate"].visits[0].assignments[0].expires_at;
     assert_eq!(expires, until + TimeDelta::hours(2));
+}
+
+// Pausing one step ------------------------------------------------------------------------------
+
+#[test]
+fn a_paused_step_waits_while_other_branches_go_on() {
+    let mut desk = Desk::started(&forked(""));
+    desk.label("read", 1, "x");
+    desk.assign("entities", 2);
+    desk.now += TimeDelta::minutes(30);
+    assert_eq!(
+        desk.pause_step("entities", None),
+        "waiting entities | workflow_paused"
+    );
+    for refused in [
+        desk.label("entities", 3, "x"),
+        desk.activity("entities", 2),
+        desk.assign("entities", 3),
+        desk.advance("entities", None),
+        desk.pause_step("entities", None),
+    ] {
+        assert_eq!(refused, "rejected task_paused");
+    }
+    assert_eq!(desk.resume_step("topic"), "rejected not_waiting");
+    assert_eq!(desk.pause_step("read", None), "rejected step_not_active");
+    assert_eq!(desk.pause_step("none", None), "rejected unknown_step");
+    // The other branch can be meant without being named, and goes on.
+    assert_eq!(
+        desk.label("", 3, "sport"),
+        "advanced [entities] | annotation_submitted, step_completed, transition_occurred"
+    );
+    assert_eq!(desk.label("", 3, "x"), "rejected task_paused");
+    // Nothing runs out meanwhile; an hour and a half was left.
+    assert!(desk.pass(TimeDelta::days(2)).is_empty());
+    assert_eq!(
+        desk.resume_step("entities"),
+        "waiting entities | workflow_resumed"
+    );
+    assert!(desk.pass(TimeDelta::minutes(89)).is_empty());
+    assert_eq!(
+        desk.pass(TimeDelta::minutes(1)),
+        ["waiting entities | task_stalled, task_released"]
+    );
+}
+
+#[test]
+fn a_steps_pause_ends_by_itself_and_around_those_of_its_task_and_workflow() {
+    let mut desk = Desk::started(&forked(""));
+    desk.label("read", 1, "x");
+    let claimed = desk.now;
+    desk.assign("entities", 2);
+    desk.pause_step("entities", Some(claimed + TimeDelta::hours(3)));
+    desk.now += TimeDelta::hours(1);
+    desk.pause(None);
+    assert_eq!(desk.resume_step("entities"), "rejected task_paused");
+    desk.pause_workflow(Some(claimed + TimeDelta::hours(2)));
+    desk.now += TimeDelta::hours(3);
+    assert_eq!(
+        desk.control(Command::Resume),
+        "waiting entities | workflow_resumed"
+    );
+    // Its `until` has passed while the task was paused.
+    assert_eq!(
+        desk.pass(TimeDelta::zero()),
+        ["waiting entities | workflow_resumed"]
+    );
+    let visit = &desk.state.as_ref().unwrap().steps["entities"].visits[0];
+    let expected = claimed + TimeDelta::hours(2) + TimeDelta::hours(4);
+    assert_eq!(visit.assignments[0].expires_at, expected);
+    assert!(visit.pause.is_none());
+}
+
+#[test]
+fn a_cancelled_task_has_no_paused_step() {
+    let mut desk = Desk::started(&forked(""));
+    desk.label("read", 1, "x");
+    desk.pause_step("entities", Some(desk.now + TimeDelta::hours(3)));
+    assert!(
+        desk.control(Command::Cancel)
+            .starts_with("failed cancelled")
+    );
+    assert!(due_work(desk.state.as_ref().unwrap()).is_empty());
 }

@@ -136,7 +136,7 @@ pub enum TaskVerb {
               value_parser = clap::value_parser!(u32).range(1..=i64::from(PAGE_MAX)))]
         limit: u32,
     },
-    /// Hold the task
+    /// Hold the task, or one step of it
     Pause {
         #[command(flatten)]
         target: Target,
@@ -149,7 +149,7 @@ pub enum TaskVerb {
         #[arg(long, value_name = "TIME")]
         until: Option<String>,
     },
-    /// Let the task go on
+    /// Let the task, or one step of it, go on
     Resume(ControlArgs),
     /// End the task
     Cancel(ControlArgs),

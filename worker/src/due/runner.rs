@@ -193,8 +193,8 @@ impl DueRunner {
                 matches!(second, Ok(Outcome::Duplicate(_))).then_some(row.id)
             }
             Ok(Outcome::Applied(_)) | Err(PipelineStopped) => None,
-            // Its workflow was paused after the claim: it is claimed again once that goes on.
-            Ok(Outcome::Undecided(Undecided::WorkflowPaused)) => None,
+            // Its workflow, task or step was paused after the claim: it comes again with that.
+            Ok(Outcome::Undecided(Undecided::Held)) => None,
             // The row stays and is tried again when its lease runs out; nobody's work is lost.
             Ok(outcome @ (Outcome::Rejected(_) | Outcome::Undecided(_) | Outcome::Dead(_))) => {
                 tracing::error!(due = %row.id, ?outcome, "due work was not applied");

@@ -157,6 +157,10 @@ fn waiting(state: &WorkflowSnapshot, step: &StepId, visit: &Visit) -> Waiting {
 }
 
 fn waiting_reason(visit: &Visit, incident: Option<&Incident>) -> String {
+    if let Some(pause) = &visit.pause {
+        let reason = pause.reason.as_deref().unwrap_or("no reason given");
+        return format!("the step is paused ({reason}); `resume` lets it go on");
+    }
     if let Some(Incident { code, reason, .. }) = incident {
         return format!("held by an incident, {code}: {reason}; `retry` tries again");
     }

@@ -47,7 +47,7 @@ pub fn dispose(outcome: &Outcome, attempts_before: u32) -> Disposition {
             let (reason, dead) = match undecided {
                 Undecided::TaskNotFound => (RetryReason::TaskNotFound, DeadReason::TaskNotFound),
                 // Due work does not come from a queue.
-                Undecided::Panicked(_) | Undecided::NotPerformed | Undecided::WorkflowPaused => {
+                Undecided::Panicked(_) | Undecided::NotPerformed | Undecided::Held => {
                     (RetryReason::Panicked, DeadReason::RetriesExhausted)
                 }
             };

@@ -230,9 +230,12 @@ pub struct WorkflowFailed<'a> {
     pub error: &'a str,
 }
 
-/// The task is held.
+/// The task is held, or one step of it.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct WorkflowHeld<'a> {
+    /// The step; the whole task where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step_id: Option<&'a StepId>,
     /// Why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'a str>,
@@ -241,7 +244,18 @@ pub struct WorkflowHeld<'a> {
     pub until: Option<DateTime<Utc>>,
 }
 
-/// An operator let the task go on, or ended it.
+/// The task goes on, or one step of it.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct WorkflowReleased<'a> {
+    /// The step; the whole task where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step_id: Option<&'a StepId>,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'a str>,
+}
+
+/// An operator ended the task.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct WorkflowReasoned<'a> {
     /// Why.

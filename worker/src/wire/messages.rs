@@ -23,7 +23,7 @@ use super::data::{
     CommandRejected, ConsensusCalculated, GoalProgress, InTask, IncidentOpened, IncidentResolved,
     StepActivated, StepCompleted, StepEnded, StepFailed, TaskAssigned, TaskReleased, TaskStalled,
     TransitionOccurred, WholeWorkflow, WorkflowCompleted, WorkflowFailed, WorkflowHeld,
-    WorkflowMigrated, WorkflowReasoned, WorkflowStarted,
+    WorkflowMigrated, WorkflowReasoned, WorkflowReleased, WorkflowStarted,
 };
 
 /// Bytes of a message's data; larger data is replaced by a reference to the history over HTTP.
@@ -321,19 +321,25 @@ impl MessageBuilder for CloudEventMessages {
             WorkflowEvent::WorkflowFailed { error } => {
                 row!(WorkflowFailed, WorkflowFailed { error })
             }
-            WorkflowEvent::WorkflowPaused { reason, until } => {
+            WorkflowEvent::WorkflowPaused {
+                step_id,
+                reason,
+                until,
+            } => {
                 row!(
                     WorkflowPaused,
                     WorkflowHeld {
+                        step_id: step_id.as_ref(),
                         reason: reason.as_deref(),
                         until: *until
                     }
                 )
             }
-            WorkflowEvent::WorkflowResumed { reason } => {
+            WorkflowEvent::WorkflowResumed { step_id, reason } => {
                 row!(
                     WorkflowResumed,
-                    WorkflowReasoned {
+                    WorkflowReleased {
+                        step_id: step_id.as_ref(),
                         reason: reason.as_deref()
                     }
                 )

@@ -78,7 +78,7 @@ pub fn dead_text(dead: &Dead) -> String {
 pub fn undecided_text(undecided: &Undecided) -> String {
     match undecided {
         Undecided::TaskNotFound => "no such task".into(),
-        Undecided::WorkflowPaused => "the workflow is paused".into(),
+        Undecided::Held => "what it is due for is paused".into(),
         Undecided::Panicked(message) => format!("deciding it failed: {message}"),
         Undecided::NotPerformed => "its effect has not been performed".into(),
     }

@@ -44,6 +44,7 @@ pub(super) fn assign(work: &mut Work<'_>, command: &Assign) -> Result<(), Refusa
         ));
     }
     work.require_running()?;
+    work.require_step_running(&step.id)?;
     let visit = require_active(&step.id, visit)?;
     require_takes_submissions(&step)?;
     if !check_roles(&step, &roles) {
@@ -122,7 +123,7 @@ fn expiry(work: &Work<'_>, step: &StepConfig) -> DateTime<Utc> {
     work.now + timeout.get().min(INACTIVITY_MAX)
 }
 
-/// The step and visit in which `user` holds a place. Giving one back works on a paused task too.
+/// The step and visit in which `user` holds a place. Giving one back works during a pause too.
 fn held_place(
     work: &Work<'_>,
     step_id: Option<&str>,
@@ -135,6 +136,9 @@ fn held_place(
     let state = work.state()?;
     if running || state.status.is_final() {
         work.require_running()?;
+    }
+    if running {
+        work.require_step_running(&step.id)?;
     }
     let visit = require_active(&step.id, state.current_visit(&step.id))?;
     if visit.assignment_of(user).is_none() {

@@ -24,6 +24,7 @@ pub(super) fn advance(work: &mut Work<'_>, command: &Advance) -> Result<(), Refu
         .target_step(command.step_id.as_deref(), can_close)?
         .clone();
     work.require_running()?;
+    work.require_step_running(&step.id)?;
     let visit = require_active(&step.id, work.current().current_visit(&step.id))?;
     if !closable(&step, visit) {
         return Err(Refusal::rejected(
@@ -58,16 +59,22 @@ fn closable(step: &StepConfig, visit: &Visit) -> bool {
 }
 
 pub(super) fn pause(work: &mut Work<'_>, command: &Pause) -> Result<(), Refusal> {
-    require_whole_task(work, command.step_id.as_deref())?;
+    let step_id = named_step(work, command.step_id.as_deref())?;
     // Not held by the workflow's pause: the task's own outlasts it.
     work.require_status_running()?;
+    if let Some(step_id) = &step_id {
+        require_active(step_id, work.current().current_visit(step_id))?;
+        work.require_step_running(step_id)?;
+    }
     if command.until.is_some_and(|until| until <= work.now) {
         return Err(Refusal::rejected(
             RejectionCode::NotWaiting,
             "`until` is not in the future: there would be nothing to wait for",
         ));
     }
+    work.subject.clone_from(&step_id);
     work.emit(WorkflowEvent::WorkflowPaused {
+        step_id,
         reason: command.reason.clone(),
         until: command.until,
     });
@@ -75,35 +82,66 @@ pub(super) fn pause(work: &mut Work<'_>, command: &Pause) -> Result<(), Refusal>
 }
 
 pub(super) fn resume(work: &mut Work<'_>, command: &Control) -> Result<(), Refusal> {
-    require_whole_task(work, command.step_id.as_deref())?;
-    match work.state()?.status {
-        TaskStatus::Paused => {}
-        TaskStatus::Running => {
-            return Err(Refusal::rejected(
-                RejectionCode::NotWaiting,
-                "the task is not paused",
-            ));
-        }
-        TaskStatus::Completed | TaskStatus::Failed | TaskStatus::Cancelled => {
-            work.require_running()?;
-        }
+    let step_id = named_step(work, command.step_id.as_deref())?;
+    let state = work.current();
+    if state.status.is_final() {
+        work.require_status_running()?;
     }
-    work.emit(WorkflowEvent::WorkflowResumed {
-        reason: command.reason.clone(),
-    });
+    let is_paused = match &step_id {
+        Some(step_id) => {
+            // A step's pause lies around the task's, or apart from it: so each gives back its own
+            // time.
+            work.require_status_running()?;
+            let visit = require_active(step_id, state.current_visit(step_id))?;
+            visit.pause.is_some()
+        }
+        None => state.status == TaskStatus::Paused,
+    };
+    if !is_paused {
+        let what = match &step_id {
+            Some(step_id) => format!("step `{step_id}` is not paused"),
+            None => "the task is not paused".to_owned(),
+        };
+        return Err(Refusal::rejected(RejectionCode::NotWaiting, what));
+    }
+    work.subject.clone_from(&step_id);
+    go_on_after_pause(work, step_id, command.reason.clone());
     Ok(())
 }
 
-/// Pausing or resuming one step of several comes with steps that run side by side; until then a
-/// task has one, and whoever names it would wait for something that never differs.
-fn require_whole_task(work: &Work<'_>, step_id: Option<&str>) -> Result<(), Refusal> {
+/// Ends the pause of a task or of one step of it. What was changed meanwhile may have left people's
+/// steps with all they ask for: a migration to a revision that asks for fewer submissions.
+pub(super) fn go_on_after_pause(
+    work: &mut Work<'_>,
+    step_id: Option<StepId>,
+    reason: Option<String>,
+) {
+    let waiting: Vec<StepId> = match &step_id {
+        Some(step_id) => vec![step_id.clone()],
+        None => work.current().active_steps().cloned().collect(),
+    };
+    work.emit(WorkflowEvent::WorkflowResumed { step_id, reason });
+    if work.workflow_pause().is_some() {
+        return;
+    }
+    for step_id in waiting {
+        let step = work.step(&step_id).clone();
+        let visit = work.visit(&step_id);
+        let goes_on = visit.status == VisitStatus::Active
+            && visit.pause.is_none()
+            && work.current().incident_of(&step_id).is_none();
+        if step.kind.takes_submissions() && goes_on {
+            work.go_on(&step, None);
+        }
+    }
+}
+
+/// The step that a command names, which the workflow must have; none for the whole task.
+fn named_step(work: &Work<'_>, step_id: Option<&str>) -> Result<Option<StepId>, Refusal> {
     work.state()?;
-    let Some(step) = step_id else { return Ok(()) };
-    work.target_step(Some(step), |_| true)?;
-    Err(Refusal::rejected(
-        RejectionCode::NotWaiting,
-        "single steps cannot be paused or resumed: leave out `step_id` to hold the task",
-    ))
+    let Some(step) = step_id else { return Ok(None) };
+    let step = work.target_step(Some(step), |_| true)?;
+    Ok(Some(step.id.clone()))
 }
 
 pub(super) fn cancel(work: &mut Work<'_>, command: &Control) -> Result<(), Refusal> {
@@ -124,6 +162,9 @@ pub(super) fn retry(work: &mut Work<'_>, command: &Control) -> Result<(), Refusa
         work.target_step(Some(step), |_| true)?;
     }
     work.require_running()?;
+    if let Some(step) = command.step_id.as_deref() {
+        work.require_step_running(step)?;
+    }
     let held: Vec<Incident> = work
         .current()
         .incidents
@@ -134,6 +175,7 @@ pub(super) fn retry(work: &mut Work<'_>, command: &Control) -> Result<(), Refusa
                 .as_deref()
                 .is_none_or(|s| incident.step_id == *s)
         })
+        .filter(|incident| work.require_step_running(&incident.step_id).is_ok())
         .cloned()
         .collect();
     if held.is_empty() {

@@ -1,6 +1,6 @@
 //! Work whose time has come.
 
-use super::{Refusal, work::Work};
+use super::{Refusal, control, work::Work};
 use crate::{
     config::TimeoutAction,
     engine::command::Due,
@@ -15,10 +15,10 @@ use crate::{
 pub(super) fn due(work: &mut Work<'_>, command: &Due) -> Result<(), Refusal> {
     work.state()?;
     let row = &command.row;
-    if work.workflow_pause().is_some() {
-        // Claimed just before the pause. Without an outcome, the row stays as it is and is claimed
-        // again once the workflow goes on.
-        return Err(Refusal::WorkflowPaused);
+    if is_held(work, row) {
+        // Claimed just before the pause. An outcome would be the answer to this row for ever: it
+        // has none, and the row comes again when what is paused goes on.
+        return Err(Refusal::Held);
     }
     match row.kind {
         DueKind::AssignmentTimeout => {
@@ -27,11 +27,15 @@ pub(super) fn due(work: &mut Work<'_>, command: &Due) -> Result<(), Refusal> {
             }
         }
         DueKind::Resume => {
-            let until = work.current().pause.as_ref().and_then(|pause| pause.until);
+            let state = work.current();
+            let pause = match &row.step_id {
+                Some(step) => state.visit(step, row.visit).and_then(|v| v.pause.as_ref()),
+                None => state.pause.as_ref(),
+            };
+            let until = pause.and_then(|pause| pause.until);
             if until.is_some_and(|until| until <= work.now) {
-                work.emit(WorkflowEvent::WorkflowResumed {
-                    reason: Some("the pause has run out".to_owned()),
-                });
+                let reason = Some("the pause has run out".to_owned());
+                control::go_on_after_pause(work, row.step_id.clone(), reason);
             }
         }
         DueKind::HandlerCall => {
@@ -53,6 +57,16 @@ pub(super) fn due(work: &mut Work<'_>, command: &Due) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// Whether what the row waits for is paused: the workflow, the task or the step. What ends the
+/// pause of a task or step is held by its workflow alone.
+fn is_held(work: &Work<'_>, row: &DueRow) -> bool {
+    let state = work.current();
+    let ends_pause = row.kind == DueKind::Resume && row.step_id.is_none();
+    work.workflow_pause().is_some()
+        || (state.status == TaskStatus::Paused && !ends_pause)
+        || crate::engine::due::is_held(state, row)
 }
 
 /// Who still holds the place of this row although its time is over.

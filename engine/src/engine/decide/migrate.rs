@@ -54,7 +54,8 @@ pub(super) fn migrate(work: &mut Work<'_>, command: &Migrate) -> Result<(), Refu
     work.bind(target);
     // The new revision may ask for no more than is there already.
     for step_id in active {
-        let open = work.visit(&step_id).status == VisitStatus::Active;
+        let visit = work.visit(&step_id);
+        let open = visit.status == VisitStatus::Active && visit.pause.is_none();
         if open && work.current().pause.is_none() {
             let step = work.step(&step_id).clone();
             work.go_on(&step, None);

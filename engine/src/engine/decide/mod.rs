@@ -65,7 +65,7 @@ enum Refusal {
     TaskNotFound,
     NotPerformed,
     WorkflowNotFound,
-    WorkflowPaused,
+    Held,
 }
 
 impl Refusal {
@@ -91,7 +91,7 @@ pub fn decide(
                 Refusal::Rejected(rejection) => Outcome::Rejected(rejection),
                 Refusal::TaskNotFound => Outcome::Undecided(Undecided::TaskNotFound),
                 Refusal::NotPerformed => Outcome::Undecided(Undecided::NotPerformed),
-                Refusal::WorkflowPaused => Outcome::Undecided(Undecided::WorkflowPaused),
+                Refusal::Held => Outcome::Undecided(Undecided::Held),
                 Refusal::WorkflowNotFound => Outcome::Dead(Dead::WorkflowNotFound(
                     envelope
                         .command

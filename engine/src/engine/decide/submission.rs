@@ -75,6 +75,7 @@ fn require_acceptable(
         refuse_surplus(step, visit, annotation)?;
     }
     work.require_running()?;
+    work.require_step_running(&step.id)?;
     let visit = require_active(&step.id, visit)?;
     if !step.kind.takes_submissions() {
         return Err(Refusal::rejected(

@@ -30,8 +30,13 @@ impl Work<'_> {
                 )
             });
         }
-        let active: Vec<&StepConfig> = state
+        // A paused step can take nothing; where there is no other, that is said.
+        let (paused, running): (Vec<_>, Vec<_>) = state
             .active_steps()
+            .partition(|id| self.require_step_running(id).is_err());
+        let candidates = if running.is_empty() { paused } else { running };
+        let active: Vec<&StepConfig> = candidates
+            .into_iter()
             .filter_map(|id| config.step(id))
             .collect();
         let mut taking = active.iter().filter(|step| takes(step));
@@ -58,6 +63,21 @@ impl Work<'_> {
     /// Refuses what only a task takes that runs by itself, whether or not its workflow is paused.
     pub(super) fn require_status_running(&self) -> Result<(), Refusal> {
         refuse_status(self.state()?).map_or(Ok(()), Err)
+    }
+
+    /// Refuses what a paused step does not take.
+    pub(super) fn require_step_running(&self, step: &str) -> Result<(), Refusal> {
+        let visit = self.state()?.current_visit(step);
+        match visit.and_then(|visit| visit.pause.as_ref()) {
+            None => Ok(()),
+            Some(pause) => Err(Refusal::rejected(
+                RejectionCode::TaskPaused,
+                format!(
+                    "step `{step}` is paused: {}",
+                    pause.reason.as_deref().unwrap_or("no reason was given")
+                ),
+            )),
+        }
     }
 
     /// Refuses what only a running task takes.

@@ -268,6 +268,13 @@ impl<'a> Work<'a> {
                 None => "paused".to_owned(),
             };
         }
+        let visit = state.current_visit(step_id);
+        if let Some(pause) = visit.and_then(|visit| visit.pause.as_ref()) {
+            return match &pause.reason {
+                Some(reason) => format!("the step is paused: {reason}"),
+                None => "the step is paused".to_owned(),
+            };
+        }
         if let Some(pause) = self.workflow_pause() {
             return match &pause.reason {
                 Some(reason) => format!("the workflow is paused: {reason}"),

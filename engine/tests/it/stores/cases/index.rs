@@ -51,6 +51,7 @@ pub(in crate::stores) async fn tasks_are_found_by_what_they_are(a: &impl Adapter
             events.push(WorkflowEvent::WorkflowCompleted { output: json!(1) });
         } else if n >= 6 {
             events.push(WorkflowEvent::WorkflowPaused {
+                step_id: None,
                 reason: None,
                 until: None,
             });
