@@ -41,6 +41,7 @@ use crate::{
     settings::{SecretUrl, Services, Settings, SettingsError},
     shutdown::Shutdown,
     telemetry,
+    traces::{TraceError, Traces},
     webhook::{WebhookClient, WebhookSetupError},
 };
 
@@ -115,6 +116,9 @@ pub enum AppError {
     /// Webhooks cannot be set up.
     #[error(transparent)]
     Webhooks(#[from] WebhookSetupError),
+    /// Traces cannot be exported.
+    #[error(transparent)]
+    Traces(#[from] TraceError),
     /// The drain took longer than allowed, or was cut short.
     #[error(
         "the drain was not finished in time; what is left is safe: commands are delivered again, \
@@ -137,6 +141,7 @@ pub struct Running {
     background: TaskTracker,
     /// Ends what does work of its own accord: due work, goals.
     stopping: CancellationToken,
+    traces: Traces,
 }
 
 /// Runs a worker until `shutdown`, and drains it.
@@ -406,6 +411,7 @@ impl Running {
         metrics: Arc<Metrics>,
     ) -> Result<Self, AppError> {
         let webhooks = WebhookClient::new(settings.check_webhooks()?)?;
+        let traces = Traces::start(settings.traces.as_ref())?;
         let broker = Broker::start(services, settings, parts, database).await?;
         let store = database.store();
         let pipeline = Pipeline::start(PipelineParts {
@@ -421,6 +427,7 @@ impl Running {
             },
             metrics: Arc::clone(&metrics),
             faults: Faults::from_env()?,
+            traces: traces.clone(),
         });
         let (background, stopping) = (TaskTracker::new(), CancellationToken::new());
         let due = DueRunner::new(
@@ -442,6 +449,7 @@ impl Running {
             broker,
             background,
             stopping,
+            traces,
         })
     }
 
@@ -459,6 +467,7 @@ impl Running {
             // All work is done by now, and a broker notices a closed socket: not worth a failure.
             tracing::warn!("the connection to the broker did not close in time");
         }
+        self.traces.stop(CLOSE_TIMEOUT).await;
         if ended.is_ok() && drained {
             tracing::info!("drained");
             Ok(())

@@ -20,5 +20,6 @@ pub mod projections;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;
+pub mod traces;
 pub mod webhook;
 pub mod wire;

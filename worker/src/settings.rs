@@ -22,6 +22,7 @@ use figment::{
 };
 
 use crate::{
+    traces::TraceSettings,
     webhook::{Host, WebhookSecret, WebhookSettings},
     wire::{CloudEventMessages, MessageType},
 };
@@ -120,12 +121,16 @@ pub struct Settings {
     pub drain: Duration,
     /// Where webhooks may go, and what they are signed with.
     pub webhooks: WebhookSettings,
+    /// Where traces go, by the `OTEL_*` variables of the environment.
+    pub traces: Option<TraceSettings>,
     /// Filter of the log.
     pub log: String,
     /// Form of the log.
     pub log_format: LogFormat,
     /// Where each value that is no default comes from, by key.
     origins: BTreeMap<&'static str, String>,
+    /// The `OTEL_*` variables that are set.
+    otel: BTreeMap<String, String>,
 }
 
 /// Which database.
@@ -268,6 +273,21 @@ fn redacted(url: &str) -> String {
         shown.push_str(&hidden.collect::<Vec<_>>().join("&"));
     }
     shown
+}
+
+/// An `OTEL_*` variable without what may be a secret.
+fn shown_otel(name: &str, value: &str) -> String {
+    if name.ends_with("_ENDPOINT") {
+        return redacted(value);
+    }
+    if !name.ends_with("_HEADERS") {
+        return value.to_owned();
+    }
+    let headers = value.split(',').map(|header| match header.split_once('=') {
+        Some((name, _)) => format!("{name}=***"),
+        None => "***".to_owned(),
+    });
+    headers.collect::<Vec<_>>().join(",")
 }
 
 /// What is wrong with the settings: every fault at once.
@@ -534,18 +554,27 @@ impl Settings {
         if let Some(path) = &flags.config {
             merged = merged.merge(Layer::from_file(path)?);
         }
+        let environment: Vec<(String, String)> = environment.into_iter().collect();
+        // Their names are a standard's: they stand in the environment alone.
+        let otel = environment
+            .iter()
+            .filter(|(name, _)| name.starts_with("OTEL_"));
+        let otel: BTreeMap<String, String> = otel.cloned().collect();
+        let traces = TraceSettings::read(&otel);
         merged = merged
             .merge(Layer::from_environment(environment)?)
             .merge(Layer::from_texts("the flags", flags.values())?);
         let mut reader = Reader {
             merged,
-            faults: Vec::new(),
+            faults: traces.as_ref().err().cloned().unwrap_or_default(),
             origins: BTreeMap::new(),
         };
         let settings = reader.settings();
         if reader.faults.is_empty() {
             Ok(Self {
                 origins: reader.origins,
+                traces: traces.unwrap_or_default(),
+                otel,
                 ..settings
             })
         } else {
@@ -661,8 +690,8 @@ impl Settings {
             ),
         };
         let line = |s: &Setting| SettingLine {
-            key: s.key,
-            environment: s.env,
+            key: s.key.to_owned(),
+            environment: s.env.to_owned(),
             value: value(s.key),
             origin: self
                 .origins
@@ -670,17 +699,23 @@ impl Settings {
                 .cloned()
                 .unwrap_or_else(|| "default".to_owned()),
         };
-        SETTINGS.iter().map(line).collect()
+        let otel = self.otel.iter().map(|(name, value)| SettingLine {
+            key: name.clone(),
+            environment: name.clone(),
+            value: Some(shown_otel(name, value)),
+            origin: "the environment".to_owned(),
+        });
+        SETTINGS.iter().map(line).chain(otel).collect()
     }
 }
 
 /// One setting as `glyph config check` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct SettingLine {
-    /// Its name in the file.
-    pub key: &'static str,
+    /// Its name in the file; that in the environment where it stands only there.
+    pub key: String,
     /// Its name in the environment.
-    pub environment: &'static str,
+    pub environment: String,
     /// Its value, with secrets masked.
     pub value: Option<String>,
     /// Where the value comes from.
@@ -756,7 +791,9 @@ impl Reader {
             log_format: self
                 .read("log_format", log_format)
                 .unwrap_or(LogFormat::Pretty),
+            traces: None,
             origins: BTreeMap::new(),
+            otel: BTreeMap::new(),
         }
     }
 
@@ -980,6 +1017,31 @@ mod tests {
             assert_eq!(redacted(url), shown);
             assert!(!format!("{:?}", SecretUrl::new(url)).contains("p@"));
         }
+    }
+
+    #[test]
+    fn variables_for_traces_are_shown_without_keys() {
+        let settings = load(&[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://u:p@h:4318"),
+            (
+                "OTEL_EXPORTER_OTLP_HEADERS",
+                "authorization=Bearer%20key,x=y",
+            ),
+            ("OTEL_SERVICE_NAME", "mine"),
+        ]);
+        let lines = settings.unwrap().describe();
+        let shown: Vec<_> = lines
+            .iter()
+            .filter(|line| line.key.starts_with("OTEL_"))
+            .map(|line| line.value.as_deref().unwrap())
+            .collect();
+        let expected = ["https://u:***@h:4318", "authorization=***,x=***", "mine"];
+        assert_eq!(shown, expected);
+        let faults = load(&[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "h"),
+            ("GLYPH_LANES", "many"),
+        ]);
+        assert_eq!(faults.unwrap_err().faults.len(), 2);
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub(super) fn run(verb: ConfigVerb, settings: &Settings, output: Output) -> Resu
         let mut table = Table::new(&["setting", "value", "from"]);
         for line in &lines {
             let value = line.value.clone().unwrap_or_else(|| "-".to_owned());
-            table.row([line.key.to_owned(), value, line.origin.clone()]);
+            table.row([line.key.clone(), value, line.origin.clone()]);
         }
         let notes = warnings.iter().map(|w| format!("\nwarning: {w}"));
         let notes = notes.chain(faults.iter().map(|f| format!("\nerror: {f}")));

@@ -52,6 +52,7 @@ impl From<AppError> for CliError {
             AppError::NotMigrated(_) => Self::failed("not_migrated", text),
             AppError::Database(_) => Self::failed("database", text),
             AppError::Embedded(_) => Self::failed("embedded", text),
+            AppError::Traces(_) => Self::failed("traces", text),
             AppError::Webhooks(_) => Self::failed("webhooks", text),
             AppError::Metrics(_) | AppError::Faults(_) => Self::failed("bug", text),
             AppError::Drain => Self::failed("drain", text),

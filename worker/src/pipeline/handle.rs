@@ -31,6 +31,7 @@ use crate::{
     faults::Faults,
     metrics::Metrics,
     outbox::{Deletions, Keeper, Relay, relay_id, start_deletions},
+    traces::{CommandSpan, Traces},
 };
 
 /// Windows of one lane that may wait to be published; at the bound the lane waits for the broker.
@@ -81,6 +82,8 @@ pub struct PipelineParts {
     pub metrics: Arc<Metrics>,
     /// Where a test ends it.
     pub faults: Faults,
+    /// Where its spans go.
+    pub traces: Traces,
 }
 
 /// The pipeline takes no more commands: the process is going down.
@@ -103,6 +106,7 @@ impl Pipeline {
             settings,
             metrics,
             faults,
+            traces,
         } = parts;
         let stopping = CancellationToken::new();
         let outbox: Arc<dyn Outbox> = Arc::clone(&store) as _;
@@ -115,6 +119,7 @@ impl Pipeline {
             gate: Arc::clone(&gate),
             metrics: Arc::clone(&metrics),
             faults: faults.clone(),
+            traces,
             batch_max: settings.batch_max.max(1),
             batch_wait: settings.batch_wait,
             stopping: stopping.clone(),
@@ -261,6 +266,7 @@ impl PipelineHandle {
             envelope,
             origin,
             received_at: Instant::now(),
+            span: CommandSpan::default(),
         });
         let lane = self.lane_of(&incoming).ok_or(PipelineStopped)?;
         lane.send(incoming).await.map_err(|_| PipelineStopped)?;

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::{
     broker::{Delivery, Destination, Properties, Publication, Receipt, RetryDelay},
     metrics::TYPE_UNKNOWN,
+    traces::{CommandOrigin, CommandSpan, Traces},
     wire::{
         CommandReply, DeadReason, RetryReason, Unreadable, UnreadableCode, read_delivery,
         reasons::{HEADER_ATTEMPTS, HEADER_ERROR, HEADER_FIRST_FAILED_AT, HEADER_REASON},
@@ -27,6 +28,8 @@ pub(super) struct Job {
     pub(super) envelope: CommandEnvelope,
     pub(super) origin: Origin,
     pub(super) received_at: Instant,
+    /// Begins when the lane takes it up.
+    pub(super) span: CommandSpan,
 }
 
 pub(super) enum Origin {
@@ -63,6 +66,7 @@ impl Incoming {
                     envelope: read.envelope,
                     origin,
                     received_at,
+                    span: CommandSpan::default(),
                 };
                 (Self::Job(job), read.unknown_fields)
             }
@@ -126,6 +130,16 @@ pub(super) fn lane_of(task: Uuid, lanes: usize) -> usize {
 }
 
 impl Job {
+    /// Begins its span.
+    pub(super) fn trace(&mut self, traces: &Traces) {
+        let origin = match &self.origin {
+            Origin::Queue(_) => CommandOrigin::Queue,
+            Origin::Direct(_) => CommandOrigin::Direct,
+        };
+        let age = self.received_at.elapsed();
+        self.span = traces.begin_command(&mut self.envelope, origin, age);
+    }
+
     pub(super) fn receipt(&self) -> Option<Receipt> {
         match &self.origin {
             Origin::Queue(delivery) => Some(delivery.receipt),

@@ -38,6 +38,7 @@ use crate::{
     faults::{CrashPoint, Faults},
     metrics::{CacheResult, FinalOutcome, Metrics},
     telemetry,
+    traces::Traces,
     wire::CommandReply,
 };
 
@@ -72,6 +73,7 @@ pub(super) struct Shared {
     pub(super) gate: Arc<Gate>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) faults: Faults,
+    pub(super) traces: Traces,
     pub(super) batch_max: usize,
     pub(super) batch_wait: Duration,
     pub(super) stopping: CancellationToken,
@@ -189,7 +191,10 @@ impl Lane {
         let mut copies = Vec::new();
         for incoming in batch {
             match incoming {
-                Incoming::Job(job) => jobs.push(job),
+                Incoming::Job(mut job) => {
+                    job.trace(&self.shared.traces);
+                    jobs.push(job);
+                }
                 Incoming::Unreadable {
                     delivery,
                     unreadable,
@@ -257,6 +262,10 @@ impl Lane {
         let mut hold = None;
         loop {
             let number = self.numbers.begin();
+            let _span = self
+                .shared
+                .traces
+                .begin_batch(jobs.iter().map(|job| &job.span));
             let envelopes = jobs.iter().map(|job| job.envelope.clone()).collect();
             match self.run_once(envelopes).await {
                 Ok(report) if report.outcomes.len() == jobs.len() => {
@@ -354,7 +363,9 @@ impl Lane {
             envelope,
             origin,
             received_at,
+            span,
         } = job;
+        span.end(&outcome);
         let id = envelope.command_id;
         let count = |outcome: &Outcome| {
             if let Some(outcome) = final_outcome(outcome) {

@@ -10,3 +10,4 @@ mod pipeline;
 mod schema_contract;
 mod services;
 mod support;
+mod traces;

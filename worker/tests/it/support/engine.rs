@@ -10,6 +10,7 @@ use glyph_worker::{
     faults::Faults,
     metrics::Metrics,
     pipeline::{CommandProcessor, Pipeline, PipelineHandle, PipelineParts, PipelineSettings},
+    traces::Traces,
     wire::CloudEventMessages,
 };
 use glyph_workflow_engine::{
@@ -91,6 +92,10 @@ impl World {
     }
 
     pub(crate) async fn with(settings: PipelineSettings) -> Self {
+        Self::traced(settings, Traces::default()).await
+    }
+
+    pub(crate) async fn traced(settings: PipelineSettings, traces: Traces) -> Self {
         // The store's clock is the wall's, so that leases and waits pass while a test waits.
         let store = MemoryStore::with_clock(Arc::new(chrono::Utc::now));
         let shared = Arc::new(store.clone());
@@ -113,6 +118,7 @@ impl World {
             settings,
             metrics: Arc::clone(&metrics),
             faults: Faults::default(),
+            traces,
         });
         Self {
             broker,

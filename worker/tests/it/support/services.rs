@@ -8,6 +8,7 @@ use glyph_worker::{
     faults::Faults,
     metrics::Metrics,
     pipeline::{CommandProcessor, Pipeline, PipelineHandle, PipelineParts, PipelineSettings},
+    traces::Traces,
     wire::CloudEventMessages,
 };
 use glyph_workflow_engine::{
@@ -106,6 +107,7 @@ impl Services {
             settings: PipelineSettings::default(),
             metrics: Arc::clone(&metrics),
             faults: Faults::default(),
+            traces: Traces::default(),
         });
         Worker {
             pipeline,
