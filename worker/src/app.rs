@@ -37,7 +37,7 @@ use crate::{
     },
     metrics::Metrics,
     pipeline::{Pipeline, PipelineHandle, PipelineParts, PipelineSettings},
-    projections::GoalProjector,
+    projections::{AgreementProjector, GoalProjector},
     settings::{SecretUrl, Services, Settings, SettingsError},
     shutdown::Shutdown,
     telemetry,
@@ -441,6 +441,12 @@ impl Running {
         background.spawn(pauses.run(stopping.clone()));
         let goals = GoalProjector::new(Arc::clone(&store), settings.publish.messages());
         background.spawn(goals.run(stopping.clone()));
+        let agreement = AgreementProjector::new(
+            Arc::clone(&store),
+            settings.publish.messages(),
+            settings.agreement_window,
+        );
+        background.spawn(agreement.run(stopping.clone()));
         Ok(Self {
             pipeline,
             store,

@@ -1,5 +1,5 @@
 //! Every metric, declared once, with help, unit and labels. Label values come from closed sets,
-//! never from ids, but for goals, whose number is bounded here.
+//! never from ids, but for goals and for what agreement is followed of, whose number is bounded here.
 
 use std::time::Duration;
 
@@ -12,10 +12,12 @@ use prometheus::{
     core::{Atomic, Collector, GenericCounterVec, GenericGaugeVec},
 };
 
-use crate::wire::{DeadReason, MessageType, RetryReason};
+use crate::wire::{DeadReason, MessageType, RetryReason, data::AgreementProgress};
 
 /// Goals that have a series of their own; those beyond are left out.
 const GOALS_MAX: usize = 200;
+/// Steps and fields whose agreement has series of its own; those beyond are left out.
+const AGREEMENTS_MAX: usize = 200;
 
 /// Buckets of durations, in seconds: from a batch of one in memory to a broker that is slow.
 const SECONDS: [f64; 14] = [
@@ -102,6 +104,7 @@ pub struct Metrics {
     handler_duration: HistogramVec,
     goal_progress: GaugeVec,
     agreement: Histogram,
+    agreement_window: GaugeVec,
     consumer_connected: IntGauge,
 }
 
@@ -206,6 +209,12 @@ impl Metrics {
                 "Agreement of annotators where it is defined.",
                 &[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0],
             )?,
+            agreement_window: gauges(
+                "agreement_window_ratio",
+                "Agreement over the newest items of a step or field, where it is defined: mean of the \
+                 items (`agreement`), Krippendorff's alpha, Cohen's kappa (the first 200 only).",
+                &["workflow", "step", "field", "coefficient"],
+            )?,
             consumer_connected: int_gauge(
                 "consumer_connected",
                 "1 where the process consumes commands from a live connection.",
@@ -226,7 +235,7 @@ impl Metrics {
         build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
-        let collectors: [Box<dyn Collector>; 25] = [
+        let collectors: [Box<dyn Collector>; 26] = [
             Box::new(build_info),
             Box::new(self.commands.clone()),
             Box::new(self.command_duration.clone()),
@@ -250,6 +259,7 @@ impl Metrics {
             Box::new(self.handler_duration.clone()),
             Box::new(self.goal_progress.clone()),
             Box::new(self.agreement.clone()),
+            Box::new(self.agreement_window.clone()),
             Box::new(self.consumer_connected.clone()),
             Box::new(prometheus::process_collector::ProcessCollector::for_self()),
         ];
@@ -420,6 +430,26 @@ impl Metrics {
     /// The agreement of a step.
     pub fn agreement(&self, ratio: f64) {
         self.agreement.observe(ratio);
+    }
+
+    /// Agreement over the newest items of all steps and fields.
+    pub fn agreement_windows<'a>(&self, windows: impl IntoIterator<Item = &'a AgreementProgress>) {
+        self.agreement_window.reset();
+        for window in windows.into_iter().take(AGREEMENTS_MAX) {
+            let (workflow, step) = (window.workflow.as_str(), window.step_id.as_str());
+            let field = window.field.as_deref().unwrap_or_default();
+            for (coefficient, value) in [
+                ("agreement", window.agreement),
+                ("alpha", window.alpha),
+                ("kappa", window.kappa),
+            ] {
+                if let Some(value) = value {
+                    self.agreement_window
+                        .with_label_values(&[workflow, step, field, coefficient])
+                        .set(value);
+                }
+            }
+        }
     }
 
     /// Whether commands are consumed.

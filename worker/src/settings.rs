@@ -39,6 +39,8 @@ const LANES_DEFAULT: usize = 2;
 const OUTBOX_MAX_DEFAULT: u64 = 100_000;
 /// How long a drain may take; shorter than the 30 s that orchestrators wait before they kill.
 const DRAIN_DEFAULT: Duration = Duration::from_secs(25);
+/// Items over which the agreement of a step is followed; what a window holds is read and written as one.
+const AGREEMENT_WINDOW_DEFAULT: usize = 1_000;
 
 /// A setting and its names.
 struct Setting {
@@ -66,7 +68,7 @@ const fn secret(key: &'static str, env: &'static str) -> Setting {
     }
 }
 
-const SETTINGS: [Setting; 19] = [
+const SETTINGS: [Setting; 20] = [
     secret("database_url", "DATABASE_URL"),
     secret("amqp_url", "AMQP_URL"),
     setting("http_addr", "GLYPH_HTTP_ADDR"),
@@ -81,6 +83,7 @@ const SETTINGS: [Setting; 19] = [
     setting("lanes", "GLYPH_LANES"),
     setting("outbox_max", "GLYPH_OUTBOX_MAX"),
     setting("drain_secs", "GLYPH_DRAIN_SECS"),
+    setting("agreement_window", "GLYPH_AGREEMENT_WINDOW"),
     setting("webhook_hosts", "GLYPH_WEBHOOK_HOSTS"),
     setting("webhook_allow_private", "GLYPH_WEBHOOK_ALLOW_PRIVATE"),
     secret("webhook_secret", "GLYPH_WEBHOOK_SECRET"),
@@ -119,6 +122,8 @@ pub struct Settings {
     pub outbox_max: u64,
     /// How long a drain may take.
     pub drain: Duration,
+    /// Items over which the agreement of a step is followed.
+    pub agreement_window: usize,
     /// Where webhooks may go, and what they are signed with.
     pub webhooks: WebhookSettings,
     /// Where traces go, by the `OTEL_*` variables of the environment.
@@ -366,6 +371,9 @@ pub struct SettingsFlags {
     /// Seconds that a drain may take [default: 25]
     #[arg(long, value_name = "SECONDS", global = true, hide_short_help = true)]
     pub drain_secs: Option<String>,
+    /// Items over which the agreement of a step is followed [default: 1000]
+    #[arg(long, value_name = "N", global = true, hide_short_help = true)]
+    pub agreement_window: Option<String>,
     /// Hosts that webhooks may call, separated by commas: a.org, a.org:8443, *.a.org [default: none]
     #[arg(long, value_name = "HOSTS", global = true, hide_short_help = true)]
     pub webhook_hosts: Option<String>,
@@ -405,6 +413,7 @@ impl SettingsFlags {
             ("lanes", &self.lanes),
             ("outbox_max", &self.outbox_max),
             ("drain_secs", &self.drain_secs),
+            ("agreement_window", &self.agreement_window),
             ("webhook_hosts", &self.webhook_hosts),
             ("webhook_allow_private", &self.webhook_allow_private),
             ("webhook_secret", &self.webhook_secret),
@@ -674,6 +683,7 @@ impl Settings {
             "lanes" => Some(self.lanes.to_string()),
             "outbox_max" => Some(self.outbox_max.to_string()),
             "drain_secs" => Some(self.drain.as_secs().to_string()),
+            "agreement_window" => Some(self.agreement_window.to_string()),
             "webhook_hosts" => (!self.webhooks.hosts.is_empty()).then(|| {
                 let hosts = self.webhooks.hosts.iter().map(ToString::to_string);
                 hosts.collect::<Vec<_>>().join(",")
@@ -776,6 +786,9 @@ impl Reader {
             drain: self
                 .read("drain_secs", |text| within(text, &(0..=3_600)))
                 .map_or(DRAIN_DEFAULT, Duration::from_secs),
+            agreement_window: self
+                .read("agreement_window", |text| within(text, &(10..=10_000)))
+                .unwrap_or(AGREEMENT_WINDOW_DEFAULT),
             webhooks: WebhookSettings {
                 hosts: self
                     .read("webhook_hosts", webhook_hosts)

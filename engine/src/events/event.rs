@@ -419,6 +419,9 @@ pub struct Vote {
     pub value: Value,
     /// How many gave it.
     pub count: u32,
+    /// Who gave it: their places in the order of acceptance, from 0.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by: Vec<u32>,
     /// The weight of those who gave it.
     pub weight: f64,
 }

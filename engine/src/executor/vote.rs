@@ -14,15 +14,23 @@ use crate::{
 /// Overlap (intersection over union) from which two annotators are taken to mean one region.
 const SAME_REGION_IOU: f64 = 0.5;
 
-/// Counts equal values; most votes first, then by the order of values.
+/// Counts equal values, one an annotator in the order of acceptance; most votes first, then by the
+/// order of values. Null is a missing value: nobody votes by leaving one out.
 pub(crate) fn tally(values: &[&Value]) -> Vec<Vote> {
     let mut votes: Vec<Vote> = Vec::new();
-    for value in values {
+    for (place, value) in (0..).zip(values) {
+        if value.is_null() {
+            continue;
+        }
         match votes.iter_mut().find(|vote| same(&vote.value, value)) {
-            Some(vote) => vote.count += 1,
+            Some(vote) => {
+                vote.count += 1;
+                vote.by.push(place);
+            }
             None => votes.push(Vote {
                 value: (*value).clone(),
                 count: 1,
+                by: vec![place],
                 weight: 0.0,
             }),
         }

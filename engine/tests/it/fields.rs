@@ -87,6 +87,11 @@ fn each_field_has_its_own_metric_and_threshold() {
     assert_eq!((a.agreement, a.threshold), (Some(1.0), 1.0));
     assert_eq!((b.agreement, b.threshold), (Some(1.0 / 3.0), 0.3));
     assert_eq!((b.votes.len(), b.votes[0].count), (2, 2));
+    assert_eq!(
+        b.votes[0].by,
+        [0, 1],
+        "who gave it, in the order of acceptance"
+    );
     assert_eq!(b.value, Some(json!("x")));
 }
 

@@ -17,7 +17,7 @@ use super::{
     output::{Table, grouped},
 };
 use crate::{
-    projections::{GoalProjector, StepOutcome},
+    projections::{AgreementProjector, GoalProjector, StepOutcome, agreement},
     settings::Settings,
 };
 
@@ -55,6 +55,7 @@ pub(super) async fn run(
     if !args.no_goals {
         recount_goals(&store, settings).await?;
     }
+    measure_agreement(&store, settings).await?;
     bar.finish_and_clear();
     output.result(&report, || report_text(&report));
     Ok(())
@@ -149,6 +150,15 @@ async fn recount_goals(store: &Arc<dyn Store>, settings: &Settings) -> Result<()
     store.reset_goals().await?;
     let messages = settings.publish.messages();
     let projector = GoalProjector::new(Arc::clone(store), messages).without_progress();
+    while let StepOutcome::Read(_) = projector.step().await? {}
+    Ok(())
+}
+
+/// Follows agreement from the beginning of the log, telling nothing.
+async fn measure_agreement(store: &Arc<dyn Store>, settings: &Settings) -> Result<(), CliError> {
+    store.reset_projection(agreement::PROJECTION).await?;
+    let (messages, length) = (settings.publish.messages(), settings.agreement_window);
+    let projector = AgreementProjector::new(Arc::clone(store), messages, length).silent();
     while let StepOutcome::Read(_) = projector.step().await? {}
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! [`router`] gives the whole API as a value, so that tests need no socket. Faults leave as RFC 9457
 //! problem documents, made in `error.rs` alone.
 
+mod agreement;
 mod auth;
 mod commands;
 mod docs;

@@ -26,7 +26,9 @@ use serde_json::Value;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
-    Explanation, Problem, Role, Tokens, WorkflowDocument, commands,
+    Explanation, Problem, Role, Tokens, WorkflowDocument, agreement,
+    agreement::AgreementList,
+    commands,
     commands::NextStep,
     goals,
     goals::GoalList,
@@ -112,6 +114,11 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::get("/api/v1/goals", "list_goals", goals::list)
             .summary("Progress of all goals")
             .answers::<GoalList>(200, "The goals"),
+    );
+    all.push(
+        Operation::get("/api/v1/agreement", "list_agreement", agreement::list)
+            .summary("Agreement of annotators over the newest items of each step and field")
+            .answers::<AgreementList>(200, "The agreement"),
     );
     all.extend(health_operations());
     all.push(metrics_operation());

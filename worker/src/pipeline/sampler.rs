@@ -14,7 +14,7 @@ use glyph_workflow_engine::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{broker::BrokerState, metrics::Metrics};
+use crate::{broker::BrokerState, metrics::Metrics, projections::agreement};
 
 const SAMPLE_EVERY: Duration = Duration::from_secs(5);
 
@@ -59,6 +59,8 @@ impl Sampler {
             };
             (goal.workflow.as_str(), goal.goal.as_str(), ratio)
         }));
+        self.metrics
+            .agreement_windows(&agreement::summaries(&*self.store).await?);
         self.sample_waiting().await
     }
 

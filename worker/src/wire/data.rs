@@ -10,12 +10,12 @@ use glyph_workflow_engine::{
     command::RejectionCode,
     config::{FieldMode, Level, Metric, Target, TimeoutAction},
     events::{self, ConsensusMethod, FieldCalculated, ReleaseReason, Vote},
-    ids::{CommandId, RevisionId, Slug, StepId, TaskId, UserId},
+    ids::{CommandId, RevisionId, Slug, StepId, TaskId, UserId, WorkflowId},
     state::{IncidentCode, ResolvedBy, StepResult, StepVisit},
     store::GoalProgressRow,
 };
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -442,4 +442,37 @@ impl<'a> From<&'a GoalProgressRow> for GoalProgress<'a> {
             completed_at: row.completed_at,
         }
     }
+}
+
+/// Agreement of annotators over the newest items of a step, or of one field of its answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AgreementProgress {
+    /// The workflow.
+    pub workflow: WorkflowId,
+    /// The step.
+    pub step_id: StepId,
+    /// Path in `annotation.data`; all of data where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// What measures one item: `percent_agreement` for categories; for regions and texts, which are
+    /// seldom equal, the step's own metric.
+    pub measure: Metric,
+    /// Items inside the window. An item is one comparison that ended a visit; gold tasks are none.
+    pub items: usize,
+    /// Items that fit; the oldest leaves for the newest.
+    pub window: usize,
+    /// Mean of `measure` over the items.
+    pub agreement: Option<f64>,
+    /// Krippendorff's alpha, nominal; null where it is not defined.
+    pub alpha: Option<f64>,
+    /// Why there is no alpha.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alpha_undefined: Option<String>,
+    /// Cohen's kappa of the first and the second answer to each item; null where it is not defined.
+    pub kappa: Option<f64>,
+    /// Why there is no kappa.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kappa_undefined: Option<String>,
+    /// When the newest item came.
+    pub updated_at: DateTime<Utc>,
 }

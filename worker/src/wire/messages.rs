@@ -20,10 +20,11 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::data::{
-    CommandRejected, ConsensusCalculated, GoalProgress, InTask, IncidentOpened, IncidentResolved,
-    StepActivated, StepCompleted, StepEnded, StepFailed, TaskAssigned, TaskReleased, TaskStalled,
-    TransitionOccurred, WholeWorkflow, WorkflowCompleted, WorkflowFailed, WorkflowHeld,
-    WorkflowMigrated, WorkflowReasoned, WorkflowReleased, WorkflowStarted,
+    AgreementProgress, CommandRejected, ConsensusCalculated, GoalProgress, InTask, IncidentOpened,
+    IncidentResolved, StepActivated, StepCompleted, StepEnded, StepFailed, TaskAssigned,
+    TaskReleased, TaskStalled, TransitionOccurred, WholeWorkflow, WorkflowCompleted,
+    WorkflowFailed, WorkflowHeld, WorkflowMigrated, WorkflowReasoned, WorkflowReleased,
+    WorkflowStarted,
 };
 
 /// Bytes of a message's data; larger data is replaced by a reference to the history over HTTP.
@@ -87,6 +88,7 @@ message_types! {
     IncidentResolved "incident.resolved" "incident_resolved";
     GoalProgressed "goal.progressed" "goal_progressed";
     GoalCompleted "goal.completed" "goal_completed";
+    AgreementProgressed "agreement.progressed" "agreement_progressed";
     CommandRejected "command.rejected" "command_rejected";
 }
 
@@ -200,6 +202,36 @@ impl CloudEventMessages {
             traceparent: None,
         };
         self.row(&message, &GoalProgress::from(goal))
+    }
+
+    /// The message that the agreement of a step has moved; `cause` is the event of its newest item.
+    pub fn agreement_progressed(
+        &self,
+        agreement: &AgreementProgress,
+        cause: Uuid,
+        now: DateTime<Utc>,
+    ) -> Option<NewOutboxRow> {
+        let (workflow, step) = (&agreement.workflow, &agreement.step_id);
+        let subject = match &agreement.field {
+            Some(field) => format!("{workflow}/{step}/{field}"),
+            None => format!("{workflow}/{step}"),
+        };
+        let id = format!("agreement/{}/{subject}", agreement.measure.as_str());
+        let id = Uuid::new_v5(&cause, id.as_bytes());
+        let message = Message {
+            kind: MessageType::AgreementProgressed,
+            id,
+            workflow: Some(workflow),
+            step: Some(step),
+            task: None,
+            subject: &subject,
+            time: now,
+            version: None,
+            correlation_id: &id.to_string(),
+            causation_id: None,
+            traceparent: None,
+        };
+        self.row(&message, agreement)
     }
 
     fn row<D: Serialize>(&self, message: &Message<'_>, data: &D) -> Option<NewOutboxRow> {
@@ -609,7 +641,7 @@ pub struct Envelope<'a, D> {
     /// The kind of message and its version.
     #[serde(rename = "type")]
     event_type: &'a str,
-    /// The task, the goal, or the workflow.
+    /// The task, the goal, the workflow, or the step whose agreement is told of.
     subject: &'a str,
     /// When it was decided.
     time: DateTime<Utc>,

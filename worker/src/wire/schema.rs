@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use super::{
     commands::command_schema,
     data::{
-        CommandRejected, ConsensusCalculated, GoalProgress, InTask, IncidentOpened,
-        IncidentResolved, StepActivated, StepCompleted, StepEnded, StepFailed, TaskAssigned,
-        TaskOrWorkflow, TaskReleased, TaskStalled, TransitionOccurred, WorkflowCompleted,
-        WorkflowFailed, WorkflowHeld, WorkflowMigrated, WorkflowReasoned, WorkflowReleased,
-        WorkflowStarted,
+        AgreementProgress, CommandRejected, ConsensusCalculated, GoalProgress, InTask,
+        IncidentOpened, IncidentResolved, StepActivated, StepCompleted, StepEnded, StepFailed,
+        TaskAssigned, TaskOrWorkflow, TaskReleased, TaskStalled, TransitionOccurred,
+        WorkflowCompleted, WorkflowFailed, WorkflowHeld, WorkflowMigrated, WorkflowReasoned,
+        WorkflowReleased, WorkflowStarted,
     },
     messages::{Envelope, MessageType, SCHEMA_BASE},
     replies::CommandReply,
@@ -96,6 +96,7 @@ fn data_schema(kind: MessageType) -> Schema {
         MessageType::IncidentOpened => outgoing::<InTask<'_, IncidentOpened<'_>>>(),
         MessageType::IncidentResolved => outgoing::<InTask<'_, IncidentResolved<'_>>>(),
         MessageType::GoalProgressed | MessageType::GoalCompleted => outgoing::<GoalProgress<'_>>(),
+        MessageType::AgreementProgressed => outgoing::<AgreementProgress>(),
         MessageType::CommandRejected => outgoing::<CommandRejected<'_>>(),
     }
 }

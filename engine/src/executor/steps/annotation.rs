@@ -295,11 +295,9 @@ impl<'v> Compared<'v> {
             .map(|a| value_at(&a.data, field).unwrap_or(&MISSING))
             .collect();
         let report = measure_agreement(metric, level, &values);
-        // Null is a missing value, and nobody votes by leaving one out.
-        let given: Vec<&Value> = values.iter().copied().filter(|v| !v.is_null()).collect();
         Self {
             metric,
-            votes: tally(&given),
+            votes: tally(&values),
             report,
             values,
         }

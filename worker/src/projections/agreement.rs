@@ -1,0 +1,270 @@
+//! Agreement over time: of each question the newest items, as a gauge and as a message.
+//!
+//! Every comparison of annotations in the log is one item; gold tasks are none. Rows, messages and
+//! checkpoint are committed together, so a row is what a reading of the log from its beginning to the
+//! checkpoint makes, whatever crashes. Messages are told by the row itself: who takes over knows when
+//! the last one went.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+    time::Duration,
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use glyph_workflow_engine::{
+    config::Metric,
+    events::{ConsensusCalculated, Vote, WorkflowEvent},
+    limits::PAGE_MAX,
+    store::{EventStoreError, LogEntry, NewOutboxRow, ProjectionRows, ProjectionWrite, Store},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{
+    StepOutcome,
+    pace::{Follows, follow},
+    window::{Question, Window},
+};
+use crate::wire::{CloudEventMessages, data::AgreementProgress};
+
+/// Its name in the table of checkpoints.
+pub const PROJECTION: &str = "agreement";
+
+/// A question is told of at most once in this time; what came in between is in the next message.
+const TELL_EVERY: TimeDelta = TimeDelta::seconds(5);
+
+/// Follows agreement through the log.
+pub struct AgreementProjector {
+    store: Arc<dyn Store>,
+    /// None for a recount by an operator, which tells nothing.
+    messages: Option<CloudEventMessages>,
+    /// Items of a window.
+    length: usize,
+}
+
+impl Follows for AgreementProjector {
+    const NAME: &'static str = PROJECTION;
+    const POLL: Duration = Duration::from_secs(2);
+
+    async fn next(&self) -> Result<StepOutcome, EventStoreError> {
+        self.step().await
+    }
+}
+
+/// The row of one question.
+#[derive(Serialize, Deserialize)]
+struct Row {
+    question: Question,
+    summary: AgreementProgress,
+    /// The event of the newest item.
+    cause: Uuid,
+    /// The event of the newest item when the question was last told of, and when that was.
+    told: Option<(Uuid, DateTime<Utc>)>,
+    window: Window,
+}
+
+impl AgreementProjector {
+    /// A projector over windows of `length` items; several processes may each have one.
+    pub fn new(store: Arc<dyn Store>, messages: CloudEventMessages, length: usize) -> Self {
+        Self {
+            store,
+            messages: Some(messages),
+            length,
+        }
+    }
+
+    /// The same, telling nothing.
+    #[must_use]
+    pub fn silent(mut self) -> Self {
+        self.messages = None;
+        self
+    }
+
+    /// Runs until stopped.
+    pub async fn run(self, stopping: CancellationToken) {
+        follow(&self, &stopping).await;
+    }
+
+    /// Reads what is new in the log, at most one page of it.
+    pub async fn step(&self) -> Result<StepOutcome, EventStoreError> {
+        let Some(mut step) = self.store.open_projection(PROJECTION, PAGE_MAX).await? else {
+            return Ok(StepOutcome::Elsewhere);
+        };
+        let mut rows = step.take_rows();
+        let read = step.entries().len();
+        let mut changed = BTreeMap::new();
+        for entry in step.entries() {
+            self.take_in(entry, &mut rows, &mut changed);
+        }
+        let messages = self.tell(&rows, &mut changed, step.now());
+        if read == 0 && changed.is_empty() {
+            return Ok(StepOutcome::CaughtUp);
+        }
+        let write = ProjectionWrite {
+            rows: changed
+                .into_iter()
+                .map(|(key, row)| (key, serde_json::to_value(row).ok()))
+                .collect(),
+            messages,
+            ..ProjectionWrite::default()
+        };
+        step.commit(write).await?;
+        Ok(match read {
+            0 => StepOutcome::CaughtUp,
+            read => StepOutcome::Read(read),
+        })
+    }
+
+    fn take_in(
+        &self,
+        entry: &LogEntry,
+        rows: &mut ProjectionRows,
+        changed: &mut BTreeMap<String, Row>,
+    ) {
+        let WorkflowEvent::ConsensusCalculated(calculated) = &entry.event.event else {
+            return;
+        };
+        // The comparison that ends a visit counts, and those that ask for further people do not.
+        if entry.event.metadata.gold || calculated.more.is_some() {
+            return;
+        }
+        for part in parts(calculated) {
+            let step = &calculated.step_id;
+            let question = Question::new(&entry.workflow, step, part.field, part.metric);
+            if !part.compares(&question) {
+                continue;
+            }
+            let at = entry.event.occurred_at;
+            let row = match changed.entry(question.key()) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(free) => {
+                    let stored = rows.remove(free.key()).and_then(read_row);
+                    free.insert(stored.unwrap_or_else(|| Row {
+                        summary: Window::default().summary(&question, self.length, at),
+                        question,
+                        cause: entry.event.event_id,
+                        told: None,
+                        window: Window::default(),
+                    }))
+                }
+            };
+            if row.question.is_categorical() {
+                row.window.add_votes(part.votes, self.length);
+            } else if let Some(score) = part.agreement {
+                row.window.add_score(score, self.length);
+            }
+            row.cause = entry.event.event_id;
+            row.summary.updated_at = at;
+        }
+    }
+
+    /// Sums up what has changed, and makes the messages whose time has come: of these, and of those
+    /// that were held back before.
+    fn tell(
+        &self,
+        rows: &ProjectionRows,
+        changed: &mut BTreeMap<String, Row>,
+        now: DateTime<Utc>,
+    ) -> Vec<NewOutboxRow> {
+        for row in changed.values_mut() {
+            let at = row.summary.updated_at;
+            row.summary = row.window.summary(&row.question, self.length, at);
+        }
+        for (key, value) in rows {
+            if is_held_back(value, now)
+                && let Some(row) = read_row(value.clone())
+            {
+                changed.insert(key.clone(), row);
+            }
+        }
+        let mut messages = Vec::new();
+        for row in changed.values_mut() {
+            match (&self.messages, row.told) {
+                (Some(_), Some((_, at))) if now - at < TELL_EVERY => {}
+                (told_by, _) => {
+                    let told = told_by.as_ref();
+                    let told =
+                        told.and_then(|m| m.agreement_progressed(&row.summary, row.cause, now));
+                    messages.extend(told);
+                    row.told = Some((row.cause, now));
+                }
+            }
+        }
+        messages
+    }
+}
+
+/// What is known of every question, in the order of their keys.
+pub async fn summaries(store: &dyn Store) -> Result<Vec<AgreementProgress>, EventStoreError> {
+    /// The part of a row that readers look at.
+    #[derive(Deserialize)]
+    struct Head {
+        summary: AgreementProgress,
+    }
+    let rows = store.projection_rows(PROJECTION).await?;
+    let heads = rows
+        .into_values()
+        .filter_map(|row| serde_json::from_value::<Head>(row).ok());
+    Ok(heads.map(|head| head.summary).collect())
+}
+
+/// A row that cannot be read was written by another build: its window begins anew.
+fn read_row(value: Value) -> Option<Row> {
+    let row: Row = serde_json::from_value(value).ok()?;
+    Some(Row {
+        window: row.window.restored(),
+        ..row
+    })
+}
+
+/// Whether a stored row has news that its time has come to tell.
+fn is_held_back(row: &Value, now: DateTime<Utc>) -> bool {
+    #[derive(Deserialize)]
+    struct Told<'r>(&'r str, DateTime<Utc>);
+    let Ok(Some(Told(cause, at))) = Option::<Told<'_>>::deserialize(&row["told"]) else {
+        return true;
+    };
+    row["cause"] != *cause && now - at >= TELL_EVERY
+}
+
+/// What was compared: the fields, or the answers as a whole.
+struct Part<'e> {
+    field: Option<&'e str>,
+    metric: Metric,
+    agreement: Option<f64>,
+    votes: &'e [Vote],
+}
+
+impl Part<'_> {
+    /// Whether there are two answers, or regions or texts that could be compared.
+    fn compares(&self, question: &Question) -> bool {
+        if question.is_categorical() {
+            self.votes.iter().map(|vote| vote.count).sum::<u32>() >= 2
+        } else {
+            self.agreement.is_some()
+        }
+    }
+}
+
+fn parts(calculated: &ConsensusCalculated) -> Vec<Part<'_>> {
+    if calculated.fields.is_empty() {
+        return vec![Part {
+            field: calculated.field.as_deref(),
+            metric: calculated.metric,
+            agreement: calculated.agreement,
+            votes: &calculated.votes,
+        }];
+    }
+    let fields = calculated.fields.iter();
+    fields
+        .map(|field| Part {
+            field: Some(&field.field),
+            metric: field.metric,
+            agreement: field.agreement,
+            votes: &field.votes,
+        })
+        .collect()
+}

@@ -1,0 +1,203 @@
+//! Agreement over time, folded from the log of a store in memory.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use glyph_worker::{
+    projections::{
+        AgreementProjector, StepOutcome,
+        agreement::{PROJECTION, summaries},
+    },
+    wire::{CloudEventMessages, data::AgreementProgress},
+};
+use glyph_workflow_engine::{
+    WorkflowOrchestrator,
+    command::{Command, CommandEnvelope, Start},
+    consensus::{cohens_kappa, krippendorffs_alpha_nominal},
+    ids::TaskId,
+    store::{MemoryStore, Outbox, OutboxRow, ProjectionStore, PublisherId},
+};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::support::engine::{DUAL, envelope, submission, task};
+
+/// A store whose clock is turned by hand, with a workflow.
+struct Desk {
+    store: Arc<MemoryStore>,
+    orchestrator: WorkflowOrchestrator,
+    seconds: Arc<AtomicI64>,
+}
+
+impl Desk {
+    async fn new() -> Self {
+        let seconds = Arc::new(AtomicI64::new(0));
+        let clock = Arc::clone(&seconds);
+        let now = move || at(clock.load(Ordering::SeqCst));
+        let store = Arc::new(MemoryStore::with_clock(Arc::new(now)));
+        let orchestrator =
+            WorkflowOrchestrator::new(Arc::clone(&store) as _, Arc::clone(&store) as _);
+        orchestrator.create_workflow(DUAL).await.unwrap();
+        Self {
+            store,
+            orchestrator,
+            seconds,
+        }
+    }
+
+    async fn run(&self, command: CommandEnvelope) {
+        let report = self
+            .orchestrator
+            .process_batch(vec![command], None)
+            .await
+            .unwrap();
+        assert_eq!(report.outcomes.len(), 1);
+    }
+
+    async fn label(&self, n: u128, labels: [&str; 2]) {
+        for (user, label) in (1..).zip(labels) {
+            self.run(envelope(&submission(task(n), "annotate", user, label)))
+                .await;
+        }
+    }
+
+    async fn start_gold(&self, n: u128, expected: Value) {
+        let start = Start {
+            task_id: TaskId(task(n)),
+            workflow: "sentiment-dual".parse().unwrap(),
+            input: None,
+            labels: None,
+            expected: Some(expected),
+        };
+        self.run(CommandEnvelope::new(task(n), Command::Start(start)))
+            .await;
+    }
+
+    fn projector(&self, length: usize) -> AgreementProjector {
+        let store = Arc::clone(&self.store) as _;
+        AgreementProjector::new(store, CloudEventMessages::default(), length)
+    }
+
+    async fn summary(&self) -> AgreementProgress {
+        let mut found = summaries(&*self.store).await.unwrap();
+        assert_eq!(found.len(), 1);
+        found.remove(0)
+    }
+
+    /// Messages that have come since the last look.
+    async fn told(&self) -> Vec<OutboxRow> {
+        let publisher = PublisherId(Uuid::nil());
+        let lease = Duration::from_secs(60);
+        let rows = self.store.claim(publisher, lease, 1_000).await.unwrap();
+        let positions: Vec<_> = rows.iter().map(|row| row.position).collect();
+        self.store.confirmed(&positions).await.unwrap();
+        rows
+    }
+}
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+}
+
+async fn catch_up(projector: &AgreementProjector) {
+    while let StepOutcome::Read(_) = projector.step().await.unwrap() {}
+}
+
+/// What two people say of the `n`-th item.
+fn labels(n: u128) -> [&'static str; 2] {
+    let label = |k: u128| ["a", "b", "c"][usize::try_from(n * k % 7 % 3).unwrap()];
+    [label(1), label(3)]
+}
+
+#[tokio::test]
+async fn the_newest_items_are_followed_and_a_rebuild_finds_the_same() {
+    let desk = Desk::new().await;
+    let projector = desk.projector(20);
+    for n in 0..50 {
+        desk.label(n, labels(n)).await;
+        if n % 7 == 0 {
+            catch_up(&projector).await;
+        }
+    }
+    catch_up(&projector).await;
+
+    let inside: Vec<[u32; 2]> = (30..50)
+        .map(|n| labels(n).map(|label| u32::from(label.as_bytes()[0])))
+        .collect();
+    let row = |k: usize| inside.iter().map(|item| item[k]).collect::<Vec<_>>();
+    let ratings = [row(0), row(1)].map(|row| row.into_iter().map(Some).collect::<Vec<_>>());
+    let live = desk.summary().await;
+    assert_eq!((live.items, live.window), (20, 20));
+    let near = |found: Option<f64>, wanted: f64| {
+        assert!((found.unwrap() - wanted).abs() < 1e-12, "{live:?}");
+    };
+    near(live.alpha, krippendorffs_alpha_nominal(&ratings).unwrap());
+    near(live.kappa, cohens_kappa(&row(0), &row(1)).unwrap());
+    let equal = inside.iter().filter(|item| item[0] == item[1]).count();
+    near(live.agreement, equal as f64 / 20.0);
+
+    desk.told().await;
+    desk.store.reset_projection(PROJECTION).await.unwrap();
+    catch_up(&desk.projector(20).silent()).await;
+    assert_eq!(desk.summary().await, live);
+    assert_eq!(desk.told().await, [], "a recount tells nothing");
+}
+
+#[tokio::test]
+async fn gold_tasks_say_nothing_of_the_agreement_on_others() {
+    let desk = Desk::new().await;
+    desk.label(1, ["a", "b"]).await;
+    desk.start_gold(2, json!("a")).await;
+    desk.label(2, ["a", "a"]).await;
+    catch_up(&desk.projector(20)).await;
+    assert_eq!(desk.summary().await.items, 1);
+}
+
+#[tokio::test]
+async fn messages_come_at_most_every_five_seconds_and_none_is_lost() {
+    let desk = Desk::new().await;
+    let projector = desk.projector(20);
+    catch_up(&projector).await;
+    assert_eq!(desk.told().await, [], "there is nothing to tell");
+
+    let mut ids = BTreeSet::new();
+    let mut next = async |expected: Option<usize>| {
+        // Another process may take over at any time: the row knows what was told.
+        catch_up(&desk.projector(20)).await;
+        let told = desk.told().await;
+        let told: Vec<_> = told
+            .iter()
+            .filter(|row| row.message_type == "agreement.progressed")
+            .collect();
+        assert_eq!(told.len(), usize::from(expected.is_some()));
+        for row in told {
+            assert_eq!(
+                row.routing_key,
+                "agreement.progressed.sentiment-dual.annotate"
+            );
+            let body: Value = serde_json::from_str(&row.body).unwrap();
+            assert_eq!(body["data"]["items"], json!(expected));
+            assert_eq!(body["subject"], "sentiment-dual/annotate/label");
+            assert_eq!(body.get("sequence"), None);
+            assert!(ids.insert(row.message_id), "each message has its own id");
+        }
+    };
+    desk.label(1, ["a", "a"]).await;
+    next(Some(1)).await;
+    desk.label(2, ["a", "b"]).await;
+    next(None).await;
+    desk.label(3, ["b", "b"]).await;
+    desk.seconds.store(4, Ordering::SeqCst);
+    next(None).await;
+    desk.seconds.store(5, Ordering::SeqCst);
+    next(Some(3)).await;
+    desk.seconds.store(60, Ordering::SeqCst);
+    next(None).await;
+}
