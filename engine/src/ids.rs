@@ -61,6 +61,17 @@ impl TaskId {
     pub fn event_id(self, version: u64) -> Uuid {
         Uuid::new_v5(&self.0, format!("event/{version}").as_bytes())
     }
+
+    /// The id of the `n`th child that a visit of a `sub_workflow` step asks for: the UUIDv5 of the
+    /// parent and `STEP/VISIT`, for a later child of the same visit (`n` > 1) `STEP/VISIT/N`.
+    #[must_use]
+    pub fn child(self, step: &StepId, visit: u32, n: u32) -> Self {
+        let name = match n {
+            0 | 1 => format!("{step}/{visit}"),
+            n => format!("{step}/{visit}/{n}"),
+        };
+        Self(Uuid::new_v5(&self.0, name.as_bytes()))
+    }
 }
 
 /// A name people write in YAML and routing keys: `[a-z0-9][a-z0-9_-]{0,63}`.

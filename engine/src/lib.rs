@@ -71,8 +71,8 @@ pub mod transition;
 /// Commands and what becomes of them.
 pub mod command {
     pub use crate::engine::command::{
-        Activity, Advance, AnnotationInput, Assign, Command, CommandEnvelope, Control, Due,
-        EffectOutcome, Migrate, Pause, Release, Start, Submission,
+        Activity, Advance, AnnotationInput, Assign, ChildCommand, ChildReport, ChildStart, Command,
+        CommandEnvelope, Control, Due, EffectOutcome, Migrate, Pause, Release, Start, Submission,
     };
     pub use crate::engine::outcome::{
         Dead, Outcome, ProcessResult, Rejection, RejectionCode, Undecided,

@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use glyph_workflow_engine::{
-    command::Command, config::StepType, events::WorkflowEvent, state::TaskStatus,
+    command::{ChildCommand, Command},
+    config::StepType,
+    events::WorkflowEvent,
+    state::TaskStatus,
 };
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
@@ -269,7 +272,8 @@ impl Metrics {
     }
 
     fn start_at_zero(&self) {
-        for command_type in Command::TYPES.into_iter().chain(["due", TYPE_UNKNOWN]) {
+        let internal = ChildCommand::TYPES.into_iter().chain(["due", TYPE_UNKNOWN]);
+        for command_type in Command::TYPES.into_iter().chain(internal) {
             for outcome in FinalOutcome::ALL {
                 touch(&self.commands, &[command_type, outcome.as_str()]);
             }

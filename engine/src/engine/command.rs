@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::{
     canonical,
     ids::{CommandId, StepId, TaskId, UserId, WorkflowSelector},
+    state::{ChildOrder, ParentTask, PlaceHolder, TaskStatus, WorkflowRef},
     store::DueRow,
 };
 
@@ -70,6 +71,8 @@ pub enum Command {
     Retry(Control),
     /// Move the task to another revision.
     Migrate(Migrate),
+    /// What a task and its children tell each other; never accepted from outside.
+    Child(ChildCommand),
     /// Work whose time has come; never accepted from outside.
     Due(Due),
 }
@@ -268,6 +271,91 @@ pub enum EffectOutcome {
     },
 }
 
+/// What a task and its children tell each other. No producer can send these: a child is started,
+/// held and ended by its parent alone, and a parent believes only the child that it asked for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum ChildCommand {
+    /// Begin as the child of a task.
+    Start(ChildStart),
+    /// Do as the parent does.
+    Order {
+        /// The child.
+        task_id: TaskId,
+        /// The parent.
+        parent_task_id: TaskId,
+        /// What it asks for.
+        order: ChildOrder,
+    },
+    /// Learn how a child ended.
+    Report(ChildReport),
+}
+
+/// Begin as the child of a task.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ChildStart {
+    /// The child.
+    pub task_id: TaskId,
+    /// The workflow; its newest revision.
+    pub workflow: WorkflowSelector,
+    /// What it is to label.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<Value>,
+    /// Key-value pairs for search, as the parent has them.
+    pub labels: BTreeMap<String, String>,
+    /// Who gets a place in its first step.
+    pub holders: Vec<PlaceHolder>,
+    /// The visit that asks for it.
+    pub parent: ParentTask,
+}
+
+/// Learn how a child ended.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ChildReport {
+    /// The parent.
+    pub task_id: TaskId,
+    /// The child.
+    pub child_task_id: TaskId,
+    /// How it ended.
+    pub status: TaskStatus,
+    /// The revision that it ran on.
+    pub workflow: WorkflowRef,
+    /// What it ended with, where it completed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<Value>,
+    /// Why it did not complete.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl ChildCommand {
+    /// The types of these commands in the inbox and metrics.
+    pub const TYPES: [&'static str; 3] = ["child_start", "child_order", "child_report"];
+
+    fn type_name(&self) -> &'static str {
+        match self {
+            Self::Start(_) => "child_start",
+            Self::Order { .. } => "child_order",
+            Self::Report(_) => "child_report",
+        }
+    }
+
+    fn task_id(&self) -> TaskId {
+        match self {
+            Self::Start(c) => c.task_id,
+            Self::Order { task_id, .. } => *task_id,
+            Self::Report(c) => c.task_id,
+        }
+    }
+
+    fn workflow(&self) -> Option<&WorkflowSelector> {
+        match self {
+            Self::Start(c) => Some(&c.workflow),
+            Self::Order { .. } | Self::Report(_) => None,
+        }
+    }
+}
+
 impl Command {
     /// The types that producers may send.
     pub const TYPES: [&'static str; 11] = [
@@ -298,6 +386,7 @@ impl Command {
             Self::Cancel(_) => "cancel",
             Self::Retry(_) => "retry",
             Self::Migrate(_) => "migrate",
+            Self::Child(c) => c.type_name(),
             Self::Due(_) => "due",
         }
     }
@@ -314,6 +403,7 @@ impl Command {
             Self::Pause(c) => c.task_id,
             Self::Resume(c) | Self::Cancel(c) | Self::Retry(c) => c.task_id,
             Self::Migrate(c) => c.task_id,
+            Self::Child(c) => c.task_id(),
             Self::Due(c) => c.row.task_id,
         }
     }
@@ -321,7 +411,7 @@ impl Command {
     /// The step that it names.
     pub fn step_id(&self) -> Option<&str> {
         match self {
-            Self::Start(_) | Self::Migrate(_) => None,
+            Self::Start(_) | Self::Migrate(_) | Self::Child(_) => None,
             Self::Submission(c) => c.step_id.as_deref(),
             Self::Advance(c) => c.step_id.as_deref(),
             Self::Assign(c) => c.step_id.as_deref(),
@@ -339,6 +429,7 @@ impl Command {
             Self::Start(c) => Some(&c.workflow),
             Self::Submission(c) => c.workflow.as_ref(),
             Self::Migrate(c) => Some(&c.to),
+            Self::Child(c) => c.workflow(),
             Self::Advance(_)
             | Self::Assign(_)
             | Self::Release(_)
@@ -365,6 +456,7 @@ impl Command {
             Self::Pause(c) => serde_json::to_value(c),
             Self::Resume(c) | Self::Cancel(c) | Self::Retry(c) => serde_json::to_value(c),
             Self::Migrate(c) => serde_json::to_value(c),
+            Self::Child(c) => serde_json::to_value(c),
             Self::Due(c) => serde_json::to_value(&c.row),
         };
         // Plain data with string keys always serializes.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     ids::{CommandId, StepId, TaskId},
-    state::{Pause, TaskStatus, VisitStatus, WorkflowSnapshot},
+    state::{ChildOrder, Pause, TaskStatus, VisitStatus, WorkflowSnapshot},
     store::{DueKind, DueRow},
 };
 
@@ -17,10 +17,11 @@ use crate::{
 /// While a task or a step is paused its timers do not run; what was left of them is due again after
 /// the resume.
 pub fn due_work(state: &WorkflowSnapshot) -> Vec<DueRow> {
-    let mut rows = match state.status {
+    let mut rows: Vec<DueRow> = match state.status {
         TaskStatus::Running => assignment_timeouts(state)
             .into_iter()
             .chain(join_timeouts(state))
+            .chain(ended_children(state))
             .chain(step_resumes(state))
             .collect(),
         TaskStatus::Paused => resume(state.task_id, None, state.pause.as_ref())
@@ -29,6 +30,9 @@ pub fn due_work(state: &WorkflowSnapshot) -> Vec<DueRow> {
         TaskStatus::Completed | TaskStatus::Failed | TaskStatus::Cancelled => Vec::new(),
     };
     rows.retain(|row: &DueRow| !is_held(state, row));
+    // Parent and child owe each other what they owe, whatever has become of either.
+    rows.extend(child_orders(state));
+    rows.extend(child_report(state));
     rows.sort_by_key(|row| row.id);
     rows
 }
@@ -122,6 +126,65 @@ fn resume(task_id: TaskId, of: Option<(&StepId, u32)>, pause: Option<&Pause>) ->
         kind: DueKind::Resume,
         n: 0,
         due_at,
+    })
+}
+
+fn child_orders(state: &WorkflowSnapshot) -> impl Iterator<Item = DueRow> {
+    state.steps.iter().flat_map(|(step_id, step)| {
+        step.visits.iter().filter_map(|visit| {
+            let order = visit.child.as_ref()?.order.as_ref()?;
+            let kind = order_kind(order.order);
+            Some(DueRow {
+                id: row_id(state.task_id, Some(step_id), visit.number, kind, order.n),
+                task_id: state.task_id,
+                step_id: Some(step_id.clone()),
+                visit: visit.number,
+                kind,
+                n: order.n,
+                due_at: order.due_at,
+            })
+        })
+    })
+}
+
+pub(super) fn order_kind(order: ChildOrder) -> DueKind {
+    match order {
+        ChildOrder::Start => DueKind::ChildStart,
+        ChildOrder::Pause => DueKind::ChildPause,
+        ChildOrder::Resume => DueKind::ChildResume,
+        ChildOrder::Cancel => DueKind::ChildCancel,
+    }
+}
+
+/// Steps that have not gone on although their child has ended: it did while the task was held.
+fn ended_children(state: &WorkflowSnapshot) -> impl Iterator<Item = DueRow> {
+    state.steps.iter().filter_map(|(step_id, step)| {
+        let visit = step.current()?;
+        let child = visit.child.as_ref()?;
+        let unused = visit.status == VisitStatus::Active && child.outcome.is_some();
+        let kind = DueKind::ChildEnded;
+        (unused && state.incident_of(step_id).is_none()).then(|| DueRow {
+            id: row_id(state.task_id, Some(step_id), visit.number, kind, child.n),
+            task_id: state.task_id,
+            step_id: Some(step_id.clone()),
+            visit: visit.number,
+            kind,
+            n: child.n,
+            // Whenever the task may go on; a child ends once, so its number tells rows apart.
+            due_at: visit.activated_at,
+        })
+    })
+}
+
+fn child_report(state: &WorkflowSnapshot) -> Option<DueRow> {
+    Some(DueRow {
+        id: row_id(state.task_id, None, 0, DueKind::ChildReport, 0),
+        task_id: state.task_id,
+        step_id: None,
+        visit: 0,
+        kind: DueKind::ChildReport,
+        n: 0,
+        due_at: state.report_due?,
     })
 }
 

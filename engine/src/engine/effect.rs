@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::command::CommandEnvelope;
+use super::{children, command::CommandEnvelope};
 use crate::{
     ids::{StepId, TaskId},
     state::{WorkflowRef, WorkflowSnapshot},
@@ -63,6 +63,10 @@ impl HandlerCall {
     }
 }
 
+fn tell(command: Option<CommandEnvelope>) -> Option<Effect> {
+    command.map(|envelope| Effect::Command(Box::new(envelope)))
+}
+
 /// What is to be done for `row` before it is decided; none where the state no longer asks for the
 /// row, or where it is a decision and nothing else.
 pub fn effect_of(
@@ -75,6 +79,11 @@ pub fn effect_of(
         DueKind::AssignmentTimeout
         | DueKind::Resume
         | DueKind::JoinTimeout
+        | DueKind::ChildEnded
         | DueKind::HandlerCall => None,
+        DueKind::ChildStart | DueKind::ChildPause | DueKind::ChildResume | DueKind::ChildCancel => {
+            tell(children::order(state, row))
+        }
+        DueKind::ChildReport => tell(children::report(state, row)),
     }
 }

@@ -2,6 +2,7 @@
 //! and commits.
 
 mod act;
+mod children;
 pub(crate) mod command;
 mod decide;
 mod due;

@@ -12,8 +12,11 @@ use crate::{
     config::{
         AgreementMethod, DisagreementStrategy, FieldMode, Level, Metric, Target, TimeoutAction,
     },
-    ids::{StepId, UserId},
-    state::{AnnotationData, IncidentCode, ResolvedBy, StepResult, StepVisit, WorkflowRef},
+    ids::{StepId, TaskId, UserId, WorkflowId},
+    state::{
+        AnnotationData, ChildOrder, ChildOutcome, IncidentCode, ParentTask, PlaceHolder,
+        ResolvedBy, StepResult, StepVisit, WorkflowRef,
+    },
 };
 
 /// Something that happened to a task.
@@ -37,6 +40,9 @@ pub enum WorkflowEvent {
         /// The known answer of a gold task.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expected: Option<Value>,
+        /// The visit whose sub-workflow the task runs, where it was that parent's start.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        parent: Option<ParentTask>,
     },
     /// A visit of a step begins.
     StepActivated(StepActivated),
@@ -125,6 +131,36 @@ pub enum WorkflowEvent {
         /// Submissions asked for now.
         places: u32,
     },
+    /// A visit needs a child task.
+    ChildRequested(ChildRequested),
+    /// A child task has received an order.
+    ChildTold {
+        /// The step.
+        step_id: StepId,
+        /// The visit.
+        visit: u32,
+        /// What it was told.
+        order: ChildOrder,
+        /// Number of the order within the visit.
+        n: u32,
+    },
+    /// A child task could not start; it is tried again.
+    ChildStartFailed {
+        /// The step.
+        step_id: StepId,
+        /// The visit.
+        visit: u32,
+        /// Number of the order within the visit.
+        n: u32,
+        /// Why.
+        error: String,
+        /// When it is tried again.
+        retry_at: DateTime<Utc>,
+    },
+    /// A child task has ended, or could not start.
+    ChildEnded(ChildEnded),
+    /// The parent has been told how this task ended.
+    ParentTold {},
     /// The annotations of a visit were compared.
     ConsensusCalculated(ConsensusCalculated),
     /// A visit ended with a result.
@@ -200,6 +236,9 @@ pub enum WorkflowEvent {
         /// When it goes on by itself.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<DateTime<Utc>>,
+        /// Whether it is paused only because its parent is, and goes on with it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        by_parent: bool,
     },
     /// The task goes on, or one step of it.
     WorkflowResumed {
@@ -256,6 +295,55 @@ pub struct WorkflowStarted {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<Value>,
     /// Values shared by the steps.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub context: Map<String, Value>,
+    /// The visit whose sub-workflow the task runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ParentTask>,
+}
+
+/// A visit needs a child task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ChildRequested {
+    /// The step.
+    pub step_id: StepId,
+    /// The visit.
+    pub visit: u32,
+    /// Which child of the visit it is, from 1.
+    pub n: u32,
+    /// The child.
+    pub task_id: TaskId,
+    /// The workflow that it is to run.
+    pub workflow: WorkflowId,
+    /// What it is to label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Value>,
+    /// Key-value pairs for search: those of this task.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Who gets a place in its first step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holders: Vec<PlaceHolder>,
+    /// How deep its own children may lie at most, counted from the root.
+    pub depth_max: u32,
+    /// What the producer uses to follow a piece of work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+}
+
+/// A child task has ended, or could not start.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ChildEnded {
+    /// The step.
+    pub step_id: StepId,
+    /// The visit.
+    pub visit: u32,
+    /// The child.
+    pub task_id: TaskId,
+    /// What it ended with.
+    #[serde(flatten)]
+    pub outcome: ChildOutcome,
+    /// What becomes part of this task's context.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub context: Map<String, Value>,
 }
@@ -465,6 +553,11 @@ impl WorkflowEvent {
             Self::AnnotationSubmitted { .. } => "annotation_submitted",
             Self::GoldScored { .. } => "gold_scored",
             Self::PlacesAdded { .. } => "places_added",
+            Self::ChildRequested(_) => "child_requested",
+            Self::ChildTold { .. } => "child_told",
+            Self::ChildStartFailed { .. } => "child_start_failed",
+            Self::ChildEnded(_) => "child_ended",
+            Self::ParentTold {} => "parent_told",
             Self::ConsensusCalculated(_) => "consensus_calculated",
             Self::StepCompleted { .. } => "step_completed",
             Self::StepFailed { .. } => "step_failed",
@@ -484,7 +577,7 @@ impl WorkflowEvent {
     }
 
     /// Every type, for metrics and checks.
-    pub const TYPES: [&'static str; 25] = [
+    pub const TYPES: [&'static str; 30] = [
         "workflow_started",
         "task_details_supplied",
         "step_activated",
@@ -495,6 +588,11 @@ impl WorkflowEvent {
         "annotation_submitted",
         "gold_scored",
         "places_added",
+        "child_requested",
+        "child_told",
+        "child_start_failed",
+        "child_ended",
+        "parent_told",
         "consensus_calculated",
         "step_completed",
         "step_failed",
@@ -518,6 +616,8 @@ impl WorkflowEvent {
             Self::StepActivated(e) => Some(&e.step_id),
             Self::ConsensusCalculated(e) => Some(&e.step_id),
             Self::TransitionOccurred(e) => Some(&e.from_step),
+            Self::ChildRequested(e) => Some(&e.step_id),
+            Self::ChildEnded(e) => Some(&e.step_id),
             Self::TaskAssigned { step_id, .. }
             | Self::ActivityRecorded { step_id, .. }
             | Self::TaskReleased { step_id, .. }
@@ -525,6 +625,8 @@ impl WorkflowEvent {
             | Self::AnnotationSubmitted { step_id, .. }
             | Self::GoldScored { step_id, .. }
             | Self::PlacesAdded { step_id, .. }
+            | Self::ChildTold { step_id, .. }
+            | Self::ChildStartFailed { step_id, .. }
             | Self::StepCompleted { step_id, .. }
             | Self::StepFailed { step_id, .. }
             | Self::StepSkipped { step_id, .. }
@@ -535,6 +637,7 @@ impl WorkflowEvent {
                 step_id.as_ref()
             }
             Self::WorkflowStarted(_)
+            | Self::ParentTold {}
             | Self::TaskDetailsSupplied { .. }
             | Self::TimersRearmed { .. }
             | Self::WorkflowMigrated(_)

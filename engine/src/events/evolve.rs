@@ -4,13 +4,15 @@ use std::{collections::BTreeMap, mem::take, sync::Arc};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{ReleaseReason, StoredEvent, WorkflowEvent, WorkflowMigrated, WorkflowStarted};
+use super::{
+    ChildRequested, ReleaseReason, StoredEvent, WorkflowEvent, WorkflowMigrated, WorkflowStarted,
+};
 use crate::{
     config::Target,
     ids::{StepId, TaskId},
     state::{
-        Assignment, Incident, Pause, PendingJoin, StateTransitionError, StepVisit, TaskStatus,
-        Visit, VisitStatus, WorkflowSnapshot,
+        Assignment, ChildOrder, ChildTask, Incident, Pause, PendingJoin, PendingOrder,
+        StateTransitionError, StepVisit, TaskStatus, Visit, VisitStatus, WorkflowSnapshot,
     },
 };
 
@@ -63,6 +65,8 @@ fn begin(task_id: TaskId, now: DateTime<Utc>, started: &WorkflowStarted) -> Work
     WorkflowSnapshot {
         task_id,
         workflow: started.workflow.clone(),
+        parent: started.parent.clone(),
+        report_due: None,
         version: 1,
         status: TaskStatus::Running,
         started_at: now,
@@ -97,8 +101,12 @@ fn change(
             input,
             labels,
             expected,
+            parent,
         } => {
             state.awaits_details = false;
+            if state.parent.is_none() {
+                state.parent.clone_from(parent);
+            }
             state.input = state.input.take().or_else(|| input.clone());
             state.expected = state.expected.take().or_else(|| expected.clone());
             for (key, value) in labels {
@@ -136,6 +144,7 @@ fn change(
                 assignments_made: 0,
                 excluded: Vec::new(),
                 pause: None,
+                child: None,
                 result: None,
             });
         }
@@ -217,6 +226,45 @@ fn change(
         } => {
             active_visit(state, event, step_id, *visit)?.places = Some(*places);
         }
+        WorkflowEvent::ChildRequested(requested) => {
+            let visit = active_visit(state, event, &requested.step_id, requested.visit)?;
+            request_child(visit, requested, now);
+        }
+        WorkflowEvent::ChildTold {
+            step_id,
+            visit,
+            order,
+            n,
+        } => {
+            let child = child_of(state, event, step_id, *visit)?;
+            if child.order.as_ref().is_some_and(|order| order.n == *n) {
+                child.told = Some(*order);
+                child.order = None;
+                child.input = None;
+                child.labels.clear();
+                child.holders.clear();
+            }
+        }
+        WorkflowEvent::ChildStartFailed {
+            step_id,
+            visit,
+            n,
+            retry_at,
+            ..
+        } => {
+            let child = child_of(state, event, step_id, *visit)?;
+            for order in child.order.iter_mut().filter(|order| order.n == *n) {
+                order.failures += 1;
+                order.due_at = *retry_at;
+            }
+        }
+        WorkflowEvent::ChildEnded(ended) => {
+            let child = child_of(state, event, &ended.step_id, ended.visit)?;
+            child.order = None;
+            child.outcome = Some(ended.outcome.clone());
+            state.context.extend(ended.context.clone());
+        }
+        WorkflowEvent::ParentTold {} => state.report_due = None,
         WorkflowEvent::StepCompleted {
             step_id,
             visit,
@@ -280,10 +328,12 @@ fn change(
             step_id,
             reason,
             until,
+            by_parent,
         } => {
             let pause = Pause {
                 reason: reason.clone(),
                 since: now,
+                by_parent: *by_parent,
                 until: *until,
             };
             match step_id {
@@ -330,7 +380,93 @@ fn change(
             state.error.clone_from(reason);
         }
     }
+    report_end(state, event, now);
+    order_children(state, event, now);
     Ok(())
+}
+
+/// A child that ends owes its parent a report.
+fn report_end(state: &mut WorkflowSnapshot, event: &WorkflowEvent, now: DateTime<Utc>) {
+    let ends = match event {
+        WorkflowEvent::WorkflowCompleted { .. }
+        | WorkflowEvent::WorkflowFailed { .. }
+        | WorkflowEvent::WorkflowCancelled { .. } => true,
+        // A person was quicker than the parent's start, and has ended the task already.
+        WorkflowEvent::TaskDetailsSupplied { parent, .. } => {
+            parent.is_some() && state.status.is_final()
+        }
+        _ => false,
+    };
+    if ends && state.parent.is_some() {
+        state.report_due = Some(now);
+    }
+}
+
+fn request_child(visit: &mut Visit, requested: &ChildRequested, now: DateTime<Utc>) {
+    let n = visit.child.as_ref().map_or(0, |child| child.orders) + 1;
+    visit.child = Some(ChildTask {
+        task_id: requested.task_id,
+        workflow: requested.workflow.clone(),
+        n: requested.n,
+        input: requested.input.clone(),
+        labels: requested.labels.clone(),
+        holders: requested.holders.clone(),
+        depth_max: requested.depth_max,
+        correlation_id: requested.correlation_id.clone(),
+        told: None,
+        order: Some(PendingOrder {
+            order: ChildOrder::Start,
+            n,
+            due_at: now,
+            failures: 0,
+        }),
+        orders: n,
+        outcome: None,
+    });
+}
+
+/// Gives every child that has no order on its way the one that follows from the state now: it is
+/// cancelled once its visit is over, and otherwise waits and goes on with the task and its step.
+fn order_children(state: &mut WorkflowSnapshot, event: &WorkflowEvent, now: DateTime<Utc>) {
+    use ChildOrder::{Cancel, Pause, Resume, Start};
+    let may_follow = matches!(
+        event,
+        WorkflowEvent::ChildTold { .. }
+            | WorkflowEvent::StepCompleted { .. }
+            | WorkflowEvent::StepFailed { .. }
+            | WorkflowEvent::StepSkipped { .. }
+            | WorkflowEvent::StepWithdrawn { .. }
+            | WorkflowEvent::WorkflowPaused { .. }
+            | WorkflowEvent::WorkflowResumed { .. }
+    );
+    if !may_follow {
+        return;
+    }
+    let paused = state.status == TaskStatus::Paused;
+    for visit in state.steps.values_mut().flat_map(|step| &mut step.visits) {
+        let over = visit.status != VisitStatus::Active;
+        let Some(child) = visit.child.as_mut() else {
+            continue;
+        };
+        if child.order.is_some() || child.outcome.is_some() {
+            continue;
+        }
+        let paused = paused || visit.pause.is_some();
+        let order = match child.told {
+            None | Some(Cancel) => continue,
+            Some(Start | Pause | Resume) if over => Cancel,
+            Some(Start | Resume) if paused => Pause,
+            Some(Pause) if !paused => Resume,
+            Some(Start | Pause | Resume) => continue,
+        };
+        child.orders += 1;
+        child.order = Some(PendingOrder {
+            order,
+            n: child.orders,
+            due_at: now,
+            failures: 0,
+        });
+    }
 }
 
 /// Neither inactivity nor a join's patience runs during a pause: what was left goes on.
@@ -395,7 +531,10 @@ fn require_status(
 ) -> Result<(), StateTransitionError> {
     use TaskStatus::{Cancelled, Completed, Failed, Paused, Running};
     let legal = match (state.status, event) {
-        (Running, event) => !matches!(event, WorkflowEvent::WorkflowResumed { step_id: None, .. }),
+        (Running, event) => !matches!(
+            event,
+            WorkflowEvent::WorkflowResumed { step_id: None, .. } | WorkflowEvent::ParentTold {}
+        ),
         (
             Paused,
             WorkflowEvent::WorkflowResumed { step_id: None, .. }
@@ -410,7 +549,15 @@ fn require_status(
         | (
             Completed | Failed | Cancelled,
             WorkflowEvent::TaskDetailsSupplied { .. } | WorkflowEvent::GoldScored { .. },
-        ) => true,
+        )
+        // What goes on between parent and child does not wait for either.
+        | (
+            Paused | Completed | Failed | Cancelled,
+            WorkflowEvent::ChildTold { .. }
+            | WorkflowEvent::ChildStartFailed { .. }
+            | WorkflowEvent::ChildEnded(_),
+        )
+        | (Completed | Failed | Cancelled, WorkflowEvent::ParentTold {}) => true,
         (Paused | Completed | Failed | Cancelled, _) => false,
     };
     if legal {
@@ -468,6 +615,23 @@ fn unknown_visit(
         visit,
         visits,
     }
+}
+
+/// The child of a visit, which may be over.
+fn child_of<'s>(
+    state: &'s mut WorkflowSnapshot,
+    event: &WorkflowEvent,
+    step_id: &StepId,
+    number: u32,
+) -> Result<&'s mut ChildTask, StateTransitionError> {
+    let visits = state.steps.get_mut(step_id).map(|step| &mut step.visits);
+    let count = visits.as_ref().map_or(0, |visits| visits.len());
+    visits
+        .into_iter()
+        .flatten()
+        .find(|visit| visit.number == number)
+        .and_then(|visit| visit.child.as_mut())
+        .ok_or_else(|| unknown_visit(event, step_id, number, count))
 }
 
 /// Ends a visit; the places still claimed in it are gone with it.

@@ -6,8 +6,9 @@ mod metadata;
 mod rebuild;
 
 pub use event::{
-    ConsensusCalculated, ConsensusMethod, FieldCalculated, ReleaseReason, StepActivated,
-    TransitionOccurred, Vote, WorkflowEvent, WorkflowMigrated, WorkflowStarted,
+    ChildEnded, ChildRequested, ConsensusCalculated, ConsensusMethod, FieldCalculated,
+    ReleaseReason, StepActivated, TransitionOccurred, Vote, WorkflowEvent, WorkflowMigrated,
+    WorkflowStarted,
 };
 pub use evolve::evolve;
 pub use metadata::{EVENT_SCHEMA_VERSION, EventMetadata, StoredEvent, UpcastError, upcast};

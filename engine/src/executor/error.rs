@@ -1,6 +1,10 @@
 //! Why a step cannot do its work.
 
-use crate::{expression::ExpressionError, ids::StepId};
+use crate::{
+    expression::ExpressionError,
+    ids::{StepId, TaskId, WorkflowId},
+    state::TaskStatus,
+};
 
 /// A step cannot do its work; the task gets an incident with this as its reason.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +38,41 @@ pub enum ExecutorError {
         /// Why.
         #[source]
         source: HandlerError,
+    },
+    /// The step's child task could not start, or ended without an output.
+    #[error("child task {child} of step `{step_id}` {status}: {reason}")]
+    Child {
+        /// The step.
+        step_id: StepId,
+        /// The child.
+        child: TaskId,
+        /// How it ended.
+        status: TaskStatus,
+        /// Why.
+        reason: String,
+    },
+    /// What a child task is to label is too large.
+    #[error(
+        "`input_mapping` of step `{step_id}` makes {bytes} bytes, more than {}",
+        crate::limits::COMMAND_BYTES_MAX
+    )]
+    ChildInput {
+        /// The step.
+        step_id: StepId,
+        /// The bytes of the input as JSON.
+        bytes: usize,
+    },
+    /// A child task would lie too deep.
+    #[error(
+        "step `{step_id}` cannot run `{workflow}`: sub-workflows may nest {depth_max} deep here          (`settings.max_sub_workflow_depth`)"
+    )]
+    ChildDepth {
+        /// The step.
+        step_id: StepId,
+        /// The workflow of the child.
+        workflow: WorkflowId,
+        /// How deep a child may lie below the root.
+        depth_max: u32,
     },
     /// The step lacks what its kind needs; validation lets no such file pass.
     #[error("step `{step_id}` lacks `{key}`")]

@@ -55,6 +55,11 @@ impl VolumeUnit {
             | WorkflowEvent::TaskStalled { .. }
             | WorkflowEvent::GoldScored { .. }
             | WorkflowEvent::PlacesAdded { .. }
+            | WorkflowEvent::ChildRequested(_)
+            | WorkflowEvent::ChildTold { .. }
+            | WorkflowEvent::ChildStartFailed { .. }
+            | WorkflowEvent::ChildEnded(_)
+            | WorkflowEvent::ParentTold {}
             | WorkflowEvent::ConsensusCalculated(_)
             | WorkflowEvent::StepCompleted { .. }
             | WorkflowEvent::StepFailed { .. }

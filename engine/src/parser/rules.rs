@@ -23,9 +23,16 @@ pub(super) fn keys_of(kind: StepType) -> &'static [&'static str] {
         StepType::Review | StepType::Adjudication => &["assignment", "field"],
         StepType::AutoProcess => &["handler", "config"],
         StepType::Conditional => &["condition", "true_branch", "false_branch"],
-        StepType::SubWorkflow => &["workflow", "input_mapping", "output_mapping"],
+        StepType::SubWorkflow => &["workflow", "input_mapping", "output_mapping", "assignment"],
     }
 }
+
+/// Keys of `assignment` that a `sub_workflow` step can have: nobody is assigned to it.
+pub(super) const CHILD_ASSIGNMENT: &[&str] = &["propagate_assignment"];
+
+/// What the output of a task has.
+pub(super) const OUTPUT_KEYS: [&str; 5] =
+    ["result", "agreement", "resolved_by", "steps", "context"];
 
 /// Keys that a step of a type cannot do without.
 pub(super) fn required_of(kind: StepType) -> Option<&'static str> {

@@ -20,9 +20,6 @@ use When::{Is, Present};
 const WORKFLOW: &[(&str, When)] = &[
     ("settings.on_error", Is(&["escalate"])),
     ("gold", Present),
-    ("steps.*.type", Is(&["sub_workflow"])),
-    ("steps.*.input_mapping", Present),
-    ("steps.*.output_mapping", Present),
     ("steps.*.on_error", Is(&["escalate"])),
     ("steps.*.hooks", Present),
     ("steps.*.handler", Is(HANDLERS)),
@@ -30,7 +27,6 @@ const WORKFLOW: &[(&str, When)] = &[
     ("steps.*.assignment.required_skills", Present),
     ("steps.*.assignment.max_concurrent", Present),
     ("steps.*.assignment.load_balancing", Present),
-    ("steps.*.assignment.propagate_assignment", Present),
 ];
 
 /// Below every consensus block.

@@ -11,7 +11,10 @@ use super::{
     parse::BUILT_IN_HANDLERS,
     report::DiagnosticCode as Code,
     resolve::quoted,
-    rules::{ANY_STEP, completion_keys, completion_name, completions_of, keys_of, required_of},
+    rules::{
+        ANY_STEP, CHILD_ASSIGNMENT, OUTPUT_KEYS, completion_keys, completion_name, completions_of,
+        keys_of, required_of,
+    },
     structure,
     suggest::Suggester,
     tree::{Content, Node},
@@ -122,7 +125,9 @@ impl Validator<'_, '_> {
         if let Some(node) = step.node.below(&["condition", "expression"]) {
             self.expression(node);
         }
-        self.mappings(step.node);
+        if config.kind == StepType::SubWorkflow {
+            self.sub_workflow(step.node);
+        }
         self.join(step.node, config);
         if let Some(node) = step.node.get("field") {
             self.field(node);
@@ -444,14 +449,59 @@ impl Validator<'_, '_> {
         }
     }
 
-    fn mappings(&mut self, step: &Node) {
-        for node in step
-            .below(&["input_mapping"])
-            .and_then(Node::map)
-            .into_iter()
-            .flatten()
+    fn sub_workflow(&mut self, step: &Node) {
+        let entries = |keys: &[&str]| step.below(keys).and_then(Node::map).into_iter().flatten();
+        for (_, source) in entries(&["input_mapping"]) {
+            self.compile(source, false);
+        }
+        for (_, path) in entries(&["output_mapping"]) {
+            self.output_path(path);
+        }
+        for (key, child) in entries(&["assignment"]) {
+            if !CHILD_ASSIGNMENT.contains(&key.as_str()) {
+                let message = format!("`{key}` does not go with the type `sub_workflow`");
+                self.faults
+                    .add(Code::MisplacedKey, &child.origin, message)
+                    .at(Spot::Key)
+                    .value_of(child)
+                    .suggest(
+                        "nobody is assigned to the step itself; say it in the child's workflow",
+                    );
+            }
+        }
+    }
+
+    /// A path in the output of a child task.
+    fn output_path(&mut self, node: &Node) {
+        let Some(text) = node.as_str() else { return };
+        let path = text.strip_prefix("$.").unwrap_or(text);
+        let known = || {
+            path.split('.')
+                .next()
+                .filter(|key| OUTPUT_KEYS.contains(key))
+        };
+        if path
+            .split('.')
+            .any(|key| key.trim() != key || key.is_empty())
         {
-            self.compile(node.1, false);
+            self.field(node);
+        } else if known().is_none() {
+            let first = path.split('.').next().unwrap_or_default();
+            let near = self.suggester.nearest(first, OUTPUT_KEYS.into_iter());
+            self.faults
+                .add(
+                    Code::InvalidValue,
+                    &node.origin,
+                    format!(
+                        "`{text}` is no path in an output, which has the keys {}",
+                        quoted(&OUTPUT_KEYS)
+                    ),
+                )
+                .value(text)
+                .suggest(format!(
+                    "write `result.{path}` for a part of the child's result"
+                ))
+                .did_you_mean(near);
         }
     }
 

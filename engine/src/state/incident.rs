@@ -40,6 +40,8 @@ pub enum IncidentCode {
     TransitionBudget,
     /// A handler failed for good.
     HandlerFailed,
+    /// The child task of a step could not start, or ended without an output.
+    ChildFailed,
     /// A branch leads to a step that another one is still at.
     StepBusy,
     /// A claimed place was given up for inactivity, and the step asks to be told.
@@ -55,6 +57,7 @@ impl IncidentCode {
             Self::LoopExhausted => "loop_exhausted",
             Self::TransitionBudget => "transition_budget",
             Self::HandlerFailed => "handler_failed",
+            Self::ChildFailed => "child_failed",
             Self::StepBusy => "step_busy",
             Self::InactivityTimeout => "inactivity_timeout",
         }

@@ -1,5 +1,6 @@
 //! Where a task is: its state at one version of its stream.
 
+mod child;
 mod error;
 mod incident;
 mod manager;
@@ -7,6 +8,7 @@ mod result;
 mod snapshot;
 mod step;
 
+pub use child::{ChildOrder, ChildOutcome, ChildTask, ParentTask, PendingOrder, PlaceHolder};
 pub use error::StateTransitionError;
 pub use incident::{Incident, IncidentCode};
 pub use manager::WorkflowStateManager;

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Incident, StepState, StepVisit, Visit};
+use super::{Incident, ParentTask, StepState, StepVisit, Visit};
 use crate::ids::{RevisionId, StepId, TaskId, WorkflowId};
 
 /// The full state of a task at one version of its stream.
@@ -18,6 +18,12 @@ pub struct WorkflowSnapshot {
     /// The revision it runs on.
     #[serde(flatten)]
     pub workflow: WorkflowRef,
+    /// The visit whose sub-workflow this task runs; none for a task of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ParentTask>,
+    /// Since when the parent is to be told how this task ended; none once it has been.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report_due: Option<DateTime<Utc>>,
     /// Events so far.
     pub version: u64,
     /// Where it is as a whole.
@@ -200,6 +206,9 @@ pub struct Pause {
     pub reason: Option<String>,
     /// When it began.
     pub since: DateTime<Utc>,
+    /// Whether the task is paused only because its parent is, and goes on with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_parent: bool,
     /// When it ends by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<DateTime<Utc>>,

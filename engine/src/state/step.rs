@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Pause, StepResult};
+use super::{ChildTask, Pause, StepResult};
 use crate::ids::{StepId, UserId};
 
 /// One step's visits, oldest first; every re-entry by a loop is a new visit.
@@ -75,6 +75,9 @@ pub struct Visit {
     /// Why and until when the step is paused beside other branches that go on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
+    /// The task that runs its sub-workflow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child: Option<ChildTask>,
     /// What it ended with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<StepResult>,

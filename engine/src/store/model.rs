@@ -304,6 +304,18 @@ pub enum DueKind {
     JoinTimeout,
     /// A handler outside is called.
     HandlerCall,
+    /// A child task begins.
+    ChildStart,
+    /// A child task waits with its parent.
+    ChildPause,
+    /// A child task goes on with its parent.
+    ChildResume,
+    /// A child task that nobody waits for any more ends.
+    ChildCancel,
+    /// A parent learns how its child ended.
+    ChildReport,
+    /// A step whose child ended while the task could not go on does so.
+    ChildEnded,
 }
 
 /// How due work is run: calls that may take a minute never hold up what is due beside them.
@@ -317,26 +329,61 @@ pub enum DueLane {
 
 impl DueKind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 10] = [
         Self::AssignmentTimeout,
         Self::Resume,
         Self::JoinTimeout,
         Self::HandlerCall,
+        Self::ChildStart,
+        Self::ChildPause,
+        Self::ChildResume,
+        Self::ChildCancel,
+        Self::ChildReport,
+        Self::ChildEnded,
     ];
 
     /// Whether something is to be done, outside any transaction, before a row of this kind is
     /// decided.
     pub fn has_effect(self) -> bool {
         match self {
-            Self::AssignmentTimeout | Self::Resume | Self::JoinTimeout => false,
-            Self::HandlerCall => true,
+            Self::AssignmentTimeout | Self::Resume | Self::JoinTimeout | Self::ChildEnded => false,
+            Self::HandlerCall
+            | Self::ChildStart
+            | Self::ChildPause
+            | Self::ChildResume
+            | Self::ChildCancel
+            | Self::ChildReport => true,
+        }
+    }
+
+    /// Whether it carries something from a parent to a child, or from a child to its parent.
+    pub fn is_between_tasks(self) -> bool {
+        match self {
+            Self::ChildStart
+            | Self::ChildPause
+            | Self::ChildResume
+            | Self::ChildCancel
+            | Self::ChildReport => true,
+            Self::AssignmentTimeout
+            | Self::Resume
+            | Self::JoinTimeout
+            | Self::HandlerCall
+            | Self::ChildEnded => false,
         }
     }
 
     /// How rows of this kind are run. The stores name the calls in their statements.
     pub fn lane(self) -> DueLane {
         match self {
-            Self::AssignmentTimeout | Self::Resume | Self::JoinTimeout => DueLane::Decisions,
+            Self::AssignmentTimeout
+            | Self::Resume
+            | Self::JoinTimeout
+            | Self::ChildStart
+            | Self::ChildPause
+            | Self::ChildResume
+            | Self::ChildCancel
+            | Self::ChildReport
+            | Self::ChildEnded => DueLane::Decisions,
             Self::HandlerCall => DueLane::Calls,
         }
     }
@@ -348,6 +395,12 @@ impl DueKind {
             Self::Resume => "resume",
             Self::JoinTimeout => "join_timeout",
             Self::HandlerCall => "handler_call",
+            Self::ChildStart => "child_start",
+            Self::ChildPause => "child_pause",
+            Self::ChildResume => "child_resume",
+            Self::ChildCancel => "child_cancel",
+            Self::ChildReport => "child_report",
+            Self::ChildEnded => "child_ended",
         }
     }
 

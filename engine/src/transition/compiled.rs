@@ -1,6 +1,9 @@
 //! A workflow with its expressions compiled, ready to decide with.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use super::joins::{Join, Ways, join_of};
 use crate::{
@@ -26,11 +29,16 @@ impl CompiledWorkflow {
             .steps
             .iter()
             .filter_map(|s| Some(&s.condition.as_ref()?.expression));
+        let of_children = config
+            .steps
+            .iter()
+            .flat_map(|s| s.input_mapping.iter().flat_map(BTreeMap::values));
         let of_transitions = config
             .transitions
             .iter()
             .filter_map(|t| t.condition.as_ref()?.expression.as_ref());
         let expressions = of_steps
+            .chain(of_children)
             .chain(of_transitions)
             .map(|source| Ok((source.clone(), Expression::compile(source)?)))
             .collect::<Result<_, ExpressionError>>()?;

@@ -171,7 +171,7 @@ impl Desk {
     fn next_due(&self, end: DateTime<Utc>) -> Option<glyph_workflow_engine::store::DueRow> {
         let rows = self.state.as_ref().map(due_work).unwrap_or_default();
         rows.into_iter()
-            .filter(|row| row.due_at <= end)
+            .filter(|row| row.due_at <= end && !row.kind.has_effect())
             .min_by_key(|row| row.due_at)
     }
 

@@ -13,4 +13,5 @@ mod reliability;
 mod scenarios;
 mod stored_events;
 mod stores;
+mod sub_workflows;
 mod tidy;

@@ -266,6 +266,14 @@ fn examples_are_valid_without_warnings() {
             include_str!("../../../examples/per-field.yaml"),
         ),
         ("routing", include_str!("../../../examples/routing.yaml")),
+        (
+            "field-extraction",
+            include_str!("../../../examples/field-extraction.yaml"),
+        ),
+        (
+            "nested-extraction",
+            include_str!("../../../examples/nested-extraction.yaml"),
+        ),
     ] {
         let report = check(source.as_bytes());
         assert_eq!(report.diagnostics, [], "{name}");

@@ -23,7 +23,7 @@ use super::{
     output::{Table, clipped},
 };
 use crate::{
-    http::{state_document, whole_history},
+    http::{ChildStanding, explain_task, state_document},
     settings::Settings,
     wire::commands::{CommandRequest, read_request},
 };
@@ -516,14 +516,35 @@ fn result_text(result: Value) -> String {
     }
 }
 
+/// Where a child task stands, in one line.
+fn standing(child: &ChildStanding) -> String {
+    let status = child.status.map_or("not started", TaskStatus::as_str);
+    let steps: Vec<&str> = child
+        .current_steps
+        .iter()
+        .map(|step| step.as_str())
+        .collect();
+    let at = if steps.is_empty() {
+        String::new()
+    } else {
+        format!(" at {}", steps.join(", "))
+    };
+    let held = match child.incidents {
+        0 => String::new(),
+        n => format!(", held by {n} incidents"),
+    };
+    format!(
+        "  child task {} of `{}`: {status}{at}{held}",
+        child.task_id, child.workflow
+    )
+}
+
 async fn explain(task: TaskId, settings: &Settings, output: Output) -> Result<(), CliError> {
     let store = open_store(settings).await?;
     let state = orchestrator(&store, settings)
         .get_task_state(task.0)
         .await?;
-    let events = whole_history(&*store, task).await?;
-    let (holding, _) = store.workflow_pauses().await?;
-    let explanation = crate::http::explain(state.snapshot(), &events, holding);
+    let explanation = explain_task(&*store, state.snapshot()).await?;
     output.result(&explanation, || {
         let mut lines = vec![format!("{}: {}", explanation.status, explanation.summary)];
         for waiting in &explanation.waiting {
@@ -531,6 +552,7 @@ async fn explain(task: TaskId, settings: &Settings, output: Output) -> Result<()
                 "waits in `{}` (visit {}) since {}: {}",
                 waiting.step_id, waiting.visit, waiting.since, waiting.reason
             ));
+            lines.extend(waiting.child.as_ref().map(standing));
         }
         for decision in &explanation.decisions {
             let result = &decision.result;

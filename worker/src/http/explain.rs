@@ -5,9 +5,9 @@ use glyph_workflow_engine::{
     WorkflowEvent, WorkflowSnapshot,
     config::Target,
     events::{ConsensusCalculated, StoredEvent},
-    ids::{StepId, TaskId, UserId},
-    state::{Incident, Pause, StepResult, TaskStatus, Visit},
-    store::WorkflowPause,
+    ids::{StepId, TaskId, UserId, WorkflowId},
+    state::{ChildTask, Incident, ParentTask, Pause, StepResult, TaskStatus, Visit},
+    store::{TaskRow, WorkflowPause},
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -22,6 +22,9 @@ pub struct Explanation {
     pub version: u64,
     /// Where it is as a whole.
     pub status: TaskStatus,
+    /// The visit whose sub-workflow it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ParentTask>,
     /// In one sentence.
     pub summary: String,
     /// Why it is held as a whole.
@@ -60,9 +63,46 @@ pub struct Waiting {
     pub free_places: Option<u32>,
     /// Who has claimed a place, and until when without activity.
     pub claims: Vec<Claim>,
+    /// The task that runs its sub-workflow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub child: Option<ChildStanding>,
     /// What holds it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub incident: Option<Incident>,
+}
+
+/// Where a child task stands.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct ChildStanding {
+    /// The child.
+    pub task_id: TaskId,
+    /// The workflow that it runs.
+    pub workflow: WorkflowId,
+    /// Where it is as a whole; null until it has started.
+    pub status: Option<TaskStatus>,
+    /// The steps where it stands.
+    pub current_steps: Vec<StepId>,
+    /// Incidents that hold it.
+    pub incidents: u32,
+}
+
+impl ChildStanding {
+    fn of(child: &ChildTask) -> Self {
+        Self {
+            task_id: child.task_id,
+            workflow: child.workflow.clone(),
+            status: child.outcome.as_ref().map(|outcome| outcome.status),
+            current_steps: Vec::new(),
+            incidents: 0,
+        }
+    }
+
+    /// Takes over what the child's own row says now.
+    pub(super) fn see(&mut self, row: TaskRow) {
+        self.status = Some(row.status);
+        self.current_steps = row.current_steps;
+        self.incidents = row.incidents;
+    }
 }
 
 /// A claimed place.
@@ -123,6 +163,7 @@ pub fn explain(
         task_id: state.task_id,
         version: state.version,
         status: state.status,
+        parent: state.parent.clone(),
         summary: summary(state, workflow_pause.as_ref(), &waiting),
         pause: state.pause.clone(),
         workflow_pause,
@@ -152,6 +193,7 @@ fn waiting(state: &WorkflowSnapshot, step: &StepId, visit: &Visit) -> Waiting {
                 expires_at: claim.expires_at,
             })
             .collect(),
+        child: visit.child.as_ref().map(ChildStanding::of),
         incident,
     }
 }
@@ -163,6 +205,9 @@ fn waiting_reason(visit: &Visit, incident: Option<&Incident>) -> String {
     }
     if let Some(Incident { code, reason, .. }) = incident {
         return format!("held by an incident, {code}: {reason}; `retry` tries again");
+    }
+    if let Some(child) = &visit.child {
+        return child.describe();
     }
     let submitted = visit.annotations.len();
     match (visit.places, visit.assignments.len()) {

@@ -20,9 +20,9 @@ mod workflows;
 
 pub use auth::{Role, TokenError, Tokens};
 pub use error::Problem;
-pub use explain::{Explanation, explain};
+pub use explain::{ChildStanding, Explanation, explain};
 pub use health::{Health, PartState, Readiness};
 pub use openapi::openapi_document;
 pub use router::{Api, CommandSink, NotTaken, REQUEST_TIMEOUT, operations_router, router};
-pub use tasks::{state_document, whole_history};
+pub use tasks::{explain_task, state_document};
 pub use workflows::{CreateError, ListedWorkflow, WorkflowDocument, resolve_one};

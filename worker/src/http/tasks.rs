@@ -126,13 +126,31 @@ pub(super) async fn explain(
 ) -> Result<Json<Explanation>, Problem> {
     parameters.finish()?;
     let state = api.orchestrator.get_task_state(task.0).await?;
-    let events = whole_history(&*api.store, task).await?;
-    let (holding, _) = api.store.workflow_pauses().await?;
-    Ok(Json(super::explain(state.snapshot(), &events, holding)))
+    Ok(Json(explain_task(&*api.store, state.snapshot()).await?))
+}
+
+/// Explains a task from its state, its history and the pauses of workflows, and says where its child tasks stand now.
+pub async fn explain_task(
+    store: &dyn Store,
+    state: &WorkflowSnapshot,
+) -> Result<Explanation, EventStoreError> {
+    let events = whole_history(store, state.task_id).await?;
+    let (holding, _) = store.workflow_pauses().await?;
+    let mut explanation = super::explain(state, &events, holding);
+    let children = explanation
+        .waiting
+        .iter_mut()
+        .filter_map(|w| w.child.as_mut());
+    for child in children {
+        if let Some(row) = store.task(child.task_id).await? {
+            child.see(row);
+        }
+    }
+    Ok(explanation)
 }
 
 /// The history of a task, oldest first, as far as an explanation looks.
-pub async fn whole_history(
+async fn whole_history(
     store: &dyn Store,
     task: TaskId,
 ) -> Result<Vec<StoredEvent>, EventStoreError> {

@@ -393,9 +393,11 @@ fn check_bounds(command: &Command) -> Result<(), Fault> {
         Command::Resume(c) | Command::Cancel(c) | Command::Retry(c) => {
             check_reason(c.reason.as_deref())
         }
-        Command::Advance(_) | Command::Activity(_) | Command::Migrate(_) | Command::Due(_) => {
-            Ok(())
-        }
+        Command::Advance(_)
+        | Command::Activity(_)
+        | Command::Migrate(_)
+        | Command::Child(_)
+        | Command::Due(_) => Ok(()),
     }
 }
 

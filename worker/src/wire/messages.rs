@@ -12,7 +12,7 @@ use glyph_workflow_engine::{
     command::{Act, ActEnvelope, CommandEnvelope, Rejection},
     events::{StoredEvent, WorkflowEvent},
     ids::{CommandId, RevisionId, Slug, StepId, TaskId},
-    state::WorkflowRef,
+    state::{ParentTask, WorkflowRef},
     store::{GoalProgressRow, NewOutboxRow},
 };
 use schemars::JsonSchema;
@@ -248,7 +248,12 @@ impl CloudEventMessages {
 }
 
 impl MessageBuilder for CloudEventMessages {
-    fn for_event(&self, workflow: &WorkflowRef, event: &StoredEvent) -> Option<NewOutboxRow> {
+    fn for_event(
+        &self,
+        workflow: &WorkflowRef,
+        parent: Option<&ParentTask>,
+        event: &StoredEvent,
+    ) -> Option<NewOutboxRow> {
         let task_id = event.task_id.to_string();
         let message = |kind| Message {
             kind,
@@ -263,7 +268,7 @@ impl MessageBuilder for CloudEventMessages {
             causation_id: Some(event.metadata.command_id),
             traceparent: event.metadata.traceparent.as_deref(),
         };
-        let task = TaskFields::new(workflow, event);
+        let task = TaskFields::new(workflow, parent, event);
         // `row` is generic over the data, so each arm serializes its own type without a detour.
         macro_rules! row {
             ($kind:ident, $data:expr) => {
@@ -357,6 +362,7 @@ impl MessageBuilder for CloudEventMessages {
                 step_id,
                 reason,
                 until,
+                ..
             } => {
                 row!(
                     WorkflowPaused,
@@ -475,6 +481,11 @@ impl MessageBuilder for CloudEventMessages {
             | WorkflowEvent::GoldScored { .. }
             | WorkflowEvent::TimersRearmed { .. }
             | WorkflowEvent::PlacesAdded { .. }
+            | WorkflowEvent::ChildRequested(_)
+            | WorkflowEvent::ChildTold { .. }
+            | WorkflowEvent::ChildStartFailed { .. }
+            | WorkflowEvent::ChildEnded(_)
+            | WorkflowEvent::ParentTold {}
             | WorkflowEvent::AnnotationSubmitted { .. } => None,
         }
     }
@@ -683,16 +694,24 @@ pub struct TaskFields<'a> {
     revision: u32,
     /// The version of the task that this event brought about.
     version: u64,
+    /// The task whose sub-workflow this task runs; not there for a task of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent_task_id: Option<TaskId>,
+    /// The task at the top, which is nobody's child; not there for a task of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    root_task_id: Option<TaskId>,
 }
 
 impl<'a> TaskFields<'a> {
-    fn new(workflow: &'a WorkflowRef, event: &StoredEvent) -> Self {
+    fn new(workflow: &'a WorkflowRef, parent: Option<&ParentTask>, event: &StoredEvent) -> Self {
         Self {
             task_id: event.task_id,
             workflow_id: workflow.revision_id,
             workflow: &workflow.workflow,
             revision: workflow.revision,
             version: event.version,
+            parent_task_id: parent.map(|parent| parent.task_id),
+            root_task_id: parent.map(|parent| parent.root_task_id),
         }
     }
 }
@@ -759,7 +778,7 @@ mod tests {
     fn a_completed_step_looks_as_promised() {
         let event = completed(&json!("positive"));
         let row = CloudEventMessages::default()
-            .for_event(&workflow(), &event)
+            .for_event(&workflow(), None, &event)
             .unwrap();
         assert_eq!(row.message_id, event.event_id);
         assert_eq!(row.task_id, Some(event.task_id));
@@ -801,7 +820,7 @@ mod tests {
                    "condition_met": "on_agreement", "transition": 0}),
         );
         let row = CloudEventMessages::default()
-            .for_event(&workflow(), &event)
+            .for_event(&workflow(), None, &event)
             .unwrap();
         assert_eq!(
             row.routing_key,
@@ -822,7 +841,7 @@ mod tests {
         });
         let event = event("workflow_started", started);
         let row = CloudEventMessages::default()
-            .for_event(&workflow(), &event)
+            .for_event(&workflow(), None, &event)
             .unwrap();
         assert_eq!(row.routing_key, "workflow.started.sentiment-dual");
         assert!(!row.body.contains("secret"));
@@ -833,11 +852,14 @@ mod tests {
         let resumed = event("workflow_resumed", json!({}));
         let supplied = event("task_details_supplied", json!({}));
         let only = CloudEventMessages::only(|name| name == "step.completed");
-        assert!(only.for_event(&workflow(), &resumed).is_none());
-        assert!(only.for_event(&workflow(), &completed(&json!(1))).is_some());
+        assert!(only.for_event(&workflow(), None, &resumed).is_none());
+        assert!(
+            only.for_event(&workflow(), None, &completed(&json!(1)))
+                .is_some()
+        );
         assert!(
             CloudEventMessages::default()
-                .for_event(&workflow(), &supplied)
+                .for_event(&workflow(), None, &supplied)
                 .is_none()
         );
     }
@@ -845,14 +867,15 @@ mod tests {
     #[test]
     fn data_over_a_mebibyte_becomes_a_reference() {
         let rest = {
-            let row = CloudEventMessages::default().for_event(&workflow(), &completed(&json!("")));
+            let row =
+                CloudEventMessages::default().for_event(&workflow(), None, &completed(&json!("")));
             body(&row.unwrap())["data"].to_string().len()
         };
         let of_size = |bytes: usize| {
             let event = completed(&json!("x".repeat(bytes - rest)));
             body(
                 &CloudEventMessages::default()
-                    .for_event(&workflow(), &event)
+                    .for_event(&workflow(), None, &event)
                     .unwrap(),
             )
         };

@@ -10,5 +10,6 @@ mod http_api;
 mod pipeline;
 mod schema_contract;
 mod services;
+mod sub_workflows;
 mod support;
 mod traces;

@@ -114,7 +114,7 @@ pub(super) fn activity(work: &mut Work<'_>, command: &Activity) -> Result<(), Re
 }
 
 /// When a place claimed or kept now is given up; never later than the limit.
-fn expiry(work: &Work<'_>, step: &StepConfig) -> DateTime<Utc> {
+pub(super) fn expiry(work: &Work<'_>, step: &StepConfig) -> DateTime<Utc> {
     let timeout = step
         .completion
         .as_ref()

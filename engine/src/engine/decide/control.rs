@@ -1,5 +1,7 @@
 //! What operators and machines ask of a task.
 
+use serde_json::Value;
+
 use super::{Refusal, submission::require_active, work::Work};
 use crate::{
     config::{CompletionType, StepConfig, StepType},
@@ -18,7 +20,7 @@ pub(super) fn advance(work: &mut Work<'_>, command: &Advance) -> Result<(), Refu
     let can_close = |step: &StepConfig| {
         state
             .current_visit(&step.id)
-            .is_some_and(|visit| closable(step, visit))
+            .is_some_and(|visit| closable(step, visit, command.output.as_ref()))
     };
     let step = work
         .target_step(command.step_id.as_deref(), can_close)?
@@ -26,16 +28,21 @@ pub(super) fn advance(work: &mut Work<'_>, command: &Advance) -> Result<(), Refu
     work.require_running()?;
     work.require_step_running(&step.id)?;
     let visit = require_active(&step.id, work.current().current_visit(&step.id))?;
-    if !closable(&step, visit) {
-        return Err(Refusal::rejected(
-            RejectionCode::NotWaiting,
+    if !closable(&step, visit, command.output.as_ref()) {
+        let detail = if step.kind == StepType::SubWorkflow {
+            format!(
+                "step `{}` waits for a child task: only an `output` can stand in for it",
+                step.id
+            )
+        } else {
             format!(
                 "step `{}` waits for people: {} of the {} submissions that it needs at least",
                 step.id,
                 visit.annotations.len(),
                 step.min_required()
-            ),
-        ));
+            )
+        };
+        return Err(Refusal::rejected(RejectionCode::NotWaiting, detail));
     }
     work.subject = Some(step.id.clone());
     work.resolve_incidents(Some(&step.id), "advance");
@@ -45,9 +52,11 @@ pub(super) fn advance(work: &mut Work<'_>, command: &Advance) -> Result<(), Refu
 
 /// Whether an `advance` may end the visit: automatic, manual and external steps, and an annotation
 /// step with enough submissions.
-fn closable(step: &StepConfig, visit: &Visit) -> bool {
+fn closable(step: &StepConfig, visit: &Visit, output: Option<&Value>) -> bool {
     match step.kind {
-        StepType::AutoProcess | StepType::Conditional | StepType::SubWorkflow => true,
+        StepType::AutoProcess | StepType::Conditional => true,
+        // Nothing but an output can stand in for the child's.
+        StepType::SubWorkflow => output.is_some(),
         StepType::Annotation => {
             step.completion_type() == CompletionType::Manual
                 || u32::try_from(visit.annotations.len()).is_ok_and(|n| n >= step.min_required())
@@ -77,6 +86,7 @@ pub(super) fn pause(work: &mut Work<'_>, command: &Pause) -> Result<(), Refusal>
         step_id,
         reason: command.reason.clone(),
         until: command.until,
+        by_parent: false,
     });
     Ok(())
 }
@@ -148,11 +158,7 @@ pub(super) fn cancel(work: &mut Work<'_>, command: &Control) -> Result<(), Refus
     if work.state()?.status.is_final() {
         work.require_running()?;
     }
-    work.resolve_incidents(None, "cancel");
-    work.withdraw_active("the task was cancelled");
-    work.emit(WorkflowEvent::WorkflowCancelled {
-        reason: command.reason.clone(),
-    });
+    work.cancel(command.reason.clone());
     Ok(())
 }
 
@@ -184,6 +190,7 @@ pub(super) fn retry(work: &mut Work<'_>, command: &Control) -> Result<(), Refusa
             "no incident is open: there is nothing to try again",
         ));
     }
+    work.retries = true;
     let mut steps: Vec<StepId> = held.into_iter().map(|incident| incident.step_id).collect();
     steps.dedup();
     for step_id in steps {

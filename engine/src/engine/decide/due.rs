@@ -1,6 +1,6 @@
 //! Work whose time has come.
 
-use super::{Refusal, control, work::Work};
+use super::{Refusal, child, control, work::Work};
 use crate::{
     config::TimeoutAction,
     engine::command::Due,
@@ -43,6 +43,11 @@ pub(super) fn due(work: &mut Work<'_>, command: &Due) -> Result<(), Refusal> {
                 return Err(Refusal::NotPerformed);
             }
         }
+        DueKind::ChildStart | DueKind::ChildPause | DueKind::ChildResume | DueKind::ChildCancel => {
+            return child::order_due(work, command);
+        }
+        DueKind::ChildReport => return child::report_due(work, command),
+        DueKind::ChildEnded => return child::ended_due(work, row),
         DueKind::JoinTimeout => {
             let state = work.current();
             let waits = |step: &StepId| state.joins.get(step)?.expires_at;
@@ -60,10 +65,13 @@ pub(super) fn due(work: &mut Work<'_>, command: &Due) -> Result<(), Refusal> {
 }
 
 /// Whether what the row waits for is paused: the workflow, the task or the step. What ends the
-/// pause of a task or step is held by its workflow alone.
+/// pause of a task or step, and what goes on between parent and child, is held by the workflow alone.
 fn is_held(work: &Work<'_>, row: &DueRow) -> bool {
     let state = work.current();
     let ends_pause = row.kind == DueKind::Resume && row.step_id.is_none();
+    if row.kind.is_between_tasks() {
+        return work.workflow_pause().is_some();
+    }
     work.workflow_pause().is_some()
         || (state.status == TaskStatus::Paused && !ends_pause)
         || crate::engine::due::is_held(state, row)

@@ -188,7 +188,11 @@ impl Work<'_> {
     /// Ends the step's visit if its executor says so. Answers whether it has ended.
     fn finish_step(&mut self, step: &StepConfig, closing: Option<Closing<'_>>) -> bool {
         let visit = self.visit(&step.id).number;
-        match self.execute(step, closing) {
+        let ready = match closing {
+            None => self.require_child(step),
+            Some(_) => Ok(()),
+        };
+        match ready.and_then(|()| self.execute(step, closing)) {
             Ok(ExecutionResult::Waiting { .. }) => false,
             Ok(ExecutionResult::NeedsMore { places, consensus }) => {
                 self.emit(WorkflowEvent::ConsensusCalculated(*consensus));
@@ -227,6 +231,9 @@ impl Work<'_> {
                     OnError::Pause | OnError::Escalate => {
                         let code = match &error {
                             ExecutorError::Expression { .. } => IncidentCode::ExpressionFailed,
+                            ExecutorError::Child { .. }
+                            | ExecutorError::ChildDepth { .. }
+                            | ExecutorError::ChildInput { .. } => IncidentCode::ChildFailed,
                             ExecutorError::UnknownHandler { .. }
                             | ExecutorError::Handler { .. }
                             | ExecutorError::MissingKey { .. } => IncidentCode::HandlerFailed,
@@ -335,6 +342,13 @@ impl Work<'_> {
     pub(super) fn fail(&mut self, error: String) {
         self.withdraw_active("the task has failed");
         self.emit(WorkflowEvent::WorkflowFailed { error });
+    }
+
+    /// Cancels the task; what still waits is withdrawn with it.
+    pub(super) fn cancel(&mut self, reason: Option<String>) {
+        self.resolve_incidents(None, "cancel");
+        self.withdraw_active("the task was cancelled");
+        self.emit(WorkflowEvent::WorkflowCancelled { reason });
     }
 
     /// Opens an incident, which holds the step until `retry` or another verb resolves it.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Refusal, work::Work};
 use crate::{
-    config::{StepConfig, TransitionConfig, WorkflowConfig},
+    config::{StepConfig, StepType, TransitionConfig, WorkflowConfig},
     engine::{command::Migrate, outcome::RejectionCode},
     events::{WorkflowEvent, WorkflowMigrated},
     ids::StepId,
@@ -52,10 +52,12 @@ pub(super) fn migrate(work: &mut Work<'_>, command: &Migrate) -> Result<(), Refu
     };
     work.emit(WorkflowEvent::WorkflowMigrated(migrated));
     work.bind(target);
-    // The new revision may ask for no more than is there already.
+    // The new revision may ask for no more than is there already. A child task goes on as it is.
     for step_id in active {
         let visit = work.visit(&step_id);
-        let open = visit.status == VisitStatus::Active && visit.pause.is_none();
+        let open = visit.status == VisitStatus::Active
+            && visit.pause.is_none()
+            && work.step(&step_id).kind != StepType::SubWorkflow;
         if open && work.current().pause.is_none() {
             let step = work.step(&step_id).clone();
             work.go_on(&step, None);

@@ -5,6 +5,7 @@
 //! so a rejected command changes nothing.
 
 mod assignment;
+mod child;
 mod control;
 mod due;
 mod flow;
@@ -121,6 +122,7 @@ fn apply(work: &mut Work<'_>, envelope: &CommandEnvelope) -> Result<(), Refusal>
         Command::Cancel(command) => control::cancel(work, command),
         Command::Retry(command) => control::retry(work, command),
         Command::Migrate(command) => migrate::migrate(work, command),
+        Command::Child(command) => child::child(work, command),
         Command::Due(command) => due::due(work, command),
     }
 }

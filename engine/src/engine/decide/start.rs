@@ -9,6 +9,7 @@ use crate::{
     engine::{command::Start, outcome::RejectionCode},
     events::{WorkflowEvent, WorkflowStarted},
     ids::WorkflowSelector,
+    state::ParentTask,
 };
 
 pub(super) fn start(work: &mut Work<'_>, command: &Start) -> Result<(), Refusal> {
@@ -20,7 +21,16 @@ pub(super) fn start(work: &mut Work<'_>, command: &Start) -> Result<(), Refusal>
     } = command.clone();
     let labels = labels.unwrap_or_default();
     if !work.is_started() {
-        begin(work, false, input, labels, expected)?;
+        begin(
+            work,
+            Details {
+                by_submission: false,
+                input,
+                labels,
+                expected,
+                parent: None,
+            },
+        )?;
         let entry = work.config().entry_step.clone();
         work.enter(entry, None);
         return Ok(());
@@ -35,6 +45,7 @@ pub(super) fn start(work: &mut Work<'_>, command: &Start) -> Result<(), Refusal>
         input,
         labels,
         expected,
+        parent: None,
     });
     if becomes_gold {
         work.score_earlier();
@@ -44,19 +55,37 @@ pub(super) fn start(work: &mut Work<'_>, command: &Start) -> Result<(), Refusal>
 
 /// Starts the task on behalf of its first submission.
 pub(super) fn start_by_submission(work: &mut Work<'_>) -> Result<(), Refusal> {
-    begin(work, true, None, BTreeMap::new(), None)?;
+    begin(
+        work,
+        Details {
+            by_submission: true,
+            ..Details::default()
+        },
+    )?;
     let entry = work.config().entry_step.clone();
     work.enter(entry, None);
     Ok(())
 }
 
-fn begin(
-    work: &mut Work<'_>,
-    by_submission: bool,
-    input: Option<Value>,
-    labels: BTreeMap<String, String>,
-    expected: Option<Value>,
-) -> Result<(), Refusal> {
+/// What a task begins with.
+#[derive(Default)]
+pub(super) struct Details {
+    pub(super) by_submission: bool,
+    pub(super) input: Option<Value>,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) expected: Option<Value>,
+    pub(super) parent: Option<ParentTask>,
+}
+
+/// Binds the task to the revision that the command names.
+pub(super) fn begin(work: &mut Work<'_>, details: Details) -> Result<(), Refusal> {
+    let Details {
+        by_submission,
+        input,
+        labels,
+        expected,
+        parent,
+    } = details;
     let workflow = work.named.ok_or(Refusal::WorkflowNotFound)?;
     work.bind(workflow);
     work.emit(WorkflowEvent::WorkflowStarted(WorkflowStarted {
@@ -73,6 +102,7 @@ fn begin(
             .clone()
             .into_iter()
             .collect(),
+        parent,
     }));
     Ok(())
 }
@@ -100,7 +130,7 @@ pub(super) fn require_same_workflow(
     }
 }
 
-fn already_started(work: &Work<'_>) -> Refusal {
+pub(super) fn already_started(work: &Work<'_>) -> Refusal {
     let workflow = &work.current().workflow;
     Refusal::rejected(
         RejectionCode::AlreadyStarted,

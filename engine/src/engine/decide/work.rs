@@ -32,6 +32,8 @@ pub(super) struct Work<'a> {
     pub(super) transitions: usize,
     /// The step that the command was about, for the answer.
     pub(super) subject: Option<StepId>,
+    /// Whether this is a `retry`: what has failed for good is tried anew.
+    pub(super) retries: bool,
 }
 
 impl<'a> Work<'a> {
@@ -62,11 +64,16 @@ impl<'a> Work<'a> {
             draft: None,
             transitions: 0,
             subject: None,
+            retries: false,
         }
     }
 
     pub(super) fn task_id(&self) -> TaskId {
         self.task_id
+    }
+
+    pub(super) fn correlation_id(&self) -> &str {
+        &self.metadata.correlation_id
     }
 
     pub(super) fn command_id(&self) -> crate::ids::CommandId {
@@ -183,16 +190,11 @@ impl<'a> Work<'a> {
         step: &StepConfig,
         closing: Option<crate::executor::Closing<'_>>,
     ) -> Result<crate::executor::ExecutionResult, crate::executor::ExecutorError> {
-        let Some(executor) = create_executor(step.kind) else {
-            return Ok(crate::executor::ExecutionResult::Waiting {
-                reason: "a child task".to_owned(),
-            });
-        };
         let expression = step
             .condition
             .as_ref()
             .and_then(|c| self.workflow().expression(&c.expression));
-        executor.execute(&ExecutionContext {
+        create_executor(step.kind).execute(&ExecutionContext {
             workflow: self.config(),
             step,
             state: self.current(),

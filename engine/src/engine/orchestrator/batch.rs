@@ -379,9 +379,11 @@ impl Run<'_> {
         *state = decision.state;
         if let Some(state) = state {
             for event in &decision.events {
-                gathered
-                    .outbox
-                    .extend(self.orchestrator.messages.for_event(&state.workflow, event));
+                gathered.outbox.extend(self.orchestrator.messages.for_event(
+                    &state.workflow,
+                    state.parent.as_ref(),
+                    event,
+                ));
                 *self
                     .stats
                     .events

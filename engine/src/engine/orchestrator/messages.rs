@@ -5,14 +5,19 @@ use chrono::{DateTime, Utc};
 use crate::{
     engine::{act::ActEnvelope, command::CommandEnvelope, outcome::Rejection},
     events::StoredEvent,
-    state::WorkflowRef,
+    state::{ParentTask, WorkflowRef},
     store::NewOutboxRow,
 };
 
 /// Turns what is decided into messages, which are committed with it.
 pub trait MessageBuilder: Send + Sync {
-    /// The message of an event, where it has one.
-    fn for_event(&self, workflow: &WorkflowRef, event: &StoredEvent) -> Option<NewOutboxRow>;
+    /// The message of an event, where it has one; `parent` is whose child the task is.
+    fn for_event(
+        &self,
+        workflow: &WorkflowRef,
+        parent: Option<&ParentTask>,
+        event: &StoredEvent,
+    ) -> Option<NewOutboxRow>;
 
     /// The message of a rejected command, where it has one.
     fn for_rejection(
@@ -34,7 +39,12 @@ pub trait MessageBuilder: Send + Sync {
 pub struct NoMessages;
 
 impl MessageBuilder for NoMessages {
-    fn for_event(&self, _: &WorkflowRef, _: &StoredEvent) -> Option<NewOutboxRow> {
+    fn for_event(
+        &self,
+        _: &WorkflowRef,
+        _: Option<&ParentTask>,
+        _: &StoredEvent,
+    ) -> Option<NewOutboxRow> {
         None
     }
 

@@ -5,6 +5,7 @@ mod automatic;
 mod conditional;
 mod judgement;
 mod output;
+mod sub_workflow;
 
 pub(crate) use output::task_output;
 
@@ -14,14 +15,14 @@ pub(crate) use judgement::decision_of;
 use super::StepExecutor;
 use crate::config::StepType;
 
-/// The executor of a kind of step; none for `sub_workflow`, whose work is a child task's.
-pub fn create_executor(kind: StepType) -> Option<&'static dyn StepExecutor> {
+/// The executor of a kind of step.
+pub fn create_executor(kind: StepType) -> &'static dyn StepExecutor {
     match kind {
-        StepType::Annotation => Some(&annotation::AnnotationExecutor),
-        StepType::Review => Some(&judgement::ReviewExecutor),
-        StepType::Adjudication => Some(&judgement::AdjudicationExecutor),
-        StepType::AutoProcess => Some(&automatic::AutoProcessExecutor),
-        StepType::Conditional => Some(&conditional::ConditionalExecutor),
-        StepType::SubWorkflow => None,
+        StepType::Annotation => &annotation::AnnotationExecutor,
+        StepType::Review => &judgement::ReviewExecutor,
+        StepType::Adjudication => &judgement::AdjudicationExecutor,
+        StepType::AutoProcess => &automatic::AutoProcessExecutor,
+        StepType::Conditional => &conditional::ConditionalExecutor,
+        StepType::SubWorkflow => &sub_workflow::SubWorkflowExecutor,
     }
 }

@@ -66,12 +66,14 @@ fn event(task_id: TaskId, version: u64, now: DateTime<Utc>) -> StoredEvent {
             labels: BTreeMap::from([("a \"b\".c".to_owned(), "1".to_owned())]),
             expected: None,
             context: Map::new(),
+            parent: None,
         })
     } else {
         WorkflowEvent::TaskDetailsSupplied {
             input: None,
             labels: BTreeMap::from([(format!("k{version}"), "v".to_owned())]),
             expected: None,
+            parent: None,
         }
     };
     StoredEvent {

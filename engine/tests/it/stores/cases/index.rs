@@ -54,6 +54,7 @@ pub(in crate::stores) async fn tasks_are_found_by_what_they_are(a: &impl Adapter
                 step_id: None,
                 reason: None,
                 until: None,
+                by_parent: false,
             });
         }
         append(&*store, numbered(n), None, events).await;
