@@ -1,11 +1,18 @@
-"""The OpenAPI document and its page, as a running worker serves them, judged by a foreign validator."""
+"""The OpenAPI document and its page, as a running worker serves them, judged by a foreign validator; and the worker
+judged by its own document: made requests, sound and broken ones, never meet a fault or an answer that it does not tell of.
+"""
 
 import json
+import pathlib
 import re
+import subprocess
+import sys
 
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from glyph_client import Deployment
+from glyph_client import REPOSITORY, Deployment, fresh
+
+JUDGED_BY = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance"
 
 
 def main(checks):
@@ -27,3 +34,19 @@ def main(checks):
         ]
         checks.equal("the page tells of every operation", missing, [])
         checks.equal("the page fetches nothing", re.findall(r"<script|<link|<img|src=|url\(|@import", page), [])
+
+        # Something for the made requests to meet.
+        glyph.create_workflow((REPOSITORY / "examples" / "sentiment-dual.yaml").read_text())
+        glyph.glyph("task", "start", fresh(), "--workflow", "sentiment-dual")
+        fuzzed = subprocess.run(
+            [
+                pathlib.Path(sys.executable).with_name("schemathesis"), "run", f"http://127.0.0.1:{worker.port}/openapi.json",
+                "--checks", JUDGED_BY, "--phases", "coverage,fuzzing", "--max-examples", "10", "--seed", "2008", "--no-shrink",
+                "--continue-on-failure", "--no-color",
+            ],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300,
+        )
+        generated = re.search(r"(\d+) generated", fuzzed.stdout)
+        many = generated and int(generated[1]) > 500
+        if not checks.true("made requests meet nothing that the document does not tell of", fuzzed.returncode == 0 and many):
+            print(fuzzed.stdout[-8000:], fuzzed.stderr[-2000:])

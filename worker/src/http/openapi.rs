@@ -184,7 +184,14 @@ fn query_parameter(parameter: &QueryParameter) -> Value {
         schema,
     } = parameter;
     let Some(prefix) = name.strip_suffix('*') else {
-        return json!({"name": name, "in": "query", "description": description, "schema": schema});
+        return json!({
+            "name": name,
+            "in": "query",
+            "description": description,
+            // It counts as not given.
+            "allowEmptyValue": true,
+            "schema": schema,
+        });
     };
     // An open set of names is an exploded object, whose own name stands nowhere in the query.
     json!({
@@ -210,9 +217,9 @@ fn request_body(operation: &Operation, body: &Body, requests: &mut SchemaGenerat
         not_required(&mut schema, name);
     }
     if operation.person_from_token {
-        not_required(&mut schema, "user_id");
+        person_from_token(&mut schema);
         if let Some(annotation) = schema.pointer_mut("/properties/annotation") {
-            not_required(annotation, "user_id");
+            person_from_token(annotation);
         }
     }
     let required = schema.get("required").is_some() || schema["type"] == "string";
@@ -221,6 +228,15 @@ fn request_body(operation: &Operation, body: &Body, requests: &mut SchemaGenerat
         "required": required,
         "content": {body.media_type: {"schema": schema}},
     })
+}
+
+/// Says of the `user_id`, where there is one, that a token may stand for it.
+fn person_from_token(schema: &mut Value) {
+    not_required(schema, "user_id");
+    if let Some(description) = schema.pointer_mut("/properties/user_id/description") {
+        let told = description.as_str().unwrap_or_default();
+        *description = format!("{told} May be left out where the token names a person.").into();
+    }
 }
 
 fn not_required(schema: &mut Value, name: &str) {
