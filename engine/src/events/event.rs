@@ -507,7 +507,8 @@ pub struct Vote {
     pub value: Value,
     /// How many gave it.
     pub count: u32,
-    /// Who gave it: their places in the order of acceptance, from 0.
+    /// Who gave it: their places in the order of acceptance, from 0. Left out of all votes where that
+    /// is the order of the votes, one after the other.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub by: Vec<u32>,
     /// The weight of those who gave it.

@@ -43,7 +43,19 @@ pub(crate) fn tally(values: &[&Value]) -> Vec<Vote> {
             .cmp(&a.count)
             .then_with(|| order(&a.value, &b.value))
     });
+    if votes
+        .iter()
+        .flat_map(|vote| &vote.by)
+        .copied()
+        .eq(0..places(values.len()))
+    {
+        votes.iter_mut().for_each(|vote| vote.by.clear());
+    }
     votes
+}
+
+fn places(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// Whether the first place is shared. `votes` as [`tally`] sorts them.

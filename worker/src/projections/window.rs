@@ -262,8 +262,8 @@ impl Item {
     }
 }
 
-/// The answers in the order in which they were accepted; as the votes stand, where a vote of old does
-/// not say who gave it.
+/// The answers in the order in which they were accepted: as the votes stand, where they do not say who
+/// gave them.
 fn in_order(votes: &[Vote]) -> Vec<&Value> {
     let mut given: Vec<(u32, &Value)> = Vec::new();
     for vote in votes {
