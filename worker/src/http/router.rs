@@ -41,7 +41,7 @@ use super::{
     workflows,
     workflows::{ActResult, WorkflowList},
 };
-use crate::wire::acts::ActBody;
+use crate::{telemetry, wire::acts::ActBody};
 
 /// How long any request may take; beyond it the answer is 504.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -370,10 +370,7 @@ async fn bounded(request: Request, next: Next) -> Response {
     reason = "the signature that the layer asks for"
 )]
 fn panicked(panic: Box<dyn Any + Send>) -> Response {
-    let message = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied());
+    let message = telemetry::panic_text(&*panic);
     tracing::error!(message, "a request panicked");
     Problem::internal().into_response()
 }

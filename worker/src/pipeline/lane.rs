@@ -311,7 +311,7 @@ impl Lane {
                 Err(Failed::Guilty(error))
             }
             Err(ended) if ended.is_panic() => {
-                let error = panic_text(&*ended.into_panic());
+                let error = telemetry::panic_text(&*ended.into_panic());
                 tracing::error!(%error, "a batch panicked");
                 Err(Failed::Guilty(error))
             }
@@ -481,13 +481,4 @@ fn record(report: &BatchReport, commands: usize, metrics: &Metrics) {
     metrics.task_cache(CacheResult::Hit, stats.cache_hits);
     metrics.task_cache(CacheResult::Miss, stats.cache_misses);
     metrics.snapshots(stats.snapshots);
-}
-
-/// What a panic said.
-fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
-    let text = payload
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned());
-    text.or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a message".to_owned())
 }
