@@ -10,7 +10,7 @@ import sys
 
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from glyph_client import REPOSITORY, Deployment, fresh
+from glyph_client import LOGS, REPOSITORY, Deployment, fresh
 
 JUDGED_BY = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance"
 
@@ -44,7 +44,7 @@ def main(checks):
                 "--checks", JUDGED_BY, "--phases", "coverage,fuzzing", "--max-examples", "10", "--seed", "2008", "--no-shrink",
                 "--continue-on-failure", "--no-color",
             ],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300,
+            cwd=LOGS, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300,
         )
         generated = re.search(r"(\d+) generated", fuzzed.stdout)
         many = generated and int(generated[1]) > 500

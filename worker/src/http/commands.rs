@@ -181,6 +181,7 @@ async fn result(_: &Api, _: TaskId, result: Value) -> Response {
 
 /// Where the task goes from here.
 #[derive(Serialize, JsonSchema)]
+#[expect(clippy::struct_field_names, reason = "the names of the answer")]
 pub(super) struct NextStep {
     /// The step that waits now; null at the end.
     next_step: Option<StepId>,

@@ -105,7 +105,7 @@ impl Page {
                 description,
             ]
         });
-        self.table(&["parameter", "in", "type", ""], rows.collect());
+        self.table(&["parameter", "in", "type", ""], &rows.collect::<Vec<_>>());
         let body = &operation["requestBody"];
         for (media_type, content) in entries(&body["content"]) {
             self.add(format_args!(
@@ -132,7 +132,7 @@ impl Page {
                 text(&response["description"]),
             ]
         });
-        self.table(&["status", "carries", ""], rows.collect());
+        self.table(&["status", "carries", ""], &rows.collect::<Vec<_>>());
         self.add(format_args!("</section>\n"));
     }
 
@@ -164,11 +164,11 @@ impl Page {
                 text(&field["description"]),
             ]
         });
-        self.table(&["field", "type", "", ""], rows.collect());
+        self.table(&["field", "type", "", ""], &rows.collect::<Vec<_>>());
     }
 
     /// A table, unless it has no rows; the cells are HTML.
-    fn table<const N: usize>(&mut self, head: &[&str; N], rows: Vec<[String; N]>) {
+    fn table<const N: usize>(&mut self, head: &[&str; N], rows: &[[String; N]]) {
         if rows.is_empty() {
             return;
         }

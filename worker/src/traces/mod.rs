@@ -114,7 +114,7 @@ impl Traces {
                 KeyValue::new("messaging.message.id", command.command_id.to_string()),
                 KeyValue::new("glyph.task.id", command.command.task_id().to_string()),
             ]);
-        let parent = parent.unwrap_or_else(Context::new);
+        let parent = parent.unwrap_or_default();
         let span = builder.start_with_context(&exporting.tracer, &parent);
         let mut carrier = HashMap::new();
         let context = Context::new().with_remote_span_context(span.span_context().clone());

@@ -4,7 +4,7 @@
 //! the library, so that a fault is told like that of any other setting, and so that the headers,
 //! which may hold a key, can come from a file.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, fs, time::Duration};
 
 use percent_encoding::percent_decode_str;
 
@@ -167,7 +167,7 @@ impl<'a> Reader<'a> {
         for pair in text.unwrap_or_default().split(',').map(str::trim) {
             let decoded = |text: &str| {
                 let decoded = percent_decode_str(text.trim()).decode_utf8();
-                decoded.ok().map(|text| text.into_owned())
+                decoded.ok().map(Cow::into_owned)
             };
             let read = pair.split_once('=').and_then(|(key, value)| {
                 Some((decoded(key).filter(|key| !key.is_empty())?, decoded(value)?))
@@ -188,14 +188,12 @@ impl<'a> Reader<'a> {
         let Some((name, text)) = self.exporter("TIMEOUT") else {
             return TIMEOUT_DEFAULT;
         };
-        match text.parse::<u64>() {
-            Ok(milliseconds @ 1..) => Duration::from_millis(milliseconds),
-            _ => {
-                let fault = format!("`{text}` must be a whole number of milliseconds, from 1");
-                self.fault(&name, fault);
-                TIMEOUT_DEFAULT
-            }
+        if let Ok(milliseconds @ 1..) = text.parse() {
+            return Duration::from_millis(milliseconds);
         }
+        let fault = format!("`{text}` must be a whole number of milliseconds, from 1");
+        self.fault(&name, fault);
+        TIMEOUT_DEFAULT
     }
 
     fn sampler(&mut self) -> TraceSampler {

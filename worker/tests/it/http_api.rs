@@ -591,6 +591,7 @@ async fn readiness_names_what_is_missing() {
 
 #[tokio::test]
 async fn a_whole_workflow_is_paused_and_resumed_once_for_each_key() {
+    const KEY: &str = "0190a6e0-0000-7000-8000-000000000001";
     let server = Server::with_dual().await;
     let task = Uuid::from_u128(1);
     server.start(task).await;
@@ -603,7 +604,6 @@ async fn a_whole_workflow_is_paused_and_resumed_once_for_each_key() {
                 .await
         }
     };
-    const KEY: &str = "0190a6e0-0000-7000-8000-000000000001";
     let paused = pause(KEY, json!({"reason": "audit"})).await;
     assert_eq!(paused.status, StatusCode::OK, "{}", paused.json);
     assert_eq!(paused.headers["idempotency-key"], KEY);

@@ -36,7 +36,8 @@ fn settings(variables: &[(&str, &str)]) -> TraceSettings {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits = bytes.iter();
+    digits.fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 async fn collector(status: u16) -> MockServer {
