@@ -49,7 +49,8 @@
 //!
 //! [`config`] is the language, [`parser`] reads it, [`consensus`] is the mathematics of agreement,
 //! [`events`] and [`state`] are what happened and where that leads, [`executor`], [`transition`] and
-//! [`assignment`] are the rules, [`store`] keeps it all, and [`WorkflowOrchestrator`] runs commands.
+//! [`assignment`] are the rules, [`store`] keeps it all, and [`WorkflowOrchestrator`] runs commands. [`simulation`] plays a workflow
+//! through without any of it.
 
 pub mod assignment;
 mod canonical;
@@ -64,6 +65,7 @@ pub mod ids;
 pub mod limits;
 pub mod parser;
 pub mod reliability;
+pub mod simulation;
 pub mod state;
 pub mod store;
 pub mod transition;

@@ -16,6 +16,10 @@ pub const WORKFLOW_NODES_MAX: usize = 50_000;
 pub const STEPS_MAX: usize = 500;
 /// Transitions of a workflow; more are refused at creation.
 pub const TRANSITIONS_MAX: usize = 2_000;
+/// Due rows that one move of a simulation does; the rest are left undone.
+pub const SIMULATION_DUE_MAX: usize = 10_000;
+/// Moves of a script for a dry run; more are refused.
+pub const SCRIPT_MOVES_MAX: usize = 10_000;
 /// Annotators one visit may ask for (`count`, `max`); more are refused at creation.
 pub const ANNOTATORS_MAX: u32 = 1_000;
 /// Fields that one consensus block may compare one by one; more are refused at creation.

@@ -9,6 +9,7 @@ pub mod app;
 pub mod backoff;
 pub mod broker;
 pub mod cli;
+pub mod diagram;
 pub mod due;
 pub mod embedded;
 pub mod faults;

@@ -8,6 +8,7 @@ mod duration;
 mod goal;
 mod handler;
 mod library;
+mod script;
 mod step;
 mod transition;
 mod workflow;
@@ -20,6 +21,10 @@ pub use duration::ConfigDuration;
 pub use goal::{CompletionActionConfig, GoalConfig, GoalType};
 pub use handler::WebhookConfig;
 pub use library::{StepLibrary, Template};
+pub use script::{
+    AdvanceMove, ControlMove, Decision, ExpectedEnd, ExpectedOutcome, ExpectedStatus,
+    HandlerAnswer, Move, PauseMove, Person, PersonMove, Script, SubmitMove,
+};
 pub use step::{
     AssignmentConfig, Completion, CompletionType, ExpressionConfig, Hooks, JoinMode, LoadBalancing,
     OnError, StepConfig, StepType, TimeoutAction,

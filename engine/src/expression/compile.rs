@@ -7,7 +7,7 @@ use std::{
 
 use cel::{
     Env, IdedExpr, ParseErrors, Program,
-    common::ast::{EntryExpr, Expr, LiteralValue, operators},
+    common::ast::{CallExpr, EntryExpr, Expr, LiteralValue, operators},
 };
 
 use super::{
@@ -30,6 +30,19 @@ pub const VARIABLES: [&str; 7] = [
     "input",
 ];
 
+/// What every `result` has.
+const RESULT_KEYS: [&str; 6] = [
+    "kind",
+    "value",
+    "agreement",
+    "resolved_by",
+    "decision",
+    "annotations",
+];
+
+/// What every `step["id"]` has.
+const STEP_KEYS: [&str; 3] = ["completed", "visits", "result"];
+
 /// Names of types, which stand as values in comparisons such as `type(result.value) == string`.
 const TYPES: [&str; 10] = [
     "bool",
@@ -44,8 +57,8 @@ const TYPES: [&str; 10] = [
     "uint",
 ];
 
-/// Functions of the standard library that this build has.
-const FUNCTIONS: [&str; 12] = [
+/// Functions of the standard library that this build has, and its own (`sample`).
+const FUNCTIONS: [&str; 13] = [
     "bool",
     "bytes",
     "contains",
@@ -53,6 +66,7 @@ const FUNCTIONS: [&str; 12] = [
     "dyn",
     "endsWith",
     "int",
+    "sample",
     "size",
     "startsWith",
     "string",
@@ -109,6 +123,14 @@ impl Expression {
             Ok((program, facts))
         })??;
         let variables = check_names(&facts, &tokens)?;
+        if let Some(message) = facts.bad_sample {
+            let named = tokens.iter().find(|token| token.text == "sample");
+            return Err(ExpressionError::Syntax {
+                message: message.to_owned(),
+                offset: named.map_or(0, |token| token.offset),
+            });
+        }
+        check_fields(&tokens)?;
         let steps = step_references(&tokens);
         Ok(Self(Arc::new(Compiled {
             source: source.to_owned(),
@@ -173,6 +195,8 @@ struct Facts {
     functions: Vec<String>,
     structs: Vec<String>,
     loops: bool,
+    /// What is wrong with a call of `sample`.
+    bad_sample: Option<&'static str>,
 }
 
 impl Facts {
@@ -184,6 +208,9 @@ impl Facts {
             Expr::Ident(name) => self.names.push(name.clone()),
             Expr::Call(call) => {
                 self.functions.push(call.func_name.clone());
+                if call.func_name == "sample" {
+                    self.bad_sample = self.bad_sample.or(bad_sample(call));
+                }
                 for child in call.target.as_deref().into_iter().chain(&call.args) {
                     self.visit(child, below);
                 }
@@ -217,6 +244,18 @@ impl Facts {
             }
         }
     }
+}
+
+fn bad_sample(call: &CallExpr) -> Option<&'static str> {
+    let (None, [_, share]) = (&call.target, call.args.as_slice()) else {
+        return Some("`sample` takes a key and a share: `sample(input, 0.1)`");
+    };
+    let in_bounds = match &share.expr {
+        Expr::Literal(LiteralValue::Double(share)) => (0.0..=1.0).contains(share.inner()),
+        Expr::Literal(LiteralValue::Int(share)) => (0..=1).contains(share.inner()),
+        _ => true,
+    };
+    (!in_bounds).then_some("the share of `sample` goes from 0 to 1")
 }
 
 fn check_names(facts: &Facts, tokens: &[Token<'_>]) -> Result<Vec<&'static str>, ExpressionError> {
@@ -323,6 +362,69 @@ fn step_references(tokens: &[Token<'_>]) -> Vec<StepReference> {
         }
     }
     found
+}
+
+/// Refuses keys that a result or the state of a step never has. What a value, an annotation or an
+/// input holds is not known beforehand.
+fn check_fields(tokens: &[Token<'_>]) -> Result<(), ExpressionError> {
+    for (at, token) in tokens.iter().enumerate() {
+        let is_root = at == 0 || tokens[at - 1].text != ".";
+        if !is_root {
+            continue;
+        }
+        match token.text {
+            "result" => check_field(tokens, at + 1, "result", &RESULT_KEYS).map(drop)?,
+            "step" => {
+                let Some((_, behind)) = field_at(tokens, at + 1) else {
+                    continue;
+                };
+                let of = "step[\"id\"]";
+                if check_field(tokens, behind, of, &STEP_KEYS)? == Some("result") {
+                    let behind = field_at(tokens, behind).map_or(behind, |(_, behind)| behind);
+                    check_field(tokens, behind, "result", &RESULT_KEYS)?;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The key read at `at`, as `.key` or `["key"]`, and where the tokens go on behind it.
+fn field_at<'t, 's>(tokens: &'t [Token<'s>], at: usize) -> Option<(&'t Token<'s>, usize)> {
+    let (opening, name) = (tokens.get(at)?, tokens.get(at + 1)?);
+    match (opening.text, name.kind) {
+        (".", Kind::Name) => Some((name, at + 2)),
+        ("[", Kind::Text) if tokens.get(at + 2)?.text == "]" => Some((name, at + 3)),
+        _ => None,
+    }
+}
+
+fn check_field(
+    tokens: &[Token<'_>],
+    at: usize,
+    of: &'static str,
+    known: &'static [&'static str],
+) -> Result<Option<&'static str>, ExpressionError> {
+    let Some((token, behind)) = field_at(tokens, at) else {
+        return Ok(None);
+    };
+    let name = token.text.trim_matches(['"', '\'']);
+    let is_call = tokens.get(behind).is_some_and(|next| next.text == "(");
+    if is_call || name.contains('\\') {
+        return Ok(None);
+    }
+    let found = known.iter().find(|key| **key == name).copied();
+    if found.is_some() {
+        return Ok(found);
+    }
+    Err(ExpressionError::UnknownField {
+        of,
+        name: name.to_owned(),
+        known,
+        offset: token.offset + usize::from(token.kind == Kind::Text),
+        suggestion: nearest(name, known),
+    })
 }
 
 /// The first fault, with its byte. The parser counts lines and columns in characters, from 1.

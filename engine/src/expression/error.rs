@@ -59,6 +59,20 @@ pub enum ExpressionError {
         /// The known name that is most like it.
         suggestion: Option<String>,
     },
+    /// A key that results, or the states of steps, never have.
+    #[error("`{of}` has no `{name}`; it has {}", known.join(", "))]
+    UnknownField {
+        /// What is asked for it: `result`, or `step["id"]`.
+        of: &'static str,
+        /// The key.
+        name: String,
+        /// The keys that there are.
+        known: &'static [&'static str],
+        /// Byte of the key.
+        offset: usize,
+        /// The known key that is most like it.
+        suggestion: Option<String>,
+    },
     /// A macro that visits every element of a list or map.
     #[error(
         "`{name}` visits every element, and expressions may not loop; use `in`, `size` or `has`"
@@ -104,6 +118,7 @@ impl ExpressionError {
             | Self::Syntax { offset, .. }
             | Self::UnknownVariable { offset, .. }
             | Self::UnknownFunction { offset, .. }
+            | Self::UnknownField { offset, .. }
             | Self::Loop { offset, .. } => Some(*offset),
             Self::Empty
             | Self::TooLong { .. }
@@ -117,9 +132,9 @@ impl ExpressionError {
     /// The known name that is most like an unknown one.
     pub fn suggestion(&self) -> Option<&str> {
         match self {
-            Self::UnknownVariable { suggestion, .. } | Self::UnknownFunction { suggestion, .. } => {
-                suggestion.as_deref()
-            }
+            Self::UnknownVariable { suggestion, .. }
+            | Self::UnknownFunction { suggestion, .. }
+            | Self::UnknownField { suggestion, .. } => suggestion.as_deref(),
             Self::Empty
             | Self::TooLong { .. }
             | Self::TooDeep { .. }

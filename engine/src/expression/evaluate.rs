@@ -10,6 +10,7 @@ use cel::{Context, ExecutionError, Value as CelValue};
 use serde_json::Value;
 
 use super::{Expression, ExpressionError, compile::environment, stack::on_large_stack};
+use crate::canonical;
 
 /// Depth up to which the caller's stack is enough. A level takes up to 30 KiB in a debug build, so
 /// this is an eighth of the 2 MiB that threads have; usual conditions are 3 to 5 deep.
@@ -56,6 +57,8 @@ impl Expression {
 
     fn run(&self, variables: &Value) -> Result<Value, ExpressionError> {
         let mut context = Context::with_env(environment());
+        // No other function has the name, which is all that could go wrong.
+        let _ = context.add_function("sample", sample);
         for name in self.variables() {
             if let Some(value) = variables.get(name) {
                 context.add_variable_from_value(*name, to_cel(value));
@@ -72,6 +75,32 @@ impl Expression {
             ),
         })
     }
+}
+
+/// Whether `key` is among the `share` of all keys that a sample takes: always the same answer for
+/// the same key. The first eight bytes of the SHA-256 of the key as canonical JSON (keys sorted, no
+/// blanks; a text with its quotes) are a number below 2^64; it is taken if it is below that share of
+/// 2^64. A larger share takes what a smaller one takes, and more.
+fn sample(key: CelValue, share: CelValue) -> Result<bool, ExecutionError> {
+    let fault = |message: &str| Err(ExecutionError::function_error("sample", message));
+    let share = match share {
+        CelValue::Float(share) => share,
+        CelValue::Int(0) => 0.0,
+        CelValue::Int(1) => 1.0,
+        _ => return fault("the share must be a number from 0 to 1"),
+    };
+    if !(0.0..=1.0).contains(&share) {
+        return fault("the share goes from 0 to 1");
+    }
+    let Ok(key) = key.json() else {
+        return fault("the key must be plain data");
+    };
+    let [a, b, c, d, e, f, g, h, ..] = canonical::hash(&key);
+    // 53 bits are what a share as a decimal number can tell apart.
+    let number = u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 11;
+    #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
+    let part = number as f64 / (1_u64 << 53) as f64;
+    Ok(part < share)
 }
 
 /// CEL's own conversion makes unsigned integers of JSON's, which cannot be added to literals.
@@ -237,6 +266,47 @@ mod tests {
     }
 
     #[test]
+    fn a_sample_is_always_the_same_share() {
+        let taken = |key: String, share: &str| {
+            let source = format!("sample({key}, {share})");
+            Expression::compile_bool(&source)
+                .unwrap()
+                .evaluate_bool(&json!({}))
+                .unwrap()
+        };
+        // The first bytes of SHA-256 of `"a"`, quotes included, are ac 8d: 0.674 of all.
+        assert!(taken("'a'".to_owned(), "0.68") && !taken("'a'".to_owned(), "0.67"));
+        assert!(!taken("'a'".to_owned(), "0") && taken("'a'".to_owned(), "1"));
+        assert_eq!(
+            taken("{'b': 1, 'a': [2]}".to_owned(), "0.5"),
+            taken("{'a': [2], 'b': 1}".to_owned(), "0.5")
+        );
+        let count = (0..2_000).filter(|n| taken(n.to_string(), "0.1")).count();
+        assert!((160..=240).contains(&count), "{count}");
+        for source in [
+            "sample('a')",
+            "sample('a', 10)",
+            "sample('a', -1)",
+            "'a'.sample(0.1)",
+            "sample('a', 1.5)",
+        ] {
+            let error = Expression::compile(source).unwrap_err();
+            assert!(
+                matches!(error, ExpressionError::Syntax { .. }),
+                "{source}: {error}"
+            );
+        }
+        let error = Expression::compile("sample('a', 'b')")
+            .unwrap()
+            .evaluate(&json!({}))
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("a number from 0 to 1"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn null_compares_only_for_equality() {
         assert!(answer("result.value == null"));
         assert!(answer("agreement != null"));
@@ -269,6 +339,42 @@ mod tests {
                 "{source}: {:?}",
                 Expression::compile(source)
             );
+        }
+    }
+
+    #[test]
+    fn fields_that_never_exist_are_refused_with_the_nearest() {
+        for (source, offset, near) in [
+            ("result.decison == 'reject'", 7, Some("decision")),
+            ("$.result.agrement > 0.5", 9, Some("agreement")),
+            ("result['valu'] == 1", 8, Some("value")),
+            ("step.a.visit > 1", 7, Some("visits")),
+            (
+                "step['a'].result.resolvedby == 'x'",
+                17,
+                Some("resolved_by"),
+            ),
+            ("step['a'].banana", 10, None),
+        ] {
+            let error = Expression::compile(source).unwrap_err();
+            assert!(
+                matches!(error, ExpressionError::UnknownField { .. }),
+                "{error:?}"
+            );
+            assert_eq!(
+                (error.offset(), error.suggestion()),
+                (Some(offset), near),
+                "{source}"
+            );
+        }
+        for source in [
+            "result.value.decison == 1",
+            "input.result.decison == 1",
+            "step['a'].result.value.x == 1 && result['decision'] == 'x'",
+            "annotation.step.b == 1",
+            "size(result) > 1 && has(step.b)",
+        ] {
+            Expression::compile(source).unwrap();
         }
     }
 

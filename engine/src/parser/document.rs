@@ -7,7 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::report::ValidationError;
 use crate::{
-    config::{ConsensusConfig, GoalConfig, GoldConfig, Settings, StepConfig, TransitionConfig},
+    config::{
+        ConsensusConfig, GoalConfig, GoldConfig, Script, Settings, StepConfig, TransitionConfig,
+    },
     ids::{StepId, WorkflowId},
 };
 
@@ -121,6 +123,17 @@ pub(super) fn file_schema() -> &'static CheckSchema {
             json!({"$ref": "#/$defs/LibraryStep"});
         schema
     })
+}
+
+/// Of a script for a dry run.
+pub(super) fn script_schema() -> &'static CheckSchema {
+    static SCHEMA: OnceLock<CheckSchema> = OnceLock::new();
+    SCHEMA.get_or_init(|| CheckSchema::of(schemars::schema_for!(Script)))
+}
+
+/// The JSON Schema of a script for a dry run, for editors.
+pub fn script_file_schema() -> Value {
+    script_schema().root.clone()
 }
 
 /// Of the `config` of a built-in handler.

@@ -28,6 +28,7 @@
 mod conditions;
 mod document;
 mod draft;
+mod expanded;
 mod fault;
 mod goals;
 mod graph;
@@ -39,6 +40,7 @@ mod places;
 mod report;
 mod resolve;
 mod rules;
+mod script;
 mod soundness;
 mod structure;
 mod suggest;
@@ -47,10 +49,12 @@ mod unsupported;
 mod validate;
 mod yaml;
 
-pub use document::{diagnostic_schema, workflow_file_schema};
+pub use document::{diagnostic_schema, script_file_schema, workflow_file_schema};
+pub use expanded::{Expanded, ExpandedValue, ValueOrigin, expand_workflow};
 pub use hash::content_hash;
 pub use parse::{
     BUILT_IN_HANDLERS, check_workflow, check_workflow_bytes, parse_workflow,
     parse_workflow_with_handlers, parse_workflow_with_library,
 };
 pub use report::{DiagnosticCode, ParseError, Report, Severity, ValidationError};
+pub use script::check_script;

@@ -67,6 +67,20 @@ pub fn check_workflow(source: &str, library: &StepLibrary, handlers: &[&str]) ->
 
 /// As [`check_workflow`], for bytes that may not be text.
 pub fn check_workflow_bytes(source: &[u8], library: &StepLibrary, handlers: &[&str]) -> Report {
+    let (config, diagnostics) = checked(source, |text, places, faults| {
+        read(text, library, handlers, places, faults)
+    });
+    Report {
+        config,
+        diagnostics,
+    }
+}
+
+/// Reads a file in YAML by `read`; answers what it holds, unless there are errors, and all faults.
+pub(super) fn checked<T>(
+    source: &[u8],
+    read: impl for<'a> FnOnce(&'a str, &mut Places<'a>, &mut Faults) -> Result<Option<T>, Refused>,
+) -> (Option<T>, Vec<ValidationError>) {
     let mut faults = Faults::default();
     if source.len() > WORKFLOW_BYTES_MAX {
         let message = format!(
@@ -76,11 +90,7 @@ pub fn check_workflow_bytes(source: &[u8], library: &StepLibrary, handlers: &[&s
         faults
             .add(Code::TooLarge, &Path::root(), message)
             .at(known(0));
-        let diagnostics = placed(faults, &Places::nowhere(""), false);
-        return Report {
-            config: None,
-            diagnostics,
-        };
+        return (None, placed(faults, &Places::nowhere(""), false));
     }
     let is_empty = source.is_empty();
     // Editors on Windows put a mark before the text.
@@ -93,31 +103,24 @@ pub fn check_workflow_bytes(source: &[u8], library: &StepLibrary, handlers: &[&s
             faults
                 .add(Code::NotUtf8, &Path::root(), message)
                 .at(known(text.len()));
-            let places = Places::nowhere(&text);
-            return Report {
-                config: None,
-                diagnostics: placed(faults, &places, is_empty),
-            };
+            return (None, placed(faults, &Places::nowhere(&text), is_empty));
         }
     };
     let mut places = Places::nowhere(text);
-    let config = read(text, library, handlers, &mut places, &mut faults).unwrap_or_default();
+    let found = read(text, &mut places, &mut faults).unwrap_or_default();
     let diagnostics = placed(faults, &places, is_empty);
     let is_error = |d: &ValidationError| d.severity == super::Severity::Error;
-    let config = config.filter(|_| !diagnostics.iter().any(is_error));
-    Report {
-        config,
-        diagnostics,
-    }
+    let found = found.filter(|_| !diagnostics.iter().any(is_error));
+    (found, diagnostics)
 }
 
-fn read<'a>(
+/// The text as nodes.
+pub(super) fn nodes<'a>(
     text: &'a str,
-    library: &StepLibrary,
-    handlers: &[&str],
     places: &mut Places<'a>,
     faults: &mut Faults,
-) -> Result<Option<WorkflowConfig>, Refused> {
+    begin_with: &str,
+) -> Result<Node, Refused> {
     *places = Places::read(text, faults)?;
     let value = yaml::read(text).map_err(|fault| {
         let byte = fault
@@ -132,10 +135,33 @@ fn read<'a>(
         faults
             .add(Code::EmptyFile, &Path::root(), "the file is empty")
             .at(known(0))
-            .suggest("start with `workflow:` and its `id` and `steps`");
+            .suggest(format!("start with {begin_with}"));
         return Err(Refused);
     }
-    let mut root = Node::written(value?, Path::root());
+    Ok(Node::written(value?, Path::root()))
+}
+
+fn read<'a>(
+    text: &'a str,
+    library: &StepLibrary,
+    handlers: &[&str],
+    places: &mut Places<'a>,
+    faults: &mut Faults,
+) -> Result<Option<WorkflowConfig>, Refused> {
+    let found = read_nodes(text, library, handlers, places, faults)?;
+    Ok(found.map(|(config, _)| config))
+}
+
+/// The workflow, and the resolved nodes of the file that it was made of.
+pub(super) fn read_nodes<'a>(
+    text: &'a str,
+    library: &StepLibrary,
+    handlers: &[&str],
+    places: &mut Places<'a>,
+    faults: &mut Faults,
+) -> Result<Option<(WorkflowConfig, Node)>, Refused> {
+    let begin_with = "`workflow:` and its `id` and `steps`";
+    let mut root = nodes(text, places, faults, begin_with)?;
     let suggester = Suggester::default();
     resolve::resolve(&mut root, library, &suggester, faults)?;
     structure::check(&mut root, document::file_schema(), &suggester, faults);
@@ -163,7 +189,8 @@ fn read<'a>(
     if root.broken || body.broken {
         return Ok(None);
     }
-    Ok(whole_config(body, goals, faults))
+    let config = whole_config(body, goals, faults);
+    Ok(config.map(|config| (config, root)))
 }
 
 /// The typed workflow; whatever still keeps it from one is a fault.

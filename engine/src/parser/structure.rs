@@ -493,6 +493,7 @@ mod tests {
             }
         }
         walk(&document::file_schema().root);
+        walk(&document::script_schema().root);
         for handler in ["consensus_calculator", "result_merger", "finalize"] {
             walk(&document::handler_schema(handler).unwrap().root);
         }

@@ -4,13 +4,18 @@
 
 mod agreement_golden;
 mod desk;
+mod examples;
 mod fields;
 mod gold;
+mod language_page;
 mod orchestrator;
+mod pairs;
 mod parser_diagnostics;
 mod properties;
 mod reliability;
 mod scenarios;
+mod scripts;
+mod sound_workflows;
 mod stored_events;
 mod stores;
 mod sub_workflows;

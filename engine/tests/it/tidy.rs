@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Modules by layer, lowest first. A module imports only modules of lower layers.
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 9] = [
     &["canonical", "ids", "limits", "consensus"],
     &["config", "expression", "reliability"],
     &["state", "parser"],
@@ -15,6 +15,7 @@ const LAYERS: [&[&str]; 8] = [
     &["store", "transition", "assignment"],
     &["executor", "goals"],
     &["engine"],
+    &["simulation"],
     &["lib"],
 ];
 

@@ -42,7 +42,7 @@ pub enum Verb {
     Demo(DemoArgs),
     /// Bring the database to what this build needs
     Migrate,
-    /// Validate, create, list and show workflows
+    /// Validate, try, create, list and show workflows
     #[command(subcommand)]
     Workflow(WorkflowVerb),
     /// Start, work on, look at and control tasks

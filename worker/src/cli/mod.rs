@@ -6,7 +6,10 @@ mod config;
 mod connect;
 mod dead_letter;
 mod demo;
+mod diagnostics;
+mod dry_run;
 mod error;
+mod expanded;
 mod goal;
 mod migrate;
 mod output;
@@ -15,6 +18,7 @@ mod rebuild;
 mod rejected;
 mod run;
 mod task;
+mod visualize;
 mod worker;
 mod workflow;
 

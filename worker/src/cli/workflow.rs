@@ -1,22 +1,13 @@
-//! `glyph workflow`: validate, create, list, show, pause, resume.
+//! `glyph workflow`: validate, create, list, show, visualize, dry-run, pause, resume.
 
-use std::{
-    error::Error,
-    fmt::{self, Write as _},
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use glyph_workflow_engine::{
-    ValidationError,
     config::StepLibrary,
     ids::{CommandId, Slug},
-    parser::{Report, Severity, check_workflow_bytes},
+    parser::Report,
     store::{RecordedOutcome, WorkflowPause},
-};
-use miette::{
-    Diagnostic, GraphicalReportHandler, LabeledSpan, NamedSource, SourceCode, SourceSpan,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -24,7 +15,10 @@ use uuid::Uuid;
 use super::{
     CliError, Output,
     connect::{open_store, orchestrator},
+    diagnostics::{check, errors_of, read, render},
+    dry_run, expanded,
     output::Table,
+    visualize::{self, Drawing},
 };
 use crate::{
     http::{ListedWorkflow, WorkflowDocument, resolve_one},
@@ -53,8 +47,28 @@ pub enum WorkflowVerb {
     },
     /// One, with templates and library steps resolved
     Show {
-        /// Workflow id, id@revision or the revision's UUID
+        /// Workflow id, id@revision or the revision's UUID; with --expanded also a YAML file
         workflow: String,
+        /// Every value with where it comes from: the file, a template, a library step, a default
+        #[arg(long)]
+        expanded: bool,
+    },
+    /// Draw one; of a file without any service
+    Visualize {
+        /// YAML file (`-` for standard input), or workflow id, id@revision or the revision's UUID
+        workflow: String,
+        /// Form of the drawing
+        #[arg(long, value_enum, default_value_t)]
+        format: Drawing,
+    },
+    /// Play a script of submissions and passing time on a file; needs no service
+    #[command(after_help = dry_run::HELP)]
+    DryRun {
+        /// YAML file; `-` for standard input
+        file: PathBuf,
+        /// YAML file with what happens
+        #[arg(long, value_name = "SCRIPT")]
+        script: PathBuf,
     },
     /// Hold all tasks of a workflow, in all its revisions
     Pause {
@@ -88,6 +102,7 @@ pub(super) async fn run(
 ) -> Result<(), CliError> {
     match verb {
         WorkflowVerb::Validate { file } => validate(&file, output),
+        WorkflowVerb::DryRun { file, script } => dry_run::run(&file, &script, output),
         WorkflowVerb::Create { file } => create(&file, settings, output).await,
         WorkflowVerb::List { workflow } => {
             let store = open_store(settings).await?;
@@ -95,7 +110,17 @@ pub(super) async fn run(
             output.result(&json!({"workflows": revisions}), || list_text(&revisions));
             Ok(())
         }
-        WorkflowVerb::Show { workflow } => {
+        WorkflowVerb::Show {
+            workflow,
+            expanded: true,
+        } => expanded::run(&workflow, settings, output).await,
+        WorkflowVerb::Visualize { workflow, format } => {
+            visualize::run(&workflow, format, settings, output).await
+        }
+        WorkflowVerb::Show {
+            workflow,
+            expanded: false,
+        } => {
             let store = open_store(settings).await?;
             let config = resolve_one(&*store, &workflow).await?;
             let config = config.ok_or_else(|| CliError::not_found("workflow", &workflow))?;
@@ -146,25 +171,6 @@ async fn run_act(
     }
 }
 
-/// A file's name and content.
-fn read(file: &Path) -> Result<(String, Vec<u8>), CliError> {
-    let (name, content) = if file.as_os_str() == "-" {
-        let mut content = Vec::new();
-        let read = std::io::stdin().lock().read_to_end(&mut content);
-        ("standard input".to_owned(), read.map(|_| content))
-    } else {
-        (file.display().to_string(), std::fs::read(file))
-    };
-    match content {
-        Ok(content) => Ok((name, content)),
-        Err(error) => Err(CliError::InvalidFile(format!("{name}: {error}"))),
-    }
-}
-
-fn check(source: &[u8]) -> Report {
-    check_workflow_bytes(source, &StepLibrary::built_in(), &[])
-}
-
 fn validate(file: &Path, output: Output) -> Result<(), CliError> {
     let (name, source) = read(file)?;
     let report = check(&source);
@@ -180,7 +186,7 @@ fn validate(file: &Path, output: Output) -> Result<(), CliError> {
     if report.is_valid() {
         Ok(())
     } else {
-        Err(invalid(&name, &report, output))
+        Err(errors_of(&name, &report.diagnostics, output))
     }
 }
 
@@ -190,23 +196,6 @@ fn warnings_text(report: &Report) -> String {
         1 => ", with 1 warning".to_owned(),
         n => format!(", with {n} warnings"),
     }
-}
-
-fn invalid(name: &str, report: &Report, output: Output) -> CliError {
-    if output.is_json() {
-        return CliError::InvalidFileShown;
-    }
-    let errors = report
-        .diagnostics
-        .iter()
-        .filter(|d| d.severity == Severity::Error)
-        .count();
-    let errors = if errors == 1 {
-        "1 error".to_owned()
-    } else {
-        format!("{errors} errors")
-    };
-    CliError::InvalidFile(format!("{name} is not valid: {errors}"))
 }
 
 async fn create(file: &Path, settings: &Settings, output: Output) -> Result<(), CliError> {
@@ -220,7 +209,7 @@ async fn create(file: &Path, settings: &Settings, output: Output) -> Result<(), 
         if output.is_json() {
             output.result(&document, String::new);
         }
-        return Err(invalid(&name, &report, output));
+        return Err(errors_of(&name, &report.diagnostics, output));
     }
     let store = open_store(settings).await?;
     let created = WorkflowDocument::create(&source, &StepLibrary::built_in(), &*store).await;
@@ -336,84 +325,4 @@ fn show_text(document: &WorkflowDocument) -> String {
     }
     text.push_str("\n\nthe whole configuration: --output json");
     text
-}
-
-/// Diagnostics with the lines they are about, as compilers show them.
-fn render(name: &str, source: &[u8], diagnostics: &[ValidationError]) -> String {
-    let text = String::from_utf8_lossy(source).into_owned();
-    let source = NamedSource::new(name, text).with_language("yaml");
-    let handler = GraphicalReportHandler::new();
-    let mut rendered = String::new();
-    for fault in diagnostics {
-        // Writing to a string does not fail; what miette cannot render is told in one line.
-        if handler
-            .render_report(
-                &mut rendered,
-                &Excerpt {
-                    fault,
-                    source: &source,
-                },
-            )
-            .is_err()
-        {
-            let _ = write!(rendered, "{name}:{fault}");
-        }
-        rendered.push('\n');
-    }
-    rendered
-}
-
-/// One fault with the file it is in.
-struct Excerpt<'a> {
-    fault: &'a ValidationError,
-    source: &'a NamedSource<String>,
-}
-
-impl fmt::Debug for Excerpt<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self.fault, f)
-    }
-}
-
-impl fmt::Display for Excerpt<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.fault.path.is_empty() {
-            f.write_str(&self.fault.message)
-        } else {
-            write!(f, "{}: {}", self.fault.path, self.fault.message)
-        }
-    }
-}
-
-impl Error for Excerpt<'_> {}
-
-impl Diagnostic for Excerpt<'_> {
-    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        Some(Box::new(self.fault.code))
-    }
-
-    fn severity(&self) -> Option<miette::Severity> {
-        Some(match self.fault.severity {
-            Severity::Error => miette::Severity::Error,
-            Severity::Warning => miette::Severity::Warning,
-        })
-    }
-
-    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.fault
-            .suggestion
-            .as_ref()
-            .map(|hint| Box::new(hint) as _)
-    }
-
-    fn source_code(&self) -> Option<&dyn SourceCode> {
-        Some(self.source)
-    }
-
-    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        self.fault.line?;
-        let span = SourceSpan::new(self.fault.offset.into(), self.fault.length);
-        let label = LabeledSpan::new_primary_with_span(None, span);
-        Some(Box::new(std::iter::once(label)))
-    }
 }

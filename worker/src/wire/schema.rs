@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use glyph_workflow_engine::{
     command::Command,
-    parser::{diagnostic_schema, workflow_file_schema},
+    parser::{diagnostic_schema, script_file_schema, workflow_file_schema},
 };
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use serde_json::{Value, json};
@@ -57,6 +57,11 @@ pub fn schema_files() -> BTreeMap<String, String> {
     );
     for (path, title, schema) in [
         ("workflow.v1.json", "Workflow file", workflow_file_schema()),
+        (
+            "script.v1.json",
+            "Script for `glyph workflow dry-run`",
+            script_file_schema(),
+        ),
         (
             "diagnostic.v1.json",
             "Diagnostic of a workflow file",

@@ -416,3 +416,153 @@ fn the_demo_completes_its_tasks_and_leaves_them_to_look_at() {
     assert_eq!(glyph.json(&["goal", "list", "--database-url", url]), goals);
     std::fs::remove_dir_all(summary["folder"].as_str().unwrap()).unwrap();
 }
+
+#[test]
+fn a_script_is_played_without_any_service() {
+    let glyph = Glyph::new();
+    let example = |name: &str| format!("{}/../examples/{name}", env!("CARGO_MANIFEST_DIR"));
+    let script = example("scripts/sentiment-dual.yaml");
+    let text = glyph.done(&["workflow", "dry-run", DUAL, "--script", &script]);
+    assert!(
+        text.contains("submit by bob") && text.contains("self_review"),
+        "{text}"
+    );
+    assert!(text.trim_end().ends_with("all as expected"), "{text}");
+    assert_eq!(
+        text,
+        glyph.done(&["workflow", "dry-run", DUAL, "--script", &script]),
+        "the same once more"
+    );
+    let trace = glyph.json(&["workflow", "dry-run", DUAL, "--script", &script]);
+    assert_eq!(trace["status"], "completed");
+    assert_eq!(trace["steps"][3]["outcome"], "duplicate_annotator");
+
+    let other = glyph.file(
+        "other.yaml",
+        "moves: [{ submit: { by: ann, data: { label: a } }, expect: completed }]",
+    );
+    let output = glyph.run(&["workflow", "dry-run", DUAL, "--script", path(&other)]);
+    assert_eq!(code(&output), 1);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains("! expected completed, came to waiting"),
+        "{text}"
+    );
+
+    let wrong = glyph.file(
+        "wrong.yaml",
+        "moves:\n  - submit: { stp: annotate, by: ann }\n",
+    );
+    let output = glyph.run(&["workflow", "dry-run", DUAL, "--script", path(&wrong)]);
+    assert_eq!(code(&output), 3);
+    assert!(
+        stderr(&output).contains("did you mean `step`?"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(
+        stderr(&output).contains("wrong.yaml:2:15"),
+        "{}",
+        stderr(&output)
+    );
+    let output = glyph.run(&["workflow", "dry-run", path(&wrong), "--script", &script]);
+    assert_eq!(code(&output), 3);
+    assert!(!glyph.folder.path().join("glyph.db").exists());
+}
+
+#[test]
+fn a_workflow_is_drawn() {
+    let glyph = Glyph::with_dual();
+    let draw = |workflow: &str, format: &str| {
+        glyph.done(&["workflow", "visualize", workflow, "--format", format])
+    };
+    let mermaid = draw(DUAL, "mermaid");
+    assert!(mermaid.contains("flowchart TD"), "{mermaid}");
+    assert!(mermaid.contains("n1 -->|\"disagreement\"| n2"), "{mermaid}");
+    assert_eq!(
+        draw("sentiment-dual", "mermaid"),
+        mermaid,
+        "stored and file are one"
+    );
+    let dot = draw(DUAL, "dot");
+    assert!(dot.starts_with("digraph workflow {"), "{dot}");
+    assert!(
+        dot.contains("n1 -> n2 [label=\"disagreement\", style=solid];"),
+        "{dot}"
+    );
+    let svg = draw(DUAL, "svg");
+    assert!(
+        svg.starts_with("<svg xmlns=") && svg.trim_end().ends_with("</svg>"),
+        "{svg}"
+    );
+    for text in [
+        "annotate",
+        "annotation by 2",
+        "adjudicator",
+        "disagreement",
+        "completed",
+    ] {
+        assert!(svg.contains(&format!(">{text}<")), "{text}: {svg}");
+    }
+    let json = glyph.json(&["workflow", "visualize", DUAL, "--format", "svg"]);
+    assert_eq!(
+        json["drawing"].as_str().map(str::trim_end),
+        Some(svg.trim_end())
+    );
+    assert_eq!(code(&glyph.run(&["workflow", "visualize", "nobody"])), 1);
+    assert_eq!(
+        code(&glyph.run(&["workflow", "visualize", "nobody.yaml"])),
+        3
+    );
+}
+
+#[test]
+fn every_value_is_shown_with_its_origin() {
+    let glyph = Glyph::with_dual();
+    let file = glyph.file(
+        "mine.yaml",
+        "workflow:
+  id: mine
+  template: multi_adjudication
+  overrides:
+    steps:
+      annotate: { consensus: { field: label } }
+      adjudicate: { ref: strict }
+step_library:
+  strict: { type: adjudication, assignment: { required_roles: [lead] } }
+",
+    );
+    let shown = glyph.json(&["workflow", "show", path(&file), "--expanded"]);
+    let origin = |path: &str| {
+        let values = shown["values"].as_array().unwrap();
+        let found = values.iter().find(|value| value["path"] == path);
+        found.unwrap_or_else(|| panic!("{path}: {shown}"))["origin"].clone()
+    };
+    let template = json!({"from": "template", "name": "multi_adjudication"});
+    assert_eq!(origin("id"), json!({"from": "file", "line": 2}));
+    assert_eq!(origin("transitions[0].to"), template);
+    assert_eq!(origin("steps[0].completion.count"), template);
+    assert_eq!(
+        origin("steps[0].consensus.field"),
+        json!({"from": "file", "line": 6})
+    );
+    assert_eq!(
+        origin("steps[1].assignment.required_roles[0]"),
+        json!({"from": "library", "name": "strict", "line": 9})
+    );
+    assert_eq!(origin("settings.max_retries"), json!({"from": "default"}));
+    let dual = glyph.file(
+        "dual.yaml",
+        "workflow: { id: x, steps: [{ id: a, ref: review }] }\n",
+    );
+    let text = glyph.done(&["workflow", "show", path(&dual), "--expanded"]);
+    assert!(text.contains("library review"), "{text}");
+    assert!(
+        text.lines()
+            .any(|line| line.starts_with("entry_step") && line.ends_with("default")),
+        "{text}"
+    );
+    let stored = glyph.done(&["workflow", "show", "sentiment-dual", "--expanded"]);
+    assert!(stored.contains("steps[0].completion.count"), "{stored}");
+    assert!(stored.contains("sentiment-dual@1"), "{stored}");
+}

@@ -1,0 +1,325 @@
+//! Scripts: what people and machines do to one task, move by move.
+//!
+//! A script shows what a workflow does before anybody works with it, and doubles as a test: it can
+//! say what it expects of each move and of the end. It is plain data; a simulation plays it.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::ConfigDuration;
+
+/// A script for one task.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Script {
+    /// What it shows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Files of other workflows that this one runs, relative to the script.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub workflows: Vec<String>,
+    /// The time at which the task starts, RFC 3339; 2026-01-01 at midnight when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<DateTime<Utc>>,
+    /// What is to be labelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Value>,
+    /// Key-value pairs for search.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// The known answer, which makes it a gold task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Value>,
+    /// The people by name, with their roles; once there is a list, everybody must be on it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub people: BTreeMap<String, Person>,
+    /// What handlers outside answer, by the step that calls them, call by call; the last answer
+    /// stands for all further calls.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub handlers: BTreeMap<String, Vec<HandlerAnswer>>,
+    /// What happens, in this order.
+    #[schemars(length(max = crate::limits::SCRIPT_MOVES_MAX))]
+    pub moves: Vec<Move>,
+    /// What the end must be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<ExpectedEnd>,
+}
+
+/// Somebody who works on the task.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Person {
+    /// The roles that come with every submission and claim.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<String>,
+}
+
+/// What a handler outside answers to one call: an output or an error.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HandlerAnswer {
+    /// What it found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Value>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Whether another attempt would fail alike (with `error`); false when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is_final: Option<bool>,
+}
+
+/// One thing that happens; it has one of the keys up to `pass`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Move {
+    /// Somebody submits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submit: Option<SubmitMove>,
+    /// Somebody claims a place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assign: Option<PersonMove>,
+    /// Somebody gives a place back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<PersonMove>,
+    /// Somebody shows to be at work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activity: Option<PersonMove>,
+    /// A step that waits for a machine, an operator or enough people is ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advance: Option<AdvanceMove>,
+    /// An operator holds the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<PauseMove>,
+    /// An operator lets it go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<ControlMove>,
+    /// An operator ends the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel: Option<ControlMove>,
+    /// An operator tries again what an incident holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<ControlMove>,
+    /// Time passes; what falls due in it happens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pass: Option<ConfigDuration>,
+    /// The `sub_workflow` step whose child task is meant; `outer/inner` for a child's child.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<String>,
+    /// What must become of it; anything but a rejection when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<ExpectedOutcome>,
+    /// The steps where the task must stand afterwards, in any order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<Vec<String>>,
+}
+
+/// A submission.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SubmitMove {
+    /// The step; may be left out where one active step takes submissions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// Who, by name or UUID.
+    pub by: String,
+    /// What was labelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Value>,
+    /// A reviewer's decision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
+    /// How sure the person is, 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub confidence: Option<f64>,
+}
+
+/// What a reviewer can decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// The judged value stands.
+    Approve,
+    /// The judged value falls.
+    Reject,
+    /// The judged value needs more work.
+    RequestChanges,
+    /// The reviewer's own value, in `data`, replaces it.
+    Fix,
+}
+
+impl Decision {
+    /// The name in annotations.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Approve => "approve",
+            Self::Reject => "reject",
+            Self::RequestChanges => "request_changes",
+            Self::Fix => "fix",
+        }
+    }
+}
+
+/// A claim, its end, or a sign of activity.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PersonMove {
+    /// The step; may be left out where one active step takes submissions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// Who, by name or UUID.
+    pub by: String,
+}
+
+/// An `advance`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AdvanceMove {
+    /// The step; may be left out where one active step can take it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// The outcome of an external step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Value>,
+}
+
+/// A pause.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PauseMove {
+    /// The step; the whole task when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// After how long it ends by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lasting: Option<ConfigDuration>,
+}
+
+/// A resume, cancel or retry.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ControlMove {
+    /// The step; the whole task when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What must become of a move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ExpectedOutcome {
+    /// The step goes on waiting.
+    Waiting,
+    /// The task went on.
+    Advanced,
+    /// The task has its output.
+    Completed,
+    /// The task ended without.
+    Failed,
+    /// Refused, for whatever reason.
+    Rejected,
+    /// Refused: the person has submitted already.
+    DuplicateAnnotator,
+    /// Refused: every place is taken.
+    Surplus,
+    /// Refused: the task has ended.
+    TaskFinished,
+    /// Refused: the task is paused.
+    TaskPaused,
+    /// Refused: the step does not wait.
+    StepNotActive,
+    /// Refused: the person lacks a role.
+    RoleRequired,
+    /// Refused: the person would judge their own work.
+    SelfReview,
+    /// Refused: the annotation lacks what the step needs.
+    InvalidAnnotation,
+    /// Refused: there is nothing for it to act on.
+    NotWaiting,
+}
+
+impl ExpectedOutcome {
+    /// The name in YAML: of a process result, or the code of a rejection.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Advanced => "advanced",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Rejected => "rejected",
+            Self::DuplicateAnnotator => "duplicate_annotator",
+            Self::Surplus => "surplus",
+            Self::TaskFinished => "task_finished",
+            Self::TaskPaused => "task_paused",
+            Self::StepNotActive => "step_not_active",
+            Self::RoleRequired => "role_required",
+            Self::SelfReview => "self_review",
+            Self::InvalidAnnotation => "invalid_annotation",
+            Self::NotWaiting => "not_waiting",
+        }
+    }
+}
+
+/// What the task must have come to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectedEnd {
+    /// Its status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<ExpectedStatus>,
+    /// Keys of its output and their values; mappings are compared key by key, all else exactly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Map<String, Value>>,
+    /// Codes of the incidents that hold it, in any order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incidents: Option<Vec<String>>,
+}
+
+/// Where a task is as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ExpectedStatus {
+    /// It waits for people or works.
+    Running,
+    /// An operator or rule holds it.
+    Paused,
+    /// It has its output.
+    Completed,
+    /// It ended without.
+    Failed,
+    /// An operator ended it.
+    Cancelled,
+}
+
+impl ExpectedStatus {
+    /// The name in YAML.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl Move {
+    /// The keys of which a move has exactly one.
+    pub const ACTIONS: [&'static str; 10] = [
+        "submit", "assign", "release", "activity", "advance", "pause", "resume", "cancel", "retry",
+        "pass",
+    ];
+}

@@ -1,0 +1,306 @@
+//! Workflows played through without a store, a clock or a broker.
+//!
+//! Commands go through the very same `decide` as in production, and due work is derived from the
+//! state by the same `due_work`; only time, ids and what handlers outside answer are made up, always
+//! alike. So whatever a simulation shows is what a worker would do.
+//!
+//! ```
+//! use glyph_workflow_engine::{parse_workflow, parser::check_script, simulation::play};
+//!
+//! let workflow = parse_workflow("workflow: { id: sentiment, template: multi_adjudication }").unwrap();
+//! let (script, faults) = check_script(
+//!     b"moves:
+//!   - submit: { by: ada, data: positive }
+//!   - submit: { by: bob, data: negative }
+//!     active: [adjudicate]
+//!   - submit: { by: ada, data: positive }
+//!     expect: self_review
+//!   - submit: { by: cleo, data: positive }
+//! expect: { status: completed, output: { result: positive, resolved_by: adjudication } }
+//! ",
+//!     &workflow,
+//! );
+//! assert_eq!(faults, []);
+//! let trace = play(vec![workflow], &script.unwrap()).unwrap();
+//! assert!(trace.as_expected());
+//! ```
+
+mod play;
+mod trace;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use uuid::Uuid;
+
+pub use play::{person, play};
+pub use trace::{Happening, Trace, TraceStep};
+
+use crate::{
+    config::{HandlerAnswer, WorkflowConfig},
+    engine::{
+        DecideContext, Decision, Effect, HandlerCall,
+        command::{Command, CommandEnvelope, Due, EffectOutcome},
+        decide, due_command_id, due_work, effect_of,
+        outcome::Outcome,
+    },
+    events::StoredEvent,
+    executor::HandlerRegistry,
+    expression::ExpressionError,
+    ids::{TaskId, WorkflowSelector},
+    limits::SIMULATION_DUE_MAX,
+    state::WorkflowSnapshot,
+    store::{DueRow, content_hash, revision_id},
+    transition::CompiledWorkflow,
+};
+
+/// Tasks at workflows, decided one command after the other.
+pub struct Simulation {
+    workflows: Vec<CompiledWorkflow>,
+    handlers: HandlerRegistry,
+    /// What handlers outside answer, by step.
+    answers: BTreeMap<String, VecDeque<HandlerAnswer>>,
+    tasks: BTreeMap<TaskId, PlayedTask>,
+    now: DateTime<Utc>,
+    commands: u64,
+}
+
+/// A task of a simulation.
+#[derive(Clone, Debug, Default)]
+pub struct PlayedTask {
+    /// Where it is; none before its first event.
+    pub state: Option<WorkflowSnapshot>,
+    /// Everything that has happened to it.
+    pub log: Vec<StoredEvent>,
+}
+
+/// A decided command.
+#[derive(Clone, Debug)]
+pub struct Played {
+    /// What was asked for.
+    pub command: Command,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// What happened.
+    pub events: Vec<StoredEvent>,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+impl Simulation {
+    /// A simulation of these workflows, each in its first revision, with the built-in handlers.
+    ///
+    /// # Errors
+    ///
+    /// An expression that cannot be compiled; a parsed workflow has none.
+    pub fn new(
+        workflows: Vec<WorkflowConfig>,
+        now: DateTime<Utc>,
+    ) -> Result<Self, ExpressionError> {
+        let compiled = |mut config: WorkflowConfig| {
+            config.revision = 1;
+            config.revision_id = revision_id(&config.id, 1);
+            let hash = content_hash(&config);
+            CompiledWorkflow::new(config.into(), hash)
+        };
+        Ok(Self {
+            workflows: workflows
+                .into_iter()
+                .map(compiled)
+                .collect::<Result<_, _>>()?,
+            handlers: HandlerRegistry::built_in(),
+            answers: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            now,
+            commands: 0,
+        })
+    }
+
+    /// What a handler outside answers when `step` calls it; the last answer stands for all further
+    /// calls.
+    pub fn answer(&mut self, step: &str, answers: impl IntoIterator<Item = HandlerAnswer>) {
+        self.answers
+            .insert(step.to_owned(), answers.into_iter().collect());
+    }
+
+    /// The time.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.now
+    }
+
+    /// A task.
+    pub fn task(&self, task: TaskId) -> Option<&PlayedTask> {
+        self.tasks.get(&task)
+    }
+
+    /// The state of a task that has been started.
+    pub fn state(&self, task: TaskId) -> Option<&WorkflowSnapshot> {
+        self.tasks.get(&task)?.state.as_ref()
+    }
+
+    /// Decides a command under a fresh id, and then everything that is due at once.
+    pub fn run(&mut self, command: Command) -> Vec<Played> {
+        self.commands += 1;
+        let id = Uuid::new_v5(
+            &command.task_id().0,
+            format!("simulated/{}", self.commands).as_bytes(),
+        );
+        let mut played = vec![self.decide(&CommandEnvelope::new(id, command))];
+        played.extend(self.settle());
+        played
+    }
+
+    /// Decides one command and nothing else.
+    pub fn decide(&mut self, envelope: &CommandEnvelope) -> Played {
+        let task = self.tasks.entry(envelope.command.task_id()).or_default();
+        let named = envelope
+            .command
+            .workflow()
+            .and_then(|selector| named(&self.workflows, selector));
+        let own = task.state.as_ref().and_then(|state| {
+            let revision = WorkflowSelector::Revision(state.workflow.revision_id);
+            self::named(&self.workflows, &revision)
+        });
+        let context = DecideContext {
+            workflow: own,
+            named,
+            handlers: &self.handlers,
+            pauses: &[],
+            now: self.now,
+        };
+        let Decision {
+            outcome,
+            events,
+            state,
+            draft: _,
+        } = decide(task.state.as_ref(), envelope, &context);
+        task.state = state;
+        task.log.extend(events.iter().cloned());
+        if task.log.is_empty() {
+            self.tasks.remove(&envelope.command.task_id());
+        }
+        Played {
+            command: envelope.command.clone(),
+            outcome,
+            events,
+            at: self.now,
+        }
+    }
+
+    /// Lets time pass; what falls due in it happens when its time comes.
+    pub fn pass(&mut self, time: Duration) -> Vec<Played> {
+        let end = self.now + time;
+        let mut played = Vec::new();
+        while let Some(row) = self.next_due(end)
+            && played.len() < SIMULATION_DUE_MAX
+        {
+            self.now = self.now.max(row.due_at);
+            played.extend(self.fire(row));
+        }
+        self.now = end;
+        played
+    }
+
+    /// Does what is due by now.
+    fn settle(&mut self) -> Vec<Played> {
+        let mut played = Vec::new();
+        while let Some(row) = self.next_due(self.now)
+            && played.len() < SIMULATION_DUE_MAX
+        {
+            played.extend(self.fire(row));
+        }
+        played
+    }
+
+    fn next_due(&self, end: DateTime<Utc>) -> Option<DueRow> {
+        let states = self.tasks.values().filter_map(|task| task.state.as_ref());
+        states
+            .flat_map(due_work)
+            .filter(|row| row.due_at <= end)
+            .min_by_key(|row| (row.due_at, row.task_id, row.id))
+    }
+
+    /// Performs what a row asks of the world, then decides the row with what came of it.
+    fn fire(&mut self, row: DueRow) -> Vec<Played> {
+        let state = self.state(row.task_id);
+        let effect = state.and_then(|state| {
+            let revision = WorkflowSelector::Revision(state.workflow.revision_id);
+            effect_of(state, named(&self.workflows, &revision)?, &row)
+        });
+        let mut played = Vec::new();
+        let outcome = effect.map(|effect| match effect {
+            Effect::Call(call) => self.call(&call),
+            Effect::Command(envelope) => {
+                let told = self.decide(&envelope);
+                let outcome = told_outcome(&told.outcome);
+                played.push(told);
+                outcome
+            }
+        });
+        let id = due_command_id(&row);
+        let due = Command::Due(Due { row, outcome });
+        played.push(self.decide(&CommandEnvelope::new(id, due)));
+        played
+    }
+
+    fn call(&mut self, call: &HandlerCall) -> EffectOutcome {
+        let failed = |error: String, is_final: bool| EffectOutcome::Failed {
+            error,
+            is_final,
+            retry_after: None,
+        };
+        let Some(answers) = self.answers.get_mut(call.step_id.as_str()) else {
+            // A job for an external worker is done once it is published.
+            return match call.handler.as_str() {
+                "queue" => EffectOutcome::Done {
+                    output: Value::Null,
+                },
+                handler => failed(format!("nothing is said of what `{handler}` answers"), true),
+            };
+        };
+        let last = answers.len() <= 1;
+        let answer = if last {
+            answers.front().cloned()
+        } else {
+            answers.pop_front()
+        };
+        let answer = answer.unwrap_or_default();
+        match answer.error {
+            Some(error) => failed(error, answer.is_final.unwrap_or(false)),
+            None => EffectOutcome::Done {
+                output: answer.output.unwrap_or_default(),
+            },
+        }
+    }
+}
+
+fn named<'w>(
+    workflows: &'w [CompiledWorkflow],
+    selector: &WorkflowSelector,
+) -> Option<&'w CompiledWorkflow> {
+    workflows.iter().find(|workflow| {
+        let config = workflow.config();
+        selector.names(&config.id, config.revision_id)
+    })
+}
+
+/// What telling another task something has come to.
+fn told_outcome(outcome: &Outcome) -> EffectOutcome {
+    let failed = |error: String| EffectOutcome::Failed {
+        error,
+        is_final: true,
+        retry_after: None,
+    };
+    match outcome {
+        Outcome::Applied(_) | Outcome::Duplicate(_) => EffectOutcome::Done {
+            output: Value::Null,
+        },
+        Outcome::Rejected(rejection) => failed(rejection.detail.clone()),
+        Outcome::Undecided(undecided) => failed(format!("{undecided:?}")),
+        Outcome::Dead(dead) => failed(format!("{dead:?}")),
+    }
+}

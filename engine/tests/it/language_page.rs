@@ -1,0 +1,64 @@
+//! The page that teaches the language: what it shows is valid, and happens.
+//!
+//! A block of `yaml` is a whole file, valid without warnings; the block of `yaml script` that follows
+//! it is played on it. A block of `yaml step` holds keys of an annotation step.
+
+use glyph_workflow_engine::{
+    WorkflowConfig,
+    config::StepLibrary,
+    parser::{check_script, check_workflow},
+    simulation::play,
+};
+
+const PAGE: &str = include_str!("../../../docs/language.md");
+
+/// The fenced blocks: what stands behind the fence, and the text.
+fn blocks() -> Vec<(&'static str, &'static str)> {
+    let parts: Vec<&str> = PAGE.split("\n```").collect();
+    // Text and blocks take turns; a fence that opens one says what it holds.
+    parts
+        .iter()
+        .skip(1)
+        .step_by(2)
+        .filter_map(|block| block.split_once('\n'))
+        .collect()
+}
+
+fn workflow(source: &str) -> WorkflowConfig {
+    let report = check_workflow(source, &StepLibrary::built_in(), &[]);
+    assert_eq!(report.diagnostics, [], "{source}");
+    report.config.unwrap()
+}
+
+#[test]
+fn what_the_page_shows_is_valid_and_happens() {
+    let mut shown: Option<WorkflowConfig> = None;
+    let mut played = 0;
+    for (kind, text) in blocks() {
+        match kind {
+            "yaml" => {
+                assert!(shown.is_none(), "{:?} is not played", shown.map(|w| w.id));
+                shown = Some(workflow(text));
+            }
+            "yaml script" => {
+                let workflow = shown.take().expect("a script follows a workflow");
+                let (script, faults) = check_script(text.as_bytes(), &workflow);
+                assert_eq!(faults, [], "{text}");
+                let trace = play(vec![workflow], &script.unwrap()).unwrap();
+                assert!(trace.as_expected(), "{text}\n{trace:#?}");
+                played += 1;
+            }
+            "yaml step" => {
+                let keys = text.replace('\n', "\n      ");
+                workflow(&format!(
+                    "workflow:\n  id: x\n  steps:\n    - id: a\n      type: annotation\n      completion: {{ type: \
+                     annotation_count, count: 2 }}\n      {keys}\n"
+                ));
+            }
+            "console" => {}
+            other => panic!("a block of `{other}`"),
+        }
+    }
+    assert!(shown.is_none(), "the last workflow is not played");
+    assert!(played >= 8, "{played}");
+}

@@ -1,0 +1,518 @@
+//! Workflows that nobody thought of: what the checks call sound comes to its end, whatever people,
+//! operators and clocks do on the way.
+//!
+//! The desk checks after every command that replay equals live; a decision that `evolve` does not
+//! allow panics.
+
+use std::collections::BTreeSet;
+
+use chrono::TimeDelta;
+use glyph_workflow_engine::{
+    command::Command,
+    config::{StepLibrary, StepType},
+    events::WorkflowEvent,
+    parser::{Report, check_workflow},
+    state::{IncidentCode, TaskStatus},
+};
+use proptest::prelude::*;
+use serde_json::json;
+
+use crate::desk::Desk;
+
+/// A part of a workflow with one way in and one way out.
+#[derive(Clone, Debug)]
+enum Block {
+    /// People annotate; those who differ are judged by another.
+    Annotate {
+        count: u32,
+        strategy: &'static str,
+    },
+    /// One person reviews, and whatever is decided, it goes on.
+    Review,
+    Machine,
+    Sequence(Vec<Self>),
+    If(&'static str, Box<Self>, Box<Self>),
+    Parallel(Vec<Self>, Join),
+    /// What is not approved goes back, so many times.
+    Loop(Box<Self>, u32, bool),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Join {
+    Default,
+    All,
+    Any,
+    Some(u32),
+    Timeout,
+}
+
+fn blocks() -> impl Strategy<Value = Block> {
+    const QUESTIONS: &[&str] = &["input.n > 0", "input.n > 5", "sample(input.n, 0.5)"];
+    const STRATEGIES: &[&str] = &["adjudication", "majority_vote", "additional_annotators"];
+    let leaf = prop_oneof![
+        4 => (1_u32..4, prop::sample::select(STRATEGIES))
+            .prop_map(|(count, strategy)| Block::Annotate { count, strategy }),
+        1 => Just(Block::Review),
+        1 => Just(Block::Machine),
+    ];
+    leaf.prop_recursive(3, 16, 3, move |inner| {
+        let join = prop_oneof![
+            Just(Join::Default),
+            Just(Join::All),
+            Just(Join::Any),
+            (2_u32..4).prop_map(Join::Some),
+            Just(Join::Timeout),
+        ];
+        prop_oneof![
+            2 => prop::collection::vec(inner.clone(), 1..4).prop_map(Block::Sequence),
+            1 => (prop::sample::select(QUESTIONS), inner.clone(), inner.clone())
+                .prop_map(|(ask, yes, no)| Block::If(ask, yes.into(), no.into())),
+            3 => (prop::collection::vec(inner.clone(), 2..4), join)
+                .prop_map(|(branches, join)| Block::Parallel(branches, join)),
+            2 => (inner, 1_u32..4, any::<bool>())
+                .prop_map(|(body, bound, fails)| Block::Loop(body.into(), bound, fails)),
+        ]
+    })
+}
+
+/// The YAML of a workflow, as it grows.
+#[derive(Default)]
+struct Writer {
+    steps: Vec<String>,
+    transitions: Vec<String>,
+}
+
+impl Writer {
+    fn step(&mut self, keys: &str) -> String {
+        let id = format!("s{}", self.steps.len());
+        self.steps.push(format!("    - {{ id: {id}, {keys} }}\n"));
+        id
+    }
+
+    fn way(&mut self, from: &str, to: &str, keys: &str) {
+        self.transitions
+            .push(format!("    - {{ from: {from}, to: {to}{keys} }}\n"));
+    }
+
+    /// Writes a block that leads to `next`; answers its first step.
+    fn block(&mut self, block: &Block, next: &str) -> String {
+        const AGREED: &str = ", condition: { type: on_agreement }";
+        const DIFFERED: &str = ", condition: { type: on_disagreement }";
+        match block {
+            Block::Annotate { count: 1, .. } => {
+                let id = self.step("type: annotation");
+                self.way(&id, next, "");
+                id
+            }
+            Block::Annotate { count, strategy } => {
+                let consensus = match *strategy {
+                    "additional_annotators" => {
+                        "{ strategy: additional_annotators, max_additional: 2, fallback: adjudication }"
+                            .to_owned()
+                    }
+                    strategy => format!("{{ strategy: {strategy} }}"),
+                };
+                let id = self.step(&format!(
+                    "type: annotation, completion: {{ type: annotation_count, count: {count}, \
+                     timeout: 1h }}, consensus: {{ field: label, on_disagreement: {consensus} }}"
+                ));
+                let judge = self.step("type: adjudication");
+                self.way(&id, next, AGREED);
+                self.way(&id, &judge, DIFFERED);
+                self.way(&judge, next, "");
+                id
+            }
+            Block::Review => {
+                let id = self.step("type: review");
+                self.way(&id, next, "");
+                id
+            }
+            Block::Machine => {
+                let id = self.step("type: auto_process, handler: finalize");
+                self.way(&id, next, "");
+                id
+            }
+            Block::Sequence(parts) => {
+                let parts = parts.iter().rev();
+                parts.fold(next.to_owned(), |next, part| self.block(part, &next))
+            }
+            Block::If(ask, yes, no) => {
+                let (yes, no) = (self.block(yes, next), self.block(no, next));
+                self.step(&format!(
+                    "type: conditional, condition: {{ expression: '{ask}' }}, true_branch: {yes}, \
+                     false_branch: {no}"
+                ))
+            }
+            Block::Parallel(branches, join) => {
+                let most = u32::try_from(branches.len()).unwrap();
+                let mode = match join {
+                    Join::Default => String::new(),
+                    Join::All => ", join_mode: all".to_owned(),
+                    Join::Any => ", join_mode: any".to_owned(),
+                    Join::Some(n) => format!(", join_mode: n_of_m, join_count: {}", n.min(&most)),
+                    Join::Timeout => ", join_mode: all, join_timeout: 3h".to_owned(),
+                };
+                let merge = self.step(&format!("type: auto_process, handler: result_merger{mode}"));
+                self.way(&merge, next, "");
+                let begin: Vec<String> = branches
+                    .iter()
+                    .map(|branch| self.block(branch, &merge))
+                    .collect();
+                let fork = self.step("type: auto_process, handler: finalize");
+                for branch in begin {
+                    self.way(&fork, &branch, "");
+                }
+                fork
+            }
+            Block::Loop(body, bound, fails) => {
+                let review = self.step("type: review");
+                let back = self.block(body, &review);
+                let exhausted = if *fails { "_failed" } else { next };
+                self.way(&review, next, AGREED);
+                let bound = format!(
+                    "{DIFFERED}, loop: {{ max_iterations: {bound}, on_exhausted: {exhausted} }}"
+                );
+                self.way(&review, &back, &bound);
+                back
+            }
+        }
+    }
+
+    fn yaml(&self, entry: &str) -> String {
+        format!(
+            "workflow:\n  id: made\n  entry_step: {entry}\n  settings: {{ allow_parallel_steps: true \
+             }}\n  steps:\n{}  transitions:\n{}",
+            self.steps.concat(),
+            self.transitions.concat()
+        )
+    }
+}
+
+fn written(block: &Block) -> String {
+    let mut writer = Writer::default();
+    let entry = writer.block(block, "_complete");
+    writer.yaml(&entry)
+}
+
+/// Something that happens to a task; numbers choose among what there is.
+#[derive(Clone, Debug)]
+enum Move {
+    Submit {
+        step: usize,
+        who: u128,
+        label: usize,
+        decision: usize,
+    },
+    /// The same submission once more, under another id.
+    Again,
+    Assign {
+        step: usize,
+        who: u128,
+    },
+    Release {
+        step: usize,
+        who: u128,
+    },
+    Activity {
+        step: usize,
+        who: u128,
+    },
+    Pass(i64),
+    Pause(bool),
+    Resume,
+    Retry,
+    Advance(usize),
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let (step, who) = (0_usize..24, 1_u128..8);
+    let one = prop_oneof![
+        20 => (step.clone(), who.clone(), 0_usize..3, 0_usize..4)
+            .prop_map(|(step, who, label, decision)| Move::Submit { step, who, label, decision }),
+        3 => Just(Move::Again),
+        4 => (step.clone(), who.clone()).prop_map(|(step, who)| Move::Assign { step, who }),
+        1 => (step.clone(), who.clone()).prop_map(|(step, who)| Move::Release { step, who }),
+        1 => (step.clone(), who).prop_map(|(step, who)| Move::Activity { step, who }),
+        4 => (1_i64..240).prop_map(Move::Pass),
+        1 => any::<bool>().prop_map(Move::Pause),
+        2 => Just(Move::Resume),
+        1 => Just(Move::Retry),
+        1 => step.prop_map(Move::Advance),
+    ];
+    prop::collection::vec(one, 0..50)
+}
+
+/// Plays moves on a desk. Half of the submissions go to a step that is active, the others anywhere:
+/// early, late, or to what takes none.
+struct Play {
+    desk: Desk,
+    steps: Vec<(String, StepType)>,
+    last: Option<(String, u128, usize, usize)>,
+}
+
+impl Play {
+    fn new(yaml: &str) -> Self {
+        let mut desk = Desk::new(yaml);
+        desk.start(json!({"n": 3}));
+        let config = glyph_workflow_engine::parse_workflow(yaml).unwrap();
+        let steps = config
+            .steps
+            .iter()
+            .map(|s| (s.id.to_string(), s.kind))
+            .collect();
+        Self {
+            desk,
+            steps,
+            last: None,
+        }
+    }
+
+    fn active(&self) -> Vec<String> {
+        let state = self.desk.state.as_ref().unwrap();
+        state
+            .current_steps()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    fn choose(&self, step: usize) -> String {
+        let active = self.active();
+        if step.is_multiple_of(2) && !active.is_empty() {
+            return active[step / 2 % active.len()].clone();
+        }
+        self.steps[step % self.steps.len()].0.clone()
+    }
+
+    fn submit(&mut self, step: &str, who: u128, label: usize, decision: usize) {
+        let label = ["a", "b", ""][label];
+        let decision = ["approve", "reject", "request_changes", "fix"][decision];
+        let data = if label.is_empty() {
+            json!({})
+        } else {
+            json!({"label": label})
+        };
+        self.desk.submit_with(step, who, data, |submission| {
+            submission.annotation.decision = Some(decision.to_owned());
+        });
+    }
+
+    fn make(&mut self, one: &Move) {
+        match one {
+            Move::Submit {
+                step,
+                who,
+                label,
+                decision,
+            } => {
+                let step = self.choose(*step);
+                self.submit(&step, *who, *label, *decision);
+                self.last = Some((step, *who, *label, *decision));
+            }
+            Move::Again => {
+                if let Some((step, who, label, decision)) = self.last.clone() {
+                    self.submit(&step, who, label, decision);
+                }
+            }
+            Move::Assign { step, who } => drop(self.desk.assign(&self.choose(*step), *who)),
+            Move::Release { step, who } => drop(self.desk.release(&self.choose(*step), *who)),
+            Move::Activity { step, who } => drop(self.desk.activity(&self.choose(*step), *who)),
+            Move::Pass(minutes) => drop(self.desk.pass(TimeDelta::minutes(*minutes))),
+            Move::Pause(for_long) => {
+                let until = (!for_long).then(|| self.desk.now + TimeDelta::minutes(30));
+                self.desk.pause(until);
+            }
+            Move::Resume => drop(self.desk.control(Command::Resume)),
+            Move::Retry => drop(self.desk.control(Command::Retry)),
+            Move::Advance(step) => drop(self.desk.advance(&self.choose(*step), None)),
+        }
+    }
+
+    fn status(&self) -> TaskStatus {
+        self.desk.state.as_ref().unwrap().status
+    }
+
+    /// Lets every person answer: everybody with the same label, every review approved or, to go
+    /// round loops until they run out, rejected.
+    fn finish(&mut self, decision: usize) {
+        self.desk.control(Command::Resume);
+        // Claims lapse: who has claimed and does nothing is not waited for.
+        self.desk.pass(TimeDelta::hours(9));
+        for round in 0..2_000 {
+            if self.status().is_final() {
+                return;
+            }
+            let state = self.desk.state.as_ref().unwrap();
+            let free = |step: &&String| state.incident_of(step).is_none();
+            let Some(step) = self.active().iter().find(free).cloned() else {
+                return;
+            };
+            self.submit(&step, 100 + round, 0, decision);
+        }
+    }
+
+    fn check(&self) -> Result<(), TestCaseError> {
+        let mut completed = BTreeSet::new();
+        for (index, event) in self.desk.log.iter().enumerate() {
+            prop_assert_eq!(event.version, index as u64 + 1, "versions without gaps");
+            if let WorkflowEvent::StepCompleted { step_id, visit, .. } = &event.event {
+                prop_assert!(
+                    completed.insert((step_id.clone(), *visit)),
+                    "one completion a visit"
+                );
+            }
+        }
+        let state = self.desk.state.as_ref().unwrap();
+        if state.status.is_final() {
+            prop_assert_eq!(
+                state.active_steps().count(),
+                0,
+                "nothing is active after the end"
+            );
+            prop_assert!(state.joins.is_empty(), "no join waits after the end");
+        } else {
+            prop_assert!(!state.current_steps().is_empty(), "a task stands somewhere");
+        }
+        Ok(())
+    }
+}
+
+fn check_of(yaml: &str) -> Report {
+    check_workflow(yaml, &StepLibrary::built_in(), &[])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 160, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_built_of_sound_parts_is_sound_and_ends(
+        block in blocks(),
+        moves in moves(),
+        decision in 0_usize..4,
+    ) {
+        let yaml = written(&block);
+        let report = check_of(&yaml);
+        prop_assert!(report.diagnostics.is_empty(), "{yaml}\n{:#?}", report.diagnostics);
+        let mut play = Play::new(&yaml);
+        for one in &moves {
+            play.make(one);
+            play.check()?;
+        }
+        play.finish(decision);
+        play.check()?;
+        let state = play.desk.state.as_ref().unwrap();
+        prop_assert!(
+            state.status.is_final(),
+            "{yaml}\nstands at {:?} with {:?}",
+            state.current_steps(),
+            state.incidents
+        );
+    }
+}
+
+/// Ways between any steps: onward along a chain, across, and back with a bound.
+fn wild() -> impl Strategy<Value = String> {
+    let kinds = prop::collection::vec(0_usize..3, 3..7);
+    let ways = prop::collection::vec((0_usize..7, 0_usize..8, 0_usize..3, any::<bool>()), 1..7);
+    let joins = prop::collection::vec(0_usize..8, 7);
+    (kinds, ways, joins).prop_map(|(kinds, ways, joins)| {
+        let mut writer = Writer::default();
+        let count = kinds.len();
+        for (at, kind) in kinds.iter().enumerate() {
+            let kind = [
+                "type: annotation",
+                "type: review",
+                "type: auto_process, handler: finalize",
+            ][*kind];
+            let join = [
+                ", join_mode: any",
+                ", join_mode: all",
+                "",
+                "",
+                "",
+                "",
+                "",
+                "",
+            ][joins[at]];
+            writer.step(&format!("{kind}{join}"));
+        }
+        for at in 0..count {
+            let next = if at + 1 == count {
+                "_complete".to_owned()
+            } else {
+                format!("s{}", at + 1)
+            };
+            writer.way(&format!("s{at}"), &next, "");
+        }
+        for (from, to, condition, fails) in ways {
+            let (from, to) = (from % count, to % (count + 1));
+            let condition = match condition {
+                0 => "",
+                1 => ", condition: { type: on_agreement }",
+                _ => ", condition: { type: on_disagreement }",
+            };
+            let name = |at: usize| {
+                if at == count {
+                    "_complete".to_owned()
+                } else {
+                    format!("s{at}")
+                }
+            };
+            if to > from {
+                writer.way(&name(from), &name(to), condition);
+            } else {
+                let exhausted = if fails {
+                    "_failed".to_owned()
+                } else {
+                    name(from + 1)
+                };
+                let bound = format!(
+                    "{condition}, loop: {{ max_iterations: 2, on_exhausted: {exhausted} }}"
+                );
+                writer.way(&name(from), &name(to), &bound);
+            }
+        }
+        writer.yaml("s0")
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// The check may warn of what the data rule out, but it misses nothing.
+    #[test]
+    fn what_is_not_warned_of_does_not_happen(
+        yaml in wild(),
+        moves in moves(),
+        decision in 0_usize..4,
+    ) {
+        let report = check_of(&yaml);
+        let warned: BTreeSet<&str> = report.diagnostics.iter().map(|d| d.code.as_str()).collect();
+        if report.config.is_some() {
+            let mut play = Play::new(&yaml);
+            for one in &moves {
+                play.make(one);
+                play.check()?;
+            }
+            play.finish(decision);
+            play.check()?;
+            let incidents = play.desk.log.iter().filter_map(|event| match &event.event {
+                WorkflowEvent::IncidentOpened { code, reason, .. } => Some((*code, reason.clone())),
+                _ => None,
+            });
+            for (code, reason) in incidents {
+                let warning = match code {
+                    IncidentCode::StepBusy => "branch_collision",
+                    IncidentCode::NoTransition => "unhandled_outcome",
+                    IncidentCode::LoopExhausted => "open_loop",
+                    IncidentCode::TransitionBudget => "long_chain",
+                    _ => "nothing",
+                };
+                prop_assert!(warned.contains(warning), "{yaml}\n{code}: {reason}\n{warned:?}");
+            }
+            if warned.is_empty() {
+                prop_assert!(play.status().is_final(), "{yaml}\nstands at {:?}", play.active());
+            }
+        }
+    }
+}

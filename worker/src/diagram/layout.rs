@@ -1,0 +1,305 @@
+//! Layers from top to bottom: where each node and edge of a drawing goes.
+//!
+//! The layered method of Sugiyama, Tagawa and Toda (1981) in its plain form: edges that go back are
+//! turned round, each node stands below all that lead to it, long edges get a place in every layer
+//! they cross, and the order within the layers is improved by barycentres, down and up again.
+
+use super::graph::Graph;
+
+/// Passes over the layers that improve their order.
+const SWEEPS: usize = 8;
+/// Space between neighbours of a layer.
+const GAP_X: f64 = 36.0;
+/// Space between layers: room for two lines of an edge's label.
+const GAP_Y: f64 = 64.0;
+/// Width of the place that a long edge takes in a layer.
+const BEND_WIDTH: f64 = 10.0;
+
+/// A point, in pixels from the top left.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Point {
+    pub(super) x: f64,
+    pub(super) y: f64,
+}
+
+/// Where everything goes.
+pub(super) struct Layout {
+    /// Centres of the nodes.
+    pub(super) centres: Vec<Point>,
+    /// For each edge, the points between its ends, from `from` to `to`.
+    pub(super) bends: Vec<Vec<Point>>,
+    pub(super) width: f64,
+    pub(super) height: f64,
+}
+
+/// A node or the bend of a long edge.
+struct Place {
+    layer: usize,
+    width: f64,
+    height: f64,
+    x: f64,
+    /// Places of neighbouring layers that it is tied to.
+    above: Vec<usize>,
+    below: Vec<usize>,
+}
+
+/// Lays out nodes of these widths and heights.
+pub(super) fn layout(graph: &Graph, sizes: &[(f64, f64)]) -> Layout {
+    let turned = edges_that_go_back(graph);
+    let downward: Vec<(usize, usize)> = graph
+        .edges
+        .iter()
+        .zip(&turned)
+        .map(|(edge, turned)| {
+            if *turned {
+                (edge.to, edge.from)
+            } else {
+                (edge.from, edge.to)
+            }
+        })
+        .collect();
+    let layers = layers_of(sizes.len(), &downward);
+    let mut places: Vec<Place> = sizes
+        .iter()
+        .zip(&layers)
+        .map(|((width, height), layer)| Place {
+            layer: *layer,
+            width: *width,
+            height: *height,
+            x: 0.0,
+            above: Vec::new(),
+            below: Vec::new(),
+        })
+        .collect();
+    let mut chains: Vec<Vec<usize>> = Vec::new();
+    for (from, to) in &downward {
+        chains.push(chain(&mut places, *from, *to));
+    }
+    let mut rows = rows_of(&places);
+    for sweep in 0..SWEEPS {
+        order(&mut rows, &places, sweep % 2 == 0);
+    }
+    let width = place_rows(&rows, &mut places);
+    let (tops, heights, height) = tops_of(&rows, &places);
+    let point = |at: usize| Point {
+        x: places[at].x,
+        y: tops[places[at].layer] + heights[places[at].layer] / 2.0,
+    };
+    let bends = chains
+        .iter()
+        .zip(&turned)
+        .map(|(chain, turned)| {
+            let mut points: Vec<Point> = chain.iter().map(|at| point(*at)).collect();
+            if *turned {
+                points.reverse();
+            }
+            points
+        })
+        .collect();
+    Layout {
+        centres: (0..sizes.len()).map(point).collect(),
+        bends,
+        width,
+        height,
+    }
+}
+
+/// Edges that close a cycle, by depth-first search in the order of the file.
+fn edges_that_go_back(graph: &Graph) -> Vec<bool> {
+    let count = graph.nodes.len();
+    let mut turned = vec![false; graph.edges.len()];
+    let mut leaving = vec![Vec::new(); count];
+    for (at, edge) in graph.edges.iter().enumerate() {
+        leaving[edge.from].push(at);
+    }
+    // 0 new, 1 open, 2 done.
+    let mut marks = vec![0_u8; count];
+    for start in 0..count {
+        if marks[start] != 0 {
+            continue;
+        }
+        marks[start] = 1;
+        let mut stack = vec![(start, 0)];
+        while let Some((node, next)) = stack.pop() {
+            let Some(edge) = leaving[node].get(next).copied() else {
+                marks[node] = 2;
+                continue;
+            };
+            stack.push((node, next + 1));
+            let to = graph.edges[edge].to;
+            match marks[to] {
+                0 => {
+                    marks[to] = 1;
+                    stack.push((to, 0));
+                }
+                1 => turned[edge] = true,
+                _ => {}
+            }
+        }
+    }
+    turned
+}
+
+/// Each node as high as it can be below all that lead to it.
+fn layers_of(count: usize, downward: &[(usize, usize)]) -> Vec<usize> {
+    let mut layers = vec![0; count];
+    // Without cycles, no chain is longer than there are nodes.
+    for _ in 0..count {
+        let mut changed = false;
+        for (from, to) in downward.iter().filter(|(from, to)| from != to) {
+            if layers[*to] <= layers[*from] {
+                layers[*to] = layers[*from] + 1;
+                changed = true;
+            }
+        }
+        if !changed {
+            break;
+        }
+    }
+    layers
+}
+
+/// Ties two nodes, with a bend in each layer between; answers the bends from top to bottom.
+fn chain(places: &mut Vec<Place>, from: usize, to: usize) -> Vec<usize> {
+    let mut bends = Vec::new();
+    let mut above = from;
+    for layer in places[from].layer + 1..places[to].layer {
+        let bend = places.len();
+        places.push(Place {
+            layer,
+            width: BEND_WIDTH,
+            height: 0.0,
+            x: 0.0,
+            above: vec![above],
+            below: Vec::new(),
+        });
+        places[above].below.push(bend);
+        bends.push(bend);
+        above = bend;
+    }
+    if from != to {
+        places[above].below.push(to);
+        places[to].above.push(above);
+    }
+    bends
+}
+
+fn rows_of(places: &[Place]) -> Vec<Vec<usize>> {
+    let layers = places
+        .iter()
+        .map(|place| place.layer + 1)
+        .max()
+        .unwrap_or(0);
+    let mut rows = vec![Vec::new(); layers];
+    for (at, place) in places.iter().enumerate() {
+        rows[place.layer].push(at);
+    }
+    rows
+}
+
+/// Orders each row by the mean position of its neighbours in the row before.
+fn order(rows: &mut [Vec<usize>], places: &[Place], down: bool) {
+    let mut positions = vec![0.0; places.len()];
+    let mut remember = |row: &[usize]| {
+        for (position, at) in row.iter().enumerate() {
+            #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
+            let position = position as f64 - row.len() as f64 / 2.0;
+            positions[*at] = position;
+        }
+    };
+    rows.iter().for_each(|row| remember(row));
+    let count = rows.len();
+    for index in 0..count {
+        let row = &mut rows[if down { index } else { count - 1 - index }];
+        let mean = |at: &usize| {
+            let place = &places[*at];
+            let tied = if down { &place.above } else { &place.below };
+            if tied.is_empty() {
+                return positions[*at];
+            }
+            #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
+            let count = tied.len() as f64;
+            tied.iter().map(|other| positions[*other]).sum::<f64>() / count
+        };
+        let mut keyed: Vec<(f64, usize)> = row.iter().map(|at| (mean(at), *at)).collect();
+        // Stable: equals keep the order of the file.
+        keyed.sort_by(|a, b| a.0.total_cmp(&b.0));
+        *row = keyed.into_iter().map(|(_, at)| at).collect();
+        for (position, at) in row.iter().enumerate() {
+            #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
+            let position = position as f64 - row.len() as f64 / 2.0;
+            positions[*at] = position;
+        }
+    }
+}
+
+/// Puts the places of each row side by side, near what they are tied to. Answers the width.
+fn place_rows(rows: &[Vec<usize>], places: &mut [Place]) -> f64 {
+    for row in rows {
+        let mut x = 0.0;
+        for at in row {
+            places[*at].x = x + places[*at].width / 2.0;
+            x += places[*at].width + GAP_X;
+        }
+    }
+    for sweep in 0..2 * SWEEPS {
+        let down = sweep % 2 == 0;
+        for index in 0..rows.len() {
+            let row = &rows[if down { index } else { rows.len() - 1 - index }];
+            draw_near(row, places, down);
+        }
+    }
+    let left = places
+        .iter()
+        .map(|p| p.x - p.width / 2.0)
+        .fold(f64::INFINITY, f64::min);
+    let left = if left.is_finite() { left } else { 0.0 };
+    for place in places.iter_mut() {
+        place.x -= left;
+    }
+    places
+        .iter()
+        .map(|p| p.x + p.width / 2.0)
+        .fold(0.0, f64::max)
+}
+
+/// Moves the places of a row to the mean of what they are tied to, and apart where they overlap.
+fn draw_near(row: &[usize], places: &mut [Place], down: bool) {
+    for at in row {
+        let place = &places[*at];
+        let tied = if down { &place.above } else { &place.below };
+        if !tied.is_empty() {
+            #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
+            let count = tied.len() as f64;
+            let mean = tied.iter().map(|other| places[*other].x).sum::<f64>() / count;
+            places[*at].x = mean;
+        }
+    }
+    let apart = |places: &[Place], a: usize, b: usize| {
+        (places[a].width + places[b].width) / 2.0 + GAP_X - (places[b].x - places[a].x)
+    };
+    // From the middle outwards, so that a crowd spreads to both sides.
+    let middle = row.len() / 2;
+    for index in middle + 1..row.len() {
+        let overlap = apart(places, row[index - 1], row[index]);
+        places[row[index]].x += overlap.max(0.0);
+    }
+    for index in (0..middle).rev() {
+        let overlap = apart(places, row[index], row[index + 1]);
+        places[row[index]].x -= overlap.max(0.0);
+    }
+}
+
+fn tops_of(rows: &[Vec<usize>], places: &[Place]) -> (Vec<f64>, Vec<f64>, f64) {
+    let heights: Vec<f64> = rows
+        .iter()
+        .map(|row| row.iter().map(|at| places[*at].height).fold(0.0, f64::max))
+        .collect();
+    let mut top = 0.0;
+    let mut tops = Vec::new();
+    for height in &heights {
+        tops.push(top);
+        top += height + GAP_Y;
+    }
+    (tops, heights, (top - GAP_Y).max(0.0))
+}
