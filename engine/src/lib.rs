@@ -79,7 +79,7 @@ pub mod command {
     pub use crate::engine::outcome::{
         Dead, Outcome, ProcessResult, Rejection, RejectionCode, Undecided,
     };
-    pub use crate::engine::{Act, ActEnvelope};
+    pub use crate::engine::{Act, ActEnvelope, ClaimRequest, ClaimedPlace, JudgedAnnotation};
 }
 
 pub use command::{Outcome, ProcessResult};

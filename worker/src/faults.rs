@@ -264,6 +264,10 @@ mod decorator {
             self.batch.pauses()
         }
 
+        fn held_by_claimant(&self) -> u32 {
+            self.batch.held_by_claimant()
+        }
+
         async fn commit(
             self: Box<Self>,
             writes: Vec<TaskWrite>,

@@ -51,6 +51,13 @@ pub fn check_roles(step: &StepConfig, roles: &[String]) -> bool {
     required.is_empty() || roles.iter().any(|role| required.contains(role))
 }
 
+/// Whether `skills` are all that the step asks for.
+pub fn check_skills(step: &StepConfig, skills: &[String]) -> bool {
+    step.required_skills()
+        .iter()
+        .all(|skill| skills.contains(skill))
+}
+
 /// Whether the person has submitted to the step that this visit judges, in any of its visits.
 pub fn judges_own_work(
     state: &WorkflowSnapshot,

@@ -1,5 +1,7 @@
 //! Who may do which step of which task.
 
 mod eligibility;
+mod strategy;
 
-pub use eligibility::{Eligibility, check_roles, judges_own_work, submitted};
+pub use eligibility::{Eligibility, check_roles, check_skills, judges_own_work, submitted};
+pub use strategy::{Offer, offer_order, probe_order};

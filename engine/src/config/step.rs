@@ -233,7 +233,7 @@ pub struct AssignmentConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_concurrent: Option<u32>,
-    /// How claims are shared among people.
+    /// Which free place is offered to who asks for one; `round_robin` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_balancing: Option<LoadBalancing>,
     /// Whether a child task inherits who was assigned here.
@@ -241,15 +241,17 @@ pub struct AssignmentConfig {
     pub propagate_assignment: Option<bool>,
 }
 
-/// How claims are shared among people.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// How work is shared: which free place is offered to who asks for one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LoadBalancing {
-    /// In turn.
+    /// Tasks in turn: those that the fewest people have done or are at, then those that have
+    /// waited longest.
+    #[default]
     RoundRobin,
-    /// Who holds the fewest places first.
+    /// Tasks that the fewest people are at now, whatever was submitted before.
     LeastLoaded,
-    /// The more reliable first.
+    /// The more reliable the person, the more is known of the task already.
     QualityWeighted,
 }
 
@@ -374,6 +376,24 @@ impl StepConfig {
     /// Roles of which an annotator needs one.
     pub fn required_roles(&self) -> &[String] {
         self.assignment.as_ref().map_or(&[], |a| &a.required_roles)
+    }
+
+    /// Skills of which an annotator needs all to be offered a place.
+    pub fn required_skills(&self) -> &[String] {
+        self.assignment.as_ref().map_or(&[], |a| &a.required_skills)
+    }
+
+    /// Places that one person may hold at a time, over all tasks, to be offered another here.
+    pub fn max_concurrent(&self) -> Option<u32> {
+        self.assignment.as_ref().and_then(|a| a.max_concurrent)
+    }
+
+    /// Which of the free places is offered first; `round_robin` when left out.
+    pub fn load_balancing(&self) -> LoadBalancing {
+        self.assignment
+            .as_ref()
+            .and_then(|a| a.load_balancing)
+            .unwrap_or_default()
     }
 
     /// Whether those who submitted to the judged step are kept from this one.

@@ -20,4 +20,7 @@ pub use effect::{Effect, HandlerCall, effect_of};
 pub use error::OrchestrationError;
 pub(crate) use error::error_chain;
 pub use facts::{FactSource, SystemFacts};
-pub use orchestrator::{BatchReport, BatchStats, MessageBuilder, NoMessages, WorkflowOrchestrator};
+pub use orchestrator::{
+    BatchReport, BatchStats, ClaimRequest, ClaimedPlace, JudgedAnnotation, MessageBuilder,
+    NoMessages, WorkflowOrchestrator,
+};

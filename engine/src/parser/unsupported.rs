@@ -24,9 +24,10 @@ const WORKFLOW: &[(&str, When)] = &[
     ("steps.*.hooks", Present),
     ("steps.*.handler", Is(HANDLERS)),
     ("steps.*.completion.type", Is(&["confidence"])),
-    ("steps.*.assignment.required_skills", Present),
-    ("steps.*.assignment.max_concurrent", Present),
-    ("steps.*.assignment.load_balancing", Present),
+    (
+        "steps.*.assignment.load_balancing",
+        Is(&["quality_weighted"]),
+    ),
 ];
 
 /// Below every consensus block.

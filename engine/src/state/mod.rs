@@ -4,6 +4,7 @@ mod child;
 mod error;
 mod incident;
 mod manager;
+mod places;
 mod result;
 mod snapshot;
 mod step;
@@ -12,6 +13,7 @@ pub use child::{ChildOrder, ChildOutcome, ChildTask, ParentTask, PendingOrder, P
 pub use error::StateTransitionError;
 pub use incident::{Incident, IncidentCode};
 pub use manager::WorkflowStateManager;
+pub use places::{HeldPlace, OpenPlace, Places, PlacesChange};
 pub use result::{ResolvedBy, ResultKind, ReviewDecision, StepResult};
 pub use snapshot::{Pause, PendingJoin, TaskStatus, WorkflowRef, WorkflowSnapshot};
 pub use step::{AnnotationData, Assignment, StepState, StepVisit, Visit, VisitStatus};

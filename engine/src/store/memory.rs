@@ -1,7 +1,7 @@
 //! A store in memory.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -21,17 +21,17 @@ use super::{
     ActDecision, ActFacts, ActLog, COMMIT_LEASE, CommandLog, CommandPage, CommandRow, DerivePauses,
     Draft, DueLane, DueQueue, DueRow, DueStats, EventPage, EventStore, EventStoreError,
     GoalProgressRow, GoalProjection, GoalStore, LogEntry, LogPosition, NewOutboxRow, OpenBatch,
-    OpenProjection, OpenRequest, OpenedTask, Outbox, OutboxRow, OutboxStats, ProjectionRows,
-    ProjectionStore, ProjectionWrite, PublisherId, Rebuild, RecordedOutcome, SnapshotRow,
-    StorageError, TaskFilter, TaskIndex, TaskPage, TaskRow, TaskWrite, WorkflowConfigStore,
-    WorkflowPause, WorkflowRow, content_hash, revision_id,
+    OpenProjection, OpenRequest, OpenStep, OpenedTask, Outbox, OutboxRow, OutboxStats, PlaceIndex,
+    PlaceQuery, ProjectionRows, ProjectionStore, ProjectionWrite, PublisherId, Rebuild,
+    RecordedOutcome, SnapshotRow, StorageError, TaskFilter, TaskIndex, TaskPage, TaskRow,
+    TaskWrite, WorkflowConfigStore, WorkflowPause, WorkflowRow, content_hash, revision_id,
 };
 use crate::{
     config::WorkflowConfig,
     events::{StateRebuilder, StoredEvent},
     ids::{CommandId, RevisionId, Slug, StepId, TaskId, UserId, WorkflowId, WorkflowSelector},
     limits::PAGE_MAX,
-    state::{TaskStatus, WorkflowSnapshot},
+    state::{HeldPlace, OpenPlace, Places, PlacesChange, TaskStatus, WorkflowSnapshot},
 };
 
 /// What a [`MemoryStore`] reads the time from.
@@ -123,6 +123,8 @@ struct Data {
     goals_read: usize,
     /// Projections by name: events read, and rows by key.
     projections: HashMap<String, (usize, ProjectionRows)>,
+    places: BTreeMap<(TaskId, StepId), OpenPlace>,
+    held: BTreeSet<HeldPlace>,
     /// By workflow and beginning.
     pauses: BTreeMap<(WorkflowId, CommandId), WorkflowPause>,
 }
@@ -202,6 +204,19 @@ impl Data {
             },
         );
         row
+    }
+
+    fn change_places(&mut self, task: TaskId, change: PlacesChange) {
+        for step in change.open_unset {
+            self.places.remove(&(task, step));
+        }
+        let set = change.open_set.into_iter();
+        self.places
+            .extend(set.map(|place| ((task, place.step_id.clone()), place)));
+        for held in &change.held_unset {
+            self.held.remove(held);
+        }
+        self.held.extend(change.held_set);
     }
 
     fn put_pauses(&mut self, pauses: Vec<WorkflowPause>) {
@@ -319,6 +334,7 @@ impl Data {
         }
         self.due
             .extend(write.due_set.into_iter().map(|row| (row.id, (row, None))));
+        self.change_places(task, write.places);
         for draft in write.drafts {
             let key = (
                 draft.task_id,
@@ -389,6 +405,7 @@ struct MemoryBatch {
     relay_only: HashSet<TaskId>,
     known: HashMap<CommandId, CommandRow>,
     pauses: Vec<WorkflowPause>,
+    held_by_claimant: u32,
     /// Ends with the batch.
     _writer: OwnedMutexGuard<()>,
 }
@@ -409,6 +426,10 @@ impl OpenBatch for MemoryBatch {
 
     fn pauses(&self) -> &[WorkflowPause] {
         &self.pauses
+    }
+
+    fn held_by_claimant(&self) -> u32 {
+        self.held_by_claimant
     }
 
     async fn commit(
@@ -447,6 +468,9 @@ impl EventStore for MemoryStore {
                 .is_none_or(|ended| rested_since.is_some_and(|since| since < ended))
         };
         let pauses = data.pauses.values().filter(matters).cloned().collect();
+        let held = data.held.iter();
+        let held = held.filter(|held| Some(held.user_id) == request.claimant);
+        let held_by_claimant = u32::try_from(held.count()).unwrap_or(u32::MAX);
         for (task, held) in request.tasks {
             let version = data.version(task);
             let snapshot = if held == 0 {
@@ -481,6 +505,7 @@ impl EventStore for MemoryStore {
             relay_only,
             known,
             pauses,
+            held_by_claimant,
             _writer: writer,
         }))
     }
@@ -784,6 +809,51 @@ impl TaskIndex for MemoryStore {
             .collect();
         drafts.sort_by_key(|draft| draft.saved_at);
         Ok(drafts)
+    }
+}
+
+#[async_trait]
+impl PlaceIndex for MemoryStore {
+    async fn open_steps(
+        &self,
+        workflow: Option<&WorkflowId>,
+        step: Option<&StepId>,
+    ) -> Result<Vec<OpenStep>, EventStoreError> {
+        let now = self.now();
+        let data = self.data();
+        let steps: BTreeSet<_> = data
+            .places
+            .values()
+            .filter(|place| workflow.is_none_or(|workflow| place.workflow == *workflow))
+            .filter(|place| step.is_none_or(|step| place.step_id == *step))
+            .filter(|place| !data.is_held(place.task_id, now))
+            .map(|place| OpenStep {
+                revision_id: place.revision_id,
+                step_id: place.step_id.clone(),
+            })
+            .collect();
+        Ok(steps.into_iter().collect())
+    }
+
+    async fn open_places(&self, query: PlaceQuery) -> Result<Vec<OpenPlace>, EventStoreError> {
+        let data = self.data();
+        let wanted = |place: &&OpenPlace| {
+            place.revision_id == query.step.revision_id
+                && place.step_id == query.step.step_id
+                && place.gold == query.gold
+                && !place.barred.contains(&query.user)
+                && !(query.prevents_reassignment && place.judged.contains(&query.user))
+        };
+        let mut places: Vec<_> = data.places.values().filter(wanted).cloned().collect();
+        places.sort_by_key(|place| (place.taken(), place.waiting_since, place.task_id));
+        places.truncate(query.limit as usize);
+        Ok(places)
+    }
+
+    async fn held_places(&self, user: UserId) -> Result<Vec<HeldPlace>, EventStoreError> {
+        let data = self.data();
+        let held = data.held.iter().filter(|held| held.user_id == user);
+        Ok(held.cloned().collect())
     }
 }
 
@@ -1118,6 +1188,7 @@ impl Rebuild for MemoryStore {
     async fn replace_derived(
         &self,
         task: TaskRow,
+        places: Places,
         snapshots: Vec<SnapshotRow>,
         due: Vec<DueRow>,
     ) -> Result<(bool, bool, bool), EventStoreError> {
@@ -1133,8 +1204,25 @@ impl Rebuild for MemoryStore {
                 actual,
             });
         }
-        let task_changed = data.tasks.get(&id) != Some(&task);
+        let row_changed = data.tasks.get(&id) != Some(&task);
         data.tasks.insert(id, task);
+        let found = Places {
+            open: data
+                .places
+                .values()
+                .filter(|place| place.task_id == id)
+                .cloned()
+                .collect(),
+            held: data
+                .held
+                .iter()
+                .filter(|held| held.task_id == id)
+                .cloned()
+                .collect(),
+        };
+        let change = places.since(&found);
+        let task_changed = row_changed || !change.is_empty();
+        data.change_places(id, change);
 
         let snapshots: BTreeMap<_, _> = snapshots
             .into_iter()

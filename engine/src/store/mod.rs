@@ -18,10 +18,10 @@ pub use memory::{Clock, MemoryStore};
 pub use model::{
     ActDecision, ActFacts, ActWrite, COMMIT_LEASE, CommandPage, CommandRecord, CommandRow,
     DerivePauses, Draft, DueKind, DueLane, DueRow, DueStats, EventPage, GoalProgressRow, LogEntry,
-    LogPosition, NewOutboxRow, OpenRequest, OpenedTask, OutboxRow, OutboxStats, ProjectionRows,
-    ProjectionWrite, PublisherId, RebuildReport, RecordedOutcome, SNAPSHOT_SCHEMA_VERSION,
-    SnapshotRow, TaskFilter, TaskPage, TaskRow, TaskWrite, WorkflowPause, WorkflowRow,
-    content_hash, revision_id,
+    LogPosition, NewOutboxRow, OpenRequest, OpenStep, OpenedTask, OutboxRow, OutboxStats,
+    PlaceQuery, ProjectionRows, ProjectionWrite, PublisherId, RebuildReport, RecordedOutcome,
+    SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskFilter, TaskPage, TaskRow, TaskWrite, WorkflowPause,
+    WorkflowRow, content_hash, revision_id,
 };
 #[cfg(feature = "postgres")]
 pub use postgres::{PgEventStore, PgSettings};
@@ -29,5 +29,5 @@ pub use postgres::{PgEventStore, PgSettings};
 pub use sqlite::SqliteEventStore;
 pub use traits::{
     ActLog, CommandLog, DueQueue, EventStore, GoalProjection, GoalStore, OpenBatch, OpenProjection,
-    Outbox, ProjectionStore, Rebuild, Store, TaskIndex, WorkflowConfigStore,
+    Outbox, PlaceIndex, ProjectionStore, Rebuild, Store, TaskIndex, WorkflowConfigStore,
 };

@@ -16,7 +16,7 @@ use crate::{
     config::WorkflowConfig,
     events::StoredEvent,
     ids::{CommandId, RevisionId, Slug, StepId, TaskId, UserId, WorkflowId},
-    state::{TaskStatus, WorkflowSnapshot},
+    state::{PlacesChange, TaskStatus, WorkflowSnapshot},
 };
 
 /// Who publishes outbox rows: one process (or one life of it).
@@ -33,6 +33,10 @@ pub struct OpenRequest {
     pub commands: Vec<CommandId>,
     /// Who will publish what this batch writes; `None` leaves it to the relay.
     pub publisher: Option<PublisherId>,
+    /// The person for whom a place is claimed: claims of one person run one at a time, and what
+    /// the person holds is read under that lock. A stream that somebody else is just writing to
+    /// may then be answered as if it did not exist: there are others to claim.
+    pub claimant: Option<UserId>,
 }
 
 /// One locked stream.
@@ -474,6 +478,8 @@ pub struct TaskWrite {
     pub due_set: Vec<DueRow>,
     /// Due work to delete.
     pub due_unset: Vec<Uuid>,
+    /// Free and claimed places that have changed.
+    pub places: PlacesChange,
     /// Drafts to keep.
     pub drafts: Vec<Draft>,
     /// A snapshot, where one is due.
@@ -523,6 +529,30 @@ pub struct TaskFilter {
     /// The last task of the page before.
     pub after: Option<TaskId>,
     /// Rows at most; [`PAGE_MAX`](crate::limits::PAGE_MAX) bounds it.
+    pub limit: u32,
+}
+
+/// A step of a revision in which tasks wait for people.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OpenStep {
+    /// The revision.
+    pub revision_id: RevisionId,
+    /// The step.
+    pub step_id: StepId,
+}
+
+/// Which free places of a step are asked for.
+#[derive(Clone, Debug)]
+pub struct PlaceQuery {
+    /// The step.
+    pub step: OpenStep,
+    /// Gold tasks, or the others.
+    pub gold: bool,
+    /// Who asks: places that the person may not take are left out.
+    pub user: UserId,
+    /// Whether who has submitted to the judged step is kept from this one.
+    pub prevents_reassignment: bool,
+    /// Places at most.
     pub limit: u32,
 }
 

@@ -12,13 +12,14 @@ use uuid::Uuid;
 use super::{
     ActDecision, CommandPage, CommandRow, DerivePauses, Draft, DueLane, DueRow, DueStats,
     EventPage, EventStoreError, GoalProgressRow, LogEntry, LogPosition, NewOutboxRow, OpenRequest,
-    OpenedTask, OutboxRow, OutboxStats, ProjectionRows, ProjectionWrite, PublisherId, StorageError,
-    TaskFilter, TaskPage, TaskRow, TaskWrite, WorkflowPause, WorkflowRow,
+    OpenStep, OpenedTask, OutboxRow, OutboxStats, PlaceQuery, ProjectionRows, ProjectionWrite,
+    PublisherId, StorageError, TaskFilter, TaskPage, TaskRow, TaskWrite, WorkflowPause,
+    WorkflowRow,
 };
 use crate::{
     config::WorkflowConfig,
-    ids::{CommandId, RevisionId, TaskId, WorkflowId, WorkflowSelector},
-    state::{TaskStatus, WorkflowSnapshot},
+    ids::{CommandId, RevisionId, StepId, TaskId, UserId, WorkflowId, WorkflowSelector},
+    state::{HeldPlace, OpenPlace, Places, TaskStatus, WorkflowSnapshot},
 };
 
 /// Streams of events.
@@ -67,6 +68,9 @@ pub trait OpenBatch: Send {
     /// Pauses of workflows, read under the locks: all that have not been recorded as ended, and
     /// those that ended after the task of the batch that has rested longest did something last.
     fn pauses(&self) -> &[WorkflowPause];
+
+    /// How many places the claimant named in [`OpenRequest`] holds; 0 where none was named.
+    fn held_by_claimant(&self) -> u32;
 
     /// Writes everything and commits. Answers the outbox rows that the publisher named in
     /// [`OpenRequest`] now holds, in order of writing; rows of a task that is `relay_only` (and
@@ -153,6 +157,25 @@ pub trait TaskIndex: Send + Sync {
 
     /// Drafts of a task, oldest first.
     async fn drafts(&self, task: TaskId) -> Result<Vec<Draft>, EventStoreError>;
+}
+
+/// Free places, for those who look for work.
+#[async_trait]
+pub trait PlaceIndex: Send + Sync {
+    /// Steps in which tasks wait for people, sorted; those of paused workflows are left out.
+    async fn open_steps(
+        &self,
+        workflow: Option<&WorkflowId>,
+        step: Option<&StepId>,
+    ) -> Result<Vec<OpenStep>, EventStoreError>;
+
+    /// Free places of a step that a person may take: those of tasks on which the fewest people are
+    /// or were at work first, then those that have waited longest. Read without a lock, so another
+    /// person may be faster.
+    async fn open_places(&self, query: PlaceQuery) -> Result<Vec<OpenPlace>, EventStoreError>;
+
+    /// Places that a person holds, by task.
+    async fn held_places(&self, user: UserId) -> Result<Vec<HeldPlace>, EventStoreError>;
 }
 
 /// The inbox, for operators.
@@ -308,11 +331,13 @@ pub trait Rebuild: Send + Sync {
         limit: u32,
     ) -> Result<Vec<TaskId>, EventStoreError>;
 
-    /// Replaces what is derived of one task, under its lock: the search row, snapshots and due
-    /// work. Leaves equal rows untouched and answers whether (row, snapshots, due work) changed.
+    /// Replaces what is derived of one task, under its lock: the search row with its places,
+    /// snapshots and due work. Leaves equal rows untouched and answers whether (row or places,
+    /// snapshots, due work) changed.
     async fn replace_derived(
         &self,
         task: TaskRow,
+        places: Places,
         snapshots: Vec<super::SnapshotRow>,
         due: Vec<DueRow>,
     ) -> Result<(bool, bool, bool), EventStoreError>;
@@ -327,6 +352,7 @@ pub trait Store:
     + Outbox
     + DueQueue
     + TaskIndex
+    + PlaceIndex
     + CommandLog
     + ActLog
     + WorkflowConfigStore
@@ -341,6 +367,7 @@ impl<T> Store for T where
         + Outbox
         + DueQueue
         + TaskIndex
+        + PlaceIndex
         + CommandLog
         + ActLog
         + WorkflowConfigStore

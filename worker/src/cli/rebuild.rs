@@ -8,6 +8,7 @@ use glyph_workflow_engine::{
     ids::TaskId,
     limits::{PAGE_MAX, SNAPSHOT_EVERY},
     pauses_of,
+    state::Places,
     store::{EventStoreError, RebuildReport, SnapshotRow, Store, TaskRow},
 };
 
@@ -73,7 +74,11 @@ async fn rebuild_task(
         };
         let row = TaskRow::from(&replayed.state);
         let due = due_work(&replayed.state);
-        match store.replace_derived(row, replayed.snapshots, due).await {
+        let places = Places::from(&replayed.state);
+        match store
+            .replace_derived(row, places, replayed.snapshots, due)
+            .await
+        {
             Ok((row, snapshots, due)) => {
                 report.tasks += 1;
                 report.events += replayed.state.version;

@@ -32,8 +32,9 @@ struct Verb {
     person: Option<Person>,
 }
 
+/// Where a body names a person.
 #[derive(Clone, Copy)]
-enum Person {
+pub(super) enum Person {
     Top,
     InAnnotation,
 }
@@ -134,7 +135,7 @@ fn recorded(outcome: Outcome) -> Result<Value, Problem> {
 }
 
 /// The body with the person that the token stands for; naming another one is refused.
-fn named(body: &[u8], user: UserId, person: Person) -> Result<Vec<u8>, Problem> {
+pub(super) fn named(body: &[u8], user: UserId, person: Person) -> Result<Vec<u8>, Problem> {
     let mut value: Value = match body {
         [] => json!({}),
         body => serde_json::from_slice(body)

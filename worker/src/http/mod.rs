@@ -4,6 +4,7 @@
 //! problem documents, made in `error.rs` alone.
 
 mod agreement;
+mod assignments;
 mod auth;
 mod commands;
 mod docs;

@@ -13,7 +13,7 @@ use axum::{
 use glyph_workflow_engine::{
     WorkflowOrchestrator,
     command::{
-        Activity, Advance, Assign, CommandEnvelope, Control, Migrate, Outcome, Pause,
+        Activity, Advance, Assign, ClaimedPlace, CommandEnvelope, Control, Migrate, Outcome, Pause,
         ProcessResult, Release, Start, Submission,
     },
     ids::{StepId, TaskId, WorkflowId},
@@ -28,7 +28,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::{
     Explanation, Problem, Role, Tokens, WorkflowDocument, agreement,
     agreement::AgreementList,
-    commands,
+    assignments, commands,
     commands::NextStep,
     goals,
     goals::GoalList,
@@ -41,7 +41,10 @@ use super::{
     workflows,
     workflows::{ActResult, WorkflowList},
 };
-use crate::{telemetry, wire::acts::ActBody};
+use crate::{
+    telemetry,
+    wire::{ClaimBody, acts::ActBody},
+};
 
 /// How long any request may take; beyond it the answer is 504.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -110,6 +113,18 @@ pub(super) fn operations() -> Vec<Operation> {
     let mut all = workflow_operations();
     all.extend(task_operations());
     all.extend(command_operations());
+    all.push(
+        Operation::command::<ClaimBody, _>(
+            "/api/v1/assignments/next",
+            "claim_next",
+            assignments::next,
+        )
+        .summary("Claim the next task for a person")
+        .role(Role::Producer)
+        .person_from_token()
+        .answers::<ClaimedPlace>(200, "The claimed place, with what is needed to begin")
+        .answers_nothing(204, "Nothing is free that the person may take"),
+    );
     all.push(
         Operation::get("/api/v1/goals", "list_goals", goals::list)
             .summary("Progress of all goals")

@@ -426,7 +426,7 @@ fn check_annotation(annotation: &AnnotationInput) -> Result<(), Fault> {
     }
 }
 
-fn check_roles(path: &str, roles: Option<&[String]>) -> Result<(), Fault> {
+pub(super) fn check_roles(path: &str, roles: Option<&[String]>) -> Result<(), Fault> {
     let roles = roles.unwrap_or_default();
     if roles.len() > limits::ROLES_MAX {
         return Err(Fault::malformed(format!(

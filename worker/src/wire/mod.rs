@@ -1,6 +1,7 @@
 //! JSON of the outside world: commands in, messages and answers out, and their schemas.
 
 pub mod acts;
+pub mod claims;
 pub mod commands;
 pub mod data;
 pub mod messages;
@@ -9,6 +10,7 @@ pub mod replies;
 pub mod schema;
 
 pub use acts::{ActRequest, WorkflowAct, read_act};
+pub use claims::{ClaimBody, read_claim};
 pub(crate) use commands::check_storable;
 pub use commands::{
     CommandRequest, ReadCommand, Unreadable, UnreadableCode, read_delivery, read_request,

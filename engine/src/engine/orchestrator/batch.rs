@@ -26,7 +26,7 @@ use crate::{
     events::{StoredEvent, WorkflowEvent, evolve},
     ids::{CommandId, RevisionId, TaskId, WorkflowSelector},
     limits::SNAPSHOT_EVERY,
-    state::WorkflowSnapshot,
+    state::{Places, WorkflowSnapshot},
     store::{
         CommandRecord, Draft, DueRow, ErrorClass, NewOutboxRow, OpenBatch, OpenRequest, OpenedTask,
         PublisherId, RecordedOutcome, SnapshotRow, TaskRow, TaskWrite, WorkflowPause,
@@ -118,22 +118,10 @@ impl WorkflowOrchestrator {
                     .map(|envelope| envelope.command_id)
                     .collect(),
                 publisher,
+                claimant: None,
             })
             .await?;
-        let mut run = Run {
-            orchestrator: self,
-            commands,
-            now: open.now(),
-            pauses: open.pauses().to_vec(),
-            workflows: named
-                .values()
-                .map(|w| (w.config().revision_id, Arc::clone(w)))
-                .collect(),
-            named,
-            decided: HashMap::new(),
-            outcomes: vec![None; commands.len()],
-            stats: BatchStats::default(),
-        };
+        let mut run = Run::new(self, commands, named, open.as_ref());
         let mut caught_up = Vec::with_capacity(chains.len());
         for (task, chain) in chains {
             let state = run.catch_up(cached.get(&task), open.take_task(task))?;
@@ -202,7 +190,7 @@ fn selectors(
 }
 
 /// A batch on its way through decisions.
-struct Run<'a> {
+pub(super) struct Run<'a> {
     orchestrator: &'a WorkflowOrchestrator,
     commands: &'a [CommandEnvelope],
     now: DateTime<Utc>,
@@ -212,20 +200,21 @@ struct Run<'a> {
     workflows: HashMap<RevisionId, Compiled>,
     /// What ids of this batch came to, for their second copies.
     decided: HashMap<CommandId, ([u8; 32], RecordedOutcome)>,
-    outcomes: Vec<Option<Outcome>>,
+    pub(super) outcomes: Vec<Option<Outcome>>,
     stats: BatchStats,
 }
 
 /// What a chain leaves.
-struct ChainEnd {
-    state: Option<WorkflowSnapshot>,
-    write: Option<TaskWrite>,
+pub(super) struct ChainEnd {
+    pub(super) state: Option<WorkflowSnapshot>,
+    pub(super) write: Option<TaskWrite>,
 }
 
 /// What a write needs to know of the state that a chain began with; the state itself moves on.
 struct Before {
     version: u64,
     due: Vec<DueRow>,
+    places: Places,
 }
 
 impl Before {
@@ -233,6 +222,7 @@ impl Before {
         Self {
             version: state.map_or(0, |state| state.version),
             due: state.map(due_work).unwrap_or_default(),
+            places: state.map(Places::from).unwrap_or_default(),
         }
     }
 }
@@ -247,9 +237,31 @@ struct Gathered {
     fired: Vec<DueRow>,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    pub(super) fn new(
+        orchestrator: &'a WorkflowOrchestrator,
+        commands: &'a [CommandEnvelope],
+        named: HashMap<WorkflowSelector, Compiled>,
+        open: &dyn OpenBatch,
+    ) -> Self {
+        Self {
+            orchestrator,
+            commands,
+            now: open.now(),
+            pauses: open.pauses().to_vec(),
+            workflows: named
+                .values()
+                .map(|w| (w.config().revision_id, Arc::clone(w)))
+                .collect(),
+            named,
+            decided: HashMap::new(),
+            outcomes: vec![None; commands.len()],
+            stats: BatchStats::default(),
+        }
+    }
+
     /// The state at the version under the lock: the cached one, brought up to date.
-    fn catch_up(
+    pub(super) fn catch_up(
         &mut self,
         cached: Option<&Arc<WorkflowSnapshot>>,
         opened: OpenedTask,
@@ -272,7 +284,7 @@ impl Run<'_> {
     }
 
     /// Sees to it that the revision a task runs on is at hand.
-    async fn load_workflow(
+    pub(super) async fn load_workflow(
         &mut self,
         state: Option<&WorkflowSnapshot>,
     ) -> Result<(), OrchestrationError> {
@@ -287,7 +299,7 @@ impl Run<'_> {
     }
 
     /// Decides the commands of one task in their order; each sees what the ones before it did.
-    fn run_chain(
+    pub(super) fn run_chain(
         &mut self,
         task: TaskId,
         mut state: Option<WorkflowSnapshot>,
@@ -445,6 +457,7 @@ impl Run<'_> {
         let Before {
             version: expected_version,
             due: due_before,
+            places,
         } = before;
         let expected_version = *expected_version;
         let due_after = after.map(due_work).unwrap_or_default();
@@ -473,6 +486,7 @@ impl Run<'_> {
             outbox,
             due_set,
             due_unset,
+            places: after.map(Places::from).unwrap_or_default().since(places),
             drafts,
             snapshot: snapshot.map(|state| SnapshotRow {
                 task_id: task,

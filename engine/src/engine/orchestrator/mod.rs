@@ -3,6 +3,7 @@
 mod acts;
 mod batch;
 mod cache;
+mod claim;
 mod messages;
 mod report;
 
@@ -11,6 +12,7 @@ use std::{fmt, sync::Arc};
 use serde_json::Value;
 use uuid::Uuid;
 
+pub use claim::{ClaimRequest, ClaimedPlace, JudgedAnnotation};
 pub use messages::{MessageBuilder, NoMessages};
 pub use report::{BatchReport, BatchStats};
 

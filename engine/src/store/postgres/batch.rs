@@ -21,6 +21,7 @@ use super::{
     connection::{WORK_TIMEOUT, discard, roll_back, spawned, timed_out},
     error::{TimedOut, classify, classify_commit, connection_survives},
     index::{command_row, slug},
+    places::PlaceRows,
     streams::{Wanted, read_streams},
 };
 use crate::{
@@ -40,6 +41,20 @@ const CREATE_HEADS: &str = "
 /// taken under the locks.
 const LOCK_HEADS: &str = "
     SELECT task_id, version FROM tasks WHERE task_id = ANY ($1) ORDER BY task_id FOR UPDATE";
+
+/// Claims for one person run one at a time: what the person holds cannot grow between counting and
+/// claiming.
+const LOCK_CLAIMANT: &str = "
+    SELECT pg_advisory_xact_lock(
+        hashtextextended('glyph claims ' || current_schema() || ' ' || $1, 0))";
+
+/// A statement after the lock, so a snapshot under it.
+const COUNT_HELD: &str = "SELECT count(*) FROM claims WHERE user_id = $1";
+
+/// For claims: a task that somebody is just writing to is passed over, as if it were not there.
+const LOCK_FREE_HEADS: &str = "
+    SELECT task_id, version FROM tasks WHERE task_id = ANY ($1) ORDER BY task_id
+    FOR UPDATE SKIP LOCKED";
 
 /// The clock, the commands, the outbox and the pauses of workflows, under the locks. A row of the
 /// task that belongs to the publisher and is about to lapse counts as the relay's: the relay may
@@ -222,6 +237,7 @@ struct Read {
     created: HashSet<TaskId>,
     known: HashMap<CommandId, CommandRow>,
     pauses: Vec<WorkflowPause>,
+    held_by_claimant: u32,
 }
 
 async fn lock_and_read(
@@ -233,6 +249,22 @@ async fn lock_and_read(
         .await
         .map_err(classify)?;
     let mut read = Read::default();
+
+    if let Some(claimant) = request.claimant {
+        // Before the heads, always: who waits for a head holds this one, and nobody who holds a
+        // head waits for this one.
+        sqlx::query(LOCK_CLAIMANT)
+            .bind(claimant.0.to_string())
+            .execute(&mut *conn)
+            .await
+            .map_err(classify)?;
+        let held: i64 = sqlx::query_scalar(COUNT_HELD)
+            .bind(claimant.0)
+            .fetch_one(&mut *conn)
+            .await
+            .map_err(classify)?;
+        read.held_by_claimant = u32::try_from(held).unwrap_or(u32::MAX);
+    }
 
     let unknown: Vec<Uuid> = request
         .tasks
@@ -252,7 +284,11 @@ async fn lock_and_read(
     let tasks: Vec<Uuid> = request.tasks.keys().map(|task| task.0).collect();
     let mut wanted = Wanted::default();
     if !tasks.is_empty() {
-        let heads: Vec<(Uuid, i64)> = sqlx::query_as(LOCK_HEADS)
+        let lock = match request.claimant {
+            None => LOCK_HEADS,
+            Some(_) => LOCK_FREE_HEADS,
+        };
+        let heads: Vec<(Uuid, i64)> = sqlx::query_as(lock)
             .bind(&tasks)
             .fetch_all(&mut *conn)
             .await
@@ -331,6 +367,10 @@ impl OpenBatch for PgBatch {
         &self.read.pauses
     }
 
+    fn held_by_claimant(&self) -> u32 {
+        self.read.held_by_claimant
+    }
+
     async fn commit(
         self: Box<Self>,
         writes: Vec<TaskWrite>,
@@ -383,6 +423,7 @@ async fn write(
     let mut commands = Commands::default();
     let mut messages = Messages::default();
     let mut seldom = Seldom::default();
+    let mut places = PlaceRows::default();
     let mut unused = read.created.clone();
     let mut ids: HashSet<CommandId> = read.known.keys().copied().collect();
     for write in writes {
@@ -409,6 +450,7 @@ async fn write(
         for row in write.outbox {
             messages.push(row, owner);
         }
+        places.push(write.task_id, write.places);
         seldom.push(write.due_set, write.due_unset, write.drafts, write.snapshot);
     }
     let unused: Vec<Uuid> = unused.into_iter().map(|task| task.0).collect();
@@ -461,7 +503,8 @@ async fn write(
     if usize::try_from(moved) != Ok(moving.len()) {
         return Err(conflict(conn, &moving, &expected).await?);
     }
-    seldom.write(conn).await?;
+    seldom.write(&mut *conn).await?;
+    places.write(conn).await?;
     messages.owned(positions.unwrap_or_default())
 }
 

@@ -35,7 +35,7 @@ pub(super) const LONG_WORK_TIMEOUT: Duration = Duration::from_secs(60);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The migrations, oldest first. Forward only: a file that was released is never changed.
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (
         1,
         "init",
@@ -50,6 +50,11 @@ const MIGRATIONS: [(i64, &str, &str); 3] = [
         3,
         "projections",
         include_str!("../../../../migrations/postgres/0003_projections.sql"),
+    ),
+    (
+        4,
+        "places",
+        include_str!("../../../../migrations/postgres/0004_places.sql"),
     ),
 ];
 

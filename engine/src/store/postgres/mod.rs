@@ -28,6 +28,7 @@ mod error;
 mod goals;
 mod index;
 mod outbox;
+mod places;
 mod projections;
 mod rebuild;
 mod streams;

@@ -15,10 +15,12 @@ use super::{
     due::due_row,
     error::classify,
     index::task_row,
+    places,
 };
 use crate::{
     ids::{Slug, TaskId},
     limits::PAGE_MAX,
+    state::Places,
 };
 
 /// A skip scan: one step through the index for each stream, however many events it has.
@@ -95,14 +97,17 @@ impl Rebuild for PgEventStore {
     async fn replace_derived(
         &self,
         task: TaskRow,
+        places: Places,
         snapshots: Vec<SnapshotRow>,
         due: Vec<DueRow>,
     ) -> Result<(bool, bool, bool), EventStoreError> {
         self.run(LONG_WORK_TIMEOUT, |conn| {
             Box::pin(async move {
                 let mut tx = conn.begin().await.map_err(classify)?;
+                let row_changed = replace_task(&mut tx, &task).await?;
+                let places_changed = places::replace(&mut tx, task.task_id, places).await?;
                 let changed = (
-                    replace_task(&mut tx, &task).await?,
+                    row_changed || places_changed,
                     replace_snapshots(&mut tx, task.task_id, &snapshots).await?,
                     replace_due(&mut tx, task.task_id, &due).await?,
                 );

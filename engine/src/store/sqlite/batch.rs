@@ -11,7 +11,7 @@ use super::{
         CommandRow, EventPage, EventStore, EventStoreError, LogEntry, LogPosition, OpenBatch,
         OpenRequest, OpenedTask, OutboxRow, PublisherId, TaskWrite, WorkflowPause,
     },
-    acts, read,
+    acts, places, read,
     rows::{self, Columns, array, micros},
     store::{SqliteEventStore, commit, detached},
     write,
@@ -89,6 +89,7 @@ struct Batch {
     tasks: HashMap<TaskId, OpenedTask>,
     known: HashMap<CommandId, CommandRow>,
     pauses: Vec<WorkflowPause>,
+    held_by_claimant: u32,
 }
 
 impl Batch {
@@ -100,6 +101,14 @@ impl Batch {
         let tasks = read_tasks(&mut tx, &request.tasks, &heads).await?;
         let known = known(&mut tx, &request.commands).await?;
         let pauses = acts::mattering(&mut tx, &ids).await?;
+        let held_by_claimant = match request.claimant {
+            None => 0,
+            Some(user) => sqlx::query_scalar(places::COUNT_HELD)
+                .bind(user.0.hyphenated())
+                .fetch_one(&mut *tx)
+                .await
+                .map_err(EventStoreError::from_sqlite)?,
+        };
         Ok(Self {
             tx,
             now,
@@ -108,6 +117,7 @@ impl Batch {
             tasks,
             known,
             pauses,
+            held_by_claimant,
         })
     }
 }
@@ -128,6 +138,10 @@ impl OpenBatch for Batch {
 
     fn pauses(&self) -> &[WorkflowPause] {
         &self.pauses
+    }
+
+    fn held_by_claimant(&self) -> u32 {
+        self.held_by_claimant
     }
 
     async fn commit(

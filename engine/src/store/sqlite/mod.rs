@@ -11,6 +11,7 @@ mod due;
 mod error;
 mod goals;
 mod outbox;
+mod places;
 mod projections;
 mod read;
 mod rebuild;

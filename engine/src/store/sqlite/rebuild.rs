@@ -7,11 +7,12 @@ use uuid::fmt::Hyphenated;
 use super::{
     super::{DueRow, EventStoreError, Rebuild, SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow},
     goals::{FORGET_CHECKPOINT, FORGET_GOALS},
+    places,
     rows::{self, Columns, checksum, integer, json},
     store::{SqliteEventStore, commit, detached},
     write,
 };
-use crate::ids::TaskId;
+use crate::{ids::TaskId, state::Places};
 
 const STREAM_IDS: &str = "
     SELECT stream_id FROM workflow_events
@@ -151,6 +152,7 @@ impl Rebuild for SqliteEventStore {
     async fn replace_derived(
         &self,
         task: TaskRow,
+        places: Places,
         snapshots: Vec<SnapshotRow>,
         due: Vec<DueRow>,
     ) -> Result<(bool, bool, bool), EventStoreError> {
@@ -169,8 +171,10 @@ impl Rebuild for SqliteEventStore {
                     actual: u64::try_from(logged).unwrap_or(0),
                 });
             }
+            let row_changed = replace_task(&mut tx, &task).await?;
+            let places_changed = places::replace(&mut tx, task.task_id, places).await?;
             let changed = (
-                replace_task(&mut tx, &task).await?,
+                row_changed || places_changed,
                 replace_snapshots(&mut tx, task.task_id, snapshots).await?,
                 replace_due(&mut tx, task.task_id, due).await?,
             );

@@ -16,7 +16,7 @@ use super::super::{
 use crate::{
     events::{EventMetadata, StoredEvent, WorkflowEvent, upcast},
     ids::{CommandId, RevisionId, Slug, TaskId, UserId},
-    state::TaskStatus,
+    state::{HeldPlace, OpenPlace, TaskStatus},
 };
 
 /// What a column holds cannot be what was written.
@@ -140,7 +140,7 @@ impl<'r> Columns<'r> {
         self.uuid(column).map(TaskId)
     }
 
-    fn slug(&self, column: &'static str) -> Result<Slug, EventStoreError> {
+    pub(super) fn slug(&self, column: &'static str) -> Result<Slug, EventStoreError> {
         let text: &str = self.get(column)?;
         Slug::new(text).map_err(|error| self.unreadable(error))
     }
@@ -338,5 +338,31 @@ pub(super) fn pause(row: &SqliteRow) -> Result<WorkflowPause, EventStoreError> {
         since: columns.time("since")?,
         until: columns.opt_time("until")?,
         ended_at: columns.opt_time("ended_at")?,
+    })
+}
+
+pub(super) fn open_place(row: &SqliteRow) -> Result<OpenPlace, EventStoreError> {
+    let columns = Columns::of("places", row);
+    Ok(OpenPlace {
+        task_id: columns.task("task_id")?,
+        step_id: columns.slug("step_id")?,
+        visit: columns.unsigned("visit")?,
+        workflow: columns.slug("workflow")?,
+        revision_id: RevisionId(columns.uuid("workflow_id")?),
+        gold: columns.get("gold")?,
+        submitted: columns.unsigned("submitted")?,
+        reserved: columns.unsigned("reserved")?,
+        waiting_since: columns.time("waiting_since")?,
+        barred: columns.json("barred")?,
+        judged: columns.json("judged")?,
+    })
+}
+
+pub(super) fn held_place(row: &SqliteRow) -> Result<HeldPlace, EventStoreError> {
+    let columns = Columns::of("claims", row);
+    Ok(HeldPlace {
+        user_id: UserId(columns.uuid("user_id")?),
+        task_id: columns.task("task_id")?,
+        step_id: columns.slug("step_id")?,
     })
 }

@@ -25,7 +25,7 @@ const READERS: u32 = 4;
 /// The file of the log beside the database is cut to this many bytes after a checkpoint.
 const WAL_BYTES_KEPT: &str = "67108864";
 
-const MIGRATIONS: [(i64, &str, &str); 4] = [
+const MIGRATIONS: [(i64, &str, &str); 5] = [
     (
         1,
         "store",
@@ -45,6 +45,11 @@ const MIGRATIONS: [(i64, &str, &str); 4] = [
         4,
         "projections",
         include_str!("../../../../migrations/sqlite/0004_projections.sql"),
+    ),
+    (
+        5,
+        "places",
+        include_str!("../../../../migrations/sqlite/0005_places.sql"),
     ),
 ];
 

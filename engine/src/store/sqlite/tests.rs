@@ -133,6 +133,7 @@ fn write(
         }],
         due_set: vec![],
         due_unset: vec![],
+        places: crate::state::PlacesChange::default(),
         drafts: vec![],
         snapshot: Some(SnapshotRow {
             task_id,
@@ -147,6 +148,7 @@ fn request(tasks: &[TaskId]) -> OpenRequest {
         tasks: tasks.iter().map(|task| (*task, 0)).collect(),
         commands: vec![],
         publisher: Some(PublisherId(Uuid::from_u128(1))),
+        claimant: None,
     }
 }
 
@@ -264,13 +266,12 @@ async fn migrations_at_once_wait_for_each_other() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.db");
     let unmigrated = SqliteEventStore::open(&path, clock()).await.unwrap();
-    assert!(matches!(
-        unmigrated.check_migrated().await,
-        Err(EventStoreError::NotMigrated {
-            found: 0,
-            needed: 2
-        })
-    ));
+    let migrations = std::fs::read_dir("../migrations/sqlite").unwrap().count();
+    let Err(EventStoreError::NotMigrated { found, needed }) = unmigrated.check_migrated().await
+    else {
+        panic!("an empty file has no schema");
+    };
+    assert_eq!((found, usize::try_from(needed)), (0, Ok(migrations)));
     let stores = [
         SqliteEventStore::open(&path, clock()).await.unwrap(),
         SqliteEventStore::open(&path, clock()).await.unwrap(),

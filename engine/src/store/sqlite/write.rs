@@ -13,6 +13,7 @@ use super::{
         model::hex,
     },
     batch::Head,
+    places,
     rows::{array, checksum, event_data, integer, json, micros, plain},
 };
 use crate::{events::StoredEvent, ids::TaskId};
@@ -98,6 +99,8 @@ pub(super) async fn all(
         .collect();
     due_unset(connection, &unset).await?;
     due_set(connection, writes.iter().flat_map(|write| &write.due_set)).await?;
+    let changes = writes.iter().map(|write| (write.task_id, &write.places));
+    places::write(connection, changes).await?;
     drafts(connection, writes.iter().flat_map(|write| &write.drafts)).await?;
     snapshots(
         connection,

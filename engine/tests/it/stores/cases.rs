@@ -6,6 +6,7 @@ mod due;
 mod goals;
 mod index;
 mod outbox;
+mod places;
 mod projections;
 mod workflows;
 
@@ -15,6 +16,7 @@ pub(super) use due::*;
 pub(super) use goals::*;
 pub(super) use index::*;
 pub(super) use outbox::*;
+pub(super) use places::*;
 pub(super) use projections::*;
 pub(super) use workflows::*;
 
@@ -49,6 +51,10 @@ macro_rules! for_each_case {
             an_act_is_recorded_once_and_its_pause_is_read_by_batches;
             due_work_of_a_paused_workflow_is_not_claimed;
             pauses_are_remade_from_acts;
+            free_places_are_found_by_who_may_take_them;
+            places_are_remade_from_the_state;
+            claims_never_exceed_the_overlap_however_many_race;
+            one_person_never_holds_more_than_allowed;
             drafts_are_kept_by_person_and_visit;
             tasks_are_found_by_what_they_are;
             tasks_are_counted_by_status_and_by_where_they_wait;

@@ -202,6 +202,7 @@ async fn a_second_batch_waits_for_the_head_and_decides_on_what_the_first_wrote()
                 tasks: HashMap::from([(one, 0)]),
                 commands: vec![command("same")],
                 publisher: None,
+                claimant: None,
             };
             let mut batch = store.open(request).await.unwrap();
             (

@@ -9,7 +9,7 @@ use glyph_workflow_engine::{
         EVENT_SCHEMA_VERSION, EventMetadata, StateRebuilder, StoredEvent, WorkflowEvent, upcast,
     },
     ids::{CommandId, Slug, TaskId, UserId},
-    state::{AnnotationData, WorkflowSnapshot},
+    state::{AnnotationData, Places, WorkflowSnapshot},
     store::{
         CommandRecord, EventStore, NewOutboxRow, OpenBatch, OpenRequest, OpenedTask, OutboxRow,
         PublisherId, RecordedOutcome, SnapshotRow, Store, TaskRow, TaskWrite, WorkflowConfigStore,
@@ -103,6 +103,7 @@ pub(super) fn write_on(
     events: Vec<WorkflowEvent>,
 ) -> (TaskWrite, Option<WorkflowSnapshot>) {
     let expected_version = state.as_ref().map_or(0, |state| state.version);
+    let before = state.as_ref().map(Places::from).unwrap_or_default();
     let mut rebuilder = state.map_or_else(StateRebuilder::new, StateRebuilder::from_snapshot);
     let stored: Vec<_> = events
         .into_iter()
@@ -126,6 +127,8 @@ pub(super) fn write_on(
         rebuilder.apply(event).unwrap();
     }
     let state = rebuilder.finish();
+    let after = state.as_ref().map(Places::from).unwrap_or_default();
+    let places = after.since(&before);
     let row = if stored.is_empty() {
         None
     } else {
@@ -140,6 +143,7 @@ pub(super) fn write_on(
         outbox: Vec::new(),
         due_set: Vec::new(),
         due_unset: Vec::new(),
+        places,
         drafts: Vec::new(),
         snapshot: None,
     };
@@ -158,6 +162,7 @@ pub(super) async fn open(
             tasks,
             commands: Vec::new(),
             publisher,
+            claimant: None,
         })
         .await
         .unwrap()

@@ -211,6 +211,7 @@ pub(in crate::stores) async fn known_commands_are_found_under_the_lock(a: &impl 
             tasks: HashMap::from([(one, 2)]),
             commands: vec![command("known"), command("operator's"), command("new")],
             publisher: None,
+            claimant: None,
         })
         .await
         .unwrap();

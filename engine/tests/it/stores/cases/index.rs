@@ -4,8 +4,8 @@ use chrono::TimeDelta;
 use glyph_workflow_engine::{
     events::WorkflowEvent,
     ids::{RevisionId, UserId},
-    state::TaskStatus,
-    store::{Draft, DueKind, DueRow, TaskFilter, TaskRow},
+    state::{Places, TaskStatus},
+    store::{Draft, DueKind, DueRow, SnapshotRow, TaskFilter, TaskRow},
 };
 use serde_json::json;
 
@@ -263,8 +263,11 @@ pub(in crate::stores) async fn what_is_derived_is_replaced_where_it_differs(a: &
     .await;
     let state = states(&*store, &[one]).await.remove(&one).unwrap();
     let row = TaskRow::from(&state);
-    let replace = async |row: &TaskRow, snapshots: Vec<_>, due: Vec<_>| {
-        store.replace_derived(row.clone(), snapshots, due).await
+    let replace = async |row: &TaskRow, snapshots: Vec<SnapshotRow>, due: Vec<DueRow>| {
+        let places = Places::from(&state);
+        store
+            .replace_derived(row.clone(), places, snapshots, due)
+            .await
     };
 
     let same = replace(&row, vec![snapshot_of(&state)], vec![due(1)])

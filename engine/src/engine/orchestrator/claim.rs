@@ -1,0 +1,434 @@
+//! Claiming the next task: a person asks for work and gets a place.
+//!
+//! Candidates are read without a lock, then claimed one at a time under the lock of the task's
+//! head, by the same decision as an `assign`: so overlap is never exceeded and nobody comes twice,
+//! whatever the index said. Who was too late for a candidate goes on with the next; nothing is
+//! recorded of that. Claims of one person run one at a time under a lock of their own, taken before
+//! the head, under which the places that the person holds are counted.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{WorkflowOrchestrator, batch::Run};
+use crate::{
+    assignment::{Eligibility, Offer, check_roles, check_skills, offer_order, probe_order},
+    canonical,
+    config::StepConfig,
+    engine::{
+        OrchestrationError,
+        command::{Assign, Command, CommandEnvelope},
+        outcome::{Dead, Outcome, Rejection, RejectionCode},
+    },
+    ids::{CommandId, RevisionId, StepId, TaskId, UserId, WorkflowId, WorkflowSelector},
+    state::{OpenPlace, WorkflowSnapshot},
+    store::{CommandRow, OpenRequest, OpenStep, PlaceQuery, RecordedOutcome, Store},
+};
+
+/// Candidates of one step that are looked at in a round.
+const WINDOW: u32 = 64;
+/// Rounds: how often candidates are read anew where every one of them was claimed by others first.
+/// Beyond it the answer is that nothing is free.
+const ROUNDS_MAX: u32 = 4;
+
+/// Who asks for work, and for what work.
+#[derive(Clone, Debug)]
+pub struct ClaimRequest {
+    /// The idempotency key: the same id again gets the same place.
+    pub command_id: CommandId,
+    /// What the caller uses to follow a piece of work.
+    pub correlation_id: Option<String>,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+    /// Who.
+    pub user_id: UserId,
+    /// Tasks of this workflow, or of one revision of it; of any where there is none.
+    pub workflow: Option<WorkflowSelector>,
+    /// This step; any where there is none.
+    pub step: Option<StepId>,
+    /// Roles of the person.
+    pub roles: Vec<String>,
+    /// Skills of the person.
+    pub skills: Vec<String>,
+}
+
+impl ClaimRequest {
+    /// SHA-256 of what is asked for.
+    fn content_hash(&self) -> [u8; 32] {
+        canonical::hash(&json!({
+            "type": "claim",
+            "user_id": self.user_id,
+            "workflow": self.workflow.as_ref().map(ToString::to_string),
+            "step": self.step,
+            "roles": self.roles,
+            "skills": self.skills,
+        }))
+    }
+}
+
+/// A place that a person has claimed, with what is needed to begin.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct ClaimedPlace {
+    /// The task.
+    pub task_id: TaskId,
+    /// The workflow.
+    pub workflow: WorkflowId,
+    /// The revision's number.
+    pub revision: u32,
+    /// The step.
+    pub step_id: StepId,
+    /// The visit.
+    pub visit: u32,
+    /// Who holds the place.
+    pub user_id: UserId,
+    /// When the place is given up without activity.
+    pub expires_at: DateTime<Utc>,
+    /// What is to be labelled.
+    pub input: Option<Value>,
+    /// Key-value pairs of the task.
+    pub labels: BTreeMap<String, String>,
+    /// The annotations that a review or adjudication judges.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub judged: Vec<JudgedAnnotation>,
+    /// Unfinished work that the person left in this visit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draft: Option<Value>,
+}
+
+/// An annotation that is to be judged, without who made it.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct JudgedAnnotation {
+    /// Its id.
+    pub annotation_id: Uuid,
+    /// What was labelled.
+    pub data: Value,
+}
+
+/// What the inbox keeps of a claim.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Claim {
+    task_id: TaskId,
+    step_id: StepId,
+    visit: u32,
+    user_id: UserId,
+    expires_at: DateTime<Utc>,
+}
+
+/// What became of one candidate.
+enum Attempt {
+    Claimed(Claim, WorkflowSnapshot),
+    /// The id is in the inbox.
+    Known(CommandRow),
+    /// Somebody was faster, or the task is not what it was.
+    Lost,
+    /// The person holds as many places as the step allows.
+    Enough,
+}
+
+impl WorkflowOrchestrator {
+    /// Claims a place for a person who asks for work; none where nothing is free that the person
+    /// may take. The same id again answers the same place; where it got none it is not kept, and
+    /// asks anew.
+    ///
+    /// `store` is the same store as this orchestrator's.
+    ///
+    /// # Errors
+    ///
+    /// [`Dead::WorkflowNotFound`] and [`RejectionCode::UnknownStep`] where there is nothing of that
+    /// name, [`Dead::CommandIdReused`] where the id stands for something else, and what the store
+    /// fails with.
+    pub async fn claim_next(
+        &self,
+        store: &dyn Store,
+        request: &ClaimRequest,
+    ) -> Result<Option<ClaimedPlace>, OrchestrationError> {
+        if let Some(known) = store.command(request.command_id).await? {
+            return self.known_claim(store, request, known).await;
+        }
+        let mut steps = self.offered_steps(store, request).await?;
+        for _ in 0..ROUNDS_MAX {
+            let mut offers = offers(store, request, &steps).await?;
+            if offers.is_empty() {
+                return Ok(None);
+            }
+            offer_order(&mut offers);
+            for tried in 0..offers.len() {
+                let place = offers[tried].place.clone();
+                let is_of = |step: &OpenStep| {
+                    step.step_id == place.step_id && step.revision_id == place.revision_id
+                };
+                if !steps.iter().any(|(step, _)| is_of(step)) {
+                    continue;
+                }
+                match self.try_claim(request, &place).await? {
+                    Attempt::Claimed(claim, state) => {
+                        return self.claimed(store, claim, Some(state)).await.map(Some);
+                    }
+                    Attempt::Known(row) => return self.known_claim(store, request, row).await,
+                    Attempt::Lost => {}
+                    // The step has nothing for this person; others may allow more.
+                    Attempt::Enough => steps.retain(|(step, _)| !is_of(step)),
+                }
+                if tried == 0 {
+                    probe_order(&mut offers[1..], request.user_id);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Steps in which the person may work, by what their revisions say.
+    async fn offered_steps(
+        &self,
+        store: &dyn Store,
+        request: &ClaimRequest,
+    ) -> Result<Vec<(OpenStep, StepConfig)>, OrchestrationError> {
+        let (workflow, revision) = self.named_workflow(request).await?;
+        let open = store
+            .open_steps(workflow.as_ref(), request.step.as_ref())
+            .await?;
+        let mut offered = Vec::new();
+        for step in open {
+            if revision.is_some_and(|revision| revision != step.revision_id) {
+                continue;
+            }
+            let compiled = self.compiled(step.revision_id.0).await?;
+            let config = compiled.config().step(&step.step_id);
+            let may = |config: &&StepConfig| {
+                config.kind.takes_submissions()
+                    && check_roles(config, &request.roles)
+                    && check_skills(config, &request.skills)
+            };
+            offered.extend(config.filter(may).map(|config| (step, config.clone())));
+        }
+        Ok(offered)
+    }
+
+    /// The workflow that a request names, and the revision where it names one.
+    async fn named_workflow(
+        &self,
+        request: &ClaimRequest,
+    ) -> Result<(Option<WorkflowId>, Option<RevisionId>), OrchestrationError> {
+        let Some(selector) = &request.workflow else {
+            return Ok((None, None));
+        };
+        let found = self
+            .workflows
+            .resolve(std::slice::from_ref(selector))
+            .await?;
+        let Some(workflow) = found.get(selector) else {
+            return Err(OrchestrationError::Dead(Dead::WorkflowNotFound(
+                selector.to_string(),
+            )));
+        };
+        let config = workflow.config();
+        let is_latest = matches!(selector, WorkflowSelector::Latest(_));
+        let step = request.step.as_ref();
+        // An older revision may have a step that the newest has not: nothing is said of those.
+        if let Some(step) = step.filter(|step| config.step(step).is_none())
+            && (!is_latest || config.revision == 1)
+        {
+            return Err(OrchestrationError::Rejected(Rejection {
+                code: RejectionCode::UnknownStep,
+                detail: format!("workflow `{}` has no step `{step}`", config.id),
+            }));
+        }
+        let revision = (!is_latest).then_some(config.revision_id);
+        Ok((Some(config.id.clone()), revision))
+    }
+
+    /// Claims one candidate, if it is still free for this person.
+    async fn try_claim(
+        &self,
+        request: &ClaimRequest,
+        place: &OpenPlace,
+    ) -> Result<Attempt, OrchestrationError> {
+        let task = place.task_id;
+        let mut envelope = CommandEnvelope::new(
+            request.command_id,
+            Command::Assign(Assign {
+                task_id: task,
+                step_id: Some(place.step_id.to_string()),
+                user_id: request.user_id,
+                roles: (!request.roles.is_empty()).then(|| request.roles.clone()),
+            }),
+        );
+        envelope.content_hash = request.content_hash();
+        envelope.correlation_id.clone_from(&request.correlation_id);
+        envelope.traceparent.clone_from(&request.traceparent);
+        let commands = [envelope];
+        let cached = self.states.get(task);
+        let mut open = self
+            .event_store
+            .open(OpenRequest {
+                tasks: [(task, cached.as_ref().map_or(0, |state| state.version))].into(),
+                commands: vec![request.command_id],
+                publisher: None,
+                claimant: Some(request.user_id),
+            })
+            .await?;
+        if let Some(known) = open.known(request.command_id) {
+            return Ok(Attempt::Known(known.clone()));
+        }
+        let opened = open.take_task(task);
+        if opened.version == 0 {
+            return Ok(Attempt::Lost);
+        }
+        let mut run = Run::new(self, &commands, HashMap::new(), open.as_ref());
+        let state = run.catch_up(cached.as_ref(), opened)?;
+        run.load_workflow(state.as_ref()).await?;
+        let Some(free) = state
+            .as_ref()
+            .filter(|state| is_free(state, place, request.user_id))
+        else {
+            return Ok(Attempt::Lost);
+        };
+        let compiled = self.compiled(free.workflow.revision_id.0).await?;
+        let most = compiled
+            .config()
+            .step(&place.step_id)
+            .and_then(StepConfig::max_concurrent);
+        if most.is_some_and(|most| open.held_by_claimant() >= most) {
+            return Ok(Attempt::Enough);
+        }
+        let mut end = run.run_chain(task, state, &[0], open.as_ref());
+        let applied = matches!(run.outcomes.first(), Some(Some(Outcome::Applied(_))));
+        let (Some(state), Some(mut write)) = (end.state.take(), end.write.take()) else {
+            return Ok(Attempt::Lost);
+        };
+        let held = state
+            .current_visit(&place.step_id)
+            .and_then(|visit| visit.assignment_of(request.user_id));
+        // A refusal is the next candidate's chance, and is not recorded: nobody asked for this one.
+        let Some(held) = held.filter(|_| applied) else {
+            return Ok(Attempt::Lost);
+        };
+        let claim = Claim {
+            task_id: task,
+            step_id: place.step_id.clone(),
+            visit: place.visit,
+            user_id: request.user_id,
+            expires_at: held.expires_at,
+        };
+        for record in &mut write.commands {
+            record.outcome = RecordedOutcome::Applied {
+                result: serde_json::to_value(&claim).unwrap_or_default(),
+            };
+        }
+        // What another process then finds there is read under its own lock; an unknown commit is
+        // asked for again under the same id.
+        let committed = open.commit(vec![write]).await;
+        if committed.is_err() {
+            self.states.forget(task);
+        }
+        committed?;
+        self.states.put(state.clone());
+        Ok(Attempt::Claimed(claim, state))
+    }
+
+    /// The place that an id got before.
+    async fn known_claim(
+        &self,
+        store: &dyn Store,
+        request: &ClaimRequest,
+        known: CommandRow,
+    ) -> Result<Option<ClaimedPlace>, OrchestrationError> {
+        let claim = match known.outcome {
+            RecordedOutcome::Applied { result } if known.content_hash == request.content_hash() => {
+                serde_json::from_value::<Claim>(result).ok()
+            }
+            RecordedOutcome::Applied { .. } | RecordedOutcome::Rejected { .. } => None,
+        };
+        match claim {
+            Some(claim) => self.claimed(store, claim, None).await.map(Some),
+            None => Err(OrchestrationError::Dead(Dead::CommandIdReused)),
+        }
+    }
+
+    /// What the person needs to begin.
+    async fn claimed(
+        &self,
+        store: &dyn Store,
+        claim: Claim,
+        state: Option<WorkflowSnapshot>,
+    ) -> Result<ClaimedPlace, OrchestrationError> {
+        let state = match state {
+            Some(state) => Arc::new(state),
+            None => Arc::new(self.get_task_state(claim.task_id.0).await?.into_snapshot()),
+        };
+        let drafts = store.drafts(claim.task_id).await?;
+        let draft = drafts.into_iter().find(|draft| {
+            draft.step_id == claim.step_id
+                && draft.visit == claim.visit
+                && draft.user_id == claim.user_id
+        });
+        let visit = state.visit(&claim.step_id, claim.visit);
+        let judged = visit
+            .and_then(|visit| visit.judges.as_ref())
+            .and_then(|judged| state.visit(&judged.step_id, judged.visit));
+        let judged = judged.map_or(&[][..], |visit| &visit.annotations);
+        Ok(ClaimedPlace {
+            task_id: claim.task_id,
+            workflow: state.workflow.workflow.clone(),
+            revision: state.workflow.revision,
+            step_id: claim.step_id,
+            visit: claim.visit,
+            user_id: claim.user_id,
+            expires_at: claim.expires_at,
+            input: state.input.clone(),
+            labels: state.labels.clone(),
+            judged: judged
+                .iter()
+                .map(|annotation| JudgedAnnotation {
+                    annotation_id: annotation.annotation_id,
+                    data: annotation.data.clone(),
+                })
+                .collect(),
+            draft: draft.map(|draft| draft.draft),
+        })
+    }
+}
+
+/// Free places that the person may take, of all steps on offer. Gold tasks are read apart from the
+/// others: here is where a share of them would be kept.
+async fn offers(
+    store: &dyn Store,
+    request: &ClaimRequest,
+    steps: &[(OpenStep, StepConfig)],
+) -> Result<Vec<Offer>, OrchestrationError> {
+    let mut offers = Vec::new();
+    for (step, config) in steps {
+        for gold in [false, true] {
+            let query = PlaceQuery {
+                step: step.clone(),
+                gold,
+                user: request.user_id,
+                prevents_reassignment: config.prevents_reassignment(),
+                limit: WINDOW,
+            };
+            let places = store.open_places(query).await?;
+            let strategy = config.load_balancing();
+            offers.extend(places.into_iter().map(|place| Offer { place, strategy }));
+        }
+    }
+    Ok(offers)
+}
+
+/// Whether the candidate is still what the index said, and free for this person.
+fn is_free(state: &WorkflowSnapshot, place: &OpenPlace, user: UserId) -> bool {
+    let visit = state.current_visit(&place.step_id);
+    state.workflow.revision_id == place.revision_id
+        && visit.is_some_and(|visit| {
+            visit.number == place.visit
+                && !visit.excluded.contains(&user)
+                && visit.annotations.iter().all(|a| a.user_id != user)
+                && Eligibility::of(visit, user) == Eligibility::FreePlace
+        })
+}

@@ -1,0 +1,172 @@
+//! Places that people can claim, and those that they hold: found from the state of a task alone.
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{TaskStatus, Visit, VisitStatus, WorkflowSnapshot};
+use crate::ids::{RevisionId, StepId, TaskId, UserId, WorkflowId};
+
+/// What people can do and are doing about a task.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Places {
+    /// Steps with a free place.
+    pub open: Vec<OpenPlace>,
+    /// Claimed places.
+    pub held: Vec<HeldPlace>,
+}
+
+/// A step of a task with a free place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct OpenPlace {
+    /// The task.
+    pub task_id: TaskId,
+    /// The step.
+    pub step_id: StepId,
+    /// The visit.
+    pub visit: u32,
+    /// The workflow.
+    pub workflow: WorkflowId,
+    /// The revision that the task runs on.
+    pub revision_id: RevisionId,
+    /// Whether the answer is known beforehand.
+    pub gold: bool,
+    /// Submissions in the visit.
+    pub submitted: u32,
+    /// Claimed places in the visit.
+    pub reserved: u32,
+    /// When the visit began.
+    pub waiting_since: DateTime<Utc>,
+    /// Who is in the visit already, or is not offered a place in it again; sorted.
+    pub barred: Vec<UserId>,
+    /// Who has submitted to the step that the visit judges, in any visit; sorted.
+    pub judged: Vec<UserId>,
+}
+
+impl OpenPlace {
+    /// How many people have done the task or are at it.
+    pub fn taken(&self) -> u32 {
+        self.submitted.saturating_add(self.reserved)
+    }
+}
+
+/// A place that somebody holds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct HeldPlace {
+    /// Who.
+    pub user_id: UserId,
+    /// The task.
+    pub task_id: TaskId,
+    /// The step.
+    pub step_id: StepId,
+}
+
+impl From<&WorkflowSnapshot> for Places {
+    /// Nobody can claim a place of a task or step that is paused; what was claimed stays so.
+    fn from(state: &WorkflowSnapshot) -> Self {
+        let mut places = Self::default();
+        for (step_id, step) in &state.steps {
+            let Some(visit) = step.current().filter(|v| v.status == VisitStatus::Active) else {
+                continue;
+            };
+            places
+                .held
+                .extend(visit.assignments.iter().map(|held| HeldPlace {
+                    user_id: held.user_id,
+                    task_id: state.task_id,
+                    step_id: step_id.clone(),
+                }));
+            // Whether people work on the step stands in its revision; who offers places asks there.
+            let free = visit.free_places() != Some(0);
+            if free && visit.pause.is_none() && state.status == TaskStatus::Running {
+                places.open.push(open_place(state, step_id, visit));
+            }
+        }
+        places
+    }
+}
+
+/// What must be written so that the places found before become those found after.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PlacesChange {
+    /// Steps whose row is new or differs.
+    pub open_set: Vec<OpenPlace>,
+    /// Steps that have no free place any more.
+    pub open_unset: Vec<StepId>,
+    /// Places claimed.
+    pub held_set: Vec<HeldPlace>,
+    /// Places no longer held.
+    pub held_unset: Vec<HeldPlace>,
+}
+
+impl Places {
+    /// What makes `self` of `before`.
+    pub fn since(self, before: &Self) -> PlacesChange {
+        let gone = |step: &StepId| self.open.iter().all(|place| place.step_id != *step);
+        let steps = before.open.iter().map(|place| &place.step_id);
+        PlacesChange {
+            open_unset: steps.filter(|step| gone(step)).cloned().collect(),
+            held_unset: without(&before.held, &self.held),
+            held_set: without(&self.held, &before.held),
+            open_set: without(&self.open, &before.open),
+        }
+    }
+}
+
+/// Those of `all` that are not in `others`.
+fn without<T: Clone + PartialEq>(all: &[T], others: &[T]) -> Vec<T> {
+    all.iter()
+        .filter(|one| !others.contains(one))
+        .cloned()
+        .collect()
+}
+
+impl PlacesChange {
+    /// Whether nothing is to be written.
+    pub fn is_empty(&self) -> bool {
+        self.open_set.is_empty()
+            && self.open_unset.is_empty()
+            && self.held_set.is_empty()
+            && self.held_unset.is_empty()
+    }
+}
+
+fn open_place(state: &WorkflowSnapshot, step_id: &StepId, visit: &Visit) -> OpenPlace {
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let submitters = |visit: &Visit| {
+        visit
+            .annotations
+            .iter()
+            .map(|annotation| annotation.user_id)
+            .collect::<Vec<_>>()
+    };
+    let mut barred = submitters(visit);
+    barred.extend(visit.assignments.iter().map(|held| held.user_id));
+    barred.extend(&visit.excluded);
+    let judged = visit
+        .judges
+        .as_ref()
+        .and_then(|judged| state.steps.get(&judged.step_id));
+    let mut judged: Vec<UserId> = judged
+        .map_or(&[][..], |step| &step.visits)
+        .iter()
+        .flat_map(submitters)
+        .collect();
+    for people in [&mut barred, &mut judged] {
+        people.sort_unstable();
+        people.dedup();
+    }
+    OpenPlace {
+        task_id: state.task_id,
+        step_id: step_id.clone(),
+        visit: visit.number,
+        workflow: state.workflow.workflow.clone(),
+        revision_id: state.workflow.revision_id,
+        gold: state.expected.is_some(),
+        submitted: count(visit.annotations.len()),
+        reserved: count(visit.assignments.len()),
+        waiting_since: visit.activated_at,
+        barred,
+        judged,
+    }
+}

@@ -1,0 +1,199 @@
+//! Free and claimed places.
+
+use async_trait::async_trait;
+use sqlx::SqliteConnection;
+
+use super::{
+    super::{EventStoreError, OpenStep, PlaceIndex, PlaceQuery},
+    rows::{self, Columns, array, json, micros},
+    store::SqliteEventStore,
+};
+use crate::{
+    ids::{RevisionId, StepId, TaskId, UserId, WorkflowId},
+    limits::PAGE_MAX,
+    state::{HeldPlace, OpenPlace, Places, PlacesChange},
+};
+
+const OPEN_STEPS: &str = "
+    SELECT DISTINCT s.workflow_id, s.step_id FROM places AS s
+    WHERE (?1 IS NULL OR s.workflow = ?1) AND (?2 IS NULL OR s.step_id = ?2)
+      AND NOT EXISTS (
+          SELECT 1 FROM workflow_pauses AS p
+          WHERE p.workflow = s.workflow AND p.ended_at IS NULL
+            AND (p.until IS NULL OR p.until > ?3))
+    ORDER BY s.workflow_id, s.step_id";
+
+const OPEN_PLACES: &str = "
+    SELECT * FROM places
+    WHERE workflow_id = ?1 AND step_id = ?2 AND gold = ?3
+      AND NOT EXISTS (SELECT 1 FROM json_each(barred) WHERE value = ?4)
+      AND NOT (?5 AND EXISTS (SELECT 1 FROM json_each(judged) WHERE value = ?4))
+    ORDER BY taken, waiting_since, task_id
+    LIMIT ?6";
+
+const HELD: &str = "SELECT * FROM claims WHERE user_id = ?1 ORDER BY task_id, step_id";
+pub(super) const COUNT_HELD: &str = "SELECT COUNT(*) FROM claims WHERE user_id = ?1";
+const OPEN_OF_TASK: &str = "SELECT * FROM places WHERE task_id = ?1 ORDER BY step_id";
+const HELD_OF_TASK: &str = "SELECT * FROM claims WHERE task_id = ?1";
+
+const UNSET: &str = "
+    DELETE FROM places WHERE (task_id, step_id) IN (
+        SELECT value ->> 0, value ->> 1 FROM json_each(?1))";
+
+const FREE: &str = "
+    DELETE FROM claims WHERE (user_id, task_id, step_id) IN (
+        SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?1))";
+
+const HOLD: &str = "
+    INSERT INTO claims (user_id, task_id, step_id)
+    SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?1) WHERE true
+    ON CONFLICT (user_id, task_id, step_id) DO NOTHING";
+
+const SET: &str = "
+    INSERT INTO places
+        (task_id, step_id, visit, workflow, workflow_id, gold, submitted, reserved, waiting_since,
+         barred, judged)
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+           value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10
+    FROM json_each(?1) WHERE true
+    ON CONFLICT (task_id, step_id) DO UPDATE SET
+        visit = excluded.visit, workflow = excluded.workflow, workflow_id = excluded.workflow_id,
+        gold = excluded.gold, submitted = excluded.submitted, reserved = excluded.reserved,
+        waiting_since = excluded.waiting_since, barred = excluded.barred, judged = excluded.judged";
+
+/// Writes what has changed, each with the task that it belongs to.
+pub(super) async fn write<'a>(
+    connection: &mut SqliteConnection,
+    changes: impl Iterator<Item = (TaskId, &'a PlacesChange)> + Clone,
+) -> Result<(), EventStoreError> {
+    let unset: Vec<_> = changes
+        .clone()
+        .flat_map(|(task, change)| change.open_unset.iter().map(move |step| (task, step)))
+        .collect();
+    let claim = |held: &'a HeldPlace| (held.user_id, held.task_id, &held.step_id);
+    let freed: Vec<_> = changes
+        .clone()
+        .flat_map(|(_, change)| change.held_unset.iter().map(claim))
+        .collect();
+    let held: Vec<_> = changes
+        .clone()
+        .flat_map(|(_, change)| change.held_set.iter().map(claim))
+        .collect();
+    let set = changes
+        .flat_map(|(_, change)| &change.open_set)
+        .map(|place| {
+            Ok((
+                place.task_id,
+                &place.step_id,
+                place.visit,
+                &place.workflow,
+                place.revision_id,
+                u8::from(place.gold),
+                place.submitted,
+                place.reserved,
+                micros(place.waiting_since),
+                json(&place.barred)?,
+                json(&place.judged)?,
+            ))
+        })
+        .collect::<Result<Vec<_>, EventStoreError>>()?;
+    for (sql, rows, none) in [
+        (UNSET, array(&unset)?, unset.is_empty()),
+        (FREE, array(&freed)?, freed.is_empty()),
+        (HOLD, array(&held)?, held.is_empty()),
+        (SET, array(&set)?, set.is_empty()),
+    ] {
+        if !none {
+            sqlx::query(sql)
+                .bind(rows)
+                .execute(&mut *connection)
+                .await
+                .map_err(EventStoreError::from_sqlite)?;
+        }
+    }
+    Ok(())
+}
+
+/// Replaces the places of a task by those that follow from its state; answers whether they differ.
+pub(super) async fn replace(
+    connection: &mut SqliteConnection,
+    task: TaskId,
+    places: Places,
+) -> Result<bool, EventStoreError> {
+    let open = sqlx::query(OPEN_OF_TASK)
+        .bind(task.0.hyphenated())
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(EventStoreError::from_sqlite)?;
+    let held = sqlx::query(HELD_OF_TASK)
+        .bind(task.0.hyphenated())
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(EventStoreError::from_sqlite)?;
+    let found = Places {
+        open: open
+            .iter()
+            .map(rows::open_place)
+            .collect::<Result<_, _>>()?,
+        held: held
+            .iter()
+            .map(rows::held_place)
+            .collect::<Result<_, _>>()?,
+    };
+    let change = places.since(&found);
+    write(connection, std::iter::once((task, &change))).await?;
+    Ok(!change.is_empty())
+}
+
+#[async_trait]
+impl PlaceIndex for SqliteEventStore {
+    async fn open_steps(
+        &self,
+        workflow: Option<&WorkflowId>,
+        step: Option<&StepId>,
+    ) -> Result<Vec<OpenStep>, EventStoreError> {
+        sqlx::query(OPEN_STEPS)
+            .bind(workflow.map(|workflow| workflow.as_str()))
+            .bind(step.map(|step| step.as_str()))
+            .bind(micros(self.now()))
+            .fetch_all(self.readers())
+            .await
+            .map_err(EventStoreError::from_sqlite)?
+            .iter()
+            .map(|row| {
+                let columns = Columns::of("places", row);
+                Ok(OpenStep {
+                    revision_id: RevisionId(columns.uuid("workflow_id")?),
+                    step_id: columns.slug("step_id")?,
+                })
+            })
+            .collect()
+    }
+
+    async fn open_places(&self, query: PlaceQuery) -> Result<Vec<OpenPlace>, EventStoreError> {
+        sqlx::query(OPEN_PLACES)
+            .bind(query.step.revision_id.0.hyphenated())
+            .bind(query.step.step_id.as_str())
+            .bind(query.gold)
+            .bind(query.user.0.hyphenated())
+            .bind(query.prevents_reassignment)
+            .bind(i64::from(query.limit.min(PAGE_MAX)))
+            .fetch_all(self.readers())
+            .await
+            .map_err(EventStoreError::from_sqlite)?
+            .iter()
+            .map(rows::open_place)
+            .collect()
+    }
+
+    async fn held_places(&self, user: UserId) -> Result<Vec<HeldPlace>, EventStoreError> {
+        sqlx::query(HELD)
+            .bind(user.0.hyphenated())
+            .fetch_all(self.readers())
+            .await
+            .map_err(EventStoreError::from_sqlite)?
+            .iter()
+            .map(rows::held_place)
+            .collect()
+    }
+}

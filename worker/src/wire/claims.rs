@@ -1,0 +1,62 @@
+//! A request for work, as HTTP gives it.
+
+use glyph_workflow_engine::{
+    command::ClaimRequest,
+    ids::{CommandId, StepId, UserId, WorkflowSelector},
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{
+    Unreadable,
+    commands::{Fault, check_roles, parse, typed},
+};
+
+/// A person asks for work.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct ClaimBody {
+    /// Who.
+    user_id: UserId,
+    /// Tasks of this workflow, or of one revision of it; of any when left out.
+    #[serde(default)]
+    workflow: Option<WorkflowSelector>,
+    /// This step; any when left out.
+    #[serde(default)]
+    step: Option<StepId>,
+    /// Roles of the person.
+    #[serde(default)]
+    roles: Option<Vec<String>>,
+    /// Skills of the person.
+    #[serde(default)]
+    skills: Option<Vec<String>>,
+}
+
+/// Reads a request for work; unknown fields are ignored, as those of commands are.
+pub fn read_claim(
+    command_id: CommandId,
+    correlation_id: Option<String>,
+    traceparent: Option<String>,
+    body: &[u8],
+) -> Result<ClaimRequest, Unreadable> {
+    let read = || -> Result<ClaimBody, Fault> {
+        let fields = match body {
+            [] => parse(b"{}"),
+            body => parse(body),
+        };
+        let body: ClaimBody = typed(fields?)?;
+        check_roles("roles", body.roles.as_deref())?;
+        check_roles("skills", body.skills.as_deref())?;
+        Ok(body)
+    };
+    let body = read().map_err(|fault| fault.into_unreadable(Some(command_id)))?;
+    Ok(ClaimRequest {
+        command_id,
+        correlation_id,
+        traceparent,
+        user_id: body.user_id,
+        workflow: body.workflow,
+        step: body.step,
+        roles: body.roles.unwrap_or_default(),
+        skills: body.skills.unwrap_or_default(),
+    })
+}
