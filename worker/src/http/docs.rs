@@ -154,17 +154,9 @@ impl Page {
     }
 
     fn fields(&mut self, schema: &Value) {
-        let required = schema["required"].as_array();
-        let rows = entries(&schema["properties"]).map(|(name, field)| {
-            let required = required.is_some_and(|all| all.iter().any(|known| known == name));
-            [
-                format!("<code>{}</code>", escaped(name)),
-                type_of(field),
-                if required { "required" } else { "" }.to_owned(),
-                text(&field["description"]),
-            ]
-        });
-        self.table(&["field", "type", "", ""], &rows.collect::<Vec<_>>());
+        let mut rows = Vec::new();
+        field_rows(schema, "", &mut rows);
+        self.table(&["field", "type", "", ""], &rows);
     }
 
     /// A table, unless it has no rows; the cells are HTML.
@@ -179,6 +171,22 @@ impl Page {
         let head = head.map(str::to_owned);
         let body: String = rows.iter().map(|cells| row("td", cells)).collect();
         self.add(format_args!("<table>{}{body}</table>\n", row("th", &head)));
+    }
+}
+
+/// A row for each field; those of an object that is described in place follow it.
+fn field_rows(schema: &Value, before: &str, rows: &mut Vec<[String; 4]>) {
+    let required = schema["required"].as_array();
+    for (name, field) in entries(&schema["properties"]) {
+        let required = required.is_some_and(|all| all.iter().any(|known| known == name));
+        let name = format!("{before}{name}");
+        rows.push([
+            format!("<code>{}</code>", escaped(&name)),
+            type_of(field),
+            if required { "required" } else { "" }.to_owned(),
+            text(&field["description"]),
+        ]);
+        field_rows(field, &format!("{name}."), rows);
     }
 }
 

@@ -99,7 +99,7 @@ impl Operation {
         handler: impl Handler<T, Api>,
     ) -> Self {
         let mut operation = Self::post(path, id, handler)
-            .reads::<B>("The command; an empty body is an empty object")
+            .reads::<B>("The command")
             .problems(&[404, 409, 422]);
         operation.command = true;
         operation

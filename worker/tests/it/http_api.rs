@@ -694,6 +694,7 @@ async fn the_document_is_served_and_its_page_tells_of_every_operation() {
         let anchor = format!("id=\"{}\"", link.split('"').next().unwrap());
         assert!(page.text.contains(&anchor), "nothing has {anchor}");
     }
+    assert!(page.text.contains("<code>annotation.user_id</code>"));
     assert!(!page.text.contains("://"), "the page names another place");
 }
 
