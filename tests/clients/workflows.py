@@ -1,0 +1,192 @@
+"""Every example workflow over RabbitMQ, by the scripts that `glyph workflow dry-run` plays without any service.
+
+The dry run says what must happen: the outcome of each move, where the task stands after it, the steps completed and
+the transitions taken, the output. The same moves then go through a broker, a database and a worker, and everything
+must come out alike, each message once and in order.
+"""
+
+import json
+import subprocess
+import tempfile
+import uuid
+
+import yaml
+
+from glyph_client import REPOSITORY, Broker, Deployment, binary, derived, fresh, wait_until
+
+EXAMPLES = REPOSITORY / "examples"
+MOVE_SECONDS_MAX = 30
+ACTIONS = ("submit", "assign", "release", "activity", "advance", "pause", "resume", "cancel", "retry")
+COMPARED = {"step_completed": "dev.glyph.step.completed.v1", "transition_occurred": "dev.glyph.transition.occurred.v1"}
+
+
+def main(checks):
+    scripts = sorted((EXAMPLES / "scripts").glob("*.yaml"))
+    checks.true("there are scripts", scripts)
+    with Deployment("workflows") as glyph:
+        create_all(checks, glyph)
+        worker = glyph.start_worker()
+        with Broker(glyph) as broker:
+            messages = broker.listen("check", "events", "#")
+            players = [player for script in scripts if (player := Player.of(script, broker, worker))]
+            for player in players:
+                player.play(checks)
+            wait_until("outbox empty", glyph.outbox_is_empty, 30)
+            received = [message.json for message in broker.drain(messages)]
+        seen = [message["id"] for message in received]
+        checks.equal("each message came once", len(seen), len(set(seen)))
+        for player in players:
+            player.compare_messages(checks, received)
+        checks.all("no gaps in the streams", glyph.version_faults())
+
+
+def create_all(checks, glyph):
+    """Some workflows name others, which must be there first: again and again, until all are or none is added."""
+    waiting = sorted(EXAMPLES.glob("*.yaml"))
+    while waiting:
+        refused = []
+        for file in waiting:
+            try:
+                glyph.glyph("workflow", "create", str(file))
+            except RuntimeError as error:
+                refused.append((file, error))
+        if len(refused) == len(waiting):
+            break
+        waiting = [file for file, _ in refused]
+    else:
+        refused = []
+    checks.all("every example can be created", [f"{file.name}: {error}" for file, error in refused])
+
+
+def dry_run(workflow, script):
+    # Beside the script's own place, for it may name other files.
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", dir=EXAMPLES / "scripts") as file:
+        yaml.safe_dump(script, file)
+        file.flush()
+        done = subprocess.run(
+            [binary(), "--output", "json", "workflow", "dry-run", str(workflow), "--script", file.name],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+        )
+    # 1: not as the script expects, as when part of it was left out. What counts here is what the dry run does.
+    if done.returncode not in (0, 1):
+        raise RuntimeError(f"the dry run of {workflow.name} ended with {done.returncode}: {done.stdout}{done.stderr}")
+    return json.loads(done.stdout)
+
+
+class Player:
+    """One script on one task."""
+
+    @classmethod
+    def of(cls, file, broker, worker):
+        # libyaml, as the worker uses: the loader in Python refuses a `?` at the end of a text.
+        script = yaml.load(file.read_text(), Loader=yaml.CSafeLoader)
+        if "handlers" in script:
+            print(f"  (left out, its handlers are not here: {file.name})")
+            return None
+        if any("pass" in move for move in script["moves"]):
+            # No real clock runs that fast. Without the time, nor may there be claims that it would end.
+            print(f"  (without claims and the time that ends them: {file.name})")
+            script["moves"] = [move for move in script["moves"] if not {"assign", "pass"} & move.keys()]
+        return cls(file.stem, script, broker, worker)
+
+    def __init__(self, name, script, broker, worker):
+        self.name = name
+        self.script = script
+        self.broker = broker
+        self.worker = worker
+        self.trace = dry_run(EXAMPLES / f"{name.split('.')[0]}.yaml", script)
+        self.task = fresh()
+        self.replies = broker.own_queue(f"replies-{self.name}")
+
+    def play(self, checks):
+        faults = []
+        start = {"workflow": self.trace["workflow"]}
+        start |= {key: self.script[key] for key in ("input", "labels", "expected") if key in self.script}
+        moves = [{"start": start}, *self.script["moves"]]
+        for move, planned in zip(moves, self.trace["steps"], strict=True):
+            outcome = self.send(move)
+            if outcome != planned["outcome"]:
+                faults.append(f"{planned['action']}: {outcome} instead of {planned['outcome']}")
+            try:
+                wait_until(
+                    f"{self.name}, after {planned['action']}: at {planned['active']}",
+                    lambda: self.state(self.task)["current_steps"] == planned["active"],
+                    MOVE_SECONDS_MAX,
+                )
+            except TimeoutError as error:
+                faults.append(str(error))
+        checks.all(f"{self.name}: every move comes out as in the dry run", faults)
+        state = self.state(self.task)
+        checks.equal(f"{self.name}: status", state["status"], self.trace["status"])
+        checks.equal(f"{self.name}: output", comparable(state.get("output")), comparable(self.trace["output"]))
+
+    def send(self, move):
+        """Sends a move as a command and returns what became of it, in the words of the dry run."""
+        action = next(action for action in ("start", *ACTIONS) if action in move)
+        fields = dict(move[action] or {})
+        person = fields.pop("by", None)
+        if person:
+            fields["user_id"] = derived("person", person)
+            if roles := (self.script.get("people", {}).get(person) or {}).get("roles"):
+                fields["roles"] = roles
+        if action == "submit":
+            fields.setdefault("data", None)
+            step = {"step": fields.pop("step")} if "step" in fields else {}
+            fields = step | {"annotation": fields}
+        if "step" in fields:
+            fields["step_id"] = fields.pop("step")
+        kind = "submission" if action == "submit" else action
+        command = fields | {"type": kind, "command_id": fresh(), "task_id": self.task_of(move)}
+        self.broker.publish(kind, command, reply_to=self.replies, correlation_id=command["command_id"])
+        (reply,) = wait_until(f"{self.name}: an answer", lambda: self.broker.drain(self.replies), MOVE_SECONDS_MAX)
+        reply = reply.json
+        return reply["result"]["status"] if reply["outcome"] == "applied" else reply["reason"]
+
+    def task_of(self, move):
+        """The script's own task, or the child that a step of it waits for."""
+        task = self.task
+        for step in filter(None, move.get("within", "").split("/")):
+            parent = task
+            visit = wait_until(f"a visit of {step}", lambda: self.visits(parent, step), MOVE_SECONDS_MAX)
+            task = str(uuid.uuid5(uuid.UUID(parent), f"{step}/{visit}"))
+            wait_until(f"the child task of {step}", lambda: self.worker.get(f"/api/v1/tasks/{task}/state")[0] == 200, MOVE_SECONDS_MAX)
+        return task
+
+    def visits(self, task, step):
+        return len(self.state(task)["steps"].get(step, {}).get("visits", []))
+
+    def state(self, task):
+        status, text = self.worker.get(f"/api/v1/tasks/{task}/state")
+        if status != 200:
+            raise RuntimeError(f"the state of {task} answered {status}: {text}")
+        return json.loads(text)
+
+    def compare_messages(self, checks, received):
+        """Steps completed and transitions taken, of the task itself, in order."""
+        happened = [event for step in self.trace["steps"] for event in step["happened"]]
+        planned = [
+            (COMPARED[event["event_type"]], *place(event["event_data"]))
+            for event in happened
+            if event["event_type"] in COMPARED and event["task_id"] == self.trace["task_id"]
+        ]
+        own = [message for message in received if message["subject"] == self.task]
+        told = [(message["type"], *place(message["data"])) for message in own if message["type"] in COMPARED.values()]
+        checks.equal(f"{self.name}: {len(planned)} steps and transitions, in order", told, planned)
+        sequence = [message["sequence"] for message in own if "sequence" in message]
+        checks.equal(f"{self.name}: messages in the order of versions", sequence, sorted(sequence))
+
+
+def place(data):
+    """Where something happened, and what came of it."""
+    if "from_step" in data:
+        return data["from_step"], data["to_step"], data["condition_met"]
+    return data["step_id"], data["visit"], json.dumps(comparable(data["result"]), sort_keys=True)
+
+
+def comparable(value):
+    """Without the ids of annotations, which differ from run to run."""
+    if isinstance(value, dict):
+        return {key: comparable(inner) for key, inner in value.items() if key != "annotations"}
+    if isinstance(value, list):
+        return [comparable(inner) for inner in value]
+    return value
