@@ -7,7 +7,7 @@ use super::{
     due::order_kind,
 };
 use crate::{
-    ids::WorkflowSelector,
+    ids::{TaskId, WorkflowSelector},
     state::{ChildOrder, ParentTask, WorkflowSnapshot},
     store::DueRow,
 };
@@ -64,7 +64,7 @@ pub(super) fn report(state: &WorkflowSnapshot, row: &DueRow) -> Option<CommandEn
     Some(envelope(row, command, parent.correlation_id.clone()))
 }
 
-fn root(state: &WorkflowSnapshot) -> crate::ids::TaskId {
+fn root(state: &WorkflowSnapshot) -> TaskId {
     let parent = state.parent.as_ref();
     parent.map_or(state.task_id, |parent| parent.root_task_id)
 }

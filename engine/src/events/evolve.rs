@@ -336,28 +336,26 @@ fn change(
                 by_parent: *by_parent,
                 until: *until,
             };
-            match step_id {
-                Some(step_id) => last_active_visit(state, event, step_id)?.pause = Some(pause),
-                None => {
-                    state.status = TaskStatus::Paused;
-                    state.pause = Some(pause);
-                }
+            if let Some(step_id) = step_id {
+                last_active_visit(state, event, step_id)?.pause = Some(pause);
+            } else {
+                state.status = TaskStatus::Paused;
+                state.pause = Some(pause);
             }
         }
-        WorkflowEvent::WorkflowResumed { step_id, .. } => match step_id {
-            Some(step_id) => {
+        WorkflowEvent::WorkflowResumed { step_id, .. } => {
+            if let Some(step_id) = step_id {
                 let visit = last_active_visit(state, event, step_id)?;
                 if let Some(pause) = visit.pause.take() {
                     rearm_visit(visit, now - pause.since);
                 }
-            }
-            None => {
+            } else {
                 state.status = TaskStatus::Running;
                 if let Some(pause) = state.pause.take() {
                     rearm(state, now - pause.since);
                 }
             }
-        },
+        }
         WorkflowEvent::TimersRearmed { paused_micros } => {
             let micros = i64::try_from(*paused_micros).unwrap_or(i64::MAX);
             rearm(state, TimeDelta::microseconds(micros));
@@ -453,11 +451,10 @@ fn order_children(state: &mut WorkflowSnapshot, event: &WorkflowEvent, now: Date
         }
         let paused = paused || visit.pause.is_some();
         let order = match child.told {
-            None | Some(Cancel) => continue,
             Some(Start | Pause | Resume) if over => Cancel,
             Some(Start | Resume) if paused => Pause,
             Some(Pause) if !paused => Resume,
-            Some(Start | Pause | Resume) => continue,
+            None | Some(Start | Pause | Resume | Cancel) => continue,
         };
         child.orders += 1;
         child.order = Some(PendingOrder {
@@ -530,7 +527,14 @@ fn require_status(
     event: &WorkflowEvent,
 ) -> Result<(), StateTransitionError> {
     use TaskStatus::{Cancelled, Completed, Failed, Paused, Running};
-    let legal = match (state.status, event) {
+    // What goes on between parent and child does not wait for either.
+    let between_tasks = matches!(
+        event,
+        WorkflowEvent::ChildTold { .. }
+            | WorkflowEvent::ChildStartFailed { .. }
+            | WorkflowEvent::ChildEnded(_)
+    );
+    let by_status = match (state.status, event) {
         (Running, event) => !matches!(
             event,
             WorkflowEvent::WorkflowResumed { step_id: None, .. } | WorkflowEvent::ParentTold {}
@@ -548,19 +552,13 @@ fn require_status(
         )
         | (
             Completed | Failed | Cancelled,
-            WorkflowEvent::TaskDetailsSupplied { .. } | WorkflowEvent::GoldScored { .. },
-        )
-        // What goes on between parent and child does not wait for either.
-        | (
-            Paused | Completed | Failed | Cancelled,
-            WorkflowEvent::ChildTold { .. }
-            | WorkflowEvent::ChildStartFailed { .. }
-            | WorkflowEvent::ChildEnded(_),
-        )
-        | (Completed | Failed | Cancelled, WorkflowEvent::ParentTold {}) => true,
+            WorkflowEvent::TaskDetailsSupplied { .. }
+            | WorkflowEvent::GoldScored { .. }
+            | WorkflowEvent::ParentTold {},
+        ) => true,
         (Paused | Completed | Failed | Cancelled, _) => false,
     };
-    if legal {
+    if between_tasks || by_status {
         Ok(())
     } else {
         Err(StateTransitionError::WrongStatus {

@@ -64,7 +64,8 @@ pub enum ExecutorError {
     },
     /// A child task would lie too deep.
     #[error(
-        "step `{step_id}` cannot run `{workflow}`: sub-workflows may nest {depth_max} deep here          (`settings.max_sub_workflow_depth`)"
+        "step `{step_id}` cannot run `{workflow}`: sub-workflows may nest {depth_max} deep here \
+         (`settings.max_sub_workflow_depth`)"
     )]
     ChildDepth {
         /// The step.

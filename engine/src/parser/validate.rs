@@ -475,19 +475,14 @@ impl Validator<'_, '_> {
     fn output_path(&mut self, node: &Node) {
         let Some(text) = node.as_str() else { return };
         let path = text.strip_prefix("$.").unwrap_or(text);
-        let known = || {
-            path.split('.')
-                .next()
-                .filter(|key| OUTPUT_KEYS.contains(key))
-        };
-        if path
-            .split('.')
-            .any(|key| key.trim() != key || key.is_empty())
-        {
+        let mut keys = path.split('.');
+        if keys.clone().any(|key| key.trim() != key || key.is_empty()) {
             self.field(node);
-        } else if known().is_none() {
-            let first = path.split('.').next().unwrap_or_default();
-            let near = self.suggester.nearest(first, OUTPUT_KEYS.into_iter());
+            return;
+        }
+        let first = keys.next().unwrap_or_default();
+        if !OUTPUT_KEYS.contains(&first) {
+            let near = self.suggester.nearest(first, OUTPUT_KEYS);
             self.faults
                 .add(
                     Code::InvalidValue,

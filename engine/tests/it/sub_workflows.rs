@@ -1119,7 +1119,10 @@ async fn the_example_of_nested_extraction_runs_to_its_end() {
     family.settle().await;
     let child = family.child("extract").await;
     let state = family.state(child).await;
-    assert_eq!(state.input, Some(json!({"text": "t", "kind": "invoice"})));
+    assert_eq!(
+        state.input,
+        Some(json!({"document": {"text": "t"}, "kind": "invoice"}))
+    );
     let reserved = &state.current_visit("mark").unwrap().assignments;
     assert_eq!(reserved[0].user_id, user(1));
     let fields = json!({"total": "12.50"});

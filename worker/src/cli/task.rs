@@ -519,11 +519,7 @@ fn result_text(result: Value) -> String {
 /// Where a child task stands, in one line.
 fn standing(child: &ChildStanding) -> String {
     let status = child.status.map_or("not started", TaskStatus::as_str);
-    let steps: Vec<&str> = child
-        .current_steps
-        .iter()
-        .map(|step| step.as_str())
-        .collect();
+    let steps: Vec<&str> = child.current_steps.iter().map(Slug::as_str).collect();
     let at = if steps.is_empty() {
         String::new()
     } else {

@@ -172,7 +172,7 @@ fn learn(work: &mut Work<'_>, report: &ChildReport) -> Result<(), Refusal> {
         agreement: part("agreement").and_then(Value::as_f64),
         error: report.error.clone(),
     };
-    work.end_child(step_id, visit, outcome, context);
+    work.end_child(&step_id, visit, outcome, context);
     Ok(())
 }
 
@@ -228,7 +228,7 @@ pub(super) fn order_due(work: &mut Work<'_>, due: &Due) -> Result<(), Refusal> {
                     agreement: None,
                     error: Some(format!("it could not start: {error}")),
                 };
-                work.end_child(step_id, visit, outcome, Map::new());
+                work.end_child(&step_id, visit, outcome, Map::new());
             }
             Ok(())
         }
@@ -386,14 +386,14 @@ impl Work<'_> {
     /// [`ended_due`]).
     fn end_child(
         &mut self,
-        step_id: StepId,
+        step_id: &StepId,
         visit: u32,
         outcome: ChildOutcome,
         context: Map<String, Value>,
     ) {
         let child = self
             .current()
-            .visit(&step_id, visit)
+            .visit(step_id, visit)
             .and_then(|v| v.child.as_ref());
         let Some(task_id) = child.map(|child| child.task_id) else {
             return;
@@ -406,9 +406,9 @@ impl Work<'_> {
             outcome,
             context,
         }));
-        let goes_on = self.require_running().is_ok() && self.require_step_running(&step_id).is_ok();
-        if goes_on && self.has_unused_outcome(&step_id, visit) {
-            let step = self.step(&step_id);
+        let goes_on = self.require_running().is_ok() && self.require_step_running(step_id).is_ok();
+        if goes_on && self.has_unused_outcome(step_id, visit) {
+            let step = self.step(step_id);
             self.go_on(step, None);
         }
     }
@@ -426,17 +426,15 @@ impl Work<'_> {
 
 /// Goes on from a step whose child ended while the task was held. Nothing else remembers it: a
 /// pause of the whole workflow ends without a word to its tasks.
-pub(super) fn ended_due(work: &mut Work<'_>, row: &DueRow) -> Result<(), Refusal> {
+pub(super) fn ended_due(work: &mut Work<'_>, row: &DueRow) {
     let Some(step_id) = row.step_id.clone() else {
-        return Ok(());
+        return;
     };
-    if !work.has_unused_outcome(&step_id, row.visit) {
-        return Ok(());
+    if work.has_unused_outcome(&step_id, row.visit) {
+        let step = work.step(&step_id);
+        work.subject = Some(step_id);
+        work.go_on(step, None);
     }
-    work.subject = Some(step_id.clone());
-    let step = work.step(&step_id);
-    work.go_on(step, None);
-    Ok(())
 }
 
 /// How long a start waits before its next attempt: 1 s, 4 s, 16 s, and then a minute each.

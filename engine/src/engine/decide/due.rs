@@ -47,7 +47,7 @@ pub(super) fn due(work: &mut Work<'_>, command: &Due) -> Result<(), Refusal> {
             return child::order_due(work, command);
         }
         DueKind::ChildReport => return child::report_due(work, command),
-        DueKind::ChildEnded => return child::ended_due(work, row),
+        DueKind::ChildEnded => child::ended_due(work, row),
         DueKind::JoinTimeout => {
             let state = work.current();
             let waits = |step: &StepId| state.joins.get(step)?.expires_at;
