@@ -87,8 +87,8 @@ pub use config::{StepConfig, StepLibrary, TransitionConfig, WorkflowConfig};
 pub use consensus::{ConsensusError, cohens_kappa, iou_span, krippendorffs_alpha_nominal};
 pub use engine::{
     BatchReport, BatchStats, DecideContext, Decision, Effect, FactSource, HandlerCall,
-    MessageBuilder, NoMessages, OrchestrationError, SystemFacts, WorkflowOrchestrator, decide,
-    due_command_id, due_work, effect_of, pauses_of,
+    MessageBuilder, NoMessages, OrchestrationError, SystemFacts, WorkflowOrchestrator,
+    completions_of, decide, due_command_id, due_work, effect_of, pauses_of,
 };
 #[cfg(feature = "postgres")]
 pub use events::PgEventStore;

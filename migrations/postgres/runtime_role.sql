@@ -7,7 +7,7 @@ GRANT USAGE ON SCHEMA :schema TO :role;
 GRANT SELECT ON ALL TABLES IN SCHEMA :schema TO :role;
 GRANT INSERT ON :schema.workflow_events, :schema.commands, :schema.workflows, :schema.goal_actions TO :role;
 GRANT INSERT, UPDATE, DELETE ON
-    :schema.tasks, :schema.workflow_snapshots, :schema.outbox, :schema.timers, :schema.goals,
+    :schema.tasks, :schema.workflow_snapshots, :schema.outbox, :schema.timers,
     :schema.projections, :schema.projection_rows, :schema.workflow_pauses,
     :schema.places, :schema.claims TO :role;
-GRANT INSERT, UPDATE ON :schema.drafts TO :role;
+GRANT INSERT, UPDATE ON :schema.drafts, :schema.goal_work TO :role;

@@ -37,7 +37,7 @@ use crate::{
     },
     metrics::Metrics,
     pipeline::{Pipeline, PipelineHandle, PipelineParts, PipelineSettings},
-    projections::{AgreementProjector, GoalProjector},
+    projections::{AgreementProjector, GoalActionRunner, GoalProjector},
     settings::{SecretUrl, Services, Settings, SettingsError},
     shutdown::Shutdown,
     telemetry,
@@ -434,7 +434,7 @@ impl Running {
             Arc::clone(&store) as _,
             Arc::clone(&orchestrator),
             pipeline.clone(),
-            Arc::new(OutsideHandlers::new(webhooks, Arc::clone(&metrics))),
+            Arc::new(OutsideHandlers::new(webhooks.clone(), Arc::clone(&metrics))),
         );
         background.spawn(due.run(stopping.clone()));
         let pauses = PauseKeeper::new(Arc::clone(&store), Arc::clone(&orchestrator));
@@ -447,6 +447,13 @@ impl Running {
             settings.agreement_window,
         );
         background.spawn(agreement.run(stopping.clone()));
+        let goal_actions = GoalActionRunner::new(
+            Arc::clone(&store),
+            Arc::clone(&orchestrator),
+            webhooks,
+            Arc::clone(&metrics),
+        );
+        background.spawn(goal_actions.run(stopping.clone()));
         Ok(Self {
             pipeline,
             store,

@@ -3,10 +3,13 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ConfigDuration;
-use crate::ids::Slug;
+use super::{ConfigDuration, WebhookConfig};
+use crate::ids::{Slug, StepId};
 
 /// One goal of a workflow; it spans the workflow's revisions.
+///
+/// Which keys go with which type stands in [`GoalType::keys`]. A change of a key that says when the
+/// goal is reached opens a new epoch of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GoalConfig {
@@ -18,22 +21,109 @@ pub struct GoalConfig {
     /// What people read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// What is to be reached: a count (`volume`), a ratio (`quality`).
+    /// What is to be reached: a count (`volume`, `deadline`), a ratio from 0 to 1 (`quality`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0))]
     pub target: Option<f64>,
-    /// What a `volume` goal counts: `tasks` or `annotations`.
+    /// What is counted; `tasks` when left out. Gold tasks never count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unit: Option<String>,
+    pub unit: Option<VolumeUnit>,
+    /// The step whose annotations count (`unit: annotations`) or are measured (`quality`); all
+    /// when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<StepId>,
+    /// With `unit: annotations`: what a person submits to a step of a task counts once, however
+    /// often a loop asks again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dedupe: bool,
+    /// What a `quality` goal measures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<QualityMetric>,
+    /// How far back a `quality` or `duration` goal looks; `7d` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<ConfigDuration>,
+    /// Measurements that the window must hold before they say anything; 20 when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub min_samples: Option<u32>,
+    /// How long the target must be held without a break (`quality`, `duration`); at once when left
+    /// out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sustain: Option<ConfigDuration>,
+    /// How long a task may take from its start to its completion (`duration`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<ConfigDuration>,
+    /// Which percentile of the durations must be within it (nearest rank); their mean when left
+    /// out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub percentile: Option<u32>,
     /// When it must be reached (`deadline`), RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<chrono::DateTime<chrono::Utc>>,
-    /// How long it may take (`duration`), or the rolling window (`quality`).
+    /// Whether all or any of `goals` must be reached (`composite`); `and` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub window: Option<ConfigDuration>,
+    pub operator: Option<GoalOperator>,
+    /// Other goals of the workflow that must be reached (`composite`, `deadline`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub goals: Vec<Slug>,
+    /// Whether an operator may complete a `composite` goal by hand before its goals are reached.
+    #[serde(
+        default,
+        rename = "override",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub allow_override: bool,
+    /// Who may complete the goal by hand: holders of at least one of these; anyone when left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub required_roles: Vec<String>,
+    /// What whoever completes the goal by hand must confirm, item by item.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checklist: Vec<String>,
+    /// Whether whoever completes the goal by hand must say why.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub require_reason: bool,
+    /// When to raise the alarm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alerts: Option<AlertsConfig>,
     /// What happens, once, when the goal is reached.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub on_complete: Vec<CompletionActionConfig>,
+}
+
+impl GoalConfig {
+    /// A goal of that id and kind, with nothing else said.
+    pub fn new(id: Slug, kind: GoalType) -> Self {
+        Self {
+            id,
+            kind,
+            description: None,
+            target: None,
+            unit: None,
+            step: None,
+            dedupe: false,
+            metric: None,
+            window: None,
+            min_samples: None,
+            sustain: None,
+            within: None,
+            percentile: None,
+            deadline: None,
+            operator: None,
+            goals: Vec::new(),
+            allow_override: false,
+            required_roles: Vec::new(),
+            checklist: Vec::new(),
+            require_reason: false,
+            alerts: None,
+            on_complete: Vec::new(),
+        }
+    }
+
+    /// Whether a person can complete it.
+    pub fn is_by_hand(&self) -> bool {
+        self.kind == GoalType::Manual || self.allow_override
+    }
 }
 
 /// The kinds of goal.
@@ -42,11 +132,11 @@ pub struct GoalConfig {
 pub enum GoalType {
     /// A number of completed tasks or accepted annotations.
     Volume,
-    /// Agreement over a window.
+    /// Agreement, accuracy or approval over a rolling window.
     Quality,
-    /// A point in time.
+    /// A point in time by which other goals, or a volume of its own, must be reached.
     Deadline,
-    /// A span of time.
+    /// How long tasks take, over a rolling window.
     Duration,
     /// Several goals together.
     Composite,
@@ -55,6 +145,16 @@ pub enum GoalType {
 }
 
 impl GoalType {
+    /// Every kind.
+    pub const ALL: [Self; 6] = [
+        Self::Volume,
+        Self::Quality,
+        Self::Deadline,
+        Self::Duration,
+        Self::Composite,
+        Self::Manual,
+    ];
+
     /// The name in YAML.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -66,32 +166,154 @@ impl GoalType {
             Self::Manual => "manual",
         }
     }
+
+    /// The keys that go with it, besides `id`, `type`, `description` and `on_complete`.
+    pub fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Volume => &["target", "unit", "step", "dedupe", "alerts"],
+            Self::Quality => &[
+                "target",
+                "metric",
+                "step",
+                "window",
+                "min_samples",
+                "sustain",
+                "alerts",
+            ],
+            Self::Deadline => &[
+                "deadline", "goals", "target", "unit", "step", "dedupe", "alerts",
+            ],
+            Self::Duration => &[
+                "within",
+                "percentile",
+                "window",
+                "min_samples",
+                "sustain",
+                "alerts",
+            ],
+            Self::Composite => &[
+                "operator",
+                "goals",
+                "override",
+                "required_roles",
+                "checklist",
+                "require_reason",
+                "alerts",
+            ],
+            Self::Manual => &["required_roles", "checklist", "require_reason"],
+        }
+    }
+
+    /// The alerts that go with it.
+    pub fn alerts(self) -> &'static [&'static str] {
+        match self {
+            Self::Volume | Self::Composite => &["progress"],
+            Self::Quality => &["below"],
+            Self::Deadline => &["progress", "late"],
+            Self::Duration => &["above"],
+            Self::Manual => &[],
+        }
+    }
+}
+
+/// What a volume counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum VolumeUnit {
+    /// Tasks that have completed.
+    #[default]
+    Tasks,
+    /// Annotations that were accepted.
+    Annotations,
+}
+
+impl VolumeUnit {
+    /// The name in YAML.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tasks => "tasks",
+            Self::Annotations => "annotations",
+        }
+    }
+}
+
+/// What a quality goal measures, each as a mean over its window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum QualityMetric {
+    /// Agreement of the steps with a consensus rule, where it is defined.
+    Agreement,
+    /// Share of the answers to gold tasks that are the known one.
+    GoldAccuracy,
+    /// Share of reviews that approved as it was.
+    ApprovalRate,
+}
+
+impl QualityMetric {
+    /// The name in YAML.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Agreement => "agreement",
+            Self::GoldAccuracy => "gold_accuracy",
+            Self::ApprovalRate => "approval_rate",
+        }
+    }
+}
+
+/// How the goals of a composite come together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GoalOperator {
+    /// All must be reached.
+    #[default]
+    And,
+    /// One is enough.
+    Or,
+}
+
+/// When to raise the alarm: a `goal.alert` message, once for each epoch of the goal.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AlertsConfig {
+    /// Shares of the way that are told of when they are reached, as `[0.5, 0.9]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(range(min = 0.0, max = 1.0)))]
+    pub progress: Vec<f64>,
+    /// The ratio under which quality is told of; again, once it was back at the target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub below: Option<f64>,
+    /// The duration above which it is told of; again, once it was back within the bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub above: Option<ConfigDuration>,
+    /// Whether it is told of that, at the present rate, the deadline will be missed; again, once
+    /// it was within reach.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub late: bool,
 }
 
 /// What happens when a goal is reached.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CompletionActionConfig {
     /// A `goal.completed` message.
     Notify,
-    /// The workflow is paused.
+    /// The workflow is paused until an operator resumes it.
     Pause,
-    /// A webhook is called.
-    TriggerWebhook,
-    /// The workflow is archived.
+    /// The workflow takes no new tasks; those under way go on.
     Archive,
+    /// A webhook is called, signed, until it has answered.
+    TriggerWebhook(WebhookConfig),
 }
 
 impl CompletionActionConfig {
     /// The name in YAML.
-    pub fn as_str(self) -> &'static str {
+    pub fn as_str(&self) -> &'static str {
         match self {
             Self::Notify => "notify",
             Self::Pause => "pause",
-            Self::TriggerWebhook => "trigger_webhook",
             Self::Archive => "archive",
+            Self::TriggerWebhook(_) => "trigger_webhook",
         }
     }
 }

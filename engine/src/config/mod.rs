@@ -18,7 +18,10 @@ pub use consensus::{
     FieldRule, Level, Metric, OnAgreement, OnDisagreement, TieBreaker,
 };
 pub use duration::ConfigDuration;
-pub use goal::{CompletionActionConfig, GoalConfig, GoalType};
+pub use goal::{
+    AlertsConfig, CompletionActionConfig, GoalConfig, GoalOperator, GoalType, QualityMetric,
+    VolumeUnit,
+};
 pub use handler::WebhookConfig;
 pub use library::{StepLibrary, Template};
 pub use script::{

@@ -11,7 +11,8 @@ use uuid::Uuid;
 use super::outcome::{Rejection, RejectionCode};
 use crate::{
     canonical,
-    ids::{CommandId, WorkflowId},
+    goals::{GoalCompletion, GoalStatement},
+    ids::{CommandId, Slug, WorkflowId},
     store::{CommandRow, RecordedOutcome, WorkflowPause},
 };
 
@@ -41,6 +42,16 @@ pub enum Act {
         /// left alone.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ran_out: Option<DateTime<Utc>>,
+    },
+    /// Say that a goal is reached. Whether the goal takes the person's word is asked before.
+    GoalComplete {
+        /// The workflow.
+        workflow: WorkflowId,
+        /// The goal.
+        goal: Slug,
+        /// What the person says.
+        #[serde(flatten)]
+        statement: GoalStatement,
     },
 }
 
@@ -93,15 +104,16 @@ impl Act {
         match self {
             Self::WorkflowPause { .. } => "workflow_pause",
             Self::WorkflowResume { .. } => "workflow_resume",
+            Self::GoalComplete { .. } => "goal_complete",
         }
     }
 
     /// The workflow that it is about.
     pub fn workflow(&self) -> &WorkflowId {
         match self {
-            Self::WorkflowPause { workflow, .. } | Self::WorkflowResume { workflow, .. } => {
-                workflow
-            }
+            Self::WorkflowPause { workflow, .. }
+            | Self::WorkflowResume { workflow, .. }
+            | Self::GoalComplete { workflow, .. } => workflow,
         }
     }
 
@@ -123,6 +135,7 @@ impl Act {
             | Self::WorkflowResume { ran_out: time, .. } => {
                 *time = time.map(|time| time.trunc_subsecs(6));
             }
+            Self::GoalComplete { .. } => {}
         }
         self
     }
@@ -188,6 +201,12 @@ pub(super) fn decide(
             }),
             _ => not_waiting(format!("the workflow `{workflow}` is not paused")),
         },
+        Act::GoalComplete { workflow, goal, .. } => Ok(Effect {
+            pauses: Vec::new(),
+            result: json!({
+                "workflow": workflow, "goal": goal, "completed": true, "completed_at": now,
+            }),
+        }),
     }
 }
 
@@ -198,6 +217,33 @@ fn ended(pause: WorkflowPause, now: DateTime<Utc>) -> WorkflowPause {
         ended_at: Some(ended_at),
         ..pause
     }
+}
+
+/// What people have said of goals, by all applied acts.
+pub fn completions_of(acts: &[CommandRow]) -> Vec<GoalCompletion> {
+    let applied = acts
+        .iter()
+        .filter(|row| matches!(row.outcome, RecordedOutcome::Applied { .. }));
+    applied
+        .filter_map(|row| {
+            let act = serde_json::from_value(row.payload.clone()?).ok()?;
+            let Act::GoalComplete {
+                workflow,
+                goal,
+                statement,
+            } = act
+            else {
+                return None;
+            };
+            Some(GoalCompletion {
+                command_id: row.command_id,
+                at: row.decided_at,
+                workflow,
+                goal,
+                statement,
+            })
+        })
+        .collect()
 }
 
 /// The pauses of workflows that follow from all applied acts, oldest first.

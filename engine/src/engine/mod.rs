@@ -13,7 +13,7 @@ mod orchestrator;
 pub(crate) mod outcome;
 mod workflows;
 
-pub use act::{Act, ActEnvelope, pauses_of};
+pub use act::{Act, ActEnvelope, completions_of, pauses_of};
 pub use decide::{DecideContext, Decision, decide};
 pub use due::{due_command_id, due_work};
 pub use effect::{Effect, HandlerCall, effect_of};

@@ -1,34 +1,193 @@
-//! What happens when a goal is met.
+//! What follows from a goal: actions when it is reached, alerts on the way, and completion by hand.
 
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{config::CompletionActionConfig, ids::Slug, ids::WorkflowId, store::GoalProgressRow};
+use super::GoalProgress;
+use crate::{
+    config::CompletionActionConfig,
+    ids::{CommandId, Slug, UserId, WorkflowId},
+};
 
-/// Something that must happen once, because a goal was met.
+/// Something that must happen once, because a goal was reached.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CompletionAction {
     /// What.
     pub action: CompletionActionConfig,
-    /// The progress that met the goal.
-    pub progress: GoalProgressRow,
+    /// The progress that reached the goal.
+    pub progress: GoalProgress,
 }
 
 impl CompletionAction {
     /// The same for the same goal, epoch and action, whoever derives it and however often: what
     /// was done under this id is not done again.
     pub fn id(&self) -> Uuid {
-        let GoalProgressRow {
-            workflow,
-            goal,
-            epoch,
-            ..
-        } = &self.progress;
-        derived_id(workflow, goal, *epoch, self.action.as_str())
+        let what = match &self.action {
+            // A goal may call several.
+            CompletionActionConfig::TriggerWebhook(config) => {
+                format!("trigger_webhook/{}", config.url)
+            }
+            action => action.as_str().to_owned(),
+        };
+        derived_id(&self.progress, &what)
+    }
+}
+
+/// Something that people should know of, because a goal is on its way or in danger.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GoalAlert {
+    /// Which: `progress/0.5`, `below`, `above`, `late` or `missed`.
+    pub name: String,
+    /// Counts how often this alert was raised in the epoch, from 1.
+    pub n: u32,
+    /// When it was raised.
+    pub at: DateTime<Utc>,
+    /// The progress that raised it.
+    pub progress: GoalProgress,
+}
+
+impl GoalAlert {
+    /// The same for the same goal, epoch, alert and number.
+    pub fn id(&self) -> Uuid {
+        derived_id(&self.progress, &format!("alert/{}/{}", self.name, self.n))
     }
 }
 
 /// The id of what a goal causes.
-pub(super) fn derived_id(workflow: &WorkflowId, goal: &Slug, epoch: u32, what: &str) -> Uuid {
-    let name = format!("glyph/goals/{workflow}/{goal}/{epoch}/{what}");
+fn derived_id(progress: &GoalProgress, what: &str) -> Uuid {
+    let GoalProgress {
+        workflow, epoch, ..
+    } = progress;
+    let name = format!("glyph/goals/{workflow}/{}/{epoch}/{what}", progress.goal());
     Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes())
+}
+
+/// A person's word that a goal is reached, as it is recorded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct GoalCompletion {
+    /// The command that recorded it.
+    pub command_id: CommandId,
+    /// When that was.
+    pub at: DateTime<Utc>,
+    /// The workflow.
+    pub workflow: WorkflowId,
+    /// The goal.
+    pub goal: Slug,
+    /// What the person said.
+    #[serde(flatten)]
+    pub statement: GoalStatement,
+}
+
+/// What a person says who completes a goal.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct GoalStatement {
+    /// Who.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<UserId>,
+    /// Roles of the person.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Items of the checklist that the person confirms.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checklist: Vec<String>,
+}
+
+/// Why a goal cannot be completed by a person's word.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CompletionRefusal {
+    /// It is reached by what happens, not by hand.
+    #[error("a goal of type `{kind}` is not completed by hand{hint}")]
+    NotByHand {
+        /// The kind of goal.
+        kind: &'static str,
+        /// What would allow it.
+        hint: &'static str,
+    },
+    /// It is reached already.
+    #[error("the goal is reached since {at}")]
+    AlreadyReached {
+        /// Since when.
+        at: DateTime<Utc>,
+    },
+    /// The person lacks the role.
+    #[error("one of these roles is needed: {}", .roles.join(", "))]
+    RoleRequired {
+        /// The roles, one of which is enough.
+        roles: Vec<String>,
+    },
+    /// Items of the checklist are not confirmed.
+    #[error("the checklist is not whole: {}", .items.join("; "))]
+    Unconfirmed {
+        /// The items that lack.
+        items: Vec<String>,
+    },
+    /// The statement confirms what is not on the checklist.
+    #[error("not on the checklist: {}", .items.join("; "))]
+    UnknownItems {
+        /// The items.
+        items: Vec<String>,
+    },
+    /// The goal asks why.
+    #[error("the goal needs a `reason`")]
+    ReasonRequired,
+}
+
+impl GoalProgress {
+    /// Whether a person may complete the goal by `statement`.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that stands against it.
+    pub fn accepts(&self, statement: &GoalStatement) -> Result<(), CompletionRefusal> {
+        let config = &self.config;
+        if !config.is_by_hand() {
+            let is_composite = config.kind == crate::config::GoalType::Composite;
+            return Err(CompletionRefusal::NotByHand {
+                kind: config.kind.as_str(),
+                hint: if is_composite {
+                    " unless it has `override: true`"
+                } else {
+                    ""
+                },
+            });
+        }
+        if let Some(at) = self.completed_at {
+            return Err(CompletionRefusal::AlreadyReached { at });
+        }
+        let required = &config.required_roles;
+        if !required.is_empty() && !required.iter().any(|r| statement.roles.contains(r)) {
+            return Err(CompletionRefusal::RoleRequired {
+                roles: required.clone(),
+            });
+        }
+        let lacking = |wanted: &[String], given: &[String]| -> Vec<String> {
+            let given: BTreeSet<&String> = given.iter().collect();
+            let lacking = wanted.iter().filter(|item| !given.contains(item));
+            lacking.cloned().collect()
+        };
+        let unknown = lacking(&statement.checklist, &config.checklist);
+        if !unknown.is_empty() {
+            return Err(CompletionRefusal::UnknownItems { items: unknown });
+        }
+        let unconfirmed = lacking(&config.checklist, &statement.checklist);
+        if !unconfirmed.is_empty() {
+            return Err(CompletionRefusal::Unconfirmed { items: unconfirmed });
+        }
+        let is_silent = |reason: &Option<String>| {
+            reason
+                .as_deref()
+                .is_none_or(|reason| reason.trim().is_empty())
+        };
+        if config.require_reason && is_silent(&statement.reason) {
+            return Err(CompletionRefusal::ReasonRequired);
+        }
+        Ok(())
+    }
 }

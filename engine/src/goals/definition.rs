@@ -1,187 +1,82 @@
-//! A goal that can be tracked: checked, with its workflow.
+//! A goal as a revision of its workflow defines it.
 
-use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
 use crate::{
-    config::{CompletionActionConfig, GoalConfig, GoalType},
-    events::WorkflowEvent,
-    ids::{Slug, WorkflowId},
+    config::{GoalConfig, GoalType},
+    ids::WorkflowId,
 };
 
-/// A volume goal of a workflow; it spans the workflow's revisions.
+/// A goal as one revision of its workflow defines it. Goals span revisions: a goal is as the newest
+/// revision that has it says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GoalDefinition {
     /// The workflow.
     pub workflow: WorkflowId,
-    /// The goal.
-    pub goal: Slug,
-    /// What counts.
-    pub unit: VolumeUnit,
-    /// How many are asked for.
-    pub target: f64,
-    /// Counts the targets that the goal has had, from 1.
-    pub epoch: u32,
-    /// When this target was set; a goal is not met before that.
+    /// The number of the revision.
+    pub revision: u32,
+    /// When the revision was stored: it says nothing about what was before.
     pub since: DateTime<Utc>,
-    /// When it must be met; never, where there is none.
-    pub deadline: Option<DateTime<Utc>>,
-    /// What happens once it is met.
-    pub on_complete: Vec<CompletionActionConfig>,
+    /// What the file says.
+    pub config: GoalConfig,
 }
 
-/// What a volume goal counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum VolumeUnit {
-    /// Tasks that have completed.
-    Tasks,
-    /// Annotations that were accepted.
-    Annotations,
-}
+/// How far back a rolling window looks when the file says nothing.
+const WINDOW_DEFAULT: Duration = Duration::from_secs(7 * 86_400);
+/// Measurements that a window must hold when the file says nothing.
+const MIN_SAMPLES_DEFAULT: u32 = 20;
 
-impl VolumeUnit {
-    /// What an event adds one of.
-    pub fn counted_by(event: &WorkflowEvent) -> Option<Self> {
-        match event {
-            WorkflowEvent::WorkflowCompleted { .. } => Some(Self::Tasks),
-            WorkflowEvent::AnnotationSubmitted { .. } => Some(Self::Annotations),
-            WorkflowEvent::WorkflowStarted(_)
-            | WorkflowEvent::TaskDetailsSupplied { .. }
-            | WorkflowEvent::StepActivated(_)
-            | WorkflowEvent::TaskAssigned { .. }
-            | WorkflowEvent::ActivityRecorded { .. }
-            | WorkflowEvent::TaskReleased { .. }
-            | WorkflowEvent::TaskStalled { .. }
-            | WorkflowEvent::GoldScored { .. }
-            | WorkflowEvent::PlacesAdded { .. }
-            | WorkflowEvent::ChildRequested(_)
-            | WorkflowEvent::ChildTold { .. }
-            | WorkflowEvent::ChildStartFailed { .. }
-            | WorkflowEvent::ChildEnded(_)
-            | WorkflowEvent::ParentTold {}
-            | WorkflowEvent::ConsensusCalculated(_)
-            | WorkflowEvent::StepCompleted { .. }
-            | WorkflowEvent::StepFailed { .. }
-            | WorkflowEvent::StepSkipped { .. }
-            | WorkflowEvent::StepWithdrawn { .. }
-            | WorkflowEvent::TransitionOccurred(_)
-            | WorkflowEvent::IncidentOpened { .. }
-            | WorkflowEvent::IncidentResolved { .. }
-            | WorkflowEvent::WorkflowPaused { .. }
-            | WorkflowEvent::WorkflowResumed { .. }
-            | WorkflowEvent::TimersRearmed { .. }
-            | WorkflowEvent::WorkflowMigrated(_)
-            | WorkflowEvent::WorkflowFailed { .. }
-            | WorkflowEvent::WorkflowCancelled { .. } => None,
-        }
-    }
-}
-
-impl GoalDefinition {
-    /// The goal as configured; `None` for kinds that count nothing, and for a goal without target.
-    pub fn of(workflow: &WorkflowId, config: &GoalConfig) -> Option<Self> {
-        match config.kind {
-            GoalType::Volume => Some(Self {
-                workflow: workflow.clone(),
-                goal: config.id.clone(),
-                unit: match config.unit.as_deref() {
-                    Some("annotations") => VolumeUnit::Annotations,
-                    _ => VolumeUnit::Tasks,
-                },
-                target: config.target?,
-                epoch: 1,
-                since: DateTime::UNIX_EPOCH,
-                deadline: config.deadline,
-                on_complete: config.on_complete.clone(),
-            }),
-            GoalType::Quality
-            | GoalType::Deadline
-            | GoalType::Duration
-            | GoalType::Composite
-            | GoalType::Manual => None,
-        }
+impl GoalConfig {
+    /// How far back it looks.
+    pub fn window(&self) -> Duration {
+        self.window.map_or(WINDOW_DEFAULT, |window| window.get())
     }
 
-    /// The goals of a workflow over all its revisions, oldest first, each with the time at which
-    /// it was stored: a goal is as the last revision that has it says, and every change of its
-    /// target opened an epoch. Epochs thus follow from the revisions and survive a recount.
-    pub fn across<'a>(
-        workflow: &WorkflowId,
-        revisions: impl IntoIterator<Item = (&'a [GoalConfig], DateTime<Utc>)>,
-    ) -> Vec<Self> {
-        let mut goals: BTreeMap<Slug, Self> = BTreeMap::new();
-        for (configs, since) in revisions {
-            for goal in configs
-                .iter()
-                .filter_map(|config| Self::of(workflow, config))
-            {
-                let goal = match goals.get(&goal.goal) {
-                    None => Self { since, ..goal },
-                    Some(known) => goal.following(known, since),
-                };
-                goals.insert(goal.goal.clone(), goal);
-            }
-        }
-        goals.into_values().collect()
+    /// Measurements that the window must hold before they say anything.
+    pub fn min_samples(&self) -> usize {
+        self.min_samples.unwrap_or(MIN_SAMPLES_DEFAULT) as usize
     }
 
-    #[expect(clippy::float_cmp, reason = "a target is copied, never computed")]
-    fn following(self, known: &Self, since: DateTime<Utc>) -> Self {
-        if self.target == known.target {
-            Self {
-                epoch: known.epoch,
-                since: known.since,
-                ..self
-            }
-        } else {
-            Self {
-                epoch: known.epoch + 1,
-                since,
-                ..self
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_change_of_the_target_opens_an_epoch() {
-        let workflow = Slug::new("w").unwrap();
-        let at = |second| DateTime::from_timestamp(second, 0).unwrap();
-        let config = |target: f64| {
-            vec![GoalConfig {
-                id: Slug::new("volume").unwrap(),
-                kind: GoalType::Volume,
-                description: None,
-                target: Some(target),
-                unit: None,
-                deadline: None,
-                window: None,
-                on_complete: Vec::new(),
-            }]
+    /// Whether `other` is reached by the same: if not, it is another target and a new epoch.
+    pub(super) fn has_target_of(&self, other: &Self) -> bool {
+        let plain = |config: &Self| Self {
+            description: None,
+            allow_override: false,
+            required_roles: Vec::new(),
+            checklist: Vec::new(),
+            require_reason: false,
+            alerts: None,
+            on_complete: Vec::new(),
+            ..config.clone()
         };
-        let revisions = [
-            config(3.0),
-            config(3.0),
-            Vec::new(),
-            config(5.0),
-            config(3.0),
-        ];
-        let across = |n: usize| {
-            let stored = revisions[..n]
-                .iter()
-                .zip(1..)
-                .map(|(goals, s)| (goals.as_slice(), at(s)));
-            let goal = GoalDefinition::across(&workflow, stored).remove(0);
-            (goal.epoch, goal.since)
+        plain(self) == plain(other)
+    }
+
+    /// Whether `other` measures the same, so that what was measured so far stays good.
+    pub(super) fn measures_like(&self, other: &Self) -> bool {
+        let measure = |config: &Self| {
+            (
+                config.kind,
+                config.metric,
+                config.step.clone(),
+                config.unit.unwrap_or_default(),
+                config.dedupe,
+                config.window(),
+            )
         };
-        assert_eq!(
-            (1..=5).map(across).collect::<Vec<_>>(),
-            [(1, at(1)), (1, at(1)), (1, at(1)), (2, at(4)), (3, at(5)),]
-        );
+        measure(self) == measure(other)
+    }
+
+    /// Whether it counts tasks or annotations by itself.
+    pub(super) fn counts(&self) -> bool {
+        match self.kind {
+            GoalType::Volume => true,
+            GoalType::Deadline => self.goals.is_empty(),
+            GoalType::Quality | GoalType::Duration | GoalType::Composite | GoalType::Manual => {
+                false
+            }
+        }
     }
 }

@@ -1,46 +1,48 @@
 //! When enough is enough: goals of a workflow, their progress, and what happens once they are met.
 //!
 //! Progress is folded from the log, so it can be made anew at any time and comes out the same:
-//! [`GoalTracker`] counts, [`GoalEvaluator`] judges, and a [`CompletionAction`] says what is to
+//! [`GoalTracker`] folds, [`GoalEvaluator`] judges, and a [`CompletionAction`] says what is to
 //! happen, once for each epoch of a goal.
 //!
 //! ```
 //! use glyph_workflow_engine::{
 //!     config::{CompletionActionConfig, GoalConfig, GoalType},
-//!     goals::{GoalDefinition, GoalEvaluator, GoalTracker, GoalVerdict},
+//!     goals::{GoalDefinition, GoalTracker, GoalVerdict},
 //!     ids::Slug,
+//!     store::ProjectionRows,
 //! };
 //!
-//! let workflow = Slug::new("sentiment-dual").unwrap();
-//! let config = GoalConfig {
-//!     id: Slug::new("volume").unwrap(),
-//!     kind: GoalType::Volume,
-//!     description: None,
-//!     target: Some(2.0),
-//!     unit: Some("tasks".to_owned()),
-//!     deadline: None,
-//!     window: None,
-//!     on_complete: vec![CompletionActionConfig::Notify],
+//! let mut config = GoalConfig::new(Slug::new("accepted").unwrap(), GoalType::Deadline);
+//! config.target = Some(800.0);
+//! config.deadline = Some("2026-01-31T00:00:00Z".parse().unwrap());
+//! let definition = GoalDefinition {
+//!     workflow: Slug::new("sentiment-dual").unwrap(),
+//!     revision: 1,
+//!     since: "2026-01-01T00:00:00Z".parse().unwrap(),
+//!     config,
 //! };
-//! let goal = GoalDefinition::of(&workflow, &config).unwrap();
-//! let now = "2026-01-01T00:00:00Z".parse().unwrap();
-//! let mut tracker = GoalTracker::new(vec![goal.clone()], Vec::new());
-//! tracker.open_missing();
-//! tracker.count(&workflow, goal.unit, now);
-//! tracker.count(&workflow, goal.unit, now);
-//! let progress = tracker.finish();
+//! let mut tracker = GoalTracker::resume(ProjectionRows::new(), vec![definition], vec![]).unwrap();
+//! let now = "2026-02-01T00:00:00Z".parse().unwrap();
+//! tracker.advance(now);
+//! let step = tracker.finish().unwrap();
+//! let goal = step.goals.values().next().unwrap();
 //!
-//! assert_eq!(progress.changed[0].current, 2.0);
-//! assert_eq!(GoalEvaluator::new(now).judge(&goal, &progress.changed[0]), GoalVerdict::Met);
-//! assert_eq!(progress.actions[0].action, CompletionActionConfig::Notify);
+//! assert_eq!(goal.verdict(now), GoalVerdict::Missed);
+//! assert_eq!(goal.missed_at, goal.config.deadline);
 //! ```
 
 mod completion;
 mod definition;
-mod evaluator;
+mod forecast;
+mod progress;
 mod tracker;
+mod window;
 
-pub use completion::CompletionAction;
-pub use definition::{GoalDefinition, VolumeUnit};
-pub use evaluator::{GoalEvaluator, GoalVerdict};
-pub use tracker::{GoalProgress, GoalTracker};
+pub use completion::{
+    CompletionAction, CompletionRefusal, GoalAlert, GoalCompletion, GoalStatement,
+};
+pub use definition::GoalDefinition;
+pub use forecast::{Forecast, ForecastBasis, Recent};
+pub use progress::{AlertState, GoalEvaluator, GoalProgress, GoalVerdict, Goals};
+pub use tracker::{GoalEffect, GoalStep, GoalTracker, goals_of};
+pub use window::{WINDOW_SAMPLES_MAX, Window};

@@ -1,304 +1,712 @@
-//! Progress of goals, folded from the log.
+//! Progress of goals, folded from the log, the revisions of workflows and what people said.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::json;
 
-use super::{CompletionAction, GoalDefinition, VolumeUnit};
-use crate::{events::StoredEvent, ids::WorkflowId, store::GoalProgressRow};
+use super::{
+    AlertState, CompletionAction, GoalAlert, GoalCompletion, GoalDefinition, GoalProgress, Goals,
+    Recent, window::millionths,
+};
+use crate::{
+    config::{GoalConfig, GoalOperator, GoalType, QualityMetric, VolumeUnit},
+    events::WorkflowEvent,
+    ids::{Slug, StepId, WorkflowId},
+    state::{ResultKind, StepResult},
+    store::{LogEntry, ProjectionRows},
+};
 
-/// Counts towards goals.
+/// A late alert is taken back once what remains needs no more than this share of the time left: a
+/// rate that hovers about the deadline raises it once.
+const RECOVERED_SHARE: f64 = 0.9;
+
+/// Folds what happened into the progress of goals.
 ///
-/// It begins with the progress stored so far, counts events, and ends with the rows that changed
-/// and with what is to happen because of it. Who stores rows, actions and the place in the log in
+/// It begins with the rows that were stored, goes on with events, and ends with the rows that
+/// changed and with what is to happen because of it. Who stores rows and the place in the log in
 /// one transaction counts every event exactly once.
-#[derive(Clone, Debug, Default)]
+///
+/// What time itself brings about happens at an instant that follows from what was before: a
+/// deadline passes at the deadline, a target has been held for an hour an hour after it was met.
+/// [`advance`](Self::advance) finds these instants. So it makes no difference how often it is
+/// called, nor whether anybody looked in between: live and made anew, the fold is the same.
+#[derive(Clone, Debug)]
 pub struct GoalTracker {
-    tracked: Vec<Tracked>,
-    actions: Vec<CompletionAction>,
+    /// What was done up to now.
+    clock: DateTime<Utc>,
+    goals: Goals,
+    volumes: BTreeMap<WorkflowId, Volume>,
+    /// Workflows with a goal that counts people's annotations once.
+    deduped: BTreeSet<WorkflowId>,
+    /// Definitions that are not yet in force, the next one last.
+    definitions: Vec<GoalDefinition>,
+    /// What people said and is not yet heard, the next one last.
+    completions: Vec<GoalCompletion>,
+    /// The rows as they were stored.
+    stored: ProjectionRows,
+    effects: Vec<GoalEffect>,
 }
 
-#[derive(Clone, Debug)]
-struct Tracked {
-    definition: GoalDefinition,
-    /// None until the goal has been opened: its count would lack what happened before.
-    progress: Option<GoalProgressRow>,
-    changed: bool,
+/// What is to happen, once.
+#[derive(Clone, Debug, PartialEq)]
+pub enum GoalEffect {
+    /// A goal was reached.
+    Completed(CompletionAction),
+    /// An alert was raised.
+    Alert(GoalAlert),
 }
 
 /// What a tracker found.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct GoalProgress {
-    /// Rows that changed.
-    pub changed: Vec<GoalProgressRow>,
-    /// What is to happen, once for each epoch.
-    pub actions: Vec<CompletionAction>,
+#[derive(Clone, Debug, Default)]
+pub struct GoalStep {
+    /// Rows that changed, by key.
+    pub rows: ProjectionRows,
+    /// What is to happen, in order.
+    pub effects: Vec<GoalEffect>,
+    /// The goals as they are now.
+    pub goals: Goals,
+}
+
+/// The output of a workflow, whichever goals it has: a goal that is new counts what was before it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Volume {
+    /// Tasks completed.
+    #[serde(default)]
+    tasks: u64,
+    /// Annotations accepted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<StepId, u64>,
+    /// Annotations accepted from people who had not yet submitted to that step of that task;
+    /// none where no goal asks for that, as it costs a look at the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    distinct: Option<BTreeMap<StepId, u64>>,
+    /// Visits of steps completed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    visits: BTreeMap<StepId, u64>,
+}
+
+impl Volume {
+    /// What counts towards a goal, by step, and in all.
+    fn towards(&self, config: &GoalConfig) -> (u64, BTreeMap<StepId, u64>) {
+        let mut steps = match (config.unit.unwrap_or_default(), config.dedupe) {
+            (VolumeUnit::Tasks, _) => return (self.tasks, self.visits.clone()),
+            (VolumeUnit::Annotations, false) => self.annotations.clone(),
+            (VolumeUnit::Annotations, true) => self.distinct.clone().unwrap_or_default(),
+        };
+        if let Some(step) = &config.step {
+            steps.retain(|id, _| id == step);
+        }
+        (steps.values().sum(), steps)
+    }
+}
+
+/// The target of a goal that counts; it is a whole number.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "whole and above 0, as was checked when the workflow was created"
+)]
+pub(super) fn target_count(config: &GoalConfig) -> u64 {
+    config.target.unwrap_or(1.0) as u64
+}
+
+/// What time brings about, in the order in which it happens at one instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    /// The target has been held for long enough.
+    Sustained,
+    /// A measurement leaves the window.
+    Leaves,
+    /// At the present rate the deadline will be missed.
+    Late,
+    /// The deadline is over.
+    Missed,
+}
+
+const CLOCK: &str = "clock";
+const GOALS: &str = "goal/";
+const VOLUMES: &str = "volume/";
+
+/// The goals among the rows of the projection.
+///
+/// # Errors
+///
+/// A row is not what this or an earlier build wrote.
+pub fn goals_of(rows: &ProjectionRows) -> Result<Goals, serde_json::Error> {
+    let goals = rows.iter().filter(|(key, _)| key.starts_with(GOALS));
+    goals
+        .map(|(_, row)| {
+            let goal = GoalProgress::deserialize(row)?;
+            Ok(((goal.workflow.clone(), goal.goal().clone()), goal))
+        })
+        .collect()
+}
+
+fn keyed<K: Ord, V: DeserializeOwned>(
+    rows: &ProjectionRows,
+    prefix: &str,
+    key: impl Fn(&str) -> Option<K>,
+) -> Result<BTreeMap<K, V>, serde_json::Error> {
+    rows.iter()
+        .filter_map(|(name, row)| Some((key(name.strip_prefix(prefix)?)?, row)))
+        .map(|(key, row)| Ok((key, V::deserialize(row)?)))
+        .collect()
 }
 
 impl GoalTracker {
-    /// Begins with the stored `progress` of the goals; rows of goals that are not defined stay as
-    /// they are. In a new epoch the count goes on, and the goal can be met again: at once, where its
-    /// new target has already been reached.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "the tracker takes the rows over"
-    )]
-    pub fn new(definitions: Vec<GoalDefinition>, progress: Vec<GoalProgressRow>) -> Self {
-        let with_progress = definitions.into_iter().map(|definition| {
-            let of_goal = |p: &&GoalProgressRow| {
-                p.workflow == definition.workflow && p.goal == definition.goal
-            };
-            let progress = progress.iter().find(of_goal).cloned();
-            Tracked {
-                definition,
-                progress,
-                changed: false,
-            }
+    /// Goes on from the rows that were stored, with the goals of all revisions and everything that
+    /// people said. What is in force or heard already makes no difference.
+    ///
+    /// # Errors
+    ///
+    /// A row is not what this or an earlier build wrote.
+    pub fn resume(
+        stored: ProjectionRows,
+        mut definitions: Vec<GoalDefinition>,
+        mut completions: Vec<GoalCompletion>,
+    ) -> Result<Self, serde_json::Error> {
+        let goals = goals_of(&stored)?;
+        let deduped = definitions.iter().filter(|d| d.config.dedupe);
+        let deduped = deduped.map(|d| d.workflow.clone()).collect();
+        definitions.retain(|definition| {
+            let key = (definition.workflow.clone(), definition.config.id.clone());
+            goals
+                .get(&key)
+                .is_none_or(|goal| goal.revision < definition.revision)
         });
-        let mut tracker = Self {
-            tracked: with_progress.collect(),
-            actions: Vec::new(),
+        definitions.sort_by_key(|d| Reverse((d.since, d.workflow.clone(), d.revision)));
+        completions.sort_by_key(|c| Reverse((c.at, c.command_id)));
+        let clock = stored.get(CLOCK).map(DateTime::<Utc>::deserialize);
+        Ok(Self {
+            clock: clock.transpose()?.unwrap_or(DateTime::UNIX_EPOCH),
+            volumes: keyed(&stored, VOLUMES, |key| WorkflowId::new(key).ok())?,
+            deduped,
+            goals,
+            definitions,
+            completions,
+            stored,
+            effects: Vec::new(),
+        })
+    }
+
+    /// Whether a goal asks for what was not noted when the log was read: then all must be made anew
+    /// from its beginning.
+    pub fn must_begin_anew(&self) -> bool {
+        self.deduped.iter().any(|workflow| {
+            let volume = self.volumes.get(workflow);
+            volume.is_some_and(|volume| volume.distinct.is_none())
+        })
+    }
+
+    /// Whether the next event is an annotation of which [`apply`](Self::apply) must be told whether
+    /// it is its annotator's first.
+    pub fn asks_for_first(&self, entry: &LogEntry) -> bool {
+        let event = &entry.event;
+        !event.metadata.gold
+            && matches!(event.event, WorkflowEvent::AnnotationSubmitted { .. })
+            && self.deduped.contains(&entry.workflow)
+    }
+
+    /// Folds the next event of the log. `is_first` says of an accepted annotation whether its
+    /// annotator had not yet submitted to that step of that task; of other events it says nothing.
+    pub fn apply(&mut self, entry: &LogEntry, is_first: bool) {
+        let event = &entry.event;
+        self.advance(event.occurred_at);
+        // A gold task measures its annotators; nothing of it is output.
+        if let WorkflowEvent::GoldScored {
+            step_id, correct, ..
+        } = &event.event
+        {
+            let value = f64::from(u8::from(*correct));
+            self.measure(&entry.workflow, step_id, QualityMetric::GoldAccuracy, value);
+        } else if !event.metadata.gold {
+            self.apply_output(entry, is_first);
+        }
+        self.settle();
+    }
+
+    fn apply_output(&mut self, entry: &LogEntry, is_first: bool) {
+        let workflow = &entry.workflow;
+        match &entry.event.event {
+            WorkflowEvent::AnnotationSubmitted { step_id, .. } => {
+                let volume = self.volume(workflow);
+                *volume.annotations.entry(step_id.clone()).or_default() += 1;
+                if let Some(distinct) = volume.distinct.as_mut().filter(|_| is_first) {
+                    *distinct.entry(step_id.clone()).or_default() += 1;
+                }
+                self.recount(workflow);
+            }
+            WorkflowEvent::StepCompleted {
+                step_id, result, ..
+            } => {
+                *self
+                    .volume(workflow)
+                    .visits
+                    .entry(step_id.clone())
+                    .or_default() += 1;
+                self.recount(workflow);
+                if let Some((metric, value)) = measured(result) {
+                    self.measure(workflow, step_id, metric, value);
+                }
+            }
+            WorkflowEvent::WorkflowCompleted { .. } => {
+                self.volume(workflow).tasks += 1;
+                self.recount(workflow);
+                let took = entry.event.occurred_at - entry.started_at;
+                self.time(workflow, took.as_seconds_f64());
+            }
+            // Nothing that a goal counts or measures.
+            _ => {}
+        }
+    }
+
+    /// Goes on to an instant: applies what was defined and said by then, and finds what time itself
+    /// brought about. An instant that is over already changes nothing more.
+    pub fn advance(&mut self, to: DateTime<Utc>) {
+        let to = to.max(self.clock);
+        loop {
+            let definition = self.definitions.last().map(|d| d.since);
+            let completion = self.completions.last().map(|c| c.at);
+            let next = definition.into_iter().chain(completion).min();
+            let Some(next) = next.filter(|next| *next <= to) else {
+                break;
+            };
+            self.pass(next);
+            if definition == Some(next) {
+                while let Some(definition) = self.definitions.pop_if(|d| d.since == next) {
+                    self.define(definition);
+                }
+            } else if let Some(completion) = self.completions.pop() {
+                self.hear(completion);
+            }
+            self.settle();
+        }
+        self.pass(to);
+    }
+
+    /// The rows that changed, and what is to happen.
+    ///
+    /// # Errors
+    ///
+    /// Plain data always serializes.
+    pub fn finish(self) -> Result<GoalStep, serde_json::Error> {
+        let mut rows = ProjectionRows::new();
+        for ((workflow, goal), progress) in &self.goals {
+            let key = format!("{GOALS}{workflow}/{goal}");
+            rows.insert(key, serde_json::to_value(progress)?);
+        }
+        for (workflow, volume) in &self.volumes {
+            rows.insert(
+                format!("{VOLUMES}{workflow}"),
+                serde_json::to_value(volume)?,
+            );
+        }
+        rows.retain(|key, row| self.stored.get(key) != Some(row));
+        if !rows.is_empty() {
+            rows.insert(CLOCK.to_owned(), json!(self.clock));
+        }
+        Ok(GoalStep {
+            rows,
+            effects: self.effects,
+            goals: self.goals,
+        })
+    }
+
+    fn volume(&mut self, workflow: &WorkflowId) -> &mut Volume {
+        let is_deduped = self.deduped.contains(workflow);
+        let volume = self.volumes.entry(workflow.clone());
+        volume.or_insert_with(|| Volume {
+            distinct: is_deduped.then(BTreeMap::new),
+            ..Volume::default()
+        })
+    }
+
+    fn of_workflow<'a>(
+        goals: &'a mut Goals,
+        workflow: &WorkflowId,
+    ) -> impl Iterator<Item = &'a mut GoalProgress> {
+        goals
+            .values_mut()
+            .filter(move |goal| goal.workflow == *workflow)
+    }
+
+    /// Brings the counts of a workflow's goals up to its output.
+    fn recount(&mut self, workflow: &WorkflowId) {
+        let Some(volume) = self.volumes.get(workflow) else {
+            return;
         };
-        for tracked in &mut tracker.tracked {
-            tracked.follow_definition();
-            tracker
-                .actions
-                .extend(tracked.settle(tracked.definition.since));
+        let counting = Self::of_workflow(&mut self.goals, workflow).filter(|g| g.config.counts());
+        for goal in counting {
+            let (count, steps) = volume.towards(&goal.config);
+            let new = count.saturating_sub(goal.count);
+            if new > 0 {
+                goal.recent.get_or_insert_default().add(self.clock, new);
+            }
+            (goal.count, goal.steps) = (count, steps);
         }
-        tracker
     }
 
-    /// The goals that have no progress yet. Their count must begin with the log.
-    pub fn missing(&self) -> impl Iterator<Item = &GoalDefinition> {
-        self.tracked
-            .iter()
-            .filter(|t| t.progress.is_none())
-            .map(|t| &t.definition)
+    /// Adds a measurement to the goals that ask for it.
+    fn measure(&mut self, workflow: &WorkflowId, step: &StepId, metric: QualityMetric, value: f64) {
+        let measuring = Self::of_workflow(&mut self.goals, workflow).filter(|goal| {
+            goal.config.metric == Some(metric)
+                && goal.config.step.as_ref().is_none_or(|id| id == step)
+        });
+        for goal in measuring {
+            if let Some(window) = &mut goal.window {
+                window.add(&goal.config, self.clock, millionths(value));
+            }
+        }
     }
 
-    /// Opens the missing goals at 0; right only before the first event of the log.
-    pub fn open_missing(&mut self) {
-        for tracked in self.tracked.iter_mut().filter(|t| t.progress.is_none()) {
-            let GoalDefinition {
-                workflow,
-                goal,
-                target,
-                epoch,
-                ..
-            } = &tracked.definition;
-            tracked.progress = Some(GoalProgressRow {
+    /// Adds the duration of a task.
+    fn time(&mut self, workflow: &WorkflowId, seconds: f64) {
+        let timing = Self::of_workflow(&mut self.goals, workflow)
+            .filter(|goal| goal.config.kind == GoalType::Duration);
+        for goal in timing {
+            if let Some(window) = &mut goal.window {
+                window.add(&goal.config, self.clock, millionths(seconds));
+            }
+        }
+    }
+
+    /// Puts a definition in force.
+    fn define(&mut self, definition: GoalDefinition) {
+        let GoalDefinition {
+            workflow,
+            revision,
+            since,
+            config,
+        } = definition;
+        let key = (workflow.clone(), config.id.clone());
+        let fresh = || {
+            GoalProgress::new(GoalDefinition {
                 workflow: workflow.clone(),
-                goal: goal.clone(),
-                epoch: *epoch,
-                target: *target,
-                current: 0.0,
-                completed_at: None,
-            });
-            tracked.changed = true;
+                revision,
+                since,
+                config: config.clone(),
+            })
+        };
+        let mut goal = match self.goals.remove(&key) {
+            None => fresh(),
+            Some(known) if known.revision >= revision => known,
+            Some(known) => {
+                let same_target = known.config.has_target_of(&config);
+                let same_measure = known.config.measures_like(&config);
+                let base = if same_target { known.clone() } else { fresh() };
+                let (epoch, measured) = (known.epoch, known);
+                GoalProgress {
+                    epoch: epoch + u32::from(!same_target),
+                    recent: if same_measure {
+                        measured.recent
+                    } else {
+                        base.recent
+                    },
+                    window: if same_measure {
+                        measured.window
+                    } else {
+                        base.window
+                    },
+                    revision,
+                    config: config.clone(),
+                    ..base
+                }
+            }
+        };
+        // What was counted before belongs to no rate.
+        if let Some(volume) = self.volumes.get(&workflow).filter(|_| config.counts()) {
+            (goal.count, goal.steps) = volume.towards(&config);
+        }
+        if let Some(window) = &mut goal.window {
+            window.judge(&config, self.clock);
+        }
+        self.goals.insert(key, goal);
+    }
+
+    /// Hears what a person said; of no effect where the goal is reached, or not asked for by hand.
+    fn hear(&mut self, completion: GoalCompletion) {
+        let key = (completion.workflow.clone(), completion.goal.clone());
+        let Some(goal) = self.goals.get_mut(&key) else {
+            return;
+        };
+        // Said of an earlier target, it says nothing of this one.
+        let is_current = completion.at >= goal.since;
+        if goal.completed_at.is_none() && is_current && goal.config.is_by_hand() {
+            let at = completion.at;
+            goal.completed_by = Some(completion);
+            complete(goal, at, &mut self.effects);
         }
     }
 
-    /// Counts an event of a task of `workflow`. What happens to gold tasks is no output.
-    pub fn apply(&mut self, workflow: &WorkflowId, event: &StoredEvent) {
-        if event.metadata.gold {
+    /// Goes on to `to` through everything that time brings about, in its order.
+    fn pass(&mut self, to: DateTime<Utc>) {
+        if to <= self.clock {
             return;
         }
-        if let Some(unit) = VolumeUnit::counted_by(&event.event) {
-            self.count(workflow, unit, event.occurred_at);
+        while let Some((at, due, key)) = self.next_due(to) {
+            self.clock = self.clock.max(at);
+            self.bring_about(due, &key, at);
+            self.settle();
         }
+        self.clock = to;
     }
 
-    /// Counts one `unit` of `workflow`, at the time of the event it comes from: a rebuild then
-    /// finds the goal met at the same instant.
-    pub fn count(&mut self, workflow: &WorkflowId, unit: VolumeUnit, at: DateTime<Utc>) {
-        let counting =
-            |t: &&mut Tracked| t.definition.unit == unit && t.definition.workflow == *workflow;
-        for tracked in self.tracked.iter_mut().filter(counting) {
-            if let Some(progress) = &mut tracked.progress {
-                progress.current += 1.0;
-                tracked.changed = true;
+    /// What comes next, up to `to`.
+    fn next_due(&self, to: DateTime<Utc>) -> Option<(DateTime<Utc>, Due, Key)> {
+        let found = self.goals.iter().flat_map(|(key, goal)| {
+            let config = &goal.config;
+            let window = goal.window.as_ref();
+            let is_open = goal.completed_at.is_none() && goal.missed_at.is_none();
+            let sustained = window
+                .and_then(|w| w.sustained_at(config))
+                .filter(|_| is_open);
+            let leaves = window.and_then(|w| w.leaves_at(config));
+            // A deadline is kept by what happens at it.
+            let missed = config.deadline.filter(|at| is_open && *at < to);
+            let late = self.late_at(goal, to).filter(|_| is_open);
+            let due = [
+                (sustained, Due::Sustained),
+                (leaves, Due::Leaves),
+                (late, Due::Late),
+                (missed, Due::Missed),
+            ];
+            due.into_iter()
+                .filter_map(move |(at, due)| Some((at?, due, key)))
+        });
+        let next = found.filter(|(at, ..)| *at <= to).min();
+        next.map(|(at, due, key)| (at, due, key.clone()))
+    }
+
+    /// The first instant after now and up to `to` at which the goal is seen to be late. Without an
+    /// event a forecast only moves away, so the first one is found by halving.
+    fn late_at(&self, goal: &GoalProgress, to: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let deadline = goal.config.deadline?;
+        let is_asked = goal.config.alerts.as_ref().is_some_and(|a| a.late);
+        let is_raised = goal.alerts.get("late").is_some_and(|alert| alert.active);
+        if !is_asked || is_raised {
+            return None;
+        }
+        let first = Recent::next_look(self.clock);
+        let last = Recent::last_look(to.min(deadline));
+        let is_late = |at| goal.forecast(&self.goals, at).is_later_than(deadline);
+        if first > last || !is_late(last) {
+            return None;
+        }
+        let looks = Recent::looks_between(first, last);
+        let (mut low, mut high) = (0, looks);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if is_late(Recent::look(first, middle)) {
+                high = middle;
+            } else {
+                low = middle + 1;
             }
-            self.actions.extend(tracked.settle(at));
         }
+        Some(Recent::look(first, low))
     }
 
-    /// What changed.
-    pub fn finish(self) -> GoalProgress {
-        let changed = self.tracked.into_iter().filter(|t| t.changed);
-        GoalProgress {
-            changed: changed.filter_map(|t| t.progress).collect(),
-            actions: self.actions,
-        }
-    }
-}
-
-impl Tracked {
-    /// Goes over to the epoch of the definition.
-    fn follow_definition(&mut self) {
-        let GoalDefinition { epoch, target, .. } = self.definition;
-        if let Some(progress) = self.progress.as_mut().filter(|p| p.epoch != epoch) {
-            progress.epoch = epoch;
-            progress.target = target;
-            progress.completed_at = None;
-            self.changed = true;
-        }
-    }
-
-    /// Marks the goal as met if it has just been reached, and says what follows.
-    fn settle(&mut self, at: DateTime<Utc>) -> Vec<CompletionAction> {
-        let Some(progress) = &mut self.progress else {
-            return Vec::new();
+    fn bring_about(&mut self, due: Due, key: &Key, at: DateTime<Utc>) {
+        let Some(goal) = self.goals.get_mut(key) else {
+            return;
         };
-        if progress.completed_at.is_some() || progress.current < progress.target {
-            return Vec::new();
+        match due {
+            Due::Sustained => complete(goal, at, &mut self.effects),
+            Due::Leaves => {
+                if let Some(window) = &mut goal.window {
+                    window.leave(&goal.config, at);
+                }
+            }
+            Due::Late => raise(goal, "late", at, &mut self.effects),
+            Due::Missed => {
+                goal.missed_at = Some(at.max(goal.since));
+                raise(goal, "missed", at, &mut self.effects);
+            }
         }
-        progress.completed_at = Some(at.max(self.definition.since));
-        self.changed = true;
-        let actions = self.definition.on_complete.iter();
-        actions
-            .map(|&action| CompletionAction {
-                action,
-                progress: progress.clone(),
-            })
-            .collect()
+    }
+
+    /// Sees what follows, at the present instant, from what has changed: goals reached, goals that
+    /// wait for these, alerts.
+    fn settle(&mut self) {
+        let now = self.clock;
+        for goal in self.goals.values_mut() {
+            let is_open = goal.completed_at.is_none() && goal.missed_at.is_none();
+            let is_counted = goal.config.counts() && goal.count >= target_count(&goal.config);
+            let is_held = goal
+                .window
+                .as_ref()
+                .and_then(|window| window.sustained_at(&goal.config))
+                .is_some_and(|at| at <= now);
+            if is_open && (is_counted || is_held) {
+                complete(goal, now, &mut self.effects);
+            }
+        }
+        // Goals wait for each other without cycles, so this ends: each round settles what waits
+        // for what the last one settled.
+        while self.settle_waiting() {}
+        self.settle_alerts();
+    }
+
+    /// Brings goals that wait for others up to them; answers whether that changed anything.
+    fn settle_waiting(&mut self) -> bool {
+        let mut changed = false;
+        let waiting: Vec<Key> = self
+            .goals
+            .iter()
+            .filter(|(_, goal)| !goal.config.goals.is_empty())
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in waiting {
+            let Some(goal) = self.goals.get(&key) else {
+                continue;
+            };
+            let parts: Vec<&GoalProgress> = goal
+                .config
+                .goals
+                .iter()
+                .filter_map(|id| self.goals.get(&(key.0.clone(), id.clone())))
+                .collect();
+            let shares: BTreeMap<_, _> = parts
+                .iter()
+                .map(|part| (part.goal().clone(), part.ratio()))
+                .collect();
+            let is_or = goal.config.operator == Some(GoalOperator::Or);
+            let all = parts.len() == goal.config.goals.len();
+            let done = |part: &&GoalProgress| part.completed_at.is_some();
+            let lost =
+                |part: &&GoalProgress| part.completed_at.is_none() && part.missed_at.is_some();
+            let is_reached = if is_or {
+                parts.iter().any(done)
+            } else {
+                all && parts.iter().all(done)
+            };
+            let is_lost = if is_or {
+                all && parts.iter().all(lost)
+            } else {
+                parts.iter().any(lost)
+            };
+            let Some(goal) = self.goals.get_mut(&key) else {
+                continue;
+            };
+            if goal.parts != shares {
+                goal.parts = shares;
+                changed = true;
+            }
+            let is_deadline = goal.config.kind == GoalType::Deadline;
+            let is_open = goal.completed_at.is_none() && !(is_deadline && goal.missed_at.is_some());
+            if is_open && is_reached {
+                goal.missed_at = None;
+                complete(goal, self.clock, &mut self.effects);
+                changed = true;
+            } else if !is_deadline && goal.completed_at.is_none() {
+                // A part with a new target can be reached again.
+                let missed_at = is_lost.then(|| goal.missed_at.unwrap_or(self.clock));
+                changed |= goal.missed_at != missed_at;
+                goal.missed_at = missed_at;
+            }
+        }
+        changed
+    }
+
+    fn settle_alerts(&mut self) {
+        let now = self.clock;
+        let recovered: BTreeSet<Key> = self.recovered_from_late();
+        for (key, goal) in &mut self.goals {
+            let Some(alerts) = goal.config.alerts.clone() else {
+                continue;
+            };
+            let ratio = goal.ratio();
+            for share in alerts.progress {
+                let name = format!("progress/{share}");
+                if ratio >= share && !goal.alerts.contains_key(&name) {
+                    raise(goal, &name, now, &mut self.effects);
+                }
+            }
+            if recovered.contains(key) {
+                lower(goal, "late");
+            }
+            let Some(window) = &goal.window else { continue };
+            let name = if alerts.below.is_some() {
+                "below"
+            } else {
+                "above"
+            };
+            let is_active = goal.alerts.get(name).is_some_and(|alert| alert.active);
+            if !is_active && window.alarms(&goal.config) == Some(true) {
+                raise(goal, name, now, &mut self.effects);
+            } else if is_active && window.meets(&goal.config) == Some(true) {
+                lower(goal, name);
+            }
+        }
+    }
+
+    /// Goals that were late and are well within reach again, or reached.
+    fn recovered_from_late(&self) -> BTreeSet<Key> {
+        let is_late = |goal: &GoalProgress| goal.alerts.get("late").is_some_and(|a| a.active);
+        let late = self.goals.iter().filter(|(_, goal)| is_late(goal));
+        late.filter(|(_, goal)| {
+            let (Some(deadline), Some(eta)) = (
+                goal.config.deadline,
+                goal.forecast(&self.goals, self.clock).eta,
+            ) else {
+                return false;
+            };
+            let seconds = |to: DateTime<Utc>| (to - self.clock).as_seconds_f64();
+            goal.completed_at.is_some() || seconds(eta) <= RECOVERED_SHARE * seconds(deadline)
+        })
+        .map(|(key, _)| key.clone())
+        .collect()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        config::CompletionActionConfig,
-        goals::{GoalEvaluator, GoalVerdict},
-        ids::Slug,
+type Key = (WorkflowId, Slug);
+
+fn complete(goal: &mut GoalProgress, at: DateTime<Utc>, effects: &mut Vec<GoalEffect>) {
+    goal.completed_at = Some(at.max(goal.since));
+    let actions = goal.config.on_complete.iter().cloned();
+    effects.extend(actions.map(|action| {
+        GoalEffect::Completed(CompletionAction {
+            action,
+            progress: goal.clone(),
+        })
+    }));
+}
+
+fn raise(goal: &mut GoalProgress, name: &str, at: DateTime<Utc>, effects: &mut Vec<GoalEffect>) {
+    let times = goal.alerts.get(name).map_or(0, |alert| alert.times) + 1;
+    let state = AlertState {
+        times,
+        raised_at: at,
+        active: true,
     };
+    goal.alerts.insert(name.to_owned(), state);
+    effects.push(GoalEffect::Alert(GoalAlert {
+        name: name.to_owned(),
+        n: times,
+        at,
+        progress: goal.clone(),
+    }));
+}
 
-    fn at(second: i64) -> DateTime<Utc> {
-        DateTime::from_timestamp(second, 0).unwrap()
+fn lower(goal: &mut GoalProgress, name: &str) {
+    if let Some(alert) = goal.alerts.get_mut(name) {
+        alert.active = false;
     }
+}
 
-    fn slug(text: &str) -> Slug {
-        Slug::new(text).unwrap()
+/// What the end of a visit says about quality.
+fn measured(result: &StepResult) -> Option<(QualityMetric, f64)> {
+    if result.kind == ResultKind::Review {
+        let decision = result.decision.as_deref()?;
+        let approved = f64::from(u8::from(decision == "approve"));
+        return Some((QualityMetric::ApprovalRate, approved));
     }
-
-    fn goal(target: f64, unit: VolumeUnit) -> GoalDefinition {
-        GoalDefinition {
-            workflow: slug("w"),
-            goal: slug("volume"),
-            unit,
-            target,
-            epoch: 1,
-            since: at(0),
-            deadline: None,
-            on_complete: vec![CompletionActionConfig::Notify],
-        }
-    }
-
-    /// Opens the goal and counts `n` completed tasks, one a second.
-    fn counted(definition: &GoalDefinition, n: i64) -> GoalProgress {
-        let mut tracker = GoalTracker::new(vec![definition.clone()], Vec::new());
-        tracker.open_missing();
-        for second in 1..=n {
-            tracker.count(&slug("w"), VolumeUnit::Tasks, at(second));
-        }
-        tracker.finish()
-    }
-
-    #[test]
-    fn a_goal_is_met_once_at_the_event_that_reaches_it() {
-        let progress = counted(&goal(3.0, VolumeUnit::Tasks), 5);
-        assert_eq!(progress.actions.len(), 1);
-        assert_eq!(progress.changed[0].completed_at, Some(at(3)));
-        assert!((progress.changed[0].current - 5.0).abs() < f64::EPSILON);
-        assert!(
-            (progress.changed[0].ratio() - 1.0).abs() < f64::EPSILON,
-            "the ratio is capped"
-        );
-
-        let mut again = GoalTracker::new(vec![goal(3.0, VolumeUnit::Tasks)], progress.changed);
-        again.count(&slug("w"), VolumeUnit::Tasks, at(6));
-        assert!(again.finish().actions.is_empty());
-    }
-
-    #[test]
-    fn other_workflows_and_units_do_not_count() {
-        let mut tracker = GoalTracker::new(vec![goal(3.0, VolumeUnit::Annotations)], Vec::new());
-        tracker.open_missing();
-        tracker.count(&slug("w"), VolumeUnit::Tasks, at(1));
-        tracker.count(&slug("other"), VolumeUnit::Annotations, at(1));
-        tracker.count(&slug("w"), VolumeUnit::Annotations, at(1));
-        assert!((tracker.finish().changed[0].current - 1.0).abs() < f64::EPSILON);
-    }
-
-    #[test]
-    fn gold_tasks_are_no_output() {
-        let event = |gold: bool| -> StoredEvent {
-            serde_json::from_value(serde_json::json!({
-                "event_id": uuid::Uuid::nil(),
-                "stream_id": uuid::Uuid::nil(),
-                "version": 9,
-                "occurred_at": at(1),
-                "metadata": {
-                    "command_id": uuid::Uuid::nil(), "correlation_id": "c", "schema_version": 1,
-                    "gold": gold,
-                },
-                "event_type": "workflow_completed",
-                "event_data": {"output": null},
-            }))
-            .unwrap()
-        };
-        let mut tracker = GoalTracker::new(vec![goal(3.0, VolumeUnit::Tasks)], Vec::new());
-        tracker.open_missing();
-        for gold in [true, false, true] {
-            tracker.apply(&slug("w"), &event(gold));
-        }
-        assert!((tracker.finish().changed[0].current - 1.0).abs() < f64::EPSILON);
-    }
-
-    #[test]
-    fn a_changed_target_opens_an_epoch_with_actions_of_its_own() {
-        let first = counted(&goal(3.0, VolumeUnit::Tasks), 4);
-        let goal = |target, epoch| GoalDefinition {
-            epoch,
-            since: at(9),
-            ..goal(target, VolumeUnit::Tasks)
-        };
-        let raised = GoalTracker::new(vec![goal(5.0, 2)], first.changed.clone()).finish();
-        assert_eq!(raised.changed[0].epoch, 2);
-        assert_eq!(raised.changed[0].completed_at, None);
-        assert!(raised.actions.is_empty());
-
-        let lowered = GoalTracker::new(vec![goal(4.0, 3)], raised.changed).finish();
-        assert_eq!(lowered.changed[0].epoch, 3);
-        assert_eq!(
-            lowered.changed[0].completed_at,
-            Some(at(9)),
-            "not before the target was set"
-        );
-        assert_ne!(lowered.actions[0].id(), first.actions[0].id());
-
-        let recounted = counted(&goal(4.0, 3), 4);
-        assert_eq!(recounted.changed, lowered.changed);
-    }
-
-    #[test]
-    fn a_goal_that_is_not_open_counts_nothing_and_says_so() {
-        let mut tracker = GoalTracker::new(vec![goal(1.0, VolumeUnit::Tasks)], Vec::new());
-        assert_eq!(tracker.missing().count(), 1);
-        tracker.count(&slug("w"), VolumeUnit::Tasks, at(1));
-        assert_eq!(tracker.finish(), GoalProgress::default());
-    }
-
-    #[test]
-    fn verdicts_depend_on_the_instant_of_reaching_not_of_asking() {
-        let mut definition = goal(3.0, VolumeUnit::Tasks);
-        definition.deadline = Some(at(3));
-        let reached = counted(&definition, 3).changed.remove(0);
-        let short = counted(&definition, 2).changed.remove(0);
-        let late = GoalEvaluator::new(at(100));
-        assert_eq!(late.judge(&definition, &reached), GoalVerdict::Met);
-        assert_eq!(late.judge(&definition, &short), GoalVerdict::Missed);
-        assert_eq!(
-            GoalEvaluator::new(at(2)).judge(&definition, &short),
-            GoalVerdict::Pending
-        );
-    }
+    let agreement = result
+        .agreement
+        .filter(|_| result.kind == ResultKind::Consensus)?;
+    Some((QualityMetric::Agreement, agreement))
 }

@@ -88,6 +88,10 @@ codes! {
     UnmarkedCycle = "unmarked_cycle",
     /// A step joins branches, but no fork leads to it.
     JoinWithoutFork = "join_without_fork",
+    /// A reference names no goal of the workflow, or the goal itself.
+    UnknownGoal = "unknown_goal",
+    /// Goals wait for each other.
+    GoalCycle = "goal_cycle",
     /// The construct is known but cannot run yet.
     NotSupported = "not_supported",
     /// A transition can never fire, as those before it match whenever it does.
@@ -137,6 +141,8 @@ impl DiagnosticCode {
             | Self::TrappedStep
             | Self::UnmarkedCycle
             | Self::JoinWithoutFork
+            | Self::UnknownGoal
+            | Self::GoalCycle
             | Self::NotSupported => Severity::Error,
         }
     }

@@ -94,6 +94,3 @@ pub(super) fn completion_name(kind: CompletionType) -> &'static str {
         CompletionType::Manual => "manual",
     }
 }
-
-/// What a goal of type `volume` counts.
-pub(super) const UNITS: [&str; 2] = ["tasks", "annotations"];

@@ -67,6 +67,9 @@ impl<'a> Checker<'a> {
         if let Some(words) = words(schema) {
             return self.word(node, &words);
         }
+        if let Some((words, mapping)) = variants(schema) {
+            return self.variant(node, &words, mapping);
+        }
         let (kind, nullable) = kind(schema);
         if nullable && node.is_null() {
             return Outcome::LeftOut;
@@ -350,6 +353,24 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// A word, or a mapping of one word to its settings. A word whose settings are left out is taken
+    /// for one with none, so that what it lacks is said.
+    fn variant(&mut self, node: &mut Node, words: &[&str], mapping: &'a Value) -> Outcome {
+        if node.map().is_some() {
+            return self.mapping(node, mapping, None);
+        }
+        let outcome = self.word(node, words);
+        let has_settings = |word: &&str| mapping["properties"].get(word).is_some();
+        match node.as_str().filter(has_settings).map(str::to_owned) {
+            Some(word) if outcome == Outcome::Good => {
+                let settings = Node::new(node.origin.clone(), Content::Map([].into()));
+                node.content = Content::Map([(word, settings)].into());
+                self.mapping(node, mapping, None)
+            }
+            _ => outcome,
+        }
+    }
+
     fn mistyped(&mut self, node: &Node, expected: &str) -> Outcome {
         let message = format!("expected {expected}, found {}", node.what());
         let fault = self
@@ -394,6 +415,19 @@ fn words(schema: &Value) -> Option<Vec<&str>> {
     }
     let words = schema.get("enum").and_then(Value::as_array)?;
     Some(words.iter().filter_map(Value::as_str).collect())
+}
+
+/// The words of a schema of which one may have settings, those with settings last, and the schema
+/// of the mapping that holds them.
+fn variants(schema: &Value) -> Option<(Vec<&str>, &Value)> {
+    let options = schema.get("oneOf").and_then(Value::as_array)?;
+    let mapping = options.iter().find(|option| option["type"] == "object")?;
+    let words = options.iter().filter_map(|option| option["const"].as_str());
+    let others = mapping["properties"]
+        .as_object()?
+        .keys()
+        .map(String::as_str);
+    Some((words.chain(others).collect(), mapping))
 }
 
 /// The type of a schema, and whether null stands for left out.
@@ -470,7 +504,13 @@ mod tests {
                         value.as_object().unwrap().values().for_each(walk);
                     }
                     "items" | "additionalProperties" => walk(value),
-                    "oneOf" => assert!(words(schema).is_some(), "{schema}"),
+                    "oneOf" => match variants(schema) {
+                        Some((words, mapping)) => {
+                            assert_eq!(words.len(), value.as_array().unwrap().len(), "{schema}");
+                            walk(mapping);
+                        }
+                        None => assert!(words(schema).is_some(), "{schema}"),
+                    },
                     "anyOf" => {
                         let options = value.as_array().unwrap();
                         assert!(

@@ -55,10 +55,7 @@ pub(super) fn check(
         validator.transition(transition);
     }
     let goals = goals.and_then(Node::list).unwrap_or_default();
-    validator.duplicate_ids(goals.iter(), "goal");
-    for goal in goals {
-        validator.goal(goal);
-    }
+    validator.goals(goals);
     validator.expressions
 }
 
@@ -76,7 +73,7 @@ pub(super) struct Validator<'d, 'a> {
 }
 
 impl Validator<'_, '_> {
-    fn duplicate_ids<'n>(&mut self, nodes: impl Iterator<Item = &'n Node>, what: &str) {
+    pub(super) fn duplicate_ids<'n>(&mut self, nodes: impl Iterator<Item = &'n Node>, what: &str) {
         let mut seen = HashSet::new();
         for id in nodes.filter_map(|node| node.get("id")) {
             let Some(text) = id.as_str() else { continue };

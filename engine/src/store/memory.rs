@@ -20,16 +20,17 @@ use uuid::Uuid;
 use super::{
     ActDecision, ActFacts, ActLog, COMMIT_LEASE, CommandLog, CommandPage, CommandRow, DerivePauses,
     Draft, DueLane, DueQueue, DueRow, DueStats, EventPage, EventStore, EventStoreError,
-    GoalProgressRow, GoalProjection, GoalStore, LogEntry, LogPosition, NewOutboxRow, OpenBatch,
-    OpenProjection, OpenRequest, OpenStep, OpenedTask, Outbox, OutboxRow, OutboxStats, PlaceIndex,
-    PlaceQuery, ProjectionRows, ProjectionStore, ProjectionWrite, PublisherId, Rebuild,
-    RecordedOutcome, SnapshotRow, StorageError, TaskFilter, TaskIndex, TaskPage, TaskRow,
-    TaskWrite, WorkflowConfigStore, WorkflowPause, WorkflowRow, content_hash, revision_id,
+    GoalActionOutcome, GoalActionRow, GoalActionStatus, GoalStore, LogEntry, LogPosition,
+    NewGoalAction, NewOutboxRow, OpenBatch, OpenProjection, OpenRequest, OpenStep, OpenedTask,
+    Outbox, OutboxRow, OutboxStats, PlaceIndex, PlaceQuery, ProjectionRows, ProjectionStore,
+    ProjectionWrite, PublisherId, Rebuild, RecordedOutcome, SnapshotRow, StorageError, TaskFilter,
+    TaskIndex, TaskPage, TaskRow, TaskWrite, WorkflowConfigStore, WorkflowPause, WorkflowRow,
+    content_hash, revision_id,
 };
 use crate::{
     config::WorkflowConfig,
     events::{StateRebuilder, StoredEvent},
-    ids::{CommandId, RevisionId, Slug, StepId, TaskId, UserId, WorkflowId, WorkflowSelector},
+    ids::{CommandId, RevisionId, StepId, TaskId, UserId, WorkflowId, WorkflowSelector},
     limits::PAGE_MAX,
     state::{HeldPlace, OpenPlace, Places, PlacesChange, TaskStatus, WorkflowSnapshot},
 };
@@ -116,11 +117,10 @@ struct Data {
     due: BTreeMap<Uuid, (DueRow, Option<DateTime<Utc>>)>,
     drafts: BTreeMap<(TaskId, StepId, u32, UserId), Draft>,
     workflows: Vec<(WorkflowRow, WorkflowConfig)>,
-    goals: BTreeMap<(WorkflowId, Slug), GoalProgressRow>,
     /// Messages that are sent once for ever; a rebuild does not forget them.
-    goal_actions: HashSet<Uuid>,
-    /// Events that the goal projection has read.
-    goals_read: usize,
+    said_once: HashSet<Uuid>,
+    /// What goals set off, and until when nobody else does it.
+    goal_actions: HashMap<Uuid, (GoalActionRow, DateTime<Utc>)>,
     /// Projections by name: events read, and rows by key.
     projections: HashMap<String, (usize, ProjectionRows)>,
     places: BTreeMap<(TaskId, StepId), OpenPlace>,
@@ -561,6 +561,11 @@ fn entries(data: &Data, after: usize, limit: u32) -> Vec<LogEntry> {
                 position,
             },
             workflow: workflow.clone(),
+            started_at: data
+                .streams
+                .get(&event.task_id)
+                .and_then(|events| events.first())
+                .map_or(event.occurred_at, |first| first.occurred_at),
             event: event.clone(),
         })
         .collect()
@@ -1032,33 +1037,68 @@ impl WorkflowConfigStore for MemoryStore {
 
 #[async_trait]
 impl GoalStore for MemoryStore {
-    async fn project_goals(
+    async fn claim_goal_actions(
         &self,
-        project: &(dyn for<'e> Fn(Vec<GoalProgressRow>, &'e [LogEntry]) -> GoalProjection + Sync),
+        lease: Duration,
         limit: u32,
-    ) -> Result<Option<usize>, EventStoreError> {
+    ) -> Result<Vec<GoalActionRow>, EventStoreError> {
         let now = self.now();
         let mut data = self.data();
-        let entries = entries(&data, data.goals_read, limit);
-        if entries.is_empty() {
-            return Ok(Some(0));
-        }
-        let projection = project(data.goals.values().cloned().collect(), &entries);
-        for row in projection.rows {
-            data.goals
-                .insert((row.workflow.clone(), row.goal.clone()), row);
-        }
-        for message in projection.messages {
-            if data.goal_actions.insert(message.message_id) {
-                data.enqueue(vec![message], now);
-            }
-        }
-        data.goals_read += entries.len();
-        Ok(Some(entries.len()))
+        let due = data
+            .goal_actions
+            .values_mut()
+            .filter(|(row, due)| row.status == GoalActionStatus::Waiting && *due <= now);
+        let claimed = due.take(limit as usize).map(|(row, due)| {
+            *due = later(now, lease);
+            row.clone()
+        });
+        Ok(claimed.collect())
     }
 
-    async fn goals(&self) -> Result<Vec<GoalProgressRow>, EventStoreError> {
-        Ok(self.data().goals.values().cloned().collect())
+    async fn settle_goal_action(
+        &self,
+        id: Uuid,
+        outcome: GoalActionOutcome,
+    ) -> Result<(), EventStoreError> {
+        let now = self.now();
+        if let Some((row, due)) = self.data().goal_actions.get_mut(&id) {
+            row.changed_at = now;
+            match outcome {
+                GoalActionOutcome::Done => row.status = GoalActionStatus::Done,
+                GoalActionOutcome::Retry { error, after } => {
+                    row.attempts += 1;
+                    row.last_error = Some(error);
+                    *due = later(now, after);
+                }
+                GoalActionOutcome::Failed { error } => {
+                    row.attempts += 1;
+                    row.last_error = Some(error);
+                    row.status = GoalActionStatus::Failed;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn goal_actions(&self) -> Result<Vec<GoalActionRow>, EventStoreError> {
+        let data = self.data();
+        let mut rows: Vec<_> = data
+            .goal_actions
+            .values()
+            .map(|(row, _)| row.clone())
+            .collect();
+        rows.sort_by_key(|row| {
+            let NewGoalAction {
+                workflow,
+                goal,
+                epoch,
+                action,
+                id,
+                ..
+            } = &row.action;
+            (workflow.clone(), goal.clone(), *epoch, action.clone(), *id)
+        });
+        Ok(rows)
     }
 }
 
@@ -1164,8 +1204,20 @@ impl OpenProjection for MemoryProjection {
         }
         let once = write.once.into_iter();
         let mut messages = write.messages;
-        messages.extend(once.filter(|message| data.goal_actions.insert(message.message_id)));
+        messages.extend(once.filter(|message| data.said_once.insert(message.message_id)));
         data.enqueue(messages, self.now);
+        for action in write.actions {
+            data.goal_actions.entry(action.id).or_insert_with(|| {
+                let row = GoalActionRow {
+                    action,
+                    status: GoalActionStatus::Waiting,
+                    attempts: 0,
+                    last_error: None,
+                    changed_at: self.now,
+                };
+                (row, self.now)
+            });
+        }
         Ok(())
     }
 }
@@ -1248,12 +1300,5 @@ impl Rebuild for MemoryStore {
                 .extend(wanted.into_iter().map(|(id, row)| (id, (row, None))));
         }
         Ok((task_changed, snapshots_changed, due_changed))
-    }
-
-    async fn reset_goals(&self) -> Result<(), EventStoreError> {
-        let mut data = self.data();
-        data.goals.clear();
-        data.goals_read = 0;
-        Ok(())
     }
 }

@@ -17,17 +17,18 @@ pub use error::{ErrorClass, EventStoreError, StorageError};
 pub use memory::{Clock, MemoryStore};
 pub use model::{
     ActDecision, ActFacts, ActWrite, COMMIT_LEASE, CommandPage, CommandRecord, CommandRow,
-    DerivePauses, Draft, DueKind, DueLane, DueRow, DueStats, EventPage, GoalProgressRow, LogEntry,
-    LogPosition, NewOutboxRow, OpenRequest, OpenStep, OpenedTask, OutboxRow, OutboxStats,
-    PlaceQuery, ProjectionRows, ProjectionWrite, PublisherId, RebuildReport, RecordedOutcome,
-    SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskFilter, TaskPage, TaskRow, TaskWrite, WorkflowPause,
-    WorkflowRow, content_hash, revision_id,
+    DerivePauses, Draft, DueKind, DueLane, DueRow, DueStats, EventPage, GoalActionOutcome,
+    GoalActionRow, GoalActionStatus, LogEntry, LogPosition, NewGoalAction, NewOutboxRow,
+    OpenRequest, OpenStep, OpenedTask, OutboxRow, OutboxStats, PlaceQuery, ProjectionRows,
+    ProjectionWrite, PublisherId, RebuildReport, RecordedOutcome, SNAPSHOT_SCHEMA_VERSION,
+    SnapshotRow, TaskFilter, TaskPage, TaskRow, TaskWrite, WorkflowPause, WorkflowRow,
+    content_hash, revision_id,
 };
 #[cfg(feature = "postgres")]
 pub use postgres::{PgEventStore, PgSettings};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteEventStore;
 pub use traits::{
-    ActLog, CommandLog, DueQueue, EventStore, GoalProjection, GoalStore, OpenBatch, OpenProjection,
-    Outbox, PlaceIndex, ProjectionStore, Rebuild, Store, TaskIndex, WorkflowConfigStore,
+    ActLog, CommandLog, DueQueue, EventStore, GoalStore, OpenBatch, OpenProjection, Outbox,
+    PlaceIndex, ProjectionStore, Rebuild, Store, TaskIndex, WorkflowConfigStore,
 };

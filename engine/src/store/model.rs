@@ -502,6 +502,8 @@ pub struct LogEntry {
     pub position: LogPosition,
     /// The workflow of its task. A migration changes the revision, never the workflow.
     pub workflow: WorkflowId,
+    /// When the first event of its task happened.
+    pub started_at: DateTime<Utc>,
     /// The event.
     pub event: StoredEvent,
 }
@@ -589,21 +591,85 @@ pub struct WorkflowRow {
     pub created_at: DateTime<Utc>,
 }
 
-/// Progress of a goal, as the projection keeps it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct GoalProgressRow {
+/// What a reached goal sets off outside.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewGoalAction {
+    /// Derived from goal, epoch and action.
+    pub id: Uuid,
     /// The workflow.
     pub workflow: WorkflowId,
     /// The goal.
     pub goal: Slug,
-    /// Counts targets: a changed target opens the next.
+    /// The epoch in which it was reached.
     pub epoch: u32,
-    /// What is to be reached.
-    pub target: f64,
-    /// What has been reached.
-    pub current: f64,
-    /// When it was reached.
-    pub completed_at: Option<DateTime<Utc>>,
+    /// What is to be done.
+    pub action: String,
+    /// All that is needed to do it.
+    pub payload: Value,
+}
+
+/// Where an action is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GoalActionStatus {
+    /// It waits for its next attempt.
+    Waiting,
+    /// It is done.
+    Done,
+    /// It was given up.
+    Failed,
+}
+
+impl GoalActionStatus {
+    /// The name in the table.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Done => "done",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// The status of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Waiting, Self::Done, Self::Failed]
+            .into_iter()
+            .find(|status| status.as_str() == name)
+    }
+}
+
+/// An action with what has become of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GoalActionRow {
+    /// What is to be done.
+    pub action: NewGoalAction,
+    /// Where it is.
+    pub status: GoalActionStatus,
+    /// Failed attempts so far.
+    pub attempts: u32,
+    /// Why the last one failed.
+    pub last_error: Option<String>,
+    /// When its status last changed.
+    pub changed_at: DateTime<Utc>,
+}
+
+/// What became of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GoalActionOutcome {
+    /// It is done.
+    Done,
+    /// It failed and is tried again.
+    Retry {
+        /// Why.
+        error: String,
+        /// After how long.
+        after: Duration,
+    },
+    /// It failed and is given up.
+    Failed {
+        /// Why.
+        error: String,
+    },
 }
 
 /// The rows of a projection, by key: plain JSON, whose form is the projection's own affair.
@@ -618,6 +684,8 @@ pub struct ProjectionWrite {
     pub messages: Vec<NewOutboxRow>,
     /// Messages that are sent once for ever, however often the log is read: their ids are kept.
     pub once: Vec<NewOutboxRow>,
+    /// What is to be done outside; one that is known already is left as it is.
+    pub actions: Vec<NewGoalAction>,
 }
 
 /// What a rebuild did.

@@ -11,10 +11,10 @@ use uuid::Uuid;
 
 use super::{
     ActDecision, CommandPage, CommandRow, DerivePauses, Draft, DueLane, DueRow, DueStats,
-    EventPage, EventStoreError, GoalProgressRow, LogEntry, LogPosition, NewOutboxRow, OpenRequest,
-    OpenStep, OpenedTask, OutboxRow, OutboxStats, PlaceQuery, ProjectionRows, ProjectionWrite,
-    PublisherId, StorageError, TaskFilter, TaskPage, TaskRow, TaskWrite, WorkflowPause,
-    WorkflowRow,
+    EventPage, EventStoreError, GoalActionOutcome, GoalActionRow, LogEntry, LogPosition,
+    NewOutboxRow, OpenRequest, OpenStep, OpenedTask, OutboxRow, OutboxStats, PlaceQuery,
+    ProjectionRows, ProjectionWrite, PublisherId, StorageError, TaskFilter, TaskPage, TaskRow,
+    TaskWrite, WorkflowPause, WorkflowRow,
 };
 use crate::{
     config::WorkflowConfig,
@@ -249,30 +249,25 @@ pub trait WorkflowConfigStore: Send + Sync {
     ) -> Result<Vec<WorkflowRow>, StorageError>;
 }
 
-/// Goals and their progress: a projection of the log.
+/// What reached goals set off outside: kept for good, each done once.
 #[async_trait]
 pub trait GoalStore: Send + Sync {
-    /// Runs `project` over the next events of the log after the projection's checkpoint, and
-    /// writes its result, the messages it causes and the new checkpoint in one transaction.
-    /// One process at a time; answers `None` where another one holds it, else how many events
-    /// were read.
-    async fn project_goals(
+    /// Leases actions whose time has come by the store's clock; a lease that runs out frees them.
+    async fn claim_goal_actions(
         &self,
-        project: &(dyn for<'e> Fn(Vec<GoalProgressRow>, &'e [LogEntry]) -> GoalProjection + Sync),
+        lease: Duration,
         limit: u32,
-    ) -> Result<Option<usize>, EventStoreError>;
+    ) -> Result<Vec<GoalActionRow>, EventStoreError>;
 
-    /// All goals with their progress, by workflow and goal.
-    async fn goals(&self) -> Result<Vec<GoalProgressRow>, EventStoreError>;
-}
+    /// Notes what became of an attempt, and frees the action.
+    async fn settle_goal_action(
+        &self,
+        id: Uuid,
+        outcome: GoalActionOutcome,
+    ) -> Result<(), EventStoreError>;
 
-/// What a step of the goal projection found.
-#[derive(Clone, Debug, Default)]
-pub struct GoalProjection {
-    /// Rows that changed.
-    pub rows: Vec<GoalProgressRow>,
-    /// Messages that they cause.
-    pub messages: Vec<NewOutboxRow>,
+    /// All actions, by workflow, goal, epoch and action.
+    async fn goal_actions(&self) -> Result<Vec<GoalActionRow>, EventStoreError>;
 }
 
 /// What is folded from the log: projections, each under a name, with rows of its own by key.
@@ -341,9 +336,6 @@ pub trait Rebuild: Send + Sync {
         snapshots: Vec<super::SnapshotRow>,
         due: Vec<DueRow>,
     ) -> Result<(bool, bool, bool), EventStoreError>;
-
-    /// Forgets the progress of all goals and the projection's checkpoint; finished actions stay.
-    async fn reset_goals(&self) -> Result<(), EventStoreError>;
 }
 
 /// A whole store.

@@ -6,6 +6,7 @@ mod agreement_golden;
 mod desk;
 mod examples;
 mod fields;
+mod goals;
 mod gold;
 mod language_page;
 mod orchestrator;

@@ -18,7 +18,7 @@ use super::{
     output::{Table, grouped},
 };
 use crate::{
-    projections::{AgreementProjector, GoalProjector, StepOutcome, agreement},
+    projections::{AgreementProjector, GOALS, GoalProjector, StepOutcome, agreement},
     settings::Settings,
 };
 
@@ -152,7 +152,7 @@ fn take_snapshot(
 
 /// Counts all goals from the beginning of the log. A running worker may help; both count alike.
 async fn recount_goals(store: &Arc<dyn Store>, settings: &Settings) -> Result<(), CliError> {
-    store.reset_goals().await?;
+    store.reset_projection(GOALS).await?;
     let messages = settings.publish.messages();
     let projector = GoalProjector::new(Arc::clone(store), messages).without_progress();
     while let StepOutcome::Read(_) = projector.step().await? {}

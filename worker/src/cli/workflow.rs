@@ -317,7 +317,9 @@ fn show_text(document: &WorkflowDocument) -> String {
                 goal.target
                     .map(|target| target.to_string())
                     .unwrap_or_default(),
-                goal.unit.clone().unwrap_or_default(),
+                goal.unit
+                    .map(|unit| unit.as_str().to_owned())
+                    .unwrap_or_default(),
             ]);
         }
         text.push_str("\n\n");

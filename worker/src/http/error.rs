@@ -109,6 +109,11 @@ impl Problem {
     }
 
     /// The state or the rules forbid the command.
+    pub(super) fn goal_not_found(name: impl std::fmt::Display) -> Self {
+        let detail = format!("there is no goal `{name}`");
+        Self::new(StatusCode::NOT_FOUND, "goal_not_found", detail)
+    }
+
     pub(super) fn rejected(code: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, code, detail)
     }

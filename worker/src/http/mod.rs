@@ -22,6 +22,7 @@ mod workflows;
 pub use auth::{Role, TokenError, Tokens};
 pub use error::Problem;
 pub use explain::{ChildStanding, Explanation, explain};
+pub use goals::{ActionDocument, GoalDocument};
 pub use health::{Health, PartState, Readiness};
 pub use openapi::openapi_document;
 pub use router::{Api, CommandSink, NotTaken, REQUEST_TIMEOUT, operations_router, router};

@@ -16,6 +16,7 @@ use glyph_workflow_engine::{
         Activity, Advance, Assign, ClaimedPlace, CommandEnvelope, Control, Migrate, Outcome, Pause,
         ProcessResult, Release, Start, Submission,
     },
+    goals::GoalStatement,
     ids::{StepId, TaskId, WorkflowId},
     limits::PAGE_MAX,
     state::TaskStatus,
@@ -31,7 +32,7 @@ use super::{
     assignments, commands,
     commands::NextStep,
     goals,
-    goals::GoalList,
+    goals::{CompletionResult, GoalList},
     health::{Health, Liveness, ReadinessDocument, livez, readyz},
     openapi,
     operation::Operation,
@@ -129,6 +130,16 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::get("/api/v1/goals", "list_goals", goals::list)
             .summary("Progress of all goals")
             .answers::<GoalList>(200, "The goals"),
+    );
+    all.push(
+        Operation::command::<GoalStatement, _>(
+            "/api/v1/goals/{workflow}/{goal}/complete",
+            "complete_goal",
+            goals::complete,
+        )
+        .summary("Complete a manual goal, or a composite one that may be overridden")
+        .person_from_token()
+        .answers::<CompletionResult>(200, "What was recorded"),
     );
     all.push(
         Operation::get("/api/v1/agreement", "list_agreement", agreement::list)

@@ -14,7 +14,11 @@ use glyph_workflow_engine::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{broker::BrokerState, metrics::Metrics, projections::agreement};
+use crate::{
+    broker::BrokerState,
+    metrics::Metrics,
+    projections::{agreement, read_goals},
+};
 
 const SAMPLE_EVERY: Duration = Duration::from_secs(5);
 
@@ -50,15 +54,12 @@ impl Sampler {
             self.metrics.tasks(status, count);
         }
         self.metrics.timers_due(self.store.due_stats().await?.due);
-        let goals = self.store.goals().await?;
-        self.metrics.goals(goals.iter().map(|goal| {
-            let ratio = if goal.target > 0.0 {
-                goal.current / goal.target
-            } else {
-                1.0
-            };
-            (goal.workflow.as_str(), goal.goal.as_str(), ratio)
-        }));
+        let goals = read_goals(&*self.store).await?;
+        self.metrics.goals(
+            goals
+                .values()
+                .map(|goal| (goal.workflow.as_str(), goal.goal().as_str(), goal.ratio())),
+        );
         self.metrics
             .agreement_windows(&agreement::summaries(&*self.store).await?);
         self.sample_waiting().await

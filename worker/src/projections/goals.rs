@@ -1,38 +1,52 @@
-//! Volume goals: counted from the log, exactly once.
+//! Goals: folded from the log, exactly once.
 //!
-//! The store runs [`GoalProjector::step`] over the next events of the log and commits rows, messages
-//! and checkpoint together; one process at a time.
+//! Each step is opened under the lock of the projection, folds the next events of the log, goes on
+//! to the time up to which everything is known, and commits rows, messages, actions and checkpoint
+//! together. Whatever dies in between, the next step begins where the last one was committed; and
+//! as the fold finds by itself the instants at which time brings something about, it makes no
+//! difference how the log was cut into steps.
 //!
-//! A goal that is new counts from the beginning of the log: when a revision brings one, all goals
-//! are counted anew. Completion messages have ids of goal and epoch, so a recount repeats none.
+//! Completions, alerts and actions have ids of goal and epoch that are kept for good, so that a
+//! rebuild repeats none of them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use chrono::Utc;
+use chrono::{DateTime, TimeDelta, Utc};
 use glyph_workflow_engine::{
-    WorkflowConfig,
+    WorkflowConfig, WorkflowEvent, completions_of,
     config::CompletionActionConfig,
-    goals::{GoalDefinition, GoalTracker},
-    ids::{RevisionId, Slug, WorkflowId},
+    events::StoredEvent,
+    goals::{CompletionAction, GoalDefinition, GoalEffect, GoalProgress, GoalTracker, Goals},
+    ids::{RevisionId, Slug, TaskId, WorkflowId},
     limits::PAGE_MAX,
     store::{
-        EventStoreError, GoalProgressRow, GoalProjection, LogEntry, LogPosition, NewOutboxRow,
-        Store, WorkflowConfigStore,
+        EventStoreError, LogEntry, NewGoalAction, ProjectionRows, ProjectionWrite, Store,
+        WorkflowConfigStore,
     },
 };
-use tokio::time::Instant;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::{backoff::Backoff, telemetry, wire::CloudEventMessages};
+use crate::{
+    backoff::Backoff,
+    telemetry,
+    wire::{CloudEventMessages, GoalReport},
+};
+
+/// The name of the projection.
+pub const GOALS: &str = "goals";
 
 /// How often the log is looked at; bounds how late a goal is seen to be met.
 const POLL: Duration = Duration::from_secs(1);
 /// A goal tells of its progress at most once in this time; what came in between is in the next one.
-const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+const PROGRESS_EVERY: TimeDelta = TimeDelta::seconds(5);
+/// Rows of the projection that say what was told last; they are no part of the fold.
+const TOLD: &str = "told/";
 
 /// What a step came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,15 +59,59 @@ pub enum StepOutcome {
     Elsewhere,
 }
 
-/// Counts towards goals, and tells of it.
+/// Folds the log into the progress of goals, and tells of it.
 pub struct GoalProjector {
     store: Arc<dyn Store>,
     messages: CloudEventMessages,
-    /// Whether progress is told of as it comes; a recount by an operator tells of completions only.
+    /// Whether progress is told of as it comes; a recount by an operator tells of what was reached
+    /// only.
     tells_progress: bool,
     revisions: Mutex<HashMap<RevisionId, Arc<WorkflowConfig>>>,
-    /// When each goal was last told of, and how far it was.
-    told: Mutex<BTreeMap<(WorkflowId, Slug), (Instant, f64)>>,
+}
+
+/// What a deployment last told of a goal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Told {
+    at: DateTime<Utc>,
+    epoch: u32,
+    current: Option<f64>,
+}
+
+/// The goals as they stand.
+pub async fn read_goals(store: &dyn Store) -> Result<Goals, EventStoreError> {
+    let rows = store.projection_rows(GOALS).await?;
+    glyph_workflow_engine::goals::goals_of(&rows).map_err(unreadable)
+}
+
+/// One goal. One that no worker has looked at yet is as its newest revision says.
+pub async fn find_goal(
+    store: &dyn Store,
+    workflow: &WorkflowId,
+    goal: &Slug,
+) -> Result<Option<GoalProgress>, EventStoreError> {
+    let key = (workflow.clone(), goal.clone());
+    if let Some(found) = read_goals(store).await?.remove(&key) {
+        return Ok(Some(found));
+    }
+    let Some(config) = store.load_by_name(workflow).await? else {
+        return Ok(None);
+    };
+    let config = config.goals.iter().find(|config| config.id == *goal);
+    Ok(config.map(|config| {
+        GoalProgress::new(GoalDefinition {
+            workflow: workflow.clone(),
+            revision: 0,
+            since: DateTime::UNIX_EPOCH,
+            config: config.clone(),
+        })
+    }))
+}
+
+fn unreadable(error: serde_json::Error) -> EventStoreError {
+    EventStoreError::Row {
+        table: "projection_rows",
+        source: Box::new(error),
+    }
 }
 
 impl GoalProjector {
@@ -64,11 +122,10 @@ impl GoalProjector {
             messages,
             tells_progress: true,
             revisions: Mutex::default(),
-            told: Mutex::default(),
         }
     }
 
-    /// The same, telling of completions only.
+    /// The same, telling only of what was reached.
     #[must_use]
     pub fn without_progress(mut self) -> Self {
         self.tells_progress = false;
@@ -100,140 +157,138 @@ impl GoalProjector {
         }
     }
 
-    /// Reads what is new in the log, at most one page of it.
+    /// Folds what is new in the log, at most one page of it, and goes on to the present.
     pub async fn step(&self) -> Result<StepOutcome, EventStoreError> {
-        let definitions = self.definitions().await?;
-        if definitions.is_empty() {
+        if self.definitions().await?.is_empty() {
             // Nothing counts; the first goal will begin with the log.
             return Ok(StepOutcome::CaughtUp);
         }
-        let beginning = self.store.read_log(LogPosition::default(), 1).await?;
-        let beginning = beginning.first().map(|entry| entry.position);
-        let known = self.store.goals().await?;
-        let missing = GoalTracker::new(definitions.clone(), known)
-            .missing()
-            .count();
-        let recount = Mutex::new(false);
-        let project = |rows: Vec<GoalProgressRow>, entries: &[LogEntry]| {
-            let at_beginning = entries.first().map(|entry| entry.position) == beginning;
-            let tracker = GoalTracker::new(definitions.clone(), rows);
-            let is_short = tracker.missing().next().is_some() && !at_beginning;
-            *recount.lock().unwrap_or_else(PoisonError::into_inner) = is_short;
-            self.project(tracker, entries, at_beginning)
+        let Some(mut step) = self.store.open_projection(GOALS, PAGE_MAX).await? else {
+            return Ok(StepOutcome::Elsewhere);
         };
-        let read = self.store.project_goals(&project, PAGE_MAX).await?;
-        let is_short = recount.into_inner().unwrap_or_else(PoisonError::into_inner);
-        match read {
-            None => Ok(StepOutcome::Elsewhere),
-            // A goal without a row, and nothing to read that would have made one: its count must
-            // begin with the log, unless there is no log yet.
-            Some(read) if is_short || (read == 0 && missing > 0 && beginning.is_some()) => {
-                tracing::info!("a goal is new; counting all goals from the beginning of the log");
-                self.store.reset_goals().await?;
-                Ok(StepOutcome::Read(read))
-            }
-            Some(0) => {
-                self.tell_the_rest().await?;
-                Ok(StepOutcome::CaughtUp)
-            }
-            Some(read) => Ok(StepOutcome::Read(read)),
+        // Read after the step was opened: what is settled by then is among them.
+        let definitions = self.definitions().await?;
+        let rows = step.take_rows();
+        let completions = completions_of(&self.store.acts().await?);
+        let mut tracker =
+            GoalTracker::resume(rows.clone(), definitions, completions).map_err(unreadable)?;
+        if tracker.must_begin_anew() {
+            drop(step);
+            tracing::info!("a goal asks for more than was counted; all goals are made anew");
+            self.store.reset_projection(GOALS).await?;
+            return Ok(StepOutcome::Read(0));
         }
+        let mut streams = Streams::default();
+        for entry in step.entries() {
+            let is_first =
+                !tracker.asks_for_first(entry) || streams.is_first(&*self.store, entry).await?;
+            tracker.apply(entry, is_first);
+        }
+        tracker.advance(step.settled());
+        let found = tracker.finish().map_err(unreadable)?;
+        let now = step.now();
+        let mut write = ProjectionWrite {
+            rows: found.rows.into_iter().map(|(k, v)| (k, Some(v))).collect(),
+            ..ProjectionWrite::default()
+        };
+        for effect in &found.effects {
+            self.bring_about(effect, &found.goals, now, &mut write);
+        }
+        for goal in found.goals.values() {
+            self.tell_progress(goal, &found.goals, &rows, now, &mut write);
+        }
+        let read = step.entries().len();
+        if read > 0 || !write.rows.is_empty() {
+            step.commit(write).await?;
+        }
+        Ok(match read {
+            0 => StepOutcome::CaughtUp,
+            read => StepOutcome::Read(read),
+        })
     }
 
-    /// The pure part: counts the entries.
-    fn project(
+    fn bring_about(
         &self,
-        mut tracker: GoalTracker,
-        entries: &[LogEntry],
-        at_beginning: bool,
-    ) -> GoalProjection {
-        if at_beginning {
-            tracker.open_missing();
-        }
-        for entry in entries {
-            tracker.apply(&entry.workflow, &entry.event);
-        }
-        let now = Utc::now();
-        let progress = tracker.finish();
-        let completed = progress
-            .actions
-            .iter()
-            .filter(|action| match action.action {
-                CompletionActionConfig::Notify => true,
-                // Goals with other actions are refused when a workflow is created.
-                CompletionActionConfig::Pause
-                | CompletionActionConfig::TriggerWebhook
-                | CompletionActionConfig::Archive => false,
-            });
-        let completed = completed.filter_map(|a| self.messages.goal_completed(&a.progress, now));
-        let mut messages: Vec<NewOutboxRow> = completed.collect();
-        messages.extend(self.progress_messages(&progress.changed));
-        GoalProjection {
-            rows: progress.changed,
-            messages,
-        }
-    }
-
-    /// Messages of goals that have come further and have not been told of for a while.
-    fn progress_messages(&self, rows: &[GoalProgressRow]) -> Vec<NewOutboxRow> {
-        if !self.tells_progress {
-            return Vec::new();
-        }
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let due = rows.iter().filter(|row| {
-            let key = (row.workflow.clone(), row.goal.clone());
-            let is_due = told.get(&key).is_none_or(|(at, progress)| {
-                now.duration_since(*at) >= PROGRESS_EVERY && row.current > *progress
-            });
-            if is_due {
-                told.insert(key, (now, row.current));
+        effect: &GoalEffect,
+        goals: &Goals,
+        now: DateTime<Utc>,
+        write: &mut ProjectionWrite,
+    ) {
+        match effect {
+            GoalEffect::Alert(alert) => {
+                let report = GoalReport::of(&alert.progress, goals, alert.at);
+                write
+                    .once
+                    .extend(self.messages.goal_alert(alert, report, now));
             }
-            is_due
-        });
-        due.filter_map(|row| self.messages.goal_progressed(row, Utc::now()))
-            .collect()
-    }
-
-    /// Tells of progress that was held back while more was coming.
-    async fn tell_the_rest(&self) -> Result<(), EventStoreError> {
-        let is_behind = |row: &GoalProgressRow| {
-            let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            let key = (row.workflow.clone(), row.goal.clone());
-            told.get(&key)
-                .is_some_and(|(_, progress)| row.current > *progress)
-        };
-        let mut rows = self.store.goals().await?;
-        rows.retain(is_behind);
-        let messages = self.progress_messages(&rows);
-        if messages.is_empty() {
-            Ok(())
-        } else {
-            self.store.enqueue(messages).await
+            GoalEffect::Completed(completed) => {
+                let report = GoalReport::of(&completed.progress, goals, now);
+                match &completed.action {
+                    CompletionActionConfig::Notify => {
+                        write.once.extend(self.messages.goal_completed(report, now));
+                    }
+                    CompletionActionConfig::TriggerWebhook(config) => {
+                        let body = json!({"type": "goal.completed", "time": now, "data": report});
+                        let payload = json!({"config": config, "body": body});
+                        write.actions.push(outside(completed, payload));
+                    }
+                    CompletionActionConfig::Pause | CompletionActionConfig::Archive => {
+                        write.actions.push(outside(completed, Value::Null));
+                    }
+                }
+            }
         }
     }
 
-    /// The goals of all workflows: of each workflow those of its revisions, as the newest revision
-    /// that has the goal defines it.
+    /// Tells of a goal that has moved and was not told of for a while. What was told last stands in
+    /// a row, so all workers of a deployment together keep the pace.
+    fn tell_progress(
+        &self,
+        goal: &GoalProgress,
+        goals: &Goals,
+        rows: &ProjectionRows,
+        now: DateTime<Utc>,
+        write: &mut ProjectionWrite,
+    ) {
+        let key = format!("{TOLD}{}/{}", goal.workflow, goal.goal());
+        let last = rows.get(&key).and_then(|row| Told::deserialize(row).ok());
+        let (epoch, current) = (goal.epoch, goal.current());
+        let has_moved = match &last {
+            None => current.is_some_and(|current| current > 0.0),
+            Some(last) => last.current != current && now - last.at >= PROGRESS_EVERY,
+        };
+        if !has_moved {
+            return;
+        }
+        let told = Told {
+            at: now,
+            epoch,
+            current,
+        };
+        write.rows.insert(key, Some(json!(told)));
+        if self.tells_progress {
+            let report = GoalReport::of(goal, goals, now);
+            write
+                .messages
+                .extend(self.messages.goal_progressed(report, now));
+        }
+    }
+
+    /// The goals of all revisions of all workflows.
     async fn definitions(&self) -> Result<Vec<GoalDefinition>, EventStoreError> {
-        let mut histories: BTreeMap<WorkflowId, Vec<_>> = BTreeMap::new();
+        let mut definitions = Vec::new();
         for row in self.store.revisions(None).await? {
             let Some(config) = self.revision(row.id).await? else {
                 continue;
             };
-            histories
-                .entry(row.workflow)
-                .or_default()
-                .push((config, row.created_at));
+            definitions.extend(config.goals.iter().map(|goal| GoalDefinition {
+                workflow: row.workflow.clone(),
+                revision: row.revision,
+                since: row.created_at,
+                config: goal.clone(),
+            }));
         }
-        let definitions = histories.into_iter().flat_map(|(workflow, mut revisions)| {
-            revisions.sort_by_key(|(config, _)| config.revision);
-            let goals = revisions
-                .iter()
-                .map(|(config, at)| (config.goals.as_slice(), *at));
-            GoalDefinition::across(&workflow, goals)
-        });
-        Ok(definitions.collect())
+        Ok(definitions)
     }
 
     async fn revision(
@@ -261,5 +316,60 @@ impl GoalProjector {
             revisions.insert(id, Arc::clone(config));
         }
         Ok(config)
+    }
+}
+
+/// An action that is done outside the transaction, by whoever claims it.
+fn outside(completed: &CompletionAction, payload: Value) -> NewGoalAction {
+    let progress = &completed.progress;
+    NewGoalAction {
+        id: completed.id(),
+        workflow: progress.workflow.clone(),
+        goal: progress.goal().clone(),
+        epoch: progress.epoch,
+        action: completed.action.as_str().to_owned(),
+        payload,
+    }
+}
+
+/// Streams that were read to see whether an annotation is its annotator's first.
+#[derive(Default)]
+struct Streams(HashMap<TaskId, Vec<StoredEvent>>);
+
+impl Streams {
+    /// Whether the annotator of this event had not yet submitted to the step. What a stream holds
+    /// before an event never changes, so the answer is the same whenever it is asked.
+    async fn is_first(
+        &mut self,
+        store: &dyn Store,
+        entry: &LogEntry,
+    ) -> Result<bool, EventStoreError> {
+        let WorkflowEvent::AnnotationSubmitted {
+            step_id,
+            annotation,
+            ..
+        } = &entry.event.event
+        else {
+            return Ok(true);
+        };
+        let (task, version) = (entry.event.task_id, entry.event.version);
+        let stream = self.0.entry(task).or_default();
+        while stream.last().is_none_or(|last| last.version < version) {
+            let after = stream.last().map_or(0, |last| last.version);
+            let page = store.events(task, after, PAGE_MAX).await?;
+            if page.events.is_empty() {
+                break;
+            }
+            stream.extend(page.events);
+        }
+        let mut before = stream.iter().take_while(|event| event.version < version);
+        Ok(!before.any(|event| match &event.event {
+            WorkflowEvent::AnnotationSubmitted {
+                step_id: step,
+                annotation: earlier,
+                ..
+            } => step == step_id && earlier.user_id == annotation.user_id,
+            _ => false,
+        }))
     }
 }

@@ -1,9 +1,11 @@
 //! What is folded from the log, each projection at its own pace.
 
 pub mod agreement;
+mod goal_actions;
 mod goals;
 mod pace;
 mod window;
 
 pub use agreement::AgreementProjector;
-pub use goals::{GoalProjector, StepOutcome};
+pub use goal_actions::GoalActionRunner;
+pub use goals::{GOALS, GoalProjector, StepOutcome, find_goal, read_goals};

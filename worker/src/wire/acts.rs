@@ -3,7 +3,8 @@
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
     command::{Act, ActEnvelope},
-    ids::{CommandId, WorkflowId},
+    goals::GoalStatement,
+    ids::{CommandId, Slug, UserId, WorkflowId},
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -79,4 +80,52 @@ pub fn read_act(request: &ActRequest<'_>) -> Result<ActEnvelope, Unreadable> {
         traceparent: request.traceparent.map(str::to_owned),
         act,
     })
+}
+
+/// Reads a person's word that a goal is reached: the act, and what the person says.
+pub fn read_completion(
+    request: &CompletionRequest<'_>,
+) -> Result<(ActEnvelope, GoalStatement), Unreadable> {
+    let read = || -> Result<GoalStatement, Fault> {
+        let fields = match request.body {
+            [] => parse(b"{}"),
+            body => parse(body),
+        };
+        let mut statement: GoalStatement = typed(fields?)?;
+        check_reason(statement.reason.as_deref())?;
+        statement.user_id = request.user.or(statement.user_id);
+        Ok(statement)
+    };
+    let statement = read().map_err(|fault| fault.into_unreadable(Some(request.command_id)))?;
+    let act = Act::GoalComplete {
+        workflow: request.workflow.clone(),
+        goal: request.goal.clone(),
+        statement: statement.clone(),
+    };
+    let envelope = ActEnvelope {
+        command_id: request.command_id,
+        correlation_id: request.correlation_id.map(str::to_owned),
+        traceparent: request.traceparent.map(str::to_owned),
+        act,
+    };
+    Ok((envelope, statement))
+}
+
+/// A person's word on a goal: goal and id stand outside the body.
+#[derive(Clone, Debug)]
+pub struct CompletionRequest<'a> {
+    /// The workflow.
+    pub workflow: WorkflowId,
+    /// The goal.
+    pub goal: Slug,
+    /// Whom the caller's token stands for.
+    pub user: Option<UserId>,
+    /// The idempotency key.
+    pub command_id: CommandId,
+    /// What the caller uses to follow a piece of work.
+    pub correlation_id: Option<&'a str>,
+    /// W3C trace context.
+    pub traceparent: Option<&'a str>,
+    /// The JSON; an empty body is an empty object.
+    pub body: &'a [u8],
 }

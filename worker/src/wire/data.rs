@@ -12,7 +12,6 @@ use glyph_workflow_engine::{
     events::{self, ConsensusMethod, FieldCalculated, ReleaseReason, Vote},
     ids::{CommandId, RevisionId, Slug, StepId, TaskId, UserId, WorkflowId},
     state::{IncidentCode, ResolvedBy, StepResult, StepVisit},
-    store::GoalProgressRow,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -411,37 +410,6 @@ pub struct CommandRejected<'a> {
     pub reason: RejectionCode,
     /// What, where, and how to mend it, for people.
     pub detail: &'a str,
-}
-
-/// How far a goal has come.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct GoalProgress<'a> {
-    /// The workflow.
-    pub workflow: &'a Slug,
-    /// The goal.
-    pub goal: &'a Slug,
-    /// Counts targets: a changed target opens the next.
-    pub epoch: u32,
-    /// What is to be reached.
-    pub target: f64,
-    /// What has been reached.
-    pub current: f64,
-    /// When it was reached.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub completed_at: Option<DateTime<Utc>>,
-}
-
-impl<'a> From<&'a GoalProgressRow> for GoalProgress<'a> {
-    fn from(row: &'a GoalProgressRow) -> Self {
-        Self {
-            workflow: &row.workflow,
-            goal: &row.goal,
-            epoch: row.epoch,
-            target: row.target,
-            current: row.current,
-            completed_at: row.completed_at,
-        }
-    }
 }
 
 /// Agreement of annotators over the newest items of a step, or of one field of its answers.

@@ -10,21 +10,26 @@ use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
     MessageBuilder,
     command::{Act, ActEnvelope, CommandEnvelope, Rejection},
+    config::GoalType,
     events::{StoredEvent, WorkflowEvent},
+    goals::GoalAlert,
     ids::{CommandId, RevisionId, Slug, StepId, TaskId},
     state::{ParentTask, WorkflowRef},
-    store::{GoalProgressRow, NewOutboxRow},
+    store::NewOutboxRow,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::data::{
-    AgreementProgress, CommandRejected, ConsensusCalculated, GoalProgress, InTask, IncidentOpened,
-    IncidentResolved, StepActivated, StepCompleted, StepEnded, StepFailed, TaskAssigned,
-    TaskReleased, TaskStalled, TransitionOccurred, WholeWorkflow, WorkflowCompleted,
-    WorkflowFailed, WorkflowHeld, WorkflowMigrated, WorkflowReasoned, WorkflowReleased,
-    WorkflowStarted,
+use super::{
+    data::{
+        AgreementProgress, CommandRejected, ConsensusCalculated, InTask, IncidentOpened,
+        IncidentResolved, StepActivated, StepCompleted, StepEnded, StepFailed, TaskAssigned,
+        TaskReleased, TaskStalled, TransitionOccurred, WholeWorkflow, WorkflowCompleted,
+        WorkflowFailed, WorkflowHeld, WorkflowMigrated, WorkflowReasoned, WorkflowReleased,
+        WorkflowStarted,
+    },
+    goals::{AlertReport, GoalReport},
 };
 
 /// Bytes of a message's data; larger data is replaced by a reference to the history over HTTP.
@@ -89,6 +94,7 @@ message_types! {
     GoalProgressed "goal.progressed" "goal_progressed";
     GoalCompleted "goal.completed" "goal_completed";
     AgreementProgressed "agreement.progressed" "agreement_progressed";
+    GoalAlert "goal.alert" "goal_alert";
     CommandRejected "command.rejected" "command_rejected";
 }
 
@@ -159,35 +165,48 @@ impl CloudEventMessages {
     }
 
     /// The message that a goal has come further; `now` is the time of the projection.
-    pub fn goal_progressed(
-        &self,
-        goal: &GoalProgressRow,
-        now: DateTime<Utc>,
-    ) -> Option<NewOutboxRow> {
-        // The count is part of the id: the same progress found twice is one message.
-        let cause = format!("progressed/{}", goal.current);
-        self.for_goal(MessageType::GoalProgressed, goal, &cause, now)
+    pub fn goal_progressed(&self, goal: GoalReport, now: DateTime<Utc>) -> Option<NewOutboxRow> {
+        // A count only grows, so it names the progress; what is measured may come to the same
+        // again, and is named after the time.
+        let cause = match (goal.kind, goal.current) {
+            (GoalType::Volume, Some(current)) => format!("progressed/{current}"),
+            _ => format!("progressed/at/{}", now.timestamp_micros()),
+        };
+        let id = goal_message_id(&goal, &cause);
+        self.for_goal(MessageType::GoalProgressed, id, &goal, &goal, now)
     }
 
     /// The message that a goal is reached.
-    pub fn goal_completed(
-        &self,
-        goal: &GoalProgressRow,
-        now: DateTime<Utc>,
-    ) -> Option<NewOutboxRow> {
-        self.for_goal(MessageType::GoalCompleted, goal, "completed", now)
+    pub fn goal_completed(&self, goal: GoalReport, now: DateTime<Utc>) -> Option<NewOutboxRow> {
+        let id = goal_message_id(&goal, "completed");
+        self.for_goal(MessageType::GoalCompleted, id, &goal, &goal, now)
     }
 
-    fn for_goal(
+    /// The message that an alert was raised.
+    pub fn goal_alert(
+        &self,
+        alert: &GoalAlert,
+        goal: GoalReport,
+        now: DateTime<Utc>,
+    ) -> Option<NewOutboxRow> {
+        let data = AlertReport {
+            alert: alert.name.clone(),
+            n: alert.n,
+            raised_at: alert.at,
+            goal,
+        };
+        self.for_goal(MessageType::GoalAlert, alert.id(), &data.goal, &data, now)
+    }
+
+    fn for_goal<D: Serialize>(
         &self,
         kind: MessageType,
-        goal: &GoalProgressRow,
-        cause: &str,
+        id: Uuid,
+        goal: &GoalReport,
+        data: &D,
         now: DateTime<Utc>,
     ) -> Option<NewOutboxRow> {
         let subject = format!("{}/{}", goal.workflow, goal.goal);
-        let id = format!("{SCHEMA_BASE}/goals/{subject}/{}/{cause}", goal.epoch);
-        let id = Uuid::new_v5(&Uuid::NAMESPACE_URL, id.as_bytes());
         let message = Message {
             kind,
             id,
@@ -201,7 +220,7 @@ impl CloudEventMessages {
             causation_id: None,
             traceparent: None,
         };
-        self.row(&message, &GoalProgress::from(goal))
+        self.row(&message, data)
     }
 
     /// The message that the agreement of a step has moved; `cause` is the event of its newest item.
@@ -534,6 +553,8 @@ impl MessageBuilder for CloudEventMessages {
     fn for_act(&self, act: &ActEnvelope, now: DateTime<Utc>) -> Option<NewOutboxRow> {
         let workflow = act.act.workflow();
         let (kind, data) = match &act.act {
+            // What follows from it is told of when the goal is seen to be reached.
+            Act::GoalComplete { .. } => return None,
             Act::WorkflowPause { reason, until, .. } => (
                 MessageType::WorkflowPaused,
                 WholeWorkflow::paused(workflow, reason.as_deref(), *until),
@@ -559,6 +580,18 @@ impl MessageBuilder for CloudEventMessages {
         };
         self.row(&message, &data)
     }
+}
+
+/// The id of a message about a goal: derived from what caused it.
+fn goal_message_id(goal: &GoalReport, cause: &str) -> Uuid {
+    let GoalReport {
+        workflow,
+        goal,
+        epoch,
+        ..
+    } = goal;
+    let name = format!("{SCHEMA_BASE}/goals/{workflow}/{goal}/{epoch}/{cause}");
+    Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes())
 }
 
 /// The id of the message that answers a rejected command: derived, so that a second decision of
@@ -720,7 +753,10 @@ impl<'a> TaskFields<'a> {
 mod tests {
     use glyph_workflow_engine::{
         command::{Command, Rejection, RejectionCode},
+        config::GoalConfig,
         events::EventMetadata,
+        goals::{GoalDefinition, GoalProgress, GoalTracker},
+        store::ProjectionRows,
     };
     use serde_json::{Value, json};
 
@@ -950,23 +986,30 @@ mod tests {
 
     #[test]
     fn a_goal_is_told_once_for_each_count_and_once_when_reached() {
-        let goal = |current: f64| GoalProgressRow {
+        let mut config = GoalConfig::new(Slug::new("volume").unwrap(), GoalType::Volume);
+        config.target = Some(800.0);
+        let definition = GoalDefinition {
             workflow: Slug::new("w").unwrap(),
-            goal: Slug::new("volume").unwrap(),
-            epoch: 1,
-            target: 800.0,
-            current,
-            completed_at: None,
+            revision: 1,
+            since: Utc::now(),
+            config,
+        };
+        let mut tracker =
+            GoalTracker::resume(ProjectionRows::new(), vec![definition], Vec::new()).unwrap();
+        tracker.advance(Utc::now());
+        let goals = tracker.finish().unwrap().goals;
+        let goal = |count: u64| {
+            let goal = GoalProgress {
+                count,
+                ..goals.values().next().unwrap().clone()
+            };
+            GoalReport::of(&goal, &goals, Utc::now())
         };
         let messages = CloudEventMessages::default();
-        let progressed = |current| {
-            messages
-                .goal_progressed(&goal(current), Utc::now())
-                .unwrap()
-        };
-        assert_eq!(progressed(3.0).message_id, progressed(3.0).message_id);
-        assert_ne!(progressed(3.0).message_id, progressed(4.0).message_id);
-        let completed = messages.goal_completed(&goal(800.0), Utc::now()).unwrap();
+        let progressed = |count| messages.goal_progressed(goal(count), Utc::now()).unwrap();
+        assert_eq!(progressed(3).message_id, progressed(3).message_id);
+        assert_ne!(progressed(3).message_id, progressed(4).message_id);
+        let completed = messages.goal_completed(goal(800), Utc::now()).unwrap();
         assert_eq!(completed.routing_key, "goal.completed.w");
         assert_eq!(body(&completed)["data"]["target"], 800.0);
         assert!(completed.task_id.is_none() && body(&completed).get("sequence").is_none());

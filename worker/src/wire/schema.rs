@@ -12,12 +12,13 @@ use serde_json::{Value, json};
 use super::{
     commands::command_schema,
     data::{
-        AgreementProgress, CommandRejected, ConsensusCalculated, GoalProgress, InTask,
-        IncidentOpened, IncidentResolved, StepActivated, StepCompleted, StepEnded, StepFailed,
-        TaskAssigned, TaskOrWorkflow, TaskReleased, TaskStalled, TransitionOccurred,
-        WorkflowCompleted, WorkflowFailed, WorkflowHeld, WorkflowMigrated, WorkflowReasoned,
-        WorkflowReleased, WorkflowStarted,
+        AgreementProgress, CommandRejected, ConsensusCalculated, InTask, IncidentOpened,
+        IncidentResolved, StepActivated, StepCompleted, StepEnded, StepFailed, TaskAssigned,
+        TaskOrWorkflow, TaskReleased, TaskStalled, TransitionOccurred, WorkflowCompleted,
+        WorkflowFailed, WorkflowHeld, WorkflowMigrated, WorkflowReasoned, WorkflowReleased,
+        WorkflowStarted,
     },
+    goals::{AlertReport, GoalReport},
     messages::{Envelope, MessageType, SCHEMA_BASE},
     replies::CommandReply,
 };
@@ -100,7 +101,8 @@ fn data_schema(kind: MessageType) -> Schema {
         MessageType::TaskStalled => outgoing::<InTask<'_, TaskStalled<'_>>>(),
         MessageType::IncidentOpened => outgoing::<InTask<'_, IncidentOpened<'_>>>(),
         MessageType::IncidentResolved => outgoing::<InTask<'_, IncidentResolved<'_>>>(),
-        MessageType::GoalProgressed | MessageType::GoalCompleted => outgoing::<GoalProgress<'_>>(),
+        MessageType::GoalProgressed | MessageType::GoalCompleted => outgoing::<GoalReport>(),
+        MessageType::GoalAlert => outgoing::<AlertReport>(),
         MessageType::AgreementProgressed => outgoing::<AgreementProgress>(),
         MessageType::CommandRejected => outgoing::<CommandRejected<'_>>(),
     }

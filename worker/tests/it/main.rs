@@ -6,6 +6,7 @@ mod agreement;
 mod amqp;
 mod cli;
 mod crash_points;
+mod goals;
 mod http_api;
 mod pipeline;
 mod schema_contract;

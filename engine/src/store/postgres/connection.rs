@@ -35,7 +35,7 @@ pub(super) const LONG_WORK_TIMEOUT: Duration = Duration::from_secs(60);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The migrations, oldest first. Forward only: a file that was released is never changed.
-const MIGRATIONS: [(i64, &str, &str); 4] = [
+const MIGRATIONS: [(i64, &str, &str); 5] = [
     (
         1,
         "init",
@@ -55,6 +55,11 @@ const MIGRATIONS: [(i64, &str, &str); 4] = [
         4,
         "places",
         include_str!("../../../../migrations/postgres/0004_places.sql"),
+    ),
+    (
+        5,
+        "goals",
+        include_str!("../../../../migrations/postgres/0005_goals.sql"),
     ),
 ];
 

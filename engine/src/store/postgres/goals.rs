@@ -1,204 +1,155 @@
-//! Goals: a projection of the log.
+//! What reached goals set off outside.
+
+use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::{PgConnection, Row};
-use tokio::time::timeout;
+use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{
     super::{
-        EventStoreError, GoalProgressRow, GoalProjection, GoalStore, LogEntry, LogPosition,
-        NewOutboxRow,
+        EventStoreError, GoalActionOutcome, GoalActionRow, GoalActionStatus, GoalStore,
+        NewGoalAction,
     },
     PgEventStore,
-    codec::unsigned,
-    connection::{LONG_WORK_TIMEOUT, WORK_TIMEOUT, spawned, timed_out},
+    codec::{to_json, unsigned},
+    connection::WORK_TIMEOUT,
     error::classify,
-    index::{int, slug},
-    outbox,
-    streams::read_log,
+    index::{int, slug, unreadable},
 };
 
-const LOCK: &str = "
-    SELECT pg_try_advisory_xact_lock(hashtextextended('glyph goals ' || current_schema(), 0))";
+const ADD: &str = "
+    INSERT INTO goal_work (id, workflow, goal, epoch, action, payload)
+    VALUES ($1, $2, $3, $4, $5, $6::jsonb)
+    ON CONFLICT (id) DO NOTHING";
 
-const CHECKPOINT: &str =
-    "SELECT txid::text::bigint, position FROM projections WHERE name = 'goals'";
+const CLAIM: &str = "
+    WITH free AS (
+        SELECT id FROM goal_work
+        WHERE status = 'waiting' AND due_at <= statement_timestamp()
+        ORDER BY due_at LIMIT $2
+        FOR UPDATE SKIP LOCKED
+    )
+    UPDATE goal_work w SET due_at = clock_timestamp() + make_interval(secs => $1)
+    FROM free WHERE w.id = free.id
+    RETURNING w.id, workflow, goal, epoch, action, payload::text AS payload, status, attempts,
+              last_error, changed_at";
 
-const MOVE: &str = "
-    INSERT INTO projections (name, txid, position) VALUES ('goals', $1::text::xid8, $2)
-    ON CONFLICT (name) DO UPDATE SET txid = excluded.txid, position = excluded.position";
+const SETTLE: &str = "
+    UPDATE goal_work
+    SET status = $2, attempts = attempts + $3, last_error = coalesce($4, last_error),
+        due_at = clock_timestamp() + make_interval(secs => $5), changed_at = clock_timestamp()
+    WHERE id = $1";
 
-const GOALS: &str = "
-    SELECT workflow, goal, epoch, target, current, completed_at FROM goals ORDER BY workflow, goal";
+const ALL: &str = "
+    SELECT id, workflow, goal, epoch, action, payload::text AS payload, status, attempts,
+           last_error, changed_at
+    FROM goal_work ORDER BY workflow, goal, epoch, action, id";
 
-const UPSERT: &str = "
-    INSERT INTO goals (workflow, goal, epoch, target, current, completed_at)
-    VALUES ($1, $2, $3, $4, $5, $6)
-    ON CONFLICT (workflow, goal) DO UPDATE
-    SET epoch = excluded.epoch, target = excluded.target, current = excluded.current,
-        completed_at = excluded.completed_at";
-
-/// Answers what was not caused before.
-const CAUSE: &str = "
-    INSERT INTO goal_actions (message_id, message_type, routing_key)
-    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[])
-    ON CONFLICT (message_id) DO NOTHING RETURNING message_id";
-
-/// What was read for a step of the projection.
-struct Step {
-    tx: sqlx::Transaction<'static, sqlx::Postgres>,
-    rows: Vec<GoalProgressRow>,
-    entries: Vec<LogEntry>,
-}
-
-#[async_trait]
-impl GoalStore for PgEventStore {
-    async fn project_goals(
-        &self,
-        project: &(dyn for<'e> Fn(Vec<GoalProgressRow>, &'e [LogEntry]) -> GoalProjection + Sync),
-        limit: u32,
-    ) -> Result<Option<usize>, EventStoreError> {
-        let pool = self.pool.clone();
-        // The closure is the caller's, so it runs here, between two halves that nobody can cancel.
-        // Dropped in between, the transaction rolls back and the step is taken again.
-        let step = spawned(async move {
-            let mut tx = pool.begin().await.map_err(classify)?;
-            let read = timeout(LONG_WORK_TIMEOUT, read_step(&mut tx, limit)).await;
-            match read {
-                Ok(Ok(Some((rows, entries)))) => Ok(Some(Step { tx, rows, entries })),
-                Ok(Ok(None)) => Ok(None),
-                Ok(Err(error)) => Err(error),
-                Err(_) => Err(timed_out(LONG_WORK_TIMEOUT)),
-            }
-        })
-        .await?;
-        let Some(Step {
-            mut tx,
-            rows,
-            entries,
-        }) = step
-        else {
-            return Ok(None);
-        };
-        let Some(last) = entries.last().map(|entry| entry.position) else {
-            return Ok(Some(0));
-        };
-        let GoalProjection { rows, messages } = project(rows, &entries);
-        let count = entries.len();
-        spawned(async move {
-            let written = timeout(WORK_TIMEOUT, async {
-                write_step(&mut tx, last, &rows, messages).await?;
-                // Unknown is as good as failed: the checkpoint tells the next step.
-                tx.commit().await.map_err(classify)
-            });
-            match written.await {
-                Ok(written) => written,
-                Err(_) => Err(timed_out(WORK_TIMEOUT)),
-            }
-        })
-        .await?;
-        Ok(Some(count))
-    }
-
-    async fn goals(&self) -> Result<Vec<GoalProgressRow>, EventStoreError> {
-        self.run(WORK_TIMEOUT, |conn| Box::pin(goals(conn))).await
-    }
-}
-
-type Found = (Vec<GoalProgressRow>, Vec<LogEntry>);
-
-/// `None` where another process is at it.
-async fn read_step(conn: &mut PgConnection, limit: u32) -> Result<Option<Found>, EventStoreError> {
-    let locked: bool = sqlx::query_scalar(LOCK)
-        .fetch_one(&mut *conn)
-        .await
-        .map_err(classify)?;
-    if !locked {
-        return Ok(None);
-    }
-    let checkpoint: Option<(i64, i64)> = sqlx::query_as(CHECKPOINT)
-        .fetch_optional(&mut *conn)
-        .await
-        .map_err(classify)?;
-    let after = checkpoint.map_or_else(LogPosition::default, |(transaction, position)| {
-        LogPosition {
-            transaction,
-            position,
-        }
-    });
-    let entries = read_log(conn, after, limit).await?;
-    Ok(Some((goals(conn).await?, entries)))
-}
-
-async fn write_step(
+/// Adds actions that are not known yet.
+pub(super) async fn add(
     conn: &mut PgConnection,
-    last: LogPosition,
-    rows: &[GoalProgressRow],
-    messages: Vec<NewOutboxRow>,
+    actions: &[NewGoalAction],
 ) -> Result<(), EventStoreError> {
-    for row in rows {
-        sqlx::query(UPSERT)
-            .bind(row.workflow.as_str())
-            .bind(row.goal.as_str())
-            .bind(i32::try_from(row.epoch).unwrap_or(i32::MAX))
-            .bind(row.target)
-            .bind(row.current)
-            .bind(row.completed_at)
+    for action in actions {
+        sqlx::query(ADD)
+            .bind(action.id)
+            .bind(action.workflow.as_str())
+            .bind(action.goal.as_str())
+            .bind(i32::try_from(action.epoch).unwrap_or(i32::MAX))
+            .bind(&action.action)
+            .bind(to_json(&action.payload)?)
             .execute(&mut *conn)
             .await
             .map_err(classify)?;
     }
-    if !messages.is_empty() {
-        let new: Vec<Uuid> = sqlx::query_scalar(CAUSE)
-            .bind(
-                messages
-                    .iter()
-                    .map(|message| message.message_id)
-                    .collect::<Vec<_>>(),
-            )
-            .bind(
-                messages
-                    .iter()
-                    .map(|message| message.message_type)
-                    .collect::<Vec<_>>(),
-            )
-            .bind(
-                messages
-                    .iter()
-                    .map(|message| message.routing_key.as_str())
-                    .collect::<Vec<_>>(),
-            )
-            .fetch_all(&mut *conn)
-            .await
-            .map_err(classify)?;
-        let new: Vec<NewOutboxRow> = messages
-            .into_iter()
-            .filter(|message| new.contains(&message.message_id))
-            .collect();
-        outbox::enqueue(conn, &new).await?;
-    }
-    sqlx::query(MOVE)
-        .bind(last.transaction.to_string())
-        .bind(last.position)
-        .execute(conn)
-        .await
-        .map_err(classify)?;
     Ok(())
 }
 
-async fn goals(conn: &mut PgConnection) -> Result<Vec<GoalProgressRow>, EventStoreError> {
-    let rows = sqlx::query(GOALS).fetch_all(conn).await.map_err(classify)?;
-    rows.iter()
-        .map(|row| {
-            Ok(GoalProgressRow {
-                workflow: slug("goals", row.try_get("workflow").map_err(classify)?)?,
-                goal: slug("goals", row.try_get("goal").map_err(classify)?)?,
-                epoch: unsigned("goals", int(row, "epoch")?)?,
-                target: row.try_get("target").map_err(classify)?,
-                current: row.try_get("current").map_err(classify)?,
-                completed_at: row.try_get("completed_at").map_err(classify)?,
+#[async_trait]
+impl GoalStore for PgEventStore {
+    async fn claim_goal_actions(
+        &self,
+        lease: Duration,
+        limit: u32,
+    ) -> Result<Vec<GoalActionRow>, EventStoreError> {
+        let rows = self
+            .run(WORK_TIMEOUT, move |conn| {
+                Box::pin(async move {
+                    sqlx::query(CLAIM)
+                        .bind(lease.as_secs_f64())
+                        .bind(i64::from(limit))
+                        .fetch_all(conn)
+                        .await
+                        .map_err(classify)
+                })
+            })
+            .await?;
+        rows.iter().map(row).collect()
+    }
+
+    async fn settle_goal_action(
+        &self,
+        id: Uuid,
+        outcome: GoalActionOutcome,
+    ) -> Result<(), EventStoreError> {
+        let (status, error, after) = match outcome {
+            GoalActionOutcome::Done => (GoalActionStatus::Done, None, Duration::ZERO),
+            GoalActionOutcome::Retry { error, after } => {
+                (GoalActionStatus::Waiting, Some(error), after)
+            }
+            GoalActionOutcome::Failed { error } => {
+                (GoalActionStatus::Failed, Some(error), Duration::ZERO)
+            }
+        };
+        self.run(WORK_TIMEOUT, move |conn| {
+            Box::pin(async move {
+                let done = sqlx::query(SETTLE)
+                    .bind(id)
+                    .bind(status.as_str())
+                    .bind(i32::from(error.is_some()))
+                    .bind(error)
+                    .bind(after.as_secs_f64())
+                    .execute(conn)
+                    .await;
+                done.map(drop).map_err(classify)
             })
         })
-        .collect()
+        .await
+    }
+
+    async fn goal_actions(&self) -> Result<Vec<GoalActionRow>, EventStoreError> {
+        let rows = self
+            .run(WORK_TIMEOUT, |conn| {
+                Box::pin(async move { sqlx::query(ALL).fetch_all(conn).await.map_err(classify) })
+            })
+            .await?;
+        rows.iter().map(row).collect()
+    }
+}
+
+/// A status that no build has written.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no status `{0}`")]
+struct UnknownStatus(String);
+
+fn row(row: &PgRow) -> Result<GoalActionRow, EventStoreError> {
+    let table = "goal_work";
+    let payload: &str = row.try_get("payload").map_err(classify)?;
+    let status: &str = row.try_get("status").map_err(classify)?;
+    Ok(GoalActionRow {
+        action: NewGoalAction {
+            id: row.try_get("id").map_err(classify)?,
+            workflow: slug(table, row.try_get("workflow").map_err(classify)?)?,
+            goal: slug(table, row.try_get("goal").map_err(classify)?)?,
+            epoch: unsigned(table, int(row, "epoch")?)?,
+            action: row.try_get("action").map_err(classify)?,
+            payload: serde_json::from_str(payload).map_err(|error| unreadable(table, error))?,
+        },
+        status: GoalActionStatus::from_name(status)
+            .ok_or_else(|| unreadable(table, UnknownStatus(status.to_owned())))?,
+        attempts: unsigned(table, int(row, "attempts")?)?,
+        last_error: row.try_get("last_error").map_err(classify)?,
+        changed_at: row.try_get("changed_at").map_err(classify)?,
+    })
 }

@@ -18,6 +18,7 @@ use super::{
     codec::to_json,
     connection::{LONG_WORK_TIMEOUT, WORK_TIMEOUT, spawned, timed_out},
     error::classify,
+    goals,
     index::unreadable,
     outbox,
     streams::read_log,
@@ -217,6 +218,7 @@ impl Step {
         if !messages.is_empty() {
             outbox::enqueue(&mut self.tx, &messages).await?;
         }
+        goals::add(&mut self.tx, &write.actions).await?;
         if let Some(last) = last {
             sqlx::query(MOVE)
                 .bind(&self.name)

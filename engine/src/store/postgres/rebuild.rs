@@ -11,7 +11,7 @@ use super::{
     super::{DueRow, EventStoreError, Rebuild, SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow},
     PgEventStore,
     codec::{snapshot_text, to_json},
-    connection::{LONG_WORK_TIMEOUT, WORK_TIMEOUT},
+    connection::LONG_WORK_TIMEOUT,
     due::due_row,
     error::classify,
     index::task_row,
@@ -114,29 +114,6 @@ impl Rebuild for PgEventStore {
                 // Unknown is as good as failed: a second time finds nothing to change.
                 tx.commit().await.map_err(classify)?;
                 Ok(changed)
-            })
-        })
-        .await
-    }
-
-    async fn reset_goals(&self) -> Result<(), EventStoreError> {
-        const RESET: &str = "
-            WITH progress AS (DELETE FROM goals)
-            DELETE FROM projections WHERE name = 'goals'";
-        const LOCK_GOALS: &str = "
-            SELECT pg_advisory_xact_lock(hashtextextended('glyph goals ' || current_schema(), 0))";
-        self.run(WORK_TIMEOUT, |conn| {
-            Box::pin(async move {
-                let mut tx = conn.begin().await.map_err(classify)?;
-                sqlx::query(LOCK_GOALS)
-                    .execute(&mut *tx)
-                    .await
-                    .map_err(classify)?;
-                sqlx::query(RESET)
-                    .execute(&mut *tx)
-                    .await
-                    .map_err(classify)?;
-                tx.commit().await.map_err(classify)
             })
         })
         .await

@@ -56,14 +56,19 @@ const EVENTS: &str = "
 
 /// Below the oldest running transaction of the server: what is there is complete. A transaction
 /// that stays open elsewhere, in another database too, delays readers of the log, nothing else.
-/// The workflow stands in the head of the stream; should that be lost, in its first event.
+/// The workflow and the start stand in the head of the stream; should that be lost, in its first
+/// event.
 const LOG: &str = "
     SELECT e.stream_id, e.version, e.event_id, e.event_type, e.event_data::text AS event_data,
            e.metadata::text AS metadata, e.occurred_at, e.txid::text::bigint AS txid, e.position,
            coalesce(t.workflow, (
                SELECT first.event_data ->> 'workflow' FROM workflow_events first
                WHERE first.stream_id = e.stream_id AND first.version = 1
-           )) AS workflow
+           )) AS workflow,
+           coalesce(t.started_at, (
+               SELECT first.occurred_at FROM workflow_events first
+               WHERE first.stream_id = e.stream_id AND first.version = 1
+           )) AS started_at
     FROM workflow_events e
     LEFT JOIN tasks t ON t.task_id = e.stream_id
     WHERE (e.txid, e.position) > ($1::text::xid8, $2)
@@ -205,6 +210,7 @@ pub(super) async fn read_log(
                     position: row.try_get("position").map_err(classify)?,
                 },
                 workflow: slug("tasks", row.try_get("workflow").map_err(classify)?)?,
+                started_at: row.try_get("started_at").map_err(classify)?,
                 event: stored_event(row)?,
             })
         })

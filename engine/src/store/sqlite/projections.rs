@@ -12,6 +12,7 @@ use super::{
         EventStoreError, LogEntry, NewOutboxRow, OpenProjection, ProjectionRows, ProjectionStore,
         ProjectionWrite,
     },
+    goals,
     outbox::enqueue,
     read::log_after,
     rows::{Columns, array, json, micros},
@@ -165,6 +166,7 @@ impl Step {
         let mut messages = write.messages;
         messages.extend(not_yet_said(&mut self.tx, write.once, self.now).await?);
         enqueue(&mut self.tx, &messages, self.store.now()).await?;
+        goals::add(&mut self.tx, &write.actions, self.now).await?;
         if let Some(last) = self.entries.last() {
             sqlx::query(MOVE)
                 .bind(&self.name)

@@ -38,14 +38,19 @@ const STREAM: &str = "
     ORDER BY version
     LIMIT ?3";
 
-/// The workflow stands in the head of the stream; should that be lost, in its first event.
+/// The workflow and the start stand in the head of the stream; should that be lost, in its first
+/// event.
 const LOG: &str = "
     SELECT e.position, e.stream_id, e.version, e.event_id, e.event_type, e.event_data, e.metadata,
            e.occurred_at,
            coalesce(t.workflow, (
                SELECT first.event_data ->> 'workflow' FROM workflow_events AS first
                WHERE first.stream_id = e.stream_id AND first.version = 1
-           )) AS workflow
+           )) AS workflow,
+           coalesce(t.started_at, (
+               SELECT first.occurred_at FROM workflow_events AS first
+               WHERE first.stream_id = e.stream_id AND first.version = 1
+           )) AS started_at
     FROM workflow_events AS e
     LEFT JOIN tasks AS t ON t.task_id = e.stream_id
     WHERE e.position > ?1

@@ -6,7 +6,6 @@ use uuid::fmt::Hyphenated;
 
 use super::{
     super::{DueRow, EventStoreError, Rebuild, SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow},
-    goals::{FORGET_CHECKPOINT, FORGET_GOALS},
     places,
     rows::{self, Columns, checksum, integer, json},
     store::{SqliteEventStore, commit, detached},
@@ -180,21 +179,6 @@ impl Rebuild for SqliteEventStore {
             );
             commit(tx).await?;
             Ok(changed)
-        })
-        .await
-    }
-
-    async fn reset_goals(&self) -> Result<(), EventStoreError> {
-        let store = self.clone();
-        detached(async move {
-            let mut tx = store.begin().await?;
-            for sql in [FORGET_GOALS, FORGET_CHECKPOINT] {
-                sqlx::query(sql)
-                    .execute(&mut *tx)
-                    .await
-                    .map_err(EventStoreError::from_sqlite)?;
-            }
-            commit(tx).await
         })
         .await
     }

@@ -10,8 +10,8 @@ use sqlx::{Decode, Row, Sqlite, Type, sqlite::SqliteRow};
 use uuid::{Uuid, fmt::Hyphenated};
 
 use super::super::{
-    CommandRow, Draft, DueKind, DueRow, EventStoreError, GoalProgressRow, LogEntry, LogPosition,
-    OutboxRow, RecordedOutcome, TaskRow, WorkflowPause, WorkflowRow,
+    CommandRow, Draft, DueKind, DueRow, EventStoreError, LogEntry, LogPosition, OutboxRow,
+    RecordedOutcome, TaskRow, WorkflowPause, WorkflowRow,
 };
 use crate::{
     events::{EventMetadata, StoredEvent, WorkflowEvent, upcast},
@@ -110,7 +110,7 @@ impl<'r> Columns<'r> {
         }
     }
 
-    fn bad(&self, column: &'static str, value: &impl ToString) -> EventStoreError {
+    pub(super) fn bad(&self, column: &'static str, value: &impl ToString) -> EventStoreError {
         self.unreadable(BadValue {
             column,
             value: value.to_string(),
@@ -160,7 +160,7 @@ impl<'r> Columns<'r> {
         T::try_from(number).map_err(|_| self.bad(column, &number))
     }
 
-    fn time(&self, column: &'static str) -> Result<DateTime<Utc>, EventStoreError> {
+    pub(super) fn time(&self, column: &'static str) -> Result<DateTime<Utc>, EventStoreError> {
         let number: i64 = self.get(column)?;
         DateTime::from_timestamp_micros(number).ok_or_else(|| self.bad(column, &number))
     }
@@ -219,6 +219,7 @@ pub(super) fn log_entry(row: &SqliteRow) -> Result<LogEntry, EventStoreError> {
             position: columns.get("position")?,
         },
         workflow: columns.slug("workflow")?,
+        started_at: columns.time("started_at")?,
         event: event(row)?,
     })
 }
@@ -314,18 +315,6 @@ pub(super) fn workflow(row: &SqliteRow) -> Result<WorkflowRow, EventStoreError> 
         revision: columns.unsigned("revision")?,
         content_hash: columns.get("content_hash")?,
         created_at: columns.time("created_at")?,
-    })
-}
-
-pub(super) fn goal(row: &SqliteRow) -> Result<GoalProgressRow, EventStoreError> {
-    let columns = Columns::of("goals", row);
-    Ok(GoalProgressRow {
-        workflow: columns.slug("workflow")?,
-        goal: columns.slug("goal")?,
-        epoch: columns.unsigned("epoch")?,
-        target: columns.get("target")?,
-        current: columns.get("current")?,
-        completed_at: columns.opt_time("completed_at")?,
     })
 }
 

@@ -25,7 +25,7 @@ const READERS: u32 = 4;
 /// The file of the log beside the database is cut to this many bytes after a checkpoint.
 const WAL_BYTES_KEPT: &str = "67108864";
 
-const MIGRATIONS: [(i64, &str, &str); 5] = [
+const MIGRATIONS: [(i64, &str, &str); 6] = [
     (
         1,
         "store",
@@ -50,6 +50,11 @@ const MIGRATIONS: [(i64, &str, &str); 5] = [
         5,
         "places",
         include_str!("../../../../migrations/sqlite/0005_places.sql"),
+    ),
+    (
+        6,
+        "goals",
+        include_str!("../../../../migrations/sqlite/0006_goals.sql"),
     ),
 ];
 

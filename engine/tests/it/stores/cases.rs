@@ -61,7 +61,8 @@ macro_rules! for_each_case {
             rejected_commands_are_listed_newest_first;
             revisions_are_numbered_and_equal_content_is_one;
             concurrent_saves_get_distinct_numbers;
-            goals_are_projected_exactly_once;
+            goal_actions_are_done_once;
+            goals_are_the_same_live_and_made_anew;
             a_projection_counts_each_event_once;
             what_is_settled_is_read;
             what_is_derived_is_replaced_where_it_differs;

@@ -1,111 +1,219 @@
-//! Goals: a projection of the log.
+//! Goals: the same live and made anew, and what they set off outside.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use glyph_workflow_engine::{
     events::WorkflowEvent,
-    store::{GoalProgressRow, GoalProjection, LogEntry},
+    goals::{GoalDefinition, GoalEffect, GoalTracker, goals_of},
+    store::{
+        GoalActionOutcome, GoalActionStatus, NewGoalAction, ProjectionWrite, Store,
+        WorkflowConfigStore,
+    },
 };
 use serde_json::json;
 
 use super::{PATIENCE, until};
 use crate::stores::{adapter::Adapter, samples::*};
 
-/// Counts completed tasks and says so for each.
-fn count(rows: Vec<GoalProgressRow>, entries: &[LogEntry]) -> GoalProjection {
-    let mut row = rows.into_iter().next().unwrap_or(GoalProgressRow {
+const LEASE: Duration = Duration::from_secs(600);
+
+async fn add(store: &dyn Store, epochs: &[u32]) {
+    let step = until(async || store.open_projection("goals", 10).await.unwrap()).await;
+    let actions = epochs.iter().map(|epoch| NewGoalAction {
+        id: id(&format!("action {epoch}")),
         workflow: slug("flow"),
         goal: slug("volume"),
-        epoch: 1,
-        target: 10.0,
-        current: 0.0,
-        completed_at: None,
+        epoch: *epoch,
+        action: "trigger_webhook".to_owned(),
+        payload: json!({"epoch": epoch}),
     });
-    let mut messages = Vec::new();
-    for entry in entries {
-        if matches!(entry.event.event, WorkflowEvent::WorkflowCompleted { .. }) {
-            row.current += 1.0;
-            if row.current >= row.target && row.completed_at.is_none() {
-                row.completed_at = Some(entry.event.occurred_at);
-            }
-            messages.push(message(id(&format!("goal {}", row.current)), None));
-        }
-    }
-    GoalProjection {
-        rows: vec![row],
-        messages,
-    }
+    let write = ProjectionWrite {
+        actions: actions.collect(),
+        ..ProjectionWrite::default()
+    };
+    step.commit(write).await.unwrap();
 }
 
-pub(in crate::stores) async fn goals_are_projected_exactly_once(a: &impl Adapter) {
+pub(in crate::stores) async fn goal_actions_are_done_once(a: &impl Adapter) {
     let store = a.store();
-    assert_eq!(store.project_goals(&count, 10).await.unwrap(), Some(0));
-    assert!(store.goals().await.unwrap().is_empty());
-    for n in 0..20 {
-        let mut events = started("flow", &[]);
-        events.push(WorkflowEvent::WorkflowCompleted { output: json!(n) });
-        append_with(&*store, numbered(n), None, events, |write, _| {
-            write.outbox.clear();
-        })
-        .await;
+    add(&*store, &[1, 2, 3]).await;
+    add(&*store, &[2, 3]).await;
+
+    // Two runners share what there is.
+    let (one, other) = (store.clone(), a.another().await);
+    let (one, other) = tokio::join!(
+        one.claim_goal_actions(LEASE, 2),
+        other.claim_goal_actions(LEASE, 2)
+    );
+    let claimed: Vec<_> = one.unwrap().into_iter().chain(other.unwrap()).collect();
+    let ids: HashSet<_> = claimed.iter().map(|row| row.action.id).collect();
+    assert_eq!((claimed.len(), ids.len()), (3, 3));
+    assert!(store.claim_goal_actions(LEASE, 9).await.unwrap().is_empty());
+
+    let settle = async |epoch: u32, outcome| {
+        let id = id(&format!("action {epoch}"));
+        store.settle_goal_action(id, outcome).await.unwrap();
+    };
+    let error = || "away".to_owned();
+    settle(1, GoalActionOutcome::Done).await;
+    let after = Duration::ZERO;
+    settle(
+        2,
+        GoalActionOutcome::Retry {
+            error: error(),
+            after,
+        },
+    )
+    .await;
+    settle(3, GoalActionOutcome::Failed { error: error() }).await;
+
+    let again = store.claim_goal_actions(Duration::ZERO, 9).await.unwrap();
+    assert_eq!(again.len(), 1);
+    assert_eq!((again[0].action.epoch, again[0].attempts), (2, 1));
+    assert_eq!(again[0].last_error.as_deref(), Some("away"));
+    // Whoever took it died: the lease has run out.
+    let again = until(async || store.claim_goal_actions(LEASE, 9).await.unwrap().pop()).await;
+    assert_eq!(again.action.epoch, 2);
+    settle(2, GoalActionOutcome::Done).await;
+
+    // A rebuild forgets none of them.
+    store.reset_projection("goals").await.unwrap();
+    add(&*store, &[1, 2, 3]).await;
+    let all = store.goal_actions().await.unwrap();
+    let known: Vec<_> = all
+        .iter()
+        .map(|row| (row.action.epoch, row.status))
+        .collect();
+    let (done, failed) = (GoalActionStatus::Done, GoalActionStatus::Failed);
+    assert_eq!(known, [(1, done), (2, done), (3, failed)]);
+    assert_eq!(all[0].action.payload, json!({"epoch": 1}));
+    assert!(store.claim_goal_actions(LEASE, 9).await.unwrap().is_empty());
+}
+
+/// A step as a worker takes it: fold, go on to what is settled, commit. One that `dies` drops it.
+async fn goal_step(store: &dyn Store, limit: u32, dies: bool) -> Option<usize> {
+    let mut step = store.open_projection("goals", limit).await.unwrap()?;
+    let mut definitions = Vec::new();
+    for row in store.revisions(None).await.unwrap() {
+        let config = WorkflowConfigStore::load(store, row.id.0).await.unwrap();
+        definitions.extend(
+            config
+                .unwrap()
+                .goals
+                .into_iter()
+                .map(|config| GoalDefinition {
+                    workflow: row.workflow.clone(),
+                    revision: row.revision,
+                    since: row.created_at,
+                    config,
+                }),
+        );
     }
-    // Several processes at once, until everything is read.
+    let mut tracker = GoalTracker::resume(step.take_rows(), definitions, Vec::new()).unwrap();
+    for entry in step.entries() {
+        tracker.apply(entry, true);
+    }
+    tracker.advance(step.settled());
+    let found = tracker.finish().unwrap();
+    let once = found.effects.iter().map(|effect| match effect {
+        GoalEffect::Completed(done) => message(done.id(), None),
+        GoalEffect::Alert(alert) => message(alert.id(), None),
+    });
+    let write = ProjectionWrite {
+        once: once.collect(),
+        rows: found.rows.into_iter().map(|(k, v)| (k, Some(v))).collect(),
+        ..ProjectionWrite::default()
+    };
+    let read = step.entries().len();
+    if !dies {
+        step.commit(write).await.unwrap();
+    }
+    (!dies).then_some(read)
+}
+
+pub(in crate::stores) async fn goals_are_the_same_live_and_made_anew(a: &impl Adapter) {
+    const EVENTS: usize = 40 * 3;
+    let store = a.store();
+    let mut config = workflow("flow", "goals");
+    config.goals = serde_json::from_value(json!([
+        {"id": "volume", "type": "volume", "target": 25, "on_complete": ["notify"],
+         "alerts": {"progress": [0.5]}},
+        {"id": "words", "type": "volume", "unit": "annotations", "target": 40},
+        {"id": "fast", "type": "duration", "within": "1h", "min_samples": 5,
+         "on_complete": ["notify"]},
+        {"id": "over", "type": "deadline", "deadline": "1999-01-01T00:00:00Z", "target": 5},
+        {"id": "all", "type": "composite", "goals": ["volume", "fast"], "on_complete": ["notify"]},
+    ]))
+    .unwrap();
+    store.save(&config).await.unwrap();
+    let writer = a.another().await;
+    let writing = tokio::spawn(async move {
+        for n in 0..40 {
+            let mut events = started("flow", &[]);
+            events.push(WorkflowEvent::WorkflowCompleted { output: json!(n) });
+            append_with(&*writer, numbered(n), None, events, |write, _| {
+                write.outbox.clear();
+            })
+            .await;
+        }
+    });
+    // Live: two projectors at once, each dying before every third commit.
     let read = Arc::new(AtomicUsize::new(0));
-    let mut projections = Vec::new();
-    for n in 0..4 {
-        let store = if n % 2 == 0 {
-            a.store()
-        } else {
-            a.another().await
-        };
-        let read = read.clone();
-        projections.push(tokio::spawn(async move {
-            while read.load(Ordering::Relaxed) < 60 {
-                let entries = store.project_goals(&count, 7).await.unwrap().unwrap_or(0);
-                read.fetch_add(entries, Ordering::Relaxed);
+    let projectors = [(a.store(), 3_u32), (a.another().await, 7)].map(|(store, limit)| {
+        let read = Arc::clone(&read);
+        tokio::spawn(async move {
+            for pass in 0_u32.. {
+                if read.load(Ordering::SeqCst) >= EVENTS {
+                    break;
+                }
+                if let Some(n) = goal_step(&*store, limit, pass % 3 == limit % 3).await {
+                    read.fetch_add(n, Ordering::SeqCst);
+                }
                 tokio::task::yield_now().await;
             }
-        }));
-    }
-    for projection in projections {
-        tokio::time::timeout(PATIENCE, projection)
+        })
+    });
+    writing.await.unwrap();
+    for projector in projectors {
+        tokio::time::timeout(PATIENCE, projector)
             .await
             .expect("all is read in time")
             .unwrap();
     }
-    assert_eq!(read.load(Ordering::Relaxed), 60);
-    let goals = store.goals().await.unwrap();
-    assert_eq!(goals.len(), 1);
-    assert!((goals[0].current - 20.0).abs() < f64::EPSILON);
-    let tenth = store
-        .events(numbered(9), 0, 10)
+    assert_eq!(read.load(Ordering::SeqCst), EVENTS);
+    let goals = async || {
+        // The definition is in force once everything up to it is known.
+        until(async || {
+            goal_step(&*store, 1_000, false).await?;
+            let goals = goals_of(&store.projection_rows("goals").await.unwrap()).unwrap();
+            (goals.len() == 5).then_some(goals)
+        })
         .await
-        .unwrap()
-        .events
-        .pop()
-        .unwrap();
-    assert_eq!(goals[0].completed_at, Some(tenth.occurred_at));
-    let sent = store
-        .claim(publisher("relay"), std::time::Duration::from_secs(600), 100)
-        .await;
-    let sent = sent.unwrap();
-    assert_eq!(sent.len(), 20);
-    store
-        .confirmed(&sent.iter().map(|row| row.position).collect::<Vec<_>>())
-        .await
-        .unwrap();
+    };
+    let live = goals().await;
+    let of = |id: &str| &live[&(slug("flow"), slug(id))];
+    assert_eq!(of("volume").count, 40);
+    assert_eq!(of("words").count, 0);
+    assert!(of("volume").completed_at.is_some() && of("all").completed_at.is_some());
+    let claimed = async || {
+        let rows = store.claim(publisher("relay"), LEASE, 100).await.unwrap();
+        let positions: Vec<_> = rows.iter().map(|row| row.position).collect();
+        store.confirmed(&positions).await.unwrap();
+        rows.len()
+    };
+    // Three goals reached, one half of the way told; the deadline was over before it was set.
+    assert_eq!(claimed().await, 5);
 
-    // Made anew, progress is the same, and what was caused once is not caused again.
-    store.reset_goals().await.unwrap();
-    assert!(store.goals().await.unwrap().is_empty());
-    let mut again = 0;
-    while again < 60 {
-        again += until(async || store.project_goals(&count, 100).await.unwrap()).await;
-    }
-    assert_eq!(store.project_goals(&count, 100).await.unwrap(), Some(0));
-    assert_eq!(store.goals().await.unwrap(), goals);
-    assert_eq!(store.outbox_stats().await.unwrap().pending, 0);
+    // Made anew, the numbers are the same and nothing is set off again.
+    store.reset_projection("goals").await.unwrap();
+    while goal_step(&*store, 11, false).await != Some(0) {}
+    assert_eq!(goals().await, live);
+    assert_eq!(claimed().await, 0);
 }

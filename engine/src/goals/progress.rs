@@ -1,0 +1,304 @@
+//! How far a goal has come.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Forecast, GoalCompletion, GoalDefinition, Recent, Window};
+use crate::{
+    config::{GoalConfig, GoalOperator, GoalType},
+    ids::{Slug, StepId, WorkflowId},
+};
+
+/// Goals by workflow and id.
+pub type Goals = BTreeMap<(WorkflowId, Slug), GoalProgress>;
+
+/// How far a goal has come: what the projection keeps of it, with the definition it follows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GoalProgress {
+    /// The workflow.
+    pub workflow: WorkflowId,
+    /// The goal as the newest revision that has it says.
+    pub config: GoalConfig,
+    /// The number of that revision.
+    pub revision: u32,
+    /// Counts targets: a changed target opens the next. From 1.
+    pub epoch: u32,
+    /// When the epoch began; a goal is not reached before that.
+    pub since: DateTime<Utc>,
+    /// What was counted, where the goal counts by itself.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub count: u64,
+    /// Contributions by step: accepted annotations, or completed visits where tasks are counted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub steps: BTreeMap<StepId, u64>,
+    /// What was counted lately, of goals that count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recent: Option<Recent>,
+    /// What was measured lately, of goals that measure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
+    /// The share of each goal that it waits for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parts: BTreeMap<Slug, f64>,
+    /// When it was reached; what is reached stays so in this epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<DateTime<Utc>>,
+    /// Who completed it, where that was done by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_by: Option<GoalCompletion>,
+    /// When it became clear that it will not be reached in this epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed_at: Option<DateTime<Utc>>,
+    /// Alerts that were raised in this epoch, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub alerts: BTreeMap<String, AlertState>,
+}
+
+/// An alert of a goal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertState {
+    /// How often it was raised in this epoch.
+    pub times: u32,
+    /// When it was raised last.
+    pub raised_at: DateTime<Utc>,
+    /// Whether what it warns of is still so.
+    pub active: bool,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde asks for"
+)]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+impl GoalProgress {
+    /// A goal of which nothing is known but its definition.
+    pub fn new(definition: GoalDefinition) -> Self {
+        let GoalDefinition {
+            workflow,
+            revision,
+            since,
+            config,
+        } = definition;
+        Self {
+            workflow,
+            revision,
+            epoch: 1,
+            since,
+            count: 0,
+            steps: BTreeMap::new(),
+            recent: config.counts().then(Recent::default),
+            window: matches!(config.kind, GoalType::Quality | GoalType::Duration)
+                .then(Window::default),
+            parts: BTreeMap::new(),
+            completed_at: None,
+            completed_by: None,
+            missed_at: None,
+            alerts: BTreeMap::new(),
+            config,
+        }
+    }
+
+    /// The goal's id.
+    pub fn goal(&self) -> &Slug {
+        &self.config.id
+    }
+
+    /// What is to be reached: a count, a ratio, seconds (`duration`), or a number of goals.
+    #[expect(clippy::cast_precision_loss, reason = "few goals wait for others")]
+    pub fn target(&self) -> f64 {
+        let parts = self.config.goals.len() as f64;
+        match self.config.kind {
+            GoalType::Volume | GoalType::Quality => self.config.target.unwrap_or(1.0),
+            GoalType::Deadline => self.config.target.unwrap_or(parts),
+            GoalType::Duration => self.config.within.map_or(0.0, |w| w.get().as_secs_f64()),
+            GoalType::Composite => match self.config.operator.unwrap_or_default() {
+                GoalOperator::And => parts,
+                GoalOperator::Or => 1.0,
+            },
+            GoalType::Manual => 1.0,
+        }
+    }
+
+    /// What has been reached, in the same measure; none where nothing was measured.
+    #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
+    pub fn current(&self) -> Option<f64> {
+        match self.config.kind {
+            _ if self.config.counts() => Some(self.count as f64),
+            GoalType::Quality | GoalType::Duration => {
+                self.window.as_ref()?.value(self.config.percentile)
+            }
+            GoalType::Manual => Some(f64::from(u8::from(self.completed_at.is_some()))),
+            GoalType::Volume | GoalType::Deadline | GoalType::Composite => {
+                let done = self.parts.values().filter(|share| **share >= 1.0);
+                Some(done.count() as f64)
+            }
+        }
+    }
+
+    /// Share of the way that is behind, from 0 to 1: of a volume what was counted of the target, of
+    /// a quality how near it is to the target, of goals that wait for others the mean of these
+    /// (for `or` the furthest). What is reached is 1.
+    #[expect(clippy::cast_precision_loss, reason = "few goals wait for others")]
+    pub fn ratio(&self) -> f64 {
+        if self.completed_at.is_some() {
+            return 1.0;
+        }
+        let (current, target) = (self.current().unwrap_or(0.0), self.target());
+        let ratio = match self.config.kind {
+            GoalType::Duration if current > 0.0 => target / current,
+            GoalType::Composite | GoalType::Deadline if !self.config.goals.is_empty() => {
+                let shares = self.parts.values().copied();
+                if self.config.operator == Some(GoalOperator::Or) {
+                    shares.fold(0.0, f64::max)
+                } else {
+                    shares.sum::<f64>() / self.parts.len().max(1) as f64
+                }
+            }
+            GoalType::Volume
+            | GoalType::Quality
+            | GoalType::Deadline
+            | GoalType::Duration
+            | GoalType::Composite
+            | GoalType::Manual
+                if target > 0.0 =>
+            {
+                current / target
+            }
+            _ => 0.0,
+        };
+        ratio.clamp(0.0, 1.0)
+    }
+
+    /// How it stands at `now`.
+    pub fn verdict(&self, now: DateTime<Utc>) -> GoalVerdict {
+        GoalEvaluator::new(now).judge(self)
+    }
+
+    fn remaining(&self) -> u64 {
+        super::tracker::target_count(&self.config).saturating_sub(self.count)
+    }
+
+    /// The forecast as it was when something was counted last, for people to look at: it says the
+    /// same until something happens. Once its time is over, it says so instead.
+    pub fn outlook(&self, goals: &Goals, now: DateTime<Utc>) -> Forecast {
+        let Some(last) = self.last_counted(goals) else {
+            return self.forecast(goals, now);
+        };
+        let forecast = self.forecast(goals, last);
+        if self.completed_at.is_none() && forecast.eta.is_some_and(|eta| eta < now) {
+            let reason = "at the last rate it should have been reached by now";
+            return Forecast {
+                eta: None,
+                reason: Some(reason.to_owned()),
+                ..forecast
+            };
+        }
+        forecast
+    }
+
+    fn last_counted(&self, goals: &Goals) -> Option<DateTime<Utc>> {
+        let parts = self.config.goals.iter().filter_map(|id| {
+            let part = goals.get(&(self.workflow.clone(), id.clone()))?;
+            part.last_counted(goals)
+        });
+        let own = self.recent.as_ref().and_then(Recent::last);
+        parts.chain(own).max()
+    }
+
+    /// When it will be reached, seen at `now`; `goals` are those that it may wait for.
+    pub fn forecast(&self, goals: &Goals, now: DateTime<Utc>) -> Forecast {
+        if let Some(at) = self.completed_at {
+            return Forecast {
+                eta: Some(at),
+                ..Forecast::unknown("it is reached")
+            };
+        }
+        if let Some(recent) = &self.recent {
+            return recent.forecast(self.remaining(), now);
+        }
+        if self.config.goals.is_empty() {
+            let kind = self.config.kind.as_str();
+            return Forecast::unknown(format!("a goal of type `{kind}` cannot be foretold"));
+        }
+        let parts = self.config.goals.iter().filter_map(|id| {
+            let part = goals.get(&(self.workflow.clone(), id.clone()))?;
+            Some((id, part))
+        });
+        let open = parts.filter(|(_, part)| part.completed_at.is_none());
+        let mut last: Option<Forecast> = None;
+        for (id, part) in open {
+            let forecast = part.forecast(goals, now);
+            let is_or = self.config.operator == Some(GoalOperator::Or);
+            if forecast.eta.is_none() {
+                if is_or {
+                    continue;
+                }
+                let reason = forecast.reason.as_deref().unwrap_or_default();
+                return Forecast {
+                    reason: Some(format!("`{id}`: {reason}")),
+                    ..forecast
+                };
+            }
+            let is_next = last
+                .as_ref()
+                .is_none_or(|last| (forecast.eta > last.eta) != is_or);
+            if is_next {
+                last = Some(forecast);
+            }
+        }
+        last.unwrap_or_else(|| Forecast::unknown("none of its goals can be foretold"))
+    }
+}
+
+/// Judges goals at one instant.
+#[derive(Clone, Copy, Debug)]
+pub struct GoalEvaluator {
+    now: DateTime<Utc>,
+}
+
+/// How a goal stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GoalVerdict {
+    /// It was reached; what is met stays met.
+    Met,
+    /// Its time is over, and it was not reached.
+    Missed,
+    /// It can still be reached.
+    Pending,
+}
+
+impl GoalVerdict {
+    /// The name in answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Met => "met",
+            Self::Missed => "missed",
+            Self::Pending => "pending",
+        }
+    }
+}
+
+impl GoalEvaluator {
+    /// Judges as of `now`.
+    pub fn new(now: DateTime<Utc>) -> Self {
+        Self { now }
+    }
+
+    /// How a goal stands. Reached in time is met, even if nobody looked in time.
+    pub fn judge(&self, goal: &GoalProgress) -> GoalVerdict {
+        let is_over = goal.config.deadline.is_some_and(|at| at < self.now);
+        match (goal.completed_at, goal.missed_at) {
+            (Some(_), _) => GoalVerdict::Met,
+            (None, Some(_)) => GoalVerdict::Missed,
+            (None, None) if is_over => GoalVerdict::Missed,
+            (None, None) => GoalVerdict::Pending,
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Rolling windows: the measurements of the last hours or days, and what they come to.
+
+use std::{collections::VecDeque, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{GoalConfig, GoalType};
+
+/// Measurements that a window holds; of more, the newest count.
+pub const WINDOW_SAMPLES_MAX: usize = 1_000;
+
+/// Measurements in order of time. A measurement leaves `window` after it was made.
+///
+/// Times and values are whole millionths (of seconds since 1970, of a ratio or of a second), so that
+/// sums are exact: what is folded live and what is folded again are equal to the last digit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// When each was made, and what it came to.
+    samples: VecDeque<(i64, i64)>,
+    /// Since when the target has been held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    holds_since: Option<DateTime<Utc>>,
+}
+
+const MILLION: f64 = 1e6;
+
+/// A ratio or a number of seconds in whole millionths.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "ratios and durations of tasks are far below 2^63 millionths"
+)]
+pub(super) fn millionths(value: f64) -> i64 {
+    (value * MILLION).round() as i64
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "exact up to 2^53 millionths, 285 years"
+)]
+fn whole(millionths: i64) -> f64 {
+    millionths as f64 / MILLION
+}
+
+pub(super) fn delta(duration: Duration) -> TimeDelta {
+    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
+}
+
+impl Window {
+    /// Measurements held.
+    pub fn samples(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// Since when the target has been held.
+    pub fn holds_since(&self) -> Option<DateTime<Utc>> {
+        self.holds_since
+    }
+
+    /// The mean of the measurements, or their percentile; none where there are none.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a window holds a thousand samples at most"
+    )]
+    pub fn value(&self, percentile: Option<u32>) -> Option<f64> {
+        if self.samples.is_empty() {
+            return None;
+        }
+        let values = self.samples.iter().map(|(_, value)| *value);
+        match percentile {
+            None => Some(whole(values.sum()) / self.samples.len() as f64),
+            Some(percentile) => {
+                let mut values: Vec<i64> = values.collect();
+                values.sort_unstable();
+                // Nearest rank: the smallest value with at least that share at or below it.
+                let rank = (values.len() * percentile as usize).div_ceil(100).max(1);
+                values.get(rank - 1).map(|value| whole(*value))
+            }
+        }
+    }
+
+    /// The value, where there are enough measurements for it to say something.
+    fn judged(&self, config: &GoalConfig) -> Option<f64> {
+        self.value(config.percentile)
+            .filter(|_| self.samples.len() >= config.min_samples())
+    }
+
+    /// Whether the target is met; none where there are too few measurements.
+    pub(super) fn meets(&self, config: &GoalConfig) -> Option<bool> {
+        let value = self.judged(config)?;
+        match config.kind {
+            GoalType::Quality => config.target.map(|target| value >= target),
+            GoalType::Duration => config
+                .within
+                .map(|within| value <= within.get().as_secs_f64()),
+            GoalType::Volume | GoalType::Deadline | GoalType::Composite | GoalType::Manual => None,
+        }
+    }
+
+    /// Whether the value is beyond the bound of its alert; none where there are too few.
+    pub(super) fn alarms(&self, config: &GoalConfig) -> Option<bool> {
+        let (value, alerts) = (self.judged(config)?, config.alerts.as_ref()?);
+        let below = alerts.below.is_some_and(|bound| value < bound);
+        let above = alerts.above.is_some_and(|b| value > b.get().as_secs_f64());
+        Some(below || above)
+    }
+
+    /// Adds a measurement that is not older than those before.
+    pub(super) fn add(&mut self, config: &GoalConfig, at: DateTime<Utc>, value: i64) {
+        self.samples.push_back((at.timestamp_micros(), value));
+        if self.samples.len() > WINDOW_SAMPLES_MAX {
+            self.samples.pop_front();
+        }
+        self.judge(config, at);
+    }
+
+    /// Notes since when the target is held.
+    pub(super) fn judge(&mut self, config: &GoalConfig, at: DateTime<Utc>) {
+        self.holds_since = match self.meets(config) {
+            Some(true) => self.holds_since.or(Some(at)),
+            Some(false) | None => None,
+        };
+    }
+
+    /// When the target will have been held for long enough, if nothing changes before.
+    pub(super) fn sustained_at(&self, config: &GoalConfig) -> Option<DateTime<Utc>> {
+        let sustain = config.sustain.map_or(TimeDelta::zero(), |s| delta(s.get()));
+        self.holds_since?.checked_add_signed(sustain)
+    }
+
+    /// When the oldest measurement leaves.
+    pub(super) fn leaves_at(&self, config: &GoalConfig) -> Option<DateTime<Utc>> {
+        let (at, _) = self.samples.front()?;
+        DateTime::from_timestamp_micros(*at)?.checked_add_signed(delta(config.window()))
+    }
+
+    /// Takes the oldest measurement out, at the time at which it leaves.
+    pub(super) fn leave(&mut self, config: &GoalConfig, at: DateTime<Utc>) {
+        self.samples.pop_front();
+        self.judge(config, at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Slug;
+
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(second, 0).unwrap()
+    }
+
+    #[test]
+    fn the_value_is_the_mean_or_the_percentile_by_nearest_rank() {
+        let mut config = GoalConfig::new(Slug::new("fast").unwrap(), GoalType::Duration);
+        config.min_samples = Some(1);
+        let mut window = Window::default();
+        assert_eq!(window.value(None), None);
+        for (second, value) in [(1, 15.0), (2, 20.0), (3, 35.0), (4, 40.0), (5, 50.0)] {
+            window.add(&config, at(second), millionths(value));
+        }
+        assert_eq!(window.value(None), Some(32.0));
+        // The worked example of the nearest-rank method.
+        let percentiles = [5, 30, 40, 50, 100].map(|p| window.value(Some(p)).unwrap());
+        assert_eq!(percentiles, [15.0, 20.0, 20.0, 35.0, 50.0]);
+        window.leave(&config, at(9));
+        assert_eq!(window.value(None), Some(36.25));
+    }
+
+    #[test]
+    fn a_full_window_keeps_the_newest() {
+        let config = GoalConfig::new(Slug::new("good").unwrap(), GoalType::Quality);
+        let mut window = Window::default();
+        for second in 0..1_100 {
+            window.add(&config, at(second), second);
+        }
+        assert_eq!(window.samples(), WINDOW_SAMPLES_MAX);
+        assert_eq!(window.samples.front(), Some(&(100_000_000, 100)));
+    }
+}

@@ -1,0 +1,641 @@
+//! Goals: what they come to, and that it makes no difference how the log is cut into steps.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use glyph_workflow_engine::{
+    config::GoalConfig,
+    events::{EVENT_SCHEMA_VERSION, EventMetadata, StoredEvent, upcast},
+    goals::{
+        GoalCompletion, GoalDefinition, GoalEffect, GoalProgress, GoalStatement, GoalTracker,
+        GoalVerdict, goals_of,
+    },
+    ids::{CommandId, Slug, TaskId},
+    store::{LogEntry, LogPosition, ProjectionRows},
+};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+fn slug(text: &str) -> Slug {
+    Slug::new(text).unwrap()
+}
+
+fn at(second: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap()
+}
+
+fn goal(config: Value) -> GoalConfig {
+    serde_json::from_value(config).unwrap()
+}
+
+fn definition(revision: u32, since: DateTime<Utc>, config: Value) -> GoalDefinition {
+    GoalDefinition {
+        workflow: slug("flow"),
+        revision,
+        since,
+        config: goal(config),
+    }
+}
+
+/// An event of the task with that number.
+fn entry(task: u128, second: i64, gold: bool, event_type: &str, data: Value) -> LogEntry {
+    let task_id = TaskId(Uuid::from_u128(task));
+    LogEntry {
+        position: LogPosition::default(),
+        workflow: slug("flow"),
+        // Tasks take ten minutes and some more.
+        started_at: at(second) - TimeDelta::seconds(600 + i64::try_from(task % 7).unwrap() * 60),
+        event: StoredEvent {
+            event_id: Uuid::from_u128(1),
+            task_id,
+            version: 9,
+            occurred_at: at(second),
+            metadata: EventMetadata {
+                command_id: CommandId(Uuid::nil()),
+                correlation_id: "c".to_owned(),
+                traceparent: None,
+                schema_version: EVENT_SCHEMA_VERSION,
+                gold,
+            },
+            event: upcast(event_type, EVENT_SCHEMA_VERSION, data).unwrap(),
+        },
+    }
+}
+
+fn completed(task: u128, second: i64) -> LogEntry {
+    entry(
+        task,
+        second,
+        false,
+        "workflow_completed",
+        json!({"output": null}),
+    )
+}
+
+fn annotated(task: u128, second: i64, step: &str) -> LogEntry {
+    let data = json!({"step_id": step, "visit": 1, "annotation": {
+        "annotation_id": Uuid::from_u128(task), "user_id": Uuid::from_u128(7), "data": {},
+    }});
+    entry(task, second, false, "annotation_submitted", data)
+}
+
+fn agreed(task: u128, second: i64, agreement: f64) -> LogEntry {
+    let result = json!({"kind": "consensus", "value": 1, "agreement": agreement,
+                        "resolved_by": "majority_vote", "annotations": []});
+    let data = json!({"step_id": "annotate", "visit": 1, "result": result});
+    entry(task, second, false, "step_completed", data)
+}
+
+fn reviewed(task: u128, second: i64, decision: &str) -> LogEntry {
+    let result = json!({"kind": "review", "value": 1, "agreement": null, "resolved_by": "review",
+                        "decision": decision, "annotations": []});
+    let data = json!({"step_id": "review", "visit": 1, "result": result});
+    entry(task, second, false, "step_completed", data)
+}
+
+fn scored(task: u128, second: i64, correct: bool) -> LogEntry {
+    let data = json!({"step_id": "annotate", "visit": 1, "annotation_id": Uuid::from_u128(task),
+                      "user_id": Uuid::from_u128(7), "correct": correct});
+    entry(task, second, true, "gold_scored", data)
+}
+
+/// What a projector keeps, with what it has set off.
+#[derive(Default)]
+struct Desk {
+    definitions: Vec<GoalDefinition>,
+    completions: Vec<GoalCompletion>,
+    rows: ProjectionRows,
+    effects: Vec<String>,
+}
+
+fn name_of(effect: &GoalEffect) -> String {
+    match effect {
+        GoalEffect::Completed(done) => format!(
+            "{} {} {} {}",
+            done.progress.goal(),
+            done.progress.epoch,
+            done.action.as_str(),
+            done.id()
+        ),
+        GoalEffect::Alert(alert) => format!(
+            "{} {} {} {} at {} {}",
+            alert.progress.goal(),
+            alert.progress.epoch,
+            alert.name,
+            alert.n,
+            alert.at,
+            alert.id()
+        ),
+    }
+}
+
+impl Desk {
+    fn with(definitions: Vec<GoalDefinition>) -> Self {
+        Self {
+            definitions,
+            ..Self::default()
+        }
+    }
+
+    /// A step of the projection; `None` where it died before it was committed.
+    fn step(&mut self, entries: &[LogEntry], settled: DateTime<Utc>, dies: bool) {
+        let mut tracker = GoalTracker::resume(
+            self.rows.clone(),
+            self.definitions.clone(),
+            self.completions.clone(),
+        )
+        .unwrap();
+        assert!(!tracker.must_begin_anew());
+        for entry in entries {
+            let is_first = !tracker.asks_for_first(entry) || entry.event.event_id.is_nil();
+            tracker.apply(entry, is_first);
+        }
+        tracker.advance(settled);
+        let step = tracker.finish().unwrap();
+        if !dies {
+            self.rows.extend(step.rows);
+            self.effects.extend(step.effects.iter().map(name_of));
+        }
+    }
+
+    fn goal(&self, id: &str) -> GoalProgress {
+        goals_of(&self.rows).unwrap()[&(slug("flow"), slug(id))].clone()
+    }
+
+    fn told(&self, goal: &str) -> Vec<String> {
+        let told = self.effects.iter().filter(|e| e.starts_with(goal));
+        let words = told.map(|e| e.split(' ').take(3).collect::<Vec<_>>().join(" "));
+        words.collect()
+    }
+}
+
+fn volume(target: u32) -> Value {
+    json!({"id": "volume", "type": "volume", "target": target, "on_complete": ["notify"]})
+}
+
+#[test]
+fn a_goal_is_met_once_at_the_event_that_reaches_it() {
+    let mut desk = Desk::with(vec![definition(1, at(0), volume(3))]);
+    let log: Vec<_> = (1..=5)
+        .map(|n| completed(u128::try_from(n).unwrap(), n))
+        .collect();
+    desk.step(&log, at(9), false);
+    let goal = desk.goal("volume");
+    assert_eq!(goal.completed_at, Some(at(3)));
+    assert_eq!((goal.current(), goal.count), (Some(5.0), 5));
+    assert!(
+        (goal.ratio() - 1.0).abs() < f64::EPSILON,
+        "the ratio is capped"
+    );
+    desk.step(&[completed(6, 10)], at(10), false);
+    assert_eq!(desk.told("volume"), ["volume 1 notify"]);
+}
+
+#[test]
+fn a_goal_that_comes_later_counts_what_was_before_it() {
+    let log: Vec<_> = (1..=5)
+        .map(|n| completed(u128::try_from(n).unwrap(), n))
+        .collect();
+    let definitions = vec![
+        definition(1, at(0), json!({"id": "other", "type": "manual"})),
+        definition(2, at(7), volume(5)),
+    ];
+    let mut desk = Desk::with(definitions);
+    desk.step(&log, at(6), false);
+    desk.step(&[], at(8), false);
+    assert_eq!(
+        desk.goal("volume").completed_at,
+        Some(at(7)),
+        "not before it was set"
+    );
+}
+
+#[test]
+fn a_changed_target_opens_an_epoch_with_actions_of_its_own() {
+    let log: Vec<_> = (1..=4)
+        .map(|n| completed(u128::try_from(n).unwrap(), n))
+        .collect();
+    let mut desk = Desk::with(vec![
+        definition(1, at(0), volume(3)),
+        definition(2, at(6), volume(3)),
+        definition(3, at(7), volume(5)),
+        definition(4, at(9), volume(4)),
+    ]);
+    desk.step(&log, at(6), false);
+    assert_eq!(desk.goal("volume").epoch, 1);
+    desk.step(&[], at(8), false);
+    let raised = desk.goal("volume");
+    assert_eq!((raised.epoch, raised.completed_at), (2, None));
+    desk.step(&[], at(10), false);
+    let lowered = desk.goal("volume");
+    assert_eq!((lowered.epoch, lowered.completed_at), (3, Some(at(9))));
+    assert_eq!(desk.told("volume"), ["volume 1 notify", "volume 3 notify"]);
+    let ids: BTreeSet<_> = desk.effects.iter().map(|e| e.split(' ').nth(3)).collect();
+    assert_eq!(ids.len(), 2);
+}
+
+#[test]
+fn annotations_count_by_step_and_gold_tasks_do_not() {
+    let mut desk = Desk::with(vec![
+        definition(
+            1,
+            at(0),
+            json!({"id": "all", "type": "volume", "target": 9, "unit": "annotations"}),
+        ),
+        definition(
+            1,
+            at(0),
+            json!({"id": "one", "type": "volume", "target": 9,
+                                    "unit": "annotations", "step": "review"}),
+        ),
+        definition(
+            1,
+            at(0),
+            json!({"id": "once", "type": "volume", "target": 9,
+                                    "unit": "annotations", "dedupe": true}),
+        ),
+    ]);
+    let mut again = annotated(1, 3, "annotate");
+    again.event.event_id = Uuid::nil(); // what the desk takes for a first one
+    let gold = |entry: LogEntry| {
+        let mut entry = entry;
+        entry.event.metadata.gold = true;
+        entry
+    };
+    let log = [
+        again,
+        annotated(1, 4, "annotate"),
+        annotated(2, 5, "review"),
+        gold(annotated(3, 6, "annotate")),
+        gold(completed(3, 7)),
+    ];
+    desk.step(&log, at(9), false);
+    let counts = ["all", "one", "once"].map(|id| desk.goal(id).count);
+    assert_eq!(counts, [3, 1, 1]);
+    let steps = desk.goal("all").steps;
+    assert_eq!(
+        steps,
+        BTreeMap::from([(slug("annotate"), 2), (slug("review"), 1)])
+    );
+}
+
+#[test]
+fn quality_must_be_held_for_as_long_as_is_asked() {
+    let quality = json!({"id": "good", "type": "quality", "metric": "agreement", "target": 0.8,
+                         "window": "1h", "min_samples": 2, "sustain": "30m",
+                         "alerts": {"below": 0.6}, "on_complete": ["notify"]});
+    let mut desk = Desk::with(vec![definition(1, at(0), quality)]);
+    desk.step(&[agreed(1, 10, 1.0)], at(20), false);
+    assert_eq!(
+        desk.goal("good").window.unwrap().holds_since(),
+        None,
+        "one is too few"
+    );
+    desk.step(&[agreed(2, 100, 0.8)], at(200), false);
+    assert_eq!(
+        desk.goal("good").window.unwrap().holds_since(),
+        Some(at(100))
+    );
+    desk.step(&[agreed(3, 1_000, 0.0)], at(1_000), false);
+    assert_eq!(desk.goal("good").current(), Some(0.6));
+    assert_eq!(
+        desk.goal("good").window.unwrap().holds_since(),
+        None,
+        "broken off"
+    );
+    desk.step(&[agreed(4, 1_100, 0.0)], at(1_100), false);
+    assert_eq!(desk.told("good"), ["good 1 below"]);
+    desk.step(
+        &[agreed(5, 4_800, 1.0), agreed(6, 4_900, 1.0)],
+        at(6_699),
+        false,
+    );
+    assert_eq!(
+        desk.goal("good").completed_at,
+        None,
+        "the bad ones left at 4700"
+    );
+    desk.step(&[], at(6_701), false);
+    assert_eq!(
+        desk.goal("good").completed_at,
+        Some(at(6_700)),
+        "half an hour after 4900"
+    );
+    let alert = &desk.goal("good").alerts["below"];
+    assert!(!alert.active && alert.times == 1);
+    desk.step(
+        &[agreed(7, 7_000, 0.0), agreed(8, 7_001, 0.0)],
+        at(7_002),
+        false,
+    );
+    assert_eq!(
+        desk.told("good"),
+        ["good 1 below", "good 1 notify", "good 1 below"],
+        "again, as it had recovered"
+    );
+}
+
+#[test]
+fn gold_and_reviews_are_measured_and_durations_are_timed() {
+    let of = |id: &str, metric: &str| json!({"id": id, "type": "quality", "metric": metric, "target": 0.5, "min_samples": 2});
+    let mut desk = Desk::with(vec![
+        definition(1, at(0), of("gold", "gold_accuracy")),
+        definition(1, at(0), of("review", "approval_rate")),
+        definition(
+            1,
+            at(0),
+            json!({"id": "fast", "type": "duration", "within": "11m",
+                                    "percentile": 50, "min_samples": 2}),
+        ),
+    ]);
+    let log = [
+        scored(1, 1, true),
+        scored(2, 2, false),
+        reviewed(3, 3, "approve"),
+        reviewed(4, 4, "fix"),
+        reviewed(5, 5, "reject"),
+        completed(7, 6),
+        completed(8, 7),
+    ];
+    desk.step(&log, at(9), false);
+    assert_eq!(desk.goal("gold").completed_at, Some(at(2)));
+    let third = desk.goal("review").current().unwrap();
+    assert!((third - 1.0 / 3.0).abs() < 1e-6);
+    assert_eq!(
+        desk.goal("review").completed_at,
+        Some(at(4)),
+        "what is met stays met"
+    );
+    assert_eq!(desk.goal("fast").current(), Some(600.0));
+    assert_eq!(desk.goal("fast").completed_at, Some(at(7)));
+}
+
+#[test]
+fn a_deadline_is_kept_at_its_instant_and_missed_after_it() {
+    let deadline = |id: &str, target: u32| {
+        json!({"id": id, "type": "deadline", "target": target, "deadline": at(100),
+               "on_complete": ["notify"]})
+    };
+    let mut desk = Desk::with(vec![
+        definition(1, at(0), deadline("kept", 2)),
+        definition(1, at(0), deadline("missed", 3)),
+        definition(
+            1,
+            at(0),
+            json!({"id": "both", "type": "composite", "goals": ["kept", "missed"]}),
+        ),
+        definition(
+            1,
+            at(0),
+            json!({"id": "either", "type": "composite", "operator": "or",
+                                    "goals": ["kept", "missed"]}),
+        ),
+    ]);
+    desk.step(&[completed(1, 1), completed(2, 100)], at(100), false);
+    assert_eq!(desk.goal("kept").completed_at, Some(at(100)));
+    assert_eq!(desk.goal("missed").verdict(at(100)), GoalVerdict::Pending);
+    desk.step(&[completed(3, 101)], at(101), false);
+    assert_eq!(desk.goal("missed").missed_at, Some(at(100)));
+    assert_eq!(desk.goal("missed").completed_at, None);
+    assert_eq!(desk.told("missed"), ["missed 1 missed"]);
+    assert_eq!(desk.goal("both").verdict(at(101)), GoalVerdict::Missed);
+    assert_eq!(desk.goal("either").completed_at, Some(at(100)));
+}
+
+#[test]
+fn a_deadline_that_will_be_missed_is_told_of_before() {
+    let mut desk = Desk::with(vec![definition(
+        1,
+        at(0),
+        json!({"id": "soon", "type": "deadline", "target": 100, "deadline": at(40_000),
+               "alerts": {"late": true, "progress": [0.5]}}),
+    )]);
+    // One in five minutes: the hundredth comes at 30,000.
+    let log: Vec<_> = (1..=20)
+        .map(|n| completed(u128::try_from(n).unwrap(), 300 * n))
+        .collect();
+    desk.step(&log, at(6_000), false);
+    let goal = desk.goal("soon");
+    let forecast = goal.forecast(&goals_of(&desk.rows).unwrap(), at(6_000));
+    assert_eq!(forecast.eta, Some(at(30_000)));
+    assert_eq!(forecast.basis.unwrap().events, 20);
+    assert_eq!(desk.told("soon"), [] as [&str; 0]);
+    // Then nothing comes: it is seen to be late while nothing happens, before the deadline.
+    desk.step(&[], at(20_000), false);
+    assert_eq!(desk.told("soon"), ["soon 1 late"]);
+    // A burst brings it back, and later it is late again.
+    let log: Vec<_> = (21..=70).map(|n| completed(n, 20_100)).collect();
+    desk.step(&log, at(20_100), false);
+    assert!(!desk.goal("soon").alerts["late"].active);
+    desk.step(&[], at(39_999), false);
+    desk.step(&[], at(40_001), false);
+    assert_eq!(
+        desk.told("soon"),
+        [
+            "soon 1 late",
+            "soon 1 progress/0.5",
+            "soon 1 late",
+            "soon 1 missed"
+        ]
+    );
+}
+
+#[test]
+fn a_persons_word_completes_what_takes_it() {
+    let manual = json!({"id": "sign-off", "type": "manual", "required_roles": ["lead"],
+                        "checklist": ["seen", "archived"], "require_reason": true,
+                        "on_complete": ["notify"]});
+    let mut desk = Desk::with(vec![
+        definition(1, at(0), manual),
+        definition(1, at(0), volume(9)),
+        definition(
+            1,
+            at(0),
+            json!({"id": "all", "type": "composite", "override": true,
+                                    "goals": ["sign-off", "volume"]}),
+        ),
+        definition(
+            1,
+            at(0),
+            json!({"id": "strict", "type": "composite", "goals": ["volume"]}),
+        ),
+    ]);
+    desk.step(&[], at(1), false);
+    let goal = desk.goal("sign-off");
+    let mut statement = GoalStatement::default();
+    let refusal = |statement: &GoalStatement| goal.accepts(statement).unwrap_err().to_string();
+    assert_eq!(refusal(&statement), "one of these roles is needed: lead");
+    statement.roles = vec!["lead".to_owned()];
+    statement.checklist = vec!["seen".to_owned(), "sent".to_owned()];
+    assert_eq!(refusal(&statement), "not on the checklist: sent");
+    statement.checklist.pop();
+    assert_eq!(refusal(&statement), "the checklist is not whole: archived");
+    statement.checklist.push("archived".to_owned());
+    assert_eq!(refusal(&statement), "the goal needs a `reason`");
+    statement.reason = Some("done".to_owned());
+    assert_eq!(goal.accepts(&statement), Ok(()));
+    assert!(desk.goal("strict").accepts(&statement).is_err());
+    assert_eq!(desk.goal("all").accepts(&GoalStatement::default()), Ok(()));
+
+    let said = |goal: &str, second| GoalCompletion {
+        command_id: CommandId(Uuid::from_u128(second)),
+        at: at(i64::try_from(second).unwrap()),
+        workflow: slug("flow"),
+        goal: slug(goal),
+        statement: statement.clone(),
+    };
+    desk.completions = vec![
+        said("sign-off", 5),
+        said("sign-off", 6),
+        said("strict", 6),
+        said("all", 7),
+    ];
+    desk.step(&[], at(6), false);
+    assert_eq!(desk.goal("sign-off").completed_at, Some(at(5)));
+    assert_eq!(desk.goal("all").completed_at, None);
+    desk.step(&[], at(8), false);
+    desk.step(&[], at(9), false);
+    assert_eq!(desk.goal("all").completed_at, Some(at(7)));
+    assert_eq!(desk.goal("strict").completed_at, None);
+    assert_eq!(desk.told("sign-off"), ["sign-off 1 notify"]);
+}
+
+/// Goals of every kind, some of which change with the second revision.
+fn definitions(first: i64, second: i64) -> Vec<GoalDefinition> {
+    let of = |revision: u32, since: i64, target: u32| {
+        let configs = json!([
+            {"id": "volume", "type": "volume", "target": target, "on_complete": ["notify", "pause"],
+             "alerts": {"progress": [0.25, 0.5]}},
+            {"id": "words", "type": "volume", "unit": "annotations", "target": 20, "dedupe": true},
+            {"id": "good", "type": "quality", "metric": "agreement", "target": 0.7, "window": "2h",
+             "min_samples": 3, "sustain": "20m", "alerts": {"below": 0.5}, "on_complete": ["notify"]},
+            {"id": "right", "type": "quality", "metric": "gold_accuracy", "target": 0.6,
+             "window": if revision == 1 { "1h" } else { "3h" }, "min_samples": 2},
+            {"id": "fast", "type": "duration", "within": "13m", "percentile": 80, "window": "3h",
+             "min_samples": 3, "alerts": {"above": "14m"}, "sustain": "1h"},
+            {"id": "soon", "type": "deadline", "target": 15, "deadline": at(40_000),
+             "alerts": {"late": true, "progress": [0.5]}},
+            {"id": "sign-off", "type": "manual", "on_complete": ["notify"]},
+            {"id": "by-then", "type": "deadline", "goals": ["volume", "good"],
+             "deadline": at(60_000), "alerts": {"late": true}},
+            {"id": "all", "type": "composite", "goals": ["volume", "sign-off", "good"],
+             "override": true, "on_complete": ["notify"]},
+            {"id": "any", "type": "composite", "operator": "or", "goals": ["soon", "fast"],
+             "on_complete": ["notify"]},
+        ]);
+        let configs = configs.as_array().unwrap().clone();
+        let of = move |config| definition(revision, at(since), config);
+        configs.into_iter().map(of).collect::<Vec<_>>()
+    };
+    let mut all = of(1, first, 10);
+    all.extend(of(2, second, 14));
+    all
+}
+
+/// What happens, by a number, so many seconds after what happened before.
+fn happening() -> impl Strategy<Value = (u8, i64)> {
+    (
+        0_u8..12,
+        prop_oneof![3 => 0_i64..200, 1 => -5_i64..0, 1 => 200_i64..9_000],
+    )
+}
+
+fn log_of(happenings: &[(u8, i64)]) -> Vec<LogEntry> {
+    let mut second = 0;
+    let numbered = (1_u128..).zip(happenings);
+    let entries = numbered.map(|(task, (what, after))| {
+        second = (second + after).max(0);
+        match what {
+            0..=3 => completed(task, second),
+            4 | 5 => annotated(task, second, "annotate"),
+            6 => agreed(task, second, 1.0),
+            7 => agreed(task, second, 1.0 / 3.0),
+            8 => agreed(task, second, 0.8),
+            9 => reviewed(task, second, "approve"),
+            10 => scored(task, second, true),
+            _ => scored(task, second, false),
+        }
+    });
+    entries.collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// The same log, folded live in steps of any length, by processes that die before they commit,
+    /// with looks at the clock in between, or at once from the beginning: the same numbers and the
+    /// same effects, each once and in the same order.
+    #[test]
+    fn how_the_log_is_cut_makes_no_difference(
+        happenings in prop::collection::vec(happening(), 0..80),
+        first in 0_i64..3_000,
+        second in 3_000_i64..50_000,
+        said in prop::collection::vec((0_i64..80_000, prop::bool::ANY), 0..3),
+        cuts in prop::collection::vec((1_usize..9, prop::bool::weighted(0.3), 0_i64..4_000), 1..60),
+    ) {
+        let log = log_of(&happenings);
+        let definitions = definitions(first, second);
+        let completions: Vec<GoalCompletion> = said
+            .iter()
+            .zip(1..)
+            .map(|((second, manual), n)| GoalCompletion {
+                command_id: CommandId(Uuid::from_u128(n)),
+                at: at(*second),
+                workflow: slug("flow"),
+                goal: slug(if *manual { "sign-off" } else { "all" }),
+                statement: GoalStatement::default(),
+            })
+            .collect();
+        let end = at(500_000);
+
+        let mut anew = Desk::with(definitions.clone());
+        anew.completions.clone_from(&completions);
+        anew.step(&log, end, false);
+
+        let mut live = Desk::default();
+        let (mut read, mut steps, mut cuts) = (0, 0, cuts.iter().cycle());
+        let mut settled = at(0);
+        while read < log.len() {
+            let (length, dies, later) = *cuts.next().unwrap();
+            // Whatever dies, it does not die for ever.
+            steps += 1;
+            let dies = dies && steps < 200;
+            let next = (read + length).min(log.len());
+            // What is settled lies before everything that is still to come.
+            let to_come = log[next..].iter().map(|entry| entry.event.occurred_at).min();
+            let seen = log[..next].iter().map(|entry| entry.event.occurred_at).max();
+            let looked = settled.max(seen.unwrap_or(settled)) + TimeDelta::seconds(later);
+            let now = to_come.map_or(looked, |first| looked.min(first - TimeDelta::seconds(1)));
+            // Of revisions and of what people say, only what is there already is known; and what is
+            // there is known before anything that comes after it.
+            let horizon = now.max(seen.unwrap_or(now));
+            live.definitions = definitions.iter().filter(|d| d.since <= horizon).cloned().collect();
+            live.completions = completions.iter().filter(|c| c.at <= horizon).cloned().collect();
+            let asks_for_dedupe = definitions.iter().filter(|d| d.config.dedupe);
+            // A goal that asks for more than was noted begins anew; here it is there from the start.
+            for definition in asks_for_dedupe.filter(|d| d.since > horizon) {
+                live.definitions.push(definition.clone());
+            }
+            live.step(&log[read..next], now, dies);
+            if !dies {
+                read = next;
+                settled = settled.max(now);
+            }
+        }
+        live.definitions.clone_from(&definitions);
+        live.completions.clone_from(&completions);
+        for look in 0..10 {
+            live.step(&[], at(50_000 * look), false);
+        }
+        live.step(&[], end, false);
+
+        let (mut a, mut b) = (live.rows, anew.rows);
+        a.remove("clock");
+        b.remove("clock");
+        prop_assert_eq!(a, b);
+        prop_assert_eq!(&live.effects, &anew.effects);
+        let distinct: BTreeSet<_> = live.effects.iter().collect();
+        prop_assert_eq!(distinct.len(), live.effects.len());
+    }
+}

@@ -1,0 +1,197 @@
+//! What reached goals set off outside: calls to webhooks and pauses of workflows.
+//!
+//! An action is a row that was written in the transaction that found its goal reached, under an id
+//! of goal, epoch and action. It is claimed, performed without a transaction, and settled; a crash
+//! in between frees it, so it is performed again under the same id. A pause knows the id from the
+//! inbox; a webhook gets it as idempotency key.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::join_all;
+use glyph_workflow_engine::{
+    WorkflowOrchestrator,
+    command::{Act, ActEnvelope},
+    config::{ConfigDuration, WebhookConfig},
+    store::{EventStoreError, GoalActionOutcome, GoalActionRow, RecordedOutcome, Store},
+};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    backoff::Backoff,
+    metrics::Metrics,
+    telemetry,
+    webhook::{CALL_TIMEOUT_DEFAULT, WebhookClient, WebhookRequest},
+};
+
+const POLL: Duration = Duration::from_secs(1);
+/// Longer than the longest call.
+const LEASE: Duration = Duration::from_secs(120);
+/// Actions performed at a time.
+const BATCH: u32 = 16;
+/// Attempts that are paced by the power of 4: 1 s, 4 s, 16 s, ..., then by the hour.
+const PAUSE_MAX: Duration = Duration::from_secs(3_600);
+/// Attempts before an action is given up: about a day.
+const ATTEMPTS_MAX: u32 = 30;
+
+/// Performs the actions of goals; several processes may each have one.
+pub struct GoalActionRunner {
+    store: Arc<dyn Store>,
+    orchestrator: Arc<WorkflowOrchestrator>,
+    webhooks: WebhookClient,
+    metrics: Arc<Metrics>,
+}
+
+/// What is needed to call a webhook.
+#[derive(Deserialize)]
+struct Call {
+    config: WebhookConfig,
+    body: Value,
+}
+
+/// Why an attempt failed.
+struct Fault {
+    error: String,
+    is_final: bool,
+    retry_after: Option<Duration>,
+}
+
+impl Fault {
+    fn passing(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self {
+            error: telemetry::chain(error),
+            is_final: false,
+            retry_after: None,
+        }
+    }
+
+    fn for_good(error: impl Into<String>) -> Self {
+        Self {
+            error: error.into(),
+            is_final: true,
+            retry_after: None,
+        }
+    }
+}
+
+impl GoalActionRunner {
+    /// A runner that calls by this client.
+    pub fn new(
+        store: Arc<dyn Store>,
+        orchestrator: Arc<WorkflowOrchestrator>,
+        webhooks: WebhookClient,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            store,
+            orchestrator,
+            webhooks,
+            metrics,
+        }
+    }
+
+    /// Runs until stopped.
+    pub async fn run(self, stopping: CancellationToken) {
+        let mut backoff = Backoff::new(POLL, Duration::from_secs(30));
+        while !stopping.is_cancelled() {
+            let wait = match self.step().await {
+                Ok(0) => {
+                    backoff.reset();
+                    POLL
+                }
+                Ok(_) => Duration::ZERO,
+                Err(error) => {
+                    let error = telemetry::chain(&error);
+                    tracing::warn!(error, "actions of goals could not be read; trying again");
+                    backoff.next()
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = stopping.cancelled() => {}
+            }
+        }
+    }
+
+    /// Performs what is due; answers how many actions that were.
+    pub async fn step(&self) -> Result<usize, EventStoreError> {
+        let due = self.store.claim_goal_actions(LEASE, BATCH).await?;
+        let performed = due.iter().map(|row| async move {
+            let outcome = self.perform(row).await;
+            // Where this fails, the lease runs out and the action is performed again.
+            self.store.settle_goal_action(row.action.id, outcome).await
+        });
+        let performed = join_all(performed).await;
+        performed.into_iter().collect::<Result<Vec<()>, _>>()?;
+        Ok(due.len())
+    }
+
+    async fn perform(&self, row: &GoalActionRow) -> GoalActionOutcome {
+        let action = &row.action;
+        let done = match action.action.as_str() {
+            "trigger_webhook" => self.call(row).await,
+            "pause" => self.pause(row).await,
+            other => Err(Fault::for_good(format!("there is no action `{other}`"))),
+        };
+        let Err(fault) = done else {
+            return GoalActionOutcome::Done;
+        };
+        let attempts = row.attempts + 1;
+        let is_last = fault.is_final || attempts >= ATTEMPTS_MAX;
+        let (workflow, goal) = (&action.workflow, &action.goal);
+        let (what, error) = (&action.action, &fault.error);
+        tracing::warn!(%workflow, %goal, what, error, is_last, "an action of a goal failed");
+        if is_last {
+            return GoalActionOutcome::Failed { error: fault.error };
+        }
+        let pause = Duration::from_secs(4_u64.saturating_pow(row.attempts)).min(PAUSE_MAX);
+        GoalActionOutcome::Retry {
+            error: fault.error,
+            after: fault.retry_after.map_or(pause, |asked| asked.max(pause)),
+        }
+    }
+
+    async fn call(&self, row: &GoalActionRow) -> Result<(), Fault> {
+        let call = Call::deserialize(&row.action.payload)
+            .map_err(|error| Fault::for_good(error.to_string()))?;
+        let headers: Vec<_> = call.config.headers.into_iter().collect();
+        let began = Instant::now();
+        let answer = self
+            .webhooks
+            .call(WebhookRequest {
+                id: row.action.id,
+                url: &call.config.url,
+                headers: &headers,
+                timeout: call
+                    .config
+                    .timeout
+                    .map_or(CALL_TIMEOUT_DEFAULT, ConfigDuration::get),
+                body: &call.body,
+            })
+            .await;
+        self.metrics
+            .handler("webhook", answer.is_ok(), began.elapsed());
+        // What is answered is of no use here.
+        answer.map(drop).map_err(|error| Fault {
+            is_final: error.is_final(),
+            retry_after: error.retry_after(),
+            ..Fault::passing(&error)
+        })
+    }
+
+    async fn pause(&self, row: &GoalActionRow) -> Result<(), Fault> {
+        let act = Act::WorkflowPause {
+            workflow: row.action.workflow.clone(),
+            reason: Some(format!("the goal `{}` is reached", row.action.goal)),
+            until: None,
+        };
+        let act = ActEnvelope::new(row.action.id, act);
+        match self.orchestrator.act(&*self.store, act).await {
+            Ok(RecordedOutcome::Applied { .. }) => Ok(()),
+            Ok(RecordedOutcome::Rejected { detail, .. }) => Err(Fault::for_good(detail)),
+            Err(error) => Err(Fault::passing(&error)),
+        }
+    }
+}
