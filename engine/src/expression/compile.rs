@@ -12,6 +12,7 @@ use cel::{
 
 use super::{
     ExpressionError,
+    error::Fields,
     scan::{self, Kind, Token},
     stack::on_large_stack,
 };
@@ -29,19 +30,6 @@ pub const VARIABLES: [&str; 7] = [
     "context",
     "input",
 ];
-
-/// What every `result` has.
-const RESULT_KEYS: [&str; 6] = [
-    "kind",
-    "value",
-    "agreement",
-    "resolved_by",
-    "decision",
-    "annotations",
-];
-
-/// What every `step["id"]` has.
-const STEP_KEYS: [&str; 3] = ["completed", "visits", "result"];
 
 /// Names of types, which stand as values in comparisons such as `type(result.value) == string`.
 const TYPES: [&str; 10] = [
@@ -373,15 +361,14 @@ fn check_fields(tokens: &[Token<'_>]) -> Result<(), ExpressionError> {
             continue;
         }
         match token.text {
-            "result" => check_field(tokens, at + 1, "result", &RESULT_KEYS).map(drop)?,
+            "result" => check_field(tokens, at + 1, Fields::Result).map(drop)?,
             "step" => {
                 let Some((_, behind)) = field_at(tokens, at + 1) else {
                     continue;
                 };
-                let of = "step[\"id\"]";
-                if check_field(tokens, behind, of, &STEP_KEYS)? == Some("result") {
+                if check_field(tokens, behind, Fields::Step)? == Some("result") {
                     let behind = field_at(tokens, behind).map_or(behind, |(_, behind)| behind);
-                    check_field(tokens, behind, "result", &RESULT_KEYS)?;
+                    check_field(tokens, behind, Fields::Result)?;
                 }
             }
             _ => {}
@@ -403,8 +390,7 @@ fn field_at<'t, 's>(tokens: &'t [Token<'s>], at: usize) -> Option<(&'t Token<'s>
 fn check_field(
     tokens: &[Token<'_>],
     at: usize,
-    of: &'static str,
-    known: &'static [&'static str],
+    of: Fields,
 ) -> Result<Option<&'static str>, ExpressionError> {
     let Some((token, behind)) = field_at(tokens, at) else {
         return Ok(None);
@@ -414,6 +400,7 @@ fn check_field(
     if is_call || name.contains('\\') {
         return Ok(None);
     }
+    let known = of.keys();
     let found = known.iter().find(|key| **key == name).copied();
     if found.is_some() {
         return Ok(found);
@@ -421,7 +408,6 @@ fn check_field(
     Err(ExpressionError::UnknownField {
         of,
         name: name.to_owned(),
-        known,
         offset: token.offset + usize::from(token.kind == Kind::Text),
         suggestion: nearest(name, known),
     })

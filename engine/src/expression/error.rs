@@ -60,14 +60,12 @@ pub enum ExpressionError {
         suggestion: Option<String>,
     },
     /// A key that results, or the states of steps, never have.
-    #[error("`{of}` has no `{name}`; it has {}", known.join(", "))]
+    #[error("`{}` has no `{name}`; it has {}", of.as_str(), of.keys().join(", "))]
     UnknownField {
-        /// What is asked for it: `result`, or `step["id"]`.
-        of: &'static str,
+        /// What is asked for it.
+        of: Fields,
         /// The key.
         name: String,
-        /// The keys that there are.
-        known: &'static [&'static str],
         /// Byte of the key.
         offset: usize,
         /// The known key that is most like it.
@@ -107,6 +105,40 @@ pub enum ExpressionError {
         /// Why.
         reason: String,
     },
+}
+
+/// What has the same keys in every task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fields {
+    /// A `result`.
+    Result,
+    /// The state of a step: `step["id"]`.
+    Step,
+}
+
+impl Fields {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Result => "result",
+            Self::Step => "step[\"id\"]",
+        }
+    }
+
+    /// Its keys.
+    pub fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Result => &[
+                "kind",
+                "value",
+                "agreement",
+                "resolved_by",
+                "decision",
+                "annotations",
+            ],
+            Self::Step => &["completed", "visits", "result"],
+        }
+    }
 }
 
 impl ExpressionError {

@@ -81,6 +81,10 @@ impl Expression {
 /// the same key. The first eight bytes of the SHA-256 of the key as canonical JSON (keys sorted, no
 /// blanks; a text with its quotes) are a number below 2^64; it is taken if it is below that share of
 /// 2^64. A larger share takes what a smaller one takes, and more.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature that the interpreter calls"
+)]
 fn sample(key: CelValue, share: CelValue) -> Result<bool, ExecutionError> {
     let fault = |message: &str| Err(ExecutionError::function_error("sample", message));
     let share = match share {
@@ -95,9 +99,12 @@ fn sample(key: CelValue, share: CelValue) -> Result<bool, ExecutionError> {
     let Ok(key) = key.json() else {
         return fault("the key must be plain data");
     };
-    let [a, b, c, d, e, f, g, h, ..] = canonical::hash(&key);
+    let hash = canonical::hash(&key);
+    let number = hash[..8]
+        .iter()
+        .fold(0, |number, byte| number << 8 | u64::from(*byte));
     // 53 bits are what a share as a decimal number can tell apart.
-    let number = u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 11;
+    let number = number >> 11;
     #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
     let part = number as f64 / (1_u64 << 53) as f64;
     Ok(part < share)

@@ -21,4 +21,4 @@ mod scan;
 mod stack;
 
 pub use compile::{Expression, StepReference, VARIABLES};
-pub use error::ExpressionError;
+pub use error::{ExpressionError, Fields};

@@ -124,7 +124,7 @@ impl Player<'_> {
         };
         let mut step = self.step(number, action, at, &played);
         if one.pass.is_some() {
-            step.outcome = self.standing().to_owned();
+            self.standing().clone_into(&mut step.outcome);
             step.detail = None;
         }
         step.mismatches
@@ -151,9 +151,8 @@ impl Player<'_> {
             .into_iter()
             .flat_map(|path| path.split('/'))
             .try_fold(self.task_id, |task, step| {
-                let visit = self.simulation.state(task)?.current_visit(step)?.number;
-                let child = Uuid::new_v5(&task.0, format!("{step}/{visit}").as_bytes());
-                let child = TaskId(child);
+                let visit = self.simulation.state(task)?.current_visit(step)?;
+                let child = visit.child.as_ref()?.task_id;
                 self.simulation.state(child).map(|_| child)
             })
     }
@@ -265,28 +264,11 @@ impl Player<'_> {
         if task == self.task_id {
             return None;
         }
-        let mut waiting = vec![(self.task_id, String::new())];
-        while let Some((parent, path)) = waiting.pop() {
-            let state = self.simulation.state(parent)?;
-            for (step, visits) in &state.steps {
-                for visit in &visits.visits {
-                    let name = format!("{step}/{}", visit.number);
-                    let child = TaskId(Uuid::new_v5(&parent.0, name.as_bytes()));
-                    let path = if path.is_empty() {
-                        step.to_string()
-                    } else {
-                        format!("{path}/{step}")
-                    };
-                    if child == task {
-                        return Some(path);
-                    }
-                    if self.simulation.state(child).is_some() {
-                        waiting.push((child, path));
-                    }
-                }
-            }
-        }
-        None
+        let parent = self.simulation.state(task)?.parent.as_ref()?;
+        Some(match self.within(parent.task_id) {
+            Some(path) => format!("{path}/{}", parent.step_id),
+            None => parent.step_id.to_string(),
+        })
     }
 
     fn active(&self, task: TaskId) -> Vec<String> {

@@ -1,7 +1,8 @@
 //! The page that teaches the language: what it shows is valid, and happens.
 //!
 //! A block of `yaml` is a whole file, valid without warnings; the block of `yaml script` that follows
-//! it is played on it. A block of `yaml step` holds keys of an annotation step.
+//! it is played on it. A block of `yaml child` between them is the file of a sub-workflow. A block of
+//! `yaml step` holds keys of an annotation step.
 
 use glyph_workflow_engine::{
     WorkflowConfig,
@@ -33,6 +34,7 @@ fn workflow(source: &str) -> WorkflowConfig {
 #[test]
 fn what_the_page_shows_is_valid_and_happens() {
     let mut shown: Option<WorkflowConfig> = None;
+    let mut children = Vec::new();
     let mut played = 0;
     for (kind, text) in blocks() {
         match kind {
@@ -40,11 +42,13 @@ fn what_the_page_shows_is_valid_and_happens() {
                 assert!(shown.is_none(), "{:?} is not played", shown.map(|w| w.id));
                 shown = Some(workflow(text));
             }
+            "yaml child" => children.push(workflow(text)),
             "yaml script" => {
                 let workflow = shown.take().expect("a script follows a workflow");
                 let (script, faults) = check_script(text.as_bytes(), &workflow);
                 assert_eq!(faults, [], "{text}");
-                let trace = play(vec![workflow], &script.unwrap()).unwrap();
+                let workflows = std::iter::once(workflow).chain(children.drain(..));
+                let trace = play(workflows.collect(), &script.unwrap()).unwrap();
                 assert!(trace.as_expected(), "{text}\n{trace:#?}");
                 played += 1;
             }

@@ -77,7 +77,7 @@ impl Graph {
                 .map(|at| at + 1)
         };
         if let Some(to) = at(&config.entry_step) {
-            graph.edge(0, to, String::new(), EdgeKind::Onward);
+            graph.edge(0, to, "", EdgeKind::Onward);
         }
         for (index, step) in config.steps.iter().enumerate() {
             let from = index + 1;
@@ -86,7 +86,7 @@ impl Graph {
                 if let Some(target) = target {
                     leaves = true;
                     let to = graph.target(target, &at);
-                    graph.edge(from, to, label.to_owned(), EdgeKind::Onward);
+                    graph.edge(from, to, label, EdgeKind::Onward);
                 }
             }
             if step.true_branch.is_some() && step.false_branch.is_some() {
@@ -98,7 +98,7 @@ impl Graph {
             }
             if !leaves {
                 let to = graph.target(&Target::Complete, &at);
-                graph.edge(from, to, String::new(), EdgeKind::Onward);
+                graph.edge(from, to, "", EdgeKind::Onward);
             }
         }
         graph
@@ -117,7 +117,7 @@ impl Graph {
             .unwrap_or_default();
         let to = self.target(&transition.to, at);
         let Some(bound) = &transition.loop_bound else {
-            self.edge(from, to, condition, EdgeKind::Onward);
+            self.edge(from, to, &condition, EdgeKind::Onward);
             return;
         };
         let times = format!("at most {} times", bound.max_iterations);
@@ -126,14 +126,14 @@ impl Graph {
         } else {
             format!("{condition}\n{times}")
         };
-        self.edge(from, to, label, EdgeKind::Back);
+        self.edge(from, to, &label, EdgeKind::Back);
         if let Some(exhausted) = &bound.on_exhausted {
             let to = self.target(exhausted, at);
-            self.edge(from, to, "exhausted".to_owned(), EdgeKind::Exhausted);
+            self.edge(from, to, "exhausted", EdgeKind::Exhausted);
         }
     }
 
-    fn edge(&mut self, from: usize, to: usize, label: String, kind: EdgeKind) {
+    fn edge(&mut self, from: usize, to: usize, label: &str, kind: EdgeKind) {
         let clipped: Vec<String> = label.lines().map(clipped).collect();
         self.edges.push(Edge {
             from,
@@ -183,7 +183,7 @@ fn node_of(config: &WorkflowConfig, step: &StepConfig) -> Node {
         }
     };
     if let Some(places) = step.places().filter(|places| *places > 1) {
-        what.push_str(&format!(" by {places}"));
+        what = format!("{what} by {places}");
     }
     let mut lines = vec![step.id.to_string(), clipped(&what)];
     if !step.required_roles().is_empty() {

@@ -207,7 +207,9 @@ fn order(rows: &mut [Vec<usize>], places: &[Place], down: bool) {
             positions[*at] = position;
         }
     };
-    rows.iter().for_each(|row| remember(row));
+    for row in rows.iter() {
+        remember(row);
+    }
     let count = rows.len();
     for index in 0..count {
         let row = &mut rows[if down { index } else { count - 1 - index }];
@@ -276,7 +278,7 @@ fn draw_near(row: &[usize], places: &mut [Place], down: bool) {
         }
     }
     let apart = |places: &[Place], a: usize, b: usize| {
-        (places[a].width + places[b].width) / 2.0 + GAP_X - (places[b].x - places[a].x)
+        f64::midpoint(places[a].width, places[b].width) + GAP_X - (places[b].x - places[a].x)
     };
     // From the middle outwards, so that a crowd spreads to both sides.
     let middle = row.len() / 2;

@@ -137,12 +137,12 @@ fn labels_of<'g>(
         let mut point = if edge.from == edge.to {
             Point {
                 x: a.x + LOOP,
-                y: (a.y + b.y) / 2.0,
+                y: f64::midpoint(a.y, b.y),
             }
         } else {
             Point {
-                x: (a.x + b.x) / 2.0,
-                y: (a.y + b.y) / 2.0,
+                x: f64::midpoint(a.x, b.x),
+                y: f64::midpoint(a.y, b.y),
             }
         };
         let half = |text: &str| {
@@ -229,7 +229,7 @@ fn edge_path(
     } else {
         for pair in points.windows(2) {
             let (a, b) = (pair[0], pair[1]);
-            let middle = (a.y + b.y) / 2.0;
+            let middle = f64::midpoint(a.y, b.y);
             let _ = write!(
                 path,
                 "C{:.1} {middle:.1} {:.1} {middle:.1} {:.1} {:.1}",

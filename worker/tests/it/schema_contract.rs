@@ -117,3 +117,25 @@ fn commands_as_documented_match_their_schemas() {
         assert_valid(&format!("commands/{kind}.v1.json"), &with_ids(body, kind));
     }
 }
+
+/// What editors say of a file must not differ from what the parser says of single keys and values.
+#[test]
+fn examples_and_their_scripts_match_the_schemas_for_editors() {
+    let examples = folder().join("../examples");
+    let files = |folder: PathBuf| {
+        let entries = fs::read_dir(folder).unwrap();
+        entries
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|e| e == "yaml"))
+            .map(|path| fs::read_to_string(path).unwrap())
+    };
+    let read = |text: &str| serde_yaml::from_str::<Value>(text).unwrap();
+    for text in files(examples.clone()) {
+        assert_valid("workflow.v1.json", &read(&text));
+    }
+    for text in files(examples.join("scripts")) {
+        assert_valid("script.v1.json", &read(&text));
+    }
+    let slip = read("workflow: { id: x, steps: [{ id: a, type: anotation }] }");
+    assert!(std::panic::catch_unwind(|| assert_valid("workflow.v1.json", &slip)).is_err());
+}
