@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::{
-    config::{GoalConfig, GoalType},
+    config::{ConfigDuration, GoalConfig, GoalType},
     ids::WorkflowId,
 };
 
@@ -31,7 +31,7 @@ const MIN_SAMPLES_DEFAULT: u32 = 20;
 impl GoalConfig {
     /// How far back it looks.
     pub fn window(&self) -> Duration {
-        self.window.map_or(WINDOW_DEFAULT, |window| window.get())
+        self.window.map_or(WINDOW_DEFAULT, ConfigDuration::get)
     }
 
     /// Measurements that the window must hold before they say anything.

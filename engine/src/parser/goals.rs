@@ -300,7 +300,7 @@ impl Validator<'_, '_> {
                 }
             }
             let on_cycle = |other: &&str| seen.iter().any(|name| name == other);
-            if seen.iter().any(|name| name == id) && !reported.iter().any(|r| on_cycle(&r)) {
+            if seen.iter().any(|name| name == id) && !reported.iter().any(|r| on_cycle(r)) {
                 reported.push(id);
                 let at = node.get("goals").unwrap_or(node);
                 let message = format!("the goal `{id}` waits for itself through {}", quoted(&seen));
