@@ -48,6 +48,14 @@ pub const ROLES_MAX: usize = 64;
 pub const INACTIVITY_DEFAULT: Duration = Duration::from_secs(2 * 3_600);
 /// The longest inactivity a file may allow.
 pub const INACTIVITY_MAX: Duration = Duration::from_secs(8 * 3_600);
+/// Pause before the second attempt at a call; each further one is four times as long.
+pub const RETRY_DELAY_FIRST: Duration = Duration::from_secs(1);
+/// The longest pause between two attempts, whatever the number of attempts or the receiver says.
+pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(3_600);
+/// The longest that one attempt of a webhook may take.
+pub const WEBHOOK_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+/// The longest that a job may go unanswered before it counts as failed, where the file says so.
+pub const JOB_TIMEOUT_MAX: Duration = Duration::from_secs(30 * 86_400);
 /// Depth of sub-workflows when the file says nothing.
 pub const SUB_WORKFLOW_DEPTH_DEFAULT: u32 = 5;
 /// Rows of one page in any listing.

@@ -197,7 +197,7 @@ impl Metrics {
             handler_duration: HistogramVec::new(
                 options(
                     "handler_duration_seconds",
-                    "Run time of handlers outside transactions.",
+                    "Run time of handlers outside transactions: an attempt at a webhook, a job from its first publication to its answer.",
                 )
                 .buckets(SECONDS.to_vec()),
                 &["handler", "outcome"],

@@ -1,6 +1,6 @@
-//! Settings of handlers that work outside.
+//! Handlers that work outside the decision, and their settings.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,4 +19,40 @@ pub struct WebhookConfig {
     /// Further headers of the request.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
+}
+
+/// Handlers that work outside the decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OutsideHandler {
+    /// An HTTP server is called; what it answers is the value.
+    Webhook,
+    /// A job message is published; whoever takes it answers with `advance` and `output`.
+    Queue,
+}
+
+impl OutsideHandler {
+    /// Every one.
+    pub const ALL: [Self; 2] = [Self::Webhook, Self::Queue];
+
+    /// The name in workflow files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::Queue => "queue",
+        }
+    }
+
+    /// The handler of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|handler| handler.as_str() == name)
+    }
+}
+
+impl fmt::Display for OutsideHandler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
 }

@@ -22,7 +22,7 @@ pub use goal::{
     AlertsConfig, CompletionActionConfig, GoalConfig, GoalOperator, GoalType, QualityMetric,
     VolumeUnit,
 };
-pub use handler::WebhookConfig;
+pub use handler::{OutsideHandler, WebhookConfig};
 pub use library::{StepLibrary, Template};
 pub use script::{
     AdvanceMove, ControlMove, Decision, ExpectedEnd, ExpectedOutcome, ExpectedStatus,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigDuration, ConsensusConfig};
+use super::{ConfigDuration, ConsensusConfig, OutsideHandler};
 use crate::ids::{StepId, WorkflowId};
 
 /// One step of a workflow.
@@ -162,6 +162,8 @@ pub struct Completion {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<Vec<serde_json::Value>>,
     /// Inactivity after which a claimed place is freed; `settings.default_timeout` when left out.
+    /// Of a step with the handler `queue`: how long a job may go unanswered before it is published
+    /// again; as long as it likes when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<ConfigDuration>,
     /// What happens to a place whose holder is inactive; `requeue` when left out.
@@ -211,7 +213,7 @@ pub enum OnError {
     Pause,
     /// The step is skipped and the task goes on.
     Skip,
-    /// An incident is opened and operators are told.
+    /// An incident holds the step until `retry`, and is marked as one that operators are told of.
     Escalate,
 }
 
@@ -371,6 +373,12 @@ impl StepConfig {
             .as_ref()
             .and_then(|c| c.timeout_action)
             .unwrap_or_default()
+    }
+
+    /// The handler outside that does the step, where one does. A program that registers a handler
+    /// of that name does it inside the decision instead, and no call is ever asked for.
+    pub fn outside_handler(&self) -> Option<OutsideHandler> {
+        self.handler.as_deref().and_then(OutsideHandler::from_name)
     }
 
     /// Roles of which an annotator needs one.

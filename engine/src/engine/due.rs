@@ -7,6 +7,7 @@
 use uuid::Uuid;
 
 use crate::{
+    config::OutsideHandler,
     ids::{CommandId, StepId, TaskId},
     state::{ChildOrder, Pause, TaskStatus, VisitStatus, WorkflowSnapshot},
     store::{DueKind, DueRow},
@@ -14,14 +15,15 @@ use crate::{
 
 /// All due work of a task in this state, sorted by id.
 ///
-/// While a task or a step is paused its timers do not run; what was left of them is due again after
-/// the resume.
+/// While a task or a step is paused its timers do not run and nobody is called; what was left of the
+/// time is due again after the resume.
 pub fn due_work(state: &WorkflowSnapshot) -> Vec<DueRow> {
     let mut rows: Vec<DueRow> = match state.status {
         TaskStatus::Running => assignment_timeouts(state)
             .into_iter()
             .chain(join_timeouts(state))
             .chain(ended_children(state))
+            .chain(calls(state))
             .chain(step_resumes(state))
             .collect(),
         TaskStatus::Paused => resume(state.task_id, None, state.pause.as_ref())
@@ -94,6 +96,27 @@ fn assignment_timeouts(state: &WorkflowSnapshot) -> Vec<DueRow> {
             })
         })
         .collect()
+}
+
+/// Attempts at webhooks, and jobs that may go unanswered.
+fn calls(state: &WorkflowSnapshot) -> impl Iterator<Item = DueRow> {
+    state.steps.iter().filter_map(|(step_id, step)| {
+        let visit = step.current()?;
+        let call = visit.call.as_ref()?;
+        let kind = match call.handler {
+            OutsideHandler::Webhook => DueKind::HandlerCall,
+            OutsideHandler::Queue => DueKind::JobTimeout,
+        };
+        Some(DueRow {
+            id: row_id(state.task_id, Some(step_id), visit.number, kind, call.n),
+            task_id: state.task_id,
+            step_id: Some(step_id.clone()),
+            visit: visit.number,
+            kind,
+            n: call.n,
+            due_at: call.due_at?,
+        })
+    })
 }
 
 fn join_timeouts(state: &WorkflowSnapshot) -> impl Iterator<Item = DueRow> {

@@ -8,13 +8,14 @@
 //! [`Due`]: super::command::Due
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{children, command::CommandEnvelope};
 use crate::{
+    config::WorkflowConfig,
     ids::{StepId, TaskId},
-    state::{WorkflowRef, WorkflowSnapshot},
+    state::{PendingCall, TaskStatus, WorkflowRef, WorkflowSnapshot},
     store::{DueKind, DueRow},
     transition::CompiledWorkflow,
 };
@@ -74,16 +75,80 @@ pub fn effect_of(
     workflow: &CompiledWorkflow,
     row: &DueRow,
 ) -> Option<Effect> {
-    let _ = (state, workflow);
     match row.kind {
+        DueKind::HandlerCall => handler_call(state, workflow.config(), row).map(Effect::Call),
         DueKind::AssignmentTimeout
         | DueKind::Resume
         | DueKind::JoinTimeout
         | DueKind::ChildEnded
-        | DueKind::HandlerCall => None,
+        | DueKind::JobTimeout => None,
         DueKind::ChildStart | DueKind::ChildPause | DueKind::ChildResume | DueKind::ChildCancel => {
             tell(children::order(state, row))
         }
         DueKind::ChildReport => tell(children::report(state, row)),
     }
+}
+
+fn handler_call(
+    state: &WorkflowSnapshot,
+    workflow: &WorkflowConfig,
+    row: &DueRow,
+) -> Option<HandlerCall> {
+    let (step_id, call) = pending_call(state, row)?;
+    let step = workflow.step(step_id)?;
+    // A task that has moved to another revision may have a step of that id without a call.
+    let handler = step.outside_handler().filter(|h| *h == call.handler)?;
+    Some(HandlerCall {
+        idempotency_key: HandlerCall::key(state.task_id, step_id, row.visit, call.n),
+        task_id: state.task_id,
+        workflow: state.workflow.clone(),
+        step_id: step_id.clone(),
+        visit: row.visit,
+        call: call.n,
+        attempt: call.attempt,
+        handler: handler.as_str().to_owned(),
+        config: step.config.clone().unwrap_or_default(),
+        input: call_input(state),
+    })
+}
+
+/// The call that a row is about, if the state still asks for it: of this visit, with this number,
+/// due at this time. An attempt that a pause, a retry or a migration has overtaken is another.
+pub(super) fn pending_call<'s>(
+    state: &'s WorkflowSnapshot,
+    row: &DueRow,
+) -> Option<(&'s StepId, &'s PendingCall)> {
+    if state.status != TaskStatus::Running {
+        return None;
+    }
+    let (step_id, step) = state.steps.get_key_value(row.step_id.as_ref()?)?;
+    let visit = step
+        .current()
+        .filter(|visit| visit.number == row.visit && visit.pause.is_none())?;
+    let call = visit.call.as_ref().filter(|call| call.n == row.n)?;
+    // Stores keep whole microseconds.
+    let same_time = call.due_at?.timestamp_micros() == row.due_at.timestamp_micros();
+    same_time.then_some((step_id, call))
+}
+
+/// What a handler outside works on: the task's input and context, and the last result of each
+/// step.
+pub(super) fn call_input(state: &WorkflowSnapshot) -> Value {
+    let results: Map<String, Value> = state
+        .steps
+        .iter()
+        .filter_map(|(id, step)| {
+            let result = step.last_completed()?.result.as_ref()?;
+            // Plain data with string keys always serializes.
+            Some((
+                id.to_string(),
+                serde_json::to_value(result).unwrap_or_default(),
+            ))
+        })
+        .collect();
+    json!({
+        "input": state.input,
+        "context": state.context,
+        "results": results,
+    })
 }

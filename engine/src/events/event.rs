@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use crate::{
     config::{
-        AgreementMethod, DisagreementStrategy, FieldMode, Level, Metric, Target, TimeoutAction,
+        AgreementMethod, DisagreementStrategy, FieldMode, Level, Metric, OutsideHandler, Target,
+        TimeoutAction,
     },
     ids::{StepId, TaskId, UserId, WorkflowId},
     state::{
@@ -163,6 +164,24 @@ pub enum WorkflowEvent {
     ParentTold {},
     /// The annotations of a visit were compared.
     ConsensusCalculated(ConsensusCalculated),
+    /// A handler outside is asked: it is called, or its job is published with this event.
+    HandlerRequested(HandlerRequested),
+    /// An attempt at a call failed, or a job went unanswered.
+    HandlerFailed {
+        /// The step.
+        step_id: StepId,
+        /// The visit.
+        visit: u32,
+        /// Number of the call within the visit.
+        n: u32,
+        /// The attempt that failed.
+        attempt: u32,
+        /// Why.
+        error: String,
+        /// When the next attempt is made; none where there is none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_at: Option<DateTime<Utc>>,
+    },
     /// A visit ended with a result.
     StepCompleted {
         /// The step.
@@ -213,6 +232,9 @@ pub enum WorkflowEvent {
         code: IncidentCode,
         /// What happened, for people.
         reason: String,
+        /// Whether the workflow asks for operators to be told.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        escalated: bool,
     },
     /// An incident is over.
     IncidentResolved {
@@ -390,6 +412,38 @@ pub struct StepActivated {
     pub discards: Vec<StepId>,
 }
 
+/// A handler outside is asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct HandlerRequested {
+    /// The step.
+    pub step_id: StepId,
+    /// The visit.
+    pub visit: u32,
+    /// Number of the call within the visit, from 1.
+    pub n: u32,
+    /// Who is asked.
+    pub handler: OutsideHandler,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// When it is called; of a job, when it counts as failed without an answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due_at: Option<DateTime<Utc>>,
+    /// The job, which is published as it stands here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<Job>,
+}
+
+/// What an external worker is asked to do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Job {
+    /// The same for every attempt.
+    pub idempotency_key: Uuid,
+    /// The step's `config`; null where it has none.
+    pub config: Value,
+    /// What it works on.
+    pub input: Value,
+}
+
 /// Why a claimed place is free again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -560,6 +614,8 @@ impl WorkflowEvent {
             Self::ChildEnded(_) => "child_ended",
             Self::ParentTold {} => "parent_told",
             Self::ConsensusCalculated(_) => "consensus_calculated",
+            Self::HandlerRequested(_) => "handler_requested",
+            Self::HandlerFailed { .. } => "handler_failed",
             Self::StepCompleted { .. } => "step_completed",
             Self::StepFailed { .. } => "step_failed",
             Self::StepSkipped { .. } => "step_skipped",
@@ -578,7 +634,7 @@ impl WorkflowEvent {
     }
 
     /// Every type, for metrics and checks.
-    pub const TYPES: [&'static str; 30] = [
+    pub const TYPES: [&'static str; 32] = [
         "workflow_started",
         "task_details_supplied",
         "step_activated",
@@ -595,6 +651,8 @@ impl WorkflowEvent {
         "child_ended",
         "parent_told",
         "consensus_calculated",
+        "handler_requested",
+        "handler_failed",
         "step_completed",
         "step_failed",
         "step_skipped",
@@ -616,6 +674,7 @@ impl WorkflowEvent {
         match self {
             Self::StepActivated(e) => Some(&e.step_id),
             Self::ConsensusCalculated(e) => Some(&e.step_id),
+            Self::HandlerRequested(e) => Some(&e.step_id),
             Self::TransitionOccurred(e) => Some(&e.from_step),
             Self::ChildRequested(e) => Some(&e.step_id),
             Self::ChildEnded(e) => Some(&e.step_id),
@@ -628,6 +687,7 @@ impl WorkflowEvent {
             | Self::PlacesAdded { step_id, .. }
             | Self::ChildTold { step_id, .. }
             | Self::ChildStartFailed { step_id, .. }
+            | Self::HandlerFailed { step_id, .. }
             | Self::StepCompleted { step_id, .. }
             | Self::StepFailed { step_id, .. }
             | Self::StepSkipped { step_id, .. }

@@ -11,7 +11,7 @@ use crate::{
     config::Target,
     ids::{StepId, TaskId},
     state::{
-        Assignment, ChildOrder, ChildTask, Incident, Pause, PendingJoin, PendingOrder,
+        Assignment, ChildOrder, ChildTask, Incident, Pause, PendingCall, PendingJoin, PendingOrder,
         StateTransitionError, StepVisit, TaskStatus, Visit, VisitStatus, WorkflowSnapshot,
     },
 };
@@ -146,6 +146,8 @@ fn change(
                 pause: None,
                 child: None,
                 result: None,
+                call: None,
+                calls_made: 0,
             });
         }
         WorkflowEvent::TaskAssigned {
@@ -265,6 +267,36 @@ fn change(
             state.context.extend(ended.context.clone());
         }
         WorkflowEvent::ParentTold {} => state.report_due = None,
+        WorkflowEvent::HandlerRequested(requested) => {
+            let visit = active_visit(state, event, &requested.step_id, requested.visit)?;
+            let before = visit.call.take().filter(|call| call.n == requested.n);
+            visit.calls_made = visit.calls_made.max(requested.n);
+            visit.call = Some(PendingCall {
+                n: requested.n,
+                handler: requested.handler,
+                attempt: requested.attempt,
+                due_at: requested.due_at,
+                since: before.as_ref().map_or(now, |call| call.since),
+                last_error: before.and_then(|call| call.last_error),
+            });
+        }
+        WorkflowEvent::HandlerFailed {
+            step_id,
+            visit,
+            n,
+            attempt,
+            error,
+            retry_at,
+        } => {
+            let visit = active_visit(state, event, step_id, *visit)?;
+            let call = visit.call.take().filter(|call| call.n == *n);
+            visit.call = call.filter(|_| retry_at.is_some()).map(|call| PendingCall {
+                attempt: attempt + 1,
+                due_at: *retry_at,
+                last_error: Some(error.clone()),
+                ..call
+            });
+        }
         WorkflowEvent::StepCompleted {
             step_id,
             visit,
@@ -308,6 +340,7 @@ fn change(
             visit,
             code,
             reason,
+            escalated,
         } => {
             state.incidents_opened += 1;
             state.incidents.push(Incident {
@@ -317,6 +350,7 @@ fn change(
                 code: *code,
                 reason: reason.clone(),
                 opened_at: now,
+                escalated: *escalated,
             });
         }
         WorkflowEvent::IncidentResolved { incident_id, .. } => {
@@ -347,20 +381,20 @@ fn change(
             if let Some(step_id) = step_id {
                 let visit = last_active_visit(state, event, step_id)?;
                 if let Some(pause) = visit.pause.take() {
-                    rearm_visit(visit, now - pause.since);
+                    rearm_visit(visit, now - pause.since, Attempts::Moved);
                 }
             } else {
                 state.status = TaskStatus::Running;
                 if let Some(pause) = state.pause.take() {
-                    rearm(state, now - pause.since);
+                    rearm(state, now - pause.since, Attempts::Moved);
                 }
             }
         }
         WorkflowEvent::TimersRearmed { paused_micros } => {
             let micros = i64::try_from(*paused_micros).unwrap_or(i64::MAX);
-            rearm(state, TimeDelta::microseconds(micros));
+            rearm(state, TimeDelta::microseconds(micros), Attempts::Kept);
         }
-        WorkflowEvent::WorkflowMigrated(migrated) => migrate(state, migrated),
+        WorkflowEvent::WorkflowMigrated(migrated) => migrate(state, migrated, now),
         WorkflowEvent::WorkflowCompleted { output } => {
             state.status = TaskStatus::Completed;
             state.joins.clear();
@@ -466,26 +500,46 @@ fn order_children(state: &mut WorkflowSnapshot, event: &WorkflowEvent, now: Date
     }
 }
 
-/// Neither inactivity nor a join's patience runs during a pause: what was left goes on.
-fn rearm(state: &mut WorkflowSnapshot, paused_for: TimeDelta) {
+/// What becomes of the times of attempts at calls.
+#[derive(Clone, Copy)]
+enum Attempts {
+    /// An attempt under way is overtaken: it is due at another time now.
+    Moved,
+    /// What was not claimed meanwhile is late as it is.
+    Kept,
+}
+
+/// Neither inactivity nor the patience with jobs and joins runs during a pause: what was left goes
+/// on.
+fn rearm(state: &mut WorkflowSnapshot, paused_for: TimeDelta, attempts: Attempts) {
     for join in state.joins.values_mut() {
         join.expires_at = join.expires_at.map(|expires_at| expires_at + paused_for);
     }
     let visits = state.steps.values_mut().filter_map(|s| s.visits.last_mut());
     // A step that is paused itself gets all of its own pause back when it resumes.
     for visit in visits.filter(|visit| visit.pause.is_none()) {
-        rearm_visit(visit, paused_for);
+        rearm_visit(visit, paused_for, attempts);
     }
 }
 
-fn rearm_visit(visit: &mut Visit, paused_for: TimeDelta) {
+fn rearm_visit(visit: &mut Visit, paused_for: TimeDelta, attempts: Attempts) {
     for assignment in &mut visit.assignments {
         assignment.expires_at += paused_for;
+    }
+    let moves = |call: &&mut PendingCall| match attempts {
+        Attempts::Moved => true,
+        Attempts::Kept => call.runs_out(),
+    };
+    if let Some(call) = visit.call.as_mut().filter(moves) {
+        call.due_at = call.due_at.map(|due_at| due_at + paused_for);
     }
 }
 
 /// Moves what a task has been through to the step ids of another revision.
-fn migrate(state: &mut WorkflowSnapshot, migrated: &WorkflowMigrated) {
+///
+/// A call that may be under way is asked for anew: what it answers was asked by the old revision.
+fn migrate(state: &mut WorkflowSnapshot, migrated: &WorkflowMigrated, now: DateTime<Utc>) {
+    let pause = state.pause.clone();
     let new_id = |old: &StepId| migrated.steps.get(old).unwrap_or(old).clone();
     state.workflow = migrated.workflow.clone();
     state.loops.clone_from(&migrated.loops);
@@ -499,6 +553,12 @@ fn migrate(state: &mut WorkflowSnapshot, migrated: &WorkflowMigrated) {
         .collect();
     for visit in state.steps.values_mut().flat_map(|step| &mut step.visits) {
         visit.entered_from = visit.entered_from.as_ref().map(new_id);
+        // A pause adds what it lasted, and has not yet.
+        let pause = visit.pause.as_ref().or(pause.as_ref());
+        let asked_at = pause.map_or(now, |pause| pause.since);
+        if let Some(call) = &mut visit.call {
+            call.due_at = call.due_at.map(|due_at| due_at.max(asked_at));
+        }
         if let Some(judged) = &mut visit.judges {
             judged.step_id = new_id(&judged.step_id);
         }
@@ -646,5 +706,6 @@ fn end_visit<'s>(
     visit.ended_at = Some(now);
     visit.assignments.clear();
     visit.pause = None;
+    visit.call = None;
     Ok(visit)
 }

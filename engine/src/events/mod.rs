@@ -7,8 +7,8 @@ mod rebuild;
 
 pub use event::{
     ChildEnded, ChildRequested, ConsensusCalculated, ConsensusMethod, FieldCalculated,
-    ReleaseReason, StepActivated, TransitionOccurred, Vote, WorkflowEvent, WorkflowMigrated,
-    WorkflowStarted,
+    HandlerRequested, Job, ReleaseReason, StepActivated, TransitionOccurred, Vote, WorkflowEvent,
+    WorkflowMigrated, WorkflowStarted,
 };
 pub use evolve::evolve;
 pub use metadata::{EVENT_SCHEMA_VERSION, EventMetadata, StoredEvent, UpcastError, upcast};

@@ -1,7 +1,7 @@
 //! What an executor answers.
 
 use super::{ExecutionContext, ExecutorError};
-use crate::{events::ConsensusCalculated, state::StepResult};
+use crate::{config::OutsideHandler, events::ConsensusCalculated, state::StepResult};
 
 /// What a step does when something has changed.
 pub trait StepExecutor: Send + Sync {
@@ -23,6 +23,11 @@ pub enum ExecutionResult {
         places: u32,
         /// How annotations were compared.
         consensus: Box<ConsensusCalculated>,
+    },
+    /// It is not: a handler outside is to be asked.
+    NeedsCall {
+        /// Which.
+        handler: OutsideHandler,
     },
     /// It is.
     Completed {

@@ -9,6 +9,7 @@ use super::report::ValidationError;
 use crate::{
     config::{
         ConsensusConfig, GoalConfig, GoldConfig, Script, Settings, StepConfig, TransitionConfig,
+        WebhookConfig,
     },
     ids::{StepId, WorkflowId},
 };
@@ -141,6 +142,7 @@ pub(super) fn handler_schema(handler: &str) -> Option<&'static CheckSchema> {
     static CALCULATOR: OnceLock<CheckSchema> = OnceLock::new();
     static MERGER: OnceLock<CheckSchema> = OnceLock::new();
     static FINALIZE: OnceLock<CheckSchema> = OnceLock::new();
+    static WEBHOOK: OnceLock<CheckSchema> = OnceLock::new();
     Some(match handler {
         "consensus_calculator" => CALCULATOR.get_or_init(|| {
             let mut schema = CheckSchema::of(schemars::schema_for!(ConsensusConfig));
@@ -157,6 +159,8 @@ pub(super) fn handler_schema(handler: &str) -> Option<&'static CheckSchema> {
         "finalize" => {
             FINALIZE.get_or_init(|| CheckSchema::of(schemars::schema_for!(FinalizeConfig)))
         }
+        "webhook" => WEBHOOK.get_or_init(|| CheckSchema::of(schemars::schema_for!(WebhookConfig))),
+        // What `queue` is told is for whoever takes its jobs.
         _ => return None,
     })
 }

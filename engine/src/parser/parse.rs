@@ -21,7 +21,13 @@ use crate::{
 };
 
 /// Handlers that every engine has.
-pub const BUILT_IN_HANDLERS: [&str; 3] = ["consensus_calculator", "result_merger", "finalize"];
+pub const BUILT_IN_HANDLERS: [&str; 5] = [
+    "consensus_calculator",
+    "result_merger",
+    "finalize",
+    "webhook",
+    "queue",
+];
 
 /// Reads a workflow file with the built-in step library and handlers.
 ///
@@ -181,7 +187,7 @@ pub(super) fn read_nodes<'a>(
     graph::check(&draft, faults);
     let ends = outcomes::Ends::of(&draft, &expressions);
     outcomes::check(&ends, faults);
-    unsupported::check(&draft, goals, handlers, faults);
+    unsupported::check(&draft, goals, faults);
     // Ways that are not as they should be say nothing about what happens on them.
     if !faults.has_errors() {
         soundness::check(&ends, faults);

@@ -18,11 +18,8 @@ use When::{Is, Present};
 
 /// Below `workflow`; `*` is every entry of a list or mapping.
 const WORKFLOW: &[(&str, When)] = &[
-    ("settings.on_error", Is(&["escalate"])),
     ("gold", Present),
-    ("steps.*.on_error", Is(&["escalate"])),
     ("steps.*.hooks", Present),
-    ("steps.*.handler", Is(HANDLERS)),
     ("steps.*.completion.type", Is(&["confidence"])),
     (
         "steps.*.assignment.load_balancing",
@@ -33,41 +30,18 @@ const WORKFLOW: &[(&str, When)] = &[
 /// Below every consensus block.
 const CONSENSUS: &[(&str, When)] = &[
     ("on_agreement.method", Is(&["weighted_vote"])),
-    (
-        "on_disagreement.strategy",
-        Is(&["weighted_vote", "escalate"]),
-    ),
-    (
-        "on_disagreement.fallback",
-        Is(&["weighted_vote", "escalate"]),
-    ),
+    ("on_disagreement.strategy", Is(&["weighted_vote"])),
+    ("on_disagreement.fallback", Is(&["weighted_vote"])),
     ("tie_breaker", Is(&["quality_weighted"])),
 ];
-
-/// Handlers that will be built in; a program may register its own by these names until then.
-pub(super) const HANDLERS: &[&str] = &["webhook", "queue"];
 
 /// Below every goal.
 const GOAL: &[(&str, When)] = &[("on_complete.*", Is(&["archive"]))];
 
-/// Refuses what the tables list. `handlers` are those that the program brings.
-pub(super) fn check(
-    draft: &Draft<'_>,
-    goals: Option<&Node>,
-    handlers: &[&str],
-    faults: &mut Faults,
-) {
-    let supported = |node: &Node| node.as_str().is_some_and(|name| handlers.contains(&name));
+/// Refuses what the tables list.
+pub(super) fn check(draft: &Draft<'_>, goals: Option<&Node>, faults: &mut Faults) {
     for (pattern, when) in WORKFLOW {
-        let found = matching(draft.body, pattern);
-        let by_program = *pattern == "steps.*.handler";
-        refuse(
-            found
-                .into_iter()
-                .filter(|node| !(by_program && supported(node))),
-            when,
-            faults,
-        );
+        refuse(matching(draft.body, pattern).into_iter(), when, faults);
     }
     for step in &draft.steps {
         let calculates =

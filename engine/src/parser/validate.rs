@@ -1,6 +1,9 @@
 //! What the types cannot say about steps and settings; transitions and goals have files of their own.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use super::{
     conditions::EXPRESSIONS_BYTES_MAX,
@@ -18,14 +21,13 @@ use super::{
     structure,
     suggest::Suggester,
     tree::{Content, Node},
-    unsupported,
 };
 use crate::{
     config::{
         Completion, CompletionType, ConfigDuration, ConsensusConfig, DisagreementStrategy,
-        JoinMode, Level, Metric, StepConfig, StepType, TimeoutAction,
+        JoinMode, Level, Metric, OutsideHandler, StepConfig, StepType, TimeoutAction,
     },
-    limits::{FIELDS_MAX, INACTIVITY_MAX},
+    limits::{FIELDS_MAX, INACTIVITY_MAX, JOB_TIMEOUT_MAX, WEBHOOK_TIMEOUT_MAX},
 };
 
 /// Reports every fault of single parts and of references between them. Answers the expressions.
@@ -96,7 +98,7 @@ impl Validator<'_, '_> {
         if let Some(completion) = &config.completion
             && let Some(node) = step.node.get("completion")
         {
-            self.completion(node, completion, config.kind);
+            self.completion(node, completion, config);
         }
         if let (Some(consensus), Some(node)) = (&config.consensus, step.node.get("consensus")) {
             self.consensus(node, consensus);
@@ -166,9 +168,15 @@ impl Validator<'_, '_> {
         }
     }
 
-    fn completion(&mut self, node: &Node, completion: &Completion, step: StepType) {
+    fn completion(&mut self, node: &Node, completion: &Completion, config: &StepConfig) {
+        let step = config.kind;
+        let takes_job = config.outside_handler() == Some(OutsideHandler::Queue);
         if let Some(timeout) = node.get("timeout") {
-            self.timeout(timeout);
+            if takes_job {
+                self.duration(timeout, JOB_TIMEOUT_MAX, "a job may go unanswered for");
+            } else {
+                self.timeout(timeout);
+            }
         }
         let kind = completion.kind;
         let name = completion_name(kind);
@@ -189,7 +197,8 @@ impl Validator<'_, '_> {
             return;
         }
         for (key, child) in node.map().into_iter().flatten() {
-            if key != "type" && !completion_keys(kind).contains(&key.as_str()) {
+            let of_job = takes_job && key.as_str() == "timeout";
+            if key != "type" && !of_job && !completion_keys(kind).contains(&key.as_str()) {
                 let message = format!("`{key}` does not go with the completion `{name}`");
                 let fault = self
                     .faults
@@ -240,19 +249,24 @@ impl Validator<'_, '_> {
     }
 
     fn timeout(&mut self, node: &Node) {
+        self.duration(node, INACTIVITY_MAX, "inactivity may last");
+    }
+
+    /// Durations are whole seconds, from one to a bound.
+    fn duration(&mut self, node: &Node, max: Duration, what: &str) {
         let Some(duration) = node
             .as_str()
             .and_then(|text| text.parse::<ConfigDuration>().ok())
         else {
             return;
         };
-        if duration.get().is_zero() || duration.get() > INACTIVITY_MAX {
-            let max = ConfigDuration::from(INACTIVITY_MAX);
+        if duration.get().is_zero() || duration.get() > max {
+            let max = ConfigDuration::from(max);
             self.faults
                 .add(
                     Code::OutOfRange,
                     &node.origin,
-                    format!("`{duration}` is out of bounds: inactivity may last from 1s to {max}"),
+                    format!("`{duration}` is out of bounds: {what} from 1s to {max}"),
                 )
                 .value_of(node);
         }
@@ -375,10 +389,7 @@ impl Validator<'_, '_> {
             return;
         };
         let known = || BUILT_IN_HANDLERS.iter().chain(self.handlers).copied();
-        if !known()
-            .chain(unsupported::HANDLERS.iter().copied())
-            .any(|handler| handler == name)
-        {
+        if !known().any(|handler| handler == name) {
             let near = self.suggester.nearest(name, known());
             self.faults
                 .add(
@@ -408,12 +419,32 @@ impl Validator<'_, '_> {
         }
         match name {
             "consensus_calculator" => self.calculator(&config),
+            "webhook" => self.webhook(&config),
             "result_merger" => {
                 for id in config.get("steps").and_then(Node::list).unwrap_or_default() {
                     self.draft.step(id, self.suggester, self.faults);
                 }
             }
             _ => {}
+        }
+    }
+
+    fn webhook(&mut self, config: &Node) {
+        if let Some(timeout) = config.get("timeout") {
+            self.duration(timeout, WEBHOOK_TIMEOUT_MAX, "an attempt may take");
+        }
+        let Some(node) = config.get("url").filter(|url| !url.broken) else {
+            return;
+        };
+        if let Some((text, why)) = node.as_str().and_then(|text| Some((text, no_url(text)?))) {
+            self.faults
+                .add(
+                    Code::InvalidValue,
+                    &node.origin,
+                    format!("`{text}` cannot be called: {why}"),
+                )
+                .value(text)
+                .suggest("write a URL as `https://example.org/path`");
         }
     }
 
@@ -522,5 +553,35 @@ impl Validator<'_, '_> {
             }
             _ => {}
         }
+    }
+}
+
+/// Why a text is no URL that a webhook can call. Whether its host may be called is for the worker
+/// to say, which knows the operator's list.
+fn no_url(text: &str) -> Option<&'static str> {
+    let rest = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    let Some(rest) = rest else {
+        return Some("it must begin with `https://` or `http://`");
+    };
+    let place = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let name = match place.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => {
+            if port.parse::<u16>().is_err() {
+                return Some("its port is no number from 0 to 65535");
+            }
+            name
+        }
+        _ => place,
+    };
+    if place.contains('@') {
+        Some("it holds a user name or password, which everybody who sees the workflow could read")
+    } else if name.is_empty() {
+        Some("it has no host")
+    } else if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        Some("it holds a blank")
+    } else {
+        None
     }
 }

@@ -24,6 +24,9 @@ pub struct Incident {
     pub reason: String,
     /// When.
     pub opened_at: DateTime<Utc>,
+    /// Whether the workflow asks for operators to be told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub escalated: bool,
 }
 
 /// The kinds of trouble.
@@ -46,6 +49,9 @@ pub enum IncidentCode {
     StepBusy,
     /// A claimed place was given up for inactivity, and the step asks to be told.
     InactivityTimeout,
+    /// Annotators disagree, and the step asks to be told: it has ended without a value. Resolved
+    /// once the task has left the step.
+    Disagreement,
 }
 
 impl IncidentCode {
@@ -60,6 +66,7 @@ impl IncidentCode {
             Self::ChildFailed => "child_failed",
             Self::StepBusy => "step_busy",
             Self::InactivityTimeout => "inactivity_timeout",
+            Self::Disagreement => "disagreement",
         }
     }
 }

@@ -16,4 +16,4 @@ pub use manager::WorkflowStateManager;
 pub use places::{HeldPlace, OpenPlace, Places, PlacesChange};
 pub use result::{ResolvedBy, ResultKind, ReviewDecision, StepResult};
 pub use snapshot::{Pause, PendingJoin, TaskStatus, WorkflowRef, WorkflowSnapshot};
-pub use step::{AnnotationData, Assignment, StepState, StepVisit, Visit, VisitStatus};
+pub use step::{AnnotationData, Assignment, PendingCall, StepState, StepVisit, Visit, VisitStatus};

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Incident, ParentTask, StepState, StepVisit, Visit};
+use super::{Incident, ParentTask, PendingCall, StepState, StepVisit, Visit};
 use crate::ids::{RevisionId, StepId, TaskId, WorkflowId};
 
 /// The full state of a task at one version of its stream.
@@ -90,15 +90,17 @@ impl WorkflowSnapshot {
             .collect()
     }
 
-    /// Whether anything in it runs out with time now: a claimed place, a join's patience.
+    /// Whether anything in it runs out with time now: a claimed place, a job, a join's patience.
     pub fn has_timers(&self) -> bool {
-        let claimed = |state: &StepState| {
-            state
-                .current()
-                .is_some_and(|visit| !visit.assignments.is_empty() && visit.pause.is_none())
+        let runs_out = |state: &StepState| {
+            let running = state.current().filter(|visit| visit.pause.is_none());
+            running.is_some_and(|visit| {
+                let call = visit.call.as_ref();
+                !visit.assignments.is_empty() || call.is_some_and(PendingCall::runs_out)
+            })
         };
         self.joins.values().any(|join| join.expires_at.is_some())
-            || self.steps.values().any(claimed)
+            || self.steps.values().any(runs_out)
     }
 
     /// The last visit of a step.

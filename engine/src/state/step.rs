@@ -9,7 +9,10 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{ChildTask, Pause, StepResult};
-use crate::ids::{StepId, UserId};
+use crate::{
+    config::OutsideHandler,
+    ids::{StepId, UserId},
+};
 
 /// One step's visits, oldest first; every re-entry by a loop is a new visit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -81,6 +84,40 @@ pub struct Visit {
     /// What it ended with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<StepResult>,
+    /// The call to a handler outside that it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<PendingCall>,
+    /// Calls begun so far; numbers the next.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub calls_made: u32,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes fields by reference"
+)]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+/// A call to a handler outside that has no answer yet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PendingCall {
+    /// Its number within the visit, from 1: part of the idempotency key.
+    pub n: u32,
+    /// Who is called.
+    pub handler: OutsideHandler,
+    /// The attempt that is due or under way, from 1.
+    pub attempt: u32,
+    /// When the attempt is made; of a job, when it counts as failed without an answer (none where
+    /// it may take as long as it likes).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due_at: Option<DateTime<Utc>>,
+    /// When the call began, that is, its first attempt was asked for.
+    pub since: DateTime<Utc>,
+    /// Why the attempt before failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
 }
 
 impl Visit {
@@ -93,6 +130,13 @@ impl Visit {
     pub fn free_places(&self) -> Option<u32> {
         let taken = u32::try_from(self.annotations.len() + self.assignments.len()).ok()?;
         self.places.map(|places| places.saturating_sub(taken))
+    }
+}
+
+impl PendingCall {
+    /// Whether its time is a deadline for somebody else, and not the moment of the next attempt.
+    pub fn runs_out(&self) -> bool {
+        self.handler == OutsideHandler::Queue && self.due_at.is_some()
     }
 }
 

@@ -320,6 +320,8 @@ pub enum DueKind {
     ChildReport,
     /// A step whose child ended while the task could not go on does so.
     ChildEnded,
+    /// A job that went unanswered is published again, or given up.
+    JobTimeout,
 }
 
 /// How due work is run: calls that may take a minute never hold up what is due beside them.
@@ -333,7 +335,7 @@ pub enum DueLane {
 
 impl DueKind {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::AssignmentTimeout,
         Self::Resume,
         Self::JoinTimeout,
@@ -344,13 +346,18 @@ impl DueKind {
         Self::ChildCancel,
         Self::ChildReport,
         Self::ChildEnded,
+        Self::JobTimeout,
     ];
 
     /// Whether something is to be done, outside any transaction, before a row of this kind is
     /// decided.
     pub fn has_effect(self) -> bool {
         match self {
-            Self::AssignmentTimeout | Self::Resume | Self::JoinTimeout | Self::ChildEnded => false,
+            Self::AssignmentTimeout
+            | Self::Resume
+            | Self::JoinTimeout
+            | Self::JobTimeout
+            | Self::ChildEnded => false,
             Self::HandlerCall
             | Self::ChildStart
             | Self::ChildPause
@@ -372,6 +379,7 @@ impl DueKind {
             | Self::Resume
             | Self::JoinTimeout
             | Self::HandlerCall
+            | Self::JobTimeout
             | Self::ChildEnded => false,
         }
     }
@@ -387,7 +395,8 @@ impl DueKind {
             | Self::ChildResume
             | Self::ChildCancel
             | Self::ChildReport
-            | Self::ChildEnded => DueLane::Decisions,
+            | Self::ChildEnded
+            | Self::JobTimeout => DueLane::Decisions,
             Self::HandlerCall => DueLane::Calls,
         }
     }
@@ -405,6 +414,7 @@ impl DueKind {
             Self::ChildCancel => "child_cancel",
             Self::ChildReport => "child_report",
             Self::ChildEnded => "child_ended",
+            Self::JobTimeout => "job_timeout",
         }
     }
 

@@ -1,17 +1,20 @@
 //! A desk to try a workflow on: commands in, one line of text out, no store and no clock.
 
+use std::collections::VecDeque;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use glyph_workflow_engine::{
-    DecideContext, HandlerRegistry, Outcome, ProcessResult, StateRebuilder, WorkflowSnapshot,
+    DecideContext, Effect, HandlerCall, HandlerRegistry, Outcome, ProcessResult, StateRebuilder,
+    WorkflowSnapshot,
     command::{
-        Activity, Advance, AnnotationInput, Assign, Command, CommandEnvelope, Control, Due, Pause,
-        Release, Start, Submission,
+        Activity, Advance, AnnotationInput, Assign, Command, CommandEnvelope, Control, Due,
+        EffectOutcome, Pause, Release, Start, Submission,
     },
-    decide, due_command_id, due_work,
+    decide, due_command_id, due_work, effect_of,
     events::StoredEvent,
     ids::{CommandId, RevisionId, TaskId, UserId, WorkflowSelector},
     parse_workflow,
-    store::WorkflowPause,
+    store::{DueRow, WorkflowPause},
     transition::CompiledWorkflow,
 };
 use serde_json::{Value, json};
@@ -29,6 +32,11 @@ pub(crate) struct Desk {
     pub(crate) now: DateTime<Utc>,
     /// Pauses of its workflow.
     pub(crate) pauses: Vec<WorkflowPause>,
+    /// What the next calls to handlers outside come to, the first first; once there is none left,
+    /// calls are answered `"answer"`.
+    pub(crate) answers: VecDeque<EffectOutcome>,
+    /// The calls made so far.
+    pub(crate) calls: Vec<HandlerCall>,
     commands: u128,
 }
 
@@ -52,6 +60,8 @@ impl Desk {
             log: Vec::new(),
             now: "2026-01-01T00:00:00Z".parse().unwrap(),
             pauses: Vec::new(),
+            answers: VecDeque::new(),
+            calls: Vec::new(),
             commands: 0,
         }
     }
@@ -162,16 +172,39 @@ impl Desk {
                     None => break,
                 }
             }
-            fired.push(self.run(Command::Due(Due::alone(row))));
+            let due = self.perform(row);
+            fired.push(self.run(Command::Due(due)));
         }
         self.now = end;
         fired
     }
 
-    fn next_due(&self, end: DateTime<Utc>) -> Option<glyph_workflow_engine::store::DueRow> {
-        let rows = self.state.as_ref().map(due_work).unwrap_or_default();
+    /// Does what a row asks for, before it is decided.
+    pub(crate) fn perform(&mut self, row: DueRow) -> Due {
+        let state = self.state.as_ref().expect("the task has been started");
+        let Some(Effect::Call(call)) = effect_of(state, &self.workflow, &row) else {
+            return Due::alone(row);
+        };
+        self.calls.push(call);
+        let answer = self.answers.pop_front();
+        let outcome = answer.unwrap_or(EffectOutcome::Done {
+            output: json!("answer"),
+        });
+        Due {
+            row,
+            outcome: Some(outcome),
+        }
+    }
+
+    /// All due work of the state.
+    pub(crate) fn due(&self) -> Vec<DueRow> {
+        self.state.as_ref().map(due_work).unwrap_or_default()
+    }
+
+    fn next_due(&self, end: DateTime<Utc>) -> Option<DueRow> {
+        let rows = self.due();
         rows.into_iter()
-            .filter(|row| row.due_at <= end && !row.kind.has_effect())
+            .filter(|row| row.due_at <= end && !row.kind.is_between_tasks())
             .min_by_key(|row| row.due_at)
     }
 

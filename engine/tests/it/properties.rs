@@ -4,13 +4,17 @@
 use std::collections::BTreeSet;
 
 use chrono::TimeDelta;
-use glyph_workflow_engine::{command::Command, events::WorkflowEvent, state::TaskStatus};
+use glyph_workflow_engine::{
+    command::{Command, EffectOutcome},
+    events::WorkflowEvent,
+    state::TaskStatus,
+};
 use proptest::prelude::*;
 use serde_json::json;
 
 use crate::desk::Desk;
 
-const WORKFLOWS: [&str; 3] = [
+const WORKFLOWS: [&str; 4] = [
     "workflow: { id: dual, template: multi_adjudication, overrides: { steps: { annotate: { consensus: { field: label } } } } }",
     "workflow: { id: refine, template: iterative_refinement }",
     "
@@ -33,6 +37,21 @@ workflow:
     - { from: review, to: done, condition: { type: on_agreement } }
     - { from: done, to: _complete }
 ",
+    "
+workflow:
+  id: calling
+  settings: { allow_parallel_steps: true, max_retries: 1 }
+  steps:
+    - { id: annotate, type: annotation, consensus: { field: label } }
+    - { id: call, type: auto_process, handler: webhook, config: { url: 'https://a.org' } }
+    - { id: job, type: auto_process, handler: queue, on_error: skip, completion: { type: auto, timeout: 10m } }
+    - { id: done, type: auto_process, handler: result_merger }
+  transitions:
+    - { from: annotate, to: call }
+    - { from: annotate, to: job }
+    - { from: call, to: done }
+    - { from: job, to: done }
+",
 ];
 
 #[derive(Clone, Debug)]
@@ -54,6 +73,10 @@ enum Move {
     Retry,
     Cancel,
     Pass(i64),
+    /// What the next call comes to: an answer, a failure, a failure for good.
+    Outcome(u8),
+    /// A call is made, this comes between, and then its answer arrives.
+    Overtaken(Box<Move>),
 }
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
@@ -76,7 +99,11 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         2 => Just(Move::Retry),
         1 => Just(Move::Cancel),
         4 => (1_i64..200).prop_map(Move::Pass),
+        4 => (0_u8..3).prop_map(Move::Outcome),
     ];
+    let one = one.prop_flat_map(
+        |one| prop_oneof![6 => Just(one.clone()), 1 => Just(Move::Overtaken(Box::new(one)))],
+    );
     prop::collection::vec(one, 1..60)
 }
 
@@ -113,6 +140,26 @@ fn play(desk: &mut Desk, one: &Move) {
         Move::Retry => drop(desk.control(Command::Retry)),
         Move::Cancel => drop(desk.control(Command::Cancel)),
         Move::Pass(minutes) => drop(desk.pass(TimeDelta::minutes(*minutes))),
+        Move::Outcome(outcome) => desk.answers.push_back(match outcome {
+            0 => EffectOutcome::Done { output: json!(1) },
+            n => EffectOutcome::Failed {
+                error: "no".to_owned(),
+                is_final: *n == 2,
+                retry_after: None,
+            },
+        }),
+        Move::Overtaken(between) => {
+            let now = desk.now;
+            let due = desk
+                .due()
+                .into_iter()
+                .find(|row| row.due_at <= now && !row.kind.is_between_tasks());
+            let performed = due.map(|row| desk.perform(row));
+            play(desk, between);
+            if let Some(performed) = performed {
+                desk.run(Command::Due(performed));
+            }
+        }
     }
 }
 
@@ -120,7 +167,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_sequence_keeps_the_invariants(workflow in 0_usize..3, moves in moves()) {
+    fn any_sequence_keeps_the_invariants(workflow in 0_usize..4, moves in moves()) {
         let mut desk = Desk::new(WORKFLOWS[workflow]);
         for one in &moves {
             play(&mut desk, one);

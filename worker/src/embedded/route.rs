@@ -12,6 +12,8 @@ pub const DEAD: &str = "dead";
 pub const STEP_COMPLETED: &str = "step-completed";
 /// `transition.occurred.#`, for downstream systems.
 pub const TRANSITION_OCCURRED: &str = "transition-occurred";
+/// `job.requested.#`, for external workers.
+const JOB_REQUESTED: &str = "job-requested";
 
 /// The queues that commands wait in.
 pub const COMMAND_QUEUES: [&str; 3] = [CONTROL, SUBMISSION, ADVANCE];
@@ -39,6 +41,7 @@ impl Exchange {
             Self::Events => [
                 ("step.completed", STEP_COMPLETED),
                 ("transition.occurred", TRANSITION_OCCURRED),
+                ("job.requested", JOB_REQUESTED),
             ]
             .into_iter()
             .find(|(words, _)| {

@@ -3,10 +3,10 @@
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
     WorkflowEvent, WorkflowSnapshot,
-    config::Target,
+    config::{OutsideHandler, Target},
     events::{ConsensusCalculated, StoredEvent},
     ids::{StepId, TaskId, UserId, WorkflowId},
-    state::{ChildTask, Incident, ParentTask, Pause, StepResult, TaskStatus, Visit},
+    state::{ChildTask, Incident, ParentTask, Pause, PendingCall, StepResult, TaskStatus, Visit},
     store::{TaskRow, WorkflowPause},
 };
 use schemars::JsonSchema;
@@ -66,6 +66,9 @@ pub struct Waiting {
     /// The task that runs its sub-workflow.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub child: Option<ChildStanding>,
+    /// The call to a handler outside that it waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call: Option<PendingCall>,
     /// What holds it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub incident: Option<Incident>,
@@ -194,6 +197,7 @@ fn waiting(state: &WorkflowSnapshot, step: &StepId, visit: &Visit) -> Waiting {
             })
             .collect(),
         child: visit.child.as_ref().map(ChildStanding::of),
+        call: visit.call.clone(),
         incident,
     }
 }
@@ -209,12 +213,35 @@ fn waiting_reason(visit: &Visit, incident: Option<&Incident>) -> String {
     if let Some(child) = &visit.child {
         return child.describe();
     }
+    if let Some(call) = &visit.call {
+        return calling(call);
+    }
     let submitted = visit.annotations.len();
     match (visit.places, visit.assignments.len()) {
         (None, _) => format!("{submitted} submissions so far; an `advance` ends it"),
         (Some(places), 0) => format!("{submitted} of {places} submissions; no place is claimed"),
         (Some(places), claimed) => {
             format!("{submitted} of {places} submissions; {claimed} places are claimed")
+        }
+    }
+}
+
+fn calling(call: &PendingCall) -> String {
+    let PendingCall { attempt, .. } = call;
+    let after = match &call.last_error {
+        Some(error) => format!("; the one before failed: {error}"),
+        None => String::new(),
+    };
+    match (call.handler, call.due_at) {
+        (OutsideHandler::Webhook, Some(due_at)) => {
+            format!("attempt {attempt} at its webhook is due from {due_at}{after}")
+        }
+        (OutsideHandler::Queue, Some(due_at)) => format!(
+            "attempt {attempt} at its job is published and fails at {due_at}; an `advance` with \
+             `output` answers it{after}"
+        ),
+        (OutsideHandler::Webhook | OutsideHandler::Queue, None) => {
+            "its job is published; an `advance` with `output` answers it".to_owned()
         }
     }
 }

@@ -477,6 +477,10 @@ fn record(report: &BatchReport, commands: usize, metrics: &Metrics) {
         .agreements
         .iter()
         .for_each(|ratio| metrics.agreement(*ratio));
+    stats
+        .jobs
+        .iter()
+        .for_each(|(answered, took)| metrics.handler("queue", *answered, *took));
     metrics.version_conflicts(stats.conflicts);
     metrics.task_cache(CacheResult::Hit, stats.cache_hits);
     metrics.task_cache(CacheResult::Miss, stats.cache_misses);

@@ -92,13 +92,12 @@ impl WebhookClient {
                 headers.insert(HeaderName::from_static(name), value);
             }
         };
-        set("idempotency-key", request.id.to_string());
-        set("webhook-id", request.id.to_string());
+        let id = request.id.to_string();
+        let signed = signature(key.key(), &id, timestamp, &body);
+        set("idempotency-key", id.clone());
+        set("webhook-id", id);
         set("webhook-timestamp", timestamp.to_string());
-        set(
-            "webhook-signature",
-            signature(key.key(), request.id, timestamp, &body),
-        );
+        set("webhook-signature", signed);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers
             .entry(USER_AGENT)

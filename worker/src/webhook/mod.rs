@@ -20,9 +20,11 @@ pub use signature::signature;
 
 use std::time::Duration;
 
+use glyph_workflow_engine::limits;
+
 /// How long a call may take, from resolving the name to the last byte, when nobody says otherwise.
 pub const CALL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// The longest time that a call may be given.
-pub const CALL_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+pub const CALL_TIMEOUT_MAX: Duration = limits::WEBHOOK_TIMEOUT_MAX;
 /// Bytes of an answer; a longer one fails the call.
 pub const ANSWER_BYTES_MAX: usize = 1 << 20;

@@ -369,6 +369,47 @@ pub struct IncidentOpened<'a> {
     pub code: IncidentCode,
     /// What happened, for people.
     pub reason: &'a str,
+    /// Whether the workflow asks for operators to be told (`escalate`).
+    pub escalated: bool,
+}
+
+/// An external worker is to do a step and to answer with `advance` and `output`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct JobRequested<'a> {
+    /// The step.
+    pub step_id: &'a StepId,
+    /// The visit, from 1.
+    pub visit: u32,
+    /// Number of the job within the visit, from 1.
+    pub call: u32,
+    /// The attempt at this job, from 1: published again where it goes unanswered for too long.
+    pub attempt: u32,
+    /// The same for every attempt.
+    pub idempotency_key: Uuid,
+    /// When it counts as failed without an answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<DateTime<Utc>>,
+    /// The step's `config`.
+    pub config: &'a Value,
+    /// What to work on: `input` and `context` of the task, and `results` by step.
+    pub input: &'a Value,
+}
+
+impl<'a> JobRequested<'a> {
+    /// The job of an event; none where the handler is called and not sent a job.
+    pub fn of(event: &'a events::HandlerRequested) -> Option<Self> {
+        let job = event.job.as_ref()?;
+        Some(Self {
+            step_id: &event.step_id,
+            visit: event.visit,
+            call: event.n,
+            attempt: event.attempt,
+            idempotency_key: job.idempotency_key,
+            expires_at: event.due_at,
+            config: &job.config,
+            input: &job.input,
+        })
+    }
 }
 
 /// An incident is over.

@@ -24,10 +24,10 @@ use uuid::Uuid;
 use super::{
     data::{
         AgreementProgress, CommandRejected, ConsensusCalculated, InTask, IncidentOpened,
-        IncidentResolved, StepActivated, StepCompleted, StepEnded, StepFailed, TaskAssigned,
-        TaskReleased, TaskStalled, TransitionOccurred, WholeWorkflow, WorkflowCompleted,
-        WorkflowFailed, WorkflowHeld, WorkflowMigrated, WorkflowReasoned, WorkflowReleased,
-        WorkflowStarted,
+        IncidentResolved, JobRequested, StepActivated, StepCompleted, StepEnded, StepFailed,
+        TaskAssigned, TaskReleased, TaskStalled, TransitionOccurred, WholeWorkflow,
+        WorkflowCompleted, WorkflowFailed, WorkflowHeld, WorkflowMigrated, WorkflowReasoned,
+        WorkflowReleased, WorkflowStarted,
     },
     goals::{AlertReport, GoalReport},
 };
@@ -89,6 +89,7 @@ message_types! {
     TaskAssigned "task.assigned" "task_assigned";
     TaskReleased "task.released" "task_released";
     TaskStalled "task.stalled" "task_stalled";
+    JobRequested "job.requested" "job_requested";
     IncidentOpened "incident.opened" "incident_opened";
     IncidentResolved "incident.resolved" "incident_resolved";
     GoalProgressed "goal.progressed" "goal_progressed";
@@ -99,9 +100,13 @@ message_types! {
 }
 
 impl MessageType {
-    /// Whether a queue for it is part of the topology, so that reaching none is a fault.
+    /// Whether reaching no queue is a fault: a queue for it is part of the topology, or it is work
+    /// that somebody has to do.
     pub fn is_mandatory(self) -> bool {
-        matches!(self, Self::StepCompleted | Self::TransitionOccurred)
+        matches!(
+            self,
+            Self::StepCompleted | Self::TransitionOccurred | Self::JobRequested
+        )
     }
 
     /// The kind of that name.
@@ -254,15 +259,15 @@ impl CloudEventMessages {
     }
 
     fn row<D: Serialize>(&self, message: &Message<'_>, data: &D) -> Option<NewOutboxRow> {
-        self.published
-            .contains(&message.kind)
-            .then(|| NewOutboxRow {
-                message_id: message.id,
-                task_id: message.task,
-                routing_key: message.routing_key(),
-                message_type: message.kind.as_str(),
-                body: message.body(data).into(),
-            })
+        // A job is no news but work: whoever reads less news still wants it done.
+        let is_work = message.kind == MessageType::JobRequested;
+        (is_work || self.published.contains(&message.kind)).then(|| NewOutboxRow {
+            message_id: message.id,
+            task_id: message.task,
+            routing_key: message.routing_key(),
+            message_type: message.kind.as_str(),
+            body: message.body(data).into(),
+        })
     }
 }
 
@@ -469,6 +474,7 @@ impl MessageBuilder for CloudEventMessages {
                 visit,
                 code,
                 reason,
+                escalated,
             } => row!(
                 IncidentOpened,
                 IncidentOpened {
@@ -476,9 +482,13 @@ impl MessageBuilder for CloudEventMessages {
                     step_id,
                     visit: *visit,
                     code: *code,
-                    reason
+                    reason,
+                    escalated: *escalated
                 }
             ),
+            WorkflowEvent::HandlerRequested(e) => {
+                JobRequested::of(e).and_then(|job| row!(JobRequested, job))
+            }
             WorkflowEvent::IncidentResolved {
                 incident_id,
                 step_id,
@@ -499,6 +509,7 @@ impl MessageBuilder for CloudEventMessages {
             | WorkflowEvent::ActivityRecorded { .. }
             | WorkflowEvent::GoldScored { .. }
             | WorkflowEvent::TimersRearmed { .. }
+            | WorkflowEvent::HandlerFailed { .. }
             | WorkflowEvent::PlacesAdded { .. }
             | WorkflowEvent::ChildRequested(_)
             | WorkflowEvent::ChildTold { .. }

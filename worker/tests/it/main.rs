@@ -4,6 +4,7 @@
 
 mod agreement;
 mod amqp;
+mod calls;
 mod cli;
 mod crash_points;
 mod goals;
@@ -14,3 +15,4 @@ mod services;
 mod sub_workflows;
 mod support;
 mod traces;
+mod webhook;

@@ -1,6 +1,6 @@
 //! Work whose time has come.
 
-use super::{Refusal, child, control, work::Work};
+use super::{Refusal, call, child, control, work::Work};
 use crate::{
     config::TimeoutAction,
     engine::command::Due,
@@ -38,16 +38,13 @@ pub(super) fn due(work: &mut Work<'_>, command: &Due) -> Result<(), Refusal> {
                 control::go_on_after_pause(work, row.step_id.clone(), reason);
             }
         }
-        DueKind::HandlerCall => {
-            if command.outcome.is_none() {
-                return Err(Refusal::NotPerformed);
-            }
-        }
         DueKind::ChildStart | DueKind::ChildPause | DueKind::ChildResume | DueKind::ChildCancel => {
             return child::order_due(work, command);
         }
         DueKind::ChildReport => return child::report_due(work, command),
         DueKind::ChildEnded => child::ended_due(work, row),
+        DueKind::HandlerCall => return call::answered(work, command),
+        DueKind::JobTimeout => call::unanswered(work, command),
         DueKind::JoinTimeout => {
             let state = work.current();
             let waits = |step: &StepId| state.joins.get(step)?.expires_at;
@@ -131,7 +128,7 @@ fn stall(work: &mut Work<'_>, row: &DueRow, user_id: UserId) {
         }
         TimeoutAction::Escalate => {
             let reason = format!("annotator {user_id} held a place and was inactive for too long");
-            work.open_incident(&step_id, IncidentCode::InactivityTimeout, reason);
+            work.escalate(&step_id, IncidentCode::InactivityTimeout, reason);
         }
         TimeoutAction::Fail => {
             let error = format!("annotator {user_id} was inactive for too long");

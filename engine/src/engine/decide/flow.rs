@@ -6,9 +6,11 @@ use uuid::Uuid;
 
 use super::work::Work;
 use crate::{
-    config::{OnError, StepConfig, StepType, Target},
+    config::{DisagreementStrategy, Fallback, StepConfig, StepType, Target},
     engine::{error_chain, outcome::failed_by_transition},
-    events::{StepActivated, TransitionOccurred, WorkflowEvent},
+    events::{
+        ConsensusCalculated, ConsensusMethod, StepActivated, TransitionOccurred, WorkflowEvent,
+    },
     executor::{Closing, ExecutionResult, ExecutorError, task_output},
     ids::StepId,
     limits::TRANSITIONS_PER_COMMAND_MAX,
@@ -194,6 +196,10 @@ impl Work<'_> {
         };
         match ready.and_then(|()| self.execute(step, closing)) {
             Ok(ExecutionResult::Waiting { .. }) => false,
+            Ok(ExecutionResult::NeedsCall { handler }) => {
+                self.request_first(step, handler);
+                false
+            }
             Ok(ExecutionResult::NeedsMore { places, consensus }) => {
                 self.emit(WorkflowEvent::ConsensusCalculated(*consensus));
                 let step_id = step.id.clone();
@@ -205,6 +211,7 @@ impl Work<'_> {
                 false
             }
             Ok(ExecutionResult::Completed { result, consensus }) => {
+                let escalation = consensus.as_ref().and_then(|c| escalation(step, c));
                 if let Some(consensus) = consensus {
                     self.emit(WorkflowEvent::ConsensusCalculated(*consensus));
                 }
@@ -214,34 +221,23 @@ impl Work<'_> {
                     visit,
                     result,
                 });
+                if let Some(reason) = escalation {
+                    self.escalate(&step.id, IncidentCode::Disagreement, reason);
+                }
                 true
             }
             Err(error) => {
                 let reason = error_chain(&error);
-                match step.on_error.unwrap_or(self.config().settings.on_error) {
-                    OnError::Skip => {
-                        let step_id = step.id.clone();
-                        self.emit(WorkflowEvent::StepSkipped {
-                            step_id,
-                            visit,
-                            reason,
-                        });
-                        true
-                    }
-                    OnError::Pause | OnError::Escalate => {
-                        let code = match &error {
-                            ExecutorError::Expression { .. } => IncidentCode::ExpressionFailed,
-                            ExecutorError::Child { .. }
-                            | ExecutorError::ChildDepth { .. }
-                            | ExecutorError::ChildInput { .. } => IncidentCode::ChildFailed,
-                            ExecutorError::UnknownHandler { .. }
-                            | ExecutorError::Handler { .. }
-                            | ExecutorError::MissingKey { .. } => IncidentCode::HandlerFailed,
-                        };
-                        self.open_incident(&step.id, code, reason);
-                        false
-                    }
-                }
+                let code = match &error {
+                    ExecutorError::Expression { .. } => IncidentCode::ExpressionFailed,
+                    ExecutorError::Child { .. }
+                    | ExecutorError::ChildDepth { .. }
+                    | ExecutorError::ChildInput { .. } => IncidentCode::ChildFailed,
+                    ExecutorError::UnknownHandler { .. }
+                    | ExecutorError::Handler { .. }
+                    | ExecutorError::MissingKey { .. } => IncidentCode::HandlerFailed,
+                };
+                self.step_failed(step, code, reason)
             }
         }
     }
@@ -286,7 +282,10 @@ impl Work<'_> {
                 transition,
                 looped,
             } => (to, condition_met, transition, looped),
-            Choice::End => return None,
+            Choice::End => {
+                self.resolve_escalation(step_id);
+                return None;
+            }
             Choice::Stuck => {
                 let reason = format!("step `{step_id}` has ended and no transition matches");
                 self.open_incident(step_id, IncidentCode::NoTransition, reason);
@@ -315,6 +314,7 @@ impl Work<'_> {
             return None;
         }
         self.transitions += 1;
+        self.resolve_escalation(step_id);
         self.emit(WorkflowEvent::TransitionOccurred(TransitionOccurred {
             from_step: step_id.clone(),
             from_visit,
@@ -353,6 +353,15 @@ impl Work<'_> {
 
     /// Opens an incident, which holds the step until `retry` or another verb resolves it.
     pub(super) fn open_incident(&mut self, step_id: &StepId, code: IncidentCode, reason: String) {
+        self.incident(step_id, code, reason, false);
+    }
+
+    /// Opens an incident because the workflow asks for operators to be told.
+    pub(super) fn escalate(&mut self, step_id: &StepId, code: IncidentCode, reason: String) {
+        self.incident(step_id, code, reason, true);
+    }
+
+    fn incident(&mut self, step_id: &StepId, code: IncidentCode, reason: String, escalated: bool) {
         let n = self.current().incidents_opened + 1;
         let visit = self.visit(step_id).number;
         self.emit(WorkflowEvent::IncidentOpened {
@@ -361,6 +370,7 @@ impl Work<'_> {
             visit,
             code,
             reason,
+            escalated,
         });
     }
 
@@ -381,6 +391,22 @@ impl Work<'_> {
                 resolution: resolution.to_owned(),
             });
         }
+    }
+
+    /// Resolves the incident of a step that ended in disagreement: the task leaves it.
+    fn resolve_escalation(&mut self, step_id: &StepId) {
+        let told = |incident: &&Incident| {
+            incident.step_id == *step_id && incident.code == IncidentCode::Disagreement
+        };
+        let Some(incident) = self.current().incidents.iter().find(told).cloned() else {
+            return;
+        };
+        self.emit(WorkflowEvent::IncidentResolved {
+            incident_id: incident.incident_id,
+            step_id: incident.step_id,
+            visit: incident.visit,
+            resolution: "transition".to_owned(),
+        });
     }
 
     /// Withdraws every active visit.
@@ -404,4 +430,27 @@ impl Work<'_> {
             });
         }
     }
+}
+
+/// Why operators are told of a step that annotators disagree on: its strategy, or its fallback
+/// where no more people may be asked, is `escalate`.
+fn escalation(step: &StepConfig, calculated: &ConsensusCalculated) -> Option<String> {
+    let fallback = || step.consensus.as_ref()?.on_disagreement.fallback;
+    let asked = match calculated.method {
+        ConsensusMethod::Disagreement(DisagreementStrategy::Escalate) => true,
+        ConsensusMethod::Disagreement(DisagreementStrategy::AdditionalAnnotators) => {
+            fallback() == Some(Fallback::Escalate)
+        }
+        ConsensusMethod::Agreement(_) | ConsensusMethod::Disagreement(_) => false,
+    };
+    let without = !calculated.agreed && calculated.value.is_none();
+    (asked && without).then(|| {
+        let threshold = calculated.threshold;
+        match calculated.agreement {
+            Some(agreement) => format!(
+                "annotators disagree: agreement is {agreement:.3}, below the threshold {threshold}"
+            ),
+            None => "annotators disagree".to_owned(),
+        }
+    })
 }

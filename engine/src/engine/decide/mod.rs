@@ -5,6 +5,7 @@
 //! so a rejected command changes nothing.
 
 mod assignment;
+mod call;
 mod child;
 mod control;
 mod due;

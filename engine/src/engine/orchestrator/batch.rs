@@ -9,12 +9,14 @@ use std::{
     collections::{HashMap, HashSet},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    time::Duration,
 };
 
 use chrono::{DateTime, Utc};
 
 use super::{BatchReport, BatchStats, WorkflowOrchestrator};
 use crate::{
+    config::OutsideHandler,
     engine::{
         OrchestrationError,
         command::{Command, CommandEnvelope},
@@ -388,7 +390,7 @@ impl<'a> Run<'a> {
         if let Command::Due(due) = &envelope.command {
             gathered.fired.push(due.row.clone());
         }
-        *state = decision.state;
+        let before = std::mem::replace(state, decision.state);
         if let Some(state) = state {
             for event in &decision.events {
                 gathered.outbox.extend(self.orchestrator.messages.for_event(
@@ -406,6 +408,7 @@ impl<'a> Run<'a> {
                 {
                     self.stats.agreements.extend(consensus.agreement);
                 }
+                self.stats.jobs.extend(ended_job(before.as_ref(), event));
             }
         }
         gathered.events.extend(decision.events);
@@ -495,6 +498,23 @@ impl<'a> Run<'a> {
             }),
         })
     }
+}
+
+/// Whether the job that an event ends was answered, and how long after its first publication.
+fn ended_job(before: Option<&WorkflowSnapshot>, event: &StoredEvent) -> Option<(bool, Duration)> {
+    let (step_id, answered) = match &event.event {
+        WorkflowEvent::StepCompleted { step_id, .. } => (step_id, true),
+        WorkflowEvent::HandlerFailed {
+            step_id,
+            retry_at: None,
+            ..
+        } => (step_id, false),
+        _ => return None,
+    };
+    let call = before?.current_visit(step_id)?.call.as_ref()?;
+    let took = event.occurred_at - call.since;
+    let is_job = call.handler == OutsideHandler::Queue;
+    is_job.then(|| (answered, took.to_std().unwrap_or_default()))
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

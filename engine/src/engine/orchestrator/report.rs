@@ -1,6 +1,6 @@
 //! What a batch came to.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::{engine::outcome::Outcome, store::OutboxRow};
 
@@ -30,6 +30,8 @@ pub struct BatchStats {
     pub snapshots: u64,
     /// Agreements calculated.
     pub agreements: Vec<f64>,
+    /// Jobs that were answered (true) or given up, and how long after their first publication.
+    pub jobs: Vec<(bool, Duration)>,
 }
 
 impl BatchStats {
@@ -42,5 +44,6 @@ impl BatchStats {
         self.cache_misses += other.cache_misses;
         self.snapshots += other.snapshots;
         self.agreements.extend(other.agreements);
+        self.jobs.extend(other.jobs);
     }
 }

@@ -3,11 +3,11 @@
 use serde_json::Value;
 
 use crate::{
-    config::CompletionType,
+    config::{CompletionType, OutsideHandler},
     executor::{
         Closing, ExecutionContext, ExecutionResult, ExecutorError, HandlerInput, StepExecutor,
     },
-    state::{ResolvedBy, ResultKind, StepResult},
+    state::{PendingCall, ResolvedBy, ResultKind, StepResult},
 };
 
 /// Calls the handler; an `advance` with an output stands in for it.
@@ -29,13 +29,14 @@ impl StepExecutor for AutoProcessExecutor {
             key: "handler",
         };
         let name = step.handler.as_deref().ok_or_else(missing)?;
-        let handler = context
-            .handlers
-            .get(name)
-            .ok_or_else(|| ExecutorError::UnknownHandler {
+        let Some(handler) = context.handlers.get(name) else {
+            let outside = step.outside_handler();
+            let handler = outside.ok_or_else(|| ExecutorError::UnknownHandler {
                 step_id: step.id.clone(),
                 handler: name.to_owned(),
             })?;
+            return Ok(outside_handler(context, handler));
+        };
         let config = step.config.as_ref().unwrap_or(&Value::Null);
         let output = handler
             .run(&HandlerInput { config, context })
@@ -55,6 +56,30 @@ impl StepExecutor for AutoProcessExecutor {
             },
             consensus: output.consensus,
         })
+    }
+}
+
+/// Waits for the answer of a handler outside, which is asked first. An `advance` without an output
+/// ends the wait without a value.
+fn outside_handler(context: &ExecutionContext<'_>, handler: OutsideHandler) -> ExecutionResult {
+    match &context.visit.call {
+        Some(call) if call.handler == handler => match context.closing {
+            None => ExecutionResult::Waiting {
+                reason: waiting(call),
+            },
+            Some(_) => ExecutionResult::completed(given(&Value::Null)),
+        },
+        _ => ExecutionResult::NeedsCall { handler },
+    }
+}
+
+fn waiting(call: &PendingCall) -> String {
+    let PendingCall {
+        handler, attempt, ..
+    } = call;
+    match &call.last_error {
+        None => format!("the answer of `{handler}`"),
+        Some(error) => format!("the answer of `{handler}`, attempt {attempt}, after: {error}"),
     }
 }
 

@@ -96,4 +96,19 @@ pub(in crate::stores) async fn due_work_is_leased_moved_and_unset(a: &impl Adapt
         .unwrap();
     let stats = store.due_stats().await.unwrap();
     assert_eq!((stats.due, stats.total), (0, 0));
+
+    // Calls are claimed apart from decisions.
+    let call = DueRow {
+        kind: DueKind::HandlerCall,
+        ..due("call", one, past(10))
+    };
+    let rows = vec![call.clone(), first.clone()];
+    append_with(&*store, one, None, vec![annotated(json!(2))], |write, _| {
+        write.due_set = rows;
+    })
+    .await;
+    for (lane, row) in [(DueLane::Calls, call), (DueLane::Decisions, first)] {
+        assert_eq!(store.claim_due(lane, long, 10).await.unwrap(), [row]);
+        assert!(store.claim_due(lane, long, 10).await.unwrap().is_empty());
+    }
 }
