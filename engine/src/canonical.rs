@@ -7,9 +7,14 @@ use sha2::{Digest, Sha256};
 
 /// SHA-256 of the canonical form.
 pub(crate) fn hash(value: &Value) -> [u8; 32] {
+    Sha256::digest(text(value).as_bytes()).into()
+}
+
+/// The canonical form.
+pub(crate) fn text(value: &Value) -> String {
     let mut text = String::new();
     write_canonical(value, &mut text);
-    Sha256::digest(text.as_bytes()).into()
+    text
 }
 
 /// Sorts keys itself: whether `serde_json` does depends on the features other crates ask for.

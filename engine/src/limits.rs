@@ -24,6 +24,9 @@ pub const SCRIPT_MOVES_MAX: usize = 10_000;
 pub const ANNOTATORS_MAX: u32 = 1_000;
 /// Fields that one consensus block may compare one by one; more are refused at creation.
 pub const FIELDS_MAX: usize = 100;
+/// Bytes of an answer where answers are categories; longer ones are rejected `invalid_annotation` by a
+/// step that completes by confidence, and tell nothing about their annotators elsewhere.
+pub const CLASS_BYTES_MAX: usize = 256;
 /// Iterations one loop may allow; more are refused at creation.
 pub const LOOP_ITERATIONS_MAX: u32 = 1_000;
 /// Bytes of an expression, counted before it is compiled (the CEL parser recurses).

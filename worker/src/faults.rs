@@ -194,10 +194,13 @@ mod decorator {
         ids::{CommandId, TaskId},
         state::WorkflowSnapshot,
         store::{
-            CommandRow, EventPage, EventStore, EventStoreError, LogEntry, LogPosition, OpenBatch,
-            OpenRequest, OpenedTask, OutboxRow, TaskWrite, WorkflowPause,
+            CommandRow, EventPage, EventStore, EventStoreError, LearntRow, LogEntry, LogFilter,
+            LogPage, LogPosition, OpenBatch, OpenRequest, OpenedTask, OutboxRow, ReliabilityStore,
+            TaskWrite, WorkflowPause,
         },
     };
+
+    use uuid::Uuid;
 
     use super::{CrashPoint, Faults};
 
@@ -238,6 +241,37 @@ mod decorator {
             limit: u32,
         ) -> Result<Vec<LogEntry>, EventStoreError> {
             self.store.read_log(after, limit).await
+        }
+    }
+
+    #[async_trait]
+    impl ReliabilityStore for CrashingStore {
+        async fn read_workflow_log(
+            &self,
+            filter: LogFilter,
+            after: LogPosition,
+            limit: u32,
+        ) -> Result<LogPage, EventStoreError> {
+            self.store.read_workflow_log(filter, after, limit).await
+        }
+
+        async fn learnt(&self, model: Uuid) -> Result<Option<LearntRow>, EventStoreError> {
+            self.store.learnt(model).await
+        }
+
+        async fn learnt_position(
+            &self,
+            model: Uuid,
+        ) -> Result<Option<LogPosition>, EventStoreError> {
+            self.store.learnt_position(model).await
+        }
+
+        async fn keep_learnt(&self, row: LearntRow) -> Result<(), EventStoreError> {
+            self.store.keep_learnt(row).await
+        }
+
+        async fn forget_learnt(&self) -> Result<(), EventStoreError> {
+            self.store.forget_learnt().await
         }
     }
 

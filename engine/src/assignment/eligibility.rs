@@ -31,6 +31,22 @@ impl Eligibility {
             Self::Full
         }
     }
+
+    /// What `user` may submit to `visit`. Where the step completes by confidence, that is more than
+    /// may be claimed: claims hold what it asks for now, while whoever has labelled all the same is
+    /// heard as long as the answer is not sure and what the step may ask for at most is not taken.
+    pub fn to_submit(step: &StepConfig, visit: &Visit, user: UserId) -> Self {
+        let places = Self::of(visit, user);
+        let taken = visit.annotations.len() + visit.assignments.len();
+        let room = step
+            .most_submissions()
+            .is_some_and(|most| u32::try_from(taken).is_ok_and(|taken| taken < most));
+        if places == Self::Full && room {
+            Self::FreePlace
+        } else {
+            places
+        }
+    }
 }
 
 /// Whether this submission is already in the visit: by person, or by annotation id where a person

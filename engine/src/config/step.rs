@@ -335,12 +335,13 @@ impl StepConfig {
         }
     }
 
-    /// Submissions that a fresh visit asks for; `None` where an `advance` decides.
+    /// Submissions that a fresh visit asks for; `None` where an `advance` decides. A step that
+    /// completes by confidence asks for so many before it asks for more, one at a time.
     pub fn places(&self) -> Option<u32> {
         let completion = self.completion.as_ref();
         match self.completion_type() {
             CompletionType::AnnotationCount => Some(completion.and_then(|c| c.count).unwrap_or(1)),
-            CompletionType::Confidence => Some(completion.and_then(|c| c.max).unwrap_or(10)),
+            CompletionType::Confidence => Some(self.min_required()),
             CompletionType::ReviewDecision => Some(1),
             CompletionType::Auto | CompletionType::Manual => None,
         }
@@ -357,6 +358,19 @@ impl StepConfig {
             CompletionType::ReviewDecision => 1,
             CompletionType::Auto | CompletionType::Manual => 0,
         }
+    }
+
+    /// Submissions that a visit may come to ask for where it completes by confidence.
+    pub fn most_submissions(&self) -> Option<u32> {
+        let completion = self.completion.as_ref();
+        (self.completion_type() == CompletionType::Confidence)
+            .then(|| completion.and_then(|c| c.max).unwrap_or(10))
+    }
+
+    /// Probability of the best answer at which a step that completes by confidence asks nobody else.
+    pub fn confidence_target(&self) -> f64 {
+        let completion = self.completion.as_ref();
+        completion.and_then(|c| c.target).unwrap_or(0.95)
     }
 
     /// Whether every submission must come from another person.

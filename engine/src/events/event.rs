@@ -8,15 +8,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::LogPosition;
 use crate::{
     config::{
         AgreementMethod, DisagreementStrategy, FieldMode, Level, Metric, OutsideHandler, Target,
         TimeoutAction,
     },
     ids::{StepId, TaskId, UserId, WorkflowId},
+    reliability::Evidence,
     state::{
         AnnotationData, ChildOrder, ChildOutcome, IncidentCode, ParentTask, PlaceHolder,
-        ResolvedBy, StepResult, StepVisit, WorkflowRef,
+        ResolvedBy, SoftLabels, StepResult, StepVisit, WorkflowRef,
     },
 };
 
@@ -506,6 +508,12 @@ pub struct ConsensusCalculated {
     /// The fields, where they were compared one by one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<FieldCalculated>,
+    /// How probable each answer is, where that decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub posterior: Option<Box<PosteriorCalculated>>,
+    /// Whose vote counted how much, where votes are weighed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<WeightsUsed>,
 }
 
 /// One field of the annotations was compared: every number that led to its verdict.
@@ -542,6 +550,9 @@ pub struct FieldCalculated {
     pub value: Option<Value>,
     /// What found it.
     pub resolved_by: Option<ResolvedBy>,
+    /// Whose vote counted how much, where votes are weighed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<WeightsUsed>,
 }
 
 /// What was to find a value.
@@ -552,6 +563,51 @@ pub enum ConsensusMethod {
     Agreement(AgreementMethod),
     /// They did not.
     Disagreement(DisagreementStrategy),
+    /// Whether they agreed was not asked: the most probable answer is the value.
+    Posterior(PosteriorMethod),
+}
+
+/// The method of a step that completes by confidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PosteriorMethod {
+    /// The most probable answer.
+    Posterior,
+}
+
+/// How probable each answer is, and everything that follows from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PosteriorCalculated {
+    /// Probability of the best answer at which nobody else is asked.
+    pub target: f64,
+    /// Submissions asked at most.
+    pub max: u32,
+    /// Probability of each answer.
+    pub soft_labels: SoftLabels,
+    /// How far in the log what is known of the annotators was learnt.
+    pub position: LogPosition,
+    /// What the probabilities follow from.
+    pub evidence: Evidence,
+}
+
+/// The weights of a vote, and where they come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct WeightsUsed {
+    /// How far in the log what is known of the annotators was learnt.
+    pub position: LogPosition,
+    /// Each annotator once, in order of their annotations.
+    pub annotators: Vec<AnnotatorWeight>,
+}
+
+/// What the vote of one annotator counts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AnnotatorWeight {
+    /// Who.
+    pub user_id: UserId,
+    /// How often that person is expected to be right, this item left out.
+    pub accuracy: f64,
+    /// What the vote counts: 0 or more.
+    pub weight: f64,
 }
 
 /// One candidate of a vote.

@@ -6,12 +6,15 @@ mod metadata;
 mod rebuild;
 
 pub use event::{
-    ChildEnded, ChildRequested, ConsensusCalculated, ConsensusMethod, FieldCalculated,
-    HandlerRequested, Job, ReleaseReason, StepActivated, TransitionOccurred, Vote, WorkflowEvent,
-    WorkflowMigrated, WorkflowStarted,
+    AnnotatorWeight, ChildEnded, ChildRequested, ConsensusCalculated, ConsensusMethod,
+    FieldCalculated, HandlerRequested, Job, PosteriorCalculated, PosteriorMethod, ReleaseReason,
+    StepActivated, TransitionOccurred, Vote, WeightsUsed, WorkflowEvent, WorkflowMigrated,
+    WorkflowStarted,
 };
 pub use evolve::evolve;
-pub use metadata::{EVENT_SCHEMA_VERSION, EventMetadata, StoredEvent, UpcastError, upcast};
+pub use metadata::{
+    EVENT_SCHEMA_VERSION, EventMetadata, LogPosition, StoredEvent, UpcastError, upcast,
+};
 pub use rebuild::StateRebuilder;
 
 pub use crate::store::EventStore;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{HandlerRegistry, Selection};
+use super::{HandlerRegistry, Selection, annotators::Annotators};
 use crate::{
     config::{StepConfig, StepType, WorkflowConfig},
     expression::Expression,
@@ -22,6 +22,8 @@ pub struct ExecutionContext<'a> {
     pub visit: &'a Visit,
     /// Handlers by name.
     pub handlers: &'a HandlerRegistry,
+    /// What is known of the annotators.
+    pub annotators: Annotators<'a>,
     /// The step's compiled expression, where it has one.
     pub expression: Option<&'a Expression>,
     /// Whether the visit is to end now, with what there is.

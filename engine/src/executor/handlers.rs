@@ -3,7 +3,11 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{HandlerError, HandlerInput, HandlerOutput, steps::resolve, value::value_at};
+use super::{
+    HandlerError, HandlerInput, HandlerOutput,
+    steps::{Judged, resolve},
+    value::value_at,
+};
 use crate::{
     config::ConsensusConfig,
     ids::StepId,
@@ -28,15 +32,17 @@ pub(super) fn consensus_calculator(
         })?
     };
     let context = input.context;
-    let visit = match named.as_ref().and_then(Value::as_str) {
-        Some(step) => context
-            .state
-            .steps
-            .get(step)
-            .and_then(|s| s.last_completed()),
-        None => context.judged_visit(),
+    let (step, visit) = match named.as_ref().and_then(Value::as_str) {
+        Some(step) => {
+            let visited = context.state.steps.get(step);
+            (
+                context.workflow.step(step),
+                visited.and_then(|s| s.last_completed()),
+            )
+        }
+        None => (context.judged_step(), context.judged_visit()),
     };
-    let visit = visit.ok_or_else(|| HandlerError::Input {
+    let (step, visit) = step.zip(visit).ok_or_else(|| HandlerError::Input {
         reason: "there is no completed step with annotations to compare".to_owned(),
     })?;
     if visit.annotations.is_empty() {
@@ -44,13 +50,7 @@ pub(super) fn consensus_calculator(
             reason: "the step to compare has no annotations".to_owned(),
         });
     }
-    let calculated = resolve(
-        &context.step.id,
-        context.visit.number,
-        &consensus,
-        visit,
-        false,
-    );
+    let calculated = resolve(context, &consensus, Judged { step, visit }, false);
     Ok(HandlerOutput {
         kind: ResultKind::Consensus,
         value: calculated.value.clone(),

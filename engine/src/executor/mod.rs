@@ -2,6 +2,7 @@
 //! automatic steps call. All of it is pure; what takes time is due work.
 
 mod agreement;
+pub mod annotators;
 mod context;
 mod error;
 mod gold;
@@ -24,4 +25,4 @@ pub use value::{Selection, ValueError, value_at};
 pub use crate::state::AnnotationData;
 pub(crate) use context::selection;
 pub(crate) use gold::is_expected;
-pub(crate) use steps::{decision_of, task_output};
+pub(crate) use steps::{admit, decision_of, task_output};

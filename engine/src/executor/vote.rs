@@ -8,7 +8,8 @@ use super::{
 };
 use crate::{
     consensus::{TaggedBox, TaggedSpan, iou_box, iou_span},
-    events::Vote,
+    events::{Vote, WeightsUsed},
+    ids::UserId,
 };
 
 /// Overlap (intersection over union) from which two annotators are taken to mean one region.
@@ -56,6 +57,35 @@ pub(crate) fn tally(values: &[&Value]) -> Vec<Vote> {
 
 fn places(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// Gives each candidate the weight of those who gave it.
+pub(crate) fn weigh<'v>(
+    votes: &mut [Vote],
+    given: impl Iterator<Item = (UserId, &'v Value)>,
+    weights: &WeightsUsed,
+) {
+    for vote in &mut *votes {
+        vote.weight = 0.0;
+    }
+    for (user, value) in given {
+        let known = weights.annotators.iter().find(|one| one.user_id == user);
+        if let Some(vote) = votes.iter_mut().find(|vote| same(&vote.value, value)) {
+            vote.weight += known.map_or(0.0, |one| one.weight);
+        }
+    }
+}
+
+/// The candidate with the most weight; none where two share it. Weights are sums of logarithms, so
+/// what differs by rounding only is equal.
+pub(crate) fn heaviest(votes: &[Vote]) -> Option<&Vote> {
+    const EQUAL: f64 = 1e-9;
+    let best = votes.iter().max_by(|a, b| a.weight.total_cmp(&b.weight))?;
+    let rivals = votes
+        .iter()
+        .filter(|vote| best.weight - vote.weight <= EQUAL)
+        .count();
+    (rivals == 1).then_some(best)
 }
 
 /// Whether the first place is shared. `votes` as [`tally`] sorts them.

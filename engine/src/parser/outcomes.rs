@@ -431,6 +431,10 @@ impl Ends<'_, '_> {
 fn annotated(step: &StepConfig, agreements: &[Option<f64>]) -> Vec<Outcome> {
     let completion = step.completion_type();
     let one = completion == CompletionType::AnnotationCount && step.places() == Some(1);
+    if completion == CompletionType::Confidence {
+        // The most probable answer is a value, however far people agree.
+        return agreements.iter().map(|a| Outcome::new(true, *a)).collect();
+    }
     let Some(consensus) = step.consensus.as_ref().filter(|_| !one) else {
         // An `advance` can close a manual step before anybody has submitted.
         let values: &[bool] = match completion {
@@ -442,14 +446,11 @@ fn annotated(step: &StepConfig, agreements: &[Option<f64>]) -> Vec<Outcome> {
     // Below its threshold a step that leaves disagreement to adjudicators has no value; the
     // thresholds of single fields say nothing about the mean over all of them.
     let mean_decides = consensus.per_field.is_none() || consensus.mode == Some(FieldMode::Weighted);
-    let adjudicates = mean_decides
-        && consensus.on_disagreement.strategy == DisagreementStrategy::Adjudication
-        && completion != CompletionType::Confidence;
+    let adjudicates =
+        mean_decides && consensus.on_disagreement.strategy == DisagreementStrategy::Adjudication;
     let ends = |agreement: &Option<f64>| {
         let disagrees = agreement.is_some_and(|a| a < consensus.threshold);
-        let values: &[bool] = if completion == CompletionType::Confidence {
-            &[true]
-        } else if disagrees && adjudicates {
+        let values: &[bool] = if disagrees && adjudicates {
             &[false]
         } else {
             &[true, false]

@@ -19,7 +19,7 @@ pub(super) const ANY_STEP: &[&str] = &[
 /// Keys that only steps of a type have.
 pub(super) fn keys_of(kind: StepType) -> &'static [&'static str] {
     match kind {
-        StepType::Annotation => &["consensus", "assignment"],
+        StepType::Annotation => &["consensus", "assignment", "field"],
         StepType::Review | StepType::Adjudication => &["assignment", "field"],
         StepType::AutoProcess => &["handler", "config"],
         StepType::Conditional => &["condition", "true_branch", "false_branch"],

@@ -20,19 +20,10 @@ use When::{Is, Present};
 const WORKFLOW: &[(&str, When)] = &[
     ("gold", Present),
     ("steps.*.hooks", Present),
-    ("steps.*.completion.type", Is(&["confidence"])),
     (
         "steps.*.assignment.load_balancing",
         Is(&["quality_weighted"]),
     ),
-];
-
-/// Below every consensus block.
-const CONSENSUS: &[(&str, When)] = &[
-    ("on_agreement.method", Is(&["weighted_vote"])),
-    ("on_disagreement.strategy", Is(&["weighted_vote"])),
-    ("on_disagreement.fallback", Is(&["weighted_vote"])),
-    ("tie_breaker", Is(&["quality_weighted"])),
 ];
 
 /// Below every goal.
@@ -42,22 +33,6 @@ const GOAL: &[(&str, When)] = &[("on_complete.*", Is(&["archive"]))];
 pub(super) fn check(draft: &Draft<'_>, goals: Option<&Node>, faults: &mut Faults) {
     for (pattern, when) in WORKFLOW {
         refuse(matching(draft.body, pattern).into_iter(), when, faults);
-    }
-    for step in &draft.steps {
-        let calculates =
-            step.node.get("handler").and_then(Node::as_str) == Some("consensus_calculator");
-        let block = if calculates {
-            step.node.get("config")
-        } else {
-            step.node.get("consensus")
-        };
-        for (pattern, when) in CONSENSUS {
-            refuse(
-                block.into_iter().flat_map(|block| matching(block, pattern)),
-                when,
-                faults,
-            );
-        }
     }
     for goal in goals.and_then(Node::list).unwrap_or_default() {
         for (pattern, when) in GOAL {

@@ -28,6 +28,7 @@ use crate::{
         JoinMode, Level, Metric, OutsideHandler, StepConfig, StepType, TimeoutAction,
     },
     limits::{FIELDS_MAX, INACTIVITY_MAX, JOB_TIMEOUT_MAX, WEBHOOK_TIMEOUT_MAX},
+    reliability::{CLASSES_MAX, class_of},
 };
 
 /// Reports every fault of single parts and of references between them. Answers the expressions.
@@ -131,6 +132,9 @@ impl Validator<'_, '_> {
         if let Some(node) = step.node.get("field") {
             self.field(node);
         }
+        if config.kind == StepType::Annotation {
+            self.question(step.node, config);
+        }
     }
 
     fn keys_by_type(&mut self, node: &Node, kind: StepType) {
@@ -217,15 +221,14 @@ impl Validator<'_, '_> {
             self.conflict(node, &message, "lower `min_required` or raise `count`");
         } else if completion.timeout_action == Some(TimeoutAction::Proceed)
             && (minimum >= count || kind != CompletionType::AnnotationCount)
+            && kind != CompletionType::Confidence
         {
             let message = "`timeout_action: proceed` needs a `min_required` below `count`, \
                            or there is nothing to proceed with";
             self.conflict(node, message, "add `min_required`, or use `requeue`");
         }
-        let (min, max) = (completion.min.unwrap_or(2), completion.max.unwrap_or(10));
-        if kind == CompletionType::Confidence && min > max {
-            let message = format!("`min` is {min}, more than the `max` of {max}");
-            self.conflict(node, &message, "lower `min` or raise `max`");
+        if kind == CompletionType::Confidence {
+            self.confidence(node, completion);
         }
         if let Some((target, node)) = completion.target.zip(node.get("target"))
             && !(target > 0.0 && target < 1.0)
@@ -238,6 +241,70 @@ impl Validator<'_, '_> {
                 )
                 .value(target)
                 .suggest("0.95 is usual");
+        }
+    }
+
+    fn confidence(&mut self, node: &Node, completion: &Completion) {
+        let (min, max) = (completion.min.unwrap_or(2), completion.max.unwrap_or(10));
+        if min > max {
+            let message = format!("`min` is {min}, more than the `max` of {max}");
+            self.conflict(node, &message, "lower `min` or raise `max`");
+        }
+        if completion.unique_annotators == Some(false) {
+            let message = "an answer gets no surer by the same person giving it again: \
+                           `confidence` needs another person for every submission";
+            self.conflict(node, message, "remove `unique_annotators`");
+        }
+        let Some((node, classes)) = node
+            .get("classes")
+            .and_then(|classes| Some((classes, classes.list()?)))
+        else {
+            return;
+        };
+        if classes.len() < 2 || classes.len() > CLASSES_MAX {
+            let message = format!(
+                "`classes` has {} answers; it may have from 2 to {CLASSES_MAX}",
+                classes.len()
+            );
+            self.faults.add(Code::OutOfRange, &node.origin, message);
+        }
+        let mut seen = HashSet::new();
+        for class in classes.iter().filter(|class| !class.broken) {
+            match class_of(&class.to_value()) {
+                Ok(name) if seen.insert(name.clone()) => {}
+                Ok(name) => {
+                    let message = format!("the answer `{name}` is listed twice");
+                    self.faults
+                        .add(Code::InvalidValue, &class.origin, message)
+                        .value_of(class)
+                        .suggest("remove one of the two");
+                }
+                Err(error) => {
+                    self.faults
+                        .add(Code::InvalidValue, &class.origin, error.to_string())
+                        .value_of(class);
+                }
+            }
+        }
+    }
+
+    /// An annotation step has one place that says what it asks for.
+    fn question(&mut self, node: &Node, config: &StepConfig) {
+        let Some(consensus) = config.consensus.as_ref() else {
+            return;
+        };
+        let named = consensus.field.is_some() || consensus.per_field.is_some();
+        if config.field.is_some() && named {
+            let message = "both the step and its `consensus` name what is compared";
+            self.conflict(node, message, "keep the one in `consensus`");
+        }
+        if config.completion_type() == CompletionType::Confidence && consensus.per_field.is_some() {
+            let message = "`confidence` is about one answer and `per_field` about several";
+            self.conflict(
+                node,
+                message,
+                "name one `field`, or complete by `annotation_count`",
+            );
         }
     }
 

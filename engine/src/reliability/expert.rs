@@ -382,10 +382,22 @@ impl Expert {
         }
     }
 
-    /// Mean and variance of an annotator's accuracy over the classes as frequent as they are.
-    pub(super) fn accuracy(&self, scope: Scope, annotator: usize) -> (f64, f64) {
+    /// Mean and variance of an annotator's accuracy over the classes as frequent as they are; `own` is
+    /// taken out of the counts.
+    pub(super) fn accuracy(
+        &self,
+        scope: Scope,
+        annotator: usize,
+        own: Option<Own<'_>>,
+    ) -> (f64, f64) {
         let mean = self.mean(scope);
         let tally = self.tallies.get(annotator);
+        let given = |own: Own<'_>| {
+            let votes = own.votes.iter().filter(|vote| vote.annotator == annotator);
+            votes.map(|vote| vote.class).collect::<Vec<_>>()
+        };
+        let given = own.map(given).unwrap_or_default();
+        let probability = |class| own.map_or(0.0, |own| own.probability(class));
         let beta = |right: f64, all: f64, strength: f64| {
             let right = right.max(0.0);
             let size = all.max(right) + strength;
@@ -393,20 +405,28 @@ impl Expert {
             (share, share * (1.0 - share) / (size + 1.0))
         };
         let Some(strength) = self.strength else {
-            let (right, all) = tally.map_or((0.0, 0.0), |tally| (tally.right, tally.all));
+            let (mut right, mut all) = tally.map_or((0.0, 0.0), |tally| (tally.right, tally.all));
+            let sum: f64 = own.map_or(0.0, |own| own.probabilities.iter().sum());
+            for class in given {
+                right -= probability(class);
+                all -= sum;
+            }
             return beta(right, all, COIN_STRENGTH);
         };
-        let known: f64 = self
-            .items
-            .iter()
-            .map(|count| count.max(0.0) + CLASS_PRIOR)
-            .sum();
-        let missing = scope.classes.saturating_sub(self.items.len()) as f64 * CLASS_PRIOR;
+        let counted = own.is_some_and(|own| own.counts_as_item);
+        let items = |class: usize| {
+            let own = if counted { probability(class) } else { 0.0 };
+            (self.items.get(class).copied().unwrap_or(0.0) - own).max(0.0) + CLASS_PRIOR
+        };
+        let known: f64 = (0..scope.classes).map(items).sum();
         let (mut share, mut variance) = (0.0, 0.0);
         for class in 0..scope.classes {
-            let items = self.items.get(class).copied().unwrap_or(0.0).max(0.0);
-            let frequency = (items + CLASS_PRIOR) / (known + missing);
-            let (right, all) = tally.map_or((0.0, 0.0), |tally| tally.row(class, class));
+            let frequency = items(class) / known;
+            let (mut right, mut all) = tally.map_or((0.0, 0.0), |tally| tally.row(class, class));
+            for &label in &given {
+                right -= f64::from(u8::from(label == class)) * probability(class);
+                all -= probability(class);
+            }
             let (one, spread) = beta(right, all, strength);
             share += frequency * one;
             variance += frequency * frequency * spread;

@@ -107,6 +107,7 @@
 //! # Ok::<(), glyph_workflow_engine::reliability::ReliabilityError>(())
 //! ```
 
+mod class;
 mod error;
 mod estimate;
 mod evidence;
@@ -114,6 +115,8 @@ mod expert;
 mod model;
 pub mod simulation;
 
+pub(crate) use class::class_of_any;
+pub use class::{ClassError, class_of, value_of};
 pub use error::ReliabilityError;
 pub use estimate::Reliability;
 pub use evidence::{Evidence, LabelEvidence, Posterior};

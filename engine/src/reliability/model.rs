@@ -295,6 +295,11 @@ impl ReliabilityModel {
         self.evidence(self.known(item), labels)
     }
 
+    /// Whether the model has labels of `item` within reach.
+    pub fn knows(&self, item: &str) -> bool {
+        self.known(item).is_some()
+    }
+
     /// What the labels that the model has of `item` say about it; `None` for an item without labels or
     /// out of reach.
     pub fn posterior(&self, item: &str) -> Option<Posterior> {
@@ -314,7 +319,7 @@ impl ReliabilityModel {
     pub fn reliability(&self, annotator: &str) -> Reliability {
         let id = self.annotator_ids.get(annotator).copied();
         let weights = self.expert_weights(None);
-        let (mean, variance) = self.moments(&weights, id.unwrap_or(usize::MAX));
+        let (mean, variance) = self.moments(&weights, id.unwrap_or(usize::MAX), None);
         let (labels, gold) = id.map_or((0, (0, 0)), |id| {
             let one = &self.annotators[id];
             (one.labels, (one.gold_labels, one.gold_right))
@@ -340,9 +345,27 @@ impl ReliabilityModel {
     /// *International Economic Review* 23(2), 289-297. Shapley, L. and Grofman, B. (1984). Optimizing group
     /// judgmental accuracy in the presence of interdependencies. *Public Choice* 43(3), 329-343.
     pub fn weight(&self, annotator: &str) -> f64 {
-        let accuracy = self.reliability(annotator).accuracy.min(ACCURACY_MAX);
+        self.weight_at(self.reliability(annotator).accuracy)
+    }
+
+    /// The weight of a vote by somebody of that accuracy: see [`weight`](Self::weight).
+    pub fn weight_at(&self, accuracy: f64) -> f64 {
+        let accuracy = accuracy.min(ACCURACY_MAX);
         let others = (self.classes.len().max(2) - 1) as f64;
         (accuracy * others / (1.0 - accuracy)).ln().max(0.0)
+    }
+
+    /// How often an annotator is expected to be right; whatever the model has learnt from `item` is left
+    /// out first.
+    ///
+    /// For the decision about `item`, which must not rest on what it says of itself: two people who are
+    /// known from nothing else are worth the same, whichever of their labels was taken in.
+    pub fn accuracy_for(&self, item: &str, annotator: &str) -> f64 {
+        let annotator = self.annotator_ids.get(annotator).copied();
+        let item = self.known(item);
+        let weights = self.expert_weights(item);
+        self.moments(&weights, annotator.unwrap_or(usize::MAX), item)
+            .0
     }
 
     /// Expected confusion matrix of an annotator: a row for each true [class](Self::classes), in it the
@@ -565,12 +588,14 @@ impl ReliabilityModel {
         weights
     }
 
-    /// Mean and variance of an annotator's accuracy, averaged over the experts.
-    fn moments(&self, weights: &[f64], annotator: usize) -> (f64, f64) {
+    /// Mean and variance of an annotator's accuracy, averaged over the experts; what they learnt from
+    /// `without` is left out.
+    fn moments(&self, weights: &[f64], annotator: usize, without: Option<&Item>) -> (f64, f64) {
         let scope = self.scope();
         let (mut mean, mut square) = (0.0, 0.0);
-        for (expert, weight) in self.experts.iter().zip(weights) {
-            let (accuracy, variance) = expert.accuracy(scope, annotator);
+        for (e, (expert, weight)) in self.experts.iter().zip(weights).enumerate() {
+            let own = without.and_then(|item| item.own(e));
+            let (accuracy, variance) = expert.accuracy(scope, annotator, own);
             mean += weight * accuracy;
             square += weight * (variance + accuracy * accuracy);
         }
@@ -652,7 +677,7 @@ impl ReliabilityModel {
                 }
             }
             normalise(&mut shares, &likelihood);
-            let (accuracy, _) = self.moments(&average, vote.annotator);
+            let (accuracy, _) = self.moments(&average, vote.annotator, None);
             let here = item.map_or(0, |item| {
                 item.votes
                     .iter()

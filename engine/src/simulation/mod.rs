@@ -49,7 +49,7 @@ use crate::{
         outcome::Outcome,
     },
     events::StoredEvent,
-    executor::HandlerRegistry,
+    executor::{HandlerRegistry, annotators::Annotators},
     expression::ExpressionError,
     ids::{TaskId, WorkflowSelector},
     limits::SIMULATION_DUE_MAX,
@@ -170,6 +170,8 @@ impl Simulation {
             named,
             handlers: &self.handlers,
             pauses: &[],
+            // What is tried out here has taught nobody anything of its annotators.
+            annotators: Annotators::default(),
             now: self.now,
         };
         let Decision {

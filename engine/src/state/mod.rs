@@ -14,6 +14,6 @@ pub use error::StateTransitionError;
 pub use incident::{Incident, IncidentCode};
 pub use manager::WorkflowStateManager;
 pub use places::{HeldPlace, OpenPlace, Places, PlacesChange};
-pub use result::{ResolvedBy, ResultKind, ReviewDecision, StepResult};
+pub use result::{ResolvedBy, ResultKind, ReviewDecision, SoftLabels, StepResult};
 pub use snapshot::{Pause, PendingJoin, TaskStatus, WorkflowRef, WorkflowSnapshot};
 pub use step::{AnnotationData, Assignment, PendingCall, StepState, StepVisit, Visit, VisitStatus};

@@ -22,6 +22,22 @@ pub struct StepResult {
     /// The annotations it rests on.
     #[serde(default)]
     pub annotations: Vec<Uuid>,
+    /// How probable each answer is, where the step completes by confidence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub posterior: Option<Box<SoftLabels>>,
+}
+
+/// How probable each answer is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SoftLabels {
+    /// Probability of the best answer.
+    pub confidence: f64,
+    /// The possible answers: those declared, else those that anybody has given so far.
+    pub classes: Vec<Value>,
+    /// Probability of each of `classes`.
+    pub probabilities: Vec<f64>,
+    /// Probability of an answer that nobody has given yet; 0 where the answers are declared.
+    pub unseen: f64,
 }
 
 /// Kinds of result.

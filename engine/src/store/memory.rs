@@ -20,12 +20,12 @@ use uuid::Uuid;
 use super::{
     ActDecision, ActFacts, ActLog, COMMIT_LEASE, CommandLog, CommandPage, CommandRow, DerivePauses,
     Draft, DueLane, DueQueue, DueRow, DueStats, EventPage, EventStore, EventStoreError,
-    GoalActionOutcome, GoalActionRow, GoalActionStatus, GoalStore, LogEntry, LogPosition,
-    NewGoalAction, NewOutboxRow, OpenBatch, OpenProjection, OpenRequest, OpenStep, OpenedTask,
-    Outbox, OutboxRow, OutboxStats, PlaceIndex, PlaceQuery, ProjectionRows, ProjectionStore,
-    ProjectionWrite, PublisherId, Rebuild, RecordedOutcome, SnapshotRow, StorageError, TaskFilter,
-    TaskIndex, TaskPage, TaskRow, TaskWrite, WorkflowConfigStore, WorkflowPause, WorkflowRow,
-    content_hash, revision_id,
+    GoalActionOutcome, GoalActionRow, GoalActionStatus, GoalStore, LearntRow, LogEntry, LogFilter,
+    LogPage, LogPosition, NewGoalAction, NewOutboxRow, OpenBatch, OpenProjection, OpenRequest,
+    OpenStep, OpenedTask, Outbox, OutboxRow, OutboxStats, PlaceIndex, PlaceQuery, ProjectionRows,
+    ProjectionStore, ProjectionWrite, PublisherId, Rebuild, RecordedOutcome, ReliabilityStore,
+    SnapshotRow, StorageError, TaskFilter, TaskIndex, TaskPage, TaskRow, TaskWrite,
+    WorkflowConfigStore, WorkflowPause, WorkflowRow, content_hash, revision_id,
 };
 use crate::{
     config::WorkflowConfig,
@@ -127,6 +127,7 @@ struct Data {
     held: BTreeSet<HeldPlace>,
     /// By workflow and beginning.
     pauses: BTreeMap<(WorkflowId, CommandId), WorkflowPause>,
+    learnt: HashMap<Uuid, LearntRow>,
 }
 
 struct Message {
@@ -569,6 +570,60 @@ fn entries(data: &Data, after: usize, limit: u32) -> Vec<LogEntry> {
             event: event.clone(),
         })
         .collect()
+}
+
+#[async_trait]
+impl ReliabilityStore for MemoryStore {
+    async fn read_workflow_log(
+        &self,
+        filter: LogFilter,
+        after: LogPosition,
+        limit: u32,
+    ) -> Result<LogPage, EventStoreError> {
+        let data = self.data();
+        let skip = usize::try_from(after.position).unwrap_or_default();
+        let mut page = LogPage {
+            entries: Vec::new(),
+            through: after,
+            read: 0,
+        };
+        for (position, (workflow, event)) in
+            (1_i64..).zip(&data.log).skip(skip).take(limit as usize)
+        {
+            page.read += 1;
+            page.through = LogPosition {
+                transaction: 0,
+                position,
+            };
+            let asked = filter.event_types.contains(&event.event.event_type());
+            if asked && *workflow == filter.workflow {
+                page.entries.push((page.through, event.clone()));
+            }
+        }
+        Ok(page)
+    }
+
+    async fn learnt(&self, model: Uuid) -> Result<Option<LearntRow>, EventStoreError> {
+        Ok(self.data().learnt.get(&model).cloned())
+    }
+
+    async fn learnt_position(&self, model: Uuid) -> Result<Option<LogPosition>, EventStoreError> {
+        Ok(self.data().learnt.get(&model).map(|row| row.position))
+    }
+
+    async fn keep_learnt(&self, row: LearntRow) -> Result<(), EventStoreError> {
+        let mut data = self.data();
+        let further = |kept: &LearntRow| kept.position >= row.position;
+        if !data.learnt.get(&row.model).is_some_and(further) {
+            data.learnt.insert(row.model, row);
+        }
+        Ok(())
+    }
+
+    async fn forget_learnt(&self) -> Result<(), EventStoreError> {
+        self.data().learnt.clear();
+        Ok(())
+    }
 }
 
 #[async_trait]

@@ -13,16 +13,17 @@ mod postgres;
 mod sqlite;
 mod traits;
 
+pub use crate::events::LogPosition;
 pub use error::{ErrorClass, EventStoreError, StorageError};
 pub use memory::{Clock, MemoryStore};
 pub use model::{
     ActDecision, ActFacts, ActWrite, COMMIT_LEASE, CommandPage, CommandRecord, CommandRow,
     DerivePauses, Draft, DueKind, DueLane, DueRow, DueStats, EventPage, GoalActionOutcome,
-    GoalActionRow, GoalActionStatus, LogEntry, LogPosition, NewGoalAction, NewOutboxRow,
-    OpenRequest, OpenStep, OpenedTask, OutboxRow, OutboxStats, PlaceQuery, ProjectionRows,
-    ProjectionWrite, PublisherId, RebuildReport, RecordedOutcome, SNAPSHOT_SCHEMA_VERSION,
-    SnapshotRow, TaskFilter, TaskPage, TaskRow, TaskWrite, WorkflowPause, WorkflowRow,
-    content_hash, revision_id,
+    GoalActionRow, GoalActionStatus, LearntRow, LogEntry, LogFilter, LogPage, NewGoalAction,
+    NewOutboxRow, OpenRequest, OpenStep, OpenedTask, OutboxRow, OutboxStats, PlaceQuery,
+    ProjectionRows, ProjectionWrite, PublisherId, RebuildReport, RecordedOutcome,
+    SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskFilter, TaskPage, TaskRow, TaskWrite, WorkflowPause,
+    WorkflowRow, content_hash, revision_id,
 };
 #[cfg(feature = "postgres")]
 pub use postgres::{PgEventStore, PgSettings};
@@ -30,5 +31,5 @@ pub use postgres::{PgEventStore, PgSettings};
 pub use sqlite::SqliteEventStore;
 pub use traits::{
     ActLog, CommandLog, DueQueue, EventStore, GoalStore, OpenBatch, OpenProjection, Outbox,
-    PlaceIndex, ProjectionStore, Rebuild, Store, TaskIndex, WorkflowConfigStore,
+    PlaceIndex, ProjectionStore, Rebuild, ReliabilityStore, Store, TaskIndex, WorkflowConfigStore,
 };

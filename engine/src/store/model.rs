@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     config::WorkflowConfig,
-    events::StoredEvent,
+    events::{LogPosition, StoredEvent},
     ids::{CommandId, RevisionId, Slug, StepId, TaskId, UserId, WorkflowId},
     state::{PlacesChange, TaskStatus, WorkflowSnapshot},
 };
@@ -496,15 +496,6 @@ pub struct TaskWrite {
     pub snapshot: Option<SnapshotRow>,
 }
 
-/// A place in the log that nothing can be written behind any more.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct LogPosition {
-    /// Transaction that wrote the event (0 where the store has but one writer).
-    pub transaction: i64,
-    /// Place within all events.
-    pub position: i64,
-}
-
 /// An event in the order of the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogEntry {
@@ -516,6 +507,41 @@ pub struct LogEntry {
     pub started_at: DateTime<Utc>,
     /// The event.
     pub event: StoredEvent,
+}
+
+/// Which events of the log are asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogFilter {
+    /// Those of this workflow's tasks.
+    pub workflow: WorkflowId,
+    /// Those of these types.
+    pub event_types: Vec<&'static str>,
+}
+
+/// Some events of the log.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LogPage {
+    /// Those asked for with their places, in order.
+    pub entries: Vec<(LogPosition, StoredEvent)>,
+    /// The last event looked at; the position asked for, where there was none after it.
+    pub through: LogPosition,
+    /// How many events were looked at.
+    pub read: u32,
+}
+
+/// A model of annotators at a place in the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LearntRow {
+    /// Derived from what it is about.
+    pub model: Uuid,
+    /// The workflow.
+    pub workflow: WorkflowId,
+    /// The step.
+    pub step_id: StepId,
+    /// How far in the log it was learnt.
+    pub position: LogPosition,
+    /// The model, as JSON.
+    pub state: String,
 }
 
 /// A page of a task's history.
@@ -713,6 +739,8 @@ pub struct RebuildReport {
     pub due_changed: u64,
     /// Whether the pauses of workflows differed from operators' acts.
     pub pauses_changed: bool,
+    /// Models of annotators learnt anew.
+    pub models_learnt: u64,
 }
 
 /// The form in which snapshots are written; one of any other form is passed over.

@@ -11,10 +11,10 @@ use uuid::Uuid;
 
 use super::{
     ActDecision, CommandPage, CommandRow, DerivePauses, Draft, DueLane, DueRow, DueStats,
-    EventPage, EventStoreError, GoalActionOutcome, GoalActionRow, LogEntry, LogPosition,
-    NewOutboxRow, OpenRequest, OpenStep, OpenedTask, OutboxRow, OutboxStats, PlaceQuery,
-    ProjectionRows, ProjectionWrite, PublisherId, StorageError, TaskFilter, TaskPage, TaskRow,
-    TaskWrite, WorkflowPause, WorkflowRow,
+    EventPage, EventStoreError, GoalActionOutcome, GoalActionRow, LearntRow, LogEntry, LogFilter,
+    LogPage, LogPosition, NewOutboxRow, OpenRequest, OpenStep, OpenedTask, OutboxRow, OutboxStats,
+    PlaceQuery, ProjectionRows, ProjectionWrite, PublisherId, StorageError, TaskFilter, TaskPage,
+    TaskRow, TaskWrite, WorkflowPause, WorkflowRow,
 };
 use crate::{
     config::WorkflowConfig,
@@ -22,9 +22,34 @@ use crate::{
     state::{HeldPlace, OpenPlace, Places, TaskStatus, WorkflowSnapshot},
 };
 
+/// What models of annotators are learnt from, and how far they have come.
+#[async_trait]
+pub trait ReliabilityStore: Send + Sync {
+    /// Looks through at most `limit` events after a position, in the order of the log and as safe
+    /// from gaps as [`EventStore::read_log`]; answers those of one workflow and of some types.
+    async fn read_workflow_log(
+        &self,
+        filter: LogFilter,
+        after: LogPosition,
+        limit: u32,
+    ) -> Result<LogPage, EventStoreError>;
+
+    /// A model as it was kept last; none where there is none, or it is not whole.
+    async fn learnt(&self, model: Uuid) -> Result<Option<LearntRow>, EventStoreError>;
+
+    /// How far that model had come.
+    async fn learnt_position(&self, model: Uuid) -> Result<Option<LogPosition>, EventStoreError>;
+
+    /// Keeps a model, unless one that has come as far or further is kept.
+    async fn keep_learnt(&self, row: LearntRow) -> Result<(), EventStoreError>;
+
+    /// Forgets all models: they are learnt anew from the log.
+    async fn forget_learnt(&self) -> Result<(), EventStoreError>;
+}
+
 /// Streams of events.
 #[async_trait]
-pub trait EventStore: Send + Sync {
+pub trait EventStore: ReliabilityStore + Send + Sync {
     /// Begins the transaction of a batch: locks the heads of all its streams in id order (a head
     /// is made for a stream that has none yet), then reads, under the lock, what lies after the
     /// versions that the caller holds, and which command ids are known.

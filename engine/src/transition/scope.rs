@@ -74,12 +74,16 @@ fn steps_json(workflow: &WorkflowConfig, state: &WorkflowSnapshot) -> Map<String
 
 /// A result as expressions and outputs see it: every key is there, null where there is nothing.
 pub(crate) fn result_json(result: &StepResult) -> Value {
-    json!({
+    let mut fields = json!({
         "kind": result.kind,
         "value": result.value,
         "agreement": result.agreement,
         "resolved_by": result.resolved_by,
         "decision": result.decision,
         "annotations": result.annotations,
-    })
+    });
+    if let Some(posterior) = &result.posterior {
+        fields["posterior"] = json!(posterior);
+    }
+    fields
 }

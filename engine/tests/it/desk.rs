@@ -1,6 +1,6 @@
 //! A desk to try a workflow on: commands in, one line of text out, no store and no clock.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use glyph_workflow_engine::{
@@ -12,6 +12,7 @@ use glyph_workflow_engine::{
     },
     decide, due_command_id, due_work, effect_of,
     events::StoredEvent,
+    executor::annotators::{Annotators, LearntModel, ModelKey},
     ids::{CommandId, RevisionId, TaskId, UserId, WorkflowSelector},
     parse_workflow,
     store::{DueRow, WorkflowPause},
@@ -24,6 +25,8 @@ use uuid::Uuid;
 pub(crate) struct Desk {
     workflow: CompiledWorkflow,
     handlers: HandlerRegistry,
+    /// What is known of the annotators.
+    pub(crate) annotators: HashMap<ModelKey, LearntModel>,
     /// The state so far.
     pub(crate) state: Option<WorkflowSnapshot>,
     /// Everything that has happened.
@@ -56,6 +59,7 @@ impl Desk {
         Self {
             workflow: CompiledWorkflow::new(config.into(), "hash".to_owned()).unwrap(),
             handlers: HandlerRegistry::built_in(),
+            annotators: HashMap::new(),
             state: None,
             log: Vec::new(),
             now: "2026-01-01T00:00:00Z".parse().unwrap(),
@@ -97,6 +101,7 @@ impl Desk {
             workflow: self.state.is_some().then_some(&self.workflow),
             named: named.is_some().then_some(&self.workflow),
             handlers: &self.handlers,
+            annotators: Annotators::new(&self.annotators),
             now: self.now,
             pauses: &self.pauses,
         };

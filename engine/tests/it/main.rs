@@ -4,6 +4,7 @@
 
 mod agreement_golden;
 mod calls;
+mod confidence;
 mod desk;
 mod examples;
 mod fields;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use glyph_workflow_engine::{
-    StateRebuilder, WorkflowSnapshot, due_work,
+    StateRebuilder, WorkflowOrchestrator, WorkflowSnapshot, due_work,
     ids::TaskId,
     limits::{PAGE_MAX, SNAPSHOT_EVERY},
     pauses_of,
@@ -53,6 +53,7 @@ pub(super) async fn run(
         }
     }
     report.pauses_changed = store.replace_pauses(pauses_of).await?;
+    report.models_learnt = relearn(&store).await?;
     if !args.no_goals {
         recount_goals(&store, settings).await?;
     }
@@ -150,6 +151,13 @@ fn take_snapshot(
     }
 }
 
+/// Learns anew what is known of annotators.
+async fn relearn(store: &Arc<dyn Store>) -> Result<u64, CliError> {
+    let orchestrator = WorkflowOrchestrator::new(Arc::clone(store) as _, Arc::clone(store) as _);
+    let learnt = orchestrator.relearn().await?;
+    Ok(u64::try_from(learnt).unwrap_or(u64::MAX))
+}
+
 /// Counts all goals from the beginning of the log. A running worker may help; both count alike.
 async fn recount_goals(store: &Arc<dyn Store>, settings: &Settings) -> Result<(), CliError> {
     store.reset_projection(GOALS).await?;
@@ -183,5 +191,9 @@ fn report_text(report: &RebuildReport) -> String {
     ]);
     let pauses = if report.pauses_changed { "yes" } else { "no" };
     table.row(["pauses of workflows differed", pauses]);
+    table.row([
+        "models of annotators learnt",
+        &grouped(report.models_learnt),
+    ]);
     table.render(0)
 }

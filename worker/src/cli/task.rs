@@ -8,7 +8,7 @@ use glyph_workflow_engine::{
     WorkflowOrchestrator,
     command::{Command, CommandEnvelope, Outcome, ProcessResult},
     config::Metric,
-    events::{StoredEvent, Vote},
+    events::{ConsensusCalculated, StoredEvent, Vote},
     ids::{CommandId, Slug, TaskId},
     limits::PAGE_MAX,
     state::TaskStatus,
@@ -569,6 +569,11 @@ async fn explain(task: TaskId, settings: &Settings, output: Output) -> Result<()
                         &consensus.votes
                     )
                 ));
+                lines.extend(
+                    annotators(consensus)
+                        .into_iter()
+                        .map(|line| format!("  {line}")),
+                );
                 for field in &consensus.fields {
                     lines.push(format!(
                         "  `{}`, weight {}: {}",
@@ -582,6 +587,42 @@ async fn explain(task: TaskId, settings: &Settings, output: Output) -> Result<()
         lines.join("\n")
     });
     Ok(())
+}
+
+/// How probable the answers were and why, and whose vote counted how much: a line each.
+fn annotators(consensus: &ConsensusCalculated) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(posterior) = &consensus.posterior {
+        let soft = &posterior.soft_labels;
+        let answers: Vec<String> = soft
+            .classes
+            .iter()
+            .zip(&soft.probabilities)
+            .map(|(class, p)| format!("{} {p:.3}", clipped(&class.to_string(), 30)))
+            .collect();
+        lines.push(format!(
+            "posterior {} against a target of {}, at most {} people",
+            answers.join(", "),
+            posterior.target,
+            posterior.max
+        ));
+        for label in &posterior.evidence.labels {
+            lines.push(format!(
+                "  {} gave {}: right with {:.3}, from {} labels",
+                label.annotator,
+                clipped(&label.class, 30),
+                label.accuracy,
+                label.labels
+            ));
+        }
+    }
+    for one in consensus.weights.iter().flat_map(|used| &used.annotators) {
+        lines.push(format!(
+            "{}: weight {:.3}, right with {:.3}",
+            one.user_id, one.weight, one.accuracy
+        ));
+    }
+    lines
 }
 
 /// What was compared, in one line: `percent_agreement 0.500 against 1: 2 x "a", 1 x "b"`.

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
     WorkflowEvent, WorkflowSnapshot,
     config::{OutsideHandler, Target},
-    events::{ConsensusCalculated, StoredEvent},
+    events::{ConsensusCalculated, PosteriorCalculated, StoredEvent},
     ids::{StepId, TaskId, UserId, WorkflowId},
     state::{ChildTask, Incident, ParentTask, Pause, PendingCall, StepResult, TaskStatus, Visit},
     store::{TaskRow, WorkflowPause},
@@ -69,6 +69,9 @@ pub struct Waiting {
     /// The call to a handler outside that it waits for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub call: Option<PendingCall>,
+    /// The last comparison of what was submitted, after which more was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consensus: Option<ConsensusCalculated>,
     /// What holds it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub incident: Option<Incident>,
@@ -160,7 +163,7 @@ pub fn explain(
     let waiting: Vec<Waiting> = state
         .current_steps()
         .into_iter()
-        .filter_map(|step| Some(waiting(state, &step, state.current_visit(&step)?)))
+        .filter_map(|step| Some(waiting(state, &step, state.current_visit(&step)?, events)))
         .collect();
     Explanation {
         task_id: state.task_id,
@@ -177,8 +180,14 @@ pub fn explain(
     }
 }
 
-fn waiting(state: &WorkflowSnapshot, step: &StepId, visit: &Visit) -> Waiting {
+fn waiting(
+    state: &WorkflowSnapshot,
+    step: &StepId,
+    visit: &Visit,
+    events: &[StoredEvent],
+) -> Waiting {
     let incident = state.incident_of(step).cloned();
+    let consensus = last_comparison(events, step, visit.number);
     let claims = visit.assignments.iter();
     Waiting {
         step_id: step.clone(),
@@ -186,7 +195,7 @@ fn waiting(state: &WorkflowSnapshot, step: &StepId, visit: &Visit) -> Waiting {
         since: incident
             .as_ref()
             .map_or(visit.activated_at, |incident| incident.opened_at),
-        reason: waiting_reason(visit, incident.as_ref()),
+        reason: waiting_reason(visit, incident.as_ref(), consensus.as_ref()),
         submitted: visit.annotations.len(),
         places: visit.places,
         free_places: visit.free_places(),
@@ -198,11 +207,45 @@ fn waiting(state: &WorkflowSnapshot, step: &StepId, visit: &Visit) -> Waiting {
             .collect(),
         child: visit.child.as_ref().map(ChildStanding::of),
         call: visit.call.clone(),
+        consensus,
         incident,
     }
 }
 
-fn waiting_reason(visit: &Visit, incident: Option<&Incident>) -> String {
+/// The last comparison of a visit among `events`.
+fn last_comparison(
+    events: &[StoredEvent],
+    step: &StepId,
+    visit: u32,
+) -> Option<ConsensusCalculated> {
+    events.iter().rev().find_map(|event| match &event.event {
+        WorkflowEvent::ConsensusCalculated(c) if c.step_id == *step && c.visit == visit => {
+            Some(c.clone())
+        }
+        _ => None,
+    })
+}
+
+/// Why a step that completes by confidence asks on.
+fn unsure(compared: &ConsensusCalculated) -> Option<String> {
+    let PosteriorCalculated {
+        target,
+        max,
+        soft_labels,
+        ..
+    } = compared.posterior.as_deref()?;
+    Some(format!(
+        "the best answer is {:.3} probable, which is below the target of {target}, so more people \
+         are asked, {max} at most",
+        soft_labels.confidence
+    ))
+}
+
+fn waiting_reason(
+    visit: &Visit,
+    incident: Option<&Incident>,
+    compared: Option<&ConsensusCalculated>,
+) -> String {
     if let Some(pause) = &visit.pause {
         let reason = pause.reason.as_deref().unwrap_or("no reason given");
         return format!("the step is paused ({reason}); `resume` lets it go on");
@@ -217,12 +260,16 @@ fn waiting_reason(visit: &Visit, incident: Option<&Incident>) -> String {
         return calling(call);
     }
     let submitted = visit.annotations.len();
-    match (visit.places, visit.assignments.len()) {
+    let places = match (visit.places, visit.assignments.len()) {
         (None, _) => format!("{submitted} submissions so far; an `advance` ends it"),
         (Some(places), 0) => format!("{submitted} of {places} submissions; no place is claimed"),
         (Some(places), claimed) => {
             format!("{submitted} of {places} submissions; {claimed} places are claimed")
         }
+    };
+    match compared.and_then(unsure) {
+        Some(unsure) => format!("{places}; {unsure}"),
+        None => places,
     }
 }
 
@@ -291,19 +338,6 @@ fn summary(
 }
 
 fn decisions(events: &[StoredEvent]) -> Vec<StepDecision> {
-    let comparisons = |step: &StepId, visit: u32, before: u64| {
-        let earlier = events
-            .iter()
-            .rev()
-            .filter(move |event| event.version < before);
-        let mut matching = earlier.filter_map(|event| match &event.event {
-            WorkflowEvent::ConsensusCalculated(c) if c.step_id == *step && c.visit == visit => {
-                Some(c.clone())
-            }
-            _ => None,
-        });
-        matching.next()
-    };
     let decided = events.iter().filter_map(|event| match &event.event {
         WorkflowEvent::StepCompleted {
             step_id,
@@ -315,11 +349,16 @@ fn decisions(events: &[StoredEvent]) -> Vec<StepDecision> {
             version: event.version,
             at: event.occurred_at,
             result: result.clone(),
-            consensus: comparisons(step_id, *visit, event.version),
+            consensus: last_comparison(before(events, event.version), step_id, *visit),
         }),
         _ => None,
     });
     decided.collect()
+}
+
+/// Those of `events`, which are in order, below a version.
+fn before(events: &[StoredEvent], version: u64) -> &[StoredEvent] {
+    &events[..events.partition_point(|event| event.version < version)]
 }
 
 fn path_entry(event: &StoredEvent) -> Option<PathEntry> {

@@ -9,7 +9,10 @@ use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
     command::RejectionCode,
     config::{FieldMode, Level, Metric, Target, TimeoutAction},
-    events::{self, ConsensusMethod, FieldCalculated, ReleaseReason, Vote},
+    events::{
+        self, ConsensusMethod, FieldCalculated, PosteriorCalculated, ReleaseReason, Vote,
+        WeightsUsed,
+    },
     ids::{CommandId, RevisionId, Slug, StepId, TaskId, UserId, WorkflowId},
     state::{IncidentCode, ResolvedBy, StepResult, StepVisit},
 };
@@ -155,6 +158,15 @@ pub struct ConsensusCalculated<'a> {
     pub value: Option<&'a Value>,
     /// What found it.
     pub resolved_by: Option<ResolvedBy>,
+    /// People asked in addition now, because the answer is not sure enough.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub more: Option<u32>,
+    /// How probable each answer is, where that decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub posterior: Option<&'a PosteriorCalculated>,
+    /// Whose vote counted how much, where votes are weighed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<&'a WeightsUsed>,
     /// How the fields joined into one verdict, where they were compared one by one. `agreement` is
     /// then their weighted mean, and the votes stand with them.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -183,6 +195,9 @@ impl<'a> From<&'a events::ConsensusCalculated> for ConsensusCalculated<'a> {
             tied: event.tied,
             value: event.value.as_ref(),
             resolved_by: event.resolved_by,
+            more: event.more,
+            posterior: event.posterior.as_deref(),
+            weights: event.weights.as_ref(),
             mode: event.mode,
             fields: &event.fields,
         }

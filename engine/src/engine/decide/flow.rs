@@ -441,7 +441,9 @@ fn escalation(step: &StepConfig, calculated: &ConsensusCalculated) -> Option<Str
         ConsensusMethod::Disagreement(DisagreementStrategy::AdditionalAnnotators) => {
             fallback() == Some(Fallback::Escalate)
         }
-        ConsensusMethod::Agreement(_) | ConsensusMethod::Disagreement(_) => false,
+        ConsensusMethod::Agreement(_)
+        | ConsensusMethod::Disagreement(_)
+        | ConsensusMethod::Posterior(_) => false,
     };
     let without = !calculated.agreed && calculated.value.is_none();
     (asked && without).then(|| {

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     events::StoredEvent,
-    executor::HandlerRegistry,
+    executor::{HandlerRegistry, annotators::Annotators},
     state::WorkflowSnapshot,
     store::{Draft, WorkflowPause},
     transition::CompiledWorkflow,
@@ -41,6 +41,8 @@ pub struct DecideContext<'a> {
     pub named: Option<&'a CompiledWorkflow>,
     /// Handlers by name.
     pub handlers: &'a HandlerRegistry,
+    /// What is known of the annotators, at one position of the log.
+    pub annotators: Annotators<'a>,
     /// The time.
     pub now: DateTime<Utc>,
     /// Pauses of workflows: all that hold now, and those that were over after the task did

@@ -13,7 +13,7 @@ use crate::{
         outcome::RejectionCode,
     },
     events::WorkflowEvent,
-    executor::{Selection, decision_of, selection},
+    executor::{Selection, admit, annotators::ModelKey, decision_of, selection},
     ids::StepId,
     state::{AnnotationData, ReviewDecision, Visit, VisitStatus},
 };
@@ -133,7 +133,7 @@ fn refuse_surplus(
     let closed_by_count = visit.status == VisitStatus::Completed && visit.free_places() == Some(0);
     let full = visit.status == VisitStatus::Active
         && step.kind.takes_submissions()
-        && Eligibility::of(visit, annotation.user_id) == Eligibility::Full;
+        && Eligibility::to_submit(step, visit, annotation.user_id) == Eligibility::Full;
     if !closed_by_count && !full {
         return Ok(());
     }
@@ -221,11 +221,20 @@ fn require_valid(
     if !needs_value && step.completion_type() != CompletionType::Confidence {
         return Ok(());
     }
-    match selection.check(&annotation.data) {
-        Ok(()) => Ok(()),
-        Err(error) => invalid(format!(
+    if let Err(error) = selection.check(&annotation.data) {
+        return invalid(format!(
             "{error}, which step `{}` takes as its value",
             step.id
-        )),
+        ));
     }
+    let Some(key) = ModelKey::of_confidence(&work.config().id, step) else {
+        return Ok(());
+    };
+    let label = (annotation.user_id, &annotation.data);
+    admit(&key, work.annotators, (work.task_id(), visit), label).or_else(|detail| {
+        invalid(format!(
+            "{detail} (step `{}` completes by confidence)",
+            step.id
+        ))
+    })
 }

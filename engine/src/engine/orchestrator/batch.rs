@@ -14,7 +14,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 
-use super::{BatchReport, BatchStats, WorkflowOrchestrator};
+use super::{BatchReport, BatchStats, WorkflowOrchestrator, annotators::Prepared};
 use crate::{
     config::OutsideHandler,
     engine::{
@@ -26,6 +26,7 @@ use crate::{
         outcome::{Dead, Outcome, Undecided},
     },
     events::{StoredEvent, WorkflowEvent, evolve},
+    executor::annotators::{Annotators, ModelKey},
     ids::{CommandId, RevisionId, TaskId, WorkflowSelector},
     limits::SNAPSHOT_EVERY,
     state::{Places, WorkflowSnapshot},
@@ -108,34 +109,57 @@ impl WorkflowOrchestrator {
             .workflows
             .resolve(&selectors(commands, &cached))
             .await?;
-        let mut open = self
-            .event_store
-            .open(OpenRequest {
-                tasks: chains
-                    .iter()
-                    .map(|(task, _)| (*task, cached.get(task).map_or(0, |state| state.version)))
-                    .collect(),
-                commands: commands
-                    .iter()
-                    .map(|envelope| envelope.command_id)
-                    .collect(),
-                publisher,
-                claimant: None,
-            })
-            .await?;
-        let mut run = Run::new(self, commands, named, open.as_ref());
-        let mut caught_up = Vec::with_capacity(chains.len());
-        for (task, chain) in chains {
-            let state = run.catch_up(cached.get(&task), open.take_task(task))?;
-            run.load_workflow(state.as_ref()).await?;
-            caught_up.push((task, chain, state));
-        }
+        let mut prepared = Prepared::default();
+        let mut questions = self.questions(&named, &cached).await?;
+        let (open, mut run, caught_up) = loop {
+            // Before the locks are taken, since reading the log needs a connection of its own.
+            self.models.prepare(&mut prepared, questions).await?;
+            let mut open = self
+                .event_store
+                .open(OpenRequest {
+                    tasks: chains
+                        .iter()
+                        .map(|(task, _)| (*task, cached.get(task).map_or(0, |state| state.version)))
+                        .collect(),
+                    commands: commands
+                        .iter()
+                        .map(|envelope| envelope.command_id)
+                        .collect(),
+                    publisher,
+                    claimant: None,
+                })
+                .await?;
+            let mut run = Run::new(self, commands, named.clone(), open.as_ref());
+            let mut caught_up = Vec::with_capacity(chains.len());
+            for (task, chain) in &chains {
+                let state = run.catch_up(cached.get(task), open.take_task(*task))?;
+                run.load_workflow(state.as_ref()).await?;
+                caught_up.push((*task, chain, state));
+            }
+            // The workflow of a task that was not at hand is known only now.
+            questions = run
+                .workflows
+                .values()
+                .flat_map(|workflow| self.models.questions(workflow.config()).to_vec())
+                .filter(|question| !prepared.has(question))
+                .collect();
+            if questions.is_empty() {
+                break (open, run, caught_up);
+            }
+        };
         let mut writes = Vec::with_capacity(caught_up.len());
         let mut states = Vec::with_capacity(caught_up.len());
-        for (task, chain, state) in caught_up {
-            let end = run.run_chain(task, state, &chain, open.as_ref());
-            states.push((task, end.state));
-            writes.extend(end.write);
+        {
+            let looked = prepared.look();
+            let annotators = Annotators::new(&looked);
+            for (task, chain, state) in caught_up {
+                let end = run.run_chain(task, state, chain, open.as_ref(), annotators);
+                if let (Some(state), Some(write)) = (&end.state, &end.write) {
+                    prepared.committing(&state.workflow.workflow, &write.events);
+                }
+                states.push((task, end.state));
+                writes.extend(end.write);
+            }
         }
         let messages = open.commit(writes).await?;
         for (task, state) in states {
@@ -149,6 +173,28 @@ impl WorkflowOrchestrator {
             outcomes: run.outcomes.into_iter().flatten().collect(),
             stats: run.stats,
         })
+    }
+
+    /// What is asked of the annotators of tasks whose workflow is known beforehand.
+    async fn questions(
+        &self,
+        named: &HashMap<WorkflowSelector, Compiled>,
+        cached: &HashMap<TaskId, Arc<WorkflowSnapshot>>,
+    ) -> Result<Vec<ModelKey>, OrchestrationError> {
+        let mut workflows: HashMap<RevisionId, Compiled> = named
+            .values()
+            .map(|workflow| (workflow.config().revision_id, Arc::clone(workflow)))
+            .collect();
+        for state in cached.values() {
+            let id = state.workflow.revision_id;
+            if !workflows.contains_key(&id) {
+                workflows.insert(id, self.compiled(id.0).await?);
+            }
+        }
+        let questions = workflows
+            .values()
+            .flat_map(|workflow| self.models.questions(workflow.config()).to_vec());
+        Ok(questions.collect())
     }
 }
 
@@ -307,6 +353,7 @@ impl<'a> Run<'a> {
         mut state: Option<WorkflowSnapshot>,
         chain: &[usize],
         open: &dyn OpenBatch,
+        annotators: Annotators<'_>,
     ) -> ChainEnd {
         let before = Before::of(state.as_ref());
         let mut gathered = Gathered::default();
@@ -314,7 +361,7 @@ impl<'a> Run<'a> {
             let envelope = &self.commands[index];
             let outcome = match self.seen(envelope, open) {
                 Some(outcome) => outcome,
-                None => self.decide_one(envelope, &mut state, &mut gathered),
+                None => self.decide_one(envelope, &mut state, annotators, &mut gathered),
             };
             self.outcomes[index] = Some(outcome);
         }
@@ -343,6 +390,7 @@ impl<'a> Run<'a> {
         &mut self,
         envelope: &CommandEnvelope,
         state: &mut Option<WorkflowSnapshot>,
+        annotators: Annotators<'_>,
         gathered: &mut Gathered,
     ) -> Outcome {
         let workflow = state
@@ -356,6 +404,7 @@ impl<'a> Run<'a> {
             workflow: workflow.map(AsRef::as_ref),
             named: named.map(AsRef::as_ref),
             handlers: &self.orchestrator.handler_registry,
+            annotators,
             now: self.now,
             pauses: &self.pauses,
         };

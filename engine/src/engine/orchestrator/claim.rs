@@ -27,6 +27,7 @@ use crate::{
         command::{Assign, Command, CommandEnvelope},
         outcome::{Dead, Outcome, Rejection, RejectionCode},
     },
+    executor::annotators::Annotators,
     ids::{CommandId, RevisionId, StepId, TaskId, UserId, WorkflowId, WorkflowSelector},
     state::{OpenPlace, WorkflowSnapshot},
     store::{CommandRow, OpenRequest, OpenStep, PlaceQuery, RecordedOutcome, Store},
@@ -298,7 +299,9 @@ impl WorkflowOrchestrator {
         if most.is_some_and(|most| open.held_by_claimant() >= most) {
             return Ok(Attempt::Enough);
         }
-        let mut end = run.run_chain(task, state, &[0], open.as_ref());
+        // Claims are about places, not about answers.
+        let annotators = Annotators::default();
+        let mut end = run.run_chain(task, state, &[0], open.as_ref(), annotators);
         let applied = matches!(run.outcomes.first(), Some(Some(Outcome::Applied(_))));
         let (Some(state), Some(mut write)) = (end.state.take(), end.write.take()) else {
             return Ok(Attempt::Lost);

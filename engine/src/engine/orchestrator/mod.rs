@@ -1,6 +1,7 @@
 //! Loads, decides and commits: the one way to change a task.
 
 mod acts;
+mod annotators;
 mod batch;
 mod cache;
 mod claim;
@@ -16,7 +17,7 @@ pub use claim::{ClaimRequest, ClaimedPlace, JudgedAnnotation};
 pub use messages::{MessageBuilder, NoMessages};
 pub use report::{BatchReport, BatchStats};
 
-use self::cache::StateCache;
+use self::{annotators::LiveModels, cache::StateCache};
 use super::{
     Effect, FactSource, OrchestrationError, SystemFacts,
     command::{Advance, AnnotationInput, Command, CommandEnvelope, Start, Submission},
@@ -54,6 +55,7 @@ pub struct WorkflowOrchestrator {
     messages: Arc<dyn MessageBuilder>,
     workflows: Workflows,
     states: StateCache,
+    models: LiveModels,
 }
 
 impl fmt::Debug for WorkflowOrchestrator {
@@ -73,6 +75,7 @@ impl WorkflowOrchestrator {
     ) -> Self {
         Self {
             workflows: Workflows::new(Arc::clone(&config_store)),
+            models: LiveModels::new(Arc::clone(&event_store)),
             config_store,
             event_store,
             handler_registry: Arc::new(HandlerRegistry::built_in()),
@@ -251,6 +254,26 @@ impl WorkflowOrchestrator {
         };
         let workflow = self.compiled(state.workflow.revision_id.0).await?;
         Ok(effect_of(&state, &workflow, row))
+    }
+
+    /// Forgets what was learnt of annotators, and learns what the newest revisions ask of them anew
+    /// from the log. Answers how many models that are. A process at work goes on with what it has
+    /// learnt, which is the same.
+    pub async fn relearn(&self) -> Result<usize, OrchestrationError> {
+        self.event_store.forget_learnt().await?;
+        let mut questions = Vec::new();
+        let mut newest = None;
+        for row in self.config_store.revisions(None).await? {
+            if newest.as_ref() != Some(&row.workflow) {
+                let workflow = self.compiled(row.id.0).await?;
+                questions.extend(self.models.questions(workflow.config()).to_vec());
+                newest = Some(row.workflow);
+            }
+        }
+        let count = questions.len();
+        let models = LiveModels::new(Arc::clone(&self.event_store));
+        models.keep(questions).await?;
+        Ok(count)
     }
 
     /// Runs one command under a fresh id.

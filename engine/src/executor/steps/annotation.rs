@@ -2,20 +2,22 @@
 
 use serde_json::{Map, Value};
 
+use super::confidence;
 use crate::{
     config::{
         AgreementMethod, ConsensusConfig, DisagreementStrategy, Fallback, FieldMode, FieldRule,
         Level, Metric, StepConfig, TieBreaker,
     },
-    events::{ConsensusCalculated, ConsensusMethod, FieldCalculated, Vote},
+    events::{ConsensusCalculated, ConsensusMethod, FieldCalculated, Vote, WeightsUsed},
     executor::{
         AgreementReport, Closing, ExecutionContext, ExecutionResult, ExecutorError, StepExecutor,
         agreement::{boxes, spans},
+        annotators::{ModelKey, weighs_votes},
         measure_agreement,
         value::value_at,
-        vote::{merge_boxes, merge_spans, tally, tied},
+        vote::{heaviest, merge_boxes, merge_spans, tally, tied, weigh},
     },
-    ids::StepId,
+    ids::UserId,
     state::{ResolvedBy, ResultKind, StepResult, Visit},
 };
 
@@ -38,6 +40,9 @@ impl StepExecutor for AnnotationExecutor {
         if let Some(Closing::Advance(Some(output))) = context.closing {
             return Ok(ExecutionResult::completed(given(visit, output.clone())));
         }
+        if let Some(key) = ModelKey::of_confidence(&context.workflow.id, context.step) {
+            return Ok(confidence::decide(context, &key, context.closing.is_some()));
+        }
         let Some(consensus) = &context.step.consensus else {
             return Ok(ExecutionResult::completed(as_they_are(
                 context.step,
@@ -45,7 +50,11 @@ impl StepExecutor for AnnotationExecutor {
                 exhausted,
             )));
         };
-        let mut calculated = resolve(&context.step.id, visit.number, consensus, visit, exhausted);
+        let judged = Judged {
+            step: context.step,
+            visit,
+        };
+        let mut calculated = resolve(context, consensus, judged, exhausted);
         if let Some(places) = more_places(context.step, visit, &calculated, exhausted) {
             calculated.more = Some(places - visit.places.unwrap_or(0));
             return Ok(ExecutionResult::NeedsMore {
@@ -61,6 +70,7 @@ impl StepExecutor for AnnotationExecutor {
                 resolved_by: calculated.resolved_by,
                 decision: None,
                 annotations: annotation_ids(visit),
+                posterior: None,
             },
             consensus: Some(Box::new(calculated)),
         })
@@ -93,6 +103,7 @@ fn given(visit: &Visit, value: Value) -> StepResult {
         resolved_by: Some(ResolvedBy::Exhausted),
         decision: None,
         annotations: annotation_ids(visit),
+        posterior: None,
     }
 }
 
@@ -120,25 +131,35 @@ fn as_they_are(step: &StepConfig, visit: &Visit, exhausted: bool) -> StepResult 
         agreement: None,
         decision: None,
         annotations: annotation_ids(visit),
+        posterior: None,
     }
 }
 
-/// Compares the annotations of `judged` and finds their value, on behalf of visit `visit` of
-/// `step_id`. `exhausted`: the visit is closed early, so that the best answer there is decides.
+/// The annotations that are compared.
+#[derive(Clone, Copy)]
+pub(in crate::executor) struct Judged<'a> {
+    /// The step that people submitted them to.
+    pub(in crate::executor) step: &'a StepConfig,
+    /// The visit.
+    pub(in crate::executor) visit: &'a Visit,
+}
+
+/// Compares the annotations of `judged` and finds their value, on behalf of the visit at work.
+/// `exhausted`: the visit is closed early, so that the best answer there is decides.
 pub(in crate::executor) fn resolve(
-    step_id: &StepId,
-    visit: u32,
+    context: &ExecutionContext<'_>,
     consensus: &ConsensusConfig,
-    judged: &Visit,
+    judged: Judged<'_>,
     exhausted: bool,
 ) -> ConsensusCalculated {
     let rule = Rule {
+        context,
         consensus,
         exhausted,
     };
     let mut calculated = ConsensusCalculated {
-        step_id: step_id.clone(),
-        visit,
+        step_id: context.step.id.clone(),
+        visit: context.visit.number,
         metric: consensus.metric,
         level: consensus.level,
         field: consensus.field.clone(),
@@ -156,18 +177,21 @@ pub(in crate::executor) fn resolve(
         resolved_by: None,
         mode: None,
         fields: Vec::new(),
+        posterior: None,
+        weights: None,
     };
     if consensus.per_field.is_some() {
         by_field(&rule, judged, &mut calculated);
         return calculated;
     }
     let field = consensus.field.as_deref();
-    let compared = Compared::new(consensus.metric, consensus.level, field, judged);
+    let compared = rule.compare(consensus.metric, consensus.level, field, judged);
     calculated.agreed = compared.reaches(consensus.threshold);
     calculated.method = rule.method(calculated.agreed);
     (calculated.value, calculated.resolved_by) = rule.find(calculated.method, &compared).unzip();
-    calculated.tied = tied(&compared.votes);
+    calculated.tied = rule.is_tied(calculated.method, &compared);
     calculated.votes = compared.votes;
+    calculated.weights = compared.weights;
     calculated.agreement = compared.report.agreement;
     calculated.note = compared.report.note;
     calculated.units = compared.report.units;
@@ -176,13 +200,13 @@ pub(in crate::executor) fn resolve(
 }
 
 /// Compares field by field and joins the verdicts by `consensus.mode`.
-fn by_field(rule: &Rule<'_>, judged: &Visit, calculated: &mut ConsensusCalculated) {
+fn by_field(rule: &Rule<'_>, judged: Judged<'_>, calculated: &mut ConsensusCalculated) {
     let consensus = rule.consensus;
     let mode = consensus.mode.unwrap_or_default();
     let compared: Vec<(FieldRule<'_>, Compared<'_>)> = consensus
         .field_rules()
         .map(|field| {
-            let compared = Compared::new(field.metric, field.level, Some(field.field), judged);
+            let compared = rule.compare(field.metric, field.level, Some(field.field), judged);
             (field, compared)
         })
         .collect();
@@ -212,10 +236,10 @@ fn by_field(rule: &Rule<'_>, judged: &Visit, calculated: &mut ConsensusCalculate
             FieldMode::FieldByField => rule.method(agreed),
         };
         let (value, resolved_by) = rule.find(method, &compared).unzip();
+        let tied = rule.is_tied(method, &compared);
         let report = compared.report;
         calculated.units += report.units;
         calculated.pairs += report.pairs;
-        let tied = tied(&compared.votes);
         calculated.tied |= tied && value.is_none();
         calculated.fields.push(FieldCalculated {
             field: field.field.to_owned(),
@@ -233,6 +257,7 @@ fn by_field(rule: &Rule<'_>, judged: &Visit, calculated: &mut ConsensusCalculate
             tied,
             value,
             resolved_by,
+            weights: compared.weights,
         });
     }
     let fields = &calculated.fields;
@@ -284,25 +309,10 @@ struct Compared<'v> {
     values: Vec<&'v Value>,
     report: AgreementReport,
     votes: Vec<Vote>,
+    weights: Option<WeightsUsed>,
 }
 
-impl<'v> Compared<'v> {
-    fn new(metric: Metric, level: Level, field: Option<&str>, judged: &'v Visit) -> Self {
-        static MISSING: Value = Value::Null;
-        let values: Vec<&Value> = judged
-            .annotations
-            .iter()
-            .map(|a| value_at(&a.data, field).unwrap_or(&MISSING))
-            .collect();
-        let report = measure_agreement(metric, level, &values);
-        Self {
-            metric,
-            votes: tally(&values),
-            report,
-            values,
-        }
-    }
-
+impl Compared<'_> {
     fn reaches(&self, threshold: f64) -> bool {
         reaches(self.report.agreement, threshold)
     }
@@ -310,17 +320,71 @@ impl<'v> Compared<'v> {
 
 /// What a consensus block says about finding a value.
 struct Rule<'c> {
+    context: &'c ExecutionContext<'c>,
     consensus: &'c ConsensusConfig,
     /// The visit is closed early.
     exhausted: bool,
 }
 
 impl Rule<'_> {
+    fn compare<'v>(
+        &self,
+        metric: Metric,
+        level: Level,
+        field: Option<&str>,
+        judged: Judged<'v>,
+    ) -> Compared<'v> {
+        static MISSING: Value = Value::Null;
+        let annotations = &judged.visit.annotations;
+        let values: Vec<&Value> = annotations
+            .iter()
+            .map(|a| value_at(&a.data, field).unwrap_or(&MISSING))
+            .collect();
+        let report = measure_agreement(metric, level, &values);
+        let mut votes = tally(&values);
+        let weights = weighs_votes(self.consensus)
+            .then(|| {
+                let users: Vec<UserId> = annotations.iter().map(|a| a.user_id).collect();
+                let context = self.context;
+                let key = ModelKey::new(&context.workflow.id, judged.step, field);
+                let item = (context.state.task_id, judged.visit.number);
+                let weights = context.annotators.weights(&key, item, &users)?;
+                let given = users.iter().copied().zip(values.iter().copied());
+                weigh(&mut votes, given, &weights);
+                Some(weights)
+            })
+            .flatten();
+        Compared {
+            metric,
+            values,
+            report,
+            votes,
+            weights,
+        }
+    }
+
     fn method(&self, agreed: bool) -> ConsensusMethod {
         if agreed {
             ConsensusMethod::Agreement(self.consensus.on_agreement.method)
         } else {
             ConsensusMethod::Disagreement(self.consensus.on_disagreement.strategy)
+        }
+    }
+
+    /// Whether weights decide, not heads.
+    fn weighs(&self, method: ConsensusMethod) -> bool {
+        let asks_on = ConsensusMethod::Disagreement(DisagreementStrategy::AdditionalAnnotators);
+        method == ConsensusMethod::Agreement(AgreementMethod::WeightedVote)
+            || method == ConsensusMethod::Disagreement(DisagreementStrategy::WeightedVote)
+            || (method == asks_on
+                && self.consensus.on_disagreement.fallback == Some(Fallback::WeightedVote))
+    }
+
+    fn is_tied(&self, method: ConsensusMethod, compared: &Compared<'_>) -> bool {
+        if self.weighs(method) {
+            compared.votes.len() > 1 && heaviest(&compared.votes).is_none()
+        } else {
+            tied(&compared.votes)
         }
     }
 
@@ -331,40 +395,64 @@ impl Rule<'_> {
         compared: &Compared<'_>,
     ) -> Option<(Value, ResolvedBy)> {
         let votes = &compared.votes;
-        let majority = || -> Option<(Value, ResolvedBy)> {
-            if !tied(votes) {
-                return Some((votes.first()?.value.clone(), ResolvedBy::MajorityVote));
-            }
-            // Regions that overlap enough are one answer though their edges differ.
-            let merged = matches!(method, ConsensusMethod::Agreement(_))
-                .then(|| merge_regions(compared.metric, &compared.values))
-                .flatten()?;
-            Some((merged, ResolvedBy::MajorityVote))
-        };
         match method {
-            _ if self.exhausted => majority().map(|(value, _)| (value, ResolvedBy::Exhausted)),
-            // Weighted votes are refused when a workflow is created, until weights exist.
+            _ if self.exhausted => self
+                .elect(method, compared)
+                .map(|(value, _)| (value, ResolvedBy::Exhausted)),
             ConsensusMethod::Agreement(
                 AgreementMethod::MajorityVote | AgreementMethod::WeightedVote,
             )
             | ConsensusMethod::Disagreement(
                 DisagreementStrategy::MajorityVote | DisagreementStrategy::WeightedVote,
-            ) => majority(),
+            ) => self.elect(method, compared),
             ConsensusMethod::Agreement(AgreementMethod::Unanimous) => match votes.as_slice() {
                 [only] => Some((only.value.clone(), ResolvedBy::Unanimous)),
                 _ => None,
             },
-            ConsensusMethod::Disagreement(
+            // The posterior has a rule of its own, which asks nobody how far they agree.
+            ConsensusMethod::Posterior(_)
+            | ConsensusMethod::Disagreement(
                 DisagreementStrategy::Adjudication | DisagreementStrategy::Escalate,
             ) => None,
             // What decides when nobody else may be asked.
             ConsensusMethod::Disagreement(DisagreementStrategy::AdditionalAnnotators) => {
                 match self.consensus.on_disagreement.fallback {
-                    Some(Fallback::MajorityVote | Fallback::WeightedVote) => majority(),
+                    Some(Fallback::MajorityVote | Fallback::WeightedVote) => {
+                        self.elect(method, compared)
+                    }
                     None | Some(Fallback::Adjudication | Fallback::Escalate) => None,
                 }
             }
         }
+    }
+
+    /// The candidate with the most votes or weight; none on a tie that nothing breaks.
+    fn elect(
+        &self,
+        method: ConsensusMethod,
+        compared: &Compared<'_>,
+    ) -> Option<(Value, ResolvedBy)> {
+        let votes = &compared.votes;
+        if !self.is_tied(method, compared) {
+            return if self.weighs(method) {
+                Some((heaviest(votes)?.value.clone(), ResolvedBy::WeightedVote))
+            } else {
+                Some((votes.first()?.value.clone(), ResolvedBy::MajorityVote))
+            };
+        }
+        // Regions that overlap enough are one answer though their edges differ.
+        if matches!(method, ConsensusMethod::Agreement(_))
+            && let Some(merged) = merge_regions(compared.metric, &compared.values)
+        {
+            return Some((merged, ResolvedBy::MajorityVote));
+        }
+        if self.weighs(method) || self.consensus.tie_breaker != TieBreaker::QualityWeighted {
+            return None;
+        }
+        let most = votes.first()?.count;
+        let level = votes.partition_point(|vote| vote.count == most);
+        let best = heaviest(&votes[..level])?;
+        Some((best.value.clone(), ResolvedBy::WeightedVote))
     }
 }
 

@@ -53,6 +53,7 @@ impl StepExecutor for AutoProcessExecutor {
                 agreement: output.agreement,
                 decision: None,
                 annotations: Vec::new(),
+                posterior: None,
             },
             consensus: output.consensus,
         })
@@ -91,5 +92,6 @@ fn given(output: &Value) -> StepResult {
         resolved_by: (!output.is_null()).then_some(ResolvedBy::Handler),
         decision: None,
         annotations: Vec::new(),
+        posterior: None,
     }
 }

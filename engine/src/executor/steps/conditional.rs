@@ -42,6 +42,7 @@ impl StepExecutor for ConditionalExecutor {
             resolved_by: None,
             decision: Some(verdict.to_string()),
             annotations: Vec::new(),
+            posterior: None,
         }))
     }
 }

@@ -49,6 +49,7 @@ impl StepExecutor for ReviewExecutor {
             agreement: judged.and_then(|result| result.agreement),
             decision: Some(decision.as_str().to_owned()),
             annotations: annotation_ids(context.visit),
+            posterior: None,
         }))
     }
 }
@@ -79,6 +80,7 @@ impl StepExecutor for AdjudicationExecutor {
             agreement: judged.and_then(|result| result.agreement),
             decision: None,
             annotations: annotation_ids(context.visit),
+            posterior: None,
         }))
     }
 }

@@ -3,13 +3,15 @@
 mod annotation;
 mod automatic;
 mod conditional;
+mod confidence;
 mod judgement;
 mod output;
 mod sub_workflow;
 
 pub(crate) use output::task_output;
 
-pub(super) use annotation::resolve;
+pub(super) use annotation::{Judged, resolve};
+pub(crate) use confidence::admit;
 pub(crate) use judgement::decision_of;
 
 use super::StepExecutor;

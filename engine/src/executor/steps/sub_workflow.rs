@@ -18,6 +18,7 @@ impl StepExecutor for SubWorkflowExecutor {
                 agreement,
                 decision: None,
                 annotations: Vec::new(),
+                posterior: None,
             })
         };
         if let Some(Closing::Advance(Some(output))) = context.closing {

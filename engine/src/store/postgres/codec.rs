@@ -120,7 +120,7 @@ pub(super) fn read_snapshot(
     state
 }
 
-fn checksum(text: &str) -> [u8; 32] {
+pub(super) fn checksum(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
 

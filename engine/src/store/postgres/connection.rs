@@ -35,7 +35,7 @@ pub(super) const LONG_WORK_TIMEOUT: Duration = Duration::from_secs(60);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The migrations, oldest first. Forward only: a file that was released is never changed.
-const MIGRATIONS: [(i64, &str, &str); 5] = [
+const MIGRATIONS: [(i64, &str, &str); 6] = [
     (
         1,
         "init",
@@ -60,6 +60,11 @@ const MIGRATIONS: [(i64, &str, &str); 5] = [
         5,
         "goals",
         include_str!("../../../../migrations/postgres/0005_goals.sql"),
+    ),
+    (
+        6,
+        "reliability",
+        include_str!("../../../../migrations/postgres/0006_reliability.sql"),
     ),
 ];
 

@@ -31,6 +31,7 @@ mod outbox;
 mod places;
 mod projections;
 mod rebuild;
+mod reliability;
 mod streams;
 mod workflows;
 

@@ -177,7 +177,7 @@ async fn read_into(
     Ok(again)
 }
 
-fn stored_event(row: &PgRow) -> Result<StoredEvent, EventStoreError> {
+pub(super) fn stored_event(row: &PgRow) -> Result<StoredEvent, EventStoreError> {
     read_event(&EventColumns {
         task_id: TaskId(row.try_get("stream_id").map_err(classify)?),
         version: row.try_get("version").map_err(classify)?,

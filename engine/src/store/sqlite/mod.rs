@@ -15,6 +15,7 @@ mod places;
 mod projections;
 mod read;
 mod rebuild;
+mod reliability;
 mod rows;
 mod store;
 mod tasks;

@@ -25,7 +25,7 @@ const READERS: u32 = 4;
 /// The file of the log beside the database is cut to this many bytes after a checkpoint.
 const WAL_BYTES_KEPT: &str = "67108864";
 
-const MIGRATIONS: [(i64, &str, &str); 6] = [
+const MIGRATIONS: [(i64, &str, &str); 7] = [
     (
         1,
         "store",
@@ -55,6 +55,11 @@ const MIGRATIONS: [(i64, &str, &str); 6] = [
         6,
         "goals",
         include_str!("../../../../migrations/sqlite/0006_goals.sql"),
+    ),
+    (
+        7,
+        "reliability",
+        include_str!("../../../../migrations/sqlite/0007_reliability.sql"),
     ),
 ];
 

@@ -8,6 +8,7 @@ mod index;
 mod outbox;
 mod places;
 mod projections;
+mod reliability;
 mod workflows;
 
 pub(super) use acts::*;
@@ -18,6 +19,7 @@ pub(super) use index::*;
 pub(super) use outbox::*;
 pub(super) use places::*;
 pub(super) use projections::*;
+pub(super) use reliability::*;
 pub(super) use workflows::*;
 
 use std::time::Duration;
@@ -66,6 +68,8 @@ macro_rules! for_each_case {
             a_projection_counts_each_event_once;
             what_is_settled_is_read;
             what_is_derived_is_replaced_where_it_differs;
+            the_events_of_one_workflow_are_found_in_the_log;
+            a_model_is_kept_as_far_as_it_has_come;
         }
     };
 }

@@ -1,0 +1,179 @@
+//! People are asked one by one until the answer is sure.
+
+use serde_json::Value;
+
+use super::annotation::annotation_ids;
+use crate::{
+    config::ConsensusConfig,
+    events::{ConsensusCalculated, ConsensusMethod, PosteriorCalculated, PosteriorMethod},
+    executor::{
+        AgreementReport, ExecutionContext, ExecutionResult,
+        annotators::{Annotators, ModelKey},
+        measure_agreement, value_at,
+        vote::{tally, tied},
+    },
+    ids::{TaskId, UserId},
+    reliability::{ClassError, Posterior, class_of, value_of},
+    state::{ResolvedBy, ResultKind, SoftLabels, StepResult, Visit},
+};
+
+/// Ends a visit whose best answer is probable enough, or that may ask nobody else; asks on otherwise.
+/// `exhausted`: the visit is closed early, with the best answer there is.
+pub(super) fn decide(
+    context: &ExecutionContext<'_>,
+    key: &ModelKey,
+    exhausted: bool,
+) -> ExecutionResult {
+    let (step, visit) = (context.step, context.visit);
+    let target = step.confidence_target();
+    let most = step.most_submissions().unwrap_or(u32::MAX);
+    let labels = usable_labels(visit, key);
+    let item = (context.state.task_id, visit.number);
+    let mut calculated = compared(context, key);
+    let mut posterior = None;
+    match context.annotators.evidence(key, item, &labels) {
+        Ok((evidence, position)) if !labels.is_empty() => {
+            let found = evidence.posterior();
+            calculated.posterior = Some(Box::new(PosteriorCalculated {
+                target,
+                max: most,
+                soft_labels: soft_labels(&found),
+                position,
+                evidence,
+            }));
+            posterior = Some(found);
+        }
+        Ok(_) => calculated.note = Some("no annotation gives an answer".to_owned()),
+        Err(error) => calculated.note = Some(error.to_string()),
+    }
+    let sure = posterior.as_ref().is_some_and(|p| p.confidence >= target);
+    let submitted = u32::try_from(visit.annotations.len()).unwrap_or(u32::MAX);
+    if !sure && !exhausted && submitted < most {
+        calculated.more = Some(1);
+        return ExecutionResult::NeedsMore {
+            places: submitted + 1,
+            consensus: Box::new(calculated),
+        };
+    }
+    let best = posterior.as_ref().and_then(|p| p.best.as_deref());
+    calculated.value = best.map(value_of);
+    calculated.resolved_by = best.map(|_| {
+        if exhausted {
+            ResolvedBy::Exhausted
+        } else {
+            ResolvedBy::Posterior
+        }
+    });
+    ExecutionResult::Completed {
+        result: StepResult {
+            kind: ResultKind::Consensus,
+            value: calculated.value.clone(),
+            agreement: calculated.agreement,
+            resolved_by: calculated.resolved_by,
+            decision: None,
+            annotations: annotation_ids(visit),
+            posterior: posterior.map(|p| Box::new(soft_labels(&p))),
+        },
+        consensus: Some(Box::new(calculated)),
+    }
+}
+
+/// Annotator and class of each label. What the step would refuse now is left out: it was submitted
+/// under another revision, which asked another question.
+fn usable_labels(visit: &Visit, key: &ModelKey) -> Vec<(String, String)> {
+    let fits = |class: &String| key.classes.as_ref().is_none_or(|all| all.contains(class));
+    visit
+        .annotations
+        .iter()
+        .filter_map(|annotation| {
+            let value = value_at(&annotation.data, key.field.as_deref())?;
+            let class = class_of(value).ok().filter(fits)?;
+            Some((annotation.user_id.to_string(), class))
+        })
+        .collect()
+}
+
+/// Whether a step that completes by confidence can take `data` beside what the visit has.
+///
+/// # Errors
+///
+/// What is wrong with it, and how to mend it.
+pub(crate) fn admit(
+    key: &ModelKey,
+    annotators: Annotators<'_>,
+    (task, visit): (TaskId, &Visit),
+    (user, data): (UserId, &Value),
+) -> Result<(), String> {
+    let field = key.field.as_deref();
+    let place = field.map_or("`annotation.data`".to_owned(), |field| format!("`{field}`"));
+    let value = value_at(data, field).unwrap_or(&Value::Null);
+    let class = class_of(value).map_err(|error| match (field, &error) {
+        (None, ClassError::NotScalar { .. }) => {
+            format!("{place}: {error}, or name the answer's place in the step's `field`")
+        }
+        _ => format!("{place}: {error}"),
+    })?;
+    let mut labels = usable_labels(visit, key);
+    labels.push((user.to_string(), class));
+    match annotators.evidence(key, (task, visit.number), &labels) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(match &key.classes {
+            Some(classes) => format!("{place}: {error}, which are {}", classes.join(", ")),
+            None => format!(
+                "{place}: {error} have been given already; an answer must be a category, whose \
+                 `classes` the step may declare"
+            ),
+        }),
+    }
+}
+
+fn soft_labels(posterior: &Posterior) -> SoftLabels {
+    SoftLabels {
+        confidence: posterior.confidence,
+        classes: posterior.classes.iter().map(|c| value_of(c)).collect(),
+        probabilities: posterior.probabilities.clone(),
+        unseen: posterior.unseen,
+    }
+}
+
+/// How far the annotators agree, which is only reported.
+fn compared(context: &ExecutionContext<'_>, key: &ModelKey) -> ConsensusCalculated {
+    let default = ConsensusConfig::default();
+    let consensus = context.step.consensus.as_ref().unwrap_or(&default);
+    let field = key.field.as_deref();
+    let annotations = &context.visit.annotations;
+    let values: Vec<&Value> = annotations
+        .iter()
+        .map(|annotation| value_at(&annotation.data, field).unwrap_or(&Value::Null))
+        .collect();
+    let AgreementReport {
+        agreement,
+        note,
+        units,
+        pairs,
+    } = measure_agreement(consensus.metric, consensus.level, &values);
+    let votes = tally(&values);
+    ConsensusCalculated {
+        step_id: context.step.id.clone(),
+        visit: context.visit.number,
+        metric: consensus.metric,
+        level: consensus.level,
+        field: key.field.clone(),
+        agreement,
+        note,
+        threshold: consensus.threshold,
+        units,
+        pairs,
+        agreed: agreement.is_none_or(|a| a >= consensus.threshold),
+        method: ConsensusMethod::Posterior(PosteriorMethod::Posterior),
+        tied: tied(&votes),
+        votes,
+        more: None,
+        value: None,
+        resolved_by: None,
+        mode: None,
+        fields: Vec::new(),
+        posterior: None,
+        weights: None,
+    }
+}

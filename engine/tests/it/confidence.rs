@@ -1,0 +1,692 @@
+//! Steps that ask people only as long as it helps: at the desk, where nobody is known, and on the
+//! whole road with what it learns.
+
+use std::sync::Arc;
+
+use chrono::DateTime;
+use glyph_workflow_engine::{
+    ProcessResult, WorkflowEvent, WorkflowOrchestrator,
+    command::{AnnotationInput, Command, CommandEnvelope, Outcome, Start, Submission},
+    events::ConsensusCalculated,
+    executor::annotators::ModelKey,
+    ids::{TaskId, UserId, WorkflowSelector},
+    reliability::{
+        Classes, ReliabilityModel,
+        simulation::{Crowd, Labelled},
+    },
+    store::{MemoryStore, SqliteEventStore, Store},
+};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::desk::{Desk, user};
+
+const ASKS: &str = "
+workflow:
+  id: adaptive
+  steps:
+    - id: annotate
+      type: annotation
+      field: label
+      completion: { type: confidence, target: 0.95, min: 2, max: 4 }
+";
+
+fn with_completion(completion: &str) -> String {
+    ASKS.replace("target: 0.95, min: 2, max: 4", completion)
+}
+
+fn compared(desk: &Desk) -> Vec<&ConsensusCalculated> {
+    let events = desk.log.iter().filter_map(|event| match &event.event {
+        WorkflowEvent::ConsensusCalculated(compared) => Some(compared),
+        _ => None,
+    });
+    events.collect()
+}
+
+#[test]
+fn it_asks_one_by_one_until_the_most() {
+    let mut desk = Desk::started(ASKS);
+    assert_eq!(
+        desk.state
+            .as_ref()
+            .unwrap()
+            .current_visit("annotate")
+            .unwrap()
+            .places,
+        Some(2)
+    );
+    assert_eq!(
+        desk.label("annotate", 1, "a"),
+        "waiting annotate | annotation_submitted"
+    );
+    let asks_on = "waiting annotate | annotation_submitted, consensus_calculated, places_added";
+    assert_eq!(desk.label("annotate", 2, "b"), asks_on);
+    assert_eq!(desk.label("annotate", 3, "a"), asks_on);
+    let visit = desk
+        .state
+        .as_ref()
+        .unwrap()
+        .current_visit("annotate")
+        .unwrap();
+    assert_eq!((visit.places, visit.free_places()), (Some(4), Some(1)));
+    assert_eq!(
+        desk.label("annotate", 4, "b"),
+        "completed | annotation_submitted, consensus_calculated, step_completed, workflow_completed"
+    );
+    // Nobody was sure, so the best answer there is stands, and says how sure it is.
+    assert_eq!(desk.output()["resolved_by"], "posterior");
+    let result = &desk.output()["steps"]["annotate"];
+    assert_eq!(result["kind"], "consensus");
+    assert_eq!(result["posterior"]["classes"], json!(["a", "b"]));
+    let confidence = result["posterior"]["confidence"].as_f64().unwrap();
+    assert!(confidence < 0.5 && confidence > 0.3, "{confidence}");
+    assert_eq!(desk.label("annotate", 5, "a"), "rejected surplus");
+    assert_eq!(
+        desk.label("annotate", 4, "a"),
+        "rejected duplicate_annotator"
+    );
+}
+
+#[test]
+fn a_target_within_reach_is_reached_at_the_least() {
+    let mut desk = Desk::started(&with_completion(
+        "target: 0.6, min: 2, max: 9, classes: [a, b]",
+    ));
+    desk.label("annotate", 1, "b");
+    assert_eq!(
+        desk.label("annotate", 2, "b"),
+        "completed | annotation_submitted, consensus_calculated, step_completed, workflow_completed"
+    );
+    assert_eq!(desk.output()["result"], "b");
+    assert_eq!(desk.output()["agreement"], 1.0);
+    let posterior = &desk.output()["steps"]["annotate"]["posterior"];
+    assert_eq!(posterior["unseen"], 0.0);
+    let probabilities = posterior["probabilities"].as_array().unwrap();
+    let sum: f64 = probabilities.iter().filter_map(Value::as_f64).sum();
+    assert!((sum - 1.0).abs() < 1e-9);
+    assert_eq!(desk.label("annotate", 3, "b"), "rejected surplus");
+}
+
+#[test]
+fn what_is_recorded_explains_each_decision() {
+    let mut desk = Desk::started(ASKS);
+    for (who, label) in [(1, "a"), (2, "b"), (3, "a"), (4, "a")] {
+        desk.label("annotate", who, label);
+    }
+    let compared = compared(&desk);
+    assert_eq!(compared.len(), 3);
+    for (number, compared) in (2..).zip(&compared) {
+        let recorded = compared.posterior.as_ref().unwrap();
+        assert_eq!((recorded.target, recorded.max), (0.95, 4));
+        assert_eq!(recorded.evidence.labels.len(), number);
+        let follows = recorded.evidence.posterior();
+        assert_eq!(follows.probabilities, recorded.soft_labels.probabilities);
+        assert_eq!(follows.confidence, recorded.soft_labels.confidence);
+        assert_eq!(recorded.evidence.labels[0].annotator, user(1).to_string());
+        let ends = number == 4;
+        assert_eq!(
+            (compared.more, compared.value.is_some()),
+            ((!ends).then_some(1), ends)
+        );
+    }
+}
+
+#[test]
+fn it_is_closed_with_its_best_answer_once_the_least_is_there() {
+    let mut desk = Desk::started(ASKS);
+    desk.label("annotate", 1, "a");
+    assert_eq!(desk.advance("annotate", None), "rejected not_waiting");
+    desk.label("annotate", 2, "a");
+    let closed = desk.advance("annotate", None);
+    assert_eq!(
+        closed,
+        "completed | consensus_calculated, step_completed, workflow_completed"
+    );
+    assert_eq!(desk.output()["result"], "a");
+    assert_eq!(desk.output()["resolved_by"], "exhausted");
+    assert!(desk.output()["steps"]["annotate"]["posterior"]["confidence"].is_number());
+}
+
+#[test]
+fn claims_hold_what_it_asks_for_and_labels_up_to_the_most_are_heard() {
+    let mut desk = Desk::started(ASKS);
+    assert_eq!(
+        desk.assign("annotate", 1),
+        "waiting annotate | task_assigned"
+    );
+    assert_eq!(
+        desk.assign("annotate", 2),
+        "waiting annotate | task_assigned"
+    );
+    // Two are asked for at least, and two have a place; a third might not be needed.
+    assert_eq!(desk.assign("annotate", 3), "rejected surplus");
+    assert_eq!(
+        desk.label("annotate", 3, "a"),
+        "waiting annotate | annotation_submitted"
+    );
+    // Both places are kept for those who hold them, so one is left of the four.
+    let asks_on = "waiting annotate | annotation_submitted, consensus_calculated, places_added";
+    assert_eq!(desk.label("annotate", 4, "b"), asks_on);
+    assert_eq!(desk.label("annotate", 5, "b"), "rejected surplus");
+    assert_eq!(desk.assign("annotate", 5), "rejected surplus");
+    assert_eq!(desk.label("annotate", 1, "a"), asks_on);
+    assert!(desk.label("annotate", 2, "a").starts_with("completed"));
+}
+
+#[test]
+fn an_answer_is_a_category() {
+    let mut desk = Desk::started(ASKS);
+    for data in [
+        json!({}),
+        json!({"label": null}),
+        json!({"label": ["a"]}),
+        json!({"label": {"a": 1}}),
+        json!({"label": "x".repeat(300)}),
+        json!("a"),
+    ] {
+        assert_eq!(
+            desk.submit("annotate", 1, data),
+            "rejected invalid_annotation"
+        );
+    }
+    assert!(
+        desk.submit("annotate", 1, json!({"label": 1}))
+            .starts_with("waiting")
+    );
+    // The same number in another form, and a text that looks like it.
+    assert!(
+        desk.submit("annotate", 2, json!({"label": 1.0}))
+            .starts_with("waiting")
+    );
+    assert!(
+        desk.submit("annotate", 3, json!({"label": "1"}))
+            .starts_with("waiting")
+    );
+    let compared = compared(&desk);
+    let last = compared.last().unwrap().posterior.as_ref().unwrap();
+    assert_eq!(last.soft_labels.classes, [json!(1), json!("1")]);
+
+    let mut desk = Desk::started(&with_completion("classes: [true, false, 2]"));
+    assert_eq!(
+        desk.label("annotate", 1, "true"),
+        "rejected invalid_annotation"
+    );
+    assert!(
+        desk.submit("annotate", 1, json!({"label": true}))
+            .starts_with("waiting")
+    );
+    assert!(
+        desk.submit("annotate", 2, json!({"label": 2.0}))
+            .starts_with("waiting")
+    );
+}
+
+#[test]
+fn without_a_field_all_of_data_is_the_answer() {
+    let mut desk = Desk::started(&ASKS.replace("field: label", "name: Answer"));
+    assert_eq!(
+        desk.label("annotate", 1, "a"),
+        "rejected invalid_annotation"
+    );
+    assert!(
+        desk.submit("annotate", 1, json!("a"))
+            .starts_with("waiting")
+    );
+    desk.submit("annotate", 2, json!("a"));
+    desk.advance("annotate", None);
+    assert_eq!(desk.output()["result"], "a");
+}
+
+#[test]
+fn agreement_is_reported_by_the_metric_of_its_consensus_block() {
+    let yaml = ASKS.replace("      field: label\n", "").replace(
+        "max: 4 }",
+        "max: 4 }\n      consensus: { metric: gwet_ac1, field: label }",
+    );
+    let mut desk = Desk::started(&yaml);
+    desk.label("annotate", 1, "a");
+    desk.label("annotate", 2, "b");
+    let compared = compared(&desk);
+    assert_eq!(compared[0].agreement, Some(0.0));
+    assert_eq!(compared[0].field.as_deref(), Some("label"));
+    assert!(!compared[0].agreed);
+}
+
+#[test]
+fn a_vote_between_strangers_stays_tied() {
+    for (consensus, votes) in [
+        ("on_disagreement: { strategy: weighted_vote }", "weighted"),
+        (
+            "on_disagreement: { strategy: majority_vote }\n        tie_breaker: quality_weighted",
+            "majority",
+        ),
+    ] {
+        let yaml = format!(
+            "workflow:\n  id: weighed\n  steps:\n    - id: annotate\n      type: annotation\n      \
+             completion: {{ type: annotation_count, count: 2 }}\n      consensus:\n        field: label\n        {consensus}\n"
+        );
+        let mut desk = Desk::started(&yaml);
+        desk.label("annotate", 1, "a");
+        desk.label("annotate", 2, "b");
+        assert_eq!(desk.output()["result"], Value::Null, "{votes}");
+        let compared = compared(&desk);
+        let weights = compared[0].weights.as_ref().unwrap();
+        assert_eq!(weights.annotators.len(), 2);
+        assert_eq!(weights.annotators[0].weight, weights.annotators[1].weight);
+        assert!(compared[0].tied);
+    }
+}
+
+// --- the whole road ---------------------------------------------------------------------------
+
+/// Offers labels to the tasks of one workflow, one command at a time.
+struct Road {
+    orchestrator: WorkflowOrchestrator,
+    store: Arc<dyn Store>,
+    workflow: WorkflowSelector,
+    commands: u128,
+}
+
+/// What a label came to.
+enum Answer {
+    AsksOn,
+    Done { result: Value, confidence: f64 },
+    Rejected(String),
+}
+
+impl Road {
+    async fn new(store: Arc<dyn Store>, yaml: &str) -> Self {
+        let orchestrator =
+            WorkflowOrchestrator::new(Arc::clone(&store) as _, Arc::clone(&store) as _);
+        let config = orchestrator.create_workflow(yaml).await.unwrap();
+        Self {
+            orchestrator,
+            store,
+            workflow: WorkflowSelector::Latest(config.id),
+            commands: 0,
+        }
+    }
+
+    /// Another process at the same tasks.
+    fn another(&self, number: u128) -> Self {
+        Self {
+            orchestrator: WorkflowOrchestrator::new(
+                Arc::clone(&self.store) as _,
+                Arc::clone(&self.store) as _,
+            ),
+            store: Arc::clone(&self.store),
+            workflow: self.workflow.clone(),
+            commands: number << 64,
+        }
+    }
+
+    async fn run(&mut self, command: Command) -> Outcome {
+        self.commands += 1;
+        let envelope = CommandEnvelope::new(Uuid::from_u128(self.commands), command);
+        let report = self.orchestrator.process_batch(vec![envelope], None).await;
+        report.unwrap().outcomes.pop().unwrap()
+    }
+
+    async fn start(&mut self, task: usize, expected: Option<Value>) {
+        let outcome = self
+            .run(Command::Start(Start {
+                task_id: task_id(task),
+                workflow: self.workflow.clone(),
+                input: None,
+                labels: None,
+                expected,
+            }))
+            .await;
+        assert!(matches!(outcome, Outcome::Applied(_)), "{outcome:?}");
+    }
+
+    async fn label(&mut self, task: usize, annotator: usize, class: usize) -> Answer {
+        let outcome = self
+            .run(Command::Submission(Submission {
+                task_id: task_id(task),
+                step_id: None,
+                annotation: labelled(annotator, &class.to_string()),
+                workflow: Some(self.workflow.clone()),
+            }))
+            .await;
+        answer(outcome)
+    }
+
+    /// Every comparison of the log, in its order.
+    async fn compared(&self) -> Vec<ConsensusCalculated> {
+        let mut found = Vec::new();
+        let mut after = Default::default();
+        loop {
+            let page = self.store.read_log(after, 1_000).await.unwrap();
+            let Some(last) = page.last() else {
+                return found;
+            };
+            after = last.position;
+            found.extend(
+                page.into_iter()
+                    .filter_map(|entry| match entry.event.event {
+                        WorkflowEvent::ConsensusCalculated(compared) => Some(compared),
+                        _ => None,
+                    }),
+            );
+        }
+    }
+}
+
+fn answer(outcome: Outcome) -> Answer {
+    match outcome {
+        Outcome::Applied(ProcessResult::Waiting { .. }) => Answer::AsksOn,
+        Outcome::Applied(ProcessResult::Completed { output }) => Answer::Done {
+            confidence: output["steps"]["annotate"]["posterior"]["confidence"]
+                .as_f64()
+                .unwrap_or(f64::NAN),
+            result: output["result"].clone(),
+        },
+        Outcome::Rejected(rejection) => Answer::Rejected(rejection.code.to_string()),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn labelled(annotator: usize, label: &str) -> AnnotationInput {
+    AnnotationInput {
+        annotation_id: None,
+        user_id: annotator_id(annotator),
+        data: json!({"label": label}),
+        decision: None,
+        submitted_at: None,
+        roles: None,
+        confidence: None,
+    }
+}
+
+fn task_id(task: usize) -> TaskId {
+    TaskId(Uuid::from_u128(0x7000 + task as u128))
+}
+
+fn annotator_id(annotator: usize) -> UserId {
+    UserId(Uuid::from_u128(0xA000 + annotator as u128))
+}
+
+fn crowd(items: usize) -> Labelled {
+    let crowd = Crowd {
+        items,
+        annotators: 12,
+        labels: 6,
+        frequencies: vec![2.0, 1.0, 1.0],
+        spammers: 0.2,
+        class_effects: 0.5,
+        ..Crowd::default()
+    };
+    crowd.label(7)
+}
+
+const ROAD: &str = "
+workflow:
+  id: road
+  steps:
+    - id: annotate
+      type: annotation
+      completion: { type: confidence, target: 0.95, min: 2, max: 5 }
+      consensus: { field: label }
+";
+
+/// What each task came to: labels used, best answer, its probability.
+type Came = Vec<(usize, String, f64)>;
+
+/// The model by itself, fed as the documentation of adaptive overlap says.
+fn by_model(data: &Labelled) -> Came {
+    let mut model = ReliabilityModel::new(Classes::Open).unwrap();
+    let mut came = Vec::new();
+    for (task, labels) in data.labels.iter().enumerate() {
+        let task = task.to_string();
+        let labels: Vec<(String, String)> = labels
+            .iter()
+            .take(5)
+            .map(|(k, c)| (k.to_string(), c.to_string()))
+            .collect();
+        let labels: Vec<(&str, &str)> = labels.iter().map(|(k, c)| (&**k, &**c)).collect();
+        for used in 1..=labels.len() {
+            let posterior = model
+                .posterior_for(&task, &labels[..used])
+                .unwrap()
+                .posterior();
+            model
+                .observe(&task, labels[used - 1].0, labels[used - 1].1)
+                .unwrap();
+            if used == labels.len() || (used >= 2 && posterior.confidence >= 0.95) {
+                came.push((used, posterior.best.unwrap(), posterior.confidence));
+                break;
+            }
+        }
+        model.close(&task);
+    }
+    came
+}
+
+async fn by_road(road: &mut Road, data: &Labelled, tasks: std::ops::Range<usize>) -> Came {
+    let mut came = Vec::new();
+    for task in tasks {
+        for (used, (annotator, class)) in (1..).zip(&data.labels[task]) {
+            match road.label(task, *annotator, *class).await {
+                Answer::AsksOn => {}
+                Answer::Done { result, confidence } => {
+                    came.push((used, result.as_str().unwrap().to_owned(), confidence));
+                    break;
+                }
+                Answer::Rejected(code) => panic!("{code}"),
+            }
+        }
+    }
+    came
+}
+
+#[tokio::test]
+async fn the_road_decides_as_the_model_does() {
+    let data = crowd(60);
+    let expected = by_model(&data);
+    assert!(expected.iter().any(|(used, ..)| *used == 2));
+    assert!(expected.iter().any(|(used, ..)| *used == 5));
+    let folder = tempfile::tempdir().unwrap();
+    let sqlite =
+        SqliteEventStore::open(&folder.path().join("road.db"), Arc::new(DateTime::default))
+            .await
+            .unwrap();
+    sqlite.migrate().await.unwrap();
+    let stores: [Arc<dyn Store>; 2] = [Arc::new(MemoryStore::new()), Arc::new(sqlite)];
+    for store in stores {
+        let mut road = Road::new(store, ROAD).await;
+        assert_eq!(by_road(&mut road, &data, 0..60).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn processes_and_restarts_go_on_from_what_others_learnt() {
+    let data = crowd(260);
+    let one = Road::new(Arc::new(MemoryStore::new()), ROAD).await;
+    let expected = {
+        let mut alone = one;
+        let came = by_road(&mut alone, &data, 0..260).await;
+        assert_eq!(came, by_model(&data));
+        came
+    };
+    // Another store, two processes that take turns, one of which comes late and one that is new.
+    let mut first = Road::new(Arc::new(MemoryStore::new()), ROAD).await;
+    let mut second = first.another(1);
+    let mut came = by_road(&mut first, &data, 0..20).await;
+    came.extend(by_road(&mut second, &data, 20..40).await);
+    came.extend(by_road(&mut first, &data, 40..200).await);
+    came.extend(by_road(&mut second, &data, 200..230).await);
+    let model = kept(&first).await.expect("kept after 500 labels");
+    let mut third = first.another(2);
+    came.extend(by_road(&mut third, &data, 230..240).await);
+    // From nothing it is the same.
+    first.store.forget_learnt().await.unwrap();
+    let mut fourth = first.another(3);
+    came.extend(by_road(&mut fourth, &data, 240..260).await);
+    assert_eq!(came, expected);
+    assert_ne!(kept(&fourth).await, Some(model));
+
+    // What a rebuild makes is what everybody has by now.
+    let learnt = fourth.orchestrator.relearn().await.unwrap();
+    assert_eq!(learnt, 1);
+    let rebuilt = kept(&fourth).await.unwrap();
+    fourth.store.forget_learnt().await.unwrap();
+    fourth.another(4).orchestrator.relearn().await.unwrap();
+    assert_eq!(kept(&fourth).await, Some(rebuilt));
+}
+
+/// The one model that the store keeps.
+async fn kept(road: &Road) -> Option<String> {
+    let config = road.store.load_by_name("road").await.unwrap().unwrap();
+    let keys = ModelKey::all_of(&config);
+    let row = road.store.learnt(keys[0].id()).await.unwrap()?;
+    Some(row.state)
+}
+
+#[tokio::test]
+async fn a_task_that_is_not_at_hand_is_decided_on_what_was_learnt() {
+    let data = crowd(40);
+    let mut first = Road::new(Arc::new(MemoryStore::new()), ROAD).await;
+    by_road(&mut first, &data, 0..39).await;
+    first.label(39, 100, 0).await;
+    // Neither the task nor its workflow is known to this process, nor named by the command.
+    let mut second = first.another(1);
+    let outcome = second
+        .run(Command::Submission(Submission {
+            task_id: task_id(39),
+            step_id: None,
+            annotation: labelled(101, "0"),
+            workflow: None,
+        }))
+        .await;
+    assert!(matches!(outcome, Outcome::Applied(_)), "{outcome:?}");
+    let compared = second.compared().await;
+    let posterior = compared.last().unwrap().posterior.as_ref().unwrap();
+    let labels = compared.len() + 39 + 1 - 1;
+    assert!(posterior.evidence.position as usize >= labels, "{labels}");
+    assert!(posterior.position.position > 0);
+}
+
+#[tokio::test]
+async fn gold_teaches_whom_to_believe_and_is_not_used_for_its_own_answer() {
+    // Three people who agree with each other, and one who is right; only gold can tell.
+    let labels = |task: usize, truth: usize| {
+        let other = 1 - truth;
+        [(0, other), (1, other), (2, other), (3, truth)].map(|(k, class)| (task, k, class))
+    };
+    let yaml = ROAD.replace("min: 2, max: 5", "min: 4, max: 4");
+    let mut weights = Vec::new();
+    for has_gold in [false, true] {
+        let mut road = Road::new(Arc::new(MemoryStore::new()), &yaml).await;
+        for n in 0..30 {
+            let truth = n % 2;
+            let expected = has_gold.then(|| json!({"label": truth.to_string()}));
+            road.start(n, expected).await;
+            for (task, annotator, class) in labels(n, truth) {
+                let answer = road.label(task, annotator, class).await;
+                if n == 0
+                    && let Answer::Done { result, .. } = &answer
+                {
+                    assert_eq!(*result, json!("1"), "the expected answer is not looked at");
+                }
+            }
+        }
+        road.start(99, None).await;
+        for (task, annotator, class) in labels(99, 0) {
+            if let Answer::Done { result, .. } = road.label(task, annotator, class).await {
+                weights.push(result);
+            }
+        }
+    }
+    assert_eq!(weights, [json!("1"), json!("0")]);
+}
+
+#[tokio::test]
+async fn a_weighted_vote_believes_those_who_were_right() {
+    let yaml = "
+workflow:
+  id: weighed
+  steps:
+    - id: annotate
+      type: annotation
+      completion: { type: annotation_count, count: 3 }
+      consensus:
+        field: label
+        on_disagreement: { strategy: weighted_vote }
+";
+    let mut road = Road::new(Arc::new(MemoryStore::new()), yaml).await;
+    for task in 0..40 {
+        // One who is right, one who agrees most of the time, and one who does not look.
+        let truth = task % 2;
+        let second = if task % 8 == 0 { 1 - truth } else { truth };
+        road.label(task, 0, truth).await;
+        road.label(task, 1, second).await;
+        road.label(task, 2, task % 3 % 2).await;
+    }
+    let before = road.compared().await.len();
+    // Two who never looked against one who always did.
+    for task in 40..60 {
+        road.label(task, 0, task % 2).await;
+        road.label(task, 1, task % 2).await;
+        road.label(task, 3, task / 2 % 2).await;
+    }
+    road.label(99, 2, 1).await;
+    road.label(99, 3, 1).await;
+    let Answer::Done { result, .. } = road.label(99, 0, 0).await else {
+        panic!("the task is done")
+    };
+    let compared = road.compared().await;
+    assert!(compared.len() > before);
+    let last = compared.last().unwrap();
+    let weights = last.weights.as_ref().unwrap();
+    assert!(weights.position.position > 0);
+    assert_eq!(weights.annotators.len(), 3);
+    let sum: f64 = weights.annotators[..2].iter().map(|one| one.weight).sum();
+    let vote = |value: &str| {
+        let found = last.votes.iter().find(|vote| vote.value == *value);
+        found.map(|vote| (vote.count, vote.weight)).unwrap()
+    };
+    assert_eq!(vote("1"), (2, sum));
+    assert_eq!(vote("0"), (1, weights.annotators[2].weight));
+    assert_eq!(result, json!("0"), "{weights:?}");
+}
+
+#[tokio::test]
+async fn racers_for_the_last_place_get_one() {
+    let mut road = Road::new(Arc::new(MemoryStore::new()), ROAD).await;
+    let mut answers = Vec::new();
+    for annotator in 0..5 {
+        // Nobody agrees, so the most is asked for.
+        answers.push(road.label(0, annotator, annotator).await);
+    }
+    assert!(matches!(answers.last(), Some(Answer::Done { .. })));
+    let late = Submission {
+        task_id: task_id(0),
+        step_id: Some("annotate".to_owned()),
+        annotation: labelled(6, "0"),
+        workflow: None,
+    };
+    let late = answer(road.run(Command::Submission(late)).await);
+    assert!(matches!(late, Answer::Rejected(code) if code == "surplus"));
+
+    // All at once, in one batch.
+    let envelope = |n: u128| {
+        let submission = Submission {
+            task_id: task_id(1),
+            step_id: None,
+            annotation: labelled(usize::try_from(n).unwrap(), &n.to_string()),
+            workflow: Some(road.workflow.clone()),
+        };
+        CommandEnvelope::new(
+            Uuid::from_u128((9 << 100) + n),
+            Command::Submission(submission),
+        )
+    };
+    let batch = (0..8).map(envelope).collect();
+    let report = road.orchestrator.process_batch(batch, None).await.unwrap();
+    let used = report
+        .outcomes
+        .iter()
+        .filter(|o| matches!(o, Outcome::Applied(_)));
+    assert_eq!(used.count(), 5);
+}

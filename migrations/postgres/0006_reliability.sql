@@ -1,0 +1,21 @@
+-- What has been learnt of annotators, so that a process that starts need not read the whole log again.
+
+CREATE TABLE learnt_models (
+    model    uuid        NOT NULL,
+    workflow text        NOT NULL,
+    step_id  text        NOT NULL,
+    txid     xid8        NOT NULL,
+    position bigint      NOT NULL,
+    -- json, not jsonb: the checksum is that of this very text.
+    state    json        NOT NULL,
+    checksum bytea       NOT NULL,
+    saved_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT learnt_models_pkey PRIMARY KEY (model),
+    CONSTRAINT learnt_models_checksum_is_sha256 CHECK (octet_length(checksum) = 32)
+);
+
+COMMENT ON TABLE learnt_models IS 'Models of annotators at a place in the log: derived from it, and learnt further from there.';
+COMMENT ON CONSTRAINT learnt_models_pkey ON learnt_models IS
+    'Ids are derived from workflow, step, field and classes: a question has one model.';
+COMMENT ON CONSTRAINT learnt_models_checksum_is_sha256 ON learnt_models IS
+    'Every model can be proved whole; one that cannot is ignored and learnt anew.';
