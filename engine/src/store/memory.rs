@@ -470,7 +470,8 @@ impl EventStore for MemoryStore {
         };
         let pauses = data.pauses.values().filter(matters).cloned().collect();
         let held = data.held.iter();
-        let held = held.filter(|held| Some(held.user_id) == request.claimant);
+        let claimant = request.claimant.map(|claimant| claimant.user_id);
+        let held = held.filter(|held| Some(held.user_id) == claimant);
         let held_by_claimant = u32::try_from(held.count()).unwrap_or(u32::MAX);
         for (task, held) in request.tasks {
             let version = data.version(task);

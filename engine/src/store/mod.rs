@@ -17,9 +17,10 @@ pub use crate::events::LogPosition;
 pub use error::{ErrorClass, EventStoreError, StorageError};
 pub use memory::{Clock, MemoryStore};
 pub use model::{
-    ActDecision, ActFacts, ActWrite, COMMIT_LEASE, CommandPage, CommandRecord, CommandRow,
-    DerivePauses, Draft, DueKind, DueLane, DueRow, DueStats, EventPage, GoalActionOutcome,
-    GoalActionRow, GoalActionStatus, LearntRow, LogEntry, LogFilter, LogPage, NewGoalAction,
+    ActDecision, ActFacts, ActWrite, COMMIT_LEASE, Claimant, CommandPage, CommandRecord,
+    CommandRow, DerivePauses, Draft, DueKind, DueLane, DueRow, DueStats, EventPage,
+    GoalActionOutcome, GoalActionRow, GoalActionStatus, LearntRow, LogEntry, LogFilter, LogPage,
+    NewGoalAction,
     NewOutboxRow, OpenRequest, OpenStep, OpenedTask, OutboxRow, OutboxStats, PlaceQuery,
     ProjectionRows, ProjectionWrite, PublisherId, RebuildReport, RecordedOutcome,
     SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskFilter, TaskPage, TaskRow, TaskWrite, WorkflowPause,

@@ -33,10 +33,19 @@ pub struct OpenRequest {
     pub commands: Vec<CommandId>,
     /// Who will publish what this batch writes; `None` leaves it to the relay.
     pub publisher: Option<PublisherId>,
-    /// The person for whom a place is claimed: claims of one person run one at a time, and what
-    /// the person holds is read under that lock. A stream that somebody else is just writing to
-    /// may then be answered as if it did not exist: there are others to claim.
-    pub claimant: Option<UserId>,
+    /// For whom a place is claimed.
+    pub claimant: Option<Claimant>,
+}
+
+/// Whoever claims a place: claims of one person run one at a time, and what the person holds is
+/// read under that lock.
+#[derive(Clone, Copy, Debug)]
+pub struct Claimant {
+    /// The person.
+    pub user_id: UserId,
+    /// Whether to wait for a stream that somebody else is just writing to. If not, such a stream
+    /// may be answered as if it did not exist: there are others to claim.
+    pub waits: bool,
 }
 
 /// One locked stream.

@@ -729,6 +729,7 @@ async fn every_operation_but_health_needs_a_token_of_its_role() {
 
 #[tokio::test]
 async fn a_person_claims_the_next_task() {
+    const KEY: &str = "0190a6e0-0000-7000-8000-00000000000a";
     let server = Server::with_dual().await;
     let next = |body: Value, key: Option<&'static str>| {
         let server = &server;
@@ -748,7 +749,6 @@ async fn a_person_claims_the_next_task() {
     server.start(first).await;
     server.start(second).await;
 
-    const KEY: &str = "0190a6e0-0000-7000-8000-00000000000a";
     let ask = json!({"user_id": person(1), "workflow": "sentiment-dual", "step": "annotate"});
     let claimed = next(ask.clone(), Some(KEY)).await;
     assert_eq!(claimed.status, StatusCode::OK, "{}", claimed.json);

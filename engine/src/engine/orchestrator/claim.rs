@@ -30,13 +30,13 @@ use crate::{
     executor::annotators::Annotators,
     ids::{CommandId, RevisionId, StepId, TaskId, UserId, WorkflowId, WorkflowSelector},
     state::{OpenPlace, WorkflowSnapshot},
-    store::{CommandRow, OpenRequest, OpenStep, PlaceQuery, RecordedOutcome, Store},
+    store::{Claimant, CommandRow, OpenRequest, OpenStep, PlaceQuery, RecordedOutcome, Store},
 };
 
 /// Candidates of one step that are looked at in a round.
 const WINDOW: u32 = 64;
-/// Rounds: how often candidates are read anew where every one of them was claimed by others first.
-/// Beyond it the answer is that nothing is free.
+/// Rounds: how often candidates are read anew where every one of them was claimed by others first
+/// or was busy. Beyond it the answer is that nothing is free.
 const ROUNDS_MAX: u32 = 4;
 
 /// Who asks for work, and for what work.
@@ -124,7 +124,7 @@ struct Claim {
 
 /// What became of one candidate.
 enum Attempt {
-    Claimed(Claim, WorkflowSnapshot),
+    Claimed(Claim, Box<WorkflowSnapshot>),
     /// The id is in the inbox.
     Known(CommandRow),
     /// Somebody was faster, or the task is not what it was.
@@ -154,7 +154,10 @@ impl WorkflowOrchestrator {
             return self.known_claim(store, request, known).await;
         }
         let mut steps = self.offered_steps(store, request).await?;
-        for _ in 0..ROUNDS_MAX {
+        for round in 1..=ROUNDS_MAX {
+            // Passing over what others write to is fast while there is more; the last round waits
+            // instead, so that "nothing is free" is never said of what was only busy.
+            let waits = round == ROUNDS_MAX;
             let mut offers = offers(store, request, &steps).await?;
             if offers.is_empty() {
                 return Ok(None);
@@ -168,9 +171,9 @@ impl WorkflowOrchestrator {
                 if !steps.iter().any(|(step, _)| is_of(step)) {
                     continue;
                 }
-                match self.try_claim(request, &place).await? {
+                match self.try_claim(request, &place, waits).await? {
                     Attempt::Claimed(claim, state) => {
-                        return self.claimed(store, claim, Some(state)).await.map(Some);
+                        return self.claimed(store, claim, Some(*state)).await.map(Some);
                     }
                     Attempt::Known(row) => return self.known_claim(store, request, row).await,
                     Attempt::Lost => {}
@@ -250,6 +253,7 @@ impl WorkflowOrchestrator {
         &self,
         request: &ClaimRequest,
         place: &OpenPlace,
+        waits: bool,
     ) -> Result<Attempt, OrchestrationError> {
         let task = place.task_id;
         let mut envelope = CommandEnvelope::new(
@@ -272,7 +276,10 @@ impl WorkflowOrchestrator {
                 tasks: [(task, cached.as_ref().map_or(0, |state| state.version))].into(),
                 commands: vec![request.command_id],
                 publisher: None,
-                claimant: Some(request.user_id),
+                claimant: Some(Claimant {
+                    user_id: request.user_id,
+                    waits,
+                }),
             })
             .await?;
         if let Some(known) = open.known(request.command_id) {
@@ -333,7 +340,7 @@ impl WorkflowOrchestrator {
         }
         committed?;
         self.states.put(state.clone());
-        Ok(Attempt::Claimed(claim, state))
+        Ok(Attempt::Claimed(claim, Box::new(state)))
     }
 
     /// The place that an id got before.

@@ -51,7 +51,8 @@ const LOCK_CLAIMANT: &str = "
 /// A statement after the lock, so a snapshot under it.
 const COUNT_HELD: &str = "SELECT count(*) FROM claims WHERE user_id = $1";
 
-/// For claims: a task that somebody is just writing to is passed over, as if it were not there.
+/// For claims that do not wait: a task that somebody is just writing to is passed over, as if it
+/// were not there.
 const LOCK_FREE_HEADS: &str = "
     SELECT task_id, version FROM tasks WHERE task_id = ANY ($1) ORDER BY task_id
     FOR UPDATE SKIP LOCKED";
@@ -254,12 +255,12 @@ async fn lock_and_read(
         // Before the heads, always: who waits for a head holds this one, and nobody who holds a
         // head waits for this one.
         sqlx::query(LOCK_CLAIMANT)
-            .bind(claimant.0.to_string())
+            .bind(claimant.user_id.0.to_string())
             .execute(&mut *conn)
             .await
             .map_err(classify)?;
         let held: i64 = sqlx::query_scalar(COUNT_HELD)
-            .bind(claimant.0)
+            .bind(claimant.user_id.0)
             .fetch_one(&mut *conn)
             .await
             .map_err(classify)?;
@@ -285,8 +286,8 @@ async fn lock_and_read(
     let mut wanted = Wanted::default();
     if !tasks.is_empty() {
         let lock = match request.claimant {
-            None => LOCK_HEADS,
-            Some(_) => LOCK_FREE_HEADS,
+            Some(claimant) if !claimant.waits => LOCK_FREE_HEADS,
+            Some(_) | None => LOCK_HEADS,
         };
         let heads: Vec<(Uuid, i64)> = sqlx::query_as(lock)
             .bind(&tasks)

@@ -120,9 +120,6 @@ impl PlaceRows {
             let people: Vec<String> = people.iter().map(ToString::to_string).collect();
             people.join(",")
         };
-        fn column<R, C>(rows: &[R], value: impl Fn(&R) -> C) -> Vec<C> {
-            rows.iter().map(value).collect()
-        }
         sqlx::query(WRITE)
             .bind(column(&unset, |(task, _)| task.0))
             .bind(column(&unset, |(_, step)| step.to_string()))
@@ -148,6 +145,11 @@ impl PlaceRows {
             .map_err(classify)?;
         Ok(())
     }
+}
+
+/// One column of rows.
+fn column<R, C>(rows: &[R], value: impl Fn(&R) -> C) -> Vec<C> {
+    rows.iter().map(value).collect()
 }
 
 /// Replaces the places of a task by those that follow from its state; answers whether they differ.

@@ -103,8 +103,8 @@ impl Batch {
         let pauses = acts::mattering(&mut tx, &ids).await?;
         let held_by_claimant = match request.claimant {
             None => 0,
-            Some(user) => sqlx::query_scalar(places::COUNT_HELD)
-                .bind(user.0.hyphenated())
+            Some(claimant) => sqlx::query_scalar(places::COUNT_HELD)
+                .bind(claimant.user_id.0.hyphenated())
                 .fetch_one(&mut *tx)
                 .await
                 .map_err(EventStoreError::from_sqlite)?,

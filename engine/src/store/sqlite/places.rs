@@ -9,7 +9,7 @@ use super::{
     store::SqliteEventStore,
 };
 use crate::{
-    ids::{RevisionId, StepId, TaskId, UserId, WorkflowId},
+    ids::{RevisionId, Slug, StepId, TaskId, UserId, WorkflowId},
     limits::PAGE_MAX,
     state::{HeldPlace, OpenPlace, Places, PlacesChange},
 };
@@ -153,8 +153,8 @@ impl PlaceIndex for SqliteEventStore {
         step: Option<&StepId>,
     ) -> Result<Vec<OpenStep>, EventStoreError> {
         sqlx::query(OPEN_STEPS)
-            .bind(workflow.map(|workflow| workflow.as_str()))
-            .bind(step.map(|step| step.as_str()))
+            .bind(workflow.map(Slug::as_str))
+            .bind(step.map(Slug::as_str))
             .bind(micros(self.now()))
             .fetch_all(self.readers())
             .await
