@@ -1,0 +1,130 @@
+"""Steps done by others: a webhook on a server of the check, which verifies the signature, and a job for a worker on pika."""
+
+import base64
+import hashlib
+import hmac
+import http.server
+import json
+import threading
+import time
+
+from glyph_client import Broker, Deployment, fresh, submission, wait_until
+
+SECRET = b"a secret that only the check knows"
+WORKFLOW = """
+workflow:
+  id: assisted
+  name: A person labels, a model judges, another program finishes
+  steps:
+    - id: annotate
+      type: annotation
+    - id: judge
+      type: auto_process
+      handler: webhook
+      config: {{ url: "{url}", headers: {{ X-Team: checks }} }}
+    - id: transcribe
+      type: auto_process
+      handler: queue
+      config: {{ model: large }}
+  transitions:
+    - {{ from: annotate, to: judge }}
+    - {{ from: judge, to: transcribe }}
+    - {{ from: transcribe, to: _complete }}
+"""
+
+
+def main(checks):
+    with Server() as server, Deployment("handlers") as glyph:
+        glyph.create_workflow(WORKFLOW.format(url=f"http://127.0.0.1:{server.port}/judge"))
+        worker = glyph.start_worker(
+            GLYPH_WEBHOOK_HOSTS=f"127.0.0.1:{server.port}",
+            GLYPH_WEBHOOK_ALLOW_PRIVATE="true",
+            GLYPH_WEBHOOK_SECRET="whsec_" + base64.b64encode(SECRET).decode(),
+        )
+        with Broker(glyph) as broker:
+            jobs = broker.listen("jobs", "events", "job.requested.#")
+            ended = broker.listen("ended", "events", "workflow.completed.#")
+            task = fresh()
+            broker.publish("submission", submission(task, fresh(), {"label": "cat"}, workflow="assisted"))
+            (job,) = wait_until("a job", lambda: broker.drain(jobs), 60)
+            check_calls(checks, server.calls, task)
+
+            data = job.json["data"]
+            told = data["task_id"], data["step_id"], data["config"], data["attempt"]
+            checks.equal("the job says what is to be done", told, (task, "transcribe", {"model": "large"}, 1))
+            advance = {"command_id": fresh(), "task_id": task, "step_id": "transcribe", "output": {"text": "miaow"}}
+            broker.publish("advance", advance)
+            (completed,) = wait_until("the end", lambda: broker.drain(ended), 30)
+            output = completed.json["data"]["output"]
+            checks.equal("the judge's answer is its step's value", output["steps"]["judge"]["value"], {"seen": "cat"})
+            checks.equal("the job's answer is the result", output["result"], {"text": "miaow"})
+            wait_until("outbox empty", glyph.outbox_is_empty, 30)
+            checks.equal("one job, told once", broker.drain(jobs), [])
+            outcomes = {
+                labels["outcome"] for name, labels, value in worker.samples()
+                if name == "glyph_handler_duration_seconds_count" and labels["handler"] == "webhook" and value
+            }
+            checks.equal("both attempts are counted by their outcome", len(outcomes), 2)
+
+
+def check_calls(checks, calls, task):
+    checks.equal("the webhook is called again after a 503, then no more", len(calls), 2)
+    for call in calls:
+        checks.true("the signature is right", call.is_signed())
+        checks.true("the call is fresh", abs(time.time() - int(call.headers["webhook-timestamp"])) < 60)
+        checks.equal("own headers are sent", call.headers["x-team"], "checks")
+        checks.equal("the task is named", (call.json["task_id"], call.json["step_id"]), (task, "judge"))
+    keys = {call.headers["idempotency-key"] for call in calls}
+    checks.equal("every attempt has the same key", len(keys), 1)
+    checks.equal("attempts are numbered", [call.json["attempt"] for call in calls], [1, 2])
+
+
+class Call:
+    def __init__(self, headers, body):
+        self.headers = headers
+        self.body = body
+        self.json = json.loads(body)
+
+    def is_signed(self):
+        """As Standard Webhooks says; any of the signatures may be the right one."""
+        signed = f"{self.headers['webhook-id']}.{self.headers['webhook-timestamp']}.".encode() + self.body
+        own = base64.b64encode(hmac.digest(SECRET, signed, hashlib.sha256)).decode()
+        return any(hmac.compare_digest(given, f"v1,{own}") for given in self.headers["webhook-signature"].split())
+
+
+class Server:
+    """Answers 503 to the first call, then with what it was sent."""
+
+    def __init__(self):
+        self.calls = calls = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                call = Call(self.headers, self.rfile.read(int(self.headers["content-length"])))
+                calls.append(call)
+                if len(calls) == 1:
+                    self.answer(503, b"")
+                else:
+                    label = call.json["input"]["results"]["annotate"]["value"]["label"]
+                    self.answer(200, json.dumps({"seen": label}).encode())
+
+            def answer(self, status, body):
+                self.send_response(status)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_port
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
