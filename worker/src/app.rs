@@ -37,7 +37,7 @@ use crate::{
     },
     metrics::Metrics,
     pipeline::{Pipeline, PipelineHandle, PipelineParts, PipelineSettings},
-    projections::{AgreementProjector, GoalActionRunner, GoalProjector},
+    projections::{AgreementProjector, GoalActionRunner, GoalProjector, GoldProjector},
     settings::{SecretUrl, Services, Settings, SettingsError},
     shutdown::Shutdown,
     telemetry,
@@ -447,6 +447,8 @@ impl Running {
             settings.agreement_window,
         );
         background.spawn(agreement.run(stopping.clone()));
+        let gold = GoldProjector::new(Arc::clone(&store), settings.publish.messages());
+        background.spawn(gold.run(stopping.clone()));
         let goal_actions = GoalActionRunner::new(
             Arc::clone(&store),
             Arc::clone(&orchestrator),

@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     config::LoadBalancing,
-    ids::{TaskId, UserId},
+    ids::{CommandId, TaskId, UserId},
     state::OpenPlace,
 };
 
@@ -39,6 +39,19 @@ pub fn offer_order(offers: &mut [Offer]) {
 /// What is partially done still comes after what is not.
 pub fn probe_order(offers: &mut [Offer], user: UserId) {
     offers.sort_by_cached_key(|Offer { place, .. }| (place.taken(), draw(user, place.task_id)));
+}
+
+/// Whether a claim is for a gold task where `share` of them are to be: a number drawn from its id, so
+/// that nobody can tell beforehand and a repeated claim is for the same.
+pub fn is_for_gold(claim: CommandId, share: f64) -> bool {
+    let mut hash = Sha256::new();
+    hash.update(b"gold");
+    hash.update(claim.0.as_bytes());
+    let digest: [u8; 32] = hash.finalize().into();
+    let drawn = digest[..4]
+        .iter()
+        .fold(0_u32, |drawn, byte| drawn << 8 | u32::from(*byte));
+    f64::from(drawn) < share * (f64::from(u32::MAX) + 1.0)
 }
 
 fn draw(user: UserId, task: TaskId) -> [u8; 32] {
@@ -99,6 +112,16 @@ mod tests {
         }
         offer_order(&mut offers);
         assert_eq!(tasks(&offers), [3, 2, 1]);
+    }
+
+    #[test]
+    fn the_share_of_gold_is_kept_over_many_claims() {
+        let drawn = |share: f64| {
+            let claims = (0..10_000).map(|n| CommandId(Uuid::from_u128(n)));
+            claims.filter(|claim| is_for_gold(*claim, share)).count()
+        };
+        assert_eq!((drawn(0.0), drawn(1.0)), (0, 10_000));
+        assert!((400..600).contains(&drawn(0.05)), "{}", drawn(0.05));
     }
 
     #[test]

@@ -121,7 +121,22 @@ impl Default for Settings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GoldConfig {
-    /// Their share among claims, 0 to 1.
+    /// Their share among claims of people who ask for work (not among tasks, and not where a claim
+    /// names its task), 0 to 1. While nothing else is free, no more of them are offered.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub share: f64,
+    /// Share of right answers below which an annotator is flagged, by a message
+    /// `annotator.flagged`: once at the fall, and again only after having recovered. Nobody is
+    /// flagged with fewer than five answers, or where this is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub min_accuracy: Option<f64>,
+    /// Newest answers of an annotator that count for it; 20 when left out.
+    #[serde(default = "default_gold_window")]
+    #[schemars(range(min = 5, max = 1000))]
+    pub window: u32,
+}
+
+fn default_gold_window() -> u32 {
+    20
 }

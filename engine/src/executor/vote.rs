@@ -50,7 +50,9 @@ pub(crate) fn tally(values: &[&Value]) -> Vec<Vote> {
         .copied()
         .eq(0..places(values.len()))
     {
-        votes.iter_mut().for_each(|vote| vote.by.clear());
+        for vote in &mut votes {
+            vote.by.clear();
+        }
     }
     votes
 }

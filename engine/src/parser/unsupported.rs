@@ -18,7 +18,6 @@ use When::{Is, Present};
 
 /// Below `workflow`; `*` is every entry of a list or mapping.
 const WORKFLOW: &[(&str, When)] = &[
-    ("gold", Present),
     ("steps.*.hooks", Present),
     (
         "steps.*.assignment.load_balancing",

@@ -20,9 +20,8 @@ pub use model::{
     ActDecision, ActFacts, ActWrite, COMMIT_LEASE, Claimant, CommandPage, CommandRecord,
     CommandRow, DerivePauses, Draft, DueKind, DueLane, DueRow, DueStats, EventPage,
     GoalActionOutcome, GoalActionRow, GoalActionStatus, LearntRow, LogEntry, LogFilter, LogPage,
-    NewGoalAction,
-    NewOutboxRow, OpenRequest, OpenStep, OpenedTask, OutboxRow, OutboxStats, PlaceQuery,
-    ProjectionRows, ProjectionWrite, PublisherId, RebuildReport, RecordedOutcome,
+    NewGoalAction, NewOutboxRow, OpenRequest, OpenStep, OpenedTask, OutboxRow, OutboxStats,
+    PlaceQuery, ProjectionRows, ProjectionWrite, PublisherId, RebuildReport, RecordedOutcome,
     SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskFilter, TaskPage, TaskRow, TaskWrite, WorkflowPause,
     WorkflowRow, content_hash, revision_id,
 };

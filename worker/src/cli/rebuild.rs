@@ -18,7 +18,9 @@ use super::{
     output::{Table, grouped},
 };
 use crate::{
-    projections::{AgreementProjector, GOALS, GoalProjector, StepOutcome, agreement},
+    projections::{
+        AgreementProjector, GOALS, GoalProjector, GoldProjector, StepOutcome, agreement, gold,
+    },
     settings::Settings,
 };
 
@@ -58,6 +60,7 @@ pub(super) async fn run(
         recount_goals(&store, settings).await?;
     }
     measure_agreement(&store, settings).await?;
+    score_annotators(&store, settings).await?;
     bar.finish_and_clear();
     output.result(&report, || report_text(&report));
     Ok(())
@@ -172,6 +175,14 @@ async fn measure_agreement(store: &Arc<dyn Store>, settings: &Settings) -> Resul
     store.reset_projection(agreement::PROJECTION).await?;
     let (messages, length) = (settings.publish.messages(), settings.agreement_window);
     let projector = AgreementProjector::new(Arc::clone(store), messages, length).silent();
+    while let StepOutcome::Read(_) = projector.step().await? {}
+    Ok(())
+}
+
+/// Follows annotators through gold tasks from the beginning of the log. Nobody is told of twice.
+async fn score_annotators(store: &Arc<dyn Store>, settings: &Settings) -> Result<(), CliError> {
+    store.reset_projection(gold::PROJECTION).await?;
+    let projector = GoldProjector::new(Arc::clone(store), settings.publish.messages());
     while let StepOutcome::Read(_) = projector.step().await? {}
     Ok(())
 }

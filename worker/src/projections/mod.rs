@@ -3,9 +3,11 @@
 pub mod agreement;
 mod goal_actions;
 mod goals;
+pub mod gold;
 mod pace;
 mod window;
 
 pub use agreement::AgreementProjector;
 pub use goal_actions::GoalActionRunner;
 pub use goals::{GOALS, GoalProjector, StepOutcome, find_goal, read_goals};
+pub use gold::GoldProjector;

@@ -500,3 +500,20 @@ pub struct AgreementProgress {
     /// When the newest item came.
     pub updated_at: DateTime<Utc>,
 }
+
+/// An annotator answers gold tasks worse than the workflow allows. Which tasks are gold is not told.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct AnnotatorFlagged {
+    /// The workflow.
+    pub workflow: WorkflowId,
+    /// Who.
+    pub user_id: UserId,
+    /// Share of right answers among the newest.
+    pub accuracy: f64,
+    /// The share that the workflow asks for.
+    pub min_accuracy: f64,
+    /// How many answers the accuracy rests on.
+    pub answers: usize,
+    /// When the answer came with which the annotator fell.
+    pub flagged_at: DateTime<Utc>,
+}

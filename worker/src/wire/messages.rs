@@ -23,9 +23,9 @@ use uuid::Uuid;
 
 use super::{
     data::{
-        AgreementProgress, CommandRejected, ConsensusCalculated, InTask, IncidentOpened,
-        IncidentResolved, JobRequested, StepActivated, StepCompleted, StepEnded, StepFailed,
-        TaskAssigned, TaskReleased, TaskStalled, TransitionOccurred, WholeWorkflow,
+        AgreementProgress, AnnotatorFlagged, CommandRejected, ConsensusCalculated, InTask,
+        IncidentOpened, IncidentResolved, JobRequested, StepActivated, StepCompleted, StepEnded,
+        StepFailed, TaskAssigned, TaskReleased, TaskStalled, TransitionOccurred, WholeWorkflow,
         WorkflowCompleted, WorkflowFailed, WorkflowHeld, WorkflowMigrated, WorkflowReasoned,
         WorkflowReleased, WorkflowStarted,
     },
@@ -96,6 +96,7 @@ message_types! {
     GoalCompleted "goal.completed" "goal_completed";
     AgreementProgressed "agreement.progressed" "agreement_progressed";
     GoalAlert "goal.alert" "goal_alert";
+    AnnotatorFlagged "annotator.flagged" "annotator_flagged";
     CommandRejected "command.rejected" "command_rejected";
 }
 
@@ -256,6 +257,29 @@ impl CloudEventMessages {
             traceparent: None,
         };
         self.row(&message, agreement)
+    }
+
+    /// The message that an annotator falls short on gold tasks; `cause` is the event of the answer.
+    pub fn annotator_flagged(
+        &self,
+        flagged: &AnnotatorFlagged,
+        cause: Uuid,
+    ) -> Option<NewOutboxRow> {
+        let id = Uuid::new_v5(&cause, b"annotator.flagged");
+        let message = Message {
+            kind: MessageType::AnnotatorFlagged,
+            id,
+            workflow: Some(&flagged.workflow),
+            step: None,
+            task: None,
+            subject: &flagged.user_id.to_string(),
+            time: flagged.flagged_at,
+            version: None,
+            correlation_id: &id.to_string(),
+            causation_id: None,
+            traceparent: None,
+        };
+        self.row(&message, flagged)
     }
 
     fn row<D: Serialize>(&self, message: &Message<'_>, data: &D) -> Option<NewOutboxRow> {
@@ -696,7 +720,7 @@ pub struct Envelope<'a, D> {
     /// The kind of message and its version.
     #[serde(rename = "type")]
     event_type: &'a str,
-    /// The task, the goal, the workflow, or the step whose agreement is told of.
+    /// The task, the goal, the workflow, the step whose agreement is told of, or the annotator.
     subject: &'a str,
     /// When it was decided.
     time: DateTime<Utc>,

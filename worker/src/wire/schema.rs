@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use super::{
     commands::command_schema,
     data::{
-        AgreementProgress, CommandRejected, ConsensusCalculated, InTask, IncidentOpened,
-        IncidentResolved, JobRequested, StepActivated, StepCompleted, StepEnded, StepFailed,
-        TaskAssigned, TaskOrWorkflow, TaskReleased, TaskStalled, TransitionOccurred,
+        AgreementProgress, AnnotatorFlagged, CommandRejected, ConsensusCalculated, InTask,
+        IncidentOpened, IncidentResolved, JobRequested, StepActivated, StepCompleted, StepEnded,
+        StepFailed, TaskAssigned, TaskOrWorkflow, TaskReleased, TaskStalled, TransitionOccurred,
         WorkflowCompleted, WorkflowFailed, WorkflowHeld, WorkflowMigrated, WorkflowReasoned,
         WorkflowReleased, WorkflowStarted,
     },
@@ -104,6 +104,7 @@ fn data_schema(kind: MessageType) -> Schema {
         MessageType::IncidentResolved => outgoing::<InTask<'_, IncidentResolved<'_>>>(),
         MessageType::GoalProgressed | MessageType::GoalCompleted => outgoing::<GoalReport>(),
         MessageType::GoalAlert => outgoing::<AlertReport>(),
+        MessageType::AnnotatorFlagged => outgoing::<AnnotatorFlagged>(),
         MessageType::AgreementProgressed => outgoing::<AgreementProgress>(),
         MessageType::CommandRejected => outgoing::<CommandRejected<'_>>(),
     }

@@ -8,6 +8,7 @@ mod calls;
 mod cli;
 mod crash_points;
 mod goals;
+mod gold;
 mod http_api;
 mod pipeline;
 mod schema_contract;

@@ -19,7 +19,9 @@ use uuid::Uuid;
 
 use super::{WorkflowOrchestrator, batch::Run};
 use crate::{
-    assignment::{Eligibility, Offer, check_roles, check_skills, offer_order, probe_order},
+    assignment::{
+        Eligibility, Offer, check_roles, check_skills, is_for_gold, offer_order, probe_order,
+    },
     canonical,
     config::StepConfig,
     engine::{
@@ -122,6 +124,14 @@ struct Claim {
     expires_at: DateTime<Utc>,
 }
 
+/// A step in which a person may work.
+struct OfferedStep {
+    step: OpenStep,
+    config: StepConfig,
+    /// Share of gold tasks among claims; where the file names none they are tasks like others.
+    gold_share: Option<f64>,
+}
+
 /// What became of one candidate.
 enum Attempt {
     Claimed(Claim, Box<WorkflowSnapshot>),
@@ -158,7 +168,9 @@ impl WorkflowOrchestrator {
             // Passing over what others write to is fast while there is more; the last round waits
             // instead, so that "nothing is free" is never said of what was only busy.
             let waits = round == ROUNDS_MAX;
-            let mut offers = offers(store, request, &steps).await?;
+            // Who was too late for every gold task gets another one rather than none.
+            let draws_gold = round == 1;
+            let mut offers = offers(store, request, &steps, draws_gold).await?;
             if offers.is_empty() {
                 return Ok(None);
             }
@@ -168,7 +180,7 @@ impl WorkflowOrchestrator {
                 let is_of = |step: &OpenStep| {
                     step.step_id == place.step_id && step.revision_id == place.revision_id
                 };
-                if !steps.iter().any(|(step, _)| is_of(step)) {
+                if !steps.iter().any(|offered| is_of(&offered.step)) {
                     continue;
                 }
                 match self.try_claim(request, &place, waits).await? {
@@ -178,7 +190,7 @@ impl WorkflowOrchestrator {
                     Attempt::Known(row) => return self.known_claim(store, request, row).await,
                     Attempt::Lost => {}
                     // The step has nothing for this person; others may allow more.
-                    Attempt::Enough => steps.retain(|(step, _)| !is_of(step)),
+                    Attempt::Enough => steps.retain(|offered| !is_of(&offered.step)),
                 }
                 if tried == 0 {
                     probe_order(&mut offers[1..], request.user_id);
@@ -193,7 +205,7 @@ impl WorkflowOrchestrator {
         &self,
         store: &dyn Store,
         request: &ClaimRequest,
-    ) -> Result<Vec<(OpenStep, StepConfig)>, OrchestrationError> {
+    ) -> Result<Vec<OfferedStep>, OrchestrationError> {
         let (workflow, revision) = self.named_workflow(request).await?;
         let open = store
             .open_steps(workflow.as_ref(), request.step.as_ref())
@@ -210,7 +222,11 @@ impl WorkflowOrchestrator {
                     && check_roles(config, &request.roles)
                     && check_skills(config, &request.skills)
             };
-            offered.extend(config.filter(may).map(|config| (step, config.clone())));
+            offered.extend(config.filter(may).map(|config| OfferedStep {
+                step,
+                config: config.clone(),
+                gold_share: compiled.config().gold.as_ref().map(|gold| gold.share),
+            }));
         }
         Ok(offered)
     }
@@ -406,26 +422,42 @@ impl WorkflowOrchestrator {
     }
 }
 
-/// Free places that the person may take, of all steps on offer. Gold tasks are read apart from the
-/// others: here is where a share of them would be kept.
+/// Free places that the person may take, of all steps on offer. Where a file names a share of gold
+/// tasks, a claim is for gold or not by its id: repeated it is the same, and of many that share is.
+/// A claim for gold falls back to other tasks where there is none, and never the other way.
 async fn offers(
     store: &dyn Store,
     request: &ClaimRequest,
-    steps: &[(OpenStep, StepConfig)],
+    steps: &[OfferedStep],
+    draws_gold: bool,
 ) -> Result<Vec<Offer>, OrchestrationError> {
+    let places = async |offered: &OfferedStep, gold: bool| {
+        let query = PlaceQuery {
+            step: offered.step.clone(),
+            gold,
+            user: request.user_id,
+            prevents_reassignment: offered.config.prevents_reassignment(),
+            limit: WINDOW,
+        };
+        let places = store.open_places(query).await?;
+        let strategy = offered.config.load_balancing();
+        let offers = places.into_iter().map(|place| Offer { place, strategy });
+        Ok::<Vec<Offer>, OrchestrationError>(offers.collect())
+    };
     let mut offers = Vec::new();
-    for (step, config) in steps {
-        for gold in [false, true] {
-            let query = PlaceQuery {
-                step: step.clone(),
-                gold,
-                user: request.user_id,
-                prevents_reassignment: config.prevents_reassignment(),
-                limit: WINDOW,
-            };
-            let places = store.open_places(query).await?;
-            let strategy = config.load_balancing();
-            offers.extend(places.into_iter().map(|place| Offer { place, strategy }));
+    for offered in steps {
+        let share = offered.gold_share.filter(|_| draws_gold);
+        if share.is_some_and(|share| is_for_gold(request.command_id, share)) {
+            offers.extend(places(offered, true).await?);
+        }
+    }
+    if !offers.is_empty() {
+        return Ok(offers);
+    }
+    for offered in steps {
+        offers.extend(places(offered, false).await?);
+        if offered.gold_share.is_none() {
+            offers.extend(places(offered, true).await?);
         }
     }
     Ok(offers)
