@@ -161,8 +161,11 @@ mod tests {
         }
         assert_eq!(window.value(None), Some(32.0));
         // The worked example of the nearest-rank method.
-        let percentiles = [5, 30, 40, 50, 100].map(|p| window.value(Some(p)).unwrap());
-        assert_eq!(percentiles, [15.0, 20.0, 20.0, 35.0, 50.0]);
+        let percentiles = [5, 30, 40, 50, 100].map(|p| millionths(window.value(Some(p)).unwrap()));
+        assert_eq!(
+            percentiles,
+            [15_000_000, 20_000_000, 20_000_000, 35_000_000, 50_000_000]
+        );
         window.leave(&config, at(9));
         assert_eq!(window.value(None), Some(36.25));
     }

@@ -6,7 +6,7 @@ use super::{
     draft::typed, fault::Spot, report::DiagnosticCode as Code, resolve::quoted, tree::Node,
     validate::Validator,
 };
-use crate::config::{GoalConfig, GoalType, VolumeUnit};
+use crate::config::{CompletionActionConfig, GoalConfig, GoalType, VolumeUnit};
 
 /// Keys that any goal may have.
 const ANY_GOAL: [&str; 4] = ["id", "type", "description", "on_complete"];
@@ -300,7 +300,7 @@ impl Validator<'_, '_> {
                 }
             }
             let on_cycle = |other: &&str| seen.iter().any(|name| name == other);
-            if seen.iter().any(|name| name == id) && !reported.iter().any(|r| on_cycle(r)) {
+            if seen.iter().any(|name| name == id) && !reported.iter().any(on_cycle) {
                 reported.push(id);
                 let at = node.get("goals").unwrap_or(node);
                 let message = format!("the goal `{id}` waits for itself through {}", quoted(&seen));
@@ -322,6 +322,11 @@ impl Validator<'_, '_> {
                     .add(Code::ConflictingKeys, &node.origin, message)
                     .value_of(node)
                     .suggest("an action happens once; leave one of the two out");
+            }
+            if matches!(action, CompletionActionConfig::TriggerWebhook(_))
+                && let Some(config) = node.get("trigger_webhook")
+            {
+                self.webhook(config);
             }
         }
     }

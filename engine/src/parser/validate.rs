@@ -496,7 +496,7 @@ impl Validator<'_, '_> {
         }
     }
 
-    fn webhook(&mut self, config: &Node) {
+    pub(super) fn webhook(&mut self, config: &Node) {
         if let Some(timeout) = config.get("timeout") {
             self.duration(timeout, WEBHOOK_TIMEOUT_MAX, "an attempt may take");
         }

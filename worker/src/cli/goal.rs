@@ -126,7 +126,9 @@ fn page(document: &GoalDocument) -> String {
     let mut section = |heads: &[&str], rows: Vec<Vec<String>>| {
         if !rows.is_empty() {
             let mut table = Table::new(heads);
-            rows.into_iter().for_each(|row| table.row(row));
+            for row in rows {
+                table.row(row);
+            }
             text.push_str("\n\n");
             text.push_str(&table.render(0));
         }

@@ -181,7 +181,9 @@ pub(super) async fn complete(
         if api.store.command(headers.command_id).await?.is_none() {
             let found = find_goal(&*api.store, &workflow_id, &goal_id).await?;
             let progress = found.ok_or_else(not_found)?;
-            progress.accepts(&statement).map_err(refused)?;
+            progress
+                .accepts(&statement)
+                .map_err(|refusal| refused(&refusal))?;
         }
         match api.orchestrator.act(&*api.store, act).await? {
             RecordedOutcome::Applied { result } => Ok(Json(result)),
@@ -192,7 +194,7 @@ pub(super) async fn complete(
     with_key(answer.into_response(), &key)
 }
 
-fn refused(refusal: CompletionRefusal) -> Problem {
+fn refused(refusal: &CompletionRefusal) -> Problem {
     let detail = refusal.to_string();
     match refusal {
         CompletionRefusal::NotByHand { .. } | CompletionRefusal::AlreadyReached { .. } => {

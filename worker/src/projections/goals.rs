@@ -225,7 +225,9 @@ impl GoalProjector {
                 let report = GoalReport::of(&completed.progress, goals, now);
                 match &completed.action {
                     CompletionActionConfig::Notify => {
-                        write.once.extend(self.messages.goal_completed(report, now));
+                        write
+                            .once
+                            .extend(self.messages.goal_completed(&report, now));
                     }
                     CompletionActionConfig::TriggerWebhook(config) => {
                         let body = json!({"type": "goal.completed", "time": now, "data": report});
@@ -270,7 +272,7 @@ impl GoalProjector {
             let report = GoalReport::of(goal, goals, now);
             write
                 .messages
-                .extend(self.messages.goal_progressed(report, now));
+                .extend(self.messages.goal_progressed(&report, now));
         }
     }
 

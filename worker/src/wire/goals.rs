@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
     config::GoalType,
-    goals::{Forecast, GoalCompletion, GoalProgress, GoalVerdict, Goals},
+    goals::{Forecast, GoalCompletion, GoalProgress, GoalVerdict, Goals, Window},
     ids::{Slug, StepId, WorkflowId},
 };
 use schemars::JsonSchema;
@@ -126,8 +126,8 @@ impl GoalReport {
             missed_at: goal.missed_at,
             deadline: config.deadline,
             steps: goal.steps.clone(),
-            samples: goal.window.as_ref().map(|window| window.samples()),
-            holds_since: goal.window.as_ref().and_then(|window| window.holds_since()),
+            samples: goal.window.as_ref().map(Window::samples),
+            holds_since: goal.window.as_ref().and_then(Window::holds_since),
             parts: goal.parts.clone(),
             forecast: goal.outlook(goals, now),
             alerts: alerts.collect(),

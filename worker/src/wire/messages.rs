@@ -171,21 +171,21 @@ impl CloudEventMessages {
     }
 
     /// The message that a goal has come further; `now` is the time of the projection.
-    pub fn goal_progressed(&self, goal: GoalReport, now: DateTime<Utc>) -> Option<NewOutboxRow> {
+    pub fn goal_progressed(&self, goal: &GoalReport, now: DateTime<Utc>) -> Option<NewOutboxRow> {
         // A count only grows, so it names the progress; what is measured may come to the same
         // again, and is named after the time.
         let cause = match (goal.kind, goal.current) {
             (GoalType::Volume, Some(current)) => format!("progressed/{current}"),
             _ => format!("progressed/at/{}", now.timestamp_micros()),
         };
-        let id = goal_message_id(&goal, &cause);
-        self.for_goal(MessageType::GoalProgressed, id, &goal, &goal, now)
+        let id = goal_message_id(goal, &cause);
+        self.for_goal(MessageType::GoalProgressed, id, goal, goal, now)
     }
 
     /// The message that a goal is reached.
-    pub fn goal_completed(&self, goal: GoalReport, now: DateTime<Utc>) -> Option<NewOutboxRow> {
-        let id = goal_message_id(&goal, "completed");
-        self.for_goal(MessageType::GoalCompleted, id, &goal, &goal, now)
+    pub fn goal_completed(&self, goal: &GoalReport, now: DateTime<Utc>) -> Option<NewOutboxRow> {
+        let id = goal_message_id(goal, "completed");
+        self.for_goal(MessageType::GoalCompleted, id, goal, goal, now)
     }
 
     /// The message that an alert was raised.
@@ -1041,10 +1041,10 @@ mod tests {
             GoalReport::of(&goal, &goals, Utc::now())
         };
         let messages = CloudEventMessages::default();
-        let progressed = |count| messages.goal_progressed(goal(count), Utc::now()).unwrap();
+        let progressed = |count| messages.goal_progressed(&goal(count), Utc::now()).unwrap();
         assert_eq!(progressed(3).message_id, progressed(3).message_id);
         assert_ne!(progressed(3).message_id, progressed(4).message_id);
-        let completed = messages.goal_completed(goal(800), Utc::now()).unwrap();
+        let completed = messages.goal_completed(&goal(800), Utc::now()).unwrap();
         assert_eq!(completed.routing_key, "goal.completed.w");
         assert_eq!(body(&completed)["data"]["target"], 800.0);
         assert!(completed.task_id.is_none() && body(&completed).get("sequence").is_none());
