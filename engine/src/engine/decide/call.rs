@@ -41,7 +41,7 @@ pub(super) fn answered(work: &mut Work<'_>, command: &Due) -> Result<(), Refusal
             let again = !is_final && attempt <= work.config().settings.max_retries;
             let pause = retry_delay(attempt).max(retry_after.unwrap_or_default());
             let retry_at = again.then(|| work.now + pause.min(RETRY_DELAY_MAX));
-            work.call_failed(&step, kept(error), retry_at);
+            work.call_failed(&step, &kept(error), retry_at);
         }
     }
     Ok(())
@@ -56,7 +56,7 @@ pub(super) fn unanswered(work: &mut Work<'_>, command: &Due) {
     work.subject = Some(step.id.clone());
     let again = attempt <= work.config().settings.max_retries;
     let error = format!("attempt {attempt} of a job from {since} has no answer");
-    work.call_failed(&step, error, again.then_some(work.now));
+    work.call_failed(&step, &error, again.then_some(work.now));
     if again {
         work.request(&step, OutsideHandler::Queue, n, attempt + 1);
     }
@@ -72,7 +72,10 @@ fn retry_delay(failed: u32) -> Duration {
 
 /// The part of an error that an event keeps: bounded, and without what stores refuse.
 fn kept(error: &str) -> String {
-    let end = error.floor_char_boundary(TEXT_BYTES_MAX);
+    let mut end = error.len().min(TEXT_BYTES_MAX);
+    while !error.is_char_boundary(end) {
+        end -= 1;
+    }
     error[..end].replace('\0', "\u{fffd}")
 }
 
@@ -116,7 +119,7 @@ impl Work<'_> {
     fn call_failed(
         &mut self,
         step: &StepConfig,
-        error: String,
+        error: &str,
         retry_at: Option<chrono::DateTime<chrono::Utc>>,
     ) {
         let visit = self.visit(&step.id);
@@ -129,7 +132,7 @@ impl Work<'_> {
             visit: number,
             n,
             attempt,
-            error: error.clone(),
+            error: error.to_owned(),
             retry_at,
         });
         if retry_at.is_none() {
