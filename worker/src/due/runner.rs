@@ -192,9 +192,9 @@ impl DueRunner {
                 let second = self.submit(&row, Some(failed)).await;
                 matches!(second, Ok(Outcome::Duplicate(_))).then_some(row.id)
             }
-            Ok(Outcome::Applied(_)) | Err(PipelineStopped) => None,
-            // Its workflow, task or step was paused after the claim: it comes again with that.
-            Ok(Outcome::Undecided(Undecided::Held)) => None,
+            // What is held was paused after the claim, and comes again with that.
+            Ok(Outcome::Applied(_) | Outcome::Undecided(Undecided::Held))
+            | Err(PipelineStopped) => None,
             // The row stays and is tried again when its lease runs out; nobody's work is lost.
             Ok(outcome @ (Outcome::Rejected(_) | Outcome::Undecided(_) | Outcome::Dead(_))) => {
                 tracing::error!(due = %row.id, ?outcome, "due work was not applied");

@@ -26,19 +26,18 @@ fn place_v4(address: Ipv4Addr) -> Place {
     const METADATA: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
     match address.octets() {
         _ if address == METADATA => Place::Never,
-        [10, ..] | [127, ..] | [192, 168, ..] => Place::Private,
+        [10 | 127, ..] | [192, 168, ..] => Place::Private,
         [100, second, ..] if (64..128).contains(&second) => Place::Private,
         [172, second, ..] if (16..32).contains(&second) => Place::Private,
         // "This network"; link-local, where clouds keep their metadata; protocol assignments,
         // documentation, relays and benchmarks; multicast, reserved, broadcast.
-        [0, ..]
+        [0 | 224..=255, ..]
         | [169, 254, ..]
         | [192, 0, 0 | 2, _]
         | [192, 88, 99, _]
         | [198, 18 | 19, ..]
         | [198, 51, 100, _]
-        | [203, 0, 113, _]
-        | [224..=255, ..] => Place::Never,
+        | [203, 0, 113, _] => Place::Never,
         _ => Place::Public,
     }
 }

@@ -65,9 +65,10 @@ impl WebhookClient {
     /// A client for these settings.
     pub fn new(settings: WebhookSettings) -> Result<Self, WebhookSetupError> {
         let settings = Arc::new(settings);
-        let http = match settings.hosts.is_empty() {
-            true => None,
-            false => Some(client(&settings)?),
+        let http = if settings.hosts.is_empty() {
+            None
+        } else {
+            Some(client(&settings)?)
         };
         Ok(Self { settings, http })
     }
@@ -86,7 +87,7 @@ impl WebhookClient {
         let body = serde_json::to_vec(request.body).unwrap_or_default();
         let timestamp = Utc::now().timestamp();
         let mut headers = own_headers(request.headers)?;
-        let mut set = |name, value: String| {
+        let mut insert = |name, value: String| {
             // Ids, numbers and base64 are what a header may hold.
             if let Ok(value) = HeaderValue::from_str(&value) {
                 headers.insert(HeaderName::from_static(name), value);
@@ -94,10 +95,10 @@ impl WebhookClient {
         };
         let id = request.id.to_string();
         let signed = signature(key.key(), &id, timestamp, &body);
-        set("idempotency-key", id.clone());
-        set("webhook-id", id);
-        set("webhook-timestamp", timestamp.to_string());
-        set("webhook-signature", signed);
+        insert("idempotency-key", id.clone());
+        insert("webhook-id", id);
+        insert("webhook-timestamp", timestamp.to_string());
+        insert("webhook-signature", signed);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers
             .entry(USER_AGENT)
