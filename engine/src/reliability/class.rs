@@ -30,10 +30,9 @@ pub enum ClassError {
 /// [`ClassError`] for what is no scalar, and beyond [`CLASS_BYTES_MAX`].
 pub fn class_of(value: &Value) -> Result<String, ClassError> {
     let name = match value {
-        Value::Bool(_) => value.to_string(),
         Value::Number(number) => number_name(number),
         Value::String(text) if is_plain(text) => text.clone(),
-        Value::String(_) => value.to_string(),
+        Value::Bool(_) | Value::String(_) => value.to_string(),
         Value::Null => return Err(ClassError::NotScalar { found: "null" }),
         Value::Array(_) => return Err(ClassError::NotScalar { found: "a list" }),
         Value::Object(_) => return Err(ClassError::NotScalar { found: "an object" }),

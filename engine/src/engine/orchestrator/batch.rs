@@ -6,7 +6,7 @@
 //! row is set, as a backstop.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
@@ -187,8 +187,8 @@ impl WorkflowOrchestrator {
             .collect();
         for state in cached.values() {
             let id = state.workflow.revision_id;
-            if !workflows.contains_key(&id) {
-                workflows.insert(id, self.compiled(id.0).await?);
+            if let Entry::Vacant(place) = workflows.entry(id) {
+                place.insert(self.compiled(id.0).await?);
             }
         }
         let questions = workflows

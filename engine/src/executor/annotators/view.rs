@@ -1,6 +1,6 @@
 //! What a decision may look up.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, hash::BuildHasher};
 
 use super::{LearntModel, ModelKey};
 use crate::{
@@ -15,7 +15,7 @@ pub trait KnownModels {
     fn learnt(&self, key: &ModelKey) -> Option<&LearntModel>;
 }
 
-impl KnownModels for HashMap<ModelKey, LearntModel> {
+impl<S: BuildHasher> KnownModels for HashMap<ModelKey, LearntModel, S> {
     fn learnt(&self, key: &ModelKey) -> Option<&LearntModel> {
         self.get(key)
     }

@@ -25,9 +25,11 @@ async fn count(mut step: Box<dyn OpenProjection>) -> usize {
         }
     }
     let read = step.entries().len();
-    if read > 0 {
-        assert_eq!(step.at_beginning(), rows.is_empty());
+    if read == 0 {
+        // A transaction elsewhere holds the readers of the log back; it has not begun.
+        return read;
     }
+    assert_eq!(step.at_beginning(), rows.is_empty());
     let last = (!rows.contains_key("last")).then(|| json!({"count": count}));
     let rows = [("count", Some(json!(count))), ("last", last)];
     let rows = rows.map(|(key, row)| (key.to_owned(), row));
