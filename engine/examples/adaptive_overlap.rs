@@ -2,7 +2,12 @@
 //!
 //! ```text
 //! GLYPH_DATA=folder cargo run --release --example adaptive_overlap [-- ORDERS [SET…]]
+//! GLYPH_DATA=folder cargo run --release --example adaptive_overlap -- --road [ORDERS [SET…]]
 //! ```
+//!
+//! `--road` offers the labels to a step that completes by `confidence`, as commands to a
+//! `WorkflowOrchestrator` with a store in memory: one at a time, and only while the task still asks. A
+//! task that runs out of labels is closed by an `advance`. Without it the model is asked directly.
 //!
 //! Reads the public sets `snow2008/{rte,temp,wsd}` and `bluebirds` below the folder (one JSON object a line:
 //! `labels.jsonl` with `task`, `annotator`, `label`; `gold.jsonl` with `task`, `label`) and makes the others.
@@ -15,15 +20,20 @@
     reason = "a program: it reads files and its arguments, and prints"
 )]
 
-use std::{collections::BTreeMap, env, fs, time::Instant};
+use std::{collections::BTreeMap, env, fs, sync::Arc, time::Instant};
 
 use glyph_workflow_engine::{
+    ProcessResult, WorkflowOrchestrator,
     consensus::{Stopping, dawid_skene},
+    executor::AnnotationData,
     reliability::{
         Classes, ReliabilityModel,
         simulation::{Crowd, Labelled, Random},
     },
+    store::MemoryStore,
 };
+use serde_json::json;
+use uuid::Uuid;
 
 const TARGET: f64 = 0.95;
 const MIN: usize = 2;
@@ -35,7 +45,11 @@ struct Set {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let arguments: Vec<String> = env::args().skip(1).collect();
+    let mut arguments: Vec<String> = env::args().skip(1).collect();
+    let by_road = arguments.first().is_some_and(|first| first == "--road");
+    if by_road {
+        arguments.remove(0);
+    }
     let orders: u64 = arguments.first().map_or(Ok(20), |text| text.parse())?;
     let wanted = arguments.get(1..).unwrap_or_default();
     let mut sets = Vec::new();
@@ -71,7 +85,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     );
     for set in &sets {
         if wanted.is_empty() || wanted.iter().any(|text| set.name.contains(text.as_str())) {
-            report(set, orders)?;
+            report(set, orders, by_road)?;
         }
     }
     match sets.first() {
@@ -461,6 +475,56 @@ fn adaptive(set: &Set, order: &[usize], outcome: &mut Outcome) -> Result<(), Str
     Ok(())
 }
 
+/// The same through commands, decisions and the log.
+async fn road(
+    set: &Set,
+    order: &[usize],
+    outcome: &mut Outcome,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let store = Arc::new(MemoryStore::new());
+    let orchestrator = WorkflowOrchestrator::new(store.clone(), store);
+    let workflow = orchestrator
+        .create_workflow(&format!(
+            "workflow:\n  id: road\n  steps:\n    - id: annotate\n      type: annotation\n      \
+             field: label\n      completion: {{ type: confidence, target: {TARGET}, min: {MIN}, max: {} }}\n",
+            set.max
+        ))
+        .await?;
+    let (mut hits, mut used) = (0.0, 0_u32);
+    for &task in order {
+        let id = Uuid::from_u128(task as u128 + 1);
+        orchestrator.start_task(id, workflow.revision_id.0).await?;
+        let mut output = None;
+        for (annotator, class) in &set.data.labels[task] {
+            let annotation = AnnotationData::new(
+                Uuid::from_u128(used.into()),
+                Uuid::from_u128(*annotator as u128),
+                json!({"label": class.to_string()}),
+            );
+            used += 1;
+            let answer = orchestrator
+                .process_submission(id, "annotate", annotation)
+                .await?;
+            if let ProcessResult::Completed { output: found } = answer {
+                output = Some(found);
+                break;
+            }
+        }
+        if output.is_none() {
+            orchestrator.advance_task(id).await?;
+            let state = orchestrator.get_task_state(id).await?;
+            output.clone_from(&state.snapshot().output);
+        }
+        let answer = output.and_then(|output| output["result"].as_str()?.parse().ok());
+        let hit = f64::from(u8::from(answer.is_some() && answer == set.data.truth[task]));
+        outcome.right[task] += hit;
+        hits += hit;
+    }
+    outcome.accuracy.push(hits / order.len() as f64);
+    outcome.labels.push(f64::from(used) / order.len() as f64);
+    Ok(())
+}
+
 /// The model that trusts itself: one accuracy for each annotator, estimated from its own answers.
 fn one_coin(set: &Set, order: &[usize], outcome: &mut Outcome) {
     let classes = set.data.classes;
@@ -503,7 +567,7 @@ fn one_coin(set: &Set, order: &[usize], outcome: &mut Outcome) {
     run(set, order, outcome, decide, learn);
 }
 
-fn report(set: &Set, orders: u64) -> Result<(), String> {
+fn report(set: &Set, orders: u64, by_road: bool) -> Result<(), Box<dyn std::error::Error>> {
     let data = &set.data;
     let tasks = data.labels.len();
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
@@ -524,7 +588,14 @@ fn report(set: &Set, orders: u64) -> Result<(), String> {
     for seed in 0..orders {
         let mut order: Vec<usize> = (0..tasks).collect();
         Random::new(77 + seed).shuffle(&mut order);
-        adaptive(set, &order, &mut ours)?;
+        if by_road {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .build()?
+                .block_on(road(set, &order, &mut ours))?;
+        } else {
+            adaptive(set, &order, &mut ours)?;
+        }
         one_coin(set, &order, &mut coin);
     }
     // Majority vote at equal cost: everybody's first k labels, or k + 1, mixed to the same mean.
