@@ -10,6 +10,7 @@ use glyph_workflow_engine::{
     events::ConsensusCalculated,
     executor::annotators::ModelKey,
     ids::{TaskId, UserId, WorkflowSelector},
+    parse_workflow,
     reliability::{
         Classes, ReliabilityModel,
         simulation::{Crowd, Labelled},
@@ -695,4 +696,64 @@ async fn racers_for_the_last_place_get_one() {
         .iter()
         .filter(|o| matches!(o, Outcome::Applied(_)));
     assert_eq!(used.count(), 5);
+}
+
+#[test]
+fn what_cannot_be_asked_is_named_when_the_workflow_is_created() {
+    let of = |yaml: &str| -> Vec<String> {
+        let Err(error) = parse_workflow(yaml) else {
+            return Vec::new();
+        };
+        let each = error.diagnostics.iter();
+        each.map(|d| format!("{} {}", d.code, d.path)).collect()
+    };
+    let at = |path: &str| format!("workflow.steps[0]{path}");
+    for (completion, expected) in [
+        (
+            "target: 1.0",
+            format!("out_of_range {}", at(".completion.target")),
+        ),
+        (
+            "min: 5, max: 4",
+            format!("conflicting_keys {}", at(".completion")),
+        ),
+        (
+            "classes: [a]",
+            format!("out_of_range {}", at(".completion.classes")),
+        ),
+        (
+            "classes: [1, 1.0]",
+            format!("invalid_value {}", at(".completion.classes[1]")),
+        ),
+        (
+            "classes: [a, [b]]",
+            format!("invalid_value {}", at(".completion.classes[1]")),
+        ),
+        (
+            "unique_annotators: false",
+            format!("conflicting_keys {}", at(".completion")),
+        ),
+        (
+            "count: 2",
+            format!("misplaced_key {}", at(".completion.count")),
+        ),
+    ] {
+        assert_eq!(of(&with_completion(completion)), [expected], "{completion}");
+    }
+    for consensus in ["{ field: other }", "{ per_field: { a: {}, b: {} } }"] {
+        let yaml = ASKS.replace(
+            "field: label",
+            &format!("field: label\n      consensus: {consensus}"),
+        );
+        assert!(
+            of(&yaml).contains(&format!("conflicting_keys {}", at(""))),
+            "{consensus}"
+        );
+    }
+    assert!(
+        of(&with_completion(
+            "timeout_action: proceed, classes: [a, 1, true]"
+        ))
+        .is_empty()
+    );
 }
