@@ -116,6 +116,7 @@ def run(checks, kills, publish):
                 broker.publish("submission", adjudication(task))
             await_status(glyph, {"completed": len(expected)})
             checks.equal("adjudications applied", outcomes(glyph), {("applied", None): len(commands) + len(tied)})
+            published = drain_until_told(broker, everything, len(expected))
             wait_until("outbox empty", glyph.outbox_is_empty, 30)
 
             checks.all("versions from 1 without gaps, tasks at their last", glyph.version_faults())
@@ -126,7 +127,7 @@ def run(checks, kills, publish):
             check_envelopes(checks, steps + moves)
             check_steps(checks, first_deliveries(checks, "step-completed", steps), expected, tied)
             check_moves(checks, first_deliveries(checks, "transition-occurred", moves), expected, tied)
-            check_outputs(checks, broker.drain(everything), expected)
+            check_outputs(checks, published + broker.drain(everything), expected)
             checks.equal("nothing dead-lettered", broker.depth(broker.named("dead")), 0)
 
             check_repetition(checks, glyph, workers, broker, everything, commands)
@@ -206,6 +207,20 @@ def await_status(glyph, counts):
     except TimeoutError:
         print("  tasks by status:", glyph.rows("SELECT status, count(*) FROM tasks GROUP BY status"), outcomes(glyph))
         raise
+
+
+def drain_until_told(broker, queue, items):
+    """Everything published until the agreement over all items has been told, some seconds after the last of them:
+    from then on nothing more is due of what has happened so far."""
+    messages = []
+
+    def told():
+        messages.extend(broker.drain(queue))
+        progress = [m.json["data"] for m in messages if m.key.startswith("agreement.progressed.")]
+        return any(data["items"] == items for data in progress)
+
+    wait_until(f"agreement over {items} items told", told, 30)
+    return messages
 
 
 def first_deliveries(checks, queue, messages):
