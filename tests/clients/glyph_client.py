@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -63,19 +64,21 @@ def free_port():
 
 
 class Checks:
-    """Counts what held and what did not; one line each."""
+    """Counts what held and what did not; one line each, from any thread."""
 
     def __init__(self):
         self.passed = 0
         self.failed = 0
+        self.lock = threading.Lock()
 
     def true(self, what, held, detail=""):
-        if held:
-            self.passed += 1
-            print(f"  ok      {what}", flush=True)
-        else:
-            self.failed += 1
-            print(f"  FAILED  {what}" + (f": {detail}" if detail else ""), flush=True)
+        with self.lock:
+            if held:
+                self.passed += 1
+                print(f"  ok      {what}", flush=True)
+            else:
+                self.failed += 1
+                print(f"  FAILED  {what}" + (f": {detail}" if detail else ""), flush=True)
         return bool(held)
 
     def equal(self, what, actual, expected):

@@ -5,7 +5,10 @@ the transitions taken, the output. The same moves then go through a broker, a da
 must come out alike, each message once and in order.
 """
 
+import concurrent.futures
+import contextlib
 import json
+import re
 import subprocess
 import tempfile
 import uuid
@@ -16,21 +19,29 @@ from glyph_client import REPOSITORY, Broker, Deployment, binary, derived, fresh,
 
 EXAMPLES = REPOSITORY / "examples"
 MOVE_SECONDS_MAX = 30
+# Where a script lets time pass, for a timeout to run out, so long a timeout is all of it: long enough for a busy
+# machine to make the moves that come before its end.
+QUICK = "10s"
+TIMEOUT = re.compile(r"\b(default_timeout|timeout): \d+[smhd]\b")
 ACTIONS = ("submit", "assign", "release", "activity", "advance", "pause", "resume", "cancel", "retry")
 COMPARED = {"step_completed": "dev.glyph.step.completed.v1", "transition_occurred": "dev.glyph.transition.occurred.v1"}
 
 
 def main(checks):
-    scripts = sorted((EXAMPLES / "scripts").glob("*.yaml"))
+    scripts = [Script(file) for file in sorted((EXAMPLES / "scripts").glob("*.yaml"))]
     checks.true("there are scripts", scripts)
     with Deployment("workflows") as glyph:
         create_all(checks, glyph)
+        for workflow in sorted({script.workflow for script in scripts if script.lets_time_pass}):
+            glyph.create_workflow(quick(workflow.read_text()))
         worker = glyph.start_worker()
         with Broker(glyph) as broker:
             messages = broker.listen("check", "events", "#")
-            players = [player for script in scripts if (player := Player.of(script, broker, worker))]
-            for player in players:
-                player.play(checks)
+            players = [Player(script, glyph, worker) for script in scripts if script.can_be_played]
+            # Side by side, as some spend their time waiting.
+            with concurrent.futures.ThreadPoolExecutor(len(players)) as threads:
+                for played in [threads.submit(player.play, checks) for player in players]:
+                    played.result()
             wait_until("outbox empty", glyph.outbox_is_empty, 30)
             received = [message.json for message in broker.drain(messages)]
         seen = [message["id"] for message in received]
@@ -58,53 +69,78 @@ def create_all(checks, glyph):
     checks.all("every example can be created", [f"{file.name}: {error}" for file, error in refused])
 
 
-def dry_run(workflow, script):
-    # Beside the script's own place, for it may name other files.
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml", dir=EXAMPLES / "scripts") as file:
-        yaml.safe_dump(script, file)
-        file.flush()
-        done = subprocess.run(
-            [binary(), "--output", "json", "workflow", "dry-run", str(workflow), "--script", file.name],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
-        )
-    # 1: not as the script expects, as when part of it was left out. What counts here is what the dry run does.
-    if done.returncode not in (0, 1):
-        raise RuntimeError(f"the dry run of {workflow.name} ended with {done.returncode}: {done.stdout}{done.stderr}")
-    return json.loads(done.stdout)
+def quick(text):
+    """A workflow whose timeouts are short enough to wait for."""
+    return TIMEOUT.sub(rf"\1: {QUICK}", text)
+
+
+class Script:
+    """A file of moves, and the example that it is for."""
+
+    def __init__(self, file):
+        self.name = file.stem
+        self.workflow = EXAMPLES / f"{file.stem.split('.')[0]}.yaml"
+        # libyaml, as the worker uses: the loader in Python refuses a `?` at the end of a text.
+        self.content = yaml.load(file.read_text(), Loader=yaml.CSafeLoader)
+        self.moves = self.content["moves"]
+        self.lets_time_pass = any("pass" in move for move in self.moves)
+        for move in self.moves:
+            if "pass" in move:
+                move["pass"] = QUICK
+        self.can_be_played = "handlers" not in self.content
+        if not self.can_be_played:
+            print(f"  (left out, its handlers are not here: {file.name})")
+
+    def dry_run(self):
+        with contextlib.ExitStack() as files:
+            # Beside the script's own place, for it may name other files.
+            script = files.enter_context(tempfile.NamedTemporaryFile("w", suffix=".yaml", dir=EXAMPLES / "scripts"))
+            yaml.safe_dump(self.content, script)
+            script.flush()
+            workflow = self.workflow
+            if self.lets_time_pass:
+                file = files.enter_context(tempfile.NamedTemporaryFile("w", suffix=".yaml"))
+                file.write(quick(workflow.read_text()))
+                file.flush()
+                workflow = file.name
+            done = subprocess.run(
+                [binary(), "--output", "json", "workflow", "dry-run", str(workflow), "--script", script.name],
+                stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+            )
+        if done.returncode != 0:
+            raise RuntimeError(f"the dry run of {self.name} ended with {done.returncode}: {done.stdout}{done.stderr}")
+        return json.loads(done.stdout)
 
 
 class Player:
     """One script on one task."""
 
-    @classmethod
-    def of(cls, file, broker, worker):
-        # libyaml, as the worker uses: the loader in Python refuses a `?` at the end of a text.
-        script = yaml.load(file.read_text(), Loader=yaml.CSafeLoader)
-        if "handlers" in script:
-            print(f"  (left out, its handlers are not here: {file.name})")
-            return None
-        if any("pass" in move for move in script["moves"]):
-            # No real clock runs that fast. Without the time, nor may there be claims that it would end.
-            print(f"  (without claims and the time that ends them: {file.name})")
-            script["moves"] = [move for move in script["moves"] if not {"assign", "pass"} & move.keys()]
-        return cls(file.stem, script, broker, worker)
-
-    def __init__(self, name, script, broker, worker):
-        self.name = name
-        self.script = script
-        self.broker = broker
+    def __init__(self, script, glyph, worker):
+        self.name = script.name
+        self.script = script.content
+        self.glyph = glyph
         self.worker = worker
-        self.trace = dry_run(EXAMPLES / f"{name.split('.')[0]}.yaml", script)
+        self.trace = script.dry_run()
         self.task = fresh()
-        self.replies = broker.own_queue(f"replies-{self.name}")
 
     def play(self, checks):
+        # A connection of its own: one cannot be shared between threads.
+        with Broker(self.glyph) as self.broker:
+            self.replies = self.broker.own_queue(f"replies-{self.name}")
+            self.play_moves(checks)
+
+    def play_moves(self, checks):
         faults = []
         start = {"workflow": self.trace["workflow"]}
         start |= {key: self.script[key] for key in ("input", "labels", "expected") if key in self.script}
         moves = [{"start": start}, *self.script["moves"]]
+        events = 0
         for move, planned in zip(moves, self.trace["steps"], strict=True):
-            outcome = self.send(move)
+            events += sum(event["task_id"] == self.trace["task_id"] for event in planned["happened"])
+            if "pass" in move:
+                outcome = self.await_version(events)
+            else:
+                outcome = self.send(move)
             if outcome != planned["outcome"]:
                 faults.append(f"{planned['action']}: {outcome} instead of {planned['outcome']}")
             try:
@@ -119,6 +155,12 @@ class Player:
         state = self.state(self.task)
         checks.equal(f"{self.name}: status", state["status"], self.trace["status"])
         checks.equal(f"{self.name}: output", comparable(state.get("output")), comparable(self.trace["output"]))
+
+    def await_version(self, version):
+        """Waits until the clock has brought about what it does in the dry run, in whose words it answers."""
+        wait_until(f"{self.name}: version {version}", lambda: self.state(self.task)["version"] >= version, MOVE_SECONDS_MAX)
+        status = self.state(self.task)["status"]
+        return "waiting" if status == "running" else status
 
     def send(self, move):
         """Sends a move as a command and returns what became of it, in the words of the dry run."""
