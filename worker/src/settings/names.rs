@@ -1,0 +1,77 @@
+//! The names of the settings.
+
+/// A setting and its names.
+pub(super) struct Setting {
+    /// In the file; with dashes, the flag.
+    pub(super) key: &'static str,
+    /// In the environment.
+    pub(super) env: &'static str,
+    /// Whether `{key}_file` may name a file that holds it.
+    pub(super) secret: bool,
+}
+
+const fn setting(key: &'static str, env: &'static str) -> Setting {
+    Setting {
+        key,
+        env,
+        secret: false,
+    }
+}
+
+const fn secret(key: &'static str, env: &'static str) -> Setting {
+    Setting {
+        key,
+        env,
+        secret: true,
+    }
+}
+
+/// Every setting.
+pub(super) const SETTINGS: [Setting; 20] = [
+    secret("database_url", "DATABASE_URL"),
+    secret("amqp_url", "AMQP_URL"),
+    setting("http_addr", "GLYPH_HTTP_ADDR"),
+    setting("metrics_addr", "GLYPH_METRICS_ADDR"),
+    setting("api_tokens_file", "GLYPH_API_TOKENS_FILE"),
+    setting("prefix", "GLYPH_PREFIX"),
+    setting("schema", "GLYPH_SCHEMA"),
+    setting("publish", "GLYPH_PUBLISH"),
+    setting("prefetch", "GLYPH_PREFETCH"),
+    setting("batch_max", "GLYPH_BATCH_MAX"),
+    setting("batch_wait_ms", "GLYPH_BATCH_WAIT_MS"),
+    setting("lanes", "GLYPH_LANES"),
+    setting("outbox_max", "GLYPH_OUTBOX_MAX"),
+    setting("drain_secs", "GLYPH_DRAIN_SECS"),
+    setting("agreement_window", "GLYPH_AGREEMENT_WINDOW"),
+    setting("webhook_hosts", "GLYPH_WEBHOOK_HOSTS"),
+    setting("webhook_allow_private", "GLYPH_WEBHOOK_ALLOW_PRIVATE"),
+    secret("webhook_secret", "GLYPH_WEBHOOK_SECRET"),
+    setting("log", "GLYPH_LOG"),
+    setting("log_format", "GLYPH_LOG_FORMAT"),
+];
+
+/// Whether a file may hold this key.
+pub(super) fn is_known(key: &str) -> bool {
+    SETTINGS.iter().any(|s| {
+        s.key == key || (s.secret && key.strip_suffix("_file").is_some_and(|stem| stem == s.key))
+    })
+}
+
+/// The key that was probably meant.
+pub(super) fn nearest(key: &str) -> Option<&'static str> {
+    SETTINGS
+        .iter()
+        .map(|s| (strsim::jaro_winkler(s.key, key), s.key))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, key)| key)
+}
+
+/// How a setting is called in messages.
+pub(super) fn names(key: &str) -> String {
+    let env = SETTINGS
+        .iter()
+        .find(|s| s.key == key)
+        .map_or(key, |s| s.env);
+    format!("{env} or --{}", key.replace('_', "-"))
+}

@@ -1,0 +1,94 @@
+use super::{SecretUrl, Settings, SettingsError, SettingsFlags, secret::redacted};
+
+fn load(environment: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+    let pairs = environment
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_string()));
+    Settings::load(&SettingsFlags::default(), pairs)
+}
+
+#[test]
+fn passwords_are_never_shown() {
+    for (url, shown) in [
+        ("postgres://u:p@h:5432/d", "postgres://u:***@h:5432/d"),
+        ("postgres://u:p@ss/w@h/d", "postgres://u:***@h/d"),
+        (
+            "postgres://u@h/d?password=p&x=1",
+            "postgres://u@h/d?password=***&x=1",
+        ),
+        ("amqp://h", "amqp://h"),
+        ("sqlite:///a@b.db", "sqlite:///a@b.db"),
+    ] {
+        assert_eq!(redacted(url), shown);
+        assert!(!format!("{:?}", SecretUrl::new(url)).contains("p@"));
+    }
+}
+
+#[test]
+fn variables_for_traces_are_shown_without_keys() {
+    let settings = load(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://u:p@h:4318"),
+        (
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "authorization=Bearer%20key,x=y",
+        ),
+        ("OTEL_SERVICE_NAME", "mine"),
+    ]);
+    let lines = settings.unwrap().describe();
+    let shown: Vec<_> = lines
+        .iter()
+        .filter(|line| line.key.starts_with("OTEL_"))
+        .map(|line| line.value.as_deref().unwrap())
+        .collect();
+    let expected = ["https://u:***@h:4318", "authorization=***,x=***", "mine"];
+    assert_eq!(shown, expected);
+    let faults = load(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "h"),
+        ("GLYPH_LANES", "many"),
+    ]);
+    assert_eq!(faults.unwrap_err().faults.len(), 2);
+}
+
+#[test]
+fn pairs_that_do_not_go_together_are_refused() {
+    let services = |database: &str, broker: &str| {
+        load(&[("DATABASE_URL", database), ("AMQP_URL", broker)])
+            .unwrap()
+            .services()
+    };
+    assert!(services("sqlite:///a.db", "embedded:").is_ok());
+    assert!(services("postgres://h/d", "amqps://h").is_ok());
+    assert!(services("sqlite:///a.db", "amqp://h").is_err());
+    assert!(services("postgres://h/d", "embedded:").is_err());
+    assert_eq!(load(&[]).unwrap().services().unwrap_err().faults.len(), 3);
+}
+
+#[test]
+fn every_fault_is_told_at_once_with_the_names_of_the_setting() {
+    let faults = load(&[("GLYPH_LANES", "many"), ("GLYPH_PUBLISH", "step.done")]);
+    let faults = faults.unwrap_err().faults;
+    assert_eq!(faults.len(), 2);
+    assert!(
+        faults
+            .iter()
+            .any(|fault| fault.starts_with("GLYPH_LANES or --lanes"))
+    );
+}
+
+#[test]
+fn an_open_address_needs_tokens() {
+    let open = ("GLYPH_HTTP_ADDR", "0.0.0.0:8080");
+    assert!(load(&[open]).unwrap().check_http().is_err());
+    assert!(
+        load(&[open, ("GLYPH_API_TOKENS_FILE", "t")])
+            .unwrap()
+            .check_http()
+            .is_ok()
+    );
+    assert!(load(&[]).unwrap().check_http().is_ok());
+}
+
+#[test]
+fn an_empty_variable_counts_as_not_set() {
+    assert_eq!(load(&[("GLYPH_PREFIX", " ")]).unwrap().prefix, "glyph");
+}
