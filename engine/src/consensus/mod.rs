@@ -39,6 +39,7 @@ mod error;
 mod fleiss;
 mod gwet;
 mod kappa;
+mod matching;
 mod overlap;
 mod percent;
 mod regions;
@@ -66,9 +67,10 @@ pub use kappa::{
     Weighting, cohens_kappa, cohens_kappa_detailed, cohens_kappa_weighted,
     cohens_kappa_weighted_detailed, cohens_kappa_with_weights, mean_cohens_kappa,
 };
+pub use matching::{MATCH_PAIRS_MAX, MATCH_STEPS_MAX};
 pub use overlap::{
-    BoundingBox, MATCH_PAIRS_MAX, MATCH_STEPS_MAX, RegionMode, Span, box_f1, iou_box, iou_span,
-    match_boxes, match_spans, mean_box_iou, mean_span_iou, span_f1,
+    BoundingBox, RegionMode, Span, box_f1, iou_box, iou_span, match_boxes, match_spans,
+    mean_box_iou, mean_span_iou, span_f1,
 };
 pub use percent::{percent_agreement, percent_agreement_detailed};
 pub use regions::{RegionComparison, TaggedBox, TaggedSpan, compare_boxes, compare_spans};

@@ -3,8 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::overlap::{Limits, Match, check, f1, pair_boxes, pair_spans};
 use super::{BoundingBox, ConsensusError, Span};
+use super::{
+    matching::{Limits, Match},
+    overlap::{check, f1, pair_boxes, pair_spans},
+};
 
 /// A span in annotation data: `{"start", "end", "tag"?}`, half open, in Unicode code points.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
