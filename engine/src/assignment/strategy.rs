@@ -15,37 +15,78 @@ pub struct Offer {
     pub place: OpenPlace,
     /// How its step shares work.
     pub strategy: LoadBalancing,
+    /// What it is to the person who asks.
+    pub worth: Worth,
 }
+
+/// What a free place is to a person who asks; what is worth more comes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Worth {
+    /// It is the turn of what has waited longest.
+    Overdue,
+    /// Others have begun, and the person is known to be reliable.
+    Contested {
+        /// How sure the best answer is so far, in percent: the least sure comes first.
+        percent: u8,
+    },
+    /// No more than to others.
+    #[default]
+    Usual,
+}
+
+/// Share of claims that are for what has waited longest where work is shared by quality, so that
+/// no task waits for ever behind fresh or more contested ones.
+const OVERDUE_SHARE: f64 = 0.1;
 
 /// Sorts offers: the first is to be claimed.
 ///
 /// Breadth first: what nobody has begun comes before what is partially done, also where a step
-/// asks for more people as it goes (`confidence`). Of equals, the one that has waited longest comes
-/// first; ties are broken by id, so that two readers of the same places agree.
+/// asks for more people as it goes (`confidence`); by quality, a reliable person gets what is
+/// partially done before that. Of equals, the one that has waited longest comes first; ties are
+/// broken by id, so that two readers of the same places agree.
 pub fn offer_order(offers: &mut [Offer]) {
-    offers.sort_by_key(|Offer { place, strategy }| {
-        let level = match strategy {
-            // Without an estimate of the person, quality has nothing to weigh.
-            LoadBalancing::RoundRobin | LoadBalancing::QualityWeighted => (place.taken(), 0),
-            LoadBalancing::LeastLoaded => (place.reserved, place.submitted),
+    offers.sort_by_key(|offer| {
+        let Offer { place, worth, .. } = offer;
+        let level = match (worth, offer.strategy) {
+            (Worth::Overdue | Worth::Contested { .. }, _) => (0, 0),
+            (Worth::Usual, LoadBalancing::RoundRobin | LoadBalancing::QualityWeighted) => {
+                (place.taken(), 0)
+            }
+            (Worth::Usual, LoadBalancing::LeastLoaded) => (place.reserved, place.submitted),
         };
-        (level, place.waiting_since, place.task_id)
+        (*worth, level, place.waiting_since, place.task_id)
     });
 }
 
 /// Reorders sorted offers for a person who was too late for the first one: by a number drawn from
 /// person and task. Many who ask at once see the same order; after the first try each goes on at
 /// another place, so they spread over what is free instead of losing to each other again and again.
-/// What is partially done still comes after what is not.
+/// What is partially done still comes after what is not, and what is contested before both.
 pub fn probe_order(offers: &mut [Offer], user: UserId) {
-    offers.sort_by_cached_key(|Offer { place, .. }| (place.taken(), draw(user, place.task_id)));
+    offers.sort_by_cached_key(|Offer { place, worth, .. }| {
+        let level = match worth {
+            Worth::Overdue => (0, 0),
+            Worth::Contested { .. } => (1, 0),
+            Worth::Usual => (2, place.taken()),
+        };
+        (level, draw(user, place.task_id))
+    });
 }
 
 /// Whether a claim is for a gold task where `share` of them are to be: a number drawn from its id, so
 /// that nobody can tell beforehand and a repeated claim is for the same.
 pub fn is_for_gold(claim: CommandId, share: f64) -> bool {
+    is_drawn(b"gold", claim, share)
+}
+
+/// Whether a claim is for what has waited longest, where its step shares work by quality.
+pub fn is_for_overdue(claim: CommandId) -> bool {
+    is_drawn(b"overdue", claim, OVERDUE_SHARE)
+}
+
+fn is_drawn(what: &[u8], claim: CommandId, share: f64) -> bool {
     let mut hash = Sha256::new();
-    hash.update(b"gold");
+    hash.update(what);
     hash.update(claim.0.as_bytes());
     let digest: [u8; 32] = hash.finalize().into();
     let drawn = digest[..4]
@@ -85,6 +126,7 @@ mod tests {
                 judged: Vec::new(),
             },
             strategy: LoadBalancing::RoundRobin,
+            worth: Worth::Usual,
         }
     }
 
@@ -115,6 +157,30 @@ mod tests {
     }
 
     #[test]
+    fn a_reliable_person_gets_what_is_contested_most() {
+        let mut offers = [
+            offer(1, 0, 0, 5),
+            offer(2, 1, 0, 10),
+            offer(3, 2, 0, 30),
+            offer(4, 2, 0, 20),
+        ];
+        offers[1].worth = Worth::Contested { percent: 80 };
+        for contested in &mut offers[2..] {
+            contested.worth = Worth::Contested { percent: 60 };
+        }
+        offer_order(&mut offers);
+        assert_eq!(tasks(&offers), [4, 3, 2, 1]);
+        probe_order(&mut offers[1..], UserId(Uuid::from_u128(1)));
+        assert_eq!(tasks(&offers).last(), Some(&1), "fresh ones come last");
+        // What is overdue goes by nothing but its age.
+        for offer in &mut offers {
+            offer.worth = Worth::Overdue;
+        }
+        offer_order(&mut offers);
+        assert_eq!(tasks(&offers), [1, 2, 4, 3]);
+    }
+
+    #[test]
     fn the_share_of_gold_is_kept_over_many_claims() {
         let drawn = |share: f64| {
             let claims = (0..10_000).map(|n| CommandId(Uuid::from_u128(n)));
@@ -122,6 +188,9 @@ mod tests {
         };
         assert_eq!((drawn(0.0), drawn(1.0)), (0, 10_000));
         assert!((400..600).contains(&drawn(0.05)), "{}", drawn(0.05));
+        let overdue = (0..10_000).filter(|n| is_for_overdue(CommandId(Uuid::from_u128(*n))));
+        let overdue = overdue.count();
+        assert!((900..1_100).contains(&overdue), "{overdue}");
     }
 
     #[test]

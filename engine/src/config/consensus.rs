@@ -103,6 +103,16 @@ impl Metric {
             Self::TokenF1 => "token_f1",
         }
     }
+
+    /// Whether it compares answers as categories, so that an annotator is right or wrong: not as
+    /// regions, texts or numbers, of which one is near another.
+    pub fn compares_categories(self, level: Level) -> bool {
+        match self {
+            Self::PercentAgreement | Self::CohenKappa | Self::FleissKappa | Self::GwetAc1 => true,
+            Self::KrippendorffAlpha => matches!(level, Level::Nominal | Level::Ordinal),
+            Self::SpanIou | Self::SpanF1 | Self::BoxIou | Self::TokenF1 => false,
+        }
+    }
 }
 
 /// Levels of measurement.

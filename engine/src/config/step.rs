@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigDuration, ConsensusConfig, OutsideHandler};
+use super::{ConfigDuration, ConsensusConfig, DisagreementStrategy, OutsideHandler, TieBreaker};
 use crate::ids::{StepId, WorkflowId};
 
 /// One step of a workflow.
@@ -253,7 +253,10 @@ pub enum LoadBalancing {
     RoundRobin,
     /// Tasks that the fewest people are at now, whatever was submitted before.
     LeastLoaded,
-    /// The more reliable the person, the more is known of the task already.
+    /// The more reliable the person, the more is known of the task already: who is known to be
+    /// more often right than somebody unknown gets the task that others have begun and are least
+    /// sure of, everybody else a fresh one, as by `round_robin`. One claim in ten, drawn by its id,
+    /// gets the task that has waited longest.
     QualityWeighted,
 }
 
@@ -416,6 +419,34 @@ impl StepConfig {
             .as_ref()
             .and_then(|a| a.load_balancing)
             .unwrap_or_default()
+    }
+
+    /// Paths in `annotation.data` of the answers that are categories, of which it can be learnt who
+    /// is reliable; all of data is such an answer, where the file names no field.
+    pub fn categories(&self) -> Vec<Option<&str>> {
+        let Some(consensus) = &self.consensus else {
+            return vec![self.field.as_deref()];
+        };
+        if consensus.per_field.is_some() {
+            let rules = consensus.field_rules();
+            let categories = rules.filter(|rule| rule.metric.compares_categories(rule.level));
+            return categories.map(|rule| Some(rule.field)).collect();
+        }
+        // What completes by confidence refuses whatever is no category.
+        let compares = consensus.metric.compares_categories(consensus.level)
+            || self.completion_type() == CompletionType::Confidence;
+        let field = self.field.as_deref().or(consensus.field.as_deref());
+        compares.then_some(field).into_iter().collect()
+    }
+
+    /// Whether a visit may come to ask more than one person.
+    pub fn asks_several(&self) -> bool {
+        let asks_on = self.consensus.as_ref().is_some_and(|consensus| {
+            consensus.on_disagreement.strategy == DisagreementStrategy::AdditionalAnnotators
+                || consensus.tie_breaker == TieBreaker::AdditionalAnnotator
+        });
+        let most = self.most_submissions().or_else(|| self.places());
+        self.kind == StepType::Annotation && (asks_on || most != Some(1))
     }
 
     /// Whether those who submitted to the judged step are kept from this one.

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::{
     canonical,
+    events::OfferBasis,
     ids::{CommandId, StepId, TaskId, UserId, WorkflowSelector},
     state::{ChildOrder, ParentTask, PlaceHolder, TaskStatus, WorkflowRef},
     store::DueRow,
@@ -162,6 +163,9 @@ pub struct Assign {
     /// Roles of the person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub roles: Option<Vec<String>>,
+    /// Why the place was offered, where the person asked for work; never from outside.
+    #[serde(skip)]
+    pub offered: Option<OfferBasis>,
 }
 
 /// `release`: give a place back.

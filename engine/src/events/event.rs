@@ -64,6 +64,9 @@ pub enum WorkflowEvent {
         roles: Vec<String>,
         /// When the place is given up without activity.
         expires_at: DateTime<Utc>,
+        /// Why the place was offered before others, where the step shares its work by quality.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        offered: Option<OfferBasis>,
     },
     /// The holder of a place is at work.
     ActivityRecorded {
@@ -608,6 +611,26 @@ pub struct AnnotatorWeight {
     pub accuracy: f64,
     /// What the vote counts: 0 or more.
     pub weight: f64,
+}
+
+/// Why a place was offered to a person before others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum OfferBasis {
+    /// Of all free places it had waited longest, and it was the turn of such a one.
+    Overdue,
+    /// Others have begun, and the person is known to be reliable.
+    Contested {
+        /// Probability of the best answer by what others have submitted; of several answers the
+        /// least sure. None where what they submitted says nothing.
+        confidence: Option<f64>,
+        /// How often the person is right: the lower end of what is believed of it (95 %).
+        accuracy_low: f64,
+        /// How often somebody of whom nothing is known is expected to be right.
+        accuracy_expected: f64,
+        /// How far in the log that was learnt.
+        position: LogPosition,
+    },
 }
 
 /// One candidate of a vote.

@@ -157,6 +157,7 @@ fn change(
             user_id,
             roles,
             expires_at,
+            offered: _,
         } => {
             let visit = active_visit(state, event, step_id, *visit)?;
             visit.assignments_made = *n;

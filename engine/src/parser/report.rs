@@ -104,6 +104,8 @@ codes! {
     BranchCollision = "branch_collision",
     /// A join waits for more branches than can arrive together.
     IdleJoin = "idle_join",
+    /// A key changes nothing as things are.
+    NoEffect = "no_effect",
     /// More transitions can follow from one command than a command may cause.
     LongChain = "long_chain",
 }
@@ -117,6 +119,7 @@ impl DiagnosticCode {
             | Self::OpenLoop
             | Self::BranchCollision
             | Self::IdleJoin
+            | Self::NoEffect
             | Self::LongChain => Severity::Warning,
             Self::EmptyFile
             | Self::NotUtf8

@@ -17,13 +17,7 @@ enum When {
 use When::{Is, Present};
 
 /// Below `workflow`; `*` is every entry of a list or mapping.
-const WORKFLOW: &[(&str, When)] = &[
-    ("steps.*.hooks", Present),
-    (
-        "steps.*.assignment.load_balancing",
-        Is(&["quality_weighted"]),
-    ),
-];
+const WORKFLOW: &[(&str, When)] = &[("steps.*.hooks", Present)];
 
 /// Below every goal.
 const GOAL: &[(&str, When)] = &[("on_complete.*", Is(&["archive"]))];

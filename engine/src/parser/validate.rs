@@ -25,7 +25,8 @@ use super::{
 use crate::{
     config::{
         Completion, CompletionType, ConfigDuration, ConsensusConfig, DisagreementStrategy,
-        JoinMode, Level, Metric, OutsideHandler, StepConfig, StepType, TimeoutAction,
+        JoinMode, Level, LoadBalancing, Metric, OutsideHandler, StepConfig, StepType,
+        TimeoutAction,
     },
     limits::{FIELDS_MAX, INACTIVITY_MAX, JOB_TIMEOUT_MAX, WEBHOOK_TIMEOUT_MAX},
     reliability::{CLASSES_MAX, class_of},
@@ -135,6 +136,35 @@ impl Validator<'_, '_> {
         if config.kind == StepType::Annotation {
             self.question(step.node, config);
         }
+        if let Some(node) = step.node.below(&["assignment", "load_balancing"]) {
+            self.load_balancing(node, config);
+        }
+    }
+
+    /// Sharing by quality needs something to weigh.
+    fn load_balancing(&mut self, node: &Node, config: &StepConfig) {
+        if config.load_balancing() != LoadBalancing::QualityWeighted {
+            return;
+        }
+        let (why, how) = if !config.asks_several() {
+            (
+                "only one person is asked, so there is nobody to agree with",
+                "raise `completion.count`, or use `round_robin`",
+            )
+        } else if config.categories().is_empty() {
+            (
+                "its answers are regions, texts or numbers, of which it is not learnt who is right",
+                "compare a field that holds a category, or use `round_robin`",
+            )
+        } else {
+            return;
+        };
+        let message =
+            format!("`quality_weighted` shares this step's work like `round_robin`: {why}");
+        self.faults
+            .add(Code::NoEffect, &node.origin, message)
+            .value_of(node)
+            .suggest(how);
     }
 
     fn keys_by_type(&mut self, node: &Node, kind: StepType) {

@@ -172,6 +172,7 @@ impl Player<'_> {
                 step_id: assign.step.clone(),
                 user_id: person(&assign.by),
                 roles: self.roles(&assign.by),
+                offered: None,
             }));
         }
         if let Some(release) = &one.release {

@@ -22,10 +22,10 @@ use super::{
     Draft, DueLane, DueQueue, DueRow, DueStats, EventPage, EventStore, EventStoreError,
     GoalActionOutcome, GoalActionRow, GoalActionStatus, GoalStore, LearntRow, LogEntry, LogFilter,
     LogPage, LogPosition, NewGoalAction, NewOutboxRow, OpenBatch, OpenProjection, OpenRequest,
-    OpenStep, OpenedTask, Outbox, OutboxRow, OutboxStats, PlaceIndex, PlaceQuery, ProjectionRows,
-    ProjectionStore, ProjectionWrite, PublisherId, Rebuild, RecordedOutcome, ReliabilityStore,
-    SnapshotRow, StorageError, TaskFilter, TaskIndex, TaskPage, TaskRow, TaskWrite,
-    WorkflowConfigStore, WorkflowPause, WorkflowRow, content_hash, revision_id,
+    OpenStep, OpenedTask, Outbox, OutboxRow, OutboxStats, PlaceIndex, PlaceOrder, PlaceQuery,
+    ProjectionRows, ProjectionStore, ProjectionWrite, PublisherId, Rebuild, RecordedOutcome,
+    ReliabilityStore, SnapshotRow, StorageError, TaskFilter, TaskIndex, TaskPage, TaskRow,
+    TaskWrite, WorkflowConfigStore, WorkflowPause, WorkflowRow, content_hash, revision_id,
 };
 use crate::{
     config::WorkflowConfig,
@@ -904,9 +904,16 @@ impl PlaceIndex for MemoryStore {
                 && place.gold == query.gold
                 && !place.barred.contains(&query.user)
                 && !(query.prevents_reassignment && place.judged.contains(&query.user))
+                && (query.order == PlaceOrder::FewestPeople || place.submitted > 0)
         };
         let mut places: Vec<_> = data.places.values().filter(wanted).cloned().collect();
-        places.sort_by_key(|place| (place.taken(), place.waiting_since, place.task_id));
+        places.sort_by_key(|place| {
+            let people = match query.order {
+                PlaceOrder::FewestPeople => place.taken(),
+                PlaceOrder::OldestBegun => 0,
+            };
+            (people, place.waiting_since, place.task_id)
+        });
         places.truncate(query.limit as usize);
         Ok(places)
     }

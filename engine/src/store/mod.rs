@@ -21,9 +21,9 @@ pub use model::{
     CommandRow, DerivePauses, Draft, DueKind, DueLane, DueRow, DueStats, EventPage,
     GoalActionOutcome, GoalActionRow, GoalActionStatus, LearntRow, LogEntry, LogFilter, LogPage,
     NewGoalAction, NewOutboxRow, OpenRequest, OpenStep, OpenedTask, OutboxRow, OutboxStats,
-    PlaceQuery, ProjectionRows, ProjectionWrite, PublisherId, RebuildReport, RecordedOutcome,
-    SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskFilter, TaskPage, TaskRow, TaskWrite, WorkflowPause,
-    WorkflowRow, content_hash, revision_id,
+    PlaceOrder, PlaceQuery, ProjectionRows, ProjectionWrite, PublisherId, RebuildReport,
+    RecordedOutcome, SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskFilter, TaskPage, TaskRow,
+    TaskWrite, WorkflowPause, WorkflowRow, content_hash, revision_id,
 };
 #[cfg(feature = "postgres")]
 pub use postgres::{PgEventStore, PgSettings};

@@ -588,6 +588,15 @@ pub struct OpenStep {
     pub step_id: StepId,
 }
 
+/// Which free places of a step come first; of equals, those that have waited longest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlaceOrder {
+    /// Those of tasks on which the fewest people are or were at work.
+    FewestPeople,
+    /// Only those of tasks to which somebody has submitted, in the order in which they wait.
+    OldestBegun,
+}
+
 /// Which free places of a step are asked for.
 #[derive(Clone, Debug)]
 pub struct PlaceQuery {
@@ -599,6 +608,8 @@ pub struct PlaceQuery {
     pub user: UserId,
     /// Whether who has submitted to the judged step is kept from this one.
     pub prevents_reassignment: bool,
+    /// Which come first.
+    pub order: PlaceOrder,
     /// Places at most.
     pub limit: u32,
 }

@@ -194,9 +194,8 @@ pub trait PlaceIndex: Send + Sync {
         step: Option<&StepId>,
     ) -> Result<Vec<OpenStep>, EventStoreError>;
 
-    /// Free places of a step that a person may take: those of tasks on which the fewest people are
-    /// or were at work first, then those that have waited longest. Read without a lock, so another
-    /// person may be faster.
+    /// Free places of a step that a person may take, in the order that the query names. Read
+    /// without a lock, so another person may be faster.
     async fn open_places(&self, query: PlaceQuery) -> Result<Vec<OpenPlace>, EventStoreError>;
 
     /// Places that a person holds, by task.

@@ -278,6 +278,7 @@ impl Desk {
             step_id: Some(step.to_owned()),
             user_id: user(who),
             roles: None,
+            offered: None,
         }))
     }
 

@@ -452,6 +452,7 @@ impl MessageBuilder for CloudEventMessages {
                 user_id,
                 roles,
                 expires_at,
+                offered: _,
             } => row!(
                 TaskAssigned,
                 TaskAssigned {

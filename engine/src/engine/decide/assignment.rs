@@ -73,6 +73,7 @@ pub(super) fn assign(work: &mut Work<'_>, command: &Assign) -> Result<(), Refusa
             user_id: command.user_id,
             roles,
             expires_at,
+            offered: command.offered.clone(),
         }
     });
     Ok(())

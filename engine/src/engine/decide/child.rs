@@ -111,6 +111,7 @@ fn reserve(work: &mut Work<'_>, entry: &StepId, holders: &[PlaceHolder]) {
             user_id: holder.user_id,
             roles: holder.roles.clone(),
             expires_at,
+            offered: None,
         });
     }
 }

@@ -7,7 +7,7 @@
 //! the head, under which the places that the person holds are counted.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{WorkflowOrchestrator, batch::Run};
+use super::{WorkflowOrchestrator, batch::Run, quality::Turn};
 use crate::{
     assignment::{
         Eligibility, Offer, check_roles, check_skills, is_for_gold, offer_order, probe_order,
@@ -29,10 +29,13 @@ use crate::{
         command::{Assign, Command, CommandEnvelope},
         outcome::{Dead, Outcome, Rejection, RejectionCode},
     },
-    executor::annotators::Annotators,
+    events::OfferBasis,
+    executor::annotators::{Annotators, ModelKey},
     ids::{CommandId, RevisionId, StepId, TaskId, UserId, WorkflowId, WorkflowSelector},
     state::{OpenPlace, WorkflowSnapshot},
-    store::{Claimant, CommandRow, OpenRequest, OpenStep, PlaceQuery, RecordedOutcome, Store},
+    store::{
+        Claimant, CommandRow, OpenRequest, OpenStep, PlaceOrder, PlaceQuery, RecordedOutcome, Store,
+    },
 };
 
 /// Candidates of one step that are looked at in a round.
@@ -125,11 +128,25 @@ struct Claim {
 }
 
 /// A step in which a person may work.
-struct OfferedStep {
+pub(super) struct OfferedStep {
     step: OpenStep,
-    config: StepConfig,
+    workflow: WorkflowId,
+    pub(super) config: StepConfig,
     /// Share of gold tasks among claims; where the file names none they are tasks like others.
     gold_share: Option<f64>,
+    /// How the step sees the claim.
+    pub(super) turn: Turn,
+}
+
+impl OfferedStep {
+    /// The models by which it shares its work.
+    pub(super) fn questions(&self) -> Vec<ModelKey> {
+        ModelKey::of_offers(&self.workflow, &self.config)
+    }
+
+    fn has(&self, place: &OpenPlace) -> bool {
+        self.step.step_id == place.step_id && self.step.revision_id == place.revision_id
+    }
 }
 
 /// What became of one candidate.
@@ -164,6 +181,7 @@ impl WorkflowOrchestrator {
             return self.known_claim(store, request, known).await;
         }
         let mut steps = self.offered_steps(store, request).await?;
+        self.take_turns(request, &mut steps).await?;
         for round in 1..=ROUNDS_MAX {
             // Passing over what others write to is fast while there is more; the last round waits
             // instead, so that "nothing is free" is never said of what was only busy.
@@ -176,21 +194,19 @@ impl WorkflowOrchestrator {
             }
             offer_order(&mut offers);
             for tried in 0..offers.len() {
-                let place = offers[tried].place.clone();
-                let is_of = |step: &OpenStep| {
-                    step.step_id == place.step_id && step.revision_id == place.revision_id
-                };
-                if !steps.iter().any(|offered| is_of(&offered.step)) {
+                let Offer { place, worth, .. } = offers[tried].clone();
+                let Some(offered) = steps.iter().find(|offered| offered.has(&place)) else {
                     continue;
-                }
-                match self.try_claim(request, &place, waits).await? {
+                };
+                let basis = offered.turn.basis(&place, worth);
+                match self.try_claim(request, &place, basis, waits).await? {
                     Attempt::Claimed(claim, state) => {
                         return self.claimed(store, claim, Some(*state)).await.map(Some);
                     }
                     Attempt::Known(row) => return self.known_claim(store, request, row).await,
                     Attempt::Lost => {}
                     // The step has nothing for this person; others may allow more.
-                    Attempt::Enough => steps.retain(|offered| !is_of(&offered.step)),
+                    Attempt::Enough => steps.retain(|offered| !offered.has(&place)),
                 }
                 if tried == 0 {
                     probe_order(&mut offers[1..], request.user_id);
@@ -224,8 +240,10 @@ impl WorkflowOrchestrator {
             };
             offered.extend(config.filter(may).map(|config| OfferedStep {
                 step,
+                workflow: compiled.config().id.clone(),
                 config: config.clone(),
                 gold_share: compiled.config().gold.as_ref().map(|gold| gold.share),
+                turn: Turn::default(),
             }));
         }
         Ok(offered)
@@ -269,6 +287,7 @@ impl WorkflowOrchestrator {
         &self,
         request: &ClaimRequest,
         place: &OpenPlace,
+        offered: Option<OfferBasis>,
         waits: bool,
     ) -> Result<Attempt, OrchestrationError> {
         let task = place.task_id;
@@ -279,6 +298,7 @@ impl WorkflowOrchestrator {
                 step_id: Some(place.step_id.to_string()),
                 user_id: request.user_id,
                 roles: (!request.roles.is_empty()).then(|| request.roles.clone()),
+                offered,
             }),
         );
         envelope.content_hash = request.content_hash();
@@ -431,36 +451,49 @@ async fn offers(
     steps: &[OfferedStep],
     draws_gold: bool,
 ) -> Result<Vec<Offer>, OrchestrationError> {
-    let places = async |offered: &OfferedStep, gold: bool| {
-        let query = PlaceQuery {
-            step: offered.step.clone(),
-            gold,
-            user: request.user_id,
-            prevents_reassignment: offered.config.prevents_reassignment(),
-            limit: WINDOW,
-        };
-        let places = store.open_places(query).await?;
-        let strategy = offered.config.load_balancing();
-        let offers = places.into_iter().map(|place| Offer { place, strategy });
-        Ok::<Vec<Offer>, OrchestrationError>(offers.collect())
-    };
     let mut offers = Vec::new();
     for offered in steps {
         let share = offered.gold_share.filter(|_| draws_gold);
         if share.is_some_and(|share| is_for_gold(request.command_id, share)) {
-            offers.extend(places(offered, true).await?);
+            offers.extend(places(store, request, offered, true).await?);
         }
     }
     if !offers.is_empty() {
         return Ok(offers);
     }
     for offered in steps {
-        offers.extend(places(offered, false).await?);
+        offers.extend(places(store, request, offered, false).await?);
         if offered.gold_share.is_none() {
-            offers.extend(places(offered, true).await?);
+            offers.extend(places(store, request, offered, true).await?);
         }
     }
     Ok(offers)
+}
+
+/// Free places of one step. Where some are worth more to this person than to others, the oldest of
+/// what is begun are among them, however many fresh ones there are.
+async fn places(
+    store: &dyn Store,
+    request: &ClaimRequest,
+    offered: &OfferedStep,
+    gold: bool,
+) -> Result<Vec<Offer>, OrchestrationError> {
+    let query = |order| PlaceQuery {
+        step: offered.step.clone(),
+        gold,
+        user: request.user_id,
+        prevents_reassignment: offered.config.prevents_reassignment(),
+        order,
+        limit: WINDOW,
+    };
+    let mut places = store.open_places(query(PlaceOrder::FewestPeople)).await?;
+    if offered.turn.prefers_begun() {
+        let fewest: HashSet<TaskId> = places.iter().map(|place| place.task_id).collect();
+        let begun = store.open_places(query(PlaceOrder::OldestBegun)).await?;
+        places.extend(begun.into_iter().filter(|p| !fewest.contains(&p.task_id)));
+    }
+    let strategy = offered.config.load_balancing();
+    Ok(offered.turn.offers(places, strategy))
 }
 
 /// Whether the candidate is still what the index said, and free for this person.

@@ -6,6 +6,7 @@ mod batch;
 mod cache;
 mod claim;
 mod messages;
+mod quality;
 mod report;
 
 use std::{fmt, sync::Arc};
@@ -28,7 +29,7 @@ use super::{
 use crate::{
     config::{StepLibrary, WorkflowConfig},
     events::{EventStore, StateRebuilder},
-    executor::{AnnotationData, HandlerRegistry},
+    executor::{AnnotationData, HandlerRegistry, annotators::ModelKey},
     ids::{CommandId, RevisionId, TaskId, WorkflowSelector},
     limits::PAGE_MAX,
     parser::parse_workflow_with_handlers,
@@ -266,10 +267,15 @@ impl WorkflowOrchestrator {
         for row in self.config_store.revisions(None).await? {
             if newest.as_ref() != Some(&row.workflow) {
                 let workflow = self.compiled(row.id.0).await?;
-                questions.extend(self.models.questions(workflow.config()).to_vec());
+                let config = workflow.config();
+                questions.extend(self.models.questions(config).to_vec());
+                let offers = config.steps.iter();
+                questions.extend(offers.flat_map(|step| ModelKey::of_offers(&config.id, step)));
                 newest = Some(row.workflow);
             }
         }
+        questions.sort();
+        questions.dedup();
         let count = questions.len();
         let models = LiveModels::new(Arc::clone(&self.event_store));
         models.keep(questions).await?;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::{
     config::{
         AgreementMethod, CompletionType, ConsensusConfig, DisagreementStrategy, Fallback,
-        StepConfig, StepType, TieBreaker, WorkflowConfig,
+        LoadBalancing, StepConfig, StepType, TieBreaker, WorkflowConfig,
     },
     ids::{StepId, WorkflowId},
     reliability::{Classes, class_of},
@@ -75,6 +75,17 @@ impl ModelKey {
         keys.sort();
         keys.dedup();
         keys
+    }
+
+    /// The models by which `step` shares its work; none where it does not go by quality.
+    pub fn of_offers(workflow: &WorkflowId, step: &StepConfig) -> Vec<Self> {
+        if step.load_balancing() != LoadBalancing::QualityWeighted {
+            return Vec::new();
+        }
+        let categories = step.categories().into_iter();
+        categories
+            .map(|field| Self::new(workflow, step, field))
+            .collect()
     }
 
     /// The id under which stores keep the model.

@@ -11,4 +11,4 @@ mod view;
 pub use key::ModelKey;
 pub(in crate::executor) use key::weighs_votes;
 pub use learnt::LearntModel;
-pub use view::{Annotators, KnownModels};
+pub use view::{Annotators, KnownModels, Standing};

@@ -28,6 +28,25 @@ impl<S: BuildHasher> KnownModels for HashMap<ModelKey, LearntModel, S> {
 #[derive(Clone, Copy, Default)]
 pub struct Annotators<'a>(Option<&'a dyn KnownModels>);
 
+/// What is known of a person who asks for work.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Standing {
+    /// How often the person is right: the lower end of the central 95 % credible interval.
+    pub low: f64,
+    /// How often somebody of whom nothing is known is expected to be right.
+    pub expected: f64,
+    /// How far in the log that was learnt.
+    pub position: LogPosition,
+}
+
+impl Standing {
+    /// Whether the person is known to be more often right than somebody unknown: what is not sure
+    /// yet does not count.
+    pub fn is_reliable(&self) -> bool {
+        self.low > self.expected
+    }
+}
+
 impl<'a> Annotators<'a> {
     /// Those that `models` know.
     pub fn new(models: &'a dyn KnownModels) -> Self {
@@ -84,6 +103,40 @@ impl<'a> Annotators<'a> {
             })
         })
         .ok()
+    }
+
+    /// What is known of a person who asks for work: over several questions, the mean of each number.
+    pub fn standing(self, keys: &[ModelKey], user: UserId) -> Option<Standing> {
+        let mut mean = Standing::default();
+        for key in keys {
+            let one = self.look(key, |learnt| {
+                let reliability = |name: &str| learnt.model().reliability(name);
+                Ok(Standing {
+                    low: reliability(&user.to_string()).low,
+                    // Nobody has this name.
+                    expected: reliability("").accuracy,
+                    position: learnt.position(),
+                })
+            });
+            let one = one.ok()?;
+            mean.low += one.low / keys.len() as f64;
+            mean.expected += one.expected / keys.len() as f64;
+            mean.position = mean.position.max(one.position);
+        }
+        (!keys.is_empty()).then_some(mean)
+    }
+
+    /// How sure the best answer of a visit is by the labels in the log; of several questions, the
+    /// least sure. None where the labels say nothing.
+    pub fn confidence(self, keys: &[ModelKey], (task, visit): (TaskId, u32)) -> Option<f64> {
+        let item = LearntModel::item(task, visit);
+        let confidences = keys.iter().map(|key| {
+            let models = self.0?;
+            let posterior = models.learnt(key)?.model().posterior(&item)?;
+            Some(posterior.confidence)
+        });
+        let known: Option<Vec<f64>> = confidences.collect();
+        known?.into_iter().reduce(f64::min)
     }
 
     fn look<T>(

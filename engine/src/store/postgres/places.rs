@@ -6,7 +6,7 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{
-    super::{EventStoreError, OpenStep, PlaceIndex, PlaceQuery},
+    super::{EventStoreError, OpenStep, PlaceIndex, PlaceOrder, PlaceQuery},
     PgEventStore,
     codec::unsigned,
     connection::WORK_TIMEOUT,
@@ -39,13 +39,21 @@ const OPEN_STEPS: &str = "
             AND (p.until IS NULL OR p.until > statement_timestamp()))
     ORDER BY workflow_id, step_id";
 
-const OPEN_PLACES: &str = "
+const FEWEST_PEOPLE: &str = "
     SELECT task_id, step_id, visit, workflow, workflow_id, gold, submitted, reserved,
            waiting_since, barred, judged
     FROM places
     WHERE workflow_id = $1 AND step_id = $2 AND gold = $3
       AND NOT $4 = ANY (barred) AND NOT ($5 AND $4 = ANY (judged))
     ORDER BY taken, waiting_since, task_id LIMIT $6";
+
+const OLDEST_BEGUN: &str = "
+    SELECT task_id, step_id, visit, workflow, workflow_id, gold, submitted, reserved,
+           waiting_since, barred, judged
+    FROM places
+    WHERE workflow_id = $1 AND step_id = $2 AND gold = $3 AND submitted > 0
+      AND NOT $4 = ANY (barred) AND NOT ($5 AND $4 = ANY (judged))
+    ORDER BY waiting_since, task_id LIMIT $6";
 
 const HELD: &str = "
     SELECT user_id, task_id, step_id FROM claims WHERE user_id = $1 ORDER BY task_id, step_id";
@@ -244,7 +252,11 @@ impl PlaceIndex for PgEventStore {
         let rows = self
             .run(WORK_TIMEOUT, move |conn| {
                 Box::pin(async move {
-                    sqlx::query(OPEN_PLACES)
+                    let sql = match query.order {
+                        PlaceOrder::FewestPeople => FEWEST_PEOPLE,
+                        PlaceOrder::OldestBegun => OLDEST_BEGUN,
+                    };
+                    sqlx::query(sql)
                         .bind(query.step.revision_id.0)
                         .bind(query.step.step_id.as_str())
                         .bind(query.gold)

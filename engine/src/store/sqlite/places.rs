@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
 use super::{
-    super::{EventStoreError, OpenStep, PlaceIndex, PlaceQuery},
+    super::{EventStoreError, OpenStep, PlaceIndex, PlaceOrder, PlaceQuery},
     rows::{self, Columns, array, json, micros},
     store::SqliteEventStore,
 };
@@ -23,12 +23,20 @@ const OPEN_STEPS: &str = "
             AND (p.until IS NULL OR p.until > ?3))
     ORDER BY s.workflow_id, s.step_id";
 
-const OPEN_PLACES: &str = "
+const FEWEST_PEOPLE: &str = "
     SELECT * FROM places
     WHERE workflow_id = ?1 AND step_id = ?2 AND gold = ?3
       AND NOT EXISTS (SELECT 1 FROM json_each(barred) WHERE value = ?4)
       AND NOT (?5 AND EXISTS (SELECT 1 FROM json_each(judged) WHERE value = ?4))
     ORDER BY taken, waiting_since, task_id
+    LIMIT ?6";
+
+const OLDEST_BEGUN: &str = "
+    SELECT * FROM places
+    WHERE workflow_id = ?1 AND step_id = ?2 AND gold = ?3 AND submitted > 0
+      AND NOT EXISTS (SELECT 1 FROM json_each(barred) WHERE value = ?4)
+      AND NOT (?5 AND EXISTS (SELECT 1 FROM json_each(judged) WHERE value = ?4))
+    ORDER BY waiting_since, task_id
     LIMIT ?6";
 
 const HELD: &str = "SELECT * FROM claims WHERE user_id = ?1 ORDER BY task_id, step_id";
@@ -171,7 +179,11 @@ impl PlaceIndex for SqliteEventStore {
     }
 
     async fn open_places(&self, query: PlaceQuery) -> Result<Vec<OpenPlace>, EventStoreError> {
-        sqlx::query(OPEN_PLACES)
+        let sql = match query.order {
+            PlaceOrder::FewestPeople => FEWEST_PEOPLE,
+            PlaceOrder::OldestBegun => OLDEST_BEGUN,
+        };
+        sqlx::query(sql)
             .bind(query.step.revision_id.0.hyphenated())
             .bind(query.step.step_id.as_str())
             .bind(query.gold)

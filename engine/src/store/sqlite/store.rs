@@ -25,7 +25,7 @@ const READERS: u32 = 4;
 /// The file of the log beside the database is cut to this many bytes after a checkpoint.
 const WAL_BYTES_KEPT: &str = "67108864";
 
-const MIGRATIONS: [(i64, &str, &str); 7] = [
+const MIGRATIONS: [(i64, &str, &str); 8] = [
     (
         1,
         "store",
@@ -60,6 +60,11 @@ const MIGRATIONS: [(i64, &str, &str); 7] = [
         7,
         "reliability",
         include_str!("../../../../migrations/sqlite/0007_reliability.sql"),
+    ),
+    (
+        8,
+        "places_begun",
+        include_str!("../../../../migrations/sqlite/0008_places_begun.sql"),
     ),
 ];
 

@@ -57,6 +57,9 @@ macro_rules! for_each_case {
             places_are_remade_from_the_state;
             claims_never_exceed_the_overlap_however_many_race;
             one_person_never_holds_more_than_allowed;
+            reliable_people_get_what_is_contested;
+            no_task_is_left_behind_by_those_that_are_contested;
+            sharing_by_quality_never_exceeds_the_overlap;
             drafts_are_kept_by_person_and_visit;
             tasks_are_found_by_what_they_are;
             tasks_are_counted_by_status_and_by_where_they_wait;

@@ -7,11 +7,15 @@ use std::{
 
 use glyph_workflow_engine::{
     WorkflowOrchestrator,
-    command::{ClaimRequest, Command, CommandEnvelope, Outcome, Start},
-    events::WorkflowEvent,
+    assignment::is_for_overdue,
+    command::{
+        AnnotationInput, ClaimRequest, ClaimedPlace, Command, CommandEnvelope, Outcome, Release,
+        Start, Submission,
+    },
+    events::{OfferBasis, WorkflowEvent},
     ids::{CommandId, RevisionId, TaskId, UserId},
     state::{OpenPlace, Places},
-    store::{OpenStep, PlaceQuery, Store, TaskRow},
+    store::{ErrorClass, OpenStep, PlaceOrder, PlaceQuery, Store, TaskRow},
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -30,10 +34,20 @@ fn assigned(n: u32, user_id: UserId) -> WorkflowEvent {
         user_id,
         roles: Vec::new(),
         expires_at: at(1_000),
+        offered: None,
     }
 }
 
 async fn offered(store: &dyn Store, workflow: &str, user: UserId) -> Vec<OpenPlace> {
+    offered_by(store, workflow, user, PlaceOrder::FewestPeople).await
+}
+
+async fn offered_by(
+    store: &dyn Store,
+    workflow: &str,
+    user: UserId,
+    order: PlaceOrder,
+) -> Vec<OpenPlace> {
     let query = PlaceQuery {
         step: OpenStep {
             revision_id: RevisionId(id(workflow)),
@@ -42,6 +56,7 @@ async fn offered(store: &dyn Store, workflow: &str, user: UserId) -> Vec<OpenPla
         gold: false,
         user,
         prevents_reassignment: true,
+        order,
         limit: 10,
     };
     store.open_places(query).await.unwrap()
@@ -84,6 +99,9 @@ pub(in crate::stores) async fn free_places_are_found_by_who_may_take_them(a: &im
     assert_eq!(ids(&offered(&*store, "flow", person(2)).await), [two, one]);
     // Who holds a place is not offered another one in the same visit.
     assert_eq!(ids(&offered(&*store, "flow", person(1)).await), [two]);
+    // A claim begins nothing yet; a submission does.
+    let begun = offered_by(&*store, "flow", person(2), PlaceOrder::OldestBegun).await;
+    assert!(begun.is_empty());
     let held = store.held_places(person(1)).await.unwrap();
     assert_eq!(held.len(), 1);
     assert_eq!((held[0].task_id, &*held[0].step_id), (one, "annotate"));
@@ -147,12 +165,10 @@ pub(in crate::stores) async fn places_are_remade_from_the_state(a: &impl Adapter
     assert_eq!(store.held_places(person(1)).await.unwrap().len(), 1);
 }
 
+type Desk = (WorkflowOrchestrator, Arc<dyn Store>);
+
 /// A store with a workflow and started tasks, and two processes at work on it.
-async fn desks(
-    a: &impl Adapter,
-    yaml: &str,
-    tasks: u32,
-) -> [Arc<(WorkflowOrchestrator, Arc<dyn Store>)>; 2] {
+async fn desks(a: &impl Adapter, yaml: &str, tasks: u32) -> [Arc<Desk>; 2] {
     let desk = |store: Arc<dyn Store>| {
         let orchestrator =
             WorkflowOrchestrator::new(Arc::clone(&store) as _, Arc::clone(&store) as _);
@@ -186,6 +202,32 @@ async fn desks(
     desks
 }
 
+/// A workflow whose tasks ask three people for a label.
+fn threefold(load_balancing: &str) -> String {
+    format!(
+        "
+workflow:
+  id: flow
+  steps:
+    - id: annotate
+      type: annotation
+      completion: {{ type: annotation_count, count: 3 }}
+      assignment: {{ load_balancing: {load_balancing} }}
+      consensus: {{ field: label, on_disagreement: {{ strategy: majority_vote }} }}
+"
+    )
+}
+
+/// Claims, and again under the same id where the store asks to try again.
+async fn claim_at_last(desk: &Desk, request: &ClaimRequest) -> Option<ClaimedPlace> {
+    loop {
+        match desk.0.claim_next(&*desk.1, request).await {
+            Ok(claimed) => return claimed,
+            Err(error) => assert_eq!(error.class(), ErrorClass::Retry, "{error:?}"),
+        }
+    }
+}
+
 fn request(name: &str, user_id: UserId) -> ClaimRequest {
     ClaimRequest {
         command_id: CommandId(id(&format!("claim {name}"))),
@@ -200,33 +242,14 @@ fn request(name: &str, user_id: UserId) -> ClaimRequest {
 }
 
 pub(in crate::stores) async fn claims_never_exceed_the_overlap_however_many_race(a: &impl Adapter) {
-    const YAML: &str = "
-workflow:
-  id: flow
-  steps:
-    - { id: annotate, type: annotation, completion: { type: annotation_count, count: 3 } }
-";
     // 50 people, 15 tasks of 3 places: five of them find nothing.
-    let desks = desks(a, YAML, 15).await;
+    let desks = desks(a, &threefold("round_robin"), 15).await;
     let mut claims = Vec::new();
     for n in 0..50 {
         let desk = Arc::clone(&desks[n % 2]);
         claims.push(tokio::spawn(async move {
             let request = request(&n.to_string(), person(n as u128));
-            let claimed = loop {
-                match desk.0.claim_next(&*desk.1, &request).await {
-                    Ok(claimed) => break claimed,
-                    // The store asks to try again under the same id.
-                    Err(error) => {
-                        let class = error.class();
-                        assert_eq!(
-                            class,
-                            glyph_workflow_engine::store::ErrorClass::Retry,
-                            "{error:?}"
-                        );
-                    }
-                }
-            };
+            let claimed = claim_at_last(&desk, &request).await;
             // The same key again answers the same place.
             if claimed.is_some() {
                 let again = desk.0.claim_next(&*desk.1, &request).await.unwrap();
@@ -273,16 +296,7 @@ workflow:
         let desk = Arc::clone(&desks[n % 2]);
         claims.push(tokio::spawn(async move {
             let request = request(&n.to_string(), person(1));
-            loop {
-                match desk.0.claim_next(&*desk.1, &request).await {
-                    Ok(claimed) => break claimed,
-                    Err(error) => assert_eq!(
-                        error.class(),
-                        glyph_workflow_engine::store::ErrorClass::Retry,
-                        "{error:?}"
-                    ),
-                }
-            }
+            claim_at_last(&desk, &request).await
         }));
     }
     let mut tasks = BTreeSet::new();
@@ -299,4 +313,208 @@ workflow:
         .claim_next(&*desks[0].1, &request("other", person(2)))
         .await;
     assert!(other.unwrap().is_some());
+}
+
+fn label(task_id: TaskId, who: u128, label: &str) -> CommandEnvelope {
+    CommandEnvelope::new(
+        id(&format!("label {task_id} {who}")),
+        Command::Submission(Submission {
+            task_id,
+            step_id: Some("annotate".to_owned()),
+            annotation: AnnotationInput {
+                annotation_id: None,
+                user_id: person(who),
+                data: json!({"label": label}),
+                decision: None,
+                submitted_at: None,
+                roles: None,
+                confidence: None,
+            },
+            workflow: None,
+        }),
+    )
+}
+
+async fn submit(desk: &Desk, labels: Vec<CommandEnvelope>) {
+    let report = desk.0.process_batch(labels, None).await.unwrap();
+    for outcome in &report.outcomes {
+        assert!(matches!(outcome, Outcome::Applied(_)), "{outcome:?}");
+    }
+}
+
+/// A request that is, or is not, for what has waited longest.
+fn request_drawn(name: &str, who: u128, overdue: bool) -> ClaimRequest {
+    (0..1_000)
+        .map(|n| request(&format!("{name} {who} {n}"), person(who)))
+        .find(|request| is_for_overdue(request.command_id) == overdue)
+        .unwrap()
+}
+
+async fn claim(desk: &Desk, request: &ClaimRequest) -> TaskId {
+    let claimed = desk.0.claim_next(&*desk.1, request).await.unwrap();
+    claimed.expect("a place is free").task_id
+}
+
+/// Why the task was given to the person.
+async fn basis(desk: &Desk, task: TaskId, who: u128) -> Option<OfferBasis> {
+    let events = desk.1.events(task, 0, 100).await.unwrap().events;
+    events
+        .into_iter()
+        .find_map(|event| match event.event {
+            WorkflowEvent::TaskAssigned {
+                user_id, offered, ..
+            } if user_id == person(who) => Some(offered),
+            _ => None,
+        })
+        .expect("the person has a place in the task")
+}
+
+/// Tasks that are done: three people who agree, and one who says something else, in turn.
+async fn teach(desk: &Desk, tasks: u32) {
+    let mut labels = Vec::new();
+    for n in 0..tasks {
+        let truth = ["cat", "dog"][n as usize % 2];
+        let good = [1, 2, 3, 4]
+            .into_iter()
+            .filter(|who| who % 4 != u128::from(n) % 4);
+        let mut answers: Vec<_> = good.map(|who| (who, truth)).collect();
+        // Number 9 says "cat" whatever it is.
+        answers[2] = (9, "cat");
+        labels.extend(answers.iter().map(|(who, l)| label(numbered(n), *who, l)));
+    }
+    submit(desk, labels).await;
+}
+
+pub(in crate::stores) async fn reliable_people_get_what_is_contested(a: &impl Adapter) {
+    let desks = desks(a, &threefold("quality_weighted"), 84).await;
+    let desk = &*desks[0];
+    teach(desk, 80).await;
+    let [fresh, older, agreed, contested] = [80, 81, 82, 83].map(numbered);
+    submit(
+        desk,
+        vec![
+            label(older, 21, "cat"),
+            label(agreed, 21, "dog"),
+            label(agreed, 22, "dog"),
+            label(contested, 21, "cat"),
+            label(contested, 22, "dog"),
+        ],
+    )
+    .await;
+    // Another process has learnt the same from the log.
+    for (place, desk) in desks.iter().enumerate() {
+        // Nobody knows how reliable these are, or that they are not.
+        for who in [30 + place as u128, 9] {
+            let claimed = claim(desk, &request_drawn(&format!("{place}"), who, false)).await;
+            assert_eq!(claimed, fresh, "{who}");
+            assert_eq!(basis(desk, claimed, who).await, None);
+            desk.0
+                .process_batch(
+                    vec![CommandEnvelope::new(
+                        id(&format!("release {place} {who}")),
+                        Command::Release(Release {
+                            task_id: claimed,
+                            step_id: None,
+                            user_id: person(who),
+                            reason: None,
+                        }),
+                    )],
+                    None,
+                )
+                .await
+                .unwrap();
+        }
+    }
+    // What is least sure comes first, whoever else has begun it, and nobody comes twice.
+    let mut claims = Vec::new();
+    for who in [1, 2, 3] {
+        let claimed = claim(&desks[1], &request_drawn("", who, false)).await;
+        let Some(OfferBasis::Contested {
+            confidence: Some(confidence),
+            accuracy_low,
+            accuracy_expected,
+            ..
+        }) = basis(desk, claimed, who).await
+        else {
+            panic!("{who} is reliable");
+        };
+        assert!(accuracy_low > accuracy_expected);
+        claims.push((claimed, confidence));
+    }
+    let tasks: Vec<TaskId> = claims.iter().map(|(task, _)| *task).collect();
+    assert_eq!(tasks[0], contested);
+    assert!(claims.is_sorted_by(|a, b| a.1 <= b.1), "{claims:?}");
+    let states = states(&*desk.1, &[older, agreed, contested]).await;
+    for state in states.values() {
+        let visit = state.current_visit("annotate").unwrap();
+        assert!(visit.annotations.len() + visit.assignments.len() <= 3);
+    }
+}
+
+pub(in crate::stores) async fn no_task_is_left_behind_by_those_that_are_contested(
+    a: &impl Adapter,
+) {
+    let desks = desks(a, &threefold("quality_weighted"), 120).await;
+    let desk = &*desks[0];
+    teach(desk, 80).await;
+    let (fresh, contested) = (numbered(80), 81..120);
+    let mut labels = Vec::new();
+    for n in contested.clone() {
+        labels.push(label(numbered(n), 21, "cat"));
+        labels.push(label(numbered(n), 22, "dog"));
+    }
+    submit(desk, labels).await;
+    // There is always something that would be worth more, and the oldest has its turn all the same.
+    let mut turns = 0;
+    for n in 0..contested.len() {
+        let request = request(&format!("turn {n}"), person(1));
+        let claimed = claim(desk, &request).await;
+        if is_for_overdue(request.command_id) {
+            turns += 1;
+            assert_eq!(claimed, fresh);
+            assert_eq!(basis(desk, claimed, 1).await, Some(OfferBasis::Overdue));
+            break;
+        }
+        assert_ne!(claimed, fresh);
+    }
+    assert_eq!(turns, 1, "one claim in ten is for the oldest");
+}
+
+pub(in crate::stores) async fn sharing_by_quality_never_exceeds_the_overlap(a: &impl Adapter) {
+    let desks = desks(a, &threefold("quality_weighted"), 95).await;
+    teach(&desks[0], 80).await;
+    let open: Vec<TaskId> = (80..95).map(numbered).collect();
+    submit(
+        &desks[0],
+        open[..8]
+            .iter()
+            .map(|task| label(*task, 21, "cat"))
+            .collect(),
+    )
+    .await;
+    // 8 tasks with 2 places and 7 with 3; the reliable go for the first, the others for the rest.
+    let mut claims = Vec::new();
+    for n in 0..60_usize {
+        let desk = Arc::clone(&desks[n % 2]);
+        let who = [1, 2, 3, 4].get(n).copied().unwrap_or(40 + n as u128);
+        claims.push(tokio::spawn(async move {
+            let request = request(&format!("race {n}"), person(who));
+            claim_at_last(&desk, &request).await
+        }));
+    }
+    let mut claimed = 0;
+    for claim in claims {
+        claimed += usize::from(claim.await.unwrap().is_some());
+    }
+    assert_eq!(claimed, 8 * 2 + 7 * 3);
+    for state in states(&*desks[0].1, &open).await.values() {
+        let visit = state.current_visit("annotate").unwrap();
+        let people = visit.annotations.iter().map(|a| a.user_id);
+        let mut people: Vec<_> = people
+            .chain(visit.assignments.iter().map(|a| a.user_id))
+            .collect();
+        people.sort_unstable();
+        people.dedup();
+        assert_eq!(people.len(), 3, "nobody twice, nobody too many");
+    }
 }
