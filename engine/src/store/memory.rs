@@ -696,6 +696,17 @@ impl Outbox for MemoryStore {
         Ok(())
     }
 
+    async fn held(
+        &self,
+        publisher: PublisherId,
+        after: i64,
+    ) -> Result<Vec<OutboxRow>, EventStoreError> {
+        let data = self.data();
+        let beyond = data.outbox.values().filter(|m| m.row.position > after);
+        let held = beyond.filter(|m| m.lease.is_some_and(|(owner, _)| owner == publisher));
+        Ok(held.map(|message| message.row.clone()).collect())
+    }
+
     async fn renew(&self, publisher: PublisherId, lease: Duration) -> Result<(), EventStoreError> {
         let now = self.now();
         for message in self.data().outbox.values_mut() {

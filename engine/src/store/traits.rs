@@ -133,6 +133,15 @@ pub trait Outbox: Send + Sync {
         failed: Option<(String, Duration)>,
     ) -> Result<(), EventStoreError>;
 
+    /// What `publisher` holds beyond a position, oldest first. So a publisher that got no answer
+    /// to a commit or a claim finds out what it was given; else it would hold it for ever, as it
+    /// renews its leases.
+    async fn held(
+        &self,
+        publisher: PublisherId,
+        after: i64,
+    ) -> Result<Vec<OutboxRow>, EventStoreError>;
+
     /// Prolongs the leases of everything that `publisher` holds.
     async fn renew(&self, publisher: PublisherId, lease: Duration) -> Result<(), EventStoreError>;
 

@@ -82,21 +82,31 @@ impl Relay {
     /// Runs until stopped; a window that is begun is finished.
     pub(crate) async fn run(self) {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        // Whether a claim may have been made whose answer was lost. Between two windows the relay
+        // holds nothing else.
+        let mut in_doubt = false;
         while !self.stopping.is_cancelled() {
             if !self.publisher.state().borrow().publishing {
                 self.wait_for_broker().await;
                 continue;
             }
-            match self.outbox.claim(self.id, LEASE, CLAIM_MAX).await {
-                Ok(rows) if rows.is_empty() => {
-                    backoff.reset();
-                    self.pause(self.idle_time().await).await;
-                }
+            let claimed = if in_doubt {
+                self.outbox.held(self.id, 0).await
+            } else {
+                self.outbox.claim(self.id, LEASE, CLAIM_MAX).await
+            };
+            match claimed {
                 Ok(rows) => {
                     backoff.reset();
-                    self.publish(rows).await;
+                    let was_in_doubt = std::mem::take(&mut in_doubt);
+                    if !rows.is_empty() {
+                        self.publish(rows).await;
+                    } else if !was_in_doubt {
+                        self.pause(self.idle_time().await).await;
+                    }
                 }
                 Err(error) => {
+                    in_doubt = true;
                     tracing::debug!(%error, "the outbox could not be read");
                     self.pause(backoff.next()).await;
                 }

@@ -228,6 +228,9 @@ fn start_lane(
         waiting,
         numbers,
         windows: send,
+        outbox: Arc::clone(outbox),
+        given: 0,
+        doubt: None,
     };
     parts.workers.spawn(lane.run());
     submit

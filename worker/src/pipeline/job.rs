@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
     command::{CommandEnvelope, Outcome},
-    ids::CommandId,
+    ids::{CommandId, TaskId},
 };
 use tokio::{sync::oneshot, time::Instant};
 use uuid::Uuid;
@@ -138,6 +138,10 @@ impl Job {
         };
         let age = self.received_at.elapsed();
         self.span = traces.begin_command(&mut self.envelope, origin, age);
+    }
+
+    pub(super) fn task(&self) -> TaskId {
+        self.envelope.command.task_id()
     }
 
     pub(super) fn receipt(&self) -> Option<Receipt> {

@@ -1,7 +1,7 @@
 //! One lane: the only place of this process where the commands of its tasks are decided.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -13,8 +13,8 @@ use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
     BatchReport, OrchestrationError,
     command::{CommandEnvelope, Outcome, Undecided},
-    ids::CommandId,
-    store::{ErrorClass, EventStoreError, PublisherId},
+    ids::{CommandId, TaskId},
+    store::{ErrorClass, EventStoreError, Outbox, OutboxRow, PublisherId},
 };
 use tokio::{
     sync::mpsc,
@@ -119,6 +119,27 @@ pub(super) struct Lane {
     pub(super) waiting: VecDeque<Incoming>,
     pub(super) numbers: Arc<BatchNumbers>,
     pub(super) windows: mpsc::Sender<Window>,
+    pub(super) outbox: Arc<dyn Outbox>,
+    /// The position of the last message that a batch gave this lane to publish.
+    pub(super) given: i64,
+    pub(super) doubt: Option<Doubt>,
+}
+
+/// Batches of which it is not known whether they were written: the answer to COMMIT was lost.
+///
+/// If they were, their messages belong to this process, which renews its leases, and nobody in it
+/// has them: they would wait for its end, and later messages of their tasks would overtake them.
+/// Run again, the batch only finds its own commands. So the next batch that is known to be written
+/// first looks what else the lane was given ([`Outbox::held`]): of tasks that are this lane's alone,
+/// in positions beyond all that it knows of, as a lane commits one batch at a time.
+pub(super) struct Doubt {
+    /// The first of these batches. What it wrote may be older than a hold on its task that was
+    /// noted since, so its messages go in a window of its number (see [`LanePublisher`]).
+    ///
+    /// [`LanePublisher`]: super::publishing::LanePublisher
+    number: u64,
+    /// The tasks of all of them.
+    tasks: HashSet<TaskId>,
 }
 
 /// What a run of a batch came to.
@@ -257,7 +278,7 @@ impl Lane {
     }
 
     /// Runs the same batch, with the same ids, until the store has an answer.
-    async fn attempt(&self, jobs: &[Job]) -> Attempt {
+    async fn attempt(&mut self, jobs: &[Job]) -> Attempt {
         let mut backoff = Backoff::new(STORE_WAIT_FIRST, STORE_WAIT_MAX);
         let mut hold = None;
         loop {
@@ -267,21 +288,24 @@ impl Lane {
                 .traces
                 .begin_batch(jobs.iter().map(|job| &job.span));
             let envelopes = jobs.iter().map(|job| job.envelope.clone()).collect();
-            match self.run_once(envelopes).await {
-                Ok(report) if report.outcomes.len() == jobs.len() => {
-                    return Attempt::Done { report, number };
-                }
-                Ok(report) => {
-                    let (outcomes, commands) = (report.outcomes.len(), jobs.len());
-                    return Attempt::Guilty(format!("{outcomes} outcomes of {commands} commands"));
-                }
-                Err(Failed::Guilty(error)) => return Attempt::Guilty(error),
-                Err(Failed::StoreAway(error)) => {
-                    if hold.is_none() {
-                        tracing::warn!(%error, "the store cannot be used; the batch waits");
-                        hold = Some(self.shared.gate.hold(HoldReason::StoreUnavailable));
+            let error = match self.run_once(envelopes).await {
+                Ok(report) => match self.given(report, number, jobs).await {
+                    Ok(done) => return done,
+                    Err(error) => telemetry::chain(&error),
+                },
+                Err(failed) => {
+                    if failed.in_doubt {
+                        self.doubt(number, jobs);
                     }
+                    if failed.is_guilty {
+                        return Attempt::Guilty(failed.error);
+                    }
+                    failed.error
                 }
+            };
+            if hold.is_none() {
+                tracing::warn!(%error, "the store cannot be used; the batch waits");
+                hold = Some(self.shared.gate.hold(HoldReason::StoreUnavailable));
             }
             // The broker redelivers what is not finished, so a drain need not wait for the store.
             tokio::select! {
@@ -294,6 +318,41 @@ impl Lane {
         }
     }
 
+    fn doubt(&mut self, number: u64, jobs: &[Job]) {
+        let tasks = HashSet::new();
+        let doubt = self.doubt.get_or_insert(Doubt { number, tasks });
+        doubt.tasks.extend(jobs.iter().map(Job::task));
+    }
+
+    /// Takes over the messages of a batch that is written, and of those in doubt before it.
+    async fn given(
+        &mut self,
+        mut report: BatchReport,
+        mut number: u64,
+        jobs: &[Job],
+    ) -> Result<Attempt, EventStoreError> {
+        if report.outcomes.len() != jobs.len() {
+            self.doubt(number, jobs);
+            let (outcomes, commands) = (report.outcomes.len(), jobs.len());
+            let error = format!("{outcomes} outcomes of {commands} commands");
+            return Ok(Attempt::Guilty(error));
+        }
+        if let (Some(publisher), true) = (self.shared.publisher, self.doubt.is_some()) {
+            // Should the look fail, the next one is for the messages of this batch, too.
+            self.doubt(number, jobs);
+            let mut held = self.outbox.held(publisher, self.given).await?;
+            if let Some(doubt) = self.doubt.take() {
+                let own = |row: &OutboxRow| row.task_id.is_some_and(|t| doubt.tasks.contains(&t));
+                held.retain(own);
+                report.messages = held;
+                number = doubt.number;
+            }
+        }
+        let last = report.messages.iter().map(|row| row.position).max();
+        self.given = self.given.max(last.unwrap_or_default());
+        Ok(Attempt::Done { report, number })
+    }
+
     /// In a task of its own: nothing that happens to the lane cancels a transaction half-way, and
     /// a panic ends the task, not the lane.
     async fn run_once(&self, batch: Vec<CommandEnvelope>) -> Result<BatchReport, Failed> {
@@ -302,21 +361,38 @@ impl Lane {
         let work = tokio::spawn(async move { processor.process_batch(batch, publisher).await });
         match work.await {
             Ok(Ok(report)) => Ok(report),
-            Ok(Err(error)) if is_store_away(&error) => {
-                Err(Failed::StoreAway(telemetry::chain(&error)))
-            }
             Ok(Err(error)) => {
+                let is_guilty = !is_store_away(&error);
+                let in_doubt = matches!(
+                    error,
+                    OrchestrationError::EventStoreError(EventStoreError::CommitUnknown(_))
+                );
                 let error = telemetry::chain(&error);
-                tracing::error!(%error, "a batch failed for its content or a bug");
-                Err(Failed::Guilty(error))
+                if is_guilty {
+                    tracing::error!(%error, "a batch failed for its content or a bug");
+                }
+                Err(Failed {
+                    error,
+                    is_guilty,
+                    in_doubt,
+                })
             }
             Err(ended) if ended.is_panic() => {
                 let error = telemetry::panic_text(&*ended.into_panic());
                 tracing::error!(%error, "a batch panicked");
-                Err(Failed::Guilty(error))
+                // It may have been written by then.
+                Err(Failed {
+                    error,
+                    is_guilty: true,
+                    in_doubt: true,
+                })
             }
             // Only the end of the runtime cancels it.
-            Err(cancelled) => Err(Failed::StoreAway(cancelled.to_string())),
+            Err(cancelled) => Err(Failed {
+                error: cancelled.to_string(),
+                is_guilty: false,
+                in_doubt: true,
+            }),
         }
     }
 
@@ -414,9 +490,13 @@ impl Lane {
     }
 }
 
-enum Failed {
-    StoreAway(String),
-    Guilty(String),
+/// A run of a batch that came to no report.
+struct Failed {
+    error: String,
+    /// Whether a member is to blame; else the store is away.
+    is_guilty: bool,
+    /// Whether it may have been written all the same.
+    in_doubt: bool,
 }
 
 /// Whether waiting helps. A schema that is not this build's is an operator's business and no

@@ -9,10 +9,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     panic::AssertUnwindSafe,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -33,12 +30,9 @@ use lapin::{
     },
     types::{AMQPValue, FieldTable},
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    sync::watch,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
+
+use crate::support::proxy::{Cable, Proxy};
 
 /// How long anything may take before a test fails.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -289,105 +283,9 @@ async fn publish_all(publisher: &AmqpPublisher, window: &[Publication]) {
     assert_eq!(outcomes, vec![PublishOutcome::Confirmed; window.len()]);
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Cable {
-    Whole,
-    /// Connections are taken, but no byte passes in either direction.
-    Silent,
-    /// Connections are dropped.
-    Cut,
-}
-
-/// A cable to the broker that can break.
-struct Proxy {
-    port: u16,
-    cable: watch::Sender<Cable>,
-    open: Arc<AtomicUsize>,
-    most: Arc<AtomicUsize>,
-    accepted: Arc<AtomicU64>,
-}
-
-impl Proxy {
-    async fn start(cable: Cable) -> Self {
-        let upstream: lapin::uri::AMQPUri = broker_url().parse().unwrap();
-        let upstream = (upstream.authority.host, upstream.authority.port);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let proxy = Self {
-            port: listener.local_addr().unwrap().port(),
-            cable: watch::Sender::new(cable),
-            open: Arc::default(),
-            most: Arc::default(),
-            accepted: Arc::default(),
-        };
-        let (cable, open) = (proxy.cable.clone(), Arc::clone(&proxy.open));
-        let (most, accepted) = (Arc::clone(&proxy.most), Arc::clone(&proxy.accepted));
-        tokio::spawn(async move {
-            while let Ok((near, _)) = listener.accept().await {
-                let (cable, open, upstream) =
-                    (cable.subscribe(), Arc::clone(&open), upstream.clone());
-                accepted.fetch_add(1, Ordering::SeqCst);
-                most.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                tokio::spawn(async move {
-                    carry(near, upstream, cable).await;
-                    open.fetch_sub(1, Ordering::SeqCst);
-                });
-            }
-        });
-        proxy
-    }
-
-    fn url(&self) -> String {
-        let mut uri: lapin::uri::AMQPUri = broker_url().parse().unwrap();
-        "127.0.0.1".clone_into(&mut uri.authority.host);
-        uri.authority.port = self.port;
-        uri.to_string()
-    }
-
-    fn set(&self, cable: Cable) {
-        self.cable.send_replace(cable);
-    }
-
-    fn open(&self) -> usize {
-        self.open.load(Ordering::SeqCst)
-    }
-
-    fn accepted(&self) -> u64 {
-        self.accepted.load(Ordering::SeqCst)
-    }
-}
-
-async fn carry(near: TcpStream, upstream: (String, u16), mut cable: watch::Receiver<Cable>) {
-    let Ok(far) = TcpStream::connect(upstream).await else {
-        return;
-    };
-    let (near_in, near_out) = near.into_split();
-    let (far_in, far_out) = far.into_split();
-    let mut cut = cable.clone();
-    tokio::select! {
-        () = one_way(near_in, far_out, cable.clone()) => {}
-        () = one_way(far_in, near_out, cable.clone()) => {}
-        _ = cut.wait_for(|cable| *cable == Cable::Cut) => {}
-        // A silent cable still tells that this side hung up, see `one_way`.
-        _ = cable.wait_for(|_| false) => {}
-    }
-}
-
-async fn one_way(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
-    mut cable: watch::Receiver<Cable>,
-) {
-    let mut buffer = vec![0; 64 * 1024];
-    while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        // What comes while the cable is silent waits for the end of that, or is lost with it: but
-        // an end of the stream must be seen, so reading goes on.
-        if *cable.borrow_and_update() == Cable::Silent {
-            continue;
-        }
-        if to.write_all(&buffer[..count]).await.is_err() {
-            return;
-        }
-    }
+/// A cable to the broker.
+async fn proxy(cable: Cable) -> Proxy {
+    Proxy::start(&broker_url(), 5672, cable).await
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -519,7 +417,7 @@ async fn what_is_given_back_comes_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_ack_on_a_dead_channel_is_counted_and_the_commands_come_again() {
     with_world(async |world| {
-        let proxy = Proxy::start(Cable::Whole).await;
+        let proxy = proxy(Cable::Whole).await;
         let (publisher, source) = (
             world.publisher().await,
             AmqpSource::start(world.settings_by(&proxy.url())),
@@ -898,7 +796,7 @@ async fn a_deleted_queue_is_made_again_and_consumed_from() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cut_connections_are_built_again_and_leave_nothing_behind() {
     with_world(async |world| {
-        let proxy = Proxy::start(Cable::Whole).await;
+        let proxy = proxy(Cable::Whole).await;
         let source = AmqpSource::start(world.settings_by(&proxy.url()));
         let publisher = AmqpPublisher::start(world.settings_by(&proxy.url()));
         for round in 0..3 {
@@ -938,7 +836,7 @@ async fn cut_connections_are_built_again_and_leave_nothing_behind() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_window_into_a_silent_cable_ends_as_unknown_and_the_next_one_arrives() {
     with_world(async |world| {
-        let proxy = Proxy::start(Cable::Whole).await;
+        let proxy = proxy(Cable::Whole).await;
         let mut settings = world.settings_by(&proxy.url());
         settings.confirm_timeout = Duration::from_millis(500);
         settings.connect_timeout = Duration::from_secs(2);
@@ -1004,7 +902,7 @@ async fn after_an_abandoned_window_outcomes_are_still_right() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_does_not_answer_is_tried_one_attempt_at_a_time() {
     with_world(async |world| {
-        let proxy = Proxy::start(Cable::Silent).await;
+        let proxy = proxy(Cable::Silent).await;
         let mut settings = world.settings_by(&proxy.url());
         settings.connect_timeout = Duration::from_millis(200);
         let source = AmqpSource::start(settings);
@@ -1012,7 +910,7 @@ async fn a_broker_that_does_not_answer_is_tried_one_attempt_at_a_time() {
         assert!(!source.state().borrow().consuming);
         assert!(source.state().borrow().reason.is_some());
         // The next attempt may be taken just before the end of the last one is noticed.
-        assert!(proxy.most.load(Ordering::SeqCst) <= 2);
+        assert!(proxy.most() <= 2);
         proxy.set(Cable::Whole);
         // The broker may need longer than that to answer.
         consuming(&source).await;
@@ -1025,7 +923,7 @@ async fn a_broker_that_does_not_answer_is_tried_one_attempt_at_a_time() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn closing_does_not_wait_for_a_broker_that_does_not_answer() {
     with_world(async |world| {
-        let proxy = Proxy::start(Cable::Silent).await;
+        let proxy = proxy(Cable::Silent).await;
         let source = AmqpSource::start(world.settings_by(&proxy.url()));
         let publisher = AmqpPublisher::start(world.settings_by(&proxy.url()));
         eventually("both attempts", async || proxy.accepted() == 2).await;

@@ -7,6 +7,7 @@ mod amqp;
 mod calls;
 mod cli;
 mod crash_points;
+mod database_link;
 mod goals;
 mod gold;
 mod http_api;

@@ -62,6 +62,10 @@ const RELEASE: &str = "
                                THEN clock_timestamp() + make_interval(secs => $3) END
     FROM held WHERE o.position = held.position";
 
+const HELD: &str = "
+    SELECT position, message_id, task_id, routing_key, message_type, body, attempts
+    FROM outbox WHERE owner = $1 AND position > $2 ORDER BY position";
+
 /// A lease that has run out stays run out.
 const RENEW: &str = "
     WITH held AS (
@@ -112,7 +116,7 @@ impl Outbox for PgEventStore {
                         .fetch_all(&mut *tx)
                         .await
                         .map_err(classify)?;
-                    // A claim whose reply is lost lapses with its lease.
+                    // Where this reply is lost, `held` tells what was claimed.
                     tx.commit().await.map_err(classify)?;
                     Ok(rows)
                 })
@@ -155,6 +159,26 @@ impl Outbox for PgEventStore {
             })
         })
         .await
+    }
+
+    async fn held(
+        &self,
+        publisher: PublisherId,
+        after: i64,
+    ) -> Result<Vec<OutboxRow>, EventStoreError> {
+        let rows = self
+            .run(WORK_TIMEOUT, move |conn| {
+                Box::pin(async move {
+                    sqlx::query(HELD)
+                        .bind(publisher.0)
+                        .bind(after)
+                        .fetch_all(conn)
+                        .await
+                        .map_err(classify)
+                })
+            })
+            .await?;
+        rows.iter().map(outbox_row).collect()
     }
 
     async fn renew(&self, publisher: PublisherId, lease: Duration) -> Result<(), EventStoreError> {

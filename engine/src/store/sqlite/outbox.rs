@@ -58,6 +58,11 @@ const RENEW: &str = "UPDATE outbox SET leased_until = ?2 WHERE owner = ?1";
 
 const STATS: &str = "SELECT COUNT(*), MIN(created_at) FROM outbox";
 
+const HELD: &str = "
+    SELECT position, message_id, task_id, routing_key, message_type, body, attempts
+    FROM outbox WHERE owner = ?1 AND position > ?2
+    ORDER BY position";
+
 const FAILED: &str = "
     SELECT position, message_id, task_id, routing_key, message_type, body, attempts, last_error
     FROM outbox WHERE attempts > 0
@@ -196,6 +201,22 @@ impl Outbox for SqliteEventStore {
             commit(tx).await
         })
         .await
+    }
+
+    async fn held(
+        &self,
+        publisher: PublisherId,
+        after: i64,
+    ) -> Result<Vec<OutboxRow>, EventStoreError> {
+        sqlx::query(HELD)
+            .bind(publisher.0.hyphenated())
+            .bind(after)
+            .fetch_all(self.readers())
+            .await
+            .map_err(EventStoreError::from_sqlite)?
+            .iter()
+            .map(rows::outbox)
+            .collect()
     }
 
     async fn renew(&self, publisher: PublisherId, lease: Duration) -> Result<(), EventStoreError> {

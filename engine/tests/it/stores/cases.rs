@@ -47,6 +47,7 @@ macro_rules! for_each_case {
             a_claim_takes_the_oldest_and_keeps_the_order_of_a_task;
             a_message_that_backs_off_holds_back_its_own_task_only;
             a_lapsed_lease_is_taken_over_and_a_renewed_one_is_not;
+            a_publisher_finds_out_what_it_holds;
             confirmed_messages_are_gone;
             messages_without_a_batch_are_queued_once;
             due_work_is_leased_moved_and_unset;

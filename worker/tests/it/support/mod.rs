@@ -1,8 +1,10 @@
 //! What several tests need.
 
+pub(crate) mod aftermath;
 pub(crate) mod broker;
 pub(crate) mod engine;
 pub(crate) mod openapi;
+pub(crate) mod proxy;
 pub(crate) mod schemas;
 pub(crate) mod services;
 

@@ -1,6 +1,6 @@
 //! Postgres and RabbitMQ, with a database and names of the test's own.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, process::Stdio, sync::Arc, time::Duration};
 
 use glyph_worker::{
     amqp::{AmqpPublisher, AmqpSettings, AmqpSource, Topology},
@@ -25,7 +25,7 @@ use lapin::{
 };
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
-use tokio::time::Instant;
+use tokio::{process::Command, time::Instant};
 use uuid::Uuid;
 
 use super::{DEADLINE, engine::DUAL, eventually, schemas::assert_message};
@@ -115,6 +115,24 @@ impl Services {
             source,
             publisher,
         }
+    }
+
+    /// The real binary as a worker, still to be spawned.
+    pub(crate) fn worker_process(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_glyph"));
+        command
+            .args(["worker", "--no-http"])
+            .env("DATABASE_URL", &self.database_url)
+            .env("AMQP_URL", amqp_url())
+            .env("GLYPH_PREFIX", &self.prefix)
+            .env("GLYPH_BATCH_MAX", "32")
+            .env("GLYPH_LOG", "warn")
+            .env_remove("GLYPH_CRASH_AT")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true);
+        command
     }
 
     pub(crate) fn orchestrator(&self) -> Arc<WorkflowOrchestrator> {
