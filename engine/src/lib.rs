@@ -88,7 +88,7 @@ pub use consensus::{ConsensusError, cohens_kappa, iou_span, krippendorffs_alpha_
 pub use engine::{
     BatchReport, BatchStats, DecideContext, Decision, Effect, FactSource, HandlerCall,
     MessageBuilder, NoMessages, OrchestrationError, SystemFacts, WorkflowOrchestrator,
-    completions_of, decide, due_command_id, due_work, effect_of, pauses_of,
+    completions_of, decide, due_command_id, due_work, effect_of, pauses_of, plan_act,
 };
 #[cfg(feature = "postgres")]
 pub use events::PgEventStore;

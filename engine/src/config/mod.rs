@@ -33,4 +33,4 @@ pub use step::{
     OnError, StepConfig, StepType, TimeoutAction,
 };
 pub use transition::{ConditionConfig, ConditionType, LoopConfig, Target, TransitionConfig};
-pub use workflow::{GoldConfig, Settings, WorkflowConfig};
+pub use workflow::{GoldConfig, OnFall, Settings, WorkflowConfig};

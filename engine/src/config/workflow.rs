@@ -135,6 +135,31 @@ pub struct GoldConfig {
     #[serde(default = "default_gold_window")]
     #[schemars(range(min = 5, max = 1000))]
     pub window: u32,
+    /// What becomes of an annotator who falls below `min_accuracy`.
+    #[serde(default, skip_serializing_if = "OnFall::is_default")]
+    pub on_fall: OnFall,
+}
+
+/// What becomes of an annotator who falls short on gold tasks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFall {
+    /// A message tells of it.
+    #[default]
+    Flag,
+    /// A message tells of it, and no more places are offered to the person in this workflow, until
+    /// an operator lets them go on or the fall is made good. Nothing that is begun is lost.
+    Pause,
+}
+
+impl OnFall {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "the signature that serde asks for"
+    )]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 fn default_gold_window() -> u32 {

@@ -12,8 +12,10 @@ use super::outcome::{Rejection, RejectionCode};
 use crate::{
     canonical,
     goals::{GoalCompletion, GoalStatement},
-    ids::{CommandId, Slug, WorkflowId},
-    store::{CommandRow, RecordedOutcome, WorkflowPause},
+    ids::{CommandId, Slug, UserId, WorkflowId},
+    store::{
+        ActFacts, ActSubject, AnnotatorPause, CommandRow, Pauses, RecordedOutcome, WorkflowPause,
+    },
 };
 
 /// What an operator (or a rule that acts for one) does to something that is no task.
@@ -42,6 +44,34 @@ pub enum Act {
         /// left alone.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ran_out: Option<DateTime<Utc>>,
+    },
+    /// Offer an annotator no more places in a workflow. Of one who is paused, changes the reason.
+    AnnotatorPause {
+        /// The workflow, in all its revisions.
+        workflow: WorkflowId,
+        /// Who.
+        user_id: UserId,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// Where a rule of the workflow says so: when the answer came with which the person fell.
+        /// An operator who has let the person go on since knew better.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fallen_at: Option<DateTime<Utc>>,
+    },
+    /// Offer places to an annotator again, who is judged anew from now on.
+    AnnotatorResume {
+        /// The workflow.
+        workflow: WorkflowId,
+        /// Who.
+        user_id: UserId,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// Whether the rule that paused the person does not hold any more. What an operator has
+        /// paused is left alone.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        by_rule: bool,
     },
     /// Say that a goal is reached. Whether the goal takes the person's word is asked before.
     GoalComplete {
@@ -104,6 +134,8 @@ impl Act {
         match self {
             Self::WorkflowPause { .. } => "workflow_pause",
             Self::WorkflowResume { .. } => "workflow_resume",
+            Self::AnnotatorPause { .. } => "annotator_pause",
+            Self::AnnotatorResume { .. } => "annotator_resume",
             Self::GoalComplete { .. } => "goal_complete",
         }
     }
@@ -113,7 +145,25 @@ impl Act {
         match self {
             Self::WorkflowPause { workflow, .. }
             | Self::WorkflowResume { workflow, .. }
+            | Self::AnnotatorPause { workflow, .. }
+            | Self::AnnotatorResume { workflow, .. }
             | Self::GoalComplete { workflow, .. } => workflow,
+        }
+    }
+
+    /// Whom or what it is about.
+    pub fn subject(&self) -> ActSubject {
+        let user_id = match self {
+            Self::AnnotatorPause { user_id, .. } | Self::AnnotatorResume { user_id, .. } => {
+                Some(*user_id)
+            }
+            Self::WorkflowPause { .. }
+            | Self::WorkflowResume { .. }
+            | Self::GoalComplete { .. } => None,
+        };
+        ActSubject {
+            workflow: self.workflow().clone(),
+            user_id,
         }
     }
 
@@ -132,10 +182,13 @@ impl Act {
     pub(super) fn rounded(mut self) -> Self {
         match &mut self {
             Self::WorkflowPause { until: time, .. }
-            | Self::WorkflowResume { ran_out: time, .. } => {
+            | Self::WorkflowResume { ran_out: time, .. }
+            | Self::AnnotatorPause {
+                fallen_at: time, ..
+            } => {
                 *time = time.map(|time| time.trunc_subsecs(6));
             }
-            Self::GoalComplete { .. } => {}
+            Self::AnnotatorResume { .. } | Self::GoalComplete { .. } => {}
         }
         self
     }
@@ -143,19 +196,23 @@ impl Act {
 
 /// What an applied act leads to.
 pub(super) struct Effect {
-    /// Pauses to write or to change, in this order.
-    pub(super) pauses: Vec<WorkflowPause>,
+    /// Pauses to write or to change.
+    pub(super) pauses: Pauses,
     /// What the caller is told.
     pub(super) result: Value,
 }
 
-/// Decides an act. `open` is the pause of its workflow that has not been recorded as ended.
-pub(super) fn decide(
-    act: &Act,
-    id: CommandId,
-    open: Option<WorkflowPause>,
-    now: DateTime<Utc>,
-) -> Result<Effect, Rejection> {
+/// Decides an act.
+pub(super) fn decide(act: &Act, id: CommandId, facts: ActFacts) -> Result<Effect, Rejection> {
+    let ActFacts {
+        now,
+        pause: open,
+        annotator,
+    } = facts;
+    let of_workflow = |pauses: Vec<WorkflowPause>| Pauses {
+        workflows: pauses,
+        ..Pauses::default()
+    };
     let not_waiting = |detail: String| {
         Err(Rejection {
             code: RejectionCode::NotWaiting,
@@ -188,7 +245,7 @@ pub(super) fn decide(
             let result = json!({"workflow": workflow, "paused": pause});
             let over = over.map(|over| ended(over, now));
             Ok(Effect {
-                pauses: over.into_iter().chain([pause]).collect(),
+                pauses: of_workflow(over.into_iter().chain([pause]).collect()),
                 result,
             })
         }
@@ -196,17 +253,81 @@ pub(super) fn decide(
             workflow, ran_out, ..
         } => match open {
             Some(open) if ran_out.is_none() || *ran_out == open.until => Ok(Effect {
-                pauses: vec![ended(open, now)],
+                pauses: of_workflow(vec![ended(open, now)]),
                 result: json!({"workflow": workflow, "paused": null}),
             }),
             _ => not_waiting(format!("the workflow `{workflow}` is not paused")),
         },
+        Act::AnnotatorPause {
+            workflow,
+            user_id,
+            reason,
+            fallen_at,
+        } => {
+            let by_rule = fallen_at.is_some();
+            let pause = match annotator {
+                // What an operator has said stands; what a rule has said, an operator makes theirs.
+                Some(open) if open.is_open() && by_rule => open,
+                Some(open) if open.is_open() => AnnotatorPause {
+                    reason: reason.clone(),
+                    by_rule,
+                    ..open
+                },
+                Some(over) if over.judged_anew && over.ended_at >= *fallen_at && by_rule => {
+                    return not_waiting(format!(
+                        "annotator {user_id} was let go on after the fall, and is judged anew"
+                    ));
+                }
+                _ => AnnotatorPause {
+                    pause_id: id,
+                    workflow: workflow.clone(),
+                    user_id: *user_id,
+                    reason: reason.clone(),
+                    by_rule,
+                    since: now,
+                    ended_at: None,
+                    judged_anew: false,
+                },
+            };
+            Ok(of_annotator(workflow, *user_id, pause))
+        }
+        Act::AnnotatorResume {
+            workflow,
+            user_id,
+            by_rule,
+            ..
+        } => match annotator {
+            Some(open) if open.is_open() && (open.by_rule || !by_rule) => {
+                let pause = AnnotatorPause {
+                    ended_at: Some(now),
+                    judged_anew: !by_rule,
+                    ..open
+                };
+                Ok(of_annotator(workflow, *user_id, pause))
+            }
+            _ => not_waiting(format!(
+                "annotator {user_id} is not paused in the workflow `{workflow}`"
+            )),
+        },
         Act::GoalComplete { workflow, goal, .. } => Ok(Effect {
-            pauses: Vec::new(),
+            pauses: Pauses::default(),
             result: json!({
                 "workflow": workflow, "goal": goal, "completed": true, "completed_at": now,
             }),
         }),
+    }
+}
+
+/// The effect of an act on the pause of an annotator.
+fn of_annotator(workflow: &WorkflowId, user_id: UserId, pause: AnnotatorPause) -> Effect {
+    let open = Some(&pause).filter(|pause| pause.is_open());
+    let result = json!({"workflow": workflow, "user_id": user_id, "paused": open});
+    Effect {
+        pauses: Pauses {
+            annotators: vec![pause],
+            ..Pauses::default()
+        },
+        result,
     }
 }
 
@@ -246,9 +367,9 @@ pub fn completions_of(acts: &[CommandRow]) -> Vec<GoalCompletion> {
         .collect()
 }
 
-/// The pauses of workflows that follow from all applied acts, oldest first.
-pub fn pauses_of(acts: &[CommandRow]) -> Vec<WorkflowPause> {
-    let mut pauses: Vec<WorkflowPause> = Vec::new();
+/// The pauses that follow from all applied acts, each kind oldest first.
+pub fn pauses_of(acts: &[CommandRow]) -> Pauses {
+    let mut pauses = Pauses::default();
     for row in acts {
         let applied = matches!(row.outcome, RecordedOutcome::Applied { .. });
         let payload = row.payload.clone().unwrap_or_default();
@@ -258,19 +379,38 @@ pub fn pauses_of(acts: &[CommandRow]) -> Vec<WorkflowPause> {
         else {
             continue;
         };
-        let open = pauses
+        let ActSubject { workflow, user_id } = act.subject();
+        let pause = pauses
+            .workflows
             .iter()
-            .find(|pause| pause.workflow == *act.workflow() && pause.ended_at.is_none())
-            .cloned();
-        let Ok(effect) = decide(&act, row.command_id, open, row.decided_at) else {
+            .find(|pause| pause.workflow == workflow && pause.ended_at.is_none());
+        let annotator = pauses
+            .annotators
+            .iter()
+            .filter(|pause| pause.workflow == workflow && Some(pause.user_id) == user_id)
+            .max_by_key(|pause| pause.age());
+        let facts = ActFacts {
+            now: row.decided_at,
+            pause: pause.cloned(),
+            annotator: annotator.cloned(),
+        };
+        let Ok(effect) = decide(&act, row.command_id, facts) else {
             continue;
         };
-        for changed in effect.pauses {
-            match pauses.iter_mut().find(|p| p.pause_id == changed.pause_id) {
-                Some(pause) => *pause = changed,
-                None => pauses.push(changed),
-            }
+        for changed in effect.pauses.workflows {
+            put(&mut pauses.workflows, changed, |pause| pause.pause_id);
+        }
+        for changed in effect.pauses.annotators {
+            put(&mut pauses.annotators, changed, |pause| pause.pause_id);
         }
     }
     pauses
+}
+
+/// Puts a row where the one with its key is, or behind all.
+fn put<T, K: PartialEq>(rows: &mut Vec<T>, row: T, key: impl Fn(&T) -> K) {
+    match rows.iter_mut().find(|known| key(known) == key(&row)) {
+        Some(known) => *known = row,
+        None => rows.push(row),
+    }
 }

@@ -52,6 +52,9 @@ pub(super) fn check(
     if let Some(timeout) = draft.body.below(&["settings", "default_timeout"]) {
         validator.timeout(timeout);
     }
+    if let Some(gold) = draft.body.get("gold") {
+        validator.gold(gold);
+    }
     for step in &draft.steps {
         validator.step(step);
     }
@@ -91,6 +94,20 @@ impl Validator<'_, '_> {
                     .value(text)
                     .suggest("give one of the two another id");
             }
+        }
+    }
+
+    /// Without a bound nobody falls below it.
+    fn gold(&mut self, node: &Node) {
+        let pauses = |on_fall: &&Node| on_fall.as_str() == Some("pause");
+        if let Some(on_fall) = node.get("on_fall").filter(pauses)
+            && node.get("min_accuracy").is_none()
+        {
+            let message = "nobody is paused: no `min_accuracy` says who falls short";
+            self.faults
+                .add(Code::NoEffect, &on_fall.origin, message)
+                .value_of(on_fall)
+                .suggest("add `min_accuracy`");
         }
     }
 

@@ -18,14 +18,15 @@ use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
 use super::{
-    ActDecision, ActFacts, ActLog, COMMIT_LEASE, CommandLog, CommandPage, CommandRow, DerivePauses,
-    Draft, DueLane, DueQueue, DueRow, DueStats, EventPage, EventStore, EventStoreError,
-    GoalActionOutcome, GoalActionRow, GoalActionStatus, GoalStore, LearntRow, LogEntry, LogFilter,
-    LogPage, LogPosition, NewGoalAction, NewOutboxRow, OpenBatch, OpenProjection, OpenRequest,
-    OpenStep, OpenedTask, Outbox, OutboxRow, OutboxStats, PlaceIndex, PlaceOrder, PlaceQuery,
-    ProjectionRows, ProjectionStore, ProjectionWrite, PublisherId, Rebuild, RecordedOutcome,
-    ReliabilityStore, SnapshotRow, StorageError, TaskFilter, TaskIndex, TaskPage, TaskRow,
-    TaskWrite, WorkflowConfigStore, WorkflowPause, WorkflowRow, content_hash, revision_id,
+    ActFacts, ActLog, AnnotatorPause, COMMIT_LEASE, CommandLog, CommandPage, CommandRow,
+    DerivePauses, Draft, DueLane, DueQueue, DueRow, DueStats, EventPage, EventStore,
+    EventStoreError, GoalActionOutcome, GoalActionRow, GoalActionStatus, GoalStore, LearntRow,
+    LogEntry, LogFilter, LogPage, LogPosition, NewGoalAction, NewOutboxRow, OpenBatch,
+    OpenProjection, OpenRequest, OpenStep, OpenedTask, Outbox, OutboxRow, OutboxStats, Pauses,
+    PlaceIndex, PlaceOrder, PlaceQuery, PlannedAct, ProjectionRows, ProjectionStore,
+    ProjectionWrite, PublisherId, Rebuild, RecordedOutcome, ReliabilityStore, SnapshotRow,
+    StorageError, TaskFilter, TaskIndex, TaskPage, TaskRow, TaskWrite, WorkflowConfigStore,
+    WorkflowPause, WorkflowRow, content_hash, revision_id,
 };
 use crate::{
     config::WorkflowConfig,
@@ -127,6 +128,7 @@ struct Data {
     held: BTreeSet<HeldPlace>,
     /// By workflow and beginning.
     pauses: BTreeMap<(WorkflowId, CommandId), WorkflowPause>,
+    annotator_pauses: BTreeMap<CommandId, AnnotatorPause>,
     learnt: HashMap<Uuid, LearntRow>,
 }
 
@@ -220,12 +222,48 @@ impl Data {
         self.held.extend(change.held_set);
     }
 
-    fn put_pauses(&mut self, pauses: Vec<WorkflowPause>) {
+    fn put_pauses(&mut self, pauses: Pauses) {
         self.pauses.extend(
             pauses
+                .workflows
                 .into_iter()
                 .map(|pause| ((pause.workflow.clone(), pause.pause_id), pause)),
         );
+        let annotators = pauses.annotators.into_iter();
+        self.annotator_pauses
+            .extend(annotators.map(|pause| (pause.pause_id, pause)));
+    }
+
+    /// Decides an act and writes what it leads to, unless it is known.
+    fn act(&mut self, act: PlannedAct, now: DateTime<Utc>) -> Result<CommandRow, EventStoreError> {
+        let PlannedAct {
+            id,
+            subject,
+            decide,
+        } = act;
+        if let Some(known) = self.commands.get(&id) {
+            return Ok(known.clone());
+        }
+        let pause = self
+            .open_pauses()
+            .find(|pause| pause.workflow == subject.workflow)
+            .cloned();
+        let annotators = self.annotator_pauses.values();
+        let annotator = annotators
+            .filter(|p| p.workflow == subject.workflow && Some(p.user_id) == subject.user_id)
+            .max_by_key(|pause| pause.age())
+            .cloned();
+        let write = decide(ActFacts {
+            now,
+            pause,
+            annotator,
+        });
+        refuse_nul(&(&write.record.outcome, &write.record.payload))?;
+        let row = CommandRow::from(write.record);
+        self.commands.insert(id, row.clone());
+        self.put_pauses(write.pauses);
+        self.enqueue(write.messages, now);
+        Ok(row)
     }
 
     /// Pauses that have not been recorded as ended.
@@ -972,29 +1010,10 @@ impl CommandLog for MemoryStore {
 
 #[async_trait]
 impl ActLog for MemoryStore {
-    async fn act(
-        &self,
-        id: CommandId,
-        workflow: &WorkflowId,
-        decide: ActDecision,
-    ) -> Result<CommandRow, EventStoreError> {
+    async fn act(&self, act: PlannedAct) -> Result<CommandRow, EventStoreError> {
         let _writer = self.writer.lock().await;
         let now = self.now();
-        let mut data = self.data();
-        if let Some(known) = data.commands.get(&id) {
-            return Ok(known.clone());
-        }
-        let pause = data
-            .open_pauses()
-            .find(|pause| pause.workflow == *workflow)
-            .cloned();
-        let write = decide(ActFacts { now, pause });
-        refuse_nul(&(&write.record.outcome, &write.record.payload))?;
-        let row = CommandRow::from(write.record);
-        data.commands.insert(id, row.clone());
-        data.put_pauses(write.pauses);
-        data.enqueue(write.messages, now);
-        Ok(row)
+        self.data().act(act, now)
     }
 
     async fn acts(&self) -> Result<Vec<CommandRow>, EventStoreError> {
@@ -1012,13 +1031,28 @@ impl ActLog for MemoryStore {
             .partition(|pause| pause.holds_at(now)))
     }
 
+    async fn annotator_pauses(
+        &self,
+        user: Option<UserId>,
+    ) -> Result<Vec<AnnotatorPause>, EventStoreError> {
+        let data = self.data();
+        let pauses = data.annotator_pauses.values();
+        let mut found: Vec<_> = pauses
+            .filter(|pause| user.is_none_or(|user| pause.user_id == user))
+            .cloned()
+            .collect();
+        found.sort_by_key(AnnotatorPause::age);
+        Ok(found)
+    }
+
     async fn replace_pauses(&self, derive: DerivePauses) -> Result<bool, EventStoreError> {
         let _writer = self.writer.lock().await;
         let mut data = self.data();
         let wanted = derive(&data.acts());
         let found = std::mem::take(&mut data.pauses);
+        let annotators = std::mem::take(&mut data.annotator_pauses);
         data.put_pauses(wanted);
-        Ok(data.pauses != found)
+        Ok(data.pauses != found || data.annotator_pauses != annotators)
     }
 }
 
@@ -1264,6 +1298,9 @@ impl OpenProjection for MemoryProjection {
             refuse_nul(&(&message.routing_key, &*message.body))?;
         }
         let mut data = lock(&self.data);
+        for act in write.acts {
+            data.act(act, self.now)?;
+        }
         let (read, rows) = data.projections.entry(self.name).or_default();
         *read = self.read + self.entries.len();
         for (key, row) in write.rows {

@@ -17,13 +17,13 @@ pub use crate::events::LogPosition;
 pub use error::{ErrorClass, EventStoreError, StorageError};
 pub use memory::{Clock, MemoryStore};
 pub use model::{
-    ActDecision, ActFacts, ActWrite, COMMIT_LEASE, Claimant, CommandPage, CommandRecord,
-    CommandRow, DerivePauses, Draft, DueKind, DueLane, DueRow, DueStats, EventPage,
-    GoalActionOutcome, GoalActionRow, GoalActionStatus, LearntRow, LogEntry, LogFilter, LogPage,
-    NewGoalAction, NewOutboxRow, OpenRequest, OpenStep, OpenedTask, OutboxRow, OutboxStats,
-    PlaceOrder, PlaceQuery, ProjectionRows, ProjectionWrite, PublisherId, RebuildReport,
-    RecordedOutcome, SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskFilter, TaskPage, TaskRow,
-    TaskWrite, WorkflowPause, WorkflowRow, content_hash, revision_id,
+    ActDecision, ActFacts, ActSubject, ActWrite, AnnotatorPause, COMMIT_LEASE, Claimant,
+    CommandPage, CommandRecord, CommandRow, DerivePauses, Draft, DueKind, DueLane, DueRow,
+    DueStats, EventPage, GoalActionOutcome, GoalActionRow, GoalActionStatus, LearntRow, LogEntry,
+    LogFilter, LogPage, NewGoalAction, NewOutboxRow, OpenRequest, OpenStep, OpenedTask, OutboxRow,
+    OutboxStats, Pauses, PlaceOrder, PlaceQuery, PlannedAct, ProjectionRows, ProjectionWrite,
+    PublisherId, RebuildReport, RecordedOutcome, SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskFilter,
+    TaskPage, TaskRow, TaskWrite, WorkflowPause, WorkflowRow, content_hash, revision_id,
 };
 #[cfg(feature = "postgres")]
 pub use postgres::{PgEventStore, PgSettings};

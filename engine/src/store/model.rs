@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     sync::Arc,
     time::Duration,
 };
@@ -177,6 +178,61 @@ impl WorkflowPause {
     }
 }
 
+/// A pause of one annotator in a workflow, derived from acts: no place is offered to the person
+/// meanwhile. Pauses of one person in one workflow do not overlap.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AnnotatorPause {
+    /// The act that began it.
+    pub pause_id: CommandId,
+    /// The workflow, in all its revisions.
+    pub workflow: WorkflowId,
+    /// Who.
+    pub user_id: UserId,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Whether a rule of the workflow began it, and so may end it.
+    pub by_rule: bool,
+    /// When it began.
+    pub since: DateTime<Utc>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<DateTime<Utc>>,
+    /// Whether an operator ended it: answers from before count no more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub judged_anew: bool,
+}
+
+impl AnnotatorPause {
+    /// Whether it has not ended.
+    pub fn is_open(&self) -> bool {
+        self.ended_at.is_none()
+    }
+
+    /// What tells which of two began later.
+    pub(crate) fn age(&self) -> (DateTime<Utc>, CommandId) {
+        (self.since, self.pause_id)
+    }
+}
+
+/// Pauses that follow from acts, each kind in the order in which they are to be written.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Pauses {
+    /// Of whole workflows.
+    pub workflows: Vec<WorkflowPause>,
+    /// Of annotators.
+    pub annotators: Vec<AnnotatorPause>,
+}
+
+/// Whom or what an operator's act is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActSubject {
+    /// The workflow.
+    pub workflow: WorkflowId,
+    /// The annotator, where it is about one.
+    pub user_id: Option<UserId>,
+}
+
 /// What an operator's act is decided on, read under the lock of all acts.
 #[derive(Clone, Debug)]
 pub struct ActFacts {
@@ -184,6 +240,8 @@ pub struct ActFacts {
     pub now: DateTime<Utc>,
     /// The pause of the act's workflow that has not been recorded as ended.
     pub pause: Option<WorkflowPause>,
+    /// The newest pause of the act's annotator in that workflow, whether or not it has ended.
+    pub annotator: Option<AnnotatorPause>,
 }
 
 /// Everything that an operator's act writes, in one transaction.
@@ -191,8 +249,8 @@ pub struct ActFacts {
 pub struct ActWrite {
     /// Its row of the inbox, without a task and with its payload.
     pub record: CommandRecord,
-    /// Pauses to write or to change, in this order.
-    pub pauses: Vec<WorkflowPause>,
+    /// Pauses to write or to change.
+    pub pauses: Pauses,
     /// Messages that it causes.
     pub messages: Vec<NewOutboxRow>,
 }
@@ -200,8 +258,27 @@ pub struct ActWrite {
 /// Decides an operator's act on what was read under the lock.
 pub type ActDecision = Box<dyn FnOnce(ActFacts) -> ActWrite + Send>;
 
-/// Finds the pauses of workflows from all applied acts, oldest first.
-pub type DerivePauses = fn(&[CommandRow]) -> Vec<WorkflowPause>;
+/// An act that is ready to be decided.
+pub struct PlannedAct {
+    /// Its idempotency key.
+    pub id: CommandId,
+    /// Whom or what it is about.
+    pub subject: ActSubject,
+    /// Decides it.
+    pub decide: ActDecision,
+}
+
+impl fmt::Debug for PlannedAct {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PlannedAct")
+            .field("id", &self.id)
+            .field("subject", &self.subject)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Finds the pauses from all applied acts, oldest first.
+pub type DerivePauses = fn(&[CommandRow]) -> Pauses;
 
 /// A message to be published, written with the events that cause it.
 #[derive(Clone, Debug, PartialEq)]
@@ -732,7 +809,7 @@ pub enum GoalActionOutcome {
 pub type ProjectionRows = BTreeMap<String, Value>;
 
 /// What a step of a projection writes, in one transaction.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct ProjectionWrite {
     /// Rows that changed, by key; none where a row is gone.
     pub rows: BTreeMap<String, Option<Value>>,
@@ -742,6 +819,8 @@ pub struct ProjectionWrite {
     pub once: Vec<NewOutboxRow>,
     /// What is to be done outside; one that is known already is left as it is.
     pub actions: Vec<NewGoalAction>,
+    /// Acts of rules; one that is known already is left as it is.
+    pub acts: Vec<PlannedAct>,
 }
 
 /// What a rebuild did.

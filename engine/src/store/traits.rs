@@ -10,11 +10,11 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{
-    ActDecision, CommandPage, CommandRow, DerivePauses, Draft, DueLane, DueRow, DueStats,
+    AnnotatorPause, CommandPage, CommandRow, DerivePauses, Draft, DueLane, DueRow, DueStats,
     EventPage, EventStoreError, GoalActionOutcome, GoalActionRow, LearntRow, LogEntry, LogFilter,
     LogPage, LogPosition, NewOutboxRow, OpenRequest, OpenStep, OpenedTask, OutboxRow, OutboxStats,
-    PlaceQuery, ProjectionRows, ProjectionWrite, PublisherId, StorageError, TaskFilter, TaskPage,
-    TaskRow, TaskWrite, WorkflowPause, WorkflowRow,
+    PlaceQuery, PlannedAct, ProjectionRows, ProjectionWrite, PublisherId, StorageError, TaskFilter,
+    TaskPage, TaskRow, TaskWrite, WorkflowPause, WorkflowRow,
 };
 use crate::{
     config::WorkflowConfig,
@@ -230,17 +230,11 @@ pub trait CommandLog: Send + Sync {
 #[async_trait]
 pub trait ActLog: Send + Sync {
     /// Decides an act under the lock of all acts and writes what it leads to, unless its id is in
-    /// the inbox: then nothing is written. Answers the row that is in the inbox now. `workflow` is
-    /// whose pause the decision is told.
+    /// the inbox: then nothing is written. Answers the row that is in the inbox now.
     ///
     /// One lock for all acts: they are rare, and so their times ascend in the order in which they
     /// were committed.
-    async fn act(
-        &self,
-        id: CommandId,
-        workflow: &WorkflowId,
-        decide: ActDecision,
-    ) -> Result<CommandRow, EventStoreError>;
+    async fn act(&self, act: PlannedAct) -> Result<CommandRow, EventStoreError>;
 
     /// All applied acts, oldest first.
     async fn acts(&self) -> Result<Vec<CommandRow>, EventStoreError>;
@@ -250,6 +244,12 @@ pub trait ActLog: Send + Sync {
     async fn workflow_pauses(
         &self,
     ) -> Result<(Vec<WorkflowPause>, Vec<WorkflowPause>), EventStoreError>;
+
+    /// Pauses of one annotator, or of all, the oldest first; those that have ended are among them.
+    async fn annotator_pauses(
+        &self,
+        user: Option<UserId>,
+    ) -> Result<Vec<AnnotatorPause>, EventStoreError>;
 
     /// Replaces all pauses by what `derive` makes of all applied acts, under the lock of acts.
     /// Leaves equal rows untouched and answers whether something changed.

@@ -421,7 +421,7 @@ async fn a_pause_that_runs_out_is_ended_once_and_not_if_it_was_prolonged() {
         orchestrator.act(&*store, lapsed.clone()).await.unwrap()
     ));
     assert!(is_applied(orchestrator.act(&*store, lapsed).await.unwrap()));
-    let derived = pauses_of(&store.acts().await.unwrap());
+    let derived = pauses_of(&store.acts().await.unwrap()).workflows;
     assert_eq!(derived.len(), 1);
     assert_eq!(derived[0].ended_at.map(|at| at.timestamp()), Some(200));
     assert_eq!(store.acts().await.unwrap().len(), 3);

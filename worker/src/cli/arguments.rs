@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use super::{
-    bench::BenchArgs, config::ConfigVerb, dead_letter::DeadLetterVerb, demo::DemoArgs,
-    goal::GoalVerb, output::Format, publish::PublishArgs, rebuild::RebuildArgs,
+    annotator::AnnotatorVerb, bench::BenchArgs, config::ConfigVerb, dead_letter::DeadLetterVerb,
+    demo::DemoArgs, goal::GoalVerb, output::Format, publish::PublishArgs, rebuild::RebuildArgs,
     rejected::RejectedVerb, task::TaskVerb, worker::WorkerArgs, workflow::WorkflowVerb,
 };
 use crate::settings::SettingsFlags;
@@ -56,6 +56,9 @@ pub enum Verb {
     /// Commands that the state or the rules forbade
     #[command(subcommand)]
     Rejected(RejectedVerb),
+    /// How annotators stand, and pausing them
+    #[command(subcommand)]
+    Annotator(AnnotatorVerb),
     /// Goals and their progress
     #[command(subcommand)]
     Goal(GoalVerb),

@@ -1,5 +1,6 @@
 //! The command line: one file for each group of verbs, and one for everything that is printed.
 
+mod annotator;
 mod arguments;
 mod bench;
 mod config;

@@ -5,8 +5,8 @@ use std::{ffi::OsString, process::ExitCode};
 use clap::Parser;
 
 use super::{
-    Cli, CliError, Output, arguments::Verb, bench, config, dead_letter, demo, goal, migrate,
-    publish, rebuild, rejected, task, worker, workflow,
+    Cli, CliError, Output, annotator, arguments::Verb, bench, config, dead_letter, demo, goal,
+    migrate, publish, rebuild, rejected, task, worker, workflow,
 };
 use crate::settings::Settings;
 
@@ -52,6 +52,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Verb::Publish(args) => publish::run(&args, &settings, output).await,
         Verb::DeadLetter(verb) => dead_letter::run(verb, &settings, output).await,
         Verb::Rejected(verb) => rejected::run(verb, &settings, output).await,
+        Verb::Annotator(verb) => annotator::run(verb, &settings, output).await,
         Verb::Goal(verb) => goal::run(verb, &settings, output).await,
         Verb::Rebuild(args) => rebuild::run(args, &settings, output).await,
         Verb::Bench(args) => bench::run(args, settings, output).await,

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use glyph_workflow_engine::{
     config::StepLibrary,
@@ -137,8 +138,8 @@ pub(super) async fn run(
     }
 }
 
-/// Carries out an act on a whole workflow.
-async fn run_act(
+/// Carries out an act on a whole workflow, or on an annotator in it.
+pub(super) async fn run_act(
     verb: WorkflowAct,
     args: ActArgs,
     until: Option<String>,
@@ -164,6 +165,12 @@ async fn run_act(
             output.result(&document, || match verb {
                 WorkflowAct::Pause => format!("workflow {} is paused", args.workflow),
                 WorkflowAct::Resume => format!("workflow {} goes on", args.workflow),
+                WorkflowAct::PauseAnnotator(user) => {
+                    format!("annotator {user} is paused in workflow {}", args.workflow)
+                }
+                WorkflowAct::ResumeAnnotator(user) => {
+                    format!("annotator {user} goes on in workflow {}", args.workflow)
+                }
             });
             Ok(())
         }
@@ -246,17 +253,25 @@ fn list_text(revisions: &[ListedWorkflow]) -> String {
             row.revision.to_string(),
             row.id.to_string(),
             row.created_at.format("%F %T UTC").to_string(),
-            listed.paused().map(pause_text).unwrap_or_default(),
+            listed.paused().map(held_text).unwrap_or_default(),
         ]);
     }
     table.render(0)
 }
 
-/// Why and until when a workflow is held.
-fn pause_text(pause: &WorkflowPause) -> String {
-    let reason = pause.reason.as_deref().unwrap_or("no reason given");
-    let since = pause.since.format("%F %T UTC");
-    match pause.until {
+fn held_text(pause: &WorkflowPause) -> String {
+    pause_text(pause.reason.as_deref(), pause.since, pause.until)
+}
+
+/// Why, since when and until when something is paused.
+pub(super) fn pause_text(
+    reason: Option<&str>,
+    since: DateTime<Utc>,
+    until: Option<DateTime<Utc>>,
+) -> String {
+    let reason = reason.unwrap_or("no reason given");
+    let since = since.format("%F %T UTC");
+    match until {
         Some(until) => format!(
             "since {since} until {}: {reason}",
             until.format("%F %T UTC")
@@ -273,7 +288,7 @@ fn show_text(document: &WorkflowDocument) -> String {
     facts.row(["id", &config.revision_id.to_string()]);
     facts.row(["entry step", config.entry_step.as_str()]);
     if let Some(pause) = &document.paused {
-        facts.row(["paused", &pause_text(pause)]);
+        facts.row(["paused", &held_text(pause)]);
     }
     let mut steps = Table::new(&["step", "type", "submissions", "roles", "handler"]);
     for step in &config.steps {

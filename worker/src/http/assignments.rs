@@ -1,5 +1,7 @@
 //! Claiming the next task.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     extract::State,
@@ -7,11 +9,17 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use glyph_workflow_engine::{
+    command::ClaimRequest,
+    store::{AnnotatorPause, Store},
+};
+
 use super::{
     Api, Problem,
     auth::Caller,
     commands::{Person, named, with_key},
     request::{CommandHeaders, Limited},
+    workflows::resolve_one,
 };
 use crate::wire::read_claim;
 
@@ -35,15 +43,35 @@ pub(super) async fn next(
         } = headers;
         let request = read_claim(command_id, correlation_id, traceparent, &body)?;
         // In a task of its own: a caller who hangs up must not leave a claim half made.
+        let asked = request.clone();
+        let store = Arc::clone(&api.store);
         let claimed =
-            tokio::spawn(async move { api.orchestrator.claim_next(&*api.store, &request).await });
-        let claimed = claimed.await.map_err(|_| Problem::internal())?;
-        Ok::<_, Problem>(claimed?)
+            tokio::spawn(async move { api.orchestrator.claim_next(&*api.store, &asked).await });
+        let claimed = claimed.await.map_err(|_| Problem::internal())??;
+        let is_paused = claimed.is_none() && is_paused(&*store, &request).await?;
+        Ok::<_, Problem>((claimed, is_paused))
     };
     let answer = match claim.await {
-        Ok(Some(place)) => Json(place).into_response(),
-        Ok(None) => StatusCode::NO_CONTENT.into_response(),
+        Ok((Some(place), _)) => Json(place).into_response(),
+        Ok((None, false)) => StatusCode::NO_CONTENT.into_response(),
+        Ok((None, true)) => (StatusCode::NO_CONTENT, [(REASON, PAUSED)]).into_response(),
         Err(problem) => problem.into_response(),
     };
     with_key(answer, &key)
+}
+
+/// Says why nothing is offered, where more than "nothing is free" is known.
+const REASON: &str = "x-glyph-reason";
+/// The person is paused.
+const PAUSED: &str = "annotator_paused";
+
+/// Whether the person is paused in a workflow that is asked for.
+async fn is_paused(store: &dyn Store, request: &ClaimRequest) -> Result<bool, Problem> {
+    let mut open = store.annotator_pauses(Some(request.user_id)).await?;
+    open.retain(AnnotatorPause::is_open);
+    let Some(selector) = request.workflow.as_ref().filter(|_| !open.is_empty()) else {
+        return Ok(!open.is_empty());
+    };
+    let asked = resolve_one(store, &selector.to_string()).await?;
+    Ok(asked.is_some_and(|asked| open.iter().any(|pause| pause.workflow == asked.id)))
 }

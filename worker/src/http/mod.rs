@@ -4,6 +4,7 @@
 //! problem documents, made in `error.rs` alone.
 
 mod agreement;
+mod annotators;
 mod assignments;
 mod auth;
 mod commands;

@@ -17,7 +17,7 @@ use glyph_workflow_engine::{
         ProcessResult, Release, Start, Submission,
     },
     goals::GoalStatement,
-    ids::{StepId, TaskId, WorkflowId},
+    ids::{StepId, TaskId, UserId, WorkflowId},
     limits::PAGE_MAX,
     state::TaskStatus,
     store::{EventPage, Store, TaskPage},
@@ -29,6 +29,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::{
     Explanation, Problem, Role, Tokens, WorkflowDocument, agreement,
     agreement::AgreementList,
+    annotators,
+    annotators::{AnnotatorActResult, AnnotatorList},
     assignments, commands,
     commands::NextStep,
     goals,
@@ -44,7 +46,7 @@ use super::{
 };
 use crate::{
     telemetry,
-    wire::{ClaimBody, acts::ActBody},
+    wire::{AnnotatorActBody, ClaimBody, acts::ActBody},
 };
 
 /// How long any request may take; beyond it the answer is 504.
@@ -124,8 +126,13 @@ pub(super) fn operations() -> Vec<Operation> {
         .role(Role::Producer)
         .person_from_token()
         .answers::<ClaimedPlace>(200, "The claimed place, with what is needed to begin")
-        .answers_nothing(204, "Nothing is free that the person may take"),
+        .answers_nothing(
+            204,
+            "Nothing is free that the person may take; the header `x-glyph-reason` is \
+             `annotator_paused` where the person is paused in a workflow that was asked for",
+        ),
     );
+    all.extend(annotator_operations());
     all.push(
         Operation::get("/api/v1/goals", "list_goals", goals::list)
             .summary("Progress of all goals")
@@ -195,6 +202,30 @@ fn workflow_operations() -> Vec<Operation> {
         )
         .summary("Let all tasks of a workflow go on")
         .answers::<ActResult>(200, "What holds the workflow now"),
+    ]
+}
+
+fn annotator_operations() -> Vec<Operation> {
+    vec![
+        Operation::get("/api/v1/annotators", "list_annotators", annotators::list)
+            .summary("How annotators stand: answers to gold tasks, and who is paused")
+            .query("workflow", "Only in this one.", schema_for!(WorkflowId))
+            .query("user_id", "Only this person.", schema_for!(UserId))
+            .answers::<AnnotatorList>(200, "The annotators"),
+        Operation::command::<AnnotatorActBody, _>(
+            "/api/v1/workflows/{id}/annotators/{user_id}/pause",
+            "pause_annotator",
+            annotators::pause,
+        )
+        .summary("Offer an annotator no more places in a workflow")
+        .answers::<AnnotatorActResult>(200, "Where the annotator stands now"),
+        Operation::command::<AnnotatorActBody, _>(
+            "/api/v1/workflows/{id}/annotators/{user_id}/resume",
+            "resume_annotator",
+            annotators::resume,
+        )
+        .summary("Offer places to an annotator again, who is judged anew from now on")
+        .answers::<AnnotatorActResult>(200, "Where the annotator stands now"),
     ]
 }
 

@@ -231,9 +231,9 @@ pub(super) struct ActResult {
     paused: Option<WorkflowPause>,
 }
 
-/// Carries out an act on a whole workflow. The path names the workflow, not a revision: a pause
-/// holds them all.
-async fn act(
+/// Carries out an act on a whole workflow, or on an annotator in it. The path names the workflow,
+/// not a revision: an act is about them all.
+pub(super) async fn act(
     api: Api,
     verb: WorkflowAct,
     Path(id): Path<String>,

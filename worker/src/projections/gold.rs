@@ -4,6 +4,12 @@
 //! (the newest that a task had been started on): a reading from the beginning falls over the same
 //! annotators at the same events. Who falls is told of once, by the event of the answer that did it,
 //! and again only after having recovered.
+//!
+//! Where the workflow says so, who falls is paused, by an act that is named after the event and
+//! written in the transaction of the step: it is in the inbox for good, so reading the log again
+//! pauses nobody again, whatever an operator has said since. When an operator lets somebody go on,
+//! answers from before count no more; when the rule does not hold any more, its own act ends the
+//! pause.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -11,19 +17,26 @@ use std::{
     time::Duration,
 };
 
+use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
-    config::GoldConfig,
-    events::WorkflowEvent,
+    MessageBuilder,
+    command::{Act, ActEnvelope},
+    config::{GoldConfig, OnFall},
+    events::{StoredEvent, WorkflowEvent},
     ids::{RevisionId, UserId, WorkflowId},
     limits::PAGE_MAX,
+    plan_act,
     state::WorkflowRef,
     store::{
-        EventStoreError, LogEntry, ProjectionRows, ProjectionWrite, Store, WorkflowConfigStore,
+        AnnotatorPause, EventStoreError, LogEntry, ProjectionRows, ProjectionWrite, Store,
+        WorkflowConfigStore,
     },
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::{
     StepOutcome,
@@ -52,12 +65,36 @@ struct Record {
     answers: Vec<bool>,
     /// Whether the annotator has fallen and not recovered.
     flagged: bool,
+    /// Whether the workflow's rule has paused the annotator for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    paused: bool,
+    /// When an operator last let the annotator go on; answers from before count no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    judged_from: Option<DateTime<Utc>>,
+}
+
+/// What the rule of a workflow does about an annotator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Pause,
+    Resume,
 }
 
 impl Record {
-    fn accuracy(&self) -> f64 {
+    /// Share of right answers; none where there are none.
+    fn accuracy(&self) -> Option<f64> {
         let correct = self.answers.iter().filter(|correct| **correct).count();
-        correct as f64 / self.answers.len() as f64
+        (!self.answers.is_empty()).then(|| correct as f64 / self.answers.len() as f64)
+    }
+
+    /// Begins anew where an operator has let the annotator go on since.
+    fn judge_from(&mut self, resumed: Option<DateTime<Utc>>) {
+        if resumed > self.judged_from {
+            *self = Self {
+                judged_from: resumed,
+                ..Self::default()
+            };
+        }
     }
 
     /// Takes in an answer. Answers the accuracy if the annotator falls with it.
@@ -66,13 +103,34 @@ impl Record {
         let window = usize::try_from(rule.window).unwrap_or(usize::MAX);
         self.answers
             .drain(..self.answers.len().saturating_sub(window));
+        let fallen = self.falls_short(rule);
+        let falls = fallen.filter(|_| !self.flagged);
+        self.flagged = fallen.is_some();
+        falls
+    }
+
+    /// The accuracy where it is below what the rule asks for.
+    fn falls_short(&self, rule: &GoldConfig) -> Option<f64> {
         let min = rule
             .min_accuracy
             .filter(|_| self.answers.len() >= ANSWERS_MIN)?;
-        let accuracy = self.accuracy();
-        let falls = accuracy < min && !self.flagged;
-        self.flagged = accuracy < min;
-        falls.then_some(accuracy)
+        self.accuracy().filter(|accuracy| *accuracy < min)
+    }
+
+    /// Takes in another rule: what it does not ask for any more is forgiven.
+    fn forgive(&mut self, rule: Option<&GoldConfig>) {
+        self.flagged &= rule.is_some_and(|rule| self.falls_short(rule).is_some());
+    }
+
+    /// Does what the rule says now, where that is not what it has done.
+    fn turn(&mut self, rule: Option<&GoldConfig>) -> Option<Turn> {
+        let pauses = rule.is_some_and(|rule| rule.on_fall == OnFall::Pause) && self.flagged;
+        let before = std::mem::replace(&mut self.paused, pauses);
+        match (before, pauses) {
+            (false, true) => Some(Turn::Pause),
+            (true, false) => Some(Turn::Resume),
+            _ => None,
+        }
     }
 }
 
@@ -108,60 +166,51 @@ impl GoldProjector {
 
     async fn fold(
         &self,
-        mut rows: ProjectionRows,
+        rows: ProjectionRows,
         entries: &[LogEntry],
     ) -> Result<ProjectionWrite, EventStoreError> {
-        let mut changed: BTreeMap<String, Option<Value>> = BTreeMap::new();
-        let mut once = Vec::new();
-        let mut set = |rows: &mut ProjectionRows, key: String, row: Value| {
-            changed.insert(key.clone(), Some(row.clone()));
-            rows.insert(key, row);
+        let mut fold = Fold {
+            messages: &self.messages,
+            rows,
+            pauses: Vec::new(),
+            write: ProjectionWrite::default(),
         };
+        let is_about_gold = |entry: &LogEntry| {
+            matches!(
+                entry.event.event,
+                WorkflowEvent::WorkflowStarted(_) | WorkflowEvent::GoldScored { .. }
+            )
+        };
+        if entries.iter().any(is_about_gold) {
+            fold.pauses = self.store.annotator_pauses(None).await?;
+        }
         for entry in entries {
             let workflow = &entry.workflow;
             match &entry.event.event {
                 WorkflowEvent::WorkflowStarted(started) => {
-                    let newest = newest(&rows, workflow);
+                    let newest = newest(&fold.rows, workflow);
                     if newest.is_none_or(|newest| newest.revision < started.workflow.revision) {
                         let row = serde_json::to_value(&started.workflow).unwrap_or_default();
-                        set(&mut rows, newest_key(workflow), row);
+                        fold.set(newest_key(workflow), row);
+                        let rule = self.rule(started.workflow.revision_id).await?;
+                        fold.change_rule(&entry.event, workflow, rule.as_ref());
                     }
                 }
                 WorkflowEvent::GoldScored {
                     user_id, correct, ..
                 } => {
-                    let newest = newest(&rows, workflow);
-                    let rule = match newest {
+                    let rule = match newest(&fold.rows, workflow) {
                         Some(newest) => self.rule(newest.revision_id).await?,
                         None => None,
                     };
-                    let Some(rule) = rule else { continue };
-                    let key = record_key(workflow, *user_id);
-                    let record = rows.get(&key).cloned().map(serde_json::from_value);
-                    let mut record: Record = record.and_then(Result::ok).unwrap_or_default();
-                    if let Some(accuracy) = record.add(*correct, &rule) {
-                        let flagged = AnnotatorFlagged {
-                            workflow: workflow.clone(),
-                            user_id: *user_id,
-                            accuracy,
-                            min_accuracy: rule.min_accuracy.unwrap_or_default(),
-                            answers: record.answers.len(),
-                            flagged_at: entry.event.occurred_at,
-                        };
-                        let cause = entry.event.event_id;
-                        once.extend(self.messages.annotator_flagged(&flagged, cause));
+                    if let Some(rule) = rule {
+                        fold.answer(&entry.event, workflow, (*user_id, *correct), &rule);
                     }
-                    let row = serde_json::to_value(&record).unwrap_or_default();
-                    set(&mut rows, key, row);
                 }
                 _ => {}
             }
         }
-        Ok(ProjectionWrite {
-            rows: changed,
-            once,
-            ..ProjectionWrite::default()
-        })
+        Ok(fold.write)
     }
 
     /// What a revision says about gold.
@@ -177,6 +226,206 @@ impl GoldProjector {
     }
 }
 
+/// A step under way.
+struct Fold<'a> {
+    messages: &'a CloudEventMessages,
+    rows: ProjectionRows,
+    /// Pauses of annotators so far.
+    pauses: Vec<AnnotatorPause>,
+    write: ProjectionWrite,
+}
+
+impl Fold<'_> {
+    fn set(&mut self, key: String, row: Value) {
+        self.write.rows.insert(key.clone(), Some(row.clone()));
+        self.rows.insert(key, row);
+    }
+
+    /// What is known of an annotator at an event.
+    fn record(&self, workflow: &WorkflowId, user: UserId, at: DateTime<Utc>) -> Record {
+        let row = self.rows.get(&record_key(workflow, user));
+        let mut record = row.and_then(|row| Record::deserialize(row).ok());
+        let record = record.get_or_insert_default();
+        record.judge_from(resumed(&self.pauses, workflow, user, Some(at)));
+        record.clone()
+    }
+
+    fn answer(
+        &mut self,
+        event: &StoredEvent,
+        workflow: &WorkflowId,
+        (user, correct): (UserId, bool),
+        rule: &GoldConfig,
+    ) {
+        let mut record = self.record(workflow, user, event.occurred_at);
+        let falls = record.add(correct, rule);
+        let turn = record.turn(Some(rule));
+        if let Some(accuracy) = falls {
+            let flagged = AnnotatorFlagged {
+                workflow: workflow.clone(),
+                user_id: user,
+                accuracy,
+                min_accuracy: rule.min_accuracy.unwrap_or_default(),
+                answers: record.answers.len(),
+                flagged_at: event.occurred_at,
+                paused: record.paused,
+            };
+            let message = self.messages.annotator_flagged(&flagged, event.event_id);
+            self.write.once.extend(message);
+        }
+        self.keep(event, workflow, user, &record, turn);
+    }
+
+    /// The workflow goes by another rule from now on.
+    fn change_rule(
+        &mut self,
+        event: &StoredEvent,
+        workflow: &WorkflowId,
+        rule: Option<&GoldConfig>,
+    ) {
+        let prefix = record_key_of(workflow);
+        let known: Vec<UserId> = self
+            .rows
+            .range(prefix.clone()..)
+            .map_while(|(key, _)| key.strip_prefix(&prefix))
+            .filter_map(|user| user.parse().ok().map(UserId))
+            .collect();
+        for user in known {
+            let before = self.record(workflow, user, event.occurred_at);
+            let mut record = before.clone();
+            record.forgive(rule);
+            let turn = record.turn(rule);
+            if record != before {
+                self.keep(event, workflow, user, &record, turn);
+            }
+        }
+    }
+
+    fn keep(
+        &mut self,
+        event: &StoredEvent,
+        workflow: &WorkflowId,
+        user: UserId,
+        record: &Record,
+        turn: Option<Turn>,
+    ) {
+        let row = serde_json::to_value(record).unwrap_or_default();
+        self.set(record_key(workflow, user), row);
+        if let Some(turn) = turn {
+            let act = act_of(turn, event, workflow, user, record);
+            let messages: Arc<dyn MessageBuilder> = Arc::new(self.messages.clone());
+            self.write.acts.push(plan_act(act, &messages));
+        }
+    }
+}
+
+/// The act of a rule: whoever reads the same event, and how often, names it alike.
+fn act_of(
+    turn: Turn,
+    event: &StoredEvent,
+    workflow: &WorkflowId,
+    user_id: UserId,
+    record: &Record,
+) -> ActEnvelope {
+    let workflow = workflow.clone();
+    let share = record.accuracy().unwrap_or_default() * 100.0;
+    let answers = record.answers.len();
+    let right = format!("{share:.0} % of the newest {answers} answers to gold tasks are right");
+    let (what, act) = match turn {
+        Turn::Pause => (
+            "paused",
+            Act::AnnotatorPause {
+                workflow,
+                user_id,
+                reason: Some(right),
+                fallen_at: Some(event.occurred_at),
+            },
+        ),
+        Turn::Resume => (
+            "resumed",
+            Act::AnnotatorResume {
+                workflow,
+                user_id,
+                reason: Some(right),
+                by_rule: true,
+            },
+        ),
+    };
+    let name = format!("annotator.{what}/{user_id}");
+    ActEnvelope::new(Uuid::new_v5(&event.event_id, name.as_bytes()), act)
+}
+
+/// When an operator last let an annotator go on, up to a time.
+fn resumed(
+    pauses: &[AnnotatorPause],
+    workflow: &WorkflowId,
+    user: UserId,
+    until: Option<DateTime<Utc>>,
+) -> Option<DateTime<Utc>> {
+    let of_person = pauses
+        .iter()
+        .filter(|pause| pause.workflow == *workflow && pause.user_id == user && pause.judged_anew);
+    of_person
+        .filter_map(|pause| pause.ended_at)
+        .filter(|at| until.is_none_or(|until| *at <= until))
+        .max()
+}
+
+/// What is known of an annotator in a workflow.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct AnnotatorStanding {
+    /// The workflow.
+    pub workflow: WorkflowId,
+    /// Who.
+    pub user_id: UserId,
+    /// Newest answers to gold tasks that count.
+    pub answers: usize,
+    /// The share of them that is right; null where there are none.
+    pub accuracy: Option<f64>,
+    /// Whether that is less than the workflow asks for.
+    pub flagged: bool,
+    /// The pause for which no places are offered to the person; null where there is none.
+    pub paused: Option<AnnotatorPause>,
+}
+
+/// Annotators who have answered gold tasks or are paused, by workflow and id.
+pub async fn standings(store: &dyn Store) -> Result<Vec<AnnotatorStanding>, EventStoreError> {
+    let rows = store.projection_rows(PROJECTION).await?;
+    let history = store.annotator_pauses(None).await?;
+    let mut records: BTreeMap<(WorkflowId, UserId), Record> = BTreeMap::new();
+    for (key, row) in &rows {
+        let of = key.strip_prefix(RECORDS).and_then(|of| of.split_once('/'));
+        if let Some((workflow, user)) = of
+            && let (Ok(workflow), Ok(user)) = (WorkflowId::new(workflow), user.parse())
+            && let Ok(record) = Record::deserialize(row)
+        {
+            records.insert((workflow, UserId(user)), record);
+        }
+    }
+    for pause in history.iter().filter(|pause| pause.is_open()) {
+        records
+            .entry((pause.workflow.clone(), pause.user_id))
+            .or_default();
+    }
+    let standing = |((workflow, user_id), mut record): ((WorkflowId, UserId), Record)| {
+        record.judge_from(resumed(&history, &workflow, user_id, None));
+        let of_person = |p: &&AnnotatorPause| p.workflow == workflow && p.user_id == user_id;
+        let paused = history
+            .iter()
+            .filter(|pause| pause.is_open())
+            .find(of_person);
+        AnnotatorStanding {
+            paused: paused.cloned(),
+            workflow,
+            user_id,
+            answers: record.answers.len(),
+            accuracy: record.accuracy(),
+            flagged: record.flagged,
+        }
+    };
+    Ok(records.into_iter().map(standing).collect())
+}
+
 impl Follows for GoldProjector {
     const NAME: &'static str = PROJECTION;
     const POLL: Duration = Duration::from_secs(2);
@@ -190,8 +439,15 @@ fn newest_key(workflow: &WorkflowId) -> String {
     format!("revision/{workflow}")
 }
 
+/// What the keys of records begin with.
+const RECORDS: &str = "annotator/";
+
+fn record_key_of(workflow: &WorkflowId) -> String {
+    format!("{RECORDS}{workflow}/")
+}
+
 fn record_key(workflow: &WorkflowId, user: UserId) -> String {
-    format!("annotator/{workflow}/{user}")
+    format!("{}{user}", record_key_of(workflow))
 }
 
 /// The newest revision on which a task has been started so far.
@@ -209,6 +465,7 @@ mod tests {
             share: 0.1,
             min_accuracy: Some(0.6),
             window: 5,
+            on_fall: OnFall::Flag,
         };
         let mut record = Record::default();
         let mut falls = Vec::new();
@@ -229,6 +486,7 @@ mod tests {
             share: 0.1,
             min_accuracy: None,
             window: 20,
+            on_fall: OnFall::Flag,
         };
         let mut record = Record::default();
         for _ in 0..30 {

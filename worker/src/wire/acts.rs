@@ -14,7 +14,7 @@ use super::{
     commands::{Fault, check_reason, check_time, parse, typed},
 };
 
-/// An act on a workflow: verb, workflow and id stand outside the body.
+/// An act on a workflow, or on an annotator in it: verb, workflow and id stand outside the body.
 #[derive(Clone, Debug)]
 pub struct ActRequest<'a> {
     /// What is done.
@@ -31,13 +31,25 @@ pub struct ActRequest<'a> {
     pub body: &'a [u8],
 }
 
-/// What an operator can do to a whole workflow.
+/// What an operator can do to a whole workflow, and to annotators in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkflowAct {
     /// Hold all its tasks.
     Pause,
     /// Let them go on.
     Resume,
+    /// Offer no more places to an annotator.
+    PauseAnnotator(UserId),
+    /// Offer places to an annotator again.
+    ResumeAnnotator(UserId),
+}
+
+/// What stands in the body of an act on an annotator.
+#[derive(Deserialize, JsonSchema)]
+#[expect(dead_code, reason = "the schema of a part of `ActBody`")]
+pub struct AnnotatorActBody {
+    /// Why.
+    reason: Option<String>,
 }
 
 /// What stands in the body.
@@ -70,6 +82,18 @@ pub fn read_act(request: &ActRequest<'_>) -> Result<ActEnvelope, Unreadable> {
                 workflow,
                 reason,
                 ran_out: None,
+            },
+            WorkflowAct::PauseAnnotator(user_id) => Act::AnnotatorPause {
+                workflow,
+                user_id,
+                reason,
+                fallen_at: None,
+            },
+            WorkflowAct::ResumeAnnotator(user_id) => Act::AnnotatorResume {
+                workflow,
+                user_id,
+                reason,
+                by_rule: false,
             },
         })
     };

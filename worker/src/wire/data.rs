@@ -516,4 +516,6 @@ pub struct AnnotatorFlagged {
     pub answers: usize,
     /// When the answer came with which the annotator fell.
     pub flagged_at: DateTime<Utc>,
+    /// Whether the annotator is paused for it: no places are offered to that person in the workflow.
+    pub paused: bool,
 }

@@ -589,8 +589,11 @@ impl MessageBuilder for CloudEventMessages {
     fn for_act(&self, act: &ActEnvelope, now: DateTime<Utc>) -> Option<NewOutboxRow> {
         let workflow = act.act.workflow();
         let (kind, data) = match &act.act {
-            // What follows from it is told of when the goal is seen to be reached.
-            Act::GoalComplete { .. } => return None,
+            // What follows from a goal is told of when it is seen to be reached; a rule that pauses
+            // somebody tells of it with the fall.
+            Act::GoalComplete { .. } | Act::AnnotatorPause { .. } | Act::AnnotatorResume { .. } => {
+                return None;
+            }
             Act::WorkflowPause { reason, until, .. } => (
                 MessageType::WorkflowPaused,
                 WholeWorkflow::paused(workflow, reason.as_deref(), *until),

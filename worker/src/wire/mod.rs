@@ -10,7 +10,9 @@ pub mod reasons;
 pub mod replies;
 pub mod schema;
 
-pub use acts::{ActRequest, CompletionRequest, WorkflowAct, read_act, read_completion};
+pub use acts::{
+    ActRequest, AnnotatorActBody, CompletionRequest, WorkflowAct, read_act, read_completion,
+};
 pub use claims::{ClaimBody, read_claim};
 pub(crate) use commands::check_storable;
 pub use commands::{

@@ -8,22 +8,27 @@ use glyph_worker::{
 };
 use glyph_workflow_engine::{
     WorkflowOrchestrator,
-    command::{Command, CommandEnvelope, Start},
-    ids::TaskId,
-    store::{MemoryStore, Outbox, ProjectionStore, PublisherId},
+    command::{Act, ActEnvelope, Assign, ClaimRequest, Command, CommandEnvelope, Outcome, Start},
+    ids::{CommandId, TaskId, UserId},
+    pauses_of,
+    store::{ActLog, MemoryStore, Outbox, ProjectionStore, PublisherId, RecordedOutcome},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::engine::{envelope, submission, task};
 
-const WATCHED: &str = "
+fn watched(on_fall: &str) -> String {
+    format!(
+        "
 workflow:
   id: sentiment-dual
-  gold: { share: 0.1, min_accuracy: 0.6, window: 5 }
+  gold: {{ share: 0.1, min_accuracy: 0.6, window: 5{on_fall} }}
   steps:
-    - { id: annotate, type: annotation, consensus: { field: label } }
-";
+    - {{ id: annotate, type: annotation, consensus: {{ field: label }} }}
+"
+    )
+}
 
 struct Desk {
     store: Arc<MemoryStore>,
@@ -31,20 +36,99 @@ struct Desk {
 }
 
 impl Desk {
-    async fn new() -> Self {
+    async fn new(on_fall: &str) -> Self {
         let store = Arc::new(MemoryStore::new());
         let orchestrator =
             WorkflowOrchestrator::new(Arc::clone(&store) as _, Arc::clone(&store) as _);
-        orchestrator.create_workflow(WATCHED).await.unwrap();
-        Self {
+        let desk = Self {
             store,
             orchestrator,
+        };
+        desk.revise(&watched(on_fall)).await;
+        desk
+    }
+
+    async fn revise(&self, yaml: &str) {
+        self.orchestrator.create_workflow(yaml).await.unwrap();
+    }
+
+    /// A task that is no gold.
+    async fn start(&self, n: u128) {
+        let start = Start {
+            task_id: TaskId(task(n)),
+            workflow: "sentiment-dual".parse().unwrap(),
+            input: None,
+            labels: None,
+            expected: None,
+        };
+        self.run(CommandEnvelope::new(task(n), Command::Start(start)))
+            .await;
+    }
+
+    /// The next gold tasks, answered right (`1`) or wrong (`0`), and what the projection makes of it.
+    async fn answers(&self, first: u128, user: u128, answers: &str) {
+        for (n, answer) in (first..).zip(answers.chars()) {
+            self.answer(n, user, answer == '1').await;
         }
+        self.catch_up().await;
+    }
+
+    /// What the person gets who asks for work.
+    async fn claim(&self, user: u128) -> Option<TaskId> {
+        let request = ClaimRequest {
+            command_id: CommandId(Uuid::now_v7()),
+            correlation_id: None,
+            traceparent: None,
+            user_id: UserId(Uuid::from_u128(user)),
+            workflow: None,
+            step: None,
+            roles: Vec::new(),
+            skills: Vec::new(),
+        };
+        let claimed = self.orchestrator.claim_next(&*self.store, &request).await;
+        claimed.unwrap().map(|place| place.task_id)
+    }
+
+    async fn act(&self, act: Act) -> bool {
+        let act = ActEnvelope::new(Uuid::now_v7(), act);
+        let outcome = self.orchestrator.act(&*self.store, act).await.unwrap();
+        matches!(outcome, RecordedOutcome::Applied { .. })
+    }
+
+    async fn resume(&self, user: u128) -> bool {
+        self.act(Act::AnnotatorResume {
+            workflow: "sentiment-dual".parse().unwrap(),
+            user_id: UserId(Uuid::from_u128(user)),
+            reason: None,
+            by_rule: false,
+        })
+        .await
+    }
+
+    /// Whether the person is paused, and whether by the rule.
+    async fn paused(&self, user: u128) -> Option<bool> {
+        let user = Some(UserId(Uuid::from_u128(user)));
+        let pauses = self.store.annotator_pauses(user).await.unwrap();
+        let mut open = pauses.iter().filter(|pause| pause.is_open());
+        open.next().map(|pause| pause.by_rule)
+    }
+
+    /// Everything derived is made anew; nothing may come of it.
+    async fn rebuild(&self) {
+        let acts = self.store.acts().await.unwrap().len();
+        self.store.reset_projection(PROJECTION).await.unwrap();
+        assert!(!self.store.replace_pauses(pauses_of).await.unwrap());
+        self.catch_up().await;
+        assert_eq!(self.store.acts().await.unwrap().len(), acts);
     }
 
     async fn run(&self, command: CommandEnvelope) {
         let done = self.orchestrator.process_batch(vec![command], None).await;
-        assert_eq!(done.unwrap().outcomes.len(), 1);
+        let outcomes = done.unwrap().outcomes;
+        assert!(
+            matches!(outcomes[..], [Outcome::Applied(_)]),
+            "{outcomes:?}"
+        );
     }
 
     /// The `n`-th gold task, answered right or wrong by `user`.
@@ -74,8 +158,8 @@ impl Desk {
         }
     }
 
-    /// Messages since the last look: whose they are, and the accuracy.
-    async fn flagged(&self) -> Vec<(String, f64)> {
+    /// Messages since the last look: whose they are, the accuracy, and whether they were paused.
+    async fn told(&self) -> Vec<(String, f64, bool)> {
         let publisher = PublisherId(Uuid::nil());
         let lease = Duration::from_secs(60);
         let rows = self.store.claim(publisher, lease, 1_000).await.unwrap();
@@ -89,18 +173,29 @@ impl Desk {
             assert_eq!(data["min_accuracy"], 0.6);
             let user = data["user_id"].as_str().unwrap().to_owned();
             assert_eq!(body["subject"], user);
-            (user, data["accuracy"].as_f64().unwrap())
+            let accuracy = data["accuracy"].as_f64().unwrap();
+            (user, accuracy, data["paused"].as_bool().unwrap())
         };
         rows.iter()
             .inspect(|row| assert_eq!(row.routing_key, "annotator.flagged.sentiment-dual"))
             .map(|row| read(&row.body))
             .collect()
     }
+
+    /// The same where nobody is paused.
+    async fn flagged(&self) -> Vec<(String, f64)> {
+        let told = self.told().await.into_iter();
+        told.map(|(user, accuracy, paused)| {
+            assert!(!paused);
+            (user, accuracy)
+        })
+        .collect()
+    }
 }
 
 #[tokio::test]
 async fn a_fall_is_told_of_once_whatever_is_read_again() {
-    let desk = Desk::new().await;
+    let desk = Desk::new("").await;
     let good = 1;
     let falling = 2;
     let name = Uuid::from_u128(falling).to_string();
@@ -123,4 +218,102 @@ async fn a_fall_is_told_of_once_whatever_is_read_again() {
     desk.store.reset_projection(PROJECTION).await.unwrap();
     desk.catch_up().await;
     assert_eq!(desk.flagged().await, [], "a recount tells nobody again");
+}
+
+#[tokio::test]
+async fn who_falls_is_paused_once_and_let_go_on_by_an_operator() {
+    let desk = Desk::new(", on_fall: pause").await;
+    let (good, falling) = (1, 2);
+    let name = Uuid::from_u128(falling).to_string();
+    for n in 900..910 {
+        desk.start(n).await;
+    }
+    assert!(desk.claim(falling).await.is_some(), "nobody has fallen yet");
+    let held = desk.claim(falling).await.unwrap();
+    desk.answers(0, falling, "0010").await;
+    assert_eq!(
+        (desk.paused(falling).await, desk.told().await),
+        (None, vec![])
+    );
+    desk.answers(10, falling, "0").await;
+    assert_eq!(desk.paused(falling).await, Some(true));
+    assert_eq!(desk.told().await, [(name.clone(), 0.2, true)]);
+
+    // No more places are offered, to this person only, and nothing that is begun is lost.
+    assert_eq!(desk.claim(falling).await, None);
+    assert!(desk.claim(good).await.is_some());
+    desk.run(envelope(&submission(held.0, "annotate", falling, "a")))
+        .await;
+    desk.run(CommandEnvelope::new(
+        Uuid::now_v7(),
+        Command::Assign(Assign {
+            task_id: TaskId(task(905)),
+            step_id: None,
+            user_id: UserId(Uuid::from_u128(falling)),
+            roles: None,
+            offered: None,
+        }),
+    ))
+    .await;
+    desk.rebuild().await;
+    assert_eq!(
+        (desk.paused(falling).await, desk.told().await),
+        (Some(true), vec![])
+    );
+
+    // What the operator says is not undone by reading the log again.
+    assert!(desk.resume(falling).await);
+    assert!(desk.claim(falling).await.is_some());
+    desk.rebuild().await;
+    assert_eq!(
+        (desk.paused(falling).await, desk.told().await),
+        (None, vec![])
+    );
+    assert!(!desk.resume(falling).await, "there is no pause any more");
+
+    // Judged anew: it takes five answers again.
+    desk.answers(20, falling, "0000").await;
+    assert_eq!(desk.paused(falling).await, None);
+    desk.answers(30, falling, "0").await;
+    assert_eq!(desk.paused(falling).await, Some(true));
+    assert_eq!(desk.told().await, [(name, 0.0, true)]);
+    desk.rebuild().await;
+    assert_eq!(desk.store.acts().await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_rule_ends_its_own_pause_when_it_holds_no_more() {
+    let desk = Desk::new(", on_fall: pause").await;
+    let (recovering, forgiven, by_hand) = (2, 3, 4);
+    desk.start(900).await;
+    desk.answers(0, recovering, "10001").await;
+    desk.answers(10, forgiven, "00000").await;
+    desk.act(Act::AnnotatorPause {
+        workflow: "sentiment-dual".parse().unwrap(),
+        user_id: UserId(Uuid::from_u128(by_hand)),
+        reason: None,
+        fallen_at: None,
+    })
+    .await;
+    desk.answers(20, by_hand, "00000").await;
+    let all = async || {
+        let mut paused = Vec::new();
+        for user in [recovering, forgiven, by_hand] {
+            paused.push(desk.paused(user).await);
+        }
+        paused
+    };
+    assert_eq!(all().await, [Some(true), Some(true), Some(false)]);
+
+    // What was held when the pause came, and turned out well.
+    desk.answers(30, recovering, "11").await;
+    assert_eq!(all().await, [None, Some(true), Some(false)]);
+    assert_eq!(desk.claim(recovering).await, Some(TaskId(task(900))));
+    // A later revision asks for less; what an operator has paused stays so.
+    desk.revise(&watched("")).await;
+    desk.start(901).await;
+    desk.catch_up().await;
+    assert_eq!(all().await, [None, None, Some(false)]);
+    desk.rebuild().await;
+    assert_eq!(all().await, [None, None, Some(false)]);
 }

@@ -8,12 +8,16 @@ use axum::{
     body::{Body, to_bytes},
     http::{HeaderMap, Request, StatusCode},
 };
-use glyph_worker::http::{
-    Api, CommandSink, Health, NotTaken, PartState, Tokens, openapi_document, router,
+use glyph_worker::{
+    http::{Api, CommandSink, Health, NotTaken, PartState, Tokens, openapi_document, router},
+    projections::{GoalProjector, StepOutcome},
+    wire::CloudEventMessages,
 };
 use glyph_workflow_engine::{
     WorkflowOrchestrator,
+    assignment::is_for_gold,
     command::{CommandEnvelope, Outcome},
+    ids::CommandId,
     store::MemoryStore,
 };
 use serde_json::{Value, json};
@@ -57,6 +61,11 @@ struct Answer {
 
 impl Server {
     fn new(tokens: Tokens) -> Self {
+        Self::with_store(tokens).0
+    }
+
+    /// One whose store can be looked at.
+    fn with_store(tokens: Tokens) -> (Self, Arc<MemoryStore>) {
         let store = Arc::new(MemoryStore::new());
         let orchestrator = Arc::new(WorkflowOrchestrator::new(
             Arc::clone(&store) as _,
@@ -64,19 +73,20 @@ impl Server {
         ));
         let health = Health::default();
         let api = Api {
-            store,
+            store: Arc::clone(&store) as _,
             commands: Arc::new(Direct(Arc::clone(&orchestrator))),
             orchestrator,
             tokens,
             health: health.clone(),
             metrics: Arc::new(|| "glyph_up 1\n".to_owned()),
         };
-        Self {
+        let server = Self {
             router: router(api),
             health,
             token: None,
             document: &DOCUMENT,
-        }
+        };
+        (server, store)
     }
 
     async fn with_dual() -> Self {
@@ -827,4 +837,124 @@ workflow:
         let answer = server.post("/api/v1/assignments/next", ask, &[]).await;
         assert_eq!(answer.status.as_u16(), status, "{}", answer.json);
     }
+}
+
+const GOLD: &str = "
+workflow:
+  id: golden
+  gold: { share: 0.1, min_accuracy: 0.6, on_fall: pause }
+  steps:
+    - { id: annotate, type: annotation, consensus: { field: label } }
+goals:
+  - { id: volume, type: volume, target: 1000, unit: tasks }
+";
+
+#[tokio::test]
+async fn gold_tasks_keep_their_share_of_claims_and_are_no_output() {
+    const CLAIMS: u128 = 400;
+    let (server, store) = Server::with_store(Tokens::default());
+    let created = server.post("/api/v1/workflows", GOLD.to_owned(), &[]).await;
+    assert_eq!(created.status, StatusCode::CREATED, "{}", created.json);
+    let gold = |n: u128| Uuid::from_u128(0x601D_0000 + n);
+    for n in 0..CLAIMS {
+        let body = json!({"workflow": "golden"});
+        server.verb(Uuid::from_u128(1 + n), "start", &body).await;
+        if n < CLAIMS / 4 {
+            let body = json!({"workflow": "golden", "expected": "cat"});
+            server.verb(gold(n), "start", &body).await;
+        }
+    }
+    let person = Uuid::from_u128(0xA001);
+    let ask = json!({"user_id": person, "workflow": "golden"}).to_string();
+    let mut claimed_gold = 0;
+    for n in 0..CLAIMS {
+        let key = Uuid::from_u128(0xC1A1_0000 + n);
+        let headers = [("idempotency-key", &*key.to_string())];
+        let claimed = server
+            .post("/api/v1/assignments/next", ask.clone(), &headers)
+            .await;
+        assert_eq!(claimed.status, StatusCode::OK, "{}", claimed.json);
+        assert!(!claimed.text.contains("cat"), "nobody is told the answer");
+        let task: Uuid = claimed.json["task_id"].as_str().unwrap().parse().unwrap();
+        let is_gold = (0..CLAIMS / 4).any(|n| gold(n) == task);
+        // Drawn by the key, so that whoever repeats the request gets the same.
+        assert_eq!(is_gold, is_for_gold(CommandId(key), 0.1), "claim {n}");
+        let again = server
+            .post("/api/v1/assignments/next", ask.clone(), &headers)
+            .await;
+        assert_eq!(again.json["task_id"], claimed.json["task_id"]);
+        claimed_gold += u128::from(is_gold);
+        server.verb(task, "submit", &work(0xA001, "cat", &[])).await;
+    }
+    assert!(
+        (20..60).contains(&claimed_gold),
+        "{claimed_gold} of {CLAIMS}"
+    );
+    let projector = GoalProjector::new(store, CloudEventMessages::default());
+    while let StepOutcome::Read(_) = projector.step().await.unwrap() {}
+    let goals = server.get("/api/v1/goals").await;
+    assert_eq!(
+        goals.json["goals"][0]["current"],
+        json!((CLAIMS - claimed_gold) as f64)
+    );
+}
+
+#[tokio::test]
+async fn an_annotator_is_paused_and_let_go_on() {
+    let (server, _) = Server::with_store(Tokens::default());
+    let created = server.post("/api/v1/workflows", GOLD.to_owned(), &[]).await;
+    assert_eq!(created.status, StatusCode::CREATED, "{}", created.json);
+    server
+        .verb(Uuid::from_u128(1), "start", &json!({"workflow": "golden"}))
+        .await;
+    let (ann, bob) = (Uuid::from_u128(0xA001), Uuid::from_u128(0xA002));
+    let next = async |user: Uuid, workflow: Option<&str>| {
+        let ask = json!({"user_id": user, "workflow": workflow}).to_string();
+        let answer = server.post("/api/v1/assignments/next", ask, &[]).await;
+        let reason = answer.headers.get("x-glyph-reason");
+        let reason = reason.map(|reason| reason.to_str().unwrap().to_owned());
+        (answer.status.as_u16(), reason)
+    };
+    let of = |verb: &str| format!("/api/v1/workflows/golden/annotators/{ann}/{verb}");
+    let reason = json!({"reason": "training"}).to_string();
+    let paused = server.post(&of("pause"), reason, &[]).await;
+    assert_eq!(paused.status, StatusCode::OK, "{}", paused.json);
+    assert_eq!(paused.json["paused"]["reason"], "training");
+    assert_eq!(paused.json["paused"]["by_rule"], false);
+
+    let listed = server
+        .get(&format!("/api/v1/annotators?user_id={ann}"))
+        .await;
+    let one = &listed.json["annotators"][0];
+    assert_eq!(
+        (&one["workflow"], &one["answers"]),
+        (&json!("golden"), &json!(0))
+    );
+    assert_eq!(one["paused"], paused.json["paused"]);
+    let others = server
+        .get(&format!("/api/v1/annotators?user_id={bob}"))
+        .await;
+    assert_eq!(others.json["annotators"], json!([]));
+
+    let why = Some("annotator_paused".to_owned());
+    assert_eq!(next(ann, None).await, (204, why.clone()));
+    assert_eq!(next(ann, Some("golden")).await, (204, why));
+    assert_eq!(next(bob, None).await, (200, None));
+    assert_eq!(
+        next(bob, None).await,
+        (204, None),
+        "nothing is free, which is all"
+    );
+    server
+        .verb(Uuid::from_u128(2), "start", &json!({"workflow": "golden"}))
+        .await;
+
+    let resumed = server.post(&of("resume"), String::new(), &[]).await;
+    assert_eq!(resumed.json["paused"], Value::Null, "{}", resumed.json);
+    assert_eq!(next(ann, None).await, (200, None));
+    let again = server.post(&of("resume"), String::new(), &[]).await;
+    assert_problem(&again, 409, "not_waiting");
+    let unknown = "/api/v1/workflows/golden/annotators/ann/pause";
+    let unknown = server.post(unknown, String::new(), &[]).await;
+    assert_problem(&unknown, 400, "malformed");
 }

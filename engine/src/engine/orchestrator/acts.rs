@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::WorkflowOrchestrator;
+use super::{MessageBuilder, WorkflowOrchestrator};
 use crate::{
     engine::{
         OrchestrationError,
@@ -10,7 +10,7 @@ use crate::{
         outcome::Dead,
     },
     ids::WorkflowSelector,
-    store::{ActFacts, ActLog, ActWrite, CommandRecord, RecordedOutcome},
+    store::{ActFacts, ActLog, ActWrite, CommandRecord, Pauses, PlannedAct, RecordedOutcome},
 };
 
 impl WorkflowOrchestrator {
@@ -36,39 +36,54 @@ impl WorkflowOrchestrator {
             let dead = Dead::WorkflowNotFound(workflow.to_string());
             return Err(OrchestrationError::Dead(dead));
         }
-        let (id, hash) = (envelope.command_id, envelope.act.content_hash());
-        let messages = Arc::clone(&self.messages);
-        let decision = Box::new(move |facts: ActFacts| {
-            let decided = decide(&envelope.act, id, facts.pause, facts.now);
-            let (outcome, pauses) = match decided {
-                Ok(Effect { pauses, result }) => (RecordedOutcome::Applied { result }, pauses),
-                Err(rejection) => {
-                    let reason = rejection.code.as_str().to_owned();
-                    let detail = rejection.detail;
-                    (RecordedOutcome::Rejected { reason, detail }, Vec::new())
-                }
-            };
-            let applied = matches!(outcome, RecordedOutcome::Applied { .. });
-            let message = applied.then(|| messages.for_act(&envelope, facts.now));
-            ActWrite {
-                record: CommandRecord {
-                    command_id: id,
-                    task_id: None,
-                    command_type: envelope.act.type_name(),
-                    content_hash: hash,
-                    outcome,
-                    payload: Some(envelope.act.payload()),
-                    decided_at: facts.now,
-                },
-                pauses,
-                messages: message.flatten().into_iter().collect(),
-            }
-        });
-        let row = log.act(id, &workflow, decision).await?;
+        let hash = envelope.act.content_hash();
+        let row = log.act(plan_act(envelope, &self.messages)).await?;
         if row.content_hash == hash {
             Ok(row.outcome)
         } else {
             Err(OrchestrationError::Dead(Dead::CommandIdReused))
         }
+    }
+}
+
+/// An act that decides itself once it is told the facts, with the messages that it causes. Its
+/// workflow is one that is stored.
+pub fn plan_act(mut envelope: ActEnvelope, messages: &Arc<dyn MessageBuilder>) -> PlannedAct {
+    envelope.act = envelope.act.rounded();
+    let messages = Arc::clone(messages);
+    PlannedAct {
+        id: envelope.command_id,
+        subject: envelope.act.subject(),
+        decide: Box::new(move |facts| decided(&envelope, facts, &*messages)),
+    }
+}
+
+fn decided(envelope: &ActEnvelope, facts: ActFacts, messages: &dyn MessageBuilder) -> ActWrite {
+    let now = facts.now;
+    let (outcome, pauses) = match decide(&envelope.act, envelope.command_id, facts) {
+        Ok(Effect { pauses, result }) => (RecordedOutcome::Applied { result }, pauses),
+        Err(rejection) => {
+            let reason = rejection.code.as_str().to_owned();
+            let detail = rejection.detail;
+            (
+                RecordedOutcome::Rejected { reason, detail },
+                Pauses::default(),
+            )
+        }
+    };
+    let applied = matches!(outcome, RecordedOutcome::Applied { .. });
+    let message = applied.then(|| messages.for_act(envelope, now));
+    ActWrite {
+        record: CommandRecord {
+            command_id: envelope.command_id,
+            task_id: None,
+            command_type: envelope.act.type_name(),
+            content_hash: envelope.act.content_hash(),
+            outcome,
+            payload: Some(envelope.act.payload()),
+            decided_at: now,
+        },
+        pauses,
+        messages: message.flatten().into_iter().collect(),
     }
 }

@@ -34,7 +34,8 @@ use crate::{
     ids::{CommandId, RevisionId, StepId, TaskId, UserId, WorkflowId, WorkflowSelector},
     state::{OpenPlace, WorkflowSnapshot},
     store::{
-        Claimant, CommandRow, OpenRequest, OpenStep, PlaceOrder, PlaceQuery, RecordedOutcome, Store,
+        AnnotatorPause, Claimant, CommandRow, OpenRequest, OpenStep, PlaceOrder, PlaceQuery,
+        RecordedOutcome, Store,
     },
 };
 
@@ -226,12 +227,19 @@ impl WorkflowOrchestrator {
         let open = store
             .open_steps(workflow.as_ref(), request.step.as_ref())
             .await?;
+        // Whoever is paused in a workflow is offered nothing there, gold tasks or others.
+        let mut pauses = store.annotator_pauses(Some(request.user_id)).await?;
+        pauses.retain(AnnotatorPause::is_open);
         let mut offered = Vec::new();
         for step in open {
             if revision.is_some_and(|revision| revision != step.revision_id) {
                 continue;
             }
             let compiled = self.compiled(step.revision_id.0).await?;
+            let workflow = &compiled.config().id;
+            if pauses.iter().any(|pause| pause.workflow == *workflow) {
+                continue;
+            }
             let config = compiled.config().step(&step.step_id);
             let may = |config: &&StepConfig| {
                 config.kind.takes_submissions()

@@ -14,6 +14,7 @@ use std::{fmt, sync::Arc};
 use serde_json::Value;
 use uuid::Uuid;
 
+pub use acts::plan_act;
 pub use claim::{ClaimRequest, ClaimedPlace, JudgedAnnotation};
 pub use messages::{MessageBuilder, NoMessages};
 pub use report::{BatchReport, BatchStats};

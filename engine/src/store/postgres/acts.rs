@@ -5,8 +5,8 @@ use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
 
 use super::{
     super::{
-        ActDecision, ActFacts, ActLog, CommandRow, DerivePauses, EventStoreError, RecordedOutcome,
-        WorkflowPause,
+        ActFacts, ActLog, AnnotatorPause, CommandRow, DerivePauses, EventStoreError, Pauses,
+        PlannedAct, RecordedOutcome, WorkflowPause,
     },
     PgEventStore,
     codec::to_json,
@@ -15,7 +15,7 @@ use super::{
     index::{command_row, slug},
     outbox::enqueue,
 };
-use crate::ids::{CommandId, WorkflowId};
+use crate::ids::{CommandId, UserId};
 
 /// One act at a time, in any process.
 const LOCK: &str =
@@ -60,7 +60,28 @@ const SET: &str = "
     ON CONFLICT (pause_id) DO UPDATE
     SET reason = excluded.reason, until = excluded.until, ended_at = excluded.ended_at";
 
-const FORGET: &str = "DELETE FROM workflow_pauses";
+const NEWEST_OF_ANNOTATOR: &str = "
+    SELECT pause_id, workflow, user_id, reason, by_rule, since, ended_at, judged_anew
+    FROM annotator_pauses
+    WHERE workflow = $1 AND user_id = $2 ORDER BY since DESC, pause_id DESC LIMIT 1";
+
+const OF_ANNOTATORS: &str = "
+    SELECT pause_id, workflow, user_id, reason, by_rule, since, ended_at, judged_anew
+    FROM annotator_pauses
+    WHERE $1::uuid IS NULL OR user_id = $1 ORDER BY since, pause_id";
+
+const SET_ANNOTATOR: &str = "
+    INSERT INTO annotator_pauses
+        (pause_id, workflow, user_id, reason, by_rule, since, ended_at, judged_anew)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+    ON CONFLICT (pause_id) DO UPDATE
+    SET reason = excluded.reason, by_rule = excluded.by_rule, ended_at = excluded.ended_at,
+        judged_anew = excluded.judged_anew";
+
+const FORGET: [&str; 2] = [
+    "DELETE FROM workflow_pauses",
+    "DELETE FROM annotator_pauses",
+];
 
 /// A row of `workflow_pauses`.
 pub(super) fn pause_row(row: &PgRow) -> Result<WorkflowPause, EventStoreError> {
@@ -77,9 +98,37 @@ pub(super) fn pause_row(row: &PgRow) -> Result<WorkflowPause, EventStoreError> {
     })
 }
 
-async fn set(conn: &mut PgConnection, pauses: &[WorkflowPause]) -> Result<(), EventStoreError> {
+fn annotator_pause(row: &PgRow) -> Result<AnnotatorPause, EventStoreError> {
+    Ok(AnnotatorPause {
+        pause_id: CommandId(row.try_get("pause_id").map_err(classify)?),
+        workflow: slug(
+            "annotator_pauses",
+            row.try_get("workflow").map_err(classify)?,
+        )?,
+        user_id: UserId(row.try_get("user_id").map_err(classify)?),
+        reason: row.try_get("reason").map_err(classify)?,
+        by_rule: row.try_get("by_rule").map_err(classify)?,
+        since: row.try_get("since").map_err(classify)?,
+        ended_at: row.try_get("ended_at").map_err(classify)?,
+        judged_anew: row.try_get("judged_anew").map_err(classify)?,
+    })
+}
+
+async fn of_annotators(
+    conn: &mut PgConnection,
+    user: Option<UserId>,
+) -> Result<Vec<AnnotatorPause>, EventStoreError> {
+    let rows = sqlx::query(OF_ANNOTATORS)
+        .bind(user.map(|user| user.0))
+        .fetch_all(conn)
+        .await
+        .map_err(classify)?;
+    rows.iter().map(annotator_pause).collect()
+}
+
+async fn set(conn: &mut PgConnection, pauses: &Pauses) -> Result<(), EventStoreError> {
     // One statement a row: a pause is closed before the next one of its workflow is opened.
-    for pause in pauses {
+    for pause in &pauses.workflows {
         sqlx::query(SET)
             .bind(pause.pause_id.0)
             .bind(pause.workflow.as_str())
@@ -87,6 +136,20 @@ async fn set(conn: &mut PgConnection, pauses: &[WorkflowPause]) -> Result<(), Ev
             .bind(pause.since)
             .bind(pause.until)
             .bind(pause.ended_at)
+            .execute(&mut *conn)
+            .await
+            .map_err(classify)?;
+    }
+    for pause in &pauses.annotators {
+        sqlx::query(SET_ANNOTATOR)
+            .bind(pause.pause_id.0)
+            .bind(pause.workflow.as_str())
+            .bind(pause.user_id.0)
+            .bind(pause.reason.as_deref())
+            .bind(pause.by_rule)
+            .bind(pause.since)
+            .bind(pause.ended_at)
+            .bind(pause.judged_anew)
             .execute(&mut *conn)
             .await
             .map_err(classify)?;
@@ -99,13 +162,24 @@ async fn acts(conn: &mut PgConnection) -> Result<Vec<CommandRow>, EventStoreErro
     rows.iter().map(command_row).collect()
 }
 
-async fn act(
-    conn: &mut PgConnection,
-    id: CommandId,
-    workflow: &WorkflowId,
-    decide: ActDecision,
-) -> Result<CommandRow, EventStoreError> {
+async fn act(conn: &mut PgConnection, act: PlannedAct) -> Result<CommandRow, EventStoreError> {
     let mut tx = conn.begin().await.map_err(classify)?;
+    let row = act_in(&mut tx, act).await?;
+    tx.commit().await.map_err(classify_commit)?;
+    Ok(row)
+}
+
+/// Decides an act in a transaction, under the lock of acts until its end, and writes what it leads
+/// to.
+pub(super) async fn act_in(
+    tx: &mut PgConnection,
+    act: PlannedAct,
+) -> Result<CommandRow, EventStoreError> {
+    let PlannedAct {
+        id,
+        subject,
+        decide,
+    } = act;
     sqlx::query(LOCK)
         .execute(&mut *tx)
         .await
@@ -119,7 +193,13 @@ async fn act(
         return command_row(&known);
     }
     let pause = sqlx::query(OPEN_OF)
-        .bind(workflow.as_str())
+        .bind(subject.workflow.as_str())
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(classify)?;
+    let annotator = sqlx::query(NEWEST_OF_ANNOTATOR)
+        .bind(subject.workflow.as_str())
+        .bind(subject.user_id.map(|user| user.0))
         .fetch_optional(&mut *tx)
         .await
         .map_err(classify)?;
@@ -129,6 +209,7 @@ async fn act(
             .await
             .map_err(classify)?,
         pause: pause.as_ref().map(pause_row).transpose()?,
+        annotator: annotator.as_ref().map(annotator_pause).transpose()?,
     };
     let written = decide(facts);
     let record = &written.record;
@@ -151,23 +232,16 @@ async fn act(
         .execute(&mut *tx)
         .await
         .map_err(classify)?;
-    set(&mut tx, &written.pauses).await?;
-    enqueue(&mut tx, &written.messages).await?;
-    tx.commit().await.map_err(classify_commit)?;
+    set(tx, &written.pauses).await?;
+    enqueue(tx, &written.messages).await?;
     Ok(written.record.into())
 }
 
 #[async_trait]
 impl ActLog for PgEventStore {
-    async fn act(
-        &self,
-        id: CommandId,
-        workflow: &WorkflowId,
-        decide: ActDecision,
-    ) -> Result<CommandRow, EventStoreError> {
-        let workflow = workflow.clone();
+    async fn act(&self, planned: PlannedAct) -> Result<CommandRow, EventStoreError> {
         self.run(WORK_TIMEOUT, move |conn| {
-            Box::pin(async move { act(conn, id, &workflow, decide).await })
+            Box::pin(async move { act(conn, planned).await })
         })
         .await
     }
@@ -197,6 +271,16 @@ impl ActLog for PgEventStore {
         Ok((holding, over))
     }
 
+    async fn annotator_pauses(
+        &self,
+        user: Option<UserId>,
+    ) -> Result<Vec<AnnotatorPause>, EventStoreError> {
+        self.run(WORK_TIMEOUT, move |conn| {
+            Box::pin(async move { of_annotators(conn, user).await })
+        })
+        .await
+    }
+
     async fn replace_pauses(&self, derive: DerivePauses) -> Result<bool, EventStoreError> {
         self.run(LONG_WORK_TIMEOUT, move |conn| {
             Box::pin(async move {
@@ -206,19 +290,22 @@ impl ActLog for PgEventStore {
                     .await
                     .map_err(classify)?;
                 let mut wanted = derive(&acts(&mut tx).await?);
-                wanted.sort_by_key(|pause| pause.pause_id);
+                wanted.workflows.sort_by_key(|pause| pause.pause_id);
+                wanted.annotators.sort_by_key(AnnotatorPause::age);
                 let rows = sqlx::query(ALL)
                     .fetch_all(&mut *tx)
                     .await
                     .map_err(classify)?;
                 let found: Result<Vec<_>, _> = rows.iter().map(pause_row).collect();
-                if found.is_ok_and(|found| found == wanted) {
+                let annotators = of_annotators(&mut tx, None).await;
+                if found.is_ok_and(|found| found == wanted.workflows)
+                    && annotators.is_ok_and(|found| found == wanted.annotators)
+                {
                     return Ok(false);
                 }
-                sqlx::query(FORGET)
-                    .execute(&mut *tx)
-                    .await
-                    .map_err(classify)?;
+                for sql in FORGET {
+                    sqlx::query(sql).execute(&mut *tx).await.map_err(classify)?;
+                }
                 set(&mut tx, &wanted).await?;
                 // Unknown is as good as failed: a second time finds nothing to change.
                 tx.commit().await.map_err(classify)?;

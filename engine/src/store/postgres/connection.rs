@@ -35,7 +35,7 @@ pub(super) const LONG_WORK_TIMEOUT: Duration = Duration::from_secs(60);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The migrations, oldest first. Forward only: a file that was released is never changed.
-const MIGRATIONS: [(i64, &str, &str); 7] = [
+const MIGRATIONS: [(i64, &str, &str); 8] = [
     (
         1,
         "init",
@@ -70,6 +70,11 @@ const MIGRATIONS: [(i64, &str, &str); 7] = [
         7,
         "places_begun",
         include_str!("../../../../migrations/postgres/0007_places_begun.sql"),
+    ),
+    (
+        8,
+        "annotator_pauses",
+        include_str!("../../../../migrations/postgres/0008_annotator_pauses.sql"),
     ),
 ];
 

@@ -15,6 +15,7 @@ use super::{
         ProjectionStore, ProjectionWrite,
     },
     PgEventStore,
+    acts::act_in,
     codec::to_json,
     connection::{LONG_WORK_TIMEOUT, WORK_TIMEOUT, spawned, timed_out},
     error::classify,
@@ -219,6 +220,9 @@ impl Step {
             outbox::enqueue(&mut self.tx, &messages).await?;
         }
         goals::add(&mut self.tx, &write.actions).await?;
+        for act in write.acts {
+            act_in(&mut self.tx, act).await?;
+        }
         if let Some(last) = last {
             sqlx::query(MOVE)
                 .bind(&self.name)

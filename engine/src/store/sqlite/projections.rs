@@ -12,6 +12,7 @@ use super::{
         EventStoreError, LogEntry, NewOutboxRow, OpenProjection, ProjectionRows, ProjectionStore,
         ProjectionWrite,
     },
+    acts::act_in,
     goals,
     outbox::enqueue,
     read::log_after,
@@ -167,6 +168,9 @@ impl Step {
         messages.extend(not_yet_said(&mut self.tx, write.once, self.now).await?);
         enqueue(&mut self.tx, &messages, self.store.now()).await?;
         goals::add(&mut self.tx, &write.actions, self.now).await?;
+        for act in write.acts {
+            act_in(&mut self.tx, act, self.store.now()).await?;
+        }
         if let Some(last) = self.entries.last() {
             sqlx::query(MOVE)
                 .bind(&self.name)

@@ -10,8 +10,8 @@ use sqlx::{Decode, Row, Sqlite, Type, sqlite::SqliteRow};
 use uuid::{Uuid, fmt::Hyphenated};
 
 use super::super::{
-    CommandRow, Draft, DueKind, DueRow, EventStoreError, LogEntry, LogPosition, OutboxRow,
-    RecordedOutcome, TaskRow, WorkflowPause, WorkflowRow,
+    AnnotatorPause, CommandRow, Draft, DueKind, DueRow, EventStoreError, LogEntry, LogPosition,
+    OutboxRow, RecordedOutcome, TaskRow, WorkflowPause, WorkflowRow,
 };
 use crate::{
     events::{EventMetadata, StoredEvent, WorkflowEvent, upcast},
@@ -327,6 +327,20 @@ pub(super) fn pause(row: &SqliteRow) -> Result<WorkflowPause, EventStoreError> {
         since: columns.time("since")?,
         until: columns.opt_time("until")?,
         ended_at: columns.opt_time("ended_at")?,
+    })
+}
+
+pub(super) fn annotator_pause(row: &SqliteRow) -> Result<AnnotatorPause, EventStoreError> {
+    let columns = Columns::of("annotator_pauses", row);
+    Ok(AnnotatorPause {
+        pause_id: CommandId(columns.uuid("pause_id")?),
+        workflow: columns.slug("workflow")?,
+        user_id: UserId(columns.uuid("user_id")?),
+        reason: columns.get("reason")?,
+        by_rule: columns.get("by_rule")?,
+        since: columns.time("since")?,
+        ended_at: columns.opt_time("ended_at")?,
+        judged_anew: columns.get("judged_anew")?,
     })
 }
 

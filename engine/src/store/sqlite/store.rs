@@ -25,7 +25,7 @@ const READERS: u32 = 4;
 /// The file of the log beside the database is cut to this many bytes after a checkpoint.
 const WAL_BYTES_KEPT: &str = "67108864";
 
-const MIGRATIONS: [(i64, &str, &str); 8] = [
+const MIGRATIONS: [(i64, &str, &str); 9] = [
     (
         1,
         "store",
@@ -65,6 +65,11 @@ const MIGRATIONS: [(i64, &str, &str); 8] = [
         8,
         "places_begun",
         include_str!("../../../../migrations/sqlite/0008_places_begun.sql"),
+    ),
+    (
+        9,
+        "annotator_pauses",
+        include_str!("../../../../migrations/sqlite/0009_annotator_pauses.sql"),
     ),
 ];
 

@@ -1,15 +1,16 @@
 //! Operators' acts, and the pauses of workflows that follow from them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use glyph_workflow_engine::{
-    command::Act,
-    ids::{CommandId, TaskId},
-    pauses_of,
+    MessageBuilder, NoMessages,
+    command::{Act, ActEnvelope},
+    ids::{CommandId, TaskId, UserId},
+    pauses_of, plan_act,
     store::{
-        ActFacts, ActWrite, CommandRecord, CommandRow, DueKind, DueLane, DueRow, RecordedOutcome,
-        Store, WorkflowPause,
+        ActFacts, ActSubject, ActWrite, CommandRecord, CommandRow, DueKind, DueLane, DueRow,
+        Pauses, PlannedAct, ProjectionWrite, RecordedOutcome, Store, WorkflowPause,
     },
 };
 use serde_json::json;
@@ -24,9 +25,12 @@ async fn act(
     act: Act,
     change: impl FnOnce(&ActFacts, CommandId) -> Vec<WorkflowPause> + Send + 'static,
 ) -> CommandRow {
-    let (id, workflow) = (command(name), act.workflow().clone());
+    let (id, subject) = (command(name), act.subject());
     let decide = move |facts: ActFacts| ActWrite {
-        pauses: change(&facts, id),
+        pauses: Pauses {
+            workflows: change(&facts, id),
+            ..Pauses::default()
+        },
         messages: vec![message(self::id(&format!("act {id}")), None)],
         record: CommandRecord {
             command_id: id,
@@ -40,7 +44,12 @@ async fn act(
             decided_at: facts.now,
         },
     };
-    store.act(id, &workflow, Box::new(decide)).await.unwrap()
+    let planned = PlannedAct {
+        id,
+        subject,
+        decide: Box::new(decide),
+    };
+    store.act(planned).await.unwrap()
 }
 
 async fn pause(store: &dyn Store, name: &str, workflow: &str) -> CommandRow {
@@ -124,8 +133,17 @@ pub(in crate::stores) async fn an_act_is_recorded_once_and_its_pause_is_read_by_
 /// A second copy of the act; deciding it would be a fault.
 async fn pause_again(store: &dyn Store, name: &str, workflow: &str) -> CommandRow {
     let decide = |_: ActFacts| -> ActWrite { panic!("a known act is not decided") };
-    let (id, workflow) = (command(name), slug(workflow));
-    store.act(id, &workflow, Box::new(decide)).await.unwrap()
+    let id = command(name);
+    let subject = ActSubject {
+        workflow: slug(workflow),
+        user_id: None,
+    };
+    let planned = PlannedAct {
+        id,
+        subject,
+        decide: Box::new(decide),
+    };
+    store.act(planned).await.unwrap()
 }
 
 /// The pauses that a batch of one task reads.
@@ -227,8 +245,91 @@ pub(in crate::stores) async fn pauses_are_remade_from_acts(a: &impl Adapter) {
         !store.replace_pauses(pauses_of).await.unwrap(),
         "nothing differs"
     );
-    assert!(store.replace_pauses(|_| Vec::new()).await.unwrap());
+    assert!(store.replace_pauses(|_| Pauses::default()).await.unwrap());
     assert_eq!(store.workflow_pauses().await.unwrap(), (vec![], vec![]));
     assert!(store.replace_pauses(pauses_of).await.unwrap());
     assert_eq!(store.workflow_pauses().await.unwrap(), live);
+}
+
+fn pause_of_annotator(name: &str, fallen: Option<DateTime<Utc>>) -> PlannedAct {
+    let act = Act::AnnotatorPause {
+        workflow: slug("flow"),
+        user_id: UserId(id("ann")),
+        reason: Some("answers".to_owned()),
+        fallen_at: fallen,
+    };
+    plan(name, act)
+}
+
+fn resume_of_annotator(name: &str, by_rule: bool) -> PlannedAct {
+    let act = Act::AnnotatorResume {
+        workflow: slug("flow"),
+        user_id: UserId(id("ann")),
+        reason: None,
+        by_rule,
+    };
+    plan(name, act)
+}
+
+fn plan(name: &str, act: Act) -> PlannedAct {
+    let messages: Arc<dyn MessageBuilder> = Arc::new(NoMessages);
+    plan_act(ActEnvelope::new(command(name), act), &messages)
+}
+
+pub(in crate::stores) async fn a_rule_acts_in_the_step_that_finds_it(a: &impl Adapter) {
+    let store = a.store();
+    append(&*store, task("one"), None, started("flow", &[])).await;
+    let fallen = store.open_projection("rule", 10).await.unwrap();
+    let fallen = fallen.expect("nobody else is at it").now();
+    let step = async |acts: Vec<PlannedAct>| {
+        let step = until(async || store.open_projection("rule", 10).await.unwrap()).await;
+        let write = ProjectionWrite {
+            acts,
+            ..ProjectionWrite::default()
+        };
+        step.commit(write).await.unwrap();
+    };
+    let open = async || {
+        let pauses = store
+            .annotator_pauses(Some(UserId(id("ann"))))
+            .await
+            .unwrap();
+        let open: Vec<_> = pauses.iter().filter(|p| p.is_open()).cloned().collect();
+        (pauses.len(), open.first().map(|pause| pause.by_rule))
+    };
+    step(vec![pause_of_annotator("fall", Some(fallen))]).await;
+    assert_eq!(open().await, (1, Some(true)));
+    let others = store.annotator_pauses(Some(UserId(id("bob")))).await;
+    assert_eq!(others.unwrap(), []);
+    // Found again, and overtaken by an operator.
+    step(vec![pause_of_annotator("fall", Some(fallen))]).await;
+    assert_eq!(open().await, (1, Some(true)));
+    store
+        .act(resume_of_annotator("let go", false))
+        .await
+        .unwrap();
+    assert_eq!(open().await, (1, None));
+    step(vec![
+        pause_of_annotator("fall", Some(fallen)),
+        pause_of_annotator("found late", Some(fallen)),
+    ])
+    .await;
+    assert_eq!(open().await, (1, None));
+    let late = store.command(command("found late")).await.unwrap().unwrap();
+    assert!(matches!(late.outcome, RecordedOutcome::Rejected { .. }));
+
+    // What an operator has paused, a rule does not end.
+    store
+        .act(pause_of_annotator("by hand", None))
+        .await
+        .unwrap();
+    step(vec![resume_of_annotator("forgiven", true)]).await;
+    assert_eq!(open().await, (2, Some(false)));
+
+    let live = store.annotator_pauses(None).await.unwrap();
+    assert!(!store.replace_pauses(pauses_of).await.unwrap());
+    assert!(store.replace_pauses(|_| Pauses::default()).await.unwrap());
+    assert_eq!(store.annotator_pauses(None).await.unwrap(), []);
+    assert!(store.replace_pauses(pauses_of).await.unwrap());
+    assert_eq!(store.annotator_pauses(None).await.unwrap(), live);
 }

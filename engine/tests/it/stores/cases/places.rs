@@ -14,12 +14,14 @@ use glyph_workflow_engine::{
     },
     events::{OfferBasis, WorkflowEvent},
     ids::{CommandId, RevisionId, TaskId, UserId},
+    limits::PAGE_MAX,
     state::{OpenPlace, Places},
-    store::{ErrorClass, OpenStep, PlaceOrder, PlaceQuery, Store, TaskRow},
+    store::{ErrorClass, LogFilter, LogPosition, OpenStep, PlaceOrder, PlaceQuery, Store, TaskRow},
 };
 use serde_json::json;
 use uuid::Uuid;
 
+use super::until;
 use crate::stores::{adapter::Adapter, samples::*};
 
 fn person(n: u128) -> UserId {
@@ -342,6 +344,30 @@ async fn submit(desk: &Desk, labels: Vec<CommandEnvelope>) {
     }
 }
 
+/// Waits until so many labels can be read in the log: a transaction elsewhere holds its readers back.
+async fn readable(desk: &Desk, labels: usize) {
+    until(async || {
+        let (mut found, mut after) = (0, LogPosition::default());
+        loop {
+            let filter = LogFilter {
+                workflow: slug("flow"),
+                event_types: vec!["annotation_submitted"],
+            };
+            let page = desk
+                .1
+                .read_workflow_log(filter, after, PAGE_MAX)
+                .await
+                .unwrap();
+            found += page.entries.len();
+            if page.read < PAGE_MAX {
+                return (found == labels).then_some(());
+            }
+            after = page.through;
+        }
+    })
+    .await;
+}
+
 /// A request that is, or is not, for what has waited longest.
 fn request_drawn(name: &str, who: u128, overdue: bool) -> ClaimRequest {
     (0..1_000)
@@ -401,6 +427,7 @@ pub(in crate::stores) async fn reliable_people_get_what_is_contested(a: &impl Ad
         ],
     )
     .await;
+    readable(desk, 80 * 3 + 5).await;
     // Another process has learnt the same from the log.
     for (place, desk) in desks.iter().enumerate() {
         // Nobody knows how reliable these are, or that they are not.
@@ -464,6 +491,7 @@ pub(in crate::stores) async fn no_task_is_left_behind_by_those_that_are_conteste
         labels.push(label(numbered(n), 22, "dog"));
     }
     submit(desk, labels).await;
+    readable(desk, 80 * 3 + 39 * 2).await;
     // There is always something that would be worth more, and the oldest has its turn all the same.
     let mut turns = 0;
     for n in 0..contested.len() {

@@ -1,0 +1,91 @@
+//! `glyph annotator`: how annotators stand, and pausing them.
+
+use clap::{Args, Subcommand};
+use glyph_workflow_engine::ids::{Slug, UserId};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{
+    CliError, Output,
+    connect::open_store,
+    output::Table,
+    workflow::{ActArgs, pause_text, run_act},
+};
+use crate::{
+    projections::gold::{AnnotatorStanding, standings},
+    settings::Settings,
+    wire::WorkflowAct,
+};
+
+/// Verbs on annotators.
+#[derive(Clone, Debug, Subcommand)]
+pub enum AnnotatorVerb {
+    /// Answers to gold tasks, and who is paused
+    List {
+        /// In this workflow
+        #[arg(long, short, value_name = "ID")]
+        workflow: Option<Slug>,
+    },
+    /// Offer an annotator no more places in a workflow; what is begun can be finished
+    Pause(AnnotatorArgs),
+    /// Offer places to an annotator again, who is judged anew from now on
+    Resume(AnnotatorArgs),
+}
+
+/// Which annotator, in which workflow, and why.
+#[derive(Clone, Debug, Args)]
+pub struct AnnotatorArgs {
+    #[command(flatten)]
+    act: ActArgs,
+    /// Who
+    user: Uuid,
+}
+
+pub(super) async fn run(
+    verb: AnnotatorVerb,
+    settings: &Settings,
+    output: Output,
+) -> Result<(), CliError> {
+    match verb {
+        AnnotatorVerb::List { workflow } => {
+            let store = open_store(settings).await?;
+            let mut annotators = standings(&*store).await?;
+            annotators.retain(|one| workflow.as_ref().is_none_or(|id| one.workflow == *id));
+            output.result(&json!({"annotators": annotators}), || {
+                list_text(&annotators)
+            });
+            Ok(())
+        }
+        AnnotatorVerb::Pause(AnnotatorArgs { act, user }) => {
+            let verb = WorkflowAct::PauseAnnotator(UserId(user));
+            run_act(verb, act, None, settings, output).await
+        }
+        AnnotatorVerb::Resume(AnnotatorArgs { act, user }) => {
+            let verb = WorkflowAct::ResumeAnnotator(UserId(user));
+            run_act(verb, act, None, settings, output).await
+        }
+    }
+}
+
+fn list_text(annotators: &[AnnotatorStanding]) -> String {
+    if annotators.is_empty() {
+        return "nobody has answered a gold task, and nobody is paused".to_owned();
+    }
+    let mut table = Table::new(&["workflow", "annotator", "gold", "right", "", "paused"]);
+    for one in annotators {
+        let right = one
+            .accuracy
+            .map_or("-".to_owned(), |share| format!("{:.0} %", share * 100.0));
+        let paused = one.paused.as_ref();
+        let paused = paused.map(|p| pause_text(p.reason.as_deref(), p.since, None));
+        table.row([
+            one.workflow.to_string(),
+            one.user_id.to_string(),
+            one.answers.to_string(),
+            right,
+            if one.flagged { "flagged" } else { "" }.to_owned(),
+            paused.unwrap_or_default(),
+        ]);
+    }
+    table.render(0)
+}

@@ -1,0 +1,91 @@
+//! Annotators: how they stand, and pausing them.
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    response::{IntoResponse, Response},
+};
+use glyph_workflow_engine::{
+    ids::{UserId, WorkflowId},
+    store::AnnotatorPause,
+};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{
+    Api, Problem,
+    commands::with_key,
+    request::{CommandHeaders, Limited, Parameters},
+    workflows::act,
+};
+use crate::{
+    projections::gold::{AnnotatorStanding, standings},
+    wire::WorkflowAct,
+};
+
+#[derive(Serialize, JsonSchema)]
+pub(super) struct AnnotatorList {
+    annotators: Vec<AnnotatorStanding>,
+}
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    mut parameters: Parameters,
+) -> Result<Json<AnnotatorList>, Problem> {
+    let workflow = parameters.take("workflow", "a workflow id", |text| {
+        WorkflowId::new(text).ok()
+    })?;
+    let user = parameters.take("user_id", "a UUID", |text| text.parse().ok().map(UserId))?;
+    parameters.finish()?;
+    let mut annotators = standings(&*api.store).await?;
+    annotators.retain(|one| {
+        workflow.as_ref().is_none_or(|id| one.workflow == *id)
+            && user.is_none_or(|id| one.user_id == id)
+    });
+    Ok(Json(AnnotatorList { annotators }))
+}
+
+/// Where an annotator stands after an act, as the engine answers it.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "the schema of what the inbox keeps")]
+pub(super) struct AnnotatorActResult {
+    /// The workflow.
+    workflow: WorkflowId,
+    /// Who.
+    user_id: UserId,
+    /// The pause for which no places are offered; null where there is none.
+    paused: Option<AnnotatorPause>,
+}
+
+pub(super) async fn pause(
+    State(api): State<Api>,
+    path: Path<(String, String)>,
+    headers: CommandHeaders,
+    body: Limited,
+) -> Response {
+    change(api, WorkflowAct::PauseAnnotator, path, headers, body).await
+}
+
+pub(super) async fn resume(
+    State(api): State<Api>,
+    path: Path<(String, String)>,
+    headers: CommandHeaders,
+    body: Limited,
+) -> Response {
+    change(api, WorkflowAct::ResumeAnnotator, path, headers, body).await
+}
+
+async fn change(
+    api: Api,
+    verb: fn(UserId) -> WorkflowAct,
+    Path((workflow, user)): Path<(String, String)>,
+    headers: CommandHeaders,
+    body: Limited,
+) -> Response {
+    if let Ok(user) = user.parse() {
+        return act(api, verb(UserId(user)), Path(workflow), headers, body).await;
+    }
+    let key = headers.command_id.to_string();
+    let problem = Problem::malformed(format!("the annotator `{user}` is no UUID"));
+    with_key(problem.into_response(), &key)
+}
