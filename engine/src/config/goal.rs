@@ -300,7 +300,8 @@ pub enum CompletionActionConfig {
     Notify,
     /// The workflow is paused until an operator resumes it.
     Pause,
-    /// The workflow takes no new tasks; those under way go on.
+    /// The workflow is archived until an operator restores it: its tasks are held as by `pause`, and
+    /// it is left out of lists.
     Archive,
     /// A webhook is called, signed, until it has answered.
     TriggerWebhook(WebhookConfig),

@@ -45,6 +45,23 @@ pub enum Act {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ran_out: Option<DateTime<Utc>>,
     },
+    /// Pause a workflow until it is restored, and leave it out of lists. Of an archived one, changes
+    /// the reason; a pause before it is part of it.
+    WorkflowArchive {
+        /// The workflow, in all its revisions.
+        workflow: WorkflowId,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// Take a workflow out of the archive: its tasks go on.
+    WorkflowRestore {
+        /// The workflow.
+        workflow: WorkflowId,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
     /// Offer an annotator no more places in a workflow. Of one who is paused, changes the reason.
     AnnotatorPause {
         /// The workflow, in all its revisions.
@@ -134,6 +151,8 @@ impl Act {
         match self {
             Self::WorkflowPause { .. } => "workflow_pause",
             Self::WorkflowResume { .. } => "workflow_resume",
+            Self::WorkflowArchive { .. } => "workflow_archive",
+            Self::WorkflowRestore { .. } => "workflow_restore",
             Self::AnnotatorPause { .. } => "annotator_pause",
             Self::AnnotatorResume { .. } => "annotator_resume",
             Self::GoalComplete { .. } => "goal_complete",
@@ -145,6 +164,8 @@ impl Act {
         match self {
             Self::WorkflowPause { workflow, .. }
             | Self::WorkflowResume { workflow, .. }
+            | Self::WorkflowArchive { workflow, .. }
+            | Self::WorkflowRestore { workflow, .. }
             | Self::AnnotatorPause { workflow, .. }
             | Self::AnnotatorResume { workflow, .. }
             | Self::GoalComplete { workflow, .. } => workflow,
@@ -159,6 +180,8 @@ impl Act {
             }
             Self::WorkflowPause { .. }
             | Self::WorkflowResume { .. }
+            | Self::WorkflowArchive { .. }
+            | Self::WorkflowRestore { .. }
             | Self::GoalComplete { .. } => None,
         };
         ActSubject {
@@ -188,7 +211,10 @@ impl Act {
             } => {
                 *time = time.map(|time| time.trunc_subsecs(6));
             }
-            Self::AnnotatorResume { .. } | Self::GoalComplete { .. } => {}
+            Self::WorkflowArchive { .. }
+            | Self::WorkflowRestore { .. }
+            | Self::AnnotatorResume { .. }
+            | Self::GoalComplete { .. } => {}
         }
         self
     }
@@ -209,10 +235,6 @@ pub(super) fn decide(act: &Act, id: CommandId, facts: ActFacts) -> Result<Effect
         pause: open,
         annotator,
     } = facts;
-    let of_workflow = |pauses: Vec<WorkflowPause>| Pauses {
-        workflows: pauses,
-        ..Pauses::default()
-    };
     let not_waiting = |detail: String| {
         Err(Rejection {
             code: RejectionCode::NotWaiting,
@@ -230,33 +252,46 @@ pub(super) fn decide(act: &Act, id: CommandId, facts: ActFacts) -> Result<Effect
                     "`until` is not in the future: there would be nothing to wait for".to_owned(),
                 );
             }
-            let (over, since, pause_id) = match open {
-                Some(open) if open.holds_at(now) => (None, open.since, open.pause_id),
-                over => (over, now, id),
-            };
+            if open.as_ref().is_some_and(|open| open.archived) {
+                return not_waiting(format!(
+                    "the workflow `{workflow}` is archived, and so held already"
+                ));
+            }
             let pause = WorkflowPause {
-                pause_id,
+                pause_id: id,
                 workflow: workflow.clone(),
                 reason: reason.clone(),
-                since,
+                since: now,
                 until: *until,
+                archived: false,
                 ended_at: None,
             };
-            let result = json!({"workflow": workflow, "paused": pause});
-            let over = over.map(|over| ended(over, now));
-            Ok(Effect {
-                pauses: of_workflow(over.into_iter().chain([pause]).collect()),
-                result,
-            })
+            Ok(held(pause, open))
+        }
+        Act::WorkflowArchive { workflow, reason } => {
+            let pause = WorkflowPause {
+                pause_id: id,
+                workflow: workflow.clone(),
+                reason: reason.clone(),
+                since: now,
+                until: None,
+                archived: true,
+                ended_at: None,
+            };
+            Ok(held(pause, open))
         }
         Act::WorkflowResume {
             workflow, ran_out, ..
         } => match open {
-            Some(open) if ran_out.is_none() || *ran_out == open.until => Ok(Effect {
-                pauses: of_workflow(vec![ended(open, now)]),
-                result: json!({"workflow": workflow, "paused": null}),
-            }),
+            Some(open) if open.archived => not_waiting(format!(
+                "the workflow `{workflow}` is archived: `restore` lets it go on"
+            )),
+            Some(open) if ran_out.is_none() || *ran_out == open.until => Ok(let_go(open, now)),
             _ => not_waiting(format!("the workflow `{workflow}` is not paused")),
+        },
+        Act::WorkflowRestore { workflow, .. } => match open {
+            Some(open) if open.archived => Ok(let_go(open, now)),
+            _ => not_waiting(format!("the workflow `{workflow}` is not archived")),
         },
         Act::AnnotatorPause {
             workflow,
@@ -315,6 +350,43 @@ pub(super) fn decide(act: &Act, id: CommandId, facts: ActFacts) -> Result<Effect
                 "workflow": workflow, "goal": goal, "completed": true, "completed_at": now,
             }),
         }),
+    }
+}
+
+/// A workflow is held from now on. What holds it already is changed; what has run out is over.
+fn held(wanted: WorkflowPause, open: Option<WorkflowPause>) -> Effect {
+    let now = wanted.since;
+    let (over, pause) = match open {
+        Some(open) if open.holds_at(now) => {
+            let pause = WorkflowPause {
+                pause_id: open.pause_id,
+                since: open.since,
+                ..wanted
+            };
+            (None, pause)
+        }
+        over => (over, wanted),
+    };
+    let result = json!({"workflow": pause.workflow, "paused": pause});
+    let over = over.map(|over| ended(over, now));
+    Effect {
+        pauses: Pauses {
+            workflows: over.into_iter().chain([pause]).collect(),
+            ..Pauses::default()
+        },
+        result,
+    }
+}
+
+/// A workflow goes on.
+fn let_go(open: WorkflowPause, now: DateTime<Utc>) -> Effect {
+    let result = json!({"workflow": open.workflow, "paused": null});
+    Effect {
+        pauses: Pauses {
+            workflows: vec![ended(open, now)],
+            ..Pauses::default()
+        },
+        result,
     }
 }
 

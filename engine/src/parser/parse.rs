@@ -187,7 +187,7 @@ pub(super) fn read_nodes<'a>(
     graph::check(&draft, faults);
     let ends = outcomes::Ends::of(&draft, &expressions);
     outcomes::check(&ends, faults);
-    unsupported::check(&draft, goals, faults);
+    unsupported::check(&draft, faults);
     // Ways that are not as they should be say nothing about what happens on them.
     if !faults.has_errors() {
         soundness::check(&ends, faults);

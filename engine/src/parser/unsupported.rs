@@ -7,57 +7,19 @@ use super::{
     tree::{Content, Node},
 };
 
-/// When an entry of the table applies.
-enum When {
-    /// Whenever the key is there.
-    Present,
-    /// When its value is one of these.
-    Is(&'static [&'static str]),
-}
-use When::{Is, Present};
+/// Keys below `workflow`; `*` is every entry of a list or mapping.
+const WORKFLOW: &[&str] = &["steps.*.hooks"];
 
-/// Below `workflow`; `*` is every entry of a list or mapping.
-const WORKFLOW: &[(&str, When)] = &[("steps.*.hooks", Present)];
-
-/// Below every goal.
-const GOAL: &[(&str, When)] = &[("on_complete.*", Is(&["archive"]))];
-
-/// Refuses what the tables list.
-pub(super) fn check(draft: &Draft<'_>, goals: Option<&Node>, faults: &mut Faults) {
-    for (pattern, when) in WORKFLOW {
-        refuse(matching(draft.body, pattern).into_iter(), when, faults);
-    }
-    for goal in goals.and_then(Node::list).unwrap_or_default() {
-        for (pattern, when) in GOAL {
-            refuse(matching(goal, pattern).into_iter(), when, faults);
+/// Refuses what the table lists.
+pub(super) fn check(draft: &Draft<'_>, faults: &mut Faults) {
+    for pattern in WORKFLOW {
+        for node in matching(draft.body, pattern) {
+            let message = format!("{} is known but cannot run yet", key_of(node));
+            faults
+                .add(Code::NotSupported, &node.origin, message)
+                .at(Spot::Key)
+                .value_of(node);
         }
-    }
-}
-
-fn refuse<'a>(nodes: impl Iterator<Item = &'a Node>, when: &When, faults: &mut Faults) {
-    for node in nodes {
-        let text = match &node.content {
-            Content::Scalar(value) => value
-                .as_str()
-                .map_or_else(|| value.to_string(), str::to_owned),
-            Content::Map(_) | Content::List(_) => String::new(),
-        };
-        let (what, spot) = match when {
-            Present => (key_of(node), Spot::Key),
-            Is(values) if values.contains(&text.as_str()) => (
-                format!("`{}: {text}`", key_of(node).trim_matches('`')),
-                Spot::Value,
-            ),
-            Is(_) => continue,
-        };
-        faults
-            .add(
-                Code::NotSupported,
-                &node.origin,
-                format!("{what} is known but cannot run yet"),
-            )
-            .at(spot)
-            .value_of(node);
     }
 }
 

@@ -152,12 +152,20 @@ pub struct WorkflowPause {
     /// When it ends by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<DateTime<Utc>>,
+    /// Whether the workflow is archived: paused until it is restored, and left out of lists.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub archived: bool,
     /// When it ended, once that has been recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<DateTime<Utc>>,
 }
 
 impl WorkflowPause {
+    /// What the workflow is meanwhile, in a word.
+    pub fn word(&self) -> &'static str {
+        if self.archived { "archived" } else { "paused" }
+    }
+
     /// Whether the workflow is held at `now`. A pause whose `until` has come holds nothing, whether
     /// or not that has been recorded: the clock ends it, not whoever notices.
     pub fn holds_at(&self, now: DateTime<Utc>) -> bool {

@@ -153,6 +153,7 @@ impl Desk {
             reason: Some("audit".to_owned()),
             since: self.now,
             until,
+            archived: false,
             ended_at: None,
         });
     }

@@ -1,4 +1,4 @@
-//! `glyph workflow`: validate, create, list, show, visualize, dry-run, pause, resume.
+//! `glyph workflow`: validate, create, list, show, visualize, dry-run, pause, resume, archive, restore.
 
 use std::path::{Path, PathBuf};
 
@@ -40,11 +40,14 @@ pub enum WorkflowVerb {
         /// YAML file; `-` for standard input
         file: PathBuf,
     },
-    /// All revisions
+    /// All revisions, but for those of archived workflows
     List {
-        /// Revisions of this workflow
+        /// Revisions of this workflow, archived or not
         #[arg(long, short, value_name = "ID")]
         workflow: Option<Slug>,
+        /// Also those of archived workflows
+        #[arg(long)]
+        archived: bool,
     },
     /// One, with templates and library steps resolved
     Show {
@@ -81,6 +84,10 @@ pub enum WorkflowVerb {
     },
     /// Let all tasks of a workflow go on
     Resume(ActArgs),
+    /// Hold all tasks of a workflow until it is restored, and leave it out of lists
+    Archive(ActArgs),
+    /// Take a workflow out of the archive: its tasks go on
+    Restore(ActArgs),
 }
 
 /// Which workflow, why, and under which id the act is known.
@@ -105,9 +112,9 @@ pub(super) async fn run(
         WorkflowVerb::Validate { file } => validate(&file, output),
         WorkflowVerb::DryRun { file, script } => dry_run::run(&file, &script, output),
         WorkflowVerb::Create { file } => create(&file, settings, output).await,
-        WorkflowVerb::List { workflow } => {
+        WorkflowVerb::List { workflow, archived } => {
             let store = open_store(settings).await?;
-            let revisions = ListedWorkflow::list(&*store, workflow.as_ref()).await?;
+            let revisions = ListedWorkflow::list(&*store, workflow.as_ref(), archived).await?;
             output.result(&json!({"workflows": revisions}), || list_text(&revisions));
             Ok(())
         }
@@ -131,6 +138,12 @@ pub(super) async fn run(
         }
         WorkflowVerb::Pause { act, until } => {
             run_act(WorkflowAct::Pause, act, until, settings, output).await
+        }
+        WorkflowVerb::Archive(act) => {
+            run_act(WorkflowAct::Archive, act, None, settings, output).await
+        }
+        WorkflowVerb::Restore(act) => {
+            run_act(WorkflowAct::Restore, act, None, settings, output).await
         }
         WorkflowVerb::Resume(act) => {
             run_act(WorkflowAct::Resume, act, None, settings, output).await
@@ -165,6 +178,8 @@ pub(super) async fn run_act(
             output.result(&document, || match verb {
                 WorkflowAct::Pause => format!("workflow {} is paused", args.workflow),
                 WorkflowAct::Resume => format!("workflow {} goes on", args.workflow),
+                WorkflowAct::Archive => format!("workflow {} is archived", args.workflow),
+                WorkflowAct::Restore => format!("workflow {} is restored", args.workflow),
                 WorkflowAct::PauseAnnotator(user) => {
                     format!("annotator {user} is paused in workflow {}", args.workflow)
                 }
@@ -245,7 +260,7 @@ fn list_text(revisions: &[ListedWorkflow]) -> String {
     if revisions.is_empty() {
         return "no workflows; `glyph workflow create FILE` stores one".to_owned();
     }
-    let mut table = Table::new(&["workflow", "revision", "id", "created", "paused"]);
+    let mut table = Table::new(&["workflow", "revision", "id", "created", "held"]);
     for listed in revisions {
         let row = listed.row();
         table.row([
@@ -260,7 +275,8 @@ fn list_text(revisions: &[ListedWorkflow]) -> String {
 }
 
 fn held_text(pause: &WorkflowPause) -> String {
-    pause_text(pause.reason.as_deref(), pause.since, pause.until)
+    let text = pause_text(pause.reason.as_deref(), pause.since, pause.until);
+    format!("{} {text}", pause.word())
 }
 
 /// Why, since when and until when something is paused.
@@ -288,7 +304,7 @@ fn show_text(document: &WorkflowDocument) -> String {
     facts.row(["id", &config.revision_id.to_string()]);
     facts.row(["entry step", config.entry_step.as_str()]);
     if let Some(pause) = &document.paused {
-        facts.row(["paused", &held_text(pause)]);
+        facts.row(["held", &held_text(pause)]);
     }
     let mut steps = Table::new(&["step", "type", "submissions", "roles", "handler"]);
     for step in &config.steps {

@@ -306,8 +306,14 @@ fn summary(
     };
     match state.status {
         TaskStatus::Running if let Some(pause) = workflow_pause => format!(
-            "its workflow is paused ({}); it goes on when that is resumed",
-            pause.reason.as_deref().unwrap_or("no reason given")
+            "its workflow is {} ({}); it goes on when that is {}",
+            pause.word(),
+            pause.reason.as_deref().unwrap_or("no reason given"),
+            if pause.archived {
+                "restored"
+            } else {
+                "resumed"
+            }
         ),
         TaskStatus::Running if waiting.is_empty() => "it runs, and no step waits".to_owned(),
         TaskStatus::Running => format!("it waits in {}", steps()),

@@ -46,7 +46,7 @@ use super::{
 };
 use crate::{
     telemetry,
-    wire::{AnnotatorActBody, ClaimBody, acts::ActBody},
+    wire::{ClaimBody, ReasonBody, acts::ActBody},
 };
 
 /// How long any request may take; beyond it the answer is 504.
@@ -171,11 +171,16 @@ pub(super) fn operations() -> Vec<Operation> {
 fn workflow_operations() -> Vec<Operation> {
     vec![
         Operation::get("/api/v1/workflows", "list_workflows", workflows::list)
-            .summary("Every stored revision")
+            .summary("Every stored revision, but for those of archived workflows")
             .query(
                 "workflow",
-                "Only the revisions of this one.",
+                "Only the revisions of this one, archived or not.",
                 schema_for!(WorkflowId),
+            )
+            .query(
+                "archived",
+                "Also those of archived workflows.",
+                json_schema!({"type": "boolean", "default": false}),
             )
             .answers::<WorkflowList>(200, "The revisions"),
         Operation::post("/api/v1/workflows", "create_workflow", workflows::create)
@@ -202,6 +207,20 @@ fn workflow_operations() -> Vec<Operation> {
         )
         .summary("Let all tasks of a workflow go on")
         .answers::<ActResult>(200, "What holds the workflow now"),
+        Operation::command::<ReasonBody, _>(
+            "/api/v1/workflows/{id}/archive",
+            "archive_workflow",
+            workflows::archive,
+        )
+        .summary("Hold all tasks of a workflow until it is restored, and leave it out of lists")
+        .answers::<ActResult>(200, "What holds the workflow now"),
+        Operation::command::<ReasonBody, _>(
+            "/api/v1/workflows/{id}/restore",
+            "restore_workflow",
+            workflows::restore,
+        )
+        .summary("Take a workflow out of the archive: its tasks go on")
+        .answers::<ActResult>(200, "What holds the workflow now"),
     ]
 }
 
@@ -212,14 +231,14 @@ fn annotator_operations() -> Vec<Operation> {
             .query("workflow", "Only in this one.", schema_for!(WorkflowId))
             .query("user_id", "Only this person.", schema_for!(UserId))
             .answers::<AnnotatorList>(200, "The annotators"),
-        Operation::command::<AnnotatorActBody, _>(
+        Operation::command::<ReasonBody, _>(
             "/api/v1/workflows/{id}/annotators/{user_id}/pause",
             "pause_annotator",
             annotators::pause,
         )
         .summary("Offer an annotator no more places in a workflow")
         .answers::<AnnotatorActResult>(200, "Where the annotator stands now"),
-        Operation::command::<AnnotatorActBody, _>(
+        Operation::command::<ReasonBody, _>(
             "/api/v1/workflows/{id}/annotators/{user_id}/resume",
             "resume_annotator",
             annotators::resume,

@@ -148,10 +148,12 @@ pub struct ListedWorkflow {
 }
 
 impl ListedWorkflow {
-    /// All revisions, or those of one workflow: by id, newest first.
+    /// All revisions, or those of one workflow: by id, newest first. Those of archived workflows are
+    /// left out, unless they are asked for or the workflow is named.
     pub async fn list(
         store: &dyn Store,
         workflow: Option<&WorkflowId>,
+        archived: bool,
     ) -> Result<Vec<Self>, StorageError> {
         let rows = store.revisions(workflow).await?;
         let (holding, _) = store.workflow_pauses().await?;
@@ -159,7 +161,9 @@ impl ListedWorkflow {
             paused: holding.iter().find(|p| p.workflow == row.workflow).cloned(),
             row,
         });
-        Ok(listed.collect())
+        let is_archived = |one: &Self| one.paused.as_ref().is_some_and(|pause| pause.archived);
+        let shown = |one: &Self| archived || workflow.is_some() || !is_archived(one);
+        Ok(listed.filter(shown).collect())
     }
 
     /// The revision.
@@ -186,8 +190,10 @@ pub(super) async fn list(
     let workflow = parameters.take("workflow", "a workflow id", |text| {
         WorkflowId::new(text).ok()
     })?;
+    let archived = parameters.take("archived", "true or false", |text| text.parse().ok())?;
     parameters.finish()?;
-    let workflows = ListedWorkflow::list(&*api.store, workflow.as_ref()).await?;
+    let archived = archived.unwrap_or(false);
+    let workflows = ListedWorkflow::list(&*api.store, workflow.as_ref(), archived).await?;
     Ok(Json(WorkflowList { workflows }))
 }
 
@@ -218,6 +224,24 @@ pub(super) async fn resume(
     body: Limited,
 ) -> Response {
     act(api, WorkflowAct::Resume, id, headers, body).await
+}
+
+pub(super) async fn archive(
+    State(api): State<Api>,
+    id: Path<String>,
+    headers: CommandHeaders,
+    body: Limited,
+) -> Response {
+    act(api, WorkflowAct::Archive, id, headers, body).await
+}
+
+pub(super) async fn restore(
+    State(api): State<Api>,
+    id: Path<String>,
+    headers: CommandHeaders,
+    body: Limited,
+) -> Response {
+    act(api, WorkflowAct::Restore, id, headers, body).await
 }
 
 /// What holds a workflow after an act on it, as the engine answers it.

@@ -1,8 +1,8 @@
-//! What reached goals set off outside: calls to webhooks and pauses of workflows.
+//! What reached goals set off outside: calls to webhooks, and pausing or archiving workflows.
 //!
 //! An action is a row that was written in the transaction that found its goal reached, under an id
 //! of goal, epoch and action. It is claimed, performed without a transaction, and settled; a crash
-//! in between frees it, so it is performed again under the same id. A pause knows the id from the
+//! in between frees it, so it is performed again under the same id. An act finds the id in the
 //! inbox; a webhook gets it as idempotency key.
 
 use std::{sync::Arc, time::Duration};
@@ -132,7 +132,7 @@ impl GoalActionRunner {
         let action = &row.action;
         let done = match action.action.as_str() {
             "trigger_webhook" => self.call(row).await,
-            "pause" => self.pause(row).await,
+            "pause" | "archive" => self.hold(row).await,
             other => Err(Fault::for_good(format!("there is no action `{other}`"))),
         };
         let Err(fault) = done else {
@@ -181,17 +181,35 @@ impl GoalActionRunner {
         })
     }
 
-    async fn pause(&self, row: &GoalActionRow) -> Result<(), Fault> {
-        let act = Act::WorkflowPause {
-            workflow: row.action.workflow.clone(),
-            reason: Some(format!("the goal `{}` is reached", row.action.goal)),
-            until: None,
+    /// Pauses the workflow, or archives it.
+    async fn hold(&self, row: &GoalActionRow) -> Result<(), Fault> {
+        let workflow = row.action.workflow.clone();
+        let reason = Some(format!("the goal `{}` is reached", row.action.goal));
+        let act = if row.action.action == "archive" {
+            Act::WorkflowArchive { workflow, reason }
+        } else {
+            Act::WorkflowPause {
+                workflow,
+                reason,
+                until: None,
+            }
         };
         let act = ActEnvelope::new(row.action.id, act);
         match self.orchestrator.act(&*self.store, act).await {
             Ok(RecordedOutcome::Applied { .. }) => Ok(()),
+            // Archived meanwhile, perhaps by the same goal, it is held already.
+            Ok(RecordedOutcome::Rejected { .. }) if self.is_archived(row).await? => Ok(()),
             Ok(RecordedOutcome::Rejected { detail, .. }) => Err(Fault::for_good(detail)),
             Err(error) => Err(Fault::passing(&error)),
         }
+    }
+
+    async fn is_archived(&self, row: &GoalActionRow) -> Result<bool, Fault> {
+        let holding = self.store.workflow_pauses().await;
+        let (holding, _) = holding.map_err(|error| Fault::passing(&error))?;
+        let mut of_workflow = holding
+            .iter()
+            .filter(|pause| pause.workflow == row.action.workflow);
+        Ok(of_workflow.any(|pause| pause.archived))
     }
 }

@@ -38,16 +38,20 @@ pub enum WorkflowAct {
     Pause,
     /// Let them go on.
     Resume,
+    /// Hold all its tasks until it is restored, and leave it out of lists.
+    Archive,
+    /// Take it out of the archive.
+    Restore,
     /// Offer no more places to an annotator.
     PauseAnnotator(UserId),
     /// Offer places to an annotator again.
     ResumeAnnotator(UserId),
 }
 
-/// What stands in the body of an act on an annotator.
+/// What stands in the body of an act that the clock does not end.
 #[derive(Deserialize, JsonSchema)]
 #[expect(dead_code, reason = "the schema of a part of `ActBody`")]
-pub struct AnnotatorActBody {
+pub struct ReasonBody {
     /// Why.
     reason: Option<String>,
 }
@@ -83,6 +87,8 @@ pub fn read_act(request: &ActRequest<'_>) -> Result<ActEnvelope, Unreadable> {
                 reason,
                 ran_out: None,
             },
+            WorkflowAct::Archive => Act::WorkflowArchive { workflow, reason },
+            WorkflowAct::Restore => Act::WorkflowRestore { workflow, reason },
             WorkflowAct::PauseAnnotator(user_id) => Act::AnnotatorPause {
                 workflow,
                 user_id,

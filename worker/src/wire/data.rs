@@ -288,6 +288,9 @@ pub struct WholeWorkflow<'a> {
     /// When it goes on by itself, where it is held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<DateTime<Utc>>,
+    /// Whether it is archived: held until it is restored, and left out of lists.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub archived: bool,
 }
 
 impl<'a> WholeWorkflow<'a> {
@@ -300,6 +303,14 @@ impl<'a> WholeWorkflow<'a> {
             workflow,
             reason,
             until,
+            archived: false,
+        }
+    }
+
+    pub(super) fn archived(workflow: &'a Slug, reason: Option<&'a str>) -> Self {
+        Self {
+            archived: true,
+            ..Self::paused(workflow, reason, None)
         }
     }
 

@@ -598,7 +598,11 @@ impl MessageBuilder for CloudEventMessages {
                 MessageType::WorkflowPaused,
                 WholeWorkflow::paused(workflow, reason.as_deref(), *until),
             ),
-            Act::WorkflowResume { reason, .. } => (
+            Act::WorkflowArchive { reason, .. } => (
+                MessageType::WorkflowPaused,
+                WholeWorkflow::archived(workflow, reason.as_deref()),
+            ),
+            Act::WorkflowResume { reason, .. } | Act::WorkflowRestore { reason, .. } => (
                 MessageType::WorkflowResumed,
                 WholeWorkflow::resumed(workflow, reason.as_deref()),
             ),

@@ -10,9 +10,7 @@ pub mod reasons;
 pub mod replies;
 pub mod schema;
 
-pub use acts::{
-    ActRequest, AnnotatorActBody, CompletionRequest, WorkflowAct, read_act, read_completion,
-};
+pub use acts::{ActRequest, CompletionRequest, ReasonBody, WorkflowAct, read_act, read_completion};
 pub use claims::{ClaimBody, read_claim};
 pub(crate) use commands::check_storable;
 pub use commands::{

@@ -10,17 +10,19 @@ use glyph_worker::{
 };
 use glyph_workflow_engine::{
     WorkflowOrchestrator,
-    command::{Act, ActEnvelope},
+    command::{Act, ActEnvelope, CommandEnvelope, Outcome, RejectionCode},
     executor::AnnotationData,
     goals::GoalStatement,
-    ids::Slug,
+    ids::{CommandId, Slug},
     store::{
-        ActLog, GoalActionStatus, GoalStore, MemoryStore, Outbox, ProjectionStore, PublisherId,
-        Store,
+        ActLog, CommandLog, GoalActionStatus, GoalStore, MemoryStore, Outbox, ProjectionStore,
+        PublisherId, Store, WorkflowConfigStore,
     },
 };
 use serde_json::json;
 use uuid::Uuid;
+
+use crate::support::engine::{envelope, submission as support_submission};
 
 const FLOW: &str = "
 workflow:
@@ -39,13 +41,13 @@ struct Desk {
 }
 
 impl Desk {
-    async fn new() -> Self {
+    async fn new(yaml: &str) -> Self {
         let store = Arc::new(MemoryStore::with_clock(Arc::new(chrono::Utc::now)));
         let orchestrator = Arc::new(WorkflowOrchestrator::new(
             Arc::clone(&store) as _,
             Arc::clone(&store) as _,
         ));
-        orchestrator.create_workflow(FLOW).await.unwrap();
+        orchestrator.create_workflow(yaml).await.unwrap();
         Self {
             store,
             orchestrator,
@@ -117,7 +119,7 @@ fn counts(said: &[(&str, usize)]) -> BTreeMap<String, usize> {
 
 #[tokio::test]
 async fn goals_are_told_of_once_and_their_actions_done_once() {
-    let desk = Desk::new().await;
+    let desk = Desk::new(FLOW).await;
     desk.complete_tasks(1, 3).await;
     desk.project().await;
     let (one, other) = (desk.projector(), desk.projector());
@@ -177,4 +179,79 @@ async fn goals_are_told_of_once_and_their_actions_done_once() {
     assert_eq!(desk.said().await, counts(&[]));
     assert_eq!(runner.step().await.unwrap(), 0);
     assert_eq!(desk.store.goal_actions().await.unwrap(), actions);
+}
+
+const ARCHIVED: &str = "
+workflow:
+  id: flow
+  steps: [{ id: annotate, type: annotation }]
+goals:
+  - { id: volume, type: volume, target: 2, on_complete: [archive, pause] }
+";
+
+#[tokio::test]
+async fn a_reached_goal_archives_its_workflow_once() {
+    let desk = Desk::new(ARCHIVED).await;
+    desk.complete_tasks(1, 2).await;
+    desk.project().await;
+    let runner = desk.runner();
+    while runner.step().await.unwrap() > 0 {}
+    let archived = async || {
+        let (holding, _) = desk.store.workflow_pauses().await.unwrap();
+        holding
+            .iter()
+            .map(|pause| pause.archived)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(archived().await, [true]);
+    let actions = desk.store.goal_actions().await.unwrap();
+    assert_eq!(actions.len(), 2);
+    for row in &actions {
+        assert_eq!(row.status, GoalActionStatus::Done, "{row:?}");
+    }
+    // Open work is held, and kept: what is refused can be replayed.
+    let late = submission(9, 7);
+    let workflow = desk.store.load_by_name("flow").await.unwrap().unwrap();
+    let nine = Uuid::from_u128(9);
+    desk.orchestrator
+        .start_task(nine, workflow.revision_id.0)
+        .await
+        .unwrap();
+    let report = desk
+        .orchestrator
+        .process_batch(vec![late.clone()], None)
+        .await;
+    let outcomes = report.unwrap().outcomes;
+    assert!(
+        matches!(&outcomes[..], [Outcome::Rejected(r)] if r.code == RejectionCode::TaskPaused),
+        "{outcomes:?}"
+    );
+    let kept = desk.store.command(late.command_id).await.unwrap().unwrap();
+    assert!(kept.payload.is_some());
+
+    // An operator takes it back, and no reading of the log archives it again.
+    let act = Act::WorkflowRestore {
+        workflow: Slug::new("flow").unwrap(),
+        reason: None,
+    };
+    let act = ActEnvelope::new(Uuid::from_u128(5), act);
+    desk.orchestrator.act(&*desk.store, act).await.unwrap();
+    assert_eq!(archived().await, [false; 0]);
+    desk.store.reset_projection(GOALS).await.unwrap();
+    desk.project().await;
+    while runner.step().await.unwrap() > 0 {}
+    assert_eq!(archived().await, [false; 0]);
+    let mut again = late;
+    again.command_id = CommandId(Uuid::from_u128(77));
+    let report = desk.orchestrator.process_batch(vec![again], None).await;
+    assert!(matches!(
+        report.unwrap().outcomes[..],
+        [Outcome::Applied(_)]
+    ));
+}
+
+fn submission(task: u128, user: u128) -> CommandEnvelope {
+    let mut body = support_submission(Uuid::from_u128(task), "annotate", user, "a");
+    body["workflow"] = json!("flow");
+    envelope(&body)
 }

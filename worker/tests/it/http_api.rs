@@ -958,3 +958,51 @@ async fn an_annotator_is_paused_and_let_go_on() {
     let unknown = server.post(unknown, String::new(), &[]).await;
     assert_problem(&unknown, 400, "malformed");
 }
+
+#[tokio::test]
+async fn an_archived_workflow_leaves_the_list_until_it_is_restored() {
+    let server = Server::with_dual().await;
+    let task = Uuid::from_u128(1);
+    server.start(task).await;
+    let act = async |verb: &str| {
+        let path = format!("/api/v1/workflows/sentiment-dual/{verb}");
+        server
+            .post(&path, json!({"reason": "over"}).to_string(), &[])
+            .await
+    };
+    let listed = async |query: &str| {
+        let listed = server.get(&format!("/api/v1/workflows{query}")).await;
+        listed.json["workflows"].as_array().unwrap().len()
+    };
+    assert_problem(&act("restore").await, 409, "not_waiting");
+    let archived = act("archive").await;
+    assert_eq!(archived.status, StatusCode::OK, "{}", archived.json);
+    assert_eq!(archived.json["paused"]["archived"], true);
+    assert_eq!(listed("").await, 0);
+    assert_eq!(listed("?archived=false").await, 0);
+    assert_eq!(listed("?archived=true").await, 1);
+    assert_eq!(listed("?workflow=sentiment-dual").await, 1);
+    let bad = server.get("/api/v1/workflows?archived=maybe").await;
+    assert_problem(&bad, 400, "malformed");
+    let shown = server.get("/api/v1/workflows/sentiment-dual").await;
+    assert_eq!(shown.json["paused"]["archived"], true);
+    let explained = server.get(&format!("/api/v1/tasks/{task}/explain")).await;
+    let summary = explained.json["summary"].as_str().unwrap();
+    assert!(summary.contains("workflow is archived (over)"), "{summary}");
+    assert_problem(&act("resume").await, 409, "not_waiting");
+    assert_problem(&act("pause").await, 409, "not_waiting");
+    assert_problem(
+        &server.verb(task, "submit", &work(1, "positive", &[])).await,
+        409,
+        "task_paused",
+    );
+    let next = json!({"user_id": Uuid::from_u128(2)}).to_string();
+    let next = server.post("/api/v1/assignments/next", next, &[]).await;
+    assert_eq!(next.status, StatusCode::NO_CONTENT);
+
+    let restored = act("restore").await;
+    assert_eq!(restored.json["paused"], Value::Null, "{}", restored.json);
+    assert_eq!(listed("").await, 1);
+    let submitted = server.verb(task, "submit", &work(1, "positive", &[])).await;
+    assert_eq!(submitted.status, StatusCode::OK, "{}", submitted.json);
+}

@@ -91,8 +91,9 @@ fn refuse_paused_workflow(pause: &WorkflowPause) -> Refusal {
     Refusal::rejected(
         RejectionCode::TaskPaused,
         format!(
-            "the workflow `{}` is paused: {}",
+            "the workflow `{}` is {}: {}",
             pause.workflow,
+            pause.word(),
             pause.reason.as_deref().unwrap_or("no reason was given")
         ),
     )

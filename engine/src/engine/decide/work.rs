@@ -281,9 +281,10 @@ impl<'a> Work<'a> {
             };
         }
         if let Some(pause) = self.workflow_pause() {
+            let word = pause.word();
             return match &pause.reason {
-                Some(reason) => format!("the workflow is paused: {reason}"),
-                None => "the workflow is paused".to_owned(),
+                Some(reason) => format!("the workflow is {word}: {reason}"),
+                None => format!("the workflow is {word}"),
             };
         }
         match self.execute(self.step(step_id), None) {

@@ -42,23 +42,24 @@ const RECORD: &str = "
     VALUES ($1, NULL, $2, $3, $4, $5, $6::jsonb, $7, $8::jsonb, $9)";
 
 const OPEN: &str = "
-    SELECT pause_id, workflow, reason, since, until, ended_at,
+    SELECT pause_id, workflow, reason, since, until, archived, ended_at,
            until IS NULL OR until > statement_timestamp() AS holds
     FROM workflow_pauses WHERE ended_at IS NULL ORDER BY workflow";
 
 const OPEN_OF: &str = "
-    SELECT pause_id, workflow, reason, since, until, ended_at
+    SELECT pause_id, workflow, reason, since, until, archived, ended_at
     FROM workflow_pauses WHERE ended_at IS NULL AND workflow = $1";
 
 const ALL: &str = "
-    SELECT pause_id, workflow, reason, since, until, ended_at
+    SELECT pause_id, workflow, reason, since, until, archived, ended_at
     FROM workflow_pauses ORDER BY pause_id";
 
 const SET: &str = "
-    INSERT INTO workflow_pauses (pause_id, workflow, reason, since, until, ended_at)
-    VALUES ($1, $2, $3, $4, $5, $6)
+    INSERT INTO workflow_pauses (pause_id, workflow, reason, since, until, archived, ended_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)
     ON CONFLICT (pause_id) DO UPDATE
-    SET reason = excluded.reason, until = excluded.until, ended_at = excluded.ended_at";
+    SET reason = excluded.reason, until = excluded.until, archived = excluded.archived,
+        ended_at = excluded.ended_at";
 
 const NEWEST_OF_ANNOTATOR: &str = "
     SELECT pause_id, workflow, user_id, reason, by_rule, since, ended_at, judged_anew
@@ -94,6 +95,7 @@ pub(super) fn pause_row(row: &PgRow) -> Result<WorkflowPause, EventStoreError> {
         reason: row.try_get("reason").map_err(classify)?,
         since: row.try_get("since").map_err(classify)?,
         until: row.try_get("until").map_err(classify)?,
+        archived: row.try_get("archived").map_err(classify)?,
         ended_at: row.try_get("ended_at").map_err(classify)?,
     })
 }
@@ -135,6 +137,7 @@ async fn set(conn: &mut PgConnection, pauses: &Pauses) -> Result<(), EventStoreE
             .bind(pause.reason.as_deref())
             .bind(pause.since)
             .bind(pause.until)
+            .bind(pause.archived)
             .bind(pause.ended_at)
             .execute(&mut *conn)
             .await

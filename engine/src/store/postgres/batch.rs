@@ -79,7 +79,8 @@ const READ_UNDER_LOCKS: &str = "
           AND (outbox.owner IS DISTINCT FROM $3 OR outbox.owner IS NULL
                OR outbox.leased_until < clock_timestamp() + interval '5 seconds'))
     UNION ALL
-    SELECT 3, ended_at, pause_id, NULL, workflow, NULL, reason, NULL, NULL, NULL, NULL, since, until
+    SELECT 3, ended_at, pause_id, NULL, workflow, CASE WHEN archived THEN 'archived' END, reason,
+           NULL, NULL, NULL, NULL, since, until
     FROM workflow_pauses
     WHERE ended_at IS NULL
        OR ended_at > (SELECT min(updated_at) FROM tasks WHERE task_id = ANY ($2))";
@@ -331,6 +332,10 @@ async fn lock_and_read(
                 reason: row.try_get("reason").map_err(classify)?,
                 since: row.try_get("since").map_err(classify)?,
                 until: row.try_get("until").map_err(classify)?,
+                archived: row
+                    .try_get::<Option<&str>, _>("outcome")
+                    .map_err(classify)?
+                    .is_some(),
                 ended_at: row.try_get("decided_at").map_err(classify)?,
             }),
         }

@@ -35,7 +35,7 @@ pub(super) const LONG_WORK_TIMEOUT: Duration = Duration::from_secs(60);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The migrations, oldest first. Forward only: a file that was released is never changed.
-const MIGRATIONS: [(i64, &str, &str); 8] = [
+const MIGRATIONS: [(i64, &str, &str); 9] = [
     (
         1,
         "init",
@@ -75,6 +75,11 @@ const MIGRATIONS: [(i64, &str, &str); 8] = [
         8,
         "annotator_pauses",
         include_str!("../../../../migrations/postgres/0008_annotator_pauses.sql"),
+    ),
+    (
+        9,
+        "archived_workflows",
+        include_str!("../../../../migrations/postgres/0009_archived_workflows.sql"),
     ),
 ];
 

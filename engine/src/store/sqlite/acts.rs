@@ -38,11 +38,12 @@ const MATTERING: &str = "
            WHERE t.task_id IN (SELECT value FROM json_each(?1)))";
 
 const SET: &str = "
-    INSERT INTO workflow_pauses (pause_id, workflow, reason, since, until, ended_at)
-    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5
+    INSERT INTO workflow_pauses (pause_id, workflow, reason, since, until, archived, ended_at)
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6
     FROM json_each(?1) WHERE true ORDER BY key
     ON CONFLICT (pause_id) DO UPDATE SET
-        reason = excluded.reason, until = excluded.until, ended_at = excluded.ended_at";
+        reason = excluded.reason, until = excluded.until, archived = excluded.archived,
+        ended_at = excluded.ended_at";
 
 const FORGET: [&str; 2] = [
     "DELETE FROM workflow_pauses",
@@ -120,6 +121,7 @@ async fn set(connection: &mut SqliteConnection, pauses: &Pauses) -> Result<(), E
             reason,
             micros(pause.since),
             at(pause.until),
+            u8::from(pause.archived),
             at(pause.ended_at),
         );
         sqlx::query(SET)

@@ -326,6 +326,7 @@ pub(super) fn pause(row: &SqliteRow) -> Result<WorkflowPause, EventStoreError> {
         reason: columns.get("reason")?,
         since: columns.time("since")?,
         until: columns.opt_time("until")?,
+        archived: columns.get("archived")?,
         ended_at: columns.opt_time("ended_at")?,
     })
 }

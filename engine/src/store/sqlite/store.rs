@@ -25,7 +25,7 @@ const READERS: u32 = 4;
 /// The file of the log beside the database is cut to this many bytes after a checkpoint.
 const WAL_BYTES_KEPT: &str = "67108864";
 
-const MIGRATIONS: [(i64, &str, &str); 9] = [
+const MIGRATIONS: [(i64, &str, &str); 10] = [
     (
         1,
         "store",
@@ -70,6 +70,11 @@ const MIGRATIONS: [(i64, &str, &str); 9] = [
         9,
         "annotator_pauses",
         include_str!("../../../../migrations/sqlite/0009_annotator_pauses.sql"),
+    ),
+    (
+        10,
+        "archived_workflows",
+        include_str!("../../../../migrations/sqlite/0010_archived_workflows.sql"),
     ),
 ];
 

@@ -55,6 +55,7 @@ macro_rules! for_each_case {
             due_work_of_a_paused_workflow_is_not_claimed;
             pauses_are_remade_from_acts;
             a_rule_acts_in_the_step_that_finds_it;
+            an_archived_workflow_is_held_until_it_is_restored;
             free_places_are_found_by_who_may_take_them;
             places_are_remade_from_the_state;
             claims_never_exceed_the_overlap_however_many_race;

@@ -102,6 +102,7 @@ impl Document {
             })
             .unwrap_or_else(|| panic!("the document lacks the parameter {name} of {exchange}"));
         let value = match schema["type"].as_str() {
+            Some("boolean") => value.parse::<bool>().map_or(json!(value), |b| json!(b)),
             Some("integer") => value.parse::<u64>().map_or(json!(value), |n| json!(n)),
             _ => json!(value),
         };

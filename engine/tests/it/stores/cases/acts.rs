@@ -67,6 +67,7 @@ async fn pause(store: &dyn Store, name: &str, workflow: &str) -> CommandRow {
             reason: Some("audit".to_owned()),
             since: facts.now,
             until: None,
+            archived: false,
             ended_at: None,
         }]
     })
@@ -220,6 +221,7 @@ pub(in crate::stores) async fn due_work_of_a_paused_workflow_is_not_claimed(a: &
             reason: None,
             since: facts.now,
             until: Some(facts.now + TimeDelta::milliseconds(200)),
+            archived: false,
             ended_at: None,
         }]
     })
@@ -332,4 +334,57 @@ pub(in crate::stores) async fn a_rule_acts_in_the_step_that_finds_it(a: &impl Ad
     assert_eq!(store.annotator_pauses(None).await.unwrap(), []);
     assert!(store.replace_pauses(pauses_of).await.unwrap());
     assert_eq!(store.annotator_pauses(None).await.unwrap(), live);
+}
+
+pub(in crate::stores) async fn an_archived_workflow_is_held_until_it_is_restored(a: &impl Adapter) {
+    let (store, other) = (a.store(), a.another().await);
+    let (one, flow) = (task("one"), slug("flow"));
+    append(&*store, one, None, started("flow", &[])).await;
+    let reason = || Some("the project is over".to_owned());
+    let act = async |name: &str, act: Act| {
+        let row = store.act(plan(name, act)).await.unwrap();
+        matches!(row.outcome, RecordedOutcome::Applied { .. })
+    };
+    let paused = |until| Act::WorkflowPause {
+        workflow: slug("flow"),
+        reason: None,
+        until,
+    };
+    let archived = || Act::WorkflowArchive {
+        workflow: slug("flow"),
+        reason: reason(),
+    };
+    let resumed = || Act::WorkflowResume {
+        workflow: slug("flow"),
+        reason: None,
+        ran_out: None,
+    };
+    let restored = || Act::WorkflowRestore {
+        workflow: slug("flow"),
+        reason: None,
+    };
+    assert!(!act("nothing", restored()).await);
+    // A pause before it is part of it, and its end forgotten.
+    let soon = open(&*store, &[one], None).await.now() + TimeDelta::hours(1);
+    assert!(act("pause", paused(Some(soon))).await);
+    assert!(!act("not archived", restored()).await);
+    assert!(act("archive", archived()).await);
+    assert!(act("archive again", archived()).await);
+    assert!(!act("held already", paused(None)).await);
+    assert!(!act("resume", resumed()).await);
+    let seen = read_by_batch(&*other, one).await;
+    assert_eq!(seen.len(), 1);
+    assert!(seen[0].archived);
+    assert_eq!((seen[0].until, &seen[0].reason), (None, &reason()));
+    assert_eq!(seen[0].pause_id, command("pause"));
+    let (holding, _) = other.workflow_pauses().await.unwrap();
+    assert_eq!(holding, seen);
+    let offered = async || store.open_steps(Some(&flow), None).await.unwrap().len();
+    assert_eq!(offered().await, 0);
+
+    assert!(act("restore", restored()).await);
+    assert_eq!(store.workflow_pauses().await.unwrap(), (vec![], vec![]));
+    assert_eq!(offered().await, 1);
+    assert!(act("pause again", paused(None)).await);
+    assert!(!store.replace_pauses(pauses_of).await.unwrap());
 }
