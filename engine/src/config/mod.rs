@@ -29,8 +29,8 @@ pub use script::{
     HandlerAnswer, Move, PauseMove, Person, PersonMove, Script, SubmitMove,
 };
 pub use step::{
-    AssignmentConfig, Completion, CompletionType, ExpressionConfig, Hooks, JoinMode, LoadBalancing,
-    OnError, StepConfig, StepType, TimeoutAction,
+    AssignmentConfig, Completion, CompletionType, ExpressionConfig, Hook, HookId, HookStage, Hooks,
+    JoinMode, LoadBalancing, OnError, StepConfig, StepType, TimeoutAction,
 };
 pub use transition::{ConditionConfig, ConditionType, LoopConfig, Target, TransitionConfig};
 pub use workflow::{GoldConfig, OnFall, Settings, WorkflowConfig};

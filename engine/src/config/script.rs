@@ -38,8 +38,8 @@ pub struct Script {
     /// The people by name, with their roles; once there is a list, everybody must be on it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub people: BTreeMap<String, Person>,
-    /// What handlers outside answer, by the step that calls them, call by call; the last answer
-    /// stands for all further calls.
+    /// What handlers outside answer, by the step that calls them (`step.pre_process` for a hook), call
+    /// by call; the last answer stands for all further calls.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub handlers: BTreeMap<String, Vec<HandlerAnswer>>,
     /// What happens, in this order.

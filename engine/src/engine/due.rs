@@ -29,7 +29,10 @@ pub fn due_work(state: &WorkflowSnapshot) -> Vec<DueRow> {
         TaskStatus::Paused => resume(state.task_id, None, state.pause.as_ref())
             .into_iter()
             .collect(),
-        TaskStatus::Completed | TaskStatus::Failed | TaskStatus::Cancelled => Vec::new(),
+        // What has happened is told, whatever has become of the task since.
+        TaskStatus::Completed | TaskStatus::Failed | TaskStatus::Cancelled => {
+            calls(state).collect()
+        }
     };
     rows.retain(|row: &DueRow| !is_held(state, row));
     // Parent and child owe each other what they owe, whatever has become of either.
@@ -100,21 +103,26 @@ fn assignment_timeouts(state: &WorkflowSnapshot) -> Vec<DueRow> {
 
 /// Attempts at webhooks, and jobs that may go unanswered.
 fn calls(state: &WorkflowSnapshot) -> impl Iterator<Item = DueRow> {
-    state.steps.iter().filter_map(|(step_id, step)| {
-        let visit = step.current()?;
-        let call = visit.call.as_ref()?;
-        let kind = match call.handler {
-            OutsideHandler::Webhook => DueKind::HandlerCall,
-            OutsideHandler::Queue => DueKind::JobTimeout,
-        };
-        Some(DueRow {
-            id: row_id(state.task_id, Some(step_id), visit.number, kind, call.n),
-            task_id: state.task_id,
-            step_id: Some(step_id.clone()),
-            visit: visit.number,
-            kind,
-            n: call.n,
-            due_at: call.due_at?,
+    let visits = state
+        .steps
+        .iter()
+        .flat_map(|(step_id, step)| step.visits.iter().map(move |visit| (step_id, visit)));
+    visits.flat_map(|(step_id, visit)| {
+        let calls = visit.call.iter().chain(&visit.told);
+        calls.filter_map(|call| {
+            let kind = match call.handler {
+                OutsideHandler::Webhook => DueKind::HandlerCall,
+                OutsideHandler::Queue => DueKind::JobTimeout,
+            };
+            Some(DueRow {
+                id: row_id(state.task_id, Some(step_id), visit.number, kind, call.n),
+                task_id: state.task_id,
+                step_id: Some(step_id.clone()),
+                visit: visit.number,
+                kind,
+                n: call.n,
+                due_at: call.due_at?,
+            })
         })
     })
 }

@@ -13,9 +13,9 @@ use uuid::Uuid;
 
 use super::{children, command::CommandEnvelope};
 use crate::{
-    config::WorkflowConfig,
+    config::{HookId, HookStage, OutsideHandler, StepConfig, WorkflowConfig},
     ids::{StepId, TaskId},
-    state::{PendingCall, TaskStatus, WorkflowRef, WorkflowSnapshot},
+    state::{PendingCall, StepResult, TaskStatus, Visit, WorkflowRef, WorkflowSnapshot},
     store::{DueKind, DueRow},
     transition::CompiledWorkflow,
 };
@@ -47,6 +47,9 @@ pub struct HandlerCall {
     pub call: u32,
     /// The attempt at this call, from 1.
     pub attempt: u32,
+    /// The hook that is called; none where it is the step's own work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hook: Option<HookStage>,
     /// The kind of handler, as `webhook`.
     #[serde(skip)]
     pub handler: String,
@@ -95,9 +98,11 @@ fn handler_call(
     row: &DueRow,
 ) -> Option<HandlerCall> {
     let (step_id, call) = pending_call(state, row)?;
-    let step = workflow.step(step_id)?;
-    // A task that has moved to another revision may have a step of that id without a call.
-    let handler = step.outside_handler().filter(|h| *h == call.handler)?;
+    // A task that has moved to another revision may have a step of that id without the call.
+    let (handler, config) = asked(workflow.step(step_id)?, call.hook)?;
+    if handler != call.handler {
+        return None;
+    }
     Some(HandlerCall {
         idempotency_key: HandlerCall::key(state.task_id, step_id, row.visit, call.n),
         task_id: state.task_id,
@@ -106,10 +111,25 @@ fn handler_call(
         visit: row.visit,
         call: call.n,
         attempt: call.attempt,
+        hook: call.hook.map(|hook| hook.stage),
         handler: handler.as_str().to_owned(),
-        config: step.config.clone().unwrap_or_default(),
-        input: call_input(state),
+        config: config.cloned().unwrap_or_default(),
+        input: call_input(state, state.visit(step_id, row.visit)?),
     })
+}
+
+/// The handler outside that a step has for a call, and its settings.
+pub(super) fn asked(
+    step: &StepConfig,
+    hook: Option<HookId>,
+) -> Option<(OutsideHandler, Option<&Value>)> {
+    match hook {
+        None => Some((step.outside_handler()?, step.config.as_ref())),
+        Some(hook) => {
+            let hook = step.hook(hook)?;
+            Some((hook.outside_handler()?, hook.config.as_ref()))
+        }
+    }
 }
 
 /// The call that a row is about, if the state still asks for it: of this visit, with this number,
@@ -118,37 +138,47 @@ pub(super) fn pending_call<'s>(
     state: &'s WorkflowSnapshot,
     row: &DueRow,
 ) -> Option<(&'s StepId, &'s PendingCall)> {
-    if state.status != TaskStatus::Running {
+    let (step_id, step) = state.steps.get_key_value(row.step_id.as_ref()?)?;
+    let visit = step.visits.iter().find(|visit| visit.number == row.visit)?;
+    let call = visit.pending_call(row.n)?;
+    let tells = call.hook.is_some_and(|hook| !hook.stage.holds_step());
+    let held = match state.status {
+        TaskStatus::Running => visit.pause.is_some(),
+        TaskStatus::Paused => true,
+        TaskStatus::Completed | TaskStatus::Failed | TaskStatus::Cancelled => !tells,
+    };
+    if held {
         return None;
     }
-    let (step_id, step) = state.steps.get_key_value(row.step_id.as_ref()?)?;
-    let visit = step
-        .current()
-        .filter(|visit| visit.number == row.visit && visit.pause.is_none())?;
-    let call = visit.call.as_ref().filter(|call| call.n == row.n)?;
     // Stores keep whole microseconds.
     let same_time = call.due_at?.timestamp_micros() == row.due_at.timestamp_micros();
     same_time.then_some((step_id, call))
 }
 
-/// What a handler outside works on: the task's input and context, and the last result of each
-/// step.
-pub(super) fn call_input(state: &WorkflowSnapshot) -> Value {
+/// What a handler outside works on: the task's input and context, the last result of each step,
+/// and what the visit has so far: what was made ready, and a result that is not final yet.
+pub(super) fn call_input(state: &WorkflowSnapshot, visit: &Visit) -> Value {
+    // Plain data with string keys always serializes.
+    let plain = |result: &StepResult| serde_json::to_value(result).unwrap_or_default();
     let results: Map<String, Value> = state
         .steps
         .iter()
         .filter_map(|(id, step)| {
             let result = step.last_completed()?.result.as_ref()?;
-            // Plain data with string keys always serializes.
-            Some((
-                id.to_string(),
-                serde_json::to_value(result).unwrap_or_default(),
-            ))
+            Some((id.to_string(), plain(result)))
         })
         .collect();
-    json!({
+    let mut input = json!({
         "input": state.input,
         "context": state.context,
         "results": results,
-    })
+    });
+    if let Some(prepared) = &visit.prepared {
+        input["prepared"] = prepared.clone();
+    }
+    let found = visit.found.as_ref().map(|found| &found.result);
+    if let Some(result) = found.or(visit.result.as_ref()) {
+        input["result"] = plain(result);
+    }
+    input
 }

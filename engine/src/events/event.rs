@@ -11,14 +11,14 @@ use uuid::Uuid;
 use super::LogPosition;
 use crate::{
     config::{
-        AgreementMethod, DisagreementStrategy, FieldMode, Level, Metric, OutsideHandler, Target,
-        TimeoutAction,
+        AgreementMethod, DisagreementStrategy, FieldMode, HookId, Level, Metric, OutsideHandler,
+        Target, TimeoutAction,
     },
     ids::{StepId, TaskId, UserId, WorkflowId},
     reliability::Evidence,
     state::{
-        AnnotationData, ChildOrder, ChildOutcome, IncidentCode, ParentTask, PlaceHolder,
-        ResolvedBy, SoftLabels, StepResult, StepVisit, WorkflowRef,
+        AnnotationData, ChildOrder, ChildOutcome, FoundResult, IncidentCode, ParentTask,
+        PlaceHolder, ResolvedBy, SoftLabels, StepResult, StepVisit, WorkflowRef,
     },
 };
 
@@ -186,6 +186,20 @@ pub enum WorkflowEvent {
         /// When the next attempt is made; none where there is none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retry_at: Option<DateTime<Utc>>,
+    },
+    /// A hook is done, or was given up.
+    HookEnded(HookEnded),
+    /// The `pre_process` hooks of a visit are done: it is open for work.
+    StepOpened(StepOpened),
+    /// A visit has found its result, which its `post_process` hooks are at work on now.
+    ResultFound {
+        /// The step.
+        step_id: StepId,
+        /// The visit.
+        visit: u32,
+        /// The result, and what operators are to be told once it is final.
+        #[serde(flatten)]
+        found: FoundResult,
     },
     /// A visit ended with a result.
     StepCompleted {
@@ -415,6 +429,48 @@ pub struct StepActivated {
     /// Other joins whose waiting branches this one makes needless.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub discards: Vec<StepId>,
+    /// Whether `pre_process` hooks come first; the visit is open from `step_opened` on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub opening: bool,
+}
+
+/// A visit whose hooks came first is open for work.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StepOpened {
+    /// The step.
+    pub step_id: StepId,
+    /// The visit, from 1.
+    pub visit: u32,
+    /// The step whose transition led here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_step: Option<StepId>,
+    /// The visit that a review or adjudication judges.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judges: Option<StepVisit>,
+    /// Submissions asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub places: Option<u32>,
+}
+
+/// What a hook came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct HookEnded {
+    /// The step.
+    pub step_id: StepId,
+    /// The visit.
+    pub visit: u32,
+    /// The hook.
+    #[serde(flatten)]
+    pub hook: HookId,
+    /// Number of its last call within the visit; none where it was done inside the decision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n: Option<u32>,
+    /// What it answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Value>,
+    /// Why it was given up, where it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// A handler outside is asked.
@@ -428,6 +484,9 @@ pub struct HandlerRequested {
     pub n: u32,
     /// Who is asked.
     pub handler: OutsideHandler,
+    /// The hook that it is of; none where it is the step's own work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hook: Option<HookId>,
     /// The attempt, from 1.
     pub attempt: u32,
     /// When it is called; of a job, when it counts as failed without an answer.
@@ -695,6 +754,9 @@ impl WorkflowEvent {
             Self::ConsensusCalculated(_) => "consensus_calculated",
             Self::HandlerRequested(_) => "handler_requested",
             Self::HandlerFailed { .. } => "handler_failed",
+            Self::HookEnded(_) => "hook_ended",
+            Self::StepOpened(_) => "step_opened",
+            Self::ResultFound { .. } => "result_found",
             Self::StepCompleted { .. } => "step_completed",
             Self::StepFailed { .. } => "step_failed",
             Self::StepSkipped { .. } => "step_skipped",
@@ -713,7 +775,7 @@ impl WorkflowEvent {
     }
 
     /// Every type, for metrics and checks.
-    pub const TYPES: [&'static str; 32] = [
+    pub const TYPES: [&'static str; 35] = [
         "workflow_started",
         "task_details_supplied",
         "step_activated",
@@ -732,6 +794,9 @@ impl WorkflowEvent {
         "consensus_calculated",
         "handler_requested",
         "handler_failed",
+        "hook_ended",
+        "step_opened",
+        "result_found",
         "step_completed",
         "step_failed",
         "step_skipped",
@@ -757,6 +822,8 @@ impl WorkflowEvent {
             Self::TransitionOccurred(e) => Some(&e.from_step),
             Self::ChildRequested(e) => Some(&e.step_id),
             Self::ChildEnded(e) => Some(&e.step_id),
+            Self::HookEnded(e) => Some(&e.step_id),
+            Self::StepOpened(e) => Some(&e.step_id),
             Self::TaskAssigned { step_id, .. }
             | Self::ActivityRecorded { step_id, .. }
             | Self::TaskReleased { step_id, .. }
@@ -767,6 +834,7 @@ impl WorkflowEvent {
             | Self::ChildTold { step_id, .. }
             | Self::ChildStartFailed { step_id, .. }
             | Self::HandlerFailed { step_id, .. }
+            | Self::ResultFound { step_id, .. }
             | Self::StepCompleted { step_id, .. }
             | Self::StepFailed { step_id, .. }
             | Self::StepSkipped { step_id, .. }

@@ -5,14 +5,16 @@ use std::{collections::BTreeMap, mem::take, sync::Arc};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
-    ChildRequested, ReleaseReason, StoredEvent, WorkflowEvent, WorkflowMigrated, WorkflowStarted,
+    ChildRequested, HandlerRequested, HookEnded, ReleaseReason, StoredEvent, WorkflowEvent,
+    WorkflowMigrated, WorkflowStarted,
 };
 use crate::{
-    config::Target,
+    config::{HookStage, OutsideHandler, Target},
     ids::{StepId, TaskId},
     state::{
-        Assignment, ChildOrder, ChildTask, Incident, Pause, PendingCall, PendingJoin, PendingOrder,
-        StateTransitionError, StepVisit, TaskStatus, Visit, VisitStatus, WorkflowSnapshot,
+        Assignment, ChildOrder, ChildTask, FailedHook, Incident, Pause, PendingCall, PendingJoin,
+        PendingOrder, StateTransitionError, StepVisit, TaskStatus, Visit, VisitStatus,
+        WorkflowSnapshot,
     },
 };
 
@@ -147,7 +149,13 @@ fn change(
                 child: None,
                 result: None,
                 call: None,
+                told: Vec::new(),
                 calls_made: 0,
+                opening: activated.opening,
+                hooks_done: 0,
+                prepared: None,
+                found: None,
+                hooks_failed: Vec::new(),
             });
         }
         WorkflowEvent::TaskAssigned {
@@ -217,10 +225,7 @@ fn change(
         }
         // A figure about its annotator: the task itself goes on as if nothing had happened.
         WorkflowEvent::GoldScored { step_id, visit, .. } => {
-            if state.visit(step_id, *visit).is_none() {
-                let visits = state.steps.get(step_id).map_or(0, |step| step.visits.len());
-                return Err(unknown_visit(event, step_id, *visit, visits));
-            }
+            known_visit(state, event, step_id, *visit)?;
         }
         WorkflowEvent::PlacesAdded {
             step_id,
@@ -268,19 +273,7 @@ fn change(
             state.context.extend(ended.context.clone());
         }
         WorkflowEvent::ParentTold {} => state.report_due = None,
-        WorkflowEvent::HandlerRequested(requested) => {
-            let visit = active_visit(state, event, &requested.step_id, requested.visit)?;
-            let before = visit.call.take().filter(|call| call.n == requested.n);
-            visit.calls_made = visit.calls_made.max(requested.n);
-            visit.call = Some(PendingCall {
-                n: requested.n,
-                handler: requested.handler,
-                attempt: requested.attempt,
-                due_at: requested.due_at,
-                since: before.as_ref().map_or(now, |call| call.since),
-                last_error: before.and_then(|call| call.last_error),
-            });
-        }
+        WorkflowEvent::HandlerRequested(requested) => request_call(state, event, requested, now)?,
         WorkflowEvent::HandlerFailed {
             step_id,
             visit,
@@ -289,14 +282,38 @@ fn change(
             error,
             retry_at,
         } => {
+            let visit = calling_visit(state, event, step_id, *visit, Some(*n))?;
+            let failed = take_call(visit, *n);
+            let again = failed.filter(|_| retry_at.is_some());
+            if let Some(call) = again {
+                keep_call(
+                    visit,
+                    PendingCall {
+                        attempt: attempt + 1,
+                        due_at: *retry_at,
+                        last_error: Some(error.clone()),
+                        ..call
+                    },
+                );
+            }
+        }
+        WorkflowEvent::HookEnded(ended) => end_hook(state, event, ended, now)?,
+        WorkflowEvent::StepOpened(opened) => {
+            let visit = active_visit(state, event, &opened.step_id, opened.visit)?;
+            visit.opening = false;
+            visit.call = None;
+            visit.hooks_done = 0;
+        }
+        WorkflowEvent::ResultFound {
+            step_id,
+            visit,
+            found,
+        } => {
             let visit = active_visit(state, event, step_id, *visit)?;
-            let call = visit.call.take().filter(|call| call.n == *n);
-            visit.call = call.filter(|_| retry_at.is_some()).map(|call| PendingCall {
-                attempt: attempt + 1,
-                due_at: *retry_at,
-                last_error: Some(error.clone()),
-                ..call
-            });
+            visit.found = Some(found.clone());
+            visit.call = None;
+            visit.hooks_done = 0;
+            visit.assignments.clear();
         }
         WorkflowEvent::StepCompleted {
             step_id,
@@ -435,6 +452,106 @@ fn report_end(state: &mut WorkflowSnapshot, event: &WorkflowEvent, now: DateTime
     }
 }
 
+fn request_call(
+    state: &mut WorkflowSnapshot,
+    event: &WorkflowEvent,
+    requested: &HandlerRequested,
+    now: DateTime<Utc>,
+) -> Result<(), StateTransitionError> {
+    let HandlerRequested {
+        step_id, visit, n, ..
+    } = requested;
+    let tells = requested.hook.is_some_and(|hook| !hook.stage.holds_step());
+    let visit = if tells {
+        known_visit(state, event, step_id, *visit)?
+    } else {
+        active_visit(state, event, step_id, *visit)?
+    };
+    visit.calls_made = visit.calls_made.max(*n);
+    let before = take_call(visit, *n);
+    // Nobody answers a job that only tells: to have it published is all.
+    if !(tells && requested.handler == OutsideHandler::Queue) {
+        keep_call(
+            visit,
+            PendingCall {
+                n: *n,
+                handler: requested.handler,
+                hook: requested.hook,
+                attempt: requested.attempt,
+                due_at: requested.due_at,
+                since: before.as_ref().map_or(now, |call| call.since),
+                last_error: before.and_then(|call| call.last_error),
+            },
+        );
+    }
+    Ok(())
+}
+
+/// Takes the call of that number out of the visit.
+fn take_call(visit: &mut Visit, n: u32) -> Option<PendingCall> {
+    let of_step = visit.call.take_if(|call| call.n == n);
+    let told = visit.told.iter().position(|call| call.n == n);
+    of_step.or_else(|| told.map(|at| visit.told.remove(at)))
+}
+
+fn keep_call(visit: &mut Visit, call: PendingCall) {
+    match call.hook {
+        Some(hook) if !hook.stage.holds_step() => visit.told.push(call),
+        Some(_) | None => visit.call = Some(call),
+    }
+}
+
+/// The visit that made a call, or did a hook: one that only tells may be over.
+fn calling_visit<'s>(
+    state: &'s mut WorkflowSnapshot,
+    event: &WorkflowEvent,
+    step_id: &StepId,
+    number: u32,
+    n: Option<u32>,
+) -> Result<&'s mut Visit, StateTransitionError> {
+    let visit = known_visit(state, event, step_id, number)?;
+    if visit.told.iter().any(|call| Some(call.n) == n) {
+        return known_visit(state, event, step_id, number);
+    }
+    active_visit(state, event, step_id, number)
+}
+
+fn end_hook(
+    state: &mut WorkflowSnapshot,
+    event: &WorkflowEvent,
+    ended: &HookEnded,
+    now: DateTime<Utc>,
+) -> Result<(), StateTransitionError> {
+    let when = ended.hook.stage;
+    let visit = if when.holds_step() {
+        active_visit(state, event, &ended.step_id, ended.visit)?
+    } else {
+        known_visit(state, event, &ended.step_id, ended.visit)?
+    };
+    if let Some(n) = ended.n {
+        take_call(visit, n);
+    }
+    if let Some(error) = &ended.error {
+        visit.hooks_failed.push(FailedHook {
+            hook: ended.hook,
+            error: error.clone(),
+            at: now,
+        });
+    }
+    if when.holds_step() {
+        visit.call = None;
+        visit.hooks_done += 1;
+    }
+    if let Some(output) = &ended.output {
+        match (when, &mut visit.found) {
+            (HookStage::PreProcess, _) => visit.prepared = Some(output.clone()),
+            (HookStage::PostProcess, Some(found)) => found.result.value = Some(output.clone()),
+            (HookStage::PostProcess | HookStage::OnStart | HookStage::OnComplete, _) => {}
+        }
+    }
+    Ok(())
+}
+
 fn request_child(visit: &mut Visit, requested: &ChildRequested, now: DateTime<Utc>) {
     let n = visit.child.as_ref().map_or(0, |child| child.orders) + 1;
     visit.child = Some(ChildTask {
@@ -516,7 +633,8 @@ fn rearm(state: &mut WorkflowSnapshot, paused_for: TimeDelta, attempts: Attempts
     for join in state.joins.values_mut() {
         join.expires_at = join.expires_at.map(|expires_at| expires_at + paused_for);
     }
-    let visits = state.steps.values_mut().filter_map(|s| s.visits.last_mut());
+    // Visits that are over may still have something to tell.
+    let visits = state.steps.values_mut().flat_map(|s| &mut s.visits);
     // A step that is paused itself gets all of its own pause back when it resumes.
     for visit in visits.filter(|visit| visit.pause.is_none()) {
         rearm_visit(visit, paused_for, attempts);
@@ -531,7 +649,7 @@ fn rearm_visit(visit: &mut Visit, paused_for: TimeDelta, attempts: Attempts) {
         Attempts::Moved => true,
         Attempts::Kept => call.runs_out(),
     };
-    if let Some(call) = visit.call.as_mut().filter(moves) {
+    for call in visit.call.iter_mut().chain(&mut visit.told).filter(moves) {
         call.due_at = call.due_at.map(|due_at| due_at + paused_for);
     }
 }
@@ -557,7 +675,7 @@ fn migrate(state: &mut WorkflowSnapshot, migrated: &WorkflowMigrated, now: DateT
         // A pause adds what it lasted, and has not yet.
         let pause = visit.pause.as_ref().or(pause.as_ref());
         let asked_at = pause.map_or(now, |pause| pause.since);
-        if let Some(call) = &mut visit.call {
+        for call in visit.call.iter_mut().chain(&mut visit.told) {
             call.due_at = call.due_at.map(|due_at| due_at.max(asked_at));
         }
         if let Some(judged) = &mut visit.judges {
@@ -595,6 +713,17 @@ fn require_status(
             | WorkflowEvent::ChildStartFailed { .. }
             | WorkflowEvent::ChildEnded(_)
     );
+    // What has happened is told, whatever has become of the task since.
+    let tells = match event {
+        WorkflowEvent::HookEnded(ended) => !ended.hook.stage.holds_step(),
+        WorkflowEvent::HandlerFailed {
+            step_id, visit, n, ..
+        } => {
+            let visit = state.visit(step_id, *visit);
+            visit.is_some_and(|visit| visit.told.iter().any(|call| call.n == *n))
+        }
+        _ => false,
+    };
     let by_status = match (state.status, event) {
         (Running, event) => !matches!(
             event,
@@ -619,7 +748,7 @@ fn require_status(
         ) => true,
         (Paused | Completed | Failed | Cancelled, _) => false,
     };
-    if between_tasks || by_status {
+    if between_tasks || by_status || (tells && state.status.is_final()) {
         Ok(())
     } else {
         Err(StateTransitionError::WrongStatus {
@@ -662,6 +791,22 @@ fn active_visit<'s>(
     }
 }
 
+/// A visit, which may be over.
+fn known_visit<'s>(
+    state: &'s mut WorkflowSnapshot,
+    event: &WorkflowEvent,
+    step_id: &StepId,
+    number: u32,
+) -> Result<&'s mut Visit, StateTransitionError> {
+    let visits = state.steps.get_mut(step_id).map(|step| &mut step.visits);
+    let count = visits.as_ref().map_or(0, |visits| visits.len());
+    visits
+        .into_iter()
+        .flatten()
+        .find(|visit| visit.number == number)
+        .ok_or_else(|| unknown_visit(event, step_id, number, count))
+}
+
 fn unknown_visit(
     event: &WorkflowEvent,
     step_id: &StepId,
@@ -683,13 +828,10 @@ fn child_of<'s>(
     step_id: &StepId,
     number: u32,
 ) -> Result<&'s mut ChildTask, StateTransitionError> {
-    let visits = state.steps.get_mut(step_id).map(|step| &mut step.visits);
-    let count = visits.as_ref().map_or(0, |visits| visits.len());
-    visits
-        .into_iter()
-        .flatten()
-        .find(|visit| visit.number == number)
-        .and_then(|visit| visit.child.as_mut())
+    let count = state.steps.get(step_id).map_or(0, |step| step.visits.len());
+    known_visit(state, event, step_id, number)?
+        .child
+        .as_mut()
         .ok_or_else(|| unknown_visit(event, step_id, number, count))
 }
 
@@ -708,5 +850,10 @@ fn end_visit<'s>(
     visit.assignments.clear();
     visit.pause = None;
     visit.call = None;
+    visit.found = None;
+    if status == VisitStatus::Withdrawn {
+        // That it had begun is news no more.
+        visit.told.clear();
+    }
     Ok(visit)
 }

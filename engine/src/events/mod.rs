@@ -7,9 +7,9 @@ mod rebuild;
 
 pub use event::{
     AnnotatorWeight, ChildEnded, ChildRequested, ConsensusCalculated, ConsensusMethod,
-    FieldCalculated, HandlerRequested, Job, OfferBasis, PosteriorCalculated, PosteriorMethod,
-    ReleaseReason, StepActivated, TransitionOccurred, Vote, WeightsUsed, WorkflowEvent,
-    WorkflowMigrated, WorkflowStarted,
+    FieldCalculated, HandlerRequested, HookEnded, Job, OfferBasis, PosteriorCalculated,
+    PosteriorMethod, ReleaseReason, StepActivated, StepOpened, TransitionOccurred, Vote,
+    WeightsUsed, WorkflowEvent, WorkflowMigrated, WorkflowStarted,
 };
 pub use evolve::evolve;
 pub use metadata::{

@@ -105,10 +105,13 @@ struct FinalizeConfig {
     fields: Option<Vec<String>>,
 }
 
-/// `finalize`: the last value, or null; `config.fields` picks paths of it.
+/// `finalize`: the last value, or null; `config.fields` picks paths of it. As a hook, the value that
+/// its step has found.
 pub(super) fn finalize(input: &HandlerInput<'_>) -> Result<HandlerOutput, HandlerError> {
     let config: FinalizeConfig = read_config(input.config, FinalizeConfig { fields: None })?;
-    let Some(last) = last_value(input.context.state) else {
+    let found = input.context.visit.found.as_ref();
+    let found = found.map(|found| &found.result);
+    let Some(last) = found.or_else(|| last_value(input.context.state)) else {
         return Ok(HandlerOutput::value(Value::Null));
     };
     let value = last.value.clone().unwrap_or_default();

@@ -172,6 +172,11 @@ pub(super) fn handler_schema(handler: &str) -> Option<&'static CheckSchema> {
 pub fn workflow_file_schema() -> Value {
     let mut schema = file_schema().root.clone();
     schema["title"] = json!("Glyph workflow");
+    let hook = schema["$defs"]["Hook"].take();
+    schema["$defs"]["Hook"] = json!({
+        "description": "One call of a hook; the name of a handler that needs no settings will do.",
+        "anyOf": [{"type": "string"}, hook]
+    });
     let partial = partial_definitions(&schema["$defs"]);
     let Some(defs) = schema["$defs"].as_object_mut() else {
         return schema;

@@ -22,7 +22,7 @@
 //! 3. `resolve`: templates and library steps, each value remembering where it was written;
 //! 4. `structure`: unknown, missing and mistyped keys, against the schema of the types; what can
 //!    be repaired is, so that one slip does not hide the next fault or cause another;
-//! 5. `validate` (with `rules`, `conditions`, `goals`), `graph`, `outcomes`, `unsupported`,
+//! 5. `validate` (with `rules`, `conditions`, `goals`), `graph`, `outcomes`,
 //!    `soundness`: what the types cannot say.
 
 mod conditions;
@@ -45,7 +45,6 @@ mod soundness;
 mod structure;
 mod suggest;
 mod tree;
-mod unsupported;
 mod validate;
 mod yaml;
 

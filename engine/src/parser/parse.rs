@@ -13,7 +13,7 @@ use super::{
     resolve, soundness, structure,
     suggest::Suggester,
     tree::Node,
-    unsupported, validate, yaml,
+    validate, yaml,
 };
 use crate::{
     config::{StepLibrary, WorkflowConfig},
@@ -187,7 +187,6 @@ pub(super) fn read_nodes<'a>(
     graph::check(&draft, faults);
     let ends = outcomes::Ends::of(&draft, &expressions);
     outcomes::check(&ends, faults);
-    unsupported::check(&draft, faults);
     // Ways that are not as they should be say nothing about what happens on them.
     if !faults.has_errors() {
         soundness::check(&ends, faults);

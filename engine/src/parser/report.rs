@@ -92,8 +92,6 @@ codes! {
     UnknownGoal = "unknown_goal",
     /// Goals wait for each other.
     GoalCycle = "goal_cycle",
-    /// The construct is known but cannot run yet.
-    NotSupported = "not_supported",
     /// A transition can never fire, as those before it match whenever it does.
     DeadTransition = "dead_transition",
     /// A step can end in a way that no transition matches.
@@ -145,8 +143,7 @@ impl DiagnosticCode {
             | Self::UnmarkedCycle
             | Self::JoinWithoutFork
             | Self::UnknownGoal
-            | Self::GoalCycle
-            | Self::NotSupported => Severity::Error,
+            | Self::GoalCycle => Severity::Error,
         }
     }
 }

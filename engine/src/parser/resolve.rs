@@ -27,6 +27,14 @@ pub(super) fn resolve(
     suggester: &Suggester,
     faults: &mut Faults,
 ) -> Result<(), Refused> {
+    let own_steps = root.map_mut().and_then(|root| root.get_mut("step_library"));
+    for step in own_steps
+        .and_then(Node::map_mut)
+        .into_iter()
+        .flat_map(BTreeMap::values_mut)
+    {
+        spell_out_hooks(step);
+    }
     let own_library = root.get("step_library").cloned();
     let Some(body) = root.map_mut().and_then(|root| root.get_mut("workflow")) else {
         return Ok(());
@@ -50,10 +58,26 @@ pub(super) fn resolve(
     {
         for step in steps {
             resolver.step(step)?;
+            spell_out_hooks(step);
         }
     }
     default_entry(body);
     Ok(())
+}
+
+/// A hook that is only the name of its handler becomes a mapping.
+fn spell_out_hooks(step: &mut Node) {
+    let hooks = step.map_mut().and_then(|step| step.get_mut("hooks"));
+    let stages = hooks.and_then(Node::map_mut);
+    for stage in stages.into_iter().flat_map(BTreeMap::values_mut) {
+        let Content::List(hooks) = &mut stage.content else {
+            continue;
+        };
+        for hook in hooks.iter_mut().filter(|hook| hook.as_str().is_some()) {
+            let entries = [("handler".to_owned(), hook.clone())].into();
+            *hook = Node::new(hook.origin.clone(), Content::Map(entries));
+        }
+    }
 }
 
 struct Resolver<'a> {

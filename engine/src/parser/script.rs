@@ -11,7 +11,7 @@ use super::{
     suggest::Suggester,
     tree::Node,
 };
-use crate::config::{Move, Script, WorkflowConfig};
+use crate::config::{HookStage, Move, Script, WorkflowConfig};
 
 /// Reads a script for `workflow` and reports everything that is wrong with it, or the script alone.
 ///
@@ -141,7 +141,15 @@ impl Checker<'_> {
     }
 
     fn answers(&mut self, step: &str, answers: &Node) {
-        let at_key = self.steps.contains(&step.split('/').next().unwrap_or(step));
+        // A hook of a step is named `step.stage`.
+        let stages = || HookStage::ALL.iter().map(|stage| stage.as_str());
+        let caller = step
+            .rsplit_once('.')
+            .filter(|(_, stage)| stages().any(|known| known == *stage))
+            .map_or(step, |(step, _)| step);
+        let at_key = self
+            .steps
+            .contains(&caller.split('/').next().unwrap_or(caller));
         if !at_key {
             let near = self.suggester.nearest(step, self.steps.iter().copied());
             self.faults

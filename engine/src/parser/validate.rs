@@ -25,7 +25,7 @@ use super::{
 use crate::{
     config::{
         Completion, CompletionType, ConfigDuration, ConsensusConfig, DisagreementStrategy,
-        JoinMode, Level, LoadBalancing, Metric, OutsideHandler, StepConfig, StepType,
+        HookStage, JoinMode, Level, LoadBalancing, Metric, OutsideHandler, StepConfig, StepType,
         TimeoutAction,
     },
     limits::{FIELDS_MAX, INACTIVITY_MAX, JOB_TIMEOUT_MAX, WEBHOOK_TIMEOUT_MAX},
@@ -140,6 +140,7 @@ impl Validator<'_, '_> {
         {
             self.handler(step.node, node);
         }
+        self.hooks(step.node, config.kind);
         if let Some(node) = step.node.below(&["condition", "expression"]) {
             self.expression(node);
         }
@@ -495,6 +496,68 @@ impl Validator<'_, '_> {
                 let metric = own.and_then(|own| own.metric).unwrap_or(consensus.metric);
                 self.level(field, metric, level);
             }
+        }
+    }
+
+    fn hooks(&mut self, step: &Node, kind: StepType) {
+        let Some(hooks) = step.get("hooks") else {
+            return;
+        };
+        if kind == StepType::Conditional {
+            self.faults
+                .add(
+                    Code::MisplacedKey,
+                    &hooks.origin,
+                    "`hooks` do not go with the type `conditional`, which does no work",
+                )
+                .at(Spot::Key)
+                .suggest("move them to the steps before or after it");
+            return;
+        }
+        for stage in HookStage::ALL {
+            let of_stage = hooks.get(stage.as_str()).and_then(Node::list);
+            for hook in of_stage.unwrap_or_default() {
+                self.hook(hook, stage);
+            }
+        }
+    }
+
+    fn hook(&mut self, hook: &Node, stage: HookStage) {
+        let Some((node, name)) = hook.get("handler").and_then(|n| Some((n, n.as_str()?))) else {
+            return;
+        };
+        let outside = OutsideHandler::from_name(name);
+        let known = BUILT_IN_HANDLERS.contains(&name) || self.handlers.contains(&name);
+        if known && !stage.holds_step() && outside.is_none() {
+            self.faults
+                .add(
+                    Code::InvalidValue,
+                    &node.origin,
+                    format!("`{name}` tells nobody: nothing becomes of what it makes here"),
+                )
+                .value(name)
+                .suggest(format!(
+                    "`{stage}` calls {}",
+                    quoted(&OutsideHandler::ALL.map(OutsideHandler::as_str))
+                ));
+            return;
+        }
+        self.handler(hook, node);
+        let Some(timeout) = hook.get("timeout") else {
+            return;
+        };
+        if outside == Some(OutsideHandler::Queue) && stage.holds_step() {
+            self.duration(timeout, JOB_TIMEOUT_MAX, "a job may go unanswered for");
+        } else {
+            self.faults
+                .add(
+                    Code::MisplacedKey,
+                    &timeout.origin,
+                    "`timeout` is for jobs (`handler: queue`) that the step waits for",
+                )
+                .at(Spot::Key)
+                .value_of(timeout)
+                .suggest("an attempt at a webhook has its `timeout` in `config`");
         }
     }
 

@@ -120,8 +120,8 @@ impl Simulation {
         })
     }
 
-    /// What a handler outside answers when `step` calls it; the last answer stands for all further
-    /// calls.
+    /// What a handler outside answers when `step` calls it, or a hook of a step, named as
+    /// `step.pre_process`; the last answer stands for all further calls.
     pub fn answer(&mut self, step: &str, answers: impl IntoIterator<Item = HandlerAnswer>) {
         self.answers
             .insert(step.to_owned(), answers.into_iter().collect());
@@ -255,7 +255,17 @@ impl Simulation {
             is_final,
             retry_after: None,
         };
-        let Some(answers) = self.answers.get_mut(call.step_id.as_str()) else {
+        let caller = match call.hook {
+            None => call.step_id.to_string(),
+            Some(stage) => format!("{}.{stage}", call.step_id),
+        };
+        let Some(answers) = self.answers.get_mut(&caller) else {
+            // Nothing depends on what is told.
+            if call.hook.is_some_and(|stage| !stage.holds_step()) {
+                return EffectOutcome::Done {
+                    output: Value::Null,
+                };
+            }
             // A job for an external worker is done once it is published.
             return match call.handler.as_str() {
                 "queue" => EffectOutcome::Done {

@@ -16,4 +16,7 @@ pub use manager::WorkflowStateManager;
 pub use places::{HeldPlace, OpenPlace, Places, PlacesChange};
 pub use result::{ResolvedBy, ResultKind, ReviewDecision, SoftLabels, StepResult};
 pub use snapshot::{Pause, PendingJoin, TaskStatus, WorkflowRef, WorkflowSnapshot};
-pub use step::{AnnotationData, Assignment, PendingCall, StepState, StepVisit, Visit, VisitStatus};
+pub use step::{
+    AnnotationData, Assignment, FailedHook, FoundResult, PendingCall, StepState, StepVisit, Visit,
+    VisitStatus,
+};

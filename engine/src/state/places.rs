@@ -78,7 +78,11 @@ impl From<&WorkflowSnapshot> for Places {
                 }));
             // Whether people work on the step stands in its revision; who offers places asks there.
             let free = visit.free_places() != Some(0);
-            if free && visit.pause.is_none() && state.status == TaskStatus::Running {
+            if free
+                && visit.is_open()
+                && visit.pause.is_none()
+                && state.status == TaskStatus::Running
+            {
                 places.open.push(open_place(state, step_id, visit));
             }
         }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{ChildTask, Pause, StepResult};
 use crate::{
-    config::OutsideHandler,
+    config::{HookId, HookStage, OutsideHandler},
     ids::{StepId, UserId},
 };
 
@@ -87,9 +87,49 @@ pub struct Visit {
     /// The call to a handler outside that it waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call: Option<PendingCall>,
+    /// Calls that nothing waits for: of the hooks `on_start` and `on_complete`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub told: Vec<PendingCall>,
     /// Calls begun so far; numbers the next.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub calls_made: u32,
+    /// Whether its `pre_process` hooks are at work: it is not open to people or its handler yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub opening: bool,
+    /// Hooks of `pre_process` or `post_process` that are done, whichever are at work.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub hooks_done: u32,
+    /// What the `pre_process` hooks have made ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prepared: Option<Value>,
+    /// The result that its `post_process` hooks are at work on: the visit takes nothing more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<FoundResult>,
+    /// Hooks that were given up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks_failed: Vec<FailedHook>,
+}
+
+/// A result that is not final yet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FoundResult {
+    /// The result, as the hooks so far have made it.
+    pub result: StepResult,
+    /// What operators are to be told once it is final.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub escalation: Option<String>,
+}
+
+/// A hook that was given up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FailedHook {
+    /// Which.
+    #[serde(flatten)]
+    pub hook: HookId,
+    /// Why.
+    pub error: String,
+    /// When.
+    pub at: DateTime<Utc>,
 }
 
 #[expect(
@@ -107,6 +147,9 @@ pub struct PendingCall {
     pub n: u32,
     /// Who is called.
     pub handler: OutsideHandler,
+    /// The hook that it is of; none where it is the step's own work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hook: Option<HookId>,
     /// The attempt that is due or under way, from 1.
     pub attempt: u32,
     /// When the attempt is made; of a job, when it counts as failed without an answer (none where
@@ -121,6 +164,31 @@ pub struct PendingCall {
 }
 
 impl Visit {
+    /// Whether people and its handler may work on it: it has not ended, its `pre_process` hooks are
+    /// done, and its result has not been found yet.
+    pub fn is_open(&self) -> bool {
+        self.status == VisitStatus::Active && !self.opening && self.found.is_none()
+    }
+
+    /// The hook that the visit is at, while it is at hooks that it waits for.
+    pub fn current_hook(&self) -> Option<HookId> {
+        let stage = match (self.opening, &self.found) {
+            (true, _) => HookStage::PreProcess,
+            (false, Some(_)) => HookStage::PostProcess,
+            (false, None) => return None,
+        };
+        (self.status == VisitStatus::Active).then_some(HookId {
+            stage,
+            index: self.hooks_done,
+        })
+    }
+
+    /// The call of that number which has no answer yet.
+    pub fn pending_call(&self, n: u32) -> Option<&PendingCall> {
+        let of_hooks = self.told.iter();
+        self.call.iter().chain(of_hooks).find(|call| call.n == n)
+    }
+
     /// The claim of `user`.
     pub fn assignment_of(&self, user: UserId) -> Option<&Assignment> {
         self.assignments.iter().find(|a| a.user_id == user)

@@ -24,6 +24,8 @@ use uuid::Uuid;
 /// One task at a workflow, decided by hand.
 pub(crate) struct Desk {
     workflow: CompiledWorkflow,
+    /// A revision that the task may move to.
+    revised: Option<CompiledWorkflow>,
     handlers: HandlerRegistry,
     /// What is known of the annotators.
     pub(crate) annotators: HashMap<ModelKey, LearntModel>,
@@ -51,13 +53,18 @@ pub(crate) fn user(n: u128) -> UserId {
 /// The one task of a desk.
 pub(crate) const TASK: TaskId = TaskId(Uuid::from_u128(0x7A5C));
 
+fn compiled(yaml: &str, revision: u32) -> CompiledWorkflow {
+    let mut config = parse_workflow(yaml).unwrap_or_else(|e| panic!("{:#?}", e.diagnostics));
+    config.revision_id = RevisionId(Uuid::from_u128(0xF00 + u128::from(revision) - 1));
+    config.revision = revision;
+    CompiledWorkflow::new(config.into(), "hash".to_owned()).unwrap()
+}
+
 impl Desk {
     pub(crate) fn new(yaml: &str) -> Self {
-        let mut config = parse_workflow(yaml).unwrap_or_else(|e| panic!("{:#?}", e.diagnostics));
-        config.revision_id = RevisionId(Uuid::from_u128(0xF00));
-        config.revision = 1;
         Self {
-            workflow: CompiledWorkflow::new(config.into(), "hash".to_owned()).unwrap(),
+            workflow: compiled(yaml, 1),
+            revised: None,
             handlers: HandlerRegistry::built_in(),
             annotators: HashMap::new(),
             state: None,
@@ -90,16 +97,13 @@ impl Desk {
     }
 
     fn run_as(&mut self, id: Uuid, command: Command) -> String {
-        let selector = command.workflow().cloned();
-        let named = selector.filter(|s| {
-            s.names(
-                &self.workflow.config().id,
-                self.workflow.config().revision_id,
-            )
+        let named = command.workflow().and_then(|selector| {
+            let mut known = self.revised.iter().chain([&self.workflow]);
+            known.find(|known| selector.names(&known.config().id, known.config().revision_id))
         });
         let context = DecideContext {
             workflow: self.state.is_some().then_some(&self.workflow),
-            named: named.is_some().then_some(&self.workflow),
+            named,
             handlers: &self.handlers,
             annotators: Annotators::new(&self.annotators),
             now: self.now,
@@ -116,6 +120,11 @@ impl Desk {
             .map(|e| e.event.event_type())
             .collect();
         self.state = decision.state;
+        let revision = self.state.as_ref().map(|state| state.workflow.revision_id);
+        let moved = |revised: &mut CompiledWorkflow| Some(revised.config().revision_id) == revision;
+        if let Some(revised) = self.revised.take_if(moved) {
+            self.workflow = revised;
+        }
         self.log.extend(decision.events);
         self.check();
         let outcome = match decision.outcome {
@@ -135,6 +144,14 @@ impl Desk {
         } else {
             format!("{outcome} | {}", events.join(", "))
         }
+    }
+
+    /// Makes another revision, for the task to move to.
+    pub(crate) fn revise(&mut self, yaml: &str) -> WorkflowSelector {
+        let revised = compiled(yaml, 2);
+        let selector = WorkflowSelector::Revision(revised.config().revision_id);
+        self.revised = Some(revised);
+        selector
     }
 
     /// What must hold after every command: replay equals live.

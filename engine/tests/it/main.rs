@@ -10,6 +10,7 @@ mod examples;
 mod fields;
 mod goals;
 mod gold;
+mod hooks;
 mod language_page;
 mod orchestrator;
 mod pairs;

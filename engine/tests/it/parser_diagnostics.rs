@@ -104,6 +104,51 @@ fn every_file_belongs_to_a_code() {
     assert_eq!(found, known);
 }
 
+/// What is called around a step is checked as its own handler is; a name alone will do.
+#[test]
+fn hooks_are_checked_like_handlers() {
+    let report = check(
+        b"workflow:
+  id: demo
+  steps:
+    - id: annotate
+      type: annotation
+      hooks:
+        pre_process: [finalise, { handler: webhook }, { handlr: queue }]
+        on_start: [finalize, { handler: queue, timeout: 5m }]
+        post_proces: [finalize]
+        on_complete: [{ handler: webhook, config: { url: ftp://a.org } }]
+    - { id: ask, type: conditional, hooks: {}, condition: { expression: 'true' }, true_branch: done, false_branch: done }
+    - { id: done, type: auto_process, handler: finalize, hooks: { post_process: [{ handler: queue, timeout: 400d }] } }
+  transitions:
+    - { from: annotate, to: ask }
+",
+    );
+    let found: Vec<String> = report.diagnostics.iter().map(line_of).collect();
+    let hooks = "workflow.steps[0].hooks";
+    assert_eq!(
+        found,
+        [
+            format!("unknown_handler {hooks}.pre_process[0] 7:23 did you mean `finalize`?"),
+            format!("missing_key {hooks}.pre_process[1] 7:33 add `url`"),
+            format!("unknown_key {hooks}.pre_process[2].handlr 7:57 did you mean `handler`?"),
+            format!("invalid_value {hooks}.on_start[0] 8:20 `on_start` calls `webhook`, `queue`"),
+            format!(
+                "misplaced_key {hooks}.on_start[1].timeout 8:48 an attempt at a webhook has its \
+                 `timeout` in `config`"
+            ),
+            format!("unknown_key {hooks}.post_proces 9:9 did you mean `post_process`?"),
+            format!(
+                "invalid_value {hooks}.on_complete[0].config.url 10:58 write a URL as \
+                 `https://example.org/path`"
+            ),
+            "misplaced_key workflow.steps[1].hooks 11:37 move them to the steps before or after it"
+                .to_owned(),
+            "out_of_range workflow.steps[2].hooks.post_process[0].timeout 12:109".to_owned(),
+        ]
+    );
+}
+
 #[test]
 fn codes_are_named_and_explained() {
     for code in DiagnosticCode::ALL {

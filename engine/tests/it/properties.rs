@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::desk::Desk;
 
-const WORKFLOWS: [&str; 4] = [
+const WORKFLOWS: [&str; 5] = [
     "workflow: { id: dual, template: multi_adjudication, overrides: { steps: { annotate: { consensus: { field: label } } } } }",
     "workflow: { id: refine, template: iterative_refinement }",
     "
@@ -51,6 +51,29 @@ workflow:
     - { from: annotate, to: job }
     - { from: call, to: done }
     - { from: job, to: done }
+",
+    "
+workflow:
+  id: hooked
+  settings: { max_retries: 1 }
+  steps:
+    - id: annotate
+      type: annotation
+      field: label
+      completion: { type: annotation_count, count: 2, min_required: 1, timeout: 1h }
+      hooks:
+        pre_process: [{ handler: queue, timeout: 10m }, { handler: webhook, config: { url: 'https://a.org' } }]
+        on_start: [{ handler: webhook, config: { url: 'https://a.org' } }]
+        post_process: [{ handler: webhook, config: { url: 'https://a.org' } }, finalize]
+        on_complete: [{ handler: webhook, config: { url: 'https://a.org' } }, queue]
+    - id: review
+      type: review
+      on_error: skip
+      hooks: { pre_process: [finalize, { handler: webhook, config: { url: 'https://a.org' } }], post_process: [{ handler: queue, timeout: 1h }] }
+  transitions:
+    - { from: annotate, to: review }
+    - { from: review, to: annotate, condition: { type: on_disagreement }, loop: { max_iterations: 2, on_exhausted: _failed } }
+    - { from: review, to: _complete, condition: { type: on_agreement } }
 ",
 ];
 

@@ -27,6 +27,8 @@ enum Block {
         count: u32,
         strategy: &'static str,
     },
+    /// One person labels; handlers are called around that.
+    Hooked(&'static str),
     /// One person reviews, and whatever is decided, it goes on.
     Review,
     Machine,
@@ -49,9 +51,11 @@ enum Join {
 fn blocks() -> impl Strategy<Value = Block> {
     const QUESTIONS: &[&str] = &["input.n > 0", "input.n > 5", "sample(input.n, 0.5)"];
     const STRATEGIES: &[&str] = &["adjudication", "majority_vote", "additional_annotators"];
+    const STAGES: &[&str] = &["pre_process", "on_start", "post_process", "on_complete"];
     let leaf = prop_oneof![
         4 => (1_u32..4, prop::sample::select(STRATEGIES))
             .prop_map(|(count, strategy)| Block::Annotate { count, strategy }),
+        1 => prop::sample::select(STAGES).prop_map(Block::Hooked),
         1 => Just(Block::Review),
         1 => Just(Block::Machine),
     ];
@@ -120,6 +124,14 @@ impl Writer {
                 self.way(&id, next, AGREED);
                 self.way(&id, &judge, DIFFERED);
                 self.way(&judge, next, "");
+                id
+            }
+            Block::Hooked(stage) => {
+                let id = self.step(&format!(
+                    "type: annotation, hooks: {{ {stage}: [{{ handler: webhook, config: {{ url: \
+                     'https://a.org' }} }}] }}"
+                ));
+                self.way(&id, next, "");
                 id
             }
             Block::Review => {
@@ -348,6 +360,8 @@ impl Play {
                 return;
             };
             self.submit(&step, 100 + round, 0, decision);
+            // Handlers answer at once.
+            self.desk.pass(TimeDelta::zero());
         }
     }
 

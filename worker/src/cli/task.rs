@@ -550,6 +550,16 @@ async fn explain(task: TaskId, settings: &Settings, output: Output) -> Result<()
             ));
             lines.extend(waiting.child.as_ref().map(standing));
         }
+        for hook in &explanation.hooks {
+            let stands = match &hook.given_up {
+                Some(error) => format!("given up: {error}"),
+                None => "no answer yet".to_owned(),
+            };
+            lines.push(format!(
+                "hook `{}` of `{}` (visit {}): {stands}",
+                hook.hook, hook.step_id, hook.visit
+            ));
+        }
         for decision in &explanation.decisions {
             let result = &decision.result;
             let by = result.resolved_by.map_or("nobody", |by| by.as_str());

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
     WorkflowEvent, WorkflowSnapshot,
-    config::{OutsideHandler, Target},
+    config::{HookId, OutsideHandler, Target},
     events::{ConsensusCalculated, PosteriorCalculated, StoredEvent},
     ids::{StepId, TaskId, UserId, WorkflowId},
     state::{ChildTask, Incident, ParentTask, Pause, PendingCall, StepResult, TaskStatus, Visit},
@@ -35,6 +35,10 @@ pub struct Explanation {
     pub workflow_pause: Option<WorkflowPause>,
     /// Where it waits, and for what.
     pub waiting: Vec<Waiting>,
+    /// Hooks that have been asked for and have not answered, or were given up: nothing waits for
+    /// the former unless `waiting` says so.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookStanding>,
     /// What has been decided, in order, and from what.
     pub decisions: Vec<StepDecision>,
     /// The way it took.
@@ -75,6 +79,55 @@ pub struct Waiting {
     /// What holds it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub incident: Option<Incident>,
+}
+
+/// A hook that is not done.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct HookStanding {
+    /// The step.
+    pub step_id: StepId,
+    /// The visit.
+    pub visit: u32,
+    /// Which hook.
+    #[serde(flatten)]
+    pub hook: HookId,
+    /// The call that has no answer yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call: Option<PendingCall>,
+    /// Why it was given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub given_up: Option<String>,
+}
+
+impl HookStanding {
+    fn all(state: &WorkflowSnapshot) -> Vec<Self> {
+        let visits = state
+            .steps
+            .iter()
+            .flat_map(|(step, state)| state.visits.iter().map(move |visit| (step, visit)));
+        let standing = |step: &StepId, visit: &Visit, hook| Self {
+            step_id: step.clone(),
+            visit: visit.number,
+            hook,
+            call: None,
+            given_up: None,
+        };
+        visits
+            .flat_map(|(step, visit)| {
+                let calls = visit.call.iter().chain(&visit.told);
+                let pending = calls.filter_map(move |call| {
+                    let call_of = standing(step, visit, call.hook?);
+                    let call = Some(call.clone());
+                    Some(Self { call, ..call_of })
+                });
+                let given_up = visit.hooks_failed.iter().map(move |failed| Self {
+                    given_up: Some(failed.error.clone()),
+                    ..standing(step, visit, failed.hook)
+                });
+                pending.chain(given_up)
+            })
+            .collect()
+    }
 }
 
 /// Where a child task stands.
@@ -174,6 +227,7 @@ pub fn explain(
         pause: state.pause.clone(),
         workflow_pause,
         waiting,
+        hooks: HookStanding::all(state),
         decisions: decisions(events),
         path: events.iter().filter_map(path_entry).collect(),
         output: state.output.clone(),
@@ -257,7 +311,10 @@ fn waiting_reason(
         return child.describe();
     }
     if let Some(call) = &visit.call {
-        return calling(call);
+        return match call.hook {
+            Some(hook) => format!("at its hook `{hook}`: {}", calling(call)),
+            None => calling(call),
+        };
     }
     let submitted = visit.annotations.len();
     let places = match (visit.places, visit.assignments.len()) {

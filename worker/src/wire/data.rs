@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
     command::RejectionCode,
+    config::HookStage,
     config::{FieldMode, Level, Metric, Target, TimeoutAction},
     events::{
         self, ConsensusMethod, FieldCalculated, PosteriorCalculated, ReleaseReason, Vote,
@@ -34,7 +35,7 @@ pub struct InTask<'a, D> {
     pub detail: D,
 }
 
-/// A visit of a step begins.
+/// A visit of a step is open for work.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct StepActivated<'a> {
     /// The step.
@@ -54,6 +55,18 @@ pub struct StepActivated<'a> {
 
 impl<'a> From<&'a events::StepActivated> for StepActivated<'a> {
     fn from(event: &'a events::StepActivated) -> Self {
+        Self {
+            step_id: &event.step_id,
+            visit: event.visit,
+            from_step: event.from_step.as_ref(),
+            judges: event.judges.as_ref(),
+            places: event.places,
+        }
+    }
+}
+
+impl<'a> From<&'a events::StepOpened> for StepActivated<'a> {
+    fn from(event: &'a events::StepOpened) -> Self {
         Self {
             step_id: &event.step_id,
             visit: event.visit,
@@ -406,6 +419,9 @@ pub struct JobRequested<'a> {
     pub step_id: &'a StepId,
     /// The visit, from 1.
     pub visit: u32,
+    /// The hook that asks for it; none where it is the step's own work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hook: Option<HookStage>,
     /// Number of the job within the visit, from 1.
     pub call: u32,
     /// The attempt at this job, from 1: published again where it goes unanswered for too long.
@@ -415,9 +431,10 @@ pub struct JobRequested<'a> {
     /// When it counts as failed without an answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<DateTime<Utc>>,
-    /// The step's `config`.
+    /// The `config` of the step or hook.
     pub config: &'a Value,
-    /// What to work on: `input` and `context` of the task, and `results` by step.
+    /// What to work on: `input` and `context` of the task, and `results` by step; what hooks have
+    /// `prepared`, and for those after the work the `result`.
     pub input: &'a Value,
 }
 
@@ -428,6 +445,7 @@ impl<'a> JobRequested<'a> {
         Some(Self {
             step_id: &event.step_id,
             visit: event.visit,
+            hook: event.hook.map(|hook| hook.stage),
             call: event.n,
             attempt: event.attempt,
             idempotency_key: job.idempotency_key,

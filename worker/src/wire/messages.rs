@@ -330,7 +330,10 @@ impl MessageBuilder for CloudEventMessages {
             };
         }
         match &event.event {
+            // Hooks come first: the step is told of when it opens.
+            WorkflowEvent::StepActivated(e) if e.opening => None,
             WorkflowEvent::StepActivated(e) => row!(StepActivated, StepActivated::from(e)),
+            WorkflowEvent::StepOpened(e) => row!(StepActivated, StepActivated::from(e)),
             WorkflowEvent::StepCompleted {
                 step_id,
                 visit,
@@ -535,6 +538,8 @@ impl MessageBuilder for CloudEventMessages {
             | WorkflowEvent::GoldScored { .. }
             | WorkflowEvent::TimersRearmed { .. }
             | WorkflowEvent::HandlerFailed { .. }
+            | WorkflowEvent::HookEnded(_)
+            | WorkflowEvent::ResultFound { .. }
             | WorkflowEvent::PlacesAdded { .. }
             | WorkflowEvent::ChildRequested(_)
             | WorkflowEvent::ChildTold { .. }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Refusal,
-    submission::{require_active, role_required, self_review},
+    submission::{require_active, require_open, role_required, self_review},
     work::Work,
 };
 use crate::{
@@ -45,7 +45,7 @@ pub(super) fn assign(work: &mut Work<'_>, command: &Assign) -> Result<(), Refusa
     }
     work.require_running()?;
     work.require_step_running(&step.id)?;
-    let visit = require_active(&step.id, visit)?;
+    let visit = require_open(&step.id, visit)?;
     require_takes_submissions(&step)?;
     if !check_roles(&step, &roles) {
         return Err(role_required(&step));

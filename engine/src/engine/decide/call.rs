@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use super::{Refusal, work::Work};
 use crate::{
-    config::{OnError, OutsideHandler, StepConfig},
+    config::{HookId, OnError, OutsideHandler, StepConfig},
     engine::{
         command::{Due, EffectOutcome},
-        effect::{HandlerCall, call_input, pending_call},
+        effect::{HandlerCall, asked, call_input, pending_call},
     },
     events::{HandlerRequested, Job, WorkflowEvent},
     executor::Closing,
     limits::{RETRY_DELAY_FIRST, RETRY_DELAY_MAX, TEXT_BYTES_MAX},
-    state::IncidentCode,
+    state::{IncidentCode, PendingCall},
 };
 
 /// The answer to a call, if the state still waits for it: a late one changes nothing.
@@ -21,27 +21,40 @@ pub(super) fn answered(work: &mut Work<'_>, command: &Due) -> Result<(), Refusal
     let Some((step_id, call)) = pending_call(work.current(), row) else {
         return Ok(());
     };
-    let (step, handler, attempt) = (work.step(step_id).clone(), call.handler, call.attempt);
+    let (step, call) = (work.step(step_id).clone(), call.clone());
     work.subject = Some(step.id.clone());
-    if step.outside_handler() != Some(handler) {
-        // The revision that the task has moved to does the step in another way.
-        work.go_on(&step, None);
+    if asked(&step, call.hook).map(|(handler, _)| handler) != Some(call.handler) {
+        // The revision that the task has moved to does it in another way, or not at all.
+        match call.hook {
+            Some(hook) if !hook.stage.holds_step() => {
+                let error = "the revision that the task runs on has no such hook".to_owned();
+                work.hook_ended(&step, row.visit, hook, Some(call.n), Err(error));
+            }
+            Some(_) | None => work.go_on(&step, None),
+        }
         return Ok(());
     }
     match &command.outcome {
         None => return Err(Refusal::NotPerformed),
-        Some(EffectOutcome::Done { output }) => {
-            work.go_on(&step, Some(Closing::Advance(Some(output))));
-        }
+        Some(EffectOutcome::Done { output }) => match call.hook {
+            None => work.go_on(&step, Some(Closing::Advance(Some(output)))),
+            Some(hook) => {
+                let output = Ok(Some(output.clone()));
+                work.hook_ended(&step, row.visit, hook, Some(call.n), output);
+                if hook.stage.holds_step() {
+                    work.go_on(&step, None);
+                }
+            }
+        },
         Some(EffectOutcome::Failed {
             error,
             is_final,
             retry_after,
         }) => {
-            let again = !is_final && attempt <= work.config().settings.max_retries;
-            let pause = retry_delay(attempt).max(retry_after.unwrap_or_default());
+            let again = !is_final && call.attempt <= work.config().settings.max_retries;
+            let pause = retry_delay(call.attempt).max(retry_after.unwrap_or_default());
             let retry_at = again.then(|| work.now + pause.min(RETRY_DELAY_MAX));
-            work.call_failed(&step, &kept(error), retry_at);
+            work.call_failed(&step, row.visit, &call, &kept(error), retry_at);
         }
     }
     Ok(())
@@ -49,16 +62,20 @@ pub(super) fn answered(work: &mut Work<'_>, command: &Due) -> Result<(), Refusal
 
 /// A job went unanswered for too long: it is published again, or given up.
 pub(super) fn unanswered(work: &mut Work<'_>, command: &Due) {
-    let Some((step_id, call)) = pending_call(work.current(), &command.row) else {
+    let row = &command.row;
+    let Some((step_id, call)) = pending_call(work.current(), row) else {
         return;
     };
-    let (step, n, attempt, since) = (work.step(step_id).clone(), call.n, call.attempt, call.since);
+    let (step, call) = (work.step(step_id).clone(), call.clone());
+    let (attempt, since) = (call.attempt, call.since);
     work.subject = Some(step.id.clone());
     let again = attempt <= work.config().settings.max_retries;
     let error = format!("attempt {attempt} of a job from {since} has no answer");
-    work.call_failed(&step, &error, again.then_some(work.now));
+    let retry_at = again.then_some(work.now);
+    work.call_failed(&step, row.visit, &call, &error, retry_at);
     if again {
-        work.request(&step, OutsideHandler::Queue, n, attempt + 1);
+        let handler = OutsideHandler::Queue;
+        work.request(&step, handler, call.hook, call.n, attempt + 1);
     }
 }
 
@@ -80,26 +97,39 @@ fn kept(error: &str) -> String {
 }
 
 impl Work<'_> {
-    /// Asks a handler outside to do the step, in a series of attempts of its own.
-    pub(super) fn request_first(&mut self, step: &StepConfig, handler: OutsideHandler) {
+    /// Asks a handler outside to do the step, or a hook of it, in a series of attempts of its own.
+    pub(super) fn request_first(
+        &mut self,
+        step: &StepConfig,
+        handler: OutsideHandler,
+        hook: Option<HookId>,
+    ) {
         let n = self.visit(&step.id).calls_made + 1;
-        self.request(step, handler, n, 1);
+        self.request(step, handler, hook, n, 1);
     }
 
-    fn request(&mut self, step: &StepConfig, handler: OutsideHandler, n: u32, attempt: u32) {
+    fn request(
+        &mut self,
+        step: &StepConfig,
+        handler: OutsideHandler,
+        hook: Option<HookId>,
+        n: u32,
+        attempt: u32,
+    ) {
         let visit = self.visit(&step.id);
-        let (number, job) = match handler {
-            OutsideHandler::Webhook => (visit.number, None),
-            OutsideHandler::Queue => {
-                let job = Job {
-                    idempotency_key: HandlerCall::key(self.task_id(), &step.id, visit.number, n),
-                    config: step.config.clone().unwrap_or_default(),
-                    input: call_input(self.current()),
-                };
-                (visit.number, Some(job))
-            }
+        let number = visit.number;
+        let config = asked(step, hook).and_then(|(_, config)| config);
+        let job = (handler == OutsideHandler::Queue).then(|| Job {
+            idempotency_key: HandlerCall::key(self.task_id(), &step.id, number, n),
+            config: config.cloned().unwrap_or_default(),
+            input: call_input(self.current(), visit),
+        });
+        let timeout = match hook {
+            None => step.completion.as_ref().and_then(|c| c.timeout),
+            // A job that only tells is not answered.
+            Some(hook) if !hook.stage.holds_step() => None,
+            Some(hook) => step.hook(hook).and_then(|hook| hook.timeout),
         };
-        let timeout = step.completion.as_ref().and_then(|c| c.timeout);
         let due_at = match handler {
             OutsideHandler::Webhook => Some(self.now),
             OutsideHandler::Queue => timeout.map(|timeout| self.now + timeout.get()),
@@ -109,38 +139,49 @@ impl Work<'_> {
             visit: number,
             n,
             handler,
+            hook,
             attempt,
             due_at,
             job,
         }));
     }
 
-    /// Records a failed attempt; the last one ends as the step's `on_error` says.
+    /// Records a failed attempt; the last one ends as the step's `on_error` says. A hook that only
+    /// tells is given up.
     fn call_failed(
         &mut self,
         step: &StepConfig,
+        visit: u32,
+        call: &PendingCall,
         error: &str,
         retry_at: Option<chrono::DateTime<chrono::Utc>>,
     ) {
-        let visit = self.visit(&step.id);
-        let Some((n, attempt)) = visit.call.as_ref().map(|call| (call.n, call.attempt)) else {
-            return;
-        };
-        let number = visit.number;
+        let (n, attempt) = (call.n, call.attempt);
         self.emit(WorkflowEvent::HandlerFailed {
             step_id: step.id.clone(),
-            visit: number,
+            visit,
             n,
             attempt,
             error: error.to_owned(),
             retry_at,
         });
-        if retry_at.is_none() {
-            let attempts = if attempt == 1 { "attempt" } else { "attempts" };
-            let reason = format!("failed after {attempt} {attempts}: {error}");
-            if self.step_failed(step, IncidentCode::HandlerFailed, reason) {
-                self.leave(step.id.clone());
+        if retry_at.is_some() {
+            return;
+        }
+        let attempts = if attempt == 1 { "attempt" } else { "attempts" };
+        let reason = format!("failed after {attempt} {attempts}: {error}");
+        match call.hook {
+            None => {
+                if self.step_failed(step, IncidentCode::HandlerFailed, reason) {
+                    self.leave(step.id.clone());
+                }
             }
+            Some(hook) if hook.stage.holds_step() => {
+                if self.hook_failed(step, hook, Some(n), &reason) {
+                    self.go_on(step, None);
+                }
+            }
+            Some(hook) => self.hook_ended(step, visit, hook, Some(n), Err(reason)),
         }
     }
 

@@ -44,15 +44,25 @@ pub(super) fn advance(work: &mut Work<'_>, command: &Advance) -> Result<(), Refu
         };
         return Err(Refusal::rejected(RejectionCode::NotWaiting, detail));
     }
+    let hook = visit.current_hook();
+    let n = visit.call.as_ref().map(|call| call.n);
     work.subject = Some(step.id.clone());
     work.resolve_incidents(Some(&step.id), "advance");
+    if let Some(hook) = hook {
+        work.end_hook(&step, hook, n, command.output.clone());
+        work.go_on(&step, None);
+        return Ok(());
+    }
     work.go_on(&step, Some(Closing::Advance(command.output.as_ref())));
     Ok(())
 }
 
-/// Whether an `advance` may end the visit: automatic, manual and external steps, and an annotation
+/// Whether an `advance` may end the visit, or stand in for the hook that it waits for: automatic, manual and external steps, and an annotation
 /// step with enough submissions.
 fn closable(step: &StepConfig, visit: &Visit, output: Option<&Value>) -> bool {
+    if visit.current_hook().is_some() {
+        return true;
+    }
     match step.kind {
         StepType::AutoProcess | StepType::Conditional => true,
         // Nothing but an output can stand in for the child's.

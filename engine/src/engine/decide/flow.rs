@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::work::Work;
 use crate::{
-    config::{DisagreementStrategy, Fallback, StepConfig, StepType, Target},
+    config::{DisagreementStrategy, Fallback, HookStage, StepConfig, StepType, Target},
     engine::{error_chain, outcome::failed_by_transition},
     events::{
         ConsensusCalculated, ConsensusMethod, StepActivated, TransitionOccurred, WorkflowEvent,
@@ -77,6 +77,7 @@ impl Work<'_> {
             .map_or(0, |state| state.visits.len());
         let visit = u32::try_from(visits + 1).unwrap_or(u32::MAX);
         let judges = from.as_ref().and_then(|from| self.judged_through(from));
+        let opening = !step.hooks_at(HookStage::PreProcess).is_empty();
         self.emit(WorkflowEvent::StepActivated(StepActivated {
             step_id: step_id.clone(),
             visit,
@@ -88,8 +89,12 @@ impl Work<'_> {
                 .then(|| step.places())
                 .flatten(),
             discards,
+            opening,
         }));
-        let waits = step.kind.takes_submissions();
+        if !opening {
+            self.tell(step, HookStage::OnStart);
+        }
+        let waits = step.kind.takes_submissions() && !opening;
         (!waits && self.finish_step(step, None)).then_some(step_id)
     }
 
@@ -187,8 +192,15 @@ impl Work<'_> {
         }
     }
 
-    /// Ends the step's visit if its executor says so. Answers whether it has ended.
+    /// Brings the step's visit as far as it goes: through its hooks, and to its end if its executor
+    /// says so. Answers whether it has ended.
     fn finish_step(&mut self, step: &StepConfig, closing: Option<Closing<'_>>) -> bool {
+        if !self.open(step) {
+            return false;
+        }
+        if self.visit(&step.id).found.is_some() {
+            return self.refine(step);
+        }
         let visit = self.visit(&step.id).number;
         let ready = match closing {
             None => self.require_child(step),
@@ -197,7 +209,7 @@ impl Work<'_> {
         match ready.and_then(|()| self.execute(step, closing)) {
             Ok(ExecutionResult::Waiting { .. }) => false,
             Ok(ExecutionResult::NeedsCall { handler }) => {
-                self.request_first(step, handler);
+                self.request_first(step, handler, None);
                 false
             }
             Ok(ExecutionResult::NeedsMore { places, consensus }) => {
@@ -215,16 +227,7 @@ impl Work<'_> {
                 if let Some(consensus) = consensus {
                     self.emit(WorkflowEvent::ConsensusCalculated(*consensus));
                 }
-                let step_id = step.id.clone();
-                self.emit(WorkflowEvent::StepCompleted {
-                    step_id,
-                    visit,
-                    result,
-                });
-                if let Some(reason) = escalation {
-                    self.escalate(&step.id, IncidentCode::Disagreement, reason);
-                }
-                true
+                self.conclude(step, result, escalation)
             }
             Err(error) => {
                 let reason = error_chain(&error);

@@ -11,6 +11,7 @@ mod control;
 mod due;
 mod flow;
 mod gold;
+mod hooks;
 mod migrate;
 mod start;
 mod submission;

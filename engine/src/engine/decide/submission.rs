@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{Refusal, start, work::Work};
 use crate::{
     assignment::{Eligibility, check_roles, judges_own_work, submitted},
-    config::{CompletionType, StepConfig, StepType},
+    config::{CompletionType, HookStage, StepConfig, StepType},
     engine::{
         command::{AnnotationInput, Submission},
         outcome::RejectionCode,
@@ -76,7 +76,7 @@ fn require_acceptable(
     }
     work.require_running()?;
     work.require_step_running(&step.id)?;
-    let visit = require_active(&step.id, visit)?;
+    let visit = require_open(&step.id, visit)?;
     if !step.kind.takes_submissions() {
         return Err(Refusal::rejected(
             RejectionCode::StepNotActive,
@@ -130,7 +130,8 @@ fn refuse_surplus(
     annotation: &AnnotationData,
 ) -> Result<(), Refusal> {
     let places = visit.places.unwrap_or(u32::MAX);
-    let closed_by_count = visit.status == VisitStatus::Completed && visit.free_places() == Some(0);
+    let closed = visit.status == VisitStatus::Completed || visit.found.is_some();
+    let closed_by_count = closed && visit.free_places() == Some(0);
     let full = visit.status == VisitStatus::Active
         && step.kind.takes_submissions()
         && Eligibility::to_submit(step, visit, annotation.user_id) == Eligibility::Full;
@@ -168,6 +169,28 @@ pub(super) fn require_active<'v>(
                 },
             )
         })
+}
+
+/// The visit, if people may work on it now.
+pub(super) fn require_open<'v>(
+    step: &StepId,
+    visit: Option<&'v Visit>,
+) -> Result<&'v Visit, Refusal> {
+    let visit = require_active(step, visit)?;
+    match visit.current_hook() {
+        None => Ok(visit),
+        Some(hook) => Err(Refusal::rejected(
+            RejectionCode::StepNotActive,
+            match hook.stage {
+                HookStage::PreProcess => {
+                    format!("step `{step}` is not open yet: its hook `{hook}` is at work")
+                }
+                HookStage::OnStart | HookStage::PostProcess | HookStage::OnComplete => {
+                    format!("the work on step `{step}` is done: its hook `{hook}` is at work")
+                }
+            },
+        )),
+    }
 }
 
 pub(super) fn role_required(step: &StepConfig) -> Refusal {

@@ -192,11 +192,20 @@ impl<'a> Work<'a> {
         step: &StepConfig,
         closing: Option<crate::executor::Closing<'_>>,
     ) -> Result<crate::executor::ExecutionResult, crate::executor::ExecutorError> {
+        create_executor(step.kind).execute(&self.context(step, closing))
+    }
+
+    /// Everything that a step may look at.
+    pub(super) fn context<'c>(
+        &'c self,
+        step: &'c StepConfig,
+        closing: Option<crate::executor::Closing<'c>>,
+    ) -> ExecutionContext<'c> {
         let expression = step
             .condition
             .as_ref()
             .and_then(|c| self.workflow().expression(&c.expression));
-        create_executor(step.kind).execute(&ExecutionContext {
+        ExecutionContext {
             workflow: self.config(),
             step,
             state: self.current(),
@@ -205,7 +214,7 @@ impl<'a> Work<'a> {
             annotators: self.annotators,
             expression,
             closing,
-        })
+        }
     }
 
     pub(super) fn finish(self) -> Decision {
@@ -286,6 +295,9 @@ impl<'a> Work<'a> {
                 Some(reason) => format!("the workflow is {word}: {reason}"),
                 None => format!("the workflow is {word}"),
             };
+        }
+        if let Some(hook) = visit.and_then(Visit::current_hook) {
+            return format!("the hook `{hook}`");
         }
         match self.execute(self.step(step_id), None) {
             Ok(crate::executor::ExecutionResult::Waiting { reason }) => reason,

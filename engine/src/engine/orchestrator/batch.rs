@@ -551,16 +551,26 @@ impl<'a> Run<'a> {
 
 /// Whether the job that an event ends was answered, and how long after its first publication.
 fn ended_job(before: Option<&WorkflowSnapshot>, event: &StoredEvent) -> Option<(bool, Duration)> {
-    let (step_id, answered) = match &event.event {
-        WorkflowEvent::StepCompleted { step_id, .. } => (step_id, true),
+    let before = before?;
+    let (call, answered) = match &event.event {
+        WorkflowEvent::StepCompleted { step_id, visit, .. }
+        | WorkflowEvent::ResultFound { step_id, visit, .. } => {
+            let call = before.visit(step_id, *visit)?.call.as_ref();
+            (call.filter(|call| call.hook.is_none())?, true)
+        }
+        WorkflowEvent::HookEnded(ended) if ended.error.is_none() => {
+            let visit = before.visit(&ended.step_id, ended.visit)?;
+            (visit.pending_call(ended.n?)?, true)
+        }
         WorkflowEvent::HandlerFailed {
             step_id,
+            visit,
+            n,
             retry_at: None,
             ..
-        } => (step_id, false),
+        } => (before.visit(step_id, *visit)?.pending_call(*n)?, false),
         _ => return None,
     };
-    let call = before?.current_visit(step_id)?.call.as_ref()?;
     let took = event.occurred_at - call.since;
     let is_job = call.handler == OutsideHandler::Queue;
     is_job.then(|| (answered, took.to_std().unwrap_or_default()))
