@@ -412,6 +412,7 @@ impl Running {
     ) -> Result<Self, AppError> {
         let webhooks = WebhookClient::new(settings.check_webhooks()?)?;
         let traces = Traces::start(settings.traces.as_ref())?;
+        let faults = Faults::from_env()?;
         let broker = Broker::start(services, settings, parts, database).await?;
         let store = database.store();
         let pipeline = Pipeline::start(PipelineParts {
@@ -426,7 +427,7 @@ impl Running {
                 outbox_max: settings.outbox_max,
             },
             metrics: Arc::clone(&metrics),
-            faults: Faults::from_env()?,
+            faults: faults.clone(),
             traces: traces.clone(),
         });
         let (background, stopping) = (TaskTracker::new(), CancellationToken::new());
@@ -440,22 +441,22 @@ impl Running {
         let pauses = PauseKeeper::new(Arc::clone(&store), Arc::clone(&orchestrator));
         background.spawn(pauses.run(stopping.clone()));
         let goals = GoalProjector::new(Arc::clone(&store), settings.publish.messages());
-        background.spawn(goals.run(stopping.clone()));
+        background.spawn(goals.with_faults(faults.clone()).run(stopping.clone()));
         let agreement = AgreementProjector::new(
             Arc::clone(&store),
             settings.publish.messages(),
             settings.agreement_window,
         );
-        background.spawn(agreement.run(stopping.clone()));
+        background.spawn(agreement.with_faults(faults.clone()).run(stopping.clone()));
         let gold = GoldProjector::new(Arc::clone(&store), settings.publish.messages());
-        background.spawn(gold.run(stopping.clone()));
+        background.spawn(gold.with_faults(faults.clone()).run(stopping.clone()));
         let goal_actions = GoalActionRunner::new(
             Arc::clone(&store),
             Arc::clone(&orchestrator),
             webhooks,
             Arc::clone(&metrics),
         );
-        background.spawn(goal_actions.run(stopping.clone()));
+        background.spawn(goal_actions.with_faults(faults).run(stopping.clone()));
         Ok(Self {
             pipeline,
             store,

@@ -22,18 +22,47 @@ pub enum CrashPoint {
     AfterConfirm,
     /// Everything is written; the deliveries are not acknowledged.
     BeforeAck,
+    /// A step of a projection is folded; its commit is on its way, and nobody will hear of it.
+    BeforeProjection,
+    /// A step of a projection is committed.
+    AfterProjection,
+    /// An action of a goal is claimed, and not yet performed.
+    BeforeAction,
+    /// An action of a goal is performed, and nobody knows.
+    AfterAction,
 }
 
 impl CrashPoint {
-    /// Every point, in the order of the road.
-    pub const ALL: [Self; 6] = [
+    /// Every point.
+    pub const ALL: [Self; 10] = [
         Self::Decided,
         Self::BeforeCommit,
         Self::AfterCommit,
         Self::BeforeConfirm,
         Self::AfterConfirm,
         Self::BeforeAck,
+        Self::BeforeProjection,
+        Self::AfterProjection,
+        Self::BeforeAction,
+        Self::AfterAction,
     ];
+
+    /// Whether commands pass it on their road; else projections of the log do, and what they set
+    /// off.
+    pub fn is_on_the_road(self) -> bool {
+        match self {
+            Self::Decided
+            | Self::BeforeCommit
+            | Self::AfterCommit
+            | Self::BeforeConfirm
+            | Self::AfterConfirm
+            | Self::BeforeAck => true,
+            Self::BeforeProjection
+            | Self::AfterProjection
+            | Self::BeforeAction
+            | Self::AfterAction => false,
+        }
+    }
 
     /// The name in `GLYPH_CRASH_AT`.
     pub fn as_str(self) -> &'static str {
@@ -44,6 +73,10 @@ impl CrashPoint {
             Self::BeforeConfirm => "before_confirm",
             Self::AfterConfirm => "after_confirm",
             Self::BeforeAck => "before_ack",
+            Self::BeforeProjection => "before_projection",
+            Self::AfterProjection => "after_projection",
+            Self::BeforeAction => "before_action",
+            Self::AfterAction => "after_action",
         }
     }
 }

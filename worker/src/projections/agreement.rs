@@ -25,10 +25,13 @@ use uuid::Uuid;
 
 use super::{
     StepOutcome,
-    pace::{Follows, follow},
+    pace::{Follows, commit, follow},
     window::{Question, Window},
 };
-use crate::wire::{CloudEventMessages, data::AgreementProgress};
+use crate::{
+    faults::Faults,
+    wire::{CloudEventMessages, data::AgreementProgress},
+};
 
 /// Its name in the table of checkpoints.
 pub const PROJECTION: &str = "agreement";
@@ -43,6 +46,7 @@ pub struct AgreementProjector {
     messages: Option<CloudEventMessages>,
     /// Items of a window.
     length: usize,
+    faults: Faults,
 }
 
 impl Follows for AgreementProjector {
@@ -73,6 +77,7 @@ impl AgreementProjector {
             store,
             messages: Some(messages),
             length,
+            faults: Faults::default(),
         }
     }
 
@@ -80,6 +85,13 @@ impl AgreementProjector {
     #[must_use]
     pub fn silent(mut self) -> Self {
         self.messages = None;
+        self
+    }
+
+    /// The same, passing the crash points of the tests.
+    #[must_use]
+    pub fn with_faults(mut self, faults: Faults) -> Self {
+        self.faults = faults;
         self
     }
 
@@ -111,7 +123,7 @@ impl AgreementProjector {
             messages,
             ..ProjectionWrite::default()
         };
-        step.commit(write).await?;
+        commit(step, write, &self.faults).await?;
         Ok(match read {
             0 => StepOutcome::CaughtUp,
             read => StepOutcome::Read(read),

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     backoff::Backoff,
+    faults::{CrashPoint, Faults},
     metrics::Metrics,
     telemetry,
     webhook::{CALL_TIMEOUT_DEFAULT, WebhookClient, WebhookRequest},
@@ -42,6 +43,7 @@ pub struct GoalActionRunner {
     orchestrator: Arc<WorkflowOrchestrator>,
     webhooks: WebhookClient,
     metrics: Arc<Metrics>,
+    faults: Faults,
 }
 
 /// What is needed to call a webhook.
@@ -89,7 +91,15 @@ impl GoalActionRunner {
             orchestrator,
             webhooks,
             metrics,
+            faults: Faults::default(),
         }
+    }
+
+    /// The same, passing the crash points of the tests.
+    #[must_use]
+    pub fn with_faults(mut self, faults: Faults) -> Self {
+        self.faults = faults;
+        self
     }
 
     /// Runs until stopped.
@@ -119,7 +129,9 @@ impl GoalActionRunner {
     pub async fn step(&self) -> Result<usize, EventStoreError> {
         let due = self.store.claim_goal_actions(LEASE, BATCH).await?;
         let performed = due.iter().map(|row| async move {
+            self.faults.pass(CrashPoint::BeforeAction);
             let outcome = self.perform(row).await;
+            self.faults.pass(CrashPoint::AfterAction);
             // Where this fails, the lease runs out and the action is performed again.
             self.store.settle_goal_action(row.action.id, outcome).await
         });

@@ -32,8 +32,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use super::pace::commit;
 use crate::{
     backoff::Backoff,
+    faults::Faults,
     telemetry,
     wire::{CloudEventMessages, GoalReport},
 };
@@ -67,6 +69,7 @@ pub struct GoalProjector {
     /// only.
     tells_progress: bool,
     revisions: Mutex<HashMap<RevisionId, Arc<WorkflowConfig>>>,
+    faults: Faults,
 }
 
 /// What a deployment last told of a goal.
@@ -122,6 +125,7 @@ impl GoalProjector {
             messages,
             tells_progress: true,
             revisions: Mutex::default(),
+            faults: Faults::default(),
         }
     }
 
@@ -129,6 +133,13 @@ impl GoalProjector {
     #[must_use]
     pub fn without_progress(mut self) -> Self {
         self.tells_progress = false;
+        self
+    }
+
+    /// The same, passing the crash points of the tests.
+    #[must_use]
+    pub fn with_faults(mut self, faults: Faults) -> Self {
+        self.faults = faults;
         self
     }
 
@@ -199,7 +210,7 @@ impl GoalProjector {
         }
         let read = step.entries().len();
         if read > 0 || !write.rows.is_empty() {
-            step.commit(write).await?;
+            commit(step, write, &self.faults).await?;
         }
         Ok(match read {
             0 => StepOutcome::CaughtUp,

@@ -40,9 +40,12 @@ use uuid::Uuid;
 
 use super::{
     StepOutcome,
-    pace::{Follows, follow},
+    pace::{Follows, commit, follow},
 };
-use crate::wire::{CloudEventMessages, data::AnnotatorFlagged};
+use crate::{
+    faults::Faults,
+    wire::{CloudEventMessages, data::AnnotatorFlagged},
+};
 
 /// Its name in the table of checkpoints.
 pub const PROJECTION: &str = "gold";
@@ -56,6 +59,7 @@ pub struct GoldProjector {
     messages: CloudEventMessages,
     /// What revisions say about gold; they never change.
     rules: Mutex<HashMap<RevisionId, Option<GoldConfig>>>,
+    faults: Faults,
 }
 
 /// The row of one annotator in one workflow.
@@ -141,7 +145,15 @@ impl GoldProjector {
             store,
             messages,
             rules: Mutex::default(),
+            faults: Faults::default(),
         }
+    }
+
+    /// The same, passing the crash points of the tests.
+    #[must_use]
+    pub fn with_faults(mut self, faults: Faults) -> Self {
+        self.faults = faults;
+        self
     }
 
     /// Runs until stopped.
@@ -160,7 +172,7 @@ impl GoldProjector {
         }
         let rows = step.take_rows();
         let write = self.fold(rows, step.entries()).await?;
-        step.commit(write).await?;
+        commit(step, write, &self.faults).await?;
         Ok(StepOutcome::Read(read))
     }
 

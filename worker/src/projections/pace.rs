@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use glyph_workflow_engine::store::EventStoreError;
+use glyph_workflow_engine::store::{EventStoreError, OpenProjection, ProjectionWrite};
 use tokio_util::sync::CancellationToken;
 
 use super::StepOutcome;
-use crate::{backoff::Backoff, telemetry};
+use crate::{
+    backoff::Backoff,
+    faults::{CrashPoint, Faults},
+    telemetry,
+};
 
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
@@ -42,4 +46,18 @@ pub(super) async fn follow<P: Follows>(projection: &P, stopping: &CancellationTo
             () = stopping.cancelled() => {}
         }
     }
+}
+
+/// Commits a step, past the crash points of the tests.
+pub(super) async fn commit(
+    step: Box<dyn OpenProjection>,
+    write: ProjectionWrite,
+    faults: &Faults,
+) -> Result<(), EventStoreError> {
+    let commit = step.commit(write);
+    faults
+        .pass_within(CrashPoint::BeforeProjection, commit)
+        .await?;
+    faults.pass(CrashPoint::AfterProjection);
+    Ok(())
 }

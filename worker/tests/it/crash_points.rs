@@ -46,8 +46,10 @@ async fn every_crash_point_heals() {
         armed,
         "the worker has no crash points: run with --features glyph-worker/faults"
     );
+    // Those of projections: `goals_survive`.
     let points: Vec<_> = CrashPoint::ALL
         .into_iter()
+        .filter(|point| point.is_on_the_road())
         .map(|point| (point, tokio::spawn(crash_and_recover(point))))
         .collect();
     for (point, run) in points {

@@ -9,6 +9,7 @@ mod cli;
 mod crash_points;
 mod database_link;
 mod goals;
+mod goals_survive;
 mod gold;
 mod http_api;
 mod pipeline;
