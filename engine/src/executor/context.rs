@@ -51,6 +51,39 @@ impl ExecutionContext<'_> {
         self.state.visit(&judged.step_id, judged.visit)
     }
 
+    /// The value that the visit judges: that of the judged visit, unless an adjudication, another
+    /// review or a merge of branches on the way from there has made another of it.
+    pub fn judged_value(&self) -> Option<&Value> {
+        let judged = self.visit.judges.as_ref().map(|judged| &judged.step_id);
+        let mut from = self.visit.entered_from.as_ref();
+        // No way here is longer than the workflow, short of going round in it.
+        for _ in 0..self.workflow.steps.len() {
+            let Some(step_id) = from.filter(|from| Some(*from) != judged) else {
+                break;
+            };
+            let step = self.workflow.step(step_id);
+            let visit = self
+                .state
+                .steps
+                .get(step_id)
+                .and_then(|s| s.last_completed());
+            let Some((step, visit)) = step.zip(visit) else {
+                break;
+            };
+            let remakes = matches!(step.kind, StepType::Review | StepType::Adjudication)
+                || step.handler.as_deref() == Some("result_merger");
+            let value = visit
+                .result
+                .as_ref()
+                .and_then(|result| result.value.as_ref());
+            if remakes && value.is_some() {
+                return value;
+            }
+            from = visit.entered_from.as_ref();
+        }
+        self.judged_visit()?.result.as_ref()?.value.as_ref()
+    }
+
     /// What the step takes of annotation data as its value: by its own keys, else by those of the
     /// judged step.
     pub fn selection(&self) -> Selection<'_> {

@@ -16,8 +16,14 @@ pub(crate) fn variables(
     visit: &Visit,
 ) -> Value {
     // A step that has no result of its own yet (a conditional one asks before it ends) looks at
-    // the last one that was reached.
-    let result = visit.result.as_ref().or_else(|| last_result(state));
+    // that of the step left, whatever other branches have come to; where that was left out, at the
+    // last one that was reached.
+    let left = || {
+        let from = state.steps.get(visit.entered_from.as_ref()?)?;
+        from.last_completed()?.result.as_ref()
+    };
+    let result = visit.result.as_ref().or_else(left);
+    let result = result.or_else(|| last_result(state));
     let annotation = visit
         .annotations
         .last()

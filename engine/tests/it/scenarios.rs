@@ -5,6 +5,7 @@ use glyph_workflow_engine::{
     command::{Command, Due},
     due_work,
     ids::WorkflowSelector,
+    state::{IncidentCode, TaskStatus},
 };
 use serde_json::{Value, json};
 
@@ -1132,4 +1133,146 @@ fn a_cancelled_task_has_no_paused_step() {
             .starts_with("failed cancelled")
     );
     assert!(due_work(desk.state.as_ref().unwrap()).is_empty());
+}
+
+/// What is approved is what the reviewer saw: what an adjudicator or another reviewer has made of
+/// the judged value, or the merge of what branches came to.
+#[test]
+fn a_review_approves_what_has_become_of_the_judged_value() {
+    let mut desk = Desk::started(
+        "
+workflow:
+  id: judged
+  steps:
+    - id: annotate
+      type: annotation
+      completion: { type: annotation_count, count: 2 }
+      consensus: { field: label }
+    - { id: adjudicate, type: adjudication }
+    - { id: second, type: review }
+    - { id: third, type: review }
+  transitions:
+    - { from: annotate, to: adjudicate, condition: { type: on_disagreement } }
+    - { from: annotate, to: second, condition: { type: on_agreement } }
+    - { from: adjudicate, to: second }
+    - { from: second, to: third }
+",
+    );
+    desk.label("annotate", 1, "a");
+    desk.label("annotate", 2, "b");
+    desk.label("adjudicate", 3, "c");
+    desk.review("second", 4, "approve");
+    let value = |desk: &Desk, step: &str| {
+        let state = desk.state.as_ref().unwrap();
+        state
+            .current_visit(step)
+            .unwrap()
+            .result
+            .as_ref()
+            .unwrap()
+            .value
+            .clone()
+    };
+    assert_eq!(value(&desk, "second"), Some(json!("c")));
+    desk.submit_with("third", 5, json!({"label": "d"}), |s| {
+        s.annotation.decision = Some("fix".to_owned());
+    });
+    assert_eq!(desk.output()["result"], "d");
+
+    let mut desk = Desk::new(
+        "
+workflow:
+  id: merged
+  settings: { allow_parallel_steps: true }
+  steps:
+    - { id: begin, type: auto_process, handler: finalize }
+    - { id: one, type: annotation, field: label }
+    - { id: two, type: annotation, field: label }
+    - { id: merge, type: auto_process, handler: result_merger }
+    - { id: look, type: review }
+  transitions:
+    - { from: begin, to: one }
+    - { from: begin, to: two }
+    - { from: one, to: merge }
+    - { from: two, to: merge }
+    - { from: merge, to: look }
+",
+    );
+    desk.start(Value::Null);
+    desk.label("one", 1, "a");
+    desk.label("two", 2, "b");
+    desk.review("look", 3, "approve");
+    assert_eq!(desk.output()["result"], json!({"one": "a", "two": "b"}));
+}
+
+#[test]
+fn a_conditional_asks_of_the_step_left_whatever_other_branches_come_to() {
+    let mut desk = Desk::new(
+        "
+workflow:
+  id: branches
+  settings: { allow_parallel_steps: true }
+  steps:
+    - { id: begin, type: auto_process, handler: finalize }
+    - { id: one, type: annotation }
+    - { id: two, type: annotation }
+    - { id: route, type: conditional, condition: { expression: 'result.value.kind == 1' }, true_branch: _complete, false_branch: _failed }
+  transitions:
+    - { from: begin, to: one }
+    - { from: begin, to: two }
+    - { from: one, to: route }
+    - { from: two, to: _complete }
+",
+    );
+    desk.start(Value::Null);
+    desk.submit("one", 1, json!({"other": 2}));
+    desk.submit("two", 2, json!({"kind": 1}));
+    desk.control(Command::Retry);
+    let state = desk.state.as_ref().unwrap();
+    assert_eq!(state.status, TaskStatus::Running);
+    assert_eq!(state.incidents[0].code, IncidentCode::ExpressionFailed);
+}
+
+#[test]
+fn a_review_judges_the_visit_that_has_ended_where_a_loop_begins_another() {
+    let mut desk = Desk::new(
+        "
+workflow:
+  id: again
+  settings: { allow_parallel_steps: true }
+  steps:
+    - { id: label, type: annotation, field: label }
+    - { id: look, type: review }
+  transitions:
+    - { from: label, to: label, loop: { max_iterations: 1, on_exhausted: _complete } }
+    - { from: label, to: look }
+",
+    );
+    desk.start(Value::Null);
+    desk.label("label", 1, "a");
+    let state = desk.state.as_ref().unwrap();
+    let judges = state.current_visit("look").unwrap().judges.clone().unwrap();
+    assert_eq!(judges.visit, 1);
+}
+
+#[test]
+fn a_step_that_ends_resolves_that_somebody_was_inactive_on_it() {
+    let mut desk = Desk::started(
+        "
+workflow:
+  id: told
+  steps:
+    - id: label
+      type: annotation
+      completion: { type: annotation_count, count: 1, timeout: 1h, timeout_action: escalate }
+",
+    );
+    desk.assign("label", 1);
+    desk.pass(TimeDelta::hours(1));
+    assert_eq!(desk.state.as_ref().unwrap().incidents.len(), 1);
+    let ended = desk.label("label", 2, "a");
+    assert!(
+        ended.starts_with("completed |") && ended.contains("incident_resolved"),
+        "{ended}"
+    );
 }

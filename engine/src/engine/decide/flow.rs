@@ -14,7 +14,7 @@ use crate::{
     executor::{Closing, ExecutionResult, ExecutorError, task_output},
     ids::StepId,
     limits::TRANSITIONS_PER_COMMAND_MAX,
-    state::{Incident, IncidentCode, PendingJoin, StepState, StepVisit, VisitStatus},
+    state::{Incident, IncidentCode, PendingJoin, StepState, StepVisit, Visit, VisitStatus},
     transition::{Choice, TransitionEvaluator},
 };
 
@@ -179,7 +179,10 @@ impl Work<'_> {
     /// What a review or adjudication entered from `from` judges: that step, or what that step
     /// judges itself where it made no annotations of its own.
     fn judged_through(&self, from: &StepId) -> Option<StepVisit> {
-        let visit = self.current().current_visit(from)?;
+        // The visit that has ended: a loop may have begun the next one already.
+        let visits = &self.current().steps.get(from)?.visits;
+        let ended = |visit: &&Visit| visit.status != VisitStatus::Active;
+        let visit = visits.iter().rev().find(ended)?;
         match self.step(from).kind {
             StepType::Annotation | StepType::SubWorkflow => Some(StepVisit {
                 step_id: from.clone(),
@@ -396,20 +399,25 @@ impl Work<'_> {
         }
     }
 
-    /// Resolves the incident of a step that ended in disagreement: the task leaves it.
+    /// Resolves the incident of a step that only told operators of it, that annotators disagree or
+    /// somebody was inactive: the task leaves it.
     fn resolve_escalation(&mut self, step_id: &StepId) {
         let told = |incident: &&Incident| {
-            incident.step_id == *step_id && incident.code == IncidentCode::Disagreement
+            let code = incident.code;
+            incident.step_id == *step_id
+                && matches!(
+                    code,
+                    IncidentCode::Disagreement | IncidentCode::InactivityTimeout
+                )
         };
-        let Some(incident) = self.current().incidents.iter().find(told).cloned() else {
-            return;
-        };
-        self.emit(WorkflowEvent::IncidentResolved {
-            incident_id: incident.incident_id,
-            step_id: incident.step_id,
-            visit: incident.visit,
-            resolution: "transition".to_owned(),
-        });
+        while let Some(incident) = self.current().incidents.iter().find(told).cloned() {
+            self.emit(WorkflowEvent::IncidentResolved {
+                incident_id: incident.incident_id,
+                step_id: incident.step_id,
+                visit: incident.visit,
+                resolution: "transition".to_owned(),
+            });
+        }
     }
 
     /// Withdraws every active visit.

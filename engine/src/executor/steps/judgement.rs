@@ -38,7 +38,7 @@ impl StepExecutor for ReviewExecutor {
             .judged_visit()
             .and_then(|visit| visit.result.as_ref());
         let value = match decision {
-            ReviewDecision::Approve => judged.and_then(|result| result.value.clone()),
+            ReviewDecision::Approve => context.judged_value().cloned(),
             ReviewDecision::Fix => context.selection().value(&annotation.data),
             ReviewDecision::Reject | ReviewDecision::RequestChanges => None,
         };
