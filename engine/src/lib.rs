@@ -87,7 +87,7 @@ pub use config::{StepConfig, StepLibrary, TransitionConfig, WorkflowConfig};
 pub use consensus::{ConsensusError, cohens_kappa, iou_span, krippendorffs_alpha_nominal};
 pub use engine::{
     BatchReport, BatchStats, DecideContext, Decision, Effect, FactSource, HandlerCall,
-    MessageBuilder, NoMessages, OrchestrationError, SystemFacts, WorkflowOrchestrator,
+    MessageBuilder, NoMessages, OrchestrationError, Preview, SystemFacts, WorkflowOrchestrator,
     completions_of, decide, due_command_id, due_work, effect_of, pauses_of, plan_act,
 };
 #[cfg(feature = "postgres")]

@@ -15,6 +15,7 @@ pub mod embedded;
 pub mod faults;
 pub mod http;
 pub mod metrics;
+pub mod migration;
 pub mod outbox;
 pub mod pipeline;
 pub mod projections;

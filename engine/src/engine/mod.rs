@@ -22,5 +22,5 @@ pub(crate) use error::error_chain;
 pub use facts::{FactSource, SystemFacts};
 pub use orchestrator::{
     BatchReport, BatchStats, ClaimRequest, ClaimedPlace, JudgedAnnotation, MessageBuilder,
-    NoMessages, WorkflowOrchestrator, plan_act,
+    NoMessages, Preview, WorkflowOrchestrator, plan_act,
 };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use glyph_workflow_engine::{
-    OrchestrationError, Outcome, ProcessResult, WorkflowOrchestrator,
+    OrchestrationError, Outcome, ProcessResult, WorkflowOrchestrator, WorkflowSnapshot,
     command::{
         Act, ActEnvelope, AnnotationInput, Command, CommandEnvelope, Dead, Migrate, RejectionCode,
         Start, Submission, Undecided,
@@ -425,4 +425,56 @@ async fn a_pause_that_runs_out_is_ended_once_and_not_if_it_was_prolonged() {
     assert_eq!(derived.len(), 1);
     assert_eq!(derived[0].ended_at.map(|at| at.timestamp()), Some(200));
     assert_eq!(store.acts().await.unwrap().len(), 3);
+}
+
+/// The same decision under the same locks: what is foretold is what then happens, and looking
+/// changes nothing.
+#[tokio::test]
+async fn what_a_preview_says_is_what_happens() {
+    let (store, orchestrator) = orchestrator();
+    orchestrator.create_workflow(YAML).await.unwrap();
+    for (n, people) in [(1, 1), (2, 2), (3, 5)] {
+        let work = (1..=people).map(|who| submission(n * 10 + who, task(n), who, "a"));
+        orchestrator
+            .process_batch(work.collect(), None)
+            .await
+            .unwrap();
+    }
+    let fewer = YAML.replace("count: 5", "count: 2");
+    orchestrator.create_workflow(&fewer).await.unwrap();
+    let commands: Vec<CommandEnvelope> = (1..=4)
+        .map(|n| {
+            let migrate = Command::Migrate(Migrate {
+                task_id: task(n),
+                to: "five@2".parse().unwrap(),
+                steps: [].into(),
+            });
+            CommandEnvelope::new(Uuid::from_u128(0xF000 + n), migrate)
+        })
+        .collect();
+    let foretold = orchestrator.preview(commands.clone()).await.unwrap();
+    let counts: Vec<usize> = foretold
+        .iter()
+        .map(|preview| preview.events.len())
+        .collect();
+    // One moves, one is done with it, one has ended before, one is not there.
+    assert_eq!(counts, [1, 4, 0, 0]);
+    let report = orchestrator.process_batch(commands, None).await.unwrap();
+    for (n, (preview, outcome)) in (1..).zip(foretold.into_iter().zip(report.outcomes)) {
+        assert_eq!(preview.outcome, outcome, "{n}");
+        // The clock has gone on since.
+        let page = store.events(task(n), 0, 1_000).await.unwrap();
+        let last = page.events.iter().rev().take(preview.events.len()).rev();
+        assert!(
+            preview
+                .events
+                .iter()
+                .map(|e| &e.event)
+                .eq(last.map(|e| &e.event)),
+            "{n}"
+        );
+        let state = store.load(&[task(n)]).await.unwrap().remove(&task(n));
+        let version = |state: Option<WorkflowSnapshot>| state.map(|state| state.version);
+        assert_eq!(version(preview.state), version(state), "{n}");
+    }
 }

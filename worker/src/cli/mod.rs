@@ -13,6 +13,7 @@ mod error;
 mod expanded;
 mod goal;
 mod migrate;
+mod migration;
 mod output;
 mod publish;
 mod rebuild;

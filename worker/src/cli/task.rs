@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::{
     CliError, Output,
     connect::{open_store, orchestrator},
+    migration::{self, MigrateArgs},
     output::{Table, clipped},
 };
 use crate::{
@@ -155,17 +156,8 @@ pub enum TaskVerb {
     Cancel(ControlArgs),
     /// Try again what an incident holds
     Retry(ControlArgs),
-    /// Move to another revision of its workflow
-    Migrate {
-        #[command(flatten)]
-        target: Target,
-        /// The revision: `id`, `id@revision` or its UUID
-        #[arg(long, value_name = "WORKFLOW")]
-        to: String,
-        /// A step that is called otherwise there; may be repeated
-        #[arg(long = "step", value_name = "OLD=NEW", value_parser = pair)]
-        steps: Vec<(String, String)>,
-    },
+    /// Move one task, or those of a workflow, to another revision
+    Migrate(MigrateArgs),
     /// Claim a place for a person
     Assign {
         #[command(flatten)]
@@ -234,14 +226,14 @@ fn json_argument(text: &str) -> Result<Value, String> {
         .map_err(|error| format!("{error}; a text needs its quotes, as '\"positive\"'"))
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     let pair = text
         .split_once('=')
         .map(|(key, value)| (key.to_owned(), value.to_owned()));
     pair.ok_or_else(|| "write KEY=VALUE".to_owned())
 }
 
-fn status(text: &str) -> Result<TaskStatus, String> {
+pub(super) fn status(text: &str) -> Result<TaskStatus, String> {
     let names = || TaskStatus::ALL.map(TaskStatus::as_str).join(", ");
     TaskStatus::from_name(text).ok_or_else(|| format!("there are: {}", names()))
 }
@@ -252,6 +244,7 @@ pub(super) async fn run(
     output: Output,
 ) -> Result<(), CliError> {
     match verb {
+        TaskVerb::Migrate(args) => migration::run(args, settings, output).await,
         TaskVerb::State { task, at_version } => state(task, at_version, settings, output).await,
         TaskVerb::Explain { task } => explain(TaskId(task), settings, output).await,
         TaskVerb::History { task, after, limit } => {
@@ -392,20 +385,12 @@ fn command_of(verb: TaskVerb) -> (&'static str, Target, Map<String, Value>) {
             set("reason", reason.into());
             ("release", target)
         }
-        TaskVerb::Migrate { target, to, steps } => {
-            set("to", json!(to));
-            let steps: Map<String, Value> = steps
-                .into_iter()
-                .map(|(old, new)| (old, json!(new)))
-                .collect();
-            set("steps", Value::Object(steps));
-            ("migrate", target)
-        }
-        TaskVerb::State { .. }
+        TaskVerb::Migrate(_)
+        | TaskVerb::State { .. }
         | TaskVerb::Explain { .. }
         | TaskVerb::History { .. }
         | TaskVerb::List { .. } => {
-            unreachable!("`run` has answered the verbs that change nothing")
+            unreachable!("`run` has answered the verbs that are no single command")
         }
     };
     (command_type, target, body)

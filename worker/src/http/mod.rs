@@ -13,6 +13,7 @@ mod error;
 mod explain;
 mod goals;
 mod health;
+mod migration;
 mod openapi;
 mod operation;
 mod request;

@@ -36,7 +36,7 @@ use super::{
     goals,
     goals::{CompletionResult, GoalList},
     health::{Health, Liveness, ReadinessDocument, livez, readyz},
-    openapi,
+    migration, openapi,
     operation::Operation,
     request::PAGE_DEFAULT,
     tasks,
@@ -45,6 +45,7 @@ use super::{
     workflows::{ActResult, WorkflowList},
 };
 use crate::{
+    migration::{MigrationPage, MigrationRequest},
     telemetry,
     wire::{ClaimBody, ReasonBody, acts::ActBody},
 };
@@ -238,6 +239,13 @@ fn annotator_operations() -> Vec<Operation> {
         )
         .summary("Offer an annotator no more places in a workflow")
         .answers::<AnnotatorActResult>(200, "Where the annotator stands now"),
+        Operation::command::<MigrationRequest, _>(
+            "/api/v1/workflows/{id}/migrate",
+            "migrate_tasks",
+            migration::migrate,
+        )
+        .summary("Move tasks to another revision, or say what would become of them, in pages")
+        .answers::<MigrationPage>(200, "What has become of the tasks of the page"),
         Operation::command::<ReasonBody, _>(
             "/api/v1/workflows/{id}/annotators/{user_id}/resume",
             "resume_annotator",

@@ -179,6 +179,67 @@ fn a_task_is_worked_on_from_the_command_line() {
 }
 
 #[test]
+fn tasks_move_to_another_revision_from_the_command_line() {
+    let glyph = Glyph::with_dual();
+    let tasks: Vec<String> = (1..=3).map(|n| Uuid::from_u128(n).to_string()).collect();
+    for task in &tasks {
+        glyph.done(&["task", "start", task, "--workflow", "sentiment-dual"]);
+    }
+    glyph.done(&["task", "pause", &tasks[2]]);
+    let changed = std::fs::read_to_string(DUAL).unwrap().replace("800", "900");
+    let changed = glyph.file("changed.yaml", &changed);
+    glyph.done(&["workflow", "create", path(&changed)]);
+
+    let to = ["--to", "sentiment-dual@2"];
+    let one = [&["task", "migrate", &tasks[0]], &to[..], &["--dry-run"]].concat();
+    let text = glyph.done(&one);
+    assert!(
+        text.contains("stands at annotate") && text.contains("1 would move"),
+        "{text}"
+    );
+    let all = [
+        &["task", "migrate", "--workflow", "sentiment-dual"],
+        &to[..],
+    ]
+    .concat();
+    let dry = glyph.json(&[&all[..], &["--dry-run"]].concat());
+    assert_eq!((&dry["would_move"], &dry["moved"]), (&json!(3), &json!(0)));
+    let refused = glyph.run(&[&all[..], &["--dry-run", "--step", "annotate=adjudicate"]].concat());
+    assert_eq!(code(&refused), 1);
+    assert!(stderr(&refused).contains("3 tasks have not moved, or would not"));
+    let moved = glyph.json(&all);
+    assert_eq!(
+        (&moved["moved"], &moved["rejected"]),
+        (&json!(3), &json!(0))
+    );
+    let again = glyph.json(&all);
+    assert_eq!(
+        (&again["moved"], &again["already_there"]),
+        (&json!(0), &json!(3))
+    );
+    let state = glyph.json(&["task", "state", &tasks[2]]);
+    assert_eq!(
+        (&state["revision"], &state["status"]),
+        (&json!(2), &json!("paused"))
+    );
+    // Which tasks is said in one way.
+    assert_eq!(
+        code(&glyph.run(&["task", "migrate", "--to", "sentiment-dual"])),
+        2
+    );
+    let both = [
+        "task",
+        "migrate",
+        &tasks[0],
+        "--workflow",
+        "sentiment-dual",
+        "--to",
+        "x",
+    ];
+    assert_eq!(code(&glyph.run(&both)), 2);
+}
+
+#[test]
 fn rejected_work_is_kept_and_can_be_replayed() {
     let glyph = Glyph::with_dual();
     let (task, user) = (

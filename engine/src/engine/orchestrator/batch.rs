@@ -98,6 +98,41 @@ impl WorkflowOrchestrator {
         if commands.is_empty() {
             return Ok(BatchReport::default());
         }
+        let Decided {
+            open,
+            run,
+            prepared,
+            ends,
+        } = self.decide_batch(commands, publisher).await?;
+        let mut writes = Vec::with_capacity(ends.len());
+        let mut states = Vec::with_capacity(ends.len());
+        for (task, end) in ends {
+            if let (Some(state), Some(write)) = (&end.state, &end.write) {
+                prepared.committing(&state.workflow.workflow, &write.events);
+            }
+            states.push((task, end.state));
+            writes.extend(end.write);
+        }
+        let messages = open.commit(writes).await?;
+        for (task, state) in states {
+            match state {
+                Some(state) => self.states.put(state),
+                None => self.states.forget(task),
+            }
+        }
+        Ok(BatchReport {
+            messages,
+            outcomes: run.outcomes.into_iter().flatten().collect(),
+            stats: run.stats,
+        })
+    }
+
+    /// Decides a batch under its locks, and writes nothing.
+    pub(super) async fn decide_batch<'a>(
+        &'a self,
+        commands: &'a [CommandEnvelope],
+        publisher: Option<PublisherId>,
+    ) -> Result<Decided<'a>, OrchestrationError> {
         let chains = chains(commands);
         let cached: HashMap<TaskId, Arc<WorkflowSnapshot>> = chains
             .iter()
@@ -147,31 +182,20 @@ impl WorkflowOrchestrator {
                 break (open, run, caught_up);
             }
         };
-        let mut writes = Vec::with_capacity(caught_up.len());
-        let mut states = Vec::with_capacity(caught_up.len());
+        let mut ends = Vec::with_capacity(caught_up.len());
         {
             let looked = prepared.look();
             let annotators = Annotators::new(&looked);
             for (task, chain, state) in caught_up {
                 let end = run.run_chain(task, state, chain, open.as_ref(), annotators);
-                if let (Some(state), Some(write)) = (&end.state, &end.write) {
-                    prepared.committing(&state.workflow.workflow, &write.events);
-                }
-                states.push((task, end.state));
-                writes.extend(end.write);
+                ends.push((task, end));
             }
         }
-        let messages = open.commit(writes).await?;
-        for (task, state) in states {
-            match state {
-                Some(state) => self.states.put(state),
-                None => self.states.forget(task),
-            }
-        }
-        Ok(BatchReport {
-            messages,
-            outcomes: run.outcomes.into_iter().flatten().collect(),
-            stats: run.stats,
+        Ok(Decided {
+            open,
+            run,
+            prepared,
+            ends,
         })
     }
 
@@ -235,6 +259,15 @@ fn selectors(
         .collect::<HashSet<_>>()
         .into_iter()
         .collect()
+}
+
+/// A batch that is decided, and still under its locks. Dropped, it never was.
+pub(super) struct Decided<'a> {
+    open: Box<dyn OpenBatch>,
+    pub(super) run: Run<'a>,
+    prepared: Prepared,
+    /// What each chain leaves, tasks in order of first sight.
+    pub(super) ends: Vec<(TaskId, ChainEnd)>,
 }
 
 /// A batch on its way through decisions.

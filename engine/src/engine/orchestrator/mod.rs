@@ -6,6 +6,7 @@ mod batch;
 mod cache;
 mod claim;
 mod messages;
+mod preview;
 mod quality;
 mod report;
 
@@ -17,6 +18,7 @@ use uuid::Uuid;
 pub use acts::plan_act;
 pub use claim::{ClaimRequest, ClaimedPlace, JudgedAnnotation};
 pub use messages::{MessageBuilder, NoMessages};
+pub use preview::Preview;
 pub use report::{BatchReport, BatchStats};
 
 use self::{annotators::LiveModels, cache::StateCache};

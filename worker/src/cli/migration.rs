@@ -1,0 +1,278 @@
+//! `glyph task migrate`: one task, or all of a workflow, to another revision; or what would become of
+//! them.
+
+use clap::Args;
+use glyph_workflow_engine::{
+    WorkflowOrchestrator,
+    command::{Command, CommandEnvelope, Migrate, Outcome},
+    ids::{CommandId, StepId, TaskId, WorkflowId, WorkflowSelector},
+    state::TaskStatus,
+    store::{ErrorClass, Store},
+};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{
+    CliError, Output,
+    connect::{open_store, orchestrator},
+    output::Table,
+    task::{pair, show_outcome, status, submit},
+};
+use crate::{
+    migration::{MigrationError, MigrationOutcome, MigrationRequest, TaskMigration},
+    settings::Settings,
+};
+
+/// Runs of a page whose commit is in doubt; its ids make that safe.
+const ATTEMPTS_MAX: u32 = 5;
+
+/// Which tasks, and where to.
+#[derive(Clone, Debug, Args)]
+pub struct MigrateArgs {
+    /// The task; several are chosen by --workflow
+    #[arg(required_unless_present = "workflow", conflicts_with = "workflow")]
+    task: Option<Uuid>,
+    /// Id of the command, or of the whole migration, which goes on under the same id where it was
+    /// interrupted. Made when left out
+    #[arg(long, value_name = "UUID")]
+    command_id: Option<Uuid>,
+    /// The revision: `id`, `id@revision` or its UUID
+    #[arg(long, value_name = "WORKFLOW")]
+    to: WorkflowSelector,
+    /// A step that is called otherwise there; may be repeated
+    #[arg(long = "step", value_name = "OLD=NEW", value_parser = steps)]
+    steps: Vec<(StepId, StepId)>,
+    /// All tasks of this workflow that are running or paused
+    #[arg(long, short, value_name = "ID")]
+    workflow: Option<WorkflowId>,
+    /// Only those on this revision
+    #[arg(long, value_name = "REVISION", requires = "workflow")]
+    from: Option<u32>,
+    /// Only those with this status
+    #[arg(long, value_name = "STATUS", value_parser = status, requires = "workflow")]
+    status: Option<TaskStatus>,
+    /// Only those that stand at this step
+    #[arg(long, value_name = "STEP", requires = "workflow")]
+    at: Option<StepId>,
+    /// Only those with this label; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = pair, requires = "workflow")]
+    labels: Vec<(String, String)>,
+    /// Only say what would happen
+    #[arg(long)]
+    dry_run: bool,
+}
+
+fn steps(text: &str) -> Result<(StepId, StepId), String> {
+    let (old, new) = pair(text)?;
+    let step = |id: &str| StepId::new(id).map_err(|error| error.to_string());
+    Ok((step(&old)?, step(&new)?))
+}
+
+/// What has become of all tasks, or would.
+#[derive(Default, Serialize)]
+struct Summary {
+    migration_id: Option<CommandId>,
+    dry_run: bool,
+    moved: u64,
+    would_move: u64,
+    already_there: u64,
+    rejected: u64,
+    would_be_rejected: u64,
+    undecided: u64,
+    /// Those that have not moved, or would not; in a dry run all that would do something.
+    tasks: Vec<TaskMigration>,
+}
+
+/// Tasks that the summary names; the others are only counted.
+const NAMED_MAX: usize = 1_000;
+
+impl Summary {
+    fn count(&mut self, task: TaskMigration) {
+        let count = match task.outcome {
+            MigrationOutcome::Moved => &mut self.moved,
+            MigrationOutcome::WouldMove => &mut self.would_move,
+            MigrationOutcome::AlreadyThere => &mut self.already_there,
+            MigrationOutcome::Rejected => &mut self.rejected,
+            MigrationOutcome::WouldBeRejected => &mut self.would_be_rejected,
+            MigrationOutcome::Undecided => &mut self.undecided,
+        };
+        *count += 1;
+        let named = task.outcome.is_failure() || task.outcome == MigrationOutcome::WouldMove;
+        if named && self.tasks.len() < NAMED_MAX {
+            self.tasks.push(task);
+        }
+    }
+
+    fn failures(&self) -> u64 {
+        self.rejected + self.would_be_rejected + self.undecided
+    }
+
+    fn text(&self) -> String {
+        let mut table = Table::new(&["task", "from", "outcome", "why, or where to"]);
+        for task in &self.tasks {
+            let steps = task.stands_at.iter().flatten().map(ToString::to_string);
+            let stands = steps.collect::<Vec<_>>().join(", ");
+            let why = match (&task.reason, &task.detail) {
+                (Some(reason), Some(detail)) => format!("{reason}: {detail}"),
+                (None, Some(detail)) => detail.clone(),
+                _ if task.then.is_empty() => format!("stands at {stands}"),
+                _ => format!("{}; then stands at {stands}", task.then.join(", ")),
+            };
+            table.row([
+                task.task_id.to_string(),
+                task.from_revision.to_string(),
+                task.outcome.as_str().to_owned(),
+                why,
+            ]);
+        }
+        let counts = [
+            (self.moved, "moved"),
+            (self.would_move, "would move"),
+            (self.already_there, "there already"),
+            (self.rejected, "rejected"),
+            (self.would_be_rejected, "would be rejected"),
+            (self.undecided, "undecided"),
+        ];
+        let counts = counts.iter().filter(|(n, _)| *n > 0);
+        let counts: Vec<String> = counts.map(|(n, what)| format!("{n} {what}")).collect();
+        let counts = if counts.is_empty() {
+            "no such tasks".to_owned()
+        } else {
+            counts.join(", ")
+        };
+        if self.tasks.is_empty() {
+            return counts;
+        }
+        format!("{}\n{counts}", table.render(0))
+    }
+}
+
+pub(super) async fn run(
+    args: MigrateArgs,
+    settings: &Settings,
+    output: Output,
+) -> Result<(), CliError> {
+    let store = open_store(settings).await?;
+    let orchestrator = orchestrator(&store, settings);
+    let id = CommandId(args.command_id.unwrap_or_else(Uuid::now_v7));
+    let Some(workflow) = args.workflow.clone() else {
+        return one(args, id, &*store, &orchestrator, output).await;
+    };
+    let statuses = match args.status {
+        Some(status) => vec![status],
+        None => vec![TaskStatus::Running, TaskStatus::Paused],
+    };
+    let bar = output.progress(None, "looking at tasks");
+    let mut summary = Summary {
+        migration_id: (!args.dry_run).then_some(id),
+        dry_run: args.dry_run,
+        ..Summary::default()
+    };
+    for status in statuses {
+        let mut request = MigrationRequest {
+            to: args.to.clone(),
+            steps: args.steps.iter().cloned().collect(),
+            from: args.from,
+            status: Some(status),
+            step: args.at.clone(),
+            labels: args.labels.iter().cloned().collect(),
+            dry_run: args.dry_run,
+            after: None,
+            limit: None,
+        };
+        loop {
+            let run = async |batch: Vec<CommandEnvelope>| run_page(&orchestrator, batch).await;
+            let page = request
+                .page(&workflow, id, &*store, &orchestrator, run)
+                .await?;
+            bar.inc(u64::try_from(page.tasks.len()).unwrap_or_default());
+            request.after = page.next_after;
+            page.tasks.into_iter().for_each(|task| summary.count(task));
+            if request.after.is_none() {
+                break;
+            }
+        }
+    }
+    bar.finish_and_clear();
+    output.result(&summary, || summary.text());
+    match summary.failures() {
+        0 => Ok(()),
+        failures => Err(CliError::failed(
+            "not_moved",
+            format!("{failures} tasks have not moved, or would not"),
+        )),
+    }
+}
+
+/// Runs the commands of a page; where their commit is in doubt they are run again.
+async fn run_page(
+    orchestrator: &WorkflowOrchestrator,
+    batch: Vec<CommandEnvelope>,
+) -> Result<Vec<Outcome>, CliError> {
+    let mut attempt = 1;
+    loop {
+        match orchestrator.process_batch(batch.clone(), None).await {
+            Ok(report) => return Ok(report.outcomes),
+            Err(error) if error.class() == ErrorClass::Retry && attempt < ATTEMPTS_MAX => {
+                attempt += 1;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// One task, as any other command.
+async fn one(
+    args: MigrateArgs,
+    id: CommandId,
+    store: &dyn Store,
+    orchestrator: &WorkflowOrchestrator,
+    output: Output,
+) -> Result<(), CliError> {
+    let task_id = TaskId(args.task.unwrap_or_default());
+    let migrate = Migrate {
+        task_id,
+        to: args.to,
+        steps: args.steps.into_iter().collect(),
+    };
+    let command = CommandEnvelope::new(id.0, Command::Migrate(migrate));
+    if !args.dry_run {
+        let outcome = submit(orchestrator, command).await?;
+        return show_outcome(id, outcome, output);
+    }
+    let from_revision = store.task(task_id).await?.map_or(0, |row| row.revision);
+    let mut previews = orchestrator.preview(vec![command]).await?;
+    let preview = previews
+        .pop()
+        .ok_or_else(|| CliError::failed("bug", "the command had no outcome"))?;
+    match preview.outcome {
+        Outcome::Undecided(undecided) => return Err(undecided.into()),
+        Outcome::Dead(dead) => return Err(dead.into()),
+        Outcome::Applied(_) | Outcome::Rejected(_) | Outcome::Duplicate(_) => {}
+    }
+    let task = TaskMigration::of_preview(task_id, from_revision, preview);
+    let mut summary = Summary {
+        dry_run: true,
+        ..Summary::default()
+    };
+    summary.count(task);
+    output.result(&summary, || summary.text());
+    match summary.failures() {
+        0 => Ok(()),
+        _ => Err(CliError::failed("not_moved", "the task would not move")),
+    }
+}
+
+impl From<MigrationError> for CliError {
+    fn from(error: MigrationError) -> Self {
+        match error {
+            MigrationError::Engine(error) => error.into(),
+            error @ MigrationError::NoRevision(_) => {
+                Self::failed("workflow_not_found", error.to_string())
+            }
+            error @ (MigrationError::OtherWorkflow { .. } | MigrationError::Ended(_)) => {
+                Self::Usage(error.to_string())
+            }
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! Moving many tasks of a workflow to another revision, page by page.
+//!
+//! Each task moves by a command of its own on the common road, whose id follows from the migration's
+//! and the task's: whatever is interrupted goes on where it stopped, and a page that is asked for
+//! again changes nothing. Tasks that are there already get no command.
+
+use std::collections::{BTreeMap, HashMap};
+
+use glyph_workflow_engine::{
+    OrchestrationError, Preview, WorkflowConfig, WorkflowEvent, WorkflowOrchestrator,
+    command::{Command, CommandEnvelope, Dead, Migrate, Outcome},
+    ids::{CommandId, StepId, TaskId, WorkflowId, WorkflowSelector},
+    state::TaskStatus,
+    store::{RecordedOutcome, Store, TaskFilter},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+/// Which tasks of a workflow move, and where to.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MigrationRequest {
+    /// The revision: `id`, `id@revision` or its UUID.
+    pub to: WorkflowSelector,
+    /// Old step to new step, where a step is called otherwise there.
+    #[serde(default)]
+    pub steps: BTreeMap<StepId, StepId>,
+    /// Only tasks on this revision.
+    #[serde(default)]
+    pub from: Option<u32>,
+    /// Only tasks with this status: `running` when left out, or `paused`.
+    #[serde(default)]
+    pub status: Option<TaskStatus>,
+    /// Only tasks that stand at this step.
+    #[serde(default)]
+    pub step: Option<StepId>,
+    /// Only tasks with these labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Whether only to say what would happen.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// The last task of the page before.
+    #[serde(default)]
+    pub after: Option<TaskId>,
+    /// Tasks of a page.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = MIGRATION_PAGE_MAX))]
+    pub limit: Option<u32>,
+}
+
+/// Tasks of a page at most: all are decided in one batch.
+pub const MIGRATION_PAGE_MAX: u32 = 200;
+
+/// What has become of the tasks of one page, or would.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct MigrationPage {
+    /// The migration: with the same id, what has moved is not moved again.
+    pub migration_id: CommandId,
+    /// The workflow.
+    pub workflow: WorkflowId,
+    /// The revision that tasks move to.
+    pub to_revision: u32,
+    /// Whether nothing was written.
+    pub dry_run: bool,
+    /// The tasks, by id.
+    pub tasks: Vec<TaskMigration>,
+    /// The last task looked at; none where there are no more.
+    pub next_after: Option<TaskId>,
+}
+
+/// What has become of one task, or would.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct TaskMigration {
+    /// The task.
+    pub task_id: TaskId,
+    /// The revision that it was on.
+    pub from_revision: u32,
+    /// What has become of it.
+    pub outcome: MigrationOutcome,
+    /// The code of a rejection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The rejection, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// In a dry run: where the task would stand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stands_at: Option<Vec<StepId>>,
+    /// In a dry run: what would follow at once, as `step_completed annotate`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub then: Vec<String>,
+    /// What the command came to, where it was applied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result: Option<Value>,
+}
+
+/// What becomes of one task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MigrationOutcome {
+    /// It is on the revision now.
+    Moved,
+    /// It would move.
+    WouldMove,
+    /// It was on the revision before.
+    AlreadyThere,
+    /// It stays where it is.
+    Rejected,
+    /// It would stay where it is.
+    WouldBeRejected,
+    /// Nothing could be decided; ask again.
+    Undecided,
+}
+
+impl MigrationOutcome {
+    /// The name in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Moved => "moved",
+            Self::WouldMove => "would_move",
+            Self::AlreadyThere => "already_there",
+            Self::Rejected => "rejected",
+            Self::WouldBeRejected => "would_be_rejected",
+            Self::Undecided => "undecided",
+        }
+    }
+
+    /// Whether the task has not come to where it should be, and would not.
+    pub fn is_failure(self) -> bool {
+        matches!(
+            self,
+            Self::Rejected | Self::WouldBeRejected | Self::Undecided
+        )
+    }
+}
+
+/// A request that cannot be carried out as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrationError {
+    /// `to` names a revision of another workflow.
+    #[error("`{to}` is a revision of `{found}`: tasks of `{workflow}` can only move within it")]
+    OtherWorkflow {
+        /// What the request says.
+        to: WorkflowSelector,
+        /// Whose revision that is.
+        found: WorkflowId,
+        /// Whose tasks are to move.
+        workflow: WorkflowId,
+    },
+    /// `to` names nothing.
+    #[error("there is no workflow `{0}`")]
+    NoRevision(WorkflowSelector),
+    /// Tasks that have ended do not move.
+    #[error("tasks that are {0} do not move: `status` is `running` or `paused`")]
+    Ended(TaskStatus),
+    /// The engine could not answer.
+    #[error(transparent)]
+    Engine(#[from] OrchestrationError),
+}
+
+impl MigrationRequest {
+    /// Looks at one page of tasks of `workflow` and moves them by `run`, which takes the commands of
+    /// a page and answers an outcome for each.
+    pub async fn page<E: From<MigrationError>>(
+        &self,
+        workflow: &WorkflowId,
+        migration_id: CommandId,
+        store: &dyn Store,
+        orchestrator: &WorkflowOrchestrator,
+        run: impl AsyncFnOnce(Vec<CommandEnvelope>) -> Result<Vec<Outcome>, E>,
+    ) -> Result<MigrationPage, E> {
+        let status = self.status.unwrap_or(TaskStatus::Running);
+        if status.is_final() {
+            return Err(MigrationError::Ended(status).into());
+        }
+        let target = self.target(workflow, store).await?;
+        let filter = TaskFilter {
+            workflow: Some(workflow.clone()),
+            status: Some(status),
+            step: self.step.clone(),
+            labels: self.labels.clone(),
+            after: self.after,
+            limit: self
+                .limit
+                .unwrap_or(MIGRATION_PAGE_MAX)
+                .clamp(1, MIGRATION_PAGE_MAX),
+        };
+        let found = store.tasks(filter).await.map_err(engine)?;
+        let mut tasks: Vec<TaskMigration> = found
+            .tasks
+            .iter()
+            .filter(|row| self.from.is_none_or(|from| row.revision == from))
+            .map(|row| TaskMigration::unmoved(row.task_id, row.revision))
+            .collect();
+        let moving = tasks
+            .iter()
+            .filter(|task| task.from_revision != target.revision);
+        let commands: Vec<CommandEnvelope> = moving
+            .map(|task| self.command(task.task_id, migration_id, &target))
+            .collect();
+        let ids: Vec<TaskId> = commands.iter().map(|c| c.command.task_id()).collect();
+        let mut changes: HashMap<TaskId, Change> = if self.dry_run {
+            let previews = orchestrator
+                .preview(commands)
+                .await
+                .map_err(MigrationError::from)?;
+            ids.into_iter()
+                .zip(
+                    previews
+                        .into_iter()
+                        .map(|preview| Change::Previewed(preview.into())),
+                )
+                .collect()
+        } else {
+            let outcomes = run(commands).await?;
+            ids.into_iter()
+                .zip(outcomes.into_iter().map(Change::Made))
+                .collect()
+        };
+        for task in &mut tasks {
+            match changes.remove(&task.task_id) {
+                None => {}
+                Some(Change::Made(outcome)) => task.made(outcome),
+                Some(Change::Previewed(preview)) => task.previewed(*preview),
+            }
+        }
+        Ok(MigrationPage {
+            migration_id,
+            workflow: workflow.clone(),
+            to_revision: target.revision,
+            dry_run: self.dry_run,
+            tasks,
+            next_after: found.next_after,
+        })
+    }
+
+    async fn target(
+        &self,
+        workflow: &WorkflowId,
+        store: &dyn Store,
+    ) -> Result<WorkflowConfig, MigrationError> {
+        let found = crate::http::resolve_one(store, &self.to.to_string())
+            .await
+            .map_err(engine)?;
+        let target = found.ok_or_else(|| MigrationError::NoRevision(self.to.clone()))?;
+        if target.id != *workflow {
+            return Err(MigrationError::OtherWorkflow {
+                to: self.to.clone(),
+                found: target.id,
+                workflow: workflow.clone(),
+            });
+        }
+        Ok(target)
+    }
+
+    /// Names the revision by its UUID: what is latest may change between two pages.
+    fn command(
+        &self,
+        task_id: TaskId,
+        migration_id: CommandId,
+        target: &WorkflowConfig,
+    ) -> CommandEnvelope {
+        // What is only looked at has an id apart, as the migration may have been carried out before.
+        let of = if self.dry_run {
+            Uuid::new_v5(&migration_id.0, b"dry run")
+        } else {
+            migration_id.0
+        };
+        let id = Uuid::new_v5(&of, task_id.0.as_bytes());
+        let migrate = Migrate {
+            task_id,
+            to: WorkflowSelector::Revision(target.revision_id),
+            steps: self.steps.clone(),
+        };
+        let mut envelope = CommandEnvelope::new(id, Command::Migrate(migrate));
+        envelope.correlation_id = Some(migration_id.to_string());
+        envelope
+    }
+}
+
+enum Change {
+    Made(Outcome),
+    Previewed(Box<Preview>),
+}
+
+impl TaskMigration {
+    fn unmoved(task_id: TaskId, from_revision: u32) -> Self {
+        Self {
+            task_id,
+            from_revision,
+            outcome: MigrationOutcome::AlreadyThere,
+            reason: None,
+            detail: None,
+            stands_at: None,
+            then: Vec::new(),
+            result: None,
+        }
+    }
+
+    /// What would become of a task that is on `from_revision` now.
+    pub fn of_preview(task_id: TaskId, from_revision: u32, preview: Preview) -> Self {
+        let mut task = Self::unmoved(task_id, from_revision);
+        task.previewed(preview);
+        task
+    }
+
+    fn made(&mut self, outcome: Outcome) {
+        self.outcome = MigrationOutcome::Moved;
+        match outcome {
+            Outcome::Applied(result) => self.result = serde_json::to_value(result).ok(),
+            Outcome::Duplicate(RecordedOutcome::Applied { result }) => self.result = Some(result),
+            Outcome::Duplicate(RecordedOutcome::Rejected { reason, detail }) => {
+                self.refused(MigrationOutcome::Rejected, reason, detail);
+            }
+            other => self.not_applied(MigrationOutcome::Rejected, &other),
+        }
+    }
+
+    fn previewed(&mut self, preview: Preview) {
+        let Outcome::Applied(_) = preview.outcome else {
+            self.not_applied(MigrationOutcome::WouldBeRejected, &preview.outcome);
+            return;
+        };
+        self.outcome = MigrationOutcome::WouldMove;
+        self.stands_at = preview.state.map(|state| state.current_steps());
+        let after = preview.events.iter().map(|stored| &stored.event);
+        let after = after.skip_while(|e| !matches!(e, WorkflowEvent::WorkflowMigrated(_)));
+        let named = |event: &WorkflowEvent| match event.step_id() {
+            Some(step) => format!("{} {step}", event.event_type()),
+            None => event.event_type().to_owned(),
+        };
+        self.then = after.skip(1).map(named).collect();
+    }
+
+    fn not_applied(&mut self, rejected: MigrationOutcome, outcome: &Outcome) {
+        match outcome {
+            Outcome::Rejected(rejection) => self.refused(
+                rejected,
+                rejection.code.as_str().to_owned(),
+                rejection.detail.clone(),
+            ),
+            Outcome::Dead(Dead::CommandIdReused) => {
+                let detail = "a migration with this id has moved the task elsewhere".to_owned();
+                self.refused(rejected, "command_id_reused".to_owned(), detail);
+            }
+            other => {
+                self.outcome = MigrationOutcome::Undecided;
+                self.detail = Some(format!("the command ended {}", other.name()));
+            }
+        }
+    }
+
+    fn refused(&mut self, outcome: MigrationOutcome, reason: String, detail: String) {
+        self.outcome = outcome;
+        self.reason = Some(reason);
+        self.detail = Some(detail);
+    }
+}
+
+fn engine(error: glyph_workflow_engine::store::EventStoreError) -> MigrationError {
+    MigrationError::Engine(error.into())
+}
