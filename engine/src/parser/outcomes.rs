@@ -214,12 +214,12 @@ fn unhandled(
     faults: &mut Faults,
 ) {
     let open = |answers: &&Vec<Match>| {
-        if answers.contains(&Match::Yes) {
-            return false;
-        }
-        // Several expressions, or one beside other conditions, are taken to complete each other.
-        let expressions = answers.iter().filter(|a| **a == Match::Perhaps).count();
-        expressions == 0 || expressions == 1 && conditions.len() == 1
+        let perhaps = answers.iter().zip(conditions);
+        let perhaps = perhaps.filter(|(answer, _)| **answer == Match::Perhaps);
+        let expressions: Vec<&str> = perhaps
+            .filter_map(|(_, condition)| condition.as_ref()?.expression.as_deref())
+            .collect();
+        !answers.contains(&Match::Yes) && !is_complete(&expressions)
     };
     let Some(at) = endings.answers.iter().position(|answers| open(&answers)) else {
         return;
@@ -233,6 +233,8 @@ fn unhandled(
     };
     let message = if has(ConditionType::Expression) && conditions.len() == 1 {
         "no transition matches when the expression is false".to_owned()
+    } else if endings.answers[at].contains(&Match::Perhaps) {
+        "no transition matches when no expression is true".to_owned()
     } else if let (Some(decision), true) = (outcome.decision, has(ConditionType::Expression)) {
         format!("no transition matches when the decision is `{decision}`")
     } else if outcome.has_value && !has(ConditionType::OnAgreement) {
@@ -255,6 +257,34 @@ fn unhandled(
     faults
         .add(Code::UnhandledOutcome, &step.node.origin, message)
         .suggest("add a transition for it, or a last one without condition");
+}
+
+/// Whether one of the expressions must be true, as far as their form tells: two of them are each
+/// other's opposite, as `a > 1` and `a <= 1`, or `x` and `!(x)`.
+fn is_complete(expressions: &[&str]) -> bool {
+    const OPPOSITES: [(&str, &str); 3] = [("==", "!="), (">=", "<"), ("<=", ">")];
+    let plain = |source: &str| source.split_whitespace().collect::<Vec<_>>().join(" ");
+    // The operator alone, not one whose first half it is.
+    let split = |source: &str, operator: &str| {
+        let (left, right) = source.split_once(operator)?;
+        let whole = !right.starts_with('=') && !left.ends_with(['<', '>', '!', '=']);
+        let single = !source.contains("&&") && !source.contains("||") && !source.contains('?');
+        (whole && single).then(|| (left.trim().to_owned(), right.trim().to_owned()))
+    };
+    let opposed = |one: &str, other: &str| {
+        let negated = other.strip_prefix('!').map(str::trim);
+        if negated.is_some_and(|inner| inner == one || inner == format!("({one})")) {
+            return true;
+        }
+        OPPOSITES.iter().any(|(this, that)| {
+            let sides = split(one, this);
+            sides.is_some() && sides == split(other, that)
+        })
+    };
+    let sources: Vec<String> = expressions.iter().map(|source| plain(source)).collect();
+    sources
+        .iter()
+        .any(|one| sources.iter().any(|other| opposed(one, other)))
 }
 
 fn dead(transition: &TransitionDraft<'_>, why: &str, faults: &mut Faults) {

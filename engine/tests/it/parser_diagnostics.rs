@@ -104,6 +104,43 @@ fn every_file_belongs_to_a_code() {
     assert_eq!(found, known);
 }
 
+/// Expressions are taken to leave something out unless one of them is another's opposite.
+#[test]
+fn outcomes_that_no_expression_takes_are_warned_of() {
+    let warned = |conditions: &[&str]| {
+        let transitions: String = conditions
+            .iter()
+            .map(|condition| {
+                format!("    - {{ from: a, to: _complete, condition: {condition} }}\n")
+            })
+            .collect();
+        let text = format!(
+            "workflow:\n  id: w\n  steps:\n    - {{ id: a, type: annotation, completion: {{ type: annotation_count, \
+             count: 2 }}, consensus: {{ field: l }} }}\n  transitions:\n{transitions}"
+        );
+        let report = check(text.as_bytes());
+        assert!(report.is_valid(), "{:#?}", report.diagnostics);
+        report
+            .diagnostics
+            .iter()
+            .any(|d| d.code == DiagnosticCode::UnhandledOutcome)
+    };
+    let expression = |source: &str| format!("{{ type: expression, expression: \"{source}\" }}");
+    let both = |one: &str, other: &str| warned(&[&expression(one), &expression(other)]);
+    assert!(both("result.value == 1", "result.value == 2"));
+    assert!(both("input.n > 1", "input.n < 1"));
+    assert!(both("input.n > 1 && input.m", "input.n <= 1 && input.m"));
+    assert!(!both("result.value == 1", "result.value != 1"));
+    assert!(!both("input.n  >= 1", "input.n < 1"));
+    assert!(!both("!(input.x)", "input.x"));
+    assert!(warned(&["{ type: on_agreement }", &expression("input.x")]));
+    assert!(!warned(&[
+        "{ type: on_agreement }",
+        &expression("input.x"),
+        "{ type: always }"
+    ]));
+}
+
 /// What is called around a step is checked as its own handler is; a name alone will do.
 #[test]
 fn hooks_are_checked_like_handlers() {
