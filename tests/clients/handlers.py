@@ -32,6 +32,21 @@ workflow:
     - {{ from: transcribe, to: _complete }}
 """
 
+HOOKED = """
+workflow:
+  id: hooked
+  name: A model suggests, a person corrects, another program finishes
+  steps:
+    - id: label
+      type: annotation
+      field: label
+      hooks:
+        pre_process: [{{ handler: webhook, config: {{ url: "{url}/suggest" }} }}]
+        on_start: [queue]
+        post_process: [{{ handler: queue, config: {{ form: short }} }}]
+        on_complete: [{{ handler: webhook, config: {{ url: "{url}/done" }} }}]
+"""
+
 
 def main(checks):
     with Server() as server, Deployment("handlers") as glyph:
@@ -65,6 +80,32 @@ def main(checks):
                 if name == "glyph_handler_duration_seconds_count" and labels["handler"] == "webhook" and value
             }
             checks.equal("both attempts are counted by their outcome", len(outcomes), 2)
+            check_hooks(checks, glyph, broker, server, jobs, ended)
+
+
+def check_hooks(checks, glyph, broker, server, jobs, ended):
+    glyph.create_workflow(HOOKED.format(url=f"http://127.0.0.1:{server.port}"))
+    task = fresh()
+    broker.publish("start", {"command_id": fresh(), "task_id": task, "workflow": "hooked", "input": {"text": "miaow"}})
+    (begun,) = wait_until("the job of on_start", lambda: broker.drain(jobs), 60)
+    checks.equal("the job names its hook", begun.json["data"]["hook"], "on_start")
+    checks.equal("it is given what was prepared", begun.json["data"]["input"]["prepared"], {"label": "Cat"})
+    broker.publish("submission", submission(task, fresh(), {"label": "Cat"}, step_id="label"))
+    (job,) = wait_until("the job of post_process", lambda: broker.drain(jobs), 30)
+    data = job.json["data"]
+    checks.equal("the job is given the result", (data["hook"], data["config"], data["input"]["result"]["value"]),
+                 ("post_process", {"form": "short"}, "Cat"))
+    checks.equal("the step has not ended", broker.drain(ended), [])
+    # The key of the job as the id of the answer: whoever answers twice does so once.
+    answer = {"command_id": data["idempotency_key"], "task_id": task, "step_id": "label", "output": "cat"}
+    for _ in range(2):
+        broker.publish("advance", answer)
+    (completed,) = wait_until("the end", lambda: broker.drain(ended), 30)
+    checks.equal("the answer replaces the value", completed.json["data"]["output"]["result"], "cat")
+    done = wait_until("on_complete", lambda: [call for call in server.calls if call.path == "/done"], 30)
+    checks.equal("the end is told once", len(done), 1)
+    checks.equal("and with the value", done[0].json["input"]["result"]["value"], "cat")
+    checks.true("hooks are signed, too", all(call.is_signed() for call in server.calls))
 
 
 def check_calls(checks, calls, task):
@@ -80,7 +121,8 @@ def check_calls(checks, calls, task):
 
 
 class Call:
-    def __init__(self, headers, body):
+    def __init__(self, path, headers, body):
+        self.path = path
         self.headers = headers
         self.body = body
         self.json = json.loads(body)
@@ -100,10 +142,14 @@ class Server:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
-                call = Call(self.headers, self.rfile.read(int(self.headers["content-length"])))
+                call = Call(self.path, self.headers, self.rfile.read(int(self.headers["content-length"])))
                 calls.append(call)
                 if len(calls) == 1:
                     self.answer(503, b"")
+                elif call.path == "/suggest":
+                    self.answer(200, json.dumps({"label": "Cat"}).encode())
+                elif call.path == "/done":
+                    self.answer(204, b"")
                 else:
                     label = call.json["input"]["results"]["annotate"]["value"]["label"]
                     self.answer(200, json.dumps({"seen": label}).encode())

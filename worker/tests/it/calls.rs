@@ -1,8 +1,11 @@
 //! Handlers outside, through the runner of due work: crashes, slowness, jobs without a taker.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -18,10 +21,13 @@ use glyph_worker::{
     wire::CloudEventMessages,
 };
 use glyph_workflow_engine::{
-    HandlerCall, WorkflowEvent, WorkflowOrchestrator,
-    command::{Advance, Command, CommandEnvelope, EffectOutcome, Outcome, Pause, Start},
+    HandlerCall, StateRebuilder, WorkflowEvent, WorkflowOrchestrator,
+    command::{
+        Advance, AnnotationInput, Command, CommandEnvelope, EffectOutcome, Outcome, Pause, Start,
+        Submission,
+    },
     events::{EventStore, StoredEvent},
-    ids::TaskId,
+    ids::{TaskId, UserId},
     state::TaskStatus,
     store::{Outbox, SqliteEventStore, TaskIndex},
 };
@@ -29,7 +35,10 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
-use wiremock::{Mock, MockServer, ResponseTemplate, matchers::method};
+use wiremock::{
+    Mock, MockServer, ResponseTemplate,
+    matchers::{method, path},
+};
 
 use crate::support::{broker::FakeBroker, eventually};
 
@@ -216,9 +225,7 @@ async fn a_crash_between_call_and_record_calls_again_under_the_same_key() {
     drop(first);
     assert_eq!(world.completions(task).await, 1);
     let events = world.events(task).await;
-    let state = glyph_workflow_engine::StateRebuilder::rebuild(&events)
-        .unwrap()
-        .unwrap();
+    let state = StateRebuilder::rebuild(&events).unwrap().unwrap();
     assert_eq!(state.output.unwrap()["result"], json!({"label": "b"}));
 }
 
@@ -247,6 +254,94 @@ async fn a_failing_webhook_is_called_again_and_then_its_task_is_held() {
     let metrics = world.metrics.encode();
     let counted = r#"glyph_handler_duration_seconds_count{handler="webhook",outcome="error"} 4"#;
     assert!(metrics.contains(counted), "{metrics}");
+}
+
+/// Answers every hook by where it is called from.
+async fn answering_hooks() -> MockServer {
+    let server = MockServer::start().await;
+    for (name, answer) in [
+        ("suggest", json!({"label": "Complaint"})),
+        ("normalise", json!("complaint")),
+        ("begun", Value::Null),
+        ("done", Value::Null),
+    ] {
+        Mock::given(method("POST"))
+            .and(path(format!("/{name}")))
+            .respond_with(ResponseTemplate::new(200).set_body_json(answer))
+            .mount(&server)
+            .await;
+    }
+    server
+}
+
+fn hooked(server: &MockServer) -> String {
+    let call = |name: &str| {
+        let url = format!("{}/{name}", server.uri());
+        format!("[{{ handler: webhook, config: {{ url: '{url}' }} }}]")
+    };
+    format!(
+        "workflow: {{ id: calling, steps: [{{ id: call, type: annotation, field: label, hooks: {{ \
+         pre_process: {}, post_process: {}, on_start: {}, on_complete: {} }} }}] }}",
+        call("suggest"),
+        call("normalise"),
+        call("begun"),
+        call("done"),
+    )
+}
+
+#[tokio::test]
+async fn hooks_are_called_around_the_work_and_after_the_end_of_the_task() {
+    let server = answering_hooks().await;
+    let world = World::new(&hooked(&server)).await;
+    let _due = world.run_due(Arc::new(real(&world, &server)));
+    let task = world.start(1).await;
+    let prepared = eventually("the step is open", || async {
+        let state = StateRebuilder::rebuild(&world.events(task).await).unwrap()?;
+        let visit = state.current_visit("call")?.clone();
+        visit.is_open().then_some(visit.prepared)
+    })
+    .await;
+    assert_eq!(prepared, Some(json!({"label": "Complaint"})));
+    let submission = Command::Submission(Submission {
+        task_id: task,
+        step_id: Some("call".to_owned()),
+        annotation: AnnotationInput {
+            annotation_id: None,
+            user_id: UserId(Uuid::from_u128(7)),
+            data: json!({"label": "Complaint"}),
+            decision: None,
+            submitted_at: None,
+            roles: None,
+            confidence: None,
+        },
+        workflow: None,
+    });
+    let outcome = world.submit(submission).await;
+    assert!(matches!(outcome, Outcome::Applied(_)), "{outcome:?}");
+    world.until(task, TaskStatus::Completed).await;
+    eventually("all four are called", || async {
+        (server.received_requests().await?.len() == 4).then_some(())
+    })
+    .await;
+    let state = StateRebuilder::rebuild(&world.events(task).await).unwrap();
+    assert_eq!(state.unwrap().output.unwrap()["result"], "complaint");
+    let requests = server.received_requests().await.unwrap();
+    let bodies: Vec<Value> = requests.iter().map(|r| r.body_json().unwrap()).collect();
+    let hook = |name: &str| bodies.iter().find(|body| body["hook"] == name).unwrap();
+    for name in ["pre_process", "on_start", "post_process", "on_complete"] {
+        assert_eq!(hook(name)["step_id"], "call", "{name}");
+    }
+    assert_eq!(hook("on_start")["input"]["prepared"]["label"], "Complaint");
+    assert_eq!(
+        hook("post_process")["input"]["result"]["value"],
+        "Complaint"
+    );
+    assert_eq!(hook("on_complete")["input"]["result"]["value"], "complaint");
+    let keys: BTreeSet<&str> = bodies
+        .iter()
+        .filter_map(|body| body["idempotency_key"].as_str())
+        .collect();
+    assert_eq!(keys.len(), 4, "each hook has a key of its own");
 }
 
 /// Never answers.
