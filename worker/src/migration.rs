@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use glyph_workflow_engine::{
     OrchestrationError, Preview, WorkflowConfig, WorkflowEvent, WorkflowOrchestrator,
     command::{Command, CommandEnvelope, Dead, Migrate, Outcome},
-    ids::{CommandId, StepId, TaskId, WorkflowId, WorkflowSelector},
+    ids::{CommandId, RevisionId, StepId, TaskId, WorkflowId, WorkflowSelector},
     state::TaskStatus,
     store::{RecordedOutcome, Store, TaskFilter},
 };
@@ -63,6 +63,8 @@ pub struct MigrationPage {
     pub workflow: WorkflowId,
     /// The revision that tasks move to.
     pub to_revision: u32,
+    /// Its UUID: what `to` means may change between two pages, where it names no revision.
+    pub to_revision_id: RevisionId,
     /// Whether nothing was written.
     pub dry_run: bool,
     /// The tasks, by id.
@@ -231,6 +233,7 @@ impl MigrationRequest {
             migration_id,
             workflow: workflow.clone(),
             to_revision: target.revision,
+            to_revision_id: target.revision_id,
             dry_run: self.dry_run,
             tasks,
             next_after: found.next_after,

@@ -108,12 +108,10 @@ fn every_file_belongs_to_a_code() {
 #[test]
 fn outcomes_that_no_expression_takes_are_warned_of() {
     let warned = |conditions: &[&str]| {
-        let transitions: String = conditions
-            .iter()
-            .map(|condition| {
-                format!("    - {{ from: a, to: _complete, condition: {condition} }}\n")
-            })
-            .collect();
+        let way = |condition: &&str| {
+            format!("    - {{ from: a, to: _complete, condition: {condition} }}")
+        };
+        let transitions = conditions.iter().map(way).collect::<Vec<_>>().join("\n");
         let text = format!(
             "workflow:\n  id: w\n  steps:\n    - {{ id: a, type: annotation, completion: {{ type: annotation_count, \
              count: 2 }}, consensus: {{ field: l }} }}\n  transitions:\n{transitions}"

@@ -168,9 +168,10 @@ pub(super) async fn run(
         dry_run: args.dry_run,
         ..Summary::default()
     };
+    let mut to = args.to.clone();
     for status in statuses {
         let mut request = MigrationRequest {
-            to: args.to.clone(),
+            to: to.clone(),
             steps: args.steps.iter().cloned().collect(),
             from: args.from,
             status: Some(status),
@@ -187,6 +188,9 @@ pub(super) async fn run(
                 .await?;
             bar.inc(u64::try_from(page.tasks.len()).unwrap_or_default());
             request.after = page.next_after;
+            // What is latest now is meant to the end.
+            to = WorkflowSelector::Revision(page.to_revision_id);
+            request.to = to.clone();
             page.tasks.into_iter().for_each(|task| summary.count(task));
             if request.after.is_none() {
                 break;

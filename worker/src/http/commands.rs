@@ -74,7 +74,7 @@ verbs! {
     resume = "resume", None, result;
     cancel = "cancel", None, result;
     retry = "retry", None, result;
-    migrate = "migrate", None, result;
+    carry_out_migration = "migrate", None, result;
 }
 
 /// The key of the command stands in every answer: whoever sent none needs it to ask again.

@@ -7,16 +7,95 @@ use axum::{
 };
 use futures::future::join_all;
 use glyph_workflow_engine::{
-    command::{CommandEnvelope, Outcome},
-    ids::WorkflowId,
+    command::{CommandEnvelope, Migrate, Outcome, ProcessResult},
+    ids::{CommandId, TaskId, WorkflowId},
 };
+use schemars::JsonSchema;
+use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::{
     Api, Problem,
-    commands::with_key,
-    request::{CommandHeaders, Limited},
+    auth::Caller,
+    commands::{carry_out_migration, with_key},
+    request::{CommandHeaders, Limited, TaskPath},
 };
-use crate::migration::{MigrationError, MigrationPage, MigrationRequest};
+use crate::{
+    migration::{MigrationError, MigrationPage, MigrationRequest, TaskMigration},
+    wire::commands::{CommandRequest, read_request},
+};
+
+/// The body of a migration of one task.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "the schema of what is read as a command")]
+pub(super) struct MigrateBody {
+    #[serde(flatten)]
+    command: Migrate,
+    /// Whether only to say what would happen.
+    #[serde(default)]
+    dry_run: Option<bool>,
+}
+
+/// What one task has come to, or would.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "the schema of two answers")]
+pub(super) enum MigrateAnswer {
+    Result(ProcessResult),
+    DryRun(TaskMigration),
+}
+
+/// Moves one task, or says what would become of it.
+pub(super) async fn migrate_one(
+    State(api): State<Api>,
+    task: TaskPath,
+    caller: Caller,
+    headers: CommandHeaders,
+    Limited(body): Limited,
+) -> Response {
+    let fields = serde_json::from_slice::<Map<String, Value>>(&body).ok();
+    let dry_run = fields.filter(|fields| fields.get("dry_run") == Some(&Value::Bool(true)));
+    let Some(mut fields) = dry_run else {
+        return carry_out_migration(State(api), task, caller, headers, Limited(body)).await;
+    };
+    fields.remove("dry_run");
+    let key = headers.command_id.to_string();
+    let answer = match foretold(&api, task.0, &headers, fields).await {
+        Ok(task) => Json(task).into_response(),
+        Err(problem) => problem.into_response(),
+    };
+    with_key(answer, &key)
+}
+
+async fn foretold(
+    api: &Api,
+    task: TaskId,
+    headers: &CommandHeaders,
+    fields: Map<String, Value>,
+) -> Result<TaskMigration, Problem> {
+    let body = Value::Object(fields).to_string();
+    let request = CommandRequest {
+        command_type: "migrate",
+        task_id: task,
+        // The key may have been used for the migration itself.
+        command_id: CommandId(Uuid::new_v5(&headers.command_id.0, b"dry run")),
+        correlation_id: None,
+        traceparent: None,
+        body: body.as_bytes(),
+    };
+    let command = read_request(&request)?.envelope;
+    let row = api.store.task(task).await?;
+    let from_revision = row.map_or(0, |row| row.revision);
+    let mut previews = api.orchestrator.preview(vec![command]).await?;
+    let preview = previews.pop().ok_or_else(Problem::internal)?;
+    match preview.outcome {
+        Outcome::Undecided(undecided) => Err(undecided.into()),
+        Outcome::Dead(dead) => Err(dead.into()),
+        Outcome::Applied(_) | Outcome::Rejected(_) | Outcome::Duplicate(_) => {
+            Ok(TaskMigration::of_preview(task, from_revision, preview))
+        }
+    }
+}
 
 /// Moves one page of a workflow's tasks, or says what would become of them. The `Idempotency-Key` is
 /// the migration's id: the pages of one migration go by the same.

@@ -13,7 +13,7 @@ use axum::{
 use glyph_workflow_engine::{
     WorkflowOrchestrator,
     command::{
-        Activity, Advance, Assign, ClaimedPlace, CommandEnvelope, Control, Migrate, Outcome, Pause,
+        Activity, Advance, Assign, ClaimedPlace, CommandEnvelope, Control, Outcome, Pause,
         ProcessResult, Release, Start, Submission,
     },
     goals::GoalStatement,
@@ -36,7 +36,9 @@ use super::{
     goals,
     goals::{CompletionResult, GoalList},
     health::{Health, Liveness, ReadinessDocument, livez, readyz},
-    migration, openapi,
+    migration,
+    migration::{MigrateAnswer, MigrateBody},
+    openapi,
     operation::Operation,
     request::PAGE_DEFAULT,
     tasks,
@@ -222,6 +224,13 @@ fn workflow_operations() -> Vec<Operation> {
         )
         .summary("Take a workflow out of the archive: its tasks go on")
         .answers::<ActResult>(200, "What holds the workflow now"),
+        Operation::command::<MigrationRequest, _>(
+            "/api/v1/workflows/{id}/migrate",
+            "migrate_tasks",
+            migration::migrate,
+        )
+        .summary("Move tasks to another revision, or say what would become of them, in pages")
+        .answers::<MigrationPage>(200, "What has become of the tasks of the page"),
     ]
 }
 
@@ -239,13 +248,6 @@ fn annotator_operations() -> Vec<Operation> {
         )
         .summary("Offer an annotator no more places in a workflow")
         .answers::<AnnotatorActResult>(200, "Where the annotator stands now"),
-        Operation::command::<MigrationRequest, _>(
-            "/api/v1/workflows/{id}/migrate",
-            "migrate_tasks",
-            migration::migrate,
-        )
-        .summary("Move tasks to another revision, or say what would become of them, in pages")
-        .answers::<MigrationPage>(200, "What has become of the tasks of the page"),
         Operation::command::<ReasonBody, _>(
             "/api/v1/workflows/{id}/annotators/{user_id}/resume",
             "resume_annotator",
@@ -398,13 +400,13 @@ fn command_operations() -> Vec<Operation> {
         )
         .summary("Try again what an incident holds")
         .answers::<ProcessResult>(200, result),
-        Operation::command::<Migrate, _>(
+        Operation::command::<MigrateBody, _>(
             "/api/v1/tasks/{task_id}/migrate",
             "migrate_task",
-            commands::migrate,
+            migration::migrate_one,
         )
-        .summary("Move a task to another revision")
-        .answers::<ProcessResult>(200, result),
+        .summary("Move a task to another revision, or say what would become of it")
+        .answers::<MigrateAnswer>(200, "Where the task stands now, or what would become of it"),
     ]
 }
 

@@ -245,11 +245,23 @@ fn check_content(value: &Value, depth: usize) -> Result<(), Fault> {
     }
 }
 
+/// Ignored like any unknown field, it would do what its sender only wanted to look at.
+fn refuse_dry_run(fields: &Map<String, Value>, command_type: &str) -> Result<(), Fault> {
+    match fields.get("dry_run").filter(|_| command_type == "migrate") {
+        None | Some(Value::Null | Value::Bool(false)) => Ok(()),
+        Some(_) => Err(Fault::malformed(
+            "dry_run: a command is carried out; what it would do is told by `glyph task migrate \
+             --dry-run` and over HTTP, with `\"dry_run\": true`",
+        )),
+    }
+}
+
 fn read_fields(
     mut fields: Map<String, Value>,
     command_type: &str,
     outside: &Outside<'_>,
 ) -> Result<ReadCommand, Fault> {
+    refuse_dry_run(&fields, command_type)?;
     let unknown_fields = keep_known(&mut fields, command_type)?;
     let command = match command_type {
         "start" => Command::Start(typed::<Start>(fields)?),

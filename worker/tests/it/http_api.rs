@@ -661,6 +661,14 @@ async fn tasks_move_to_another_revision_in_pages_and_are_told_what_would_become_
     };
     assert_eq!(state(tasks[0]).await["revision"], 1);
 
+    let looked = json!({"to": "sentiment-dual@2", "dry_run": true});
+    let looked = server.verb(tasks[1], "migrate", &looked).await;
+    assert_eq!(looked.json["outcome"], "would_move", "{}", looked.json);
+    let unclear = json!({"to": "sentiment-dual@2", "dry_run": "yes"});
+    let unclear = server.verb(tasks[1], "migrate", &unclear).await;
+    assert_problem(&unclear, 400, "malformed");
+    assert_eq!(state(tasks[1]).await["revision"], 1);
+
     let first = page(json!({"to": "sentiment-dual", "limit": 3}), &key)
         .await
         .json;
