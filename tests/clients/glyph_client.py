@@ -3,6 +3,7 @@
 The checks know the program only from outside: its binary, its queues, its tables and its HTTP routes.
 """
 
+import collections
 import json
 import os
 import pathlib
@@ -329,6 +330,34 @@ class Broker:
             if method is None:
                 return taken
             taken.append(Message(method, properties, body))
+
+    def subscribe(self, queue):
+        return Inbox(self, queue)
+
+
+class Inbox:
+    """What arrives in a queue, acknowledged as it comes."""
+
+    def __init__(self, broker, queue):
+        self.connection = broker.connection
+        self.arrived = collections.deque()
+
+        def keep(_channel, method, properties, body):
+            self.arrived.append(Message(method, properties, body))
+
+        broker.channel.basic_consume(queue, keep, auto_ack=True)
+
+    def next(self, wanted=lambda message: True, seconds=30):
+        """The next message that is wanted; those before it are passed over."""
+        deadline = time.monotonic() + seconds
+        while True:
+            while self.arrived:
+                message = self.arrived.popleft()
+                if wanted(message):
+                    return message
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"nothing that is wanted has arrived within {seconds} s")
+            self.connection.process_data_events(time_limit=1)
 
 
 def submission(task_id, user_id, data, command_id=None, **more):
