@@ -648,8 +648,17 @@ pub struct PosteriorCalculated {
     pub soft_labels: SoftLabels,
     /// How far in the log what is known of the annotators was learnt.
     pub position: LogPosition,
+    /// From how many events beyond `position` it was learnt as well. The worker had committed them
+    /// itself, and could not read them in the log because of a transaction open elsewhere.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub beyond: u32,
     /// What the probabilities follow from.
     pub evidence: Evidence,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(events: &u32) -> bool {
+    *events == 0
 }
 
 /// The weights of a vote, and where they come from.
@@ -657,6 +666,9 @@ pub struct PosteriorCalculated {
 pub struct WeightsUsed {
     /// How far in the log what is known of the annotators was learnt.
     pub position: LogPosition,
+    /// From how many events beyond `position` it was learnt as well, as in [`PosteriorCalculated`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub beyond: u32,
     /// Each annotator once, in order of their annotations.
     pub annotators: Vec<AnnotatorWeight>,
 }
@@ -689,6 +701,10 @@ pub enum OfferBasis {
         accuracy_expected: f64,
         /// How far in the log that was learnt.
         position: LogPosition,
+        /// From how many events beyond `position` it was learnt as well, as in
+        /// [`PosteriorCalculated`].
+        #[serde(default, skip_serializing_if = "is_zero")]
+        beyond: u32,
     },
 }
 

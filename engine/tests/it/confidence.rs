@@ -287,27 +287,27 @@ fn a_vote_between_strangers_stays_tied() {
 // --- the whole road ---------------------------------------------------------------------------
 
 /// Offers labels to the tasks of one workflow, one command at a time.
-struct Road {
-    orchestrator: WorkflowOrchestrator,
+pub(crate) struct Road {
+    orchestrator: Arc<WorkflowOrchestrator>,
     store: Arc<dyn Store>,
     workflow: WorkflowSelector,
     commands: u128,
 }
 
 /// What a label came to.
-enum Answer {
+pub(crate) enum Answer {
     AsksOn,
     Done { result: Value, confidence: f64 },
     Rejected(String),
 }
 
 impl Road {
-    async fn new(store: Arc<dyn Store>, yaml: &str) -> Self {
+    pub(crate) async fn new(store: Arc<dyn Store>, yaml: &str) -> Self {
         let orchestrator =
             WorkflowOrchestrator::new(Arc::clone(&store) as _, Arc::clone(&store) as _);
         let config = orchestrator.create_workflow(yaml).await.unwrap();
         Self {
-            orchestrator,
+            orchestrator: Arc::new(orchestrator),
             store,
             workflow: WorkflowSelector::Latest(config.id),
             commands: 0,
@@ -315,15 +315,23 @@ impl Road {
     }
 
     /// Another process at the same tasks.
-    fn another(&self, number: u128) -> Self {
+    pub(crate) fn another(&self, number: u128) -> Self {
         Self {
-            orchestrator: WorkflowOrchestrator::new(
+            orchestrator: Arc::new(WorkflowOrchestrator::new(
                 Arc::clone(&self.store) as _,
                 Arc::clone(&self.store) as _,
-            ),
+            )),
             store: Arc::clone(&self.store),
             workflow: self.workflow.clone(),
             commands: number << 64,
+        }
+    }
+
+    /// Another caller of the same process.
+    pub(crate) fn beside(&self, number: u128) -> Self {
+        Self {
+            orchestrator: Arc::clone(&self.orchestrator),
+            ..self.another(number)
         }
     }
 
@@ -334,7 +342,7 @@ impl Road {
         report.unwrap().outcomes.pop().unwrap()
     }
 
-    async fn start(&mut self, task: usize, expected: Option<Value>) {
+    pub(crate) async fn start(&mut self, task: usize, expected: Option<Value>) {
         let outcome = self
             .run(Command::Start(Start {
                 task_id: task_id(task),
@@ -347,7 +355,7 @@ impl Road {
         assert!(matches!(outcome, Outcome::Applied(_)), "{outcome:?}");
     }
 
-    async fn label(&mut self, task: usize, annotator: usize, class: usize) -> Answer {
+    pub(crate) async fn label(&mut self, task: usize, annotator: usize, class: usize) -> Answer {
         let outcome = self
             .run(Command::Submission(Submission {
                 task_id: task_id(task),
@@ -406,7 +414,7 @@ fn labelled(annotator: usize, label: &str) -> AnnotationInput {
     }
 }
 
-fn task_id(task: usize) -> TaskId {
+pub(crate) fn task_id(task: usize) -> TaskId {
     TaskId(Uuid::from_u128(0x7000 + task as u128))
 }
 
@@ -414,7 +422,7 @@ fn annotator_id(annotator: usize) -> UserId {
     UserId(Uuid::from_u128(0xA000 + annotator as u128))
 }
 
-fn crowd(items: usize) -> Labelled {
+pub(crate) fn crowd(items: usize) -> Labelled {
     let crowd = Crowd {
         items,
         annotators: 12,
@@ -427,7 +435,7 @@ fn crowd(items: usize) -> Labelled {
     crowd.label(7)
 }
 
-const ROAD: &str = "
+pub(crate) const ROAD: &str = "
 workflow:
   id: road
   steps:
@@ -438,10 +446,10 @@ workflow:
 ";
 
 /// What each task came to: labels used, best answer, its probability.
-type Came = Vec<(usize, String, f64)>;
+pub(crate) type Came = Vec<(usize, String, f64)>;
 
 /// The model by itself, fed as the documentation of adaptive overlap says.
-fn by_model(data: &Labelled) -> Came {
+pub(crate) fn by_model(data: &Labelled) -> Came {
     let mut model = ReliabilityModel::new(Classes::Open).unwrap();
     let mut came = Vec::new();
     for (task, labels) in data.labels.iter().enumerate() {
@@ -470,7 +478,11 @@ fn by_model(data: &Labelled) -> Came {
     came
 }
 
-async fn by_road(road: &mut Road, data: &Labelled, tasks: std::ops::Range<usize>) -> Came {
+pub(crate) async fn by_road(
+    road: &mut Road,
+    data: &Labelled,
+    tasks: std::ops::Range<usize>,
+) -> Came {
     let mut came = Vec::new();
     for task in tasks {
         for (used, (annotator, class)) in (1..).zip(&data.labels[task]) {

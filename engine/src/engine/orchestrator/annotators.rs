@@ -7,14 +7,18 @@
 //! batch has read, never less. Batches of other workflows never come here.
 //!
 //! On Postgres the log ends below the oldest open transaction, so what this process has just committed
-//! may not be in it for some milliseconds. Where a batch is the only one at work with a model, as when
-//! a worker is fed serially, it waits for that; beside others it does not, since somebody's transaction
-//! is always open then.
+//! may not be in it for some milliseconds, and for as long as somebody on the server leaves one open.
+//! Where a batch is the only one at work with a model, as when a worker is fed serially, it waits a
+//! little; beside others it does not, since somebody's transaction is always open then. What waiting
+//! does not bring is learnt ahead of the log by a copy of the model, which is thrown away when the log
+//! moves on. So a batch that is alone looks at all that this process has committed, and one beside
+//! others does so too where the log stands still. The model itself keeps to the order of the log, as
+//! everybody's does, and it alone is kept.
 
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -22,13 +26,14 @@ use std::{
 
 use quick_cache::sync::Cache;
 
+use super::unread::Unread;
 use crate::{
     config::WorkflowConfig,
     events::StoredEvent,
     executor::annotators::{KnownModels, LearntModel, ModelKey},
-    ids::{RevisionId, TaskId, WorkflowId},
+    ids::RevisionId,
     limits::PAGE_MAX,
-    store::{EventStore, EventStoreError, LearntRow, LogFilter, LogPage},
+    store::{EventStore, EventStoreError, LearntRow, LogFilter, LogPage, TaskWrite},
 };
 
 /// Revisions whose questions are remembered; of a colder one they are read again.
@@ -42,8 +47,9 @@ const KEEP_FIRST: u64 = 500;
 /// constant for each label.
 const KEEP_PART: u64 = 10;
 /// How often, and how long at first, a batch waits for what this process has committed: each time twice
-/// as long, 255 ms in all.
-const WAITS: u32 = 8;
+/// as long, 15 ms in all, about as much as the copying of a large model takes. Where the log has not
+/// moved for so many readings, somebody's transaction stays open, and nobody waits for it again.
+const WAITS: u32 = 4;
 const FIRST_WAIT: Duration = Duration::from_millis(1);
 
 /// The models of a process.
@@ -55,13 +61,19 @@ pub(super) struct LiveModels {
 
 /// One model.
 struct Live {
-    learnt: RwLock<LearntModel>,
+    known: RwLock<Known>,
     /// Held by who reads the log.
     reader: tokio::sync::Mutex<Reader>,
-    /// What this process has committed since, and not read: the last version of each task.
-    unread: Mutex<HashMap<TaskId, u64>>,
+    unread: Mutex<Unread>,
     /// Batches at work with it.
     in_use: AtomicUsize,
+}
+
+struct Known {
+    /// From the log, in its order.
+    learnt: LearntModel,
+    /// A copy of it, ahead of the log by what this process has committed itself.
+    ahead: Option<LearntModel>,
 }
 
 #[derive(Default)]
@@ -70,9 +82,10 @@ struct Reader {
     loaded: bool,
     /// Observations when it was last kept.
     kept: u64,
-    /// A wait was in vain, and the log has not moved since: some transaction stays open, and waiting
-    /// for it again would only slow everything down.
-    stuck: bool,
+    /// Readings since the log has moved, each in the hope of what this process has committed.
+    in_vain: u32,
+    /// Where the unread events begin that the copy ahead of the log has not learnt from.
+    ahead_to: u64,
 }
 
 /// Models that a batch may look at.
@@ -83,17 +96,40 @@ pub(super) struct Prepared(Vec<InUse>);
 struct InUse {
     key: ModelKey,
     live: Arc<Live>,
+    /// What the batch is committing, by task.
+    committing: Vec<Vec<StoredEvent>>,
 }
 
 impl InUse {
     fn new(key: ModelKey, live: Arc<Live>) -> Self {
         live.in_use.fetch_add(1, Ordering::Relaxed);
-        Self { key, live }
+        Self {
+            key,
+            live,
+            committing: Vec::new(),
+        }
+    }
+
+    /// Of those events of a task that tell something, a copy is kept until the commit returns.
+    fn committing(&mut self, events: &[StoredEvent]) {
+        let tells = |event: &&StoredEvent| LearntModel::EVENTS.contains(&event.event.event_type());
+        let events: Vec<_> = events.iter().filter(tells).cloned().collect();
+        if let Some(last) = events.last() {
+            self.live.unread().committing(last.task_id, last.version);
+            self.committing.push(events);
+        }
+    }
+
+    fn returned(&mut self, is_committed: bool) {
+        for events in self.committing.drain(..) {
+            self.live.unread().returned(events, is_committed);
+        }
     }
 }
 
 impl Drop for InUse {
     fn drop(&mut self) {
+        self.returned(false);
         self.live.in_use.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -147,7 +183,10 @@ impl LiveModels {
         let learnt =
             LearntModel::new(key.clone()).map_err(|e| EventStoreError::Data(Box::new(e)))?;
         let live = Arc::new(Live {
-            learnt: RwLock::new(learnt),
+            known: RwLock::new(Known {
+                learnt,
+                ahead: None,
+            }),
             reader: tokio::sync::Mutex::default(),
             unread: Mutex::default(),
             in_use: AtomicUsize::new(0),
@@ -173,8 +212,12 @@ impl LiveModels {
 
 impl Live {
     /// A panic while learning leaves a label half counted, not a model that cannot be read.
-    fn learnt(&self) -> RwLockReadGuard<'_, LearntModel> {
-        self.learnt.read().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known_mut(&self) -> RwLockWriteGuard<'_, Known> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn catch_up(&self, store: &dyn EventStore) -> Result<(), EventStoreError> {
@@ -185,19 +228,17 @@ impl Live {
         self.read_to_end(store, &mut reader).await?;
         let mut wait = FIRST_WAIT;
         for _ in 0..WAITS {
-            let is_alone = self.in_use.load(Ordering::Relaxed) == 1;
-            if !is_alone || reader.stuck || self.has_read_its_own() {
+            if !self.is_alone() || reader.in_vain >= WAITS || self.unread().is_empty() {
                 break;
             }
             tokio::time::sleep(wait).await;
             wait *= 2;
             self.read_to_end(store, &mut reader).await?;
         }
-        if !self.has_read_its_own() {
-            self.unread().clear();
-            reader.stuck = true;
+        if self.is_alone() || reader.in_vain >= WAITS {
+            self.learn_ahead(&mut reader);
         }
-        let observed = self.learnt().model().position();
+        let observed = self.known().learnt.model().position();
         let gap = (reader.kept / KEEP_PART).max(KEEP_FIRST);
         if observed >= reader.kept.saturating_add(gap)
             && let Err(error) = self.keep(store, &mut reader).await
@@ -214,12 +255,12 @@ impl Live {
         store: &dyn EventStore,
         reader: &mut Reader,
     ) -> Result<(), EventStoreError> {
-        let key = self.learnt().key().clone();
+        let key = self.known().learnt.key().clone();
         if let Some(row) = store.learnt(key.id()).await? {
             match serde_json::from_str::<LearntModel>(&row.state) {
                 Ok(kept) if *kept.key() == key && kept.position() == row.position => {
                     reader.kept = kept.model().position();
-                    *self.learnt.write().unwrap_or_else(PoisonError::into_inner) = kept;
+                    self.known_mut().learnt = kept;
                 }
                 _ => tracing::warn!(
                     workflow = %key.workflow,
@@ -237,9 +278,11 @@ impl Live {
         store: &dyn EventStore,
         reader: &mut Reader,
     ) -> Result<(), EventStoreError> {
+        let waits_for_own = !self.unread().is_empty();
+        reader.in_vain += u32::from(waits_for_own);
         loop {
             let (filter, after) = {
-                let learnt = self.learnt();
+                let learnt = &self.known().learnt;
                 let filter = LogFilter {
                     workflow: learnt.key().workflow.clone(),
                     event_types: LearntModel::EVENTS.to_vec(),
@@ -247,7 +290,9 @@ impl Live {
                 (filter, learnt.position())
             };
             let page = store.read_workflow_log(filter, after, PAGE_MAX).await?;
-            reader.stuck &= page.read == 0;
+            if page.read > 0 {
+                reader.in_vain = 0;
+            }
             self.learn(&page);
             if page.read < PAGE_MAX {
                 return Ok(());
@@ -259,26 +304,46 @@ impl Live {
         if page.read == 0 {
             return;
         }
-        let mut learnt = self.learnt.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known_mut();
         for (position, event) in &page.entries {
-            learnt.learn(*position, event);
+            known.learnt.learn(*position, event);
         }
-        learnt.read_to(page.through);
-        drop(learnt);
+        known.learnt.read_to(page.through);
+        match &mut known.ahead {
+            Some(ahead) if page.entries.is_empty() => ahead.read_to(page.through),
+            ahead => *ahead = None,
+        }
+        drop(known);
         let mut unread = self.unread();
         for (_, event) in &page.entries {
-            let read = |last: &u64| *last <= event.version;
-            if unread.get(&event.task_id).is_some_and(read) {
-                unread.remove(&event.task_id);
-            }
+            unread.read(event);
         }
     }
 
-    fn has_read_its_own(&self) -> bool {
-        self.unread().is_empty()
+    /// Learns what this process has committed and the log does not show. The reader is held, so that
+    /// the log stands still meanwhile.
+    fn learn_ahead(&self, reader: &mut Reader) {
+        let is_ahead = self.known().ahead.is_some();
+        let from = if is_ahead { reader.ahead_to } else { 0 };
+        let (events, to) = self.unread().since(from);
+        if events.is_empty() {
+            return;
+        }
+        let taken = self.known_mut().ahead.take();
+        let mut ahead = taken.unwrap_or_else(|| self.known().learnt.clone());
+        for event in &events {
+            ahead.learn_beyond(event);
+        }
+        self.known_mut().ahead = Some(ahead);
+        reader.ahead_to = to;
     }
 
-    fn unread(&self) -> MutexGuard<'_, HashMap<TaskId, u64>> {
+    /// Whether no other batch is at work with it.
+    fn is_alone(&self) -> bool {
+        self.in_use.load(Ordering::Relaxed) == 1
+    }
+
+    fn unread(&self) -> MutexGuard<'_, Unread> {
         self.unread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -288,7 +353,7 @@ impl Live {
         reader: &mut Reader,
     ) -> Result<(), EventStoreError> {
         let (key, position, observed) = {
-            let learnt = self.learnt();
+            let learnt = &self.known().learnt;
             let observed = learnt.model().position();
             (learnt.key().clone(), learnt.position(), observed)
         };
@@ -298,7 +363,7 @@ impl Live {
         if store.learnt_position(model).await? >= Some(position) {
             return Ok(());
         }
-        let state = serde_json::to_string(&*self.learnt())
+        let state = serde_json::to_string(&self.known().learnt)
             .map_err(|error| EventStoreError::Data(Box::new(error)))?;
         let row = LearntRow {
             model,
@@ -319,31 +384,35 @@ impl Prepared {
     /// The models, which do not move while the answer lives.
     pub(super) fn look(&self) -> Looked<'_> {
         let models = self.0.iter();
-        Looked(models.map(|m| (&m.key, m.live.learnt())).collect())
+        Looked(models.map(|m| (&m.key, m.live.known())).collect())
     }
 
-    /// Notes what a batch is about to commit of a task, which the next batch is to have read. Noted
-    /// before the commit, it cannot be read by another lane before it is noted; if the commit fails,
-    /// one batch waits in vain.
-    pub(super) fn committing(&self, workflow: &WorkflowId, events: &[StoredEvent]) {
-        let tells = |event: &&StoredEvent| LearntModel::EVENTS.contains(&event.event.event_type());
-        let Some(last) = events.iter().rfind(tells) else {
-            return;
-        };
-        for InUse { key, live } in &self.0 {
-            if key.workflow == *workflow {
-                live.unread().insert(last.task_id, last.version);
+    /// Notes what a batch is about to commit, which the next batch is to look at.
+    pub(super) fn committing(&mut self, writes: &[TaskWrite]) {
+        for write in writes {
+            let Some(task) = &write.task else { continue };
+            for in_use in &mut self.0 {
+                if in_use.key.workflow == task.workflow {
+                    in_use.committing(&write.events);
+                }
             }
+        }
+    }
+
+    /// Notes that it is committed. Left out, nobody knows, and only the log tells.
+    pub(super) fn committed(&mut self) {
+        for in_use in &mut self.0 {
+            in_use.returned(true);
         }
     }
 }
 
 /// Models, held still.
-pub(super) struct Looked<'a>(Vec<(&'a ModelKey, RwLockReadGuard<'a, LearntModel>)>);
+pub(super) struct Looked<'a>(Vec<(&'a ModelKey, RwLockReadGuard<'a, Known>)>);
 
 impl KnownModels for Looked<'_> {
     fn learnt(&self, key: &ModelKey) -> Option<&LearntModel> {
-        let found = self.0.iter().find(|(known, _)| *known == key)?;
-        Some(&found.1)
+        let (_, known) = self.0.iter().find(|(known, _)| *known == key)?;
+        Some(known.ahead.as_ref().unwrap_or(&known.learnt))
     }
 }

@@ -101,19 +101,18 @@ impl WorkflowOrchestrator {
         let Decided {
             open,
             run,
-            prepared,
+            mut prepared,
             ends,
         } = self.decide_batch(commands, publisher).await?;
         let mut writes = Vec::with_capacity(ends.len());
         let mut states = Vec::with_capacity(ends.len());
         for (task, end) in ends {
-            if let (Some(state), Some(write)) = (&end.state, &end.write) {
-                prepared.committing(&state.workflow.workflow, &write.events);
-            }
             states.push((task, end.state));
             writes.extend(end.write);
         }
+        prepared.committing(&writes);
         let messages = open.commit(writes).await?;
+        prepared.committed();
         for (task, state) in states {
             match state {
                 Some(state) => self.states.put(state),

@@ -9,6 +9,7 @@ mod messages;
 mod preview;
 mod quality;
 mod report;
+mod unread;
 
 use std::{fmt, sync::Arc};
 

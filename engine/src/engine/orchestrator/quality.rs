@@ -107,6 +107,7 @@ impl Turn {
                     accuracy_low: standing.low,
                     accuracy_expected: standing.expected,
                     position: standing.position,
+                    beyond: standing.beyond,
                 })
             }
             _ => None,

@@ -24,6 +24,18 @@ pub struct LearntModel {
     /// Known answers of tasks that have not ended.
     gold: BTreeMap<TaskId, String>,
     position: LogPosition,
+    /// Events beyond `position`. One that has any is never kept.
+    #[serde(skip)]
+    beyond: u32,
+}
+
+/// What a model knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LearntTo {
+    /// Everything in the log up to here.
+    pub position: LogPosition,
+    /// So many events beyond it: see [`LearntModel::learn_beyond`].
+    pub beyond: u32,
 }
 
 impl LearntModel {
@@ -52,6 +64,7 @@ impl LearntModel {
             key,
             gold: BTreeMap::new(),
             position: LogPosition::default(),
+            beyond: 0,
         })
     }
 
@@ -68,6 +81,14 @@ impl LearntModel {
     /// How far it has read the log.
     pub fn position(&self) -> LogPosition {
         self.position
+    }
+
+    /// What it knows, for the record of a decision.
+    pub fn learnt_to(&self) -> LearntTo {
+        LearntTo {
+            position: self.position,
+            beyond: self.beyond,
+        }
     }
 
     /// Says that up to `position` there is nothing to learn from that it has not been shown.
@@ -89,6 +110,17 @@ impl LearntModel {
             return;
         }
         self.position = position;
+        self.take(event);
+    }
+
+    /// Takes in an event that is committed and cannot be read in the log yet. What has done so has
+    /// left the order of the log: it cannot go on reading it.
+    pub fn learn_beyond(&mut self, event: &StoredEvent) {
+        self.beyond = self.beyond.saturating_add(1);
+        self.take(event);
+    }
+
+    fn take(&mut self, event: &StoredEvent) {
         let task = event.task_id;
         match &event.event {
             WorkflowEvent::WorkflowStarted(started) => {

@@ -10,5 +10,5 @@ mod view;
 
 pub use key::ModelKey;
 pub(in crate::executor) use key::weighs_votes;
-pub use learnt::LearntModel;
+pub use learnt::{LearntModel, LearntTo};
 pub use view::{Annotators, KnownModels, Standing};

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, hash::BuildHasher};
 
-use super::{LearntModel, ModelKey};
+use super::{LearntModel, LearntTo, ModelKey};
 use crate::{
     events::{AnnotatorWeight, LogPosition, WeightsUsed},
     ids::{TaskId, UserId},
@@ -37,6 +37,8 @@ pub struct Standing {
     pub expected: f64,
     /// How far in the log that was learnt.
     pub position: LogPosition,
+    /// From how many events beyond it.
+    pub beyond: u32,
 }
 
 impl Standing {
@@ -63,7 +65,7 @@ impl<'a> Annotators<'a> {
         key: &ModelKey,
         (task, visit): (TaskId, u32),
         labels: &[(String, String)],
-    ) -> Result<(Evidence, LogPosition), ReliabilityError> {
+    ) -> Result<(Evidence, LearntTo), ReliabilityError> {
         let labels: Vec<(&str, &str)> = labels
             .iter()
             .map(|(annotator, class)| (annotator.as_str(), class.as_str()))
@@ -71,7 +73,7 @@ impl<'a> Annotators<'a> {
         self.look(key, |learnt| {
             let item = LearntModel::item(task, visit);
             let evidence = learnt.model().posterior_for(&item, &labels)?;
-            Ok((evidence, learnt.position()))
+            Ok((evidence, learnt.learnt_to()))
         })
     }
 
@@ -96,9 +98,10 @@ impl<'a> Annotators<'a> {
                     weight: learnt.model().weight_at(accuracy),
                 });
             }
-            let position = learnt.position();
+            let LearntTo { position, beyond } = learnt.learnt_to();
             Ok(WeightsUsed {
                 position,
+                beyond,
                 annotators,
             })
         })
@@ -110,18 +113,21 @@ impl<'a> Annotators<'a> {
         let mut mean = Standing::default();
         for key in keys {
             let one = self.look(key, |learnt| {
+                let LearntTo { position, beyond } = learnt.learnt_to();
                 let reliability = |name: &str| learnt.model().reliability(name);
                 Ok(Standing {
                     low: reliability(&user.to_string()).low,
                     // Nobody has this name.
                     expected: reliability("").accuracy,
-                    position: learnt.position(),
+                    position,
+                    beyond,
                 })
             });
             let one = one.ok()?;
             mean.low += one.low / keys.len() as f64;
             mean.expected += one.expected / keys.len() as f64;
             mean.position = mean.position.max(one.position);
+            mean.beyond = mean.beyond.max(one.beyond);
         }
         (!keys.is_empty()).then_some(mean)
     }

@@ -14,6 +14,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, raw_sql};
 use tokio::time::timeout;
 
 use super::{adapter::Adapter as _, postgres::Postgres, samples::*};
+use crate::confidence::{ROAD, Road, by_model, by_road, crowd, task_id};
 
 async fn versions(store: &PgEventStore) -> Vec<(TaskId, u64)> {
     let log = store.read_log(LogPosition::default(), 1_000).await.unwrap();
@@ -535,4 +536,110 @@ async fn a_server_that_is_away_is_unavailable() {
         .await
         .unwrap_err();
     assert_eq!(refused.class(), ErrorClass::Retry, "{refused:?}");
+}
+
+// --- what is learnt of annotators while a transaction stays open somewhere on the server --------
+
+const WRITES: &str = "SELECT pg_current_xact_id()";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_fed_serially_sees_its_own_completions_behind_an_open_transaction() {
+    let Some(fresh) = Postgres::fresh().await else {
+        return;
+    };
+    let data = crowd(60);
+    let expected = by_model(&data);
+    let mut road = Road::new(fresh.store(), ROAD).await;
+    let mut came = by_road(&mut road, &data, 0..10).await;
+    let mut foreign = fresh.connection().await;
+    let mut open = foreign.begin().await.unwrap();
+    raw_sql(WRITES).execute(&mut *open).await.unwrap();
+    came.extend(by_road(&mut road, &data, 10..40).await);
+    // A reading that takes in a part of what was learnt ahead, and not all of it.
+    let mut another = fresh.connection().await;
+    let mut later = another.begin().await.unwrap();
+    raw_sql(WRITES).execute(&mut *later).await.unwrap();
+    came.extend(by_road(&mut road, &data, 40..45).await);
+    open.rollback().await.unwrap();
+    came.extend(by_road(&mut road, &data, 45..50).await);
+    later.rollback().await.unwrap();
+    came.extend(by_road(&mut road, &data, 50..55).await);
+    // What the log tells by then is the same: to another process, and to this one.
+    let events = fresh
+        .ask::<i64>("SELECT count(*) FROM workflow_events")
+        .await;
+    versions_of(&fresh.store, usize::try_from(events).unwrap()).await;
+    came.extend(by_road(&mut road.another(1), &data, 55..60).await);
+    assert_eq!(came, expected);
+    assert_eq!(decisions_at_odds(&fresh).await, 0);
+    let ahead = "
+        SELECT max((event_data -> 'posterior' ->> 'beyond')::int) FROM workflow_events
+        WHERE event_type = 'consensus_calculated'";
+    assert!(fresh.ask::<i32>(ahead).await > 30);
+    fresh.finish().await;
+}
+
+/// Decisions whose place in the log, with the events beyond it, is not what they say they know: all
+/// labels of other tasks before them.
+async fn decisions_at_odds(fresh: &Postgres) -> i64 {
+    const AT_ODDS: &str = "
+        WITH learnt AS (
+            SELECT stream_id, txid, position, event_data -> 'posterior' AS known
+            FROM workflow_events WHERE event_type = 'consensus_calculated'
+        ), counted AS (
+            SELECT known, (known -> 'evidence' ->> 'position')::bigint AS knows, (
+                SELECT count(*) FROM workflow_events label
+                WHERE label.event_type = 'annotation_submitted'
+                  AND (label.txid, label.position) < (learnt.txid, learnt.position)
+            ) - 1 AS labels, (
+                SELECT count(*) FROM workflow_events label
+                WHERE label.event_type = 'annotation_submitted'
+                  AND (label.txid, label.position) <= (
+                      (known -> 'position' ->> 'transaction')::xid8,
+                      (known -> 'position' ->> 'position')::bigint
+                  )
+            ) AS read
+            FROM learnt
+        )
+        SELECT count(*) FROM counted
+        WHERE knows <> labels OR knows NOT BETWEEN read
+              AND read + coalesce((known ->> 'beyond')::bigint, 0)";
+    fresh.ask(AT_ODDS).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_not_alone_sees_its_own_completions_where_the_log_stands_still() {
+    let Some(fresh) = Postgres::fresh().await else {
+        return;
+    };
+    let data = crowd(30);
+    let mut road = Road::new(fresh.store(), ROAD).await;
+    road.start(29, None).await;
+    // Somebody holds a task, so a batch waits for it, at work with the model all the while.
+    let mut foreign = fresh.connection().await;
+    let mut open = foreign.begin().await.unwrap();
+    sqlx::query("SELECT FROM tasks WHERE task_id = $1 FOR UPDATE")
+        .bind(task_id(29).0)
+        .execute(&mut *open)
+        .await
+        .unwrap();
+    let mut beside = road.beside(1);
+    let held = tokio::spawn(async move {
+        beside.label(29, 1, 0).await;
+    });
+    waiting(&fresh, 1).await;
+    by_road(&mut road, &data, 0..20).await;
+    open.rollback().await.unwrap();
+    held.await.unwrap();
+    let known = "
+        SELECT max((event_data -> 'posterior' -> 'evidence' ->> 'position')::bigint)
+        FROM workflow_events WHERE event_type = 'consensus_calculated'";
+    let labels = "
+        SELECT count(*) FROM workflow_events
+        WHERE event_type = 'annotation_submitted' AND stream_id <> '00000000-0000-0000-0000-00000000701d'";
+    assert_eq!(
+        fresh.ask::<i64>(known).await,
+        fresh.ask::<i64>(labels).await - 1
+    );
+    fresh.finish().await;
 }
