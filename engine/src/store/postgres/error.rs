@@ -100,8 +100,11 @@ fn of_code(code: &str, constraint: Option<&str>) -> Meaning {
         // The heads moved together with the events, or this could not be: a bug.
         ("23505", _) if constraint == Some("workflow_events_pkey") => Meaning::Other,
         // The server has become a standby; the transaction sat idle for too long. Then by class:
-        // connection; rollback; resources; not in the right state (locks); operator; system.
-        ("25006" | "25P03", _) | (_, "08" | "40" | "53" | "55" | "57" | "58") => {
+        // connection; login; database or schema not there; rollback; table or right not there (the
+        // statements are fixed, so no command is to blame); resources; not in the right state
+        // (locks); operator; system; the server's own faults.
+        ("25006" | "25P03", _)
+        | (_, "08" | "28" | "3D" | "3F" | "40" | "42" | "53" | "55" | "57" | "58" | "XX") => {
             Meaning::Unavailable
         }
         // Data; integrity; limits.
@@ -141,14 +144,15 @@ mod tests {
     #[test]
     fn classes_of_sqlstate_say_what_to_do() {
         for code in [
-            "08006", "57P01", "57014", "53300", "40001", "40P01", "55P03", "25006",
+            "08006", "57P01", "57014", "53300", "40001", "40P01", "55P03", "25006", "28000",
+            "28P01", "3D000", "3F000", "42P01", "42501", "XX000",
         ] {
             assert_eq!(of_code(code, None), Meaning::Unavailable, "{code}");
         }
         for code in ["22P05", "22003", "23514", "54000"] {
             assert_eq!(of_code(code, None), Meaning::Data, "{code}");
         }
-        for code in ["42P01", "42501", "XX000", "3D000", "", "4"] {
+        for code in ["0A000", "P0001", "", "4"] {
             assert_eq!(of_code(code, None), Meaning::Other, "{code}");
         }
         assert_eq!(
