@@ -192,7 +192,7 @@ fn ended_children(state: &WorkflowSnapshot) -> impl Iterator<Item = DueRow> {
     state.steps.iter().filter_map(|(step_id, step)| {
         let visit = step.current()?;
         let child = visit.child.as_ref()?;
-        let unused = visit.status == VisitStatus::Active && child.outcome.is_some();
+        let unused = visit.is_open() && child.outcome.is_some();
         let kind = DueKind::ChildEnded;
         (unused && state.incident_of(step_id).is_none()).then(|| DueRow {
             id: row_id(state.task_id, Some(step_id), visit.number, kind, child.n),

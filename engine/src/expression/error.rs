@@ -136,7 +136,7 @@ impl Fields {
                 "decision",
                 "annotations",
             ],
-            Self::Step => &["completed", "visits", "result"],
+            Self::Step => &["completed", "visits", "result", "prepared"],
         }
     }
 }

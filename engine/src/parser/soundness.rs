@@ -25,12 +25,9 @@ use super::{
     report::DiagnosticCode as Code,
 };
 use crate::{
-    config::{CompletionType, JoinMode, StepConfig, StepType},
+    config::{CompletionType, HookStage, JoinMode, StepConfig, StepType},
     limits::TRANSITIONS_PER_COMMAND_MAX,
 };
-
-/// Handlers whose work takes its time; all others are done within the decision.
-const SLOW_HANDLERS: [&str; 2] = ["webhook", "queue"];
 
 /// One way from a step that can be taken.
 struct Way<'d> {
@@ -60,8 +57,10 @@ struct Map<'d> {
     ways: Vec<Way<'d>>,
     /// For each step, the indexes of the ways that leave it.
     leaving: Vec<Vec<usize>>,
-    /// Steps that are over as soon as they have begun.
+    /// Steps that can be over as soon as they have begun.
     instant: Vec<bool>,
+    /// Steps at which a task can stay for a while.
+    lingering: Vec<bool>,
 }
 
 impl<'d> Map<'d> {
@@ -100,10 +99,15 @@ impl<'d> Map<'d> {
             .iter()
             .map(|step| step.config.as_ref().is_some_and(is_instant))
             .collect();
+        let lingering = steps
+            .iter()
+            .map(|step| step.config.as_ref().is_none_or(can_linger))
+            .collect();
         Self {
             ways,
             leaving,
             instant,
+            lingering,
         }
     }
 
@@ -300,15 +304,24 @@ fn can_fire(ends: &Ends<'_, '_>, from: usize, answer: usize) -> bool {
     })
 }
 
+/// Whether a step can be over as soon as it has begun. Its `post_process` is left out where its work
+/// comes to no value, so that does not always hold what it can hold.
 fn is_instant(step: &StepConfig) -> bool {
-    let slow = step
-        .handler
-        .as_deref()
-        .is_some_and(|handler| SLOW_HANDLERS.contains(&handler));
     matches!(step.kind, StepType::AutoProcess | StepType::Conditional)
         && step.completion_type() == CompletionType::Auto
-        && step.hooks.is_none()
-        && !slow
+        && step.outside_handler().is_none()
+        && !waits_outside(step, HookStage::PreProcess)
+}
+
+/// Whether a task can stay at a step for a while.
+fn can_linger(step: &StepConfig) -> bool {
+    !is_instant(step) || waits_outside(step, HookStage::PostProcess)
+}
+
+/// Whether a hook that the step waits for calls somebody outside; all else is done within the decision.
+fn waits_outside(step: &StepConfig, stage: HookStage) -> bool {
+    let mut hooks = step.hooks_at(stage).iter();
+    hooks.any(|hook| hook.outside_handler().is_some())
 }
 
 /// Which places of a workflow can be taken at once: its steps, and before every join the place of
@@ -417,7 +430,7 @@ impl Meetings {
                 };
                 if to != staying {
                     self.pair(to, staying, steps, &mut moves);
-                } else if to < steps && !map.instant[to] {
+                } else if to < steps && map.lingering[to] {
                     self.collisions.push(*at);
                 }
             }

@@ -68,6 +68,7 @@ fn steps_json(workflow: &WorkflowConfig, state: &WorkflowSnapshot) -> Map<String
         json!({
             "completed": completed.is_some(),
             "visits": step.map_or(0, |s| s.visits.len()),
+            "prepared": step.and_then(|s| s.current()?.prepared.as_ref()),
             "result": completed.and_then(|v| v.result.as_ref()).map_or(Value::Null, result_json),
         })
     };

@@ -1,15 +1,21 @@
 //! Hooks: what is called around the work of a step, and whatever comes between.
 
-use chrono::TimeDelta;
+use std::fmt::Write as _;
+
+use chrono::{DateTime, TimeDelta};
 use glyph_workflow_engine::{
     HandlerCall,
-    command::{Command, Due, EffectOutcome, Migrate},
+    command::{Advance, AnnotationInput, Command, Due, EffectOutcome, Migrate, Start, Submission},
+    config::StepLibrary,
     ids::{TaskId, WorkflowSelector},
+    parse_workflow,
+    parser::check_workflow,
+    simulation::Simulation,
     state::{Places, Visit},
 };
 use serde_json::{Value, json};
 
-use crate::desk::{Desk, TASK};
+use crate::desk::{Desk, TASK, user};
 
 /// One person labels, with these hooks; a second step follows.
 fn labelling(hooks: &str, more: &str) -> String {
@@ -477,4 +483,183 @@ fn a_task_whose_hooks_are_at_work_moves_to_another_revision() {
     };
     assert_eq!(desk.run(Command::Due(late)), "waiting label");
     assert!(visit(&desk).is_open() && visit(&desk).prepared.is_none());
+}
+
+#[test]
+fn what_is_told_of_a_step_that_is_no_more_lapses() {
+    let yaml = hooked("on_complete", &[WEBHOOK]);
+    let mut desk = Desk::started(&yaml);
+    desk.submit("label", 1, json!({"label": "a"}));
+    let to = desk.revise("workflow: { id: hooked, steps: [{ id: look, type: review }] }");
+    desk.run(Command::Migrate(Migrate {
+        task_id: TASK,
+        to,
+        steps: [].into(),
+    }));
+    assert_eq!(desk.pass(seconds(0)), ["waiting look | hook_ended"]);
+    assert!(desk.due().is_empty());
+}
+
+#[test]
+fn a_hook_held_by_an_incident_is_not_asked_again_by_a_migration() {
+    let yaml = hooked("pre_process", &[WEBHOOK]);
+    let mut desk = Desk::started(&yaml);
+    desk.answers.push_back(failed("404"));
+    desk.pass(seconds(0));
+    assert_eq!(desk.state.as_ref().unwrap().incidents.len(), 1);
+    let to = desk.revise(&yaml);
+    let answer = desk.run(Command::Migrate(Migrate {
+        task_id: TASK,
+        to,
+        steps: [].into(),
+    }));
+    assert_eq!(answer, "waiting label | workflow_migrated");
+    assert!(desk.due().is_empty());
+    assert_eq!(
+        desk.control(Command::Retry),
+        "waiting label | incident_resolved, handler_requested"
+    );
+    assert_eq!(
+        desk.pass(seconds(0)),
+        ["waiting label | hook_ended, step_opened"]
+    );
+}
+
+#[test]
+fn a_command_without_a_step_finds_the_one_that_is_open() {
+    let yaml = format!(
+        "
+workflow:
+  id: forked
+  settings: {{ allow_parallel_steps: true }}
+  steps:
+    - {{ id: begin, type: auto_process, handler: finalize }}
+    - {{ id: label, type: annotation, hooks: {{ pre_process: [{WEBHOOK}] }} }}
+    - {{ id: other, type: annotation }}
+    - {{ id: merge, type: auto_process, handler: result_merger }}
+  transitions:
+    - {{ from: begin, to: label }}
+    - {{ from: begin, to: other }}
+    - {{ from: label, to: merge }}
+    - {{ from: other, to: merge }}
+"
+    );
+    let mut desk = Desk::new(&yaml);
+    desk.start(json!({}));
+    let answer = desk.submit("", 1, json!({"label": "o"}));
+    assert!(answer.starts_with("advanced [label]"), "{answer}");
+}
+
+#[test]
+fn a_step_whose_child_has_ended_waits_for_its_hook_in_peace() {
+    let parent = parse_workflow(
+        "
+workflow:
+  id: outer
+  steps:
+    - { id: run, type: sub_workflow, workflow: inner, hooks: { post_process: [queue] } }
+",
+    );
+    let child = "workflow: { id: inner, steps: [{ id: label, type: annotation }] }";
+    let workflows = vec![parent.unwrap(), parse_workflow(child).unwrap()];
+    let mut simulation = Simulation::new(workflows, DateTime::UNIX_EPOCH).unwrap();
+    simulation.run(Command::Start(Start {
+        task_id: TASK,
+        workflow: WorkflowSelector::Latest("outer".parse().unwrap()),
+        input: None,
+        labels: None,
+        expected: None,
+    }));
+    let task_id = TASK.child(&"run".parse().unwrap(), 1, 1);
+    let played = simulation.run(Command::Submission(Submission {
+        task_id,
+        step_id: None,
+        annotation: AnnotationInput {
+            annotation_id: None,
+            user_id: user(1),
+            data: json!("a"),
+            decision: None,
+            submitted_at: None,
+            roles: None,
+            confidence: None,
+        },
+        workflow: None,
+    }));
+    // The child's submission, its report, and the parent's learning of it; nothing comes again.
+    assert!(played.len() < 10, "{} commands", played.len());
+    simulation.run(Command::Advance(Advance {
+        task_id: TASK,
+        step_id: None,
+        output: Some(json!("b")),
+    }));
+    let output = simulation.state(TASK).unwrap().output.clone().unwrap();
+    assert_eq!(output["result"], "b");
+}
+
+#[test]
+fn a_child_is_given_what_was_prepared() {
+    let parent = format!(
+        "
+workflow:
+  id: outer
+  steps:
+    - id: run
+      type: sub_workflow
+      workflow: inner
+      input_mapping: {{ guess: 'step[\"run\"].prepared.label' }}
+      hooks: {{ pre_process: [{WEBHOOK}] }}
+"
+    );
+    let mut desk = Desk::started(&parent);
+    desk.answers.push_back(done(json!({"label": "cat"})));
+    desk.pass(seconds(0));
+    let visit = desk.state.as_ref().unwrap().current_visit("run").unwrap();
+    let child = visit.child.as_ref().unwrap();
+    assert_eq!(child.input, Some(json!({"guess": "cat"})));
+}
+
+#[test]
+fn a_hook_makes_no_agreement_of_a_refusal() {
+    let yaml = format!(
+        "
+workflow:
+  id: judged
+  steps:
+    - {{ id: label, type: annotation }}
+    - {{ id: look, type: review, hooks: {{ post_process: [{WEBHOOK}] }} }}
+    - {{ id: again, type: annotation }}
+  transitions:
+    - {{ from: label, to: look }}
+    - {{ from: look, to: _complete, condition: {{ type: on_agreement }} }}
+    - {{ from: look, to: again, condition: {{ type: on_disagreement }} }}
+"
+    );
+    let mut desk = Desk::started(&yaml);
+    desk.submit("label", 1, json!("a"));
+    desk.review("look", 2, "reject");
+    desk.pass(seconds(0));
+    let state = desk.state.as_ref().unwrap();
+    assert!(state.steps.contains_key("again"), "{:?}", state.output);
+}
+
+#[test]
+fn chains_through_steps_with_hooks_are_warned_of() {
+    let mut yaml = "workflow:\n  id: long\n  steps:\n".to_owned();
+    for at in 0..300 {
+        let hooks = "hooks: { on_complete: [queue] }";
+        writeln!(
+            yaml,
+            "    - {{ id: s{at}, type: auto_process, handler: finalize, {hooks} }}"
+        )
+        .unwrap();
+    }
+    yaml.push_str("  transitions:\n");
+    for at in 0..299 {
+        writeln!(yaml, "    - {{ from: s{at}, to: s{} }}", at + 1).unwrap();
+    }
+    yaml.push_str("    - { from: s299, to: _complete }\n");
+    let library = StepLibrary::built_in();
+    let report = check_workflow(&yaml, &library, &[]);
+    let codes: Vec<&str> = report.diagnostics.iter().map(|d| d.code.as_str()).collect();
+    assert_eq!(codes, ["long_chain"]);
 }

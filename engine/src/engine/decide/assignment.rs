@@ -21,8 +21,9 @@ use crate::{
 };
 
 pub(super) fn assign(work: &mut Work<'_>, command: &Assign) -> Result<(), Refusal> {
+    work.state()?;
     let step = work
-        .target_step(command.step_id.as_deref(), |s| s.kind.takes_submissions())?
+        .target_step(command.step_id.as_deref(), |s| work.is_open_to_people(s))?
         .clone();
     let roles = command.roles.clone().unwrap_or_default();
     let state = work.current();

@@ -21,26 +21,33 @@ pub(super) fn answered(work: &mut Work<'_>, command: &Due) -> Result<(), Refusal
     let Some((step_id, call)) = pending_call(work.current(), row) else {
         return Ok(());
     };
-    let (step, call) = (work.step(step_id).clone(), call.clone());
-    work.subject = Some(step.id.clone());
-    if asked(&step, call.hook).map(|(handler, _)| handler) != Some(call.handler) {
-        // The revision that the task has moved to does it in another way, or not at all.
-        match call.hook {
-            Some(hook) if !hook.stage.holds_step() => {
+    let (step_id, call) = (step_id.clone(), call.clone());
+    // What only tells outlasts its visit: the revision that the task has moved to may not have the
+    // step any more.
+    let step = work.config().step(&step_id).cloned();
+    work.subject = Some(step_id.clone());
+    let wanted = |step: &StepConfig| {
+        asked(step, call.hook).is_some_and(|(handler, _)| handler == call.handler)
+    };
+    let Some(step) = step.clone().filter(wanted) else {
+        // That revision does it in another way, or not at all.
+        match (call.hook, step) {
+            (Some(hook), _) if !hook.stage.holds_step() => {
                 let error = "the revision that the task runs on has no such hook".to_owned();
-                work.hook_ended(&step, row.visit, hook, Some(call.n), Err(error));
+                work.hook_ended(&step_id, row.visit, hook, Some(call.n), Err(error));
             }
-            Some(_) | None => work.go_on(&step, None),
+            (_, Some(step)) => work.go_on(&step, None),
+            (_, None) => {}
         }
         return Ok(());
-    }
+    };
     match &command.outcome {
         None => return Err(Refusal::NotPerformed),
         Some(EffectOutcome::Done { output }) => match call.hook {
             None => work.go_on(&step, Some(Closing::Advance(Some(output)))),
             Some(hook) => {
                 let output = Ok(Some(output.clone()));
-                work.hook_ended(&step, row.visit, hook, Some(call.n), output);
+                work.hook_ended(&step_id, row.visit, hook, Some(call.n), output);
                 if hook.stage.holds_step() {
                     work.go_on(&step, None);
                 }
@@ -181,7 +188,7 @@ impl Work<'_> {
                     self.go_on(step, None);
                 }
             }
-            Some(hook) => self.hook_ended(step, visit, hook, Some(n), Err(reason)),
+            Some(hook) => self.hook_ended(&step.id, visit, hook, Some(n), Err(reason)),
         }
     }
 

@@ -420,7 +420,7 @@ impl Work<'_> {
         state.incident_of(step_id).is_none()
             && state.visit(step_id, visit).is_some_and(|visit| {
                 let child = visit.child.as_ref();
-                visit.status == VisitStatus::Active && child.is_some_and(|c| c.outcome.is_some())
+                visit.is_open() && child.is_some_and(|c| c.outcome.is_some())
             })
     }
 }

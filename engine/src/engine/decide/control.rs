@@ -57,8 +57,8 @@ pub(super) fn advance(work: &mut Work<'_>, command: &Advance) -> Result<(), Refu
     Ok(())
 }
 
-/// Whether an `advance` may end the visit, or stand in for the hook that it waits for: automatic, manual and external steps, and an annotation
-/// step with enough submissions.
+/// Whether an `advance` may end the visit, or stand in for the hook that it waits for: automatic,
+/// manual and external steps, and an annotation step with enough submissions.
 fn closable(step: &StepConfig, visit: &Visit, output: Option<&Value>) -> bool {
     if visit.current_hook().is_some() {
         return true;

@@ -12,6 +12,7 @@ use crate::{
     engine::error_chain,
     events::{HookEnded, StepOpened, WorkflowEvent},
     executor::{ExecutorError, HandlerInput},
+    ids::StepId,
     state::{FoundResult, IncidentCode, StepResult},
 };
 
@@ -45,7 +46,8 @@ impl Work<'_> {
         escalation: Option<String>,
     ) -> bool {
         let found = FoundResult { result, escalation };
-        if step.hooks_at(HookStage::PostProcess).is_empty() {
+        // What ends without a value stays so: a hook makes no agreement of a refusal.
+        if found.result.value.is_none() || step.hooks_at(HookStage::PostProcess).is_empty() {
             self.complete(step, found);
             return true;
         }
@@ -98,6 +100,13 @@ impl Work<'_> {
 
     /// Does one hook, or asks for it. Answers whether it is done.
     fn do_hook(&mut self, step: &StepConfig, id: HookId, hook: &Hook) -> bool {
+        // One that has failed for good waits for `retry`, whatever else asks the step to go on.
+        let held = self.current().incidents.iter().any(|incident| {
+            incident.step_id == step.id && incident.code == IncidentCode::HandlerFailed
+        });
+        if held {
+            return false;
+        }
         let Some(handler) = self.handlers.get(&hook.handler) else {
             let Some(outside) = hook.outside_handler() else {
                 let error = ExecutorError::UnknownHandler {
@@ -153,12 +162,12 @@ impl Work<'_> {
         output: Option<Value>,
     ) {
         let visit = self.visit(&step.id).number;
-        self.hook_ended(step, visit, hook, n, Ok(output));
+        self.hook_ended(&step.id, visit, hook, n, Ok(output));
     }
 
     pub(super) fn hook_ended(
         &mut self,
-        step: &StepConfig,
+        step_id: &StepId,
         visit: u32,
         hook: HookId,
         n: Option<u32>,
@@ -169,7 +178,7 @@ impl Work<'_> {
             Err(error) => (None, Some(error)),
         };
         self.emit(WorkflowEvent::HookEnded(HookEnded {
-            step_id: step.id.clone(),
+            step_id: step_id.clone(),
             visit,
             hook,
             n,
@@ -191,7 +200,7 @@ impl Work<'_> {
         match step.on_error.unwrap_or(self.config().settings.on_error) {
             OnError::Skip => {
                 let visit = self.visit(&step.id).number;
-                self.hook_ended(step, visit, hook, n, Err(reason));
+                self.hook_ended(&step.id, visit, hook, n, Err(reason));
                 true
             }
             OnError::Pause => {

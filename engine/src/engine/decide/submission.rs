@@ -27,7 +27,8 @@ pub(super) fn submit(work: &mut Work<'_>, command: &Submission) -> Result<(), Re
         }
         start::start_by_submission(work)?;
     }
-    let step = work.target_step(command.step_id.as_deref(), takes)?.clone();
+    let open = |step: &StepConfig| work.is_open_to_people(step);
+    let step = work.target_step(command.step_id.as_deref(), open)?.clone();
     let annotation = annotation(work, &command.annotation);
     require_acceptable(work, &step, &annotation)?;
     start::require_same_workflow(work, command.workflow.as_ref())?;
@@ -42,10 +43,6 @@ pub(super) fn submit(work: &mut Work<'_>, command: &Submission) -> Result<(), Re
     work.score(&step.id, visit, &annotation);
     work.go_on(&step, None);
     Ok(())
-}
-
-fn takes(step: &StepConfig) -> bool {
-    step.kind.takes_submissions()
 }
 
 fn annotation(work: &Work<'_>, input: &AnnotationInput) -> AnnotationData {
@@ -169,6 +166,14 @@ pub(super) fn require_active<'v>(
                 },
             )
         })
+}
+
+impl Work<'_> {
+    /// Whether people work on the step, and may do so now.
+    pub(super) fn is_open_to_people(&self, step: &StepConfig) -> bool {
+        let visit = self.current().current_visit(&step.id);
+        step.kind.takes_submissions() && visit.is_some_and(Visit::is_open)
+    }
 }
 
 /// The visit, if people may work on it now.
