@@ -36,7 +36,10 @@ use super::{
 pub const DATA_BYTES_MAX: usize = 1 << 20;
 
 /// Where the schemas of this project live; a name, not necessarily a page.
-pub const SCHEMA_BASE: &str = "https://schemas.glyph.dev";
+pub const SCHEMA_BASE: &str = "https://glyph.dev/schemas";
+
+/// The namespace of message ids that are derived from a goal; it never changes, or a message would be sent twice.
+const GOAL_IDS: &str = "https://schemas.glyph.dev/goals";
 
 /// The content type of every message.
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
@@ -638,7 +641,7 @@ fn goal_message_id(goal: &GoalReport, cause: &str) -> Uuid {
         epoch,
         ..
     } = goal;
-    let name = format!("{SCHEMA_BASE}/goals/{workflow}/{goal}/{epoch}/{cause}");
+    let name = format!("{GOAL_IDS}/{workflow}/{goal}/{epoch}/{cause}");
     Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes())
 }
 
@@ -876,7 +879,7 @@ mod tests {
             "subject": TASK,
             "time": "2026-01-02T03:04:05.678901Z",
             "datacontenttype": "application/json",
-            "dataschema": "https://schemas.glyph.dev/messages/step_completed.v1.json",
+            "dataschema": "https://glyph.dev/schemas/messages/step_completed.v1.json",
             "sequence": "00000000000000000007",
             "partitionkey": TASK,
             "correlationid": "order-7",
