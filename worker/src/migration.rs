@@ -11,7 +11,7 @@ use glyph_workflow_engine::{
     command::{Command, CommandEnvelope, Dead, Migrate, Outcome},
     ids::{CommandId, RevisionId, StepId, TaskId, WorkflowId, WorkflowSelector},
     state::TaskStatus,
-    store::{RecordedOutcome, Store, TaskFilter},
+    store::{RecordedOutcome, Store, TaskFilter, WorkflowConfigStore},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -155,6 +155,24 @@ pub enum MigrationError {
     /// `to` names nothing.
     #[error("there is no workflow `{0}`")]
     NoRevision(WorkflowSelector),
+    /// `from` names no revision.
+    #[error("`{workflow}` has no revision {revision}: its newest is {newest}")]
+    UnknownRevision {
+        /// Whose tasks are to move.
+        workflow: WorkflowId,
+        /// What the request says.
+        revision: u32,
+        /// The newest one that there is.
+        newest: u32,
+    },
+    /// `step` names no step.
+    #[error("no revision of `{workflow}` has a step `{step}`")]
+    UnknownStep {
+        /// Whose tasks are to move.
+        workflow: WorkflowId,
+        /// What the request says.
+        step: StepId,
+    },
     /// Tasks that have ended do not move.
     #[error("tasks that are {0} do not move: `status` is `running` or `paused`")]
     Ended(TaskStatus),
@@ -197,6 +215,9 @@ impl MigrationRequest {
             .filter(|row| self.from.is_none_or(|from| row.revision == from))
             .map(|row| TaskMigration::unmoved(row.task_id, row.revision))
             .collect();
+        if tasks.is_empty() && self.after.is_none() {
+            self.require_known(workflow, store).await?;
+        }
         let moving = tasks
             .iter()
             .filter(|task| task.from_revision != target.revision);
@@ -240,6 +261,38 @@ impl MigrationRequest {
         })
     }
 
+    /// Refuses a revision or step that the workflow never had: a slip would pass as "no such tasks".
+    async fn require_known(
+        &self,
+        workflow: &WorkflowId,
+        store: &dyn Store,
+    ) -> Result<(), MigrationError> {
+        let revisions = store.revisions(Some(workflow)).await.map_err(engine)?;
+        if let Some(from) = self.from
+            && revisions.iter().all(|row| row.revision != from)
+        {
+            return Err(MigrationError::UnknownRevision {
+                workflow: workflow.clone(),
+                revision: from,
+                newest: revisions.first().map_or(0, |row| row.revision),
+            });
+        }
+        let Some(step) = &self.step else {
+            return Ok(());
+        };
+        for row in &revisions {
+            let config = WorkflowConfigStore::load(store, row.id.0).await;
+            let config = config.map_err(engine)?;
+            if config.is_some_and(|config| config.step(step).is_some()) {
+                return Ok(());
+            }
+        }
+        Err(MigrationError::UnknownStep {
+            workflow: workflow.clone(),
+            step: step.clone(),
+        })
+    }
+
     async fn target(
         &self,
         workflow: &WorkflowId,
@@ -266,13 +319,12 @@ impl MigrationRequest {
         migration_id: CommandId,
         target: &WorkflowConfig,
     ) -> CommandEnvelope {
-        // What is only looked at has an id apart, as the migration may have been carried out before.
         let of = if self.dry_run {
-            Uuid::new_v5(&migration_id.0, b"dry run")
+            dry_run_id(migration_id)
         } else {
-            migration_id.0
+            migration_id
         };
-        let id = Uuid::new_v5(&of, task_id.0.as_bytes());
+        let id = Uuid::new_v5(&of.0, task_id.0.as_bytes());
         let migrate = Migrate {
             task_id,
             to: WorkflowSelector::Revision(target.revision_id),
@@ -282,6 +334,11 @@ impl MigrationRequest {
         envelope.correlation_id = Some(migration_id.to_string());
         envelope
     }
+}
+
+/// What is only looked at has an id apart, as the migration may have been carried out before.
+pub fn dry_run_id(migration: CommandId) -> CommandId {
+    CommandId(Uuid::new_v5(&migration.0, b"dry run"))
 }
 
 enum Change {
@@ -327,10 +384,15 @@ impl TaskMigration {
             self.not_applied(MigrationOutcome::WouldBeRejected, &preview.outcome);
             return;
         };
-        self.outcome = MigrationOutcome::WouldMove;
         self.stands_at = preview.state.map(|state| state.current_steps());
-        let after = preview.events.iter().map(|stored| &stored.event);
-        let after = after.skip_while(|e| !matches!(e, WorkflowEvent::WorkflowMigrated(_)));
+        let events = preview.events.iter().map(|stored| &stored.event);
+        let mut after = events
+            .skip_while(|e| !matches!(e, WorkflowEvent::WorkflowMigrated(_)))
+            .peekable();
+        self.outcome = match after.peek() {
+            Some(_) => MigrationOutcome::WouldMove,
+            None => MigrationOutcome::AlreadyThere,
+        };
         let named = |event: &WorkflowEvent| match event.step_id() {
             Some(step) => format!("{} {step}", event.event_type()),
             None => event.event_type().to_owned(),

@@ -306,11 +306,15 @@ fn a_pause_stops_the_clock_of_the_next_attempt() {
 #[test]
 fn a_call_under_way_lapses_with_a_migration_and_is_made_again() {
     let mut desk = overtaken(&webhook(""), |desk| {
-        let migrate = Migrate {
+        let mut migrate = Migrate {
             task_id: TASK,
             to: WorkflowSelector::Latest("calling".parse().unwrap()),
             steps: [].into(),
         };
+        // It is there already.
+        let answer = desk.run(Command::Migrate(migrate.clone()));
+        assert_eq!(answer, "waiting call");
+        migrate.to = desk.revise(&webhook(""));
         let answer = desk.run(Command::Migrate(migrate));
         assert_eq!(answer, "waiting call | workflow_migrated");
     });

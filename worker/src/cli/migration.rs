@@ -19,7 +19,7 @@ use super::{
     task::{pair, show_outcome, status, submit},
 };
 use crate::{
-    migration::{MigrationError, MigrationOutcome, MigrationRequest, TaskMigration},
+    migration::{MigrationError, MigrationOutcome, MigrationRequest, TaskMigration, dry_run_id},
     settings::Settings,
 };
 
@@ -239,7 +239,8 @@ async fn one(
         to: args.to,
         steps: args.steps.into_iter().collect(),
     };
-    let command = CommandEnvelope::new(id.0, Command::Migrate(migrate));
+    let command_id = if args.dry_run { dry_run_id(id) } else { id };
+    let command = CommandEnvelope::new(command_id.0, Command::Migrate(migrate));
     if !args.dry_run {
         let outcome = submit(orchestrator, command).await?;
         return show_outcome(id, outcome, output);
@@ -274,9 +275,10 @@ impl From<MigrationError> for CliError {
             error @ MigrationError::NoRevision(_) => {
                 Self::failed("workflow_not_found", error.to_string())
             }
-            error @ (MigrationError::OtherWorkflow { .. } | MigrationError::Ended(_)) => {
-                Self::Usage(error.to_string())
-            }
+            error @ (MigrationError::OtherWorkflow { .. }
+            | MigrationError::UnknownRevision { .. }
+            | MigrationError::UnknownStep { .. }
+            | MigrationError::Ended(_)) => Self::Usage(error.to_string()),
         }
     }
 }

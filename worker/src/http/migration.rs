@@ -8,11 +8,10 @@ use axum::{
 use futures::future::join_all;
 use glyph_workflow_engine::{
     command::{CommandEnvelope, Migrate, Outcome, ProcessResult},
-    ids::{CommandId, TaskId, WorkflowId},
+    ids::{TaskId, WorkflowId},
 };
 use schemars::JsonSchema;
 use serde_json::{Map, Value};
-use uuid::Uuid;
 
 use super::{
     Api, Problem,
@@ -21,7 +20,7 @@ use super::{
     request::{CommandHeaders, Limited, TaskPath},
 };
 use crate::{
-    migration::{MigrationError, MigrationPage, MigrationRequest, TaskMigration},
+    migration::{MigrationError, MigrationPage, MigrationRequest, TaskMigration, dry_run_id},
     wire::commands::{CommandRequest, read_request},
 };
 
@@ -78,7 +77,7 @@ async fn foretold(
         command_type: "migrate",
         task_id: task,
         // The key may have been used for the migration itself.
-        command_id: CommandId(Uuid::new_v5(&headers.command_id.0, b"dry run")),
+        command_id: dry_run_id(headers.command_id),
         correlation_id: None,
         traceparent: None,
         body: body.as_bytes(),
@@ -152,10 +151,11 @@ impl From<MigrationError> for Problem {
     fn from(error: MigrationError) -> Self {
         match error {
             MigrationError::NoRevision(to) => Self::workflow_not_found(to),
-            error @ (MigrationError::OtherWorkflow { .. } | MigrationError::Ended(_)) => {
-                Self::malformed(error.to_string())
-            }
             MigrationError::Engine(error) => error.into(),
+            error @ (MigrationError::OtherWorkflow { .. }
+            | MigrationError::UnknownRevision { .. }
+            | MigrationError::UnknownStep { .. }
+            | MigrationError::Ended(_)) => Self::malformed(error.to_string()),
         }
     }
 }

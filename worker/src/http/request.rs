@@ -1,14 +1,18 @@
 //! What requests carry: bodies, ids, keys and queries, each refused with a problem document.
 
+use std::time::Duration;
+
 use axum::{
     body::{Body, Bytes, to_bytes},
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
     http::{HeaderMap, HeaderName, HeaderValue, request::Parts},
 };
+use futures::StreamExt;
 use glyph_workflow_engine::{
     ids::{CommandId, TaskId},
     limits::{COMMAND_BYTES_MAX, PAGE_MAX},
 };
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{Problem, auth::Caller, error::bad_parameter};
@@ -18,6 +22,11 @@ pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempote
 /// Follows a piece of work through messages and logs.
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Bytes of a refused body that are read before the answer is given.
+const SWALLOWED_BYTES_MAX: usize = 16 << 20;
+/// How long a refused body is read.
+const SWALLOWED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Rows of a page, unless asked for.
 pub(super) const PAGE_DEFAULT: u32 = 100;
@@ -29,7 +38,7 @@ impl<S: Send + Sync> FromRequest<S> for Limited {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        // A body that says that it is too long is not read at all.
+        // A body that says that it is too long is not kept at all.
         let told = request
             .headers()
             .get("content-length")
@@ -38,10 +47,28 @@ impl<S: Send + Sync> FromRequest<S> for Limited {
             .and_then(|v| v.parse::<u64>().ok())
             .is_some_and(|n| n > COMMAND_BYTES_MAX as u64)
         {
+            swallow(request.into_body()).await;
             return Err(Problem::too_large(COMMAND_BYTES_MAX));
         }
         read(request.into_body()).await.map(Self)
     }
+}
+
+/// Reads a refused body on, within bounds: a client that still writes when the connection closes is
+/// told of a broken connection instead of the answer.
+async fn swallow(body: Body) {
+    let all = async {
+        let mut body = body.into_data_stream();
+        let mut read = 0;
+        while let Some(Ok(part)) = body.next().await {
+            read += part.len();
+            if read > SWALLOWED_BYTES_MAX {
+                break;
+            }
+        }
+    };
+    // What comes later than that meets a closed connection.
+    let _ = timeout(SWALLOWED_WITHIN, all).await;
 }
 
 async fn read(body: Body) -> Result<Bytes, Problem> {
@@ -166,13 +193,25 @@ impl Parameters {
     }
 
     /// Every `{prefix}key=value`.
-    pub(super) fn take_prefixed(&mut self, prefix: &str) -> Vec<(String, String)> {
+    pub(super) fn take_prefixed(&mut self, prefix: &str) -> Result<Vec<(String, String)>, Problem> {
         let (with, without): (Vec<_>, Vec<_>) = std::mem::take(&mut self.0)
             .into_iter()
             .partition(|(key, _)| key.len() > prefix.len() && key.starts_with(prefix));
         self.0 = without;
         with.into_iter()
-            .map(|(key, value)| (key[prefix.len()..].to_owned(), value))
+            .map(|(key, value)| {
+                // No database keeps the character, so that nothing has such a label.
+                if key.contains('\0') || value.contains('\0') {
+                    let name = key.replace('\0', "\u{fffd}");
+                    let value = value.replace('\0', "\u{fffd}");
+                    return Err(bad_parameter(
+                        &name,
+                        &value,
+                        "text without the NUL character",
+                    ));
+                }
+                Ok((key[prefix.len()..].to_owned(), value))
+            })
             .collect()
     }
 

@@ -72,7 +72,7 @@ pub(super) async fn list(
         )?,
         step: parameters.take("step", "a step id", slug)?,
         labels: parameters
-            .take_prefixed("label.")
+            .take_prefixed("label.")?
             .into_iter()
             .collect::<BTreeMap<_, _>>(),
         after: parameters.take("after", "a task id", |text| text.parse::<TaskId>().ok())?,

@@ -359,6 +359,12 @@ async fn unreadable_and_unknown_things_have_documents() {
         413,
         "too_large",
     );
+    // What no database keeps is refused beforehand.
+    let nul = server.get("/api/v1/tasks?label.a=%00").await;
+    assert_problem(&nul, 400, "malformed");
+    let nul = DUAL.replacen("name: ", "name: \"\\0\" #", 1);
+    let nul = server.post("/api/v1/workflows", nul, &[]).await;
+    assert_problem(&nul, 422, "invalid_workflow");
     let unknown = json!({"workflow": "nope"});
     assert_problem(
         &server.verb(task, "start", &unknown).await,
@@ -685,6 +691,15 @@ async fn tasks_move_to_another_revision_in_pages_and_are_told_what_would_become_
     }
     assert_eq!(state(tasks[3]).await["version"], 3);
 
+    // Nor for one of them alone.
+    let there = json!({"to": "sentiment-dual@2"});
+    let again = server.verb(tasks[3], "migrate", &there).await;
+    assert_eq!(again.status, StatusCode::OK, "{}", again.json);
+    assert_eq!(state(tasks[3]).await["version"], 3);
+    let there = json!({"to": "sentiment-dual@2", "dry_run": true});
+    let again = server.verb(tasks[3], "migrate", &there).await;
+    assert_eq!(again.json["outcome"], "already_there", "{}", again.json);
+
     let back = page(json!({"to": "sentiment-dual@1", "from": 1}), &key)
         .await
         .json;
@@ -699,6 +714,12 @@ async fn tasks_move_to_another_revision_in_pages_and_are_told_what_would_become_
         (json!({"to": "other"}), 404, "workflow_not_found"),
         (
             json!({"to": "sentiment-dual", "status": "completed"}),
+            400,
+            "malformed",
+        ),
+        (json!({"to": "sentiment-dual", "from": 3}), 400, "malformed"),
+        (
+            json!({"to": "sentiment-dual", "step": "annotat"}),
             400,
             "malformed",
         ),

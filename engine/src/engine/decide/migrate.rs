@@ -28,6 +28,10 @@ pub(super) fn migrate(work: &mut Work<'_>, command: &Migrate) -> Result<(), Refu
     let map = |id: &StepId| command.steps.get(id).unwrap_or(id).clone();
     require_mapped(work, new, command)?;
     let state = work.current();
+    if new.revision == old.revision && command.steps.iter().all(|(from, to)| from == to) {
+        // It is there already: nothing has happened that anybody should be told of.
+        return Ok(());
+    }
     let renamed = command.steps.iter().filter(|(from, to)| from != to);
     let active: Vec<StepId> = state.active_steps().map(map).collect();
     let places = active.iter().filter_map(|id| {
