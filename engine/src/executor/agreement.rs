@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::units::Units;
+use super::{units::Units, value::value_at};
 use crate::{
-    config::{Level, Metric},
+    config::{ConsensusConfig, Level, Metric},
     consensus::{
         self, Agreement, BoundingBox, ConsensusError, RegionComparison, Span, TaggedBox, TaggedSpan,
     },
@@ -20,6 +20,9 @@ pub struct AgreementReport {
     pub agreement: Option<f64>,
     /// Why it is not defined, or why another measure stands in.
     pub note: Option<String>,
+    /// Whether the values are such as the metric reads. Agreement that is not defined for sound values is
+    /// no disagreement; what cannot be compared at all is no agreement.
+    pub readable: bool,
     /// Units compared.
     pub units: usize,
     /// Pairs of values compared.
@@ -31,7 +34,8 @@ pub struct AgreementReport {
 /// Units are the fields of an object, the elements of a list, or the value itself. A
 /// chance-corrected coefficient needs at least two units with values; with fewer, the observed
 /// (percent) agreement stands in and the report says so. One value, or values that leave the
-/// measure undefined, give no agreement, and the report says why.
+/// measure undefined, give no agreement, and the report says why. Where one list ends before another,
+/// nominal measures count its end as an answer of its own.
 pub fn measure_agreement(metric: Metric, level: Level, values: &[&Value]) -> AgreementReport {
     if values.len() < 2 {
         return undefined("one annotation has nothing to agree with".to_owned());
@@ -62,11 +66,6 @@ fn coefficient(metric: Metric, level: Level, units: &Units<'_>) -> AgreementRepo
         });
         return report;
     }
-    let numbers = |level: &str| {
-        units
-            .numbers()
-            .ok_or_else(|| format!("{level} agreement needs numbers"))
-    };
     report(match (metric, level) {
         (Metric::CohenKappa, _) => consensus::mean_cohens_kappa(&codes, None),
         (Metric::FleissKappa, _) => consensus::fleiss_kappa_ratings_detailed(&codes),
@@ -75,18 +74,74 @@ fn coefficient(metric: Metric, level: Level, units: &Units<'_>) -> AgreementRepo
             consensus::krippendorffs_alpha_nominal_detailed(&codes)
         }
         (Metric::KrippendorffAlpha, Level::Ordinal) => {
-            consensus::krippendorffs_alpha_ordinal_detailed(&codes)
+            consensus::krippendorffs_alpha_ordinal_detailed(&units.ranks())
         }
-        (Metric::KrippendorffAlpha, Level::Interval) => match numbers("interval") {
+        (Metric::KrippendorffAlpha, Level::Interval) => match numbers(level, units) {
             Ok(numbers) => consensus::krippendorffs_alpha_interval_detailed(&numbers),
-            Err(reason) => return undefined(reason),
+            Err(reason) => return unreadable(reason),
         },
-        (Metric::KrippendorffAlpha, Level::Ratio) => match numbers("ratio") {
+        (Metric::KrippendorffAlpha, Level::Ratio) => match numbers(level, units) {
             Ok(numbers) => consensus::krippendorffs_alpha_ratio_detailed(&numbers),
-            Err(reason) => return undefined(reason),
+            Err(reason) => return unreadable(reason),
         },
         _ => consensus::percent_agreement_detailed(&codes),
     })
+}
+
+/// Whether the rules of `consensus` can read what one person gives.
+///
+/// # Errors
+///
+/// Where it is something else, and what it should be.
+pub(crate) fn check_readable(consensus: &ConsensusConfig, data: &Value) -> Result<(), String> {
+    let check = |metric, level, field: Option<&str>| {
+        let Some(value) = value_at(data, field) else {
+            return Ok(());
+        };
+        readable(metric, level, value).map_err(|reason| match field {
+            Some(field) => format!("`{field}`: {reason}"),
+            None => format!("`annotation.data`: {reason}"),
+        })
+    };
+    if consensus.per_field.is_none() {
+        return check(
+            consensus.metric,
+            consensus.level,
+            consensus.field.as_deref(),
+        );
+    }
+    consensus
+        .field_rules()
+        .try_for_each(|rule| check(rule.metric, rule.level, Some(rule.field)))
+}
+
+fn readable(metric: Metric, level: Level, value: &Value) -> Result<(), String> {
+    let values = [value];
+    match (metric, level) {
+        (Metric::SpanIou | Metric::SpanF1, _) => spans(&values).map(drop),
+        (Metric::BoxIou, _) => boxes(&values).map(drop),
+        (Metric::TokenF1, _) => tokens(&values).map(drop),
+        (Metric::KrippendorffAlpha, Level::Interval | Level::Ratio) => {
+            numbers(level, &Units::new(&values)).map(drop)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The values of the levels that calculate with them.
+fn numbers(level: Level, units: &Units<'_>) -> Result<Vec<Vec<Option<f64>>>, String> {
+    let name = if level == Level::Ratio {
+        "ratio"
+    } else {
+        "interval"
+    };
+    let numbers = units.numbers();
+    let numbers = numbers.ok_or_else(|| format!("{name} agreement needs numbers"))?;
+    let below_zero = |value: &Option<f64>| value.is_some_and(|value| value < 0.0);
+    if level == Level::Ratio && numbers.iter().flatten().any(below_zero) {
+        return Err("ratio agreement needs numbers that are not negative".to_owned());
+    }
+    Ok(numbers)
 }
 
 fn report(agreement: Result<Agreement, ConsensusError>) -> AgreementReport {
@@ -98,10 +153,12 @@ fn report(agreement: Result<Agreement, ConsensusError>) -> AgreementReport {
         }) => AgreementReport {
             agreement: Some(value),
             note: None,
+            readable: true,
             units,
             pairs,
         },
-        Err(error) => undefined(error.to_string()),
+        Err(error) if error.is_undefined() => undefined(error.to_string()),
+        Err(error) => unreadable(error.to_string()),
     }
 }
 
@@ -109,8 +166,16 @@ fn undefined(reason: String) -> AgreementReport {
     AgreementReport {
         agreement: None,
         note: Some(reason),
+        readable: true,
         units: 0,
         pairs: 0,
+    }
+}
+
+fn unreadable(reason: String) -> AgreementReport {
+    AgreementReport {
+        readable: false,
+        ..undefined(reason)
     }
 }
 
@@ -121,7 +186,7 @@ fn pairwise<T>(
 ) -> AgreementReport {
     let items = match items {
         Ok(items) => items,
-        Err(reason) => return undefined(reason.clone()),
+        Err(reason) => return unreadable(reason.clone()),
     };
     let (mut sum, mut pairs, mut trouble) = (0.0, 0_u64, None);
     for (index, one) in items.iter().enumerate() {
@@ -131,7 +196,8 @@ fn pairwise<T>(
                     sum += value;
                     pairs += 1;
                 }
-                Err(error) => trouble = Some(error.to_string()),
+                Err(error) if error.is_undefined() => trouble = Some(error.to_string()),
+                Err(error) => return unreadable(error.to_string()),
             }
         }
     }
@@ -141,6 +207,7 @@ fn pairwise<T>(
     AgreementReport {
         agreement: Some(sum / pairs as f64),
         note: None,
+        readable: true,
         units: 1,
         pairs,
     }
@@ -347,5 +414,28 @@ mod tests {
     fn what_is_no_span_is_said() {
         let report = agreement(Metric::SpanIou, &[json!("x"), json!([])]);
         assert!(report.note.unwrap().contains("not lists of spans"));
+        assert!(!report.readable);
+    }
+
+    #[test]
+    fn a_longer_list_is_another_answer() {
+        let values = [json!(["a"]), json!(["a", "b"])];
+        let report = agreement(Metric::PercentAgreement, &values);
+        assert_eq!((report.agreement, report.units), (Some(0.5), 2));
+        // What is null stays unsaid.
+        let values = [json!(["a", null]), json!(["a", "b"])];
+        assert_eq!(
+            agreement(Metric::PercentAgreement, &values).agreement,
+            Some(1.0)
+        );
+    }
+
+    #[test]
+    fn numbers_are_asked_for_where_they_are_calculated_with() {
+        let read = |level, value: Value| readable(Metric::KrippendorffAlpha, level, &value);
+        assert_eq!(read(Level::Interval, json!([-1, 2.5, null])), Ok(()));
+        assert!(read(Level::Interval, json!("much")).is_err());
+        assert!(read(Level::Ratio, json!({"size": -1})).is_err());
+        assert_eq!(read(Level::Ordinal, json!("much")), Ok(()));
     }
 }

@@ -23,6 +23,7 @@ pub use steps::create_executor;
 pub use value::{Selection, ValueError, value_at};
 
 pub use crate::state::AnnotationData;
+pub(crate) use agreement::check_readable;
 pub(crate) use context::selection;
 pub(crate) use gold::is_expected;
 pub(crate) use steps::{admit, decision_of, task_output};

@@ -9,14 +9,39 @@ use super::value::{order, same};
 /// Values of several annotators over the same units.
 pub(crate) struct Units<'v> {
     /// `rows[annotator][unit]`.
-    rows: Vec<Vec<Option<&'v Value>>>,
+    rows: Vec<Vec<Said<'v>>>,
+}
+
+/// What one annotator says of one unit.
+#[derive(Clone, Copy)]
+enum Said<'v> {
+    Value(&'v Value),
+    /// Nothing: a null, or a field left out.
+    Nothing,
+    /// That there is no such unit: the annotator's list has ended.
+    NoUnit,
+}
+
+impl<'v> Said<'v> {
+    fn of(value: Option<&'v Value>) -> Self {
+        match value {
+            None | Some(Value::Null) => Self::Nothing,
+            Some(value) => Self::Value(value),
+        }
+    }
+
+    fn value(self) -> Option<&'v Value> {
+        match self {
+            Self::Value(value) => Some(value),
+            Self::Nothing | Self::NoUnit => None,
+        }
+    }
 }
 
 impl<'v> Units<'v> {
     /// Objects are compared field by field and lists element by element where every value is one;
     /// else each value is one unit. A null is a missing value.
     pub(crate) fn new(values: &[&'v Value]) -> Self {
-        let present = |value: &'v Value| (!value.is_null()).then_some(value);
         let rows = if values.iter().all(|v| v.is_object()) {
             let mut fields: BTreeMap<&str, usize> = BTreeMap::new();
             for key in values
@@ -26,12 +51,8 @@ impl<'v> Units<'v> {
             {
                 fields.entry(key).or_default();
             }
-            let row = |value: &'v Value| {
-                fields
-                    .keys()
-                    .map(|key| value.get(*key).and_then(present))
-                    .collect()
-            };
+            let row =
+                |value: &'v Value| fields.keys().map(|key| Said::of(value.get(*key))).collect();
             values.iter().map(|v| row(v)).collect()
         } else if values.iter().all(|v| v.is_array()) {
             let units = values
@@ -41,50 +62,65 @@ impl<'v> Units<'v> {
                 .max();
             let row = |value: &'v Value| {
                 (0..units.unwrap_or(0))
-                    .map(|unit| value.get(unit).and_then(present))
+                    .map(|unit| value.get(unit).map_or(Said::NoUnit, |v| Said::of(Some(v))))
                     .collect()
             };
             values.iter().map(|v| row(v)).collect()
         } else {
-            values.iter().map(|v| vec![present(v)]).collect()
+            values.iter().map(|v| vec![Said::of(Some(v))]).collect()
         };
         Self { rows }
     }
 
-    /// Units with two values or more.
+    /// Units of which two annotators or more say something.
     pub(crate) fn comparable(&self) -> usize {
         let units = self.rows.first().map_or(0, Vec::len);
         (0..units)
-            .filter(|unit| self.rows.iter().filter(|row| row[*unit].is_some()).count() >= 2)
+            .filter(|unit| {
+                let says = |row: &&Vec<Said<'_>>| !matches!(row[*unit], Said::Nothing);
+                self.rows.iter().filter(says).count() >= 2
+            })
             .count()
     }
 
-    /// Codes: positions in the ordered list of all categories.
+    /// Codes: positions in the ordered list of all categories. The end of a list is the last of them.
     pub(crate) fn codes(&self) -> Vec<Vec<Option<u32>>> {
-        let mut categories: Vec<&Value> = self.rows.iter().flatten().flatten().copied().collect();
+        self.coded(true)
+    }
+
+    /// Codes whose order means something: the end of a list has no rank, and is missing.
+    pub(crate) fn ranks(&self) -> Vec<Vec<Option<u32>>> {
+        self.coded(false)
+    }
+
+    fn coded(&self, with_ends: bool) -> Vec<Vec<Option<u32>>> {
+        let said = self.rows.iter().flatten();
+        let mut categories: Vec<&Value> = said.filter_map(|said| said.value()).collect();
         categories.sort_by(|a, b| order(a, b));
         categories.dedup_by(|a, b| same(a, b));
-        let code = |value: &Value| {
-            let position = categories
-                .iter()
-                .position(|category| same(category, value))?;
-            u32::try_from(position).ok()
+        let code = |said: &Said<'_>| {
+            let position = match said {
+                Said::Nothing => None,
+                Said::NoUnit => with_ends.then_some(categories.len()),
+                Said::Value(value) => categories.iter().position(|other| same(other, value)),
+            };
+            u32::try_from(position?).ok()
         };
         self.rows
             .iter()
-            .map(|row| row.iter().map(|v| v.and_then(code)).collect())
+            .map(|row| row.iter().map(code).collect())
             .collect()
     }
 
     /// Numbers; `None` where some value is not one.
     pub(crate) fn numbers(&self) -> Option<Vec<Vec<Option<f64>>>> {
-        let number = |value: Option<&Value>| match value {
+        let number = |said: &Said<'_>| match said.value() {
             None => Some(None),
             Some(value) => value.as_f64().map(Some),
         };
         self.rows
             .iter()
-            .map(|row| row.iter().map(|value| number(*value)).collect())
+            .map(|row| row.iter().map(number).collect())
             .collect()
     }
 }

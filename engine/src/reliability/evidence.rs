@@ -3,6 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// Share of the largest probability within which another one is as large.
+const TIED_WITHIN: f64 = 1e-12;
+
 /// One label as it entered a posterior.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LabelEvidence {
@@ -71,9 +74,12 @@ impl Evidence {
         let mut best: Option<(usize, f64)> = None;
         for (class, &probability) in probabilities.iter().enumerate() {
             let wins = best.is_none_or(|(leader, highest)| {
-                probability > highest
-                    || (probability >= highest
-                        && self.classes.get(class) < self.classes.get(leader))
+                let tied = (probability - highest).abs() <= TIED_WITHIN * highest;
+                if tied {
+                    self.classes.get(class) < self.classes.get(leader)
+                } else {
+                    probability > highest
+                }
             });
             if wins {
                 best = Some((class, probability));
@@ -98,7 +104,8 @@ pub struct Posterior {
     pub probabilities: Vec<f64>,
     /// Probability that the answer is a class that nobody has given yet; 0 where classes are declared.
     pub unseen: f64,
-    /// The most probable class, the first in alphabetical order on an exact tie; `None` without classes.
+    /// The most probable class, the first in alphabetical order on a tie (to twelve digits, as sums of logarithms
+    /// round); `None` without classes.
     pub best: Option<String>,
     /// Probability of `best`.
     pub confidence: f64,

@@ -242,6 +242,62 @@ workflow:
 }
 
 #[test]
+fn what_a_metric_cannot_read_is_refused_and_never_agreement() {
+    for (consensus, data) in [
+        ("metric: span_iou, field: a", json!({"a": "0-5"})),
+        (
+            "metric: box_iou, field: a",
+            json!({"a": [{"start": 0, "end": 5}]}),
+        ),
+        ("metric: token_f1, field: a", json!({"a": 7})),
+        (
+            "metric: krippendorff_alpha, level: ratio, field: a",
+            json!({"a": [-1]}),
+        ),
+        (
+            "per_field: { a: { metric: span_f1 }, b: {} }",
+            json!({"a": [{"start": 5, "end": 0}], "b": 1}),
+        ),
+        ("metric: span_iou", json!({"start": 0, "end": 5})),
+    ] {
+        let mut desk = Desk::started(&workflow(2, consensus));
+        assert_eq!(
+            desk.submit("annotate", 1, data),
+            "rejected invalid_annotation",
+            "{consensus}"
+        );
+    }
+    // The step that people submit to does not know who compares them later.
+    let mut desk = Desk::started(
+        "
+workflow:
+  id: handled
+  steps:
+    - { id: annotate, type: annotation, completion: { type: annotation_count, count: 2 } }
+    - { id: check, type: auto_process, handler: consensus_calculator, config: { metric: span_iou } }
+    - { id: adjudicate, type: adjudication }
+  transitions:
+    - { from: annotate, to: check }
+    - { from: check, to: _complete, condition: { type: on_agreement } }
+    - { from: check, to: adjudicate, condition: { type: on_disagreement } }
+    - { from: adjudicate, to: _complete }
+",
+    );
+    desk.submit("annotate", 1, json!("0-5"));
+    let answer = desk.submit("annotate", 2, json!("0-5"));
+    assert!(answer.starts_with("advanced [adjudicate]"), "{answer}");
+    let compared = calculated(&desk);
+    assert_eq!((compared.agreed, compared.agreement), (false, None));
+    assert!(
+        compared
+            .note
+            .as_ref()
+            .unwrap()
+            .contains("not lists of spans")
+    );
+}
+
+#[test]
 fn votes_tell_who_gave_them_where_it_is_not_plain() {
     let by = |labels: &[&str]| {
         let data: Vec<Value> = labels.iter().map(|label| json!({"label": label})).collect();

@@ -13,7 +13,7 @@ use crate::{
         outcome::RejectionCode,
     },
     events::WorkflowEvent,
-    executor::{Selection, admit, annotators::ModelKey, decision_of, selection},
+    executor::{Selection, admit, annotators::ModelKey, check_readable, decision_of, selection},
     ids::StepId,
     state::{AnnotationData, ReviewDecision, Visit, VisitStatus},
 };
@@ -246,14 +246,21 @@ fn require_valid(
         StepType::Adjudication => true,
         StepType::AutoProcess | StepType::Conditional | StepType::SubWorkflow => false,
     };
-    if !needs_value && step.completion_type() != CompletionType::Confidence {
-        return Ok(());
-    }
-    if let Err(error) = selection.check(&annotation.data) {
+    let asks_posterior = step.completion_type() == CompletionType::Confidence;
+    if (needs_value || asks_posterior)
+        && let Err(error) = selection.check(&annotation.data)
+    {
         return invalid(format!(
             "{error}, which step `{}` takes as its value",
             step.id
         ));
+    }
+    if step.kind == StepType::Annotation
+        && !asks_posterior
+        && let Some(consensus) = &step.consensus
+        && let Err(error) = check_readable(consensus, &annotation.data)
+    {
+        return invalid(format!("{error} (step `{}` compares annotations)", step.id));
     }
     let Some(key) = ModelKey::of_confidence(&work.config().id, step) else {
         return Ok(());

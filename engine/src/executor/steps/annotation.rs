@@ -225,7 +225,12 @@ fn by_field(rule: &Rule<'_>, judged: Judged<'_>, calculated: &mut ConsensusCalcu
         FieldMode::AllOrNothing | FieldMode::FieldByField => compared
             .iter()
             .all(|(field, compared)| compared.reaches(field.threshold)),
-        FieldMode::Weighted => reaches(calculated.agreement, consensus.threshold),
+        FieldMode::Weighted => {
+            compared
+                .iter()
+                .all(|(_, compared)| compared.report.readable)
+                && reaches(calculated.agreement, consensus.threshold)
+        }
     };
     calculated.method = rule.method(calculated.agreed);
     calculated.mode = Some(mode);
@@ -314,7 +319,7 @@ struct Compared<'v> {
 
 impl Compared<'_> {
     fn reaches(&self, threshold: f64) -> bool {
-        reaches(self.report.agreement, threshold)
+        self.report.readable && reaches(self.report.agreement, threshold)
     }
 }
 

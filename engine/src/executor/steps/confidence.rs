@@ -150,6 +150,7 @@ fn compared(context: &ExecutionContext<'_>, key: &ModelKey) -> ConsensusCalculat
     let AgreementReport {
         agreement,
         note,
+        readable,
         units,
         pairs,
     } = measure_agreement(consensus.metric, consensus.level, &values);
@@ -165,7 +166,7 @@ fn compared(context: &ExecutionContext<'_>, key: &ModelKey) -> ConsensusCalculat
         threshold: consensus.threshold,
         units,
         pairs,
-        agreed: agreement.is_none_or(|a| a >= consensus.threshold),
+        agreed: readable && agreement.is_none_or(|a| a >= consensus.threshold),
         method: ConsensusMethod::Posterior(PosteriorMethod::Posterior),
         tied: tied(&votes),
         votes,
