@@ -46,7 +46,7 @@ const TYPES: [&str; 10] = [
 ];
 
 /// Functions of the standard library that this build has, and its own (`sample`).
-const FUNCTIONS: [&str; 13] = [
+pub(super) const FUNCTIONS: [&str; 13] = [
     "bool",
     "bytes",
     "contains",
@@ -105,7 +105,7 @@ impl Expression {
         let (program, facts) = on_large_stack(|| {
             let program = environment()
                 .compile(&plain)
-                .map_err(|errors| syntax_error(&plain, &errors))?;
+                .map_err(|errors| slip(&tokens).unwrap_or_else(|| syntax_error(&plain, &errors)))?;
             let mut facts = Facts::default();
             facts.visit(program.expression(), 1);
             Ok((program, facts))
@@ -413,6 +413,46 @@ fn check_field(
     })
 }
 
+/// What people bring from other languages, where an expression cannot be read.
+fn slip(tokens: &[Token<'_>]) -> Option<ExpressionError> {
+    let touches = |at: usize, signs: &str| {
+        let is_sign = |token: &Token<'_>| token.kind == Kind::Sign && signs.contains(token.text);
+        let before = at.checked_sub(1).map(|at| &tokens[at]);
+        let after = tokens.get(at + 1);
+        before.is_some_and(|token| is_sign(token) && token.offset + 1 == tokens[at].offset)
+            || after.is_some_and(|token| is_sign(token) && tokens[at].offset + 1 == token.offset)
+    };
+    let message = |at: usize| {
+        let token = &tokens[at];
+        let is_field = at > 0 && tokens[at - 1].text == ".";
+        Some(match (token.kind, token.text) {
+            (Kind::Sign, "=") if !touches(at, "=!<>") => "`=` compares nothing: write `==`",
+            (Kind::Sign, "&") if !touches(at, "&") => "write `&&`",
+            (Kind::Sign, "|") if !touches(at, "|") => "write `||`",
+            (Kind::Name, "and" | "AND") if !is_field => "write `&&`",
+            (Kind::Name, "or" | "OR") if !is_field => "write `||`",
+            (Kind::Name, "not" | "NOT") if !is_field => "write `!`",
+            (Kind::Text, text) if is_open(text) => "the text has no closing quote",
+            _ => return None,
+        })
+    };
+    (0..tokens.len()).find_map(|at| {
+        Some(ExpressionError::Syntax {
+            message: message(at)?.to_owned(),
+            offset: tokens[at].offset,
+        })
+    })
+}
+
+/// Whether a literal lacks its end.
+fn is_open(literal: &str) -> bool {
+    let body = literal.trim_start_matches(['r', 'R', 'b', 'B']);
+    match body.chars().next() {
+        Some(quote) => body.len() < 2 || !body.ends_with(quote),
+        None => false,
+    }
+}
+
 /// The first fault, with its byte. The parser counts lines and columns in characters, from 1.
 fn syntax_error(source: &str, errors: &ParseErrors) -> ExpressionError {
     // The error recovery of the grammar reports the first real fault among followers.
@@ -443,19 +483,31 @@ fn readable(message: &str) -> String {
         .next()
         .unwrap_or(message)
         .trim();
+    let unexpected = [
+        "mismatched input ",
+        "extraneous input ",
+        "no viable alternative at input ",
+        "token recognition error at: ",
+    ];
+    let found = unexpected
+        .iter()
+        .find_map(|start| Some(message.strip_prefix(start)?.trim_matches('\'').trim()));
     let text = match message {
         "" => "the expression cannot be read",
-        "mismatched input '<EOF>'" => "the expression ends too early",
+        _ if found == Some("<EOF>") => "the expression ends too early",
         text if text.contains("Incomplete `ExprContext` for `_?_:_`") => {
             "a condition `a ? b : c` is not complete"
         }
+        text if text.contains("Incomplete `") => "the expression is not complete here",
         text if text.contains("Recursion limit") => "the expression nests too deeply",
+        "invalid int literal" | "invalid uint literal" => "the number is too large",
         text => text,
     };
-    text.replace("'<EOF>'", "the end")
-        .chars()
-        .take(200)
-        .collect()
+    let text = match found {
+        Some(found) if found != "<EOF>" => format!("`{found}` is not expected here"),
+        _ => text.to_owned(),
+    };
+    text.chars().take(200).collect()
 }
 
 /// What an expression yields where its outermost operation can yield no boolean.

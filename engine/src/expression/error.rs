@@ -50,7 +50,7 @@ pub enum ExpressionError {
         suggestion: Option<String>,
     },
     /// A function that does not exist.
-    #[error("there is no function `{name}`")]
+    #[error("there is no function `{name}`; known are {}", super::FUNCTIONS.join(", "))]
     UnknownFunction {
         /// The name.
         name: String,

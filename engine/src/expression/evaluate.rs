@@ -68,12 +68,18 @@ impl Expression {
             .program()
             .execute(&context)
             .map_err(|error| failed(&error))?;
-        value.json().map_err(|_| ExpressionError::Evaluation {
+        let json = value.json().map_err(|_| ExpressionError::Evaluation {
             reason: format!(
                 "the expression yields a {}, which no step can use",
                 value.type_of()
             ),
-        })
+        })?;
+        if holds_nul(&json) {
+            let reason =
+                "the expression yields the NUL character, which no database keeps".to_owned();
+            return Err(ExpressionError::Evaluation { reason });
+        }
+        Ok(json)
     }
 }
 
@@ -108,6 +114,18 @@ fn sample(key: CelValue, share: CelValue) -> Result<bool, ExecutionError> {
     #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
     let part = number as f64 / (1_u64 << 53) as f64;
     Ok(part < share)
+}
+
+/// Whether the character stands in a text or a key. Facts never hold it, but expressions can make it.
+fn holds_nul(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(holds_nul),
+        Value::Object(entries) => entries
+            .iter()
+            .any(|(key, value)| key.contains('\0') || holds_nul(value)),
+    }
 }
 
 /// CEL's own conversion makes unsigned integers of JSON's, which cannot be added to literals.
@@ -311,6 +329,14 @@ mod tests {
             error.to_string().contains("a number from 0 to 1"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn what_no_database_keeps_is_a_fault() {
+        for source in [r"'a\u0000'", r"['b', {'\u0000': 1}]"] {
+            let error = Expression::compile(source).unwrap().evaluate(&json!({}));
+            assert!(error.unwrap_err().to_string().contains("NUL"), "{source}");
+        }
     }
 
     #[test]

@@ -20,5 +20,6 @@ mod evaluate;
 mod scan;
 mod stack;
 
+use compile::FUNCTIONS;
 pub use compile::{Expression, StepReference, VARIABLES};
 pub use error::{ExpressionError, Fields};

@@ -1,5 +1,7 @@
 //! Conditions of transitions, and expressions wherever they stand.
 
+use serde_json::{Value, json};
+
 use super::{
     draft::TransitionDraft, fault::Spot, report::DiagnosticCode as Code, resolve::quoted,
     suggest::did_you_mean, tree::Node, validate::Validator,
@@ -106,6 +108,15 @@ impl Validator<'_, '_> {
             });
         match compiled {
             Ok(expression) => {
+                if let Some(reason) = always_fails(expression) {
+                    self.faults
+                        .add(
+                            Code::BadExpression,
+                            &node.origin,
+                            format!("the expression fails whenever it is asked: {reason}"),
+                        )
+                        .value(source);
+                }
                 for reference in expression.step_references() {
                     if self.draft.find(&reference.id).is_some() {
                         continue;
@@ -143,4 +154,16 @@ impl Validator<'_, '_> {
             }
         }
     }
+}
+
+/// Why an expression has a value for no agreement at all, where it reads nothing else.
+fn always_fails(expression: &Expression) -> Option<String> {
+    let mut read = expression.variables().iter();
+    if !read.all(|name| matches!(*name, "agreement" | "threshold")) {
+        return None;
+    }
+    let sample = |agreement: Value| json!({"agreement": agreement, "threshold": 0.5});
+    let measured = expression.evaluate(&sample(json!(0.5))).err()?;
+    expression.evaluate(&sample(Value::Null)).err()?;
+    Some(measured.to_string())
 }

@@ -253,19 +253,22 @@ impl Validator<'_, '_> {
             if ids().any(|id| id == name) {
                 continue;
             }
-            let message = if Some(name) == own {
-                "a goal cannot wait for itself".to_owned()
+            let (message, near) = if Some(name) == own {
+                ("a goal cannot wait for itself".to_owned(), None)
             } else {
-                format!("there is no goal `{name}`")
+                let near = self.suggester.nearest(name, ids());
+                (format!("there is no goal `{name}`"), near)
             };
-            let near = self.suggester.nearest(name, ids());
+            let others: Vec<&str> = ids().collect();
+            let others = if others.is_empty() {
+                "there is no other goal: remove it".to_owned()
+            } else {
+                format!("the other goals are {}", quoted(&others))
+            };
             self.faults
                 .add(Code::UnknownGoal, &reference.origin, message)
                 .value(name)
-                .suggest(format!(
-                    "the other goals are {}",
-                    quoted(&ids().collect::<Vec<_>>())
-                ))
+                .suggest(others)
                 .did_you_mean(near);
         }
     }

@@ -111,7 +111,11 @@ impl<'d, 'a> Ends<'d, 'a> {
     fn endings_of(&self, at: usize, expressions: &Expressions) -> Option<Endings> {
         let leaving = &self.leaving[at];
         // What cannot be read is no ground for a warning, and hundreds are more than work is worth.
-        if leaving.len() > TRANSITIONS_MAX || leaving.iter().any(|t| t.config.is_none()) {
+        let unread = |t: &&TransitionDraft<'_>| t.config.is_none() || !t.node.is_whole();
+        if leaving.len() > TRANSITIONS_MAX || leaving.iter().any(unread) {
+            return None;
+        }
+        if !self.draft.steps[at].node.is_whole() {
             return None;
         }
         let config = self.draft.steps[at].config.as_ref()?;
@@ -204,6 +208,21 @@ fn check_step(
     }
     if !leaving.is_empty() {
         unhandled(step, &conditions, endings, faults);
+    } else if let Some((verdict, branch)) = verdict_without_branch(step) {
+        let message =
+            format!("nothing follows when the condition is {verdict}: the task then completes");
+        faults
+            .add(Code::UnhandledOutcome, &step.node.origin, message)
+            .suggest(format!("add `{branch}: _complete` if that is meant"));
+    }
+}
+
+/// The verdict that a conditional step with one branch leaves open, and the key of its branch.
+fn verdict_without_branch(step: &StepDraft<'_>) -> Option<(&'static str, &'static str)> {
+    match (step.true_branch, step.false_branch) {
+        (Some(_), None) => Some(("false", "false_branch")),
+        (None, Some(_)) => Some(("true", "true_branch")),
+        (None, None) | (Some(_), Some(_)) => None,
     }
 }
 
@@ -396,9 +415,15 @@ impl Ends<'_, '_> {
                 };
                 let on_error = step.on_error.or_else(|| self.draft.on_error());
                 let skipped = on_error == Some(OnError::Skip);
-                ["true", "false"]
-                    .map(verdict)
-                    .into_iter()
+                // Transitions are asked only where there is no branch.
+                let verdicts: &[&str] = match verdict_without_branch(&self.draft.steps[at]) {
+                    Some(("true", _)) => &["true"],
+                    Some(_) => &["false"],
+                    None => &["true", "false"],
+                };
+                verdicts
+                    .iter()
+                    .map(|decision| verdict(*decision))
                     .chain(skipped.then_some(Outcome::new(false, None)))
                     .collect()
             }

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use serde_json::Value;
+
 use super::{
     document,
     draft::Draft,
@@ -12,7 +14,7 @@ use super::{
     report::{DiagnosticCode as Code, ParseError, Report, ValidationError},
     resolve, soundness, structure,
     suggest::Suggester,
-    tree::Node,
+    tree::{Content, Node},
     validate, yaml,
 };
 use crate::{
@@ -144,7 +146,37 @@ pub(super) fn nodes<'a>(
             .suggest(format!("start with {begin_with}"));
         return Err(Refused);
     }
-    Ok(Node::written(value?, Path::root()))
+    let root = Node::written(value?, Path::root());
+    refuse_nul(&root, faults);
+    Ok(root)
+}
+
+/// No database keeps the character in a text; YAML can write it as an escape.
+fn refuse_nul(node: &Node, faults: &mut Faults) {
+    let refuse = |faults: &mut Faults, at: &Path, what: &str| {
+        faults
+            .add(
+                Code::InvalidValue,
+                at,
+                format!("the {what} holds the NUL character"),
+            )
+            .suggest("leave it out: no database keeps it");
+    };
+    match &node.content {
+        Content::Scalar(Value::String(text)) if text.contains('\0') => {
+            refuse(faults, &node.origin, "text");
+        }
+        Content::Scalar(_) => {}
+        Content::List(items) => items.iter().for_each(|item| refuse_nul(item, faults)),
+        Content::Map(entries) => {
+            for (key, value) in entries {
+                if key.contains('\0') {
+                    refuse(faults, &value.origin, "key");
+                }
+                refuse_nul(value, faults);
+            }
+        }
+    }
 }
 
 fn read<'a>(

@@ -90,7 +90,8 @@ impl<'a> Checker<'a> {
 
     fn mapping(&mut self, node: &mut Node, schema: &'a Value, name: Option<&str>) -> Outcome {
         if node.map().is_none() {
-            return self.mistyped(node, "a mapping");
+            let hint = node.as_str().and_then(|text| self.as_mapping(text, schema));
+            return self.mistyped_with(node, "a mapping", hint);
         }
         let no_properties = serde_json::Map::new();
         let properties = schema["properties"].as_object();
@@ -100,7 +101,7 @@ impl<'a> Checker<'a> {
         };
         let mut excused = node.partial;
         if others.is_none() {
-            excused |= self.unknown_keys(node, properties.unwrap_or(&no_properties), name);
+            excused |= self.unknown_keys(node, schema, properties.unwrap_or(&no_properties), name);
         }
         let required: Vec<&str> = schema["required"]
             .as_array()
@@ -138,11 +139,55 @@ impl<'a> Checker<'a> {
         outcome
     }
 
+    /// How a text is written where a mapping of `schema` is asked for, if that is plain.
+    fn as_mapping(&self, text: &str, schema: &'a Value) -> Option<String> {
+        let properties = schema["properties"].as_object()?;
+        let named = properties.iter().find_map(|(key, property)| {
+            let words = words(self.plain(property))?;
+            let meant = self.suggester.nearest(text, words)?;
+            Some(format!("write `{{ {key}: {meant} }}`"))
+        });
+        let asked = || {
+            let kind = match (properties.get("expression"), properties.get("type")) {
+                (None, _) => return None,
+                (Some(_), None) => "",
+                (Some(_), Some(_)) => "type: expression, ",
+            };
+            let text = Value::from(text);
+            Some(format!("write `{{ {kind}expression: {text} }}`"))
+        };
+        named.or_else(asked)
+    }
+
+    /// The schema that a value has, without names and nulls around it.
+    fn plain(&self, schema: &'a Value) -> &'a Value {
+        let options = schema.get("anyOf").and_then(Value::as_array);
+        let inner = options.and_then(|all| all.iter().find(|option| option["type"] != "null"));
+        self.schema.resolve(inner.unwrap_or(schema))
+    }
+
+    /// Where `key` belongs, if that is one mapping further in or out.
+    fn elsewhere(&self, key: &str, schema: &'a Value, name: Option<&str>) -> Option<String> {
+        let has_key = |schema: &Value| schema["properties"].get(key).is_some();
+        if name == Some("WorkflowBody") && has_key(&self.schema.root) {
+            return Some(format!("`{key}` stands beside `workflow`, not inside"));
+        }
+        let inside = schema["properties"].as_object()?.iter();
+        let inside = inside.filter(|(_, property)| has_key(self.plain(property)));
+        let inside: Vec<&String> = inside.map(|(name, _)| name).collect();
+        match inside.as_slice() {
+            [] => None,
+            [only] => Some(format!("`{key}` stands inside `{only}`")),
+            several => Some(format!("`{key}` stands inside one of {}", quoted(several))),
+        }
+    }
+
     /// Reports keys that do not exist. One that is a slip of a missing key is taken for it.
     /// Answers whether a slip of `ref` or `template` explains what else is missing.
     fn unknown_keys(
         &mut self,
         node: &mut Node,
+        schema: &'a Value,
         properties: &serde_json::Map<String, Value>,
         name: Option<&str>,
     ) -> bool {
@@ -171,7 +216,11 @@ impl<'a> Checker<'a> {
                 .keys()
                 .map(String::as_str)
                 .chain(resolved_before.iter().copied());
-            let near = self.suggester.nearest(&key, known);
+            let elsewhere = self.elsewhere(&key, schema, name);
+            let near = match elsewhere {
+                Some(_) => None,
+                None => self.suggester.nearest(&key, known),
+            };
             let fault = self
                 .faults
                 .add(
@@ -181,16 +230,21 @@ impl<'a> Checker<'a> {
                 )
                 .at(Spot::Key)
                 .value_of(&child);
-            match near {
-                Some(near) => fault.did_you_mean(Some(near)),
-                None if key == "<<" => {
+            match (near, elsewhere) {
+                (Some(near), _) => fault.did_you_mean(Some(near)),
+                (None, Some(elsewhere)) => fault.suggest(elsewhere),
+                (None, None) if name == Some("ExpressionConfig") && key == "type" => {
+                    fault.suggest("leave it out: a conditional step always asks an expression")
+                }
+                (None, None) if key == "<<" => {
                     fault.suggest("merge keys are not supported; repeat the keys")
                 }
-                None if properties.len() <= 12 => {
+                (None, None) if properties.len() <= 12 => {
                     let known: Vec<&String> = properties.keys().collect();
-                    fault.suggest(format!("known are {}", quoted(&known)))
+                    let verb = if known.len() == 1 { "is" } else { "are" };
+                    fault.suggest(format!("known {verb} {}", quoted(&known)))
                 }
-                None => fault,
+                (None, None) => fault,
             };
             match near {
                 Some(near) if resolved_before.contains(&near) => excused = true,
@@ -285,6 +339,14 @@ impl<'a> Checker<'a> {
         }
         let message = match Slug::new(text) {
             _ if text.is_empty() => "an id cannot be empty".to_owned(),
+            _ if matches!(text, "_complete" | "_failed") => {
+                let message = format!("`{text}` is an end, not a step");
+                self.faults
+                    .add(Code::InvalidId, &node.origin, message)
+                    .value(text)
+                    .suggest("name a step");
+                return Outcome::Bad;
+            }
             Err(error) => error.to_string(),
             Ok(_) => String::new(),
         };
@@ -372,11 +434,19 @@ impl<'a> Checker<'a> {
     }
 
     fn mistyped(&mut self, node: &Node, expected: &str) -> Outcome {
+        self.mistyped_with(node, expected, None)
+    }
+
+    fn mistyped_with(&mut self, node: &Node, expected: &str, hint: Option<String>) -> Outcome {
         let message = format!("expected {expected}, found {}", node.what());
         let fault = self
             .faults
             .add(Code::WrongType, &node.origin, message)
             .value_of(node);
+        if let Some(hint) = hint {
+            fault.suggest(hint);
+            return Outcome::Bad;
+        }
         match &node.content {
             Content::Scalar(scalar @ (Value::Bool(_) | Value::Number(_)))
                 if expected == "a text" =>
@@ -395,6 +465,9 @@ impl<'a> Checker<'a> {
                     "no" | "off" | "n" => fault.suggest("write `false`"),
                     _ => fault,
                 };
+            }
+            Content::Scalar(Value::String(text)) if expected == "a list" => {
+                fault.suggest(format!("write `[{text}]`"));
             }
             Content::Scalar(_) | Content::Map(_) | Content::List(_) => {}
         }

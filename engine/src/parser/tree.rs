@@ -141,6 +141,16 @@ impl Node {
         matches!(self.content, Content::Scalar(Value::Null))
     }
 
+    /// Whether nothing of it is broken.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.broken
+            && match &self.content {
+                Content::Scalar(_) => true,
+                Content::Map(entries) => entries.values().all(Self::is_whole),
+                Content::List(items) => items.iter().all(Self::is_whole),
+            }
+    }
+
     /// What it is, for people.
     pub(super) fn what(&self) -> &'static str {
         match &self.content {

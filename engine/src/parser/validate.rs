@@ -121,17 +121,6 @@ impl Validator<'_, '_> {
         }
         if let (Some(consensus), Some(node)) = (&config.consensus, step.node.get("consensus")) {
             self.consensus(node, consensus);
-            if config.completion_type() == CompletionType::Confidence
-                && consensus.per_field.is_some()
-            {
-                let message =
-                    "a `confidence` completion decides one field, and `per_field` compares several";
-                self.conflict(
-                    node,
-                    message,
-                    "name the one as `field`, or count annotations",
-                );
-            }
         }
         if let Some(node) = step
             .node

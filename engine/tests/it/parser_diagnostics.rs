@@ -361,6 +361,126 @@ fn faults_inside_a_template_or_library_step_point_to_what_took_them() {
     );
 }
 
+/// Slips that no near name explains, each with what is said of it and how it is mended.
+#[test]
+fn common_slips_are_explained() {
+    let steps = |steps: &str| format!("workflow:\n  id: w\n  steps:\n    - {steps}\n");
+    let annotation = |keys: &str| steps(&format!("{{ id: a, type: annotation, {keys} }}"));
+    let conditional = |keys: &str| {
+        let other = "{ id: b, type: annotation }";
+        steps(&format!(
+            "{{ id: a, type: conditional, {keys} }}\n    - {other}"
+        ))
+    };
+    let asking = |expression: &str| {
+        let condition = format!("condition: {{ expression: \"{expression}\" }}");
+        conditional(&format!(
+            "{condition}, true_branch: b, false_branch: _failed"
+        ))
+    };
+    let way = |way: &str| format!("{}  transitions:\n    - {way}\n", annotation(""));
+    for (source, said) in [
+        (
+            annotation("timeout: 3h"),
+            "`timeout` stands inside `completion`",
+        ),
+        (
+            annotation("consensus: { method: majority_vote }"),
+            "`method` stands inside `on_agreement`",
+        ),
+        (
+            annotation("") + "  goals: []\n",
+            "`goals` stands beside `workflow`, not inside",
+        ),
+        (
+            annotation("") + "steps: []\n",
+            "`steps` stands inside `workflow`",
+        ),
+        (
+            annotation("consensus: { on_agreement: unanimous }"),
+            "write `{ method: unanimous }`",
+        ),
+        (annotation("completion: manual"), "write `{ type: manual }`"),
+        (
+            annotation("assignment: { required_roles: nurse }"),
+            "write `[nurse]`",
+        ),
+        (
+            way("{ from: a, to: _complete, condition: on_agreement }"),
+            "write `{ type: on_agreement }`",
+        ),
+        (
+            way("{ from: a, to: _complete, condition: \"input.x\" }"),
+            "write `{ type: expression, expression: \"input.x\" }`",
+        ),
+        (
+            way("{ from: _complete, to: a }"),
+            "`_complete` is an end, not a step",
+        ),
+        (
+            conditional("condition: \"input.x\", true_branch: b"),
+            "write `{ expression: \"input.x\" }`",
+        ),
+        (
+            conditional("condition: { type: expression, expression: \"input.x\" }, true_branch: b"),
+            "leave it out: a conditional step always asks an expression",
+        ),
+        (
+            conditional("condition: { expression: \"input.x\" }, true_branch: b"),
+            "nothing follows when the condition is false",
+        ),
+        (asking("input.x = 1"), "`=` compares nothing: write `==`"),
+        (asking("input.x and input.y"), "write `&&`"),
+        (asking("input.x | input.y"), "write `||`"),
+        (asking("not input.x"), "write `!`"),
+        (asking("input.x == 'a"), "the text has no closing quote"),
+        (
+            asking("input.x matches 'a'"),
+            "`matches` is not expected here",
+        ),
+        (asking("input.x =="), "the expression ends too early"),
+        (asking("input["), "the expression is not complete here"),
+        (
+            asking("99999999999999999999 > input.x"),
+            "the number is too large",
+        ),
+        (asking("lower(input.x) == 'a'"), "known are bool, "),
+        (
+            asking("agreement > 'x'"),
+            "the expression fails whenever it is asked",
+        ),
+        (
+            asking("1 + 'a' == 2"),
+            "the expression fails whenever it is asked",
+        ),
+        (
+            annotation("completion: { type: annotation_count, count: two }")
+                + "goals:\n  - { id: g, type: composite, \
+             operator: and, goals: [g] }\n",
+            "there is no other goal: remove it",
+        ),
+    ] {
+        let found = check(source.as_bytes()).diagnostics;
+        let says = |d: &ValidationError| {
+            let suggestion = d.suggestion.as_deref().unwrap_or_default();
+            d.message.contains(said) || suggestion.contains(said)
+        };
+        assert!(found.iter().any(says), "{source}{found:#?}");
+    }
+    // What is read as another fault is not the ground for a warning.
+    let counted = "workflow:
+  id: w
+  steps:
+    - { id: a, type: annotation, completion: { type: annotation_count, count: two }, consensus: { field: l } }
+    - { id: b, type: adjudication }
+  transitions:
+    - { from: a, to: _complete, condition: { type: on_agreement } }
+    - { from: a, to: b, condition: { type: on_disagreement } }
+";
+    let found: Vec<_> = check(counted.as_bytes()).diagnostics;
+    assert_eq!(found.len(), 1, "{found:#?}");
+}
+
 #[test]
 fn a_programs_own_handlers_and_steps_are_known() {
     let source = "workflow:
@@ -655,4 +775,27 @@ fn the_largest_files_are_checked_quickly() {
         );
         assert!(spent < Duration::from_secs(20), "{name}: {spent:?}");
     }
+}
+
+#[test]
+fn the_nul_character_is_refused_wherever_it_stands() {
+    let file = "workflow: {id: w, name: \"a\\0b\", \
+                steps: [{id: a, type: annotation, classes: [\"\\0\", b], \"k\\0\": 1}]}\n";
+    let report = check(file.as_bytes());
+    let faults: Vec<(&str, &str)> = report
+        .diagnostics
+        .iter()
+        .map(|d| (d.code.as_str(), d.message.as_str()))
+        .collect();
+    let text = ("invalid_value", "the text holds the NUL character");
+    let key = ("invalid_value", "the key holds the NUL character");
+    assert_eq!(faults[0], text);
+    assert!(faults.contains(&key), "{faults:?}");
+    assert_eq!(faults.iter().filter(|fault| **fault == text).count(), 2);
+    let escaped = file.replace("\\0", "\\\\0").replace(", \"k\\\\0\": 1", "");
+    let faults = check(escaped.as_bytes()).diagnostics;
+    assert!(
+        faults.iter().all(|d| !d.message.contains("NUL")),
+        "{faults:?}"
+    );
 }
