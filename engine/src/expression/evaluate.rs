@@ -150,6 +150,20 @@ fn to_cel(value: &Value) -> CelValue {
     }
 }
 
+/// What a value is, for people.
+fn named(value: &CelValue) -> &'static str {
+    match value {
+        CelValue::Null => "null",
+        CelValue::Bool(_) => "a truth value",
+        CelValue::Int(_) | CelValue::UInt(_) | CelValue::Float(_) => "a number",
+        CelValue::String(_) => "a text",
+        CelValue::Bytes(_) => "bytes",
+        CelValue::List(_) => "a list",
+        CelValue::Map(_) => "a mapping",
+        _ => "something else",
+    }
+}
+
 fn failed(error: &ExecutionError) -> ExpressionError {
     let reason = match error {
         ExecutionError::NoSuchKey(key) => {
@@ -160,6 +174,38 @@ fn failed(error: &ExecutionError) -> ExpressionError {
         ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => {
             "division by zero".to_owned()
         }
+        ExecutionError::UnsupportedBinaryOperator(operator, left, right) => {
+            let sign = match *operator {
+                "add" => "+",
+                "sub" => "-",
+                "mul" => "*",
+                "div" => "/",
+                "rem" => "%",
+                other => other,
+            };
+            format!(
+                "`{sign}` does not take {} and {}",
+                named(left),
+                named(right)
+            )
+        }
+        ExecutionError::NoSuchOverload(call) => {
+            // Operators are named by signs between marks: `_>_`, `@in`.
+            let name = call.function().trim_matches(['_', '@']);
+            let types = call.argument_types().join(" and ");
+            format!("`{name}` does not take {types}")
+        }
+        ExecutionError::UnexpectedType { got, want } => {
+            format!("found a value of type {got} where {want} is needed")
+        }
+        ExecutionError::ValuesNotComparable(left, right) => {
+            format!("{} and {} have no order", named(left), named(right))
+        }
+        ExecutionError::UnsupportedIndex(index, of) => {
+            format!("{} is no index of {}", named(index), named(of))
+        }
+        ExecutionError::FunctionError { function, message } => format!("`{function}`: {message}"),
+        ExecutionError::Overflow(..) => "the number is too large".to_owned(),
         other => other.to_string(),
     };
     ExpressionError::Evaluation {

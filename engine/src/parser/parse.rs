@@ -91,10 +91,7 @@ pub(super) fn checked<T>(
 ) -> (Option<T>, Vec<ValidationError>) {
     let mut faults = Faults::default();
     if source.len() > WORKFLOW_BYTES_MAX {
-        let message = format!(
-            "the file has {} bytes, more than {WORKFLOW_BYTES_MAX}",
-            source.len()
-        );
+        let message = format!("the file has more than {WORKFLOW_BYTES_MAX} bytes");
         faults
             .add(Code::TooLarge, &Path::root(), message)
             .at(known(0));

@@ -11,6 +11,7 @@ mod fields;
 mod goals;
 mod gold;
 mod hooks;
+mod hostile;
 mod language_page;
 mod orchestrator;
 mod pairs;

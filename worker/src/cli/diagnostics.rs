@@ -10,22 +10,38 @@ use std::{
 use glyph_workflow_engine::{
     ValidationError, WorkflowConfig,
     config::StepLibrary,
+    limits::WORKFLOW_BYTES_MAX,
     parser::{Report, Severity, check_workflow_bytes},
 };
 use miette::{
-    Diagnostic, GraphicalReportHandler, LabeledSpan, NamedSource, SourceCode, SourceSpan,
+    Diagnostic, GraphicalReportHandler, LabeledSpan, MietteError, MietteSpanContents, NamedSource,
+    SourceCode, SourceSpan, SpanContents,
 };
 
 use super::{CliError, Output};
 
-/// A file's name and content.
+/// Bytes of an excerpt; lines that are longer are cut around what they are shown for.
+const EXCERPT_BYTES_MAX: usize = 1_000;
+/// Bytes that are shown before and behind the place in a line that is cut.
+const AROUND_BYTES: usize = 40;
+/// Bytes of a place that are underlined in a line that is cut.
+const PLACE_BYTES_MAX: usize = 80;
+
+/// A file's name and content, of which no more is read than a file may have.
 pub(super) fn read(file: &Path) -> Result<(String, Vec<u8>), CliError> {
-    let (name, content) = if file.as_os_str() == "-" {
+    let all = |from: &mut dyn Read| {
         let mut content = Vec::new();
-        let read = std::io::stdin().lock().read_to_end(&mut content);
-        ("standard input".to_owned(), read.map(|_| content))
+        let mut bounded = from.take(WORKFLOW_BYTES_MAX as u64 + 1);
+        bounded.read_to_end(&mut content).map(|_| content)
+    };
+    let (name, content) = if file.as_os_str() == "-" {
+        (
+            "standard input".to_owned(),
+            all(&mut std::io::stdin().lock()),
+        )
     } else {
-        (file.display().to_string(), std::fs::read(file))
+        let content = std::fs::File::open(file).and_then(|mut file| all(&mut file));
+        (file.display().to_string(), content)
     };
     match content {
         Ok(content) => Ok((name, content)),
@@ -76,7 +92,7 @@ pub(super) fn workflow_of(file: &Path, output: Output) -> Result<WorkflowConfig,
 /// Diagnostics with the lines they are about, as compilers show them.
 pub(super) fn render(name: &str, source: &[u8], diagnostics: &[ValidationError]) -> String {
     let text = String::from_utf8_lossy(source).into_owned();
-    let source = NamedSource::new(name, text).with_language("yaml");
+    let source = LongLines(NamedSource::new(name, text).with_language("yaml"));
     let handler = GraphicalReportHandler::new();
     let mut rendered = String::new();
     for fault in diagnostics {
@@ -101,7 +117,43 @@ pub(super) fn render(name: &str, source: &[u8], diagnostics: &[ValidationError])
 /// One fault with the file it is in.
 struct Excerpt<'a> {
     fault: &'a ValidationError,
-    source: &'a NamedSource<String>,
+    source: &'a LongLines,
+}
+
+/// A file whose long lines are cut where they are shown.
+struct LongLines(NamedSource<String>);
+
+impl SourceCode for LongLines {
+    fn read_span<'a>(
+        &'a self,
+        span: &SourceSpan,
+        before: usize,
+        after: usize,
+    ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
+        let whole = self.0.read_span(span, before, after)?;
+        if whole.data().len() <= EXCERPT_BYTES_MAX {
+            return Ok(whole);
+        }
+        let text = self.0.inner();
+        let at = text.floor_char_boundary(span.offset());
+        let line = text[..at].bytes().filter(|byte| *byte == b'\n').count();
+        let line_start = text[..at].rfind('\n').map_or(0, |end| end + 1);
+        let line_end = text[at..].find('\n').map_or(text.len(), |end| at + end);
+        let start = text.ceil_char_boundary(line_start.max(at.saturating_sub(AROUND_BYTES)));
+        let end = (at + span.len() + AROUND_BYTES).min(line_end);
+        let end = text
+            .floor_char_boundary(end.min(start + EXCERPT_BYTES_MAX))
+            .max(start);
+        let cut = MietteSpanContents::new_named(
+            self.0.name().to_owned(),
+            &text.as_bytes()[start..end],
+            (start, end - start).into(),
+            line,
+            0,
+            1,
+        );
+        Ok(Box::new(cut.with_language("yaml")))
+    }
 }
 
 impl fmt::Debug for Excerpt<'_> {
@@ -147,7 +199,13 @@ impl Diagnostic for Excerpt<'_> {
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         self.fault.line?;
-        let span = SourceSpan::new(self.fault.offset.into(), self.fault.length);
+        let (text, start) = (self.source.0.inner(), self.fault.offset);
+        let mut length = self.fault.length;
+        let place = text.get(start..start + length).unwrap_or_default();
+        if place.lines().any(|line| line.len() > PLACE_BYTES_MAX) {
+            length = text.floor_char_boundary(start + PLACE_BYTES_MAX) - start;
+        }
+        let span = SourceSpan::new(start.into(), length);
         let label = LabeledSpan::new_primary_with_span(None, span);
         Some(Box::new(std::iter::once(label)))
     }

@@ -11,6 +11,9 @@ mod database_link;
 mod goals;
 mod goals_survive;
 mod gold;
+mod hostile;
+#[path = "../../../engine/tests/it/hostile.rs"]
+mod hostile_files;
 mod http_api;
 mod pipeline;
 mod schema_contract;
