@@ -6,6 +6,7 @@ from glyph_client import Broker, Deployment, fresh, submission, wait_until
 
 ANNOTATORS = 10
 OUTCOME_SECONDS_MAX = 20
+ODD_MESSAGE_ID = "job 17/a"
 RETRIES_SECONDS_MAX = 150  # the delays before an unknown task is given up add up to 81 s
 
 WORKFLOW = """
@@ -128,7 +129,11 @@ def main(checks):
             deaths += len(unknown)
 
             checks.equal("dead queue holds these and no others", broker.depth(broker.named("dead")), deaths)
-            checks.equal("`glyph dead-letter list` shows them", listed(glyph), deaths)
+            letters = listed(glyph)
+            checks.equal("`glyph dead-letter list` shows them", len(letters), deaths)
+            odd = [letter for letter in letters if letter["command_id"] == ODD_MESSAGE_ID]
+            shown = [json.loads(glyph.glyph("dead-letter", "show", ODD_MESSAGE_ID, "--output", "json"))]
+            checks.equal("one whose id is no UUID is shown by the id of the list", shown, odd)
             checks.true("the worker lives and is ready", worker.lives() and worker.is_ready())
             checks.all("versions from 1 without gaps", glyph.version_faults())
 
@@ -138,7 +143,7 @@ def listed(glyph):
     document = json.loads(glyph.glyph("dead-letter", "list", "--output", "json"))
     if isinstance(document, dict):
         document = next(value for value in document.values() if isinstance(value, list))
-    return len(document)
+    return document
 
 
 def unreadable(bench):
@@ -164,7 +169,8 @@ def unreadable(bench):
     }
     for what, body in bodies.items():
         bench.dead_with("malformed", what, body)
-    return len(bodies)
+    bench.dead_with("malformed", "a message id that is no UUID", without_id | {"task_id": fresh()}, message_id=ODD_MESSAGE_ID)
+    return len(bodies) + 1
 
 
 def dead_at_once(bench):

@@ -121,6 +121,7 @@ impl Validator<'_, '_> {
         }
         if let (Some(consensus), Some(node)) = (&config.consensus, step.node.get("consensus")) {
             self.consensus(node, consensus);
+            self.nobody_to_disagree(node, config);
         }
         if let Some(node) = step
             .node
@@ -145,6 +146,22 @@ impl Validator<'_, '_> {
         }
         if let Some(node) = step.node.below(&["assignment", "load_balancing"]) {
             self.load_balancing(node, config);
+        }
+    }
+
+    /// One person cannot disagree.
+    fn nobody_to_disagree(&mut self, consensus: &Node, config: &StepConfig) {
+        let one =
+            config.completion_type() == CompletionType::AnnotationCount && !config.asks_several();
+        for key in ["on_disagreement", "tie_breaker"] {
+            if let Some(node) = consensus.get(key).filter(|_| one) {
+                let message = format!("`{key}` is never asked: the step has one annotator");
+                self.faults
+                    .add(Code::NoEffect, &node.origin, message)
+                    .at(Spot::Key)
+                    .value_of(node)
+                    .suggest("raise `completion.count`, or remove it");
+            }
         }
     }
 

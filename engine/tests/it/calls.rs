@@ -323,6 +323,27 @@ fn a_call_under_way_lapses_with_a_migration_and_is_made_again() {
 }
 
 #[test]
+fn a_call_held_by_an_incident_is_not_made_again_by_a_migration() {
+    let mut desk = Desk::started(&webhook(""));
+    desk.answers.push_back(EffectOutcome::Failed {
+        error: "404".to_owned(),
+        is_final: true,
+        retry_after: None,
+    });
+    desk.pass(seconds(0));
+    let to = desk.revise(&webhook(""));
+    let answer = desk.run(Command::Migrate(Migrate {
+        task_id: TASK,
+        to,
+        steps: [].into(),
+    }));
+    assert_eq!(answer, "waiting call | workflow_migrated");
+    assert!(desk.due().is_empty());
+    desk.control(Command::Retry);
+    assert!(desk.pass(seconds(0))[0].starts_with("completed"));
+}
+
+#[test]
 fn two_who_made_the_same_call_are_duplicates_of_each_other() {
     let desk = Desk::started(&webhook(""));
     let row = claimed(&desk);

@@ -4,7 +4,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::{CliError, Output, output::Table};
-use crate::settings::Settings;
+use crate::settings::{Settings, misspelt_variables};
 
 /// Verbs on settings.
 #[derive(Clone, Copy, Debug, Subcommand)]
@@ -17,7 +17,8 @@ pub(super) fn run(verb: ConfigVerb, settings: &Settings, output: Output) -> Resu
     let ConfigVerb::Check = verb;
     let lines = settings.describe();
     // What only some verbs need is a warning; what contradicts itself is a fault.
-    let mut warnings = Vec::new();
+    let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let mut warnings = misspelt_variables(variables);
     let mut faults = Vec::new();
     if let Err(error) = settings.services() {
         let incomplete = settings.database.is_none() || settings.broker.is_none();

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use uuid::Uuid;
 
 use super::{
     CliError, Output,
@@ -27,8 +26,8 @@ pub enum DeadLetterVerb {
     },
     /// One, with its body
     Show {
-        /// The command
-        command_id: Uuid,
+        /// The command, as `list` names it
+        command_id: String,
     },
     /// Enqueue again
     Replay(Selection),
@@ -40,8 +39,8 @@ pub enum DeadLetterVerb {
 #[derive(Clone, Debug, Args)]
 #[group(required = true, multiple = true)]
 pub struct Selection {
-    /// Commands
-    command_ids: Vec<Uuid>,
+    /// Commands, as `list` names them
+    command_ids: Vec<String>,
     /// Those that died of this reason, as task_not_found
     #[arg(long, value_name = "REASON")]
     reason: Option<String>,
@@ -64,7 +63,11 @@ impl Selection {
     }
 
     fn ids(&self) -> BTreeSet<String> {
-        self.command_ids.iter().map(Uuid::to_string).collect()
+        // What cannot be read may be named by anything; a UUID has one spelling.
+        self.command_ids
+            .iter()
+            .map(|id| id.to_lowercase())
+            .collect()
     }
 
     /// Nothing matched, although something was named.
@@ -89,12 +92,14 @@ pub(super) async fn run(
             output.result(&json!({"dead_letters": letters}), || list_text(&letters));
         }
         DeadLetterVerb::Show { command_id } => {
-            let id = command_id.to_string();
-            let letters = queue.list(usize::MAX).await?;
-            let letter = letters
-                .into_iter()
-                .find(|l| l.command_id.as_deref() == Some(&id));
-            let letter = letter.ok_or_else(|| CliError::not_found("dead_letter", &id))?;
+            let names = |letter: &DeadLetter| {
+                letter
+                    .command_id
+                    .as_ref()
+                    .is_some_and(|id| id.eq_ignore_ascii_case(&command_id))
+            };
+            let letter = queue.list(usize::MAX).await?.into_iter().find(names);
+            let letter = letter.ok_or_else(|| CliError::not_found("dead_letter", &command_id))?;
             output.result(&letter, || show_text(&letter));
         }
         DeadLetterVerb::Replay(selection) => {

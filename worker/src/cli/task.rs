@@ -95,7 +95,7 @@ pub enum TaskVerb {
         /// The task
         task: Uuid,
         /// As it was at this version
-        #[arg(long, value_name = "N")]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
         at_version: Option<u64>,
     },
     /// Why it waits, or why it was decided so

@@ -5,7 +5,7 @@ use clap::Args;
 use super::CliError;
 use crate::{
     app::{self, AppError, Parts},
-    settings::Settings,
+    settings::{Settings, misspelt_variables},
     shutdown::Shutdown,
     telemetry,
 };
@@ -36,6 +36,10 @@ pub(super) async fn run(args: WorkerArgs, settings: Settings) -> Result<(), CliE
 /// Runs a worker until a signal.
 pub(super) async fn serve(settings: Settings, parts: Parts) -> Result<(), CliError> {
     telemetry::init(&settings);
+    let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for warning in misspelt_variables(variables) {
+        tracing::warn!("{warning}");
+    }
     let shutdown = Shutdown::on_signals()
         .map_err(|error| CliError::failed("signals", format!("signals: {error}")))?;
     app::run(settings, parts, shutdown)

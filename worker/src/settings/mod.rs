@@ -17,5 +17,6 @@ mod values;
 
 pub use error::SettingsError;
 pub use flags::SettingsFlags;
+pub use names::misspelt_variables;
 pub use secret::SecretUrl;
 pub use values::{BrokerUrl, DatabaseUrl, LogFormat, Publish, Services, SettingLine, Settings};

@@ -67,6 +67,27 @@ pub(super) fn nearest(key: &str) -> Option<&'static str> {
         .map(|(_, key)| key)
 }
 
+/// Warnings of variables that are slips of one that is read. What merely begins alike may be meant
+/// for something else.
+pub fn misspelt_variables(environment: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut warnings: Vec<String> = environment
+        .into_iter()
+        .filter(|name| SETTINGS.iter().all(|s| s.env != name))
+        .filter_map(|name| {
+            let key = name.strip_prefix("GLYPH_")?.to_lowercase();
+            if is_known(&key) {
+                return None;
+            }
+            let meant = SETTINGS.iter().find(|s| Some(s.key) == nearest(&key))?.env;
+            Some(format!(
+                "nothing reads the variable {name}; did you mean {meant}?"
+            ))
+        })
+        .collect();
+    warnings.sort();
+    warnings
+}
+
 /// How a setting is called in messages.
 pub(super) fn names(key: &str) -> String {
     let env = SETTINGS

@@ -433,6 +433,15 @@ fn settings_are_layered_and_secrets_are_masked() {
         .unwrap();
     assert_eq!(code(&wrong), 2);
     assert!(stderr(&wrong).contains("GLYPH_LANES") && stderr(&wrong).contains("GLYPH_LOG_FORMAT"));
+    let slip = glyph
+        .command(&["config", "check"])
+        .env("GLYPH_LANE", "4")
+        .env("GLYPH_HOME", "/")
+        .output()
+        .unwrap();
+    let text = String::from_utf8(slip.stdout).unwrap();
+    assert!(text.contains("did you mean GLYPH_LANES?"), "{text}");
+    assert!(!text.contains("GLYPH_HOME"), "{text}");
 }
 
 #[test]

@@ -385,8 +385,11 @@ async fn states_have_a_tag_and_a_past() {
         (&now.headers["etag"], &now.json["version"]),
         (&"\"3\"".parse().unwrap(), &json!(3))
     );
-    let same = server.request("GET", &path, &[("if-none-match", "\"3\"")], Body::empty());
-    assert_eq!(server.send(same).await.status, StatusCode::NOT_MODIFIED);
+    for tags in ["\"3\"", "\"2\", W/\"3\"", "*"] {
+        let same = server.request("GET", &path, &[("if-none-match", tags)], Body::empty());
+        let answer = server.send(same).await;
+        assert_eq!(answer.status, StatusCode::NOT_MODIFIED, "{tags}");
+    }
     let past = server.get(&format!("{path}?at_version=2")).await;
     assert_eq!(past.json["version"], 2);
     assert_problem(

@@ -8,7 +8,7 @@ use crate::{
     engine::{command::Migrate, outcome::RejectionCode},
     events::{WorkflowEvent, WorkflowMigrated},
     ids::StepId,
-    state::VisitStatus,
+    state::{IncidentCode, VisitStatus},
 };
 
 /// Steps are mapped by the command, else by their id. Where the task stands, the step must exist in
@@ -59,7 +59,13 @@ pub(super) fn migrate(work: &mut Work<'_>, command: &Migrate) -> Result<(), Refu
     // The new revision may ask for no more than is there already. A child task goes on as it is.
     for step_id in active {
         let visit = work.visit(&step_id);
-        let open = visit.status == VisitStatus::Active
+        // A call that has failed for good is asked again by `retry` alone.
+        let failed = work.step(&step_id).kind == StepType::AutoProcess
+            && work.current().incidents.iter().any(|incident| {
+                incident.step_id == step_id && incident.code == IncidentCode::HandlerFailed
+            });
+        let open = !failed
+            && visit.status == VisitStatus::Active
             && visit.pause.is_none()
             && work.step(&step_id).kind != StepType::SubWorkflow;
         if open && work.current().pause.is_none() {
