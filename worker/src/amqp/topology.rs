@@ -19,12 +19,15 @@
 
 use lapin::{
     Channel, ErrorKind, ExchangeKind,
-    options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    options::{
+        ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions,
+        QueueDeleteOptions,
+    },
     protocol::{AMQPErrorKind, AMQPSoftError},
     types::{AMQPValue, FieldTable},
 };
 
-use super::connection::Link;
+use super::{AmqpSettings, connection::Link};
 use crate::broker::{BrokerError, CommandQueue, RetryDelay};
 
 /// Deliveries before the broker itself takes a command to the dead queue. Set explicitly: there
@@ -83,6 +86,49 @@ impl Topology {
     /// The queue of `transition.occurred` messages.
     pub fn transition_occurred(&self) -> String {
         self.name("transition-occurred")
+    }
+
+    /// Every queue.
+    pub fn queues(&self) -> Vec<String> {
+        let commands = CommandQueue::ALL.map(|queue| self.queue(queue));
+        let retries = RetryDelay::ALL.map(|delay| self.retry(delay));
+        let others = [
+            self.dead(),
+            self.step_completed(),
+            self.transition_occurred(),
+        ];
+        commands.into_iter().chain(retries).chain(others).collect()
+    }
+
+    /// Every exchange.
+    pub fn exchanges(&self) -> Vec<String> {
+        let retries = RetryDelay::ALL.map(|delay| self.retry(delay));
+        let others = [self.commands(), self.events(), self.dead()];
+        others.into_iter().chain(retries).collect()
+    }
+
+    /// Deletes everything under the prefix of `settings`, with what is in it: for those who made it
+    /// only for a while.
+    pub async fn delete(settings: &AmqpSettings) -> Result<(), BrokerError> {
+        let topology = settings.topology();
+        let link = Link::open(settings, "cleaner").await?;
+        let deleted = async {
+            let channel = link.channel().await?;
+            for queue in topology.queues() {
+                let options = QueueDeleteOptions::default();
+                let deleted = channel.queue_delete(queue.into(), options).await;
+                deleted.map_err(|error| link.lost(error))?;
+            }
+            for exchange in topology.exchanges() {
+                let options = ExchangeDeleteOptions::default();
+                let deleted = channel.exchange_delete(exchange.into(), options).await;
+                deleted.map_err(|error| link.lost(error))?;
+            }
+            Ok(())
+        };
+        let deleted = deleted.await;
+        link.close().await;
+        deleted
     }
 
     /// The keys that lead from `{p}.commands` to a queue: command types, and its own name.

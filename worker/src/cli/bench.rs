@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Write as _,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,23 +13,25 @@ use glyph_workflow_engine::{
     config::StepLibrary,
     ids::{CommandId, TaskId},
     state::TaskStatus,
-    store::Store,
+    store::{PgEventStore, PgSettings, Store},
 };
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use super::{
     CliError, Output,
-    connect::Publisher,
+    connect::{Publisher, amqp, sqlite_file},
     output::{Table, grouped},
     publish::{WINDOW, command_publication, publish_window},
 };
 use crate::{
+    amqp::Topology,
     app::{Database, Parts, Running},
     http::WorkflowDocument,
     metrics::Metrics,
-    settings::{BrokerUrl, DatabaseUrl, SecretUrl, Settings},
+    settings::{BrokerUrl, DatabaseUrl, SecretUrl, Services, Settings},
     telemetry,
     wire::commands::{CommandRequest, read_request},
 };
@@ -74,28 +77,70 @@ pub(super) async fn run(
         "warn".clone_into(&mut settings.log);
     }
     telemetry::init(&settings);
-    // Without services it measures the embedded parts, in a folder that goes with the run.
-    let folder = if settings.database.is_none() && settings.broker.is_none() {
-        let folder = std::env::temp_dir().join(format!("glyph-bench-{}", Uuid::now_v7()));
+    let place = Place::make(&mut settings)?;
+    let measured = measure(args, &settings, output).await;
+    let removed = place.remove(&settings).await;
+    let report = measured?;
+    output.result(&report, || report_text(&report));
+    removed
+}
+
+/// Where a run happens: beside what is there, and gone afterwards.
+enum Place {
+    /// A prefix on the broker and a schema of the database.
+    Services,
+    /// A folder with a file.
+    Folder(PathBuf),
+}
+
+impl Place {
+    /// Points `settings` to it. A deployment on the same services must not take the commands of a
+    /// run, nor meet its tasks.
+    fn make(settings: &mut Settings) -> Result<Self, CliError> {
+        settings.prefix.push_str("-bench");
+        settings.schema.push_str("_bench");
+        let beside = match (&settings.database, &settings.broker) {
+            (None, None) => std::env::temp_dir(),
+            // The disk of the file is what would carry the load.
+            (Some(DatabaseUrl::Sqlite(url)), _) => {
+                let file = sqlite_file(url)?;
+                file.parent()
+                    .map_or_else(std::env::temp_dir, Path::to_owned)
+            }
+            _ => return Ok(Self::Services),
+        };
+        let folder = beside.join(format!("glyph-bench-{}", Uuid::now_v7()));
         std::fs::create_dir(&folder).map_err(|error| {
             CliError::failed("folder", format!("{}: {error}", folder.display()))
         })?;
         let url = format!("sqlite://{}", folder.join("glyph.db").display());
         settings.database = Some(DatabaseUrl::Sqlite(SecretUrl::new(url)));
-        settings.broker = Some(BrokerUrl::Embedded);
-        Some(folder)
-    } else {
-        None
-    };
-    // Queues of its own: a deployment on the same broker must not take its commands.
-    settings.prefix.push_str("-bench");
-    let result = measure(args, &settings, output).await;
-    if let Some(folder) = folder {
-        let _ = std::fs::remove_dir_all(folder);
+        settings.broker.get_or_insert(BrokerUrl::Embedded);
+        Ok(Self::Folder(folder))
     }
-    let report = result?;
-    output.result(&report, || report_text(&report));
-    Ok(())
+
+    async fn remove(self, settings: &Settings) -> Result<(), CliError> {
+        match self {
+            Self::Folder(folder) => {
+                let _ = std::fs::remove_dir_all(folder);
+            }
+            Self::Services => {
+                let Services::Postgres { database, broker } = settings.services()? else {
+                    return Ok(());
+                };
+                let pg = PgSettings {
+                    schema: settings.schema.clone(),
+                    ..PgSettings::default()
+                };
+                let store = PgEventStore::connect(database.expose(), pg).await?;
+                let drop = format!("DROP SCHEMA IF EXISTS \"{}\" CASCADE", settings.schema);
+                let dropped = sqlx::query(AssertSqlSafe(drop)).execute(store.pool()).await;
+                dropped.map_err(|error| CliError::failed("schema", error.to_string()))?;
+                Topology::delete(&amqp(&broker, settings)?).await?;
+            }
+        }
+        Ok(())
+    }
 }
 
 async fn measure(args: BenchArgs, settings: &Settings, output: Output) -> Result<Value, CliError> {

@@ -1,6 +1,6 @@
 //! Services, as verbs use them: reached at once, or the verb ends with 4.
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use chrono::Utc;
 use glyph_workflow_engine::{
@@ -73,19 +73,23 @@ impl Database {
     }
 }
 
-/// Opens the file of a `sqlite://` URL.
-pub(super) async fn open_sqlite(url: &SecretUrl) -> Result<SqliteEventStore, CliError> {
+/// The file of a `sqlite://` URL.
+pub(super) fn sqlite_file(url: &SecretUrl) -> Result<PathBuf, CliError> {
     let options = SqliteConnectOptions::from_str(url.expose())
         .map_err(|error| CliError::Usage(format!("DATABASE_URL: {error}")))?;
-    Ok(SqliteEventStore::open(options.get_filename(), Arc::new(Utc::now)).await?)
+    Ok(options.get_filename().to_owned())
+}
+
+/// Opens the file of a `sqlite://` URL.
+pub(super) async fn open_sqlite(url: &SecretUrl) -> Result<SqliteEventStore, CliError> {
+    Ok(SqliteEventStore::open(sqlite_file(url)?, Arc::new(Utc::now)).await?)
 }
 
 /// A store that answers and has the right schema.
 pub(super) async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, CliError> {
     if let DatabaseUrl::Sqlite(url) = settings.database()? {
-        let options = SqliteConnectOptions::from_str(url.expose());
-        let path = options.map(|options| options.get_filename().to_owned());
-        if let Some(path) = path.ok().filter(|path| !path.exists()) {
+        let path = sqlite_file(url)?;
+        if !path.exists() {
             return Err(CliError::Unreachable(format!(
                 "DATABASE_URL: there is no file {}; `glyph migrate` makes one",
                 path.display()
@@ -158,7 +162,7 @@ async fn wait_until_publishing(publisher: &dyn MessagePublisher) -> Result<(), C
     )))
 }
 
-fn amqp(url: &SecretUrl, settings: &Settings) -> Result<AmqpSettings, CliError> {
+pub(super) fn amqp(url: &SecretUrl, settings: &Settings) -> Result<AmqpSettings, CliError> {
     let mut amqp = AmqpSettings::new(url.expose(), &settings.prefix)
         .map_err(|error| CliError::Usage(format!("AMQP_URL: {error}")))?;
     amqp.consume = false;

@@ -516,6 +516,24 @@ fn the_demo_completes_its_tasks_and_leaves_them_to_look_at() {
 }
 
 #[test]
+fn a_benchmark_leaves_nothing_behind() {
+    let glyph = Glyph::with_dual();
+    let before = glyph.done(&["workflow", "list"]);
+    let report = glyph.json(&["bench", "-n", "100", "--paced-secs", "0"]);
+    assert_eq!(
+        (&report["commands"], &report["tasks"]),
+        (&json!(100), &json!(10))
+    );
+    assert_eq!(glyph.done(&["workflow", "list"]), before);
+    let left: Vec<_> = std::fs::read_dir(glyph.folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .filter(|name| name.to_string_lossy().contains("bench"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
 fn a_script_is_played_without_any_service() {
     let glyph = Glyph::new();
     let example = |name: &str| format!("{}/../examples/{name}", env!("CARGO_MANIFEST_DIR"));

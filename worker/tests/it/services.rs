@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, atomic::AtomicUsize},
 };
 
-use glyph_worker::broker::RetryDelay;
+use glyph_worker::{amqp::Topology, broker::RetryDelay};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -173,5 +173,35 @@ async fn a_command_that_overtakes_its_start_waits_on_the_ladder() {
             .is_empty()
     );
     worker.stop().await;
+    services.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_benchmark_leaves_nothing_behind() {
+    let services = Services::new().await;
+    let arguments = [
+        "bench",
+        "-n",
+        "200",
+        "--paced-secs",
+        "1",
+        "--output",
+        "json",
+    ];
+    let run = services.process(&arguments).output().await.unwrap();
+    assert!(run.status.success(), "{run:?}");
+    let report: Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert_eq!(
+        (&report["commands"], &report["tasks"]),
+        (&json!(200), &json!(20))
+    );
+    assert!(report["latency"]["commands"].as_u64() > Some(0), "{report}");
+    assert_eq!(services.count("SELECT count(*) FROM tasks").await, 0);
+    let schemas = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE '%bench%'";
+    assert_eq!(services.count(schemas).await, 0);
+    let bench = Topology::new(&format!("{}-bench", services.prefix));
+    for queue in bench.queues() {
+        assert!(!services.queue_exists(&queue).await, "{queue}");
+    }
     services.remove().await;
 }

@@ -119,9 +119,16 @@ impl Services {
 
     /// The real binary as a worker, still to be spawned.
     pub(crate) fn worker_process(&self) -> Command {
+        let mut command = self.process(&["worker", "--no-http"]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
+    /// The binary on these services.
+    pub(crate) fn process(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_glyph"));
         command
-            .args(["worker", "--no-http"])
+            .args(arguments)
             .env("DATABASE_URL", &self.database_url)
             .env("AMQP_URL", amqp_url())
             .env("GLYPH_PREFIX", &self.prefix)
@@ -129,8 +136,6 @@ impl Services {
             .env("GLYPH_LOG", "warn")
             .env_remove("GLYPH_CRASH_AT")
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
             .kill_on_drop(true);
         command
     }
@@ -283,16 +288,22 @@ impl Services {
         true
     }
 
+    /// Whether there is such a queue.
+    pub(crate) async fn queue_exists(&self, queue: &str) -> bool {
+        // A refusal closes the channel.
+        let channel = self.connection.create_channel().await.unwrap();
+        let options = QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::default()
+        };
+        let declared = channel.queue_declare(queue.into(), options, FieldTable::default());
+        declared.await.is_ok()
+    }
+
     /// Removes database, queues and exchanges.
     pub(crate) async fn remove(self) {
-        let mut queues: Vec<_> = CommandQueue::ALL.map(|q| self.topology.queue(q)).into();
-        let ladder = RetryDelay::ALL.map(|delay| self.topology.retry(delay));
-        queues.extend(ladder.clone());
-        queues.extend([self.topology.dead(), self.topology.step_completed()]);
-        queues.extend([
-            self.topology.transition_occurred(),
-            format!("{}.tap", self.prefix),
-        ]);
+        let mut queues = self.topology.queues();
+        queues.push(format!("{}.tap", self.prefix));
         for queue in queues {
             // A refusal closes the channel, so each goes on its own.
             let channel = self.connection.create_channel().await.unwrap();
@@ -300,14 +311,7 @@ impl Services {
                 .queue_delete(queue.into(), QueueDeleteOptions::default())
                 .await;
         }
-        let mut exchanges: Vec<_> = ladder.into();
-        let more = [
-            self.topology.commands(),
-            self.topology.events(),
-            self.topology.dead(),
-        ];
-        exchanges.extend(more);
-        for exchange in exchanges {
+        for exchange in self.topology.exchanges() {
             let channel = self.connection.create_channel().await.unwrap();
             let _ = channel
                 .exchange_delete(exchange.into(), ExchangeDeleteOptions::default())
