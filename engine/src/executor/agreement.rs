@@ -258,8 +258,12 @@ fn read<T: serde::de::DeserializeOwned>(
     values
         .iter()
         .map(|value| {
-            let regions: Vec<T> =
-                serde_json::from_value((*value).clone()).map_err(|error| refused(&error))?;
+            let regions: Result<Vec<T>, _> = match value {
+                // One alone needs no list around it.
+                Value::Object(_) => serde_json::from_value((*value).clone()).map(|one| vec![one]),
+                _ => serde_json::from_value((*value).clone()),
+            };
+            let regions = regions.map_err(|error| refused(&error))?;
             regions
                 .iter()
                 .try_for_each(&check)
@@ -269,13 +273,14 @@ fn read<T: serde::de::DeserializeOwned>(
         .collect()
 }
 
-/// The words of each text.
+/// The words of each text, or the tokens that a list gives.
 fn tokens<'v>(values: &[&'v Value]) -> Result<Vec<Vec<&'v str>>, String> {
-    values
-        .iter()
-        .map(|value| Some(value.as_str()?.split_whitespace().collect()))
-        .collect::<Option<_>>()
-        .ok_or_else(|| "the values are not texts".to_owned())
+    let tokens = |value: &&'v Value| match value {
+        Value::Array(tokens) => tokens.iter().map(Value::as_str).collect(),
+        value => Some(value.as_str()?.split_whitespace().collect()),
+    };
+    let all: Option<_> = values.iter().map(tokens).collect();
+    all.ok_or_else(|| "the values are neither texts nor lists of tokens".to_owned())
 }
 
 /// Two empty texts agree.
@@ -415,6 +420,19 @@ mod tests {
         let report = agreement(Metric::SpanIou, &[json!("x"), json!([])]);
         assert!(report.note.unwrap().contains("not lists of spans"));
         assert!(!report.readable);
+    }
+
+    #[test]
+    fn one_region_needs_no_list_and_texts_may_be_cut_into_tokens() {
+        let (one, list) = (
+            json!({"start": 0, "end": 4}),
+            json!([{"start": 0, "end": 2}]),
+        );
+        let report = agreement(Metric::SpanIou, &[one, list]);
+        assert_eq!(report.agreement, Some(0.5));
+        let (text, tokens) = (json!("a cat"), json!(["a", "cat"]));
+        let report = agreement(Metric::TokenF1, &[text, tokens]);
+        assert_eq!(report.agreement, Some(1.0));
     }
 
     #[test]
