@@ -56,7 +56,8 @@ pub fn measure_agreement(metric: Metric, level: Level, values: &[&Value]) -> Agr
 
 fn coefficient(metric: Metric, level: Level, units: &Units<'_>) -> AgreementReport {
     let codes = units.codes();
-    if metric != Metric::PercentAgreement && units.comparable() < 2 {
+    let with_ends = metric != Metric::KrippendorffAlpha || level == Level::Nominal;
+    if metric != Metric::PercentAgreement && units.comparable(with_ends) < 2 {
         let mut report = report(consensus::percent_agreement_detailed(&codes));
         report.note.get_or_insert_with(|| {
             format!(

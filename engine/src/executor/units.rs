@@ -72,12 +72,16 @@ impl<'v> Units<'v> {
         Self { rows }
     }
 
-    /// Units of which two annotators or more say something.
-    pub(crate) fn comparable(&self) -> usize {
+    /// Units of which two annotators or more say something; `with_ends` where the end of a list says so.
+    pub(crate) fn comparable(&self, with_ends: bool) -> usize {
         let units = self.rows.first().map_or(0, Vec::len);
         (0..units)
             .filter(|unit| {
-                let says = |row: &&Vec<Said<'_>>| !matches!(row[*unit], Said::Nothing);
+                let says = |row: &&Vec<Said<'_>>| match row[*unit] {
+                    Said::Value(_) => true,
+                    Said::NoUnit => with_ends,
+                    Said::Nothing => false,
+                };
                 self.rows.iter().filter(says).count() >= 2
             })
             .count()
