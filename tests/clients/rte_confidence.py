@@ -130,12 +130,14 @@ class ByReply:
 
 
 class ByMessages:
-    """Commands over RabbitMQ, judged by what is published for everybody: each label from `min` on leads to a
-    comparison, which says whether somebody else is asked; a step that is done is told by its StepCompleted."""
+    """Commands over RabbitMQ, judged by what is published for everybody: the first label starts its task, and each from
+    `min` on (the second) leads to a comparison, which says whether somebody else is asked; a step that is done is told
+    by its StepCompleted."""
 
     def __init__(self, broker):
         self.broker = broker
         self.completed = broker.subscribe(broker.named("step-completed"))
+        self.started = broker.subscribe(broker.listen("started", "events", "workflow.started.#"))
         self.compared = broker.subscribe(broker.listen("compared", "events", "consensus.calculated.#"))
         self.ended = broker.subscribe(broker.listen("ended", "events", "workflow.completed.#"))
         self.given = collections.Counter()
@@ -144,6 +146,7 @@ class ByMessages:
         self.broker.publish(command["type"], command)
         self.given[command["task_id"]] += 1
         if self.given[command["task_id"]] < MIN:
+            self.started.next(about(command))
             return None
         compared = self.compared.next(about(command))
         return None if compared.json["data"].get("more") else self.output(command)
