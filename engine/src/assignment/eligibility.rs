@@ -74,26 +74,19 @@ pub fn check_skills(step: &StepConfig, skills: &[String]) -> bool {
         .all(|skill| skills.contains(skill))
 }
 
-/// Whether the person has submitted to the step that this visit judges, in any of its visits.
+/// Whether the person has submitted to a step whose work this visit judges, in any of its visits.
 pub fn judges_own_work(
     state: &WorkflowSnapshot,
     step: &StepConfig,
     visit: &Visit,
     user: UserId,
 ) -> bool {
-    let Some(judged) = visit
-        .judges
-        .as_ref()
-        .filter(|_| step.prevents_reassignment())
-    else {
-        return false;
-    };
-    let visits = state
-        .steps
-        .get(&judged.step_id)
-        .map_or(&[][..], |step| &step.visits);
-    visits
-        .iter()
-        .flat_map(|visit| &visit.annotations)
-        .any(|a| a.user_id == user)
+    let judged = visit.judges.iter().chain(&visit.judges_with);
+    let visits = judged
+        .filter_map(|judged| state.steps.get(&judged.step_id))
+        .flat_map(|step| &step.visits);
+    step.prevents_reassignment()
+        && visits
+            .flat_map(|visit| &visit.annotations)
+            .any(|annotation| annotation.user_id == user)
 }

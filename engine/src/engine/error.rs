@@ -56,10 +56,10 @@ pub enum OrchestrationError {
     #[error("{}: {}", .0.code, .0.detail)]
     Rejected(Rejection),
     /// The command cannot be decided.
-    #[error("the command cannot be decided: {0:?}")]
+    #[error("the command cannot be decided: {0}")]
     Undecided(Undecided),
     /// The command can never be decided.
-    #[error("the command can never be decided: {0:?}")]
+    #[error("the command can never be decided: {0}")]
     Dead(Dead),
 }
 

@@ -148,28 +148,35 @@ impl fmt::Display for RejectionCode {
 }
 
 /// Why a command cannot be decided now.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Undecided {
     /// There is no such task; the command may have overtaken its `start`.
+    #[error("no such task")]
     TaskNotFound,
     /// It is due work of something that was paused after it was claimed: of a workflow, a task or a
     /// step. It comes again when that goes on.
+    #[error("what it is due for is paused")]
     Held,
     /// Deciding it panicked: a bug, reported with its message.
+    #[error("deciding it failed: {0}")]
     Panicked(String),
     /// Due work came without the outcome of its effect although the state asks for one; it comes
     /// again when its lease has run out.
+    #[error("its effect has not been performed")]
     NotPerformed,
 }
 
 /// Why a command can never be decided.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Dead {
     /// No workflow or revision of that name.
+    #[error("no workflow `{0}`")]
     WorkflowNotFound(String),
     /// The id was used for a command with other content.
+    #[error("the command_id was used for a command with other content")]
     CommandIdReused,
     /// The store refuses its content.
+    #[error("{0}")]
     Malformed(String),
 }
 

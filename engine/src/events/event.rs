@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -209,6 +209,9 @@ pub enum WorkflowEvent {
         visit: u32,
         /// What it ended with.
         result: StepResult,
+        /// What becomes part of the task's context.
+        #[serde(default, skip_serializing_if = "Map::is_empty")]
+        context: Map<String, Value>,
     },
     /// A visit failed.
     StepFailed {
@@ -406,8 +409,24 @@ pub struct WorkflowMigrated {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub places: BTreeMap<StepId, Option<u32>>,
     /// How often bounded transitions have fired, by their place in the new file.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "by_number"
+    )]
     pub loops: BTreeMap<usize, u32>,
+    /// When joins that branches wait at go on with what has arrived, by new id; none waits for all. Joins
+    /// that are not named keep their time.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub joins: BTreeMap<StepId, Option<DateTime<Utc>>>,
+}
+
+/// Reads a map whose keys are numbers. JSON writes them as texts, and what is read by way of a tag, as
+/// events are, no longer knows that a text was a key.
+fn by_number<'de, D: Deserializer<'de>>(reader: D) -> Result<BTreeMap<usize, u32>, D::Error> {
+    let texts = BTreeMap::<String, u32>::deserialize(reader)?;
+    let number = |(key, count): (String, u32)| Ok((key.parse().map_err(D::Error::custom)?, count));
+    texts.into_iter().map(number).collect()
 }
 
 /// A visit of a step begins.
@@ -423,6 +442,9 @@ pub struct StepActivated {
     /// The visit that a review or adjudication judges.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judges: Option<StepVisit>,
+    /// Visits whose work came in by other branches of a join: who did that judges own work as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub judges_with: Vec<StepVisit>,
     /// Submissions asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub places: Option<u32>,

@@ -138,6 +138,7 @@ fn change(
                 status: VisitStatus::Active,
                 entered_from: activated.from_step.clone(),
                 judges: activated.judges.clone(),
+                judges_with: activated.judges_with.clone(),
                 places: activated.places,
                 activated_at: now,
                 ended_at: None,
@@ -319,7 +320,9 @@ fn change(
             step_id,
             visit,
             result,
+            context,
         } => {
+            state.context.extend(context.clone());
             let ended = end_visit(state, event, step_id, *visit, VisitStatus::Completed, now)?;
             ended.result = Some(result.clone());
             state.completed.push(StepVisit {
@@ -678,8 +681,13 @@ fn migrate(state: &mut WorkflowSnapshot, migrated: &WorkflowMigrated, now: DateT
         for call in visit.call.iter_mut().chain(&mut visit.told) {
             call.due_at = call.due_at.map(|due_at| due_at.max(asked_at));
         }
-        if let Some(judged) = &mut visit.judges {
+        for judged in visit.judges.iter_mut().chain(&mut visit.judges_with) {
             judged.step_id = new_id(&judged.step_id);
+        }
+    }
+    for (join, expires_at) in &migrated.joins {
+        if let Some(pending) = state.joins.get_mut(join) {
+            pending.expires_at = *expires_at;
         }
     }
     let arrived = state.joins.values_mut().flat_map(|join| &mut join.arrived);

@@ -121,7 +121,9 @@ pub(super) fn finalize(input: &HandlerInput<'_>) -> Result<HandlerOutput, Handle
             fields
                 .into_iter()
                 .map(|field| {
-                    let picked = value_at(&value, Some(&field)).cloned().unwrap_or_default();
+                    // A value by fields has their paths as its keys.
+                    let picked = value.get(&field).or_else(|| value_at(&value, Some(&field)));
+                    let picked = picked.cloned().unwrap_or_default();
                     (field, picked)
                 })
                 .collect(),

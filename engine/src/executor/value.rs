@@ -27,6 +27,9 @@ pub enum ValueError {
         /// The path.
         field: String,
     },
+    /// There is nothing at all.
+    #[error("`annotation.data` is empty")]
+    Empty,
 }
 
 /// What a step takes of annotation data as its value.
@@ -67,9 +70,10 @@ impl<'w> Selection<'w> {
     ///
     /// # Errors
     ///
-    /// The first path without a value.
+    /// The first path without a value, or that there is nothing.
     pub fn check(&self, data: &Value) -> Result<(), ValueError> {
         let paths = match self {
+            Self::All if data.is_null() => return Err(ValueError::Empty),
             Self::All => &[],
             Self::Field(field) => std::slice::from_ref(field),
             Self::Fields(fields) => fields.as_slice(),

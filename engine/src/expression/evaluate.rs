@@ -155,7 +155,8 @@ fn named(value: &CelValue) -> &'static str {
     match value {
         CelValue::Null => "null",
         CelValue::Bool(_) => "a truth value",
-        CelValue::Int(_) | CelValue::UInt(_) | CelValue::Float(_) => "a number",
+        CelValue::Int(_) | CelValue::UInt(_) => "a whole number",
+        CelValue::Float(_) => "a decimal number",
         CelValue::String(_) => "a text",
         CelValue::Bytes(_) => "bytes",
         CelValue::List(_) => "a list",

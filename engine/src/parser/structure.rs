@@ -142,11 +142,13 @@ impl<'a> Checker<'a> {
     /// How a text is written where a mapping of `schema` is asked for, if that is plain.
     fn as_mapping(&self, text: &str, schema: &'a Value) -> Option<String> {
         let properties = schema["properties"].as_object()?;
-        let named = properties.iter().find_map(|(key, property)| {
-            let words = words(self.plain(property))?;
+        let named = |key: &str| {
+            let words = words(self.plain(properties.get(key)?))?;
             let meant = self.suggester.nearest(text, words)?;
             Some(format!("write `{{ {key}: {meant} }}`"))
-        });
+        };
+        // The keys that say what the mapping is.
+        let named = ["type", "method", "strategy"].into_iter().find_map(named);
         let asked = || {
             let kind = match (properties.get("expression"), properties.get("type")) {
                 (None, _) => return None,
@@ -367,10 +369,18 @@ impl<'a> Checker<'a> {
         let Content::Scalar(Value::Number(number)) = &node.content else {
             return self.mistyped(node, expected);
         };
+        let value = number.as_f64().unwrap_or(f64::NAN);
         if whole && !number.is_i64() && !number.is_u64() {
+            // Beyond 64 bits; no number of the language is as large.
+            if value.abs() >= i64::MAX as f64 {
+                let message = "the number is out of bounds: it is beyond 64 bits";
+                self.faults
+                    .add(Code::OutOfRange, &node.origin, message)
+                    .value_of(node);
+                return Outcome::Bad;
+            }
             return self.mistyped(node, expected);
         }
-        let value = number.as_f64().unwrap_or(f64::NAN);
         let bound = |key: &str| schema.get(key).and_then(Value::as_f64);
         let (min, max) = (bound("minimum"), bound("maximum"));
         if min.is_none_or(|min| value >= min) && max.is_none_or(|max| value <= max) {

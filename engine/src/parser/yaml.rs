@@ -1,6 +1,12 @@
 //! The only file that knows `serde_yaml`, which is no longer developed.
 
-use serde_json::Value;
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, SeqAccess, Visitor},
+};
+use serde_json::{Map, Value};
 
 /// Why text is no YAML.
 pub(super) struct YamlFault {
@@ -11,7 +17,8 @@ pub(super) struct YamlFault {
 
 /// The values of a document whose bounds are checked already.
 pub(super) fn read(source: &str) -> Result<Value, YamlFault> {
-    serde_yaml::from_str(source).map_err(|error| {
+    let read = serde_yaml::from_str(source).map(|Plain(value)| value);
+    read.map_err(|error| {
         let message = error.to_string();
         // The place is reported by itself.
         let message = match message.split(" at line ").next().unwrap_or(&message) {
@@ -24,4 +31,86 @@ pub(super) fn read(source: &str) -> Result<Value, YamlFault> {
             place: error.location().map(|at| (at.line(), at.column())),
         }
     })
+}
+
+/// A value as JSON has it. Whole numbers beyond 64 bits become decimal ones, and what is no number at
+/// all (`.inf`, `.nan`) stays the text that it was, so that what takes a number refuses it where it
+/// stands.
+struct Plain(Value);
+
+impl<'de> Deserialize<'de> for Plain {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        reader.deserialize_any(PlainVisitor).map(Self)
+    }
+}
+
+struct PlainVisitor;
+
+impl<'de> Visitor<'de> for PlainVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i128<E>(self, value: i128) -> Result<Value, E> {
+        Ok((value as f64).into())
+    }
+
+    fn visit_u128<E>(self, value: u128) -> Result<Value, E> {
+        Ok((value as f64).into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(match value {
+            value if value.is_finite() => value.into(),
+            value if value.is_nan() => ".nan".into(),
+            value if value > 0.0 => ".inf".into(),
+            _ => "-.inf".into(),
+        })
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(Plain(item)) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(list.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some((key, Plain(value))) = entries.next_entry()? {
+            map.insert(key, value);
+        }
+        Ok(map.into())
+    }
 }

@@ -312,7 +312,7 @@ fn told_outcome(outcome: &Outcome) -> EffectOutcome {
             output: Value::Null,
         },
         Outcome::Rejected(rejection) => failed(rejection.detail.clone()),
-        Outcome::Undecided(undecided) => failed(format!("{undecided:?}")),
-        Outcome::Dead(dead) => failed(format!("{dead:?}")),
+        Outcome::Undecided(undecided) => failed(undecided.to_string()),
+        Outcome::Dead(dead) => failed(dead.to_string()),
     }
 }

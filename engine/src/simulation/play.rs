@@ -369,8 +369,8 @@ fn outcome_text(outcome: &Outcome) -> (String, Option<String>) {
             (rejection.code.to_string(), Some(rejection.detail.clone()))
         }
         Outcome::Duplicate(_) => ("duplicate".to_owned(), None),
-        Outcome::Undecided(undecided) => ("undecided".to_owned(), Some(format!("{undecided:?}"))),
-        Outcome::Dead(dead) => ("dead".to_owned(), Some(format!("{dead:?}"))),
+        Outcome::Undecided(undecided) => ("undecided".to_owned(), Some(undecided.to_string())),
+        Outcome::Dead(dead) => ("dead".to_owned(), Some(dead.to_string())),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{ChildTask, Pause, StepResult};
@@ -55,6 +55,9 @@ pub struct Visit {
     /// The visit that a review or adjudication judges.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judges: Option<StepVisit>,
+    /// Visits whose work came in by other branches of a join.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub judges_with: Vec<StepVisit>,
     /// Submissions asked for; none where people submit as they like until an `advance`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub places: Option<u32>,
@@ -118,6 +121,9 @@ pub struct FoundResult {
     /// What operators are to be told once it is final.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub escalation: Option<String>,
+    /// What then becomes part of the task's context.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub context: Map<String, Value>,
 }
 
 /// A hook that was given up.

@@ -11,7 +11,7 @@ use glyph_workflow_engine::{
         EffectOutcome, Pause, Release, Start, Submission,
     },
     decide, due_command_id, due_work, effect_of,
-    events::StoredEvent,
+    events::{EVENT_SCHEMA_VERSION, StoredEvent, upcast},
     executor::annotators::{Annotators, LearntModel, ModelKey},
     ids::{CommandId, RevisionId, TaskId, UserId, WorkflowSelector},
     parse_workflow,
@@ -43,6 +43,15 @@ pub(crate) struct Desk {
     /// The calls made so far.
     pub(crate) calls: Vec<HandlerCall>,
     commands: u128,
+}
+
+/// What a store writes of an event is read as the same.
+fn assert_readable(event: &StoredEvent) {
+    let written = serde_json::to_value(&event.event).expect("events are plain data");
+    let name = event.event.event_type();
+    let read = upcast(name, EVENT_SCHEMA_VERSION, written["event_data"].clone());
+    let read = read.map(|event| serde_json::to_value(event).expect("plain data"));
+    assert_eq!(read.ok().as_ref(), Some(&written), "{name}");
 }
 
 /// The annotator of that number.
@@ -125,6 +134,7 @@ impl Desk {
         if let Some(revised) = self.revised.take_if(moved) {
             self.workflow = revised;
         }
+        decision.events.iter().for_each(assert_readable);
         self.log.extend(decision.events);
         self.check();
         let outcome = match decision.outcome {

@@ -210,6 +210,27 @@ fn all_fields_are_asked_of_annotators_and_adjudicators() {
 }
 
 #[test]
+fn a_value_by_fields_is_picked_by_their_paths() {
+    let mut desk = Desk::started(
+        "
+workflow:
+  id: picked
+  steps:
+    - id: x
+      type: annotation
+      completion: { type: annotation_count, count: 2 }
+      consensus: { per_field: { a: {}, b.c: {} } }
+    - { id: f, type: auto_process, handler: finalize, config: { fields: [a, b.c] } }
+  transitions: [{ from: x, to: f }]
+",
+    );
+    for who in 1..=2 {
+        desk.submit("x", who, json!({"a": 1, "b": {"c": 2}}));
+    }
+    assert_eq!(ended(&desk), Some(json!({"a": 1, "b.c": 2})));
+}
+
+#[test]
 fn the_handler_compares_fields_too() {
     let yaml = "
 workflow:

@@ -5,7 +5,9 @@
 //! | parallel × loop | `a_loop_in_a_branch_keeps_the_join_waiting_until_it_ends`, `a_loop_around_branches_forks_anew` |
 //! | timeout × submission | `a_submission_and_the_end_of_its_claim_race_both_ways` |
 //! | loop × review | `whoever_annotated_in_any_round_reviews_in_none` |
-//! | migration × parallel | `branches_and_the_join_that_waits_move_together` |
+//! | migration × parallel | `branches_and_the_join_that_waits_move_together`, `a_join_that_waits_is_asked_anew_by_the_revision` |
+//! | migration × loop | `how_often_a_loop_has_fired_moves_along` |
+//! | review × parallel | `nobody_reviews_what_their_branch_brought_to_a_join` |
 //! | pause × timer | `scenarios::a_pause_stops_the_clock_of_claims`, `scenarios::a_join_goes_on_when_its_patience_ends` |
 
 use std::sync::Arc;
@@ -16,10 +18,10 @@ use glyph_workflow_engine::{
     command::{
         AnnotationInput, Command, CommandEnvelope, Migrate, RejectionCode, Start, Submission,
     },
-    ids::TaskId,
+    ids::{TaskId, WorkflowSelector},
     store::MemoryStore,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::desk::{Desk, user};
@@ -250,4 +252,198 @@ async fn branches_and_the_join_that_waits_move_together() {
         panic!("{end:?}")
     };
     assert_eq!(output["result"]["image"], json!({"label": "image"}));
+}
+
+#[test]
+fn how_often_a_loop_has_fired_moves_along() {
+    let looped = |most: u32| {
+        format!(
+            "
+workflow:
+  id: looped
+  steps: [{{ id: a, type: annotation }}, {{ id: r, type: review }}]
+  transitions:
+    - {{ from: a, to: r }}
+    - {{ from: r, to: _complete, condition: {{ type: on_agreement }} }}
+    - {{ from: r, to: a, condition: {{ type: on_disagreement }}, loop: {{ max_iterations: {most}, on_exhausted: _failed }} }}
+"
+        )
+    };
+    let mut desk = Desk::started(&looped(1));
+    desk.label("a", 1, "x");
+    desk.review("r", 2, "reject");
+    let to = desk.revise(&looped(2));
+    assert_eq!(
+        desk.run(migrate(to)),
+        "waiting a | workflow_migrated",
+        "and its event can be read again"
+    );
+    desk.label("a", 1, "y");
+    assert!(desk.review("r", 2, "reject").starts_with("advanced [a]"));
+    desk.label("a", 1, "z");
+    assert!(desk.review("r", 2, "reject").starts_with("failed"));
+}
+
+fn migrate(to: WorkflowSelector) -> Command {
+    Command::Migrate(Migrate {
+        task_id: TaskId(Uuid::from_u128(1)),
+        to,
+        steps: [].into(),
+    })
+}
+
+#[test]
+fn a_join_that_waits_is_asked_anew_by_the_revision() {
+    let joined = |join: &str| {
+        format!(
+            "
+workflow:
+  id: joined
+  settings: {{ allow_parallel_steps: true }}
+  steps:
+    - {{ id: s, type: auto_process, handler: finalize }}
+    - {{ id: a, type: annotation }}
+    - {{ id: b, type: annotation }}
+    - {{ id: c, type: annotation }}
+    - {{ id: m, type: annotation{join} }}
+  transitions:
+    - {{ from: s, to: a }}
+    - {{ from: s, to: b }}
+    - {{ from: s, to: c }}
+    - {{ from: a, to: m }}
+    - {{ from: b, to: m }}
+    - {{ from: c, to: m }}
+"
+        )
+    };
+    let timed = ", join_timeout: 60s";
+    let moved = |from: &str, to: &str, branches: &[&str]| {
+        let mut desk = Desk::new(&joined(from));
+        desk.start(json!({}));
+        for (branch, who) in branches.iter().zip(1..) {
+            desk.label(branch, who, "x");
+        }
+        desk.now += TimeDelta::seconds(20);
+        let to = desk.revise(&joined(to));
+        let answer = desk.run(migrate(to));
+        (desk, answer)
+    };
+    let times = |desk: &Desk| -> Vec<i64> {
+        let due = desk.due();
+        due.iter()
+            .map(|row| (row.due_at - desk.now).num_seconds())
+            .collect()
+    };
+
+    let (desk, _) = moved(timed, "", &["a"]);
+    assert!(times(&desk).is_empty(), "nobody waits for a time any more");
+    let (desk, _) = moved("", timed, &["a"]);
+    assert_eq!(times(&desk), [60], "from now");
+    let (desk, _) = moved(timed, ", join_timeout: 90s", &["a"]);
+    assert_eq!(times(&desk), [70], "from the first arrival");
+    let (mut desk, _) = moved(timed, ", join_timeout: 10s", &["a"]);
+    assert!(
+        desk.pass(TimeDelta::zero())[0].contains("step_activated"),
+        "at once"
+    );
+
+    let (_, answer) = moved("", ", join_mode: any", &["a"]);
+    assert!(
+        answer.ends_with("step_withdrawn, step_withdrawn, step_activated"),
+        "{answer}"
+    );
+    let two = ", join_mode: n_of_m, join_count: 2";
+    let (_, answer) = moved("", two, &["a"]);
+    assert!(!answer.contains("step_activated"), "{answer}");
+    let (_, answer) = moved("", two, &["a", "b"]);
+    assert!(
+        answer.ends_with("step_withdrawn, step_activated"),
+        "{answer}"
+    );
+
+    // Held, it is asked when it goes on.
+    let mut desk = Desk::new(&joined(""));
+    desk.start(json!({}));
+    desk.label("a", 1, "x");
+    desk.pause(None);
+    let to = desk.revise(&joined(", join_mode: any"));
+    assert!(!desk.run(migrate(to)).contains("step_activated"));
+    assert!(desk.control(Command::Resume).ends_with("step_activated"));
+}
+
+#[test]
+fn nobody_reviews_what_their_branch_brought_to_a_join() {
+    let yaml = |merged: bool| {
+        let (merge, to) = match merged {
+            true => (
+                "- { id: m, type: auto_process, handler: result_merger }",
+                "m",
+            ),
+            false => ("", "r"),
+        };
+        let way = if merged { "- { from: m, to: r }" } else { "" };
+        format!(
+            "
+workflow:
+  id: merged
+  settings: {{ allow_parallel_steps: true }}
+  steps:
+    - {{ id: s, type: auto_process, handler: finalize }}
+    - {{ id: a, type: annotation }}
+    - {{ id: b, type: annotation }}
+    {merge}
+    - {{ id: r, type: review }}
+  transitions:
+    - {{ from: s, to: a }}
+    - {{ from: s, to: b }}
+    - {{ from: a, to: {to} }}
+    - {{ from: b, to: {to} }}
+    {way}
+"
+        )
+    };
+    for merged in [true, false] {
+        let mut desk = Desk::new(&yaml(merged));
+        desk.start(json!({}));
+        desk.label("a", 1, "x");
+        desk.label("b", 3, "y");
+        for who in [1, 3] {
+            assert_eq!(desk.review("r", who, "approve"), "rejected self_review");
+            assert_eq!(desk.assign("r", who), "rejected self_review");
+        }
+        assert!(desk.review("r", 2, "approve").starts_with("completed"));
+    }
+}
+
+#[test]
+fn a_correction_needs_a_value_and_has_no_words_of_the_review() {
+    let yaml = "
+workflow:
+  id: corrected
+  steps: [{ id: a, type: annotation }, { id: r, type: review }]
+  transitions:
+    - { from: a, to: r }
+    - { from: r, to: _complete, condition: { type: on_agreement } }
+    - { from: r, to: _failed, condition: { type: on_disagreement } }
+";
+    let fix = |data| {
+        let mut desk = Desk::started(yaml);
+        desk.label("a", 1, "x");
+        let answer = desk.submit("r", 2, data);
+        (answer, desk)
+    };
+    for empty in [
+        json!({"decision": "fix"}),
+        json!({"decision": "fix", "reason": "typo"}),
+    ] {
+        assert_eq!(fix(empty).0, "rejected invalid_annotation");
+    }
+    let (_, desk) = fix(json!({"decision": "fix", "label": "y", "reason": "typo"}));
+    assert_eq!(desk.output()["result"], json!({"label": "y"}));
+    let mut desk = Desk::started(yaml);
+    desk.label("a", 1, "x");
+    let answer = desk.submit_with("r", 2, Value::Null, |s| {
+        s.annotation.decision = Some("fix".to_owned());
+    });
+    assert_eq!(answer, "rejected invalid_annotation");
 }

@@ -456,6 +456,20 @@ fn common_slips_are_explained() {
             "the expression fails whenever it is asked",
         ),
         (
+            annotation("consensus: { on_disagreement: adjudication }"),
+            "write `{ strategy: adjudication }`",
+        ),
+        (
+            annotation("completion: { type: confidence, target: .inf }"),
+            "expected a number, found a text",
+        ),
+        (
+            annotation(
+                "typ: x, completion: { type: annotation_count, count: 18446744073709551617 }",
+            ),
+            "it is beyond 64 bits",
+        ),
+        (
             annotation("completion: { type: annotation_count, count: two }")
                 + "goals:\n  - { id: g, type: composite, \
              operator: and, goals: [g] }\n",

@@ -737,7 +737,9 @@ async fn an_advance_with_an_output_stands_in_for_the_child() {
     };
     let refused = family.run(advance(None)).await;
     assert_eq!(code(&refused), "not_waiting");
-    let went_on = family.run(advance(Some(json!("by hand")))).await;
+    let went_on = family
+        .run(advance(Some(json!({"fields": "by hand"}))))
+        .await;
     assert_eq!(code(&went_on), "advanced");
     family.settle().await;
     assert_eq!(family.state(child).await.status, TaskStatus::Cancelled);
@@ -748,7 +750,8 @@ async fn an_advance_with_an_output_stands_in_for_the_child() {
         .result
         .clone()
         .unwrap();
-    assert_eq!(result.value, Some(json!("by hand")));
+    assert_eq!(result.value, Some(json!({"fields": "by hand"})));
+    assert_eq!(state.context["fields"], "by hand");
 }
 
 #[tokio::test]

@@ -19,7 +19,6 @@ use crate::{
     pipeline::{PipelineHandle, PipelineStopped},
     telemetry,
     webhook::CALL_TIMEOUT_MAX,
-    wire::replies::{dead_text, undecided_text},
 };
 
 /// How late due work may be noticed.
@@ -248,7 +247,7 @@ fn told(outcome: Outcome) -> EffectOutcome {
         Outcome::Rejected(rejection) => {
             failed(format!("{}: {}", rejection.code, rejection.detail), true)
         }
-        Outcome::Dead(dead) => failed(dead_text(&dead), true),
-        Outcome::Undecided(undecided) => failed(undecided_text(&undecided), false),
+        Outcome::Dead(dead) => failed(dead.to_string(), true),
+        Outcome::Undecided(undecided) => failed(undecided.to_string(), false),
     }
 }

@@ -406,6 +406,7 @@ fn decisions(events: &[StoredEvent]) -> Vec<StepDecision> {
             step_id,
             visit,
             result,
+            ..
         } => Some(StepDecision {
             step_id: step_id.clone(),
             visit: *visit,

@@ -4,10 +4,7 @@ use glyph_workflow_engine::command::{Dead, Outcome, Undecided};
 
 use crate::{
     broker::RetryDelay,
-    wire::{
-        DeadReason, RetryReason,
-        replies::{dead_text, undecided_text},
-    },
+    wire::{DeadReason, RetryReason},
 };
 
 /// What is done with a delivery.
@@ -43,7 +40,7 @@ pub fn dispose(outcome: &Outcome, attempts_before: u32) -> Disposition {
     match outcome {
         Outcome::Applied(_) | Outcome::Duplicate(_) | Outcome::Rejected(_) => Disposition::Settle,
         Outcome::Undecided(undecided) => {
-            let error = undecided_text(undecided);
+            let error = undecided.to_string();
             let (reason, dead) = match undecided {
                 Undecided::TaskNotFound => (RetryReason::TaskNotFound, DeadReason::TaskNotFound),
                 // Due work does not come from a queue.
@@ -68,7 +65,7 @@ pub fn dispose(outcome: &Outcome, attempts_before: u32) -> Disposition {
         Outcome::Dead(dead) => Disposition::Dead {
             attempts,
             reason: dead_reason(dead),
-            error: dead_text(dead),
+            error: dead.to_string(),
         },
     }
 }

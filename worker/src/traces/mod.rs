@@ -200,12 +200,10 @@ impl CommandSpan {
                 span.set_attribute(KeyValue::new("glyph.reason", rejection.code.as_str()));
             }
             Outcome::Undecided(undecided) => {
-                span.set_status(Status::error(crate::wire::replies::undecided_text(
-                    undecided,
-                )));
+                span.set_status(Status::error(undecided.to_string()));
             }
             Outcome::Dead(dead) => {
-                span.set_status(Status::error(crate::wire::replies::dead_text(dead)));
+                span.set_status(Status::error(dead.to_string()));
             }
         }
         span.end();

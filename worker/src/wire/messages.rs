@@ -341,6 +341,7 @@ impl MessageBuilder for CloudEventMessages {
                 step_id,
                 visit,
                 result,
+                ..
             } => {
                 row!(
                     StepCompleted,

@@ -1,7 +1,7 @@
 //! The answer to a command that asked for one with `reply_to`.
 
 use glyph_workflow_engine::{
-    command::{Dead, Outcome, ProcessResult, Undecided},
+    command::{Outcome, ProcessResult},
     ids::CommandId,
     store::RecordedOutcome,
 };
@@ -62,24 +62,5 @@ impl CommandReply {
             reason: Some(unreadable.code.as_str().to_owned()),
             result: None,
         }
-    }
-}
-
-/// Why a command is given up, for people.
-pub fn dead_text(dead: &Dead) -> String {
-    match dead {
-        Dead::WorkflowNotFound(name) => format!("no workflow `{name}`"),
-        Dead::CommandIdReused => "the command_id was used for a command with other content".into(),
-        Dead::Malformed(error) => error.clone(),
-    }
-}
-
-/// Why a command cannot be decided, for people.
-pub fn undecided_text(undecided: &Undecided) -> String {
-    match undecided {
-        Undecided::TaskNotFound => "no such task".into(),
-        Undecided::Held => "what it is due for is paused".into(),
-        Undecided::Panicked(message) => format!("deciding it failed: {message}"),
-        Undecided::NotPerformed => "its effect has not been performed".into(),
     }
 }

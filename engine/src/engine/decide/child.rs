@@ -10,7 +10,7 @@
 //! [`ChildTask`]: crate::state::ChildTask
 
 use chrono::TimeDelta;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{Refusal, assignment::expiry, control, start, work::Work};
 use crate::{
@@ -175,6 +175,11 @@ fn learn(work: &mut Work<'_>, report: &ChildReport) -> Result<(), Refusal> {
     };
     work.end_child(&step_id, visit, outcome, context);
     Ok(())
+}
+
+/// What an output that stands in for a child's result adds to the context.
+pub(super) fn given_context(step: &StepConfig, output: &Value) -> Map<String, Value> {
+    mapped_output(step, &json!({"result": output}))
 }
 
 /// What a child's output adds to the parent's context; null where the output has nothing there.

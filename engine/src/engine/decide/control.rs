@@ -154,6 +154,9 @@ pub(super) fn go_on_after_pause(
             work.go_on(&step, None);
         }
     }
+    if work.current().pause.is_none() {
+        work.begin_ready_joins();
+    }
 }
 
 /// The step that a command names, which the workflow must have; none for the whole task.

@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 
+use serde_json::Map;
 use uuid::Uuid;
 
-use super::work::Work;
+use super::{child::given_context, work::Work};
 use crate::{
     config::{DisagreementStrategy, Fallback, HookStage, StepConfig, StepType, Target},
     engine::{error_chain, outcome::failed_by_transition},
@@ -14,7 +15,9 @@ use crate::{
     executor::{Closing, ExecutionResult, ExecutorError, task_output},
     ids::StepId,
     limits::TRANSITIONS_PER_COMMAND_MAX,
-    state::{Incident, IncidentCode, PendingJoin, StepState, StepVisit, Visit, VisitStatus},
+    state::{
+        FoundResult, Incident, IncidentCode, PendingJoin, StepState, StepVisit, Visit, VisitStatus,
+    },
     transition::{Choice, TransitionEvaluator},
 };
 
@@ -77,12 +80,14 @@ impl Work<'_> {
             .map_or(0, |state| state.visits.len());
         let visit = u32::try_from(visits + 1).unwrap_or(u32::MAX);
         let judges = from.as_ref().and_then(|from| self.judged_through(from));
+        let judges_with = self.judged_beside(&step_id, from.as_ref(), judges.as_ref());
         let opening = !step.hooks_at(HookStage::PreProcess).is_empty();
         self.emit(WorkflowEvent::StepActivated(StepActivated {
             step_id: step_id.clone(),
             visit,
             from_step: from,
             judges,
+            judges_with,
             places: step
                 .kind
                 .takes_submissions()
@@ -195,6 +200,53 @@ impl Work<'_> {
         }
     }
 
+    /// Whose work a step has before it besides what it judges: that of the other branches that have
+    /// arrived at it, and of those that were joined on the way.
+    fn judged_beside(
+        &self,
+        step_id: &StepId,
+        from: Option<&StepId>,
+        judged: Option<&StepVisit>,
+    ) -> Vec<StepVisit> {
+        let state = self.current();
+        let joined = state.joins.get(step_id);
+        let arrived = joined.into_iter().flat_map(|join| &join.arrived);
+        let ways = arrived.map(|arrived| &arrived.step_id).chain(from);
+        let mut found: Vec<StepVisit> = Vec::new();
+        for way in ways {
+            // A person's own work is all that stands before who judges it.
+            let passes_on = !matches!(
+                self.step(way).kind,
+                StepType::Annotation | StepType::SubWorkflow
+            );
+            let visits = state.steps.get(way).map_or(&[][..], |step| &step.visits);
+            let ended = visits
+                .iter()
+                .rev()
+                .find(|visit| visit.status != VisitStatus::Active);
+            let before = ended.filter(|_| passes_on).map(|visit| &visit.judges_with);
+            for visit in self
+                .judged_through(way)
+                .into_iter()
+                .chain(before.cloned().into_iter().flatten())
+            {
+                if judged != Some(&visit) && !found.contains(&visit) {
+                    found.push(visit);
+                }
+            }
+        }
+        found
+    }
+
+    /// Begins the joins that have what they wait for, as after a migration to other numbers.
+    pub(super) fn begin_ready_joins(&mut self) {
+        while !self.current().status.is_final()
+            && let Some(join) = self.ready_join()
+        {
+            self.expire_join(join);
+        }
+    }
+
     /// Brings the step's visit as far as it goes: through its hooks, and to its end if its executor
     /// says so. Answers whether it has ended.
     fn finish_step(&mut self, step: &StepConfig, closing: Option<Closing<'_>>) -> bool {
@@ -230,7 +282,16 @@ impl Work<'_> {
                 if let Some(consensus) = consensus {
                     self.emit(WorkflowEvent::ConsensusCalculated(*consensus));
                 }
-                self.conclude(step, result, escalation)
+                let context = match closing {
+                    Some(Closing::Advance(Some(output))) => given_context(step, output),
+                    _ => Map::new(),
+                };
+                let found = FoundResult {
+                    result,
+                    escalation,
+                    context,
+                };
+                self.conclude(step, found)
             }
             Err(error) => {
                 let reason = error_chain(&error);

@@ -13,7 +13,7 @@ use crate::{
     events::{HookEnded, StepOpened, WorkflowEvent},
     executor::{ExecutorError, HandlerInput},
     ids::StepId,
-    state::{FoundResult, IncidentCode, StepResult},
+    state::{FoundResult, IncidentCode},
 };
 
 impl Work<'_> {
@@ -39,13 +39,7 @@ impl Work<'_> {
 
     /// Ends the visit with a result, once `post_process` is done with it. Answers whether it has
     /// ended.
-    pub(super) fn conclude(
-        &mut self,
-        step: &StepConfig,
-        result: StepResult,
-        escalation: Option<String>,
-    ) -> bool {
-        let found = FoundResult { result, escalation };
+    pub(super) fn conclude(&mut self, step: &StepConfig, found: FoundResult) -> bool {
         // What ends without a value stays so: a hook makes no agreement of a refusal.
         if found.result.value.is_none() || step.hooks_at(HookStage::PostProcess).is_empty() {
             self.complete(step, found);
@@ -77,6 +71,7 @@ impl Work<'_> {
             step_id: step.id.clone(),
             visit,
             result: found.result,
+            context: found.context,
         });
         self.tell(step, HookStage::OnComplete);
         if let Some(reason) = found.escalation {

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{DateTime, Utc};
+
 use super::{Refusal, work::Work};
 use crate::{
     config::{StepConfig, StepType, TransitionConfig, WorkflowConfig},
@@ -53,6 +55,7 @@ pub(super) fn migrate(work: &mut Work<'_>, command: &Migrate) -> Result<(), Refu
             .collect(),
         places: places.collect(),
         loops: loops(&state.loops, &old.transitions, &new.transitions, &map),
+        joins: joins(work, new, &map),
     };
     work.emit(WorkflowEvent::WorkflowMigrated(migrated));
     work.bind(target);
@@ -72,6 +75,9 @@ pub(super) fn migrate(work: &mut Work<'_>, command: &Migrate) -> Result<(), Refu
             let step = work.step(&step_id).clone();
             work.go_on(&step, None);
         }
+    }
+    if work.current().pause.is_none() {
+        work.begin_ready_joins();
     }
     Ok(())
 }
@@ -112,6 +118,29 @@ fn require_mapped(work: &Work<'_>, new: &WorkflowConfig, command: &Migrate) -> R
         }
     }
     Ok(())
+}
+
+/// When the joins that branches wait at go on, as the new revision has it: from when the old one's
+/// time began, else from now.
+fn joins(
+    work: &Work<'_>,
+    new: &WorkflowConfig,
+    map: &impl Fn(&StepId) -> StepId,
+) -> BTreeMap<StepId, Option<DateTime<Utc>>> {
+    let (state, old) = (work.current(), work.config());
+    // A pause adds what it lasted, and has not yet.
+    let now = state.pause.as_ref().map_or(work.now, |pause| pause.since);
+    let timeout = |step: Option<&StepConfig>| Some(step?.join_timeout?.get());
+    let changed = state.joins.iter().filter_map(|(id, pending)| {
+        let (before, after) = (timeout(old.step(id)), timeout(new.step(&map(id))));
+        let began = pending
+            .expires_at
+            .zip(before)
+            .map(|(at, before)| at - before);
+        let expires_at = after.map(|after| began.unwrap_or(now) + after);
+        (expires_at != pending.expires_at).then(|| (map(id), expires_at))
+    });
+    changed.collect()
 }
 
 /// How often bounded transitions have fired, carried over by the steps that they join.

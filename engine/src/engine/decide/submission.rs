@@ -1,6 +1,6 @@
 //! A person's work.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use uuid::Uuid;
 
@@ -13,7 +13,9 @@ use crate::{
         outcome::RejectionCode,
     },
     events::WorkflowEvent,
-    executor::{Selection, admit, annotators::ModelKey, check_readable, decision_of, selection},
+    executor::{
+        Selection, admit, annotators::ModelKey, check_readable, corrected, decision_of, selection,
+    },
     ids::StepId,
     state::{AnnotationData, ReviewDecision, Visit, VisitStatus},
 };
@@ -246,9 +248,13 @@ fn require_valid(
         StepType::Adjudication => true,
         StepType::AutoProcess | StepType::Conditional | StepType::SubWorkflow => false,
     };
+    let given = match step.kind {
+        StepType::Review => corrected(annotation),
+        _ => Cow::Borrowed(&annotation.data),
+    };
     let asks_posterior = step.completion_type() == CompletionType::Confidence;
     if (needs_value || asks_posterior)
-        && let Err(error) = selection.check(&annotation.data)
+        && let Err(error) = selection.check(&given)
     {
         return invalid(format!(
             "{error}, which step `{}` takes as its value",

@@ -1,5 +1,9 @@
 //! One person judges what others made: reviews and adjudications.
 
+use std::borrow::Cow;
+
+use serde_json::{Map, Value};
+
 use super::annotation::annotation_ids;
 use crate::{
     executor::{Closing, ExecutionContext, ExecutionResult, ExecutorError, StepExecutor},
@@ -18,6 +22,24 @@ pub(crate) fn decision_of(annotation: &AnnotationData) -> Option<ReviewDecision>
     named
         .or_else(|| annotation.data.get("decision")?.as_str())
         .and_then(ReviewDecision::from_name)
+}
+
+/// What a reviewer gives in place of the judged value: the data, without the decision and its reason
+/// where they stand in it; null where that is all.
+pub(crate) fn corrected(annotation: &AnnotationData) -> Cow<'_, Value> {
+    match &annotation.data {
+        Value::Object(fields) if annotation.decision.is_none() => {
+            let is_own = |key: &String| matches!(key.as_str(), "decision" | "reason");
+            let fields = fields.iter().filter(|(key, _)| !is_own(key));
+            let fields: Map<String, Value> = fields.map(|(k, v)| (k.clone(), v.clone())).collect();
+            Cow::Owned(if fields.is_empty() {
+                Value::Null
+            } else {
+                Value::Object(fields)
+            })
+        }
+        data => Cow::Borrowed(data),
+    }
 }
 
 impl StepExecutor for ReviewExecutor {
@@ -39,7 +61,7 @@ impl StepExecutor for ReviewExecutor {
             .and_then(|visit| visit.result.as_ref());
         let value = match decision {
             ReviewDecision::Approve => context.judged_value().cloned(),
-            ReviewDecision::Fix => context.selection().value(&annotation.data),
+            ReviewDecision::Fix => context.selection().value(&corrected(annotation)),
             ReviewDecision::Reject | ReviewDecision::RequestChanges => None,
         };
         Ok(ExecutionResult::completed(StepResult {

@@ -12,7 +12,7 @@ pub(crate) use output::task_output;
 
 pub(super) use annotation::{Judged, resolve};
 pub(crate) use confidence::admit;
-pub(crate) use judgement::decision_of;
+pub(crate) use judgement::{corrected, decision_of};
 
 use super::StepExecutor;
 use crate::config::StepType;
