@@ -231,7 +231,8 @@ pub struct AssignmentConfig {
     /// adjudication when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prevent_reassignment: Option<bool>,
-    /// Places that one person may hold at a time over all tasks.
+    /// Places that one person may hold at a time over all tasks: beyond it nothing is offered. Who is
+    /// assigned a task by name gets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_concurrent: Option<u32>,

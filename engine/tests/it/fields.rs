@@ -210,6 +210,16 @@ fn all_fields_are_asked_of_annotators_and_adjudicators() {
 }
 
 #[test]
+fn values_that_differ_in_what_is_left_out_are_told_apart() {
+    let given = [json!({"x": 1}), json!({"x": 1, "note": "n"})];
+    let desk = desk("threshold: 0.8", &given);
+    let compared = calculated(&desk);
+    assert_eq!((compared.agreement, &compared.value), (Some(1.0), &None));
+    let note = compared.note.as_ref().unwrap();
+    assert!(note.contains("left out"), "{note}");
+}
+
+#[test]
 fn a_value_by_fields_is_picked_by_their_paths() {
     let mut desk = Desk::started(
         "

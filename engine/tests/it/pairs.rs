@@ -328,7 +328,7 @@ workflow:
         let answer = desk.run(migrate(to));
         (desk, answer)
     };
-    let times = |desk: &Desk| -> Vec<i64> {
+    let seconds_left = |desk: &Desk| -> Vec<i64> {
         let due = desk.due();
         due.iter()
             .map(|row| (row.due_at - desk.now).num_seconds())
@@ -336,11 +336,14 @@ workflow:
     };
 
     let (desk, _) = moved(timed, "", &["a"]);
-    assert!(times(&desk).is_empty(), "nobody waits for a time any more");
+    assert!(
+        seconds_left(&desk).is_empty(),
+        "nobody waits for a time any more"
+    );
     let (desk, _) = moved("", timed, &["a"]);
-    assert_eq!(times(&desk), [60], "from now");
+    assert_eq!(seconds_left(&desk), [60], "from now");
     let (desk, _) = moved(timed, ", join_timeout: 90s", &["a"]);
-    assert_eq!(times(&desk), [70], "from the first arrival");
+    assert_eq!(seconds_left(&desk), [70], "from the first arrival");
     let (mut desk, _) = moved(timed, ", join_timeout: 10s", &["a"]);
     assert!(
         desk.pass(TimeDelta::zero())[0].contains("step_activated"),
@@ -374,12 +377,13 @@ workflow:
 #[test]
 fn nobody_reviews_what_their_branch_brought_to_a_join() {
     let yaml = |merged: bool| {
-        let (merge, to) = match merged {
-            true => (
+        let (merge, to) = if merged {
+            (
                 "- { id: m, type: auto_process, handler: result_merger }",
                 "m",
-            ),
-            false => ("", "r"),
+            )
+        } else {
+            ("", "r")
         };
         let way = if merged { "- { from: m, to: r }" } else { "" };
         format!(

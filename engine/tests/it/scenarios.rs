@@ -991,6 +991,18 @@ fn a_task_may_be_started_and_cancelled_while_its_workflow_is_paused() {
 }
 
 #[test]
+fn nothing_runs_by_itself_in_a_paused_workflow() {
+    let mut desk = Desk::new(
+        "workflow: { id: dual, steps: [{ id: f, type: auto_process, handler: finalize }] }",
+    );
+    desk.pause_workflow(None);
+    assert_eq!(desk.start(json!(null)), "rejected task_paused");
+    assert!(desk.state.is_none() && desk.log.is_empty());
+    desk.resume_workflow();
+    assert!(desk.start(json!(null)).starts_with("completed"));
+}
+
+#[test]
 fn a_submission_starts_nothing_in_a_paused_workflow() {
     let mut desk = Desk::new(DUAL);
     desk.pause_workflow(None);

@@ -120,6 +120,15 @@ struct Excerpt<'a> {
     source: &'a LongLines,
 }
 
+/// The last place at or before `at` where a character begins.
+fn boundary(text: &str, at: usize) -> usize {
+    let mut at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
 /// A file whose long lines are cut where they are shown.
 struct LongLines(NamedSource<String>);
 
@@ -135,15 +144,13 @@ impl SourceCode for LongLines {
             return Ok(whole);
         }
         let text = self.0.inner();
-        let at = text.floor_char_boundary(span.offset());
+        let at = boundary(text, span.offset());
         let line = text[..at].bytes().filter(|byte| *byte == b'\n').count();
         let line_start = text[..at].rfind('\n').map_or(0, |end| end + 1);
         let line_end = text[at..].find('\n').map_or(text.len(), |end| at + end);
-        let start = text.ceil_char_boundary(line_start.max(at.saturating_sub(AROUND_BYTES)));
+        let start = boundary(text, line_start.max(at.saturating_sub(AROUND_BYTES)));
         let end = (at + span.len() + AROUND_BYTES).min(line_end);
-        let end = text
-            .floor_char_boundary(end.min(start + EXCERPT_BYTES_MAX))
-            .max(start);
+        let end = boundary(text, end.min(start + EXCERPT_BYTES_MAX)).max(start);
         let cut = MietteSpanContents::new_named(
             self.0.name().to_owned(),
             &text.as_bytes()[start..end],
@@ -203,7 +210,7 @@ impl Diagnostic for Excerpt<'_> {
         let mut length = self.fault.length;
         let place = text.get(start..start + length).unwrap_or_default();
         if place.lines().any(|line| line.len() > PLACE_BYTES_MAX) {
-            length = text.floor_char_boundary(start + PLACE_BYTES_MAX) - start;
+            length = boundary(text, start + PLACE_BYTES_MAX) - start;
         }
         let span = SourceSpan::new(start.into(), length);
         let label = LabeledSpan::new_primary_with_span(None, span);

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::{
     Api, Problem,
+    auth::Caller,
     commands::with_key,
     request::{CommandHeaders, Limited, Parameters},
     workflows::act,
@@ -30,8 +31,13 @@ pub(super) struct AnnotatorList {
 
 pub(super) async fn list(
     State(api): State<Api>,
+    caller: Caller,
     mut parameters: Parameters,
 ) -> Result<Json<AnnotatorList>, Problem> {
+    if caller.is_annotator() {
+        let why = "a token that names a user does not see how people are judged";
+        return Err(Problem::forbidden(why.to_owned()));
+    }
     let workflow = parameters.take("workflow", "a workflow id", |text| {
         WorkflowId::new(text).ok()
     })?;

@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use glyph_workflow_engine::{
-    WorkflowSnapshot,
+    WorkflowEvent, WorkflowSnapshot,
     events::StoredEvent,
     ids::{Slug, StepId, TaskId},
     limits::PAGE_MAX,
@@ -22,6 +22,7 @@ use serde_json::Value;
 
 use super::{
     Api, Explanation, Problem,
+    auth::Caller,
     request::{Parameters, TaskPath},
 };
 
@@ -85,6 +86,7 @@ pub(super) async fn list(
 pub(super) async fn state(
     State(api): State<Api>,
     TaskPath(task): TaskPath,
+    caller: Caller,
     headers: HeaderMap,
     mut parameters: Parameters,
 ) -> Result<Response, Problem> {
@@ -104,23 +106,43 @@ pub(super) async fn state(
     if known.is_some_and(|known| known.split(',').any(is_known)) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
     }
-    Ok(state_response(StatusCode::OK, state.snapshot()))
+    let mut state = state.into_snapshot();
+    if caller.is_annotator() {
+        state.expected = None;
+    }
+    Ok(state_response(StatusCode::OK, &state))
 }
 
 pub(super) async fn events(
     State(api): State<Api>,
     TaskPath(task): TaskPath,
+    caller: Caller,
     mut parameters: Parameters,
 ) -> Result<Json<EventPage>, Problem> {
     let after = parameters.take("after", "a version", |text| text.parse::<u64>().ok())?;
     let limit = parameters.take_limit()?;
     parameters.finish()?;
-    let page = api.store.events(task, after.unwrap_or(0), limit).await?;
+    let mut page = api.store.events(task, after.unwrap_or(0), limit).await?;
     // An empty page may be the end of a history, or the history of nothing.
     if page.events.is_empty() && api.store.task(task).await?.is_none() {
         return Err(Problem::task_not_found(task));
     }
+    if caller.is_annotator() {
+        page.events = page.events.into_iter().filter_map(without_gold).collect();
+    }
     Ok(Json(page))
+}
+
+/// An event as an annotator may see it; none where it tells of nothing but gold.
+fn without_gold(mut stored: StoredEvent) -> Option<StoredEvent> {
+    stored.metadata.gold = false;
+    match &mut stored.event {
+        WorkflowEvent::GoldScored { .. } => return None,
+        WorkflowEvent::WorkflowStarted(started) => started.expected = None,
+        WorkflowEvent::TaskDetailsSupplied { expected, .. } => *expected = None,
+        _ => {}
+    }
+    Some(stored)
 }
 
 pub(super) async fn explain(

@@ -498,7 +498,8 @@ workflow:
 }
 
 /// The tokens `viewer`, `producer` (who is `user`) and `operator`.
-fn one_token_for_each_role(user: Uuid) -> Tokens {
+/// The producer's token stands for `user`, if one is named.
+fn one_token_for_each_role(user: Option<Uuid>) -> Tokens {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tokens");
     let hash = |token: &str| {
@@ -508,9 +509,10 @@ fn one_token_for_each_role(user: Uuid) -> Tokens {
             .iter()
             .fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
     };
+    let of_user = user.map_or_else(String::new, |user| format!(":{user}"));
     let lines = [
         format!("viewer:{}", hash("viewer")),
-        format!("producer:{}:{user}", hash("producer")),
+        format!("producer:{}{of_user}", hash("producer")),
         format!("operator:{}", hash("operator")),
     ];
     std::fs::write(&file, lines.join("\n")).unwrap();
@@ -520,7 +522,7 @@ fn one_token_for_each_role(user: Uuid) -> Tokens {
 #[tokio::test]
 async fn tokens_decide_who_may_do_what() {
     let user = Uuid::from_u128(7);
-    let mut server = Server::new(one_token_for_each_role(user));
+    let mut server = Server::new(one_token_for_each_role(Some(user)));
 
     for path in ["/api/v1/tasks", "/metrics"] {
         let answer = server.get(path).await;
@@ -567,6 +569,26 @@ async fn tokens_decide_who_may_do_what() {
     let state = server.get(&format!("/api/v1/tasks/{task}/state")).await;
     let annotation = &state.json["steps"]["annotate"]["visits"][0]["annotations"][0];
     assert_eq!(annotation["user_id"], user.to_string());
+
+    // What tells gold from other tasks is kept from people.
+    let gold = Uuid::from_u128(3);
+    let body = json!({"workflow": "sentiment-dual", "expected": {"label": "a"}});
+    server.verb(gold, "start", &body).await;
+    let own = json!({"annotation": {"data": {"label": "a"}}});
+    server.verb(gold, "submit", &own).await;
+    for (token, sees) in [("producer", false), ("operator", true)] {
+        server.token = Some(token);
+        for part in ["state", "events"] {
+            let answer = server.get(&format!("/api/v1/tasks/{gold}/{part}")).await;
+            assert_eq!(answer.status, StatusCode::OK);
+            let tells =
+                answer.text.contains("\"expected\":{") || answer.text.contains("\"gold\":true");
+            assert_eq!(tells, sees, "{token} {part}: {}", answer.text);
+        }
+        let judged = server.get("/api/v1/annotators").await;
+        assert_eq!(judged.status == StatusCode::OK, sees);
+    }
+    server.token = Some("producer");
 
     // Who claims is who the token stands for.
     let other = Uuid::from_u128(2);
@@ -835,7 +857,7 @@ async fn the_document_is_served_and_its_page_tells_of_every_operation() {
 #[tokio::test]
 async fn every_operation_but_health_needs_a_token_of_its_role() {
     let roles = ["viewer", "producer", "operator"];
-    let mut server = Server::new(one_token_for_each_role(Uuid::from_u128(7)));
+    let mut server = Server::new(one_token_for_each_role(None));
     for (path, method, operation) in DOCUMENT.operations() {
         let needed = operation["x-role"].as_str();
         let health = ["/livez", "/readyz"].contains(&path);

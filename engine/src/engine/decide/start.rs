@@ -32,6 +32,10 @@ pub(super) fn start(work: &mut Work<'_>, command: &Start) -> Result<(), Refusal>
             },
         )?;
         let entry = work.config().entry_step.clone();
+        // Where people come first the task waits for them; what needs nobody would run at once.
+        if !work.step(&entry).kind.takes_submissions() {
+            work.require_running()?;
+        }
         work.enter(entry, None);
         return Ok(());
     }

@@ -193,7 +193,11 @@ pub(in crate::executor) fn resolve(
     calculated.votes = compared.votes;
     calculated.weights = compared.weights;
     calculated.agreement = compared.report.agreement;
-    calculated.note = compared.report.note;
+    // What one leaves out is no disagreement about what others say, but another value as a whole.
+    let differs = calculated.agreed && calculated.tied && calculated.value.is_none();
+    let differ = "all that two of them say agrees, but the values differ in what is left out, and none has most votes";
+    let differs = (differs && compared.report.note.is_none()).then(|| differ.to_owned());
+    calculated.note = compared.report.note.or(differs);
     calculated.units = compared.report.units;
     calculated.pairs = compared.report.pairs;
     calculated
