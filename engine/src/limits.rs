@@ -61,6 +61,8 @@ pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(3_600);
 pub const WEBHOOK_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 /// The longest that a job may go unanswered before it counts as failed, where the file says so.
 pub const JOB_TIMEOUT_MAX: Duration = Duration::from_secs(30 * 86_400);
+/// How long a join may wait for its branches.
+pub const JOIN_TIMEOUT_MAX: Duration = Duration::from_secs(366 * 86_400);
 /// Depth of sub-workflows when the file says nothing.
 pub const SUB_WORKFLOW_DEPTH_DEFAULT: u32 = 5;
 /// Rows of one page in any listing.

@@ -28,7 +28,7 @@ use crate::{
         HookStage, JoinMode, Level, LoadBalancing, Metric, OutsideHandler, StepConfig, StepType,
         TimeoutAction,
     },
-    limits::{FIELDS_MAX, INACTIVITY_MAX, JOB_TIMEOUT_MAX, WEBHOOK_TIMEOUT_MAX},
+    limits::{FIELDS_MAX, INACTIVITY_MAX, JOB_TIMEOUT_MAX, JOIN_TIMEOUT_MAX, WEBHOOK_TIMEOUT_MAX},
     reliability::{CLASSES_MAX, class_of},
 };
 
@@ -735,6 +735,9 @@ impl Validator<'_, '_> {
                     .at(Spot::Key);
             }
             _ => {}
+        }
+        if let Some(timeout) = node.get("join_timeout") {
+            self.duration(timeout, JOIN_TIMEOUT_MAX, "a join may wait");
         }
     }
 }

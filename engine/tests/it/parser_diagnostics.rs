@@ -456,6 +456,10 @@ fn common_slips_are_explained() {
             "the expression fails whenever it is asked",
         ),
         (
+            annotation("join_mode: all, join_timeout: 0s"),
+            "a join may wait from 1s to 366d",
+        ),
+        (
             annotation("consensus: { on_disagreement: adjudication }"),
             "write `{ strategy: adjudication }`",
         ),

@@ -7,7 +7,10 @@
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -46,6 +49,9 @@ pub struct AgreementProjector {
     messages: Option<CloudEventMessages>,
     /// Items of a window.
     length: usize,
+    /// Whether the windows that are stored have this length. Looked at once: processes with different
+    /// lengths must not change them to and fro.
+    fitted: AtomicBool,
     faults: Faults,
 }
 
@@ -77,6 +83,7 @@ impl AgreementProjector {
             store,
             messages: Some(messages),
             length,
+            fitted: AtomicBool::new(false),
             faults: Faults::default(),
         }
     }
@@ -108,11 +115,15 @@ impl AgreementProjector {
         let mut rows = step.take_rows();
         let read = step.entries().len();
         let mut changed = BTreeMap::new();
+        if !self.fitted.load(Ordering::Relaxed) {
+            self.fit(&mut rows, &mut changed);
+        }
         for entry in step.entries() {
             self.take_in(entry, &mut rows, &mut changed);
         }
         let messages = self.tell(&rows, &mut changed, step.now());
         if read == 0 && changed.is_empty() {
+            self.fitted.store(true, Ordering::Relaxed);
             return Ok(StepOutcome::CaughtUp);
         }
         let write = ProjectionWrite {
@@ -124,6 +135,7 @@ impl AgreementProjector {
             ..ProjectionWrite::default()
         };
         commit(step, write, &self.faults).await?;
+        self.fitted.store(true, Ordering::Relaxed);
         Ok(match read {
             0 => StepOutcome::CaughtUp,
             read => StepOutcome::Read(read),
@@ -173,6 +185,21 @@ impl AgreementProjector {
         }
     }
 
+    /// Brings windows of another length, which another setting made, to this one.
+    fn fit(&self, rows: &mut ProjectionRows, changed: &mut BTreeMap<String, Row>) {
+        let other = |row: &&Value| row["summary"]["window"] != self.length;
+        let keys = rows
+            .iter()
+            .filter(|(_, row)| other(row))
+            .map(|(key, _)| key.clone());
+        for key in keys.collect::<Vec<_>>() {
+            if let Some(mut row) = rows.remove(&key).and_then(read_row) {
+                row.window.fit(self.length);
+                changed.insert(key, row);
+            }
+        }
+    }
+
     /// Sums up what has changed, and makes the messages whose time has come: of these, and of those
     /// that were held back before.
     fn tell(
@@ -195,7 +222,7 @@ impl AgreementProjector {
         let mut messages = Vec::new();
         for row in changed.values_mut() {
             match (&self.messages, row.told) {
-                (Some(_), Some((_, at))) if now - at < TELL_EVERY => {}
+                (Some(_), Some((cause, at))) if now - at < TELL_EVERY || cause == row.cause => {}
                 (told_by, _) => {
                     let told = told_by.as_ref();
                     let told =

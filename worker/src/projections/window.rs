@@ -146,6 +146,11 @@ impl Window {
     fn push(&mut self, item: Item, length: usize) {
         self.counts.add(&item);
         self.items.push_back(item);
+        self.fit(length);
+    }
+
+    /// Lets the oldest items go that do not fit.
+    pub(super) fn fit(&mut self, length: usize) {
         while self.items.len() > length.max(1) {
             if let Some(oldest) = self.items.pop_front() {
                 self.counts.remove(&oldest);

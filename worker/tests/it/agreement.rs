@@ -143,7 +143,16 @@ async fn the_newest_items_are_followed_and_a_rebuild_finds_the_same() {
     let equal = inside.iter().filter(|item| item[0] == item[1]).count();
     near(live.agreement, equal as f64 / 20.0);
 
+    // Another length holds from the next start on, without another item.
     desk.told().await;
+    catch_up(&desk.projector(10)).await;
+    let shorter = desk.summary().await;
+    assert_eq!((shorter.items, shorter.window), (10, 10));
+    assert_eq!(desk.told().await, [], "no item has come");
+    catch_up(&desk.projector(30)).await;
+    let longer = desk.summary().await;
+    assert_eq!((longer.items, longer.window), (10, 30));
+
     desk.store.reset_projection(PROJECTION).await.unwrap();
     catch_up(&desk.projector(20).silent()).await;
     assert_eq!(desk.summary().await, live);
