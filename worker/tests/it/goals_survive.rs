@@ -27,6 +27,9 @@ use crate::support::{
 
 /// Tasks that come between two crashes.
 const WAVE: u128 = 4;
+/// Events that they make at least, whatever was left of those before: start, activation, two
+/// submissions, comparison, end of the step and of the task.
+const WAVE_EVENTS: u8 = 4 * 7;
 /// Tasks that end the workflows whose goals hold them.
 const LAST: u128 = 3;
 
@@ -200,7 +203,11 @@ async fn goals_survive_every_crash() {
             _ => vec![End::At(point, 1)],
         })
         .collect();
-    ends.extend(drawn[12..].iter().map(|byte| End::After(byte % 36)));
+    ends.extend(
+        drawn[12..]
+            .iter()
+            .map(|byte| End::After(byte % (WAVE_EVENTS + 1))),
+    );
 
     let hook = MockServer::start().await;
     let done = Mock::given(method("POST")).respond_with(ResponseTemplate::new(200));
