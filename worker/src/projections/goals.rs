@@ -24,8 +24,8 @@ use glyph_workflow_engine::{
     ids::{RevisionId, Slug, TaskId, WorkflowId},
     limits::PAGE_MAX,
     store::{
-        EventStoreError, LogEntry, NewGoalAction, ProjectionRows, ProjectionWrite, Store,
-        WorkflowConfigStore,
+        CommandRow, EventStoreError, LogEntry, NewGoalAction, ProjectionRows, ProjectionWrite,
+        RecordedOutcome, Store, WorkflowConfigStore,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -93,7 +93,10 @@ pub async fn find_goal(
     goal: &Slug,
 ) -> Result<Option<GoalProgress>, EventStoreError> {
     let key = (workflow.clone(), goal.clone());
-    if let Some(found) = read_goals(store).await?.remove(&key) {
+    if let Some(mut found) = read_goals(store).await?.remove(&key) {
+        if found.completed_at.is_none() && found.config.is_by_hand() {
+            found.completed_at = recorded_since(store, workflow, goal, found.since).await?;
+        }
         return Ok(Some(found));
     }
     let Some(config) = store.load_by_name(workflow).await? else {
@@ -108,6 +111,28 @@ pub async fn find_goal(
             config: config.clone(),
         })
     }))
+}
+
+/// When somebody recorded last that the goal is reached, perhaps a moment ago and not counted yet.
+async fn recorded_since(
+    store: &dyn Store,
+    workflow: &WorkflowId,
+    goal: &Slug,
+    since: DateTime<Utc>,
+) -> Result<Option<DateTime<Utc>>, EventStoreError> {
+    let says_so = |row: &CommandRow| match &row.outcome {
+        RecordedOutcome::Applied { result } => {
+            result["workflow"] == workflow.as_str()
+                && result["goal"] == goal.as_str()
+                && row.decided_at >= since
+        }
+        RecordedOutcome::Rejected { .. } => false,
+    };
+    let acts = store.acts().await?;
+    Ok(acts
+        .iter()
+        .rfind(|row| says_so(row))
+        .map(|row| row.decided_at))
 }
 
 fn unreadable(error: serde_json::Error) -> EventStoreError {

@@ -1154,3 +1154,33 @@ async fn an_archived_workflow_leaves_the_list_until_it_is_restored() {
     let submitted = server.verb(task, "submit", &work(1, "positive", &[])).await;
     assert_eq!(submitted.status, StatusCode::OK, "{}", submitted.json);
 }
+
+#[tokio::test]
+async fn a_goal_is_completed_by_hand_once_however_soon_somebody_else_says_so() {
+    let (server, store) = Server::with_store(Tokens::default());
+    let yaml = "
+workflow:
+  id: signed
+  steps: [{ id: a, type: annotation }]
+goals: [{ id: sign-off, type: manual }]
+";
+    server.post("/api/v1/workflows", yaml.to_owned(), &[]).await;
+    let start = json!({"workflow": "signed"});
+    server.verb(Uuid::from_u128(1), "start", &start).await;
+    let projector = GoalProjector::new(store, CloudEventMessages::default());
+    let count = async || while let StepOutcome::Read(_) = projector.step().await.unwrap() {};
+    count().await;
+    let complete = async |user: u128, key: u128| {
+        let body = json!({"user_id": Uuid::from_u128(user)}).to_string();
+        let key = Uuid::from_u128(key).to_string();
+        let path = "/api/v1/goals/signed/sign-off/complete";
+        server.post(path, body, &[("idempotency-key", &key)]).await
+    };
+    let first = complete(1, 0xA).await;
+    assert_eq!(first.status, StatusCode::OK, "{}", first.json);
+    // Before it is counted, and after.
+    assert_problem(&complete(2, 0xB).await, 409, "not_waiting");
+    count().await;
+    assert_problem(&complete(2, 0xC).await, 409, "not_waiting");
+    assert_eq!(complete(1, 0xA).await.json, first.json, "the same again");
+}
