@@ -22,7 +22,7 @@ struct Way<'a> {
     to: Goal,
     /// What to point at: the transition, or the key of a branch.
     origin: &'a Path,
-    /// Whether `loop` bounds it.
+    /// Whether `loop` bounds it, or one of its ends is a guess, which is no ground to call it a cycle.
     bounded: bool,
 }
 
@@ -95,7 +95,7 @@ fn ways<'a>(draft: &Draft<'a>) -> Vec<Way<'a>> {
                     from,
                     to,
                     origin: &node.origin,
-                    bounded: false,
+                    bounded: is_guess(draft, to, Some(node)),
                 });
             }
         }
@@ -106,11 +106,13 @@ fn ways<'a>(draft: &Draft<'a>) -> Vec<Way<'a>> {
         };
         let bound = transition.node.get("loop");
         let origin = &transition.node.origin;
+        let from_guess = is_guess(draft, Goal::Step(from), transition.node.get("from"));
+        let guess = from_guess || is_guess(draft, transition.to, transition.node.get("to"));
         ways.push(Way {
             from,
             to: transition.to,
             origin,
-            bounded: bound.is_some(),
+            bounded: bound.is_some() || guess,
         });
         let exhausted = bound.and_then(|bound| bound.get("on_exhausted"));
         if let (Some(to), Some(node)) = (transition.on_exhausted, exhausted) {
@@ -119,11 +121,19 @@ fn ways<'a>(draft: &Draft<'a>) -> Vec<Way<'a>> {
                 from,
                 to,
                 origin: &node.origin,
-                bounded: false,
+                bounded: from_guess || is_guess(draft, to, Some(node)),
             });
         }
     }
     ways
+}
+
+/// Whether the step is not the one that was written, but one that is called much alike.
+fn is_guess(draft: &Draft<'_>, step: Goal, written: Option<&Node>) -> bool {
+    match step {
+        Goal::Step(at) => written.and_then(Node::as_str) != draft.steps[at].id,
+        Goal::End | Goal::Unknown => false,
+    }
 }
 
 fn reached<D>(mut dfs: D, mut next: impl FnMut(&mut D) -> Option<NodeIndex>) -> HashSet<NodeIndex> {

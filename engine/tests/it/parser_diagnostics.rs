@@ -487,6 +487,22 @@ fn common_slips_are_explained() {
         };
         assert!(found.iter().any(says), "{source}{found:#?}");
     }
+    // A guess closes no cycle.
+    let looped = way("{ from: a, to: alfa, loop: { max_iterations: 2, on_exhausted: alpa } }")
+        .replace(
+            "  transitions",
+            "    - { id: alfa, type: annotation }\n  transitions",
+        );
+    let found = check(looped.as_bytes()).diagnostics;
+    assert_eq!(found.len(), 1, "{found:#?}");
+    let back = looped.replace("from: a, to: alfa", "from: alfa, to: alfa");
+    let found = check(back.as_bytes()).diagnostics;
+    assert!(
+        found
+            .iter()
+            .all(|d| d.code != DiagnosticCode::UnmarkedCycle),
+        "{found:#?}"
+    );
     // What is read as another fault is not the ground for a warning.
     let counted = "workflow:
   id: w
