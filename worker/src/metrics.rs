@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use glyph_workflow_engine::{
     command::{ChildCommand, Command},
-    config::StepType,
+    config::{OutsideHandler, StepType},
     events::WorkflowEvent,
     state::TaskStatus,
 };
@@ -295,6 +295,13 @@ impl Metrics {
         }
         for status in TaskStatus::ALL {
             touch_gauge(&self.tasks, &[status.as_str()]);
+        }
+        for handler in OutsideHandler::ALL {
+            for outcome in ["ok", "error"] {
+                let _ = self
+                    .handler_duration
+                    .get_metric_with_label_values(&[handler.as_str(), outcome]);
+            }
         }
         for kind in StepType::ALL {
             touch_gauge(&self.waiting_oldest, &[kind.as_str()]);

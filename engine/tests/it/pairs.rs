@@ -24,7 +24,7 @@ use glyph_workflow_engine::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::desk::{Desk, user};
+use crate::desk::{Desk, TASK, user};
 
 const LOOP_IN_BRANCH: &str = "
 workflow:
@@ -286,7 +286,7 @@ workflow:
 
 fn migrate(to: WorkflowSelector) -> Command {
     Command::Migrate(Migrate {
-        task_id: TaskId(Uuid::from_u128(1)),
+        task_id: TASK,
         to,
         steps: [].into(),
     })

@@ -2,14 +2,14 @@
 
 use chrono::TimeDelta;
 use glyph_workflow_engine::{
-    command::{Command, Due},
+    command::{Command, Control, Due},
     due_work,
     ids::WorkflowSelector,
     state::{IncidentCode, TaskStatus},
 };
 use serde_json::{Value, json};
 
-use crate::desk::Desk;
+use crate::desk::{Desk, TASK};
 
 const DUAL: &str = "
 workflow:
@@ -988,6 +988,20 @@ fn a_task_may_be_started_and_cancelled_while_its_workflow_is_paused() {
         desk.control(Command::Cancel)
             .starts_with("failed cancelled")
     );
+}
+
+#[test]
+fn a_cancel_that_names_another_step_ends_nothing() {
+    let mut desk = Desk::started(DUAL);
+    let cancel = |step: &str| {
+        Command::Cancel(Control {
+            task_id: TASK,
+            step_id: Some(step.to_owned()),
+            reason: None,
+        })
+    };
+    assert_eq!(desk.run(cancel("elsewhere")), "rejected unknown_step");
+    assert!(desk.run(cancel("annotate")).starts_with("failed cancelled"));
 }
 
 #[test]

@@ -4,8 +4,9 @@ use clap::{Parser, Subcommand};
 
 use super::{
     annotator::AnnotatorVerb, bench::BenchArgs, config::ConfigVerb, dead_letter::DeadLetterVerb,
-    demo::DemoArgs, goal::GoalVerb, output::Format, publish::PublishArgs, rebuild::RebuildArgs,
-    rejected::RejectedVerb, task::TaskVerb, worker::WorkerArgs, workflow::WorkflowVerb,
+    demo::DemoArgs, goal::GoalVerb, outbox::OutboxVerb, output::Format, publish::PublishArgs,
+    rebuild::RebuildArgs, rejected::RejectedVerb, task::TaskVerb, worker::WorkerArgs,
+    workflow::WorkflowVerb,
 };
 use crate::settings::SettingsFlags;
 
@@ -53,6 +54,9 @@ pub enum Verb {
     /// Commands that could not be read or decided
     #[command(subcommand)]
     DeadLetter(DeadLetterVerb),
+    /// Messages that wait for the broker
+    #[command(subcommand)]
+    Outbox(OutboxVerb),
     /// Commands that the state or the rules forbade
     #[command(subcommand)]
     Rejected(RejectedVerb),

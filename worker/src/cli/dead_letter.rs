@@ -37,7 +37,7 @@ pub enum DeadLetterVerb {
 
 /// Which dead letters.
 #[derive(Clone, Debug, Args)]
-#[group(required = true, multiple = true)]
+#[group(required = true, multiple = false)]
 pub struct Selection {
     /// Commands, as `list` names them
     command_ids: Vec<String>,
@@ -60,6 +60,20 @@ impl Selection {
                 .command_id
                 .as_ref()
                 .is_some_and(|id| ids.contains(&id.to_lowercase()))
+    }
+
+    /// The commands that are named; nothing is done where one of them is no dead letter.
+    async fn known_ids(&self, queue: &dyn DeadLetters) -> Result<BTreeSet<String>, CliError> {
+        let mut missing = self.ids();
+        if !missing.is_empty() {
+            for letter in queue.list(usize::MAX).await? {
+                missing.remove(&letter.command_id.unwrap_or_default().to_lowercase());
+            }
+        }
+        match missing.first() {
+            None => Ok(self.ids()),
+            Some(id) => Err(CliError::not_found("dead_letter", id)),
+        }
     }
 
     fn ids(&self) -> BTreeSet<String> {
@@ -103,7 +117,7 @@ pub(super) async fn run(
             output.result(&letter, || show_text(&letter));
         }
         DeadLetterVerb::Replay(selection) => {
-            let ids = selection.ids();
+            let ids = selection.known_ids(&*queue).await?;
             let count = queue
                 .replay(&|letter| selection.picks(letter, &ids))
                 .await?;
@@ -113,7 +127,7 @@ pub(super) async fn run(
             });
         }
         DeadLetterVerb::Drop(selection) => {
-            let ids = selection.ids();
+            let ids = selection.known_ids(&*queue).await?;
             // Named by its trait: every box has a `drop` of its own.
             let picks = |letter: &DeadLetter| selection.picks(letter, &ids);
             let count = DeadLetters::drop(&*queue, &picks).await?;

@@ -14,6 +14,7 @@ mod expanded;
 mod goal;
 mod migrate;
 mod migration;
+mod outbox;
 mod output;
 mod publish;
 mod rebuild;

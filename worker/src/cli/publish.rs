@@ -160,20 +160,17 @@ async fn publish_lines(
         if is_blank(&line) {
             continue;
         }
-        let read = publication(line).map_err(|fault| {
-            CliError::InvalidFile(format!(
-                "line {number}: {fault}; the {count} commands before it are published, and \
-                 publishing them again changes nothing"
-            ))
-        });
-        window.push(match read {
-            Ok(publication) => publication,
-            Err(error) => {
+        match publication(line) {
+            Ok(publication) => window.push(publication),
+            Err(fault) => {
                 // What was read before is not lost to the fault.
-                publish_window(publisher, std::mem::take(&mut window)).await?;
-                return Err(error);
+                count += publish_window(publisher, window).await?;
+                return Err(CliError::InvalidFile(format!(
+                    "line {number}: {fault}; the {count} commands before it are published, and \
+                     publishing them again changes nothing"
+                )));
             }
-        });
+        }
         if window.len() == WINDOW {
             count += publish_window(publisher, std::mem::take(&mut window)).await?;
             bar.set_position(count);

@@ -6,7 +6,7 @@ use clap::Parser;
 
 use super::{
     Cli, CliError, Output, annotator, arguments::Verb, bench, config, dead_letter, demo, goal,
-    migrate, publish, rebuild, rejected, task, worker, workflow,
+    migrate, outbox, publish, rebuild, rejected, task, worker, workflow,
 };
 use crate::settings::Settings;
 
@@ -51,6 +51,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Verb::Task(verb) => task::run(verb, &settings, output).await,
         Verb::Publish(args) => publish::run(&args, &settings, output).await,
         Verb::DeadLetter(verb) => dead_letter::run(verb, &settings, output).await,
+        Verb::Outbox(verb) => outbox::run(verb, &settings, output).await,
         Verb::Rejected(verb) => rejected::run(verb, &settings, output).await,
         Verb::Annotator(verb) => annotator::run(verb, &settings, output).await,
         Verb::Goal(verb) => goal::run(verb, &settings, output).await,

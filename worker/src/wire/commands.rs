@@ -204,11 +204,48 @@ pub(super) fn parse(body: &[u8]) -> Result<Map<String, Value>, Fault> {
     // serde_json refuses numbers that no finite f64 holds, and nesting beyond 128.
     let value: Value =
         serde_json::from_str(text).map_err(|e| Fault::malformed(format!("not JSON: {e}")))?;
+    if let Some((byte, number)) = too_large_integer(text) {
+        return Err(Fault::malformed(format!(
+            "byte {byte}: the whole number {number} has more than 64 bits and would be rounded: send it as a text"
+        )));
+    }
     check_content(&value, 1)?;
     match value {
         Value::Object(fields) => Ok(fields),
         _ => Err(Fault::malformed("a command is a JSON object")),
     }
+}
+
+/// The first whole number of a valid JSON text that no 64 bits hold, and where it stands. The reader
+/// makes it a decimal number, which is another one.
+fn too_large_integer(text: &str) -> Option<(usize, &str)> {
+    let (mut at, bytes) = (0, text.as_bytes());
+    while let Some(byte) = bytes.get(at) {
+        let start = at;
+        at += 1;
+        match byte {
+            b'"' => {
+                while bytes.get(at).is_some_and(|byte| *byte != b'"') {
+                    at += if bytes[at] == b'\\' { 2 } else { 1 };
+                }
+                at += 1;
+            }
+            b'-' | b'0'..=b'9' => {
+                let inside =
+                    |byte: &u8| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-');
+                while bytes.get(at).is_some_and(inside) {
+                    at += 1;
+                }
+                let number = &text[start..at];
+                let whole = !number.contains(['.', 'e', 'E']);
+                if whole && number.parse::<i64>().is_err() && number.parse::<u64>().is_err() {
+                    return Some((start, number));
+                }
+            }
+            _ => {}
+        }
+    }
+    None
 }
 
 /// Whether a value from outside can be kept in every store; the error says why not.
@@ -505,6 +542,29 @@ mod tests {
     use serde_json::json;
 
     const ID: &str = "0190a6e0-0000-7000-8000-000000000001";
+
+    #[test]
+    fn whole_numbers_that_would_be_rounded_are_refused() {
+        let read = |text: &str| {
+            parse(text.as_bytes())
+                .map(drop)
+                .map_err(|fault| fault.error)
+        };
+        for exact in [
+            r#"{"a": 18446744073709551615, "b": -9223372036854775808}"#,
+            r#"{"a": "18446744073709551616", "b": "\"99999999999999999999"}"#,
+            r#"{"a": 1.5e20, "b": 99999999999999999999.0, "c": -0}"#,
+        ] {
+            assert_eq!(read(exact), Ok(()), "{exact}");
+        }
+        for rounded in [
+            r#"{"a": [18446744073709551616]}"#,
+            r#"{"a": "x\\", "b": -9223372036854775809}"#,
+        ] {
+            let error = read(rounded).unwrap_err();
+            assert!(error.contains("more than 64 bits"), "{error}");
+        }
+    }
     const TASK: &str = "0190a6e0-0000-7000-8000-0000000000aa";
     const USER: &str = "0190a6e0-0000-7000-8000-0000000000bb";
 

@@ -13,7 +13,7 @@ use glyph_workflow_engine::{
     config::GoalType,
     events::{StoredEvent, WorkflowEvent},
     goals::GoalAlert,
-    ids::{CommandId, RevisionId, Slug, StepId, TaskId},
+    ids::{CommandId, RevisionId, Slug, StepId, TaskId, WorkflowSelector},
     state::{ParentTask, WorkflowRef},
     store::NewOutboxRow,
 };
@@ -568,11 +568,17 @@ impl MessageBuilder for CloudEventMessages {
             .command
             .step_id()
             .and_then(|step| Slug::new(step).ok());
+        // Of a task that it would have started, the command says which workflow.
+        let named = match command.command.workflow() {
+            Some(WorkflowSelector::Latest(id) | WorkflowSelector::Numbered(id, _)) => Some(id),
+            Some(WorkflowSelector::Revision(_)) | None => None,
+        };
+        let of_workflow = workflow.map(|w| &w.workflow).or(named);
         let message = Message {
             kind: MessageType::CommandRejected,
             id: rejection_id(command.command_id),
-            workflow: workflow.map(|w| &w.workflow),
-            step: step.as_ref().filter(|_| workflow.is_some()),
+            workflow: of_workflow,
+            step: step.as_ref().filter(|_| of_workflow.is_some()),
             task: Some(task_id),
             subject: &task_id.to_string(),
             time: now,
@@ -584,7 +590,7 @@ impl MessageBuilder for CloudEventMessages {
         let data = CommandRejected {
             task_id,
             workflow_id: workflow.map(|w| w.revision_id),
-            workflow: workflow.map(|w| &w.workflow),
+            workflow: of_workflow,
             revision: workflow.map(|w| w.revision),
             command_id: command.command_id,
             command_type: command.command.type_name(),

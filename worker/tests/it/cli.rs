@@ -516,6 +516,24 @@ fn the_demo_completes_its_tasks_and_leaves_them_to_look_at() {
 }
 
 #[test]
+fn dead_letters_are_chosen_in_one_way() {
+    let glyph = Glyph::new();
+    glyph.done(&["migrate"]);
+    for mixed in [
+        ["dead-letter", "drop", "--all", "--reason", "malformed"].as_slice(),
+        &["dead-letter", "replay", "x", "--all"],
+        &["dead-letter", "drop", "x", "--reason", "malformed"],
+    ] {
+        assert_eq!(code(&glyph.run(mixed)), 2, "{mixed:?}");
+    }
+    let unknown = glyph.run(&["dead-letter", "drop", "x", "y"]);
+    assert_eq!(code(&unknown), 1);
+    assert!(stderr(&unknown).contains("no dead_letter `x`"));
+    let waiting = glyph.json(&["outbox", "list"]);
+    assert_eq!(waiting, json!({"pending": 0, "refused": []}));
+}
+
+#[test]
 fn a_benchmark_leaves_nothing_behind() {
     let glyph = Glyph::with_dual();
     let before = glyph.done(&["workflow", "list"]);

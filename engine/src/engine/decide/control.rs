@@ -168,7 +168,9 @@ fn named_step(work: &Work<'_>, step_id: Option<&str>) -> Result<Option<StepId>, 
 }
 
 pub(super) fn cancel(work: &mut Work<'_>, command: &Control) -> Result<(), Refusal> {
-    if work.state()?.status.is_final() {
+    // It ends the whole task; a step that it names must be one, or it was meant for another.
+    named_step(work, command.step_id.as_deref())?;
+    if work.current().status.is_final() {
         work.require_running()?;
     }
     work.cancel(command.reason.clone());
