@@ -5,15 +5,25 @@ use std::{ffi::OsString, process::ExitCode};
 use clap::Parser;
 
 use super::{
-    Cli, CliError, Output, annotator, arguments::Verb, bench, config, dead_letter, demo, goal,
-    migrate, outbox, publish, rebuild, rejected, task, worker, workflow,
+    Cli, CliError, Format, Output, annotator, arguments::Verb, bench, config, dead_letter, demo,
+    goal, migrate, outbox, publish, rebuild, rejected, task, worker, workflow,
 };
 use crate::settings::Settings;
 
 /// Parses the arguments of the process, runs the verb, and says how it went.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    // clap prints what is wrong with the arguments and ends with 2, as everybody expects.
-    let cli = Cli::parse_from(arguments);
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() && asks_for_json(&arguments) => {
+            let text = error.render().to_string();
+            let text = text.trim_start_matches("error: ").trim_end();
+            Output::new(Format::Json).fault("usage", text);
+            return ExitCode::from(2);
+        }
+        // clap prints help, or what is wrong, and ends with 2, as everybody expects.
+        Err(error) => error.exit(),
+    };
     let output = Output::new(cli.output);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -37,6 +47,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// Whether arguments that could not be read ask for JSON.
+fn asks_for_json(arguments: &[OsString]) -> bool {
+    let after = |pair: &[OsString]| pair[0] == "--output" && pair[1] == "json";
+    arguments.windows(2).any(after) || arguments.iter().any(|argument| argument == "--output=json")
 }
 
 /// Runs one verb.

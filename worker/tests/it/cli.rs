@@ -526,6 +526,10 @@ fn dead_letters_are_chosen_in_one_way() {
     ] {
         assert_eq!(code(&glyph.run(mixed)), 2, "{mixed:?}");
     }
+    let told = glyph.run(&["--output", "json", "task", "list", "--status", "bogus"]);
+    assert_eq!(code(&told), 2);
+    let told: Value = serde_json::from_str(&stderr(&told)).unwrap();
+    assert_eq!(told["error"]["code"], "usage");
     let unknown = glyph.run(&["dead-letter", "drop", "x", "y"]);
     assert_eq!(code(&unknown), 1);
     assert!(stderr(&unknown).contains("no dead_letter `x`"));
