@@ -52,15 +52,12 @@ pub enum ExecutorError {
         reason: String,
     },
     /// What a child task is to label is too large.
-    #[error(
-        "`input_mapping` of step `{step_id}` makes {bytes} bytes, more than {}",
-        crate::limits::COMMAND_BYTES_MAX
-    )]
+    #[error("`input_mapping` of step `{step_id}` makes a value that is not kept: {reason}")]
     ChildInput {
         /// The step.
         step_id: StepId,
-        /// The bytes of the input as JSON.
-        bytes: usize,
+        /// How much it is.
+        reason: String,
     },
     /// A child task would lie too deep.
     #[error(
@@ -92,6 +89,12 @@ pub enum HandlerError {
     #[error("its `config` is not valid: {reason}")]
     Config {
         /// What is wrong.
+        reason: String,
+    },
+    /// What it makes is larger, or nests deeper, than a command may.
+    #[error("its value is not kept: {reason}")]
+    Output {
+        /// How much it is.
         reason: String,
     },
     /// What it works on is not there.

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     config::ConsensusConfig,
     ids::StepId,
+    limits::COMMAND_BYTES_MAX,
     state::{ResultKind, StepResult, WorkflowSnapshot},
 };
 
@@ -81,19 +82,21 @@ pub(super) fn result_merger(input: &HandlerInput<'_>) -> Result<HandlerOutput, H
         });
         leading.map(|transition| transition.from.clone()).collect()
     });
-    let merged: Map<String, Value> = steps
-        .iter()
-        .filter_map(|step| {
-            let result = context
-                .state
-                .steps
-                .get(step)?
-                .last_completed()?
-                .result
-                .as_ref()?;
-            Some((step.to_string(), result.value.clone().unwrap_or_default()))
-        })
-        .collect();
+    let (mut merged, mut bytes) = (Map::new(), 0);
+    for step in &steps {
+        let visited = context.state.steps.get(step);
+        let Some(result) = visited.and_then(|s| s.last_completed()?.result.as_ref()) else {
+            continue;
+        };
+        let value = result.value.as_ref().unwrap_or(&Value::Null);
+        // Looked at before it is copied.
+        bytes += value.to_string().len();
+        if bytes > COMMAND_BYTES_MAX {
+            let reason = format!("it would have more than {COMMAND_BYTES_MAX} bytes");
+            return Err(HandlerError::Output { reason });
+        }
+        merged.insert(step.to_string(), value.clone());
+    }
     Ok(HandlerOutput::value(Value::Object(merged)))
 }
 

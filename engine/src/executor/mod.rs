@@ -26,4 +26,6 @@ pub use crate::state::AnnotationData;
 pub(crate) use agreement::check_readable;
 pub(crate) use context::selection;
 pub(crate) use gold::is_expected;
+pub(crate) use registry::run_handler;
 pub(crate) use steps::{admit, corrected, decision_of, task_output};
+pub(crate) use value::check_bounds;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde_json::Value;
 
-use super::{ExecutionContext, HandlerError, handlers};
+use super::{ExecutionContext, HandlerError, check_bounds, handlers};
 use crate::{
     events::ConsensusCalculated,
     state::{ResolvedBy, ResultKind},
@@ -108,4 +108,15 @@ impl HandlerRegistry {
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.handlers.keys().map(String::as_str)
     }
+}
+
+/// Runs a handler; what it makes stays within bounds.
+pub(crate) fn run_handler(
+    handler: &dyn Handler,
+    input: &HandlerInput<'_>,
+) -> Result<HandlerOutput, HandlerError> {
+    let output = handler.run(input)?;
+    let made = output.value.as_ref().map_or(Ok(()), check_bounds);
+    made.map_err(|reason| HandlerError::Output { reason })?;
+    Ok(output)
 }

@@ -4,7 +4,10 @@ use std::cmp::Ordering;
 
 use serde_json::{Map, Value};
 
-use crate::config::ConsensusConfig;
+use crate::{
+    config::ConsensusConfig,
+    limits::{COMMAND_BYTES_MAX, COMMAND_DEPTH_MAX},
+};
 
 /// The value at a path of keys with dots between them (`label`, `entities.0.tag`); a leading `$.`
 /// is accepted. All of `data` where there is no path.
@@ -86,6 +89,34 @@ impl<'w> Selection<'w> {
             None => Ok(()),
         }
     }
+}
+
+/// Whether a value that a task makes itself stays within what a command may bring. Without it values
+/// made of values double with every step, and nest until no reader follows.
+///
+/// # Errors
+///
+/// By how much it does not.
+pub(crate) fn check_bounds(value: &Value) -> Result<(), String> {
+    let bytes = value.to_string().len();
+    if bytes > COMMAND_BYTES_MAX {
+        return Err(format!(
+            "it has {bytes} bytes, more than {COMMAND_BYTES_MAX}"
+        ));
+    }
+    if depth(value) > COMMAND_DEPTH_MAX {
+        return Err(format!("it nests deeper than {COMMAND_DEPTH_MAX}"));
+    }
+    Ok(())
+}
+
+fn depth(value: &Value) -> usize {
+    let inside = match value {
+        Value::Array(items) => items.iter().map(depth).max(),
+        Value::Object(fields) => fields.values().map(depth).max(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => return 0,
+    };
+    1 + inside.unwrap_or(0)
 }
 
 /// A total order over JSON, so that categories have positions and listings are stable: null,

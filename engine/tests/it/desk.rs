@@ -168,6 +168,9 @@ impl Desk {
     fn check(&self) {
         let replayed = StateRebuilder::rebuild(&self.log).expect("the log replays");
         assert_eq!(replayed, self.state, "replay equals live");
+        let written = serde_json::to_value(&self.state).expect("states are plain data");
+        let read = serde_json::from_value(written).expect("a snapshot is read again");
+        assert_eq!(self.state, read, "a snapshot is the state");
     }
 
     /// Pauses the whole workflow.

@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use glyph_workflow_engine::{
-    command::{Command, Control, Due},
+    command::{Command, Control, Due, Migrate},
     due_work,
     ids::WorkflowSelector,
     state::{IncidentCode, TaskStatus},
@@ -1301,4 +1301,98 @@ workflow:
         ended.starts_with("completed |") && ended.contains("incident_resolved"),
         "{ended}"
     );
+}
+
+// What a task makes itself ----------------------------------------------------------------------
+
+#[test]
+fn a_value_that_grows_or_nests_without_end_is_an_incident() {
+    let looped = "
+workflow:
+  id: dual
+  steps:
+    - { id: ann, type: annotation }
+    - { id: merge, type: auto_process, handler: result_merger, config: { steps: [ann, merge] } }
+    - { id: check, type: annotation }
+  transitions:
+    - { from: ann, to: merge }
+    - { from: merge, to: merge, loop: { max_iterations: 150, on_exhausted: check } }
+    - { from: check, to: _complete }
+";
+    let mergers = (0..20).map(|n| {
+        let before: Vec<String> = (0..n).map(|k| format!(", m{k}")).collect();
+        let steps = format!("ann{}", before.concat());
+        format!(
+            "    - {{ id: m{n}, type: auto_process, handler: result_merger, config: {{ steps: [{steps}] }} }}\n"
+        )
+    });
+    let mergers = mergers.collect::<Vec<_>>().concat();
+    let ways = (0..19).map(|n| format!("    - {{ from: m{n}, to: m{} }}\n", n + 1));
+    let ways = ways.collect::<Vec<_>>().concat();
+    let doubled = format!(
+        "workflow:\n  id: dual\n  steps:\n    - {{ id: ann, type: annotation }}\n{mergers}  transitions:\n    - \
+         {{ from: ann, to: m0 }}\n{ways}"
+    );
+    for (yaml, data, reason) in [
+        (looped, json!(1), "it nests deeper than 64"),
+        (
+            &doubled,
+            json!("x".repeat(1_000)),
+            "it would have more than 1048576 bytes",
+        ),
+    ] {
+        let mut desk = Desk::started(yaml);
+        let answer = desk.submit("ann", 1, data);
+        assert!(answer.ends_with("incident_opened"), "{answer}");
+        let incident = &desk.state.as_ref().unwrap().incidents[0];
+        assert_eq!(incident.code, IncidentCode::HandlerFailed);
+        assert!(incident.reason.contains(reason), "{}", incident.reason);
+    }
+}
+
+#[test]
+fn null_is_no_value_before_it_is_written_either() {
+    let mut desk = Desk::started(
+        "
+workflow:
+  id: dual
+  steps: [{ id: ann, type: annotation }, { id: rv, type: review }, { id: bad, type: annotation }]
+  transitions:
+    - { from: ann, to: rv }
+    - { from: rv, to: _complete, condition: { type: on_agreement } }
+    - { from: rv, to: bad }
+    - { from: bad, to: _complete }
+",
+    );
+    desk.submit("ann", 1, Value::Null);
+    assert!(
+        desk.review("rv", 2, "approve")
+            .starts_with("advanced [bad]")
+    );
+}
+
+#[test]
+fn a_migration_leaves_a_place_for_whoever_is_still_asked() {
+    let yaml = "
+workflow:
+  id: dual
+  steps:
+    - id: ann
+      type: annotation
+      completion: { type: annotation_count, count: 2 }
+      consensus:
+        field: label
+        on_disagreement: { strategy: additional_annotators, max_additional: 2, fallback: majority_vote }
+";
+    let mut desk = Desk::started(yaml);
+    for (who, label) in [(1, "a"), (2, "b"), (3, "c")] {
+        desk.label("ann", who, label);
+    }
+    let to = desk.revise(yaml);
+    desk.run(Command::Migrate(Migrate {
+        task_id: TASK,
+        to,
+        steps: [].into(),
+    }));
+    assert!(desk.label("ann", 4, "a").starts_with("completed"));
 }

@@ -21,9 +21,8 @@ use crate::{
         due::order_kind,
     },
     events::{ChildEnded, ChildRequested, WorkflowEvent},
-    executor::{ExecutorError, value_at},
+    executor::{ExecutorError, check_bounds, value_at},
     ids::StepId,
-    limits::COMMAND_BYTES_MAX,
     state::{ChildOrder, ChildOutcome, PlaceHolder, TaskStatus, Visit, VisitStatus},
     store::DueRow,
     transition::variables,
@@ -342,13 +341,10 @@ impl Work<'_> {
             input.insert(key.clone(), value);
         }
         let input = Value::Object(input);
-        let bytes = input.to_string().len();
-        if bytes > COMMAND_BYTES_MAX {
-            return Err(ExecutorError::ChildInput {
-                step_id: step.id.clone(),
-                bytes,
-            });
-        }
+        check_bounds(&input).map_err(|reason| ExecutorError::ChildInput {
+            step_id: step.id.clone(),
+            reason,
+        })?;
         Ok(Some(input))
     }
 

@@ -1,5 +1,6 @@
 //! What operators and machines ask of a task.
 
+use chrono::SubsecRound;
 use serde_json::Value;
 
 use super::{Refusal, submission::require_active, work::Work};
@@ -95,7 +96,8 @@ pub(super) fn pause(work: &mut Work<'_>, command: &Pause) -> Result<(), Refusal>
     work.emit(WorkflowEvent::WorkflowPaused {
         step_id,
         reason: command.reason.clone(),
-        until: command.until,
+        // No store keeps finer times.
+        until: command.until.map(|until| until.trunc_subsecs(6)),
         by_parent: false,
     });
     Ok(())

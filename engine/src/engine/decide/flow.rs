@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use serde_json::Map;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{child::given_context, work::Work};
@@ -277,7 +277,19 @@ impl Work<'_> {
                 });
                 false
             }
-            Ok(ExecutionResult::Completed { result, consensus }) => {
+            Ok(ExecutionResult::Completed {
+                mut result,
+                mut consensus,
+            }) => {
+                // JSON does not tell null from nothing: what is read again must be what is decided by.
+                if result.value.as_ref().is_some_and(Value::is_null) {
+                    (result.value, result.resolved_by) = (None, None);
+                }
+                if let Some(consensus) = &mut consensus
+                    && consensus.value.as_ref().is_some_and(Value::is_null)
+                {
+                    (consensus.value, consensus.resolved_by) = (None, None);
+                }
                 let escalation = consensus.as_ref().and_then(|c| escalation(step, c));
                 if let Some(consensus) = consensus {
                     self.emit(WorkflowEvent::ConsensusCalculated(*consensus));

@@ -11,7 +11,7 @@ use crate::{
     config::{Hook, HookId, HookStage, OnError, StepConfig},
     engine::error_chain,
     events::{HookEnded, StepOpened, WorkflowEvent},
-    executor::{ExecutorError, HandlerInput},
+    executor::{ExecutorError, HandlerInput, run_handler},
     ids::StepId,
     state::{FoundResult, IncidentCode},
 };
@@ -119,10 +119,11 @@ impl Work<'_> {
         };
         let config = hook.config.as_ref().unwrap_or(&Value::Null);
         let context = self.context(step, None);
-        let output = handler.run(&HandlerInput {
+        let input = HandlerInput {
             config,
             context: &context,
-        });
+        };
+        let output = run_handler(&**handler, &input);
         match output {
             Ok(output) => {
                 self.end_hook(step, id, None, output.value);

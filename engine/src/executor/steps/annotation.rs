@@ -56,7 +56,7 @@ impl StepExecutor for AnnotationExecutor {
         };
         let mut calculated = resolve(context, consensus, judged, exhausted);
         if let Some(places) = more_places(context.step, visit, &calculated, exhausted) {
-            calculated.more = Some(places - visit.places.unwrap_or(0));
+            calculated.more = Some(1);
             return Ok(ExecutionResult::NeedsMore {
                 places,
                 consensus: Box::new(calculated),
@@ -476,7 +476,10 @@ fn more_places(
     calculated: &ConsensusCalculated,
     exhausted: bool,
 ) -> Option<u32> {
-    let (consensus, places) = (step.consensus.as_ref()?, visit.places?);
+    let consensus = step.consensus.as_ref()?;
+    // A migration may have brought more annotations than the step asks for anew.
+    let given = u32::try_from(visit.annotations.len()).unwrap_or(u32::MAX);
+    let places = visit.places?.max(given);
     let asks_on = ConsensusMethod::Disagreement(DisagreementStrategy::AdditionalAnnotators);
     let breaks_tie = calculated.tied
         && calculated.value.is_none()

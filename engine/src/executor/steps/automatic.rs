@@ -6,6 +6,7 @@ use crate::{
     config::{CompletionType, OutsideHandler},
     executor::{
         Closing, ExecutionContext, ExecutionResult, ExecutorError, HandlerInput, StepExecutor,
+        run_handler,
     },
     state::{PendingCall, ResolvedBy, ResultKind, StepResult},
 };
@@ -38,13 +39,12 @@ impl StepExecutor for AutoProcessExecutor {
             return Ok(outside_handler(context, handler));
         };
         let config = step.config.as_ref().unwrap_or(&Value::Null);
-        let output = handler
-            .run(&HandlerInput { config, context })
-            .map_err(|source| ExecutorError::Handler {
-                step_id: step.id.clone(),
-                handler: name.to_owned(),
-                source,
-            })?;
+        let input = HandlerInput { config, context };
+        let output = run_handler(&**handler, &input).map_err(|source| ExecutorError::Handler {
+            step_id: step.id.clone(),
+            handler: name.to_owned(),
+            source,
+        })?;
         Ok(ExecutionResult::Completed {
             result: StepResult {
                 kind: output.kind,
