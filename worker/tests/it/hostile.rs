@@ -36,6 +36,9 @@ fn bounded(seconds: u32, arguments: &[&str]) -> Command {
         .args([ADDRESSES_KIB.to_string(), seconds.to_string()])
         .arg(env!("CARGO_BIN_EXE_glyph"))
         .args(arguments)
+        // What threads reserve grows with the cores of the machine, and is not what is measured.
+        .env("TOKIO_WORKER_THREADS", "2")
+        .env("MALLOC_ARENA_MAX", "2")
         .env("NO_COLOR", "1")
         .stdin(Stdio::null());
     command
