@@ -47,49 +47,55 @@
 //!
 //! # Where things are
 //!
-//! [`config`] is the language, [`parser`] reads it, [`consensus`] is the mathematics of agreement,
-//! [`events`] and [`state`] are what happened and where that leads, [`executor`], [`transition`] and
-//! [`assignment`] are the rules, [`store`] keeps it all, and [`WorkflowOrchestrator`] runs commands. [`simulation`] plays a workflow
-//! through without any of it.
+//! In the order in which work goes through them:
+//!
+//! 1. A workflow is text that [`parser`] reads and checks; [`config`] is what it becomes, and
+//!    [`expression`] the language of its conditions.
+//! 2. What is asked of a task, and what may become of that, is a [`command`].
+//! 3. [`WorkflowOrchestrator`] (`orchestrator`) takes a batch of commands, opens their tasks in the
+//!    [`store`], lets each command be decided, and commits what follows. It also finds the next
+//!    piece of work for a person.
+//! 4. [`decide()`] (`decide`) makes of one state and one command events and an outcome; it is pure.
+//!    It asks [`executor`] what a step makes of its submissions, with the mathematics of agreement
+//!    in [`consensus`] and what is known of annotators in [`reliability`]; [`transition`] which way
+//!    next; [`assignment`] who may do what.
+//! 5. [`events`] are what happened, and the only thing that changes a [`state`], live and replayed.
+//! 6. What a state waits for is derived from it by [`due_work`] (`timers`), and comes back as a
+//!    command when its time has come.
+//! 7. [`goals`] follow the log, and say when enough is enough.
+//!
+//! [`simulation`] plays a workflow through without store, clock or broker. [`ids`] and [`limits`]
+//! lie below all of it. Each module imports only modules of lower layers; ARCHITECTURE.md has the
+//! table.
 
 pub mod assignment;
 mod canonical;
+pub mod command;
 pub mod config;
 pub mod consensus;
-mod engine;
+mod decide;
 pub mod events;
 pub mod executor;
 pub mod expression;
 pub mod goals;
 pub mod ids;
 pub mod limits;
+mod orchestrator;
 pub mod parser;
 pub mod reliability;
 pub mod simulation;
 pub mod state;
 pub mod store;
+mod timers;
 pub mod transition;
 
-/// Commands and what becomes of them.
-pub mod command {
-    pub use crate::engine::command::{
-        Activity, Advance, AnnotationInput, Assign, ChildCommand, ChildReport, ChildStart, Command,
-        CommandEnvelope, Control, Due, EffectOutcome, Migrate, Pause, Release, Start, Submission,
-    };
-    pub use crate::engine::outcome::{
-        Dead, Outcome, ProcessResult, Rejection, RejectionCode, Undecided,
-    };
-    pub use crate::engine::{Act, ActEnvelope, ClaimRequest, ClaimedPlace, JudgedAnnotation};
-}
-
-pub use command::{Outcome, ProcessResult};
+pub use command::{
+    Outcome, ProcessResult,
+    operator::{completions_of, pauses_of},
+};
 pub use config::{StepConfig, StepLibrary, TransitionConfig, WorkflowConfig};
 pub use consensus::{ConsensusError, cohens_kappa, iou_span, krippendorffs_alpha_nominal};
-pub use engine::{
-    BatchReport, BatchStats, DecideContext, Decision, Effect, FactSource, HandlerCall,
-    MessageBuilder, NoMessages, OrchestrationError, Preview, SystemFacts, WorkflowOrchestrator,
-    completions_of, decide, due_command_id, due_work, effect_of, pauses_of, plan_act,
-};
+pub use decide::{DecideContext, Decision, decide};
 #[cfg(feature = "postgres")]
 pub use events::PgEventStore;
 pub use events::{EventStore, StateRebuilder, WorkflowEvent};
@@ -98,7 +104,12 @@ pub use executor::{
     create_executor,
 };
 pub use goals::{CompletionAction, GoalEvaluator, GoalTracker};
+pub use orchestrator::{
+    BatchReport, BatchStats, FactSource, MessageBuilder, NoMessages, OrchestrationError, Preview,
+    SystemFacts, WorkflowOrchestrator, plan_act,
+};
 pub use parser::{ParseError, ValidationError, parse_workflow, parse_workflow_with_library};
 pub use state::{StepResult, StepState, WorkflowSnapshot, WorkflowStateManager};
 pub use store::WorkflowConfigStore;
+pub use timers::{Effect, HandlerCall, due_command_id, due_work, effect_of};
 pub use transition::{ConditionError, TransitionEvaluator};

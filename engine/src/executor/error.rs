@@ -104,3 +104,14 @@ pub enum HandlerError {
         reason: String,
     },
 }
+
+/// An error with all its causes in one line, for reasons that people read.
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -25,6 +25,7 @@ pub use value::{Selection, ValueError, value_at};
 pub use crate::state::AnnotationData;
 pub(crate) use agreement::check_readable;
 pub(crate) use context::selection;
+pub(crate) use error::error_chain;
 pub(crate) use gold::is_expected;
 pub(crate) use registry::run_handler;
 pub(crate) use steps::{admit, corrected, decision_of, task_output};

@@ -41,13 +41,9 @@ pub use play::{person, play};
 pub use trace::{Happening, Trace, TraceStep};
 
 use crate::{
+    command::{Command, CommandEnvelope, Due, EffectOutcome, Outcome},
     config::{HandlerAnswer, WorkflowConfig},
-    engine::{
-        DecideContext, Decision, Effect, HandlerCall,
-        command::{Command, CommandEnvelope, Due, EffectOutcome},
-        decide, due_command_id, due_work, effect_of,
-        outcome::Outcome,
-    },
+    decide::{DecideContext, Decision, decide},
     events::StoredEvent,
     executor::{HandlerRegistry, annotators::Annotators},
     expression::ExpressionError,
@@ -55,6 +51,7 @@ use crate::{
     limits::SIMULATION_DUE_MAX,
     state::WorkflowSnapshot,
     store::{DueRow, content_hash, revision_id},
+    timers::{Effect, HandlerCall, due_command_id, due_work, effect_of},
     transition::CompiledWorkflow,
 };
 

@@ -8,14 +8,11 @@ use uuid::Uuid;
 
 use super::{Happening, Played, Simulation, Trace, TraceStep};
 use crate::{
-    config::{ExpectedEnd, ExpectedOutcome, Move, PersonMove, Script, SubmitMove, WorkflowConfig},
-    engine::{
-        command::{
-            Activity, Advance, AnnotationInput, Assign, Command, Control, Pause, Release, Start,
-            Submission,
-        },
-        outcome::{Outcome, ProcessResult},
+    command::{
+        Activity, Advance, AnnotationInput, Assign, Command, Control, Outcome, Pause,
+        ProcessResult, Release, Start, Submission,
     },
+    config::{ExpectedEnd, ExpectedOutcome, Move, PersonMove, Script, SubmitMove, WorkflowConfig},
     expression::ExpressionError,
     ids::{TaskId, UserId, WorkflowId, WorkflowSelector},
     state::{TaskStatus, WorkflowSnapshot},

@@ -14,7 +14,10 @@ const LAYERS: [&[&str]; 9] = [
     &["events"],
     &["store", "transition", "assignment"],
     &["executor", "goals"],
-    &["engine"],
+    &["command"],
+    &["timers"],
+    &["decide"],
+    &["orchestrator"],
     &["simulation"],
     &["lib"],
 ];

@@ -1,0 +1,19 @@
+//! Commands and what becomes of them.
+//!
+//! What is asked of a task, what an operator asks of something that is no task, and what a person
+//! who wants work asks for, each with the outcome that it may have.
+
+mod claim;
+pub(crate) mod operator;
+mod outcome;
+mod task;
+
+pub use claim::{ClaimRequest, ClaimedPlace, JudgedAnnotation};
+pub use operator::{Act, ActEnvelope};
+pub use outcome::{Dead, Outcome, ProcessResult, Rejection, RejectionCode, Undecided};
+pub use task::{
+    Activity, Advance, AnnotationInput, Assign, ChildCommand, ChildReport, ChildStart, Command,
+    CommandEnvelope, Control, Due, EffectOutcome, Migrate, Pause, Release, Start, Submission,
+};
+
+pub(crate) use outcome::{failed_by_transition, next_step};

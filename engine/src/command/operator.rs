@@ -1,0 +1,488 @@
+//! What operators do that belongs to no task.
+//!
+//! An act is recorded like a command, in the inbox under its id, and its effect is derived from the
+//! acts alone: the same function follows them live and when everything is made anew.
+
+use chrono::{DateTime, SubsecRound, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::outcome::{Rejection, RejectionCode};
+use crate::{
+    canonical,
+    goals::{GoalCompletion, GoalStatement},
+    ids::{CommandId, Slug, UserId, WorkflowId},
+    store::{
+        ActFacts, ActSubject, AnnotatorPause, CommandRow, Pauses, RecordedOutcome, WorkflowPause,
+    },
+};
+
+/// What an operator (or a rule that acts for one) does to something that is no task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Act {
+    /// Hold all tasks of a workflow. Of a paused one, changes reason and `until`.
+    WorkflowPause {
+        /// The workflow, in all its revisions.
+        workflow: WorkflowId,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// When it goes on by itself, in whole microseconds of the store's clock.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<DateTime<Utc>>,
+    },
+    /// Let all tasks of a workflow go on.
+    WorkflowResume {
+        /// The workflow.
+        workflow: WorkflowId,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// Where a pause has run out by itself: its `until`. A pause that was changed meanwhile is
+        /// left alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ran_out: Option<DateTime<Utc>>,
+    },
+    /// Pause a workflow until it is restored, and leave it out of lists. Of an archived one, changes
+    /// the reason; a pause before it is part of it.
+    WorkflowArchive {
+        /// The workflow, in all its revisions.
+        workflow: WorkflowId,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// Take a workflow out of the archive: its tasks go on.
+    WorkflowRestore {
+        /// The workflow.
+        workflow: WorkflowId,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// Offer an annotator no more places in a workflow. Of one who is paused, changes the reason.
+    AnnotatorPause {
+        /// The workflow, in all its revisions.
+        workflow: WorkflowId,
+        /// Who.
+        user_id: UserId,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// Where a rule of the workflow says so: when the answer came with which the person fell.
+        /// An operator who has let the person go on since knew better.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fallen_at: Option<DateTime<Utc>>,
+    },
+    /// Offer places to an annotator again, who is judged anew from now on.
+    AnnotatorResume {
+        /// The workflow.
+        workflow: WorkflowId,
+        /// Who.
+        user_id: UserId,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// Whether the rule that paused the person does not hold any more. What an operator has
+        /// paused is left alone.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        by_rule: bool,
+    },
+    /// Say that a goal is reached. Whether the goal takes the person's word is asked before.
+    GoalComplete {
+        /// The workflow.
+        workflow: WorkflowId,
+        /// The goal.
+        goal: Slug,
+        /// What the person says.
+        #[serde(flatten)]
+        statement: GoalStatement,
+    },
+}
+
+/// An act with what makes it safe to send twice.
+#[derive(Clone, Debug)]
+pub struct ActEnvelope {
+    /// The idempotency key: the same id again changes nothing.
+    pub command_id: CommandId,
+    /// What the caller uses to follow a piece of work.
+    pub correlation_id: Option<String>,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+    /// What is done.
+    pub act: Act,
+}
+
+impl ActEnvelope {
+    /// An envelope without correlation or trace.
+    pub fn new(command_id: impl Into<CommandId>, act: Act) -> Self {
+        Self {
+            command_id: command_id.into(),
+            correlation_id: None,
+            traceparent: None,
+            act,
+        }
+    }
+
+    /// The act by which a pause that has run out is recorded as ended: whoever notices it, and how
+    /// often, names it alike.
+    pub fn of_lapsed(pause: &WorkflowPause) -> Option<Self> {
+        let ran_out = pause.until?;
+        let id = Uuid::new_v5(
+            &pause.pause_id.0,
+            format!("until/{}", ran_out.timestamp_micros()).as_bytes(),
+        );
+        Some(Self::new(
+            id,
+            Act::WorkflowResume {
+                workflow: pause.workflow.clone(),
+                reason: Some("the pause has run out".to_owned()),
+                ran_out: Some(ran_out),
+            },
+        ))
+    }
+}
+
+impl Act {
+    /// The type in the inbox and in answers.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::WorkflowPause { .. } => "workflow_pause",
+            Self::WorkflowResume { .. } => "workflow_resume",
+            Self::WorkflowArchive { .. } => "workflow_archive",
+            Self::WorkflowRestore { .. } => "workflow_restore",
+            Self::AnnotatorPause { .. } => "annotator_pause",
+            Self::AnnotatorResume { .. } => "annotator_resume",
+            Self::GoalComplete { .. } => "goal_complete",
+        }
+    }
+
+    /// The workflow that it is about.
+    pub fn workflow(&self) -> &WorkflowId {
+        match self {
+            Self::WorkflowPause { workflow, .. }
+            | Self::WorkflowResume { workflow, .. }
+            | Self::WorkflowArchive { workflow, .. }
+            | Self::WorkflowRestore { workflow, .. }
+            | Self::AnnotatorPause { workflow, .. }
+            | Self::AnnotatorResume { workflow, .. }
+            | Self::GoalComplete { workflow, .. } => workflow,
+        }
+    }
+
+    /// Whom or what it is about.
+    pub fn subject(&self) -> ActSubject {
+        let user_id = match self {
+            Self::AnnotatorPause { user_id, .. } | Self::AnnotatorResume { user_id, .. } => {
+                Some(*user_id)
+            }
+            Self::WorkflowPause { .. }
+            | Self::WorkflowResume { .. }
+            | Self::WorkflowArchive { .. }
+            | Self::WorkflowRestore { .. }
+            | Self::GoalComplete { .. } => None,
+        };
+        ActSubject {
+            workflow: self.workflow().clone(),
+            user_id,
+        }
+    }
+
+    /// The act as JSON, with `type`: what is hashed, and kept in the inbox.
+    pub fn payload(&self) -> Value {
+        // Plain data with string keys always serializes.
+        serde_json::to_value(self).unwrap_or_default()
+    }
+
+    /// SHA-256 of [`Act::payload`] in canonical JSON.
+    pub fn content_hash(&self) -> [u8; 32] {
+        canonical::hash(&self.payload())
+    }
+
+    /// The same, with times as precise as stores keep them.
+    pub(crate) fn rounded(mut self) -> Self {
+        match &mut self {
+            Self::WorkflowPause { until: time, .. }
+            | Self::WorkflowResume { ran_out: time, .. }
+            | Self::AnnotatorPause {
+                fallen_at: time, ..
+            } => {
+                *time = time.map(|time| time.trunc_subsecs(6));
+            }
+            Self::WorkflowArchive { .. }
+            | Self::WorkflowRestore { .. }
+            | Self::AnnotatorResume { .. }
+            | Self::GoalComplete { .. } => {}
+        }
+        self
+    }
+}
+
+/// What an applied act leads to.
+pub(crate) struct Effect {
+    /// Pauses to write or to change.
+    pub(crate) pauses: Pauses,
+    /// What the caller is told.
+    pub(crate) result: Value,
+}
+
+/// Decides an act.
+pub(crate) fn decide(act: &Act, id: CommandId, facts: ActFacts) -> Result<Effect, Rejection> {
+    let ActFacts {
+        now,
+        pause: open,
+        annotator,
+    } = facts;
+    let not_waiting = |detail: String| {
+        Err(Rejection {
+            code: RejectionCode::NotWaiting,
+            detail,
+        })
+    };
+    match act {
+        Act::WorkflowPause {
+            workflow,
+            reason,
+            until,
+        } => {
+            if until.is_some_and(|until| until <= now) {
+                return not_waiting(
+                    "`until` is not in the future: there would be nothing to wait for".to_owned(),
+                );
+            }
+            if open.as_ref().is_some_and(|open| open.archived) {
+                return not_waiting(format!(
+                    "the workflow `{workflow}` is archived, and so held already"
+                ));
+            }
+            let pause = WorkflowPause {
+                pause_id: id,
+                workflow: workflow.clone(),
+                reason: reason.clone(),
+                since: now,
+                until: *until,
+                archived: false,
+                ended_at: None,
+            };
+            Ok(held(pause, open))
+        }
+        Act::WorkflowArchive { workflow, reason } => {
+            let pause = WorkflowPause {
+                pause_id: id,
+                workflow: workflow.clone(),
+                reason: reason.clone(),
+                since: now,
+                until: None,
+                archived: true,
+                ended_at: None,
+            };
+            Ok(held(pause, open))
+        }
+        Act::WorkflowResume {
+            workflow, ran_out, ..
+        } => match open {
+            Some(open) if open.archived => not_waiting(format!(
+                "the workflow `{workflow}` is archived: `restore` lets it go on"
+            )),
+            Some(open) if ran_out.is_none() || *ran_out == open.until => Ok(let_go(open, now)),
+            _ => not_waiting(format!("the workflow `{workflow}` is not paused")),
+        },
+        Act::WorkflowRestore { workflow, .. } => match open {
+            Some(open) if open.archived => Ok(let_go(open, now)),
+            _ => not_waiting(format!("the workflow `{workflow}` is not archived")),
+        },
+        Act::AnnotatorPause {
+            workflow,
+            user_id,
+            reason,
+            fallen_at,
+        } => {
+            let by_rule = fallen_at.is_some();
+            let pause = match annotator {
+                // What an operator has said stands; what a rule has said, an operator makes theirs.
+                Some(open) if open.is_open() && by_rule => open,
+                Some(open) if open.is_open() => AnnotatorPause {
+                    reason: reason.clone(),
+                    by_rule,
+                    ..open
+                },
+                Some(over) if over.judged_anew && over.ended_at >= *fallen_at && by_rule => {
+                    return not_waiting(format!(
+                        "annotator {user_id} was let go on after the fall, and is judged anew"
+                    ));
+                }
+                _ => AnnotatorPause {
+                    pause_id: id,
+                    workflow: workflow.clone(),
+                    user_id: *user_id,
+                    reason: reason.clone(),
+                    by_rule,
+                    since: now,
+                    ended_at: None,
+                    judged_anew: false,
+                },
+            };
+            Ok(of_annotator(workflow, *user_id, pause))
+        }
+        Act::AnnotatorResume {
+            workflow,
+            user_id,
+            by_rule,
+            ..
+        } => match annotator {
+            Some(open) if open.is_open() && (open.by_rule || !by_rule) => {
+                let pause = AnnotatorPause {
+                    ended_at: Some(now),
+                    judged_anew: !by_rule,
+                    ..open
+                };
+                Ok(of_annotator(workflow, *user_id, pause))
+            }
+            _ => not_waiting(format!(
+                "annotator {user_id} is not paused in the workflow `{workflow}`"
+            )),
+        },
+        Act::GoalComplete { workflow, goal, .. } => Ok(Effect {
+            pauses: Pauses::default(),
+            result: json!({
+                "workflow": workflow, "goal": goal, "completed": true, "completed_at": now,
+            }),
+        }),
+    }
+}
+
+/// A workflow is held from now on. What holds it already is changed; what has run out is over.
+fn held(wanted: WorkflowPause, open: Option<WorkflowPause>) -> Effect {
+    let now = wanted.since;
+    let (over, pause) = match open {
+        Some(open) if open.holds_at(now) => {
+            let pause = WorkflowPause {
+                pause_id: open.pause_id,
+                since: open.since,
+                ..wanted
+            };
+            (None, pause)
+        }
+        over => (over, wanted),
+    };
+    let result = json!({"workflow": pause.workflow, "paused": pause});
+    let over = over.map(|over| ended(over, now));
+    Effect {
+        pauses: Pauses {
+            workflows: over.into_iter().chain([pause]).collect(),
+            ..Pauses::default()
+        },
+        result,
+    }
+}
+
+/// A workflow goes on.
+fn let_go(open: WorkflowPause, now: DateTime<Utc>) -> Effect {
+    let result = json!({"workflow": open.workflow, "paused": null});
+    Effect {
+        pauses: Pauses {
+            workflows: vec![ended(open, now)],
+            ..Pauses::default()
+        },
+        result,
+    }
+}
+
+/// The effect of an act on the pause of an annotator.
+fn of_annotator(workflow: &WorkflowId, user_id: UserId, pause: AnnotatorPause) -> Effect {
+    let open = Some(&pause).filter(|pause| pause.is_open());
+    let result = json!({"workflow": workflow, "user_id": user_id, "paused": open});
+    Effect {
+        pauses: Pauses {
+            annotators: vec![pause],
+            ..Pauses::default()
+        },
+        result,
+    }
+}
+
+/// A pause ends when somebody resumes the workflow, or at its `until` before that.
+fn ended(pause: WorkflowPause, now: DateTime<Utc>) -> WorkflowPause {
+    let ended_at = pause.until.map_or(now, |until| until.min(now));
+    WorkflowPause {
+        ended_at: Some(ended_at),
+        ..pause
+    }
+}
+
+/// What people have said of goals, by all applied acts.
+pub fn completions_of(acts: &[CommandRow]) -> Vec<GoalCompletion> {
+    let applied = acts
+        .iter()
+        .filter(|row| matches!(row.outcome, RecordedOutcome::Applied { .. }));
+    applied
+        .filter_map(|row| {
+            let act = serde_json::from_value(row.payload.clone()?).ok()?;
+            let Act::GoalComplete {
+                workflow,
+                goal,
+                statement,
+            } = act
+            else {
+                return None;
+            };
+            Some(GoalCompletion {
+                command_id: row.command_id,
+                at: row.decided_at,
+                workflow,
+                goal,
+                statement,
+            })
+        })
+        .collect()
+}
+
+/// The pauses that follow from all applied acts, each kind oldest first.
+pub fn pauses_of(acts: &[CommandRow]) -> Pauses {
+    let mut pauses = Pauses::default();
+    for row in acts {
+        let applied = matches!(row.outcome, RecordedOutcome::Applied { .. });
+        let payload = row.payload.clone().unwrap_or_default();
+        let Some(act) = serde_json::from_value::<Act>(payload)
+            .ok()
+            .filter(|_| applied)
+        else {
+            continue;
+        };
+        let ActSubject { workflow, user_id } = act.subject();
+        let pause = pauses
+            .workflows
+            .iter()
+            .find(|pause| pause.workflow == workflow && pause.ended_at.is_none());
+        let annotator = pauses
+            .annotators
+            .iter()
+            .filter(|pause| pause.workflow == workflow && Some(pause.user_id) == user_id)
+            .max_by_key(|pause| pause.age());
+        let facts = ActFacts {
+            now: row.decided_at,
+            pause: pause.cloned(),
+            annotator: annotator.cloned(),
+        };
+        let Ok(effect) = decide(&act, row.command_id, facts) else {
+            continue;
+        };
+        for changed in effect.pauses.workflows {
+            put(&mut pauses.workflows, changed, |pause| pause.pause_id);
+        }
+        for changed in effect.pauses.annotators {
+            put(&mut pauses.annotators, changed, |pause| pause.pause_id);
+        }
+    }
+    pauses
+}
+
+/// Puts a row where the one with its key is, or behind all.
+fn put<T, K: PartialEq>(rows: &mut Vec<T>, row: T, key: impl Fn(&T) -> K) {
+    match rows.iter_mut().find(|known| key(known) == key(&row)) {
+        Some(known) => *known = row,
+        None => rows.push(row),
+    }
+}

@@ -1,0 +1,478 @@
+//! The commands that a task accepts.
+//!
+//! The structs are also the JSON of the queue and of HTTP: one shape, described once, from which
+//! the JSON Schemas are generated.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::{
+    canonical,
+    events::OfferBasis,
+    ids::{CommandId, StepId, TaskId, UserId, WorkflowSelector},
+    state::{ChildOrder, ParentTask, PlaceHolder, TaskStatus, WorkflowRef},
+    store::DueRow,
+};
+
+/// A command with what makes it safe to send twice.
+#[derive(Clone, Debug)]
+pub struct CommandEnvelope {
+    /// The idempotency key: the same id again changes nothing.
+    pub command_id: CommandId,
+    /// [`Command::content_hash`]; the same id with another hash is refused.
+    pub content_hash: [u8; 32],
+    /// What the producer uses to follow a piece of work.
+    pub correlation_id: Option<String>,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+    /// What is asked for.
+    pub command: Command,
+}
+
+impl CommandEnvelope {
+    /// An envelope without correlation or trace.
+    pub fn new(command_id: impl Into<CommandId>, command: Command) -> Self {
+        Self {
+            command_id: command_id.into(),
+            content_hash: command.content_hash(),
+            correlation_id: None,
+            traceparent: None,
+            command,
+        }
+    }
+}
+
+/// What is asked of a task.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Bind the task to a workflow and enter it.
+    Start(Start),
+    /// Accept a person's work.
+    Submission(Submission),
+    /// End a step that waits for a machine, an operator or enough people.
+    Advance(Advance),
+    /// Claim a place.
+    Assign(Assign),
+    /// Give a place back.
+    Release(Release),
+    /// Keep a place, and a draft.
+    Activity(Activity),
+    /// Hold the task.
+    Pause(Pause),
+    /// Let the task go on.
+    Resume(Control),
+    /// End the task.
+    Cancel(Control),
+    /// Try again what an incident holds.
+    Retry(Control),
+    /// Move the task to another revision.
+    Migrate(Migrate),
+    /// What a task and its children tell each other; never accepted from outside.
+    Child(ChildCommand),
+    /// Work whose time has come; never accepted from outside.
+    Due(Due),
+}
+
+/// `start`: bind the task to a workflow and enter it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Start {
+    /// The task.
+    pub task_id: TaskId,
+    /// The workflow.
+    pub workflow: WorkflowSelector,
+    /// What is to be labelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Value>,
+    /// Key-value pairs for search.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, String>>,
+    /// The known answer, which makes it a gold task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Value>,
+}
+
+/// `submission`: a person's work.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Submission {
+    /// The task.
+    pub task_id: TaskId,
+    /// The step; may be left out where exactly one active step takes submissions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_id: Option<String>,
+    /// The work.
+    pub annotation: AnnotationInput,
+    /// Starts the task in this workflow if it has not been started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<WorkflowSelector>,
+}
+
+/// A person's work as a producer sends it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AnnotationInput {
+    /// Its id; derived from the command when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotation_id: Option<Uuid>,
+    /// Who made it.
+    pub user_id: UserId,
+    /// What was labelled, in any shape.
+    #[serde(default)]
+    pub data: Value,
+    /// A reviewer's decision: `approve`, `reject`, `request_changes` or `fix`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<String>,
+    /// When the person submitted, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submitted_at: Option<DateTime<Utc>>,
+    /// Roles of the person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roles: Option<Vec<String>>,
+    /// How sure the person is, 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub confidence: Option<f64>,
+}
+
+/// `advance`: end a step that waits for a machine, an operator or enough people.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Advance {
+    /// The task.
+    pub task_id: TaskId,
+    /// The step; may be left out where exactly one active step can take it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_id: Option<String>,
+    /// The outcome of an external step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Value>,
+}
+
+/// `assign`: claim a place for a person.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Assign {
+    /// The task.
+    pub task_id: TaskId,
+    /// The step; may be left out where exactly one active step takes submissions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_id: Option<String>,
+    /// Who.
+    pub user_id: UserId,
+    /// Roles of the person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roles: Option<Vec<String>>,
+    /// Why the place was offered, where the person asked for work; never from outside.
+    #[serde(skip)]
+    pub offered: Option<OfferBasis>,
+}
+
+/// `release`: give a place back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Release {
+    /// The task.
+    pub task_id: TaskId,
+    /// The step; may be left out where exactly one active step takes submissions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_id: Option<String>,
+    /// Who held it.
+    pub user_id: UserId,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// `activity`: keep a place, and a draft.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Activity {
+    /// The task.
+    pub task_id: TaskId,
+    /// The step; may be left out where exactly one active step takes submissions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_id: Option<String>,
+    /// Who holds it.
+    pub user_id: UserId,
+    /// Unfinished work, kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draft: Option<Value>,
+}
+
+/// `pause`: hold the task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Pause {
+    /// The task.
+    pub task_id: TaskId,
+    /// The step to hold; the whole task when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_id: Option<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When it goes on by itself, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
+}
+
+/// `resume`, `cancel` and `retry`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Control {
+    /// The task.
+    pub task_id: TaskId,
+    /// The step; the whole task when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_id: Option<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// `migrate`: move the task to another revision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Migrate {
+    /// The task.
+    pub task_id: TaskId,
+    /// The revision.
+    pub to: WorkflowSelector,
+    /// Old step to new step.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub steps: BTreeMap<StepId, StepId>,
+}
+
+/// Work whose time has come, with what its effect came to where it has one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Due {
+    /// What was due.
+    pub row: DueRow,
+    /// What became of the [`Effect`](crate::Effect) that was performed for it, outside any
+    /// transaction; none where the row asks for nothing but a decision.
+    pub outcome: Option<EffectOutcome>,
+}
+
+impl Due {
+    /// Work that asks for nothing but a decision.
+    pub fn alone(row: DueRow) -> Self {
+        Self { row, outcome: None }
+    }
+}
+
+/// What became of an effect.
+#[derive(Clone, Debug, PartialEq)]
+pub enum EffectOutcome {
+    /// It is done.
+    Done {
+        /// What it answered; null where it answered nothing.
+        output: Value,
+    },
+    /// It failed.
+    Failed {
+        /// Why, for people.
+        error: String,
+        /// Whether trying again is of no use.
+        is_final: bool,
+        /// How long whoever failed asks to be left alone.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// What a task and its children tell each other. No producer can send these: a child is started,
+/// held and ended by its parent alone, and a parent believes only the child that it asked for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum ChildCommand {
+    /// Begin as the child of a task.
+    Start(ChildStart),
+    /// Do as the parent does.
+    Order {
+        /// The child.
+        task_id: TaskId,
+        /// The parent.
+        parent_task_id: TaskId,
+        /// What it asks for.
+        order: ChildOrder,
+    },
+    /// Learn how a child ended.
+    Report(ChildReport),
+}
+
+/// Begin as the child of a task.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ChildStart {
+    /// The child.
+    pub task_id: TaskId,
+    /// The workflow; its newest revision.
+    pub workflow: WorkflowSelector,
+    /// What it is to label.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<Value>,
+    /// Key-value pairs for search, as the parent has them.
+    pub labels: BTreeMap<String, String>,
+    /// Who gets a place in its first step.
+    pub holders: Vec<PlaceHolder>,
+    /// The visit that asks for it.
+    pub parent: ParentTask,
+}
+
+/// Learn how a child ended.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ChildReport {
+    /// The parent.
+    pub task_id: TaskId,
+    /// The child.
+    pub child_task_id: TaskId,
+    /// How it ended.
+    pub status: TaskStatus,
+    /// The revision that it ran on.
+    pub workflow: WorkflowRef,
+    /// What it ended with, where it completed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<Value>,
+    /// Why it did not complete.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl ChildCommand {
+    /// The types of these commands in the inbox and metrics.
+    pub const TYPES: [&'static str; 3] = ["child_start", "child_order", "child_report"];
+
+    fn type_name(&self) -> &'static str {
+        match self {
+            Self::Start(_) => "child_start",
+            Self::Order { .. } => "child_order",
+            Self::Report(_) => "child_report",
+        }
+    }
+
+    fn task_id(&self) -> TaskId {
+        match self {
+            Self::Start(c) => c.task_id,
+            Self::Order { task_id, .. } => *task_id,
+            Self::Report(c) => c.task_id,
+        }
+    }
+
+    fn workflow(&self) -> Option<&WorkflowSelector> {
+        match self {
+            Self::Start(c) => Some(&c.workflow),
+            Self::Order { .. } | Self::Report(_) => None,
+        }
+    }
+}
+
+impl Command {
+    /// The types that producers may send.
+    pub const TYPES: [&'static str; 11] = [
+        "start",
+        "submission",
+        "advance",
+        "assign",
+        "release",
+        "activity",
+        "pause",
+        "resume",
+        "cancel",
+        "retry",
+        "migrate",
+    ];
+
+    /// The type in JSON, routing keys, the inbox and metrics.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Start(_) => "start",
+            Self::Submission(_) => "submission",
+            Self::Advance(_) => "advance",
+            Self::Assign(_) => "assign",
+            Self::Release(_) => "release",
+            Self::Activity(_) => "activity",
+            Self::Pause(_) => "pause",
+            Self::Resume(_) => "resume",
+            Self::Cancel(_) => "cancel",
+            Self::Retry(_) => "retry",
+            Self::Migrate(_) => "migrate",
+            Self::Child(c) => c.type_name(),
+            Self::Due(_) => "due",
+        }
+    }
+
+    /// The task.
+    pub fn task_id(&self) -> TaskId {
+        match self {
+            Self::Start(c) => c.task_id,
+            Self::Submission(c) => c.task_id,
+            Self::Advance(c) => c.task_id,
+            Self::Assign(c) => c.task_id,
+            Self::Release(c) => c.task_id,
+            Self::Activity(c) => c.task_id,
+            Self::Pause(c) => c.task_id,
+            Self::Resume(c) | Self::Cancel(c) | Self::Retry(c) => c.task_id,
+            Self::Migrate(c) => c.task_id,
+            Self::Child(c) => c.task_id(),
+            Self::Due(c) => c.row.task_id,
+        }
+    }
+
+    /// The step that it names.
+    pub fn step_id(&self) -> Option<&str> {
+        match self {
+            Self::Start(_) | Self::Migrate(_) | Self::Child(_) => None,
+            Self::Submission(c) => c.step_id.as_deref(),
+            Self::Advance(c) => c.step_id.as_deref(),
+            Self::Assign(c) => c.step_id.as_deref(),
+            Self::Release(c) => c.step_id.as_deref(),
+            Self::Activity(c) => c.step_id.as_deref(),
+            Self::Pause(c) => c.step_id.as_deref(),
+            Self::Resume(c) | Self::Cancel(c) | Self::Retry(c) => c.step_id.as_deref(),
+            Self::Due(c) => c.row.step_id.as_deref(),
+        }
+    }
+
+    /// The workflow that it names.
+    pub fn workflow(&self) -> Option<&WorkflowSelector> {
+        match self {
+            Self::Start(c) => Some(&c.workflow),
+            Self::Submission(c) => c.workflow.as_ref(),
+            Self::Migrate(c) => Some(&c.to),
+            Self::Child(c) => c.workflow(),
+            Self::Advance(_)
+            | Self::Assign(_)
+            | Self::Release(_)
+            | Self::Activity(_)
+            | Self::Pause(_)
+            | Self::Resume(_)
+            | Self::Cancel(_)
+            | Self::Retry(_)
+            | Self::Due(_) => None,
+        }
+    }
+
+    /// The known fields as JSON, with `type`: what is hashed, and kept of a rejected command.
+    /// Absent and null fields are left out; keys are sorted. Of due work it is the row alone: two
+    /// who performed the same row and came to different outcomes are duplicates of each other.
+    pub fn payload(&self) -> Value {
+        let body = match self {
+            Self::Start(c) => serde_json::to_value(c),
+            Self::Submission(c) => serde_json::to_value(c),
+            Self::Advance(c) => serde_json::to_value(c),
+            Self::Assign(c) => serde_json::to_value(c),
+            Self::Release(c) => serde_json::to_value(c),
+            Self::Activity(c) => serde_json::to_value(c),
+            Self::Pause(c) => serde_json::to_value(c),
+            Self::Resume(c) | Self::Cancel(c) | Self::Retry(c) => serde_json::to_value(c),
+            Self::Migrate(c) => serde_json::to_value(c),
+            Self::Child(c) => serde_json::to_value(c),
+            Self::Due(c) => serde_json::to_value(&c.row),
+        };
+        // Plain data with string keys always serializes.
+        let mut body = body.unwrap_or_default();
+        if let Value::Object(fields) = &mut body {
+            fields.insert("type".to_owned(), self.type_name().into());
+        }
+        body
+    }
+
+    /// SHA-256 of [`Command::payload`] in canonical JSON.
+    pub fn content_hash(&self) -> [u8; 32] {
+        canonical::hash(&self.payload())
+    }
+}

@@ -1,0 +1,167 @@
+//! Places: claimed, kept, given back.
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    Refusal,
+    submission::{require_active, require_open, role_required, self_review},
+    work::Work,
+};
+use crate::{
+    assignment::{Eligibility, check_roles, judges_own_work, submitted},
+    command::{Activity, Assign, RejectionCode, Release},
+    config::StepConfig,
+    events::{ReleaseReason, WorkflowEvent},
+    ids::UserId,
+    limits::INACTIVITY_MAX,
+    store::Draft,
+};
+
+pub(super) fn assign(work: &mut Work<'_>, command: &Assign) -> Result<(), Refusal> {
+    work.state()?;
+    let step = work
+        .target_step(command.step_id.as_deref(), |s| work.is_open_to_people(s))?
+        .clone();
+    let roles = command.roles.clone().unwrap_or_default();
+    let state = work.current();
+    let visit = state.current_visit(&step.id);
+    if let Some(visit) = visit.filter(|v| submitted(&step, v, command.user_id, None)) {
+        return Err(Refusal::rejected(
+            RejectionCode::DuplicateAnnotator,
+            format!(
+                "annotator {} is already in visit {} of step `{}`",
+                command.user_id, visit.number, step.id
+            ),
+        ));
+    }
+    let places = visit.map(|visit| Eligibility::of(visit, command.user_id));
+    if places == Some(Eligibility::Full) {
+        return Err(Refusal::rejected(
+            RejectionCode::Surplus,
+            format!("every place of step `{}` is submitted or claimed", step.id),
+        ));
+    }
+    work.require_running()?;
+    work.require_step_running(&step.id)?;
+    let visit = require_open(&step.id, visit)?;
+    require_takes_submissions(&step)?;
+    if !check_roles(&step, &roles) {
+        return Err(role_required(&step));
+    }
+    if judges_own_work(state, &step, visit, command.user_id) {
+        return Err(self_review(&step, visit));
+    }
+    let (number, n) = (visit.number, visit.assignments_made + 1);
+    let expires_at = expiry(work, &step);
+    work.subject = Some(step.id.clone());
+    work.emit(if places == Some(Eligibility::HoldsPlace) {
+        // Claimed again by its holder: kept, not doubled.
+        WorkflowEvent::ActivityRecorded {
+            step_id: step.id,
+            visit: number,
+            user_id: command.user_id,
+            expires_at,
+            draft: false,
+        }
+    } else {
+        WorkflowEvent::TaskAssigned {
+            step_id: step.id,
+            visit: number,
+            n,
+            user_id: command.user_id,
+            roles,
+            expires_at,
+            offered: command.offered.clone(),
+        }
+    });
+    Ok(())
+}
+
+pub(super) fn release(work: &mut Work<'_>, command: &Release) -> Result<(), Refusal> {
+    let (step, visit) = held_place(work, command.step_id.as_deref(), command.user_id, false)?;
+    work.subject = Some(step.id.clone());
+    work.emit(WorkflowEvent::TaskReleased {
+        step_id: step.id,
+        visit,
+        user_id: command.user_id,
+        cause: ReleaseReason::Released,
+        reason: command.reason.clone(),
+    });
+    Ok(())
+}
+
+pub(super) fn activity(work: &mut Work<'_>, command: &Activity) -> Result<(), Refusal> {
+    let (step, visit) = held_place(work, command.step_id.as_deref(), command.user_id, true)?;
+    let expires_at = expiry(work, &step);
+    work.subject = Some(step.id.clone());
+    work.emit(WorkflowEvent::ActivityRecorded {
+        step_id: step.id.clone(),
+        visit,
+        user_id: command.user_id,
+        expires_at,
+        draft: command.draft.is_some(),
+    });
+    work.draft = command.draft.clone().map(|draft| Draft {
+        task_id: work.task_id(),
+        step_id: step.id,
+        visit,
+        user_id: command.user_id,
+        draft,
+        saved_at: work.now,
+    });
+    Ok(())
+}
+
+/// When a place claimed or kept now is given up; never later than the limit.
+pub(super) fn expiry(work: &Work<'_>, step: &StepConfig) -> DateTime<Utc> {
+    let timeout = step
+        .completion
+        .as_ref()
+        .and_then(|completion| completion.timeout)
+        .unwrap_or(work.config().settings.default_timeout);
+    work.now + timeout.get().min(INACTIVITY_MAX)
+}
+
+/// The step and visit in which `user` holds a place. Giving one back works during a pause too.
+fn held_place(
+    work: &Work<'_>,
+    step_id: Option<&str>,
+    user: UserId,
+    running: bool,
+) -> Result<(StepConfig, u32), Refusal> {
+    let step = work
+        .target_step(step_id, |s| s.kind.takes_submissions())?
+        .clone();
+    let state = work.state()?;
+    if running || state.status.is_final() {
+        work.require_running()?;
+    }
+    if running {
+        work.require_step_running(&step.id)?;
+    }
+    let visit = require_active(&step.id, state.current_visit(&step.id))?;
+    if visit.assignment_of(user).is_none() {
+        return Err(Refusal::rejected(
+            RejectionCode::NotWaiting,
+            format!(
+                "annotator {user} holds no place of step `{}`: claim one with `assign`",
+                step.id
+            ),
+        ));
+    }
+    Ok((step, visit.number))
+}
+
+fn require_takes_submissions(step: &StepConfig) -> Result<(), Refusal> {
+    if step.kind.takes_submissions() {
+        return Ok(());
+    }
+    Err(Refusal::rejected(
+        RejectionCode::StepNotActive,
+        format!(
+            "step `{}` is of type {}: nobody is assigned to it",
+            step.id,
+            step.kind.as_str()
+        ),
+    ))
+}

@@ -1,0 +1,443 @@
+//! Sub-workflows: what a parent asks of its child tasks, and what they tell each other.
+//!
+//! A parent never reads its child's stream, nor a child its parent's: each decides from its own
+//! state, and due work carries commands between them (see [`ChildTask`]). Every hop is safe to
+//! repeat. A row is kept until its own stream has recorded that the other side was told; the
+//! command to the other side has an id derived from the row, so a second copy is a duplicate; and
+//! what arrives at a stream that has gone on meanwhile lapses there without events. So a crash
+//! between any two commits repeats a command that changes nothing.
+//!
+//! [`ChildTask`]: crate::state::ChildTask
+
+use chrono::TimeDelta;
+use serde_json::{Map, Value, json};
+
+use super::{Refusal, assignment::expiry, control, start, work::Work};
+use crate::{
+    assignment::{Eligibility, check_roles},
+    command::{ChildCommand, ChildReport, ChildStart, Due, EffectOutcome},
+    config::StepConfig,
+    events::{ChildEnded, ChildRequested, WorkflowEvent},
+    executor::{ExecutorError, check_bounds, value_at},
+    ids::StepId,
+    state::{ChildOrder, ChildOutcome, PlaceHolder, TaskStatus, Visit, VisitStatus},
+    store::DueRow,
+    timers::order_kind,
+    transition::variables,
+};
+
+/// What a parent or a child has to say.
+pub(super) fn child(work: &mut Work<'_>, command: &ChildCommand) -> Result<(), Refusal> {
+    match command {
+        ChildCommand::Start(command) => begin(work, command),
+        ChildCommand::Order {
+            parent_task_id,
+            order,
+            ..
+        } => {
+            let parent = work.state()?.parent.as_ref();
+            if parent.is_some_and(|parent| parent.task_id == *parent_task_id) {
+                obey(work, *order);
+            }
+            Ok(())
+        }
+        ChildCommand::Report(report) => learn(work, report),
+    }
+}
+
+/// Begins as the child of a task.
+fn begin(work: &mut Work<'_>, command: &ChildStart) -> Result<(), Refusal> {
+    if work.is_started() {
+        return adopt(work, command);
+    }
+    start::begin(
+        work,
+        start::Details {
+            by_submission: false,
+            input: command.input.clone(),
+            labels: command.labels.clone(),
+            expected: None,
+            parent: Some(command.parent.clone()),
+        },
+    )?;
+    let entry = work.config().entry_step.clone();
+    work.enter(entry.clone(), None);
+    reserve(work, &entry, &command.holders);
+    Ok(())
+}
+
+/// A child that has begun already: by this very start, or by a person who was quicker and submitted
+/// with the workflow's name. A task that is somebody else's is refused.
+fn adopt(work: &mut Work<'_>, command: &ChildStart) -> Result<(), Refusal> {
+    let state = work.current();
+    match &state.parent {
+        Some(parent) if parent.task_id == command.parent.task_id => return Ok(()),
+        None if state.awaits_details => {}
+        Some(_) | None => return Err(start::already_started(work)),
+    }
+    start::require_same_workflow(work, Some(&command.workflow))?;
+    work.emit(WorkflowEvent::TaskDetailsSupplied {
+        input: command.input.clone(),
+        labels: command.labels.clone(),
+        expected: None,
+        parent: Some(command.parent.clone()),
+    });
+    Ok(())
+}
+
+/// Gives the holders places in the first step, as far as there are places and their roles allow.
+fn reserve(work: &mut Work<'_>, entry: &StepId, holders: &[PlaceHolder]) {
+    let step = work.step(entry);
+    if !step.kind.takes_submissions() {
+        return;
+    }
+    for holder in holders {
+        let visit = work.visit(entry);
+        if visit.status != VisitStatus::Active
+            || Eligibility::of(visit, holder.user_id) != Eligibility::FreePlace
+            || !check_roles(step, &holder.roles)
+        {
+            continue;
+        }
+        let (visit, n) = (visit.number, visit.assignments_made + 1);
+        let expires_at = expiry(work, step);
+        work.emit(WorkflowEvent::TaskAssigned {
+            step_id: entry.clone(),
+            visit,
+            n,
+            user_id: holder.user_id,
+            roles: holder.roles.clone(),
+            expires_at,
+            offered: None,
+        });
+    }
+}
+
+/// Does as the parent does. A child that was paused by hand stays paused when the parent goes on,
+/// and one that was resumed by hand goes on while the parent waits.
+fn obey(work: &mut Work<'_>, order: ChildOrder) {
+    let state = work.current();
+    let held_by_parent = state.pause.as_ref().is_some_and(|pause| pause.by_parent);
+    match order {
+        ChildOrder::Pause if state.status == TaskStatus::Running => {
+            work.emit(WorkflowEvent::WorkflowPaused {
+                step_id: None,
+                reason: Some("the parent task is paused".to_owned()),
+                until: None,
+                by_parent: true,
+            });
+        }
+        ChildOrder::Resume if held_by_parent => {
+            let reason = Some("the parent task goes on".to_owned());
+            control::go_on_after_pause(work, None, reason);
+        }
+        ChildOrder::Cancel if !state.status.is_final() => {
+            work.cancel(Some("the parent task no longer waits for it".to_owned()));
+        }
+        ChildOrder::Start | ChildOrder::Pause | ChildOrder::Resume | ChildOrder::Cancel => {}
+    }
+}
+
+/// Learns how a child ended. A report for a visit that is over, or from a child that the visit no
+/// longer asks for, lapses.
+fn learn(work: &mut Work<'_>, report: &ChildReport) -> Result<(), Refusal> {
+    let waits = |visit: &&Visit| {
+        visit.status == VisitStatus::Active
+            && visit.child.as_ref().is_some_and(|child| {
+                child.task_id == report.child_task_id && child.outcome.is_none()
+            })
+    };
+    // By the child's id, not by the step's: the parent may have been migrated since.
+    let found = work.state()?.steps.iter().find_map(|(id, step)| {
+        let visit = step.current().filter(waits)?;
+        Some((id.clone(), visit.number))
+    });
+    let Some((step_id, visit)) = found else {
+        return Ok(());
+    };
+    let output = report.output.as_ref().unwrap_or(&Value::Null);
+    let part = |key| output.get(key).filter(|value| !value.is_null());
+    let completed = report.status == TaskStatus::Completed;
+    let context = if completed {
+        mapped_output(work.step(&step_id), output)
+    } else {
+        Map::new()
+    };
+    let outcome = ChildOutcome {
+        status: report.status,
+        workflow: Some(report.workflow.clone()),
+        value: part("result").cloned(),
+        agreement: part("agreement").and_then(Value::as_f64),
+        error: report.error.clone(),
+    };
+    work.end_child(&step_id, visit, outcome, context);
+    Ok(())
+}
+
+/// What an output that stands in for a child's result adds to the context.
+pub(super) fn given_context(step: &StepConfig, output: &Value) -> Map<String, Value> {
+    mapped_output(step, &json!({"result": output}))
+}
+
+/// What a child's output adds to the parent's context; null where the output has nothing there.
+fn mapped_output(step: &StepConfig, output: &Value) -> Map<String, Value> {
+    let mapping = step.output_mapping.iter().flatten();
+    mapping
+        .map(|(key, path)| {
+            let value = value_at(output, Some(path)).cloned();
+            (key.clone(), value.unwrap_or_default())
+        })
+        .collect()
+}
+
+/// Records that a child was given its order, or could not be.
+pub(super) fn order_due(work: &mut Work<'_>, due: &Due) -> Result<(), Refusal> {
+    let Some((step_id, visit, order, failures)) = pending_order(work, &due.row) else {
+        return Ok(());
+    };
+    let n = due.row.n;
+    match (&due.outcome, order) {
+        (Some(EffectOutcome::Done { .. }), _)
+        // Nothing can make a child that refuses an order for good obey it.
+        | (
+            Some(EffectOutcome::Failed { is_final: true, .. }),
+            ChildOrder::Pause | ChildOrder::Resume | ChildOrder::Cancel,
+        ) => {
+            work.emit(WorkflowEvent::ChildTold {
+                step_id,
+                visit,
+                order,
+                n,
+            });
+            Ok(())
+        }
+        // Whatever the reason: the workflow may be created in the meantime.
+        (Some(EffectOutcome::Failed { error, .. }), ChildOrder::Start) => {
+            let error = error.clone();
+            if failures < work.config().settings.max_retries {
+                let retry_at = work.now + retry_delay(failures + 1);
+                work.emit(WorkflowEvent::ChildStartFailed {
+                    step_id,
+                    visit,
+                    n,
+                    error,
+                    retry_at,
+                });
+            } else {
+                let outcome = ChildOutcome {
+                    status: TaskStatus::Failed,
+                    workflow: None,
+                    value: None,
+                    agreement: None,
+                    error: Some(format!("it could not start: {error}")),
+                };
+                work.end_child(&step_id, visit, outcome, Map::new());
+            }
+            Ok(())
+        }
+        (None | Some(EffectOutcome::Failed { .. }), _) => Err(Refusal::NotPerformed),
+    }
+}
+
+/// The order that a row stands for, if it is still to be given: step, visit, order, failures.
+fn pending_order(work: &Work<'_>, row: &DueRow) -> Option<(StepId, u32, ChildOrder, u32)> {
+    let step_id = row.step_id.clone()?;
+    let child = work.current().visit(&step_id, row.visit)?.child.as_ref()?;
+    let order = child.order.as_ref()?;
+    let same =
+        order.n == row.n && order.due_at == row.due_at && order_kind(order.order) == row.kind;
+    same.then_some((step_id, row.visit, order.order, order.failures))
+}
+
+/// Records that the parent was told how this task ended.
+pub(super) fn report_due(work: &mut Work<'_>, due: &Due) -> Result<(), Refusal> {
+    if work.current().report_due != Some(due.row.due_at) {
+        return Ok(());
+    }
+    match &due.outcome {
+        Some(EffectOutcome::Done { .. } | EffectOutcome::Failed { is_final: true, .. }) => {
+            work.emit(WorkflowEvent::ParentTold {});
+            Ok(())
+        }
+        None | Some(EffectOutcome::Failed { .. }) => Err(Refusal::NotPerformed),
+    }
+}
+
+impl Work<'_> {
+    /// Sees to it that the visit of a `sub_workflow` step has a child: the first, or another where
+    /// the last one failed and this is a `retry`.
+    pub(super) fn require_child(&mut self, step: &StepConfig) -> Result<(), ExecutorError> {
+        let Some(workflow) = &step.workflow else {
+            return Ok(());
+        };
+        let visit = self.visit(&step.id);
+        let n = match &visit.child {
+            None => 1,
+            Some(child) => {
+                let lost = child.outcome.as_ref();
+                if !self.retries || lost.is_none_or(|o| o.status == TaskStatus::Completed) {
+                    return Ok(());
+                }
+                child.n + 1
+            }
+        };
+        let state = self.current();
+        let depth = state.parent.as_ref().map_or(0, |parent| parent.depth);
+        let own_max = depth.saturating_add(self.config().settings.max_sub_workflow_depth);
+        let inherited = state
+            .parent
+            .as_ref()
+            .map_or(own_max, |parent| parent.depth_max);
+        let depth_max = own_max.min(inherited);
+        if depth >= depth_max {
+            return Err(ExecutorError::ChildDepth {
+                step_id: step.id.clone(),
+                workflow: workflow.clone(),
+                depth_max,
+            });
+        }
+        let requested = ChildRequested {
+            step_id: step.id.clone(),
+            visit: visit.number,
+            n,
+            task_id: self.task_id().child(&step.id, visit.number, n),
+            workflow: workflow.clone(),
+            input: self.mapped_input(step, visit)?,
+            labels: state.labels.clone(),
+            holders: self.holders(step, visit),
+            depth_max,
+            correlation_id: Some(self.correlation_id().to_owned()),
+        };
+        self.emit(WorkflowEvent::ChildRequested(requested));
+        Ok(())
+    }
+
+    /// What the child is to label: the values of `input_mapping`, else the parent's input.
+    fn mapped_input(
+        &self,
+        step: &StepConfig,
+        visit: &Visit,
+    ) -> Result<Option<Value>, ExecutorError> {
+        let Some(mapping) = &step.input_mapping else {
+            return Ok(self.current().input.clone());
+        };
+        let variables = variables(self.config(), self.current(), step, visit);
+        let mut input = Map::new();
+        for (key, source) in mapping {
+            // Compiled with the revision; one that is missing could not have been stored.
+            let Some(expression) = self.workflow().expression(source) else {
+                continue;
+            };
+            let value =
+                expression
+                    .evaluate(&variables)
+                    .map_err(|error| ExecutorError::Expression {
+                        step_id: step.id.clone(),
+                        expression: source.clone(),
+                        source: error,
+                    })?;
+            input.insert(key.clone(), value);
+        }
+        let input = Value::Object(input);
+        check_bounds(&input).map_err(|reason| ExecutorError::ChildInput {
+            step_id: step.id.clone(),
+            reason,
+        })?;
+        Ok(Some(input))
+    }
+
+    /// Who gets a place in the child's first step, where this step or the one that led here says
+    /// `propagate_assignment`: those who submitted to the step that led here, or to what it judged
+    /// where nobody submits to it.
+    fn holders(&self, step: &StepConfig, visit: &Visit) -> Vec<PlaceHolder> {
+        let propagates = |step: &StepConfig| step.assignment.as_ref()?.propagate_assignment;
+        let from = visit.entered_from.as_ref();
+        let said_before = || propagates(self.step(from?));
+        if propagates(step).or_else(said_before) != Some(true) {
+            return Vec::new();
+        }
+        let state = self.current();
+        let before = from.and_then(|from| state.current_visit(from));
+        let judged = visit.judges.as_ref();
+        let judged = judged.and_then(|judged| state.visit(&judged.step_id, judged.visit));
+        let mut holders: Vec<PlaceHolder> = Vec::new();
+        for annotation in [before, judged]
+            .into_iter()
+            .flatten()
+            .map(|visit| &visit.annotations)
+            .find(|annotations| !annotations.is_empty())
+            .into_iter()
+            .flatten()
+        {
+            if holders
+                .iter()
+                .all(|known| known.user_id != annotation.user_id)
+            {
+                holders.push(PlaceHolder {
+                    user_id: annotation.user_id,
+                    roles: annotation.roles.clone(),
+                });
+            }
+        }
+        holders
+    }
+
+    /// Records how a child ended, and goes on from its step; later, where the task is held now (see
+    /// [`ended_due`]).
+    fn end_child(
+        &mut self,
+        step_id: &StepId,
+        visit: u32,
+        outcome: ChildOutcome,
+        context: Map<String, Value>,
+    ) {
+        let child = self
+            .current()
+            .visit(step_id, visit)
+            .and_then(|v| v.child.as_ref());
+        let Some(task_id) = child.map(|child| child.task_id) else {
+            return;
+        };
+        self.subject = Some(step_id.clone());
+        self.emit(WorkflowEvent::ChildEnded(ChildEnded {
+            step_id: step_id.clone(),
+            visit,
+            task_id,
+            outcome,
+            context,
+        }));
+        let goes_on = self.require_running().is_ok() && self.require_step_running(step_id).is_ok();
+        if goes_on && self.has_unused_outcome(step_id, visit) {
+            let step = self.step(step_id);
+            self.go_on(step, None);
+        }
+    }
+
+    /// Whether the step still waits although its child has ended.
+    fn has_unused_outcome(&self, step_id: &StepId, visit: u32) -> bool {
+        let state = self.current();
+        state.incident_of(step_id).is_none()
+            && state.visit(step_id, visit).is_some_and(|visit| {
+                let child = visit.child.as_ref();
+                visit.is_open() && child.is_some_and(|c| c.outcome.is_some())
+            })
+    }
+}
+
+/// Goes on from a step whose child ended while the task was held. Nothing else remembers it: a
+/// pause of the whole workflow ends without a word to its tasks.
+pub(super) fn ended_due(work: &mut Work<'_>, row: &DueRow) {
+    let Some(step_id) = row.step_id.clone() else {
+        return;
+    };
+    if work.has_unused_outcome(&step_id, row.visit) {
+        let step = work.step(&step_id);
+        work.subject = Some(step_id);
+        work.go_on(step, None);
+    }
+}
+
+/// How long a start waits before its next attempt: 1 s, 4 s, 16 s, and then a minute each.
+fn retry_delay(failures: u32) -> TimeDelta {
+    TimeDelta::seconds(4_i64.saturating_pow(failures.saturating_sub(1)).min(60))
+}

@@ -1,0 +1,144 @@
+//! Work whose time has come.
+
+use super::{Refusal, call, child, control, work::Work};
+use crate::{
+    command::Due,
+    config::TimeoutAction,
+    events::{ReleaseReason, WorkflowEvent},
+    executor::Closing,
+    ids::{StepId, UserId},
+    state::{IncidentCode, TaskStatus, VisitStatus},
+    store::{DueKind, DueRow},
+    timers,
+};
+
+/// Applies a due row if the state still asks for it; a lapsed one is applied without events.
+pub(super) fn due(work: &mut Work<'_>, command: &Due) -> Result<(), Refusal> {
+    work.state()?;
+    let row = &command.row;
+    if is_held(work, row) {
+        // Claimed just before the pause. An outcome would be the answer to this row for ever: it
+        // has none, and the row comes again when what is paused goes on.
+        return Err(Refusal::Held);
+    }
+    match row.kind {
+        DueKind::AssignmentTimeout => {
+            if let Some(user) = inactive_holder(work, row) {
+                stall(work, row, user);
+            }
+        }
+        DueKind::Resume => {
+            let state = work.current();
+            let pause = match &row.step_id {
+                Some(step) => state.visit(step, row.visit).and_then(|v| v.pause.as_ref()),
+                None => state.pause.as_ref(),
+            };
+            let until = pause.and_then(|pause| pause.until);
+            if until.is_some_and(|until| until <= work.now) {
+                let reason = Some("the pause has run out".to_owned());
+                control::go_on_after_pause(work, row.step_id.clone(), reason);
+            }
+        }
+        DueKind::ChildStart | DueKind::ChildPause | DueKind::ChildResume | DueKind::ChildCancel => {
+            return child::order_due(work, command);
+        }
+        DueKind::ChildReport => return child::report_due(work, command),
+        DueKind::ChildEnded => child::ended_due(work, row),
+        DueKind::HandlerCall => return call::answered(work, command),
+        DueKind::JobTimeout => call::unanswered(work, command),
+        DueKind::JoinTimeout => {
+            let state = work.current();
+            let waits = |step: &StepId| state.joins.get(step)?.expires_at;
+            let over = row
+                .step_id
+                .as_ref()
+                .and_then(waits)
+                .is_some_and(|at| at <= work.now);
+            if let (true, TaskStatus::Running, Some(step)) = (over, state.status, &row.step_id) {
+                work.expire_join(step.clone());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether what the row waits for is paused: the workflow, the task or the step. What ends the
+/// pause of a task or step, and what goes on between parent and child, is held by the workflow alone.
+fn is_held(work: &Work<'_>, row: &DueRow) -> bool {
+    let state = work.current();
+    let ends_pause = row.kind == DueKind::Resume && row.step_id.is_none();
+    if row.kind.is_between_tasks() {
+        return work.workflow_pause().is_some();
+    }
+    work.workflow_pause().is_some()
+        || (state.status == TaskStatus::Paused && !ends_pause)
+        || timers::is_held(state, row)
+}
+
+/// Who still holds the place of this row although its time is over.
+fn inactive_holder(work: &Work<'_>, row: &DueRow) -> Option<UserId> {
+    let state = work.current();
+    if state.status != TaskStatus::Running {
+        return None;
+    }
+    let visit = state.current_visit(row.step_id.as_ref()?)?;
+    if visit.number != row.visit || visit.status != VisitStatus::Active {
+        return None;
+    }
+    let assignment = visit
+        .assignments
+        .iter()
+        .find(|assignment| assignment.n == row.n)?;
+    (assignment.expires_at <= work.now).then_some(assignment.user_id)
+}
+
+fn stall(work: &mut Work<'_>, row: &DueRow, user_id: UserId) {
+    let Some(step_id) = row.step_id.clone() else {
+        return;
+    };
+    let step = work.step(&step_id).clone();
+    let visit = row.visit;
+    let action = step.timeout_action();
+    work.subject = Some(step_id.clone());
+    work.emit(WorkflowEvent::TaskStalled {
+        step_id: step_id.clone(),
+        visit,
+        user_id,
+        action,
+    });
+    work.emit(WorkflowEvent::TaskReleased {
+        step_id: step_id.clone(),
+        visit,
+        user_id,
+        cause: match action {
+            TimeoutAction::Reassign => ReleaseReason::Reassigned,
+            TimeoutAction::Requeue
+            | TimeoutAction::Proceed
+            | TimeoutAction::Escalate
+            | TimeoutAction::Fail => ReleaseReason::Inactivity,
+        },
+        reason: None,
+    });
+    match action {
+        TimeoutAction::Requeue | TimeoutAction::Reassign => {}
+        TimeoutAction::Proceed => {
+            let submitted = work.visit(&step_id).annotations.len();
+            if u32::try_from(submitted).is_ok_and(|n| n >= step.min_required()) {
+                work.go_on(&step, Some(Closing::Timeout));
+            }
+        }
+        TimeoutAction::Escalate => {
+            let reason = format!("annotator {user_id} held a place and was inactive for too long");
+            work.escalate(&step_id, IncidentCode::InactivityTimeout, reason);
+        }
+        TimeoutAction::Fail => {
+            let error = format!("annotator {user_id} was inactive for too long");
+            work.emit(WorkflowEvent::StepFailed {
+                step_id,
+                visit,
+                error: error.clone(),
+            });
+            work.fail(error);
+        }
+    }
+}

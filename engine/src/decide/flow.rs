@@ -1,0 +1,542 @@
+//! How a task goes on: steps end, transitions fire, steps begin.
+
+use std::collections::VecDeque;
+
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::{child::given_context, work::Work};
+use crate::{
+    command::failed_by_transition,
+    config::{DisagreementStrategy, Fallback, HookStage, StepConfig, StepType, Target},
+    events::{
+        ConsensusCalculated, ConsensusMethod, StepActivated, TransitionOccurred, WorkflowEvent,
+    },
+    executor::{Closing, ExecutionResult, ExecutorError, error_chain, task_output},
+    ids::StepId,
+    limits::TRANSITIONS_PER_COMMAND_MAX,
+    state::{
+        FoundResult, Incident, IncidentCode, PendingJoin, StepState, StepVisit, Visit, VisitStatus,
+    },
+    transition::{Choice, TransitionEvaluator},
+};
+
+impl Work<'_> {
+    /// Asks an active step whether it is over; if so, ends it and follows the way out, through
+    /// every step that needs nobody, until the task waits or ends.
+    pub(super) fn go_on(&mut self, step: &StepConfig, closing: Option<Closing<'_>>) {
+        if self.finish_step(step, closing) {
+            self.leave(step.id.clone());
+        }
+    }
+
+    /// Follows the ways out of a step that has ended. A loop, not a recursion: how far a command
+    /// can drive a task is bounded by the transition budget, not by the stack.
+    pub(super) fn leave(&mut self, step_id: StepId) {
+        let mut ended = VecDeque::from([step_id]);
+        loop {
+            while let Some(step_id) = ended.pop_front() {
+                let entered = self.follow(&step_id);
+                for next in entered {
+                    ended.extend(self.begin(next, Some(step_id.clone())));
+                }
+                if self.current().status.is_final() {
+                    return;
+                }
+            }
+            // Every branch has gone as far as it goes by itself: now it is known which joins have
+            // all that can still arrive.
+            match self.ready_join() {
+                Some(join) => ended.extend(self.begin_join(join)),
+                None => break,
+            }
+        }
+        self.complete_if_over();
+    }
+
+    /// Begins a step; follows on where it needs nobody.
+    pub(super) fn enter(&mut self, step_id: StepId, from: Option<StepId>) {
+        if let Some(ended) = self.begin(step_id, from) {
+            self.leave(ended);
+        }
+    }
+
+    /// Begins a visit. Answers the step where it has ended at once.
+    fn begin(&mut self, step_id: StepId, from: Option<StepId>) -> Option<StepId> {
+        self.begin_discarding(step_id, from, Vec::new())
+    }
+
+    fn begin_discarding(
+        &mut self,
+        step_id: StepId,
+        from: Option<StepId>,
+        discards: Vec<StepId>,
+    ) -> Option<StepId> {
+        let step = self.step(&step_id);
+        let visits = self
+            .current()
+            .steps
+            .get(&step_id)
+            .map_or(0, |state| state.visits.len());
+        let visit = u32::try_from(visits + 1).unwrap_or(u32::MAX);
+        let judges = from.as_ref().and_then(|from| self.judged_through(from));
+        let judges_with = self.judged_beside(&step_id, from.as_ref(), judges.as_ref());
+        let opening = !step.hooks_at(HookStage::PreProcess).is_empty();
+        self.emit(WorkflowEvent::StepActivated(StepActivated {
+            step_id: step_id.clone(),
+            visit,
+            from_step: from,
+            judges,
+            judges_with,
+            places: step
+                .kind
+                .takes_submissions()
+                .then(|| step.places())
+                .flatten(),
+            discards,
+            opening,
+        }));
+        if !opening {
+            self.tell(step, HookStage::OnStart);
+        }
+        let waits = step.kind.takes_submissions() && !opening;
+        (!waits && self.finish_step(step, None)).then_some(step_id)
+    }
+
+    /// Begins the step of a join with the branches that have arrived, if its time has come; what
+    /// it then makes of the task follows.
+    pub(super) fn expire_join(&mut self, join: StepId) {
+        match self.begin_join(join) {
+            Some(ended) => self.leave(ended),
+            None => self.complete_if_over(),
+        }
+    }
+
+    /// A join that has what it waits for: so many branches, or all that can still arrive.
+    fn ready_join(&self) -> Option<StepId> {
+        let state = self.current();
+        let ready = |(join, pending): (&StepId, &PendingJoin)| {
+            let needed = self
+                .workflow()
+                .join(self.step(join))
+                .and_then(|join| join.needed);
+            let enough =
+                needed.is_some_and(|n| u32::try_from(pending.arrived.len()).is_ok_and(|a| a >= n));
+            // A step that another branch is still at begins again once that visit has ended.
+            ((enough || !self.awaited(join)) && !self.busy(join)).then(|| join.clone())
+        };
+        state.joins.iter().find_map(ready)
+    }
+
+    /// Whether a branch can still arrive at a join: an active step, one that an incident holds, or
+    /// another join that has not begun.
+    fn awaited(&self, join: &StepId) -> bool {
+        let state = self.current();
+        let steps = state.current_steps();
+        steps
+            .iter()
+            .chain(state.joins.keys())
+            .any(|from| self.workflow().leads(from, join))
+    }
+
+    /// Begins the step of a join; branches that could still have arrived are withdrawn.
+    fn begin_join(&mut self, join: StepId) -> Option<StepId> {
+        if self.busy(&join) {
+            return None;
+        }
+        let (state, workflow) = (self.current(), self.workflow());
+        let late = |from: &&StepId| workflow.leads(from, &join);
+        let losers: Vec<StepId> = state.current_steps().iter().filter(late).cloned().collect();
+        let discards = state.joins.keys().filter(late).cloned().collect();
+        let arrived = state
+            .joins
+            .get(&join)
+            .map(|pending| pending.arrived.clone());
+        for loser in losers {
+            self.resolve_incidents(Some(&loser), "withdrawn");
+            self.withdraw(
+                &loser,
+                &format!("the join at step `{join}` went on without it"),
+            );
+        }
+        let from = arrived.and_then(|arrived| arrived.last().map(|last| last.step_id.clone()));
+        self.begin_discarding(join, from, discards)
+    }
+
+    /// Whether another branch is at the step.
+    fn busy(&self, step_id: &StepId) -> bool {
+        self.current()
+            .steps
+            .get(step_id)
+            .is_some_and(StepState::is_active)
+    }
+
+    /// Completes the task once no branch has anything left to do.
+    fn complete_if_over(&mut self) {
+        let state = self.current();
+        let over = state.current_steps().is_empty() && state.joins.is_empty();
+        if over && !state.status.is_final() {
+            let output = task_output(state);
+            self.emit(WorkflowEvent::WorkflowCompleted { output });
+        }
+    }
+
+    /// What a review or adjudication entered from `from` judges: that step, or what that step
+    /// judges itself where it made no annotations of its own.
+    fn judged_through(&self, from: &StepId) -> Option<StepVisit> {
+        // The visit that has ended: a loop may have begun the next one already.
+        let visits = &self.current().steps.get(from)?.visits;
+        let ended = |visit: &&Visit| visit.status != VisitStatus::Active;
+        let visit = visits.iter().rev().find(ended)?;
+        match self.step(from).kind {
+            StepType::Annotation | StepType::SubWorkflow => Some(StepVisit {
+                step_id: from.clone(),
+                visit: visit.number,
+            }),
+            StepType::Review
+            | StepType::Adjudication
+            | StepType::AutoProcess
+            | StepType::Conditional => visit.judges.clone(),
+        }
+    }
+
+    /// Whose work a step has before it besides what it judges: that of the other branches that have
+    /// arrived at it, and of those that were joined on the way.
+    fn judged_beside(
+        &self,
+        step_id: &StepId,
+        from: Option<&StepId>,
+        judged: Option<&StepVisit>,
+    ) -> Vec<StepVisit> {
+        let state = self.current();
+        let joined = state.joins.get(step_id);
+        let arrived = joined.into_iter().flat_map(|join| &join.arrived);
+        let ways = arrived.map(|arrived| &arrived.step_id).chain(from);
+        let mut found: Vec<StepVisit> = Vec::new();
+        for way in ways {
+            // A person's own work is all that stands before who judges it.
+            let passes_on = !matches!(
+                self.step(way).kind,
+                StepType::Annotation | StepType::SubWorkflow
+            );
+            let visits = state.steps.get(way).map_or(&[][..], |step| &step.visits);
+            let ended = visits
+                .iter()
+                .rev()
+                .find(|visit| visit.status != VisitStatus::Active);
+            let before = ended.filter(|_| passes_on).map(|visit| &visit.judges_with);
+            for visit in self
+                .judged_through(way)
+                .into_iter()
+                .chain(before.cloned().into_iter().flatten())
+            {
+                if judged != Some(&visit) && !found.contains(&visit) {
+                    found.push(visit);
+                }
+            }
+        }
+        found
+    }
+
+    /// Begins the joins that have what they wait for, as after a migration to other numbers.
+    pub(super) fn begin_ready_joins(&mut self) {
+        while !self.current().status.is_final()
+            && let Some(join) = self.ready_join()
+        {
+            self.expire_join(join);
+        }
+    }
+
+    /// Brings the step's visit as far as it goes: through its hooks, and to its end if its executor
+    /// says so. Answers whether it has ended.
+    fn finish_step(&mut self, step: &StepConfig, closing: Option<Closing<'_>>) -> bool {
+        if !self.open(step) {
+            return false;
+        }
+        if self.visit(&step.id).found.is_some() {
+            return self.refine(step);
+        }
+        let visit = self.visit(&step.id).number;
+        let ready = match closing {
+            None => self.require_child(step),
+            Some(_) => Ok(()),
+        };
+        match ready.and_then(|()| self.execute(step, closing)) {
+            Ok(ExecutionResult::Waiting { .. }) => false,
+            Ok(ExecutionResult::NeedsCall { handler }) => {
+                self.request_first(step, handler, None);
+                false
+            }
+            Ok(ExecutionResult::NeedsMore { places, consensus }) => {
+                self.emit(WorkflowEvent::ConsensusCalculated(*consensus));
+                let step_id = step.id.clone();
+                self.emit(WorkflowEvent::PlacesAdded {
+                    step_id,
+                    visit,
+                    places,
+                });
+                false
+            }
+            Ok(ExecutionResult::Completed {
+                mut result,
+                mut consensus,
+            }) => {
+                // JSON does not tell null from nothing: what is read again must be what is decided by.
+                if result.value.as_ref().is_some_and(Value::is_null) {
+                    (result.value, result.resolved_by) = (None, None);
+                }
+                if let Some(consensus) = &mut consensus
+                    && consensus.value.as_ref().is_some_and(Value::is_null)
+                {
+                    (consensus.value, consensus.resolved_by) = (None, None);
+                }
+                let escalation = consensus.as_ref().and_then(|c| escalation(step, c));
+                if let Some(consensus) = consensus {
+                    self.emit(WorkflowEvent::ConsensusCalculated(*consensus));
+                }
+                let context = match closing {
+                    Some(Closing::Advance(Some(output))) => given_context(step, output),
+                    _ => Map::new(),
+                };
+                let found = FoundResult {
+                    result,
+                    escalation,
+                    context,
+                };
+                self.conclude(step, found)
+            }
+            Err(error) => {
+                let reason = error_chain(&error);
+                let code = match &error {
+                    ExecutorError::Expression { .. } => IncidentCode::ExpressionFailed,
+                    ExecutorError::Child { .. }
+                    | ExecutorError::ChildDepth { .. }
+                    | ExecutorError::ChildInput { .. } => IncidentCode::ChildFailed,
+                    ExecutorError::UnknownHandler { .. }
+                    | ExecutorError::Handler { .. }
+                    | ExecutorError::MissingKey { .. } => IncidentCode::HandlerFailed,
+                };
+                self.step_failed(step, code, reason)
+            }
+        }
+    }
+
+    /// Takes the ways out of a step that has ended. Answers the steps to enter.
+    fn follow(&mut self, step_id: &StepId) -> Vec<StepId> {
+        let step = self.step(step_id);
+        let visit = self.visit(step_id);
+        let evaluator = TransitionEvaluator::new(self.workflow());
+        match evaluator.choose(self.current(), step, visit) {
+            Ok(choices) => {
+                let from_visit = visit.number;
+                let mut entered: Vec<StepId> = Vec::new();
+                for choice in choices {
+                    // Two transitions to the same step begin one visit.
+                    let next = self.take(step_id, from_visit, choice);
+                    entered.extend(next.filter(|next| !entered.contains(next)));
+                    if self.current().status.is_final() {
+                        return Vec::new();
+                    }
+                }
+                entered
+            }
+            Err(error) => {
+                self.open_incident(step_id, IncidentCode::ExpressionFailed, error_chain(&error));
+                Vec::new()
+            }
+        }
+    }
+
+    /// Takes one way out. Answers the step to enter, unless it ends here or waits at a join.
+    fn take(&mut self, step_id: &StepId, from_visit: u32, choice: Choice) -> Option<StepId> {
+        let (to, condition_met, transition, looped) = match choice {
+            Choice::Go { .. } if self.transitions >= TRANSITIONS_PER_COMMAND_MAX => {
+                let reason = format!("one command led to {} transitions", self.transitions);
+                self.open_incident(step_id, IncidentCode::TransitionBudget, reason);
+                return None;
+            }
+            Choice::Go {
+                to,
+                condition_met,
+                transition,
+                looped,
+            } => (to, condition_met, transition, looped),
+            Choice::End => {
+                self.resolve_escalation(step_id);
+                return None;
+            }
+            Choice::Stuck => {
+                let reason = format!("step `{step_id}` has ended and no transition matches");
+                self.open_incident(step_id, IncidentCode::NoTransition, reason);
+                return None;
+            }
+            Choice::Exhausted {
+                transition,
+                max_iterations,
+            } => {
+                let reason = format!(
+                    "transition {transition} has fired {max_iterations} times, its bound, and has \
+                     no `on_exhausted`"
+                );
+                self.open_incident(step_id, IncidentCode::LoopExhausted, reason);
+                return None;
+            }
+        };
+        // A bounded transition goes back: it opens a new visit at once and waits for nobody.
+        let joins = to.step().filter(|_| !looped).map(|to| self.step(to));
+        let join = joins.filter(|to| self.workflow().join(to).is_some());
+        if let (None, Some(target)) = (join, to.step())
+            && self.busy(target)
+        {
+            let reason = format!("step `{target}` is still active in another branch");
+            self.open_incident(step_id, IncidentCode::StepBusy, reason);
+            return None;
+        }
+        self.transitions += 1;
+        self.resolve_escalation(step_id);
+        self.emit(WorkflowEvent::TransitionOccurred(TransitionOccurred {
+            from_step: step_id.clone(),
+            from_visit,
+            to_step: to.clone(),
+            condition_met,
+            transition,
+            looped,
+            waits: join.is_some(),
+            join_expires_at: join
+                .and_then(|to| to.join_timeout)
+                .map(|t| self.now + t.get()),
+        }));
+        match to {
+            Target::Step(next) if join.is_none() => Some(next),
+            // The end of this branch; the task's, once no other has anything left to do.
+            Target::Step(_) | Target::Complete => None,
+            Target::Failed => {
+                self.fail(failed_by_transition(step_id));
+                None
+            }
+        }
+    }
+
+    /// Fails the task; what still waits is withdrawn with it.
+    pub(super) fn fail(&mut self, error: String) {
+        self.withdraw_active("the task has failed");
+        self.emit(WorkflowEvent::WorkflowFailed { error });
+    }
+
+    /// Cancels the task; what still waits is withdrawn with it.
+    pub(super) fn cancel(&mut self, reason: Option<String>) {
+        self.resolve_incidents(None, "cancel");
+        self.withdraw_active("the task was cancelled");
+        self.emit(WorkflowEvent::WorkflowCancelled { reason });
+    }
+
+    /// Opens an incident, which holds the step until `retry` or another verb resolves it.
+    pub(super) fn open_incident(&mut self, step_id: &StepId, code: IncidentCode, reason: String) {
+        self.incident(step_id, code, reason, false);
+    }
+
+    /// Opens an incident because the workflow asks for operators to be told.
+    pub(super) fn escalate(&mut self, step_id: &StepId, code: IncidentCode, reason: String) {
+        self.incident(step_id, code, reason, true);
+    }
+
+    fn incident(&mut self, step_id: &StepId, code: IncidentCode, reason: String, escalated: bool) {
+        let n = self.current().incidents_opened + 1;
+        let visit = self.visit(step_id).number;
+        self.emit(WorkflowEvent::IncidentOpened {
+            incident_id: Uuid::new_v5(&self.task_id().0, format!("incident/{n}").as_bytes()),
+            step_id: step_id.clone(),
+            visit,
+            code,
+            reason,
+            escalated,
+        });
+    }
+
+    /// Resolves the incidents of one step, or all.
+    pub(super) fn resolve_incidents(&mut self, step_id: Option<&StepId>, resolution: &str) {
+        let open: Vec<Incident> = self
+            .current()
+            .incidents
+            .iter()
+            .filter(|incident| step_id.is_none_or(|step| incident.step_id == *step))
+            .cloned()
+            .collect();
+        for incident in open {
+            self.emit(WorkflowEvent::IncidentResolved {
+                incident_id: incident.incident_id,
+                step_id: incident.step_id,
+                visit: incident.visit,
+                resolution: resolution.to_owned(),
+            });
+        }
+    }
+
+    /// Resolves the incident of a step that only told operators of it, that annotators disagree or
+    /// somebody was inactive: the task leaves it.
+    fn resolve_escalation(&mut self, step_id: &StepId) {
+        let told = |incident: &&Incident| {
+            let code = incident.code;
+            incident.step_id == *step_id
+                && matches!(
+                    code,
+                    IncidentCode::Disagreement | IncidentCode::InactivityTimeout
+                )
+        };
+        while let Some(incident) = self.current().incidents.iter().find(told).cloned() {
+            self.emit(WorkflowEvent::IncidentResolved {
+                incident_id: incident.incident_id,
+                step_id: incident.step_id,
+                visit: incident.visit,
+                resolution: "transition".to_owned(),
+            });
+        }
+    }
+
+    /// Withdraws every active visit.
+    pub(super) fn withdraw_active(&mut self, reason: &str) {
+        let active: Vec<StepId> = self.current().active_steps().cloned().collect();
+        for step_id in active {
+            self.withdraw(&step_id, reason);
+        }
+    }
+
+    /// Withdraws a step's visit, if it is active.
+    fn withdraw(&mut self, step_id: &StepId, reason: &str) {
+        let visit = self.visit(step_id);
+        if visit.status == VisitStatus::Active {
+            let visit = visit.number;
+            let (step_id, reason) = (step_id.clone(), reason.to_owned());
+            self.emit(WorkflowEvent::StepWithdrawn {
+                step_id,
+                visit,
+                reason,
+            });
+        }
+    }
+}
+
+/// Why operators are told of a step that annotators disagree on: its strategy, or its fallback
+/// where no more people may be asked, is `escalate`.
+fn escalation(step: &StepConfig, calculated: &ConsensusCalculated) -> Option<String> {
+    let fallback = || step.consensus.as_ref()?.on_disagreement.fallback;
+    let asked = match calculated.method {
+        ConsensusMethod::Disagreement(DisagreementStrategy::Escalate) => true,
+        ConsensusMethod::Disagreement(DisagreementStrategy::AdditionalAnnotators) => {
+            fallback() == Some(Fallback::Escalate)
+        }
+        ConsensusMethod::Agreement(_)
+        | ConsensusMethod::Disagreement(_)
+        | ConsensusMethod::Posterior(_) => false,
+    };
+    let without = !calculated.agreed && calculated.value.is_none();
+    (asked && without).then(|| {
+        let threshold = calculated.threshold;
+        match calculated.agreement {
+            Some(agreement) => format!(
+                "annotators disagree: agreement is {agreement:.3}, below the threshold {threshold}"
+            ),
+            None => "annotators disagree".to_owned(),
+        }
+    })
+}

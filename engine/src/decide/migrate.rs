@@ -1,0 +1,167 @@
+//! Moving a running task to another revision.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+
+use super::{Refusal, work::Work};
+use crate::{
+    command::{Migrate, RejectionCode},
+    config::{StepConfig, StepType, TransitionConfig, WorkflowConfig},
+    events::{WorkflowEvent, WorkflowMigrated},
+    ids::StepId,
+    state::{IncidentCode, VisitStatus},
+};
+
+/// Steps are mapped by the command, else by their id. Where the task stands, the step must exist in
+/// the new revision and be of the same kind; steps it has left keep their history under their id.
+pub(super) fn migrate(work: &mut Work<'_>, command: &Migrate) -> Result<(), Refusal> {
+    if work.state()?.status.is_final() {
+        work.require_running()?;
+    }
+    let target = work.named.ok_or(Refusal::WorkflowNotFound)?;
+    let (old, new) = (work.config(), &**target.config());
+    if new.id != old.id {
+        return Err(unmapped(format!(
+            "`{}` is another workflow; a task can only move to a revision of `{}`",
+            command.to, old.id
+        )));
+    }
+    let map = |id: &StepId| command.steps.get(id).unwrap_or(id).clone();
+    require_mapped(work, new, command)?;
+    let state = work.current();
+    if new.revision == old.revision && command.steps.iter().all(|(from, to)| from == to) {
+        // It is there already: nothing has happened that anybody should be told of.
+        return Ok(());
+    }
+    let renamed = command.steps.iter().filter(|(from, to)| from != to);
+    let active: Vec<StepId> = state.active_steps().map(map).collect();
+    let places = active.iter().filter_map(|id| {
+        let step = new.step(id)?;
+        Some((
+            id.clone(),
+            step.kind
+                .takes_submissions()
+                .then(|| step.places())
+                .flatten(),
+        ))
+    });
+    let migrated = WorkflowMigrated {
+        from_revision: state.workflow.revision,
+        workflow: target.reference(),
+        content_hash: target.content_hash().to_owned(),
+        steps: renamed
+            .map(|(from, to)| (from.clone(), to.clone()))
+            .collect(),
+        places: places.collect(),
+        loops: loops(&state.loops, &old.transitions, &new.transitions, &map),
+        joins: joins(work, new, &map),
+    };
+    work.emit(WorkflowEvent::WorkflowMigrated(migrated));
+    work.bind(target);
+    // The new revision may ask for no more than is there already. A child task goes on as it is.
+    for step_id in active {
+        let visit = work.visit(&step_id);
+        // A call that has failed for good is asked again by `retry` alone.
+        let failed = work.step(&step_id).kind == StepType::AutoProcess
+            && work.current().incidents.iter().any(|incident| {
+                incident.step_id == step_id && incident.code == IncidentCode::HandlerFailed
+            });
+        let open = !failed
+            && visit.status == VisitStatus::Active
+            && visit.pause.is_none()
+            && work.step(&step_id).kind != StepType::SubWorkflow;
+        if open && work.current().pause.is_none() {
+            let step = work.step(&step_id).clone();
+            work.go_on(&step, None);
+        }
+    }
+    if work.current().pause.is_none() {
+        work.begin_ready_joins();
+    }
+    Ok(())
+}
+
+fn require_mapped(work: &Work<'_>, new: &WorkflowConfig, command: &Migrate) -> Result<(), Refusal> {
+    let (state, old) = (work.current(), work.config());
+    let map = |id: &StepId| command.steps.get(id).unwrap_or(id).clone();
+    for (from, to) in &command.steps {
+        if old.step(from).is_none() || new.step(to).is_none() {
+            return Err(unmapped(format!(
+                "`steps` maps `{from}` to `{to}`: the first must be a step of revision {}, the \
+                 second one of revision {}",
+                old.revision, new.revision
+            )));
+        }
+    }
+    let mut taken = BTreeSet::new();
+    if let Some(twice) = state
+        .steps
+        .keys()
+        .map(map)
+        .find(|id| !taken.insert(id.clone()))
+    {
+        return Err(unmapped(format!(
+            "two steps of the task would both become `{twice}`"
+        )));
+    }
+    let standing = state.current_steps();
+    for id in standing.iter().chain(state.joins.keys()) {
+        let kind = |step: &StepConfig| step.kind;
+        let (from, to) = (old.step(id).map(kind), new.step(&map(id)).map(kind));
+        if to.is_none() || from != to {
+            return Err(unmapped(format!(
+                "the task stands at step `{id}`, which has no counterpart of its type in revision \
+                 {}: map it in `steps`",
+                new.revision
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// When the joins that branches wait at go on, as the new revision has it: from when the old one's
+/// time began, else from now.
+fn joins(
+    work: &Work<'_>,
+    new: &WorkflowConfig,
+    map: &impl Fn(&StepId) -> StepId,
+) -> BTreeMap<StepId, Option<DateTime<Utc>>> {
+    let (state, old) = (work.current(), work.config());
+    // A pause adds what it lasted, and has not yet.
+    let now = state.pause.as_ref().map_or(work.now, |pause| pause.since);
+    let timeout = |step: Option<&StepConfig>| Some(step?.join_timeout?.get());
+    let changed = state.joins.iter().filter_map(|(id, pending)| {
+        let (before, after) = (timeout(old.step(id)), timeout(new.step(&map(id))));
+        let began = pending
+            .expires_at
+            .zip(before)
+            .map(|(at, before)| at - before);
+        let expires_at = after.map(|after| began.unwrap_or(now) + after);
+        (expires_at != pending.expires_at).then(|| (map(id), expires_at))
+    });
+    changed.collect()
+}
+
+/// How often bounded transitions have fired, carried over by the steps that they join.
+fn loops(
+    fired: &BTreeMap<usize, u32>,
+    old: &[TransitionConfig],
+    new: &[TransitionConfig],
+    map: &impl Fn(&StepId) -> StepId,
+) -> BTreeMap<usize, u32> {
+    let counterpart = |index: &usize| {
+        let before = old.get(*index)?;
+        let (from, to) = (map(&before.from), before.to.step().map(map));
+        new.iter()
+            .position(|t| t.loop_bound.is_some() && t.from == from && t.to.step() == to.as_ref())
+    };
+    fired
+        .iter()
+        .filter_map(|(index, count)| Some((counterpart(index)?, *count)))
+        .collect()
+}
+
+fn unmapped(detail: String) -> Refusal {
+    Refusal::rejected(RejectionCode::MigrationUnmapped, detail)
+}

@@ -1,0 +1,129 @@
+//! The decision: a state and a command become events, an outcome, and nothing else.
+//!
+//! Pure and synchronous. Whatever cannot be derived (time, handlers) comes in [`DecideContext`];
+//! whatever follows from it is recorded in the events. Rejections are found before the first event,
+//! so a rejected command changes nothing.
+
+mod assignment;
+mod call;
+mod child;
+mod control;
+mod due;
+mod flow;
+mod gold;
+mod hooks;
+mod migrate;
+mod start;
+mod submission;
+mod target;
+mod work;
+
+use chrono::{DateTime, Utc};
+
+use self::work::Work;
+use crate::{
+    command::{Command, CommandEnvelope, Dead, Outcome, Rejection, RejectionCode, Undecided},
+    events::StoredEvent,
+    executor::{HandlerRegistry, annotators::Annotators},
+    state::WorkflowSnapshot,
+    store::{Draft, WorkflowPause},
+    transition::CompiledWorkflow,
+};
+
+/// What a decision may know beside the state and the command.
+#[derive(Clone, Copy)]
+pub struct DecideContext<'a> {
+    /// The revision that the task runs on; none for a task that has not been started.
+    pub workflow: Option<&'a CompiledWorkflow>,
+    /// The revision that the command names; none where it names none, or one that does not exist.
+    pub named: Option<&'a CompiledWorkflow>,
+    /// Handlers by name.
+    pub handlers: &'a HandlerRegistry,
+    /// What is known of the annotators, at one position of the log.
+    pub annotators: Annotators<'a>,
+    /// The time.
+    pub now: DateTime<Utc>,
+    /// Pauses of workflows: all that hold now, and those that were over after the task did
+    /// something last.
+    pub pauses: &'a [WorkflowPause],
+}
+
+/// What a command leads to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// What becomes of the command.
+    pub outcome: Outcome,
+    /// What happens; empty unless the command is applied.
+    pub events: Vec<StoredEvent>,
+    /// The state after the events; the state before, where there are none.
+    pub state: Option<WorkflowSnapshot>,
+    /// Unfinished work to keep.
+    pub draft: Option<Draft>,
+}
+
+/// Why a command is not applied.
+enum Refusal {
+    Rejected(Rejection),
+    TaskNotFound,
+    NotPerformed,
+    WorkflowNotFound,
+    Held,
+}
+
+impl Refusal {
+    fn rejected(code: RejectionCode, detail: impl Into<String>) -> Self {
+        Self::Rejected(Rejection {
+            code,
+            detail: detail.into(),
+        })
+    }
+}
+
+/// Decides one command. Total: it has an outcome for every state and command.
+pub fn decide(
+    state: Option<&WorkflowSnapshot>,
+    envelope: &CommandEnvelope,
+    context: &DecideContext<'_>,
+) -> Decision {
+    let mut work = Work::new(state.cloned(), envelope, context);
+    match apply(&mut work, envelope) {
+        Ok(()) => work.finish(),
+        Err(refusal) => Decision {
+            outcome: match refusal {
+                Refusal::Rejected(rejection) => Outcome::Rejected(rejection),
+                Refusal::TaskNotFound => Outcome::Undecided(Undecided::TaskNotFound),
+                Refusal::NotPerformed => Outcome::Undecided(Undecided::NotPerformed),
+                Refusal::Held => Outcome::Undecided(Undecided::Held),
+                Refusal::WorkflowNotFound => Outcome::Dead(Dead::WorkflowNotFound(
+                    envelope
+                        .command
+                        .workflow()
+                        .map(ToString::to_string)
+                        .unwrap_or_default(),
+                )),
+            },
+            events: Vec::new(),
+            state: state.cloned(),
+            draft: None,
+        },
+    }
+}
+
+fn apply(work: &mut Work<'_>, envelope: &CommandEnvelope) -> Result<(), Refusal> {
+    work.give_back_paused_time();
+    match &envelope.command {
+        Command::Start(command) => start::start(work, command),
+        Command::Submission(command) => submission::submit(work, command),
+        Command::Advance(command) => control::advance(work, command),
+        Command::Assign(command) => assignment::assign(work, command),
+        Command::Release(command) => assignment::release(work, command),
+        Command::Activity(command) => assignment::activity(work, command),
+        Command::Pause(command) => control::pause(work, command),
+        Command::Resume(command) => control::resume(work, command),
+        Command::Cancel(command) => control::cancel(work, command),
+        Command::Retry(command) => control::retry(work, command),
+        Command::Migrate(command) => migrate::migrate(work, command),
+        Command::Child(command) => child::child(work, command),
+        Command::Due(command) => due::due(work, command),
+    }
+}

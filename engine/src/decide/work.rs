@@ -1,0 +1,304 @@
+//! A decision in progress: the state so far and the events so far.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{DecideContext, Decision, Refusal};
+use crate::{
+    command::{CommandEnvelope, Outcome, ProcessResult},
+    config::{StepConfig, WorkflowConfig},
+    events::{EVENT_SCHEMA_VERSION, EventMetadata, StoredEvent, WorkflowEvent, evolve},
+    executor::{ExecutionContext, HandlerRegistry, annotators::Annotators, create_executor},
+    ids::{Slug, StepId, TaskId},
+    state::{TaskStatus, Visit, WorkflowSnapshot},
+    store::{Draft, WorkflowPause},
+    transition::CompiledWorkflow,
+};
+
+pub(super) struct Work<'a> {
+    task_id: TaskId,
+    metadata: EventMetadata,
+    state: Option<WorkflowSnapshot>,
+    events: Vec<StoredEvent>,
+    workflow: Option<&'a CompiledWorkflow>,
+    pub(super) named: Option<&'a CompiledWorkflow>,
+    pub(super) handlers: &'a HandlerRegistry,
+    pub(super) annotators: Annotators<'a>,
+    pub(super) now: DateTime<Utc>,
+    pauses: &'a [WorkflowPause],
+    pub(super) draft: Option<Draft>,
+    /// Transitions taken by this command; bounded.
+    pub(super) transitions: usize,
+    /// The step that the command was about, for the answer.
+    pub(super) subject: Option<StepId>,
+    /// Whether this is a `retry`: what has failed for good is tried anew.
+    pub(super) retries: bool,
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn new(
+        state: Option<WorkflowSnapshot>,
+        envelope: &CommandEnvelope,
+        context: &DecideContext<'a>,
+    ) -> Self {
+        Self {
+            task_id: envelope.command.task_id(),
+            metadata: EventMetadata {
+                command_id: envelope.command_id,
+                correlation_id: envelope
+                    .correlation_id
+                    .clone()
+                    .unwrap_or_else(|| envelope.command_id.to_string()),
+                traceparent: envelope.traceparent.clone(),
+                schema_version: EVENT_SCHEMA_VERSION,
+                gold: false,
+            },
+            state,
+            events: Vec::new(),
+            workflow: context.workflow,
+            named: context.named,
+            handlers: context.handlers,
+            annotators: context.annotators,
+            now: context.now,
+            pauses: context.pauses,
+            draft: None,
+            transitions: 0,
+            subject: None,
+            retries: false,
+        }
+    }
+
+    pub(super) fn task_id(&self) -> TaskId {
+        self.task_id
+    }
+
+    pub(super) fn correlation_id(&self) -> &str {
+        &self.metadata.correlation_id
+    }
+
+    pub(super) fn command_id(&self) -> crate::ids::CommandId {
+        self.metadata.command_id
+    }
+
+    pub(super) fn is_started(&self) -> bool {
+        self.state.is_some()
+    }
+
+    /// The state, of a task that has been started.
+    pub(super) fn state(&self) -> Result<&WorkflowSnapshot, Refusal> {
+        self.state.as_ref().ok_or(Refusal::TaskNotFound)
+    }
+
+    /// The revision that the task runs on.
+    pub(super) fn workflow(&self) -> &'a CompiledWorkflow {
+        self.workflow
+            .expect("INV-07: a started task is decided with its own revision")
+    }
+
+    pub(super) fn config(&self) -> &'a WorkflowConfig {
+        self.workflow().config()
+    }
+
+    /// Binds the task to a revision, before its first event.
+    pub(super) fn bind(&mut self, workflow: &'a CompiledWorkflow) {
+        self.workflow = Some(workflow);
+    }
+
+    /// The state after what has happened so far.
+    pub(super) fn current(&self) -> &WorkflowSnapshot {
+        self.state
+            .as_ref()
+            .expect("INV-08: only a started task goes on")
+    }
+
+    /// A step of the workflow, where the state names it.
+    pub(super) fn step(&self, id: &str) -> &'a StepConfig {
+        self.config()
+            .step(id)
+            .expect("INV-09: a state names steps of its revision only")
+    }
+
+    /// The last visit of a step, which the state is known to have.
+    pub(super) fn visit(&self, id: &str) -> &Visit {
+        self.current()
+            .current_visit(id)
+            .expect("INV-10: the step has been visited")
+    }
+
+    /// The pause that holds all tasks of the workflow now.
+    pub(super) fn workflow_pause(&self) -> Option<&'a WorkflowPause> {
+        self.pauses_of_workflow()
+            .find(|pause| pause.holds_at(self.now))
+    }
+
+    fn pauses_of_workflow(&self) -> impl Iterator<Item = &'a WorkflowPause> {
+        let workflow = self.workflow.map(|workflow| &workflow.config().id);
+        self.pauses
+            .iter()
+            .filter(move |pause| Some(&pause.workflow) == workflow)
+    }
+
+    /// Gives the task's timers the time back in which its workflow was paused since the task did
+    /// something last.
+    ///
+    /// Nothing is written to the tasks of a workflow when it is paused or resumed, however many
+    /// they are: due work stays where it is meanwhile, and whatever touches a task afterwards (its
+    /// due work, too) begins here. As every decision does, no pause is counted twice or left out:
+    /// what lies before the last event has been given back with that event. A task that is paused
+    /// itself gets all of its pause back when it resumes.
+    pub(super) fn give_back_paused_time(&mut self) {
+        let Some(state) = &self.state else { return };
+        if state.status != TaskStatus::Running || !state.has_timers() {
+            return;
+        }
+        let since = state.updated_at;
+        let paused: TimeDelta = self
+            .pauses_of_workflow()
+            .map(|pause| pause.covers(since, self.now))
+            .sum();
+        let micros = paused.num_microseconds().unwrap_or_default();
+        if let Some(paused_micros) = u64::try_from(micros).ok().filter(|micros| *micros > 0) {
+            self.emit(WorkflowEvent::TimersRearmed { paused_micros });
+        }
+    }
+
+    /// Records what happens next, and lets the state follow.
+    pub(super) fn emit(&mut self, event: WorkflowEvent) {
+        let version = self.state.as_ref().map_or(0, |state| state.version) + 1;
+        let known_before = self
+            .state
+            .as_ref()
+            .is_some_and(|state| state.expected.is_some());
+        let event = StoredEvent {
+            event_id: self.task_id.event_id(version),
+            task_id: self.task_id,
+            version,
+            occurred_at: self.now,
+            metadata: EventMetadata {
+                gold: known_before || event.expected().is_some(),
+                ..self.metadata.clone()
+            },
+            event,
+        };
+        evolve(&mut self.state, &event).expect("INV-06: decide emits only what evolve allows");
+        self.events.push(event);
+    }
+
+    /// Asks the step's executor what has become of its visit.
+    pub(super) fn execute(
+        &self,
+        step: &StepConfig,
+        closing: Option<crate::executor::Closing<'_>>,
+    ) -> Result<crate::executor::ExecutionResult, crate::executor::ExecutorError> {
+        create_executor(step.kind).execute(&self.context(step, closing))
+    }
+
+    /// Everything that a step may look at.
+    pub(super) fn context<'c>(
+        &'c self,
+        step: &'c StepConfig,
+        closing: Option<crate::executor::Closing<'c>>,
+    ) -> ExecutionContext<'c> {
+        let expression = step
+            .condition
+            .as_ref()
+            .and_then(|c| self.workflow().expression(&c.expression));
+        ExecutionContext {
+            workflow: self.config(),
+            step,
+            state: self.current(),
+            visit: self.visit(&step.id),
+            handlers: self.handlers,
+            annotators: self.annotators,
+            expression,
+            closing,
+        }
+    }
+
+    pub(super) fn finish(self) -> Decision {
+        let result = self.result();
+        Decision {
+            outcome: Outcome::Applied(result),
+            events: self.events,
+            state: self.state,
+            draft: self.draft,
+        }
+    }
+
+    /// What the caller is told: an end, where the task went, or what it waits for.
+    fn result(&self) -> ProcessResult {
+        let state = self.current();
+        match state.status {
+            TaskStatus::Completed => ProcessResult::Completed {
+                output: state.output.clone().unwrap_or_default(),
+            },
+            TaskStatus::Failed => ProcessResult::Failed {
+                error: state.error.clone().unwrap_or_default(),
+            },
+            TaskStatus::Cancelled => ProcessResult::Failed {
+                error: match &state.error {
+                    Some(reason) => format!("cancelled: {reason}"),
+                    None => "cancelled".to_owned(),
+                },
+            },
+            TaskStatus::Running | TaskStatus::Paused => self.unfinished(state),
+        }
+    }
+
+    fn unfinished(&self, state: &WorkflowSnapshot) -> ProcessResult {
+        let steps = state.current_steps();
+        let moved = self
+            .events
+            .iter()
+            .any(|e| matches!(e.event, WorkflowEvent::TransitionOccurred(_)));
+        let step_id = self
+            .subject
+            .clone()
+            .filter(|step| steps.contains(step))
+            .or_else(|| steps.first().cloned())
+            .unwrap_or_else(|| self.config().entry_step.clone());
+        if let Some(incident) = state.incident_of(&step_id) {
+            let reason = format!("incident {}: {}", incident.code, incident.reason);
+            return ProcessResult::Waiting { step_id, reason };
+        }
+        if moved && let Some(next_step) = steps.first().cloned() {
+            return ProcessResult::Advanced {
+                next_step,
+                next_steps: steps,
+            };
+        }
+        ProcessResult::Waiting {
+            reason: self.waiting_reason(state, &step_id),
+            step_id,
+        }
+    }
+
+    fn waiting_reason(&self, state: &WorkflowSnapshot, step_id: &Slug) -> String {
+        if let Some(pause) = &state.pause {
+            return match &pause.reason {
+                Some(reason) => format!("paused: {reason}"),
+                None => "paused".to_owned(),
+            };
+        }
+        let visit = state.current_visit(step_id);
+        if let Some(pause) = visit.and_then(|visit| visit.pause.as_ref()) {
+            return match &pause.reason {
+                Some(reason) => format!("the step is paused: {reason}"),
+                None => "the step is paused".to_owned(),
+            };
+        }
+        if let Some(pause) = self.workflow_pause() {
+            let word = pause.word();
+            return match &pause.reason {
+                Some(reason) => format!("the workflow is {word}: {reason}"),
+                None => format!("the workflow is {word}"),
+            };
+        }
+        if let Some(hook) = visit.and_then(Visit::current_hook) {
+            return format!("the hook `{hook}`");
+        }
+        match self.execute(self.step(step_id), None) {
+            Ok(crate::executor::ExecutionResult::Waiting { reason }) => reason,
+            _ => "waiting".to_owned(),
+        }
+    }
+}

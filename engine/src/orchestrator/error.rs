@@ -1,0 +1,86 @@
+//! What can go wrong in the orchestrator, and who must act.
+
+use uuid::Uuid;
+
+use crate::{
+    command::{Dead, Rejection, Undecided},
+    executor::ExecutorError,
+    expression::ExpressionError,
+    ids::TaskId,
+    parser::ParseError,
+    state::StateTransitionError,
+    store::{ErrorClass, EventStoreError},
+};
+
+/// A call to the orchestrator failed.
+#[derive(Debug, thiserror::Error)]
+pub enum OrchestrationError {
+    /// No revision of that UUID.
+    #[error("there is no workflow revision {0}")]
+    ConfigNotFound(Uuid),
+    /// The workflow file has faults.
+    #[error("the workflow is not valid")]
+    ParseError(#[from] ParseError),
+    /// A step could not do its work.
+    #[error("a step could not do its work")]
+    ExecutionError(#[from] ExecutorError),
+    /// The store failed.
+    #[error("the event store failed")]
+    EventStoreError(#[from] EventStoreError),
+    /// A stream is corrupt.
+    #[error("the stream is corrupt")]
+    StateError(#[from] StateTransitionError),
+    /// A stored workflow no longer compiles.
+    #[error("workflow revision {revision_id} does not compile")]
+    StoredWorkflow {
+        /// The revision.
+        revision_id: Uuid,
+        /// Why.
+        #[source]
+        source: ExpressionError,
+    },
+    /// No task of that id.
+    #[error("there is no task {0}")]
+    TaskNotFound(TaskId),
+    /// The task has no such version.
+    #[error("task {task_id} is at version {version}; it has no version {wanted}")]
+    VersionNotFound {
+        /// The task.
+        task_id: TaskId,
+        /// Its version.
+        version: u64,
+        /// What was asked for.
+        wanted: u64,
+    },
+    /// The state or the rules forbid the command.
+    #[error("{}: {}", .0.code, .0.detail)]
+    Rejected(Rejection),
+    /// The command cannot be decided.
+    #[error("the command cannot be decided: {0}")]
+    Undecided(Undecided),
+    /// The command can never be decided.
+    #[error("the command can never be decided: {0}")]
+    Dead(Dead),
+}
+
+impl OrchestrationError {
+    /// What a caller does about it.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::EventStoreError(error) => error.class(),
+            Self::Undecided(
+                Undecided::TaskNotFound | Undecided::NotPerformed | Undecided::Held,
+            ) => ErrorClass::Retry,
+            Self::ConfigNotFound(_)
+            | Self::ParseError(_)
+            | Self::ExecutionError(_)
+            | Self::TaskNotFound(_)
+            | Self::VersionNotFound { .. }
+            | Self::Rejected(_)
+            | Self::Dead(_) => ErrorClass::Data,
+            Self::StateError(_)
+            | Self::StoredWorkflow { .. }
+            | Self::Undecided(Undecided::Panicked(_)) => ErrorClass::Bug,
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! Loads, decides and commits: the one way to change a task.
+
+mod batch;
+mod claim;
+mod error;
+mod facts;
+mod live_models;
+mod messages;
+mod operator;
+mod pending_events;
+mod preview;
+mod quality;
+mod report;
+mod state_cache;
+mod workflow_cache;
+
+use std::{fmt, sync::Arc};
+
+use serde_json::Value;
+use uuid::Uuid;
+
+pub use error::OrchestrationError;
+pub use facts::{FactSource, SystemFacts};
+pub use messages::{MessageBuilder, NoMessages};
+pub use operator::plan_act;
+pub use preview::Preview;
+pub use report::{BatchReport, BatchStats};
+
+use self::{live_models::LiveModels, state_cache::StateCache, workflow_cache::Workflows};
+use crate::{
+    command::{
+        Advance, AnnotationInput, Command, CommandEnvelope, Outcome, ProcessResult, Start,
+        Submission, next_step,
+    },
+    config::{StepLibrary, WorkflowConfig},
+    events::{EventStore, StateRebuilder},
+    executor::{AnnotationData, HandlerRegistry, annotators::ModelKey},
+    ids::{CommandId, RevisionId, TaskId, WorkflowSelector},
+    limits::PAGE_MAX,
+    parser::parse_workflow_with_handlers,
+    state::WorkflowStateManager,
+    store::{DueRow, RecordedOutcome, WorkflowConfigStore},
+    timers::{Effect, effect_of},
+    transition::CompiledWorkflow,
+};
+
+/// Runs commands against tasks: loads what a decision needs, decides, and commits events, inbox,
+/// messages and due work in one transaction.
+///
+/// Cheap to share behind an `Arc`. Any number of orchestrators, in any number of processes, may
+/// work on one store: a batch holds the locks of its streams from reading to commit.
+pub struct WorkflowOrchestrator {
+    /// Where revisions of workflows are kept.
+    pub config_store: Arc<dyn WorkflowConfigStore>,
+    /// Where streams are kept.
+    pub event_store: Arc<dyn EventStore>,
+    /// Handlers of automatic steps.
+    pub handler_registry: Arc<HandlerRegistry>,
+    /// Reusable steps.
+    pub step_library: Arc<StepLibrary>,
+    facts: Arc<dyn FactSource>,
+    messages: Arc<dyn MessageBuilder>,
+    workflows: Workflows,
+    states: StateCache,
+    models: LiveModels,
+}
+
+impl fmt::Debug for WorkflowOrchestrator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkflowOrchestrator")
+            .field("handler_registry", &self.handler_registry)
+            .field("step_library", &self.step_library)
+            .finish_non_exhaustive()
+    }
+}
+
+impl WorkflowOrchestrator {
+    /// An orchestrator with the built-in handlers, templates and steps, and the system's facts.
+    pub fn new(
+        config_store: Arc<dyn WorkflowConfigStore>,
+        event_store: Arc<dyn EventStore>,
+    ) -> Self {
+        Self {
+            workflows: Workflows::new(Arc::clone(&config_store)),
+            models: LiveModels::new(Arc::clone(&event_store)),
+            config_store,
+            event_store,
+            handler_registry: Arc::new(HandlerRegistry::built_in()),
+            step_library: Arc::new(StepLibrary::built_in()),
+            facts: Arc::new(SystemFacts),
+            messages: Arc::new(NoMessages),
+            states: StateCache::default(),
+        }
+    }
+
+    /// One on a Postgres pool, whose database has been migrated.
+    #[cfg(feature = "postgres")]
+    pub fn with_pool(pool: sqlx::PgPool) -> Self {
+        let store = Arc::new(crate::store::PgEventStore::from_pool(pool));
+        Self::new(Arc::clone(&store) as _, store)
+    }
+
+    /// The same with other facts.
+    #[must_use]
+    pub fn with_facts(mut self, facts: Arc<dyn FactSource>) -> Self {
+        self.facts = facts;
+        self
+    }
+
+    /// The same, writing messages for what happens.
+    #[must_use]
+    pub fn with_messages(mut self, messages: Arc<dyn MessageBuilder>) -> Self {
+        self.messages = messages;
+        self
+    }
+
+    /// The same with other handlers.
+    #[must_use]
+    pub fn with_handlers(mut self, handlers: HandlerRegistry) -> Self {
+        self.handler_registry = Arc::new(handlers);
+        self
+    }
+
+    /// Parses, checks and stores a workflow; content equal to the newest revision answers that one.
+    ///
+    /// # Errors
+    ///
+    /// [`OrchestrationError::ParseError`] with every fault of the file at once.
+    pub async fn create_workflow(&self, yaml: &str) -> Result<WorkflowConfig, OrchestrationError> {
+        let handlers: Vec<&str> = self.handler_registry.names().collect();
+        let config = parse_workflow_with_handlers(yaml, &self.step_library, &handlers)?;
+        let id = self.config_store.save(&config).await?;
+        let stored = self.workflow(id).await?;
+        Ok(WorkflowConfig::clone(&stored))
+    }
+
+    /// A stored revision.
+    pub async fn workflow(&self, id: Uuid) -> Result<Arc<WorkflowConfig>, OrchestrationError> {
+        Ok(Arc::clone(self.compiled(id).await?.config()))
+    }
+
+    async fn compiled(&self, id: Uuid) -> Result<Arc<CompiledWorkflow>, OrchestrationError> {
+        let workflow = self.workflows.get(RevisionId(id)).await?;
+        workflow.ok_or(OrchestrationError::ConfigNotFound(id))
+    }
+
+    /// Binds a task to a revision and enters it.
+    pub async fn start_task(
+        &self,
+        task_id: Uuid,
+        workflow_id: Uuid,
+    ) -> Result<(), OrchestrationError> {
+        self.compiled(workflow_id).await?;
+        self.run(Command::Start(Start {
+            task_id: TaskId(task_id),
+            workflow: WorkflowSelector::Revision(RevisionId(workflow_id)),
+            input: None,
+            labels: None,
+            expected: None,
+        }))
+        .await
+        .map(|_| ())
+    }
+
+    /// Accepts a person's work.
+    pub async fn process_submission(
+        &self,
+        task_id: Uuid,
+        step_id: &str,
+        annotation: AnnotationData,
+    ) -> Result<ProcessResult, OrchestrationError> {
+        self.run(Command::Submission(Submission {
+            task_id: TaskId(task_id),
+            step_id: Some(step_id.to_owned()),
+            annotation: AnnotationInput {
+                annotation_id: Some(annotation.annotation_id),
+                user_id: annotation.user_id,
+                data: annotation.data,
+                decision: annotation.decision,
+                submitted_at: annotation.submitted_at,
+                roles: (!annotation.roles.is_empty()).then_some(annotation.roles),
+                confidence: annotation.confidence,
+            },
+            workflow: None,
+        }))
+        .await
+    }
+
+    /// Ends the step that waits for a machine, an operator or enough people. Answers the step that
+    /// the task waits in now; none once it has ended.
+    pub async fn advance_task(&self, task_id: Uuid) -> Result<Option<String>, OrchestrationError> {
+        let advance = Advance {
+            task_id: TaskId(task_id),
+            step_id: None,
+            output: None,
+        };
+        Ok(next_step(&self.run(Command::Advance(advance)).await?))
+    }
+
+    /// The state of a task, rebuilt from its stream.
+    pub async fn get_task_state(
+        &self,
+        task_id: Uuid,
+    ) -> Result<WorkflowStateManager, OrchestrationError> {
+        let task_id = TaskId(task_id);
+        let state = self.event_store.load(&[task_id]).await?.remove(&task_id);
+        state
+            .map(WorkflowStateManager::new)
+            .ok_or(OrchestrationError::TaskNotFound(task_id))
+    }
+
+    /// The state of a task as it was at a version.
+    pub async fn state_at(
+        &self,
+        task_id: Uuid,
+        version: Option<u64>,
+    ) -> Result<WorkflowStateManager, OrchestrationError> {
+        let Some(wanted) = version else {
+            return self.get_task_state(task_id).await;
+        };
+        let task_id = TaskId(task_id);
+        let (mut rebuilder, mut after) = (StateRebuilder::new(), 0);
+        loop {
+            let page = self.event_store.events(task_id, after, PAGE_MAX).await?;
+            for event in page
+                .events
+                .iter()
+                .take_while(|event| event.version <= wanted)
+            {
+                rebuilder.apply(event)?;
+            }
+            match page.next_after.filter(|next| *next < wanted) {
+                Some(next) => after = next,
+                None => break,
+            }
+        }
+        let state = rebuilder
+            .finish()
+            .ok_or(OrchestrationError::TaskNotFound(task_id))?;
+        if state.version < wanted {
+            let version = state.version;
+            return Err(OrchestrationError::VersionNotFound {
+                task_id,
+                version,
+                wanted,
+            });
+        }
+        Ok(WorkflowStateManager::new(state))
+    }
+
+    /// What is to be done for a row of due work before it is decided: its state and revision are
+    /// read, [`effect_of`] is asked. None where its [`Due`](crate::command::Due) command runs alone.
+    pub async fn effect_of(&self, row: &DueRow) -> Result<Option<Effect>, OrchestrationError> {
+        if !row.kind.has_effect() {
+            return Ok(None);
+        }
+        // Read anew: a state that this process keeps may be older than the row.
+        let mut states = self.event_store.load(&[row.task_id]).await?;
+        let Some(state) = states.remove(&row.task_id) else {
+            return Ok(None);
+        };
+        let workflow = self.compiled(state.workflow.revision_id.0).await?;
+        Ok(effect_of(&state, &workflow, row))
+    }
+
+    /// Forgets what was learnt of annotators, and learns what the newest revisions ask of them anew
+    /// from the log. Answers how many models that are. A process at work goes on with what it has
+    /// learnt, which is the same.
+    pub async fn relearn(&self) -> Result<usize, OrchestrationError> {
+        self.event_store.forget_learnt().await?;
+        let mut questions = Vec::new();
+        let mut newest = None;
+        for row in self.config_store.revisions(None).await? {
+            if newest.as_ref() != Some(&row.workflow) {
+                let workflow = self.compiled(row.id.0).await?;
+                let config = workflow.config();
+                questions.extend(self.models.questions(config).to_vec());
+                let offers = config.steps.iter();
+                questions.extend(offers.flat_map(|step| ModelKey::of_offers(&config.id, step)));
+                newest = Some(row.workflow);
+            }
+        }
+        questions.sort();
+        questions.dedup();
+        let count = questions.len();
+        let models = LiveModels::new(Arc::clone(&self.event_store));
+        models.keep(questions).await?;
+        Ok(count)
+    }
+
+    /// Runs one command under a fresh id.
+    async fn run(&self, command: Command) -> Result<ProcessResult, OrchestrationError> {
+        let envelope = CommandEnvelope::new(CommandId(self.facts.new_id()), command);
+        let mut report = self.process_batch(vec![envelope], None).await?;
+        match report.outcomes.pop() {
+            Some(Outcome::Applied(result)) => Ok(result),
+            Some(Outcome::Rejected(rejection)) => Err(OrchestrationError::Rejected(rejection)),
+            Some(Outcome::Undecided(undecided)) => Err(OrchestrationError::Undecided(undecided)),
+            Some(Outcome::Dead(dead)) => Err(OrchestrationError::Dead(dead)),
+            // A fresh id is not in the inbox, unless an unknown commit of this very call is.
+            Some(Outcome::Duplicate(RecordedOutcome::Applied { result })) => {
+                Ok(recorded_result(result))
+            }
+            Some(Outcome::Duplicate(RecordedOutcome::Rejected { detail, .. })) => {
+                Ok(ProcessResult::Failed { error: detail })
+            }
+            None => Ok(ProcessResult::Failed {
+                error: "the batch had no outcome".to_owned(),
+            }),
+        }
+    }
+}
+
+/// What a recorded result says; one that cannot be read is passed on as a failure's text.
+fn recorded_result(result: Value) -> ProcessResult {
+    let text = result.to_string();
+    serde_json::from_value(result).unwrap_or(ProcessResult::Failed { error: text })
+}

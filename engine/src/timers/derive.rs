@@ -1,0 +1,228 @@
+//! Due work, derived from a task's state.
+//!
+//! Nothing sets or clears a timer by hand: after every decision the rows that the new state asks
+//! for are compared with those of the old one, and the difference is written with the events. So a
+//! rebuild from the log finds the same rows.
+
+use uuid::Uuid;
+
+use crate::{
+    config::OutsideHandler,
+    ids::{CommandId, StepId, TaskId},
+    state::{ChildOrder, Pause, TaskStatus, VisitStatus, WorkflowSnapshot},
+    store::{DueKind, DueRow},
+};
+
+/// All due work of a task in this state, sorted by id.
+///
+/// While a task or a step is paused its timers do not run and nobody is called; what was left of the
+/// time is due again after the resume.
+pub fn due_work(state: &WorkflowSnapshot) -> Vec<DueRow> {
+    let mut rows: Vec<DueRow> = match state.status {
+        TaskStatus::Running => assignment_timeouts(state)
+            .into_iter()
+            .chain(join_timeouts(state))
+            .chain(ended_children(state))
+            .chain(calls(state))
+            .chain(step_resumes(state))
+            .collect(),
+        TaskStatus::Paused => resume(state.task_id, None, state.pause.as_ref())
+            .into_iter()
+            .collect(),
+        // What has happened is told, whatever has become of the task since.
+        TaskStatus::Completed | TaskStatus::Failed | TaskStatus::Cancelled => {
+            calls(state).collect()
+        }
+    };
+    rows.retain(|row: &DueRow| !is_held(state, row));
+    // Parent and child owe each other what they owe, whatever has become of either.
+    rows.extend(child_orders(state));
+    rows.extend(child_report(state));
+    rows.sort_by_key(|row| row.id);
+    rows
+}
+
+/// Whether a row waits for a step that is paused; what ends the pause does not.
+pub(crate) fn is_held(state: &WorkflowSnapshot, row: &DueRow) -> bool {
+    let visit = row
+        .step_id
+        .as_ref()
+        .and_then(|step| state.visit(step, row.visit));
+    row.kind != DueKind::Resume && visit.is_some_and(|visit| visit.pause.is_some())
+}
+
+/// Ends of the pauses of single steps.
+fn step_resumes(state: &WorkflowSnapshot) -> impl Iterator<Item = DueRow> {
+    state.steps.iter().filter_map(|(step_id, step)| {
+        let visit = step.current()?;
+        let of = Some((step_id, visit.number));
+        resume(state.task_id, of, visit.pause.as_ref())
+    })
+}
+
+/// The id of the command that a row becomes when it is due: the same however often the row is
+/// claimed, another once the row has moved to another time.
+pub fn due_command_id(row: &DueRow) -> CommandId {
+    CommandId(Uuid::new_v5(
+        &row.id,
+        &row.due_at.timestamp_micros().to_be_bytes(),
+    ))
+}
+
+fn assignment_timeouts(state: &WorkflowSnapshot) -> Vec<DueRow> {
+    let active = state.steps.iter().filter_map(|(id, step)| {
+        Some((
+            id,
+            step.current()
+                .filter(|visit| visit.status == VisitStatus::Active)?,
+        ))
+    });
+    active
+        .flat_map(|(step_id, visit)| {
+            visit.assignments.iter().map(move |assignment| {
+                let kind = DueKind::AssignmentTimeout;
+                DueRow {
+                    id: row_id(
+                        state.task_id,
+                        Some(step_id),
+                        visit.number,
+                        kind,
+                        assignment.n,
+                    ),
+                    task_id: state.task_id,
+                    step_id: Some(step_id.clone()),
+                    visit: visit.number,
+                    kind,
+                    n: assignment.n,
+                    due_at: assignment.expires_at,
+                }
+            })
+        })
+        .collect()
+}
+
+/// Attempts at webhooks, and jobs that may go unanswered.
+fn calls(state: &WorkflowSnapshot) -> impl Iterator<Item = DueRow> {
+    let visits = state
+        .steps
+        .iter()
+        .flat_map(|(step_id, step)| step.visits.iter().map(move |visit| (step_id, visit)));
+    visits.flat_map(|(step_id, visit)| {
+        let calls = visit.call.iter().chain(&visit.told);
+        calls.filter_map(|call| {
+            let kind = match call.handler {
+                OutsideHandler::Webhook => DueKind::HandlerCall,
+                OutsideHandler::Queue => DueKind::JobTimeout,
+            };
+            Some(DueRow {
+                id: row_id(state.task_id, Some(step_id), visit.number, kind, call.n),
+                task_id: state.task_id,
+                step_id: Some(step_id.clone()),
+                visit: visit.number,
+                kind,
+                n: call.n,
+                due_at: call.due_at?,
+            })
+        })
+    })
+}
+
+fn join_timeouts(state: &WorkflowSnapshot) -> impl Iterator<Item = DueRow> {
+    state.joins.iter().filter_map(|(step_id, join)| {
+        // Numbered by the visit that the join will begin: each fires once.
+        let visits = state.steps.get(step_id).map_or(0, |step| step.visits.len());
+        let visit = u32::try_from(visits + 1).ok()?;
+        let kind = DueKind::JoinTimeout;
+        Some(DueRow {
+            id: row_id(state.task_id, Some(step_id), visit, kind, 0),
+            task_id: state.task_id,
+            step_id: Some(step_id.clone()),
+            visit,
+            kind,
+            n: 0,
+            due_at: join.expires_at?,
+        })
+    })
+}
+
+/// The end of a pause: of a visit of a step, or of the whole task.
+fn resume(task_id: TaskId, of: Option<(&StepId, u32)>, pause: Option<&Pause>) -> Option<DueRow> {
+    let due_at = pause?.until?;
+    let (step_id, visit) = of.map_or((None, 0), |(step_id, visit)| (Some(step_id), visit));
+    Some(DueRow {
+        id: row_id(task_id, step_id, visit, DueKind::Resume, 0),
+        task_id,
+        step_id: step_id.cloned(),
+        visit,
+        kind: DueKind::Resume,
+        n: 0,
+        due_at,
+    })
+}
+
+fn child_orders(state: &WorkflowSnapshot) -> impl Iterator<Item = DueRow> {
+    state.steps.iter().flat_map(|(step_id, step)| {
+        step.visits.iter().filter_map(|visit| {
+            let order = visit.child.as_ref()?.order.as_ref()?;
+            let kind = order_kind(order.order);
+            Some(DueRow {
+                id: row_id(state.task_id, Some(step_id), visit.number, kind, order.n),
+                task_id: state.task_id,
+                step_id: Some(step_id.clone()),
+                visit: visit.number,
+                kind,
+                n: order.n,
+                due_at: order.due_at,
+            })
+        })
+    })
+}
+
+pub(crate) fn order_kind(order: ChildOrder) -> DueKind {
+    match order {
+        ChildOrder::Start => DueKind::ChildStart,
+        ChildOrder::Pause => DueKind::ChildPause,
+        ChildOrder::Resume => DueKind::ChildResume,
+        ChildOrder::Cancel => DueKind::ChildCancel,
+    }
+}
+
+/// Steps that have not gone on although their child has ended: it did while the task was held.
+fn ended_children(state: &WorkflowSnapshot) -> impl Iterator<Item = DueRow> {
+    state.steps.iter().filter_map(|(step_id, step)| {
+        let visit = step.current()?;
+        let child = visit.child.as_ref()?;
+        let unused = visit.is_open() && child.outcome.is_some();
+        let kind = DueKind::ChildEnded;
+        (unused && state.incident_of(step_id).is_none()).then(|| DueRow {
+            id: row_id(state.task_id, Some(step_id), visit.number, kind, child.n),
+            task_id: state.task_id,
+            step_id: Some(step_id.clone()),
+            visit: visit.number,
+            kind,
+            n: child.n,
+            // Whenever the task may go on; a child ends once, so its number tells rows apart.
+            due_at: visit.activated_at,
+        })
+    })
+}
+
+fn child_report(state: &WorkflowSnapshot) -> Option<DueRow> {
+    Some(DueRow {
+        id: row_id(state.task_id, None, 0, DueKind::ChildReport, 0),
+        task_id: state.task_id,
+        step_id: None,
+        visit: 0,
+        kind: DueKind::ChildReport,
+        n: 0,
+        due_at: state.report_due?,
+    })
+}
+
+fn row_id(task: TaskId, step: Option<&StepId>, visit: u32, kind: DueKind, n: u32) -> Uuid {
+    let step = step.map_or("", StepId::as_str);
+    Uuid::new_v5(
+        &task.0,
+        format!("due/{step}/{visit}/{}/{n}", kind.as_str()).as_bytes(),
+    )
+}

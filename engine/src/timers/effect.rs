@@ -1,0 +1,185 @@
+//! What due work asks the world to do, before its decision.
+//!
+//! Most due work is a decision and nothing else. Some asks for something that takes time or may
+//! fail: a call to a handler outside, a command to another task. Its effect is performed without a
+//! transaction or a lock, and what it came to goes back as the outcome of the [`Due`] command. A
+//! crash in between repeats the effect, never the decision: the command's id follows from the row.
+//!
+//! [`Due`]: crate::command::Due
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::children;
+use crate::{
+    command::CommandEnvelope,
+    config::{HookId, HookStage, OutsideHandler, StepConfig, WorkflowConfig},
+    ids::{StepId, TaskId},
+    state::{PendingCall, StepResult, TaskStatus, Visit, WorkflowRef, WorkflowSnapshot},
+    store::{DueKind, DueRow},
+    transition::CompiledWorkflow,
+};
+
+/// What is to be done for a row of due work.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// A handler outside is to be called.
+    Call(HandlerCall),
+    /// Another task is to be told something. Its id makes a repetition harmless.
+    Command(Box<CommandEnvelope>),
+}
+
+/// A call to a handler outside. The fields that are not skipped are what the handler is told.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct HandlerCall {
+    /// The same for every attempt of this call: whoever has seen it has done the work.
+    pub idempotency_key: Uuid,
+    /// The task.
+    pub task_id: TaskId,
+    /// The revision that the task runs on.
+    #[serde(flatten)]
+    pub workflow: WorkflowRef,
+    /// The step.
+    pub step_id: StepId,
+    /// The visit, from 1.
+    pub visit: u32,
+    /// Number of the call within the visit, from 1.
+    pub call: u32,
+    /// The attempt at this call, from 1.
+    pub attempt: u32,
+    /// The hook that is called; none where it is the step's own work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hook: Option<HookStage>,
+    /// The kind of handler, as `webhook`.
+    #[serde(skip)]
+    pub handler: String,
+    /// The handler's own settings, from the workflow file.
+    #[serde(skip)]
+    pub config: Value,
+    /// What it works on.
+    pub input: Value,
+}
+
+impl HandlerCall {
+    /// The idempotency key of a call: derived from what it is for, the same for every attempt.
+    pub fn key(task: TaskId, step: &StepId, visit: u32, call: u32) -> Uuid {
+        Uuid::new_v5(&task.0, format!("call/{step}/{visit}/{call}").as_bytes())
+    }
+}
+
+fn tell(command: Option<CommandEnvelope>) -> Option<Effect> {
+    command.map(|envelope| Effect::Command(Box::new(envelope)))
+}
+
+/// What is to be done for `row` before it is decided; none where the state no longer asks for the
+/// row, or where it is a decision and nothing else.
+pub fn effect_of(
+    state: &WorkflowSnapshot,
+    workflow: &CompiledWorkflow,
+    row: &DueRow,
+) -> Option<Effect> {
+    match row.kind {
+        DueKind::HandlerCall => handler_call(state, workflow.config(), row).map(Effect::Call),
+        DueKind::AssignmentTimeout
+        | DueKind::Resume
+        | DueKind::JoinTimeout
+        | DueKind::ChildEnded
+        | DueKind::JobTimeout => None,
+        DueKind::ChildStart | DueKind::ChildPause | DueKind::ChildResume | DueKind::ChildCancel => {
+            tell(children::order(state, row))
+        }
+        DueKind::ChildReport => tell(children::report(state, row)),
+    }
+}
+
+fn handler_call(
+    state: &WorkflowSnapshot,
+    workflow: &WorkflowConfig,
+    row: &DueRow,
+) -> Option<HandlerCall> {
+    let (step_id, call) = pending_call(state, row)?;
+    // A task that has moved to another revision may have a step of that id without the call.
+    let (handler, config) = asked(workflow.step(step_id)?, call.hook)?;
+    if handler != call.handler {
+        return None;
+    }
+    Some(HandlerCall {
+        idempotency_key: HandlerCall::key(state.task_id, step_id, row.visit, call.n),
+        task_id: state.task_id,
+        workflow: state.workflow.clone(),
+        step_id: step_id.clone(),
+        visit: row.visit,
+        call: call.n,
+        attempt: call.attempt,
+        hook: call.hook.map(|hook| hook.stage),
+        handler: handler.as_str().to_owned(),
+        config: config.cloned().unwrap_or_default(),
+        input: call_input(state, state.visit(step_id, row.visit)?),
+    })
+}
+
+/// The handler outside that a step has for a call, and its settings.
+pub(crate) fn asked(
+    step: &StepConfig,
+    hook: Option<HookId>,
+) -> Option<(OutsideHandler, Option<&Value>)> {
+    match hook {
+        None => Some((step.outside_handler()?, step.config.as_ref())),
+        Some(hook) => {
+            let hook = step.hook(hook)?;
+            Some((hook.outside_handler()?, hook.config.as_ref()))
+        }
+    }
+}
+
+/// The call that a row is about, if the state still asks for it: of this visit, with this number,
+/// due at this time. An attempt that a pause, a retry or a migration has overtaken is another.
+pub(crate) fn pending_call<'s>(
+    state: &'s WorkflowSnapshot,
+    row: &DueRow,
+) -> Option<(&'s StepId, &'s PendingCall)> {
+    let (step_id, step) = state.steps.get_key_value(row.step_id.as_ref()?)?;
+    let visit = step.visits.iter().find(|visit| visit.number == row.visit)?;
+    let call = visit.pending_call(row.n)?;
+    let tells = call.hook.is_some_and(|hook| !hook.stage.holds_step());
+    let held = match state.status {
+        TaskStatus::Running => visit.pause.is_some(),
+        TaskStatus::Paused => true,
+        TaskStatus::Completed | TaskStatus::Failed | TaskStatus::Cancelled => !tells,
+    };
+    if held {
+        return None;
+    }
+    // Stores keep whole microseconds.
+    let same_time = call.due_at?.timestamp_micros() == row.due_at.timestamp_micros();
+    same_time.then_some((step_id, call))
+}
+
+/// What a handler outside works on: the task's input and context, the last result of each step,
+/// and what the visit has so far: what was made ready, and a result that is not final yet.
+pub(crate) fn call_input(state: &WorkflowSnapshot, visit: &Visit) -> Value {
+    // Plain data with string keys always serializes.
+    let plain = |result: &StepResult| serde_json::to_value(result).unwrap_or_default();
+    let results: Map<String, Value> = state
+        .steps
+        .iter()
+        .filter_map(|(id, step)| {
+            let result = step.last_completed()?.result.as_ref()?;
+            Some((id.to_string(), plain(result)))
+        })
+        .collect();
+    let mut input = json!({
+        "input": state.input,
+        "context": state.context,
+        "results": results,
+    });
+    if let Some(prepared) = &visit.prepared {
+        input["prepared"] = prepared.clone();
+    }
+    let found = visit.found.as_ref().map(|found| &found.result);
+    if let Some(result) = found.or(visit.result.as_ref()) {
+        input["result"] = plain(result);
+    }
+    input
+}
