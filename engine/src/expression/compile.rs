@@ -13,23 +13,10 @@ use cel::{
 use super::{
     ExpressionError,
     error::Fields,
+    names::{FUNCTIONS, VARIABLES},
     scan::{self, Kind, Token},
     stack::on_large_stack,
 };
-
-/// The variables an expression may name.
-///
-/// `agreement` and `threshold` of the step left, its `result`, the data of its last `annotation`,
-/// every `step` by id, the workflow's `context` and the task's `input`.
-pub const VARIABLES: [&str; 7] = [
-    "agreement",
-    "threshold",
-    "result",
-    "annotation",
-    "step",
-    "context",
-    "input",
-];
 
 /// Names of types, which stand as values in comparisons such as `type(result.value) == string`.
 const TYPES: [&str; 10] = [
@@ -40,23 +27,6 @@ const TYPES: [&str; 10] = [
     "list",
     "map",
     "null_type",
-    "string",
-    "type",
-    "uint",
-];
-
-/// Functions of the standard library that this build has, and its own (`sample`).
-pub(super) const FUNCTIONS: [&str; 13] = [
-    "bool",
-    "bytes",
-    "contains",
-    "double",
-    "dyn",
-    "endsWith",
-    "int",
-    "sample",
-    "size",
-    "startsWith",
     "string",
     "type",
     "uint",

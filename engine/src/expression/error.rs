@@ -40,7 +40,7 @@ pub enum ExpressionError {
         offset: usize,
     },
     /// A name that no evaluation defines.
-    #[error("there is no variable `{name}`; known are {}", super::VARIABLES.join(", "))]
+    #[error("there is no variable `{name}`; known are {}", super::names::VARIABLES.join(", "))]
     UnknownVariable {
         /// The name.
         name: String,
@@ -50,7 +50,7 @@ pub enum ExpressionError {
         suggestion: Option<String>,
     },
     /// A function that does not exist.
-    #[error("there is no function `{name}`; known are {}", super::FUNCTIONS.join(", "))]
+    #[error("there is no function `{name}`; known are {}", super::names::FUNCTIONS.join(", "))]
     UnknownFunction {
         /// The name.
         name: String,

@@ -17,9 +17,10 @@
 mod compile;
 mod error;
 mod evaluate;
+mod names;
 mod scan;
 mod stack;
 
-use compile::FUNCTIONS;
-pub use compile::{Expression, StepReference, VARIABLES};
+pub use compile::{Expression, StepReference};
 pub use error::{ExpressionError, Fields};
+pub use names::VARIABLES;
