@@ -3,15 +3,10 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::GoalProgress;
-use crate::{
-    config::CompletionActionConfig,
-    ids::{CommandId, Slug, UserId, WorkflowId},
-};
+use super::{GoalProgress, GoalStatement};
+use crate::config::CompletionActionConfig;
 
 /// Something that must happen once, because a goal was reached.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,39 +59,6 @@ fn derived_id(progress: &GoalProgress, what: &str) -> Uuid {
     } = progress;
     let name = format!("glyph/goals/{workflow}/{}/{epoch}/{what}", progress.goal());
     Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes())
-}
-
-/// A person's word that a goal is reached, as it is recorded.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct GoalCompletion {
-    /// The command that recorded it.
-    pub command_id: CommandId,
-    /// When that was.
-    pub at: DateTime<Utc>,
-    /// The workflow.
-    pub workflow: WorkflowId,
-    /// The goal.
-    pub goal: Slug,
-    /// What the person said.
-    #[serde(flatten)]
-    pub statement: GoalStatement,
-}
-
-/// What a person says who completes a goal.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct GoalStatement {
-    /// Who.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub user_id: Option<UserId>,
-    /// Roles of the person.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub roles: Vec<String>,
-    /// Why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Items of the checklist that the person confirms.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub checklist: Vec<String>,
 }
 
 /// Why a goal cannot be completed by a person's word.

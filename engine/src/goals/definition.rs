@@ -80,3 +80,13 @@ impl GoalConfig {
         }
     }
 }
+
+/// The target of a goal that counts; it is a whole number.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "whole and above 0, as was checked when the workflow was created"
+)]
+pub(super) fn target_count(config: &GoalConfig) -> u64 {
+    config.target.unwrap_or(1.0) as u64
+}

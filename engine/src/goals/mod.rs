@@ -35,14 +35,14 @@ mod completion;
 mod definition;
 mod forecast;
 mod progress;
+mod statement;
 mod tracker;
 mod window;
 
-pub use completion::{
-    CompletionAction, CompletionRefusal, GoalAlert, GoalCompletion, GoalStatement,
-};
+pub use completion::{CompletionAction, CompletionRefusal, GoalAlert};
 pub use definition::GoalDefinition;
 pub use forecast::{Forecast, ForecastBasis, Recent};
 pub use progress::{AlertState, GoalEvaluator, GoalProgress, GoalVerdict, Goals};
+pub use statement::{GoalCompletion, GoalStatement};
 pub use tracker::{GoalEffect, GoalStep, GoalTracker, goals_of};
 pub use window::{WINDOW_SAMPLES_MAX, Window};

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Forecast, GoalCompletion, GoalDefinition, Recent, Window};
+use super::{Forecast, GoalCompletion, GoalDefinition, Recent, Window, definition::target_count};
 use crate::{
     config::{GoalConfig, GoalOperator, GoalType},
     ids::{Slug, StepId, WorkflowId},
@@ -181,7 +181,7 @@ impl GoalProgress {
     }
 
     fn remaining(&self) -> u64 {
-        super::tracker::target_count(&self.config).saturating_sub(self.count)
+        target_count(&self.config).saturating_sub(self.count)
     }
 
     /// The forecast as it was when something was counted last, for people to look at: it says the

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{
     AlertState, CompletionAction, GoalAlert, GoalCompletion, GoalDefinition, GoalProgress, Goals,
-    Recent, window::millionths,
+    Recent, definition::target_count, window::millionths,
 };
 use crate::{
     config::{GoalConfig, GoalOperator, GoalType, QualityMetric, VolumeUnit},
@@ -103,16 +103,6 @@ impl Volume {
         }
         (steps.values().sum(), steps)
     }
-}
-
-/// The target of a goal that counts; it is a whole number.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "whole and above 0, as was checked when the workflow was created"
-)]
-pub(super) fn target_count(config: &GoalConfig) -> u64 {
-    config.target.unwrap_or(1.0) as u64
 }
 
 /// What time brings about, in the order in which it happens at one instant.
