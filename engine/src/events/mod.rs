@@ -3,6 +3,7 @@
 mod event;
 mod evolve;
 mod metadata;
+mod position;
 mod rebuild;
 
 pub use event::{
@@ -12,9 +13,8 @@ pub use event::{
     WeightsUsed, WorkflowEvent, WorkflowMigrated, WorkflowStarted,
 };
 pub use evolve::evolve;
-pub use metadata::{
-    EVENT_SCHEMA_VERSION, EventMetadata, LogPosition, StoredEvent, UpcastError, upcast,
-};
+pub use metadata::{EVENT_SCHEMA_VERSION, EventMetadata, StoredEvent, UpcastError, upcast};
+pub use position::LogPosition;
 pub use rebuild::StateRebuilder;
 
 pub use crate::store::EventStore;
