@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{
-    Refusal,
+    decision::Refusal,
     submission::{require_active, require_open, role_required, self_review},
     work::Work,
 };
@@ -14,7 +14,7 @@ use crate::{
     events::{ReleaseReason, WorkflowEvent},
     ids::UserId,
     limits::INACTIVITY_MAX,
-    store::Draft,
+    state::Draft,
 };
 
 pub(super) fn assign(work: &mut Work<'_>, command: &Assign) -> Result<(), Refusal> {

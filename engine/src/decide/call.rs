@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Refusal, work::Work};
+use super::{decision::Refusal, work::Work};
 use crate::{
     command::{Due, EffectOutcome},
     config::{HookId, OnError, OutsideHandler, StepConfig},

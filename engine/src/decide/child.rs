@@ -12,7 +12,7 @@
 use chrono::TimeDelta;
 use serde_json::{Map, Value, json};
 
-use super::{Refusal, assignment::expiry, control, start, work::Work};
+use super::{assignment::expiry, control, decision::Refusal, start, work::Work};
 use crate::{
     assignment::{Eligibility, check_roles},
     command::{ChildCommand, ChildReport, ChildStart, Due, EffectOutcome},

@@ -3,7 +3,7 @@
 use chrono::SubsecRound;
 use serde_json::Value;
 
-use super::{Refusal, submission::require_active, work::Work};
+use super::{decision::Refusal, submission::require_active, work::Work};
 use crate::{
     command::{Advance, Control, Pause, RejectionCode},
     config::{CompletionType, StepConfig, StepType},

@@ -1,6 +1,6 @@
 //! Work whose time has come.
 
-use super::{Refusal, call, child, control, work::Work};
+use super::{call, child, control, decision::Refusal, work::Work};
 use crate::{
     command::Due,
     config::TimeoutAction,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
-use super::{Refusal, work::Work};
+use super::{decision::Refusal, work::Work};
 use crate::{
     command::{Migrate, RejectionCode},
     config::{StepConfig, StepType, TransitionConfig, WorkflowConfig},

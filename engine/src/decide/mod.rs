@@ -8,6 +8,7 @@ mod assignment;
 mod call;
 mod child;
 mod control;
+mod decision;
 mod due;
 mod flow;
 mod gold;
@@ -18,66 +19,13 @@ mod submission;
 mod target;
 mod work;
 
-use chrono::{DateTime, Utc};
+pub use decision::{DecideContext, Decision};
 
-use self::work::Work;
+use self::{decision::Refusal, work::Work};
 use crate::{
-    command::{Command, CommandEnvelope, Dead, Outcome, Rejection, RejectionCode, Undecided},
-    events::StoredEvent,
-    executor::{HandlerRegistry, annotators::Annotators},
+    command::{Command, CommandEnvelope, Dead, Outcome, Undecided},
     state::WorkflowSnapshot,
-    store::{Draft, WorkflowPause},
-    transition::CompiledWorkflow,
 };
-
-/// What a decision may know beside the state and the command.
-#[derive(Clone, Copy)]
-pub struct DecideContext<'a> {
-    /// The revision that the task runs on; none for a task that has not been started.
-    pub workflow: Option<&'a CompiledWorkflow>,
-    /// The revision that the command names; none where it names none, or one that does not exist.
-    pub named: Option<&'a CompiledWorkflow>,
-    /// Handlers by name.
-    pub handlers: &'a HandlerRegistry,
-    /// What is known of the annotators, at one position of the log.
-    pub annotators: Annotators<'a>,
-    /// The time.
-    pub now: DateTime<Utc>,
-    /// Pauses of workflows: all that hold now, and those that were over after the task did
-    /// something last.
-    pub pauses: &'a [WorkflowPause],
-}
-
-/// What a command leads to.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Decision {
-    /// What becomes of the command.
-    pub outcome: Outcome,
-    /// What happens; empty unless the command is applied.
-    pub events: Vec<StoredEvent>,
-    /// The state after the events; the state before, where there are none.
-    pub state: Option<WorkflowSnapshot>,
-    /// Unfinished work to keep.
-    pub draft: Option<Draft>,
-}
-
-/// Why a command is not applied.
-enum Refusal {
-    Rejected(Rejection),
-    TaskNotFound,
-    NotPerformed,
-    WorkflowNotFound,
-    Held,
-}
-
-impl Refusal {
-    fn rejected(code: RejectionCode, detail: impl Into<String>) -> Self {
-        Self::Rejected(Rejection {
-            code,
-            detail: detail.into(),
-        })
-    }
-}
 
 /// Decides one command. Total: it has an outcome for every state and command.
 pub fn decide(

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Refusal, work::Work};
+use super::{decision::Refusal, work::Work};
 use crate::{
     command::{RejectionCode, Start},
     events::{WorkflowEvent, WorkflowStarted},

@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use uuid::Uuid;
 
-use super::{Refusal, start, work::Work};
+use super::{decision::Refusal, start, work::Work};
 use crate::{
     assignment::{Eligibility, check_roles, judges_own_work, submitted},
     command::{AnnotationInput, RejectionCode, Submission},

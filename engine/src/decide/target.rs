@@ -1,11 +1,10 @@
 //! Which step a command is about.
 
-use super::{Refusal, work::Work};
+use super::{decision::Refusal, work::Work};
 use crate::{
     command::RejectionCode,
     config::StepConfig,
-    state::{TaskStatus, WorkflowSnapshot},
-    store::WorkflowPause,
+    state::{TaskStatus, WorkflowPause, WorkflowSnapshot},
 };
 
 impl Work<'_> {

@@ -2,15 +2,14 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{DecideContext, Decision, Refusal};
+use super::{DecideContext, Decision, decision::Refusal};
 use crate::{
     command::{CommandEnvelope, Outcome, ProcessResult},
     config::{StepConfig, WorkflowConfig},
     events::{EVENT_SCHEMA_VERSION, EventMetadata, StoredEvent, WorkflowEvent, evolve},
     executor::{ExecutionContext, HandlerRegistry, annotators::Annotators, create_executor},
     ids::{Slug, StepId, TaskId},
-    state::{TaskStatus, Visit, WorkflowSnapshot},
-    store::{Draft, WorkflowPause},
+    state::{Draft, TaskStatus, Visit, WorkflowPause, WorkflowSnapshot},
     transition::CompiledWorkflow,
 };
 

@@ -1,21 +1,27 @@
 //! Where a task is: its state at one version of its stream.
 
 mod child;
+mod draft;
 mod error;
 mod incident;
 mod manager;
+mod pause;
 mod places;
 mod result;
 mod snapshot;
+mod status;
 mod step;
 
 pub use child::{ChildOrder, ChildOutcome, ChildTask, ParentTask, PendingOrder, PlaceHolder};
+pub use draft::Draft;
 pub use error::StateTransitionError;
 pub use incident::{Incident, IncidentCode};
 pub use manager::WorkflowStateManager;
+pub use pause::{Pause, WorkflowPause};
 pub use places::{HeldPlace, OpenPlace, Places, PlacesChange};
 pub use result::{ResolvedBy, ResultKind, ReviewDecision, SoftLabels, StepResult};
-pub use snapshot::{Pause, PendingJoin, TaskStatus, WorkflowRef, WorkflowSnapshot};
+pub use snapshot::{PendingJoin, WorkflowSnapshot};
+pub use status::{TaskStatus, WorkflowRef};
 pub use step::{
     AnnotationData, Assignment, FailedHook, FoundResult, PendingCall, StepState, StepVisit, Visit,
     VisitStatus,

@@ -1,14 +1,16 @@
 //! The full state of a task at one version.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Incident, ParentTask, PendingCall, StepState, StepVisit, Visit};
-use crate::ids::{RevisionId, StepId, TaskId, WorkflowId};
+use super::{
+    Incident, ParentTask, Pause, PendingCall, StepState, StepVisit, TaskStatus, Visit, WorkflowRef,
+};
+use crate::ids::{StepId, TaskId};
 
 /// The full state of a task at one version of its stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -122,74 +124,6 @@ impl WorkflowSnapshot {
     }
 }
 
-/// The revision of a workflow that a task runs on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-pub struct WorkflowRef {
-    /// The revision's UUID.
-    #[serde(rename = "workflow_id")]
-    pub revision_id: RevisionId,
-    /// The workflow's id.
-    pub workflow: WorkflowId,
-    /// The revision's number, from 1.
-    pub revision: u32,
-}
-
-/// Where a task is as a whole.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum TaskStatus {
-    /// It waits for people or works.
-    Running,
-    /// An operator or rule holds it.
-    Paused,
-    /// It has its output.
-    Completed,
-    /// It ended without.
-    Failed,
-    /// An operator ended it.
-    Cancelled,
-}
-
-impl TaskStatus {
-    /// Every status.
-    pub const ALL: [Self; 5] = [
-        Self::Running,
-        Self::Paused,
-        Self::Completed,
-        Self::Failed,
-        Self::Cancelled,
-    ];
-
-    /// The name in tables, messages and queries.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Paused => "paused",
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
-    /// The status of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|status| status.as_str() == name)
-    }
-
-    /// Whether nothing more can happen.
-    pub fn is_final(self) -> bool {
-        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
-    }
-}
-
-impl fmt::Display for TaskStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
 /// Branches that wait at a join.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PendingJoin {
@@ -198,20 +132,4 @@ pub struct PendingJoin {
     /// When the join goes on with what has arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<DateTime<Utc>>,
-}
-
-/// A pause.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Pause {
-    /// Why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// When it began.
-    pub since: DateTime<Utc>,
-    /// Whether the task is paused only because its parent is, and goes on with it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub by_parent: bool,
-    /// When it ends by itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until: Option<DateTime<Utc>>,
 }

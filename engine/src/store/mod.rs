@@ -13,17 +13,20 @@ mod postgres;
 mod sqlite;
 mod traits;
 
-pub use crate::events::LogPosition;
+pub use crate::{
+    events::LogPosition,
+    state::{Draft, WorkflowPause},
+};
 pub use error::{ErrorClass, EventStoreError, StorageError};
 pub use memory::{Clock, MemoryStore};
 pub use model::{
     ActDecision, ActFacts, ActSubject, ActWrite, AnnotatorPause, COMMIT_LEASE, Claimant,
-    CommandPage, CommandRecord, CommandRow, DerivePauses, Draft, DueKind, DueLane, DueRow,
-    DueStats, EventPage, GoalActionOutcome, GoalActionRow, GoalActionStatus, LearntRow, LogEntry,
-    LogFilter, LogPage, NewGoalAction, NewOutboxRow, OpenRequest, OpenStep, OpenedTask, OutboxRow,
+    CommandPage, CommandRecord, CommandRow, DerivePauses, DueKind, DueLane, DueRow, DueStats,
+    EventPage, GoalActionOutcome, GoalActionRow, GoalActionStatus, LearntRow, LogEntry, LogFilter,
+    LogPage, NewGoalAction, NewOutboxRow, OpenRequest, OpenStep, OpenedTask, OutboxRow,
     OutboxStats, Pauses, PlaceOrder, PlaceQuery, PlannedAct, ProjectionRows, ProjectionWrite,
     PublisherId, RebuildReport, RecordedOutcome, SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskFilter,
-    TaskPage, TaskRow, TaskWrite, WorkflowPause, WorkflowRow, content_hash, revision_id,
+    TaskPage, TaskRow, TaskWrite, WorkflowRow, content_hash, revision_id,
 };
 #[cfg(feature = "postgres")]
 pub use postgres::{PgEventStore, PgSettings};

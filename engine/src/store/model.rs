@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -17,7 +17,7 @@ use crate::{
     config::WorkflowConfig,
     events::{LogPosition, StoredEvent},
     ids::{CommandId, RevisionId, Slug, StepId, TaskId, UserId, WorkflowId},
-    state::{PlacesChange, TaskStatus, WorkflowSnapshot},
+    state::{Draft, PlacesChange, TaskStatus, WorkflowPause, WorkflowSnapshot},
 };
 
 /// Who publishes outbox rows: one process (or one life of it).
@@ -133,55 +133,6 @@ impl From<CommandRecord> for CommandRow {
             outcome: record.outcome,
             payload: record.payload,
             decided_at: record.decided_at,
-        }
-    }
-}
-
-/// A pause of a whole workflow, derived from operators' acts. Pauses of one workflow do not overlap.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct WorkflowPause {
-    /// The act that began it.
-    pub pause_id: CommandId,
-    /// The workflow, in all its revisions.
-    pub workflow: WorkflowId,
-    /// Why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// When it began.
-    pub since: DateTime<Utc>,
-    /// When it ends by itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until: Option<DateTime<Utc>>,
-    /// Whether the workflow is archived: paused until it is restored, and left out of lists.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub archived: bool,
-    /// When it ended, once that has been recorded.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ended_at: Option<DateTime<Utc>>,
-}
-
-impl WorkflowPause {
-    /// What the workflow is meanwhile, in a word.
-    pub fn word(&self) -> &'static str {
-        if self.archived { "archived" } else { "paused" }
-    }
-
-    /// Whether the workflow is held at `now`. A pause whose `until` has come holds nothing, whether
-    /// or not that has been recorded: the clock ends it, not whoever notices.
-    pub fn holds_at(&self, now: DateTime<Utc>) -> bool {
-        self.since <= now && self.end().is_none_or(|end| now < end)
-    }
-
-    /// How much of the time from `from` to `to` it covers.
-    pub fn covers(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> TimeDelta {
-        let end = self.end().map_or(to, |end| end.min(to));
-        (end - self.since.max(from)).max(TimeDelta::zero())
-    }
-
-    fn end(&self) -> Option<DateTime<Utc>> {
-        match (self.until, self.ended_at) {
-            (Some(until), Some(ended)) => Some(until.min(ended)),
-            (until, ended) => until.or(ended),
         }
     }
 }
@@ -544,23 +495,6 @@ pub struct DueStats {
     pub due: i64,
     /// Rows in all.
     pub total: i64,
-}
-
-/// Unfinished work that a person left, kept apart from the log.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Draft {
-    /// The task.
-    pub task_id: TaskId,
-    /// The step.
-    pub step_id: StepId,
-    /// The visit.
-    pub visit: u32,
-    /// Who.
-    pub user_id: UserId,
-    /// What.
-    pub draft: Value,
-    /// When.
-    pub saved_at: DateTime<Utc>,
 }
 
 /// Everything that a batch writes for one task, in one transaction with its neighbours.
