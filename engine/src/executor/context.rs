@@ -1,12 +1,17 @@
-//! Everything that a step may look at.
+//! Everything that a step may look at, and everything that a handler may.
+//!
+//! A handler sees what its step sees, and a step sees the handlers: so these types stand together.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde_json::Value;
 
-use super::{HandlerRegistry, Selection, annotators::Annotators};
+use super::{HandlerError, Selection, annotators::Annotators, check_bounds};
 use crate::{
     config::{StepConfig, StepType, WorkflowConfig},
+    events::ConsensusCalculated,
     expression::Expression,
-    state::{Visit, WorkflowSnapshot},
+    state::{ResolvedBy, ResultKind, Visit, WorkflowSnapshot},
 };
 
 /// Everything that a step may look at.
@@ -113,4 +118,102 @@ pub(crate) fn selection<'w>(
         | StepType::SubWorkflow => None,
     };
     of_step(step).or_else(of_judged).unwrap_or(Selection::All)
+}
+
+/// What a handler works on.
+pub struct HandlerInput<'a> {
+    /// The step's `config`; null where there is none.
+    pub config: &'a Value,
+    /// Everything that the step may look at.
+    pub context: &'a ExecutionContext<'a>,
+}
+
+/// What a handler finds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HandlerOutput {
+    /// What kind of result it is.
+    pub kind: ResultKind,
+    /// The value.
+    pub value: Option<Value>,
+    /// Agreement, where annotations were compared.
+    pub agreement: Option<f64>,
+    /// What found the value.
+    pub resolved_by: Option<ResolvedBy>,
+    /// How annotations were compared, where they were.
+    pub consensus: Option<Box<ConsensusCalculated>>,
+}
+
+impl HandlerOutput {
+    /// A value that the handler made.
+    pub fn value(value: Value) -> Self {
+        Self {
+            kind: ResultKind::Auto,
+            value: (!value.is_null()).then_some(value),
+            agreement: None,
+            resolved_by: Some(ResolvedBy::Handler),
+            consensus: None,
+        }
+    }
+}
+
+/// Work without a person, done inside the decision: it must be pure, quick and deterministic.
+pub trait Handler: Send + Sync {
+    /// Does the work.
+    fn run(&self, input: &HandlerInput<'_>) -> Result<HandlerOutput, HandlerError>;
+}
+
+impl<F> Handler for F
+where
+    F: Fn(&HandlerInput<'_>) -> Result<HandlerOutput, HandlerError> + Send + Sync,
+{
+    fn run(&self, input: &HandlerInput<'_>) -> Result<HandlerOutput, HandlerError> {
+        self(input)
+    }
+}
+
+/// Handlers by name.
+#[derive(Clone)]
+pub struct HandlerRegistry {
+    handlers: BTreeMap<String, Arc<dyn Handler>>,
+}
+
+impl fmt::Debug for HandlerRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.handlers.keys()).finish()
+    }
+}
+
+impl HandlerRegistry {
+    /// One without handlers, not even those that are built in.
+    pub(super) fn empty() -> Self {
+        Self {
+            handlers: BTreeMap::new(),
+        }
+    }
+
+    /// Adds or replaces a handler.
+    pub fn register(&mut self, name: &str, handler: Arc<dyn Handler>) {
+        self.handlers.insert(name.to_owned(), handler);
+    }
+
+    /// The handler of that name.
+    pub fn get(&self, name: &str) -> Option<&Arc<dyn Handler>> {
+        self.handlers.get(name)
+    }
+
+    /// All names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.handlers.keys().map(String::as_str)
+    }
+}
+
+/// Runs a handler; what it makes stays within bounds.
+pub(crate) fn run_handler(
+    handler: &dyn Handler,
+    input: &HandlerInput<'_>,
+) -> Result<HandlerOutput, HandlerError> {
+    let output = handler.run(input)?;
+    let made = output.value.as_ref().map_or(Ok(()), check_bounds);
+    made.map_err(|reason| HandlerError::Output { reason })?;
+    Ok(output)
 }

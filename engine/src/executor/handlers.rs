@@ -1,10 +1,12 @@
 //! The built-in handlers.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{
-    HandlerError, HandlerInput, HandlerOutput,
+    HandlerError, HandlerInput, HandlerOutput, HandlerRegistry,
     steps::{Judged, resolve},
     value::value_at,
 };
@@ -15,11 +17,26 @@ use crate::{
     state::{ResultKind, StepResult, WorkflowSnapshot},
 };
 
+impl Default for HandlerRegistry {
+    fn default() -> Self {
+        Self::built_in()
+    }
+}
+
+impl HandlerRegistry {
+    /// `consensus_calculator`, `result_merger` and `finalize`.
+    pub fn built_in() -> Self {
+        let mut registry = Self::empty();
+        registry.register("consensus_calculator", Arc::new(consensus_calculator));
+        registry.register("result_merger", Arc::new(result_merger));
+        registry.register("finalize", Arc::new(finalize));
+        registry
+    }
+}
+
 /// `consensus_calculator`: compares the annotations of another step. `config` is a `consensus`
 /// block, and `step` names the step; the judged one when left out.
-pub(super) fn consensus_calculator(
-    input: &HandlerInput<'_>,
-) -> Result<HandlerOutput, HandlerError> {
+fn consensus_calculator(input: &HandlerInput<'_>) -> Result<HandlerOutput, HandlerError> {
     let mut config = input.config.clone();
     let named = match &mut config {
         Value::Object(keys) => keys.remove("step"),
@@ -70,7 +87,7 @@ struct MergerConfig {
 }
 
 /// `result_merger`: an object from step id to value, of the steps that lead in or of `config.steps`.
-pub(super) fn result_merger(input: &HandlerInput<'_>) -> Result<HandlerOutput, HandlerError> {
+fn result_merger(input: &HandlerInput<'_>) -> Result<HandlerOutput, HandlerError> {
     let config: MergerConfig = read_config(input.config, MergerConfig { steps: None })?;
     let context = input.context;
     let steps = config.steps.unwrap_or_else(|| {
@@ -110,7 +127,7 @@ struct FinalizeConfig {
 
 /// `finalize`: the last value, or null; `config.fields` picks paths of it. As a hook, the value that
 /// its step has found.
-pub(super) fn finalize(input: &HandlerInput<'_>) -> Result<HandlerOutput, HandlerError> {
+fn finalize(input: &HandlerInput<'_>) -> Result<HandlerOutput, HandlerError> {
     let config: FinalizeConfig = read_config(input.config, FinalizeConfig { fields: None })?;
     let found = input.context.visit.found.as_ref();
     let found = found.map(|found| &found.result);

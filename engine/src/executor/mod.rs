@@ -7,7 +7,6 @@ mod context;
 mod error;
 mod gold;
 mod handlers;
-mod registry;
 mod result;
 mod steps;
 mod units;
@@ -15,18 +14,18 @@ mod value;
 mod vote;
 
 pub use agreement::{AgreementReport, measure_agreement};
-pub use context::{Closing, ExecutionContext};
+pub use context::{
+    Closing, ExecutionContext, Handler, HandlerInput, HandlerOutput, HandlerRegistry,
+};
 pub use error::{ExecutorError, HandlerError};
-pub use registry::{Handler, HandlerInput, HandlerOutput, HandlerRegistry};
 pub use result::{ExecutionResult, StepExecutor};
 pub use steps::create_executor;
 pub use value::{Selection, ValueError, value_at};
 
 pub use crate::state::AnnotationData;
 pub(crate) use agreement::check_readable;
-pub(crate) use context::selection;
+pub(crate) use context::{run_handler, selection};
 pub(crate) use error::error_chain;
 pub(crate) use gold::is_expected;
-pub(crate) use registry::run_handler;
 pub(crate) use steps::{admit, corrected, decision_of, task_output};
 pub(crate) use value::check_bounds;
