@@ -1,0 +1,41 @@
+//! Places that people hold, and what they hand in.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    events::ReleaseReason,
+    ids::UserId,
+    state::{AnnotationData, Assignment, Visit},
+};
+
+/// A person has claimed a place.
+pub(super) fn assigned(visit: &mut Visit, assignment: Assignment) {
+    visit.assignments_made = assignment.n;
+    visit.assignments.push(assignment);
+}
+
+/// A person is at work.
+pub(super) fn active(visit: &mut Visit, user: UserId, expires_at: DateTime<Utc>) {
+    let held = visit.assignments.iter_mut();
+    for assignment in held.filter(|a| a.user_id == user) {
+        assignment.expires_at = expires_at;
+    }
+}
+
+/// A person has given a place back, or lost it.
+pub(super) fn released(visit: &mut Visit, user: UserId, cause: ReleaseReason) {
+    visit.assignments.retain(|a| a.user_id != user);
+    if cause == ReleaseReason::Reassigned {
+        visit.excluded.push(user);
+    }
+}
+
+/// A person has handed in.
+pub(super) fn submitted(visit: &mut Visit, annotation: &Arc<AnnotationData>) {
+    visit
+        .assignments
+        .retain(|a| a.user_id != annotation.user_id);
+    visit.annotations.push(Arc::clone(annotation));
+}

@@ -1,0 +1,64 @@
+//! What may happen to a task in which status.
+
+use crate::{
+    events::WorkflowEvent,
+    state::{StateTransitionError, TaskStatus, WorkflowSnapshot},
+};
+
+/// The table of legal moves by status: what may happen to a task that is not running.
+pub(super) fn require_status(
+    state: &WorkflowSnapshot,
+    event: &WorkflowEvent,
+) -> Result<(), StateTransitionError> {
+    use TaskStatus::{Cancelled, Completed, Failed, Paused, Running};
+    // What goes on between parent and child does not wait for either.
+    let between_tasks = matches!(
+        event,
+        WorkflowEvent::ChildTold { .. }
+            | WorkflowEvent::ChildStartFailed { .. }
+            | WorkflowEvent::ChildEnded(_)
+    );
+    // What has happened is told, whatever has become of the task since.
+    let tells = match event {
+        WorkflowEvent::HookEnded(ended) => !ended.hook.stage.holds_step(),
+        WorkflowEvent::HandlerFailed {
+            step_id, visit, n, ..
+        } => {
+            let visit = state.visit(step_id, *visit);
+            visit.is_some_and(|visit| visit.told.iter().any(|call| call.n == *n))
+        }
+        _ => false,
+    };
+    let by_status = match (state.status, event) {
+        (Running, event) => !matches!(
+            event,
+            WorkflowEvent::WorkflowResumed { step_id: None, .. } | WorkflowEvent::ParentTold {}
+        ),
+        (
+            Paused,
+            WorkflowEvent::WorkflowResumed { step_id: None, .. }
+            | WorkflowEvent::WorkflowCancelled { .. }
+            | WorkflowEvent::WorkflowMigrated(_)
+            | WorkflowEvent::TaskDetailsSupplied { .. }
+            | WorkflowEvent::GoldScored { .. }
+            | WorkflowEvent::TaskReleased { .. }
+            | WorkflowEvent::IncidentResolved { .. }
+            | WorkflowEvent::StepWithdrawn { .. },
+        )
+        | (
+            Completed | Failed | Cancelled,
+            WorkflowEvent::TaskDetailsSupplied { .. }
+            | WorkflowEvent::GoldScored { .. }
+            | WorkflowEvent::ParentTold {},
+        ) => true,
+        (Paused | Completed | Failed | Cancelled, _) => false,
+    };
+    if between_tasks || by_status || (tells && state.status.is_final()) {
+        Ok(())
+    } else {
+        Err(StateTransitionError::WrongStatus {
+            event: event.event_type(),
+            status: state.status,
+        })
+    }
+}

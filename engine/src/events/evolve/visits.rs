@@ -1,0 +1,133 @@
+//! Visits of steps, from entering to leaving, and the ways between them.
+
+use chrono::{DateTime, Utc};
+
+use super::find::active_visit;
+use crate::{
+    config::Target,
+    events::{StepActivated, TransitionOccurred, WorkflowEvent},
+    ids::StepId,
+    state::{
+        FoundResult, PendingJoin, StateTransitionError, StepResult, StepVisit, Visit, VisitStatus,
+        WorkflowSnapshot,
+    },
+};
+
+/// A step is entered.
+pub(super) fn activated(
+    state: &mut WorkflowSnapshot,
+    event: &WorkflowEvent,
+    activated: &StepActivated,
+    now: DateTime<Utc>,
+) -> Result<(), StateTransitionError> {
+    let step = state.steps.entry(activated.step_id.clone()).or_default();
+    let visits = step.visits.len();
+    if u32::try_from(visits + 1) != Ok(activated.visit) || step.is_active() {
+        return Err(StateTransitionError::UnknownVisit {
+            event: event.event_type(),
+            step_id: activated.step_id.clone(),
+            visit: activated.visit,
+            visits,
+        });
+    }
+    state.joins.remove(&activated.step_id);
+    state
+        .joins
+        .retain(|join, _| !activated.discards.contains(join));
+    step.visits.push(Visit {
+        number: activated.visit,
+        status: VisitStatus::Active,
+        entered_from: activated.from_step.clone(),
+        judges: activated.judges.clone(),
+        judges_with: activated.judges_with.clone(),
+        places: activated.places,
+        activated_at: now,
+        ended_at: None,
+        annotations: Vec::new(),
+        assignments: Vec::new(),
+        assignments_made: 0,
+        excluded: Vec::new(),
+        pause: None,
+        child: None,
+        result: None,
+        call: None,
+        told: Vec::new(),
+        calls_made: 0,
+        opening: activated.opening,
+        hooks_done: 0,
+        prepared: None,
+        found: None,
+        hooks_failed: Vec::new(),
+    });
+    Ok(())
+}
+
+/// What had to be done before people may begin is done.
+pub(super) fn opened(visit: &mut Visit) {
+    visit.opening = false;
+    visit.call = None;
+    visit.hooks_done = 0;
+}
+
+/// The step has a result, which hooks may refine before it is final.
+pub(super) fn result_found(visit: &mut Visit, found: &FoundResult) {
+    visit.found = Some(found.clone());
+    visit.call = None;
+    visit.hooks_done = 0;
+    visit.assignments.clear();
+}
+
+/// The step has its result.
+pub(super) fn completed(
+    state: &mut WorkflowSnapshot,
+    event: &WorkflowEvent,
+    (step_id, visit): (&StepId, u32),
+    result: &StepResult,
+    now: DateTime<Utc>,
+) -> Result<(), StateTransitionError> {
+    let ended = end(state, event, (step_id, visit), VisitStatus::Completed, now)?;
+    ended.result = Some(result.clone());
+    let step_id = step_id.clone();
+    state.completed.push(StepVisit { step_id, visit });
+    Ok(())
+}
+
+/// A branch goes on, or waits at a join.
+pub(super) fn went_on(state: &mut WorkflowSnapshot, transition: &TransitionOccurred) {
+    if let (Some(index), true) = (transition.transition, transition.looped) {
+        *state.loops.entry(index).or_default() += 1;
+    }
+    if let (true, Target::Step(join)) = (transition.waits, &transition.to_step) {
+        let pending = state
+            .joins
+            .entry(join.clone())
+            .or_insert_with(|| PendingJoin {
+                arrived: Vec::new(),
+                expires_at: transition.join_expires_at,
+            });
+        let (step_id, visit) = (transition.from_step.clone(), transition.from_visit);
+        pending.arrived.push(StepVisit { step_id, visit });
+    }
+}
+
+/// Ends a visit; the places still claimed in it are gone with it.
+pub(super) fn end<'s>(
+    state: &'s mut WorkflowSnapshot,
+    event: &WorkflowEvent,
+    (step_id, number): (&StepId, u32),
+    status: VisitStatus,
+    now: DateTime<Utc>,
+) -> Result<&'s mut Visit, StateTransitionError> {
+    let visit = active_visit(state, event, step_id, number)?;
+    visit.status = status;
+    visit.ended_at = Some(now);
+    visit.assignments.clear();
+    visit.pause = None;
+    visit.call = None;
+    visit.found = None;
+    if status == VisitStatus::Withdrawn {
+        // That it had begun is news no more.
+        visit.told.clear();
+    }
+    Ok(visit)
+}
