@@ -7,33 +7,23 @@
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::Duration,
 };
-
-use chrono::{DateTime, Utc};
 
 use super::{
-    BatchReport, BatchStats, OrchestrationError, WorkflowOrchestrator, live_models::Prepared,
+    BatchReport, OrchestrationError, WorkflowOrchestrator,
+    chain::{ChainEnd, Run},
+    live_models::Prepared,
 };
 use crate::{
-    command::{Command, CommandEnvelope, Dead, Outcome, Undecided},
-    config::OutsideHandler,
-    decide::{DecideContext, decide},
-    events::{StoredEvent, WorkflowEvent, evolve},
+    command::{Command, CommandEnvelope, Dead, Outcome},
     executor::{
         annotators::{Annotators, ModelKey},
         error_chain,
     },
-    ids::{CommandId, RevisionId, TaskId, WorkflowSelector},
-    limits::SNAPSHOT_EVERY,
-    state::{Places, WorkflowSnapshot},
-    store::{
-        CommandRecord, Draft, DueRow, ErrorClass, NewOutboxRow, OpenBatch, OpenRequest, OpenedTask,
-        PublisherId, RecordedOutcome, SnapshotRow, TaskRow, TaskWrite, WorkflowPause,
-    },
-    timers::due_work,
+    ids::{RevisionId, TaskId, WorkflowSelector},
+    state::WorkflowSnapshot,
+    store::{ErrorClass, OpenBatch, OpenRequest, PublisherId},
     transition::CompiledWorkflow,
 };
 
@@ -54,10 +44,13 @@ impl WorkflowOrchestrator {
         publisher: Option<PublisherId>,
     ) -> Result<BatchReport, OrchestrationError> {
         // Halves that still have to run, the next one last; no recursion in an async function.
+        // Only content that the store refuses is searched for here. Whose failure of another kind
+        // ends a batch again and again is found outside: a worker's lane halves the batches that it
+        // sends.
         let mut waiting = vec![batch];
         let mut report = BatchReport::default();
         while let Some(commands) = waiting.pop() {
-            match self.run_batch(&commands, publisher).await {
+            match self.decide_and_commit(&commands, publisher).await {
                 Ok(part) => {
                     report.outcomes.extend(part.outcomes);
                     report.messages.extend(part.messages);
@@ -90,7 +83,8 @@ impl WorkflowOrchestrator {
         }
     }
 
-    async fn run_batch(
+    /// Runs one part of a batch: all of it, or nothing.
+    async fn decide_and_commit(
         &self,
         commands: &[CommandEnvelope],
         publisher: Option<PublisherId>,
@@ -132,83 +126,79 @@ impl WorkflowOrchestrator {
         commands: &'a [CommandEnvelope],
         publisher: Option<PublisherId>,
     ) -> Result<Decided<'a>, OrchestrationError> {
+        let batch = self.batch(commands, publisher).await?;
+        let mut prepared = Prepared::default();
+        let mut questions = self.questions(&batch).await?;
+        loop {
+            // Before the locks are taken, since reading the log needs a connection of its own.
+            self.models.prepare(&mut prepared, questions).await?;
+            let opened = self.open(&batch).await?;
+            questions = self.still_asked(&opened, &prepared);
+            if questions.is_empty() {
+                return Ok(opened.decide(&batch, prepared));
+            }
+            // The workflow of a task that was not at hand is known only now, and asks for a model
+            // that is not. Nothing is decided, and the locks are given back meanwhile.
+        }
+    }
+
+    /// Gathers what can be known of a batch before its locks are taken.
+    async fn batch<'a>(
+        &self,
+        commands: &'a [CommandEnvelope],
+        publisher: Option<PublisherId>,
+    ) -> Result<Batch<'a>, OrchestrationError> {
         let chains = chains(commands);
         let cached: HashMap<TaskId, Arc<WorkflowSnapshot>> = chains
             .iter()
             .filter_map(|(task, _)| Some((*task, self.states.get(*task)?)))
             .collect();
-        // Asked before the locks are taken, and anew for every batch: which revision a name means
-        // is never answered from a cache.
+        // Anew for every batch: which revision a name means is never answered from a cache.
         let named = self
             .workflows
             .resolve(&selectors(commands, &cached))
             .await?;
-        let mut prepared = Prepared::default();
-        let mut questions = self.questions(&named, &cached).await?;
-        let (open, mut run, caught_up) = loop {
-            // Before the locks are taken, since reading the log needs a connection of its own.
-            self.models.prepare(&mut prepared, questions).await?;
-            let mut open = self
-                .event_store
-                .open(OpenRequest {
-                    tasks: chains
-                        .iter()
-                        .map(|(task, _)| (*task, cached.get(task).map_or(0, |state| state.version)))
-                        .collect(),
-                    commands: commands
-                        .iter()
-                        .map(|envelope| envelope.command_id)
-                        .collect(),
-                    publisher,
-                    claimant: None,
-                })
-                .await?;
-            let mut run = Run::new(self, commands, named.clone(), open.as_ref());
-            let mut caught_up = Vec::with_capacity(chains.len());
-            for (task, chain) in &chains {
-                let state = run.catch_up(cached.get(task), open.take_task(*task))?;
-                run.load_workflow(state.as_ref()).await?;
-                caught_up.push((*task, chain, state));
-            }
-            // The workflow of a task that was not at hand is known only now.
-            questions = run
-                .workflows
-                .values()
-                .flat_map(|workflow| self.models.questions(workflow.config()).to_vec())
-                .filter(|question| !prepared.has(question))
-                .collect();
-            if questions.is_empty() {
-                break (open, run, caught_up);
-            }
-        };
-        let mut ends = Vec::with_capacity(caught_up.len());
-        {
-            let looked = prepared.look();
-            let annotators = Annotators::new(&looked);
-            for (task, chain, state) in caught_up {
-                let end = run.run_chain(task, state, chain, open.as_ref(), annotators);
-                ends.push((task, end));
-            }
-        }
-        Ok(Decided {
-            open,
-            run,
-            prepared,
-            ends,
+        Ok(Batch {
+            commands,
+            publisher,
+            chains,
+            cached,
+            named,
         })
     }
 
+    /// Takes the locks of a batch and brings the state of each of its tasks up to date.
+    async fn open<'a>(&'a self, batch: &Batch<'a>) -> Result<Opened<'a>, OrchestrationError> {
+        let mut open = self.event_store.open(batch.request()).await?;
+        let mut run = Run::new(self, batch.commands, batch.named.clone(), open.as_ref());
+        let mut states = Vec::with_capacity(batch.chains.len());
+        for (task, _) in &batch.chains {
+            let state = run.catch_up(batch.cached.get(task), open.take_task(*task))?;
+            run.load_workflow(state.as_ref()).await?;
+            states.push(state);
+        }
+        Ok(Opened { open, run, states })
+    }
+
+    /// What the workflows of an opened batch ask of annotators and is not prepared.
+    fn still_asked(&self, opened: &Opened<'_>, prepared: &Prepared) -> Vec<ModelKey> {
+        opened
+            .run
+            .workflows
+            .values()
+            .flat_map(|workflow| self.models.questions(workflow.config()).to_vec())
+            .filter(|question| !prepared.has(question))
+            .collect()
+    }
+
     /// What is asked of the annotators of tasks whose workflow is known beforehand.
-    async fn questions(
-        &self,
-        named: &HashMap<WorkflowSelector, Compiled>,
-        cached: &HashMap<TaskId, Arc<WorkflowSnapshot>>,
-    ) -> Result<Vec<ModelKey>, OrchestrationError> {
-        let mut workflows: HashMap<RevisionId, Compiled> = named
+    async fn questions(&self, batch: &Batch<'_>) -> Result<Vec<ModelKey>, OrchestrationError> {
+        let mut workflows: HashMap<RevisionId, Compiled> = batch
+            .named
             .values()
             .map(|workflow| (workflow.config().revision_id, Arc::clone(workflow)))
             .collect();
-        for state in cached.values() {
+        for state in batch.cached.values() {
             let id = state.workflow.revision_id;
             if let Entry::Vacant(place) = workflows.entry(id) {
                 place.insert(self.compiled(id.0).await?);
@@ -221,10 +211,67 @@ impl WorkflowOrchestrator {
     }
 }
 
-/// The commands of each task, as places in the batch, tasks in order of first sight.
-fn chains(commands: &[CommandEnvelope]) -> Vec<(TaskId, Vec<usize>)> {
+/// The commands of each task, as positions in the batch, tasks in order of first sight.
+type Chains = Vec<(TaskId, Vec<usize>)>;
+
+/// A batch before its locks are taken.
+struct Batch<'a> {
+    commands: &'a [CommandEnvelope],
+    publisher: Option<PublisherId>,
+    chains: Chains,
+    /// States that are at hand; others may have moved on since.
+    cached: HashMap<TaskId, Arc<WorkflowSnapshot>>,
+    /// What the selectors that may matter mean now.
+    named: HashMap<WorkflowSelector, Compiled>,
+}
+
+impl Batch<'_> {
+    fn request(&self) -> OpenRequest {
+        let version = |task| self.cached.get(task).map_or(0, |state| state.version);
+        let tasks = self.chains.iter().map(|(task, _)| (*task, version(task)));
+        let ids = self.commands.iter().map(|envelope| envelope.command_id);
+        OpenRequest {
+            tasks: tasks.collect(),
+            commands: ids.collect(),
+            publisher: self.publisher,
+            claimant: None,
+        }
+    }
+}
+
+/// A batch under its locks, of which nothing is decided. Dropped, it never was.
+struct Opened<'a> {
+    open: Box<dyn OpenBatch>,
+    run: Run<'a>,
+    /// The state of each task at the version under its lock, in the order of the chains.
+    states: Vec<Option<WorkflowSnapshot>>,
+}
+
+impl<'a> Opened<'a> {
+    /// Decides every chain.
+    fn decide(mut self, batch: &Batch<'_>, prepared: Prepared) -> Decided<'a> {
+        let mut ends = Vec::with_capacity(self.states.len());
+        {
+            let looked = prepared.look();
+            let annotators = Annotators::new(&looked);
+            for ((task, chain), state) in batch.chains.iter().zip(self.states) {
+                let open = self.open.as_ref();
+                let end = self.run.run_chain(*task, state, chain, open, annotators);
+                ends.push((*task, end));
+            }
+        }
+        Decided {
+            open: self.open,
+            run: self.run,
+            prepared,
+            ends,
+        }
+    }
+}
+
+fn chains(commands: &[CommandEnvelope]) -> Chains {
     let mut places: HashMap<TaskId, usize> = HashMap::new();
-    let mut chains: Vec<(TaskId, Vec<usize>)> = Vec::new();
+    let mut chains: Chains = Vec::new();
     for (index, envelope) in commands.iter().enumerate() {
         let task = envelope.command.task_id();
         let place = *places.entry(task).or_insert_with(|| {
@@ -267,350 +314,4 @@ pub(super) struct Decided<'a> {
     prepared: Prepared,
     /// What each chain leaves, tasks in order of first sight.
     pub(super) ends: Vec<(TaskId, ChainEnd)>,
-}
-
-/// A batch on its way through decisions.
-pub(super) struct Run<'a> {
-    orchestrator: &'a WorkflowOrchestrator,
-    commands: &'a [CommandEnvelope],
-    now: DateTime<Utc>,
-    pauses: Vec<WorkflowPause>,
-    named: HashMap<WorkflowSelector, Compiled>,
-    /// Every revision that a task of the batch runs on or may be started with.
-    workflows: HashMap<RevisionId, Compiled>,
-    /// What ids of this batch came to, for their second copies.
-    decided: HashMap<CommandId, ([u8; 32], RecordedOutcome)>,
-    pub(super) outcomes: Vec<Option<Outcome>>,
-    stats: BatchStats,
-}
-
-/// What a chain leaves.
-pub(super) struct ChainEnd {
-    pub(super) state: Option<WorkflowSnapshot>,
-    pub(super) write: Option<TaskWrite>,
-}
-
-/// What a write needs to know of the state that a chain began with; the state itself moves on.
-struct Before {
-    version: u64,
-    due: Vec<DueRow>,
-    places: Places,
-}
-
-impl Before {
-    fn of(state: Option<&WorkflowSnapshot>) -> Self {
-        Self {
-            version: state.map_or(0, |state| state.version),
-            due: state.map(due_work).unwrap_or_default(),
-            places: state.map(Places::from).unwrap_or_default(),
-        }
-    }
-}
-
-/// What a chain has gathered so far.
-#[derive(Default)]
-struct Gathered {
-    events: Vec<StoredEvent>,
-    records: Vec<CommandRecord>,
-    outbox: Vec<NewOutboxRow>,
-    drafts: Vec<Draft>,
-    fired: Vec<DueRow>,
-}
-
-impl<'a> Run<'a> {
-    pub(super) fn new(
-        orchestrator: &'a WorkflowOrchestrator,
-        commands: &'a [CommandEnvelope],
-        named: HashMap<WorkflowSelector, Compiled>,
-        open: &dyn OpenBatch,
-    ) -> Self {
-        Self {
-            orchestrator,
-            commands,
-            now: open.now(),
-            pauses: open.pauses().to_vec(),
-            workflows: named
-                .values()
-                .map(|w| (w.config().revision_id, Arc::clone(w)))
-                .collect(),
-            named,
-            decided: HashMap::new(),
-            outcomes: vec![None; commands.len()],
-            stats: BatchStats::default(),
-        }
-    }
-
-    /// The state at the version under the lock: the cached one, brought up to date.
-    pub(super) fn catch_up(
-        &mut self,
-        cached: Option<&Arc<WorkflowSnapshot>>,
-        opened: OpenedTask,
-    ) -> Result<Option<WorkflowSnapshot>, OrchestrationError> {
-        match cached {
-            Some(_) if opened.tail.is_empty() => self.stats.cache_hits += 1,
-            Some(_) => self.stats.conflicts += 1,
-            None if opened.version > 0 => self.stats.cache_misses += 1,
-            None => {}
-        }
-        let mut state = match (opened.snapshot, cached) {
-            (Some(snapshot), _) => Some(snapshot),
-            (None, Some(cached)) => Some(WorkflowSnapshot::clone(cached)),
-            (None, None) => None,
-        };
-        for event in &opened.tail {
-            evolve(&mut state, event)?;
-        }
-        Ok(state)
-    }
-
-    /// Sees to it that the revision a task runs on is at hand.
-    pub(super) async fn load_workflow(
-        &mut self,
-        state: Option<&WorkflowSnapshot>,
-    ) -> Result<(), OrchestrationError> {
-        let Some(id) = state.map(|state| state.workflow.revision_id) else {
-            return Ok(());
-        };
-        if !self.workflows.contains_key(&id) {
-            self.workflows
-                .insert(id, self.orchestrator.compiled(id.0).await?);
-        }
-        Ok(())
-    }
-
-    /// Decides the commands of one task in their order; each sees what the ones before it did.
-    pub(super) fn run_chain(
-        &mut self,
-        task: TaskId,
-        mut state: Option<WorkflowSnapshot>,
-        chain: &[usize],
-        open: &dyn OpenBatch,
-        annotators: Annotators<'_>,
-    ) -> ChainEnd {
-        let before = Before::of(state.as_ref());
-        let mut gathered = Gathered::default();
-        for &index in chain {
-            let envelope = &self.commands[index];
-            let outcome = match self.seen(envelope, open) {
-                Some(outcome) => outcome,
-                None => self.decide_one(envelope, &mut state, annotators, &mut gathered),
-            };
-            self.outcomes[index] = Some(outcome);
-        }
-        let write = self.write(task, &before, state.as_ref(), gathered);
-        ChainEnd { state, write }
-    }
-
-    /// The outcome of a command whose id is known, from the inbox or from earlier in this batch.
-    fn seen(&self, envelope: &CommandEnvelope, open: &dyn OpenBatch) -> Option<Outcome> {
-        let (hash, recorded) =
-            if let Some((hash, recorded)) = self.decided.get(&envelope.command_id) {
-                (hash, recorded)
-            } else {
-                let row = open.known(envelope.command_id)?;
-                (&row.content_hash, &row.outcome)
-            };
-        Some(if *hash == envelope.content_hash {
-            Outcome::Duplicate(recorded.clone())
-        } else {
-            Outcome::Dead(Dead::CommandIdReused)
-        })
-    }
-
-    /// Decides one command on `state` and gathers what is to be written.
-    fn decide_one(
-        &mut self,
-        envelope: &CommandEnvelope,
-        state: &mut Option<WorkflowSnapshot>,
-        annotators: Annotators<'_>,
-        gathered: &mut Gathered,
-    ) -> Outcome {
-        let workflow = state
-            .as_ref()
-            .and_then(|state| self.workflows.get(&state.workflow.revision_id));
-        let named = envelope
-            .command
-            .workflow()
-            .and_then(|selector| self.named.get(selector));
-        let context = DecideContext {
-            workflow: workflow.map(AsRef::as_ref),
-            named: named.map(AsRef::as_ref),
-            handlers: &self.orchestrator.handler_registry,
-            annotators,
-            now: self.now,
-            pauses: &self.pauses,
-        };
-        // A decision only reads `state`, so a panic leaves nothing half done: the commands before
-        // and behind it stand.
-        let decided = catch_unwind(AssertUnwindSafe(|| {
-            decide(state.as_ref(), envelope, &context)
-        }));
-        let decision = match decided {
-            Ok(decision) => decision,
-            Err(panic) => return Outcome::Undecided(Undecided::Panicked(panic_text(&*panic))),
-        };
-        match &decision.outcome {
-            Outcome::Applied(result) => {
-                let result = serde_json::to_value(result).unwrap_or_default();
-                self.record(envelope, RecordedOutcome::Applied { result }, gathered);
-            }
-            Outcome::Rejected(rejection) => {
-                let reference = state.as_ref().map(|state| &state.workflow);
-                let messages = &self.orchestrator.messages;
-                gathered
-                    .outbox
-                    .extend(messages.for_rejection(reference, envelope, rejection, self.now));
-                let recorded = RecordedOutcome::Rejected {
-                    reason: rejection.code.as_str().to_owned(),
-                    detail: rejection.detail.clone(),
-                };
-                self.record(envelope, recorded, gathered);
-            }
-            Outcome::Duplicate(_) | Outcome::Undecided(_) | Outcome::Dead(_) => {}
-        }
-        if let Command::Due(due) = &envelope.command {
-            gathered.fired.push(due.row.clone());
-        }
-        let before = std::mem::replace(state, decision.state);
-        if let Some(state) = state {
-            for event in &decision.events {
-                gathered.outbox.extend(self.orchestrator.messages.for_event(
-                    &state.workflow,
-                    state.parent.as_ref(),
-                    event,
-                ));
-                *self
-                    .stats
-                    .events
-                    .entry(event.event.event_type())
-                    .or_default() += 1;
-                if let WorkflowEvent::ConsensusCalculated(consensus) = &event.event
-                    && !event.metadata.gold
-                {
-                    self.stats.agreements.extend(consensus.agreement);
-                }
-                self.stats.jobs.extend(ended_job(before.as_ref(), event));
-            }
-        }
-        gathered.events.extend(decision.events);
-        gathered.drafts.extend(decision.draft);
-        decision.outcome
-    }
-
-    fn record(
-        &mut self,
-        envelope: &CommandEnvelope,
-        outcome: RecordedOutcome,
-        gathered: &mut Gathered,
-    ) {
-        let rejected = matches!(outcome, RecordedOutcome::Rejected { .. });
-        self.decided.insert(
-            envelope.command_id,
-            (envelope.content_hash, outcome.clone()),
-        );
-        gathered.records.push(CommandRecord {
-            command_id: envelope.command_id,
-            task_id: Some(envelope.command.task_id()),
-            command_type: envelope.command.type_name(),
-            content_hash: envelope.content_hash,
-            outcome,
-            payload: rejected.then(|| envelope.command.payload()),
-            decided_at: self.now,
-        });
-    }
-
-    /// What the chain writes; none where there is nothing.
-    fn write(
-        &mut self,
-        task: TaskId,
-        before: &Before,
-        after: Option<&WorkflowSnapshot>,
-        gathered: Gathered,
-    ) -> Option<TaskWrite> {
-        let Gathered {
-            events,
-            records,
-            outbox,
-            drafts,
-            fired,
-        } = gathered;
-        if events.is_empty() && records.is_empty() {
-            return None;
-        }
-        let changed = !events.is_empty();
-        let Before {
-            version: expected_version,
-            due: due_before,
-            places,
-        } = before;
-        let expected_version = *expected_version;
-        let due_after = after.map(due_work).unwrap_or_default();
-        // A fired row that the state still asks for has only moved: its new time is written again.
-        let due_set = due_after
-            .iter()
-            .filter(|row| !due_before.contains(row) || fired.iter().any(|f| f.id == row.id))
-            .cloned()
-            .collect();
-        let due_unset = due_before
-            .iter()
-            .chain(&fired)
-            .map(|row| row.id)
-            .filter(|id| due_after.iter().all(|row| row.id != *id))
-            .collect();
-        let snapshot = after.filter(|state| {
-            changed && state.version / SNAPSHOT_EVERY > expected_version / SNAPSHOT_EVERY
-        });
-        self.stats.snapshots += u64::from(snapshot.is_some());
-        Some(TaskWrite {
-            task_id: task,
-            expected_version,
-            events,
-            task: after.filter(|_| changed).map(TaskRow::from),
-            commands: records,
-            outbox,
-            due_set,
-            due_unset,
-            places: after.map(Places::from).unwrap_or_default().since(places),
-            drafts,
-            snapshot: snapshot.map(|state| SnapshotRow {
-                task_id: task,
-                version: state.version,
-                state: state.clone(),
-            }),
-        })
-    }
-}
-
-/// Whether the job that an event ends was answered, and how long after its first publication.
-fn ended_job(before: Option<&WorkflowSnapshot>, event: &StoredEvent) -> Option<(bool, Duration)> {
-    let before = before?;
-    let (call, answered) = match &event.event {
-        WorkflowEvent::StepCompleted { step_id, visit, .. }
-        | WorkflowEvent::ResultFound { step_id, visit, .. } => {
-            let call = before.visit(step_id, *visit)?.call.as_ref();
-            (call.filter(|call| call.hook.is_none())?, true)
-        }
-        WorkflowEvent::HookEnded(ended) if ended.error.is_none() => {
-            let visit = before.visit(&ended.step_id, ended.visit)?;
-            (visit.pending_call(ended.n?)?, true)
-        }
-        WorkflowEvent::HandlerFailed {
-            step_id,
-            visit,
-            n,
-            retry_at: None,
-            ..
-        } => (before.visit(step_id, *visit)?.pending_call(*n)?, false),
-        _ => return None,
-    };
-    let took = event.occurred_at - call.since;
-    let is_job = call.handler == OutsideHandler::Queue;
-    is_job.then(|| (answered, took.to_std().unwrap_or_default()))
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no message")
-        .to_owned()
 }

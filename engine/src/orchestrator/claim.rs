@@ -6,36 +6,30 @@
 //! recorded of that. Claims of one person run one at a time under a lock of their own, taken before
 //! the head, under which the places that the person holds are counted.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{OrchestrationError, WorkflowOrchestrator, batch::Run, quality::Turn};
+use super::{
+    OrchestrationError, WorkflowOrchestrator,
+    candidates::offers,
+    chain::{ChainEnd, Run},
+};
 use crate::{
-    assignment::{
-        Eligibility, Offer, check_roles, check_skills, is_for_gold, offer_order, probe_order,
-    },
+    assignment::{Eligibility, Offer, offer_order, probe_order},
     command::{
         Assign, ClaimRequest, ClaimedPlace, Command, CommandEnvelope, Dead, JudgedAnnotation,
-        Outcome, Rejection, RejectionCode,
+        Outcome,
     },
     config::StepConfig,
     events::OfferBasis,
-    executor::annotators::{Annotators, ModelKey},
-    ids::{CommandId, RevisionId, StepId, TaskId, UserId, WorkflowId, WorkflowSelector},
+    executor::annotators::Annotators,
+    ids::{StepId, TaskId, UserId},
     state::{OpenPlace, WorkflowSnapshot},
-    store::{
-        AnnotatorPause, Claimant, CommandRow, OpenRequest, OpenStep, PlaceOrder, PlaceQuery,
-        RecordedOutcome, Store,
-    },
+    store::{Claimant, CommandRow, OpenRequest, RecordedOutcome, Store, TaskWrite},
 };
 
-/// Candidates of one step that are looked at in a round.
-const WINDOW: u32 = 64;
 /// Rounds: how often candidates are read anew where every one of them was claimed by others first
 /// or was busy. Beyond it the answer is that nothing is free.
 const ROUNDS_MAX: u32 = 4;
@@ -48,28 +42,6 @@ struct Claim {
     visit: u32,
     user_id: UserId,
     expires_at: DateTime<Utc>,
-}
-
-/// A step in which a person may work.
-pub(super) struct OfferedStep {
-    step: OpenStep,
-    workflow: WorkflowId,
-    pub(super) config: StepConfig,
-    /// Share of gold tasks among claims; where the file names none they are tasks like others.
-    gold_share: Option<f64>,
-    /// How the step sees the claim.
-    pub(super) turn: Turn,
-}
-
-impl OfferedStep {
-    /// The models by which it shares its work.
-    pub(super) fn questions(&self) -> Vec<ModelKey> {
-        ModelKey::of_offers(&self.workflow, &self.config)
-    }
-
-    fn has(&self, place: &OpenPlace) -> bool {
-        self.step.step_id == place.step_id && self.step.revision_id == place.revision_id
-    }
 }
 
 /// What became of one candidate.
@@ -92,7 +64,7 @@ impl WorkflowOrchestrator {
     ///
     /// # Errors
     ///
-    /// [`Dead::WorkflowNotFound`] and [`RejectionCode::UnknownStep`] where there is nothing of that
+    /// [`Dead::WorkflowNotFound`] and [`RejectionCode::UnknownStep`](crate::command::RejectionCode::UnknownStep) where there is nothing of that
     /// name, [`Dead::CommandIdReused`] where the id stands for something else, and what the store
     /// fails with.
     pub async fn claim_next(
@@ -104,7 +76,8 @@ impl WorkflowOrchestrator {
             return self.known_claim(store, request, known).await;
         }
         let mut steps = self.offered_steps(store, request).await?;
-        self.take_turns(request, &mut steps).await?;
+        self.take_turns(request.user_id, request.command_id, &mut steps)
+            .await?;
         for round in 1..=ROUNDS_MAX {
             // Passing over what others write to is fast while there is more; the last round waits
             // instead, so that "nothing is free" is never said of what was only busy.
@@ -139,79 +112,6 @@ impl WorkflowOrchestrator {
         Ok(None)
     }
 
-    /// Steps in which the person may work, by what their revisions say.
-    async fn offered_steps(
-        &self,
-        store: &dyn Store,
-        request: &ClaimRequest,
-    ) -> Result<Vec<OfferedStep>, OrchestrationError> {
-        let (workflow, revision) = self.named_workflow(request).await?;
-        let open = store
-            .open_steps(workflow.as_ref(), request.step.as_ref())
-            .await?;
-        // Whoever is paused in a workflow is offered nothing there, gold tasks or others.
-        let mut pauses = store.annotator_pauses(Some(request.user_id)).await?;
-        pauses.retain(AnnotatorPause::is_open);
-        let mut offered = Vec::new();
-        for step in open {
-            if revision.is_some_and(|revision| revision != step.revision_id) {
-                continue;
-            }
-            let compiled = self.compiled(step.revision_id.0).await?;
-            let workflow = &compiled.config().id;
-            if pauses.iter().any(|pause| pause.workflow == *workflow) {
-                continue;
-            }
-            let config = compiled.config().step(&step.step_id);
-            let may = |config: &&StepConfig| {
-                config.kind.takes_submissions()
-                    && check_roles(config, &request.roles)
-                    && check_skills(config, &request.skills)
-            };
-            offered.extend(config.filter(may).map(|config| OfferedStep {
-                step,
-                workflow: compiled.config().id.clone(),
-                config: config.clone(),
-                gold_share: compiled.config().gold.as_ref().map(|gold| gold.share),
-                turn: Turn::default(),
-            }));
-        }
-        Ok(offered)
-    }
-
-    /// The workflow that a request names, and the revision where it names one.
-    async fn named_workflow(
-        &self,
-        request: &ClaimRequest,
-    ) -> Result<(Option<WorkflowId>, Option<RevisionId>), OrchestrationError> {
-        let Some(selector) = &request.workflow else {
-            return Ok((None, None));
-        };
-        let found = self
-            .workflows
-            .resolve(std::slice::from_ref(selector))
-            .await?;
-        let Some(workflow) = found.get(selector) else {
-            return Err(OrchestrationError::Dead(Dead::WorkflowNotFound(
-                selector.to_string(),
-            )));
-        };
-        let config = workflow.config();
-        let is_latest = matches!(selector, WorkflowSelector::Latest(_));
-        let step = request.step.as_ref();
-        // An older revision may have a step that the newest has not: nothing is said of those.
-        if let Some(step) = step.filter(|step| config.step(step).is_none())
-            && (!is_latest || config.revision == 1)
-        {
-            return Err(OrchestrationError::Rejected(Rejection {
-                code: RejectionCode::UnknownStep,
-                detail: format!("workflow `{}` has no step `{step}`", config.id),
-            }));
-        }
-        let revision = (!is_latest).then_some(config.revision_id);
-        Ok((Some(config.id.clone()), revision))
-    }
-
     /// Claims one candidate, if it is still free for this person.
     async fn try_claim(
         &self,
@@ -221,25 +121,13 @@ impl WorkflowOrchestrator {
         waits: bool,
     ) -> Result<Attempt, OrchestrationError> {
         let task = place.task_id;
-        let mut envelope = CommandEnvelope::new(
-            request.command_id,
-            Command::Assign(Assign {
-                task_id: task,
-                step_id: Some(place.step_id.to_string()),
-                user_id: request.user_id,
-                roles: (!request.roles.is_empty()).then(|| request.roles.clone()),
-                offered,
-            }),
-        );
-        envelope.content_hash = request.content_hash();
-        envelope.correlation_id.clone_from(&request.correlation_id);
-        envelope.traceparent.clone_from(&request.traceparent);
-        let commands = [envelope];
+        let commands = [assignment(request, place, offered)];
         let cached = self.states.get(task);
+        let version = cached.as_ref().map_or(0, |state| state.version);
         let mut open = self
             .event_store
             .open(OpenRequest {
-                tasks: [(task, cached.as_ref().map_or(0, |state| state.version))].into(),
+                tasks: [(task, version)].into(),
                 commands: vec![request.command_id],
                 publisher: None,
                 claimant: Some(Claimant {
@@ -258,46 +146,23 @@ impl WorkflowOrchestrator {
         let mut run = Run::new(self, &commands, HashMap::new(), open.as_ref());
         let state = run.catch_up(cached.as_ref(), opened)?;
         run.load_workflow(state.as_ref()).await?;
-        let Some(free) = state
-            .as_ref()
-            .filter(|state| is_free(state, place, request.user_id))
-        else {
+        let free = |state: &&WorkflowSnapshot| is_free(state, place, request.user_id);
+        let Some(free) = state.as_ref().filter(free) else {
             return Ok(Attempt::Lost);
         };
-        let compiled = self.compiled(free.workflow.revision_id.0).await?;
-        let most = compiled
-            .config()
-            .step(&place.step_id)
-            .and_then(StepConfig::max_concurrent);
+        let most = self.max_concurrent(free, &place.step_id).await?;
         if most.is_some_and(|most| open.held_by_claimant() >= most) {
             return Ok(Attempt::Enough);
         }
         // Claims are about places, not about answers.
         let annotators = Annotators::default();
-        let mut end = run.run_chain(task, state, &[0], open.as_ref(), annotators);
+        let end = run.run_chain(task, state, &[0], open.as_ref(), annotators);
         let applied = matches!(run.outcomes.first(), Some(Some(Outcome::Applied(_))));
-        let (Some(state), Some(mut write)) = (end.state.take(), end.write.take()) else {
-            return Ok(Attempt::Lost);
-        };
-        let held = state
-            .current_visit(&place.step_id)
-            .and_then(|visit| visit.assignment_of(request.user_id));
         // A refusal is the next candidate's chance, and is not recorded: nobody asked for this one.
-        let Some(held) = held.filter(|_| applied) else {
+        let granted = applied.then(|| granted(request, place, end)).flatten();
+        let Some((claim, state, write)) = granted else {
             return Ok(Attempt::Lost);
         };
-        let claim = Claim {
-            task_id: task,
-            step_id: place.step_id.clone(),
-            visit: place.visit,
-            user_id: request.user_id,
-            expires_at: held.expires_at,
-        };
-        for record in &mut write.commands {
-            record.outcome = RecordedOutcome::Applied {
-                result: serde_json::to_value(&claim).unwrap_or_default(),
-            };
-        }
         // What another process then finds there is read under its own lock; an unknown commit is
         // asked for again under the same id.
         let committed = open.commit(vec![write]).await;
@@ -307,6 +172,17 @@ impl WorkflowOrchestrator {
         committed?;
         self.states.put(state.clone());
         Ok(Attempt::Claimed(claim, Box::new(state)))
+    }
+
+    /// How many places of a step one person may hold at a time; none where it does not say.
+    async fn max_concurrent(
+        &self,
+        state: &WorkflowSnapshot,
+        step: &StepId,
+    ) -> Result<Option<u32>, OrchestrationError> {
+        let compiled = self.compiled(state.workflow.revision_id.0).await?;
+        let config = compiled.config().step(step);
+        Ok(config.and_then(StepConfig::max_concurrent))
     }
 
     /// The place that an id got before.
@@ -372,58 +248,50 @@ impl WorkflowOrchestrator {
     }
 }
 
-/// Free places that the person may take, of all steps on offer. Where a file names a share of gold
-/// tasks, a claim is for gold or not by its id: repeated it is the same, and of many that share is.
-/// A claim for gold falls back to other tasks where there is none, and never the other way.
-async fn offers(
-    store: &dyn Store,
+/// The command that a candidate is claimed by. It stands for the request: its id and its hash are
+/// those of the claim, whichever candidate it is.
+fn assignment(
     request: &ClaimRequest,
-    steps: &[OfferedStep],
-    draws_gold: bool,
-) -> Result<Vec<Offer>, OrchestrationError> {
-    let mut offers = Vec::new();
-    for offered in steps {
-        let share = offered.gold_share.filter(|_| draws_gold);
-        if share.is_some_and(|share| is_for_gold(request.command_id, share)) {
-            offers.extend(places(store, request, offered, true).await?);
-        }
+    place: &OpenPlace,
+    offered: Option<OfferBasis>,
+) -> CommandEnvelope {
+    CommandEnvelope {
+        command_id: request.command_id,
+        content_hash: request.content_hash(),
+        correlation_id: request.correlation_id.clone(),
+        traceparent: request.traceparent.clone(),
+        command: Command::Assign(Assign {
+            task_id: place.task_id,
+            step_id: Some(place.step_id.to_string()),
+            user_id: request.user_id,
+            roles: (!request.roles.is_empty()).then(|| request.roles.clone()),
+            offered,
+        }),
     }
-    if !offers.is_empty() {
-        return Ok(offers);
-    }
-    for offered in steps {
-        offers.extend(places(store, request, offered, false).await?);
-        if offered.gold_share.is_none() {
-            offers.extend(places(store, request, offered, true).await?);
-        }
-    }
-    Ok(offers)
 }
 
-/// Free places of one step. Where some are worth more to this person than to others, the oldest of
-/// what is begun are among them, however many fresh ones there are.
-async fn places(
-    store: &dyn Store,
+/// The claim that a decision has granted, the state after it, and what is to be written: the inbox
+/// keeps the claim as the result, from which a repetition is answered.
+fn granted(
     request: &ClaimRequest,
-    offered: &OfferedStep,
-    gold: bool,
-) -> Result<Vec<Offer>, OrchestrationError> {
-    let query = |order| PlaceQuery {
-        step: offered.step.clone(),
-        gold,
-        user: request.user_id,
-        prevents_reassignment: offered.config.prevents_reassignment(),
-        order,
-        limit: WINDOW,
+    place: &OpenPlace,
+    end: ChainEnd,
+) -> Option<(Claim, WorkflowSnapshot, TaskWrite)> {
+    let (state, mut write) = (end.state?, end.write?);
+    let visit = state.current_visit(&place.step_id)?;
+    let claim = Claim {
+        task_id: place.task_id,
+        step_id: place.step_id.clone(),
+        visit: place.visit,
+        user_id: request.user_id,
+        expires_at: visit.assignment_of(request.user_id)?.expires_at,
     };
-    let mut places = store.open_places(query(PlaceOrder::FewestPeople)).await?;
-    if offered.turn.prefers_begun() {
-        let fewest: HashSet<TaskId> = places.iter().map(|place| place.task_id).collect();
-        let begun = store.open_places(query(PlaceOrder::OldestBegun)).await?;
-        places.extend(begun.into_iter().filter(|p| !fewest.contains(&p.task_id)));
+    for record in &mut write.commands {
+        record.outcome = RecordedOutcome::Applied {
+            result: serde_json::to_value(&claim).unwrap_or_default(),
+        };
     }
-    let strategy = offered.config.load_balancing();
-    Ok(offered.turn.offers(places, strategy))
+    Some((claim, state, write))
 }
 
 /// Whether the candidate is still what the index said, and free for this person.

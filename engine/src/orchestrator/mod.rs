@@ -1,11 +1,14 @@
 //! Loads, decides and commits: the one way to change a task.
 
 mod batch;
+mod candidates;
+mod chain;
 mod claim;
 mod error;
 mod facts;
 mod live_models;
 mod messages;
+mod offer;
 mod operator;
 mod pending_events;
 mod preview;

@@ -239,6 +239,9 @@ impl Lane {
 
     /// Runs a batch to its end. One that fails for its content is run again in halves, with the
     /// same ids, until the guilty command is alone.
+    ///
+    /// `WorkflowOrchestrator::process_batch` halves what it is given too, for content that the
+    /// store refuses in a commit. What is left to search here is what ends the whole call.
     async fn run_batch(&mut self, jobs: Vec<Job>) {
         let mut parts = vec![jobs];
         while let Some(mut jobs) = parts.pop() {

@@ -1,0 +1,149 @@
+//! What a claim may choose from: the steps that are open to a person, and their free places.
+//!
+//! All of it is read without a lock, so a candidate may be gone when it is claimed.
+
+use std::collections::HashSet;
+
+use super::{
+    OrchestrationError, WorkflowOrchestrator,
+    offer::{OfferedStep, Turn},
+};
+use crate::{
+    assignment::{Offer, check_roles, check_skills, is_for_gold},
+    command::{ClaimRequest, Dead, Rejection, RejectionCode},
+    config::StepConfig,
+    ids::{RevisionId, TaskId, WorkflowId, WorkflowSelector},
+    store::{AnnotatorPause, PlaceOrder, PlaceQuery, Store},
+};
+
+/// Candidates of one step that are looked at in a round.
+const WINDOW: u32 = 64;
+
+impl WorkflowOrchestrator {
+    /// Steps in which the person may work, by what their revisions say.
+    pub(super) async fn offered_steps(
+        &self,
+        store: &dyn Store,
+        request: &ClaimRequest,
+    ) -> Result<Vec<OfferedStep>, OrchestrationError> {
+        let (workflow, revision) = self.named_workflow(request).await?;
+        let open = store
+            .open_steps(workflow.as_ref(), request.step.as_ref())
+            .await?;
+        // Whoever is paused in a workflow is offered nothing there, gold tasks or others.
+        let mut pauses = store.annotator_pauses(Some(request.user_id)).await?;
+        pauses.retain(AnnotatorPause::is_open);
+        let mut offered = Vec::new();
+        for step in open {
+            if revision.is_some_and(|revision| revision != step.revision_id) {
+                continue;
+            }
+            let compiled = self.compiled(step.revision_id.0).await?;
+            let workflow = &compiled.config().id;
+            if pauses.iter().any(|pause| pause.workflow == *workflow) {
+                continue;
+            }
+            let config = compiled.config().step(&step.step_id);
+            let may = |config: &&StepConfig| {
+                config.kind.takes_submissions()
+                    && check_roles(config, &request.roles)
+                    && check_skills(config, &request.skills)
+            };
+            offered.extend(config.filter(may).map(|config| OfferedStep {
+                step,
+                workflow: compiled.config().id.clone(),
+                config: config.clone(),
+                gold_share: compiled.config().gold.as_ref().map(|gold| gold.share),
+                turn: Turn::default(),
+            }));
+        }
+        Ok(offered)
+    }
+
+    /// The workflow that a request names, and the revision where it names one.
+    async fn named_workflow(
+        &self,
+        request: &ClaimRequest,
+    ) -> Result<(Option<WorkflowId>, Option<RevisionId>), OrchestrationError> {
+        let Some(selector) = &request.workflow else {
+            return Ok((None, None));
+        };
+        let found = self
+            .workflows
+            .resolve(std::slice::from_ref(selector))
+            .await?;
+        let Some(workflow) = found.get(selector) else {
+            return Err(OrchestrationError::Dead(Dead::WorkflowNotFound(
+                selector.to_string(),
+            )));
+        };
+        let config = workflow.config();
+        let is_latest = matches!(selector, WorkflowSelector::Latest(_));
+        let step = request.step.as_ref();
+        // An older revision may have a step that the newest has not: nothing is said of those.
+        if let Some(step) = step.filter(|step| config.step(step).is_none())
+            && (!is_latest || config.revision == 1)
+        {
+            return Err(OrchestrationError::Rejected(Rejection {
+                code: RejectionCode::UnknownStep,
+                detail: format!("workflow `{}` has no step `{step}`", config.id),
+            }));
+        }
+        let revision = (!is_latest).then_some(config.revision_id);
+        Ok((Some(config.id.clone()), revision))
+    }
+}
+
+/// Free places that the person may take, of all steps on offer. Where a file names a share of gold
+/// tasks, a claim is for gold or not by its id: repeated it is the same, and of many that share is.
+/// A claim for gold falls back to other tasks where there is none, and never the other way.
+pub(super) async fn offers(
+    store: &dyn Store,
+    request: &ClaimRequest,
+    steps: &[OfferedStep],
+    draws_gold: bool,
+) -> Result<Vec<Offer>, OrchestrationError> {
+    let mut offers = Vec::new();
+    for offered in steps {
+        let share = offered.gold_share.filter(|_| draws_gold);
+        if share.is_some_and(|share| is_for_gold(request.command_id, share)) {
+            offers.extend(places(store, request, offered, true).await?);
+        }
+    }
+    if !offers.is_empty() {
+        return Ok(offers);
+    }
+    for offered in steps {
+        offers.extend(places(store, request, offered, false).await?);
+        if offered.gold_share.is_none() {
+            offers.extend(places(store, request, offered, true).await?);
+        }
+    }
+    Ok(offers)
+}
+
+/// Free places of one step. Where some are worth more to this person than to others, the oldest of
+/// what is begun are among them, however many fresh ones there are.
+async fn places(
+    store: &dyn Store,
+    request: &ClaimRequest,
+    offered: &OfferedStep,
+    gold: bool,
+) -> Result<Vec<Offer>, OrchestrationError> {
+    let query = |order| PlaceQuery {
+        step: offered.step.clone(),
+        gold,
+        user: request.user_id,
+        prevents_reassignment: offered.config.prevents_reassignment(),
+        order,
+        limit: WINDOW,
+    };
+    let mut places = store.open_places(query(PlaceOrder::FewestPeople)).await?;
+    if offered.turn.prefers_begun() {
+        let fewest: HashSet<TaskId> = places.iter().map(|place| place.task_id).collect();
+        let begun = store.open_places(query(PlaceOrder::OldestBegun)).await?;
+        places.extend(begun.into_iter().filter(|p| !fewest.contains(&p.task_id)));
+    }
+    let strategy = offered.config.load_balancing();
+    Ok(offered.turn.offers(places, strategy))
+}

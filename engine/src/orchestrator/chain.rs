@@ -1,0 +1,377 @@
+//! The commands of one task, decided in their order: each sees what the ones before it did.
+//!
+//! A decision is pure; what is gathered here around it is what becomes of it in the store: events,
+//! inbox, messages, due work, places and a snapshot.
+
+use std::{
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+
+use super::{BatchStats, OrchestrationError, WorkflowOrchestrator};
+use crate::{
+    command::{Command, CommandEnvelope, Dead, Outcome, Undecided},
+    config::OutsideHandler,
+    decide::{DecideContext, decide},
+    events::{StoredEvent, WorkflowEvent, evolve},
+    executor::annotators::Annotators,
+    ids::{CommandId, RevisionId, TaskId, WorkflowSelector},
+    limits::SNAPSHOT_EVERY,
+    state::{Draft, Places, WorkflowPause, WorkflowSnapshot},
+    store::{
+        CommandRecord, DueRow, NewOutboxRow, OpenBatch, OpenedTask, RecordedOutcome, SnapshotRow,
+        TaskRow, TaskWrite,
+    },
+    timers::due_work,
+    transition::CompiledWorkflow,
+};
+
+/// A batch on its way through decisions.
+pub(super) struct Run<'a> {
+    orchestrator: &'a WorkflowOrchestrator,
+    commands: &'a [CommandEnvelope],
+    now: DateTime<Utc>,
+    pauses: Vec<WorkflowPause>,
+    named: HashMap<WorkflowSelector, Arc<CompiledWorkflow>>,
+    /// Every revision that a task of the batch runs on or may be started with.
+    pub(super) workflows: HashMap<RevisionId, Arc<CompiledWorkflow>>,
+    /// What ids of this batch came to, for their second copies.
+    decided: HashMap<CommandId, ([u8; 32], RecordedOutcome)>,
+    pub(super) outcomes: Vec<Option<Outcome>>,
+    pub(super) stats: BatchStats,
+}
+
+/// What a chain leaves.
+pub(super) struct ChainEnd {
+    pub(super) state: Option<WorkflowSnapshot>,
+    pub(super) write: Option<TaskWrite>,
+}
+
+/// What a write needs to know of the state that a chain began with; the state itself moves on.
+struct Before {
+    version: u64,
+    due: Vec<DueRow>,
+    places: Places,
+}
+
+impl Before {
+    fn of(state: Option<&WorkflowSnapshot>) -> Self {
+        Self {
+            version: state.map_or(0, |state| state.version),
+            due: state.map(due_work).unwrap_or_default(),
+            places: state.map(Places::from).unwrap_or_default(),
+        }
+    }
+}
+
+/// What a chain has gathered so far.
+#[derive(Default)]
+struct Gathered {
+    events: Vec<StoredEvent>,
+    records: Vec<CommandRecord>,
+    outbox: Vec<NewOutboxRow>,
+    drafts: Vec<Draft>,
+    fired: Vec<DueRow>,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(
+        orchestrator: &'a WorkflowOrchestrator,
+        commands: &'a [CommandEnvelope],
+        named: HashMap<WorkflowSelector, Arc<CompiledWorkflow>>,
+        open: &dyn OpenBatch,
+    ) -> Self {
+        Self {
+            orchestrator,
+            commands,
+            now: open.now(),
+            pauses: open.pauses().to_vec(),
+            workflows: named
+                .values()
+                .map(|w| (w.config().revision_id, Arc::clone(w)))
+                .collect(),
+            named,
+            decided: HashMap::new(),
+            outcomes: vec![None; commands.len()],
+            stats: BatchStats::default(),
+        }
+    }
+
+    /// The state at the version under the lock: the cached one, brought up to date.
+    pub(super) fn catch_up(
+        &mut self,
+        cached: Option<&Arc<WorkflowSnapshot>>,
+        opened: OpenedTask,
+    ) -> Result<Option<WorkflowSnapshot>, OrchestrationError> {
+        match cached {
+            Some(_) if opened.tail.is_empty() => self.stats.cache_hits += 1,
+            Some(_) => self.stats.conflicts += 1,
+            None if opened.version > 0 => self.stats.cache_misses += 1,
+            None => {}
+        }
+        let mut state = match (opened.snapshot, cached) {
+            (Some(snapshot), _) => Some(snapshot),
+            (None, Some(cached)) => Some(WorkflowSnapshot::clone(cached)),
+            (None, None) => None,
+        };
+        for event in &opened.tail {
+            evolve(&mut state, event)?;
+        }
+        Ok(state)
+    }
+
+    /// Sees to it that the revision a task runs on is at hand.
+    pub(super) async fn load_workflow(
+        &mut self,
+        state: Option<&WorkflowSnapshot>,
+    ) -> Result<(), OrchestrationError> {
+        let Some(id) = state.map(|state| state.workflow.revision_id) else {
+            return Ok(());
+        };
+        if !self.workflows.contains_key(&id) {
+            self.workflows
+                .insert(id, self.orchestrator.compiled(id.0).await?);
+        }
+        Ok(())
+    }
+
+    /// Decides the commands of one task in their order; each sees what the ones before it did.
+    pub(super) fn run_chain(
+        &mut self,
+        task: TaskId,
+        mut state: Option<WorkflowSnapshot>,
+        chain: &[usize],
+        open: &dyn OpenBatch,
+        annotators: Annotators<'_>,
+    ) -> ChainEnd {
+        let before = Before::of(state.as_ref());
+        let mut gathered = Gathered::default();
+        for &index in chain {
+            let envelope = &self.commands[index];
+            let outcome = match self.seen(envelope, open) {
+                Some(outcome) => outcome,
+                None => self.decide_one(envelope, &mut state, annotators, &mut gathered),
+            };
+            self.outcomes[index] = Some(outcome);
+        }
+        let write = self.write(task, &before, state.as_ref(), gathered);
+        ChainEnd { state, write }
+    }
+
+    /// The outcome of a command whose id is known, from the inbox or from earlier in this batch.
+    fn seen(&self, envelope: &CommandEnvelope, open: &dyn OpenBatch) -> Option<Outcome> {
+        let (hash, recorded) =
+            if let Some((hash, recorded)) = self.decided.get(&envelope.command_id) {
+                (hash, recorded)
+            } else {
+                let row = open.known(envelope.command_id)?;
+                (&row.content_hash, &row.outcome)
+            };
+        Some(if *hash == envelope.content_hash {
+            Outcome::Duplicate(recorded.clone())
+        } else {
+            Outcome::Dead(Dead::CommandIdReused)
+        })
+    }
+
+    /// Decides one command on `state` and gathers what is to be written.
+    fn decide_one(
+        &mut self,
+        envelope: &CommandEnvelope,
+        state: &mut Option<WorkflowSnapshot>,
+        annotators: Annotators<'_>,
+        gathered: &mut Gathered,
+    ) -> Outcome {
+        let workflow = state
+            .as_ref()
+            .and_then(|state| self.workflows.get(&state.workflow.revision_id));
+        let named = envelope
+            .command
+            .workflow()
+            .and_then(|selector| self.named.get(selector));
+        let context = DecideContext {
+            workflow: workflow.map(AsRef::as_ref),
+            named: named.map(AsRef::as_ref),
+            handlers: &self.orchestrator.handler_registry,
+            annotators,
+            now: self.now,
+            pauses: &self.pauses,
+        };
+        // A decision only reads `state`, so a panic leaves nothing half done: the commands before
+        // and behind it stand.
+        let decided = catch_unwind(AssertUnwindSafe(|| {
+            decide(state.as_ref(), envelope, &context)
+        }));
+        let decision = match decided {
+            Ok(decision) => decision,
+            Err(panic) => return Outcome::Undecided(Undecided::Panicked(panic_text(&*panic))),
+        };
+        match &decision.outcome {
+            Outcome::Applied(result) => {
+                let result = serde_json::to_value(result).unwrap_or_default();
+                self.record(envelope, RecordedOutcome::Applied { result }, gathered);
+            }
+            Outcome::Rejected(rejection) => {
+                let reference = state.as_ref().map(|state| &state.workflow);
+                let messages = &self.orchestrator.messages;
+                gathered
+                    .outbox
+                    .extend(messages.for_rejection(reference, envelope, rejection, self.now));
+                let recorded = RecordedOutcome::Rejected {
+                    reason: rejection.code.as_str().to_owned(),
+                    detail: rejection.detail.clone(),
+                };
+                self.record(envelope, recorded, gathered);
+            }
+            Outcome::Duplicate(_) | Outcome::Undecided(_) | Outcome::Dead(_) => {}
+        }
+        if let Command::Due(due) = &envelope.command {
+            gathered.fired.push(due.row.clone());
+        }
+        let before = std::mem::replace(state, decision.state);
+        if let Some(state) = state {
+            for event in &decision.events {
+                gathered.outbox.extend(self.orchestrator.messages.for_event(
+                    &state.workflow,
+                    state.parent.as_ref(),
+                    event,
+                ));
+                *self
+                    .stats
+                    .events
+                    .entry(event.event.event_type())
+                    .or_default() += 1;
+                if let WorkflowEvent::ConsensusCalculated(consensus) = &event.event
+                    && !event.metadata.gold
+                {
+                    self.stats.agreements.extend(consensus.agreement);
+                }
+                self.stats.jobs.extend(ended_job(before.as_ref(), event));
+            }
+        }
+        gathered.events.extend(decision.events);
+        gathered.drafts.extend(decision.draft);
+        decision.outcome
+    }
+
+    fn record(
+        &mut self,
+        envelope: &CommandEnvelope,
+        outcome: RecordedOutcome,
+        gathered: &mut Gathered,
+    ) {
+        let rejected = matches!(outcome, RecordedOutcome::Rejected { .. });
+        self.decided.insert(
+            envelope.command_id,
+            (envelope.content_hash, outcome.clone()),
+        );
+        gathered.records.push(CommandRecord {
+            command_id: envelope.command_id,
+            task_id: Some(envelope.command.task_id()),
+            command_type: envelope.command.type_name(),
+            content_hash: envelope.content_hash,
+            outcome,
+            payload: rejected.then(|| envelope.command.payload()),
+            decided_at: self.now,
+        });
+    }
+
+    /// What the chain writes; none where there is nothing.
+    fn write(
+        &mut self,
+        task: TaskId,
+        before: &Before,
+        after: Option<&WorkflowSnapshot>,
+        gathered: Gathered,
+    ) -> Option<TaskWrite> {
+        let Gathered {
+            events,
+            records,
+            outbox,
+            drafts,
+            fired,
+        } = gathered;
+        if events.is_empty() && records.is_empty() {
+            return None;
+        }
+        let changed = !events.is_empty();
+        let Before {
+            version: expected_version,
+            due: due_before,
+            places,
+        } = before;
+        let expected_version = *expected_version;
+        let due_after = after.map(due_work).unwrap_or_default();
+        // A fired row that the state still asks for has only moved: its new time is written again.
+        let due_set = due_after
+            .iter()
+            .filter(|row| !due_before.contains(row) || fired.iter().any(|f| f.id == row.id))
+            .cloned()
+            .collect();
+        let due_unset = due_before
+            .iter()
+            .chain(&fired)
+            .map(|row| row.id)
+            .filter(|id| due_after.iter().all(|row| row.id != *id))
+            .collect();
+        let snapshot = after.filter(|state| {
+            changed && state.version / SNAPSHOT_EVERY > expected_version / SNAPSHOT_EVERY
+        });
+        self.stats.snapshots += u64::from(snapshot.is_some());
+        Some(TaskWrite {
+            task_id: task,
+            expected_version,
+            events,
+            task: after.filter(|_| changed).map(TaskRow::from),
+            commands: records,
+            outbox,
+            due_set,
+            due_unset,
+            places: after.map(Places::from).unwrap_or_default().since(places),
+            drafts,
+            snapshot: snapshot.map(|state| SnapshotRow {
+                task_id: task,
+                version: state.version,
+                state: state.clone(),
+            }),
+        })
+    }
+}
+
+/// Whether the job that an event ends was answered, and how long after its first publication.
+fn ended_job(before: Option<&WorkflowSnapshot>, event: &StoredEvent) -> Option<(bool, Duration)> {
+    let before = before?;
+    let (call, answered) = match &event.event {
+        WorkflowEvent::StepCompleted { step_id, visit, .. }
+        | WorkflowEvent::ResultFound { step_id, visit, .. } => {
+            let call = before.visit(step_id, *visit)?.call.as_ref();
+            (call.filter(|call| call.hook.is_none())?, true)
+        }
+        WorkflowEvent::HookEnded(ended) if ended.error.is_none() => {
+            let visit = before.visit(&ended.step_id, ended.visit)?;
+            (visit.pending_call(ended.n?)?, true)
+        }
+        WorkflowEvent::HandlerFailed {
+            step_id,
+            visit,
+            n,
+            retry_at: None,
+            ..
+        } => (before.visit(step_id, *visit)?.pending_call(*n)?, false),
+        _ => return None,
+    };
+    let took = event.occurred_at - call.since;
+    let is_job = call.handler == OutsideHandler::Queue;
+    is_job.then(|| (answered, took.to_std().unwrap_or_default()))
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message")
+        .to_owned()
+}
