@@ -1,34 +1,157 @@
-//! Rules of the house that a compiler does not know: layers, invariants, words.
+//! Rules of the house that a compiler does not know: layers, circles, invariants, words.
+
+mod imports;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
 
-/// Modules by layer, lowest first. A module imports only modules of lower layers.
-const LAYERS: [&[&str]; 9] = [
-    &["canonical", "ids", "limits", "consensus"],
-    &["config", "expression", "reliability"],
-    &["state", "parser"],
-    &["events"],
-    &["store", "transition", "assignment"],
-    &["executor", "goals"],
-    &["command"],
-    &["timers"],
-    &["decide"],
-    &["orchestrator"],
-    &["simulation"],
-    &["lib"],
-];
+use imports::{Import, Sources, room_of};
 
-/// Imports against the layers that are known and argued where they stand.
-///
-/// - `events` re-exports the stores under the names that users of an event store look for.
-const KNOWN: [(&str, &str); 1] = [("events", "store")];
+/// A crate and what is said of its modules.
+struct House {
+    /// The folder below the workspace.
+    folder: &'static str,
+    crate_name: &'static str,
+    /// Modules by layer, lowest first. A module imports only modules of lower layers. The same
+    /// table stands in ARCHITECTURE.md, without the crate's roots.
+    layers: &'static [&'static [&'static str]],
+    /// How the line above that table begins.
+    table: &'static str,
+    /// Imports against the layers that are known, each argued where it is listed.
+    known_upward: &'static [(&'static str, &'static str)],
+    /// Circles among files that are known and still to be dissolved.
+    known_circles: &'static [&'static [&'static str]],
+}
 
-fn source() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+const ENGINE: House = House {
+    folder: "engine",
+    crate_name: "glyph_workflow_engine",
+    layers: &[
+        &["canonical", "ids", "limits", "consensus"],
+        &["config", "expression", "reliability"],
+        &["state", "parser"],
+        &["events"],
+        &["store", "transition", "assignment"],
+        &["executor", "goals"],
+        &["command"],
+        &["timers"],
+        &["decide"],
+        &["orchestrator"],
+        &["simulation"],
+        &["lib"],
+    ],
+    table: "Modules of the engine by layer",
+    known_upward: &[
+        // `events` re-exports the stores under the names that users of an event store look for.
+        ("events", "store"),
+    ],
+    known_circles: &[
+        &[
+            "executor/steps/annotation.rs",
+            "executor/steps/confidence.rs",
+        ],
+        &[
+            "parser/conditions.rs",
+            "parser/parse.rs",
+            "parser/validate.rs",
+        ],
+        &["store/postgres/batch.rs", "store/postgres/streams.rs"],
+        &[
+            "store/sqlite/acts.rs",
+            "store/sqlite/batch.rs",
+            "store/sqlite/write.rs",
+        ],
+    ],
+};
+
+const WORKER: House = House {
+    folder: "worker",
+    crate_name: "glyph_worker",
+    layers: &[
+        &["backoff", "broker", "diagram", "faults", "shutdown"],
+        &["wire"],
+        &["metrics", "webhook"],
+        &["settings"],
+        &["telemetry"],
+        &["amqp", "embedded", "outbox", "projections", "traces"],
+        &["migration", "pipeline"],
+        &["due", "http"],
+        &["app"],
+        &["cli"],
+        &["lib", "main"],
+    ],
+    table: "Modules of the worker by layer",
+    known_upward: &[
+        // A migration finds its revision as HTTP does.
+        ("migration", "http"),
+        // Whoever renews the leases of messages holds the intake of the pipeline.
+        ("outbox", "pipeline"),
+        // The settings of traces are read where traces are.
+        ("settings", "traces"),
+    ],
+    known_circles: &[
+        &["amqp/connection.rs", "amqp/settings.rs", "amqp/topology.rs"],
+        &["cli/migration.rs", "cli/task.rs"],
+        &[
+            "http/agreement.rs",
+            "http/annotators.rs",
+            "http/assignments.rs",
+            "http/commands.rs",
+            "http/goals.rs",
+            "http/migration.rs",
+            "http/openapi.rs",
+            "http/operation.rs",
+            "http/router.rs",
+            "http/tasks.rs",
+            "http/workflows.rs",
+            "migration.rs",
+        ],
+        &["pipeline/lane.rs", "pipeline/publishing.rs"],
+        &["projections/goals.rs", "projections/pace.rs"],
+        &["settings/read.rs", "settings/values.rs"],
+        &["traces/client.rs", "traces/mod.rs"],
+        &["wire/data.rs", "wire/messages.rs"],
+    ],
+};
+
+const HOUSES: [&House; 2] = [&ENGINE, &WORKER];
+
+impl House {
+    fn source(&self) -> PathBuf {
+        workspace().join(self.folder).join("src")
+    }
+
+    fn read(&self) -> Sources {
+        let source = self.source();
+        let mut found = Vec::new();
+        files(&source, &mut found);
+        let found: Vec<(String, String)> = found
+            .into_iter()
+            .map(|(path, text)| {
+                let path = path.strip_prefix(&source).unwrap();
+                let parts = path.components().map(|part| part.as_os_str().to_str());
+                (parts.collect::<Option<Vec<_>>>().unwrap().join("/"), text)
+            })
+            .collect();
+        Sources::read(
+            self.crate_name,
+            found
+                .iter()
+                .map(|(path, text)| (path.as_str(), text.as_str())),
+        )
+    }
+}
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+#[expect(clippy::disallowed_methods, reason = "reads the documentation")]
+fn architecture() -> String {
+    fs::read_to_string(workspace().join("ARCHITECTURE.md")).unwrap()
 }
 
 #[expect(clippy::disallowed_methods, reason = "reads the source")]
@@ -44,56 +167,57 @@ fn files(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
     }
 }
 
-fn module_of(path: &Path) -> String {
-    let relative = path.strip_prefix(source()).unwrap();
-    let first = relative
-        .components()
-        .next()
-        .unwrap()
-        .as_os_str()
-        .to_string_lossy();
-    first.trim_end_matches(".rs").to_owned()
-}
-
-/// Modules that a file names by `crate::module`, also inside a `use crate::{…}` group.
-fn imports(text: &str) -> Vec<String> {
-    let code: String = text
-        .split("#[cfg(test)]")
-        .next()
-        .unwrap_or_default()
-        .lines()
-        .filter(|line| !line.trim_start().starts_with("//"))
-        .flat_map(|line| [line, "\n"])
+/// Imports of a room that is not below the one that imports it, by its path or by what its path
+/// leads to.
+fn upward<'i>(
+    layers: &[&[&str]],
+    known: &[(&str, &str)],
+    imports: impl IntoIterator<Item = &'i Import>,
+) -> BTreeSet<String> {
+    let layer: BTreeMap<&str, usize> = layers
+        .iter()
+        .enumerate()
+        .flat_map(|(level, rooms)| rooms.iter().map(move |room| (*room, level)))
         .collect();
-    let mut found = Vec::new();
-    for (at, _) in code.match_indices("crate::") {
-        let rest = &code[at + "crate::".len()..];
-        if let Some(group) = rest.strip_prefix('{') {
-            let mut depth = 0_usize;
-            let mut name = String::new();
-            for c in group.chars() {
-                match c {
-                    '{' => depth += 1,
-                    '}' if depth == 0 => break,
-                    '}' => depth -= 1,
-                    ',' if depth == 0 => name.clear(),
-                    ':' if depth == 0 && !name.is_empty() => {
-                        found.push(name.trim().to_owned());
-                        name.clear();
-                    }
-                    c if depth == 0 => name.push(c),
-                    _ => {}
-                }
+    let mut faults = BTreeSet::new();
+    for import in imports {
+        let from = room_of(&import.from);
+        for to in [import.named.as_deref(), Some(room_of(&import.to))] {
+            // A path that names no room names something that the crate's root passes on.
+            let Some(to) = to.filter(|to| *to != from && layer.contains_key(to)) else {
+                continue;
+            };
+            let is_below = layer.get(from).is_some_and(|level| layer[to] < *level);
+            if !is_below && !known.contains(&(from, to)) {
+                let Import { from, name, .. } = import;
+                faults.insert(format!("{from} takes `{name}` from `{to}`"));
             }
-        } else {
-            found.push(
-                rest.chars()
-                    .take_while(|c| c.is_alphanumeric() || *c == '_')
-                    .collect(),
-            );
         }
     }
-    found
+    faults
+}
+
+/// The modules by layer as the page shows them.
+fn layers_of_page<'p>(page: &'p str, heading: &str) -> Vec<BTreeSet<&'p str>> {
+    let (_, after) = page
+        .split_once(heading)
+        .unwrap_or_else(|| panic!("ARCHITECTURE.md has `{heading}`"));
+    after
+        .lines()
+        .skip_while(|line| !line.starts_with('|'))
+        .take_while(|line| line.starts_with('|'))
+        // The head of the table, and the line below it.
+        .skip(2)
+        .enumerate()
+        .map(|(level, row)| {
+            let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+            let [number, modules, _] = cells.as_slice() else {
+                panic!("three columns: {row}")
+            };
+            assert_eq!(*number, level.to_string(), "layers are numbered: {row}");
+            names(modules).into_iter().collect()
+        })
+        .collect()
 }
 
 /// Names in backticks in a cell of a table.
@@ -103,9 +227,8 @@ fn names(cell: &str) -> Vec<&str> {
 
 #[test]
 fn every_invariant_names_what_enforces_and_what_pins_it() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    #[expect(clippy::disallowed_methods, reason = "reads the documentation")]
-    let page = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let root = workspace();
+    let page = architecture();
     let mut sources = Vec::new();
     for folder in ["engine/src", "engine/tests", "worker/src", "worker/tests"] {
         files(&root.join(folder), &mut sources);
@@ -146,29 +269,91 @@ fn every_invariant_names_what_enforces_and_what_pins_it() {
 }
 
 #[test]
-fn modules_import_only_lower_layers() {
-    let layer: BTreeMap<&str, usize> = LAYERS
-        .iter()
-        .enumerate()
-        .flat_map(|(level, modules)| modules.iter().map(move |module| (*module, level)))
-        .collect();
-    let mut found = Vec::new();
-    files(&source(), &mut found);
-    let mut faults = Vec::new();
-    for (path, text) in found {
-        let module = module_of(&path);
-        let level = layer
-            .get(module.as_str())
-            .unwrap_or_else(|| panic!("`{module}` has no layer"));
-        for import in imports(&text) {
-            let Some(target) = layer.get(import.as_str()) else {
-                continue;
-            };
-            let known = KNOWN.contains(&(module.as_str(), import.as_str()));
-            if import != module && target >= level && !known {
-                faults.push(format!("{} imports `{import}`", path.display()));
-            }
-        }
+fn every_module_has_one_layer() {
+    for house in HOUSES {
+        let sources = house.read();
+        let rooms: BTreeSet<&str> = sources.files().into_iter().map(room_of).collect();
+        let listed: Vec<&str> = house.layers.concat();
+        let known: BTreeSet<&str> = listed.iter().copied().collect();
+        assert_eq!(known.len(), listed.len(), "no module is listed twice");
+        assert_eq!(rooms, known, "modules of `{}`", house.folder);
     }
-    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn modules_import_only_lower_layers() {
+    for house in HOUSES {
+        let imports = house.read().imports();
+        assert!(imports.len() > 100, "the imports are read");
+        let faults = upward(house.layers, house.known_upward, &imports);
+        assert!(faults.is_empty(), "{}: {faults:#?}", house.folder);
+    }
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    for house in HOUSES {
+        let found = house.read().circles();
+        let (known, new): (Vec<_>, Vec<_>) = found.into_iter().partition(|circle| {
+            // What is left of a known circle is known.
+            let is_in = |known: &[&str]| circle.iter().all(|file| known.contains(&file.as_str()));
+            house.known_circles.iter().any(|known| is_in(known))
+        });
+        println!("{}: known circles: {known:#?}", house.folder);
+        assert!(new.is_empty(), "{}: {new:#?}", house.folder);
+    }
+}
+
+#[test]
+fn the_page_shows_the_layers() {
+    let page = architecture();
+    for house in HOUSES {
+        let shown = layers_of_page(&page, house.table);
+        let roots = ["lib", "main"];
+        let checked: Vec<BTreeSet<&str>> = house
+            .layers
+            .iter()
+            .map(|rooms| rooms.iter().copied().filter(|r| !roots.contains(r)))
+            .map(Iterator::collect)
+            .filter(|rooms: &BTreeSet<&str>| !rooms.is_empty())
+            .collect();
+        assert_eq!(shown, checked, "layers of `{}`", house.folder);
+    }
+}
+
+#[test]
+fn a_planted_upward_import_is_found() {
+    let layers: &[&[&str]] = &[&["low"], &["middle", "beside"], &["high"], &["lib"]];
+    let faults = |files: &[(&str, &str)], known: &[(&str, &str)]| {
+        let imports = Sources::read("house", files.iter().copied()).imports();
+        upward(layers, known, &imports)
+    };
+    let mut files = [
+        (
+            "lib.rs",
+            "mod low; mod middle; mod beside; mod high; pub use high::High;",
+        ),
+        ("low.rs", "pub struct Low;"),
+        ("middle.rs", "use crate::low::Low; pub struct Middle(Low);"),
+        ("beside.rs", "pub struct Beside;"),
+        (
+            "high.rs",
+            "pub struct High(crate::middle::Middle, crate::low::Low);",
+        ),
+    ];
+    assert_eq!(faults(&files, &[]), BTreeSet::new());
+
+    files[1].1 = "pub struct Low; fn f(_: crate::high::High) {}";
+    let planted = ["low.rs takes `High` from `high`".to_owned()];
+    assert_eq!(faults(&files, &[]), planted.clone().into());
+    assert_eq!(faults(&files, &[("low", "high")]), BTreeSet::new());
+
+    // By the name that the crate's root gives it, it is the same.
+    files[1].1 = "use crate::High; pub struct Low; fn f(_: High) {}";
+    assert_eq!(faults(&files, &[]), planted.into());
+
+    files[1].1 = "pub struct Low;";
+    files[2].1 = "use crate::beside::Beside; pub struct Middle(Beside);";
+    let planted = "middle.rs takes `Beside` from `beside`".to_owned();
+    assert_eq!(faults(&files, &[]), [planted].into());
 }
