@@ -7,8 +7,8 @@ use super::{
     fault::Faults,
     parse::{checked, nodes, read_nodes},
     path::{Path, Segment},
-    places::Places,
     report::ValidationError,
+    source_map::Places,
     tree::{Content, Node},
 };
 use crate::config::{StepLibrary, WorkflowConfig};

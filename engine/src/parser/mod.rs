@@ -17,7 +17,7 @@
 //!
 //! A file passes through these stages, and every stage reports all it finds:
 //!
-//! 1. `places`: bounds, duplicate keys, and the line and column of every part;
+//! 1. `source_map`: bounds, duplicate keys, and the line and column of every part;
 //! 2. `yaml`: the values;
 //! 3. `resolve`: templates and library steps, each value remembering where it was written;
 //! 4. `structure`: unknown, missing and mistyped keys, against the schema of the types; what can
@@ -36,12 +36,12 @@ mod hash;
 mod outcomes;
 mod parse;
 mod path;
-mod places;
 mod report;
 mod resolve;
 mod rules;
 mod script;
 mod soundness;
+mod source_map;
 mod structure;
 mod suggest;
 mod tree;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::{
     fault::{Faults, Spot},
     path::Path,
-    places::Refused,
     report::DiagnosticCode as Code,
+    source_map::Refused,
     suggest::Suggester,
     tree::{Content, Node},
 };
