@@ -3,16 +3,22 @@
 //! The structs are the single source of the language: [`crate::parser`] checks a file against the
 //! JSON Schema generated from them, and editors complete from the same schema.
 
+mod assignment;
+mod completion;
 mod consensus;
 mod duration;
 mod goal;
 mod handler;
+mod hook;
 mod library;
 mod script;
 mod step;
+mod step_type;
 mod transition;
 mod workflow;
 
+pub use assignment::{AssignmentConfig, LoadBalancing};
+pub use completion::{Completion, CompletionType, TimeoutAction};
 pub use consensus::{
     AgreementMethod, ConsensusConfig, DisagreementStrategy, Fallback, FieldConsensus, FieldMode,
     FieldRule, Level, Metric, OnAgreement, OnDisagreement, TieBreaker,
@@ -23,14 +29,13 @@ pub use goal::{
     VolumeUnit,
 };
 pub use handler::{OutsideHandler, WebhookConfig};
+pub use hook::{Hook, HookId, HookStage, Hooks};
 pub use library::{StepLibrary, Template};
 pub use script::{
     AdvanceMove, ControlMove, Decision, ExpectedEnd, ExpectedOutcome, ExpectedStatus,
     HandlerAnswer, Move, PauseMove, Person, PersonMove, Script, SubmitMove,
 };
-pub use step::{
-    AssignmentConfig, Completion, CompletionType, ExpressionConfig, Hook, HookId, HookStage, Hooks,
-    JoinMode, LoadBalancing, OnError, StepConfig, StepType, TimeoutAction,
-};
+pub use step::{ExpressionConfig, JoinMode, OnError, StepConfig};
+pub use step_type::StepType;
 pub use transition::{ConditionConfig, ConditionType, LoopConfig, Target, TransitionConfig};
 pub use workflow::{GoldConfig, OnFall, Settings, WorkflowConfig};

@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigDuration, ConsensusConfig, DisagreementStrategy, OutsideHandler, TieBreaker};
+use super::{
+    AssignmentConfig, Completion, CompletionType, ConfigDuration, ConsensusConfig,
+    DisagreementStrategy, Hook, HookId, HookStage, Hooks, LoadBalancing, OutsideHandler, StepType,
+    TieBreaker, TimeoutAction,
+};
 use crate::ids::{StepId, WorkflowId};
 
 /// One step of a workflow.
@@ -81,129 +85,6 @@ pub struct StepConfig {
     pub hooks: Option<Hooks>,
 }
 
-/// The kinds of step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum StepType {
-    /// Several people label the item.
-    Annotation,
-    /// One person approves, rejects, asks for changes or fixes.
-    Review,
-    /// One person decides where annotators disagree.
-    Adjudication,
-    /// A handler works without a person.
-    AutoProcess,
-    /// An expression chooses the way.
-    Conditional,
-    /// Another workflow runs as a child task.
-    SubWorkflow,
-}
-
-impl StepType {
-    /// Every kind, in the order of the documentation.
-    pub const ALL: [Self; 6] = [
-        Self::Annotation,
-        Self::Review,
-        Self::Adjudication,
-        Self::AutoProcess,
-        Self::Conditional,
-        Self::SubWorkflow,
-    ];
-
-    /// The name in YAML.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Annotation => "annotation",
-            Self::Review => "review",
-            Self::Adjudication => "adjudication",
-            Self::AutoProcess => "auto_process",
-            Self::Conditional => "conditional",
-            Self::SubWorkflow => "sub_workflow",
-        }
-    }
-
-    /// Whether people submit to it.
-    pub fn takes_submissions(self) -> bool {
-        matches!(self, Self::Annotation | Self::Review | Self::Adjudication)
-    }
-}
-
-/// When a step is done.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Completion {
-    /// The rule.
-    #[serde(rename = "type")]
-    pub kind: CompletionType,
-    /// Submissions that complete the step (`annotation_count`); 1 when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = crate::limits::ANNOTATORS_MAX))]
-    pub count: Option<u32>,
-    /// Whether every submission must come from another person; true when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unique_annotators: Option<bool>,
-    /// Submissions with which the step may be closed early; `count` when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = crate::limits::ANNOTATORS_MAX))]
-    pub min_required: Option<u32>,
-    /// Posterior at which the answer is sure (`confidence`), above 0 and below 1; 0.95 when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0.0, max = 1.0))]
-    pub target: Option<f64>,
-    /// Submissions asked at least (`confidence`); 2 when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = crate::limits::ANNOTATORS_MAX))]
-    pub min: Option<u32>,
-    /// Submissions asked at most (`confidence`); 10 when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = crate::limits::ANNOTATORS_MAX))]
-    pub max: Option<u32>,
-    /// All possible answers (`confidence`); those seen so far and one unseen when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub classes: Option<Vec<serde_json::Value>>,
-    /// Inactivity after which a claimed place is freed; `settings.default_timeout` when left out.
-    /// Of a step with the handler `queue`: how long a job may go unanswered before it is published
-    /// again; as long as it likes when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout: Option<ConfigDuration>,
-    /// What happens to a place whose holder is inactive; `requeue` when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout_action: Option<TimeoutAction>,
-}
-
-/// The rules of completion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum CompletionType {
-    /// A number of submissions.
-    AnnotationCount,
-    /// The posterior of the best answer.
-    Confidence,
-    /// One decision of a reviewer or adjudicator.
-    ReviewDecision,
-    /// When the handler is done.
-    Auto,
-    /// An `advance` command.
-    Manual,
-}
-
-/// What happens to a claimed place whose holder is inactive.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum TimeoutAction {
-    /// The place is free again, for anyone.
-    #[default]
-    Requeue,
-    /// The place is free again, for anyone but its holder.
-    Reassign,
-    /// The step completes with what it has, once `min_required` submissions are there.
-    Proceed,
-    /// The place is free again and an incident is opened.
-    Escalate,
-    /// The step fails, and the task with it.
-    Fail,
-}
-
 /// What becomes of a task whose step fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -215,50 +96,6 @@ pub enum OnError {
     Skip,
     /// An incident holds the step until `retry`, and is marked as one that operators are told of.
     Escalate,
-}
-
-/// Who may do a step, and how work is shared.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct AssignmentConfig {
-    /// Roles of which an annotator needs at least one; none needed when empty.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub required_roles: Vec<String>,
-    /// Skills that an annotator needs, all of them, to be offered a place.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub required_skills: Vec<String>,
-    /// Whether those who submitted to the judged step are kept from this one; true on review and
-    /// adjudication when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prevent_reassignment: Option<bool>,
-    /// Places that one person may hold at a time over all tasks: beyond it nothing is offered. Who is
-    /// assigned a task by name gets it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1000))]
-    pub max_concurrent: Option<u32>,
-    /// Which free place is offered to who asks for one; `round_robin` when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub load_balancing: Option<LoadBalancing>,
-    /// Whether a child task inherits who was assigned here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub propagate_assignment: Option<bool>,
-}
-
-/// How work is shared: which free place is offered to who asks for one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LoadBalancing {
-    /// Tasks in turn: those that the fewest people have done or are at, then those that have
-    /// waited longest.
-    #[default]
-    RoundRobin,
-    /// Tasks that the fewest people are at now, whatever was submitted before.
-    LeastLoaded,
-    /// The more reliable the person, the more is known of the task already: who is known to be
-    /// more often right than somebody unknown gets the task that others have begun and are least
-    /// sure of, everybody else a fresh one, as by `round_robin`. One claim in ten, drawn by its id,
-    /// gets the task that has waited longest.
-    QualityWeighted,
 }
 
 /// An expression.
@@ -279,116 +116,6 @@ pub enum JoinMode {
     Any,
     /// `join_count` branches; the others are withdrawn.
     NOfM,
-}
-
-/// Handlers called around the work of a step.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Hooks {
-    /// In order, before people or the step's own handler see the step; what the last of them
-    /// answers is kept with the visit as `prepared`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = crate::limits::HOOKS_MAX))]
-    pub pre_process: Vec<Hook>,
-    /// Told that the step is open for work. Nothing waits for them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = crate::limits::HOOKS_MAX))]
-    pub on_start: Vec<Hook>,
-    /// In order, after the work and before the result is final; what one answers replaces the
-    /// value.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = crate::limits::HOOKS_MAX))]
-    pub post_process: Vec<Hook>,
-    /// Told that the step has completed. Nothing waits for them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = crate::limits::HOOKS_MAX))]
-    pub on_complete: Vec<Hook>,
-}
-
-/// One call of a hook.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Hook {
-    /// The handler.
-    pub handler: String,
-    /// The handler's settings.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub config: Option<serde_json::Value>,
-    /// How long a job (`queue`) may go unanswered before it is published again; as long as it likes
-    /// when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout: Option<ConfigDuration>,
-}
-
-impl Hook {
-    /// The handler outside that is called, where it is one.
-    pub fn outside_handler(&self) -> Option<OutsideHandler> {
-        OutsideHandler::from_name(&self.handler)
-    }
-}
-
-/// When a hook is called.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum HookStage {
-    /// Before the step opens.
-    PreProcess,
-    /// When it has opened.
-    OnStart,
-    /// Before its result is final.
-    PostProcess,
-    /// When it has completed.
-    OnComplete,
-}
-
-impl HookStage {
-    /// Every one, in the order in which they come.
-    pub const ALL: [Self; 4] = [
-        Self::PreProcess,
-        Self::OnStart,
-        Self::PostProcess,
-        Self::OnComplete,
-    ];
-
-    /// The name in YAML.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::PreProcess => "pre_process",
-            Self::OnStart => "on_start",
-            Self::PostProcess => "post_process",
-            Self::OnComplete => "on_complete",
-        }
-    }
-
-    /// Whether the step waits for what the hook answers. The others only tell somebody.
-    pub fn holds_step(self) -> bool {
-        matches!(self, Self::PreProcess | Self::PostProcess)
-    }
-}
-
-impl std::fmt::Display for HookStage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-/// One hook of a step.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-pub struct HookId {
-    /// When it is called.
-    pub stage: HookStage,
-    /// Its place in the list, from 0.
-    pub index: u32,
-}
-
-impl std::fmt::Display for HookId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}[{}]", self.stage, self.index)
-    }
 }
 
 impl StepConfig {

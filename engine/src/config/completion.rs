@@ -1,0 +1,82 @@
+//! When a step is done.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::ConfigDuration;
+
+/// When a step is done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Completion {
+    /// The rule.
+    #[serde(rename = "type")]
+    pub kind: CompletionType,
+    /// Submissions that complete the step (`annotation_count`); 1 when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = crate::limits::ANNOTATORS_MAX))]
+    pub count: Option<u32>,
+    /// Whether every submission must come from another person; true when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unique_annotators: Option<bool>,
+    /// Submissions with which the step may be closed early; `count` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = crate::limits::ANNOTATORS_MAX))]
+    pub min_required: Option<u32>,
+    /// Posterior at which the answer is sure (`confidence`), above 0 and below 1; 0.95 when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub target: Option<f64>,
+    /// Submissions asked at least (`confidence`); 2 when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = crate::limits::ANNOTATORS_MAX))]
+    pub min: Option<u32>,
+    /// Submissions asked at most (`confidence`); 10 when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = crate::limits::ANNOTATORS_MAX))]
+    pub max: Option<u32>,
+    /// All possible answers (`confidence`); those seen so far and one unseen when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes: Option<Vec<serde_json::Value>>,
+    /// Inactivity after which a claimed place is freed; `settings.default_timeout` when left out.
+    /// Of a step with the handler `queue`: how long a job may go unanswered before it is published
+    /// again; as long as it likes when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<ConfigDuration>,
+    /// What happens to a place whose holder is inactive; `requeue` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_action: Option<TimeoutAction>,
+}
+
+/// The rules of completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CompletionType {
+    /// A number of submissions.
+    AnnotationCount,
+    /// The posterior of the best answer.
+    Confidence,
+    /// One decision of a reviewer or adjudicator.
+    ReviewDecision,
+    /// When the handler is done.
+    Auto,
+    /// An `advance` command.
+    Manual,
+}
+
+/// What happens to a claimed place whose holder is inactive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeoutAction {
+    /// The place is free again, for anyone.
+    #[default]
+    Requeue,
+    /// The place is free again, for anyone but its holder.
+    Reassign,
+    /// The step completes with what it has, once `min_required` submissions are there.
+    Proceed,
+    /// The place is free again and an incident is opened.
+    Escalate,
+    /// The step fails, and the task with it.
+    Fail,
+}
