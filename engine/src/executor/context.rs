@@ -94,6 +94,14 @@ impl ExecutionContext<'_> {
     pub fn selection(&self) -> Selection<'_> {
         selection(self.workflow, self.step, self.visit)
     }
+
+    /// What a visit waits for whose work one person does.
+    pub(super) fn waiting_for_person(&self, what: &str) -> String {
+        match self.visit.assignments.first() {
+            Some(assignment) => format!("{what}, claimed by {}", assignment.user_id),
+            None => what.to_owned(),
+        }
+    }
 }
 
 /// What a step takes of annotation data as its value: by its own keys, else, where it judges

@@ -195,6 +195,12 @@ impl Visit {
         self.call.iter().chain(of_hooks).find(|call| call.n == n)
     }
 
+    /// The ids of the accepted submissions, in order of acceptance.
+    pub fn annotation_ids(&self) -> Vec<Uuid> {
+        let annotations = self.annotations.iter();
+        annotations.map(|given| given.annotation_id).collect()
+    }
+
     /// The claim of `user`.
     pub fn assignment_of(&self, user: UserId) -> Option<&Assignment> {
         self.assignments.iter().find(|a| a.user_id == user)

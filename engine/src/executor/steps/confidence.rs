@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::annotation::annotation_ids;
+use super::comparison::not_compared;
 use crate::{
     config::ConsensusConfig,
     events::{ConsensusCalculated, ConsensusMethod, PosteriorCalculated, PosteriorMethod},
@@ -72,7 +72,7 @@ pub(super) fn decide(
             agreement: calculated.agreement,
             resolved_by: calculated.resolved_by,
             decision: None,
-            annotations: annotation_ids(visit),
+            annotations: visit.annotation_ids(),
             posterior: posterior.map(|p| Box::new(soft_labels(&p))),
         },
         consensus: Some(Box::new(calculated)),
@@ -156,26 +156,18 @@ fn compared(context: &ExecutionContext<'_>, key: &ModelKey) -> ConsensusCalculat
     } = measure_agreement(consensus.metric, consensus.level, &values);
     let votes = tally(&values);
     ConsensusCalculated {
-        step_id: context.step.id.clone(),
-        visit: context.visit.number,
-        metric: consensus.metric,
-        level: consensus.level,
         field: key.field.clone(),
         agreement,
         note,
-        threshold: consensus.threshold,
         units,
         pairs,
         agreed: readable && agreement.is_none_or(|a| a >= consensus.threshold),
-        method: ConsensusMethod::Posterior(PosteriorMethod::Posterior),
         tied: tied(&votes),
         votes,
-        more: None,
-        value: None,
-        resolved_by: None,
-        mode: None,
-        fields: Vec::new(),
-        posterior: None,
-        weights: None,
+        ..not_compared(
+            context,
+            consensus,
+            ConsensusMethod::Posterior(PosteriorMethod::Posterior),
+        )
     }
 }

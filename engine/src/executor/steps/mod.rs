@@ -1,18 +1,21 @@
-//! One file for each kind of step.
+//! One file for each kind of step, and what several of them share: `comparison` and `confidence` are
+//! the two ways in which annotations become a value, `output` is what a task ends with.
 
+mod adjudication;
 mod annotation;
 mod automatic;
+mod comparison;
 mod conditional;
 mod confidence;
-mod judgement;
 mod output;
+mod review;
 mod sub_workflow;
 
 pub(crate) use output::task_output;
 
-pub(super) use annotation::{Judged, resolve};
+pub(super) use comparison::{Judged, resolve};
 pub(crate) use confidence::admit;
-pub(crate) use judgement::{corrected, decision_of};
+pub(crate) use review::{corrected, decision_of};
 
 use super::StepExecutor;
 use crate::config::StepType;
@@ -21,8 +24,8 @@ use crate::config::StepType;
 pub fn create_executor(kind: StepType) -> &'static dyn StepExecutor {
     match kind {
         StepType::Annotation => &annotation::AnnotationExecutor,
-        StepType::Review => &judgement::ReviewExecutor,
-        StepType::Adjudication => &judgement::AdjudicationExecutor,
+        StepType::Review => &review::ReviewExecutor,
+        StepType::Adjudication => &adjudication::AdjudicationExecutor,
         StepType::AutoProcess => &automatic::AutoProcessExecutor,
         StepType::Conditional => &conditional::ConditionalExecutor,
         StepType::SubWorkflow => &sub_workflow::SubWorkflowExecutor,

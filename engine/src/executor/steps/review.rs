@@ -1,20 +1,16 @@
-//! One person judges what others made: reviews and adjudications.
+//! One person approves, rejects, asks for changes or fixes what others made.
 
 use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-use super::annotation::annotation_ids;
 use crate::{
-    executor::{Closing, ExecutionContext, ExecutionResult, ExecutorError, StepExecutor},
+    executor::{ExecutionContext, ExecutionResult, ExecutorError, StepExecutor},
     state::{AnnotationData, ResolvedBy, ResultKind, ReviewDecision, StepResult},
 };
 
 /// Waits for a reviewer's decision.
 pub(super) struct ReviewExecutor;
-
-/// Waits for an adjudicator's value.
-pub(super) struct AdjudicationExecutor;
 
 /// The reviewer's decision: in the annotation, else in its data.
 pub(crate) fn decision_of(annotation: &AnnotationData) -> Option<ReviewDecision> {
@@ -46,7 +42,7 @@ impl StepExecutor for ReviewExecutor {
     fn execute(&self, context: &ExecutionContext<'_>) -> Result<ExecutionResult, ExecutorError> {
         let waiting = || {
             Ok(ExecutionResult::Waiting {
-                reason: waiting("review", context),
+                reason: context.waiting_for_person("review"),
             })
         };
         let Some(annotation) = context.visit.annotations.last() else {
@@ -70,46 +66,8 @@ impl StepExecutor for ReviewExecutor {
             value,
             agreement: judged.and_then(|result| result.agreement),
             decision: Some(decision.as_str().to_owned()),
-            annotations: annotation_ids(context.visit),
+            annotations: context.visit.annotation_ids(),
             posterior: None,
         }))
-    }
-}
-
-impl StepExecutor for AdjudicationExecutor {
-    fn execute(&self, context: &ExecutionContext<'_>) -> Result<ExecutionResult, ExecutorError> {
-        let judged = context
-            .judged_visit()
-            .and_then(|visit| visit.result.as_ref());
-        let (value, resolved_by) = match (context.visit.annotations.last(), context.closing) {
-            (_, Some(Closing::Advance(Some(output)))) => {
-                (Some(output.clone()), ResolvedBy::Exhausted)
-            }
-            (Some(annotation), _) => (
-                context.selection().value(&annotation.data),
-                ResolvedBy::Adjudication,
-            ),
-            (None, _) => {
-                return Ok(ExecutionResult::Waiting {
-                    reason: waiting("adjudication", context),
-                });
-            }
-        };
-        Ok(ExecutionResult::completed(StepResult {
-            kind: ResultKind::Adjudication,
-            resolved_by: value.is_some().then_some(resolved_by),
-            value,
-            agreement: judged.and_then(|result| result.agreement),
-            decision: None,
-            annotations: annotation_ids(context.visit),
-            posterior: None,
-        }))
-    }
-}
-
-fn waiting(what: &str, context: &ExecutionContext<'_>) -> String {
-    match context.visit.assignments.first() {
-        Some(assignment) => format!("{what}, claimed by {}", assignment.user_id),
-        None => what.to_owned(),
     }
 }
