@@ -64,6 +64,44 @@ pub enum CompletionType {
     Manual,
 }
 
+impl CompletionType {
+    /// The name in YAML.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AnnotationCount => "annotation_count",
+            Self::Confidence => "confidence",
+            Self::ReviewDecision => "review_decision",
+            Self::Auto => "auto",
+            Self::Manual => "manual",
+        }
+    }
+
+    /// Keys that go with the rule, besides `type`.
+    pub fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::AnnotationCount => &[
+                "count",
+                "unique_annotators",
+                "min_required",
+                "timeout",
+                "timeout_action",
+            ],
+            Self::Confidence => &[
+                "target",
+                "min",
+                "max",
+                "classes",
+                "unique_annotators",
+                "timeout",
+                "timeout_action",
+            ],
+            Self::ReviewDecision => &["timeout", "timeout_action"],
+            Self::Manual => &["unique_annotators", "timeout", "timeout_action"],
+            Self::Auto => &[],
+        }
+    }
+}
+
 /// What happens to a claimed place whose holder is inactive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AssignmentConfig, Completion, CompletionType, ConfigDuration, ConsensusConfig,
-    DisagreementStrategy, Hook, HookId, HookStage, Hooks, LoadBalancing, OutsideHandler, StepType,
-    TieBreaker, TimeoutAction,
+    DisagreementStrategy, Hook, HookId, HookStage, Hooks, LoadBalancing, OutsideHandler, Performer,
+    StepType, TieBreaker, TimeoutAction,
 };
 use crate::ids::{StepId, WorkflowId};
 
@@ -16,6 +16,7 @@ use crate::ids::{StepId, WorkflowId};
 ///
 /// One struct for all types of step; which keys go with which type is a table of the validator, so
 /// that a misplaced key is named as such instead of as an unknown one.
+// The table is `StepSpec`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StepConfig {
@@ -148,14 +149,8 @@ impl StepConfig {
 
     /// How the step completes.
     pub fn completion_type(&self) -> CompletionType {
-        match (&self.completion, self.kind) {
-            (Some(completion), _) => completion.kind,
-            (None, StepType::Annotation) => CompletionType::AnnotationCount,
-            (None, StepType::Review | StepType::Adjudication) => CompletionType::ReviewDecision,
-            (None, StepType::AutoProcess | StepType::Conditional | StepType::SubWorkflow) => {
-                CompletionType::Auto
-            }
-        }
+        let named = self.completion.as_ref().map(|completion| completion.kind);
+        named.unwrap_or(self.kind.spec().default_completion)
     }
 
     /// Submissions that a fresh visit asks for; `None` where an `advance` decides. A step that
@@ -281,15 +276,14 @@ impl StepConfig {
                 || consensus.tie_breaker == TieBreaker::AdditionalAnnotator
         });
         let most = self.most_submissions().or_else(|| self.places());
-        self.kind == StepType::Annotation && (asks_on || most != Some(1))
+        self.kind.spec().performer == Performer::Annotators && (asks_on || most != Some(1))
     }
 
     /// Whether those who submitted to the judged step are kept from this one.
     pub fn prevents_reassignment(&self) -> bool {
-        let judges = matches!(self.kind, StepType::Review | StepType::Adjudication);
         self.assignment
             .as_ref()
             .and_then(|a| a.prevent_reassignment)
-            .unwrap_or(judges)
+            .unwrap_or(self.kind.spec().has_subject)
     }
 }

@@ -1,7 +1,9 @@
-//! The kinds of step.
+//! The kinds of step, and one table of what each of them is.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::CompletionType;
 
 /// The kinds of step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -21,6 +23,80 @@ pub enum StepType {
     SubWorkflow,
 }
 
+/// What a kind of step is: the answers that more than one part of the engine asks for. Whoever adds
+/// a kind fills in one row here and writes its executor.
+#[derive(Debug)]
+pub struct StepSpec {
+    /// The name in YAML.
+    pub name: &'static str,
+    /// Who does the work.
+    pub performer: Performer,
+    /// Keys that a step of the kind may have besides those that any step may have.
+    pub keys: &'static [&'static str],
+    /// The one of them that it cannot do without.
+    pub required_key: Option<&'static str>,
+    /// How a step of the kind completes when the file does not say.
+    pub default_completion: CompletionType,
+    /// How it can complete.
+    pub completions: &'static [CompletionType],
+    /// Whether handlers can be called around the work.
+    pub takes_hooks: bool,
+    /// Whether it works on what an earlier step made, its subject, and can make another value of it.
+    pub has_subject: bool,
+    /// Whether what it makes is a subject for reviews and adjudications; a kind that makes none
+    /// passes on the subject that it has itself.
+    pub makes_subject: bool,
+    /// Whether people submit answers, which can be right or wrong. A review is a judgement instead.
+    pub takes_answers: bool,
+    /// What a visit can end with.
+    pub ends_with: EndsWith,
+    /// What an `advance` needs to end a visit.
+    pub advance: AdvanceNeeds,
+}
+
+/// Who does the work of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Performer {
+    /// As many people as the step asks for; their annotations become one value.
+    Annotators,
+    /// One person.
+    Person,
+    /// A handler.
+    Handler,
+    /// An expression, which chooses the way.
+    Expression,
+    /// A child task.
+    ChildTask,
+}
+
+/// What a visit of a step can end with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndsWith {
+    /// What comes of the annotations: by completion and consensus a value, or none.
+    Annotations,
+    /// A value.
+    Value,
+    /// A value or none.
+    ValueOrNone,
+    /// A reviewer's decision, and by it a value or none.
+    Decision,
+    /// A verdict, true or false, and no value.
+    Verdict,
+}
+
+/// What an `advance` needs to end a visit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdvanceNeeds {
+    /// Nothing.
+    Nothing,
+    /// The submissions that the step needs at least; none where it completes by `manual`.
+    Submissions,
+    /// An `output`, which stands in for the step's own.
+    Output,
+    /// What no `advance` brings: the person has to submit.
+    Person,
+}
+
 impl StepType {
     /// Every kind, in the order of the documentation.
     pub const ALL: [Self; 6] = [
@@ -32,20 +108,140 @@ impl StepType {
         Self::SubWorkflow,
     ];
 
+    /// What the kind is.
+    pub fn spec(self) -> &'static StepSpec {
+        match self {
+            Self::Annotation => &StepSpec {
+                name: "annotation",
+                performer: Performer::Annotators,
+                keys: &["consensus", "assignment", "field"],
+                required_key: None,
+                default_completion: CompletionType::AnnotationCount,
+                completions: &[
+                    CompletionType::AnnotationCount,
+                    CompletionType::Confidence,
+                    CompletionType::Manual,
+                ],
+                takes_hooks: true,
+                has_subject: false,
+                makes_subject: true,
+                takes_answers: true,
+                ends_with: EndsWith::Annotations,
+                advance: AdvanceNeeds::Submissions,
+            },
+            Self::Review => &StepSpec {
+                name: "review",
+                performer: Performer::Person,
+                keys: &["assignment", "field"],
+                required_key: None,
+                default_completion: CompletionType::ReviewDecision,
+                completions: &[CompletionType::ReviewDecision],
+                takes_hooks: true,
+                has_subject: true,
+                makes_subject: false,
+                takes_answers: false,
+                ends_with: EndsWith::Decision,
+                advance: AdvanceNeeds::Person,
+            },
+            Self::Adjudication => &StepSpec {
+                name: "adjudication",
+                performer: Performer::Person,
+                keys: &["assignment", "field"],
+                required_key: None,
+                default_completion: CompletionType::ReviewDecision,
+                completions: &[CompletionType::ReviewDecision],
+                takes_hooks: true,
+                has_subject: true,
+                makes_subject: false,
+                takes_answers: true,
+                ends_with: EndsWith::Value,
+                advance: AdvanceNeeds::Person,
+            },
+            Self::AutoProcess => &StepSpec {
+                name: "auto_process",
+                performer: Performer::Handler,
+                keys: &["handler", "config"],
+                required_key: Some("handler"),
+                default_completion: CompletionType::Auto,
+                completions: &[CompletionType::Auto],
+                takes_hooks: true,
+                has_subject: false,
+                makes_subject: false,
+                takes_answers: false,
+                ends_with: EndsWith::ValueOrNone,
+                advance: AdvanceNeeds::Nothing,
+            },
+            Self::Conditional => &StepSpec {
+                name: "conditional",
+                performer: Performer::Expression,
+                keys: &["condition", "true_branch", "false_branch"],
+                required_key: Some("condition"),
+                default_completion: CompletionType::Auto,
+                completions: &[CompletionType::Auto],
+                takes_hooks: false,
+                has_subject: false,
+                makes_subject: false,
+                takes_answers: false,
+                ends_with: EndsWith::Verdict,
+                advance: AdvanceNeeds::Nothing,
+            },
+            Self::SubWorkflow => &StepSpec {
+                name: "sub_workflow",
+                performer: Performer::ChildTask,
+                keys: &["workflow", "input_mapping", "output_mapping", "assignment"],
+                required_key: Some("workflow"),
+                default_completion: CompletionType::Auto,
+                completions: &[CompletionType::Auto],
+                takes_hooks: true,
+                has_subject: false,
+                makes_subject: true,
+                takes_answers: false,
+                ends_with: EndsWith::ValueOrNone,
+                advance: AdvanceNeeds::Output,
+            },
+        }
+    }
+
     /// The name in YAML.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Annotation => "annotation",
-            Self::Review => "review",
-            Self::Adjudication => "adjudication",
-            Self::AutoProcess => "auto_process",
-            Self::Conditional => "conditional",
-            Self::SubWorkflow => "sub_workflow",
-        }
+        self.spec().name
     }
 
     /// Whether people submit to it.
     pub fn takes_submissions(self) -> bool {
-        matches!(self, Self::Annotation | Self::Review | Self::Adjudication)
+        match self.spec().performer {
+            Performer::Annotators | Performer::Person => true,
+            Performer::Handler | Performer::Expression | Performer::ChildTask => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_names_every_kind_as_files_do() {
+        let schema = schemars::schema_for!(StepType).to_value();
+        let names: Vec<&str> = schema["oneOf"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|kind| kind["const"].as_str().unwrap())
+            .collect();
+        assert_eq!(StepType::ALL.map(StepType::as_str).as_slice(), names);
+    }
+
+    #[test]
+    fn every_kind_has_the_key_that_it_needs_and_a_completion_of_its_own() {
+        for kind in StepType::ALL {
+            let spec = kind.spec();
+            let has = |key: &&str| spec.keys.contains(key);
+            assert!(spec.required_key.as_ref().is_none_or(has), "{spec:?}");
+            assert!(
+                spec.completions.contains(&spec.default_completion),
+                "{spec:?}"
+            );
+        }
     }
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{decision::Refusal, submission::require_active, work::Work};
 use crate::{
     command::{Advance, Control, Pause, RejectionCode},
-    config::{CompletionType, StepConfig, StepType},
+    config::{AdvanceNeeds, CompletionType, StepConfig},
     events::WorkflowEvent,
     executor::Closing,
     ids::StepId,
@@ -27,7 +27,7 @@ pub(super) fn advance(work: &mut Work<'_>, command: &Advance) -> Result<(), Refu
     work.require_step_running(&step.id)?;
     let visit = require_active(&step.id, work.current().current_visit(&step.id))?;
     if !closable(&step, visit, command.output.as_ref()) {
-        let detail = if step.kind == StepType::SubWorkflow {
+        let detail = if step.kind.spec().advance == AdvanceNeeds::Output {
             format!(
                 "step `{}` waits for a child task: only an `output` can stand in for it",
                 step.id
@@ -61,16 +61,13 @@ fn closable(step: &StepConfig, visit: &Visit, output: Option<&Value>) -> bool {
     if visit.current_hook().is_some() {
         return true;
     }
-    match step.kind {
-        StepType::AutoProcess | StepType::Conditional => true,
-        // Nothing but an output can stand in for the child's.
-        StepType::SubWorkflow => output.is_some(),
-        StepType::Annotation => {
+    match step.kind.spec().advance {
+        AdvanceNeeds::Nothing => true,
+        AdvanceNeeds::Output => output.is_some(),
+        AdvanceNeeds::Person => false,
+        AdvanceNeeds::Submissions => {
             step.completion_type() == CompletionType::Manual
                 || u32::try_from(visit.annotations.len()).is_ok_and(|n| n >= step.min_required())
-        }
-        StepType::Review | StepType::Adjudication => {
-            step.completion_type() == CompletionType::Manual
         }
     }
 }

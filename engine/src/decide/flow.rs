@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{child::given_context, work::Work};
 use crate::{
     command::failed_by_transition,
-    config::{DisagreementStrategy, Fallback, HookStage, StepConfig, StepType, Target},
+    config::{DisagreementStrategy, Fallback, HookStage, StepConfig, Target},
     events::{
         ConsensusCalculated, ConsensusMethod, StepActivated, TransitionOccurred, WorkflowEvent,
     },
@@ -188,15 +188,13 @@ impl Work<'_> {
         let visits = &self.current().steps.get(from)?.visits;
         let ended = |visit: &&Visit| visit.status != VisitStatus::Active;
         let visit = visits.iter().rev().find(ended)?;
-        match self.step(from).kind {
-            StepType::Annotation | StepType::SubWorkflow => Some(StepVisit {
+        if self.step(from).kind.spec().makes_subject {
+            Some(StepVisit {
                 step_id: from.clone(),
                 visit: visit.number,
-            }),
-            StepType::Review
-            | StepType::Adjudication
-            | StepType::AutoProcess
-            | StepType::Conditional => visit.judges.clone(),
+            })
+        } else {
+            visit.judges.clone()
         }
     }
 
@@ -215,10 +213,7 @@ impl Work<'_> {
         let mut found: Vec<StepVisit> = Vec::new();
         for way in ways {
             // A person's own work is all that stands before who judges it.
-            let passes_on = !matches!(
-                self.step(way).kind,
-                StepType::Annotation | StepType::SubWorkflow
-            );
+            let passes_on = !self.step(way).kind.spec().makes_subject;
             let visits = state.steps.get(way).map_or(&[][..], |step| &step.visits);
             let ended = visits
                 .iter()

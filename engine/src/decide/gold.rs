@@ -2,7 +2,6 @@
 
 use super::work::Work;
 use crate::{
-    config::StepType,
     events::WorkflowEvent,
     executor::{is_expected, selection},
     ids::StepId,
@@ -18,17 +17,9 @@ impl Work<'_> {
             return;
         };
         let step = self.step(step_id);
-        let answers = match step.kind {
-            StepType::Annotation | StepType::Adjudication => true,
-            // A review judges, and what does not ask a person gives no answer.
-            StepType::Review
-            | StepType::AutoProcess
-            | StepType::Conditional
-            | StepType::SubWorkflow => false,
-        };
         let selection = selection(self.config(), step, visited);
         let correct = is_expected(&selection, &annotation.data, expected);
-        if let Some(correct) = correct.filter(|_| answers) {
+        if let Some(correct) = correct.filter(|_| step.kind.spec().takes_answers) {
             self.emit(WorkflowEvent::GoldScored {
                 step_id: step_id.clone(),
                 visit,

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use super::{decision::Refusal, work::Work};
 use crate::{
     command::{Migrate, RejectionCode},
-    config::{StepConfig, StepType, TransitionConfig, WorkflowConfig},
+    config::{Performer, StepConfig, TransitionConfig, WorkflowConfig},
     events::{WorkflowEvent, WorkflowMigrated},
     ids::StepId,
     state::{IncidentCode, VisitStatus},
@@ -62,15 +62,16 @@ pub(super) fn migrate(work: &mut Work<'_>, command: &Migrate) -> Result<(), Refu
     // The new revision may ask for no more than is there already. A child task goes on as it is.
     for step_id in active {
         let visit = work.visit(&step_id);
+        let performer = work.step(&step_id).kind.spec().performer;
         // A call that has failed for good is asked again by `retry` alone.
-        let failed = work.step(&step_id).kind == StepType::AutoProcess
+        let failed = performer == Performer::Handler
             && work.current().incidents.iter().any(|incident| {
                 incident.step_id == step_id && incident.code == IncidentCode::HandlerFailed
             });
         let open = !failed
             && visit.status == VisitStatus::Active
             && visit.pause.is_none()
-            && work.step(&step_id).kind != StepType::SubWorkflow;
+            && performer != Performer::ChildTask;
         if open && work.current().pause.is_none() {
             let step = work.step(&step_id).clone();
             work.go_on(&step, None);

@@ -8,7 +8,7 @@ use super::{decision::Refusal, start, work::Work};
 use crate::{
     assignment::{Eligibility, check_roles, judges_own_work, submitted},
     command::{AnnotationInput, RejectionCode, Submission},
-    config::{CompletionType, HookStage, StepConfig, StepType},
+    config::{CompletionType, EndsWith, HookStage, Performer, StepConfig},
     events::WorkflowEvent,
     executor::{
         Selection, admit, annotators::ModelKey, check_readable, corrected, decision_of, selection,
@@ -231,8 +231,8 @@ fn require_valid(
 ) -> Result<(), Refusal> {
     let invalid = |detail: String| Err(Refusal::rejected(RejectionCode::InvalidAnnotation, detail));
     let selection = selection(work.config(), step, visit);
-    let needs_value = match step.kind {
-        StepType::Review => match decision_of(annotation) {
+    let needs_value = match step.kind.spec().ends_with {
+        EndsWith::Decision => match decision_of(annotation) {
             None => {
                 let known = ReviewDecision::ALL.map(ReviewDecision::as_str).join(", ");
                 return invalid(format!(
@@ -241,13 +241,14 @@ fn require_valid(
             }
             Some(decision) => decision == ReviewDecision::Fix,
         },
-        StepType::Annotation => selection != Selection::All,
-        StepType::Adjudication => true,
-        StepType::AutoProcess | StepType::Conditional | StepType::SubWorkflow => false,
+        EndsWith::Annotations => selection != Selection::All,
+        EndsWith::Value => true,
+        EndsWith::ValueOrNone | EndsWith::Verdict => false,
     };
-    let given = match step.kind {
-        StepType::Review => corrected(annotation),
-        _ => Cow::Borrowed(&annotation.data),
+    let given = if step.kind.spec().ends_with == EndsWith::Decision {
+        corrected(annotation)
+    } else {
+        Cow::Borrowed(&annotation.data)
     };
     let asks_posterior = step.completion_type() == CompletionType::Confidence;
     if (needs_value || asks_posterior)
@@ -258,7 +259,7 @@ fn require_valid(
             step.id
         ));
     }
-    if step.kind == StepType::Annotation
+    if step.kind.spec().performer == Performer::Annotators
         && !asks_posterior
         && let Some(consensus) = &step.consensus
         && let Err(error) = check_readable(consensus, &annotation.data)

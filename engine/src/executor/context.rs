@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{HandlerError, Selection, annotators::Annotators, check_bounds};
 use crate::{
-    config::{StepConfig, StepType, WorkflowConfig},
+    config::{StepConfig, WorkflowConfig},
     events::ConsensusCalculated,
     expression::Expression,
     state::{ResolvedBy, ResultKind, Visit, WorkflowSnapshot},
@@ -75,8 +75,8 @@ impl ExecutionContext<'_> {
             let Some((step, visit)) = step.zip(visit) else {
                 break;
             };
-            let remakes = matches!(step.kind, StepType::Review | StepType::Adjudication)
-                || step.handler.as_deref() == Some("result_merger");
+            let remakes =
+                step.kind.spec().has_subject || step.handler.as_deref() == Some("result_merger");
             let value = visit
                 .result
                 .as_ref()
@@ -116,14 +116,12 @@ pub(crate) fn selection<'w>(
         (None, Some(consensus)) => Some(Selection::of(consensus)),
         (None, None) => None,
     };
-    let of_judged = || match step.kind {
-        StepType::Review | StepType::Adjudication => {
-            of_step(workflow.step(&visit.judges.as_ref()?.step_id)?)
-        }
-        StepType::Annotation
-        | StepType::AutoProcess
-        | StepType::Conditional
-        | StepType::SubWorkflow => None,
+    let of_judged = || {
+        let judged = visit
+            .judges
+            .as_ref()
+            .filter(|_| step.kind.spec().has_subject);
+        of_step(workflow.step(&judged?.step_id)?)
     };
     of_step(step).or_else(of_judged).unwrap_or(Selection::All)
 }

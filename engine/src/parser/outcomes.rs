@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     config::{
-        CompletionType, ConditionConfig, ConditionType, DisagreementStrategy, FieldMode, OnError,
-        StepConfig, StepType,
+        CompletionType, ConditionConfig, ConditionType, DisagreementStrategy, EndsWith, FieldMode,
+        OnError, StepConfig,
     },
     expression::{Expression, ExpressionError},
 };
@@ -387,13 +387,11 @@ impl Ends<'_, '_> {
         agreements.retain(|a| (-1.0..=1.0).contains(a));
         let agreements: Vec<Option<f64>> = agreements.into_iter().map(Some).chain([None]).collect();
         let with = |has_value: bool| agreements.iter().map(move |a| Outcome::new(has_value, *a));
-        match step.kind {
-            StepType::Annotation => annotated(step, &agreements),
-            StepType::Adjudication => with(true).collect(),
-            StepType::AutoProcess | StepType::SubWorkflow => {
-                with(true).chain(with(false)).collect()
-            }
-            StepType::Review => {
+        match step.kind.spec().ends_with {
+            EndsWith::Annotations => annotated(step, &agreements),
+            EndsWith::Value => with(true).collect(),
+            EndsWith::ValueOrNone => with(true).chain(with(false)).collect(),
+            EndsWith::Decision => {
                 let judges_nothing = self.may_judge_nothing(at);
                 let mut outcomes = Vec::new();
                 for (decision, value) in DECISIONS {
@@ -408,7 +406,7 @@ impl Ends<'_, '_> {
                 }
                 outcomes
             }
-            StepType::Conditional => {
+            EndsWith::Verdict => {
                 let verdict = |verdict| Outcome {
                     decision: Some(verdict),
                     ..Outcome::new(false, None)
@@ -440,21 +438,14 @@ impl Ends<'_, '_> {
                 let Some(config) = &self.draft.steps[from].config else {
                     return true;
                 };
-                match config.kind {
-                    StepType::SubWorkflow => return true,
-                    StepType::Annotation => {
-                        if self.leads_without_value(from, config, at) {
-                            return true;
-                        }
+                let spec = config.kind.spec();
+                if spec.makes_subject {
+                    let counted = spec.ends_with == EndsWith::Annotations;
+                    if !counted || self.leads_without_value(from, config, at) {
+                        return true;
                     }
-                    StepType::Review
-                    | StepType::Adjudication
-                    | StepType::AutoProcess
-                    | StepType::Conditional => {
-                        if !std::mem::replace(&mut seen[from], true) {
-                            waiting.push(from);
-                        }
-                    }
+                } else if !std::mem::replace(&mut seen[from], true) {
+                    waiting.push(from);
                 }
             }
         }

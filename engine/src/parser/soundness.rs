@@ -25,7 +25,7 @@ use super::{
     report::DiagnosticCode as Code,
 };
 use crate::{
-    config::{CompletionType, HookStage, JoinMode, StepConfig, StepType},
+    config::{CompletionType, HookStage, JoinMode, Performer, StepConfig},
     limits::TRANSITIONS_PER_COMMAND_MAX,
 };
 
@@ -307,8 +307,10 @@ fn can_fire(ends: &Ends<'_, '_>, from: usize, answer: usize) -> bool {
 /// Whether a step can be over as soon as it has begun. Its `post_process` is left out where its work
 /// comes to no value, so that does not always hold what it can hold.
 fn is_instant(step: &StepConfig) -> bool {
-    matches!(step.kind, StepType::AutoProcess | StepType::Conditional)
-        && step.completion_type() == CompletionType::Auto
+    matches!(
+        step.kind.spec().performer,
+        Performer::Handler | Performer::Expression
+    ) && step.completion_type() == CompletionType::Auto
         && step.outside_handler().is_none()
         && !waits_outside(step, HookStage::PreProcess)
 }

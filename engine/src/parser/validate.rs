@@ -14,10 +14,7 @@ use super::{
     parse::BUILT_IN_HANDLERS,
     report::DiagnosticCode as Code,
     resolve::quoted,
-    rules::{
-        ANY_STEP, CHILD_ASSIGNMENT, OUTPUT_KEYS, completion_keys, completion_name, completions_of,
-        keys_of, required_of,
-    },
+    rules::{ANY_STEP, CHILD_ASSIGNMENT, OUTPUT_KEYS},
     structure,
     suggest::Suggester,
     tree::{Content, Node},
@@ -25,8 +22,8 @@ use super::{
 use crate::{
     config::{
         Completion, CompletionType, ConfigDuration, ConsensusConfig, DisagreementStrategy,
-        HookStage, JoinMode, Level, LoadBalancing, Metric, OutsideHandler, StepConfig, StepType,
-        TimeoutAction,
+        HookStage, JoinMode, Level, LoadBalancing, Metric, OutsideHandler, Performer, StepConfig,
+        StepType, TimeoutAction,
     },
     limits::{FIELDS_MAX, INACTIVITY_MAX, JOB_TIMEOUT_MAX, JOIN_TIMEOUT_MAX, WEBHOOK_TIMEOUT_MAX},
     reliability::{CLASSES_MAX, class_of},
@@ -126,7 +123,7 @@ impl Validator<'_, '_> {
         if let Some(node) = step
             .node
             .get("handler")
-            .filter(|_| config.kind == StepType::AutoProcess)
+            .filter(|_| config.kind.spec().performer == Performer::Handler)
         {
             self.handler(step.node, node);
         }
@@ -134,14 +131,14 @@ impl Validator<'_, '_> {
         if let Some(node) = step.node.below(&["condition", "expression"]) {
             self.expression(node);
         }
-        if config.kind == StepType::SubWorkflow {
+        if config.kind.spec().performer == Performer::ChildTask {
             self.sub_workflow(step.node);
         }
         self.join(step.node, config);
         if let Some(node) = step.node.get("field") {
             self.field(node);
         }
-        if config.kind == StepType::Annotation {
+        if config.kind.spec().performer == Performer::Annotators {
             self.question(step.node, config);
         }
         if let Some(node) = step.node.below(&["assignment", "load_balancing"]) {
@@ -193,14 +190,15 @@ impl Validator<'_, '_> {
 
     fn keys_by_type(&mut self, node: &Node, kind: StepType) {
         let Some(entries) = node.map() else { return };
+        let spec = kind.spec();
         for (key, child) in entries {
             let key = key.as_str();
-            if ANY_STEP.contains(&key) || keys_of(kind).contains(&key) {
+            if ANY_STEP.contains(&key) || spec.keys.contains(&key) {
                 continue;
             }
             let owners: Vec<&str> = StepType::ALL
                 .into_iter()
-                .filter(|other| keys_of(*other).contains(&key))
+                .filter(|other| other.spec().keys.contains(&key))
                 .map(StepType::as_str)
                 .collect();
             if owners.is_empty() {
@@ -213,7 +211,7 @@ impl Validator<'_, '_> {
                 .value_of(child)
                 .suggest(format!("it belongs to steps of type {}", quoted(&owners)));
         }
-        if let Some(key) = required_of(kind).filter(|key| node.get(key).is_none()) {
+        if let Some(key) = spec.required_key.filter(|key| node.get(key).is_none()) {
             let message = format!("a step of type `{}` needs `{key}`", kind.as_str());
             let fault = self.faults.add(Code::MissingKey, &node.origin, message);
             match key {
@@ -237,12 +235,14 @@ impl Validator<'_, '_> {
             }
         }
         let kind = completion.kind;
-        let name = completion_name(kind);
-        if !completions_of(step).contains(&kind) {
+        let name = kind.as_str();
+        if !step.spec().completions.contains(&kind) {
             let path = node.get("type").map_or(&node.origin, |kind| &kind.origin);
-            let known: Vec<&str> = completions_of(step)
+            let known: Vec<&str> = step
+                .spec()
+                .completions
                 .iter()
-                .map(|kind| completion_name(*kind))
+                .map(|kind| kind.as_str())
                 .collect();
             let message = format!(
                 "a step of type `{}` cannot complete by `{name}`",
@@ -256,15 +256,15 @@ impl Validator<'_, '_> {
         }
         for (key, child) in node.map().into_iter().flatten() {
             let of_job = takes_job && key.as_str() == "timeout";
-            if key != "type" && !of_job && !completion_keys(kind).contains(&key.as_str()) {
+            if key != "type" && !of_job && !kind.keys().contains(&key.as_str()) {
                 let message = format!("`{key}` does not go with the completion `{name}`");
                 let fault = self
                     .faults
                     .add(Code::MisplacedKey, &child.origin, message)
                     .at(Spot::Key)
                     .value_of(child);
-                if !completion_keys(kind).is_empty() {
-                    fault.suggest(format!("with it go {}", quoted(completion_keys(kind))));
+                if !kind.keys().is_empty() {
+                    fault.suggest(format!("with it go {}", quoted(kind.keys())));
                 }
             }
         }
@@ -509,12 +509,13 @@ impl Validator<'_, '_> {
         let Some(hooks) = step.get("hooks") else {
             return;
         };
-        if kind == StepType::Conditional {
+        if !kind.spec().takes_hooks {
+            let kind = kind.as_str();
             self.faults
                 .add(
                     Code::MisplacedKey,
                     &hooks.origin,
-                    "`hooks` do not go with the type `conditional`, which does no work",
+                    format!("`hooks` do not go with the type `{kind}`, which does no work"),
                 )
                 .at(Spot::Key)
                 .suggest("move them to the steps before or after it");
@@ -647,7 +648,7 @@ impl Validator<'_, '_> {
         };
         let judged = &self.draft.steps[at];
         if let (Some(StepConfig { kind, .. }), Some(id)) = (&judged.config, judged.id)
-            && *kind != StepType::Annotation
+            && kind.spec().performer != Performer::Annotators
             && node.as_str() == Some(id)
         {
             let message = format!(

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{CompiledWorkflow, variables};
 use crate::{
-    config::{ConditionConfig, ConditionType, StepConfig, StepType, Target, TransitionConfig},
+    config::{ConditionConfig, ConditionType, Performer, StepConfig, Target, TransitionConfig},
     expression::ExpressionError,
     state::{StepResult, Visit, WorkflowSnapshot},
 };
@@ -144,7 +144,7 @@ fn agreed(condition: &ConditionConfig, result: Option<&StepResult>) -> bool {
 
 /// The branch of a conditional step, where it names one for the verdict.
 fn branch(step: &StepConfig, result: Option<&StepResult>) -> Option<Choice> {
-    if step.kind != StepType::Conditional {
+    if step.kind.spec().performer != Performer::Expression {
         return None;
     }
     let verdict = result?.decision.as_deref()? == "true";

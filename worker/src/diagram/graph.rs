@@ -1,7 +1,7 @@
 //! What every drawing shows: steps, terminals, and the ways between them with their conditions.
 
 use glyph_workflow_engine::config::{
-    ConditionConfig, ConditionType, JoinMode, StepConfig, StepType, Target, TransitionConfig,
+    ConditionConfig, ConditionType, JoinMode, Performer, StepConfig, Target, TransitionConfig,
     WorkflowConfig,
 };
 
@@ -162,24 +162,20 @@ impl Graph {
 }
 
 fn node_of(config: &WorkflowConfig, step: &StepConfig) -> Node {
-    let kind = match step.kind {
-        StepType::Annotation | StepType::Review | StepType::Adjudication => NodeKind::People,
-        StepType::AutoProcess | StepType::SubWorkflow => NodeKind::Machine,
-        StepType::Conditional => NodeKind::Question,
-    };
-    let mut what = match step.kind {
-        StepType::AutoProcess => step.handler.clone().unwrap_or_default(),
-        StepType::SubWorkflow => {
-            let workflow = step.workflow.as_ref().map(ToString::to_string);
-            format!("workflow {}", workflow.unwrap_or_default())
+    let (kind, mut what) = match step.kind.spec().performer {
+        Performer::Annotators | Performer::Person => {
+            (NodeKind::People, step.kind.as_str().to_owned())
         }
-        StepType::Conditional => step
-            .condition
-            .as_ref()
-            .map(|condition| condition.expression.clone())
-            .unwrap_or_default(),
-        StepType::Annotation | StepType::Review | StepType::Adjudication => {
-            step.kind.as_str().to_owned()
+        Performer::Handler => (NodeKind::Machine, step.handler.clone().unwrap_or_default()),
+        Performer::ChildTask => {
+            let workflow = step.workflow.as_ref().map(ToString::to_string);
+            let what = format!("workflow {}", workflow.unwrap_or_default());
+            (NodeKind::Machine, what)
+        }
+        Performer::Expression => {
+            let condition = step.condition.as_ref();
+            let what = condition.map(|condition| condition.expression.clone());
+            (NodeKind::Question, what.unwrap_or_default())
         }
     };
     if let Some(places) = step.places().filter(|places| *places > 1) {

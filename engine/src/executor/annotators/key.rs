@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::{
     config::{
         AgreementMethod, CompletionType, ConsensusConfig, DisagreementStrategy, Fallback,
-        LoadBalancing, StepConfig, StepType, TieBreaker, WorkflowConfig,
+        LoadBalancing, Performer, StepConfig, TieBreaker, WorkflowConfig,
     },
     ids::{StepId, WorkflowId},
     reliability::{Classes, class_of},
@@ -154,7 +154,7 @@ fn calculated(config: &WorkflowConfig, step: &StepConfig) -> Vec<ModelKey> {
     let named = named.as_ref().and_then(Value::as_str);
     let compared = config.steps.iter().filter(|step| match named {
         Some(id) => step.id == *id,
-        None => step.kind == StepType::Annotation,
+        None => step.kind.spec().performer == Performer::Annotators,
     });
     compared
         .flat_map(|step| weighed(config, step, &consensus))
