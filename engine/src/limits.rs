@@ -33,6 +33,11 @@ pub const CLASS_BYTES_MAX: usize = 256;
 pub const LOOP_ITERATIONS_MAX: u32 = 1_000;
 /// Bytes of an expression, counted before it is compiled (the CEL parser recurses).
 pub const EXPRESSION_BYTES_MAX: usize = 2_048;
+/// Different expressions of one workflow file (compiling one takes a millisecond or more); more are
+/// refused at creation.
+pub const EXPRESSIONS_MAX: usize = 500;
+/// Bytes of the different expressions of one workflow file together; more are refused at creation.
+pub const EXPRESSIONS_BYTES_MAX: usize = 32 << 10;
 /// Nested brackets of an expression, counted before it is compiled.
 pub const EXPRESSION_DEPTH_MAX: usize = 32;
 /// Stack of the thread that compiles and evaluates expressions, in bytes.

@@ -1,4 +1,4 @@
-//! Handlers that work outside the decision, and their settings.
+//! The built-in handlers, and the settings of those that work outside the decision.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -6,6 +6,51 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ConfigDuration;
+
+/// Handlers that every engine has.
+pub const BUILT_IN_HANDLERS: [&str; 5] = [
+    InternalHandler::ConsensusCalculator.as_str(),
+    InternalHandler::ResultMerger.as_str(),
+    InternalHandler::Finalize.as_str(),
+    OutsideHandler::Webhook.as_str(),
+    OutsideHandler::Queue.as_str(),
+];
+
+/// Built-in handlers that work inside the decision. A program may put others in their place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InternalHandler {
+    /// Annotations of a step are compared.
+    ConsensusCalculator,
+    /// The values of several steps become one object.
+    ResultMerger,
+    /// The last value, or parts of it, is passed on.
+    Finalize,
+}
+
+impl InternalHandler {
+    /// Every one.
+    pub const ALL: [Self; 3] = [
+        Self::ConsensusCalculator,
+        Self::ResultMerger,
+        Self::Finalize,
+    ];
+
+    /// The name in workflow files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ConsensusCalculator => "consensus_calculator",
+            Self::ResultMerger => "result_merger",
+            Self::Finalize => "finalize",
+        }
+    }
+
+    /// The handler of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|handler| handler.as_str() == name)
+    }
+}
 
 /// `config` of the handler `webhook`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -36,7 +81,7 @@ impl OutsideHandler {
     pub const ALL: [Self; 2] = [Self::Webhook, Self::Queue];
 
     /// The name in workflow files.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Webhook => "webhook",
             Self::Queue => "queue",

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AssignmentConfig, Completion, CompletionType, ConfigDuration, ConsensusConfig,
-    DisagreementStrategy, Hook, HookId, HookStage, Hooks, LoadBalancing, OutsideHandler, Performer,
-    StepType, TieBreaker, TimeoutAction,
+    DisagreementStrategy, Hook, HookId, HookStage, Hooks, InternalHandler, LoadBalancing,
+    OutsideHandler, Performer, StepType, TieBreaker, TimeoutAction,
 };
 use crate::ids::{StepId, WorkflowId};
 
@@ -211,6 +211,11 @@ impl StepConfig {
     /// of that name does it inside the decision instead, and no call is ever asked for.
     pub fn outside_handler(&self) -> Option<OutsideHandler> {
         self.handler.as_deref().and_then(OutsideHandler::from_name)
+    }
+
+    /// Whether the step's handler is this one, or what a program has put in its place.
+    pub fn calls(&self, handler: InternalHandler) -> bool {
+        self.handler.as_deref() == Some(handler.as_str())
     }
 
     /// The hooks of a stage, in their order.

@@ -2,13 +2,13 @@
 //!
 //! A handler sees what its step sees, and a step sees the handlers: so these types stand together.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::{BTreeMap, BTreeSet}, fmt, sync::Arc};
 
 use serde_json::Value;
 
 use super::{HandlerError, Selection, annotators::Annotators, check_bounds};
 use crate::{
-    config::{StepConfig, WorkflowConfig},
+    config::{InternalHandler, StepConfig, WorkflowConfig},
     events::ConsensusCalculated,
     expression::Expression,
     state::{ResolvedBy, ResultKind, Visit, WorkflowSnapshot},
@@ -75,8 +75,7 @@ impl ExecutionContext<'_> {
             let Some((step, visit)) = step.zip(visit) else {
                 break;
             };
-            let remakes =
-                step.kind.spec().has_subject || step.handler.as_deref() == Some("result_merger");
+            let remakes = step.kind.spec().has_subject || step.calls(InternalHandler::ResultMerger);
             let value = visit
                 .result
                 .as_ref()
@@ -181,6 +180,8 @@ where
 #[derive(Clone)]
 pub struct HandlerRegistry {
     handlers: BTreeMap<String, Arc<dyn Handler>>,
+    /// Names of those that the program brings, also where it has replaced a built-in one.
+    own: BTreeSet<String>,
 }
 
 impl fmt::Debug for HandlerRegistry {
@@ -190,16 +191,18 @@ impl fmt::Debug for HandlerRegistry {
 }
 
 impl HandlerRegistry {
-    /// One without handlers, not even those that are built in.
-    pub(super) fn empty() -> Self {
+    /// One with the handlers that the engine brings.
+    pub(super) fn of(built_in: impl IntoIterator<Item = (String, Arc<dyn Handler>)>) -> Self {
         Self {
-            handlers: BTreeMap::new(),
+            handlers: built_in.into_iter().collect(),
+            own: BTreeSet::new(),
         }
     }
 
     /// Adds or replaces a handler.
     pub fn register(&mut self, name: &str, handler: Arc<dyn Handler>) {
         self.handlers.insert(name.to_owned(), handler);
+        self.own.insert(name.to_owned());
     }
 
     /// The handler of that name.
@@ -210,6 +213,12 @@ impl HandlerRegistry {
     /// All names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.handlers.keys().map(String::as_str)
+    }
+
+    /// Names of the handlers that the program brings, sorted. One that has replaced a built-in
+    /// handler is among them: its settings are its own.
+    pub fn own_names(&self) -> impl Iterator<Item = &str> {
+        self.own.iter().map(String::as_str)
     }
 }
 

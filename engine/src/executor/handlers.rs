@@ -6,12 +6,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{
-    HandlerError, HandlerInput, HandlerOutput, HandlerRegistry,
+    Handler, HandlerError, HandlerInput, HandlerOutput, HandlerRegistry,
     steps::{Judged, resolve},
     value::value_at,
 };
 use crate::{
-    config::ConsensusConfig,
+    config::{ConsensusConfig, InternalHandler},
     ids::StepId,
     limits::COMMAND_BYTES_MAX,
     state::{ResultKind, StepResult, WorkflowSnapshot},
@@ -26,11 +26,16 @@ impl Default for HandlerRegistry {
 impl HandlerRegistry {
     /// `consensus_calculator`, `result_merger` and `finalize`.
     pub fn built_in() -> Self {
-        let mut registry = Self::empty();
-        registry.register("consensus_calculator", Arc::new(consensus_calculator));
-        registry.register("result_merger", Arc::new(result_merger));
-        registry.register("finalize", Arc::new(finalize));
-        registry
+        let named = |handler: InternalHandler| (handler.as_str().to_owned(), built_in(handler));
+        Self::of(InternalHandler::ALL.map(named))
+    }
+}
+
+fn built_in(handler: InternalHandler) -> Arc<dyn Handler> {
+    match handler {
+        InternalHandler::ConsensusCalculator => Arc::new(consensus_calculator),
+        InternalHandler::ResultMerger => Arc::new(result_merger),
+        InternalHandler::Finalize => Arc::new(finalize),
     }
 }
 

@@ -6,12 +6,11 @@ use super::{
     draft::TransitionDraft, fault::Spot, report::DiagnosticCode as Code, resolve::quoted,
     suggest::did_you_mean, tree::Node, validate::Validator,
 };
-use crate::{config::ConditionType, expression::Expression, limits};
-
-/// Different expressions of one file. Compiling one takes a millisecond or more.
-const EXPRESSIONS_MAX: usize = 500;
-/// Bytes of the different expressions of one file together.
-pub(super) const EXPRESSIONS_BYTES_MAX: usize = 32 << 10;
+use crate::{
+    config::ConditionType,
+    expression::Expression,
+    limits::{EXPRESSION_BYTES_MAX, EXPRESSIONS_BYTES_MAX, EXPRESSIONS_MAX},
+};
 
 impl Validator<'_, '_> {
     pub(super) fn transition(&mut self, transition: &TransitionDraft<'_>) {
@@ -82,7 +81,7 @@ impl Validator<'_, '_> {
             if self.expressions_left.is_none() {
                 return;
             }
-            let bytes = source.len().min(limits::EXPRESSION_BYTES_MAX);
+            let bytes = source.len().min(EXPRESSION_BYTES_MAX);
             self.expressions_left = self
                 .expressions_left
                 .and_then(|left| left.checked_sub(bytes));

@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use super::report::ValidationError;
 use crate::{
     config::{
-        ConsensusConfig, GoalConfig, GoldConfig, Script, Settings, StepConfig, TransitionConfig,
-        WebhookConfig,
+        ConsensusConfig, GoalConfig, GoldConfig, InternalHandler, OutsideHandler, Script, Settings,
+        StepConfig, TransitionConfig, WebhookConfig,
     },
     ids::{StepId, WorkflowId},
 };
@@ -143,8 +143,17 @@ pub(super) fn handler_schema(handler: &str) -> Option<&'static CheckSchema> {
     static MERGER: OnceLock<CheckSchema> = OnceLock::new();
     static FINALIZE: OnceLock<CheckSchema> = OnceLock::new();
     static WEBHOOK: OnceLock<CheckSchema> = OnceLock::new();
-    Some(match handler {
-        "consensus_calculator" => CALCULATOR.get_or_init(|| {
+    if let Some(handler) = OutsideHandler::from_name(handler) {
+        return match handler {
+            OutsideHandler::Webhook => {
+                Some(WEBHOOK.get_or_init(|| CheckSchema::of(schemars::schema_for!(WebhookConfig))))
+            }
+            // What `queue` is told is for whoever takes its jobs.
+            OutsideHandler::Queue => None,
+        };
+    }
+    Some(match InternalHandler::from_name(handler)? {
+        InternalHandler::ConsensusCalculator => CALCULATOR.get_or_init(|| {
             let mut schema = CheckSchema::of(schemars::schema_for!(ConsensusConfig));
             let own = schemars::schema_for!(CalculatorConfig).to_value();
             schema.root["properties"]["step"] = own["properties"]["step"].clone();
@@ -153,15 +162,12 @@ pub(super) fn handler_schema(handler: &str) -> Option<&'static CheckSchema> {
             }
             schema
         }),
-        "result_merger" => {
+        InternalHandler::ResultMerger => {
             MERGER.get_or_init(|| CheckSchema::of(schemars::schema_for!(MergerConfig)))
         }
-        "finalize" => {
+        InternalHandler::Finalize => {
             FINALIZE.get_or_init(|| CheckSchema::of(schemars::schema_for!(FinalizeConfig)))
         }
-        "webhook" => WEBHOOK.get_or_init(|| CheckSchema::of(schemars::schema_for!(WebhookConfig))),
-        // What `queue` is told is for whoever takes its jobs.
-        _ => return None,
     })
 }
 

@@ -52,8 +52,8 @@ pub use document::{diagnostic_schema, script_file_schema, workflow_file_schema};
 pub use expanded::{Expanded, ExpandedValue, ValueOrigin, expand_workflow};
 pub use hash::content_hash;
 pub use parse::{
-    BUILT_IN_HANDLERS, check_workflow, check_workflow_bytes, parse_workflow,
-    parse_workflow_with_handlers, parse_workflow_with_library,
+    check_workflow, check_workflow_bytes, parse_workflow, parse_workflow_with_handlers,
+    parse_workflow_with_library,
 };
 pub use report::{DiagnosticCode, ParseError, Report, Severity, ValidationError};
 pub use script::check_script;

@@ -23,15 +23,6 @@ use crate::{
     limits::WORKFLOW_BYTES_MAX,
 };
 
-/// Handlers that every engine has.
-pub const BUILT_IN_HANDLERS: [&str; 5] = [
-    "consensus_calculator",
-    "result_merger",
-    "finalize",
-    "webhook",
-    "queue",
-];
-
 /// Reads a workflow file with the built-in step library and handlers.
 ///
 /// # Errors
@@ -54,7 +45,8 @@ pub fn parse_workflow_with_library(
 }
 
 /// Reads a workflow file whose steps may come from `library` and call `handlers`, besides
-/// [`BUILT_IN_HANDLERS`].
+/// [`BUILT_IN_HANDLERS`](crate::config::BUILT_IN_HANDLERS). One of them whose name is a built-in one's
+/// stands in its place, with settings of its own.
 ///
 /// # Errors
 ///
@@ -69,7 +61,8 @@ pub fn parse_workflow_with_handlers(
 
 /// Reads a workflow file and reports everything: errors and warnings.
 ///
-/// `handlers` are those that the program brings besides [`BUILT_IN_HANDLERS`].
+/// `handlers` are those that the program brings besides
+/// [`BUILT_IN_HANDLERS`](crate::config::BUILT_IN_HANDLERS).
 pub fn check_workflow(source: &str, library: &StepLibrary, handlers: &[&str]) -> Report {
     check_workflow_bytes(source.as_bytes(), library, handlers)
 }

@@ -6,12 +6,10 @@ use std::{
 };
 
 use super::{
-    conditions::EXPRESSIONS_BYTES_MAX,
     document,
     draft::{Draft, Goal, StepDraft, typed},
     fault::{Faults, Spot},
     outcomes::Expressions,
-    parse::BUILT_IN_HANDLERS,
     report::DiagnosticCode as Code,
     resolve::quoted,
     rules::{ANY_STEP, CHILD_ASSIGNMENT, OUTPUT_KEYS},
@@ -21,11 +19,14 @@ use super::{
 };
 use crate::{
     config::{
-        Completion, CompletionType, ConfigDuration, ConsensusConfig, DisagreementStrategy,
-        HookStage, JoinMode, Level, LoadBalancing, Metric, OutsideHandler, Performer, StepConfig,
-        StepType, TimeoutAction,
+        BUILT_IN_HANDLERS, Completion, CompletionType, ConfigDuration, ConsensusConfig,
+        DisagreementStrategy, HookStage, InternalHandler, JoinMode, Level, LoadBalancing, Metric,
+        OutsideHandler, Performer, StepConfig, StepType, TimeoutAction,
     },
-    limits::{FIELDS_MAX, INACTIVITY_MAX, JOB_TIMEOUT_MAX, JOIN_TIMEOUT_MAX, WEBHOOK_TIMEOUT_MAX},
+    limits::{
+        EXPRESSIONS_BYTES_MAX, FIELDS_MAX, INACTIVITY_MAX, JOB_TIMEOUT_MAX, JOIN_TIMEOUT_MAX,
+        WEBHOOK_TIMEOUT_MAX,
+    },
     reliability::{CLASSES_MAX, class_of},
 };
 
@@ -572,7 +573,11 @@ impl Validator<'_, '_> {
         let Some(name) = node.as_str().filter(|_| !node.broken) else {
             return;
         };
-        let known = || BUILT_IN_HANDLERS.iter().chain(self.handlers).copied();
+        let known = || {
+            let own = self.handlers.iter();
+            let added = own.filter(|name| !BUILT_IN_HANDLERS.contains(name));
+            BUILT_IN_HANDLERS.iter().chain(added).copied()
+        };
         if !known().any(|handler| handler == name) {
             let near = self.suggester.nearest(name, known());
             self.faults
@@ -601,15 +606,17 @@ impl Validator<'_, '_> {
         if config.broken {
             return;
         }
-        match name {
-            "consensus_calculator" => self.calculator(&config),
-            "webhook" => self.webhook(&config),
-            "result_merger" => {
+        match InternalHandler::from_name(name) {
+            Some(InternalHandler::ConsensusCalculator) => self.calculator(&config),
+            Some(InternalHandler::ResultMerger) => {
                 for id in config.get("steps").and_then(Node::list).unwrap_or_default() {
                     self.draft.step(id, self.suggester, self.faults);
                 }
             }
-            _ => {}
+            Some(InternalHandler::Finalize) | None => {}
+        }
+        if name == OutsideHandler::Webhook.as_str() {
+            self.webhook(&config);
         }
     }
 

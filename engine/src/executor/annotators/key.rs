@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::{
     config::{
         AgreementMethod, CompletionType, ConsensusConfig, DisagreementStrategy, Fallback,
-        LoadBalancing, Performer, StepConfig, TieBreaker, WorkflowConfig,
+        InternalHandler, LoadBalancing, Performer, StepConfig, TieBreaker, WorkflowConfig,
     },
     ids::{StepId, WorkflowId},
     reliability::{Classes, class_of},
@@ -68,7 +68,7 @@ impl ModelKey {
             if let Some(consensus) = step.consensus.as_ref().filter(|c| weighs_votes(c)) {
                 keys.extend(weighed(config, step, consensus));
             }
-            if step.handler.as_deref() == Some("consensus_calculator") {
+            if step.calls(InternalHandler::ConsensusCalculator) {
                 keys.extend(calculated(config, step));
             }
         }
