@@ -105,7 +105,7 @@ pub use executor::{
 };
 pub use goals::{CompletionAction, GoalEvaluator, GoalTracker};
 pub use orchestrator::{
-    BatchReport, BatchStats, FactSource, MessageBuilder, NoMessages, OrchestrationError, Preview,
+    BatchReport, BatchStats, CreatedWorkflow, FactSource, MessageBuilder, NoMessages, OrchestrationError, Preview,
     SystemFacts, WorkflowOrchestrator, plan_act,
 };
 pub use parser::{ParseError, ValidationError, parse_workflow, parse_workflow_with_library};

@@ -40,7 +40,7 @@ use crate::{
     executor::{AnnotationData, HandlerRegistry, annotators::ModelKey},
     ids::{CommandId, RevisionId, TaskId, WorkflowSelector},
     limits::PAGE_MAX,
-    parser::parse_workflow_with_handlers,
+    parser::{ValidationError, check_workflow_bytes},
     state::WorkflowStateManager,
     store::{DueRow, RecordedOutcome, WorkflowConfigStore},
     timers::{Effect, effect_of},
@@ -66,6 +66,17 @@ pub struct WorkflowOrchestrator {
     workflows: Workflows,
     states: StateCache,
     models: LiveModels,
+}
+
+/// What came of a workflow file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CreatedWorkflow {
+    /// The stored revision.
+    pub config: WorkflowConfig,
+    /// Whether it is new; else its content was that of the newest revision.
+    pub is_new: bool,
+    /// What is probably not meant, in the order of the file.
+    pub warnings: Vec<ValidationError>,
 }
 
 impl fmt::Debug for WorkflowOrchestrator {
@@ -130,11 +141,32 @@ impl WorkflowOrchestrator {
     ///
     /// [`OrchestrationError::ParseError`] with every fault of the file at once.
     pub async fn create_workflow(&self, yaml: &str) -> Result<WorkflowConfig, OrchestrationError> {
-        let handlers: Vec<&str> = self.handler_registry.names().collect();
-        let config = parse_workflow_with_handlers(yaml, &self.step_library, &handlers)?;
+        let created = self.create_workflow_from(yaml.as_bytes()).await?;
+        Ok(created.config)
+    }
+
+    /// As [`create_workflow`](Self::create_workflow), from bytes that may not be text, answering
+    /// also what the check found and whether the revision is new.
+    ///
+    /// # Errors
+    ///
+    /// [`OrchestrationError::ParseError`] with every fault of the file at once.
+    pub async fn create_workflow_from(
+        &self,
+        source: &[u8],
+    ) -> Result<CreatedWorkflow, OrchestrationError> {
+        let handlers: Vec<&str> = self.handler_registry.own_names().collect();
+        let report = check_workflow_bytes(source, &self.step_library, &handlers);
+        let warnings = report.diagnostics.clone();
+        let config = report.into_result()?;
+        let newest = self.config_store.load_by_name(&config.id).await?;
         let id = self.config_store.save(&config).await?;
         let stored = self.workflow(id).await?;
-        Ok(WorkflowConfig::clone(&stored))
+        Ok(CreatedWorkflow {
+            is_new: newest.is_none_or(|newest| newest.revision_id.0 != id),
+            config: WorkflowConfig::clone(&stored),
+            warnings,
+        })
     }
 
     /// A stored revision.

@@ -478,3 +478,27 @@ async fn what_a_preview_says_is_what_happens() {
         assert_eq!(version(preview.state), version(state), "{n}");
     }
 }
+
+#[tokio::test]
+async fn settings_of_a_built_in_handler_are_checked_unless_the_program_has_replaced_it() {
+    const MISSPELT: &str = "workflow:
+  id: ending
+  steps: [{ id: end, type: auto_process, handler: finalize, config: { feilds: [label] } }]
+";
+    let (_, orchestrator) = orchestrator();
+    let refused = orchestrator.create_workflow(MISSPELT).await.unwrap_err();
+    assert!(
+        matches!(&refused, OrchestrationError::ParseError(faults)
+            if faults.diagnostics[0].suggestion.as_deref() == Some("did you mean `fields`?")),
+        "{refused:?}"
+    );
+    let mut handlers = HandlerRegistry::built_in();
+    let own = |_: &HandlerInput<'_>| {
+        Ok(glyph_workflow_engine::executor::HandlerOutput::value(
+            json!("end"),
+        ))
+    };
+    handlers.register("finalize", Arc::new(own));
+    let orchestrator = orchestrator.with_handlers(handlers);
+    orchestrator.create_workflow(MISSPELT).await.unwrap();
+}

@@ -10,7 +10,6 @@ use std::{
 use clap::Args;
 use futures::{StreamExt, stream::FuturesUnordered};
 use glyph_workflow_engine::{
-    config::StepLibrary,
     ids::{CommandId, TaskId},
     state::TaskStatus,
     store::{PgEventStore, PgSettings, Store},
@@ -149,14 +148,14 @@ async fn measure(args: BenchArgs, settings: &Settings, output: Output) -> Result
     database.migrate().await?;
     let store = database.store();
     let source = WORKFLOW.replace("ANNOTATORS", &args.annotators.to_string());
-    WorkflowDocument::create(source.as_bytes(), &StepLibrary::built_in(), &*store)
+    let orchestrator = super::connect::orchestrator(&store, settings);
+    WorkflowDocument::create(source.as_bytes(), &orchestrator)
         .await
         .map_err(|error| CliError::failed("workflow", telemetry::chain(&error)))?;
     let done_before = completed(&*store).await?;
     let preload_seconds = preload(args, settings, output).await?;
 
     let metrics = Arc::new(Metrics::new().map_err(crate::app::AppError::Metrics)?);
-    let orchestrator = super::connect::orchestrator(&store, settings);
     let parts = Parts {
         http: false,
         ..Parts::default()

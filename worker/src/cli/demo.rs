@@ -13,7 +13,6 @@ use std::{
 use clap::Args;
 use glyph_workflow_engine::{
     WorkflowOrchestrator,
-    config::StepLibrary,
     ids::{Slug, TaskId},
     limits::PAGE_MAX,
     state::TaskStatus,
@@ -136,12 +135,13 @@ async fn play(settings: &Settings, output: Output) -> Result<Summary, CliError> 
     let database = Database::open(&services, settings).await?;
     database.migrate().await?;
     let store = database.store();
+    let orchestrator = Arc::new(orchestrator(&store, settings));
     for (name, source) in [
         ("sentiment-dual", DUAL),
         ("review", REVIEW),
         ("single", SINGLE),
     ] {
-        WorkflowDocument::create(source.as_bytes(), &StepLibrary::built_in(), &*store)
+        WorkflowDocument::create(source.as_bytes(), &orchestrator)
             .await
             .map_err(|error| {
                 CliError::failed("workflow", format!("{name}: {}", telemetry::chain(&error)))
@@ -149,7 +149,6 @@ async fn play(settings: &Settings, output: Output) -> Result<Summary, CliError> 
     }
     let publisher = Publisher::connect(settings).await?;
     let metrics = Arc::new(Metrics::new().map_err(AppError::Metrics)?);
-    let orchestrator = Arc::new(orchestrator(&store, settings));
     let running = Running::start(
         &database,
         &services,

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use glyph_workflow_engine::{
-    config::StepLibrary,
     ids::{CommandId, Slug},
     parser::Report,
     store::{RecordedOutcome, WorkflowPause},
@@ -234,14 +233,8 @@ async fn create(file: &Path, settings: &Settings, output: Output) -> Result<(), 
         return Err(errors_of(&name, &report.diagnostics, output));
     }
     let store = open_store(settings).await?;
-    let created = WorkflowDocument::create(&source, &StepLibrary::built_in(), &*store).await;
-    let (document, new) = created.map_err(|error| {
-        use crate::http::CreateError;
-        match error {
-            CreateError::Store(error) => CliError::from(error),
-            other => CliError::failed("workflow", crate::telemetry::chain(&other)),
-        }
-    })?;
+    let orchestrator = orchestrator(&store, settings);
+    let (document, new) = WorkflowDocument::create(&source, &orchestrator).await?;
     output.result(&document, || {
         let what = if new {
             "stored"

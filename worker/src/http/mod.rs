@@ -29,4 +29,4 @@ pub use health::{Health, PartState, Readiness};
 pub use openapi::openapi_document;
 pub use router::{Api, CommandSink, NotTaken, REQUEST_TIMEOUT, operations_router, router};
 pub use tasks::{explain_task, state_document};
-pub use workflows::{CreateError, ListedWorkflow, WorkflowDocument, resolve_one};
+pub use workflows::{ListedWorkflow, WorkflowDocument, resolve_one};

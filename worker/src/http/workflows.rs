@@ -7,10 +7,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use glyph_workflow_engine::{
-    ParseError, ValidationError, WorkflowConfig, WorkflowConfigStore,
-    config::StepLibrary,
+    OrchestrationError, ValidationError, WorkflowConfig, WorkflowConfigStore, WorkflowOrchestrator,
     ids::{RevisionId, WorkflowId, WorkflowSelector},
-    parser::check_workflow_bytes,
     store::{RecordedOutcome, StorageError, Store, WorkflowPause, WorkflowRow},
 };
 use schemars::JsonSchema;
@@ -73,52 +71,14 @@ impl WorkflowDocument {
     /// Answers whether it is new.
     pub async fn create(
         source: &[u8],
-        library: &StepLibrary,
-        store: &dyn Store,
-    ) -> Result<(Self, bool), CreateError> {
-        let report = check_workflow_bytes(source, library, &[]);
-        let warnings = report.diagnostics.clone();
-        let config = report.into_result()?;
-        let newest = store
-            .load_by_name(&config.id)
-            .await?
-            .map(|newest| newest.revision_id);
-        let id = RevisionId(store.save(&config).await?);
-        let stored = WorkflowConfigStore::load(store, id.0)
-            .await?
-            .ok_or(CreateError::Lost(id))?;
+        orchestrator: &WorkflowOrchestrator,
+    ) -> Result<(Self, bool), OrchestrationError> {
+        let created = orchestrator.create_workflow_from(source).await?;
         let document = Self {
-            warnings: Some(warnings),
-            ..stored.into()
+            warnings: Some(created.warnings),
+            ..created.config.into()
         };
-        Ok((document, newest != Some(id)))
-    }
-}
-
-/// A workflow could not be created.
-#[derive(Debug, thiserror::Error)]
-pub enum CreateError {
-    /// The file has faults.
-    #[error("the workflow is not valid")]
-    Invalid(#[from] ParseError),
-    /// The store failed.
-    #[error("the workflow could not be stored")]
-    Store(#[from] StorageError),
-    /// The store does not find what it has just stored.
-    #[error("revision {0} was stored and is not there")]
-    Lost(RevisionId),
-}
-
-impl From<CreateError> for Problem {
-    fn from(error: CreateError) -> Self {
-        match error {
-            CreateError::Invalid(faults) => faults.into(),
-            CreateError::Store(error) => error.into(),
-            CreateError::Lost(_) => {
-                tracing::error!(%error, "creating a workflow failed");
-                Self::internal()
-            }
-        }
+        Ok((document, created.is_new))
     }
 }
 
@@ -288,8 +248,7 @@ pub(super) async fn create(
     State(api): State<Api>,
     Limited(body): Limited,
 ) -> Result<(StatusCode, Json<WorkflowDocument>), Problem> {
-    let library = &api.orchestrator.step_library;
-    let (document, new) = WorkflowDocument::create(&body, library, &*api.store).await?;
+    let (document, new) = WorkflowDocument::create(&body, &api.orchestrator).await?;
     let status = if new {
         StatusCode::CREATED
     } else {

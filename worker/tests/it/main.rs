@@ -15,6 +15,7 @@ mod hostile;
 #[path = "../../../engine/tests/it/hostile.rs"]
 mod hostile_files;
 mod http_api;
+mod own_handlers;
 mod pipeline;
 mod schema_contract;
 mod services;
