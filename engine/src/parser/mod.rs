@@ -22,15 +22,14 @@
 //! 3. `resolve`: templates and library steps, each value remembering where it was written;
 //! 4. `structure`: unknown, missing and mistyped keys, against the schema of the types; what can
 //!    be repaired is, so that one slip does not hide the next fault or cause another;
-//! 5. `validate` (with `rules`, `conditions`, `goals`), `graph`, `outcomes`,
-//!    `soundness`: what the types cannot say.
+//! 5. `validate` (a file a topic), `graph`, `outcomes` with `ending_checks`, `soundness`: what the
+//!    types cannot say.
 
-mod conditions;
 mod document;
 mod draft;
+mod ending_checks;
 mod expanded;
 mod fault;
-mod goals;
 mod graph;
 mod hash;
 mod outcomes;
@@ -38,7 +37,6 @@ mod parse;
 mod path;
 mod report;
 mod resolve;
-mod rules;
 mod script;
 mod soundness;
 mod source_map;

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{
     document,
     draft::Draft,
+    ending_checks,
     fault::{Fault, Faults, Spot},
     graph, outcomes,
     path::Path,
@@ -209,7 +210,7 @@ pub(super) fn read_nodes<'a>(
     let expressions = validate::check(&draft, goals, handlers, &suggester, faults);
     graph::check(&draft, faults);
     let ends = outcomes::Ends::of(&draft, &expressions);
-    outcomes::check(&ends, faults);
+    ending_checks::check(&ends, faults);
     // Ways that are not as they should be say nothing about what happens on them.
     if !faults.has_errors() {
         soundness::check(&ends, faults);

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 
-use super::{
-    draft::typed, fault::Spot, report::DiagnosticCode as Code, resolve::quoted, tree::Node,
-    validate::Validator,
+use super::validator::Validator;
+use crate::{
+    config::{CompletionActionConfig, GoalConfig, GoalType, VolumeUnit},
+    parser::{
+        draft::typed, fault::Spot, report::DiagnosticCode as Code, resolve::quoted, tree::Node,
+    },
 };
-use crate::config::{CompletionActionConfig, GoalConfig, GoalType, VolumeUnit};
 
 /// Keys that any goal may have.
 const ANY_GOAL: [&str; 4] = ["id", "type", "description", "on_complete"];

@@ -2,14 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::{
-    draft::TransitionDraft, fault::Spot, report::DiagnosticCode as Code, resolve::quoted,
-    suggest::did_you_mean, tree::Node, validate::Validator,
-};
+use super::validator::Validator;
 use crate::{
     config::ConditionType,
     expression::Expression,
     limits::{EXPRESSION_BYTES_MAX, EXPRESSIONS_BYTES_MAX, EXPRESSIONS_MAX},
+    parser::{
+        draft::TransitionDraft, fault::Spot, report::DiagnosticCode as Code, resolve::quoted,
+        suggest::did_you_mean, tree::Node,
+    },
 };
 
 impl Validator<'_, '_> {

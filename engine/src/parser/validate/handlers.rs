@@ -1,0 +1,213 @@
+//! Handlers and their settings, as the work of a step and around it.
+
+use super::validator::Validator;
+use crate::{
+    config::{
+        BUILT_IN_HANDLERS, ConsensusConfig, HookStage, InternalHandler, OutsideHandler, Performer,
+        StepConfig, StepType,
+    },
+    limits::{JOB_TIMEOUT_MAX, WEBHOOK_TIMEOUT_MAX},
+    parser::{
+        document,
+        draft::{Goal, typed},
+        fault::Spot,
+        report::DiagnosticCode as Code,
+        resolve::quoted,
+        structure,
+        tree::{Content, Node},
+    },
+};
+
+impl Validator<'_, '_> {
+    pub(super) fn hooks(&mut self, step: &Node, kind: StepType) {
+        let Some(hooks) = step.get("hooks") else {
+            return;
+        };
+        if !kind.spec().takes_hooks {
+            let kind = kind.as_str();
+            self.faults
+                .add(
+                    Code::MisplacedKey,
+                    &hooks.origin,
+                    format!("`hooks` do not go with the type `{kind}`, which does no work"),
+                )
+                .at(Spot::Key)
+                .suggest("move them to the steps before or after it");
+            return;
+        }
+        for stage in HookStage::ALL {
+            let of_stage = hooks.get(stage.as_str()).and_then(Node::list);
+            for hook in of_stage.unwrap_or_default() {
+                self.hook(hook, stage);
+            }
+        }
+    }
+
+    fn hook(&mut self, hook: &Node, stage: HookStage) {
+        let Some((node, name)) = hook.get("handler").and_then(|n| Some((n, n.as_str()?))) else {
+            return;
+        };
+        let outside = OutsideHandler::from_name(name);
+        let known = BUILT_IN_HANDLERS.contains(&name) || self.handlers.contains(&name);
+        if known && !stage.holds_step() && outside.is_none() {
+            self.faults
+                .add(
+                    Code::InvalidValue,
+                    &node.origin,
+                    format!("`{name}` tells nobody: nothing becomes of what it makes here"),
+                )
+                .value(name)
+                .suggest(format!(
+                    "`{stage}` calls {}",
+                    quoted(&OutsideHandler::ALL.map(OutsideHandler::as_str))
+                ));
+            return;
+        }
+        self.handler(hook, node);
+        let Some(timeout) = hook.get("timeout") else {
+            return;
+        };
+        if outside == Some(OutsideHandler::Queue) && stage.holds_step() {
+            self.duration(timeout, JOB_TIMEOUT_MAX, "a job may go unanswered for");
+        } else {
+            self.faults
+                .add(
+                    Code::MisplacedKey,
+                    &timeout.origin,
+                    "`timeout` is for jobs (`handler: queue`) that the step waits for",
+                )
+                .at(Spot::Key)
+                .value_of(timeout)
+                .suggest("an attempt at a webhook has its `timeout` in `config`");
+        }
+    }
+
+    pub(super) fn handler(&mut self, step: &Node, node: &Node) {
+        let Some(name) = node.as_str().filter(|_| !node.broken) else {
+            return;
+        };
+        let known = || {
+            let own = self.handlers.iter();
+            let added = own.filter(|name| !BUILT_IN_HANDLERS.contains(name));
+            BUILT_IN_HANDLERS.iter().chain(added).copied()
+        };
+        if !known().any(|handler| handler == name) {
+            let near = self.suggester.nearest(name, known());
+            self.faults
+                .add(
+                    Code::UnknownHandler,
+                    &node.origin,
+                    format!("there is no handler `{name}`"),
+                )
+                .value(name)
+                .suggest(format!(
+                    "known are {}",
+                    quoted(&known().collect::<Vec<_>>())
+                ))
+                .did_you_mean(near);
+            return;
+        }
+        // A program may replace a built-in handler, and then says what its settings are.
+        let Some(schema) =
+            document::handler_schema(name).filter(|_| !self.handlers.contains(&name))
+        else {
+            return;
+        };
+        let nothing = || Node::new(step.origin.clone(), Content::Map([].into()));
+        let mut config = step.get("config").cloned().unwrap_or_else(nothing);
+        structure::check(&mut config, schema, self.suggester, self.faults);
+        if config.broken {
+            return;
+        }
+        match InternalHandler::from_name(name) {
+            Some(InternalHandler::ConsensusCalculator) => self.calculator(&config),
+            Some(InternalHandler::ResultMerger) => {
+                for id in config.get("steps").and_then(Node::list).unwrap_or_default() {
+                    self.draft.step(id, self.suggester, self.faults);
+                }
+            }
+            Some(InternalHandler::Finalize) | None => {}
+        }
+        if name == OutsideHandler::Webhook.as_str() {
+            self.webhook(&config);
+        }
+    }
+
+    pub(super) fn webhook(&mut self, config: &Node) {
+        if let Some(timeout) = config.get("timeout") {
+            self.duration(timeout, WEBHOOK_TIMEOUT_MAX, "an attempt may take");
+        }
+        let Some(node) = config.get("url").filter(|url| !url.broken) else {
+            return;
+        };
+        if let Some((text, why)) = node.as_str().and_then(|text| Some((text, no_url(text)?))) {
+            self.faults
+                .add(
+                    Code::InvalidValue,
+                    &node.origin,
+                    format!("`{text}` cannot be called: {why}"),
+                )
+                .value(text)
+                .suggest("write a URL as `https://example.org/path`");
+        }
+    }
+
+    fn calculator(&mut self, config: &Node) {
+        let mut block = config.clone();
+        if let Some(entries) = block.map_mut() {
+            entries.remove("step");
+        }
+        if let Some(consensus) = typed::<ConsensusConfig>(&block, self.faults) {
+            self.consensus(&block, &consensus);
+        }
+        let Some(node) = config.get("step") else {
+            return;
+        };
+        let Goal::Step(at) = self.draft.step(node, self.suggester, self.faults) else {
+            return;
+        };
+        let judged = &self.draft.steps[at];
+        if let (Some(StepConfig { kind, .. }), Some(id)) = (&judged.config, judged.id)
+            && kind.spec().performer != Performer::Annotators
+            && node.as_str() == Some(id)
+        {
+            let message = format!(
+                "`{id}` is of type `{}`; agreement needs annotations",
+                kind.as_str()
+            );
+            self.faults
+                .add(Code::UnknownStep, &node.origin, message)
+                .value(id);
+        }
+    }
+}
+
+/// Why a text is no URL that a webhook can call. Whether its host may be called is for the worker
+/// to say, which knows the operator's list.
+fn no_url(text: &str) -> Option<&'static str> {
+    let rest = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    let Some(rest) = rest else {
+        return Some("it must begin with `https://` or `http://`");
+    };
+    let place = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let name = match place.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => {
+            if port.parse::<u16>().is_err() {
+                return Some("its port is no number from 0 to 65535");
+            }
+            name
+        }
+        _ => place,
+    };
+    if place.contains('@') {
+        Some("it holds a user name or password, which everybody who sees the workflow could read")
+    } else if name.is_empty() {
+        Some("it has no host")
+    } else if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        Some("it holds a blank")
+    } else {
+        None
+    }
+}

@@ -1,0 +1,102 @@
+//! What the checks of single parts share.
+
+use std::{collections::HashSet, time::Duration};
+
+use crate::{
+    config::ConfigDuration,
+    limits::INACTIVITY_MAX,
+    parser::{
+        draft::Draft,
+        fault::{Faults, Spot},
+        outcomes::Expressions,
+        report::DiagnosticCode as Code,
+        suggest::Suggester,
+        tree::Node,
+    },
+};
+
+/// What the checks of single parts share.
+pub(super) struct Validator<'d, 'a> {
+    pub(super) draft: &'d Draft<'a>,
+    /// Handlers that the program brings besides the built-in ones.
+    pub(super) handlers: &'d [&'d str],
+    pub(super) suggester: &'d Suggester,
+    pub(super) faults: &'d mut Faults,
+    /// What became of the expressions so far.
+    pub(super) expressions: Expressions,
+    /// Bytes that further expressions may have; none once there are too many.
+    pub(super) expressions_left: Option<usize>,
+}
+
+impl Validator<'_, '_> {
+    pub(super) fn duplicate_ids<'n>(&mut self, nodes: impl Iterator<Item = &'n Node>, what: &str) {
+        let mut seen = HashSet::new();
+        for id in nodes.filter_map(|node| node.get("id")) {
+            let Some(text) = id.as_str() else { continue };
+            if !seen.insert(text) {
+                self.faults
+                    .add(
+                        Code::DuplicateId,
+                        &id.origin,
+                        format!("another {what} has the id `{text}`"),
+                    )
+                    .value(text)
+                    .suggest("give one of the two another id");
+            }
+        }
+    }
+
+    pub(super) fn conflict(&mut self, node: &Node, message: &str, suggestion: &str) {
+        self.faults
+            .add(Code::ConflictingKeys, &node.origin, message)
+            .value_of(node)
+            .suggest(suggestion);
+    }
+
+    pub(super) fn timeout(&mut self, node: &Node) {
+        self.duration(node, INACTIVITY_MAX, "inactivity may last");
+    }
+
+    /// Durations are whole seconds, from one to a bound.
+    pub(super) fn duration(&mut self, node: &Node, max: Duration, what: &str) {
+        let Some(duration) = node
+            .as_str()
+            .and_then(|text| text.parse::<ConfigDuration>().ok())
+        else {
+            return;
+        };
+        if duration.get().is_zero() || duration.get() > max {
+            let max = ConfigDuration::from(max);
+            self.faults
+                .add(
+                    Code::OutOfRange,
+                    &node.origin,
+                    format!("`{duration}` is out of bounds: {what} from 1s to {max}"),
+                )
+                .value_of(node);
+        }
+    }
+
+    pub(super) fn field(&mut self, node: &Node) {
+        if let Some(text) = node.as_str() {
+            self.path_of_keys(text, node, Spot::Value);
+        }
+    }
+
+    pub(super) fn path_of_keys(&mut self, text: &str, node: &Node, spot: Spot) {
+        if text
+            .split('.')
+            .any(|key| key.trim() != key || key.is_empty())
+        {
+            self.faults
+                .add(
+                    Code::InvalidValue,
+                    &node.origin,
+                    format!("`{text}` is no path of keys"),
+                )
+                .at(spot)
+                .value(text)
+                .suggest("write keys with dots between them, as `label` or `answer.label`");
+        }
+    }
+}
