@@ -1,4 +1,41 @@
 //! What is wrong with a file: code, place, message, suggestion.
+//!
+//! Which file of this folder reports which code:
+//!
+//! | code | files |
+//! |---|---|
+//! | `empty_file` | `parse` |
+//! | `not_utf8` | `parse` |
+//! | `too_large` | `parse`, `resolve`, `source_map` |
+//! | `yaml_syntax` | `parse`, `source_map` |
+//! | `duplicate_key` | `source_map` |
+//! | `unknown_key` | `structure` |
+//! | `missing_key` | `resolve`, `script`, `structure`, `validate/conditions`, `validate/goals`, `validate/steps` |
+//! | `wrong_type` | `resolve`, `structure` |
+//! | `invalid_value` | `draft`, `parse`, `script`, `structure`, `validate/completion`, `validate/handlers`, `validate/steps`, `validate/validator` |
+//! | `out_of_range` | `graph`, `structure`, `validate/completion`, `validate/conditions`, `validate/consensus`, `validate/goals`, `validate/validator` |
+//! | `invalid_id` | `structure` |
+//! | `duplicate_id` | `validate/validator` |
+//! | `unknown_step` | `draft`, `resolve`, `script`, `validate/conditions`, `validate/handlers` |
+//! | `unknown_library_step` | `resolve` |
+//! | `unknown_template` | `resolve` |
+//! | `unknown_handler` | `validate/handlers` |
+//! | `misplaced_key` | `resolve`, `validate/completion`, `validate/conditions`, `validate/consensus`, `validate/goals`, `validate/handlers`, `validate/steps` |
+//! | `conflicting_keys` | `resolve`, `script`, `validate/goals`, `validate/validator` |
+//! | `bad_expression` | `validate/conditions` |
+//! | `unreachable_step` | `graph` |
+//! | `trapped_step` | `graph` |
+//! | `unmarked_cycle` | `graph` |
+//! | `join_without_fork` | `graph` |
+//! | `unknown_goal` | `validate/goals` |
+//! | `goal_cycle` | `validate/goals` |
+//! | `dead_transition` | `ending_checks` |
+//! | `unhandled_outcome` | `ending_checks` |
+//! | `open_loop` | `soundness` |
+//! | `branch_collision` | `soundness` |
+//! | `idle_join` | `soundness` |
+//! | `no_effect` | `validate/steps` |
+//! | `long_chain` | `soundness` |
 
 use std::fmt;
 
@@ -273,5 +310,61 @@ impl Report {
             diagnostics,
         } = self;
         config.ok_or(ParseError { diagnostics })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        fs,
+        path::Path,
+    };
+
+    use super::*;
+
+    /// Texts of the source files below a folder, by their path there without the ending.
+    #[expect(clippy::disallowed_methods, reason = "reads the source")]
+    fn files(folder: &Path, prefix: &str, found: &mut BTreeMap<String, String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            if path.is_dir() {
+                files(&path, &format!("{prefix}{name}/"), found);
+            } else {
+                let text = fs::read_to_string(&path).unwrap();
+                found.insert(format!("{prefix}{name}"), text);
+            }
+        }
+    }
+
+    #[test]
+    fn the_table_says_which_file_reports_which_code() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/parser");
+        let mut texts = BTreeMap::new();
+        files(&folder, "", &mut texts);
+        let report = texts.remove("report").unwrap();
+        let rows: BTreeMap<&str, BTreeSet<&str>> = report
+            .lines()
+            .filter(|line| line.starts_with("//! | `"))
+            .map(|row| {
+                let mut names = row.split('`').skip(1).step_by(2);
+                (names.next().unwrap(), names.collect())
+            })
+            .collect();
+        assert_eq!(rows.len(), DiagnosticCode::ALL.len());
+        for code in DiagnosticCode::ALL {
+            let named = format!("Code::{code:?}");
+            let reports = |text: &str| {
+                let mut after = text.split(&named).skip(1);
+                after.any(|rest| !rest.starts_with(char::is_alphanumeric))
+            };
+            let by: BTreeSet<&str> = texts
+                .iter()
+                .filter(|(_, text)| reports(text))
+                .map(|(name, _)| name.as_str())
+                .collect();
+            assert_eq!(rows[code.as_str()], by, "{code}");
+        }
     }
 }
