@@ -409,7 +409,7 @@ impl<'a> Checker<'a> {
         if words.contains(&text) {
             return Outcome::Good;
         }
-        let near = self.suggester.nearest(text, words.iter().copied());
+        let near = self.suggester.meant(text, words);
         let message = format!("`{text}` is none of {}", quoted(words));
         self.faults
             .add(Code::InvalidValue, &node.origin, message)

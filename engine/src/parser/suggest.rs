@@ -42,6 +42,34 @@ impl Suggester {
     }
 }
 
+impl Suggester {
+    /// The word of a closed set that `name` stands for: a slip of it, else the first that `name` is a
+    /// part of (`kappa` of `cohen_kappa`) or that is a part of `name`.
+    ///
+    /// For values alone: what a key is taken for changes what else is missing beside it.
+    pub(super) fn meant<'a>(&self, name: &str, words: &[&'a str]) -> Option<&'a str> {
+        if let Some(near) = self.nearest(name, words.iter().copied()) {
+            return Some(near);
+        }
+        if name.len() > NAME_MAX {
+            return None;
+        }
+        let name = parts(name);
+        let holds = |whole: &[String], part: &[String]| {
+            !part.is_empty() && whole.windows(part.len()).any(|run| run == part)
+        };
+        let within = words.iter().find(|word| holds(&parts(word), &name));
+        let around = || words.iter().find(|word| holds(&name, &parts(word)));
+        within.or_else(around).copied()
+    }
+}
+
+/// The words that a name is made of.
+fn parts(name: &str) -> Vec<String> {
+    let words = name.split(['-', '_', ' ']).filter(|word| !word.is_empty());
+    words.map(str::to_lowercase).collect()
+}
+
 /// Case and the kind of separator are the most common slips, so they count for nothing.
 fn plain(name: &str) -> String {
     name.chars()
@@ -82,5 +110,24 @@ mod tests {
             Suggester::default().nearest("autoprocess", ["auto_process"]),
             Some("auto_process")
         );
+    }
+
+    #[test]
+    fn a_part_of_a_word_stands_for_the_first_word_that_has_it() {
+        let metrics = [
+            "percent_agreement",
+            "cohen_kappa",
+            "fleiss_kappa",
+            "gwet_ac1",
+        ];
+        let meant = |name: &str| Suggester::default().meant(name, &metrics);
+        assert_eq!(meant("kappa"), Some("cohen_kappa"));
+        assert_eq!(meant("AC1"), Some("gwet_ac1"));
+        assert_eq!(meant("flies_kappa"), Some("fleiss_kappa"));
+        assert_eq!(meant("Cohen kappa unweighted"), Some("cohen_kappa"));
+        // Whole words only: an ending says nothing.
+        assert_eq!(meant("appa"), None);
+        assert_eq!(meant(""), None);
+        assert_eq!(meant("_"), None);
     }
 }

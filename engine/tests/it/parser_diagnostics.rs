@@ -675,6 +675,24 @@ fn rules_for_single_fields_are_checked() {
     );
 }
 
+#[test]
+fn a_value_by_half_its_name_is_suggested_in_full() {
+    let yaml = "workflow:
+  id: x
+  steps:
+    - { id: a, type: annotation, completion: { type: count, count: 2 }, consensus: { metric: kappa } }
+";
+    let report = check(yaml.as_bytes());
+    let found: Vec<String> = report.diagnostics.iter().map(line_of).collect();
+    assert_eq!(
+        found,
+        [
+            "invalid_value workflow.steps[0].completion.type 4:54 did you mean `annotation_count`?",
+            "invalid_value workflow.steps[0].consensus.metric 4:92 did you mean `cohen_kappa`?",
+        ]
+    );
+}
+
 /// The largest files that are allowed, in the shapes that cost most: every step beside every other.
 #[test]
 fn the_largest_files_are_checked_quickly() {
