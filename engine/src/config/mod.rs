@@ -36,6 +36,6 @@ pub use script::{
     HandlerAnswer, Move, PauseMove, Person, PersonMove, Script, SubmitMove,
 };
 pub use step::{ExpressionConfig, JoinMode, OnError, StepConfig};
-pub use step_type::{AdvanceNeeds, EndsWith, Performer, StepSpec, StepType};
+pub use step_type::{AdvanceNeeds, EndsWith, Performer, StepSpec, StepType, SubjectRole};
 pub use transition::{ConditionConfig, ConditionType, LoopConfig, Target, TransitionConfig};
 pub use workflow::{GoldConfig, OnFall, Settings, WorkflowConfig};

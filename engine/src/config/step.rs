@@ -289,6 +289,6 @@ impl StepConfig {
         self.assignment
             .as_ref()
             .and_then(|a| a.prevent_reassignment)
-            .unwrap_or(self.kind.spec().has_subject)
+            .unwrap_or(self.kind.spec().has_subject())
     }
 }

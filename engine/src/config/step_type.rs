@@ -41,17 +41,26 @@ pub struct StepSpec {
     pub completions: &'static [CompletionType],
     /// Whether handlers can be called around the work.
     pub takes_hooks: bool,
-    /// Whether it works on what an earlier step made, its subject, and can make another value of it.
-    pub has_subject: bool,
-    /// Whether what it makes is a subject for reviews and adjudications; a kind that makes none
-    /// passes on the subject that it has itself.
-    pub makes_subject: bool,
+    /// What it has to do with the subject of reviews and adjudications.
+    pub subject: SubjectRole,
     /// Whether people submit answers, which can be right or wrong. A review is a judgement instead.
     pub takes_answers: bool,
     /// What a visit can end with.
     pub ends_with: EndsWith,
     /// What an `advance` needs to end a visit.
     pub advance: AdvanceNeeds,
+}
+
+impl StepSpec {
+    /// Whether what the step makes is a subject for the steps after it.
+    pub fn makes_subject(&self) -> bool {
+        self.subject == SubjectRole::Makes
+    }
+
+    /// Whether the step works on a subject.
+    pub fn has_subject(&self) -> bool {
+        self.subject == SubjectRole::WorksOn
+    }
 }
 
 /// Who does the work of a step.
@@ -67,6 +76,17 @@ pub enum Performer {
     Expression,
     /// A child task.
     ChildTask,
+}
+
+/// What a kind of step has to do with the subject: what reviews and adjudications look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubjectRole {
+    /// What it makes is a subject for the steps after it.
+    Makes,
+    /// It works on the subject that came to it, can make another value of it, and passes it on.
+    WorksOn,
+    /// It passes on the subject that came to it.
+    PassesOn,
 }
 
 /// What a visit of a step can end with.
@@ -123,8 +143,7 @@ impl StepType {
                     CompletionType::Manual,
                 ],
                 takes_hooks: true,
-                has_subject: false,
-                makes_subject: true,
+                subject: SubjectRole::Makes,
                 takes_answers: true,
                 ends_with: EndsWith::Annotations,
                 advance: AdvanceNeeds::Submissions,
@@ -137,8 +156,7 @@ impl StepType {
                 default_completion: CompletionType::ReviewDecision,
                 completions: &[CompletionType::ReviewDecision],
                 takes_hooks: true,
-                has_subject: true,
-                makes_subject: false,
+                subject: SubjectRole::WorksOn,
                 takes_answers: false,
                 ends_with: EndsWith::Decision,
                 advance: AdvanceNeeds::Person,
@@ -151,8 +169,7 @@ impl StepType {
                 default_completion: CompletionType::ReviewDecision,
                 completions: &[CompletionType::ReviewDecision],
                 takes_hooks: true,
-                has_subject: true,
-                makes_subject: false,
+                subject: SubjectRole::WorksOn,
                 takes_answers: true,
                 ends_with: EndsWith::Value,
                 advance: AdvanceNeeds::Person,
@@ -165,8 +182,7 @@ impl StepType {
                 default_completion: CompletionType::Auto,
                 completions: &[CompletionType::Auto],
                 takes_hooks: true,
-                has_subject: false,
-                makes_subject: false,
+                subject: SubjectRole::PassesOn,
                 takes_answers: false,
                 ends_with: EndsWith::ValueOrNone,
                 advance: AdvanceNeeds::Nothing,
@@ -179,8 +195,7 @@ impl StepType {
                 default_completion: CompletionType::Auto,
                 completions: &[CompletionType::Auto],
                 takes_hooks: false,
-                has_subject: false,
-                makes_subject: false,
+                subject: SubjectRole::PassesOn,
                 takes_answers: false,
                 ends_with: EndsWith::Verdict,
                 advance: AdvanceNeeds::Nothing,
@@ -193,8 +208,7 @@ impl StepType {
                 default_completion: CompletionType::Auto,
                 completions: &[CompletionType::Auto],
                 takes_hooks: true,
-                has_subject: false,
-                makes_subject: true,
+                subject: SubjectRole::Makes,
                 takes_answers: false,
                 ends_with: EndsWith::ValueOrNone,
                 advance: AdvanceNeeds::Output,

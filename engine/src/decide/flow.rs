@@ -188,7 +188,7 @@ impl Work<'_> {
         let visits = &self.current().steps.get(from)?.visits;
         let ended = |visit: &&Visit| visit.status != VisitStatus::Active;
         let visit = visits.iter().rev().find(ended)?;
-        if self.step(from).kind.spec().makes_subject {
+        if self.step(from).kind.spec().makes_subject() {
             Some(StepVisit {
                 step_id: from.clone(),
                 visit: visit.number,
@@ -213,7 +213,7 @@ impl Work<'_> {
         let mut found: Vec<StepVisit> = Vec::new();
         for way in ways {
             // A person's own work is all that stands before who judges it.
-            let passes_on = !self.step(way).kind.spec().makes_subject;
+            let passes_on = !self.step(way).kind.spec().makes_subject();
             let visits = state.steps.get(way).map_or(&[][..], |step| &step.visits);
             let ended = visits
                 .iter()

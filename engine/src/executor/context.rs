@@ -75,7 +75,8 @@ impl ExecutionContext<'_> {
             let Some((step, visit)) = step.zip(visit) else {
                 break;
             };
-            let remakes = step.kind.spec().has_subject || step.calls(InternalHandler::ResultMerger);
+            let remakes =
+                step.kind.spec().has_subject() || step.calls(InternalHandler::ResultMerger);
             let value = visit
                 .result
                 .as_ref()
@@ -119,7 +120,7 @@ pub(crate) fn selection<'w>(
         let judged = visit
             .judges
             .as_ref()
-            .filter(|_| step.kind.spec().has_subject);
+            .filter(|_| step.kind.spec().has_subject());
         of_step(workflow.step(&judged?.step_id)?)
     };
     of_step(step).or_else(of_judged).unwrap_or(Selection::All)

@@ -263,7 +263,7 @@ impl Ends<'_, '_> {
                     return true;
                 };
                 let spec = config.kind.spec();
-                if spec.makes_subject {
+                if spec.makes_subject() {
                     let counted = spec.ends_with == EndsWith::Annotations;
                     if !counted || self.leads_without_value(from, config, at) {
                         return true;
@@ -309,7 +309,10 @@ fn annotated(step: &StepConfig, agreements: &[Option<f64>]) -> Vec<Outcome> {
         // An `advance` can close a manual step before anybody has submitted.
         let values: &[bool] = match completion {
             CompletionType::Manual => &[true, false],
-            _ => &[true],
+            CompletionType::AnnotationCount
+            | CompletionType::Confidence
+            | CompletionType::ReviewDecision
+            | CompletionType::Auto => &[true],
         };
         return values.iter().map(|v| Outcome::new(*v, None)).collect();
     };
