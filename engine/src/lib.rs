@@ -68,6 +68,9 @@
 //! lie below all of it. Each module imports only modules of lower layers; ARCHITECTURE.md has the
 //! table.
 
+// A new metric, kind of step or event must be thought of wherever one is told from another.
+#![warn(clippy::wildcard_enum_match_arm)]
+
 pub mod assignment;
 mod canonical;
 pub mod command;

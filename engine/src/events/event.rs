@@ -894,6 +894,10 @@ impl WorkflowEvent {
     }
 
     /// The known answer that it brings, which makes the task a gold one.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "a known answer comes with these events alone"
+    )]
     pub fn expected(&self) -> Option<&Value> {
         match self {
             Self::WorkflowStarted(started) => started.expected.as_ref(),

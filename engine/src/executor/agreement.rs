@@ -40,24 +40,43 @@ pub fn measure_agreement(metric: Metric, level: Level, values: &[&Value]) -> Agr
     if values.len() < 2 {
         return undefined("one annotation has nothing to agree with".to_owned());
     }
+    let of_units = |measure| coefficient(metric, measure, &Units::new(values));
     match metric {
-        Metric::SpanIou | Metric::SpanF1 => {
-            pairwise(&spans(values), |a, b| span_score(metric, a, b))
-        }
+        Metric::SpanIou => pairwise(&spans(values), |a, b| span_iou(a, b)),
+        Metric::SpanF1 => pairwise(&spans(values), |a, b| span_f1(a, b)),
         Metric::BoxIou => pairwise(&boxes(values), |a, b| box_iou(a, b)),
         Metric::TokenF1 => pairwise(&tokens(values), |a, b| token_f1(a, b)),
-        Metric::PercentAgreement
-        | Metric::CohenKappa
-        | Metric::FleissKappa
-        | Metric::KrippendorffAlpha
-        | Metric::GwetAc1 => coefficient(metric, level, &Units::new(values)),
+        Metric::PercentAgreement => of_units(Coefficient::Percent),
+        Metric::CohenKappa => of_units(Coefficient::CohenKappa),
+        Metric::FleissKappa => of_units(Coefficient::FleissKappa),
+        Metric::KrippendorffAlpha => of_units(Coefficient::KrippendorffAlpha(level)),
+        Metric::GwetAc1 => of_units(Coefficient::GwetAc1),
     }
 }
 
-fn coefficient(metric: Metric, level: Level, units: &Units<'_>) -> AgreementReport {
+/// The measures that compare units.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Coefficient {
+    Percent,
+    CohenKappa,
+    FleissKappa,
+    KrippendorffAlpha(Level),
+    GwetAc1,
+}
+
+impl Coefficient {
+    /// Whether the end of one list, where another goes on, is an answer of its own.
+    fn counts_ends(self) -> bool {
+        match self {
+            Self::KrippendorffAlpha(level) => level == Level::Nominal,
+            Self::Percent | Self::CohenKappa | Self::FleissKappa | Self::GwetAc1 => true,
+        }
+    }
+}
+
+fn coefficient(metric: Metric, measure: Coefficient, units: &Units<'_>) -> AgreementReport {
     let codes = units.codes();
-    let with_ends = metric != Metric::KrippendorffAlpha || level == Level::Nominal;
-    if metric != Metric::PercentAgreement && units.comparable(with_ends) < 2 {
+    if measure != Coefficient::Percent && units.comparable(measure.counts_ends()) < 2 {
         let mut report = report(consensus::percent_agreement_detailed(&codes));
         report.note.get_or_insert_with(|| {
             format!(
@@ -67,25 +86,23 @@ fn coefficient(metric: Metric, level: Level, units: &Units<'_>) -> AgreementRepo
         });
         return report;
     }
-    report(match (metric, level) {
-        (Metric::CohenKappa, _) => consensus::mean_cohens_kappa(&codes, None),
-        (Metric::FleissKappa, _) => consensus::fleiss_kappa_ratings_detailed(&codes),
-        (Metric::GwetAc1, _) => consensus::gwet_ac1_detailed(&codes),
-        (Metric::KrippendorffAlpha, Level::Nominal) => {
-            consensus::krippendorffs_alpha_nominal_detailed(&codes)
-        }
-        (Metric::KrippendorffAlpha, Level::Ordinal) => {
-            consensus::krippendorffs_alpha_ordinal_detailed(&units.ranks())
-        }
-        (Metric::KrippendorffAlpha, Level::Interval) => match numbers(level, units) {
-            Ok(numbers) => consensus::krippendorffs_alpha_interval_detailed(&numbers),
-            Err(reason) => return unreadable(reason),
+    report(match measure {
+        Coefficient::Percent => consensus::percent_agreement_detailed(&codes),
+        Coefficient::CohenKappa => consensus::mean_cohens_kappa(&codes, None),
+        Coefficient::FleissKappa => consensus::fleiss_kappa_ratings_detailed(&codes),
+        Coefficient::GwetAc1 => consensus::gwet_ac1_detailed(&codes),
+        Coefficient::KrippendorffAlpha(level) => match level {
+            Level::Nominal => consensus::krippendorffs_alpha_nominal_detailed(&codes),
+            Level::Ordinal => consensus::krippendorffs_alpha_ordinal_detailed(&units.ranks()),
+            Level::Interval => match numbers(level, units) {
+                Ok(numbers) => consensus::krippendorffs_alpha_interval_detailed(&numbers),
+                Err(reason) => return unreadable(reason),
+            },
+            Level::Ratio => match numbers(level, units) {
+                Ok(numbers) => consensus::krippendorffs_alpha_ratio_detailed(&numbers),
+                Err(reason) => return unreadable(reason),
+            },
         },
-        (Metric::KrippendorffAlpha, Level::Ratio) => match numbers(level, units) {
-            Ok(numbers) => consensus::krippendorffs_alpha_ratio_detailed(&numbers),
-            Err(reason) => return unreadable(reason),
-        },
-        _ => consensus::percent_agreement_detailed(&codes),
     })
 }
 
@@ -118,14 +135,17 @@ pub(crate) fn check_readable(consensus: &ConsensusConfig, data: &Value) -> Resul
 
 fn readable(metric: Metric, level: Level, value: &Value) -> Result<(), String> {
     let values = [value];
-    match (metric, level) {
-        (Metric::SpanIou | Metric::SpanF1, _) => spans(&values).map(drop),
-        (Metric::BoxIou, _) => boxes(&values).map(drop),
-        (Metric::TokenF1, _) => tokens(&values).map(drop),
-        (Metric::KrippendorffAlpha, Level::Interval | Level::Ratio) => {
-            numbers(level, &Units::new(&values)).map(drop)
+    match metric {
+        Metric::SpanIou | Metric::SpanF1 => spans(&values).map(drop),
+        Metric::BoxIou => boxes(&values).map(drop),
+        Metric::TokenF1 => tokens(&values).map(drop),
+        Metric::KrippendorffAlpha => match level {
+            Level::Interval | Level::Ratio => numbers(level, &Units::new(&values)).map(drop),
+            Level::Nominal | Level::Ordinal => Ok(()),
+        },
+        Metric::PercentAgreement | Metric::CohenKappa | Metric::FleissKappa | Metric::GwetAc1 => {
+            Ok(())
         }
-        _ => Ok(()),
     }
 }
 
@@ -259,10 +279,11 @@ fn read<T: serde::de::DeserializeOwned>(
     values
         .iter()
         .map(|value| {
-            let regions: Result<Vec<T>, _> = match value {
-                // One alone needs no list around it.
-                Value::Object(_) => serde_json::from_value((*value).clone()).map(|one| vec![one]),
-                _ => serde_json::from_value((*value).clone()),
+            // One alone needs no list around it.
+            let regions: Result<Vec<T>, _> = if value.is_object() {
+                serde_json::from_value((*value).clone()).map(|one| vec![one])
+            } else {
+                serde_json::from_value((*value).clone())
             };
             let regions = regions.map_err(|error| refused(&error))?;
             regions
@@ -276,9 +297,9 @@ fn read<T: serde::de::DeserializeOwned>(
 
 /// The words of each text, or the tokens that a list gives.
 fn tokens<'v>(values: &[&'v Value]) -> Result<Vec<Vec<&'v str>>, String> {
-    let tokens = |value: &&'v Value| match value {
-        Value::Array(tokens) => tokens.iter().map(Value::as_str).collect(),
-        value => Some(value.as_str()?.split_whitespace().collect()),
+    let tokens = |value: &&'v Value| match value.as_array() {
+        Some(tokens) => tokens.iter().map(Value::as_str).collect(),
+        None => Some(value.as_str()?.split_whitespace().collect()),
     };
     let all: Option<_> = values.iter().map(tokens).collect();
     all.ok_or_else(|| "the values are neither texts nor lists of tokens".to_owned())
@@ -294,13 +315,15 @@ fn token_f1(a: &[&str], b: &[&str]) -> Result<f64, ConsensusError> {
 }
 
 /// Agreement of two lists of spans; spans of different tags never match, and two empty lists agree.
-fn span_score(metric: Metric, a: &[TaggedSpan], b: &[TaggedSpan]) -> Result<f64, ConsensusError> {
-    let (min_iou, f1) = match metric {
-        Metric::SpanF1 => (SPAN_F1_MIN_IOU, true),
-        _ => (0.0, false),
-    };
-    let compare = |a: &[TaggedSpan], b: &[TaggedSpan]| consensus::compare_spans(a, b, min_iou);
-    region_score(f1, a, b, |span| &span.tag, compare)
+fn span_iou(a: &[TaggedSpan], b: &[TaggedSpan]) -> Result<f64, ConsensusError> {
+    let compare = |a: &[TaggedSpan], b: &[TaggedSpan]| consensus::compare_spans(a, b, 0.0);
+    region_score(false, a, b, |span| &span.tag, compare)
+}
+
+fn span_f1(a: &[TaggedSpan], b: &[TaggedSpan]) -> Result<f64, ConsensusError> {
+    let compare =
+        |a: &[TaggedSpan], b: &[TaggedSpan]| consensus::compare_spans(a, b, SPAN_F1_MIN_IOU);
+    region_score(true, a, b, |span| &span.tag, compare)
 }
 
 fn box_iou(a: &[TaggedBox], b: &[TaggedBox]) -> Result<f64, ConsensusError> {

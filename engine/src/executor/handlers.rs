@@ -43,10 +43,7 @@ fn built_in(handler: InternalHandler) -> Arc<dyn Handler> {
 /// block, and `step` names the step; the judged one when left out.
 fn consensus_calculator(input: &HandlerInput<'_>) -> Result<HandlerOutput, HandlerError> {
     let mut config = input.config.clone();
-    let named = match &mut config {
-        Value::Object(keys) => keys.remove("step"),
-        _ => None,
-    };
+    let named = config.as_object_mut().and_then(|keys| keys.remove("step"));
     let consensus: ConsensusConfig = if config.is_null() {
         ConsensusConfig::default()
     } else {

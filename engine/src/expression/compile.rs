@@ -204,6 +204,10 @@ impl Facts {
     }
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "what is no number in the source is checked when it is evaluated"
+)]
 fn bad_sample(call: &CallExpr) -> Option<&'static str> {
     let (None, [_, share]) = (&call.target, call.args.as_slice()) else {
         return Some("`sample` takes a key and a share: `sample(input, 0.1)`");

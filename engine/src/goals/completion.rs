@@ -26,7 +26,9 @@ impl CompletionAction {
             CompletionActionConfig::TriggerWebhook(config) => {
                 format!("trigger_webhook/{}", config.url)
             }
-            action => action.as_str().to_owned(),
+            action @ (CompletionActionConfig::Notify
+            | CompletionActionConfig::Pause
+            | CompletionActionConfig::Archive) => action.as_str().to_owned(),
         };
         derived_id(&self.progress, &what)
     }

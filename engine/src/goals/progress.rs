@@ -165,12 +165,13 @@ impl GoalProgress {
             | GoalType::Deadline
             | GoalType::Duration
             | GoalType::Composite
-            | GoalType::Manual
-                if target > 0.0 =>
-            {
-                current / target
+            | GoalType::Manual => {
+                if target > 0.0 {
+                    current / target
+                } else {
+                    0.0
+                }
             }
-            _ => 0.0,
         };
         ratio.clamp(0.0, 1.0)
     }

@@ -343,6 +343,10 @@ impl<'a> Run<'a> {
 }
 
 /// Whether the job that an event ends was answered, and how long after its first publication.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a job ends by these events alone"
+)]
 fn ended_job(before: Option<&WorkflowSnapshot>, event: &StoredEvent) -> Option<(bool, Duration)> {
     let before = before?;
     let (call, answered) = match &event.event {

@@ -110,7 +110,12 @@ impl Collector<'_, '_> {
                     self.collect(item, node, format!("{path}[{at}]"));
                 }
             }
-            single => {
+            single @ (Value::Object(_)
+            | Value::Array(_)
+            | Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)) => {
                 let said = node.filter(|node| !node.is_null());
                 let origin = said.map_or(ValueOrigin::Default, |node| self.origin(node, &path));
                 self.values.push(ExpandedValue {

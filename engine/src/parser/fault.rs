@@ -47,10 +47,9 @@ impl Fault {
     }
 
     pub(super) fn value(&mut self, value: impl Into<Value>) -> &mut Self {
-        self.value = match value.into() {
-            Value::String(text) => Some(Value::String(shown(&text, SHOWN_MAX))),
-            other => Some(other),
-        };
+        let value = value.into();
+        let short = value.as_str().map(|text| shown(text, SHOWN_MAX).into());
+        self.value = Some(short.unwrap_or(value));
         self
     }
 

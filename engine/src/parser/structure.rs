@@ -95,10 +95,7 @@ impl<'a> Checker<'a> {
         }
         let no_properties = serde_json::Map::new();
         let properties = schema["properties"].as_object();
-        let others = match &schema["additionalProperties"] {
-            Value::Bool(false) => None,
-            other => Some(other),
-        };
+        let others = Some(&schema["additionalProperties"]).filter(|other| **other != false);
         let mut excused = node.partial;
         if others.is_none() {
             excused |= self.unknown_keys(node, schema, properties.unwrap_or(&no_properties), name);

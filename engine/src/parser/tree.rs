@@ -60,7 +60,9 @@ impl Node {
                     .map(|(at, value)| Self::written(value, origin.index(at)))
                     .collect(),
             ),
-            scalar => Content::Scalar(scalar),
+            scalar @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
+                Content::Scalar(scalar)
+            }
         };
         Self::new(origin, content)
     }
@@ -80,7 +82,9 @@ impl Node {
                     .map(|value| Self::taken(value, origin))
                     .collect(),
             ),
-            scalar => Content::Scalar(scalar.clone()),
+            scalar @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
+                Content::Scalar(scalar.clone())
+            }
         };
         Self::new(origin.clone(), content)
     }

@@ -43,9 +43,10 @@ pub fn class_of(value: &Value) -> Result<String, ClassError> {
 /// The name of any answer but null, lists and objects by their canonical text: for weights, which
 /// may be asked for whatever is compared.
 pub(crate) fn class_of_any(value: &Value) -> Option<String> {
-    match value {
-        Value::Array(_) | Value::Object(_) => within_bound(canonical::text(value)).ok(),
-        _ => class_of(value).ok(),
+    if value.is_array() || value.is_object() {
+        within_bound(canonical::text(value)).ok()
+    } else {
+        class_of(value).ok()
     }
 }
 

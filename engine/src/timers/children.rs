@@ -35,11 +35,13 @@ pub(super) fn order(state: &WorkflowSnapshot, row: &DueRow) -> Option<CommandEnv
                 depth_max: child.depth_max,
             },
         }),
-        order => ChildCommand::Order {
-            task_id: child.task_id,
-            parent_task_id: state.task_id,
-            order,
-        },
+        order @ (ChildOrder::Pause | ChildOrder::Resume | ChildOrder::Cancel) => {
+            ChildCommand::Order {
+                task_id: child.task_id,
+                parent_task_id: state.task_id,
+                order,
+            }
+        }
     };
     Some(envelope(row, command, child.correlation_id.clone()))
 }

@@ -59,6 +59,10 @@ pub(super) fn ended(child: &mut ChildTask, ended: &ChildEnded) {
 }
 
 /// A child that ends owes its parent a report.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a task ends by these events alone"
+)]
 pub(super) fn report_end(state: &mut WorkflowSnapshot, event: &WorkflowEvent, now: DateTime<Utc>) {
     let ends = match event {
         WorkflowEvent::WorkflowCompleted { .. }

@@ -19,6 +19,10 @@ pub(super) fn require_status(
             | WorkflowEvent::ChildEnded(_)
     );
     // What has happened is told, whatever has become of the task since.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "a hook is over by these events alone"
+    )]
     let tells = match event {
         WorkflowEvent::HookEnded(ended) => !ended.hook.stage.holds_step(),
         WorkflowEvent::HandlerFailed {

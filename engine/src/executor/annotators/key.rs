@@ -141,10 +141,7 @@ fn weighed(
 /// one, which may be any annotation step.
 fn calculated(config: &WorkflowConfig, step: &StepConfig) -> Vec<ModelKey> {
     let mut block = step.config.clone().unwrap_or(Value::Null);
-    let named = match &mut block {
-        Value::Object(keys) => keys.remove("step"),
-        _ => None,
-    };
+    let named = block.as_object_mut().and_then(|keys| keys.remove("step"));
     let Ok(consensus) = serde_json::from_value::<ConsensusConfig>(block) else {
         return Vec::new();
     };

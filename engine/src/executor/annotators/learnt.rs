@@ -120,6 +120,10 @@ impl LearntModel {
         self.take(event);
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "answers and what they are worth come with these events alone"
+    )]
     fn take(&mut self, event: &StoredEvent) {
         let task = event.task_id;
         match &event.event {

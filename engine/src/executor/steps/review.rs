@@ -23,19 +23,18 @@ pub(crate) fn decision_of(annotation: &AnnotationData) -> Option<ReviewDecision>
 /// What a reviewer gives in place of the judged value: the data, without the decision and its reason
 /// where they stand in it; null where that is all.
 pub(crate) fn corrected(annotation: &AnnotationData) -> Cow<'_, Value> {
-    match &annotation.data {
-        Value::Object(fields) if annotation.decision.is_none() => {
-            let is_own = |key: &String| matches!(key.as_str(), "decision" | "reason");
-            let fields = fields.iter().filter(|(key, _)| !is_own(key));
-            let fields: Map<String, Value> = fields.map(|(k, v)| (k.clone(), v.clone())).collect();
-            Cow::Owned(if fields.is_empty() {
-                Value::Null
-            } else {
-                Value::Object(fields)
-            })
-        }
-        data => Cow::Borrowed(data),
-    }
+    let own = annotation.data.as_object();
+    let Some(fields) = own.filter(|_| annotation.decision.is_none()) else {
+        return Cow::Borrowed(&annotation.data);
+    };
+    let is_own = |key: &String| matches!(key.as_str(), "decision" | "reason");
+    let fields = fields.iter().filter(|(key, _)| !is_own(key));
+    let fields: Map<String, Value> = fields.map(|(k, v)| (k.clone(), v.clone())).collect();
+    Cow::Owned(if fields.is_empty() {
+        Value::Null
+    } else {
+        Value::Object(fields)
+    })
 }
 
 impl StepExecutor for ReviewExecutor {
