@@ -62,7 +62,7 @@
 //! 5. [`events`] are what happened, and the only thing that changes a [`state`], live and replayed.
 //! 6. What a state waits for is derived from it by [`due_work`] (`timers`), and comes back as a
 //!    command when its time has come.
-//! 7. [`goals`] follow the log, and say when enough is enough.
+//! 7. [`goals`] and [`quality`] follow the log, and say when enough is enough and how good it is.
 //!
 //! [`simulation`] plays a workflow through without store, clock or broker. [`ids`] and [`limits`]
 //! lie below all of it. Each module imports only modules of lower layers; ARCHITECTURE.md has the
@@ -85,6 +85,7 @@ pub mod ids;
 pub mod limits;
 mod orchestrator;
 pub mod parser;
+pub mod quality;
 pub mod reliability;
 pub mod simulation;
 pub mod state;

@@ -35,7 +35,7 @@ const ENGINE: House = House {
         &["state", "parser"],
         &["events"],
         &["store", "transition", "assignment"],
-        &["executor", "goals"],
+        &["executor", "goals", "quality"],
         &["command"],
         &["timers"],
         &["decide"],

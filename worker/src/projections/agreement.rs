@@ -19,6 +19,7 @@ use glyph_workflow_engine::{
     config::Metric,
     events::{ConsensusCalculated, Vote, WorkflowEvent},
     limits::PAGE_MAX,
+    quality::{AgreementProgress, Question, Window},
     store::{EventStoreError, LogEntry, NewOutboxRow, ProjectionRows, ProjectionWrite, Store},
 };
 use serde::{Deserialize, Serialize};
@@ -29,12 +30,8 @@ use uuid::Uuid;
 use super::{
     StepOutcome,
     pace::{Follows, commit, follow},
-    window::{Question, Window},
 };
-use crate::{
-    faults::Faults,
-    wire::{CloudEventMessages, data::AgreementProgress},
-};
+use crate::{faults::Faults, wire::CloudEventMessages};
 
 /// Its name in the table of checkpoints.
 pub const PROJECTION: &str = "agreement";

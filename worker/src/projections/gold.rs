@@ -21,11 +21,12 @@ use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
     MessageBuilder,
     command::{Act, ActEnvelope},
-    config::{GoldConfig, OnFall},
+    config::GoldConfig,
     events::{StoredEvent, WorkflowEvent},
     ids::{RevisionId, UserId, WorkflowId},
     limits::PAGE_MAX,
     plan_act,
+    quality::{GoldRecord, RuleAction},
     state::WorkflowRef,
     store::{
         AnnotatorPause, EventStoreError, LogEntry, ProjectionRows, ProjectionWrite, Store,
@@ -50,9 +51,6 @@ use crate::{
 /// Its name in the table of checkpoints.
 pub const PROJECTION: &str = "gold";
 
-/// Answers below which nothing is said of an annotator.
-const ANSWERS_MIN: usize = 5;
-
 /// Follows annotators through the gold tasks of the log.
 pub struct GoldProjector {
     store: Arc<dyn Store>,
@@ -60,82 +58,6 @@ pub struct GoldProjector {
     /// What revisions say about gold; they never change.
     rules: Mutex<HashMap<RevisionId, Option<GoldConfig>>>,
     faults: Faults,
-}
-
-/// The row of one annotator in one workflow.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Record {
-    /// Whether each answer was the known one, oldest first.
-    answers: Vec<bool>,
-    /// Whether the annotator has fallen and not recovered.
-    flagged: bool,
-    /// Whether the workflow's rule has paused the annotator for it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    paused: bool,
-    /// When an operator last let the annotator go on; answers from before count no more.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    judged_from: Option<DateTime<Utc>>,
-}
-
-/// What the rule of a workflow does about an annotator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
-    Pause,
-    Resume,
-}
-
-impl Record {
-    /// Share of right answers; none where there are none.
-    fn accuracy(&self) -> Option<f64> {
-        let correct = self.answers.iter().filter(|correct| **correct).count();
-        (!self.answers.is_empty()).then(|| correct as f64 / self.answers.len() as f64)
-    }
-
-    /// Begins anew where an operator has let the annotator go on since.
-    fn judge_from(&mut self, resumed: Option<DateTime<Utc>>) {
-        if resumed > self.judged_from {
-            *self = Self {
-                judged_from: resumed,
-                ..Self::default()
-            };
-        }
-    }
-
-    /// Takes in an answer. Answers the accuracy if the annotator falls with it.
-    fn add(&mut self, correct: bool, rule: &GoldConfig) -> Option<f64> {
-        self.answers.push(correct);
-        let window = usize::try_from(rule.window).unwrap_or(usize::MAX);
-        self.answers
-            .drain(..self.answers.len().saturating_sub(window));
-        let fallen = self.falls_short(rule);
-        let falls = fallen.filter(|_| !self.flagged);
-        self.flagged = fallen.is_some();
-        falls
-    }
-
-    /// The accuracy where it is below what the rule asks for.
-    fn falls_short(&self, rule: &GoldConfig) -> Option<f64> {
-        let min = rule
-            .min_accuracy
-            .filter(|_| self.answers.len() >= ANSWERS_MIN)?;
-        self.accuracy().filter(|accuracy| *accuracy < min)
-    }
-
-    /// Takes in another rule: what it does not ask for any more is forgiven.
-    fn forgive(&mut self, rule: Option<&GoldConfig>) {
-        self.flagged &= rule.is_some_and(|rule| self.falls_short(rule).is_some());
-    }
-
-    /// Does what the rule says now, where that is not what it has done.
-    fn turn(&mut self, rule: Option<&GoldConfig>) -> Option<Turn> {
-        let pauses = rule.is_some_and(|rule| rule.on_fall == OnFall::Pause) && self.flagged;
-        let before = std::mem::replace(&mut self.paused, pauses);
-        match (before, pauses) {
-            (false, true) => Some(Turn::Pause),
-            (true, false) => Some(Turn::Resume),
-            _ => None,
-        }
-    }
 }
 
 impl GoldProjector {
@@ -254,9 +176,9 @@ impl Fold<'_> {
     }
 
     /// What is known of an annotator at an event.
-    fn record(&self, workflow: &WorkflowId, user: UserId, at: DateTime<Utc>) -> Record {
+    fn record(&self, workflow: &WorkflowId, user: UserId, at: DateTime<Utc>) -> GoldRecord {
         let row = self.rows.get(&record_key(workflow, user));
-        let mut record = row.and_then(|row| Record::deserialize(row).ok());
+        let mut record = row.and_then(|row| GoldRecord::deserialize(row).ok());
         let record = record.get_or_insert_default();
         record.judge_from(resumed(&self.pauses, workflow, user, Some(at)));
         record.clone()
@@ -318,8 +240,8 @@ impl Fold<'_> {
         event: &StoredEvent,
         workflow: &WorkflowId,
         user: UserId,
-        record: &Record,
-        turn: Option<Turn>,
+        record: &GoldRecord,
+        turn: Option<RuleAction>,
     ) {
         let row = serde_json::to_value(record).unwrap_or_default();
         self.set(record_key(workflow, user), row);
@@ -333,18 +255,18 @@ impl Fold<'_> {
 
 /// The act of a rule: whoever reads the same event, and how often, names it alike.
 fn act_of(
-    turn: Turn,
+    turn: RuleAction,
     event: &StoredEvent,
     workflow: &WorkflowId,
     user_id: UserId,
-    record: &Record,
+    record: &GoldRecord,
 ) -> ActEnvelope {
     let workflow = workflow.clone();
     let share = record.accuracy().unwrap_or_default() * 100.0;
     let answers = record.answers.len();
     let right = format!("{share:.0} % of the newest {answers} answers to gold tasks are right");
     let (what, act) = match turn {
-        Turn::Pause => (
+        RuleAction::Pause => (
             "paused",
             Act::AnnotatorPause {
                 workflow,
@@ -353,7 +275,7 @@ fn act_of(
                 fallen_at: Some(event.occurred_at),
             },
         ),
-        Turn::Resume => (
+        RuleAction::Resume => (
             "resumed",
             Act::AnnotatorResume {
                 workflow,
@@ -404,12 +326,12 @@ pub struct AnnotatorStanding {
 pub async fn standings(store: &dyn Store) -> Result<Vec<AnnotatorStanding>, EventStoreError> {
     let rows = store.projection_rows(PROJECTION).await?;
     let history = store.annotator_pauses(None).await?;
-    let mut records: BTreeMap<(WorkflowId, UserId), Record> = BTreeMap::new();
+    let mut records: BTreeMap<(WorkflowId, UserId), GoldRecord> = BTreeMap::new();
     for (key, row) in &rows {
         let of = key.strip_prefix(RECORDS).and_then(|of| of.split_once('/'));
         if let Some((workflow, user)) = of
             && let (Ok(workflow), Ok(user)) = (WorkflowId::new(workflow), user.parse())
-            && let Ok(record) = Record::deserialize(row)
+            && let Ok(record) = GoldRecord::deserialize(row)
         {
             records.insert((workflow, UserId(user)), record);
         }
@@ -419,7 +341,7 @@ pub async fn standings(store: &dyn Store) -> Result<Vec<AnnotatorStanding>, Even
             .entry((pause.workflow.clone(), pause.user_id))
             .or_default();
     }
-    let standing = |((workflow, user_id), mut record): ((WorkflowId, UserId), Record)| {
+    let standing = |((workflow, user_id), mut record): ((WorkflowId, UserId), GoldRecord)| {
         record.judge_from(resumed(&history, &workflow, user_id, None));
         let of_person = |p: &&AnnotatorPause| p.workflow == workflow && p.user_id == user_id;
         let paused = history
@@ -465,45 +387,4 @@ fn record_key(workflow: &WorkflowId, user: UserId) -> String {
 /// The newest revision on which a task has been started so far.
 fn newest(rows: &ProjectionRows, workflow: &WorkflowId) -> Option<WorkflowRef> {
     serde_json::from_value(rows.get(&newest_key(workflow))?.clone()).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_fall_is_told_of_once_and_again_after_recovery() {
-        let rule = GoldConfig {
-            share: 0.1,
-            min_accuracy: Some(0.6),
-            window: 5,
-            on_fall: OnFall::Flag,
-        };
-        let mut record = Record::default();
-        let mut falls = Vec::new();
-        let answers = "1100 0000 1111 10000";
-        for (place, answer) in answers.chars().filter(|c| *c != ' ').enumerate() {
-            if let Some(accuracy) = record.add(answer == '1', &rule) {
-                falls.push((place, accuracy));
-            }
-        }
-        // 11000 is the first with five answers; 10000 is at the end, after 11111.
-        assert_eq!(falls, [(4, 0.4), (15, 0.4)]);
-        assert_eq!(record.answers.len(), 5);
-    }
-
-    #[test]
-    fn without_a_bound_answers_are_kept_and_nobody_falls() {
-        let rule = GoldConfig {
-            share: 0.1,
-            min_accuracy: None,
-            window: 20,
-            on_fall: OnFall::Flag,
-        };
-        let mut record = Record::default();
-        for _ in 0..30 {
-            assert_eq!(record.add(false, &rule), None);
-        }
-        assert_eq!((record.answers.len(), record.flagged), (20, false));
-    }
 }

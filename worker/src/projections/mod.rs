@@ -5,7 +5,6 @@ mod goal_actions;
 mod goals;
 pub mod gold;
 mod pace;
-mod window;
 
 pub use agreement::AgreementProjector;
 pub use goal_actions::GoalActionRunner;

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+pub use glyph_workflow_engine::quality::AgreementProgress;
 use glyph_workflow_engine::{
     command::RejectionCode,
     config::HookStage,
@@ -18,7 +19,7 @@ use glyph_workflow_engine::{
     state::{IncidentCode, ResolvedBy, StepResult, StepVisit},
 };
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -495,39 +496,6 @@ pub struct CommandRejected<'a> {
     pub reason: RejectionCode,
     /// What, where, and how to mend it, for people.
     pub detail: &'a str,
-}
-
-/// Agreement of annotators over the newest items of a step, or of one field of its answers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct AgreementProgress {
-    /// The workflow.
-    pub workflow: WorkflowId,
-    /// The step.
-    pub step_id: StepId,
-    /// Path in `annotation.data`; all of data where there is none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub field: Option<String>,
-    /// What measures one item: `percent_agreement` for categories; for regions and texts, which are
-    /// seldom equal, the step's own metric.
-    pub measure: Metric,
-    /// Items inside the window. An item is one comparison that ended a visit; gold tasks are none.
-    pub items: usize,
-    /// Items that fit; the oldest leaves for the newest.
-    pub window: usize,
-    /// Mean of `measure` over the items.
-    pub agreement: Option<f64>,
-    /// Krippendorff's alpha, nominal; null where it is not defined.
-    pub alpha: Option<f64>,
-    /// Why there is no alpha.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub alpha_undefined: Option<String>,
-    /// Cohen's kappa of the first and the second answer to each item; null where it is not defined.
-    pub kappa: Option<f64>,
-    /// Why there is no kappa.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kappa_undefined: Option<String>,
-    /// When the newest item came.
-    pub updated_at: DateTime<Utc>,
 }
 
 /// An annotator answers gold tasks worse than the workflow allows. Which tasks are gold is not told.

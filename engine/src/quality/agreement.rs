@@ -4,36 +4,36 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use chrono::{DateTime, Utc};
-use glyph_workflow_engine::{
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::{
     config::Metric,
     consensus::{Agreement, ConsensusError, StreamingAlpha, StreamingKappa},
     events::Vote,
     ids::{StepId, WorkflowId},
 };
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use uuid::Uuid;
-
-use crate::wire::data::AgreementProgress;
 
 /// What people agree on: the answers to one step, or to one field of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Question {
+pub struct Question {
     /// The workflow.
-    pub(super) workflow: WorkflowId,
+    pub workflow: WorkflowId,
     /// The step.
-    pub(super) step_id: StepId,
+    pub step_id: StepId,
     /// Path in `annotation.data`; all of data where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) field: Option<String>,
+    pub field: Option<String>,
     /// What measures one item: `percent_agreement` for categories, the step's own metric for regions
     /// and texts, which are seldom equal.
-    pub(super) measure: Metric,
+    pub measure: Metric,
 }
 
 impl Question {
     /// The question behind a comparison by `metric`.
-    pub(super) fn new(
+    pub fn new(
         workflow: &WorkflowId,
         step_id: &StepId,
         field: Option<&str>,
@@ -56,12 +56,12 @@ impl Question {
     }
 
     /// Whether answers are compared as categories, equal or not.
-    pub(super) fn is_categorical(&self) -> bool {
+    pub fn is_categorical(&self) -> bool {
         self.measure == Metric::PercentAgreement
     }
 
     /// The key of its row: short, however long the path.
-    pub(super) fn key(&self) -> String {
+    pub fn key(&self) -> String {
         let field = self.field.as_ref().map_or_else(String::new, |field| {
             format!("/{}", Uuid::new_v5(&Uuid::NAMESPACE_OID, field.as_bytes()))
         });
@@ -70,9 +70,42 @@ impl Question {
     }
 }
 
+/// Agreement of annotators over the newest items of a step, or of one field of its answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AgreementProgress {
+    /// The workflow.
+    pub workflow: WorkflowId,
+    /// The step.
+    pub step_id: StepId,
+    /// Path in `annotation.data`; all of data where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// What measures one item: `percent_agreement` for categories; for regions and texts, which are
+    /// seldom equal, the step's own metric.
+    pub measure: Metric,
+    /// Items inside the window. An item is one comparison that ended a visit; gold tasks are none.
+    pub items: usize,
+    /// Items that fit; the oldest leaves for the newest.
+    pub window: usize,
+    /// Mean of `measure` over the items.
+    pub agreement: Option<f64>,
+    /// Krippendorff's alpha, nominal; null where it is not defined.
+    pub alpha: Option<f64>,
+    /// Why there is no alpha.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alpha_undefined: Option<String>,
+    /// Cohen's kappa of the first and the second answer to each item; null where it is not defined.
+    pub kappa: Option<f64>,
+    /// Why there is no kappa.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kappa_undefined: Option<String>,
+    /// When the newest item came.
+    pub updated_at: DateTime<Utc>,
+}
+
 /// The newest items of one question.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Window {
+pub struct Window {
     /// Oldest first.
     items: VecDeque<Item>,
     /// The answers inside by their codes. Their texts are not kept.
@@ -111,7 +144,7 @@ struct Counts {
 impl Window {
     /// Counts the items of one that was read.
     #[must_use]
-    pub(super) fn restored(mut self) -> Self {
+    pub fn restored(mut self) -> Self {
         let end = self
             .answers
             .last_key_value()
@@ -129,7 +162,7 @@ impl Window {
     }
 
     /// Takes in an item by its votes. One with fewer than two answers compares nothing and is no item.
-    pub(super) fn add_votes(&mut self, votes: &[Vote], length: usize) {
+    pub fn add_votes(&mut self, votes: &[Vote], length: usize) {
         let answers = in_order(votes);
         if answers.len() < 2 {
             return;
@@ -139,7 +172,7 @@ impl Window {
     }
 
     /// Takes in an item by how far its answers agree.
-    pub(super) fn add_score(&mut self, score: f64, length: usize) {
+    pub fn add_score(&mut self, score: f64, length: usize) {
         self.push(Item::Score(score), length);
     }
 
@@ -150,7 +183,7 @@ impl Window {
     }
 
     /// Lets the oldest items go that do not fit.
-    pub(super) fn fit(&mut self, length: usize) {
+    pub fn fit(&mut self, length: usize) {
         while self.items.len() > length.max(1) {
             if let Some(oldest) = self.items.pop_front() {
                 self.counts.remove(&oldest);
@@ -160,7 +193,7 @@ impl Window {
     }
 
     /// What holds for the items inside.
-    pub(super) fn summary(
+    pub fn summary(
         &self,
         question: &Question,
         length: usize,
@@ -310,13 +343,13 @@ fn one_form(value: &Value) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use glyph_workflow_engine::{
-        consensus::{cohens_kappa, krippendorffs_alpha_nominal, percent_agreement},
-        ids::Slug,
-    };
     use serde_json::json;
 
     use super::*;
+    use crate::{
+        consensus::{cohens_kappa, krippendorffs_alpha_nominal, percent_agreement},
+        ids::Slug,
+    };
 
     fn question(metric: Metric) -> Question {
         Question::new(
