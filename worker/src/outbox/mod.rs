@@ -4,11 +4,9 @@
 //! behind (a crash, a refusal, another owner of older messages) is the relay's.
 
 mod deletions;
-mod keeper;
 mod publication;
 mod relay;
 
 pub(crate) use deletions::{Deletions, start_deletions};
-pub(crate) use keeper::{Keeper, LEASE};
 pub(crate) use publication::publication_of;
-pub(crate) use relay::{Relay, judge, relay_id, release};
+pub(crate) use relay::{LEASE, Relay, judge, relay_id, release};

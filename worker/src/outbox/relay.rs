@@ -20,13 +20,13 @@ use std::{
 
 use glyph_workflow_engine::{
     ids::TaskId,
-    store::{Outbox, OutboxRow, PublisherId},
+    store::{COMMIT_LEASE, Outbox, OutboxRow, PublisherId},
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{LEASE, deletions::delete, publication_of};
+use super::{deletions::delete, publication::publication_of};
 use crate::{
     backoff::Backoff,
     broker::{MessagePublisher, PublishOutcome},
@@ -34,6 +34,9 @@ use crate::{
     metrics::Metrics,
 };
 
+/// How long a message stays with who leased it: as long as with who committed it. A process that is
+/// frozen for longer loses its messages to a relay, and what it then sends is a duplicate.
+pub(crate) const LEASE: Duration = COMMIT_LEASE;
 /// Rows of one claim: a window that the broker confirms well within the lease.
 const CLAIM_MAX: u32 = 512;
 /// Between two looks while messages wait, but none for the relay.

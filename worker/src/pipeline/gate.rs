@@ -32,14 +32,14 @@ impl HoldReason {
 
 /// Holds the source while anyone has a reason to; the reasons are counted, as several lanes may
 /// wait for the same database.
-pub(crate) struct Gate {
+pub(super) struct Gate {
     source: Option<Arc<dyn CommandSource>>,
     held: Mutex<[usize; HoldReason::ALL.len()]>,
     reasons: watch::Sender<BTreeSet<HoldReason>>,
 }
 
 impl Gate {
-    pub(crate) fn new(source: Option<Arc<dyn CommandSource>>) -> Arc<Self> {
+    pub(super) fn new(source: Option<Arc<dyn CommandSource>>) -> Arc<Self> {
         let (reasons, _) = watch::channel(BTreeSet::new());
         Arc::new(Self {
             source,
@@ -49,7 +49,7 @@ impl Gate {
     }
 
     /// Holds intake until the answer is dropped.
-    pub(crate) fn hold(self: &Arc<Self>, reason: HoldReason) -> Hold {
+    pub(super) fn hold(self: &Arc<Self>, reason: HoldReason) -> Hold {
         self.change(reason, |count| count + 1);
         Hold {
             gate: Arc::clone(self),
@@ -57,7 +57,7 @@ impl Gate {
         }
     }
 
-    pub(crate) fn reasons(&self) -> watch::Receiver<BTreeSet<HoldReason>> {
+    pub(super) fn reasons(&self) -> watch::Receiver<BTreeSet<HoldReason>> {
         self.reasons.subscribe()
     }
 
@@ -98,7 +98,7 @@ impl Gate {
 }
 
 /// A reason in force.
-pub(crate) struct Hold {
+pub(super) struct Hold {
     gate: Arc<Gate>,
     reason: HoldReason,
 }

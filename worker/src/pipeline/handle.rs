@@ -1,7 +1,7 @@
 //! Builds a pipeline out of its parts, and the handle by which others use it.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -19,18 +19,22 @@ use uuid::Uuid;
 
 use super::{
     CommandProcessor, HoldReason,
+    collecting::Collector,
     gate::Gate,
     intake,
     job::{Incoming, Job, Origin},
-    lane::{BatchNumbers, Lane, Shared},
+    lane::Lane,
+    lease_renewer::Keeper,
     publishing::LanePublisher,
+    running::BatchRunner,
     sampler::Sampler,
+    shared::{BatchNumbers, Shared},
 };
 use crate::{
     broker::{CommandSource, MessagePublisher},
     faults::Faults,
     metrics::Metrics,
-    outbox::{Deletions, Keeper, Relay, relay_id, start_deletions},
+    outbox::{Deletions, Relay, relay_id, start_deletions},
     traces::{CommandSpan, Traces},
 };
 
@@ -221,16 +225,11 @@ fn start_lane(
         }
         .run(),
     );
-    let waiting = VecDeque::new();
     let lane = Lane {
         shared: Arc::clone(shared),
-        incoming,
-        waiting,
-        numbers,
+        collector: Collector::new(incoming, shared.batch_max, shared.batch_wait),
+        runner: BatchRunner::new(Arc::clone(shared), numbers, Arc::clone(outbox)),
         windows: send,
-        outbox: Arc::clone(outbox),
-        given: 0,
-        doubt: None,
     };
     parts.workers.spawn(lane.run());
     submit

@@ -10,6 +10,7 @@ use glyph_workflow_engine::{
 use tokio::{sync::oneshot, time::Instant};
 use uuid::Uuid;
 
+use super::disposition::{Disposition, dispose};
 use crate::{
     broker::{Delivery, Destination, Properties, Publication, Receipt, RetryDelay},
     metrics::TYPE_UNKNOWN,
@@ -179,11 +180,40 @@ pub(super) enum CopyKind {
     Dead(DeadReason),
 }
 
-/// What went wrong with a delivery, for its copy's headers.
-pub(super) struct Failure {
-    pub(super) kind: CopyKind,
-    pub(super) attempts: u32,
-    pub(super) error: String,
+/// Why a delivery is copied, for the copy's headers.
+pub(super) struct CopyCause {
+    kind: CopyKind,
+    attempts: u32,
+    error: String,
+}
+
+impl CopyCause {
+    /// What follows from an outcome for a delivery that had failed `attempts_before` times; none
+    /// where it is acknowledged.
+    pub(super) fn of(outcome: &Outcome, attempts_before: u32) -> Option<Self> {
+        match dispose(outcome, attempts_before) {
+            Disposition::Settle => None,
+            Disposition::Retry {
+                delay,
+                attempts,
+                reason,
+                error,
+            } => Some(Self {
+                kind: CopyKind::Retry(delay, reason),
+                attempts,
+                error,
+            }),
+            Disposition::Dead {
+                attempts,
+                reason,
+                error,
+            } => Some(Self {
+                kind: CopyKind::Dead(reason),
+                attempts,
+                error,
+            }),
+        }
+    }
 }
 
 impl CommandCopy {
@@ -192,7 +222,7 @@ impl CommandCopy {
         mut delivery: Delivery,
         envelope: &CommandEnvelope,
         outcome: &Outcome,
-        failure: &Failure,
+        cause: &CopyCause,
         received_at: Instant,
         now: DateTime<Utc>,
     ) -> Self {
@@ -203,7 +233,7 @@ impl CommandCopy {
             .properties
             .message_type
             .get_or_insert_with(|| command_type.to_owned());
-        let reply = match failure.kind {
+        let reply = match cause.kind {
             // The command may still come to an end; until then there is nothing to answer.
             CopyKind::Retry(..) => None,
             CopyKind::Dead(reason) => {
@@ -213,12 +243,12 @@ impl CommandCopy {
         };
         Self {
             receipt: delivery.receipt,
-            kind: failure.kind,
+            kind: cause.kind,
             command_type,
             command_id: Some(envelope.command_id),
             received_at,
             reply,
-            publication: copy_publication(delivery, Some(envelope.command_id), failure, now),
+            publication: copy_publication(delivery, Some(envelope.command_id), cause, now),
         }
     }
 
@@ -235,19 +265,19 @@ impl CommandCopy {
         };
         let attempts = attempts_before(&delivery.properties).saturating_add(1);
         let reply = CommandReply::unreadable(&unreadable);
-        let failure = Failure {
+        let cause = CopyCause {
             kind: CopyKind::Dead(reason),
             attempts,
             error: unreadable.error,
         };
         Self {
             receipt: delivery.receipt,
-            kind: failure.kind,
+            kind: cause.kind,
             command_type: TYPE_UNKNOWN,
             command_id: unreadable.command_id,
             received_at,
             reply: reply_publication(&delivery.properties, &reply, now),
-            publication: copy_publication(delivery, unreadable.command_id, &failure, now),
+            publication: copy_publication(delivery, unreadable.command_id, &cause, now),
         }
     }
 }
@@ -255,22 +285,22 @@ impl CommandCopy {
 fn copy_publication(
     delivery: Delivery,
     command_id: Option<CommandId>,
-    failure: &Failure,
+    cause: &CopyCause,
     now: DateTime<Utc>,
 ) -> Publication {
     let Delivery {
         body, properties, ..
     } = delivery;
     let mut headers = properties.headers;
-    headers.insert(HEADER_ATTEMPTS.to_owned(), failure.attempts.to_string());
+    headers.insert(HEADER_ATTEMPTS.to_owned(), cause.attempts.to_string());
     headers.insert(
         HEADER_ERROR.to_owned(),
-        clip(&failure.error, ERROR_HEADER_BYTES_MAX),
+        clip(&cause.error, ERROR_HEADER_BYTES_MAX),
     );
     headers
         .entry(HEADER_FIRST_FAILED_AT.to_owned())
         .or_insert_with(|| now.to_rfc3339_opts(chrono::SecondsFormat::Micros, true));
-    let (destination, reason) = match failure.kind {
+    let (destination, reason) = match cause.kind {
         CopyKind::Retry(delay, reason) => (Destination::Retry(delay), reason.as_str()),
         CopyKind::Dead(reason) => (Destination::Dead, reason.as_str()),
     };

@@ -6,20 +6,25 @@
 //! decided is copied to the retry ladder or the dead queue, and acknowledged once that copy is
 //! confirmed. Nothing here costs a round trip or a task for each command.
 
+mod collecting;
 mod disposition;
 mod gate;
 mod handle;
 mod intake;
 mod job;
 mod lane;
+mod lease_renewer;
 mod processor;
 mod publishing;
+mod running;
 mod sampler;
+mod shared;
 mod sizing;
+mod unknown_commit;
+mod window;
 
 pub use disposition::{Disposition, dead_reason, dispose};
 pub use gate::HoldReason;
-pub(crate) use gate::{Gate, Hold};
 pub use handle::{Pipeline, PipelineHandle, PipelineParts, PipelineSettings, PipelineStopped};
 pub use processor::CommandProcessor;
 pub use sizing::{batch_len, size_max};

@@ -14,7 +14,8 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     job::{CommandCopy, CopyKind},
-    lane::{BatchNumbers, Shared},
+    shared::{BatchNumbers, Shared},
+    window::Window,
 };
 use crate::{
     backoff::Backoff,
@@ -23,44 +24,6 @@ use crate::{
     metrics::FinalOutcome,
     outbox::{Deletions, judge, publication_of, release},
 };
-
-/// What one batch has to send.
-pub(super) struct Window {
-    /// The batch's number in its lane.
-    number: u64,
-    /// Messages, which this process holds.
-    pub(super) rows: Vec<OutboxRow>,
-    /// Copies of commands that have no outcome, or never will.
-    pub(super) copies: Vec<CommandCopy>,
-    /// Answers, best effort.
-    pub(super) replies: Vec<Publication>,
-}
-
-impl Window {
-    pub(super) fn of_batch(number: u64, rows: Vec<OutboxRow>) -> Self {
-        Self {
-            number,
-            rows,
-            copies: Vec::new(),
-            replies: Vec::new(),
-        }
-    }
-
-    /// A window without messages. It belongs to no batch, and ends no hold: windows of earlier
-    /// batches may still be on their way.
-    pub(super) fn of_copies(copies: Vec<CommandCopy>) -> Self {
-        Self {
-            number: 0,
-            rows: Vec::new(),
-            copies,
-            replies: Vec::new(),
-        }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.copies.is_empty() && self.replies.is_empty()
-    }
-}
 
 /// Publishes the windows of one lane, one at a time.
 ///

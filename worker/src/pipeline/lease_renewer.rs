@@ -6,31 +6,26 @@ use glyph_workflow_engine::store::{Outbox, PublisherId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    metrics::Metrics,
-    pipeline::{Gate, Hold, HoldReason},
-};
+use super::gate::{Gate, Hold, HoldReason};
+use crate::{metrics::Metrics, outbox::LEASE};
 
-/// How long a message stays with who leased it. A process that is frozen for longer loses its
-/// messages to a relay, and what it then sends is a duplicate.
-pub(crate) const LEASE: Duration = Duration::from_secs(30);
 /// Twice may fail before a lease runs out.
 const RENEW_EVERY: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Renews leases and watches the outbox; it publishes nothing, so a slow broker cannot delay it.
-pub(crate) struct Keeper {
-    pub(crate) outbox: Arc<dyn Outbox>,
-    pub(crate) publishers: Vec<PublisherId>,
-    pub(crate) outbox_max: u64,
-    pub(crate) gate: Arc<Gate>,
-    pub(crate) metrics: Arc<Metrics>,
+pub(super) struct Keeper {
+    pub(super) outbox: Arc<dyn Outbox>,
+    pub(super) publishers: Vec<PublisherId>,
+    pub(super) outbox_max: u64,
+    pub(super) gate: Arc<Gate>,
+    pub(super) metrics: Arc<Metrics>,
     /// Ends it; cancelled when nothing is leased any more.
-    pub(crate) done: CancellationToken,
+    pub(super) done: CancellationToken,
 }
 
 impl Keeper {
-    pub(crate) async fn run(self) {
+    pub(super) async fn run(self) {
         let mut full: Option<Hold> = None;
         let mut renew_at = Instant::now() + RENEW_EVERY;
         loop {

@@ -1,0 +1,92 @@
+//! What waits for a lane, and how the next batch is taken from it.
+
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    job::Incoming,
+    sizing::{batch_len, is_suspect},
+};
+use crate::broker::Receipt;
+
+/// Collects batches from what comes into a lane.
+pub(super) struct Collector {
+    incoming: mpsc::Receiver<Incoming>,
+    /// What was received and is in no batch yet.
+    waiting: VecDeque<Incoming>,
+    batch_max: usize,
+    batch_wait: Duration,
+}
+
+impl Collector {
+    pub(super) fn new(
+        incoming: mpsc::Receiver<Incoming>,
+        batch_max: usize,
+        batch_wait: Duration,
+    ) -> Self {
+        Self {
+            incoming,
+            waiting: VecDeque::new(),
+            batch_max,
+            batch_wait,
+        }
+    }
+
+    /// The next batch: as many as are there, up to the size; a batch that is not full waits for
+    /// more until its oldest command has waited long enough. While the batch before was at work
+    /// that time has usually passed. None once every sender is gone and nothing waits.
+    pub(super) async fn next_batch(&mut self) -> Option<Vec<Incoming>> {
+        if self.waiting.is_empty() {
+            self.waiting.push_back(self.incoming.recv().await?);
+        }
+        let oldest = self
+            .waiting
+            .front()
+            .map_or_else(Instant::now, Incoming::received_at);
+        let deadline = oldest + self.batch_wait;
+        let mut more = Vec::new();
+        while self.waiting.len() < self.batch_max {
+            let room = self.batch_max - self.waiting.len();
+            match timeout_at(deadline, self.incoming.recv_many(&mut more, room)).await {
+                Ok(0) | Err(_) => break,
+                Ok(_) => self.waiting.extend(more.drain(..)),
+            }
+        }
+        self.shuffle_suspects();
+        let len = batch_len(&self.waiting, self.batch_max, Incoming::deliveries_before);
+        Some(self.waiting.drain(..len.max(1)).collect())
+    }
+
+    /// A command that kills the process comes back at the head of the queue, with its neighbours
+    /// behind it. Were it always taken first, none of them would ever be acknowledged, and all
+    /// would reach the delivery limit together. So among suspects the next one is drawn by lot,
+    /// and the innocent get past it. Order is not what keeps a task safe; its version is.
+    fn shuffle_suspects(&mut self) {
+        let suspect = self
+            .waiting
+            .front()
+            .is_some_and(|job| is_suspect(job.deliveries_before()));
+        if suspect {
+            let (_, lot) = uuid::Uuid::now_v7().as_u64_pair();
+            let lot = usize::try_from(lot & 0xffff_ffff).unwrap_or_default() % self.waiting.len();
+            self.waiting.swap(0, lot);
+        }
+    }
+
+    /// Takes out everything that is in no batch yet; answers what must be given back.
+    pub(super) fn clear(&mut self) -> Vec<Receipt> {
+        let mut receipts: Vec<_> = self
+            .waiting
+            .drain(..)
+            .filter_map(|job| job.receipt())
+            .collect();
+        while let Ok(job) = self.incoming.try_recv() {
+            receipts.extend(job.receipt());
+        }
+        receipts
+    }
+}
