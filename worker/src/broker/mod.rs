@@ -7,6 +7,21 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
+/// Names of queues after the prefix, beside those of commands and retries.
+pub mod queues {
+    /// Commands that cannot be read or ran out of retries.
+    pub const DEAD: &str = "dead";
+    /// `step.completed.#`, for downstream systems.
+    pub const STEP_COMPLETED: &str = "step-completed";
+    /// `transition.occurred.#`, for downstream systems.
+    pub const TRANSITION_OCCURRED: &str = "transition-occurred";
+    /// `job.requested.#`, for external workers; there in embedded mode only.
+    pub const JOB_REQUESTED: &str = "job-requested";
+}
+
+/// The header of the W3C trace context.
+pub const HEADER_TRACEPARENT: &str = "traceparent";
+
 /// A queue that commands arrive on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CommandQueue {
@@ -42,7 +57,7 @@ impl CommandQueue {
 }
 
 /// A command as it came from the broker, not yet read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Delivery {
     /// Where it came from.
     pub queue: CommandQueue,
@@ -81,6 +96,13 @@ pub struct Properties {
     /// Text headers: `traceparent`, and those of a retry (`x-glyph-attempts`,
     /// `x-glyph-first-failed-at`).
     pub headers: BTreeMap<String, String>,
+}
+
+impl Properties {
+    /// The W3C trace context.
+    pub fn traceparent(&self) -> Option<&str> {
+        self.headers.get(HEADER_TRACEPARENT).map(String::as_str)
+    }
 }
 
 /// Where a message goes.

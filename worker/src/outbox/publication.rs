@@ -7,8 +7,8 @@ use glyph_workflow_engine::store::OutboxRow;
 use serde::Deserialize;
 
 use crate::{
-    broker::{Destination, Publication},
-    wire::{MessageType, messages::CONTENT_TYPE},
+    broker::{Destination, HEADER_TRACEPARENT, Publication},
+    wire::{MessageType, envelope::CONTENT_TYPE},
 };
 
 /// The attributes that are repeated as AMQP properties. They are read back from the body rather
@@ -31,7 +31,7 @@ pub(crate) fn publication_of(row: &OutboxRow) -> Publication {
     let head: Head<'_> = serde_json::from_str(&row.body).unwrap_or_default();
     let traceparent = head
         .traceparent
-        .map(|text| ("traceparent".to_owned(), text.into_owned()));
+        .map(|text| (HEADER_TRACEPARENT.to_owned(), text.into_owned()));
     Publication {
         destination: Destination::Events,
         routing_key: row.routing_key.clone(),

@@ -10,8 +10,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    Unreadable,
-    commands::{Fault, check_reason, check_time, parse, typed},
+    body::{parse, typed},
+    bounds::{check_reason, check_time},
+    unreadable::{Fault, Unreadable},
 };
 
 /// An act on a workflow, or on an annotator in it: verb, workflow and id stand outside the body.

@@ -8,8 +8,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    Unreadable,
-    commands::{Fault, check_roles, parse, typed},
+    body::{parse, typed},
+    bounds::check_roles,
+    unreadable::{Fault, Unreadable},
 };
 
 /// A person asks for work.

@@ -1,27 +1,26 @@
 //! Commands as producers send them: bytes in, [`CommandEnvelope`] out, or a reason why not.
 //!
-//! Queue, HTTP and CLI share everything but where type and ids come from. Whatever a store could
-//! choke on is refused here, one command at a time: later it would abort a whole batch.
+//! Queue, HTTP and CLI share everything but where type and ids come from: the bytes become JSON
+//! (`body.rs`), what a type does not know is taken out (`known_fields.rs`), and what is left is
+//! checked (`bounds.rs`).
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::LazyLock,
-};
-
-use chrono::{DateTime, Datelike, Utc};
 use glyph_workflow_engine::{
     command::{
-        Activity, Advance, AnnotationInput, Assign, Command, CommandEnvelope, Control, Migrate,
-        Pause, Release, Start, Submission,
+        Activity, Advance, Assign, Command, CommandEnvelope, Control, Migrate, Pause, Release,
+        Start, Submission,
     },
     ids::{CommandId, TaskId},
     limits,
 };
-use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::{
+    body::{parse, typed},
+    bounds::{check_bounds, check_text},
+    known_fields::{keep_known, unknown_type},
+    unreadable::{Fault, Unreadable, clip},
+};
 use crate::broker::Properties;
 
 /// A command that was read.
@@ -31,37 +30,6 @@ pub struct ReadCommand {
     pub envelope: CommandEnvelope,
     /// Fields that nobody knows; they were ignored.
     pub unknown_fields: u64,
-}
-
-/// A command that cannot be read, now or ever.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{error}")]
-pub struct Unreadable {
-    /// The kind of fault.
-    pub code: UnreadableCode,
-    /// What is wrong, for people; begins with the path of the field where there is one.
-    pub error: String,
-    /// The command's id, where that could be read.
-    pub command_id: Option<CommandId>,
-}
-
-/// Kinds of fault in an unreadable command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum UnreadableCode {
-    /// Not JSON, or not the JSON of a command.
-    Malformed,
-    /// More bytes than [`limits::COMMAND_BYTES_MAX`].
-    TooLarge,
-}
-
-impl UnreadableCode {
-    /// The name in headers, answers and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Malformed => "malformed",
-            Self::TooLarge => "too_large",
-        }
-    }
 }
 
 /// A command as HTTP and the CLI give it: type, task and id stand outside the body.
@@ -113,29 +81,6 @@ pub fn read_request(request: &CommandRequest<'_>) -> Result<ReadCommand, Unreada
     read().map_err(|fault: Fault| fault.into_unreadable(Some(request.command_id)))
 }
 
-/// What is wrong, before it is known whose command it is.
-pub(super) struct Fault {
-    code: UnreadableCode,
-    error: String,
-}
-
-impl Fault {
-    fn malformed(error: impl Into<String>) -> Self {
-        Self {
-            code: UnreadableCode::Malformed,
-            error: error.into(),
-        }
-    }
-
-    pub(super) fn into_unreadable(self, command_id: Option<CommandId>) -> Unreadable {
-        Unreadable {
-            code: self.code,
-            error: self.error,
-            command_id,
-        }
-    }
-}
-
 /// What does not stand in the body.
 struct Outside<'a> {
     command_id: CommandId,
@@ -178,108 +123,13 @@ fn read_queue_body(
     let outside = Outside {
         command_id,
         correlation_id: properties.correlation_id.as_deref(),
-        traceparent: properties.headers.get("traceparent").map(String::as_str),
+        traceparent: properties.traceparent(),
     };
     read_fields(
         fields,
         command_type.as_deref().unwrap_or(&properties.routing_key),
         &outside,
     )
-}
-
-/// Bytes to an object that every store can keep.
-pub(super) fn parse(body: &[u8]) -> Result<Map<String, Value>, Fault> {
-    if body.len() > limits::COMMAND_BYTES_MAX {
-        return Err(Fault {
-            code: UnreadableCode::TooLarge,
-            error: format!(
-                "{} bytes are more than the {} allowed",
-                body.len(),
-                limits::COMMAND_BYTES_MAX
-            ),
-        });
-    }
-    let text = std::str::from_utf8(body)
-        .map_err(|e| Fault::malformed(format!("not UTF-8 after byte {}", e.valid_up_to())))?;
-    // serde_json refuses numbers that no finite f64 holds, and nesting beyond 128.
-    let value: Value =
-        serde_json::from_str(text).map_err(|e| Fault::malformed(format!("not JSON: {e}")))?;
-    if let Some((byte, number)) = too_large_integer(text) {
-        return Err(Fault::malformed(format!(
-            "byte {byte}: the whole number {number} has more than 64 bits and would be rounded: send it as a text"
-        )));
-    }
-    check_content(&value, 1)?;
-    match value {
-        Value::Object(fields) => Ok(fields),
-        _ => Err(Fault::malformed("a command is a JSON object")),
-    }
-}
-
-/// The first whole number of a valid JSON text that no 64 bits hold, and where it stands. The reader
-/// makes it a decimal number, which is another one.
-fn too_large_integer(text: &str) -> Option<(usize, &str)> {
-    let (mut at, bytes) = (0, text.as_bytes());
-    while let Some(byte) = bytes.get(at) {
-        let start = at;
-        at += 1;
-        match byte {
-            b'"' => {
-                while bytes.get(at).is_some_and(|byte| *byte != b'"') {
-                    at += if bytes[at] == b'\\' { 2 } else { 1 };
-                }
-                at += 1;
-            }
-            b'-' | b'0'..=b'9' => {
-                let inside =
-                    |byte: &u8| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-');
-                while bytes.get(at).is_some_and(inside) {
-                    at += 1;
-                }
-                let number = &text[start..at];
-                let whole = !number.contains(['.', 'e', 'E']);
-                if whole && number.parse::<i64>().is_err() && number.parse::<u64>().is_err() {
-                    return Some((start, number));
-                }
-            }
-            _ => {}
-        }
-    }
-    None
-}
-
-/// Whether a value from outside can be kept in every store; the error says why not.
-pub(crate) fn check_storable(value: &Value) -> Result<(), String> {
-    check_content(value, 1).map_err(|fault| fault.error)
-}
-
-/// Refuses nesting beyond [`limits::COMMAND_DEPTH_MAX`] and the NUL character, which Postgres
-/// keeps neither in text nor in jsonb.
-fn check_content(value: &Value, depth: usize) -> Result<(), Fault> {
-    let check_text = |text: &str| {
-        if text.contains('\0') {
-            Err(Fault::malformed("a string holds the NUL character"))
-        } else {
-            Ok(())
-        }
-    };
-    if depth > limits::COMMAND_DEPTH_MAX && (value.is_object() || value.is_array()) {
-        return Err(Fault::malformed(format!(
-            "nested more than {} levels deep",
-            limits::COMMAND_DEPTH_MAX
-        )));
-    }
-    match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
-        Value::String(text) => check_text(text),
-        Value::Array(items) => items
-            .iter()
-            .try_for_each(|item| check_content(item, depth + 1)),
-        Value::Object(fields) => fields.iter().try_for_each(|(key, item)| {
-            check_text(key)?;
-            check_content(item, depth + 1)
-        }),
-    }
 }
 
 /// Ignored like any unknown field, it would do what its sender only wanted to look at.
@@ -336,189 +186,6 @@ fn read_fields(
     })
 }
 
-fn unknown_type(name: &str) -> Fault {
-    Fault::malformed(format!(
-        "type: `{}` is none of {}",
-        clip(name),
-        Command::TYPES.join(", ")
-    ))
-}
-
-pub(super) fn typed<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, Fault> {
-    serde_path_to_error::deserialize(Value::Object(fields)).map_err(|e| {
-        let path = e.path().to_string();
-        let inner = e.into_inner();
-        Fault::malformed(if path == "." {
-            inner.to_string()
-        } else {
-            format!("{path}: {inner}")
-        })
-    })
-}
-
-/// The names that a command type knows, from the schema of its struct.
-struct KnownFields {
-    fields: BTreeSet<String>,
-    annotation: BTreeSet<String>,
-}
-
-static KNOWN_FIELDS: LazyLock<BTreeMap<&'static str, KnownFields>> = LazyLock::new(|| {
-    Command::TYPES
-        .into_iter()
-        .filter_map(|name| Some((name, KnownFields::of(command_schema(name)?))))
-        .collect()
-});
-
-impl KnownFields {
-    fn of(schema: schemars::Schema) -> Self {
-        let schema = schema.to_value();
-        let names = |pointer: &str| {
-            let properties = schema.pointer(pointer).and_then(Value::as_object);
-            properties
-                .into_iter()
-                .flat_map(Map::keys)
-                .cloned()
-                .collect()
-        };
-        let annotation = names("/$defs/AnnotationInput/properties");
-        Self {
-            fields: names("/properties"),
-            annotation,
-        }
-    }
-}
-
-/// The schema of the struct behind a command type, without `type` and `command_id`.
-pub(super) fn command_schema(command_type: &str) -> Option<schemars::Schema> {
-    fn schema<T: JsonSchema>(generator: SchemaGenerator) -> schemars::Schema {
-        generator.into_root_schema_for::<T>()
-    }
-    let generator = SchemaSettings::draft2020_12()
-        .for_deserialize()
-        .into_generator();
-    Some(match command_type {
-        "start" => schema::<Start>(generator),
-        "submission" => schema::<Submission>(generator),
-        "advance" => schema::<Advance>(generator),
-        "assign" => schema::<Assign>(generator),
-        "release" => schema::<Release>(generator),
-        "activity" => schema::<Activity>(generator),
-        "pause" => schema::<Pause>(generator),
-        "resume" | "cancel" | "retry" => schema::<Control>(generator),
-        "migrate" => schema::<Migrate>(generator),
-        _ => return None,
-    })
-}
-
-/// Takes out what nobody knows (and counts it), and every null: an absent field and a null one are
-/// the same command, also where a type has no null of its own.
-fn keep_known(fields: &mut Map<String, Value>, command_type: &str) -> Result<u64, Fault> {
-    let known = KNOWN_FIELDS
-        .get(command_type)
-        .ok_or_else(|| unknown_type(command_type))?;
-    let mut unknown = 0;
-    let mut keep = |names: &BTreeSet<String>, key: &str, value: &Value| {
-        let is_known = names.contains(key);
-        unknown += u64::from(!is_known && key != "type" && key != "command_id");
-        is_known && !value.is_null()
-    };
-    fields.retain(|key, value| keep(&known.fields, key, value));
-    if let Some(Value::Object(annotation)) = fields.get_mut("annotation") {
-        annotation.retain(|key, value| keep(&known.annotation, key, value));
-    }
-    Ok(unknown)
-}
-
-fn check_bounds(command: &Command) -> Result<(), Fault> {
-    match command {
-        Command::Start(c) => c.labels.as_ref().map_or(Ok(()), check_labels),
-        Command::Submission(c) => check_annotation(&c.annotation),
-        Command::Assign(c) => check_roles("roles", c.roles.as_deref()),
-        Command::Release(c) => check_reason(c.reason.as_deref()),
-        Command::Pause(c) => {
-            check_reason(c.reason.as_deref())?;
-            check_time("until", c.until)
-        }
-        Command::Resume(c) | Command::Cancel(c) | Command::Retry(c) => {
-            check_reason(c.reason.as_deref())
-        }
-        Command::Advance(_)
-        | Command::Activity(_)
-        | Command::Migrate(_)
-        | Command::Child(_)
-        | Command::Due(_) => Ok(()),
-    }
-}
-
-fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Fault> {
-    if labels.len() > limits::LABELS_MAX {
-        return Err(Fault::malformed(format!(
-            "labels: {} are more than the {} allowed",
-            labels.len(),
-            limits::LABELS_MAX
-        )));
-    }
-    labels.iter().try_for_each(|(key, value)| {
-        check_text("labels", key, limits::LABEL_BYTES_MAX)?;
-        check_text(&format!("labels.{key}"), value, limits::LABEL_BYTES_MAX)
-    })
-}
-
-fn check_annotation(annotation: &AnnotationInput) -> Result<(), Fault> {
-    check_roles("annotation.roles", annotation.roles.as_deref())?;
-    check_time("annotation.submitted_at", annotation.submitted_at)?;
-    match annotation.confidence {
-        Some(c) if !(0.0..=1.0).contains(&c) => Err(Fault::malformed(format!(
-            "annotation.confidence: {c} is not between 0 and 1"
-        ))),
-        _ => Ok(()),
-    }
-}
-
-pub(super) fn check_roles(path: &str, roles: Option<&[String]>) -> Result<(), Fault> {
-    let roles = roles.unwrap_or_default();
-    if roles.len() > limits::ROLES_MAX {
-        return Err(Fault::malformed(format!(
-            "{path}: {} are more than the {} allowed",
-            roles.len(),
-            limits::ROLES_MAX
-        )));
-    }
-    roles
-        .iter()
-        .try_for_each(|role| check_text(path, role, limits::LABEL_BYTES_MAX))
-}
-
-pub(super) fn check_reason(reason: Option<&str>) -> Result<(), Fault> {
-    reason.map_or(Ok(()), |text| {
-        check_text("reason", text, limits::TEXT_BYTES_MAX)
-    })
-}
-
-/// The NUL check matters for what comes from outside the body only; it costs next to nothing.
-fn check_text(path: &str, text: &str, bytes_max: usize) -> Result<(), Fault> {
-    if text.len() > bytes_max {
-        return Err(Fault::malformed(format!(
-            "{path}: {} bytes are more than the {bytes_max} allowed",
-            text.len()
-        )));
-    }
-    if text.contains('\0') {
-        return Err(Fault::malformed(format!("{path}: holds the NUL character")));
-    }
-    Ok(())
-}
-
-/// RFC 3339 has years of four digits; the parser and the databases each have limits of their own.
-pub(super) fn check_time(path: &str, time: Option<DateTime<Utc>>) -> Result<(), Fault> {
-    match time {
-        Some(time) if !(0..=9_999).contains(&time.year()) => Err(Fault::malformed(format!(
-            "{path}: the year must have four digits"
-        ))),
-        _ => Ok(()),
-    }
-}
-
 /// Whether the text is a trace context that a consumer could follow; the standard says to go on
 /// without it otherwise.
 fn is_traceparent(text: &str) -> bool {
@@ -531,40 +198,14 @@ fn is_traceparent(text: &str) -> bool {
     hex(2) && hex(32) && hex(16) && hex(2) && text.len() == 55 && !text.starts_with("ff")
 }
 
-/// The beginning of a text that somebody else chose, for an error message.
-fn clip(text: &str) -> String {
-    text.chars().take(80).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::json;
 
-    const ID: &str = "0190a6e0-0000-7000-8000-000000000001";
+    use super::*;
+    use crate::wire::UnreadableCode;
 
-    #[test]
-    fn whole_numbers_that_would_be_rounded_are_refused() {
-        let read = |text: &str| {
-            parse(text.as_bytes())
-                .map(drop)
-                .map_err(|fault| fault.error)
-        };
-        for exact in [
-            r#"{"a": 18446744073709551615, "b": -9223372036854775808}"#,
-            r#"{"a": "18446744073709551616", "b": "\"99999999999999999999"}"#,
-            r#"{"a": 1.5e20, "b": 99999999999999999999.0, "c": -0}"#,
-        ] {
-            assert_eq!(read(exact), Ok(()), "{exact}");
-        }
-        for rounded in [
-            r#"{"a": [18446744073709551616]}"#,
-            r#"{"a": "x\\", "b": -9223372036854775809}"#,
-        ] {
-            let error = read(rounded).unwrap_err();
-            assert!(error.contains("more than 64 bits"), "{error}");
-        }
-    }
+    const ID: &str = "0190a6e0-0000-7000-8000-000000000001";
     const TASK: &str = "0190a6e0-0000-7000-8000-0000000000aa";
     const USER: &str = "0190a6e0-0000-7000-8000-0000000000bb";
 

@@ -23,7 +23,7 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::messages::TaskFields;
+use super::envelope::TaskFields;
 
 /// Data of a message about a task: the common fields beside its own.
 #[derive(Debug, Serialize, JsonSchema)]

@@ -1,22 +1,30 @@
 //! JSON of the outside world: commands in, messages and answers out, and their schemas.
 
 pub mod acts;
+mod body;
+mod bounds;
 pub mod claims;
 pub mod commands;
 pub mod data;
+pub mod envelope;
+mod from_events;
+mod from_goals;
 pub mod goals;
-pub mod messages;
+mod known_fields;
+mod message_types;
+mod messages;
 pub mod reasons;
 pub mod replies;
 pub mod schema;
+mod unreadable;
 
 pub use acts::{ActRequest, CompletionRequest, ReasonBody, WorkflowAct, read_act, read_completion};
+pub(crate) use body::check_storable;
 pub use claims::{ClaimBody, read_claim};
-pub(crate) use commands::check_storable;
-pub use commands::{
-    CommandRequest, ReadCommand, Unreadable, UnreadableCode, read_delivery, read_request,
-};
+pub use commands::{CommandRequest, ReadCommand, read_delivery, read_request};
 pub use goals::{AlertReport, GoalReport, RaisedAlert};
-pub use messages::{CloudEventMessages, MessageType, UnknownMessageType};
+pub use message_types::{MessageType, UnknownMessageType};
+pub use messages::CloudEventMessages;
 pub use reasons::{DeadReason, RetryReason};
 pub use replies::CommandReply;
+pub use unreadable::{Unreadable, UnreadableCode};

@@ -63,7 +63,9 @@ impl RetryReason {
     }
 }
 
-/// Header: why a command is dead ([`DeadReason`]).
+/// What the name of every header of the worker begins with.
+pub const HEADER_PREFIX: &str = "x-glyph-";
+/// Header: why a command is dead ([`DeadReason`], or [`REASON_DELIVERY_LIMIT`]).
 pub const HEADER_REASON: &str = "x-glyph-reason";
 /// Header: what was wrong, for people.
 pub const HEADER_ERROR: &str = "x-glyph-error";
@@ -71,3 +73,6 @@ pub const HEADER_ERROR: &str = "x-glyph-error";
 pub const HEADER_ATTEMPTS: &str = "x-glyph-attempts";
 /// Header: when the first attempt failed, RFC 3339.
 pub const HEADER_FIRST_FAILED_AT: &str = "x-glyph-first-failed-at";
+
+/// Why a command is dead of which every delivery came to nothing.
+pub const REASON_DELIVERY_LIMIT: &str = "delivery_limit";

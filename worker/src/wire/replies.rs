@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::commands::Unreadable;
+use super::unreadable::Unreadable;
 
 /// What became of a command.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]

@@ -10,7 +10,6 @@ use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use serde_json::{Value, json};
 
 use super::{
-    commands::command_schema,
     data::{
         AgreementProgress, AnnotatorFlagged, CommandRejected, ConsensusCalculated, InTask,
         IncidentOpened, IncidentResolved, JobRequested, StepActivated, StepCompleted, StepEnded,
@@ -18,8 +17,10 @@ use super::{
         WorkflowCompleted, WorkflowFailed, WorkflowHeld, WorkflowMigrated, WorkflowReasoned,
         WorkflowReleased, WorkflowStarted,
     },
+    envelope::{Envelope, SCHEMA_BASE},
     goals::{AlertReport, GoalReport},
-    messages::{Envelope, MessageType, SCHEMA_BASE},
+    known_fields::command_schema,
+    message_types::MessageType,
     replies::CommandReply,
 };
 

@@ -1,0 +1,145 @@
+//! Bytes from outside to JSON that every store can keep, and on to a type.
+//!
+//! Whatever a store could choke on is refused here, one command at a time: later it would abort a
+//! whole batch.
+
+use glyph_workflow_engine::limits;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::unreadable::{Fault, UnreadableCode};
+
+/// Bytes to an object that every store can keep.
+pub(super) fn parse(body: &[u8]) -> Result<Map<String, Value>, Fault> {
+    if body.len() > limits::COMMAND_BYTES_MAX {
+        return Err(Fault {
+            code: UnreadableCode::TooLarge,
+            error: format!(
+                "{} bytes are more than the {} allowed",
+                body.len(),
+                limits::COMMAND_BYTES_MAX
+            ),
+        });
+    }
+    let text = std::str::from_utf8(body)
+        .map_err(|e| Fault::malformed(format!("not UTF-8 after byte {}", e.valid_up_to())))?;
+    // serde_json refuses numbers that no finite f64 holds, and nesting beyond 128.
+    let value: Value =
+        serde_json::from_str(text).map_err(|e| Fault::malformed(format!("not JSON: {e}")))?;
+    if let Some((byte, number)) = too_large_integer(text) {
+        return Err(Fault::malformed(format!(
+            "byte {byte}: the whole number {number} has more than 64 bits and would be rounded: send it as a text"
+        )));
+    }
+    check_content(&value, 1)?;
+    match value {
+        Value::Object(fields) => Ok(fields),
+        _ => Err(Fault::malformed("a command is a JSON object")),
+    }
+}
+
+/// The first whole number of a valid JSON text that no 64 bits hold, and where it stands. The reader
+/// makes it a decimal number, which is another one.
+fn too_large_integer(text: &str) -> Option<(usize, &str)> {
+    let (mut at, bytes) = (0, text.as_bytes());
+    while let Some(byte) = bytes.get(at) {
+        let start = at;
+        at += 1;
+        match byte {
+            b'"' => {
+                while bytes.get(at).is_some_and(|byte| *byte != b'"') {
+                    at += if bytes[at] == b'\\' { 2 } else { 1 };
+                }
+                at += 1;
+            }
+            b'-' | b'0'..=b'9' => {
+                let inside =
+                    |byte: &u8| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-');
+                while bytes.get(at).is_some_and(inside) {
+                    at += 1;
+                }
+                let number = &text[start..at];
+                let whole = !number.contains(['.', 'e', 'E']);
+                if whole && number.parse::<i64>().is_err() && number.parse::<u64>().is_err() {
+                    return Some((start, number));
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Whether a value from outside can be kept in every store; the error says why not.
+pub(crate) fn check_storable(value: &Value) -> Result<(), String> {
+    check_content(value, 1).map_err(|fault| fault.error)
+}
+
+/// Refuses nesting beyond [`limits::COMMAND_DEPTH_MAX`] and the NUL character, which Postgres
+/// keeps neither in text nor in jsonb.
+fn check_content(value: &Value, depth: usize) -> Result<(), Fault> {
+    let check_text = |text: &str| {
+        if text.contains('\0') {
+            Err(Fault::malformed("a string holds the NUL character"))
+        } else {
+            Ok(())
+        }
+    };
+    if depth > limits::COMMAND_DEPTH_MAX && (value.is_object() || value.is_array()) {
+        return Err(Fault::malformed(format!(
+            "nested more than {} levels deep",
+            limits::COMMAND_DEPTH_MAX
+        )));
+    }
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
+        Value::String(text) => check_text(text),
+        Value::Array(items) => items
+            .iter()
+            .try_for_each(|item| check_content(item, depth + 1)),
+        Value::Object(fields) => fields.iter().try_for_each(|(key, item)| {
+            check_text(key)?;
+            check_content(item, depth + 1)
+        }),
+    }
+}
+
+pub(super) fn typed<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, Fault> {
+    serde_path_to_error::deserialize(Value::Object(fields)).map_err(|e| {
+        let path = e.path().to_string();
+        let inner = e.into_inner();
+        Fault::malformed(if path == "." {
+            inner.to_string()
+        } else {
+            format!("{path}: {inner}")
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_numbers_that_would_be_rounded_are_refused() {
+        let read = |text: &str| {
+            parse(text.as_bytes())
+                .map(drop)
+                .map_err(|fault| fault.error)
+        };
+        for exact in [
+            r#"{"a": 18446744073709551615, "b": -9223372036854775808}"#,
+            r#"{"a": "18446744073709551616", "b": "\"99999999999999999999"}"#,
+            r#"{"a": 1.5e20, "b": 99999999999999999999.0, "c": -0}"#,
+        ] {
+            assert_eq!(read(exact), Ok(()), "{exact}");
+        }
+        for rounded in [
+            r#"{"a": [18446744073709551616]}"#,
+            r#"{"a": "x\\", "b": -9223372036854775809}"#,
+        ] {
+            let error = read(rounded).unwrap_err();
+            assert!(error.contains("more than 64 bits"), "{error}");
+        }
+    }
+}

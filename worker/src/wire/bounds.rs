@@ -1,0 +1,101 @@
+//! How long texts may be, how many there may be of them, and which times there are.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Datelike, Utc};
+use glyph_workflow_engine::{
+    command::{AnnotationInput, Command},
+    limits,
+};
+
+use super::unreadable::Fault;
+
+pub(super) fn check_bounds(command: &Command) -> Result<(), Fault> {
+    match command {
+        Command::Start(c) => c.labels.as_ref().map_or(Ok(()), check_labels),
+        Command::Submission(c) => check_annotation(&c.annotation),
+        Command::Assign(c) => check_roles("roles", c.roles.as_deref()),
+        Command::Release(c) => check_reason(c.reason.as_deref()),
+        Command::Pause(c) => {
+            check_reason(c.reason.as_deref())?;
+            check_time("until", c.until)
+        }
+        Command::Resume(c) | Command::Cancel(c) | Command::Retry(c) => {
+            check_reason(c.reason.as_deref())
+        }
+        Command::Advance(_)
+        | Command::Activity(_)
+        | Command::Migrate(_)
+        | Command::Child(_)
+        | Command::Due(_) => Ok(()),
+    }
+}
+
+fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Fault> {
+    if labels.len() > limits::LABELS_MAX {
+        return Err(Fault::malformed(format!(
+            "labels: {} are more than the {} allowed",
+            labels.len(),
+            limits::LABELS_MAX
+        )));
+    }
+    labels.iter().try_for_each(|(key, value)| {
+        check_text("labels", key, limits::LABEL_BYTES_MAX)?;
+        check_text(&format!("labels.{key}"), value, limits::LABEL_BYTES_MAX)
+    })
+}
+
+fn check_annotation(annotation: &AnnotationInput) -> Result<(), Fault> {
+    check_roles("annotation.roles", annotation.roles.as_deref())?;
+    check_time("annotation.submitted_at", annotation.submitted_at)?;
+    match annotation.confidence {
+        Some(c) if !(0.0..=1.0).contains(&c) => Err(Fault::malformed(format!(
+            "annotation.confidence: {c} is not between 0 and 1"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn check_roles(path: &str, roles: Option<&[String]>) -> Result<(), Fault> {
+    let roles = roles.unwrap_or_default();
+    if roles.len() > limits::ROLES_MAX {
+        return Err(Fault::malformed(format!(
+            "{path}: {} are more than the {} allowed",
+            roles.len(),
+            limits::ROLES_MAX
+        )));
+    }
+    roles
+        .iter()
+        .try_for_each(|role| check_text(path, role, limits::LABEL_BYTES_MAX))
+}
+
+pub(super) fn check_reason(reason: Option<&str>) -> Result<(), Fault> {
+    reason.map_or(Ok(()), |text| {
+        check_text("reason", text, limits::TEXT_BYTES_MAX)
+    })
+}
+
+/// The NUL check matters for what comes from outside the body only; it costs next to nothing.
+pub(super) fn check_text(path: &str, text: &str, bytes_max: usize) -> Result<(), Fault> {
+    if text.len() > bytes_max {
+        return Err(Fault::malformed(format!(
+            "{path}: {} bytes are more than the {bytes_max} allowed",
+            text.len()
+        )));
+    }
+    if text.contains('\0') {
+        return Err(Fault::malformed(format!("{path}: holds the NUL character")));
+    }
+    Ok(())
+}
+
+/// RFC 3339 has years of four digits; the parser and the databases each have limits of their own.
+pub(super) fn check_time(path: &str, time: Option<DateTime<Utc>>) -> Result<(), Fault> {
+    match time {
+        Some(time) if !(0..=9_999).contains(&time.year()) => Err(Fault::malformed(format!(
+            "{path}: the year must have four digits"
+        ))),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,189 @@
+//! Messages of what is folded from the log: goals, agreement over time, gold tasks.
+
+use chrono::{DateTime, Utc};
+use glyph_workflow_engine::{config::GoalType, goals::GoalAlert, store::NewOutboxRow};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{
+    data::{AgreementProgress, AnnotatorFlagged},
+    envelope::Message,
+    goals::{AlertReport, GoalReport},
+    message_types::MessageType,
+    messages::CloudEventMessages,
+};
+
+impl CloudEventMessages {
+    /// The message that a goal has come further; `now` is the time of the projection.
+    pub fn goal_progressed(&self, goal: &GoalReport, now: DateTime<Utc>) -> Option<NewOutboxRow> {
+        // A count only grows, so it names the progress; what is measured may come to the same
+        // again, and is named after the time.
+        let cause = match (goal.kind, goal.current) {
+            (GoalType::Volume, Some(current)) => format!("progressed/{current}"),
+            _ => format!("progressed/at/{}", now.timestamp_micros()),
+        };
+        let id = goal_message_id(goal, &cause);
+        self.for_goal(MessageType::GoalProgressed, id, goal, goal, now)
+    }
+
+    /// The message that a goal is reached.
+    pub fn goal_completed(&self, goal: &GoalReport, now: DateTime<Utc>) -> Option<NewOutboxRow> {
+        let id = goal_message_id(goal, "completed");
+        self.for_goal(MessageType::GoalCompleted, id, goal, goal, now)
+    }
+
+    /// The message that an alert was raised.
+    pub fn goal_alert(
+        &self,
+        alert: &GoalAlert,
+        goal: GoalReport,
+        now: DateTime<Utc>,
+    ) -> Option<NewOutboxRow> {
+        let data = AlertReport {
+            alert: alert.name.clone(),
+            n: alert.n,
+            raised_at: alert.at,
+            goal,
+        };
+        self.for_goal(MessageType::GoalAlert, alert.id(), &data.goal, &data, now)
+    }
+
+    fn for_goal<D: Serialize>(
+        &self,
+        kind: MessageType,
+        id: Uuid,
+        goal: &GoalReport,
+        data: &D,
+        now: DateTime<Utc>,
+    ) -> Option<NewOutboxRow> {
+        let subject = format!("{}/{}", goal.workflow, goal.goal);
+        let message = Message {
+            kind,
+            id,
+            workflow: Some(&goal.workflow),
+            step: None,
+            task: None,
+            subject: &subject,
+            time: now,
+            version: None,
+            correlation_id: &id.to_string(),
+            causation_id: None,
+            traceparent: None,
+        };
+        self.row(&message, data)
+    }
+
+    /// The message that the agreement of a step has moved; `cause` is the event of its newest item.
+    pub fn agreement_progressed(
+        &self,
+        agreement: &AgreementProgress,
+        cause: Uuid,
+        now: DateTime<Utc>,
+    ) -> Option<NewOutboxRow> {
+        let (workflow, step) = (&agreement.workflow, &agreement.step_id);
+        let subject = match &agreement.field {
+            Some(field) => format!("{workflow}/{step}/{field}"),
+            None => format!("{workflow}/{step}"),
+        };
+        let id = format!("agreement/{}/{subject}", agreement.measure.as_str());
+        let id = Uuid::new_v5(&cause, id.as_bytes());
+        let message = Message {
+            kind: MessageType::AgreementProgressed,
+            id,
+            workflow: Some(workflow),
+            step: Some(step),
+            task: None,
+            subject: &subject,
+            time: now,
+            version: None,
+            correlation_id: &id.to_string(),
+            causation_id: None,
+            traceparent: None,
+        };
+        self.row(&message, agreement)
+    }
+
+    /// The message that an annotator falls short on gold tasks; `cause` is the event of the answer.
+    pub fn annotator_flagged(
+        &self,
+        flagged: &AnnotatorFlagged,
+        cause: Uuid,
+    ) -> Option<NewOutboxRow> {
+        let id = Uuid::new_v5(&cause, b"annotator.flagged");
+        let message = Message {
+            kind: MessageType::AnnotatorFlagged,
+            id,
+            workflow: Some(&flagged.workflow),
+            step: None,
+            task: None,
+            subject: &flagged.user_id.to_string(),
+            time: flagged.flagged_at,
+            version: None,
+            correlation_id: &id.to_string(),
+            causation_id: None,
+            traceparent: None,
+        };
+        self.row(&message, flagged)
+    }
+}
+
+/// The id of a message about a goal: derived from what caused it. How never changes, or a message
+/// would be sent twice.
+fn goal_message_id(goal: &GoalReport, cause: &str) -> Uuid {
+    let GoalReport {
+        workflow,
+        goal,
+        epoch,
+        ..
+    } = goal;
+    let name = format!("glyph/goals/{workflow}/{goal}/{epoch}/{cause}");
+    Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use glyph_workflow_engine::{
+        config::GoalConfig,
+        goals::{GoalDefinition, GoalProgress, GoalTracker},
+        ids::Slug,
+        store::ProjectionRows,
+    };
+    use serde_json::Value;
+
+    use super::*;
+
+    fn body(row: &NewOutboxRow) -> Value {
+        serde_json::from_str(&row.body).unwrap()
+    }
+
+    #[test]
+    fn a_goal_is_told_once_for_each_count_and_once_when_reached() {
+        let mut config = GoalConfig::new(Slug::new("volume").unwrap(), GoalType::Volume);
+        config.target = Some(800.0);
+        let definition = GoalDefinition {
+            workflow: Slug::new("w").unwrap(),
+            revision: 1,
+            since: Utc::now(),
+            config,
+        };
+        let mut tracker =
+            GoalTracker::resume(ProjectionRows::new(), vec![definition], Vec::new()).unwrap();
+        tracker.advance(Utc::now());
+        let goals = tracker.finish().unwrap().goals;
+        let goal = |count: u64| {
+            let goal = GoalProgress {
+                count,
+                ..goals.values().next().unwrap().clone()
+            };
+            GoalReport::of(&goal, &goals, Utc::now())
+        };
+        let messages = CloudEventMessages::default();
+        let progressed = |count| messages.goal_progressed(&goal(count), Utc::now()).unwrap();
+        assert_eq!(progressed(3).message_id, progressed(3).message_id);
+        assert_ne!(progressed(3).message_id, progressed(4).message_id);
+        let completed = messages.goal_completed(&goal(800), Utc::now()).unwrap();
+        assert_eq!(completed.routing_key, "goal.completed.w");
+        assert_eq!(body(&completed)["data"]["target"], 800.0);
+        assert!(completed.task_id.is_none() && body(&completed).get("sequence").is_none());
+    }
+}

@@ -1,0 +1,98 @@
+//! The fields that each type of command knows, from the schema of its struct.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
+
+use glyph_workflow_engine::command::{
+    Activity, Advance, Assign, Command, Control, Migrate, Pause, Release, Start, Submission,
+};
+use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
+use serde_json::{Map, Value};
+
+use super::unreadable::{Fault, clip};
+
+/// The names that a command type knows, from the schema of its struct.
+struct KnownFields {
+    fields: BTreeSet<String>,
+    annotation: BTreeSet<String>,
+}
+
+static KNOWN_FIELDS: LazyLock<BTreeMap<&'static str, KnownFields>> = LazyLock::new(|| {
+    Command::TYPES
+        .into_iter()
+        .filter_map(|name| Some((name, KnownFields::of(command_schema(name)?))))
+        .collect()
+});
+
+impl KnownFields {
+    fn of(schema: schemars::Schema) -> Self {
+        let schema = schema.to_value();
+        let names = |pointer: &str| {
+            let properties = schema.pointer(pointer).and_then(Value::as_object);
+            properties
+                .into_iter()
+                .flat_map(Map::keys)
+                .cloned()
+                .collect()
+        };
+        let annotation = names("/$defs/AnnotationInput/properties");
+        Self {
+            fields: names("/properties"),
+            annotation,
+        }
+    }
+}
+
+/// The schema of the struct behind a command type, without `type` and `command_id`.
+pub(super) fn command_schema(command_type: &str) -> Option<schemars::Schema> {
+    fn schema<T: JsonSchema>(generator: SchemaGenerator) -> schemars::Schema {
+        generator.into_root_schema_for::<T>()
+    }
+    let generator = SchemaSettings::draft2020_12()
+        .for_deserialize()
+        .into_generator();
+    Some(match command_type {
+        "start" => schema::<Start>(generator),
+        "submission" => schema::<Submission>(generator),
+        "advance" => schema::<Advance>(generator),
+        "assign" => schema::<Assign>(generator),
+        "release" => schema::<Release>(generator),
+        "activity" => schema::<Activity>(generator),
+        "pause" => schema::<Pause>(generator),
+        "resume" | "cancel" | "retry" => schema::<Control>(generator),
+        "migrate" => schema::<Migrate>(generator),
+        _ => return None,
+    })
+}
+
+/// Takes out what nobody knows (and counts it), and every null: an absent field and a null one are
+/// the same command, also where a type has no null of its own.
+pub(super) fn keep_known(
+    fields: &mut Map<String, Value>,
+    command_type: &str,
+) -> Result<u64, Fault> {
+    let known = KNOWN_FIELDS
+        .get(command_type)
+        .ok_or_else(|| unknown_type(command_type))?;
+    let mut unknown = 0;
+    let mut keep = |names: &BTreeSet<String>, key: &str, value: &Value| {
+        let is_known = names.contains(key);
+        unknown += u64::from(!is_known && key != "type" && key != "command_id");
+        is_known && !value.is_null()
+    };
+    fields.retain(|key, value| keep(&known.fields, key, value));
+    if let Some(Value::Object(annotation)) = fields.get_mut("annotation") {
+        annotation.retain(|key, value| keep(&known.annotation, key, value));
+    }
+    Ok(unknown)
+}
+
+pub(super) fn unknown_type(name: &str) -> Fault {
+    Fault::malformed(format!(
+        "type: `{}` is none of {}",
+        clip(name),
+        Command::TYPES.join(", ")
+    ))
+}
