@@ -24,6 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     acks::{AckBook, AckLane, Frame},
     connection::{Link, Service, supervise},
+    declare::declare,
     message,
     settings::AmqpSettings,
 };
@@ -171,7 +172,7 @@ impl Service for Intake {
     const ROLE: &'static str = "consume";
 
     async fn prepare(&self, link: &Arc<Link>) -> Result<Self::Session, BrokerError> {
-        self.settings.topology().declare(link).await?;
+        declare(self.settings.topology(), link).await?;
         let mut subscriptions = Vec::new();
         for queue in CommandQueue::ALL {
             let name = self.settings.topology().queue(queue);

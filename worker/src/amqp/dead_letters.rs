@@ -19,7 +19,12 @@ use lapin::{
 use tokio::time::timeout;
 
 use super::{connection::Link, message, settings::AmqpSettings};
-use crate::broker::{BrokerError, DeadLetter, DeadLetters};
+use crate::{
+    broker::{BrokerError, DeadLetter, DeadLetters},
+    wire::reasons::{
+        HEADER_ATTEMPTS, HEADER_ERROR, HEADER_FIRST_FAILED_AT, HEADER_REASON, REASON_DELIVERY_LIMIT,
+    },
+};
 
 /// Letters, and bytes, that one replay holds in memory; the verb answers how many it replayed, and
 /// run again takes the next ones.
@@ -250,17 +255,17 @@ impl<'a> Desk<'a> {
 fn read(delivery: &Delivery) -> DeadLetter {
     let properties = message::from_amqp(&delivery.properties, delivery.routing_key.as_str());
     let text = |name: &str| properties.headers.get(name).cloned();
-    let counted = message::header(&delivery.properties, "x-glyph-attempts")
+    let counted = message::header(&delivery.properties, HEADER_ATTEMPTS)
         .or_else(|| message::header(&delivery.properties, "x-delivery-count"))
         .and_then(message::as_count);
     DeadLetter {
         command_id: json_text(&delivery.data, "command_id").or(properties.message_id),
         // What the broker moved itself carries no reason of ours. A list of its moves (`x-death`) is
         // no sign: every retry leaves one.
-        reason: text("x-glyph-reason").unwrap_or_else(|| "delivery_limit".to_owned()),
-        error: text("x-glyph-error"),
+        reason: text(HEADER_REASON).unwrap_or_else(|| REASON_DELIVERY_LIMIT.to_owned()),
+        error: text(HEADER_ERROR),
         attempts: counted.unwrap_or_default(),
-        first_failed_at: text("x-glyph-first-failed-at").or_else(|| first_death(delivery)),
+        first_failed_at: text(HEADER_FIRST_FAILED_AT).or_else(|| first_death(delivery)),
         routing_key: properties.routing_key,
         body: String::from_utf8_lossy(&delivery.data).into_owned(),
         bytes: delivery.data.len(),

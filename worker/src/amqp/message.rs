@@ -7,7 +7,10 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 
-use crate::broker::{Properties, Publication};
+use crate::{
+    broker::{Properties, Publication},
+    wire::reasons::HEADER_PREFIX,
+};
 
 /// The header that keeps a command's first routing key where it cannot be published with it.
 pub(super) const ROUTING_KEY_HEADER: &str = "x-glyph-routing-key";
@@ -70,7 +73,7 @@ pub(super) fn to_amqp(
 /// Our own headers first, as a retry depends on them; what goes beyond the bound is cut off.
 fn header_table(headers: &BTreeMap<String, String>) -> FieldTable {
     let mut ordered: Vec<_> = headers.iter().collect();
-    ordered.sort_by_key(|(name, _)| !name.starts_with("x-glyph-"));
+    ordered.sort_by_key(|(name, _)| !name.starts_with(HEADER_PREFIX));
     let mut table = FieldTable::default();
     let mut room = HEADER_BYTES_MAX;
     for (name, value) in ordered {
@@ -149,7 +152,7 @@ pub(super) fn as_count(value: &AMQPValue) -> Option<u32> {
 pub(super) fn revived(properties: &BasicProperties) -> BasicProperties {
     let mut headers = FieldTable::default();
     for (name, value) in properties.headers().iter().flatten() {
-        if !is_brokers_own(name.as_str()) && !name.as_str().starts_with("x-glyph-") {
+        if !is_brokers_own(name.as_str()) && !name.as_str().starts_with(HEADER_PREFIX) {
             headers.insert(name.clone(), value.clone());
         }
     }

@@ -21,6 +21,7 @@ mod acks;
 mod connection;
 mod consumer;
 mod dead_letters;
+mod declare;
 mod message;
 mod publisher;
 mod settings;
@@ -28,6 +29,7 @@ mod topology;
 
 pub use consumer::AmqpSource;
 pub use dead_letters::AmqpDeadLetters;
+pub use declare::delete_topology;
 pub use publisher::AmqpPublisher;
 pub use settings::{AmqpSettings, AmqpUrlError};
 pub use topology::{DELIVERY_LIMIT, Topology};

@@ -30,6 +30,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     connection::{Link, Service, supervise},
+    declare::declare,
     message,
     settings::AmqpSettings,
     topology::Topology,
@@ -140,7 +141,7 @@ impl Service for Outlet {
     const ROLE: &'static str = "publish";
 
     async fn prepare(&self, link: &Arc<Link>) -> Result<Self::Session, BrokerError> {
-        self.settings.topology().declare(link).await?;
+        declare(self.settings.topology(), link).await?;
         let mut lanes = Vec::new();
         for _ in 0..self.settings.publish_channels.max(1) {
             lanes.push(tokio::sync::Mutex::new(confirming(link).await?));

@@ -26,7 +26,7 @@ use super::{
     publish::{WINDOW, command_publication, publish_window},
 };
 use crate::{
-    amqp::Topology,
+    amqp::delete_topology,
     app::{Database, Parts, Running},
     http::WorkflowDocument,
     metrics::Metrics,
@@ -135,7 +135,7 @@ impl Place {
                 let drop = format!("DROP SCHEMA IF EXISTS \"{}\" CASCADE", settings.schema);
                 let dropped = sqlx::query(AssertSqlSafe(drop)).execute(store.pool()).await;
                 dropped.map_err(|error| CliError::failed("schema", error.to_string()))?;
-                Topology::delete(&amqp(&broker, settings)?).await?;
+                delete_topology(&amqp(&broker, settings)?).await?;
             }
         }
         Ok(())
