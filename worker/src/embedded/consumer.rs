@@ -8,13 +8,20 @@ use std::{
 };
 
 use serde_json::json;
-use sqlx::SqliteConnection;
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
 
 use super::{
-    Delivery, EmbeddedError, EmbeddedQueue, Failure, Retry,
-    queue::{delivery, detached, headers, json as text},
+    error::EmbeddedError,
+    message::{Failure, Retry},
+    queue::{EmbeddedQueue, detached, header_path, json as text, stored},
     route::DEAD,
+};
+use crate::{
+    broker::{CommandQueue, Delivery, Receipt},
+    wire::reasons::{
+        HEADER_ATTEMPTS, HEADER_ERROR, HEADER_FIRST_FAILED_AT, HEADER_REASON, REASON_DELIVERY_LIMIT,
+    },
 };
 
 /// Deliveries that may come to nothing before a message goes to the dead queue as `delivery_limit`.
@@ -68,12 +75,13 @@ const RECOVER: &str = "
     UPDATE queue_messages SET leased_by = NULL, delivery_count = delivery_count + 1
     WHERE leased_by IS NOT NULL";
 
+/// The names of the headers are parameters: `?4` to `?7`; `?8` is the path of the last one.
 const BURY_HOPELESS: &str = "
     UPDATE queue_messages SET queue = ?1, headers = json_patch(headers, json_object(
-        'x-glyph-reason', 'delivery_limit',
-        'x-glyph-error', 'every delivery came to nothing',
-        'x-glyph-attempts', delivery_count,
-        'x-glyph-first-failed-at', COALESCE(headers ->> '$.\"x-glyph-first-failed-at\"', ?3)))
+        ?4, ?9,
+        ?5, 'every delivery came to nothing',
+        ?6, delivery_count,
+        ?7, COALESCE(headers ->> ?8, ?3)))
     WHERE leased_by IS NULL AND queue <> ?1 AND delivery_count > ?2";
 
 /// The one consumer of a file. Dropping it, or the end of the process, frees the lock.
@@ -149,6 +157,12 @@ async fn bury_hopeless(
         .bind(DEAD)
         .bind(DELIVERY_LIMIT)
         .bind(queue.store.now().to_rfc3339())
+        .bind(HEADER_REASON)
+        .bind(HEADER_ERROR)
+        .bind(HEADER_ATTEMPTS)
+        .bind(HEADER_FIRST_FAILED_AT)
+        .bind(header_path(HEADER_FIRST_FAILED_AT))
+        .bind(REASON_DELIVERY_LIMIT)
         .execute(connection)
         .await?
         .rows_affected();
@@ -161,7 +175,11 @@ async fn bury_hopeless(
 impl Consumer {
     /// Messages of these queues, oldest first, at most `limit`; waits until there is one. What is
     /// not handed over because the caller stops waiting is available again.
-    pub async fn next(&self, queues: &[&str], limit: u32) -> Result<Vec<Delivery>, EmbeddedError> {
+    pub async fn next(
+        &self,
+        queues: &[CommandQueue],
+        limit: u32,
+    ) -> Result<Vec<Delivery>, EmbeddedError> {
         loop {
             let published = self.queue.published.notified();
             tokio::pin!(published);
@@ -181,18 +199,18 @@ impl Consumer {
     /// Like [`next`](Self::next), without waiting.
     pub async fn receive(
         &self,
-        queues: &[&str],
+        queues: &[CommandQueue],
         limit: u32,
     ) -> Result<Vec<Delivery>, EmbeddedError> {
+        let queues: Vec<&'static str> = queues.iter().map(|queue| queue.as_str()).collect();
         let any: bool = sqlx::query_scalar(ANY_READY)
-            .bind(text(queues))
+            .bind(text(&queues))
             .bind(self.queue.store.now().timestamp_micros())
             .fetch_one(self.queue.store.readers())
             .await?;
         if !any || limit == 0 {
             return Ok(Vec::new());
         }
-        let queues: Vec<String> = queues.iter().map(|queue| (*queue).to_owned()).collect();
         let (queue, name) = (self.queue.clone(), self.name.clone());
         detached(async move { lease(queue, name, &queues, limit).await })
             .await
@@ -200,19 +218,19 @@ impl Consumer {
     }
 
     /// Deletes what is done.
-    pub async fn ack(&self, tags: &[i64]) -> Result<(), EmbeddedError> {
-        self.settle(ACK, tags).await
+    pub async fn ack(&self, receipts: &[Receipt]) -> Result<(), EmbeddedError> {
+        self.settle(ACK, receipts).await
     }
 
     /// Gives back what failed without an outcome; counts as a delivery, and beyond
     /// [`DELIVERY_LIMIT`] of them the message goes to the dead queue.
-    pub async fn nack(&self, tags: &[i64]) -> Result<(), EmbeddedError> {
-        self.settle(RETURN, tags).await
+    pub async fn nack(&self, receipts: &[Receipt]) -> Result<(), EmbeddedError> {
+        self.settle(RETURN, receipts).await
     }
 
     /// Gives back what was not tried, as on shutdown; counts nothing.
-    pub async fn release(&self, tags: &[i64]) -> Result<(), EmbeddedError> {
-        self.settle(RELEASE, tags).await
+    pub async fn release(&self, receipts: &[Receipt]) -> Result<(), EmbeddedError> {
+        self.settle(RELEASE, receipts).await
     }
 
     /// Has messages delivered again later.
@@ -224,9 +242,9 @@ impl Consumer {
             for retry in retries {
                 sqlx::query(RETRY)
                     .bind(&name)
-                    .bind(retry.tag)
+                    .bind(id_of(retry.receipt))
                     .bind((now + retry.delay).timestamp_micros())
-                    .bind(headers(&retry.headers))
+                    .bind(text(&retry.headers))
                     .execute(&mut *tx)
                     .await?;
             }
@@ -244,14 +262,14 @@ impl Consumer {
             let mut tx = queue.store.begin().await?;
             for failure in failures {
                 let reason = json!({
-                    "x-glyph-reason": failure.reason,
-                    "x-glyph-error": failure.error,
-                    "x-glyph-attempts": failure.attempts,
-                    "x-glyph-first-failed-at": failure.first_failed_at,
+                    HEADER_REASON: failure.reason,
+                    HEADER_ERROR: failure.error,
+                    HEADER_ATTEMPTS: failure.attempts,
+                    HEADER_FIRST_FAILED_AT: failure.first_failed_at,
                 });
                 sqlx::query(BURY)
                     .bind(&name)
-                    .bind(failure.tag)
+                    .bind(id_of(failure.receipt))
                     .bind(DEAD)
                     .bind(reason.to_string())
                     .execute(&mut *tx)
@@ -263,12 +281,12 @@ impl Consumer {
         .await
     }
 
-    async fn settle(&self, sql: &'static str, tags: &[i64]) -> Result<(), EmbeddedError> {
-        if tags.is_empty() {
+    async fn settle(&self, sql: &'static str, receipts: &[Receipt]) -> Result<(), EmbeddedError> {
+        if receipts.is_empty() {
             return Ok(());
         }
-        let (queue, name, tags) = (self.queue.clone(), self.name.clone(), tags.to_vec());
-        detached(async move { settle(&queue, sql, &name, &tags).await }).await
+        let (queue, name, receipts) = (self.queue.clone(), self.name.clone(), receipts.to_vec());
+        detached(async move { settle(&queue, sql, &name, &receipts).await }).await
     }
 }
 
@@ -276,12 +294,13 @@ async fn settle(
     queue: &EmbeddedQueue,
     sql: &'static str,
     name: &str,
-    tags: &[i64],
+    receipts: &[Receipt],
 ) -> Result<(), EmbeddedError> {
+    let ids: Vec<u64> = receipts.iter().map(|receipt| receipt.tag).collect();
     let mut tx = queue.store.begin().await?;
     sqlx::query(sql)
         .bind(name)
-        .bind(text(tags))
+        .bind(text(&ids))
         .execute(&mut *tx)
         .await?;
     if sql == RETURN {
@@ -297,7 +316,7 @@ async fn settle(
 async fn lease(
     queue: EmbeddedQueue,
     name: String,
-    queues: &[String],
+    queues: &[&str],
     limit: u32,
 ) -> Result<Leased, EmbeddedError> {
     let mut tx = queue.store.begin().await?;
@@ -323,13 +342,39 @@ async fn lease(
         .iter()
         .map(delivery)
         .collect::<Result<Vec<_>, _>>()?;
-    deliveries.sort_unstable_by_key(|delivery| delivery.tag);
+    deliveries.sort_unstable_by_key(|delivery| delivery.receipt.tag);
     tx.commit().await?;
     Ok(Leased {
         queue,
         name,
         deliveries,
     })
+}
+
+/// A row of a command queue as a delivery.
+fn delivery(row: &SqliteRow) -> Result<Delivery, EmbeddedError> {
+    let name: &str = row.try_get("queue")?;
+    let queue = CommandQueue::ALL
+        .into_iter()
+        .find(|queue| queue.as_str() == name);
+    let redelivered: i64 = row.try_get("delivery_count")?;
+    let message = stored(row)?;
+    Ok(Delivery {
+        // Whatever is read from the command queues came from one of them.
+        queue: queue.unwrap_or(CommandQueue::Control),
+        receipt: Receipt {
+            channel: 0,
+            tag: u64::try_from(message.id).unwrap_or_default(),
+        },
+        body: message.body,
+        properties: message.properties,
+        deliveries_before: u32::try_from(redelivered).unwrap_or(u32::MAX),
+    })
+}
+
+/// The id of the row that a receipt stands for.
+fn id_of(receipt: Receipt) -> i64 {
+    i64::try_from(receipt.tag).unwrap_or_default()
 }
 
 /// Deliveries on their way to the caller, who may have gone away.
@@ -350,16 +395,16 @@ impl Drop for Leased {
         if self.deliveries.is_empty() {
             return;
         }
-        let tags: Vec<i64> = self
+        let receipts: Vec<Receipt> = self
             .deliveries
             .iter()
-            .map(|delivery| delivery.tag)
+            .map(|delivery| delivery.receipt)
             .collect();
         let (queue, name) = (self.queue.clone(), mem::take(&mut self.name));
         // Without a runtime the process is ending; the next one finds them.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                if let Err(error) = settle(&queue, RELEASE, &name, &tags).await {
+                if let Err(error) = settle(&queue, RELEASE, &name, &receipts).await {
                     tracing::warn!(%error, "deliveries that nobody took stay leased until the next start");
                 }
             });

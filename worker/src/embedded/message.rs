@@ -1,39 +1,16 @@
-//! What goes into the queues and comes out of them.
+//! What goes into the queues and comes out of them, beside what [`crate::broker`] has names for.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::{Map, Value};
 
-/// What surrounds a body: the AMQP properties that the product uses.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Properties {
-    /// The message's id.
-    pub message_id: Option<String>,
-    /// The message's kind; for commands, their type.
-    pub message_type: Option<String>,
-    /// What the producer uses to follow a piece of work.
-    pub correlation_id: Option<String>,
-    /// The queue that wants the outcome.
-    pub reply_to: Option<String>,
-    /// Anything else.
-    pub headers: Map<String, Value>,
-}
-
-impl Properties {
-    /// The W3C trace context, which travels as a header.
-    pub fn traceparent(&self) -> Option<&str> {
-        self.headers.get("traceparent")?.as_str()
-    }
-}
+use crate::broker::{Properties, Receipt};
 
 /// A message to be published.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NewMessage {
-    /// Leads to its queue.
-    pub routing_key: String,
-    /// What surrounds the body.
+    /// What surrounds the body; its routing key leads to its queue.
     pub properties: Properties,
     /// The body.
     pub body: Vec<u8>,
@@ -50,41 +27,33 @@ pub enum Routed {
     Returned,
 }
 
-/// A message that is leased to the consumer until it is settled.
+/// A message in any queue, looked at without taking it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Delivery {
-    /// Settles it.
-    pub tag: i64,
-    /// The queue it comes from.
-    pub queue: String,
-    /// The key it was published with.
-    pub routing_key: String,
+pub struct StoredMessage {
+    /// Its id; grows from message to message.
+    pub id: i64,
     /// What surrounds the body.
     pub properties: Properties,
     /// The body.
     pub body: Vec<u8>,
-    /// When it was published.
-    pub enqueued_at: DateTime<Utc>,
-    /// Earlier deliveries that came to nothing.
-    pub redelivered: u32,
 }
 
 /// A delivery to be delivered again later.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Retry {
     /// The delivery.
-    pub tag: i64,
+    pub receipt: Receipt,
     /// How long it waits.
     pub delay: Duration,
     /// Headers to set beside those that it has.
-    pub headers: Map<String, Value>,
+    pub headers: BTreeMap<String, String>,
 }
 
 /// A delivery that goes to the dead queue.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Failure {
     /// The delivery.
-    pub tag: i64,
+    pub receipt: Receipt,
     /// The code.
     pub reason: String,
     /// For people.

@@ -7,23 +7,22 @@
 //! Embedded mode is for trying out: nobody may ever consume the downstream queues, so each of them
 //! keeps its newest [`DOWNSTREAM_MAX`] messages.
 
-mod broker;
 mod consumer;
-mod dead;
+mod dead_letters;
 mod error;
 mod message;
+mod publisher;
 mod queue;
 mod route;
+mod source;
 #[cfg(test)]
 mod tests;
 
-pub use broker::{EmbeddedDeadLetters, EmbeddedPublisher, EmbeddedSource};
 pub use consumer::{Consumer, DELIVERY_LIMIT};
-pub use dead::DeadLetter;
+pub use dead_letters::EmbeddedDeadLetters;
 pub use error::EmbeddedError;
-pub use message::{Delivery, Failure, NewMessage, Properties, QueueCount, Retry, Routed};
+pub use message::{Failure, NewMessage, QueueCount, Retry, Routed, StoredMessage};
+pub use publisher::EmbeddedPublisher;
 pub use queue::{DOWNSTREAM_MAX, EmbeddedQueue};
-pub use route::{
-    ADVANCE, COMMAND_QUEUES, CONTROL, DEAD, Exchange, STEP_COMPLETED, SUBMISSION,
-    TRANSITION_OCCURRED,
-};
+pub use route::Exchange;
+pub use source::EmbeddedSource;

@@ -1,19 +1,21 @@
 //! Publishing and counting.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use chrono::{DateTime, Utc};
 use glyph_workflow_engine::store::{EventStoreError, SqliteEventStore};
+use serde_json::{Map, Value};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use tokio::sync::Notify;
 
 use super::{
-    Delivery, EmbeddedError, Exchange, NewMessage, Properties, QueueCount, Routed,
-    route::{COMMAND_QUEUES, DEAD},
+    error::EmbeddedError,
+    message::{NewMessage, QueueCount, Routed, StoredMessage},
+    route::{DEAD, Exchange, is_command_queue},
 };
+use crate::broker::Properties;
 
 /// Messages that a queue keeps that nobody here consumes; older ones are dropped.
 pub const DOWNSTREAM_MAX: u32 = 100_000;
@@ -85,7 +87,7 @@ impl EmbeddedQueue {
     ) -> Result<Vec<Routed>, EmbeddedError> {
         let routed: Vec<(Option<&'static str>, NewMessage)> = messages
             .into_iter()
-            .map(|message| (exchange.queue(&message.routing_key), message))
+            .map(|message| (exchange.queue(&message.properties.routing_key), message))
             .collect();
         let outcomes = routed
             .iter()
@@ -127,13 +129,13 @@ impl EmbeddedQueue {
             .collect()
     }
 
-    /// Messages of a queue after a tag, oldest first, without taking them.
+    /// Messages of a queue after an id, oldest first, without taking them.
     pub async fn browse(
         &self,
         queue: &str,
         after: i64,
         limit: u32,
-    ) -> Result<Vec<Delivery>, EmbeddedError> {
+    ) -> Result<Vec<StoredMessage>, EmbeddedError> {
         sqlx::query(BROWSE)
             .bind(queue)
             .bind(after)
@@ -141,7 +143,7 @@ impl EmbeddedQueue {
             .fetch_all(self.store.readers())
             .await?
             .iter()
-            .map(delivery)
+            .map(stored)
             .collect()
     }
 
@@ -157,12 +159,12 @@ impl EmbeddedQueue {
                     let properties = &message.properties;
                     (
                         queue,
-                        &message.routing_key,
+                        &properties.routing_key,
                         &properties.message_id,
                         &properties.message_type,
                         &properties.correlation_id,
                         &properties.reply_to,
-                        headers(&properties.headers),
+                        json(&properties.headers),
                         hex(&message.body),
                     )
                 })
@@ -210,7 +212,7 @@ impl EmbeddedQueue {
     fn to_trim<'q>(&self, queues: impl Iterator<Item = &'q str>) -> Vec<String> {
         let every = TRIM_EVERY.min(self.downstream_max / 10).max(1);
         let mut added = self.added.lock().unwrap_or_else(PoisonError::into_inner);
-        for queue in queues.filter(|queue| *queue != DEAD && !COMMAND_QUEUES.contains(queue)) {
+        for queue in queues.filter(|queue| *queue != DEAD && !is_command_queue(queue)) {
             // What an earlier process left is trimmed with the first message.
             *added.entry(queue.to_owned()).or_insert(every - 1) += 1;
         }
@@ -226,38 +228,41 @@ impl EmbeddedQueue {
     }
 }
 
-/// A row as a delivery.
-pub(super) fn delivery(row: &SqliteRow) -> Result<Delivery, EmbeddedError> {
-    let unreadable = |source: Box<dyn std::error::Error + Send + Sync>| {
-        EmbeddedError::Store(EventStoreError::Row {
-            table: "queue_messages",
-            source,
-        })
-    };
-    let headers =
-        serde_json::from_str(row.try_get("headers")?).map_err(|e| unreadable(e.into()))?;
-    let redelivered: i64 = row.try_get("delivery_count")?;
-    let enqueued_at = DateTime::from_timestamp_micros(row.try_get("enqueued_at")?);
-    Ok(Delivery {
-        tag: row.try_get("id")?,
-        queue: row.try_get("queue")?,
-        routing_key: row.try_get("routing_key")?,
+/// A row as a message.
+pub(super) fn stored(row: &SqliteRow) -> Result<StoredMessage, EmbeddedError> {
+    Ok(StoredMessage {
+        id: row.try_get("id")?,
         properties: Properties {
             message_id: row.try_get("message_id")?,
             message_type: row.try_get("message_type")?,
             correlation_id: row.try_get("correlation_id")?,
             reply_to: row.try_get("reply_to")?,
-            headers,
+            routing_key: row.try_get("routing_key")?,
+            headers: headers(row.try_get("headers")?)?,
         },
         body: row.try_get("body")?,
-        enqueued_at: enqueued_at.unwrap_or(DateTime::<Utc>::UNIX_EPOCH),
-        redelivered: u32::try_from(redelivered).unwrap_or(u32::MAX),
     })
 }
 
-/// Headers as text.
-pub(super) fn headers(headers: &serde_json::Map<String, serde_json::Value>) -> String {
-    json(headers)
+/// Headers that are no texts (counts, as SQL writes them) become texts.
+fn headers(text: &str) -> Result<BTreeMap<String, String>, EmbeddedError> {
+    let headers: Map<String, Value> = serde_json::from_str(text).map_err(|error| {
+        EmbeddedError::Store(EventStoreError::Row {
+            table: "queue_messages",
+            source: error.into(),
+        })
+    })?;
+    let text = |value: Value| match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    };
+    let headers = headers.into_iter();
+    Ok(headers.map(|(name, value)| (name, text(value))).collect())
+}
+
+/// The path of a header in the column of headers.
+pub(super) fn header_path(name: &str) -> String {
+    format!("$.\"{name}\"")
 }
 
 /// JSON for a statement; nothing that is passed here can fail to serialize.

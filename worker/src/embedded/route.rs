@@ -1,22 +1,17 @@
 //! Which queue a routing key leads to.
 
-/// Submissions.
-pub const SUBMISSION: &str = "submission";
-/// Advances.
-pub const ADVANCE: &str = "advance";
-/// All other commands.
-pub const CONTROL: &str = "control";
-/// Commands that cannot be read or ran out of retries.
-pub const DEAD: &str = "dead";
-/// `step.completed.#`, for downstream systems.
-pub const STEP_COMPLETED: &str = "step-completed";
-/// `transition.occurred.#`, for downstream systems.
-pub const TRANSITION_OCCURRED: &str = "transition-occurred";
-/// `job.requested.#`, for external workers.
-const JOB_REQUESTED: &str = "job-requested";
+use glyph_workflow_engine::command::Command;
 
-/// The queues that commands wait in.
-pub const COMMAND_QUEUES: [&str; 3] = [CONTROL, SUBMISSION, ADVANCE];
+pub(super) use crate::broker::queues::DEAD;
+use crate::{
+    broker::{CommandQueue, queues},
+    wire::MessageType,
+};
+
+/// Whether commands wait in the queue of that name.
+pub(super) fn is_command_queue(name: &str) -> bool {
+    CommandQueue::ALL.iter().any(|queue| queue.as_str() == name)
+}
 
 /// Where a message is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,22 +26,18 @@ impl Exchange {
     /// The queue bound to `routing_key`, if there is one.
     pub fn queue(self, routing_key: &str) -> Option<&'static str> {
         match self {
-            Self::Commands => match routing_key {
-                "submission" => Some(SUBMISSION),
-                "advance" => Some(ADVANCE),
-                "start" | "activity" | "assign" | "release" | "pause" | "resume" | "cancel"
-                | "retry" | "migrate" => Some(CONTROL),
-                _ => None,
-            },
+            Self::Commands => Command::TYPES
+                .contains(&routing_key)
+                .then(|| CommandQueue::of(routing_key).as_str()),
             Self::Events => [
-                ("step.completed", STEP_COMPLETED),
-                ("transition.occurred", TRANSITION_OCCURRED),
-                ("job.requested", JOB_REQUESTED),
+                (MessageType::StepCompleted, queues::STEP_COMPLETED),
+                (MessageType::TransitionOccurred, queues::TRANSITION_OCCURRED),
+                (MessageType::JobRequested, queues::JOB_REQUESTED),
             ]
             .into_iter()
-            .find(|(words, _)| {
+            .find(|(kind, _)| {
                 routing_key
-                    .strip_prefix(words)
+                    .strip_prefix(kind.as_str())
                     .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
             })
             .map(|(_, queue)| queue),
@@ -62,12 +53,13 @@ impl Exchange {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::queues::{STEP_COMPLETED, TRANSITION_OCCURRED};
 
     #[test]
     fn commands_go_by_their_type() {
-        assert_eq!(Exchange::Commands.queue("submission"), Some(SUBMISSION));
-        assert_eq!(Exchange::Commands.queue("advance"), Some(ADVANCE));
-        assert_eq!(Exchange::Commands.queue("migrate"), Some(CONTROL));
+        assert_eq!(Exchange::Commands.queue("submission"), Some("submission"));
+        assert_eq!(Exchange::Commands.queue("advance"), Some("advance"));
+        assert_eq!(Exchange::Commands.queue("migrate"), Some("control"));
         assert_eq!(Exchange::Commands.queue("submissions"), None);
     }
 

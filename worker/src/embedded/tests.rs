@@ -1,12 +1,20 @@
-//! The queues through their public face, on files of their own.
+//! The queues through their public face and through the traits of the broker, on files of their own.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use chrono::Utc;
 use glyph_workflow_engine::store::SqliteEventStore;
-use serde_json::{Map, json};
 
 use super::*;
+use crate::{
+    broker::{
+        CommandQueue::{self, Advance, Control, Submission},
+        CommandSource, DeadLetters, Delivery, Destination, MessagePublisher, Properties,
+        Publication, PublishOutcome, Receipt, RetryDelay,
+        queues::{STEP_COMPLETED, TRANSITION_OCCURRED},
+    },
+    wire::reasons::{HEADER_ATTEMPTS, HEADER_REASON},
+};
 
 async fn queue(path: &Path) -> EmbeddedQueue {
     let store = SqliteEventStore::open(path, Arc::new(Utc::now))
@@ -18,13 +26,13 @@ async fn queue(path: &Path) -> EmbeddedQueue {
 
 fn message(key: &str, body: impl Into<Vec<u8>>) -> NewMessage {
     NewMessage {
-        routing_key: key.to_owned(),
         properties: Properties {
             message_id: Some("m".to_owned()),
             message_type: Some(key.to_owned()),
             correlation_id: Some("c".to_owned()),
             reply_to: None,
-            headers: Map::from_iter([("traceparent".to_owned(), json!("00-a-b-01"))]),
+            routing_key: key.to_owned(),
+            headers: BTreeMap::from([("traceparent".to_owned(), "00-a-b-01".to_owned())]),
         },
         body: body.into(),
     }
@@ -35,13 +43,18 @@ async fn commands(queue: &EmbeddedQueue, key: &str, count: usize) {
     queue.publish(Exchange::Commands, messages).await.unwrap();
 }
 
-fn tags(deliveries: &[Delivery]) -> Vec<i64> {
-    deliveries.iter().map(|delivery| delivery.tag).collect()
+fn receipts(deliveries: &[Delivery]) -> Vec<Receipt> {
+    deliveries.iter().map(|delivery| delivery.receipt).collect()
 }
 
-fn failure(tag: i64) -> Failure {
+fn ids(receipts: &[Receipt]) -> Vec<i64> {
+    let tags = receipts.iter().map(|receipt| receipt.tag);
+    tags.map(|tag| tag.try_into().unwrap()).collect()
+}
+
+fn failure(receipt: Receipt) -> Failure {
     Failure {
-        tag,
+        receipt,
         reason: "malformed".to_owned(),
         error: "not JSON: \"{\"".to_owned(),
         attempts: 3,
@@ -72,7 +85,7 @@ async fn messages_come_out_as_they_went_in() {
     assert_eq!(routed, [Routed::Queued; 4]);
 
     let consumer = queue.consume().await.unwrap();
-    let deliveries = consumer.next(&COMMAND_QUEUES, 10).await.unwrap();
+    let deliveries = consumer.next(&CommandQueue::ALL, 10).await.unwrap();
     let found: Vec<&[u8]> = deliveries.iter().map(|delivery| &*delivery.body).collect();
     assert_eq!(found, bodies);
     assert_eq!(
@@ -81,13 +94,13 @@ async fn messages_come_out_as_they_went_in() {
     );
     assert_eq!(deliveries[0].properties.traceparent(), Some("00-a-b-01"));
     assert_eq!(
-        (&*deliveries[0].queue, deliveries[0].redelivered),
-        (SUBMISSION, 0)
+        (deliveries[0].queue, deliveries[0].deliveries_before),
+        (Submission, 0)
     );
 
     // Leased once, gone when settled.
-    assert_eq!(consumer.receive(&COMMAND_QUEUES, 10).await.unwrap(), []);
-    consumer.ack(&tags(&deliveries)).await.unwrap();
+    assert_eq!(consumer.receive(&CommandQueue::ALL, 10).await.unwrap(), []);
+    consumer.ack(&receipts(&deliveries)).await.unwrap();
     assert_eq!(queue.counts().await.unwrap(), []);
 }
 
@@ -132,11 +145,11 @@ async fn keys_lead_to_queues() {
     assert_eq!(
         found,
         [
-            (ADVANCE, 1),
+            ("advance", 1),
             ("answers", 1),
-            (CONTROL, 2),
+            ("control", 2),
             (STEP_COMPLETED, 1),
-            (SUBMISSION, 1),
+            ("submission", 1),
             (TRANSITION_OCCURRED, 1),
         ]
     );
@@ -150,10 +163,10 @@ async fn the_oldest_comes_first_over_all_queues() {
         commands(&queue, key, 2).await;
     }
     let consumer = queue.consume().await.unwrap();
-    let first = consumer.next(&COMMAND_QUEUES, 5).await.unwrap();
-    let queues: Vec<_> = first.iter().map(|delivery| &*delivery.queue).collect();
-    assert_eq!(queues, [SUBMISSION, SUBMISSION, ADVANCE, ADVANCE, CONTROL]);
-    let only = consumer.next(&[SUBMISSION], 5).await.unwrap();
+    let first = consumer.next(&CommandQueue::ALL, 5).await.unwrap();
+    let queues: Vec<_> = first.iter().map(|delivery| delivery.queue).collect();
+    assert_eq!(queues, [Submission, Submission, Advance, Advance, Control]);
+    let only = consumer.next(&[Submission], 5).await.unwrap();
     assert_eq!(only.len(), 2);
 }
 
@@ -171,7 +184,7 @@ async fn one_process_consumes_and_others_enqueue() {
 
     // Without a wake-up in this process, found by polling.
     let waiting = tokio::spawn(async move {
-        let deliveries = consumer.next(&[SUBMISSION], 10).await.unwrap();
+        let deliveries = consumer.next(&[Submission], 10).await.unwrap();
         (consumer, deliveries)
     });
     commands(&second, "submission", 1).await;
@@ -190,7 +203,7 @@ async fn a_publication_wakes_the_consumer() {
     let queue = queue(&dir.path().join("q.db")).await;
     let consumer = queue.consume().await.unwrap();
     let producer = queue.clone();
-    let (deliveries, ()) = tokio::join!(consumer.next(&[SUBMISSION], 10), async move {
+    let (deliveries, ()) = tokio::join!(consumer.next(&[Submission], 10), async move {
         tokio::task::yield_now().await;
         commands(&producer, "submission", 3).await;
     });
@@ -204,17 +217,17 @@ async fn a_crash_returns_what_was_not_settled() {
     let first = queue(&path).await;
     commands(&first, "submission", 4).await;
     let consumer = first.consume().await.unwrap();
-    let deliveries = consumer.next(&[SUBMISSION], 3).await.unwrap();
-    consumer.ack(&tags(&deliveries)[..1]).await.unwrap();
+    let deliveries = consumer.next(&[Submission], 3).await.unwrap();
+    consumer.ack(&receipts(&deliveries)[..1]).await.unwrap();
     drop(consumer);
     first.store.close().await;
 
     let second = queue(&path).await;
     let consumer = second.consume().await.unwrap();
-    let deliveries = consumer.next(&[SUBMISSION], 10).await.unwrap();
+    let deliveries = consumer.next(&[Submission], 10).await.unwrap();
     let found: Vec<_> = deliveries
         .iter()
-        .map(|delivery| (&*delivery.body, delivery.redelivered))
+        .map(|delivery| (&*delivery.body, delivery.deliveries_before))
         .collect();
     assert_eq!(found, [(&b"1"[..], 1), (b"2", 1), (b"3", 0)]);
 }
@@ -226,16 +239,19 @@ async fn an_old_consumer_cannot_settle_what_a_new_one_holds() {
     let queue = queue(&path).await;
     commands(&queue, "submission", 1).await;
     let old = queue.consume().await.unwrap();
-    let stale = tags(&old.next(&[SUBMISSION], 1).await.unwrap());
+    let stale = receipts(&old.next(&[Submission], 1).await.unwrap());
     // As if the lock had been lost: the file of it is gone.
     std::fs::remove_file(dir.path().join("q.db.lock")).unwrap();
     let new = queue.consume().await.unwrap();
-    let held = new.next(&[SUBMISSION], 1).await.unwrap();
-    assert_eq!(tags(&held), stale);
+    let held = new.next(&[Submission], 1).await.unwrap();
+    assert_eq!(receipts(&held), stale);
     old.ack(&stale).await.unwrap();
     old.bury(vec![failure(stale[0])]).await.unwrap();
     new.release(&stale).await.unwrap();
-    assert_eq!(new.next(&[SUBMISSION], 1).await.unwrap()[0].redelivered, 1);
+    assert_eq!(
+        new.next(&[Submission], 1).await.unwrap()[0].deliveries_before,
+        1
+    );
 }
 
 #[tokio::test]
@@ -244,11 +260,14 @@ async fn what_is_returned_counts_and_what_is_released_does_not() {
     let queue = queue(&dir.path().join("q.db")).await;
     commands(&queue, "submission", 2).await;
     let consumer = queue.consume().await.unwrap();
-    let taken = tags(&consumer.next(&[SUBMISSION], 2).await.unwrap());
+    let taken = receipts(&consumer.next(&[Submission], 2).await.unwrap());
     consumer.nack(&taken[..1]).await.unwrap();
     consumer.release(&taken[1..]).await.unwrap();
-    let again = consumer.next(&[SUBMISSION], 2).await.unwrap();
-    let counted: Vec<_> = again.iter().map(|delivery| delivery.redelivered).collect();
+    let again = consumer.next(&[Submission], 2).await.unwrap();
+    let counted: Vec<_> = again
+        .iter()
+        .map(|delivery| delivery.deliveries_before)
+        .collect();
     assert_eq!(counted, [1, 0]);
 }
 
@@ -261,16 +280,16 @@ async fn a_poison_message_ends_in_the_dead_queue() {
     // Every round a process dies with the message in its hands.
     loop {
         let consumer = queue.consume().await.unwrap();
-        match consumer.receive(&[SUBMISSION], 1).await.unwrap().len() {
+        match consumer.receive(&[Submission], 1).await.unwrap().len() {
             0 => break,
             _ => deliveries += 1,
         }
     }
     assert_eq!(deliveries, DELIVERY_LIMIT + 1);
-    let dead = queue.dead_letters(0, 10).await.unwrap();
-    assert_eq!((&*dead[0].reason, dead[0].attempts), ("delivery_limit", 21));
-    assert!(dead[0].first_failed_at.is_some());
-    assert_eq!(dead[0].message.routing_key, "submission");
+    let (_, dead) = queue.dead_letters(0, 10).await.unwrap().remove(0);
+    assert_eq!((&*dead.reason, dead.attempts), ("delivery_limit", 21));
+    assert!(dead.first_failed_at.is_some());
+    assert_eq!(dead.routing_key, "submission");
 }
 
 #[tokio::test]
@@ -279,11 +298,11 @@ async fn a_retry_waits_for_its_time_and_keeps_its_headers() {
     let queue = queue(&dir.path().join("q.db")).await;
     commands(&queue, "submission", 2).await;
     let consumer = queue.consume().await.unwrap();
-    let taken = tags(&consumer.next(&[SUBMISSION], 2).await.unwrap());
-    let retry = |tag, delay| Retry {
-        tag,
+    let taken = receipts(&consumer.next(&[Submission], 2).await.unwrap());
+    let retry = |receipt, delay| Retry {
+        receipt,
         delay,
-        headers: Map::from_iter([("x-glyph-attempts".to_owned(), json!(2))]),
+        headers: BTreeMap::from([(HEADER_ATTEMPTS.to_owned(), "2".to_owned())]),
     };
     consumer
         .retry(vec![
@@ -292,12 +311,12 @@ async fn a_retry_waits_for_its_time_and_keeps_its_headers() {
         ])
         .await
         .unwrap();
-    assert_eq!(consumer.receive(&[SUBMISSION], 2).await.unwrap(), []);
+    assert_eq!(consumer.receive(&[Submission], 2).await.unwrap(), []);
     assert_eq!(queue.counts().await.unwrap()[0].delayed, 2);
-    let again = consumer.next(&[SUBMISSION], 2).await.unwrap();
-    assert_eq!(tags(&again), taken[..1]);
-    assert_eq!(again[0].redelivered, 0);
-    assert_eq!(again[0].properties.headers["x-glyph-attempts"], 2);
+    let again = consumer.next(&[Submission], 2).await.unwrap();
+    assert_eq!(receipts(&again), taken[..1]);
+    assert_eq!(again[0].deliveries_before, 0);
+    assert_eq!(again[0].properties.headers["x-glyph-attempts"], "2");
     assert_eq!(again[0].properties.traceparent(), Some("00-a-b-01"));
 }
 
@@ -307,35 +326,30 @@ async fn dead_messages_are_listed_dropped_and_replayed() {
     let queue = queue(&dir.path().join("q.db")).await;
     commands(&queue, "submission", 3).await;
     let consumer = queue.consume().await.unwrap();
-    let taken = tags(&consumer.next(&[SUBMISSION], 3).await.unwrap());
+    let taken = receipts(&consumer.next(&[Submission], 3).await.unwrap());
     consumer
-        .bury(taken.iter().map(|tag| failure(*tag)).collect())
+        .bury(taken.iter().map(|receipt| failure(*receipt)).collect())
         .await
         .unwrap();
 
+    let taken = ids(&taken);
     let dead = queue.dead_letters(0, 2).await.unwrap();
     assert_eq!(dead.len(), 2);
+    let (_, first) = &dead[0];
     assert_eq!(
-        (&*dead[0].reason, &*dead[0].error),
-        ("malformed", "not JSON: \"{\"")
+        (&*first.reason, first.error.as_deref()),
+        ("malformed", Some("not JSON: \"{\""))
     );
-    assert_eq!(
-        (dead[0].attempts, dead[0].message.body.as_slice()),
-        (3, &b"0"[..])
-    );
-    assert_eq!(
-        queue.dead_letters(taken[1], 2).await.unwrap()[0]
-            .message
-            .tag,
-        taken[2]
-    );
+    assert_eq!((first.attempts, &*first.body), (3, "0"));
+    let (third, _) = &queue.dead_letters(taken[1], 2).await.unwrap()[0];
+    assert_eq!(*third, taken[2]);
     assert_eq!(queue.dead_count().await.unwrap(), 3);
 
     assert_eq!(queue.drop_dead(&[taken[0], -1]).await.unwrap(), taken[..1]);
     assert_eq!(queue.replay_dead(&taken[..2]).await.unwrap(), taken[1..2]);
     assert_eq!(queue.dead_count().await.unwrap(), 1);
-    let again = consumer.next(&[SUBMISSION], 3).await.unwrap();
-    assert_eq!(tags(&again), taken[1..2]);
+    let again = consumer.next(&[Submission], 3).await.unwrap();
+    assert_eq!(ids(&receipts(&again)), taken[1..2]);
     assert_eq!(again[0].properties, message("submission", "").properties);
 }
 
@@ -367,7 +381,7 @@ async fn downstream_queues_keep_their_newest_messages() {
             .ready
     };
     assert!((50..=55).contains(&count(STEP_COMPLETED)), "{counts:?}");
-    assert_eq!(count(SUBMISSION), 100);
+    assert_eq!(count("submission"), 100);
     let kept = queue.browse(STEP_COMPLETED, 0, 100).await.unwrap();
     assert_eq!(kept.last().unwrap().body, b"198");
 }
@@ -381,10 +395,10 @@ async fn nothing_is_lost_when_the_caller_stops_waiting() {
     let (mut done, mut given_up) = (0, 0);
     let mut patience = Duration::ZERO;
     while done < 100 {
-        let waited = tokio::time::timeout(patience, consumer.next(&[SUBMISSION], 10)).await;
+        let waited = tokio::time::timeout(patience, consumer.next(&[Submission], 10)).await;
         if let Ok(deliveries) = waited {
             let deliveries = deliveries.unwrap();
-            consumer.ack(&tags(&deliveries)).await.unwrap();
+            consumer.ack(&receipts(&deliveries)).await.unwrap();
             done += deliveries.len();
             patience = Duration::ZERO;
         } else {
@@ -411,12 +425,141 @@ async fn a_backlog_drains_while_others_add_to_it() {
     let consumer = queue.consume().await.unwrap();
     let mut seen = std::collections::BTreeSet::new();
     while seen.len() < 5_000 {
-        let deliveries = consumer.next(&COMMAND_QUEUES, 300).await.unwrap();
-        consumer.ack(&tags(&deliveries)).await.unwrap();
+        let deliveries = consumer.next(&CommandQueue::ALL, 300).await.unwrap();
+        consumer.ack(&receipts(&deliveries)).await.unwrap();
         for delivery in deliveries {
-            assert!(seen.insert(delivery.tag), "{} came twice", delivery.tag);
+            assert!(
+                seen.insert(delivery.receipt.tag),
+                "{:?} came twice",
+                delivery.receipt
+            );
         }
     }
     producing.await.unwrap();
     assert_eq!(queue.counts().await.unwrap(), []);
+}
+
+async fn file() -> (tempfile::TempDir, EmbeddedQueue) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("glyph.db");
+    let queue = queue(&path).await;
+    (folder, queue)
+}
+
+fn publication(destination: Destination, key: &str) -> Publication {
+    Publication {
+        destination,
+        routing_key: key.to_owned(),
+        message_id: "m".to_owned(),
+        message_type: key.to_owned(),
+        correlation_id: None,
+        reply_to: None,
+        headers: BTreeMap::from([(HEADER_ATTEMPTS.to_owned(), "3".to_owned())]),
+        content_type: "application/json",
+        body: Arc::from(&b"{}"[..]),
+        timestamp: Utc::now(),
+        mandatory: true,
+        persistent: true,
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_is_settled_or_comes_again() {
+    let (_folder, queue) = file().await;
+    let publisher = EmbeddedPublisher::new(queue.clone());
+    let command = publication(Destination::Commands, "submission");
+    let window = vec![
+        command.clone(),
+        publication(Destination::Commands, "nonsense"),
+        command,
+    ];
+    let outcomes = publisher.publish(0, &window).await;
+    assert!(matches!(
+        outcomes.as_slice(),
+        [
+            PublishOutcome::Confirmed,
+            PublishOutcome::Returned(_),
+            PublishOutcome::Confirmed
+        ]
+    ));
+
+    let source = EmbeddedSource::start(&queue, 16).await.unwrap();
+    let first = source.next().await.unwrap();
+    let second = source.next().await.unwrap();
+    assert_eq!(first.queue, Submission);
+    assert_eq!(first.properties.headers["x-glyph-attempts"], "3");
+    source.settle(&[first.receipt]);
+    source.give_back(&[second.receipt]);
+    let again = source.next().await.unwrap();
+    assert_eq!(
+        (again.receipt, again.deliveries_before),
+        (second.receipt, 0)
+    );
+    source.settle(&[again.receipt]);
+    source.stop().await;
+    assert!(source.next().await.is_none());
+    source.close().await;
+    assert_eq!(queue.counts().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn prefetch_bounds_what_is_handed_out() {
+    let (_folder, queue) = file().await;
+    let publisher = EmbeddedPublisher::new(queue.clone());
+    let window = vec![publication(Destination::Commands, "advance"); 3];
+    publisher.publish(0, &window).await;
+    let source = EmbeddedSource::start(&queue, 2).await.unwrap();
+    let first = source.next().await.unwrap();
+    source.next().await.unwrap();
+    let third = tokio::time::timeout(Duration::from_millis(300), source.next()).await;
+    assert!(third.is_err());
+    source.settle(&[first.receipt]);
+    assert!(source.next().await.is_some());
+}
+
+#[tokio::test]
+async fn retries_wait_and_dead_letters_can_be_replayed() {
+    let (_folder, queue) = file().await;
+    let publisher = EmbeddedPublisher::new(queue.clone());
+    let mut dead = publication(Destination::Dead, "start");
+    dead.headers
+        .insert(HEADER_REASON.to_owned(), "task_not_found".to_owned());
+    let window = [
+        publication(Destination::Retry(RetryDelay::S60), "advance"),
+        dead,
+    ];
+    let outcomes = publisher.publish(0, &window).await;
+    assert_eq!(
+        outcomes,
+        [PublishOutcome::Confirmed, PublishOutcome::Confirmed]
+    );
+    let counts = queue.counts().await.unwrap();
+    let delayed = counts
+        .iter()
+        .find(|count| count.queue == "advance")
+        .unwrap();
+    assert_eq!((delayed.ready, delayed.delayed), (0, 1));
+
+    let letters = EmbeddedDeadLetters::new(queue.clone());
+    let listed = letters.list(10).await.unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(
+        (listed[0].reason.as_str(), listed[0].attempts),
+        ("task_not_found", 3)
+    );
+    assert_eq!(
+        letters
+            .replay(&|letter| letter.reason == "other")
+            .await
+            .unwrap(),
+        0
+    );
+    assert_eq!(
+        letters
+            .replay(&|letter| letter.reason == "task_not_found")
+            .await
+            .unwrap(),
+        1
+    );
+    assert_eq!(letters.list(10).await.unwrap(), []);
 }

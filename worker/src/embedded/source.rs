@@ -1,0 +1,237 @@
+//! Commands from the queues of a file.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::sync::{Mutex, Notify, mpsc, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{consumer::Consumer, error::EmbeddedError, queue::EmbeddedQueue};
+use crate::{
+    backoff::Backoff,
+    broker::{BrokerState, CommandQueue, CommandSource, Delivery, Receipt},
+    telemetry,
+};
+
+/// Deliveries that one look at the table brings at most.
+const RECEIVE_MAX: usize = 1_024;
+/// Waits between attempts on a file that is busy.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_LONGEST: Duration = Duration::from_secs(2);
+
+/// What is done with deliveries.
+#[derive(Debug)]
+enum Settlement {
+    Done(Vec<Receipt>),
+    GivenBack(Vec<Receipt>),
+}
+
+/// Takes commands from the queues of a file, as the only process that does.
+#[derive(Debug)]
+pub struct EmbeddedSource {
+    incoming: Mutex<mpsc::Receiver<Delivery>>,
+    settlements: mpsc::UnboundedSender<Settlement>,
+    shared: Arc<Shared>,
+    tasks: TaskTracker,
+    state: watch::Sender<BrokerState>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    consumer: Consumer,
+    /// Deliveries handed out and not settled.
+    unsettled: AtomicUsize,
+    unsettled_max: usize,
+    held: watch::Sender<bool>,
+    /// Something was settled, so that there may be room.
+    room: Notify,
+    /// No more is taken.
+    stopping: CancellationToken,
+    /// What is settled from now on is settled at once, and then it ends.
+    closing: CancellationToken,
+}
+
+impl EmbeddedSource {
+    /// Begins to consume.
+    ///
+    /// # Errors
+    ///
+    /// [`EmbeddedError::AlreadyConsumed`] where another process does.
+    pub async fn start(queue: &EmbeddedQueue, prefetch: u16) -> Result<Arc<Self>, EmbeddedError> {
+        let shared = Arc::new(Shared {
+            consumer: queue.consume().await?,
+            unsettled: AtomicUsize::new(0),
+            unsettled_max: usize::from(prefetch).max(1),
+            held: watch::Sender::new(false),
+            room: Notify::new(),
+            stopping: CancellationToken::new(),
+            closing: CancellationToken::new(),
+        });
+        let (send, incoming) = mpsc::channel(shared.unsettled_max);
+        let (settlements, settled) = mpsc::unbounded_channel();
+        let tasks = TaskTracker::new();
+        tasks.spawn(receive(Arc::clone(&shared), send));
+        tasks.spawn(settle(Arc::clone(&shared), settled));
+        Ok(Arc::new(Self {
+            incoming: Mutex::new(incoming),
+            settlements,
+            shared,
+            tasks,
+            state: watch::Sender::new(BrokerState {
+                consuming: true,
+                publishing: true,
+                ..BrokerState::default()
+            }),
+        }))
+    }
+
+    /// Writes down what has been settled and frees the lock of the file.
+    pub async fn close(&self) {
+        self.shared.stopping.cancel();
+        self.shared.closing.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn send(&self, receipts: &[Receipt], settlement: fn(Vec<Receipt>) -> Settlement) {
+        // After `close` nobody listens: the next process delivers again, and the inbox knows.
+        let _ = self.settlements.send(settlement(receipts.to_vec()));
+        self.shared
+            .unsettled
+            .fetch_sub(receipts.len(), Ordering::Relaxed);
+        self.shared.room.notify_one();
+    }
+}
+
+#[async_trait]
+impl CommandSource for EmbeddedSource {
+    async fn next(&self) -> Option<Delivery> {
+        self.incoming.lock().await.recv().await
+    }
+
+    fn settle(&self, receipts: &[Receipt]) {
+        self.send(receipts, Settlement::Done);
+    }
+
+    fn give_back(&self, receipts: &[Receipt]) {
+        self.send(receipts, Settlement::GivenBack);
+    }
+
+    fn hold(&self, held: bool) {
+        self.shared.held.send_replace(held);
+    }
+
+    async fn stop(&self) {
+        self.shared.stopping.cancel();
+    }
+
+    fn state(&self) -> watch::Receiver<BrokerState> {
+        self.state.subscribe()
+    }
+}
+
+/// Takes deliveries as long as there is room for them.
+async fn receive(shared: Arc<Shared>, incoming: mpsc::Sender<Delivery>) {
+    let mut held = shared.held.subscribe();
+    let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
+    loop {
+        let room = async {
+            // A closed channel cannot be: `shared` holds its sender.
+            let _ = held.wait_for(|held| !held).await;
+            loop {
+                let freed = shared.room.notified();
+                let room = shared
+                    .unsettled_max
+                    .saturating_sub(shared.unsettled.load(Ordering::Relaxed));
+                if room > 0 {
+                    break room.min(RECEIVE_MAX);
+                }
+                freed.await;
+            }
+        };
+        let deliveries = async {
+            let limit = u32::try_from(room.await).unwrap_or(u32::MAX);
+            shared.consumer.next(&CommandQueue::ALL, limit).await
+        };
+        let deliveries = tokio::select! {
+            deliveries = deliveries => deliveries,
+            // What the dropped call had leased is available again.
+            () = shared.stopping.cancelled() => return,
+        };
+        match deliveries {
+            Ok(deliveries) => {
+                backoff.reset();
+                shared
+                    .unsettled
+                    .fetch_add(deliveries.len(), Ordering::Relaxed);
+                for delivery in deliveries {
+                    // The channel holds as many as may be unsettled, so this does not wait.
+                    if incoming.send(delivery).await.is_err() {
+                        return;
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = telemetry::chain(&error),
+                    "the queues cannot be read"
+                );
+                tokio::time::sleep(backoff.next()).await;
+            }
+        }
+    }
+}
+
+/// Writes down what is settled, as much at a time as has come together.
+async fn settle(shared: Arc<Shared>, mut settled: mpsc::UnboundedReceiver<Settlement>) {
+    let mut batch = Vec::new();
+    loop {
+        tokio::select! {
+            biased;
+            received = settled.recv_many(&mut batch, RECEIVE_MAX) => {
+                if received == 0 {
+                    return;
+                }
+            }
+            () = shared.closing.cancelled() => return,
+        }
+        let (mut done, mut given_back) = (Vec::new(), Vec::new());
+        for settlement in batch.drain(..) {
+            match settlement {
+                Settlement::Done(receipts) => done.extend(receipts),
+                Settlement::GivenBack(receipts) => given_back.extend(receipts),
+            }
+        }
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
+        while let Err(error) = write_down(&shared.consumer, &done, &given_back).await {
+            tracing::warn!(
+                error = telemetry::chain(&error),
+                "settling in the file failed"
+            );
+            if shared.closing.is_cancelled() {
+                return;
+            }
+            tokio::time::sleep(backoff.next()).await;
+        }
+    }
+}
+
+async fn write_down(
+    consumer: &Consumer,
+    done: &[Receipt],
+    given_back: &[Receipt],
+) -> Result<(), EmbeddedError> {
+    if !done.is_empty() {
+        consumer.ack(done).await?;
+    }
+    if !given_back.is_empty() {
+        consumer.release(given_back).await?;
+    }
+    Ok(())
+}
