@@ -28,7 +28,6 @@ use crate::{
     amqp::{AmqpPublisher, AmqpSettings, AmqpSource, AmqpUrlError},
     backoff::Backoff,
     broker::{BrokerState, CommandSource, MessagePublisher},
-    due::{DueRunner, OutsideHandlers, PauseKeeper},
     embedded::{EmbeddedError, EmbeddedPublisher, EmbeddedQueue, EmbeddedSource},
     faults::{Faults, InvalidCrash, around_commits},
     http::{
@@ -37,10 +36,11 @@ use crate::{
     },
     metrics::Metrics,
     pipeline::{Pipeline, PipelineHandle, PipelineParts, PipelineSettings},
-    projections::{AgreementProjector, GoalActionRunner, GoalProjector, GoldProjector},
+    projections::{AgreementProjector, GoalProjector, GoldProjector},
     settings::{SecretUrl, Services, Settings, SettingsError},
     shutdown::Shutdown,
     telemetry,
+    timers::{DueRunner, GoalActionRunner, OutsideHandlers, PauseKeeper},
     traces::{TraceError, Traces},
     webhook::{WebhookClient, WebhookSetupError},
 };

@@ -28,8 +28,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    StepOutcome,
-    pace::{Follows, commit, follow},
+    pace::{Follows, StepOutcome, commit, follow},
 };
 use crate::{faults::Faults, wire::CloudEventMessages};
 

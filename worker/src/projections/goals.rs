@@ -32,34 +32,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::pace::commit;
+use super::pace::{Follows, StepOutcome, commit, follow};
 use crate::{
-    backoff::Backoff,
     faults::Faults,
-    telemetry,
     wire::{CloudEventMessages, GoalReport},
 };
 
 /// The name of the projection.
 pub const GOALS: &str = "goals";
 
-/// How often the log is looked at; bounds how late a goal is seen to be met.
-const POLL: Duration = Duration::from_secs(1);
 /// A goal tells of its progress at most once in this time; what came in between is in the next one.
 const PROGRESS_EVERY: TimeDelta = TimeDelta::seconds(5);
 /// Rows of the projection that say what was told last; they are no part of the fold.
 const TOLD: &str = "told/";
-
-/// What a step came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StepOutcome {
-    /// So many events were read; there may be more.
-    Read(usize),
-    /// There was nothing new.
-    CaughtUp,
-    /// Another process is at it.
-    Elsewhere,
-}
 
 /// Folds the log into the progress of goals, and tells of it.
 pub struct GoalProjector {
@@ -70,6 +55,16 @@ pub struct GoalProjector {
     tells_progress: bool,
     revisions: Mutex<HashMap<RevisionId, Arc<WorkflowConfig>>>,
     faults: Faults,
+}
+
+impl Follows for GoalProjector {
+    const NAME: &'static str = GOALS;
+    /// Bounds how late a goal is seen to be met.
+    const POLL: Duration = Duration::from_secs(1);
+
+    async fn next(&self) -> Result<StepOutcome, EventStoreError> {
+        self.step().await
+    }
 }
 
 /// What a deployment last told of a goal.
@@ -170,27 +165,7 @@ impl GoalProjector {
 
     /// Runs until stopped.
     pub async fn run(self, stopping: CancellationToken) {
-        let mut backoff = Backoff::new(POLL, Duration::from_secs(30));
-        while !stopping.is_cancelled() {
-            let wait = match self.step().await {
-                Ok(StepOutcome::Read(_)) => Duration::ZERO,
-                Ok(StepOutcome::CaughtUp | StepOutcome::Elsewhere) => {
-                    backoff.reset();
-                    POLL
-                }
-                Err(error) => {
-                    let error = telemetry::chain(&error);
-                    tracing::warn!(error, "goals could not be counted; trying again");
-                    backoff.next()
-                }
-            };
-            if !wait.is_zero() {
-                tokio::select! {
-                    () = tokio::time::sleep(wait) => {}
-                    () = stopping.cancelled() => {}
-                }
-            }
-        }
+        follow(&self, &stopping).await;
     }
 
     /// Folds what is new in the log, at most one page of it, and goes on to the present.

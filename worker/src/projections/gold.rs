@@ -39,10 +39,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{
-    StepOutcome,
-    pace::{Follows, commit, follow},
-};
+use super::pace::{Follows, StepOutcome, commit, follow};
 use crate::{
     faults::Faults,
     wire::{CloudEventMessages, data::AnnotatorFlagged},

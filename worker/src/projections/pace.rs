@@ -5,14 +5,24 @@ use std::time::Duration;
 use glyph_workflow_engine::store::{EventStoreError, OpenProjection, ProjectionWrite};
 use tokio_util::sync::CancellationToken;
 
-use super::StepOutcome;
 use crate::{
-    backoff::Backoff,
     faults::{CrashPoint, Faults},
+    poll::{Every, Found, poll},
     telemetry,
 };
 
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepOutcome {
+    /// So many events were read; there may be more.
+    Read(usize),
+    /// There was nothing new.
+    CaughtUp,
+    /// Another process is at it.
+    Elsewhere,
+}
 
 /// Something that is folded from the log, step by step.
 pub(super) trait Follows: Sync {
@@ -27,25 +37,19 @@ pub(super) trait Follows: Sync {
 
 /// Follows the log until stopped.
 pub(super) async fn follow<P: Follows>(projection: &P, stopping: &CancellationToken) {
-    let mut backoff = Backoff::new(P::POLL, BACKOFF_MAX);
-    while !stopping.is_cancelled() {
-        let wait = match projection.next().await {
-            Ok(StepOutcome::Read(_)) => continue,
-            Ok(StepOutcome::CaughtUp | StepOutcome::Elsewhere) => {
-                backoff.reset();
-                P::POLL
-            }
-            Err(error) => {
-                let error = telemetry::chain(&error);
-                tracing::warn!(error, "{} could not follow the log; trying again", P::NAME);
-                backoff.next()
-            }
-        };
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = stopping.cancelled() => {}
-        }
-    }
+    let every = Every {
+        idle: P::POLL,
+        longest: BACKOFF_MAX,
+    };
+    let look = || async {
+        let outcome = projection.next().await?;
+        Ok(Found::more_if(matches!(outcome, StepOutcome::Read(_))))
+    };
+    poll(every, stopping, look, |error: EventStoreError| {
+        let error = telemetry::chain(&error);
+        tracing::warn!(error, "{} could not follow the log; trying again", P::NAME);
+    })
+    .await;
 }
 
 /// Commits a step, past the crash points of the tests.

@@ -12,10 +12,10 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use glyph_worker::{
     broker::PublishOutcome,
-    due::{DueRunner, Handlers, OutsideHandlers},
     faults::Faults,
     metrics::Metrics,
     pipeline::{Pipeline, PipelineHandle, PipelineParts, PipelineSettings},
+    timers::{DueRunner, Handlers, OutsideHandlers},
     traces::Traces,
     webhook::{WebhookClient, WebhookSecret, WebhookSettings},
     wire::CloudEventMessages,

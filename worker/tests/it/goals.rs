@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use glyph_worker::{
     metrics::Metrics,
-    projections::{GOALS, GoalActionRunner, GoalProjector, StepOutcome, read_goals},
+    projections::{GOALS, GoalProjector, StepOutcome, read_goals},
+    timers::GoalActionRunner,
     webhook::{WebhookClient, WebhookSettings},
     wire::CloudEventMessages,
 };

@@ -4,9 +4,9 @@ use std::{os::unix::process::ExitStatusExt, sync::Arc};
 
 use async_trait::async_trait;
 use glyph_worker::{
-    due::{DueRunner, Handlers},
     faults::CrashPoint,
     http::explain_task,
+    timers::{DueRunner, Handlers},
 };
 use glyph_workflow_engine::{
     EventStore, HandlerCall,

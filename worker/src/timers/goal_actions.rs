@@ -20,14 +20,17 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    backoff::Backoff,
     faults::{CrashPoint, Faults},
     metrics::Metrics,
+    poll::{Every, Found, poll},
     telemetry,
     webhook::{CALL_TIMEOUT_DEFAULT, WebhookClient, WebhookRequest},
 };
 
-const POLL: Duration = Duration::from_secs(1);
+const EVERY: Every = Every {
+    idle: Duration::from_secs(1),
+    longest: Duration::from_secs(30),
+};
 /// Longer than the longest call.
 const LEASE: Duration = Duration::from_secs(120);
 /// Actions performed at a time.
@@ -104,25 +107,12 @@ impl GoalActionRunner {
 
     /// Runs until stopped.
     pub async fn run(self, stopping: CancellationToken) {
-        let mut backoff = Backoff::new(POLL, Duration::from_secs(30));
-        while !stopping.is_cancelled() {
-            let wait = match self.step().await {
-                Ok(0) => {
-                    backoff.reset();
-                    POLL
-                }
-                Ok(_) => Duration::ZERO,
-                Err(error) => {
-                    let error = telemetry::chain(&error);
-                    tracing::warn!(error, "actions of goals could not be read; trying again");
-                    backoff.next()
-                }
-            };
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = stopping.cancelled() => {}
-            }
-        }
+        let look = || async { Ok(Found::more_if(self.step().await? > 0)) };
+        poll(EVERY, &stopping, look, |error: EventStoreError| {
+            let error = telemetry::chain(&error);
+            tracing::warn!(error, "actions of goals could not be read; trying again");
+        })
+        .await;
     }
 
     /// Performs what is due; answers how many actions that were.

@@ -7,7 +7,7 @@ use glyph_workflow_engine::{
     Effect, WorkflowOrchestrator,
     command::{Command, CommandEnvelope, Dead, Due, EffectOutcome, Outcome, Undecided},
     due_command_id,
-    store::{DueLane, DueQueue, DueRow, RecordedOutcome},
+    store::{DueLane, DueQueue, DueRow, EventStoreError, RecordedOutcome},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -15,14 +15,17 @@ use uuid::Uuid;
 
 use super::Handlers;
 use crate::{
-    backoff::Backoff,
     pipeline::{PipelineHandle, PipelineStopped},
+    poll::{Every, Found, poll},
     telemetry,
     webhook::CALL_TIMEOUT_MAX,
 };
 
 /// How late due work may be noticed.
-const POLL: Duration = Duration::from_millis(250);
+const EVERY: Every = Every {
+    idle: Duration::from_millis(250),
+    longest: Duration::from_secs(10),
+};
 /// How long a claimed row is left to its claimer.
 const LEASE: Duration = Duration::from_secs(30);
 /// How long a claimed call is left to its claimer: the longest call, and time to decide on it.
@@ -67,23 +70,19 @@ impl DueRunner {
     }
 
     async fn run_decisions(&self, stopping: &CancellationToken) {
-        let mut backoff = Backoff::new(POLL, Duration::from_secs(10));
-        while !stopping.is_cancelled() {
-            let claimed = self.queue.claim_due(DueLane::Decisions, LEASE, CLAIM_MAX);
-            let wait = match claimed.await {
-                Ok(rows) => {
-                    backoff.reset();
-                    let is_last = rows.len() < CLAIM_MAX as usize;
-                    self.run_rows(rows).await;
-                    if is_last { POLL } else { Duration::ZERO }
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "due work could not be read");
-                    backoff.next()
-                }
-            };
-            stopping.run_until_cancelled(tokio::time::sleep(wait)).await;
-        }
+        let look = || self.run_due_decisions();
+        poll(EVERY, stopping, look, |error: EventStoreError| {
+            tracing::debug!(%error, "due work could not be read");
+        })
+        .await;
+    }
+
+    async fn run_due_decisions(&self) -> Result<Found, EventStoreError> {
+        let claimed = self.queue.claim_due(DueLane::Decisions, LEASE, CLAIM_MAX);
+        let rows = claimed.await?;
+        let more = rows.len() >= CLAIM_MAX as usize;
+        self.run_rows(rows).await;
+        Ok(Found::more_if(more))
     }
 
     async fn run_rows(&self, rows: Vec<DueRow>) {
@@ -111,37 +110,11 @@ impl DueRunner {
         let places = Arc::new(Semaphore::new(CALLS_MAX));
         let calls = TaskTracker::new();
         let abandoned = CancellationToken::new();
-        let mut backoff = Backoff::new(POLL, Duration::from_secs(10));
-        while let Some(Ok(place)) = stopping
-            .run_until_cancelled(Arc::clone(&places).acquire_owned())
-            .await
-        {
-            let mut free = vec![place];
-            free.extend(std::iter::from_fn(|| {
-                Arc::clone(&places).try_acquire_owned().ok()
-            }));
-            let limit = u32::try_from(free.len()).unwrap_or(u32::MAX);
-            let wait = match self
-                .queue
-                .claim_due(DueLane::Calls, CALL_LEASE, limit)
-                .await
-            {
-                Ok(rows) => {
-                    backoff.reset();
-                    let is_last = rows.len() < free.len();
-                    for (row, place) in rows.into_iter().zip(free) {
-                        let call = Arc::clone(&self).run_call(row, place, abandoned.clone());
-                        calls.spawn(call);
-                    }
-                    if is_last { POLL } else { Duration::ZERO }
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "due calls could not be read");
-                    backoff.next()
-                }
-            };
-            stopping.run_until_cancelled(tokio::time::sleep(wait)).await;
-        }
+        let look = || self.start_due_calls(&places, &calls, stopping, &abandoned);
+        poll(EVERY, stopping, look, |error: EventStoreError| {
+            tracing::debug!(%error, "due calls could not be read");
+        })
+        .await;
         calls.close();
         if tokio::time::timeout(CALLS_GRACE, calls.wait())
             .await
@@ -150,6 +123,35 @@ impl DueRunner {
             abandoned.cancel();
             calls.wait().await;
         }
+    }
+
+    /// Starts as many calls as there are places for; waits for the first place.
+    async fn start_due_calls(
+        self: &Arc<Self>,
+        places: &Arc<Semaphore>,
+        calls: &TaskTracker,
+        stopping: &CancellationToken,
+        abandoned: &CancellationToken,
+    ) -> Result<Found, EventStoreError> {
+        let place = stopping.run_until_cancelled(Arc::clone(places).acquire_owned());
+        let Some(Ok(place)) = place.await else {
+            return Ok(Found::Nothing);
+        };
+        let mut free = vec![place];
+        free.extend(std::iter::from_fn(|| {
+            Arc::clone(places).try_acquire_owned().ok()
+        }));
+        let limit = u32::try_from(free.len()).unwrap_or(u32::MAX);
+        let rows = self
+            .queue
+            .claim_due(DueLane::Calls, CALL_LEASE, limit)
+            .await?;
+        let more = rows.len() >= free.len();
+        for (row, place) in rows.into_iter().zip(free) {
+            let call = Arc::clone(self).run_call(row, place, abandoned.clone());
+            calls.spawn(call);
+        }
+        Ok(Found::more_if(more))
     }
 
     async fn run_call(

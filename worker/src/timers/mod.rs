@@ -4,15 +4,19 @@
 //! any other. The transaction that settles the command also deletes the row, so a crash at any
 //! point repeats nothing: the row is claimed again, and its command is a duplicate.
 //!
+//! What reached goals set off outside is work of the same kind, with rows of its own.
+//!
 //! Where a row asks for something outside (a call, a command to another task), that is done first,
 //! without a transaction, and its outcome goes along with the command. A crash in between repeats
 //! the effect under the same idempotency key; two who did it at once agree on whose outcome came
 //! first.
 
+mod goal_actions;
 mod handlers;
 mod pauses;
 mod runner;
 
+pub use goal_actions::GoalActionRunner;
 pub use handlers::{Handlers, OutsideHandlers};
 pub use pauses::PauseKeeper;
 pub use runner::DueRunner;

@@ -11,10 +11,16 @@ use glyph_workflow_engine::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{backoff::Backoff, telemetry};
+use crate::{
+    poll::{Every, Found, poll},
+    telemetry,
+};
 
 /// How late the end of a pause may be told of.
-const POLL: Duration = Duration::from_secs(1);
+const EVERY: Every = Every {
+    idle: Duration::from_secs(1),
+    longest: Duration::from_secs(10),
+};
 
 /// Looks for pauses that have run out.
 pub struct PauseKeeper {
@@ -33,24 +39,12 @@ impl PauseKeeper {
 
     /// Runs until stopped.
     pub async fn run(self, stopping: CancellationToken) {
-        let mut backoff = Backoff::new(POLL, Duration::from_secs(10));
-        while !stopping.is_cancelled() {
-            let wait = match self.step().await {
-                Ok(()) => {
-                    backoff.reset();
-                    POLL
-                }
-                Err(error) => {
-                    let error = telemetry::chain(&error);
-                    tracing::debug!(error, "pauses that have run out could not be ended");
-                    backoff.next()
-                }
-            };
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = stopping.cancelled() => return,
-            }
-        }
+        let look = || async { self.step().await.map(|()| Found::Nothing) };
+        poll(EVERY, &stopping, look, |error: OrchestrationError| {
+            let error = telemetry::chain(&error);
+            tracing::debug!(error, "pauses that have run out could not be ended");
+        })
+        .await;
     }
 
     /// Ends what has run out.
