@@ -20,15 +20,15 @@ use crate::{
 /// Verbs on annotators.
 #[derive(Clone, Debug, Subcommand)]
 pub enum AnnotatorVerb {
-    /// Answers to gold tasks, and who is paused
+    /// List annotators with their accuracy on gold tasks and their pauses
     List {
-        /// In this workflow
+        /// Only in this workflow
         #[arg(long, short, value_name = "ID")]
         workflow: Option<Slug>,
     },
-    /// Offer an annotator no more places in a workflow; what is begun can be finished
+    /// Pause an annotator in a workflow: no new slots are offered, claimed ones can be finished
     Pause(AnnotatorArgs),
-    /// Offer places to an annotator again, who is judged anew from now on
+    /// Resume an annotator in a workflow; accuracy counts anew from now on
     Resume(AnnotatorArgs),
 }
 
@@ -37,7 +37,7 @@ pub enum AnnotatorVerb {
 pub struct AnnotatorArgs {
     #[command(flatten)]
     act: ActArgs,
-    /// Who
+    /// User id of the annotator
     user: Uuid,
 }
 

@@ -58,11 +58,11 @@ pub struct BenchArgs {
     #[arg(long, short = 'n', value_name = "N", default_value_t = 20_000,
           value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     commands: u64,
-    /// Annotators of each task
+    /// Annotators per task
     #[arg(long, value_name = "N", default_value_t = 10,
           value_parser = clap::value_parser!(u64).range(1..=1_000))]
     annotators: u64,
-    /// Seconds of the second part, at half the speed of the first; 0 leaves it out
+    /// Length of the second part, at half the speed of the first, in seconds; 0 skips it
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     paced_secs: u64,
 }

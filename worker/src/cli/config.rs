@@ -9,7 +9,7 @@ use crate::settings::{Settings, misspelt_variables};
 /// Verbs on settings.
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum ConfigVerb {
-    /// Print every setting, where it comes from, and what is wrong; secrets are masked
+    /// Print the settings in force, where each comes from, and what is wrong; secrets are masked
     Check,
 }
 

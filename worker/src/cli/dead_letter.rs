@@ -18,20 +18,20 @@ use crate::{
 /// Verbs on dead letters.
 #[derive(Clone, Debug, Subcommand)]
 pub enum DeadLetterVerb {
-    /// The oldest first
+    /// List dead letters, oldest first
     List {
-        /// Dead letters at most
+        /// Maximum number of dead letters
         #[arg(long, value_name = "N", default_value_t = 1_000)]
         limit: usize,
     },
-    /// One, with its body
+    /// Show one dead letter with its body
     Show {
-        /// The command, as `list` names it
+        /// Command id, as shown by `list`
         command_id: String,
     },
-    /// Enqueue again
+    /// Enqueue dead letters again
     Replay(Selection),
-    /// Throw away
+    /// Delete dead letters
     Drop(Selection),
 }
 
@@ -39,12 +39,12 @@ pub enum DeadLetterVerb {
 #[derive(Clone, Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct Selection {
-    /// Commands, as `list` names them
+    /// Command ids, as shown by `list`
     command_ids: Vec<String>,
-    /// Those that died of this reason, as task_not_found
+    /// All with this reason, as task_not_found
     #[arg(long, value_name = "REASON")]
     reason: Option<String>,
-    /// Every one
+    /// All
     #[arg(long)]
     all: bool,
 }

@@ -14,13 +14,13 @@ use crate::{http::GoalDocument, settings::Settings, wire::GoalReport};
 /// Verbs on goals.
 #[derive(Clone, Debug, Subcommand)]
 pub enum GoalVerb {
-    /// All goals with their progress
+    /// List all goals with their progress
     List,
-    /// One goal: progress, forecast and what it rests on, contributions by step, alerts, actions
+    /// Show one goal: progress, forecast and its basis, contributions by step, alerts, actions
     Show {
-        /// The workflow's id
+        /// Workflow id
         workflow: String,
-        /// The goal's id
+        /// Goal id
         goal: String,
     },
 }

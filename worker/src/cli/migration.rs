@@ -29,35 +29,35 @@ const ATTEMPTS_MAX: u32 = 5;
 /// Which tasks, and where to.
 #[derive(Clone, Debug, Args)]
 pub struct MigrateArgs {
-    /// The task; several are chosen by --workflow
+    /// Task id; use --workflow for several tasks
     #[arg(required_unless_present = "workflow", conflicts_with = "workflow")]
     task: Option<Uuid>,
-    /// Id of the command, or of the whole migration, which goes on under the same id where it was
-    /// interrupted. Made when left out
+    /// Id of the command, or of a whole migration: an interrupted one continues under the same id
+    /// [default: a new UUID]
     #[arg(long, value_name = "UUID")]
     command_id: Option<Uuid>,
-    /// The revision: `id`, `id@revision` or its UUID
+    /// Target revision: workflow id, id@revision or revision UUID
     #[arg(long, value_name = "WORKFLOW")]
     to: WorkflowSelector,
-    /// A step that is called otherwise there; may be repeated
+    /// Step that has another id in the target revision; may be repeated
     #[arg(long = "step", value_name = "OLD=NEW", value_parser = steps)]
     steps: Vec<(StepId, StepId)>,
-    /// All tasks of this workflow that are running or paused
+    /// Migrate all running and paused tasks of this workflow
     #[arg(long, short, value_name = "ID")]
     workflow: Option<WorkflowId>,
-    /// Only those on this revision
+    /// Only tasks on this revision
     #[arg(long, value_name = "REVISION", requires = "workflow")]
     from: Option<u32>,
-    /// Only those with this status
+    /// Only tasks with this status
     #[arg(long, value_name = "STATUS", value_parser = status, requires = "workflow")]
     status: Option<TaskStatus>,
-    /// Only those that stand at this step
+    /// Only tasks that wait in this step
     #[arg(long, value_name = "STEP", requires = "workflow")]
     at: Option<StepId>,
-    /// Only those with this label; may be repeated
+    /// Only tasks with this label; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = pair, requires = "workflow")]
     labels: Vec<(String, String)>,
-    /// Only say what would happen
+    /// Only show what would happen
     #[arg(long)]
     dry_run: bool,
 }

@@ -14,10 +14,10 @@ use crate::settings::Settings;
 /// Verbs on messages that wait.
 #[derive(Clone, Debug, Subcommand)]
 pub enum OutboxVerb {
-    /// Those that the broker has refused, the oldest first, and why; each holds back the later ones of
-    /// its task and is tried again by itself
+    /// List messages that the broker has refused, oldest first, with the reason; each is retried, and
+    /// delays the later messages of its task
     List {
-        /// Messages at most
+        /// Maximum number of messages
         #[arg(long, value_name = "N", default_value_t = 100,
               value_parser = clap::value_parser!(u32).range(1..=i64::from(PAGE_MAX)))]
         limit: u32,

@@ -32,7 +32,7 @@ const FAULTS_SHOWN: usize = 20;
 /// What to enqueue.
 #[derive(Clone, Debug, Args)]
 pub struct PublishArgs {
-    /// File with one command a line, as JSON; `-` for standard input
+    /// File with one JSON command per line, or `-` for standard input
     file: PathBuf,
 }
 

@@ -1,4 +1,4 @@
-//! `glyph rebuild`: everything derived, made anew from the log.
+//! `glyph rebuild`: all derived data, rebuilt from the event log.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ const ATTEMPTS_MAX: u32 = 20;
 /// Options of a rebuild.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct RebuildArgs {
-    /// Leave goals as they are
+    /// Do not recount goals
     #[arg(long)]
     no_goals: bool,
 }

@@ -22,27 +22,27 @@ const REPLAYS_MAX: u32 = 1_000;
 /// Verbs on rejected commands.
 #[derive(Clone, Debug, Subcommand)]
 pub enum RejectedVerb {
-    /// The newest first
+    /// List rejected commands, newest first
     List {
-        /// Those of this task
+        /// Only commands of this task
         #[arg(long, value_name = "TASK")]
         task: Option<Uuid>,
-        /// Those after this one
+        /// Continue after this command
         #[arg(long, value_name = "COMMAND_ID")]
         after: Option<Uuid>,
-        /// Commands at most
+        /// Maximum number of commands
         #[arg(long, value_name = "N", default_value_t = 100,
               value_parser = clap::value_parser!(u32).range(1..=i64::from(PAGE_MAX)))]
         limit: u32,
     },
-    /// One, with its payload
+    /// Show one rejected command with its payload
     Show {
-        /// The command
+        /// Command id
         command_id: Uuid,
     },
-    /// Carry it out again, under an id derived from its own
+    /// Run a rejected command again, under an id derived from its own
     Replay {
-        /// The command
+        /// Command id
         command_id: Uuid,
     },
 }

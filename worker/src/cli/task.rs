@@ -35,152 +35,152 @@ const ATTEMPTS_MAX: u32 = 3;
 /// Verbs on tasks.
 #[derive(Clone, Debug, Subcommand)]
 pub enum TaskVerb {
-    /// Bind a task to a workflow and enter it
+    /// Start a task in a workflow
     Start {
         #[command(flatten)]
         target: Target,
-        /// The workflow: id, id@revision or the revision's UUID
+        /// Workflow id, id@revision or revision UUID
         #[arg(long, short, value_name = "WORKFLOW")]
         workflow: String,
-        /// What is to be labelled, as JSON
+        /// Data to label, as JSON or @FILE
         #[arg(long, value_name = "JSON", value_parser = json_argument)]
         input: Option<Value>,
-        /// Key-value pair for search; may be repeated
+        /// Label to search by; may be repeated
         #[arg(long = "label", value_name = "KEY=VALUE", value_parser = pair)]
         labels: Vec<(String, String)>,
-        /// The known answer of a gold task, as JSON
+        /// Known answer, which makes it a gold task, as JSON or @FILE
         #[arg(long, value_name = "JSON", value_parser = json_argument)]
         expected: Option<Value>,
     },
-    /// Hand in a person's work
+    /// Submit a person's work
     Submit {
         #[command(flatten)]
         target: Target,
         #[command(flatten)]
         step: Step,
-        /// Who made it
+        /// User who did the work
         #[arg(long, value_name = "UUID")]
         user: Uuid,
-        /// The work, as JSON
+        /// The annotation, as JSON or @FILE
         #[arg(long, value_name = "JSON", value_parser = json_argument)]
         data: Option<Value>,
-        /// A reviewer's decision: approve, reject, request_changes or fix
+        /// Reviewer's decision: approve, reject, request_changes or fix
         #[arg(long, value_name = "DECISION")]
         decision: Option<String>,
-        /// Role of the person; may be repeated
+        /// Role of the user; may be repeated
         #[arg(long = "role", value_name = "ROLE")]
         roles: Vec<String>,
-        /// How sure the person is, 0 to 1
+        /// Confidence of the user, from 0 to 1
         #[arg(long, value_name = "NUMBER")]
         confidence: Option<f64>,
-        /// Id of the annotation; derived from the command when left out
+        /// Id of the annotation [default: derived from the command id]
         #[arg(long, value_name = "UUID")]
         annotation_id: Option<Uuid>,
-        /// Start the task in this workflow if it has not been started
+        /// Workflow to start the task in, if it has not been started
         #[arg(long, short, value_name = "WORKFLOW")]
         workflow: Option<String>,
     },
-    /// End a step that waits for a machine, an operator or enough people
+    /// End a step that waits for an external result, an operator or enough submissions
     Advance {
         #[command(flatten)]
         target: Target,
         #[command(flatten)]
         step: Step,
-        /// The outcome of an external step, as JSON
+        /// Result of an external step, as JSON or @FILE
         #[arg(long = "result", value_name = "JSON", value_parser = json_argument)]
         result: Option<Value>,
     },
-    /// The state, now or as it was
+    /// Show the state of a task, now or at an earlier version
     State {
-        /// The task
+        /// Task id
         task: Uuid,
-        /// As it was at this version
+        /// Show the state at this version
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
         at_version: Option<u64>,
     },
-    /// Why it waits, or why it was decided so
+    /// Explain why a task waits, or how it was decided
     Explain {
-        /// The task
+        /// Task id
         task: Uuid,
     },
-    /// The events, oldest first
+    /// List the events of a task, oldest first
     History {
-        /// The task
+        /// Task id
         task: Uuid,
-        /// Events after this version
+        /// Only events after this version
         #[arg(long, value_name = "N", default_value_t = 0)]
         after: u64,
-        /// Events at most
+        /// Maximum number of events
         #[arg(long, value_name = "N", default_value_t = 1_000,
               value_parser = clap::value_parser!(u32).range(1..=i64::from(PAGE_MAX)))]
         limit: u32,
     },
-    /// Search
+    /// List and search tasks
     List {
-        /// Tasks of this workflow
+        /// Only tasks of this workflow
         #[arg(long, short, value_name = "ID")]
         workflow: Option<Slug>,
-        /// Tasks of this status: running, paused, completed, failed or cancelled
+        /// Only tasks with this status: running, paused, completed, failed or cancelled
         #[arg(long, value_name = "STATUS", value_parser = status)]
         status: Option<TaskStatus>,
-        /// Tasks that wait in this step
+        /// Only tasks that wait in this step
         #[arg(long, value_name = "ID")]
         step: Option<Slug>,
-        /// Tasks with this label; may be repeated
+        /// Only tasks with this label; may be repeated
         #[arg(long = "label", value_name = "KEY=VALUE", value_parser = pair)]
         labels: Vec<(String, String)>,
-        /// Tasks after this one
+        /// Continue after this task
         #[arg(long, value_name = "TASK")]
         after: Option<Uuid>,
-        /// Tasks at most
+        /// Maximum number of tasks
         #[arg(long, value_name = "N", default_value_t = 100,
               value_parser = clap::value_parser!(u32).range(1..=i64::from(PAGE_MAX)))]
         limit: u32,
     },
-    /// Hold the task, or one step of it
+    /// Pause a task, or one of its steps
     Pause {
         #[command(flatten)]
         target: Target,
         #[command(flatten)]
         step: Step,
-        /// Why
+        /// Reason
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
-        /// When it goes on by itself, RFC 3339
+        /// When the pause ends by itself, as an RFC 3339 time
         #[arg(long, value_name = "TIME")]
         until: Option<String>,
     },
-    /// Let the task, or one step of it, go on
+    /// Resume a task, or one of its steps
     Resume(ControlArgs),
-    /// End the task
+    /// Cancel a task
     Cancel(ControlArgs),
-    /// Try again what an incident holds
+    /// Retry what failed and opened an incident
     Retry(ControlArgs),
-    /// Move one task, or those of a workflow, to another revision
+    /// Migrate one task, or the tasks of a workflow, to another revision
     Migrate(MigrateArgs),
-    /// Claim a place for a person
+    /// Claim a slot of a task for a user
     Assign {
         #[command(flatten)]
         target: Target,
         #[command(flatten)]
         step: Step,
-        /// Who
+        /// User
         #[arg(long, value_name = "UUID")]
         user: Uuid,
-        /// Role of the person; may be repeated
+        /// Role of the user; may be repeated
         #[arg(long = "role", value_name = "ROLE")]
         roles: Vec<String>,
     },
-    /// Give a claimed place back
+    /// Release a claimed slot
     Release {
         #[command(flatten)]
         target: Target,
         #[command(flatten)]
         step: Step,
-        /// Who held it
+        /// User who claimed it
         #[arg(long, value_name = "UUID")]
         user: Uuid,
-        /// Why
+        /// Reason
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
@@ -189,9 +189,9 @@ pub enum TaskVerb {
 /// Which task, and under which id the command is known.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Target {
-    /// The task
+    /// Task id
     task: Uuid,
-    /// Id of the command; the same id again changes nothing. Made when left out
+    /// Id of the command; repeating an id has no effect [default: a new UUID]
     #[arg(long, value_name = "UUID")]
     command_id: Option<Uuid>,
 }
@@ -199,7 +199,7 @@ pub struct Target {
 /// Which step.
 #[derive(Clone, Debug, Args)]
 pub struct Step {
-    /// The step; may be left out where it is clear which one is meant
+    /// Step; needed only where it is ambiguous
     #[arg(long, value_name = "ID")]
     step: Option<String>,
 }
@@ -211,7 +211,7 @@ pub struct ControlArgs {
     target: Target,
     #[command(flatten)]
     step: Step,
-    /// Why
+    /// Reason
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 }

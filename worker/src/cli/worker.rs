@@ -13,13 +13,13 @@ use crate::{
 /// Parts that can be switched off.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct WorkerArgs {
-    /// Serve no HTTP API
+    /// Do not serve the HTTP API
     #[arg(long)]
     no_http: bool,
-    /// Take no commands from the broker; publish, do due work and serve HTTP only
+    /// Do not take commands from the broker; only publish, run timers and serve HTTP
     #[arg(long)]
     no_consume: bool,
-    /// Refuse a database that is not migrated, instead of migrating it
+    /// Do not migrate the database; fail if its schema is not current
     #[arg(long)]
     no_migrate: bool,
 }

@@ -29,75 +29,75 @@ use crate::{
 /// Verbs on workflows.
 #[derive(Clone, Debug, Subcommand)]
 pub enum WorkflowVerb {
-    /// Check a file and tell every fault; needs no service
+    /// Check a file and report every error; needs no service
     Validate {
-        /// YAML file; `-` for standard input
+        /// YAML file, or `-` for standard input
         file: PathBuf,
     },
-    /// Store a file as a new revision
+    /// Validate a file and store it as a new revision
     Create {
-        /// YAML file; `-` for standard input
+        /// YAML file, or `-` for standard input
         file: PathBuf,
     },
-    /// All revisions, but for those of archived workflows
+    /// List all revisions, except those of archived workflows
     List {
-        /// Revisions of this workflow, archived or not
+        /// Only this workflow, archived or not
         #[arg(long, short, value_name = "ID")]
         workflow: Option<Slug>,
-        /// Also those of archived workflows
+        /// Include archived workflows
         #[arg(long)]
         archived: bool,
     },
-    /// One, with templates and library steps resolved
+    /// Show one revision, with templates and library steps resolved
     Show {
-        /// Workflow id, id@revision or the revision's UUID; with --expanded also a YAML file
+        /// Workflow id, id@revision or revision UUID; with --expanded also a YAML file
         workflow: String,
-        /// Every value with where it comes from: the file, a template, a library step, a default
+        /// Show every value and its source: the file, a template, a library step or a default
         #[arg(long)]
         expanded: bool,
     },
-    /// Draw one; of a file without any service
+    /// Draw a workflow; a file needs no service
     Visualize {
-        /// YAML file (`-` for standard input), or workflow id, id@revision or the revision's UUID
+        /// YAML file (`-` for standard input), workflow id, id@revision or revision UUID
         workflow: String,
-        /// Form of the drawing
+        /// Drawing format
         #[arg(long, value_enum, default_value_t)]
         format: Drawing,
     },
-    /// Play a script of submissions and passing time on a file; needs no service
+    /// Simulate a workflow file with a script of submissions and passing time; needs no service
     #[command(after_help = dry_run::HELP)]
     DryRun {
-        /// YAML file; `-` for standard input
+        /// YAML file, or `-` for standard input
         file: PathBuf,
-        /// YAML file with what happens
+        /// YAML file of the script
         #[arg(long, value_name = "SCRIPT")]
         script: PathBuf,
     },
-    /// Hold all tasks of a workflow, in all its revisions
+    /// Pause all tasks of a workflow, in all its revisions
     Pause {
         #[command(flatten)]
         act: ActArgs,
-        /// When it goes on by itself, RFC 3339
+        /// When the pause ends by itself, as an RFC 3339 time
         #[arg(long, value_name = "TIME")]
         until: Option<String>,
     },
-    /// Let all tasks of a workflow go on
+    /// Resume all tasks of a workflow
     Resume(ActArgs),
-    /// Hold all tasks of a workflow until it is restored, and leave it out of lists
+    /// Archive a workflow: pause its tasks until it is restored, and leave it out of lists
     Archive(ActArgs),
-    /// Take a workflow out of the archive: its tasks go on
+    /// Restore an archived workflow and resume its tasks
     Restore(ActArgs),
 }
 
 /// Which workflow, why, and under which id the act is known.
 #[derive(Clone, Debug, Args)]
 pub struct ActArgs {
-    /// The workflow's id
+    /// Workflow id
     workflow: Slug,
-    /// Why
+    /// Reason
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Id of the act; the same id again changes nothing. Made when left out
+    /// Id of the command; repeating an id has no effect [default: a new UUID]
     #[arg(long, value_name = "UUID")]
     command_id: Option<Uuid>,
 }
