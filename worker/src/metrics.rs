@@ -58,21 +58,24 @@ impl FinalOutcome {
     }
 }
 
-/// Whether the cache held a task's state.
+/// Whether the cache had a task's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CacheResult {
     /// It did.
     Hit,
+    /// It did, and another process had moved the task on since.
+    Stale,
     /// It had to be read.
     Miss,
 }
 
 impl CacheResult {
-    const ALL: [Self; 2] = [Self::Hit, Self::Miss];
+    const ALL: [Self; 3] = [Self::Hit, Self::Stale, Self::Miss];
 
     fn as_str(self) -> &'static str {
         match self {
             Self::Hit => "hit",
+            Self::Stale => "stale",
             Self::Miss => "miss",
         }
     }
@@ -150,7 +153,7 @@ impl Metrics {
             )?,
             version_conflicts: int_counter(
                 "version_conflicts_total",
-                "Tasks that had moved on when their batch was committed, and were decided again.",
+                "Batches that were refused because a stream had moved although it was locked. Always a bug.",
             )?,
             retries: int_counters(
                 "retries_total",
@@ -189,7 +192,7 @@ impl Metrics {
             )?,
             task_cache: int_counters(
                 "task_cache_total",
-                "Look-ups of task states in the cache, by result.",
+                "Look-ups of task states in the cache, by result; `stale` ones had been moved on by another process.",
                 &["result"],
             )?,
             snapshots: int_counter("snapshots_total", "Snapshots written.")?,
@@ -351,9 +354,9 @@ impl Metrics {
             .inc_by(count);
     }
 
-    /// Tasks were decided again.
-    pub fn version_conflicts(&self, count: u64) {
-        self.version_conflicts.inc_by(count);
+    /// The last check of versions refused a batch.
+    pub fn version_conflict(&self) {
+        self.version_conflicts.inc();
     }
 
     /// A command goes to the retry ladder.

@@ -109,7 +109,7 @@ impl<'a> Run<'a> {
     ) -> Result<Option<WorkflowSnapshot>, OrchestrationError> {
         match cached {
             Some(_) if opened.tail.is_empty() => self.stats.cache_hits += 1,
-            Some(_) => self.stats.conflicts += 1,
+            Some(_) => self.stats.cache_stale += 1,
             None if opened.version > 0 => self.stats.cache_misses += 1,
             None => {}
         }

@@ -20,10 +20,10 @@ pub struct BatchReport {
 pub struct BatchStats {
     /// Events appended, by type.
     pub events: BTreeMap<&'static str, u64>,
-    /// Streams that had moved since this process saw them last.
-    pub conflicts: u64,
     /// States found in the cache.
     pub cache_hits: u64,
+    /// States in the cache that another process had moved on; brought up to date under the lock.
+    pub cache_stale: u64,
     /// States read from the store.
     pub cache_misses: u64,
     /// Snapshots written.
@@ -39,8 +39,8 @@ impl BatchStats {
         for (event_type, count) in other.events {
             *self.events.entry(event_type).or_default() += count;
         }
-        self.conflicts += other.conflicts;
         self.cache_hits += other.cache_hits;
+        self.cache_stale += other.cache_stale;
         self.cache_misses += other.cache_misses;
         self.snapshots += other.snapshots;
         self.agreements.extend(other.agreements);

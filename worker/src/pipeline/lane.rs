@@ -230,8 +230,8 @@ fn record(report: &BatchReport, commands: usize, metrics: &Metrics) {
         .jobs
         .iter()
         .for_each(|(answered, took)| metrics.handler("queue", *answered, *took));
-    metrics.version_conflicts(stats.conflicts);
     metrics.task_cache(CacheResult::Hit, stats.cache_hits);
+    metrics.task_cache(CacheResult::Stale, stats.cache_stale);
     metrics.task_cache(CacheResult::Miss, stats.cache_misses);
     metrics.snapshots(stats.snapshots);
 }

@@ -121,6 +121,9 @@ impl BatchRunner {
                     error,
                     OrchestrationError::EventStoreError(EventStoreError::CommitUnknown(_))
                 );
+                if is_version_conflict(&error) {
+                    self.shared.metrics.version_conflict();
+                }
                 let error = telemetry::chain(&error);
                 if is_guilty {
                     tracing::error!(%error, "a batch failed for its content or a bug");
@@ -189,4 +192,12 @@ fn is_store_away(error: &OrchestrationError) -> bool {
             ErrorClass::Data | ErrorClass::Bug => false,
         },
     }
+}
+
+/// Whether the last check of versions fired, although the streams were locked.
+fn is_version_conflict(error: &OrchestrationError) -> bool {
+    matches!(
+        error,
+        OrchestrationError::EventStoreError(EventStoreError::VersionConflict { .. })
+    )
 }

@@ -14,6 +14,7 @@ use glyph_worker::{
     pipeline::PipelineSettings,
 };
 use glyph_workflow_engine::{
+    WorkflowOrchestrator,
     command::{Dead, Outcome, ProcessResult, Undecided},
     store::Outbox,
 };
@@ -245,6 +246,44 @@ async fn a_command_that_panics_is_found_among_its_neighbours() {
     let metrics = world.metrics.encode();
     assert!(metrics.contains(r#"glyph_commands_total{outcome="applied",type="submission"} 39"#));
     assert!(metrics.contains(r#"glyph_retries_total{reason="panicked"} 1"#));
+}
+
+/// Nothing is decided twice then: the cached state is brought up to date under the lock.
+#[tokio::test]
+async fn a_task_that_another_process_moved_on_is_stale_in_the_cache_and_no_conflict() {
+    let world = World::new().await;
+    let first = submission(task(1), "annotate", 1, "yes");
+    world.broker.send(&first);
+    settled(&world, 1).await;
+    let shared = Arc::new(world.store.clone());
+    let other = WorkflowOrchestrator::new(shared.clone(), shared);
+    let second = envelope(&submission(task(1), "annotate", 2, "no"));
+    other.process_batch(vec![second], None).await.unwrap();
+    world
+        .broker
+        .send(&submission(task(1), "adjudicate", 3, "yes"));
+    settled(&world, 2).await;
+    world.drain().await;
+    let metrics = world.metrics.encode();
+    assert!(metrics.contains(r#"glyph_task_cache_total{result="stale"} 1"#));
+    assert!(metrics.contains("\nglyph_version_conflicts_total 0"));
+}
+
+#[tokio::test]
+async fn a_batch_that_the_version_check_refuses_is_counted_and_its_command_tried_again() {
+    let world = World::new().await;
+    world.engine.conflicting.store(1, Ordering::SeqCst);
+    world
+        .broker
+        .send(&submission(task(1), "annotate", 1, "yes"));
+    settled(&world, 1).await;
+    world.drain().await;
+    let retried = world
+        .broker
+        .confirmed(|to| matches!(to, Destination::Retry(_)));
+    assert_eq!(retried.len(), 1);
+    let metrics = world.metrics.encode();
+    assert!(metrics.contains("\nglyph_version_conflicts_total 1"));
 }
 
 #[tokio::test]

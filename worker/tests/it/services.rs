@@ -99,6 +99,7 @@ async fn poison_is_dead_lettered_alone() {
     let unruly = Arc::new(Unruly {
         orchestrator: services.orchestrator(),
         away: AtomicUsize::new(0),
+        conflicting: AtomicUsize::new(0),
         silent: AtomicUsize::new(0),
         poison: Mutex::new(Some("arsenic")),
         sizes: Mutex::default(),

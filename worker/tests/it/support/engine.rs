@@ -47,6 +47,8 @@ pub(crate) struct Unruly {
     pub(crate) orchestrator: Arc<WorkflowOrchestrator>,
     /// How many more batches find the store away.
     pub(crate) away: AtomicUsize,
+    /// How many more batches find a stream that moved although it was locked.
+    pub(crate) conflicting: AtomicUsize,
     /// How many more batches are written without a word about it.
     pub(crate) silent: AtomicUsize,
     /// Panics on batches that hold a submission with this text in it.
@@ -66,6 +68,15 @@ impl CommandProcessor for Unruly {
         if self.away.load(Ordering::SeqCst) > 0 {
             self.away.fetch_sub(1, Ordering::SeqCst);
             let error = EventStoreError::Unavailable("the database is away".into());
+            return Err(error.into());
+        }
+        if self.conflicting.load(Ordering::SeqCst) > 0 {
+            self.conflicting.fetch_sub(1, Ordering::SeqCst);
+            let error = EventStoreError::VersionConflict {
+                task_id: batch[0].command.task_id(),
+                expected: 1,
+                actual: 2,
+            };
             return Err(error.into());
         }
         let poison = *self.poison.lock().unwrap();
@@ -112,6 +123,7 @@ impl World {
         let engine = Arc::new(Unruly {
             orchestrator: Arc::new(orchestrator),
             away: AtomicUsize::new(0),
+            conflicting: AtomicUsize::new(0),
             silent: AtomicUsize::new(0),
             poison: Mutex::new(None),
             sizes: Mutex::default(),
