@@ -35,6 +35,7 @@ use crate::{
     faults::Faults,
     metrics::Metrics,
     outbox::{Deletions, Relay, relay_id, start_deletions},
+    settings::{BATCH_MAX_DEFAULT, BATCH_WAIT_DEFAULT, LANES_DEFAULT, OUTBOX_MAX_DEFAULT},
     traces::{CommandSpan, Traces},
 };
 
@@ -58,13 +59,13 @@ pub struct PipelineSettings {
 }
 
 impl Default for PipelineSettings {
+    /// What a worker runs with where nothing is set.
     fn default() -> Self {
-        let batch_wait = Duration::from_millis(2);
         Self {
-            lanes: 2,
-            batch_max: 512,
-            batch_wait,
-            outbox_max: 100_000,
+            lanes: LANES_DEFAULT,
+            batch_max: BATCH_MAX_DEFAULT,
+            batch_wait: BATCH_WAIT_DEFAULT,
+            outbox_max: OUTBOX_MAX_DEFAULT,
         }
     }
 }

@@ -5,6 +5,9 @@
 //! (`database_url_file`, `DATABASE_URL_FILE`, `--database-url-file`); whichever of the two the
 //! higher layer sets wins.
 
+mod check;
+mod defaults;
+mod describe;
 mod error;
 mod flags;
 mod layers;
@@ -13,10 +16,15 @@ mod read;
 mod secret;
 #[cfg(test)]
 mod tests;
+mod text;
+mod traces;
 mod values;
 
+pub use defaults::{BATCH_MAX_DEFAULT, BATCH_WAIT_DEFAULT, LANES_DEFAULT, OUTBOX_MAX_DEFAULT};
+pub use describe::SettingLine;
 pub use error::SettingsError;
 pub use flags::SettingsFlags;
 pub use names::misspelt_variables;
 pub use secret::SecretUrl;
-pub use values::{BrokerUrl, DatabaseUrl, LogFormat, Publish, Services, SettingLine, Settings};
+pub use traces::{TraceSampler, TraceSettings};
+pub use values::{BrokerUrl, DatabaseUrl, LogFormat, Publish, Services, Settings};

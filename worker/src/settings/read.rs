@@ -1,53 +1,78 @@
-//! From text to checked values.
+//! Merges the layers and reads every setting out of them.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    net::SocketAddr,
-    ops::RangeInclusive,
-    path::PathBuf,
-    str::FromStr,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-use figment::{Figment, value::Value};
+use figment::Figment;
 
 use super::{
-    layers::FILE,
+    defaults::{
+        AGREEMENT_WINDOW_DEFAULT, BATCH_MAX_DEFAULT, BATCH_WAIT_DEFAULT, DRAIN_DEFAULT,
+        LANES_DEFAULT, OUTBOX_MAX_DEFAULT, PREFETCH_DEFAULT,
+    },
+    error::SettingsError,
+    flags::SettingsFlags,
+    layers::{FILE, Layer},
     names::names,
-    secret::SecretUrl,
-    values::{BrokerUrl, DatabaseUrl, LogFormat, Publish, Settings},
+    text::{
+        address, boolean, broker_url, database_url, log_filter, log_format, prefix, publish,
+        schema, text_of, webhook_hosts, within,
+    },
+    traces::TraceSettings,
+    values::{LogFormat, Publish, Settings},
 };
-use crate::{
-    webhook::{Host, WebhookSecret, WebhookSettings},
-    wire::MessageType,
-};
+use crate::webhook::{WebhookSecret, WebhookSettings};
 
-/// Deliveries in flight a channel: two batches of every lane, with room for what waits for acks.
-const PREFETCH_DEFAULT: u16 = 2_048;
-/// Commands of a batch; beyond it the next batch begins.
-const BATCH_MAX_DEFAULT: usize = 256;
-/// How long a batch that is not full waits for more commands.
-const BATCH_WAIT_DEFAULT: Duration = Duration::from_millis(2);
-/// Batches under way at a time.
-const LANES_DEFAULT: usize = 2;
-/// Messages that may wait for the broker before intake pauses.
-const OUTBOX_MAX_DEFAULT: u64 = 100_000;
-/// How long a drain may take; shorter than the 30 s that orchestrators wait before they kill.
-const DRAIN_DEFAULT: Duration = Duration::from_secs(25);
-/// Items over which the agreement of a step is followed; what a window holds is read and written as one.
-const AGREEMENT_WINDOW_DEFAULT: usize = 1_000;
+impl Settings {
+    /// Merges flags, environment and file, and checks the result.
+    pub fn load(
+        flags: &SettingsFlags,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, SettingsError> {
+        let mut merged = Figment::new();
+        if let Some(path) = &flags.config {
+            merged = merged.merge(Layer::from_file(path)?);
+        }
+        let environment: Vec<(String, String)> = environment.into_iter().collect();
+        // Their names are a standard's: they stand in the environment alone.
+        let otel = environment
+            .iter()
+            .filter(|(name, _)| name.starts_with("OTEL_"));
+        let otel: BTreeMap<String, String> = otel.cloned().collect();
+        let traces = TraceSettings::read(&otel);
+        merged = merged
+            .merge(Layer::from_environment(environment)?)
+            .merge(Layer::from_texts("the flags", flags.values())?);
+        let mut reader = Reader {
+            merged,
+            faults: traces.as_ref().err().cloned().unwrap_or_default(),
+            origins: BTreeMap::new(),
+        };
+        let settings = reader.settings();
+        if reader.faults.is_empty() {
+            Ok(Self {
+                origins: reader.origins,
+                traces: traces.unwrap_or_default(),
+                otel,
+                ..settings
+            })
+        } else {
+            Err(SettingsError {
+                faults: reader.faults,
+            })
+        }
+    }
+}
 
 /// Reads values out of the merged layers and collects what is wrong with them.
-pub(super) struct Reader {
-    pub(super) merged: Figment,
-    pub(super) faults: Vec<String>,
-    pub(super) origins: BTreeMap<&'static str, String>,
+struct Reader {
+    merged: Figment,
+    faults: Vec<String>,
+    origins: BTreeMap<&'static str, String>,
 }
 
 impl Reader {
     /// All of them; where one is wrong, its default, and a fault.
-    pub(super) fn settings(&mut self) -> Settings {
+    fn settings(&mut self) -> Settings {
         Settings {
             database: self.read("database_url", database_url),
             broker: self.read("amqp_url", broker_url),
@@ -134,159 +159,5 @@ impl Reader {
                 None
             }
         }
-    }
-}
-
-/// A value as text: numbers, lists of texts and files with secrets included.
-fn text_of(value: &Value) -> Result<String, String> {
-    match value {
-        Value::String(_, text) => Ok(text.clone()),
-        Value::Bool(_, flag) => Ok(flag.to_string()),
-        Value::Num(_, number) => number
-            .to_i128()
-            .map(|n| n.to_string())
-            .or_else(|| number.to_f64().map(|n| n.to_string()))
-            .ok_or_else(|| "is no number that this setting can take".to_owned()),
-        Value::Array(_, parts) => {
-            let texts: Result<Vec<_>, _> = parts.iter().map(text_of).collect();
-            texts.map(|texts| texts.join(","))
-        }
-        Value::Dict(_, dict) => match dict.get(FILE) {
-            Some(Value::String(_, path)) => std::fs::read_to_string(path)
-                .map_err(|error| format!("the file `{path}` cannot be read: {error}")),
-            _ => Err("is a table, but should be a single value".to_owned()),
-        },
-        Value::Char(_, c) => Ok(c.to_string()),
-        Value::Empty(..) => Err("is empty".to_owned()),
-    }
-}
-
-fn database_url(text: &str) -> Result<DatabaseUrl, String> {
-    let invalid = |why: sqlx::Error| format!("is no valid URL: {}", innermost(&why));
-    match text.split_once(':').map(|(scheme, _)| scheme) {
-        Some("postgres" | "postgresql") => sqlx::postgres::PgConnectOptions::from_str(text)
-            .map(|_| DatabaseUrl::Postgres(SecretUrl::new(text)))
-            .map_err(invalid),
-        Some("sqlite") if text.contains(":memory:") || text.contains("mode=memory") => {
-            Err("needs a file: what is in memory is gone with the process".to_owned())
-        }
-        Some("sqlite") => sqlx::sqlite::SqliteConnectOptions::from_str(text)
-            .map(|_| DatabaseUrl::Sqlite(SecretUrl::new(text)))
-            .map_err(invalid),
-        _ => Err("must begin with `postgres://` or `sqlite://`".to_owned()),
-    }
-}
-
-fn broker_url(text: &str) -> Result<BrokerUrl, String> {
-    match text.split_once(':').map(|(scheme, _)| scheme) {
-        Some("amqp" | "amqps") => text
-            .parse::<lapin::uri::AMQPUri>()
-            .map(|_| BrokerUrl::Amqp(SecretUrl::new(text)))
-            .map_err(|why| format!("is no valid URL: {}", why.replace(text, "it"))),
-        Some("embedded") if matches!(text, "embedded:" | "embedded://") => Ok(BrokerUrl::Embedded),
-        Some("embedded") => {
-            Err("`embedded:` takes no address: the queue is in the SQLite file".to_owned())
-        }
-        _ => Err("must begin with `amqp://` or `amqps://`, or be `embedded:`".to_owned()),
-    }
-}
-
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
-}
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    let text = text.replacen("localhost:", "127.0.0.1:", 1);
-    text.parse().map_err(|_| {
-        format!("`{text}` is no address: write an IP address and a port, as 127.0.0.1:8080")
-    })
-}
-
-fn prefix(text: &str) -> Result<String, String> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if (1..=64).contains(&text.len()) && text.chars().all(plain) {
-        Ok(text.to_owned())
-    } else {
-        Err(format!(
-            "`{text}` is no prefix: 1 to 64 letters, digits, `-`, `_` and `.`"
-        ))
-    }
-}
-
-fn schema(text: &str) -> Result<String, String> {
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    let starts = text
-        .chars()
-        .next()
-        .is_some_and(|c| c.is_ascii_lowercase() || c == '_');
-    if starts && text.len() <= 63 && text.chars().all(plain) {
-        Ok(text.to_owned())
-    } else {
-        Err(format!(
-            "`{text}` is no schema name: 1 to 63 of a-z, 0-9 and `_`, no digit first"
-        ))
-    }
-}
-
-fn publish(text: &str) -> Result<Publish, String> {
-    if text == "all" {
-        return Ok(Publish::All);
-    }
-    let names = text
-        .split(',')
-        .map(str::trim)
-        .filter(|name| !name.is_empty());
-    let types: Result<BTreeSet<MessageType>, _> = names.map(str::parse).collect();
-    types
-        .map(Publish::Only)
-        .map_err(|unknown| unknown.to_string())
-}
-
-fn within<T>(text: &str, range: &RangeInclusive<T>) -> Result<T, String>
-where
-    T: FromStr + PartialOrd + fmt::Display,
-{
-    let number = text.replace('_', "").parse::<T>().ok();
-    number.filter(|n| range.contains(n)).ok_or_else(|| {
-        format!(
-            "`{text}` must be a whole number from {} to {}",
-            range.start(),
-            range.end()
-        )
-    })
-}
-
-fn webhook_hosts(text: &str) -> Result<Vec<Host>, String> {
-    let hosts = text
-        .split(',')
-        .map(str::trim)
-        .filter(|host| !host.is_empty());
-    let hosts: Result<Vec<Host>, _> = hosts.map(str::parse).collect();
-    hosts.map_err(|invalid| invalid.to_string())
-}
-
-fn boolean(text: &str) -> Result<bool, String> {
-    match text {
-        "true" | "1" => Ok(true),
-        "false" | "0" => Ok(false),
-        _ => Err(format!("`{text}` must be `true` or `false`")),
-    }
-}
-
-fn log_filter(text: &str) -> Result<String, String> {
-    tracing_subscriber::EnvFilter::try_new(text)
-        .map(|_| text.to_owned())
-        .map_err(|why| format!("`{text}` is no filter, as `info,glyph_worker=debug` is: {why}"))
-}
-
-fn log_format(text: &str) -> Result<LogFormat, String> {
-    match text {
-        "json" => Ok(LogFormat::Json),
-        "pretty" => Ok(LogFormat::Pretty),
-        _ => Err(format!("`{text}` must be `json` or `pretty`")),
     }
 }

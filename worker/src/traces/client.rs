@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use tokio::runtime::Handle;
 
-use super::{TraceError, TraceSettings};
-use crate::telemetry;
+use super::error::TraceError;
+use crate::{settings::TraceSettings, telemetry};
 
 /// Bytes of an answer that are read; a collector answers with next to nothing.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;

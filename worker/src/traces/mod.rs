@@ -6,7 +6,7 @@
 //! is full: a collector that is away or slow costs traces, never work.
 
 mod client;
-mod settings;
+mod error;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use opentelemetry::{
         Link, Span as _, SpanContext, SpanKind, Status, TraceContextExt, Tracer, TracerProvider,
     },
 };
-use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::{
     Resource,
     propagation::TraceContextPropagator,
@@ -26,7 +26,8 @@ use opentelemetry_sdk::{
 };
 
 use self::client::CollectorClient;
-pub use self::settings::{TraceSampler, TraceSettings};
+pub use self::error::TraceError;
+use crate::settings::{TraceSampler, TraceSettings};
 
 /// The header and attribute of the W3C trace context.
 const TRACEPARENT: &str = "traceparent";
@@ -41,17 +42,6 @@ pub struct Traces {
 struct Exporting {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
-}
-
-/// The exporter cannot be made.
-#[derive(Debug, thiserror::Error)]
-pub enum TraceError {
-    /// The HTTP client cannot be made.
-    #[error("the client for traces cannot be made")]
-    Client(#[from] reqwest::Error),
-    /// The exporter refuses what it was given.
-    #[error("traces cannot be exported")]
-    Exporter(#[from] ExporterBuildError),
 }
 
 impl Traces {

@@ -3,9 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use glyph_worker::{
-    broker::Properties,
-    pipeline::PipelineSettings,
-    traces::{TraceSettings, Traces},
+    broker::Properties, pipeline::PipelineSettings, settings::TraceSettings, traces::Traces,
 };
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest,

@@ -1,0 +1,86 @@
+//! Settings that are right by themselves and may not go together.
+
+use super::{
+    error::SettingsError,
+    values::{BrokerUrl, DatabaseUrl, Services, Settings},
+};
+use crate::webhook::WebhookSettings;
+
+impl Settings {
+    /// The database.
+    pub fn database(&self) -> Result<&DatabaseUrl, SettingsError> {
+        self.database
+            .as_ref()
+            .ok_or_else(|| SettingsError::one(no_database()))
+    }
+
+    /// Database and broker, if they are set and go together.
+    pub fn services(&self) -> Result<Services, SettingsError> {
+        match (&self.database, &self.broker) {
+            (Some(DatabaseUrl::Postgres(database)), Some(BrokerUrl::Amqp(broker))) => {
+                Ok(Services::Postgres {
+                    database: database.clone(),
+                    broker: broker.clone(),
+                })
+            }
+            (Some(DatabaseUrl::Sqlite(database)), Some(BrokerUrl::Embedded)) => {
+                Ok(Services::Embedded {
+                    database: database.clone(),
+                })
+            }
+            (Some(DatabaseUrl::Postgres(_)), Some(BrokerUrl::Embedded)) => Err(SettingsError::one(
+                "AMQP_URL `embedded:` is a queue in a SQLite file and goes with DATABASE_URL \
+                 `sqlite://…`; with `postgres://…` set AMQP_URL to `amqp://…` or `amqps://…`",
+            )),
+            (Some(DatabaseUrl::Sqlite(_)), Some(BrokerUrl::Amqp(_))) => Err(SettingsError::one(
+                "DATABASE_URL `sqlite://…` goes with AMQP_URL `embedded:`; with RabbitMQ set \
+                 DATABASE_URL to `postgres://…`",
+            )),
+            (None, None) => Err(SettingsError {
+                faults: vec![
+                    no_database(),
+                    no_broker(),
+                    "`glyph demo` needs neither of them".to_owned(),
+                ],
+            }),
+            (None, Some(_)) => Err(SettingsError::one(no_database())),
+            (Some(_), None) => Err(SettingsError::one(no_broker())),
+        }
+    }
+
+    /// Whether the HTTP API may listen where it is told to.
+    pub fn check_http(&self) -> Result<(), SettingsError> {
+        if self.api_tokens_file.is_some() || self.http_addr.ip().is_loopback() {
+            return Ok(());
+        }
+        Err(SettingsError::one(format!(
+            "GLYPH_HTTP_ADDR `{}` can be reached from other machines, and there are no tokens: set \
+             GLYPH_API_TOKENS_FILE, or listen on 127.0.0.1 or [::1]",
+            self.http_addr
+        )))
+    }
+
+    /// Where webhooks may go. A host without a secret is a fault: nobody could tell the worker's
+    /// calls from anybody's.
+    pub fn check_webhooks(&self) -> Result<WebhookSettings, SettingsError> {
+        if self.webhooks.hosts.is_empty() || self.webhooks.secret.is_some() {
+            return Ok(self.webhooks.clone());
+        }
+        Err(SettingsError::one(
+            "GLYPH_WEBHOOK_HOSTS is set and GLYPH_WEBHOOK_SECRET is not: webhooks are signed, so \
+             give a secret of 16 bytes or more, which the receivers know too",
+        ))
+    }
+}
+
+fn no_database() -> String {
+    "DATABASE_URL is not set: give `postgres://user:password@host/database` or \
+     `sqlite:///path/glyph.db`, in the environment, with --database-url, or in the file of --config"
+        .to_owned()
+}
+
+fn no_broker() -> String {
+    "AMQP_URL is not set: give `amqp://user:password@host:5672`, or `embedded:` with a SQLite \
+     DATABASE_URL"
+        .to_owned()
+}

@@ -1,0 +1,82 @@
+//! Settings as `glyph config check` shows them.
+
+use super::{
+    names::{SETTINGS, Setting},
+    secret::shown_otel,
+    values::{BrokerUrl, DatabaseUrl, LogFormat, Settings},
+};
+
+/// One setting as `glyph config check` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct SettingLine {
+    /// Its name in the file; that in the environment where it stands only there.
+    pub key: String,
+    /// Its name in the environment.
+    pub environment: String,
+    /// Its value, with secrets masked.
+    pub value: Option<String>,
+    /// Where the value comes from.
+    pub origin: String,
+}
+
+impl Settings {
+    /// Every setting as text with secrets masked: key, value, where it comes from.
+    pub fn describe(&self) -> Vec<SettingLine> {
+        let value = |key: &str| match key {
+            "database_url" => self.database.as_ref().map(|url| match url {
+                DatabaseUrl::Postgres(url) | DatabaseUrl::Sqlite(url) => url.to_string(),
+            }),
+            "amqp_url" => self.broker.as_ref().map(|url| match url {
+                BrokerUrl::Amqp(url) => url.to_string(),
+                BrokerUrl::Embedded => "embedded:".to_owned(),
+            }),
+            "http_addr" => Some(self.http_addr.to_string()),
+            "metrics_addr" => self.metrics_addr.map(|addr| addr.to_string()),
+            "api_tokens_file" => self
+                .api_tokens_file
+                .as_ref()
+                .map(|path| path.display().to_string()),
+            "prefix" => Some(self.prefix.clone()),
+            "schema" => Some(self.schema.clone()),
+            "publish" => Some(self.publish.to_string()),
+            "prefetch" => Some(self.prefetch.to_string()),
+            "batch_max" => Some(self.batch_max.to_string()),
+            "batch_wait_ms" => Some(self.batch_wait.as_millis().to_string()),
+            "lanes" => Some(self.lanes.to_string()),
+            "outbox_max" => Some(self.outbox_max.to_string()),
+            "drain_secs" => Some(self.drain.as_secs().to_string()),
+            "agreement_window" => Some(self.agreement_window.to_string()),
+            "webhook_hosts" => (!self.webhooks.hosts.is_empty()).then(|| {
+                let hosts = self.webhooks.hosts.iter().map(ToString::to_string);
+                hosts.collect::<Vec<_>>().join(",")
+            }),
+            "webhook_allow_private" => Some(self.webhooks.allow_private.to_string()),
+            "webhook_secret" => self.webhooks.secret.as_ref().map(|_| "***".to_owned()),
+            "log" => Some(self.log.clone()),
+            _ => Some(
+                match self.log_format {
+                    LogFormat::Json => "json",
+                    LogFormat::Pretty => "pretty",
+                }
+                .to_owned(),
+            ),
+        };
+        let line = |s: &Setting| SettingLine {
+            key: s.key.to_owned(),
+            environment: s.env.to_owned(),
+            value: value(s.key),
+            origin: self
+                .origins
+                .get(s.key)
+                .cloned()
+                .unwrap_or_else(|| "default".to_owned()),
+        };
+        let otel = self.otel.iter().map(|(name, value)| SettingLine {
+            key: name.clone(),
+            environment: name.clone(),
+            value: Some(shown_otel(name, value)),
+            origin: "the environment".to_owned(),
+        });
+        SETTINGS.iter().map(line).chain(otel).collect()
+    }
+}

@@ -1,0 +1,166 @@
+//! From the text of one setting to its value, or to what is wrong with it.
+
+use std::{collections::BTreeSet, fmt, net::SocketAddr, ops::RangeInclusive, str::FromStr};
+
+use figment::value::Value;
+
+use super::{
+    layers::FILE,
+    secret::SecretUrl,
+    values::{BrokerUrl, DatabaseUrl, LogFormat, Publish},
+};
+use crate::{webhook::Host, wire::MessageType};
+
+/// A value as text: numbers, lists of texts and files with secrets included.
+pub(super) fn text_of(value: &Value) -> Result<String, String> {
+    match value {
+        Value::String(_, text) => Ok(text.clone()),
+        Value::Bool(_, flag) => Ok(flag.to_string()),
+        Value::Num(_, number) => number
+            .to_i128()
+            .map(|n| n.to_string())
+            .or_else(|| number.to_f64().map(|n| n.to_string()))
+            .ok_or_else(|| "is no number that this setting can take".to_owned()),
+        Value::Array(_, parts) => {
+            let texts: Result<Vec<_>, _> = parts.iter().map(text_of).collect();
+            texts.map(|texts| texts.join(","))
+        }
+        Value::Dict(_, dict) => match dict.get(FILE) {
+            Some(Value::String(_, path)) => std::fs::read_to_string(path)
+                .map_err(|error| format!("the file `{path}` cannot be read: {error}")),
+            _ => Err("is a table, but should be a single value".to_owned()),
+        },
+        Value::Char(_, c) => Ok(c.to_string()),
+        Value::Empty(..) => Err("is empty".to_owned()),
+    }
+}
+
+pub(super) fn database_url(text: &str) -> Result<DatabaseUrl, String> {
+    let invalid = |why: sqlx::Error| format!("is no valid URL: {}", innermost(&why));
+    match text.split_once(':').map(|(scheme, _)| scheme) {
+        Some("postgres" | "postgresql") => sqlx::postgres::PgConnectOptions::from_str(text)
+            .map(|_| DatabaseUrl::Postgres(SecretUrl::new(text)))
+            .map_err(invalid),
+        Some("sqlite") if text.contains(":memory:") || text.contains("mode=memory") => {
+            Err("needs a file: what is in memory is gone with the process".to_owned())
+        }
+        Some("sqlite") => sqlx::sqlite::SqliteConnectOptions::from_str(text)
+            .map(|_| DatabaseUrl::Sqlite(SecretUrl::new(text)))
+            .map_err(invalid),
+        _ => Err("must begin with `postgres://` or `sqlite://`".to_owned()),
+    }
+}
+
+pub(super) fn broker_url(text: &str) -> Result<BrokerUrl, String> {
+    match text.split_once(':').map(|(scheme, _)| scheme) {
+        Some("amqp" | "amqps") => text
+            .parse::<lapin::uri::AMQPUri>()
+            .map(|_| BrokerUrl::Amqp(SecretUrl::new(text)))
+            .map_err(|why| format!("is no valid URL: {}", why.replace(text, "it"))),
+        Some("embedded") if matches!(text, "embedded:" | "embedded://") => Ok(BrokerUrl::Embedded),
+        Some("embedded") => {
+            Err("`embedded:` takes no address: the queue is in the SQLite file".to_owned())
+        }
+        _ => Err("must begin with `amqp://` or `amqps://`, or be `embedded:`".to_owned()),
+    }
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    let text = text.replacen("localhost:", "127.0.0.1:", 1);
+    text.parse().map_err(|_| {
+        format!("`{text}` is no address: write an IP address and a port, as 127.0.0.1:8080")
+    })
+}
+
+pub(super) fn prefix(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if (1..=64).contains(&text.len()) && text.chars().all(plain) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "`{text}` is no prefix: 1 to 64 letters, digits, `-`, `_` and `.`"
+        ))
+    }
+}
+
+pub(super) fn schema(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let starts = text
+        .chars()
+        .next()
+        .is_some_and(|c| c.is_ascii_lowercase() || c == '_');
+    if starts && text.len() <= 63 && text.chars().all(plain) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "`{text}` is no schema name: 1 to 63 of a-z, 0-9 and `_`, no digit first"
+        ))
+    }
+}
+
+pub(super) fn publish(text: &str) -> Result<Publish, String> {
+    if text == "all" {
+        return Ok(Publish::All);
+    }
+    let names = text
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty());
+    let types: Result<BTreeSet<MessageType>, _> = names.map(str::parse).collect();
+    types
+        .map(Publish::Only)
+        .map_err(|unknown| unknown.to_string())
+}
+
+pub(super) fn within<T>(text: &str, range: &RangeInclusive<T>) -> Result<T, String>
+where
+    T: FromStr + PartialOrd + fmt::Display,
+{
+    let number = text.replace('_', "").parse::<T>().ok();
+    number.filter(|n| range.contains(n)).ok_or_else(|| {
+        format!(
+            "`{text}` must be a whole number from {} to {}",
+            range.start(),
+            range.end()
+        )
+    })
+}
+
+pub(super) fn webhook_hosts(text: &str) -> Result<Vec<Host>, String> {
+    let hosts = text
+        .split(',')
+        .map(str::trim)
+        .filter(|host| !host.is_empty());
+    let hosts: Result<Vec<Host>, _> = hosts.map(str::parse).collect();
+    hosts.map_err(|invalid| invalid.to_string())
+}
+
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(format!("`{text}` must be `true` or `false`")),
+    }
+}
+
+pub(super) fn log_filter(text: &str) -> Result<String, String> {
+    tracing_subscriber::EnvFilter::try_new(text)
+        .map(|_| text.to_owned())
+        .map_err(|why| format!("`{text}` is no filter, as `info,glyph_worker=debug` is: {why}"))
+}
+
+pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "json" => Ok(LogFormat::Json),
+        "pretty" => Ok(LogFormat::Pretty),
+        _ => Err(format!("`{text}` must be `json` or `pretty`")),
+    }
+}
