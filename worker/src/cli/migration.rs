@@ -16,7 +16,8 @@ use super::{
     CliError, Output,
     connect::{open_store, orchestrator},
     output::Table,
-    task::{pair, show_outcome, status, submit},
+    submit::{show_outcome, submit},
+    values::{pair, status},
 };
 use crate::{
     migration::{MigrationError, MigrationOutcome, MigrationRequest, TaskMigration, dry_run_id},

@@ -12,7 +12,7 @@ use super::{
     CliError, Output,
     connect::{open_store, orchestrator},
     output::{Table, clipped},
-    task::{envelope_of, show_outcome, submit},
+    submit::{envelope_of, show_outcome, submit},
 };
 use crate::settings::Settings;
 

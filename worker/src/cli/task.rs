@@ -5,14 +5,11 @@ use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
 use glyph_workflow_engine::{
-    WorkflowOrchestrator,
-    command::{Command, CommandEnvelope, Outcome, ProcessResult},
-    config::Metric,
-    events::{ConsensusCalculated, StoredEvent, Vote},
+    events::StoredEvent,
     ids::{CommandId, Slug, TaskId},
     limits::PAGE_MAX,
     state::TaskStatus,
-    store::{ErrorClass, EventPage, RecordedOutcome, Store, TaskFilter, TaskPage},
+    store::{EventPage, TaskFilter, TaskPage},
 };
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -20,17 +17,17 @@ use uuid::Uuid;
 use super::{
     CliError, Output,
     connect::{open_store, orchestrator},
+    explain::explain,
     migration::{self, MigrateArgs},
     output::{Table, clipped},
+    submit::{show_outcome, submit},
+    values::{json_argument, pair, status},
 };
 use crate::{
-    http::{ChildStanding, explain_task, state_document},
+    http::state_document,
     settings::Settings,
-    wire::commands::{CommandRequest, read_request},
+    wire::{CommandRequest, read_request},
 };
-
-/// Attempts of a command whose commit is in doubt or whose database is away for a moment.
-const ATTEMPTS_MAX: u32 = 3;
 
 /// Verbs on tasks.
 #[derive(Clone, Debug, Subcommand)]
@@ -216,28 +213,6 @@ pub struct ControlArgs {
     reason: Option<String>,
 }
 
-/// JSON in the argument itself, or in the file after an `@`.
-fn json_argument(text: &str) -> Result<Value, String> {
-    let content = match text.strip_prefix('@') {
-        None => text.to_owned(),
-        Some(path) => std::fs::read_to_string(path).map_err(|e| format!("file `{path}`: {e}"))?,
-    };
-    serde_json::from_str(&content)
-        .map_err(|error| format!("{error}; a text needs its quotes, as '\"positive\"'"))
-}
-
-pub(super) fn pair(text: &str) -> Result<(String, String), String> {
-    let pair = text
-        .split_once('=')
-        .map(|(key, value)| (key.to_owned(), value.to_owned()));
-    pair.ok_or_else(|| "write KEY=VALUE".to_owned())
-}
-
-pub(super) fn status(text: &str) -> Result<TaskStatus, String> {
-    let names = || TaskStatus::ALL.map(TaskStatus::as_str).join(", ");
-    TaskStatus::from_name(text).ok_or_else(|| format!("there are: {}", names()))
-}
-
 pub(super) async fn run(
     verb: TaskVerb,
     settings: &Settings,
@@ -402,238 +377,6 @@ fn control(args: ControlArgs, mut set: impl FnMut(&str, Value)) -> Target {
     args.target
 }
 
-/// Runs one command; where its commit is in doubt it is run again, as its id makes that safe.
-pub(super) async fn submit(
-    orchestrator: &WorkflowOrchestrator,
-    command: CommandEnvelope,
-) -> Result<Outcome, CliError> {
-    let mut attempt = 1;
-    loop {
-        match orchestrator
-            .process_batch(vec![command.clone()], None)
-            .await
-        {
-            Ok(mut report) => {
-                return report
-                    .outcomes
-                    .pop()
-                    .ok_or_else(|| CliError::failed("bug", "the command had no outcome"));
-            }
-            Err(error) if error.class() == ErrorClass::Retry && attempt < ATTEMPTS_MAX => {
-                attempt += 1;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// Prints what became of a command; a refused one is a failure.
-pub(super) fn show_outcome(
-    command_id: CommandId,
-    outcome: Outcome,
-    output: Output,
-) -> Result<(), CliError> {
-    let name = outcome.name();
-    let (result, repeated) = match outcome {
-        Outcome::Applied(result) => (serde_json::to_value(result).unwrap_or_default(), false),
-        Outcome::Duplicate(RecordedOutcome::Applied { result }) => (result, true),
-        Outcome::Rejected(rejection) => {
-            return refused(
-                command_id,
-                name,
-                rejection.code.as_str(),
-                &rejection.detail,
-                output,
-            );
-        }
-        Outcome::Duplicate(RecordedOutcome::Rejected { reason, detail }) => {
-            return refused(command_id, name, &reason, &detail, output);
-        }
-        Outcome::Undecided(undecided) => return Err(undecided.into()),
-        Outcome::Dead(dead) => return Err(dead.into()),
-    };
-    let document = json!({"command_id": command_id, "outcome": name, "result": result});
-    output.result(&document, || {
-        let text = result_text(result);
-        if repeated {
-            format!("{text} (this command was applied before)")
-        } else {
-            text
-        }
-    });
-    Ok(())
-}
-
-fn refused(
-    command_id: CommandId,
-    outcome: &str,
-    code: &str,
-    detail: &str,
-    output: Output,
-) -> Result<(), CliError> {
-    if !output.is_json() {
-        return Err(CliError::failed(
-            code,
-            format!("rejected, {code}: {detail}"),
-        ));
-    }
-    let document =
-        json!({"command_id": command_id, "outcome": outcome, "reason": code, "detail": detail});
-    output.result(&document, String::new);
-    Err(CliError::Shown)
-}
-
-fn result_text(result: Value) -> String {
-    match serde_json::from_value(result) {
-        Ok(ProcessResult::Waiting { step_id, reason }) => format!("waits in {step_id}: {reason}"),
-        Ok(ProcessResult::Advanced { next_steps, .. }) => {
-            let steps: Vec<_> = next_steps.iter().map(Slug::as_str).collect();
-            format!("waits in {}", steps.join(", "))
-        }
-        Ok(ProcessResult::Completed { output }) => {
-            format!(
-                "completed: {}",
-                output.get("result").unwrap_or(&Value::Null)
-            )
-        }
-        Ok(ProcessResult::Failed { error }) => format!("failed: {error}"),
-        Err(error) => format!("applied, with a result that cannot be read: {error}"),
-    }
-}
-
-/// Where a child task stands, in one line.
-fn standing(child: &ChildStanding) -> String {
-    let status = child.status.map_or("not started", TaskStatus::as_str);
-    let steps: Vec<&str> = child.current_steps.iter().map(Slug::as_str).collect();
-    let at = if steps.is_empty() {
-        String::new()
-    } else {
-        format!(" at {}", steps.join(", "))
-    };
-    let held = match child.incidents {
-        0 => String::new(),
-        n => format!(", held by {n} incidents"),
-    };
-    format!(
-        "  child task {} of `{}`: {status}{at}{held}",
-        child.task_id, child.workflow
-    )
-}
-
-async fn explain(task: TaskId, settings: &Settings, output: Output) -> Result<(), CliError> {
-    let store = open_store(settings).await?;
-    let state = orchestrator(&store, settings)
-        .get_task_state(task.0)
-        .await?;
-    let explanation = explain_task(&*store, state.snapshot()).await?;
-    output.result(&explanation, || {
-        let mut lines = vec![format!("{}: {}", explanation.status, explanation.summary)];
-        for waiting in &explanation.waiting {
-            lines.push(format!(
-                "waits in `{}` (visit {}) since {}: {}",
-                waiting.step_id, waiting.visit, waiting.since, waiting.reason
-            ));
-            lines.extend(waiting.child.as_ref().map(standing));
-        }
-        for hook in &explanation.hooks {
-            let stands = match &hook.given_up {
-                Some(error) => format!("given up: {error}"),
-                None => "no answer yet".to_owned(),
-            };
-            lines.push(format!(
-                "hook `{}` of `{}` (visit {}): {stands}",
-                hook.hook, hook.step_id, hook.visit
-            ));
-        }
-        for decision in &explanation.decisions {
-            let result = &decision.result;
-            let by = result.resolved_by.map_or("nobody", |by| by.as_str());
-            lines.push(format!(
-                "version {}: `{}` ended with {}, by {by}",
-                decision.version,
-                decision.step_id,
-                clipped(&json!(result.value).to_string(), 60),
-            ));
-            if let Some(consensus) = &decision.consensus {
-                lines.push(format!(
-                    "  {}",
-                    comparison(
-                        consensus.metric,
-                        consensus.agreement,
-                        consensus.threshold,
-                        &consensus.votes
-                    )
-                ));
-                lines.extend(
-                    annotators(consensus)
-                        .into_iter()
-                        .map(|line| format!("  {line}")),
-                );
-                for field in &consensus.fields {
-                    lines.push(format!(
-                        "  `{}`, weight {}: {}",
-                        field.field,
-                        field.weight,
-                        comparison(field.metric, field.agreement, field.threshold, &field.votes)
-                    ));
-                }
-            }
-        }
-        lines.join("\n")
-    });
-    Ok(())
-}
-
-/// How probable the answers were and why, and whose vote counted how much: a line each.
-fn annotators(consensus: &ConsensusCalculated) -> Vec<String> {
-    let mut lines = Vec::new();
-    if let Some(posterior) = &consensus.posterior {
-        let soft = &posterior.soft_labels;
-        let answers: Vec<String> = soft
-            .classes
-            .iter()
-            .zip(&soft.probabilities)
-            .map(|(class, p)| format!("{} {p:.3}", clipped(&class.to_string(), 30)))
-            .collect();
-        lines.push(format!(
-            "posterior {} against a target of {}, at most {} people",
-            answers.join(", "),
-            posterior.target,
-            posterior.max
-        ));
-        for label in &posterior.evidence.labels {
-            lines.push(format!(
-                "  {} gave {}: right with {:.3}, from {} labels",
-                label.annotator,
-                clipped(&label.class, 30),
-                label.accuracy,
-                label.labels
-            ));
-        }
-    }
-    for one in consensus.weights.iter().flat_map(|used| &used.annotators) {
-        lines.push(format!(
-            "{}: weight {:.3}, right with {:.3}",
-            one.user_id, one.weight, one.accuracy
-        ));
-    }
-    lines
-}
-
-/// What was compared, in one line: `percent_agreement 0.500 against 1: 2 x "a", 1 x "b"`.
-fn comparison(metric: Metric, agreement: Option<f64>, threshold: f64, votes: &[Vote]) -> String {
-    let agreement = agreement.map_or("undefined".to_owned(), |a| format!("{a:.3}"));
-    let votes: Vec<String> = votes
-        .iter()
-        .map(|vote| format!("{} x {}", vote.count, clipped(&vote.value.to_string(), 30)))
-        .collect();
-    let head = format!("{} {agreement} against {threshold}", metric.as_str());
-    if votes.is_empty() {
-        return head;
-    }
-    format!("{head}: {}", votes.join(", "))
-}
-
 async fn state(
     task: Uuid,
     at_version: Option<u64>,
@@ -738,13 +481,9 @@ fn content(event: &StoredEvent) -> String {
 }
 
 async fn list(filter: TaskFilter, settings: &Settings, output: Output) -> Result<(), CliError> {
-    let page = tasks(&*open_store(settings).await?, filter).await?;
+    let page = open_store(settings).await?.tasks(filter).await?;
     output.result(&page, || list_text(&page));
     Ok(())
-}
-
-async fn tasks(store: &dyn Store, filter: TaskFilter) -> Result<TaskPage, CliError> {
-    Ok(store.tasks(filter).await?)
 }
 
 fn list_text(page: &TaskPage) -> String {
@@ -772,34 +511,4 @@ fn list_text(page: &TaskPage) -> String {
         .next_after
         .map(|task| format!("\nmore: add --after {task}"));
     format!("{}{}", table.render(0), more.unwrap_or_default())
-}
-
-/// Builds the envelope of a kept payload under another id.
-pub(super) fn envelope_of(
-    payload: &Value,
-    command_id: CommandId,
-) -> Result<CommandEnvelope, CliError> {
-    let unreadable = |why: String| CliError::failed("malformed", why);
-    let command_type = payload
-        .get("type")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    let task = payload
-        .get("task_id")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    let body = payload.to_string();
-    let request = CommandRequest {
-        command_type,
-        task_id: task
-            .parse()
-            .map_err(|_| unreadable(format!("`{task}` is no task id")))?,
-        command_id,
-        correlation_id: None,
-        traceparent: None,
-        body: body.as_bytes(),
-    };
-    let read = read_request(&request).map_err(|error| unreadable(error.to_string()))?;
-    debug_assert!(Command::TYPES.contains(&command_type));
-    Ok(read.envelope)
 }

@@ -1,0 +1,156 @@
+//! `glyph task explain`: why a task waits, and why it was decided as it was.
+
+use glyph_workflow_engine::{
+    config::Metric,
+    events::{ConsensusCalculated, Vote},
+    ids::{Slug, TaskId},
+    state::TaskStatus,
+};
+use serde_json::json;
+
+use super::{
+    CliError, Output,
+    connect::{open_store, orchestrator},
+    output::clipped,
+};
+use crate::{
+    http::{ChildStanding, explain_task},
+    settings::Settings,
+};
+
+/// Where a child task stands, in one line.
+fn standing(child: &ChildStanding) -> String {
+    let status = child.status.map_or("not started", TaskStatus::as_str);
+    let steps: Vec<&str> = child.current_steps.iter().map(Slug::as_str).collect();
+    let at = if steps.is_empty() {
+        String::new()
+    } else {
+        format!(" at {}", steps.join(", "))
+    };
+    let held = match child.incidents {
+        0 => String::new(),
+        n => format!(", held by {n} incidents"),
+    };
+    format!(
+        "  child task {} of `{}`: {status}{at}{held}",
+        child.task_id, child.workflow
+    )
+}
+
+pub(super) async fn explain(
+    task: TaskId,
+    settings: &Settings,
+    output: Output,
+) -> Result<(), CliError> {
+    let store = open_store(settings).await?;
+    let state = orchestrator(&store, settings)
+        .get_task_state(task.0)
+        .await?;
+    let explanation = explain_task(&*store, state.snapshot()).await?;
+    output.result(&explanation, || {
+        let mut lines = vec![format!("{}: {}", explanation.status, explanation.summary)];
+        for waiting in &explanation.waiting {
+            lines.push(format!(
+                "waits in `{}` (visit {}) since {}: {}",
+                waiting.step_id, waiting.visit, waiting.since, waiting.reason
+            ));
+            lines.extend(waiting.child.as_ref().map(standing));
+        }
+        for hook in &explanation.hooks {
+            let stands = match &hook.given_up {
+                Some(error) => format!("given up: {error}"),
+                None => "no answer yet".to_owned(),
+            };
+            lines.push(format!(
+                "hook `{}` of `{}` (visit {}): {stands}",
+                hook.hook, hook.step_id, hook.visit
+            ));
+        }
+        for decision in &explanation.decisions {
+            let result = &decision.result;
+            let by = result.resolved_by.map_or("nobody", |by| by.as_str());
+            lines.push(format!(
+                "version {}: `{}` ended with {}, by {by}",
+                decision.version,
+                decision.step_id,
+                clipped(&json!(result.value).to_string(), 60),
+            ));
+            if let Some(consensus) = &decision.consensus {
+                lines.push(format!(
+                    "  {}",
+                    comparison(
+                        consensus.metric,
+                        consensus.agreement,
+                        consensus.threshold,
+                        &consensus.votes
+                    )
+                ));
+                lines.extend(
+                    annotators(consensus)
+                        .into_iter()
+                        .map(|line| format!("  {line}")),
+                );
+                for field in &consensus.fields {
+                    lines.push(format!(
+                        "  `{}`, weight {}: {}",
+                        field.field,
+                        field.weight,
+                        comparison(field.metric, field.agreement, field.threshold, &field.votes)
+                    ));
+                }
+            }
+        }
+        lines.join("\n")
+    });
+    Ok(())
+}
+
+/// How probable the answers were and why, and whose vote counted how much: a line each.
+fn annotators(consensus: &ConsensusCalculated) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(posterior) = &consensus.posterior {
+        let soft = &posterior.soft_labels;
+        let answers: Vec<String> = soft
+            .classes
+            .iter()
+            .zip(&soft.probabilities)
+            .map(|(class, p)| format!("{} {p:.3}", clipped(&class.to_string(), 30)))
+            .collect();
+        lines.push(format!(
+            "posterior {} against a target of {}, at most {} people",
+            answers.join(", "),
+            posterior.target,
+            posterior.max
+        ));
+        for label in &posterior.evidence.labels {
+            lines.push(format!(
+                "  {} gave {}: right with {:.3}, from {} labels",
+                label.annotator,
+                clipped(&label.class, 30),
+                label.accuracy,
+                label.labels
+            ));
+        }
+    }
+    for one in consensus.weights.iter().flat_map(|used| &used.annotators) {
+        lines.push(format!(
+            "{}: weight {:.3}, right with {:.3}",
+            one.user_id, one.weight, one.accuracy
+        ));
+    }
+    lines
+}
+
+/// What was compared, in one line: `percent_agreement 0.500 against 1: 2 x "a", 1 x "b"`.
+fn comparison(metric: Metric, agreement: Option<f64>, threshold: f64, votes: &[Vote]) -> String {
+    let agreement = agreement.map_or("undefined".to_owned(), |a| format!("{a:.3}"));
+    let votes: Vec<String> = votes
+        .iter()
+        .map(|vote| format!("{} x {}", vote.count, clipped(&vote.value.to_string(), 30)))
+        .collect();
+    let head = format!("{} {agreement} against {threshold}", metric.as_str());
+    if votes.is_empty() {
+        return head;
+    }
+    format!("{head}: {}", votes.join(", "))
+}

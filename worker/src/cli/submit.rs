@@ -1,0 +1,144 @@
+//! Carrying out one command, and saying what became of it.
+
+use glyph_workflow_engine::{
+    WorkflowOrchestrator,
+    command::{Command, CommandEnvelope, Outcome, ProcessResult},
+    ids::{CommandId, Slug},
+    store::{ErrorClass, RecordedOutcome},
+};
+use serde_json::{Value, json};
+
+use super::{CliError, Output};
+use crate::wire::{CommandRequest, read_request};
+
+/// Attempts of a command whose commit is in doubt or whose database is away for a moment.
+const ATTEMPTS_MAX: u32 = 3;
+
+/// Runs one command; where its commit is in doubt it is run again, as its id makes that safe.
+pub(super) async fn submit(
+    orchestrator: &WorkflowOrchestrator,
+    command: CommandEnvelope,
+) -> Result<Outcome, CliError> {
+    let mut attempt = 1;
+    loop {
+        match orchestrator
+            .process_batch(vec![command.clone()], None)
+            .await
+        {
+            Ok(mut report) => {
+                return report
+                    .outcomes
+                    .pop()
+                    .ok_or_else(|| CliError::failed("bug", "the command had no outcome"));
+            }
+            Err(error) if error.class() == ErrorClass::Retry && attempt < ATTEMPTS_MAX => {
+                attempt += 1;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Prints what became of a command; a refused one is a failure.
+pub(super) fn show_outcome(
+    command_id: CommandId,
+    outcome: Outcome,
+    output: Output,
+) -> Result<(), CliError> {
+    let name = outcome.name();
+    let (result, repeated) = match outcome {
+        Outcome::Applied(result) => (serde_json::to_value(result).unwrap_or_default(), false),
+        Outcome::Duplicate(RecordedOutcome::Applied { result }) => (result, true),
+        Outcome::Rejected(rejection) => {
+            return refused(
+                command_id,
+                name,
+                rejection.code.as_str(),
+                &rejection.detail,
+                output,
+            );
+        }
+        Outcome::Duplicate(RecordedOutcome::Rejected { reason, detail }) => {
+            return refused(command_id, name, &reason, &detail, output);
+        }
+        Outcome::Undecided(undecided) => return Err(undecided.into()),
+        Outcome::Dead(dead) => return Err(dead.into()),
+    };
+    let document = json!({"command_id": command_id, "outcome": name, "result": result});
+    output.result(&document, || {
+        let text = result_text(result);
+        if repeated {
+            format!("{text} (this command was applied before)")
+        } else {
+            text
+        }
+    });
+    Ok(())
+}
+
+fn refused(
+    command_id: CommandId,
+    outcome: &str,
+    code: &str,
+    detail: &str,
+    output: Output,
+) -> Result<(), CliError> {
+    if !output.is_json() {
+        return Err(CliError::failed(
+            code,
+            format!("rejected, {code}: {detail}"),
+        ));
+    }
+    let document =
+        json!({"command_id": command_id, "outcome": outcome, "reason": code, "detail": detail});
+    output.result(&document, String::new);
+    Err(CliError::Shown)
+}
+
+fn result_text(result: Value) -> String {
+    match serde_json::from_value(result) {
+        Ok(ProcessResult::Waiting { step_id, reason }) => format!("waits in {step_id}: {reason}"),
+        Ok(ProcessResult::Advanced { next_steps, .. }) => {
+            let steps: Vec<_> = next_steps.iter().map(Slug::as_str).collect();
+            format!("waits in {}", steps.join(", "))
+        }
+        Ok(ProcessResult::Completed { output }) => {
+            format!(
+                "completed: {}",
+                output.get("result").unwrap_or(&Value::Null)
+            )
+        }
+        Ok(ProcessResult::Failed { error }) => format!("failed: {error}"),
+        Err(error) => format!("applied, with a result that cannot be read: {error}"),
+    }
+}
+
+/// Builds the envelope of a kept payload under another id.
+pub(super) fn envelope_of(
+    payload: &Value,
+    command_id: CommandId,
+) -> Result<CommandEnvelope, CliError> {
+    let unreadable = |why: String| CliError::failed("malformed", why);
+    let command_type = payload
+        .get("type")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let task = payload
+        .get("task_id")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let body = payload.to_string();
+    let request = CommandRequest {
+        command_type,
+        task_id: task
+            .parse()
+            .map_err(|_| unreadable(format!("`{task}` is no task id")))?,
+        command_id,
+        correlation_id: None,
+        traceparent: None,
+        body: body.as_bytes(),
+    };
+    let read = read_request(&request).map_err(|error| unreadable(error.to_string()))?;
+    debug_assert!(Command::TYPES.contains(&command_type));
+    Ok(read.envelope)
+}
