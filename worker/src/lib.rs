@@ -2,7 +2,8 @@
 //!
 //! Commands come in from RabbitMQ (or an embedded queue), HTTP, the command line and due work, and
 //! take one road: [`pipeline`] batches them, the engine decides and commits them, the outbox
-//! publishes what happened. [`app`] puts the parts together; [`cli`] is the binary `glyph`.
+//! publishes what happened. [`app`] puts the parts together; [`cli`] is the binary `glyph`. HTTP and
+//! the command line stand on [`operations`].
 
 pub mod amqp;
 pub mod app;
@@ -14,7 +15,7 @@ pub mod embedded;
 pub mod faults;
 pub mod http;
 pub mod metrics;
-pub mod migration;
+pub mod operations;
 pub mod outbox;
 pub mod pipeline;
 mod poll;

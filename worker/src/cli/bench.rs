@@ -21,15 +21,15 @@ use uuid::Uuid;
 
 use super::{
     CliError, Output,
-    connect::{Publisher, amqp, sqlite_file},
+    connect::{Publisher, amqp, orchestrator, sqlite_file},
     output::{Table, grouped},
     publish::{WINDOW, command_publication, publish_window},
 };
 use crate::{
     amqp::delete_topology,
     app::{Database, Parts, Running},
-    http::WorkflowDocument,
     metrics::Metrics,
+    operations::workflows::WorkflowDocument,
     settings::{BrokerUrl, DatabaseUrl, SecretUrl, Services, Settings},
     telemetry,
     wire::commands::{CommandRequest, read_request},

@@ -4,7 +4,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::{CliError, Output, output::Table};
-use crate::settings::{Settings, misspelt_variables};
+use crate::settings::{Settings, Tokens, misspelt_variables};
 
 /// Verbs on settings.
 #[derive(Clone, Copy, Debug, Subcommand)]
@@ -33,11 +33,7 @@ pub(super) fn run(verb: ConfigVerb, settings: &Settings, output: Output) -> Resu
         faults.extend(error.faults);
     }
     if let Some(path) = &settings.api_tokens_file {
-        faults.extend(
-            crate::http::Tokens::from_file(path)
-                .err()
-                .map(|e| e.to_string()),
-        );
+        faults.extend(Tokens::from_file(path).err().map(|e| e.to_string()));
     }
     let document = json!({
         "valid": faults.is_empty(),

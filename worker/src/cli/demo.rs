@@ -31,8 +31,8 @@ use super::{
 };
 use crate::{
     app::{AppError, Database, Parts, Running},
-    http::WorkflowDocument,
     metrics::Metrics,
+    operations::workflows::WorkflowDocument,
     projections::{GoalProjector, StepOutcome},
     settings::{BrokerUrl, DatabaseUrl, SecretUrl, Settings},
     telemetry,

@@ -14,7 +14,7 @@ use super::{
     output::clipped,
 };
 use crate::{
-    http::{ChildStanding, explain_task},
+    operations::{explain::ChildStanding, tasks::explain_task},
     settings::Settings,
 };
 

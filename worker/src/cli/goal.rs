@@ -9,7 +9,7 @@ use super::{
     connect::open_store,
     output::{Table, grouped},
 };
-use crate::{http::GoalDocument, settings::Settings, wire::GoalReport};
+use crate::{operations::goals::GoalDocument, settings::Settings, wire::GoalReport};
 
 /// Verbs on goals.
 #[derive(Clone, Debug, Subcommand)]

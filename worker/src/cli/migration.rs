@@ -20,7 +20,9 @@ use super::{
     values::{pair, status},
 };
 use crate::{
-    migration::{MigrationError, MigrationOutcome, MigrationRequest, TaskMigration, dry_run_id},
+    operations::migration::{
+        MigrationError, MigrationOutcome, MigrationRequest, TaskMigration, dry_run_id,
+    },
     settings::Settings,
 };
 

@@ -24,7 +24,7 @@ use super::{
     values::{json_argument, pair, status},
 };
 use crate::{
-    http::state_document,
+    operations::{explain, tasks::state_document},
     settings::Settings,
     wire::{CommandRequest, read_request},
 };
@@ -403,7 +403,7 @@ async fn state(
         ]);
         facts.row(["status", state.status.as_str()]);
         facts.row(["version", &state.version.to_string()]);
-        let explanation = crate::http::explain(&state, &[], holding);
+        let explanation = explain::explain(&state, &[], holding);
         facts.row(["why", &explanation.summary]);
         if let Some(output) = &state.output {
             facts.row(["result", &clipped(&output["result"].to_string(), 100)]);

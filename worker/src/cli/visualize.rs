@@ -6,7 +6,7 @@ use glyph_workflow_engine::WorkflowConfig;
 use serde_json::json;
 
 use super::{CliError, Output, connect::open_store, diagnostics::workflow_of};
-use crate::{diagram, http::resolve_one, settings::Settings};
+use crate::{diagram, operations::workflows::resolve_one, settings::Settings};
 
 /// Forms of a drawing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

@@ -21,8 +21,9 @@ use super::{
     visualize::{self, Drawing},
 };
 use crate::{
-    http::{ListedWorkflow, WorkflowDocument, resolve_one},
+    operations::workflows::{ListedWorkflow, WorkflowDocument, resolve_one},
     settings::Settings,
+    telemetry,
     wire::{ActRequest, WorkflowAct, read_act},
 };
 
@@ -159,16 +160,16 @@ pub(super) async fn run_act(
     output: Output,
 ) -> Result<(), CliError> {
     let body = json!({"reason": args.reason, "until": until}).to_string();
+    let command_id = CommandId(args.command_id.unwrap_or_else(Uuid::now_v7));
     let act = read_act(&ActRequest {
         verb,
         workflow: args.workflow.clone(),
-        command_id: CommandId(args.command_id.unwrap_or_else(Uuid::now_v7)),
+        command_id,
         correlation_id: None,
         traceparent: None,
         body: body.as_bytes(),
     })
     .map_err(|unreadable| CliError::Usage(unreadable.to_string()))?;
-    let command_id = act.command_id;
     let store = open_store(settings).await?;
     match orchestrator(&store, settings).act(&*store, act).await? {
         RecordedOutcome::Applied { result } => {

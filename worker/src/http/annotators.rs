@@ -3,7 +3,8 @@
 use axum::{
     Json,
     extract::{Path, State},
-    response::{IntoResponse, Response},
+    http::StatusCode,
+    response::Response,
 };
 use glyph_workflow_engine::{
     ids::{UserId, WorkflowId},
@@ -91,7 +92,9 @@ async fn change(
     if let Ok(user) = user.parse() {
         return act(api, verb(UserId(user)), Path(workflow), headers, body).await;
     }
-    let key = headers.command_id.to_string();
-    let problem = Problem::malformed(format!("the annotator `{user}` is no UUID"));
-    with_key(problem.into_response(), &key)
+    with_key(headers.command_id, async {
+        let detail = format!("the annotator `{user}` is no UUID");
+        Err::<StatusCode, _>(Problem::malformed(detail))
+    })
+    .await
 }

@@ -17,11 +17,10 @@ use glyph_workflow_engine::{
 use super::{
     Api, Problem,
     auth::Caller,
-    commands::{Person, named, with_key},
+    commands::{Person, name_person, with_key},
     request::{CommandHeaders, Limited},
-    workflows::resolve_one,
 };
-use crate::wire::read_claim;
+use crate::{operations::workflows::resolve_one, wire::read_claim};
 
 /// A place for whoever asks, or 204 where nothing is free that the person may take.
 pub(super) async fn next(
@@ -30,34 +29,30 @@ pub(super) async fn next(
     headers: CommandHeaders,
     Limited(body): Limited,
 ) -> Response {
-    let key = headers.command_id.to_string();
-    let claim = async {
-        let body = match caller.user {
-            Some(user) => named(&body, user, Person::Top)?,
-            None => body.to_vec(),
-        };
+    with_key(headers.command_id, async {
         let CommandHeaders {
             command_id,
             correlation_id,
             traceparent,
         } = headers;
-        let request = read_claim(command_id, correlation_id, traceparent, &body)?;
+        let request = read_claim(command_id, correlation_id, traceparent, &body, |fields| {
+            name_person(fields, caller, Person::Top)
+        })?;
         // In a task of its own: a caller who hangs up must not leave a claim half made.
         let asked = request.clone();
         let store = Arc::clone(&api.store);
         let claimed =
             tokio::spawn(async move { api.orchestrator.claim_next(&*api.store, &asked).await });
         let claimed = claimed.await.map_err(|_| Problem::internal())??;
-        let is_paused = claimed.is_none() && is_paused(&*store, &request).await?;
-        Ok::<_, Problem>((claimed, is_paused))
-    };
-    let answer = match claim.await {
-        Ok((Some(place), _)) => Json(place).into_response(),
-        Ok((None, false)) => StatusCode::NO_CONTENT.into_response(),
-        Ok((None, true)) => (StatusCode::NO_CONTENT, [(REASON, PAUSED)]).into_response(),
-        Err(problem) => problem.into_response(),
-    };
-    with_key(answer, &key)
+        Ok(match claimed {
+            Some(place) => Json(place).into_response(),
+            None if is_paused(&*store, &request).await? => {
+                (StatusCode::NO_CONTENT, [(REASON, PAUSED)]).into_response()
+            }
+            None => StatusCode::NO_CONTENT.into_response(),
+        })
+    })
+    .await
 }
 
 /// Says why nothing is offered, where more than "nothing is free" is known.

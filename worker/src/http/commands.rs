@@ -2,115 +2,185 @@
 
 use axum::{
     Json,
-    extract::State,
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Request, State},
     http::{HeaderValue, StatusCode},
     response::{IntoResponse, Response},
 };
 use glyph_workflow_engine::{
-    command::{Outcome, ProcessResult},
-    ids::{StepId, TaskId, UserId},
+    command::{CommandEnvelope, Outcome, ProcessResult},
+    ids::{CommandId, StepId, TaskId},
     store::RecordedOutcome,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 use super::{
-    Api, Problem,
+    Api, Problem, REQUEST_TIMEOUT,
     auth::Caller,
     error::bad_value,
     request::{CommandHeaders, IDEMPOTENCY_KEY, Limited, TaskPath},
     tasks::state_response,
 };
-use crate::wire::commands::{CommandRequest, read_request};
+use crate::wire::{CommandRequest, read_request_with};
 
-/// One verb of the API.
-#[derive(Clone, Copy)]
-struct Verb {
-    command_type: &'static str,
-    /// Where the body names a person, below its top.
-    person: Option<Person>,
+/// What every command to a task comes with.
+pub(super) struct TaskRequest {
+    pub(super) task: TaskId,
+    caller: Caller,
+    pub(super) headers: CommandHeaders,
+    body: Bytes,
+}
+
+impl FromRequest<Api> for TaskRequest {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
+        let (mut parts, body) = request.into_parts();
+        let TaskPath(task) = TaskPath::from_request_parts(&mut parts, api).await?;
+        let caller = Caller::from_request_parts(&mut parts, api).await?;
+        let headers = CommandHeaders::from_request_parts(&mut parts, api).await?;
+        let request = Request::from_parts(parts, body);
+        let Limited(body) = Limited::from_request(request, api).await?;
+        Ok(Self {
+            task,
+            caller,
+            headers,
+            body,
+        })
+    }
+}
+
+impl TaskRequest {
+    /// The command that it is, with the fields of the body completed by `complete`.
+    pub(super) fn read(
+        &self,
+        command_type: &'static str,
+        complete: impl FnOnce(&mut Map<String, Value>) -> Result<(), Problem>,
+    ) -> Result<CommandEnvelope, Problem> {
+        let request = CommandRequest {
+            command_type,
+            task_id: self.task,
+            command_id: self.headers.command_id,
+            correlation_id: self.headers.correlation_id.as_deref(),
+            traceparent: self.headers.traceparent.as_deref(),
+            body: &self.body,
+        };
+        Ok(read_request_with(&request, complete)?.envelope)
+    }
 }
 
 /// Where a body names a person.
 #[derive(Clone, Copy)]
 pub(super) enum Person {
+    /// Nowhere.
+    Unnamed,
+    /// At its top.
     Top,
+    /// In the annotation.
     InAnnotation,
 }
 
-macro_rules! verbs {
-    ($($name:ident = $command_type:literal, $person:expr, $answer:ident;)+) => {$(
-        pub(super) async fn $name(
-            State(api): State<Api>,
-            TaskPath(task): TaskPath,
-            caller: Caller,
-            headers: CommandHeaders,
-            body: Limited,
-        ) -> Response {
-            let verb = Verb {
-                command_type: $command_type,
-                person: $person,
-            };
-            let key = headers.command_id.to_string();
-            let answer = run(&api, verb, task, caller, headers, body).await;
-            let answer = match answer {
-                Ok(result) => $answer(&api, task, result).await,
-                Err(problem) => problem.into_response(),
-            };
-            with_key(answer, &key)
-        }
-    )+};
+/// Starts the task and answers 201 with its state.
+pub(super) async fn start(State(api): State<Api>, request: TaskRequest) -> Response {
+    let task = request.task.0;
+    let key = request.headers.command_id;
+    with_key(key, async {
+        run(&api, "start", Person::Unnamed, request).await?;
+        let state = api.orchestrator.get_task_state(task).await?;
+        Ok(state_response(StatusCode::CREATED, state.snapshot()))
+    })
+    .await
 }
 
-verbs! {
-    start = "start", None, created;
-    submit = "submission", Some(Person::InAnnotation), result;
-    advance = "advance", None, next_step;
-    assign = "assign", Some(Person::Top), result;
-    release = "release", Some(Person::Top), result;
-    activity = "activity", Some(Person::Top), result;
-    pause = "pause", None, result;
-    resume = "resume", None, result;
-    cancel = "cancel", None, result;
-    retry = "retry", None, result;
-    carry_out_migration = "migrate", None, result;
+/// Ends a step and answers where the task goes from here.
+pub(super) async fn advance(State(api): State<Api>, request: TaskRequest) -> Response {
+    let key = request.headers.command_id;
+    with_key(key, async {
+        let result = run(&api, "advance", Person::Unnamed, request).await?;
+        next_step(result).map(Json)
+    })
+    .await
 }
 
-/// The key of the command stands in every answer: whoever sent none needs it to ask again.
-pub(super) fn with_key(mut response: Response, key: &str) -> Response {
-    if let Ok(value) = HeaderValue::from_str(key) {
+pub(super) async fn submit(State(api): State<Api>, request: TaskRequest) -> Response {
+    change(&api, "submission", Person::InAnnotation, request).await
+}
+
+pub(super) async fn assign(State(api): State<Api>, request: TaskRequest) -> Response {
+    change(&api, "assign", Person::Top, request).await
+}
+
+pub(super) async fn release(State(api): State<Api>, request: TaskRequest) -> Response {
+    change(&api, "release", Person::Top, request).await
+}
+
+pub(super) async fn activity(State(api): State<Api>, request: TaskRequest) -> Response {
+    change(&api, "activity", Person::Top, request).await
+}
+
+pub(super) async fn pause(State(api): State<Api>, request: TaskRequest) -> Response {
+    change(&api, "pause", Person::Unnamed, request).await
+}
+
+pub(super) async fn resume(State(api): State<Api>, request: TaskRequest) -> Response {
+    change(&api, "resume", Person::Unnamed, request).await
+}
+
+pub(super) async fn cancel(State(api): State<Api>, request: TaskRequest) -> Response {
+    change(&api, "cancel", Person::Unnamed, request).await
+}
+
+pub(super) async fn retry(State(api): State<Api>, request: TaskRequest) -> Response {
+    change(&api, "retry", Person::Unnamed, request).await
+}
+
+/// Carries a command out and answers its `ProcessResult`.
+async fn change(
+    api: &Api,
+    command_type: &'static str,
+    person: Person,
+    request: TaskRequest,
+) -> Response {
+    let key = request.headers.command_id;
+    with_key(key, async {
+        run(api, command_type, person, request).await.map(Json)
+    })
+    .await
+}
+
+/// Answers what `work` comes to. The key of the command stands in every answer: whoever sent none
+/// needs it to ask again.
+pub(super) async fn with_key<T: IntoResponse>(
+    key: CommandId,
+    work: impl Future<Output = Result<T, Problem>>,
+) -> Response {
+    let mut response = work.await.into_response();
+    if let Ok(value) = HeaderValue::from_str(&key.to_string()) {
         response.headers_mut().insert(IDEMPOTENCY_KEY, value);
     }
     response
 }
 
-/// Carries a verb out and answers the result that the inbox keeps.
+/// Carries out the command that a request is, and answers the result that the inbox keeps.
 async fn run(
     api: &Api,
-    verb: Verb,
-    task: TaskId,
-    caller: Caller,
-    headers: CommandHeaders,
-    Limited(body): Limited,
+    command_type: &'static str,
+    person: Person,
+    request: TaskRequest,
 ) -> Result<Value, Problem> {
-    let body = match (caller.user, verb.person) {
-        (Some(user), Some(person)) => named(&body, user, person)?,
-        _ => body.to_vec(),
-    };
-    let request = CommandRequest {
-        command_type: verb.command_type,
-        task_id: task,
-        command_id: headers.command_id,
-        correlation_id: headers.correlation_id.as_deref(),
-        traceparent: headers.traceparent.as_deref(),
-        body: &body,
-    };
-    let command = read_request(&request)?.envelope;
+    let caller = request.caller;
+    let command = request.read(command_type, |fields| name_person(fields, caller, person))?;
+    submit_command(api, command).await
+}
+
+/// Carries a command out and answers the result that the inbox keeps.
+pub(super) async fn submit_command(api: &Api, command: CommandEnvelope) -> Result<Value, Problem> {
     // In a task of its own: a caller who hangs up must not leave a command half carried out.
     let commands = api.commands.clone();
     let submitted = tokio::spawn(async move { commands.submit(command).await });
-    let outcome = tokio::time::timeout(super::REQUEST_TIMEOUT, submitted)
+    let outcome = tokio::time::timeout(REQUEST_TIMEOUT, submitted)
         .await
         .map_err(|_| Problem::timeout())?
         .map_err(|_| Problem::internal())?
@@ -134,50 +204,35 @@ fn recorded(outcome: Outcome) -> Result<Value, Problem> {
     }
 }
 
-/// The body with the person that the token stands for; naming another one is refused.
-pub(super) fn named(body: &[u8], user: UserId, person: Person) -> Result<Vec<u8>, Problem> {
-    let mut value: Value = match body {
-        [] => json!({}),
-        body => serde_json::from_slice(body)
-            .map_err(|error| Problem::malformed(format!("not JSON: {error}")))?,
+/// Writes the person that the token stands for into a body; naming another one is refused.
+pub(super) fn name_person(
+    fields: &mut Map<String, Value>,
+    caller: Caller,
+    person: Person,
+) -> Result<(), Problem> {
+    let Some(user) = caller.user else {
+        return Ok(());
     };
     let holder = match person {
-        Person::Top => Some(&mut value),
-        Person::InAnnotation => value.get_mut("annotation"),
+        Person::Unnamed => None,
+        Person::Top => Some(fields),
+        Person::InAnnotation => fields.get_mut("annotation").and_then(Value::as_object_mut),
     };
     // What is missing or of another shape is refused where commands are read.
-    if let Some(Value::Object(fields)) = holder {
-        match fields.get("user_id") {
-            None | Some(Value::Null) => {
-                fields.insert("user_id".to_owned(), user.to_string().into());
-            }
-            Some(Value::String(id)) if id.parse() == Ok(user) => {}
-            Some(Value::String(id)) => {
-                return Err(Problem::forbidden(format!(
-                    "the token stands for user {user}, and the body names user {id}"
-                )));
-            }
-            Some(other) => return Err(bad_value(other, "a UUID in a string")),
+    let Some(holder) = holder else {
+        return Ok(());
+    };
+    match holder.get("user_id") {
+        None | Some(Value::Null) => {
+            holder.insert("user_id".to_owned(), user.to_string().into());
+            Ok(())
         }
+        Some(Value::String(id)) if id.parse() == Ok(user) => Ok(()),
+        Some(Value::String(id)) => Err(Problem::forbidden(format!(
+            "the token stands for user {user}, and the body names user {id}"
+        ))),
+        Some(other) => Err(bad_value(other, "a UUID in a string")),
     }
-    Ok(value.to_string().into_bytes())
-}
-
-/// 201 with the state.
-async fn created(api: &Api, task: TaskId, _: Value) -> Response {
-    match api.orchestrator.get_task_state(task.0).await {
-        Ok(state) => state_response(StatusCode::CREATED, state.snapshot()),
-        Err(error) => Problem::from(error).into_response(),
-    }
-}
-
-/// The ProcessResult.
-#[expect(
-    clippy::unused_async,
-    reason = "one shape for the answers of all verbs"
-)]
-async fn result(_: &Api, _: TaskId, result: Value) -> Response {
-    Json(result).into_response()
 }
 
 /// Where the task goes from here.
@@ -203,11 +258,7 @@ pub(super) struct NextStep {
     error: Option<String>,
 }
 
-#[expect(
-    clippy::unused_async,
-    reason = "one shape for the answers of all verbs"
-)]
-async fn next_step(_: &Api, _: TaskId, result: Value) -> Response {
+fn next_step(result: Value) -> Result<NextStep, Problem> {
     let nothing = NextStep {
         next_step: None,
         next_steps: Vec::new(),
@@ -216,34 +267,33 @@ async fn next_step(_: &Api, _: TaskId, result: Value) -> Response {
         output: None,
         error: None,
     };
-    let answer = match serde_json::from_value(result) {
-        Ok(ProcessResult::Advanced {
+    let result = serde_json::from_value(result).map_err(|error| {
+        tracing::error!(%error, "a recorded result cannot be read");
+        Problem::internal()
+    })?;
+    Ok(match result {
+        ProcessResult::Advanced {
             next_step,
             next_steps,
-        }) => NextStep {
+        } => NextStep {
             next_step: Some(next_step),
             next_steps,
             ..nothing
         },
-        Ok(ProcessResult::Waiting { step_id, reason }) => NextStep {
+        ProcessResult::Waiting { step_id, reason } => NextStep {
             next_step: Some(step_id),
             reason: Some(reason),
             ..nothing
         },
-        Ok(ProcessResult::Completed { output }) => NextStep {
+        ProcessResult::Completed { output } => NextStep {
             status: Some("completed"),
             output: Some(output),
             ..nothing
         },
-        Ok(ProcessResult::Failed { error }) => NextStep {
+        ProcessResult::Failed { error } => NextStep {
             status: Some("failed"),
             error: Some(error),
             ..nothing
         },
-        Err(error) => {
-            tracing::error!(%error, "a recorded result cannot be read");
-            return Problem::internal().into_response();
-        }
-    };
-    Json(answer).into_response()
+    })
 }

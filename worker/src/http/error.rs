@@ -22,6 +22,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
+    operations::migration::MigrationError,
     telemetry,
     wire::{Unreadable, UnreadableCode},
 };
@@ -108,12 +109,13 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "workflow_not_found", detail)
     }
 
-    /// The state or the rules forbid the command.
+    /// No goal of that name.
     pub(super) fn goal_not_found(name: impl std::fmt::Display) -> Self {
         let detail = format!("there is no goal `{name}`");
         Self::new(StatusCode::NOT_FOUND, "goal_not_found", detail)
     }
 
+    /// The state or the rules forbid the command.
     pub(super) fn rejected(code: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, code, detail)
     }
@@ -226,6 +228,19 @@ impl From<ParseError> for Problem {
         Self {
             diagnostics: error.diagnostics,
             ..problem
+        }
+    }
+}
+
+impl From<MigrationError> for Problem {
+    fn from(error: MigrationError) -> Self {
+        match error {
+            MigrationError::NoRevision(to) => Self::workflow_not_found(to),
+            MigrationError::Engine(error) => error.into(),
+            error @ (MigrationError::OtherWorkflow { .. }
+            | MigrationError::UnknownRevision { .. }
+            | MigrationError::UnknownStep { .. }
+            | MigrationError::Ended(_)) => Self::malformed(error.to_string()),
         }
     }
 }

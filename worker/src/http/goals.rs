@@ -3,123 +3,29 @@
 use axum::{
     Json,
     extract::{Path, State},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
-    goals::{CompletionAction, CompletionRefusal, Goals},
+    goals::CompletionRefusal,
     ids::{Slug, WorkflowId},
-    store::{EventStoreError, GoalActionRow, GoalActionStatus, RecordedOutcome, Store},
+    store::RecordedOutcome,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    Api, Problem, Role,
+    Api, Problem,
     auth::Caller,
     commands::with_key,
     request::{CommandHeaders, Limited, Parameters},
 };
 use crate::{
-    projections::{find_goal, read_goals},
-    wire::{CompletionRequest, GoalReport, read_completion},
+    operations::goals::GoalDocument,
+    projections::find_goal,
+    settings::Role,
+    wire::{CompletionRequest, read_completion},
 };
-
-/// A goal with what it has set off.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-pub struct GoalDocument {
-    #[serde(flatten)]
-    report: GoalReport,
-    /// What happens, or has happened, when it is reached.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    actions: Vec<ActionDocument>,
-}
-
-/// An action of a goal.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-pub struct ActionDocument {
-    /// What.
-    pub action: String,
-    /// `pending` until the goal is reached, then `waiting`, `done` or `failed`.
-    pub status: &'static str,
-    /// Failed attempts so far.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub attempts: u32,
-    /// Why the last one failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_error: Option<String>,
-    /// When its status last changed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub changed_at: Option<DateTime<Utc>>,
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the signature that serde asks for"
-)]
-fn is_zero(attempts: &u32) -> bool {
-    *attempts == 0
-}
-
-impl GoalDocument {
-    /// All goals, by workflow and id.
-    pub async fn all(store: &dyn Store, now: DateTime<Utc>) -> Result<Vec<Self>, EventStoreError> {
-        let goals = read_goals(store).await?;
-        let actions = store.goal_actions().await?;
-        let documents = goals.keys().map(|key| Self::of(&goals, key, &actions, now));
-        Ok(documents.flatten().collect())
-    }
-
-    fn of(
-        goals: &Goals,
-        key: &(WorkflowId, Slug),
-        actions: &[GoalActionRow],
-        now: DateTime<Utc>,
-    ) -> Option<Self> {
-        let goal = goals.get(key)?;
-        let configured = goal.config.on_complete.iter().map(|action| {
-            let id = CompletionAction {
-                action: action.clone(),
-                progress: goal.clone(),
-            }
-            .id();
-            match actions.iter().find(|row| row.action.id == id) {
-                Some(row) => ActionDocument {
-                    action: row.action.action.clone(),
-                    status: row.status.as_str(),
-                    attempts: row.attempts,
-                    last_error: row.last_error.clone(),
-                    changed_at: Some(row.changed_at),
-                },
-                // A message is written with the progress that reached the goal.
-                None => ActionDocument {
-                    action: action.as_str().to_owned(),
-                    status: match goal.completed_at {
-                        Some(_) => GoalActionStatus::Done.as_str(),
-                        None => "pending",
-                    },
-                    attempts: 0,
-                    last_error: None,
-                    changed_at: goal.completed_at,
-                },
-            }
-        });
-        Some(Self {
-            report: GoalReport::of(goal, goals, now),
-            actions: configured.collect(),
-        })
-    }
-
-    /// How far the goal has come.
-    pub fn report(&self) -> &GoalReport {
-        &self.report
-    }
-
-    /// What it sets off.
-    pub fn actions(&self) -> &[ActionDocument] {
-        &self.actions
-    }
-}
 
 /// What was recorded.
 #[derive(JsonSchema)]
@@ -161,8 +67,7 @@ pub(super) async fn complete(
     headers: CommandHeaders,
     Limited(body): Limited,
 ) -> Response {
-    let key = headers.command_id.to_string();
-    let completed = async {
+    with_key(headers.command_id, async {
         caller.require(Role::Operator)?;
         let not_found = || Problem::goal_not_found(format!("{workflow}/{goal}"));
         let (Ok(workflow_id), Ok(goal_id)) = (WorkflowId::new(&workflow), Slug::new(&goal)) else {
@@ -189,9 +94,8 @@ pub(super) async fn complete(
             RecordedOutcome::Applied { result } => Ok(Json(result)),
             RecordedOutcome::Rejected { reason, detail } => Err(Problem::rejected(reason, detail)),
         }
-    };
-    let answer: Result<_, Problem> = completed.await;
-    with_key(answer.into_response(), &key)
+    })
+    .await
 }
 
 fn refused(refusal: &CompletionRefusal) -> Problem {

@@ -8,21 +8,17 @@ use axum::{
 use futures::future::join_all;
 use glyph_workflow_engine::{
     command::{CommandEnvelope, Migrate, Outcome, ProcessResult},
-    ids::{TaskId, WorkflowId},
+    ids::{CommandId, TaskId, WorkflowId},
 };
 use schemars::JsonSchema;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{
-    Api, Problem,
-    auth::Caller,
-    commands::{carry_out_migration, with_key},
-    request::{CommandHeaders, Limited, TaskPath},
+    Api, NotTaken, Problem, REQUEST_TIMEOUT,
+    commands::{TaskRequest, submit_command, with_key},
+    request::{CommandHeaders, Limited},
 };
-use crate::{
-    migration::{MigrationError, MigrationPage, MigrationRequest, TaskMigration, dry_run_id},
-    wire::commands::{CommandRequest, read_request},
-};
+use crate::operations::migration::{MigrationPage, MigrationRequest, TaskMigration, dry_run_id};
 
 /// The body of a migration of one task.
 #[derive(JsonSchema)]
@@ -45,44 +41,33 @@ pub(super) enum MigrateAnswer {
 }
 
 /// Moves one task, or says what would become of it.
-pub(super) async fn migrate_one(
-    State(api): State<Api>,
-    task: TaskPath,
-    caller: Caller,
-    headers: CommandHeaders,
-    Limited(body): Limited,
-) -> Response {
-    let fields = serde_json::from_slice::<Map<String, Value>>(&body).ok();
-    let dry_run = fields.filter(|fields| fields.get("dry_run") == Some(&Value::Bool(true)));
-    let Some(mut fields) = dry_run else {
-        return carry_out_migration(State(api), task, caller, headers, Limited(body)).await;
-    };
-    fields.remove("dry_run");
-    let key = headers.command_id.to_string();
-    let answer = match foretold(&api, task.0, &headers, fields).await {
-        Ok(task) => Json(task).into_response(),
-        Err(problem) => problem.into_response(),
-    };
-    with_key(answer, &key)
+pub(super) async fn migrate_one(State(api): State<Api>, request: TaskRequest) -> Response {
+    let key = request.headers.command_id;
+    with_key(key, async {
+        let mut dry_run = false;
+        let command = request.read("migrate", |fields| {
+            dry_run = fields.get("dry_run") == Some(&Value::Bool(true));
+            if dry_run {
+                fields.remove("dry_run");
+            }
+            Ok(())
+        })?;
+        Ok(if dry_run {
+            Json(foretold(&api, request.task, command).await?).into_response()
+        } else {
+            Json(submit_command(&api, command).await?).into_response()
+        })
+    })
+    .await
 }
 
 async fn foretold(
     api: &Api,
     task: TaskId,
-    headers: &CommandHeaders,
-    fields: Map<String, Value>,
+    mut command: CommandEnvelope,
 ) -> Result<TaskMigration, Problem> {
-    let body = Value::Object(fields).to_string();
-    let request = CommandRequest {
-        command_type: "migrate",
-        task_id: task,
-        // The key may have been used for the migration itself.
-        command_id: dry_run_id(headers.command_id),
-        correlation_id: None,
-        traceparent: None,
-        body: body.as_bytes(),
-    };
-    let command = read_request(&request)?.envelope;
+    // The key may have been used for the migration itself.
+    command.command_id = dry_run_id(command.command_id);
     let row = api.store.task(task).await?;
     let from_revision = row.map_or(0, |row| row.revision);
     let mut previews = api.orchestrator.preview(vec![command]).await?;
@@ -102,24 +87,23 @@ pub(super) async fn migrate(
     State(api): State<Api>,
     Path(workflow): Path<String>,
     headers: CommandHeaders,
-    body: Limited,
+    Limited(body): Limited,
 ) -> Response {
-    let key = headers.command_id.to_string();
-    let answer = match page(api, workflow, headers, body).await {
-        Ok(page) => Json(page).into_response(),
-        Err(problem) => problem.into_response(),
-    };
-    with_key(answer, &key)
+    let key = headers.command_id;
+    with_key(key, async {
+        page(api, workflow, key, &body).await.map(Json)
+    })
+    .await
 }
 
 async fn page(
     api: Api,
     workflow: String,
-    headers: CommandHeaders,
-    Limited(body): Limited,
+    migration_id: CommandId,
+    body: &[u8],
 ) -> Result<MigrationPage, Problem> {
     let workflow = WorkflowId::new(&workflow).map_err(|_| Problem::workflow_not_found(workflow))?;
-    let mut reader = serde_json::Deserializer::from_slice(&body);
+    let mut reader = serde_json::Deserializer::from_slice(body);
     let request: MigrationRequest = serde_path_to_error::deserialize(&mut reader)
         .map_err(|error| Problem::malformed(error.to_string()))?;
     // In a task of its own: a caller who hangs up must not leave a page half carried out.
@@ -128,34 +112,15 @@ async fn page(
         let run = async |batch: Vec<CommandEnvelope>| -> Result<Vec<Outcome>, Problem> {
             let submitted = batch.into_iter().map(|command| commands.submit(command));
             let outcomes = join_all(submitted).await.into_iter();
-            let not_taken = |not_taken: super::NotTaken| Problem::unavailable(not_taken.reason);
+            let not_taken = |not_taken: NotTaken| Problem::unavailable(not_taken.reason);
             outcomes.map(|outcome| outcome.map_err(not_taken)).collect()
         };
         request
-            .page(
-                &workflow,
-                headers.command_id,
-                &*api.store,
-                &api.orchestrator,
-                run,
-            )
+            .page(&workflow, migration_id, &*api.store, &api.orchestrator, run)
             .await
     });
-    tokio::time::timeout(super::REQUEST_TIMEOUT, moved)
+    tokio::time::timeout(REQUEST_TIMEOUT, moved)
         .await
         .map_err(|_| Problem::timeout())?
         .map_err(|_| Problem::internal())?
-}
-
-impl From<MigrationError> for Problem {
-    fn from(error: MigrationError) -> Self {
-        match error {
-            MigrationError::NoRevision(to) => Self::workflow_not_found(to),
-            MigrationError::Engine(error) => error.into(),
-            error @ (MigrationError::OtherWorkflow { .. }
-            | MigrationError::UnknownRevision { .. }
-            | MigrationError::UnknownStep { .. }
-            | MigrationError::Ended(_)) => Self::malformed(error.to_string()),
-        }
-    }
 }

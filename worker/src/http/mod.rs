@@ -5,12 +5,12 @@
 
 mod agreement;
 mod annotators;
+mod api;
 mod assignments;
 mod auth;
 mod commands;
 mod docs;
 mod error;
-mod explain;
 mod goals;
 mod health;
 mod migration;
@@ -21,12 +21,7 @@ mod router;
 mod tasks;
 mod workflows;
 
-pub use auth::{Role, TokenError, Tokens};
+pub use api::{Api, CommandSink, NotTaken, REQUEST_TIMEOUT};
 pub use error::Problem;
-pub use explain::{ChildStanding, Explanation, explain};
-pub use goals::{ActionDocument, GoalDocument};
 pub use health::{Health, PartState, Readiness};
-pub use openapi::openapi_document;
-pub use router::{Api, CommandSink, NotTaken, REQUEST_TIMEOUT, operations_router, router};
-pub use tasks::{explain_task, state_document};
-pub use workflows::{ListedWorkflow, WorkflowDocument, resolve_one};
+pub use router::{openapi_document, operations_router, router};

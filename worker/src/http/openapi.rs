@@ -1,10 +1,11 @@
 //! The OpenAPI document of the API, made of its operations and of the types that they speak.
 
-use std::sync::LazyLock;
+use std::sync::Arc;
 
 use axum::{
+    Extension, Json,
     http::header,
-    response::{Html, IntoResponse},
+    response::{Html, IntoResponse, Response},
 };
 use schemars::{SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
@@ -13,7 +14,6 @@ use super::{
     Problem,
     docs::page,
     operation::{Answer, Body, Operation, QueryParameter},
-    router::operations,
 };
 
 const DESCRIPTION: &str = "Moves annotation tasks through workflows. Whatever changes a task is a \
@@ -27,25 +27,35 @@ const BEARER: &str = "A token of the file `GLYPH_API_TOKENS_FILE`. Its role is `
 const OTHER_PROBLEM: &str = "500: a fault of the worker, told in its log. 503: a service is away; \
     ask again after `Retry-After`. 504: no answer in time; a command may still be carried out.";
 
-static DOCUMENT: LazyLock<Value> = LazyLock::new(|| document(&operations()));
-static PAGE: LazyLock<String> = LazyLock::new(|| page(&DOCUMENT));
+/// The document of the API, for programs and for people. Made once, with the router, and handed to
+/// the two operations that show it.
+pub(super) struct ApiDocument {
+    /// OpenAPI 3.1.
+    pub(super) json: Value,
+    /// The same as a page to read.
+    page: String,
+}
 
-/// The OpenAPI 3.1 document of the whole API.
-pub fn openapi_document() -> &'static Value {
-    &DOCUMENT
+impl ApiDocument {
+    /// The document of `operations`.
+    pub(super) fn of(operations: &[Operation]) -> Self {
+        let json = document(operations);
+        let page = page(&json);
+        Self { json, page }
+    }
 }
 
 /// The document.
-pub(super) async fn openapi() -> impl IntoResponse {
-    axum::Json(&*DOCUMENT)
+pub(super) async fn openapi(Extension(document): Extension<Arc<ApiDocument>>) -> Response {
+    Json(&document.json).into_response()
 }
 
 /// The document as a page to read; it needs nothing from elsewhere.
-pub(super) async fn docs() -> impl IntoResponse {
+pub(super) async fn docs(Extension(document): Extension<Arc<ApiDocument>>) -> impl IntoResponse {
     let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
     (
         [(header::CONTENT_SECURITY_POLICY, policy)],
-        Html(PAGE.as_str()),
+        Html(document.page.clone()),
     )
 }
 

@@ -13,7 +13,11 @@ use axum::{
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use super::{Api, Problem, Role, Tokens, auth::Caller, auth::authenticate};
+use super::{
+    Api, Problem,
+    auth::{Caller, authenticate},
+};
+use crate::settings::{Role, Tokens};
 
 /// Answers of every operation that needs a role.
 const REFUSALS: [u16; 2] = [401, 403];

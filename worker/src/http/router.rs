@@ -1,33 +1,31 @@
 //! Routes.
 
-use std::{any::Any, fmt, sync::Arc, time::Duration};
+use std::{any::Any, sync::Arc};
 
-use async_trait::async_trait;
 use axum::{
-    Router,
-    extract::{FromRef, Request, State},
+    Extension, Router,
+    extract::{Request, State},
     http::header,
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
 use glyph_workflow_engine::{
-    WorkflowOrchestrator,
     command::{
-        Activity, Advance, Assign, ClaimedPlace, CommandEnvelope, Control, Outcome, Pause,
-        ProcessResult, Release, Start, Submission,
+        Activity, Advance, Assign, ClaimedPlace, Control, Pause, ProcessResult, Release, Start,
+        Submission,
     },
     goals::GoalStatement,
     ids::{StepId, TaskId, UserId, WorkflowId},
     limits::PAGE_MAX,
     state::TaskStatus,
-    store::{EventPage, Store, TaskPage},
+    store::{EventPage, TaskPage},
 };
 use schemars::{json_schema, schema_for};
 use serde_json::Value;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
-    Explanation, Problem, Role, Tokens, WorkflowDocument, agreement,
+    Api, Problem, REQUEST_TIMEOUT, agreement,
     agreement::AgreementList,
     annotators,
     annotators::{AnnotatorActResult, AnnotatorList},
@@ -35,75 +33,38 @@ use super::{
     commands::NextStep,
     goals,
     goals::{CompletionResult, GoalList},
-    health::{Health, Liveness, ReadinessDocument, livez, readyz},
+    health::{Liveness, ReadinessDocument, livez, readyz},
     migration,
     migration::{MigrateAnswer, MigrateBody},
     openapi,
+    openapi::ApiDocument,
     operation::Operation,
     request::PAGE_DEFAULT,
-    tasks,
-    tasks::StateDocument,
-    workflows,
+    tasks, workflows,
     workflows::{ActResult, WorkflowList},
 };
 use crate::{
-    migration::{MigrationPage, MigrationRequest},
+    operations::{
+        explain::Explanation,
+        migration::{MigrationPage, MigrationRequest},
+        tasks::StateDocument,
+        workflows::WorkflowDocument,
+    },
+    settings::Role,
     telemetry,
     wire::{ClaimBody, ReasonBody, acts::ActBody},
 };
 
-/// How long any request may take; beyond it the answer is 504.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Where commands go to be decided.
-#[async_trait]
-pub trait CommandSink: Send + Sync {
-    /// Carries a command out and says what became of it.
-    async fn submit(&self, command: CommandEnvelope) -> Result<Outcome, NotTaken>;
-}
-
-/// The process takes no commands at the moment.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}")]
-pub struct NotTaken {
-    /// Why, and what to do.
-    pub reason: String,
-}
-
-/// What the API stands on; clones share it.
-#[derive(Clone)]
-pub struct Api {
-    /// Where everything is looked up.
-    pub store: Arc<dyn Store>,
-    /// Rebuilds states.
-    pub orchestrator: Arc<WorkflowOrchestrator>,
-    /// Carries commands out.
-    pub commands: Arc<dyn CommandSink>,
-    /// Who may call.
-    pub tokens: Tokens,
-    /// What is ready.
-    pub health: Health,
-    /// The metrics in the Prometheus text format.
-    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
-}
-
-impl fmt::Debug for Api {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Api")
-            .field("tokens", &self.tokens)
-            .finish_non_exhaustive()
-    }
-}
-
-impl FromRef<Api> for Health {
-    fn from_ref(api: &Api) -> Self {
-        api.health.clone()
-    }
-}
-
 /// The whole API: `/api/v1`, its document, metrics and health.
 pub fn router(api: Api) -> Router {
-    guarded(operations(), api)
+    let operations = operations();
+    let document = Arc::new(ApiDocument::of(&operations));
+    guarded(operations, api).layer(Extension(document))
+}
+
+/// The OpenAPI 3.1 document of the whole API.
+pub fn openapi_document() -> Value {
+    ApiDocument::of(&operations()).json
 }
 
 /// Metrics and health alone, for a listener of their own that needs no token.
@@ -115,7 +76,7 @@ pub fn operations_router(api: Api) -> Router {
 
 /// Everything that is served. An operation is in the router and in the OpenAPI document by
 /// standing here, so the two cannot differ; every answer of the tests is held against the document.
-pub(super) fn operations() -> Vec<Operation> {
+fn operations() -> Vec<Operation> {
     let mut all = workflow_operations();
     all.extend(task_operations());
     all.extend(command_operations());

@@ -11,47 +11,20 @@ use axum::{
 use glyph_workflow_engine::{
     WorkflowEvent, WorkflowSnapshot,
     events::StoredEvent,
-    ids::{Slug, StepId, TaskId},
-    limits::PAGE_MAX,
+    ids::{Slug, TaskId},
     state::TaskStatus,
-    store::{EventPage, EventStoreError, Store, TaskFilter, TaskPage},
+    store::{EventPage, TaskFilter, TaskPage},
 };
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_json::Value;
 
 use super::{
-    Api, Explanation, Problem,
+    Api, Problem,
     auth::Caller,
     request::{Parameters, TaskPath},
 };
-
-/// Events that an explanation reads at most; the history of a task has an order of magnitude less.
-const EXPLAINED_EVENTS_MAX: usize = 20_000;
-
-/// A state, with the steps where the task stands, which follow from it.
-#[derive(Serialize, JsonSchema)]
-pub(super) struct StateDocument<'a> {
-    #[serde(flatten)]
-    state: &'a WorkflowSnapshot,
-    /// The steps where the task stands.
-    current_steps: Vec<StepId>,
-}
-
-impl<'a> From<&'a WorkflowSnapshot> for StateDocument<'a> {
-    fn from(state: &'a WorkflowSnapshot) -> Self {
-        Self {
-            state,
-            current_steps: state.current_steps(),
-        }
-    }
-}
-
-/// A state as JSON, as the API gives it.
-pub fn state_document(state: &WorkflowSnapshot) -> Value {
-    // Plain data with string keys always serializes.
-    serde_json::to_value(StateDocument::from(state)).unwrap_or_default()
-}
+use crate::operations::{
+    explain::Explanation,
+    tasks::{StateDocument, explain_task},
+};
 
 /// A state with its version as `ETag`.
 pub(super) fn state_response(status: StatusCode, state: &WorkflowSnapshot) -> Response {
@@ -153,41 +126,4 @@ pub(super) async fn explain(
     parameters.finish()?;
     let state = api.orchestrator.get_task_state(task.0).await?;
     Ok(Json(explain_task(&*api.store, state.snapshot()).await?))
-}
-
-/// Explains a task from its state, its history and the pauses of workflows, and says where its child tasks stand now.
-pub async fn explain_task(
-    store: &dyn Store,
-    state: &WorkflowSnapshot,
-) -> Result<Explanation, EventStoreError> {
-    let events = whole_history(store, state.task_id).await?;
-    let (holding, _) = store.workflow_pauses().await?;
-    let mut explanation = super::explain(state, &events, holding);
-    let children = explanation
-        .waiting
-        .iter_mut()
-        .filter_map(|w| w.child.as_mut());
-    for child in children {
-        if let Some(row) = store.task(child.task_id).await? {
-            child.see(row);
-        }
-    }
-    Ok(explanation)
-}
-
-/// The history of a task, oldest first, as far as an explanation looks.
-async fn whole_history(
-    store: &dyn Store,
-    task: TaskId,
-) -> Result<Vec<StoredEvent>, EventStoreError> {
-    let (mut events, mut after) = (Vec::new(), 0);
-    while events.len() < EXPLAINED_EVENTS_MAX {
-        let page = store.events(task, after, PAGE_MAX).await?;
-        events.extend(page.events);
-        match page.next_after {
-            Some(next) => after = next,
-            None => break,
-        }
-    }
-    Ok(events)
 }

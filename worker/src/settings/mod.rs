@@ -17,6 +17,7 @@ mod secret;
 #[cfg(test)]
 mod tests;
 mod text;
+mod tokens;
 mod traces;
 mod values;
 
@@ -26,5 +27,6 @@ pub use error::SettingsError;
 pub use flags::SettingsFlags;
 pub use names::misspelt_variables;
 pub use secret::SecretUrl;
+pub use tokens::{Role, TokenError, TokenHolder, Tokens};
 pub use traces::{TraceSampler, TraceSettings};
 pub use values::{BrokerUrl, DatabaseUrl, LogFormat, Publish, Services, Settings};

@@ -9,6 +9,14 @@ use serde_json::{Map, Value};
 
 use super::unreadable::{Fault, UnreadableCode};
 
+/// The same as [`parse`], where no bytes are an empty object.
+pub(super) fn parse_or_empty(body: &[u8]) -> Result<Map<String, Value>, Fault> {
+    match body {
+        [] => parse(b"{}"),
+        body => parse(body),
+    }
+}
+
 /// Bytes to an object that every store can keep.
 pub(super) fn parse(body: &[u8]) -> Result<Map<String, Value>, Fault> {
     if body.len() > limits::COMMAND_BYTES_MAX {

@@ -6,9 +6,10 @@ use glyph_workflow_engine::{
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::{
-    body::{parse, typed},
+    body::{parse_or_empty, typed},
     bounds::check_roles,
     unreadable::{Fault, Unreadable},
 };
@@ -32,24 +33,25 @@ pub struct ClaimBody {
     skills: Option<Vec<String>>,
 }
 
-/// Reads a request for work; unknown fields are ignored, as those of commands are.
-pub fn read_claim(
+/// Reads a request for work, where `complete` adds to the fields of the body what stands elsewhere,
+/// or refuses them; unknown fields are ignored, as those of commands are.
+pub fn read_claim<E: From<Unreadable>>(
     command_id: CommandId,
     correlation_id: Option<String>,
     traceparent: Option<String>,
     body: &[u8],
-) -> Result<ClaimRequest, Unreadable> {
+    complete: impl FnOnce(&mut Map<String, Value>) -> Result<(), E>,
+) -> Result<ClaimRequest, E> {
+    let unreadable = |fault: Fault| fault.into_unreadable(Some(command_id));
+    let mut fields = parse_or_empty(body).map_err(unreadable)?;
+    complete(&mut fields)?;
     let read = || -> Result<ClaimBody, Fault> {
-        let fields = match body {
-            [] => parse(b"{}"),
-            body => parse(body),
-        };
-        let body: ClaimBody = typed(fields?)?;
+        let body: ClaimBody = typed(fields)?;
         check_roles("roles", body.roles.as_deref())?;
         check_roles("skills", body.skills.as_deref())?;
         Ok(body)
     };
-    let body = read().map_err(|fault| fault.into_unreadable(Some(command_id)))?;
+    let body = read().map_err(unreadable)?;
     Ok(ClaimRequest {
         command_id,
         correlation_id,

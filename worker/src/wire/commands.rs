@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{
-    body::{parse, typed},
+    body::{parse, parse_or_empty, typed},
     bounds::{check_bounds, check_text},
     known_fields::{keep_known, unknown_type},
     unreadable::{Fault, Unreadable, clip},
@@ -63,22 +63,24 @@ pub fn read_delivery(body: &[u8], properties: &Properties) -> Result<ReadCommand
 
 /// Reads a command from HTTP or the CLI.
 pub fn read_request(request: &CommandRequest<'_>) -> Result<ReadCommand, Unreadable> {
-    let read = || {
-        let body: &[u8] = if request.body.is_empty() {
-            b"{}"
-        } else {
-            request.body
-        };
-        let mut fields = parse(body)?;
-        fields.insert("task_id".to_owned(), request.task_id.to_string().into());
-        let outside = Outside {
-            command_id: request.command_id,
-            correlation_id: request.correlation_id,
-            traceparent: request.traceparent,
-        };
-        read_fields(fields, request.command_type, &outside)
+    read_request_with(request, |_| Ok(()))
+}
+
+/// The same, where `complete` adds to the fields of the body what stands elsewhere, or refuses them.
+pub fn read_request_with<E: From<Unreadable>>(
+    request: &CommandRequest<'_>,
+    complete: impl FnOnce(&mut Map<String, Value>) -> Result<(), E>,
+) -> Result<ReadCommand, E> {
+    let unreadable = |fault: Fault| fault.into_unreadable(Some(request.command_id));
+    let mut fields = parse_or_empty(request.body).map_err(unreadable)?;
+    complete(&mut fields)?;
+    fields.insert("task_id".to_owned(), request.task_id.to_string().into());
+    let outside = Outside {
+        command_id: request.command_id,
+        correlation_id: request.correlation_id,
+        traceparent: request.traceparent,
     };
-    read().map_err(|fault: Fault| fault.into_unreadable(Some(request.command_id)))
+    Ok(read_fields(fields, request.command_type, &outside).map_err(unreadable)?)
 }
 
 /// What does not stand in the body.

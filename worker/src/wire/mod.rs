@@ -21,7 +21,7 @@ mod unreadable;
 pub use acts::{ActRequest, CompletionRequest, ReasonBody, WorkflowAct, read_act, read_completion};
 pub(crate) use body::check_storable;
 pub use claims::{ClaimBody, read_claim};
-pub use commands::{CommandRequest, ReadCommand, read_delivery, read_request};
+pub use commands::{CommandRequest, ReadCommand, read_delivery, read_request, read_request_with};
 pub use goals::{AlertReport, GoalReport, RaisedAlert};
 pub use message_types::{MessageType, UnknownMessageType};
 pub use messages::CloudEventMessages;

@@ -9,8 +9,9 @@ use axum::{
     http::{HeaderMap, Request, StatusCode},
 };
 use glyph_worker::{
-    http::{Api, CommandSink, Health, NotTaken, PartState, Tokens, openapi_document, router},
+    http::{Api, CommandSink, Health, NotTaken, PartState, openapi_document, router},
     projections::{GoalProjector, StepOutcome},
+    settings::Tokens,
     wire::CloudEventMessages,
 };
 use glyph_workflow_engine::{
@@ -50,7 +51,7 @@ struct Server {
     document: &'static Document,
 }
 
-static DOCUMENT: LazyLock<Document> = LazyLock::new(|| Document(openapi_document().clone()));
+static DOCUMENT: LazyLock<Document> = LazyLock::new(|| Document(openapi_document()));
 
 struct Answer {
     status: StatusCode,

@@ -5,7 +5,7 @@ use std::{os::unix::process::ExitStatusExt, sync::Arc};
 use async_trait::async_trait;
 use glyph_worker::{
     faults::CrashPoint,
-    http::explain_task,
+    operations::tasks::explain_task,
     timers::{DueRunner, Handlers},
 };
 use glyph_workflow_engine::{

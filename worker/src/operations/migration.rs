@@ -298,7 +298,7 @@ impl MigrationRequest {
         workflow: &WorkflowId,
         store: &dyn Store,
     ) -> Result<WorkflowConfig, MigrationError> {
-        let found = crate::http::resolve_one(store, &self.to.to_string())
+        let found = super::workflows::resolve_one(store, &self.to.to_string())
             .await
             .map_err(engine)?;
         let target = found.ok_or_else(|| MigrationError::NoRevision(self.to.clone()))?;

@@ -1,0 +1,63 @@
+//! What every handler stands on.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use axum::extract::FromRef;
+use glyph_workflow_engine::{
+    WorkflowOrchestrator,
+    command::{CommandEnvelope, Outcome},
+    store::Store,
+};
+
+use super::Health;
+use crate::settings::Tokens;
+
+/// How long any request may take; beyond it the answer is 504.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Where commands go to be decided.
+#[async_trait]
+pub trait CommandSink: Send + Sync {
+    /// Carries a command out and says what became of it.
+    async fn submit(&self, command: CommandEnvelope) -> Result<Outcome, NotTaken>;
+}
+
+/// The process takes no commands at the moment.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct NotTaken {
+    /// Why, and what to do.
+    pub reason: String,
+}
+
+/// What the API stands on; clones share it.
+#[derive(Clone)]
+pub struct Api {
+    /// Where everything is looked up.
+    pub store: Arc<dyn Store>,
+    /// Rebuilds states.
+    pub orchestrator: Arc<WorkflowOrchestrator>,
+    /// Carries commands out.
+    pub commands: Arc<dyn CommandSink>,
+    /// Who may call.
+    pub tokens: Tokens,
+    /// What is ready.
+    pub health: Health,
+    /// The metrics in the Prometheus text format.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api")
+            .field("tokens", &self.tokens)
+            .finish_non_exhaustive()
+    }
+}
+
+impl FromRef<Api> for Health {
+    fn from_ref(api: &Api) -> Self {
+        api.health.clone()
+    }
+}
