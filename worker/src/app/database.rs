@@ -1,0 +1,115 @@
+//! The database of a worker: opened, waited for, migrated.
+
+use std::{str::FromStr, sync::Arc, time::Duration};
+
+use chrono::Utc;
+use glyph_workflow_engine::store::{
+    EventStoreError, PgEventStore, PgSettings, SqliteEventStore, Store,
+};
+use sqlx::sqlite::SqliteConnectOptions;
+
+use super::{error::AppError, parts::Parts};
+use crate::{
+    backoff::Backoff,
+    http::{Health, PartState},
+    settings::{SecretUrl, Services, Settings},
+    telemetry,
+};
+
+/// Connections to Postgres besides one for each lane: relay, due work, projection, HTTP.
+const CONNECTIONS_BESIDE_LANES: u32 = 4;
+
+/// The store of a worker, with what only the concrete one can do.
+#[derive(Clone)]
+pub enum Database {
+    /// On Postgres.
+    Postgres(PgEventStore),
+    /// In a SQLite file.
+    Sqlite(SqliteEventStore),
+}
+
+impl Database {
+    /// Prepares the connection; Postgres is not asked yet.
+    pub async fn open(services: &Services, settings: &Settings) -> Result<Self, AppError> {
+        match services {
+            Services::Postgres { database, .. } => {
+                let lanes = u32::try_from(settings.lanes).unwrap_or(u32::MAX);
+                let settings = PgSettings {
+                    schema: settings.schema.clone(),
+                    max_connections: lanes.saturating_add(CONNECTIONS_BESIDE_LANES),
+                    ..PgSettings::default()
+                };
+                let store = PgEventStore::connect_lazy(database.expose(), &settings);
+                Ok(Self::Postgres(store.map_err(AppError::Database)?))
+            }
+            Services::Embedded { database } => Self::open_file(database).await,
+        }
+    }
+
+    async fn open_file(url: &SecretUrl) -> Result<Self, AppError> {
+        let invalid = |error: sqlx::Error| AppError::Database(EventStoreError::Other(error.into()));
+        let options = SqliteConnectOptions::from_str(url.expose()).map_err(invalid)?;
+        let store = SqliteEventStore::open(options.get_filename(), Arc::new(Utc::now)).await;
+        Ok(Self::Sqlite(store.map_err(AppError::Database)?))
+    }
+
+    /// The store.
+    pub fn store(&self) -> Arc<dyn Store> {
+        match self {
+            Self::Postgres(store) => Arc::new(store.clone()),
+            Self::Sqlite(store) => Arc::new(store.clone()),
+        }
+    }
+
+    /// Brings the schema to what this build needs.
+    pub async fn migrate(&self) -> Result<(), EventStoreError> {
+        match self {
+            Self::Postgres(store) => store.migrate().await,
+            Self::Sqlite(store) => store.migrate().await,
+        }
+    }
+
+    /// Whether the schema is what this build needs; also tells whether the database is there.
+    pub async fn check_migrated(&self) -> Result<(), EventStoreError> {
+        match self {
+            Self::Postgres(store) => store.check_migrated().await,
+            Self::Sqlite(store) => store.check_migrated().await,
+        }
+    }
+}
+
+/// Waits until the database is there and its schema is right: for ever, as a worker that gave up
+/// would only be started again.
+pub(super) async fn wait_for_database(
+    database: &Database,
+    parts: Parts,
+    health: &Health,
+) -> Result<(), AppError> {
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    loop {
+        let prepared = async {
+            if parts.migrate {
+                database.migrate().await?;
+            }
+            database.check_migrated().await
+        };
+        match prepared.await {
+            Ok(()) => {
+                health.update(|readiness| {
+                    readiness.database = PartState::ready();
+                    readiness.migrations = PartState::ready();
+                });
+                return Ok(());
+            }
+            Err(error @ EventStoreError::NotMigrated { .. }) if !parts.migrate => {
+                return Err(AppError::NotMigrated(error));
+            }
+            Err(error) => {
+                let reason = telemetry::chain(&error);
+                tracing::warn!(reason, "the database cannot be used yet; waiting");
+                health.update(|readiness| readiness.database = PartState::not_ready(reason));
+                tokio::time::sleep(backoff.next()).await;
+            }
+        }
+    }
+}

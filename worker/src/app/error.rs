@@ -1,0 +1,64 @@
+//! Why a worker cannot start, or could not end in order.
+
+use glyph_workflow_engine::store::EventStoreError;
+
+use crate::{
+    amqp::AmqpUrlError,
+    embedded::EmbeddedError,
+    faults::InvalidCrash,
+    settings::{SettingsError, TokenError},
+    traces::TraceError,
+    webhook::WebhookSetupError,
+};
+
+/// A worker cannot start, or could not end in order.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The settings contradict each other or say too little.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The tokens file cannot be used.
+    #[error(transparent)]
+    Tokens(#[from] TokenError),
+    /// The broker's URL cannot be used.
+    #[error("AMQP_URL cannot be used")]
+    AmqpUrl(#[from] AmqpUrlError),
+    /// Nothing can listen there.
+    #[error("cannot listen on {address}; choose another address with {setting}")]
+    Listen {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Which setting says so.
+        setting: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The schema is an old one, and this process was told not to migrate.
+    #[error("the database is not migrated, and --no-migrate forbids it here")]
+    NotMigrated(#[source] EventStoreError),
+    /// The database's URL cannot be used.
+    #[error("DATABASE_URL cannot be used")]
+    Database(#[source] EventStoreError),
+    /// The queue in the SQLite file cannot be consumed.
+    #[error("the embedded queue cannot be consumed")]
+    Embedded(#[from] EmbeddedError),
+    /// The metrics contradict each other: a bug.
+    #[error("the metrics cannot be declared")]
+    Metrics(#[source] prometheus::Error),
+    /// `GLYPH_CRASH_AT` cannot be read.
+    #[error("GLYPH_CRASH_AT cannot be read")]
+    Faults(#[from] InvalidCrash),
+    /// Webhooks cannot be set up.
+    #[error(transparent)]
+    Webhooks(#[from] WebhookSetupError),
+    /// Traces cannot be exported.
+    #[error(transparent)]
+    Traces(#[from] TraceError),
+    /// The drain took longer than allowed, or was cut short.
+    #[error(
+        "the drain was not finished in time; what is left is safe: commands are delivered again, \
+         and messages are published by the next worker"
+    )]
+    Drain,
+}

@@ -1,0 +1,22 @@
+//! Which parts of a worker run.
+
+/// Which parts of a worker run.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts {
+    /// The HTTP API.
+    pub http: bool,
+    /// Commands from the broker.
+    pub consume: bool,
+    /// Migrations at the start; else an old schema is refused.
+    pub migrate: bool,
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        Self {
+            http: true,
+            consume: true,
+            migrate: true,
+        }
+    }
+}

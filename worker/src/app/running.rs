@@ -1,0 +1,192 @@
+//! The part of a worker that works: broker, pipeline, and the loops beside them.
+
+use std::{future::Future, sync::Arc};
+
+use futures::future::BoxFuture;
+use glyph_workflow_engine::{WorkflowOrchestrator, store::Store};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    broker::Broker,
+    database::Database,
+    error::AppError,
+    health::{probe_database, watch_broker, watch_intake},
+    parts::Parts,
+    phases::{CLOSE_TIMEOUT, STOP, StopPart},
+};
+use crate::{
+    faults::Faults,
+    http::Health,
+    metrics::Metrics,
+    pipeline::{Pipeline, PipelineHandle, PipelineParts, PipelineSettings},
+    projections::{AgreementProjector, GoalProjector, GoldProjector},
+    settings::{Services, Settings},
+    traces::Traces,
+    webhook::WebhookClient,
+    timers::{DueRunner, GoalActionRunner, OutsideHandlers, PauseKeeper},
+};
+
+/// A running worker, for those who start one in their own process.
+pub struct Running {
+    /// Carries commands out.
+    pub pipeline: PipelineHandle,
+    /// The store behind it.
+    pub store: Arc<dyn Store>,
+    /// The orchestrator behind it.
+    pub orchestrator: Arc<WorkflowOrchestrator>,
+    /// What it counts.
+    pub metrics: Arc<Metrics>,
+    broker: Broker,
+    background: TaskTracker,
+    /// Ends what works of its own accord: due work, pauses, projections, goals.
+    stopping: CancellationToken,
+    traces: Traces,
+}
+
+impl Running {
+    /// Opens the road: broker, pipeline, due work, goals. The database must be ready.
+    pub async fn start(
+        database: &Database,
+        services: &Services,
+        settings: &Settings,
+        parts: Parts,
+        orchestrator: Arc<WorkflowOrchestrator>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, AppError> {
+        let webhooks = WebhookClient::new(settings.check_webhooks()?)?;
+        let traces = Traces::start(settings.traces.as_ref())?;
+        let faults = Faults::from_env()?;
+        let broker = Broker::start(services, settings, parts, database).await?;
+        let store = database.store();
+        let pipeline = Pipeline::start(PipelineParts {
+            orchestrator: Arc::clone(&orchestrator) as _,
+            store: Arc::clone(&store),
+            source: broker.source(),
+            publisher: Some(broker.publisher()),
+            settings: PipelineSettings {
+                lanes: settings.lanes,
+                batch_max: settings.batch_max,
+                batch_wait: settings.batch_wait,
+                outbox_max: settings.outbox_max,
+            },
+            metrics: Arc::clone(&metrics),
+            faults: faults.clone(),
+            traces: traces.clone(),
+        });
+        let running = Self {
+            pipeline,
+            store,
+            orchestrator,
+            metrics,
+            broker,
+            background: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            traces,
+        };
+        for (name, work) in running.background_work(settings, &webhooks, &faults) {
+            running.background.spawn(async move {
+                work.await;
+                tracing::debug!(name, "background work ended");
+            });
+        }
+        Ok(running)
+    }
+
+    /// Everything that works of its own accord, each under the name that the log gives it. Each ends
+    /// when `stopping` says so.
+    fn background_work(
+        &self,
+        settings: &Settings,
+        webhooks: &WebhookClient,
+        faults: &Faults,
+    ) -> [(&'static str, BoxFuture<'static, ()>); 6] {
+        let store = || Arc::clone(&self.store);
+        let orchestrator = || Arc::clone(&self.orchestrator);
+        let messages = || settings.publish.messages();
+        let stopping = || self.stopping.clone();
+        let handlers = OutsideHandlers::new(webhooks.clone(), Arc::clone(&self.metrics));
+        let timers = DueRunner::new(
+            store() as _,
+            orchestrator(),
+            self.pipeline.clone(),
+            Arc::new(handlers),
+        );
+        let pauses = PauseKeeper::new(store(), orchestrator());
+        let goals = GoalProjector::new(store(), messages()).with_faults(faults.clone());
+        let agreement = AgreementProjector::new(store(), messages(), settings.agreement_window)
+            .with_faults(faults.clone());
+        let gold = GoldProjector::new(store(), messages()).with_faults(faults.clone());
+        let goal_actions = GoalActionRunner::new(
+            store(),
+            orchestrator(),
+            webhooks.clone(),
+            Arc::clone(&self.metrics),
+        )
+        .with_faults(faults.clone());
+        [
+            ("due work", Box::pin(timers.run(stopping()))),
+            ("ends of pauses", Box::pin(pauses.run(stopping()))),
+            ("goals", Box::pin(goals.run(stopping()))),
+            ("agreement", Box::pin(agreement.run(stopping()))),
+            ("gold", Box::pin(gold.run(stopping()))),
+            ("goal actions", Box::pin(goal_actions.run(stopping()))),
+        ]
+    }
+
+    /// Takes no more work, finishes what is begun, publishes what that decided, and closes: the
+    /// phases of [`STOP`].
+    pub async fn drain(self, deadline: Instant) -> Result<(), AppError> {
+        let mut finished = true;
+        for phase in STOP {
+            if self.stop(phase.part, phase.limit.ends_at(deadline)).await {
+                continue;
+            }
+            if phase.must_finish {
+                finished = false;
+            } else {
+                tracing::warn!(phase = phase.name, "not closed in time");
+            }
+        }
+        if finished {
+            tracing::info!("drained");
+            Ok(())
+        } else {
+            Err(AppError::Drain)
+        }
+    }
+
+    /// Ends one part. Answers whether that was done by `deadline`.
+    async fn stop(&self, part: StopPart, deadline: Instant) -> bool {
+        match part {
+            StopPart::Background => {
+                self.stopping.cancel();
+                self.background.close();
+                timeout_at(deadline, self.background.wait()).await.is_ok()
+            }
+            StopPart::Pipeline => self.pipeline.drain(deadline).await,
+            StopPart::Broker => timeout_at(deadline, self.broker.close()).await.is_ok(),
+            StopPart::Traces => {
+                // It keeps to a time of its own, and tells what was not exported.
+                self.traces.stop(CLOSE_TIMEOUT).await;
+                true
+            }
+        }
+    }
+
+    /// Keeps `health` up to date for as long as the process lives.
+    pub(super) fn watch_health(&self, database: &Database, health: &Health) {
+        self.spawn_until_stopped(probe_database(database.clone(), health.clone()));
+        let source = self.broker.source().map(|source| source.state());
+        let publisher = self.broker.publisher().state();
+        self.spawn_until_stopped(watch_broker(source, publisher, health.clone()));
+        self.spawn_until_stopped(watch_intake(self.pipeline.holds(), health.clone()));
+    }
+
+    fn spawn_until_stopped(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stopping = self.stopping.clone();
+        self.background.spawn(async move {
+            stopping.run_until_cancelled(work).await;
+        });
+    }
+}

@@ -1,0 +1,104 @@
+//! The listeners of the process, and where they hand commands over.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
+
+use async_trait::async_trait;
+use axum::Router;
+use glyph_workflow_engine::command::{CommandEnvelope, Outcome};
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{error::AppError, parts::Parts, phases::CLOSE_TIMEOUT};
+use crate::{
+    http::{Api, CommandSink, NotTaken, operations_router, router},
+    pipeline::PipelineHandle,
+    settings::Settings,
+};
+
+/// Where HTTP hands commands over: nothing, until the road is open.
+#[derive(Clone, Default)]
+pub(super) struct PipelineSlot(Arc<OnceLock<PipelineHandle>>);
+
+impl PipelineSlot {
+    /// Opens the road.
+    pub(super) fn fill(&self, pipeline: &PipelineHandle) {
+        let _ = self.0.set(pipeline.clone());
+    }
+}
+
+#[async_trait]
+impl CommandSink for PipelineSlot {
+    async fn submit(&self, command: CommandEnvelope) -> Result<Outcome, NotTaken> {
+        let Some(pipeline) = self.0.get() else {
+            let reason = "the worker is starting; send the command again with the same id";
+            return Err(NotTaken {
+                reason: reason.to_owned(),
+            });
+        };
+        pipeline.submit(command).await.map_err(|stopped| NotTaken {
+            reason: stopped.to_string(),
+        })
+    }
+}
+
+/// The listeners of the process.
+#[derive(Default)]
+pub(super) struct Servers {
+    tasks: TaskTracker,
+    stopping: CancellationToken,
+}
+
+impl Servers {
+    /// Listens where the settings say.
+    pub(super) async fn start(
+        &self,
+        settings: &Settings,
+        parts: Parts,
+        api: &Api,
+    ) -> Result<(), AppError> {
+        if parts.http {
+            let setting = "GLYPH_HTTP_ADDR";
+            self.serve(settings.http_addr, setting, router(api.clone()))
+                .await?;
+        }
+        if let Some(address) = settings.metrics_addr {
+            let router = operations_router(api.clone());
+            self.serve(address, "GLYPH_METRICS_ADDR", router).await?;
+        }
+        Ok(())
+    }
+
+    async fn serve(
+        &self,
+        address: SocketAddr,
+        setting: &'static str,
+        router: Router,
+    ) -> Result<(), AppError> {
+        let refused = |source| AppError::Listen {
+            address,
+            setting,
+            source,
+        };
+        let listener = TcpListener::bind(address).await.map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
+        tracing::info!(%address, setting, "listening");
+        let stopped = self.stopping.clone().cancelled_owned();
+        self.tasks.spawn(async move {
+            let server = axum::serve(listener, router).with_graceful_shutdown(stopped);
+            if let Err(error) = server.await {
+                tracing::error!(%error, "the HTTP server ended");
+            }
+        });
+        Ok(())
+    }
+
+    /// Finishes requests under way, for a moment.
+    pub(super) async fn stop(self) {
+        self.stopping.cancel();
+        self.tasks.close();
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.tasks.wait()).await;
+    }
+}

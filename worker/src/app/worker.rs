@@ -1,0 +1,163 @@
+//! A whole worker, from its settings to its end.
+
+use std::sync::Arc;
+
+use glyph_workflow_engine::{WorkflowOrchestrator, store::EventStore};
+use tokio::time::Instant;
+
+use super::{
+    database::{Database, wait_for_database},
+    error::AppError,
+    parts::Parts,
+    phases::{START, StartPart},
+    running::Running,
+    servers::{PipelineSlot, Servers},
+};
+use crate::{
+    faults::{Faults, around_commits},
+    http::{Api, Health, PartState},
+    metrics::Metrics,
+    settings::{Services, Settings, Tokens},
+    shutdown::Shutdown,
+};
+
+/// Runs a worker until `shutdown`, and drains it.
+pub async fn run(settings: Settings, parts: Parts, shutdown: Shutdown) -> Result<(), AppError> {
+    let mut worker = Worker::new(settings, parts).await?;
+    let result = tokio::select! {
+        result = worker.work(&shutdown) => result,
+        // The second signal: whatever is lost is delivered again.
+        () = shutdown.aborted() => Err(AppError::Drain),
+    };
+    worker.servers.stop().await;
+    result
+}
+
+/// A worker, as far as it has come up.
+struct Worker {
+    settings: Settings,
+    parts: Parts,
+    services: Services,
+    database: Database,
+    orchestrator: Arc<WorkflowOrchestrator>,
+    metrics: Arc<Metrics>,
+    health: Health,
+    api: Api,
+    /// Where the API hands commands over.
+    slot: PipelineSlot,
+    servers: Servers,
+    /// None until the last phase of the start.
+    running: Option<Running>,
+}
+
+impl Worker {
+    /// Checks the settings and puts the parts together. Nothing is reached yet.
+    async fn new(settings: Settings, parts: Parts) -> Result<Self, AppError> {
+        let services = settings.services()?;
+        settings.check_webhooks()?;
+        let tokens = check_http(&settings, parts)?;
+        let metrics = Arc::new(Metrics::new().map_err(AppError::Metrics)?);
+        let health = Health::default();
+        let database = Database::open(&services, &settings).await?;
+        let orchestrator = orchestrator(&database, &settings)?;
+        let slot = PipelineSlot::default();
+        let api = Api {
+            store: database.store(),
+            orchestrator: Arc::clone(&orchestrator),
+            commands: Arc::new(slot.clone()),
+            tokens,
+            health: health.clone(),
+            metrics: {
+                let metrics = Arc::clone(&metrics);
+                Arc::new(move || metrics.encode())
+            },
+        };
+        Ok(Self {
+            settings,
+            parts,
+            services,
+            database,
+            orchestrator,
+            metrics,
+            health,
+            api,
+            slot,
+            servers: Servers::default(),
+            running: None,
+        })
+    }
+
+    /// Comes up by the phases of [`START`], works until a drain is asked for, and drains.
+    async fn work(&mut self, shutdown: &Shutdown) -> Result<(), AppError> {
+        for phase in START {
+            tracing::debug!(phase = phase.name, "starting");
+            tokio::select! {
+                started = self.start(phase.part) => started?,
+                () = shutdown.wait(), if phase.ends_with_drain => return Ok(()),
+            }
+        }
+        tracing::info!("the worker runs");
+        shutdown.wait().await;
+        let drain = self.settings.drain;
+        tracing::info!(seconds = drain.as_secs(), "draining");
+        let health = &self.health;
+        health.update(|r| r.intake = PartState::not_ready("the worker is shutting down"));
+        match self.running.take() {
+            Some(running) => running.drain(Instant::now() + drain).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn start(&mut self, part: StartPart) -> Result<(), AppError> {
+        match part {
+            StartPart::Servers => {
+                let servers = &self.servers;
+                servers.start(&self.settings, self.parts, &self.api).await
+            }
+            StartPart::Database => {
+                wait_for_database(&self.database, self.parts, &self.health).await
+            }
+            StartPart::Work => {
+                let running = Running::start(
+                    &self.database,
+                    &self.services,
+                    &self.settings,
+                    self.parts,
+                    Arc::clone(&self.orchestrator),
+                    Arc::clone(&self.metrics),
+                )
+                .await?;
+                self.slot.fill(&running.pipeline);
+                running.watch_health(&self.database, &self.health);
+                self.running = Some(running);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Tokens, if the API may listen where it is told to.
+fn check_http(settings: &Settings, parts: Parts) -> Result<Tokens, AppError> {
+    if !parts.http {
+        return Ok(Tokens::default());
+    }
+    settings.check_http()?;
+    match &settings.api_tokens_file {
+        Some(path) => Ok(Tokens::from_file(path)?),
+        None => Ok(Tokens::default()),
+    }
+}
+
+/// An orchestrator that writes messages and passes the crash points of the tests.
+fn orchestrator(
+    database: &Database,
+    settings: &Settings,
+) -> Result<Arc<WorkflowOrchestrator>, AppError> {
+    let faults = Faults::from_env()?;
+    let store = database.store();
+    let events: Arc<dyn EventStore> = around_commits(Arc::clone(&store) as _, faults);
+    let orchestrator = WorkflowOrchestrator::new(store as _, events);
+    Ok(Arc::new(
+        orchestrator.with_messages(Arc::new(settings.publish.messages())),
+    ))
+}
