@@ -1,11 +1,13 @@
 //! What can be typed.
 
-use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
     annotator::AnnotatorVerb, bench::BenchArgs, config::ConfigVerb, dead_letter::DeadLetterVerb,
     demo::DemoArgs, goal::GoalVerb, outbox::OutboxVerb, output::Format, publish::PublishArgs,
-    rebuild::RebuildArgs, rejected::RejectedVerb, task::TaskVerb, worker::WorkerArgs,
+    rebuild::RebuildArgs, rejected::RejectedVerb, settings, task::TaskVerb, worker::WorkerArgs,
     workflow::WorkflowVerb,
 };
 use crate::settings::SettingsFlags;
@@ -19,15 +21,21 @@ use crate::settings::SettingsFlags;
     name = "glyph",
     version,
     propagate_version = true,
-    after_help = "Without any service: glyph demo",
+    after_help = "Try it without any service: glyph demo",
     infer_subcommands = false
 )]
 pub struct Cli {
     /// What to do
     #[command(subcommand)]
     pub command: Verb,
-    /// Form of the output; json is stable for scripts
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM")]
+    /// Output format; json is stable for scripts
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT"
+    )]
     pub output: Format,
     /// Where services are, and how to use them
     #[command(flatten)]
@@ -37,40 +45,108 @@ pub struct Cli {
 /// The verbs.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Verb {
-    /// Consume commands, publish messages, do due work, serve HTTP
+    /// Run the worker: consume commands, publish messages, run timers, serve HTTP
     Worker(WorkerArgs),
-    /// Show everything at work on sample data, without any service
+    /// Run sample data through the whole pipeline, without any service
     Demo(DemoArgs),
-    /// Bring the database to what this build needs
+    /// Migrate the database to the schema of this version
     Migrate,
-    /// Validate, try, create, list and show workflows
+    /// Validate, simulate, store, list, draw and pause workflows
     #[command(subcommand)]
     Workflow(WorkflowVerb),
-    /// Start, work on, look at and control tasks
+    /// Start, inspect and control tasks, and submit work
     #[command(subcommand)]
     Task(TaskVerb),
     /// Enqueue commands from a file of JSON lines
     Publish(PublishArgs),
-    /// Commands that could not be read or decided
+    /// List, replay and drop commands that could not be read or decided
     #[command(subcommand)]
     DeadLetter(DeadLetterVerb),
-    /// Messages that wait for the broker
+    /// List messages that the broker has refused
     #[command(subcommand)]
     Outbox(OutboxVerb),
-    /// Commands that the state or the rules forbade
+    /// List and replay commands that were rejected
     #[command(subcommand)]
     Rejected(RejectedVerb),
-    /// How annotators stand, and pausing them
+    /// List annotators with their accuracy on gold tasks, pause and resume them
     #[command(subcommand)]
     Annotator(AnnotatorVerb),
-    /// Goals and their progress
+    /// List goals and their progress
     #[command(subcommand)]
     Goal(GoalVerb),
-    /// Make everything derived anew, from the log
+    /// Rebuild all derived data from the event log
     Rebuild(RebuildArgs),
-    /// Measure the whole road under load
+    /// Benchmark the full pipeline
     Bench(BenchArgs),
-    /// Settings
+    /// Check the settings
     #[command(subcommand)]
     Config(ConfigVerb),
+    /// List every setting with its flag, environment variable and default
+    #[command(after_help = settings::help())]
+    Settings,
+}
+
+/// Ends the help of every verb, which shows what the verb itself takes.
+const POINTER: &str = "Settings, such as --database-url: glyph help settings";
+
+impl Cli {
+    /// Reads the arguments of a process.
+    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut command = pointing(Self::command());
+        let mut matches = command.try_get_matches_from_mut(arguments)?;
+        Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+    }
+}
+
+/// The command whose help, and that of its verbs, ends by saying where settings are explained.
+fn pointing(command: clap::Command) -> clap::Command {
+    let command = command.mut_subcommands(pointing);
+    if command.get_name() == "settings" {
+        return command;
+    }
+    let help = match command.get_after_help() {
+        Some(help) => format!("{help}\n\n{POINTER}"),
+        None => POINTER.to_owned(),
+    };
+    command.after_help(help)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn help_of(arguments: &[&str]) -> String {
+        let arguments = arguments.iter().map(OsString::from);
+        let shown = Cli::read(arguments.chain(["--help".into()])).unwrap_err();
+        shown.render().to_string()
+    }
+
+    #[test]
+    fn the_help_of_a_verb_shows_what_it_takes_and_where_settings_are_explained() {
+        let submit = help_of(&["glyph", "task", "submit"]);
+        assert!(submit.contains("--decision <DECISION>") && submit.contains("--output <FORMAT>"));
+        for verb in [
+            &["glyph"][..],
+            &["glyph", "worker"],
+            &["glyph", "workflow", "dry-run"],
+        ] {
+            let help = help_of(verb);
+            assert!(!help.contains("--database-url <URL>"), "{help}");
+            assert!(help.trim_end().ends_with(POINTER), "{help}");
+        }
+    }
+
+    #[test]
+    fn settings_are_explained_in_one_place_and_taken_everywhere() {
+        let asked = ["glyph", "help", "settings"].map(OsString::from);
+        let shown = Cli::read(asked).unwrap_err().render().to_string();
+        for setting in SettingsFlags::documented() {
+            assert!(shown.contains(&setting.flag), "{}", setting.flag);
+        }
+        let given = ["glyph", "task", "list", "--lanes", "3"].map(OsString::from);
+        assert_eq!(
+            Cli::read(given).unwrap().settings.lanes.as_deref(),
+            Some("3")
+        );
+    }
 }

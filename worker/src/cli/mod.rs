@@ -21,6 +21,7 @@ mod publish;
 mod rebuild;
 mod rejected;
 mod run;
+mod settings;
 mod submit;
 mod task;
 mod values;

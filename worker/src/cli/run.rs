@@ -2,18 +2,16 @@
 
 use std::{ffi::OsString, process::ExitCode};
 
-use clap::Parser;
-
 use super::{
     Cli, CliError, Format, Output, annotator, arguments::Verb, bench, config, dead_letter, demo,
-    goal, migrate, outbox, publish, rebuild, rejected, task, worker, workflow,
+    goal, migrate, outbox, publish, rebuild, rejected, settings, task, worker, workflow,
 };
 use crate::settings::Settings;
 
 /// Parses the arguments of the process, runs the verb, and says how it went.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let cli = match Cli::try_parse_from(&arguments) {
+    let cli = match Cli::read(arguments.iter().cloned()) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() && asks_for_json(&arguments) => {
             let text = error.render().to_string();
@@ -74,5 +72,9 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Verb::Rebuild(args) => rebuild::run(args, &settings, output).await,
         Verb::Bench(args) => bench::run(args, settings, output).await,
         Verb::Config(verb) => config::run(verb, &settings, output),
+        Verb::Settings => {
+            settings::run(output);
+            Ok(())
+        }
     }
 }

@@ -1,82 +1,86 @@
 //! Settings as flags of the command line.
+//!
+//! Every verb takes them all, so its help shows none of them: `glyph help settings` does, by
+//! [`SettingsFlags::documented`].
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use super::names::environment_of;
+
 /// Flags that set what the environment and the file also set.
 #[derive(Clone, Debug, Default, clap::Args)]
-#[command(next_help_heading = "Settings")]
 pub struct SettingsFlags {
-    /// TOML file with settings; environment and flags go before it
-    #[arg(long, value_name = "FILE", global = true)]
+    /// TOML file with settings; flags and environment variables override it
+    #[arg(long, value_name = "FILE", global = true, hide = true)]
     pub config: Option<PathBuf>,
-    /// postgres://… or sqlite://…
-    #[arg(long, value_name = "URL", global = true)]
+    /// The database: postgres://… or sqlite://…
+    #[arg(long, value_name = "URL", global = true, hide = true)]
     pub database_url: Option<String>,
     /// File that holds the database URL
-    #[arg(long, value_name = "FILE", global = true, hide_short_help = true)]
+    #[arg(long, value_name = "FILE", global = true, hide = true)]
     pub database_url_file: Option<String>,
-    /// amqp://…, amqps://… or embedded:
-    #[arg(long, value_name = "URL", global = true)]
+    /// The broker: amqp://… or amqps://…, or embedded: for a queue in the SQLite file
+    #[arg(long, value_name = "URL", global = true, hide = true)]
     pub amqp_url: Option<String>,
     /// File that holds the AMQP URL
-    #[arg(long, value_name = "FILE", global = true, hide_short_help = true)]
+    #[arg(long, value_name = "FILE", global = true, hide = true)]
     pub amqp_url_file: Option<String>,
-    /// Where the HTTP API listens [default: 127.0.0.1:8080]
-    #[arg(long, value_name = "ADDR", global = true, hide_short_help = true)]
+    /// Address of the HTTP API [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR", global = true, hide = true)]
     pub http_addr: Option<String>,
-    /// Own listener for metrics and health only [default: none]
-    #[arg(long, value_name = "ADDR", global = true, hide_short_help = true)]
+    /// Address of a second listener that serves only metrics and health [default: none]
+    #[arg(long, value_name = "ADDR", global = true, hide = true)]
     pub metrics_addr: Option<String>,
-    /// Who may call the HTTP API: lines `role:sha256hex[:user_uuid]`
-    #[arg(long, value_name = "FILE", global = true, hide_short_help = true)]
+    /// File of tokens that may call the HTTP API, one `role:sha256hex[:user_uuid]` a line [default: none]
+    #[arg(long, value_name = "FILE", global = true, hide = true)]
     pub api_tokens_file: Option<String>,
-    /// Prefix of every exchange and queue [default: glyph]
-    #[arg(long, value_name = "NAME", global = true, hide_short_help = true)]
+    /// Prefix of the names of all exchanges and queues [default: glyph]
+    #[arg(long, value_name = "NAME", global = true, hide = true)]
     pub prefix: Option<String>,
     /// Postgres schema [default: public]
-    #[arg(long, value_name = "NAME", global = true, hide_short_help = true)]
+    #[arg(long, value_name = "NAME", global = true, hide = true)]
     pub schema: Option<String>,
     /// Message types to publish, separated by commas [default: all]
-    #[arg(long, value_name = "TYPES", global = true, hide_short_help = true)]
+    #[arg(long, value_name = "TYPES", global = true, hide = true)]
     pub publish: Option<String>,
-    /// Deliveries in flight a channel [default: 2048]
-    #[arg(long, value_name = "N", global = true, hide_short_help = true)]
+    /// Unacknowledged deliveries per channel [default: 2048]
+    #[arg(long, value_name = "N", global = true, hide = true)]
     pub prefetch: Option<String>,
-    /// Commands of a batch at most [default: 256]
-    #[arg(long, value_name = "N", global = true, hide_short_help = true)]
+    /// Maximum number of commands in a batch [default: 256]
+    #[arg(long, value_name = "N", global = true, hide = true)]
     pub batch_max: Option<String>,
-    /// Milliseconds that a batch waits for more commands [default: 2]
-    #[arg(long, value_name = "MS", global = true, hide_short_help = true)]
+    /// How long a batch that is not full waits for more commands, in milliseconds [default: 2]
+    #[arg(long, value_name = "MS", global = true, hide = true)]
     pub batch_wait_ms: Option<String>,
-    /// Batches under way at a time [default: 2]
-    #[arg(long, value_name = "N", global = true, hide_short_help = true)]
+    /// Batches that run at the same time [default: 2]
+    #[arg(long, value_name = "N", global = true, hide = true)]
     pub lanes: Option<String>,
-    /// Messages that may wait for the broker before intake pauses [default: 100000]
-    #[arg(long, value_name = "N", global = true, hide_short_help = true)]
+    /// Messages that may wait to be published before the worker stops taking commands [default: 100000]
+    #[arg(long, value_name = "N", global = true, hide = true)]
     pub outbox_max: Option<String>,
-    /// Seconds that a drain may take [default: 25]
-    #[arg(long, value_name = "SECONDS", global = true, hide_short_help = true)]
+    /// How long a shutdown may take to finish its work, in seconds [default: 25]
+    #[arg(long, value_name = "SECONDS", global = true, hide = true)]
     pub drain_secs: Option<String>,
-    /// Items over which the agreement of a step is followed [default: 1000]
-    #[arg(long, value_name = "N", global = true, hide_short_help = true)]
+    /// Newest items over which the agreement of each step is measured [default: 1000]
+    #[arg(long, value_name = "N", global = true, hide = true)]
     pub agreement_window: Option<String>,
-    /// Hosts that webhooks may call, separated by commas: a.org, a.org:8443, *.a.org [default: none]
-    #[arg(long, value_name = "HOSTS", global = true, hide_short_help = true)]
+    /// Hosts that webhooks may call, separated by commas, as a.org,a.org:8443,*.a.org [default: none]
+    #[arg(long, value_name = "HOSTS", global = true, hide = true)]
     pub webhook_hosts: Option<String>,
-    /// Whether webhook hosts that are listed with a port may have private addresses [default: false]
-    #[arg(long, value_name = "BOOL", global = true, hide_short_help = true)]
+    /// Whether webhook hosts listed with a port may have private addresses: true or false [default: false]
+    #[arg(long, value_name = "BOOL", global = true, hide = true)]
     pub webhook_allow_private: Option<String>,
-    /// What webhooks are signed with: whsec_ and base64, or any text of 16 bytes or more
-    #[arg(long, value_name = "SECRET", global = true, hide_short_help = true)]
+    /// Secret that signs webhooks: whsec_ followed by base64, or any text of at least 16 bytes
+    #[arg(long, value_name = "SECRET", global = true, hide = true)]
     pub webhook_secret: Option<String>,
     /// File that holds the webhook secret
-    #[arg(long, value_name = "FILE", global = true, hide_short_help = true)]
+    #[arg(long, value_name = "FILE", global = true, hide = true)]
     pub webhook_secret_file: Option<String>,
-    /// Filter of the log, as `info,glyph_worker=debug` [default: info]
-    #[arg(long, value_name = "FILTER", global = true, hide_short_help = true)]
+    /// Log filter, as info,glyph_worker=debug [default: info]
+    #[arg(long, value_name = "FILTER", global = true, hide = true)]
     pub log: Option<String>,
-    /// Form of the log: json or pretty [default: pretty]
-    #[arg(long, value_name = "FORM", global = true, hide_short_help = true)]
+    /// Log format: json or pretty [default: pretty]
+    #[arg(long, value_name = "FORM", global = true, hide = true)]
     pub log_format: Option<String>,
 }
 
@@ -114,5 +118,35 @@ impl SettingsFlags {
         given
             .map(|(key, value)| (key.to_owned(), value.clone()))
             .collect()
+    }
+}
+
+/// A setting as help shows it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct SettingHelp {
+    /// The flag with the name of its value, as `--http-addr <ADDR>`.
+    pub flag: String,
+    /// The environment variable; none where the flag alone sets it.
+    pub environment: Option<String>,
+    /// What it sets, and its default.
+    pub about: String,
+}
+
+impl SettingsFlags {
+    /// Every setting, in the order of help.
+    pub fn documented() -> Vec<SettingHelp> {
+        let command = <Self as clap::Args>::augment_args(clap::Command::new("settings"));
+        let flags = command.get_arguments().map(|argument| {
+            let key = argument.get_id().as_str();
+            let values = argument.get_value_names().into_iter().flatten();
+            let values = values.map(|name| format!(" <{name}>"));
+            let about = argument.get_help().map(ToString::to_string);
+            SettingHelp {
+                flag: format!("--{}{}", key.replace('_', "-"), values.collect::<String>()),
+                environment: environment_of(key),
+                about: about.unwrap_or_default(),
+            }
+        });
+        flags.collect()
     }
 }

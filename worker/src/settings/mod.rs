@@ -24,7 +24,7 @@ mod values;
 pub use defaults::{BATCH_MAX_DEFAULT, BATCH_WAIT_DEFAULT, LANES_DEFAULT, OUTBOX_MAX_DEFAULT};
 pub use describe::SettingLine;
 pub use error::SettingsError;
-pub use flags::SettingsFlags;
+pub use flags::{SettingHelp, SettingsFlags};
 pub use names::misspelt_variables;
 pub use secret::SecretUrl;
 pub use tokens::{Role, TokenError, TokenHolder, Tokens};

@@ -57,6 +57,18 @@ pub(super) fn is_known(key: &str) -> bool {
     })
 }
 
+/// The environment variable of a key, or of the file that holds its secret.
+pub(super) fn environment_of(key: &str) -> Option<String> {
+    SETTINGS.iter().find_map(|s| {
+        let file = s.secret && key.strip_suffix("_file") == Some(s.key);
+        match (s.key == key, file) {
+            (true, _) => Some(s.env.to_owned()),
+            (false, true) => Some(format!("{}_FILE", s.env)),
+            (false, false) => None,
+        }
+    })
+}
+
 /// The key that was probably meant.
 pub(super) fn nearest(key: &str) -> Option<&'static str> {
     SETTINGS

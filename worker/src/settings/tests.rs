@@ -92,3 +92,24 @@ fn an_open_address_needs_tokens() {
 fn an_empty_variable_counts_as_not_set() {
     assert_eq!(load(&[("GLYPH_PREFIX", " ")]).unwrap().prefix, "glyph");
 }
+
+/// What help calls a default is what holds where nothing is set.
+#[test]
+fn help_tells_every_setting_with_its_variable_and_its_default() {
+    let lines = load(&[]).unwrap().describe();
+    let documented = SettingsFlags::documented();
+    for line in lines {
+        let flag = format!("--{} <", line.key.replace('_', "-"));
+        let help = documented.iter().find(|help| help.flag.starts_with(&flag));
+        let help = help.unwrap_or_else(|| panic!("no help for {}", line.key));
+        assert_eq!(help.environment.as_deref(), Some(line.environment.as_str()));
+        let told = help.about.split_once("[default: ");
+        let told = told.map_or("none", |(_, rest)| rest.trim_end_matches(']'));
+        assert_eq!(told, line.value.as_deref().unwrap_or("none"), "{help:?}");
+    }
+    let variables: Vec<_> = documented
+        .iter()
+        .filter_map(|help| help.environment.as_deref())
+        .collect();
+    assert!(variables.contains(&"GLYPH_WEBHOOK_SECRET_FILE"));
+}
