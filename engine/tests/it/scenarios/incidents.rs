@@ -1,0 +1,163 @@
+//! Incidents: what opens them, and what an operator or the flow does about them.
+
+use chrono::TimeDelta;
+use glyph_workflow_engine::{command::Command, state::IncidentCode};
+use serde_json::json;
+
+use super::{ROUTED, with_completion};
+use crate::desk::Desk;
+
+#[test]
+fn an_escalated_stall_is_resolved_by_retry() {
+    let mut desk = Desk::started(&with_completion(
+        "{ type: annotation_count, count: 1, timeout: 1h, timeout_action: escalate }",
+        "",
+    ));
+    desk.assign("annotate", 1);
+    desk.pass(TimeDelta::hours(1));
+    assert_eq!(
+        desk.control(Command::Retry),
+        "waiting annotate | incident_resolved"
+    );
+    assert_eq!(desk.control(Command::Retry), "rejected not_waiting");
+}
+
+#[test]
+fn a_failed_expression_is_an_incident_that_an_operator_can_answer() {
+    let mut desk = Desk::started(ROUTED);
+    assert_eq!(
+        desk.submit("annotate", 1, json!({"label": "a"})),
+        "waiting sure | annotation_submitted, step_completed, transition_occurred, step_activated, \
+         incident_opened"
+    );
+    let incident = &desk.state.as_ref().unwrap().incidents[0];
+    assert!(
+        incident.reason.contains("confidence"),
+        "{}",
+        incident.reason
+    );
+    assert_eq!(
+        desk.control(Command::Retry),
+        "waiting sure | incident_resolved, incident_opened",
+        "the facts are the same"
+    );
+    let answer = desk.advance("sure", Some(json!(true)));
+    assert!(
+        answer.starts_with("completed | incident_resolved, step_completed"),
+        "{answer}"
+    );
+}
+
+#[test]
+fn a_skipped_step_that_leads_nowhere_is_tried_again() {
+    let mut desk = Desk::new(
+        "
+workflow:
+  id: nowhere
+  settings: { on_error: skip }
+  steps:
+    - { id: ask, type: conditional, condition: { expression: 'input.n > 1' } }
+    - { id: annotate, type: annotation }
+  transitions:
+    - { from: ask, to: annotate, condition: { type: expression, expression: 'has(input.n)' } }
+",
+    );
+    let answer = desk.start(json!({}));
+    assert_eq!(
+        answer,
+        "waiting ask | workflow_started, step_activated, step_skipped, incident_opened"
+    );
+    assert_eq!(
+        desk.control(Command::Retry),
+        "waiting ask | incident_resolved, incident_opened"
+    );
+}
+
+#[test]
+fn a_failing_step_may_be_skipped() {
+    let yaml = "
+workflow:
+  id: skipping
+  steps:
+    - { id: annotate, type: annotation }
+    - { id: ask, type: conditional, on_error: skip, condition: { expression: 'annotation.missing > 1' } }
+    - { id: done, type: auto_process, handler: finalize }
+  transitions:
+    - { from: annotate, to: ask }
+    - { from: ask, to: done }
+";
+    let mut desk = Desk::started(yaml);
+    assert_eq!(
+        desk.label("annotate", 1, "a"),
+        "completed | annotation_submitted, step_completed, transition_occurred, step_activated, \
+         step_skipped, transition_occurred, step_activated, step_completed, workflow_completed"
+    );
+    assert_eq!(desk.output()["result"], json!({"label": "a"}));
+}
+
+#[test]
+fn a_step_that_ends_resolves_that_somebody_was_inactive_on_it() {
+    let mut desk = Desk::started(
+        "
+workflow:
+  id: told
+  steps:
+    - id: label
+      type: annotation
+      completion: { type: annotation_count, count: 1, timeout: 1h, timeout_action: escalate }
+",
+    );
+    desk.assign("label", 1);
+    desk.pass(TimeDelta::hours(1));
+    assert_eq!(desk.state.as_ref().unwrap().incidents.len(), 1);
+    let ended = desk.label("label", 2, "a");
+    assert!(
+        ended.starts_with("completed |") && ended.contains("incident_resolved"),
+        "{ended}"
+    );
+}
+
+#[test]
+fn a_value_that_grows_or_nests_without_end_is_an_incident() {
+    let looped = "
+workflow:
+  id: dual
+  steps:
+    - { id: ann, type: annotation }
+    - { id: merge, type: auto_process, handler: result_merger, config: { steps: [ann, merge] } }
+    - { id: check, type: annotation }
+  transitions:
+    - { from: ann, to: merge }
+    - { from: merge, to: merge, loop: { max_iterations: 150, on_exhausted: check } }
+    - { from: check, to: _complete }
+";
+    let mergers = (0..20).map(|n| {
+        let before: Vec<String> = (0..n).map(|k| format!(", m{k}")).collect();
+        let steps = format!("ann{}", before.concat());
+        format!(
+            "    - {{ id: m{n}, type: auto_process, handler: result_merger, config: {{ steps: [{steps}] }} }}\n"
+        )
+    });
+    let mergers = mergers.collect::<Vec<_>>().concat();
+    let ways = (0..19).map(|n| format!("    - {{ from: m{n}, to: m{} }}\n", n + 1));
+    let ways = ways.collect::<Vec<_>>().concat();
+    let doubled = format!(
+        "workflow:\n  id: dual\n  steps:\n    - {{ id: ann, type: annotation }}\n{mergers}  transitions:\n    - \
+         {{ from: ann, to: m0 }}\n{ways}"
+    );
+    for (yaml, data, reason) in [
+        (looped, json!(1), "it nests deeper than 64"),
+        (
+            &doubled,
+            json!("x".repeat(1_000)),
+            "it would have more than 1048576 bytes",
+        ),
+    ] {
+        let mut desk = Desk::started(yaml);
+        let answer = desk.submit("ann", 1, data);
+        assert!(answer.ends_with("incident_opened"), "{answer}");
+        let incident = &desk.state.as_ref().unwrap().incidents[0];
+        assert_eq!(incident.code, IncidentCode::HandlerFailed);
+        assert!(incident.reason.contains(reason), "{}", incident.reason);
+    }
+}

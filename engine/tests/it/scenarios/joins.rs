@@ -1,0 +1,180 @@
+//! Branches side by side, and where they meet.
+
+use chrono::TimeDelta;
+use glyph_workflow_engine::command::Command;
+use serde_json::json;
+
+use super::forked;
+use crate::desk::Desk;
+
+#[test]
+fn branches_run_side_by_side_and_meet() {
+    let mut desk = Desk::started(&forked(""));
+    assert_eq!(
+        desk.label("read", 1, "x"),
+        "advanced [entities, topic] | annotation_submitted, step_completed, transition_occurred, \
+         transition_occurred, step_activated, step_activated"
+    );
+    assert_eq!(
+        desk.label("", 1, "x"),
+        "rejected step_not_active",
+        "which one is meant?"
+    );
+    assert_eq!(
+        desk.label("topic", 1, "t"),
+        "advanced [entities] | annotation_submitted, step_completed, transition_occurred"
+    );
+    desk.label("entities", 1, "e");
+    assert_eq!(
+        desk.label("entities", 2, "f"),
+        "completed | annotation_submitted, step_completed, transition_occurred, step_activated, \
+         step_completed, workflow_completed"
+    );
+    let merged = json!({"entities": [{"label": "e"}, {"label": "f"}], "topic": {"label": "t"}});
+    assert_eq!(desk.output()["result"], merged);
+}
+
+#[test]
+fn the_first_branch_may_withdraw_the_others() {
+    for merge in [", join_mode: any", ", join_mode: n_of_m, join_count: 1"] {
+        let mut desk = Desk::started(&forked(merge));
+        desk.label("read", 1, "x");
+        desk.label("entities", 1, "e");
+        assert_eq!(
+            desk.label("topic", 1, "t"),
+            "completed | annotation_submitted, step_completed, transition_occurred, \
+             step_withdrawn, step_activated, step_completed, workflow_completed"
+        );
+        assert_eq!(desk.output()["result"], json!({"topic": {"label": "t"}}));
+        assert_eq!(desk.label("entities", 2, "e"), "rejected task_finished");
+    }
+}
+
+#[test]
+fn a_join_goes_on_when_its_patience_ends() {
+    let mut desk = Desk::started(&forked(", join_mode: all, join_timeout: 1h"));
+    desk.label("read", 1, "x");
+    desk.label("topic", 1, "t");
+    desk.pass(TimeDelta::minutes(30));
+    desk.pause(None);
+    desk.pass(TimeDelta::hours(3));
+    desk.control(Command::Resume);
+    assert!(
+        desk.pass(TimeDelta::minutes(29)).is_empty(),
+        "a pause does not count"
+    );
+    assert_eq!(
+        desk.pass(TimeDelta::minutes(2)),
+        ["completed | step_withdrawn, step_activated, step_completed, workflow_completed"]
+    );
+}
+
+#[test]
+fn a_branch_that_goes_elsewhere_is_not_waited_for() {
+    let yaml = "
+workflow:
+  id: elsewhere
+  settings: { allow_parallel_steps: true }
+  steps:
+    - { id: read, type: annotation }
+    - { id: a, type: review }
+    - { id: b, type: review }
+    - { id: both, type: review }
+  transitions:
+    - { from: read, to: a }
+    - { from: read, to: b }
+    - { from: a, to: both }
+    - { from: b, to: both, condition: { type: on_agreement } }
+    - { from: b, to: _complete, condition: { type: on_disagreement } }
+    - { from: both, to: _complete }
+";
+    let mut desk = Desk::started(yaml);
+    desk.label("read", 1, "x");
+    assert_eq!(
+        desk.review("a", 2, "approve"),
+        "advanced [b] | annotation_submitted, step_completed, transition_occurred"
+    );
+    assert_eq!(
+        desk.review("b", 3, "reject"),
+        "advanced [both] | annotation_submitted, step_completed, transition_occurred, \
+         step_activated",
+        "the end of a branch is not the end of the task"
+    );
+    assert!(desk.review("both", 4, "approve").starts_with("completed"));
+}
+
+#[test]
+fn a_failing_branch_fails_the_task() {
+    let yaml = forked("").replace(
+        "- { from: topic, to: merge }",
+        "- { from: topic, to: merge, condition: { type: expression, expression: 'annotation.label != \"bad\"' } }
+    - { from: topic, to: _failed, condition: { type: expression, expression: 'annotation.label == \"bad\"' } }",
+    );
+    let mut desk = Desk::started(&yaml);
+    desk.label("read", 1, "x");
+    let end = desk.label("topic", 1, "bad");
+    assert!(end.starts_with("failed"), "{end}");
+    assert!(
+        end.ends_with("transition_occurred, step_withdrawn, workflow_failed"),
+        "{end}"
+    );
+}
+
+#[test]
+fn two_transitions_to_one_step_begin_one_visit() {
+    let mut desk = Desk::started(
+        "
+workflow:
+  id: twice
+  settings: { allow_parallel_steps: true }
+  steps:
+    - { id: annotate, type: annotation }
+    - { id: check, type: review }
+  transitions:
+    - { from: annotate, to: check, condition: { type: expression, expression: 'annotation.label == \"a\"' } }
+    - { from: annotate, to: check }
+    - { from: check, to: _complete }
+",
+    );
+    assert_eq!(
+        desk.label("annotate", 1, "a"),
+        "advanced [check] | annotation_submitted, step_completed, transition_occurred, \
+         transition_occurred, step_activated"
+    );
+    assert!(desk.review("check", 2, "approve").starts_with("completed"));
+}
+
+#[test]
+fn branches_of_a_question_and_ways_out_of_a_loop_meet_like_others() {
+    let mut desk = Desk::started(
+        "
+workflow:
+  id: meeting
+  settings: { allow_parallel_steps: true }
+  steps:
+    - { id: prepare, type: annotation }
+    - { id: route, type: conditional, condition: { expression: 'has(annotation.label)' }, true_branch: merge, false_branch: _failed }
+    - { id: text, type: annotation }
+    - { id: check, type: review }
+    - { id: merge, type: annotation }
+  transitions:
+    - { from: prepare, to: route }
+    - { from: prepare, to: text }
+    - { from: text, to: check }
+    - { from: check, to: text, loop: { max_iterations: 1, on_exhausted: merge } }
+",
+    );
+    assert!(desk.label("prepare", 1, "a").starts_with("advanced [text]"));
+    assert!(desk.label("text", 1, "a").starts_with("advanced [check]"));
+    assert!(
+        desk.review("check", 2, "approve")
+            .starts_with("advanced [text]")
+    );
+    assert!(desk.label("text", 1, "a").starts_with("advanced [check]"));
+    assert_eq!(
+        desk.review("check", 2, "approve"),
+        "advanced [merge] | annotation_submitted, step_completed, transition_occurred, \
+         step_activated",
+        "the join has waited for the way out of the loop"
+    );
+}
