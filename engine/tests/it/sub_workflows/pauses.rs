@@ -1,0 +1,135 @@
+//! Pauses of parents and children, and what waits for them.
+
+use chrono::TimeDelta;
+use glyph_workflow_engine::{
+    WorkflowSnapshot,
+    command::{Act, Command, Control, Pause},
+    ids::WorkflowId,
+    state::{TaskStatus, VisitStatus},
+};
+use serde_json::json;
+
+use super::{EXTRACT, Family, NEST, PARALLEL, ROOT, code};
+
+#[tokio::test]
+async fn a_pause_goes_down_and_a_resume_after_it() {
+    let mut family = Family::started(&[EXTRACT, PARALLEL], "parallel").await;
+    family.submit(ROOT, "triage", 1, json!(1)).await;
+    family.settle().await;
+    let (left, right) = (family.child("left").await, family.child("right").await);
+    family.pause(right, None).await;
+    family.pause(ROOT, None).await;
+    family.settle().await;
+    for child in [left, right] {
+        assert_eq!(family.state(child).await.status, TaskStatus::Paused);
+    }
+    let refused = family.submit(left, "mark", 1, json!(1)).await;
+    assert_eq!(code(&refused), "task_paused");
+    family.control(ROOT, Command::Resume).await;
+    family.settle().await;
+    assert_eq!(family.state(left).await.status, TaskStatus::Running);
+    let by_hand = family.state(right).await;
+    assert_eq!(by_hand.status, TaskStatus::Paused, "paused on its own");
+
+    // A pause that is still on its way when the parent goes on is followed by its resume.
+    family.pause(ROOT, None).await;
+    let pause = family.rows().await;
+    assert_eq!(pause.len(), 2, "{pause:?}");
+    for row in &pause {
+        family.effect(row).await;
+    }
+    family.control(ROOT, Command::Resume).await;
+    family.settle().await;
+    assert_eq!(family.state(left).await.status, TaskStatus::Running);
+}
+
+#[tokio::test]
+async fn a_pause_of_one_step_holds_its_child_alone() {
+    let mut family = Family::started(&[EXTRACT, PARALLEL], "parallel").await;
+    family.submit(ROOT, "triage", 1, json!(1)).await;
+    family.settle().await;
+    let (left, right) = (family.child("left").await, family.child("right").await);
+    let pause = Pause {
+        task_id: ROOT,
+        step_id: Some("left".to_owned()),
+        reason: None,
+        until: None,
+    };
+    // The child may end before it hears of the pause; the step holds the outcome.
+    family.run(Command::Pause(pause)).await;
+    family.submit(left, "mark", 1, json!("l")).await;
+    family.settle().await;
+    assert_eq!(family.state(right).await.status, TaskStatus::Running);
+    let left_of = |state: &WorkflowSnapshot| state.current_visit("left").unwrap().status;
+    assert_eq!(left_of(&family.state(ROOT).await), VisitStatus::Active);
+    let resume = Control {
+        task_id: ROOT,
+        step_id: Some("left".to_owned()),
+        reason: None,
+    };
+    family.run(Command::Resume(resume)).await;
+    family.settle().await;
+    assert_eq!(left_of(&family.state(ROOT).await), VisitStatus::Completed);
+
+    let pause = Pause {
+        task_id: ROOT,
+        step_id: Some("right".to_owned()),
+        reason: None,
+        until: None,
+    };
+    family.run(Command::Pause(pause)).await;
+    family.settle().await;
+    assert_eq!(family.state(right).await.status, TaskStatus::Paused);
+}
+
+#[tokio::test]
+async fn what_a_child_ends_with_waits_while_its_parent_is_paused() {
+    let mut family = Family::started(&[EXTRACT, NEST], "nest").await;
+    family.triage().await;
+    family.settle().await;
+    let child = family.child("fields").await;
+    let until = *family.clock.lock().unwrap() + TimeDelta::hours(1);
+    family.pause(ROOT, Some(until)).await;
+    family.submit(child, "mark", 3, json!({"fields": 1})).await;
+    family.settle().await;
+    let state = family.state(ROOT).await;
+    assert_eq!(state.status, TaskStatus::Paused);
+    assert_eq!(state.current_steps()[0].as_str(), "fields");
+    family.pass(TimeDelta::hours(1));
+    family.settle().await;
+    let state = family.state(ROOT).await;
+    assert_eq!(state.current_steps()[0].as_str(), "link");
+    assert_eq!(state.context["fields"], 1);
+}
+
+#[tokio::test]
+async fn what_a_child_ends_with_waits_while_the_parents_workflow_is_paused() {
+    let mut family = Family::started(&[EXTRACT, NEST], "nest").await;
+    family.triage().await;
+    family.settle().await;
+    let child = family.child("fields").await;
+    family.submit(child, "mark", 3, json!({"fields": 1})).await;
+    let report = family.rows().await.remove(0);
+    let workflow: WorkflowId = "nest".parse().unwrap();
+    let pause = Act::WorkflowPause {
+        workflow: workflow.clone(),
+        reason: None,
+        until: None,
+    };
+    let resume = Act::WorkflowResume {
+        workflow,
+        reason: None,
+        ran_out: None,
+    };
+    family.act(pause).await;
+    family.perform(&report).await;
+    family.settle().await;
+    let state = family.state(ROOT).await;
+    assert_eq!(state.current_steps()[0].as_str(), "fields");
+    assert!(family.state(child).await.report_due.is_none(), "told");
+    family.act(resume).await;
+    family.settle().await;
+    let state = family.state(ROOT).await;
+    assert_eq!(state.current_steps()[0].as_str(), "link");
+    assert_eq!(state.context["fields"], 1);
+}
