@@ -1,0 +1,236 @@
+//! Commands from the queues: delivered, settled, given back, drained.
+
+use std::collections::BTreeSet;
+
+use glyph_worker::{
+    amqp::AmqpSource,
+    broker::{CommandQueue, CommandSource, MessagePublisher, Receipt},
+};
+use tokio::time::timeout;
+
+use super::{
+    DEADLINE, bodies, commands, consuming, next, next_many, proxy, publish_all, receipts,
+    with_world,
+};
+use crate::support::proxy::Cable;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_arrive_with_their_properties_and_are_acked_in_any_order() {
+    with_world(async |world| {
+        let (publisher, source) = (world.publisher().await, world.source().await);
+        let mut window = commands("submission", 0..200);
+        window.extend(commands("advance", 200..300));
+        window.extend(commands("migrate", 300..400));
+        publish_all(&publisher, &window).await;
+
+        let deliveries = next_many(&source, window.len()).await;
+        assert_eq!(bodies(&deliveries).len(), window.len());
+        for delivery in &deliveries {
+            let body: usize = std::str::from_utf8(&delivery.body)
+                .unwrap()
+                .parse()
+                .unwrap();
+            let sent = &window[body];
+            assert_eq!(delivery.queue, CommandQueue::of(&sent.routing_key));
+            assert_eq!(delivery.deliveries_before, 0);
+            assert_eq!(delivery.properties.routing_key, sent.routing_key);
+            assert_eq!(
+                delivery.properties.message_id.as_ref(),
+                Some(&sent.message_id)
+            );
+            assert_eq!(
+                delivery.properties.message_type.as_ref(),
+                Some(&sent.message_type)
+            );
+            assert_eq!(delivery.properties.correlation_id, sent.correlation_id);
+            assert_eq!(delivery.properties.headers, sent.headers);
+        }
+
+        // The first of each queue, and every seventh, are never settled and must come back.
+        let (kept, settled): (Vec<_>, Vec<_>) = deliveries
+            .into_iter()
+            .partition(|delivery| delivery.receipt.tag == 1 || delivery.receipt.tag % 7 == 0);
+        let mut shuffled = receipts(&settled);
+        shuffled.sort_by_key(|receipt| (receipt.tag * 7_919) % 1_009);
+        for some in shuffled.chunks(13) {
+            source.settle(some);
+        }
+        source.settle(&[
+            Receipt {
+                channel: 999,
+                tag: 1,
+            },
+            Receipt {
+                channel: 1,
+                tag: 9_999,
+            },
+        ]);
+        assert_eq!(source.late_receipts(), 1);
+        source.close().await;
+
+        // Acks that wait behind an unsettled delivery go down with the connection, if it lags by
+        // less than half the prefetch: what comes back is at least what was kept.
+        let again = world.source().await;
+        let mut back = BTreeSet::new();
+        let kept = bodies(&kept);
+        while !back.is_superset(&kept) {
+            let delivery = next(&again).await;
+            assert!(delivery.deliveries_before > 0);
+            back.insert(String::from_utf8(delivery.body).unwrap());
+        }
+        again.close().await;
+        publisher.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_settled_does_not_come_back() {
+    with_world(async |world| {
+        let publisher = world.publisher().await;
+        let mut settings = world.settings();
+        settings.prefetch = 20;
+        let source = AmqpSource::start(settings);
+        consuming(&source).await;
+        publish_all(&publisher, &commands("submission", 0..500)).await;
+
+        // One delivery lags behind all the others; the broker must not run dry for it.
+        let first = next(&source).await;
+        for _ in 1..500 {
+            let delivery = next(&source).await;
+            source.settle(&[delivery.receipt]);
+        }
+        source.settle(&[first.receipt]);
+        source.close().await;
+        assert_eq!(
+            world
+                .waiting(&world.topology.queue(CommandQueue::Submission))
+                .await,
+            0
+        );
+        publisher.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_given_back_comes_again() {
+    with_world(async |world| {
+        let (publisher, source) = (world.publisher().await, world.source().await);
+        publish_all(&publisher, &commands("start", 0..10)).await;
+        let deliveries = next_many(&source, 10).await;
+        source.give_back(&receipts(&deliveries[3..6]));
+        source.settle(&receipts(&deliveries[..3]));
+        source.settle(&receipts(&deliveries[6..]));
+        let again = next_many(&source, 3).await;
+        assert_eq!(bodies(&again), bodies(&deliveries[3..6]));
+        source.settle(&receipts(&again));
+        source.close().await;
+        assert_eq!(
+            world
+                .waiting(&world.topology.queue(CommandQueue::Control))
+                .await,
+            0
+        );
+        publisher.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ack_on_a_dead_channel_is_counted_and_the_commands_come_again() {
+    with_world(async |world| {
+        let proxy = proxy(Cable::Whole).await;
+        let (publisher, source) = (
+            world.publisher().await,
+            AmqpSource::start(world.settings_by(&proxy.url())),
+        );
+        consuming(&source).await;
+        publish_all(&publisher, &commands("advance", 0..30)).await;
+        let lost = next_many(&source, 30).await;
+
+        let mut state = source.state();
+        proxy.set(Cable::Cut);
+        timeout(DEADLINE, state.wait_for(|state| !state.consuming))
+            .await
+            .unwrap()
+            .unwrap();
+        source.settle(&receipts(&lost));
+        assert_eq!(source.late_receipts(), 30);
+        proxy.set(Cable::Whole);
+
+        let again = next_many(&source, 30).await;
+        assert_eq!(bodies(&again), bodies(&lost));
+        assert!(again.iter().all(|delivery| delivery.deliveries_before == 1));
+        assert!(
+            again
+                .iter()
+                .all(|delivery| delivery.receipt.channel > lost[0].receipt.channel)
+        );
+        source.settle(&receipts(&again));
+        source.close().await;
+        assert_eq!(
+            world
+                .waiting(&world.topology.queue(CommandQueue::Advance))
+                .await,
+            0
+        );
+        publisher.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_hands_out_what_was_buffered_and_still_acks() {
+    with_world(async |world| {
+        let publisher = world.publisher().await;
+        let mut settings = world.settings();
+        settings.prefetch = 40;
+        let source = AmqpSource::start(settings);
+        consuming(&source).await;
+        publish_all(&publisher, &commands("submission", 0..100)).await;
+        let queue = world.topology.queue(CommandQueue::Submission);
+        world.wait_for_waiting(&queue, 60).await;
+
+        source.stop().await;
+        let mut drained = Vec::new();
+        while let Some(delivery) = timeout(DEADLINE, source.next()).await.unwrap() {
+            drained.push(delivery);
+        }
+        assert_eq!(drained.len(), 40);
+        source.settle(&receipts(&drained));
+        source.close().await;
+        assert_eq!(world.waiting(&queue).await, 60);
+        // Nothing was delivered in vain.
+        let again = world.source().await;
+        let rest = next_many(&again, 60).await;
+        assert!(rest.iter().all(|delivery| delivery.deliveries_before == 0));
+        again.close().await;
+        publisher.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_held_source_leaves_commands_to_the_broker() {
+    with_world(async |world| {
+        let publisher = world.publisher().await;
+        let mut settings = world.settings();
+        settings.prefetch = 10;
+        let source = AmqpSource::start(settings);
+        consuming(&source).await;
+        source.hold(true);
+        publish_all(&publisher, &commands("submission", 0..50)).await;
+        let queue = world.topology.queue(CommandQueue::Submission);
+        world.wait_for_waiting(&queue, 40).await;
+        source.hold(false);
+        for _ in 0..50 {
+            let delivery = next(&source).await;
+            source.settle(&[delivery.receipt]);
+        }
+        source.close().await;
+        assert_eq!(world.waiting(&queue).await, 0);
+        publisher.close().await;
+    })
+    .await;
+}
