@@ -11,7 +11,6 @@ mod fields;
 mod goals;
 mod gold;
 mod hooks;
-mod hostile;
 mod language_page;
 mod orchestrator;
 mod pairs;

@@ -18,8 +18,6 @@ use glyph_workflow_engine::{
     },
 };
 
-use crate::hostile;
-
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/diagnostics")
 }
@@ -564,7 +562,7 @@ fn built_in_library_steps_are_valid_without_warnings() {
 /// Bounds keep the work small; the deadline is generous, as debug builds on busy machines are slow.
 #[test]
 fn hostile_files_are_refused_quickly() {
-    for (name, source) in hostile::files() {
+    for (name, source) in glyph_hostile_files::files() {
         #[expect(
             clippy::disallowed_methods,
             reason = "measures the parser, not the engine's time"

@@ -11,10 +11,7 @@ use reqwest::StatusCode;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::{
-    hostile_files,
-    support::{DEADLINE, eventually},
-};
+use crate::support::{DEADLINE, eventually};
 
 /// Address space, in KiB. Most of it is what threads reserve and never touch.
 const ADDRESSES_KIB: u32 = 1 << 20;
@@ -48,7 +45,7 @@ fn bounded(seconds: u32, arguments: &[&str]) -> Command {
 fn files_are_refused_within_bounds_on_the_command_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("hostile.yaml");
-    for (name, source) in hostile_files::files() {
+    for (name, source) in glyph_hostile_files::files() {
         std::fs::write(&path, source).unwrap();
         let file = path.to_str().unwrap();
         for form in ["text", "json"] {
@@ -90,7 +87,7 @@ async fn files_are_refused_within_bounds_over_http() {
     })
     .await;
     let mut codes = BTreeSet::new();
-    for (name, source) in hostile_files::files() {
+    for (name, source) in glyph_hostile_files::files() {
         let request = client.post(url("/api/v1/workflows")).body(source);
         let answer = timeout(DEADLINE, request.send()).await;
         let answer = answer

@@ -12,8 +12,6 @@ mod goals;
 mod goals_survive;
 mod gold;
 mod hostile;
-#[path = "../../../engine/tests/it/hostile.rs"]
-mod hostile_files;
 mod http_api;
 mod own_handlers;
 mod pipeline;

@@ -1,7 +1,9 @@
-//! Files that are made to take the parser's time and memory. The tests of the binary read this file too.
+//! Workflow files that are made to take a parser's time and memory: bombs of aliases, depth, size, numbers.
+//!
+//! A crate of its own, so that the tests of the parser and those of the binary are held against the same files.
 
 /// Names and contents; every one of them is to be refused.
-pub(crate) fn files() -> Vec<(&'static str, Vec<u8>)> {
+pub fn files() -> Vec<(&'static str, Vec<u8>)> {
     let numbered = |n: usize, line: &dyn Fn(usize) -> String| (0..n).map(line).collect::<String>();
     let head = "workflow:\n  id: x\n  steps:\n    - { id: a, type: annotation }\n";
     let conditions = |text: &dyn Fn(usize) -> String| {
