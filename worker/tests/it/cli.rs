@@ -512,6 +512,10 @@ fn the_demo_completes_its_tasks_and_leaves_them_to_look_at() {
         before
     );
     assert_eq!(goals(), live);
+    let example = summary["adjudicated_task"].as_str().unwrap();
+    let explained = glyph.json(&["task", "explain", example, "--database-url", url]);
+    let decisions = explained["decisions"].as_array().unwrap();
+    assert!(decisions.iter().any(|one| one["step_id"] == "adjudicate"));
     std::fs::remove_dir_all(summary["folder"].as_str().unwrap()).unwrap();
 }
 

@@ -8,5 +8,4 @@ mod run;
 mod scenario;
 mod summary;
 
-pub use run::DemoArgs;
-pub(super) use run::run;
+pub(super) use run::{DemoArgs, run};

@@ -144,6 +144,12 @@ async fn tokens_decide_who_may_do_what() {
     let annotation = &state.json["steps"]["annotate"]["visits"][0]["annotations"][0];
     assert_eq!(annotation["user_id"], user.to_string());
 
+    // The person is written into what the body says, not into a copy that rounds it.
+    let submit = format!("/api/v1/tasks/{task}/submit");
+    let rounded = r#"{"annotation": {"data": {"label": 18446744073709551617}}}"#;
+    let refused = server.post(&submit, rounded.to_owned(), &[]).await;
+    assert_problem(&refused, 400, "malformed");
+
     // What tells gold from other tasks is kept from people.
     let gold = Uuid::from_u128(3);
     let body = json!({"workflow": "sentiment-dual", "expected": {"label": "a"}});
