@@ -3,14 +3,14 @@
 use chrono::TimeDelta;
 use glyph_workflow_engine::{
     WorkflowEvent,
-    command::{Advance, Command, Pause, Submission},
+    command::{Advance, Command, Submission},
     due_work,
     ids::TaskId,
     state::VisitStatus,
-    store::{DueRow, EventStore},
+    store::{DueQueue, DueRow, EventStore},
 };
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{EXTRACT, Family, PARALLEL, ROOT};
 

@@ -90,8 +90,8 @@ async fn children_nest_as_deep_as_the_root_allows() {
 
 #[tokio::test]
 async fn the_example_of_nested_extraction_runs_to_its_end() {
-    let field_extraction = include_str!("../../../examples/field-extraction.yaml");
-    let nested_extraction = include_str!("../../../examples/nested-extraction.yaml");
+    let field_extraction = include_str!("../../../../examples/field-extraction.yaml");
+    let nested_extraction = include_str!("../../../../examples/nested-extraction.yaml");
     let examples = [field_extraction, nested_extraction];
     let mut family = Family::started(&examples, "nested-extraction").await;
     family
