@@ -44,9 +44,8 @@ impl WorkflowOrchestrator {
         publisher: Option<PublisherId>,
     ) -> Result<BatchReport, OrchestrationError> {
         // Halves that still have to run, the next one last; no recursion in an async function.
-        // Only content that the store refuses is searched for here. Whose failure of another kind
-        // ends a batch again and again is found outside: a worker's lane halves the batches that it
-        // sends.
+        // Only content that the store refuses is searched for here. A command that makes the whole
+        // call fail is found outside: `Lane::run_batch` of the worker halves what it sends.
         let mut waiting = vec![batch];
         let mut report = BatchReport::default();
         while let Some(commands) = waiting.pop() {

@@ -615,12 +615,12 @@ fn comments_literals_and_tests_are_no_imports() {
         ("planted.rs", "use crate::a::A; fn f(_: A) {}"),
         (
             "b.rs",
-            r##"//! `crate::a::A`
+            r#"//! `crate::a::A`
             /* crate::a::A /* */ crate::a::A */
-            const TEXT: &str = "crate::a::A"; const RAW: &str = r#"crate::a::A""#;
+            const TEXT: &str = "crate::a::A"; const RAW: &str = r"crate::a::A\";
             fn f<'a>(c: &'a char) -> bool { *c == '"' }
             #[cfg(test)]
-            mod tests { use crate::a::A; fn f(_: A) {} }"##,
+            mod tests { use crate::a::A; fn f(_: A) {} }"#,
         ),
         // What stands behind a test is read on, and an attribute may take a name.
         (
@@ -629,6 +629,10 @@ fn comments_literals_and_tests_are_no_imports() {
         ),
     ]);
     assert_eq!(found, ["c.rs <- a.rs A", "c.rs <- a.rs N"]);
+    assert_eq!(
+        tokens("r#\"a::b\"\"#; b'c' r#type::d"),
+        [";", "type", "::", "d"]
+    );
 }
 
 #[test]
