@@ -3,36 +3,85 @@
 //! One transaction a batch: [`EventStore::open`] locks the streams of a batch and reads what the
 //! decision needs, the caller decides, and [`OpenBatch::commit`] writes events, task rows, inbox,
 //! outbox, due work, drafts and snapshots together or not at all.
+//!
+//! One file holds one promise: a trait and the rows that go in and out of it. Each store keeps the
+//! promise in a file of the same name. One conformance suite runs against all stores.
 
+mod batch;
+mod commands;
 mod error;
+mod goals;
+mod log;
 mod memory;
-mod model;
+mod operator_commands;
+mod outbox;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod projections;
+mod rebuild;
+mod slots;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-mod traits;
+mod tasks;
+mod timers;
+mod workflows;
 
 pub use crate::{
     events::LogPosition,
     state::{Draft, WorkflowPause},
 };
-pub use error::{ErrorClass, EventStoreError, StorageError};
-pub use memory::{Clock, MemoryStore};
-pub use model::{
-    ActDecision, ActFacts, ActSubject, ActWrite, AnnotatorPause, COMMIT_LEASE, Claimant,
-    CommandPage, CommandRecord, CommandRow, DerivePauses, DueKind, DueLane, DueRow, DueStats,
-    EventPage, GoalActionOutcome, GoalActionRow, GoalActionStatus, LearntRow, LogEntry, LogFilter,
-    LogPage, NewGoalAction, NewOutboxRow, OpenRequest, OpenStep, OpenedTask, OutboxRow,
-    OutboxStats, Pauses, PlaceOrder, PlaceQuery, PlannedAct, ProjectionRows, ProjectionWrite,
-    PublisherId, RebuildReport, RecordedOutcome, SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskFilter,
-    TaskPage, TaskRow, TaskWrite, WorkflowRow, content_hash, revision_id,
+pub use batch::{
+    Claimant, EventStore, OpenBatch, OpenRequest, OpenedTask, SNAPSHOT_SCHEMA_VERSION,
+    SnapshotRow, TaskRow, TaskWrite,
 };
+pub use commands::{CommandLog, CommandPage, CommandRecord, CommandRow, RecordedOutcome};
+pub use error::{ErrorClass, EventStoreError, StorageError};
+pub use goals::{GoalActionOutcome, GoalActionRow, GoalActionStatus, GoalStore, NewGoalAction};
+pub use log::{EventPage, LearntRow, LogEntry, LogFilter, LogPage, ReliabilityStore};
+pub use memory::{Clock, MemoryStore};
+pub use operator_commands::{
+    ActDecision, ActFacts, ActLog, ActSubject, ActWrite, AnnotatorPause, DerivePauses, Pauses,
+    PlannedAct,
+};
+pub use outbox::{COMMIT_LEASE, NewOutboxRow, Outbox, OutboxRow, OutboxStats, PublisherId};
 #[cfg(feature = "postgres")]
 pub use postgres::{PgEventStore, PgSettings};
+pub use projections::{OpenProjection, ProjectionRows, ProjectionStore, ProjectionWrite};
+pub use rebuild::{Rebuild, RebuildReport};
+pub use slots::{OpenStep, PlaceIndex, PlaceOrder, PlaceQuery};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteEventStore;
-pub use traits::{
-    ActLog, CommandLog, DueQueue, EventStore, GoalStore, OpenBatch, OpenProjection, Outbox,
-    PlaceIndex, ProjectionStore, Rebuild, ReliabilityStore, Store, TaskIndex, WorkflowConfigStore,
-};
+pub use tasks::{TaskFilter, TaskIndex, TaskPage};
+pub use timers::{DueKind, DueLane, DueQueue, DueRow, DueStats};
+pub use workflows::{WorkflowConfigStore, WorkflowRow, content_hash, revision_id};
+
+/// A whole store.
+pub trait Store:
+    EventStore
+    + Outbox
+    + DueQueue
+    + TaskIndex
+    + PlaceIndex
+    + CommandLog
+    + ActLog
+    + WorkflowConfigStore
+    + GoalStore
+    + ProjectionStore
+    + Rebuild
+{
+}
+
+impl<T> Store for T where
+    T: EventStore
+        + Outbox
+        + DueQueue
+        + TaskIndex
+        + PlaceIndex
+        + CommandLog
+        + ActLog
+        + WorkflowConfigStore
+        + GoalStore
+        + ProjectionStore
+        + Rebuild
+{
+}

@@ -17,12 +17,12 @@ use super::{
         OpenBatch, OpenRequest, OpenedTask, OutboxRow, PublisherId, RecordedOutcome,
         SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow, TaskWrite, WorkflowPause,
     },
-    codec::{event_data, snapshot_text, to_json, unsigned},
     connection::{WORK_TIMEOUT, discard, roll_back, spawned, timed_out},
     error::{TimedOut, classify, classify_commit, connection_survives},
-    index::{command_row, slug},
-    places::PlaceRows,
+    rows::{event_data, snapshot_text, to_json, unsigned},
+    slots::PlaceRows,
     streams::{Wanted, read_streams},
+    tasks::{command_row, slug},
 };
 use crate::{
     events::StoredEvent,

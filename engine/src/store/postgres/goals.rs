@@ -12,10 +12,10 @@ use super::{
         NewGoalAction,
     },
     PgEventStore,
-    codec::{to_json, unsigned},
     connection::WORK_TIMEOUT,
     error::classify,
-    index::{int, slug, unreadable},
+    rows::{to_json, unsigned},
+    tasks::{int, slug, unreadable},
 };
 
 const ADD: &str = "

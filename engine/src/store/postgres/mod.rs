@@ -19,20 +19,20 @@
 //! `migrate` needs an account that owns the schema. The store itself needs no more than
 //! `migrations/postgres/runtime_role.sql` grants: no DDL, and neither UPDATE nor DELETE on events.
 
-mod acts;
 mod batch;
-mod codec;
 mod connection;
-mod due;
 mod error;
 mod goals;
-mod index;
+mod log;
+mod operator_commands;
 mod outbox;
-mod places;
 mod projections;
 mod rebuild;
-mod reliability;
+mod rows;
+mod slots;
 mod streams;
+mod tasks;
+mod timers;
 mod workflows;
 
 pub use connection::{PgEventStore, PgSettings};

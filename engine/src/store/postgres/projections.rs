@@ -15,14 +15,14 @@ use super::{
         ProjectionStore, ProjectionWrite,
     },
     PgEventStore,
-    acts::act_in,
-    codec::to_json,
     connection::{LONG_WORK_TIMEOUT, WORK_TIMEOUT, spawned, timed_out},
     error::classify,
     goals,
-    index::unreadable,
+    operator_commands::act_in,
     outbox,
+    rows::to_json,
     streams::read_log,
+    tasks::unreadable,
 };
 
 const TRY_LOCK: &str = "

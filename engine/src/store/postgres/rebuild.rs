@@ -10,12 +10,12 @@ use uuid::Uuid;
 use super::{
     super::{DueRow, EventStoreError, Rebuild, SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow},
     PgEventStore,
-    codec::{snapshot_text, to_json},
     connection::LONG_WORK_TIMEOUT,
-    due::due_row,
     error::classify,
-    index::task_row,
-    places,
+    rows::{snapshot_text, to_json},
+    slots,
+    tasks::task_row,
+    timers::due_row,
 };
 use crate::{
     ids::{Slug, TaskId},
@@ -105,7 +105,7 @@ impl Rebuild for PgEventStore {
             Box::pin(async move {
                 let mut tx = conn.begin().await.map_err(classify)?;
                 let row_changed = replace_task(&mut tx, &task).await?;
-                let places_changed = places::replace(&mut tx, task.task_id, places).await?;
+                let places_changed = slots::replace(&mut tx, task.task_id, places).await?;
                 let changed = (
                     row_changed || places_changed,
                     replace_snapshots(&mut tx, task.task_id, &snapshots).await?,
@@ -139,7 +139,7 @@ async fn replace_task(conn: &mut PgConnection, task: &TaskRow) -> Result<bool, E
         .fetch_one(&mut *conn)
         .await
         .map_err(classify)?;
-    let actual: u64 = super::codec::unsigned("workflow_events", last)?;
+    let actual: u64 = super::rows::unsigned("workflow_events", last)?;
     if actual != task.version {
         return Err(EventStoreError::VersionConflict {
             task_id: task.task_id,

@@ -12,10 +12,10 @@ use super::{
         SNAPSHOT_SCHEMA_VERSION,
     },
     PgEventStore, batch,
-    codec::{EventColumns, read_event, read_snapshot},
     connection::{LONG_WORK_TIMEOUT, WORK_TIMEOUT},
     error::classify,
-    index::slug,
+    rows::{EventColumns, read_event, read_snapshot},
+    tasks::slug,
 };
 use crate::{
     events::{StateRebuilder, StoredEvent},

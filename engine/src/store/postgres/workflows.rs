@@ -9,10 +9,10 @@ use uuid::Uuid;
 use super::{
     super::{StorageError, WorkflowConfigStore, WorkflowRow, content_hash, revision_id},
     PgEventStore,
-    codec::{to_json, unsigned},
     connection::WORK_TIMEOUT,
     error::classify,
-    index::{int, slug, unreadable},
+    rows::{to_json, unsigned},
+    tasks::{int, slug, unreadable},
 };
 use crate::{
     config::WorkflowConfig,

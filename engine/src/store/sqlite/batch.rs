@@ -11,10 +11,10 @@ use super::{
         CommandRow, EventPage, EventStore, EventStoreError, LogEntry, LogPosition, OpenBatch,
         OpenRequest, OpenedTask, OutboxRow, PublisherId, TaskWrite, WorkflowPause,
     },
-    acts, places, read,
+    connection::{SqliteEventStore, commit, detached},
+    operator_commands,
     rows::{self, Columns, array, micros},
-    store::{SqliteEventStore, commit, detached},
-    write,
+    slots, streams, write,
 };
 use crate::{
     ids::{CommandId, TaskId},
@@ -100,10 +100,10 @@ impl Batch {
         let heads = heads(&mut tx, &ids, request.publisher, now).await?;
         let tasks = read_tasks(&mut tx, &request.tasks, &heads).await?;
         let known = known(&mut tx, &request.commands).await?;
-        let pauses = acts::mattering(&mut tx, &ids).await?;
+        let pauses = operator_commands::mattering(&mut tx, &ids).await?;
         let held_by_claimant = match request.claimant {
             None => 0,
-            Some(claimant) => sqlx::query_scalar(places::COUNT_HELD)
+            Some(claimant) => sqlx::query_scalar(slots::COUNT_HELD)
                 .bind(claimant.user_id.0.hyphenated())
                 .fetch_one(&mut *tx)
                 .await
@@ -212,14 +212,14 @@ async fn read_tasks(
         .filter(|(task, version)| **version == 0 && head(task) > 0)
         .map(|(task, _)| *task)
         .collect();
-    let mut snapshots = read::snapshots(connection, &fresh).await?;
+    let mut snapshots = streams::snapshots(connection, &fresh).await?;
     snapshots.retain(|task, state| state.version <= head(task));
     let behind: Vec<(TaskId, u64)> = after
         .iter()
         .map(|(task, version)| (*task, snapshots.get(task).map_or(*version, |s| s.version)))
         .filter(|(task, version)| head(task) > *version)
         .collect();
-    let tails = read::tails(connection, &behind).await?;
+    let tails = streams::tails(connection, &behind).await?;
 
     let mut tasks: HashMap<TaskId, OpenedTask> = after
         .keys()

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 
 use super::{
     super::{CommandLog, CommandPage, CommandRow, EventStoreError},
+    connection::SqliteEventStore,
     rows,
-    store::SqliteEventStore,
 };
 use crate::{
     ids::{CommandId, TaskId},

@@ -12,9 +12,9 @@ use super::{
         EventStoreError, GoalActionOutcome, GoalActionRow, GoalActionStatus, GoalStore,
         NewGoalAction,
     },
+    connection::{SqliteEventStore, commit, detached},
     outbox::later,
     rows::{Columns, json, micros, plain},
-    store::{SqliteEventStore, commit, detached},
 };
 
 const ADD: &str = "

@@ -4,24 +4,24 @@
 //! ascending positions are the order of the commits. SQLite has no clock worth using, so the store
 //! is given one. Statements that touch many rows take one JSON array and read it by `json_each`.
 
-mod acts;
 mod batch;
 mod commands;
-mod due;
+mod connection;
 mod error;
 mod goals;
+mod log;
+mod operator_commands;
 mod outbox;
-mod places;
 mod projections;
-mod read;
 mod rebuild;
-mod reliability;
 mod rows;
-mod store;
+mod slots;
+mod streams;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod timers;
 mod workflows;
 mod write;
 
-pub use store::SqliteEventStore;
+pub use connection::SqliteEventStore;

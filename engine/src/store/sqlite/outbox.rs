@@ -8,8 +8,8 @@ use sqlx::SqliteConnection;
 
 use super::{
     super::{EventStoreError, NewOutboxRow, Outbox, OutboxRow, OutboxStats, PublisherId},
+    connection::{SqliteEventStore, commit, detached},
     rows::{self, Columns, array, micros, plain},
-    store::{SqliteEventStore, commit, detached},
 };
 
 /// A message that waits already is left as it is.

@@ -12,12 +12,12 @@ use super::{
         EventStoreError, LogEntry, NewOutboxRow, OpenProjection, ProjectionRows, ProjectionStore,
         ProjectionWrite,
     },
-    acts::act_in,
+    connection::{SqliteEventStore, commit, detached},
     goals,
+    operator_commands::act_in,
     outbox::enqueue,
-    read::log_after,
     rows::{Columns, array, json, micros},
-    store::{SqliteEventStore, commit, detached},
+    streams::log_after,
 };
 
 const CHECKPOINT: &str = "SELECT position FROM projections WHERE name = ?1";

@@ -6,10 +6,9 @@ use uuid::fmt::Hyphenated;
 
 use super::{
     super::{DueRow, EventStoreError, Rebuild, SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow},
-    places,
+    connection::{SqliteEventStore, commit, detached},
     rows::{self, Columns, checksum, integer, json},
-    store::{SqliteEventStore, commit, detached},
-    write,
+    slots, write,
 };
 use crate::{ids::TaskId, state::Places};
 
@@ -171,7 +170,7 @@ impl Rebuild for SqliteEventStore {
                 });
             }
             let row_changed = replace_task(&mut tx, &task).await?;
-            let places_changed = places::replace(&mut tx, task.task_id, places).await?;
+            let places_changed = slots::replace(&mut tx, task.task_id, places).await?;
             let changed = (
                 row_changed || places_changed,
                 replace_snapshots(&mut tx, task.task_id, snapshots).await?,

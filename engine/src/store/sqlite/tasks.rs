@@ -6,9 +6,9 @@ use async_trait::async_trait;
 
 use super::{
     super::{Draft, EventStoreError, TaskFilter, TaskIndex, TaskPage, TaskRow},
+    connection::SqliteEventStore,
     outbox::seconds_between,
     rows::{self, Columns, json, micros},
-    store::SqliteEventStore,
 };
 use crate::{
     ids::{RevisionId, TaskId},

@@ -10,8 +10,8 @@ use super::{
     super::{
         EventStoreError, StorageError, WorkflowConfigStore, WorkflowRow, content_hash, revision_id,
     },
+    connection::{SqliteEventStore, commit, detached},
     rows::{self, Columns, json, micros},
-    store::{SqliteEventStore, commit, detached},
 };
 use crate::{
     config::WorkflowConfig,

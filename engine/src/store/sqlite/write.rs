@@ -10,11 +10,11 @@ use super::{
     super::{
         COMMIT_LEASE, CommandRecord, Draft, DueRow, EventStoreError, NewOutboxRow, OutboxRow,
         PublisherId, RecordedOutcome, SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow, TaskWrite,
-        model::hex,
+        workflows::hex,
     },
     batch::Head,
-    places,
     rows::{array, checksum, event_data, integer, json, micros, plain},
+    slots,
 };
 use crate::{events::StoredEvent, ids::TaskId};
 
@@ -100,7 +100,7 @@ pub(super) async fn all(
     due_unset(connection, &unset).await?;
     due_set(connection, writes.iter().flat_map(|write| &write.due_set)).await?;
     let changes = writes.iter().map(|write| (write.task_id, &write.places));
-    places::write(connection, changes).await?;
+    slots::write(connection, changes).await?;
     drafts(connection, writes.iter().flat_map(|write| &write.drafts)).await?;
     snapshots(
         connection,

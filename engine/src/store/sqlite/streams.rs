@@ -6,8 +6,8 @@ use sqlx::SqliteConnection;
 
 use super::{
     super::{EventPage, EventStoreError, LogEntry, LogPosition, SNAPSHOT_SCHEMA_VERSION},
+    connection::{SqliteEventStore, detached},
     rows::{self, Columns, array, checksum, integer},
-    store::{SqliteEventStore, detached},
 };
 use crate::{
     events::{StateRebuilder, StoredEvent},

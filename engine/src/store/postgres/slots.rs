@@ -8,10 +8,10 @@ use uuid::Uuid;
 use super::{
     super::{EventStoreError, OpenStep, PlaceIndex, PlaceOrder, PlaceQuery},
     PgEventStore,
-    codec::unsigned,
     connection::WORK_TIMEOUT,
     error::classify,
-    index::{int, slug},
+    rows::unsigned,
+    tasks::{int, slug},
 };
 use crate::{
     ids::{RevisionId, StepId, TaskId, UserId, WorkflowId},

@@ -13,9 +13,9 @@ use super::{
         TaskIndex, TaskPage, TaskRow,
     },
     PgEventStore,
-    codec::{to_json, unsigned},
     connection::{LONG_WORK_TIMEOUT, WORK_TIMEOUT},
     error::classify,
+    rows::{to_json, unsigned},
 };
 use crate::{
     ids::{CommandId, RevisionId, Slug, TaskId, UserId},

@@ -7,11 +7,11 @@ use uuid::Uuid;
 use super::{
     super::{EventStoreError, LearntRow, LogFilter, LogPage, LogPosition, ReliabilityStore},
     PgEventStore,
-    codec::checksum,
     connection::{LONG_WORK_TIMEOUT, WORK_TIMEOUT},
     error::classify,
-    index::slug,
+    rows::checksum,
     streams::stored_event,
+    tasks::slug,
 };
 
 /// The next so many events below the oldest running transaction, as for every reader of the log; of

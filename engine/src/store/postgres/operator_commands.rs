@@ -9,11 +9,11 @@ use super::{
         PlannedAct, RecordedOutcome, WorkflowPause,
     },
     PgEventStore,
-    codec::to_json,
     connection::{LONG_WORK_TIMEOUT, WORK_TIMEOUT},
     error::{classify, classify_commit},
-    index::{command_row, slug},
     outbox::enqueue,
+    rows::to_json,
+    tasks::{command_row, slug},
 };
 use crate::ids::{CommandId, UserId};
 

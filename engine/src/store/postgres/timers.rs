@@ -9,10 +9,10 @@ use uuid::Uuid;
 use super::{
     super::{DueKind, DueLane, DueQueue, DueRow, DueStats, EventStoreError},
     PgEventStore,
-    codec::unsigned,
     connection::WORK_TIMEOUT,
     error::classify,
-    index::{int, slug},
+    rows::unsigned,
+    tasks::{int, slug},
 };
 use crate::ids::TaskId;
 

@@ -7,9 +7,9 @@ use uuid::Uuid;
 
 use super::{
     super::{DueLane, DueQueue, DueRow, DueStats, EventStoreError},
+    connection::{SqliteEventStore, commit, detached},
     outbox::later,
     rows::{self, micros},
-    store::{SqliteEventStore, commit, detached},
     write,
 };
 

@@ -5,8 +5,8 @@ use sqlx::SqliteConnection;
 
 use super::{
     super::{EventStoreError, OpenStep, PlaceIndex, PlaceOrder, PlaceQuery},
+    connection::SqliteEventStore,
     rows::{self, Columns, array, json, micros},
-    store::SqliteEventStore,
 };
 use crate::{
     ids::{RevisionId, Slug, StepId, TaskId, UserId, WorkflowId},

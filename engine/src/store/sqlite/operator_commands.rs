@@ -9,9 +9,9 @@ use super::{
         ActFacts, ActLog, AnnotatorPause, CommandRow, DerivePauses, EventStoreError, Pauses,
         PlannedAct, WorkflowPause,
     },
+    connection::{SqliteEventStore, commit, detached},
     outbox::enqueue,
     rows::{self, array, micros, plain},
-    store::{SqliteEventStore, commit, detached},
     write,
 };
 use crate::ids::{CommandId, TaskId, UserId};

@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::{
     super::{EventStoreError, LearntRow, LogFilter, LogPage, LogPosition, ReliabilityStore},
+    connection::{SqliteEventStore, commit, detached},
     rows::{self, Columns, array, checksum},
-    store::{SqliteEventStore, commit, detached},
 };
 
 /// The next so many events; of those that are not asked for, the place alone.

@@ -1,0 +1,108 @@
+//! The inbox: what each command came to.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::error::EventStoreError;
+use crate::ids::{CommandId, TaskId};
+
+/// What a command came to, as the inbox keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum RecordedOutcome {
+    /// Its effect is in the log.
+    Applied {
+        /// What the caller was told.
+        result: Value,
+    },
+    /// The state or the rules forbade it.
+    Rejected {
+        /// The code.
+        reason: String,
+        /// For people.
+        detail: String,
+    },
+}
+
+/// One row of the inbox, to be written.
+#[derive(Clone, Debug)]
+pub struct CommandRecord {
+    /// The idempotency key.
+    pub command_id: CommandId,
+    /// The task; none for operators' acts on a workflow or goal.
+    pub task_id: Option<TaskId>,
+    /// The command's type.
+    pub command_type: &'static str,
+    /// Hash of the command as read.
+    pub content_hash: [u8; 32],
+    /// What it came to.
+    pub outcome: RecordedOutcome,
+    /// The command as read, kept where it was rejected and of operators' acts.
+    pub payload: Option<Value>,
+    /// When it was decided.
+    pub decided_at: DateTime<Utc>,
+}
+
+/// One row of the inbox, as found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CommandRow {
+    /// The idempotency key.
+    pub command_id: CommandId,
+    /// The task.
+    pub task_id: Option<TaskId>,
+    /// The command's type.
+    #[serde(rename = "type")]
+    pub command_type: String,
+    /// Hash of the command as read.
+    #[serde(skip)]
+    pub content_hash: [u8; 32],
+    /// What it came to.
+    #[serde(flatten)]
+    pub outcome: RecordedOutcome,
+    /// The command as read, kept where it was rejected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload: Option<Value>,
+    /// When it was decided.
+    pub decided_at: DateTime<Utc>,
+}
+
+impl From<CommandRecord> for CommandRow {
+    fn from(record: CommandRecord) -> Self {
+        Self {
+            command_id: record.command_id,
+            task_id: record.task_id,
+            command_type: record.command_type.to_owned(),
+            content_hash: record.content_hash,
+            outcome: record.outcome,
+            payload: record.payload,
+            decided_at: record.decided_at,
+        }
+    }
+}
+
+/// A page of the inbox, newest first.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct CommandPage {
+    /// The rows.
+    pub commands: Vec<CommandRow>,
+    /// The row to go on after; none on the last page.
+    pub next_after: Option<CommandId>,
+}
+
+/// The inbox, for operators.
+#[async_trait]
+pub trait CommandLog: Send + Sync {
+    /// One command.
+    async fn command(&self, id: CommandId) -> Result<Option<CommandRow>, EventStoreError>;
+
+    /// Rejected commands, newest first.
+    async fn rejected(
+        &self,
+        task: Option<TaskId>,
+        after: Option<CommandId>,
+        limit: u32,
+    ) -> Result<CommandPage, EventStoreError>;
+}

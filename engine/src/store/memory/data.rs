@@ -1,0 +1,188 @@
+//! The content of a store in memory, its clock and its lock.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::super::{
+    AnnotatorPause, CommandRow, Draft, DueRow, EventStoreError, GoalActionRow, LearntRow,
+    OutboxRow, ProjectionRows, PublisherId, TaskRow, WorkflowPause, WorkflowRow,
+};
+use crate::{
+    config::WorkflowConfig,
+    events::StoredEvent,
+    ids::{CommandId, StepId, TaskId, UserId, WorkflowId},
+    limits::PAGE_MAX,
+    state::{HeldPlace, OpenPlace, WorkflowSnapshot},
+};
+
+/// What a [`MemoryStore`] reads the time from.
+pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
+
+/// A store in memory, for tests, examples and simulation: the semantics of the others, and nothing
+/// left when it is dropped. Clones share their content.
+///
+/// Batches run one at a time: [`open`](super::super::EventStore::open) waits until the batch before has ended.
+/// Everything else goes on beside an open batch and sees what was committed.
+#[derive(Clone)]
+pub struct MemoryStore {
+    pub(super) data: Arc<Mutex<Data>>,
+    /// Held by the open batch.
+    pub(super) writer: Arc<tokio::sync::Mutex<()>>,
+    pub(super) clock: Clock,
+}
+
+impl MemoryStore {
+    /// An empty store whose clock starts at the beginning of 2000 and goes on by a millisecond with
+    /// each reading: what runs on it is the same every time.
+    pub fn new() -> Self {
+        /// 2000-01-01T00:00:00Z, in microseconds since 1970.
+        const BEGINNING: i64 = 946_684_800_000_000;
+        let micros = AtomicI64::new(BEGINNING);
+        Self::with_clock(Arc::new(move || {
+            let now = micros.fetch_add(1_000, Ordering::Relaxed);
+            DateTime::from_timestamp_micros(now).unwrap_or_default()
+        }))
+    }
+
+    /// An empty store with a clock of the caller's.
+    pub fn with_clock(clock: Clock) -> Self {
+        Self {
+            data: Arc::default(),
+            writer: Arc::default(),
+            clock,
+        }
+    }
+
+    pub(super) fn now(&self) -> DateTime<Utc> {
+        (self.clock)().trunc_subsecs(6)
+    }
+
+    pub(super) fn data(&self) -> MutexGuard<'_, Data> {
+        lock(&self.data)
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let data = self.data();
+        f.debug_struct("MemoryStore")
+            .field("tasks", &data.tasks.len())
+            .field("events", &data.log.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Every change is checked before it begins, so a panic in between leaves nothing half done.
+pub(super) fn lock(data: &Mutex<Data>) -> MutexGuard<'_, Data> {
+    data.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[derive(Default)]
+pub(super) struct Data {
+    pub(super) streams: BTreeMap<TaskId, Vec<StoredEvent>>,
+    /// All events in order of commit, with the workflow of each: position `n` is element `n - 1`.
+    pub(super) log: Vec<(WorkflowId, StoredEvent)>,
+    pub(super) snapshots: HashMap<TaskId, BTreeMap<u64, WorkflowSnapshot>>,
+    pub(super) tasks: BTreeMap<TaskId, TaskRow>,
+    pub(super) commands: HashMap<CommandId, CommandRow>,
+    pub(super) outbox: BTreeMap<i64, Message>,
+    /// The last position given.
+    pub(super) outbox_position: i64,
+    pub(super) due: BTreeMap<Uuid, (DueRow, Option<DateTime<Utc>>)>,
+    pub(super) drafts: BTreeMap<(TaskId, StepId, u32, UserId), Draft>,
+    pub(super) workflows: Vec<(WorkflowRow, WorkflowConfig)>,
+    /// Messages that are sent once for ever; a rebuild does not forget them.
+    pub(super) said_once: HashSet<Uuid>,
+    /// What goals set off, and until when nobody else does it.
+    pub(super) goal_actions: HashMap<Uuid, (GoalActionRow, DateTime<Utc>)>,
+    /// Projections by name: events read, and rows by key.
+    pub(super) projections: HashMap<String, (usize, ProjectionRows)>,
+    pub(super) places: BTreeMap<(TaskId, StepId), OpenPlace>,
+    pub(super) held: BTreeSet<HeldPlace>,
+    /// By workflow and beginning.
+    pub(super) pauses: BTreeMap<(WorkflowId, CommandId), WorkflowPause>,
+    pub(super) annotator_pauses: BTreeMap<CommandId, AnnotatorPause>,
+    pub(super) learnt: HashMap<Uuid, LearntRow>,
+}
+
+pub(super) struct Message {
+    pub(super) row: OutboxRow,
+    pub(super) lease: Option<(PublisherId, DateTime<Utc>)>,
+    pub(super) next_attempt_at: Option<DateTime<Utc>>,
+    pub(super) last_error: String,
+    pub(super) created_at: DateTime<Utc>,
+}
+
+impl Message {
+    pub(super) fn is_leased(&self, now: DateTime<Utc>) -> bool {
+        self.lease.is_some_and(|(_, until)| until > now)
+    }
+
+    pub(super) fn backs_off(&self, now: DateTime<Utc>) -> bool {
+        self.next_attempt_at.is_some_and(|at| at > now)
+    }
+}
+
+/// A time some duration after another.
+pub(super) fn later(now: DateTime<Utc>, duration: Duration) -> DateTime<Utc> {
+    TimeDelta::from_std(duration)
+        .ok()
+        .and_then(|d| now.checked_add_signed(d))
+        .unwrap_or(now)
+}
+
+/// A page of at most `limit` rows, and whether there are more.
+pub(super) fn page<T>(rows: impl Iterator<Item = T>, limit: u32) -> (Vec<T>, bool) {
+    let limit = limit.clamp(1, PAGE_MAX) as usize;
+    let mut rows: Vec<T> = rows.take(limit + 1).collect();
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    (rows, more)
+}
+
+/// A text holds U+0000, which no database keeps.
+#[derive(Debug, thiserror::Error)]
+#[error("a text holds U+0000")]
+pub(super) struct Nul;
+
+pub(super) fn refuse_nul(content: &impl Serialize) -> Result<(), EventStoreError> {
+    fn has_nul(value: &Value) -> bool {
+        match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => false,
+            Value::String(text) => text.contains('\0'),
+            Value::Array(values) => values.iter().any(has_nul),
+            Value::Object(map) => map.iter().any(|(key, v)| key.contains('\0') || has_nul(v)),
+        }
+    }
+    let value =
+        serde_json::to_value(content).map_err(|error| EventStoreError::Data(Box::new(error)))?;
+    if has_nul(&value) {
+        Err(EventStoreError::Data(Box::new(Nul)))
+    } else {
+        Ok(())
+    }
+}
+
+pub(super) fn seconds(delta: TimeDelta) -> f64 {
+    delta
+        .to_std()
+        .map_or(0.0, |duration| duration.as_secs_f64())
+}

@@ -1,0 +1,86 @@
+//! The log of all events, and the models that are learnt from it.
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use super::{
+    super::{
+        EventStoreError, LearntRow, LogEntry, LogFilter, LogPage, LogPosition, ReliabilityStore,
+    },
+    data::{Data, MemoryStore},
+};
+
+pub(super) fn entries(data: &Data, after: usize, limit: u32) -> Vec<LogEntry> {
+    (1_i64..)
+        .zip(&data.log)
+        .skip(after)
+        .take(limit as usize)
+        .map(|(position, (workflow, event))| LogEntry {
+            position: LogPosition {
+                transaction: 0,
+                position,
+            },
+            workflow: workflow.clone(),
+            started_at: data
+                .streams
+                .get(&event.task_id)
+                .and_then(|events| events.first())
+                .map_or(event.occurred_at, |first| first.occurred_at),
+            event: event.clone(),
+        })
+        .collect()
+}
+
+#[async_trait]
+impl ReliabilityStore for MemoryStore {
+    async fn read_workflow_log(
+        &self,
+        filter: LogFilter,
+        after: LogPosition,
+        limit: u32,
+    ) -> Result<LogPage, EventStoreError> {
+        let data = self.data();
+        let skip = usize::try_from(after.position).unwrap_or_default();
+        let mut page = LogPage {
+            entries: Vec::new(),
+            through: after,
+            read: 0,
+        };
+        for (position, (workflow, event)) in
+            (1_i64..).zip(&data.log).skip(skip).take(limit as usize)
+        {
+            page.read += 1;
+            page.through = LogPosition {
+                transaction: 0,
+                position,
+            };
+            let asked = filter.event_types.contains(&event.event.event_type());
+            if asked && *workflow == filter.workflow {
+                page.entries.push((page.through, event.clone()));
+            }
+        }
+        Ok(page)
+    }
+
+    async fn learnt(&self, model: Uuid) -> Result<Option<LearntRow>, EventStoreError> {
+        Ok(self.data().learnt.get(&model).cloned())
+    }
+
+    async fn learnt_position(&self, model: Uuid) -> Result<Option<LogPosition>, EventStoreError> {
+        Ok(self.data().learnt.get(&model).map(|row| row.position))
+    }
+
+    async fn keep_learnt(&self, row: LearntRow) -> Result<(), EventStoreError> {
+        let mut data = self.data();
+        let further = |kept: &LearntRow| kept.position >= row.position;
+        if !data.learnt.get(&row.model).is_some_and(further) {
+            data.learnt.insert(row.model, row);
+        }
+        Ok(())
+    }
+
+    async fn forget_learnt(&self) -> Result<(), EventStoreError> {
+        self.data().learnt.clear();
+        Ok(())
+    }
+}

@@ -1,0 +1,19 @@
+//! A store in memory.
+
+mod batch;
+mod commands;
+mod data;
+mod event_store;
+mod goals;
+mod log;
+mod operator_commands;
+mod outbox;
+mod projections;
+mod rebuild;
+mod slots;
+mod streams;
+mod tasks;
+mod timers;
+mod workflows;
+
+pub use data::{Clock, MemoryStore};

@@ -1,0 +1,139 @@
+//! Projections of the log: checkpoint and rows, under the one lock of the store.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use tokio::sync::OwnedMutexGuard;
+
+use super::{
+    super::{
+        EventStoreError, GoalActionRow, GoalActionStatus, LogEntry, OpenProjection, ProjectionRows,
+        ProjectionStore, ProjectionWrite,
+    },
+    data::{Data, MemoryStore, lock, refuse_nul},
+    log::entries,
+};
+
+#[async_trait]
+impl ProjectionStore for MemoryStore {
+    /// Waits while a batch is open, as a store with one writer does: its events come later and are
+    /// no younger than what is settled.
+    async fn open_projection(
+        &self,
+        name: &str,
+        limit: u32,
+    ) -> Result<Option<Box<dyn OpenProjection>>, EventStoreError> {
+        let writer = self.writer.clone().lock_owned().await;
+        let now = self.now();
+        let data = self.data();
+        let (read, rows) = data.projections.get(name).cloned().unwrap_or_default();
+        let entries = entries(&data, read, limit);
+        let settled = if read + entries.len() == data.log.len() {
+            now
+        } else {
+            DateTime::UNIX_EPOCH
+        };
+        drop(data);
+        Ok(Some(Box::new(MemoryProjection {
+            data: self.data.clone(),
+            name: name.to_owned(),
+            now,
+            settled,
+            read,
+            entries,
+            rows,
+            _writer: writer,
+        })))
+    }
+
+    async fn projection_rows(&self, name: &str) -> Result<ProjectionRows, EventStoreError> {
+        let data = self.data();
+        Ok(data
+            .projections
+            .get(name)
+            .map(|(_, rows)| rows.clone())
+            .unwrap_or_default())
+    }
+
+    async fn reset_projection(&self, name: &str) -> Result<(), EventStoreError> {
+        let _writer = self.writer.lock().await;
+        self.data().projections.remove(name);
+        Ok(())
+    }
+}
+
+/// A step of a projection; the only writer while it is open.
+struct MemoryProjection {
+    data: Arc<Mutex<Data>>,
+    name: String,
+    now: DateTime<Utc>,
+    settled: DateTime<Utc>,
+    read: usize,
+    entries: Vec<LogEntry>,
+    rows: ProjectionRows,
+    _writer: OwnedMutexGuard<()>,
+}
+
+#[async_trait]
+impl OpenProjection for MemoryProjection {
+    fn now(&self) -> DateTime<Utc> {
+        self.now
+    }
+
+    fn settled(&self) -> DateTime<Utc> {
+        self.settled
+    }
+
+    fn entries(&self) -> &[LogEntry] {
+        &self.entries
+    }
+
+    fn at_beginning(&self) -> bool {
+        self.read == 0
+    }
+
+    fn take_rows(&mut self) -> ProjectionRows {
+        std::mem::take(&mut self.rows)
+    }
+
+    async fn commit(self: Box<Self>, write: ProjectionWrite) -> Result<(), EventStoreError> {
+        refuse_nul(&write.rows)?;
+        for message in write.messages.iter().chain(&write.once) {
+            refuse_nul(&(&message.routing_key, &*message.body))?;
+        }
+        let mut data = lock(&self.data);
+        for act in write.acts {
+            data.act(act, self.now)?;
+        }
+        let (read, rows) = data.projections.entry(self.name).or_default();
+        *read = self.read + self.entries.len();
+        for (key, row) in write.rows {
+            match row {
+                Some(row) => {
+                    rows.insert(key, row);
+                }
+                None => {
+                    rows.remove(&key);
+                }
+            }
+        }
+        let once = write.once.into_iter();
+        let mut messages = write.messages;
+        messages.extend(once.filter(|message| data.said_once.insert(message.message_id)));
+        data.enqueue(messages, self.now);
+        for action in write.actions {
+            data.goal_actions.entry(action.id).or_insert_with(|| {
+                let row = GoalActionRow {
+                    action,
+                    status: GoalActionStatus::Waiting,
+                    attempts: 0,
+                    last_error: None,
+                    changed_at: self.now,
+                };
+                (row, self.now)
+            });
+        }
+        Ok(())
+    }
+}

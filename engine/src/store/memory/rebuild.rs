@@ -1,0 +1,92 @@
+//! Everything derived, made anew from the log.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+
+use super::{
+    super::{DueRow, EventStoreError, Rebuild, SnapshotRow, TaskRow},
+    data::{MemoryStore, page},
+};
+use crate::{ids::TaskId, state::Places};
+
+#[async_trait]
+impl Rebuild for MemoryStore {
+    async fn stream_ids(
+        &self,
+        after: Option<TaskId>,
+        limit: u32,
+    ) -> Result<Vec<TaskId>, EventStoreError> {
+        let data = self.data();
+        let ids = data
+            .streams
+            .keys()
+            .filter(|task| after.is_none_or(|after| **task > after));
+        Ok(page(ids.copied(), limit).0)
+    }
+
+    async fn replace_derived(
+        &self,
+        task: TaskRow,
+        places: Places,
+        snapshots: Vec<SnapshotRow>,
+        due: Vec<DueRow>,
+    ) -> Result<(bool, bool, bool), EventStoreError> {
+        let _writer = self.writer.lock().await;
+        let mut data = self.data();
+        let id = task.task_id;
+        let actual = data.version(id);
+        if actual != task.version {
+            let expected = task.version;
+            return Err(EventStoreError::VersionConflict {
+                task_id: id,
+                expected,
+                actual,
+            });
+        }
+        let row_changed = data.tasks.get(&id) != Some(&task);
+        data.tasks.insert(id, task);
+        let found = Places {
+            open: data
+                .places
+                .values()
+                .filter(|place| place.task_id == id)
+                .cloned()
+                .collect(),
+            held: data
+                .held
+                .iter()
+                .filter(|held| held.task_id == id)
+                .cloned()
+                .collect(),
+        };
+        let change = places.since(&found);
+        let task_changed = row_changed || !change.is_empty();
+        data.change_places(id, change);
+
+        let snapshots: BTreeMap<_, _> = snapshots
+            .into_iter()
+            .map(|row| (row.version, row.state))
+            .collect();
+        let found = data
+            .snapshots
+            .insert(id, snapshots.clone())
+            .unwrap_or_default();
+        let snapshots_changed = found != snapshots;
+
+        let wanted: BTreeMap<_, _> = due.into_iter().map(|row| (row.id, row)).collect();
+        let found = data
+            .due
+            .values()
+            .map(|(row, _)| row)
+            .filter(|row| row.task_id == id);
+        let found: BTreeMap<_, _> = found.map(|row| (row.id, row.clone())).collect();
+        let due_changed = found != wanted;
+        if due_changed {
+            data.due.retain(|_, (row, _)| row.task_id != id);
+            data.due
+                .extend(wanted.into_iter().map(|(id, row)| (id, (row, None))));
+        }
+        Ok((task_changed, snapshots_changed, due_changed))
+    }
+}

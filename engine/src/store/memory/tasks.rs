@@ -1,0 +1,89 @@
+//! Search over tasks, and drafts.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+
+use super::{
+    super::{Draft, EventStoreError, TaskFilter, TaskIndex, TaskPage, TaskRow},
+    data::{MemoryStore, page, seconds},
+};
+use crate::{
+    ids::{RevisionId, TaskId},
+    state::TaskStatus,
+};
+
+#[async_trait]
+impl TaskIndex for MemoryStore {
+    async fn task(&self, task: TaskId) -> Result<Option<TaskRow>, EventStoreError> {
+        Ok(self.data().tasks.get(&task).cloned())
+    }
+
+    async fn tasks(&self, filter: TaskFilter) -> Result<TaskPage, EventStoreError> {
+        let data = self.data();
+        let found = data.tasks.values().filter(|row| {
+            filter.after.is_none_or(|after| row.task_id > after)
+                && filter
+                    .workflow
+                    .as_ref()
+                    .is_none_or(|workflow| row.workflow == *workflow)
+                && filter.status.is_none_or(|status| row.status == status)
+                && filter
+                    .step
+                    .as_ref()
+                    .is_none_or(|step| row.current_steps.contains(step) && !row.status.is_final())
+                && filter
+                    .labels
+                    .iter()
+                    .all(|(key, value)| row.labels.get(key) == Some(value))
+        });
+        let (tasks, more) = page(found.cloned(), filter.limit);
+        let next_after = tasks.last().filter(|_| more).map(|task| task.task_id);
+        Ok(TaskPage { tasks, next_after })
+    }
+
+    async fn task_counts(&self) -> Result<BTreeMap<TaskStatus, i64>, EventStoreError> {
+        let mut counts: BTreeMap<_, _> = TaskStatus::ALL
+            .into_iter()
+            .map(|status| (status, 0))
+            .collect();
+        for row in self.data().tasks.values() {
+            *counts.entry(row.status).or_default() += 1;
+        }
+        Ok(counts)
+    }
+
+    async fn waiting_oldest(&self) -> Result<Vec<(RevisionId, String, f64)>, EventStoreError> {
+        let now = self.now();
+        let mut oldest: BTreeMap<(RevisionId, String), f64> = BTreeMap::new();
+        let data = self.data();
+        for row in data
+            .tasks
+            .values()
+            .filter(|row| row.status == TaskStatus::Running)
+        {
+            for step in &row.current_steps {
+                let waits = oldest
+                    .entry((row.revision_id, step.to_string()))
+                    .or_default();
+                *waits = waits.max(seconds(now - row.updated_at));
+            }
+        }
+        Ok(oldest
+            .into_iter()
+            .map(|((id, step), seconds)| (id, step, seconds))
+            .collect())
+    }
+
+    async fn drafts(&self, task: TaskId) -> Result<Vec<Draft>, EventStoreError> {
+        let data = self.data();
+        let mut drafts: Vec<_> = data
+            .drafts
+            .values()
+            .filter(|draft| draft.task_id == task)
+            .cloned()
+            .collect();
+        drafts.sort_by_key(|draft| draft.saved_at);
+        Ok(drafts)
+    }
+}

@@ -1,0 +1,76 @@
+//! What is folded from the log: projections, each under a name, with rows of its own.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use super::{
+    error::EventStoreError, goals::NewGoalAction, log::LogEntry, operator_commands::PlannedAct,
+    outbox::NewOutboxRow,
+};
+
+/// The rows of a projection, by key: plain JSON, whose form is the projection's own affair.
+pub type ProjectionRows = BTreeMap<String, Value>;
+
+/// What a step of a projection writes, in one transaction.
+#[derive(Debug, Default)]
+pub struct ProjectionWrite {
+    /// Rows that changed, by key; none where a row is gone.
+    pub rows: BTreeMap<String, Option<Value>>,
+    /// Messages; one that waits already is left as it is.
+    pub messages: Vec<NewOutboxRow>,
+    /// Messages that are sent once for ever, however often the log is read: their ids are kept.
+    pub once: Vec<NewOutboxRow>,
+    /// What is to be done outside; one that is known already is left as it is.
+    pub actions: Vec<NewGoalAction>,
+    /// Acts of rules; one that is known already is left as it is.
+    pub acts: Vec<PlannedAct>,
+}
+
+/// What is folded from the log: projections, each under a name, with rows of its own by key.
+#[async_trait]
+pub trait ProjectionStore: Send + Sync {
+    /// Begins a step of a projection: takes its lock, and reads its rows and the next events after
+    /// its checkpoint, at most `limit`. One process at a time; `None` where another one is at it.
+    ///
+    /// Between opening and committing, the caller may read from the store and must not write to
+    /// it: a store in one file has one writer, and that is the step.
+    async fn open_projection(
+        &self,
+        name: &str,
+        limit: u32,
+    ) -> Result<Option<Box<dyn OpenProjection>>, EventStoreError>;
+
+    /// The rows of a projection, by key.
+    async fn projection_rows(&self, name: &str) -> Result<ProjectionRows, EventStoreError>;
+
+    /// Forgets the rows of a projection and its checkpoint. What it has said once stays said.
+    async fn reset_projection(&self, name: &str) -> Result<(), EventStoreError>;
+}
+
+/// An open step of a projection. Dropping it without `commit` writes nothing.
+#[async_trait]
+pub trait OpenProjection: Send {
+    /// The store's clock when the step was opened.
+    fn now(&self) -> DateTime<Utc>;
+
+    /// The time up to which everything is known: whatever was decided, stored or done by then is
+    /// in the log up to the end of [`entries`](Self::entries), or can be read from the store.
+    /// At most [`now`](Self::now), and before it while transactions are open, or while there are
+    /// more events to read.
+    fn settled(&self) -> DateTime<Utc>;
+
+    /// The events, in the order of the log.
+    fn entries(&self) -> &[LogEntry];
+
+    /// Whether the projection begins with the log.
+    fn at_beginning(&self) -> bool;
+
+    /// Takes the rows of the projection, by key.
+    fn take_rows(&mut self) -> ProjectionRows;
+
+    /// Writes rows, messages and the checkpoint behind `entries`, and commits.
+    async fn commit(self: Box<Self>, write: ProjectionWrite) -> Result<(), EventStoreError>;
+}

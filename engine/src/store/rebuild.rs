@@ -1,0 +1,52 @@
+//! Everything derived, made anew from the log.
+
+use async_trait::async_trait;
+use serde::Serialize;
+
+use super::{
+    batch::{SnapshotRow, TaskRow},
+    error::EventStoreError,
+    timers::DueRow,
+};
+use crate::{ids::TaskId, state::Places};
+
+/// What a rebuild did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RebuildReport {
+    /// Streams replayed.
+    pub tasks: u64,
+    /// Events replayed.
+    pub events: u64,
+    /// Task rows that differed from the log.
+    pub tasks_changed: u64,
+    /// Snapshots written, deleted or changed.
+    pub snapshots_changed: u64,
+    /// Due work written, deleted or changed.
+    pub due_changed: u64,
+    /// Whether the pauses of workflows differed from operators' acts.
+    pub pauses_changed: bool,
+    /// Models of annotators learnt anew.
+    pub models_learnt: u64,
+}
+
+/// Everything derived, made anew from the log.
+#[async_trait]
+pub trait Rebuild: Send + Sync {
+    /// Ids of streams after `after`, in id order.
+    async fn stream_ids(
+        &self,
+        after: Option<TaskId>,
+        limit: u32,
+    ) -> Result<Vec<TaskId>, EventStoreError>;
+
+    /// Replaces what is derived of one task, under its lock: the search row with its places,
+    /// snapshots and due work. Leaves equal rows untouched and answers whether (row or places,
+    /// snapshots, due work) changed.
+    async fn replace_derived(
+        &self,
+        task: TaskRow,
+        places: Places,
+        snapshots: Vec<SnapshotRow>,
+        due: Vec<DueRow>,
+    ) -> Result<(bool, bool, bool), EventStoreError>;
+}

@@ -1,0 +1,62 @@
+//! Search over tasks.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{
+    batch::{Draft, TaskRow},
+    error::EventStoreError,
+};
+use crate::{
+    ids::{RevisionId, StepId, TaskId, WorkflowId},
+    state::TaskStatus,
+};
+
+/// What a search asks for.
+#[derive(Clone, Debug, Default)]
+pub struct TaskFilter {
+    /// The workflow.
+    pub workflow: Option<WorkflowId>,
+    /// The status.
+    pub status: Option<TaskStatus>,
+    /// A step that waits.
+    pub step: Option<StepId>,
+    /// Labels, all of which must match.
+    pub labels: BTreeMap<String, String>,
+    /// The last task of the page before.
+    pub after: Option<TaskId>,
+    /// Rows at most; [`PAGE_MAX`](crate::limits::PAGE_MAX) bounds it.
+    pub limit: u32,
+}
+
+/// A page of tasks, sorted by id.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct TaskPage {
+    /// The tasks.
+    pub tasks: Vec<TaskRow>,
+    /// The task to go on after; none on the last page.
+    pub next_after: Option<TaskId>,
+}
+
+/// Search over tasks.
+#[async_trait]
+pub trait TaskIndex: Send + Sync {
+    /// One task's row.
+    async fn task(&self, task: TaskId) -> Result<Option<TaskRow>, EventStoreError>;
+
+    /// A page of tasks, sorted by id.
+    async fn tasks(&self, filter: TaskFilter) -> Result<TaskPage, EventStoreError>;
+
+    /// Tasks by status; every status is there.
+    async fn task_counts(&self) -> Result<BTreeMap<TaskStatus, i64>, EventStoreError>;
+
+    /// Seconds that the longest-waiting running task has waited, by the steps it waits in:
+    /// workflow, step id, seconds.
+    async fn waiting_oldest(&self) -> Result<Vec<(RevisionId, String, f64)>, EventStoreError>;
+
+    /// Drafts of a task, oldest first.
+    async fn drafts(&self, task: TaskId) -> Result<Vec<Draft>, EventStoreError>;
+}

@@ -1,0 +1,77 @@
+//! Revisions of workflows.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::error::StorageError;
+use crate::{
+    config::WorkflowConfig,
+    ids::{RevisionId, WorkflowId, WorkflowSelector},
+};
+
+/// A stored revision of a workflow.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct WorkflowRow {
+    /// The revision's UUID.
+    pub id: RevisionId,
+    /// The workflow's id.
+    pub workflow: WorkflowId,
+    /// The revision's number, from 1.
+    pub revision: u32,
+    /// Hash of its content.
+    pub content_hash: String,
+    /// When it was stored.
+    pub created_at: DateTime<Utc>,
+}
+
+/// Revisions of workflows.
+#[async_trait]
+pub trait WorkflowConfigStore: Send + Sync {
+    /// Stores a new revision and answers its UUID; content equal to the newest revision answers
+    /// that one instead. Concurrent saves of one workflow get distinct numbers.
+    async fn save(&self, config: &WorkflowConfig) -> Result<Uuid, StorageError>;
+
+    /// The revision of that UUID.
+    async fn load(&self, id: Uuid) -> Result<Option<WorkflowConfig>, StorageError>;
+
+    /// The newest revision of the workflow of that id, never from a cache.
+    async fn load_by_name(&self, name: &str) -> Result<Option<WorkflowConfig>, StorageError>;
+
+    /// Which revision each selector means now, never from a cache; unknown ones are left out.
+    async fn resolve(
+        &self,
+        selectors: &[WorkflowSelector],
+    ) -> Result<HashMap<WorkflowSelector, RevisionId>, StorageError>;
+
+    /// All revisions, or those of one workflow: by id, newest first.
+    async fn revisions(
+        &self,
+        workflow: Option<&WorkflowId>,
+    ) -> Result<Vec<WorkflowRow>, StorageError>;
+}
+
+/// The UUID of a revision, the same in every store.
+pub fn revision_id(workflow: &WorkflowId, revision: u32) -> RevisionId {
+    let name = format!("glyph/workflows/{workflow}@{revision}");
+    RevisionId(Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()))
+}
+
+/// What tells whether two configurations are the same, in hexadecimal.
+pub fn content_hash(config: &WorkflowConfig) -> String {
+    hex(&crate::parser::content_hash(config))
+}
+
+/// Bytes in hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|nibble| char::from(DIGITS[usize::from(nibble)]))
+        .collect()
+}
