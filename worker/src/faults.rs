@@ -222,14 +222,12 @@ mod decorator {
     use std::{collections::HashMap, sync::Arc};
 
     use async_trait::async_trait;
-    use chrono::{DateTime, Utc};
     use glyph_workflow_engine::{
-        ids::{CommandId, TaskId},
+        ids::TaskId,
         state::WorkflowSnapshot,
         store::{
-            CommandRow, EventPage, EventStore, EventStoreError, LearntRow, LogEntry, LogFilter,
-            LogPage, LogPosition, OpenBatch, OpenRequest, OpenedTask, OutboxRow, ReliabilityStore,
-            TaskWrite, WorkflowPause,
+            BatchTx, EventPage, EventStore, EventStoreError, LearntRow, LogEntry, LogFilter,
+            LogPage, LogPosition, OpenBatch, OpenRequest, OutboxRow, ReliabilityStore, TaskWrite,
         },
     };
 
@@ -244,12 +242,15 @@ mod decorator {
 
     #[async_trait]
     impl EventStore for CrashingStore {
-        async fn open(&self, request: OpenRequest) -> Result<Box<dyn OpenBatch>, EventStoreError> {
-            let batch = self.store.open(request).await?;
-            Ok(Box::new(CrashingBatch {
-                batch,
-                faults: self.faults.clone(),
-            }))
+        async fn open(&self, request: OpenRequest) -> Result<OpenBatch, EventStoreError> {
+            let open = self.store.open(request).await?;
+            Ok(OpenBatch {
+                tx: Box::new(CrashingTx {
+                    tx: open.tx,
+                    faults: self.faults.clone(),
+                }),
+                ..open
+            })
         }
 
         async fn load(
@@ -308,39 +309,19 @@ mod decorator {
         }
     }
 
-    struct CrashingBatch {
-        batch: Box<dyn OpenBatch>,
+    struct CrashingTx {
+        tx: Box<dyn BatchTx>,
         faults: Faults,
     }
 
     #[async_trait]
-    impl OpenBatch for CrashingBatch {
-        fn now(&self) -> DateTime<Utc> {
-            self.batch.now()
-        }
-
-        fn take_task(&mut self, task: TaskId) -> OpenedTask {
-            self.batch.take_task(task)
-        }
-
-        fn known(&self, command: CommandId) -> Option<&CommandRow> {
-            self.batch.known(command)
-        }
-
-        fn pauses(&self) -> &[WorkflowPause] {
-            self.batch.pauses()
-        }
-
-        fn held_by_claimant(&self) -> u32 {
-            self.batch.held_by_claimant()
-        }
-
+    impl BatchTx for CrashingTx {
         async fn commit(
             self: Box<Self>,
             writes: Vec<TaskWrite>,
         ) -> Result<Vec<OutboxRow>, EventStoreError> {
             self.faults.pass(CrashPoint::Decided);
-            let commit = self.batch.commit(writes);
+            let commit = self.tx.commit(writes);
             let rows = self
                 .faults
                 .pass_within(CrashPoint::BeforeCommit, commit)

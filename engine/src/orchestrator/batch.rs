@@ -169,7 +169,7 @@ impl WorkflowOrchestrator {
     /// Takes the locks of a batch and brings the state of each of its tasks up to date.
     async fn open<'a>(&'a self, batch: &Batch<'a>) -> Result<Opened<'a>, OrchestrationError> {
         let mut open = self.event_store.open(batch.request()).await?;
-        let mut run = Run::new(self, batch.commands, batch.named.clone(), open.as_ref());
+        let mut run = Run::new(self, batch.commands, batch.named.clone(), &open);
         let mut states = Vec::with_capacity(batch.chains.len());
         for (task, _) in &batch.chains {
             let state = run.catch_up(batch.cached.get(task), open.take_task(*task))?;
@@ -240,7 +240,7 @@ impl Batch<'_> {
 
 /// A batch under its locks, of which nothing is decided. Dropped, it never was.
 struct Opened<'a> {
-    open: Box<dyn OpenBatch>,
+    open: OpenBatch,
     run: Run<'a>,
     /// The state of each task at the version under its lock, in the order of the chains.
     states: Vec<Option<WorkflowSnapshot>>,
@@ -254,7 +254,7 @@ impl<'a> Opened<'a> {
             let looked = prepared.look();
             let annotators = Annotators::new(&looked);
             for ((task, chain), state) in batch.chains.iter().zip(self.states) {
-                let open = self.open.as_ref();
+                let open = &self.open;
                 let end = self.run.run_chain(*task, state, chain, open, annotators);
                 ends.push((*task, end));
             }
@@ -308,7 +308,7 @@ fn selectors(
 
 /// A batch that is decided, and still under its locks. Dropped, it never was.
 pub(super) struct Decided<'a> {
-    open: Box<dyn OpenBatch>,
+    open: OpenBatch,
     pub(super) run: Run<'a>,
     prepared: Prepared,
     /// What each chain leaves, tasks in order of first sight.

@@ -83,13 +83,13 @@ impl<'a> Run<'a> {
         orchestrator: &'a WorkflowOrchestrator,
         commands: &'a [CommandEnvelope],
         named: HashMap<WorkflowSelector, Arc<CompiledWorkflow>>,
-        open: &dyn OpenBatch,
+        open: &OpenBatch,
     ) -> Self {
         Self {
             orchestrator,
             commands,
-            now: open.now(),
-            pauses: open.pauses().to_vec(),
+            now: open.now,
+            pauses: open.pauses.clone(),
             workflows: named
                 .values()
                 .map(|w| (w.config().revision_id, Arc::clone(w)))
@@ -145,7 +145,7 @@ impl<'a> Run<'a> {
         task: TaskId,
         mut state: Option<WorkflowSnapshot>,
         chain: &[usize],
-        open: &dyn OpenBatch,
+        open: &OpenBatch,
         annotators: Annotators<'_>,
     ) -> ChainEnd {
         let before = Before::of(state.as_ref());
@@ -163,7 +163,7 @@ impl<'a> Run<'a> {
     }
 
     /// The outcome of a command whose id is known, from the inbox or from earlier in this batch.
-    fn seen(&self, envelope: &CommandEnvelope, open: &dyn OpenBatch) -> Option<Outcome> {
+    fn seen(&self, envelope: &CommandEnvelope, open: &OpenBatch) -> Option<Outcome> {
         let (hash, recorded) =
             if let Some((hash, recorded)) = self.decided.get(&envelope.command_id) {
                 (hash, recorded)

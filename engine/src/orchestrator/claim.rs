@@ -143,7 +143,7 @@ impl WorkflowOrchestrator {
         if opened.version == 0 {
             return Ok(Attempt::Lost);
         }
-        let mut run = Run::new(self, &commands, HashMap::new(), open.as_ref());
+        let mut run = Run::new(self, &commands, HashMap::new(), &open);
         let state = run.catch_up(cached.as_ref(), opened)?;
         run.load_workflow(state.as_ref()).await?;
         let free = |state: &&WorkflowSnapshot| is_free(state, place, request.user_id);
@@ -151,12 +151,12 @@ impl WorkflowOrchestrator {
             return Ok(Attempt::Lost);
         };
         let most = self.max_concurrent(free, &place.step_id).await?;
-        if most.is_some_and(|most| open.held_by_claimant() >= most) {
+        if most.is_some_and(|most| open.held_by_claimant >= most) {
             return Ok(Attempt::Enough);
         }
         // Claims are about places, not about answers.
         let annotators = Annotators::default();
-        let end = run.run_chain(task, state, &[0], open.as_ref(), annotators);
+        let end = run.run_chain(task, state, &[0], &open, annotators);
         let applied = matches!(run.outcomes.first(), Some(Some(Outcome::Applied(_))));
         // A refusal is the next candidate's chance, and is not recorded: nobody asked for this one.
         let granted = applied.then(|| granted(request, place, end)).flatten();

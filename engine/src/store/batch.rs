@@ -1,6 +1,9 @@
 //! The transaction of a batch: the streams that it locks, and everything that it writes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -147,13 +150,55 @@ pub struct TaskWrite {
     pub snapshot: Option<SnapshotRow>,
 }
 
+impl TaskWrite {
+    /// Checks it against the version of the head that is locked, before anything is written:
+    /// versions follow the head without a gap, the search row is there exactly where there are
+    /// events, and no command id comes twice. What this finds is a bug of the caller.
+    pub(super) fn check(
+        &self,
+        head: u64,
+        mut is_new: impl FnMut(CommandId) -> bool,
+    ) -> Result<(), EventStoreError> {
+        let conflict = |expected| {
+            Err(EventStoreError::VersionConflict {
+                task_id: self.task_id,
+                expected,
+                actual: head,
+            })
+        };
+        if self.expected_version != head {
+            return conflict(self.expected_version);
+        }
+        let mut version = head;
+        for event in &self.events {
+            if event.version != version + 1 || event.task_id != self.task_id {
+                return conflict(event.version.saturating_sub(1));
+            }
+            version = event.version;
+        }
+        let row_version = self.task.as_ref().map_or(head, |task| task.version);
+        if row_version != version || self.events.is_empty() != self.task.is_none() {
+            return conflict(row_version);
+        }
+        if self
+            .commands
+            .iter()
+            .all(|command| is_new(command.command_id))
+        {
+            Ok(())
+        } else {
+            conflict(head)
+        }
+    }
+}
+
 /// Streams of events.
 #[async_trait]
 pub trait EventStore: ReliabilityStore + Send + Sync {
     /// Begins the transaction of a batch: locks the heads of all its streams in id order (a head
     /// is made for a stream that has none yet), then reads, under the lock, what lies after the
     /// versions that the caller holds, and which command ids are known.
-    async fn open(&self, request: OpenRequest) -> Result<Box<dyn OpenBatch>, EventStoreError>;
+    async fn open(&self, request: OpenRequest) -> Result<OpenBatch, EventStoreError>;
 
     /// The states of tasks, without a lock; tasks without events are left out.
     async fn load(
@@ -178,25 +223,53 @@ pub trait EventStore: ReliabilityStore + Send + Sync {
     ) -> Result<Vec<LogEntry>, EventStoreError>;
 }
 
-/// The open transaction of a batch. Dropping it without `commit` writes nothing.
-#[async_trait]
-pub trait OpenBatch: Send {
+/// The open transaction of a batch, with what was read under its locks. Dropping it without
+/// [`commit`](Self::commit) writes nothing.
+pub struct OpenBatch {
     /// The store's clock at the lock, in whole microseconds: the `now` of every decision.
-    fn now(&self) -> DateTime<Utc>;
-
-    /// Takes what was read of a stream; every task of the request is there.
-    fn take_task(&mut self, task: TaskId) -> OpenedTask;
-
-    /// What the inbox knows of a command.
-    fn known(&self, command: CommandId) -> Option<&CommandRow>;
-
+    pub now: DateTime<Utc>,
+    /// What was read of each stream of the request.
+    pub tasks: HashMap<TaskId, OpenedTask>,
+    /// What the inbox knows of the commands of the request.
+    pub known: HashMap<CommandId, CommandRow>,
     /// Pauses of workflows, read under the locks: all that have not been recorded as ended, and
     /// those that ended after the task of the batch that has rested longest did something last.
-    fn pauses(&self) -> &[WorkflowPause];
-
+    pub pauses: Vec<WorkflowPause>,
     /// How many places the claimant named in [`OpenRequest`] holds; 0 where none was named.
-    fn held_by_claimant(&self) -> u32;
+    pub held_by_claimant: u32,
+    /// Holds the locks.
+    pub tx: Box<dyn BatchTx>,
+}
 
+impl fmt::Debug for OpenBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenBatch")
+            .field("now", &self.now)
+            .field("tasks", &self.tasks.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl OpenBatch {
+    /// Takes what was read of a stream; every task of the request is there.
+    pub fn take_task(&mut self, task: TaskId) -> OpenedTask {
+        self.tasks.remove(&task).unwrap_or_default()
+    }
+
+    /// What the inbox knows of a command.
+    pub fn known(&self, command: CommandId) -> Option<&CommandRow> {
+        self.known.get(&command)
+    }
+
+    /// Writes everything and commits, as [`BatchTx::commit`] says.
+    pub async fn commit(self, writes: Vec<TaskWrite>) -> Result<Vec<OutboxRow>, EventStoreError> {
+        self.tx.commit(writes).await
+    }
+}
+
+/// The transaction of an [`OpenBatch`]: it holds the locks until it is committed or dropped.
+#[async_trait]
+pub trait BatchTx: Send {
     /// Writes everything and commits. Answers the outbox rows that the publisher named in
     /// [`OpenRequest`] now holds, in order of writing; rows of a task that is `relay_only` (and
     /// all, where no publisher was named) are left to the relay.

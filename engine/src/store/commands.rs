@@ -27,6 +27,35 @@ pub enum RecordedOutcome {
     },
 }
 
+/// An outcome as columns of the inbox.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(super) struct OutcomeColumns<'o> {
+    pub(super) outcome: &'static str,
+    pub(super) reason: Option<&'o str>,
+    pub(super) detail: Option<&'o str>,
+    pub(super) result: Option<&'o Value>,
+}
+
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+impl RecordedOutcome {
+    pub(super) fn columns(&self) -> OutcomeColumns<'_> {
+        match self {
+            Self::Applied { result } => OutcomeColumns {
+                outcome: "applied",
+                reason: None,
+                detail: None,
+                result: Some(result),
+            },
+            Self::Rejected { reason, detail } => OutcomeColumns {
+                outcome: "rejected",
+                reason: Some(reason),
+                detail: Some(detail),
+                result: None,
+            },
+        }
+    }
+}
+
 /// One row of the inbox, to be written.
 #[derive(Clone, Debug)]
 pub struct CommandRecord {

@@ -92,6 +92,34 @@ pub enum GoalActionOutcome {
     },
 }
 
+/// What an attempt leaves in the columns of its action.
+pub(super) struct Settlement {
+    pub(super) status: GoalActionStatus,
+    /// Why it failed; none where it did not.
+    pub(super) error: Option<String>,
+    /// After how long it is tried again.
+    pub(super) after: Duration,
+}
+
+impl From<GoalActionOutcome> for Settlement {
+    fn from(outcome: GoalActionOutcome) -> Self {
+        let (status, error, after) = match outcome {
+            GoalActionOutcome::Done => (GoalActionStatus::Done, None, Duration::ZERO),
+            GoalActionOutcome::Retry { error, after } => {
+                (GoalActionStatus::Waiting, Some(error), after)
+            }
+            GoalActionOutcome::Failed { error } => {
+                (GoalActionStatus::Failed, Some(error), Duration::ZERO)
+            }
+        };
+        Self {
+            status,
+            error,
+            after,
+        }
+    }
+}
+
 /// What reached goals set off outside: kept for good, each done once.
 #[async_trait]
 pub trait GoalStore: Send + Sync {

@@ -54,6 +54,24 @@ pub struct EventPage {
     pub next_after: Option<u64>,
 }
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+impl LogPage {
+    /// A page of the events that were looked at after `after`, each with its place.
+    pub(super) fn of(
+        looked_at: Vec<(LogPosition, Option<StoredEvent>)>,
+        after: LogPosition,
+    ) -> Self {
+        Self {
+            through: looked_at.last().map_or(after, |(position, _)| *position),
+            read: u32::try_from(looked_at.len()).unwrap_or(u32::MAX),
+            entries: looked_at
+                .into_iter()
+                .filter_map(|(position, event)| Some((position, event?)))
+                .collect(),
+        }
+    }
+}
+
 /// A model of annotators at a place in the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LearntRow {

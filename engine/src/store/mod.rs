@@ -13,12 +13,17 @@ mod error;
 mod goals;
 mod log;
 mod memory;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod migrations;
 mod operator_commands;
 mod outbox;
+mod page;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod projections;
 mod rebuild;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod rows;
 mod slots;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -31,8 +36,8 @@ pub use crate::{
     state::{Draft, WorkflowPause},
 };
 pub use batch::{
-    Claimant, EventStore, OpenBatch, OpenRequest, OpenedTask, SNAPSHOT_SCHEMA_VERSION,
-    SnapshotRow, TaskRow, TaskWrite,
+    BatchTx, Claimant, EventStore, OpenBatch, OpenRequest, OpenedTask,
+    SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow, TaskWrite,
 };
 pub use commands::{CommandLog, CommandPage, CommandRecord, CommandRow, RecordedOutcome};
 pub use error::{ErrorClass, EventStoreError, StorageError};
@@ -40,18 +45,22 @@ pub use goals::{GoalActionOutcome, GoalActionRow, GoalActionStatus, GoalStore, N
 pub use log::{EventPage, LearntRow, LogEntry, LogFilter, LogPage, ReliabilityStore};
 pub use memory::{Clock, MemoryStore};
 pub use operator_commands::{
-    ActDecision, ActFacts, ActLog, ActSubject, ActWrite, AnnotatorPause, DerivePauses, Pauses,
-    PlannedAct,
+    ActDecision, ActFacts, ActLog, ActSubject, ActWrite, AnnotatorPause, DerivePauses, OpenPauses,
+    Pauses, PlannedAct,
 };
-pub use outbox::{COMMIT_LEASE, NewOutboxRow, Outbox, OutboxRow, OutboxStats, PublisherId};
+pub use outbox::{
+    FailedOutboxRow, NewOutboxRow, OUTBOX_LEASE, Outbox, OutboxRow, OutboxStats, PublisherId,
+};
 #[cfg(feature = "postgres")]
 pub use postgres::{PgEventStore, PgSettings};
-pub use projections::{OpenProjection, ProjectionRows, ProjectionStore, ProjectionWrite};
-pub use rebuild::{Rebuild, RebuildReport};
+pub use projections::{
+    OpenProjection, ProjectionRows, ProjectionStore, ProjectionTx, ProjectionWrite,
+};
+pub use rebuild::{DerivedChanges, Rebuild, RebuildReport};
 pub use slots::{OpenStep, PlaceIndex, PlaceOrder, PlaceQuery};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteEventStore;
-pub use tasks::{TaskFilter, TaskIndex, TaskPage};
+pub use tasks::{TaskFilter, TaskIndex, TaskPage, WaitingStep};
 pub use timers::{DueKind, DueLane, DueQueue, DueRow, DueStats};
 pub use workflows::{WorkflowConfigStore, WorkflowRow, content_hash, revision_id};
 

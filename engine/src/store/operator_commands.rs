@@ -54,6 +54,23 @@ impl AnnotatorPause {
     }
 }
 
+/// Pauses of workflows that have not been recorded as ended, each list by workflow.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OpenPauses {
+    /// Those that hold now.
+    pub active: Vec<WorkflowPause>,
+    /// Those whose `until` has come.
+    pub expired: Vec<WorkflowPause>,
+}
+
+impl OpenPauses {
+    /// Tells pauses apart by a time.
+    pub(super) fn at(pauses: impl IntoIterator<Item = WorkflowPause>, now: DateTime<Utc>) -> Self {
+        let (active, expired) = pauses.into_iter().partition(|pause| pause.holds_at(now));
+        Self { active, expired }
+    }
+}
+
 /// Pauses that follow from acts, each kind in the order in which they are to be written.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pauses {
@@ -132,11 +149,8 @@ pub trait ActLog: Send + Sync {
     /// All applied acts, oldest first.
     async fn acts(&self) -> Result<Vec<CommandRow>, EventStoreError>;
 
-    /// Pauses of workflows that have not been recorded as ended, by workflow: those that hold now,
-    /// then those whose `until` has come.
-    async fn workflow_pauses(
-        &self,
-    ) -> Result<(Vec<WorkflowPause>, Vec<WorkflowPause>), EventStoreError>;
+    /// Pauses of workflows that have not been recorded as ended.
+    async fn workflow_pauses(&self) -> Result<OpenPauses, EventStoreError>;
 
     /// Pauses of one annotator, or of all, the oldest first; those that have ended are among them.
     async fn annotator_pauses(
@@ -147,4 +161,101 @@ pub trait ActLog: Send + Sync {
     /// Replaces all pauses by what `derive` makes of all applied acts, under the lock of acts.
     /// Leaves equal rows untouched and answers whether something changed.
     async fn replace_pauses(&self, derive: DerivePauses) -> Result<bool, EventStoreError>;
+}
+
+/// The tables that operators' acts touch, within a transaction of a database.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[async_trait]
+pub(super) trait OperatorTables: Send {
+    /// Takes the lock of all acts, until the transaction ends.
+    async fn lock(&mut self) -> Result<(), EventStoreError>;
+
+    /// The store's clock, read under the lock.
+    async fn now(&mut self) -> Result<DateTime<Utc>, EventStoreError>;
+
+    /// A row of the inbox.
+    async fn command(&mut self, id: CommandId) -> Result<Option<CommandRow>, EventStoreError>;
+
+    /// The pause of a workflow that has not been recorded as ended.
+    async fn open_pause(
+        &mut self,
+        workflow: &WorkflowId,
+    ) -> Result<Option<WorkflowPause>, EventStoreError>;
+
+    /// The newest pause of an annotator in a workflow.
+    async fn newest_pause(
+        &mut self,
+        workflow: &WorkflowId,
+        user: UserId,
+    ) -> Result<Option<AnnotatorPause>, EventStoreError>;
+
+    /// Writes a row of the inbox.
+    async fn record(&mut self, record: &CommandRecord) -> Result<(), EventStoreError>;
+
+    /// Writes pauses, one after another: one is closed before the next of its workflow is opened.
+    async fn put_pauses(&mut self, pauses: &Pauses) -> Result<(), EventStoreError>;
+
+    /// Writes messages that nobody owns.
+    async fn enqueue(&mut self, messages: &[NewOutboxRow]) -> Result<(), EventStoreError>;
+
+    /// All applied acts, oldest first.
+    async fn acts(&mut self) -> Result<Vec<CommandRow>, EventStoreError>;
+
+    /// All pauses: those of workflows by id, those of annotators by age.
+    async fn all_pauses(&mut self) -> Result<Pauses, EventStoreError>;
+
+    /// Deletes all pauses.
+    async fn forget_pauses(&mut self) -> Result<(), EventStoreError>;
+}
+
+/// Decides an act under the lock of acts and writes what it leads to, unless it is known.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(super) async fn act_in(
+    tables: &mut impl OperatorTables,
+    act: PlannedAct,
+) -> Result<CommandRow, EventStoreError> {
+    let PlannedAct {
+        id,
+        subject,
+        decide,
+    } = act;
+    tables.lock().await?;
+    if let Some(known) = tables.command(id).await? {
+        return Ok(known);
+    }
+    let pause = tables.open_pause(&subject.workflow).await?;
+    let annotator = match subject.user_id {
+        Some(user) => tables.newest_pause(&subject.workflow, user).await?,
+        None => None,
+    };
+    let now = tables.now().await?;
+    let written = decide(ActFacts {
+        now,
+        pause,
+        annotator,
+    });
+    tables.record(&written.record).await?;
+    tables.put_pauses(&written.pauses).await?;
+    tables.enqueue(&written.messages).await?;
+    Ok(written.record.into())
+}
+
+/// Replaces all pauses by what follows from all acts, under the lock of acts. Answers whether
+/// something was written.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(super) async fn replace_pauses_in(
+    tables: &mut impl OperatorTables,
+    derive: DerivePauses,
+) -> Result<bool, EventStoreError> {
+    tables.lock().await?;
+    let mut wanted = derive(&tables.acts().await?);
+    wanted.workflows.sort_by_key(|pause| pause.pause_id);
+    wanted.annotators.sort_by_key(AnnotatorPause::age);
+    // Rows that cannot be read are replaced like rows that differ.
+    if tables.all_pauses().await.is_ok_and(|found| found == wanted) {
+        return Ok(false);
+    }
+    tables.forget_pauses().await?;
+    tables.put_pauses(&wanted).await?;
+    Ok(true)
 }

@@ -46,6 +46,15 @@ pub struct OutboxRow {
     pub attempts: i32,
 }
 
+/// A message that could not be published so far.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FailedOutboxRow {
+    /// The message.
+    pub row: OutboxRow,
+    /// Why the last attempt failed.
+    pub error: String,
+}
+
 /// State of the outbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct OutboxStats {
@@ -55,8 +64,10 @@ pub struct OutboxStats {
     pub oldest_seconds: f64,
 }
 
-/// How long a message belongs to the publisher whose commit wrote it, unless the lease is renewed.
-pub const COMMIT_LEASE: Duration = Duration::from_secs(30);
+/// How long a message belongs to the publisher whose commit wrote it or who claimed it, unless the
+/// lease is renewed. A process that is frozen for longer loses its messages to a relay, and what it
+/// then sends is a duplicate.
+pub const OUTBOX_LEASE: Duration = Duration::from_secs(30);
 
 /// Messages between commit and confirm.
 #[async_trait]
@@ -99,5 +110,5 @@ pub trait Outbox: Send + Sync {
     async fn outbox_stats(&self) -> Result<OutboxStats, EventStoreError>;
 
     /// Rows that failed at least once, with the last error, oldest first.
-    async fn outbox_failed(&self, limit: u32) -> Result<Vec<(OutboxRow, String)>, EventStoreError>;
+    async fn outbox_failed(&self, limit: u32) -> Result<Vec<FailedOutboxRow>, EventStoreError>;
 }

@@ -1,14 +1,14 @@
 //! What is folded from the log: projections, each under a name, with rows of its own.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::{
-    error::EventStoreError, goals::NewGoalAction, log::LogEntry, operator_commands::PlannedAct,
-    outbox::NewOutboxRow,
+    LogPosition, error::EventStoreError, goals::NewGoalAction, log::LogEntry,
+    operator_commands::PlannedAct, outbox::NewOutboxRow,
 };
 
 /// The rows of a projection, by key: plain JSON, whose form is the projection's own affair.
@@ -41,7 +41,7 @@ pub trait ProjectionStore: Send + Sync {
         &self,
         name: &str,
         limit: u32,
-    ) -> Result<Option<Box<dyn OpenProjection>>, EventStoreError>;
+    ) -> Result<Option<OpenProjection>, EventStoreError>;
 
     /// The rows of a projection, by key.
     async fn projection_rows(&self, name: &str) -> Result<ProjectionRows, EventStoreError>;
@@ -50,27 +50,50 @@ pub trait ProjectionStore: Send + Sync {
     async fn reset_projection(&self, name: &str) -> Result<(), EventStoreError>;
 }
 
-/// An open step of a projection. Dropping it without `commit` writes nothing.
-#[async_trait]
-pub trait OpenProjection: Send {
+/// An open step of a projection. Dropping it without [`commit`](Self::commit) writes nothing.
+pub struct OpenProjection {
     /// The store's clock when the step was opened.
-    fn now(&self) -> DateTime<Utc>;
-
+    pub now: DateTime<Utc>,
     /// The time up to which everything is known: whatever was decided, stored or done by then is
     /// in the log up to the end of [`entries`](Self::entries), or can be read from the store.
     /// At most [`now`](Self::now), and before it while transactions are open, or while there are
     /// more events to read.
-    fn settled(&self) -> DateTime<Utc>;
-
+    pub settled: DateTime<Utc>,
     /// The events, in the order of the log.
-    fn entries(&self) -> &[LogEntry];
-
+    pub entries: Vec<LogEntry>,
     /// Whether the projection begins with the log.
-    fn at_beginning(&self) -> bool;
+    pub at_beginning: bool,
+    /// The rows of the projection, by key.
+    pub rows: ProjectionRows,
+    /// Holds the lock.
+    pub tx: Box<dyn ProjectionTx>,
+}
 
-    /// Takes the rows of the projection, by key.
-    fn take_rows(&mut self) -> ProjectionRows;
+impl fmt::Debug for OpenProjection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenProjection")
+            .field("settled", &self.settled)
+            .field("entries", &self.entries.len())
+            .finish_non_exhaustive()
+    }
+}
 
-    /// Writes rows, messages and the checkpoint behind `entries`, and commits.
-    async fn commit(self: Box<Self>, write: ProjectionWrite) -> Result<(), EventStoreError>;
+impl OpenProjection {
+    /// Writes rows, messages and the checkpoint behind [`entries`](Self::entries), and commits.
+    pub async fn commit(self, write: ProjectionWrite) -> Result<(), EventStoreError> {
+        let last = self.entries.last().map(|entry| entry.position);
+        self.tx.commit(write, last).await
+    }
+}
+
+/// The transaction of an [`OpenProjection`]: it holds the lock until it is committed or dropped.
+#[async_trait]
+pub trait ProjectionTx: Send {
+    /// Writes rows, messages and the checkpoint, and commits. The checkpoint is the last event
+    /// that was read; none where there was none, which leaves it where it is.
+    async fn commit(
+        self: Box<Self>,
+        write: ProjectionWrite,
+        last: Option<LogPosition>,
+    ) -> Result<(), EventStoreError>;
 }

@@ -29,6 +29,17 @@ pub struct RebuildReport {
     pub models_learnt: u64,
 }
 
+/// What a rebuild changed of one task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DerivedChanges {
+    /// The search row, or the places.
+    pub task: bool,
+    /// Snapshots.
+    pub snapshots: bool,
+    /// Due work.
+    pub timers: bool,
+}
+
 /// Everything derived, made anew from the log.
 #[async_trait]
 pub trait Rebuild: Send + Sync {
@@ -40,13 +51,12 @@ pub trait Rebuild: Send + Sync {
     ) -> Result<Vec<TaskId>, EventStoreError>;
 
     /// Replaces what is derived of one task, under its lock: the search row with its places,
-    /// snapshots and due work. Leaves equal rows untouched and answers whether (row or places,
-    /// snapshots, due work) changed.
+    /// snapshots and due work. Leaves equal rows untouched and answers what changed.
     async fn replace_derived(
         &self,
         task: TaskRow,
         places: Places,
         snapshots: Vec<SnapshotRow>,
         due: Vec<DueRow>,
-    ) -> Result<(bool, bool, bool), EventStoreError>;
+    ) -> Result<DerivedChanges, EventStoreError>;
 }

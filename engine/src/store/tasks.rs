@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    batch::{Draft, TaskRow},
+    batch::TaskRow,
     error::EventStoreError,
 };
 use crate::{
@@ -41,6 +41,17 @@ pub struct TaskPage {
     pub next_after: Option<TaskId>,
 }
 
+/// A step in which running tasks wait.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WaitingStep {
+    /// The revision of the workflow.
+    pub revision_id: RevisionId,
+    /// The step.
+    pub step_id: String,
+    /// How long the task that waits longest has waited, in seconds.
+    pub oldest_seconds: f64,
+}
+
 /// Search over tasks.
 #[async_trait]
 pub trait TaskIndex: Send + Sync {
@@ -53,9 +64,8 @@ pub trait TaskIndex: Send + Sync {
     /// Tasks by status; every status is there.
     async fn task_counts(&self) -> Result<BTreeMap<TaskStatus, i64>, EventStoreError>;
 
-    /// Seconds that the longest-waiting running task has waited, by the steps it waits in:
-    /// workflow, step id, seconds.
-    async fn waiting_oldest(&self) -> Result<Vec<(RevisionId, String, f64)>, EventStoreError>;
+    /// For each step in which running tasks wait, how long the oldest of them has waited.
+    async fn waiting_oldest(&self) -> Result<Vec<WaitingStep>, EventStoreError>;
 
     /// Drafts of a task, oldest first.
     async fn drafts(&self, task: TaskId) -> Result<Vec<Draft>, EventStoreError>;

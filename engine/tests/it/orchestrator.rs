@@ -401,22 +401,22 @@ async fn a_pause_that_runs_out_is_ended_once_and_not_if_it_was_prolonged() {
     };
     let is_applied = |outcome: RecordedOutcome| matches!(outcome, RecordedOutcome::Applied { .. });
     assert!(is_applied(pause(1, 100).await));
-    let (holding, over) = store.workflow_pauses().await.unwrap();
-    assert_eq!((holding.len(), over.len()), (1, 0));
-    let lapsed = ActEnvelope::of_lapsed(&holding[0]).unwrap();
+    let open = store.workflow_pauses().await.unwrap();
+    assert_eq!((open.active.len(), open.expired.len()), (1, 0));
+    let lapsed = ActEnvelope::of_lapsed(&open.active[0]).unwrap();
 
     // Prolonged before anybody noticed: it goes on, since its beginning.
     assert!(is_applied(pause(2, 200).await));
     clock.store(150, std::sync::atomic::Ordering::Relaxed);
     let outcome = orchestrator.act(&*store, lapsed).await.unwrap();
     assert!(!is_applied(outcome));
-    let (holding, _) = store.workflow_pauses().await.unwrap();
-    assert_eq!(holding[0].since.timestamp(), 0);
+    let open = store.workflow_pauses().await.unwrap();
+    assert_eq!(open.active[0].since.timestamp(), 0);
 
     clock.store(300, std::sync::atomic::Ordering::Relaxed);
-    let (holding, over) = store.workflow_pauses().await.unwrap();
-    assert_eq!((holding.len(), over.len()), (0, 1));
-    let lapsed = ActEnvelope::of_lapsed(&over[0]).unwrap();
+    let open = store.workflow_pauses().await.unwrap();
+    assert_eq!((open.active.len(), open.expired.len()), (0, 1));
+    let lapsed = ActEnvelope::of_lapsed(&open.expired[0]).unwrap();
     assert!(is_applied(
         orchestrator.act(&*store, lapsed.clone()).await.unwrap()
     ));

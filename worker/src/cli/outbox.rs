@@ -1,7 +1,7 @@
 //! `glyph outbox`: messages that wait for the broker.
 
 use clap::Subcommand;
-use glyph_workflow_engine::{limits::PAGE_MAX, store::OutboxRow};
+use glyph_workflow_engine::{limits::PAGE_MAX, store::FailedOutboxRow};
 use serde_json::{Value, json};
 
 use super::{
@@ -44,7 +44,7 @@ pub(super) async fn run(
     Ok(())
 }
 
-fn document((row, error): &(OutboxRow, String)) -> Value {
+fn document(FailedOutboxRow { row, error }: &FailedOutboxRow) -> Value {
     json!({
         "message_id": row.message_id,
         "task_id": row.task_id,
@@ -54,9 +54,9 @@ fn document((row, error): &(OutboxRow, String)) -> Value {
     })
 }
 
-fn list_text(refused: &[(OutboxRow, String)]) -> String {
+fn list_text(refused: &[FailedOutboxRow]) -> String {
     let mut table = Table::new(&["message", "task", "key", "attempts", "error"]);
-    for (row, error) in refused {
+    for FailedOutboxRow { row, error } in refused {
         table.row([
             row.message_id.to_string(),
             row.task_id

@@ -83,12 +83,12 @@ async fn rebuild_task(
             .replace_derived(row, places, replayed.snapshots, due)
             .await
         {
-            Ok((row, snapshots, due)) => {
+            Ok(changes) => {
                 report.tasks += 1;
                 report.events += replayed.state.version;
-                report.tasks_changed += u64::from(row);
-                report.snapshots_changed += u64::from(snapshots);
-                report.due_changed += u64::from(due);
+                report.tasks_changed += u64::from(changes.task);
+                report.snapshots_changed += u64::from(changes.snapshots);
+                report.due_changed += u64::from(changes.timers);
                 return Ok(());
             }
             Err(EventStoreError::VersionConflict { .. }) => {}

@@ -389,7 +389,7 @@ async fn state(
         .await?
         .into_snapshot();
     let holding = match at_version {
-        None => store.workflow_pauses().await?.0,
+        None => store.workflow_pauses().await?.active,
         // What holds the workflow now says nothing about then.
         Some(_) => Vec::new(),
     };

@@ -47,7 +47,7 @@ pub async fn explain_task(
     state: &WorkflowSnapshot,
 ) -> Result<Explanation, EventStoreError> {
     let events = whole_history(store, state.task_id).await?;
-    let (holding, _) = store.workflow_pauses().await?;
+    let holding = store.workflow_pauses().await?.active;
     let mut explanation = explain(state, &events, holding);
     let children = explanation
         .waiting

@@ -46,7 +46,7 @@ impl WorkflowDocument {
         config: WorkflowConfig,
         store: &dyn Store,
     ) -> Result<Self, StorageError> {
-        let (holding, _) = store.workflow_pauses().await?;
+        let holding = store.workflow_pauses().await?.active;
         let paused = holding.into_iter().find(|p| p.workflow == config.id);
         Ok(Self {
             paused,
@@ -103,7 +103,7 @@ impl ListedWorkflow {
         archived: bool,
     ) -> Result<Vec<Self>, StorageError> {
         let rows = store.revisions(workflow).await?;
-        let (holding, _) = store.workflow_pauses().await?;
+        let holding = store.workflow_pauses().await?.active;
         let listed = rows.into_iter().map(|row| Self {
             paused: holding.iter().find(|p| p.workflow == row.workflow).cloned(),
             row,

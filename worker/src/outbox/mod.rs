@@ -9,4 +9,4 @@ mod relay;
 
 pub(crate) use deletions::{Deletions, start_deletions};
 pub(crate) use publication::publication_of;
-pub(crate) use relay::{LEASE, Relay, judge, relay_id, release};
+pub(crate) use relay::{Relay, judge, relay_id, release};

@@ -20,7 +20,7 @@ use std::{
 
 use glyph_workflow_engine::{
     ids::TaskId,
-    store::{COMMIT_LEASE, Outbox, OutboxRow, PublisherId},
+    store::{OUTBOX_LEASE, Outbox, OutboxRow, PublisherId},
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -34,9 +34,6 @@ use crate::{
     metrics::Metrics,
 };
 
-/// How long a message stays with who leased it: as long as with who committed it. A process that is
-/// frozen for longer loses its messages to a relay, and what it then sends is a duplicate.
-pub(crate) const LEASE: Duration = COMMIT_LEASE;
 /// Rows of one claim: a window that the broker confirms well within the lease.
 const CLAIM_MAX: u32 = 512;
 /// Between two looks while messages wait, but none for the relay.
@@ -96,7 +93,7 @@ impl Relay {
             let claimed = if in_doubt {
                 self.outbox.held(self.id, 0).await
             } else {
-                self.outbox.claim(self.id, LEASE, CLAIM_MAX).await
+                self.outbox.claim(self.id, OUTBOX_LEASE, CLAIM_MAX).await
             };
             match claimed {
                 Ok(rows) => {

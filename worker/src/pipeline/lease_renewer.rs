@@ -2,14 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use glyph_workflow_engine::store::{Outbox, PublisherId};
+use glyph_workflow_engine::store::{OUTBOX_LEASE, Outbox, PublisherId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::gate::{Gate, Hold, HoldReason};
-use crate::{metrics::Metrics, outbox::LEASE};
+use crate::metrics::Metrics;
 
-/// Twice may fail before a lease runs out.
+/// Twice may fail before an [`OUTBOX_LEASE`] runs out.
 const RENEW_EVERY: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -55,7 +55,7 @@ impl Keeper {
 
     async fn renew(&self) {
         for publisher in &self.publishers {
-            if let Err(error) = self.outbox.renew(*publisher, LEASE).await {
+            if let Err(error) = self.outbox.renew(*publisher, OUTBOX_LEASE).await {
                 tracing::debug!(%error, "leases could not be renewed");
             }
         }

@@ -70,12 +70,12 @@ impl Sampler {
             .into_iter()
             .map(|kind| (kind.as_str(), (kind, 0.0)))
             .collect();
-        for (revision, step, seconds) in self.store.waiting_oldest().await? {
-            let Some(kind) = self.step_type(revision, &step).await? else {
+        for step in self.store.waiting_oldest().await? {
+            let Some(kind) = self.step_type(step.revision_id, &step.step_id).await? else {
                 continue;
             };
             if let Some((_, longest)) = oldest.get_mut(kind.as_str()) {
-                *longest = longest.max(seconds);
+                *longest = longest.max(step.oldest_seconds);
             }
         }
         for (kind, seconds) in oldest.into_values() {

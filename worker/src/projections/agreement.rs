@@ -108,16 +108,16 @@ impl AgreementProjector {
         let Some(mut step) = self.store.open_projection(PROJECTION, PAGE_MAX).await? else {
             return Ok(StepOutcome::Elsewhere);
         };
-        let mut rows = step.take_rows();
-        let read = step.entries().len();
+        let mut rows = std::mem::take(&mut step.rows);
+        let read = step.entries.len();
         let mut changed = BTreeMap::new();
         if !self.fitted.load(Ordering::Relaxed) {
             self.fit(&mut rows, &mut changed);
         }
-        for entry in step.entries() {
+        for entry in &step.entries {
             self.take_in(entry, &mut rows, &mut changed);
         }
-        let messages = self.tell(&rows, &mut changed, step.now());
+        let messages = self.tell(&rows, &mut changed, step.now);
         if read == 0 && changed.is_empty() {
             self.fitted.store(true, Ordering::Relaxed);
             return Ok(StepOutcome::CaughtUp);

@@ -179,7 +179,7 @@ impl GoalProjector {
         };
         // Read after the step was opened: what is settled by then is among them.
         let definitions = self.definitions().await?;
-        let rows = step.take_rows();
+        let rows = std::mem::take(&mut step.rows);
         let completions = completions_of(&self.store.acts().await?);
         let mut tracker =
             GoalTracker::resume(rows.clone(), definitions, completions).map_err(unreadable)?;
@@ -190,14 +190,14 @@ impl GoalProjector {
             return Ok(StepOutcome::Read(0));
         }
         let mut streams = Streams::default();
-        for entry in step.entries() {
+        for entry in &step.entries {
             let is_first =
                 !tracker.asks_for_first(entry) || streams.is_first(&*self.store, entry).await?;
             tracker.apply(entry, is_first);
         }
-        tracker.advance(step.settled());
+        tracker.advance(step.settled);
         let found = tracker.finish().map_err(unreadable)?;
-        let now = step.now();
+        let now = step.now;
         let mut write = ProjectionWrite {
             rows: found.rows.into_iter().map(|(k, v)| (k, Some(v))).collect(),
             ..ProjectionWrite::default()
@@ -208,7 +208,7 @@ impl GoalProjector {
         for goal in found.goals.values() {
             self.tell_progress(goal, &found.goals, &rows, now, &mut write);
         }
-        let read = step.entries().len();
+        let read = step.entries.len();
         if read > 0 || !write.rows.is_empty() {
             commit(step, write, &self.faults).await?;
         }

@@ -85,12 +85,12 @@ impl GoldProjector {
         let Some(mut step) = self.store.open_projection(PROJECTION, PAGE_MAX).await? else {
             return Ok(StepOutcome::Elsewhere);
         };
-        let read = step.entries().len();
+        let read = step.entries.len();
         if read == 0 {
             return Ok(StepOutcome::CaughtUp);
         }
-        let rows = step.take_rows();
-        let write = self.fold(rows, step.entries()).await?;
+        let rows = std::mem::take(&mut step.rows);
+        let write = self.fold(rows, &step.entries).await?;
         commit(step, write, &self.faults).await?;
         Ok(StepOutcome::Read(read))
     }

@@ -54,7 +54,7 @@ pub(super) async fn follow<P: Follows>(projection: &P, stopping: &CancellationTo
 
 /// Commits a step, past the crash points of the tests.
 pub(super) async fn commit(
-    step: Box<dyn OpenProjection>,
+    step: OpenProjection,
     write: ProjectionWrite,
     faults: &Faults,
 ) -> Result<(), EventStoreError> {

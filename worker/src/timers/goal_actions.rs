@@ -207,9 +207,9 @@ impl GoalActionRunner {
     }
 
     async fn is_archived(&self, row: &GoalActionRow) -> Result<bool, Fault> {
-        let holding = self.store.workflow_pauses().await;
-        let (holding, _) = holding.map_err(|error| Fault::passing(&error))?;
-        let mut of_workflow = holding
+        let pauses = self.store.workflow_pauses().await;
+        let pauses = pauses.map_err(|error| Fault::passing(&error))?.active;
+        let mut of_workflow = pauses
             .iter()
             .filter(|pause| pause.workflow == row.action.workflow);
         Ok(of_workflow.any(|pause| pause.archived))

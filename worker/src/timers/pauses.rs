@@ -49,8 +49,8 @@ impl PauseKeeper {
 
     /// Ends what has run out.
     pub async fn step(&self) -> Result<(), OrchestrationError> {
-        let (_, over) = self.store.workflow_pauses().await?;
-        for lapsed in over.iter().filter_map(ActEnvelope::of_lapsed) {
+        let pauses = self.store.workflow_pauses().await?;
+        for lapsed in pauses.expired.iter().filter_map(ActEnvelope::of_lapsed) {
             // Refused where somebody else was faster or the pause was prolonged: both are fine.
             self.orchestrator.act(&*self.store, lapsed).await?;
         }

@@ -388,10 +388,11 @@ async fn a_job_without_a_taker_holds_its_task_and_is_listed() {
         }
     });
     let task = world.start(1).await;
-    let (row, _) = eventually("the job is listed", || async {
+    let listed = eventually("the job is listed", || async {
         world.store.outbox_failed(10).await.unwrap().pop()
     })
     .await;
+    let row = listed.row;
     assert_eq!(row.routing_key, "job.requested.calling.call");
     let job: Value = serde_json::from_str(&row.body).unwrap();
     assert_eq!(job["type"], "dev.glyph.job.requested.v1");

@@ -137,7 +137,7 @@ async fn goals_are_told_of_once_and_their_actions_done_once() {
     let runner = desk.runner();
     assert_eq!(runner.step().await.unwrap(), 1);
     assert_eq!(runner.step().await.unwrap(), 0);
-    let (paused, _) = desk.store.workflow_pauses().await.unwrap();
+    let paused = desk.store.workflow_pauses().await.unwrap().active;
     assert_eq!(paused.len(), 1);
     assert_eq!(
         paused[0].reason.as_deref(),
@@ -198,8 +198,9 @@ async fn a_reached_goal_archives_its_workflow_once() {
     let runner = desk.runner();
     while runner.step().await.unwrap() > 0 {}
     let archived = async || {
-        let (holding, _) = desk.store.workflow_pauses().await.unwrap();
-        holding
+        let pauses = desk.store.workflow_pauses().await.unwrap();
+        pauses
+            .active
             .iter()
             .map(|pause| pause.archived)
             .collect::<Vec<_>>()

@@ -11,48 +11,85 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::{
     super::{
-        COMMIT_LEASE, CommandRow, EventStoreError, OpenBatch, OpenedTask, OutboxRow, PublisherId,
-        TaskWrite, WorkflowPause,
+        BatchTx, EventStoreError, OUTBOX_LEASE, OpenBatch, OpenRequest, OpenedTask, OutboxRow,
+        PublisherId, TaskWrite, WorkflowPause,
     },
-    data::{Data, later, lock, refuse_nul},
+    data::{Data, MemoryStore, later, lock, refuse_nul},
 };
 use crate::ids::{CommandId, TaskId};
 
-pub(super) struct MemoryBatch {
-    pub(super) data: Arc<Mutex<Data>>,
-    pub(super) publisher: Option<PublisherId>,
-    pub(super) now: DateTime<Utc>,
-    pub(super) tasks: HashMap<TaskId, OpenedTask>,
-    pub(super) relay_only: HashSet<TaskId>,
-    pub(super) known: HashMap<CommandId, CommandRow>,
-    pub(super) pauses: Vec<WorkflowPause>,
-    pub(super) held_by_claimant: u32,
+/// Begins a batch, once the one before has ended.
+pub(super) async fn open(store: &MemoryStore, request: OpenRequest) -> OpenBatch {
+    let writer = store.writer.clone().lock_owned().await;
+    let now = store.now();
+    let data = store.data();
+    let mut tasks = HashMap::with_capacity(request.tasks.len());
+    let mut relay_only = HashSet::new();
+    let rows = request.tasks.keys().filter_map(|task| data.tasks.get(task));
+    let rested_since = rows.map(|row| row.updated_at).min();
+    let matters = |pause: &&WorkflowPause| {
+        pause
+            .ended_at
+            .is_none_or(|ended| rested_since.is_some_and(|since| since < ended))
+    };
+    let pauses = data.pauses.values().filter(matters).cloned().collect();
+    let held = data.held.iter();
+    let claimant = request.claimant.map(|claimant| claimant.user_id);
+    let held = held.filter(|held| Some(held.user_id) == claimant);
+    let held_by_claimant = u32::try_from(held.count()).unwrap_or(u32::MAX);
+    for (task, held) in request.tasks {
+        let version = data.version(task);
+        let snapshot = if held == 0 {
+            data.newest_snapshot(task)
+        } else {
+            None
+        };
+        let after = snapshot.as_ref().map_or(held, |snapshot| snapshot.version);
+        let mut opened = OpenedTask {
+            tail: data.tail(task, after, usize::MAX),
+            snapshot,
+            version,
+            relay_only: false,
+        };
+        if data.relay_only(task, request.publisher, now) {
+            opened.relay_only = true;
+            relay_only.insert(task);
+        }
+        tasks.insert(task, opened);
+    }
+    let known = request
+        .commands
+        .into_iter()
+        .filter_map(|id| Some((id, data.commands.get(&id)?.clone())))
+        .collect();
+    drop(data);
+    OpenBatch {
+        now,
+        tasks,
+        known,
+        pauses,
+        held_by_claimant,
+        tx: Box::new(MemoryBatch {
+            data: store.data.clone(),
+            publisher: request.publisher,
+            now,
+            relay_only,
+            _writer: writer,
+        }),
+    }
+}
+
+struct MemoryBatch {
+    data: Arc<Mutex<Data>>,
+    publisher: Option<PublisherId>,
+    now: DateTime<Utc>,
+    relay_only: HashSet<TaskId>,
     /// Ends with the batch.
-    pub(super) _writer: OwnedMutexGuard<()>,
+    _writer: OwnedMutexGuard<()>,
 }
 
 #[async_trait]
-impl OpenBatch for MemoryBatch {
-    fn now(&self) -> DateTime<Utc> {
-        self.now
-    }
-
-    fn take_task(&mut self, task: TaskId) -> OpenedTask {
-        self.tasks.remove(&task).unwrap_or_default()
-    }
-
-    fn known(&self, command: CommandId) -> Option<&CommandRow> {
-        self.known.get(&command)
-    }
-
-    fn pauses(&self) -> &[WorkflowPause] {
-        &self.pauses
-    }
-
-    fn held_by_claimant(&self) -> u32 {
-        self.held_by_claimant
-    }
-
+impl BatchTx for MemoryBatch {
     async fn commit(
         self: Box<Self>,
         writes: Vec<TaskWrite>,
@@ -75,38 +112,18 @@ impl OpenBatch for MemoryBatch {
 
 impl Data {
     /// Refuses what the other stores refuse, before anything is written.
-    pub(super) fn check(
+    fn check(
         &self,
         write: &TaskWrite,
         ids: &mut HashSet<CommandId>,
     ) -> Result<(), EventStoreError> {
-        let actual = self.version(write.task_id);
-        let conflict = |expected| {
-            Err(EventStoreError::VersionConflict {
-                task_id: write.task_id,
-                expected,
-                actual,
-            })
-        };
-        if write.expected_version != actual {
-            return conflict(write.expected_version);
-        }
-        let mut version = actual;
+        write.check(self.version(write.task_id), |id| {
+            !self.commands.contains_key(&id) && ids.insert(id)
+        })?;
         for event in &write.events {
-            if event.version != version + 1 || event.task_id != write.task_id {
-                return conflict(event.version.saturating_sub(1));
-            }
-            version = event.version;
             refuse_nul(event)?;
         }
-        let head = write.task.as_ref().map_or(actual, |task| task.version);
-        if head != version || write.events.is_empty() != write.task.is_none() {
-            return conflict(head);
-        }
         for command in &write.commands {
-            if self.commands.contains_key(&command.command_id) || !ids.insert(command.command_id) {
-                return conflict(actual);
-            }
             refuse_nul(&(&command.outcome, &command.payload))?;
         }
         for row in &write.outbox {
@@ -121,7 +138,7 @@ impl Data {
             .map_or(Ok(()), |task| refuse_nul(&task.labels))
     }
 
-    pub(super) fn write(
+    fn write(
         &mut self,
         write: TaskWrite,
         owner: Option<PublisherId>,
@@ -159,7 +176,7 @@ impl Data {
             let states = self.snapshots.entry(snapshot.task_id).or_default();
             states.insert(snapshot.version, snapshot.state);
         }
-        let lease = owner.map(|owner| (owner, later(now, COMMIT_LEASE)));
+        let lease = owner.map(|owner| (owner, later(now, OUTBOX_LEASE)));
         let rows = write
             .outbox
             .into_iter()

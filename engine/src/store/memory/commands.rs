@@ -3,8 +3,10 @@
 use async_trait::async_trait;
 
 use super::{
-    super::{CommandLog, CommandPage, CommandRow, EventStoreError, RecordedOutcome},
-    data::{MemoryStore, page},
+    super::{
+        CommandLog, CommandPage, CommandRow, EventStoreError, RecordedOutcome, page::PageSize,
+    },
+    data::MemoryStore,
 };
 use crate::ids::{CommandId, TaskId};
 
@@ -33,8 +35,7 @@ impl CommandLog for MemoryStore {
             .cloned()
             .collect();
         rows.sort_by_key(|row| std::cmp::Reverse(key(row)));
-        let (commands, more) = page(rows.into_iter(), limit);
-        let next_after = commands.last().filter(|_| more).map(|row| row.command_id);
+        let (commands, next_after) = PageSize::of(limit).cut(rows, |row| row.command_id);
         Ok(CommandPage {
             commands,
             next_after,

@@ -23,7 +23,6 @@ use crate::{
     config::WorkflowConfig,
     events::StoredEvent,
     ids::{CommandId, StepId, TaskId, UserId, WorkflowId},
-    limits::PAGE_MAX,
     state::{HeldPlace, OpenPlace, WorkflowSnapshot},
 };
 
@@ -33,8 +32,8 @@ pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
 /// A store in memory, for tests, examples and simulation: the semantics of the others, and nothing
 /// left when it is dropped. Clones share their content.
 ///
-/// Batches run one at a time: [`open`](super::super::EventStore::open) waits until the batch before has ended.
-/// Everything else goes on beside an open batch and sees what was committed.
+/// Batches run one at a time: [`open`](super::super::EventStore::open) waits until the batch before
+/// has ended. Everything else goes on beside an open batch and sees what was committed.
 #[derive(Clone)]
 pub struct MemoryStore {
     pub(super) data: Arc<Mutex<Data>>,
@@ -147,15 +146,6 @@ pub(super) fn later(now: DateTime<Utc>, duration: Duration) -> DateTime<Utc> {
         .ok()
         .and_then(|d| now.checked_add_signed(d))
         .unwrap_or(now)
-}
-
-/// A page of at most `limit` rows, and whether there are more.
-pub(super) fn page<T>(rows: impl Iterator<Item = T>, limit: u32) -> (Vec<T>, bool) {
-    let limit = limit.clamp(1, PAGE_MAX) as usize;
-    let mut rows: Vec<T> = rows.take(limit + 1).collect();
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    (rows, more)
 }
 
 /// A text holds U+0000, which no database keeps.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{
     super::{
         EventStoreError, GoalActionOutcome, GoalActionRow, GoalActionStatus, GoalStore,
-        NewGoalAction,
+        NewGoalAction, goals::Settlement,
     },
     data::{MemoryStore, later},
 };
@@ -39,21 +39,15 @@ impl GoalStore for MemoryStore {
         outcome: GoalActionOutcome,
     ) -> Result<(), EventStoreError> {
         let now = self.now();
+        let settlement = Settlement::from(outcome);
         if let Some((row, due)) = self.data().goal_actions.get_mut(&id) {
             row.changed_at = now;
-            match outcome {
-                GoalActionOutcome::Done => row.status = GoalActionStatus::Done,
-                GoalActionOutcome::Retry { error, after } => {
-                    row.attempts += 1;
-                    row.last_error = Some(error);
-                    *due = later(now, after);
-                }
-                GoalActionOutcome::Failed { error } => {
-                    row.attempts += 1;
-                    row.last_error = Some(error);
-                    row.status = GoalActionStatus::Failed;
-                }
+            row.status = settlement.status;
+            if let Some(error) = settlement.error {
+                row.attempts += 1;
+                row.last_error = Some(error);
             }
+            *due = later(now, settlement.after);
         }
         Ok(())
     }

@@ -5,8 +5,8 @@ use chrono::{DateTime, Utc};
 
 use super::{
     super::{
-        ActFacts, ActLog, AnnotatorPause, CommandRow, DerivePauses, EventStoreError, Pauses,
-        PlannedAct, RecordedOutcome, WorkflowPause,
+        ActFacts, ActLog, AnnotatorPause, CommandRow, DerivePauses, EventStoreError, OpenPauses,
+        Pauses, PlannedAct, RecordedOutcome, WorkflowPause,
     },
     data::{Data, MemoryStore, refuse_nul},
 };
@@ -24,15 +24,9 @@ impl ActLog for MemoryStore {
         Ok(self.data().acts())
     }
 
-    async fn workflow_pauses(
-        &self,
-    ) -> Result<(Vec<WorkflowPause>, Vec<WorkflowPause>), EventStoreError> {
+    async fn workflow_pauses(&self) -> Result<OpenPauses, EventStoreError> {
         let now = self.now();
-        let data = self.data();
-        Ok(data
-            .open_pauses()
-            .cloned()
-            .partition(|pause| pause.holds_at(now)))
+        Ok(OpenPauses::at(self.data().open_pauses().cloned(), now))
     }
 
     async fn annotator_pauses(

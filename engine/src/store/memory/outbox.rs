@@ -6,10 +6,12 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::{
-    super::{EventStoreError, NewOutboxRow, Outbox, OutboxRow, OutboxStats, PublisherId},
-    data::{Data, MemoryStore, Message, later, page, seconds},
+    super::{
+        EventStoreError, FailedOutboxRow, NewOutboxRow, Outbox, OutboxRow, OutboxStats, PublisherId,
+    },
+    data::{Data, MemoryStore, Message, later, seconds},
 };
-use crate::ids::TaskId;
+use crate::{ids::TaskId, limits::PAGE_MAX};
 
 #[async_trait]
 impl Outbox for MemoryStore {
@@ -116,14 +118,19 @@ impl Outbox for MemoryStore {
         })
     }
 
-    async fn outbox_failed(&self, limit: u32) -> Result<Vec<(OutboxRow, String)>, EventStoreError> {
+    async fn outbox_failed(&self, limit: u32) -> Result<Vec<FailedOutboxRow>, EventStoreError> {
         let data = self.data();
         let failed = data
             .outbox
             .values()
             .filter(|message| message.row.attempts > 0);
-        let (rows, _) = page(failed.map(|m| (m.row.clone(), m.last_error.clone())), limit);
-        Ok(rows)
+        let failed = failed.take(limit.clamp(1, PAGE_MAX) as usize);
+        Ok(failed
+            .map(|message| FailedOutboxRow {
+                row: message.row.clone(),
+                error: message.last_error.clone(),
+            })
+            .collect())
     }
 }
 

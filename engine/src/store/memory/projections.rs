@@ -8,8 +8,8 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::{
     super::{
-        EventStoreError, GoalActionRow, GoalActionStatus, LogEntry, OpenProjection, ProjectionRows,
-        ProjectionStore, ProjectionWrite,
+        EventStoreError, GoalActionRow, GoalActionStatus, LogPosition, OpenProjection,
+        ProjectionRows, ProjectionStore, ProjectionTx, ProjectionWrite,
     },
     data::{Data, MemoryStore, lock, refuse_nul},
     log::entries,
@@ -23,7 +23,7 @@ impl ProjectionStore for MemoryStore {
         &self,
         name: &str,
         limit: u32,
-    ) -> Result<Option<Box<dyn OpenProjection>>, EventStoreError> {
+    ) -> Result<Option<OpenProjection>, EventStoreError> {
         let writer = self.writer.clone().lock_owned().await;
         let now = self.now();
         let data = self.data();
@@ -35,16 +35,19 @@ impl ProjectionStore for MemoryStore {
             DateTime::UNIX_EPOCH
         };
         drop(data);
-        Ok(Some(Box::new(MemoryProjection {
-            data: self.data.clone(),
-            name: name.to_owned(),
+        Ok(Some(OpenProjection {
             now,
             settled,
-            read,
             entries,
+            at_beginning: read == 0,
             rows,
-            _writer: writer,
-        })))
+            tx: Box::new(MemoryProjection {
+                data: self.data.clone(),
+                name: name.to_owned(),
+                now,
+                _writer: writer,
+            }),
+        }))
     }
 
     async fn projection_rows(&self, name: &str) -> Result<ProjectionRows, EventStoreError> {
@@ -68,36 +71,16 @@ struct MemoryProjection {
     data: Arc<Mutex<Data>>,
     name: String,
     now: DateTime<Utc>,
-    settled: DateTime<Utc>,
-    read: usize,
-    entries: Vec<LogEntry>,
-    rows: ProjectionRows,
     _writer: OwnedMutexGuard<()>,
 }
 
 #[async_trait]
-impl OpenProjection for MemoryProjection {
-    fn now(&self) -> DateTime<Utc> {
-        self.now
-    }
-
-    fn settled(&self) -> DateTime<Utc> {
-        self.settled
-    }
-
-    fn entries(&self) -> &[LogEntry] {
-        &self.entries
-    }
-
-    fn at_beginning(&self) -> bool {
-        self.read == 0
-    }
-
-    fn take_rows(&mut self) -> ProjectionRows {
-        std::mem::take(&mut self.rows)
-    }
-
-    async fn commit(self: Box<Self>, write: ProjectionWrite) -> Result<(), EventStoreError> {
+impl ProjectionTx for MemoryProjection {
+    async fn commit(
+        self: Box<Self>,
+        write: ProjectionWrite,
+        last: Option<LogPosition>,
+    ) -> Result<(), EventStoreError> {
         refuse_nul(&write.rows)?;
         for message in write.messages.iter().chain(&write.once) {
             refuse_nul(&(&message.routing_key, &*message.body))?;
@@ -107,7 +90,9 @@ impl OpenProjection for MemoryProjection {
             data.act(act, self.now)?;
         }
         let (read, rows) = data.projections.entry(self.name).or_default();
-        *read = self.read + self.entries.len();
+        if let Some(last) = last {
+            *read = usize::try_from(last.position).unwrap_or(usize::MAX);
+        }
         for (key, row) in write.rows {
             match row {
                 Some(row) => {

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 
 use super::{
-    super::{DueRow, EventStoreError, Rebuild, SnapshotRow, TaskRow},
-    data::{MemoryStore, page},
+    super::{DerivedChanges, DueRow, EventStoreError, Rebuild, SnapshotRow, TaskRow},
+    data::MemoryStore,
 };
-use crate::{ids::TaskId, state::Places};
+use crate::{ids::TaskId, limits::PAGE_MAX, state::Places};
 
 #[async_trait]
 impl Rebuild for MemoryStore {
@@ -22,7 +22,10 @@ impl Rebuild for MemoryStore {
             .streams
             .keys()
             .filter(|task| after.is_none_or(|after| **task > after));
-        Ok(page(ids.copied(), limit).0)
+        Ok(ids
+            .take(limit.clamp(1, PAGE_MAX) as usize)
+            .copied()
+            .collect())
     }
 
     async fn replace_derived(
@@ -31,7 +34,7 @@ impl Rebuild for MemoryStore {
         places: Places,
         snapshots: Vec<SnapshotRow>,
         due: Vec<DueRow>,
-    ) -> Result<(bool, bool, bool), EventStoreError> {
+    ) -> Result<DerivedChanges, EventStoreError> {
         let _writer = self.writer.lock().await;
         let mut data = self.data();
         let id = task.task_id;
@@ -87,6 +90,10 @@ impl Rebuild for MemoryStore {
             data.due
                 .extend(wanted.into_iter().map(|(id, row)| (id, (row, None))));
         }
-        Ok((task_changed, snapshots_changed, due_changed))
+        Ok(DerivedChanges {
+            task: task_changed,
+            snapshots: snapshots_changed,
+            timers: due_changed,
+        })
     }
 }

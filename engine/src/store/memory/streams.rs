@@ -10,11 +10,13 @@ impl Data {
             .map_or(0, |events| events.len() as u64)
     }
 
-    pub(super) fn tail(&self, task: TaskId, after: u64) -> Vec<StoredEvent> {
+    /// At most `limit` events after a version.
+    pub(super) fn tail(&self, task: TaskId, after: u64, limit: usize) -> Vec<StoredEvent> {
         let events = self.streams.get(&task).map_or(&[][..], Vec::as_slice);
         events
             .iter()
             .filter(|event| event.version > after)
+            .take(limit)
             .cloned()
             .collect()
     }

@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 
 use super::{
-    super::{Draft, EventStoreError, TaskFilter, TaskIndex, TaskPage, TaskRow},
-    data::{MemoryStore, page, seconds},
+    super::{
+        Draft, EventStoreError, TaskFilter, TaskIndex, TaskPage, TaskRow, WaitingStep,
+        page::PageSize,
+    },
+    data::{MemoryStore, seconds},
 };
 use crate::{
     ids::{RevisionId, TaskId},
@@ -37,23 +40,21 @@ impl TaskIndex for MemoryStore {
                     .iter()
                     .all(|(key, value)| row.labels.get(key) == Some(value))
         });
-        let (tasks, more) = page(found.cloned(), filter.limit);
-        let next_after = tasks.last().filter(|_| more).map(|task| task.task_id);
+        let page = PageSize::of(filter.limit);
+        let found = found.take(page.rows_to_read() as usize).cloned();
+        let (tasks, next_after) = page.cut(found.collect(), |task| task.task_id);
         Ok(TaskPage { tasks, next_after })
     }
 
     async fn task_counts(&self) -> Result<BTreeMap<TaskStatus, i64>, EventStoreError> {
-        let mut counts: BTreeMap<_, _> = TaskStatus::ALL
-            .into_iter()
-            .map(|status| (status, 0))
-            .collect();
+        let mut counts = BTreeMap::from(TaskStatus::ALL.map(|status| (status, 0)));
         for row in self.data().tasks.values() {
             *counts.entry(row.status).or_default() += 1;
         }
         Ok(counts)
     }
 
-    async fn waiting_oldest(&self) -> Result<Vec<(RevisionId, String, f64)>, EventStoreError> {
+    async fn waiting_oldest(&self) -> Result<Vec<WaitingStep>, EventStoreError> {
         let now = self.now();
         let mut oldest: BTreeMap<(RevisionId, String), f64> = BTreeMap::new();
         let data = self.data();
@@ -71,7 +72,11 @@ impl TaskIndex for MemoryStore {
         }
         Ok(oldest
             .into_iter()
-            .map(|((id, step), seconds)| (id, step, seconds))
+            .map(|((revision_id, step_id), oldest_seconds)| WaitingStep {
+                revision_id,
+                step_id,
+                oldest_seconds,
+            })
             .collect())
     }
 

@@ -4,16 +4,19 @@ use std::{future::Future, pin::Pin, str::FromStr, time::Duration};
 
 use sqlx::{
     Connection, PgConnection, PgPool, Row,
-    migrate::{Migration, MigrationType, Migrator},
     pool::PoolConnection,
-    postgres::{PgConnectOptions, PgPoolOptions, Postgres},
+    postgres::{PgConnectOptions, PgPoolOptions, PgRow, Postgres},
     raw_sql,
 };
 use tokio::time::timeout;
 
 use super::{
-    super::EventStoreError,
+    super::{
+        EventStoreError,
+        migrations::{MigrationFile, cause, check_migrated, migrator},
+    },
     error::{TimedOut, classify, connection_survives, is_undefined_table},
+    query::{self, PgQuery},
 };
 
 /// Every statement is cancelled by the server after this.
@@ -35,52 +38,52 @@ pub(super) const LONG_WORK_TIMEOUT: Duration = Duration::from_secs(60);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The migrations, oldest first. Forward only: a file that was released is never changed.
-const MIGRATIONS: [(i64, &str, &str); 9] = [
-    (
-        1,
-        "init",
-        include_str!("../../../../migrations/postgres/0001_init.sql"),
-    ),
-    (
-        2,
-        "workflow_pauses",
-        include_str!("../../../../migrations/postgres/0002_workflow_pauses.sql"),
-    ),
-    (
-        3,
-        "projections",
-        include_str!("../../../../migrations/postgres/0003_projections.sql"),
-    ),
-    (
-        4,
-        "places",
-        include_str!("../../../../migrations/postgres/0004_places.sql"),
-    ),
-    (
-        5,
-        "goals",
-        include_str!("../../../../migrations/postgres/0005_goals.sql"),
-    ),
-    (
-        6,
-        "reliability",
-        include_str!("../../../../migrations/postgres/0006_reliability.sql"),
-    ),
-    (
-        7,
-        "places_begun",
-        include_str!("../../../../migrations/postgres/0007_places_begun.sql"),
-    ),
-    (
-        8,
-        "annotator_pauses",
-        include_str!("../../../../migrations/postgres/0008_annotator_pauses.sql"),
-    ),
-    (
-        9,
-        "archived_workflows",
-        include_str!("../../../../migrations/postgres/0009_archived_workflows.sql"),
-    ),
+const MIGRATIONS: [MigrationFile; 9] = [
+    MigrationFile {
+        version: 1,
+        name: "init",
+        sql: include_str!("../../../../migrations/postgres/0001_init.sql"),
+    },
+    MigrationFile {
+        version: 2,
+        name: "workflow_pauses",
+        sql: include_str!("../../../../migrations/postgres/0002_workflow_pauses.sql"),
+    },
+    MigrationFile {
+        version: 3,
+        name: "projections",
+        sql: include_str!("../../../../migrations/postgres/0003_projections.sql"),
+    },
+    MigrationFile {
+        version: 4,
+        name: "places",
+        sql: include_str!("../../../../migrations/postgres/0004_places.sql"),
+    },
+    MigrationFile {
+        version: 5,
+        name: "goals",
+        sql: include_str!("../../../../migrations/postgres/0005_goals.sql"),
+    },
+    MigrationFile {
+        version: 6,
+        name: "reliability",
+        sql: include_str!("../../../../migrations/postgres/0006_reliability.sql"),
+    },
+    MigrationFile {
+        version: 7,
+        name: "places_begun",
+        sql: include_str!("../../../../migrations/postgres/0007_places_begun.sql"),
+    },
+    MigrationFile {
+        version: 8,
+        name: "annotator_pauses",
+        sql: include_str!("../../../../migrations/postgres/0008_annotator_pauses.sql"),
+    },
+    MigrationFile {
+        version: 9,
+        name: "archived_workflows",
+        sql: include_str!("../../../../migrations/postgres/0009_archived_workflows.sql"),
+    },
 ];
 
 /// How to connect.
@@ -169,7 +172,7 @@ impl PgEventStore {
     /// so an old and a new build can run on one schema.
     pub async fn migrate(&self) -> Result<(), EventStoreError> {
         let (store, schema) = (self.clone(), self.schema.clone());
-        spawned(async move {
+        detached(async move {
             let mut conn = store.connect_once().await?;
             let migrated = apply_migrations(&mut conn, schema.as_deref()).await;
             let _ = timeout(CLOSE_TIMEOUT, conn.close()).await;
@@ -181,7 +184,6 @@ impl PgEventStore {
     /// Whether the schema is what this build needs (a later one will do).
     pub async fn check_migrated(&self) -> Result<(), EventStoreError> {
         const LATEST: &str = "SELECT coalesce(max(version), 0) FROM _sqlx_migrations WHERE success";
-        let needed = MIGRATIONS.last().map_or(0, |migration| migration.0);
         let found = self
             .run(WORK_TIMEOUT, |conn| {
                 Box::pin(async move {
@@ -192,10 +194,49 @@ impl PgEventStore {
                 })
             })
             .await?;
-        if found < needed {
-            return Err(EventStoreError::NotMigrated { found, needed });
-        }
-        Ok(())
+        check_migrated(&MIGRATIONS, found)
+    }
+
+    /// Runs one statement.
+    pub(super) async fn execute(
+        &self,
+        limit: Duration,
+        query: PgQuery,
+    ) -> Result<(), EventStoreError> {
+        self.run(limit, |conn| {
+            Box::pin(async move { query::execute(conn, query).await.map(drop) })
+        })
+        .await
+    }
+
+    /// Reads all rows of one statement.
+    pub(super) async fn fetch<T>(
+        &self,
+        limit: Duration,
+        query: PgQuery,
+        decode: impl Fn(&PgRow) -> Result<T, EventStoreError>,
+    ) -> Result<Vec<T>, EventStoreError> {
+        let rows = self
+            .run(limit, |conn| {
+                Box::pin(async move { query.fetch_all(conn).await.map_err(classify) })
+            })
+            .await?;
+        rows.iter().map(decode).collect()
+    }
+
+    /// Reads the row of one statement, where there is one.
+    pub(super) async fn fetch_optional<T>(
+        &self,
+        limit: Duration,
+        query: PgQuery,
+        decode: impl Fn(&PgRow) -> Result<T, EventStoreError>,
+    ) -> Result<Option<T>, EventStoreError> {
+        let row = self
+            .run(limit, |conn| {
+                Box::pin(async move { query.fetch_optional(conn).await.map_err(classify) })
+            })
+            .await?;
+        row.as_ref().map(decode).transpose()
     }
 
     /// Runs `work` on a connection, to its end even if the caller goes away.
@@ -205,7 +246,7 @@ impl PgEventStore {
         W: for<'c> FnOnce(&'c mut PgConnection) -> Work<'c, T> + Send + 'static,
     {
         let pool = self.pool.clone();
-        spawned(async move {
+        detached(async move {
             let mut conn = pool.acquire().await.map_err(classify)?;
             let done = match timeout(limit, work(&mut conn)).await {
                 Ok(done) => done,
@@ -227,7 +268,7 @@ impl PgEventStore {
 pub(super) type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T, EventStoreError>> + Send + 'c>>;
 
 /// Runs `work` in a task of its own, which no caller that goes away can cancel.
-pub(super) async fn spawned<T: Send + 'static>(
+pub(super) async fn detached<T: Send + 'static>(
     work: impl Future<Output = Result<T, EventStoreError>> + Send + 'static,
 ) -> Result<T, EventStoreError> {
     match tokio::spawn(work).await {
@@ -284,6 +325,8 @@ fn pool_options(settings: &PgSettings) -> PgPoolOptions {
         ("plan_cache_mode", "force_custom_plan".to_owned()),
         // The guard below rolls back where there is mostly nothing to roll back.
         ("client_min_messages", "error".to_owned()),
+        // Bytes within JSON are read back.
+        ("bytea_output", "hex".to_owned()),
         ("timezone", "UTC".to_owned()),
     ]
     .into_iter()
@@ -317,16 +360,7 @@ async fn apply_migrations(
     conn: &mut PgConnection,
     schema: Option<&str>,
 ) -> Result<(), sqlx::Error> {
-    let mut migrator = Migrator::with_migrations(
-        MIGRATIONS
-            .into_iter()
-            .map(|(version, name, sql)| {
-                let sql = sqlx::SqlSafeStr::into_sql_str(sql);
-                Migration::new(version, name.into(), MigrationType::Simple, sql, false)
-            })
-            .collect(),
-    );
-    migrator.set_ignore_missing(true);
+    let mut migrator = migrator(&MIGRATIONS);
     raw_sql("SET statement_timeout = 0; SET lock_timeout = 0; SET client_min_messages = warning")
         .execute(&mut *conn)
         .await?;
@@ -344,12 +378,5 @@ async fn apply_migrations(
             migrator.create_schema(quoted);
         }
     }
-    migrator
-        .run_direct(None, conn, false)
-        .await
-        .map_err(|error| match error {
-            sqlx::migrate::MigrateError::Execute(error)
-            | sqlx::migrate::MigrateError::ExecuteMigration(error, _) => error,
-            other => sqlx::Error::Migrate(Box::new(other)),
-        })
+    migrator.run_direct(None, conn, false).await.map_err(cause)
 }

@@ -3,27 +3,35 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::{PgConnection, Row, postgres::PgRow};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
     super::{
-        EventStoreError, GoalActionOutcome, GoalActionRow, GoalActionStatus, GoalStore,
-        NewGoalAction,
+        EventStoreError, GoalActionOutcome, GoalActionRow, GoalStore, NewGoalAction,
+        goals::Settlement, rows,
     },
     PgEventStore,
     connection::WORK_TIMEOUT,
-    error::classify,
-    rows::{to_json, unsigned},
-    tasks::{int, slug, unreadable},
+    query::execute,
+    rows::to_json,
 };
+
+/// The columns of an action, with its payload as text; the table is `w` in the statement.
+macro_rules! goal_action_columns {
+    () => {
+        "w.id, w.workflow, w.goal, w.epoch, w.action, w.payload::text AS payload, w.status, \
+         w.attempts, w.last_error, w.changed_at"
+    };
+}
 
 const ADD: &str = "
     INSERT INTO goal_work (id, workflow, goal, epoch, action, payload)
     VALUES ($1, $2, $3, $4, $5, $6::jsonb)
     ON CONFLICT (id) DO NOTHING";
 
-const CLAIM: &str = "
+const CLAIM: &str = concat!(
+    "
     WITH free AS (
         SELECT id FROM goal_work
         WHERE status = 'waiting' AND due_at <= statement_timestamp()
@@ -32,8 +40,9 @@ const CLAIM: &str = "
     )
     UPDATE goal_work w SET due_at = clock_timestamp() + make_interval(secs => $1)
     FROM free WHERE w.id = free.id
-    RETURNING w.id, workflow, goal, epoch, action, payload::text AS payload, status, attempts,
-              last_error, changed_at";
+    RETURNING ",
+    goal_action_columns!()
+);
 
 const SETTLE: &str = "
     UPDATE goal_work
@@ -41,10 +50,11 @@ const SETTLE: &str = "
         due_at = clock_timestamp() + make_interval(secs => $5), changed_at = clock_timestamp()
     WHERE id = $1";
 
-const ALL: &str = "
-    SELECT id, workflow, goal, epoch, action, payload::text AS payload, status, attempts,
-           last_error, changed_at
-    FROM goal_work ORDER BY workflow, goal, epoch, action, id";
+const ALL: &str = concat!(
+    "SELECT ",
+    goal_action_columns!(),
+    " FROM goal_work w ORDER BY workflow, goal, epoch, action, id"
+);
 
 /// Adds actions that are not known yet.
 pub(super) async fn add(
@@ -52,16 +62,14 @@ pub(super) async fn add(
     actions: &[NewGoalAction],
 ) -> Result<(), EventStoreError> {
     for action in actions {
-        sqlx::query(ADD)
+        let query = sqlx::query(ADD)
             .bind(action.id)
             .bind(action.workflow.as_str())
             .bind(action.goal.as_str())
             .bind(i32::try_from(action.epoch).unwrap_or(i32::MAX))
             .bind(&action.action)
-            .bind(to_json(&action.payload)?)
-            .execute(&mut *conn)
-            .await
-            .map_err(classify)?;
+            .bind(to_json(&action.payload)?);
+        execute(conn, query).await?;
     }
     Ok(())
 }
@@ -73,19 +81,10 @@ impl GoalStore for PgEventStore {
         lease: Duration,
         limit: u32,
     ) -> Result<Vec<GoalActionRow>, EventStoreError> {
-        let rows = self
-            .run(WORK_TIMEOUT, move |conn| {
-                Box::pin(async move {
-                    sqlx::query(CLAIM)
-                        .bind(lease.as_secs_f64())
-                        .bind(i64::from(limit))
-                        .fetch_all(conn)
-                        .await
-                        .map_err(classify)
-                })
-            })
-            .await?;
-        rows.iter().map(row).collect()
+        let query = sqlx::query(CLAIM)
+            .bind(lease.as_secs_f64())
+            .bind(i64::from(limit));
+        self.fetch(WORK_TIMEOUT, query, rows::goal_action).await
     }
 
     async fn settle_goal_action(
@@ -93,63 +92,18 @@ impl GoalStore for PgEventStore {
         id: Uuid,
         outcome: GoalActionOutcome,
     ) -> Result<(), EventStoreError> {
-        let (status, error, after) = match outcome {
-            GoalActionOutcome::Done => (GoalActionStatus::Done, None, Duration::ZERO),
-            GoalActionOutcome::Retry { error, after } => {
-                (GoalActionStatus::Waiting, Some(error), after)
-            }
-            GoalActionOutcome::Failed { error } => {
-                (GoalActionStatus::Failed, Some(error), Duration::ZERO)
-            }
-        };
-        self.run(WORK_TIMEOUT, move |conn| {
-            Box::pin(async move {
-                let done = sqlx::query(SETTLE)
-                    .bind(id)
-                    .bind(status.as_str())
-                    .bind(i32::from(error.is_some()))
-                    .bind(error)
-                    .bind(after.as_secs_f64())
-                    .execute(conn)
-                    .await;
-                done.map(drop).map_err(classify)
-            })
-        })
-        .await
+        let settlement = Settlement::from(outcome);
+        let query = sqlx::query(SETTLE)
+            .bind(id)
+            .bind(settlement.status.as_str())
+            .bind(i32::from(settlement.error.is_some()))
+            .bind(settlement.error)
+            .bind(settlement.after.as_secs_f64());
+        self.execute(WORK_TIMEOUT, query).await
     }
 
     async fn goal_actions(&self) -> Result<Vec<GoalActionRow>, EventStoreError> {
-        let rows = self
-            .run(WORK_TIMEOUT, |conn| {
-                Box::pin(async move { sqlx::query(ALL).fetch_all(conn).await.map_err(classify) })
-            })
-            .await?;
-        rows.iter().map(row).collect()
+        self.fetch(WORK_TIMEOUT, sqlx::query(ALL), rows::goal_action)
+            .await
     }
-}
-
-/// A status that no build has written.
-#[derive(Debug, thiserror::Error)]
-#[error("there is no status `{0}`")]
-struct UnknownStatus(String);
-
-fn row(row: &PgRow) -> Result<GoalActionRow, EventStoreError> {
-    let table = "goal_work";
-    let payload: &str = row.try_get("payload").map_err(classify)?;
-    let status: &str = row.try_get("status").map_err(classify)?;
-    Ok(GoalActionRow {
-        action: NewGoalAction {
-            id: row.try_get("id").map_err(classify)?,
-            workflow: slug(table, row.try_get("workflow").map_err(classify)?)?,
-            goal: slug(table, row.try_get("goal").map_err(classify)?)?,
-            epoch: unsigned(table, int(row, "epoch")?)?,
-            action: row.try_get("action").map_err(classify)?,
-            payload: serde_json::from_str(payload).map_err(|error| unreadable(table, error))?,
-        },
-        status: GoalActionStatus::from_name(status)
-            .ok_or_else(|| unreadable(table, UnknownStatus(status.to_owned())))?,
-        attempts: unsigned(table, int(row, "attempts")?)?,
-        last_error: row.try_get("last_error").map_err(classify)?,
-        changed_at: row.try_get("changed_at").map_err(classify)?,
-    })
 }

@@ -1,18 +1,43 @@
-//! What models of annotators are learnt from, and how far they have come.
+//! The log of all events, and the models of annotators that are learnt from it.
 
 use async_trait::async_trait;
-use sqlx::Row;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
-    super::{EventStoreError, LearntRow, LogFilter, LogPage, LogPosition, ReliabilityStore},
+    super::{
+        EventStoreError, LearntRow, LogEntry, LogFilter, LogPage, LogPosition, ReliabilityStore,
+        rows::{self, Columns, checksum},
+    },
     PgEventStore,
     connection::{LONG_WORK_TIMEOUT, WORK_TIMEOUT},
-    error::classify,
-    rows::checksum,
-    streams::stored_event,
-    tasks::slug,
+    query::fetch,
+    streams::event_columns,
 };
+
+/// Below the oldest running transaction of the server: what is there is complete. A transaction
+/// that stays open elsewhere, in another database too, delays readers of the log, nothing else.
+/// The workflow and the start stand in the head of the stream; should that be lost, in its first
+/// event.
+const LOG: &str = concat!(
+    "
+    SELECT ",
+    event_columns!("e"),
+    ", e.txid::text::bigint AS txid, e.position,
+           coalesce(t.workflow, (
+               SELECT first.event_data ->> 'workflow' FROM workflow_events first
+               WHERE first.stream_id = e.stream_id AND first.version = 1
+           )) AS workflow,
+           coalesce(t.started_at, (
+               SELECT first.occurred_at FROM workflow_events first
+               WHERE first.stream_id = e.stream_id AND first.version = 1
+           )) AS started_at
+    FROM workflow_events e
+    LEFT JOIN tasks t ON t.task_id = e.stream_id
+    WHERE (e.txid, e.position) > ($1::text::xid8, $2)
+      AND e.txid < pg_snapshot_xmin(pg_current_snapshot())
+    ORDER BY e.txid, e.position LIMIT $3"
+);
 
 /// The next so many events below the oldest running transaction, as for every reader of the log; of
 /// those that are not asked for, the place alone.
@@ -47,8 +72,22 @@ const KEEP: &str = "
         checksum = excluded.checksum, saved_at = clock_timestamp()
     WHERE (kept.txid, kept.position) < (excluded.txid, excluded.position)";
 
-const POSITION: &str = "SELECT txid::text::bigint, position FROM learnt_models WHERE model = $1";
+const POSITION: &str =
+    "SELECT txid::text::bigint AS txid, position FROM learnt_models WHERE model = $1";
 const FORGET: &str = "DELETE FROM learnt_models";
+
+/// Reads a page of the log.
+pub(super) async fn read_log(
+    conn: &mut PgConnection,
+    after: LogPosition,
+    limit: u32,
+) -> Result<Vec<LogEntry>, EventStoreError> {
+    let query = sqlx::query(LOG)
+        .bind(after.transaction.to_string())
+        .bind(after.position)
+        .bind(i64::from(limit));
+    fetch(conn, query, rows::log_entry).await
+}
 
 #[async_trait]
 impl ReliabilityStore for PgEventStore {
@@ -58,118 +97,50 @@ impl ReliabilityStore for PgEventStore {
         after: LogPosition,
         limit: u32,
     ) -> Result<LogPage, EventStoreError> {
-        self.run(LONG_WORK_TIMEOUT, move |conn| {
-            Box::pin(async move {
-                let rows = sqlx::query(PAGE)
-                    .bind(after.transaction.to_string())
-                    .bind(after.position)
-                    .bind(i64::from(limit))
-                    .bind(filter.workflow.as_str())
-                    .bind(&filter.event_types)
-                    .fetch_all(conn)
-                    .await
-                    .map_err(classify)?;
-                let mut page = LogPage {
-                    entries: Vec::new(),
-                    through: after,
-                    read: u32::try_from(rows.len()).unwrap_or(u32::MAX),
-                };
-                for row in &rows {
-                    page.through = LogPosition {
-                        transaction: row.try_get("txid").map_err(classify)?,
-                        position: row.try_get("position").map_err(classify)?,
-                    };
-                    let workflow: Option<&str> = row.try_get("workflow").map_err(classify)?;
-                    if workflow == Some(filter.workflow.as_str()) {
-                        page.entries.push((page.through, stored_event(row)?));
-                    }
-                }
-                Ok(page)
+        let query = sqlx::query(PAGE)
+            .bind(after.transaction.to_string())
+            .bind(after.position)
+            .bind(i64::from(limit))
+            .bind(filter.workflow.as_str())
+            .bind(&filter.event_types);
+        let found = self
+            .fetch(LONG_WORK_TIMEOUT, query, |row| {
+                rows::log_row(row, &filter.workflow)
             })
-        })
-        .await
+            .await?;
+        Ok(LogPage::of(found, after))
     }
 
     async fn learnt(&self, model: Uuid) -> Result<Option<LearntRow>, EventStoreError> {
-        let row = self
-            .run(WORK_TIMEOUT, move |conn| {
-                Box::pin(async move {
-                    sqlx::query(LEARNT)
-                        .bind(model)
-                        .fetch_optional(conn)
-                        .await
-                        .map_err(classify)
-                })
-            })
+        let query = sqlx::query(LEARNT).bind(model);
+        let found = self
+            .fetch_optional(WORK_TIMEOUT, query, |row| rows::learnt(row, model))
             .await?;
-        let Some(row) = row else { return Ok(None) };
-        let state: &str = row.try_get("state").map_err(classify)?;
-        let proof: &[u8] = row.try_get("checksum").map_err(classify)?;
-        if proof != checksum(state) {
-            tracing::warn!(%model, "a learnt model is not whole; it is learnt anew");
-            return Ok(None);
-        }
-        Ok(Some(LearntRow {
-            model,
-            workflow: slug("learnt_models", row.try_get("workflow").map_err(classify)?)?,
-            step_id: slug("learnt_models", row.try_get("step_id").map_err(classify)?)?,
-            position: LogPosition {
-                transaction: row.try_get("txid").map_err(classify)?,
-                position: row.try_get("position").map_err(classify)?,
-            },
-            state: state.to_owned(),
-        }))
+        Ok(found.flatten())
     }
 
     async fn learnt_position(&self, model: Uuid) -> Result<Option<LogPosition>, EventStoreError> {
-        let found: Option<(i64, i64)> = self
-            .run(WORK_TIMEOUT, move |conn| {
-                Box::pin(async move {
-                    sqlx::query_as(POSITION)
-                        .bind(model)
-                        .fetch_optional(conn)
-                        .await
-                        .map_err(classify)
-                })
-            })
-            .await?;
-        Ok(found.map(|(transaction, position)| LogPosition {
-            transaction,
-            position,
-        }))
+        let query = sqlx::query(POSITION).bind(model);
+        self.fetch_optional(WORK_TIMEOUT, query, |row| {
+            Columns::of("learnt_models", row).log_position()
+        })
+        .await
     }
 
     async fn keep_learnt(&self, row: LearntRow) -> Result<(), EventStoreError> {
-        self.run(LONG_WORK_TIMEOUT, move |conn| {
-            Box::pin(async move {
-                let proof = checksum(&row.state);
-                sqlx::query(KEEP)
-                    .bind(row.model)
-                    .bind(row.workflow.as_str())
-                    .bind(row.step_id.as_str())
-                    .bind(row.position.transaction.to_string())
-                    .bind(row.position.position)
-                    .bind(row.state)
-                    .bind(proof.as_slice())
-                    .execute(conn)
-                    .await
-                    .map(drop)
-                    .map_err(classify)
-            })
-        })
-        .await
+        let proof = checksum(&row.state);
+        let query = sqlx::query(KEEP)
+            .bind(row.model)
+            .bind(row.workflow.as_str())
+            .bind(row.step_id.as_str())
+            .bind(row.position.transaction.to_string())
+            .bind(row.position.position)
+            .bind(row.state)
+            .bind(proof.as_slice());
+        self.execute(LONG_WORK_TIMEOUT, query).await
     }
 
     async fn forget_learnt(&self) -> Result<(), EventStoreError> {
-        self.run(WORK_TIMEOUT, |conn| {
-            Box::pin(async move {
-                sqlx::query(FORGET)
-                    .execute(conn)
-                    .await
-                    .map(drop)
-                    .map_err(classify)
-            })
-        })
-        .await
+        self.execute(WORK_TIMEOUT, sqlx::query(FORGET)).await
     }
 }

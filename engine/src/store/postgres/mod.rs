@@ -20,13 +20,17 @@
 //! `migrations/postgres/runtime_role.sql` grants: no DDL, and neither UPDATE nor DELETE on events.
 
 mod batch;
+mod commands;
 mod connection;
 mod error;
+mod event_store;
 mod goals;
+mod heads;
 mod log;
 mod operator_commands;
 mod outbox;
 mod projections;
+mod query;
 mod rebuild;
 mod rows;
 mod slots;
@@ -34,5 +38,6 @@ mod streams;
 mod tasks;
 mod timers;
 mod workflows;
+mod write;
 
 pub use connection::{PgEventStore, PgSettings};

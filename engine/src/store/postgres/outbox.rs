@@ -3,16 +3,41 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
-use uuid::Uuid;
+use sqlx::{PgConnection, Postgres};
 
 use super::{
-    super::{EventStoreError, NewOutboxRow, Outbox, OutboxRow, OutboxStats, PublisherId},
+    super::{
+        EventStoreError, FailedOutboxRow, NewOutboxRow, Outbox, OutboxRow, OutboxStats,
+        PublisherId, rows,
+    },
     PgEventStore,
     connection::WORK_TIMEOUT,
-    error::classify,
+    query::{begin, commit_repeatable, execute, fetch, fetch_one, nth},
+    rows::column,
 };
-use crate::{ids::TaskId, limits::PAGE_MAX};
+use crate::limits::PAGE_MAX;
+
+/// The columns of a message, of the table or of its name in a statement.
+macro_rules! outbox_columns {
+    ($of:literal) => {
+        concat!(
+            $of,
+            ".position, ",
+            $of,
+            ".message_id, ",
+            $of,
+            ".task_id, ",
+            $of,
+            ".routing_key, ",
+            $of,
+            ".message_type, ",
+            $of,
+            ".body, ",
+            $of,
+            ".attempts"
+        )
+    };
+}
 
 /// One claim or renewal at a time: two relays that claimed at once could split a task between
 /// them, and a renewal could take back half of what a relay claims.
@@ -26,7 +51,8 @@ const ENQUEUE: &str = "
 
 /// Rows that nobody holds, where no older row of the task is held by someone else or waits for its
 /// next attempt. What is locked is just being confirmed or given back by its holder.
-const CLAIM: &str = "
+const CLAIM: &str = concat!(
+    "
     WITH free AS (
         SELECT o.position FROM outbox o
         WHERE (o.leased_until IS NULL OR o.leased_until <= statement_timestamp())
@@ -43,7 +69,9 @@ const CLAIM: &str = "
     SET owner = $1, leased_until = clock_timestamp() + make_interval(secs => $2),
         next_attempt_at = NULL
     FROM free WHERE o.position = free.position
-    RETURNING o.position, o.message_id, o.task_id, o.routing_key, o.message_type, o.body, o.attempts";
+    RETURNING ",
+    outbox_columns!("o")
+);
 
 /// Locked in order, as the deletion of several rows could else deadlock with another.
 const CONFIRMED: &str = "
@@ -62,9 +90,11 @@ const RELEASE: &str = "
                                THEN clock_timestamp() + make_interval(secs => $3) END
     FROM held WHERE o.position = held.position";
 
-const HELD: &str = "
-    SELECT position, message_id, task_id, routing_key, message_type, body, attempts
-    FROM outbox WHERE owner = $1 AND position > $2 ORDER BY position";
+const HELD: &str = concat!(
+    "SELECT ",
+    outbox_columns!("outbox"),
+    " FROM outbox WHERE owner = $1 AND position > $2 ORDER BY position"
+);
 
 /// A lease that has run out stays run out.
 const RENEW: &str = "
@@ -81,10 +111,11 @@ const STATS: &str = "
            coalesce(greatest(extract(epoch FROM clock_timestamp() - min(created_at)), 0), 0)::float8
     FROM outbox";
 
-const FAILED: &str = "
-    SELECT position, message_id, task_id, routing_key, message_type, body, attempts,
-           coalesce(last_error, '') AS last_error
-    FROM outbox WHERE attempts > 0 ORDER BY position LIMIT $1";
+const FAILED: &str = concat!(
+    "SELECT ",
+    outbox_columns!("outbox"),
+    ", last_error FROM outbox WHERE attempts > 0 ORDER BY position LIMIT $1"
+);
 
 #[async_trait]
 impl Outbox for PgEventStore {
@@ -101,41 +132,30 @@ impl Outbox for PgEventStore {
         lease: Duration,
         limit: u32,
     ) -> Result<Vec<OutboxRow>, EventStoreError> {
-        let rows = self
+        let mut claimed = self
             .run(WORK_TIMEOUT, move |conn| {
                 Box::pin(async move {
-                    let mut tx = conn.begin().await.map_err(classify)?;
-                    sqlx::query(LOCK)
-                        .execute(&mut *tx)
-                        .await
-                        .map_err(classify)?;
-                    let rows = sqlx::query(CLAIM)
+                    let mut tx = begin(conn).await?;
+                    execute(&mut tx, sqlx::query(LOCK)).await?;
+                    let query = sqlx::query(CLAIM)
                         .bind(publisher.0)
                         .bind(lease.as_secs_f64())
-                        .bind(i64::from(limit))
-                        .fetch_all(&mut *tx)
-                        .await
-                        .map_err(classify)?;
+                        .bind(i64::from(limit));
+                    let claimed = fetch(&mut tx, query, rows::outbox).await?;
                     // Where this reply is lost, `held` tells what was claimed.
-                    tx.commit().await.map_err(classify)?;
-                    Ok(rows)
+                    commit_repeatable(tx).await?;
+                    Ok(claimed)
                 })
             })
             .await?;
-        let mut rows = rows.iter().map(outbox_row).collect::<Result<Vec<_>, _>>()?;
-        rows.sort_by_key(|row| row.position);
-        Ok(rows)
+        // RETURNING promises no order.
+        claimed.sort_by_key(|row| row.position);
+        Ok(claimed)
     }
 
     async fn confirmed(&self, positions: &[i64]) -> Result<(), EventStoreError> {
-        let positions = positions.to_vec();
-        self.run(WORK_TIMEOUT, |conn| {
-            Box::pin(async move {
-                let done = sqlx::query(CONFIRMED).bind(positions).execute(conn).await;
-                done.map(drop).map_err(classify)
-            })
-        })
-        .await
+        self.execute(WORK_TIMEOUT, sqlx::query(CONFIRMED).bind(positions))
+            .await
     }
 
     async fn release(
@@ -143,22 +163,14 @@ impl Outbox for PgEventStore {
         positions: &[i64],
         failed: Option<(String, Duration)>,
     ) -> Result<(), EventStoreError> {
-        let positions = positions.to_vec();
         let (error, back_off) = failed.unzip();
-        self.run(WORK_TIMEOUT, move |conn| {
-            Box::pin(async move {
-                // A text of another system may hold what a text column cannot.
-                let error = error.map(|error| error.replace('\0', "\u{fffd}"));
-                let done = sqlx::query(RELEASE)
-                    .bind(positions)
-                    .bind(error)
-                    .bind(back_off.unwrap_or_default().as_secs_f64())
-                    .execute(conn)
-                    .await;
-                done.map(drop).map_err(classify)
-            })
-        })
-        .await
+        // A text of another system may hold what a text column cannot.
+        let error = error.map(|error| error.replace('\0', "\u{fffd}"));
+        let query = sqlx::query(RELEASE)
+            .bind(positions)
+            .bind(error)
+            .bind(back_off.unwrap_or_default().as_secs_f64());
+        self.execute(WORK_TIMEOUT, query).await
     }
 
     async fn held(
@@ -166,119 +178,80 @@ impl Outbox for PgEventStore {
         publisher: PublisherId,
         after: i64,
     ) -> Result<Vec<OutboxRow>, EventStoreError> {
-        let rows = self
-            .run(WORK_TIMEOUT, move |conn| {
-                Box::pin(async move {
-                    sqlx::query(HELD)
-                        .bind(publisher.0)
-                        .bind(after)
-                        .fetch_all(conn)
-                        .await
-                        .map_err(classify)
-                })
-            })
-            .await?;
-        rows.iter().map(outbox_row).collect()
+        let query = sqlx::query(HELD).bind(publisher.0).bind(after);
+        self.fetch(WORK_TIMEOUT, query, rows::outbox).await
     }
 
     async fn renew(&self, publisher: PublisherId, lease: Duration) -> Result<(), EventStoreError> {
         self.run(WORK_TIMEOUT, move |conn| {
             Box::pin(async move {
-                let mut tx = conn.begin().await.map_err(classify)?;
-                sqlx::query(LOCK)
-                    .execute(&mut *tx)
-                    .await
-                    .map_err(classify)?;
-                sqlx::query(RENEW)
+                let mut tx = begin(conn).await?;
+                execute(&mut tx, sqlx::query(LOCK)).await?;
+                let query = sqlx::query(RENEW)
                     .bind(publisher.0)
-                    .bind(lease.as_secs_f64())
-                    .execute(&mut *tx)
-                    .await
-                    .map_err(classify)?;
-                tx.commit().await.map_err(classify)
+                    .bind(lease.as_secs_f64());
+                execute(&mut tx, query).await?;
+                commit_repeatable(tx).await
             })
         })
         .await
     }
 
     async fn outbox_stats(&self) -> Result<OutboxStats, EventStoreError> {
-        let (pending, oldest_seconds) = self
-            .run(WORK_TIMEOUT, |conn| {
-                Box::pin(async move {
-                    let stats = sqlx::query_as::<_, (i64, f64)>(STATS).fetch_one(conn).await;
-                    stats.map_err(classify)
+        self.run(WORK_TIMEOUT, |conn: &mut PgConnection| {
+            Box::pin(fetch_one(conn, sqlx::query(STATS), |row| {
+                Ok(OutboxStats {
+                    pending: nth(row, 0)?,
+                    oldest_seconds: nth(row, 1)?,
                 })
-            })
-            .await?;
-        Ok(OutboxStats {
-            pending,
-            oldest_seconds,
+            }))
         })
+        .await
     }
 
-    async fn outbox_failed(&self, limit: u32) -> Result<Vec<(OutboxRow, String)>, EventStoreError> {
-        let rows = self
-            .run(WORK_TIMEOUT, move |conn| {
-                Box::pin(async move {
-                    sqlx::query(FAILED)
-                        .bind(i64::from(limit.clamp(1, PAGE_MAX)))
-                        .fetch_all(conn)
-                        .await
-                        .map_err(classify)
-                })
-            })
-            .await?;
-        rows.iter()
-            .map(|row| {
-                Ok((
-                    outbox_row(row)?,
-                    row.try_get("last_error").map_err(classify)?,
-                ))
-            })
-            .collect()
+    async fn outbox_failed(&self, limit: u32) -> Result<Vec<FailedOutboxRow>, EventStoreError> {
+        let query = sqlx::query(FAILED).bind(i64::from(limit.clamp(1, PAGE_MAX)));
+        self.fetch(WORK_TIMEOUT, query, rows::failed_outbox).await
     }
 }
 
 /// Writes messages that nobody owns; known ids are left as they are.
 pub(super) async fn enqueue(
     conn: &mut PgConnection,
-    rows: &[NewOutboxRow],
+    messages: &[NewOutboxRow],
 ) -> Result<(), EventStoreError> {
-    if rows.is_empty() {
+    if messages.is_empty() {
         return Ok(());
     }
-    sqlx::query(ENQUEUE)
-        .bind(rows.iter().map(|row| row.message_id).collect::<Vec<_>>())
-        .bind(
-            rows.iter()
-                .map(|row| row.task_id.map(|task| task.0))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            rows.iter()
-                .map(|row| row.routing_key.as_str())
-                .collect::<Vec<_>>(),
-        )
-        .bind(rows.iter().map(|row| row.message_type).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| &*row.body).collect::<Vec<_>>())
-        .execute(conn)
-        .await
-        .map_err(classify)?;
-    Ok(())
+    let query = sqlx::query(ENQUEUE)
+        .bind(column(messages, |row| row.message_id))
+        .bind(column(messages, |row| row.task_id.map(|task| task.0)))
+        .bind(column(messages, |row| row.routing_key.clone()))
+        .bind(column(messages, |row| row.message_type))
+        .bind(column(messages, |row| SharedText(row.body.clone())));
+    execute(conn, query).await.map(drop)
 }
 
-fn outbox_row(row: &PgRow) -> Result<OutboxRow, EventStoreError> {
-    let body: &str = row.try_get("body").map_err(classify)?;
-    Ok(OutboxRow {
-        position: row.try_get("position").map_err(classify)?,
-        message_id: row.try_get("message_id").map_err(classify)?,
-        task_id: row
-            .try_get::<Option<Uuid>, _>("task_id")
-            .map_err(classify)?
-            .map(TaskId),
-        routing_key: row.try_get("routing_key").map_err(classify)?,
-        message_type: row.try_get("message_type").map_err(classify)?,
-        body: Arc::from(body),
-        attempts: row.try_get("attempts").map_err(classify)?,
-    })
+/// A text that is bound without being copied first.
+pub(super) struct SharedText(pub(super) Arc<str>);
+
+impl sqlx::Type<Postgres> for SharedText {
+    fn type_info() -> sqlx::postgres::PgTypeInfo {
+        <&str as sqlx::Type<Postgres>>::type_info()
+    }
+}
+
+impl sqlx::postgres::PgHasArrayType for SharedText {
+    fn array_type_info() -> sqlx::postgres::PgTypeInfo {
+        <&str as sqlx::postgres::PgHasArrayType>::array_type_info()
+    }
+}
+
+impl sqlx::Encode<'_, Postgres> for SharedText {
+    fn encode_by_ref(
+        &self,
+        buffer: &mut sqlx::postgres::PgArgumentBuffer,
+    ) -> Result<sqlx::encode::IsNull, sqlx::error::BoxDynError> {
+        <&str as sqlx::Encode<Postgres>>::encode_by_ref(&&*self.0, buffer)
+    }
 }

@@ -1,22 +1,21 @@
-//! Events and snapshots as text for the database, and back.
+//! Rust's types in Postgres's columns, and back.
 
-use std::io;
+use std::{io, str::FromStr};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{
-    Value,
+    Map, Value,
     ser::{CompactFormatter, Formatter, Serializer},
 };
-use sha2::{Digest, Sha256};
+use sqlx::{Decode, Postgres, Row, Type, ValueRef, postgres::PgRow};
 use uuid::Uuid;
 
-use super::super::EventStoreError;
-use crate::{
-    events::{EventMetadata, StoredEvent, UpcastError, WorkflowEvent, upcast},
-    ids::TaskId,
-    state::WorkflowSnapshot,
+use super::super::{
+    EventStoreError, LogPosition,
+    rows::{ColumnError, Record, checksum},
 };
+use crate::{events::WorkflowEvent, state::WorkflowSnapshot};
 
 /// Writes whole floats between 1e16 and 1e20 with `.0` instead of an exponent: PostgreSQL's jsonb
 /// would turn `1e16` into the integer `10000000000000000`, and replay would read another value
@@ -34,7 +33,7 @@ impl Formatter for KeepFloats {
 }
 
 /// JSON text that every store gives back as the same value.
-pub(super) fn to_json(value: &impl Serialize) -> Result<String, EventStoreError> {
+pub(super) fn to_json(value: &(impl Serialize + ?Sized)) -> Result<String, EventStoreError> {
     let mut text = Vec::with_capacity(256);
     value
         .serialize(&mut Serializer::with_formatter(&mut text, KeepFloats))
@@ -58,41 +57,6 @@ pub(super) fn event_data(event: &WorkflowEvent) -> Result<String, EventStoreErro
     to_json(&value["event_data"])
 }
 
-/// The columns of a stored event.
-pub(super) struct EventColumns<'r> {
-    pub(super) task_id: TaskId,
-    pub(super) version: i64,
-    pub(super) event_id: Uuid,
-    pub(super) event_type: &'r str,
-    pub(super) event_data: &'r str,
-    pub(super) metadata: &'r str,
-    pub(super) occurred_at: DateTime<Utc>,
-}
-
-/// Reads a stored event of any schema version.
-pub(super) fn read_event(columns: &EventColumns<'_>) -> Result<StoredEvent, EventStoreError> {
-    let task_id = columns.task_id;
-    let unreadable = |source| EventStoreError::Unreadable {
-        task_id,
-        source: UpcastError::Content {
-            event_type: columns.event_type.to_owned(),
-            source,
-        },
-    };
-    let metadata: EventMetadata = serde_json::from_str(columns.metadata).map_err(unreadable)?;
-    let data: Value = serde_json::from_str(columns.event_data).map_err(unreadable)?;
-    let event = upcast(columns.event_type, metadata.schema_version, data)
-        .map_err(|source| EventStoreError::Unreadable { task_id, source })?;
-    Ok(StoredEvent {
-        event_id: columns.event_id,
-        task_id,
-        version: unsigned("workflow_events", columns.version)?,
-        occurred_at: columns.occurred_at,
-        metadata,
-        event,
-    })
-}
-
 /// The text of a state and the checksum that proves it whole.
 pub(super) fn snapshot_text(
     state: &WorkflowSnapshot,
@@ -102,40 +66,166 @@ pub(super) fn snapshot_text(
     Ok((text, checksum))
 }
 
-/// The state of a stored snapshot, or none where it is not whole: then the stream is replayed.
-pub(super) fn read_snapshot(
-    task: TaskId,
-    version: i64,
-    stored_checksum: &[u8],
-    text: &str,
-) -> Option<WorkflowSnapshot> {
-    let whole = checksum(text) == stored_checksum;
-    let state = whole
-        .then(|| serde_json::from_str::<WorkflowSnapshot>(text).ok())
-        .flatten();
-    let state = state.filter(|s| s.task_id == task && i64::try_from(s.version) == Ok(version));
-    if state.is_none() {
-        tracing::warn!(%task, version, "a snapshot is not whole; its stream is replayed");
-    }
-    state
-}
-
-pub(super) fn checksum(text: &str) -> [u8; 32] {
-    Sha256::digest(text.as_bytes()).into()
-}
-
-/// A count from a signed column.
-pub(super) fn unsigned<T: TryFrom<i64>>(
-    table: &'static str,
-    number: i64,
-) -> Result<T, EventStoreError>
+/// A number in a signed column; one that does not fit is no data that this build made.
+pub(super) fn signed<T: TryFrom<U>, U>(number: U) -> Result<T, EventStoreError>
 where
     T::Error: std::error::Error + Send + Sync + 'static,
 {
-    T::try_from(number).map_err(|source| EventStoreError::Row {
-        table,
-        source: Box::new(source),
-    })
+    T::try_from(number).map_err(|error| EventStoreError::Data(Box::new(error)))
+}
+
+/// One column of rows: a statement that writes any number of rows takes arrays.
+pub(super) fn column<R, C>(rows: &[R], value: impl Fn(&R) -> C) -> Vec<C> {
+    rows.iter().map(value).collect()
+}
+
+/// A column that may fail to be written.
+pub(super) fn try_column<R, C>(
+    rows: &[R],
+    value: impl Fn(&R) -> Result<C, EventStoreError>,
+) -> Result<Vec<C>, EventStoreError> {
+    rows.iter().map(value).collect()
+}
+
+fn value<'r, T>(row: &'r PgRow, column: &str) -> Result<Option<T>, ColumnError>
+where
+    T: Decode<'r, Postgres> + Type<Postgres>,
+{
+    Ok(row.try_get(column)?)
+}
+
+impl Record for PgRow {
+    fn text(&self, column: &str) -> Result<Option<&str>, ColumnError> {
+        value(self, column)
+    }
+
+    fn number(&self, column: &str) -> Result<Option<i64>, ColumnError> {
+        let is_integer =
+            <i32 as Type<Postgres>>::compatible(&self.try_get_raw(column)?.type_info());
+        if is_integer {
+            Ok(value::<i32>(self, column)?.map(i64::from))
+        } else {
+            value(self, column)
+        }
+    }
+
+    fn flag(&self, column: &str) -> Result<Option<bool>, ColumnError> {
+        value(self, column)
+    }
+
+    fn uuid(&self, column: &str) -> Result<Option<Uuid>, ColumnError> {
+        value(self, column)
+    }
+
+    fn time(&self, column: &str) -> Result<Option<DateTime<Utc>>, ColumnError> {
+        value(self, column)
+    }
+
+    fn bytes(&self, column: &str) -> Result<Option<Vec<u8>>, ColumnError> {
+        value(self, column)
+    }
+
+    fn texts(&self, column: &str) -> Result<Option<Vec<String>>, ColumnError> {
+        value(self, column)
+    }
+
+    fn uuids(&self, column: &str) -> Result<Option<Vec<Uuid>>, ColumnError> {
+        value(self, column)
+    }
+
+    fn log_position(&self) -> Result<LogPosition, ColumnError> {
+        Ok(LogPosition {
+            transaction: self.try_get("txid")?,
+            position: self.try_get("position")?,
+        })
+    }
+}
+
+/// A row that came as JSON, within a row of another shape.
+pub(super) type JsonRow = Map<String, Value>;
+
+/// What such a row holds has another type than the column has.
+#[derive(Debug, thiserror::Error)]
+#[error("column `{column}` is {value}")]
+struct BadJson {
+    column: String,
+    value: Value,
+}
+
+fn json_value<'r, T>(
+    row: &'r JsonRow,
+    column: &str,
+    read: impl FnOnce(&'r Value) -> Option<T>,
+) -> Result<Option<T>, ColumnError> {
+    match row.get(column) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => read(value).map(Some).ok_or_else(|| {
+            let (column, value) = (column.to_owned(), value.clone());
+            BadJson { column, value }.into()
+        }),
+    }
+}
+
+fn parsed<T: FromStr>(value: &Value) -> Option<T> {
+    value.as_str()?.parse().ok()
+}
+
+fn list<T>(value: &Value, read: impl Fn(&Value) -> Option<T>) -> Option<Vec<T>> {
+    value.as_array()?.iter().map(read).collect()
+}
+
+/// Bytes as Postgres prints them: `\x` and two digits for each.
+fn from_hex(value: &Value) -> Option<Vec<u8>> {
+    let digits = value.as_str()?.strip_prefix("\\x")?;
+    let pairs = digits.as_bytes().chunks(2);
+    pairs
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect()
+}
+
+impl Record for JsonRow {
+    fn text(&self, column: &str) -> Result<Option<&str>, ColumnError> {
+        json_value(self, column, Value::as_str)
+    }
+
+    fn number(&self, column: &str) -> Result<Option<i64>, ColumnError> {
+        json_value(self, column, Value::as_i64)
+    }
+
+    fn flag(&self, column: &str) -> Result<Option<bool>, ColumnError> {
+        json_value(self, column, Value::as_bool)
+    }
+
+    fn uuid(&self, column: &str) -> Result<Option<Uuid>, ColumnError> {
+        json_value(self, column, parsed)
+    }
+
+    fn time(&self, column: &str) -> Result<Option<DateTime<Utc>>, ColumnError> {
+        json_value(self, column, parsed)
+    }
+
+    fn bytes(&self, column: &str) -> Result<Option<Vec<u8>>, ColumnError> {
+        json_value(self, column, from_hex)
+    }
+
+    fn texts(&self, column: &str) -> Result<Option<Vec<String>>, ColumnError> {
+        json_value(self, column, |value| list(value, parsed))
+    }
+
+    fn uuids(&self, column: &str) -> Result<Option<Vec<Uuid>>, ColumnError> {
+        json_value(self, column, |value| list(value, parsed))
+    }
+
+    fn log_position(&self) -> Result<LogPosition, ColumnError> {
+        let number = |column: &str| {
+            self.number(column)?
+                .ok_or_else(|| ColumnError::from("no place"))
+        };
+        Ok(LogPosition {
+            transaction: number("txid")?,
+            position: number("position")?,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -156,5 +246,24 @@ mod tests {
             value["event_data"]
         );
         assert!(text.contains("100000000000000000.0"), "{text}");
+    }
+
+    #[test]
+    fn a_row_of_json_holds_what_the_row_of_a_table_holds() {
+        let row = json!({
+            "text": "a", "none": null, "number": 7, "flag": true,
+            "uuid": "6ba7b811-9dad-11d1-80b4-00c04fd430c8",
+            "time": "2026-01-02T03:04:05.000006+00:00", "bytes": "\\x00ff",
+        });
+        let row = row.as_object().unwrap();
+        assert_eq!(row.text("text").unwrap(), Some("a"));
+        assert_eq!(row.text("none").unwrap(), None);
+        assert_eq!(row.number("number").unwrap(), Some(7));
+        assert_eq!(row.flag("flag").unwrap(), Some(true));
+        assert_eq!(row.uuid("uuid").unwrap(), Some(Uuid::NAMESPACE_URL));
+        let time = row.time("time").unwrap().unwrap();
+        assert_eq!(time.timestamp_micros(), 1_767_323_045_000_006);
+        assert_eq!(row.bytes("bytes").unwrap(), Some(vec![0, 255]));
+        assert!(row.number("text").is_err());
     }
 }

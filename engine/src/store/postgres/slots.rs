@@ -1,23 +1,28 @@
-//! Free and claimed places.
+//! Free and claimed slots.
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, Row, postgres::PgRow};
-use uuid::Uuid;
+use sqlx::PgConnection;
 
 use super::{
-    super::{EventStoreError, OpenStep, PlaceIndex, PlaceOrder, PlaceQuery},
+    super::{EventStoreError, OpenStep, PlaceIndex, PlaceOrder, PlaceQuery, rows},
     PgEventStore,
     connection::WORK_TIMEOUT,
-    error::classify,
-    rows::unsigned,
-    tasks::{int, slug},
+    query::{execute, fetch, scalar},
+    rows::column,
 };
 use crate::{
-    ids::{RevisionId, StepId, TaskId, UserId, WorkflowId},
+    ids::{StepId, TaskId, UserId, WorkflowId},
     limits::PAGE_MAX,
     state::{HeldPlace, OpenPlace, Places, PlacesChange},
 };
+
+/// The columns of a free place.
+macro_rules! place_columns {
+    () => {
+        "task_id, step_id, visit, workflow, workflow_id, gold, submitted, reserved, \
+         waiting_since, barred, judged"
+    };
+}
 
 /// A skip scan: one step through the index for each step of a revision, however many tasks wait.
 const OPEN_STEPS: &str = "
@@ -39,31 +44,45 @@ const OPEN_STEPS: &str = "
             AND (p.until IS NULL OR p.until > statement_timestamp()))
     ORDER BY workflow_id, step_id";
 
-const FEWEST_PEOPLE: &str = "
-    SELECT task_id, step_id, visit, workflow, workflow_id, gold, submitted, reserved,
-           waiting_since, barred, judged
+const FEWEST_PEOPLE: &str = concat!(
+    "SELECT ",
+    place_columns!(),
+    "
     FROM places
     WHERE workflow_id = $1 AND step_id = $2 AND gold = $3
       AND NOT $4 = ANY (barred) AND NOT ($5 AND $4 = ANY (judged))
-    ORDER BY taken, waiting_since, task_id LIMIT $6";
+    ORDER BY taken, waiting_since, task_id LIMIT $6"
+);
 
-const OLDEST_BEGUN: &str = "
-    SELECT task_id, step_id, visit, workflow, workflow_id, gold, submitted, reserved,
-           waiting_since, barred, judged
+const OLDEST_BEGUN: &str = concat!(
+    "SELECT ",
+    place_columns!(),
+    "
     FROM places
     WHERE workflow_id = $1 AND step_id = $2 AND gold = $3 AND submitted > 0
       AND NOT $4 = ANY (barred) AND NOT ($5 AND $4 = ANY (judged))
-    ORDER BY waiting_since, task_id LIMIT $6";
+    ORDER BY waiting_since, task_id LIMIT $6"
+);
 
 const HELD: &str = "
     SELECT user_id, task_id, step_id FROM claims WHERE user_id = $1 ORDER BY task_id, step_id";
 
-const OPEN_OF_TASK: &str = "
-    SELECT task_id, step_id, visit, workflow, workflow_id, gold, submitted, reserved,
-           waiting_since, barred, judged
-    FROM places WHERE task_id = $1 ORDER BY step_id";
+const OPEN_OF_TASK: &str = concat!(
+    "SELECT ",
+    place_columns!(),
+    " FROM places WHERE task_id = $1 ORDER BY step_id"
+);
 
 const HELD_OF_TASK: &str = "SELECT user_id, task_id, step_id FROM claims WHERE task_id = $1";
+
+/// Claims for one person run one at a time: what the person holds cannot grow between counting and
+/// claiming.
+const LOCK_CLAIMANT: &str = "
+    SELECT pg_advisory_xact_lock(
+        hashtextextended('glyph claims ' || current_schema() || ' ' || $1, 0))";
+
+/// A statement after the lock, so a snapshot under it.
+const COUNT_HELD: &str = "SELECT count(*) FROM claims WHERE user_id = $1";
 
 /// People in an array of arrays cannot be unnested by one level, so they come as text.
 const WRITE: &str = "
@@ -128,7 +147,7 @@ impl PlaceRows {
             let people: Vec<String> = people.iter().map(ToString::to_string).collect();
             people.join(",")
         };
-        sqlx::query(WRITE)
+        let query = sqlx::query(WRITE)
             .bind(column(&unset, |(task, _)| task.0))
             .bind(column(&unset, |(_, step)| step.to_string()))
             .bind(column(&freed, |place| place.user_id.0))
@@ -147,17 +166,19 @@ impl PlaceRows {
             .bind(column(&set, |place| number(place.reserved)))
             .bind(column(&set, |place| place.waiting_since))
             .bind(column(&set, |place| people(&place.barred)))
-            .bind(column(&set, |place| people(&place.judged)))
-            .execute(conn)
-            .await
-            .map_err(classify)?;
-        Ok(())
+            .bind(column(&set, |place| people(&place.judged)));
+        execute(conn, query).await.map(drop)
     }
 }
 
-/// One column of rows.
-fn column<R, C>(rows: &[R], value: impl Fn(&R) -> C) -> Vec<C> {
-    rows.iter().map(value).collect()
+/// How many places a person holds, under the lock of the person's claims.
+pub(super) async fn count_held(
+    conn: &mut PgConnection,
+    user: UserId,
+) -> Result<u32, EventStoreError> {
+    execute(conn, sqlx::query(LOCK_CLAIMANT).bind(user.0.to_string())).await?;
+    let held: i64 = scalar(conn, sqlx::query(COUNT_HELD).bind(user.0)).await?;
+    Ok(u32::try_from(held).unwrap_or(u32::MAX))
 }
 
 /// Replaces the places of a task by those that follow from its state; answers whether they differ.
@@ -166,19 +187,11 @@ pub(super) async fn replace(
     task: TaskId,
     places: Places,
 ) -> Result<bool, EventStoreError> {
-    let open = sqlx::query(OPEN_OF_TASK)
-        .bind(task.0)
-        .fetch_all(&mut *conn)
-        .await
-        .map_err(classify)?;
-    let held = sqlx::query(HELD_OF_TASK)
-        .bind(task.0)
-        .fetch_all(&mut *conn)
-        .await
-        .map_err(classify)?;
+    let open = sqlx::query(OPEN_OF_TASK).bind(task.0);
+    let held = sqlx::query(HELD_OF_TASK).bind(task.0);
     let found = Places {
-        open: open.iter().map(open_place).collect::<Result<_, _>>()?,
-        held: held.iter().map(held_place).collect::<Result<_, _>>()?,
+        open: fetch(conn, open, rows::open_place).await?,
+        held: fetch(conn, held, rows::held_place).await?,
     };
     let change = places.since(&found);
     let changed = !change.is_empty();
@@ -188,36 +201,6 @@ pub(super) async fn replace(
     Ok(changed)
 }
 
-fn open_place(row: &PgRow) -> Result<OpenPlace, EventStoreError> {
-    let people = |column: &str| -> Result<Vec<UserId>, EventStoreError> {
-        let ids: Vec<Uuid> = row.try_get(column).map_err(classify)?;
-        Ok(ids.into_iter().map(UserId).collect())
-    };
-    Ok(OpenPlace {
-        task_id: TaskId(row.try_get("task_id").map_err(classify)?),
-        step_id: slug("places", row.try_get("step_id").map_err(classify)?)?,
-        visit: unsigned("places", int(row, "visit")?)?,
-        workflow: slug("places", row.try_get("workflow").map_err(classify)?)?,
-        revision_id: RevisionId(row.try_get("workflow_id").map_err(classify)?),
-        gold: row.try_get("gold").map_err(classify)?,
-        submitted: unsigned("places", int(row, "submitted")?)?,
-        reserved: unsigned("places", int(row, "reserved")?)?,
-        waiting_since: row
-            .try_get::<DateTime<Utc>, _>("waiting_since")
-            .map_err(classify)?,
-        barred: people("barred")?,
-        judged: people("judged")?,
-    })
-}
-
-fn held_place(row: &PgRow) -> Result<HeldPlace, EventStoreError> {
-    Ok(HeldPlace {
-        user_id: UserId(row.try_get("user_id").map_err(classify)?),
-        task_id: TaskId(row.try_get("task_id").map_err(classify)?),
-        step_id: slug("claims", row.try_get("step_id").map_err(classify)?)?,
-    })
-}
-
 #[async_trait]
 impl PlaceIndex for PgEventStore {
     async fn open_steps(
@@ -225,62 +208,29 @@ impl PlaceIndex for PgEventStore {
         workflow: Option<&WorkflowId>,
         step: Option<&StepId>,
     ) -> Result<Vec<OpenStep>, EventStoreError> {
-        let (workflow, step) = (workflow.cloned(), step.cloned());
-        let rows = self
-            .run(WORK_TIMEOUT, move |conn| {
-                Box::pin(async move {
-                    sqlx::query(OPEN_STEPS)
-                        .bind(workflow.as_deref())
-                        .bind(step.as_deref())
-                        .fetch_all(conn)
-                        .await
-                        .map_err(classify)
-                })
-            })
-            .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(OpenStep {
-                    revision_id: RevisionId(row.try_get("workflow_id").map_err(classify)?),
-                    step_id: slug("places", row.try_get("step_id").map_err(classify)?)?,
-                })
-            })
-            .collect()
+        let query = sqlx::query(OPEN_STEPS)
+            .bind(workflow.map(WorkflowId::as_str))
+            .bind(step.map(StepId::as_str));
+        self.fetch(WORK_TIMEOUT, query, rows::open_step).await
     }
 
     async fn open_places(&self, query: PlaceQuery) -> Result<Vec<OpenPlace>, EventStoreError> {
-        let rows = self
-            .run(WORK_TIMEOUT, move |conn| {
-                Box::pin(async move {
-                    let sql = match query.order {
-                        PlaceOrder::FewestPeople => FEWEST_PEOPLE,
-                        PlaceOrder::OldestBegun => OLDEST_BEGUN,
-                    };
-                    sqlx::query(sql)
-                        .bind(query.step.revision_id.0)
-                        .bind(query.step.step_id.as_str())
-                        .bind(query.gold)
-                        .bind(query.user.0)
-                        .bind(query.prevents_reassignment)
-                        .bind(i64::from(query.limit.min(PAGE_MAX)))
-                        .fetch_all(conn)
-                        .await
-                        .map_err(classify)
-                })
-            })
-            .await?;
-        rows.iter().map(open_place).collect()
+        let sql = match query.order {
+            PlaceOrder::FewestPeople => FEWEST_PEOPLE,
+            PlaceOrder::OldestBegun => OLDEST_BEGUN,
+        };
+        let query = sqlx::query(sql)
+            .bind(query.step.revision_id.0)
+            .bind(query.step.step_id.as_str())
+            .bind(query.gold)
+            .bind(query.user.0)
+            .bind(query.prevents_reassignment)
+            .bind(i64::from(query.limit.min(PAGE_MAX)));
+        self.fetch(WORK_TIMEOUT, query, rows::open_place).await
     }
 
     async fn held_places(&self, user: UserId) -> Result<Vec<HeldPlace>, EventStoreError> {
-        let rows = self
-            .run(WORK_TIMEOUT, move |conn| {
-                Box::pin(async move {
-                    let rows = sqlx::query(HELD).bind(user.0).fetch_all(conn).await;
-                    rows.map_err(classify)
-                })
-            })
-            .await?;
-        rows.iter().map(held_place).collect()
+        let query = sqlx::query(HELD).bind(user.0);
+        self.fetch(WORK_TIMEOUT, query, rows::held_place).await
     }
 }

@@ -3,21 +3,42 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::{Row, postgres::PgRow};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
-    super::{DueKind, DueLane, DueQueue, DueRow, DueStats, EventStoreError},
+    super::{DueLane, DueQueue, DueRow, DueStats, EventStoreError, rows},
     PgEventStore,
     connection::WORK_TIMEOUT,
-    error::classify,
-    rows::unsigned,
-    tasks::{int, slug},
+    query::{fetch_one, nth},
 };
-use crate::ids::TaskId;
+
+/// The columns of a row of due work, of the table or of its name in a statement.
+macro_rules! timer_columns {
+    ($of:literal) => {
+        concat!(
+            $of,
+            ".id, ",
+            $of,
+            ".task_id, ",
+            $of,
+            ".step_id, ",
+            $of,
+            ".visit, ",
+            $of,
+            ".kind, ",
+            $of,
+            ".n, ",
+            $of,
+            ".due_at"
+        )
+    };
+}
+pub(super) use timer_columns;
 
 /// Rows whose workflow is paused are passed over.
-const CLAIM: &str = "
+const CLAIM: &str = concat!(
+    "
     WITH due AS (
         SELECT id FROM timers
         WHERE due_at <= statement_timestamp()
@@ -32,7 +53,9 @@ const CLAIM: &str = "
     )
     UPDATE timers t SET leased_until = clock_timestamp() + make_interval(secs => $1)
     FROM due WHERE t.id = due.id
-    RETURNING t.id, t.task_id, t.step_id, t.visit, t.kind, t.n, t.due_at";
+    RETURNING ",
+    timer_columns!("t")
+);
 
 /// What is locked is being written by a batch or claimed; it comes back with its lease.
 const DROP: &str = "
@@ -50,62 +73,30 @@ impl DueQueue for PgEventStore {
         lease: Duration,
         limit: u32,
     ) -> Result<Vec<DueRow>, EventStoreError> {
-        let rows = self
-            .run(WORK_TIMEOUT, move |conn| {
-                Box::pin(async move {
-                    sqlx::query(CLAIM)
-                        .bind(lease.as_secs_f64())
-                        .bind(i64::from(limit))
-                        .bind(lane == DueLane::Calls)
-                        .fetch_all(conn)
-                        .await
-                        .map_err(classify)
-                })
-            })
-            .await?;
-        let mut rows = rows.iter().map(due_row).collect::<Result<Vec<_>, _>>()?;
-        rows.sort_by_key(|row| (row.due_at, row.id));
-        Ok(rows)
+        let query = sqlx::query(CLAIM)
+            .bind(lease.as_secs_f64())
+            .bind(i64::from(limit))
+            .bind(lane == DueLane::Calls);
+        let mut claimed = self.fetch(WORK_TIMEOUT, query, rows::due).await?;
+        // RETURNING promises no order.
+        claimed.sort_by_key(|row| (row.due_at, row.id));
+        Ok(claimed)
     }
 
     async fn drop_due(&self, ids: &[Uuid]) -> Result<(), EventStoreError> {
-        let ids = ids.to_vec();
-        self.run(WORK_TIMEOUT, |conn| {
-            Box::pin(async move {
-                let done = sqlx::query(DROP).bind(ids).execute(conn).await;
-                done.map(drop).map_err(classify)
-            })
-        })
-        .await
+        self.execute(WORK_TIMEOUT, sqlx::query(DROP).bind(ids))
+            .await
     }
 
     async fn due_stats(&self) -> Result<DueStats, EventStoreError> {
-        let (due, total) = self
-            .run(WORK_TIMEOUT, |conn| {
-                Box::pin(async move {
-                    let stats = sqlx::query_as::<_, (i64, i64)>(STATS).fetch_one(conn).await;
-                    stats.map_err(classify)
+        self.run(WORK_TIMEOUT, |conn: &mut PgConnection| {
+            Box::pin(fetch_one(conn, sqlx::query(STATS), |row| {
+                Ok(DueStats {
+                    due: nth(row, 0)?,
+                    total: nth(row, 1)?,
                 })
-            })
-            .await?;
-        Ok(DueStats { due, total })
+            }))
+        })
+        .await
     }
-}
-
-/// A row of `timers`.
-pub(super) fn due_row(row: &PgRow) -> Result<DueRow, EventStoreError> {
-    let step: Option<&str> = row.try_get("step_id").map_err(classify)?;
-    let kind: &str = row.try_get("kind").map_err(classify)?;
-    Ok(DueRow {
-        id: row.try_get("id").map_err(classify)?,
-        task_id: TaskId(row.try_get("task_id").map_err(classify)?),
-        step_id: step.map(|step| slug("timers", step)).transpose()?,
-        visit: unsigned("timers", int(row, "visit")?)?,
-        kind: DueKind::from_name(kind).ok_or_else(|| EventStoreError::Row {
-            table: "timers",
-            source: format!("`{kind}` is no kind of due work").into(),
-        })?,
-        n: unsigned("timers", int(row, "n")?)?,
-        due_at: row.try_get("due_at").map_err(classify)?,
-    })
 }

@@ -3,40 +3,60 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use sqlx::{Connection, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{
-    super::{StorageError, WorkflowConfigStore, WorkflowRow, content_hash, revision_id},
+    super::{StorageError, WorkflowConfigStore, WorkflowRow, content_hash, revision_id, rows},
     PgEventStore,
     connection::WORK_TIMEOUT,
-    error::classify,
-    rows::{to_json, unsigned},
-    tasks::{int, slug, unreadable},
+    query::{begin, commit_repeatable, execute, fetch_optional, nth},
+    rows::{signed, to_json},
 };
 use crate::{
     config::WorkflowConfig,
     ids::{RevisionId, WorkflowId, WorkflowSelector},
 };
 
+/// The columns of a revision, without its content.
+macro_rules! workflow_columns {
+    () => {
+        "id, workflow, revision, content_hash, created_at"
+    };
+}
+
+/// The columns that hold the content of a revision, as text.
+macro_rules! config_columns {
+    () => {
+        "id, revision, config::text AS config"
+    };
+}
+
 /// One save of a workflow at a time, so that numbers follow each other.
 const LOCK: &str = "
     SELECT pg_advisory_xact_lock(
         hashtextextended('glyph workflow ' || current_schema() || ' ' || $1, 0))";
 
-const NEWEST: &str = "
-    SELECT id, revision, content_hash FROM workflows
-    WHERE workflow = $1 ORDER BY revision DESC LIMIT 1";
+const NEWEST: &str = concat!(
+    "SELECT ",
+    workflow_columns!(),
+    " FROM workflows WHERE workflow = $1 ORDER BY revision DESC LIMIT 1"
+);
 
 const INSERT: &str = "
     INSERT INTO workflows (id, workflow, revision, content_hash, config)
     VALUES ($1, $2, $3, $4, $5::jsonb)";
 
-const LOAD: &str = "SELECT id, revision, config::text AS config FROM workflows WHERE id = $1";
+const LOAD: &str = concat!(
+    "SELECT ",
+    config_columns!(),
+    " FROM workflows WHERE id = $1"
+);
 
-const LOAD_NEWEST: &str = "
-    SELECT id, revision, config::text AS config FROM workflows
-    WHERE workflow = $1 ORDER BY revision DESC LIMIT 1";
+const LOAD_NEWEST: &str = concat!(
+    "SELECT ",
+    config_columns!(),
+    " FROM workflows WHERE workflow = $1 ORDER BY revision DESC LIMIT 1"
+);
 
 const RESOLVE: &str = "
     SELECT w.ord, found.id
@@ -50,10 +70,14 @@ const RESOLVE: &str = "
         ORDER BY workflows.revision DESC LIMIT 1
     ) found";
 
-const REVISIONS: &str = "
-    SELECT id, workflow, revision, content_hash, created_at FROM workflows
+const REVISIONS: &str = concat!(
+    "SELECT ",
+    workflow_columns!(),
+    "
+    FROM workflows
     WHERE $1::text IS NULL OR workflow = $1
-    ORDER BY workflow, revision DESC";
+    ORDER BY workflow, revision DESC"
+);
 
 #[async_trait]
 impl WorkflowConfigStore for PgEventStore {
@@ -63,34 +87,28 @@ impl WorkflowConfigStore for PgEventStore {
         let workflow = config.id.clone();
         self.run(WORK_TIMEOUT, move |conn| {
             Box::pin(async move {
-                let mut tx = conn.begin().await.map_err(classify)?;
-                sqlx::query(LOCK)
-                    .bind(workflow.as_str())
-                    .execute(&mut *tx)
-                    .await
-                    .map_err(classify)?;
-                let newest: Option<(Uuid, i32, String)> = sqlx::query_as(NEWEST)
-                    .bind(workflow.as_str())
-                    .fetch_optional(&mut *tx)
-                    .await
-                    .map_err(classify)?;
-                let revision = match newest {
-                    Some((id, _, newest_hash)) if newest_hash == hash => return Ok(id),
-                    Some((_, revision, _)) => revision.saturating_add(1),
+                let mut tx = begin(conn).await?;
+                execute(&mut tx, sqlx::query(LOCK).bind(workflow.as_str())).await?;
+                let newest = fetch_optional(
+                    &mut tx,
+                    sqlx::query(NEWEST).bind(workflow.as_str()),
+                    rows::workflow,
+                );
+                let revision = match newest.await? {
+                    Some(row) if row.content_hash == hash => return Ok(row.id.0),
+                    Some(row) => row.revision.saturating_add(1),
                     None => 1,
                 };
-                let id = revision_id(&workflow, unsigned("workflows", i64::from(revision))?);
-                sqlx::query(INSERT)
+                let id = revision_id(&workflow, revision);
+                let query = sqlx::query(INSERT)
                     .bind(id.0)
                     .bind(workflow.as_str())
-                    .bind(revision)
+                    .bind(signed::<i32, _>(revision)?)
                     .bind(hash)
-                    .bind(text)
-                    .execute(&mut *tx)
-                    .await
-                    .map_err(classify)?;
-                // Unknown is as good as failed here: the same content again answers the same id.
-                tx.commit().await.map_err(classify)?;
+                    .bind(text);
+                execute(&mut tx, query).await?;
+                // The same content again answers the same id.
+                commit_repeatable(tx).await?;
                 Ok(id.0)
             })
         })
@@ -98,34 +116,13 @@ impl WorkflowConfigStore for PgEventStore {
     }
 
     async fn load(&self, id: Uuid) -> Result<Option<WorkflowConfig>, StorageError> {
-        let row = self
-            .run(WORK_TIMEOUT, move |conn| {
-                Box::pin(async move {
-                    sqlx::query(LOAD)
-                        .bind(id)
-                        .fetch_optional(conn)
-                        .await
-                        .map_err(classify)
-                })
-            })
-            .await?;
-        row.as_ref().map(config).transpose()
+        let query = sqlx::query(LOAD).bind(id);
+        self.fetch_optional(WORK_TIMEOUT, query, rows::config).await
     }
 
     async fn load_by_name(&self, name: &str) -> Result<Option<WorkflowConfig>, StorageError> {
-        let name = name.to_owned();
-        let row = self
-            .run(WORK_TIMEOUT, |conn| {
-                Box::pin(async move {
-                    let found = sqlx::query(LOAD_NEWEST)
-                        .bind(name)
-                        .fetch_optional(conn)
-                        .await;
-                    found.map_err(classify)
-                })
-            })
-            .await?;
-        row.as_ref().map(config).transpose()
+        let query = sqlx::query(LOAD_NEWEST).bind(name);
+        self.fetch_optional(WORK_TIMEOUT, query, rows::config).await
     }
 
     async fn resolve(
@@ -150,18 +147,9 @@ impl WorkflowConfigStore for PgEventStore {
             revisions.push(revision);
             ids.push(id);
         }
+        let query = sqlx::query(RESOLVE).bind(names).bind(revisions).bind(ids);
         let found: Vec<(i64, Uuid)> = self
-            .run(WORK_TIMEOUT, |conn| {
-                Box::pin(async move {
-                    sqlx::query_as(RESOLVE)
-                        .bind(names)
-                        .bind(revisions)
-                        .bind(ids)
-                        .fetch_all(conn)
-                        .await
-                        .map_err(classify)
-                })
-            })
+            .fetch(WORK_TIMEOUT, query, |row| Ok((nth(row, 0)?, nth(row, 1)?)))
             .await?;
         Ok(found
             .into_iter()
@@ -176,37 +164,7 @@ impl WorkflowConfigStore for PgEventStore {
         &self,
         workflow: Option<&WorkflowId>,
     ) -> Result<Vec<WorkflowRow>, StorageError> {
-        let workflow = workflow.map(ToString::to_string);
-        let rows = self
-            .run(WORK_TIMEOUT, |conn| {
-                Box::pin(async move {
-                    sqlx::query(REVISIONS)
-                        .bind(workflow)
-                        .fetch_all(conn)
-                        .await
-                        .map_err(classify)
-                })
-            })
-            .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(WorkflowRow {
-                    id: RevisionId(row.try_get("id").map_err(classify)?),
-                    workflow: slug("workflows", row.try_get("workflow").map_err(classify)?)?,
-                    revision: unsigned("workflows", int(row, "revision")?)?,
-                    content_hash: row.try_get("content_hash").map_err(classify)?,
-                    created_at: row.try_get("created_at").map_err(classify)?,
-                })
-            })
-            .collect()
+        let query = sqlx::query(REVISIONS).bind(workflow.map(WorkflowId::as_str));
+        self.fetch(WORK_TIMEOUT, query, rows::workflow).await
     }
-}
-
-fn config(row: &PgRow) -> Result<WorkflowConfig, StorageError> {
-    let text: &str = row.try_get("config").map_err(classify)?;
-    let mut config: WorkflowConfig =
-        serde_json::from_str(text).map_err(|error| unreadable("workflows", error))?;
-    config.revision_id = RevisionId(row.try_get("id").map_err(classify)?);
-    config.revision = unsigned("workflows", int(row, "revision")?)?;
-    Ok(config)
 }

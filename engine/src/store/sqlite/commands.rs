@@ -3,16 +3,12 @@
 use async_trait::async_trait;
 
 use super::{
-    super::{CommandLog, CommandPage, CommandRow, EventStoreError},
+    super::{CommandLog, CommandPage, CommandRow, EventStoreError, page::PageSize, rows},
     connection::SqliteEventStore,
-    rows,
 };
-use crate::{
-    ids::{CommandId, TaskId},
-    limits::PAGE_MAX,
-};
+use crate::ids::{CommandId, TaskId};
 
-const COMMAND: &str = "SELECT * FROM commands WHERE command_id = ?1";
+pub(super) const COMMAND: &str = "SELECT * FROM commands WHERE command_id = ?1";
 
 const REJECTED: &str = "
     SELECT * FROM commands
@@ -27,14 +23,8 @@ const REJECTED: &str = "
 #[async_trait]
 impl CommandLog for SqliteEventStore {
     async fn command(&self, id: CommandId) -> Result<Option<CommandRow>, EventStoreError> {
-        sqlx::query(COMMAND)
-            .bind(id.0.hyphenated())
-            .fetch_optional(self.readers())
-            .await
-            .map_err(EventStoreError::from_sqlite)?
-            .as_ref()
-            .map(rows::command)
-            .transpose()
+        let query = sqlx::query(COMMAND).bind(id.0.hyphenated());
+        self.fetch_optional(query, rows::command).await
     }
 
     async fn rejected(
@@ -43,27 +33,13 @@ impl CommandLog for SqliteEventStore {
         after: Option<CommandId>,
         limit: u32,
     ) -> Result<CommandPage, EventStoreError> {
-        let limit = limit.clamp(1, PAGE_MAX);
-        let mut rows = sqlx::query(REJECTED)
+        let page = PageSize::of(limit);
+        let query = sqlx::query(REJECTED)
             .bind(task.map(|task| task.0.hyphenated()))
             .bind(after.map(|command| command.0.hyphenated()))
-            .bind(i64::from(limit) + 1)
-            .fetch_all(self.readers())
-            .await
-            .map_err(EventStoreError::from_sqlite)?;
-        let more = rows.len() > usize::try_from(limit).unwrap_or(usize::MAX);
-        if more {
-            rows.pop();
-        }
-        let commands = rows
-            .iter()
-            .map(rows::command)
-            .collect::<Result<Vec<_>, _>>()?;
-        let next_after = if more {
-            commands.last().map(|row| row.command_id)
-        } else {
-            None
-        };
+            .bind(page.rows_to_read());
+        let found = self.fetch(query, rows::command).await?;
+        let (commands, next_after) = page.cut(found, |row| row.command_id);
         Ok(CommandPage {
             commands,
             next_after,

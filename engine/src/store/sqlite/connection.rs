@@ -9,12 +9,20 @@ use std::{
 
 use chrono::{DateTime, SubsecRound, Utc};
 use sqlx::{
-    ConnectOptions, Connection, SqlSafeStr, Sqlite, SqlitePool, Transaction,
-    migrate::{Migration, MigrationType, Migrator},
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    ConnectOptions, Connection, Decode, Sqlite, SqlitePool, Transaction, Type,
+    sqlite::{
+        SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+    },
 };
 
-use super::super::{Clock, EventStoreError};
+use super::{
+    super::{
+        Clock, EventStoreError,
+        migrations::{MigrationFile, cause, check_migrated, migrator},
+    },
+    error::{classify, classify_commit},
+    query::{self, SqliteQuery},
+};
 
 /// How long a statement waits for another process that writes, before it is `Unavailable`.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,57 +33,58 @@ const READERS: u32 = 4;
 /// The file of the log beside the database is cut to this many bytes after a checkpoint.
 const WAL_BYTES_KEPT: &str = "67108864";
 
-const MIGRATIONS: [(i64, &str, &str); 10] = [
-    (
-        1,
-        "store",
-        include_str!("../../../../migrations/sqlite/0001_store.sql"),
-    ),
-    (
-        2,
-        "queue",
-        include_str!("../../../../migrations/sqlite/0002_queue.sql"),
-    ),
-    (
-        3,
-        "workflow_pauses",
-        include_str!("../../../../migrations/sqlite/0003_workflow_pauses.sql"),
-    ),
-    (
-        4,
-        "projections",
-        include_str!("../../../../migrations/sqlite/0004_projections.sql"),
-    ),
-    (
-        5,
-        "places",
-        include_str!("../../../../migrations/sqlite/0005_places.sql"),
-    ),
-    (
-        6,
-        "goals",
-        include_str!("../../../../migrations/sqlite/0006_goals.sql"),
-    ),
-    (
-        7,
-        "reliability",
-        include_str!("../../../../migrations/sqlite/0007_reliability.sql"),
-    ),
-    (
-        8,
-        "places_begun",
-        include_str!("../../../../migrations/sqlite/0008_places_begun.sql"),
-    ),
-    (
-        9,
-        "annotator_pauses",
-        include_str!("../../../../migrations/sqlite/0009_annotator_pauses.sql"),
-    ),
-    (
-        10,
-        "archived_workflows",
-        include_str!("../../../../migrations/sqlite/0010_archived_workflows.sql"),
-    ),
+/// The migrations, oldest first. Forward only: a file that was released is never changed.
+const MIGRATIONS: [MigrationFile; 10] = [
+    MigrationFile {
+        version: 1,
+        name: "store",
+        sql: include_str!("../../../../migrations/sqlite/0001_store.sql"),
+    },
+    MigrationFile {
+        version: 2,
+        name: "queue",
+        sql: include_str!("../../../../migrations/sqlite/0002_queue.sql"),
+    },
+    MigrationFile {
+        version: 3,
+        name: "workflow_pauses",
+        sql: include_str!("../../../../migrations/sqlite/0003_workflow_pauses.sql"),
+    },
+    MigrationFile {
+        version: 4,
+        name: "projections",
+        sql: include_str!("../../../../migrations/sqlite/0004_projections.sql"),
+    },
+    MigrationFile {
+        version: 5,
+        name: "places",
+        sql: include_str!("../../../../migrations/sqlite/0005_places.sql"),
+    },
+    MigrationFile {
+        version: 6,
+        name: "goals",
+        sql: include_str!("../../../../migrations/sqlite/0006_goals.sql"),
+    },
+    MigrationFile {
+        version: 7,
+        name: "reliability",
+        sql: include_str!("../../../../migrations/sqlite/0007_reliability.sql"),
+    },
+    MigrationFile {
+        version: 8,
+        name: "places_begun",
+        sql: include_str!("../../../../migrations/sqlite/0008_places_begun.sql"),
+    },
+    MigrationFile {
+        version: 9,
+        name: "annotator_pauses",
+        sql: include_str!("../../../../migrations/sqlite/0009_annotator_pauses.sql"),
+    },
+    MigrationFile {
+        version: 10,
+        name: "archived_workflows",
+        sql: include_str!("../../../../migrations/sqlite/0010_archived_workflows.sql"),
+    },
 ];
 
 const MIGRATION_TABLE: &str = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '_sqlx_migrations')";
@@ -135,7 +144,7 @@ impl SqliteEventStore {
                     .pragma("journal_size_limit", WAL_BYTES_KEPT),
             )
             .await
-            .map_err(EventStoreError::from_sqlite)?;
+            .map_err(classify)?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -155,15 +164,10 @@ impl SqliteEventStore {
         let store = self.clone();
         detached(async move {
             let mut tx = store.begin().await?;
-            migrator()
+            migrator(&MIGRATIONS)
                 .run_direct(None, &mut *tx, false)
                 .await
-                .map_err(|error| match error {
-                    sqlx::migrate::MigrateError::Execute(error) => {
-                        EventStoreError::from_sqlite(error)
-                    }
-                    other => EventStoreError::Other(Box::new(other)),
-                })?;
+                .map_err(|error| classify(cause(error)))?;
             commit(tx).await
         })
         .await
@@ -172,28 +176,50 @@ impl SqliteEventStore {
     /// Checks that the schema is at least the one that this build works on. A newer one is fine:
     /// migrations only add, so that an old and a new build can share a file.
     pub async fn check_migrated(&self) -> Result<(), EventStoreError> {
-        let needed = MIGRATIONS
-            .iter()
-            .map(|(version, ..)| *version)
-            .max()
-            .unwrap_or(0);
-        let exists: bool = sqlx::query_scalar(MIGRATION_TABLE)
-            .fetch_one(&self.readers)
-            .await
-            .map_err(EventStoreError::from_sqlite)?;
-        let found: i64 = if exists {
-            sqlx::query_scalar(MIGRATION_FOUND)
-                .fetch_one(&self.readers)
-                .await
-                .map_err(EventStoreError::from_sqlite)?
+        let exists: bool = self.scalar(sqlx::query(MIGRATION_TABLE)).await?;
+        let found = if exists {
+            self.scalar(sqlx::query(MIGRATION_FOUND)).await?
         } else {
             0
         };
-        if found >= needed {
-            Ok(())
-        } else {
-            Err(EventStoreError::NotMigrated { found, needed })
-        }
+        check_migrated(&MIGRATIONS, found)
+    }
+
+    /// Reads all rows of a statement.
+    pub(super) async fn fetch<T>(
+        &self,
+        query: SqliteQuery,
+        decode: impl Fn(&SqliteRow) -> Result<T, EventStoreError>,
+    ) -> Result<Vec<T>, EventStoreError> {
+        query::fetch(&self.readers, query, decode).await
+    }
+
+    /// Reads the row of a statement, where there is one.
+    pub(super) async fn fetch_optional<T>(
+        &self,
+        query: SqliteQuery,
+        decode: impl Fn(&SqliteRow) -> Result<T, EventStoreError>,
+    ) -> Result<Option<T>, EventStoreError> {
+        query::fetch_optional(&self.readers, query, decode).await
+    }
+
+    /// Reads the one value of a statement.
+    pub(super) async fn scalar<T>(&self, query: SqliteQuery) -> Result<T, EventStoreError>
+    where
+        T: for<'r> Decode<'r, Sqlite> + Type<Sqlite>,
+    {
+        query::scalar(&self.readers, query).await
+    }
+
+    /// Runs one statement that writes, in a transaction of its own.
+    pub(super) async fn execute(&self, query: SqliteQuery) -> Result<(), EventStoreError> {
+        let store = self.clone();
+        detached(async move {
+            let mut tx = store.begin().await?;
+            query::execute(&mut tx, query).await?;
+            commit(tx).await
+        })
+        .await
     }
 
     /// Begins a transaction that writes, alone in the file until it ends. For what a program keeps
@@ -202,7 +228,7 @@ impl SqliteEventStore {
         self.writer
             .begin_with("BEGIN IMMEDIATE")
             .await
-            .map_err(EventStoreError::from_sqlite)
+            .map_err(classify)
     }
 
     /// The file.
@@ -227,30 +253,9 @@ impl SqliteEventStore {
     }
 }
 
-fn migrator() -> Migrator {
-    let mut migrator = Migrator::with_migrations(
-        MIGRATIONS
-            .into_iter()
-            .map(|(version, name, sql)| {
-                Migration::new(
-                    version,
-                    name.into(),
-                    MigrationType::Simple,
-                    sql.into_sql_str(),
-                    false,
-                )
-            })
-            .collect(),
-    );
-    migrator.set_ignore_missing(true);
-    migrator
-}
-
 /// Ends a transaction of [`SqliteEventStore::begin`].
 pub(super) async fn commit(tx: Transaction<'static, Sqlite>) -> Result<(), EventStoreError> {
-    tx.commit()
-        .await
-        .map_err(EventStoreError::from_sqlite_commit)
+    tx.commit().await.map_err(classify_commit)
 }
 
 /// Runs database work to its end, whatever becomes of the caller: a driver's call that is dropped

@@ -14,48 +14,52 @@ const CONSTRAINT: u32 = 19;
 const MISMATCH: u32 = 20;
 
 impl EventStoreError {
-    /// Classifies an error of the SQLite driver.
-    ///
-    /// Busy, locked, a full disk and broken input or output pass by themselves or by an operator's
-    /// hand; a constraint or a value that is too big is the content's fault; the rest is a bug.
+    /// Classifies an error of the SQLite driver, for a program that keeps tables of its own in the
+    /// file of the store.
     pub fn from_sqlite(error: sqlx::Error) -> Self {
-        match &error {
-            sqlx::Error::Database(database) => {
-                match database
-                    .code()
-                    .and_then(|code| code.parse::<u32>().ok())
-                    .map(|c| c & 0xff)
-                {
-                    Some(BUSY | LOCKED | IO | FULL | CANNOT_OPEN | PROTOCOL) => {
-                        Self::Unavailable(Box::new(error))
-                    }
-                    Some(TOO_BIG | CONSTRAINT | MISMATCH) => Self::Data(Box::new(error)),
-                    _ => Self::Other(Box::new(error)),
-                }
-            }
-            sqlx::Error::Io(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed
-            | sqlx::Error::BeginFailed
-            | sqlx::Error::InvalidSavePointStatement => Self::Unavailable(Box::new(error)),
-            _ => Self::Other(Box::new(error)),
-        }
+        classify(error)
     }
+}
 
-    /// Classifies an error of COMMIT: what SQLite itself refused is not there, anything else may be.
-    pub(super) fn from_sqlite_commit(error: sqlx::Error) -> Self {
-        let unknown = match &error {
-            sqlx::Error::Database(database) => database
-                .code()
-                .and_then(|code| code.parse::<u32>().ok())
-                .is_some_and(|code| code & 0xff == IO),
-            _ => true,
-        };
-        if unknown {
-            Self::CommitUnknown(Box::new(error))
-        } else {
-            Self::from_sqlite(error)
-        }
+/// The primary result code.
+fn code(error: &sqlx::Error) -> Option<u32> {
+    let code = error.as_database_error()?.code()?;
+    Some(code.parse::<u32>().ok()? & 0xff)
+}
+
+/// The meaning of an error before COMMIT: nothing was written.
+///
+/// Busy, locked, a full disk and broken input or output pass by themselves or by an operator's
+/// hand; a constraint or a value that is too big is the content's fault; the rest is a bug.
+pub(super) fn classify(error: sqlx::Error) -> EventStoreError {
+    match &error {
+        sqlx::Error::Database(_) => match code(&error) {
+            Some(BUSY | LOCKED | IO | FULL | CANNOT_OPEN | PROTOCOL) => {
+                EventStoreError::Unavailable(error.into())
+            }
+            Some(TOO_BIG | CONSTRAINT | MISMATCH) => EventStoreError::Data(error.into()),
+            _ => EventStoreError::Other(error.into()),
+        },
+        sqlx::Error::Io(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::BeginFailed
+        | sqlx::Error::InvalidSavePointStatement => EventStoreError::Unavailable(error.into()),
+        _ => EventStoreError::Other(error.into()),
+    }
+}
+
+/// The meaning of an error of COMMIT: what SQLite itself refused is not there, anything else may
+/// be.
+pub(super) fn classify_commit(error: sqlx::Error) -> EventStoreError {
+    let unknown = match &error {
+        sqlx::Error::Database(_) => code(&error) == Some(IO),
+        _ => true,
+    };
+    if unknown {
+        EventStoreError::CommitUnknown(error.into())
+    } else {
+        classify(error)
     }
 }

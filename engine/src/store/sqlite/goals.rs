@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::{
     super::{
-        EventStoreError, GoalActionOutcome, GoalActionRow, GoalActionStatus, GoalStore,
-        NewGoalAction,
+        EventStoreError, GoalActionOutcome, GoalActionRow, GoalStore, NewGoalAction,
+        goals::Settlement, rows,
     },
     connection::{SqliteEventStore, commit, detached},
-    outbox::later,
-    rows::{Columns, json, micros, plain},
+    query::{execute, fetch},
+    rows::{json, later, micros, plain},
 };
 
 const ADD: &str = "
@@ -49,17 +49,15 @@ pub(super) async fn add(
     now: DateTime<Utc>,
 ) -> Result<(), EventStoreError> {
     for action in actions {
-        sqlx::query(ADD)
+        let query = sqlx::query(ADD)
             .bind(action.id.hyphenated())
             .bind(action.workflow.as_str())
             .bind(action.goal.as_str())
             .bind(i64::from(action.epoch))
             .bind(plain(&action.action)?)
             .bind(json(&action.payload)?)
-            .bind(micros(now))
-            .execute(&mut *connection)
-            .await
-            .map_err(EventStoreError::from_sqlite)?;
+            .bind(micros(now));
+        execute(connection, query).await?;
     }
     Ok(())
 }
@@ -71,27 +69,21 @@ impl GoalStore for SqliteEventStore {
         lease: Duration,
         limit: u32,
     ) -> Result<Vec<GoalActionRow>, EventStoreError> {
-        let claimable: bool = sqlx::query_scalar(CLAIMABLE)
-            .bind(micros(self.now()))
-            .fetch_one(self.readers())
-            .await
-            .map_err(EventStoreError::from_sqlite)?;
-        if !claimable {
+        let query = sqlx::query(CLAIMABLE).bind(micros(self.now()));
+        if !self.scalar::<bool>(query).await? {
             return Ok(Vec::new());
         }
         let store = self.clone();
         detached(async move {
             let mut tx = store.begin().await?;
             let now = store.now();
-            let rows = sqlx::query(CLAIM)
+            let query = sqlx::query(CLAIM)
                 .bind(micros(now))
                 .bind(later(now, lease))
-                .bind(i64::from(limit))
-                .fetch_all(&mut *tx)
-                .await
-                .map_err(EventStoreError::from_sqlite)?;
+                .bind(i64::from(limit));
+            let claimed = fetch(&mut *tx, query, rows::goal_action).await?;
             commit(tx).await?;
-            rows.iter().map(row).collect()
+            Ok(claimed)
         })
         .await
     }
@@ -101,61 +93,19 @@ impl GoalStore for SqliteEventStore {
         id: Uuid,
         outcome: GoalActionOutcome,
     ) -> Result<(), EventStoreError> {
-        let (status, error, after) = match outcome {
-            GoalActionOutcome::Done => (GoalActionStatus::Done, None, Duration::ZERO),
-            GoalActionOutcome::Retry { error, after } => {
-                (GoalActionStatus::Waiting, Some(error), after)
-            }
-            GoalActionOutcome::Failed { error } => {
-                (GoalActionStatus::Failed, Some(error), Duration::ZERO)
-            }
-        };
-        let store = self.clone();
-        detached(async move {
-            let mut tx = store.begin().await?;
-            let now = store.now();
-            sqlx::query(SETTLE)
-                .bind(id.hyphenated())
-                .bind(status.as_str())
-                .bind(i64::from(error.is_some()))
-                .bind(error.as_deref().map(plain).transpose()?)
-                .bind(later(now, after))
-                .bind(micros(now))
-                .execute(&mut *tx)
-                .await
-                .map_err(EventStoreError::from_sqlite)?;
-            commit(tx).await
-        })
-        .await
+        let settlement = Settlement::from(outcome);
+        let now = self.now();
+        let query = sqlx::query(SETTLE)
+            .bind(id.hyphenated())
+            .bind(settlement.status.as_str())
+            .bind(i64::from(settlement.error.is_some()))
+            .bind(settlement.error.as_deref().map(plain).transpose()?)
+            .bind(later(now, settlement.after))
+            .bind(micros(now));
+        self.execute(query).await
     }
 
     async fn goal_actions(&self) -> Result<Vec<GoalActionRow>, EventStoreError> {
-        sqlx::query(ALL)
-            .fetch_all(self.readers())
-            .await
-            .map_err(EventStoreError::from_sqlite)?
-            .iter()
-            .map(row)
-            .collect()
+        self.fetch(sqlx::query(ALL), rows::goal_action).await
     }
-}
-
-fn row(row: &SqliteRow) -> Result<GoalActionRow, EventStoreError> {
-    let columns = Columns::of("goal_work", row);
-    let status: &str = columns.get("status")?;
-    Ok(GoalActionRow {
-        action: NewGoalAction {
-            id: columns.uuid("id")?,
-            workflow: columns.slug("workflow")?,
-            goal: columns.slug("goal")?,
-            epoch: columns.unsigned("epoch")?,
-            action: columns.get("action")?,
-            payload: columns.json("payload")?,
-        },
-        status: GoalActionStatus::from_name(status)
-            .ok_or_else(|| columns.bad("status", &status))?,
-        attempts: columns.unsigned("attempts")?,
-        last_error: columns.get("last_error")?,
-        changed_at: columns.time("changed_at")?,
-    })
 }

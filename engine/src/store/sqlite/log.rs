@@ -1,14 +1,37 @@
-//! What models of annotators are learnt from, and how far they have come.
+//! The log of all events, and the models of annotators that are learnt from it.
 
 use async_trait::async_trait;
-use sqlx::Row;
+use sqlx::SqliteExecutor;
 use uuid::Uuid;
 
 use super::{
-    super::{EventStoreError, LearntRow, LogFilter, LogPage, LogPosition, ReliabilityStore},
-    connection::{SqliteEventStore, commit, detached},
-    rows::{self, Columns, array, checksum},
+    super::{
+        EventStoreError, LearntRow, LogEntry, LogFilter, LogPage, LogPosition, ReliabilityStore,
+        rows::{self, Columns, checksum},
+    },
+    connection::SqliteEventStore,
+    query::fetch,
+    rows::array,
 };
+
+/// The workflow and the start stand in the head of the stream; should that be lost, in its first
+/// event.
+const LOG: &str = "
+    SELECT e.position, e.stream_id, e.version, e.event_id, e.event_type, e.event_data, e.metadata,
+           e.occurred_at,
+           coalesce(t.workflow, (
+               SELECT first.event_data ->> 'workflow' FROM workflow_events AS first
+               WHERE first.stream_id = e.stream_id AND first.version = 1
+           )) AS workflow,
+           coalesce(t.started_at, (
+               SELECT first.occurred_at FROM workflow_events AS first
+               WHERE first.stream_id = e.stream_id AND first.version = 1
+           )) AS started_at
+    FROM workflow_events AS e
+    LEFT JOIN tasks AS t ON t.task_id = e.stream_id
+    WHERE e.position > ?1
+    ORDER BY e.position
+    LIMIT ?2";
 
 /// The next so many events; of those that are not asked for, the place alone.
 const PAGE: &str = "
@@ -42,11 +65,15 @@ const KEEP: &str = "
 const POSITION: &str = "SELECT position FROM learnt_models WHERE model = ?1";
 const FORGET: &str = "DELETE FROM learnt_models";
 
-fn at(position: i64) -> LogPosition {
-    LogPosition {
-        transaction: 0,
-        position,
-    }
+/// The events after a place in the log, in order. With one writer there are no gaps that could
+/// still be filled.
+pub(super) async fn read_log<'c>(
+    from: impl SqliteExecutor<'c>,
+    after: LogPosition,
+    limit: u32,
+) -> Result<Vec<LogEntry>, EventStoreError> {
+    let query = sqlx::query(LOG).bind(after.position).bind(i64::from(limit));
+    fetch(from, query, rows::log_entry).await
 }
 
 #[async_trait]
@@ -57,93 +84,44 @@ impl ReliabilityStore for SqliteEventStore {
         after: LogPosition,
         limit: u32,
     ) -> Result<LogPage, EventStoreError> {
-        let rows = sqlx::query(PAGE)
+        let query = sqlx::query(PAGE)
             .bind(after.position)
             .bind(i64::from(limit))
             .bind(filter.workflow.as_str())
-            .bind(array(&filter.event_types)?)
-            .fetch_all(self.readers())
-            .await
-            .map_err(EventStoreError::from_sqlite)?;
-        let mut page = LogPage {
-            entries: Vec::new(),
-            through: after,
-            read: u32::try_from(rows.len()).unwrap_or(u32::MAX),
-        };
-        for row in &rows {
-            let columns = Columns::of("workflow_events", row);
-            page.through = at(columns.get("position")?);
-            let workflow: Option<&str> = columns.get("workflow")?;
-            if workflow == Some(filter.workflow.as_str()) {
-                page.entries.push((page.through, rows::event(row)?));
-            }
-        }
-        Ok(page)
+            .bind(array(&filter.event_types)?);
+        let found = self
+            .fetch(query, |row| rows::log_row(row, &filter.workflow))
+            .await?;
+        Ok(LogPage::of(found, after))
     }
 
     async fn learnt(&self, model: Uuid) -> Result<Option<LearntRow>, EventStoreError> {
-        let row = sqlx::query(LEARNT)
-            .bind(model.hyphenated())
-            .fetch_optional(self.readers())
-            .await
-            .map_err(EventStoreError::from_sqlite)?;
-        let Some(row) = row else { return Ok(None) };
-        let columns = Columns::of("learnt_models", &row);
-        let state: &str = columns.get("state")?;
-        let proof: &[u8] = columns.get("checksum")?;
-        if proof != checksum(state) {
-            tracing::warn!(%model, "a learnt model is not whole; it is learnt anew");
-            return Ok(None);
-        }
-        Ok(Some(LearntRow {
-            model,
-            workflow: columns.slug("workflow")?,
-            step_id: columns.slug("step_id")?,
-            position: at(columns.get("position")?),
-            state: state.to_owned(),
-        }))
+        let query = sqlx::query(LEARNT).bind(model.hyphenated());
+        let found = self.fetch_optional(query, |row| rows::learnt(row, model));
+        Ok(found.await?.flatten())
     }
 
     async fn learnt_position(&self, model: Uuid) -> Result<Option<LogPosition>, EventStoreError> {
-        let row = sqlx::query(POSITION)
-            .bind(model.hyphenated())
-            .fetch_optional(self.readers())
-            .await
-            .map_err(EventStoreError::from_sqlite)?;
-        row.map(|row| row.try_get(0).map(at).map_err(EventStoreError::from_sqlite))
-            .transpose()
+        let query = sqlx::query(POSITION).bind(model.hyphenated());
+        self.fetch_optional(query, |row| {
+            Columns::of("learnt_models", row).log_position()
+        })
+        .await
     }
 
     async fn keep_learnt(&self, row: LearntRow) -> Result<(), EventStoreError> {
-        let store = self.clone();
-        detached(async move {
-            let mut tx = store.begin().await?;
-            let proof = checksum(&row.state);
-            sqlx::query(KEEP)
-                .bind(row.model.hyphenated())
-                .bind(row.workflow.as_str())
-                .bind(row.step_id.as_str())
-                .bind(row.position.position)
-                .bind(&row.state)
-                .bind(proof.as_slice())
-                .execute(&mut *tx)
-                .await
-                .map_err(EventStoreError::from_sqlite)?;
-            commit(tx).await
-        })
-        .await
+        let proof = checksum(&row.state);
+        let query = sqlx::query(KEEP)
+            .bind(row.model.hyphenated())
+            .bind(row.workflow.as_str())
+            .bind(row.step_id.as_str())
+            .bind(row.position.position)
+            .bind(&row.state)
+            .bind(proof.as_slice());
+        self.execute(query).await
     }
 
     async fn forget_learnt(&self) -> Result<(), EventStoreError> {
-        let store = self.clone();
-        detached(async move {
-            let mut tx = store.begin().await?;
-            sqlx::query(FORGET)
-                .execute(&mut *tx)
-                .await
-                .map_err(EventStoreError::from_sqlite)?;
-            commit(tx).await
-        })
-        .await
+        self.execute(sqlx::query(FORGET)).await
     }
 }

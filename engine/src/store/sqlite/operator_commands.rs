@@ -1,4 +1,4 @@
-//! Operators' acts, and the pauses of workflows that follow from them.
+//! Operators' acts, and the pauses that follow from them.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -6,17 +6,19 @@ use sqlx::SqliteConnection;
 
 use super::{
     super::{
-        ActFacts, ActLog, AnnotatorPause, CommandRow, DerivePauses, EventStoreError, Pauses,
-        PlannedAct, WorkflowPause,
+        ActLog, AnnotatorPause, CommandRecord, CommandRow, DerivePauses, EventStoreError,
+        NewOutboxRow, OpenPauses, Pauses, PlannedAct, WorkflowPause,
+        operator_commands::{OperatorTables, act_in, replace_pauses_in},
+        rows,
     },
+    commands::COMMAND,
     connection::{SqliteEventStore, commit, detached},
     outbox::enqueue,
-    rows::{self, array, micros, plain},
+    query::{execute, fetch, fetch_optional},
+    rows::{array, micros, plain},
     write,
 };
-use crate::ids::{CommandId, TaskId, UserId};
-
-const KNOWN: &str = "SELECT * FROM commands WHERE command_id = ?1";
+use crate::ids::{CommandId, TaskId, UserId, WorkflowId};
 
 const ACTS: &str = "
     SELECT * FROM commands
@@ -68,138 +70,115 @@ const SET_ANNOTATOR: &str = "
         reason = excluded.reason, by_rule = excluded.by_rule, ended_at = excluded.ended_at,
         judged_anew = excluded.judged_anew";
 
-async fn pauses(
-    connection: &mut SqliteConnection,
-    sql: &'static str,
-) -> Result<Vec<WorkflowPause>, EventStoreError> {
-    sqlx::query(sql)
-        .fetch_all(connection)
-        .await
-        .map_err(EventStoreError::from_sqlite)?
-        .iter()
-        .map(rows::pause)
-        .collect()
-}
-
 /// Pauses that can still matter to a batch of tasks.
 pub(super) async fn mattering(
     connection: &mut SqliteConnection,
     tasks: &[TaskId],
 ) -> Result<Vec<WorkflowPause>, EventStoreError> {
-    sqlx::query(MATTERING)
-        .bind(array(tasks)?)
-        .fetch_all(connection)
-        .await
-        .map_err(EventStoreError::from_sqlite)?
-        .iter()
-        .map(rows::pause)
-        .collect()
+    let query = sqlx::query(MATTERING).bind(array(tasks)?);
+    fetch(connection, query, rows::pause).await
 }
 
-async fn of_annotators(
-    connection: &mut SqliteConnection,
-    user: Option<UserId>,
-) -> Result<Vec<AnnotatorPause>, EventStoreError> {
-    sqlx::query(OF_ANNOTATORS)
-        .bind(user.map(|user| user.0.hyphenated()))
-        .fetch_all(connection)
-        .await
-        .map_err(EventStoreError::from_sqlite)?
-        .iter()
-        .map(rows::annotator_pause)
-        .collect()
+/// What operators' acts touch, in a transaction, which is the only one that writes.
+pub(super) struct Tables<'c> {
+    pub(super) connection: &'c mut SqliteConnection,
+    pub(super) now: DateTime<Utc>,
 }
 
-async fn set(connection: &mut SqliteConnection, pauses: &Pauses) -> Result<(), EventStoreError> {
-    let at = |time: Option<DateTime<Utc>>| time.map(micros);
-    // One statement a row: a pause is closed before the next one of its workflow is opened.
-    for pause in &pauses.workflows {
-        let reason = pause.reason.as_deref().map(plain).transpose()?;
-        let row = (
-            pause.pause_id,
-            &pause.workflow,
-            reason,
-            micros(pause.since),
-            at(pause.until),
-            u8::from(pause.archived),
-            at(pause.ended_at),
-        );
-        sqlx::query(SET)
-            .bind(array(&[row])?)
-            .execute(&mut *connection)
-            .await
-            .map_err(EventStoreError::from_sqlite)?;
+#[async_trait]
+impl OperatorTables for Tables<'_> {
+    /// The lock of the file is there already.
+    async fn lock(&mut self) -> Result<(), EventStoreError> {
+        Ok(())
     }
-    for pause in &pauses.annotators {
-        let reason = pause.reason.as_deref().map(plain).transpose()?;
-        let row = (
-            pause.pause_id,
-            &pause.workflow,
-            pause.user_id,
-            reason,
-            u8::from(pause.by_rule),
-            micros(pause.since),
-            at(pause.ended_at),
-            u8::from(pause.judged_anew),
-        );
-        sqlx::query(SET_ANNOTATOR)
-            .bind(array(&[row])?)
-            .execute(&mut *connection)
-            .await
-            .map_err(EventStoreError::from_sqlite)?;
-    }
-    Ok(())
-}
 
-/// Decides an act in a transaction, which is the only one that writes, and writes what it leads to.
-pub(super) async fn act_in(
-    connection: &mut SqliteConnection,
-    act: PlannedAct,
-    now: DateTime<Utc>,
-) -> Result<CommandRow, EventStoreError> {
-    let PlannedAct {
-        id,
-        subject,
-        decide,
-    } = act;
-    let known = sqlx::query(KNOWN)
-        .bind(id.0.hyphenated())
-        .fetch_optional(&mut *connection)
-        .await
-        .map_err(EventStoreError::from_sqlite)?;
-    if let Some(known) = known {
-        return rows::command(&known);
+    async fn now(&mut self) -> Result<DateTime<Utc>, EventStoreError> {
+        Ok(self.now)
     }
-    let pause = sqlx::query(OPEN_OF)
-        .bind(subject.workflow.as_str())
-        .fetch_optional(&mut *connection)
-        .await
-        .map_err(EventStoreError::from_sqlite)?;
-    let annotator = sqlx::query(NEWEST_OF_ANNOTATOR)
-        .bind(subject.workflow.as_str())
-        .bind(subject.user_id.map(|user| user.0.hyphenated()))
-        .fetch_optional(&mut *connection)
-        .await
-        .map_err(EventStoreError::from_sqlite)?;
-    let written = decide(ActFacts {
-        now,
-        pause: pause.as_ref().map(rows::pause).transpose()?,
-        annotator: annotator.as_ref().map(rows::annotator_pause).transpose()?,
-    });
-    write::records(connection, &[&written.record]).await?;
-    set(connection, &written.pauses).await?;
-    enqueue(connection, &written.messages, now).await?;
-    Ok(written.record.into())
-}
 
-async fn acts(connection: &mut SqliteConnection) -> Result<Vec<CommandRow>, EventStoreError> {
-    sqlx::query(ACTS)
-        .fetch_all(connection)
-        .await
-        .map_err(EventStoreError::from_sqlite)?
-        .iter()
-        .map(rows::command)
-        .collect()
+    async fn command(&mut self, id: CommandId) -> Result<Option<CommandRow>, EventStoreError> {
+        let query = sqlx::query(COMMAND).bind(id.0.hyphenated());
+        fetch_optional(&mut *self.connection, query, rows::command).await
+    }
+
+    async fn open_pause(
+        &mut self,
+        workflow: &WorkflowId,
+    ) -> Result<Option<WorkflowPause>, EventStoreError> {
+        let query = sqlx::query(OPEN_OF).bind(workflow.as_str());
+        fetch_optional(&mut *self.connection, query, rows::pause).await
+    }
+
+    async fn newest_pause(
+        &mut self,
+        workflow: &WorkflowId,
+        user: UserId,
+    ) -> Result<Option<AnnotatorPause>, EventStoreError> {
+        let query = sqlx::query(NEWEST_OF_ANNOTATOR)
+            .bind(workflow.as_str())
+            .bind(user.0.hyphenated());
+        fetch_optional(&mut *self.connection, query, rows::annotator_pause).await
+    }
+
+    async fn record(&mut self, record: &CommandRecord) -> Result<(), EventStoreError> {
+        write::records(self.connection, &[record]).await
+    }
+
+    async fn put_pauses(&mut self, pauses: &Pauses) -> Result<(), EventStoreError> {
+        let at = |time: Option<DateTime<Utc>>| time.map(micros);
+        for pause in &pauses.workflows {
+            let reason = pause.reason.as_deref().map(plain).transpose()?;
+            let row = (
+                pause.pause_id,
+                &pause.workflow,
+                reason,
+                micros(pause.since),
+                at(pause.until),
+                u8::from(pause.archived),
+                at(pause.ended_at),
+            );
+            execute(self.connection, sqlx::query(SET).bind(array(&[row])?)).await?;
+        }
+        for pause in &pauses.annotators {
+            let reason = pause.reason.as_deref().map(plain).transpose()?;
+            let row = (
+                pause.pause_id,
+                &pause.workflow,
+                pause.user_id,
+                reason,
+                u8::from(pause.by_rule),
+                micros(pause.since),
+                at(pause.ended_at),
+                u8::from(pause.judged_anew),
+            );
+            let query = sqlx::query(SET_ANNOTATOR).bind(array(&[row])?);
+            execute(self.connection, query).await?;
+        }
+        Ok(())
+    }
+
+    async fn enqueue(&mut self, messages: &[NewOutboxRow]) -> Result<(), EventStoreError> {
+        enqueue(self.connection, messages, self.now).await
+    }
+
+    async fn acts(&mut self) -> Result<Vec<CommandRow>, EventStoreError> {
+        fetch(&mut *self.connection, sqlx::query(ACTS), rows::command).await
+    }
+
+    async fn all_pauses(&mut self) -> Result<Pauses, EventStoreError> {
+        let annotators = sqlx::query(OF_ANNOTATORS).bind(None::<String>);
+        Ok(Pauses {
+            workflows: fetch(&mut *self.connection, sqlx::query(ALL), rows::pause).await?,
+            annotators: fetch(&mut *self.connection, annotators, rows::annotator_pause).await?,
+        })
+    }
+
+    async fn forget_pauses(&mut self) -> Result<(), EventStoreError> {
+        for sql in FORGET {
+            execute(self.connection, sqlx::query(sql)).await?;
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -208,7 +187,11 @@ impl ActLog for SqliteEventStore {
         let store = self.clone();
         detached(async move {
             let mut tx = store.begin().await?;
-            let row = act_in(&mut tx, act, store.now()).await?;
+            let mut tables = Tables {
+                connection: &mut tx,
+                now: store.now(),
+            };
+            let row = act_in(&mut tables, act).await?;
             commit(tx).await?;
             Ok(row)
         })
@@ -216,63 +199,33 @@ impl ActLog for SqliteEventStore {
     }
 
     async fn acts(&self) -> Result<Vec<CommandRow>, EventStoreError> {
-        let mut connection = self
-            .readers()
-            .acquire()
-            .await
-            .map_err(EventStoreError::from_sqlite)?;
-        acts(&mut connection).await
+        self.fetch(sqlx::query(ACTS), rows::command).await
     }
 
-    async fn workflow_pauses(
-        &self,
-    ) -> Result<(Vec<WorkflowPause>, Vec<WorkflowPause>), EventStoreError> {
-        let mut connection = self
-            .readers()
-            .acquire()
-            .await
-            .map_err(EventStoreError::from_sqlite)?;
-        let open = pauses(&mut connection, OPEN).await?;
-        let now = self.now();
-        Ok(open.into_iter().partition(|pause| pause.holds_at(now)))
+    async fn workflow_pauses(&self) -> Result<OpenPauses, EventStoreError> {
+        let open = self.fetch(sqlx::query(OPEN), rows::pause).await?;
+        Ok(OpenPauses::at(open, self.now()))
     }
 
     async fn annotator_pauses(
         &self,
         user: Option<UserId>,
     ) -> Result<Vec<AnnotatorPause>, EventStoreError> {
-        let mut connection = self
-            .readers()
-            .acquire()
-            .await
-            .map_err(EventStoreError::from_sqlite)?;
-        of_annotators(&mut connection, user).await
+        let query = sqlx::query(OF_ANNOTATORS).bind(user.map(|user| user.0.hyphenated()));
+        self.fetch(query, rows::annotator_pause).await
     }
 
     async fn replace_pauses(&self, derive: DerivePauses) -> Result<bool, EventStoreError> {
         let store = self.clone();
         detached(async move {
             let mut tx = store.begin().await?;
-            let mut wanted = derive(&acts(&mut tx).await?);
-            let id = |pause: CommandId| pause.0.hyphenated().to_string();
-            wanted.workflows.sort_by_cached_key(|p| id(p.pause_id));
-            wanted.annotators.sort_by_key(AnnotatorPause::age);
-            let found = pauses(&mut tx, ALL).await;
-            let annotators = of_annotators(&mut tx, None).await;
-            if found.is_ok_and(|found| found == wanted.workflows)
-                && annotators.is_ok_and(|found| found == wanted.annotators)
-            {
-                return Ok(false);
-            }
-            for sql in FORGET {
-                sqlx::query(sql)
-                    .execute(&mut *tx)
-                    .await
-                    .map_err(EventStoreError::from_sqlite)?;
-            }
-            set(&mut tx, &wanted).await?;
+            let mut tables = Tables {
+                connection: &mut tx,
+                now: store.now(),
+            };
+            let changed = replace_pauses_in(&mut tables, derive).await?;
             commit(tx).await?;
-            Ok(true)
+            Ok(changed)
         })
         .await
     }

@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use sqlx::SqliteConnection;
 
 use super::{
-    super::{EventStoreError, NewOutboxRow, Outbox, OutboxRow, OutboxStats, PublisherId},
+    super::{
+        EventStoreError, FailedOutboxRow, NewOutboxRow, Outbox, OutboxRow, OutboxStats,
+        PublisherId, rows,
+    },
     connection::{SqliteEventStore, commit, detached},
-    rows::{self, Columns, array, micros, plain},
+    query::{execute, fetch, fetch_one, nth},
+    rows::{array, later, micros, plain, seconds_between},
 };
 
 /// A message that waits already is left as it is.
@@ -69,14 +73,6 @@ const FAILED: &str = "
     ORDER BY position
     LIMIT ?1";
 
-/// The end of a lease or delay that begins now.
-pub(super) fn later(now: DateTime<Utc>, by: Duration) -> i64 {
-    TimeDelta::from_std(by)
-        .ok()
-        .and_then(|by| now.checked_add_signed(by))
-        .map_or(i64::MAX, micros)
-}
-
 /// Writes messages that nobody holds yet.
 pub(super) async fn enqueue(
     connection: &mut SqliteConnection,
@@ -98,13 +94,8 @@ pub(super) async fn enqueue(
             ))
         })
         .collect::<Result<Vec<_>, EventStoreError>>()?;
-    sqlx::query(ENQUEUE)
-        .bind(array(&rows)?)
-        .bind(micros(now))
-        .execute(connection)
-        .await
-        .map(drop)
-        .map_err(EventStoreError::from_sqlite)
+    let query = sqlx::query(ENQUEUE).bind(array(&rows)?).bind(micros(now));
+    execute(connection, query).await
 }
 
 #[async_trait]
@@ -127,27 +118,18 @@ impl Outbox for SqliteEventStore {
     ) -> Result<Vec<OutboxRow>, EventStoreError> {
         let store = self.clone();
         detached(async move {
-            let any: bool = sqlx::query_scalar(CLAIMABLE)
-                .bind(micros(store.now()))
-                .fetch_one(store.readers())
-                .await
-                .map_err(EventStoreError::from_sqlite)?;
-            if !any {
+            let query = sqlx::query(CLAIMABLE).bind(micros(store.now()));
+            if !store.scalar::<bool>(query).await? {
                 return Ok(Vec::new());
             }
             let mut tx = store.begin().await?;
             let now = store.now();
-            let mut claimed = sqlx::query(CLAIM)
+            let query = sqlx::query(CLAIM)
                 .bind(publisher.0.hyphenated())
                 .bind(later(now, lease))
                 .bind(micros(now))
-                .bind(i64::from(limit))
-                .fetch_all(&mut *tx)
-                .await
-                .map_err(EventStoreError::from_sqlite)?
-                .iter()
-                .map(rows::outbox)
-                .collect::<Result<Vec<_>, _>>()?;
+                .bind(i64::from(limit));
+            let mut claimed = fetch(&mut *tx, query, rows::outbox).await?;
             commit(tx).await?;
             // RETURNING promises no order.
             claimed.sort_unstable_by_key(|row| row.position);
@@ -160,18 +142,8 @@ impl Outbox for SqliteEventStore {
         if positions.is_empty() {
             return Ok(());
         }
-        let positions = array(positions)?;
-        let store = self.clone();
-        detached(async move {
-            let mut tx = store.begin().await?;
-            sqlx::query(CONFIRMED)
-                .bind(positions)
-                .execute(&mut *tx)
-                .await
-                .map_err(EventStoreError::from_sqlite)?;
-            commit(tx).await
-        })
-        .await
+        self.execute(sqlx::query(CONFIRMED).bind(array(positions)?))
+            .await
     }
 
     async fn release(
@@ -183,24 +155,14 @@ impl Outbox for SqliteEventStore {
             return Ok(());
         }
         let positions = array(positions)?;
-        let store = self.clone();
-        detached(async move {
-            let mut tx = store.begin().await?;
-            match failed {
-                None => sqlx::query(RELEASE).bind(positions).execute(&mut *tx).await,
-                Some((error, delay)) => {
-                    sqlx::query(RELEASE_FAILED)
-                        .bind(positions)
-                        .bind(error.replace('\0', "\u{fffd}"))
-                        .bind(later(store.now(), delay))
-                        .execute(&mut *tx)
-                        .await
-                }
-            }
-            .map_err(EventStoreError::from_sqlite)?;
-            commit(tx).await
-        })
-        .await
+        let query = match failed {
+            None => sqlx::query(RELEASE).bind(positions),
+            Some((error, delay)) => sqlx::query(RELEASE_FAILED)
+                .bind(positions)
+                .bind(error.replace('\0', "\u{fffd}"))
+                .bind(later(self.now(), delay)),
+        };
+        self.execute(query).await
     }
 
     async fn held(
@@ -208,37 +170,30 @@ impl Outbox for SqliteEventStore {
         publisher: PublisherId,
         after: i64,
     ) -> Result<Vec<OutboxRow>, EventStoreError> {
-        sqlx::query(HELD)
-            .bind(publisher.0.hyphenated())
-            .bind(after)
-            .fetch_all(self.readers())
-            .await
-            .map_err(EventStoreError::from_sqlite)?
-            .iter()
-            .map(rows::outbox)
-            .collect()
+        let query = sqlx::query(HELD).bind(publisher.0.hyphenated()).bind(after);
+        self.fetch(query, rows::outbox).await
     }
 
     async fn renew(&self, publisher: PublisherId, lease: Duration) -> Result<(), EventStoreError> {
         let store = self.clone();
         detached(async move {
             let mut tx = store.begin().await?;
-            sqlx::query(RENEW)
+            // The clock is read once the file is locked: waiting for that costs nothing of a lease.
+            let query = sqlx::query(RENEW)
                 .bind(publisher.0.hyphenated())
-                .bind(later(store.now(), lease))
-                .execute(&mut *tx)
-                .await
-                .map_err(EventStoreError::from_sqlite)?;
+                .bind(later(store.now(), lease));
+            execute(&mut tx, query).await?;
             commit(tx).await
         })
         .await
     }
 
     async fn outbox_stats(&self) -> Result<OutboxStats, EventStoreError> {
-        let (pending, oldest): (i64, Option<i64>) = sqlx::query_as(STATS)
-            .fetch_one(self.readers())
-            .await
-            .map_err(EventStoreError::from_sqlite)?;
+        let (pending, oldest): (i64, Option<i64>) =
+            fetch_one(self.readers(), sqlx::query(STATS), |row| {
+                Ok((nth(row, 0)?, nth(row, 1)?))
+            })
+            .await?;
         let oldest_seconds = oldest.map_or(0.0, |at| seconds_between(at, micros(self.now())));
         Ok(OutboxStats {
             pending,
@@ -246,22 +201,8 @@ impl Outbox for SqliteEventStore {
         })
     }
 
-    async fn outbox_failed(&self, limit: u32) -> Result<Vec<(OutboxRow, String)>, EventStoreError> {
-        sqlx::query(FAILED)
-            .bind(i64::from(limit))
-            .fetch_all(self.readers())
-            .await
-            .map_err(EventStoreError::from_sqlite)?
-            .iter()
-            .map(|row| {
-                let error: Option<String> = Columns::of("outbox", row).get("last_error")?;
-                Ok((rows::outbox(row)?, error.unwrap_or_default()))
-            })
-            .collect()
+    async fn outbox_failed(&self, limit: u32) -> Result<Vec<FailedOutboxRow>, EventStoreError> {
+        let query = sqlx::query(FAILED).bind(i64::from(limit));
+        self.fetch(query, rows::failed_outbox).await
     }
-}
-
-/// Seconds from one column's time to another's; 0 where the clock went back.
-pub(super) fn seconds_between(from: i64, to: i64) -> f64 {
-    to.saturating_sub(from).max(0) as f64 / 1e6
 }

@@ -9,15 +9,18 @@ use uuid::{Uuid, fmt::Hyphenated};
 
 use super::{
     super::{
-        EventStoreError, LogEntry, NewOutboxRow, OpenProjection, ProjectionRows, ProjectionStore,
-        ProjectionWrite,
+        EventStoreError, LogPosition, NewOutboxRow, OpenProjection, ProjectionRows,
+        ProjectionStore, ProjectionTx, ProjectionWrite,
+        operator_commands::act_in,
+        rows::{self, Columns},
     },
     connection::{SqliteEventStore, commit, detached},
     goals,
-    operator_commands::act_in,
+    log::read_log,
+    operator_commands::Tables,
     outbox::enqueue,
-    rows::{Columns, array, json, micros},
-    streams::log_after,
+    query::{execute, fetch, fetch_optional, nth, scalar},
+    rows::{array, json, micros},
 };
 
 const CHECKPOINT: &str = "SELECT position FROM projections WHERE name = ?1";
@@ -52,76 +55,60 @@ const FORGET: [&str; 2] = [
     "DELETE FROM projections WHERE name = ?1",
 ];
 
-/// An open step. It is the only writer of the file, so nothing is decided beside it.
-struct Step {
+/// The transaction of an open step. It is the only writer of the file, so nothing is decided
+/// beside it.
+struct SqliteProjection {
     store: SqliteEventStore,
     tx: Transaction<'static, Sqlite>,
     name: String,
     now: DateTime<Utc>,
-    settled: DateTime<Utc>,
-    at_beginning: bool,
-    entries: Vec<LogEntry>,
-    rows: ProjectionRows,
 }
 
-async fn open(store: SqliteEventStore, name: String, limit: u32) -> Result<Step, EventStoreError> {
+async fn open(
+    store: SqliteEventStore,
+    name: String,
+    limit: u32,
+) -> Result<OpenProjection, EventStoreError> {
     let mut tx = store.begin().await?;
     let now = store.now();
-    let checkpoint: Option<i64> = sqlx::query_scalar(CHECKPOINT)
-        .bind(&name)
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(EventStoreError::from_sqlite)?;
-    let after = checkpoint.unwrap_or(0);
-    let entries = log_after(&mut tx, after, limit).await?;
-    let last: i64 = sqlx::query_scalar(LAST)
-        .fetch_one(&mut *tx)
-        .await
-        .map_err(EventStoreError::from_sqlite)?;
-    let is_all = entries.last().map_or(after, |e| e.position.position) >= last;
-    let rows = rows(&mut tx, &name).await?;
-    Ok(Step {
-        store,
-        tx,
-        name,
+    let query = sqlx::query(CHECKPOINT).bind(&name);
+    let checkpoint = fetch_optional(&mut *tx, query, |row| {
+        Columns::of("projections", row).log_position()
+    })
+    .await?;
+    let after = checkpoint.unwrap_or_default();
+    let entries = read_log(&mut *tx, after, limit).await?;
+    let last: i64 = scalar(&mut *tx, sqlx::query(LAST)).await?;
+    let read = entries.last().map_or(after, |entry| entry.position);
+    let settled = if read.position >= last {
+        now
+    } else {
+        DateTime::UNIX_EPOCH
+    };
+    let query = sqlx::query(ROWS).bind(&name);
+    let rows = fetch(&mut *tx, query, rows::projection_row).await?;
+    Ok(OpenProjection {
         now,
-        settled: if is_all { now } else { DateTime::UNIX_EPOCH },
-        at_beginning: checkpoint.is_none(),
+        settled,
         entries,
-        rows,
+        at_beginning: checkpoint.is_none(),
+        rows: rows.into_iter().collect(),
+        tx: Box::new(SqliteProjection {
+            store,
+            tx,
+            name,
+            now,
+        }),
     })
 }
 
-async fn rows(
-    connection: &mut SqliteConnection,
-    name: &str,
-) -> Result<ProjectionRows, EventStoreError> {
-    sqlx::query(ROWS)
-        .bind(name)
-        .fetch_all(connection)
-        .await
-        .map_err(EventStoreError::from_sqlite)?
-        .iter()
-        .map(|row| {
-            let columns = Columns::of("projection_rows", row);
-            Ok((columns.get("key")?, columns.json("value")?))
-        })
-        .collect()
-}
-
-async fn execute(
+async fn change_rows(
     connection: &mut SqliteConnection,
     sql: &'static str,
     name: &str,
     rows: String,
 ) -> Result<(), EventStoreError> {
-    sqlx::query(sql)
-        .bind(name)
-        .bind(rows)
-        .execute(connection)
-        .await
-        .map(drop)
-        .map_err(EventStoreError::from_sqlite)
+    execute(connection, sqlx::query(sql).bind(name).bind(rows)).await
 }
 
 async fn not_yet_said(
@@ -136,21 +123,27 @@ async fn not_yet_said(
         .iter()
         .map(|m| (m.message_id, m.message_type, &m.routing_key))
         .collect();
-    let new: HashSet<Uuid> = sqlx::query_scalar(SAY)
-        .bind(array(&rows)?)
-        .bind(micros(now))
-        .fetch_all(connection)
-        .await
-        .map_err(EventStoreError::from_sqlite)?
-        .into_iter()
-        .map(Hyphenated::into_uuid)
-        .collect();
+    let query = sqlx::query(SAY).bind(array(&rows)?).bind(micros(now));
+    let new = fetch(connection, query, |row| {
+        Ok(nth::<Hyphenated>(row, 0)?.into_uuid())
+    });
+    let new: HashSet<Uuid> = new.await?.into_iter().collect();
     messages.retain(|message| new.contains(&message.message_id));
     Ok(messages)
 }
 
-impl Step {
-    async fn write(mut self, write: ProjectionWrite) -> Result<(), EventStoreError> {
+impl SqliteProjection {
+    async fn write(
+        self,
+        write: ProjectionWrite,
+        last: Option<LogPosition>,
+    ) -> Result<(), EventStoreError> {
+        let Self {
+            store,
+            mut tx,
+            name,
+            now,
+        } = self;
         let (set, unset): (Vec<_>, Vec<_>) =
             write.rows.into_iter().partition(|(_, row)| row.is_some());
         if !set.is_empty() {
@@ -158,55 +151,39 @@ impl Step {
                 .iter()
                 .map(|(key, row)| Ok((key, json(row)?)))
                 .collect::<Result<Vec<_>, EventStoreError>>()?;
-            execute(&mut self.tx, SET, &self.name, array(&set)?).await?;
+            change_rows(&mut tx, SET, &name, array(&set)?).await?;
         }
         if !unset.is_empty() {
             let unset: Vec<_> = unset.into_iter().map(|(key, _)| key).collect();
-            execute(&mut self.tx, UNSET, &self.name, array(&unset)?).await?;
+            change_rows(&mut tx, UNSET, &name, array(&unset)?).await?;
         }
         let mut messages = write.messages;
-        messages.extend(not_yet_said(&mut self.tx, write.once, self.now).await?);
-        enqueue(&mut self.tx, &messages, self.store.now()).await?;
-        goals::add(&mut self.tx, &write.actions, self.now).await?;
+        messages.extend(not_yet_said(&mut tx, write.once, now).await?);
+        enqueue(&mut tx, &messages, store.now()).await?;
+        goals::add(&mut tx, &write.actions, now).await?;
         for act in write.acts {
-            act_in(&mut self.tx, act, self.store.now()).await?;
+            let mut tables = Tables {
+                connection: &mut tx,
+                now: store.now(),
+            };
+            act_in(&mut tables, act).await?;
         }
-        if let Some(last) = self.entries.last() {
-            sqlx::query(MOVE)
-                .bind(&self.name)
-                .bind(last.position.position)
-                .execute(&mut *self.tx)
-                .await
-                .map_err(EventStoreError::from_sqlite)?;
+        if let Some(last) = last {
+            let query = sqlx::query(MOVE).bind(&name).bind(last.position);
+            execute(&mut tx, query).await?;
         }
-        commit(self.tx).await
+        commit(tx).await
     }
 }
 
 #[async_trait]
-impl OpenProjection for Step {
-    fn now(&self) -> DateTime<Utc> {
-        self.now
-    }
-
-    fn settled(&self) -> DateTime<Utc> {
-        self.settled
-    }
-
-    fn entries(&self) -> &[LogEntry] {
-        &self.entries
-    }
-
-    fn at_beginning(&self) -> bool {
-        self.at_beginning
-    }
-
-    fn take_rows(&mut self) -> ProjectionRows {
-        std::mem::take(&mut self.rows)
-    }
-
-    async fn commit(self: Box<Self>, write: ProjectionWrite) -> Result<(), EventStoreError> {
-        detached(self.write(write)).await
+impl ProjectionTx for SqliteProjection {
+    async fn commit(
+        self: Box<Self>,
+        write: ProjectionWrite,
+        last: Option<LogPosition>,
+    ) -> Result<(), EventStoreError> {
+        detached(self.write(write, last)).await
     }
 }
 
@@ -217,18 +194,15 @@ impl ProjectionStore for SqliteEventStore {
         &self,
         name: &str,
         limit: u32,
-    ) -> Result<Option<Box<dyn OpenProjection>>, EventStoreError> {
-        let step = detached(open(self.clone(), name.to_owned(), limit)).await?;
-        Ok(Some(Box::new(step)))
+    ) -> Result<Option<OpenProjection>, EventStoreError> {
+        let opened = detached(open(self.clone(), name.to_owned(), limit)).await?;
+        Ok(Some(opened))
     }
 
     async fn projection_rows(&self, name: &str) -> Result<ProjectionRows, EventStoreError> {
-        let mut connection = self
-            .readers()
-            .acquire()
-            .await
-            .map_err(EventStoreError::from_sqlite)?;
-        rows(&mut connection, name).await
+        let query = sqlx::query(ROWS).bind(name);
+        let found = self.fetch(query, rows::projection_row).await?;
+        Ok(found.into_iter().collect())
     }
 
     async fn reset_projection(&self, name: &str) -> Result<(), EventStoreError> {
@@ -236,11 +210,7 @@ impl ProjectionStore for SqliteEventStore {
         detached(async move {
             let mut tx = store.begin().await?;
             for sql in FORGET {
-                sqlx::query(sql)
-                    .bind(&name)
-                    .execute(&mut *tx)
-                    .await
-                    .map_err(EventStoreError::from_sqlite)?;
+                execute(&mut tx, sqlx::query(sql).bind(&name)).await?;
             }
             commit(tx).await
         })

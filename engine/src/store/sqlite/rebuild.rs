@@ -2,12 +2,16 @@
 
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
-use uuid::fmt::Hyphenated;
 
 use super::{
-    super::{DueRow, EventStoreError, Rebuild, SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow},
+    super::{
+        DerivedChanges, DueRow, EventStoreError, Rebuild, SNAPSHOT_SCHEMA_VERSION, SnapshotRow,
+        TaskRow,
+        rows::{self, Columns, checksum},
+    },
     connection::{SqliteEventStore, commit, detached},
-    rows::{self, Columns, checksum, integer, json},
+    query::{execute, fetch, fetch_optional, scalar},
+    rows::{integer, json},
     slots, write,
 };
 use crate::{ids::TaskId, state::Places};
@@ -27,35 +31,16 @@ const FORGET_SNAPSHOTS: &str = "DELETE FROM workflow_snapshots WHERE task_id = ?
 const DUE: &str = "SELECT * FROM timers WHERE task_id = ?1 ORDER BY id";
 const FORGET_DUE: &str = "DELETE FROM timers WHERE task_id = ?1";
 
-async fn forget(
-    connection: &mut SqliteConnection,
-    sql: &'static str,
-    task: Hyphenated,
-) -> Result<(), EventStoreError> {
-    sqlx::query(sql)
-        .bind(task)
-        .execute(connection)
-        .await
-        .map(drop)
-        .map_err(EventStoreError::from_sqlite)
-}
-
 async fn replace_task(
     connection: &mut SqliteConnection,
     row: &TaskRow,
 ) -> Result<bool, EventStoreError> {
-    let found = sqlx::query(TASK)
-        .bind(row.task_id.0.hyphenated())
-        .fetch_optional(&mut *connection)
-        .await
-        .map_err(EventStoreError::from_sqlite)?;
-    // An unreadable row is replaced like one that differs.
-    if found
-        .as_ref()
-        .and_then(|found| rows::task(found).ok())
-        .as_ref()
-        == Some(row)
-    {
+    let query = sqlx::query(TASK).bind(row.task_id.0.hyphenated());
+    // A row that cannot be read is one to be replaced.
+    let is_equal = fetch_optional(&mut *connection, query, |found| {
+        Ok(rows::task(found).is_ok_and(|found| found == *row))
+    });
+    if is_equal.await? == Some(true) {
         return Ok(false);
     }
     write::tasks(connection, std::iter::once(row)).await?;
@@ -81,26 +66,21 @@ async fn replace_snapshots(
             ))
         })
         .collect::<Result<Vec<_>, EventStoreError>>()?;
-    let found = sqlx::query(SNAPSHOTS)
-        .bind(task.0.hyphenated())
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(EventStoreError::from_sqlite)?
-        .iter()
-        .map(|row| {
-            let columns = Columns::of("workflow_snapshots", row);
-            Ok((
-                columns.get("version")?,
-                columns.get("schema_version")?,
-                columns.get("state")?,
-                columns.get("checksum")?,
-            ))
-        })
-        .collect::<Result<Vec<(i64, i64, String, Vec<u8>)>, EventStoreError>>()?;
-    if wanted == found {
+    let query = sqlx::query(SNAPSHOTS).bind(task.0.hyphenated());
+    let found = fetch(&mut *connection, query, |row| {
+        let columns = Columns::of("workflow_snapshots", row);
+        Ok((
+            columns.number("version")?,
+            columns.number("schema_version")?,
+            columns.string("state")?,
+            columns.bytes("checksum")?,
+        ))
+    });
+    if wanted == found.await? {
         return Ok(false);
     }
-    forget(connection, FORGET_SNAPSHOTS, task.0.hyphenated()).await?;
+    let query = sqlx::query(FORGET_SNAPSHOTS).bind(task.0.hyphenated());
+    execute(connection, query).await?;
     write::snapshots(connection, snapshots.iter()).await?;
     Ok(true)
 }
@@ -111,18 +91,13 @@ async fn replace_due(
     mut due: Vec<DueRow>,
 ) -> Result<bool, EventStoreError> {
     due.sort_unstable_by_key(|row| row.id);
-    let found = sqlx::query(DUE)
-        .bind(task.0.hyphenated())
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(EventStoreError::from_sqlite)?
-        .iter()
-        .map(rows::due)
-        .collect::<Result<Vec<_>, _>>();
+    let query = sqlx::query(DUE).bind(task.0.hyphenated());
+    let found = fetch(&mut *connection, query, rows::due).await;
     if found.is_ok_and(|found| found == due) {
         return Ok(false);
     }
-    forget(connection, FORGET_DUE, task.0.hyphenated()).await?;
+    let query = sqlx::query(FORGET_DUE).bind(task.0.hyphenated());
+    execute(connection, query).await?;
     write::due_set(connection, due.iter()).await?;
     Ok(true)
 }
@@ -134,15 +109,13 @@ impl Rebuild for SqliteEventStore {
         after: Option<TaskId>,
         limit: u32,
     ) -> Result<Vec<TaskId>, EventStoreError> {
-        sqlx::query(STREAM_IDS)
+        let query = sqlx::query(STREAM_IDS)
             .bind(after.map(|task| task.0.hyphenated()))
-            .bind(i64::from(limit))
-            .fetch_all(self.readers())
-            .await
-            .map_err(EventStoreError::from_sqlite)?
-            .iter()
-            .map(|row| Columns::of("workflow_events", row).task("stream_id"))
-            .collect()
+            .bind(i64::from(limit));
+        self.fetch(query, |row| {
+            Columns::of("workflow_events", row).task("stream_id")
+        })
+        .await
     }
 
     /// Where the stream has moved since it was replayed, nothing is written and the answer is a
@@ -153,15 +126,12 @@ impl Rebuild for SqliteEventStore {
         places: Places,
         snapshots: Vec<SnapshotRow>,
         due: Vec<DueRow>,
-    ) -> Result<(bool, bool, bool), EventStoreError> {
+    ) -> Result<DerivedChanges, EventStoreError> {
         let store = self.clone();
         detached(async move {
             let mut tx = store.begin().await?;
-            let logged: i64 = sqlx::query_scalar(LOGGED)
-                .bind(task.task_id.0.hyphenated())
-                .fetch_one(&mut *tx)
-                .await
-                .map_err(EventStoreError::from_sqlite)?;
+            let query = sqlx::query(LOGGED).bind(task.task_id.0.hyphenated());
+            let logged: i64 = scalar(&mut *tx, query).await?;
             if logged != integer(task.version) {
                 return Err(EventStoreError::VersionConflict {
                     task_id: task.task_id,
@@ -171,13 +141,13 @@ impl Rebuild for SqliteEventStore {
             }
             let row_changed = replace_task(&mut tx, &task).await?;
             let places_changed = slots::replace(&mut tx, task.task_id, places).await?;
-            let changed = (
-                row_changed || places_changed,
-                replace_snapshots(&mut tx, task.task_id, snapshots).await?,
-                replace_due(&mut tx, task.task_id, due).await?,
-            );
+            let changes = DerivedChanges {
+                task: row_changed || places_changed,
+                snapshots: replace_snapshots(&mut tx, task.task_id, snapshots).await?,
+                timers: replace_due(&mut tx, task.task_id, due).await?,
+            };
             commit(tx).await?;
-            Ok(changed)
+            Ok(changes)
         })
         .await
     }

@@ -1,31 +1,18 @@
 //! Rust's types in SQLite's columns, and back.
 
-use std::sync::Arc;
+use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use serde::{Serialize, de::DeserializeOwned};
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use sqlx::{Decode, Row, Sqlite, Type, sqlite::SqliteRow};
 use uuid::{Uuid, fmt::Hyphenated};
 
 use super::super::{
-    AnnotatorPause, CommandRow, Draft, DueKind, DueRow, EventStoreError, LogEntry, LogPosition,
-    OutboxRow, RecordedOutcome, TaskRow, WorkflowPause, WorkflowRow,
+    EventStoreError, LogPosition,
+    rows::{ColumnError, Record},
 };
-use crate::{
-    events::{EventMetadata, StoredEvent, WorkflowEvent, upcast},
-    ids::{CommandId, RevisionId, Slug, TaskId, UserId},
-    state::{HeldPlace, OpenPlace, TaskStatus},
-};
-
-/// What a column holds cannot be what was written.
-#[derive(Debug, thiserror::Error)]
-#[error("column `{column}` holds {value}")]
-struct BadValue {
-    column: &'static str,
-    value: String,
-}
+use crate::events::WorkflowEvent;
 
 /// Content with a character that no store keeps.
 #[derive(Debug, thiserror::Error)]
@@ -77,11 +64,6 @@ pub(super) fn plain(text: &str) -> Result<&str, EventStoreError> {
     }
 }
 
-/// What proves the text of a snapshot whole.
-pub(super) fn checksum(text: &str) -> [u8; 32] {
-    Sha256::digest(text).into()
-}
-
 /// The content of an event without its type.
 pub(super) fn event_data(event: &WorkflowEvent) -> Result<String, EventStoreError> {
     let mut value =
@@ -89,284 +71,77 @@ pub(super) fn event_data(event: &WorkflowEvent) -> Result<String, EventStoreErro
     json(&value.get_mut("event_data").map_or(Value::Null, Value::take))
 }
 
-/// A row with the table that it comes from.
-pub(super) struct Columns<'r> {
-    row: &'r SqliteRow,
-    table: &'static str,
+/// The end of a lease or delay that begins now.
+pub(super) fn later(now: DateTime<Utc>, by: Duration) -> i64 {
+    TimeDelta::from_std(by)
+        .ok()
+        .and_then(|by| now.checked_add_signed(by))
+        .map_or(i64::MAX, micros)
 }
 
-impl<'r> Columns<'r> {
-    pub(super) fn of(table: &'static str, row: &'r SqliteRow) -> Self {
-        Self { row, table }
-    }
+/// Seconds from one column's time to another's; 0 where the clock went back.
+pub(super) fn seconds_between(from: i64, to: i64) -> f64 {
+    to.saturating_sub(from).max(0) as f64 / 1e6
+}
 
-    fn unreadable(
-        &self,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> EventStoreError {
-        EventStoreError::Row {
-            table: self.table,
-            source: source.into(),
-        }
-    }
-
-    pub(super) fn bad(&self, column: &'static str, value: &impl ToString) -> EventStoreError {
-        self.unreadable(BadValue {
-            column,
-            value: value.to_string(),
-        })
-    }
-
-    pub(super) fn get<T>(&self, column: &'static str) -> Result<T, EventStoreError>
-    where
-        T: Decode<'r, Sqlite> + Type<Sqlite>,
-    {
-        self.row
-            .try_get(column)
-            .map_err(|error| self.unreadable(error))
-    }
-
-    pub(super) fn uuid(&self, column: &'static str) -> Result<Uuid, EventStoreError> {
-        Ok(self.get::<Hyphenated>(column)?.into_uuid())
-    }
-
-    fn opt_uuid(&self, column: &'static str) -> Result<Option<Uuid>, EventStoreError> {
-        Ok(self
-            .get::<Option<Hyphenated>>(column)?
-            .map(Hyphenated::into_uuid))
-    }
-
-    pub(super) fn task(&self, column: &'static str) -> Result<TaskId, EventStoreError> {
-        self.uuid(column).map(TaskId)
-    }
-
-    pub(super) fn slug(&self, column: &'static str) -> Result<Slug, EventStoreError> {
-        let text: &str = self.get(column)?;
-        Slug::new(text).map_err(|error| self.unreadable(error))
-    }
-
-    fn opt_slug(&self, column: &'static str) -> Result<Option<Slug>, EventStoreError> {
-        let text: Option<&str> = self.get(column)?;
-        text.map(Slug::new)
-            .transpose()
-            .map_err(|error| self.unreadable(error))
-    }
-
-    pub(super) fn unsigned<T: TryFrom<i64>>(
-        &self,
-        column: &'static str,
-    ) -> Result<T, EventStoreError> {
-        let number: i64 = self.get(column)?;
-        T::try_from(number).map_err(|_| self.bad(column, &number))
-    }
-
-    pub(super) fn time(&self, column: &'static str) -> Result<DateTime<Utc>, EventStoreError> {
-        let number: i64 = self.get(column)?;
-        DateTime::from_timestamp_micros(number).ok_or_else(|| self.bad(column, &number))
-    }
-
-    fn opt_time(&self, column: &'static str) -> Result<Option<DateTime<Utc>>, EventStoreError> {
-        let number: Option<i64> = self.get(column)?;
-        number
-            .map(|n| DateTime::from_timestamp_micros(n).ok_or_else(|| self.bad(column, &n)))
-            .transpose()
-    }
-
-    pub(super) fn json<T: DeserializeOwned>(
-        &self,
-        column: &'static str,
-    ) -> Result<T, EventStoreError> {
-        let text: &str = self.get(column)?;
-        serde_json::from_str(text).map_err(|error| self.unreadable(error))
-    }
-
-    fn opt_json<T: DeserializeOwned>(
-        &self,
-        column: &'static str,
-    ) -> Result<Option<T>, EventStoreError> {
-        let text: Option<&str> = self.get(column)?;
-        text.map(serde_json::from_str)
-            .transpose()
-            .map_err(|error| self.unreadable(error))
+/// A place in the log of one file.
+pub(super) fn log_position(position: i64) -> LogPosition {
+    LogPosition {
+        transaction: 0,
+        position,
     }
 }
 
-pub(super) fn event(row: &SqliteRow) -> Result<StoredEvent, EventStoreError> {
-    let columns = Columns::of("workflow_events", row);
-    let task_id = columns.task("stream_id")?;
-    let metadata: EventMetadata = columns.json("metadata")?;
-    let event = upcast(
-        columns.get("event_type")?,
-        metadata.schema_version,
-        columns.json("event_data")?,
-    )
-    .map_err(|source| EventStoreError::Unreadable { task_id, source })?;
-    Ok(StoredEvent {
-        event_id: columns.uuid("event_id")?,
-        task_id,
-        version: columns.unsigned("version")?,
-        occurred_at: columns.time("occurred_at")?,
-        metadata,
-        event,
-    })
+fn value<'r, T>(row: &'r SqliteRow, column: &str) -> Result<Option<T>, ColumnError>
+where
+    T: Decode<'r, Sqlite> + Type<Sqlite>,
+{
+    Ok(row.try_get(column)?)
 }
 
-pub(super) fn log_entry(row: &SqliteRow) -> Result<LogEntry, EventStoreError> {
-    let columns = Columns::of("workflow_events", row);
-    Ok(LogEntry {
-        position: LogPosition {
-            transaction: 0,
-            position: columns.get("position")?,
-        },
-        workflow: columns.slug("workflow")?,
-        started_at: columns.time("started_at")?,
-        event: event(row)?,
-    })
-}
+/// A time is no integer of microseconds that a calendar has.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} is no time")]
+struct NoTime(i64);
 
-pub(super) fn task(row: &SqliteRow) -> Result<TaskRow, EventStoreError> {
-    let columns = Columns::of("tasks", row);
-    let status: &str = columns.get("status")?;
-    Ok(TaskRow {
-        task_id: columns.task("task_id")?,
-        workflow: columns.slug("workflow")?,
-        revision: columns.unsigned("revision")?,
-        revision_id: RevisionId(columns.uuid("workflow_id")?),
-        version: columns.unsigned("version")?,
-        status: TaskStatus::from_name(status).ok_or_else(|| columns.bad("status", &status))?,
-        current_steps: columns.json("current_steps")?,
-        labels: columns.json("labels")?,
-        incidents: columns.unsigned("incidents")?,
-        started_at: columns.time("started_at")?,
-        updated_at: columns.time("updated_at")?,
-    })
-}
+impl Record for SqliteRow {
+    fn text(&self, column: &str) -> Result<Option<&str>, ColumnError> {
+        value(self, column)
+    }
 
-pub(super) fn command(row: &SqliteRow) -> Result<CommandRow, EventStoreError> {
-    let columns = Columns::of("commands", row);
-    let hash: &[u8] = columns.get("content_hash")?;
-    let outcome: &str = columns.get("outcome")?;
-    Ok(CommandRow {
-        command_id: CommandId(columns.uuid("command_id")?),
-        task_id: columns.opt_uuid("task_id")?.map(TaskId),
-        command_type: columns.get("type")?,
-        content_hash: hash
-            .try_into()
-            .map_err(|error: std::array::TryFromSliceError| columns.unreadable(error))?,
-        outcome: match outcome {
-            "applied" => RecordedOutcome::Applied {
-                result: columns.json("result")?,
-            },
-            "rejected" => RecordedOutcome::Rejected {
-                reason: columns.get("reason")?,
-                detail: columns.get("detail")?,
-            },
-            other => return Err(columns.bad("outcome", &other)),
-        },
-        payload: columns.opt_json("payload")?,
-        decided_at: columns.time("decided_at")?,
-    })
-}
+    fn number(&self, column: &str) -> Result<Option<i64>, ColumnError> {
+        value(self, column)
+    }
 
-pub(super) fn outbox(row: &SqliteRow) -> Result<OutboxRow, EventStoreError> {
-    let columns = Columns::of("outbox", row);
-    Ok(OutboxRow {
-        position: columns.get("position")?,
-        message_id: columns.uuid("message_id")?,
-        task_id: columns.opt_uuid("task_id")?.map(TaskId),
-        routing_key: columns.get("routing_key")?,
-        message_type: columns.get("message_type")?,
-        body: Arc::from(columns.get::<&str>("body")?),
-        attempts: columns.unsigned("attempts")?,
-    })
-}
+    fn flag(&self, column: &str) -> Result<Option<bool>, ColumnError> {
+        value(self, column)
+    }
 
-pub(super) fn due(row: &SqliteRow) -> Result<DueRow, EventStoreError> {
-    let columns = Columns::of("timers", row);
-    let kind: &str = columns.get("kind")?;
-    Ok(DueRow {
-        id: columns.uuid("id")?,
-        task_id: columns.task("task_id")?,
-        step_id: columns.opt_slug("step_id")?,
-        visit: columns.unsigned("visit")?,
-        kind: DueKind::from_name(kind).ok_or_else(|| columns.bad("kind", &kind))?,
-        n: columns.unsigned("n")?,
-        due_at: columns.time("due_at")?,
-    })
-}
+    fn uuid(&self, column: &str) -> Result<Option<Uuid>, ColumnError> {
+        Ok(value::<Hyphenated>(self, column)?.map(Hyphenated::into_uuid))
+    }
 
-pub(super) fn draft(row: &SqliteRow) -> Result<Draft, EventStoreError> {
-    let columns = Columns::of("drafts", row);
-    Ok(Draft {
-        task_id: columns.task("task_id")?,
-        step_id: columns.slug("step_id")?,
-        visit: columns.unsigned("visit")?,
-        user_id: UserId(columns.uuid("user_id")?),
-        draft: columns.json("draft")?,
-        saved_at: columns.time("saved_at")?,
-    })
-}
+    fn time(&self, column: &str) -> Result<Option<DateTime<Utc>>, ColumnError> {
+        let Some(micros) = value(self, column)? else {
+            return Ok(None);
+        };
+        let time = DateTime::from_timestamp_micros(micros).ok_or(NoTime(micros))?;
+        Ok(Some(time))
+    }
 
-pub(super) fn workflow(row: &SqliteRow) -> Result<WorkflowRow, EventStoreError> {
-    let columns = Columns::of("workflows", row);
-    Ok(WorkflowRow {
-        id: RevisionId(columns.uuid("id")?),
-        workflow: columns.slug("workflow")?,
-        revision: columns.unsigned("revision")?,
-        content_hash: columns.get("content_hash")?,
-        created_at: columns.time("created_at")?,
-    })
-}
+    fn bytes(&self, column: &str) -> Result<Option<Vec<u8>>, ColumnError> {
+        value(self, column)
+    }
 
-pub(super) fn pause(row: &SqliteRow) -> Result<WorkflowPause, EventStoreError> {
-    let columns = Columns::of("workflow_pauses", row);
-    Ok(WorkflowPause {
-        pause_id: CommandId(columns.uuid("pause_id")?),
-        workflow: columns.slug("workflow")?,
-        reason: columns.get("reason")?,
-        since: columns.time("since")?,
-        until: columns.opt_time("until")?,
-        archived: columns.get("archived")?,
-        ended_at: columns.opt_time("ended_at")?,
-    })
-}
+    fn texts(&self, column: &str) -> Result<Option<Vec<String>>, ColumnError> {
+        Ok(self.text(column)?.map(serde_json::from_str).transpose()?)
+    }
 
-pub(super) fn annotator_pause(row: &SqliteRow) -> Result<AnnotatorPause, EventStoreError> {
-    let columns = Columns::of("annotator_pauses", row);
-    Ok(AnnotatorPause {
-        pause_id: CommandId(columns.uuid("pause_id")?),
-        workflow: columns.slug("workflow")?,
-        user_id: UserId(columns.uuid("user_id")?),
-        reason: columns.get("reason")?,
-        by_rule: columns.get("by_rule")?,
-        since: columns.time("since")?,
-        ended_at: columns.opt_time("ended_at")?,
-        judged_anew: columns.get("judged_anew")?,
-    })
-}
+    fn uuids(&self, column: &str) -> Result<Option<Vec<Uuid>>, ColumnError> {
+        Ok(self.text(column)?.map(serde_json::from_str).transpose()?)
+    }
 
-pub(super) fn open_place(row: &SqliteRow) -> Result<OpenPlace, EventStoreError> {
-    let columns = Columns::of("places", row);
-    Ok(OpenPlace {
-        task_id: columns.task("task_id")?,
-        step_id: columns.slug("step_id")?,
-        visit: columns.unsigned("visit")?,
-        workflow: columns.slug("workflow")?,
-        revision_id: RevisionId(columns.uuid("workflow_id")?),
-        gold: columns.get("gold")?,
-        submitted: columns.unsigned("submitted")?,
-        reserved: columns.unsigned("reserved")?,
-        waiting_since: columns.time("waiting_since")?,
-        barred: columns.json("barred")?,
-        judged: columns.json("judged")?,
-    })
-}
-
-pub(super) fn held_place(row: &SqliteRow) -> Result<HeldPlace, EventStoreError> {
-    let columns = Columns::of("claims", row);
-    Ok(HeldPlace {
-        user_id: UserId(columns.uuid("user_id")?),
-        task_id: columns.task("task_id")?,
-        step_id: columns.slug("step_id")?,
-    })
+    fn log_position(&self) -> Result<LogPosition, ColumnError> {
+        Ok(log_position(self.try_get("position")?))
+    }
 }

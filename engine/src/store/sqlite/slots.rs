@@ -1,15 +1,16 @@
-//! Free and claimed places.
+//! Free and claimed slots.
 
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
 use super::{
-    super::{EventStoreError, OpenStep, PlaceIndex, PlaceOrder, PlaceQuery},
+    super::{EventStoreError, OpenStep, PlaceIndex, PlaceOrder, PlaceQuery, rows},
     connection::SqliteEventStore,
-    rows::{self, Columns, array, json, micros},
+    query::{execute, fetch, scalar},
+    rows::{array, json, micros},
 };
 use crate::{
-    ids::{RevisionId, Slug, StepId, TaskId, UserId, WorkflowId},
+    ids::{StepId, TaskId, UserId, WorkflowId},
     limits::PAGE_MAX,
     state::{HeldPlace, OpenPlace, Places, PlacesChange},
 };
@@ -40,7 +41,7 @@ const OLDEST_BEGUN: &str = "
     LIMIT ?6";
 
 const HELD: &str = "SELECT * FROM claims WHERE user_id = ?1 ORDER BY task_id, step_id";
-pub(super) const COUNT_HELD: &str = "SELECT COUNT(*) FROM claims WHERE user_id = ?1";
+const COUNT_HELD: &str = "SELECT COUNT(*) FROM claims WHERE user_id = ?1";
 const OPEN_OF_TASK: &str = "SELECT * FROM places WHERE task_id = ?1 ORDER BY step_id";
 const HELD_OF_TASK: &str = "SELECT * FROM claims WHERE task_id = ?1";
 
@@ -112,14 +113,22 @@ pub(super) async fn write<'a>(
         (SET, array(&set)?, set.is_empty()),
     ] {
         if !none {
-            sqlx::query(sql)
-                .bind(rows)
-                .execute(&mut *connection)
-                .await
-                .map_err(EventStoreError::from_sqlite)?;
+            execute(connection, sqlx::query(sql).bind(rows)).await?;
         }
     }
     Ok(())
+}
+
+/// How many places a person holds.
+pub(super) async fn count_held(
+    connection: &mut SqliteConnection,
+    user: UserId,
+) -> Result<u32, EventStoreError> {
+    scalar(
+        connection,
+        sqlx::query(COUNT_HELD).bind(user.0.hyphenated()),
+    )
+    .await
 }
 
 /// Replaces the places of a task by those that follow from its state; answers whether they differ.
@@ -128,25 +137,11 @@ pub(super) async fn replace(
     task: TaskId,
     places: Places,
 ) -> Result<bool, EventStoreError> {
-    let open = sqlx::query(OPEN_OF_TASK)
-        .bind(task.0.hyphenated())
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(EventStoreError::from_sqlite)?;
-    let held = sqlx::query(HELD_OF_TASK)
-        .bind(task.0.hyphenated())
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(EventStoreError::from_sqlite)?;
+    let open = sqlx::query(OPEN_OF_TASK).bind(task.0.hyphenated());
+    let held = sqlx::query(HELD_OF_TASK).bind(task.0.hyphenated());
     let found = Places {
-        open: open
-            .iter()
-            .map(rows::open_place)
-            .collect::<Result<_, _>>()?,
-        held: held
-            .iter()
-            .map(rows::held_place)
-            .collect::<Result<_, _>>()?,
+        open: fetch(&mut *connection, open, rows::open_place).await?,
+        held: fetch(&mut *connection, held, rows::held_place).await?,
     };
     let change = places.since(&found);
     write(connection, std::iter::once((task, &change))).await?;
@@ -160,22 +155,11 @@ impl PlaceIndex for SqliteEventStore {
         workflow: Option<&WorkflowId>,
         step: Option<&StepId>,
     ) -> Result<Vec<OpenStep>, EventStoreError> {
-        sqlx::query(OPEN_STEPS)
-            .bind(workflow.map(Slug::as_str))
-            .bind(step.map(Slug::as_str))
-            .bind(micros(self.now()))
-            .fetch_all(self.readers())
-            .await
-            .map_err(EventStoreError::from_sqlite)?
-            .iter()
-            .map(|row| {
-                let columns = Columns::of("places", row);
-                Ok(OpenStep {
-                    revision_id: RevisionId(columns.uuid("workflow_id")?),
-                    step_id: columns.slug("step_id")?,
-                })
-            })
-            .collect()
+        let query = sqlx::query(OPEN_STEPS)
+            .bind(workflow.map(WorkflowId::as_str))
+            .bind(step.map(StepId::as_str))
+            .bind(micros(self.now()));
+        self.fetch(query, rows::open_step).await
     }
 
     async fn open_places(&self, query: PlaceQuery) -> Result<Vec<OpenPlace>, EventStoreError> {
@@ -183,29 +167,18 @@ impl PlaceIndex for SqliteEventStore {
             PlaceOrder::FewestPeople => FEWEST_PEOPLE,
             PlaceOrder::OldestBegun => OLDEST_BEGUN,
         };
-        sqlx::query(sql)
+        let query = sqlx::query(sql)
             .bind(query.step.revision_id.0.hyphenated())
             .bind(query.step.step_id.as_str())
             .bind(query.gold)
             .bind(query.user.0.hyphenated())
             .bind(query.prevents_reassignment)
-            .bind(i64::from(query.limit.min(PAGE_MAX)))
-            .fetch_all(self.readers())
-            .await
-            .map_err(EventStoreError::from_sqlite)?
-            .iter()
-            .map(rows::open_place)
-            .collect()
+            .bind(i64::from(query.limit.min(PAGE_MAX)));
+        self.fetch(query, rows::open_place).await
     }
 
     async fn held_places(&self, user: UserId) -> Result<Vec<HeldPlace>, EventStoreError> {
-        sqlx::query(HELD)
-            .bind(user.0.hyphenated())
-            .fetch_all(self.readers())
-            .await
-            .map_err(EventStoreError::from_sqlite)?
-            .iter()
-            .map(rows::held_place)
-            .collect()
+        let query = sqlx::query(HELD).bind(user.0.hyphenated());
+        self.fetch(query, rows::held_place).await
     }
 }

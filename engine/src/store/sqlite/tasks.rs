@@ -1,18 +1,21 @@
-//! Search over tasks.
+//! Search over tasks, and drafts.
 
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 
 use super::{
-    super::{Draft, EventStoreError, TaskFilter, TaskIndex, TaskPage, TaskRow},
+    super::{
+        Draft, EventStoreError, TaskFilter, TaskIndex, TaskPage, TaskRow, WaitingStep,
+        page::PageSize,
+        rows::{self, Columns},
+    },
     connection::SqliteEventStore,
-    outbox::seconds_between,
-    rows::{self, Columns, json, micros},
+    query::nth,
+    rows::{json, micros, seconds_between},
 };
 use crate::{
     ids::{RevisionId, TaskId},
-    limits::PAGE_MAX,
     state::TaskStatus,
 };
 
@@ -53,85 +56,48 @@ const DRAFTS: &str = "
 #[async_trait]
 impl TaskIndex for SqliteEventStore {
     async fn task(&self, task: TaskId) -> Result<Option<TaskRow>, EventStoreError> {
-        sqlx::query(TASK)
-            .bind(task.0.hyphenated())
-            .fetch_optional(self.readers())
-            .await
-            .map_err(EventStoreError::from_sqlite)?
-            .as_ref()
-            .map(rows::task)
-            .transpose()
+        let query = sqlx::query(TASK).bind(task.0.hyphenated());
+        self.fetch_optional(query, rows::task).await
     }
 
     async fn tasks(&self, filter: TaskFilter) -> Result<TaskPage, EventStoreError> {
-        let limit = filter.limit.clamp(1, PAGE_MAX);
-        let mut rows = sqlx::query(TASKS)
+        let page = PageSize::of(filter.limit);
+        let query = sqlx::query(TASKS)
             .bind(filter.after.map(|task| task.0.hyphenated()))
             .bind(filter.workflow.as_deref())
             .bind(filter.status.map(TaskStatus::as_str))
             .bind(filter.step.as_deref())
             .bind(json(&filter.labels)?)
-            .bind(i64::from(limit) + 1)
-            .fetch_all(self.readers())
-            .await
-            .map_err(EventStoreError::from_sqlite)?;
-        let more = rows.len() > usize::try_from(limit).unwrap_or(usize::MAX);
-        if more {
-            rows.pop();
-        }
-        let tasks = rows.iter().map(rows::task).collect::<Result<Vec<_>, _>>()?;
-        let next_after = if more {
-            tasks.last().map(|row| row.task_id)
-        } else {
-            None
-        };
+            .bind(page.rows_to_read());
+        let found = self.fetch(query, rows::task).await?;
+        let (tasks, next_after) = page.cut(found, |task| task.task_id);
         Ok(TaskPage { tasks, next_after })
     }
 
     async fn task_counts(&self) -> Result<BTreeMap<TaskStatus, i64>, EventStoreError> {
-        let found: Vec<(String, i64)> = sqlx::query_as(COUNTS)
-            .fetch_all(self.readers())
-            .await
-            .map_err(EventStoreError::from_sqlite)?;
-        let mut counts: BTreeMap<_, _> = TaskStatus::ALL
-            .into_iter()
-            .map(|status| (status, 0))
-            .collect();
-        for (name, count) in found {
-            if let Some(status) = TaskStatus::from_name(&name) {
-                counts.insert(status, count);
-            }
-        }
+        let mut counts = BTreeMap::from(TaskStatus::ALL.map(|status| (status, 0)));
+        let found = self.fetch(sqlx::query(COUNTS), |row| {
+            Ok((rows::status(row)?, nth(row, 1)?))
+        });
+        counts.extend(found.await?);
         Ok(counts)
     }
 
-    async fn waiting_oldest(&self) -> Result<Vec<(RevisionId, String, f64)>, EventStoreError> {
+    async fn waiting_oldest(&self) -> Result<Vec<WaitingStep>, EventStoreError> {
         let now = micros(self.now());
-        sqlx::query(WAITING)
-            .fetch_all(self.readers())
-            .await
-            .map_err(EventStoreError::from_sqlite)?
-            .iter()
-            .map(|row| {
-                let columns = Columns::of("tasks", row);
-                let seconds = seconds_between(columns.get("since")?, now);
-                Ok((
-                    RevisionId(columns.uuid("workflow_id")?),
-                    columns.get("step")?,
-                    seconds,
-                ))
+        self.fetch(sqlx::query(WAITING), |row| {
+            let columns = Columns::of("tasks", row);
+            Ok(WaitingStep {
+                revision_id: RevisionId(columns.uuid("workflow_id")?),
+                step_id: columns.string("step")?,
+                oldest_seconds: seconds_between(columns.number("since")?, now),
             })
-            .collect()
+        })
+        .await
     }
 
     async fn drafts(&self, task: TaskId) -> Result<Vec<Draft>, EventStoreError> {
-        sqlx::query(DRAFTS)
-            .bind(task.0.hyphenated())
-            .fetch_all(self.readers())
-            .await
-            .map_err(EventStoreError::from_sqlite)?
-            .iter()
-            .map(rows::draft)
-            .collect()
+        let query = sqlx::query(DRAFTS).bind(task.0.hyphenated());
+        self.fetch(query, rows::draft).await
     }
 }

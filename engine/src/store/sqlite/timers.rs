@@ -6,10 +6,10 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    super::{DueLane, DueQueue, DueRow, DueStats, EventStoreError},
+    super::{DueLane, DueQueue, DueRow, DueStats, EventStoreError, rows},
     connection::{SqliteEventStore, commit, detached},
-    outbox::later,
-    rows::{self, micros},
+    query::{fetch, fetch_one, nth},
+    rows::{later, micros},
     write,
 };
 
@@ -52,28 +52,20 @@ impl DueQueue for SqliteEventStore {
     ) -> Result<Vec<DueRow>, EventStoreError> {
         let store = self.clone();
         detached(async move {
-            let any: bool = sqlx::query_scalar(CLAIMABLE)
+            let query = sqlx::query(CLAIMABLE)
                 .bind(micros(store.now()))
-                .bind(lane == DueLane::Calls)
-                .fetch_one(store.readers())
-                .await
-                .map_err(EventStoreError::from_sqlite)?;
-            if !any {
+                .bind(lane == DueLane::Calls);
+            if !store.scalar::<bool>(query).await? {
                 return Ok(Vec::new());
             }
             let mut tx = store.begin().await?;
             let now = store.now();
-            let mut claimed = sqlx::query(CLAIM)
+            let query = sqlx::query(CLAIM)
                 .bind(micros(now))
                 .bind(later(now, lease))
                 .bind(i64::from(limit))
-                .bind(lane == DueLane::Calls)
-                .fetch_all(&mut *tx)
-                .await
-                .map_err(EventStoreError::from_sqlite)?
-                .iter()
-                .map(rows::due)
-                .collect::<Result<Vec<_>, _>>()?;
+                .bind(lane == DueLane::Calls);
+            let mut claimed = fetch(&mut *tx, query, rows::due).await?;
             commit(tx).await?;
             // RETURNING promises no order.
             claimed.sort_unstable_by_key(|row| (row.due_at, row.id));
@@ -97,11 +89,13 @@ impl DueQueue for SqliteEventStore {
     }
 
     async fn due_stats(&self) -> Result<DueStats, EventStoreError> {
-        let (due, total) = sqlx::query_as(STATS)
-            .bind(micros(self.now()))
-            .fetch_one(self.readers())
-            .await
-            .map_err(EventStoreError::from_sqlite)?;
-        Ok(DueStats { due, total })
+        let query = sqlx::query(STATS).bind(micros(self.now()));
+        fetch_one(self.readers(), query, |row| {
+            Ok(DueStats {
+                due: nth(row, 0)?,
+                total: nth(row, 1)?,
+            })
+        })
+        .await
     }
 }

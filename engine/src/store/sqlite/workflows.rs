@@ -3,15 +3,16 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use sqlx::sqlite::SqliteRow;
-use uuid::{Uuid, fmt::Hyphenated};
+use uuid::Uuid;
 
 use super::{
     super::{
-        EventStoreError, StorageError, WorkflowConfigStore, WorkflowRow, content_hash, revision_id,
+        StorageError, WorkflowConfigStore, WorkflowRow, content_hash, revision_id,
+        rows::{self, Columns},
     },
     connection::{SqliteEventStore, commit, detached},
-    rows::{self, Columns, json, micros},
+    query::{execute, fetch_optional},
+    rows::{json, micros},
 };
 use crate::{
     config::WorkflowConfig,
@@ -19,7 +20,7 @@ use crate::{
 };
 
 const NEWEST: &str = "
-    SELECT id, revision, content_hash, config FROM workflows
+    SELECT id, workflow, revision, content_hash, config, created_at FROM workflows
     WHERE workflow = ?1 ORDER BY revision DESC LIMIT 1";
 
 const BY_NUMBER: &str = "SELECT id FROM workflows WHERE workflow = ?1 AND revision = ?2";
@@ -35,44 +36,25 @@ const REVISIONS: &str = "
     WHERE ?1 IS NULL OR workflow = ?1
     ORDER BY workflow, revision DESC";
 
-fn config(row: &SqliteRow) -> Result<WorkflowConfig, EventStoreError> {
-    let columns = Columns::of("workflows", row);
-    let mut config: WorkflowConfig = columns.json("config")?;
-    config.revision_id = RevisionId(columns.uuid("id")?);
-    config.revision = columns.unsigned("revision")?;
-    Ok(config)
-}
-
 async fn save(store: SqliteEventStore, config: WorkflowConfig) -> Result<Uuid, StorageError> {
     let hash = content_hash(&config);
     // The lock of the file gives concurrent saves distinct numbers.
     let mut tx = store.begin().await?;
-    let newest = sqlx::query(NEWEST)
-        .bind(&*config.id)
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(EventStoreError::from_sqlite)?;
-    let revision: u32 = match &newest {
+    let query = sqlx::query(NEWEST).bind(config.id.as_str());
+    let revision = match fetch_optional(&mut *tx, query, rows::workflow).await? {
+        Some(row) if row.content_hash == hash => return Ok(row.id.0),
+        Some(row) => row.revision.saturating_add(1),
         None => 1,
-        Some(row) => {
-            let columns = Columns::of("workflows", row);
-            if columns.get::<&str>("content_hash")? == hash {
-                return columns.uuid("id");
-            }
-            columns.unsigned::<u32>("revision")? + 1
-        }
     };
     let id = revision_id(&config.id, revision);
-    sqlx::query(INSERT)
+    let query = sqlx::query(INSERT)
         .bind(id.0.hyphenated())
-        .bind(&*config.id)
+        .bind(config.id.as_str())
         .bind(revision)
         .bind(hash)
         .bind(json(&config)?)
-        .bind(micros(store.now()))
-        .execute(&mut *tx)
-        .await
-        .map_err(EventStoreError::from_sqlite)?;
+        .bind(micros(store.now()));
+    execute(&mut tx, query).await?;
     commit(tx).await?;
     Ok(id.0)
 }
@@ -84,25 +66,13 @@ impl WorkflowConfigStore for SqliteEventStore {
     }
 
     async fn load(&self, id: Uuid) -> Result<Option<WorkflowConfig>, StorageError> {
-        sqlx::query(BY_ID)
-            .bind(id.hyphenated())
-            .fetch_optional(self.readers())
-            .await
-            .map_err(EventStoreError::from_sqlite)?
-            .as_ref()
-            .map(config)
-            .transpose()
+        let query = sqlx::query(BY_ID).bind(id.hyphenated());
+        self.fetch_optional(query, rows::config).await
     }
 
     async fn load_by_name(&self, name: &str) -> Result<Option<WorkflowConfig>, StorageError> {
-        sqlx::query(NEWEST)
-            .bind(name)
-            .fetch_optional(self.readers())
-            .await
-            .map_err(EventStoreError::from_sqlite)?
-            .as_ref()
-            .map(config)
-            .transpose()
+        let query = sqlx::query(NEWEST).bind(name);
+        self.fetch_optional(query, rows::config).await
     }
 
     async fn resolve(
@@ -121,13 +91,11 @@ impl WorkflowConfigStore for SqliteEventStore {
                 }
                 WorkflowSelector::Revision(id) => sqlx::query(BY_ID).bind(id.0.hyphenated()),
             };
-            let row = query
-                .fetch_optional(self.readers())
-                .await
-                .map_err(EventStoreError::from_sqlite)?;
-            if let Some(row) = row {
-                let id = Columns::of("workflows", &row).get::<Hyphenated>("id")?;
-                found.insert(selector.clone(), RevisionId(id.into_uuid()));
+            let id = self.fetch_optional(query, |row| {
+                Columns::of("workflows", row).uuid("id").map(RevisionId)
+            });
+            if let Some(id) = id.await? {
+                found.insert(selector.clone(), id);
             }
         }
         Ok(found)
@@ -137,13 +105,7 @@ impl WorkflowConfigStore for SqliteEventStore {
         &self,
         workflow: Option<&WorkflowId>,
     ) -> Result<Vec<WorkflowRow>, StorageError> {
-        sqlx::query(REVISIONS)
-            .bind(workflow.map(WorkflowId::as_str))
-            .fetch_all(self.readers())
-            .await
-            .map_err(EventStoreError::from_sqlite)?
-            .iter()
-            .map(rows::workflow)
-            .collect()
+        let query = sqlx::query(REVISIONS).bind(workflow.map(WorkflowId::as_str));
+        self.fetch(query, rows::workflow).await
     }
 }

@@ -4,16 +4,17 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use sqlx::{SqliteConnection, error::DatabaseError};
-use uuid::Uuid;
+use uuid::{Uuid, fmt::Hyphenated};
 
 use super::{
     super::{
-        COMMIT_LEASE, CommandRecord, Draft, DueRow, EventStoreError, NewOutboxRow, OutboxRow,
-        PublisherId, RecordedOutcome, SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow, TaskWrite,
+        CommandRecord, Draft, DueRow, EventStoreError, NewOutboxRow, OUTBOX_LEASE, OutboxRow,
+        PublisherId, SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow, TaskWrite, rows::checksum,
         workflows::hex,
     },
-    batch::Head,
-    rows::{array, checksum, event_data, integer, json, micros, plain},
+    heads::Head,
+    query::{execute, fetch, nth},
+    rows::{array, event_data, integer, json, micros, plain},
     slots,
 };
 use crate::{events::StoredEvent, ids::TaskId};
@@ -110,17 +111,12 @@ pub(super) async fn all(
     outbox(connection, writes, heads, publisher, now).await
 }
 
-async fn execute(
+async fn write(
     connection: &mut SqliteConnection,
     sql: &'static str,
     rows: String,
 ) -> Result<(), EventStoreError> {
-    sqlx::query(sql)
-        .bind(rows)
-        .execute(connection)
-        .await
-        .map(drop)
-        .map_err(EventStoreError::from_sqlite)
+    execute(connection, sqlx::query(sql).bind(rows)).await
 }
 
 /// A key that is there already although the lock and the inbox said otherwise: a bug, told apart
@@ -165,7 +161,7 @@ async fn events(
         .map(event)
         .collect::<Result<Vec<_>, EventStoreError>>()?;
     match writes.iter().find(|write| !write.events.is_empty()) {
-        Some(first) => execute(connection, EVENTS, array(&rows)?)
+        Some(first) => write(connection, EVENTS, array(&rows)?)
             .await
             .map_err(|error| twice(error, first)),
         None => Ok(()),
@@ -196,7 +192,7 @@ pub(super) async fn tasks(
     if rows.is_empty() {
         return Ok(());
     }
-    execute(connection, TASKS, array(&rows)?).await
+    write(connection, TASKS, array(&rows)?).await
 }
 
 async fn commands(
@@ -217,35 +213,25 @@ pub(super) async fn records(
     connection: &mut SqliteConnection,
     rows: &[&CommandRecord],
 ) -> Result<(), EventStoreError> {
-    let command = |command: &CommandRecord| {
-        let (outcome, reason, detail, result) = match &command.outcome {
-            RecordedOutcome::Applied { result } => ("applied", None, None, Some(json(result)?)),
-            RecordedOutcome::Rejected { reason, detail } => (
-                "rejected",
-                Some(plain(reason)?.to_owned()),
-                Some(plain(detail)?.to_owned()),
-                None,
-            ),
-        };
-        Ok((
-            command.command_id,
-            command.task_id,
-            command.command_type,
-            outcome,
-            reason,
-            detail,
-            result,
-            hex(&command.content_hash),
-            command.payload.as_ref().map(json).transpose()?,
-            micros(command.decided_at),
-        ))
-    };
     let rows = rows
         .iter()
-        .copied()
-        .map(command)
+        .map(|command| {
+            let outcome = command.outcome.columns();
+            Ok((
+                command.command_id,
+                command.task_id,
+                command.command_type,
+                outcome.outcome,
+                outcome.reason.map(plain).transpose()?,
+                outcome.detail.map(plain).transpose()?,
+                outcome.result.map(json).transpose()?,
+                hex(&command.content_hash),
+                command.payload.as_ref().map(json).transpose()?,
+                micros(command.decided_at),
+            ))
+        })
         .collect::<Result<Vec<_>, EventStoreError>>()?;
-    execute(connection, COMMANDS, array(&rows)?).await
+    write(connection, COMMANDS, array(&rows)?).await
 }
 
 /// Writes messages; answers those that `publisher` now holds, in order of writing.
@@ -282,17 +268,15 @@ async fn outbox(
             ))
         })
         .collect::<Result<Vec<_>, EventStoreError>>()?;
-    let positions: HashMap<Uuid, i64> = sqlx::query_as(OUTBOX)
+    let query = sqlx::query(OUTBOX)
         .bind(array(&rows)?)
         .bind(micros(now))
         .bind(publisher.map(|publisher| publisher.0.hyphenated()))
-        .bind(micros(now + COMMIT_LEASE))
-        .fetch_all(connection)
-        .await
-        .map_err(EventStoreError::from_sqlite)?
-        .into_iter()
-        .map(|(position, id): (i64, uuid::fmt::Hyphenated)| (id.into_uuid(), position))
-        .collect();
+        .bind(micros(now + OUTBOX_LEASE));
+    let positions = fetch(connection, query, |row| {
+        Ok((nth::<Hyphenated>(row, 1)?.into_uuid(), nth(row, 0)?))
+    });
+    let positions: HashMap<Uuid, i64> = positions.await?.into_iter().collect();
     Ok(messages
         .into_iter()
         .filter(|(_, held)| *held)
@@ -318,7 +302,7 @@ pub(super) async fn due_unset(
     if ids.is_empty() {
         return Ok(());
     }
-    execute(connection, DUE_UNSET, array(ids)?).await
+    write(connection, DUE_UNSET, array(ids)?).await
 }
 
 /// Writes or moves due work; whoever had claimed it claimed something else.
@@ -342,7 +326,7 @@ pub(super) async fn due_set(
     if rows.is_empty() {
         return Ok(());
     }
-    execute(connection, DUE_SET, array(&rows)?).await
+    write(connection, DUE_SET, array(&rows)?).await
 }
 
 async fn drafts(
@@ -364,7 +348,7 @@ async fn drafts(
     if rows.is_empty() {
         return Ok(());
     }
-    execute(connection, DRAFTS, array(&rows)?).await
+    write(connection, DRAFTS, array(&rows)?).await
 }
 
 /// Writes snapshots, each with the checksum of its text.
@@ -382,11 +366,8 @@ pub(super) async fn snapshots(
     if rows.is_empty() {
         return Ok(());
     }
-    sqlx::query(SNAPSHOTS)
+    let query = sqlx::query(SNAPSHOTS)
         .bind(array(&rows)?)
-        .bind(i64::from(SNAPSHOT_SCHEMA_VERSION))
-        .execute(connection)
-        .await
-        .map(drop)
-        .map_err(EventStoreError::from_sqlite)
+        .bind(i64::from(SNAPSHOT_SCHEMA_VERSION));
+    execute(connection, query).await
 }

@@ -62,13 +62,13 @@ fn is_forbidden(error: &sqlx::Error) -> bool {
         == Some("42501")
 }
 
-async fn begin(store: &PgEventStore, tasks: &[TaskId]) -> Box<dyn OpenBatch> {
+async fn begin(store: &PgEventStore, tasks: &[TaskId]) -> OpenBatch {
     open(store, tasks, None).await
 }
 
 /// Appends to each of `tasks`: its beginning, or one annotation.
-async fn finish(mut batch: Box<dyn OpenBatch>, tasks: &[TaskId]) {
-    let now = batch.now();
+async fn finish(mut batch: OpenBatch, tasks: &[TaskId]) {
+    let now = batch.now;
     let mut writes = Vec::new();
     for task in tasks {
         let state = fold(batch.take_task(*task));
@@ -213,7 +213,7 @@ async fn a_second_batch_waits_for_the_head_and_decides_on_what_the_first_wrote()
         }
     });
     waiting(&fresh, 1).await;
-    let (mut write, _) = write_on(None, one, first.now(), started("flow", &[]));
+    let (mut write, _) = write_on(None, one, first.now, started("flow", &[]));
     write.commands = vec![applied("same", Some(one))];
     first.commit(vec![write]).await.unwrap();
     assert_eq!(second.await.unwrap(), (2, true));
@@ -249,9 +249,9 @@ async fn the_same_command_for_two_tasks_at_once_asks_one_of_them_to_try_again() 
     let (one, two) = (task("one"), task("two"));
     let first = begin(&fresh.store, &[one]).await;
     let second = begin(&fresh.store, &[two]).await;
-    let (mut write_one, _) = write_on(None, one, first.now(), started("flow", &[]));
+    let (mut write_one, _) = write_on(None, one, first.now, started("flow", &[]));
     write_one.commands = vec![applied("same", Some(one))];
-    let (mut write_two, _) = write_on(None, two, second.now(), started("flow", &[]));
+    let (mut write_two, _) = write_on(None, two, second.now, started("flow", &[]));
     write_two.commands = vec![applied("same", Some(two))];
     first.commit(vec![write_one]).await.unwrap();
     let refused = second.commit(vec![write_two]).await.unwrap_err();
@@ -320,7 +320,7 @@ async fn a_commit_goes_on_when_its_caller_goes_away() {
     };
     let one = task("one");
     let batch = begin(&fresh.store, &[one]).await;
-    let (write, _) = write_on(None, one, batch.now(), started("flow", &[]));
+    let (write, _) = write_on(None, one, batch.now, started("flow", &[]));
     // Polled once, then dropped.
     assert!(
         timeout(Duration::ZERO, batch.commit(vec![write]))
@@ -348,7 +348,7 @@ async fn a_terminated_backend_asks_to_try_again_and_writes_nothing() {
     };
     let one = task("one");
     let batch = begin(&fresh.store, &[one]).await;
-    let (write, _) = write_on(None, one, batch.now(), started("flow", &[]));
+    let (write, _) = write_on(None, one, batch.now, started("flow", &[]));
     assert_eq!(fresh.ask::<i64>(TERMINATE).await, 1);
     let refused = batch.commit(vec![write]).await.unwrap_err();
     assert_eq!(refused.class(), ErrorClass::Retry, "{refused:?}");

@@ -155,7 +155,7 @@ pub(super) async fn open(
     store: &dyn Store,
     tasks: &[TaskId],
     publisher: Option<PublisherId>,
-) -> Box<dyn OpenBatch> {
+) -> OpenBatch {
     let tasks: HashMap<_, _> = tasks.iter().map(|task| (*task, 0)).collect();
     store
         .open(OpenRequest {
@@ -188,7 +188,7 @@ pub(super) async fn append_with(
 ) -> Vec<OutboxRow> {
     let mut batch = open(store, &[task], publisher).await;
     let state = fold(batch.take_task(task));
-    let (mut write, state) = write_on(state, task, batch.now(), events);
+    let (mut write, state) = write_on(state, task, batch.now, events);
     write.outbox = write.events.iter().map(message_of).collect();
     more(&mut write, state.as_ref());
     batch.commit(vec![write]).await.unwrap()

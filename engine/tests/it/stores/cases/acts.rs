@@ -10,7 +10,7 @@ use glyph_workflow_engine::{
     pauses_of, plan_act,
     store::{
         ActFacts, ActSubject, ActWrite, CommandRecord, CommandRow, DueKind, DueLane, DueRow,
-        Pauses, PlannedAct, ProjectionWrite, RecordedOutcome, Store, WorkflowPause,
+        OpenPauses, Pauses, PlannedAct, ProjectionWrite, RecordedOutcome, Store, WorkflowPause,
     },
 };
 use serde_json::json;
@@ -115,7 +115,10 @@ pub(in crate::stores) async fn an_act_is_recorded_once_and_its_pause_is_read_by_
     assert_eq!(seen[0].since, first.decided_at);
     assert_eq!(
         store.workflow_pauses().await.unwrap(),
-        (seen.clone(), vec![])
+        OpenPauses {
+            active: seen.clone(),
+            expired: vec![],
+        }
     );
 
     // Ended, it still matters to a task that has rested since before, and to no other.
@@ -123,7 +126,10 @@ pub(in crate::stores) async fn an_act_is_recorded_once_and_its_pause_is_read_by_
     let seen = read_by_batch(&*store, one).await;
     assert_eq!(seen.len(), 1);
     assert!(seen[0].ended_at.is_some());
-    assert_eq!(store.workflow_pauses().await.unwrap(), (vec![], vec![]));
+    assert_eq!(
+        store.workflow_pauses().await.unwrap(),
+        OpenPauses::default()
+    );
     append(&*store, one, None, vec![annotated(json!(1))]).await;
     assert!(read_by_batch(&*store, one).await.is_empty());
     // Its message was written with it, and so was that of the end.
@@ -149,12 +155,12 @@ async fn pause_again(store: &dyn Store, name: &str, workflow: &str) -> CommandRo
 
 /// The pauses that a batch of one task reads.
 async fn read_by_batch(store: &dyn Store, task: TaskId) -> Vec<WorkflowPause> {
-    open(store, &[task], None).await.pauses().to_vec()
+    open(store, &[task], None).await.pauses
 }
 
 pub(in crate::stores) async fn due_work_of_a_paused_workflow_is_not_claimed(a: &impl Adapter) {
     let store = a.store();
-    let now = open(&*store, &[task("one")], None).await.now();
+    let now = open(&*store, &[task("one")], None).await.now;
     for (name, workflow) in [("one", "held"), ("two", "free")] {
         let row = DueRow {
             id: id(name),
@@ -232,8 +238,8 @@ pub(in crate::stores) async fn due_work_of_a_paused_workflow_is_not_claimed(a: &
     })
     .await;
     assert_eq!(freed[0].id, id("three"));
-    let (holding, over) = store.workflow_pauses().await.unwrap();
-    assert_eq!((holding.len(), over.len()), (0, 1));
+    let open = store.workflow_pauses().await.unwrap();
+    assert_eq!((open.active.len(), open.expired.len()), (0, 1));
 }
 
 pub(in crate::stores) async fn pauses_are_remade_from_acts(a: &impl Adapter) {
@@ -248,7 +254,10 @@ pub(in crate::stores) async fn pauses_are_remade_from_acts(a: &impl Adapter) {
         "nothing differs"
     );
     assert!(store.replace_pauses(|_| Pauses::default()).await.unwrap());
-    assert_eq!(store.workflow_pauses().await.unwrap(), (vec![], vec![]));
+    assert_eq!(
+        store.workflow_pauses().await.unwrap(),
+        OpenPauses::default()
+    );
     assert!(store.replace_pauses(pauses_of).await.unwrap());
     assert_eq!(store.workflow_pauses().await.unwrap(), live);
 }
@@ -282,7 +291,7 @@ pub(in crate::stores) async fn a_rule_acts_in_the_step_that_finds_it(a: &impl Ad
     let store = a.store();
     append(&*store, task("one"), None, started("flow", &[])).await;
     let fallen = store.open_projection("rule", 10).await.unwrap();
-    let fallen = fallen.expect("nobody else is at it").now();
+    let fallen = fallen.expect("nobody else is at it").now;
     let step = async |acts: Vec<PlannedAct>| {
         let step = until(async || store.open_projection("rule", 10).await.unwrap()).await;
         let write = ProjectionWrite {
@@ -365,7 +374,7 @@ pub(in crate::stores) async fn an_archived_workflow_is_held_until_it_is_restored
     };
     assert!(!act("nothing", restored()).await);
     // A pause before it is part of it, and its end forgotten.
-    let soon = open(&*store, &[one], None).await.now() + TimeDelta::hours(1);
+    let soon = open(&*store, &[one], None).await.now + TimeDelta::hours(1);
     assert!(act("pause", paused(Some(soon))).await);
     assert!(!act("not archived", restored()).await);
     assert!(act("archive", archived()).await);
@@ -377,13 +386,15 @@ pub(in crate::stores) async fn an_archived_workflow_is_held_until_it_is_restored
     assert!(seen[0].archived);
     assert_eq!((seen[0].until, &seen[0].reason), (None, &reason()));
     assert_eq!(seen[0].pause_id, command("pause"));
-    let (holding, _) = other.workflow_pauses().await.unwrap();
-    assert_eq!(holding, seen);
+    assert_eq!(other.workflow_pauses().await.unwrap().active, seen);
     let offered = async || store.open_steps(Some(&flow), None).await.unwrap().len();
     assert_eq!(offered().await, 0);
 
     assert!(act("restore", restored()).await);
-    assert_eq!(store.workflow_pauses().await.unwrap(), (vec![], vec![]));
+    assert_eq!(
+        store.workflow_pauses().await.unwrap(),
+        OpenPauses::default()
+    );
     assert_eq!(offered().await, 1);
     assert!(act("pause again", paused(None)).await);
     assert!(!store.replace_pauses(pauses_of).await.unwrap());

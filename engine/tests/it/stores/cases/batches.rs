@@ -19,7 +19,7 @@ pub(in crate::stores) async fn an_appended_stream_loads_in_order_of_version(a: &
     let store = a.store();
     let (one, two) = (task("one"), task("two"));
     let mut batch = open(&*store, &[one, two], None).await;
-    let now = batch.now();
+    let now = batch.now;
     assert_eq!(
         now.timestamp_subsec_nanos() % 1_000,
         0,
@@ -101,7 +101,7 @@ pub(in crate::stores) async fn a_batch_decided_on_another_version_writes_nothing
     append(&*store, moved, None, vec![annotated(json!(1))]).await;
 
     let mut batch = open(&*store, &[healthy, moved, new], Some(publisher("p"))).await;
-    let now = batch.now();
+    let now = batch.now;
     let state = fold(batch.take_task(healthy));
     let (mut first, _) = write_on(state, healthy, now, vec![annotated(json!(1))]);
     first.commands = vec![applied("one", Some(healthy))];
@@ -140,7 +140,7 @@ pub(in crate::stores) async fn events_that_do_not_follow_each_other_are_refused(
     ];
     for spoil in spoil {
         let batch = open(&*store, &[one], None).await;
-        let (mut write, _) = write_on(None, one, batch.now(), started("flow", &[]));
+        let (mut write, _) = write_on(None, one, batch.now, started("flow", &[]));
         spoil(&mut write);
         let refused = batch.commit(vec![write]).await.unwrap_err();
         assert!(
@@ -156,8 +156,8 @@ pub(in crate::stores) async fn a_batch_of_rejections_leaves_no_head(a: &impl Ada
     let store = a.store();
     let (one, two) = (task("one"), task("two"));
     let batch = open(&*store, &[one, two], None).await;
-    let (mut write, _) = write_on(None, one, batch.now(), Vec::new());
-    let record = rejected("one", Some(one), batch.now());
+    let (mut write, _) = write_on(None, one, batch.now, Vec::new());
+    let record = rejected("one", Some(one), batch.now);
     write.commands = vec![record.clone()];
     write.outbox = vec![message(id("rejection"), Some(one))];
     batch.commit(vec![write]).await.unwrap();
@@ -232,7 +232,7 @@ pub(in crate::stores) async fn a_command_id_that_comes_twice_is_refused(a: &impl
     let store = a.store();
     let one = task("one");
     let batch = open(&*store, &[one], None).await;
-    let (mut write, _) = write_on(None, one, batch.now(), started("flow", &[]));
+    let (mut write, _) = write_on(None, one, batch.now, started("flow", &[]));
     write.commands = vec![applied("same", Some(one)), applied("same", Some(one))];
     assert!(batch.commit(vec![write]).await.is_err());
     assert!(states(&*store, &[one]).await.is_empty());
@@ -243,7 +243,7 @@ pub(in crate::stores) async fn a_command_id_that_comes_twice_is_refused(a: &impl
     .await;
     let mut batch = open(&*store, &[one], None).await;
     let state = fold(batch.take_task(one));
-    let (mut write, _) = write_on(state, one, batch.now(), vec![annotated(json!(1))]);
+    let (mut write, _) = write_on(state, one, batch.now, vec![annotated(json!(1))]);
     write.commands = vec![applied("same", Some(one))];
     assert!(batch.commit(vec![write]).await.is_err());
     assert_eq!(states(&*store, &[one]).await[&one].version, 2);
@@ -333,13 +333,13 @@ pub(in crate::stores) async fn a_nul_in_a_text_is_bad_data(a: &impl Adapter) {
     let batch = open(&*store, &[one], None).await;
     let mut events = started("flow", &[]);
     events.push(annotated(nul.clone()));
-    let (write, _) = write_on(None, one, batch.now(), events);
+    let (write, _) = write_on(None, one, batch.now, events);
     let refused = batch.commit(vec![write]).await.unwrap_err();
     assert_eq!(refused.class(), ErrorClass::Data, "{refused:?}");
 
     let batch = open(&*store, &[one], None).await;
-    let (mut write, _) = write_on(None, one, batch.now(), Vec::new());
-    let mut record = rejected("one", Some(one), batch.now());
+    let (mut write, _) = write_on(None, one, batch.now, Vec::new());
+    let mut record = rejected("one", Some(one), batch.now);
     record.payload = Some(nul);
     write.commands = vec![record];
     let refused = batch.commit(vec![write]).await.unwrap_err();
@@ -426,7 +426,7 @@ async fn append_to_each(
         ..OpenRequest::default()
     };
     let mut batch = store.open(request).await?;
-    let now = batch.now();
+    let now = batch.now;
     let mut appended = 0;
     let mut writes = Vec::new();
     for task in tasks {

@@ -33,7 +33,7 @@ pub(in crate::stores) async fn due_work_is_leased_moved_and_unset(a: &impl Adapt
     let store = a.store();
     let one = task("one");
     let long = Duration::from_secs(600);
-    let now = open(&*store, &[one], None).await.now();
+    let now = open(&*store, &[one], None).await.now;
     let past = |seconds| now - TimeDelta::seconds(seconds);
     let future = now + TimeDelta::days(1);
     let first = due("first", one, past(20));

@@ -116,11 +116,12 @@ async fn goal_step(store: &dyn Store, limit: u32, dies: bool) -> Option<usize> {
                 }),
         );
     }
-    let mut tracker = GoalTracker::resume(step.take_rows(), definitions, Vec::new()).unwrap();
-    for entry in step.entries() {
+    let mut tracker =
+        GoalTracker::resume(std::mem::take(&mut step.rows), definitions, Vec::new()).unwrap();
+    for entry in &step.entries {
         tracker.apply(entry, true);
     }
-    tracker.advance(step.settled());
+    tracker.advance(step.settled);
     let found = tracker.finish().unwrap();
     let once = found.effects.iter().map(|effect| match effect {
         GoalEffect::Completed(done) => message(done.id(), None),
@@ -131,7 +132,7 @@ async fn goal_step(store: &dyn Store, limit: u32, dies: bool) -> Option<usize> {
         rows: found.rows.into_iter().map(|(k, v)| (k, Some(v))).collect(),
         ..ProjectionWrite::default()
     };
-    let read = step.entries().len();
+    let read = step.entries.len();
     if !dies {
         step.commit(write).await.unwrap();
     }

@@ -5,7 +5,7 @@ use glyph_workflow_engine::{
     events::WorkflowEvent,
     ids::{RevisionId, UserId},
     state::{Places, TaskStatus},
-    store::{Draft, DueKind, DueRow, SnapshotRow, TaskFilter, TaskRow},
+    store::{DerivedChanges, Draft, DueKind, DueRow, SnapshotRow, TaskFilter, TaskRow},
 };
 use serde_json::json;
 
@@ -181,16 +181,16 @@ pub(in crate::stores) async fn tasks_are_counted_by_status_and_by_where_they_wai
         let waits = store.waiting_oldest().await.unwrap();
         waits
             .iter()
-            .all(|(_, _, seconds)| *seconds > 0.0)
+            .all(|step| step.oldest_seconds > 0.0)
             .then_some(waits)
     })
     .await;
     assert_eq!(waits.len(), 1);
     assert_eq!(
-        (waits[0].0, &*waits[0].1),
+        (waits[0].revision_id, &*waits[0].step_id),
         (RevisionId(id("flow")), "annotate")
     );
-    assert!(waits[0].2 < 60.0);
+    assert!(waits[0].oldest_seconds < 60.0);
 }
 
 pub(in crate::stores) async fn rejected_commands_are_listed_newest_first(a: &impl Adapter) {
@@ -273,13 +273,18 @@ pub(in crate::stores) async fn what_is_derived_is_replaced_where_it_differs(a: &
     let same = replace(&row, vec![snapshot_of(&state)], vec![due(1)])
         .await
         .unwrap();
-    assert_eq!(same, (false, false, false));
+    assert_eq!(same, DerivedChanges::default());
     let mut wrong = row.clone();
     wrong.status = TaskStatus::Paused;
     wrong.current_steps = vec![slug("a"), slug("b")];
     wrong.labels = labels(&[("k", "v")]);
     let changed = replace(&wrong, vec![], vec![due(2), due(3)]).await.unwrap();
-    assert_eq!(changed, (true, true, true));
+    let all = DerivedChanges {
+        task: true,
+        snapshots: true,
+        timers: true,
+    };
+    assert_eq!(changed, all);
     assert_eq!(store.task(one).await.unwrap(), Some(wrong));
     assert_eq!(store.due_stats().await.unwrap().total, 2);
     assert!(

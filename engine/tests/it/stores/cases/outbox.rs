@@ -25,7 +25,7 @@ pub(in crate::stores) async fn messages_belong_to_the_publisher_that_commits_the
     let (me, relay) = (publisher("me"), publisher("relay"));
     let (one, two) = (task("one"), task("two"));
     let mut batch = open(&*store, &[one, two], Some(me)).await;
-    let now = batch.now();
+    let now = batch.now;
     assert!(!batch.take_task(one).relay_only);
     let mut expected = Vec::new();
     let mut writes = Vec::new();
@@ -160,10 +160,10 @@ pub(in crate::stores) async fn a_message_that_backs_off_holds_back_its_own_task_
     let listed = store.outbox_failed(10).await.unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!(
-        (listed[0].0.position, listed[0].0.attempts),
+        (listed[0].row.position, listed[0].row.attempts),
         (all[0].position, 1)
     );
-    assert!(listed[0].1.starts_with("no route"));
+    assert!(listed[0].error.starts_with("no route"));
 
     // Tried again when its time has come, and what is behind it comes along.
     store

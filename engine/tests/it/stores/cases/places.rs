@@ -155,7 +155,7 @@ pub(in crate::stores) async fn places_are_remade_from_the_state(a: &impl Adapter
     let replace = async |places: Places| {
         let row = TaskRow::from(&state);
         let changed = store.replace_derived(row, places, vec![], vec![]).await;
-        changed.unwrap().0
+        changed.unwrap().task
     };
     assert!(!replace(Places::from(&state)).await);
     let found = offered(&*store, "flow", person(2)).await;

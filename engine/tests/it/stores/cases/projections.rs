@@ -13,23 +13,23 @@ use crate::stores::{adapter::Adapter, samples::*};
 
 /// Counts completed tasks in the row `count`, says each count once, and keeps in the row `last`,
 /// gone at every other step, how far it is.
-async fn count(mut step: Box<dyn OpenProjection>) -> usize {
-    let rows = step.take_rows();
+async fn count(mut step: OpenProjection) -> usize {
+    let rows = std::mem::take(&mut step.rows);
     let mut count = rows.get("count").map_or(0, |row| row.as_u64().unwrap());
     let mut once = Vec::new();
-    for entry in step.entries() {
+    for entry in &step.entries {
         assert_eq!(*entry.workflow, *"flow");
         if matches!(entry.event.event, WorkflowEvent::WorkflowCompleted { .. }) {
             count += 1;
             once.push(message(id(&format!("count {count}")), None));
         }
     }
-    let read = step.entries().len();
+    let read = step.entries.len();
     if read == 0 {
         // A transaction elsewhere holds the readers of the log back; it has not begun.
         return read;
     }
-    assert_eq!(step.at_beginning(), rows.is_empty());
+    assert_eq!(step.at_beginning, rows.is_empty());
     let last = (!rows.contains_key("last")).then(|| json!({"count": count}));
     let rows = [("count", Some(json!(count))), ("last", last)];
     let rows = rows.map(|(key, row)| (key.to_owned(), row));
@@ -72,7 +72,7 @@ pub(in crate::stores) async fn a_projection_counts_each_event_once(a: &impl Adap
         projections.push(tokio::spawn(async move {
             for pass in 0.. {
                 if let Some(step) = store.open_projection("count", 7).await.unwrap() {
-                    if step.entries().is_empty() && step.settled() > at(-1_000_000_000) {
+                    if step.entries.is_empty() && step.settled > at(-1_000_000_000) {
                         break;
                     }
                     if pass % 3 != n % 3 {
@@ -124,12 +124,12 @@ pub(in crate::stores) async fn what_is_settled_is_read(a: &impl Adapter) {
     let mut read = 0;
     while read < 120 {
         let step = until(async || store.open_projection("settled", 50).await.unwrap()).await;
-        for entry in step.entries() {
+        for entry in &step.entries {
             assert!(entry.event.occurred_at > settled_at, "read too late");
         }
-        assert!(step.settled() <= step.now());
-        settled_at = settled_at.max(step.settled());
-        read += step.entries().len();
+        assert!(step.settled <= step.now);
+        settled_at = settled_at.max(step.settled);
+        read += step.entries.len();
         step.commit(ProjectionWrite::default()).await.unwrap();
         tokio::task::yield_now().await;
     }

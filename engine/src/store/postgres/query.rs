@@ -1,0 +1,89 @@
+//! Statements on a connection, their errors classified.
+
+use sqlx::{
+    Acquire, Decode, PgConnection, Postgres, Row, Transaction, Type,
+    postgres::{PgArguments, PgRow},
+    query::Query,
+};
+
+use super::{
+    super::EventStoreError,
+    error::{classify, classify_commit},
+};
+
+/// A statement with its arguments.
+pub(super) type PgQuery = Query<'static, Postgres, PgArguments>;
+
+/// Runs a statement; answers how many rows it touched.
+pub(super) async fn execute(
+    conn: &mut PgConnection,
+    query: PgQuery,
+) -> Result<u64, EventStoreError> {
+    let done = query.execute(conn).await.map_err(classify)?;
+    Ok(done.rows_affected())
+}
+
+/// Reads all rows of a statement.
+pub(super) async fn fetch<T>(
+    conn: &mut PgConnection,
+    query: PgQuery,
+    decode: impl Fn(&PgRow) -> Result<T, EventStoreError>,
+) -> Result<Vec<T>, EventStoreError> {
+    let rows = query.fetch_all(conn).await.map_err(classify)?;
+    rows.iter().map(decode).collect()
+}
+
+/// Reads the row of a statement, where there is one.
+pub(super) async fn fetch_optional<T>(
+    conn: &mut PgConnection,
+    query: PgQuery,
+    decode: impl Fn(&PgRow) -> Result<T, EventStoreError>,
+) -> Result<Option<T>, EventStoreError> {
+    let row = query.fetch_optional(conn).await.map_err(classify)?;
+    row.as_ref().map(decode).transpose()
+}
+
+/// Reads the one row of a statement.
+pub(super) async fn fetch_one<T>(
+    conn: &mut PgConnection,
+    query: PgQuery,
+    decode: impl Fn(&PgRow) -> Result<T, EventStoreError>,
+) -> Result<T, EventStoreError> {
+    let row = query.fetch_one(conn).await.map_err(classify)?;
+    decode(&row)
+}
+
+/// Reads the one value of a statement.
+pub(super) async fn scalar<T>(conn: &mut PgConnection, query: PgQuery) -> Result<T, EventStoreError>
+where
+    T: for<'r> Decode<'r, Postgres> + Type<Postgres>,
+{
+    fetch_one(conn, query, |row| nth(row, 0)).await
+}
+
+/// A column by its place, for statements that make no row of a table.
+pub(super) fn nth<'r, T>(row: &'r PgRow, index: usize) -> Result<T, EventStoreError>
+where
+    T: Decode<'r, Postgres> + Type<Postgres>,
+{
+    row.try_get(index).map_err(classify)
+}
+
+/// Begins a transaction.
+pub(super) async fn begin<'c>(
+    from: impl Acquire<'c, Database = Postgres>,
+) -> Result<Transaction<'c, Postgres>, EventStoreError> {
+    from.begin().await.map_err(classify)
+}
+
+/// Commits where it matters to the caller whether the outcome is known.
+pub(super) async fn commit(tx: Transaction<'_, Postgres>) -> Result<(), EventStoreError> {
+    tx.commit().await.map_err(classify_commit)
+}
+
+/// Commits what may be done again: an unknown outcome is as good as a failure.
+pub(super) async fn commit_repeatable(
+    tx: Transaction<'_, Postgres>,
+) -> Result<(), EventStoreError> {
+    tx.commit().await.map_err(classify)
+}

@@ -1,0 +1,420 @@
+//! What a commit writes: one statement for what every batch has, one for what few have.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{
+    super::{
+        CommandRecord, Draft, DueRow, EventStoreError, NewOutboxRow, OUTBOX_LEASE, OutboxRow,
+        PublisherId, SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow, TaskWrite,
+    },
+    heads::{Heads, not_moved},
+    outbox::SharedText,
+    query::{execute, fetch_one, nth},
+    rows::{column, event_data, signed, snapshot_text, to_json, try_column},
+    slots::PlaceRows,
+};
+use crate::{
+    events::StoredEvent,
+    ids::{CommandId, Slug, TaskId},
+};
+
+/// Everything that a batch writes. The heads move only from the versions that were decided on;
+/// the caller compares their number and rolls back where one did not.
+const WRITE: &str = "
+    WITH moved AS (
+        UPDATE tasks t
+        SET version = n.version, workflow = n.workflow, revision = n.revision,
+            workflow_id = n.workflow_id, status = n.status,
+            current_steps = string_to_array(n.steps, ','), labels = n.labels::jsonb,
+            incidents = n.incidents, started_at = n.started_at, updated_at = n.updated_at
+        FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::int[], $6::uuid[],
+                    $7::text[], $8::text[], $9::text[], $10::int[], $11::timestamptz[],
+                    $12::timestamptz[])
+             AS n (task_id, expected, version, workflow, revision, workflow_id, status, steps,
+                   labels, incidents, started_at, updated_at)
+        WHERE t.task_id = n.task_id AND t.version = n.expected
+        RETURNING 1
+    ), unused AS (
+        DELETE FROM tasks WHERE task_id = ANY ($13) AND version = 0
+    ), appended AS (
+        INSERT INTO workflow_events
+            (stream_id, version, event_id, event_type, event_data, metadata, occurred_at, txid)
+        SELECT e.stream_id, e.version, e.event_id, e.event_type, e.event_data::jsonb,
+               e.metadata::jsonb, e.occurred_at,
+               (SELECT greatest(pg_current_xact_id(), pg_snapshot_xmax(pg_current_snapshot())))
+        FROM unnest($14::uuid[], $15::bigint[], $16::uuid[], $17::text[], $18::text[], $19::text[],
+                    $20::timestamptz[])
+             AS e (stream_id, version, event_id, event_type, event_data, metadata, occurred_at)
+    ), decided AS (
+        INSERT INTO commands
+            (command_id, task_id, type, outcome, reason, detail, result, content_hash, payload,
+             decided_at)
+        SELECT c.command_id, c.task_id, c.type, c.outcome, c.reason, c.detail, c.result::jsonb,
+               c.content_hash, c.payload::jsonb, c.decided_at
+        FROM unnest($21::uuid[], $22::uuid[], $23::text[], $24::text[], $25::text[], $26::text[],
+                    $27::text[], $28::bytea[], $29::text[], $30::timestamptz[])
+             AS c (command_id, task_id, type, outcome, reason, detail, result, content_hash,
+                   payload, decided_at)
+    ), queued AS (
+        INSERT INTO outbox
+            (message_id, task_id, routing_key, message_type, body, owner, leased_until)
+        SELECT m.message_id, m.task_id, m.routing_key, m.message_type, m.body, m.owner,
+               CASE WHEN m.owner IS NOT NULL
+                    THEN clock_timestamp() + make_interval(secs => $37) END
+        FROM unnest($31::uuid[], $32::uuid[], $33::text[], $34::text[], $35::text[], $36::uuid[])
+             AS m (message_id, task_id, routing_key, message_type, body, owner)
+        RETURNING position
+    )
+    SELECT (SELECT count(*) FROM moved), (SELECT array_agg(position ORDER BY position) FROM queued)";
+
+/// What most batches have nothing of.
+const WRITE_SELDOM: &str = "
+    WITH unset AS (
+        DELETE FROM timers WHERE id = ANY ($1)
+    ), due AS (
+        INSERT INTO timers (id, task_id, step_id, visit, kind, n, due_at)
+        SELECT * FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::int[], $6::text[], $7::int[],
+                             $8::timestamptz[])
+        ON CONFLICT (id) DO UPDATE
+        SET task_id = excluded.task_id, step_id = excluded.step_id, visit = excluded.visit,
+            kind = excluded.kind, n = excluded.n, due_at = excluded.due_at, leased_until = NULL
+    ), kept AS (
+        INSERT INTO drafts (task_id, step_id, visit, user_id, draft, saved_at)
+        SELECT d.task_id, d.step_id, d.visit, d.user_id, d.draft::jsonb, d.saved_at
+        FROM unnest($9::uuid[], $10::text[], $11::int[], $12::uuid[], $13::text[],
+                    $14::timestamptz[])
+             AS d (task_id, step_id, visit, user_id, draft, saved_at)
+        ON CONFLICT (task_id, step_id, visit, user_id) DO UPDATE
+        SET draft = excluded.draft, saved_at = excluded.saved_at
+    )
+    INSERT INTO workflow_snapshots (task_id, version, schema_version, checksum, state)
+    SELECT s.task_id, s.version, $15, s.checksum, s.state::json
+    FROM unnest($16::uuid[], $17::bigint[], $18::bytea[], $19::text[])
+         AS s (task_id, version, checksum, state)
+    ON CONFLICT (task_id, version) DO UPDATE
+    SET schema_version = excluded.schema_version, checksum = excluded.checksum,
+        state = excluded.state, created_at = clock_timestamp()";
+
+/// What a batch knows under its locks.
+#[derive(Debug, Default)]
+pub(super) struct Locked {
+    pub(super) heads: Heads,
+    /// Tasks whose messages go to the relay.
+    pub(super) relay_only: HashSet<TaskId>,
+    /// Commands of the request that are in the inbox.
+    pub(super) known: HashSet<CommandId>,
+}
+
+/// Writes everything of a batch, short of COMMIT.
+///
+/// Versions are compared where the locks are known, before anything is sent; the comparison in the
+/// statement is the backstop.
+pub(super) async fn write(
+    conn: &mut PgConnection,
+    publisher: Option<PublisherId>,
+    locked: &Locked,
+    writes: Vec<TaskWrite>,
+) -> Result<Vec<OutboxRow>, EventStoreError> {
+    let mut tasks = Tasks::default();
+    let mut expected = Vec::new();
+    let mut events = Events::default();
+    let mut commands = Commands::default();
+    let mut messages = Messages::default();
+    let mut seldom = Seldom::default();
+    let mut places = PlaceRows::default();
+    let mut unused = locked.heads.created.clone();
+    let mut ids = locked.known.clone();
+    for write in writes {
+        write.check(locked.heads.version(write.task_id), |id| ids.insert(id))?;
+        if let Some(task) = &write.task {
+            unused.remove(&write.task_id);
+            expected.push((write.task_id, write.expected_version));
+            tasks.push(write.expected_version, task)?;
+        }
+        for event in &write.events {
+            events.push(event)?;
+        }
+        for command in &write.commands {
+            commands.push(command)?;
+        }
+        let owner = publisher.filter(|_| !locked.relay_only.contains(&write.task_id));
+        for row in write.outbox {
+            messages.push(row, owner);
+        }
+        places.push(write.task_id, write.places);
+        seldom.push(write.due_set, write.due_unset, write.drafts, write.snapshot);
+    }
+    let unused: Vec<Uuid> = unused.into_iter().map(|task| task.0).collect();
+
+    let query = sqlx::query(WRITE)
+        .bind(tasks.task_ids)
+        .bind(tasks.expected)
+        .bind(tasks.versions)
+        .bind(tasks.workflows)
+        .bind(tasks.revisions)
+        .bind(tasks.revision_ids)
+        .bind(tasks.statuses)
+        .bind(tasks.steps)
+        .bind(tasks.labels)
+        .bind(tasks.incidents)
+        .bind(tasks.started_at)
+        .bind(tasks.updated_at)
+        .bind(unused)
+        .bind(events.stream_ids)
+        .bind(events.versions)
+        .bind(events.event_ids)
+        .bind(events.types)
+        .bind(events.data)
+        .bind(events.metadata)
+        .bind(events.occurred_at)
+        .bind(commands.ids)
+        .bind(commands.task_ids)
+        .bind(commands.types)
+        .bind(commands.outcomes)
+        .bind(commands.reasons)
+        .bind(commands.details)
+        .bind(commands.results)
+        .bind(commands.hashes)
+        .bind(commands.payloads)
+        .bind(commands.decided_at)
+        .bind(&messages.ids)
+        .bind(&messages.task_ids)
+        .bind(&messages.keys)
+        .bind(&messages.types)
+        .bind(&messages.bodies)
+        .bind(&messages.owners)
+        .bind(OUTBOX_LEASE.as_secs_f64());
+    let (moved, positions): (i64, Option<Vec<i64>>) =
+        fetch_one(conn, query, |row| Ok((nth(row, 0)?, nth(row, 1)?))).await?;
+    if usize::try_from(moved) != Ok(expected.len()) {
+        return Err(not_moved(conn, &expected).await?);
+    }
+    seldom.write(conn).await?;
+    places.write(conn).await?;
+    messages.owned(positions.unwrap_or_default())
+}
+
+// Columns as arrays: one statement writes any number of rows.
+
+#[derive(Default)]
+struct Tasks {
+    task_ids: Vec<Uuid>,
+    expected: Vec<i64>,
+    versions: Vec<i64>,
+    workflows: Vec<String>,
+    revisions: Vec<i32>,
+    revision_ids: Vec<Uuid>,
+    statuses: Vec<&'static str>,
+    steps: Vec<String>,
+    labels: Vec<String>,
+    incidents: Vec<i32>,
+    started_at: Vec<DateTime<Utc>>,
+    updated_at: Vec<DateTime<Utc>>,
+}
+
+impl Tasks {
+    fn push(&mut self, expected: u64, task: &TaskRow) -> Result<(), EventStoreError> {
+        self.task_ids.push(task.task_id.0);
+        self.expected.push(signed(expected)?);
+        self.versions.push(signed(task.version)?);
+        self.workflows.push(task.workflow.to_string());
+        self.revisions.push(signed(task.revision)?);
+        self.revision_ids.push(task.revision_id.0);
+        self.statuses.push(task.status.as_str());
+        // An array of arrays cannot be unnested by one level; step ids hold no comma.
+        let steps: Vec<&str> = task.current_steps.iter().map(Slug::as_str).collect();
+        self.steps.push(steps.join(","));
+        self.labels.push(to_json(&task.labels)?);
+        self.incidents.push(signed(task.incidents)?);
+        self.started_at.push(task.started_at);
+        self.updated_at.push(task.updated_at);
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Events {
+    stream_ids: Vec<Uuid>,
+    versions: Vec<i64>,
+    event_ids: Vec<Uuid>,
+    types: Vec<&'static str>,
+    data: Vec<String>,
+    metadata: Vec<String>,
+    occurred_at: Vec<DateTime<Utc>>,
+}
+
+impl Events {
+    fn push(&mut self, event: &StoredEvent) -> Result<(), EventStoreError> {
+        self.stream_ids.push(event.task_id.0);
+        self.versions.push(signed(event.version)?);
+        self.event_ids.push(event.event_id);
+        self.types.push(event.event.event_type());
+        self.data.push(event_data(&event.event)?);
+        self.metadata.push(to_json(&event.metadata)?);
+        self.occurred_at.push(event.occurred_at);
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Commands {
+    ids: Vec<Uuid>,
+    task_ids: Vec<Option<Uuid>>,
+    types: Vec<&'static str>,
+    outcomes: Vec<&'static str>,
+    reasons: Vec<Option<String>>,
+    details: Vec<Option<String>>,
+    results: Vec<Option<String>>,
+    hashes: Vec<Vec<u8>>,
+    payloads: Vec<Option<String>>,
+    decided_at: Vec<DateTime<Utc>>,
+}
+
+impl Commands {
+    fn push(&mut self, command: &CommandRecord) -> Result<(), EventStoreError> {
+        let outcome = command.outcome.columns();
+        self.ids.push(command.command_id.0);
+        self.task_ids.push(command.task_id.map(|task| task.0));
+        self.types.push(command.command_type);
+        self.outcomes.push(outcome.outcome);
+        self.reasons.push(outcome.reason.map(str::to_owned));
+        self.details.push(outcome.detail.map(str::to_owned));
+        self.results.push(outcome.result.map(to_json).transpose()?);
+        self.hashes.push(command.content_hash.to_vec());
+        self.payloads
+            .push(command.payload.as_ref().map(to_json).transpose()?);
+        self.decided_at.push(command.decided_at);
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Messages {
+    ids: Vec<Uuid>,
+    task_ids: Vec<Option<Uuid>>,
+    keys: Vec<String>,
+    types: Vec<&'static str>,
+    bodies: Vec<SharedText>,
+    owners: Vec<Option<Uuid>>,
+}
+
+impl Messages {
+    fn push(&mut self, row: NewOutboxRow, owner: Option<PublisherId>) {
+        self.ids.push(row.message_id);
+        self.task_ids.push(row.task_id.map(|task| task.0));
+        self.keys.push(row.routing_key);
+        self.types.push(row.message_type);
+        self.bodies.push(SharedText(row.body));
+        self.owners.push(owner.map(|owner| owner.0));
+    }
+
+    /// The rows that have an owner, with the positions they got: those ascend as the rows were
+    /// given.
+    fn owned(self, positions: Vec<i64>) -> Result<Vec<OutboxRow>, EventStoreError> {
+        if positions.len() != self.ids.len() {
+            return Err(EventStoreError::Other(
+                "not every message got a position".into(),
+            ));
+        }
+        let rows = positions
+            .into_iter()
+            .enumerate()
+            .zip(self.keys)
+            .zip(self.bodies);
+        Ok(rows
+            .filter(|(((index, _), _), _)| self.owners[*index].is_some())
+            .map(|(((index, position), routing_key), body)| OutboxRow {
+                position,
+                message_id: self.ids[index],
+                task_id: self.task_ids[index].map(TaskId),
+                routing_key,
+                message_type: self.types[index].to_owned(),
+                body: body.0,
+                attempts: 0,
+            })
+            .collect())
+    }
+}
+
+/// Due work, drafts and snapshots.
+#[derive(Default)]
+pub(super) struct Seldom {
+    due_unset: HashSet<Uuid>,
+    due_set: HashMap<Uuid, DueRow>,
+    drafts: HashMap<(TaskId, String, u32, Uuid), Draft>,
+    snapshots: Vec<SnapshotRow>,
+}
+
+impl Seldom {
+    /// A row that comes twice counts as it came last; what is deleted and written is written: one
+    /// statement may touch a row once.
+    pub(super) fn push(
+        &mut self,
+        due_set: Vec<DueRow>,
+        due_unset: Vec<Uuid>,
+        drafts: Vec<Draft>,
+        snapshot: Option<SnapshotRow>,
+    ) {
+        self.due_unset.extend(due_unset);
+        self.due_set
+            .extend(due_set.into_iter().map(|row| (row.id, row)));
+        self.drafts.extend(drafts.into_iter().map(|draft| {
+            let key = (
+                draft.task_id,
+                draft.step_id.to_string(),
+                draft.visit,
+                draft.user_id.0,
+            );
+            (key, draft)
+        }));
+        self.snapshots.extend(snapshot);
+    }
+
+    pub(super) async fn write(mut self, conn: &mut PgConnection) -> Result<(), EventStoreError> {
+        self.due_unset.retain(|id| !self.due_set.contains_key(id));
+        if self.due_unset.is_empty()
+            && self.due_set.is_empty()
+            && self.drafts.is_empty()
+            && self.snapshots.is_empty()
+        {
+            return Ok(());
+        }
+        let due: Vec<_> = self.due_set.into_values().collect();
+        let drafts: Vec<_> = self.drafts.into_values().collect();
+        let snapshots = self.snapshots;
+        let texts = try_column(&snapshots, |snapshot| snapshot_text(&snapshot.state))?;
+        let (states, checksums): (Vec<_>, Vec<_>) = texts
+            .into_iter()
+            .map(|(text, checksum)| (text, checksum.to_vec()))
+            .unzip();
+        let query = sqlx::query(WRITE_SELDOM)
+            .bind(self.due_unset.into_iter().collect::<Vec<_>>())
+            .bind(column(&due, |row| row.id))
+            .bind(column(&due, |row| row.task_id.0))
+            .bind(column(&due, |row| {
+                row.step_id.as_deref().map(str::to_owned)
+            }))
+            .bind(try_column(&due, |row| signed::<i32, _>(row.visit))?)
+            .bind(column(&due, |row| row.kind.as_str()))
+            .bind(try_column(&due, |row| signed::<i32, _>(row.n))?)
+            .bind(column(&due, |row| row.due_at))
+            .bind(column(&drafts, |draft| draft.task_id.0))
+            .bind(column(&drafts, |draft| draft.step_id.to_string()))
+            .bind(try_column(&drafts, |draft| signed::<i32, _>(draft.visit))?)
+            .bind(column(&drafts, |draft| draft.user_id.0))
+            .bind(try_column(&drafts, |draft| to_json(&draft.draft))?)
+            .bind(column(&drafts, |draft| draft.saved_at))
+            .bind(i32::from(SNAPSHOT_SCHEMA_VERSION))
+            .bind(column(&snapshots, |snapshot| snapshot.task_id.0))
+            .bind(try_column(&snapshots, |snapshot| {
+                signed::<i64, _>(snapshot.version)
+            })?)
+            .bind(checksums)
+            .bind(states);
+        execute(conn, query).await.map(drop)
+    }
+}

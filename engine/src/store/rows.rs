@@ -1,0 +1,501 @@
+//! What the rows of a database hold. Databases differ in the types of their columns, not in what
+//! is made of them.
+
+use std::{fmt, sync::Arc};
+
+use chrono::{DateTime, Utc};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::{
+    AnnotatorPause, CommandRow, Draft, DueKind, DueRow, EventStoreError, FailedOutboxRow,
+    GoalActionRow, GoalActionStatus, LearntRow, LogEntry, LogPosition, NewGoalAction, OpenStep,
+    OutboxRow, RecordedOutcome, TaskRow, WorkflowPause, WorkflowRow,
+};
+use crate::{
+    config::WorkflowConfig,
+    events::{EventMetadata, StoredEvent, UpcastError, upcast},
+    ids::{CommandId, RevisionId, Slug, TaskId, UserId},
+    state::{HeldPlace, OpenPlace, TaskStatus, WorkflowSnapshot},
+};
+
+/// Why a column cannot be read.
+pub(super) type ColumnError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A row of a database. A value is none where the column is null.
+pub(super) trait Record {
+    /// A text, or JSON as text.
+    fn text(&self, column: &str) -> Result<Option<&str>, ColumnError>;
+    /// An integer of any width.
+    fn number(&self, column: &str) -> Result<Option<i64>, ColumnError>;
+    /// A truth value.
+    fn flag(&self, column: &str) -> Result<Option<bool>, ColumnError>;
+    /// An id.
+    fn uuid(&self, column: &str) -> Result<Option<Uuid>, ColumnError>;
+    /// A time.
+    fn time(&self, column: &str) -> Result<Option<DateTime<Utc>>, ColumnError>;
+    /// Bytes.
+    fn bytes(&self, column: &str) -> Result<Option<Vec<u8>>, ColumnError>;
+    /// A list of texts.
+    fn texts(&self, column: &str) -> Result<Option<Vec<String>>, ColumnError>;
+    /// A list of ids.
+    fn uuids(&self, column: &str) -> Result<Option<Vec<Uuid>>, ColumnError>;
+    /// The place in the log.
+    fn log_position(&self) -> Result<LogPosition, ColumnError>;
+}
+
+/// What a column holds cannot be what was written.
+#[derive(Debug, thiserror::Error)]
+#[error("column `{column}` holds {value}")]
+struct BadValue {
+    column: &'static str,
+    value: String,
+}
+
+/// A column that is never null is null.
+#[derive(Debug, thiserror::Error)]
+#[error("column `{0}` is null")]
+struct NullValue(&'static str);
+
+/// A row with the table that it comes from.
+pub(super) struct Columns<'r, R> {
+    row: &'r R,
+    table: &'static str,
+}
+
+impl<'r, R: Record> Columns<'r, R> {
+    pub(super) fn of(table: &'static str, row: &'r R) -> Self {
+        Self { row, table }
+    }
+
+    fn unreadable(&self, source: impl Into<ColumnError>) -> EventStoreError {
+        EventStoreError::Row {
+            table: self.table,
+            source: source.into(),
+        }
+    }
+
+    fn bad(&self, column: &'static str, value: &(impl fmt::Display + ?Sized)) -> EventStoreError {
+        self.unreadable(BadValue {
+            column,
+            value: value.to_string(),
+        })
+    }
+
+    fn needed<T>(
+        &self,
+        column: &'static str,
+        value: Result<Option<T>, ColumnError>,
+    ) -> Result<T, EventStoreError> {
+        self.optional(value)?
+            .ok_or_else(|| self.unreadable(NullValue(column)))
+    }
+
+    fn optional<T>(
+        &self,
+        value: Result<Option<T>, ColumnError>,
+    ) -> Result<Option<T>, EventStoreError> {
+        value.map_err(|error| self.unreadable(error))
+    }
+
+    pub(super) fn text(&self, column: &'static str) -> Result<&'r str, EventStoreError> {
+        self.needed(column, self.row.text(column))
+    }
+
+    pub(super) fn opt_text(
+        &self,
+        column: &'static str,
+    ) -> Result<Option<&'r str>, EventStoreError> {
+        self.optional(self.row.text(column))
+    }
+
+    pub(super) fn string(&self, column: &'static str) -> Result<String, EventStoreError> {
+        self.text(column).map(str::to_owned)
+    }
+
+    pub(super) fn opt_string(
+        &self,
+        column: &'static str,
+    ) -> Result<Option<String>, EventStoreError> {
+        Ok(self.opt_text(column)?.map(str::to_owned))
+    }
+
+    pub(super) fn number<T: TryFrom<i64>>(
+        &self,
+        column: &'static str,
+    ) -> Result<T, EventStoreError> {
+        let number = self.needed(column, self.row.number(column))?;
+        T::try_from(number).map_err(|_| self.bad(column, &number))
+    }
+
+    pub(super) fn flag(&self, column: &'static str) -> Result<bool, EventStoreError> {
+        self.needed(column, self.row.flag(column))
+    }
+
+    pub(super) fn uuid(&self, column: &'static str) -> Result<Uuid, EventStoreError> {
+        self.needed(column, self.row.uuid(column))
+    }
+
+    pub(super) fn task(&self, column: &'static str) -> Result<TaskId, EventStoreError> {
+        self.uuid(column).map(TaskId)
+    }
+
+    fn opt_task(&self, column: &'static str) -> Result<Option<TaskId>, EventStoreError> {
+        Ok(self.optional(self.row.uuid(column))?.map(TaskId))
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(super) fn tasks(&self, column: &'static str) -> Result<Vec<TaskId>, EventStoreError> {
+        let ids = self.needed(column, self.row.uuids(column))?;
+        Ok(ids.into_iter().map(TaskId).collect())
+    }
+
+    fn users(&self, column: &'static str) -> Result<Vec<UserId>, EventStoreError> {
+        let ids = self.needed(column, self.row.uuids(column))?;
+        Ok(ids.into_iter().map(UserId).collect())
+    }
+
+    pub(super) fn time(&self, column: &'static str) -> Result<DateTime<Utc>, EventStoreError> {
+        self.needed(column, self.row.time(column))
+    }
+
+    fn opt_time(&self, column: &'static str) -> Result<Option<DateTime<Utc>>, EventStoreError> {
+        self.optional(self.row.time(column))
+    }
+
+    pub(super) fn bytes(&self, column: &'static str) -> Result<Vec<u8>, EventStoreError> {
+        self.needed(column, self.row.bytes(column))
+    }
+
+    pub(super) fn slug(&self, column: &'static str) -> Result<Slug, EventStoreError> {
+        Slug::new(self.text(column)?).map_err(|error| self.unreadable(error))
+    }
+
+    fn opt_slug(&self, column: &'static str) -> Result<Option<Slug>, EventStoreError> {
+        self.opt_text(column)?
+            .map(Slug::new)
+            .transpose()
+            .map_err(|error| self.unreadable(error))
+    }
+
+    fn slugs(&self, column: &'static str) -> Result<Vec<Slug>, EventStoreError> {
+        let texts = self.needed(column, self.row.texts(column))?;
+        texts
+            .into_iter()
+            .map(|text| Slug::new(&text).map_err(|error| self.unreadable(error)))
+            .collect()
+    }
+
+    pub(super) fn json<T: DeserializeOwned>(
+        &self,
+        column: &'static str,
+    ) -> Result<T, EventStoreError> {
+        serde_json::from_str(self.text(column)?).map_err(|error| self.unreadable(error))
+    }
+
+    pub(super) fn opt_json<T: DeserializeOwned>(
+        &self,
+        column: &'static str,
+    ) -> Result<Option<T>, EventStoreError> {
+        self.opt_text(column)?
+            .map(serde_json::from_str)
+            .transpose()
+            .map_err(|error| self.unreadable(error))
+    }
+
+    pub(super) fn log_position(&self) -> Result<LogPosition, EventStoreError> {
+        self.row
+            .log_position()
+            .map_err(|error| self.unreadable(error))
+    }
+}
+
+/// What proves the text of a state whole.
+pub(super) fn checksum(text: &str) -> [u8; 32] {
+    Sha256::digest(text).into()
+}
+
+/// A stored event of any schema version.
+pub(super) fn event(row: &impl Record) -> Result<StoredEvent, EventStoreError> {
+    let columns = Columns::of("workflow_events", row);
+    let task_id = columns.task("stream_id")?;
+    let event_type = columns.text("event_type")?;
+    let unreadable = |source| EventStoreError::Unreadable { task_id, source };
+    let content = |source| {
+        unreadable(UpcastError::Content {
+            event_type: event_type.to_owned(),
+            source,
+        })
+    };
+    let metadata: EventMetadata =
+        serde_json::from_str(columns.text("metadata")?).map_err(content)?;
+    let data: Value = serde_json::from_str(columns.text("event_data")?).map_err(content)?;
+    let event = upcast(event_type, metadata.schema_version, data).map_err(unreadable)?;
+    Ok(StoredEvent {
+        event_id: columns.uuid("event_id")?,
+        task_id,
+        version: columns.number("version")?,
+        occurred_at: columns.time("occurred_at")?,
+        metadata,
+        event,
+    })
+}
+
+pub(super) fn log_entry(row: &impl Record) -> Result<LogEntry, EventStoreError> {
+    let columns = Columns::of("workflow_events", row);
+    Ok(LogEntry {
+        position: columns.log_position()?,
+        workflow: columns.slug("workflow")?,
+        started_at: columns.time("started_at")?,
+        event: event(row)?,
+    })
+}
+
+/// The place of an event that was looked at, and the event, where it is one of `workflow`.
+pub(super) fn log_row(
+    row: &impl Record,
+    workflow: &Slug,
+) -> Result<(LogPosition, Option<StoredEvent>), EventStoreError> {
+    let columns = Columns::of("workflow_events", row);
+    let is_wanted = columns.opt_text("workflow")? == Some(workflow.as_str());
+    let event = is_wanted.then(|| event(row)).transpose()?;
+    Ok((columns.log_position()?, event))
+}
+
+/// The state of a snapshot, or none where it is not whole: then its stream is replayed.
+pub(super) fn snapshot(
+    columns: &Columns<'_, impl Record>,
+    task: TaskId,
+) -> Result<Option<WorkflowSnapshot>, EventStoreError> {
+    let version: u64 = columns.number("version")?;
+    let text = columns.text("state")?;
+    let state = (columns.bytes("checksum")? == checksum(text))
+        .then(|| serde_json::from_str::<WorkflowSnapshot>(text).ok())
+        .flatten()
+        .filter(|state| state.task_id == task && state.version == version);
+    if state.is_none() {
+        tracing::warn!(%task, version, "a snapshot is not whole; its stream is replayed");
+    }
+    Ok(state)
+}
+
+/// A model as it was kept, or none where it is not whole: then it is learnt anew.
+pub(super) fn learnt(row: &impl Record, model: Uuid) -> Result<Option<LearntRow>, EventStoreError> {
+    let columns = Columns::of("learnt_models", row);
+    let state = columns.text("state")?;
+    if columns.bytes("checksum")? != checksum(state) {
+        tracing::warn!(%model, "a learnt model is not whole; it is learnt anew");
+        return Ok(None);
+    }
+    Ok(Some(LearntRow {
+        model,
+        workflow: columns.slug("workflow")?,
+        step_id: columns.slug("step_id")?,
+        position: columns.log_position()?,
+        state: state.to_owned(),
+    }))
+}
+
+pub(super) fn task(row: &impl Record) -> Result<TaskRow, EventStoreError> {
+    let columns = Columns::of("tasks", row);
+    Ok(TaskRow {
+        task_id: columns.task("task_id")?,
+        workflow: columns.slug("workflow")?,
+        revision: columns.number("revision")?,
+        revision_id: RevisionId(columns.uuid("workflow_id")?),
+        version: columns.number("version")?,
+        status: status(row)?,
+        current_steps: columns.slugs("current_steps")?,
+        labels: columns.json("labels")?,
+        incidents: columns.number("incidents")?,
+        started_at: columns.time("started_at")?,
+        updated_at: columns.time("updated_at")?,
+    })
+}
+
+/// The status of a task.
+pub(super) fn status(row: &impl Record) -> Result<TaskStatus, EventStoreError> {
+    let columns = Columns::of("tasks", row);
+    let name = columns.text("status")?;
+    TaskStatus::from_name(name).ok_or_else(|| columns.bad("status", name))
+}
+
+pub(super) fn command(row: &impl Record) -> Result<CommandRow, EventStoreError> {
+    let columns = Columns::of("commands", row);
+    Ok(CommandRow {
+        command_id: CommandId(columns.uuid("command_id")?),
+        task_id: columns.opt_task("task_id")?,
+        command_type: columns.string("type")?,
+        content_hash: columns
+            .bytes("content_hash")?
+            .try_into()
+            .map_err(|_| columns.bad("content_hash", "no hash"))?,
+        outcome: match columns.text("outcome")? {
+            "applied" => RecordedOutcome::Applied {
+                result: columns.json("result")?,
+            },
+            "rejected" => RecordedOutcome::Rejected {
+                reason: columns.string("reason")?,
+                detail: columns.string("detail")?,
+            },
+            other => return Err(columns.bad("outcome", other)),
+        },
+        payload: columns.opt_json("payload")?,
+        decided_at: columns.time("decided_at")?,
+    })
+}
+
+pub(super) fn outbox(row: &impl Record) -> Result<OutboxRow, EventStoreError> {
+    let columns = Columns::of("outbox", row);
+    Ok(OutboxRow {
+        position: columns.number("position")?,
+        message_id: columns.uuid("message_id")?,
+        task_id: columns.opt_task("task_id")?,
+        routing_key: columns.string("routing_key")?,
+        message_type: columns.string("message_type")?,
+        body: Arc::from(columns.text("body")?),
+        attempts: columns.number("attempts")?,
+    })
+}
+
+pub(super) fn failed_outbox(row: &impl Record) -> Result<FailedOutboxRow, EventStoreError> {
+    let error = Columns::of("outbox", row).opt_string("last_error")?;
+    Ok(FailedOutboxRow {
+        row: outbox(row)?,
+        error: error.unwrap_or_default(),
+    })
+}
+
+pub(super) fn due(row: &impl Record) -> Result<DueRow, EventStoreError> {
+    let columns = Columns::of("timers", row);
+    let kind = columns.text("kind")?;
+    Ok(DueRow {
+        id: columns.uuid("id")?,
+        task_id: columns.task("task_id")?,
+        step_id: columns.opt_slug("step_id")?,
+        visit: columns.number("visit")?,
+        kind: DueKind::from_name(kind).ok_or_else(|| columns.bad("kind", kind))?,
+        n: columns.number("n")?,
+        due_at: columns.time("due_at")?,
+    })
+}
+
+pub(super) fn draft(row: &impl Record) -> Result<Draft, EventStoreError> {
+    let columns = Columns::of("drafts", row);
+    Ok(Draft {
+        task_id: columns.task("task_id")?,
+        step_id: columns.slug("step_id")?,
+        visit: columns.number("visit")?,
+        user_id: UserId(columns.uuid("user_id")?),
+        draft: columns.json("draft")?,
+        saved_at: columns.time("saved_at")?,
+    })
+}
+
+pub(super) fn workflow(row: &impl Record) -> Result<WorkflowRow, EventStoreError> {
+    let columns = Columns::of("workflows", row);
+    Ok(WorkflowRow {
+        id: RevisionId(columns.uuid("id")?),
+        workflow: columns.slug("workflow")?,
+        revision: columns.number("revision")?,
+        content_hash: columns.string("content_hash")?,
+        created_at: columns.time("created_at")?,
+    })
+}
+
+/// The content of a revision, with its number and UUID.
+pub(super) fn config(row: &impl Record) -> Result<WorkflowConfig, EventStoreError> {
+    let columns = Columns::of("workflows", row);
+    let mut config: WorkflowConfig = columns.json("config")?;
+    config.revision_id = RevisionId(columns.uuid("id")?);
+    config.revision = columns.number("revision")?;
+    Ok(config)
+}
+
+pub(super) fn pause(row: &impl Record) -> Result<WorkflowPause, EventStoreError> {
+    let columns = Columns::of("workflow_pauses", row);
+    Ok(WorkflowPause {
+        pause_id: CommandId(columns.uuid("pause_id")?),
+        workflow: columns.slug("workflow")?,
+        reason: columns.opt_string("reason")?,
+        since: columns.time("since")?,
+        until: columns.opt_time("until")?,
+        archived: columns.flag("archived")?,
+        ended_at: columns.opt_time("ended_at")?,
+    })
+}
+
+pub(super) fn annotator_pause(row: &impl Record) -> Result<AnnotatorPause, EventStoreError> {
+    let columns = Columns::of("annotator_pauses", row);
+    Ok(AnnotatorPause {
+        pause_id: CommandId(columns.uuid("pause_id")?),
+        workflow: columns.slug("workflow")?,
+        user_id: UserId(columns.uuid("user_id")?),
+        reason: columns.opt_string("reason")?,
+        by_rule: columns.flag("by_rule")?,
+        since: columns.time("since")?,
+        ended_at: columns.opt_time("ended_at")?,
+        judged_anew: columns.flag("judged_anew")?,
+    })
+}
+
+pub(super) fn open_step(row: &impl Record) -> Result<OpenStep, EventStoreError> {
+    let columns = Columns::of("places", row);
+    Ok(OpenStep {
+        revision_id: RevisionId(columns.uuid("workflow_id")?),
+        step_id: columns.slug("step_id")?,
+    })
+}
+
+pub(super) fn open_place(row: &impl Record) -> Result<OpenPlace, EventStoreError> {
+    let columns = Columns::of("places", row);
+    Ok(OpenPlace {
+        task_id: columns.task("task_id")?,
+        step_id: columns.slug("step_id")?,
+        visit: columns.number("visit")?,
+        workflow: columns.slug("workflow")?,
+        revision_id: RevisionId(columns.uuid("workflow_id")?),
+        gold: columns.flag("gold")?,
+        submitted: columns.number("submitted")?,
+        reserved: columns.number("reserved")?,
+        waiting_since: columns.time("waiting_since")?,
+        barred: columns.users("barred")?,
+        judged: columns.users("judged")?,
+    })
+}
+
+pub(super) fn held_place(row: &impl Record) -> Result<HeldPlace, EventStoreError> {
+    let columns = Columns::of("claims", row);
+    Ok(HeldPlace {
+        user_id: UserId(columns.uuid("user_id")?),
+        task_id: columns.task("task_id")?,
+        step_id: columns.slug("step_id")?,
+    })
+}
+
+pub(super) fn goal_action(row: &impl Record) -> Result<GoalActionRow, EventStoreError> {
+    let columns = Columns::of("goal_work", row);
+    let status = columns.text("status")?;
+    Ok(GoalActionRow {
+        action: NewGoalAction {
+            id: columns.uuid("id")?,
+            workflow: columns.slug("workflow")?,
+            goal: columns.slug("goal")?,
+            epoch: columns.number("epoch")?,
+            action: columns.string("action")?,
+            payload: columns.json("payload")?,
+        },
+        status: GoalActionStatus::from_name(status).ok_or_else(|| columns.bad("status", status))?,
+        attempts: columns.number("attempts")?,
+        last_error: columns.opt_string("last_error")?,
+        changed_at: columns.time("changed_at")?,
+    })
+}
+
+/// A row of a projection with its key.
+pub(super) fn projection_row(row: &impl Record) -> Result<(String, Value), EventStoreError> {
+    let columns = Columns::of("projection_rows", row);
+    Ok((columns.string("key")?, columns.json("value")?))
+}

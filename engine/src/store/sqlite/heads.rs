@@ -1,0 +1,57 @@
+//! Heads of streams, under the lock of the file.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::SqliteConnection;
+
+use super::{
+    super::{EventStoreError, PublisherId, rows::Columns},
+    query::fetch,
+    rows::{array, micros},
+};
+use crate::ids::TaskId;
+
+/// `relay_only`: a message of the task waits that the publisher does not hold.
+const HEADS: &str = "
+    SELECT r.value AS task_id, COALESCE(t.version, 0) AS version, EXISTS (
+        SELECT 1 FROM outbox AS o
+        WHERE o.task_id = r.value
+          AND (?2 IS NULL OR o.owner IS NOT ?2 OR o.leased_until <= ?3)
+    ) AS relay_only
+    FROM json_each(?1) AS r
+    LEFT JOIN tasks AS t ON t.task_id = r.value";
+
+/// The head of a stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    /// Its version; 0 where it does not exist.
+    pub(super) version: u64,
+    /// Whether its new messages go to the relay.
+    pub(super) relay_only: bool,
+}
+
+/// The heads of some streams, each of which is there.
+pub(super) async fn heads(
+    connection: &mut SqliteConnection,
+    tasks: &[TaskId],
+    publisher: Option<PublisherId>,
+    now: DateTime<Utc>,
+) -> Result<HashMap<TaskId, Head>, EventStoreError> {
+    if tasks.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let query = sqlx::query(HEADS)
+        .bind(array(tasks)?)
+        .bind(publisher.map(|publisher| publisher.0.hyphenated()))
+        .bind(micros(now));
+    let found = fetch(connection, query, |row| {
+        let columns = Columns::of("tasks", row);
+        let head = Head {
+            version: columns.number("version")?,
+            relay_only: columns.flag("relay_only")?,
+        };
+        Ok((columns.task("task_id")?, head))
+    });
+    Ok(found.await?.into_iter().collect())
+}
