@@ -58,3 +58,33 @@ pub(super) fn cause(error: sqlx::migrate::MigrateError) -> sqlx::Error {
         other => sqlx::Error::Migrate(Box::new(other)),
     }
 }
+
+/// Asserts that a list holds every file of its folder below `migrations/`, and nothing else.
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "reads the folder")]
+pub(super) fn assert_complete(files: &[MigrationFile], folder: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../migrations")
+        .join(folder);
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(path).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        // Others, like the rights of the role that runs the store, are no migrations.
+        if name.starts_with(|c: char| c.is_ascii_digit()) {
+            found.push((name, std::fs::read_to_string(&path).unwrap()));
+        }
+    }
+    found.sort();
+    let listed: Vec<_> = (1..)
+        .zip(files)
+        .map(|(number, file)| {
+            assert_eq!(file.version, number, "numbers go up one by one");
+            (
+                format!("{:04}_{}.sql", file.version, file.name),
+                file.sql.to_owned(),
+            )
+        })
+        .collect();
+    assert_eq!(listed, found);
+}

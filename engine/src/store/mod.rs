@@ -44,6 +44,8 @@ pub use error::{ErrorClass, EventStoreError, StorageError};
 pub use goals::{GoalActionOutcome, GoalActionRow, GoalActionStatus, GoalStore, NewGoalAction};
 pub use log::{EventPage, LearntRow, LogEntry, LogFilter, LogPage, ReliabilityStore};
 pub use memory::{Clock, MemoryStore};
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub use migrations::MigrationFile;
 pub use operator_commands::{
     ActDecision, ActFacts, ActLog, ActSubject, ActWrite, AnnotatorPause, DerivePauses, OpenPauses,
     Pauses, PlannedAct,

@@ -44,7 +44,9 @@ impl Broker {
                 })
             }
             (Services::Embedded { .. }, Database::Sqlite(store)) => {
-                let queue = EmbeddedQueue::new(store.clone());
+                let queue = EmbeddedQueue::open(store.clone())
+                    .await
+                    .map_err(EmbeddedError::Store)?;
                 let source = if parts.consume {
                     Some(EmbeddedSource::start(&queue, settings.prefetch).await?)
                 } else {

@@ -122,10 +122,8 @@ impl Publisher {
                 Ok(Self::Amqp(publisher))
             }
             Services::Embedded { database } => {
-                let store = migrated_file(&database).await?;
-                Ok(Self::Embedded(EmbeddedPublisher::new(EmbeddedQueue::new(
-                    store,
-                ))))
+                let queue = queue_of(&database).await?;
+                Ok(Self::Embedded(EmbeddedPublisher::new(queue)))
             }
         }
     }
@@ -170,11 +168,11 @@ pub(super) fn amqp(url: &SecretUrl, settings: &Settings) -> Result<AmqpSettings,
     Ok(amqp)
 }
 
-/// The file of an embedded queue; the queue is a table that migrations make.
-async fn migrated_file(url: &SecretUrl) -> Result<SqliteEventStore, CliError> {
+/// The embedded queue of a file, with the tables of the store beside it.
+async fn queue_of(url: &SecretUrl) -> Result<EmbeddedQueue, CliError> {
     let store = open_sqlite(url).await?;
     store.migrate().await?;
-    Ok(store)
+    Ok(EmbeddedQueue::open(store).await?)
 }
 
 /// The dead queue.
@@ -184,10 +182,8 @@ pub(super) async fn dead_letters(settings: &Settings) -> Result<Box<dyn DeadLett
             Ok(Box::new(AmqpDeadLetters::new(amqp(&broker, settings)?)))
         }
         Services::Embedded { database } => {
-            let store = migrated_file(&database).await?;
-            Ok(Box::new(EmbeddedDeadLetters::new(EmbeddedQueue::new(
-                store,
-            ))))
+            let queue = queue_of(&database).await?;
+            Ok(Box::new(EmbeddedDeadLetters::new(queue)))
         }
     }
 }

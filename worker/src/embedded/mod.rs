@@ -11,6 +11,7 @@ mod consumer;
 mod dead_letters;
 mod error;
 mod message;
+mod migrations;
 mod publisher;
 mod queue;
 mod route;

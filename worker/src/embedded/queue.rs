@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use super::{
     error::EmbeddedError,
     message::{NewMessage, QueueCount, Routed, StoredMessage},
+    migrations,
     route::{DEAD, Exchange, is_command_queue},
 };
 use crate::broker::Properties;
@@ -61,14 +62,15 @@ pub struct EmbeddedQueue {
 }
 
 impl EmbeddedQueue {
-    /// The queues in the file of `store`, whose migrations make their table.
-    pub fn new(store: SqliteEventStore) -> Self {
-        Self {
+    /// The queues in the file of `store`. Makes their tables where they are missing.
+    pub async fn open(store: SqliteEventStore) -> Result<Self, EventStoreError> {
+        migrations::apply(&store).await?;
+        Ok(Self {
             store,
             published: Arc::default(),
             added: Arc::default(),
             downstream_max: DOWNSTREAM_MAX,
-        }
+        })
     }
 
     /// Keeps another number of messages in each downstream queue.

@@ -21,7 +21,7 @@ async fn queue(path: &Path) -> EmbeddedQueue {
         .await
         .unwrap();
     store.migrate().await.unwrap();
-    EmbeddedQueue::new(store)
+    EmbeddedQueue::open(store).await.unwrap()
 }
 
 fn message(key: &str, body: impl Into<Vec<u8>>) -> NewMessage {

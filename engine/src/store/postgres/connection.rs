@@ -380,3 +380,13 @@ async fn apply_migrations(
     }
     migrator.run_direct(None, conn, false).await.map_err(cause)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::super::migrations::assert_complete, *};
+
+    #[test]
+    fn the_list_of_migrations_is_its_folder() {
+        assert_complete(&MIGRATIONS, "postgres");
+    }
+}

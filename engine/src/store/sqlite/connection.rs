@@ -10,6 +10,7 @@ use std::{
 use chrono::{DateTime, SubsecRound, Utc};
 use sqlx::{
     ConnectOptions, Connection, Decode, Sqlite, SqlitePool, Transaction, Type,
+    migrate::Migrator,
     sqlite::{
         SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
     },
@@ -34,7 +35,7 @@ const READERS: u32 = 4;
 const WAL_BYTES_KEPT: &str = "67108864";
 
 /// The migrations, oldest first. Forward only: a file that was released is never changed.
-const MIGRATIONS: [MigrationFile; 10] = [
+const MIGRATIONS: [MigrationFile; 9] = [
     MigrationFile {
         version: 1,
         name: "store",
@@ -42,48 +43,43 @@ const MIGRATIONS: [MigrationFile; 10] = [
     },
     MigrationFile {
         version: 2,
-        name: "queue",
-        sql: include_str!("../../../../migrations/sqlite/0002_queue.sql"),
+        name: "workflow_pauses",
+        sql: include_str!("../../../../migrations/sqlite/0002_workflow_pauses.sql"),
     },
     MigrationFile {
         version: 3,
-        name: "workflow_pauses",
-        sql: include_str!("../../../../migrations/sqlite/0003_workflow_pauses.sql"),
+        name: "projections",
+        sql: include_str!("../../../../migrations/sqlite/0003_projections.sql"),
     },
     MigrationFile {
         version: 4,
-        name: "projections",
-        sql: include_str!("../../../../migrations/sqlite/0004_projections.sql"),
+        name: "places",
+        sql: include_str!("../../../../migrations/sqlite/0004_places.sql"),
     },
     MigrationFile {
         version: 5,
-        name: "places",
-        sql: include_str!("../../../../migrations/sqlite/0005_places.sql"),
+        name: "goals",
+        sql: include_str!("../../../../migrations/sqlite/0005_goals.sql"),
     },
     MigrationFile {
         version: 6,
-        name: "goals",
-        sql: include_str!("../../../../migrations/sqlite/0006_goals.sql"),
+        name: "reliability",
+        sql: include_str!("../../../../migrations/sqlite/0006_reliability.sql"),
     },
     MigrationFile {
         version: 7,
-        name: "reliability",
-        sql: include_str!("../../../../migrations/sqlite/0007_reliability.sql"),
+        name: "places_begun",
+        sql: include_str!("../../../../migrations/sqlite/0007_places_begun.sql"),
     },
     MigrationFile {
         version: 8,
-        name: "places_begun",
-        sql: include_str!("../../../../migrations/sqlite/0008_places_begun.sql"),
+        name: "annotator_pauses",
+        sql: include_str!("../../../../migrations/sqlite/0008_annotator_pauses.sql"),
     },
     MigrationFile {
         version: 9,
-        name: "annotator_pauses",
-        sql: include_str!("../../../../migrations/sqlite/0009_annotator_pauses.sql"),
-    },
-    MigrationFile {
-        version: 10,
         name: "archived_workflows",
-        sql: include_str!("../../../../migrations/sqlite/0010_archived_workflows.sql"),
+        sql: include_str!("../../../../migrations/sqlite/0009_archived_workflows.sql"),
     },
 ];
 
@@ -161,10 +157,26 @@ impl SqliteEventStore {
 
     /// Brings the schema up to date. Processes that do so at once wait for each other.
     pub async fn migrate(&self) -> Result<(), EventStoreError> {
+        self.apply(migrator(&MIGRATIONS)).await
+    }
+
+    /// Brings tables that a program keeps beside the store's up to date, by a list of its own;
+    /// what has been applied of it is noted in a table of that name.
+    pub async fn migrate_beside(
+        &self,
+        table: &'static str,
+        files: &[MigrationFile],
+    ) -> Result<(), EventStoreError> {
+        let mut migrator = migrator(files);
+        migrator.dangerous_set_table_name(table);
+        self.apply(migrator).await
+    }
+
+    async fn apply(&self, migrator: Migrator) -> Result<(), EventStoreError> {
         let store = self.clone();
         detached(async move {
             let mut tx = store.begin().await?;
-            migrator(&MIGRATIONS)
+            migrator
                 .run_direct(None, &mut *tx, false)
                 .await
                 .map_err(|error| classify(cause(error)))?;
@@ -270,5 +282,15 @@ pub(super) async fn detached<T: Send + 'static>(
             // The runtime is shutting down.
             Err(error) => Err(EventStoreError::CommitUnknown(Box::new(error))),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::super::migrations::assert_complete, *};
+
+    #[test]
+    fn the_list_of_migrations_is_its_folder() {
+        assert_complete(&MIGRATIONS, "sqlite");
     }
 }
