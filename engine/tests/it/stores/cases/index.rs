@@ -298,7 +298,7 @@ pub(in crate::stores) async fn what_is_derived_is_replaced_where_it_differs(a: &
     let back = replace(&row, vec![snapshot_of(&state)], vec![due(1)])
         .await
         .unwrap();
-    assert_eq!(back, (true, true, true));
+    assert_eq!(back, all);
     assert_eq!(store.task(one).await.unwrap(), Some(row.clone()));
     assert!(
         open(&*store, &[one], None)
