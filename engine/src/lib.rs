@@ -109,8 +109,8 @@ pub use executor::{
 };
 pub use goals::{CompletionAction, GoalEvaluator, GoalTracker};
 pub use orchestrator::{
-    BatchReport, BatchStats, CreatedWorkflow, FactSource, MessageBuilder, NoMessages, OrchestrationError, Preview,
-    SystemFacts, WorkflowOrchestrator, plan_act,
+    BatchReport, BatchStats, CreatedWorkflow, FactSource, MessageBuilder, NoMessages,
+    OrchestrationError, Preview, SystemFacts, WorkflowOrchestrator, plan_act,
 };
 pub use parser::{ParseError, ValidationError, parse_workflow, parse_workflow_with_library};
 pub use state::{StepResult, StepState, WorkflowSnapshot, WorkflowStateManager};

@@ -106,7 +106,10 @@ mod tests {
         looks.extend([Err(()); 6]);
         let (times, failures) = run(idle, &looks).await;
         assert_eq!(failures, 6);
-        let waits: Vec<_> = times.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).collect();
+        let waits: Vec<_> = times
+            .windows(2)
+            .map(|pair| pair[1].saturating_sub(pair[0]))
+            .collect();
         assert!(waits[0] >= idle, "{waits:?}");
         assert!(waits[1..].iter().all(|wait| *wait >= idle / 2), "{waits:?}");
         assert!(waits[4..].iter().all(|wait| *wait >= idle * 2), "{waits:?}");

@@ -2,7 +2,11 @@
 //!
 //! A handler sees what its step sees, and a step sees the handlers: so these types stand together.
 
-use std::{collections::{BTreeMap, BTreeSet}, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use serde_json::Value;
 

@@ -36,8 +36,8 @@ pub use crate::{
     state::{Draft, WorkflowPause},
 };
 pub use batch::{
-    BatchTx, Claimant, EventStore, OpenBatch, OpenRequest, OpenedTask,
-    SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow, TaskWrite,
+    BatchTx, Claimant, EventStore, OpenBatch, OpenRequest, OpenedTask, SNAPSHOT_SCHEMA_VERSION,
+    SnapshotRow, TaskRow, TaskWrite,
 };
 pub use commands::{CommandLog, CommandPage, CommandRecord, CommandRow, RecordedOutcome};
 pub use error::{ErrorClass, EventStoreError, StorageError};

@@ -6,13 +6,10 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{
-    batch::TaskRow,
-    error::EventStoreError,
-};
+use super::{batch::TaskRow, error::EventStoreError};
 use crate::{
     ids::{RevisionId, StepId, TaskId, WorkflowId},
-    state::TaskStatus,
+    state::{Draft, TaskStatus},
 };
 
 /// What a search asks for.

@@ -6,7 +6,7 @@ use super::{database::Database, error::AppError, parts::Parts};
 use crate::{
     amqp::{AmqpPublisher, AmqpSettings, AmqpSource},
     broker::{CommandSource, MessagePublisher},
-    embedded::{EmbeddedPublisher, EmbeddedQueue, EmbeddedSource},
+    embedded::{EmbeddedError, EmbeddedPublisher, EmbeddedQueue, EmbeddedSource},
     settings::{Services, Settings},
 };
 

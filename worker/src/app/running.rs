@@ -22,9 +22,9 @@ use crate::{
     pipeline::{Pipeline, PipelineHandle, PipelineParts, PipelineSettings},
     projections::{AgreementProjector, GoalProjector, GoldProjector},
     settings::{Services, Settings},
+    timers::{DueRunner, GoalActionRunner, OutsideHandlers, PauseKeeper},
     traces::Traces,
     webhook::WebhookClient,
-    timers::{DueRunner, GoalActionRunner, OutsideHandlers, PauseKeeper},
 };
 
 /// A running worker, for those who start one in their own process.

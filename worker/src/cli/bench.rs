@@ -148,7 +148,7 @@ async fn measure(args: BenchArgs, settings: &Settings, output: Output) -> Result
     database.migrate().await?;
     let store = database.store();
     let source = WORKFLOW.replace("ANNOTATORS", &args.annotators.to_string());
-    let orchestrator = super::connect::orchestrator(&store, settings);
+    let orchestrator = orchestrator(&store, settings);
     WorkflowDocument::create(source.as_bytes(), &orchestrator)
         .await
         .map_err(|error| CliError::failed("workflow", telemetry::chain(&error)))?;

@@ -23,7 +23,6 @@ use super::{
 use crate::{
     operations::workflows::{ListedWorkflow, WorkflowDocument, resolve_one},
     settings::Settings,
-    telemetry,
     wire::{ActRequest, WorkflowAct, read_act},
 };
 

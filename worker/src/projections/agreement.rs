@@ -27,9 +27,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{
-    pace::{Follows, StepOutcome, commit, follow},
-};
+use super::pace::{Follows, StepOutcome, commit, follow};
 use crate::{faults::Faults, wire::CloudEventMessages};
 
 /// Its name in the table of checkpoints.

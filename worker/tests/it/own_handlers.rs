@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use glyph_worker::http::WorkflowDocument;
+use glyph_worker::operations::workflows::WorkflowDocument;
 use glyph_workflow_engine::{
     HandlerRegistry, OrchestrationError, WorkflowOrchestrator,
     executor::{HandlerInput, HandlerOutput},

@@ -159,7 +159,7 @@ async fn append(
 ) -> Result<(), EventStoreError> {
     let batch = store.open(request(&[task_id])).await?;
     let mut history = store.events(task_id, 0, 1_000).await?.events;
-    let write = write(&mut history, task_id, count, batch.now());
+    let write = write(&mut history, task_id, count, batch.now);
     batch.commit(vec![write]).await.map(drop)
 }
 
@@ -169,12 +169,14 @@ async fn what_was_committed_is_there_after_reopening() {
     let path = dir.path().join("a.db");
     let first = store(&path).await;
     append(&first, task(1), 3).await.unwrap();
-    let state = first.load_states(&[task(1)]).await.unwrap();
+    let state = EventStore::load(&first, &[task(1)]).await.unwrap();
     first.close().await;
 
     let second = store(&path).await;
     assert_eq!(
-        second.load_states(&[task(1), task(2)]).await.unwrap(),
+        EventStore::load(&second, &[task(1), task(2)])
+            .await
+            .unwrap(),
         state
     );
     assert_eq!(state[&task(1)].version, 3);
@@ -198,7 +200,7 @@ async fn a_batch_dropped_half_way_leaves_nothing_and_frees_the_file() {
     // Both the next caller and another process can write at once.
     append(&other, task(2), 1).await.unwrap();
     append(&store, task(1), 1).await.unwrap();
-    let loaded = store.load_states(&[task(1), task(2)]).await.unwrap();
+    let loaded = EventStore::load(&store, &[task(1), task(2)]).await.unwrap();
     assert_eq!(loaded.len(), 2);
 }
 
@@ -218,7 +220,7 @@ async fn calls_that_are_dropped_leave_no_transaction_open() {
         }
     }
     append(&store, task(9), 1).await.unwrap();
-    let version = store.load_states(&[task(9)]).await.unwrap()[&task(9)].version;
+    let version = EventStore::load(&store, &[task(9)]).await.unwrap()[&task(9)].version;
     assert!(
         version > committed,
         "{version} events, {committed} commits were waited for"
@@ -250,7 +252,7 @@ async fn two_processes_take_turns() {
         writer.await.unwrap();
     }
     assert_eq!(
-        stores[0].load_states(&[task(1)]).await.unwrap()[&task(1)].version,
+        EventStore::load(&stores[0], &[task(1)]).await.unwrap()[&task(1)].version,
         40
     );
     let log = stores[1]
@@ -293,7 +295,7 @@ async fn a_snapshot_that_is_not_whole_is_passed_over() {
     let store = store(&dir.path().join("a.db")).await;
     append(&store, task(1), 2).await.unwrap();
     append(&store, task(1), 2).await.unwrap();
-    let whole = store.load_states(&[task(1)]).await.unwrap();
+    let whole = EventStore::load(&store, &[task(1)]).await.unwrap();
     for damage in [
         "UPDATE workflow_snapshots SET state = replace(state, 'running', 'paused') WHERE version = 4",
         "UPDATE workflow_snapshots SET checksum = zeroblob(32)",
@@ -302,7 +304,7 @@ async fn a_snapshot_that_is_not_whole_is_passed_over() {
         let mut tx = store.begin().await.unwrap();
         sqlx::query(damage).execute(&mut *tx).await.unwrap();
         tx.commit().await.unwrap();
-        assert_eq!(store.load_states(&[task(1)]).await.unwrap(), whole);
+        assert_eq!(EventStore::load(&store, &[task(1)]).await.unwrap(), whole);
         let mut batch = store.open(request(&[task(1)])).await.unwrap();
         let opened = batch.take_task(task(1));
         assert_eq!(
@@ -341,7 +343,7 @@ async fn a_full_disk_is_waited_out() {
     tx.commit().await.unwrap();
     append(&store, task(n), 20).await.unwrap();
     assert_eq!(
-        store.load_states(&[task(n)]).await.unwrap()[&task(n)].version,
+        EventStore::load(&store, &[task(n)]).await.unwrap()[&task(n)].version,
         20
     );
 }
@@ -382,14 +384,17 @@ async fn content_that_postgres_refuses_is_refused() {
     let store = store(&dir.path().join("a.db")).await;
     let batch = store.open(request(&[task(1)])).await.unwrap();
     let mut history = Vec::new();
-    let mut write = write(&mut history, task(1), 1, batch.now());
+    let mut write = write(&mut history, task(1), 1, batch.now);
     let WorkflowEvent::WorkflowStarted(started) = &mut write.events[0].event else {
         panic!("the first event starts");
     };
     started.input = Some(json!("a\u{0}b"));
     let error = batch.commit(vec![write]).await.unwrap_err();
     assert_eq!(error.class(), ErrorClass::Data);
-    assert_eq!(store.load_states(&[task(1)]).await.unwrap(), HashMap::new());
+    assert_eq!(
+        EventStore::load(&store, &[task(1)]).await.unwrap(),
+        HashMap::new()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -399,7 +404,7 @@ async fn a_version_or_id_that_comes_twice_is_a_conflict() {
     append(&store, task(1), 2).await.unwrap();
 
     let batch = store.open(request(&[task(1)])).await.unwrap();
-    let stale = write(&mut Vec::new(), task(1), 1, batch.now());
+    let stale = write(&mut Vec::new(), task(1), 1, batch.now);
     let error = batch.commit(vec![stale]).await.unwrap_err();
     assert!(
         matches!(
@@ -415,12 +420,15 @@ async fn a_version_or_id_that_comes_twice_is_a_conflict() {
 
     // The same command id on another task, not looked up before.
     let batch = store.open(request(&[task(2)])).await.unwrap();
-    let mut second = write(&mut Vec::new(), task(2), 1, batch.now());
+    let mut second = write(&mut Vec::new(), task(2), 1, batch.now);
     second.commands[0].command_id = CommandId(Uuid::new_v5(&task(1).0, &0_u64.to_be_bytes()));
     let error = batch.commit(vec![second]).await.unwrap_err();
     assert!(
         matches!(error, EventStoreError::VersionConflict { .. }),
         "{error:?}"
     );
-    assert_eq!(store.load_states(&[task(2)]).await.unwrap(), HashMap::new());
+    assert_eq!(
+        EventStore::load(&store, &[task(2)]).await.unwrap(),
+        HashMap::new()
+    );
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use glyph_worker::{
     amqp::AmqpSource,
-    broker::{CommandQueue, CommandSource, MessagePublisher, Receipt},
+    broker::{CommandQueue, CommandSource, Receipt},
 };
 use tokio::time::timeout;
 

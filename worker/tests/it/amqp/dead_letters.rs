@@ -2,9 +2,7 @@
 
 use glyph_worker::{
     amqp::{AmqpDeadLetters, DELIVERY_LIMIT},
-    broker::{
-        CommandQueue, CommandSource, DeadLetters, Destination, MessagePublisher, Publication,
-    },
+    broker::{CommandQueue, CommandSource, DeadLetters, Destination, Publication},
 };
 use lapin::options::{BasicGetOptions, BasicRejectOptions};
 

@@ -1,7 +1,7 @@
 //! Tokens, roles, origins, and problem documents.
 
 use axum::{body::Body, http::StatusCode};
-use glyph_worker::http::Tokens;
+use glyph_worker::settings::Tokens;
 use serde_json::json;
 use uuid::Uuid;
 

@@ -1,7 +1,7 @@
 //! The next task for a person.
 
 use axum::http::StatusCode;
-use glyph_worker::http::Tokens;
+use glyph_worker::settings::Tokens;
 use serde_json::{Value, json};
 use uuid::Uuid;
 

@@ -2,8 +2,8 @@
 
 use axum::http::StatusCode;
 use glyph_worker::{
-    http::Tokens,
     projections::{GoalProjector, StepOutcome},
+    settings::Tokens,
     wire::CloudEventMessages,
 };
 use glyph_workflow_engine::{assignment::is_for_gold, ids::CommandId};

@@ -1,7 +1,7 @@
 //! Health, and the description of the API itself.
 
 use axum::http::StatusCode;
-use glyph_worker::http::{PartState, Tokens};
+use glyph_worker::{http::PartState, settings::Tokens};
 use serde_json::json;
 
 use super::{DOCUMENT, Server};

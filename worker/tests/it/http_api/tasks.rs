@@ -1,7 +1,7 @@
 //! Tasks: start, submit, look at, steer.
 
 use axum::{body::Body, http::StatusCode};
-use glyph_worker::http::Tokens;
+use glyph_worker::settings::Tokens;
 use serde_json::{Value, json};
 use uuid::Uuid;
 

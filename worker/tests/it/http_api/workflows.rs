@@ -1,7 +1,7 @@
 //! Workflows: create, show, list, pause, archive.
 
 use axum::http::StatusCode;
-use glyph_worker::http::Tokens;
+use glyph_worker::settings::Tokens;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
