@@ -54,7 +54,7 @@ pub const LABEL_BYTES_MAX: usize = 256;
 pub const TEXT_BYTES_MAX: usize = 4_096;
 /// Roles of one annotation; more are refused `malformed`.
 pub const ROLES_MAX: usize = 64;
-/// How long a claimed place is kept without activity, when the file says nothing.
+/// How long a claimed slot is kept without activity, when the file says nothing.
 pub const INACTIVITY_DEFAULT: Duration = Duration::from_secs(2 * 3_600);
 /// The longest inactivity a file may allow.
 pub const INACTIVITY_MAX: Duration = Duration::from_secs(8 * 3_600);

@@ -11,22 +11,22 @@ use crate::{
 /// What a person may do with a visit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Eligibility {
-    /// The person holds a place.
-    HoldsPlace,
-    /// A place is free.
-    FreePlace,
-    /// Every place is submitted or reserved.
+    /// The person holds a slot.
+    HoldsSlot,
+    /// A slot is free.
+    FreeSlot,
+    /// Every slot is submitted or reserved.
     Full,
 }
 
 impl Eligibility {
-    /// What `user` may do with `visit`, as far as places go: free places = count − submitted −
+    /// What `user` may do with `visit`, as far as slots go: free slots = count − submitted −
     /// reserved, and who holds a reservation uses that.
     pub fn of(visit: &Visit, user: UserId) -> Self {
         if visit.assignment_of(user).is_some() {
-            Self::HoldsPlace
-        } else if visit.free_places().is_none_or(|free| free > 0) {
-            Self::FreePlace
+            Self::HoldsSlot
+        } else if visit.free_slots().is_none_or(|free| free > 0) {
+            Self::FreeSlot
         } else {
             Self::Full
         }
@@ -36,15 +36,15 @@ impl Eligibility {
     /// may be claimed: claims hold what it asks for now, while whoever has labelled all the same is
     /// heard as long as the answer is not sure and what the step may ask for at most is not taken.
     pub fn to_submit(step: &StepConfig, visit: &Visit, user: UserId) -> Self {
-        let places = Self::of(visit, user);
+        let slots = Self::of(visit, user);
         let taken = visit.annotations.len() + visit.assignments.len();
         let room = step
             .most_submissions()
             .is_some_and(|most| u32::try_from(taken).is_ok_and(|taken| taken < most));
-        if places == Self::Full && room {
-            Self::FreePlace
+        if slots == Self::Full && room {
+            Self::FreeSlot
         } else {
-            places
+            slots
         }
     }
 }

@@ -1,25 +1,25 @@
-//! Which free place is offered first.
+//! Which free slot is offered first.
 
 use sha2::{Digest, Sha256};
 
 use crate::{
     config::LoadBalancing,
     ids::{CommandId, TaskId, UserId},
-    state::OpenPlace,
+    state::OpenSlot,
 };
 
-/// A free place with how its step wants it offered.
+/// A free slot with how its step wants it offered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Offer {
-    /// The place.
-    pub place: OpenPlace,
+    /// The slot.
+    pub slot: OpenSlot,
     /// How its step shares work.
     pub strategy: LoadBalancing,
     /// What it is to the person who asks.
     pub worth: Worth,
 }
 
-/// What a free place is to a person who asks; what is worth more comes first.
+/// What a free slot is to a person who asks; what is worth more comes first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Worth {
     /// It is the turn of what has waited longest.
@@ -43,33 +43,33 @@ const OVERDUE_SHARE: f64 = 0.1;
 /// Breadth first: what nobody has begun comes before what is partially done, also where a step
 /// asks for more people as it goes (`confidence`); by quality, a reliable person gets what is
 /// partially done before that. Of equals, the one that has waited longest comes first; ties are
-/// broken by id, so that two readers of the same places agree.
+/// broken by id, so that two readers of the same slots agree.
 pub fn offer_order(offers: &mut [Offer]) {
     offers.sort_by_key(|offer| {
-        let Offer { place, worth, .. } = offer;
+        let Offer { slot, worth, .. } = offer;
         let level = match (worth, offer.strategy) {
             (Worth::Overdue | Worth::Contested { .. }, _) => (0, 0),
             (Worth::Usual, LoadBalancing::RoundRobin | LoadBalancing::QualityWeighted) => {
-                (place.taken(), 0)
+                (slot.taken(), 0)
             }
-            (Worth::Usual, LoadBalancing::LeastLoaded) => (place.reserved, place.submitted),
+            (Worth::Usual, LoadBalancing::LeastLoaded) => (slot.reserved, slot.submitted),
         };
-        (*worth, level, place.waiting_since, place.task_id)
+        (*worth, level, slot.waiting_since, slot.task_id)
     });
 }
 
 /// Reorders sorted offers for a person who was too late for the first one: by a number drawn from
 /// person and task. Many who ask at once see the same order; after the first try each goes on at
-/// another place, so they spread over what is free instead of losing to each other again and again.
+/// another slot, so they spread over what is free instead of losing to each other again and again.
 /// What is partially done still comes after what is not, and what is contested before both.
 pub fn probe_order(offers: &mut [Offer], user: UserId) {
-    offers.sort_by_cached_key(|Offer { place, worth, .. }| {
+    offers.sort_by_cached_key(|Offer { slot, worth, .. }| {
         let level = match worth {
             Worth::Overdue => (0, 0),
             Worth::Contested { .. } => (1, 0),
-            Worth::Usual => (2, place.taken()),
+            Worth::Usual => (2, slot.taken()),
         };
-        (level, draw(user, place.task_id))
+        (level, draw(user, slot.task_id))
     });
 }
 
@@ -112,7 +112,7 @@ mod tests {
 
     fn offer(task: u128, submitted: u32, reserved: u32, since: i64) -> Offer {
         Offer {
-            place: OpenPlace {
+            slot: OpenSlot {
                 task_id: TaskId(Uuid::from_u128(task)),
                 step_id: Slug::new("annotate").unwrap(),
                 visit: 1,
@@ -131,7 +131,7 @@ mod tests {
     }
 
     fn tasks(offers: &[Offer]) -> Vec<u128> {
-        offers.iter().map(|o| o.place.task_id.0.as_u128()).collect()
+        offers.iter().map(|o| o.slot.task_id.0.as_u128()).collect()
     }
 
     #[test]
@@ -204,7 +204,7 @@ mod tests {
             tasks
         };
         let firsts: std::collections::BTreeSet<u128> = (1..50).map(|user| order(user)[0]).collect();
-        assert!(firsts.len() > 25, "{} different places", firsts.len());
+        assert!(firsts.len() > 25, "{} different slots", firsts.len());
         assert_eq!(order(1), order(1));
     }
 }

@@ -1,4 +1,4 @@
-//! What a person who wants work asks for, and the place that the person gets.
+//! What a person who wants work asks for, and the slot that the person gets.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::{
 /// Who asks for work, and for what work.
 #[derive(Clone, Debug)]
 pub struct ClaimRequest {
-    /// The idempotency key: the same id again gets the same place.
+    /// The idempotency key: the same id again gets the same slot.
     pub command_id: CommandId,
     /// What the caller uses to follow a piece of work.
     pub correlation_id: Option<String>,
@@ -48,9 +48,9 @@ impl ClaimRequest {
     }
 }
 
-/// A place that a person has claimed, with what is needed to begin.
+/// A slot that a person has claimed, with what is needed to begin.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-pub struct ClaimedPlace {
+pub struct Claim {
     /// The task.
     pub task_id: TaskId,
     /// The workflow.
@@ -61,9 +61,9 @@ pub struct ClaimedPlace {
     pub step_id: StepId,
     /// The visit.
     pub visit: u32,
-    /// Who holds the place.
+    /// Who holds the slot.
     pub user_id: UserId,
-    /// When the place is given up without activity.
+    /// When the slot is given up without activity.
     pub expires_at: DateTime<Utc>,
     /// What is to be labelled.
     pub input: Option<Value>,

@@ -8,7 +8,7 @@ pub(crate) mod operator;
 mod outcome;
 mod task;
 
-pub use claim::{ClaimRequest, ClaimedPlace, JudgedAnnotation};
+pub use claim::{Claim, ClaimRequest, JudgedAnnotation};
 pub use operator::{Act, ActEnvelope};
 pub use outcome::{Dead, Outcome, ProcessResult, Rejection, RejectionCode, Undecided};
 pub use task::{

@@ -62,7 +62,7 @@ pub enum Act {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
-    /// Offer an annotator no more places in a workflow. Of one who is paused, changes the reason.
+    /// Offer an annotator no more slots in a workflow. Of one who is paused, changes the reason.
     AnnotatorPause {
         /// The workflow, in all its revisions.
         workflow: WorkflowId,
@@ -76,7 +76,7 @@ pub enum Act {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         fallen_at: Option<DateTime<Utc>>,
     },
-    /// Offer places to an annotator again, who is judged anew from now on.
+    /// Offer slots to an annotator again, who is judged anew from now on.
     AnnotatorResume {
         /// The workflow.
         workflow: WorkflowId,

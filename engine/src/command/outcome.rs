@@ -83,7 +83,7 @@ pub enum RejectionCode {
     UnknownStep,
     /// The person has already submitted to this visit.
     DuplicateAnnotator,
-    /// The visit was closed by its count, or every place is taken.
+    /// The visit was closed by its count, or every slot is taken.
     Surplus,
     /// The task has ended.
     TaskFinished,

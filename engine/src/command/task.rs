@@ -15,7 +15,7 @@ use crate::{
     canonical,
     events::OfferBasis,
     ids::{CommandId, StepId, TaskId, UserId, WorkflowSelector},
-    state::{ChildOrder, ParentTask, PlaceHolder, TaskStatus, WorkflowRef},
+    state::{ChildOrder, ParentTask, SlotHolder, TaskStatus, WorkflowRef},
     store::DueRow,
 };
 
@@ -56,11 +56,11 @@ pub enum Command {
     Submission(Submission),
     /// End a step that waits for a machine, an operator or enough people.
     Advance(Advance),
-    /// Claim a place.
+    /// Claim a slot.
     Assign(Assign),
-    /// Give a place back.
+    /// Give a slot back.
     Release(Release),
-    /// Keep a place, and a draft.
+    /// Keep a slot, and a draft.
     Activity(Activity),
     /// Hold the task.
     Pause(Pause),
@@ -150,7 +150,7 @@ pub struct Advance {
     pub output: Option<Value>,
 }
 
-/// `assign`: claim a place for a person.
+/// `assign`: claim a slot for a person.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Assign {
     /// The task.
@@ -163,12 +163,12 @@ pub struct Assign {
     /// Roles of the person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub roles: Option<Vec<String>>,
-    /// Why the place was offered, where the person asked for work; never from outside.
+    /// Why the slot was offered, where the person asked for work; never from outside.
     #[serde(skip)]
     pub offered: Option<OfferBasis>,
 }
 
-/// `release`: give a place back.
+/// `release`: give a slot back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Release {
     /// The task.
@@ -183,7 +183,7 @@ pub struct Release {
     pub reason: Option<String>,
 }
 
-/// `activity`: keep a place, and a draft.
+/// `activity`: keep a slot, and a draft.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Activity {
     /// The task.
@@ -307,8 +307,8 @@ pub struct ChildStart {
     pub input: Option<Value>,
     /// Key-value pairs for search, as the parent has them.
     pub labels: BTreeMap<String, String>,
-    /// Who gets a place in its first step.
-    pub holders: Vec<PlaceHolder>,
+    /// Who gets a slot in its first step.
+    pub holders: Vec<SlotHolder>,
     /// The visit that asks for it.
     pub parent: ParentTask,
 }

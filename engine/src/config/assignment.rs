@@ -10,19 +10,19 @@ pub struct AssignmentConfig {
     /// Roles of which an annotator needs at least one; none needed when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub required_roles: Vec<String>,
-    /// Skills that an annotator needs, all of them, to be offered a place.
+    /// Skills that an annotator needs, all of them, to be offered a slot.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub required_skills: Vec<String>,
     /// Whether those who submitted to the judged step are kept from this one; true on review and
     /// adjudication when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prevent_reassignment: Option<bool>,
-    /// Places that one person may hold at a time over all tasks: beyond it nothing is offered. Who is
+    /// Slots that one person may hold at a time over all tasks: beyond it nothing is offered. Who is
     /// assigned a task by name gets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_concurrent: Option<u32>,
-    /// Which free place is offered to who asks for one; `round_robin` when left out.
+    /// Which free slot is offered to who asks for one; `round_robin` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_balancing: Option<LoadBalancing>,
     /// Whether a child task inherits who was assigned here.
@@ -30,7 +30,7 @@ pub struct AssignmentConfig {
     pub propagate_assignment: Option<bool>,
 }
 
-/// How work is shared: which free place is offered to who asks for one.
+/// How work is shared: which free slot is offered to who asks for one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LoadBalancing {

@@ -38,12 +38,12 @@ pub struct Completion {
     /// All possible answers (`confidence`); those seen so far and one unseen when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<Vec<serde_json::Value>>,
-    /// Inactivity after which a claimed place is freed; `settings.default_timeout` when left out.
+    /// Inactivity after which a claimed slot is freed; `settings.default_timeout` when left out.
     /// Of a step with the handler `queue`: how long a job may go unanswered before it is published
     /// again; as long as it likes when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<ConfigDuration>,
-    /// What happens to a place whose holder is inactive; `requeue` when left out.
+    /// What happens to a slot whose holder is inactive; `requeue` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_action: Option<TimeoutAction>,
 }
@@ -102,18 +102,18 @@ impl CompletionType {
     }
 }
 
-/// What happens to a claimed place whose holder is inactive.
+/// What happens to a claimed slot whose holder is inactive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TimeoutAction {
-    /// The place is free again, for anyone.
+    /// The slot is free again, for anyone.
     #[default]
     Requeue,
-    /// The place is free again, for anyone but its holder.
+    /// The slot is free again, for anyone but its holder.
     Reassign,
     /// The step completes with what it has, once `min_required` submissions are there.
     Proceed,
-    /// The place is free again and an incident is opened.
+    /// The slot is free again and an incident is opened.
     Escalate,
     /// The step fails, and the task with it.
     Fail,

@@ -81,10 +81,10 @@ pub struct Move {
     /// Somebody submits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub submit: Option<SubmitMove>,
-    /// Somebody claims a place.
+    /// Somebody claims a slot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assign: Option<PersonMove>,
-    /// Somebody gives a place back.
+    /// Somebody gives a slot back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<PersonMove>,
     /// Somebody shows to be at work.
@@ -232,7 +232,7 @@ pub enum ExpectedOutcome {
     Rejected,
     /// Refused: the person has submitted already.
     DuplicateAnnotator,
-    /// Refused: every place is taken.
+    /// Refused: every slot is taken.
     Surplus,
     /// Refused: the task has ended.
     TaskFinished,

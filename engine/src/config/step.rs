@@ -155,7 +155,7 @@ impl StepConfig {
 
     /// Submissions that a fresh visit asks for; `None` where an `advance` decides. A step that
     /// completes by confidence asks for so many before it asks for more, one at a time.
-    pub fn places(&self) -> Option<u32> {
+    pub fn slots(&self) -> Option<u32> {
         let completion = self.completion.as_ref();
         match self.completion_type() {
             CompletionType::AnnotationCount => Some(completion.and_then(|c| c.count).unwrap_or(1)),
@@ -199,7 +199,7 @@ impl StepConfig {
             .unwrap_or(true)
     }
 
-    /// What happens to a place whose holder is inactive.
+    /// What happens to a slot whose holder is inactive.
     pub fn timeout_action(&self) -> TimeoutAction {
         self.completion
             .as_ref()
@@ -238,17 +238,17 @@ impl StepConfig {
         self.assignment.as_ref().map_or(&[], |a| &a.required_roles)
     }
 
-    /// Skills of which an annotator needs all to be offered a place.
+    /// Skills of which an annotator needs all to be offered a slot.
     pub fn required_skills(&self) -> &[String] {
         self.assignment.as_ref().map_or(&[], |a| &a.required_skills)
     }
 
-    /// Places that one person may hold at a time, over all tasks, to be offered another here.
+    /// Slots that one person may hold at a time, over all tasks, to be offered another here.
     pub fn max_concurrent(&self) -> Option<u32> {
         self.assignment.as_ref().and_then(|a| a.max_concurrent)
     }
 
-    /// Which of the free places is offered first; `round_robin` when left out.
+    /// Which of the free slots is offered first; `round_robin` when left out.
     pub fn load_balancing(&self) -> LoadBalancing {
         self.assignment
             .as_ref()
@@ -280,7 +280,7 @@ impl StepConfig {
             consensus.on_disagreement.strategy == DisagreementStrategy::AdditionalAnnotators
                 || consensus.tie_breaker == TieBreaker::AdditionalAnnotator
         });
-        let most = self.most_submissions().or_else(|| self.places());
+        let most = self.most_submissions().or_else(|| self.slots());
         self.kind.spec().performer == Performer::Annotators && (asks_on || most != Some(1))
     }
 

@@ -53,7 +53,7 @@ impl WorkflowConfig {
         self.steps.iter().find(|step| step.id == *id)
     }
 
-    /// The transitions that leave `from`, with their places in the file: by priority, then file order.
+    /// The transitions that leave `from`, with their positions in the file: by priority, then file order.
     pub fn transitions_from(&self, from: &str) -> Vec<(usize, &TransitionConfig)> {
         let mut leaving: Vec<_> = self
             .transitions
@@ -74,7 +74,7 @@ pub struct Settings {
     #[serde(default = "default_max_retries")]
     #[schemars(range(min = 0, max = 10))]
     pub max_retries: u32,
-    /// Inactivity after which a claimed place is freed, where the step says nothing; at most `8h`.
+    /// Inactivity after which a claimed slot is freed, where the step says nothing; at most `8h`.
     #[serde(default = "default_timeout")]
     pub default_timeout: ConfigDuration,
     /// What becomes of a task whose step fails.
@@ -147,7 +147,7 @@ pub enum OnFall {
     /// A message tells of it.
     #[default]
     Flag,
-    /// A message tells of it, and no more places are offered to the person in this workflow, until
+    /// A message tells of it, and no more slots are offered to the person in this workflow, until
     /// an operator lets them go on or the fall is made good. Nothing that is begun is lost.
     Pause,
 }

@@ -1,4 +1,4 @@
-//! Places: claimed, kept, given back.
+//! Slots: claimed, kept, given back.
 
 use chrono::{DateTime, Utc};
 
@@ -34,11 +34,11 @@ pub(super) fn assign(work: &mut Work<'_>, command: &Assign) -> Result<(), Refusa
             ),
         ));
     }
-    let places = visit.map(|visit| Eligibility::of(visit, command.user_id));
-    if places == Some(Eligibility::Full) {
+    let slots = visit.map(|visit| Eligibility::of(visit, command.user_id));
+    if slots == Some(Eligibility::Full) {
         return Err(Refusal::rejected(
             RejectionCode::Surplus,
-            format!("every place of step `{}` is submitted or claimed", step.id),
+            format!("every slot of step `{}` is submitted or claimed", step.id),
         ));
     }
     work.require_running()?;
@@ -54,7 +54,7 @@ pub(super) fn assign(work: &mut Work<'_>, command: &Assign) -> Result<(), Refusa
     let (number, n) = (visit.number, visit.assignments_made + 1);
     let expires_at = expiry(work, &step);
     work.subject = Some(step.id.clone());
-    work.emit(if places == Some(Eligibility::HoldsPlace) {
+    work.emit(if slots == Some(Eligibility::HoldsSlot) {
         // Claimed again by its holder: kept, not doubled.
         WorkflowEvent::ActivityRecorded {
             step_id: step.id,
@@ -78,7 +78,7 @@ pub(super) fn assign(work: &mut Work<'_>, command: &Assign) -> Result<(), Refusa
 }
 
 pub(super) fn release(work: &mut Work<'_>, command: &Release) -> Result<(), Refusal> {
-    let (step, visit) = held_place(work, command.step_id.as_deref(), command.user_id, false)?;
+    let (step, visit) = claimed_slot(work, command.step_id.as_deref(), command.user_id, false)?;
     work.subject = Some(step.id.clone());
     work.emit(WorkflowEvent::TaskReleased {
         step_id: step.id,
@@ -91,7 +91,7 @@ pub(super) fn release(work: &mut Work<'_>, command: &Release) -> Result<(), Refu
 }
 
 pub(super) fn activity(work: &mut Work<'_>, command: &Activity) -> Result<(), Refusal> {
-    let (step, visit) = held_place(work, command.step_id.as_deref(), command.user_id, true)?;
+    let (step, visit) = claimed_slot(work, command.step_id.as_deref(), command.user_id, true)?;
     let expires_at = expiry(work, &step);
     work.subject = Some(step.id.clone());
     work.emit(WorkflowEvent::ActivityRecorded {
@@ -112,7 +112,7 @@ pub(super) fn activity(work: &mut Work<'_>, command: &Activity) -> Result<(), Re
     Ok(())
 }
 
-/// When a place claimed or kept now is given up; never later than the limit.
+/// When a slot claimed or kept now is given up; never later than the limit.
 pub(super) fn expiry(work: &Work<'_>, step: &StepConfig) -> DateTime<Utc> {
     let timeout = step
         .completion
@@ -122,8 +122,8 @@ pub(super) fn expiry(work: &Work<'_>, step: &StepConfig) -> DateTime<Utc> {
     work.now + timeout.get().min(INACTIVITY_MAX)
 }
 
-/// The step and visit in which `user` holds a place. Giving one back works during a pause too.
-fn held_place(
+/// The step and visit in which `user` holds a slot. Giving one back works during a pause too.
+fn claimed_slot(
     work: &Work<'_>,
     step_id: Option<&str>,
     user: UserId,
@@ -144,7 +144,7 @@ fn held_place(
         return Err(Refusal::rejected(
             RejectionCode::NotWaiting,
             format!(
-                "annotator {user} holds no place of step `{}`: claim one with `assign`",
+                "annotator {user} holds no slot of step `{}`: claim one with `assign`",
                 step.id
             ),
         ));

@@ -20,7 +20,7 @@ use crate::{
     events::{ChildEnded, ChildRequested, WorkflowEvent},
     executor::{ExecutorError, check_bounds, value_at},
     ids::StepId,
-    state::{ChildOrder, ChildOutcome, PlaceHolder, TaskStatus, Visit, VisitStatus},
+    state::{ChildOrder, ChildOutcome, SlotHolder, TaskStatus, Visit, VisitStatus},
     store::DueRow,
     timers::order_kind,
     transition::variables,
@@ -85,8 +85,8 @@ fn adopt(work: &mut Work<'_>, command: &ChildStart) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Gives the holders places in the first step, as far as there are places and their roles allow.
-fn reserve(work: &mut Work<'_>, entry: &StepId, holders: &[PlaceHolder]) {
+/// Gives the holders slots in the first step, as far as there are slots and their roles allow.
+fn reserve(work: &mut Work<'_>, entry: &StepId, holders: &[SlotHolder]) {
     let step = work.step(entry);
     if !step.kind.takes_submissions() {
         return;
@@ -94,7 +94,7 @@ fn reserve(work: &mut Work<'_>, entry: &StepId, holders: &[PlaceHolder]) {
     for holder in holders {
         let visit = work.visit(entry);
         if visit.status != VisitStatus::Active
-            || Eligibility::of(visit, holder.user_id) != Eligibility::FreePlace
+            || Eligibility::of(visit, holder.user_id) != Eligibility::FreeSlot
             || !check_roles(step, &holder.roles)
         {
             continue;
@@ -346,10 +346,10 @@ impl Work<'_> {
         Ok(Some(input))
     }
 
-    /// Who gets a place in the child's first step, where this step or the one that led here says
+    /// Who gets a slot in the child's first step, where this step or the one that led here says
     /// `propagate_assignment`: those who submitted to the step that led here, or to what it judged
     /// where nobody submits to it.
-    fn holders(&self, step: &StepConfig, visit: &Visit) -> Vec<PlaceHolder> {
+    fn holders(&self, step: &StepConfig, visit: &Visit) -> Vec<SlotHolder> {
         let propagates = |step: &StepConfig| step.assignment.as_ref()?.propagate_assignment;
         let from = visit.entered_from.as_ref();
         let said_before = || propagates(self.step(from?));
@@ -360,7 +360,7 @@ impl Work<'_> {
         let before = from.and_then(|from| state.current_visit(from));
         let judged = visit.judges.as_ref();
         let judged = judged.and_then(|judged| state.visit(&judged.step_id, judged.visit));
-        let mut holders: Vec<PlaceHolder> = Vec::new();
+        let mut holders: Vec<SlotHolder> = Vec::new();
         for annotation in [before, judged]
             .into_iter()
             .flatten()
@@ -373,7 +373,7 @@ impl Work<'_> {
                 .iter()
                 .all(|known| known.user_id != annotation.user_id)
             {
-                holders.push(PlaceHolder {
+                holders.push(SlotHolder {
                     user_id: annotation.user_id,
                     roles: annotation.roles.clone(),
                 });

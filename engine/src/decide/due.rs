@@ -75,7 +75,7 @@ fn is_held(work: &Work<'_>, row: &DueRow) -> bool {
         || timers::is_held(state, row)
 }
 
-/// Who still holds the place of this row although its time is over.
+/// Who still holds the slot of this row although its time is over.
 fn inactive_holder(work: &Work<'_>, row: &DueRow) -> Option<UserId> {
     let state = work.current();
     if state.status != TaskStatus::Running {
@@ -128,7 +128,7 @@ fn stall(work: &mut Work<'_>, row: &DueRow, user_id: UserId) {
             }
         }
         TimeoutAction::Escalate => {
-            let reason = format!("annotator {user_id} held a place and was inactive for too long");
+            let reason = format!("annotator {user_id} held a slot and was inactive for too long");
             work.escalate(&step_id, IncidentCode::InactivityTimeout, reason);
         }
         TimeoutAction::Fail => {

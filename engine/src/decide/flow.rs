@@ -88,10 +88,10 @@ impl Work<'_> {
             from_step: from,
             judges,
             judges_with,
-            places: step
+            slots: step
                 .kind
                 .takes_submissions()
-                .then(|| step.places())
+                .then(|| step.slots())
                 .flatten(),
             discards,
             opening,
@@ -262,13 +262,13 @@ impl Work<'_> {
                 self.request_first(step, handler, None);
                 false
             }
-            Ok(ExecutionResult::NeedsMore { places, consensus }) => {
+            Ok(ExecutionResult::NeedsMore { slots, consensus }) => {
                 self.emit(WorkflowEvent::ConsensusCalculated(*consensus));
                 let step_id = step.id.clone();
-                self.emit(WorkflowEvent::PlacesAdded {
+                self.emit(WorkflowEvent::SlotsAdded {
                     step_id,
                     visit,
-                    places,
+                    slots,
                 });
                 false
             }

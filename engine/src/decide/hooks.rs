@@ -30,7 +30,7 @@ impl Work<'_> {
             visit: visit.number,
             from_step: visit.entered_from.clone(),
             judges: visit.judges.clone(),
-            places: visit.places,
+            slots: visit.slots,
         }));
         self.tell(step, HookStage::OnStart);
         true

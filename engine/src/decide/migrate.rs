@@ -36,13 +36,13 @@ pub(super) fn migrate(work: &mut Work<'_>, command: &Migrate) -> Result<(), Refu
     }
     let renamed = command.steps.iter().filter(|(from, to)| from != to);
     let active: Vec<StepId> = state.active_steps().map(map).collect();
-    let places = active.iter().filter_map(|id| {
+    let slots = active.iter().filter_map(|id| {
         let step = new.step(id)?;
         Some((
             id.clone(),
             step.kind
                 .takes_submissions()
-                .then(|| step.places())
+                .then(|| step.slots())
                 .flatten(),
         ))
     });
@@ -53,7 +53,7 @@ pub(super) fn migrate(work: &mut Work<'_>, command: &Migrate) -> Result<(), Refu
         steps: renamed
             .map(|(from, to)| (from.clone(), to.clone()))
             .collect(),
-        places: places.collect(),
+        slots: slots.collect(),
         loops: loops(&state.loops, &old.transitions, &new.transitions, &map),
         joins: joins(work, new, &map),
     };

@@ -119,15 +119,15 @@ fn refuse_duplicate(
     ))
 }
 
-/// Late ones of a visit that its count has closed, and those who find every place taken.
+/// Late ones of a visit that its count has closed, and those who find every slot taken.
 fn refuse_surplus(
     step: &StepConfig,
     visit: &Visit,
     annotation: &AnnotationData,
 ) -> Result<(), Refusal> {
-    let places = visit.places.unwrap_or(u32::MAX);
+    let slots = visit.slots.unwrap_or(u32::MAX);
     let closed = visit.status == VisitStatus::Completed || visit.found.is_some();
-    let closed_by_count = closed && visit.free_places() == Some(0);
+    let closed_by_count = closed && visit.free_slots() == Some(0);
     let full = visit.status == VisitStatus::Active
         && step.kind.takes_submissions()
         && Eligibility::to_submit(step, visit, annotation.user_id) == Eligibility::Full;
@@ -142,7 +142,7 @@ fn refuse_surplus(
     Err(Refusal::rejected(
         RejectionCode::Surplus,
         format!(
-            "every place of visit {} of step `{}` is taken: {taken} of {places}",
+            "every slot of visit {} of step `{}` is taken: {taken} of {slots}",
             visit.number, step.id
         ),
     ))

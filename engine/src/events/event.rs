@@ -18,7 +18,7 @@ use crate::{
     reliability::Evidence,
     state::{
         AnnotationData, ChildOrder, ChildOutcome, FoundResult, IncidentCode, ParentTask,
-        PlaceHolder, ResolvedBy, SoftLabels, StepResult, StepVisit, WorkflowRef,
+        ResolvedBy, SlotHolder, SoftLabels, StepResult, StepVisit, WorkflowRef,
     },
 };
 
@@ -49,7 +49,7 @@ pub enum WorkflowEvent {
     },
     /// A visit of a step begins.
     StepActivated(StepActivated),
-    /// Somebody claimed a place.
+    /// Somebody claimed a slot.
     TaskAssigned {
         /// The step.
         step_id: StepId,
@@ -62,13 +62,13 @@ pub enum WorkflowEvent {
         /// Roles that the person named.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         roles: Vec<String>,
-        /// When the place is given up without activity.
+        /// When the slot is given up without activity.
         expires_at: DateTime<Utc>,
-        /// Why the place was offered before others, where the step shares its work by quality.
+        /// Why the slot was offered before others, where the step shares its work by quality.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         offered: Option<OfferBasis>,
     },
-    /// The holder of a place is at work.
+    /// The holder of a slot is at work.
     ActivityRecorded {
         /// The step.
         step_id: StepId,
@@ -76,12 +76,12 @@ pub enum WorkflowEvent {
         visit: u32,
         /// Who.
         user_id: UserId,
-        /// When the place is given up without further activity.
+        /// When the slot is given up without further activity.
         expires_at: DateTime<Utc>,
         /// Whether a draft came with it (kept apart from the log).
         draft: bool,
     },
-    /// A claimed place is free again.
+    /// A claimed slot is free again.
     TaskReleased {
         /// The step.
         step_id: StepId,
@@ -95,7 +95,7 @@ pub enum WorkflowEvent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
-    /// The holder of a place was inactive for too long.
+    /// The holder of a slot was inactive for too long.
     TaskStalled {
         /// The step.
         step_id: StepId,
@@ -129,13 +129,15 @@ pub enum WorkflowEvent {
         correct: bool,
     },
     /// More people are asked, since those who answered do not settle it.
-    PlacesAdded {
+    #[serde(rename = "places_added")]
+    SlotsAdded {
         /// The step.
         step_id: StepId,
         /// The visit.
         visit: u32,
         /// Submissions asked for now.
-        places: u32,
+        #[serde(rename = "places")]
+        slots: u32,
     },
     /// A visit needs a child task.
     ChildRequested(ChildRequested),
@@ -365,9 +367,9 @@ pub struct ChildRequested {
     /// Key-value pairs for search: those of this task.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Who gets a place in its first step.
+    /// Who gets a slot in its first step.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub holders: Vec<PlaceHolder>,
+    pub holders: Vec<SlotHolder>,
     /// How deep its own children may lie at most, counted from the root.
     pub depth_max: u32,
     /// What the producer uses to follow a piece of work.
@@ -407,8 +409,9 @@ pub struct WorkflowMigrated {
     pub steps: BTreeMap<StepId, StepId>,
     /// Submissions that active visits ask for now, by new id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub places: BTreeMap<StepId, Option<u32>>,
-    /// How often bounded transitions have fired, by their place in the new file.
+    #[serde(rename = "places")]
+    pub slots: BTreeMap<StepId, Option<u32>>,
+    /// How often bounded transitions have fired, by their position in the new file.
     #[serde(
         default,
         skip_serializing_if = "BTreeMap::is_empty",
@@ -447,7 +450,8 @@ pub struct StepActivated {
     pub judges_with: Vec<StepVisit>,
     /// Submissions asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub places: Option<u32>,
+    #[serde(rename = "places")]
+    pub slots: Option<u32>,
     /// Other joins whose waiting branches this one makes needless.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub discards: Vec<StepId>,
@@ -471,7 +475,8 @@ pub struct StepOpened {
     pub judges: Option<StepVisit>,
     /// Submissions asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub places: Option<u32>,
+    #[serde(rename = "places")]
+    pub slots: Option<u32>,
 }
 
 /// What a hook came to.
@@ -530,7 +535,7 @@ pub struct Job {
     pub input: Value,
 }
 
-/// Why a claimed place is free again.
+/// Why a claimed slot is free again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReleaseReason {
@@ -538,7 +543,7 @@ pub enum ReleaseReason {
     Released,
     /// The holder was inactive.
     Inactivity,
-    /// The holder was inactive and is not offered the place again.
+    /// The holder was inactive and is not offered the slot again.
     Reassigned,
     /// The visit ended.
     StepEnded,
@@ -706,11 +711,11 @@ pub struct AnnotatorWeight {
     pub weight: f64,
 }
 
-/// Why a place was offered to a person before others.
+/// Why a slot was offered to a person before others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub enum OfferBasis {
-    /// Of all free places it had waited longest, and it was the turn of such a one.
+    /// Of all free slots it had waited longest, and it was the turn of such a one.
     Overdue,
     /// Others have begun, and the person is known to be reliable.
     Contested {
@@ -737,7 +742,7 @@ pub struct Vote {
     pub value: Value,
     /// How many gave it.
     pub count: u32,
-    /// Who gave it: their places in the order of acceptance, from 0. Left out of all votes where that
+    /// Who gave it: their positions in the order of acceptance, from 0. Left out of all votes where that
     /// is the order of the votes, one after the other.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub by: Vec<u32>,
@@ -783,7 +788,7 @@ impl WorkflowEvent {
             Self::TaskStalled { .. } => "task_stalled",
             Self::AnnotationSubmitted { .. } => "annotation_submitted",
             Self::GoldScored { .. } => "gold_scored",
-            Self::PlacesAdded { .. } => "places_added",
+            Self::SlotsAdded { .. } => "places_added",
             Self::ChildRequested(_) => "child_requested",
             Self::ChildTold { .. } => "child_told",
             Self::ChildStartFailed { .. } => "child_start_failed",
@@ -868,7 +873,7 @@ impl WorkflowEvent {
             | Self::TaskStalled { step_id, .. }
             | Self::AnnotationSubmitted { step_id, .. }
             | Self::GoldScored { step_id, .. }
-            | Self::PlacesAdded { step_id, .. }
+            | Self::SlotsAdded { step_id, .. }
             | Self::ChildTold { step_id, .. }
             | Self::ChildStartFailed { step_id, .. }
             | Self::HandlerFailed { step_id, .. }

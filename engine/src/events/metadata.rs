@@ -20,7 +20,7 @@ pub struct StoredEvent {
     /// The stream.
     #[serde(rename = "stream_id")]
     pub task_id: TaskId,
-    /// Its place in the stream, from 1, without gaps.
+    /// Its position in the stream, from 1, without gaps.
     pub version: u64,
     /// When it was decided (the database's clock, in microseconds).
     pub occurred_at: DateTime<Utc>,

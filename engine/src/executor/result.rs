@@ -20,7 +20,7 @@ pub enum ExecutionResult {
     /// It is not: those who answered do not settle it, and more people are asked.
     NeedsMore {
         /// Submissions asked for now.
-        places: u32,
+        slots: u32,
         /// How annotations were compared.
         consensus: Box<ConsensusCalculated>,
     },

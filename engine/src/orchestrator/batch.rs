@@ -199,8 +199,8 @@ impl WorkflowOrchestrator {
             .collect();
         for state in batch.cached.values() {
             let id = state.workflow.revision_id;
-            if let Entry::Vacant(place) = workflows.entry(id) {
-                place.insert(self.compiled(id.0).await?);
+            if let Entry::Vacant(entry) = workflows.entry(id) {
+                entry.insert(self.compiled(id.0).await?);
             }
         }
         let questions = workflows
@@ -269,15 +269,15 @@ impl<'a> Opened<'a> {
 }
 
 fn chains(commands: &[CommandEnvelope]) -> Chains {
-    let mut places: HashMap<TaskId, usize> = HashMap::new();
+    let mut positions: HashMap<TaskId, usize> = HashMap::new();
     let mut chains: Chains = Vec::new();
     for (index, envelope) in commands.iter().enumerate() {
         let task = envelope.command.task_id();
-        let place = *places.entry(task).or_insert_with(|| {
+        let position = *positions.entry(task).or_insert_with(|| {
             chains.push((task, Vec::new()));
             chains.len() - 1
         });
-        chains[place].1.push(index);
+        chains[position].1.push(index);
     }
     chains
 }

@@ -1,4 +1,4 @@
-//! What a claim may choose from: the steps that are open to a person, and their free places.
+//! What a claim may choose from: the steps that are open to a person, and their free slots.
 //!
 //! All of it is read without a lock, so a candidate may be gone when it is claimed.
 
@@ -13,7 +13,7 @@ use crate::{
     command::{ClaimRequest, Dead, Rejection, RejectionCode},
     config::StepConfig,
     ids::{RevisionId, TaskId, WorkflowId, WorkflowSelector},
-    store::{AnnotatorPause, PlaceOrder, PlaceQuery, Store},
+    store::{AnnotatorPause, SlotOrder, SlotQuery, Store},
 };
 
 /// Candidates of one step that are looked at in a round.
@@ -94,7 +94,7 @@ impl WorkflowOrchestrator {
     }
 }
 
-/// Free places that the person may take, of all steps on offer. Where a file names a share of gold
+/// Free slots that the person may take, of all steps on offer. Where a file names a share of gold
 /// tasks, a claim is for gold or not by its id: repeated it is the same, and of many that share is.
 /// A claim for gold falls back to other tasks where there is none, and never the other way.
 pub(super) async fn offers(
@@ -107,30 +107,30 @@ pub(super) async fn offers(
     for offered in steps {
         let share = offered.gold_share.filter(|_| draws_gold);
         if share.is_some_and(|share| is_for_gold(request.command_id, share)) {
-            offers.extend(places(store, request, offered, true).await?);
+            offers.extend(slots(store, request, offered, true).await?);
         }
     }
     if !offers.is_empty() {
         return Ok(offers);
     }
     for offered in steps {
-        offers.extend(places(store, request, offered, false).await?);
+        offers.extend(slots(store, request, offered, false).await?);
         if offered.gold_share.is_none() {
-            offers.extend(places(store, request, offered, true).await?);
+            offers.extend(slots(store, request, offered, true).await?);
         }
     }
     Ok(offers)
 }
 
-/// Free places of one step. Where some are worth more to this person than to others, the oldest of
+/// Free slots of one step. Where some are worth more to this person than to others, the oldest of
 /// what is begun are among them, however many fresh ones there are.
-async fn places(
+async fn slots(
     store: &dyn Store,
     request: &ClaimRequest,
     offered: &OfferedStep,
     gold: bool,
 ) -> Result<Vec<Offer>, OrchestrationError> {
-    let query = |order| PlaceQuery {
+    let query = |order| SlotQuery {
         step: offered.step.clone(),
         gold,
         user: request.user_id,
@@ -138,12 +138,12 @@ async fn places(
         order,
         limit: WINDOW,
     };
-    let mut places = store.open_places(query(PlaceOrder::FewestPeople)).await?;
+    let mut slots = store.open_slots(query(SlotOrder::FewestPeople)).await?;
     if offered.turn.prefers_begun() {
-        let fewest: HashSet<TaskId> = places.iter().map(|place| place.task_id).collect();
-        let begun = store.open_places(query(PlaceOrder::OldestBegun)).await?;
-        places.extend(begun.into_iter().filter(|p| !fewest.contains(&p.task_id)));
+        let fewest: HashSet<TaskId> = slots.iter().map(|slot| slot.task_id).collect();
+        let begun = store.open_slots(query(SlotOrder::OldestBegun)).await?;
+        slots.extend(begun.into_iter().filter(|p| !fewest.contains(&p.task_id)));
     }
     let strategy = offered.config.load_balancing();
-    Ok(offered.turn.offers(places, strategy))
+    Ok(offered.turn.offers(slots, strategy))
 }

@@ -1,7 +1,7 @@
 //! The commands of one task, decided in their order: each sees what the ones before it did.
 //!
 //! A decision is pure; what is gathered here around it is what becomes of it in the store: events,
-//! inbox, messages, due work, places and a snapshot.
+//! inbox, messages, due work, slots and a snapshot.
 
 use std::{
     collections::HashMap,
@@ -21,7 +21,7 @@ use crate::{
     executor::annotators::Annotators,
     ids::{CommandId, RevisionId, TaskId, WorkflowSelector},
     limits::SNAPSHOT_EVERY,
-    state::{Draft, Places, WorkflowPause, WorkflowSnapshot},
+    state::{Draft, Slots, WorkflowPause, WorkflowSnapshot},
     store::{
         CommandRecord, DueRow, NewOutboxRow, OpenBatch, OpenedTask, RecordedOutcome, SnapshotRow,
         TaskRow, TaskWrite,
@@ -55,7 +55,7 @@ pub(super) struct ChainEnd {
 struct Before {
     version: u64,
     due: Vec<DueRow>,
-    places: Places,
+    slots: Slots,
 }
 
 impl Before {
@@ -63,7 +63,7 @@ impl Before {
         Self {
             version: state.map_or(0, |state| state.version),
             due: state.map(due_work).unwrap_or_default(),
-            places: state.map(Places::from).unwrap_or_default(),
+            slots: state.map(Slots::from).unwrap_or_default(),
         }
     }
 }
@@ -302,7 +302,7 @@ impl<'a> Run<'a> {
         let Before {
             version: expected_version,
             due: due_before,
-            places,
+            slots,
         } = before;
         let expected_version = *expected_version;
         let due_after = after.map(due_work).unwrap_or_default();
@@ -331,7 +331,7 @@ impl<'a> Run<'a> {
             outbox,
             due_set,
             due_unset,
-            places: after.map(Places::from).unwrap_or_default().since(places),
+            slots: after.map(Slots::from).unwrap_or_default().since(slots),
             drafts,
             snapshot: snapshot.map(|state| SnapshotRow {
                 task_id: task,

@@ -1,10 +1,10 @@
-//! Claiming the next task: a person asks for work and gets a place.
+//! Claiming the next task: a person asks for work and gets a slot.
 //!
 //! Candidates are read without a lock, then claimed one at a time under the lock of the task's
 //! head, by the same decision as an `assign`: so overlap is never exceeded and nobody comes twice,
 //! whatever the index said. Who was too late for a candidate goes on with the next; nothing is
 //! recorded of that. Claims of one person run one at a time under a lock of their own, taken before
-//! the head, under which the places that the person holds are counted.
+//! the head, under which the slots that the person holds are counted.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -19,14 +19,13 @@ use super::{
 use crate::{
     assignment::{Eligibility, Offer, offer_order, probe_order},
     command::{
-        Assign, ClaimRequest, ClaimedPlace, Command, CommandEnvelope, Dead, JudgedAnnotation,
-        Outcome,
+        Assign, Claim, ClaimRequest, Command, CommandEnvelope, Dead, JudgedAnnotation, Outcome,
     },
     config::StepConfig,
     events::OfferBasis,
     executor::annotators::Annotators,
     ids::{StepId, TaskId, UserId},
-    state::{OpenPlace, WorkflowSnapshot},
+    state::{OpenSlot, WorkflowSnapshot},
     store::{Claimant, CommandRow, OpenRequest, RecordedOutcome, Store, TaskWrite},
 };
 
@@ -51,13 +50,13 @@ enum Attempt {
     Known(CommandRow),
     /// Somebody was faster, or the task is not what it was.
     Lost,
-    /// The person holds as many places as the step allows.
+    /// The person holds as many slots as the step allows.
     Enough,
 }
 
 impl WorkflowOrchestrator {
-    /// Claims a place for a person who asks for work; none where nothing is free that the person
-    /// may take. The same id again answers the same place; where it got none it is not kept, and
+    /// Claims a slot for a person who asks for work; none where nothing is free that the person
+    /// may take. The same id again answers the same slot; where it got none it is not kept, and
     /// asks anew.
     ///
     /// `store` is the same store as this orchestrator's.
@@ -71,7 +70,7 @@ impl WorkflowOrchestrator {
         &self,
         store: &dyn Store,
         request: &ClaimRequest,
-    ) -> Result<Option<ClaimedPlace>, OrchestrationError> {
+    ) -> Result<Option<Claim>, OrchestrationError> {
         if let Some(known) = store.command(request.command_id).await? {
             return self.known_claim(store, request, known).await;
         }
@@ -90,19 +89,19 @@ impl WorkflowOrchestrator {
             }
             offer_order(&mut offers);
             for tried in 0..offers.len() {
-                let Offer { place, worth, .. } = offers[tried].clone();
-                let Some(offered) = steps.iter().find(|offered| offered.has(&place)) else {
+                let Offer { slot, worth, .. } = offers[tried].clone();
+                let Some(offered) = steps.iter().find(|offered| offered.has(&slot)) else {
                     continue;
                 };
-                let basis = offered.turn.basis(&place, worth);
-                match self.try_claim(request, &place, basis, waits).await? {
+                let basis = offered.turn.basis(&slot, worth);
+                match self.try_claim(request, &slot, basis, waits).await? {
                     Attempt::Claimed(claim, state) => {
                         return self.claimed(store, claim, Some(*state)).await.map(Some);
                     }
                     Attempt::Known(row) => return self.known_claim(store, request, row).await,
                     Attempt::Lost => {}
                     // The step has nothing for this person; others may allow more.
-                    Attempt::Enough => steps.retain(|offered| !offered.has(&place)),
+                    Attempt::Enough => steps.retain(|offered| !offered.has(&slot)),
                 }
                 if tried == 0 {
                     probe_order(&mut offers[1..], request.user_id);
@@ -116,12 +115,12 @@ impl WorkflowOrchestrator {
     async fn try_claim(
         &self,
         request: &ClaimRequest,
-        place: &OpenPlace,
+        slot: &OpenSlot,
         offered: Option<OfferBasis>,
         waits: bool,
     ) -> Result<Attempt, OrchestrationError> {
-        let task = place.task_id;
-        let commands = [assignment(request, place, offered)];
+        let task = slot.task_id;
+        let commands = [assignment(request, slot, offered)];
         let cached = self.states.get(task);
         let version = cached.as_ref().map_or(0, |state| state.version);
         let mut open = self
@@ -146,20 +145,20 @@ impl WorkflowOrchestrator {
         let mut run = Run::new(self, &commands, HashMap::new(), &open);
         let state = run.catch_up(cached.as_ref(), opened)?;
         run.load_workflow(state.as_ref()).await?;
-        let free = |state: &&WorkflowSnapshot| is_free(state, place, request.user_id);
+        let free = |state: &&WorkflowSnapshot| is_free(state, slot, request.user_id);
         let Some(free) = state.as_ref().filter(free) else {
             return Ok(Attempt::Lost);
         };
-        let most = self.max_concurrent(free, &place.step_id).await?;
+        let most = self.max_concurrent(free, &slot.step_id).await?;
         if most.is_some_and(|most| open.held_by_claimant >= most) {
             return Ok(Attempt::Enough);
         }
-        // Claims are about places, not about answers.
+        // Claims are about slots, not about answers.
         let annotators = Annotators::default();
         let end = run.run_chain(task, state, &[0], &open, annotators);
         let applied = matches!(run.outcomes.first(), Some(Some(Outcome::Applied(_))));
         // A refusal is the next candidate's chance, and is not recorded: nobody asked for this one.
-        let granted = applied.then(|| granted(request, place, end)).flatten();
+        let granted = applied.then(|| granted(request, slot, end)).flatten();
         let Some((claim, state, write)) = granted else {
             return Ok(Attempt::Lost);
         };
@@ -174,7 +173,7 @@ impl WorkflowOrchestrator {
         Ok(Attempt::Claimed(claim, Box::new(state)))
     }
 
-    /// How many places of a step one person may hold at a time; none where it does not say.
+    /// How many slots of a step one person may hold at a time; none where it does not say.
     async fn max_concurrent(
         &self,
         state: &WorkflowSnapshot,
@@ -185,13 +184,13 @@ impl WorkflowOrchestrator {
         Ok(config.and_then(StepConfig::max_concurrent))
     }
 
-    /// The place that an id got before.
+    /// The slot that an id got before.
     async fn known_claim(
         &self,
         store: &dyn Store,
         request: &ClaimRequest,
         known: CommandRow,
-    ) -> Result<Option<ClaimedPlace>, OrchestrationError> {
+    ) -> Result<Option<Claim>, OrchestrationError> {
         let claim = match known.outcome {
             RecordedOutcome::Applied { result } if known.content_hash == request.content_hash() => {
                 serde_json::from_value::<Claim>(result).ok()
@@ -210,7 +209,7 @@ impl WorkflowOrchestrator {
         store: &dyn Store,
         claim: Claim,
         state: Option<WorkflowSnapshot>,
-    ) -> Result<ClaimedPlace, OrchestrationError> {
+    ) -> Result<Claim, OrchestrationError> {
         let state = match state {
             Some(state) => Arc::new(state),
             None => Arc::new(self.get_task_state(claim.task_id.0).await?.into_snapshot()),
@@ -226,7 +225,7 @@ impl WorkflowOrchestrator {
             .and_then(|visit| visit.judges.as_ref())
             .and_then(|judged| state.visit(&judged.step_id, judged.visit));
         let judged = judged.map_or(&[][..], |visit| &visit.annotations);
-        Ok(ClaimedPlace {
+        Ok(Claim {
             task_id: claim.task_id,
             workflow: state.workflow.workflow.clone(),
             revision: state.workflow.revision,
@@ -252,7 +251,7 @@ impl WorkflowOrchestrator {
 /// those of the claim, whichever candidate it is.
 fn assignment(
     request: &ClaimRequest,
-    place: &OpenPlace,
+    slot: &OpenSlot,
     offered: Option<OfferBasis>,
 ) -> CommandEnvelope {
     CommandEnvelope {
@@ -261,8 +260,8 @@ fn assignment(
         correlation_id: request.correlation_id.clone(),
         traceparent: request.traceparent.clone(),
         command: Command::Assign(Assign {
-            task_id: place.task_id,
-            step_id: Some(place.step_id.to_string()),
+            task_id: slot.task_id,
+            step_id: Some(slot.step_id.to_string()),
             user_id: request.user_id,
             roles: (!request.roles.is_empty()).then(|| request.roles.clone()),
             offered,
@@ -274,15 +273,15 @@ fn assignment(
 /// keeps the claim as the result, from which a repetition is answered.
 fn granted(
     request: &ClaimRequest,
-    place: &OpenPlace,
+    slot: &OpenSlot,
     end: ChainEnd,
 ) -> Option<(Claim, WorkflowSnapshot, TaskWrite)> {
     let (state, mut write) = (end.state?, end.write?);
-    let visit = state.current_visit(&place.step_id)?;
+    let visit = state.current_visit(&slot.step_id)?;
     let claim = Claim {
-        task_id: place.task_id,
-        step_id: place.step_id.clone(),
-        visit: place.visit,
+        task_id: slot.task_id,
+        step_id: slot.step_id.clone(),
+        visit: slot.visit,
         user_id: request.user_id,
         expires_at: visit.assignment_of(request.user_id)?.expires_at,
     };
@@ -295,13 +294,13 @@ fn granted(
 }
 
 /// Whether the candidate is still what the index said, and free for this person.
-fn is_free(state: &WorkflowSnapshot, place: &OpenPlace, user: UserId) -> bool {
-    let visit = state.current_visit(&place.step_id);
-    state.workflow.revision_id == place.revision_id
+fn is_free(state: &WorkflowSnapshot, slot: &OpenSlot, user: UserId) -> bool {
+    let visit = state.current_visit(&slot.step_id);
+    state.workflow.revision_id == slot.revision_id
         && visit.is_some_and(|visit| {
-            visit.number == place.visit
+            visit.number == slot.visit
                 && !visit.excluded.contains(&user)
                 && visit.annotations.iter().all(|a| a.user_id != user)
-                && Eligibility::of(visit, user) == Eligibility::FreePlace
+                && Eligibility::of(visit, user) == Eligibility::FreeSlot
         })
 }

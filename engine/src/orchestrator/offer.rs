@@ -9,7 +9,7 @@ use crate::{
     events::OfferBasis,
     executor::annotators::{Annotators, ModelKey, Standing},
     ids::WorkflowId,
-    state::OpenPlace,
+    state::OpenSlot,
     store::OpenStep,
 };
 
@@ -30,9 +30,9 @@ impl OfferedStep {
         ModelKey::of_offers(&self.workflow, &self.config)
     }
 
-    /// Whether a place is one of this step.
-    pub(super) fn has(&self, place: &OpenPlace) -> bool {
-        self.step.step_id == place.step_id && self.step.revision_id == place.revision_id
+    /// Whether a slot is one of this step.
+    pub(super) fn has(&self, slot: &OpenSlot) -> bool {
+        self.step.step_id == slot.step_id && self.step.revision_id == slot.revision_id
     }
 }
 
@@ -62,9 +62,9 @@ impl Turn {
     }
 
     /// Offers of one step.
-    pub(super) fn offers(&self, places: Vec<OpenPlace>, strategy: LoadBalancing) -> Vec<Offer> {
-        let offer = |place: OpenPlace, worth| Offer {
-            place,
+    pub(super) fn offers(&self, slots: Vec<OpenSlot>, strategy: LoadBalancing) -> Vec<Offer> {
+        let offer = |slot: OpenSlot, worth| Offer {
+            slot,
             strategy,
             worth,
         };
@@ -74,37 +74,37 @@ impl Turn {
                     Self::Overdue => Worth::Overdue,
                     Self::Usual | Self::Reliable { .. } => Worth::Usual,
                 };
-                places.into_iter().map(|p| offer(p, worth)).collect()
+                slots.into_iter().map(|p| offer(p, worth)).collect()
             }
             Self::Reliable {
                 models, questions, ..
             } => {
                 let looked = models.look();
                 let annotators = Annotators::new(&looked);
-                let worth = |place: &OpenPlace| {
-                    if place.submitted == 0 {
+                let worth = |slot: &OpenSlot| {
+                    if slot.submitted == 0 {
                         return Worth::Usual;
                     }
-                    let item = (place.task_id, place.visit);
+                    let item = (slot.task_id, slot.visit);
                     // Where the labels say nothing, nothing is sure.
                     let confidence = annotators.confidence(questions, item).unwrap_or(0.0);
                     Worth::Contested {
                         percent: percent(confidence),
                     }
                 };
-                let places = places.into_iter();
-                places
-                    .map(|place| {
-                        let worth = worth(&place);
-                        offer(place, worth)
+                let slots = slots.into_iter();
+                slots
+                    .map(|slot| {
+                        let worth = worth(&slot);
+                        offer(slot, worth)
                     })
                     .collect()
             }
         }
     }
 
-    /// Why a place of such worth came first.
-    pub(super) fn basis(&self, place: &OpenPlace, worth: Worth) -> Option<OfferBasis> {
+    /// Why a slot of such worth came first.
+    pub(super) fn basis(&self, slot: &OpenSlot, worth: Worth) -> Option<OfferBasis> {
         match (self, worth) {
             (Self::Overdue, Worth::Overdue) => Some(OfferBasis::Overdue),
             (
@@ -116,7 +116,7 @@ impl Turn {
                 Worth::Contested { .. },
             ) => {
                 let looked = models.look();
-                let item = (place.task_id, place.visit);
+                let item = (slot.task_id, slot.visit);
                 Some(OfferBasis::Contested {
                     confidence: Annotators::new(&looked).confidence(questions, item),
                     accuracy_low: standing.low,

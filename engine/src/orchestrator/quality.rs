@@ -1,4 +1,4 @@
-//! Sharing work by quality: what a free place is worth to the person who asks.
+//! Sharing work by quality: what a free slot is worth to the person who asks.
 //!
 //! Who is known to be reliable is offered what others have begun and are least sure of, everybody
 //! else what nobody has begun: a second opinion is worth most where the first ones differ, and most

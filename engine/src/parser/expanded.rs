@@ -8,7 +8,7 @@ use super::{
     parse::{checked, nodes, read_nodes},
     path::{Path, Segment},
     report::ValidationError,
-    source_map::Places,
+    source_map::SourceMap,
     tree::{Content, Node},
 };
 use crate::config::{StepLibrary, WorkflowConfig};
@@ -65,17 +65,22 @@ pub fn expand_workflow(
     library: &StepLibrary,
     handlers: &[&str],
 ) -> (Option<Expanded>, Vec<ValidationError>) {
-    checked(source, |text, places, faults| {
-        let Some((config, root)) = read_nodes(text, library, handlers, places, faults)? else {
+    checked(source, |text, positions, faults| {
+        let Some((config, root)) = read_nodes(text, library, handlers, positions, faults)? else {
             return Ok(None);
         };
         // As written: the names of templates and steps of libraries stand where they were taken.
-        let written = nodes(text, &mut Places::nowhere(text), &mut Faults::default(), "")?;
+        let written = nodes(
+            text,
+            &mut SourceMap::nowhere(text),
+            &mut Faults::default(),
+            "",
+        )?;
         let mut values = Vec::new();
         let effective = serde_json::to_value(&config).unwrap_or_default();
         let mut collector = Collector {
             written: &written,
-            places,
+            positions,
             values: &mut values,
         };
         for (key, value) in effective.as_object().into_iter().flatten() {
@@ -89,7 +94,7 @@ pub fn expand_workflow(
 
 struct Collector<'c, 'a> {
     written: &'c Node,
-    places: &'c Places<'a>,
+    positions: &'c SourceMap<'a>,
     values: &'c mut Vec<ExpandedValue>,
 }
 
@@ -129,7 +134,7 @@ impl Collector<'_, '_> {
 
     fn origin(&self, node: &Node, path: &str) -> ValueOrigin {
         let line = self
-            .places
+            .positions
             .locate(&node.origin, &super::fault::Spot::Value)
             .line;
         let segments = node.origin.segments();

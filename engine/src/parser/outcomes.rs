@@ -300,7 +300,7 @@ impl Ends<'_, '_> {
 
 fn annotated(step: &StepConfig, agreements: &[Option<f64>]) -> Vec<Outcome> {
     let completion = step.completion_type();
-    let one = completion == CompletionType::AnnotationCount && step.places() == Some(1);
+    let one = completion == CompletionType::AnnotationCount && step.slots() == Some(1);
     if completion == CompletionType::Confidence {
         // The most probable answer is a value, however far people agree.
         return agreements.iter().map(|a| Outcome::new(true, *a)).collect();

@@ -13,7 +13,7 @@ use super::{
     path::Path,
     report::{DiagnosticCode as Code, ParseError, Report, ValidationError},
     resolve, soundness,
-    source_map::{Places, Refused},
+    source_map::{Refused, SourceMap},
     structure,
     suggest::Suggester,
     tree::{Content, Node},
@@ -70,8 +70,8 @@ pub fn check_workflow(source: &str, library: &StepLibrary, handlers: &[&str]) ->
 
 /// As [`check_workflow`], for bytes that may not be text.
 pub fn check_workflow_bytes(source: &[u8], library: &StepLibrary, handlers: &[&str]) -> Report {
-    let (config, diagnostics) = checked(source, |text, places, faults| {
-        read(text, library, handlers, places, faults)
+    let (config, diagnostics) = checked(source, |text, positions, faults| {
+        read(text, library, handlers, positions, faults)
     });
     Report {
         config,
@@ -82,7 +82,7 @@ pub fn check_workflow_bytes(source: &[u8], library: &StepLibrary, handlers: &[&s
 /// Reads a file in YAML by `read`; answers what it holds, unless there are errors, and all faults.
 pub(super) fn checked<T>(
     source: &[u8],
-    read: impl for<'a> FnOnce(&'a str, &mut Places<'a>, &mut Faults) -> Result<Option<T>, Refused>,
+    read: impl for<'a> FnOnce(&'a str, &mut SourceMap<'a>, &mut Faults) -> Result<Option<T>, Refused>,
 ) -> (Option<T>, Vec<ValidationError>) {
     let mut faults = Faults::default();
     if source.len() > WORKFLOW_BYTES_MAX {
@@ -90,7 +90,7 @@ pub(super) fn checked<T>(
         faults
             .add(Code::TooLarge, &Path::root(), message)
             .at(known(0));
-        return (None, placed(faults, &Places::nowhere(""), false));
+        return (None, placed(faults, &SourceMap::nowhere(""), false));
     }
     let is_empty = source.is_empty();
     // Editors on Windows put a mark before the text.
@@ -103,12 +103,12 @@ pub(super) fn checked<T>(
             faults
                 .add(Code::NotUtf8, &Path::root(), message)
                 .at(known(text.len()));
-            return (None, placed(faults, &Places::nowhere(&text), is_empty));
+            return (None, placed(faults, &SourceMap::nowhere(&text), is_empty));
         }
     };
-    let mut places = Places::nowhere(text);
-    let found = read(text, &mut places, &mut faults).unwrap_or_default();
-    let diagnostics = placed(faults, &places, is_empty);
+    let mut positions = SourceMap::nowhere(text);
+    let found = read(text, &mut positions, &mut faults).unwrap_or_default();
+    let diagnostics = placed(faults, &positions, is_empty);
     let is_error = |d: &ValidationError| d.severity == super::Severity::Error;
     let found = found.filter(|_| !diagnostics.iter().any(is_error));
     (found, diagnostics)
@@ -117,21 +117,21 @@ pub(super) fn checked<T>(
 /// The text as nodes.
 pub(super) fn nodes<'a>(
     text: &'a str,
-    places: &mut Places<'a>,
+    positions: &mut SourceMap<'a>,
     faults: &mut Faults,
     begin_with: &str,
 ) -> Result<Node, Refused> {
-    *places = Places::read(text, faults)?;
+    *positions = SourceMap::read(text, faults)?;
     let value = yaml::read(text).map_err(|fault| {
         let byte = fault
             .place
-            .map_or(0, |(line, column)| places.byte_of(line, column));
+            .map_or(0, |(line, column)| positions.byte_of(line, column));
         faults
             .add(Code::YamlSyntax, &Path::root(), fault.message)
             .at(known(byte));
         Refused
     });
-    if places.is_empty() {
+    if positions.is_empty() {
         faults
             .add(Code::EmptyFile, &Path::root(), "the file is empty")
             .at(known(0))
@@ -175,10 +175,10 @@ fn read<'a>(
     text: &'a str,
     library: &StepLibrary,
     handlers: &[&str],
-    places: &mut Places<'a>,
+    positions: &mut SourceMap<'a>,
     faults: &mut Faults,
 ) -> Result<Option<WorkflowConfig>, Refused> {
-    let found = read_nodes(text, library, handlers, places, faults)?;
+    let found = read_nodes(text, library, handlers, positions, faults)?;
     Ok(found.map(|(config, _)| config))
 }
 
@@ -187,11 +187,11 @@ pub(super) fn read_nodes<'a>(
     text: &'a str,
     library: &StepLibrary,
     handlers: &[&str],
-    places: &mut Places<'a>,
+    positions: &mut SourceMap<'a>,
     faults: &mut Faults,
 ) -> Result<Option<(WorkflowConfig, Node)>, Refused> {
     let begin_with = "`workflow:` and its `id` and `steps`";
-    let mut root = nodes(text, places, faults, begin_with)?;
+    let mut root = nodes(text, positions, faults, begin_with)?;
     let suggester = Suggester::default();
     resolve::resolve(&mut root, library, &suggester, faults)?;
     structure::check(&mut root, document::file_schema(), &suggester, faults);
@@ -243,20 +243,20 @@ fn known(byte: usize) -> Spot {
 }
 
 /// Gives every fault its place, in the order of the file, each once.
-fn placed(faults: Faults, places: &Places<'_>, is_empty: bool) -> Vec<ValidationError> {
+fn placed(faults: Faults, positions: &SourceMap<'_>, is_empty: bool) -> Vec<ValidationError> {
     let mut seen = HashSet::new();
     let mut diagnostics: Vec<ValidationError> = faults
         .into_vec()
         .into_iter()
-        .map(|fault| place(fault, places, is_empty))
+        .map(|fault| place(fault, positions, is_empty))
         .filter(|d| seen.insert((d.code, d.path.clone(), d.message.clone())))
         .collect();
     diagnostics.sort_by_key(|d| (d.offset, d.severity, d.code));
     diagnostics
 }
 
-fn place(fault: Fault, places: &Places<'_>, is_empty: bool) -> ValidationError {
-    let place = places.locate(&fault.path, &fault.spot);
+fn place(fault: Fault, positions: &SourceMap<'_>, is_empty: bool) -> ValidationError {
+    let place = positions.locate(&fault.path, &fault.spot);
     ValidationError {
         code: fault.code,
         severity: fault.code.severity(),

@@ -21,8 +21,8 @@ pub fn check_script(
     source: &[u8],
     workflow: &WorkflowConfig,
 ) -> (Option<Script>, Vec<ValidationError>) {
-    checked(source, |text, places, faults| {
-        let mut root = nodes(text, places, faults, "`moves:`")?;
+    checked(source, |text, positions, faults| {
+        let mut root = nodes(text, positions, faults, "`moves:`")?;
         let suggester = Suggester::default();
         structure::check(&mut root, document::script_schema(), &suggester, faults);
         let mut checker = Checker {

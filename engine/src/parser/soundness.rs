@@ -332,18 +332,18 @@ struct Meetings {
     /// For each step, the place before it where it is a join.
     waiting_at: Vec<Option<usize>>,
     /// For each join, in the order of their places, the places from which a branch can still arrive.
-    before: Vec<Places>,
+    before: Vec<StepSet>,
     /// Pairs of places.
-    pairs: Vec<Places>,
+    pairs: Vec<StepSet>,
     /// Ways that lead to a step while another branch can be at it.
     collisions: Vec<usize>,
 }
 
 /// A set of places.
 #[derive(Clone)]
-struct Places(Vec<u64>);
+struct StepSet(Vec<u64>);
 
-impl Places {
+impl StepSet {
     fn none(places: usize) -> Self {
         Self(vec![0; places.div_ceil(64)])
     }
@@ -377,10 +377,10 @@ impl Meetings {
                 .iter()
                 .enumerate()
                 .filter(|(_, place)| place.is_some())
-                .map(|(join, _)| places_before(map, &waiting_at, join, places))
+                .map(|(join, _)| steps_before(map, &waiting_at, join, places))
                 .collect(),
             waiting_at,
-            pairs: vec![Places::none(places); places],
+            pairs: vec![StepSet::none(places); places],
             collisions: Vec::new(),
         };
         meetings.meet(map, ends, steps);
@@ -520,13 +520,13 @@ fn is_join(map: &Map<'_>, ends: &Ends<'_, '_>, at: usize) -> bool {
 }
 
 /// The places from which a branch can still arrive at a join, those that wait there included.
-fn places_before(
+fn steps_before(
     map: &Map<'_>,
     waiting_at: &[Option<usize>],
     join: usize,
     places: usize,
-) -> Places {
-    let mut before = Places::none(places);
+) -> StepSet {
+    let mut before = StepSet::none(places);
     let mut entering = vec![Vec::new(); map.leaving.len()];
     for way in map.ways.iter().filter(|way| way.bound.is_none()) {
         if let Goal::Step(to) = way.to {

@@ -20,7 +20,7 @@ const STRIDE: usize = 256;
 const LENGTH_MAX: usize = 4_096;
 
 /// Where everything stands.
-pub(super) struct Places<'a> {
+pub(super) struct SourceMap<'a> {
     source: &'a str,
     /// The byte at which every line begins.
     lines: Vec<usize>,
@@ -44,7 +44,7 @@ enum Kind {
 
 /// A part of the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct SourceSpan {
     pub(super) line: usize,
     pub(super) column: usize,
     pub(super) offset: usize,
@@ -72,7 +72,7 @@ struct Anchored {
 }
 
 struct Reader<'a, 'f> {
-    places: Places<'a>,
+    positions: SourceMap<'a>,
     faults: &'f mut Faults,
     frames: Vec<Frame>,
     anchors: HashMap<usize, Anchored>,
@@ -82,14 +82,14 @@ struct Reader<'a, 'f> {
 /// The file is refused; the fault is reported.
 pub(super) struct Refused;
 
-impl<'a> Places<'a> {
+impl<'a> SourceMap<'a> {
     /// Reads all events of `source`, which must have no byte order mark.
     ///
     /// Duplicate keys are reported and do not end the reading; all else does.
     pub(super) fn read(source: &'a str, faults: &mut Faults) -> Result<Self, Refused> {
-        let places = Self::nowhere(source);
+        let positions = Self::nowhere(source);
         let mut reader = Reader {
-            places,
+            positions,
             faults,
             frames: Vec::new(),
             anchors: HashMap::new(),
@@ -107,7 +107,7 @@ impl<'a> Places<'a> {
             }
             reader.take(&event, span)?;
         }
-        Ok(reader.places)
+        Ok(reader.positions)
     }
 
     /// No parts, only a source: for faults found before there are any.
@@ -137,7 +137,7 @@ impl<'a> Places<'a> {
     }
 
     /// The place of a path, or of the nearest part above it that exists.
-    pub(super) fn locate(&self, path: &Path, spot: &Spot) -> Place {
+    pub(super) fn locate(&self, path: &Path, spot: &Spot) -> SourceSpan {
         if let Spot::Known { byte, length } = spot {
             return self.at_byte(*byte, *length);
         }
@@ -167,7 +167,7 @@ impl<'a> Places<'a> {
             (key, at) = (name, Some(value));
         }
         let Some(entry) = at.map(|at| &self.entries[at]) else {
-            return Place {
+            return SourceSpan {
                 line: 1,
                 column: 1,
                 offset: 0,
@@ -194,7 +194,7 @@ impl<'a> Places<'a> {
     }
 
     /// A byte of a text that is written in one piece; else the text as a whole.
-    fn within(&self, span: Span, text: &str, byte: usize) -> Place {
+    fn within(&self, span: Span, text: &str, byte: usize) -> SourceSpan {
         let whole = self.of(span);
         let slice = &self.source[whole.offset..whole.offset + whole.length];
         match slice.find(text) {
@@ -207,11 +207,11 @@ impl<'a> Places<'a> {
         }
     }
 
-    fn at_byte(&self, byte: usize, length: usize) -> Place {
+    fn at_byte(&self, byte: usize, length: usize) -> SourceSpan {
         let byte = byte.min(self.source.len());
         let line = self.lines.partition_point(|start| *start <= byte).max(1);
         let column = self.character(byte) - self.character(self.lines[line - 1]) + 1;
-        Place {
+        SourceSpan {
             line,
             column,
             offset: byte,
@@ -232,7 +232,7 @@ impl<'a> Places<'a> {
                 .map_or(rest.len(), |(at, _)| at)
     }
 
-    fn of(&self, span: Span) -> Place {
+    fn of(&self, span: Span) -> SourceSpan {
         let offset = self.byte(span.start);
         let mut end = self.byte(span.end).clamp(offset, offset + LENGTH_MAX);
         while !self.source.is_char_boundary(end) {
@@ -241,7 +241,7 @@ impl<'a> Places<'a> {
         let slice = &self.source[offset..end];
         // The parser lets quoted texts reach to the next token, comments included.
         let length = quoted_len(slice).unwrap_or_else(|| slice.trim_end().len());
-        Place {
+        SourceSpan {
             line: span.start.line(),
             column: span.start.col() + 1,
             offset,
@@ -309,11 +309,11 @@ impl Reader<'_, '_> {
         self.weigh(1 + text.len() / 64, span)?;
         if let Some(frame) = self.frames.last_mut()
             && frame.key.is_none()
-            && matches!(self.places.entries[frame.entry].kind, Kind::Map(_))
+            && matches!(self.positions.entries[frame.entry].kind, Kind::Map(_))
         {
             if !frame.seen.insert(text.to_owned()) {
                 let path = frame.path.key(text);
-                let place = self.places.of(span);
+                let place = self.positions.of(span);
                 let spot = Spot::Known {
                     byte: place.offset,
                     length: place.length,
@@ -364,7 +364,7 @@ impl Reader<'_, '_> {
         let Some(frame) = self.frames.pop() else {
             return;
         };
-        let entry = &mut self.places.entries[frame.entry];
+        let entry = &mut self.positions.entries[frame.entry];
         entry.span = Span::new(entry.span.start, span.end);
         if let Some(above) = self.frames.last_mut() {
             above.height = above.height.max(frame.height + 1);
@@ -395,11 +395,11 @@ impl Reader<'_, '_> {
 
     /// Puts an entry below the innermost open one.
     fn attach(&mut self, kind: Kind, span: Span) -> Result<(usize, Path), Refused> {
-        let id = self.places.entries.len();
+        let id = self.positions.entries.len();
         let mut path = Path::root();
         match self.frames.last_mut() {
-            None => self.places.root = Some(id),
-            Some(frame) => match &mut self.places.entries[frame.entry].kind {
+            None => self.positions.root = Some(id),
+            Some(frame) => match &mut self.positions.entries[frame.entry].kind {
                 Kind::Map(entries) => {
                     let Some((key, at)) = frame.key.take() else {
                         let message = "a key must be a text";
@@ -416,7 +416,7 @@ impl Reader<'_, '_> {
                 Kind::Scalar | Kind::Alias(_) => {}
             },
         }
-        self.places.entries.push(Entry { span, kind });
+        self.positions.entries.push(Entry { span, kind });
         Ok((id, path))
     }
 
@@ -460,7 +460,7 @@ impl Reader<'_, '_> {
 
     fn refuse(&mut self, code: DiagnosticCode, marker: Marker, message: &str) -> Refused {
         let spot = Spot::Known {
-            byte: self.places.byte(marker),
+            byte: self.positions.byte(marker),
             length: 0,
         };
         self.faults.add(code, &Path::root(), message).at(spot);
@@ -474,10 +474,10 @@ mod tests {
 
     fn place(source: &str, path: &Path, spot: &Spot) -> (usize, usize, String) {
         let mut faults = Faults::default();
-        let Ok(places) = Places::read(source, &mut faults) else {
+        let Ok(positions) = SourceMap::read(source, &mut faults) else {
             panic!("{source}")
         };
-        let place = places.locate(path, spot);
+        let place = positions.locate(path, spot);
         (
             place.line,
             place.column,

@@ -43,7 +43,7 @@ impl Trace {
 /// What one move has led to.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TraceStep {
-    /// Its place among the script's moves, from 1; 0 for the start.
+    /// Its position among the script's moves, from 1; 0 for the start.
     pub number: usize,
     /// What was done: `submit to annotate by ada`.
     pub action: String,
@@ -103,8 +103,8 @@ impl Happening {
 fn text_of(kind: &str, data: &Value, people: &BTreeMap<UserId, String>) -> String {
     let text = |key: &str| data[key].as_str().map(str::to_owned);
     let mut parts = vec![kind.replace('_', " ")];
-    let place = text("step_id").or_else(|| text("from_step"));
-    if let Some(step) = place {
+    let slot = text("step_id").or_else(|| text("from_step"));
+    if let Some(step) = slot {
         let visit = data["visit"].as_u64().filter(|visit| *visit > 1);
         parts.push(match visit {
             Some(visit) => format!("{step}, visit {visit}"),
@@ -144,7 +144,7 @@ fn text_of(kind: &str, data: &Value, people: &BTreeMap<UserId, String>) -> Strin
         ("resolved by", &result["resolved_by"]),
         ("agreement", &data["agreement"]),
         ("threshold", &data["threshold"]),
-        ("places", &data["places"]),
+        ("slots", &data["places"]),
         ("expires at", &data["expires_at"]),
         ("action", &data["action"]),
         ("code", &data["code"]),

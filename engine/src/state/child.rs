@@ -30,9 +30,9 @@ pub struct ChildTask {
     /// Its labels; kept until it has started.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Who gets a place in its first step; kept until it has started.
+    /// Who gets a slot in its first step; kept until it has started.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub holders: Vec<PlaceHolder>,
+    pub holders: Vec<SlotHolder>,
     /// How deep its own children may lie at most, counted from the root.
     pub depth_max: u32,
     /// What the producer uses to follow a piece of work.
@@ -94,9 +94,9 @@ pub struct PendingOrder {
     pub failures: u32,
 }
 
-/// Somebody who gets a place in the child's first step.
+/// Somebody who gets a slot in the child's first step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct PlaceHolder {
+pub struct SlotHolder {
     /// Who.
     pub user_id: UserId,
     /// Roles that the person named in the parent.

@@ -47,7 +47,7 @@ pub enum IncidentCode {
     ChildFailed,
     /// A branch leads to a step that another one is still at.
     StepBusy,
-    /// A claimed place was given up for inactivity, and the step asks to be told.
+    /// A claimed slot was given up for inactivity, and the step asks to be told.
     InactivityTimeout,
     /// Annotators disagree, and the step asks to be told: it has ended without a value. Resolved
     /// once the task has left the step.

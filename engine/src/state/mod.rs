@@ -12,14 +12,14 @@ mod snapshot;
 mod status;
 mod step;
 
-pub use child::{ChildOrder, ChildOutcome, ChildTask, ParentTask, PendingOrder, PlaceHolder};
+pub use child::{ChildOrder, ChildOutcome, ChildTask, ParentTask, PendingOrder, SlotHolder};
 pub use draft::Draft;
 pub use error::StateTransitionError;
 pub use incident::{Incident, IncidentCode};
 pub use manager::WorkflowStateManager;
 pub use pause::{Pause, WorkflowPause};
 pub use result::{ResolvedBy, ResultKind, ReviewDecision, SoftLabels, StepResult};
-pub use slots::{HeldPlace, OpenPlace, Places, PlacesChange};
+pub use slots::{ClaimedSlot, OpenSlot, Slots, SlotsChange};
 pub use snapshot::{PendingJoin, WorkflowSnapshot};
 pub use status::{TaskStatus, WorkflowRef};
 pub use step::{

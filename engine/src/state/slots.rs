@@ -1,4 +1,4 @@
-//! Places that people can claim, and those that they hold: found from the state of a task alone.
+//! Slots that people can claim, and those that they hold: found from the state of a task alone.
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -9,16 +9,16 @@ use crate::ids::{RevisionId, StepId, TaskId, UserId, WorkflowId};
 
 /// What people can do and are doing about a task.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Places {
-    /// Steps with a free place.
-    pub open: Vec<OpenPlace>,
-    /// Claimed places.
-    pub held: Vec<HeldPlace>,
+pub struct Slots {
+    /// Steps with a free slot.
+    pub open: Vec<OpenSlot>,
+    /// Claimed slots.
+    pub held: Vec<ClaimedSlot>,
 }
 
-/// A step of a task with a free place.
+/// A step of a task with an open slot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct OpenPlace {
+pub struct OpenSlot {
     /// The task.
     pub task_id: TaskId,
     /// The step.
@@ -33,26 +33,26 @@ pub struct OpenPlace {
     pub gold: bool,
     /// Submissions in the visit.
     pub submitted: u32,
-    /// Claimed places in the visit.
+    /// Claimed slots in the visit.
     pub reserved: u32,
     /// When the visit began.
     pub waiting_since: DateTime<Utc>,
-    /// Who is in the visit already, or is not offered a place in it again; sorted.
+    /// Who is in the visit already, or is not offered a slot in it again; sorted.
     pub barred: Vec<UserId>,
     /// Who has submitted to the step that the visit judges, in any visit; sorted.
     pub judged: Vec<UserId>,
 }
 
-impl OpenPlace {
+impl OpenSlot {
     /// How many people have done the task or are at it.
     pub fn taken(&self) -> u32 {
         self.submitted.saturating_add(self.reserved)
     }
 }
 
-/// A place that somebody holds.
+/// A slot that somebody holds.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-pub struct HeldPlace {
+pub struct ClaimedSlot {
     /// Who.
     pub user_id: UserId,
     /// The task.
@@ -61,57 +61,57 @@ pub struct HeldPlace {
     pub step_id: StepId,
 }
 
-impl From<&WorkflowSnapshot> for Places {
-    /// Nobody can claim a place of a task or step that is paused; what was claimed stays so.
+impl From<&WorkflowSnapshot> for Slots {
+    /// Nobody can claim a slot of a task or step that is paused; what was claimed stays so.
     fn from(state: &WorkflowSnapshot) -> Self {
-        let mut places = Self::default();
+        let mut slots = Self::default();
         for (step_id, step) in &state.steps {
             let Some(visit) = step.current().filter(|v| v.status == VisitStatus::Active) else {
                 continue;
             };
-            places
+            slots
                 .held
-                .extend(visit.assignments.iter().map(|held| HeldPlace {
+                .extend(visit.assignments.iter().map(|held| ClaimedSlot {
                     user_id: held.user_id,
                     task_id: state.task_id,
                     step_id: step_id.clone(),
                 }));
-            // Whether people work on the step stands in its revision; who offers places asks there.
-            let free = visit.free_places() != Some(0);
+            // Whether people work on the step stands in its revision; who offers slots asks there.
+            let free = visit.free_slots() != Some(0);
             if free
                 && visit.is_open()
                 && visit.pause.is_none()
                 && state.status == TaskStatus::Running
             {
-                places.open.push(open_place(state, step_id, visit));
+                slots.open.push(open_slot(state, step_id, visit));
             }
         }
-        places
+        slots
     }
 }
 
-/// What must be written so that the places found before become those found after.
+/// What must be written so that the slots found before become those found after.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct PlacesChange {
+pub struct SlotsChange {
     /// Steps whose row is new or differs.
-    pub open_set: Vec<OpenPlace>,
-    /// Steps that have no free place any more.
+    pub open_set: Vec<OpenSlot>,
+    /// Steps that have no free slot any more.
     pub open_unset: Vec<StepId>,
-    /// Places claimed.
-    pub held_set: Vec<HeldPlace>,
-    /// Places no longer held.
-    pub held_unset: Vec<HeldPlace>,
+    /// Slots claimed.
+    pub claims_set: Vec<ClaimedSlot>,
+    /// Slots no longer held.
+    pub claims_unset: Vec<ClaimedSlot>,
 }
 
-impl Places {
+impl Slots {
     /// What makes `self` of `before`.
-    pub fn since(self, before: &Self) -> PlacesChange {
-        let gone = |step: &StepId| self.open.iter().all(|place| place.step_id != *step);
-        let steps = before.open.iter().map(|place| &place.step_id);
-        PlacesChange {
+    pub fn since(self, before: &Self) -> SlotsChange {
+        let gone = |step: &StepId| self.open.iter().all(|slot| slot.step_id != *step);
+        let steps = before.open.iter().map(|slot| &slot.step_id);
+        SlotsChange {
             open_unset: steps.filter(|step| gone(step)).cloned().collect(),
-            held_unset: without(&before.held, &self.held),
-            held_set: without(&self.held, &before.held),
+            claims_unset: without(&before.held, &self.held),
+            claims_set: without(&self.held, &before.held),
             open_set: without(&self.open, &before.open),
         }
     }
@@ -125,17 +125,17 @@ fn without<T: Clone + PartialEq>(all: &[T], others: &[T]) -> Vec<T> {
         .collect()
 }
 
-impl PlacesChange {
+impl SlotsChange {
     /// Whether nothing is to be written.
     pub fn is_empty(&self) -> bool {
         self.open_set.is_empty()
             && self.open_unset.is_empty()
-            && self.held_set.is_empty()
-            && self.held_unset.is_empty()
+            && self.claims_set.is_empty()
+            && self.claims_unset.is_empty()
     }
 }
 
-fn open_place(state: &WorkflowSnapshot, step_id: &StepId, visit: &Visit) -> OpenPlace {
+fn open_slot(state: &WorkflowSnapshot, step_id: &StepId, visit: &Visit) -> OpenSlot {
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let submitters = |visit: &Visit| {
         visit
@@ -160,7 +160,7 @@ fn open_place(state: &WorkflowSnapshot, step_id: &StepId, visit: &Visit) -> Open
         people.sort_unstable();
         people.dedup();
     }
-    OpenPlace {
+    OpenSlot {
         task_id: state.task_id,
         step_id: step_id.clone(),
         visit: visit.number,

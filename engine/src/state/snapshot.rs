@@ -92,7 +92,7 @@ impl WorkflowSnapshot {
             .collect()
     }
 
-    /// Whether anything in it runs out with time now: a claimed place, a job, a join's patience.
+    /// Whether anything in it runs out with time now: a claimed slot, a job, a join's patience.
     pub fn has_timers(&self) -> bool {
         let runs_out = |state: &StepState| {
             let running = state.current().filter(|visit| visit.pause.is_none());

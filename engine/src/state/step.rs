@@ -60,7 +60,8 @@ pub struct Visit {
     pub judges_with: Vec<StepVisit>,
     /// Submissions asked for; none where people submit as they like until an `advance`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub places: Option<u32>,
+    #[serde(rename = "places")]
+    pub slots: Option<u32>,
     /// When it began.
     pub activated_at: DateTime<Utc>,
     /// When it ended.
@@ -69,13 +70,13 @@ pub struct Visit {
     /// Accepted submissions, in order of acceptance.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub annotations: Vec<Arc<AnnotationData>>,
-    /// Claimed places.
+    /// Claimed slots.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub assignments: Vec<Assignment>,
     /// Claims made so far; numbers the next.
     #[serde(default)]
     pub assignments_made: u32,
-    /// People who are not offered a place again (timeout action `reassign`).
+    /// People who are not offered a slot again (timeout action `reassign`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub excluded: Vec<UserId>,
     /// Why and until when the step is paused beside other branches that go on.
@@ -206,10 +207,10 @@ impl Visit {
         self.assignments.iter().find(|a| a.user_id == user)
     }
 
-    /// Places neither submitted nor reserved; `None` where there is no count.
-    pub fn free_places(&self) -> Option<u32> {
+    /// Slots neither submitted nor reserved; `None` where there is no count.
+    pub fn free_slots(&self) -> Option<u32> {
         let taken = u32::try_from(self.annotations.len() + self.assignments.len()).ok()?;
-        self.places.map(|places| places.saturating_sub(taken))
+        self.slots.map(|slots| slots.saturating_sub(taken))
     }
 }
 
@@ -283,7 +284,7 @@ impl AnnotationData {
     }
 }
 
-/// A place that somebody claimed.
+/// A slot that somebody claimed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Assignment {
     /// Its number within the visit, from 1.

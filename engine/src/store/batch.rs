@@ -21,7 +21,7 @@ use super::{
 use crate::{
     events::{LogPosition, StoredEvent},
     ids::{CommandId, RevisionId, StepId, TaskId, UserId, WorkflowId},
-    state::{Draft, PlacesChange, TaskStatus, WorkflowPause, WorkflowSnapshot},
+    state::{Draft, SlotsChange, TaskStatus, WorkflowPause, WorkflowSnapshot},
 };
 
 /// What a batch touches.
@@ -34,11 +34,11 @@ pub struct OpenRequest {
     pub commands: Vec<CommandId>,
     /// Who will publish what this batch writes; `None` leaves it to the relay.
     pub publisher: Option<PublisherId>,
-    /// For whom a place is claimed.
+    /// For whom a slot is claimed.
     pub claimant: Option<Claimant>,
 }
 
-/// Whoever claims a place: claims of one person run one at a time, and what the person holds is
+/// Whoever claims a slot: claims of one person run one at a time, and what the person holds is
 /// read under that lock.
 #[derive(Clone, Copy, Debug)]
 pub struct Claimant {
@@ -142,8 +142,8 @@ pub struct TaskWrite {
     pub due_set: Vec<DueRow>,
     /// Due work to delete.
     pub due_unset: Vec<Uuid>,
-    /// Free and claimed places that have changed.
-    pub places: PlacesChange,
+    /// Free and claimed slots that have changed.
+    pub slots: SlotsChange,
     /// Drafts to keep.
     pub drafts: Vec<Draft>,
     /// A snapshot, where one is due.
@@ -235,7 +235,7 @@ pub struct OpenBatch {
     /// Pauses of workflows, read under the locks: all that have not been recorded as ended, and
     /// those that ended after the task of the batch that has rested longest did something last.
     pub pauses: Vec<WorkflowPause>,
-    /// How many places the claimant named in [`OpenRequest`] holds; 0 where none was named.
+    /// How many slots the claimant named in [`OpenRequest`] holds; 0 where none was named.
     pub held_by_claimant: u32,
     /// Holds the locks.
     pub tx: Box<dyn BatchTx>,

@@ -15,7 +15,7 @@ use crate::{
 /// An event in the order of the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogEntry {
-    /// Its place.
+    /// Its position.
     pub position: LogPosition,
     /// The workflow of its task. A migration changes the revision, never the workflow.
     pub workflow: WorkflowId,
@@ -37,7 +37,7 @@ pub struct LogFilter {
 /// Some events of the log.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LogPage {
-    /// Those asked for with their places, in order.
+    /// Those asked for with their positions, in order.
     pub entries: Vec<(LogPosition, StoredEvent)>,
     /// The last event looked at; the position asked for, where there was none after it.
     pub through: LogPosition,
@@ -56,7 +56,7 @@ pub struct EventPage {
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 impl LogPage {
-    /// A page of the events that were looked at after `after`, each with its place.
+    /// A page of the events that were looked at after `after`, each with its position.
     pub(super) fn of(
         looked_at: Vec<(LogPosition, Option<StoredEvent>)>,
         after: LogPosition,

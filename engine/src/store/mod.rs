@@ -59,7 +59,7 @@ pub use projections::{
     OpenProjection, ProjectionRows, ProjectionStore, ProjectionTx, ProjectionWrite,
 };
 pub use rebuild::{DerivedChanges, Rebuild, RebuildReport};
-pub use slots::{OpenStep, PlaceIndex, PlaceOrder, PlaceQuery};
+pub use slots::{OpenStep, SlotIndex, SlotOrder, SlotQuery};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteEventStore;
 pub use tasks::{TaskFilter, TaskIndex, TaskPage, WaitingStep};
@@ -72,7 +72,7 @@ pub trait Store:
     + Outbox
     + DueQueue
     + TaskIndex
-    + PlaceIndex
+    + SlotIndex
     + CommandLog
     + ActLog
     + WorkflowConfigStore
@@ -87,7 +87,7 @@ impl<T> Store for T where
         + Outbox
         + DueQueue
         + TaskIndex
-        + PlaceIndex
+        + SlotIndex
         + CommandLog
         + ActLog
         + WorkflowConfigStore

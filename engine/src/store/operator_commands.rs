@@ -17,7 +17,7 @@ use crate::{
     state::WorkflowPause,
 };
 
-/// A pause of one annotator in a workflow, derived from acts: no place is offered to the person
+/// A pause of one annotator in a workflow, derived from acts: no slot is offered to the person
 /// meanwhile. Pauses of one person in one workflow do not overlap.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AnnotatorPause {

@@ -30,7 +30,7 @@ pub struct NewOutboxRow {
 /// A message that waits to be published.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OutboxRow {
-    /// Its place: within a task, ascending positions are ascending versions.
+    /// Its position: within a task, ascending positions are ascending versions.
     pub position: i64,
     /// The message's id.
     pub message_id: Uuid,

@@ -8,7 +8,7 @@ use super::{
     error::EventStoreError,
     timers::DueRow,
 };
-use crate::{ids::TaskId, state::Places};
+use crate::{ids::TaskId, state::Slots};
 
 /// What a rebuild did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -32,7 +32,7 @@ pub struct RebuildReport {
 /// What a rebuild changed of one task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DerivedChanges {
-    /// The search row, or the places.
+    /// The search row, or the slots.
     pub task: bool,
     /// Snapshots.
     pub snapshots: bool,
@@ -50,12 +50,12 @@ pub trait Rebuild: Send + Sync {
         limit: u32,
     ) -> Result<Vec<TaskId>, EventStoreError>;
 
-    /// Replaces what is derived of one task, under its lock: the search row with its places,
+    /// Replaces what is derived of one task, under its lock: the search row with its slots,
     /// snapshots and due work. Leaves equal rows untouched and answers what changed.
     async fn replace_derived(
         &self,
         task: TaskRow,
-        places: Places,
+        slots: Slots,
         snapshots: Vec<SnapshotRow>,
         due: Vec<DueRow>,
     ) -> Result<DerivedChanges, EventStoreError>;

@@ -18,7 +18,7 @@ use crate::{
     config::WorkflowConfig,
     events::{EventMetadata, StoredEvent, UpcastError, upcast},
     ids::{CommandId, RevisionId, Slug, TaskId, UserId},
-    state::{HeldPlace, OpenPlace, TaskStatus, WorkflowSnapshot},
+    state::{ClaimedSlot, OpenSlot, TaskStatus, WorkflowSnapshot},
 };
 
 /// Why a column cannot be read.
@@ -253,7 +253,7 @@ pub(super) fn log_entry(row: &impl Record) -> Result<LogEntry, EventStoreError> 
     })
 }
 
-/// The place of an event that was looked at, and the event, where it is one of `workflow`.
+/// The slot of an event that was looked at, and the event, where it is one of `workflow`.
 pub(super) fn log_row(
     row: &impl Record,
     workflow: &Slug,
@@ -442,16 +442,16 @@ pub(super) fn annotator_pause(row: &impl Record) -> Result<AnnotatorPause, Event
 }
 
 pub(super) fn open_step(row: &impl Record) -> Result<OpenStep, EventStoreError> {
-    let columns = Columns::of("places", row);
+    let columns = Columns::of("slots", row);
     Ok(OpenStep {
         revision_id: RevisionId(columns.uuid("workflow_id")?),
         step_id: columns.slug("step_id")?,
     })
 }
 
-pub(super) fn open_place(row: &impl Record) -> Result<OpenPlace, EventStoreError> {
-    let columns = Columns::of("places", row);
-    Ok(OpenPlace {
+pub(super) fn open_slot(row: &impl Record) -> Result<OpenSlot, EventStoreError> {
+    let columns = Columns::of("slots", row);
+    Ok(OpenSlot {
         task_id: columns.task("task_id")?,
         step_id: columns.slug("step_id")?,
         visit: columns.number("visit")?,
@@ -466,9 +466,9 @@ pub(super) fn open_place(row: &impl Record) -> Result<OpenPlace, EventStoreError
     })
 }
 
-pub(super) fn held_place(row: &impl Record) -> Result<HeldPlace, EventStoreError> {
+pub(super) fn claimed_slot(row: &impl Record) -> Result<ClaimedSlot, EventStoreError> {
     let columns = Columns::of("claims", row);
-    Ok(HeldPlace {
+    Ok(ClaimedSlot {
         user_id: UserId(columns.uuid("user_id")?),
         task_id: columns.task("task_id")?,
         step_id: columns.slug("step_id")?,

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::error::EventStoreError;
 use crate::{
     ids::{RevisionId, StepId, UserId, WorkflowId},
-    state::{HeldPlace, OpenPlace},
+    state::{ClaimedSlot, OpenSlot},
 };
 
 /// A step of a revision in which tasks wait for people.
@@ -17,35 +17,35 @@ pub struct OpenStep {
     pub step_id: StepId,
 }
 
-/// Which free places of a step come first; of equals, those that have waited longest.
+/// Which free slots of a step come first; of equals, those that have waited longest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PlaceOrder {
+pub enum SlotOrder {
     /// Those of tasks on which the fewest people are or were at work.
     FewestPeople,
     /// Only those of tasks to which somebody has submitted, in the order in which they wait.
     OldestBegun,
 }
 
-/// Which free places of a step are asked for.
+/// Which free slots of a step are asked for.
 #[derive(Clone, Debug)]
-pub struct PlaceQuery {
+pub struct SlotQuery {
     /// The step.
     pub step: OpenStep,
     /// Gold tasks, or the others.
     pub gold: bool,
-    /// Who asks: places that the person may not take are left out.
+    /// Who asks: slots that the person may not take are left out.
     pub user: UserId,
     /// Whether who has submitted to the judged step is kept from this one.
     pub prevents_reassignment: bool,
     /// Which come first.
-    pub order: PlaceOrder,
-    /// Places at most.
+    pub order: SlotOrder,
+    /// Slots at most.
     pub limit: u32,
 }
 
-/// Free places, for those who look for work.
+/// Free slots, for those who look for work.
 #[async_trait]
-pub trait PlaceIndex: Send + Sync {
+pub trait SlotIndex: Send + Sync {
     /// Steps in which tasks wait for people, sorted; those of paused workflows are left out.
     async fn open_steps(
         &self,
@@ -53,10 +53,10 @@ pub trait PlaceIndex: Send + Sync {
         step: Option<&StepId>,
     ) -> Result<Vec<OpenStep>, EventStoreError>;
 
-    /// Free places of a step that a person may take, in the order that the query names. Read
+    /// Free slots of a step that a person may take, in the order that the query names. Read
     /// without a lock, so another person may be faster.
-    async fn open_places(&self, query: PlaceQuery) -> Result<Vec<OpenPlace>, EventStoreError>;
+    async fn open_slots(&self, query: SlotQuery) -> Result<Vec<OpenSlot>, EventStoreError>;
 
-    /// Places that a person holds, by task.
-    async fn held_places(&self, user: UserId) -> Result<Vec<HeldPlace>, EventStoreError>;
+    /// Slots that a person holds, by task.
+    async fn claimed_slots(&self, user: UserId) -> Result<Vec<ClaimedSlot>, EventStoreError>;
 }

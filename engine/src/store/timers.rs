@@ -17,7 +17,7 @@ use crate::ids::{StepId, TaskId};
 )]
 #[serde(rename_all = "snake_case")]
 pub enum DueKind {
-    /// A claimed place is given up unless its holder was active.
+    /// A claimed slot is given up unless its holder was active.
     AssignmentTimeout,
     /// A paused task goes on.
     Resume,

@@ -53,7 +53,7 @@ fn it_asks_one_by_one_until_the_most() {
             .unwrap()
             .current_visit("annotate")
             .unwrap()
-            .places,
+            .slots,
         Some(2)
     );
     assert_eq!(
@@ -69,7 +69,7 @@ fn it_asks_one_by_one_until_the_most() {
         .unwrap()
         .current_visit("annotate")
         .unwrap();
-    assert_eq!((visit.places, visit.free_places()), (Some(4), Some(1)));
+    assert_eq!((visit.slots, visit.free_slots()), (Some(4), Some(1)));
     assert_eq!(
         desk.label("annotate", 4, "b"),
         "completed | annotation_submitted, consensus_calculated, step_completed, workflow_completed"
@@ -162,13 +162,13 @@ fn claims_hold_what_it_asks_for_and_labels_up_to_the_most_are_heard() {
         desk.assign("annotate", 2),
         "waiting annotate | task_assigned"
     );
-    // Two are asked for at least, and two have a place; a third might not be needed.
+    // Two are asked for at least, and two have a slot; a third might not be needed.
     assert_eq!(desk.assign("annotate", 3), "rejected surplus");
     assert_eq!(
         desk.label("annotate", 3, "a"),
         "waiting annotate | annotation_submitted"
     );
-    // Both places are kept for those who hold them, so one is left of the four.
+    // Both slots are kept for those who hold them, so one is left of the four.
     let asks_on = "waiting annotate | annotation_submitted, consensus_calculated, places_added";
     assert_eq!(desk.label("annotate", 4, "b"), asks_on);
     assert_eq!(desk.label("annotate", 5, "b"), "rejected surplus");
@@ -671,7 +671,7 @@ workflow:
 }
 
 #[tokio::test]
-async fn racers_for_the_last_place_get_one() {
+async fn racers_for_the_last_slot_get_one() {
     let mut road = Road::new(Arc::new(MemoryStore::new()), ROAD).await;
     let mut answers = Vec::new();
     for annotator in 0..5 {

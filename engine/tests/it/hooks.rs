@@ -11,7 +11,7 @@ use glyph_workflow_engine::{
     parse_workflow,
     parser::check_workflow,
     simulation::Simulation,
-    state::{Places, Visit},
+    state::{Slots, Visit},
 };
 use serde_json::{Value, json};
 
@@ -63,8 +63,8 @@ fn visit(desk: &Desk) -> &Visit {
     desk.state.as_ref().unwrap().current_visit("label").unwrap()
 }
 
-fn open_places(desk: &Desk) -> usize {
-    Places::from(desk.state.as_ref().unwrap()).open.len()
+fn open_slots(desk: &Desk) -> usize {
+    Slots::from(desk.state.as_ref().unwrap()).open.len()
 }
 
 fn stages(calls: &[HandlerCall]) -> Vec<&'static str> {
@@ -83,7 +83,7 @@ fn a_step_opens_once_what_comes_before_is_done() {
     );
     assert_eq!(desk.label("label", 1, "a"), "rejected step_not_active");
     assert_eq!(desk.assign("label", 1), "rejected step_not_active");
-    assert_eq!(open_places(&desk), 0);
+    assert_eq!(open_slots(&desk), 0);
     desk.answers
         .extend([done(json!({"guess": "a"})), done(json!({"guess": "b"}))]);
     assert_eq!(
@@ -93,7 +93,7 @@ fn a_step_opens_once_what_comes_before_is_done() {
             "waiting label | hook_ended, step_opened"
         ]
     );
-    assert_eq!(open_places(&desk), 1);
+    assert_eq!(open_slots(&desk), 1);
     // The second one works on what the first has made ready.
     assert_eq!(stages(&desk.calls), ["pre_process", "pre_process"]);
     assert_eq!(desk.calls[0].input["input"], json!({"text": "x"}));
@@ -124,7 +124,7 @@ fn a_result_is_final_once_what_comes_after_is_done() {
     // Its count has closed the visit; who labelled is told so first.
     assert_eq!(desk.label("label", 2, "b"), "rejected surplus");
     assert_eq!(desk.label("label", 1, "b"), "rejected duplicate_annotator");
-    assert_eq!(open_places(&desk), 0);
+    assert_eq!(open_slots(&desk), 0);
     desk.answers.push_back(done(json!("A")));
     assert_eq!(
         desk.pass(seconds(0)),

@@ -359,7 +359,7 @@ async fn a_running_task_moves_to_another_revision() {
     assert_eq!(state.snapshot().workflow.revision, 2);
     let visit = state.snapshot().current_visit("label").unwrap();
     assert_eq!(
-        (visit.annotations.len(), visit.places),
+        (visit.annotations.len(), visit.slots),
         (2, Some(3)),
         "the work moved along"
     );

@@ -133,7 +133,7 @@ workflow:
     );
     assert!(desk.pass(TimeDelta::hours(1)).is_empty());
 
-    // The timer comes first: the place is free again, and the late submission takes it.
+    // The timer comes first: the slot is free again, and the late submission takes it.
     let mut desk = Desk::started(ONE);
     desk.assign("annotate", 1);
     assert_eq!(

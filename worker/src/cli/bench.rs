@@ -76,23 +76,23 @@ pub(super) async fn run(
         "warn".clone_into(&mut settings.log);
     }
     telemetry::init(&settings);
-    let place = Place::make(&mut settings)?;
+    let workspace = BenchWorkspace::make(&mut settings)?;
     let measured = measure(args, &settings, output).await;
-    let removed = place.remove(&settings).await;
+    let removed = workspace.remove(&settings).await;
     let report = measured?;
     output.result(&report, || report_text(&report));
     removed
 }
 
 /// Where a run happens: beside what is there, and gone afterwards.
-enum Place {
+enum BenchWorkspace {
     /// A prefix on the broker and a schema of the database.
     Services,
     /// A folder with a file.
     Folder(PathBuf),
 }
 
-impl Place {
+impl BenchWorkspace {
     /// Points `settings` to it. A deployment on the same services must not take the commands of a
     /// run, nor meet its tasks.
     fn make(settings: &mut Settings) -> Result<Self, CliError> {

@@ -25,7 +25,7 @@ const EXCERPT_BYTES_MAX: usize = 1_000;
 /// Bytes that are shown before and behind the place in a line that is cut.
 const AROUND_BYTES: usize = 40;
 /// Bytes of a place that are underlined in a line that is cut.
-const PLACE_BYTES_MAX: usize = 80;
+const SPAN_BYTES_MAX: usize = 80;
 
 /// A file's name and content, of which no more is read than a file may have.
 pub(super) fn read(file: &Path) -> Result<(String, Vec<u8>), CliError> {
@@ -209,8 +209,8 @@ impl Diagnostic for Excerpt<'_> {
         let (text, start) = (self.source.0.inner(), self.fault.offset);
         let mut length = self.fault.length;
         let place = text.get(start..start + length).unwrap_or_default();
-        if place.lines().any(|line| line.len() > PLACE_BYTES_MAX) {
-            length = boundary(text, start + PLACE_BYTES_MAX) - start;
+        if place.lines().any(|line| line.len() > SPAN_BYTES_MAX) {
+            length = boundary(text, start + SPAN_BYTES_MAX) - start;
         }
         let span = SourceSpan::new(start.into(), length);
         let label = LabeledSpan::new_primary_with_span(None, span);

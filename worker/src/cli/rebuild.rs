@@ -8,7 +8,7 @@ use glyph_workflow_engine::{
     ids::TaskId,
     limits::{PAGE_MAX, SNAPSHOT_EVERY},
     pauses_of,
-    state::Places,
+    state::Slots,
     store::{EventStoreError, RebuildReport, SnapshotRow, Store, TaskRow},
 };
 
@@ -78,9 +78,9 @@ async fn rebuild_task(
         };
         let row = TaskRow::from(&replayed.state);
         let due = due_work(&replayed.state);
-        let places = Places::from(&replayed.state);
+        let slots = Slots::from(&replayed.state);
         match store
-            .replace_derived(row, places, replayed.snapshots, due)
+            .replace_derived(row, slots, replayed.snapshots, due)
             .await
         {
             Ok(changes) => {

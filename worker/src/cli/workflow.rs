@@ -301,13 +301,13 @@ fn show_text(document: &WorkflowDocument) -> String {
     }
     let mut steps = Table::new(&["step", "type", "submissions", "roles", "handler"]);
     for step in &config.steps {
-        let places = step
-            .places()
+        let slots = step
+            .slots()
             .map_or_else(|| "-".to_owned(), |n| n.to_string());
         steps.row([
             step.id.to_string(),
             step.kind.as_str().to_owned(),
-            places,
+            slots,
             step.required_roles().join(", "),
             step.handler.clone().unwrap_or_default(),
         ]);

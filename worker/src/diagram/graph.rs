@@ -178,8 +178,8 @@ fn node_of(config: &WorkflowConfig, step: &StepConfig) -> Node {
             (NodeKind::Question, what.unwrap_or_default())
         }
     };
-    if let Some(places) = step.places().filter(|places| *places > 1) {
-        what = format!("{what} by {places}");
+    if let Some(slots) = step.slots().filter(|slots| *slots > 1) {
+        what = format!("{what} by {slots}");
     }
     let mut lines = vec![step.id.to_string(), clipped(&what)];
     if !step.required_roles().is_empty() {

@@ -33,12 +33,12 @@ pub(super) struct Layout {
 }
 
 /// A node or the bend of a long edge.
-struct Place {
+struct LayoutNode {
     layer: usize,
     width: f64,
     height: f64,
     x: f64,
-    /// Places of neighbouring layers that it is tied to.
+    /// Nodes of neighbouring layers that it is tied to.
     above: Vec<usize>,
     below: Vec<usize>,
 }
@@ -59,10 +59,10 @@ pub(super) fn layout(graph: &Graph, sizes: &[(f64, f64)]) -> Layout {
         })
         .collect();
     let layers = layers_of(sizes.len(), &downward);
-    let mut places: Vec<Place> = sizes
+    let mut nodes: Vec<LayoutNode> = sizes
         .iter()
         .zip(&layers)
-        .map(|((width, height), layer)| Place {
+        .map(|((width, height), layer)| LayoutNode {
             layer: *layer,
             width: *width,
             height: *height,
@@ -73,17 +73,17 @@ pub(super) fn layout(graph: &Graph, sizes: &[(f64, f64)]) -> Layout {
         .collect();
     let mut chains: Vec<Vec<usize>> = Vec::new();
     for (from, to) in &downward {
-        chains.push(chain(&mut places, *from, *to));
+        chains.push(chain(&mut nodes, *from, *to));
     }
-    let mut rows = rows_of(&places);
+    let mut rows = rows_of(&nodes);
     for sweep in 0..SWEEPS {
-        order(&mut rows, &places, sweep % 2 == 0);
+        order(&mut rows, &nodes, sweep % 2 == 0);
     }
-    let width = place_rows(&rows, &mut places);
-    let (tops, heights, height) = tops_of(&rows, &places);
+    let width = set_rows(&rows, &mut nodes);
+    let (tops, heights, height) = tops_of(&rows, &nodes);
     let point = |at: usize| Point {
-        x: places[at].x,
-        y: tops[places[at].layer] + heights[places[at].layer] / 2.0,
+        x: nodes[at].x,
+        y: tops[nodes[at].layer] + heights[nodes[at].layer] / 2.0,
     };
     let bends = chains
         .iter()
@@ -160,12 +160,12 @@ fn layers_of(count: usize, downward: &[(usize, usize)]) -> Vec<usize> {
 }
 
 /// Ties two nodes, with a bend in each layer between; answers the bends from top to bottom.
-fn chain(places: &mut Vec<Place>, from: usize, to: usize) -> Vec<usize> {
+fn chain(nodes: &mut Vec<LayoutNode>, from: usize, to: usize) -> Vec<usize> {
     let mut bends = Vec::new();
     let mut above = from;
-    for layer in places[from].layer + 1..places[to].layer {
-        let bend = places.len();
-        places.push(Place {
+    for layer in nodes[from].layer + 1..nodes[to].layer {
+        let bend = nodes.len();
+        nodes.push(LayoutNode {
             layer,
             width: BEND_WIDTH,
             height: 0.0,
@@ -173,33 +173,29 @@ fn chain(places: &mut Vec<Place>, from: usize, to: usize) -> Vec<usize> {
             above: vec![above],
             below: Vec::new(),
         });
-        places[above].below.push(bend);
+        nodes[above].below.push(bend);
         bends.push(bend);
         above = bend;
     }
     if from != to {
-        places[above].below.push(to);
-        places[to].above.push(above);
+        nodes[above].below.push(to);
+        nodes[to].above.push(above);
     }
     bends
 }
 
-fn rows_of(places: &[Place]) -> Vec<Vec<usize>> {
-    let layers = places
-        .iter()
-        .map(|place| place.layer + 1)
-        .max()
-        .unwrap_or(0);
+fn rows_of(nodes: &[LayoutNode]) -> Vec<Vec<usize>> {
+    let layers = nodes.iter().map(|node| node.layer + 1).max().unwrap_or(0);
     let mut rows = vec![Vec::new(); layers];
-    for (at, place) in places.iter().enumerate() {
-        rows[place.layer].push(at);
+    for (at, node) in nodes.iter().enumerate() {
+        rows[node.layer].push(at);
     }
     rows
 }
 
 /// Orders each row by the mean position of its neighbours in the row before.
-fn order(rows: &mut [Vec<usize>], places: &[Place], down: bool) {
-    let mut positions = vec![0.0; places.len()];
+fn order(rows: &mut [Vec<usize>], nodes: &[LayoutNode], down: bool) {
+    let mut positions = vec![0.0; nodes.len()];
     let mut remember = |row: &[usize]| {
         for (position, at) in row.iter().enumerate() {
             #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
@@ -214,8 +210,8 @@ fn order(rows: &mut [Vec<usize>], places: &[Place], down: bool) {
     for index in 0..count {
         let row = &mut rows[if down { index } else { count - 1 - index }];
         let mean = |at: &usize| {
-            let place = &places[*at];
-            let tied = if down { &place.above } else { &place.below };
+            let node = &nodes[*at];
+            let tied = if down { &node.above } else { &node.below };
             if tied.is_empty() {
                 return positions[*at];
             }
@@ -236,66 +232,66 @@ fn order(rows: &mut [Vec<usize>], places: &[Place], down: bool) {
 }
 
 /// Puts the places of each row side by side, near what they are tied to. Answers the width.
-fn place_rows(rows: &[Vec<usize>], places: &mut [Place]) -> f64 {
+fn set_rows(rows: &[Vec<usize>], nodes: &mut [LayoutNode]) -> f64 {
     for row in rows {
         let mut x = 0.0;
         for at in row {
-            places[*at].x = x + places[*at].width / 2.0;
-            x += places[*at].width + GAP_X;
+            nodes[*at].x = x + nodes[*at].width / 2.0;
+            x += nodes[*at].width + GAP_X;
         }
     }
     for sweep in 0..2 * SWEEPS {
         let down = sweep % 2 == 0;
         for index in 0..rows.len() {
             let row = &rows[if down { index } else { rows.len() - 1 - index }];
-            draw_near(row, places, down);
+            draw_near(row, nodes, down);
         }
     }
-    let left = places
+    let left = nodes
         .iter()
         .map(|p| p.x - p.width / 2.0)
         .fold(f64::INFINITY, f64::min);
     let left = if left.is_finite() { left } else { 0.0 };
-    for place in places.iter_mut() {
-        place.x -= left;
+    for node in nodes.iter_mut() {
+        node.x -= left;
     }
-    places
+    nodes
         .iter()
         .map(|p| p.x + p.width / 2.0)
         .fold(0.0, f64::max)
 }
 
 /// Moves the places of a row to the mean of what they are tied to, and apart where they overlap.
-fn draw_near(row: &[usize], places: &mut [Place], down: bool) {
+fn draw_near(row: &[usize], nodes: &mut [LayoutNode], down: bool) {
     for at in row {
-        let place = &places[*at];
-        let tied = if down { &place.above } else { &place.below };
+        let node = &nodes[*at];
+        let tied = if down { &node.above } else { &node.below };
         if !tied.is_empty() {
             #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
             let count = tied.len() as f64;
-            let mean = tied.iter().map(|other| places[*other].x).sum::<f64>() / count;
-            places[*at].x = mean;
+            let mean = tied.iter().map(|other| nodes[*other].x).sum::<f64>() / count;
+            nodes[*at].x = mean;
         }
     }
-    let apart = |places: &[Place], a: usize, b: usize| {
-        f64::midpoint(places[a].width, places[b].width) + GAP_X - (places[b].x - places[a].x)
+    let apart = |nodes: &[LayoutNode], a: usize, b: usize| {
+        f64::midpoint(nodes[a].width, nodes[b].width) + GAP_X - (nodes[b].x - nodes[a].x)
     };
     // From the middle outwards, so that a crowd spreads to both sides.
     let middle = row.len() / 2;
     for index in middle + 1..row.len() {
-        let overlap = apart(places, row[index - 1], row[index]);
-        places[row[index]].x += overlap.max(0.0);
+        let overlap = apart(nodes, row[index - 1], row[index]);
+        nodes[row[index]].x += overlap.max(0.0);
     }
     for index in (0..middle).rev() {
-        let overlap = apart(places, row[index], row[index + 1]);
-        places[row[index]].x -= overlap.max(0.0);
+        let overlap = apart(nodes, row[index], row[index + 1]);
+        nodes[row[index]].x -= overlap.max(0.0);
     }
 }
 
-fn tops_of(rows: &[Vec<usize>], places: &[Place]) -> (Vec<f64>, Vec<f64>, f64) {
+fn tops_of(rows: &[Vec<usize>], nodes: &[LayoutNode]) -> (Vec<f64>, Vec<f64>, f64) {
     let heights: Vec<f64> = rows
         .iter()
-        .map(|row| row.iter().map(|at| places[*at].height).fold(0.0, f64::max))
+        .map(|row| row.iter().map(|at| nodes[*at].height).fold(0.0, f64::max))
         .collect();
     let mut top = 0.0;
     let mut tops = Vec::new();

@@ -60,7 +60,7 @@ pub(super) struct AnnotatorActResult {
     workflow: WorkflowId,
     /// Who.
     user_id: UserId,
-    /// The pause for which no places are offered; null where there is none.
+    /// The pause for which no slots are offered; null where there is none.
     paused: Option<AnnotatorPause>,
 }
 

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{operations::workflows::resolve_one, wire::read_claim};
 
-/// A place for whoever asks, or 204 where nothing is free that the person may take.
+/// A slot for whoever asks, or 204 where nothing is free that the person may take.
 pub(super) async fn next(
     State(api): State<Api>,
     caller: Caller,
@@ -45,7 +45,7 @@ pub(super) async fn next(
             tokio::spawn(async move { api.orchestrator.claim_next(&*api.store, &asked).await });
         let claimed = claimed.await.map_err(|_| Problem::internal())??;
         Ok(match claimed {
-            Some(place) => Json(place).into_response(),
+            Some(slot) => Json(slot).into_response(),
             None if is_paused(&*store, &request).await? => {
                 (StatusCode::NO_CONTENT, [(REASON, PAUSED)]).into_response()
             }

@@ -11,8 +11,7 @@ use axum::{
 };
 use glyph_workflow_engine::{
     command::{
-        Activity, Advance, Assign, ClaimedPlace, Control, Pause, ProcessResult, Release, Start,
-        Submission,
+        Activity, Advance, Assign, Claim, Control, Pause, ProcessResult, Release, Start, Submission,
     },
     goals::GoalStatement,
     ids::{StepId, TaskId, UserId, WorkflowId},
@@ -89,7 +88,7 @@ fn operations() -> Vec<Operation> {
         .summary("Claim the next task for a person")
         .role(Role::Producer)
         .person_from_token()
-        .answers::<ClaimedPlace>(200, "The claimed place, with what is needed to begin")
+        .answers::<Claim>(200, "The claimed slot, with what is needed to begin")
         .answers_nothing(
             204,
             "Nothing is free that the person may take; the header `x-glyph-reason` is \
@@ -207,14 +206,14 @@ fn annotator_operations() -> Vec<Operation> {
             "pause_annotator",
             annotators::pause,
         )
-        .summary("Offer an annotator no more places in a workflow")
+        .summary("Offer an annotator no more slots in a workflow")
         .answers::<AnnotatorActResult>(200, "Where the annotator stands now"),
         Operation::command::<ReasonBody, _>(
             "/api/v1/workflows/{id}/annotators/{user_id}/resume",
             "resume_annotator",
             annotators::resume,
         )
-        .summary("Offer places to an annotator again, who is judged anew from now on")
+        .summary("Offer slots to an annotator again, who is judged anew from now on")
         .answers::<AnnotatorActResult>(200, "Where the annotator stands now"),
     ]
 }
@@ -311,7 +310,7 @@ fn command_operations() -> Vec<Operation> {
             "assign_task",
             commands::assign,
         )
-        .summary("Claim a place for a person")
+        .summary("Claim a slot for a person")
         .role(Role::Producer)
         .person_from_token()
         .answers::<ProcessResult>(200, result),
@@ -320,7 +319,7 @@ fn command_operations() -> Vec<Operation> {
             "release_task",
             commands::release,
         )
-        .summary("Give a place back")
+        .summary("Give a slot back")
         .role(Role::Producer)
         .person_from_token()
         .answers::<ProcessResult>(200, result),
@@ -329,7 +328,7 @@ fn command_operations() -> Vec<Operation> {
             "activity_task",
             commands::activity,
         )
-        .summary("Keep a place, and a draft")
+        .summary("Keep a slot, and a draft")
         .role(Role::Producer)
         .person_from_token()
         .answers::<ProcessResult>(200, result),

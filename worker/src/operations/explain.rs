@@ -62,10 +62,11 @@ pub struct Waiting {
     /// Submissions accepted.
     pub submitted: usize,
     /// Submissions asked for; null where an `advance` decides.
-    pub places: Option<u32>,
-    /// Places that nobody has submitted to or claimed.
-    pub free_places: Option<u32>,
-    /// Who has claimed a place, and until when without activity.
+    #[serde(rename = "places")]
+    pub slots: Option<u32>,
+    /// Slots that nobody has submitted to or claimed.
+    pub free_slots: Option<u32>,
+    /// Who has claimed a slot, and until when without activity.
     pub claims: Vec<Claim>,
     /// The task that runs its sub-workflow.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -164,7 +165,7 @@ impl ChildStanding {
     }
 }
 
-/// A claimed place.
+/// A claimed slot.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Claim {
     /// Who.
@@ -251,8 +252,8 @@ fn waiting(
             .map_or(visit.activated_at, |incident| incident.opened_at),
         reason: waiting_reason(visit, incident.as_ref(), consensus.as_ref()),
         submitted: visit.annotations.len(),
-        places: visit.places,
-        free_places: visit.free_places(),
+        slots: visit.slots,
+        free_slots: visit.free_slots(),
         claims: claims
             .map(|claim| Claim {
                 user_id: claim.user_id,
@@ -317,16 +318,16 @@ fn waiting_reason(
         };
     }
     let submitted = visit.annotations.len();
-    let places = match (visit.places, visit.assignments.len()) {
+    let slots = match (visit.slots, visit.assignments.len()) {
         (None, _) => format!("{submitted} submissions so far; an `advance` ends it"),
-        (Some(places), 0) => format!("{submitted} of {places} submissions; no place is claimed"),
-        (Some(places), claimed) => {
-            format!("{submitted} of {places} submissions; {claimed} places are claimed")
+        (Some(slots), 0) => format!("{submitted} of {slots} submissions; no slot is claimed"),
+        (Some(slots), claimed) => {
+            format!("{submitted} of {slots} submissions; {claimed} slots are claimed")
         }
     };
     match compared.and_then(unsure) {
-        Some(unsure) => format!("{places}; {unsure}"),
-        None => places,
+        Some(unsure) => format!("{slots}; {unsure}"),
+        None => slots,
     }
 }
 

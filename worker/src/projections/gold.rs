@@ -315,7 +315,7 @@ pub struct AnnotatorStanding {
     pub accuracy: Option<f64>,
     /// Whether that is less than the workflow asks for.
     pub flagged: bool,
-    /// The pause for which no places are offered to the person; null where there is none.
+    /// The pause for which no slots are offered to the person; null where there is none.
     pub paused: Option<AnnotatorPause>,
 }
 

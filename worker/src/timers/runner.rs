@@ -105,12 +105,12 @@ impl DueRunner {
         }
     }
 
-    /// Calls have places of their own, so that slow handlers delay other calls at most.
+    /// Calls have slots of their own, so that slow handlers delay other calls at most.
     async fn run_calls(self: Arc<Self>, stopping: &CancellationToken) {
-        let places = Arc::new(Semaphore::new(CALLS_MAX));
+        let slots = Arc::new(Semaphore::new(CALLS_MAX));
         let calls = TaskTracker::new();
         let abandoned = CancellationToken::new();
-        let look = || self.start_due_calls(&places, &calls, stopping, &abandoned);
+        let look = || self.start_due_calls(&slots, &calls, stopping, &abandoned);
         poll(EVERY, stopping, look, |error: EventStoreError| {
             tracing::debug!(%error, "due calls could not be read");
         })
@@ -125,21 +125,21 @@ impl DueRunner {
         }
     }
 
-    /// Starts as many calls as there are places for; waits for the first place.
+    /// Starts as many calls as there are slots for; waits for the first slot.
     async fn start_due_calls(
         self: &Arc<Self>,
-        places: &Arc<Semaphore>,
+        slots: &Arc<Semaphore>,
         calls: &TaskTracker,
         stopping: &CancellationToken,
         abandoned: &CancellationToken,
     ) -> Result<Found, EventStoreError> {
-        let place = stopping.run_until_cancelled(Arc::clone(places).acquire_owned());
-        let Some(Ok(place)) = place.await else {
+        let slot = stopping.run_until_cancelled(Arc::clone(slots).acquire_owned());
+        let Some(Ok(slot)) = slot.await else {
             return Ok(Found::Nothing);
         };
-        let mut free = vec![place];
+        let mut free = vec![slot];
         free.extend(std::iter::from_fn(|| {
-            Arc::clone(places).try_acquire_owned().ok()
+            Arc::clone(slots).try_acquire_owned().ok()
         }));
         let limit = u32::try_from(free.len()).unwrap_or(u32::MAX);
         let rows = self
@@ -147,8 +147,8 @@ impl DueRunner {
             .claim_due(DueLane::Calls, CALL_LEASE, limit)
             .await?;
         let more = rows.len() >= free.len();
-        for (row, place) in rows.into_iter().zip(free) {
-            let call = Arc::clone(self).run_call(row, place, abandoned.clone());
+        for (row, slot) in rows.into_iter().zip(free) {
+            let call = Arc::clone(self).run_call(row, slot, abandoned.clone());
             calls.spawn(call);
         }
         Ok(Found::more_if(more))
@@ -157,14 +157,14 @@ impl DueRunner {
     async fn run_call(
         self: Arc<Self>,
         row: DueRow,
-        place: OwnedSemaphorePermit,
+        slot: OwnedSemaphorePermit,
         abandoned: CancellationToken,
     ) {
         let settled = abandoned.run_until_cancelled(self.run_row(row)).await;
         if let Some(Some(id)) = settled {
             self.drop_settled(&[id]).await;
         }
-        drop(place);
+        drop(slot);
     }
 
     /// Runs one row; answers its id where it was settled before and is still there.

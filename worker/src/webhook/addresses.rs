@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What kind of place an address is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum AddressKind {
     /// Somewhere on the internet.
     Public,
     /// This machine or a private network: only where the operator says so.
@@ -14,21 +14,21 @@ pub(super) enum Place {
 }
 
 /// What kind of place `address` is (IANA special-purpose address registries).
-pub(super) fn place(address: IpAddr) -> Place {
+pub(super) fn kind_of(address: IpAddr) -> AddressKind {
     match address {
         IpAddr::V4(address) => place_v4(address),
         IpAddr::V6(address) => place_v6(address),
     }
 }
 
-fn place_v4(address: Ipv4Addr) -> Place {
+fn place_v4(address: Ipv4Addr) -> AddressKind {
     /// A metadata service in the range that carriers share.
     const METADATA: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
     match address.octets() {
-        _ if address == METADATA => Place::Never,
-        [10 | 127, ..] | [192, 168, ..] => Place::Private,
-        [100, second, ..] if (64..128).contains(&second) => Place::Private,
-        [172, second, ..] if (16..32).contains(&second) => Place::Private,
+        _ if address == METADATA => AddressKind::Never,
+        [10 | 127, ..] | [192, 168, ..] => AddressKind::Private,
+        [100, second, ..] if (64..128).contains(&second) => AddressKind::Private,
+        [172, second, ..] if (16..32).contains(&second) => AddressKind::Private,
         // "This network"; link-local, where clouds keep their metadata; protocol assignments,
         // documentation, relays and benchmarks; multicast, reserved, broadcast.
         [0 | 224..=255, ..]
@@ -37,12 +37,12 @@ fn place_v4(address: Ipv4Addr) -> Place {
         | [192, 88, 99, _]
         | [198, 18 | 19, ..]
         | [198, 51, 100, _]
-        | [203, 0, 113, _] => Place::Never,
-        _ => Place::Public,
+        | [203, 0, 113, _] => AddressKind::Never,
+        _ => AddressKind::Public,
     }
 }
 
-fn place_v6(address: Ipv6Addr) -> Place {
+fn place_v6(address: Ipv6Addr) -> AddressKind {
     /// A metadata service among the unique local addresses.
     const METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
     let v4 = |high: u16, low: u16| {
@@ -50,19 +50,19 @@ fn place_v6(address: Ipv6Addr) -> Place {
         place_v4(Ipv4Addr::new(a, b, c, d))
     };
     match address.segments() {
-        _ if address == METADATA => Place::Never,
-        [0, 0, 0, 0, 0, 0, 0, 1] => Place::Private,
+        _ if address == METADATA => AddressKind::Never,
+        [0, 0, 0, 0, 0, 0, 0, 1] => AddressKind::Private,
         // What carries an IPv4 address is that address: mapped, NAT64, 6to4.
         [0, 0, 0, 0, 0, 0xffff, high, low]
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
         | [0x2002, high, low, ..] => v4(high, low),
-        [first, ..] if first & 0xfe00 == 0xfc00 => Place::Private,
+        [first, ..] if first & 0xfe00 == 0xfc00 => AddressKind::Private,
         // Protocol assignments (Teredo among them) and documentation.
-        [0x2001, second, ..] if second < 0x200 || second == 0xdb8 => Place::Never,
-        [0x3fff, second, ..] if second < 0x1000 => Place::Never,
+        [0x2001, second, ..] if second < 0x200 || second == 0xdb8 => AddressKind::Never,
+        [0x3fff, second, ..] if second < 0x1000 => AddressKind::Never,
         // All that is routed today; the rest is link-local, multicast or reserved.
-        [first, ..] if first & 0xe000 == 0x2000 => Place::Public,
-        _ => Place::Never,
+        [first, ..] if first & 0xe000 == 0x2000 => AddressKind::Public,
+        _ => AddressKind::Never,
     }
 }
 
@@ -70,8 +70,8 @@ fn place_v6(address: Ipv6Addr) -> Place {
 mod tests {
     use super::*;
 
-    fn of(address: &str) -> Place {
-        place(address.parse().unwrap())
+    fn of(address: &str) -> AddressKind {
+        kind_of(address.parse().unwrap())
     }
 
     #[test]
@@ -88,7 +88,7 @@ mod tests {
             "::ffff:1.1.1.1",
             "64:ff9b::1.1.1.1",
         ] {
-            assert_eq!(of(public), Place::Public, "{public}");
+            assert_eq!(of(public), AddressKind::Public, "{public}");
         }
         for private in [
             "10.0.0.1",
@@ -106,7 +106,7 @@ mod tests {
             "64:ff9b::10.0.0.1",
             "2002:7f00:1::",
         ] {
-            assert_eq!(of(private), Place::Private, "{private}");
+            assert_eq!(of(private), AddressKind::Private, "{private}");
         }
         for never in [
             "0.0.0.0",
@@ -133,7 +133,7 @@ mod tests {
             "3fff::1",
             "4000::1",
         ] {
-            assert_eq!(of(never), Place::Never, "{never}");
+            assert_eq!(of(never), AddressKind::Never, "{never}");
         }
     }
 }

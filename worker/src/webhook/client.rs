@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::{
     ANSWER_BYTES_MAX, CALL_TIMEOUT_MAX, WebhookError, WebhookSettings, WebhookSetupError,
-    addresses::{Place, place},
+    addresses::{AddressKind, place},
     error::AnswerFault,
     settings::normal,
     signature,
@@ -146,13 +146,13 @@ impl WebhookSettings {
     fn check_address(&self, host: &str, address: IpAddr) -> Result<(), WebhookError> {
         let place = place(address);
         let private = self.allow_private && self.hosts.iter().any(|h| h.may_be_private(host));
-        if place == Place::Public || (place == Place::Private && private) {
+        if place == AddressKind::Public || (place == AddressKind::Private && private) {
             return Ok(());
         }
         Err(WebhookError::AddressRefused {
             host: host.to_owned(),
             address,
-            never: place == Place::Never,
+            never: place == AddressKind::Never,
         })
     }
 }

@@ -43,9 +43,9 @@ pub enum WorkflowAct {
     Archive,
     /// Take it out of the archive.
     Restore,
-    /// Offer no more places to an annotator.
+    /// Offer no more slots to an annotator.
     PauseAnnotator(UserId),
-    /// Offer places to an annotator again.
+    /// Offer slots to an annotator again.
     ResumeAnnotator(UserId),
 }
 

@@ -51,7 +51,8 @@ pub struct StepActivated<'a> {
     pub judges: Option<&'a StepVisit>,
     /// Submissions asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub places: Option<u32>,
+    #[serde(rename = "places")]
+    pub slots: Option<u32>,
 }
 
 impl<'a> From<&'a events::StepActivated> for StepActivated<'a> {
@@ -61,7 +62,7 @@ impl<'a> From<&'a events::StepActivated> for StepActivated<'a> {
             visit: event.visit,
             from_step: event.from_step.as_ref(),
             judges: event.judges.as_ref(),
-            places: event.places,
+            slots: event.slots,
         }
     }
 }
@@ -73,7 +74,7 @@ impl<'a> From<&'a events::StepOpened> for StepActivated<'a> {
             visit: event.visit,
             from_step: event.from_step.as_ref(),
             judges: event.judges.as_ref(),
-            places: event.places,
+            slots: event.slots,
         }
     }
 }
@@ -352,7 +353,7 @@ pub struct WorkflowMigrated<'a> {
     pub steps: &'a BTreeMap<StepId, StepId>,
 }
 
-/// Somebody claimed a place.
+/// Somebody claimed a slot.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct TaskAssigned<'a> {
     /// The step.
@@ -363,11 +364,11 @@ pub struct TaskAssigned<'a> {
     pub user_id: UserId,
     /// Roles that the person named.
     pub roles: &'a [String],
-    /// When the place is given up without activity.
+    /// When the slot is given up without activity.
     pub expires_at: DateTime<Utc>,
 }
 
-/// A claimed place is free again.
+/// A claimed slot is free again.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct TaskReleased<'a> {
     /// The step.
@@ -383,7 +384,7 @@ pub struct TaskReleased<'a> {
     pub reason: Option<&'a str>,
 }
 
-/// The holder of a place was inactive for too long.
+/// The holder of a slot was inactive for too long.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct TaskStalled<'a> {
     /// The step.
@@ -513,6 +514,6 @@ pub struct AnnotatorFlagged {
     pub answers: usize,
     /// When the answer came with which the annotator fell.
     pub flagged_at: DateTime<Utc>,
-    /// Whether the annotator is paused for it: no places are offered to that person in the workflow.
+    /// Whether the annotator is paused for it: no slots are offered to that person in the workflow.
     pub paused: bool,
 }

@@ -270,7 +270,7 @@ impl MessageBuilder for CloudEventMessages {
             | WorkflowEvent::HandlerFailed { .. }
             | WorkflowEvent::HookEnded(_)
             | WorkflowEvent::ResultFound { .. }
-            | WorkflowEvent::PlacesAdded { .. }
+            | WorkflowEvent::SlotsAdded { .. }
             | WorkflowEvent::ChildRequested(_)
             | WorkflowEvent::ChildTold { .. }
             | WorkflowEvent::ChildStartFailed { .. }

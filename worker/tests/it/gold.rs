@@ -86,7 +86,7 @@ impl Desk {
             skills: Vec::new(),
         };
         let claimed = self.orchestrator.claim_next(&*self.store, &request).await;
-        claimed.unwrap().map(|place| place.task_id)
+        claimed.unwrap().map(|slot| slot.task_id)
     }
 
     async fn act(&self, act: Act) -> bool {
@@ -239,7 +239,7 @@ async fn who_falls_is_paused_once_and_let_go_on_by_an_operator() {
     assert_eq!(desk.paused(falling).await, Some(true));
     assert_eq!(desk.told().await, [(name.clone(), 0.2, true)]);
 
-    // No more places are offered, to this person only, and nothing that is begun is lost.
+    // No more slots are offered, to this person only, and nothing that is begun is lost.
     assert_eq!(desk.claim(falling).await, None);
     assert!(desk.claim(good).await.is_some());
     desk.run(envelope(&submission(held.0, "annotate", falling, "a")))

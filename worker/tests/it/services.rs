@@ -65,7 +65,7 @@ async fn two_workers_on_the_same_tasks_agree() {
         services.worker(services.orchestrator()),
     ];
     let tap = services.tap().await;
-    // Twenty people race for two places of each task.
+    // Twenty people race for two slots of each task.
     let mut commands = Vec::new();
     for user in 1..=20 {
         commands.extend((0..10).map(|n| submission(task(n), "annotate", user, "yes")));

@@ -1,4 +1,4 @@
-//! Places that people hold, and what they hand in.
+//! Slots that people hold, and what they hand in.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::{
     state::{AnnotationData, Assignment, Visit},
 };
 
-/// A person has claimed a place.
+/// A person has claimed a slot.
 pub(super) fn assigned(visit: &mut Visit, assignment: Assignment) {
     visit.assignments_made = assignment.n;
     visit.assignments.push(assignment);
@@ -24,7 +24,7 @@ pub(super) fn active(visit: &mut Visit, user: UserId, expires_at: DateTime<Utc>)
     }
 }
 
-/// A person has given a place back, or lost it.
+/// A person has given a slot back, or lost it.
 pub(super) fn released(visit: &mut Visit, user: UserId, cause: ReleaseReason) {
     visit.assignments.retain(|a| a.user_id != user);
     if cause == ReleaseReason::Reassigned {

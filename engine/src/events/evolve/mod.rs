@@ -203,11 +203,11 @@ fn change(
             visit,
             annotation,
         } => claims::submitted(active_visit(state, event, step_id, *visit)?, annotation),
-        E::PlacesAdded {
+        E::SlotsAdded {
             step_id,
             visit,
-            places,
-        } => active_visit(state, event, step_id, *visit)?.places = Some(*places),
+            slots,
+        } => active_visit(state, event, step_id, *visit)?.slots = Some(*slots),
         // News of a visit that change nothing in it.
         E::TaskStalled { step_id, visit, .. }
         | E::ConsensusCalculated(ConsensusCalculated { step_id, visit, .. }) => {

@@ -108,13 +108,13 @@ pub(super) fn migrated(
     for incident in &mut state.incidents {
         incident.step_id = new_id(&incident.step_id);
     }
-    for (step_id, places) in &migrated.places {
+    for (step_id, slots) in &migrated.slots {
         if let Some(visit) = state
             .steps
             .get_mut(step_id)
             .and_then(|s| s.visits.last_mut())
         {
-            visit.places = *places;
+            visit.slots = *slots;
         }
     }
 }

@@ -40,7 +40,7 @@ pub(super) fn activated(
         entered_from: activated.from_step.clone(),
         judges: activated.judges.clone(),
         judges_with: activated.judges_with.clone(),
-        places: activated.places,
+        slots: activated.slots,
         activated_at: now,
         ended_at: None,
         annotations: Vec::new(),
@@ -110,7 +110,7 @@ pub(super) fn went_on(state: &mut WorkflowSnapshot, transition: &TransitionOccur
     }
 }
 
-/// Ends a visit; the places still claimed in it are gone with it.
+/// Ends a visit; the slots still claimed in it are gone with it.
 pub(super) fn end<'s>(
     state: &'s mut WorkflowSnapshot,
     event: &WorkflowEvent,

@@ -23,15 +23,15 @@ impl StepExecutor for AnnotationExecutor {
     fn execute(&self, context: &ExecutionContext<'_>) -> Result<ExecutionResult, ExecutorError> {
         let visit = context.visit;
         let full = visit
-            .places
-            .is_some_and(|places| visit.annotations.len() as u64 >= u64::from(places));
+            .slots
+            .is_some_and(|slots| visit.annotations.len() as u64 >= u64::from(slots));
         if !full && context.closing.is_none() {
             return Ok(ExecutionResult::Waiting {
                 reason: waiting(visit),
             });
         }
         // A manual step ends by an `advance`; an early close is one before the count is reached.
-        let exhausted = !full && visit.places.is_some();
+        let exhausted = !full && visit.slots.is_some();
         if let Some(Closing::Advance(Some(output))) = context.closing {
             return Ok(ExecutionResult::completed(given(visit, output.clone())));
         }
@@ -50,10 +50,10 @@ impl StepExecutor for AnnotationExecutor {
             visit,
         };
         let mut calculated = resolve(context, consensus, judged, exhausted);
-        if let Some(places) = more_places(context.step, visit, &calculated, exhausted) {
+        if let Some(slots) = more_slots(context.step, visit, &calculated, exhausted) {
             calculated.more = Some(1);
             return Ok(ExecutionResult::NeedsMore {
-                places,
+                slots,
                 consensus: Box::new(calculated),
             });
         }
@@ -75,8 +75,8 @@ impl StepExecutor for AnnotationExecutor {
 fn waiting(visit: &Visit) -> String {
     let (got, reserved) = (visit.annotations.len(), visit.assignments.len());
     let asked = visit
-        .places
-        .map_or_else(String::new, |places| format!(" of {places}"));
+        .slots
+        .map_or_else(String::new, |slots| format!(" of {slots}"));
     let held = if reserved > 0 {
         format!(", {reserved} claimed")
     } else {
@@ -129,9 +129,9 @@ fn as_they_are(step: &StepConfig, visit: &Visit, exhausted: bool) -> StepResult 
 /// People asked in addition at most, where the file names no `max_additional`.
 const ADDITIONAL_DEFAULT: u32 = 1;
 
-/// The places of a visit whose annotators do not settle it, where one more person may be asked:
+/// The slots of a visit whose annotators do not settle it, where one more person may be asked:
 /// always one at a time, so that nobody is asked for an answer that is already sure.
-fn more_places(
+fn more_slots(
     step: &StepConfig,
     visit: &Visit,
     calculated: &ConsensusCalculated,
@@ -140,7 +140,7 @@ fn more_places(
     let consensus = step.consensus.as_ref()?;
     // A migration may have brought more annotations than the step asks for anew.
     let given = u32::try_from(visit.annotations.len()).unwrap_or(u32::MAX);
-    let places = visit.places?.max(given);
+    let slots = visit.slots?.max(given);
     let asks_on = ConsensusMethod::Disagreement(DisagreementStrategy::AdditionalAnnotators);
     let breaks_tie = calculated.tied
         && calculated.value.is_none()
@@ -152,6 +152,6 @@ fn more_places(
         .on_disagreement
         .max_additional
         .unwrap_or(ADDITIONAL_DEFAULT);
-    let most = step.places()?.saturating_add(additional);
-    (places < most).then_some(places + 1)
+    let most = step.slots()?.saturating_add(additional);
+    (slots < most).then_some(slots + 1)
 }

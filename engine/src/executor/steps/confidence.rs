@@ -52,7 +52,7 @@ pub(super) fn decide(
     if !sure && !exhausted && submitted < most {
         calculated.more = Some(1);
         return ExecutionResult::NeedsMore {
-            places: submitted + 1,
+            slots: submitted + 1,
             consensus: Box::new(calculated),
         };
     }

@@ -162,7 +162,7 @@ impl Data {
         }
         self.due
             .extend(write.due_set.into_iter().map(|row| (row.id, (row, None))));
-        self.change_places(task, write.places);
+        self.change_slots(task, write.slots);
         for draft in write.drafts {
             let key = (
                 draft.task_id,

@@ -23,7 +23,7 @@ use crate::{
     config::WorkflowConfig,
     events::StoredEvent,
     ids::{CommandId, StepId, TaskId, UserId, WorkflowId},
-    state::{HeldPlace, OpenPlace, WorkflowSnapshot},
+    state::{ClaimedSlot, OpenSlot, WorkflowSnapshot},
 };
 
 /// What a [`MemoryStore`] reads the time from.
@@ -114,8 +114,8 @@ pub(super) struct Data {
     pub(super) goal_actions: HashMap<Uuid, (GoalActionRow, DateTime<Utc>)>,
     /// Projections by name: events read, and rows by key.
     pub(super) projections: HashMap<String, (usize, ProjectionRows)>,
-    pub(super) places: BTreeMap<(TaskId, StepId), OpenPlace>,
-    pub(super) held: BTreeSet<HeldPlace>,
+    pub(super) slots: BTreeMap<(TaskId, StepId), OpenSlot>,
+    pub(super) held: BTreeSet<ClaimedSlot>,
     /// By workflow and beginning.
     pub(super) pauses: BTreeMap<(WorkflowId, CommandId), WorkflowPause>,
     pub(super) annotator_pauses: BTreeMap<CommandId, AnnotatorPause>,

@@ -8,7 +8,7 @@ use super::{
     super::{DerivedChanges, DueRow, EventStoreError, Rebuild, SnapshotRow, TaskRow},
     data::MemoryStore,
 };
-use crate::{ids::TaskId, limits::PAGE_MAX, state::Places};
+use crate::{ids::TaskId, limits::PAGE_MAX, state::Slots};
 
 #[async_trait]
 impl Rebuild for MemoryStore {
@@ -31,7 +31,7 @@ impl Rebuild for MemoryStore {
     async fn replace_derived(
         &self,
         task: TaskRow,
-        places: Places,
+        slots: Slots,
         snapshots: Vec<SnapshotRow>,
         due: Vec<DueRow>,
     ) -> Result<DerivedChanges, EventStoreError> {
@@ -49,11 +49,11 @@ impl Rebuild for MemoryStore {
         }
         let row_changed = data.tasks.get(&id) != Some(&task);
         data.tasks.insert(id, task);
-        let found = Places {
+        let found = Slots {
             open: data
-                .places
+                .slots
                 .values()
-                .filter(|place| place.task_id == id)
+                .filter(|slot| slot.task_id == id)
                 .cloned()
                 .collect(),
             held: data
@@ -63,9 +63,9 @@ impl Rebuild for MemoryStore {
                 .cloned()
                 .collect(),
         };
-        let change = places.since(&found);
+        let change = slots.since(&found);
         let task_changed = row_changed || !change.is_empty();
-        data.change_places(id, change);
+        data.change_slots(id, change);
 
         let snapshots: BTreeMap<_, _> = snapshots
             .into_iter()

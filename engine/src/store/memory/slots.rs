@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 
 use super::{
-    super::{EventStoreError, OpenStep, PlaceIndex, PlaceOrder, PlaceQuery},
+    super::{EventStoreError, OpenStep, SlotIndex, SlotOrder, SlotQuery},
     data::{Data, MemoryStore},
 };
 use crate::{
     ids::{StepId, TaskId, UserId, WorkflowId},
-    state::{HeldPlace, OpenPlace, PlacesChange},
+    state::{ClaimedSlot, OpenSlot, SlotsChange},
 };
 
 #[async_trait]
-impl PlaceIndex for MemoryStore {
+impl SlotIndex for MemoryStore {
     async fn open_steps(
         &self,
         workflow: Option<&WorkflowId>,
@@ -23,42 +23,42 @@ impl PlaceIndex for MemoryStore {
         let now = self.now();
         let data = self.data();
         let steps: BTreeSet<_> = data
-            .places
+            .slots
             .values()
-            .filter(|place| workflow.is_none_or(|workflow| place.workflow == *workflow))
-            .filter(|place| step.is_none_or(|step| place.step_id == *step))
-            .filter(|place| !data.is_held(place.task_id, now))
-            .map(|place| OpenStep {
-                revision_id: place.revision_id,
-                step_id: place.step_id.clone(),
+            .filter(|slot| workflow.is_none_or(|workflow| slot.workflow == *workflow))
+            .filter(|slot| step.is_none_or(|step| slot.step_id == *step))
+            .filter(|slot| !data.is_held(slot.task_id, now))
+            .map(|slot| OpenStep {
+                revision_id: slot.revision_id,
+                step_id: slot.step_id.clone(),
             })
             .collect();
         Ok(steps.into_iter().collect())
     }
 
-    async fn open_places(&self, query: PlaceQuery) -> Result<Vec<OpenPlace>, EventStoreError> {
+    async fn open_slots(&self, query: SlotQuery) -> Result<Vec<OpenSlot>, EventStoreError> {
         let data = self.data();
-        let wanted = |place: &&OpenPlace| {
-            place.revision_id == query.step.revision_id
-                && place.step_id == query.step.step_id
-                && place.gold == query.gold
-                && !place.barred.contains(&query.user)
-                && !(query.prevents_reassignment && place.judged.contains(&query.user))
-                && (query.order == PlaceOrder::FewestPeople || place.submitted > 0)
+        let wanted = |slot: &&OpenSlot| {
+            slot.revision_id == query.step.revision_id
+                && slot.step_id == query.step.step_id
+                && slot.gold == query.gold
+                && !slot.barred.contains(&query.user)
+                && !(query.prevents_reassignment && slot.judged.contains(&query.user))
+                && (query.order == SlotOrder::FewestPeople || slot.submitted > 0)
         };
-        let mut places: Vec<_> = data.places.values().filter(wanted).cloned().collect();
-        places.sort_by_key(|place| {
+        let mut slots: Vec<_> = data.slots.values().filter(wanted).cloned().collect();
+        slots.sort_by_key(|slot| {
             let people = match query.order {
-                PlaceOrder::FewestPeople => place.taken(),
-                PlaceOrder::OldestBegun => 0,
+                SlotOrder::FewestPeople => slot.taken(),
+                SlotOrder::OldestBegun => 0,
             };
-            (people, place.waiting_since, place.task_id)
+            (people, slot.waiting_since, slot.task_id)
         });
-        places.truncate(query.limit as usize);
-        Ok(places)
+        slots.truncate(query.limit as usize);
+        Ok(slots)
     }
 
-    async fn held_places(&self, user: UserId) -> Result<Vec<HeldPlace>, EventStoreError> {
+    async fn claimed_slots(&self, user: UserId) -> Result<Vec<ClaimedSlot>, EventStoreError> {
         let data = self.data();
         let held = data.held.iter().filter(|held| held.user_id == user);
         Ok(held.cloned().collect())
@@ -66,16 +66,16 @@ impl PlaceIndex for MemoryStore {
 }
 
 impl Data {
-    pub(super) fn change_places(&mut self, task: TaskId, change: PlacesChange) {
+    pub(super) fn change_slots(&mut self, task: TaskId, change: SlotsChange) {
         for step in change.open_unset {
-            self.places.remove(&(task, step));
+            self.slots.remove(&(task, step));
         }
         let set = change.open_set.into_iter();
-        self.places
-            .extend(set.map(|place| ((task, place.step_id.clone()), place)));
-        for held in &change.held_unset {
+        self.slots
+            .extend(set.map(|slot| ((task, slot.step_id.clone()), slot)));
+        for held in &change.claims_unset {
             self.held.remove(held);
         }
-        self.held.extend(change.held_set);
+        self.held.extend(change.claims_set);
     }
 }

@@ -40,7 +40,7 @@ const LOG: &str = concat!(
 );
 
 /// The next so many events below the oldest running transaction, as for every reader of the log; of
-/// those that are not asked for, the place alone.
+/// those that are not asked for, the position alone.
 const PAGE: &str = "
     SELECT page.txid::text::bigint AS txid, page.position, page.stream_id, page.version,
            page.event_id, page.event_type, page.metadata::text AS metadata, page.occurred_at,

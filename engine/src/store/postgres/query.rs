@@ -61,7 +61,7 @@ where
     fetch_one(conn, query, |row| nth(row, 0)).await
 }
 
-/// A column by its place, for statements that make no row of a table.
+/// A column by its position, for statements that make no row of a table.
 pub(super) fn nth<'r, T>(row: &'r PgRow, index: usize) -> Result<T, EventStoreError>
 where
     T: Decode<'r, Postgres> + Type<Postgres>,

@@ -20,7 +20,7 @@ use super::{
     timers::timer_columns,
     write::Seldom,
 };
-use crate::{ids::TaskId, limits::PAGE_MAX, state::Places};
+use crate::{ids::TaskId, limits::PAGE_MAX, state::Slots};
 
 /// A skip scan: one step through the index for each stream, however many events it has.
 const STREAM_IDS: &str = "
@@ -82,7 +82,7 @@ impl Rebuild for PgEventStore {
     async fn replace_derived(
         &self,
         task: TaskRow,
-        places: Places,
+        slots: Slots,
         snapshots: Vec<SnapshotRow>,
         due: Vec<DueRow>,
     ) -> Result<DerivedChanges, EventStoreError> {
@@ -90,9 +90,9 @@ impl Rebuild for PgEventStore {
             Box::pin(async move {
                 let mut tx = begin(conn).await?;
                 let row_changed = replace_task(&mut tx, &task).await?;
-                let places_changed = slots::replace(&mut tx, task.task_id, places).await?;
+                let slots_changed = slots::replace(&mut tx, task.task_id, slots).await?;
                 let changes = DerivedChanges {
-                    task: row_changed || places_changed,
+                    task: row_changed || slots_changed,
                     snapshots: replace_snapshots(&mut tx, task.task_id, snapshots).await?,
                     timers: replace_due(&mut tx, task.task_id, due).await?,
                 };

@@ -219,7 +219,7 @@ impl Record for JsonRow {
     fn log_position(&self) -> Result<LogPosition, ColumnError> {
         let number = |column: &str| {
             self.number(column)?
-                .ok_or_else(|| ColumnError::from("no place"))
+                .ok_or_else(|| ColumnError::from("no slot"))
         };
         Ok(LogPosition {
             transaction: number("txid")?,

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::PgConnection;
 
 use super::{
-    super::{EventStoreError, OpenStep, PlaceIndex, PlaceOrder, PlaceQuery, rows},
+    super::{EventStoreError, OpenStep, SlotIndex, SlotOrder, SlotQuery, rows},
     PgEventStore,
     connection::WORK_TIMEOUT,
     query::{execute, fetch, scalar},
@@ -13,10 +13,10 @@ use super::{
 use crate::{
     ids::{StepId, TaskId, UserId, WorkflowId},
     limits::PAGE_MAX,
-    state::{HeldPlace, OpenPlace, Places, PlacesChange},
+    state::{ClaimedSlot, OpenSlot, Slots, SlotsChange},
 };
 
-/// The columns of a free place.
+/// The columns of a free slot.
 macro_rules! place_columns {
     () => {
         "task_id, step_id, visit, workflow, workflow_id, gold, submitted, reserved, \
@@ -27,11 +27,11 @@ macro_rules! place_columns {
 /// A skip scan: one step through the index for each step of a revision, however many tasks wait.
 const OPEN_STEPS: &str = "
     WITH RECURSIVE steps AS (
-        (SELECT workflow_id, step_id, workflow FROM places ORDER BY workflow_id, step_id LIMIT 1)
+        (SELECT workflow_id, step_id, workflow FROM slots ORDER BY workflow_id, step_id LIMIT 1)
         UNION ALL
         SELECT next.workflow_id, next.step_id, next.workflow
         FROM steps CROSS JOIN LATERAL (
-            SELECT p.workflow_id, p.step_id, p.workflow FROM places p
+            SELECT p.workflow_id, p.step_id, p.workflow FROM slots p
             WHERE (p.workflow_id, p.step_id) > (steps.workflow_id, steps.step_id)
             ORDER BY p.workflow_id, p.step_id LIMIT 1
         ) next
@@ -48,7 +48,7 @@ const FEWEST_PEOPLE: &str = concat!(
     "SELECT ",
     place_columns!(),
     "
-    FROM places
+    FROM slots
     WHERE workflow_id = $1 AND step_id = $2 AND gold = $3
       AND NOT $4 = ANY (barred) AND NOT ($5 AND $4 = ANY (judged))
     ORDER BY taken, waiting_since, task_id LIMIT $6"
@@ -58,7 +58,7 @@ const OLDEST_BEGUN: &str = concat!(
     "SELECT ",
     place_columns!(),
     "
-    FROM places
+    FROM slots
     WHERE workflow_id = $1 AND step_id = $2 AND gold = $3 AND submitted > 0
       AND NOT $4 = ANY (barred) AND NOT ($5 AND $4 = ANY (judged))
     ORDER BY waiting_since, task_id LIMIT $6"
@@ -70,7 +70,7 @@ const HELD: &str = "
 const OPEN_OF_TASK: &str = concat!(
     "SELECT ",
     place_columns!(),
-    " FROM places WHERE task_id = $1 ORDER BY step_id"
+    " FROM slots WHERE task_id = $1 ORDER BY step_id"
 );
 
 const HELD_OF_TASK: &str = "SELECT user_id, task_id, step_id FROM claims WHERE task_id = $1";
@@ -87,7 +87,7 @@ const COUNT_HELD: &str = "SELECT count(*) FROM claims WHERE user_id = $1";
 /// People in an array of arrays cannot be unnested by one level, so they come as text.
 const WRITE: &str = "
     WITH unset AS (
-        DELETE FROM places p
+        DELETE FROM slots p
         USING unnest($1::uuid[], $2::text[]) AS u (task_id, step_id)
         WHERE p.task_id = u.task_id AND p.step_id = u.step_id
     ), freed AS (
@@ -99,7 +99,7 @@ const WRITE: &str = "
         SELECT * FROM unnest($6::uuid[], $7::uuid[], $8::text[])
         ON CONFLICT (user_id, task_id, step_id) DO NOTHING
     )
-    INSERT INTO places
+    INSERT INTO slots
         (task_id, step_id, visit, workflow, workflow_id, gold, submitted, reserved, waiting_since,
          barred, judged)
     SELECT n.task_id, n.step_id, n.visit, n.workflow, n.workflow_id, n.gold, n.submitted,
@@ -116,20 +116,20 @@ const WRITE: &str = "
 
 /// Changes of a batch, as arrays.
 #[derive(Default)]
-pub(super) struct PlaceRows {
+pub(super) struct SlotRows {
     unset: Vec<(TaskId, StepId)>,
-    set: Vec<OpenPlace>,
-    freed: Vec<HeldPlace>,
-    held: Vec<HeldPlace>,
+    set: Vec<OpenSlot>,
+    freed: Vec<ClaimedSlot>,
+    held: Vec<ClaimedSlot>,
 }
 
-impl PlaceRows {
-    pub(super) fn push(&mut self, task: TaskId, change: PlacesChange) {
+impl SlotRows {
+    pub(super) fn push(&mut self, task: TaskId, change: SlotsChange) {
         let unset = change.open_unset.into_iter();
         self.unset.extend(unset.map(|step| (task, step)));
         self.set.extend(change.open_set);
-        self.freed.extend(change.held_unset);
-        self.held.extend(change.held_set);
+        self.freed.extend(change.claims_unset);
+        self.held.extend(change.claims_set);
     }
 
     pub(super) async fn write(self, conn: &mut PgConnection) -> Result<(), EventStoreError> {
@@ -150,28 +150,28 @@ impl PlaceRows {
         let query = sqlx::query(WRITE)
             .bind(column(&unset, |(task, _)| task.0))
             .bind(column(&unset, |(_, step)| step.to_string()))
-            .bind(column(&freed, |place| place.user_id.0))
-            .bind(column(&freed, |place| place.task_id.0))
-            .bind(column(&freed, |place| place.step_id.to_string()))
-            .bind(column(&held, |place| place.user_id.0))
-            .bind(column(&held, |place| place.task_id.0))
-            .bind(column(&held, |place| place.step_id.to_string()))
-            .bind(column(&set, |place| place.task_id.0))
-            .bind(column(&set, |place| place.step_id.to_string()))
-            .bind(column(&set, |place| number(place.visit)))
-            .bind(column(&set, |place| place.workflow.to_string()))
-            .bind(column(&set, |place| place.revision_id.0))
-            .bind(column(&set, |place| place.gold))
-            .bind(column(&set, |place| number(place.submitted)))
-            .bind(column(&set, |place| number(place.reserved)))
-            .bind(column(&set, |place| place.waiting_since))
-            .bind(column(&set, |place| people(&place.barred)))
-            .bind(column(&set, |place| people(&place.judged)));
+            .bind(column(&freed, |slot| slot.user_id.0))
+            .bind(column(&freed, |slot| slot.task_id.0))
+            .bind(column(&freed, |slot| slot.step_id.to_string()))
+            .bind(column(&held, |slot| slot.user_id.0))
+            .bind(column(&held, |slot| slot.task_id.0))
+            .bind(column(&held, |slot| slot.step_id.to_string()))
+            .bind(column(&set, |slot| slot.task_id.0))
+            .bind(column(&set, |slot| slot.step_id.to_string()))
+            .bind(column(&set, |slot| number(slot.visit)))
+            .bind(column(&set, |slot| slot.workflow.to_string()))
+            .bind(column(&set, |slot| slot.revision_id.0))
+            .bind(column(&set, |slot| slot.gold))
+            .bind(column(&set, |slot| number(slot.submitted)))
+            .bind(column(&set, |slot| number(slot.reserved)))
+            .bind(column(&set, |slot| slot.waiting_since))
+            .bind(column(&set, |slot| people(&slot.barred)))
+            .bind(column(&set, |slot| people(&slot.judged)));
         execute(conn, query).await.map(drop)
     }
 }
 
-/// How many places a person holds, under the lock of the person's claims.
+/// How many slots a person holds, under the lock of the person's claims.
 pub(super) async fn count_held(
     conn: &mut PgConnection,
     user: UserId,
@@ -181,28 +181,28 @@ pub(super) async fn count_held(
     Ok(u32::try_from(held).unwrap_or(u32::MAX))
 }
 
-/// Replaces the places of a task by those that follow from its state; answers whether they differ.
+/// Replaces the slots of a task by those that follow from its state; answers whether they differ.
 pub(super) async fn replace(
     conn: &mut PgConnection,
     task: TaskId,
-    places: Places,
+    slots: Slots,
 ) -> Result<bool, EventStoreError> {
     let open = sqlx::query(OPEN_OF_TASK).bind(task.0);
     let held = sqlx::query(HELD_OF_TASK).bind(task.0);
-    let found = Places {
-        open: fetch(conn, open, rows::open_place).await?,
-        held: fetch(conn, held, rows::held_place).await?,
+    let found = Slots {
+        open: fetch(conn, open, rows::open_slot).await?,
+        held: fetch(conn, held, rows::claimed_slot).await?,
     };
-    let change = places.since(&found);
+    let change = slots.since(&found);
     let changed = !change.is_empty();
-    let mut rows = PlaceRows::default();
+    let mut rows = SlotRows::default();
     rows.push(task, change);
     rows.write(conn).await?;
     Ok(changed)
 }
 
 #[async_trait]
-impl PlaceIndex for PgEventStore {
+impl SlotIndex for PgEventStore {
     async fn open_steps(
         &self,
         workflow: Option<&WorkflowId>,
@@ -214,10 +214,10 @@ impl PlaceIndex for PgEventStore {
         self.fetch(WORK_TIMEOUT, query, rows::open_step).await
     }
 
-    async fn open_places(&self, query: PlaceQuery) -> Result<Vec<OpenPlace>, EventStoreError> {
+    async fn open_slots(&self, query: SlotQuery) -> Result<Vec<OpenSlot>, EventStoreError> {
         let sql = match query.order {
-            PlaceOrder::FewestPeople => FEWEST_PEOPLE,
-            PlaceOrder::OldestBegun => OLDEST_BEGUN,
+            SlotOrder::FewestPeople => FEWEST_PEOPLE,
+            SlotOrder::OldestBegun => OLDEST_BEGUN,
         };
         let query = sqlx::query(sql)
             .bind(query.step.revision_id.0)
@@ -226,11 +226,11 @@ impl PlaceIndex for PgEventStore {
             .bind(query.user.0)
             .bind(query.prevents_reassignment)
             .bind(i64::from(query.limit.min(PAGE_MAX)));
-        self.fetch(WORK_TIMEOUT, query, rows::open_place).await
+        self.fetch(WORK_TIMEOUT, query, rows::open_slot).await
     }
 
-    async fn held_places(&self, user: UserId) -> Result<Vec<HeldPlace>, EventStoreError> {
+    async fn claimed_slots(&self, user: UserId) -> Result<Vec<ClaimedSlot>, EventStoreError> {
         let query = sqlx::query(HELD).bind(user.0);
-        self.fetch(WORK_TIMEOUT, query, rows::held_place).await
+        self.fetch(WORK_TIMEOUT, query, rows::claimed_slot).await
     }
 }

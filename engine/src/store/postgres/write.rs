@@ -15,7 +15,7 @@ use super::{
     outbox::SharedText,
     query::{execute, fetch_one, nth},
     rows::{column, event_data, signed, snapshot_text, to_json, try_column},
-    slots::PlaceRows,
+    slots::SlotRows,
 };
 use crate::{
     events::StoredEvent,
@@ -125,7 +125,7 @@ pub(super) async fn write(
     let mut commands = Commands::default();
     let mut messages = Messages::default();
     let mut seldom = Seldom::default();
-    let mut places = PlaceRows::default();
+    let mut slots = SlotRows::default();
     let mut unused = locked.heads.created.clone();
     let mut ids = locked.known.clone();
     for write in writes {
@@ -145,7 +145,7 @@ pub(super) async fn write(
         for row in write.outbox {
             messages.push(row, owner);
         }
-        places.push(write.task_id, write.places);
+        slots.push(write.task_id, write.slots);
         seldom.push(write.due_set, write.due_unset, write.drafts, write.snapshot);
     }
     let unused: Vec<Uuid> = unused.into_iter().map(|task| task.0).collect();
@@ -194,7 +194,7 @@ pub(super) async fn write(
         return Err(not_moved(conn, &expected).await?);
     }
     seldom.write(conn).await?;
-    places.write(conn).await?;
+    slots.write(conn).await?;
     messages.owned(positions.unwrap_or_default())
 }
 

@@ -53,8 +53,8 @@ const MIGRATIONS: [MigrationFile; 9] = [
     },
     MigrationFile {
         version: 4,
-        name: "places",
-        sql: include_str!("../../../../migrations/sqlite/0004_places.sql"),
+        name: "slots",
+        sql: include_str!("../../../../migrations/sqlite/0004_slots.sql"),
     },
     MigrationFile {
         version: 5,
@@ -68,8 +68,8 @@ const MIGRATIONS: [MigrationFile; 9] = [
     },
     MigrationFile {
         version: 7,
-        name: "places_begun",
-        sql: include_str!("../../../../migrations/sqlite/0007_places_begun.sql"),
+        name: "slots_begun",
+        sql: include_str!("../../../../migrations/sqlite/0007_slots_begun.sql"),
     },
     MigrationFile {
         version: 8,

@@ -33,7 +33,7 @@ const LOG: &str = "
     ORDER BY e.position
     LIMIT ?2";
 
-/// The next so many events; of those that are not asked for, the place alone.
+/// The next so many events; of those that are not asked for, the position alone.
 const PAGE: &str = "
     SELECT page.position, page.stream_id, page.version, page.event_id, page.event_type,
            page.metadata, page.occurred_at, page.workflow,

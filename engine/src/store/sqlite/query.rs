@@ -60,7 +60,7 @@ where
     fetch_one(from, query, |row| nth(row, 0)).await
 }
 
-/// A column by its place, for statements that make no row of a table.
+/// A column by its position, for statements that make no row of a table.
 pub(super) fn nth<'r, T>(row: &'r SqliteRow, index: usize) -> Result<T, EventStoreError>
 where
     T: Decode<'r, Sqlite> + Type<Sqlite>,

@@ -14,7 +14,7 @@ use super::{
     rows::{integer, json},
     slots, write,
 };
-use crate::{ids::TaskId, state::Places};
+use crate::{ids::TaskId, state::Slots};
 
 const STREAM_IDS: &str = "
     SELECT stream_id FROM workflow_events
@@ -123,7 +123,7 @@ impl Rebuild for SqliteEventStore {
     async fn replace_derived(
         &self,
         task: TaskRow,
-        places: Places,
+        slots: Slots,
         snapshots: Vec<SnapshotRow>,
         due: Vec<DueRow>,
     ) -> Result<DerivedChanges, EventStoreError> {
@@ -140,9 +140,9 @@ impl Rebuild for SqliteEventStore {
                 });
             }
             let row_changed = replace_task(&mut tx, &task).await?;
-            let places_changed = slots::replace(&mut tx, task.task_id, places).await?;
+            let slots_changed = slots::replace(&mut tx, task.task_id, slots).await?;
             let changes = DerivedChanges {
-                task: row_changed || places_changed,
+                task: row_changed || slots_changed,
                 snapshots: replace_snapshots(&mut tx, task.task_id, snapshots).await?,
                 timers: replace_due(&mut tx, task.task_id, due).await?,
             };

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
 use super::{
-    super::{EventStoreError, OpenStep, PlaceIndex, PlaceOrder, PlaceQuery, rows},
+    super::{EventStoreError, OpenStep, SlotIndex, SlotOrder, SlotQuery, rows},
     connection::SqliteEventStore,
     query::{execute, fetch, scalar},
     rows::{array, json, micros},
@@ -12,11 +12,11 @@ use super::{
 use crate::{
     ids::{StepId, TaskId, UserId, WorkflowId},
     limits::PAGE_MAX,
-    state::{HeldPlace, OpenPlace, Places, PlacesChange},
+    state::{ClaimedSlot, OpenSlot, Slots, SlotsChange},
 };
 
 const OPEN_STEPS: &str = "
-    SELECT DISTINCT s.workflow_id, s.step_id FROM places AS s
+    SELECT DISTINCT s.workflow_id, s.step_id FROM slots AS s
     WHERE (?1 IS NULL OR s.workflow = ?1) AND (?2 IS NULL OR s.step_id = ?2)
       AND NOT EXISTS (
           SELECT 1 FROM workflow_pauses AS p
@@ -25,7 +25,7 @@ const OPEN_STEPS: &str = "
     ORDER BY s.workflow_id, s.step_id";
 
 const FEWEST_PEOPLE: &str = "
-    SELECT * FROM places
+    SELECT * FROM slots
     WHERE workflow_id = ?1 AND step_id = ?2 AND gold = ?3
       AND NOT EXISTS (SELECT 1 FROM json_each(barred) WHERE value = ?4)
       AND NOT (?5 AND EXISTS (SELECT 1 FROM json_each(judged) WHERE value = ?4))
@@ -33,7 +33,7 @@ const FEWEST_PEOPLE: &str = "
     LIMIT ?6";
 
 const OLDEST_BEGUN: &str = "
-    SELECT * FROM places
+    SELECT * FROM slots
     WHERE workflow_id = ?1 AND step_id = ?2 AND gold = ?3 AND submitted > 0
       AND NOT EXISTS (SELECT 1 FROM json_each(barred) WHERE value = ?4)
       AND NOT (?5 AND EXISTS (SELECT 1 FROM json_each(judged) WHERE value = ?4))
@@ -42,11 +42,11 @@ const OLDEST_BEGUN: &str = "
 
 const HELD: &str = "SELECT * FROM claims WHERE user_id = ?1 ORDER BY task_id, step_id";
 const COUNT_HELD: &str = "SELECT COUNT(*) FROM claims WHERE user_id = ?1";
-const OPEN_OF_TASK: &str = "SELECT * FROM places WHERE task_id = ?1 ORDER BY step_id";
+const OPEN_OF_TASK: &str = "SELECT * FROM slots WHERE task_id = ?1 ORDER BY step_id";
 const HELD_OF_TASK: &str = "SELECT * FROM claims WHERE task_id = ?1";
 
 const UNSET: &str = "
-    DELETE FROM places WHERE (task_id, step_id) IN (
+    DELETE FROM slots WHERE (task_id, step_id) IN (
         SELECT value ->> 0, value ->> 1 FROM json_each(?1))";
 
 const FREE: &str = "
@@ -59,7 +59,7 @@ const HOLD: &str = "
     ON CONFLICT (user_id, task_id, step_id) DO NOTHING";
 
 const SET: &str = "
-    INSERT INTO places
+    INSERT INTO slots
         (task_id, step_id, visit, workflow, workflow_id, gold, submitted, reserved, waiting_since,
          barred, judged)
     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
@@ -73,36 +73,36 @@ const SET: &str = "
 /// Writes what has changed, each with the task that it belongs to.
 pub(super) async fn write<'a>(
     connection: &mut SqliteConnection,
-    changes: impl Iterator<Item = (TaskId, &'a PlacesChange)> + Clone,
+    changes: impl Iterator<Item = (TaskId, &'a SlotsChange)> + Clone,
 ) -> Result<(), EventStoreError> {
     let unset: Vec<_> = changes
         .clone()
         .flat_map(|(task, change)| change.open_unset.iter().map(move |step| (task, step)))
         .collect();
-    let claim = |held: &'a HeldPlace| (held.user_id, held.task_id, &held.step_id);
+    let claim = |held: &'a ClaimedSlot| (held.user_id, held.task_id, &held.step_id);
     let freed: Vec<_> = changes
         .clone()
-        .flat_map(|(_, change)| change.held_unset.iter().map(claim))
+        .flat_map(|(_, change)| change.claims_unset.iter().map(claim))
         .collect();
     let held: Vec<_> = changes
         .clone()
-        .flat_map(|(_, change)| change.held_set.iter().map(claim))
+        .flat_map(|(_, change)| change.claims_set.iter().map(claim))
         .collect();
     let set = changes
         .flat_map(|(_, change)| &change.open_set)
-        .map(|place| {
+        .map(|slot| {
             Ok((
-                place.task_id,
-                &place.step_id,
-                place.visit,
-                &place.workflow,
-                place.revision_id,
-                u8::from(place.gold),
-                place.submitted,
-                place.reserved,
-                micros(place.waiting_since),
-                json(&place.barred)?,
-                json(&place.judged)?,
+                slot.task_id,
+                &slot.step_id,
+                slot.visit,
+                &slot.workflow,
+                slot.revision_id,
+                u8::from(slot.gold),
+                slot.submitted,
+                slot.reserved,
+                micros(slot.waiting_since),
+                json(&slot.barred)?,
+                json(&slot.judged)?,
             ))
         })
         .collect::<Result<Vec<_>, EventStoreError>>()?;
@@ -119,7 +119,7 @@ pub(super) async fn write<'a>(
     Ok(())
 }
 
-/// How many places a person holds.
+/// How many slots a person holds.
 pub(super) async fn count_held(
     connection: &mut SqliteConnection,
     user: UserId,
@@ -131,25 +131,25 @@ pub(super) async fn count_held(
     .await
 }
 
-/// Replaces the places of a task by those that follow from its state; answers whether they differ.
+/// Replaces the slots of a task by those that follow from its state; answers whether they differ.
 pub(super) async fn replace(
     connection: &mut SqliteConnection,
     task: TaskId,
-    places: Places,
+    slots: Slots,
 ) -> Result<bool, EventStoreError> {
     let open = sqlx::query(OPEN_OF_TASK).bind(task.0.hyphenated());
     let held = sqlx::query(HELD_OF_TASK).bind(task.0.hyphenated());
-    let found = Places {
-        open: fetch(&mut *connection, open, rows::open_place).await?,
-        held: fetch(&mut *connection, held, rows::held_place).await?,
+    let found = Slots {
+        open: fetch(&mut *connection, open, rows::open_slot).await?,
+        held: fetch(&mut *connection, held, rows::claimed_slot).await?,
     };
-    let change = places.since(&found);
+    let change = slots.since(&found);
     write(connection, std::iter::once((task, &change))).await?;
     Ok(!change.is_empty())
 }
 
 #[async_trait]
-impl PlaceIndex for SqliteEventStore {
+impl SlotIndex for SqliteEventStore {
     async fn open_steps(
         &self,
         workflow: Option<&WorkflowId>,
@@ -162,10 +162,10 @@ impl PlaceIndex for SqliteEventStore {
         self.fetch(query, rows::open_step).await
     }
 
-    async fn open_places(&self, query: PlaceQuery) -> Result<Vec<OpenPlace>, EventStoreError> {
+    async fn open_slots(&self, query: SlotQuery) -> Result<Vec<OpenSlot>, EventStoreError> {
         let sql = match query.order {
-            PlaceOrder::FewestPeople => FEWEST_PEOPLE,
-            PlaceOrder::OldestBegun => OLDEST_BEGUN,
+            SlotOrder::FewestPeople => FEWEST_PEOPLE,
+            SlotOrder::OldestBegun => OLDEST_BEGUN,
         };
         let query = sqlx::query(sql)
             .bind(query.step.revision_id.0.hyphenated())
@@ -174,11 +174,11 @@ impl PlaceIndex for SqliteEventStore {
             .bind(query.user.0.hyphenated())
             .bind(query.prevents_reassignment)
             .bind(i64::from(query.limit.min(PAGE_MAX)));
-        self.fetch(query, rows::open_place).await
+        self.fetch(query, rows::open_slot).await
     }
 
-    async fn held_places(&self, user: UserId) -> Result<Vec<HeldPlace>, EventStoreError> {
+    async fn claimed_slots(&self, user: UserId) -> Result<Vec<ClaimedSlot>, EventStoreError> {
         let query = sqlx::query(HELD).bind(user.0.hyphenated());
-        self.fetch(query, rows::held_place).await
+        self.fetch(query, rows::claimed_slot).await
     }
 }

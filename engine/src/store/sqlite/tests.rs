@@ -133,7 +133,7 @@ fn write(
         }],
         due_set: vec![],
         due_unset: vec![],
-        places: crate::state::PlacesChange::default(),
+        slots: crate::state::SlotsChange::default(),
         drafts: vec![],
         snapshot: Some(SnapshotRow {
             task_id,

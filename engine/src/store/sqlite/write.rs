@@ -100,7 +100,7 @@ pub(super) async fn all(
         .collect();
     due_unset(connection, &unset).await?;
     due_set(connection, writes.iter().flat_map(|write| &write.due_set)).await?;
-    let changes = writes.iter().map(|write| (write.task_id, &write.places));
+    let changes = writes.iter().map(|write| (write.task_id, &write.slots));
     slots::write(connection, changes).await?;
     drafts(connection, writes.iter().flat_map(|write| &write.drafts)).await?;
     snapshots(

@@ -10,7 +10,7 @@ use super::{DUAL, with_completion};
 use crate::desk::{Desk, TASK};
 
 #[test]
-fn a_claim_reserves_a_place() {
+fn a_claim_reserves_a_slot() {
     let mut desk = Desk::started(DUAL);
     assert_eq!(
         desk.assign("annotate", 1),
@@ -38,13 +38,13 @@ fn a_claim_reserves_a_place() {
     assert_eq!(
         desk.label("annotate", 2, "a"),
         "rejected surplus",
-        "the other place is claimed"
+        "the other slot is claimed"
     );
     assert!(desk.label("annotate", 1, "a").starts_with("completed"));
 }
 
 #[test]
-fn inactivity_frees_the_place_and_activity_keeps_it() {
+fn inactivity_frees_the_slot_and_activity_keeps_it() {
     let mut desk = Desk::started(DUAL);
     desk.assign("annotate", 1);
     assert!(desk.pass(TimeDelta::minutes(50)).is_empty());
@@ -109,7 +109,7 @@ fn timeout_actions() {
 }
 
 #[test]
-fn a_migration_leaves_a_place_for_whoever_is_still_asked() {
+fn a_migration_leaves_a_slot_for_whoever_is_still_asked() {
     let yaml = "
 workflow:
   id: dual

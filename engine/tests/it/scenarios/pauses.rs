@@ -64,7 +64,7 @@ fn tasks_of_a_paused_workflow_are_not_worked_on() {
     desk.assign("annotate", 2);
     desk.pause_workflow(None);
     let version = desk.state.as_ref().unwrap().version;
-    // What the person or the place forbids comes first, as for a paused task.
+    // What the person or the slot forbids comes first, as for a paused task.
     assert_eq!(
         desk.label("annotate", 1, "b"),
         "rejected duplicate_annotator"

@@ -6,9 +6,9 @@ mod due;
 mod goals;
 mod index;
 mod outbox;
-mod places;
 mod projections;
 mod reliability;
+mod slots;
 mod workflows;
 
 pub(super) use acts::*;
@@ -17,9 +17,9 @@ pub(super) use due::*;
 pub(super) use goals::*;
 pub(super) use index::*;
 pub(super) use outbox::*;
-pub(super) use places::*;
 pub(super) use projections::*;
 pub(super) use reliability::*;
+pub(super) use slots::*;
 pub(super) use workflows::*;
 
 use std::time::Duration;
@@ -57,7 +57,7 @@ macro_rules! for_each_case {
             a_rule_acts_in_the_step_that_finds_it;
             an_archived_workflow_is_held_until_it_is_restored;
             free_places_are_found_by_who_may_take_them;
-            places_are_remade_from_the_state;
+            slots_are_remade_from_the_state;
             claims_never_exceed_the_overlap_however_many_race;
             one_person_never_holds_more_than_allowed;
             reliable_people_get_what_is_contested;

@@ -9,7 +9,7 @@ use glyph_workflow_engine::{
         EVENT_SCHEMA_VERSION, EventMetadata, StateRebuilder, StoredEvent, WorkflowEvent, upcast,
     },
     ids::{CommandId, Slug, TaskId, UserId},
-    state::{AnnotationData, Places, WorkflowSnapshot},
+    state::{AnnotationData, Slots, WorkflowSnapshot},
     store::{
         CommandRecord, EventStore, NewOutboxRow, OpenBatch, OpenRequest, OpenedTask, OutboxRow,
         PublisherId, RecordedOutcome, SnapshotRow, Store, TaskRow, TaskWrite, WorkflowConfigStore,
@@ -103,7 +103,7 @@ pub(super) fn write_on(
     events: Vec<WorkflowEvent>,
 ) -> (TaskWrite, Option<WorkflowSnapshot>) {
     let expected_version = state.as_ref().map_or(0, |state| state.version);
-    let before = state.as_ref().map(Places::from).unwrap_or_default();
+    let before = state.as_ref().map(Slots::from).unwrap_or_default();
     let mut rebuilder = state.map_or_else(StateRebuilder::new, StateRebuilder::from_snapshot);
     let stored: Vec<_> = events
         .into_iter()
@@ -127,8 +127,8 @@ pub(super) fn write_on(
         rebuilder.apply(event).unwrap();
     }
     let state = rebuilder.finish();
-    let after = state.as_ref().map(Places::from).unwrap_or_default();
-    let places = after.since(&before);
+    let after = state.as_ref().map(Slots::from).unwrap_or_default();
+    let slots = after.since(&before);
     let row = if stored.is_empty() {
         None
     } else {
@@ -143,7 +143,7 @@ pub(super) fn write_on(
         outbox: Vec::new(),
         due_set: Vec::new(),
         due_unset: Vec::new(),
-        places,
+        slots,
         drafts: Vec::new(),
         snapshot: None,
     };

@@ -78,7 +78,7 @@ impl Family {
         for task in self.tasks().await {
             let state = self.state(task).await;
             let steps = state.current_steps().into_iter();
-            let of_people = steps.filter(|id| state.current_visit(id).unwrap().places.is_some());
+            let of_people = steps.filter(|id| state.current_visit(id).unwrap().slots.is_some());
             waiting.extend(of_people.map(|id| (task, id)));
         }
         if waiting.is_empty() {

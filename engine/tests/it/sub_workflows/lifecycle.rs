@@ -164,9 +164,9 @@ async fn people_of_the_step_before_get_places_in_the_child() {
     let child = family.child("fields").await;
     let state = family.state(child).await;
     let held = &state.current_visit("mark").unwrap().assignments;
-    let holders: Vec<UserId> = held.iter().map(|place| place.user_id).collect();
-    assert_eq!(holders, [user(1)], "who lacks the role gets no place");
-    assert_eq!(state.current_visit("mark").unwrap().free_places(), Some(1));
+    let holders: Vec<UserId> = held.iter().map(|slot| slot.user_id).collect();
+    assert_eq!(holders, [user(1)], "who lacks the role gets no slot");
+    assert_eq!(state.current_visit("mark").unwrap().free_slots(), Some(1));
 }
 
 #[tokio::test]

@@ -89,7 +89,7 @@ async fn a_person_claims_the_next_task() {
 }
 
 #[tokio::test]
-async fn skills_are_all_needed_to_be_offered_a_place() {
+async fn skills_are_all_needed_to_be_offered_a_slot() {
     let server = Server::new(Tokens::default());
     let yaml = "
 workflow:

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use glyph_workflow_engine::{
     events::WorkflowEvent,
     ids::{RevisionId, UserId},
-    state::{Places, TaskStatus},
+    state::{Slots, TaskStatus},
     store::{DerivedChanges, Draft, DueKind, DueRow, SnapshotRow, TaskFilter, TaskRow},
 };
 use serde_json::json;
@@ -264,9 +264,9 @@ pub(in crate::stores) async fn what_is_derived_is_replaced_where_it_differs(a: &
     let state = states(&*store, &[one]).await.remove(&one).unwrap();
     let row = TaskRow::from(&state);
     let replace = async |row: &TaskRow, snapshots: Vec<SnapshotRow>, due: Vec<DueRow>| {
-        let places = Places::from(&state);
+        let slots = Slots::from(&state);
         store
-            .replace_derived(row.clone(), places, snapshots, due)
+            .replace_derived(row.clone(), slots, snapshots, due)
             .await
     };
 

@@ -1,4 +1,4 @@
-//! Free places, and claiming them.
+//! Free slots, and claiming them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,14 +9,14 @@ use glyph_workflow_engine::{
     WorkflowOrchestrator,
     assignment::is_for_overdue,
     command::{
-        AnnotationInput, ClaimRequest, ClaimedPlace, Command, CommandEnvelope, Outcome, Release,
-        Start, Submission,
+        AnnotationInput, Claim, ClaimRequest, Command, CommandEnvelope, Outcome, Release, Start,
+        Submission,
     },
     events::{OfferBasis, WorkflowEvent},
     ids::{CommandId, RevisionId, TaskId, UserId},
     limits::PAGE_MAX,
-    state::{OpenPlace, Places},
-    store::{ErrorClass, LogFilter, LogPosition, OpenStep, PlaceOrder, PlaceQuery, Store, TaskRow},
+    state::{OpenSlot, Slots},
+    store::{ErrorClass, LogFilter, LogPosition, OpenStep, SlotOrder, SlotQuery, Store, TaskRow},
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -40,17 +40,17 @@ fn assigned(n: u32, user_id: UserId) -> WorkflowEvent {
     }
 }
 
-async fn offered(store: &dyn Store, workflow: &str, user: UserId) -> Vec<OpenPlace> {
-    offered_by(store, workflow, user, PlaceOrder::FewestPeople).await
+async fn offered(store: &dyn Store, workflow: &str, user: UserId) -> Vec<OpenSlot> {
+    offered_by(store, workflow, user, SlotOrder::FewestPeople).await
 }
 
 async fn offered_by(
     store: &dyn Store,
     workflow: &str,
     user: UserId,
-    order: PlaceOrder,
-) -> Vec<OpenPlace> {
-    let query = PlaceQuery {
+    order: SlotOrder,
+) -> Vec<OpenSlot> {
+    let query = SlotQuery {
         step: OpenStep {
             revision_id: RevisionId(id(workflow)),
             step_id: slug("annotate"),
@@ -61,11 +61,11 @@ async fn offered_by(
         order,
         limit: 10,
     };
-    store.open_places(query).await.unwrap()
+    store.open_slots(query).await.unwrap()
 }
 
-fn ids(places: &[OpenPlace]) -> Vec<TaskId> {
-    places.iter().map(|place| place.task_id).collect()
+fn ids(slots: &[OpenSlot]) -> Vec<TaskId> {
+    slots.iter().map(|slot| slot.task_id).collect()
 }
 
 pub(in crate::stores) async fn free_places_are_found_by_who_may_take_them(a: &impl Adapter) {
@@ -99,17 +99,17 @@ pub(in crate::stores) async fn free_places_are_found_by_who_may_take_them(a: &im
     assert_eq!(ids(&offered(&*store, "flow", person(1)).await), [one, two]);
     append(&*store, one, None, vec![assigned(1, person(1))]).await;
     assert_eq!(ids(&offered(&*store, "flow", person(2)).await), [two, one]);
-    // Who holds a place is not offered another one in the same visit.
+    // Who holds a slot is not offered another one in the same visit.
     assert_eq!(ids(&offered(&*store, "flow", person(1)).await), [two]);
     // A claim begins nothing yet; a submission does.
-    let begun = offered_by(&*store, "flow", person(2), PlaceOrder::OldestBegun).await;
+    let begun = offered_by(&*store, "flow", person(2), SlotOrder::OldestBegun).await;
     assert!(begun.is_empty());
-    let held = store.held_places(person(1)).await.unwrap();
+    let held = store.claimed_slots(person(1)).await.unwrap();
     assert_eq!(held.len(), 1);
     assert_eq!((held[0].task_id, &*held[0].step_id), (one, "annotate"));
-    assert!(store.held_places(person(2)).await.unwrap().is_empty());
+    assert!(store.claimed_slots(person(2)).await.unwrap().is_empty());
 
-    // What is paused or over is not offered; a place given back is not held.
+    // What is paused or over is not offered; a slot given back is not held.
     append(
         &*store,
         two,
@@ -135,7 +135,7 @@ pub(in crate::stores) async fn free_places_are_found_by_who_may_take_them(a: &im
     )
     .await;
     assert!(offered(&*store, "flow", person(2)).await.is_empty());
-    assert!(store.held_places(person(1)).await.unwrap().is_empty());
+    assert!(store.claimed_slots(person(1)).await.unwrap().is_empty());
     let flow = slug("flow");
     assert!(
         store
@@ -146,25 +146,25 @@ pub(in crate::stores) async fn free_places_are_found_by_who_may_take_them(a: &im
     );
 }
 
-pub(in crate::stores) async fn places_are_remade_from_the_state(a: &impl Adapter) {
+pub(in crate::stores) async fn slots_are_remade_from_the_state(a: &impl Adapter) {
     let store = a.store();
     let one = task("one");
     append(&*store, one, None, started("flow", &[])).await;
     append(&*store, one, None, vec![assigned(1, person(1))]).await;
     let state = states(&*store, &[one]).await.remove(&one).unwrap();
-    let replace = async |places: Places| {
+    let replace = async |slots: Slots| {
         let row = TaskRow::from(&state);
-        let changed = store.replace_derived(row, places, vec![], vec![]).await;
+        let changed = store.replace_derived(row, slots, vec![], vec![]).await;
         changed.unwrap().task
     };
-    assert!(!replace(Places::from(&state)).await);
+    assert!(!replace(Slots::from(&state)).await);
     let found = offered(&*store, "flow", person(2)).await;
-    assert!(replace(Places::default()).await);
+    assert!(replace(Slots::default()).await);
     assert!(offered(&*store, "flow", person(2)).await.is_empty());
-    assert!(store.held_places(person(1)).await.unwrap().is_empty());
-    assert!(replace(Places::from(&state)).await);
+    assert!(store.claimed_slots(person(1)).await.unwrap().is_empty());
+    assert!(replace(Slots::from(&state)).await);
     assert_eq!(offered(&*store, "flow", person(2)).await, found);
-    assert_eq!(store.held_places(person(1)).await.unwrap().len(), 1);
+    assert_eq!(store.claimed_slots(person(1)).await.unwrap().len(), 1);
 }
 
 type Desk = (WorkflowOrchestrator, Arc<dyn Store>);
@@ -221,7 +221,7 @@ workflow:
 }
 
 /// Claims, and again under the same id where the store asks to try again.
-async fn claim_at_last(desk: &Desk, request: &ClaimRequest) -> Option<ClaimedPlace> {
+async fn claim_at_last(desk: &Desk, request: &ClaimRequest) -> Option<Claim> {
     loop {
         match desk.0.claim_next(&*desk.1, request).await {
             Ok(claimed) => return claimed,
@@ -244,7 +244,7 @@ fn request(name: &str, user_id: UserId) -> ClaimRequest {
 }
 
 pub(in crate::stores) async fn claims_never_exceed_the_overlap_however_many_race(a: &impl Adapter) {
-    // 50 people, 15 tasks of 3 places: five of them find nothing.
+    // 50 people, 15 tasks of 3 slots: five of them find nothing.
     let desks = desks(a, &threefold("round_robin"), 15).await;
     let mut claims = Vec::new();
     for n in 0..50 {
@@ -252,7 +252,7 @@ pub(in crate::stores) async fn claims_never_exceed_the_overlap_however_many_race
         claims.push(tokio::spawn(async move {
             let request = request(&n.to_string(), person(n as u128));
             let claimed = claim_at_last(&desk, &request).await;
-            // The same key again answers the same place.
+            // The same key again answers the same slot.
             if claimed.is_some() {
                 let again = desk.0.claim_next(&*desk.1, &request).await.unwrap();
                 assert_eq!(again, claimed);
@@ -263,19 +263,14 @@ pub(in crate::stores) async fn claims_never_exceed_the_overlap_however_many_race
     let mut taken: BTreeMap<TaskId, BTreeSet<UserId>> = BTreeMap::new();
     let mut claimed = 0;
     for claim in claims {
-        if let Some(place) = claim.await.unwrap() {
+        if let Some(slot) = claim.await.unwrap() {
             claimed += 1;
-            assert!(
-                taken
-                    .entry(place.task_id)
-                    .or_default()
-                    .insert(place.user_id)
-            );
-            assert_eq!((&*place.step_id, place.visit), ("annotate", 1));
+            assert!(taken.entry(slot.task_id).or_default().insert(slot.user_id));
+            assert_eq!((&*slot.step_id, slot.visit), ("annotate", 1));
         }
     }
     assert!(taken.values().all(|people| people.len() <= 3));
-    // Everyone who could get a place got one, also where many were too late for the first ones.
+    // Everyone who could get a slot got one, also where many were too late for the first ones.
     assert_eq!(claimed, 45);
     let all: Vec<TaskId> = (0..15).map(numbered).collect();
     for (task, state) in states(&*desks[0].1, &all).await {
@@ -303,12 +298,12 @@ workflow:
     }
     let mut tasks = BTreeSet::new();
     for claim in claims {
-        if let Some(place) = claim.await.unwrap() {
-            assert!(tasks.insert(place.task_id), "never the same task twice");
+        if let Some(slot) = claim.await.unwrap() {
+            assert!(tasks.insert(slot.task_id), "never the same task twice");
         }
     }
     assert_eq!(tasks.len(), 4);
-    assert_eq!(desks[1].1.held_places(person(1)).await.unwrap().len(), 4);
+    assert_eq!(desks[1].1.claimed_slots(person(1)).await.unwrap().len(), 4);
     // Another person is not held up by that.
     let other = desks[0]
         .0
@@ -378,7 +373,7 @@ fn request_drawn(name: &str, who: u128, overdue: bool) -> ClaimRequest {
 
 async fn claim(desk: &Desk, request: &ClaimRequest) -> TaskId {
     let claimed = desk.0.claim_next(&*desk.1, request).await.unwrap();
-    claimed.expect("a place is free").task_id
+    claimed.expect("a slot is free").task_id
 }
 
 /// Why the task was given to the person.
@@ -392,7 +387,7 @@ async fn basis(desk: &Desk, task: TaskId, who: u128) -> Option<OfferBasis> {
             } if user_id == person(who) => Some(offered),
             _ => None,
         })
-        .expect("the person has a place in the task")
+        .expect("the person has a slot in the task")
 }
 
 /// Tasks that are done: three people who agree, and one who says something else, in turn.
@@ -429,16 +424,16 @@ pub(in crate::stores) async fn reliable_people_get_what_is_contested(a: &impl Ad
     .await;
     readable(desk, 80 * 3 + 5).await;
     // Another process has learnt the same from the log.
-    for (place, desk) in desks.iter().enumerate() {
+    for (slot, desk) in desks.iter().enumerate() {
         // Nobody knows how reliable these are, or that they are not.
-        for who in [30 + place as u128, 9] {
-            let claimed = claim(desk, &request_drawn(&format!("{place}"), who, false)).await;
+        for who in [30 + slot as u128, 9] {
+            let claimed = claim(desk, &request_drawn(&format!("{slot}"), who, false)).await;
             assert_eq!(claimed, fresh, "{who}");
             assert_eq!(basis(desk, claimed, who).await, None);
             desk.0
                 .process_batch(
                     vec![CommandEnvelope::new(
-                        id(&format!("release {place} {who}")),
+                        id(&format!("release {slot} {who}")),
                         Command::Release(Release {
                             task_id: claimed,
                             step_id: None,
@@ -520,7 +515,7 @@ pub(in crate::stores) async fn sharing_by_quality_never_exceeds_the_overlap(a: &
             .collect(),
     )
     .await;
-    // 8 tasks with 2 places and 7 with 3; the reliable go for the first, the others for the rest.
+    // 8 tasks with 2 slots and 7 with 3; the reliable go for the first, the others for the rest.
     let mut claims = Vec::new();
     for n in 0..60_usize {
         let desk = Arc::clone(&desks[n % 2]);

@@ -1,5 +1,5 @@
--- Derived from the states of tasks: steps with a free place, whatever is paused left out.
-CREATE TABLE places (
+-- Derived from the states of tasks: steps with a free slot, whatever is paused left out.
+CREATE TABLE slots (
     task_id       TEXT NOT NULL,
     step_id       TEXT NOT NULL,
     visit         INTEGER NOT NULL,
@@ -10,17 +10,17 @@ CREATE TABLE places (
     reserved      INTEGER NOT NULL,
     taken         INTEGER NOT NULL GENERATED ALWAYS AS (submitted + reserved) STORED,
     waiting_since INTEGER NOT NULL,
-    -- Who is in the visit already, or is not offered a place in it again.
+    -- Who is in the visit already, or is not offered a slot in it again.
     barred        TEXT NOT NULL,
     -- Who has submitted to the step that the visit judges.
     judged        TEXT NOT NULL,
     PRIMARY KEY (task_id, step_id)
 ) STRICT;
 
--- The order in which places of a step are offered.
-CREATE INDEX places_offered ON places (workflow_id, step_id, gold, taken, waiting_since, task_id);
+-- The order in which slots of a step are offered.
+CREATE INDEX slots_offered ON slots (workflow_id, step_id, gold, taken, waiting_since, task_id);
 
--- Derived from the states of tasks: places that people hold.
+-- Derived from the states of tasks: slots that people hold.
 CREATE TABLE claims (
     user_id TEXT NOT NULL,
     task_id TEXT NOT NULL,

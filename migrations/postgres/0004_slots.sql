@@ -1,6 +1,6 @@
--- Free and claimed places: derived from the states of tasks, for those who look for work.
+-- Free and claimed slots: derived from the states of tasks, for those who look for work.
 
-CREATE TABLE places (
+CREATE TABLE slots (
     task_id       uuid        NOT NULL,
     step_id       text        NOT NULL,
     visit         integer     NOT NULL,
@@ -13,16 +13,16 @@ CREATE TABLE places (
     waiting_since timestamptz NOT NULL,
     barred        uuid[]      NOT NULL,
     judged        uuid[]      NOT NULL,
-    CONSTRAINT places_pkey PRIMARY KEY (task_id, step_id)
+    CONSTRAINT slots_pkey PRIMARY KEY (task_id, step_id)
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
 
--- The order in which places of a step are offered.
-CREATE INDEX places_offered ON places (workflow_id, step_id, gold, taken, waiting_since, task_id);
+-- The order in which slots of a step are offered.
+CREATE INDEX slots_offered ON slots (workflow_id, step_id, gold, taken, waiting_since, task_id);
 
-COMMENT ON TABLE places IS 'Steps of tasks with a free place, whatever is paused left out.';
-COMMENT ON CONSTRAINT places_pkey ON places IS 'A step of a task is in one visit at a time.';
-COMMENT ON COLUMN places.barred IS 'Who is in the visit already, or is not offered a place in it again.';
-COMMENT ON COLUMN places.judged IS 'Who has submitted to the step that the visit judges.';
+COMMENT ON TABLE slots IS 'Steps of tasks with a free slot, whatever is paused left out.';
+COMMENT ON CONSTRAINT slots_pkey ON slots IS 'A step of a task is in one visit at a time.';
+COMMENT ON COLUMN slots.barred IS 'Who is in the visit already, or is not offered a slot in it again.';
+COMMENT ON COLUMN slots.judged IS 'Who has submitted to the step that the visit judges.';
 
 CREATE TABLE claims (
     user_id uuid NOT NULL,
@@ -34,4 +34,4 @@ CREATE TABLE claims (
 CREATE INDEX claims_of_task ON claims (task_id);
 
 COMMENT ON TABLE claims IS 'Places that people hold, over all tasks.';
-COMMENT ON CONSTRAINT claims_pkey ON claims IS 'A person holds one place in a step of a task.';
+COMMENT ON CONSTRAINT claims_pkey ON claims IS 'A person holds one slot in a step of a task.';

@@ -1,2 +1,0 @@
--- The order in which tasks that somebody has begun are offered where a step shares work by quality.
-CREATE INDEX places_begun ON places (workflow_id, step_id, gold, waiting_since, task_id) WHERE submitted > 0;
