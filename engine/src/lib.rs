@@ -60,7 +60,7 @@
 //!    in [`consensus`] and what is known of annotators in [`reliability`]; [`transition`] which way
 //!    next; [`assignment`] who may do what.
 //! 5. [`events`] are what happened, and the only thing that changes a [`state`], live and replayed.
-//! 6. What a state waits for is derived from it by [`due_work`] (`timers`), and comes back as a
+//! 6. What a state waits for is derived from it by [`derive_timers`] (`timers`), and comes back as a
 //!    command when its time has come.
 //! 7. [`goals`] and [`quality`] follow the log, and say when enough is enough and how good it is.
 //!
@@ -115,5 +115,5 @@ pub use orchestrator::{
 pub use parser::{ParseError, ValidationError, parse_workflow, parse_workflow_with_library};
 pub use state::{StepResult, StepState, WorkflowSnapshot, WorkflowStateManager};
 pub use store::WorkflowConfigStore;
-pub use timers::{Effect, HandlerCall, due_command_id, due_work, effect_of};
+pub use timers::{Effect, HandlerCall, derive_timers, effect_of, timer_command_id};
 pub use transition::{ConditionError, TransitionEvaluator};

@@ -18,8 +18,8 @@ pub const STEPS_MAX: usize = 500;
 pub const TRANSITIONS_MAX: usize = 2_000;
 /// Hooks that a step may have at one stage; more are refused at creation.
 pub const HOOKS_MAX: usize = 8;
-/// Due rows that one move of a simulation does; the rest are left undone.
-pub const SIMULATION_DUE_MAX: usize = 10_000;
+/// FireTimer rows that one move of a simulation does; the rest are left undone.
+pub const SIMULATION_TIMERS_MAX: usize = 10_000;
 /// Moves of a script for a dry run; more are refused.
 pub const SCRIPT_MOVES_MAX: usize = 10_000;
 /// Annotators one visit may ask for (`count`, `max`); more are refused at creation.

@@ -196,7 +196,7 @@ impl Metrics {
                 &["result"],
             )?,
             snapshots: int_counter("snapshots_total", "Snapshots written.")?,
-            timers_due: int_gauge("timers_due", "Due work whose time has come.")?,
+            timers_due: int_gauge("timers_due", "FireTimer work whose time has come.")?,
             handler_duration: HistogramVec::new(
                 options(
                     "handler_duration_seconds",
@@ -418,7 +418,7 @@ impl Metrics {
         self.snapshots.inc_by(count);
     }
 
-    /// Due work whose time has come.
+    /// FireTimer work whose time has come.
     pub fn timers_due(&self, count: i64) {
         self.timers_due.set(count);
     }

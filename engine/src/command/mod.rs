@@ -13,7 +13,7 @@ pub use operator::{Act, ActEnvelope};
 pub use outcome::{Dead, Outcome, ProcessResult, Rejection, RejectionCode, Undecided};
 pub use task::{
     Activity, Advance, AnnotationInput, Assign, ChildCommand, ChildReport, ChildStart, Command,
-    CommandEnvelope, Control, Due, EffectOutcome, Migrate, Pause, Release, Start, Submission,
+    CommandEnvelope, Control, EffectOutcome, FireTimer, Migrate, Pause, Release, Start, Submission,
 };
 
 pub(crate) use outcome::{failed_by_transition, next_step};

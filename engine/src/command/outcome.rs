@@ -153,14 +153,14 @@ pub enum Undecided {
     /// There is no such task; the command may have overtaken its `start`.
     #[error("no such task")]
     TaskNotFound,
-    /// It is due work of something that was paused after it was claimed: of a workflow, a task or a
+    /// It is timers of something that was paused after it was claimed: of a workflow, a task or a
     /// step. It comes again when that goes on.
     #[error("what it is due for is paused")]
     Held,
     /// Deciding it panicked: a bug, reported with its message.
     #[error("deciding it failed: {0}")]
     Panicked(String),
-    /// Due work came without the outcome of its effect although the state asks for one; it comes
+    /// FireTimer work came without the outcome of its effect although the state asks for one; it comes
     /// again when its lease has run out.
     #[error("its effect has not been performed")]
     NotPerformed,

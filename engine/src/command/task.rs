@@ -16,7 +16,7 @@ use crate::{
     events::OfferBasis,
     ids::{CommandId, StepId, TaskId, UserId, WorkflowSelector},
     state::{ChildOrder, ParentTask, SlotHolder, TaskStatus, WorkflowRef},
-    store::DueRow,
+    store::Timer,
 };
 
 /// A command with what makes it safe to send twice.
@@ -75,7 +75,7 @@ pub enum Command {
     /// What a task and its children tell each other; never accepted from outside.
     Child(ChildCommand),
     /// Work whose time has come; never accepted from outside.
-    Due(Due),
+    FireTimer(FireTimer),
 }
 
 /// `start`: bind the task to a workflow and enter it.
@@ -241,17 +241,17 @@ pub struct Migrate {
 
 /// Work whose time has come, with what its effect came to where it has one.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Due {
+pub struct FireTimer {
     /// What was due.
-    pub row: DueRow,
+    pub row: Timer,
     /// What became of the [`Effect`](crate::Effect) that was performed for it, outside any
     /// transaction; none where the row asks for nothing but a decision.
     pub outcome: Option<EffectOutcome>,
 }
 
-impl Due {
+impl FireTimer {
     /// Work that asks for nothing but a decision.
-    pub fn alone(row: DueRow) -> Self {
+    pub fn alone(row: Timer) -> Self {
         Self { row, outcome: None }
     }
 }
@@ -391,7 +391,7 @@ impl Command {
             Self::Retry(_) => "retry",
             Self::Migrate(_) => "migrate",
             Self::Child(c) => c.type_name(),
-            Self::Due(_) => "due",
+            Self::FireTimer(_) => "due",
         }
     }
 
@@ -408,7 +408,7 @@ impl Command {
             Self::Resume(c) | Self::Cancel(c) | Self::Retry(c) => c.task_id,
             Self::Migrate(c) => c.task_id,
             Self::Child(c) => c.task_id(),
-            Self::Due(c) => c.row.task_id,
+            Self::FireTimer(c) => c.row.task_id,
         }
     }
 
@@ -423,7 +423,7 @@ impl Command {
             Self::Activity(c) => c.step_id.as_deref(),
             Self::Pause(c) => c.step_id.as_deref(),
             Self::Resume(c) | Self::Cancel(c) | Self::Retry(c) => c.step_id.as_deref(),
-            Self::Due(c) => c.row.step_id.as_deref(),
+            Self::FireTimer(c) => c.row.step_id.as_deref(),
         }
     }
 
@@ -442,12 +442,12 @@ impl Command {
             | Self::Resume(_)
             | Self::Cancel(_)
             | Self::Retry(_)
-            | Self::Due(_) => None,
+            | Self::FireTimer(_) => None,
         }
     }
 
     /// The known fields as JSON, with `type`: what is hashed, and kept of a rejected command.
-    /// Absent and null fields are left out; keys are sorted. Of due work it is the row alone: two
+    /// Absent and null fields are left out; keys are sorted. Of timers it is the row alone: two
     /// who performed the same row and came to different outcomes are duplicates of each other.
     pub fn payload(&self) -> Value {
         let body = match self {
@@ -461,7 +461,7 @@ impl Command {
             Self::Resume(c) | Self::Cancel(c) | Self::Retry(c) => serde_json::to_value(c),
             Self::Migrate(c) => serde_json::to_value(c),
             Self::Child(c) => serde_json::to_value(c),
-            Self::Due(c) => serde_json::to_value(&c.row),
+            Self::FireTimer(c) => serde_json::to_value(&c.row),
         };
         // Plain data with string keys always serializes.
         let mut body = body.unwrap_or_default();

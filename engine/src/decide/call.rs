@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{decision::Refusal, work::Work};
 use crate::{
-    command::{Due, EffectOutcome},
+    command::{EffectOutcome, FireTimer},
     config::{HookId, OnError, OutsideHandler, StepConfig},
     events::{HandlerRequested, Job, WorkflowEvent},
     executor::Closing,
@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The answer to a call, if the state still waits for it: a late one changes nothing.
-pub(super) fn answered(work: &mut Work<'_>, command: &Due) -> Result<(), Refusal> {
+pub(super) fn answered(work: &mut Work<'_>, command: &FireTimer) -> Result<(), Refusal> {
     let row = &command.row;
     let Some((step_id, call)) = pending_call(work.current(), row) else {
         return Ok(());
@@ -66,7 +66,7 @@ pub(super) fn answered(work: &mut Work<'_>, command: &Due) -> Result<(), Refusal
 }
 
 /// A job went unanswered for too long: it is published again, or given up.
-pub(super) fn unanswered(work: &mut Work<'_>, command: &Due) {
+pub(super) fn unanswered(work: &mut Work<'_>, command: &FireTimer) {
     let row = &command.row;
     let Some((step_id, call)) = pending_call(work.current(), row) else {
         return;

@@ -1,7 +1,7 @@
 //! Sub-workflows: what a parent asks of its child tasks, and what they tell each other.
 //!
 //! A parent never reads its child's stream, nor a child its parent's: each decides from its own
-//! state, and due work carries commands between them (see [`ChildTask`]). Every hop is safe to
+//! state, and timers carries commands between them (see [`ChildTask`]). Every hop is safe to
 //! repeat. A row is kept until its own stream has recorded that the other side was told; the
 //! command to the other side has an id derived from the row, so a second copy is a duplicate; and
 //! what arrives at a stream that has gone on meanwhile lapses there without events. So a crash
@@ -15,13 +15,13 @@ use serde_json::{Map, Value, json};
 use super::{assignment::expiry, control, decision::Refusal, start, work::Work};
 use crate::{
     assignment::{Eligibility, check_roles},
-    command::{ChildCommand, ChildReport, ChildStart, Due, EffectOutcome},
+    command::{ChildCommand, ChildReport, ChildStart, EffectOutcome, FireTimer},
     config::StepConfig,
     events::{ChildEnded, ChildRequested, WorkflowEvent},
     executor::{ExecutorError, check_bounds, value_at},
     ids::StepId,
     state::{ChildOrder, ChildOutcome, SlotHolder, TaskStatus, Visit, VisitStatus},
-    store::DueRow,
+    store::Timer,
     timers::order_kind,
     transition::variables,
 };
@@ -191,7 +191,7 @@ fn mapped_output(step: &StepConfig, output: &Value) -> Map<String, Value> {
 }
 
 /// Records that a child was given its order, or could not be.
-pub(super) fn order_due(work: &mut Work<'_>, due: &Due) -> Result<(), Refusal> {
+pub(super) fn order_fired(work: &mut Work<'_>, due: &FireTimer) -> Result<(), Refusal> {
     let Some((step_id, visit, order, failures)) = pending_order(work, &due.row) else {
         return Ok(());
     };
@@ -240,7 +240,7 @@ pub(super) fn order_due(work: &mut Work<'_>, due: &Due) -> Result<(), Refusal> {
 }
 
 /// The order that a row stands for, if it is still to be given: step, visit, order, failures.
-fn pending_order(work: &Work<'_>, row: &DueRow) -> Option<(StepId, u32, ChildOrder, u32)> {
+fn pending_order(work: &Work<'_>, row: &Timer) -> Option<(StepId, u32, ChildOrder, u32)> {
     let step_id = row.step_id.clone()?;
     let child = work.current().visit(&step_id, row.visit)?.child.as_ref()?;
     let order = child.order.as_ref()?;
@@ -250,7 +250,7 @@ fn pending_order(work: &Work<'_>, row: &DueRow) -> Option<(StepId, u32, ChildOrd
 }
 
 /// Records that the parent was told how this task ended.
-pub(super) fn report_due(work: &mut Work<'_>, due: &Due) -> Result<(), Refusal> {
+pub(super) fn report_due(work: &mut Work<'_>, due: &FireTimer) -> Result<(), Refusal> {
     if work.current().report_due != Some(due.row.due_at) {
         return Ok(());
     }
@@ -383,7 +383,7 @@ impl Work<'_> {
     }
 
     /// Records how a child ended, and goes on from its step; later, where the task is held now (see
-    /// [`ended_due`]).
+    /// [`ended_timers`]).
     fn end_child(
         &mut self,
         step_id: &StepId,
@@ -426,7 +426,7 @@ impl Work<'_> {
 
 /// Goes on from a step whose child ended while the task was held. Nothing else remembers it: a
 /// pause of the whole workflow ends without a word to its tasks.
-pub(super) fn ended_due(work: &mut Work<'_>, row: &DueRow) {
+pub(super) fn ended_timers(work: &mut Work<'_>, row: &Timer) {
     let Some(step_id) = row.step_id.clone() else {
         return;
     };

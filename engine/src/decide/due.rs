@@ -2,18 +2,18 @@
 
 use super::{call, child, control, decision::Refusal, work::Work};
 use crate::{
-    command::Due,
+    command::FireTimer,
     config::TimeoutAction,
     events::{ReleaseReason, WorkflowEvent},
     executor::Closing,
     ids::{StepId, UserId},
     state::{IncidentCode, TaskStatus, VisitStatus},
-    store::{DueKind, DueRow},
+    store::{Timer, TimerKind},
     timers,
 };
 
-/// Applies a due row if the state still asks for it; a lapsed one is applied without events.
-pub(super) fn due(work: &mut Work<'_>, command: &Due) -> Result<(), Refusal> {
+/// Applies a timer if the state still asks for it; a lapsed one is applied without events.
+pub(super) fn due(work: &mut Work<'_>, command: &FireTimer) -> Result<(), Refusal> {
     work.state()?;
     let row = &command.row;
     if is_held(work, row) {
@@ -22,12 +22,12 @@ pub(super) fn due(work: &mut Work<'_>, command: &Due) -> Result<(), Refusal> {
         return Err(Refusal::Held);
     }
     match row.kind {
-        DueKind::AssignmentTimeout => {
+        TimerKind::AssignmentTimeout => {
             if let Some(user) = inactive_holder(work, row) {
                 stall(work, row, user);
             }
         }
-        DueKind::Resume => {
+        TimerKind::Resume => {
             let state = work.current();
             let pause = match &row.step_id {
                 Some(step) => state.visit(step, row.visit).and_then(|v| v.pause.as_ref()),
@@ -39,14 +39,17 @@ pub(super) fn due(work: &mut Work<'_>, command: &Due) -> Result<(), Refusal> {
                 control::go_on_after_pause(work, row.step_id.clone(), reason);
             }
         }
-        DueKind::ChildStart | DueKind::ChildPause | DueKind::ChildResume | DueKind::ChildCancel => {
-            return child::order_due(work, command);
+        TimerKind::ChildStart
+        | TimerKind::ChildPause
+        | TimerKind::ChildResume
+        | TimerKind::ChildCancel => {
+            return child::order_fired(work, command);
         }
-        DueKind::ChildReport => return child::report_due(work, command),
-        DueKind::ChildEnded => child::ended_due(work, row),
-        DueKind::HandlerCall => return call::answered(work, command),
-        DueKind::JobTimeout => call::unanswered(work, command),
-        DueKind::JoinTimeout => {
+        TimerKind::ChildReport => return child::report_due(work, command),
+        TimerKind::ChildEnded => child::ended_timers(work, row),
+        TimerKind::HandlerCall => return call::answered(work, command),
+        TimerKind::JobTimeout => call::unanswered(work, command),
+        TimerKind::JoinTimeout => {
             let state = work.current();
             let waits = |step: &StepId| state.joins.get(step)?.expires_at;
             let over = row
@@ -64,9 +67,9 @@ pub(super) fn due(work: &mut Work<'_>, command: &Due) -> Result<(), Refusal> {
 
 /// Whether what the row waits for is paused: the workflow, the task or the step. What ends the
 /// pause of a task or step, and what goes on between parent and child, is held by the workflow alone.
-fn is_held(work: &Work<'_>, row: &DueRow) -> bool {
+fn is_held(work: &Work<'_>, row: &Timer) -> bool {
     let state = work.current();
-    let ends_pause = row.kind == DueKind::Resume && row.step_id.is_none();
+    let ends_pause = row.kind == TimerKind::Resume && row.step_id.is_none();
     if row.kind.is_between_tasks() {
         return work.workflow_pause().is_some();
     }
@@ -76,7 +79,7 @@ fn is_held(work: &Work<'_>, row: &DueRow) -> bool {
 }
 
 /// Who still holds the slot of this row although its time is over.
-fn inactive_holder(work: &Work<'_>, row: &DueRow) -> Option<UserId> {
+fn inactive_holder(work: &Work<'_>, row: &Timer) -> Option<UserId> {
     let state = work.current();
     if state.status != TaskStatus::Running {
         return None;
@@ -92,7 +95,7 @@ fn inactive_holder(work: &Work<'_>, row: &DueRow) -> Option<UserId> {
     (assignment.expires_at <= work.now).then_some(assignment.user_id)
 }
 
-fn stall(work: &mut Work<'_>, row: &DueRow, user_id: UserId) {
+fn stall(work: &mut Work<'_>, row: &Timer, user_id: UserId) {
     let Some(step_id) = row.step_id.clone() else {
         return;
     };

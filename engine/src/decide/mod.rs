@@ -72,6 +72,6 @@ fn apply(work: &mut Work<'_>, envelope: &CommandEnvelope) -> Result<(), Refusal>
         Command::Retry(command) => control::retry(work, command),
         Command::Migrate(command) => migrate::migrate(work, command),
         Command::Child(command) => child::child(work, command),
-        Command::Due(command) => due::due(work, command),
+        Command::FireTimer(command) => due::due(work, command),
     }
 }

@@ -140,8 +140,8 @@ impl<'a> Work<'a> {
     /// something last.
     ///
     /// Nothing is written to the tasks of a workflow when it is paused or resumed, however many
-    /// they are: due work stays where it is meanwhile, and whatever touches a task afterwards (its
-    /// due work, too) begins here. As every decision does, no pause is counted twice or left out:
+    /// they are: timers stays where it is meanwhile, and whatever touches a task afterwards (its
+    /// timers, too) begins here. As every decision does, no pause is counted twice or left out:
     /// what lies before the last event has been given back with that event. A task that is paused
     /// itself gets all of its pause back when it resumes.
     pub(super) fn give_back_paused_time(&mut self) {

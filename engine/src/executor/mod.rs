@@ -1,5 +1,5 @@
 //! What a step makes of its submissions: one executor for each kind of step, and the handlers that
-//! automatic steps call. All of it is pure; what takes time is due work.
+//! automatic steps call. All of it is pure; what takes time is timers.
 
 mod agreement;
 pub mod annotators;

@@ -1,7 +1,7 @@
 //! The commands of one task, decided in their order: each sees what the ones before it did.
 //!
 //! A decision is pure; what is gathered here around it is what becomes of it in the store: events,
-//! inbox, messages, due work, slots and a snapshot.
+//! inbox, messages, timers, slots and a snapshot.
 
 use std::{
     collections::HashMap,
@@ -23,10 +23,10 @@ use crate::{
     limits::SNAPSHOT_EVERY,
     state::{Draft, Slots, WorkflowPause, WorkflowSnapshot},
     store::{
-        CommandRecord, DueRow, NewOutboxRow, OpenBatch, OpenedTask, RecordedOutcome, SnapshotRow,
-        TaskRow, TaskWrite,
+        CommandRecord, NewOutboxRow, OpenBatch, OpenedTask, RecordedOutcome, SnapshotRow, TaskRow,
+        TaskWrite, Timer,
     },
-    timers::due_work,
+    timers::derive_timers,
     transition::CompiledWorkflow,
 };
 
@@ -54,7 +54,7 @@ pub(super) struct ChainEnd {
 /// What a write needs to know of the state that a chain began with; the state itself moves on.
 struct Before {
     version: u64,
-    due: Vec<DueRow>,
+    due: Vec<Timer>,
     slots: Slots,
 }
 
@@ -62,7 +62,7 @@ impl Before {
     fn of(state: Option<&WorkflowSnapshot>) -> Self {
         Self {
             version: state.map_or(0, |state| state.version),
-            due: state.map(due_work).unwrap_or_default(),
+            due: state.map(derive_timers).unwrap_or_default(),
             slots: state.map(Slots::from).unwrap_or_default(),
         }
     }
@@ -75,7 +75,7 @@ struct Gathered {
     records: Vec<CommandRecord>,
     outbox: Vec<NewOutboxRow>,
     drafts: Vec<Draft>,
-    fired: Vec<DueRow>,
+    fired: Vec<Timer>,
 }
 
 impl<'a> Run<'a> {
@@ -229,7 +229,7 @@ impl<'a> Run<'a> {
             }
             Outcome::Duplicate(_) | Outcome::Undecided(_) | Outcome::Dead(_) => {}
         }
-        if let Command::Due(due) = &envelope.command {
+        if let Command::FireTimer(due) = &envelope.command {
             gathered.fired.push(due.row.clone());
         }
         let before = std::mem::replace(state, decision.state);
@@ -301,22 +301,22 @@ impl<'a> Run<'a> {
         let changed = !events.is_empty();
         let Before {
             version: expected_version,
-            due: due_before,
+            due: timers_before,
             slots,
         } = before;
         let expected_version = *expected_version;
-        let due_after = after.map(due_work).unwrap_or_default();
+        let timers_after = after.map(derive_timers).unwrap_or_default();
         // A fired row that the state still asks for has only moved: its new time is written again.
-        let due_set = due_after
+        let timers_set = timers_after
             .iter()
-            .filter(|row| !due_before.contains(row) || fired.iter().any(|f| f.id == row.id))
+            .filter(|row| !timers_before.contains(row) || fired.iter().any(|f| f.id == row.id))
             .cloned()
             .collect();
-        let due_unset = due_before
+        let timers_unset = timers_before
             .iter()
             .chain(&fired)
             .map(|row| row.id)
-            .filter(|id| due_after.iter().all(|row| row.id != *id))
+            .filter(|id| timers_after.iter().all(|row| row.id != *id))
             .collect();
         let snapshot = after.filter(|state| {
             changed && state.version / SNAPSHOT_EVERY > expected_version / SNAPSHOT_EVERY
@@ -329,8 +329,8 @@ impl<'a> Run<'a> {
             task: after.filter(|_| changed).map(TaskRow::from),
             commands: records,
             outbox,
-            due_set,
-            due_unset,
+            timers_set,
+            timers_unset,
             slots: after.map(Slots::from).unwrap_or_default().since(slots),
             drafts,
             snapshot: snapshot.map(|state| SnapshotRow {

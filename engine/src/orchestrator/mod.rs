@@ -42,13 +42,13 @@ use crate::{
     limits::PAGE_MAX,
     parser::{ValidationError, check_workflow_bytes},
     state::WorkflowStateManager,
-    store::{DueRow, RecordedOutcome, WorkflowConfigStore},
+    store::{RecordedOutcome, Timer, WorkflowConfigStore},
     timers::{Effect, effect_of},
     transition::CompiledWorkflow,
 };
 
 /// Runs commands against tasks: loads what a decision needs, decides, and commits events, inbox,
-/// messages and due work in one transaction.
+/// messages and timers in one transaction.
 ///
 /// Cheap to share behind an `Arc`. Any number of orchestrators, in any number of processes, may
 /// work on one store: a batch holds the locks of its streams from reading to commit.
@@ -283,9 +283,9 @@ impl WorkflowOrchestrator {
         Ok(WorkflowStateManager::new(state))
     }
 
-    /// What is to be done for a row of due work before it is decided: its state and revision are
-    /// read, [`effect_of`] is asked. None where its [`Due`](crate::command::Due) command runs alone.
-    pub async fn effect_of(&self, row: &DueRow) -> Result<Option<Effect>, OrchestrationError> {
+    /// What is to be done for a row of timers before it is decided: its state and revision are
+    /// read, [`effect_of`] is asked. None where its [`FireTimer`](crate::command::Due) command runs alone.
+    pub async fn effect_of(&self, row: &Timer) -> Result<Option<Effect>, OrchestrationError> {
         if !row.kind.has_effect() {
             return Ok(None);
         }

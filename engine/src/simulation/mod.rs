@@ -1,7 +1,7 @@
 //! Workflows played through without a store, a clock or a broker.
 //!
-//! Commands go through the very same `decide` as in production, and due work is derived from the
-//! state by the same `due_work`; only time, ids and what handlers outside answer are made up, always
+//! Commands go through the very same `decide` as in production, and timers is derived from the
+//! state by the same `derive_timers`; only time, ids and what handlers outside answer are made up, always
 //! alike. So whatever a simulation shows is what a worker would do.
 //!
 //! ```
@@ -41,17 +41,17 @@ pub use play::{person, play};
 pub use trace::{Happening, Trace, TraceStep};
 
 use crate::{
-    command::{Command, CommandEnvelope, Due, EffectOutcome, Outcome},
+    command::{Command, CommandEnvelope, EffectOutcome, FireTimer, Outcome},
     config::{HandlerAnswer, WorkflowConfig},
     decide::{DecideContext, Decision, decide},
     events::StoredEvent,
     executor::{HandlerRegistry, annotators::Annotators},
     expression::ExpressionError,
     ids::{TaskId, WorkflowSelector},
-    limits::SIMULATION_DUE_MAX,
+    limits::SIMULATION_TIMERS_MAX,
     state::WorkflowSnapshot,
-    store::{DueRow, content_hash, revision_id},
-    timers::{Effect, HandlerCall, due_command_id, due_work, effect_of},
+    store::{Timer, content_hash, revision_id},
+    timers::{Effect, HandlerCall, derive_timers, effect_of, timer_command_id},
     transition::CompiledWorkflow,
 };
 
@@ -195,7 +195,7 @@ impl Simulation {
         let end = self.now + time;
         let mut played = Vec::new();
         while let Some(row) = self.next_due(end)
-            && played.len() < SIMULATION_DUE_MAX
+            && played.len() < SIMULATION_TIMERS_MAX
         {
             self.now = self.now.max(row.due_at);
             played.extend(self.fire(row));
@@ -208,23 +208,23 @@ impl Simulation {
     fn settle(&mut self) -> Vec<Played> {
         let mut played = Vec::new();
         while let Some(row) = self.next_due(self.now)
-            && played.len() < SIMULATION_DUE_MAX
+            && played.len() < SIMULATION_TIMERS_MAX
         {
             played.extend(self.fire(row));
         }
         played
     }
 
-    fn next_due(&self, end: DateTime<Utc>) -> Option<DueRow> {
+    fn next_due(&self, end: DateTime<Utc>) -> Option<Timer> {
         let states = self.tasks.values().filter_map(|task| task.state.as_ref());
         states
-            .flat_map(due_work)
+            .flat_map(derive_timers)
             .filter(|row| row.due_at <= end)
             .min_by_key(|row| (row.due_at, row.task_id, row.id))
     }
 
     /// Performs what a row asks of the world, then decides the row with what came of it.
-    fn fire(&mut self, row: DueRow) -> Vec<Played> {
+    fn fire(&mut self, row: Timer) -> Vec<Played> {
         let state = self.state(row.task_id);
         let effect = state.and_then(|state| {
             let revision = WorkflowSelector::Revision(state.workflow.revision_id);
@@ -240,8 +240,8 @@ impl Simulation {
                 outcome
             }
         });
-        let id = due_command_id(&row);
-        let due = Command::Due(Due { row, outcome });
+        let id = timer_command_id(&row);
+        let due = Command::FireTimer(FireTimer { row, outcome });
         played.push(self.decide(&CommandEnvelope::new(id, due)));
         played
     }

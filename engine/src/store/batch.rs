@@ -16,7 +16,7 @@ use super::{
     error::EventStoreError,
     log::{EventPage, LogEntry, ReliabilityStore},
     outbox::{NewOutboxRow, OutboxRow, PublisherId},
-    timers::DueRow,
+    timers::Timer,
 };
 use crate::{
     events::{LogPosition, StoredEvent},
@@ -138,10 +138,10 @@ pub struct TaskWrite {
     pub commands: Vec<CommandRecord>,
     /// Messages, in order.
     pub outbox: Vec<NewOutboxRow>,
-    /// Due work to write or to move.
-    pub due_set: Vec<DueRow>,
-    /// Due work to delete.
-    pub due_unset: Vec<Uuid>,
+    /// FireTimer work to write or to move.
+    pub timers_set: Vec<Timer>,
+    /// FireTimer work to delete.
+    pub timers_unset: Vec<Uuid>,
     /// Free and claimed slots that have changed.
     pub slots: SlotsChange,
     /// Drafts to keep.

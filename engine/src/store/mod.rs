@@ -1,8 +1,8 @@
-//! Where streams, commands, messages and due work are kept.
+//! Where streams, commands, messages and timers are kept.
 //!
 //! One transaction a batch: [`EventStore::open`] locks the streams of a batch and reads what the
 //! decision needs, the caller decides, and [`OpenBatch::commit`] writes events, task rows, inbox,
-//! outbox, due work, drafts and snapshots together or not at all.
+//! outbox, timers, drafts and snapshots together or not at all.
 //!
 //! One file holds one promise: a trait and the rows that go in and out of it. Each store keeps the
 //! promise in a file of the same name. One conformance suite runs against all stores.
@@ -63,14 +63,14 @@ pub use slots::{OpenStep, SlotIndex, SlotOrder, SlotQuery};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteEventStore;
 pub use tasks::{TaskFilter, TaskIndex, TaskPage, WaitingStep};
-pub use timers::{DueKind, DueLane, DueQueue, DueRow, DueStats};
+pub use timers::{Timer, TimerKind, TimerLane, TimerQueue, TimerStats};
 pub use workflows::{WorkflowConfigStore, WorkflowRow, content_hash, revision_id};
 
 /// A whole store.
 pub trait Store:
     EventStore
     + Outbox
-    + DueQueue
+    + TimerQueue
     + TaskIndex
     + SlotIndex
     + CommandLog
@@ -85,7 +85,7 @@ pub trait Store:
 impl<T> Store for T where
     T: EventStore
         + Outbox
-        + DueQueue
+        + TimerQueue
         + TaskIndex
         + SlotIndex
         + CommandLog

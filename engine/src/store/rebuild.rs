@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::{
     batch::{SnapshotRow, TaskRow},
     error::EventStoreError,
-    timers::DueRow,
+    timers::Timer,
 };
 use crate::{ids::TaskId, state::Slots};
 
@@ -21,8 +21,8 @@ pub struct RebuildReport {
     pub tasks_changed: u64,
     /// Snapshots written, deleted or changed.
     pub snapshots_changed: u64,
-    /// Due work written, deleted or changed.
-    pub due_changed: u64,
+    /// FireTimer work written, deleted or changed.
+    pub timers_changed: u64,
     /// Whether the pauses of workflows differed from operators' acts.
     pub pauses_changed: bool,
     /// Models of annotators learnt anew.
@@ -36,7 +36,7 @@ pub struct DerivedChanges {
     pub task: bool,
     /// Snapshots.
     pub snapshots: bool,
-    /// Due work.
+    /// FireTimer work.
     pub timers: bool,
 }
 
@@ -51,12 +51,12 @@ pub trait Rebuild: Send + Sync {
     ) -> Result<Vec<TaskId>, EventStoreError>;
 
     /// Replaces what is derived of one task, under its lock: the search row with its slots,
-    /// snapshots and due work. Leaves equal rows untouched and answers what changed.
+    /// snapshots and timers. Leaves equal rows untouched and answers what changed.
     async fn replace_derived(
         &self,
         task: TaskRow,
         slots: Slots,
         snapshots: Vec<SnapshotRow>,
-        due: Vec<DueRow>,
+        due: Vec<Timer>,
     ) -> Result<DerivedChanges, EventStoreError>;
 }

@@ -10,9 +10,9 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{
-    AnnotatorPause, CommandRow, Draft, DueKind, DueRow, EventStoreError, FailedOutboxRow,
-    GoalActionRow, GoalActionStatus, LearntRow, LogEntry, LogPosition, NewGoalAction, OpenStep,
-    OutboxRow, RecordedOutcome, TaskRow, WorkflowPause, WorkflowRow,
+    AnnotatorPause, CommandRow, Draft, EventStoreError, FailedOutboxRow, GoalActionRow,
+    GoalActionStatus, LearntRow, LogEntry, LogPosition, NewGoalAction, OpenStep, OutboxRow,
+    RecordedOutcome, TaskRow, Timer, TimerKind, WorkflowPause, WorkflowRow,
 };
 use crate::{
     config::WorkflowConfig,
@@ -368,15 +368,15 @@ pub(super) fn failed_outbox(row: &impl Record) -> Result<FailedOutboxRow, EventS
     })
 }
 
-pub(super) fn due(row: &impl Record) -> Result<DueRow, EventStoreError> {
+pub(super) fn due(row: &impl Record) -> Result<Timer, EventStoreError> {
     let columns = Columns::of("timers", row);
     let kind = columns.text("kind")?;
-    Ok(DueRow {
+    Ok(Timer {
         id: columns.uuid("id")?,
         task_id: columns.task("task_id")?,
         step_id: columns.opt_slug("step_id")?,
         visit: columns.number("visit")?,
-        kind: DueKind::from_name(kind).ok_or_else(|| columns.bad("kind", kind))?,
+        kind: TimerKind::from_name(kind).ok_or_else(|| columns.bad("kind", kind))?,
         n: columns.number("n")?,
         due_at: columns.time("due_at")?,
     })

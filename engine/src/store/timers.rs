@@ -11,12 +11,12 @@ use uuid::Uuid;
 use super::error::EventStoreError;
 use crate::ids::{StepId, TaskId};
 
-/// The kinds of due work.
+/// The kinds of timers.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
-pub enum DueKind {
+pub enum TimerKind {
     /// A claimed slot is given up unless its holder was active.
     AssignmentTimeout,
     /// A paused task goes on.
@@ -41,16 +41,16 @@ pub enum DueKind {
     JobTimeout,
 }
 
-/// How due work is run: calls that may take a minute never hold up what is due beside them.
+/// How timers is run: calls that may take a minute never hold up what is due beside them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DueLane {
+pub enum TimerLane {
     /// Decisions, at most with a command to another task before them.
     Decisions,
     /// Calls to the world outside.
     Calls,
 }
 
-impl DueKind {
+impl TimerKind {
     /// Every kind.
     pub const ALL: [Self; 11] = [
         Self::AssignmentTimeout,
@@ -102,7 +102,7 @@ impl DueKind {
     }
 
     /// How rows of this kind are run. The stores name the calls in their statements.
-    pub fn lane(self) -> DueLane {
+    pub fn lane(self) -> TimerLane {
         match self {
             Self::AssignmentTimeout
             | Self::Resume
@@ -113,8 +113,8 @@ impl DueKind {
             | Self::ChildCancel
             | Self::ChildReport
             | Self::ChildEnded
-            | Self::JobTimeout => DueLane::Decisions,
-            Self::HandlerCall => DueLane::Calls,
+            | Self::JobTimeout => TimerLane::Decisions,
+            Self::HandlerCall => TimerLane::Calls,
         }
     }
 
@@ -143,7 +143,7 @@ impl DueKind {
 
 /// Something that must happen later, derived from a task's state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct DueRow {
+pub struct Timer {
     /// Derived from task, step, visit, kind and number.
     pub id: Uuid,
     /// The task.
@@ -153,16 +153,16 @@ pub struct DueRow {
     /// The visit.
     pub visit: u32,
     /// What is to happen.
-    pub kind: DueKind,
+    pub kind: TimerKind,
     /// Number within the visit.
     pub n: u32,
     /// When, by the database's clock.
     pub due_at: DateTime<Utc>,
 }
 
-/// State of due work.
+/// State of timers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct DueStats {
+pub struct TimerStats {
     /// Rows whose time has come.
     pub due: i64,
     /// Rows in all.
@@ -171,21 +171,21 @@ pub struct DueStats {
 
 /// Work whose time has come.
 #[async_trait]
-pub trait DueQueue: Send + Sync {
+pub trait TimerQueue: Send + Sync {
     /// Leases rows of one lane whose time has come by the store's clock; a lease that runs out
     /// frees them. Rows of tasks whose workflow is paused stay where they are until it goes on. They
     /// are passed over on every call, which costs a look at each: parking them would spare that and
     /// could lose one that is parked while the workflow is being resumed.
-    async fn claim_due(
+    async fn claim_timers(
         &self,
-        lane: DueLane,
+        lane: TimerLane,
         lease: Duration,
         limit: u32,
-    ) -> Result<Vec<DueRow>, EventStoreError>;
+    ) -> Result<Vec<Timer>, EventStoreError>;
 
     /// Deletes a row whose command turned out to be settled before (the id is in the inbox).
-    async fn drop_due(&self, ids: &[Uuid]) -> Result<(), EventStoreError>;
+    async fn drop_timers(&self, ids: &[Uuid]) -> Result<(), EventStoreError>;
 
     /// How much is due.
-    async fn due_stats(&self) -> Result<DueStats, EventStoreError>;
+    async fn timer_stats(&self) -> Result<TimerStats, EventStoreError>;
 }

@@ -1,4 +1,4 @@
-//! The commands that due work carries between a parent and its child tasks.
+//! The commands that timers carries between a parent and its child tasks.
 
 use uuid::Uuid;
 
@@ -7,11 +7,11 @@ use crate::{
     command::{ChildCommand, ChildReport, ChildStart, Command, CommandEnvelope},
     ids::{TaskId, WorkflowSelector},
     state::{ChildOrder, ParentTask, WorkflowSnapshot},
-    store::DueRow,
+    store::Timer,
 };
 
 /// What a parent tells its child for `row`; none where the order has been given.
-pub(super) fn order(state: &WorkflowSnapshot, row: &DueRow) -> Option<CommandEnvelope> {
+pub(super) fn order(state: &WorkflowSnapshot, row: &Timer) -> Option<CommandEnvelope> {
     let step_id = row.step_id.as_ref()?;
     let child = state.visit(step_id, row.visit)?.child.as_ref()?;
     let pending = child.order.as_ref()?;
@@ -47,7 +47,7 @@ pub(super) fn order(state: &WorkflowSnapshot, row: &DueRow) -> Option<CommandEnv
 }
 
 /// What a child tells its parent for `row`; none where the parent has been told.
-pub(super) fn report(state: &WorkflowSnapshot, row: &DueRow) -> Option<CommandEnvelope> {
+pub(super) fn report(state: &WorkflowSnapshot, row: &Timer) -> Option<CommandEnvelope> {
     let parent = state.parent.as_ref()?;
     if state.report_due != Some(row.due_at) {
         return None;
@@ -71,11 +71,7 @@ fn root(state: &WorkflowSnapshot) -> TaskId {
 
 /// The id follows from the row, and the content from what the state has kept since the row was
 /// asked for: whoever performs the row sends the same.
-fn envelope(
-    row: &DueRow,
-    command: ChildCommand,
-    correlation_id: Option<String>,
-) -> CommandEnvelope {
+fn envelope(row: &Timer, command: ChildCommand, correlation_id: Option<String>) -> CommandEnvelope {
     let id = Uuid::new_v5(&row.id, b"command");
     CommandEnvelope {
         correlation_id,

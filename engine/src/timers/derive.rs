@@ -1,4 +1,4 @@
-//! Due work, derived from a task's state.
+//! FireTimer work, derived from a task's state.
 //!
 //! Nothing sets or clears a timer by hand: after every decision the rows that the new state asks
 //! for are compared with those of the old one, and the difference is written with the events. So a
@@ -10,15 +10,15 @@ use crate::{
     config::OutsideHandler,
     ids::{CommandId, StepId, TaskId},
     state::{ChildOrder, Pause, TaskStatus, VisitStatus, WorkflowSnapshot},
-    store::{DueKind, DueRow},
+    store::{Timer, TimerKind},
 };
 
-/// All due work of a task in this state, sorted by id.
+/// All timers of a task in this state, sorted by id.
 ///
 /// While a task or a step is paused its timers do not run and nobody is called; what was left of the
 /// time is due again after the resume.
-pub fn due_work(state: &WorkflowSnapshot) -> Vec<DueRow> {
-    let mut rows: Vec<DueRow> = match state.status {
+pub fn derive_timers(state: &WorkflowSnapshot) -> Vec<Timer> {
+    let mut rows: Vec<Timer> = match state.status {
         TaskStatus::Running => assignment_timeouts(state)
             .into_iter()
             .chain(join_timeouts(state))
@@ -34,7 +34,7 @@ pub fn due_work(state: &WorkflowSnapshot) -> Vec<DueRow> {
             calls(state).collect()
         }
     };
-    rows.retain(|row: &DueRow| !is_held(state, row));
+    rows.retain(|row: &Timer| !is_held(state, row));
     // Parent and child owe each other what they owe, whatever has become of either.
     rows.extend(child_orders(state));
     rows.extend(child_report(state));
@@ -43,16 +43,16 @@ pub fn due_work(state: &WorkflowSnapshot) -> Vec<DueRow> {
 }
 
 /// Whether a row waits for a step that is paused; what ends the pause does not.
-pub(crate) fn is_held(state: &WorkflowSnapshot, row: &DueRow) -> bool {
+pub(crate) fn is_held(state: &WorkflowSnapshot, row: &Timer) -> bool {
     let visit = row
         .step_id
         .as_ref()
         .and_then(|step| state.visit(step, row.visit));
-    row.kind != DueKind::Resume && visit.is_some_and(|visit| visit.pause.is_some())
+    row.kind != TimerKind::Resume && visit.is_some_and(|visit| visit.pause.is_some())
 }
 
 /// Ends of the pauses of single steps.
-fn step_resumes(state: &WorkflowSnapshot) -> impl Iterator<Item = DueRow> {
+fn step_resumes(state: &WorkflowSnapshot) -> impl Iterator<Item = Timer> {
     state.steps.iter().filter_map(|(step_id, step)| {
         let visit = step.current()?;
         let of = Some((step_id, visit.number));
@@ -62,14 +62,14 @@ fn step_resumes(state: &WorkflowSnapshot) -> impl Iterator<Item = DueRow> {
 
 /// The id of the command that a row becomes when it is due: the same however often the row is
 /// claimed, another once the row has moved to another time.
-pub fn due_command_id(row: &DueRow) -> CommandId {
+pub fn timer_command_id(row: &Timer) -> CommandId {
     CommandId(Uuid::new_v5(
         &row.id,
         &row.due_at.timestamp_micros().to_be_bytes(),
     ))
 }
 
-fn assignment_timeouts(state: &WorkflowSnapshot) -> Vec<DueRow> {
+fn assignment_timeouts(state: &WorkflowSnapshot) -> Vec<Timer> {
     let active = state.steps.iter().filter_map(|(id, step)| {
         Some((
             id,
@@ -80,8 +80,8 @@ fn assignment_timeouts(state: &WorkflowSnapshot) -> Vec<DueRow> {
     active
         .flat_map(|(step_id, visit)| {
             visit.assignments.iter().map(move |assignment| {
-                let kind = DueKind::AssignmentTimeout;
-                DueRow {
+                let kind = TimerKind::AssignmentTimeout;
+                Timer {
                     id: row_id(
                         state.task_id,
                         Some(step_id),
@@ -102,7 +102,7 @@ fn assignment_timeouts(state: &WorkflowSnapshot) -> Vec<DueRow> {
 }
 
 /// Attempts at webhooks, and jobs that may go unanswered.
-fn calls(state: &WorkflowSnapshot) -> impl Iterator<Item = DueRow> {
+fn calls(state: &WorkflowSnapshot) -> impl Iterator<Item = Timer> {
     let visits = state
         .steps
         .iter()
@@ -111,10 +111,10 @@ fn calls(state: &WorkflowSnapshot) -> impl Iterator<Item = DueRow> {
         let calls = visit.call.iter().chain(&visit.told);
         calls.filter_map(|call| {
             let kind = match call.handler {
-                OutsideHandler::Webhook => DueKind::HandlerCall,
-                OutsideHandler::Queue => DueKind::JobTimeout,
+                OutsideHandler::Webhook => TimerKind::HandlerCall,
+                OutsideHandler::Queue => TimerKind::JobTimeout,
             };
-            Some(DueRow {
+            Some(Timer {
                 id: row_id(state.task_id, Some(step_id), visit.number, kind, call.n),
                 task_id: state.task_id,
                 step_id: Some(step_id.clone()),
@@ -127,13 +127,13 @@ fn calls(state: &WorkflowSnapshot) -> impl Iterator<Item = DueRow> {
     })
 }
 
-fn join_timeouts(state: &WorkflowSnapshot) -> impl Iterator<Item = DueRow> {
+fn join_timeouts(state: &WorkflowSnapshot) -> impl Iterator<Item = Timer> {
     state.joins.iter().filter_map(|(step_id, join)| {
         // Numbered by the visit that the join will begin: each fires once.
         let visits = state.steps.get(step_id).map_or(0, |step| step.visits.len());
         let visit = u32::try_from(visits + 1).ok()?;
-        let kind = DueKind::JoinTimeout;
-        Some(DueRow {
+        let kind = TimerKind::JoinTimeout;
+        Some(Timer {
             id: row_id(state.task_id, Some(step_id), visit, kind, 0),
             task_id: state.task_id,
             step_id: Some(step_id.clone()),
@@ -146,26 +146,26 @@ fn join_timeouts(state: &WorkflowSnapshot) -> impl Iterator<Item = DueRow> {
 }
 
 /// The end of a pause: of a visit of a step, or of the whole task.
-fn resume(task_id: TaskId, of: Option<(&StepId, u32)>, pause: Option<&Pause>) -> Option<DueRow> {
+fn resume(task_id: TaskId, of: Option<(&StepId, u32)>, pause: Option<&Pause>) -> Option<Timer> {
     let due_at = pause?.until?;
     let (step_id, visit) = of.map_or((None, 0), |(step_id, visit)| (Some(step_id), visit));
-    Some(DueRow {
-        id: row_id(task_id, step_id, visit, DueKind::Resume, 0),
+    Some(Timer {
+        id: row_id(task_id, step_id, visit, TimerKind::Resume, 0),
         task_id,
         step_id: step_id.cloned(),
         visit,
-        kind: DueKind::Resume,
+        kind: TimerKind::Resume,
         n: 0,
         due_at,
     })
 }
 
-fn child_orders(state: &WorkflowSnapshot) -> impl Iterator<Item = DueRow> {
+fn child_orders(state: &WorkflowSnapshot) -> impl Iterator<Item = Timer> {
     state.steps.iter().flat_map(|(step_id, step)| {
         step.visits.iter().filter_map(|visit| {
             let order = visit.child.as_ref()?.order.as_ref()?;
             let kind = order_kind(order.order);
-            Some(DueRow {
+            Some(Timer {
                 id: row_id(state.task_id, Some(step_id), visit.number, kind, order.n),
                 task_id: state.task_id,
                 step_id: Some(step_id.clone()),
@@ -178,23 +178,23 @@ fn child_orders(state: &WorkflowSnapshot) -> impl Iterator<Item = DueRow> {
     })
 }
 
-pub(crate) fn order_kind(order: ChildOrder) -> DueKind {
+pub(crate) fn order_kind(order: ChildOrder) -> TimerKind {
     match order {
-        ChildOrder::Start => DueKind::ChildStart,
-        ChildOrder::Pause => DueKind::ChildPause,
-        ChildOrder::Resume => DueKind::ChildResume,
-        ChildOrder::Cancel => DueKind::ChildCancel,
+        ChildOrder::Start => TimerKind::ChildStart,
+        ChildOrder::Pause => TimerKind::ChildPause,
+        ChildOrder::Resume => TimerKind::ChildResume,
+        ChildOrder::Cancel => TimerKind::ChildCancel,
     }
 }
 
 /// Steps that have not gone on although their child has ended: it did while the task was held.
-fn ended_children(state: &WorkflowSnapshot) -> impl Iterator<Item = DueRow> {
+fn ended_children(state: &WorkflowSnapshot) -> impl Iterator<Item = Timer> {
     state.steps.iter().filter_map(|(step_id, step)| {
         let visit = step.current()?;
         let child = visit.child.as_ref()?;
         let unused = visit.is_open() && child.outcome.is_some();
-        let kind = DueKind::ChildEnded;
-        (unused && state.incident_of(step_id).is_none()).then(|| DueRow {
+        let kind = TimerKind::ChildEnded;
+        (unused && state.incident_of(step_id).is_none()).then(|| Timer {
             id: row_id(state.task_id, Some(step_id), visit.number, kind, child.n),
             task_id: state.task_id,
             step_id: Some(step_id.clone()),
@@ -207,19 +207,19 @@ fn ended_children(state: &WorkflowSnapshot) -> impl Iterator<Item = DueRow> {
     })
 }
 
-fn child_report(state: &WorkflowSnapshot) -> Option<DueRow> {
-    Some(DueRow {
-        id: row_id(state.task_id, None, 0, DueKind::ChildReport, 0),
+fn child_report(state: &WorkflowSnapshot) -> Option<Timer> {
+    Some(Timer {
+        id: row_id(state.task_id, None, 0, TimerKind::ChildReport, 0),
         task_id: state.task_id,
         step_id: None,
         visit: 0,
-        kind: DueKind::ChildReport,
+        kind: TimerKind::ChildReport,
         n: 0,
         due_at: state.report_due?,
     })
 }
 
-fn row_id(task: TaskId, step: Option<&StepId>, visit: u32, kind: DueKind, n: u32) -> Uuid {
+fn row_id(task: TaskId, step: Option<&StepId>, visit: u32, kind: TimerKind, n: u32) -> Uuid {
     let step = step.map_or("", StepId::as_str);
     Uuid::new_v5(
         &task.0,

@@ -1,11 +1,11 @@
-//! What due work asks the world to do, before its decision.
+//! What timers asks the world to do, before its decision.
 //!
-//! Most due work is a decision and nothing else. Some asks for something that takes time or may
+//! Most timers is a decision and nothing else. Some asks for something that takes time or may
 //! fail: a call to a handler outside, a command to another task. Its effect is performed without a
-//! transaction or a lock, and what it came to goes back as the outcome of the [`Due`] command. A
+//! transaction or a lock, and what it came to goes back as the outcome of the [`FireTimer`] command. A
 //! crash in between repeats the effect, never the decision: the command's id follows from the row.
 //!
-//! [`Due`]: crate::command::Due
+//! [`FireTimer`]: crate::command::Due
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -17,11 +17,11 @@ use crate::{
     config::{HookId, HookStage, OutsideHandler, StepConfig, WorkflowConfig},
     ids::{StepId, TaskId},
     state::{PendingCall, StepResult, TaskStatus, Visit, WorkflowRef, WorkflowSnapshot},
-    store::{DueKind, DueRow},
+    store::{Timer, TimerKind},
     transition::CompiledWorkflow,
 };
 
-/// What is to be done for a row of due work.
+/// What is to be done for a row of timers.
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// A handler outside is to be called.
@@ -77,26 +77,27 @@ fn tell(command: Option<CommandEnvelope>) -> Option<Effect> {
 pub fn effect_of(
     state: &WorkflowSnapshot,
     workflow: &CompiledWorkflow,
-    row: &DueRow,
+    row: &Timer,
 ) -> Option<Effect> {
     match row.kind {
-        DueKind::HandlerCall => handler_call(state, workflow.config(), row).map(Effect::Call),
-        DueKind::AssignmentTimeout
-        | DueKind::Resume
-        | DueKind::JoinTimeout
-        | DueKind::ChildEnded
-        | DueKind::JobTimeout => None,
-        DueKind::ChildStart | DueKind::ChildPause | DueKind::ChildResume | DueKind::ChildCancel => {
-            tell(children::order(state, row))
-        }
-        DueKind::ChildReport => tell(children::report(state, row)),
+        TimerKind::HandlerCall => handler_call(state, workflow.config(), row).map(Effect::Call),
+        TimerKind::AssignmentTimeout
+        | TimerKind::Resume
+        | TimerKind::JoinTimeout
+        | TimerKind::ChildEnded
+        | TimerKind::JobTimeout => None,
+        TimerKind::ChildStart
+        | TimerKind::ChildPause
+        | TimerKind::ChildResume
+        | TimerKind::ChildCancel => tell(children::order(state, row)),
+        TimerKind::ChildReport => tell(children::report(state, row)),
     }
 }
 
 fn handler_call(
     state: &WorkflowSnapshot,
     workflow: &WorkflowConfig,
-    row: &DueRow,
+    row: &Timer,
 ) -> Option<HandlerCall> {
     let (step_id, call) = pending_call(state, row)?;
     // A task that has moved to another revision may have a step of that id without the call.
@@ -137,7 +138,7 @@ pub(crate) fn asked(
 /// due at this time. An attempt that a pause, a retry or a migration has overtaken is another.
 pub(crate) fn pending_call<'s>(
     state: &'s WorkflowSnapshot,
-    row: &DueRow,
+    row: &Timer,
 ) -> Option<(&'s StepId, &'s PendingCall)> {
     let (step_id, step) = state.steps.get_key_value(row.step_id.as_ref()?)?;
     let visit = step.visits.iter().find(|visit| visit.number == row.visit)?;

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use glyph_workflow_engine::{
-    command::{Command, CommandEnvelope, Control, Due, EffectOutcome, Migrate, Pause},
+    command::{Command, CommandEnvelope, Control, EffectOutcome, FireTimer, Migrate, Pause},
     events::WorkflowEvent,
     ids::{CommandId, WorkflowSelector},
     state::{Incident, PendingCall},
-    store::{DueKind, DueRow},
+    store::{Timer, TimerKind},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -65,12 +65,12 @@ fn incidents(desk: &Desk) -> Vec<Incident> {
 }
 
 /// The row of the call that is due, as a runner has claimed it.
-fn claimed(desk: &Desk) -> DueRow {
+fn claimed(desk: &Desk) -> Timer {
     let rows = desk.due();
     let [row] = rows.as_slice() else {
         panic!("{rows:?}")
     };
-    assert!(row.due_at <= desk.now && row.kind == DueKind::HandlerCall);
+    assert!(row.due_at <= desk.now && row.kind == TimerKind::HandlerCall);
     row.clone()
 }
 
@@ -212,7 +212,7 @@ fn overtaken(yaml: &str, between: impl FnOnce(&mut Desk)) -> Desk {
     let late = desk.perform(row);
     desk.now += seconds(3);
     between(&mut desk);
-    let answer = desk.run(Command::Due(late));
+    let answer = desk.run(Command::FireTimer(late));
     assert!(
         !answer.contains('|'),
         "a late answer changes nothing: {answer}"
@@ -350,7 +350,7 @@ fn two_who_made_the_same_call_are_duplicates_of_each_other() {
     let of = |outcome| {
         let row = row.clone();
         let id = CommandId(Uuid::from_u128(1));
-        CommandEnvelope::new(id, Command::Due(Due { row, outcome })).content_hash
+        CommandEnvelope::new(id, Command::FireTimer(FireTimer { row, outcome })).content_hash
     };
     assert_eq!(of(None), of(Some(failed("a"))));
 }
@@ -359,7 +359,7 @@ fn two_who_made_the_same_call_are_duplicates_of_each_other() {
 fn a_call_that_nobody_made_is_not_settled() {
     let mut desk = Desk::started(&webhook(""));
     let row = claimed(&desk);
-    let answer = desk.run(Command::Due(Due::alone(row)));
+    let answer = desk.run(Command::FireTimer(Due::alone(row)));
     assert_eq!(answer, "Undecided(NotPerformed)");
     assert_eq!(desk.due().len(), 1);
 }

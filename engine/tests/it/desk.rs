@@ -7,15 +7,16 @@ use glyph_workflow_engine::{
     DecideContext, Effect, HandlerCall, HandlerRegistry, Outcome, ProcessResult, StateRebuilder,
     WorkflowSnapshot,
     command::{
-        Activity, Advance, AnnotationInput, Assign, Command, CommandEnvelope, Control, Due,
-        EffectOutcome, Pause, Release, Start, Submission,
+        Activity, Advance, AnnotationInput, Assign, Command, CommandEnvelope, Control,
+        EffectOutcome, FireTimer, Pause, Release, Start, Submission,
     },
-    decide, due_command_id, due_work, effect_of,
+    decide, derive_timers, effect_of,
     events::{EVENT_SCHEMA_VERSION, StoredEvent, upcast},
     executor::annotators::{Annotators, LearntModel, ModelKey},
     ids::{CommandId, RevisionId, TaskId, UserId, WorkflowSelector},
     parse_workflow,
-    store::{DueRow, WorkflowPause},
+    store::{Timer, WorkflowPause},
+    timer_command_id,
     transition::CompiledWorkflow,
 };
 use serde_json::{Value, json};
@@ -99,7 +100,7 @@ impl Desk {
     pub(crate) fn run(&mut self, command: Command) -> String {
         self.commands += 1;
         let id = match &command {
-            Command::Due(due) => due_command_id(&due.row).0,
+            Command::FireTimer(due) => timer_command_id(&due.row).0,
             _ => Uuid::from_u128(0xC000_0000 + self.commands),
         };
         self.run_as(id, command)
@@ -195,7 +196,7 @@ impl Desk {
         }
     }
 
-    /// Lets time pass, firing due work when its time comes.
+    /// Lets time pass, firing timers when its time comes.
     pub(crate) fn pass(&mut self, time: TimeDelta) -> Vec<String> {
         let end = self.now + time;
         let mut fired = Vec::new();
@@ -209,14 +210,14 @@ impl Desk {
                 }
             }
             let due = self.perform(row);
-            fired.push(self.run(Command::Due(due)));
+            fired.push(self.run(Command::FireTimer(due)));
         }
         self.now = end;
         fired
     }
 
     /// Does what a row asks for, before it is decided.
-    pub(crate) fn perform(&mut self, row: DueRow) -> Due {
+    pub(crate) fn perform(&mut self, row: Timer) -> FireTimer {
         let state = self.state.as_ref().expect("the task has been started");
         let Some(Effect::Call(call)) = effect_of(state, &self.workflow, &row) else {
             return Due::alone(row);
@@ -226,18 +227,18 @@ impl Desk {
         let outcome = answer.unwrap_or(EffectOutcome::Done {
             output: json!("answer"),
         });
-        Due {
+        FireTimer {
             row,
             outcome: Some(outcome),
         }
     }
 
-    /// All due work of the state.
-    pub(crate) fn due(&self) -> Vec<DueRow> {
-        self.state.as_ref().map(due_work).unwrap_or_default()
+    /// All timers of the state.
+    pub(crate) fn due(&self) -> Vec<Timer> {
+        self.state.as_ref().map(derive_timers).unwrap_or_default()
     }
 
-    fn next_due(&self, end: DateTime<Utc>) -> Option<DueRow> {
+    fn next_due(&self, end: DateTime<Utc>) -> Option<Timer> {
         let rows = self.due();
         rows.into_iter()
             .filter(|row| row.due_at <= end && !row.kind.is_between_tasks())

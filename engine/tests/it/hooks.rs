@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use chrono::{DateTime, TimeDelta};
 use glyph_workflow_engine::{
     HandlerCall,
-    command::{Advance, AnnotationInput, Command, Due, EffectOutcome, Migrate, Start, Submission},
+    command::{
+        Advance, AnnotationInput, Command, EffectOutcome, FireTimer, Migrate, Start, Submission,
+    },
     config::StepLibrary,
     ids::{TaskId, WorkflowSelector},
     parse_workflow,
@@ -321,7 +323,7 @@ fn hooks_wait_while_the_task_is_paused() {
 fn an_answer_that_was_overtaken_changes_nothing() {
     let mut desk = Desk::started(&hooked("pre_process", &[WEBHOOK]));
     let row = desk.due()[0].clone();
-    let late = Due {
+    let late = FireTimer {
         row,
         outcome: Some(done(json!("late"))),
     };
@@ -329,7 +331,7 @@ fn an_answer_that_was_overtaken_changes_nothing() {
         desk.advance("label", Some(json!("quick"))),
         "waiting label | hook_ended, step_opened"
     );
-    assert_eq!(desk.run(Command::Due(late)), "waiting label");
+    assert_eq!(desk.run(Command::FireTimer(late)), "waiting label");
     assert_eq!(visit(&desk).prepared, Some(json!("quick")));
 }
 
@@ -477,11 +479,11 @@ fn a_task_whose_hooks_are_at_work_moves_to_another_revision() {
         "waiting label | workflow_migrated, step_opened, handler_requested"
     );
     // The answer to a hook that the revision does not have comes too late.
-    let late = Due {
+    let late = FireTimer {
         row,
         outcome: Some(done(json!("late"))),
     };
-    assert_eq!(desk.run(Command::Due(late)), "waiting label");
+    assert_eq!(desk.run(Command::FireTimer(late)), "waiting label");
     assert!(visit(&desk).is_open() && visit(&desk).prepared.is_none());
 }
 

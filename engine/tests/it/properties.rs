@@ -180,7 +180,7 @@ fn play(desk: &mut Desk, one: &Move) {
             let performed = due.map(|row| desk.perform(row));
             play(desk, between);
             if let Some(performed) = performed {
-                desk.run(Command::Due(performed));
+                desk.run(Command::FireTimer(performed));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Sub-workflows: parents and children on one store, with due work between them performed in any
+//! Sub-workflows: parents and children on one store, with timers between them performed in any
 //! order, twice, half, or late.
 
 mod any_order;
@@ -14,12 +14,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use glyph_workflow_engine::{
     Effect, Outcome, WorkflowOrchestrator, WorkflowSnapshot,
     command::{
-        Act, ActEnvelope, AnnotationInput, Command, CommandEnvelope, Control, Due, EffectOutcome,
-        Pause, Start, Submission,
+        Act, ActEnvelope, AnnotationInput, Command, CommandEnvelope, Control, EffectOutcome,
+        FireTimer, Pause, Start, Submission,
     },
-    due_command_id,
     ids::{TaskId, UserId},
-    store::{DueLane, DueQueue, DueRow, EventStore, MemoryStore, RecordedOutcome},
+    store::{EventStore, MemoryStore, RecordedOutcome, Timer, TimerLane, TimerQueue},
+    timer_command_id,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -68,7 +68,7 @@ workflow:
 
 const ROOT: TaskId = TaskId(Uuid::from_u128(0x7A5C));
 
-/// Tasks on a store in memory, with a clock set by hand and nobody who performs due work unasked.
+/// Tasks on a store in memory, with a clock set by hand and nobody who performs timers unasked.
 struct Family {
     store: Arc<MemoryStore>,
     orchestrator: WorkflowOrchestrator,
@@ -203,14 +203,17 @@ impl Family {
     }
 
     /// The rows that are due now, left where they are.
-    async fn rows(&self) -> Vec<DueRow> {
+    async fn rows(&self) -> Vec<Timer> {
         let lease = std::time::Duration::ZERO;
-        let rows = self.store.claim_due(DueLane::Decisions, lease, 1_000).await;
+        let rows = self
+            .store
+            .claim_timers(TimerLane::Decisions, lease, 1_000)
+            .await;
         rows.unwrap()
     }
 
     /// Performs what a row asks for, as a worker does.
-    async fn effect(&self, row: &DueRow) -> Option<EffectOutcome> {
+    async fn effect(&self, row: &Timer) -> Option<EffectOutcome> {
         match self.orchestrator.effect_of(row).await.unwrap()? {
             Effect::Command(envelope) => Some(told(self.envelope(*envelope).await)),
             Effect::Call(call) => panic!("{call:?}"),
@@ -218,11 +221,11 @@ impl Family {
     }
 
     /// Performs a row and settles it.
-    async fn perform(&self, row: &DueRow) -> Outcome {
+    async fn perform(&self, row: &Timer) -> Outcome {
         let outcome = self.effect(row).await;
         let row = row.clone();
-        let id = due_command_id(&row);
-        let due = Command::Due(Due { row, outcome });
+        let id = timer_command_id(&row);
+        let due = Command::FireTimer(FireTimer { row, outcome });
         self.envelope(CommandEnvelope::new(id, due)).await
     }
 
@@ -237,7 +240,7 @@ impl Family {
                 self.perform(&row).await;
             }
         }
-        panic!("due work never ends: {:?}", self.rows().await);
+        panic!("timers never ends: {:?}", self.rows().await);
     }
 
     async fn state(&self, task: TaskId) -> WorkflowSnapshot {

@@ -16,7 +16,7 @@ use crate::{
     telemetry,
 };
 
-/// Connections to Postgres besides one for each lane: relay, due work, projection, HTTP.
+/// Connections to Postgres besides one for each lane: relay, timers, projection, HTTP.
 const CONNECTIONS_BESIDE_LANES: u32 = 4;
 
 /// The store of a worker, with what only the concrete one can do.

@@ -68,7 +68,7 @@ pub(super) struct StopPhase {
 /// What ends in a phase of the drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StopPart {
-    /// What works of its own accord: due work, pauses, projections, goals.
+    /// What works of its own accord: timers, pauses, projections, goals.
     Background,
     /// Lanes and relay: what is begun is decided, what was decided is published.
     Pipeline,

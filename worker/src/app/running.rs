@@ -22,7 +22,7 @@ use crate::{
     pipeline::{Pipeline, PipelineHandle, PipelineParts, PipelineSettings},
     projections::{AgreementProjector, GoalProjector, GoldProjector},
     settings::{Services, Settings},
-    timers::{DueRunner, GoalActionRunner, OutsideHandlers, PauseKeeper},
+    timers::{GoalActionRunner, OutsideHandlers, PauseKeeper, TimerRunner},
     traces::Traces,
     webhook::WebhookClient,
 };
@@ -39,13 +39,13 @@ pub struct Running {
     pub metrics: Arc<Metrics>,
     broker: Broker,
     background: TaskTracker,
-    /// Ends what works of its own accord: due work, pauses, projections, goals.
+    /// Ends what works of its own accord: timers, pauses, projections, goals.
     stopping: CancellationToken,
     traces: Traces,
 }
 
 impl Running {
-    /// Opens the road: broker, pipeline, due work, goals. The database must be ready.
+    /// Opens the road: broker, pipeline, timers, goals. The database must be ready.
     pub async fn start(
         database: &Database,
         services: &Services,
@@ -106,7 +106,7 @@ impl Running {
         let messages = || settings.publish.messages();
         let stopping = || self.stopping.clone();
         let handlers = OutsideHandlers::new(webhooks.clone(), Arc::clone(&self.metrics));
-        let timers = DueRunner::new(
+        let timers = TimerRunner::new(
             store() as _,
             orchestrator(),
             self.pipeline.clone(),
@@ -125,7 +125,7 @@ impl Running {
         )
         .with_faults(faults.clone());
         [
-            ("due work", Box::pin(timers.run(stopping()))),
+            ("timers", Box::pin(timers.run(stopping()))),
             ("ends of pauses", Box::pin(pauses.run(stopping()))),
             ("goals", Box::pin(goals.run(stopping()))),
             ("agreement", Box::pin(agreement.run(stopping()))),

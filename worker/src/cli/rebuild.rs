@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use glyph_workflow_engine::{
-    StateRebuilder, WorkflowOrchestrator, WorkflowSnapshot, due_work,
+    StateRebuilder, WorkflowOrchestrator, WorkflowSnapshot, derive_timers,
     ids::TaskId,
     limits::{PAGE_MAX, SNAPSHOT_EVERY},
     pauses_of,
@@ -77,7 +77,7 @@ async fn rebuild_task(
             return Ok(());
         };
         let row = TaskRow::from(&replayed.state);
-        let due = due_work(&replayed.state);
+        let due = derive_timers(&replayed.state);
         let slots = Slots::from(&replayed.state);
         match store
             .replace_derived(row, slots, replayed.snapshots, due)
@@ -88,7 +88,7 @@ async fn rebuild_task(
                 report.events += replayed.state.version;
                 report.tasks_changed += u64::from(changes.task);
                 report.snapshots_changed += u64::from(changes.snapshots);
-                report.due_changed += u64::from(changes.timers);
+                report.timers_changed += u64::from(changes.timers);
                 return Ok(());
             }
             Err(EventStoreError::VersionConflict { .. }) => {}
@@ -197,8 +197,8 @@ fn report_text(report: &RebuildReport) -> String {
         &grouped(report.snapshots_changed),
     ]);
     table.row([
-        "tasks whose due work differed",
-        &grouped(report.due_changed),
+        "tasks whose timers differed",
+        &grouped(report.timers_changed),
     ]);
     let pauses = if report.pauses_changed { "yes" } else { "no" };
     table.row(["pauses of workflows differed", pauses]);

@@ -258,7 +258,7 @@ impl From<Undecided> for Problem {
                 tracing::error!(message, "deciding a command panicked");
                 Self::internal()
             }
-            // Due work does not come over HTTP.
+            // FireTimer work does not come over HTTP.
             Undecided::NotPerformed => Self::internal(),
         }
     }

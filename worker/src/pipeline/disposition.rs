@@ -43,7 +43,7 @@ pub fn dispose(outcome: &Outcome, attempts_before: u32) -> Disposition {
             let error = undecided.to_string();
             let (reason, dead) = match undecided {
                 Undecided::TaskNotFound => (RetryReason::TaskNotFound, DeadReason::TaskNotFound),
-                // Due work does not come from a queue.
+                // FireTimer work does not come from a queue.
                 Undecided::Panicked(_) | Undecided::NotPerformed | Undecided::Held => {
                     (RetryReason::Panicked, DeadReason::RetriesExhausted)
                 }

@@ -99,7 +99,7 @@ impl LanePublisher {
             .clone()
             .filter(|p| p.state().borrow().publishing);
         let Some(publisher) = publisher else {
-            // Nothing would be gained by waiting here: callers over HTTP and due work go on
+            // Nothing would be gained by waiting here: callers over HTTP and timers go on
             // without the broker, and the relay publishes when it is back.
             self.leave_to_relay(rows).await;
             return;

@@ -53,7 +53,7 @@ impl Sampler {
         for (status, count) in self.store.task_counts().await? {
             self.metrics.tasks(status, count);
         }
-        self.metrics.timers_due(self.store.due_stats().await?.due);
+        self.metrics.timers_due(self.store.timer_stats().await?.due);
         let goals = read_goals(&*self.store).await?;
         self.metrics.goals(
             goals

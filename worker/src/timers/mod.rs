@@ -1,6 +1,6 @@
 //! Work whose time has come.
 //!
-//! A due row becomes a command with an id derived from the row and goes along the same road as
+//! A timer becomes a command with an id derived from the row and goes along the same road as
 //! any other. The transaction that settles the command also deletes the row, so a crash at any
 //! point repeats nothing: the row is claimed again, and its command is a duplicate.
 //!
@@ -19,4 +19,4 @@ mod runner;
 pub use goal_actions::GoalActionRunner;
 pub use handlers::{Handlers, OutsideHandlers};
 pub use pauses::PauseKeeper;
-pub use runner::DueRunner;
+pub use runner::TimerRunner;

@@ -1,6 +1,6 @@
 //! Ends pauses of workflows that have run out.
 //!
-//! The clock alone ends a pause: from its `until` on, commands are taken and due work is claimed,
+//! The clock alone ends a pause: from its `until` on, commands are taken and timers is claimed,
 //! whether or not anybody has noticed. What is left to do is to record the end and to tell of it,
 //! under an id derived from the pause, so that any number of processes do it once.
 

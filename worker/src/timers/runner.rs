@@ -1,13 +1,13 @@
-//! Claims due rows, performs their effects and submits their commands.
+//! Claims timers, performs their effects and submits their commands.
 
 use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use glyph_workflow_engine::{
     Effect, WorkflowOrchestrator,
-    command::{Command, CommandEnvelope, Dead, Due, EffectOutcome, Outcome, Undecided},
-    due_command_id,
-    store::{DueLane, DueQueue, DueRow, EventStoreError, RecordedOutcome},
+    command::{Command, CommandEnvelope, Dead, EffectOutcome, FireTimer, Outcome, Undecided},
+    store::{EventStoreError, RecordedOutcome, Timer, TimerLane, TimerQueue},
+    timer_command_id,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -21,7 +21,7 @@ use crate::{
     webhook::CALL_TIMEOUT_MAX,
 };
 
-/// How late due work may be noticed.
+/// How late timers may be noticed.
 const EVERY: Every = Every {
     idle: Duration::from_millis(250),
     longest: Duration::from_secs(10),
@@ -38,18 +38,18 @@ const CALLS_MAX: usize = 64;
 /// idempotency key, when its lease has run out.
 const CALLS_GRACE: Duration = Duration::from_secs(5);
 
-/// Runs due work through a pipeline.
-pub struct DueRunner {
-    queue: Arc<dyn DueQueue>,
+/// Runs timers through a pipeline.
+pub struct TimerRunner {
+    queue: Arc<dyn TimerQueue>,
     orchestrator: Arc<WorkflowOrchestrator>,
     pipeline: PipelineHandle,
     handlers: Arc<dyn Handlers>,
 }
 
-impl DueRunner {
+impl TimerRunner {
     /// A runner; several processes may each have one.
     pub fn new(
-        queue: Arc<dyn DueQueue>,
+        queue: Arc<dyn TimerQueue>,
         orchestrator: Arc<WorkflowOrchestrator>,
         pipeline: PipelineHandle,
         handlers: Arc<dyn Handlers>,
@@ -72,20 +72,22 @@ impl DueRunner {
     async fn run_decisions(&self, stopping: &CancellationToken) {
         let look = || self.run_due_decisions();
         poll(EVERY, stopping, look, |error: EventStoreError| {
-            tracing::debug!(%error, "due work could not be read");
+            tracing::debug!(%error, "timers could not be read");
         })
         .await;
     }
 
     async fn run_due_decisions(&self) -> Result<Found, EventStoreError> {
-        let claimed = self.queue.claim_due(DueLane::Decisions, LEASE, CLAIM_MAX);
+        let claimed = self
+            .queue
+            .claim_timers(TimerLane::Decisions, LEASE, CLAIM_MAX);
         let rows = claimed.await?;
         let more = rows.len() >= CLAIM_MAX as usize;
         self.run_rows(rows).await;
         Ok(Found::more_if(more))
     }
 
-    async fn run_rows(&self, rows: Vec<DueRow>) {
+    async fn run_rows(&self, rows: Vec<Timer>) {
         let mut running: FuturesUnordered<_> =
             rows.into_iter().map(|row| self.run_row(row)).collect();
         let mut settled = Vec::new();
@@ -99,9 +101,9 @@ impl DueRunner {
         if ids.is_empty() {
             return;
         }
-        if let Err(error) = self.queue.drop_due(ids).await {
+        if let Err(error) = self.queue.drop_timers(ids).await {
             // They are claimed again, and are duplicates again.
-            tracing::debug!(%error, "settled due work could not be deleted");
+            tracing::debug!(%error, "settled timers could not be deleted");
         }
     }
 
@@ -112,7 +114,7 @@ impl DueRunner {
         let abandoned = CancellationToken::new();
         let look = || self.start_due_calls(&slots, &calls, stopping, &abandoned);
         poll(EVERY, stopping, look, |error: EventStoreError| {
-            tracing::debug!(%error, "due calls could not be read");
+            tracing::debug!(%error, "timers of calls could not be read");
         })
         .await;
         calls.close();
@@ -144,7 +146,7 @@ impl DueRunner {
         let limit = u32::try_from(free.len()).unwrap_or(u32::MAX);
         let rows = self
             .queue
-            .claim_due(DueLane::Calls, CALL_LEASE, limit)
+            .claim_timers(TimerLane::Calls, CALL_LEASE, limit)
             .await?;
         let more = rows.len() >= free.len();
         for (row, slot) in rows.into_iter().zip(free) {
@@ -156,7 +158,7 @@ impl DueRunner {
 
     async fn run_call(
         self: Arc<Self>,
-        row: DueRow,
+        row: Timer,
         slot: OwnedSemaphorePermit,
         abandoned: CancellationToken,
     ) {
@@ -168,7 +170,7 @@ impl DueRunner {
     }
 
     /// Runs one row; answers its id where it was settled before and is still there.
-    async fn run_row(&self, row: DueRow) -> Option<Uuid> {
+    async fn run_row(&self, row: Timer) -> Option<Uuid> {
         let outcome = match self.orchestrator.effect_of(&row).await {
             Ok(None) => None,
             // A stopped pipeline leaves the row to its lease.
@@ -198,7 +200,7 @@ impl DueRunner {
             | Err(PipelineStopped) => None,
             // The row stays and is tried again when its lease runs out; nobody's work is lost.
             Ok(outcome @ (Outcome::Rejected(_) | Outcome::Undecided(_) | Outcome::Dead(_))) => {
-                tracing::error!(due = %row.id, ?outcome, "due work was not applied");
+                tracing::error!(due = %row.id, ?outcome, "timers was not applied");
                 None
             }
         }
@@ -206,12 +208,12 @@ impl DueRunner {
 
     async fn submit(
         &self,
-        row: &DueRow,
+        row: &Timer,
         outcome: Option<EffectOutcome>,
     ) -> Result<Outcome, PipelineStopped> {
-        let id = due_command_id(row);
+        let id = timer_command_id(row);
         let row = row.clone();
-        let command = Command::Due(Due { row, outcome });
+        let command = Command::FireTimer(FireTimer { row, outcome });
         self.pipeline
             .submit(CommandEnvelope::new(id, command))
             .await

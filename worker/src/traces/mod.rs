@@ -164,7 +164,7 @@ fn sampler(settings: TraceSampler) -> Sampler {
 pub enum CommandOrigin {
     /// A queue.
     Queue,
-    /// This process: HTTP, due work.
+    /// This process: HTTP, timers.
     Direct,
 }
 

@@ -27,7 +27,7 @@ pub(super) fn check_bounds(command: &Command) -> Result<(), Fault> {
         | Command::Activity(_)
         | Command::Migrate(_)
         | Command::Child(_)
-        | Command::Due(_) => Ok(()),
+        | Command::FireTimer(_) => Ok(()),
     }
 }
 

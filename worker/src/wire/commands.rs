@@ -164,7 +164,7 @@ fn read_fields(
         "cancel" => Command::Cancel(typed::<Control>(fields)?),
         "retry" => Command::Retry(typed::<Control>(fields)?),
         "migrate" => Command::Migrate(typed::<Migrate>(fields)?),
-        // Due work is the worker's own: `keep_known` has refused it with every other stranger.
+        // FireTimer work is the worker's own: `keep_known` has refused it with every other stranger.
         other => return Err(unknown_type(other)),
     };
     check_bounds(&command)?;

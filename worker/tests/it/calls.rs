@@ -1,4 +1,4 @@
-//! Handlers outside, through the runner of due work: crashes, slowness, jobs without a taker.
+//! Handlers outside, through the runner of timers: crashes, slowness, jobs without a taker.
 
 use std::{
     collections::BTreeSet,
@@ -15,7 +15,7 @@ use glyph_worker::{
     faults::Faults,
     metrics::Metrics,
     pipeline::{Pipeline, PipelineHandle, PipelineParts, PipelineSettings},
-    timers::{DueRunner, Handlers, OutsideHandlers},
+    timers::{Handlers, OutsideHandlers, TimerRunner},
     traces::Traces,
     webhook::{WebhookClient, WebhookSecret, WebhookSettings},
     wire::CloudEventMessages,
@@ -91,10 +91,10 @@ impl World {
         }
     }
 
-    /// Runs due work until the guard is dropped.
-    fn run_due(&self, handlers: Arc<dyn Handlers>) -> DropGuard {
+    /// Runs timers until the guard is dropped.
+    fn run_timer(&self, handlers: Arc<dyn Handlers>) -> DropGuard {
         let stopping = CancellationToken::new();
-        let runner = DueRunner::new(
+        let runner = TimerRunner::new(
             Arc::new(self.store.clone()),
             Arc::clone(&self.orchestrator),
             self.pipeline.clone(),
@@ -198,14 +198,14 @@ async fn a_crash_between_call_and_record_calls_again_under_the_same_key() {
         answered: Notify::new(),
         let_go: Notify::new(),
     });
-    let first = world.run_due(Arc::clone(&hanging) as _);
+    let first = world.run_timer(Arc::clone(&hanging) as _);
     let task = world.start(1).await;
     hanging.answered.notified().await;
     assert_eq!(world.completions(task).await, 0);
 
     // The lease of the dead process runs out; another one takes over.
     world.ahead.store(120, Ordering::SeqCst);
-    let _second = world.run_due(Arc::new(real(&world, &server)));
+    let _second = world.run_timer(Arc::new(real(&world, &server)));
     world.until(task, TaskStatus::Completed).await;
     let requests = server.received_requests().await.unwrap();
     let keys: Vec<_> = requests
@@ -238,7 +238,7 @@ async fn a_failing_webhook_is_called_again_and_then_its_task_is_held() {
         .await;
     let step = format!("handler: webhook, config: {{ url: '{}' }}", server.uri());
     let world = World::new(&calling(&step)).await;
-    let _due = world.run_due(Arc::new(real(&world, &server)));
+    let _due = world.run_timer(Arc::new(real(&world, &server)));
     let task = world.start(1).await;
     for attempts in 1..=4 {
         eventually("the next attempt", || async {
@@ -293,7 +293,7 @@ fn hooked(server: &MockServer) -> String {
 async fn hooks_are_called_around_the_work_and_after_the_end_of_the_task() {
     let server = answering_hooks().await;
     let world = World::new(&hooked(&server)).await;
-    let _due = world.run_due(Arc::new(real(&world, &server)));
+    let _due = world.run_timer(Arc::new(real(&world, &server)));
     let task = world.start(1).await;
     let prepared = eventually("the step is open", || async {
         let state = StateRebuilder::rebuild(&world.events(task).await).unwrap()?;
@@ -358,7 +358,7 @@ impl Handlers for Deaf {
 async fn slow_calls_do_not_hold_up_timers() {
     let step = "handler: webhook, config: { url: 'https://a.org' }";
     let world = World::new(&calling(step)).await;
-    let _due = world.run_due(Arc::new(Deaf));
+    let _due = world.run_timer(Arc::new(Deaf));
     // More calls than may be under way at a time.
     for task in 1..100 {
         world.start(task).await;

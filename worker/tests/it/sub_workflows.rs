@@ -1,4 +1,4 @@
-//! A parent and its child on a worker's pipeline, with due work between them run as it comes.
+//! A parent and its child on a worker's pipeline, with timers between them run as it comes.
 
 use std::{os::unix::process::ExitStatusExt, sync::Arc};
 
@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use glyph_worker::{
     faults::CrashPoint,
     operations::tasks::explain_task,
-    timers::{DueRunner, Handlers},
+    timers::{Handlers, TimerRunner},
 };
 use glyph_workflow_engine::{
     EventStore, HandlerCall,
@@ -14,7 +14,7 @@ use glyph_workflow_engine::{
     events::SqliteEventStore,
     ids::TaskId,
     state::TaskStatus,
-    store::{Clock, DueQueue, TaskIndex},
+    store::{Clock, TaskIndex, TimerQueue},
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -72,7 +72,7 @@ async fn a_child_runs_beside_its_parent_and_its_messages_name_it() {
             .unwrap();
     }
     let stopping = CancellationToken::new();
-    let runner = DueRunner::new(
+    let runner = TimerRunner::new(
         Arc::new(world.store.clone()),
         Arc::clone(&world.engine.orchestrator),
         world.pipeline.clone(),
@@ -115,8 +115,8 @@ async fn a_child_runs_beside_its_parent_and_its_messages_name_it() {
         (status(&world, parent).await? == TaskStatus::Completed).then_some(())
     })
     .await;
-    eventually("no due work", || async {
-        let due = world.store.due_stats();
+    eventually("no timers", || async {
+        let due = world.store.timer_stats();
         (due.await.unwrap().total == 0).then_some(())
     })
     .await;
@@ -233,7 +233,7 @@ async fn crash_between(point: CrashPoint, pass: u32) {
 
     // Half done as it is, everything derived follows from the log.
     let rebuilt = folder.done(&["rebuild"]).await;
-    assert_eq!(rebuilt["due_changed"], 0, "{what}: {rebuilt}");
+    assert_eq!(rebuilt["timers_changed"], 0, "{what}: {rebuilt}");
     assert_eq!(rebuilt["tasks_changed"], 0, "{what}: {rebuilt}");
 
     let mut healthy = folder.glyph(&["worker", "--no-http"]).spawn().unwrap();
@@ -243,7 +243,7 @@ async fn crash_between(point: CrashPoint, pass: u32) {
     let deadline = Instant::now() + 2 * DEADLINE;
     while story(&store, child).await.last() != Some(&"parent_told")
         || story(&store, parent).await.last() != Some(&"workflow_completed")
-        || store.due_stats().await.unwrap().total > 0
+        || store.timer_stats().await.unwrap().total > 0
     {
         assert!(Instant::now() < deadline, "{what}: not done in time");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;

@@ -157,11 +157,15 @@ impl Data {
         for command in write.commands {
             self.commands.insert(command.command_id, command.into());
         }
-        for id in write.due_unset {
+        for id in write.timers_unset {
             self.due.remove(&id);
         }
-        self.due
-            .extend(write.due_set.into_iter().map(|row| (row.id, (row, None))));
+        self.due.extend(
+            write
+                .timers_set
+                .into_iter()
+                .map(|row| (row.id, (row, None))),
+        );
         self.change_slots(task, write.slots);
         for draft in write.drafts {
             let key = (

@@ -16,8 +16,8 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::super::{
-    AnnotatorPause, CommandRow, Draft, DueRow, EventStoreError, GoalActionRow, LearntRow,
-    OutboxRow, ProjectionRows, PublisherId, TaskRow, WorkflowPause, WorkflowRow,
+    AnnotatorPause, CommandRow, Draft, EventStoreError, GoalActionRow, LearntRow, OutboxRow,
+    ProjectionRows, PublisherId, TaskRow, Timer, WorkflowPause, WorkflowRow,
 };
 use crate::{
     config::WorkflowConfig,
@@ -105,7 +105,7 @@ pub(super) struct Data {
     pub(super) outbox: BTreeMap<i64, Message>,
     /// The last position given.
     pub(super) outbox_position: i64,
-    pub(super) due: BTreeMap<Uuid, (DueRow, Option<DateTime<Utc>>)>,
+    pub(super) due: BTreeMap<Uuid, (Timer, Option<DateTime<Utc>>)>,
     pub(super) drafts: BTreeMap<(TaskId, StepId, u32, UserId), Draft>,
     pub(super) workflows: Vec<(WorkflowRow, WorkflowConfig)>,
     /// Messages that are sent once for ever; a rebuild does not forget them.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 
 use super::{
-    super::{DerivedChanges, DueRow, EventStoreError, Rebuild, SnapshotRow, TaskRow},
+    super::{DerivedChanges, EventStoreError, Rebuild, SnapshotRow, TaskRow, Timer},
     data::MemoryStore,
 };
 use crate::{ids::TaskId, limits::PAGE_MAX, state::Slots};
@@ -33,7 +33,7 @@ impl Rebuild for MemoryStore {
         task: TaskRow,
         slots: Slots,
         snapshots: Vec<SnapshotRow>,
-        due: Vec<DueRow>,
+        due: Vec<Timer>,
     ) -> Result<DerivedChanges, EventStoreError> {
         let _writer = self.writer.lock().await;
         let mut data = self.data();
@@ -84,8 +84,8 @@ impl Rebuild for MemoryStore {
             .map(|(row, _)| row)
             .filter(|row| row.task_id == id);
         let found: BTreeMap<_, _> = found.map(|row| (row.id, row.clone())).collect();
-        let due_changed = found != wanted;
-        if due_changed {
+        let timers_changed = found != wanted;
+        if timers_changed {
             data.due.retain(|_, (row, _)| row.task_id != id);
             data.due
                 .extend(wanted.into_iter().map(|(id, row)| (id, (row, None))));
@@ -93,7 +93,7 @@ impl Rebuild for MemoryStore {
         Ok(DerivedChanges {
             task: task_changed,
             snapshots: snapshots_changed,
-            timers: due_changed,
+            timers: timers_changed,
         })
     }
 }

@@ -6,19 +6,19 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    super::{DueLane, DueQueue, DueRow, DueStats, EventStoreError},
+    super::{EventStoreError, Timer, TimerLane, TimerQueue, TimerStats},
     data::{MemoryStore, later},
 };
 use crate::ids::TaskId;
 
 #[async_trait]
-impl DueQueue for MemoryStore {
-    async fn claim_due(
+impl TimerQueue for MemoryStore {
+    async fn claim_timers(
         &self,
-        lane: DueLane,
+        lane: TimerLane,
         lease: Duration,
         limit: u32,
-    ) -> Result<Vec<DueRow>, EventStoreError> {
+    ) -> Result<Vec<Timer>, EventStoreError> {
         let now = self.now();
         let mut data = self.data();
         let held: HashSet<TaskId> = data
@@ -48,7 +48,7 @@ impl DueQueue for MemoryStore {
             .collect())
     }
 
-    async fn drop_due(&self, ids: &[Uuid]) -> Result<(), EventStoreError> {
+    async fn drop_timers(&self, ids: &[Uuid]) -> Result<(), EventStoreError> {
         let mut data = self.data();
         for id in ids {
             data.due.remove(id);
@@ -56,7 +56,7 @@ impl DueQueue for MemoryStore {
         Ok(())
     }
 
-    async fn due_stats(&self) -> Result<DueStats, EventStoreError> {
+    async fn timer_stats(&self) -> Result<TimerStats, EventStoreError> {
         let now = self.now();
         let data = self.data();
         let due = data
@@ -64,7 +64,7 @@ impl DueQueue for MemoryStore {
             .values()
             .filter(|(row, _)| row.due_at <= now)
             .count();
-        Ok(DueStats {
+        Ok(TimerStats {
             due: i64::try_from(due).unwrap_or(i64::MAX),
             total: i64::try_from(data.due.len()).unwrap_or(i64::MAX),
         })

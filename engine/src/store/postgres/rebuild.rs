@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        DerivedChanges, DueRow, EventStoreError, Rebuild, SNAPSHOT_SCHEMA_VERSION, SnapshotRow,
-        TaskRow, rows,
+        DerivedChanges, EventStoreError, Rebuild, SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow,
+        Timer, rows,
     },
     PgEventStore,
     connection::LONG_WORK_TIMEOUT,
@@ -63,7 +63,7 @@ const DUE: &str = concat!(
     " FROM timers WHERE task_id = $1"
 );
 
-const DELETE_DUE: &str = "DELETE FROM timers WHERE task_id = $1";
+const DELETE_TIMERS: &str = "DELETE FROM timers WHERE task_id = $1";
 
 #[async_trait]
 impl Rebuild for PgEventStore {
@@ -84,7 +84,7 @@ impl Rebuild for PgEventStore {
         task: TaskRow,
         slots: Slots,
         snapshots: Vec<SnapshotRow>,
-        due: Vec<DueRow>,
+        due: Vec<Timer>,
     ) -> Result<DerivedChanges, EventStoreError> {
         self.run(LONG_WORK_TIMEOUT, |conn| {
             Box::pin(async move {
@@ -94,7 +94,7 @@ impl Rebuild for PgEventStore {
                 let changes = DerivedChanges {
                     task: row_changed || slots_changed,
                     snapshots: replace_snapshots(&mut tx, task.task_id, snapshots).await?,
-                    timers: replace_due(&mut tx, task.task_id, due).await?,
+                    timers: replace_timers(&mut tx, task.task_id, due).await?,
                 };
                 // A second time finds nothing to change.
                 commit_repeatable(tx).await?;
@@ -171,12 +171,12 @@ async fn replace_snapshots(
     Ok(true)
 }
 
-async fn replace_due(
+async fn replace_timers(
     conn: &mut PgConnection,
     task: TaskId,
-    due: Vec<DueRow>,
+    due: Vec<Timer>,
 ) -> Result<bool, EventStoreError> {
-    let by_id = |rows: Vec<DueRow>| -> BTreeMap<Uuid, DueRow> {
+    let by_id = |rows: Vec<Timer>| -> BTreeMap<Uuid, Timer> {
         rows.into_iter().map(|row| (row.id, row)).collect()
     };
     let found = fetch(conn, sqlx::query(DUE).bind(task.0), rows::due).await;
@@ -184,7 +184,7 @@ async fn replace_due(
     if found.is_ok_and(|found| by_id(found) == wanted) {
         return Ok(false);
     }
-    execute(conn, sqlx::query(DELETE_DUE).bind(task.0)).await?;
+    execute(conn, sqlx::query(DELETE_TIMERS).bind(task.0)).await?;
     let mut seldom = Seldom::default();
     seldom.push(wanted.into_values().collect(), Vec::new(), Vec::new(), None);
     seldom.write(conn).await?;

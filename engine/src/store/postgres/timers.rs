@@ -7,13 +7,13 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
-    super::{DueLane, DueQueue, DueRow, DueStats, EventStoreError, rows},
+    super::{EventStoreError, Timer, TimerLane, TimerQueue, TimerStats, rows},
     PgEventStore,
     connection::WORK_TIMEOUT,
     query::{fetch_one, nth},
 };
 
-/// The columns of a row of due work, of the table or of its name in a statement.
+/// The columns of a row of timers, of the table or of its name in a statement.
 macro_rules! timer_columns {
     ($of:literal) => {
         concat!(
@@ -66,32 +66,32 @@ const STATS: &str = "
     SELECT count(*) FILTER (WHERE due_at <= statement_timestamp()), count(*) FROM timers";
 
 #[async_trait]
-impl DueQueue for PgEventStore {
-    async fn claim_due(
+impl TimerQueue for PgEventStore {
+    async fn claim_timers(
         &self,
-        lane: DueLane,
+        lane: TimerLane,
         lease: Duration,
         limit: u32,
-    ) -> Result<Vec<DueRow>, EventStoreError> {
+    ) -> Result<Vec<Timer>, EventStoreError> {
         let query = sqlx::query(CLAIM)
             .bind(lease.as_secs_f64())
             .bind(i64::from(limit))
-            .bind(lane == DueLane::Calls);
+            .bind(lane == TimerLane::Calls);
         let mut claimed = self.fetch(WORK_TIMEOUT, query, rows::due).await?;
         // RETURNING promises no order.
         claimed.sort_by_key(|row| (row.due_at, row.id));
         Ok(claimed)
     }
 
-    async fn drop_due(&self, ids: &[Uuid]) -> Result<(), EventStoreError> {
+    async fn drop_timers(&self, ids: &[Uuid]) -> Result<(), EventStoreError> {
         self.execute(WORK_TIMEOUT, sqlx::query(DROP).bind(ids))
             .await
     }
 
-    async fn due_stats(&self) -> Result<DueStats, EventStoreError> {
+    async fn timer_stats(&self) -> Result<TimerStats, EventStoreError> {
         self.run(WORK_TIMEOUT, |conn: &mut PgConnection| {
             Box::pin(fetch_one(conn, sqlx::query(STATS), |row| {
-                Ok(DueStats {
+                Ok(TimerStats {
                     due: nth(row, 0)?,
                     total: nth(row, 1)?,
                 })

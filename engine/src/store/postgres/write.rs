@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        CommandRecord, Draft, DueRow, EventStoreError, NewOutboxRow, OUTBOX_LEASE, OutboxRow,
-        PublisherId, SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow, TaskWrite,
+        CommandRecord, Draft, EventStoreError, NewOutboxRow, OUTBOX_LEASE, OutboxRow, PublisherId,
+        SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow, TaskWrite, Timer,
     },
     heads::{Heads, not_moved},
     outbox::SharedText,
@@ -146,7 +146,12 @@ pub(super) async fn write(
             messages.push(row, owner);
         }
         slots.push(write.task_id, write.slots);
-        seldom.push(write.due_set, write.due_unset, write.drafts, write.snapshot);
+        seldom.push(
+            write.timers_set,
+            write.timers_unset,
+            write.drafts,
+            write.snapshot,
+        );
     }
     let unused: Vec<Uuid> = unused.into_iter().map(|task| task.0).collect();
 
@@ -340,11 +345,11 @@ impl Messages {
     }
 }
 
-/// Due work, drafts and snapshots.
+/// FireTimer work, drafts and snapshots.
 #[derive(Default)]
 pub(super) struct Seldom {
-    due_unset: HashSet<Uuid>,
-    due_set: HashMap<Uuid, DueRow>,
+    timers_unset: HashSet<Uuid>,
+    timers_set: HashMap<Uuid, Timer>,
     drafts: HashMap<(TaskId, String, u32, Uuid), Draft>,
     snapshots: Vec<SnapshotRow>,
 }
@@ -354,14 +359,14 @@ impl Seldom {
     /// statement may touch a row once.
     pub(super) fn push(
         &mut self,
-        due_set: Vec<DueRow>,
-        due_unset: Vec<Uuid>,
+        timers_set: Vec<Timer>,
+        timers_unset: Vec<Uuid>,
         drafts: Vec<Draft>,
         snapshot: Option<SnapshotRow>,
     ) {
-        self.due_unset.extend(due_unset);
-        self.due_set
-            .extend(due_set.into_iter().map(|row| (row.id, row)));
+        self.timers_unset.extend(timers_unset);
+        self.timers_set
+            .extend(timers_set.into_iter().map(|row| (row.id, row)));
         self.drafts.extend(drafts.into_iter().map(|draft| {
             let key = (
                 draft.task_id,
@@ -375,15 +380,16 @@ impl Seldom {
     }
 
     pub(super) async fn write(mut self, conn: &mut PgConnection) -> Result<(), EventStoreError> {
-        self.due_unset.retain(|id| !self.due_set.contains_key(id));
-        if self.due_unset.is_empty()
-            && self.due_set.is_empty()
+        self.timers_unset
+            .retain(|id| !self.timers_set.contains_key(id));
+        if self.timers_unset.is_empty()
+            && self.timers_set.is_empty()
             && self.drafts.is_empty()
             && self.snapshots.is_empty()
         {
             return Ok(());
         }
-        let due: Vec<_> = self.due_set.into_values().collect();
+        let due: Vec<_> = self.timers_set.into_values().collect();
         let drafts: Vec<_> = self.drafts.into_values().collect();
         let snapshots = self.snapshots;
         let texts = try_column(&snapshots, |snapshot| snapshot_text(&snapshot.state))?;
@@ -392,7 +398,7 @@ impl Seldom {
             .map(|(text, checksum)| (text, checksum.to_vec()))
             .unzip();
         let query = sqlx::query(WRITE_SELDOM)
-            .bind(self.due_unset.into_iter().collect::<Vec<_>>())
+            .bind(self.timers_unset.into_iter().collect::<Vec<_>>())
             .bind(column(&due, |row| row.id))
             .bind(column(&due, |row| row.task_id.0))
             .bind(column(&due, |row| {

@@ -5,8 +5,8 @@ use sqlx::SqliteConnection;
 
 use super::{
     super::{
-        DerivedChanges, DueRow, EventStoreError, Rebuild, SNAPSHOT_SCHEMA_VERSION, SnapshotRow,
-        TaskRow,
+        DerivedChanges, EventStoreError, Rebuild, SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow,
+        Timer,
         rows::{self, Columns, checksum},
     },
     connection::{SqliteEventStore, commit, detached},
@@ -29,7 +29,7 @@ const SNAPSHOTS: &str = "
     WHERE task_id = ?1 ORDER BY version";
 const FORGET_SNAPSHOTS: &str = "DELETE FROM workflow_snapshots WHERE task_id = ?1";
 const DUE: &str = "SELECT * FROM timers WHERE task_id = ?1 ORDER BY id";
-const FORGET_DUE: &str = "DELETE FROM timers WHERE task_id = ?1";
+const FORGET_TIMERS: &str = "DELETE FROM timers WHERE task_id = ?1";
 
 async fn replace_task(
     connection: &mut SqliteConnection,
@@ -85,10 +85,10 @@ async fn replace_snapshots(
     Ok(true)
 }
 
-async fn replace_due(
+async fn replace_timers(
     connection: &mut SqliteConnection,
     task: TaskId,
-    mut due: Vec<DueRow>,
+    mut due: Vec<Timer>,
 ) -> Result<bool, EventStoreError> {
     due.sort_unstable_by_key(|row| row.id);
     let query = sqlx::query(DUE).bind(task.0.hyphenated());
@@ -96,9 +96,9 @@ async fn replace_due(
     if found.is_ok_and(|found| found == due) {
         return Ok(false);
     }
-    let query = sqlx::query(FORGET_DUE).bind(task.0.hyphenated());
+    let query = sqlx::query(FORGET_TIMERS).bind(task.0.hyphenated());
     execute(connection, query).await?;
-    write::due_set(connection, due.iter()).await?;
+    write::timers_set(connection, due.iter()).await?;
     Ok(true)
 }
 
@@ -125,7 +125,7 @@ impl Rebuild for SqliteEventStore {
         task: TaskRow,
         slots: Slots,
         snapshots: Vec<SnapshotRow>,
-        due: Vec<DueRow>,
+        due: Vec<Timer>,
     ) -> Result<DerivedChanges, EventStoreError> {
         let store = self.clone();
         detached(async move {
@@ -144,7 +144,7 @@ impl Rebuild for SqliteEventStore {
             let changes = DerivedChanges {
                 task: row_changed || slots_changed,
                 snapshots: replace_snapshots(&mut tx, task.task_id, snapshots).await?,
-                timers: replace_due(&mut tx, task.task_id, due).await?,
+                timers: replace_timers(&mut tx, task.task_id, due).await?,
             };
             commit(tx).await?;
             Ok(changes)

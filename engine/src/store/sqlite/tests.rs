@@ -131,8 +131,8 @@ fn write(
             payload: None,
             decided_at: now,
         }],
-        due_set: vec![],
-        due_unset: vec![],
+        timers_set: vec![],
+        timers_unset: vec![],
         slots: crate::state::SlotsChange::default(),
         drafts: vec![],
         snapshot: Some(SnapshotRow {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    super::{DueLane, DueQueue, DueRow, DueStats, EventStoreError, rows},
+    super::{EventStoreError, Timer, TimerLane, TimerQueue, TimerStats, rows},
     connection::{SqliteEventStore, commit, detached},
     query::{fetch, fetch_one, nth},
     rows::{later, micros},
@@ -43,18 +43,18 @@ const CLAIM: &str = "
 const STATS: &str = "SELECT COUNT(*) FILTER (WHERE due_at <= ?1), COUNT(*) FROM timers";
 
 #[async_trait]
-impl DueQueue for SqliteEventStore {
-    async fn claim_due(
+impl TimerQueue for SqliteEventStore {
+    async fn claim_timers(
         &self,
-        lane: DueLane,
+        lane: TimerLane,
         lease: Duration,
         limit: u32,
-    ) -> Result<Vec<DueRow>, EventStoreError> {
+    ) -> Result<Vec<Timer>, EventStoreError> {
         let store = self.clone();
         detached(async move {
             let query = sqlx::query(CLAIMABLE)
                 .bind(micros(store.now()))
-                .bind(lane == DueLane::Calls);
+                .bind(lane == TimerLane::Calls);
             if !store.scalar::<bool>(query).await? {
                 return Ok(Vec::new());
             }
@@ -64,7 +64,7 @@ impl DueQueue for SqliteEventStore {
                 .bind(micros(now))
                 .bind(later(now, lease))
                 .bind(i64::from(limit))
-                .bind(lane == DueLane::Calls);
+                .bind(lane == TimerLane::Calls);
             let mut claimed = fetch(&mut *tx, query, rows::due).await?;
             commit(tx).await?;
             // RETURNING promises no order.
@@ -74,7 +74,7 @@ impl DueQueue for SqliteEventStore {
         .await
     }
 
-    async fn drop_due(&self, ids: &[Uuid]) -> Result<(), EventStoreError> {
+    async fn drop_timers(&self, ids: &[Uuid]) -> Result<(), EventStoreError> {
         if ids.is_empty() {
             return Ok(());
         }
@@ -82,16 +82,16 @@ impl DueQueue for SqliteEventStore {
         let store = self.clone();
         detached(async move {
             let mut tx = store.begin().await?;
-            write::due_unset(&mut tx, &ids).await?;
+            write::timers_unset(&mut tx, &ids).await?;
             commit(tx).await
         })
         .await
     }
 
-    async fn due_stats(&self) -> Result<DueStats, EventStoreError> {
+    async fn timer_stats(&self) -> Result<TimerStats, EventStoreError> {
         let query = sqlx::query(STATS).bind(micros(self.now()));
         fetch_one(self.readers(), query, |row| {
-            Ok(DueStats {
+            Ok(TimerStats {
                 due: nth(row, 0)?,
                 total: nth(row, 1)?,
             })

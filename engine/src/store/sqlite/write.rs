@@ -8,8 +8,8 @@ use uuid::{Uuid, fmt::Hyphenated};
 
 use super::{
     super::{
-        CommandRecord, Draft, DueRow, EventStoreError, NewOutboxRow, OUTBOX_LEASE, OutboxRow,
-        PublisherId, SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow, TaskWrite, rows::checksum,
+        CommandRecord, Draft, EventStoreError, NewOutboxRow, OUTBOX_LEASE, OutboxRow, PublisherId,
+        SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow, TaskWrite, Timer, rows::checksum,
         workflows::hex,
     },
     heads::Head,
@@ -54,9 +54,9 @@ const OUTBOX: &str = "
     FROM json_each(?1) ORDER BY key
     RETURNING position, message_id";
 
-const DUE_UNSET: &str = "DELETE FROM timers WHERE id IN (SELECT value FROM json_each(?1))";
+const UNSET_TIMERS: &str = "DELETE FROM timers WHERE id IN (SELECT value FROM json_each(?1))";
 
-const DUE_SET: &str = "
+const SET_TIMERS: &str = "
     INSERT INTO timers (id, task_id, step_id, visit, kind, n, due_at)
     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6
     FROM json_each(?1) WHERE true ORDER BY key
@@ -96,10 +96,14 @@ pub(super) async fn all(
     commands(connection, writes).await?;
     let unset: Vec<Uuid> = writes
         .iter()
-        .flat_map(|write| write.due_unset.clone())
+        .flat_map(|write| write.timers_unset.clone())
         .collect();
-    due_unset(connection, &unset).await?;
-    due_set(connection, writes.iter().flat_map(|write| &write.due_set)).await?;
+    timers_unset(connection, &unset).await?;
+    timers_set(
+        connection,
+        writes.iter().flat_map(|write| &write.timers_set),
+    )
+    .await?;
     let changes = writes.iter().map(|write| (write.task_id, &write.slots));
     slots::write(connection, changes).await?;
     drafts(connection, writes.iter().flat_map(|write| &write.drafts)).await?;
@@ -294,21 +298,21 @@ async fn outbox(
         .collect())
 }
 
-/// Deletes due work.
-pub(super) async fn due_unset(
+/// Deletes timers.
+pub(super) async fn timers_unset(
     connection: &mut SqliteConnection,
     ids: &[Uuid],
 ) -> Result<(), EventStoreError> {
     if ids.is_empty() {
         return Ok(());
     }
-    write(connection, DUE_UNSET, array(ids)?).await
+    write(connection, UNSET_TIMERS, array(ids)?).await
 }
 
-/// Writes or moves due work; whoever had claimed it claimed something else.
-pub(super) async fn due_set(
+/// Writes or moves timers; whoever had claimed it claimed something else.
+pub(super) async fn timers_set(
     connection: &mut SqliteConnection,
-    rows: impl Iterator<Item = &DueRow>,
+    rows: impl Iterator<Item = &Timer>,
 ) -> Result<(), EventStoreError> {
     let rows: Vec<_> = rows
         .map(|row| {
@@ -326,7 +330,7 @@ pub(super) async fn due_set(
     if rows.is_empty() {
         return Ok(());
     }
-    write(connection, DUE_SET, array(&rows)?).await
+    write(connection, SET_TIMERS, array(&rows)?).await
 }
 
 async fn drafts(

@@ -17,7 +17,7 @@ fn cancel_withdraws_what_waits() {
     assert_eq!(desk.control(Command::Cancel), "rejected task_finished");
     assert!(
         desk.pass(TimeDelta::days(1)).is_empty(),
-        "no due work is left"
+        "no timers is left"
     );
 }
 

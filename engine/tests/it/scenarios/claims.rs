@@ -2,8 +2,8 @@
 
 use chrono::TimeDelta;
 use glyph_workflow_engine::{
-    command::{Command, Due, Migrate},
-    due_work,
+    command::{Command, FireTimer, Migrate},
+    derive_timers,
 };
 
 use super::{DUAL, with_completion};
@@ -68,9 +68,12 @@ fn inactivity_frees_the_slot_and_activity_keeps_it() {
 fn a_lapsed_timer_is_applied_without_events() {
     let mut desk = Desk::started(DUAL);
     desk.assign("annotate", 1);
-    let row = due_work(desk.state.as_ref().unwrap()).remove(0);
+    let row = derive_timers(desk.state.as_ref().unwrap()).remove(0);
     desk.label("annotate", 1, "a");
-    assert_eq!(desk.run(Command::Due(Due::alone(row))), "waiting annotate");
+    assert_eq!(
+        desk.run(Command::FireTimer(Due::alone(row))),
+        "waiting annotate"
+    );
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use chrono::TimeDelta;
 use glyph_workflow_engine::{
-    command::{Command, Due},
-    due_work,
+    command::{Command, FireTimer},
+    derive_timers,
 };
 use serde_json::json;
 
@@ -142,11 +142,14 @@ fn a_paused_workflow_stops_the_clock_of_claims() {
     desk.assign("annotate", 1);
     desk.now += TimeDelta::minutes(30);
     desk.pause_workflow(None);
-    // Stores do not claim due work of a paused workflow; what was claimed before is put off and
+    // Stores do not claim timers of a paused workflow; what was claimed before is put off and
     // leaves no outcome, so it comes again.
     desk.now += TimeDelta::hours(10);
-    let row = due_work(desk.state.as_ref().unwrap()).remove(0);
-    assert_eq!(desk.run(Command::Due(Due::alone(row))), "Undecided(Held)");
+    let row = derive_timers(desk.state.as_ref().unwrap()).remove(0);
+    assert_eq!(
+        desk.run(Command::FireTimer(Due::alone(row))),
+        "Undecided(Held)"
+    );
     desk.resume_workflow();
     assert_eq!(
         desk.pass(TimeDelta::minutes(29)),
@@ -266,5 +269,5 @@ fn a_cancelled_task_has_no_paused_step() {
         desk.control(Command::Cancel)
             .starts_with("failed cancelled")
     );
-    assert!(due_work(desk.state.as_ref().unwrap()).is_empty());
+    assert!(derive_timers(desk.state.as_ref().unwrap()).is_empty());
 }

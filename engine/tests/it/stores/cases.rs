@@ -50,9 +50,9 @@ macro_rules! for_each_case {
             a_publisher_finds_out_what_it_holds;
             confirmed_messages_are_gone;
             messages_without_a_batch_are_queued_once;
-            due_work_is_leased_moved_and_unset;
+            timers_is_leased_moved_and_unset;
             an_act_is_recorded_once_and_its_pause_is_read_by_batches;
-            due_work_of_a_paused_workflow_is_not_claimed;
+            timers_of_a_paused_workflow_is_not_claimed;
             pauses_are_remade_from_acts;
             a_rule_acts_in_the_step_that_finds_it;
             an_archived_workflow_is_held_until_it_is_restored;

@@ -4,10 +4,10 @@ use chrono::TimeDelta;
 use glyph_workflow_engine::{
     WorkflowEvent,
     command::{Advance, Command, Submission},
-    due_work,
+    derive_timers,
     ids::TaskId,
     state::VisitStatus,
-    store::{DueQueue, DueRow, EventStore},
+    store::{EventStore, Timer, TimerQueue},
 };
 use proptest::prelude::*;
 use serde_json::json;
@@ -19,9 +19,9 @@ use super::{EXTRACT, Family, PARALLEL, ROOT};
 enum Move {
     /// Answers the nth waiting step.
     Answer(usize, u128),
-    /// Performs the nth due row.
+    /// Performs the nth timer.
     Perform(usize),
-    /// Performs the effect of the nth due row, and crashes.
+    /// Performs the effect of the nth timer, and crashes.
     Half(usize),
     /// Performs a row that was due once.
     Stale(usize),
@@ -93,14 +93,14 @@ impl Family {
         true
     }
 
-    async fn play(&mut self, seen: &mut Vec<DueRow>, one: &Move) {
+    async fn play(&mut self, seen: &mut Vec<Timer>, one: &Move) {
         let rows = self.rows().await;
         for row in &rows {
             if !seen.contains(row) {
                 seen.push(row.clone());
             }
         }
-        let nth = |rows: &[DueRow], n: usize| rows.get(n % rows.len().max(1)).cloned();
+        let nth = |rows: &[Timer], n: usize| rows.get(n % rows.len().max(1)).cloned();
         match one {
             Move::Answer(n, who) => drop(self.answer(*n, *who).await),
             Move::Perform(n) => {
@@ -146,7 +146,7 @@ impl Family {
         }
     }
 
-    /// What must hold after every move: replay equals live, and due work follows from the states.
+    /// What must hold after every move: replay equals live, and timers follows from the states.
     async fn check(&self) {
         let mut rows = 0;
         for task in self.tasks().await {
@@ -154,13 +154,13 @@ impl Family {
             let replayed = glyph_workflow_engine::StateRebuilder::rebuild(&events).unwrap();
             let state = self.state(task).await;
             assert_eq!(replayed.as_ref(), Some(&state), "replay equals live");
-            rows += due_work(&state).len();
+            rows += derive_timers(&state).len();
         }
-        let stored = self.store.due_stats().await.unwrap().total;
+        let stored = self.store.timer_stats().await.unwrap().total;
         assert_eq!(
             usize::try_from(stored),
             Ok(rows),
-            "due work follows from state"
+            "timers follows from state"
         );
     }
 

@@ -1,11 +1,11 @@
 //! From the start of a child to what its end gives the parent.
 
 use glyph_workflow_engine::{
-    command::{Command, CommandEnvelope, Due, Submission},
-    due_command_id,
+    command::{Command, CommandEnvelope, FireTimer, Submission},
     ids::UserId,
     state::TaskStatus,
-    store::DueKind,
+    store::TimerKind,
+    timer_command_id,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -19,7 +19,7 @@ async fn a_child_runs_and_its_output_goes_on_in_the_parent() {
     let child = family.child("fields").await;
     let name = "fields/1".as_bytes();
     assert_eq!(child.0, Uuid::new_v5(&ROOT.0, name), "as promised");
-    assert!(!family.exists(child).await, "its start is due work");
+    assert!(!family.exists(child).await, "its start is timers");
 
     family.settle().await;
     let state = family.state(child).await;
@@ -68,7 +68,7 @@ async fn whatever_is_performed_twice_or_by_halves_happens_once() {
     family.triage().await;
     let child = family.child("fields").await;
     let start = family.rows().await.remove(0);
-    assert_eq!(start.kind, DueKind::ChildStart);
+    assert_eq!(start.kind, TimerKind::ChildStart);
     // A crash after the child's commit, before the parent's: twice.
     family.effect(&start).await;
     family.effect(&start).await;
@@ -83,7 +83,7 @@ async fn whatever_is_performed_twice_or_by_halves_happens_once() {
 
     family.submit(child, "mark", 3, json!({"fields": 1})).await;
     let report = family.rows().await.remove(0);
-    assert_eq!(report.kind, DueKind::ChildReport);
+    assert_eq!(report.kind, TimerKind::ChildReport);
     family.effect(&report).await;
     family.effect(&report).await;
     family.settle().await;
@@ -94,13 +94,13 @@ async fn whatever_is_performed_twice_or_by_halves_happens_once() {
 }
 
 #[tokio::test]
-async fn due_work_without_its_effect_stays_due() {
+async fn timers_without_its_effect_stays_due() {
     let mut family = Family::started(&[EXTRACT, NEST], "nest").await;
     family.triage().await;
     let row = family.rows().await.remove(0);
-    let due = Command::Due(Due::alone(row.clone()));
+    let due = Command::FireTimer(Due::alone(row.clone()));
     let outcome = family
-        .envelope(CommandEnvelope::new(due_command_id(&row), due))
+        .envelope(CommandEnvelope::new(timer_command_id(&row), due))
         .await;
     assert_eq!(outcome.name(), "undecided");
     assert_eq!(family.rows().await, [row]);

@@ -9,8 +9,8 @@ use glyph_workflow_engine::{
     ids::{CommandId, TaskId, UserId},
     pauses_of, plan_act,
     store::{
-        ActFacts, ActSubject, ActWrite, CommandRecord, CommandRow, DueKind, DueLane, DueRow,
-        OpenPauses, Pauses, PlannedAct, ProjectionWrite, RecordedOutcome, Store, WorkflowPause,
+        ActFacts, ActSubject, ActWrite, CommandRecord, CommandRow, OpenPauses, Pauses, PlannedAct,
+        ProjectionWrite, RecordedOutcome, Store, Timer, TimerKind, TimerLane, WorkflowPause,
     },
 };
 use serde_json::json;
@@ -158,16 +158,16 @@ async fn read_by_batch(store: &dyn Store, task: TaskId) -> Vec<WorkflowPause> {
     open(store, &[task], None).await.pauses
 }
 
-pub(in crate::stores) async fn due_work_of_a_paused_workflow_is_not_claimed(a: &impl Adapter) {
+pub(in crate::stores) async fn timers_of_a_paused_workflow_is_not_claimed(a: &impl Adapter) {
     let store = a.store();
     let now = open(&*store, &[task("one")], None).await.now;
     for (name, workflow) in [("one", "held"), ("two", "free")] {
-        let row = DueRow {
+        let row = Timer {
             id: id(name),
             task_id: task(name),
             step_id: Some(slug("annotate")),
             visit: 1,
-            kind: DueKind::AssignmentTimeout,
+            kind: TimerKind::AssignmentTimeout,
             n: 1,
             due_at: now - TimeDelta::seconds(5),
         };
@@ -177,25 +177,31 @@ pub(in crate::stores) async fn due_work_of_a_paused_workflow_is_not_claimed(a: &
             None,
             started(workflow, &[]),
             |write, _| {
-                write.due_set = vec![row];
+                write.timers_set = vec![row];
             },
         )
         .await;
     }
     pause(&*store, "pause", "held").await;
     let long = Duration::from_secs(600);
-    let claimed = store.claim_due(DueLane::Decisions, long, 10).await.unwrap();
+    let claimed = store
+        .claim_timers(TimerLane::Decisions, long, 10)
+        .await
+        .unwrap();
     let ids: Vec<_> = claimed.iter().map(|row| row.id).collect();
     assert_eq!(ids, [id("two")]);
     assert!(
         store
-            .claim_due(DueLane::Decisions, long, 10)
+            .claim_timers(TimerLane::Decisions, long, 10)
             .await
             .unwrap()
             .is_empty()
     );
     resume(&*store, "resume", "held").await;
-    let claimed = store.claim_due(DueLane::Decisions, long, 10).await.unwrap();
+    let claimed = store
+        .claim_timers(TimerLane::Decisions, long, 10)
+        .await
+        .unwrap();
     let ids: Vec<_> = claimed.iter().map(|row| row.id).collect();
     assert_eq!(ids, [id("one")]);
 
@@ -205,18 +211,18 @@ pub(in crate::stores) async fn due_work_of_a_paused_workflow_is_not_claimed(a: &
         reason: None,
         until: None,
     };
-    store.drop_due(&[id("one"), id("two")]).await.unwrap();
+    store.drop_timers(&[id("one"), id("two")]).await.unwrap();
     append_with(
         &*store,
         task("two"),
         None,
         vec![annotated(json!(1))],
         |write, _| {
-            write.due_set = vec![DueRow {
+            write.timers_set = vec![Timer {
                 id: id("three"),
                 ..claimed[0].clone()
             }];
-            write.due_set[0].task_id = task("two");
+            write.timers_set[0].task_id = task("two");
         },
     )
     .await;
@@ -233,7 +239,10 @@ pub(in crate::stores) async fn due_work_of_a_paused_workflow_is_not_claimed(a: &
     })
     .await;
     let freed = until(async || {
-        let rows = store.claim_due(DueLane::Decisions, long, 10).await.unwrap();
+        let rows = store
+            .claim_timers(TimerLane::Decisions, long, 10)
+            .await
+            .unwrap();
         (!rows.is_empty()).then_some(rows)
     })
     .await;

@@ -5,7 +5,7 @@ use glyph_workflow_engine::{
     events::WorkflowEvent,
     ids::{RevisionId, UserId},
     state::{Slots, TaskStatus},
-    store::{DerivedChanges, Draft, DueKind, DueRow, SnapshotRow, TaskFilter, TaskRow},
+    store::{DerivedChanges, Draft, SnapshotRow, TaskFilter, TaskRow, Timer, TimerKind},
 };
 use serde_json::json;
 
@@ -246,24 +246,24 @@ pub(in crate::stores) async fn what_is_derived_is_replaced_where_it_differs(a: &
     let one = task("one");
     let other = task("two");
     let due_at = at(0) + TimeDelta::days(40_000);
-    let due = |n| DueRow {
+    let due = |n| Timer {
         id: id(&format!("due {n}")),
         task_id: one,
         step_id: Some(slug("annotate")),
         visit: 1,
-        kind: DueKind::AssignmentTimeout,
+        kind: TimerKind::AssignmentTimeout,
         n,
         due_at,
     };
     append(&*store, other, None, started("flow", &[])).await;
     append_with(&*store, one, None, started("flow", &[]), |write, state| {
-        write.due_set = vec![due(1)];
+        write.timers_set = vec![due(1)];
         write.snapshot = state.map(snapshot_of);
     })
     .await;
     let state = states(&*store, &[one]).await.remove(&one).unwrap();
     let row = TaskRow::from(&state);
-    let replace = async |row: &TaskRow, snapshots: Vec<SnapshotRow>, due: Vec<DueRow>| {
+    let replace = async |row: &TaskRow, snapshots: Vec<SnapshotRow>, due: Vec<Timer>| {
         let slots = Slots::from(&state);
         store
             .replace_derived(row.clone(), slots, snapshots, due)
@@ -286,7 +286,7 @@ pub(in crate::stores) async fn what_is_derived_is_replaced_where_it_differs(a: &
     };
     assert_eq!(changed, all);
     assert_eq!(store.task(one).await.unwrap(), Some(wrong));
-    assert_eq!(store.due_stats().await.unwrap().total, 2);
+    assert_eq!(store.timer_stats().await.unwrap().total, 2);
     assert!(
         open(&*store, &[one], None)
             .await
