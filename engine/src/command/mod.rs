@@ -9,7 +9,7 @@ mod outcome;
 mod task;
 
 pub use claim::{Claim, ClaimRequest, JudgedAnnotation};
-pub use operator::{Act, ActEnvelope};
+pub use operator::{OperatorCommand, OperatorEnvelope};
 pub use outcome::{Dead, Outcome, ProcessResult, Rejection, RejectionCode, Undecided};
 pub use task::{
     Activity, Advance, AnnotationInput, Assign, ChildCommand, ChildReport, ChildStart, Command,

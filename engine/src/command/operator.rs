@@ -14,14 +14,15 @@ use crate::{
     goals::{GoalCompletion, GoalStatement},
     ids::{CommandId, Slug, UserId, WorkflowId},
     store::{
-        ActFacts, ActSubject, AnnotatorPause, CommandRow, Pauses, RecordedOutcome, WorkflowPause,
+        AnnotatorPause, CommandRow, OperatorFacts, OperatorSubject, Pauses, RecordedOutcome,
+        WorkflowPause,
     },
 };
 
 /// What an operator (or a rule that acts for one) does to something that is no task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum Act {
+pub enum OperatorCommand {
     /// Hold all tasks of a workflow. Of a paused one, changes reason and `until`.
     WorkflowPause {
         /// The workflow, in all its revisions.
@@ -104,7 +105,7 @@ pub enum Act {
 
 /// An act with what makes it safe to send twice.
 #[derive(Clone, Debug)]
-pub struct ActEnvelope {
+pub struct OperatorEnvelope {
     /// The idempotency key: the same id again changes nothing.
     pub command_id: CommandId,
     /// What the caller uses to follow a piece of work.
@@ -112,17 +113,17 @@ pub struct ActEnvelope {
     /// W3C trace context.
     pub traceparent: Option<String>,
     /// What is done.
-    pub act: Act,
+    pub operator_command: OperatorCommand,
 }
 
-impl ActEnvelope {
+impl OperatorEnvelope {
     /// An envelope without correlation or trace.
-    pub fn new(command_id: impl Into<CommandId>, act: Act) -> Self {
+    pub fn new(command_id: impl Into<CommandId>, operator_command: OperatorCommand) -> Self {
         Self {
             command_id: command_id.into(),
             correlation_id: None,
             traceparent: None,
-            act,
+            operator_command,
         }
     }
 
@@ -136,7 +137,7 @@ impl ActEnvelope {
         );
         Some(Self::new(
             id,
-            Act::WorkflowResume {
+            OperatorCommand::WorkflowResume {
                 workflow: pause.workflow.clone(),
                 reason: Some("the pause has run out".to_owned()),
                 ran_out: Some(ran_out),
@@ -145,7 +146,7 @@ impl ActEnvelope {
     }
 }
 
-impl Act {
+impl OperatorCommand {
     /// The type in the inbox and in answers.
     pub fn type_name(&self) -> &'static str {
         match self {
@@ -173,7 +174,7 @@ impl Act {
     }
 
     /// Whom or what it is about.
-    pub fn subject(&self) -> ActSubject {
+    pub fn subject(&self) -> OperatorSubject {
         let user_id = match self {
             Self::AnnotatorPause { user_id, .. } | Self::AnnotatorResume { user_id, .. } => {
                 Some(*user_id)
@@ -184,7 +185,7 @@ impl Act {
             | Self::WorkflowRestore { .. }
             | Self::GoalComplete { .. } => None,
         };
-        ActSubject {
+        OperatorSubject {
             workflow: self.workflow().clone(),
             user_id,
         }
@@ -196,7 +197,7 @@ impl Act {
         serde_json::to_value(self).unwrap_or_default()
     }
 
-    /// SHA-256 of [`Act::payload`] in canonical JSON.
+    /// SHA-256 of [`OperatorCommand::payload`] in canonical JSON.
     pub fn content_hash(&self) -> [u8; 32] {
         canonical::hash(&self.payload())
     }
@@ -228,9 +229,13 @@ pub(crate) struct Effect {
     pub(crate) result: Value,
 }
 
-/// Decides an act.
-pub(crate) fn decide(act: &Act, id: CommandId, facts: ActFacts) -> Result<Effect, Rejection> {
-    let ActFacts {
+/// Decides an operator command.
+pub(crate) fn decide(
+    operator_command: &OperatorCommand,
+    id: CommandId,
+    facts: OperatorFacts,
+) -> Result<Effect, Rejection> {
+    let OperatorFacts {
         now,
         pause: open,
         annotator,
@@ -241,8 +246,8 @@ pub(crate) fn decide(act: &Act, id: CommandId, facts: ActFacts) -> Result<Effect
             detail,
         })
     };
-    match act {
-        Act::WorkflowPause {
+    match operator_command {
+        OperatorCommand::WorkflowPause {
             workflow,
             reason,
             until,
@@ -268,7 +273,7 @@ pub(crate) fn decide(act: &Act, id: CommandId, facts: ActFacts) -> Result<Effect
             };
             Ok(held(pause, open))
         }
-        Act::WorkflowArchive { workflow, reason } => {
+        OperatorCommand::WorkflowArchive { workflow, reason } => {
             let pause = WorkflowPause {
                 pause_id: id,
                 workflow: workflow.clone(),
@@ -280,7 +285,7 @@ pub(crate) fn decide(act: &Act, id: CommandId, facts: ActFacts) -> Result<Effect
             };
             Ok(held(pause, open))
         }
-        Act::WorkflowResume {
+        OperatorCommand::WorkflowResume {
             workflow, ran_out, ..
         } => match open {
             Some(open) if open.archived => not_waiting(format!(
@@ -289,11 +294,11 @@ pub(crate) fn decide(act: &Act, id: CommandId, facts: ActFacts) -> Result<Effect
             Some(open) if ran_out.is_none() || *ran_out == open.until => Ok(let_go(open, now)),
             _ => not_waiting(format!("the workflow `{workflow}` is not paused")),
         },
-        Act::WorkflowRestore { workflow, .. } => match open {
+        OperatorCommand::WorkflowRestore { workflow, .. } => match open {
             Some(open) if open.archived => Ok(let_go(open, now)),
             _ => not_waiting(format!("the workflow `{workflow}` is not archived")),
         },
-        Act::AnnotatorPause {
+        OperatorCommand::AnnotatorPause {
             workflow,
             user_id,
             reason,
@@ -326,7 +331,7 @@ pub(crate) fn decide(act: &Act, id: CommandId, facts: ActFacts) -> Result<Effect
             };
             Ok(of_annotator(workflow, *user_id, pause))
         }
-        Act::AnnotatorResume {
+        OperatorCommand::AnnotatorResume {
             workflow,
             user_id,
             by_rule,
@@ -344,7 +349,7 @@ pub(crate) fn decide(act: &Act, id: CommandId, facts: ActFacts) -> Result<Effect
                 "annotator {user_id} is not paused in the workflow `{workflow}`"
             )),
         },
-        Act::GoalComplete { workflow, goal, .. } => Ok(Effect {
+        OperatorCommand::GoalComplete { workflow, goal, .. } => Ok(Effect {
             pauses: Pauses::default(),
             result: json!({
                 "workflow": workflow, "goal": goal, "completed": true, "completed_at": now,
@@ -390,7 +395,7 @@ fn let_go(open: WorkflowPause, now: DateTime<Utc>) -> Effect {
     }
 }
 
-/// The effect of an act on the pause of an annotator.
+/// The effect of an operator command on the pause of an annotator.
 fn of_annotator(workflow: &WorkflowId, user_id: UserId, pause: AnnotatorPause) -> Effect {
     let open = Some(&pause).filter(|pause| pause.is_open());
     let result = json!({"workflow": workflow, "user_id": user_id, "paused": open});
@@ -412,19 +417,19 @@ fn ended(pause: WorkflowPause, now: DateTime<Utc>) -> WorkflowPause {
     }
 }
 
-/// What people have said of goals, by all applied acts.
-pub fn completions_of(acts: &[CommandRow]) -> Vec<GoalCompletion> {
-    let applied = acts
+/// What people have said of goals, by all applied operator commands.
+pub fn completions_of(operator_commands: &[CommandRow]) -> Vec<GoalCompletion> {
+    let applied = operator_commands
         .iter()
         .filter(|row| matches!(row.outcome, RecordedOutcome::Applied { .. }));
     applied
         .filter_map(|row| {
-            let act = serde_json::from_value(row.payload.clone()?).ok()?;
-            let Act::GoalComplete {
+            let operator_command = serde_json::from_value(row.payload.clone()?).ok()?;
+            let OperatorCommand::GoalComplete {
                 workflow,
                 goal,
                 statement,
-            } = act
+            } = operator_command
             else {
                 return None;
             };
@@ -439,19 +444,19 @@ pub fn completions_of(acts: &[CommandRow]) -> Vec<GoalCompletion> {
         .collect()
 }
 
-/// The pauses that follow from all applied acts, each kind oldest first.
-pub fn pauses_of(acts: &[CommandRow]) -> Pauses {
+/// The pauses that follow from all applied operator commands, each kind oldest first.
+pub fn pauses_of(operator_commands: &[CommandRow]) -> Pauses {
     let mut pauses = Pauses::default();
-    for row in acts {
+    for row in operator_commands {
         let applied = matches!(row.outcome, RecordedOutcome::Applied { .. });
         let payload = row.payload.clone().unwrap_or_default();
-        let Some(act) = serde_json::from_value::<Act>(payload)
+        let Some(operator_command) = serde_json::from_value::<OperatorCommand>(payload)
             .ok()
             .filter(|_| applied)
         else {
             continue;
         };
-        let ActSubject { workflow, user_id } = act.subject();
+        let OperatorSubject { workflow, user_id } = operator_command.subject();
         let pause = pauses
             .workflows
             .iter()
@@ -461,12 +466,12 @@ pub fn pauses_of(acts: &[CommandRow]) -> Pauses {
             .iter()
             .filter(|pause| pause.workflow == workflow && Some(pause.user_id) == user_id)
             .max_by_key(|pause| pause.age());
-        let facts = ActFacts {
+        let facts = OperatorFacts {
             now: row.decided_at,
             pause: pause.cloned(),
             annotator: annotator.cloned(),
         };
-        let Ok(effect) = decide(&act, row.command_id, facts) else {
+        let Ok(effect) = decide(&operator_command, row.command_id, facts) else {
             continue;
         };
         for changed in effect.pauses.workflows {

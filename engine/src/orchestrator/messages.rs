@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::{
-    command::{ActEnvelope, CommandEnvelope, Rejection},
+    command::{CommandEnvelope, OperatorEnvelope, Rejection},
     events::StoredEvent,
     state::{ParentTask, WorkflowRef},
     store::NewOutboxRow,
@@ -28,8 +28,12 @@ pub trait MessageBuilder: Send + Sync {
         now: DateTime<Utc>,
     ) -> Option<NewOutboxRow>;
 
-    /// The message of an operator's act that was applied, where it has one.
-    fn for_act(&self, _act: &ActEnvelope, _now: DateTime<Utc>) -> Option<NewOutboxRow> {
+    /// The message of an operator command that was applied, where it has one.
+    fn for_operator_command(
+        &self,
+        _command: &OperatorEnvelope,
+        _now: DateTime<Utc>,
+    ) -> Option<NewOutboxRow> {
         None
     }
 }

@@ -25,7 +25,7 @@ use uuid::Uuid;
 pub use error::OrchestrationError;
 pub use facts::{FactSource, SystemFacts};
 pub use messages::{MessageBuilder, NoMessages};
-pub use operator::plan_act;
+pub use operator::plan_operator_command;
 pub use preview::Preview;
 pub use report::{BatchReport, BatchStats};
 

@@ -1,19 +1,22 @@
-//! Operators' acts: decided and recorded under their own lock.
+//! Operator commands: decided and recorded under their own lock.
 
 use std::sync::Arc;
 
 use super::{MessageBuilder, OrchestrationError, WorkflowOrchestrator};
 use crate::{
     command::{
-        ActEnvelope, Dead,
+        Dead, OperatorEnvelope,
         operator::{Effect, decide},
     },
     ids::WorkflowSelector,
-    store::{ActFacts, ActLog, ActWrite, CommandRecord, Pauses, PlannedAct, RecordedOutcome},
+    store::{
+        CommandRecord, OperatorFacts, OperatorLog, OperatorWrite, Pauses, PlannedOperatorCommand,
+        RecordedOutcome,
+    },
 };
 
 impl WorkflowOrchestrator {
-    /// Carries out an operator's act and records it in `log`, which is the same store as this
+    /// Carries out an operator command and records it in `log`, which is the same store as this
     /// orchestrator's. The same id again changes nothing and gets the first outcome back.
     ///
     /// A batch that was open when a workflow is paused counts as before it.
@@ -22,21 +25,23 @@ impl WorkflowOrchestrator {
     ///
     /// [`Dead::WorkflowNotFound`] where there is no such workflow, [`Dead::CommandIdReused`] where
     /// the id stands for something else, and what the store fails with.
-    pub async fn act(
+    pub async fn operator_command(
         &self,
-        log: &dyn ActLog,
-        mut envelope: ActEnvelope,
+        log: &dyn OperatorLog,
+        mut envelope: OperatorEnvelope,
     ) -> Result<RecordedOutcome, OrchestrationError> {
-        envelope.act = envelope.act.rounded();
-        let workflow = envelope.act.workflow().clone();
+        envelope.operator_command = envelope.operator_command.rounded();
+        let workflow = envelope.operator_command.workflow().clone();
         let selector = WorkflowSelector::Latest(workflow.clone());
         let found = self.config_store.resolve(&[selector]).await?;
         if found.is_empty() {
             let dead = Dead::WorkflowNotFound(workflow.to_string());
             return Err(OrchestrationError::Dead(dead));
         }
-        let hash = envelope.act.content_hash();
-        let row = log.act(plan_act(envelope, &self.messages)).await?;
+        let hash = envelope.operator_command.content_hash();
+        let row = log
+            .operator_command(plan_operator_command(envelope, &self.messages))
+            .await?;
         if row.content_hash == hash {
             Ok(row.outcome)
         } else {
@@ -47,19 +52,26 @@ impl WorkflowOrchestrator {
 
 /// An act that decides itself once it is told the facts, with the messages that it causes. Its
 /// workflow is one that is stored.
-pub fn plan_act(mut envelope: ActEnvelope, messages: &Arc<dyn MessageBuilder>) -> PlannedAct {
-    envelope.act = envelope.act.rounded();
+pub fn plan_operator_command(
+    mut envelope: OperatorEnvelope,
+    messages: &Arc<dyn MessageBuilder>,
+) -> PlannedOperatorCommand {
+    envelope.operator_command = envelope.operator_command.rounded();
     let messages = Arc::clone(messages);
-    PlannedAct {
+    PlannedOperatorCommand {
         id: envelope.command_id,
-        subject: envelope.act.subject(),
+        subject: envelope.operator_command.subject(),
         decide: Box::new(move |facts| decided(&envelope, facts, &*messages)),
     }
 }
 
-fn decided(envelope: &ActEnvelope, facts: ActFacts, messages: &dyn MessageBuilder) -> ActWrite {
+fn decided(
+    envelope: &OperatorEnvelope,
+    facts: OperatorFacts,
+    messages: &dyn MessageBuilder,
+) -> OperatorWrite {
     let now = facts.now;
-    let (outcome, pauses) = match decide(&envelope.act, envelope.command_id, facts) {
+    let (outcome, pauses) = match decide(&envelope.operator_command, envelope.command_id, facts) {
         Ok(Effect { pauses, result }) => (RecordedOutcome::Applied { result }, pauses),
         Err(rejection) => {
             let reason = rejection.code.as_str().to_owned();
@@ -71,15 +83,15 @@ fn decided(envelope: &ActEnvelope, facts: ActFacts, messages: &dyn MessageBuilde
         }
     };
     let applied = matches!(outcome, RecordedOutcome::Applied { .. });
-    let message = applied.then(|| messages.for_act(envelope, now));
-    ActWrite {
+    let message = applied.then(|| messages.for_operator_command(envelope, now));
+    OperatorWrite {
         record: CommandRecord {
             command_id: envelope.command_id,
             task_id: None,
-            command_type: envelope.act.type_name(),
-            content_hash: envelope.act.content_hash(),
+            command_type: envelope.operator_command.type_name(),
+            content_hash: envelope.operator_command.content_hash(),
             outcome,
-            payload: Some(envelope.act.payload()),
+            payload: Some(envelope.operator_command.payload()),
             decided_at: now,
         },
         pauses,

@@ -61,7 +61,7 @@ impl RecordedOutcome {
 pub struct CommandRecord {
     /// The idempotency key.
     pub command_id: CommandId,
-    /// The task; none for operators' acts on a workflow or goal.
+    /// The task; none for operator commands on a workflow or goal.
     pub task_id: Option<TaskId>,
     /// The command's type.
     pub command_type: &'static str,
@@ -69,7 +69,7 @@ pub struct CommandRecord {
     pub content_hash: [u8; 32],
     /// What it came to.
     pub outcome: RecordedOutcome,
-    /// The command as read, kept where it was rejected and of operators' acts.
+    /// The command as read, kept where it was rejected and of operator commands.
     pub payload: Option<Value>,
     /// When it was decided.
     pub decided_at: DateTime<Utc>,

@@ -47,8 +47,8 @@ pub use memory::{Clock, MemoryStore};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use migrations::MigrationFile;
 pub use operator_commands::{
-    ActDecision, ActFacts, ActLog, ActSubject, ActWrite, AnnotatorPause, DerivePauses, OpenPauses,
-    Pauses, PlannedAct,
+    AnnotatorPause, DerivePauses, OpenPauses, OperatorDecision, OperatorFacts, OperatorLog,
+    OperatorSubject, OperatorWrite, Pauses, PlannedOperatorCommand,
 };
 pub use outbox::{
     FailedOutboxRow, NewOutboxRow, OUTBOX_LEASE, Outbox, OutboxRow, OutboxStats, PublisherId,
@@ -74,7 +74,7 @@ pub trait Store:
     + TaskIndex
     + SlotIndex
     + CommandLog
-    + ActLog
+    + OperatorLog
     + WorkflowConfigStore
     + GoalStore
     + ProjectionStore
@@ -89,7 +89,7 @@ impl<T> Store for T where
         + TaskIndex
         + SlotIndex
         + CommandLog
-        + ActLog
+        + OperatorLog
         + WorkflowConfigStore
         + GoalStore
         + ProjectionStore

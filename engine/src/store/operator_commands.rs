@@ -17,7 +17,7 @@ use crate::{
     state::WorkflowPause,
 };
 
-/// A pause of one annotator in a workflow, derived from acts: no slot is offered to the person
+/// A pause of one annotator in a workflow, derived from operator commands: no slot is offered to the person
 /// meanwhile. Pauses of one person in one workflow do not overlap.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AnnotatorPause {
@@ -71,7 +71,7 @@ impl OpenPauses {
     }
 }
 
-/// Pauses that follow from acts, each kind in the order in which they are to be written.
+/// Pauses that follow from operator commands, each kind in the order in which they are to be written.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pauses {
     /// Of whole workflows.
@@ -80,29 +80,29 @@ pub struct Pauses {
     pub annotators: Vec<AnnotatorPause>,
 }
 
-/// Whom or what an operator's act is about.
+/// Whom or what an operator command is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ActSubject {
+pub struct OperatorSubject {
     /// The workflow.
     pub workflow: WorkflowId,
     /// The annotator, where it is about one.
     pub user_id: Option<UserId>,
 }
 
-/// What an operator's act is decided on, read under the lock of all acts.
+/// What an operator command is decided on, read under the lock of all operator commands.
 #[derive(Clone, Debug)]
-pub struct ActFacts {
+pub struct OperatorFacts {
     /// The store's clock.
     pub now: DateTime<Utc>,
-    /// The pause of the act's workflow that has not been recorded as ended.
+    /// The pause of the operator command's workflow that has not been recorded as ended.
     pub pause: Option<WorkflowPause>,
-    /// The newest pause of the act's annotator in that workflow, whether or not it has ended.
+    /// The newest pause of the operator command's annotator in that workflow, whether or not it has ended.
     pub annotator: Option<AnnotatorPause>,
 }
 
-/// Everything that an operator's act writes, in one transaction.
+/// Everything that an operator command writes, in one transaction.
 #[derive(Clone, Debug)]
-pub struct ActWrite {
+pub struct OperatorWrite {
     /// Its row of the inbox, without a task and with its payload.
     pub record: CommandRecord,
     /// Pauses to write or to change.
@@ -111,43 +111,46 @@ pub struct ActWrite {
     pub messages: Vec<NewOutboxRow>,
 }
 
-/// Decides an operator's act on what was read under the lock.
-pub type ActDecision = Box<dyn FnOnce(ActFacts) -> ActWrite + Send>;
+/// Decides an operator command on what was read under the lock.
+pub type OperatorDecision = Box<dyn FnOnce(OperatorFacts) -> OperatorWrite + Send>;
 
 /// An act that is ready to be decided.
-pub struct PlannedAct {
+pub struct PlannedOperatorCommand {
     /// Its idempotency key.
     pub id: CommandId,
     /// Whom or what it is about.
-    pub subject: ActSubject,
+    pub subject: OperatorSubject,
     /// Decides it.
-    pub decide: ActDecision,
+    pub decide: OperatorDecision,
 }
 
-impl fmt::Debug for PlannedAct {
+impl fmt::Debug for PlannedOperatorCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PlannedAct")
+        f.debug_struct("PlannedOperatorCommand")
             .field("id", &self.id)
             .field("subject", &self.subject)
             .finish_non_exhaustive()
     }
 }
 
-/// Finds the pauses from all applied acts, oldest first.
+/// Finds the pauses from all applied operator commands, oldest first.
 pub type DerivePauses = fn(&[CommandRow]) -> Pauses;
 
 /// What operators do that belongs to no task.
 #[async_trait]
-pub trait ActLog: Send + Sync {
-    /// Decides an act under the lock of all acts and writes what it leads to, unless its id is in
+pub trait OperatorLog: Send + Sync {
+    /// Decides an operator command under the lock of all operator commands and writes what it leads to, unless its id is in
     /// the inbox: then nothing is written. Answers the row that is in the inbox now.
     ///
-    /// One lock for all acts: they are rare, and so their times ascend in the order in which they
+    /// One lock for all operator commands: they are rare, and so their times ascend in the order in which they
     /// were committed.
-    async fn act(&self, act: PlannedAct) -> Result<CommandRow, EventStoreError>;
+    async fn operator_command(
+        &self,
+        operator_command: PlannedOperatorCommand,
+    ) -> Result<CommandRow, EventStoreError>;
 
-    /// All applied acts, oldest first.
-    async fn acts(&self) -> Result<Vec<CommandRow>, EventStoreError>;
+    /// All applied operator commands, oldest first.
+    async fn operator_commands(&self) -> Result<Vec<CommandRow>, EventStoreError>;
 
     /// Pauses of workflows that have not been recorded as ended.
     async fn workflow_pauses(&self) -> Result<OpenPauses, EventStoreError>;
@@ -158,16 +161,16 @@ pub trait ActLog: Send + Sync {
         user: Option<UserId>,
     ) -> Result<Vec<AnnotatorPause>, EventStoreError>;
 
-    /// Replaces all pauses by what `derive` makes of all applied acts, under the lock of acts.
+    /// Replaces all pauses by what `derive` makes of all applied operator commands, under the lock of operator commands.
     /// Leaves equal rows untouched and answers whether something changed.
     async fn replace_pauses(&self, derive: DerivePauses) -> Result<bool, EventStoreError>;
 }
 
-/// The tables that operators' acts touch, within a transaction of a database.
+/// The tables that operator commands touch, within a transaction of a database.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[async_trait]
 pub(super) trait OperatorTables: Send {
-    /// Takes the lock of all acts, until the transaction ends.
+    /// Takes the lock of all operator commands, until the transaction ends.
     async fn lock(&mut self) -> Result<(), EventStoreError>;
 
     /// The store's clock, read under the lock.
@@ -198,8 +201,8 @@ pub(super) trait OperatorTables: Send {
     /// Writes messages that nobody owns.
     async fn enqueue(&mut self, messages: &[NewOutboxRow]) -> Result<(), EventStoreError>;
 
-    /// All applied acts, oldest first.
-    async fn acts(&mut self) -> Result<Vec<CommandRow>, EventStoreError>;
+    /// All applied operator commands, oldest first.
+    async fn operator_commands(&mut self) -> Result<Vec<CommandRow>, EventStoreError>;
 
     /// All pauses: those of workflows by id, those of annotators by age.
     async fn all_pauses(&mut self) -> Result<Pauses, EventStoreError>;
@@ -208,17 +211,17 @@ pub(super) trait OperatorTables: Send {
     async fn forget_pauses(&mut self) -> Result<(), EventStoreError>;
 }
 
-/// Decides an act under the lock of acts and writes what it leads to, unless it is known.
+/// Decides an operator command under the lock of operator commands and writes what it leads to, unless it is known.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
-pub(super) async fn act_in(
+pub(super) async fn operator_command_in(
     tables: &mut impl OperatorTables,
-    act: PlannedAct,
+    operator_command: PlannedOperatorCommand,
 ) -> Result<CommandRow, EventStoreError> {
-    let PlannedAct {
+    let PlannedOperatorCommand {
         id,
         subject,
         decide,
-    } = act;
+    } = operator_command;
     tables.lock().await?;
     if let Some(known) = tables.command(id).await? {
         return Ok(known);
@@ -229,7 +232,7 @@ pub(super) async fn act_in(
         None => None,
     };
     let now = tables.now().await?;
-    let written = decide(ActFacts {
+    let written = decide(OperatorFacts {
         now,
         pause,
         annotator,
@@ -240,7 +243,7 @@ pub(super) async fn act_in(
     Ok(written.record.into())
 }
 
-/// Replaces all pauses by what follows from all acts, under the lock of acts. Answers whether
+/// Replaces all pauses by what follows from all operator commands, under the lock of operator commands. Answers whether
 /// something was written.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(super) async fn replace_pauses_in(
@@ -248,7 +251,7 @@ pub(super) async fn replace_pauses_in(
     derive: DerivePauses,
 ) -> Result<bool, EventStoreError> {
     tables.lock().await?;
-    let mut wanted = derive(&tables.acts().await?);
+    let mut wanted = derive(&tables.operator_commands().await?);
     wanted.workflows.sort_by_key(|pause| pause.pause_id);
     wanted.annotators.sort_by_key(AnnotatorPause::age);
     // Rows that cannot be read are replaced like rows that differ.

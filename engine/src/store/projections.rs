@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{
     LogPosition, error::EventStoreError, goals::NewGoalAction, log::LogEntry,
-    operator_commands::PlannedAct, outbox::NewOutboxRow,
+    operator_commands::PlannedOperatorCommand, outbox::NewOutboxRow,
 };
 
 /// The rows of a projection, by key: plain JSON, whose form is the projection's own affair.
@@ -26,7 +26,7 @@ pub struct ProjectionWrite {
     /// What is to be done outside; one that is known already is left as it is.
     pub actions: Vec<NewGoalAction>,
     /// Acts of rules; one that is known already is left as it is.
-    pub acts: Vec<PlannedAct>,
+    pub operator_commands: Vec<PlannedOperatorCommand>,
 }
 
 /// What is folded from the log: projections, each under a name, with rows of its own by key.

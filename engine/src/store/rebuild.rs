@@ -23,7 +23,7 @@ pub struct RebuildReport {
     pub snapshots_changed: u64,
     /// FireTimer work written, deleted or changed.
     pub timers_changed: u64,
-    /// Whether the pauses of workflows differed from operators' acts.
+    /// Whether the pauses of workflows differed from operator commands.
     pub pauses_changed: bool,
     /// Models of annotators learnt anew.
     pub models_learnt: u64,

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use glyph_workflow_engine::{
     OrchestrationError, Outcome, ProcessResult, WorkflowOrchestrator, WorkflowSnapshot,
     command::{
-        Act, ActEnvelope, AnnotationInput, Command, CommandEnvelope, Dead, Migrate, RejectionCode,
-        Start, Submission, Undecided,
+        AnnotationInput, Command, CommandEnvelope, Dead, Migrate, OperatorCommand,
+        OperatorEnvelope, RejectionCode, Start, Submission, Undecided,
     },
     events::WorkflowEvent,
     executor::{AnnotationData, HandlerInput, HandlerRegistry},
     ids::{TaskId, UserId, WorkflowSelector},
     pauses_of,
     state::TaskStatus,
-    store::{ActLog, EventStore, MemoryStore, RecordedOutcome},
+    store::{EventStore, MemoryStore, OperatorLog, RecordedOutcome},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -388,27 +388,33 @@ async fn a_pause_that_runs_out_is_ended_once_and_not_if_it_was_prolonged() {
     let orchestrator = WorkflowOrchestrator::new(store.clone(), store.clone());
     orchestrator.create_workflow(YAML).await.unwrap();
     let pause = |command: u128, until: i64| {
-        let act = Act::WorkflowPause {
+        let operator_command = OperatorCommand::WorkflowPause {
             workflow: "five".parse().unwrap(),
             reason: None,
             until: chrono::DateTime::from_timestamp(until, 0),
         };
         let (orchestrator, store) = (&orchestrator, &store);
         async move {
-            let envelope = ActEnvelope::new(Uuid::from_u128(command), act);
-            orchestrator.act(&**store, envelope).await.unwrap()
+            let envelope = OperatorEnvelope::new(Uuid::from_u128(command), operator_command);
+            orchestrator
+                .operator_command(&**store, envelope)
+                .await
+                .unwrap()
         }
     };
     let is_applied = |outcome: RecordedOutcome| matches!(outcome, RecordedOutcome::Applied { .. });
     assert!(is_applied(pause(1, 100).await));
     let open = store.workflow_pauses().await.unwrap();
     assert_eq!((open.active.len(), open.expired.len()), (1, 0));
-    let lapsed = ActEnvelope::of_lapsed(&open.active[0]).unwrap();
+    let lapsed = OperatorEnvelope::of_lapsed(&open.active[0]).unwrap();
 
     // Prolonged before anybody noticed: it goes on, since its beginning.
     assert!(is_applied(pause(2, 200).await));
     clock.store(150, std::sync::atomic::Ordering::Relaxed);
-    let outcome = orchestrator.act(&*store, lapsed).await.unwrap();
+    let outcome = orchestrator
+        .operator_command(&*store, lapsed)
+        .await
+        .unwrap();
     assert!(!is_applied(outcome));
     let open = store.workflow_pauses().await.unwrap();
     assert_eq!(open.active[0].since.timestamp(), 0);
@@ -416,15 +422,23 @@ async fn a_pause_that_runs_out_is_ended_once_and_not_if_it_was_prolonged() {
     clock.store(300, std::sync::atomic::Ordering::Relaxed);
     let open = store.workflow_pauses().await.unwrap();
     assert_eq!((open.active.len(), open.expired.len()), (0, 1));
-    let lapsed = ActEnvelope::of_lapsed(&open.expired[0]).unwrap();
+    let lapsed = OperatorEnvelope::of_lapsed(&open.expired[0]).unwrap();
     assert!(is_applied(
-        orchestrator.act(&*store, lapsed.clone()).await.unwrap()
+        orchestrator
+            .operator_command(&*store, lapsed.clone())
+            .await
+            .unwrap()
     ));
-    assert!(is_applied(orchestrator.act(&*store, lapsed).await.unwrap()));
-    let derived = pauses_of(&store.acts().await.unwrap()).workflows;
+    assert!(is_applied(
+        orchestrator
+            .operator_command(&*store, lapsed)
+            .await
+            .unwrap()
+    ));
+    let derived = pauses_of(&store.operator_commands().await.unwrap()).workflows;
     assert_eq!(derived.len(), 1);
     assert_eq!(derived[0].ended_at.map(|at| at.timestamp()), Some(200));
-    assert_eq!(store.acts().await.unwrap().len(), 3);
+    assert_eq!(store.operator_commands().await.unwrap().len(), 3);
 }
 
 /// The same decision under the same locks: what is foretold is what then happens, and looking

@@ -14,8 +14,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use glyph_workflow_engine::{
     Effect, Outcome, WorkflowOrchestrator, WorkflowSnapshot,
     command::{
-        Act, ActEnvelope, AnnotationInput, Command, CommandEnvelope, Control, EffectOutcome,
-        FireTimer, Pause, Start, Submission,
+        AnnotationInput, Command, CommandEnvelope, Control, EffectOutcome, FireTimer,
+        OperatorCommand, OperatorEnvelope, Pause, Start, Submission,
     },
     ids::{TaskId, UserId},
     store::{EventStore, MemoryStore, RecordedOutcome, Timer, TimerLane, TimerQueue},
@@ -195,11 +195,14 @@ impl Family {
         self.run(Command::Pause(pause)).await
     }
 
-    async fn act(&mut self, act: Act) {
+    async fn operator_command(&mut self, operator_command: OperatorCommand) {
         self.commands += 1;
         let id = Uuid::from_u128(0xC000_0000 + self.commands);
-        let act = ActEnvelope::new(id, act);
-        self.orchestrator.act(&*self.store, act).await.unwrap();
+        let operator_command = OperatorEnvelope::new(id, operator_command);
+        self.orchestrator
+            .operator_command(&*self.store, operator_command)
+            .await
+            .unwrap();
     }
 
     /// The rows that are due now, left where they are.

@@ -9,12 +9,12 @@ use super::{
     CliError, Output,
     connect::open_store,
     output::Table,
-    workflow::{ActArgs, pause_text, run_act},
+    workflow::{OperatorArgs, pause_text, run_operator_command},
 };
 use crate::{
     projections::gold::{AnnotatorStanding, standings},
     settings::Settings,
-    wire::WorkflowAct,
+    wire::PauseVerb,
 };
 
 /// Verbs on annotators.
@@ -36,7 +36,7 @@ pub enum AnnotatorVerb {
 #[derive(Clone, Debug, Args)]
 pub struct AnnotatorArgs {
     #[command(flatten)]
-    act: ActArgs,
+    operator_command: OperatorArgs,
     /// User id of the annotator
     user: Uuid,
 }
@@ -56,13 +56,19 @@ pub(super) async fn run(
             });
             Ok(())
         }
-        AnnotatorVerb::Pause(AnnotatorArgs { act, user }) => {
-            let verb = WorkflowAct::PauseAnnotator(UserId(user));
-            run_act(verb, act, None, settings, output).await
+        AnnotatorVerb::Pause(AnnotatorArgs {
+            operator_command,
+            user,
+        }) => {
+            let verb = PauseVerb::PauseAnnotator(UserId(user));
+            run_operator_command(verb, operator_command, None, settings, output).await
         }
-        AnnotatorVerb::Resume(AnnotatorArgs { act, user }) => {
-            let verb = WorkflowAct::ResumeAnnotator(UserId(user));
-            run_act(verb, act, None, settings, output).await
+        AnnotatorVerb::Resume(AnnotatorArgs {
+            operator_command,
+            user,
+        }) => {
+            let verb = PauseVerb::ResumeAnnotator(UserId(user));
+            run_operator_command(verb, operator_command, None, settings, output).await
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `glyph dead-letter`: commands that could not be read or decided, kept until somebody acts.
+//! `glyph dead-letter`: commands that could not be read or decided, kept until somebody operator commands.
 
 use std::collections::BTreeSet;
 

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     operations::workflows::{ListedWorkflow, WorkflowDocument, resolve_one},
     settings::Settings,
-    wire::{ActRequest, WorkflowAct, read_act},
+    wire::{OperatorRequest, PauseVerb, read_operator_command},
 };
 
 /// Verbs on workflows.
@@ -76,22 +76,22 @@ pub enum WorkflowVerb {
     /// Pause all tasks of a workflow, in all its revisions
     Pause {
         #[command(flatten)]
-        act: ActArgs,
+        operator_command: OperatorArgs,
         /// When the pause ends by itself, as an RFC 3339 time
         #[arg(long, value_name = "TIME")]
         until: Option<String>,
     },
     /// Resume all tasks of a workflow
-    Resume(ActArgs),
+    Resume(OperatorArgs),
     /// Archive a workflow: pause its tasks until it is restored, and leave it out of lists
-    Archive(ActArgs),
+    Archive(OperatorArgs),
     /// Restore an archived workflow and resume its tasks
-    Restore(ActArgs),
+    Restore(OperatorArgs),
 }
 
-/// Which workflow, why, and under which id the act is known.
+/// Which workflow, why, and under which id the operator command is known.
 #[derive(Clone, Debug, Args)]
-pub struct ActArgs {
+pub struct OperatorArgs {
     /// Workflow id
     workflow: Slug,
     /// Reason
@@ -135,32 +135,35 @@ pub(super) async fn run(
             output.result(&document, || show_text(&document));
             Ok(())
         }
-        WorkflowVerb::Pause { act, until } => {
-            run_act(WorkflowAct::Pause, act, until, settings, output).await
+        WorkflowVerb::Pause {
+            operator_command,
+            until,
+        } => {
+            run_operator_command(PauseVerb::Pause, operator_command, until, settings, output).await
         }
-        WorkflowVerb::Archive(act) => {
-            run_act(WorkflowAct::Archive, act, None, settings, output).await
+        WorkflowVerb::Archive(operator_command) => {
+            run_operator_command(PauseVerb::Archive, operator_command, None, settings, output).await
         }
-        WorkflowVerb::Restore(act) => {
-            run_act(WorkflowAct::Restore, act, None, settings, output).await
+        WorkflowVerb::Restore(operator_command) => {
+            run_operator_command(PauseVerb::Restore, operator_command, None, settings, output).await
         }
-        WorkflowVerb::Resume(act) => {
-            run_act(WorkflowAct::Resume, act, None, settings, output).await
+        WorkflowVerb::Resume(operator_command) => {
+            run_operator_command(PauseVerb::Resume, operator_command, None, settings, output).await
         }
     }
 }
 
-/// Carries out an act on a whole workflow, or on an annotator in it.
-pub(super) async fn run_act(
-    verb: WorkflowAct,
-    args: ActArgs,
+/// Carries out an operator command on a whole workflow, or on an annotator in it.
+pub(super) async fn run_operator_command(
+    verb: PauseVerb,
+    args: OperatorArgs,
     until: Option<String>,
     settings: &Settings,
     output: Output,
 ) -> Result<(), CliError> {
     let body = json!({"reason": args.reason, "until": until}).to_string();
     let command_id = CommandId(args.command_id.unwrap_or_else(Uuid::now_v7));
-    let act = read_act(&ActRequest {
+    let operator_command = read_operator_command(&OperatorRequest {
         verb,
         workflow: args.workflow.clone(),
         command_id,
@@ -170,19 +173,22 @@ pub(super) async fn run_act(
     })
     .map_err(|unreadable| CliError::Usage(unreadable.to_string()))?;
     let store = open_store(settings).await?;
-    match orchestrator(&store, settings).act(&*store, act).await? {
+    match orchestrator(&store, settings)
+        .operator_command(&*store, operator_command)
+        .await?
+    {
         RecordedOutcome::Applied { result } => {
             let document =
                 json!({"command_id": command_id, "outcome": "applied", "result": result});
             output.result(&document, || match verb {
-                WorkflowAct::Pause => format!("workflow {} is paused", args.workflow),
-                WorkflowAct::Resume => format!("workflow {} goes on", args.workflow),
-                WorkflowAct::Archive => format!("workflow {} is archived", args.workflow),
-                WorkflowAct::Restore => format!("workflow {} is restored", args.workflow),
-                WorkflowAct::PauseAnnotator(user) => {
+                PauseVerb::Pause => format!("workflow {} is paused", args.workflow),
+                PauseVerb::Resume => format!("workflow {} goes on", args.workflow),
+                PauseVerb::Archive => format!("workflow {} is archived", args.workflow),
+                PauseVerb::Restore => format!("workflow {} is restored", args.workflow),
+                PauseVerb::PauseAnnotator(user) => {
                     format!("annotator {user} is paused in workflow {}", args.workflow)
                 }
-                WorkflowAct::ResumeAnnotator(user) => {
+                PauseVerb::ResumeAnnotator(user) => {
                     format!("annotator {user} goes on in workflow {}", args.workflow)
                 }
             });

@@ -18,11 +18,11 @@ use super::{
     auth::Caller,
     commands::with_key,
     request::{CommandHeaders, Limited, Parameters},
-    workflows::act,
+    workflows::operator_command,
 };
 use crate::{
     projections::gold::{AnnotatorStanding, standings},
-    wire::WorkflowAct,
+    wire::PauseVerb,
 };
 
 #[derive(Serialize, JsonSchema)]
@@ -52,10 +52,10 @@ pub(super) async fn list(
     Ok(Json(AnnotatorList { annotators }))
 }
 
-/// Where an annotator stands after an act, as the engine answers it.
+/// Where an annotator stands after an operator command, as the engine answers it.
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "the schema of what the inbox keeps")]
-pub(super) struct AnnotatorActResult {
+pub(super) struct AnnotatorOperatorResult {
     /// The workflow.
     workflow: WorkflowId,
     /// Who.
@@ -70,7 +70,7 @@ pub(super) async fn pause(
     headers: CommandHeaders,
     body: Limited,
 ) -> Response {
-    change(api, WorkflowAct::PauseAnnotator, path, headers, body).await
+    change(api, PauseVerb::PauseAnnotator, path, headers, body).await
 }
 
 pub(super) async fn resume(
@@ -79,18 +79,18 @@ pub(super) async fn resume(
     headers: CommandHeaders,
     body: Limited,
 ) -> Response {
-    change(api, WorkflowAct::ResumeAnnotator, path, headers, body).await
+    change(api, PauseVerb::ResumeAnnotator, path, headers, body).await
 }
 
 async fn change(
     api: Api,
-    verb: fn(UserId) -> WorkflowAct,
+    verb: fn(UserId) -> PauseVerb,
     Path((workflow, user)): Path<(String, String)>,
     headers: CommandHeaders,
     body: Limited,
 ) -> Response {
     if let Ok(user) = user.parse() {
-        return act(api, verb(UserId(user)), Path(workflow), headers, body).await;
+        return operator_command(api, verb(UserId(user)), Path(workflow), headers, body).await;
     }
     with_key(headers.command_id, async {
         let detail = format!("the annotator `{user}` is no UUID");

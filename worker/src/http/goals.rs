@@ -73,7 +73,7 @@ pub(super) async fn complete(
         let (Ok(workflow_id), Ok(goal_id)) = (WorkflowId::new(&workflow), Slug::new(&goal)) else {
             return Err(not_found());
         };
-        let (act, statement) = read_completion(&CompletionRequest {
+        let (operator_command, statement) = read_completion(&CompletionRequest {
             workflow: workflow_id.clone(),
             goal: goal_id.clone(),
             user: caller.user,
@@ -90,7 +90,11 @@ pub(super) async fn complete(
                 .accepts(&statement)
                 .map_err(|refusal| refused(&refusal))?;
         }
-        match api.orchestrator.act(&*api.store, act).await? {
+        match api
+            .orchestrator
+            .operator_command(&*api.store, operator_command)
+            .await?
+        {
             RecordedOutcome::Applied { result } => Ok(Json(result)),
             RecordedOutcome::Rejected { reason, detail } => Err(Problem::rejected(reason, detail)),
         }

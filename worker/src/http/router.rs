@@ -27,7 +27,7 @@ use super::{
     Api, Problem, REQUEST_TIMEOUT, agreement,
     agreement::AgreementList,
     annotators,
-    annotators::{AnnotatorActResult, AnnotatorList},
+    annotators::{AnnotatorList, AnnotatorOperatorResult},
     assignments, commands,
     commands::NextStep,
     goals,
@@ -40,7 +40,7 @@ use super::{
     operation::Operation,
     request::PAGE_DEFAULT,
     tasks, workflows,
-    workflows::{ActResult, WorkflowList},
+    workflows::{OperatorResult, WorkflowList},
 };
 use crate::{
     operations::{
@@ -51,7 +51,7 @@ use crate::{
     },
     settings::Role,
     telemetry,
-    wire::{ClaimBody, ReasonBody, acts::ActBody},
+    wire::{ClaimBody, ReasonBody, operator_commands::OperatorBody},
 };
 
 /// The whole API: `/api/v1`, its document, metrics and health.
@@ -156,34 +156,34 @@ fn workflow_operations() -> Vec<Operation> {
             .summary("One revision, with templates and library steps resolved")
             .answers::<WorkflowDocument>(200, "The revision")
             .problems(&[404]),
-        Operation::command::<ActBody, _>(
+        Operation::command::<OperatorBody, _>(
             "/api/v1/workflows/{id}/pause",
             "pause_workflow",
             workflows::pause,
         )
         .summary("Hold all tasks of a workflow, in all its revisions")
-        .answers::<ActResult>(200, "What holds the workflow now"),
-        Operation::command::<ActBody, _>(
+        .answers::<OperatorResult>(200, "What holds the workflow now"),
+        Operation::command::<OperatorBody, _>(
             "/api/v1/workflows/{id}/resume",
             "resume_workflow",
             workflows::resume,
         )
         .summary("Let all tasks of a workflow go on")
-        .answers::<ActResult>(200, "What holds the workflow now"),
+        .answers::<OperatorResult>(200, "What holds the workflow now"),
         Operation::command::<ReasonBody, _>(
             "/api/v1/workflows/{id}/archive",
             "archive_workflow",
             workflows::archive,
         )
         .summary("Hold all tasks of a workflow until it is restored, and leave it out of lists")
-        .answers::<ActResult>(200, "What holds the workflow now"),
+        .answers::<OperatorResult>(200, "What holds the workflow now"),
         Operation::command::<ReasonBody, _>(
             "/api/v1/workflows/{id}/restore",
             "restore_workflow",
             workflows::restore,
         )
         .summary("Take a workflow out of the archive: its tasks go on")
-        .answers::<ActResult>(200, "What holds the workflow now"),
+        .answers::<OperatorResult>(200, "What holds the workflow now"),
         Operation::command::<MigrationRequest, _>(
             "/api/v1/workflows/{id}/migrate",
             "migrate_tasks",
@@ -207,14 +207,14 @@ fn annotator_operations() -> Vec<Operation> {
             annotators::pause,
         )
         .summary("Offer an annotator no more slots in a workflow")
-        .answers::<AnnotatorActResult>(200, "Where the annotator stands now"),
+        .answers::<AnnotatorOperatorResult>(200, "Where the annotator stands now"),
         Operation::command::<ReasonBody, _>(
             "/api/v1/workflows/{id}/annotators/{user_id}/resume",
             "resume_annotator",
             annotators::resume,
         )
         .summary("Offer slots to an annotator again, who is judged anew from now on")
-        .answers::<AnnotatorActResult>(200, "Where the annotator stands now"),
+        .answers::<AnnotatorOperatorResult>(200, "Where the annotator stands now"),
     ]
 }
 

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     operations::workflows::{ListedWorkflow, WorkflowDocument, resolve_one},
-    wire::{ActRequest, WorkflowAct, read_act},
+    wire::{OperatorRequest, PauseVerb, read_operator_command},
 };
 
 /// Stored revisions.
@@ -60,7 +60,7 @@ pub(super) async fn pause(
     headers: CommandHeaders,
     body: Limited,
 ) -> Response {
-    act(api, WorkflowAct::Pause, id, headers, body).await
+    operator_command(api, PauseVerb::Pause, id, headers, body).await
 }
 
 pub(super) async fn resume(
@@ -69,7 +69,7 @@ pub(super) async fn resume(
     headers: CommandHeaders,
     body: Limited,
 ) -> Response {
-    act(api, WorkflowAct::Resume, id, headers, body).await
+    operator_command(api, PauseVerb::Resume, id, headers, body).await
 }
 
 pub(super) async fn archive(
@@ -78,7 +78,7 @@ pub(super) async fn archive(
     headers: CommandHeaders,
     body: Limited,
 ) -> Response {
-    act(api, WorkflowAct::Archive, id, headers, body).await
+    operator_command(api, PauseVerb::Archive, id, headers, body).await
 }
 
 pub(super) async fn restore(
@@ -87,12 +87,12 @@ pub(super) async fn restore(
     headers: CommandHeaders,
     body: Limited,
 ) -> Response {
-    act(api, WorkflowAct::Restore, id, headers, body).await
+    operator_command(api, PauseVerb::Restore, id, headers, body).await
 }
 
-/// What holds a workflow after an act on it, as the engine answers it.
+/// What holds a workflow after an operator command on it, as the engine answers it.
 #[derive(JsonSchema)]
-pub(super) struct ActResult {
+pub(super) struct OperatorResult {
     /// The workflow.
     #[expect(dead_code, reason = "the schema of what the inbox keeps")]
     workflow: WorkflowId,
@@ -101,18 +101,18 @@ pub(super) struct ActResult {
     paused: Option<WorkflowPause>,
 }
 
-/// Carries out an act on a whole workflow, or on an annotator in it. The path names the workflow,
-/// not a revision: an act is about them all.
-pub(super) async fn act(
+/// Carries out an operator command on a whole workflow, or on an annotator in it. The path names the workflow,
+/// not a revision: an operator command is about them all.
+pub(super) async fn operator_command(
     api: Api,
-    verb: WorkflowAct,
+    verb: PauseVerb,
     Path(id): Path<String>,
     headers: CommandHeaders,
     Limited(body): Limited,
 ) -> Response {
     with_key(headers.command_id, async {
         let workflow = WorkflowId::new(&id).map_err(|_| Problem::workflow_not_found(&id))?;
-        let act = read_act(&ActRequest {
+        let operator_command = read_operator_command(&OperatorRequest {
             verb,
             workflow,
             command_id: headers.command_id,
@@ -120,7 +120,11 @@ pub(super) async fn act(
             traceparent: headers.traceparent.as_deref(),
             body: &body,
         })?;
-        match api.orchestrator.act(&*api.store, act).await? {
+        match api
+            .orchestrator
+            .operator_command(&*api.store, operator_command)
+            .await?
+        {
             RecordedOutcome::Applied { result } => Ok(Json(result)),
             RecordedOutcome::Rejected { reason, detail } => Err(Problem::rejected(reason, detail)),
         }

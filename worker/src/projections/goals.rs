@@ -123,8 +123,8 @@ async fn recorded_since(
         }
         RecordedOutcome::Rejected { .. } => false,
     };
-    let acts = store.acts().await?;
-    Ok(acts
+    let operator_commands = store.operator_commands().await?;
+    Ok(operator_commands
         .iter()
         .rfind(|row| says_so(row))
         .map(|row| row.decided_at))
@@ -180,7 +180,7 @@ impl GoalProjector {
         // Read after the step was opened: what is settled by then is among them.
         let definitions = self.definitions().await?;
         let rows = std::mem::take(&mut step.rows);
-        let completions = completions_of(&self.store.acts().await?);
+        let completions = completions_of(&self.store.operator_commands().await?);
         let mut tracker =
             GoalTracker::resume(rows.clone(), definitions, completions).map_err(unreadable)?;
         if tracker.must_begin_anew() {

@@ -5,7 +5,7 @@
 //! annotators at the same events. Who falls is told of once, by the event of the answer that did it,
 //! and again only after having recovered.
 //!
-//! Where the workflow says so, who falls is paused, by an act that is named after the event and
+//! Where the workflow says so, who falls is paused, by an operator command that is named after the event and
 //! written in the transaction of the step: it is in the inbox for good, so reading the log again
 //! pauses nobody again, whatever an operator has said since. When an operator lets somebody go on,
 //! answers from before count no more; when the rule does not hold any more, its own act ends the
@@ -20,12 +20,12 @@ use std::{
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
     MessageBuilder,
-    command::{Act, ActEnvelope},
+    command::{OperatorCommand, OperatorEnvelope},
     config::GoldConfig,
     events::{StoredEvent, WorkflowEvent},
     ids::{RevisionId, UserId, WorkflowId},
     limits::PAGE_MAX,
-    plan_act,
+    plan_operator_command,
     quality::{GoldRecord, RuleAction},
     state::WorkflowRef,
     store::{
@@ -243,29 +243,31 @@ impl Fold<'_> {
         let row = serde_json::to_value(record).unwrap_or_default();
         self.set(record_key(workflow, user), row);
         if let Some(turn) = turn {
-            let act = act_of(turn, event, workflow, user, record);
+            let operator_command = operator_command_of(turn, event, workflow, user, record);
             let messages: Arc<dyn MessageBuilder> = Arc::new(self.messages.clone());
-            self.write.acts.push(plan_act(act, &messages));
+            self.write
+                .operator_commands
+                .push(plan_operator_command(operator_command, &messages));
         }
     }
 }
 
 /// The act of a rule: whoever reads the same event, and how often, names it alike.
-fn act_of(
+fn operator_command_of(
     turn: RuleAction,
     event: &StoredEvent,
     workflow: &WorkflowId,
     user_id: UserId,
     record: &GoldRecord,
-) -> ActEnvelope {
+) -> OperatorEnvelope {
     let workflow = workflow.clone();
     let share = record.accuracy().unwrap_or_default() * 100.0;
     let answers = record.answers.len();
     let right = format!("{share:.0} % of the newest {answers} answers to gold tasks are right");
-    let (what, act) = match turn {
+    let (what, operator_command) = match turn {
         RuleAction::Pause => (
             "paused",
-            Act::AnnotatorPause {
+            OperatorCommand::AnnotatorPause {
                 workflow,
                 user_id,
                 reason: Some(right),
@@ -274,7 +276,7 @@ fn act_of(
         ),
         RuleAction::Resume => (
             "resumed",
-            Act::AnnotatorResume {
+            OperatorCommand::AnnotatorResume {
                 workflow,
                 user_id,
                 reason: Some(right),
@@ -283,7 +285,10 @@ fn act_of(
         ),
     };
     let name = format!("annotator.{what}/{user_id}");
-    ActEnvelope::new(Uuid::new_v5(&event.event_id, name.as_bytes()), act)
+    OperatorEnvelope::new(
+        Uuid::new_v5(&event.event_id, name.as_bytes()),
+        operator_command,
+    )
 }
 
 /// When an operator last let an annotator go on, up to a time.

@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 use futures::future::join_all;
 use glyph_workflow_engine::{
     WorkflowOrchestrator,
-    command::{Act, ActEnvelope},
+    command::{OperatorCommand, OperatorEnvelope},
     config::{ConfigDuration, WebhookConfig},
     store::{EventStoreError, GoalActionOutcome, GoalActionRow, RecordedOutcome, Store},
 };
@@ -187,17 +187,21 @@ impl GoalActionRunner {
     async fn hold(&self, row: &GoalActionRow) -> Result<(), Fault> {
         let workflow = row.action.workflow.clone();
         let reason = Some(format!("the goal `{}` is reached", row.action.goal));
-        let act = if row.action.action == "archive" {
-            Act::WorkflowArchive { workflow, reason }
+        let operator_command = if row.action.action == "archive" {
+            OperatorCommand::WorkflowArchive { workflow, reason }
         } else {
-            Act::WorkflowPause {
+            OperatorCommand::WorkflowPause {
                 workflow,
                 reason,
                 until: None,
             }
         };
-        let act = ActEnvelope::new(row.action.id, act);
-        match self.orchestrator.act(&*self.store, act).await {
+        let operator_command = OperatorEnvelope::new(row.action.id, operator_command);
+        match self
+            .orchestrator
+            .operator_command(&*self.store, operator_command)
+            .await
+        {
             Ok(RecordedOutcome::Applied { .. }) => Ok(()),
             // Archived meanwhile, perhaps by the same goal, it is held already.
             Ok(RecordedOutcome::Rejected { .. }) if self.is_archived(row).await? => Ok(()),

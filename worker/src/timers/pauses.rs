@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use glyph_workflow_engine::{
-    OrchestrationError, WorkflowOrchestrator, command::ActEnvelope, store::Store,
+    OrchestrationError, WorkflowOrchestrator, command::OperatorEnvelope, store::Store,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -50,9 +50,15 @@ impl PauseKeeper {
     /// Ends what has run out.
     pub async fn step(&self) -> Result<(), OrchestrationError> {
         let pauses = self.store.workflow_pauses().await?;
-        for lapsed in pauses.expired.iter().filter_map(ActEnvelope::of_lapsed) {
+        for lapsed in pauses
+            .expired
+            .iter()
+            .filter_map(OperatorEnvelope::of_lapsed)
+        {
             // Refused where somebody else was faster or the pause was prolonged: both are fine.
-            self.orchestrator.act(&*self.store, lapsed).await?;
+            self.orchestrator
+                .operator_command(&*self.store, lapsed)
+                .await?;
         }
         Ok(())
     }

@@ -1,9 +1,9 @@
-//! Messages of the events of tasks, of rejections and of operators' acts.
+//! Messages of the events of tasks, of rejections and of operator commands.
 
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
     MessageBuilder,
-    command::{Act, ActEnvelope, CommandEnvelope, Rejection},
+    command::{CommandEnvelope, OperatorCommand, OperatorEnvelope, Rejection},
     events::{StoredEvent, WorkflowEvent},
     ids::{CommandId, Slug, WorkflowSelector},
     state::{ParentTask, WorkflowRef},
@@ -327,40 +327,50 @@ impl MessageBuilder for CloudEventMessages {
         self.row(&message, &data)
     }
 
-    fn for_act(&self, act: &ActEnvelope, now: DateTime<Utc>) -> Option<NewOutboxRow> {
-        let workflow = act.act.workflow();
-        let (kind, data) = match &act.act {
+    fn for_operator_command(
+        &self,
+        operator_command: &OperatorEnvelope,
+        now: DateTime<Utc>,
+    ) -> Option<NewOutboxRow> {
+        let workflow = operator_command.operator_command.workflow();
+        let (kind, data) = match &operator_command.operator_command {
             // What follows from a goal is told of when it is seen to be reached; a rule that pauses
             // somebody tells of it with the fall.
-            Act::GoalComplete { .. } | Act::AnnotatorPause { .. } | Act::AnnotatorResume { .. } => {
+            OperatorCommand::GoalComplete { .. }
+            | OperatorCommand::AnnotatorPause { .. }
+            | OperatorCommand::AnnotatorResume { .. } => {
                 return None;
             }
-            Act::WorkflowPause { reason, until, .. } => (
+            OperatorCommand::WorkflowPause { reason, until, .. } => (
                 MessageType::WorkflowPaused,
                 WholeWorkflow::paused(workflow, reason.as_deref(), *until),
             ),
-            Act::WorkflowArchive { reason, .. } => (
+            OperatorCommand::WorkflowArchive { reason, .. } => (
                 MessageType::WorkflowPaused,
                 WholeWorkflow::archived(workflow, reason.as_deref()),
             ),
-            Act::WorkflowResume { reason, .. } | Act::WorkflowRestore { reason, .. } => (
+            OperatorCommand::WorkflowResume { reason, .. }
+            | OperatorCommand::WorkflowRestore { reason, .. } => (
                 MessageType::WorkflowResumed,
                 WholeWorkflow::resumed(workflow, reason.as_deref()),
             ),
         };
-        let command_id = act.command_id.to_string();
+        let command_id = operator_command.command_id.to_string();
         let message = Message {
             kind,
-            id: Uuid::new_v5(&act.command_id.0, kind.as_str().as_bytes()),
+            id: Uuid::new_v5(&operator_command.command_id.0, kind.as_str().as_bytes()),
             workflow: Some(workflow),
             step: None,
             task: None,
             subject: workflow,
             time: now,
             version: None,
-            correlation_id: act.correlation_id.as_deref().unwrap_or(&command_id),
-            causation_id: Some(act.command_id),
-            traceparent: act.traceparent.as_deref(),
+            correlation_id: operator_command
+                .correlation_id
+                .as_deref()
+                .unwrap_or(&command_id),
+            causation_id: Some(operator_command.command_id),
+            traceparent: operator_command.traceparent.as_deref(),
         };
         self.row(&message, &data)
     }
@@ -584,20 +594,25 @@ mod tests {
 
     #[test]
     fn a_paused_workflow_is_told_of_once_for_each_act() {
-        let act = ActEnvelope::new(
+        let operator_command = OperatorEnvelope::new(
             CommandId(Uuid::from_u128(9)),
-            Act::WorkflowPause {
+            OperatorCommand::WorkflowPause {
                 workflow: Slug::new("w").unwrap(),
                 reason: Some("audit".to_owned()),
                 until: None,
             },
         );
         let messages = CloudEventMessages::default();
-        let row = messages.for_act(&act, Utc::now()).unwrap();
+        let row = messages
+            .for_operator_command(&operator_command, Utc::now())
+            .unwrap();
         assert_eq!(row.routing_key, "workflow.paused.w");
         assert_eq!(
             row.message_id,
-            messages.for_act(&act, Utc::now()).unwrap().message_id
+            messages
+                .for_operator_command(&operator_command, Utc::now())
+                .unwrap()
+                .message_id
         );
         let body = body(&row);
         assert!(row.task_id.is_none() && body.get("sequence").is_none());

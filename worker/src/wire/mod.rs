@@ -1,6 +1,5 @@
 //! JSON of the outside world: commands in, messages and answers out, and their schemas.
 
-pub mod acts;
 mod body;
 mod bounds;
 pub mod claims;
@@ -13,18 +12,22 @@ pub mod goals;
 mod known_fields;
 mod message_types;
 mod messages;
+pub mod operator_commands;
 pub mod reasons;
 pub mod replies;
 pub mod schema;
 mod unreadable;
 
-pub use acts::{ActRequest, CompletionRequest, ReasonBody, WorkflowAct, read_act, read_completion};
 pub(crate) use body::check_storable;
 pub use claims::{ClaimBody, read_claim};
 pub use commands::{CommandRequest, ReadCommand, read_delivery, read_request, read_request_with};
 pub use goals::{AlertReport, GoalReport, RaisedAlert};
 pub use message_types::{MessageType, UnknownMessageType};
 pub use messages::CloudEventMessages;
+pub use operator_commands::{
+    CompletionRequest, OperatorRequest, PauseVerb, ReasonBody, read_completion,
+    read_operator_command,
+};
 pub use reasons::{DeadReason, RetryReason};
 pub use replies::CommandReply;
 pub use unreadable::{Unreadable, UnreadableCode};

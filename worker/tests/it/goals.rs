@@ -11,12 +11,12 @@ use glyph_worker::{
 };
 use glyph_workflow_engine::{
     WorkflowOrchestrator,
-    command::{Act, ActEnvelope, CommandEnvelope, Outcome, RejectionCode},
+    command::{CommandEnvelope, OperatorCommand, OperatorEnvelope, Outcome, RejectionCode},
     executor::AnnotationData,
     goals::GoalStatement,
     ids::{CommandId, Slug},
     store::{
-        ActLog, CommandLog, GoalActionStatus, GoalStore, MemoryStore, Outbox, ProjectionStore,
+        CommandLog, GoalActionStatus, GoalStore, MemoryStore, OperatorLog, Outbox, ProjectionStore,
         PublisherId, Store, WorkflowConfigStore,
     },
 };
@@ -133,7 +133,7 @@ async fn goals_are_told_of_once_and_their_actions_done_once() {
     ];
     assert_eq!(desk.said().await, counts(&expected));
 
-    // The pause is an operator's act under the action's id, however often it is performed.
+    // The pause is an operator command under the action's id, however often it is performed.
     let runner = desk.runner();
     assert_eq!(runner.step().await.unwrap(), 1);
     assert_eq!(runner.step().await.unwrap(), 0);
@@ -144,15 +144,18 @@ async fn goals_are_told_of_once_and_their_actions_done_once() {
         Some("the goal `volume` is reached")
     );
 
-    let act = Act::GoalComplete {
+    let operator_command = OperatorCommand::GoalComplete {
         workflow: Slug::new("flow").unwrap(),
         goal: Slug::new("sign-off").unwrap(),
         statement: GoalStatement::default(),
     };
-    let act = ActEnvelope::new(Uuid::from_u128(5), act);
+    let operator_command = OperatorEnvelope::new(Uuid::from_u128(5), operator_command);
     for _ in 0..2 {
-        let again = act.clone();
-        desk.orchestrator.act(&*desk.store, again).await.unwrap();
+        let again = operator_command.clone();
+        desk.orchestrator
+            .operator_command(&*desk.store, again)
+            .await
+            .unwrap();
     }
     desk.project().await;
     assert_eq!(
@@ -232,12 +235,15 @@ async fn a_reached_goal_archives_its_workflow_once() {
     assert!(kept.payload.is_some());
 
     // An operator takes it back, and no reading of the log archives it again.
-    let act = Act::WorkflowRestore {
+    let operator_command = OperatorCommand::WorkflowRestore {
         workflow: Slug::new("flow").unwrap(),
         reason: None,
     };
-    let act = ActEnvelope::new(Uuid::from_u128(5), act);
-    desk.orchestrator.act(&*desk.store, act).await.unwrap();
+    let operator_command = OperatorEnvelope::new(Uuid::from_u128(5), operator_command);
+    desk.orchestrator
+        .operator_command(&*desk.store, operator_command)
+        .await
+        .unwrap();
     assert_eq!(archived().await, [false; 0]);
     desk.store.reset_projection(GOALS).await.unwrap();
     desk.project().await;

@@ -327,7 +327,7 @@ async fn check_numbers(run: &Run, waves: u128) {
     }
 }
 
-/// Messages, calls and acts: each once, however often it was tried.
+/// Messages, calls and operator commands: each once, however often it was tried.
 async fn check_actions(run: &Run, tap: &str, waves: usize) {
     let services = &run.services;
     let notified = waves + 4;
@@ -363,8 +363,8 @@ async fn check_actions(run: &Run, tap: &str, waves: usize) {
     for (goal, keys) in &calls {
         assert_eq!(keys.len(), 1, "{goal} calls under one key");
     }
-    let acts = "SELECT count(*) FROM commands WHERE task_id IS NULL AND type =";
-    for act in ["workflow_pause", "workflow_archive"] {
+    let operator_commands = "SELECT count(*) FROM commands WHERE task_id IS NULL AND type =";
+    for operator_command in ["workflow_pause", "workflow_archive"] {
         assert_eq!(services.count(&format!("{acts} '{act}'")).await, 1, "{act}");
     }
     let held = "SELECT count(*) FROM workflow_pauses WHERE ended_at IS NULL";

@@ -8,10 +8,13 @@ use glyph_worker::{
 };
 use glyph_workflow_engine::{
     WorkflowOrchestrator,
-    command::{Act, ActEnvelope, Assign, ClaimRequest, Command, CommandEnvelope, Outcome, Start},
+    command::{
+        Assign, ClaimRequest, Command, CommandEnvelope, OperatorCommand, OperatorEnvelope, Outcome,
+        Start,
+    },
     ids::{CommandId, TaskId, UserId},
     pauses_of,
-    store::{ActLog, MemoryStore, Outbox, ProjectionStore, PublisherId, RecordedOutcome},
+    store::{MemoryStore, OperatorLog, Outbox, ProjectionStore, PublisherId, RecordedOutcome},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -89,14 +92,18 @@ impl Desk {
         claimed.unwrap().map(|slot| slot.task_id)
     }
 
-    async fn act(&self, act: Act) -> bool {
-        let act = ActEnvelope::new(Uuid::now_v7(), act);
-        let outcome = self.orchestrator.act(&*self.store, act).await.unwrap();
+    async fn operator_command(&self, operator_command: OperatorCommand) -> bool {
+        let operator_command = OperatorEnvelope::new(Uuid::now_v7(), operator_command);
+        let outcome = self
+            .orchestrator
+            .operator_command(&*self.store, operator_command)
+            .await
+            .unwrap();
         matches!(outcome, RecordedOutcome::Applied { .. })
     }
 
     async fn resume(&self, user: u128) -> bool {
-        self.act(Act::AnnotatorResume {
+        self.operator_command(OperatorCommand::AnnotatorResume {
             workflow: "sentiment-dual".parse().unwrap(),
             user_id: UserId(Uuid::from_u128(user)),
             reason: None,
@@ -115,11 +122,14 @@ impl Desk {
 
     /// Everything derived is made anew; nothing may come of it.
     async fn rebuild(&self) {
-        let acts = self.store.acts().await.unwrap().len();
+        let operator_commands = self.store.operator_commands().await.unwrap().len();
         self.store.reset_projection(PROJECTION).await.unwrap();
         assert!(!self.store.replace_pauses(pauses_of).await.unwrap());
         self.catch_up().await;
-        assert_eq!(self.store.acts().await.unwrap().len(), acts);
+        assert_eq!(
+            self.store.operator_commands().await.unwrap().len(),
+            operator_commands
+        );
     }
 
     async fn run(&self, command: CommandEnvelope) {
@@ -278,7 +288,7 @@ async fn who_falls_is_paused_once_and_let_go_on_by_an_operator() {
     assert_eq!(desk.paused(falling).await, Some(true));
     assert_eq!(desk.told().await, [(name, 0.0, true)]);
     desk.rebuild().await;
-    assert_eq!(desk.store.acts().await.unwrap().len(), 3);
+    assert_eq!(desk.store.operator_commands().await.unwrap().len(), 3);
 }
 
 #[tokio::test]
@@ -288,7 +298,7 @@ async fn a_rule_ends_its_own_pause_when_it_holds_no_more() {
     desk.start(900).await;
     desk.answers(0, recovering, "10001").await;
     desk.answers(10, forgiven, "00000").await;
-    desk.act(Act::AnnotatorPause {
+    desk.operator_command(OperatorCommand::AnnotatorPause {
         workflow: "sentiment-dual".parse().unwrap(),
         user_id: UserId(Uuid::from_u128(by_hand)),
         reason: None,

@@ -1,27 +1,30 @@
-//! Operators' acts, and the pauses that follow from them.
+//! Operator commands, and the pauses that follow from them.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::{
     super::{
-        ActFacts, ActLog, AnnotatorPause, CommandRow, DerivePauses, EventStoreError, OpenPauses,
-        Pauses, PlannedAct, RecordedOutcome, WorkflowPause,
+        AnnotatorPause, CommandRow, DerivePauses, EventStoreError, OpenPauses, OperatorFacts,
+        OperatorLog, Pauses, PlannedOperatorCommand, RecordedOutcome, WorkflowPause,
     },
     data::{Data, MemoryStore, refuse_nul},
 };
 use crate::ids::{TaskId, UserId};
 
 #[async_trait]
-impl ActLog for MemoryStore {
-    async fn act(&self, act: PlannedAct) -> Result<CommandRow, EventStoreError> {
+impl OperatorLog for MemoryStore {
+    async fn operator_command(
+        &self,
+        operator_command: PlannedOperatorCommand,
+    ) -> Result<CommandRow, EventStoreError> {
         let _writer = self.writer.lock().await;
         let now = self.now();
-        self.data().act(act, now)
+        self.data().operator_command(operator_command, now)
     }
 
-    async fn acts(&self) -> Result<Vec<CommandRow>, EventStoreError> {
-        Ok(self.data().acts())
+    async fn operator_commands(&self) -> Result<Vec<CommandRow>, EventStoreError> {
+        Ok(self.data().operator_commands())
     }
 
     async fn workflow_pauses(&self) -> Result<OpenPauses, EventStoreError> {
@@ -46,7 +49,7 @@ impl ActLog for MemoryStore {
     async fn replace_pauses(&self, derive: DerivePauses) -> Result<bool, EventStoreError> {
         let _writer = self.writer.lock().await;
         let mut data = self.data();
-        let wanted = derive(&data.acts());
+        let wanted = derive(&data.operator_commands());
         let found = std::mem::take(&mut data.pauses);
         let annotators = std::mem::take(&mut data.annotator_pauses);
         data.put_pauses(wanted);
@@ -67,17 +70,17 @@ impl Data {
             .extend(annotators.map(|pause| (pause.pause_id, pause)));
     }
 
-    /// Decides an act and writes what it leads to, unless it is known.
-    pub(super) fn act(
+    /// Decides an operator command and writes what it leads to, unless it is known.
+    pub(super) fn operator_command(
         &mut self,
-        act: PlannedAct,
+        operator_command: PlannedOperatorCommand,
         now: DateTime<Utc>,
     ) -> Result<CommandRow, EventStoreError> {
-        let PlannedAct {
+        let PlannedOperatorCommand {
             id,
             subject,
             decide,
-        } = act;
+        } = operator_command;
         if let Some(known) = self.commands.get(&id) {
             return Ok(known.clone());
         }
@@ -90,7 +93,7 @@ impl Data {
             .filter(|p| p.workflow == subject.workflow && Some(p.user_id) == subject.user_id)
             .max_by_key(|pause| pause.age())
             .cloned();
-        let write = decide(ActFacts {
+        let write = decide(OperatorFacts {
             now,
             pause,
             annotator,
@@ -117,12 +120,13 @@ impl Data {
             .any(|pause| Some(&pause.workflow) == workflow && pause.holds_at(now))
     }
 
-    pub(super) fn acts(&self) -> Vec<CommandRow> {
+    pub(super) fn operator_commands(&self) -> Vec<CommandRow> {
         let applied = |row: &&CommandRow| {
             row.task_id.is_none() && matches!(row.outcome, RecordedOutcome::Applied { .. })
         };
-        let mut acts: Vec<_> = self.commands.values().filter(applied).cloned().collect();
-        acts.sort_by_key(|row| (row.decided_at, row.command_id));
-        acts
+        let mut operator_commands: Vec<_> =
+            self.commands.values().filter(applied).cloned().collect();
+        operator_commands.sort_by_key(|row| (row.decided_at, row.command_id));
+        operator_commands
     }
 }

@@ -86,8 +86,8 @@ impl ProjectionTx for MemoryProjection {
             refuse_nul(&(&message.routing_key, &*message.body))?;
         }
         let mut data = lock(&self.data);
-        for act in write.acts {
-            data.act(act, self.now)?;
+        for operator_command in write.operator_commands {
+            data.operator_command(operator_command, self.now)?;
         }
         let (read, rows) = data.projections.entry(self.name).or_default();
         if let Some(last) = last {

@@ -1,4 +1,4 @@
-//! Operators' acts, and the pauses that follow from them.
+//! Operator commands, and the pauses that follow from them.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -6,9 +6,9 @@ use sqlx::PgConnection;
 
 use super::{
     super::{
-        ActLog, AnnotatorPause, CommandRecord, CommandRow, DerivePauses, EventStoreError,
-        NewOutboxRow, OpenPauses, Pauses, PlannedAct, WorkflowPause,
-        operator_commands::{OperatorTables, act_in, replace_pauses_in},
+        AnnotatorPause, CommandRecord, CommandRow, DerivePauses, EventStoreError, NewOutboxRow,
+        OpenPauses, OperatorLog, Pauses, PlannedOperatorCommand, WorkflowPause,
+        operator_commands::{OperatorTables, operator_command_in, replace_pauses_in},
         rows,
     },
     PgEventStore,
@@ -36,8 +36,7 @@ macro_rules! annotator_pause_columns {
 }
 
 /// One act at a time, in any process.
-const LOCK: &str =
-    "SELECT pg_advisory_xact_lock(hashtextextended('glyph acts ' || current_schema(), 0))";
+const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('glyph operator commands ' || current_schema(), 0))";
 
 /// A statement after the lock, so a snapshot under it.
 const NOW: &str = "SELECT clock_timestamp()";
@@ -115,7 +114,7 @@ const FORGET: [&str; 2] = [
     "DELETE FROM annotator_pauses",
 ];
 
-/// What operators' acts touch, in the transaction of a connection.
+/// What operator commands touch, in the transaction of a connection.
 pub(super) struct Tables<'c>(pub(super) &'c mut PgConnection);
 
 #[async_trait]
@@ -197,7 +196,7 @@ impl OperatorTables for Tables<'_> {
         enqueue(self.0, messages).await
     }
 
-    async fn acts(&mut self) -> Result<Vec<CommandRow>, EventStoreError> {
+    async fn operator_commands(&mut self) -> Result<Vec<CommandRow>, EventStoreError> {
         fetch(self.0, sqlx::query(ACTS), rows::command).await
     }
 
@@ -218,12 +217,15 @@ impl OperatorTables for Tables<'_> {
 }
 
 #[async_trait]
-impl ActLog for PgEventStore {
-    async fn act(&self, act: PlannedAct) -> Result<CommandRow, EventStoreError> {
+impl OperatorLog for PgEventStore {
+    async fn operator_command(
+        &self,
+        operator_command: PlannedOperatorCommand,
+    ) -> Result<CommandRow, EventStoreError> {
         self.run(WORK_TIMEOUT, move |conn| {
             Box::pin(async move {
                 let mut tx = begin(conn).await?;
-                let row = act_in(&mut Tables(&mut tx), act).await?;
+                let row = operator_command_in(&mut Tables(&mut tx), operator_command).await?;
                 commit(tx).await?;
                 Ok(row)
             })
@@ -231,7 +233,7 @@ impl ActLog for PgEventStore {
         .await
     }
 
-    async fn acts(&self) -> Result<Vec<CommandRow>, EventStoreError> {
+    async fn operator_commands(&self) -> Result<Vec<CommandRow>, EventStoreError> {
         self.fetch(LONG_WORK_TIMEOUT, sqlx::query(ACTS), rows::command)
             .await
     }

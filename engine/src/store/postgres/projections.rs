@@ -12,7 +12,7 @@ use super::{
     super::{
         EventStoreError, LogPosition, NewOutboxRow, OpenProjection, ProjectionRows,
         ProjectionStore, ProjectionTx, ProjectionWrite,
-        operator_commands::act_in,
+        operator_commands::operator_command_in,
         rows::{self, Columns},
     },
     PgEventStore,
@@ -186,8 +186,8 @@ impl PgProjection {
         messages.extend(not_yet_said(&mut tx, write.once).await?);
         outbox::enqueue(&mut tx, &messages).await?;
         goals::add(&mut tx, &write.actions).await?;
-        for act in write.acts {
-            act_in(&mut Tables(&mut tx), act).await?;
+        for operator_command in write.operator_commands {
+            operator_command_in(&mut Tables(&mut tx), operator_command).await?;
         }
         if let Some(last) = last {
             let query = sqlx::query(MOVE)

@@ -1,4 +1,4 @@
-//! Operators' acts, and the pauses that follow from them.
+//! Operator commands, and the pauses that follow from them.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -6,9 +6,9 @@ use sqlx::SqliteConnection;
 
 use super::{
     super::{
-        ActLog, AnnotatorPause, CommandRecord, CommandRow, DerivePauses, EventStoreError,
-        NewOutboxRow, OpenPauses, Pauses, PlannedAct, WorkflowPause,
-        operator_commands::{OperatorTables, act_in, replace_pauses_in},
+        AnnotatorPause, CommandRecord, CommandRow, DerivePauses, EventStoreError, NewOutboxRow,
+        OpenPauses, OperatorLog, Pauses, PlannedOperatorCommand, WorkflowPause,
+        operator_commands::{OperatorTables, operator_command_in, replace_pauses_in},
         rows,
     },
     commands::COMMAND,
@@ -79,7 +79,7 @@ pub(super) async fn mattering(
     fetch(connection, query, rows::pause).await
 }
 
-/// What operators' acts touch, in a transaction, which is the only one that writes.
+/// What operator commands touch, in a transaction, which is the only one that writes.
 pub(super) struct Tables<'c> {
     pub(super) connection: &'c mut SqliteConnection,
     pub(super) now: DateTime<Utc>,
@@ -161,7 +161,7 @@ impl OperatorTables for Tables<'_> {
         enqueue(self.connection, messages, self.now).await
     }
 
-    async fn acts(&mut self) -> Result<Vec<CommandRow>, EventStoreError> {
+    async fn operator_commands(&mut self) -> Result<Vec<CommandRow>, EventStoreError> {
         fetch(&mut *self.connection, sqlx::query(ACTS), rows::command).await
     }
 
@@ -182,8 +182,11 @@ impl OperatorTables for Tables<'_> {
 }
 
 #[async_trait]
-impl ActLog for SqliteEventStore {
-    async fn act(&self, act: PlannedAct) -> Result<CommandRow, EventStoreError> {
+impl OperatorLog for SqliteEventStore {
+    async fn operator_command(
+        &self,
+        operator_command: PlannedOperatorCommand,
+    ) -> Result<CommandRow, EventStoreError> {
         let store = self.clone();
         detached(async move {
             let mut tx = store.begin().await?;
@@ -191,14 +194,14 @@ impl ActLog for SqliteEventStore {
                 connection: &mut tx,
                 now: store.now(),
             };
-            let row = act_in(&mut tables, act).await?;
+            let row = operator_command_in(&mut tables, operator_command).await?;
             commit(tx).await?;
             Ok(row)
         })
         .await
     }
 
-    async fn acts(&self) -> Result<Vec<CommandRow>, EventStoreError> {
+    async fn operator_commands(&self) -> Result<Vec<CommandRow>, EventStoreError> {
         self.fetch(sqlx::query(ACTS), rows::command).await
     }
 

@@ -11,7 +11,7 @@ use super::{
     super::{
         EventStoreError, LogPosition, NewOutboxRow, OpenProjection, ProjectionRows,
         ProjectionStore, ProjectionTx, ProjectionWrite,
-        operator_commands::act_in,
+        operator_commands::operator_command_in,
         rows::{self, Columns},
     },
     connection::{SqliteEventStore, commit, detached},
@@ -161,12 +161,12 @@ impl SqliteProjection {
         messages.extend(not_yet_said(&mut tx, write.once, now).await?);
         enqueue(&mut tx, &messages, store.now()).await?;
         goals::add(&mut tx, &write.actions, now).await?;
-        for act in write.acts {
+        for operator_command in write.operator_commands {
             let mut tables = Tables {
                 connection: &mut tx,
                 now: store.now(),
             };
-            act_in(&mut tables, act).await?;
+            operator_command_in(&mut tables, operator_command).await?;
         }
         if let Some(last) = last {
             let query = sqlx::query(MOVE).bind(&name).bind(last.position);

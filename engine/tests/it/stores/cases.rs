@@ -1,21 +1,21 @@
 //! What every store promises.
 
-mod acts;
 mod batches;
 mod due;
 mod goals;
 mod index;
+mod operator_commands;
 mod outbox;
 mod projections;
 mod reliability;
 mod slots;
 mod workflows;
 
-pub(super) use acts::*;
 pub(super) use batches::*;
 pub(super) use due::*;
 pub(super) use goals::*;
 pub(super) use index::*;
+pub(super) use operator_commands::*;
 pub(super) use outbox::*;
 pub(super) use projections::*;
 pub(super) use reliability::*;
@@ -53,7 +53,7 @@ macro_rules! for_each_case {
             timers_is_leased_moved_and_unset;
             an_act_is_recorded_once_and_its_pause_is_read_by_batches;
             timers_of_a_paused_workflow_is_not_claimed;
-            pauses_are_remade_from_acts;
+            pauses_are_remade_from_operator_commands;
             a_rule_acts_in_the_step_that_finds_it;
             an_archived_workflow_is_held_until_it_is_restored;
             free_places_are_found_by_who_may_take_them;

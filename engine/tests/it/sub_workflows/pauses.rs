@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use glyph_workflow_engine::{
     WorkflowSnapshot,
-    command::{Act, Command, Control, Pause},
+    command::{Command, Control, OperatorCommand, Pause},
     ids::WorkflowId,
     state::{TaskStatus, VisitStatus},
 };
@@ -111,23 +111,23 @@ async fn what_a_child_ends_with_waits_while_the_parents_workflow_is_paused() {
     family.submit(child, "mark", 3, json!({"fields": 1})).await;
     let report = family.rows().await.remove(0);
     let workflow: WorkflowId = "nest".parse().unwrap();
-    let pause = Act::WorkflowPause {
+    let pause = OperatorCommand::WorkflowPause {
         workflow: workflow.clone(),
         reason: None,
         until: None,
     };
-    let resume = Act::WorkflowResume {
+    let resume = OperatorCommand::WorkflowResume {
         workflow,
         reason: None,
         ran_out: None,
     };
-    family.act(pause).await;
+    family.operator_command(pause).await;
     family.perform(&report).await;
     family.settle().await;
     let state = family.state(ROOT).await;
     assert_eq!(state.current_steps()[0].as_str(), "fields");
     assert!(family.state(child).await.report_due.is_none(), "told");
-    family.act(resume).await;
+    family.operator_command(resume).await;
     family.settle().await;
     let state = family.state(ROOT).await;
     assert_eq!(state.current_steps()[0].as_str(), "link");

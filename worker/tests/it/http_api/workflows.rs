@@ -134,7 +134,7 @@ async fn an_archived_workflow_leaves_the_list_until_it_is_restored() {
     let server = Server::with_dual().await;
     let task = Uuid::from_u128(1);
     server.start(task).await;
-    let act = async |verb: &str| {
+    let operator_command = async |verb: &str| {
         let path = format!("/api/v1/workflows/sentiment-dual/{verb}");
         server
             .post(&path, json!({"reason": "over"}).to_string(), &[])
@@ -144,8 +144,8 @@ async fn an_archived_workflow_leaves_the_list_until_it_is_restored() {
         let listed = server.get(&format!("/api/v1/workflows{query}")).await;
         listed.json["workflows"].as_array().unwrap().len()
     };
-    assert_problem(&act("restore").await, 409, "not_waiting");
-    let archived = act("archive").await;
+    assert_problem(&operator_command("restore").await, 409, "not_waiting");
+    let archived = operator_command("archive").await;
     assert_eq!(archived.status, StatusCode::OK, "{}", archived.json);
     assert_eq!(archived.json["paused"]["archived"], true);
     assert_eq!(listed("").await, 0);
@@ -159,8 +159,8 @@ async fn an_archived_workflow_leaves_the_list_until_it_is_restored() {
     let explained = server.get(&format!("/api/v1/tasks/{task}/explain")).await;
     let summary = explained.json["summary"].as_str().unwrap();
     assert!(summary.contains("workflow is archived (over)"), "{summary}");
-    assert_problem(&act("resume").await, 409, "not_waiting");
-    assert_problem(&act("pause").await, 409, "not_waiting");
+    assert_problem(&operator_command("resume").await, 409, "not_waiting");
+    assert_problem(&operator_command("pause").await, 409, "not_waiting");
     assert_problem(
         &server.verb(task, "submit", &work(1, "positive", &[])).await,
         409,
@@ -170,7 +170,7 @@ async fn an_archived_workflow_leaves_the_list_until_it_is_restored() {
     let next = server.post("/api/v1/assignments/next", next, &[]).await;
     assert_eq!(next.status, StatusCode::NO_CONTENT);
 
-    let restored = act("restore").await;
+    let restored = operator_command("restore").await;
     assert_eq!(restored.json["paused"], Value::Null, "{}", restored.json);
     assert_eq!(listed("").await, 1);
     let submitted = server.verb(task, "submit", &work(1, "positive", &[])).await;

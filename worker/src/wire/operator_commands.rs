@@ -1,8 +1,8 @@
-//! Operators' acts as HTTP and the CLI give them.
+//! Operator commands as HTTP and the CLI give them.
 
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
-    command::{Act, ActEnvelope},
+    command::{OperatorCommand, OperatorEnvelope},
     goals::GoalStatement,
     ids::{CommandId, Slug, UserId, WorkflowId},
 };
@@ -17,9 +17,9 @@ use super::{
 
 /// An act on a workflow, or on an annotator in it: verb, workflow and id stand outside the body.
 #[derive(Clone, Debug)]
-pub struct ActRequest<'a> {
+pub struct OperatorRequest<'a> {
     /// What is done.
-    pub verb: WorkflowAct,
+    pub verb: PauseVerb,
     /// The workflow.
     pub workflow: WorkflowId,
     /// The idempotency key.
@@ -34,7 +34,7 @@ pub struct ActRequest<'a> {
 
 /// What an operator can do to a whole workflow, and to annotators in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WorkflowAct {
+pub enum PauseVerb {
     /// Hold all its tasks.
     Pause,
     /// Let them go on.
@@ -49,9 +49,9 @@ pub enum WorkflowAct {
     ResumeAnnotator(UserId),
 }
 
-/// What stands in the body of an act that the clock does not end.
+/// What stands in the body of an operator command that the clock does not end.
 #[derive(Deserialize, JsonSchema)]
-#[expect(dead_code, reason = "the schema of a part of `ActBody`")]
+#[expect(dead_code, reason = "the schema of a part of `OperatorBody`")]
 pub struct ReasonBody {
     /// Why.
     reason: Option<String>,
@@ -59,44 +59,46 @@ pub struct ReasonBody {
 
 /// What stands in the body.
 #[derive(Deserialize, JsonSchema)]
-pub struct ActBody {
+pub struct OperatorBody {
     /// Why.
     reason: Option<String>,
     /// When a pause ends by itself, RFC 3339.
     until: Option<DateTime<Utc>>,
 }
 
-/// Reads an act on a workflow; unknown fields are ignored, as those of commands are.
-pub fn read_act(request: &ActRequest<'_>) -> Result<ActEnvelope, Unreadable> {
-    let read = || -> Result<Act, Fault> {
+/// Reads an operator command on a workflow; unknown fields are ignored, as those of commands are.
+pub fn read_operator_command(
+    request: &OperatorRequest<'_>,
+) -> Result<OperatorEnvelope, Unreadable> {
+    let read = || -> Result<OperatorCommand, Fault> {
         let fields = match request.body {
             [] => parse(b"{}"),
             body => parse(body),
         };
-        let ActBody { reason, until } = typed(fields?)?;
+        let OperatorBody { reason, until } = typed(fields?)?;
         check_reason(reason.as_deref())?;
         check_time("until", until)?;
         let workflow = request.workflow.clone();
         Ok(match request.verb {
-            WorkflowAct::Pause => Act::WorkflowPause {
+            PauseVerb::Pause => OperatorCommand::WorkflowPause {
                 workflow,
                 reason,
                 until,
             },
-            WorkflowAct::Resume => Act::WorkflowResume {
+            PauseVerb::Resume => OperatorCommand::WorkflowResume {
                 workflow,
                 reason,
                 ran_out: None,
             },
-            WorkflowAct::Archive => Act::WorkflowArchive { workflow, reason },
-            WorkflowAct::Restore => Act::WorkflowRestore { workflow, reason },
-            WorkflowAct::PauseAnnotator(user_id) => Act::AnnotatorPause {
+            PauseVerb::Archive => OperatorCommand::WorkflowArchive { workflow, reason },
+            PauseVerb::Restore => OperatorCommand::WorkflowRestore { workflow, reason },
+            PauseVerb::PauseAnnotator(user_id) => OperatorCommand::AnnotatorPause {
                 workflow,
                 user_id,
                 reason,
                 fallen_at: None,
             },
-            WorkflowAct::ResumeAnnotator(user_id) => Act::AnnotatorResume {
+            PauseVerb::ResumeAnnotator(user_id) => OperatorCommand::AnnotatorResume {
                 workflow,
                 user_id,
                 reason,
@@ -104,19 +106,20 @@ pub fn read_act(request: &ActRequest<'_>) -> Result<ActEnvelope, Unreadable> {
             },
         })
     };
-    let act = read().map_err(|fault| fault.into_unreadable(Some(request.command_id)))?;
-    Ok(ActEnvelope {
+    let operator_command =
+        read().map_err(|fault| fault.into_unreadable(Some(request.command_id)))?;
+    Ok(OperatorEnvelope {
         command_id: request.command_id,
         correlation_id: request.correlation_id.map(str::to_owned),
         traceparent: request.traceparent.map(str::to_owned),
-        act,
+        operator_command,
     })
 }
 
-/// Reads a person's word that a goal is reached: the act, and what the person says.
+/// Reads a person's word that a goal is reached: the operator command, and what the person says.
 pub fn read_completion(
     request: &CompletionRequest<'_>,
-) -> Result<(ActEnvelope, GoalStatement), Unreadable> {
+) -> Result<(OperatorEnvelope, GoalStatement), Unreadable> {
     let read = || -> Result<GoalStatement, Fault> {
         let fields = match request.body {
             [] => parse(b"{}"),
@@ -128,16 +131,16 @@ pub fn read_completion(
         Ok(statement)
     };
     let statement = read().map_err(|fault| fault.into_unreadable(Some(request.command_id)))?;
-    let act = Act::GoalComplete {
+    let operator_command = OperatorCommand::GoalComplete {
         workflow: request.workflow.clone(),
         goal: request.goal.clone(),
         statement: statement.clone(),
     };
-    let envelope = ActEnvelope {
+    let envelope = OperatorEnvelope {
         command_id: request.command_id,
         correlation_id: request.correlation_id.map(str::to_owned),
         traceparent: request.traceparent.map(str::to_owned),
-        act,
+        operator_command,
     };
     Ok((envelope, statement))
 }

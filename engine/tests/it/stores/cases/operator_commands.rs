@@ -1,16 +1,17 @@
-//! Operators' acts, and the pauses of workflows that follow from them.
+//! Operator commands, and the pauses of workflows that follow from them.
 
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use glyph_workflow_engine::{
     MessageBuilder, NoMessages,
-    command::{Act, ActEnvelope},
+    command::{OperatorCommand, OperatorEnvelope},
     ids::{CommandId, TaskId, UserId},
-    pauses_of, plan_act,
+    pauses_of, plan_operator_command,
     store::{
-        ActFacts, ActSubject, ActWrite, CommandRecord, CommandRow, OpenPauses, Pauses, PlannedAct,
-        ProjectionWrite, RecordedOutcome, Store, Timer, TimerKind, TimerLane, WorkflowPause,
+        CommandRecord, CommandRow, OpenPauses, OperatorFacts, OperatorSubject, OperatorWrite,
+        Pauses, PlannedOperatorCommand, ProjectionWrite, RecordedOutcome, Store, Timer, TimerKind,
+        TimerLane, WorkflowPause,
     },
 };
 use serde_json::json;
@@ -18,15 +19,15 @@ use serde_json::json;
 use super::until;
 use crate::stores::{adapter::Adapter, samples::*};
 
-/// Writes an act and what it does to the pause of its workflow.
-async fn act(
+/// Writes an operator command and what it does to the pause of its workflow.
+async fn operator_command(
     store: &dyn Store,
     name: &str,
-    act: Act,
-    change: impl FnOnce(&ActFacts, CommandId) -> Vec<WorkflowPause> + Send + 'static,
+    operator_command: OperatorCommand,
+    change: impl FnOnce(&OperatorFacts, CommandId) -> Vec<WorkflowPause> + Send + 'static,
 ) -> CommandRow {
-    let (id, subject) = (command(name), act.subject());
-    let decide = move |facts: ActFacts| ActWrite {
+    let (id, subject) = (command(name), operator_command.subject());
+    let decide = move |facts: OperatorFacts| OperatorWrite {
         pauses: Pauses {
             workflows: change(&facts, id),
             ..Pauses::default()
@@ -35,31 +36,31 @@ async fn act(
         record: CommandRecord {
             command_id: id,
             task_id: None,
-            command_type: act.type_name(),
-            content_hash: act.content_hash(),
+            command_type: operator_command.type_name(),
+            content_hash: operator_command.content_hash(),
             outcome: RecordedOutcome::Applied {
-                result: json!({"workflow": act.workflow()}),
+                result: json!({"workflow": operator_command.workflow()}),
             },
-            payload: Some(act.payload()),
+            payload: Some(operator_command.payload()),
             decided_at: facts.now,
         },
     };
-    let planned = PlannedAct {
+    let planned = PlannedOperatorCommand {
         id,
         subject,
         decide: Box::new(decide),
     };
-    store.act(planned).await.unwrap()
+    store.operator_command(planned).await.unwrap()
 }
 
 async fn pause(store: &dyn Store, name: &str, workflow: &str) -> CommandRow {
     let workflow = slug(workflow);
-    let begin = Act::WorkflowPause {
+    let begin = OperatorCommand::WorkflowPause {
         workflow: workflow.clone(),
         reason: Some("audit".to_owned()),
         until: None,
     };
-    act(store, name, begin, |facts, pause_id| {
+    operator_command(store, name, begin, |facts, pause_id| {
         assert_eq!(facts.pause, None);
         vec![WorkflowPause {
             pause_id,
@@ -75,12 +76,12 @@ async fn pause(store: &dyn Store, name: &str, workflow: &str) -> CommandRow {
 }
 
 async fn resume(store: &dyn Store, name: &str, workflow: &str) -> CommandRow {
-    let end = Act::WorkflowResume {
+    let end = OperatorCommand::WorkflowResume {
         workflow: slug(workflow),
         reason: None,
         ran_out: None,
     };
-    act(store, name, end, |facts, _| {
+    operator_command(store, name, end, |facts, _| {
         let pause = facts.pause.clone().expect("the workflow is paused");
         vec![WorkflowPause {
             ended_at: Some(facts.now),
@@ -103,7 +104,10 @@ pub(in crate::stores) async fn an_act_is_recorded_once_and_its_pause_is_read_by_
     // The same id again decides nothing and gets the row that is there.
     let again = pause_again(&*other, "pause", "flow").await;
     assert_eq!(again, first);
-    assert_eq!(store.acts().await.unwrap(), std::slice::from_ref(&first));
+    assert_eq!(
+        store.operator_commands().await.unwrap(),
+        std::slice::from_ref(&first)
+    );
     assert_eq!(
         store.command(first.command_id).await.unwrap(),
         Some(first.clone())
@@ -137,20 +141,20 @@ pub(in crate::stores) async fn an_act_is_recorded_once_and_its_pause_is_read_by_
     assert_eq!(waiting, 3 + 2);
 }
 
-/// A second copy of the act; deciding it would be a fault.
+/// A second copy of the operator command; deciding it would be a fault.
 async fn pause_again(store: &dyn Store, name: &str, workflow: &str) -> CommandRow {
-    let decide = |_: ActFacts| -> ActWrite { panic!("a known act is not decided") };
+    let decide = |_: OperatorFacts| -> OperatorWrite { panic!("a known act is not decided") };
     let id = command(name);
-    let subject = ActSubject {
+    let subject = OperatorSubject {
         workflow: slug(workflow),
         user_id: None,
     };
-    let planned = PlannedAct {
+    let planned = PlannedOperatorCommand {
         id,
         subject,
         decide: Box::new(decide),
     };
-    store.act(planned).await.unwrap()
+    store.operator_command(planned).await.unwrap()
 }
 
 /// The pauses that a batch of one task reads.
@@ -206,7 +210,7 @@ pub(in crate::stores) async fn timers_of_a_paused_workflow_is_not_claimed(a: &im
     assert_eq!(ids, [id("one")]);
 
     // The clock ends a pause, whether or not anybody has recorded it.
-    let begin = Act::WorkflowPause {
+    let begin = OperatorCommand::WorkflowPause {
         workflow: slug("free"),
         reason: None,
         until: None,
@@ -226,7 +230,7 @@ pub(in crate::stores) async fn timers_of_a_paused_workflow_is_not_claimed(a: &im
         },
     )
     .await;
-    act(&*store, "short pause", begin, |facts, pause_id| {
+    operator_command(&*store, "short pause", begin, |facts, pause_id| {
         vec![WorkflowPause {
             pause_id,
             workflow: slug("free"),
@@ -251,7 +255,7 @@ pub(in crate::stores) async fn timers_of_a_paused_workflow_is_not_claimed(a: &im
     assert_eq!((open.active.len(), open.expired.len()), (0, 1));
 }
 
-pub(in crate::stores) async fn pauses_are_remade_from_acts(a: &impl Adapter) {
+pub(in crate::stores) async fn pauses_are_remade_from_operator_commands(a: &impl Adapter) {
     let store = a.store();
     pause(&*store, "one", "flow").await;
     resume(&*store, "two", "flow").await;
@@ -271,29 +275,32 @@ pub(in crate::stores) async fn pauses_are_remade_from_acts(a: &impl Adapter) {
     assert_eq!(store.workflow_pauses().await.unwrap(), live);
 }
 
-fn pause_of_annotator(name: &str, fallen: Option<DateTime<Utc>>) -> PlannedAct {
-    let act = Act::AnnotatorPause {
+fn pause_of_annotator(name: &str, fallen: Option<DateTime<Utc>>) -> PlannedOperatorCommand {
+    let operator_command = OperatorCommand::AnnotatorPause {
         workflow: slug("flow"),
         user_id: UserId(id("ann")),
         reason: Some("answers".to_owned()),
         fallen_at: fallen,
     };
-    plan(name, act)
+    plan(name, operator_command)
 }
 
-fn resume_of_annotator(name: &str, by_rule: bool) -> PlannedAct {
-    let act = Act::AnnotatorResume {
+fn resume_of_annotator(name: &str, by_rule: bool) -> PlannedOperatorCommand {
+    let operator_command = OperatorCommand::AnnotatorResume {
         workflow: slug("flow"),
         user_id: UserId(id("ann")),
         reason: None,
         by_rule,
     };
-    plan(name, act)
+    plan(name, operator_command)
 }
 
-fn plan(name: &str, act: Act) -> PlannedAct {
+fn plan(name: &str, operator_command: OperatorCommand) -> PlannedOperatorCommand {
     let messages: Arc<dyn MessageBuilder> = Arc::new(NoMessages);
-    plan_act(ActEnvelope::new(command(name), act), &messages)
+    plan_operator_command(
+        OperatorEnvelope::new(command(name), operator_command),
+        &messages,
+    )
 }
 
 pub(in crate::stores) async fn a_rule_acts_in_the_step_that_finds_it(a: &impl Adapter) {
@@ -301,10 +308,10 @@ pub(in crate::stores) async fn a_rule_acts_in_the_step_that_finds_it(a: &impl Ad
     append(&*store, task("one"), None, started("flow", &[])).await;
     let fallen = store.open_projection("rule", 10).await.unwrap();
     let fallen = fallen.expect("nobody else is at it").now;
-    let step = async |acts: Vec<PlannedAct>| {
+    let step = async |operator_commands: Vec<PlannedOperatorCommand>| {
         let step = until(async || store.open_projection("rule", 10).await.unwrap()).await;
         let write = ProjectionWrite {
-            acts,
+            operator_commands,
             ..ProjectionWrite::default()
         };
         step.commit(write).await.unwrap();
@@ -325,7 +332,7 @@ pub(in crate::stores) async fn a_rule_acts_in_the_step_that_finds_it(a: &impl Ad
     step(vec![pause_of_annotator("fall", Some(fallen))]).await;
     assert_eq!(open().await, (1, Some(true)));
     store
-        .act(resume_of_annotator("let go", false))
+        .operator_command(resume_of_annotator("let go", false))
         .await
         .unwrap();
     assert_eq!(open().await, (1, None));
@@ -340,7 +347,7 @@ pub(in crate::stores) async fn a_rule_acts_in_the_step_that_finds_it(a: &impl Ad
 
     // What an operator has paused, a rule does not end.
     store
-        .act(pause_of_annotator("by hand", None))
+        .operator_command(pause_of_annotator("by hand", None))
         .await
         .unwrap();
     step(vec![resume_of_annotator("forgiven", true)]).await;
@@ -359,37 +366,40 @@ pub(in crate::stores) async fn an_archived_workflow_is_held_until_it_is_restored
     let (one, flow) = (task("one"), slug("flow"));
     append(&*store, one, None, started("flow", &[])).await;
     let reason = || Some("the project is over".to_owned());
-    let act = async |name: &str, act: Act| {
-        let row = store.act(plan(name, act)).await.unwrap();
+    let operator_command = async |name: &str, operator_command: OperatorCommand| {
+        let row = store
+            .operator_command(plan(name, operator_command))
+            .await
+            .unwrap();
         matches!(row.outcome, RecordedOutcome::Applied { .. })
     };
-    let paused = |until| Act::WorkflowPause {
+    let paused = |until| OperatorCommand::WorkflowPause {
         workflow: slug("flow"),
         reason: None,
         until,
     };
-    let archived = || Act::WorkflowArchive {
+    let archived = || OperatorCommand::WorkflowArchive {
         workflow: slug("flow"),
         reason: reason(),
     };
-    let resumed = || Act::WorkflowResume {
+    let resumed = || OperatorCommand::WorkflowResume {
         workflow: slug("flow"),
         reason: None,
         ran_out: None,
     };
-    let restored = || Act::WorkflowRestore {
+    let restored = || OperatorCommand::WorkflowRestore {
         workflow: slug("flow"),
         reason: None,
     };
-    assert!(!act("nothing", restored()).await);
+    assert!(!operator_command("nothing", restored()).await);
     // A pause before it is part of it, and its end forgotten.
     let soon = open(&*store, &[one], None).await.now + TimeDelta::hours(1);
-    assert!(act("pause", paused(Some(soon))).await);
-    assert!(!act("not archived", restored()).await);
-    assert!(act("archive", archived()).await);
-    assert!(act("archive again", archived()).await);
-    assert!(!act("held already", paused(None)).await);
-    assert!(!act("resume", resumed()).await);
+    assert!(operator_command("pause", paused(Some(soon))).await);
+    assert!(!operator_command("not archived", restored()).await);
+    assert!(operator_command("archive", archived()).await);
+    assert!(operator_command("archive again", archived()).await);
+    assert!(!operator_command("held already", paused(None)).await);
+    assert!(!operator_command("resume", resumed()).await);
     let seen = read_by_batch(&*other, one).await;
     assert_eq!(seen.len(), 1);
     assert!(seen[0].archived);
@@ -399,12 +409,12 @@ pub(in crate::stores) async fn an_archived_workflow_is_held_until_it_is_restored
     let offered = async || store.open_steps(Some(&flow), None).await.unwrap().len();
     assert_eq!(offered().await, 0);
 
-    assert!(act("restore", restored()).await);
+    assert!(operator_command("restore", restored()).await);
     assert_eq!(
         store.workflow_pauses().await.unwrap(),
         OpenPauses::default()
     );
     assert_eq!(offered().await, 1);
-    assert!(act("pause again", paused(None)).await);
+    assert!(operator_command("pause again", paused(None)).await);
     assert!(!store.replace_pauses(pauses_of).await.unwrap());
 }
