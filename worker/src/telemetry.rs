@@ -43,9 +43,9 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        if let Some(sqlx::Error::Database(told)) = cause.downcast_ref() {
+        if let Some(sqlx::Error::Database(database)) = cause.downcast_ref() {
             // In the database's words; the library adds a line of the database's own source.
-            return format!("{text}: {}", told.message());
+            return format!("{text}: {}", database.message());
         }
         let cause_text = cause.to_string();
         // Some libraries repeat their source's text in their own.

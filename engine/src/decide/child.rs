@@ -203,7 +203,7 @@ pub(super) fn order_fired(work: &mut Work<'_>, due: &FireTimer) -> Result<(), Re
             Some(EffectOutcome::Failed { is_final: true, .. }),
             ChildOrder::Pause | ChildOrder::Resume | ChildOrder::Cancel,
         ) => {
-            work.emit(WorkflowEvent::ChildTold {
+            work.emit(WorkflowEvent::ChildNotified {
                 step_id,
                 visit,
                 order,
@@ -256,7 +256,7 @@ pub(super) fn report_due(work: &mut Work<'_>, due: &FireTimer) -> Result<(), Ref
     }
     match &due.outcome {
         Some(EffectOutcome::Done { .. } | EffectOutcome::Failed { is_final: true, .. }) => {
-            work.emit(WorkflowEvent::ParentTold {});
+            work.emit(WorkflowEvent::ParentNotified {});
             Ok(())
         }
         None | Some(EffectOutcome::Failed { .. }) => Err(Refusal::NotPerformed),

@@ -97,7 +97,7 @@ impl Work<'_> {
             opening,
         }));
         if !opening {
-            self.tell(step, HookStage::OnStart);
+            self.notify(step, HookStage::OnStart);
         }
         let waits = step.kind.takes_submissions() && !opening;
         (!waits && self.finish_step(step, None)).then_some(step_id)
@@ -470,7 +470,7 @@ impl Work<'_> {
     /// Resolves the incident of a step that only told operators of it, that annotators disagree or
     /// somebody was inactive: the task leaves it.
     fn resolve_escalation(&mut self, step_id: &StepId) {
-        let told = |incident: &&Incident| {
+        let notified = |incident: &&Incident| {
             let code = incident.code;
             incident.step_id == *step_id
                 && matches!(
@@ -478,7 +478,7 @@ impl Work<'_> {
                     IncidentCode::Disagreement | IncidentCode::InactivityTimeout
                 )
         };
-        while let Some(incident) = self.current().incidents.iter().find(told).cloned() {
+        while let Some(incident) = self.current().incidents.iter().find(notified).cloned() {
             self.emit(WorkflowEvent::IncidentResolved {
                 incident_id: incident.incident_id,
                 step_id: incident.step_id,

@@ -32,7 +32,7 @@ impl Work<'_> {
             judges: visit.judges.clone(),
             slots: visit.slots,
         }));
-        self.tell(step, HookStage::OnStart);
+        self.notify(step, HookStage::OnStart);
         true
     }
 
@@ -72,7 +72,7 @@ impl Work<'_> {
             result: found.result,
             context: found.context,
         });
-        self.tell(step, HookStage::OnComplete);
+        self.notify(step, HookStage::OnComplete);
         if let Some(reason) = found.escalation {
             self.escalate(&step.id, IncidentCode::Disagreement, reason);
         }
@@ -140,7 +140,7 @@ impl Work<'_> {
     }
 
     /// Asks for the hooks of a stage that nothing waits for.
-    pub(super) fn tell(&mut self, step: &StepConfig, stage: HookStage) {
+    pub(super) fn notify(&mut self, step: &StepConfig, stage: HookStage) {
         for (index, hook) in (0..).zip(step.hooks_at(stage)) {
             if let Some(outside) = hook.outside_handler() {
                 self.request_first(step, outside, Some(HookId { stage, index }));

@@ -142,7 +142,7 @@ pub enum WorkflowEvent {
     /// A visit needs a child task.
     ChildRequested(ChildRequested),
     /// A child task has received an order.
-    ChildTold {
+    ChildNotified {
         /// The step.
         step_id: StepId,
         /// The visit.
@@ -168,7 +168,7 @@ pub enum WorkflowEvent {
     /// A child task has ended, or could not start.
     ChildEnded(ChildEnded),
     /// The parent has been told how this task ended.
-    ParentTold {},
+    ParentNotified {},
     /// The annotations of a visit were compared.
     ConsensusCalculated(ConsensusCalculated),
     /// A handler outside is asked: it is called, or its job is published with this event.
@@ -790,10 +790,10 @@ impl WorkflowEvent {
             Self::GoldScored { .. } => "gold_scored",
             Self::SlotsAdded { .. } => "places_added",
             Self::ChildRequested(_) => "child_requested",
-            Self::ChildTold { .. } => "child_told",
+            Self::ChildNotified { .. } => "child_told",
             Self::ChildStartFailed { .. } => "child_start_failed",
             Self::ChildEnded(_) => "child_ended",
-            Self::ParentTold {} => "parent_told",
+            Self::ParentNotified {} => "parent_told",
             Self::ConsensusCalculated(_) => "consensus_calculated",
             Self::HandlerRequested(_) => "handler_requested",
             Self::HandlerFailed { .. } => "handler_failed",
@@ -874,7 +874,7 @@ impl WorkflowEvent {
             | Self::AnnotationSubmitted { step_id, .. }
             | Self::GoldScored { step_id, .. }
             | Self::SlotsAdded { step_id, .. }
-            | Self::ChildTold { step_id, .. }
+            | Self::ChildNotified { step_id, .. }
             | Self::ChildStartFailed { step_id, .. }
             | Self::HandlerFailed { step_id, .. }
             | Self::ResultFound { step_id, .. }
@@ -888,7 +888,7 @@ impl WorkflowEvent {
                 step_id.as_ref()
             }
             Self::WorkflowStarted(_)
-            | Self::ParentTold {}
+            | Self::ParentNotified {}
             | Self::TaskDetailsSupplied { .. }
             | Self::TimersRearmed { .. }
             | Self::WorkflowMigrated(_)

@@ -225,7 +225,7 @@ impl GoalProgress {
         }
         if self.config.goals.is_empty() {
             let kind = self.config.kind.as_str();
-            return Forecast::unknown(format!("a goal of type `{kind}` cannot be foretold"));
+            return Forecast::unknown(format!("a goal of type `{kind}` cannot be forecast"));
         }
         let parts = self.config.goals.iter().filter_map(|id| {
             let part = goals.get(&(self.workflow.clone(), id.clone()))?;

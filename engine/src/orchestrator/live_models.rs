@@ -112,8 +112,9 @@ impl InUse {
 
     /// Of those events of a task that tell something, a copy is kept until the commit returns.
     fn committing(&mut self, events: &[StoredEvent]) {
-        let tells = |event: &&StoredEvent| LearntModel::EVENTS.contains(&event.event.event_type());
-        let events: Vec<_> = events.iter().filter(tells).cloned().collect();
+        let notifies =
+            |event: &&StoredEvent| LearntModel::EVENTS.contains(&event.event.event_type());
+        let events: Vec<_> = events.iter().filter(notifies).cloned().collect();
         if let Some(last) = events.last() {
             self.live.unread().committing(last.task_id, last.version);
             self.committing.push(events);

@@ -234,9 +234,9 @@ impl Simulation {
         let outcome = effect.map(|effect| match effect {
             Effect::Call(call) => self.call(&call),
             Effect::Command(envelope) => {
-                let told = self.decide(&envelope);
-                let outcome = told_outcome(&told.outcome);
-                played.push(told);
+                let notified = self.decide(&envelope);
+                let outcome = effect_outcome(&notified.outcome);
+                played.push(notified);
                 outcome
             }
         });
@@ -298,7 +298,7 @@ fn named<'w>(
 }
 
 /// What telling another task something has come to.
-fn told_outcome(outcome: &Outcome) -> EffectOutcome {
+fn effect_outcome(outcome: &Outcome) -> EffectOutcome {
     let failed = |error: String| EffectOutcome::Failed {
         error,
         is_final: true,

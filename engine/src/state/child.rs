@@ -40,7 +40,8 @@ pub struct ChildTask {
     pub correlation_id: Option<String>,
     /// What it was told last; none until it has started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub told: Option<ChildOrder>,
+    #[serde(rename = "told")]
+    pub notified: Option<ChildOrder>,
     /// What it is to be told now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<PendingOrder>,
@@ -55,7 +56,7 @@ pub struct ChildTask {
 impl ChildTask {
     /// In a few words, for people: which task it is, and where it stands as far as is known here.
     pub fn describe(&self) -> String {
-        let known = match (&self.outcome, self.told) {
+        let known = match (&self.outcome, self.notified) {
             (Some(outcome), _) => return format!("child task {} {}", self.task_id, outcome.status),
             (None, None) => "is about to start",
             (None, Some(ChildOrder::Start | ChildOrder::Resume)) => "runs",

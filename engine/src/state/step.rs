@@ -93,7 +93,8 @@ pub struct Visit {
     pub call: Option<PendingCall>,
     /// Calls that nothing waits for: of the hooks `on_start` and `on_complete`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub told: Vec<PendingCall>,
+    #[serde(rename = "told")]
+    pub notifications: Vec<PendingCall>,
     /// Calls begun so far; numbers the next.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub calls_made: u32,
@@ -192,7 +193,7 @@ impl Visit {
 
     /// The call of that number which has no answer yet.
     pub fn pending_call(&self, n: u32) -> Option<&PendingCall> {
-        let of_hooks = self.told.iter();
+        let of_hooks = self.notifications.iter();
         self.call.iter().chain(of_hooks).find(|call| call.n == n)
     }
 

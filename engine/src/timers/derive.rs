@@ -108,7 +108,7 @@ fn calls(state: &WorkflowSnapshot) -> impl Iterator<Item = Timer> {
         .iter()
         .flat_map(|(step_id, step)| step.visits.iter().map(move |visit| (step_id, visit)));
     visits.flat_map(|(step_id, visit)| {
-        let calls = visit.call.iter().chain(&visit.told);
+        let calls = visit.call.iter().chain(&visit.notifications);
         calls.filter_map(|call| {
             let kind = match call.handler {
                 OutsideHandler::Webhook => TimerKind::HandlerCall,

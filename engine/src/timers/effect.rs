@@ -68,7 +68,7 @@ impl HandlerCall {
     }
 }
 
-fn tell(command: Option<CommandEnvelope>) -> Option<Effect> {
+fn notify(command: Option<CommandEnvelope>) -> Option<Effect> {
     command.map(|envelope| Effect::Command(Box::new(envelope)))
 }
 
@@ -89,8 +89,8 @@ pub fn effect_of(
         TimerKind::ChildStart
         | TimerKind::ChildPause
         | TimerKind::ChildResume
-        | TimerKind::ChildCancel => tell(children::order(state, row)),
-        TimerKind::ChildReport => tell(children::report(state, row)),
+        | TimerKind::ChildCancel => notify(children::order(state, row)),
+        TimerKind::ChildReport => notify(children::report(state, row)),
     }
 }
 
@@ -143,11 +143,11 @@ pub(crate) fn pending_call<'s>(
     let (step_id, step) = state.steps.get_key_value(row.step_id.as_ref()?)?;
     let visit = step.visits.iter().find(|visit| visit.number == row.visit)?;
     let call = visit.pending_call(row.n)?;
-    let tells = call.hook.is_some_and(|hook| !hook.stage.holds_step());
+    let notifies = call.hook.is_some_and(|hook| !hook.stage.holds_step());
     let held = match state.status {
         TaskStatus::Running => visit.pause.is_some(),
         TaskStatus::Paused => true,
-        TaskStatus::Completed | TaskStatus::Failed | TaskStatus::Cancelled => !tells,
+        TaskStatus::Completed | TaskStatus::Failed | TaskStatus::Cancelled => !notifies,
     };
     if held {
         return None;

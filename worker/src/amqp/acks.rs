@@ -35,7 +35,7 @@ enum Tag {
     /// Settled, but the broker does not know yet.
     Settled,
     /// The broker has been told.
-    Told,
+    Acknowledged,
 }
 
 /// What is known about the deliveries of one channel.
@@ -50,7 +50,7 @@ pub(super) struct Watermark {
 }
 
 impl Watermark {
-    /// `prefetch` is the most deliveries the broker leaves untold.
+    /// `prefetch` is the most deliveries the broker leaves unacknowledged.
     pub(super) fn new(prefetch: u16) -> Self {
         Self {
             low: 0,
@@ -78,7 +78,7 @@ impl Watermark {
     /// It shall be delivered again.
     pub(super) fn give_back(&mut self, tag: u64) {
         if let Some(state) = self.open(tag) {
-            *state = Tag::Told;
+            *state = Tag::Acknowledged;
             self.given_back.push(tag);
         }
     }
@@ -99,7 +99,7 @@ impl Watermark {
         if self.tags.len() > self.lag_max {
             for (tag, state) in (self.low + 1..).zip(&mut self.tags) {
                 if *state == Tag::Settled {
-                    *state = Tag::Told;
+                    *state = Tag::Acknowledged;
                     frames.push(Frame::Ack(tag));
                 }
             }
@@ -187,11 +187,11 @@ impl AckBook {
     }
 
     pub(super) fn settle(&self, receipts: &[Receipt]) {
-        self.tell(receipts, Watermark::settle);
+        self.apply(receipts, Watermark::settle);
     }
 
     pub(super) fn give_back(&self, receipts: &[Receipt]) {
-        self.tell(receipts, Watermark::give_back);
+        self.apply(receipts, Watermark::give_back);
     }
 
     /// Receipts that came after their channel was gone.
@@ -199,7 +199,7 @@ impl AckBook {
         self.late.load(Ordering::Relaxed)
     }
 
-    fn tell(&self, receipts: &[Receipt], change: fn(&mut Watermark, u64)) {
+    fn apply(&self, receipts: &[Receipt], change: fn(&mut Watermark, u64)) {
         for run in receipts.chunk_by(|one, other| one.channel == other.channel) {
             let lane = self
                 .lanes
@@ -234,7 +234,7 @@ mod tests {
     #[derive(Debug, Default)]
     struct Broker {
         delivered: u64,
-        untold: BTreeSet<u64>,
+        unacknowledged: BTreeSet<u64>,
         acked: BTreeSet<u64>,
         requeued: BTreeSet<u64>,
     }
@@ -243,21 +243,21 @@ mod tests {
         fn receive(&mut self, frame: Frame) {
             let (Frame::AckUpTo(tag) | Frame::Ack(tag) | Frame::GiveBack(tag)) = frame;
             assert!(
-                self.untold.contains(&tag),
+                self.unacknowledged.contains(&tag),
                 "unknown delivery tag {tag}: channel closed"
             );
             match frame {
                 Frame::AckUpTo(tag) => {
-                    let above = self.untold.split_off(&(tag + 1));
-                    self.acked.append(&mut self.untold);
-                    self.untold = above;
+                    let above = self.unacknowledged.split_off(&(tag + 1));
+                    self.acked.append(&mut self.unacknowledged);
+                    self.unacknowledged = above;
                 }
                 Frame::Ack(tag) => {
-                    self.untold.remove(&tag);
+                    self.unacknowledged.remove(&tag);
                     self.acked.insert(tag);
                 }
                 Frame::GiveBack(tag) => {
-                    self.untold.remove(&tag);
+                    self.unacknowledged.remove(&tag);
                     self.requeued.insert(tag);
                 }
             }
@@ -292,9 +292,9 @@ mod tests {
             let (mut settled, mut given_back) = (BTreeSet::new(), BTreeSet::new());
             for step in steps {
                 match step {
-                    Step::Deliver if broker.untold.len() < usize::from(prefetch) => {
+                    Step::Deliver if broker.unacknowledged.len() < usize::from(prefetch) => {
                         broker.delivered += 1;
-                        broker.untold.insert(broker.delivered);
+                        broker.unacknowledged.insert(broker.delivered);
                         watermark.delivered(broker.delivered);
                     }
                     Step::Deliver => {}
@@ -314,9 +314,9 @@ mod tests {
                         watermark.take().into_iter().for_each(|frame| broker.receive(frame));
                         prop_assert!(broker.acked.is_subset(&settled));
                         prop_assert_eq!(&broker.requeued, &given_back);
-                        // The broker can go on: what is held back is less than it may leave untold.
-                        let open = broker.untold.difference(&settled).count();
-                        let waiting = broker.untold.len() - open;
+                        // The broker can go on: what is held back is less than it may leave unacknowledged.
+                        let open = broker.unacknowledged.difference(&settled).count();
+                        let waiting = broker.unacknowledged.len() - open;
                         prop_assert!(waiting <= usize::from(prefetch / 2));
                     }
                 }
@@ -330,7 +330,7 @@ mod tests {
             watermark.take().into_iter().for_each(|frame| broker.receive(frame));
             prop_assert_eq!(&broker.acked, &settled);
             prop_assert_eq!(&broker.requeued, &given_back);
-            prop_assert!(broker.untold.is_empty());
+            prop_assert!(broker.unacknowledged.is_empty());
             prop_assert!(watermark.tags.is_empty());
         }
     }

@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn types_are_told_in_a_few_words() {
-        for (schema, told) in [
+        for (schema, type_name) in [
             (
                 json!({"$ref": "#/components/schemas/A"}),
                 "<a href=\"#schema-A\">A</a>",
@@ -278,7 +278,7 @@ mod tests {
             (json!({}), "any JSON"),
             (json!(true), "any JSON"),
         ] {
-            assert_eq!(type_of(&schema), told);
+            assert_eq!(type_of(&schema), type_name);
         }
     }
 }

@@ -53,7 +53,7 @@ pub(super) async fn migrate_one(State(api): State<Api>, request: TaskRequest) ->
             Ok(())
         })?;
         Ok(if dry_run {
-            Json(foretold(&api, request.task, command).await?).into_response()
+            Json(previewed(&api, request.task, command).await?).into_response()
         } else {
             Json(submit_command(&api, command).await?).into_response()
         })
@@ -61,7 +61,7 @@ pub(super) async fn migrate_one(State(api): State<Api>, request: TaskRequest) ->
     .await
 }
 
-async fn foretold(
+async fn previewed(
     api: &Api,
     task: TaskId,
     mut command: CommandEnvelope,

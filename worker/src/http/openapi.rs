@@ -24,7 +24,7 @@ const DESCRIPTION: &str = "Moves annotation tasks through workflows. Whatever ch
 const BEARER: &str = "A token of the file `GLYPH_API_TOKENS_FILE`. Its role is `viewer`, `producer` \
     or `operator`; each may do what those before it may. Without that file the API serves its own \
     machine alone and asks for no token.";
-const OTHER_PROBLEM: &str = "500: a fault of the worker, told in its log. 503: a service is away; \
+const OTHER_PROBLEM: &str = "500: a fault of the worker, described in its log. 503: a service is away; \
     ask again after `Retry-After`. 504: no answer in time; a command may still be carried out.";
 
 /// The document of the API, for programs and for people. Made once, with the router, and handed to
@@ -244,7 +244,7 @@ fn request_body(operation: &Operation, body: &Body, requests: &mut SchemaGenerat
 fn person_from_token(schema: &mut Value) {
     not_required(schema, "user_id");
     if let Some(description) = schema.pointer_mut("/properties/user_id/description") {
-        let told = description.as_str().unwrap_or_default();
+        let described = description.as_str().unwrap_or_default();
         *description = format!("{told} May be left out where the token names a person.").into();
     }
 }

@@ -39,11 +39,11 @@ impl<S: Send + Sync> FromRequest<S> for Limited {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         // A body that says that it is too long is not kept at all.
-        let told = request
+        let type_name = request
             .headers()
             .get("content-length")
             .and_then(|v| v.to_str().ok());
-        if told
+        if type_name
             .and_then(|v| v.parse::<u64>().ok())
             .is_some_and(|n| n > COMMAND_BYTES_MAX as u64)
         {

@@ -115,7 +115,7 @@ impl HookStanding {
         };
         visits
             .flat_map(|(step, visit)| {
-                let calls = visit.call.iter().chain(&visit.told);
+                let calls = visit.call.iter().chain(&visit.notifications);
                 let pending = calls.filter_map(move |call| {
                     let call_of = standing(step, visit, call.hook?);
                     let call = Some(call.clone());

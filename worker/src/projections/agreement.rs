@@ -66,7 +66,7 @@ struct Row {
     /// The event of the newest item.
     cause: Uuid,
     /// The event of the newest item when the question was last told of, and when that was.
-    told: Option<(Uuid, DateTime<Utc>)>,
+    notified: Option<(Uuid, DateTime<Utc>)>,
     window: Window,
 }
 
@@ -115,7 +115,7 @@ impl AgreementProjector {
         for entry in &step.entries {
             self.take_in(entry, &mut rows, &mut changed);
         }
-        let messages = self.tell(&rows, &mut changed, step.now);
+        let messages = self.notify(&rows, &mut changed, step.now);
         if read == 0 && changed.is_empty() {
             self.fitted.store(true, Ordering::Relaxed);
             return Ok(StepOutcome::CaughtUp);
@@ -164,7 +164,7 @@ impl AgreementProjector {
                         summary: Window::default().summary(&question, self.length, at),
                         question,
                         cause: entry.event.event_id,
-                        told: None,
+                        notified: None,
                         window: Window::default(),
                     }))
                 }
@@ -196,7 +196,7 @@ impl AgreementProjector {
 
     /// Sums up what has changed, and makes the messages whose time has come: of these, and of those
     /// that were held back before.
-    fn tell(
+    fn notify(
         &self,
         rows: &ProjectionRows,
         changed: &mut BTreeMap<String, Row>,
@@ -215,14 +215,14 @@ impl AgreementProjector {
         }
         let mut messages = Vec::new();
         for row in changed.values_mut() {
-            match (&self.messages, row.told) {
+            match (&self.messages, row.notified) {
                 (Some(_), Some((cause, at))) if now - at < TELL_EVERY || cause == row.cause => {}
-                (told_by, _) => {
-                    let told = told_by.as_ref();
-                    let told =
-                        told.and_then(|m| m.agreement_progressed(&row.summary, row.cause, now));
-                    messages.extend(told);
-                    row.told = Some((row.cause, now));
+                (messages, _) => {
+                    let notified = messages.as_ref();
+                    let notified =
+                        notified.and_then(|m| m.agreement_progressed(&row.summary, row.cause, now));
+                    messages.extend(notified);
+                    row.notified = Some((row.cause, now));
                 }
             }
         }
@@ -256,8 +256,8 @@ fn read_row(value: Value) -> Option<Row> {
 /// Whether a stored row has news that its time has come to tell.
 fn is_held_back(row: &Value, now: DateTime<Utc>) -> bool {
     #[derive(Deserialize)]
-    struct Told<'r>(&'r str, DateTime<Utc>);
-    let Ok(Some(Told(cause, at))) = Option::<Told<'_>>::deserialize(&row["told"]) else {
+    struct Notified<'r>(&'r str, DateTime<Utc>);
+    let Ok(Some(Notified(cause, at))) = Option::<Notified<'_>>::deserialize(&row["told"]) else {
         return true;
     };
     row["cause"] != *cause && now - at >= TELL_EVERY

@@ -44,7 +44,7 @@ pub const GOALS: &str = "goals";
 /// A goal tells of its progress at most once in this time; what came in between is in the next one.
 const PROGRESS_EVERY: TimeDelta = TimeDelta::seconds(5);
 /// Rows of the projection that say what was told last; they are no part of the fold.
-const TOLD: &str = "told/";
+const NOTIFIED: &str = "told/";
 
 /// Folds the log into the progress of goals, and tells of it.
 pub struct GoalProjector {
@@ -52,7 +52,7 @@ pub struct GoalProjector {
     messages: CloudEventMessages,
     /// Whether progress is told of as it comes; a recount by an operator tells of what was reached
     /// only.
-    tells_progress: bool,
+    reports_progress: bool,
     revisions: Mutex<HashMap<RevisionId, Arc<WorkflowConfig>>>,
     faults: Faults,
 }
@@ -69,7 +69,7 @@ impl Follows for GoalProjector {
 
 /// What a deployment last told of a goal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Told {
+struct Notified {
     at: DateTime<Utc>,
     epoch: u32,
     current: Option<f64>,
@@ -143,7 +143,7 @@ impl GoalProjector {
         Self {
             store,
             messages,
-            tells_progress: true,
+            reports_progress: true,
             revisions: Mutex::default(),
             faults: Faults::default(),
         }
@@ -152,7 +152,7 @@ impl GoalProjector {
     /// The same, telling only of what was reached.
     #[must_use]
     pub fn without_progress(mut self) -> Self {
-        self.tells_progress = false;
+        self.reports_progress = false;
         self
     }
 
@@ -206,7 +206,7 @@ impl GoalProjector {
             self.bring_about(effect, &found.goals, now, &mut write);
         }
         for goal in found.goals.values() {
-            self.tell_progress(goal, &found.goals, &rows, now, &mut write);
+            self.report_progress(goal, &found.goals, &rows, now, &mut write);
         }
         let read = step.entries.len();
         if read > 0 || !write.rows.is_empty() {
@@ -255,7 +255,7 @@ impl GoalProjector {
 
     /// Tells of a goal that has moved and was not told of for a while. What was told last stands in
     /// a row, so all workers of a deployment together keep the pace.
-    fn tell_progress(
+    fn report_progress(
         &self,
         goal: &GoalProgress,
         goals: &Goals,
@@ -263,8 +263,10 @@ impl GoalProjector {
         now: DateTime<Utc>,
         write: &mut ProjectionWrite,
     ) {
-        let key = format!("{TOLD}{}/{}", goal.workflow, goal.goal());
-        let last = rows.get(&key).and_then(|row| Told::deserialize(row).ok());
+        let key = format!("{NOTIFIED}{}/{}", goal.workflow, goal.goal());
+        let last = rows
+            .get(&key)
+            .and_then(|row| Notified::deserialize(row).ok());
         let (epoch, current) = (goal.epoch, goal.current());
         let has_moved = match &last {
             None => current.is_some_and(|current| current > 0.0),
@@ -273,13 +275,13 @@ impl GoalProjector {
         if !has_moved {
             return;
         }
-        let told = Told {
+        let notified = Notified {
             at: now,
             epoch,
             current,
         };
-        write.rows.insert(key, Some(json!(told)));
-        if self.tells_progress {
+        write.rows.insert(key, Some(json!(notified)));
+        if self.reports_progress {
             let report = GoalReport::of(goal, goals, now);
             write
                 .messages

@@ -224,14 +224,14 @@ impl TimerRunner {
             Effect::Call(call) => Ok(self.handlers.call(&call).await),
             Effect::Command(envelope) => {
                 let outcome = self.pipeline.submit(*envelope).await?;
-                Ok(told(outcome))
+                Ok(notified(outcome))
             }
         }
     }
 }
 
 /// What telling another task something came to. A duplicate came to what it came to first.
-fn told(outcome: Outcome) -> EffectOutcome {
+fn notified(outcome: Outcome) -> EffectOutcome {
     let failed = |error: String, is_final| EffectOutcome::Failed {
         error,
         is_final,

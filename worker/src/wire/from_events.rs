@@ -272,10 +272,10 @@ impl MessageBuilder for CloudEventMessages {
             | WorkflowEvent::ResultFound { .. }
             | WorkflowEvent::SlotsAdded { .. }
             | WorkflowEvent::ChildRequested(_)
-            | WorkflowEvent::ChildTold { .. }
+            | WorkflowEvent::ChildNotified { .. }
             | WorkflowEvent::ChildStartFailed { .. }
             | WorkflowEvent::ChildEnded(_)
-            | WorkflowEvent::ParentTold {}
+            | WorkflowEvent::ParentNotified {}
             | WorkflowEvent::AnnotationSubmitted { .. } => None,
         }
     }

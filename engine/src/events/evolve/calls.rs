@@ -20,8 +20,8 @@ pub(super) fn requested(
     let HandlerRequested {
         step_id, visit, n, ..
     } = requested;
-    let tells = requested.hook.is_some_and(|hook| !hook.stage.holds_step());
-    let visit = if tells {
+    let notifies = requested.hook.is_some_and(|hook| !hook.stage.holds_step());
+    let visit = if notifies {
         known_visit(state, event, step_id, *visit)?
     } else {
         active_visit(state, event, step_id, *visit)?
@@ -29,7 +29,7 @@ pub(super) fn requested(
     visit.calls_made = visit.calls_made.max(*n);
     let before = take_call(visit, *n);
     // Nobody answers a job that only tells: to have it published is all.
-    if !(tells && requested.handler == OutsideHandler::Queue) {
+    if !(notifies && requested.handler == OutsideHandler::Queue) {
         keep_call(
             visit,
             PendingCall {
@@ -109,13 +109,13 @@ pub(super) fn hook_ended(
 /// Takes the call of that number out of the visit.
 fn take_call(visit: &mut Visit, n: u32) -> Option<PendingCall> {
     let of_step = visit.call.take_if(|call| call.n == n);
-    let told = visit.told.iter().position(|call| call.n == n);
-    of_step.or_else(|| told.map(|at| visit.told.remove(at)))
+    let notified = visit.notifications.iter().position(|call| call.n == n);
+    of_step.or_else(|| notified.map(|at| visit.notifications.remove(at)))
 }
 
 fn keep_call(visit: &mut Visit, call: PendingCall) {
     match call.hook {
-        Some(hook) if !hook.stage.holds_step() => visit.told.push(call),
+        Some(hook) if !hook.stage.holds_step() => visit.notifications.push(call),
         Some(_) | None => visit.call = Some(call),
     }
 }
@@ -129,7 +129,7 @@ pub(super) fn calling_visit<'s>(
     n: Option<u32>,
 ) -> Result<&'s mut Visit, StateTransitionError> {
     let visit = known_visit(state, event, step_id, number)?;
-    if visit.told.iter().any(|call| Some(call.n) == n) {
+    if visit.notifications.iter().any(|call| Some(call.n) == n) {
         return known_visit(state, event, step_id, number);
     }
     active_visit(state, event, step_id, number)

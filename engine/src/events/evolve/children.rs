@@ -21,7 +21,7 @@ pub(super) fn requested(visit: &mut Visit, requested: &ChildRequested, now: Date
         holders: requested.holders.clone(),
         depth_max: requested.depth_max,
         correlation_id: requested.correlation_id.clone(),
-        told: None,
+        notified: None,
         order: Some(PendingOrder {
             order: ChildOrder::Start,
             n,
@@ -34,9 +34,9 @@ pub(super) fn requested(visit: &mut Visit, requested: &ChildRequested, now: Date
 }
 
 /// An order has reached the child.
-pub(super) fn told(child: &mut ChildTask, order: ChildOrder, n: u32) {
+pub(super) fn notified(child: &mut ChildTask, order: ChildOrder, n: u32) {
     if child.order.as_ref().is_some_and(|order| order.n == n) {
-        child.told = Some(order);
+        child.notified = Some(order);
         child.order = None;
         child.input = None;
         child.labels.clear();
@@ -89,7 +89,7 @@ pub(super) fn order_children(
     use ChildOrder::{Cancel, Pause, Resume, Start};
     let may_follow = matches!(
         event,
-        WorkflowEvent::ChildTold { .. }
+        WorkflowEvent::ChildNotified { .. }
             | WorkflowEvent::StepCompleted { .. }
             | WorkflowEvent::StepFailed { .. }
             | WorkflowEvent::StepSkipped { .. }
@@ -110,7 +110,7 @@ pub(super) fn order_children(
             continue;
         }
         let paused = paused || visit.pause.is_some();
-        let order = match child.told {
+        let order = match child.notified {
             Some(Start | Pause | Resume) if over => Cancel,
             Some(Start | Resume) if paused => Pause,
             Some(Pause) if !paused => Resume,

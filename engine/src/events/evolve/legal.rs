@@ -14,7 +14,7 @@ pub(super) fn require_status(
     // What goes on between parent and child does not wait for either.
     let between_tasks = matches!(
         event,
-        WorkflowEvent::ChildTold { .. }
+        WorkflowEvent::ChildNotified { .. }
             | WorkflowEvent::ChildStartFailed { .. }
             | WorkflowEvent::ChildEnded(_)
     );
@@ -23,20 +23,20 @@ pub(super) fn require_status(
         clippy::wildcard_enum_match_arm,
         reason = "a hook is over by these events alone"
     )]
-    let tells = match event {
+    let notifies = match event {
         WorkflowEvent::HookEnded(ended) => !ended.hook.stage.holds_step(),
         WorkflowEvent::HandlerFailed {
             step_id, visit, n, ..
         } => {
             let visit = state.visit(step_id, *visit);
-            visit.is_some_and(|visit| visit.told.iter().any(|call| call.n == *n))
+            visit.is_some_and(|visit| visit.notifications.iter().any(|call| call.n == *n))
         }
         _ => false,
     };
     let by_status = match (state.status, event) {
         (Running, event) => !matches!(
             event,
-            WorkflowEvent::WorkflowResumed { step_id: None, .. } | WorkflowEvent::ParentTold {}
+            WorkflowEvent::WorkflowResumed { step_id: None, .. } | WorkflowEvent::ParentNotified {}
         ),
         (
             Paused,
@@ -53,11 +53,11 @@ pub(super) fn require_status(
             Completed | Failed | Cancelled,
             WorkflowEvent::TaskDetailsSupplied { .. }
             | WorkflowEvent::GoldScored { .. }
-            | WorkflowEvent::ParentTold {},
+            | WorkflowEvent::ParentNotified {},
         ) => true,
         (Paused | Completed | Failed | Cancelled, _) => false,
     };
-    if between_tasks || by_status || (tells && state.status.is_final()) {
+    if between_tasks || by_status || (notifies && state.status.is_final()) {
         Ok(())
     } else {
         Err(StateTransitionError::WrongStatus {

@@ -238,12 +238,12 @@ fn change(
             let visit = active_visit(state, event, &requested.step_id, requested.visit)?;
             children::requested(visit, requested, now);
         }
-        E::ChildTold {
+        E::ChildNotified {
             step_id,
             visit,
             order,
             n,
-        } => children::told(child_of(state, event, step_id, *visit)?, *order, *n),
+        } => children::notified(child_of(state, event, step_id, *visit)?, *order, *n),
         E::ChildStartFailed {
             step_id,
             visit,
@@ -256,7 +256,7 @@ fn change(
             children::ended(child, ended);
             state.context.extend(ended.context.clone());
         }
-        E::ParentTold {} => state.report_due = None,
+        E::ParentNotified {} => state.report_due = None,
 
         // Pauses.
         E::WorkflowPaused {

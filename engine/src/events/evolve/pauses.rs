@@ -83,7 +83,12 @@ fn rearm_visit(visit: &mut Visit, paused_for: TimeDelta, attempts: Attempts) {
         Attempts::Moved => true,
         Attempts::Kept => call.runs_out(),
     };
-    for call in visit.call.iter_mut().chain(&mut visit.told).filter(moves) {
+    for call in visit
+        .call
+        .iter_mut()
+        .chain(&mut visit.notifications)
+        .filter(moves)
+    {
         call.due_at = call.due_at.map(|due_at| due_at + paused_for);
     }
 }

@@ -89,7 +89,7 @@ pub(super) fn migrated(
         // A pause adds what it lasted, and has not yet.
         let pause = visit.pause.as_ref().or(pause.as_ref());
         let asked_at = pause.map_or(now, |pause| pause.since);
-        for call in visit.call.iter_mut().chain(&mut visit.told) {
+        for call in visit.call.iter_mut().chain(&mut visit.notifications) {
             call.due_at = call.due_at.map(|due_at| due_at.max(asked_at));
         }
         for judged in visit.judges.iter_mut().chain(&mut visit.judges_with) {

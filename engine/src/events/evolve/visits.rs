@@ -51,7 +51,7 @@ pub(super) fn activated(
         child: None,
         result: None,
         call: None,
-        told: Vec::new(),
+        notifications: Vec::new(),
         calls_made: 0,
         opening: activated.opening,
         hooks_done: 0,
@@ -127,7 +127,7 @@ pub(super) fn end<'s>(
     visit.found = None;
     if status == VisitStatus::Withdrawn {
         // That it had begun is news no more.
-        visit.told.clear();
+        visit.notifications.clear();
     }
     Ok(visit)
 }
