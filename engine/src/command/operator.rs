@@ -23,7 +23,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum OperatorCommand {
-    /// Hold all tasks of a workflow. Of a paused one, changes reason and `until`.
+    /// IntakePause all tasks of a workflow. Of a paused one, changes reason and `until`.
     WorkflowPause {
         /// The workflow, in all its revisions.
         workflow: WorkflowId,
@@ -271,7 +271,7 @@ pub(crate) fn decide(
                 archived: false,
                 ended_at: None,
             };
-            Ok(held(pause, open))
+            Ok(paused(pause, open))
         }
         OperatorCommand::WorkflowArchive { workflow, reason } => {
             let pause = WorkflowPause {
@@ -283,7 +283,7 @@ pub(crate) fn decide(
                 archived: true,
                 ended_at: None,
             };
-            Ok(held(pause, open))
+            Ok(paused(pause, open))
         }
         OperatorCommand::WorkflowResume {
             workflow, ran_out, ..
@@ -359,10 +359,10 @@ pub(crate) fn decide(
 }
 
 /// A workflow is held from now on. What holds it already is changed; what has run out is over.
-fn held(wanted: WorkflowPause, open: Option<WorkflowPause>) -> Effect {
+fn paused(wanted: WorkflowPause, open: Option<WorkflowPause>) -> Effect {
     let now = wanted.since;
     let (over, pause) = match open {
-        Some(open) if open.holds_at(now) => {
+        Some(open) if open.applies_at(now) => {
             let pause = WorkflowPause {
                 pause_id: open.pause_id,
                 since: open.since,

@@ -156,7 +156,7 @@ pub enum Undecided {
     /// It is timers of something that was paused after it was claimed: of a workflow, a task or a
     /// step. It comes again when that goes on.
     #[error("what it is due for is paused")]
-    Held,
+    Paused,
     /// Deciding it panicked: a bug, reported with its message.
     #[error("deciding it failed: {0}")]
     Panicked(String),

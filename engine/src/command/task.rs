@@ -62,7 +62,7 @@ pub enum Command {
     Release(Release),
     /// Keep a slot, and a draft.
     Activity(Activity),
-    /// Hold the task.
+    /// IntakePause the task.
     Pause(Pause),
     /// Let the task go on.
     Resume(Control),

@@ -87,7 +87,7 @@ impl HookStage {
     }
 
     /// Whether the step waits for what the hook answers. The others only tell somebody.
-    pub fn holds_step(self) -> bool {
+    pub fn blocks_step(self) -> bool {
         matches!(self, Self::PreProcess | Self::PostProcess)
     }
 }

@@ -30,7 +30,7 @@ pub(super) fn answered(work: &mut Work<'_>, command: &FireTimer) -> Result<(), R
     let Some(step) = step.clone().filter(wanted) else {
         // That revision does it in another way, or not at all.
         match (call.hook, step) {
-            (Some(hook), _) if !hook.stage.holds_step() => {
+            (Some(hook), _) if !hook.stage.blocks_step() => {
                 let error = "the revision that the task runs on has no such hook".to_owned();
                 work.hook_ended(&step_id, row.visit, hook, Some(call.n), Err(error));
             }
@@ -46,7 +46,7 @@ pub(super) fn answered(work: &mut Work<'_>, command: &FireTimer) -> Result<(), R
             Some(hook) => {
                 let output = Ok(Some(output.clone()));
                 work.hook_ended(&step_id, row.visit, hook, Some(call.n), output);
-                if hook.stage.holds_step() {
+                if hook.stage.blocks_step() {
                     work.go_on(&step, None);
                 }
             }
@@ -132,7 +132,7 @@ impl Work<'_> {
         let timeout = match hook {
             None => step.completion.as_ref().and_then(|c| c.timeout),
             // A job that only tells is not answered.
-            Some(hook) if !hook.stage.holds_step() => None,
+            Some(hook) if !hook.stage.blocks_step() => None,
             Some(hook) => step.hook(hook).and_then(|hook| hook.timeout),
         };
         let due_at = match handler {
@@ -181,7 +181,7 @@ impl Work<'_> {
                     self.leave(step.id.clone());
                 }
             }
-            Some(hook) if hook.stage.holds_step() => {
+            Some(hook) if hook.stage.blocks_step() => {
                 if self.hook_failed(step, hook, Some(n), &reason) {
                     self.go_on(step, None);
                 }

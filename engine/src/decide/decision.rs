@@ -47,7 +47,7 @@ pub(super) enum Refusal {
     TaskNotFound,
     NotPerformed,
     WorkflowNotFound,
-    Held,
+    Paused,
 }
 
 impl Refusal {

@@ -16,10 +16,10 @@ use crate::{
 pub(super) fn due(work: &mut Work<'_>, command: &FireTimer) -> Result<(), Refusal> {
     work.state()?;
     let row = &command.row;
-    if is_held(work, row) {
+    if is_suspended(work, row) {
         // Claimed just before the pause. An outcome would be the answer to this row for ever: it
         // has none, and the row comes again when what is paused goes on.
-        return Err(Refusal::Held);
+        return Err(Refusal::Paused);
     }
     match row.kind {
         TimerKind::AssignmentTimeout => {
@@ -67,7 +67,7 @@ pub(super) fn due(work: &mut Work<'_>, command: &FireTimer) -> Result<(), Refusa
 
 /// Whether what the row waits for is paused: the workflow, the task or the step. What ends the
 /// pause of a task or step, and what goes on between parent and child, is held by the workflow alone.
-fn is_held(work: &Work<'_>, row: &Timer) -> bool {
+fn is_suspended(work: &Work<'_>, row: &Timer) -> bool {
     let state = work.current();
     let ends_pause = row.kind == TimerKind::Resume && row.step_id.is_none();
     if row.kind.is_between_tasks() {
@@ -75,7 +75,7 @@ fn is_held(work: &Work<'_>, row: &Timer) -> bool {
     }
     work.workflow_pause().is_some()
         || (state.status == TaskStatus::Paused && !ends_pause)
-        || timers::is_held(state, row)
+        || timers::is_suspended(state, row)
 }
 
 /// Who still holds the slot of this row although its time is over.

@@ -41,7 +41,7 @@ pub fn decide(
                 Refusal::Rejected(rejection) => Outcome::Rejected(rejection),
                 Refusal::TaskNotFound => Outcome::Undecided(Undecided::TaskNotFound),
                 Refusal::NotPerformed => Outcome::Undecided(Undecided::NotPerformed),
-                Refusal::Held => Outcome::Undecided(Undecided::Held),
+                Refusal::Paused => Outcome::Undecided(Undecided::Paused),
                 Refusal::WorkflowNotFound => Outcome::Dead(Dead::WorkflowNotFound(
                     envelope
                         .command

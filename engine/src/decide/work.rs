@@ -126,7 +126,7 @@ impl<'a> Work<'a> {
     /// The pause that holds all tasks of the workflow now.
     pub(super) fn workflow_pause(&self) -> Option<&'a WorkflowPause> {
         self.pauses_of_workflow()
-            .find(|pause| pause.holds_at(self.now))
+            .find(|pause| pause.applies_at(self.now))
     }
 
     fn pauses_of_workflow(&self) -> impl Iterator<Item = &'a WorkflowPause> {

@@ -72,7 +72,7 @@ impl Expression {
                 value.type_of()
             ),
         })?;
-        if holds_nul(&json) {
+        if contains_nul(&json) {
             let reason =
                 "the expression yields the NUL character, which no database keeps".to_owned();
             return Err(ExpressionError::Evaluation { reason });
@@ -119,14 +119,14 @@ fn sample(key: CelValue, share: CelValue) -> Result<bool, ExecutionError> {
 }
 
 /// Whether the character stands in a text or a key. Facts never hold it, but expressions can make it.
-fn holds_nul(value: &Value) -> bool {
+fn contains_nul(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
         Value::String(text) => text.contains('\0'),
-        Value::Array(items) => items.iter().any(holds_nul),
+        Value::Array(items) => items.iter().any(contains_nul),
         Value::Object(entries) => entries
             .iter()
-            .any(|(key, value)| key.contains('\0') || holds_nul(value)),
+            .any(|(key, value)| key.contains('\0') || contains_nul(value)),
     }
 }
 

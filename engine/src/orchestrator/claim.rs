@@ -150,7 +150,7 @@ impl WorkflowOrchestrator {
             return Ok(Attempt::Lost);
         };
         let most = self.max_concurrent(free, &slot.step_id).await?;
-        if most.is_some_and(|most| open.held_by_claimant >= most) {
+        if most.is_some_and(|most| open.claimed_by_claimant >= most) {
             return Ok(Attempt::Enough);
         }
         // Claims are about slots, not about answers.

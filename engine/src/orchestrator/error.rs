@@ -69,7 +69,7 @@ impl OrchestrationError {
         match self {
             Self::EventStoreError(error) => error.class(),
             Self::Undecided(
-                Undecided::TaskNotFound | Undecided::NotPerformed | Undecided::Held,
+                Undecided::TaskNotFound | Undecided::NotPerformed | Undecided::Paused,
             ) => ErrorClass::Retry,
             Self::ConfigNotFound(_)
             | Self::ParseError(_)

@@ -258,7 +258,7 @@ impl Simulation {
         };
         let Some(answers) = self.answers.get_mut(&caller) else {
             // Nothing depends on what is told.
-            if call.hook.is_some_and(|stage| !stage.holds_step()) {
+            if call.hook.is_some_and(|stage| !stage.blocks_step()) {
                 return EffectOutcome::Done {
                     output: Value::Null,
                 };

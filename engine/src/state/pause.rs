@@ -53,7 +53,7 @@ impl WorkflowPause {
 
     /// Whether the workflow is held at `now`. A pause whose `until` has come holds nothing, whether
     /// or not that has been recorded: the clock ends it, not whoever notices.
-    pub fn holds_at(&self, now: DateTime<Utc>) -> bool {
+    pub fn applies_at(&self, now: DateTime<Utc>) -> bool {
         self.since <= now && self.end().is_none_or(|end| now < end)
     }
 

@@ -13,7 +13,7 @@ pub struct Slots {
     /// Steps with a free slot.
     pub open: Vec<OpenSlot>,
     /// Claimed slots.
-    pub held: Vec<ClaimedSlot>,
+    pub claimed: Vec<ClaimedSlot>,
 }
 
 /// A step of a task with an open slot.
@@ -70,9 +70,9 @@ impl From<&WorkflowSnapshot> for Slots {
                 continue;
             };
             slots
-                .held
-                .extend(visit.assignments.iter().map(|held| ClaimedSlot {
-                    user_id: held.user_id,
+                .claimed
+                .extend(visit.assignments.iter().map(|claimed| ClaimedSlot {
+                    user_id: claimed.user_id,
                     task_id: state.task_id,
                     step_id: step_id.clone(),
                 }));
@@ -110,8 +110,8 @@ impl Slots {
         let steps = before.open.iter().map(|slot| &slot.step_id);
         SlotsChange {
             open_unset: steps.filter(|step| gone(step)).cloned().collect(),
-            claims_unset: without(&before.held, &self.held),
-            claims_set: without(&self.held, &before.held),
+            claims_unset: without(&before.claimed, &self.claimed),
+            claims_set: without(&self.claimed, &before.claimed),
             open_set: without(&self.open, &before.open),
         }
     }
@@ -145,7 +145,7 @@ fn open_slot(state: &WorkflowSnapshot, step_id: &StepId, visit: &Visit) -> OpenS
             .collect::<Vec<_>>()
     };
     let mut barred = submitters(visit);
-    barred.extend(visit.assignments.iter().map(|held| held.user_id));
+    barred.extend(visit.assignments.iter().map(|claimed| claimed.user_id));
     barred.extend(&visit.excluded);
     let judged = visit
         .judges

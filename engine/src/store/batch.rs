@@ -236,7 +236,7 @@ pub struct OpenBatch {
     /// those that ended after the task of the batch that has rested longest did something last.
     pub pauses: Vec<WorkflowPause>,
     /// How many slots the claimant named in [`OpenRequest`] holds; 0 where none was named.
-    pub held_by_claimant: u32,
+    pub claimed_by_claimant: u32,
     /// Holds the locks.
     pub tx: Box<dyn BatchTx>,
 }

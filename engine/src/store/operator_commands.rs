@@ -66,7 +66,7 @@ pub struct OpenPauses {
 impl OpenPauses {
     /// Tells pauses apart by a time.
     pub(super) fn at(pauses: impl IntoIterator<Item = WorkflowPause>, now: DateTime<Utc>) -> Self {
-        let (active, expired) = pauses.into_iter().partition(|pause| pause.holds_at(now));
+        let (active, expired) = pauses.into_iter().partition(|pause| pause.applies_at(now));
         Self { active, expired }
     }
 }

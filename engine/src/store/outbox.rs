@@ -97,7 +97,7 @@ pub trait Outbox: Send + Sync {
     /// What `publisher` holds beyond a position, oldest first. So a publisher that got no answer
     /// to a commit or a claim finds out what it was given; else it would hold it for ever, as it
     /// renews its leases.
-    async fn held(
+    async fn leased(
         &self,
         publisher: PublisherId,
         after: i64,

@@ -34,7 +34,7 @@ pub fn derive_timers(state: &WorkflowSnapshot) -> Vec<Timer> {
             calls(state).collect()
         }
     };
-    rows.retain(|row: &Timer| !is_held(state, row));
+    rows.retain(|row: &Timer| !is_suspended(state, row));
     // Parent and child owe each other what they owe, whatever has become of either.
     rows.extend(child_orders(state));
     rows.extend(child_report(state));
@@ -43,7 +43,7 @@ pub fn derive_timers(state: &WorkflowSnapshot) -> Vec<Timer> {
 }
 
 /// Whether a row waits for a step that is paused; what ends the pause does not.
-pub(crate) fn is_held(state: &WorkflowSnapshot, row: &Timer) -> bool {
+pub(crate) fn is_suspended(state: &WorkflowSnapshot, row: &Timer) -> bool {
     let visit = row
         .step_id
         .as_ref()

@@ -143,7 +143,7 @@ pub(crate) fn pending_call<'s>(
     let (step_id, step) = state.steps.get_key_value(row.step_id.as_ref()?)?;
     let visit = step.visits.iter().find(|visit| visit.number == row.visit)?;
     let call = visit.pending_call(row.n)?;
-    let notifies = call.hook.is_some_and(|hook| !hook.stage.holds_step());
+    let notifies = call.hook.is_some_and(|hook| !hook.stage.blocks_step());
     let held = match state.status {
         TaskStatus::Running => visit.pause.is_some(),
         TaskStatus::Paused => true,

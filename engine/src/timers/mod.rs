@@ -10,5 +10,5 @@ mod effect;
 pub use derive::{derive_timers, timer_command_id};
 pub use effect::{Effect, HandlerCall, effect_of};
 
-pub(crate) use derive::{is_held, order_kind};
+pub(crate) use derive::{is_suspended, order_kind};
 pub(crate) use effect::{asked, call_input, pending_call};

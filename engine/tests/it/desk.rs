@@ -191,7 +191,7 @@ impl Desk {
 
     /// Lets the whole workflow go on.
     pub(crate) fn resume_workflow(&mut self) {
-        if let Some(pause) = self.pauses.iter_mut().find(|p| p.holds_at(self.now)) {
+        if let Some(pause) = self.pauses.iter_mut().find(|p| p.applies_at(self.now)) {
             pause.ended_at = Some(self.now);
         }
     }
@@ -203,7 +203,7 @@ impl Desk {
         while let Some(row) = self.next_due(end) {
             self.now = self.now.max(row.due_at);
             // As in every store: nothing is claimed while the workflow is paused.
-            if let Some(pause) = self.pauses.iter().find(|p| p.holds_at(self.now)) {
+            if let Some(pause) = self.pauses.iter().find(|p| p.applies_at(self.now)) {
                 match pause.until.filter(|until| *until <= end) {
                     Some(until) => self.now = until,
                     None => break,

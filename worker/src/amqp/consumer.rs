@@ -50,7 +50,7 @@ struct Intake {
     settings: AmqpSettings,
     acks: AckBook,
     state: watch::Sender<BrokerState>,
-    held: watch::Sender<bool>,
+    paused: watch::Sender<bool>,
     /// Where deliveries wait for [`CommandSource::next`]; at most the prefetch of each queue, as the
     /// broker sends no more. Gone once intake has ended, which ends the receiver.
     buffer: Mutex<Option<mpsc::UnboundedSender<Delivery>>>,
@@ -72,7 +72,7 @@ impl AmqpSource {
                 reason: Some("not connected yet".to_owned()),
                 ..BrokerState::default()
             }),
-            held: watch::Sender::new(false),
+            paused: watch::Sender::new(false),
             buffer: Mutex::new(Some(sender)),
             stop: closing.child_token(),
             closing,
@@ -140,8 +140,8 @@ impl CommandSource for AmqpSource {
         self.intake.acks.give_back(receipts);
     }
 
-    fn hold(&self, held: bool) {
-        self.intake.held.send_replace(held);
+    fn pause(&self, paused: bool) {
+        self.intake.paused.send_replace(paused);
     }
 
     async fn stop(&self) {
@@ -246,7 +246,7 @@ impl Intake {
                 intakes.spawn(take_in(
                     subscription,
                     buffer.clone(),
-                    self.held.subscribe(),
+                    self.paused.subscribe(),
                     self.stop.clone(),
                 ));
             }
@@ -298,7 +298,7 @@ fn joined(ended: Result<Result<(), Cause>, tokio::task::JoinError>) -> Result<()
 async fn take_in(
     subscription: Subscription,
     buffer: mpsc::UnboundedSender<Delivery>,
-    mut held: watch::Receiver<bool>,
+    mut paused: watch::Receiver<bool>,
     stop: CancellationToken,
 ) -> Result<(), Cause> {
     let Subscription {
@@ -314,11 +314,11 @@ async fn take_in(
         let _ = buffer.send(read(queue, id, delivery));
     };
     while !stop.is_cancelled() {
-        let open = !*held.borrow_and_update();
+        let open = !*paused.borrow_and_update();
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
-            changed = held.changed() => changed?,
+            changed = paused.changed() => changed?,
             // While held, nobody polls the consumer, and the prefetch stops the broker.
             delivery = consumer.next(), if open => match delivery {
                 Some(delivery) => hand_over(delivery?),

@@ -9,7 +9,7 @@ use super::database::Database;
 use crate::{
     broker::BrokerState,
     http::{Health, PartState},
-    pipeline::HoldReason,
+    pipeline::IntakePauseReason,
     telemetry,
 };
 
@@ -84,9 +84,12 @@ fn broker_part(consuming: Option<BrokerState>, publishing: BrokerState) -> PartS
 }
 
 /// Follows what holds intake back.
-pub(super) async fn watch_intake(mut holds: watch::Receiver<BTreeSet<HoldReason>>, health: Health) {
+pub(super) async fn watch_intake(
+    mut intake_pauses: watch::Receiver<BTreeSet<IntakePauseReason>>,
+    health: Health,
+) {
     loop {
-        let reasons: Vec<String> = holds
+        let reasons: Vec<String> = intake_pauses
             .borrow_and_update()
             .iter()
             .map(|why| why.as_str().to_owned())
@@ -97,7 +100,7 @@ pub(super) async fn watch_intake(mut holds: watch::Receiver<BTreeSet<HoldReason>
                 reasons => PartState::not_ready(reasons.join(", ")),
             };
         });
-        if holds.changed().await.is_err() {
+        if intake_pauses.changed().await.is_err() {
             return;
         }
     }

@@ -180,7 +180,7 @@ impl Running {
         let source = self.broker.source().map(|source| source.state());
         let publisher = self.broker.publisher().state();
         self.spawn_until_stopped(watch_broker(source, publisher, health.clone()));
-        self.spawn_until_stopped(watch_intake(self.pipeline.holds(), health.clone()));
+        self.spawn_until_stopped(watch_intake(self.pipeline.intake_pauses(), health.clone()));
     }
 
     fn spawn_until_stopped(&self, work: impl Future<Output = ()> + Send + 'static) {

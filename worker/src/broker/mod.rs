@@ -227,7 +227,7 @@ pub trait CommandSource: Send + Sync {
 
     /// Holds intake (outbox full, database away) or lets it go on. Deliveries already buffered
     /// still come.
-    fn hold(&self, held: bool);
+    fn pause(&self, paused: bool);
 
     /// Stops intake for good, for a drain.
     async fn stop(&self);

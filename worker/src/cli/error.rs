@@ -125,7 +125,7 @@ impl From<Undecided> for CliError {
                 "task_not_found",
                 "there is no such task; `glyph task start` makes one",
             ),
-            Undecided::Held => Self::failed("task_paused", "what it is due for is paused"),
+            Undecided::Paused => Self::failed("task_paused", "what it is due for is paused"),
             Undecided::Panicked(message) => {
                 Self::failed("bug", format!("deciding the command failed: {message}"))
             }

@@ -388,7 +388,7 @@ async fn state(
         .state_at(task, at_version)
         .await?
         .into_snapshot();
-    let holding = match at_version {
+    let active = match at_version {
         None => store.workflow_pauses().await?.active,
         // What holds the workflow now says nothing about then.
         Some(_) => Vec::new(),
@@ -403,7 +403,7 @@ async fn state(
         ]);
         facts.row(["status", state.status.as_str()]);
         facts.row(["version", &state.version.to_string()]);
-        let explanation = explain::explain(&state, &[], holding);
+        let explanation = explain::explain(&state, &[], active);
         facts.row(["why", &explanation.summary]);
         if let Some(output) = &state.output {
             facts.row(["result", &clipped(&output["result"].to_string(), 100)]);

@@ -48,7 +48,7 @@ struct Shared {
     /// Deliveries handed out and not settled.
     unsettled: AtomicUsize,
     unsettled_max: usize,
-    held: watch::Sender<bool>,
+    paused: watch::Sender<bool>,
     /// Something was settled, so that there may be room.
     room: Notify,
     /// No more is taken.
@@ -68,7 +68,7 @@ impl EmbeddedSource {
             consumer: queue.consume().await?,
             unsettled: AtomicUsize::new(0),
             unsettled_max: usize::from(prefetch).max(1),
-            held: watch::Sender::new(false),
+            paused: watch::Sender::new(false),
             room: Notify::new(),
             stopping: CancellationToken::new(),
             closing: CancellationToken::new(),
@@ -123,8 +123,8 @@ impl CommandSource for EmbeddedSource {
         self.send(receipts, Settlement::GivenBack);
     }
 
-    fn hold(&self, held: bool) {
-        self.shared.held.send_replace(held);
+    fn pause(&self, paused: bool) {
+        self.shared.paused.send_replace(paused);
     }
 
     async fn stop(&self) {
@@ -138,12 +138,12 @@ impl CommandSource for EmbeddedSource {
 
 /// Takes deliveries as long as there is room for them.
 async fn receive(shared: Arc<Shared>, incoming: mpsc::Sender<Delivery>) {
-    let mut held = shared.held.subscribe();
+    let mut paused = shared.paused.subscribe();
     let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
     loop {
         let room = async {
             // A closed channel cannot be: `shared` holds its sender.
-            let _ = held.wait_for(|held| !held).await;
+            let _ = paused.wait_for(|paused| !paused).await;
             loop {
                 let freed = shared.room.notified();
                 let room = shared

@@ -253,7 +253,7 @@ impl From<Undecided> for Problem {
                               a `workflow`";
                 Self::new(StatusCode::NOT_FOUND, "task_not_found", detail)
             }
-            Undecided::Held => Self::unavailable("what it is due for is paused"),
+            Undecided::Paused => Self::unavailable("what it is due for is paused"),
             Undecided::Panicked(message) => {
                 tracing::error!(message, "deciding a command panicked");
                 Self::internal()

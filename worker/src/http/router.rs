@@ -161,7 +161,7 @@ fn workflow_operations() -> Vec<Operation> {
             "pause_workflow",
             workflows::pause,
         )
-        .summary("Hold all tasks of a workflow, in all its revisions")
+        .summary("IntakePause all tasks of a workflow, in all its revisions")
         .answers::<OperatorResult>(200, "What holds the workflow now"),
         Operation::command::<OperatorBody, _>(
             "/api/v1/workflows/{id}/resume",
@@ -175,7 +175,9 @@ fn workflow_operations() -> Vec<Operation> {
             "archive_workflow",
             workflows::archive,
         )
-        .summary("Hold all tasks of a workflow until it is restored, and leave it out of lists")
+        .summary(
+            "IntakePause all tasks of a workflow until it is restored, and leave it out of lists",
+        )
         .answers::<OperatorResult>(200, "What holds the workflow now"),
         Operation::command::<ReasonBody, _>(
             "/api/v1/workflows/{id}/restore",
@@ -337,7 +339,7 @@ fn command_operations() -> Vec<Operation> {
             "pause_task",
             commands::pause,
         )
-        .summary("Hold a task")
+        .summary("IntakePause a task")
         .answers::<ProcessResult>(200, result),
         Operation::command::<Control, _>(
             "/api/v1/tasks/{task_id}/resume",

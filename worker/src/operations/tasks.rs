@@ -47,8 +47,8 @@ pub async fn explain_task(
     state: &WorkflowSnapshot,
 ) -> Result<Explanation, EventStoreError> {
     let events = whole_history(store, state.task_id).await?;
-    let holding = store.workflow_pauses().await?.active;
-    let mut explanation = explain(state, &events, holding);
+    let active = store.workflow_pauses().await?.active;
+    let mut explanation = explain(state, &events, active);
     let children = explanation
         .waiting
         .iter_mut()

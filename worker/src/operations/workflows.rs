@@ -46,8 +46,8 @@ impl WorkflowDocument {
         config: WorkflowConfig,
         store: &dyn Store,
     ) -> Result<Self, StorageError> {
-        let holding = store.workflow_pauses().await?.active;
-        let paused = holding.into_iter().find(|p| p.workflow == config.id);
+        let active = store.workflow_pauses().await?.active;
+        let paused = active.into_iter().find(|p| p.workflow == config.id);
         Ok(Self {
             paused,
             ..config.into()
@@ -103,9 +103,9 @@ impl ListedWorkflow {
         archived: bool,
     ) -> Result<Vec<Self>, StorageError> {
         let rows = store.revisions(workflow).await?;
-        let holding = store.workflow_pauses().await?.active;
+        let active = store.workflow_pauses().await?.active;
         let listed = rows.into_iter().map(|row| Self {
-            paused: holding.iter().find(|p| p.workflow == row.workflow).cloned(),
+            paused: active.iter().find(|p| p.workflow == row.workflow).cloned(),
             row,
         });
         let is_archived = |one: &Self| one.paused.as_ref().is_some_and(|pause| pause.archived);

@@ -91,7 +91,7 @@ impl Relay {
                 continue;
             }
             let claimed = if in_doubt {
-                self.outbox.held(self.id, 0).await
+                self.outbox.leased(self.id, 0).await
             } else {
                 self.outbox.claim(self.id, OUTBOX_LEASE, CLAIM_MAX).await
             };

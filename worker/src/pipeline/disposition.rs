@@ -44,7 +44,7 @@ pub fn dispose(outcome: &Outcome, attempts_before: u32) -> Disposition {
             let (reason, dead) = match undecided {
                 Undecided::TaskNotFound => (RetryReason::TaskNotFound, DeadReason::TaskNotFound),
                 // FireTimer work does not come from a queue.
-                Undecided::Panicked(_) | Undecided::NotPerformed | Undecided::Held => {
+                Undecided::Panicked(_) | Undecided::NotPerformed | Undecided::Paused => {
                     (RetryReason::Panicked, DeadReason::RetriesExhausted)
                 }
             };

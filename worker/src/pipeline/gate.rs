@@ -11,14 +11,14 @@ use crate::broker::CommandSource;
 
 /// Why intake is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum HoldReason {
+pub enum IntakePauseReason {
     /// The store cannot be used; batches wait for it.
     StoreUnavailable,
     /// More messages wait to be published than allowed.
     OutboxFull,
 }
 
-impl HoldReason {
+impl IntakePauseReason {
     const ALL: [Self; 2] = [Self::StoreUnavailable, Self::OutboxFull];
 
     /// The name in logs and health.
@@ -34,8 +34,8 @@ impl HoldReason {
 /// wait for the same database.
 pub(super) struct Gate {
     source: Option<Arc<dyn CommandSource>>,
-    held: Mutex<[usize; HoldReason::ALL.len()]>,
-    reasons: watch::Sender<BTreeSet<HoldReason>>,
+    paused: Mutex<[usize; IntakePauseReason::ALL.len()]>,
+    reasons: watch::Sender<BTreeSet<IntakePauseReason>>,
 }
 
 impl Gate {
@@ -43,33 +43,33 @@ impl Gate {
         let (reasons, _) = watch::channel(BTreeSet::new());
         Arc::new(Self {
             source,
-            held: Mutex::default(),
+            paused: Mutex::default(),
             reasons,
         })
     }
 
     /// Holds intake until the answer is dropped.
-    pub(super) fn hold(self: &Arc<Self>, reason: HoldReason) -> Hold {
+    pub(super) fn pause(self: &Arc<Self>, reason: IntakePauseReason) -> IntakePause {
         self.change(reason, |count| count + 1);
-        Hold {
+        IntakePause {
             gate: Arc::clone(self),
             reason,
         }
     }
 
-    pub(super) fn reasons(&self) -> watch::Receiver<BTreeSet<HoldReason>> {
+    pub(super) fn reasons(&self) -> watch::Receiver<BTreeSet<IntakePauseReason>> {
         self.reasons.subscribe()
     }
 
-    fn change(&self, reason: HoldReason, change: impl Fn(usize) -> usize) {
+    fn change(&self, reason: IntakePauseReason, change: impl Fn(usize) -> usize) {
         // The lock spans the calls below, so that two changes cannot reach the source in the
         // wrong order. Nothing under it can panic or wait.
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let counts = HoldReason::ALL.iter().zip(held.iter_mut());
+        let mut paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = IntakePauseReason::ALL.iter().zip(paused.iter_mut());
         for (_, count) in counts.filter(|(of, _)| **of == reason) {
             *count = change(*count);
         }
-        let counts = HoldReason::ALL.into_iter().zip(held.iter());
+        let counts = IntakePauseReason::ALL.into_iter().zip(paused.iter());
         let now: BTreeSet<_> = counts
             .filter(|(_, n)| **n > 0)
             .map(|(reason, _)| reason)
@@ -91,19 +91,19 @@ impl Gate {
                 }
             );
             if let Some(source) = &self.source {
-                source.hold(!reasons.is_empty());
+                source.pause(!reasons.is_empty());
             }
         }
     }
 }
 
 /// A reason in force.
-pub(super) struct Hold {
+pub(super) struct IntakePause {
     gate: Arc<Gate>,
-    reason: HoldReason,
+    reason: IntakePauseReason,
 }
 
-impl Drop for Hold {
+impl Drop for IntakePause {
     fn drop(&mut self) {
         self.gate
             .change(self.reason, |count| count.saturating_sub(1));
@@ -118,13 +118,13 @@ mod tests {
     fn intake_goes_on_when_the_last_reason_is_gone() {
         let gate = Gate::new(None);
         let reasons = gate.reasons();
-        let first = gate.hold(HoldReason::StoreUnavailable);
-        let second = gate.hold(HoldReason::StoreUnavailable);
-        let full = gate.hold(HoldReason::OutboxFull);
+        let first = gate.pause(IntakePauseReason::StoreUnavailable);
+        let second = gate.pause(IntakePauseReason::StoreUnavailable);
+        let full = gate.pause(IntakePauseReason::OutboxFull);
         drop(first);
         assert_eq!(reasons.borrow().len(), 2);
         drop(second);
-        assert_eq!(*reasons.borrow(), [HoldReason::OutboxFull].into());
+        assert_eq!(*reasons.borrow(), [IntakePauseReason::OutboxFull].into());
         drop(full);
         assert!(reasons.borrow().is_empty());
     }

@@ -18,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use super::{
-    CommandProcessor, HoldReason,
+    CommandProcessor, IntakePauseReason,
     collecting::Collector,
     gate::Gate,
     intake,
@@ -288,7 +288,7 @@ impl PipelineHandle {
     }
 
     /// Why intake is held at the moment, and every change: a process that holds it is not ready.
-    pub fn holds(&self) -> watch::Receiver<BTreeSet<HoldReason>> {
+    pub fn intake_pauses(&self) -> watch::Receiver<BTreeSet<IntakePauseReason>> {
         self.running.gate.reasons()
     }
 

@@ -6,7 +6,7 @@ use glyph_workflow_engine::store::{OUTBOX_LEASE, Outbox, PublisherId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::gate::{Gate, Hold, HoldReason};
+use super::gate::{Gate, IntakePause, IntakePauseReason};
 use crate::metrics::Metrics;
 
 /// Twice may fail before an [`OUTBOX_LEASE`] runs out.
@@ -26,7 +26,7 @@ pub(super) struct Keeper {
 
 impl Keeper {
     pub(super) async fn run(self) {
-        let mut full: Option<Hold> = None;
+        let mut full: Option<IntakePause> = None;
         let mut renew_at = Instant::now() + RENEW_EVERY;
         loop {
             tokio::select! {
@@ -43,7 +43,7 @@ impl Keeper {
                     let is_full =
                         u64::try_from(stats.pending).is_ok_and(|pending| pending > self.outbox_max);
                     match (&full, is_full) {
-                        (None, true) => full = Some(self.gate.hold(HoldReason::OutboxFull)),
+                        (None, true) => full = Some(self.gate.pause(IntakePauseReason::OutboxFull)),
                         (Some(_), false) => full = None,
                         (None, false) | (Some(_), true) => {}
                     }

@@ -24,7 +24,7 @@ mod unknown_commit;
 mod window;
 
 pub use disposition::{Disposition, dead_reason, dispose};
-pub use gate::HoldReason;
+pub use gate::IntakePauseReason;
 pub use handle::{Pipeline, PipelineHandle, PipelineParts, PipelineSettings, PipelineStopped};
 pub use processor::CommandProcessor;
 pub use sizing::{batch_len, size_max};

@@ -9,7 +9,7 @@ use glyph_workflow_engine::{
 };
 
 use super::{
-    gate::HoldReason,
+    gate::IntakePauseReason,
     job::Job,
     shared::{BatchNumbers, Shared},
     unknown_commit::LaneMessages,
@@ -94,7 +94,7 @@ impl BatchRunner {
             };
             if hold.is_none() {
                 tracing::warn!(%error, "the store cannot be used; the batch waits");
-                hold = Some(self.shared.gate.hold(HoldReason::StoreUnavailable));
+                hold = Some(self.shared.gate.pause(IntakePauseReason::StoreUnavailable));
             }
             // The broker redelivers what is not finished, so a drain need not wait for the store.
             tokio::select! {

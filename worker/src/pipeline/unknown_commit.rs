@@ -13,7 +13,7 @@ use glyph_workflow_engine::{
 /// If they were, their messages belong to this process, which renews its leases, and nobody in it
 /// has them: they would wait for its end, and later messages of their tasks would overtake them.
 /// Run again, the batch only finds its own commands. So the next batch that is known to be written
-/// first looks what else the lane was given ([`Outbox::held`]): of tasks that are this lane's alone,
+/// first looks what else the lane was given ([`Outbox::leased`]): of tasks that are this lane's alone,
 /// in positions beyond all that it knows of, as a lane commits one batch at a time.
 struct Doubt {
     /// The first of these batches. What it wrote may be older than a hold on its task that was
@@ -72,12 +72,12 @@ impl LaneMessages {
         if let (Some(publisher), true) = (self.publisher, self.doubt.is_some()) {
             // Should the look fail, the next one is for the messages of this batch, too.
             self.commit_unknown(number, tasks);
-            let mut held = self.outbox.held(publisher, self.last).await?;
+            let mut leased = self.outbox.leased(publisher, self.last).await?;
             if let Some(doubt) = self.doubt.take() {
                 let own = |row: &OutboxRow| row.task_id.is_some_and(|t| doubt.tasks.contains(&t));
-                held.retain(own);
+                leased.retain(own);
                 messages = BatchMessages {
-                    rows: held,
+                    rows: leased,
                     number: doubt.number,
                 };
             }

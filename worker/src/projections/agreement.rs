@@ -207,7 +207,7 @@ impl AgreementProjector {
             row.summary = row.window.summary(&row.question, self.length, at);
         }
         for (key, value) in rows {
-            if is_held_back(value, now)
+            if is_debounced(value, now)
                 && let Some(row) = read_row(value.clone())
             {
                 changed.insert(key.clone(), row);
@@ -254,7 +254,7 @@ fn read_row(value: Value) -> Option<Row> {
 }
 
 /// Whether a stored row has news that its time has come to tell.
-fn is_held_back(row: &Value, now: DateTime<Utc>) -> bool {
+fn is_debounced(row: &Value, now: DateTime<Utc>) -> bool {
     #[derive(Deserialize)]
     struct Notified<'r>(&'r str, DateTime<Utc>);
     let Ok(Some(Notified(cause, at))) = Option::<Notified<'_>>::deserialize(&row["told"]) else {

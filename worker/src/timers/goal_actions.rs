@@ -134,7 +134,7 @@ impl GoalActionRunner {
         let action = &row.action;
         let done = match action.action.as_str() {
             "trigger_webhook" => self.call(row).await,
-            "pause" | "archive" => self.hold(row).await,
+            "pause" | "archive" => self.pause(row).await,
             other => Err(Fault::for_good(format!("there is no action `{other}`"))),
         };
         let Err(fault) = done else {
@@ -184,7 +184,7 @@ impl GoalActionRunner {
     }
 
     /// Pauses the workflow, or archives it.
-    async fn hold(&self, row: &GoalActionRow) -> Result<(), Fault> {
+    async fn pause(&self, row: &GoalActionRow) -> Result<(), Fault> {
         let workflow = row.action.workflow.clone();
         let reason = Some(format!("the goal `{}` is reached", row.action.goal));
         let operator_command = if row.action.action == "archive" {

@@ -196,7 +196,7 @@ impl TimerRunner {
                 matches!(second, Ok(Outcome::Duplicate(_))).then_some(row.id)
             }
             // What is held was paused after the claim, and comes again with that.
-            Ok(Outcome::Applied(_) | Outcome::Undecided(Undecided::Held))
+            Ok(Outcome::Applied(_) | Outcome::Undecided(Undecided::Paused))
             | Err(PipelineStopped) => None,
             // The row stays and is tried again when its lease runs out; nobody's work is lost.
             Ok(outcome @ (Outcome::Rejected(_) | Outcome::Undecided(_) | Outcome::Dead(_))) => {

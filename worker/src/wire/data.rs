@@ -261,7 +261,7 @@ pub struct WorkflowFailed<'a> {
 
 /// The task is held, or one step of it.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct WorkflowHeld<'a> {
+pub struct WorkflowPaused<'a> {
     /// The step; the whole task where there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step_id: Option<&'a StepId>,
@@ -286,7 +286,7 @@ pub struct WorkflowReleased<'a> {
 
 /// An operator ended the task.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct WorkflowReasoned<'a> {
+pub struct WorkflowCancelled<'a> {
     /// Why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'a str>,

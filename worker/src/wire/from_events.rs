@@ -15,8 +15,8 @@ use super::{
     data::{
         CommandRejected, ConsensusCalculated, InTask, IncidentOpened, IncidentResolved,
         JobRequested, StepActivated, StepCompleted, StepEnded, StepFailed, TaskAssigned,
-        TaskReleased, TaskStalled, TransitionOccurred, WholeWorkflow, WorkflowCompleted,
-        WorkflowFailed, WorkflowHeld, WorkflowMigrated, WorkflowReasoned, WorkflowReleased,
+        TaskReleased, TaskStalled, TransitionOccurred, WholeWorkflow, WorkflowCancelled,
+        WorkflowCompleted, WorkflowFailed, WorkflowMigrated, WorkflowPaused, WorkflowReleased,
         WorkflowStarted,
     },
     envelope::{Message, TaskFields},
@@ -147,7 +147,7 @@ impl MessageBuilder for CloudEventMessages {
             } => {
                 row!(
                     WorkflowPaused,
-                    WorkflowHeld {
+                    WorkflowPaused {
                         step_id: step_id.as_ref(),
                         reason: reason.as_deref(),
                         until: *until
@@ -166,7 +166,7 @@ impl MessageBuilder for CloudEventMessages {
             WorkflowEvent::WorkflowCancelled { reason } => {
                 row!(
                     WorkflowCancelled,
-                    WorkflowReasoned {
+                    WorkflowCancelled {
                         reason: reason.as_deref()
                     }
                 )

@@ -35,11 +35,11 @@ pub struct OperatorRequest<'a> {
 /// What an operator can do to a whole workflow, and to annotators in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PauseVerb {
-    /// Hold all its tasks.
+    /// IntakePause all its tasks.
     Pause,
     /// Let them go on.
     Resume,
-    /// Hold all its tasks until it is restored, and leave it out of lists.
+    /// IntakePause all its tasks until it is restored, and leave it out of lists.
     Archive,
     /// Take it out of the archive.
     Restore,

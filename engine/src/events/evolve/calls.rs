@@ -20,7 +20,7 @@ pub(super) fn requested(
     let HandlerRequested {
         step_id, visit, n, ..
     } = requested;
-    let notifies = requested.hook.is_some_and(|hook| !hook.stage.holds_step());
+    let notifies = requested.hook.is_some_and(|hook| !hook.stage.blocks_step());
     let visit = if notifies {
         known_visit(state, event, step_id, *visit)?
     } else {
@@ -77,7 +77,7 @@ pub(super) fn hook_ended(
     now: DateTime<Utc>,
 ) -> Result<(), StateTransitionError> {
     let when = ended.hook.stage;
-    let visit = if when.holds_step() {
+    let visit = if when.blocks_step() {
         active_visit(state, event, &ended.step_id, ended.visit)?
     } else {
         known_visit(state, event, &ended.step_id, ended.visit)?
@@ -92,7 +92,7 @@ pub(super) fn hook_ended(
             at: now,
         });
     }
-    if when.holds_step() {
+    if when.blocks_step() {
         visit.call = None;
         visit.hooks_done += 1;
     }
@@ -115,7 +115,7 @@ fn take_call(visit: &mut Visit, n: u32) -> Option<PendingCall> {
 
 fn keep_call(visit: &mut Visit, call: PendingCall) {
     match call.hook {
-        Some(hook) if !hook.stage.holds_step() => visit.notifications.push(call),
+        Some(hook) if !hook.stage.blocks_step() => visit.notifications.push(call),
         Some(_) | None => visit.call = Some(call),
     }
 }

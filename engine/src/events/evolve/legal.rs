@@ -24,7 +24,7 @@ pub(super) fn require_status(
         reason = "a hook is over by these events alone"
     )]
     let notifies = match event {
-        WorkflowEvent::HookEnded(ended) => !ended.hook.stage.holds_step(),
+        WorkflowEvent::HookEnded(ended) => !ended.hook.stage.blocks_step(),
         WorkflowEvent::HandlerFailed {
             step_id, visit, n, ..
         } => {

@@ -49,7 +49,7 @@ impl Validator<'_, '_> {
         };
         let outside = OutsideHandler::from_name(name);
         let known = BUILT_IN_HANDLERS.contains(&name) || self.handlers.contains(&name);
-        if known && !stage.holds_step() && outside.is_none() {
+        if known && !stage.blocks_step() && outside.is_none() {
             self.faults
                 .add(
                     Code::InvalidValue,
@@ -67,7 +67,7 @@ impl Validator<'_, '_> {
         let Some(timeout) = hook.get("timeout") else {
             return;
         };
-        if outside == Some(OutsideHandler::Queue) && stage.holds_step() {
+        if outside == Some(OutsideHandler::Queue) && stage.blocks_step() {
             self.duration(timeout, JOB_TIMEOUT_MAX, "a job may go unanswered for");
         } else {
             self.faults

@@ -33,18 +33,20 @@ pub(super) async fn open(store: &MemoryStore, request: OpenRequest) -> OpenBatch
             .is_none_or(|ended| rested_since.is_some_and(|since| since < ended))
     };
     let pauses = data.pauses.values().filter(matters).cloned().collect();
-    let held = data.held.iter();
+    let claimed = data.claimed.iter();
     let claimant = request.claimant.map(|claimant| claimant.user_id);
-    let held = held.filter(|held| Some(held.user_id) == claimant);
-    let held_by_claimant = u32::try_from(held.count()).unwrap_or(u32::MAX);
-    for (task, held) in request.tasks {
+    let claimed = claimed.filter(|claimed| Some(claimed.user_id) == claimant);
+    let claimed_by_claimant = u32::try_from(claimed.count()).unwrap_or(u32::MAX);
+    for (task, claimed) in request.tasks {
         let version = data.version(task);
-        let snapshot = if held == 0 {
+        let snapshot = if claimed == 0 {
             data.newest_snapshot(task)
         } else {
             None
         };
-        let after = snapshot.as_ref().map_or(held, |snapshot| snapshot.version);
+        let after = snapshot
+            .as_ref()
+            .map_or(claimed, |snapshot| snapshot.version);
         let mut opened = OpenedTask {
             tail: data.tail(task, after, usize::MAX),
             snapshot,
@@ -68,7 +70,7 @@ pub(super) async fn open(store: &MemoryStore, request: OpenRequest) -> OpenBatch
         tasks,
         known,
         pauses,
-        held_by_claimant,
+        claimed_by_claimant,
         tx: Box::new(MemoryBatch {
             data: store.data.clone(),
             publisher: request.publisher,

@@ -115,7 +115,7 @@ pub(super) struct Data {
     /// Projections by name: events read, and rows by key.
     pub(super) projections: HashMap<String, (usize, ProjectionRows)>,
     pub(super) slots: BTreeMap<(TaskId, StepId), OpenSlot>,
-    pub(super) held: BTreeSet<ClaimedSlot>,
+    pub(super) claimed: BTreeSet<ClaimedSlot>,
     /// By workflow and beginning.
     pub(super) pauses: BTreeMap<(WorkflowId, CommandId), WorkflowPause>,
     pub(super) annotator_pauses: BTreeMap<CommandId, AnnotatorPause>,

@@ -114,10 +114,10 @@ impl Data {
     }
 
     /// Whether the workflow of a task is paused.
-    pub(super) fn is_held(&self, task: TaskId, now: DateTime<Utc>) -> bool {
+    pub(super) fn is_paused(&self, task: TaskId, now: DateTime<Utc>) -> bool {
         let workflow = self.tasks.get(&task).map(|row| &row.workflow);
         self.open_pauses()
-            .any(|pause| Some(&pause.workflow) == workflow && pause.holds_at(now))
+            .any(|pause| Some(&pause.workflow) == workflow && pause.applies_at(now))
     }
 
     pub(super) fn operator_commands(&self) -> Vec<CommandRow> {

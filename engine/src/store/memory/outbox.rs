@@ -82,15 +82,15 @@ impl Outbox for MemoryStore {
         Ok(())
     }
 
-    async fn held(
+    async fn leased(
         &self,
         publisher: PublisherId,
         after: i64,
     ) -> Result<Vec<OutboxRow>, EventStoreError> {
         let data = self.data();
         let beyond = data.outbox.values().filter(|m| m.row.position > after);
-        let held = beyond.filter(|m| m.lease.is_some_and(|(owner, _)| owner == publisher));
-        Ok(held.map(|message| message.row.clone()).collect())
+        let claimed = beyond.filter(|m| m.lease.is_some_and(|(owner, _)| owner == publisher));
+        Ok(claimed.map(|message| message.row.clone()).collect())
     }
 
     async fn renew(&self, publisher: PublisherId, lease: Duration) -> Result<(), EventStoreError> {

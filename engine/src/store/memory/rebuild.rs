@@ -56,10 +56,10 @@ impl Rebuild for MemoryStore {
                 .filter(|slot| slot.task_id == id)
                 .cloned()
                 .collect(),
-            held: data
-                .held
+            claimed: data
+                .claimed
                 .iter()
-                .filter(|held| held.task_id == id)
+                .filter(|claimed| claimed.task_id == id)
                 .cloned()
                 .collect(),
         };

@@ -27,7 +27,7 @@ impl SlotIndex for MemoryStore {
             .values()
             .filter(|slot| workflow.is_none_or(|workflow| slot.workflow == *workflow))
             .filter(|slot| step.is_none_or(|step| slot.step_id == *step))
-            .filter(|slot| !data.is_held(slot.task_id, now))
+            .filter(|slot| !data.is_paused(slot.task_id, now))
             .map(|slot| OpenStep {
                 revision_id: slot.revision_id,
                 step_id: slot.step_id.clone(),
@@ -60,8 +60,11 @@ impl SlotIndex for MemoryStore {
 
     async fn claimed_slots(&self, user: UserId) -> Result<Vec<ClaimedSlot>, EventStoreError> {
         let data = self.data();
-        let held = data.held.iter().filter(|held| held.user_id == user);
-        Ok(held.cloned().collect())
+        let claimed = data
+            .claimed
+            .iter()
+            .filter(|claimed| claimed.user_id == user);
+        Ok(claimed.cloned().collect())
     }
 }
 
@@ -73,9 +76,9 @@ impl Data {
         let set = change.open_set.into_iter();
         self.slots
             .extend(set.map(|slot| ((task, slot.step_id.clone()), slot)));
-        for held in &change.claims_unset {
-            self.held.remove(held);
+        for claimed in &change.claims_unset {
+            self.claimed.remove(claimed);
         }
-        self.held.extend(change.claims_set);
+        self.claimed.extend(change.claims_set);
     }
 }

@@ -21,11 +21,11 @@ impl TimerQueue for MemoryStore {
     ) -> Result<Vec<Timer>, EventStoreError> {
         let now = self.now();
         let mut data = self.data();
-        let held: HashSet<TaskId> = data
+        let claimed: HashSet<TaskId> = data
             .due
             .values()
             .map(|(row, _)| row.task_id)
-            .filter(|task| data.is_held(*task, now))
+            .filter(|task| data.is_paused(*task, now))
             .collect();
         let mut due: Vec<_> = data
             .due
@@ -35,7 +35,7 @@ impl TimerQueue for MemoryStore {
                     && row.due_at <= now
                     && leased.is_none_or(|until| until <= now)
             })
-            .filter(|(row, _)| !held.contains(&row.task_id))
+            .filter(|(row, _)| !claimed.contains(&row.task_id))
             .collect();
         due.sort_by_key(|(row, _)| (row.due_at, row.id));
         due.truncate(limit as usize);

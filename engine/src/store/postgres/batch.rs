@@ -81,7 +81,7 @@ pub(super) async fn open(pool: PgPool, request: OpenRequest) -> Result<OpenBatch
             tasks: opened.tasks,
             known: opened.known,
             pauses: opened.pauses,
-            held_by_claimant: opened.held_by_claimant,
+            claimed_by_claimant: opened.claimed_by_claimant,
             tx: Box::new(PgBatch {
                 link,
                 publisher: request.publisher,
@@ -138,7 +138,7 @@ struct Opened {
     tasks: HashMap<TaskId, OpenedTask>,
     known: HashMap<CommandId, CommandRow>,
     pauses: Vec<WorkflowPause>,
-    held_by_claimant: u32,
+    claimed_by_claimant: u32,
     locked: Locked,
 }
 
@@ -152,7 +152,7 @@ async fn lock_and_read(
         .map_err(classify)?;
     // The claimant before the heads, always: who waits for a head holds this lock, and nobody who
     // holds a head waits for it.
-    let held_by_claimant = match request.claimant {
+    let claimed_by_claimant = match request.claimant {
         Some(claimant) => count_held(conn, claimant.user_id).await?,
         None => 0,
     };
@@ -160,9 +160,9 @@ async fn lock_and_read(
     // The clock is read under the locks, so it is never before that of the events they guard.
     let under_locks = read_under_locks(conn, request).await?;
     let mut wanted = Wanted::default();
-    for (task, held) in &request.tasks {
-        if heads.version(*task) > *held {
-            wanted.add(*task, *held);
+    for (task, claimed) in &request.tasks {
+        if heads.version(*task) > *claimed {
+            wanted.add(*task, *claimed);
         }
     }
     let mut streams = read_streams(conn, wanted).await?;
@@ -186,7 +186,7 @@ async fn lock_and_read(
         now: under_locks.now,
         tasks,
         pauses: under_locks.pauses,
-        held_by_claimant,
+        claimed_by_claimant,
         locked: Locked {
             heads,
             relay_only: under_locks.relay_only,

@@ -57,7 +57,7 @@ pub(super) async fn lock(
     let unknown: Vec<Uuid> = request
         .tasks
         .iter()
-        .filter(|(_, held)| **held == 0)
+        .filter(|(_, claimed)| **claimed == 0)
         .map(|(task, _)| task.0)
         .collect();
     if !unknown.is_empty() {

@@ -79,7 +79,7 @@ const CONFIRMED: &str = "
         SELECT position FROM outbox WHERE position = ANY ($1) ORDER BY position FOR UPDATE)";
 
 const RELEASE: &str = "
-    WITH held AS (
+    WITH claimed AS (
         SELECT position FROM outbox WHERE position = ANY ($1) ORDER BY position FOR UPDATE
     )
     UPDATE outbox o
@@ -88,7 +88,7 @@ const RELEASE: &str = "
         last_error = coalesce($2, o.last_error),
         next_attempt_at = CASE WHEN $2::text IS NOT NULL
                                THEN clock_timestamp() + make_interval(secs => $3) END
-    FROM held WHERE o.position = held.position";
+    FROM claimed WHERE o.position = claimed.position";
 
 const HELD: &str = concat!(
     "SELECT ",
@@ -98,13 +98,13 @@ const HELD: &str = concat!(
 
 /// A lease that has run out stays run out.
 const RENEW: &str = "
-    WITH held AS (
+    WITH claimed AS (
         SELECT position FROM outbox
         WHERE owner = $1 AND leased_until > statement_timestamp()
         ORDER BY position FOR UPDATE SKIP LOCKED
     )
     UPDATE outbox o SET leased_until = clock_timestamp() + make_interval(secs => $2)
-    FROM held WHERE o.position = held.position";
+    FROM claimed WHERE o.position = claimed.position";
 
 const STATS: &str = "
     SELECT count(*),
@@ -173,7 +173,7 @@ impl Outbox for PgEventStore {
         self.execute(WORK_TIMEOUT, query).await
     }
 
-    async fn held(
+    async fn leased(
         &self,
         publisher: PublisherId,
         after: i64,

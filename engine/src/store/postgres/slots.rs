@@ -73,7 +73,7 @@ const OPEN_OF_TASK: &str = concat!(
     " FROM slots WHERE task_id = $1 ORDER BY step_id"
 );
 
-const HELD_OF_TASK: &str = "SELECT user_id, task_id, step_id FROM claims WHERE task_id = $1";
+const CLAIMS_OF_TASK: &str = "SELECT user_id, task_id, step_id FROM claims WHERE task_id = $1";
 
 /// Claims for one person run one at a time: what the person holds cannot grow between counting and
 /// claiming.
@@ -82,7 +82,7 @@ const LOCK_CLAIMANT: &str = "
         hashtextextended('glyph claims ' || current_schema() || ' ' || $1, 0))";
 
 /// A statement after the lock, so a snapshot under it.
-const COUNT_HELD: &str = "SELECT count(*) FROM claims WHERE user_id = $1";
+const COUNT_CLAIMS: &str = "SELECT count(*) FROM claims WHERE user_id = $1";
 
 /// People in an array of arrays cannot be unnested by one level, so they come as text.
 const WRITE: &str = "
@@ -94,7 +94,7 @@ const WRITE: &str = "
         DELETE FROM claims c
         USING unnest($3::uuid[], $4::uuid[], $5::text[]) AS u (user_id, task_id, step_id)
         WHERE c.user_id = u.user_id AND c.task_id = u.task_id AND c.step_id = u.step_id
-    ), held AS (
+    ), claimed AS (
         INSERT INTO claims (user_id, task_id, step_id)
         SELECT * FROM unnest($6::uuid[], $7::uuid[], $8::text[])
         ON CONFLICT (user_id, task_id, step_id) DO NOTHING
@@ -120,7 +120,7 @@ pub(super) struct SlotRows {
     unset: Vec<(TaskId, StepId)>,
     set: Vec<OpenSlot>,
     freed: Vec<ClaimedSlot>,
-    held: Vec<ClaimedSlot>,
+    claimed: Vec<ClaimedSlot>,
 }
 
 impl SlotRows {
@@ -129,7 +129,7 @@ impl SlotRows {
         self.unset.extend(unset.map(|step| (task, step)));
         self.set.extend(change.open_set);
         self.freed.extend(change.claims_unset);
-        self.held.extend(change.claims_set);
+        self.claimed.extend(change.claims_set);
     }
 
     pub(super) async fn write(self, conn: &mut PgConnection) -> Result<(), EventStoreError> {
@@ -137,9 +137,9 @@ impl SlotRows {
             unset,
             set,
             freed,
-            held,
+            claimed,
         } = self;
-        if unset.is_empty() && set.is_empty() && freed.is_empty() && held.is_empty() {
+        if unset.is_empty() && set.is_empty() && freed.is_empty() && claimed.is_empty() {
             return Ok(());
         }
         let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
@@ -153,9 +153,9 @@ impl SlotRows {
             .bind(column(&freed, |slot| slot.user_id.0))
             .bind(column(&freed, |slot| slot.task_id.0))
             .bind(column(&freed, |slot| slot.step_id.to_string()))
-            .bind(column(&held, |slot| slot.user_id.0))
-            .bind(column(&held, |slot| slot.task_id.0))
-            .bind(column(&held, |slot| slot.step_id.to_string()))
+            .bind(column(&claimed, |slot| slot.user_id.0))
+            .bind(column(&claimed, |slot| slot.task_id.0))
+            .bind(column(&claimed, |slot| slot.step_id.to_string()))
             .bind(column(&set, |slot| slot.task_id.0))
             .bind(column(&set, |slot| slot.step_id.to_string()))
             .bind(column(&set, |slot| number(slot.visit)))
@@ -177,8 +177,8 @@ pub(super) async fn count_held(
     user: UserId,
 ) -> Result<u32, EventStoreError> {
     execute(conn, sqlx::query(LOCK_CLAIMANT).bind(user.0.to_string())).await?;
-    let held: i64 = scalar(conn, sqlx::query(COUNT_HELD).bind(user.0)).await?;
-    Ok(u32::try_from(held).unwrap_or(u32::MAX))
+    let claimed: i64 = scalar(conn, sqlx::query(COUNT_CLAIMS).bind(user.0)).await?;
+    Ok(u32::try_from(claimed).unwrap_or(u32::MAX))
 }
 
 /// Replaces the slots of a task by those that follow from its state; answers whether they differ.
@@ -188,10 +188,10 @@ pub(super) async fn replace(
     slots: Slots,
 ) -> Result<bool, EventStoreError> {
     let open = sqlx::query(OPEN_OF_TASK).bind(task.0);
-    let held = sqlx::query(HELD_OF_TASK).bind(task.0);
+    let claimed = sqlx::query(CLAIMS_OF_TASK).bind(task.0);
     let found = Slots {
         open: fetch(conn, open, rows::open_slot).await?,
-        held: fetch(conn, held, rows::claimed_slot).await?,
+        claimed: fetch(conn, claimed, rows::claimed_slot).await?,
     };
     let change = slots.since(&found);
     let changed = !change.is_empty();

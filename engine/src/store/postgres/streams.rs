@@ -44,8 +44,8 @@ pub(super) use event_columns;
 const STREAMS: &str = concat!(
     "
     WITH wanted AS MATERIALIZED (
-        SELECT w.task_id, w.held, s.version, s.checksum, s.state::text AS state
-        FROM unnest($1::uuid[], $2::bigint[], $3::boolean[]) AS w (task_id, held, use_snapshot)
+        SELECT w.task_id, w.claimed, s.version, s.checksum, s.state::text AS state
+        FROM unnest($1::uuid[], $2::bigint[], $3::boolean[]) AS w (task_id, claimed, use_snapshot)
         LEFT JOIN LATERAL (
             SELECT version, checksum, state FROM workflow_snapshots
             WHERE task_id = w.task_id AND schema_version = $4 AND w.use_snapshot
@@ -63,7 +63,7 @@ const STREAMS: &str = concat!(
     ", NULL::bytea, NULL
         FROM wanted w
         JOIN workflow_events e
-          ON e.stream_id = w.task_id AND e.version > greatest(w.held, coalesce(w.version, 0))
+          ON e.stream_id = w.task_id AND e.version > greatest(w.claimed, coalesce(w.version, 0))
         ORDER BY e.stream_id, e.version
     ) tail"
 );
@@ -79,21 +79,22 @@ const EVENTS: &str = concat!(
 #[derive(Default)]
 pub(super) struct Wanted {
     tasks: Vec<Uuid>,
-    held: Vec<i64>,
+    claimed: Vec<i64>,
     use_snapshot: Vec<bool>,
 }
 
 impl Wanted {
     /// The stream of `task` after the version `held`; from its snapshot, where that is 0.
-    pub(super) fn add(&mut self, task: TaskId, held: u64) {
+    pub(super) fn add(&mut self, task: TaskId, claimed: u64) {
         self.tasks.push(task.0);
-        self.held.push(i64::try_from(held).unwrap_or(i64::MAX));
-        self.use_snapshot.push(held == 0);
+        self.claimed
+            .push(i64::try_from(claimed).unwrap_or(i64::MAX));
+        self.use_snapshot.push(claimed == 0);
     }
 
     fn replay(&mut self, task: TaskId) {
         self.tasks.push(task.0);
-        self.held.push(0);
+        self.claimed.push(0);
         self.use_snapshot.push(false);
     }
 }
@@ -135,7 +136,7 @@ async fn read_into(
     }
     let query = sqlx::query(STREAMS)
         .bind(wanted.tasks)
-        .bind(wanted.held)
+        .bind(wanted.claimed)
         .bind(wanted.use_snapshot)
         .bind(i32::from(SNAPSHOT_SCHEMA_VERSION));
     let parts = fetch(conn, query, |row| {

@@ -38,7 +38,7 @@ pub(super) async fn open(
     let tasks = read_tasks(&mut tx, &request.tasks, &heads).await?;
     let known = known(&mut tx, &request.commands).await?;
     let pauses = operator_commands::mattering(&mut tx, &ids).await?;
-    let held_by_claimant = match request.claimant {
+    let claimed_by_claimant = match request.claimant {
         Some(claimant) => slots::count_held(&mut tx, claimant.user_id).await?,
         None => 0,
     };
@@ -46,7 +46,7 @@ pub(super) async fn open(
         now,
         tasks,
         pauses,
-        held_by_claimant,
+        claimed_by_claimant,
         tx: Box::new(SqliteBatch {
             tx,
             now,

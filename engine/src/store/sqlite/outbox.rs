@@ -165,7 +165,7 @@ impl Outbox for SqliteEventStore {
         self.execute(query).await
     }
 
-    async fn held(
+    async fn leased(
         &self,
         publisher: PublisherId,
         after: i64,

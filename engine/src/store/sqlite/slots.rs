@@ -41,9 +41,9 @@ const OLDEST_BEGUN: &str = "
     LIMIT ?6";
 
 const HELD: &str = "SELECT * FROM claims WHERE user_id = ?1 ORDER BY task_id, step_id";
-const COUNT_HELD: &str = "SELECT COUNT(*) FROM claims WHERE user_id = ?1";
+const COUNT_CLAIMS: &str = "SELECT COUNT(*) FROM claims WHERE user_id = ?1";
 const OPEN_OF_TASK: &str = "SELECT * FROM slots WHERE task_id = ?1 ORDER BY step_id";
-const HELD_OF_TASK: &str = "SELECT * FROM claims WHERE task_id = ?1";
+const CLAIMS_OF_TASK: &str = "SELECT * FROM claims WHERE task_id = ?1";
 
 const UNSET: &str = "
     DELETE FROM slots WHERE (task_id, step_id) IN (
@@ -79,12 +79,12 @@ pub(super) async fn write<'a>(
         .clone()
         .flat_map(|(task, change)| change.open_unset.iter().map(move |step| (task, step)))
         .collect();
-    let claim = |held: &'a ClaimedSlot| (held.user_id, held.task_id, &held.step_id);
+    let claim = |claimed: &'a ClaimedSlot| (claimed.user_id, claimed.task_id, &claimed.step_id);
     let freed: Vec<_> = changes
         .clone()
         .flat_map(|(_, change)| change.claims_unset.iter().map(claim))
         .collect();
-    let held: Vec<_> = changes
+    let claimed: Vec<_> = changes
         .clone()
         .flat_map(|(_, change)| change.claims_set.iter().map(claim))
         .collect();
@@ -109,7 +109,7 @@ pub(super) async fn write<'a>(
     for (sql, rows, none) in [
         (UNSET, array(&unset)?, unset.is_empty()),
         (FREE, array(&freed)?, freed.is_empty()),
-        (HOLD, array(&held)?, held.is_empty()),
+        (HOLD, array(&claimed)?, claimed.is_empty()),
         (SET, array(&set)?, set.is_empty()),
     ] {
         if !none {
@@ -126,7 +126,7 @@ pub(super) async fn count_held(
 ) -> Result<u32, EventStoreError> {
     scalar(
         connection,
-        sqlx::query(COUNT_HELD).bind(user.0.hyphenated()),
+        sqlx::query(COUNT_CLAIMS).bind(user.0.hyphenated()),
     )
     .await
 }
@@ -138,10 +138,10 @@ pub(super) async fn replace(
     slots: Slots,
 ) -> Result<bool, EventStoreError> {
     let open = sqlx::query(OPEN_OF_TASK).bind(task.0.hyphenated());
-    let held = sqlx::query(HELD_OF_TASK).bind(task.0.hyphenated());
+    let claimed = sqlx::query(CLAIMS_OF_TASK).bind(task.0.hyphenated());
     let found = Slots {
         open: fetch(&mut *connection, open, rows::open_slot).await?,
-        held: fetch(&mut *connection, held, rows::claimed_slot).await?,
+        claimed: fetch(&mut *connection, claimed, rows::claimed_slot).await?,
     };
     let change = slots.since(&found);
     write(connection, std::iter::once((task, &change))).await?;

@@ -261,14 +261,14 @@ async fn outbox(
     }
     let rows = messages
         .iter()
-        .map(|(message, held)| {
+        .map(|(message, claimed)| {
             Ok((
                 message.message_id,
                 message.task_id,
                 plain(&message.routing_key)?,
                 message.message_type,
                 plain(&message.body)?,
-                held,
+                claimed,
             ))
         })
         .collect::<Result<Vec<_>, EventStoreError>>()?;
@@ -283,7 +283,7 @@ async fn outbox(
     let positions: HashMap<Uuid, i64> = positions.await?.into_iter().collect();
     Ok(messages
         .into_iter()
-        .filter(|(_, held)| *held)
+        .filter(|(_, claimed)| *claimed)
         .filter_map(|(message, _)| {
             Some(OutboxRow {
                 position: *positions.get(&message.message_id)?,

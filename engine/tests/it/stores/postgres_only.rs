@@ -624,13 +624,13 @@ async fn who_is_not_alone_sees_its_own_completions_where_the_log_stands_still() 
         .await
         .unwrap();
     let mut beside = road.beside(1);
-    let held = tokio::spawn(async move {
+    let claimed = tokio::spawn(async move {
         beside.label(29, 1, 0).await;
     });
     waiting(&fresh, 1).await;
     by_road(&mut road, &data, 0..20).await;
     open.rollback().await.unwrap();
-    held.await.unwrap();
+    claimed.await.unwrap();
     let known = "
         SELECT max((event_data -> 'posterior' -> 'evidence' ->> 'position')::bigint)
         FROM workflow_events WHERE event_type = 'consensus_calculated'";

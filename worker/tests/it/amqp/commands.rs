@@ -212,18 +212,18 @@ async fn a_drain_hands_out_what_was_buffered_and_still_acks() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_held_source_leaves_commands_to_the_broker() {
+async fn a_paused_source_leaves_commands_to_the_broker() {
     with_world(async |world| {
         let publisher = world.publisher().await;
         let mut settings = world.settings();
         settings.prefetch = 10;
         let source = AmqpSource::start(settings);
         consuming(&source).await;
-        source.hold(true);
+        source.pause(true);
         publish_all(&publisher, &commands("submission", 0..50)).await;
         let queue = world.topology.queue(CommandQueue::Submission);
         world.wait_for_waiting(&queue, 40).await;
-        source.hold(false);
+        source.pause(false);
         for _ in 0..50 {
             let delivery = next(&source).await;
             source.settle(&[delivery.receipt]);

@@ -181,7 +181,7 @@ impl CommandSource for FakeBroker {
             .extend(receipts.iter().map(|receipt| receipt.tag));
     }
 
-    fn hold(&self, held: bool) {
+    fn pause(&self, paused: bool) {
         self.inner().held = held;
     }
 

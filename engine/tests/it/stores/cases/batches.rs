@@ -262,14 +262,14 @@ pub(in crate::stores) async fn what_lies_after_the_held_version_is_read_under_th
         vec![annotated(json!(1)), annotated(json!(2))],
     )
     .await;
-    for (held, tail) in [
+    for (claimed, tail) in [
         (0, vec![1, 2, 3, 4]),
         (2, vec![3, 4]),
         (3, vec![4]),
         (4, vec![]),
     ] {
         let request = OpenRequest {
-            tasks: HashMap::from([(one, held)]),
+            tasks: HashMap::from([(one, claimed)]),
             ..OpenRequest::default()
         };
         let mut batch = store.open(request).await.unwrap();

@@ -104,9 +104,12 @@ pub(in crate::stores) async fn free_places_are_found_by_who_may_take_them(a: &im
     // A claim begins nothing yet; a submission does.
     let begun = offered_by(&*store, "flow", person(2), SlotOrder::OldestBegun).await;
     assert!(begun.is_empty());
-    let held = store.claimed_slots(person(1)).await.unwrap();
-    assert_eq!(held.len(), 1);
-    assert_eq!((held[0].task_id, &*held[0].step_id), (one, "annotate"));
+    let claimed = store.claimed_slots(person(1)).await.unwrap();
+    assert_eq!(claimed.len(), 1);
+    assert_eq!(
+        (claimed[0].task_id, &*claimed[0].step_id),
+        (one, "annotate")
+    );
     assert!(store.claimed_slots(person(2)).await.unwrap().is_empty());
 
     // What is paused or over is not offered; a slot given back is not held.
@@ -275,7 +278,11 @@ pub(in crate::stores) async fn claims_never_exceed_the_overlap_however_many_race
     let all: Vec<TaskId> = (0..15).map(numbered).collect();
     for (task, state) in states(&*desks[0].1, &all).await {
         let visit = state.current_visit("annotate").unwrap();
-        let holders: BTreeSet<_> = visit.assignments.iter().map(|held| held.user_id).collect();
+        let holders: BTreeSet<_> = visit
+            .assignments
+            .iter()
+            .map(|claimed| claimed.user_id)
+            .collect();
         assert_eq!((visit.assignments.len(), &holders), (3, &taken[&task]));
     }
 }
