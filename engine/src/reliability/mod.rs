@@ -40,7 +40,7 @@
 //! of the probabilities that model *m* gave them, its weight is proportional to the square root of *q_m*. Bayes' rule would
 //! take *q_m* itself; but all models believe that annotators err independently, so the labels hold less evidence than
 //! they say (Grünwald 2012). In a young model all twenty still speak, and where good and bad crowds explain the labels
-//! alike, the average is in doubt: nobody has to schedule a cold start. On labels that only confusion matrices explain,
+//! alike, the average is in unknown: nobody has to schedule a cold start. On labels that only confusion matrices explain,
 //! the one-coin models lose their vote.
 //!
 //! **A common cause.** One item in fifty is expected to be of a kind where labels follow each other rather than the

@@ -11,7 +11,7 @@
 //! | a delivery is settled | acked by watermark, within one frame for a batch |
 //! | its channel is gone by then | counted; the broker delivers again, the inbox knows |
 //! | no confirm in time | the outcome is unknown, the connection is built anew |
-//! | a mandatory message comes back | the whole window is in doubt until confirmed singly |
+//! | a mandatory message comes back | the whole window is in unknown until confirmed singly |
 //! | the broker raises an alarm | `blocked`; nothing is published, consuming goes on |
 //! | the account may not declare | what an operator made is used as it is |
 //!

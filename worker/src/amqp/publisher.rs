@@ -292,7 +292,7 @@ impl Session {
         outcomes
     }
 
-    /// Settles the doubt about the mandatory messages of a window that had returns.
+    /// Settles the unknown about the mandatory messages of a window that had returns.
     async fn confirm_singly(
         &self,
         channel: &Channel,

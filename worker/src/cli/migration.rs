@@ -26,7 +26,7 @@ use crate::{
     settings::Settings,
 };
 
-/// Runs of a page whose commit is in doubt; its ids make that safe.
+/// Runs of a page whose commit is in unknown; its ids make that safe.
 const ATTEMPTS_MAX: u32 = 5;
 
 /// Which tasks, and where to.
@@ -211,7 +211,7 @@ pub(super) async fn run(
     }
 }
 
-/// Runs the commands of a page; where their commit is in doubt they are run again.
+/// Runs the commands of a page; where their commit is in unknown they are run again.
 async fn run_page(
     orchestrator: &WorkflowOrchestrator,
     batch: Vec<CommandEnvelope>,

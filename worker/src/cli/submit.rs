@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use super::{CliError, Output};
 use crate::wire::{CommandRequest, read_request};
 
-/// Attempts of a command whose commit is in doubt or whose database is away for a moment.
+/// Attempts of a command whose commit is in unknown or whose database is away for a moment.
 const ATTEMPTS_MAX: u32 = 3;
 
-/// Runs one command; where its commit is in doubt it is run again, as its id makes that safe.
+/// Runs one command; where its commit is in unknown it is run again, as its id makes that safe.
 pub(super) async fn submit(
     orchestrator: &WorkflowOrchestrator,
     command: CommandEnvelope,

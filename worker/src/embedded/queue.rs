@@ -81,7 +81,7 @@ impl EmbeddedQueue {
     }
 
     /// Publishes all messages in one transaction. When this returns `Ok`, the queued ones are on
-    /// disk; on an error none is there, or, where the commit is in doubt, all may be.
+    /// disk; on an error none is there, or, where the commit is in unknown, all may be.
     pub async fn publish(
         &self,
         exchange: Exchange,

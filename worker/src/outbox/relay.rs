@@ -84,13 +84,13 @@ impl Relay {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         // Whether a claim may have been made whose answer was lost. Between two windows the relay
         // holds nothing else.
-        let mut in_doubt = false;
+        let mut unknown_commit = false;
         while !self.stopping.is_cancelled() {
             if !self.publisher.state().borrow().publishing {
                 self.wait_for_broker().await;
                 continue;
             }
-            let claimed = if in_doubt {
+            let claimed = if unknown_commit {
                 self.outbox.leased(self.id, 0).await
             } else {
                 self.outbox.claim(self.id, OUTBOX_LEASE, CLAIM_MAX).await
@@ -98,15 +98,15 @@ impl Relay {
             match claimed {
                 Ok(rows) => {
                     backoff.reset();
-                    let was_in_doubt = std::mem::take(&mut in_doubt);
+                    let had_unknown_commit = std::mem::take(&mut unknown_commit);
                     if !rows.is_empty() {
                         self.publish(rows).await;
-                    } else if !was_in_doubt {
+                    } else if !had_unknown_commit {
                         self.pause(self.idle_time().await).await;
                     }
                 }
                 Err(error) => {
-                    in_doubt = true;
+                    unknown_commit = true;
                     tracing::debug!(%error, "the outbox could not be read");
                     self.pause(backoff.next()).await;
                 }

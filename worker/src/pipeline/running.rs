@@ -37,7 +37,7 @@ struct FailedRun {
     /// Whether a member is to blame; else the store is away.
     is_guilty: bool,
     /// Whether it may have been written all the same.
-    in_doubt: bool,
+    unknown_commit: bool,
 }
 
 /// Runs the batches of a lane, one at a time.
@@ -83,7 +83,7 @@ impl BatchRunner {
                     Err(error) => telemetry::chain(&error),
                 },
                 Err(failed) => {
-                    if failed.in_doubt {
+                    if failed.unknown_commit {
                         self.commit_unknown(number, jobs);
                     }
                     if failed.is_guilty {
@@ -117,7 +117,7 @@ impl BatchRunner {
             Ok(Ok(report)) => Ok(report),
             Ok(Err(error)) => {
                 let is_guilty = !is_store_away(&error);
-                let in_doubt = matches!(
+                let unknown_commit = matches!(
                     error,
                     OrchestrationError::EventStoreError(EventStoreError::CommitUnknown(_))
                 );
@@ -131,7 +131,7 @@ impl BatchRunner {
                 Err(FailedRun {
                     error,
                     is_guilty,
-                    in_doubt,
+                    unknown_commit,
                 })
             }
             Err(ended) if ended.is_panic() => {
@@ -141,19 +141,19 @@ impl BatchRunner {
                 Err(FailedRun {
                     error,
                     is_guilty: true,
-                    in_doubt: true,
+                    unknown_commit: true,
                 })
             }
             // Only the end of the runtime cancels it.
             Err(cancelled) => Err(FailedRun {
                 error: cancelled.to_string(),
                 is_guilty: false,
-                in_doubt: true,
+                unknown_commit: true,
             }),
         }
     }
 
-    /// Takes over the messages of a batch that is written, and of those in doubt before it.
+    /// Takes over the messages of a batch that is written, and of those in unknown before it.
     async fn written(
         &mut self,
         mut report: BatchReport,

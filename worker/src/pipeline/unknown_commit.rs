@@ -15,7 +15,7 @@ use glyph_workflow_engine::{
 /// Run again, the batch only finds its own commands. So the next batch that is known to be written
 /// first looks what else the lane was given ([`Outbox::leased`]): of tasks that are this lane's alone,
 /// in positions beyond all that it knows of, as a lane commits one batch at a time.
-struct Doubt {
+struct UnknownCommit {
     /// The first of these batches. What it wrote may be older than a hold on its task that was
     /// noted since, so its messages go in a window of its number (see [`LanePublisher`]).
     ///
@@ -32,7 +32,7 @@ pub(super) struct LaneMessages {
     publisher: Option<PublisherId>,
     /// The position of the last one.
     last: i64,
-    doubt: Option<Doubt>,
+    unknown: Option<UnknownCommit>,
 }
 
 /// Messages to publish in one window.
@@ -48,17 +48,17 @@ impl LaneMessages {
             outbox,
             publisher,
             last: 0,
-            doubt: None,
+            unknown: None,
         }
     }
 
     /// Notes a batch that may or may not have been written.
     pub(super) fn commit_unknown(&mut self, number: u64, tasks: impl Iterator<Item = TaskId>) {
-        let doubt = self.doubt.get_or_insert_with(|| Doubt {
+        let unknown = self.unknown.get_or_insert_with(|| UnknownCommit {
             number,
             tasks: HashSet::new(),
         });
-        doubt.tasks.extend(tasks);
+        unknown.tasks.extend(tasks);
     }
 
     /// The messages of a batch that is written, and of those before it that turn out to be.
@@ -69,16 +69,16 @@ impl LaneMessages {
         tasks: impl Iterator<Item = TaskId>,
     ) -> Result<BatchMessages, EventStoreError> {
         let mut messages = BatchMessages { rows, number };
-        if let (Some(publisher), true) = (self.publisher, self.doubt.is_some()) {
+        if let (Some(publisher), true) = (self.publisher, self.unknown.is_some()) {
             // Should the look fail, the next one is for the messages of this batch, too.
             self.commit_unknown(number, tasks);
             let mut leased = self.outbox.leased(publisher, self.last).await?;
-            if let Some(doubt) = self.doubt.take() {
-                let own = |row: &OutboxRow| row.task_id.is_some_and(|t| doubt.tasks.contains(&t));
+            if let Some(unknown) = self.unknown.take() {
+                let own = |row: &OutboxRow| row.task_id.is_some_and(|t| unknown.tasks.contains(&t));
                 leased.retain(own);
                 messages = BatchMessages {
                     rows: leased,
-                    number: doubt.number,
+                    number: unknown.number,
                 };
             }
         }

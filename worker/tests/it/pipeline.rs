@@ -331,7 +331,7 @@ async fn a_store_that_is_away_holds_intake_and_loses_nothing() {
 
 /// Their messages belong to the process, which only finds duplicates when it runs them again.
 #[tokio::test]
-async fn messages_of_batches_that_were_in_doubt_are_published_in_order() {
+async fn messages_of_batches_with_an_unknown_commit_are_published_in_order() {
     let world = World::new().await;
     world
         .broker

@@ -271,7 +271,7 @@ pub(super) async fn commit(tx: Transaction<'static, Sqlite>) -> Result<(), Event
 }
 
 /// Runs database work to its end, whatever becomes of the caller: a driver's call that is dropped
-/// half-way leaves a connection in doubt, and an abandoned COMMIT has usually happened.
+/// half-way leaves a connection in unknown, and an abandoned COMMIT has usually happened.
 pub(super) async fn detached<T: Send + 'static>(
     work: impl Future<Output = Result<T, EventStoreError>> + Send + 'static,
 ) -> Result<T, EventStoreError> {
