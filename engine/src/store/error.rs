@@ -8,7 +8,7 @@ pub enum ErrorClass {
     /// The service is away, slow or asked to try again: wait, then run the same batch with the
     /// same ids. Also where the outcome of a commit is unknown.
     Retry,
-    /// The content of some command cannot be stored: split the batch until the guilty one is found.
+    /// The content of some command cannot be stored: split the batch until the poison one is found.
     Data,
     /// The log is corrupt or this build is wrong: no retry will help.
     Bug,

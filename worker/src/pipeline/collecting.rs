@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{
     job::Incoming,
-    sizing::{batch_len, is_suspect},
+    sizing::{batch_len, may_be_poison},
 };
 use crate::broker::Receipt;
 
@@ -63,14 +63,14 @@ impl Collector {
 
     /// A command that kills the process comes back at the head of the queue, with its neighbours
     /// behind it. Were it always taken first, none of them would ever be acknowledged, and all
-    /// would reach the delivery limit together. So among suspects the next one is drawn by lot,
+    /// would reach the delivery limit together. So among candidates the next one is drawn by lot,
     /// and the innocent get past it. Order is not what keeps a task safe; its version is.
     fn shuffle_suspects(&mut self) {
-        let suspect = self
+        let candidate = self
             .waiting
             .front()
-            .is_some_and(|job| is_suspect(job.deliveries_before()));
-        if suspect {
+            .is_some_and(|job| may_be_poison(job.deliveries_before()));
+        if candidate {
             let (_, lot) = uuid::Uuid::now_v7().as_u64_pair();
             let lot = usize::try_from(lot & 0xffff_ffff).unwrap_or_default() % self.waiting.len();
             self.waiting.swap(0, lot);

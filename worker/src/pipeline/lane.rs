@@ -95,8 +95,8 @@ impl Lane {
             }
             match self.runner.attempt(&jobs).await {
                 Attempt::Done { report, number } => self.finish(jobs, report, number).await,
-                Attempt::Guilty(error) if jobs.len() == 1 => self.give_up(jobs, error).await,
-                Attempt::Guilty(_) => {
+                Attempt::Poison(error) if jobs.len() == 1 => self.give_up(jobs, error).await,
+                Attempt::Poison(_) => {
                     let second = jobs.split_off(jobs.len() / 2);
                     parts.push(second);
                     parts.push(jobs);

@@ -26,7 +26,7 @@ pub(super) enum Attempt {
     /// It is committed.
     Done { report: BatchReport, number: u64 },
     /// Nothing of it is known to be written, and some member is to blame.
-    Guilty(String),
+    Poison(String),
     /// The store is away, and there is no time left to wait for it.
     Stopped,
 }
@@ -35,7 +35,7 @@ pub(super) enum Attempt {
 struct FailedRun {
     error: String,
     /// Whether a member is to blame; else the store is away.
-    is_guilty: bool,
+    is_poison: bool,
     /// Whether it may have been written all the same.
     unknown_commit: bool,
 }
@@ -86,8 +86,8 @@ impl BatchRunner {
                     if failed.unknown_commit {
                         self.commit_unknown(number, jobs);
                     }
-                    if failed.is_guilty {
-                        return Attempt::Guilty(failed.error);
+                    if failed.is_poison {
+                        return Attempt::Poison(failed.error);
                     }
                     failed.error
                 }
@@ -116,7 +116,7 @@ impl BatchRunner {
         match work.await {
             Ok(Ok(report)) => Ok(report),
             Ok(Err(error)) => {
-                let is_guilty = !is_store_away(&error);
+                let is_poison = !is_store_away(&error);
                 let unknown_commit = matches!(
                     error,
                     OrchestrationError::EventStoreError(EventStoreError::CommitUnknown(_))
@@ -125,12 +125,12 @@ impl BatchRunner {
                     self.shared.metrics.version_conflict();
                 }
                 let error = telemetry::chain(&error);
-                if is_guilty {
+                if is_poison {
                     tracing::error!(%error, "a batch failed for its content or a bug");
                 }
                 Err(FailedRun {
                     error,
-                    is_guilty,
+                    is_poison,
                     unknown_commit,
                 })
             }
@@ -140,14 +140,14 @@ impl BatchRunner {
                 // It may have been written by then.
                 Err(FailedRun {
                     error,
-                    is_guilty: true,
+                    is_poison: true,
                     unknown_commit: true,
                 })
             }
             // Only the end of the runtime cancels it.
             Err(cancelled) => Err(FailedRun {
                 error: cancelled.to_string(),
-                is_guilty: false,
+                is_poison: false,
                 unknown_commit: true,
             }),
         }
@@ -164,7 +164,7 @@ impl BatchRunner {
             self.commit_unknown(number, jobs);
             let (outcomes, commands) = (report.outcomes.len(), jobs.len());
             let error = format!("{outcomes} outcomes of {commands} commands");
-            return Ok(Attempt::Guilty(error));
+            return Ok(Attempt::Poison(error));
         }
         let rows = std::mem::take(&mut report.messages);
         let tasks = jobs.iter().map(Job::task);

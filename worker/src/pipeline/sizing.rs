@@ -16,7 +16,7 @@ pub fn size_max(batch_max: usize, deliveries_before: u32) -> usize {
 }
 
 /// Whether a command has been on board of so many accidents that it may be their cause.
-pub(super) fn is_suspect(deliveries_before: u32) -> bool {
+pub(super) fn may_be_poison(deliveries_before: u32) -> bool {
     deliveries_before >= SUSPECT_AFTER
 }
 
