@@ -75,13 +75,13 @@ pub fn check_skills(step: &StepConfig, skills: &[String]) -> bool {
 }
 
 /// Whether the person has submitted to a step whose work this visit judges, in any of its visits.
-pub fn judges_own_work(
+pub fn reviews_own_work(
     state: &WorkflowSnapshot,
     step: &StepConfig,
     visit: &Visit,
     user: UserId,
 ) -> bool {
-    let judged = visit.judges.iter().chain(&visit.judges_with);
+    let judged = visit.reviewed.iter().chain(&visit.reviewed_with);
     let visits = judged
         .filter_map(|judged| state.steps.get(&judged.step_id))
         .flat_map(|step| &step.visits);

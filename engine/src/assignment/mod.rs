@@ -3,5 +3,5 @@
 mod eligibility;
 mod strategy;
 
-pub use eligibility::{Eligibility, check_roles, check_skills, judges_own_work, submitted};
+pub use eligibility::{Eligibility, check_roles, check_skills, reviews_own_work, submitted};
 pub use strategy::{Offer, Worth, is_for_gold, is_for_overdue, offer_order, probe_order};

@@ -71,7 +71,7 @@ pub struct Claim {
     pub labels: BTreeMap<String, String>,
     /// The annotations that a review or adjudication judges.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub judged: Vec<JudgedAnnotation>,
+    pub judged: Vec<ShownAnnotation>,
     /// Unfinished work that the person left in this visit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub draft: Option<Value>,
@@ -79,7 +79,7 @@ pub struct Claim {
 
 /// An annotation that is to be judged, without who made it.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-pub struct JudgedAnnotation {
+pub struct ShownAnnotation {
     /// Its id.
     pub annotation_id: Uuid,
     /// What was labelled.

@@ -8,7 +8,7 @@ pub(crate) mod operator;
 mod outcome;
 mod task;
 
-pub use claim::{Claim, ClaimRequest, JudgedAnnotation};
+pub use claim::{Claim, ClaimRequest, ShownAnnotation};
 pub use operator::{OperatorCommand, OperatorEnvelope};
 pub use outcome::{Dead, Outcome, ProcessResult, Rejection, RejectionCode, Undecided};
 pub use task::{

@@ -8,7 +8,7 @@ use super::{
     work::Work,
 };
 use crate::{
-    assignment::{Eligibility, check_roles, judges_own_work, submitted},
+    assignment::{Eligibility, check_roles, reviews_own_work, submitted},
     command::{Activity, Assign, RejectionCode, Release},
     config::StepConfig,
     events::{ReleaseReason, WorkflowEvent},
@@ -48,7 +48,7 @@ pub(super) fn assign(work: &mut Work<'_>, command: &Assign) -> Result<(), Refusa
     if !check_roles(&step, &roles) {
         return Err(role_required(&step));
     }
-    if judges_own_work(state, &step, visit, command.user_id) {
+    if reviews_own_work(state, &step, visit, command.user_id) {
         return Err(self_review(&step, visit));
     }
     let (number, n) = (visit.number, visit.assignments_made + 1);

@@ -358,7 +358,7 @@ impl Work<'_> {
         }
         let state = self.current();
         let before = from.and_then(|from| state.current_visit(from));
-        let judged = visit.judges.as_ref();
+        let judged = visit.reviewed.as_ref();
         let judged = judged.and_then(|judged| state.visit(&judged.step_id, judged.visit));
         let mut holders: Vec<SlotHolder> = Vec::new();
         for annotation in [before, judged]

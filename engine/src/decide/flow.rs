@@ -79,15 +79,15 @@ impl Work<'_> {
             .get(&step_id)
             .map_or(0, |state| state.visits.len());
         let visit = u32::try_from(visits + 1).unwrap_or(u32::MAX);
-        let judges = from.as_ref().and_then(|from| self.judged_through(from));
-        let judges_with = self.judged_beside(&step_id, from.as_ref(), judges.as_ref());
+        let reviewed = from.as_ref().and_then(|from| self.reviewed_through(from));
+        let reviewed_with = self.reviewed_beside(&step_id, from.as_ref(), reviewed.as_ref());
         let opening = !step.hooks_at(HookStage::PreProcess).is_empty();
         self.emit(WorkflowEvent::StepActivated(StepActivated {
             step_id: step_id.clone(),
             visit,
             from_step: from,
-            judges,
-            judges_with,
+            reviewed,
+            reviewed_with,
             slots: step
                 .kind
                 .takes_submissions()
@@ -183,7 +183,7 @@ impl Work<'_> {
 
     /// What a review or adjudication entered from `from` judges: that step, or what that step
     /// judges itself where it made no annotations of its own.
-    fn judged_through(&self, from: &StepId) -> Option<StepVisit> {
+    fn reviewed_through(&self, from: &StepId) -> Option<StepVisit> {
         // The visit that has ended: a loop may have begun the next one already.
         let visits = &self.current().steps.get(from)?.visits;
         let ended = |visit: &&Visit| visit.status != VisitStatus::Active;
@@ -194,13 +194,13 @@ impl Work<'_> {
                 visit: visit.number,
             })
         } else {
-            visit.judges.clone()
+            visit.reviewed.clone()
         }
     }
 
     /// Whose work a step has before it besides what it judges: that of the other branches that have
     /// arrived at it, and of those that were joined on the way.
-    fn judged_beside(
+    fn reviewed_beside(
         &self,
         step_id: &StepId,
         from: Option<&StepId>,
@@ -219,9 +219,11 @@ impl Work<'_> {
                 .iter()
                 .rev()
                 .find(|visit| visit.status != VisitStatus::Active);
-            let before = ended.filter(|_| passes_on).map(|visit| &visit.judges_with);
+            let before = ended
+                .filter(|_| passes_on)
+                .map(|visit| &visit.reviewed_with);
             for visit in self
-                .judged_through(way)
+                .reviewed_through(way)
                 .into_iter()
                 .chain(before.cloned().into_iter().flatten())
             {

@@ -29,7 +29,7 @@ impl Work<'_> {
             step_id: step.id.clone(),
             visit: visit.number,
             from_step: visit.entered_from.clone(),
-            judges: visit.judges.clone(),
+            reviewed: visit.reviewed.clone(),
             slots: visit.slots,
         }));
         self.notify(step, HookStage::OnStart);

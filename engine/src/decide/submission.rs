@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{decision::Refusal, start, work::Work};
 use crate::{
-    assignment::{Eligibility, check_roles, judges_own_work, submitted},
+    assignment::{Eligibility, check_roles, reviews_own_work, submitted},
     command::{AnnotationInput, RejectionCode, Submission},
     config::{CompletionType, EndsWith, HookStage, Performer, StepConfig},
     events::WorkflowEvent,
@@ -86,7 +86,7 @@ fn require_acceptable(
     if !check_roles(step, &annotation.roles) {
         return Err(role_required(step));
     }
-    if judges_own_work(state, step, visit, annotation.user_id) {
+    if reviews_own_work(state, step, visit, annotation.user_id) {
         return Err(self_review(step, visit));
     }
     require_valid(work, step, visit, annotation)
@@ -210,7 +210,7 @@ pub(super) fn role_required(step: &StepConfig) -> Refusal {
 
 pub(super) fn self_review(step: &StepConfig, visit: &Visit) -> Refusal {
     let judged = visit
-        .judges
+        .reviewed
         .as_ref()
         .map_or("", |judged| judged.step_id.as_str());
     Refusal::rejected(

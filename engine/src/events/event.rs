@@ -444,10 +444,12 @@ pub struct StepActivated {
     pub from_step: Option<StepId>,
     /// The visit that a review or adjudication judges.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub judges: Option<StepVisit>,
+    #[serde(rename = "judges")]
+    pub reviewed: Option<StepVisit>,
     /// Visits whose work came in by other branches of a join: who did that judges own work as well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub judges_with: Vec<StepVisit>,
+    #[serde(rename = "judges_with")]
+    pub reviewed_with: Vec<StepVisit>,
     /// Submissions asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(rename = "places")]
@@ -472,7 +474,8 @@ pub struct StepOpened {
     pub from_step: Option<StepId>,
     /// The visit that a review or adjudication judges.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub judges: Option<StepVisit>,
+    #[serde(rename = "judges")]
+    pub reviewed: Option<StepVisit>,
     /// Submissions asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(rename = "places")]

@@ -50,20 +50,20 @@ pub enum Closing<'a> {
 
 impl ExecutionContext<'_> {
     /// The step whose annotations the visit judges.
-    pub fn judged_step(&self) -> Option<&StepConfig> {
-        self.workflow.step(&self.visit.judges.as_ref()?.step_id)
+    pub fn reviewed_step(&self) -> Option<&StepConfig> {
+        self.workflow.step(&self.visit.reviewed.as_ref()?.step_id)
     }
 
     /// The visit whose annotations this one judges.
-    pub fn judged_visit(&self) -> Option<&Visit> {
-        let judged = self.visit.judges.as_ref()?;
+    pub fn reviewed_visit(&self) -> Option<&Visit> {
+        let judged = self.visit.reviewed.as_ref()?;
         self.state.visit(&judged.step_id, judged.visit)
     }
 
     /// The value that the visit judges: that of the judged visit, unless an adjudication, another
     /// review or a merge of branches on the way from there has made another of it.
-    pub fn judged_value(&self) -> Option<&Value> {
-        let judged = self.visit.judges.as_ref().map(|judged| &judged.step_id);
+    pub fn reviewed_value(&self) -> Option<&Value> {
+        let judged = self.visit.reviewed.as_ref().map(|judged| &judged.step_id);
         let mut from = self.visit.entered_from.as_ref();
         // No way here is longer than the workflow, short of going round in it.
         for _ in 0..self.workflow.steps.len() {
@@ -90,7 +90,7 @@ impl ExecutionContext<'_> {
             }
             from = visit.entered_from.as_ref();
         }
-        self.judged_visit()?.result.as_ref()?.value.as_ref()
+        self.reviewed_visit()?.result.as_ref()?.value.as_ref()
     }
 
     /// What the step takes of annotation data as its value: by its own keys, else by those of the
@@ -122,7 +122,7 @@ pub(crate) fn selection<'w>(
     };
     let of_judged = || {
         let judged = visit
-            .judges
+            .reviewed
             .as_ref()
             .filter(|_| step.kind.spec().has_subject());
         of_step(workflow.step(&judged?.step_id)?)

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Handler, HandlerError, HandlerInput, HandlerOutput, HandlerRegistry,
-    steps::{Judged, resolve},
+    steps::{ComparedVisit, resolve},
     value::value_at,
 };
 use crate::{
@@ -60,7 +60,7 @@ fn consensus_calculator(input: &HandlerInput<'_>) -> Result<HandlerOutput, Handl
                 visited.and_then(|s| s.last_completed()),
             )
         }
-        None => (context.judged_step(), context.judged_visit()),
+        None => (context.reviewed_step(), context.reviewed_visit()),
     };
     let (step, visit) = step.zip(visit).ok_or_else(|| HandlerError::Input {
         reason: "there is no completed step with annotations to compare".to_owned(),
@@ -70,7 +70,7 @@ fn consensus_calculator(input: &HandlerInput<'_>) -> Result<HandlerOutput, Handl
             reason: "the step to compare has no annotations".to_owned(),
         });
     }
-    let calculated = resolve(context, &consensus, Judged { step, visit }, false);
+    let calculated = resolve(context, &consensus, ComparedVisit { step, visit }, false);
     Ok(HandlerOutput {
         kind: ResultKind::Consensus,
         value: calculated.value.clone(),

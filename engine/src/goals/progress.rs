@@ -178,7 +178,7 @@ impl GoalProgress {
 
     /// How it stands at `now`.
     pub fn verdict(&self, now: DateTime<Utc>) -> GoalVerdict {
-        GoalEvaluator::new(now).judge(self)
+        GoalEvaluator::new(now).evaluate(self)
     }
 
     fn remaining(&self) -> u64 {
@@ -293,7 +293,7 @@ impl GoalEvaluator {
     }
 
     /// How a goal stands. Reached in time is met, even if nobody looked in time.
-    pub fn judge(&self, goal: &GoalProgress) -> GoalVerdict {
+    pub fn evaluate(&self, goal: &GoalProgress) -> GoalVerdict {
         let is_over = goal.config.deadline.is_some_and(|at| at < self.now);
         match (goal.completed_at, goal.missed_at) {
             (Some(_), _) => GoalVerdict::Met,

@@ -416,7 +416,7 @@ impl GoalTracker {
             (goal.count, goal.steps) = volume.towards(&config);
         }
         if let Some(window) = &mut goal.window {
-            window.judge(&config, self.clock);
+            window.evaluate(&config, self.clock);
         }
         self.goals.insert(key, goal);
     }

@@ -80,14 +80,14 @@ impl Window {
     }
 
     /// The value, where there are enough measurements for it to say something.
-    fn judged(&self, config: &GoalConfig) -> Option<f64> {
+    fn measured(&self, config: &GoalConfig) -> Option<f64> {
         self.value(config.percentile)
             .filter(|_| self.samples.len() >= config.min_samples())
     }
 
     /// Whether the target is met; none where there are too few measurements.
     pub(super) fn meets(&self, config: &GoalConfig) -> Option<bool> {
-        let value = self.judged(config)?;
+        let value = self.measured(config)?;
         match config.kind {
             GoalType::Quality => config.target.map(|target| value >= target),
             GoalType::Duration => config
@@ -99,7 +99,7 @@ impl Window {
 
     /// Whether the value is beyond the bound of its alert; none where there are too few.
     pub(super) fn alarms(&self, config: &GoalConfig) -> Option<bool> {
-        let (value, alerts) = (self.judged(config)?, config.alerts.as_ref()?);
+        let (value, alerts) = (self.measured(config)?, config.alerts.as_ref()?);
         let below = alerts.below.is_some_and(|bound| value < bound);
         let above = alerts.above.is_some_and(|b| value > b.get().as_secs_f64());
         Some(below || above)
@@ -111,11 +111,11 @@ impl Window {
         if self.samples.len() > WINDOW_SAMPLES_MAX {
             self.samples.pop_front();
         }
-        self.judge(config, at);
+        self.evaluate(config, at);
     }
 
     /// Notes since when the target is held.
-    pub(super) fn judge(&mut self, config: &GoalConfig, at: DateTime<Utc>) {
+    pub(super) fn evaluate(&mut self, config: &GoalConfig, at: DateTime<Utc>) {
         self.holds_since = match self.meets(config) {
             Some(true) => self.holds_since.or(Some(at)),
             Some(false) | None => None,
@@ -137,7 +137,7 @@ impl Window {
     /// Takes the oldest measurement out, at the time at which it leaves.
     pub(super) fn leave(&mut self, config: &GoalConfig, at: DateTime<Utc>) {
         self.samples.pop_front();
-        self.judge(config, at);
+        self.evaluate(config, at);
     }
 }
 

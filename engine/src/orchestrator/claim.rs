@@ -19,7 +19,7 @@ use super::{
 use crate::{
     assignment::{Eligibility, Offer, offer_order, probe_order},
     command::{
-        Assign, Claim, ClaimRequest, Command, CommandEnvelope, Dead, JudgedAnnotation, Outcome,
+        Assign, Claim, ClaimRequest, Command, CommandEnvelope, Dead, Outcome, ShownAnnotation,
     },
     config::StepConfig,
     events::OfferBasis,
@@ -222,7 +222,7 @@ impl WorkflowOrchestrator {
         });
         let visit = state.visit(&claim.step_id, claim.visit);
         let judged = visit
-            .and_then(|visit| visit.judges.as_ref())
+            .and_then(|visit| visit.reviewed.as_ref())
             .and_then(|judged| state.visit(&judged.step_id, judged.visit));
         let judged = judged.map_or(&[][..], |visit| &visit.annotations);
         Ok(Claim {
@@ -237,7 +237,7 @@ impl WorkflowOrchestrator {
             labels: state.labels.clone(),
             judged: judged
                 .iter()
-                .map(|annotation| JudgedAnnotation {
+                .map(|annotation| ShownAnnotation {
                     annotation_id: annotation.annotation_id,
                     data: annotation.data.clone(),
                 })

@@ -216,7 +216,7 @@ impl Ends<'_, '_> {
             EndsWith::Value => with(true).collect(),
             EndsWith::ValueOrNone => with(true).chain(with(false)).collect(),
             EndsWith::Decision => {
-                let judges_nothing = self.may_judge_nothing(at);
+                let reviews_nothing = self.may_review_nothing(at);
                 let mut outcomes = Vec::new();
                 for (decision, value) in DECISIONS {
                     let decided = |outcome| Outcome {
@@ -224,7 +224,7 @@ impl Ends<'_, '_> {
                         ..outcome
                     };
                     outcomes.extend(with(value.unwrap_or(true)).map(decided));
-                    if value.is_none() && judges_nothing {
+                    if value.is_none() && reviews_nothing {
                         outcomes.extend(with(false).map(decided));
                     }
                 }
@@ -254,7 +254,7 @@ impl Ends<'_, '_> {
 
     /// Whether what a review judges can be without a value: an annotation step before it, perhaps
     /// with other judgements and automatic steps between, that can end without one and lead there.
-    fn may_judge_nothing(&self, review: usize) -> bool {
+    fn may_review_nothing(&self, review: usize) -> bool {
         let mut seen = vec![false; self.entering.len()];
         let mut waiting = vec![review];
         while let Some(at) = waiting.pop() {

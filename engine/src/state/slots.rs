@@ -40,7 +40,8 @@ pub struct OpenSlot {
     /// Who is in the visit already, or is not offered a slot in it again; sorted.
     pub barred: Vec<UserId>,
     /// Who has submitted to the step that the visit judges, in any visit; sorted.
-    pub judged: Vec<UserId>,
+    #[serde(rename = "judged")]
+    pub authors: Vec<UserId>,
 }
 
 impl OpenSlot {
@@ -148,7 +149,7 @@ fn open_slot(state: &WorkflowSnapshot, step_id: &StepId, visit: &Visit) -> OpenS
     barred.extend(visit.assignments.iter().map(|claimed| claimed.user_id));
     barred.extend(&visit.excluded);
     let judged = visit
-        .judges
+        .reviewed
         .as_ref()
         .and_then(|judged| state.steps.get(&judged.step_id));
     let mut judged: Vec<UserId> = judged

@@ -54,10 +54,12 @@ pub struct Visit {
     pub entered_from: Option<StepId>,
     /// The visit that a review or adjudication judges.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub judges: Option<StepVisit>,
+    #[serde(rename = "judges")]
+    pub reviewed: Option<StepVisit>,
     /// Visits whose work came in by other branches of a join.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub judges_with: Vec<StepVisit>,
+    #[serde(rename = "judges_with")]
+    pub reviewed_with: Vec<StepVisit>,
     /// Submissions asked for; none where people submit as they like until an `advance`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(rename = "places")]

@@ -28,7 +28,7 @@ pub(crate) fn variables(
         .annotations
         .last()
         .or_else(|| {
-            let judged = visit.judges.as_ref()?;
+            let judged = visit.reviewed.as_ref()?;
             state
                 .visit(&judged.step_id, judged.visit)?
                 .annotations
@@ -40,7 +40,7 @@ pub(crate) fn variables(
         .as_ref()
         .or_else(|| {
             workflow
-                .step(&visit.judges.as_ref()?.step_id)?
+                .step(&visit.reviewed.as_ref()?.step_id)?
                 .consensus
                 .as_ref()
         })

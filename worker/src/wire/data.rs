@@ -61,7 +61,7 @@ impl<'a> From<&'a events::StepActivated> for StepActivated<'a> {
             step_id: &event.step_id,
             visit: event.visit,
             from_step: event.from_step.as_ref(),
-            judges: event.judges.as_ref(),
+            reviewed: event.reviewed.as_ref(),
             slots: event.slots,
         }
     }
@@ -73,7 +73,7 @@ impl<'a> From<&'a events::StepOpened> for StepActivated<'a> {
             step_id: &event.step_id,
             visit: event.visit,
             from_step: event.from_step.as_ref(),
-            judges: event.judges.as_ref(),
+            reviewed: event.reviewed.as_ref(),
             slots: event.slots,
         }
     }

@@ -281,7 +281,7 @@ async fn who_falls_is_paused_once_and_let_go_on_by_an_operator() {
     );
     assert!(!desk.resume(falling).await, "there is no pause any more");
 
-    // Judged anew: it takes five answers again.
+    // ComparedVisit anew: it takes five answers again.
     desk.answers(20, falling, "0000").await;
     assert_eq!(desk.paused(falling).await, None);
     desk.answers(30, falling, "0").await;

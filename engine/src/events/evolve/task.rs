@@ -92,7 +92,7 @@ pub(super) fn migrated(
         for call in visit.call.iter_mut().chain(&mut visit.notifications) {
             call.due_at = call.due_at.map(|due_at| due_at.max(asked_at));
         }
-        for judged in visit.judges.iter_mut().chain(&mut visit.judges_with) {
+        for judged in visit.reviewed.iter_mut().chain(&mut visit.reviewed_with) {
             judged.step_id = new_id(&judged.step_id);
         }
     }

@@ -11,7 +11,7 @@ pub(super) struct AdjudicationExecutor;
 impl StepExecutor for AdjudicationExecutor {
     fn execute(&self, context: &ExecutionContext<'_>) -> Result<ExecutionResult, ExecutorError> {
         let judged = context
-            .judged_visit()
+            .reviewed_visit()
             .and_then(|visit| visit.result.as_ref());
         let (value, resolved_by) = match (context.visit.annotations.last(), context.closing) {
             (_, Some(Closing::Advance(Some(output)))) => {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    comparison::{Judged, resolve},
+    comparison::{ComparedVisit, resolve},
     confidence,
 };
 use crate::{
@@ -45,7 +45,7 @@ impl StepExecutor for AnnotationExecutor {
                 exhausted,
             )));
         };
-        let judged = Judged {
+        let judged = ComparedVisit {
             step: context.step,
             visit,
         };

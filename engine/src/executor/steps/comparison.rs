@@ -22,7 +22,7 @@ use crate::{
 
 /// The annotations that are compared.
 #[derive(Clone, Copy)]
-pub(in crate::executor) struct Judged<'a> {
+pub(in crate::executor) struct ComparedVisit<'a> {
     /// The step that people submitted them to.
     pub(in crate::executor) step: &'a StepConfig,
     /// The visit.
@@ -34,7 +34,7 @@ pub(in crate::executor) struct Judged<'a> {
 pub(in crate::executor) fn resolve(
     context: &ExecutionContext<'_>,
     consensus: &ConsensusConfig,
-    judged: Judged<'_>,
+    judged: ComparedVisit<'_>,
     exhausted: bool,
 ) -> ConsensusCalculated {
     let rule = Rule {
@@ -101,7 +101,7 @@ pub(super) fn not_compared(
 }
 
 /// Compares field by field and joins the verdicts by `consensus.mode`.
-fn by_field(rule: &Rule<'_>, judged: Judged<'_>, calculated: &mut ConsensusCalculated) {
+fn by_field(rule: &Rule<'_>, judged: ComparedVisit<'_>, calculated: &mut ConsensusCalculated) {
     let consensus = rule.consensus;
     let mode = consensus.mode.unwrap_or_default();
     let compared: Vec<(FieldRule<'_>, Compared<'_>)> = consensus
@@ -238,7 +238,7 @@ impl Rule<'_> {
         metric: Metric,
         level: Level,
         field: Option<&str>,
-        judged: Judged<'v>,
+        judged: ComparedVisit<'v>,
     ) -> Compared<'v> {
         static MISSING: Value = Value::Null;
         let annotations = &judged.visit.annotations;

@@ -52,10 +52,10 @@ impl StepExecutor for ReviewExecutor {
             return waiting();
         };
         let judged = context
-            .judged_visit()
+            .reviewed_visit()
             .and_then(|visit| visit.result.as_ref());
         let value = match decision {
-            ReviewDecision::Approve => context.judged_value().cloned(),
+            ReviewDecision::Approve => context.reviewed_value().cloned(),
             ReviewDecision::Fix => context.selection().value(&corrected(annotation)),
             ReviewDecision::Reject | ReviewDecision::RequestChanges => None,
         };

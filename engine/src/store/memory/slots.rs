@@ -43,7 +43,7 @@ impl SlotIndex for MemoryStore {
                 && slot.step_id == query.step.step_id
                 && slot.gold == query.gold
                 && !slot.barred.contains(&query.user)
-                && !(query.prevents_reassignment && slot.judged.contains(&query.user))
+                && !(query.prevents_reassignment && slot.authors.contains(&query.user))
                 && (query.order == SlotOrder::FewestPeople || slot.submitted > 0)
         };
         let mut slots: Vec<_> = data.slots.values().filter(wanted).cloned().collect();

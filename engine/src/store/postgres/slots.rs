@@ -166,7 +166,7 @@ impl SlotRows {
             .bind(column(&set, |slot| number(slot.reserved)))
             .bind(column(&set, |slot| slot.waiting_since))
             .bind(column(&set, |slot| people(&slot.barred)))
-            .bind(column(&set, |slot| people(&slot.judged)));
+            .bind(column(&set, |slot| people(&slot.authors)));
         execute(conn, query).await.map(drop)
     }
 }

@@ -102,7 +102,7 @@ pub(super) async fn write<'a>(
                 slot.reserved,
                 micros(slot.waiting_since),
                 json(&slot.barred)?,
-                json(&slot.judged)?,
+                json(&slot.authors)?,
             ))
         })
         .collect::<Result<Vec<_>, EventStoreError>>()?;

@@ -116,7 +116,12 @@ workflow:
     desk.start(Value::Null);
     desk.label("label", 1, "a");
     let state = desk.state.as_ref().unwrap();
-    let judges = state.current_visit("look").unwrap().judges.clone().unwrap();
+    let judges = state
+        .current_visit("look")
+        .unwrap()
+        .reviewed
+        .clone()
+        .unwrap();
     assert_eq!(judges.visit, 1);
 }
 
