@@ -1,6 +1,6 @@
 -- What has been learnt of annotators, so that a process that starts need not read the whole log again.
 
-CREATE TABLE learnt_models (
+CREATE TABLE annotator_models (
     model    uuid        NOT NULL,
     workflow text        NOT NULL,
     step_id  text        NOT NULL,
@@ -14,8 +14,8 @@ CREATE TABLE learnt_models (
     CONSTRAINT learnt_models_checksum_is_sha256 CHECK (octet_length(checksum) = 32)
 );
 
-COMMENT ON TABLE learnt_models IS 'Models of annotators at a place in the log: derived from it, and learnt further from there.';
-COMMENT ON CONSTRAINT learnt_models_pkey ON learnt_models IS
+COMMENT ON TABLE annotator_models IS 'Models of annotators at a place in the log: derived from it, and learnt further from there.';
+COMMENT ON CONSTRAINT learnt_models_pkey ON annotator_models IS
     'Ids are derived from workflow, step, field and classes: a question has one model.';
-COMMENT ON CONSTRAINT learnt_models_checksum_is_sha256 ON learnt_models IS
+COMMENT ON CONSTRAINT learnt_models_checksum_is_sha256 ON annotator_models IS
     'Every model can be proved whole; one that cannot is ignored and learnt anew.';

@@ -9,5 +9,5 @@ GRANT INSERT ON :schema.workflow_events, :schema.commands, :schema.workflows, :s
 GRANT INSERT, UPDATE, DELETE ON
     :schema.tasks, :schema.workflow_snapshots, :schema.outbox, :schema.timers,
     :schema.projections, :schema.projection_rows, :schema.workflow_pauses,
-    :schema.annotator_pauses, :schema.slots, :schema.claims, :schema.learnt_models TO :role;
+    :schema.annotator_pauses, :schema.slots, :schema.claims, :schema.annotator_models TO :role;
 GRANT INSERT, UPDATE ON :schema.drafts, :schema.goal_work TO :role;

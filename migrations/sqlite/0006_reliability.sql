@@ -1,6 +1,6 @@
 -- Derived: what has been learnt of annotators at a place in the log, so that a process that starts need not read
 -- all of it again.
-CREATE TABLE learnt_models (
+CREATE TABLE annotator_models (
     -- Derived from workflow, step, field and classes: a question has one model.
     model    TEXT PRIMARY KEY,
     workflow TEXT NOT NULL,

@@ -226,8 +226,9 @@ mod decorator {
         ids::TaskId,
         state::WorkflowSnapshot,
         store::{
-            BatchTx, EventPage, EventStore, EventStoreError, LearntRow, LogEntry, LogFilter,
-            LogPage, LogPosition, OpenBatch, OpenRequest, OutboxRow, ReliabilityStore, TaskWrite,
+            BatchTx, EventPage, EventStore, EventStoreError, LogEntry, LogFilter, LogPage,
+            LogPosition, ModelCheckpoint, OpenBatch, OpenRequest, OutboxRow, ReliabilityStore,
+            TaskWrite,
         },
     };
 
@@ -289,23 +290,26 @@ mod decorator {
             self.store.read_workflow_log(filter, after, limit).await
         }
 
-        async fn learnt(&self, model: Uuid) -> Result<Option<LearntRow>, EventStoreError> {
-            self.store.learnt(model).await
+        async fn model_checkpoint(
+            &self,
+            model: Uuid,
+        ) -> Result<Option<ModelCheckpoint>, EventStoreError> {
+            self.store.model_checkpoint(model).await
         }
 
-        async fn learnt_position(
+        async fn checkpoint_position(
             &self,
             model: Uuid,
         ) -> Result<Option<LogPosition>, EventStoreError> {
-            self.store.learnt_position(model).await
+            self.store.checkpoint_position(model).await
         }
 
-        async fn keep_learnt(&self, row: LearntRow) -> Result<(), EventStoreError> {
-            self.store.keep_learnt(row).await
+        async fn keep_model(&self, row: ModelCheckpoint) -> Result<(), EventStoreError> {
+            self.store.keep_model(row).await
         }
 
-        async fn forget_learnt(&self) -> Result<(), EventStoreError> {
-            self.store.forget_learnt().await
+        async fn forget_models(&self) -> Result<(), EventStoreError> {
+            self.store.forget_models().await
         }
     }
 

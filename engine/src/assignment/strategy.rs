@@ -16,12 +16,12 @@ pub struct Offer {
     /// How its step shares work.
     pub strategy: LoadBalancing,
     /// What it is to the person who asks.
-    pub worth: Worth,
+    pub priority: OfferPriority,
 }
 
 /// What a free slot is to a person who asks; what is worth more comes first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Worth {
+pub enum OfferPriority {
     /// It is the turn of what has waited longest.
     Overdue,
     /// Others have begun, and the person is known to be reliable.
@@ -46,15 +46,15 @@ const OVERDUE_SHARE: f64 = 0.1;
 /// broken by id, so that two readers of the same slots agree.
 pub fn offer_order(offers: &mut [Offer]) {
     offers.sort_by_key(|offer| {
-        let Offer { slot, worth, .. } = offer;
-        let level = match (worth, offer.strategy) {
-            (Worth::Overdue | Worth::Contested { .. }, _) => (0, 0),
-            (Worth::Usual, LoadBalancing::RoundRobin | LoadBalancing::QualityWeighted) => {
+        let Offer { slot, priority, .. } = offer;
+        let level = match (priority, offer.strategy) {
+            (OfferPriority::Overdue | OfferPriority::Contested { .. }, _) => (0, 0),
+            (OfferPriority::Usual, LoadBalancing::RoundRobin | LoadBalancing::QualityWeighted) => {
                 (slot.taken(), 0)
             }
-            (Worth::Usual, LoadBalancing::LeastLoaded) => (slot.reserved, slot.submitted),
+            (OfferPriority::Usual, LoadBalancing::LeastLoaded) => (slot.reserved, slot.submitted),
         };
-        (*worth, level, slot.waiting_since, slot.task_id)
+        (*priority, level, slot.waiting_since, slot.task_id)
     });
 }
 
@@ -63,11 +63,11 @@ pub fn offer_order(offers: &mut [Offer]) {
 /// another slot, so they spread over what is free instead of losing to each other again and again.
 /// What is partially done still comes after what is not, and what is contested before both.
 pub fn probe_order(offers: &mut [Offer], user: UserId) {
-    offers.sort_by_cached_key(|Offer { slot, worth, .. }| {
-        let level = match worth {
-            Worth::Overdue => (0, 0),
-            Worth::Contested { .. } => (1, 0),
-            Worth::Usual => (2, slot.taken()),
+    offers.sort_by_cached_key(|Offer { slot, priority, .. }| {
+        let level = match priority {
+            OfferPriority::Overdue => (0, 0),
+            OfferPriority::Contested { .. } => (1, 0),
+            OfferPriority::Usual => (2, slot.taken()),
         };
         (level, draw(user, slot.task_id))
     });
@@ -126,7 +126,7 @@ mod tests {
                 judged: Vec::new(),
             },
             strategy: LoadBalancing::RoundRobin,
-            worth: Worth::Usual,
+            priority: OfferPriority::Usual,
         }
     }
 
@@ -164,9 +164,9 @@ mod tests {
             offer(3, 2, 0, 30),
             offer(4, 2, 0, 20),
         ];
-        offers[1].worth = Worth::Contested { percent: 80 };
+        offers[1].priority = OfferPriority::Contested { percent: 80 };
         for contested in &mut offers[2..] {
-            contested.worth = Worth::Contested { percent: 60 };
+            contested.priority = OfferPriority::Contested { percent: 60 };
         }
         offer_order(&mut offers);
         assert_eq!(tasks(&offers), [4, 3, 2, 1]);
@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(tasks(&offers).last(), Some(&1), "fresh ones come last");
         // What is overdue goes by nothing but its age.
         for offer in &mut offers {
-            offer.worth = Worth::Overdue;
+            offer.priority = OfferPriority::Overdue;
         }
         offer_order(&mut offers);
         assert_eq!(tasks(&offers), [1, 2, 4, 3]);

@@ -106,8 +106,8 @@ fn require_mapped(work: &Work<'_>, new: &WorkflowConfig, command: &Migrate) -> R
             "two steps of the task would both become `{twice}`"
         )));
     }
-    let standing = state.current_steps();
-    for id in standing.iter().chain(state.joins.keys()) {
+    let reliability = state.current_steps();
+    for id in reliability.iter().chain(state.joins.keys()) {
         let kind = |step: &StepConfig| step.kind;
         let (from, to) = (old.step(id).map(kind), new.step(&map(id)).map(kind));
         if to.is_none() || from != to {

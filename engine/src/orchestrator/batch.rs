@@ -13,7 +13,7 @@ use std::{
 use super::{
     BatchReport, OrchestrationError, WorkflowOrchestrator,
     chain::{ChainEnd, Run},
-    live_models::Prepared,
+    live_models::ModelsInUse,
 };
 use crate::{
     command::{Command, CommandEnvelope, Dead, Outcome},
@@ -94,7 +94,7 @@ impl WorkflowOrchestrator {
         let Decided {
             open,
             run,
-            mut prepared,
+            mut models,
             ends,
         } = self.decide_batch(commands, publisher).await?;
         let mut writes = Vec::with_capacity(ends.len());
@@ -103,9 +103,9 @@ impl WorkflowOrchestrator {
             states.push((task, end.state));
             writes.extend(end.write);
         }
-        prepared.committing(&writes);
+        models.committing(&writes);
         let messages = open.commit(writes).await?;
-        prepared.committed();
+        models.committed();
         for (task, state) in states {
             match state {
                 Some(state) => self.states.put(state),
@@ -126,15 +126,15 @@ impl WorkflowOrchestrator {
         publisher: Option<PublisherId>,
     ) -> Result<Decided<'a>, OrchestrationError> {
         let batch = self.batch(commands, publisher).await?;
-        let mut prepared = Prepared::default();
+        let mut models = ModelsInUse::default();
         let mut questions = self.questions(&batch).await?;
         loop {
             // Before the locks are taken, since reading the log needs a connection of its own.
-            self.models.prepare(&mut prepared, questions).await?;
+            self.models.prepare(&mut models, questions).await?;
             let opened = self.open(&batch).await?;
-            questions = self.still_asked(&opened, &prepared);
+            questions = self.still_asked(&opened, &models);
             if questions.is_empty() {
-                return Ok(opened.decide(&batch, prepared));
+                return Ok(opened.decide(&batch, models));
             }
             // The workflow of a task that was not at hand is known only now, and asks for a model
             // that is not. Nothing is decided, and the locks are given back meanwhile.
@@ -179,14 +179,14 @@ impl WorkflowOrchestrator {
         Ok(Opened { open, run, states })
     }
 
-    /// What the workflows of an opened batch ask of annotators and is not prepared.
-    fn still_asked(&self, opened: &Opened<'_>, prepared: &Prepared) -> Vec<ModelKey> {
+    /// What the workflows of an opened batch ask of annotators and is not models.
+    fn still_asked(&self, opened: &Opened<'_>, models: &ModelsInUse) -> Vec<ModelKey> {
         opened
             .run
             .workflows
             .values()
             .flat_map(|workflow| self.models.questions(workflow.config()).to_vec())
-            .filter(|question| !prepared.has(question))
+            .filter(|question| !models.has(question))
             .collect()
     }
 
@@ -248,10 +248,10 @@ struct Opened<'a> {
 
 impl<'a> Opened<'a> {
     /// Decides every chain.
-    fn decide(mut self, batch: &Batch<'_>, prepared: Prepared) -> Decided<'a> {
+    fn decide(mut self, batch: &Batch<'_>, models: ModelsInUse) -> Decided<'a> {
         let mut ends = Vec::with_capacity(self.states.len());
         {
-            let looked = prepared.look();
+            let looked = models.look();
             let annotators = Annotators::new(&looked);
             for ((task, chain), state) in batch.chains.iter().zip(self.states) {
                 let open = &self.open;
@@ -262,7 +262,7 @@ impl<'a> Opened<'a> {
         Decided {
             open: self.open,
             run: self.run,
-            prepared,
+            models,
             ends,
         }
     }
@@ -310,7 +310,7 @@ fn selectors(
 pub(super) struct Decided<'a> {
     open: OpenBatch,
     pub(super) run: Run<'a>,
-    prepared: Prepared,
+    models: ModelsInUse,
     /// What each chain leaves, tasks in order of first sight.
     pub(super) ends: Vec<(TaskId, ChainEnd)>,
 }

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use super::{
     OrchestrationError, WorkflowOrchestrator,
-    offer::{OfferedStep, Turn},
+    offer::{OfferedStep, ClaimPriority},
 };
 use crate::{
     assignment::{Offer, check_roles, check_skills, is_for_gold},
@@ -54,7 +54,7 @@ impl WorkflowOrchestrator {
                 workflow: compiled.config().id.clone(),
                 config: config.clone(),
                 gold_share: compiled.config().gold.as_ref().map(|gold| gold.share),
-                turn: Turn::default(),
+                claim_priority: ClaimPriority::default(),
             }));
         }
         Ok(offered)
@@ -139,11 +139,11 @@ async fn slots(
         limit: WINDOW,
     };
     let mut slots = store.open_slots(query(SlotOrder::FewestPeople)).await?;
-    if offered.turn.prefers_begun() {
+    if offered.claim_priority.prefers_begun() {
         let fewest: HashSet<TaskId> = slots.iter().map(|slot| slot.task_id).collect();
         let begun = store.open_slots(query(SlotOrder::OldestBegun)).await?;
         slots.extend(begun.into_iter().filter(|p| !fewest.contains(&p.task_id)));
     }
     let strategy = offered.config.load_balancing();
-    Ok(offered.turn.offers(slots, strategy))
+    Ok(offered.claim_priority.offers(slots, strategy))
 }

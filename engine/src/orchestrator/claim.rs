@@ -75,7 +75,7 @@ impl WorkflowOrchestrator {
             return self.known_claim(store, request, known).await;
         }
         let mut steps = self.offered_steps(store, request).await?;
-        self.take_turns(request.user_id, request.command_id, &mut steps)
+        self.take_priorities(request.user_id, request.command_id, &mut steps)
             .await?;
         for round in 1..=ROUNDS_MAX {
             // Passing over what others write to is fast while there is more; the last round waits
@@ -89,11 +89,11 @@ impl WorkflowOrchestrator {
             }
             offer_order(&mut offers);
             for tried in 0..offers.len() {
-                let Offer { slot, worth, .. } = offers[tried].clone();
+                let Offer { slot, priority, .. } = offers[tried].clone();
                 let Some(offered) = steps.iter().find(|offered| offered.has(&slot)) else {
                     continue;
                 };
-                let basis = offered.turn.basis(&slot, worth);
+                let basis = offered.claim_priority.basis(&slot, priority);
                 match self.try_claim(request, &slot, basis, waits).await? {
                     Attempt::Claimed(claim, state) => {
                         return self.claimed(store, claim, Some(*state)).await.map(Some);

@@ -26,14 +26,14 @@ use std::{
 
 use quick_cache::sync::Cache;
 
-use super::pending_events::Unread;
+use super::pending_events::PendingEvents;
 use crate::{
     config::WorkflowConfig,
     events::StoredEvent,
-    executor::annotators::{KnownModels, LearntModel, ModelKey},
+    executor::annotators::{ModelSource, AnnotatorModel, ModelKey},
     ids::RevisionId,
     limits::PAGE_MAX,
-    store::{EventStore, EventStoreError, LearntRow, LogFilter, LogPage, TaskWrite},
+    store::{EventStore, EventStoreError, ModelCheckpoint, LogFilter, LogPage, TaskWrite},
 };
 
 /// Revisions whose questions are remembered; of a colder one they are read again.
@@ -56,24 +56,24 @@ const FIRST_WAIT: Duration = Duration::from_millis(1);
 pub(super) struct LiveModels {
     store: Arc<dyn EventStore>,
     questions: Cache<RevisionId, Arc<[ModelKey]>>,
-    models: Mutex<HashMap<ModelKey, Arc<Live>>>,
+    models: Mutex<HashMap<ModelKey, Arc<LiveModel>>>,
 }
 
 /// One model.
-struct Live {
-    known: RwLock<Known>,
+struct LiveModel {
+    models: RwLock<ModelPair>,
     /// Held by who reads the log.
     reader: tokio::sync::Mutex<Reader>,
-    unread: Mutex<Unread>,
+    pending: Mutex<PendingEvents>,
     /// Batches at work with it.
     in_use: AtomicUsize,
 }
 
-struct Known {
+struct ModelPair {
     /// From the log, in its order.
-    learnt: LearntModel,
+    kept: AnnotatorModel,
     /// A copy of it, ahead of the log by what this process has committed itself.
-    ahead: Option<LearntModel>,
+    ahead: Option<AnnotatorModel>,
 }
 
 #[derive(Default)]
@@ -90,18 +90,18 @@ struct Reader {
 
 /// Models that a batch may look at.
 #[derive(Default)]
-pub(super) struct Prepared(Vec<InUse>);
+pub(super) struct ModelsInUse(Vec<InUse>);
 
 /// One of them, for the time of the batch.
 struct InUse {
     key: ModelKey,
-    live: Arc<Live>,
+    live: Arc<LiveModel>,
     /// What the batch is committing, by task.
     committing: Vec<Vec<StoredEvent>>,
 }
 
 impl InUse {
-    fn new(key: ModelKey, live: Arc<Live>) -> Self {
+    fn new(key: ModelKey, live: Arc<LiveModel>) -> Self {
         live.in_use.fetch_add(1, Ordering::Relaxed);
         Self {
             key,
@@ -113,17 +113,17 @@ impl InUse {
     /// Of those events of a task that tell something, a copy is kept until the commit returns.
     fn committing(&mut self, events: &[StoredEvent]) {
         let notifies =
-            |event: &&StoredEvent| LearntModel::EVENTS.contains(&event.event.event_type());
+            |event: &&StoredEvent| AnnotatorModel::EVENTS.contains(&event.event.event_type());
         let events: Vec<_> = events.iter().filter(notifies).cloned().collect();
         if let Some(last) = events.last() {
-            self.live.unread().committing(last.task_id, last.version);
+            self.live.pending().committing(last.task_id, last.version);
             self.committing.push(events);
         }
     }
 
     fn returned(&mut self, is_committed: bool) {
         for events in self.committing.drain(..) {
-            self.live.unread().returned(events, is_committed);
+            self.live.pending().returned(events, is_committed);
         }
     }
 }
@@ -157,7 +157,7 @@ impl LiveModels {
     /// Adds the models of `keys` to `prepared`, each learnt to the end of the log.
     pub(super) async fn prepare(
         &self,
-        prepared: &mut Prepared,
+        prepared: &mut ModelsInUse,
         keys: impl IntoIterator<Item = ModelKey>,
     ) -> Result<(), EventStoreError> {
         for key in keys {
@@ -172,7 +172,7 @@ impl LiveModels {
         Ok(())
     }
 
-    fn live(&self, key: &ModelKey) -> Result<Arc<Live>, EventStoreError> {
+    fn live(&self, key: &ModelKey) -> Result<Arc<LiveModel>, EventStoreError> {
         let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(live) = models.get(key) {
             return Ok(Arc::clone(live));
@@ -182,14 +182,14 @@ impl LiveModels {
             models.retain(|_, live| Arc::strong_count(live) > 1);
         }
         let learnt =
-            LearntModel::new(key.clone()).map_err(|e| EventStoreError::Data(Box::new(e)))?;
-        let live = Arc::new(Live {
-            known: RwLock::new(Known {
-                learnt,
+            AnnotatorModel::new(key.clone()).map_err(|e| EventStoreError::Data(Box::new(e)))?;
+        let live = Arc::new(LiveModel {
+            models: RwLock::new(ModelPair {
+                kept: learnt,
                 ahead: None,
             }),
             reader: tokio::sync::Mutex::default(),
-            unread: Mutex::default(),
+            pending: Mutex::default(),
             in_use: AtomicUsize::new(0),
         });
         models.insert(key.clone(), Arc::clone(&live));
@@ -201,7 +201,7 @@ impl LiveModels {
         &self,
         keys: impl IntoIterator<Item = ModelKey>,
     ) -> Result<(), EventStoreError> {
-        let mut prepared = Prepared::default();
+        let mut prepared = ModelsInUse::default();
         self.prepare(&mut prepared, keys).await?;
         for InUse { live, .. } in &prepared.0 {
             let mut reader = live.reader.lock().await;
@@ -211,14 +211,14 @@ impl LiveModels {
     }
 }
 
-impl Live {
+impl LiveModel {
     /// A panic while learning leaves a label half counted, not a model that cannot be read.
-    fn known(&self) -> RwLockReadGuard<'_, Known> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    fn models(&self) -> RwLockReadGuard<'_, ModelPair> {
+        self.models.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn known_mut(&self) -> RwLockWriteGuard<'_, Known> {
-        self.known.write().unwrap_or_else(PoisonError::into_inner)
+    fn models_mut(&self) -> RwLockWriteGuard<'_, ModelPair> {
+        self.models.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn catch_up(&self, store: &dyn EventStore) -> Result<(), EventStoreError> {
@@ -229,7 +229,7 @@ impl Live {
         self.read_to_end(store, &mut reader).await?;
         let mut wait = FIRST_WAIT;
         for _ in 0..WAITS {
-            if !self.is_alone() || reader.in_vain >= WAITS || self.unread().is_empty() {
+            if !self.is_alone() || reader.in_vain >= WAITS || self.pending().is_empty() {
                 break;
             }
             tokio::time::sleep(wait).await;
@@ -239,7 +239,7 @@ impl Live {
         if self.is_alone() || reader.in_vain >= WAITS {
             self.learn_ahead(&mut reader);
         }
-        let observed = self.known().learnt.model().position();
+        let observed = self.models().kept.model().position();
         let gap = (reader.kept / KEEP_PART).max(KEEP_FIRST);
         if observed >= reader.kept.saturating_add(gap)
             && let Err(error) = self.keep(store, &mut reader).await
@@ -256,12 +256,12 @@ impl Live {
         store: &dyn EventStore,
         reader: &mut Reader,
     ) -> Result<(), EventStoreError> {
-        let key = self.known().learnt.key().clone();
-        if let Some(row) = store.learnt(key.id()).await? {
-            match serde_json::from_str::<LearntModel>(&row.state) {
+        let key = self.models().kept.key().clone();
+        if let Some(row) = store.model_checkpoint(key.id()).await? {
+            match serde_json::from_str::<AnnotatorModel>(&row.state) {
                 Ok(kept) if *kept.key() == key && kept.position() == row.position => {
                     reader.kept = kept.model().position();
-                    self.known_mut().learnt = kept;
+                    self.models_mut().kept = kept;
                 }
                 _ => tracing::warn!(
                     workflow = %key.workflow,
@@ -279,14 +279,14 @@ impl Live {
         store: &dyn EventStore,
         reader: &mut Reader,
     ) -> Result<(), EventStoreError> {
-        let waits_for_own = !self.unread().is_empty();
+        let waits_for_own = !self.pending().is_empty();
         reader.in_vain += u32::from(waits_for_own);
         loop {
             let (filter, after) = {
-                let learnt = &self.known().learnt;
+                let learnt = &self.models().kept;
                 let filter = LogFilter {
                     workflow: learnt.key().workflow.clone(),
-                    event_types: LearntModel::EVENTS.to_vec(),
+                    event_types: AnnotatorModel::EVENTS.to_vec(),
                 };
                 (filter, learnt.position())
             };
@@ -305,37 +305,37 @@ impl Live {
         if page.read == 0 {
             return;
         }
-        let mut known = self.known_mut();
+        let mut known = self.models_mut();
         for (position, event) in &page.entries {
-            known.learnt.learn(*position, event);
+            known.kept.learn(*position, event);
         }
-        known.learnt.read_to(page.through);
+        known.kept.read_to(page.through);
         match &mut known.ahead {
             Some(ahead) if page.entries.is_empty() => ahead.read_to(page.through),
             ahead => *ahead = None,
         }
         drop(known);
-        let mut unread = self.unread();
+        let mut pending = self.pending();
         for (_, event) in &page.entries {
-            unread.read(event);
+            pending.read(event);
         }
     }
 
     /// Learns what this process has committed and the log does not show. The reader is held, so that
     /// the log stands still meanwhile.
     fn learn_ahead(&self, reader: &mut Reader) {
-        let is_ahead = self.known().ahead.is_some();
+        let is_ahead = self.models().ahead.is_some();
         let from = if is_ahead { reader.ahead_to } else { 0 };
-        let (events, to) = self.unread().since(from);
+        let (events, to) = self.pending().since(from);
         if events.is_empty() {
             return;
         }
-        let taken = self.known_mut().ahead.take();
-        let mut ahead = taken.unwrap_or_else(|| self.known().learnt.clone());
+        let taken = self.models_mut().ahead.take();
+        let mut ahead = taken.unwrap_or_else(|| self.models().kept.clone());
         for event in &events {
             ahead.learn_beyond(event);
         }
-        self.known_mut().ahead = Some(ahead);
+        self.models_mut().ahead = Some(ahead);
         reader.ahead_to = to;
     }
 
@@ -344,8 +344,8 @@ impl Live {
         self.in_use.load(Ordering::Relaxed) == 1
     }
 
-    fn unread(&self) -> MutexGuard<'_, Unread> {
-        self.unread.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pending(&self) -> MutexGuard<'_, PendingEvents> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn keep(
@@ -354,30 +354,30 @@ impl Live {
         reader: &mut Reader,
     ) -> Result<(), EventStoreError> {
         let (key, position, observed) = {
-            let learnt = &self.known().learnt;
+            let learnt = &self.models().kept;
             let observed = learnt.model().position();
             (learnt.key().clone(), learnt.position(), observed)
         };
         let model = key.id();
         reader.kept = observed;
         // All processes come here at the same label; whoever is late need not write it all again.
-        if store.learnt_position(model).await? >= Some(position) {
+        if store.checkpoint_position(model).await? >= Some(position) {
             return Ok(());
         }
-        let state = serde_json::to_string(&self.known().learnt)
+        let state = serde_json::to_string(&self.models().kept)
             .map_err(|error| EventStoreError::Data(Box::new(error)))?;
-        let row = LearntRow {
+        let row = ModelCheckpoint {
             model,
             workflow: key.workflow,
             step_id: key.step,
             position,
             state,
         };
-        store.keep_learnt(row).await
+        store.keep_model(row).await
     }
 }
 
-impl Prepared {
+impl ModelsInUse {
     pub(super) fn has(&self, key: &ModelKey) -> bool {
         self.0.iter().any(|in_use| in_use.key == *key)
     }
@@ -385,7 +385,7 @@ impl Prepared {
     /// The models, which do not move while the answer lives.
     pub(super) fn look(&self) -> Looked<'_> {
         let models = self.0.iter();
-        Looked(models.map(|m| (&m.key, m.live.known())).collect())
+        Looked(models.map(|m| (&m.key, m.live.models())).collect())
     }
 
     /// Notes what a batch is about to commit, which the next batch is to look at.
@@ -409,11 +409,11 @@ impl Prepared {
 }
 
 /// Models, held still.
-pub(super) struct Looked<'a>(Vec<(&'a ModelKey, RwLockReadGuard<'a, Known>)>);
+pub(super) struct Looked<'a>(Vec<(&'a ModelKey, RwLockReadGuard<'a, ModelPair>)>);
 
-impl KnownModels for Looked<'_> {
-    fn learnt(&self, key: &ModelKey) -> Option<&LearntModel> {
+impl ModelSource for Looked<'_> {
+    fn model(&self, key: &ModelKey) -> Option<&AnnotatorModel> {
         let (_, known) = self.0.iter().find(|(known, _)| *known == key)?;
-        Some(known.ahead.as_ref().unwrap_or(&known.learnt))
+        Some(known.ahead.as_ref().unwrap_or(&known.kept))
     }
 }

@@ -29,7 +29,7 @@ pub use operator::plan_operator_command;
 pub use preview::Preview;
 pub use report::{BatchReport, BatchStats};
 
-use self::{live_models::LiveModels, state_cache::StateCache, workflow_cache::Workflows};
+use self::{live_models::LiveModels, state_cache::StateCache, workflow_cache::WorkflowCache};
 use crate::{
     command::{
         Advance, AnnotationInput, Command, CommandEnvelope, Outcome, ProcessResult, Start,
@@ -63,7 +63,7 @@ pub struct WorkflowOrchestrator {
     pub step_library: Arc<StepLibrary>,
     facts: Arc<dyn FactSource>,
     messages: Arc<dyn MessageBuilder>,
-    workflows: Workflows,
+    workflows: WorkflowCache,
     states: StateCache,
     models: LiveModels,
 }
@@ -95,7 +95,7 @@ impl WorkflowOrchestrator {
         event_store: Arc<dyn EventStore>,
     ) -> Self {
         Self {
-            workflows: Workflows::new(Arc::clone(&config_store)),
+            workflows: WorkflowCache::new(Arc::clone(&config_store)),
             models: LiveModels::new(Arc::clone(&event_store)),
             config_store,
             event_store,
@@ -302,7 +302,7 @@ impl WorkflowOrchestrator {
     /// from the log. Answers how many models that are. A process at work goes on with what it has
     /// learnt, which is the same.
     pub async fn relearn(&self) -> Result<usize, OrchestrationError> {
-        self.event_store.forget_learnt().await?;
+        self.event_store.forget_models().await?;
         let mut questions = Vec::new();
         let mut newest = None;
         for row in self.config_store.revisions(None).await? {

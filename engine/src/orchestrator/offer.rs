@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::live_models::Prepared;
+use super::live_models::ModelsInUse;
 use crate::{
-    assignment::{Offer, Worth},
+    assignment::{Offer, OfferPriority},
     config::{LoadBalancing, StepConfig},
     events::OfferBasis,
-    executor::annotators::{Annotators, ModelKey, Standing},
+    executor::annotators::{Annotators, ModelKey, Reliability},
     ids::WorkflowId,
     state::OpenSlot,
     store::OpenStep,
@@ -21,7 +21,7 @@ pub(super) struct OfferedStep {
     /// Share of gold tasks among claims; where the file names none they are tasks like others.
     pub(super) gold_share: Option<f64>,
     /// How the step sees the claim.
-    pub(super) turn: Turn,
+    pub(super) claim_priority: ClaimPriority,
 }
 
 impl OfferedStep {
@@ -38,7 +38,7 @@ impl OfferedStep {
 
 /// How a step sees a claim.
 #[derive(Default)]
-pub(super) enum Turn {
+pub(super) enum ClaimPriority {
     /// Like any other.
     #[default]
     Usual,
@@ -46,13 +46,13 @@ pub(super) enum Turn {
     Overdue,
     /// As one of a reliable person.
     Reliable {
-        models: Arc<Prepared>,
+        models: Arc<ModelsInUse>,
         questions: Vec<ModelKey>,
-        standing: Standing,
+        reliability: Reliability,
     },
 }
 
-impl Turn {
+impl ClaimPriority {
     /// Whether what is begun may be worth more than what is not.
     pub(super) fn prefers_begun(&self) -> bool {
         match self {
@@ -63,40 +63,40 @@ impl Turn {
 
     /// Offers of one step.
     pub(super) fn offers(&self, slots: Vec<OpenSlot>, strategy: LoadBalancing) -> Vec<Offer> {
-        let offer = |slot: OpenSlot, worth| Offer {
+        let offer = |slot: OpenSlot, priority| Offer {
             slot,
             strategy,
-            worth,
+            priority,
         };
         match self {
             Self::Usual | Self::Overdue => {
-                let worth = match self {
-                    Self::Overdue => Worth::Overdue,
-                    Self::Usual | Self::Reliable { .. } => Worth::Usual,
+                let priority = match self {
+                    Self::Overdue => OfferPriority::Overdue,
+                    Self::Usual | Self::Reliable { .. } => OfferPriority::Usual,
                 };
-                slots.into_iter().map(|p| offer(p, worth)).collect()
+                slots.into_iter().map(|p| offer(p, priority)).collect()
             }
             Self::Reliable {
                 models, questions, ..
             } => {
                 let looked = models.look();
                 let annotators = Annotators::new(&looked);
-                let worth = |slot: &OpenSlot| {
+                let priority = |slot: &OpenSlot| {
                     if slot.submitted == 0 {
-                        return Worth::Usual;
+                        return OfferPriority::Usual;
                     }
                     let item = (slot.task_id, slot.visit);
                     // Where the labels say nothing, nothing is sure.
                     let confidence = annotators.confidence(questions, item).unwrap_or(0.0);
-                    Worth::Contested {
+                    OfferPriority::Contested {
                         percent: percent(confidence),
                     }
                 };
                 let slots = slots.into_iter();
                 slots
                     .map(|slot| {
-                        let worth = worth(&slot);
-                        offer(slot, worth)
+                        let priority = priority(&slot);
+                        offer(slot, priority)
                     })
                     .collect()
             }
@@ -104,25 +104,25 @@ impl Turn {
     }
 
     /// Why a slot of such worth came first.
-    pub(super) fn basis(&self, slot: &OpenSlot, worth: Worth) -> Option<OfferBasis> {
-        match (self, worth) {
-            (Self::Overdue, Worth::Overdue) => Some(OfferBasis::Overdue),
+    pub(super) fn basis(&self, slot: &OpenSlot, priority: OfferPriority) -> Option<OfferBasis> {
+        match (self, priority) {
+            (Self::Overdue, OfferPriority::Overdue) => Some(OfferBasis::Overdue),
             (
                 Self::Reliable {
                     models,
                     questions,
-                    standing,
+                    reliability,
                 },
-                Worth::Contested { .. },
+                OfferPriority::Contested { .. },
             ) => {
                 let looked = models.look();
                 let item = (slot.task_id, slot.visit);
                 Some(OfferBasis::Contested {
                     confidence: Annotators::new(&looked).confidence(questions, item),
-                    accuracy_low: standing.low,
-                    accuracy_expected: standing.expected,
-                    position: standing.position,
-                    beyond: standing.beyond,
+                    accuracy_low: reliability.low,
+                    accuracy_expected: reliability.expected,
+                    position: reliability.position,
+                    beyond: reliability.beyond,
                 })
             }
             _ => None,

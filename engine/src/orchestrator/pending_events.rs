@@ -10,7 +10,7 @@ const EVENTS_MAX: usize = 10_000;
 
 /// Events between a commit and the log. A task is committed to by one batch at a time.
 #[derive(Default)]
-pub(super) struct Unread {
+pub(super) struct PendingEvents {
     /// Of each task that is being committed to, the last version. Noted before the commit, for the log
     /// may be read between the commit and its return.
     committing: HashMap<TaskId, u64>,
@@ -20,7 +20,7 @@ pub(super) struct Unread {
     next: u64,
 }
 
-impl Unread {
+impl PendingEvents {
     /// A batch is about to commit up to version `last` of a task.
     pub(super) fn committing(&mut self, task: TaskId, last: u64) {
         self.committing.insert(task, last);
@@ -124,14 +124,14 @@ mod tests {
         }
     }
 
-    fn commit(unread: &mut Unread, task: TaskId, versions: &[u64]) {
-        unread.committing(task, *versions.last().unwrap());
+    fn commit(pending: &mut PendingEvents, task: TaskId, versions: &[u64]) {
+        pending.committing(task, *versions.last().unwrap());
         let events = versions.iter().map(|version| event(task, *version));
-        unread.returned(events.collect(), true);
+        pending.returned(events.collect(), true);
     }
 
-    fn versions(unread: &Unread, from: u64) -> (Vec<(TaskId, u64)>, u64) {
-        let (events, next) = unread.since(from);
+    fn versions(pending: &PendingEvents, from: u64) -> (Vec<(TaskId, u64)>, u64) {
+        let (events, next) = pending.since(from);
         let versions = events.iter().map(|event| (event.task_id, event.version));
         (versions.collect(), next)
     }
@@ -139,49 +139,49 @@ mod tests {
     #[test]
     fn what_is_committed_is_told_in_order_until_it_is_read() {
         let (a, b) = (task(1), task(2));
-        let mut unread = Unread::default();
-        commit(&mut unread, a, &[1, 3]);
-        commit(&mut unread, b, &[2]);
-        commit(&mut unread, a, &[5]);
+        let mut pending = PendingEvents::default();
+        commit(&mut pending, a, &[1, 3]);
+        commit(&mut pending, b, &[2]);
+        commit(&mut pending, a, &[5]);
         assert_eq!(
-            versions(&unread, 0),
+            versions(&pending, 0),
             (vec![(a, 1), (a, 3), (b, 2), (a, 5)], 4)
         );
-        assert_eq!(versions(&unread, 3), (vec![(a, 5)], 4));
-        unread.read(&event(a, 4));
-        assert_eq!(versions(&unread, 0), (vec![(b, 2), (a, 5)], 4));
-        unread.read(&event(b, 2));
-        unread.read(&event(a, 5));
-        assert!(unread.is_empty() && unread.numbers.is_empty());
+        assert_eq!(versions(&pending, 3), (vec![(a, 5)], 4));
+        pending.read(&event(a, 4));
+        assert_eq!(versions(&pending, 0), (vec![(b, 2), (a, 5)], 4));
+        pending.read(&event(b, 2));
+        pending.read(&event(a, 5));
+        assert!(pending.is_empty() && pending.numbers.is_empty());
     }
 
     #[test]
     fn what_was_not_committed_or_is_read_already_is_not_told() {
         let (a, b) = (task(1), task(2));
-        let mut unread = Unread::default();
-        unread.committing(a, 2);
-        unread.returned(vec![event(a, 2)], false);
+        let mut pending = PendingEvents::default();
+        pending.committing(a, 2);
+        pending.returned(vec![event(a, 2)], false);
         // Read by another lane before the commit returned.
-        unread.committing(b, 2);
-        unread.read(&event(b, 1));
-        unread.read(&event(b, 2));
-        unread.returned(vec![event(b, 1), event(b, 2)], true);
-        assert!(unread.is_empty() && unread.committing.is_empty());
+        pending.committing(b, 2);
+        pending.read(&event(b, 1));
+        pending.read(&event(b, 2));
+        pending.returned(vec![event(b, 1), event(b, 2)], true);
+        assert!(pending.is_empty() && pending.committing.is_empty());
     }
 
     #[test]
     fn the_oldest_are_forgotten_beyond_the_bound() {
-        let mut unread = Unread::default();
+        let mut pending = PendingEvents::default();
         let count = EVENTS_MAX as u64 + 2;
         for number in 0..count {
-            commit(&mut unread, task(u128::from(number / 3)), &[number + 1]);
+            commit(&mut pending, task(u128::from(number / 3)), &[number + 1]);
         }
-        let (events, next) = versions(&unread, 0);
+        let (events, next) = versions(&pending, 0);
         assert_eq!((events.len(), next), (EVENTS_MAX, count));
         assert_eq!(events.first(), Some(&(task(0), 3)));
         for (task_id, version) in events {
-            unread.read(&event(task_id, version));
+            pending.read(&event(task_id, version));
         }
-        assert!(unread.is_empty() && unread.numbers.is_empty());
+        assert!(pending.is_empty() && pending.numbers.is_empty());
     }
 }

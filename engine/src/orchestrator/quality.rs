@@ -9,20 +9,20 @@ use std::sync::Arc;
 
 use super::{
     OrchestrationError, WorkflowOrchestrator,
-    live_models::Prepared,
-    offer::{OfferedStep, Turn},
+    live_models::ModelsInUse,
+    offer::{OfferedStep, ClaimPriority},
 };
 use crate::{
     assignment::is_for_overdue,
     config::LoadBalancing,
-    executor::annotators::{Annotators, Standing},
+    executor::annotators::{Annotators, Reliability},
     ids::{CommandId, UserId},
 };
 
 impl WorkflowOrchestrator {
     /// Finds out how the steps that share their work by quality see a claim of this person, made
     /// under this id.
-    pub(super) async fn take_turns(
+    pub(super) async fn take_priorities(
         &self,
         user_id: UserId,
         command_id: CommandId,
@@ -33,23 +33,23 @@ impl WorkflowOrchestrator {
         };
         if is_for_overdue(command_id) {
             for step in steps.iter_mut().filter(by_quality) {
-                step.turn = Turn::Overdue;
+                step.claim_priority = ClaimPriority::Overdue;
             }
             return Ok(());
         }
-        let mut prepared = Prepared::default();
+        let mut models = ModelsInUse::default();
         let questions = steps.iter().flat_map(OfferedStep::questions);
-        self.models.prepare(&mut prepared, questions).await?;
-        let models = Arc::new(prepared);
+        self.models.prepare(&mut models, questions).await?;
+        let models = Arc::new(models);
         for step in steps.iter_mut().filter(by_quality) {
             let questions = step.questions();
             let looked = models.look();
-            let standing = Annotators::new(&looked).standing(&questions, user_id);
-            if let Some(standing) = standing.filter(Standing::is_reliable) {
-                step.turn = Turn::Reliable {
+            let reliability = Annotators::new(&looked).reliability(&questions, user_id);
+            if let Some(reliability) = reliability.filter(Reliability::is_reliable) {
+                step.claim_priority = ClaimPriority::Reliable {
                     models: Arc::clone(&models),
                     questions,
-                    standing,
+                    reliability,
                 };
             }
         }

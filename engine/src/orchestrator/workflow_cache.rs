@@ -17,12 +17,12 @@ const COMPILED_MAX: usize = 1_024;
 
 /// Compiled revisions by UUID. Revisions are immutable, so an entry is never stale; which revision
 /// a name means is asked of the store every time.
-pub(super) struct Workflows {
+pub(super) struct WorkflowCache {
     store: Arc<dyn WorkflowConfigStore>,
     compiled: Cache<RevisionId, Arc<CompiledWorkflow>>,
 }
 
-impl Workflows {
+impl WorkflowCache {
     pub(super) fn new(store: Arc<dyn WorkflowConfigStore>) -> Self {
         Self {
             store,

@@ -121,7 +121,7 @@ impl Player<'_> {
         };
         let mut step = self.step(number, action, at, &played);
         if one.pass.is_some() {
-            self.standing().clone_into(&mut step.outcome);
+            self.reliability().clone_into(&mut step.outcome);
             step.detail = None;
         }
         step.mismatches
@@ -239,7 +239,7 @@ impl Player<'_> {
     ) -> TraceStep {
         let (outcome, detail) = match played.first() {
             Some(first) => outcome_text(&first.outcome),
-            None => (self.standing().to_owned(), None),
+            None => (self.reliability().to_owned(), None),
         };
         let events = played.iter().flat_map(|played| &played.events);
         let happened = events
@@ -278,7 +278,7 @@ impl Player<'_> {
     }
 
     /// Where the task stands as a whole, in the words of outcomes.
-    fn standing(&self) -> &'static str {
+    fn reliability(&self) -> &'static str {
         match self
             .simulation
             .state(self.task_id)

@@ -74,7 +74,7 @@ impl LogPage {
 
 /// A model of annotators at a place in the log.
 #[derive(Clone, Debug, PartialEq)]
-pub struct LearntRow {
+pub struct ModelCheckpoint {
     /// Derived from what it is about.
     pub model: Uuid,
     /// The workflow.
@@ -100,14 +100,14 @@ pub trait ReliabilityStore: Send + Sync {
     ) -> Result<LogPage, EventStoreError>;
 
     /// A model as it was kept last; none where there is none, or it is not whole.
-    async fn learnt(&self, model: Uuid) -> Result<Option<LearntRow>, EventStoreError>;
+    async fn model_checkpoint(&self, model: Uuid) -> Result<Option<ModelCheckpoint>, EventStoreError>;
 
     /// How far that model had come.
-    async fn learnt_position(&self, model: Uuid) -> Result<Option<LogPosition>, EventStoreError>;
+    async fn checkpoint_position(&self, model: Uuid) -> Result<Option<LogPosition>, EventStoreError>;
 
     /// Keeps a model, unless one that has come as far or further is kept.
-    async fn keep_learnt(&self, row: LearntRow) -> Result<(), EventStoreError>;
+    async fn keep_model(&self, row: ModelCheckpoint) -> Result<(), EventStoreError>;
 
     /// Forgets all models: they are learnt anew from the log.
-    async fn forget_learnt(&self) -> Result<(), EventStoreError>;
+    async fn forget_models(&self) -> Result<(), EventStoreError>;
 }

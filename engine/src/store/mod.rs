@@ -42,7 +42,7 @@ pub use batch::{
 pub use commands::{CommandLog, CommandPage, CommandRecord, CommandRow, RecordedOutcome};
 pub use error::{ErrorClass, EventStoreError, StorageError};
 pub use goals::{GoalActionOutcome, GoalActionRow, GoalActionStatus, GoalStore, NewGoalAction};
-pub use log::{EventPage, LearntRow, LogEntry, LogFilter, LogPage, ReliabilityStore};
+pub use log::{EventPage, ModelCheckpoint, LogEntry, LogFilter, LogPage, ReliabilityStore};
 pub use memory::{Clock, MemoryStore};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use migrations::MigrationFile;

@@ -26,7 +26,7 @@ pub struct RebuildReport {
     /// Whether the pauses of workflows differed from operator commands.
     pub pauses_changed: bool,
     /// Models of annotators learnt anew.
-    pub models_learnt: u64,
+    pub models_rebuilt: u64,
 }
 
 /// What a rebuild changed of one task.

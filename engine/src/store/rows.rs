@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{
     AnnotatorPause, CommandRow, Draft, EventStoreError, FailedOutboxRow, GoalActionRow,
-    GoalActionStatus, LearntRow, LogEntry, LogPosition, NewGoalAction, OpenStep, OutboxRow,
+    GoalActionStatus, ModelCheckpoint, LogEntry, LogPosition, NewGoalAction, OpenStep, OutboxRow,
     RecordedOutcome, TaskRow, Timer, TimerKind, WorkflowPause, WorkflowRow,
 };
 use crate::{
@@ -282,14 +282,14 @@ pub(super) fn snapshot(
 }
 
 /// A model as it was kept, or none where it is not whole: then it is learnt anew.
-pub(super) fn learnt(row: &impl Record, model: Uuid) -> Result<Option<LearntRow>, EventStoreError> {
-    let columns = Columns::of("learnt_models", row);
+pub(super) fn learnt(row: &impl Record, model: Uuid) -> Result<Option<ModelCheckpoint>, EventStoreError> {
+    let columns = Columns::of("annotator_models", row);
     let state = columns.text("state")?;
     if columns.bytes("checksum")? != checksum(state) {
         tracing::warn!(%model, "a learnt model is not whole; it is learnt anew");
         return Ok(None);
     }
-    Ok(Some(LearntRow {
+    Ok(Some(ModelCheckpoint {
         model,
         workflow: columns.slug("workflow")?,
         step_id: columns.slug("step_id")?,

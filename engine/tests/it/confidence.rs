@@ -539,7 +539,7 @@ async fn processes_and_restarts_go_on_from_what_others_learnt() {
     let mut third = first.another(2);
     came.extend(by_road(&mut third, &data, 230..240).await);
     // From nothing it is the same.
-    first.store.forget_learnt().await.unwrap();
+    first.store.forget_models().await.unwrap();
     let mut fourth = first.another(3);
     came.extend(by_road(&mut fourth, &data, 240..260).await);
     assert_eq!(came, expected);
@@ -549,7 +549,7 @@ async fn processes_and_restarts_go_on_from_what_others_learnt() {
     let learnt = fourth.orchestrator.relearn().await.unwrap();
     assert_eq!(learnt, 1);
     let rebuilt = kept(&fourth).await.unwrap();
-    fourth.store.forget_learnt().await.unwrap();
+    fourth.store.forget_models().await.unwrap();
     fourth.another(4).orchestrator.relearn().await.unwrap();
     assert_eq!(kept(&fourth).await, Some(rebuilt));
 }

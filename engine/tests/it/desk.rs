@@ -12,7 +12,7 @@ use glyph_workflow_engine::{
     },
     decide, derive_timers, effect_of,
     events::{EVENT_SCHEMA_VERSION, StoredEvent, upcast},
-    executor::annotators::{Annotators, LearntModel, ModelKey},
+    executor::annotators::{AnnotatorModel, Annotators, ModelKey},
     ids::{CommandId, RevisionId, TaskId, UserId, WorkflowSelector},
     parse_workflow,
     store::{Timer, WorkflowPause},
@@ -29,7 +29,7 @@ pub(crate) struct Desk {
     revised: Option<CompiledWorkflow>,
     handlers: HandlerRegistry,
     /// What is known of the annotators.
-    pub(crate) annotators: HashMap<ModelKey, LearntModel>,
+    pub(crate) annotators: HashMap<ModelKey, AnnotatorModel>,
     /// The state so far.
     pub(crate) state: Option<WorkflowSnapshot>,
     /// Everything that has happened.

@@ -12,7 +12,7 @@ use super::{
     workflow::{OperatorArgs, pause_text, run_operator_command},
 };
 use crate::{
-    projections::gold::{AnnotatorStanding, standings},
+    projections::gold::{AnnotatorReliability, reliabilities},
     settings::Settings,
     wire::PauseVerb,
 };
@@ -49,7 +49,7 @@ pub(super) async fn run(
     match verb {
         AnnotatorVerb::List { workflow } => {
             let store = open_store(settings).await?;
-            let mut annotators = standings(&*store).await?;
+            let mut annotators = reliabilities(&*store).await?;
             annotators.retain(|one| workflow.as_ref().is_none_or(|id| one.workflow == *id));
             output.result(&json!({"annotators": annotators}), || {
                 list_text(&annotators)
@@ -73,7 +73,7 @@ pub(super) async fn run(
     }
 }
 
-fn list_text(annotators: &[AnnotatorStanding]) -> String {
+fn list_text(annotators: &[AnnotatorReliability]) -> String {
     if annotators.is_empty() {
         return "nobody has answered a gold task, and nobody is paused".to_owned();
     }

@@ -14,12 +14,12 @@ use super::{
     output::clipped,
 };
 use crate::{
-    operations::{explain::ChildStanding, tasks::explain_task},
+    operations::{explain::ChildStatus, tasks::explain_task},
     settings::Settings,
 };
 
 /// Where a child task stands, in one line.
-fn standing(child: &ChildStanding) -> String {
+fn reliability(child: &ChildStatus) -> String {
     let status = child.status.map_or("not started", TaskStatus::as_str);
     let steps: Vec<&str> = child.current_steps.iter().map(Slug::as_str).collect();
     let at = if steps.is_empty() {
@@ -54,7 +54,7 @@ pub(super) async fn explain(
                 "waits in `{}` (visit {}) since {}: {}",
                 waiting.step_id, waiting.visit, waiting.since, waiting.reason
             ));
-            lines.extend(waiting.child.as_ref().map(standing));
+            lines.extend(waiting.child.as_ref().map(reliability));
         }
         for hook in &explanation.hooks {
             let stands = match &hook.given_up {

@@ -55,7 +55,7 @@ pub(super) async fn run(
         }
     }
     report.pauses_changed = store.replace_pauses(pauses_of).await?;
-    report.models_learnt = relearn(&store).await?;
+    report.models_rebuilt = relearn(&store).await?;
     if !args.no_goals {
         recount_goals(&store, settings).await?;
     }
@@ -204,7 +204,7 @@ fn report_text(report: &RebuildReport) -> String {
     table.row(["pauses of workflows differed", pauses]);
     table.row([
         "models of annotators learnt",
-        &grouped(report.models_learnt),
+        &grouped(report.models_rebuilt),
     ]);
     table.render(0)
 }

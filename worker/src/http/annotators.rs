@@ -21,13 +21,13 @@ use super::{
     workflows::operator_command,
 };
 use crate::{
-    projections::gold::{AnnotatorStanding, standings},
+    projections::gold::{AnnotatorReliability, reliabilities},
     wire::PauseVerb,
 };
 
 #[derive(Serialize, JsonSchema)]
 pub(super) struct AnnotatorList {
-    annotators: Vec<AnnotatorStanding>,
+    annotators: Vec<AnnotatorReliability>,
 }
 
 pub(super) async fn list(
@@ -44,7 +44,7 @@ pub(super) async fn list(
     })?;
     let user = parameters.take("user_id", "a UUID", |text| text.parse().ok().map(UserId))?;
     parameters.finish()?;
-    let mut annotators = standings(&*api.store).await?;
+    let mut annotators = reliabilities(&*api.store).await?;
     annotators.retain(|one| {
         workflow.as_ref().is_none_or(|id| one.workflow == *id)
             && user.is_none_or(|id| one.user_id == id)

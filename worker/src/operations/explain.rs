@@ -38,7 +38,7 @@ pub struct Explanation {
     /// Hooks that have been asked for and have not answered, or were given up: nothing waits for
     /// the former unless `waiting` says so.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub hooks: Vec<HookStanding>,
+    pub hooks: Vec<HookStatus>,
     /// What has been decided, in order, and from what.
     pub decisions: Vec<StepDecision>,
     /// The way it took.
@@ -70,7 +70,7 @@ pub struct Waiting {
     pub claims: Vec<Claim>,
     /// The task that runs its sub-workflow.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub child: Option<ChildStanding>,
+    pub child: Option<ChildStatus>,
     /// The call to a handler outside that it waits for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub call: Option<PendingCall>,
@@ -84,7 +84,7 @@ pub struct Waiting {
 
 /// A hook that is not done.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-pub struct HookStanding {
+pub struct HookStatus {
     /// The step.
     pub step_id: StepId,
     /// The visit.
@@ -100,13 +100,13 @@ pub struct HookStanding {
     pub given_up: Option<String>,
 }
 
-impl HookStanding {
+impl HookStatus {
     fn all(state: &WorkflowSnapshot) -> Vec<Self> {
         let visits = state
             .steps
             .iter()
             .flat_map(|(step, state)| state.visits.iter().map(move |visit| (step, visit)));
-        let standing = |step: &StepId, visit: &Visit, hook| Self {
+        let reliability = |step: &StepId, visit: &Visit, hook| Self {
             step_id: step.clone(),
             visit: visit.number,
             hook,
@@ -117,13 +117,13 @@ impl HookStanding {
             .flat_map(|(step, visit)| {
                 let calls = visit.call.iter().chain(&visit.notifications);
                 let pending = calls.filter_map(move |call| {
-                    let call_of = standing(step, visit, call.hook?);
+                    let call_of = reliability(step, visit, call.hook?);
                     let call = Some(call.clone());
                     Some(Self { call, ..call_of })
                 });
                 let given_up = visit.hooks_failed.iter().map(move |failed| Self {
                     given_up: Some(failed.error.clone()),
-                    ..standing(step, visit, failed.hook)
+                    ..reliability(step, visit, failed.hook)
                 });
                 pending.chain(given_up)
             })
@@ -133,7 +133,7 @@ impl HookStanding {
 
 /// Where a child task stands.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-pub struct ChildStanding {
+pub struct ChildStatus {
     /// The child.
     pub task_id: TaskId,
     /// The workflow that it runs.
@@ -146,7 +146,7 @@ pub struct ChildStanding {
     pub incidents: u32,
 }
 
-impl ChildStanding {
+impl ChildStatus {
     fn of(child: &ChildTask) -> Self {
         Self {
             task_id: child.task_id,
@@ -228,7 +228,7 @@ pub fn explain(
         pause: state.pause.clone(),
         workflow_pause,
         waiting,
-        hooks: HookStanding::all(state),
+        hooks: HookStatus::all(state),
         decisions: decisions(events),
         path: events.iter().filter_map(path_entry).collect(),
         output: state.output.clone(),
@@ -260,7 +260,7 @@ fn waiting(
                 expires_at: claim.expires_at,
             })
             .collect(),
-        child: visit.child.as_ref().map(ChildStanding::of),
+        child: visit.child.as_ref().map(ChildStatus::of),
         call: visit.call.clone(),
         consensus,
         incident,

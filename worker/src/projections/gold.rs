@@ -190,7 +190,7 @@ impl Fold<'_> {
     ) {
         let mut record = self.record(workflow, user, event.occurred_at);
         let falls = record.add(correct, rule);
-        let turn = record.turn(Some(rule));
+        let rule_action = record.rule_action(Some(rule));
         if let Some(accuracy) = falls {
             let flagged = AnnotatorFlagged {
                 workflow: workflow.clone(),
@@ -204,7 +204,7 @@ impl Fold<'_> {
             let message = self.messages.annotator_flagged(&flagged, event.event_id);
             self.write.once.extend(message);
         }
-        self.keep(event, workflow, user, &record, turn);
+        self.keep(event, workflow, user, &record, rule_action);
     }
 
     /// The workflow goes by another rule from now on.
@@ -225,9 +225,9 @@ impl Fold<'_> {
             let before = self.record(workflow, user, event.occurred_at);
             let mut record = before.clone();
             record.forgive(rule);
-            let turn = record.turn(rule);
+            let rule_action = record.rule_action(rule);
             if record != before {
-                self.keep(event, workflow, user, &record, turn);
+                self.keep(event, workflow, user, &record, rule_action);
             }
         }
     }
@@ -238,12 +238,12 @@ impl Fold<'_> {
         workflow: &WorkflowId,
         user: UserId,
         record: &GoldRecord,
-        turn: Option<RuleAction>,
+        rule_action: Option<RuleAction>,
     ) {
         let row = serde_json::to_value(record).unwrap_or_default();
         self.set(record_key(workflow, user), row);
-        if let Some(turn) = turn {
-            let operator_command = operator_command_of(turn, event, workflow, user, record);
+        if let Some(rule_action) = rule_action {
+            let operator_command = operator_command_of(rule_action, event, workflow, user, record);
             let messages: Arc<dyn MessageBuilder> = Arc::new(self.messages.clone());
             self.write
                 .operator_commands
@@ -254,7 +254,7 @@ impl Fold<'_> {
 
 /// The act of a rule: whoever reads the same event, and how often, names it alike.
 fn operator_command_of(
-    turn: RuleAction,
+    rule_action: RuleAction,
     event: &StoredEvent,
     workflow: &WorkflowId,
     user_id: UserId,
@@ -264,7 +264,7 @@ fn operator_command_of(
     let share = record.accuracy().unwrap_or_default() * 100.0;
     let answers = record.answers.len();
     let right = format!("{share:.0} % of the newest {answers} answers to gold tasks are right");
-    let (what, operator_command) = match turn {
+    let (what, operator_command) = match rule_action {
         RuleAction::Pause => (
             "paused",
             OperatorCommand::AnnotatorPause {
@@ -309,7 +309,7 @@ fn resumed(
 
 /// What is known of an annotator in a workflow.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-pub struct AnnotatorStanding {
+pub struct AnnotatorReliability {
     /// The workflow.
     pub workflow: WorkflowId,
     /// Who.
@@ -325,7 +325,9 @@ pub struct AnnotatorStanding {
 }
 
 /// Annotators who have answered gold tasks or are paused, by workflow and id.
-pub async fn standings(store: &dyn Store) -> Result<Vec<AnnotatorStanding>, EventStoreError> {
+pub async fn reliabilities(
+    store: &dyn Store,
+) -> Result<Vec<AnnotatorReliability>, EventStoreError> {
     let rows = store.projection_rows(PROJECTION).await?;
     let history = store.annotator_pauses(None).await?;
     let mut records: BTreeMap<(WorkflowId, UserId), GoldRecord> = BTreeMap::new();
@@ -343,14 +345,14 @@ pub async fn standings(store: &dyn Store) -> Result<Vec<AnnotatorStanding>, Even
             .entry((pause.workflow.clone(), pause.user_id))
             .or_default();
     }
-    let standing = |((workflow, user_id), mut record): ((WorkflowId, UserId), GoldRecord)| {
+    let reliability = |((workflow, user_id), mut record): ((WorkflowId, UserId), GoldRecord)| {
         record.judge_from(resumed(&history, &workflow, user_id, None));
         let of_person = |p: &&AnnotatorPause| p.workflow == workflow && p.user_id == user_id;
         let paused = history
             .iter()
             .filter(|pause| pause.is_open())
             .find(of_person);
-        AnnotatorStanding {
+        AnnotatorReliability {
             paused: paused.cloned(),
             workflow,
             user_id,
@@ -359,7 +361,7 @@ pub async fn standings(store: &dyn Store) -> Result<Vec<AnnotatorStanding>, Even
             flagged: record.flagged,
         }
     };
-    Ok(records.into_iter().map(standing).collect())
+    Ok(records.into_iter().map(reliability).collect())
 }
 
 impl Follows for GoldProjector {

@@ -1,6 +1,6 @@
 //! What a decision knows of the people whose annotations it weighs.
 //!
-//! One [`LearntModel`] for each [`ModelKey`]: a step of a workflow, and the field whose answers are
+//! One [`AnnotatorModel`] for each [`ModelKey`]: a step of a workflow, and the field whose answers are
 //! compared. It is learnt from the log in its order, so whoever has read the log to the same position
 //! has the same model. A decision looks at it through [`Annotators`] and records what it has seen.
 
@@ -10,5 +10,5 @@ mod view;
 
 pub use key::ModelKey;
 pub(in crate::executor) use key::weighs_votes;
-pub use learnt::{LearntModel, LearntTo};
-pub use view::{Annotators, KnownModels, Standing};
+pub use learnt::{AnnotatorModel, ModelPosition};
+pub use view::{Annotators, ModelSource, Reliability};

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, hash::BuildHasher};
 
-use super::{LearntModel, LearntTo, ModelKey};
+use super::{AnnotatorModel, ModelPosition, ModelKey};
 use crate::{
     events::{AnnotatorWeight, LogPosition, WeightsUsed},
     ids::{TaskId, UserId},
@@ -10,13 +10,13 @@ use crate::{
 };
 
 /// Models at hand.
-pub trait KnownModels {
+pub trait ModelSource {
     /// The model of `key`, as far as it has been learnt.
-    fn learnt(&self, key: &ModelKey) -> Option<&LearntModel>;
+    fn model(&self, key: &ModelKey) -> Option<&AnnotatorModel>;
 }
 
-impl<S: BuildHasher> KnownModels for HashMap<ModelKey, LearntModel, S> {
-    fn learnt(&self, key: &ModelKey) -> Option<&LearntModel> {
+impl<S: BuildHasher> ModelSource for HashMap<ModelKey, AnnotatorModel, S> {
+    fn model(&self, key: &ModelKey) -> Option<&AnnotatorModel> {
         self.get(key)
     }
 }
@@ -26,11 +26,11 @@ impl<S: BuildHasher> KnownModels for HashMap<ModelKey, LearntModel, S> {
 ///
 /// Without a model, as at the beginning of a workflow, everybody is an average annotator.
 #[derive(Clone, Copy, Default)]
-pub struct Annotators<'a>(Option<&'a dyn KnownModels>);
+pub struct Annotators<'a>(Option<&'a dyn ModelSource>);
 
 /// What is known of a person who asks for work.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Standing {
+pub struct Reliability {
     /// How often the person is right: the lower end of the central 95 % credible interval.
     pub low: f64,
     /// How often somebody of whom nothing is known is expected to be right.
@@ -41,7 +41,7 @@ pub struct Standing {
     pub beyond: u32,
 }
 
-impl Standing {
+impl Reliability {
     /// Whether the person is known to be more often right than somebody unknown: what is not sure
     /// yet does not count.
     pub fn is_reliable(&self) -> bool {
@@ -51,7 +51,7 @@ impl Standing {
 
 impl<'a> Annotators<'a> {
     /// Those that `models` know.
-    pub fn new(models: &'a dyn KnownModels) -> Self {
+    pub fn new(models: &'a dyn ModelSource) -> Self {
         Self(Some(models))
     }
 
@@ -65,15 +65,15 @@ impl<'a> Annotators<'a> {
         key: &ModelKey,
         (task, visit): (TaskId, u32),
         labels: &[(String, String)],
-    ) -> Result<(Evidence, LearntTo), ReliabilityError> {
+    ) -> Result<(Evidence, ModelPosition), ReliabilityError> {
         let labels: Vec<(&str, &str)> = labels
             .iter()
             .map(|(annotator, class)| (annotator.as_str(), class.as_str()))
             .collect();
         self.look(key, |learnt| {
-            let item = LearntModel::item(task, visit);
+            let item = AnnotatorModel::item(task, visit);
             let evidence = learnt.model().posterior_for(&item, &labels)?;
-            Ok((evidence, learnt.learnt_to()))
+            Ok((evidence, learnt.model_position()))
         })
     }
 
@@ -86,7 +86,7 @@ impl<'a> Annotators<'a> {
     ) -> Option<WeightsUsed> {
         let mut annotators: Vec<AnnotatorWeight> = Vec::new();
         self.look(key, |learnt| {
-            let item = LearntModel::item(task, visit);
+            let item = AnnotatorModel::item(task, visit);
             for &user_id in users {
                 if annotators.iter().any(|known| known.user_id == user_id) {
                     continue;
@@ -98,7 +98,7 @@ impl<'a> Annotators<'a> {
                     weight: learnt.model().weight_at(accuracy),
                 });
             }
-            let LearntTo { position, beyond } = learnt.learnt_to();
+            let ModelPosition { position, beyond } = learnt.model_position();
             Ok(WeightsUsed {
                 position,
                 beyond,
@@ -109,13 +109,13 @@ impl<'a> Annotators<'a> {
     }
 
     /// What is known of a person who asks for work: over several questions, the mean of each number.
-    pub fn standing(self, keys: &[ModelKey], user: UserId) -> Option<Standing> {
-        let mut mean = Standing::default();
+    pub fn reliability(self, keys: &[ModelKey], user: UserId) -> Option<Reliability> {
+        let mut mean = Reliability::default();
         for key in keys {
             let one = self.look(key, |learnt| {
-                let LearntTo { position, beyond } = learnt.learnt_to();
+                let ModelPosition { position, beyond } = learnt.model_position();
                 let reliability = |name: &str| learnt.model().reliability(name);
-                Ok(Standing {
+                Ok(Reliability {
                     low: reliability(&user.to_string()).low,
                     // Nobody has this name.
                     expected: reliability("").accuracy,
@@ -135,10 +135,10 @@ impl<'a> Annotators<'a> {
     /// How sure the best answer of a visit is by the labels in the log; of several questions, the
     /// least sure. None where the labels say nothing.
     pub fn confidence(self, keys: &[ModelKey], (task, visit): (TaskId, u32)) -> Option<f64> {
-        let item = LearntModel::item(task, visit);
+        let item = AnnotatorModel::item(task, visit);
         let confidences = keys.iter().map(|key| {
             let models = self.0?;
-            let posterior = models.learnt(key)?.model().posterior(&item)?;
+            let posterior = models.model(key)?.model().posterior(&item)?;
             Some(posterior.confidence)
         });
         let known: Option<Vec<f64>> = confidences.collect();
@@ -148,11 +148,11 @@ impl<'a> Annotators<'a> {
     fn look<T>(
         self,
         key: &ModelKey,
-        look: impl FnOnce(&LearntModel) -> Result<T, ReliabilityError>,
+        look: impl FnOnce(&AnnotatorModel) -> Result<T, ReliabilityError>,
     ) -> Result<T, ReliabilityError> {
-        match self.0.and_then(|models| models.learnt(key)) {
+        match self.0.and_then(|models| models.model(key)) {
             Some(learnt) => look(learnt),
-            None => look(&LearntModel::new(key.clone())?),
+            None => look(&AnnotatorModel::new(key.clone())?),
         }
     }
 }

@@ -32,14 +32,14 @@ pub(super) fn decide(
     let mut calculated = compared(context, key);
     let mut posterior = None;
     match context.annotators.evidence(key, item, &labels) {
-        Ok((evidence, learnt_to)) if !labels.is_empty() => {
+        Ok((evidence, model_position)) if !labels.is_empty() => {
             let found = evidence.posterior();
             calculated.posterior = Some(Box::new(PosteriorCalculated {
                 target,
                 max: most,
                 soft_labels: soft_labels(&found),
-                position: learnt_to.position,
-                beyond: learnt_to.beyond,
+                position: model_position.position,
+                beyond: model_position.beyond,
                 evidence,
             }));
             posterior = Some(found);

@@ -16,7 +16,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::super::{
-    AnnotatorPause, CommandRow, Draft, EventStoreError, GoalActionRow, LearntRow, OutboxRow,
+    AnnotatorPause, CommandRow, Draft, EventStoreError, GoalActionRow, ModelCheckpoint, OutboxRow,
     ProjectionRows, PublisherId, TaskRow, Timer, WorkflowPause, WorkflowRow,
 };
 use crate::{
@@ -119,7 +119,7 @@ pub(super) struct Data {
     /// By workflow and beginning.
     pub(super) pauses: BTreeMap<(WorkflowId, CommandId), WorkflowPause>,
     pub(super) annotator_pauses: BTreeMap<CommandId, AnnotatorPause>,
-    pub(super) learnt: HashMap<Uuid, LearntRow>,
+    pub(super) learnt: HashMap<Uuid, ModelCheckpoint>,
 }
 
 pub(super) struct Message {

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        EventStoreError, LearntRow, LogEntry, LogFilter, LogPage, LogPosition, ReliabilityStore,
+        EventStoreError, ModelCheckpoint, LogEntry, LogFilter, LogPage, LogPosition, ReliabilityStore,
     },
     data::{Data, MemoryStore},
 };
@@ -62,24 +62,24 @@ impl ReliabilityStore for MemoryStore {
         Ok(page)
     }
 
-    async fn learnt(&self, model: Uuid) -> Result<Option<LearntRow>, EventStoreError> {
+    async fn model_checkpoint(&self, model: Uuid) -> Result<Option<ModelCheckpoint>, EventStoreError> {
         Ok(self.data().learnt.get(&model).cloned())
     }
 
-    async fn learnt_position(&self, model: Uuid) -> Result<Option<LogPosition>, EventStoreError> {
+    async fn checkpoint_position(&self, model: Uuid) -> Result<Option<LogPosition>, EventStoreError> {
         Ok(self.data().learnt.get(&model).map(|row| row.position))
     }
 
-    async fn keep_learnt(&self, row: LearntRow) -> Result<(), EventStoreError> {
+    async fn keep_model(&self, row: ModelCheckpoint) -> Result<(), EventStoreError> {
         let mut data = self.data();
-        let further = |kept: &LearntRow| kept.position >= row.position;
+        let further = |kept: &ModelCheckpoint| kept.position >= row.position;
         if !data.learnt.get(&row.model).is_some_and(further) {
             data.learnt.insert(row.model, row);
         }
         Ok(())
     }
 
-    async fn forget_learnt(&self) -> Result<(), EventStoreError> {
+    async fn forget_models(&self) -> Result<(), EventStoreError> {
         self.data().learnt.clear();
         Ok(())
     }

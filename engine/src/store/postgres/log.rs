@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        EventStoreError, LearntRow, LogEntry, LogFilter, LogPage, LogPosition, ReliabilityStore,
+        EventStoreError, ModelCheckpoint, LogEntry, LogFilter, LogPage, LogPosition, ReliabilityStore,
         rows::{self, Columns, checksum},
     },
     PgEventStore,
@@ -61,11 +61,11 @@ const PAGE: &str = "
 
 const LEARNT: &str = "
     SELECT workflow, step_id, txid::text::bigint AS txid, position, state::text AS state, checksum
-    FROM learnt_models WHERE model = $1";
+    FROM annotator_models WHERE model = $1";
 
 /// Another process may have come further; then its state stays.
 const KEEP: &str = "
-    INSERT INTO learnt_models AS kept (model, workflow, step_id, txid, position, state, checksum)
+    INSERT INTO annotator_models AS kept (model, workflow, step_id, txid, position, state, checksum)
     VALUES ($1, $2, $3, $4::text::xid8, $5, $6::json, $7)
     ON CONFLICT (model) DO UPDATE SET
         txid = excluded.txid, position = excluded.position, state = excluded.state,
@@ -73,8 +73,8 @@ const KEEP: &str = "
     WHERE (kept.txid, kept.position) < (excluded.txid, excluded.position)";
 
 const POSITION: &str =
-    "SELECT txid::text::bigint AS txid, position FROM learnt_models WHERE model = $1";
-const FORGET: &str = "DELETE FROM learnt_models";
+    "SELECT txid::text::bigint AS txid, position FROM annotator_models WHERE model = $1";
+const FORGET: &str = "DELETE FROM annotator_models";
 
 /// Reads a page of the log.
 pub(super) async fn read_log(
@@ -111,7 +111,7 @@ impl ReliabilityStore for PgEventStore {
         Ok(LogPage::of(found, after))
     }
 
-    async fn learnt(&self, model: Uuid) -> Result<Option<LearntRow>, EventStoreError> {
+    async fn model_checkpoint(&self, model: Uuid) -> Result<Option<ModelCheckpoint>, EventStoreError> {
         let query = sqlx::query(LEARNT).bind(model);
         let found = self
             .fetch_optional(WORK_TIMEOUT, query, |row| rows::learnt(row, model))
@@ -119,15 +119,15 @@ impl ReliabilityStore for PgEventStore {
         Ok(found.flatten())
     }
 
-    async fn learnt_position(&self, model: Uuid) -> Result<Option<LogPosition>, EventStoreError> {
+    async fn checkpoint_position(&self, model: Uuid) -> Result<Option<LogPosition>, EventStoreError> {
         let query = sqlx::query(POSITION).bind(model);
         self.fetch_optional(WORK_TIMEOUT, query, |row| {
-            Columns::of("learnt_models", row).log_position()
+            Columns::of("annotator_models", row).log_position()
         })
         .await
     }
 
-    async fn keep_learnt(&self, row: LearntRow) -> Result<(), EventStoreError> {
+    async fn keep_model(&self, row: ModelCheckpoint) -> Result<(), EventStoreError> {
         let proof = checksum(&row.state);
         let query = sqlx::query(KEEP)
             .bind(row.model)
@@ -140,7 +140,7 @@ impl ReliabilityStore for PgEventStore {
         self.execute(LONG_WORK_TIMEOUT, query).await
     }
 
-    async fn forget_learnt(&self) -> Result<(), EventStoreError> {
+    async fn forget_models(&self) -> Result<(), EventStoreError> {
         self.execute(WORK_TIMEOUT, sqlx::query(FORGET)).await
     }
 }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        EventStoreError, LearntRow, LogEntry, LogFilter, LogPage, LogPosition, ReliabilityStore,
+        EventStoreError, ModelCheckpoint, LogEntry, LogFilter, LogPage, LogPosition, ReliabilityStore,
         rows::{self, Columns, checksum},
     },
     connection::SqliteEventStore,
@@ -52,18 +52,18 @@ const PAGE: &str = "
     ORDER BY page.position";
 
 const LEARNT: &str =
-    "SELECT workflow, step_id, position, state, checksum FROM learnt_models WHERE model = ?1";
+    "SELECT workflow, step_id, position, state, checksum FROM annotator_models WHERE model = ?1";
 
 /// Another process may have come further; then its state stays.
 const KEEP: &str = "
-    INSERT INTO learnt_models (model, workflow, step_id, position, state, checksum)
+    INSERT INTO annotator_models (model, workflow, step_id, position, state, checksum)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6)
     ON CONFLICT (model) DO UPDATE SET
         position = excluded.position, state = excluded.state, checksum = excluded.checksum
     WHERE position < excluded.position";
 
-const POSITION: &str = "SELECT position FROM learnt_models WHERE model = ?1";
-const FORGET: &str = "DELETE FROM learnt_models";
+const POSITION: &str = "SELECT position FROM annotator_models WHERE model = ?1";
+const FORGET: &str = "DELETE FROM annotator_models";
 
 /// The events after a place in the log, in order. With one writer there are no gaps that could
 /// still be filled.
@@ -95,21 +95,21 @@ impl ReliabilityStore for SqliteEventStore {
         Ok(LogPage::of(found, after))
     }
 
-    async fn learnt(&self, model: Uuid) -> Result<Option<LearntRow>, EventStoreError> {
+    async fn model_checkpoint(&self, model: Uuid) -> Result<Option<ModelCheckpoint>, EventStoreError> {
         let query = sqlx::query(LEARNT).bind(model.hyphenated());
         let found = self.fetch_optional(query, |row| rows::learnt(row, model));
         Ok(found.await?.flatten())
     }
 
-    async fn learnt_position(&self, model: Uuid) -> Result<Option<LogPosition>, EventStoreError> {
+    async fn checkpoint_position(&self, model: Uuid) -> Result<Option<LogPosition>, EventStoreError> {
         let query = sqlx::query(POSITION).bind(model.hyphenated());
         self.fetch_optional(query, |row| {
-            Columns::of("learnt_models", row).log_position()
+            Columns::of("annotator_models", row).log_position()
         })
         .await
     }
 
-    async fn keep_learnt(&self, row: LearntRow) -> Result<(), EventStoreError> {
+    async fn keep_model(&self, row: ModelCheckpoint) -> Result<(), EventStoreError> {
         let proof = checksum(&row.state);
         let query = sqlx::query(KEEP)
             .bind(row.model.hyphenated())
@@ -121,7 +121,7 @@ impl ReliabilityStore for SqliteEventStore {
         self.execute(query).await
     }
 
-    async fn forget_learnt(&self) -> Result<(), EventStoreError> {
+    async fn forget_models(&self) -> Result<(), EventStoreError> {
         self.execute(sqlx::query(FORGET)).await
     }
 }

@@ -1,6 +1,6 @@
 //! What models of annotators are learnt from, and how far they have come.
 
-use glyph_workflow_engine::store::{LearntRow, LogFilter, LogPosition};
+use glyph_workflow_engine::store::{LogFilter, LogPosition, ModelCheckpoint};
 use serde_json::json;
 
 use super::until;
@@ -56,7 +56,7 @@ pub(in crate::stores) async fn the_events_of_one_workflow_are_found_in_the_log(a
 pub(in crate::stores) async fn a_model_is_kept_as_far_as_it_has_come(a: &impl Adapter) {
     let (store, other) = (a.store(), a.another().await);
     let model = id("model");
-    let row = |position, state: &str| LearntRow {
+    let row = |position, state: &str| ModelCheckpoint {
         model,
         workflow: slug("flow"),
         step_id: slug("annotate"),
@@ -67,17 +67,23 @@ pub(in crate::stores) async fn a_model_is_kept_as_far_as_it_has_come(a: &impl Ad
         // Numbers come back to the last bit, and keys in their order.
         state: format!(r#"{{"z": 0.1234567890123456789, "a": "{state} Grüße"}}"#),
     };
-    assert_eq!(store.learnt(model).await.unwrap(), None);
-    assert_eq!(store.learnt_position(model).await.unwrap(), None);
-    store.keep_learnt(row(7, "first")).await.unwrap();
-    other.keep_learnt(row(5, "behind")).await.unwrap();
-    other.keep_learnt(row(7, "level")).await.unwrap();
-    assert_eq!(store.learnt(model).await.unwrap(), Some(row(7, "first")));
-    other.keep_learnt(row(9, "ahead")).await.unwrap();
-    assert_eq!(store.learnt(model).await.unwrap(), Some(row(9, "ahead")));
-    let position = store.learnt_position(model).await.unwrap();
+    assert_eq!(store.model_checkpoint(model).await.unwrap(), None);
+    assert_eq!(store.checkpoint_position(model).await.unwrap(), None);
+    store.keep_model(row(7, "first")).await.unwrap();
+    other.keep_model(row(5, "behind")).await.unwrap();
+    other.keep_model(row(7, "level")).await.unwrap();
+    assert_eq!(
+        store.model_checkpoint(model).await.unwrap(),
+        Some(row(7, "first"))
+    );
+    other.keep_model(row(9, "ahead")).await.unwrap();
+    assert_eq!(
+        store.model_checkpoint(model).await.unwrap(),
+        Some(row(9, "ahead"))
+    );
+    let position = store.checkpoint_position(model).await.unwrap();
     assert_eq!(position, Some(row(9, "").position));
     assert_eq!(store.learnt(id("another")).await.unwrap(), None);
-    store.forget_learnt().await.unwrap();
-    assert_eq!(other.learnt(model).await.unwrap(), None);
+    store.forget_models().await.unwrap();
+    assert_eq!(other.model_checkpoint(model).await.unwrap(), None);
 }

@@ -18,7 +18,7 @@ use crate::{
 /// Every accepted label counts from the moment it is in the log, those of open items too. The known
 /// answers of gold tasks count beside them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LearntModel {
+pub struct AnnotatorModel {
     key: ModelKey,
     model: ReliabilityModel,
     /// Known answers of tasks that have not ended.
@@ -31,14 +31,14 @@ pub struct LearntModel {
 
 /// What a model knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LearntTo {
+pub struct ModelPosition {
     /// Everything in the log up to here.
     pub position: LogPosition,
-    /// So many events beyond it: see [`LearntModel::learn_beyond`].
+    /// So many events beyond it: see [`AnnotatorModel::learn_beyond`].
     pub beyond: u32,
 }
 
-impl LearntModel {
+impl AnnotatorModel {
     /// The types of event that it learns from; it may be shown others.
     pub const EVENTS: [&'static str; 10] = [
         "workflow_started",
@@ -84,8 +84,8 @@ impl LearntModel {
     }
 
     /// What it knows, for the record of a decision.
-    pub fn learnt_to(&self) -> LearntTo {
-        LearntTo {
+    pub fn model_position(&self) -> ModelPosition {
+        ModelPosition {
             position: self.position,
             beyond: self.beyond,
         }
