@@ -12,7 +12,7 @@ pub mod broker;
 pub mod cli;
 pub mod diagram;
 pub mod embedded;
-pub mod faults;
+pub mod failpoints;
 pub mod http;
 pub mod metrics;
 pub mod operations;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use glyph_workflow_engine::{
     command::{ChildCommand, Command},
-    config::{OutsideHandler, StepType},
+    config::{ExternalHandler, StepType},
     events::WorkflowEvent,
     state::TaskStatus,
 };
@@ -299,7 +299,7 @@ impl Metrics {
         for status in TaskStatus::ALL {
             touch_gauge(&self.tasks, &[status.as_str()]);
         }
-        for handler in OutsideHandler::ALL {
+        for handler in ExternalHandler::ALL {
             for outcome in ["ok", "error"] {
                 let _ = self
                     .handler_duration

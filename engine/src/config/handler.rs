@@ -12,8 +12,8 @@ pub const BUILT_IN_HANDLERS: [&str; 5] = [
     InternalHandler::ConsensusCalculator.as_str(),
     InternalHandler::ResultMerger.as_str(),
     InternalHandler::Finalize.as_str(),
-    OutsideHandler::Webhook.as_str(),
-    OutsideHandler::Queue.as_str(),
+    ExternalHandler::Webhook.as_str(),
+    ExternalHandler::Queue.as_str(),
 ];
 
 /// Built-in handlers that work inside the decision. A program may put others in their place.
@@ -69,14 +69,14 @@ pub struct WebhookConfig {
 /// Handlers that work outside the decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum OutsideHandler {
+pub enum ExternalHandler {
     /// An HTTP server is called; what it answers is the value.
     Webhook,
     /// A job message is published; whoever takes it answers with `advance` and `output`.
     Queue,
 }
 
-impl OutsideHandler {
+impl ExternalHandler {
     /// Every one.
     pub const ALL: [Self; 2] = [Self::Webhook, Self::Queue];
 
@@ -96,7 +96,7 @@ impl OutsideHandler {
     }
 }
 
-impl fmt::Display for OutsideHandler {
+impl fmt::Display for ExternalHandler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigDuration, OutsideHandler};
+use super::{ConfigDuration, ExternalHandler};
 
 /// Handlers called around the work of a step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -46,8 +46,8 @@ pub struct Hook {
 
 impl Hook {
     /// The handler outside that is called, where it is one.
-    pub fn outside_handler(&self) -> Option<OutsideHandler> {
-        OutsideHandler::from_name(&self.handler)
+    pub fn external_handler(&self) -> Option<ExternalHandler> {
+        ExternalHandler::from_name(&self.handler)
     }
 }
 

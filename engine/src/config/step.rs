@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     AssignmentConfig, Completion, CompletionType, ConfigDuration, ConsensusConfig,
     DisagreementStrategy, Hook, HookId, HookStage, Hooks, InternalHandler, LoadBalancing,
-    OutsideHandler, Performer, StepType, TieBreaker, TimeoutAction,
+    ExternalHandler, Performer, StepType, TieBreaker, TimeoutAction,
 };
 use crate::ids::{StepId, WorkflowId};
 
@@ -209,8 +209,8 @@ impl StepConfig {
 
     /// The handler outside that does the step, where one does. A program that registers a handler
     /// of that name does it inside the decision instead, and no call is ever asked for.
-    pub fn outside_handler(&self) -> Option<OutsideHandler> {
-        self.handler.as_deref().and_then(OutsideHandler::from_name)
+    pub fn external_handler(&self) -> Option<ExternalHandler> {
+        self.handler.as_deref().and_then(ExternalHandler::from_name)
     }
 
     /// Whether the step's handler is this one, or what a program has put in its place.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{decision::Refusal, work::Work};
 use crate::{
     command::{EffectOutcome, FireTimer},
-    config::{HookId, OnError, OutsideHandler, StepConfig},
+    config::{HookId, OnError, ExternalHandler, StepConfig},
     events::{HandlerRequested, Job, WorkflowEvent},
     executor::Closing,
     limits::{RETRY_DELAY_FIRST, RETRY_DELAY_MAX, TEXT_BYTES_MAX},
@@ -79,7 +79,7 @@ pub(super) fn unanswered(work: &mut Work<'_>, command: &FireTimer) {
     let retry_at = again.then_some(work.now);
     work.call_failed(&step, row.visit, &call, &error, retry_at);
     if again {
-        let handler = OutsideHandler::Queue;
+        let handler = ExternalHandler::Queue;
         work.request(&step, handler, call.hook, call.n, attempt + 1);
     }
 }
@@ -106,7 +106,7 @@ impl Work<'_> {
     pub(super) fn request_first(
         &mut self,
         step: &StepConfig,
-        handler: OutsideHandler,
+        handler: ExternalHandler,
         hook: Option<HookId>,
     ) {
         let n = self.visit(&step.id).calls_made + 1;
@@ -116,7 +116,7 @@ impl Work<'_> {
     fn request(
         &mut self,
         step: &StepConfig,
-        handler: OutsideHandler,
+        handler: ExternalHandler,
         hook: Option<HookId>,
         n: u32,
         attempt: u32,
@@ -124,7 +124,7 @@ impl Work<'_> {
         let visit = self.visit(&step.id);
         let number = visit.number;
         let config = asked(step, hook).and_then(|(_, config)| config);
-        let job = (handler == OutsideHandler::Queue).then(|| Job {
+        let job = (handler == ExternalHandler::Queue).then(|| Job {
             idempotency_key: HandlerCall::key(self.task_id(), &step.id, number, n),
             config: config.cloned().unwrap_or_default(),
             input: call_input(self.current(), visit),
@@ -136,8 +136,8 @@ impl Work<'_> {
             Some(hook) => step.hook(hook).and_then(|hook| hook.timeout),
         };
         let due_at = match handler {
-            OutsideHandler::Webhook => Some(self.now),
-            OutsideHandler::Queue => timeout.map(|timeout| self.now + timeout.get()),
+            ExternalHandler::Webhook => Some(self.now),
+            ExternalHandler::Queue => timeout.map(|timeout| self.now + timeout.get()),
         };
         self.emit(WorkflowEvent::HandlerRequested(HandlerRequested {
             step_id: step.id.clone(),

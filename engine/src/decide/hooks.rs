@@ -102,7 +102,7 @@ impl Work<'_> {
             return false;
         }
         let Some(handler) = self.handlers.get(&hook.handler) else {
-            let Some(outside) = hook.outside_handler() else {
+            let Some(outside) = hook.external_handler() else {
                 let error = ExecutorError::UnknownHandler {
                     step_id: step.id.clone(),
                     handler: hook.handler.clone(),
@@ -142,7 +142,7 @@ impl Work<'_> {
     /// Asks for the hooks of a stage that nothing waits for.
     pub(super) fn notify(&mut self, step: &StepConfig, stage: HookStage) {
         for (index, hook) in (0..).zip(step.hooks_at(stage)) {
-            if let Some(outside) = hook.outside_handler() {
+            if let Some(outside) = hook.external_handler() {
                 self.request_first(step, outside, Some(HookId { stage, index }));
             }
         }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::LogPosition;
 use crate::{
     config::{
-        AgreementMethod, DisagreementStrategy, FieldMode, HookId, Level, Metric, OutsideHandler,
+        AgreementMethod, DisagreementStrategy, FieldMode, HookId, Level, Metric, ExternalHandler,
         Target, TimeoutAction,
     },
     ids::{StepId, TaskId, UserId, WorkflowId},
@@ -513,7 +513,7 @@ pub struct HandlerRequested {
     /// Number of the call within the visit, from 1.
     pub n: u32,
     /// Who is asked.
-    pub handler: OutsideHandler,
+    pub handler: ExternalHandler,
     /// The hook that it is of; none where it is the step's own work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hook: Option<HookId>,

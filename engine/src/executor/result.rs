@@ -1,7 +1,7 @@
 //! What an executor answers.
 
 use super::{ExecutionContext, ExecutorError};
-use crate::{config::OutsideHandler, events::ConsensusCalculated, state::StepResult};
+use crate::{config::ExternalHandler, events::ConsensusCalculated, state::StepResult};
 
 /// What a step does when something has changed.
 pub trait StepExecutor: Send + Sync {
@@ -27,7 +27,7 @@ pub enum ExecutionResult {
     /// It is not: a handler outside is to be asked.
     NeedsCall {
         /// Which.
-        handler: OutsideHandler,
+        handler: ExternalHandler,
     },
     /// It is.
     Completed {

@@ -44,5 +44,5 @@ pub use definition::GoalDefinition;
 pub use forecast::{Forecast, ForecastBasis, Recent};
 pub use progress::{AlertState, GoalEvaluator, GoalProgress, GoalVerdict, Goals};
 pub use statement::{GoalCompletion, GoalStatement};
-pub use tracker::{GoalEffect, GoalStep, GoalTracker, goals_of};
+pub use tracker::{GoalEffect, GoalFold, GoalTracker, goals_of};
 pub use window::{WINDOW_SAMPLES_MAX, Window};

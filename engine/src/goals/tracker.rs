@@ -63,7 +63,7 @@ pub enum GoalEffect {
 
 /// What a tracker found.
 #[derive(Clone, Debug, Default)]
-pub struct GoalStep {
+pub struct GoalFold {
     /// Rows that changed, by key.
     pub rows: ProjectionRows,
     /// What is to happen, in order.
@@ -287,7 +287,7 @@ impl GoalTracker {
     /// # Errors
     ///
     /// Plain data always serializes.
-    pub fn finish(self) -> Result<GoalStep, serde_json::Error> {
+    pub fn finish(self) -> Result<GoalFold, serde_json::Error> {
         let mut rows = ProjectionRows::new();
         for ((workflow, goal), progress) in &self.goals {
             let key = format!("{GOALS}{workflow}/{goal}");
@@ -303,7 +303,7 @@ impl GoalTracker {
         if !rows.is_empty() {
             rows.insert(CLOCK.to_owned(), json!(self.clock));
         }
-        Ok(GoalStep {
+        Ok(GoalFold {
             rows,
             effects: self.effects,
             goals: self.goals,

@@ -129,7 +129,7 @@ impl WorkflowOrchestrator {
         let mut models = ModelsInUse::default();
         let mut questions = self.questions(&batch).await?;
         loop {
-            // Before the locks are taken, since reading the log needs a connection of its own.
+            // DerivedBefore the locks are taken, since reading the log needs a connection of its own.
             self.models.prepare(&mut models, questions).await?;
             let opened = self.open(&batch).await?;
             questions = self.still_asked(&opened, &models);

@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 use super::{BatchStats, OrchestrationError, WorkflowOrchestrator};
 use crate::{
     command::{Command, CommandEnvelope, Dead, Outcome, Undecided},
-    config::OutsideHandler,
+    config::ExternalHandler,
     decide::{DecideContext, decide},
     events::{StoredEvent, WorkflowEvent, evolve},
     executor::annotators::Annotators,
@@ -52,13 +52,13 @@ pub(super) struct ChainEnd {
 }
 
 /// What a write needs to know of the state that a chain began with; the state itself moves on.
-struct Before {
+struct DerivedBefore {
     version: u64,
     due: Vec<Timer>,
     slots: Slots,
 }
 
-impl Before {
+impl DerivedBefore {
     fn of(state: Option<&WorkflowSnapshot>) -> Self {
         Self {
             version: state.map_or(0, |state| state.version),
@@ -70,7 +70,7 @@ impl Before {
 
 /// What a chain has gathered so far.
 #[derive(Default)]
-struct Gathered {
+struct GatheredBatch {
     events: Vec<StoredEvent>,
     records: Vec<CommandRecord>,
     outbox: Vec<NewOutboxRow>,
@@ -148,8 +148,8 @@ impl<'a> Run<'a> {
         open: &OpenBatch,
         annotators: Annotators<'_>,
     ) -> ChainEnd {
-        let before = Before::of(state.as_ref());
-        let mut gathered = Gathered::default();
+        let before = DerivedBefore::of(state.as_ref());
+        let mut gathered = GatheredBatch::default();
         for &index in chain {
             let envelope = &self.commands[index];
             let outcome = match self.seen(envelope, open) {
@@ -184,7 +184,7 @@ impl<'a> Run<'a> {
         envelope: &CommandEnvelope,
         state: &mut Option<WorkflowSnapshot>,
         annotators: Annotators<'_>,
-        gathered: &mut Gathered,
+        gathered: &mut GatheredBatch,
     ) -> Outcome {
         let workflow = state
             .as_ref()
@@ -262,7 +262,7 @@ impl<'a> Run<'a> {
         &mut self,
         envelope: &CommandEnvelope,
         outcome: RecordedOutcome,
-        gathered: &mut Gathered,
+        gathered: &mut GatheredBatch,
     ) {
         let rejected = matches!(outcome, RecordedOutcome::Rejected { .. });
         self.decided.insert(
@@ -284,11 +284,11 @@ impl<'a> Run<'a> {
     fn write(
         &mut self,
         task: TaskId,
-        before: &Before,
+        before: &DerivedBefore,
         after: Option<&WorkflowSnapshot>,
-        gathered: Gathered,
+        gathered: GatheredBatch,
     ) -> Option<TaskWrite> {
-        let Gathered {
+        let GatheredBatch {
             events,
             records,
             outbox,
@@ -299,7 +299,7 @@ impl<'a> Run<'a> {
             return None;
         }
         let changed = !events.is_empty();
-        let Before {
+        let DerivedBefore {
             version: expected_version,
             due: timers_before,
             slots,
@@ -369,7 +369,7 @@ fn ended_job(before: Option<&WorkflowSnapshot>, event: &StoredEvent) -> Option<(
         _ => return None,
     };
     let took = event.occurred_at - call.since;
-    let is_job = call.handler == OutsideHandler::Queue;
+    let is_job = call.handler == ExternalHandler::Queue;
     is_job.then(|| (answered, took.to_std().unwrap_or_default()))
 }
 

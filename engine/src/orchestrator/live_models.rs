@@ -63,7 +63,7 @@ pub(super) struct LiveModels {
 struct LiveModel {
     models: RwLock<ModelPair>,
     /// Held by who reads the log.
-    reader: tokio::sync::Mutex<Reader>,
+    reader: tokio::sync::Mutex<LogReader>,
     pending: Mutex<PendingEvents>,
     /// Batches at work with it.
     in_use: AtomicUsize,
@@ -77,7 +77,7 @@ struct ModelPair {
 }
 
 #[derive(Default)]
-struct Reader {
+struct LogReader {
     /// Whether what the store has kept has been looked for.
     loaded: bool,
     /// Observations when it was last kept.
@@ -254,7 +254,7 @@ impl LiveModel {
     async fn load(
         &self,
         store: &dyn EventStore,
-        reader: &mut Reader,
+        reader: &mut LogReader,
     ) -> Result<(), EventStoreError> {
         let key = self.models().kept.key().clone();
         if let Some(row) = store.model_checkpoint(key.id()).await? {
@@ -277,7 +277,7 @@ impl LiveModel {
     async fn read_to_end(
         &self,
         store: &dyn EventStore,
-        reader: &mut Reader,
+        reader: &mut LogReader,
     ) -> Result<(), EventStoreError> {
         let waits_for_own = !self.pending().is_empty();
         reader.in_vain += u32::from(waits_for_own);
@@ -323,7 +323,7 @@ impl LiveModel {
 
     /// Learns what this process has committed and the log does not show. The reader is held, so that
     /// the log stands still meanwhile.
-    fn learn_ahead(&self, reader: &mut Reader) {
+    fn learn_ahead(&self, reader: &mut LogReader) {
         let is_ahead = self.models().ahead.is_some();
         let from = if is_ahead { reader.ahead_to } else { 0 };
         let (events, to) = self.pending().since(from);
@@ -351,7 +351,7 @@ impl LiveModel {
     async fn keep(
         &self,
         store: &dyn EventStore,
-        reader: &mut Reader,
+        reader: &mut LogReader,
     ) -> Result<(), EventStoreError> {
         let (key, position, observed) = {
             let learnt = &self.models().kept;

@@ -10,12 +10,12 @@ use crate::{
     executor::annotators::{Annotators, ModelKey, Reliability},
     ids::WorkflowId,
     state::OpenSlot,
-    store::OpenStep,
+    store::StepWithOpenSlots,
 };
 
 /// A step in which a person may work.
 pub(super) struct OfferedStep {
-    pub(super) step: OpenStep,
+    pub(super) step: StepWithOpenSlots,
     pub(super) workflow: WorkflowId,
     pub(super) config: StepConfig,
     /// Share of gold tasks among claims; where the file names none they are tasks like others.

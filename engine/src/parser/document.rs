@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::report::ValidationError;
 use crate::{
     config::{
-        ConsensusConfig, GoalConfig, GoldConfig, InternalHandler, OutsideHandler, Script, Settings,
+        ConsensusConfig, GoalConfig, GoldConfig, InternalHandler, ExternalHandler, Script, Settings,
         StepConfig, TransitionConfig, WebhookConfig,
     },
     ids::{StepId, WorkflowId},
@@ -143,13 +143,13 @@ pub(super) fn handler_schema(handler: &str) -> Option<&'static CheckSchema> {
     static MERGER: OnceLock<CheckSchema> = OnceLock::new();
     static FINALIZE: OnceLock<CheckSchema> = OnceLock::new();
     static WEBHOOK: OnceLock<CheckSchema> = OnceLock::new();
-    if let Some(handler) = OutsideHandler::from_name(handler) {
+    if let Some(handler) = ExternalHandler::from_name(handler) {
         return match handler {
-            OutsideHandler::Webhook => {
+            ExternalHandler::Webhook => {
                 Some(WEBHOOK.get_or_init(|| CheckSchema::of(schemars::schema_for!(WebhookConfig))))
             }
             // What `queue` is told is for whoever takes its jobs.
-            OutsideHandler::Queue => None,
+            ExternalHandler::Queue => None,
         };
     }
     Some(match InternalHandler::from_name(handler)? {

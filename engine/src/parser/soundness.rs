@@ -311,7 +311,7 @@ fn is_instant(step: &StepConfig) -> bool {
         step.kind.spec().performer,
         Performer::Handler | Performer::Expression
     ) && step.completion_type() == CompletionType::Auto
-        && step.outside_handler().is_none()
+        && step.external_handler().is_none()
         && !waits_outside(step, HookStage::PreProcess)
 }
 
@@ -323,7 +323,7 @@ fn can_linger(step: &StepConfig) -> bool {
 /// Whether a hook that the step waits for calls somebody outside; all else is done within the decision.
 fn waits_outside(step: &StepConfig, stage: HookStage) -> bool {
     let mut hooks = step.hooks_at(stage).iter();
-    hooks.any(|hook| hook.outside_handler().is_some())
+    hooks.any(|hook| hook.external_handler().is_some())
 }
 
 /// Which places of a workflow can be taken at once: its steps, and before every join the place of

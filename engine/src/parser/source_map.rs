@@ -71,7 +71,7 @@ struct Anchored {
     height: usize,
 }
 
-struct Reader<'a, 'f> {
+struct SourceMapReader<'a, 'f> {
     positions: SourceMap<'a>,
     faults: &'f mut Faults,
     frames: Vec<Frame>,
@@ -88,7 +88,7 @@ impl<'a> SourceMap<'a> {
     /// Duplicate keys are reported and do not end the reading; all else does.
     pub(super) fn read(source: &'a str, faults: &mut Faults) -> Result<Self, Refused> {
         let positions = Self::nowhere(source);
-        let mut reader = Reader {
+        let mut reader = SourceMapReader {
             positions,
             faults,
             frames: Vec::new(),
@@ -286,7 +286,7 @@ fn quoted_len(slice: &str) -> Option<usize> {
     None
 }
 
-impl Reader<'_, '_> {
+impl SourceMapReader<'_, '_> {
     fn take(&mut self, event: &Event<'_>, span: Span) -> Result<(), Refused> {
         match event {
             Event::Nothing

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{ChildTask, Pause, StepResult};
 use crate::{
-    config::{HookId, HookStage, OutsideHandler},
+    config::{HookId, HookStage, ExternalHandler},
     ids::{StepId, UserId},
 };
 
@@ -156,7 +156,7 @@ pub struct PendingCall {
     /// Its number within the visit, from 1: part of the idempotency key.
     pub n: u32,
     /// Who is called.
-    pub handler: OutsideHandler,
+    pub handler: ExternalHandler,
     /// The hook that it is of; none where it is the step's own work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hook: Option<HookId>,
@@ -220,7 +220,7 @@ impl Visit {
 impl PendingCall {
     /// Whether its time is a deadline for somebody else, and not the moment of the next attempt.
     pub fn runs_out(&self) -> bool {
-        self.handler == OutsideHandler::Queue && self.due_at.is_some()
+        self.handler == ExternalHandler::Queue && self.due_at.is_some()
     }
 }
 

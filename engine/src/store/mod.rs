@@ -59,7 +59,7 @@ pub use projections::{
     OpenProjection, ProjectionRows, ProjectionStore, ProjectionTx, ProjectionWrite,
 };
 pub use rebuild::{DerivedChanges, Rebuild, RebuildReport};
-pub use slots::{OpenStep, SlotIndex, SlotOrder, SlotQuery};
+pub use slots::{StepWithOpenSlots, SlotIndex, SlotOrder, SlotQuery};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteEventStore;
 pub use tasks::{TaskFilter, TaskIndex, TaskPage, WaitingStep};

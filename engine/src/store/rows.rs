@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{
     AnnotatorPause, CommandRow, Draft, EventStoreError, FailedOutboxRow, GoalActionRow,
-    GoalActionStatus, ModelCheckpoint, LogEntry, LogPosition, NewGoalAction, OpenStep, OutboxRow,
+    GoalActionStatus, ModelCheckpoint, LogEntry, LogPosition, NewGoalAction, StepWithOpenSlots, OutboxRow,
     RecordedOutcome, TaskRow, Timer, TimerKind, WorkflowPause, WorkflowRow,
 };
 use crate::{
@@ -441,9 +441,9 @@ pub(super) fn annotator_pause(row: &impl Record) -> Result<AnnotatorPause, Event
     })
 }
 
-pub(super) fn open_step(row: &impl Record) -> Result<OpenStep, EventStoreError> {
+pub(super) fn open_step(row: &impl Record) -> Result<StepWithOpenSlots, EventStoreError> {
     let columns = Columns::of("slots", row);
-    Ok(OpenStep {
+    Ok(StepWithOpenSlots {
         revision_id: RevisionId(columns.uuid("workflow_id")?),
         step_id: columns.slug("step_id")?,
     })

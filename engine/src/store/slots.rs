@@ -10,7 +10,7 @@ use crate::{
 
 /// A step of a revision in which tasks wait for people.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct OpenStep {
+pub struct StepWithOpenSlots {
     /// The revision.
     pub revision_id: RevisionId,
     /// The step.
@@ -30,7 +30,7 @@ pub enum SlotOrder {
 #[derive(Clone, Debug)]
 pub struct SlotQuery {
     /// The step.
-    pub step: OpenStep,
+    pub step: StepWithOpenSlots,
     /// Gold tasks, or the others.
     pub gold: bool,
     /// Who asks: slots that the person may not take are left out.
@@ -51,7 +51,7 @@ pub trait SlotIndex: Send + Sync {
         &self,
         workflow: Option<&WorkflowId>,
         step: Option<&StepId>,
-    ) -> Result<Vec<OpenStep>, EventStoreError>;
+    ) -> Result<Vec<StepWithOpenSlots>, EventStoreError>;
 
     /// Free slots of a step that a person may take, in the order that the query names. Read
     /// without a lock, so another person may be faster.

@@ -7,7 +7,7 @@
 use uuid::Uuid;
 
 use crate::{
-    config::OutsideHandler,
+    config::ExternalHandler,
     ids::{CommandId, StepId, TaskId},
     state::{ChildOrder, Pause, TaskStatus, VisitStatus, WorkflowSnapshot},
     store::{Timer, TimerKind},
@@ -111,8 +111,8 @@ fn calls(state: &WorkflowSnapshot) -> impl Iterator<Item = Timer> {
         let calls = visit.call.iter().chain(&visit.notifications);
         calls.filter_map(|call| {
             let kind = match call.handler {
-                OutsideHandler::Webhook => TimerKind::HandlerCall,
-                OutsideHandler::Queue => TimerKind::JobTimeout,
+                ExternalHandler::Webhook => TimerKind::HandlerCall,
+                ExternalHandler::Queue => TimerKind::JobTimeout,
             };
             Some(Timer {
                 id: row_id(state.task_id, Some(step_id), visit.number, kind, call.n),

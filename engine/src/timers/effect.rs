@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::children;
 use crate::{
     command::CommandEnvelope,
-    config::{HookId, HookStage, OutsideHandler, StepConfig, WorkflowConfig},
+    config::{HookId, HookStage, ExternalHandler, StepConfig, WorkflowConfig},
     ids::{StepId, TaskId},
     state::{PendingCall, StepResult, TaskStatus, Visit, WorkflowRef, WorkflowSnapshot},
     store::{Timer, TimerKind},
@@ -124,12 +124,12 @@ fn handler_call(
 pub(crate) fn asked(
     step: &StepConfig,
     hook: Option<HookId>,
-) -> Option<(OutsideHandler, Option<&Value>)> {
+) -> Option<(ExternalHandler, Option<&Value>)> {
     match hook {
-        None => Some((step.outside_handler()?, step.config.as_ref())),
+        None => Some((step.external_handler()?, step.config.as_ref())),
         Some(hook) => {
             let hook = step.hook(hook)?;
-            Some((hook.outside_handler()?, hook.config.as_ref()))
+            Some((hook.external_handler()?, hook.config.as_ref()))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Steps that ask people only as long as it helps: at the desk, where nobody is known, and on the
+//! Steps that ask people only as long as it helps: at the scenario, where nobody is known, and on the
 //! whole road with what it learns.
 
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use glyph_workflow_engine::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::desk::{Desk, user};
+use crate::scenario::{Scenario, user};
 
 const ASKS: &str = "
 workflow:
@@ -36,8 +36,8 @@ fn with_completion(completion: &str) -> String {
     ASKS.replace("target: 0.95, min: 2, max: 4", completion)
 }
 
-fn compared(desk: &Desk) -> Vec<&ConsensusCalculated> {
-    let events = desk.log.iter().filter_map(|event| match &event.event {
+fn compared(scenario: &Scenario) -> Vec<&ConsensusCalculated> {
+    let events = scenario.log.iter().filter_map(|event| match &event.event {
         WorkflowEvent::ConsensusCalculated(compared) => Some(compared),
         _ => None,
     });
@@ -46,9 +46,10 @@ fn compared(desk: &Desk) -> Vec<&ConsensusCalculated> {
 
 #[test]
 fn it_asks_one_by_one_until_the_most() {
-    let mut desk = Desk::started(ASKS);
+    let mut scenario = Scenario::started(ASKS);
     assert_eq!(
-        desk.state
+        scenario
+            .state
             .as_ref()
             .unwrap()
             .current_visit("annotate")
@@ -57,13 +58,13 @@ fn it_asks_one_by_one_until_the_most() {
         Some(2)
     );
     assert_eq!(
-        desk.label("annotate", 1, "a"),
+        scenario.label("annotate", 1, "a"),
         "waiting annotate | annotation_submitted"
     );
     let asks_on = "waiting annotate | annotation_submitted, consensus_calculated, places_added";
-    assert_eq!(desk.label("annotate", 2, "b"), asks_on);
-    assert_eq!(desk.label("annotate", 3, "a"), asks_on);
-    let visit = desk
+    assert_eq!(scenario.label("annotate", 2, "b"), asks_on);
+    assert_eq!(scenario.label("annotate", 3, "a"), asks_on);
+    let visit = scenario
         .state
         .as_ref()
         .unwrap()
@@ -71,50 +72,50 @@ fn it_asks_one_by_one_until_the_most() {
         .unwrap();
     assert_eq!((visit.slots, visit.free_slots()), (Some(4), Some(1)));
     assert_eq!(
-        desk.label("annotate", 4, "b"),
+        scenario.label("annotate", 4, "b"),
         "completed | annotation_submitted, consensus_calculated, step_completed, workflow_completed"
     );
     // Nobody was sure, so the best answer there is stands, and says how sure it is.
-    assert_eq!(desk.output()["resolved_by"], "posterior");
-    let result = &desk.output()["steps"]["annotate"];
+    assert_eq!(scenario.output()["resolved_by"], "posterior");
+    let result = &scenario.output()["steps"]["annotate"];
     assert_eq!(result["kind"], "consensus");
     assert_eq!(result["posterior"]["classes"], json!(["a", "b"]));
     let confidence = result["posterior"]["confidence"].as_f64().unwrap();
     assert!(confidence < 0.5 && confidence > 0.3, "{confidence}");
-    assert_eq!(desk.label("annotate", 5, "a"), "rejected surplus");
+    assert_eq!(scenario.label("annotate", 5, "a"), "rejected surplus");
     assert_eq!(
-        desk.label("annotate", 4, "a"),
+        scenario.label("annotate", 4, "a"),
         "rejected duplicate_annotator"
     );
 }
 
 #[test]
 fn a_target_within_reach_is_reached_at_the_least() {
-    let mut desk = Desk::started(&with_completion(
+    let mut scenario = Scenario::started(&with_completion(
         "target: 0.6, min: 2, max: 9, classes: [a, b]",
     ));
-    desk.label("annotate", 1, "b");
+    scenario.label("annotate", 1, "b");
     assert_eq!(
-        desk.label("annotate", 2, "b"),
+        scenario.label("annotate", 2, "b"),
         "completed | annotation_submitted, consensus_calculated, step_completed, workflow_completed"
     );
-    assert_eq!(desk.output()["result"], "b");
-    assert_eq!(desk.output()["agreement"], 1.0);
-    let posterior = &desk.output()["steps"]["annotate"]["posterior"];
+    assert_eq!(scenario.output()["result"], "b");
+    assert_eq!(scenario.output()["agreement"], 1.0);
+    let posterior = &scenario.output()["steps"]["annotate"]["posterior"];
     assert_eq!(posterior["unseen"], 0.0);
     let probabilities = posterior["probabilities"].as_array().unwrap();
     let sum: f64 = probabilities.iter().filter_map(Value::as_f64).sum();
     assert!((sum - 1.0).abs() < 1e-9);
-    assert_eq!(desk.label("annotate", 3, "b"), "rejected surplus");
+    assert_eq!(scenario.label("annotate", 3, "b"), "rejected surplus");
 }
 
 #[test]
 fn what_is_recorded_explains_each_decision() {
-    let mut desk = Desk::started(ASKS);
+    let mut scenario = Scenario::started(ASKS);
     for (who, label) in [(1, "a"), (2, "b"), (3, "a"), (4, "a")] {
-        desk.label("annotate", who, label);
+        scenario.label("annotate", who, label);
     }
-    let compared = compared(&desk);
+    let compared = compared(&scenario);
     assert_eq!(compared.len(), 3);
     for (number, compared) in (2..).zip(&compared) {
         let recorded = compared.posterior.as_ref().unwrap();
@@ -137,49 +138,49 @@ fn what_is_recorded_explains_each_decision() {
 
 #[test]
 fn it_is_closed_with_its_best_answer_once_the_least_is_there() {
-    let mut desk = Desk::started(ASKS);
-    desk.label("annotate", 1, "a");
-    assert_eq!(desk.advance("annotate", None), "rejected not_waiting");
-    desk.label("annotate", 2, "a");
-    let closed = desk.advance("annotate", None);
+    let mut scenario = Scenario::started(ASKS);
+    scenario.label("annotate", 1, "a");
+    assert_eq!(scenario.advance("annotate", None), "rejected not_waiting");
+    scenario.label("annotate", 2, "a");
+    let closed = scenario.advance("annotate", None);
     assert_eq!(
         closed,
         "completed | consensus_calculated, step_completed, workflow_completed"
     );
-    assert_eq!(desk.output()["result"], "a");
-    assert_eq!(desk.output()["resolved_by"], "exhausted");
-    assert!(desk.output()["steps"]["annotate"]["posterior"]["confidence"].is_number());
+    assert_eq!(scenario.output()["result"], "a");
+    assert_eq!(scenario.output()["resolved_by"], "exhausted");
+    assert!(scenario.output()["steps"]["annotate"]["posterior"]["confidence"].is_number());
 }
 
 #[test]
 fn claims_hold_what_it_asks_for_and_labels_up_to_the_most_are_heard() {
-    let mut desk = Desk::started(ASKS);
+    let mut scenario = Scenario::started(ASKS);
     assert_eq!(
-        desk.assign("annotate", 1),
+        scenario.assign("annotate", 1),
         "waiting annotate | task_assigned"
     );
     assert_eq!(
-        desk.assign("annotate", 2),
+        scenario.assign("annotate", 2),
         "waiting annotate | task_assigned"
     );
     // Two are asked for at least, and two have a slot; a third might not be needed.
-    assert_eq!(desk.assign("annotate", 3), "rejected surplus");
+    assert_eq!(scenario.assign("annotate", 3), "rejected surplus");
     assert_eq!(
-        desk.label("annotate", 3, "a"),
+        scenario.label("annotate", 3, "a"),
         "waiting annotate | annotation_submitted"
     );
     // Both slots are kept for those who hold them, so one is left of the four.
     let asks_on = "waiting annotate | annotation_submitted, consensus_calculated, places_added";
-    assert_eq!(desk.label("annotate", 4, "b"), asks_on);
-    assert_eq!(desk.label("annotate", 5, "b"), "rejected surplus");
-    assert_eq!(desk.assign("annotate", 5), "rejected surplus");
-    assert_eq!(desk.label("annotate", 1, "a"), asks_on);
-    assert!(desk.label("annotate", 2, "a").starts_with("completed"));
+    assert_eq!(scenario.label("annotate", 4, "b"), asks_on);
+    assert_eq!(scenario.label("annotate", 5, "b"), "rejected surplus");
+    assert_eq!(scenario.assign("annotate", 5), "rejected surplus");
+    assert_eq!(scenario.label("annotate", 1, "a"), asks_on);
+    assert!(scenario.label("annotate", 2, "a").starts_with("completed"));
 }
 
 #[test]
 fn an_answer_is_a_category() {
-    let mut desk = Desk::started(ASKS);
+    let mut scenario = Scenario::started(ASKS);
     for data in [
         json!({}),
         json!({"label": null}),
@@ -189,56 +190,62 @@ fn an_answer_is_a_category() {
         json!("a"),
     ] {
         assert_eq!(
-            desk.submit("annotate", 1, data),
+            scenario.submit("annotate", 1, data),
             "rejected invalid_annotation"
         );
     }
     assert!(
-        desk.submit("annotate", 1, json!({"label": 1}))
+        scenario
+            .submit("annotate", 1, json!({"label": 1}))
             .starts_with("waiting")
     );
     // The same number in another form, and a text that looks like it.
     assert!(
-        desk.submit("annotate", 2, json!({"label": 1.0}))
+        scenario
+            .submit("annotate", 2, json!({"label": 1.0}))
             .starts_with("waiting")
     );
     assert!(
-        desk.submit("annotate", 3, json!({"label": "1"}))
+        scenario
+            .submit("annotate", 3, json!({"label": "1"}))
             .starts_with("waiting")
     );
-    let compared = compared(&desk);
+    let compared = compared(&scenario);
     let last = compared.last().unwrap().posterior.as_ref().unwrap();
     assert_eq!(last.soft_labels.classes, [json!(1), json!("1")]);
 
-    let mut desk = Desk::started(&with_completion("classes: [true, false, 2]"));
+    let mut scenario = Scenario::started(&with_completion("classes: [true, false, 2]"));
     assert_eq!(
-        desk.label("annotate", 1, "true"),
+        scenario.label("annotate", 1, "true"),
         "rejected invalid_annotation"
     );
     assert!(
-        desk.submit("annotate", 1, json!({"label": true}))
+        scenario
+            .submit("annotate", 1, json!({"label": true}))
             .starts_with("waiting")
     );
     assert!(
-        desk.submit("annotate", 2, json!({"label": 2.0}))
+        scenario
+            .submit("annotate", 2, json!({"label": 2.0}))
             .starts_with("waiting")
     );
 }
 
 #[test]
 fn without_a_field_all_of_data_is_the_answer() {
-    let mut desk = Desk::started(&ASKS.replace("field: label", "name: Answer"));
+    let mut scenario = Scenario::started(&ASKS.replace("field: label", "name: Answer"));
     assert_eq!(
-        desk.label("annotate", 1, "a"),
+        scenario.label("annotate", 1, "a"),
         "rejected invalid_annotation"
     );
     assert!(
-        desk.submit("annotate", 1, json!("a"))
+        scenario
+            .submit("annotate", 1, json!("a"))
             .starts_with("waiting")
     );
-    desk.submit("annotate", 2, json!("a"));
-    desk.advance("annotate", None);
-    assert_eq!(desk.output()["result"], "a");
+    scenario.submit("annotate", 2, json!("a"));
+    scenario.advance("annotate", None);
+    assert_eq!(scenario.output()["result"], "a");
 }
 
 #[test]
@@ -247,10 +254,10 @@ fn agreement_is_reported_by_the_metric_of_its_consensus_block() {
         "max: 4 }",
         "max: 4 }\n      consensus: { metric: gwet_ac1, field: label }",
     );
-    let mut desk = Desk::started(&yaml);
-    desk.label("annotate", 1, "a");
-    desk.label("annotate", 2, "b");
-    let compared = compared(&desk);
+    let mut scenario = Scenario::started(&yaml);
+    scenario.label("annotate", 1, "a");
+    scenario.label("annotate", 2, "b");
+    let compared = compared(&scenario);
     assert_eq!(compared[0].agreement, Some(0.0));
     assert_eq!(compared[0].field.as_deref(), Some("label"));
     assert!(!compared[0].agreed);
@@ -269,11 +276,11 @@ fn a_vote_between_strangers_stays_tied() {
             "workflow:\n  id: weighed\n  steps:\n    - id: annotate\n      type: annotation\n      \
              completion: {{ type: annotation_count, count: 2 }}\n      consensus:\n        field: label\n        {consensus}\n"
         );
-        let mut desk = Desk::started(&yaml);
-        desk.label("annotate", 1, "a");
-        desk.label("annotate", 2, "b");
-        assert_eq!(desk.output()["result"], Value::Null, "{votes}");
-        let compared = compared(&desk);
+        let mut scenario = Scenario::started(&yaml);
+        scenario.label("annotate", 1, "a");
+        scenario.label("annotate", 2, "b");
+        assert_eq!(scenario.output()["result"], Value::Null, "{votes}");
+        let compared = compared(&scenario);
         let weights = compared[0].weights.as_ref().unwrap();
         assert_eq!(weights.annotators.len(), 2);
         assert_eq!(

@@ -3,7 +3,7 @@
 use glyph_workflow_engine::events::{ConsensusCalculated, WorkflowEvent};
 use serde_json::{Value, json};
 
-use crate::desk::Desk;
+use crate::scenario::Scenario;
 
 fn workflow(count: u32, consensus: &str) -> String {
     format!(
@@ -25,26 +25,30 @@ workflow:
 }
 
 /// Submits `data` by one annotator each.
-fn desk(consensus: &str, data: &[Value]) -> Desk {
+fn scenario(consensus: &str, data: &[Value]) -> Scenario {
     let count = u32::try_from(data.len()).unwrap();
-    let mut desk = Desk::started(&workflow(count, consensus));
+    let mut scenario = Scenario::started(&workflow(count, consensus));
     for (who, data) in (1..).zip(data) {
-        let answer = desk.submit("annotate", who, data.clone());
+        let answer = scenario.submit("annotate", who, data.clone());
         assert!(!answer.starts_with("rejected"), "{answer}");
     }
-    desk
+    scenario
 }
 
-fn calculated(desk: &Desk) -> &ConsensusCalculated {
-    let compared = desk.log.iter().rev().find_map(|event| match &event.event {
-        WorkflowEvent::ConsensusCalculated(calculated) => Some(calculated),
-        _ => None,
-    });
+fn calculated(scenario: &Scenario) -> &ConsensusCalculated {
+    let compared = scenario
+        .log
+        .iter()
+        .rev()
+        .find_map(|event| match &event.event {
+            WorkflowEvent::ConsensusCalculated(calculated) => Some(calculated),
+            _ => None,
+        });
     compared.expect("the annotations were compared")
 }
 
-fn ended(desk: &Desk) -> Option<Value> {
-    let state = desk.state.as_ref().unwrap();
+fn ended(scenario: &Scenario) -> Option<Value> {
+    let state = scenario.state.as_ref().unwrap();
     state.output.as_ref().map(|output| output["result"].clone())
 }
 
@@ -61,24 +65,24 @@ const BOTH: &str = "per_field: { a: {}, b: {} }";
 
 #[test]
 fn every_field_must_agree_or_none_counts() {
-    let desk_of = |rest: &str| desk(&format!("{BOTH}{rest}"), &split());
-    assert_eq!(ended(&desk_of("")), None);
-    assert_eq!(ended(&desk_of(", mode: all_or_nothing")), None);
+    let scenario_of = |rest: &str| scenario(&format!("{BOTH}{rest}"), &split());
+    assert_eq!(ended(&scenario_of("")), None);
+    assert_eq!(ended(&scenario_of(", mode: all_or_nothing")), None);
     let two = &split()[..2];
-    let desk = desk(BOTH, two);
-    assert_eq!(ended(&desk), Some(json!({"a": 1, "b": "x"})));
-    assert_eq!(desk.output()["agreement"], 1.0);
-    assert_eq!(desk.output()["resolved_by"], "majority_vote");
-    let desk = desk_of(", on_disagreement: { strategy: majority_vote }");
-    assert_eq!(ended(&desk), Some(json!({"a": 1, "b": "x"})));
+    let scenario = scenario(BOTH, two);
+    assert_eq!(ended(&scenario), Some(json!({"a": 1, "b": "x"})));
+    assert_eq!(scenario.output()["agreement"], 1.0);
+    assert_eq!(scenario.output()["resolved_by"], "majority_vote");
+    let scenario = scenario_of(", on_disagreement: { strategy: majority_vote }");
+    assert_eq!(ended(&scenario), Some(json!({"a": 1, "b": "x"})));
 }
 
 #[test]
 fn each_field_has_its_own_metric_and_threshold() {
     let rules = "per_field: { a: {}, b: { threshold: 0.3 } }";
-    let desk = desk(rules, &split());
-    assert_eq!(ended(&desk), Some(json!({"a": 1, "b": "x"})));
-    let calculated = calculated(&desk);
+    let scenario = scenario(rules, &split());
+    assert_eq!(ended(&scenario), Some(json!({"a": 1, "b": "x"})));
+    let calculated = calculated(&scenario);
     assert!(calculated.agreed);
     assert_eq!(calculated.agreement, Some(0.666_666_666_667));
     let [a, b] = calculated.fields.as_slice() else {
@@ -98,14 +102,14 @@ fn fields_are_settled_one_by_one() {
              on_disagreement: {{ strategy: {strategy} }}"
         )
     };
-    let settled = desk(&rules("majority_vote"), &split());
+    let settled = scenario(&rules("majority_vote"), &split());
     assert_eq!(ended(&settled), Some(json!({"a": 1, "b": "x"})));
     assert_eq!(
         settled.output()["resolved_by"],
         "majority_vote",
         "what settled the disputed one"
     );
-    let open = desk(&rules("adjudication"), &split());
+    let open = scenario(&rules("adjudication"), &split());
     assert_eq!(ended(&open), None, "a field without a value");
     let fields = &calculated(&open).fields;
     assert_eq!(
@@ -123,7 +127,7 @@ fn the_weighted_mean_decides() {
              b: {{ weight: 0.1, threshold: 1.0 }}, c: {{ weight: 0.2 }} }}"
         );
         let data = |b: &str| json!({"a": 1, "b": b, "c": 3});
-        desk(&rules, &[data("x"), data("x"), data("y")])
+        scenario(&rules, &[data("x"), data("x"), data("y")])
     };
     // 0.7 + 0.2 + 0.1 / 3
     assert_eq!(calculated(&with(0.9)).agreement, Some(0.933_333_333_333));
@@ -136,9 +140,9 @@ fn rounding_does_not_miss_a_threshold() {
     let lists = |last: u32| json!({"a": [1, 2, 3, 4, last], "b": [1, 2, 3, 4, last], "c": [1, 2, 3, 4, last]});
     let rules = "threshold: 0.8, mode: weighted, per_field: { a: { weight: 0.1 }, \
                  b: { weight: 0.2 }, c: { weight: 0.3 } }";
-    let desk = desk(rules, &[lists(5), lists(6)]);
-    assert_eq!(calculated(&desk).agreement, Some(0.8));
-    assert!(calculated(&desk).agreed);
+    let scenario = scenario(rules, &[lists(5), lists(6)]);
+    assert_eq!(calculated(&scenario).agreement, Some(0.8));
+    assert!(calculated(&scenario).agreed);
 }
 
 #[test]
@@ -146,7 +150,7 @@ fn an_undefined_agreement_is_told_and_left_out_of_the_mean() {
     // Both gave the same value twice: no variation, so alpha is not defined.
     let rules = "per_field: { a: { metric: krippendorff_alpha }, b: {} }";
     let data = || json!({"a": [1, 1], "b": "x"});
-    let one_defined = desk(rules, &[data(), data()]);
+    let one_defined = scenario(rules, &[data(), data()]);
     let compared = calculated(&one_defined);
     assert_eq!(compared.agreement, Some(1.0));
     assert!(compared.note.as_ref().unwrap().contains("`a`"));
@@ -159,7 +163,7 @@ fn an_undefined_agreement_is_told_and_left_out_of_the_mean() {
     );
     assert_eq!(ended(&one_defined), Some(data()));
 
-    let alone = desk(rules, &[data()]);
+    let alone = scenario(rules, &[data()]);
     assert_eq!(calculated(&alone).agreement, None);
     assert_eq!(ended(&alone), Some(data()), "one annotation agrees");
 }
@@ -168,9 +172,9 @@ fn an_undefined_agreement_is_told_and_left_out_of_the_mean() {
 fn regions_of_a_field_are_merged() {
     let rules = "per_field: { spans: { metric: span_iou, threshold: 0.7 }, label: {} }";
     let data = |start: u32| json!({"spans": [{"start": start, "end": 10}], "label": "a"});
-    let desk = desk(rules, &[data(0), data(1)]);
-    assert_eq!(ended(&desk), Some(data(0)));
-    assert_eq!(desk.output()["agreement"], 0.95);
+    let scenario = scenario(rules, &[data(0), data(1)]);
+    assert_eq!(ended(&scenario), Some(data(0)));
+    assert_eq!(scenario.output()["agreement"], 0.95);
 }
 
 #[test]
@@ -180,30 +184,30 @@ fn ties_and_disagreement_ask_further_people() {
         "on_disagreement: { strategy: additional_annotators, fallback: majority_vote }",
         "threshold: 0, tie_breaker: additional_annotator",
     ] {
-        let mut desk = desk(&format!("{BOTH}, {rest}"), &[both("x"), both("y")]);
-        assert_eq!(ended(&desk), None, "{rest}");
-        assert_eq!(calculated(&desk).more, Some(1), "{rest}");
-        desk.submit("annotate", 3, both("y"));
-        assert_eq!(ended(&desk), Some(both("y")), "{rest}");
+        let mut scenario = scenario(&format!("{BOTH}, {rest}"), &[both("x"), both("y")]);
+        assert_eq!(ended(&scenario), None, "{rest}");
+        assert_eq!(calculated(&scenario).more, Some(1), "{rest}");
+        scenario.submit("annotate", 3, both("y"));
+        assert_eq!(ended(&scenario), Some(both("y")), "{rest}");
     }
 }
 
 #[test]
 fn all_fields_are_asked_of_annotators_and_adjudicators() {
-    let mut desk = Desk::started(&workflow(2, BOTH));
+    let mut scenario = Scenario::started(&workflow(2, BOTH));
     assert_eq!(
-        desk.submit("annotate", 1, json!({"a": 1})),
+        scenario.submit("annotate", 1, json!({"a": 1})),
         "rejected invalid_annotation"
     );
-    desk.submit("annotate", 1, json!({"a": 1, "b": 2}));
-    desk.submit("annotate", 2, json!({"a": 1, "b": 3}));
+    scenario.submit("annotate", 1, json!({"a": 1, "b": 2}));
+    scenario.submit("annotate", 2, json!({"a": 1, "b": 3}));
     assert_eq!(
-        desk.submit("adjudicate", 3, json!({"b": 3})),
+        scenario.submit("adjudicate", 3, json!({"b": 3})),
         "rejected invalid_annotation"
     );
-    desk.submit("adjudicate", 3, json!({"a": 1, "b": 3, "note": "clear"}));
+    scenario.submit("adjudicate", 3, json!({"a": 1, "b": 3, "note": "clear"}));
     assert_eq!(
-        ended(&desk),
+        ended(&scenario),
         Some(json!({"a": 1, "b": 3})),
         "one shape of output, whoever found it"
     );
@@ -212,8 +216,8 @@ fn all_fields_are_asked_of_annotators_and_adjudicators() {
 #[test]
 fn values_that_differ_in_what_is_left_out_are_told_apart() {
     let given = [json!({"x": 1}), json!({"x": 1, "note": "n"})];
-    let desk = desk("threshold: 0.8", &given);
-    let compared = calculated(&desk);
+    let scenario = scenario("threshold: 0.8", &given);
+    let compared = calculated(&scenario);
     assert_eq!((compared.agreement, &compared.value), (Some(1.0), &None));
     let note = compared.note.as_ref().unwrap();
     assert!(note.contains("left out"), "{note}");
@@ -221,7 +225,7 @@ fn values_that_differ_in_what_is_left_out_are_told_apart() {
 
 #[test]
 fn a_value_by_fields_is_picked_by_their_paths() {
-    let mut desk = Desk::started(
+    let mut scenario = Scenario::started(
         "
 workflow:
   id: picked
@@ -235,9 +239,9 @@ workflow:
 ",
     );
     for who in 1..=2 {
-        desk.submit("x", who, json!({"a": 1, "b": {"c": 2}}));
+        scenario.submit("x", who, json!({"a": 1, "b": {"c": 2}}));
     }
-    assert_eq!(ended(&desk), Some(json!({"a": 1, "b.c": 2})));
+    assert_eq!(ended(&scenario), Some(json!({"a": 1, "b.c": 2})));
 }
 
 #[test]
@@ -254,19 +258,19 @@ workflow:
   transitions:
     - { from: annotate, to: check }
 ";
-    let mut desk = Desk::started(yaml);
+    let mut scenario = Scenario::started(yaml);
     for (who, data) in (1..).zip(split()) {
-        desk.submit("annotate", who, data);
+        scenario.submit("annotate", who, data);
     }
-    assert_eq!(ended(&desk), Some(json!({"a": 1, "b": "x"})));
-    assert_eq!(calculated(&desk).fields.len(), 2);
+    assert_eq!(ended(&scenario), Some(json!({"a": 1, "b": "x"})));
+    assert_eq!(calculated(&scenario).fields.len(), 2);
 
-    let mut desk = Desk::started(yaml);
+    let mut scenario = Scenario::started(yaml);
     for who in 1..=3 {
-        desk.submit("annotate", who, json!({"a": 1}));
+        scenario.submit("annotate", who, json!({"a": 1}));
     }
     assert_eq!(
-        desk.output()["steps"]["check"]["value"],
+        scenario.output()["steps"]["check"]["value"],
         Value::Null,
         "a field that nobody gave has no value"
     );
@@ -291,15 +295,15 @@ fn what_a_metric_cannot_read_is_refused_and_never_agreement() {
         ),
         ("metric: span_iou", json!({"start": 0})),
     ] {
-        let mut desk = Desk::started(&workflow(2, consensus));
+        let mut scenario = Scenario::started(&workflow(2, consensus));
         assert_eq!(
-            desk.submit("annotate", 1, data),
+            scenario.submit("annotate", 1, data),
             "rejected invalid_annotation",
             "{consensus}"
         );
     }
     // The step that people submit to does not know who compares them later.
-    let mut desk = Desk::started(
+    let mut scenario = Scenario::started(
         "
 workflow:
   id: handled
@@ -314,10 +318,10 @@ workflow:
     - { from: adjudicate, to: _complete }
 ",
     );
-    desk.submit("annotate", 1, json!("0-5"));
-    let answer = desk.submit("annotate", 2, json!("0-5"));
+    scenario.submit("annotate", 1, json!("0-5"));
+    let answer = scenario.submit("annotate", 2, json!("0-5"));
     assert!(answer.starts_with("advanced [adjudicate]"), "{answer}");
-    let compared = calculated(&desk);
+    let compared = calculated(&scenario);
     assert_eq!((compared.agreed, compared.agreement), (false, None));
     assert!(
         compared
@@ -332,8 +336,8 @@ workflow:
 fn votes_tell_who_gave_them_where_it_is_not_plain() {
     let by = |labels: &[&str]| {
         let data: Vec<Value> = labels.iter().map(|label| json!({"label": label})).collect();
-        let desk = desk("field: label", &data);
-        let votes = calculated(&desk).votes.iter();
+        let scenario = scenario("field: label", &data);
+        let votes = calculated(&scenario).votes.iter();
         votes.map(|vote| vote.by.clone()).collect::<Vec<_>>()
     };
     assert_eq!(by(&["b", "a", "b"]), [vec![0, 2], vec![1]]);

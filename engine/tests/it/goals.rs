@@ -102,7 +102,7 @@ fn scored(task: u128, second: i64, correct: bool) -> LogEntry {
 
 /// What a projector keeps, with what it has set off.
 #[derive(Default)]
-struct Desk {
+struct Scenario {
     definitions: Vec<GoalDefinition>,
     completions: Vec<GoalCompletion>,
     rows: ProjectionRows,
@@ -130,7 +130,7 @@ fn name_of(effect: &GoalEffect) -> String {
     }
 }
 
-impl Desk {
+impl Scenario {
     fn with(definitions: Vec<GoalDefinition>) -> Self {
         Self {
             definitions,
@@ -176,20 +176,20 @@ fn volume(target: u32) -> Value {
 
 #[test]
 fn a_goal_is_met_once_at_the_event_that_reaches_it() {
-    let mut desk = Desk::with(vec![definition(1, at(0), volume(3))]);
+    let mut scenario = Scenario::with(vec![definition(1, at(0), volume(3))]);
     let log: Vec<_> = (1..=5)
         .map(|n| completed(u128::try_from(n).unwrap(), n))
         .collect();
-    desk.step(&log, at(9), false);
-    let goal = desk.goal("volume");
+    scenario.step(&log, at(9), false);
+    let goal = scenario.goal("volume");
     assert_eq!(goal.completed_at, Some(at(3)));
     assert_eq!((goal.current(), goal.count), (Some(5.0), 5));
     assert!(
         (goal.ratio() - 1.0).abs() < f64::EPSILON,
         "the ratio is capped"
     );
-    desk.step(&[completed(6, 10)], at(10), false);
-    assert_eq!(desk.told("volume"), ["volume 1 notify"]);
+    scenario.step(&[completed(6, 10)], at(10), false);
+    assert_eq!(scenario.told("volume"), ["volume 1 notify"]);
 }
 
 #[test]
@@ -201,11 +201,11 @@ fn a_goal_that_comes_later_counts_what_was_before_it() {
         definition(1, at(0), json!({"id": "other", "type": "manual"})),
         definition(2, at(7), volume(5)),
     ];
-    let mut desk = Desk::with(definitions);
-    desk.step(&log, at(6), false);
-    desk.step(&[], at(8), false);
+    let mut scenario = Scenario::with(definitions);
+    scenario.step(&log, at(6), false);
+    scenario.step(&[], at(8), false);
     assert_eq!(
-        desk.goal("volume").completed_at,
+        scenario.goal("volume").completed_at,
         Some(at(7)),
         "not before it was set"
     );
@@ -216,28 +216,35 @@ fn a_changed_target_opens_an_epoch_with_actions_of_its_own() {
     let log: Vec<_> = (1..=4)
         .map(|n| completed(u128::try_from(n).unwrap(), n))
         .collect();
-    let mut desk = Desk::with(vec![
+    let mut scenario = Scenario::with(vec![
         definition(1, at(0), volume(3)),
         definition(2, at(6), volume(3)),
         definition(3, at(7), volume(5)),
         definition(4, at(9), volume(4)),
     ]);
-    desk.step(&log, at(6), false);
-    assert_eq!(desk.goal("volume").epoch, 1);
-    desk.step(&[], at(8), false);
-    let raised = desk.goal("volume");
+    scenario.step(&log, at(6), false);
+    assert_eq!(scenario.goal("volume").epoch, 1);
+    scenario.step(&[], at(8), false);
+    let raised = scenario.goal("volume");
     assert_eq!((raised.epoch, raised.completed_at), (2, None));
-    desk.step(&[], at(10), false);
-    let lowered = desk.goal("volume");
+    scenario.step(&[], at(10), false);
+    let lowered = scenario.goal("volume");
     assert_eq!((lowered.epoch, lowered.completed_at), (3, Some(at(9))));
-    assert_eq!(desk.told("volume"), ["volume 1 notify", "volume 3 notify"]);
-    let ids: BTreeSet<_> = desk.effects.iter().map(|e| e.split(' ').nth(3)).collect();
+    assert_eq!(
+        scenario.told("volume"),
+        ["volume 1 notify", "volume 3 notify"]
+    );
+    let ids: BTreeSet<_> = scenario
+        .effects
+        .iter()
+        .map(|e| e.split(' ').nth(3))
+        .collect();
     assert_eq!(ids.len(), 2);
 }
 
 #[test]
 fn annotations_count_by_step_and_gold_tasks_do_not() {
-    let mut desk = Desk::with(vec![
+    let mut scenario = Scenario::with(vec![
         definition(
             1,
             at(0),
@@ -257,7 +264,7 @@ fn annotations_count_by_step_and_gold_tasks_do_not() {
         ),
     ]);
     let mut again = annotated(1, 3, "annotate");
-    again.event.event_id = Uuid::nil(); // what the desk takes for a first one
+    again.event.event_id = Uuid::nil(); // what the scenario takes for a first one
     let gold = |entry: LogEntry| {
         let mut entry = entry;
         entry.event.metadata.gold = true;
@@ -270,10 +277,10 @@ fn annotations_count_by_step_and_gold_tasks_do_not() {
         gold(annotated(3, 6, "annotate")),
         gold(completed(3, 7)),
     ];
-    desk.step(&log, at(9), false);
-    let counts = ["all", "one", "once"].map(|id| desk.goal(id).count);
+    scenario.step(&log, at(9), false);
+    let counts = ["all", "one", "once"].map(|id| scenario.goal(id).count);
     assert_eq!(counts, [3, 1, 1]);
-    let steps = desk.goal("all").steps;
+    let steps = scenario.goal("all").steps;
     assert_eq!(
         steps,
         BTreeMap::from([(slug("annotate"), 2), (slug("review"), 1)])
@@ -285,52 +292,52 @@ fn quality_must_be_held_for_as_long_as_is_asked() {
     let quality = json!({"id": "good", "type": "quality", "metric": "agreement", "target": 0.8,
                          "window": "1h", "min_samples": 2, "sustain": "30m",
                          "alerts": {"below": 0.6}, "on_complete": ["notify"]});
-    let mut desk = Desk::with(vec![definition(1, at(0), quality)]);
-    desk.step(&[agreed(1, 10, 1.0)], at(20), false);
+    let mut scenario = Scenario::with(vec![definition(1, at(0), quality)]);
+    scenario.step(&[agreed(1, 10, 1.0)], at(20), false);
     assert_eq!(
-        desk.goal("good").window.unwrap().holds_since(),
+        scenario.goal("good").window.unwrap().holds_since(),
         None,
         "one is too few"
     );
-    desk.step(&[agreed(2, 100, 0.8)], at(200), false);
+    scenario.step(&[agreed(2, 100, 0.8)], at(200), false);
     assert_eq!(
-        desk.goal("good").window.unwrap().holds_since(),
+        scenario.goal("good").window.unwrap().holds_since(),
         Some(at(100))
     );
-    desk.step(&[agreed(3, 1_000, 0.0)], at(1_000), false);
-    assert_eq!(desk.goal("good").current(), Some(0.6));
+    scenario.step(&[agreed(3, 1_000, 0.0)], at(1_000), false);
+    assert_eq!(scenario.goal("good").current(), Some(0.6));
     assert_eq!(
-        desk.goal("good").window.unwrap().holds_since(),
+        scenario.goal("good").window.unwrap().holds_since(),
         None,
         "broken off"
     );
-    desk.step(&[agreed(4, 1_100, 0.0)], at(1_100), false);
-    assert_eq!(desk.told("good"), ["good 1 below"]);
-    desk.step(
+    scenario.step(&[agreed(4, 1_100, 0.0)], at(1_100), false);
+    assert_eq!(scenario.told("good"), ["good 1 below"]);
+    scenario.step(
         &[agreed(5, 4_800, 1.0), agreed(6, 4_900, 1.0)],
         at(6_699),
         false,
     );
     assert_eq!(
-        desk.goal("good").completed_at,
+        scenario.goal("good").completed_at,
         None,
         "the bad ones left at 4700"
     );
-    desk.step(&[], at(6_701), false);
+    scenario.step(&[], at(6_701), false);
     assert_eq!(
-        desk.goal("good").completed_at,
+        scenario.goal("good").completed_at,
         Some(at(6_700)),
         "half an hour after 4900"
     );
-    let alert = &desk.goal("good").alerts["below"];
+    let alert = &scenario.goal("good").alerts["below"];
     assert!(!alert.active && alert.times == 1);
-    desk.step(
+    scenario.step(
         &[agreed(7, 7_000, 0.0), agreed(8, 7_001, 0.0)],
         at(7_002),
         false,
     );
     assert_eq!(
-        desk.told("good"),
+        scenario.told("good"),
         ["good 1 below", "good 1 notify", "good 1 below"],
         "again, as it had recovered"
     );
@@ -339,7 +346,7 @@ fn quality_must_be_held_for_as_long_as_is_asked() {
 #[test]
 fn gold_and_reviews_are_measured_and_durations_are_timed() {
     let of = |id: &str, metric: &str| json!({"id": id, "type": "quality", "metric": metric, "target": 0.5, "min_samples": 2});
-    let mut desk = Desk::with(vec![
+    let mut scenario = Scenario::with(vec![
         definition(1, at(0), of("gold", "gold_accuracy")),
         definition(1, at(0), of("review", "approval_rate")),
         definition(
@@ -358,17 +365,17 @@ fn gold_and_reviews_are_measured_and_durations_are_timed() {
         completed(7, 6),
         completed(8, 7),
     ];
-    desk.step(&log, at(9), false);
-    assert_eq!(desk.goal("gold").completed_at, Some(at(2)));
-    let third = desk.goal("review").current().unwrap();
+    scenario.step(&log, at(9), false);
+    assert_eq!(scenario.goal("gold").completed_at, Some(at(2)));
+    let third = scenario.goal("review").current().unwrap();
     assert!((third - 1.0 / 3.0).abs() < 1e-6);
     assert_eq!(
-        desk.goal("review").completed_at,
+        scenario.goal("review").completed_at,
         Some(at(4)),
         "what is met stays met"
     );
-    assert_eq!(desk.goal("fast").current(), Some(600.0));
-    assert_eq!(desk.goal("fast").completed_at, Some(at(7)));
+    assert_eq!(scenario.goal("fast").current(), Some(600.0));
+    assert_eq!(scenario.goal("fast").completed_at, Some(at(7)));
 }
 
 #[test]
@@ -377,7 +384,7 @@ fn a_deadline_is_kept_at_its_instant_and_missed_after_it() {
         json!({"id": id, "type": "deadline", "target": target, "deadline": at(100),
                "on_complete": ["notify"]})
     };
-    let mut desk = Desk::with(vec![
+    let mut scenario = Scenario::with(vec![
         definition(1, at(0), deadline("kept", 2)),
         definition(1, at(0), deadline("missed", 3)),
         definition(
@@ -392,20 +399,23 @@ fn a_deadline_is_kept_at_its_instant_and_missed_after_it() {
                                     "goals": ["kept", "missed"]}),
         ),
     ]);
-    desk.step(&[completed(1, 1), completed(2, 100)], at(100), false);
-    assert_eq!(desk.goal("kept").completed_at, Some(at(100)));
-    assert_eq!(desk.goal("missed").verdict(at(100)), GoalVerdict::Pending);
-    desk.step(&[completed(3, 101)], at(101), false);
-    assert_eq!(desk.goal("missed").missed_at, Some(at(100)));
-    assert_eq!(desk.goal("missed").completed_at, None);
-    assert_eq!(desk.told("missed"), ["missed 1 missed"]);
-    assert_eq!(desk.goal("both").verdict(at(101)), GoalVerdict::Missed);
-    assert_eq!(desk.goal("either").completed_at, Some(at(100)));
+    scenario.step(&[completed(1, 1), completed(2, 100)], at(100), false);
+    assert_eq!(scenario.goal("kept").completed_at, Some(at(100)));
+    assert_eq!(
+        scenario.goal("missed").verdict(at(100)),
+        GoalVerdict::Pending
+    );
+    scenario.step(&[completed(3, 101)], at(101), false);
+    assert_eq!(scenario.goal("missed").missed_at, Some(at(100)));
+    assert_eq!(scenario.goal("missed").completed_at, None);
+    assert_eq!(scenario.told("missed"), ["missed 1 missed"]);
+    assert_eq!(scenario.goal("both").verdict(at(101)), GoalVerdict::Missed);
+    assert_eq!(scenario.goal("either").completed_at, Some(at(100)));
 }
 
 #[test]
 fn a_deadline_that_will_be_missed_is_told_of_before() {
-    let mut desk = Desk::with(vec![definition(
+    let mut scenario = Scenario::with(vec![definition(
         1,
         at(0),
         json!({"id": "soon", "type": "deadline", "target": 100, "deadline": at(40_000),
@@ -415,23 +425,23 @@ fn a_deadline_that_will_be_missed_is_told_of_before() {
     let log: Vec<_> = (1..=20)
         .map(|n| completed(u128::try_from(n).unwrap(), 300 * n))
         .collect();
-    desk.step(&log, at(6_000), false);
-    let goal = desk.goal("soon");
-    let forecast = goal.forecast(&goals_of(&desk.rows).unwrap(), at(6_000));
+    scenario.step(&log, at(6_000), false);
+    let goal = scenario.goal("soon");
+    let forecast = goal.forecast(&goals_of(&scenario.rows).unwrap(), at(6_000));
     assert_eq!(forecast.eta, Some(at(30_000)));
     assert_eq!(forecast.basis.unwrap().events, 20);
-    assert_eq!(desk.told("soon"), [] as [&str; 0]);
+    assert_eq!(scenario.told("soon"), [] as [&str; 0]);
     // Then nothing comes: it is seen to be late while nothing happens, before the deadline.
-    desk.step(&[], at(20_000), false);
-    assert_eq!(desk.told("soon"), ["soon 1 late"]);
+    scenario.step(&[], at(20_000), false);
+    assert_eq!(scenario.told("soon"), ["soon 1 late"]);
     // A burst brings it back, and later it is late again.
     let log: Vec<_> = (21..=70).map(|n| completed(n, 20_100)).collect();
-    desk.step(&log, at(20_100), false);
-    assert!(!desk.goal("soon").alerts["late"].active);
-    desk.step(&[], at(39_999), false);
-    desk.step(&[], at(40_001), false);
+    scenario.step(&log, at(20_100), false);
+    assert!(!scenario.goal("soon").alerts["late"].active);
+    scenario.step(&[], at(39_999), false);
+    scenario.step(&[], at(40_001), false);
     assert_eq!(
-        desk.told("soon"),
+        scenario.told("soon"),
         [
             "soon 1 late",
             "soon 1 progress/0.5",
@@ -446,7 +456,7 @@ fn a_persons_word_completes_what_takes_it() {
     let manual = json!({"id": "sign-off", "type": "manual", "required_roles": ["lead"],
                         "checklist": ["seen", "archived"], "require_reason": true,
                         "on_complete": ["notify"]});
-    let mut desk = Desk::with(vec![
+    let mut scenario = Scenario::with(vec![
         definition(1, at(0), manual),
         definition(1, at(0), volume(9)),
         definition(
@@ -461,8 +471,8 @@ fn a_persons_word_completes_what_takes_it() {
             json!({"id": "strict", "type": "composite", "goals": ["volume"]}),
         ),
     ]);
-    desk.step(&[], at(1), false);
-    let goal = desk.goal("sign-off");
+    scenario.step(&[], at(1), false);
+    let goal = scenario.goal("sign-off");
     let mut statement = GoalStatement::default();
     let refusal = |statement: &GoalStatement| goal.accepts(statement).unwrap_err().to_string();
     assert_eq!(refusal(&statement), "one of these roles is needed: lead");
@@ -475,8 +485,11 @@ fn a_persons_word_completes_what_takes_it() {
     assert_eq!(refusal(&statement), "the goal needs a `reason`");
     statement.reason = Some("done".to_owned());
     assert_eq!(goal.accepts(&statement), Ok(()));
-    assert!(desk.goal("strict").accepts(&statement).is_err());
-    assert_eq!(desk.goal("all").accepts(&GoalStatement::default()), Ok(()));
+    assert!(scenario.goal("strict").accepts(&statement).is_err());
+    assert_eq!(
+        scenario.goal("all").accepts(&GoalStatement::default()),
+        Ok(())
+    );
 
     let said = |goal: &str, second| GoalCompletion {
         command_id: CommandId(Uuid::from_u128(second)),
@@ -485,20 +498,20 @@ fn a_persons_word_completes_what_takes_it() {
         goal: slug(goal),
         statement: statement.clone(),
     };
-    desk.completions = vec![
+    scenario.completions = vec![
         said("sign-off", 5),
         said("sign-off", 6),
         said("strict", 6),
         said("all", 7),
     ];
-    desk.step(&[], at(6), false);
-    assert_eq!(desk.goal("sign-off").completed_at, Some(at(5)));
-    assert_eq!(desk.goal("all").completed_at, None);
-    desk.step(&[], at(8), false);
-    desk.step(&[], at(9), false);
-    assert_eq!(desk.goal("all").completed_at, Some(at(7)));
-    assert_eq!(desk.goal("strict").completed_at, None);
-    assert_eq!(desk.told("sign-off"), ["sign-off 1 notify"]);
+    scenario.step(&[], at(6), false);
+    assert_eq!(scenario.goal("sign-off").completed_at, Some(at(5)));
+    assert_eq!(scenario.goal("all").completed_at, None);
+    scenario.step(&[], at(8), false);
+    scenario.step(&[], at(9), false);
+    assert_eq!(scenario.goal("all").completed_at, Some(at(7)));
+    assert_eq!(scenario.goal("strict").completed_at, None);
+    assert_eq!(scenario.told("sign-off"), ["sign-off 1 notify"]);
 }
 
 /// Goals of every kind, some of which change with the second revision.
@@ -589,11 +602,11 @@ proptest! {
             .collect();
         let end = at(500_000);
 
-        let mut anew = Desk::with(definitions.clone());
+        let mut anew = Scenario::with(definitions.clone());
         anew.completions.clone_from(&completions);
         anew.step(&log, end, false);
 
-        let mut live = Desk::default();
+        let mut live = Scenario::default();
         let (mut read, mut steps, mut cuts) = (0, 0, cuts.iter().cycle());
         let mut settled = at(0);
         while read < log.len() {

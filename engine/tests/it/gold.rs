@@ -7,7 +7,7 @@ use glyph_workflow_engine::{
 };
 use serde_json::{Value, json};
 
-use crate::desk::{Desk, TASK, user};
+use crate::scenario::{Scenario, TASK, user};
 
 const DUAL: &str = "
 workflow:
@@ -24,9 +24,9 @@ workflow:
     - { from: adjudicate, to: _complete }
 ";
 
-fn start_gold(desk: &mut Desk, expected: Value) -> String {
+fn start_gold(scenario: &mut Scenario, expected: Value) -> String {
     let workflow: WorkflowSelector = "dual".parse().unwrap();
-    desk.run(Command::Start(Start {
+    scenario.run(Command::Start(Start {
         task_id: TASK,
         workflow,
         input: None,
@@ -36,7 +36,7 @@ fn start_gold(desk: &mut Desk, expected: Value) -> String {
 }
 
 /// Who was right and who was wrong, in the order of the log.
-fn scores(desk: &Desk) -> Vec<(String, u128, bool)> {
+fn scores(scenario: &Scenario) -> Vec<(String, u128, bool)> {
     let score = |event: &WorkflowEvent| match event {
         WorkflowEvent::GoldScored {
             step_id,
@@ -49,51 +49,56 @@ fn scores(desk: &Desk) -> Vec<(String, u128, bool)> {
         }
         _ => None,
     };
-    desk.log.iter().filter_map(|e| score(&e.event)).collect()
+    scenario
+        .log
+        .iter()
+        .filter_map(|e| score(&e.event))
+        .collect()
 }
 
 #[test]
 fn answers_to_gold_tasks_are_scored() {
-    let mut desk = Desk::new(DUAL);
-    start_gold(&mut desk, json!("a"));
+    let mut scenario = Scenario::new(DUAL);
+    start_gold(&mut scenario, json!("a"));
     assert_eq!(
-        desk.label("annotate", 1, "a"),
+        scenario.label("annotate", 1, "a"),
         "waiting annotate | annotation_submitted, gold_scored"
     );
     assert!(
-        desk.label("annotate", 2, "b")
+        scenario
+            .label("annotate", 2, "b")
             .starts_with("advanced [adjudicate] | annotation_submitted, gold_scored, consensus")
     );
-    desk.label("adjudicate", 3, "a");
+    scenario.label("adjudicate", 3, "a");
     let who = |step: &str, who, correct| (step.to_owned(), who, correct);
     assert_eq!(
-        scores(&desk),
+        scores(&scenario),
         [
             who("annotate", 1, true),
             who("annotate", 2, false),
             who("adjudicate", 3, true)
         ]
     );
-    assert!(desk.log.iter().all(|event| event.metadata.gold));
+    assert!(scenario.log.iter().all(|event| event.metadata.gold));
 }
 
 #[test]
 fn a_known_answer_that_comes_late_scores_what_came_before() {
     for until in [1, 2] {
-        let mut desk = Desk::new(DUAL);
+        let mut scenario = Scenario::new(DUAL);
         for who in 1..=until {
-            desk.submit_with("annotate", who, json!({"label": "a"}), |submission| {
+            scenario.submit_with("annotate", who, json!({"label": "a"}), |submission| {
                 submission.workflow = Some("dual".parse().unwrap());
             });
         }
-        let before = desk.log.len();
-        let answer = start_gold(&mut desk, json!({"label": "a"}));
+        let before = scenario.log.len();
+        let answer = start_gold(&mut scenario, json!({"label": "a"}));
         assert!(
             answer.contains("| task_details_supplied, gold_scored"),
             "{answer}"
         );
-        assert_eq!(scores(&desk).len(), usize::try_from(until).unwrap());
-        let (early, late) = desk.log.split_at(before);
+        assert_eq!(scores(&scenario).len(), usize::try_from(until).unwrap());
+        let (early, late) = scenario.log.split_at(before);
         assert!(early.iter().all(|event| !event.metadata.gold));
         assert!(late.iter().all(|event| event.metadata.gold));
     }
@@ -101,14 +106,14 @@ fn a_known_answer_that_comes_late_scores_what_came_before() {
 
 #[test]
 fn nothing_is_scored_that_the_known_answer_says_nothing_of() {
-    let mut desk = Desk::new(DUAL);
-    start_gold(&mut desk, json!({"spans": []}));
+    let mut scenario = Scenario::new(DUAL);
+    start_gold(&mut scenario, json!({"spans": []}));
     assert_eq!(
-        desk.label("annotate", 1, "a"),
+        scenario.label("annotate", 1, "a"),
         "waiting annotate | annotation_submitted"
     );
-    let mut desk = Desk::started(DUAL);
-    desk.label("annotate", 1, "a");
-    assert_eq!(scores(&desk), []);
-    assert!(desk.log.iter().all(|event| !event.metadata.gold));
+    let mut scenario = Scenario::started(DUAL);
+    scenario.label("annotate", 1, "a");
+    assert_eq!(scores(&scenario), []);
+    assert!(scenario.log.iter().all(|event| !event.metadata.gold));
 }

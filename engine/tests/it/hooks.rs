@@ -17,7 +17,7 @@ use glyph_workflow_engine::{
 };
 use serde_json::{Value, json};
 
-use crate::desk::{Desk, TASK, user};
+use crate::scenario::{Scenario, TASK, user};
 
 /// One person labels, with these hooks; a second step follows.
 fn labelling(hooks: &str, more: &str) -> String {
@@ -61,12 +61,17 @@ fn seconds(seconds: i64) -> TimeDelta {
     TimeDelta::seconds(seconds)
 }
 
-fn visit(desk: &Desk) -> &Visit {
-    desk.state.as_ref().unwrap().current_visit("label").unwrap()
+fn visit(scenario: &Scenario) -> &Visit {
+    scenario
+        .state
+        .as_ref()
+        .unwrap()
+        .current_visit("label")
+        .unwrap()
 }
 
-fn open_slots(desk: &Desk) -> usize {
-    Slots::from(desk.state.as_ref().unwrap()).open.len()
+fn open_slots(scenario: &Scenario) -> usize {
+    Slots::from(scenario.state.as_ref().unwrap()).open.len()
 }
 
 fn stages(calls: &[HandlerCall]) -> Vec<&'static str> {
@@ -78,76 +83,83 @@ fn stages(calls: &[HandlerCall]) -> Vec<&'static str> {
 
 #[test]
 fn a_step_opens_once_what_comes_before_is_done() {
-    let mut desk = Desk::new(&hooked("pre_process", &[WEBHOOK, WEBHOOK]));
+    let mut scenario = Scenario::new(&hooked("pre_process", &[WEBHOOK, WEBHOOK]));
     assert_eq!(
-        desk.start(json!({"text": "x"})),
+        scenario.start(json!({"text": "x"})),
         "waiting label | workflow_started, step_activated, handler_requested"
     );
-    assert_eq!(desk.label("label", 1, "a"), "rejected step_not_active");
-    assert_eq!(desk.assign("label", 1), "rejected step_not_active");
-    assert_eq!(open_slots(&desk), 0);
-    desk.answers
+    assert_eq!(scenario.label("label", 1, "a"), "rejected step_not_active");
+    assert_eq!(scenario.assign("label", 1), "rejected step_not_active");
+    assert_eq!(open_slots(&scenario), 0);
+    scenario
+        .answers
         .extend([done(json!({"guess": "a"})), done(json!({"guess": "b"}))]);
     assert_eq!(
-        desk.pass(seconds(0)),
+        scenario.pass(seconds(0)),
         [
             "waiting label | hook_ended, handler_requested",
             "waiting label | hook_ended, step_opened"
         ]
     );
-    assert_eq!(open_slots(&desk), 1);
+    assert_eq!(open_slots(&scenario), 1);
     // The second one works on what the first has made ready.
-    assert_eq!(stages(&desk.calls), ["pre_process", "pre_process"]);
-    assert_eq!(desk.calls[0].input["input"], json!({"text": "x"}));
-    assert_eq!(desk.calls[1].input["prepared"], json!({"guess": "a"}));
-    assert_ne!(desk.calls[0].idempotency_key, desk.calls[1].idempotency_key);
-    assert_eq!(visit(&desk).prepared, Some(json!({"guess": "b"})));
+    assert_eq!(stages(&scenario.calls), ["pre_process", "pre_process"]);
+    assert_eq!(scenario.calls[0].input["input"], json!({"text": "x"}));
+    assert_eq!(scenario.calls[1].input["prepared"], json!({"guess": "a"}));
+    assert_ne!(
+        scenario.calls[0].idempotency_key,
+        scenario.calls[1].idempotency_key
+    );
+    assert_eq!(visit(&scenario).prepared, Some(json!({"guess": "b"})));
     assert_eq!(
-        desk.label("label", 1, "a"),
+        scenario.label("label", 1, "a"),
         "advanced [look] | annotation_submitted, step_completed, transition_occurred, step_activated"
     );
 }
 
 #[test]
 fn an_empty_answer_keeps_what_was_made_ready() {
-    let mut desk = Desk::started(&hooked("pre_process", &[WEBHOOK, WEBHOOK]));
-    desk.answers.extend([done(json!(1)), done(Value::Null)]);
-    desk.pass(seconds(0));
-    assert_eq!(visit(&desk).prepared, Some(json!(1)));
+    let mut scenario = Scenario::started(&hooked("pre_process", &[WEBHOOK, WEBHOOK]));
+    scenario.answers.extend([done(json!(1)), done(Value::Null)]);
+    scenario.pass(seconds(0));
+    assert_eq!(visit(&scenario).prepared, Some(json!(1)));
 }
 
 #[test]
 fn a_result_is_final_once_what_comes_after_is_done() {
-    let mut desk = Desk::started(&hooked("post_process", &[WEBHOOK, "finalize"]));
+    let mut scenario = Scenario::started(&hooked("post_process", &[WEBHOOK, "finalize"]));
     assert_eq!(
-        desk.label("label", 1, "a"),
+        scenario.label("label", 1, "a"),
         "waiting label | annotation_submitted, result_found, handler_requested"
     );
     // Its count has closed the visit; who labelled is told so first.
-    assert_eq!(desk.label("label", 2, "b"), "rejected surplus");
-    assert_eq!(desk.label("label", 1, "b"), "rejected duplicate_annotator");
-    assert_eq!(open_slots(&desk), 0);
-    desk.answers.push_back(done(json!("A")));
+    assert_eq!(scenario.label("label", 2, "b"), "rejected surplus");
     assert_eq!(
-        desk.pass(seconds(0)),
+        scenario.label("label", 1, "b"),
+        "rejected duplicate_annotator"
+    );
+    assert_eq!(open_slots(&scenario), 0);
+    scenario.answers.push_back(done(json!("A")));
+    assert_eq!(
+        scenario.pass(seconds(0)),
         [
             "advanced [look] | hook_ended, hook_ended, step_completed, transition_occurred, step_activated"
         ]
     );
-    assert_eq!(desk.calls[0].input["result"]["value"], "a");
-    let result = visit(&desk).result.clone().unwrap();
+    assert_eq!(scenario.calls[0].input["result"]["value"], "a");
+    let result = visit(&scenario).result.clone().unwrap();
     assert_eq!(result.value, Some(json!("A")));
     assert_eq!(result.annotations.len(), 1);
 }
 
 #[test]
 fn an_empty_answer_keeps_the_value() {
-    let mut desk = Desk::started(&hooked("post_process", &[WEBHOOK]));
-    desk.label("label", 1, "a");
-    desk.answers.push_back(done(Value::Null));
-    desk.pass(seconds(0));
+    let mut scenario = Scenario::started(&hooked("post_process", &[WEBHOOK]));
+    scenario.label("label", 1, "a");
+    scenario.answers.push_back(done(Value::Null));
+    scenario.pass(seconds(0));
     assert_eq!(
-        visit(&desk).result.as_ref().unwrap().value,
+        visit(&scenario).result.as_ref().unwrap().value,
         Some(json!("a"))
     );
 }
@@ -155,43 +167,47 @@ fn an_empty_answer_keeps_the_value() {
 #[test]
 fn what_only_tells_holds_nothing() {
     let hooks = format!("on_start: [{WEBHOOK}], on_complete: [{WEBHOOK}, queue]");
-    let mut desk = Desk::new(&labelling(&hooks, ""));
+    let mut scenario = Scenario::new(&labelling(&hooks, ""));
     assert_eq!(
-        desk.start(Value::Null),
+        scenario.start(Value::Null),
         "waiting label | workflow_started, step_activated, handler_requested"
     );
     assert_eq!(
-        desk.label("label", 1, "a"),
+        scenario.label("label", 1, "a"),
         "advanced [look] | annotation_submitted, step_completed, handler_requested, \
          handler_requested, transition_occurred, step_activated"
     );
-    assert!(desk.review("look", 2, "approve").starts_with("completed |"));
+    assert!(
+        scenario
+            .review("look", 2, "approve")
+            .starts_with("completed |")
+    );
     // All is told although the task has completed. Of the job nobody answers.
-    assert_eq!(desk.due().len(), 2);
+    assert_eq!(scenario.due().len(), 2);
     assert_eq!(
-        desk.pass(seconds(0)),
+        scenario.pass(seconds(0)),
         ["completed | hook_ended", "completed | hook_ended"]
     );
-    desk.calls.sort_by_key(|call| call.call);
-    assert_eq!(stages(&desk.calls), ["on_start", "on_complete"]);
-    assert_eq!(desk.calls[1].input["result"]["value"], "a");
-    assert!(desk.due().is_empty());
+    scenario.calls.sort_by_key(|call| call.call);
+    assert_eq!(stages(&scenario.calls), ["on_start", "on_complete"]);
+    assert_eq!(scenario.calls[1].input["result"]["value"], "a");
+    assert!(scenario.due().is_empty());
 }
 
 #[test]
 fn what_tells_is_tried_again_and_then_given_up_visibly() {
-    let mut desk = Desk::started(&hooked("on_complete", &[WEBHOOK]));
-    desk.label("label", 1, "a");
-    desk.review("look", 2, "approve");
+    let mut scenario = Scenario::started(&hooked("on_complete", &[WEBHOOK]));
+    scenario.label("label", 1, "a");
+    scenario.review("look", 2, "approve");
     let failing = || EffectOutcome::Failed {
         error: "down".to_owned(),
         is_final: false,
         retry_after: None,
     };
-    desk.answers.extend((0..4).map(|_| failing()));
+    scenario.answers.extend((0..4).map(|_| failing()));
     let failed = "completed | handler_failed";
     assert_eq!(
-        desk.pass(seconds(21)),
+        scenario.pass(seconds(21)),
         [
             failed,
             failed,
@@ -199,26 +215,26 @@ fn what_tells_is_tried_again_and_then_given_up_visibly() {
             "completed | handler_failed, hook_ended"
         ]
     );
-    let given_up = &visit(&desk).hooks_failed;
+    let given_up = &visit(&scenario).hooks_failed;
     assert_eq!(given_up.len(), 1);
     assert_eq!(given_up[0].hook.to_string(), "on_complete[0]");
     assert_eq!(given_up[0].error, "failed after 4 attempts: down");
-    assert!(desk.due().is_empty());
+    assert!(scenario.due().is_empty());
 }
 
 #[test]
 fn a_failed_hook_holds_its_step_until_it_is_tried_again() {
     for stage in ["pre_process", "post_process"] {
-        let mut desk = Desk::started(&hooked(stage, &["finalize", WEBHOOK]));
+        let mut scenario = Scenario::started(&hooked(stage, &["finalize", WEBHOOK]));
         if stage == "post_process" {
-            desk.label("label", 1, "a");
+            scenario.label("label", 1, "a");
         }
-        desk.answers.push_back(failed("no"));
+        scenario.answers.push_back(failed("no"));
         assert_eq!(
-            desk.pass(seconds(0)),
+            scenario.pass(seconds(0)),
             ["waiting label | handler_failed, incident_opened"]
         );
-        let state = desk.state.as_ref().unwrap();
+        let state = scenario.state.as_ref().unwrap();
         let reason = &state.incidents[0].reason;
         assert_eq!(
             *reason,
@@ -226,132 +242,136 @@ fn a_failed_hook_holds_its_step_until_it_is_tried_again() {
         );
         // From the failed hook on, under another key.
         assert_eq!(
-            desk.control(Command::Retry),
+            scenario.control(Command::Retry),
             "waiting label | incident_resolved, handler_requested"
         );
-        desk.pass(seconds(0));
-        assert_eq!(desk.calls.len(), 2);
-        assert_ne!(desk.calls[0].idempotency_key, desk.calls[1].idempotency_key);
-        assert!(visit(&desk).current_hook().is_none());
+        scenario.pass(seconds(0));
+        assert_eq!(scenario.calls.len(), 2);
+        assert_ne!(
+            scenario.calls[0].idempotency_key,
+            scenario.calls[1].idempotency_key
+        );
+        assert!(visit(&scenario).current_hook().is_none());
     }
 }
 
 #[test]
 fn on_error_skip_goes_on_without_the_hook() {
     let hooks = format!("pre_process: [{WEBHOOK}, {WEBHOOK}], post_process: [{WEBHOOK}]");
-    let mut desk = Desk::started(&labelling(&hooks, "on_error: skip"));
-    desk.answers
+    let mut scenario = Scenario::started(&labelling(&hooks, "on_error: skip"));
+    scenario
+        .answers
         .extend([failed("no"), done(json!("ready")), failed("no")]);
     assert_eq!(
-        desk.pass(seconds(0)),
+        scenario.pass(seconds(0)),
         [
             "waiting label | handler_failed, hook_ended, handler_requested",
             "waiting label | hook_ended, step_opened"
         ]
     );
-    assert_eq!(visit(&desk).prepared, Some(json!("ready")));
-    desk.label("label", 1, "a");
+    assert_eq!(visit(&scenario).prepared, Some(json!("ready")));
+    scenario.label("label", 1, "a");
     assert_eq!(
-        desk.pass(seconds(0)),
+        scenario.pass(seconds(0)),
         [
             "advanced [look] | handler_failed, hook_ended, step_completed, transition_occurred, step_activated"
         ]
     );
     assert_eq!(
-        visit(&desk).result.as_ref().unwrap().value,
+        visit(&scenario).result.as_ref().unwrap().value,
         Some(json!("a"))
     );
-    assert_eq!(visit(&desk).hooks_failed.len(), 2);
+    assert_eq!(visit(&scenario).hooks_failed.len(), 2);
 }
 
 #[test]
 fn an_advance_answers_a_job_of_a_hook() {
     let hooks = format!("pre_process: [{QUEUE}], post_process: [{QUEUE}]");
-    let mut desk = Desk::started(&labelling(&hooks, ""));
+    let mut scenario = Scenario::started(&labelling(&hooks, ""));
     assert_eq!(
-        desk.advance("", Some(json!({"guess": "a"}))),
+        scenario.advance("", Some(json!({"guess": "a"}))),
         "waiting label | hook_ended, step_opened"
     );
-    assert_eq!(visit(&desk).prepared, Some(json!({"guess": "a"})));
+    assert_eq!(visit(&scenario).prepared, Some(json!({"guess": "a"})));
     // Open, it waits for people: an `advance` is no answer any more.
-    assert_eq!(desk.advance("", None), "rejected not_waiting");
-    desk.label("label", 1, "a");
+    assert_eq!(scenario.advance("", None), "rejected not_waiting");
+    scenario.label("label", 1, "a");
     assert_eq!(
-        desk.advance("label", Some(json!("A"))),
+        scenario.advance("label", Some(json!("A"))),
         "advanced [look] | hook_ended, step_completed, transition_occurred, step_activated"
     );
     assert_eq!(
-        visit(&desk).result.as_ref().unwrap().value,
+        visit(&scenario).result.as_ref().unwrap().value,
         Some(json!("A"))
     );
 }
 
 #[test]
 fn an_unanswered_job_is_published_again() {
-    let mut desk = Desk::started(&hooked("pre_process", &[QUEUE]));
+    let mut scenario = Scenario::started(&hooked("pre_process", &[QUEUE]));
     assert_eq!(
-        desk.pass(TimeDelta::minutes(10)),
+        scenario.pass(TimeDelta::minutes(10)),
         ["waiting label | handler_failed, handler_requested"]
     );
-    let call = visit(&desk).call.clone().unwrap();
+    let call = visit(&scenario).call.clone().unwrap();
     assert_eq!((call.attempt, call.n), (2, 1));
-    desk.pass(TimeDelta::minutes(30));
-    assert_eq!(desk.state.as_ref().unwrap().incidents.len(), 1);
+    scenario.pass(TimeDelta::minutes(30));
+    assert_eq!(scenario.state.as_ref().unwrap().incidents.len(), 1);
 }
 
 #[test]
 fn hooks_wait_while_the_task_is_paused() {
     let hooks = format!("pre_process: [{WEBHOOK}], on_start: [{WEBHOOK}]");
-    let mut desk = Desk::started(&labelling(&hooks, ""));
-    desk.pause(None);
-    assert!(desk.due().is_empty());
-    desk.now += seconds(60);
-    desk.control(Command::Resume);
-    let due = desk.due();
-    assert_eq!((due.len(), due[0].due_at), (1, desk.now));
-    desk.pass(seconds(0));
+    let mut scenario = Scenario::started(&labelling(&hooks, ""));
+    scenario.pause(None);
+    assert!(scenario.due().is_empty());
+    scenario.now += seconds(60);
+    scenario.control(Command::Resume);
+    let due = scenario.due();
+    assert_eq!((due.len(), due[0].due_at), (1, scenario.now));
+    scenario.pass(seconds(0));
     // Open, and what is told waits, too.
-    desk.pause(None);
-    desk.now += seconds(60);
-    assert!(desk.pass(seconds(5)).is_empty());
-    desk.control(Command::Resume);
-    desk.pass(seconds(0));
-    assert_eq!(stages(&desk.calls), ["pre_process", "on_start"]);
+    scenario.pause(None);
+    scenario.now += seconds(60);
+    assert!(scenario.pass(seconds(5)).is_empty());
+    scenario.control(Command::Resume);
+    scenario.pass(seconds(0));
+    assert_eq!(stages(&scenario.calls), ["pre_process", "on_start"]);
 }
 
 #[test]
 fn an_answer_that_was_overtaken_changes_nothing() {
-    let mut desk = Desk::started(&hooked("pre_process", &[WEBHOOK]));
-    let row = desk.due()[0].clone();
+    let mut scenario = Scenario::started(&hooked("pre_process", &[WEBHOOK]));
+    let row = scenario.due()[0].clone();
     let late = FireTimer {
         row,
         outcome: Some(done(json!("late"))),
     };
     assert_eq!(
-        desk.advance("label", Some(json!("quick"))),
+        scenario.advance("label", Some(json!("quick"))),
         "waiting label | hook_ended, step_opened"
     );
-    assert_eq!(desk.run(Command::FireTimer(late)), "waiting label");
-    assert_eq!(visit(&desk).prepared, Some(json!("quick")));
+    assert_eq!(scenario.run(Command::FireTimer(late)), "waiting label");
+    assert_eq!(visit(&scenario).prepared, Some(json!("quick")));
 }
 
 #[test]
 fn a_cancelled_task_tells_no_more_that_its_step_has_begun() {
     let hooks = format!("on_start: [{WEBHOOK}]");
-    let mut desk = Desk::started(&labelling(&hooks, ""));
-    desk.control(Command::Cancel);
-    assert!(desk.due().is_empty());
+    let mut scenario = Scenario::started(&labelling(&hooks, ""));
+    scenario.control(Command::Cancel);
+    assert!(scenario.due().is_empty());
     // A step that has completed has done so.
-    let mut desk = Desk::started(&hooked("on_complete", &[WEBHOOK]));
-    desk.label("label", 1, "a");
-    desk.control(Command::Cancel);
-    assert_eq!(desk.pass(seconds(0)).len(), 1);
-    assert_eq!(stages(&desk.calls), ["on_complete"]);
+    let mut scenario = Scenario::started(&hooked("on_complete", &[WEBHOOK]));
+    scenario.label("label", 1, "a");
+    scenario.control(Command::Cancel);
+    assert_eq!(scenario.pass(seconds(0)).len(), 1);
+    assert_eq!(stages(&scenario.calls), ["on_complete"]);
 }
 
 #[test]
 fn every_visit_of_a_loop_has_its_hooks() {
-    let mut desk = Desk::started(&format!(
+    let mut scenario = Scenario::started(&format!(
         "
 workflow:
   id: hooked
@@ -364,20 +384,23 @@ workflow:
     - {{ from: look, to: label, condition: {{ type: on_disagreement }}, loop: {{ max_iterations: 2, on_exhausted: _failed }} }}
 "
     ));
-    desk.pass(seconds(0));
-    desk.label("label", 1, "a");
-    desk.review("look", 2, "reject");
-    assert!(visit(&desk).opening && visit(&desk).prepared.is_none());
-    desk.pass(seconds(0));
-    assert_eq!(visit(&desk).number, 2);
-    assert!(visit(&desk).is_open());
-    assert_eq!(desk.calls.len(), 2);
-    assert_ne!(desk.calls[0].idempotency_key, desk.calls[1].idempotency_key);
+    scenario.pass(seconds(0));
+    scenario.label("label", 1, "a");
+    scenario.review("look", 2, "reject");
+    assert!(visit(&scenario).opening && visit(&scenario).prepared.is_none());
+    scenario.pass(seconds(0));
+    assert_eq!(visit(&scenario).number, 2);
+    assert!(visit(&scenario).is_open());
+    assert_eq!(scenario.calls.len(), 2);
+    assert_ne!(
+        scenario.calls[0].idempotency_key,
+        scenario.calls[1].idempotency_key
+    );
 }
 
 #[test]
 fn hooks_of_one_branch_hold_no_other() {
-    let mut desk = Desk::new(&format!(
+    let mut scenario = Scenario::new(&format!(
         "
 workflow:
   id: hooked
@@ -394,17 +417,17 @@ workflow:
     - {{ from: other, to: join }}
 "
     ));
-    desk.start(Value::Null);
+    scenario.start(Value::Null);
     // The join goes on without the branch whose hooks are at work, and they lapse with it.
-    let ended = desk.label("other", 1, "a");
+    let ended = scenario.label("other", 1, "a");
     assert!(ended.starts_with("completed |"), "{ended}");
-    assert!(desk.due().is_empty());
+    assert!(scenario.due().is_empty());
 }
 
 #[test]
 fn hooks_surround_steps_without_people_too() {
     let hooks = format!("pre_process: [{WEBHOOK}], post_process: [{WEBHOOK}]");
-    let mut desk = Desk::started(&format!(
+    let mut scenario = Scenario::started(&format!(
         "
 workflow:
   id: hooked
@@ -412,21 +435,24 @@ workflow:
     - {{ id: label, type: auto_process, handler: webhook, config: {{ url: 'https://a.org/y' }}, hooks: {{ {hooks} }} }}
 "
     ));
-    desk.answers.extend([
+    scenario.answers.extend([
         done(json!("ready")),
         done(json!("made")),
         done(json!("final")),
     ]);
-    let last = desk.pass(seconds(0)).pop().unwrap();
+    let last = scenario.pass(seconds(0)).pop().unwrap();
     assert_eq!(
         last,
         "completed | hook_ended, step_completed, workflow_completed"
     );
-    assert_eq!(stages(&desk.calls), ["pre_process", "step", "post_process"]);
-    assert_eq!(desk.calls[1].input["prepared"], "ready");
-    assert_eq!(desk.calls[1].config["url"], "https://a.org/y");
-    assert_eq!(desk.calls[2].input["result"]["value"], "made");
-    assert_eq!(desk.output()["result"], "final");
+    assert_eq!(
+        stages(&scenario.calls),
+        ["pre_process", "step", "post_process"]
+    );
+    assert_eq!(scenario.calls[1].input["prepared"], "ready");
+    assert_eq!(scenario.calls[1].config["url"], "https://a.org/y");
+    assert_eq!(scenario.calls[2].input["result"]["value"], "made");
+    assert_eq!(scenario.output()["result"], "final");
 }
 
 /// A claim is gone once the result is found: its holder is not called inactive for it.
@@ -434,16 +460,16 @@ workflow:
 fn claims_end_when_the_result_is_found() {
     let hooks = format!("post_process: [{WEBHOOK}]");
     let more = "completion: { type: annotation_count, count: 2, min_required: 1, timeout: 1h }";
-    let mut desk = Desk::started(&labelling(&hooks, more));
-    desk.label("label", 1, "a");
-    desk.assign("label", 2);
-    desk.advance("label", None);
-    assert!(visit(&desk).assignments.is_empty());
-    assert_eq!(desk.activity("label", 2), "rejected not_waiting");
-    assert_eq!(desk.label("label", 2, "b"), "rejected step_not_active");
-    desk.answers.push_back(failed("no"));
-    desk.pass(seconds(7200));
-    let incidents: Vec<_> = desk
+    let mut scenario = Scenario::started(&labelling(&hooks, more));
+    scenario.label("label", 1, "a");
+    scenario.assign("label", 2);
+    scenario.advance("label", None);
+    assert!(visit(&scenario).assignments.is_empty());
+    assert_eq!(scenario.activity("label", 2), "rejected not_waiting");
+    assert_eq!(scenario.label("label", 2, "b"), "rejected step_not_active");
+    scenario.answers.push_back(failed("no"));
+    scenario.pass(seconds(7200));
+    let incidents: Vec<_> = scenario
         .state
         .as_ref()
         .unwrap()
@@ -456,7 +482,7 @@ fn claims_end_when_the_result_is_found() {
 
 #[test]
 fn a_task_whose_hooks_are_at_work_moves_to_another_revision() {
-    let mut desk = Desk::started(&hooked("pre_process", &[WEBHOOK, WEBHOOK]));
+    let mut scenario = Scenario::started(&hooked("pre_process", &[WEBHOOK, WEBHOOK]));
     let migrate = |task_id: TaskId, to: &WorkflowSelector| {
         Command::Migrate(Migrate {
             task_id,
@@ -464,18 +490,18 @@ fn a_task_whose_hooks_are_at_work_moves_to_another_revision() {
             steps: [].into(),
         })
     };
-    let to = desk.revise(&hooked("pre_process", &[WEBHOOK]));
-    desk.run(migrate(TASK, &to));
-    desk.pass(seconds(0));
+    let to = scenario.revise(&hooked("pre_process", &[WEBHOOK]));
+    scenario.run(migrate(TASK, &to));
+    scenario.pass(seconds(0));
     // The one hook that the new revision has is done with the first answer.
-    assert!(visit(&desk).is_open());
-    assert_eq!(desk.calls.len(), 1);
+    assert!(visit(&scenario).is_open());
+    assert_eq!(scenario.calls.len(), 1);
 
-    let mut desk = Desk::started(&hooked("pre_process", &[WEBHOOK]));
-    let to = desk.revise(&labelling("on_start: [queue]", ""));
-    let row = desk.due()[0].clone();
+    let mut scenario = Scenario::started(&hooked("pre_process", &[WEBHOOK]));
+    let to = scenario.revise(&labelling("on_start: [queue]", ""));
+    let row = scenario.due()[0].clone();
     assert_eq!(
-        desk.run(migrate(TASK, &to)),
+        scenario.run(migrate(TASK, &to)),
         "waiting label | workflow_migrated, step_opened, handler_requested"
     );
     // The answer to a hook that the revision does not have comes too late.
@@ -483,46 +509,46 @@ fn a_task_whose_hooks_are_at_work_moves_to_another_revision() {
         row,
         outcome: Some(done(json!("late"))),
     };
-    assert_eq!(desk.run(Command::FireTimer(late)), "waiting label");
-    assert!(visit(&desk).is_open() && visit(&desk).prepared.is_none());
+    assert_eq!(scenario.run(Command::FireTimer(late)), "waiting label");
+    assert!(visit(&scenario).is_open() && visit(&scenario).prepared.is_none());
 }
 
 #[test]
 fn what_is_told_of_a_step_that_is_no_more_lapses() {
     let yaml = hooked("on_complete", &[WEBHOOK]);
-    let mut desk = Desk::started(&yaml);
-    desk.submit("label", 1, json!({"label": "a"}));
-    let to = desk.revise("workflow: { id: hooked, steps: [{ id: look, type: review }] }");
-    desk.run(Command::Migrate(Migrate {
+    let mut scenario = Scenario::started(&yaml);
+    scenario.submit("label", 1, json!({"label": "a"}));
+    let to = scenario.revise("workflow: { id: hooked, steps: [{ id: look, type: review }] }");
+    scenario.run(Command::Migrate(Migrate {
         task_id: TASK,
         to,
         steps: [].into(),
     }));
-    assert_eq!(desk.pass(seconds(0)), ["waiting look | hook_ended"]);
-    assert!(desk.due().is_empty());
+    assert_eq!(scenario.pass(seconds(0)), ["waiting look | hook_ended"]);
+    assert!(scenario.due().is_empty());
 }
 
 #[test]
 fn a_hook_held_by_an_incident_is_not_asked_again_by_a_migration() {
     let yaml = hooked("pre_process", &[WEBHOOK]);
-    let mut desk = Desk::started(&yaml);
-    desk.answers.push_back(failed("404"));
-    desk.pass(seconds(0));
-    assert_eq!(desk.state.as_ref().unwrap().incidents.len(), 1);
-    let to = desk.revise(&yaml);
-    let answer = desk.run(Command::Migrate(Migrate {
+    let mut scenario = Scenario::started(&yaml);
+    scenario.answers.push_back(failed("404"));
+    scenario.pass(seconds(0));
+    assert_eq!(scenario.state.as_ref().unwrap().incidents.len(), 1);
+    let to = scenario.revise(&yaml);
+    let answer = scenario.run(Command::Migrate(Migrate {
         task_id: TASK,
         to,
         steps: [].into(),
     }));
     assert_eq!(answer, "waiting label | workflow_migrated");
-    assert!(desk.due().is_empty());
+    assert!(scenario.due().is_empty());
     assert_eq!(
-        desk.control(Command::Retry),
+        scenario.control(Command::Retry),
         "waiting label | incident_resolved, handler_requested"
     );
     assert_eq!(
-        desk.pass(seconds(0)),
+        scenario.pass(seconds(0)),
         ["waiting label | hook_ended, step_opened"]
     );
 }
@@ -546,9 +572,9 @@ workflow:
     - {{ from: other, to: merge }}
 "
     );
-    let mut desk = Desk::new(&yaml);
-    desk.start(json!({}));
-    let answer = desk.submit("", 1, json!({"label": "o"}));
+    let mut scenario = Scenario::new(&yaml);
+    scenario.start(json!({}));
+    let answer = scenario.submit("", 1, json!({"label": "o"}));
     assert!(answer.starts_with("advanced [label]"), "{answer}");
 }
 
@@ -612,10 +638,15 @@ workflow:
       hooks: {{ pre_process: [{WEBHOOK}] }}
 "
     );
-    let mut desk = Desk::started(&parent);
-    desk.answers.push_back(done(json!({"label": "cat"})));
-    desk.pass(seconds(0));
-    let visit = desk.state.as_ref().unwrap().current_visit("run").unwrap();
+    let mut scenario = Scenario::started(&parent);
+    scenario.answers.push_back(done(json!({"label": "cat"})));
+    scenario.pass(seconds(0));
+    let visit = scenario
+        .state
+        .as_ref()
+        .unwrap()
+        .current_visit("run")
+        .unwrap();
     let child = visit.child.as_ref().unwrap();
     assert_eq!(child.input, Some(json!({"guess": "cat"})));
 }
@@ -636,11 +667,11 @@ workflow:
     - {{ from: look, to: again, condition: {{ type: on_disagreement }} }}
 "
     );
-    let mut desk = Desk::started(&yaml);
-    desk.submit("label", 1, json!("a"));
-    desk.review("look", 2, "reject");
-    desk.pass(seconds(0));
-    let state = desk.state.as_ref().unwrap();
+    let mut scenario = Scenario::started(&yaml);
+    scenario.submit("label", 1, json!("a"));
+    scenario.review("look", 2, "reject");
+    scenario.pass(seconds(0));
+    let state = scenario.state.as_ref().unwrap();
     assert!(state.steps.contains_key("again"), "{:?}", state.output);
 }
 

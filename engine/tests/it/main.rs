@@ -5,7 +5,6 @@
 mod agreement_golden;
 mod calls;
 mod confidence;
-mod desk;
 mod examples;
 mod fields;
 mod goals;
@@ -17,6 +16,7 @@ mod pairs;
 mod parser_diagnostics;
 mod properties;
 mod reliability;
+mod scenario;
 mod scenarios;
 mod scripts;
 mod sound_workflows;

@@ -24,7 +24,7 @@ use glyph_workflow_engine::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::desk::{Desk, TASK, user};
+use crate::scenario::{Scenario, TASK, user};
 
 const LOOP_IN_BRANCH: &str = "
 workflow:
@@ -47,19 +47,19 @@ workflow:
 
 #[test]
 fn a_loop_in_a_branch_keeps_the_join_waiting_until_it_ends() {
-    let mut desk = Desk::new(LOOP_IN_BRANCH);
-    desk.start(json!({}));
-    desk.label("image", 9, "i");
-    desk.label("text", 1, "first");
+    let mut scenario = Scenario::new(LOOP_IN_BRANCH);
+    scenario.start(json!({}));
+    scenario.label("image", 9, "i");
+    scenario.label("text", 1, "first");
     assert_eq!(
-        desk.review("check", 2, "reject"),
+        scenario.review("check", 2, "reject"),
         "advanced [text] | annotation_submitted, step_completed, transition_occurred, \
          step_activated",
         "the join goes on waiting"
     );
-    desk.label("text", 1, "second");
+    scenario.label("text", 1, "second");
     assert_eq!(
-        desk.review("check", 2, "reject"),
+        scenario.review("check", 2, "reject"),
         "completed | annotation_submitted, step_completed, transition_occurred, step_activated, \
          step_completed, workflow_completed",
         "the loop has run out, and its way out arrives at the join"
@@ -68,7 +68,7 @@ fn a_loop_in_a_branch_keeps_the_join_waiting_until_it_ends() {
 
 #[test]
 fn a_loop_around_branches_forks_anew() {
-    let mut desk = Desk::new(
+    let mut scenario = Scenario::new(
         "
 workflow:
   id: branches-in-loop
@@ -87,27 +87,31 @@ workflow:
     - { from: check, to: _complete, condition: { type: on_agreement } }
 ",
     );
-    desk.start(json!({}));
+    scenario.start(json!({}));
     for round in 1..=2 {
         assert!(
-            desk.label("image", 1, "i").starts_with("advanced [text]"),
+            scenario
+                .label("image", 1, "i")
+                .starts_with("advanced [text]"),
             "round {round}"
         );
         assert!(
-            desk.label("text", 1, "t").starts_with("advanced [check]"),
+            scenario
+                .label("text", 1, "t")
+                .starts_with("advanced [check]"),
             "round {round}"
         );
         assert_eq!(
-            desk.review("check", 2, "reject"),
+            scenario.review("check", 2, "reject"),
             "advanced [image, text] | annotation_submitted, step_completed, transition_occurred, \
              step_activated, step_completed, transition_occurred, transition_occurred, \
              step_activated, step_activated"
         );
     }
-    desk.label("text", 1, "t");
-    desk.label("image", 1, "i");
-    assert!(desk.review("check", 2, "reject").starts_with("failed"));
-    let state = desk.state.as_ref().unwrap();
+    scenario.label("text", 1, "t");
+    scenario.label("image", 1, "i");
+    assert!(scenario.review("check", 2, "reject").starts_with("failed"));
+    let state = scenario.state.as_ref().unwrap();
     assert_eq!(
         state.steps["check"].visits.len(),
         3,
@@ -124,51 +128,59 @@ workflow:
     - { id: annotate, type: annotation, completion: { type: annotation_count, count: 2, timeout: 1h } }
 ";
     // The submission comes first: the timer finds nothing to do.
-    let mut desk = Desk::started(ONE);
-    desk.assign("annotate", 1);
-    desk.now += TimeDelta::hours(1);
+    let mut scenario = Scenario::started(ONE);
+    scenario.assign("annotate", 1);
+    scenario.now += TimeDelta::hours(1);
     assert_eq!(
-        desk.label("annotate", 1, "a"),
+        scenario.label("annotate", 1, "a"),
         "waiting annotate | annotation_submitted"
     );
-    assert!(desk.pass(TimeDelta::hours(1)).is_empty());
+    assert!(scenario.pass(TimeDelta::hours(1)).is_empty());
 
     // The timer comes first: the slot is free again, and the late submission takes it.
-    let mut desk = Desk::started(ONE);
-    desk.assign("annotate", 1);
+    let mut scenario = Scenario::started(ONE);
+    scenario.assign("annotate", 1);
     assert_eq!(
-        desk.pass(TimeDelta::hours(1)),
+        scenario.pass(TimeDelta::hours(1)),
         ["waiting annotate | task_stalled, task_released"]
     );
     assert_eq!(
-        desk.label("annotate", 1, "a"),
+        scenario.label("annotate", 1, "a"),
         "waiting annotate | annotation_submitted"
     );
 
     // Somebody else was quicker than the late one.
-    let mut desk = Desk::started(ONE);
-    desk.assign("annotate", 1);
-    desk.pass(TimeDelta::hours(1));
-    desk.label("annotate", 2, "a");
-    assert!(desk.label("annotate", 3, "a").starts_with("completed"));
-    assert_eq!(desk.label("annotate", 1, "a"), "rejected surplus");
+    let mut scenario = Scenario::started(ONE);
+    scenario.assign("annotate", 1);
+    scenario.pass(TimeDelta::hours(1));
+    scenario.label("annotate", 2, "a");
+    assert!(scenario.label("annotate", 3, "a").starts_with("completed"));
+    assert_eq!(scenario.label("annotate", 1, "a"), "rejected surplus");
 }
 
 #[test]
 fn whoever_annotated_in_any_round_reviews_in_none() {
-    let mut desk = Desk::started("workflow: { id: refine, template: iterative_refinement }");
-    desk.label("annotate", 1, "a");
-    desk.review("review", 2, "request_changes");
-    desk.label("annotate", 3, "b");
+    let mut scenario =
+        Scenario::started("workflow: { id: refine, template: iterative_refinement }");
+    scenario.label("annotate", 1, "a");
+    scenario.review("review", 2, "request_changes");
+    scenario.label("annotate", 3, "b");
     assert_eq!(
-        desk.review("review", 1, "approve"),
+        scenario.review("review", 1, "approve"),
         "rejected self_review",
         "of the first round"
     );
-    assert_eq!(desk.review("review", 3, "approve"), "rejected self_review");
-    assert!(desk.review("review", 2, "approve").starts_with("completed"));
-    assert_eq!(desk.output()["result"], json!({"label": "b"}));
-    let state = desk.state.as_ref().unwrap();
+    assert_eq!(
+        scenario.review("review", 3, "approve"),
+        "rejected self_review"
+    );
+    assert!(
+        scenario
+            .review("review", 2, "approve")
+            .starts_with("completed")
+    );
+    assert_eq!(scenario.output()["result"], json!({"label": "b"}));
+    let state = scenario.state.as_ref().unwrap();
     let rounds = &state.steps["annotate"].visits;
     assert_eq!(rounds.len(), 2);
     assert_eq!(
@@ -269,19 +281,23 @@ workflow:
 "
         )
     };
-    let mut desk = Desk::started(&looped(1));
-    desk.label("a", 1, "x");
-    desk.review("r", 2, "reject");
-    let to = desk.revise(&looped(2));
+    let mut scenario = Scenario::started(&looped(1));
+    scenario.label("a", 1, "x");
+    scenario.review("r", 2, "reject");
+    let to = scenario.revise(&looped(2));
     assert_eq!(
-        desk.run(migrate(to)),
+        scenario.run(migrate(to)),
         "waiting a | workflow_migrated",
         "and its event can be read again"
     );
-    desk.label("a", 1, "y");
-    assert!(desk.review("r", 2, "reject").starts_with("advanced [a]"));
-    desk.label("a", 1, "z");
-    assert!(desk.review("r", 2, "reject").starts_with("failed"));
+    scenario.label("a", 1, "y");
+    assert!(
+        scenario
+            .review("r", 2, "reject")
+            .starts_with("advanced [a]")
+    );
+    scenario.label("a", 1, "z");
+    assert!(scenario.review("r", 2, "reject").starts_with("failed"));
 }
 
 fn migrate(to: WorkflowSelector) -> Command {
@@ -318,35 +334,35 @@ workflow:
     };
     let timed = ", join_timeout: 60s";
     let moved = |from: &str, to: &str, branches: &[&str]| {
-        let mut desk = Desk::new(&joined(from));
-        desk.start(json!({}));
+        let mut scenario = Scenario::new(&joined(from));
+        scenario.start(json!({}));
         for (branch, who) in branches.iter().zip(1..) {
-            desk.label(branch, who, "x");
+            scenario.label(branch, who, "x");
         }
-        desk.now += TimeDelta::seconds(20);
-        let to = desk.revise(&joined(to));
-        let answer = desk.run(migrate(to));
-        (desk, answer)
+        scenario.now += TimeDelta::seconds(20);
+        let to = scenario.revise(&joined(to));
+        let answer = scenario.run(migrate(to));
+        (scenario, answer)
     };
-    let seconds_left = |desk: &Desk| -> Vec<i64> {
-        let due = desk.due();
+    let seconds_left = |scenario: &Scenario| -> Vec<i64> {
+        let due = scenario.due();
         due.iter()
-            .map(|row| (row.due_at - desk.now).num_seconds())
+            .map(|row| (row.due_at - scenario.now).num_seconds())
             .collect()
     };
 
-    let (desk, _) = moved(timed, "", &["a"]);
+    let (scenario, _) = moved(timed, "", &["a"]);
     assert!(
-        seconds_left(&desk).is_empty(),
+        seconds_left(&scenario).is_empty(),
         "nobody waits for a time any more"
     );
-    let (desk, _) = moved("", timed, &["a"]);
-    assert_eq!(seconds_left(&desk), [60], "from now");
-    let (desk, _) = moved(timed, ", join_timeout: 90s", &["a"]);
-    assert_eq!(seconds_left(&desk), [70], "from the first arrival");
-    let (mut desk, _) = moved(timed, ", join_timeout: 10s", &["a"]);
+    let (scenario, _) = moved("", timed, &["a"]);
+    assert_eq!(seconds_left(&scenario), [60], "from now");
+    let (scenario, _) = moved(timed, ", join_timeout: 90s", &["a"]);
+    assert_eq!(seconds_left(&scenario), [70], "from the first arrival");
+    let (mut scenario, _) = moved(timed, ", join_timeout: 10s", &["a"]);
     assert!(
-        desk.pass(TimeDelta::zero())[0].contains("step_activated"),
+        scenario.pass(TimeDelta::zero())[0].contains("step_activated"),
         "at once"
     );
 
@@ -365,13 +381,17 @@ workflow:
     );
 
     // Held, it is asked when it goes on.
-    let mut desk = Desk::new(&joined(""));
-    desk.start(json!({}));
-    desk.label("a", 1, "x");
-    desk.pause(None);
-    let to = desk.revise(&joined(", join_mode: any"));
-    assert!(!desk.run(migrate(to)).contains("step_activated"));
-    assert!(desk.control(Command::Resume).ends_with("step_activated"));
+    let mut scenario = Scenario::new(&joined(""));
+    scenario.start(json!({}));
+    scenario.label("a", 1, "x");
+    scenario.pause(None);
+    let to = scenario.revise(&joined(", join_mode: any"));
+    assert!(!scenario.run(migrate(to)).contains("step_activated"));
+    assert!(
+        scenario
+            .control(Command::Resume)
+            .ends_with("step_activated")
+    );
 }
 
 #[test]
@@ -407,15 +427,15 @@ workflow:
         )
     };
     for merged in [true, false] {
-        let mut desk = Desk::new(&yaml(merged));
-        desk.start(json!({}));
-        desk.label("a", 1, "x");
-        desk.label("b", 3, "y");
+        let mut scenario = Scenario::new(&yaml(merged));
+        scenario.start(json!({}));
+        scenario.label("a", 1, "x");
+        scenario.label("b", 3, "y");
         for who in [1, 3] {
-            assert_eq!(desk.review("r", who, "approve"), "rejected self_review");
-            assert_eq!(desk.assign("r", who), "rejected self_review");
+            assert_eq!(scenario.review("r", who, "approve"), "rejected self_review");
+            assert_eq!(scenario.assign("r", who), "rejected self_review");
         }
-        assert!(desk.review("r", 2, "approve").starts_with("completed"));
+        assert!(scenario.review("r", 2, "approve").starts_with("completed"));
     }
 }
 
@@ -431,10 +451,10 @@ workflow:
     - { from: r, to: _failed, condition: { type: on_disagreement } }
 ";
     let fix = |data| {
-        let mut desk = Desk::started(yaml);
-        desk.label("a", 1, "x");
-        let answer = desk.submit("r", 2, data);
-        (answer, desk)
+        let mut scenario = Scenario::started(yaml);
+        scenario.label("a", 1, "x");
+        let answer = scenario.submit("r", 2, data);
+        (answer, scenario)
     };
     for empty in [
         json!({"decision": "fix"}),
@@ -442,11 +462,11 @@ workflow:
     ] {
         assert_eq!(fix(empty).0, "rejected invalid_annotation");
     }
-    let (_, desk) = fix(json!({"decision": "fix", "label": "y", "reason": "typo"}));
-    assert_eq!(desk.output()["result"], json!({"label": "y"}));
-    let mut desk = Desk::started(yaml);
-    desk.label("a", 1, "x");
-    let answer = desk.submit_with("r", 2, Value::Null, |s| {
+    let (_, scenario) = fix(json!({"decision": "fix", "label": "y", "reason": "typo"}));
+    assert_eq!(scenario.output()["result"], json!({"label": "y"}));
+    let mut scenario = Scenario::started(yaml);
+    scenario.label("a", 1, "x");
+    let answer = scenario.submit_with("r", 2, Value::Null, |s| {
         s.annotation.decision = Some("fix".to_owned());
     });
     assert_eq!(answer, "rejected invalid_annotation");

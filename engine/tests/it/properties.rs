@@ -1,4 +1,4 @@
-//! What holds for every sequence of commands: no panic, replay equals live (the desk checks it
+//! What holds for every sequence of commands: no panic, replay equals live (the scenario checks it
 //! after every command), and one completion for each visit.
 
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use glyph_workflow_engine::{
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::desk::Desk;
+use crate::scenario::Scenario;
 
 const WORKFLOWS: [&str; 5] = [
     "workflow: { id: dual, template: multi_adjudication, overrides: { steps: { annotate: { consensus: { field: label } } } } }",
@@ -130,40 +130,40 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
     prop::collection::vec(one, 1..60)
 }
 
-fn play(desk: &mut Desk, one: &Move) {
+fn play(scenario: &mut Scenario, one: &Move) {
     match one {
-        Move::Start => drop(desk.start(json!({"n": 1}))),
+        Move::Start => drop(scenario.start(json!({"n": 1}))),
         Move::Label(who, label) => {
-            desk.label("annotate", *who, ["", "a", "b"][usize::from(*label)]);
+            scenario.label("annotate", *who, ["", "a", "b"][usize::from(*label)]);
         }
         Move::Review(who, decision) => {
             let decision = ["approve", "reject", "request_changes", "fix"][usize::from(*decision)];
-            desk.review("review", *who, decision);
+            scenario.review("review", *who, decision);
         }
-        Move::Adjudicate(who) => drop(desk.label("", *who, "a")),
-        Move::Assign(who) => drop(desk.assign("annotate", *who)),
-        Move::Release(who) => drop(desk.release("annotate", *who)),
-        Move::Activity(who) => drop(desk.activity("annotate", *who)),
-        Move::Advance => drop(desk.advance("", None)),
+        Move::Adjudicate(who) => drop(scenario.label("", *who, "a")),
+        Move::Assign(who) => drop(scenario.assign("annotate", *who)),
+        Move::Release(who) => drop(scenario.release("annotate", *who)),
+        Move::Activity(who) => drop(scenario.activity("annotate", *who)),
+        Move::Advance => drop(scenario.advance("", None)),
         Move::Pause(for_long) => {
-            let until = (!for_long).then(|| desk.now + TimeDelta::minutes(30));
-            desk.pause(until);
+            let until = (!for_long).then(|| scenario.now + TimeDelta::minutes(30));
+            scenario.pause(until);
         }
-        Move::Resume => drop(desk.control(Command::Resume)),
+        Move::Resume => drop(scenario.control(Command::Resume)),
         Move::PauseStep(for_long) => {
-            let until = (!for_long).then(|| desk.now + TimeDelta::minutes(30));
-            desk.pause_step("annotate", until);
+            let until = (!for_long).then(|| scenario.now + TimeDelta::minutes(30));
+            scenario.pause_step("annotate", until);
         }
-        Move::ResumeStep => drop(desk.resume_step("annotate")),
+        Move::ResumeStep => drop(scenario.resume_step("annotate")),
         Move::PauseWorkflow(for_long) => {
-            let until = (!for_long).then(|| desk.now + TimeDelta::minutes(30));
-            desk.pause_workflow(until);
+            let until = (!for_long).then(|| scenario.now + TimeDelta::minutes(30));
+            scenario.pause_workflow(until);
         }
-        Move::ResumeWorkflow => desk.resume_workflow(),
-        Move::Retry => drop(desk.control(Command::Retry)),
-        Move::Cancel => drop(desk.control(Command::Cancel)),
-        Move::Pass(minutes) => drop(desk.pass(TimeDelta::minutes(*minutes))),
-        Move::Outcome(outcome) => desk.answers.push_back(match outcome {
+        Move::ResumeWorkflow => scenario.resume_workflow(),
+        Move::Retry => drop(scenario.control(Command::Retry)),
+        Move::Cancel => drop(scenario.control(Command::Cancel)),
+        Move::Pass(minutes) => drop(scenario.pass(TimeDelta::minutes(*minutes))),
+        Move::Outcome(outcome) => scenario.answers.push_back(match outcome {
             0 => EffectOutcome::Done { output: json!(1) },
             n => EffectOutcome::Failed {
                 error: "no".to_owned(),
@@ -172,15 +172,15 @@ fn play(desk: &mut Desk, one: &Move) {
             },
         }),
         Move::Overtaken(between) => {
-            let now = desk.now;
-            let due = desk
+            let now = scenario.now;
+            let due = scenario
                 .due()
                 .into_iter()
                 .find(|row| row.due_at <= now && !row.kind.is_between_tasks());
-            let performed = due.map(|row| desk.perform(row));
-            play(desk, between);
+            let performed = due.map(|row| scenario.perform(row));
+            play(scenario, between);
             if let Some(performed) = performed {
-                desk.run(Command::FireTimer(performed));
+                scenario.run(Command::FireTimer(performed));
             }
         }
     }
@@ -191,18 +191,18 @@ proptest! {
 
     #[test]
     fn any_sequence_keeps_the_invariants(workflow in 0..WORKFLOWS.len(), moves in moves()) {
-        let mut desk = Desk::new(WORKFLOWS[workflow]);
+        let mut scenario = Scenario::new(WORKFLOWS[workflow]);
         for one in &moves {
-            play(&mut desk, one);
+            play(&mut scenario, one);
         }
         let mut completed = BTreeSet::new();
-        for (index, event) in desk.log.iter().enumerate() {
+        for (index, event) in scenario.log.iter().enumerate() {
             prop_assert_eq!(event.version, index as u64 + 1, "versions without gaps");
             if let WorkflowEvent::StepCompleted { step_id, visit, .. } = &event.event {
                 prop_assert!(completed.insert((step_id.clone(), *visit)), "one completion a visit");
             }
         }
-        if let Some(state) = &desk.state {
+        if let Some(state) = &scenario.state {
             let stands = state.status != TaskStatus::Running
                 || !state.current_steps().is_empty();
             prop_assert!(stands, "a running task stands somewhere");

@@ -1,7 +1,7 @@
 //! Workflows that nobody thought of: what the checks call sound comes to its end, whatever people,
 //! operators and clocks do on the way.
 //!
-//! The desk checks after every command that replay equals live; a decision that `evolve` does not
+//! The scenario checks after every command that replay equals live; a decision that `evolve` does not
 //! allow panics.
 
 use std::collections::BTreeSet;
@@ -17,7 +17,7 @@ use glyph_workflow_engine::{
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::desk::Desk;
+use crate::scenario::Scenario;
 
 /// A part of a workflow with one way in and one way out.
 #[derive(Clone, Debug)]
@@ -254,18 +254,18 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
     prop::collection::vec(one, 0..50)
 }
 
-/// Plays moves on a desk. Half of the submissions go to a step that is active, the others anywhere:
+/// Plays moves on a scenario. Half of the submissions go to a step that is active, the others anywhere:
 /// early, late, or to what takes none.
 struct Play {
-    desk: Desk,
+    scenario: Scenario,
     steps: Vec<(String, StepType)>,
     last: Option<(String, u128, usize, usize)>,
 }
 
 impl Play {
     fn new(yaml: &str) -> Self {
-        let mut desk = Desk::new(yaml);
-        desk.start(json!({"n": 3}));
+        let mut scenario = Scenario::new(yaml);
+        scenario.start(json!({"n": 3}));
         let config = glyph_workflow_engine::parse_workflow(yaml).unwrap();
         let steps = config
             .steps
@@ -273,14 +273,14 @@ impl Play {
             .map(|s| (s.id.to_string(), s.kind))
             .collect();
         Self {
-            desk,
+            scenario,
             steps,
             last: None,
         }
     }
 
     fn active(&self) -> Vec<String> {
-        let state = self.desk.state.as_ref().unwrap();
+        let state = self.scenario.state.as_ref().unwrap();
         state
             .current_steps()
             .iter()
@@ -304,7 +304,7 @@ impl Play {
         } else {
             json!({"label": label})
         };
-        self.desk.submit_with(step, who, data, |submission| {
+        self.scenario.submit_with(step, who, data, |submission| {
             submission.annotation.decision = Some(decision.to_owned());
         });
     }
@@ -326,48 +326,48 @@ impl Play {
                     self.submit(&step, who, label, decision);
                 }
             }
-            Move::Assign { step, who } => drop(self.desk.assign(&self.choose(*step), *who)),
-            Move::Release { step, who } => drop(self.desk.release(&self.choose(*step), *who)),
-            Move::Activity { step, who } => drop(self.desk.activity(&self.choose(*step), *who)),
-            Move::Pass(minutes) => drop(self.desk.pass(TimeDelta::minutes(*minutes))),
+            Move::Assign { step, who } => drop(self.scenario.assign(&self.choose(*step), *who)),
+            Move::Release { step, who } => drop(self.scenario.release(&self.choose(*step), *who)),
+            Move::Activity { step, who } => drop(self.scenario.activity(&self.choose(*step), *who)),
+            Move::Pass(minutes) => drop(self.scenario.pass(TimeDelta::minutes(*minutes))),
             Move::Pause(for_long) => {
-                let until = (!for_long).then(|| self.desk.now + TimeDelta::minutes(30));
-                self.desk.pause(until);
+                let until = (!for_long).then(|| self.scenario.now + TimeDelta::minutes(30));
+                self.scenario.pause(until);
             }
-            Move::Resume => drop(self.desk.control(Command::Resume)),
-            Move::Retry => drop(self.desk.control(Command::Retry)),
-            Move::Advance(step) => drop(self.desk.advance(&self.choose(*step), None)),
+            Move::Resume => drop(self.scenario.control(Command::Resume)),
+            Move::Retry => drop(self.scenario.control(Command::Retry)),
+            Move::Advance(step) => drop(self.scenario.advance(&self.choose(*step), None)),
         }
     }
 
     fn status(&self) -> TaskStatus {
-        self.desk.state.as_ref().unwrap().status
+        self.scenario.state.as_ref().unwrap().status
     }
 
     /// Lets every person answer: everybody with the same label, every review approved or, to go
     /// round loops until they run out, rejected.
     fn finish(&mut self, decision: usize) {
-        self.desk.control(Command::Resume);
+        self.scenario.control(Command::Resume);
         // Claims lapse: who has claimed and does nothing is not waited for.
-        self.desk.pass(TimeDelta::hours(9));
+        self.scenario.pass(TimeDelta::hours(9));
         for round in 0..2_000 {
             if self.status().is_final() {
                 return;
             }
-            let state = self.desk.state.as_ref().unwrap();
+            let state = self.scenario.state.as_ref().unwrap();
             let free = |step: &&String| state.incident_of(step).is_none();
             let Some(step) = self.active().iter().find(free).cloned() else {
                 return;
             };
             self.submit(&step, 100 + round, 0, decision);
             // Handlers answer at once.
-            self.desk.pass(TimeDelta::zero());
+            self.scenario.pass(TimeDelta::zero());
         }
     }
 
     fn check(&self) -> Result<(), TestCaseError> {
         let mut completed = BTreeSet::new();
-        for (index, event) in self.desk.log.iter().enumerate() {
+        for (index, event) in self.scenario.log.iter().enumerate() {
             prop_assert_eq!(event.version, index as u64 + 1, "versions without gaps");
             if let WorkflowEvent::StepCompleted { step_id, visit, .. } = &event.event {
                 prop_assert!(
@@ -376,7 +376,7 @@ impl Play {
                 );
             }
         }
-        let state = self.desk.state.as_ref().unwrap();
+        let state = self.scenario.state.as_ref().unwrap();
         if state.status.is_final() {
             prop_assert_eq!(
                 state.active_steps().count(),
@@ -414,7 +414,7 @@ proptest! {
         }
         play.finish(decision);
         play.check()?;
-        let state = play.desk.state.as_ref().unwrap();
+        let state = play.scenario.state.as_ref().unwrap();
         prop_assert!(
             state.status.is_final(),
             "{yaml}\nstands at {:?} with {:?}",
@@ -510,7 +510,7 @@ proptest! {
             }
             play.finish(decision);
             play.check()?;
-            let incidents = play.desk.log.iter().filter_map(|event| match &event.event {
+            let incidents = play.scenario.log.iter().filter_map(|event| match &event.event {
                 WorkflowEvent::IncidentOpened { code, reason, .. } => Some((*code, reason.clone())),
                 _ => None,
             });

@@ -7,7 +7,7 @@ use glyph_workflow_engine::{
 };
 use serde_json::{Value, json};
 
-use crate::desk::Desk;
+use crate::scenario::Scenario;
 
 const V1: &str = include_str!("../fixtures/events/v1/stream.jsonl");
 
@@ -40,7 +40,7 @@ fn the_golden_stream_replays_to_its_end() {
 
 #[test]
 fn what_this_build_writes_is_what_it_stored_before() {
-    let written: Vec<String> = golden_desk()
+    let written: Vec<String> = golden_scenario()
         .log
         .iter()
         .map(|e| serde_json::to_value(e).unwrap().to_string())
@@ -63,22 +63,22 @@ fn a_later_schema_version_is_refused_by_name() {
 
 #[test]
 fn every_type_is_listed() {
-    for event in golden_desk().log {
+    for event in golden_scenario().log {
         assert!(WorkflowEvent::TYPES.contains(&event.event.event_type()));
     }
 }
 
 /// The task whose stream is the golden one.
-fn golden_desk() -> Desk {
-    let mut desk = Desk::started(
+fn golden_scenario() -> Scenario {
+    let mut scenario = Scenario::started(
         "workflow: { id: golden, template: multi_adjudication, overrides: { steps: { annotate: { consensus: { field: label } } } } }",
     );
-    desk.assign("annotate", 1);
-    desk.activity("annotate", 1);
-    desk.label("annotate", 1, "a");
-    desk.pause(None);
-    desk.control(glyph_workflow_engine::command::Command::Resume);
-    desk.label("annotate", 2, "b");
-    desk.label("adjudicate", 3, "b");
-    desk
+    scenario.assign("annotate", 1);
+    scenario.activity("annotate", 1);
+    scenario.label("annotate", 1, "a");
+    scenario.pause(None);
+    scenario.control(glyph_workflow_engine::command::Command::Resume);
+    scenario.label("annotate", 2, "b");
+    scenario.label("adjudicate", 3, "b");
+    scenario
 }

@@ -120,12 +120,12 @@ impl Watermark {
 
 /// The watermark of a live channel, and the bell of the task that sends its frames.
 #[derive(Debug)]
-pub(super) struct AckLane {
+pub(super) struct ChannelAcks {
     watermark: Mutex<Watermark>,
     bell: Notify,
 }
 
-impl AckLane {
+impl ChannelAcks {
     pub(super) fn delivered(&self, tag: u64) {
         self.lock().delivered(tag);
     }
@@ -150,17 +150,17 @@ impl AckLane {
 /// The live channels. A channel that is gone takes its unsettled deliveries along: the broker
 /// delivers them again, on another channel.
 #[derive(Debug, Default)]
-pub(super) struct AckBook {
-    lanes: RwLock<HashMap<u64, Arc<AckLane>>>,
+pub(super) struct AckTracker {
+    lanes: RwLock<HashMap<u64, Arc<ChannelAcks>>>,
     opened: AtomicU64,
     late: AtomicU64,
 }
 
-impl AckBook {
+impl AckTracker {
     /// A new channel, with an id that no other ever has.
-    pub(super) fn open(&self, prefetch: u16) -> (u64, Arc<AckLane>) {
+    pub(super) fn open(&self, prefetch: u16) -> (u64, Arc<ChannelAcks>) {
         let channel = self.opened.fetch_add(1, Ordering::Relaxed) + 1;
-        let lane = Arc::new(AckLane {
+        let lane = Arc::new(ChannelAcks {
             watermark: Mutex::new(Watermark::new(prefetch)),
             bell: Notify::new(),
         });
@@ -360,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_receipt_of_a_dead_channel_is_counted_and_changes_nothing() {
-        let book = AckBook::default();
+        let book = AckTracker::default();
         let (old, _) = book.open(10);
         book.close(old);
         let (new, lane) = book.open(10);

@@ -22,7 +22,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    acks::{AckBook, AckLane, Frame},
+    acks::{AckTracker, ChannelAcks, Frame},
     connection::{Link, Service, supervise},
     declare::declare,
     message,
@@ -48,7 +48,7 @@ pub struct AmqpSource {
 #[derive(Debug)]
 struct Intake {
     settings: AmqpSettings,
-    acks: AckBook,
+    acks: AckTracker,
     state: watch::Sender<BrokerState>,
     paused: watch::Sender<bool>,
     /// Where deliveries wait for [`CommandSource::next`]; at most the prefetch of each queue, as the
@@ -67,7 +67,7 @@ impl AmqpSource {
         let closing = CancellationToken::new();
         let intake = Arc::new(Intake {
             settings,
-            acks: AckBook::default(),
+            acks: AckTracker::default(),
             state: watch::Sender::new(BrokerState {
                 reason: Some("not connected yet".to_owned()),
                 ..BrokerState::default()
@@ -162,7 +162,7 @@ struct Subscription {
     id: u64,
     channel: Channel,
     consumer: Consumer,
-    acks: Arc<AckLane>,
+    acks: Arc<ChannelAcks>,
 }
 
 #[async_trait]
@@ -337,7 +337,7 @@ async fn take_in(
 /// Tells the broker what was settled, as one frame for all that came together since the last one.
 async fn send_acks(
     channel: Channel,
-    acks: Arc<AckLane>,
+    acks: Arc<ChannelAcks>,
     closing: CancellationToken,
 ) -> Result<(), Cause> {
     loop {

@@ -52,13 +52,13 @@ impl AmqpDeadLetters {
     ) -> Result<(Vec<DeadLetter>, usize), BrokerError> {
         let link = Link::open(&self.settings, "dead letters").await?;
         let visited = async {
-            let desk = Desk::open(&self.settings, &link).await?;
+            let declarer = Declarer::open(&self.settings, &link).await?;
             let (mut listed, mut done) = (Vec::new(), 0);
             let (mut to_replay, mut bytes) = (Vec::new(), 0);
             while listed.len() < limit
                 && to_replay.len() < REPLAY_MAX
                 && bytes < REPLAY_BYTES_MAX
-                && let Some(delivery) = desk.bounded("a dead letter", desk.get()).await?
+                && let Some(delivery) = declarer.bounded("a dead letter", declarer.get()).await?
             {
                 let letter = read(&delivery);
                 match verb {
@@ -69,7 +69,7 @@ impl AmqpDeadLetters {
                         to_replay.push((delivery, letter.routing_key));
                     }
                     Verb::Drop(_) => {
-                        desk.bounded("the removal of a dead letter", desk.ack(&delivery))
+                        declarer.bounded("the removal of a dead letter", declarer.ack(&delivery))
                             .await?;
                         done += 1;
                     }
@@ -77,13 +77,13 @@ impl AmqpDeadLetters {
             }
             // Only now: a replayed command may die again at once, and would be replayed for ever.
             for (delivery, routing_key) in to_replay {
-                let published = desk.publish(&delivery, &routing_key);
-                desk.bounded("a replayed command", published).await?;
-                desk.bounded("the removal of a dead letter", desk.ack(&delivery))
+                let published = declarer.publish(&delivery, &routing_key);
+                declarer.bounded("a replayed command", published).await?;
+                declarer.bounded("the removal of a dead letter", declarer.ack(&delivery))
                     .await?;
                 done += 1;
             }
-            desk.bounded("the dead letters' return", desk.put_back())
+            declarer.bounded("the dead letters' return", declarer.put_back())
                 .await?;
             Ok((listed, done))
         }
@@ -124,13 +124,13 @@ impl DeadLetters for AmqpDeadLetters {
     }
 }
 
-struct Desk<'a> {
+struct Declarer<'a> {
     settings: &'a AmqpSettings,
     channel: Channel,
     queue: String,
 }
 
-impl<'a> Desk<'a> {
+impl<'a> Declarer<'a> {
     async fn open(settings: &'a AmqpSettings, link: &Link) -> Result<Self, BrokerError> {
         let opening = async {
             let channel = link.channel().await?;

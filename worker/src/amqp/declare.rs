@@ -20,20 +20,20 @@ use crate::broker::{BrokerError, CommandQueue, RetryDelay};
 /// Declares everything. Where the account may not declare, or finds other properties than
 /// these, what an operator made is used as it is, as long as it is there.
 pub(super) async fn declare(topology: &Topology, link: &Link) -> Result<(), BrokerError> {
-    let mut desk = Desk {
+    let mut declarer = Declarer {
         link,
         channel: link.channel().await?,
         kept: Vec::new(),
     };
-    desk.exchange(&topology.commands(), ExchangeKind::Topic)
+    declarer.exchange(&topology.commands(), ExchangeKind::Topic)
         .await?;
-    desk.exchange(&topology.events(), ExchangeKind::Topic)
+    declarer.exchange(&topology.events(), ExchangeKind::Topic)
         .await?;
-    desk.exchange(&topology.dead(), ExchangeKind::Fanout)
+    declarer.exchange(&topology.dead(), ExchangeKind::Fanout)
         .await?;
 
-    desk.queue(&topology.dead(), unlimited_queue()).await?;
-    desk.bind(&topology.dead(), &topology.dead(), "").await?;
+    declarer.queue(&topology.dead(), unlimited_queue()).await?;
+    declarer.bind(&topology.dead(), &topology.dead(), "").await?;
     for queue in CommandQueue::ALL {
         let mut arguments = dead_lettering(&topology.dead());
         arguments.insert(
@@ -41,9 +41,9 @@ pub(super) async fn declare(topology: &Topology, link: &Link) -> Result<(), Brok
             AMQPValue::LongInt(DELIVERY_LIMIT),
         );
         let name = topology.queue(queue);
-        desk.queue(&name, arguments).await?;
+        declarer.queue(&name, arguments).await?;
         for key in topology.keys(queue) {
-            desk.bind(&name, &topology.commands(), &key).await?;
+            declarer.bind(&name, &topology.commands(), &key).await?;
         }
     }
     for delay in RetryDelay::ALL {
@@ -51,20 +51,20 @@ pub(super) async fn declare(topology: &Topology, link: &Link) -> Result<(), Brok
         let mut arguments = dead_lettering(&topology.commands());
         let milliseconds = i64::try_from(delay.seconds() * 1_000).unwrap_or(i64::MAX);
         arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(milliseconds));
-        desk.exchange(&name, ExchangeKind::Fanout).await?;
-        desk.queue(&name, arguments).await?;
-        desk.bind(&name, &name, "").await?;
+        declarer.exchange(&name, ExchangeKind::Fanout).await?;
+        declarer.queue(&name, arguments).await?;
+        declarer.bind(&name, &name, "").await?;
     }
     for (name, key) in [
         (topology.step_completed(), "step.completed.#"),
         (topology.transition_occurred(), "transition.occurred.#"),
     ] {
-        desk.queue(&name, unlimited_queue()).await?;
-        desk.bind(&name, &topology.events(), key).await?;
+        declarer.queue(&name, unlimited_queue()).await?;
+        declarer.bind(&name, &topology.events(), key).await?;
     }
-    if !desk.kept.is_empty() {
+    if !declarer.kept.is_empty() {
         tracing::info!(
-            kept = desk.kept.join(", "),
+            kept = declarer.kept.join(", "),
             "the account may not declare these, or they differ; used as they are"
         );
     }
@@ -137,13 +137,13 @@ fn unlimited_queue() -> FieldTable {
 
 /// Declares one thing after the other, on a fresh channel after each refusal (which closes the one
 /// it happened on).
-struct Desk<'a> {
+struct Declarer<'a> {
     link: &'a Link,
     channel: Channel,
     kept: Vec<String>,
 }
 
-impl Desk<'_> {
+impl Declarer<'_> {
     async fn exchange(&mut self, name: &str, kind: ExchangeKind) -> Result<(), BrokerError> {
         let mut options = ExchangeDeclareOptions {
             durable: true,

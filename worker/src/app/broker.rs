@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{database::Database, error::AppError, parts::Parts};
+use super::{database::Database, error::AppError, parts::WorkerParts};
 use crate::{
     amqp::{AmqpPublisher, AmqpSettings, AmqpSource},
     broker::{CommandSource, MessagePublisher},
@@ -28,7 +28,7 @@ impl Broker {
     pub(super) async fn start(
         services: &Services,
         settings: &Settings,
-        parts: Parts,
+        parts: WorkerParts,
         database: &Database,
     ) -> Result<Self, AppError> {
         match (services, database) {

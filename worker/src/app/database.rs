@@ -8,7 +8,7 @@ use glyph_workflow_engine::store::{
 };
 use sqlx::sqlite::SqliteConnectOptions;
 
-use super::{error::AppError, parts::Parts};
+use super::{error::AppError, parts::WorkerParts};
 use crate::{
     backoff::Backoff,
     http::{Health, PartState},
@@ -82,7 +82,7 @@ impl Database {
 /// would only be started again.
 pub(super) async fn wait_for_database(
     database: &Database,
-    parts: Parts,
+    parts: WorkerParts,
     health: &Health,
 ) -> Result<(), AppError> {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));

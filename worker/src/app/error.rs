@@ -5,7 +5,7 @@ use glyph_workflow_engine::store::EventStoreError;
 use crate::{
     amqp::AmqpUrlError,
     embedded::EmbeddedError,
-    faults::InvalidCrash,
+    failpoints::InvalidCrash,
     settings::{SettingsError, TokenError},
     traces::TraceError,
     webhook::WebhookSetupError,
@@ -48,7 +48,7 @@ pub enum AppError {
     Metrics(#[source] prometheus::Error),
     /// `GLYPH_CRASH_AT` cannot be read.
     #[error("GLYPH_CRASH_AT cannot be read")]
-    Faults(#[from] InvalidCrash),
+    Failpoints(#[from] InvalidCrash),
     /// Webhooks cannot be set up.
     #[error(transparent)]
     Webhooks(#[from] WebhookSetupError),

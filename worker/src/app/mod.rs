@@ -17,6 +17,6 @@ mod worker;
 
 pub use database::Database;
 pub use error::AppError;
-pub use parts::Parts;
-pub use running::Running;
+pub use parts::WorkerParts;
+pub use running::RunningWorker;
 pub use worker::run;

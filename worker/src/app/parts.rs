@@ -2,7 +2,7 @@
 
 /// Which parts of a worker run.
 #[derive(Clone, Copy, Debug)]
-pub struct Parts {
+pub struct WorkerParts {
     /// The HTTP API.
     pub http: bool,
     /// Commands from the broker.
@@ -11,7 +11,7 @@ pub struct Parts {
     pub migrate: bool,
 }
 
-impl Default for Parts {
+impl Default for WorkerParts {
     fn default() -> Self {
         Self {
             http: true,

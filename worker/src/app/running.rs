@@ -12,23 +12,23 @@ use super::{
     database::Database,
     error::AppError,
     health::{probe_database, watch_broker, watch_intake},
-    parts::Parts,
+    parts::WorkerParts,
     phases::{CLOSE_TIMEOUT, STOP, StopPart},
 };
 use crate::{
-    faults::Faults,
+    failpoints::Failpoints,
     http::Health,
     metrics::Metrics,
     pipeline::{Pipeline, PipelineHandle, PipelineParts, PipelineSettings},
     projections::{AgreementProjector, GoalProjector, GoldProjector},
     settings::{Services, Settings},
-    timers::{GoalActionRunner, OutsideHandlers, PauseKeeper, TimerRunner},
+    timers::{GoalActionRunner, ExternalHandlers, PauseExpirer, TimerRunner},
     traces::Traces,
     webhook::WebhookClient,
 };
 
 /// A running worker, for those who start one in their own process.
-pub struct Running {
+pub struct RunningWorker {
     /// Carries commands out.
     pub pipeline: PipelineHandle,
     /// The store behind it.
@@ -44,19 +44,19 @@ pub struct Running {
     traces: Traces,
 }
 
-impl Running {
+impl RunningWorker {
     /// Opens the road: broker, pipeline, timers, goals. The database must be ready.
     pub async fn start(
         database: &Database,
         services: &Services,
         settings: &Settings,
-        parts: Parts,
+        parts: WorkerParts,
         orchestrator: Arc<WorkflowOrchestrator>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, AppError> {
         let webhooks = WebhookClient::new(settings.check_webhooks()?)?;
         let traces = Traces::start(settings.traces.as_ref())?;
-        let faults = Faults::from_env()?;
+        let failpoints = Failpoints::from_env()?;
         let broker = Broker::start(services, settings, parts, database).await?;
         let store = database.store();
         let pipeline = Pipeline::start(PipelineParts {
@@ -71,7 +71,7 @@ impl Running {
                 outbox_max: settings.outbox_max,
             },
             metrics: Arc::clone(&metrics),
-            faults: faults.clone(),
+            failpoints: failpoints.clone(),
             traces: traces.clone(),
         });
         let running = Self {
@@ -84,7 +84,7 @@ impl Running {
             stopping: CancellationToken::new(),
             traces,
         };
-        for (name, work) in running.background_work(settings, &webhooks, &faults) {
+        for (name, work) in running.background_work(settings, &webhooks, &failpoints) {
             running.background.spawn(async move {
                 work.await;
                 tracing::debug!(name, "background work ended");
@@ -99,31 +99,31 @@ impl Running {
         &self,
         settings: &Settings,
         webhooks: &WebhookClient,
-        faults: &Faults,
+        failpoints: &Failpoints,
     ) -> [(&'static str, BoxFuture<'static, ()>); 6] {
         let store = || Arc::clone(&self.store);
         let orchestrator = || Arc::clone(&self.orchestrator);
         let messages = || settings.publish.messages();
         let stopping = || self.stopping.clone();
-        let handlers = OutsideHandlers::new(webhooks.clone(), Arc::clone(&self.metrics));
+        let handlers = ExternalHandlers::new(webhooks.clone(), Arc::clone(&self.metrics));
         let timers = TimerRunner::new(
             store() as _,
             orchestrator(),
             self.pipeline.clone(),
             Arc::new(handlers),
         );
-        let pauses = PauseKeeper::new(store(), orchestrator());
-        let goals = GoalProjector::new(store(), messages()).with_faults(faults.clone());
+        let pauses = PauseExpirer::new(store(), orchestrator());
+        let goals = GoalProjector::new(store(), messages()).with_faults(failpoints.clone());
         let agreement = AgreementProjector::new(store(), messages(), settings.agreement_window)
-            .with_faults(faults.clone());
-        let gold = GoldProjector::new(store(), messages()).with_faults(faults.clone());
+            .with_faults(failpoints.clone());
+        let gold = GoldProjector::new(store(), messages()).with_faults(failpoints.clone());
         let goal_actions = GoalActionRunner::new(
             store(),
             orchestrator(),
             webhooks.clone(),
             Arc::clone(&self.metrics),
         )
-        .with_faults(faults.clone());
+        .with_faults(failpoints.clone());
         [
             ("timers", Box::pin(timers.run(stopping()))),
             ("ends of pauses", Box::pin(pauses.run(stopping()))),

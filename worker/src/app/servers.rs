@@ -11,7 +11,7 @@ use glyph_workflow_engine::command::{CommandEnvelope, Outcome};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{error::AppError, parts::Parts, phases::CLOSE_TIMEOUT};
+use super::{error::AppError, parts::WorkerParts, phases::CLOSE_TIMEOUT};
 use crate::{
     http::{Api, CommandSink, NotTaken, operations_router, router},
     pipeline::PipelineHandle,
@@ -56,7 +56,7 @@ impl Servers {
     pub(super) async fn start(
         &self,
         settings: &Settings,
-        parts: Parts,
+        parts: WorkerParts,
         api: &Api,
     ) -> Result<(), AppError> {
         if parts.http {

@@ -8,13 +8,13 @@ use tokio::time::Instant;
 use super::{
     database::{Database, wait_for_database},
     error::AppError,
-    parts::Parts,
+    parts::WorkerParts,
     phases::{START, StartPart},
-    running::Running,
+    running::RunningWorker,
     servers::{PipelineSlot, Servers},
 };
 use crate::{
-    faults::{Faults, around_commits},
+    failpoints::{Failpoints, around_commits},
     http::{Api, Health, PartState},
     metrics::Metrics,
     settings::{Services, Settings, Tokens},
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Runs a worker until `shutdown`, and drains it.
-pub async fn run(settings: Settings, parts: Parts, shutdown: Shutdown) -> Result<(), AppError> {
+pub async fn run(settings: Settings, parts: WorkerParts, shutdown: Shutdown) -> Result<(), AppError> {
     let mut worker = Worker::new(settings, parts).await?;
     let result = tokio::select! {
         result = worker.work(&shutdown) => result,
@@ -36,7 +36,7 @@ pub async fn run(settings: Settings, parts: Parts, shutdown: Shutdown) -> Result
 /// A worker, as far as it has come up.
 struct Worker {
     settings: Settings,
-    parts: Parts,
+    parts: WorkerParts,
     services: Services,
     database: Database,
     orchestrator: Arc<WorkflowOrchestrator>,
@@ -47,12 +47,12 @@ struct Worker {
     slot: PipelineSlot,
     servers: Servers,
     /// None until the last phase of the start.
-    running: Option<Running>,
+    running: Option<RunningWorker>,
 }
 
 impl Worker {
     /// Checks the settings and puts the parts together. Nothing is reached yet.
-    async fn new(settings: Settings, parts: Parts) -> Result<Self, AppError> {
+    async fn new(settings: Settings, parts: WorkerParts) -> Result<Self, AppError> {
         let services = settings.services()?;
         settings.check_webhooks()?;
         let tokens = check_http(&settings, parts)?;
@@ -118,7 +118,7 @@ impl Worker {
                 wait_for_database(&self.database, self.parts, &self.health).await
             }
             StartPart::Work => {
-                let running = Running::start(
+                let running = RunningWorker::start(
                     &self.database,
                     &self.services,
                     &self.settings,
@@ -137,7 +137,7 @@ impl Worker {
 }
 
 /// Tokens, if the API may listen where it is told to.
-fn check_http(settings: &Settings, parts: Parts) -> Result<Tokens, AppError> {
+fn check_http(settings: &Settings, parts: WorkerParts) -> Result<Tokens, AppError> {
     if !parts.http {
         return Ok(Tokens::default());
     }
@@ -153,9 +153,9 @@ fn orchestrator(
     database: &Database,
     settings: &Settings,
 ) -> Result<Arc<WorkflowOrchestrator>, AppError> {
-    let faults = Faults::from_env()?;
+    let failpoints = Failpoints::from_env()?;
     let store = database.store();
-    let events: Arc<dyn EventStore> = around_commits(Arc::clone(&store) as _, faults);
+    let events: Arc<dyn EventStore> = around_commits(Arc::clone(&store) as _, failpoints);
     let orchestrator = WorkflowOrchestrator::new(store as _, events);
     Ok(Arc::new(
         orchestrator.with_messages(Arc::new(settings.publish.messages())),

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     amqp::delete_topology,
-    app::{Database, Parts, Running},
+    app::{Database, WorkerParts, RunningWorker},
     metrics::Metrics,
     operations::workflows::WorkflowDocument,
     settings::{BrokerUrl, DatabaseUrl, SecretUrl, Services, Settings},
@@ -156,12 +156,12 @@ async fn measure(args: BenchArgs, settings: &Settings, output: Output) -> Result
     let preload_seconds = preload(args, settings, output).await?;
 
     let metrics = Arc::new(Metrics::new().map_err(crate::app::AppError::Metrics)?);
-    let parts = Parts {
+    let parts = WorkerParts {
         http: false,
-        ..Parts::default()
+        ..WorkerParts::default()
     };
     let started = Instant::now();
-    let running = Running::start(
+    let running = RunningWorker::start(
         &database,
         &services,
         settings,
@@ -283,7 +283,7 @@ async fn await_completed(
 }
 
 /// Latency from handing a command to this process to its commit, at a steady pace.
-async fn paced(args: BenchArgs, running: &Running, per_second: f64) -> Result<Value, CliError> {
+async fn paced(args: BenchArgs, running: &RunningWorker, per_second: f64) -> Result<Value, CliError> {
     let run = Uuid::now_v7();
     let mut latencies = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3)
         .map_err(|error| CliError::failed("bug", error.to_string()))?;

@@ -55,15 +55,15 @@ fn wrapped(config: &glyph_workflow_engine::WorkflowConfig) -> serde_json::Value 
 
 fn of_file(file: &Path, output: Output) -> Result<(), CliError> {
     let (name, source) = read(file)?;
-    let (expanded, faults) = expand_workflow(&source, &StepLibrary::built_in(), &[]);
+    let (expanded, failpoints) = expand_workflow(&source, &StepLibrary::built_in(), &[]);
     if !output.is_json() {
-        output.diagnostics(&render(&name, &source, &faults));
+        output.diagnostics(&render(&name, &source, &failpoints));
     }
     let Some(expanded) = expanded else {
         if output.is_json() {
-            output.result(&json!({"valid": false, "diagnostics": faults}), String::new);
+            output.result(&json!({"valid": false, "diagnostics": failpoints}), String::new);
         }
-        return Err(errors_of(&name, &faults, output));
+        return Err(errors_of(&name, &failpoints, output));
     };
     let document = json!({
         "workflow": expanded.config.id,

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     projections::{
-        AgreementProjector, GOALS, GoalProjector, GoldProjector, StepOutcome, agreement, gold,
+        AgreementProjector, GOALS, GoalProjector, GoldProjector, PageOutcome, agreement, gold,
     },
     settings::Settings,
 };
@@ -166,7 +166,7 @@ async fn recount_goals(store: &Arc<dyn Store>, settings: &Settings) -> Result<()
     store.reset_projection(GOALS).await?;
     let messages = settings.publish.messages();
     let projector = GoalProjector::new(Arc::clone(store), messages).without_progress();
-    while let StepOutcome::Read(_) = projector.step().await? {}
+    while let PageOutcome::Read(_) = projector.step().await? {}
     Ok(())
 }
 
@@ -175,7 +175,7 @@ async fn measure_agreement(store: &Arc<dyn Store>, settings: &Settings) -> Resul
     store.reset_projection(agreement::PROJECTION).await?;
     let (messages, length) = (settings.publish.messages(), settings.agreement_window);
     let projector = AgreementProjector::new(Arc::clone(store), messages, length).silent();
-    while let StepOutcome::Read(_) = projector.step().await? {}
+    while let PageOutcome::Read(_) = projector.step().await? {}
     Ok(())
 }
 
@@ -183,7 +183,7 @@ async fn measure_agreement(store: &Arc<dyn Store>, settings: &Settings) -> Resul
 async fn score_annotators(store: &Arc<dyn Store>, settings: &Settings) -> Result<(), CliError> {
     store.reset_projection(gold::PROJECTION).await?;
     let projector = GoldProjector::new(Arc::clone(store), settings.publish.messages());
-    while let StepOutcome::Read(_) = projector.step().await? {}
+    while let PageOutcome::Read(_) = projector.step().await? {}
     Ok(())
 }
 

@@ -4,13 +4,13 @@ use clap::Args;
 
 use super::CliError;
 use crate::{
-    app::{self, AppError, Parts},
+    app::{self, AppError, WorkerParts},
     settings::{Settings, misspelt_variables},
     shutdown::Shutdown,
     telemetry,
 };
 
-/// Parts that can be switched off.
+/// WorkerParts that can be switched off.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct WorkerArgs {
     /// Do not serve the HTTP API
@@ -25,7 +25,7 @@ pub struct WorkerArgs {
 }
 
 pub(super) async fn run(args: WorkerArgs, settings: Settings) -> Result<(), CliError> {
-    let parts = Parts {
+    let parts = WorkerParts {
         http: !args.no_http,
         consume: !args.no_consume,
         migrate: !args.no_migrate,
@@ -34,7 +34,7 @@ pub(super) async fn run(args: WorkerArgs, settings: Settings) -> Result<(), CliE
 }
 
 /// Runs a worker until a signal.
-pub(super) async fn serve(settings: Settings, parts: Parts) -> Result<(), CliError> {
+pub(super) async fn serve(settings: Settings, parts: WorkerParts) -> Result<(), CliError> {
     telemetry::init(&settings);
     let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     for warning in misspelt_variables(variables) {
@@ -58,7 +58,7 @@ impl From<AppError> for CliError {
             AppError::Embedded(_) => Self::failed("embedded", text),
             AppError::Traces(_) => Self::failed("traces", text),
             AppError::Webhooks(_) => Self::failed("webhooks", text),
-            AppError::Metrics(_) | AppError::Faults(_) => Self::failed("bug", text),
+            AppError::Metrics(_) | AppError::Failpoints(_) => Self::failed("bug", text),
             AppError::Drain => Self::failed("drain", text),
         }
     }

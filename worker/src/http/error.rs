@@ -44,7 +44,7 @@ pub struct Problem {
     detail: String,
     /// What programs branch on.
     code: String,
-    /// Faults of a workflow file.
+    /// Failpoints of a workflow file.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     diagnostics: Vec<ValidationError>,
 }

@@ -1,6 +1,6 @@
 //! The HTTP API: the same commands as the queue, and everything to look at.
 //!
-//! [`router`] gives the whole API as a value, so that tests need no socket. Faults leave as RFC 9457
+//! [`router`] gives the whole API as a value, so that tests need no socket. Failpoints leave as RFC 9457
 //! problem documents, made in `error.rs` alone.
 
 mod agreement;

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
     WorkflowEvent, WorkflowSnapshot,
-    config::{HookId, OutsideHandler, Target},
+    config::{HookId, ExternalHandler, Target},
     events::{ConsensusCalculated, PosteriorCalculated, StoredEvent},
     ids::{StepId, TaskId, UserId, WorkflowId},
     state::{ChildTask, Incident, ParentTask, Pause, PendingCall, StepResult, TaskStatus, Visit},
@@ -338,14 +338,14 @@ fn calling(call: &PendingCall) -> String {
         None => String::new(),
     };
     match (call.handler, call.due_at) {
-        (OutsideHandler::Webhook, Some(due_at)) => {
+        (ExternalHandler::Webhook, Some(due_at)) => {
             format!("attempt {attempt} at its webhook is due from {due_at}{after}")
         }
-        (OutsideHandler::Queue, Some(due_at)) => format!(
+        (ExternalHandler::Queue, Some(due_at)) => format!(
             "attempt {attempt} at its job is published and fails at {due_at}; an `advance` with \
              `output` answers it{after}"
         ),
-        (OutsideHandler::Webhook | OutsideHandler::Queue, None) => {
+        (ExternalHandler::Webhook | ExternalHandler::Queue, None) => {
             "its job is published; an `advance` with `output` answers it".to_owned()
         }
     }

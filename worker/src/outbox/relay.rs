@@ -30,7 +30,7 @@ use super::{deletions::delete, publication::publication_of};
 use crate::{
     backoff::Backoff,
     broker::{MessagePublisher, PublishOutcome},
-    faults::{CrashPoint, Faults},
+    failpoints::{CrashPoint, Failpoints},
     metrics::Metrics,
 };
 
@@ -74,7 +74,7 @@ pub(crate) struct Relay {
     /// The publisher's channel, next to those of the lanes.
     pub(crate) channel: usize,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) faults: Faults,
+    pub(crate) failpoints: Failpoints,
     pub(crate) stopping: CancellationToken,
 }
 
@@ -168,12 +168,12 @@ impl Relay {
         let begun = Instant::now();
         let publishing = self.publisher.publish(self.channel, &window);
         let outcomes = self
-            .faults
+            .failpoints
             .pass_within(CrashPoint::BeforeConfirm, publishing)
             .await;
         self.metrics.confirmed_after(begun.elapsed());
         let verdict = judge(&rows, &outcomes, &self.metrics);
-        self.faults.pass(CrashPoint::AfterConfirm);
+        self.failpoints.pass(CrashPoint::AfterConfirm);
         delete(&*self.outbox, &verdict.confirmed, &self.stopping).await;
         self.release(verdict.released).await;
         verdict.held

@@ -24,15 +24,15 @@ use super::{
     intake,
     job::{Incoming, Job, Origin},
     lane::Lane,
-    lease_renewer::Keeper,
+    lease_renewer::LeaseRenewer,
     publishing::LanePublisher,
     running::BatchRunner,
-    sampler::Sampler,
-    shared::{BatchNumbers, Shared},
+    sampler::GaugeSampler,
+    shared::{BatchNumbers, LaneContext},
 };
 use crate::{
     broker::{CommandSource, MessagePublisher},
-    faults::Faults,
+    failpoints::Failpoints,
     metrics::Metrics,
     outbox::{Deletions, Relay, relay_id, start_deletions},
     settings::{BATCH_MAX_DEFAULT, BATCH_WAIT_DEFAULT, LANES_DEFAULT, OUTBOX_MAX_DEFAULT},
@@ -86,7 +86,7 @@ pub struct PipelineParts {
     /// Where it counts.
     pub metrics: Arc<Metrics>,
     /// Where a test ends it.
-    pub faults: Faults,
+    pub failpoints: Failpoints,
     /// Where its spans go.
     pub traces: Traces,
 }
@@ -110,28 +110,28 @@ impl Pipeline {
             publisher,
             settings,
             metrics,
-            faults,
+            failpoints,
             traces,
         } = parts;
         let stopping = CancellationToken::new();
         let outbox: Arc<dyn Outbox> = Arc::clone(&store) as _;
         let publisher_id = PublisherId(Uuid::now_v7());
         let gate = Gate::new(source.clone());
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(LaneContext {
             processor: orchestrator,
             source: source.clone(),
             publisher: publisher.is_some().then_some(publisher_id),
             gate: Arc::clone(&gate),
             metrics: Arc::clone(&metrics),
-            faults: faults.clone(),
+            failpoints: failpoints.clone(),
             traces,
             batch_max: settings.batch_max.max(1),
             batch_wait: settings.batch_wait,
             stopping: stopping.clone(),
         });
-        let parts = Running {
+        let parts = RunningPipeline {
             workers: TaskTracker::new(),
-            keepers: TaskTracker::new(),
+            renewers: TaskTracker::new(),
             stopping: stopping.clone(),
             done: CancellationToken::new(),
             source: source.clone(),
@@ -156,8 +156,8 @@ impl Pipeline {
             parts.workers.spawn(intake);
         }
         let relay = relay_id(publisher_id);
-        parts.keepers.spawn(
-            Keeper {
+        parts.renewers.spawn(
+            LeaseRenewer {
                 outbox: Arc::clone(&outbox),
                 publishers: if publisher.is_some() {
                     vec![publisher_id, relay]
@@ -171,8 +171,8 @@ impl Pipeline {
             }
             .run(),
         );
-        parts.keepers.spawn(
-            Sampler {
+        parts.renewers.spawn(
+            GaugeSampler {
                 store,
                 consumer: source.map(|source| source.state()),
                 metrics: Arc::clone(&metrics),
@@ -189,7 +189,7 @@ impl Pipeline {
                 id: relay,
                 channel,
                 metrics,
-                faults,
+                failpoints,
                 stopping,
             };
             parts.workers.spawn(relay.run());
@@ -203,11 +203,11 @@ impl Pipeline {
 
 fn start_lane(
     lane: usize,
-    shared: &Arc<Shared>,
+    shared: &Arc<LaneContext>,
     publisher: Option<Arc<dyn MessagePublisher>>,
     outbox: &Arc<dyn Outbox>,
     deletions: &Deletions,
-    parts: &Running,
+    parts: &RunningPipeline,
 ) -> mpsc::Sender<Incoming> {
     let (submit, incoming) = mpsc::channel(WAITING_MAX);
     let (send, windows) = mpsc::channel(WINDOWS_MAX);
@@ -237,11 +237,11 @@ fn start_lane(
 }
 
 /// The tasks of a pipeline and what stops them.
-struct Running {
+struct RunningPipeline {
     /// Intake, lanes, publishers, deleter and relay: what a drain waits for.
     workers: TaskTracker,
     /// What must live until the workers are done.
-    keepers: TaskTracker,
+    renewers: TaskTracker,
     /// Take nothing new and do not insist.
     stopping: CancellationToken,
     /// The workers are done.
@@ -255,7 +255,7 @@ struct Running {
 /// A running pipeline; clones are the same one.
 #[derive(Clone)]
 pub struct PipelineHandle {
-    running: Arc<Running>,
+    running: Arc<RunningPipeline>,
 }
 
 impl PipelineHandle {
@@ -312,7 +312,7 @@ impl PipelineHandle {
         };
         let in_time = timeout_at(deadline, drained).await.is_ok();
         running.done.cancel();
-        running.keepers.close();
-        in_time && timeout_at(deadline, running.keepers.wait()).await.is_ok()
+        running.renewers.close();
+        in_time && timeout_at(deadline, running.renewers.wait()).await.is_ok()
     }
 }

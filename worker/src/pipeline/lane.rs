@@ -18,22 +18,22 @@ use super::{
     collecting::Collector,
     job::{CommandCopy, CopyCause, Incoming, Job, Origin, attempts_before, reply_publication},
     running::{Attempt, BatchRunner},
-    shared::Shared,
-    window::Window,
+    shared::LaneContext,
+    window::PublishBatch,
 };
 use crate::{
     broker::Receipt,
-    faults::CrashPoint,
+    failpoints::CrashPoint,
     metrics::{CacheResult, FinalOutcome, Metrics},
     wire::CommandReply,
 };
 
 pub(super) struct Lane {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<LaneContext>,
     pub(super) collector: Collector,
     pub(super) runner: BatchRunner,
     /// What is to be sent; taken by the lane's publisher.
-    pub(super) windows: mpsc::Sender<Window>,
+    pub(super) windows: mpsc::Sender<PublishBatch>,
 }
 
 impl Lane {
@@ -72,7 +72,7 @@ impl Lane {
                 }
             }
         }
-        self.publish(Window::of_copies(copies)).await;
+        self.publish(PublishBatch::of_copies(copies)).await;
         jobs
     }
 
@@ -129,14 +129,14 @@ impl Lane {
     /// Acknowledges what has its outcome and hands on what is to be sent.
     async fn finish(&mut self, jobs: Vec<Job>, report: BatchReport, number: u64) {
         record(&report, jobs.len(), &self.shared.metrics);
-        let mut window = Window::of_batch(number, report.messages);
+        let mut window = PublishBatch::of_batch(number, report.messages);
         let mut settled = Vec::with_capacity(jobs.len());
         let now = Utc::now();
         for (job, outcome) in jobs.into_iter().zip(report.outcomes) {
             settled.extend(self.end_job(job, outcome, now, &mut window));
         }
         if !settled.is_empty() {
-            self.shared.faults.pass(CrashPoint::BeforeAck);
+            self.shared.failpoints.pass(CrashPoint::BeforeAck);
         }
         self.shared.settle(&settled);
         self.publish(window).await;
@@ -149,7 +149,7 @@ impl Lane {
         job: Job,
         outcome: Outcome,
         now: DateTime<Utc>,
-        window: &mut Window,
+        window: &mut PublishBatch,
     ) -> Option<Receipt> {
         let Job {
             envelope,
@@ -192,7 +192,7 @@ impl Lane {
     }
 
     /// Waits where eight windows are under way: then it is the broker that sets the pace.
-    async fn publish(&self, window: Window) {
+    async fn publish(&self, window: PublishBatch) {
         if window.is_empty() {
             return;
         }

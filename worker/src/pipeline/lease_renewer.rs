@@ -14,7 +14,7 @@ const RENEW_EVERY: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Renews leases and watches the outbox; it publishes nothing, so a slow broker cannot delay it.
-pub(super) struct Keeper {
+pub(super) struct LeaseRenewer {
     pub(super) outbox: Arc<dyn Outbox>,
     pub(super) publishers: Vec<PublisherId>,
     pub(super) outbox_max: u64,
@@ -24,7 +24,7 @@ pub(super) struct Keeper {
     pub(super) done: CancellationToken,
 }
 
-impl Keeper {
+impl LeaseRenewer {
     pub(super) async fn run(self) {
         let mut full: Option<IntakePause> = None;
         let mut renew_at = Instant::now() + RENEW_EVERY;

@@ -14,13 +14,13 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     job::{CommandCopy, CopyKind},
-    shared::{BatchNumbers, Shared},
-    window::Window,
+    shared::{BatchNumbers, LaneContext},
+    batch::PublishBatch,
 };
 use crate::{
     backoff::Backoff,
     broker::{MessagePublisher, Publication, PublishOutcome},
-    faults::CrashPoint,
+    failpoints::CrashPoint,
     metrics::FinalOutcome,
     outbox::{Deletions, judge, publication_of, release},
 };
@@ -41,9 +41,9 @@ use crate::{
 ///    begun is noted, and every window up to that number is treated so. Such a release may itself
 ///    have been too late for a batch begun meanwhile, which is why it notes anew.
 pub(super) struct LanePublisher {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<LaneContext>,
     pub(super) lane: usize,
-    pub(super) windows: mpsc::Receiver<Window>,
+    pub(super) windows: mpsc::Receiver<PublishBatch>,
     pub(super) numbers: Arc<BatchNumbers>,
     pub(super) outbox: Arc<dyn Outbox>,
     /// None where this process does not publish; then batches give it no rows.
@@ -64,12 +64,12 @@ impl LanePublisher {
         while open || !self.unconfirmed.is_empty() {
             let failing = !self.unconfirmed.is_empty();
             tokio::select! {
-                window = self.windows.recv(), if open => match window {
-                    Some(window) => self.publish(window).await,
+                batch = self.windows.recv(), if open => match batch {
+                    Some(batch) => self.publish(batch).await,
                     None => open = false,
                 },
                 () = tokio::time::sleep_until(retry_at), if failing => {
-                    self.publish(Window::of_copies(Vec::new())).await;
+                    self.publish(PublishBatch::of_copies(Vec::new())).await;
                     if !self.unconfirmed.is_empty() && self.shared.stopping.is_cancelled() && !open {
                         break;
                     }
@@ -85,13 +85,13 @@ impl LanePublisher {
         self.shared.give_back(&receipts);
     }
 
-    async fn publish(&mut self, window: Window) {
-        let Window {
+    async fn publish(&mut self, batch: PublishBatch) {
+        let PublishBatch {
             number,
             rows,
             copies,
             replies,
-        } = window;
+        } = batch;
         self.held.retain(|_, mark| *mark >= number);
         self.unconfirmed.extend(copies);
         let publisher = self
@@ -130,7 +130,7 @@ impl LanePublisher {
         let publishing = publisher.publish(self.lane, &publications);
         let outcomes = self
             .shared
-            .faults
+            .failpoints
             .pass_within(CrashPoint::BeforeConfirm, publishing)
             .await;
         self.shared.metrics.confirmed_after(begun.elapsed());
@@ -150,7 +150,7 @@ impl LanePublisher {
         }
         let verdict = judge(rows, outcomes, &self.shared.metrics);
         if !verdict.confirmed.is_empty() {
-            self.shared.faults.pass(CrashPoint::AfterConfirm);
+            self.shared.failpoints.pass(CrashPoint::AfterConfirm);
             // The deleter outlives the lanes.
             let _ = self.deletions.send(verdict.confirmed).await;
         }

@@ -11,7 +11,7 @@ use glyph_workflow_engine::{
 use super::{
     gate::IntakePauseReason,
     job::Job,
-    shared::{BatchNumbers, Shared},
+    shared::{BatchNumbers, LaneContext},
     unknown_commit::LaneMessages,
 };
 use crate::{backoff::Backoff, telemetry};
@@ -42,14 +42,14 @@ struct FailedRun {
 
 /// Runs the batches of a lane, one at a time.
 pub(super) struct BatchRunner {
-    shared: Arc<Shared>,
+    shared: Arc<LaneContext>,
     numbers: Arc<BatchNumbers>,
     messages: LaneMessages,
 }
 
 impl BatchRunner {
     pub(super) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<LaneContext>,
         numbers: Arc<BatchNumbers>,
         outbox: Arc<dyn Outbox>,
     ) -> Self {

@@ -16,13 +16,13 @@ use tokio_util::sync::CancellationToken;
 use super::{gate::Gate, processor::CommandProcessor};
 use crate::{
     broker::{CommandSource, Receipt},
-    faults::Faults,
+    failpoints::Failpoints,
     metrics::{FinalOutcome, Metrics},
     traces::Traces,
 };
 
 /// What all lanes share.
-pub(super) struct Shared {
+pub(super) struct LaneContext {
     pub(super) processor: Arc<dyn CommandProcessor>,
     pub(super) source: Option<Arc<dyn CommandSource>>,
     /// Under what name the messages of a batch are kept for the lane to publish; none where this
@@ -30,14 +30,14 @@ pub(super) struct Shared {
     pub(super) publisher: Option<PublisherId>,
     pub(super) gate: Arc<Gate>,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) faults: Faults,
+    pub(super) failpoints: Failpoints,
     pub(super) traces: Traces,
     pub(super) batch_max: usize,
     pub(super) batch_wait: Duration,
     pub(super) stopping: CancellationToken,
 }
 
-impl Shared {
+impl LaneContext {
     pub(super) fn settle(&self, receipts: &[Receipt]) {
         if let Some(source) = self.source.as_ref().filter(|_| !receipts.is_empty()) {
             source.settle(receipts);

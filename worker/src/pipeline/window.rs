@@ -6,7 +6,7 @@ use super::job::CommandCopy;
 use crate::broker::Publication;
 
 /// What one batch has to send.
-pub(super) struct Window {
+pub(super) struct PublishBatch {
     /// The batch's number in its lane.
     pub(super) number: u64,
     /// Messages, which this process holds.
@@ -17,7 +17,7 @@ pub(super) struct Window {
     pub(super) replies: Vec<Publication>,
 }
 
-impl Window {
+impl PublishBatch {
     pub(super) fn of_batch(number: u64, rows: Vec<OutboxRow>) -> Self {
         Self {
             number,

@@ -27,8 +27,8 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::pace::{Follows, StepOutcome, commit, follow};
-use crate::{faults::Faults, wire::CloudEventMessages};
+use super::pace::{Follows, PageOutcome, commit, follow};
+use crate::{failpoints::Failpoints, wire::CloudEventMessages};
 
 /// Its name in the table of checkpoints.
 pub const PROJECTION: &str = "agreement";
@@ -46,14 +46,14 @@ pub struct AgreementProjector {
     /// Whether the windows that are stored have this length. Looked at once: processes with different
     /// lengths must not change them to and fro.
     fitted: AtomicBool,
-    faults: Faults,
+    failpoints: Failpoints,
 }
 
 impl Follows for AgreementProjector {
     const NAME: &'static str = PROJECTION;
     const POLL: Duration = Duration::from_secs(2);
 
-    async fn next(&self) -> Result<StepOutcome, EventStoreError> {
+    async fn next(&self) -> Result<PageOutcome, EventStoreError> {
         self.step().await
     }
 }
@@ -78,7 +78,7 @@ impl AgreementProjector {
             messages: Some(messages),
             length,
             fitted: AtomicBool::new(false),
-            faults: Faults::default(),
+            failpoints: Failpoints::default(),
         }
     }
 
@@ -91,8 +91,8 @@ impl AgreementProjector {
 
     /// The same, passing the crash points of the tests.
     #[must_use]
-    pub fn with_faults(mut self, faults: Faults) -> Self {
-        self.faults = faults;
+    pub fn with_faults(mut self, failpoints: Failpoints) -> Self {
+        self.failpoints = failpoints;
         self
     }
 
@@ -102,9 +102,9 @@ impl AgreementProjector {
     }
 
     /// Reads what is new in the log, at most one page of it.
-    pub async fn step(&self) -> Result<StepOutcome, EventStoreError> {
+    pub async fn step(&self) -> Result<PageOutcome, EventStoreError> {
         let Some(mut step) = self.store.open_projection(PROJECTION, PAGE_MAX).await? else {
-            return Ok(StepOutcome::Elsewhere);
+            return Ok(PageOutcome::Elsewhere);
         };
         let mut rows = std::mem::take(&mut step.rows);
         let read = step.entries.len();
@@ -118,7 +118,7 @@ impl AgreementProjector {
         let messages = self.notify(&rows, &mut changed, step.now);
         if read == 0 && changed.is_empty() {
             self.fitted.store(true, Ordering::Relaxed);
-            return Ok(StepOutcome::CaughtUp);
+            return Ok(PageOutcome::CaughtUp);
         }
         let write = ProjectionWrite {
             rows: changed
@@ -128,11 +128,11 @@ impl AgreementProjector {
             messages,
             ..ProjectionWrite::default()
         };
-        commit(step, write, &self.faults).await?;
+        commit(step, write, &self.failpoints).await?;
         self.fitted.store(true, Ordering::Relaxed);
         Ok(match read {
-            0 => StepOutcome::CaughtUp,
-            read => StepOutcome::Read(read),
+            0 => PageOutcome::CaughtUp,
+            read => PageOutcome::Read(read),
         })
     }
 

@@ -32,9 +32,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::pace::{Follows, StepOutcome, commit, follow};
+use super::pace::{Follows, PageOutcome, commit, follow};
 use crate::{
-    faults::Faults,
+    failpoints::Failpoints,
     wire::{CloudEventMessages, GoalReport},
 };
 
@@ -54,7 +54,7 @@ pub struct GoalProjector {
     /// only.
     reports_progress: bool,
     revisions: Mutex<HashMap<RevisionId, Arc<WorkflowConfig>>>,
-    faults: Faults,
+    failpoints: Failpoints,
 }
 
 impl Follows for GoalProjector {
@@ -62,7 +62,7 @@ impl Follows for GoalProjector {
     /// Bounds how late a goal is seen to be met.
     const POLL: Duration = Duration::from_secs(1);
 
-    async fn next(&self) -> Result<StepOutcome, EventStoreError> {
+    async fn next(&self) -> Result<PageOutcome, EventStoreError> {
         self.step().await
     }
 }
@@ -145,7 +145,7 @@ impl GoalProjector {
             messages,
             reports_progress: true,
             revisions: Mutex::default(),
-            faults: Faults::default(),
+            failpoints: Failpoints::default(),
         }
     }
 
@@ -158,8 +158,8 @@ impl GoalProjector {
 
     /// The same, passing the crash points of the tests.
     #[must_use]
-    pub fn with_faults(mut self, faults: Faults) -> Self {
-        self.faults = faults;
+    pub fn with_faults(mut self, failpoints: Failpoints) -> Self {
+        self.failpoints = failpoints;
         self
     }
 
@@ -169,13 +169,13 @@ impl GoalProjector {
     }
 
     /// Folds what is new in the log, at most one page of it, and goes on to the present.
-    pub async fn step(&self) -> Result<StepOutcome, EventStoreError> {
+    pub async fn step(&self) -> Result<PageOutcome, EventStoreError> {
         if self.definitions().await?.is_empty() {
             // Nothing counts; the first goal will begin with the log.
-            return Ok(StepOutcome::CaughtUp);
+            return Ok(PageOutcome::CaughtUp);
         }
         let Some(mut step) = self.store.open_projection(GOALS, PAGE_MAX).await? else {
-            return Ok(StepOutcome::Elsewhere);
+            return Ok(PageOutcome::Elsewhere);
         };
         // Read after the step was opened: what is settled by then is among them.
         let definitions = self.definitions().await?;
@@ -187,7 +187,7 @@ impl GoalProjector {
             drop(step);
             tracing::info!("a goal asks for more than was counted; all goals are made anew");
             self.store.reset_projection(GOALS).await?;
-            return Ok(StepOutcome::Read(0));
+            return Ok(PageOutcome::Read(0));
         }
         let mut streams = Streams::default();
         for entry in &step.entries {
@@ -210,11 +210,11 @@ impl GoalProjector {
         }
         let read = step.entries.len();
         if read > 0 || !write.rows.is_empty() {
-            commit(step, write, &self.faults).await?;
+            commit(step, write, &self.failpoints).await?;
         }
         Ok(match read {
-            0 => StepOutcome::CaughtUp,
-            read => StepOutcome::Read(read),
+            0 => PageOutcome::CaughtUp,
+            read => PageOutcome::Read(read),
         })
     }
 

@@ -39,9 +39,9 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::pace::{Follows, StepOutcome, commit, follow};
+use super::pace::{Follows, PageOutcome, commit, follow};
 use crate::{
-    faults::Faults,
+    failpoints::Failpoints,
     wire::{CloudEventMessages, data::AnnotatorFlagged},
 };
 
@@ -54,7 +54,7 @@ pub struct GoldProjector {
     messages: CloudEventMessages,
     /// What revisions say about gold; they never change.
     rules: Mutex<HashMap<RevisionId, Option<GoldConfig>>>,
-    faults: Faults,
+    failpoints: Failpoints,
 }
 
 impl GoldProjector {
@@ -64,14 +64,14 @@ impl GoldProjector {
             store,
             messages,
             rules: Mutex::default(),
-            faults: Faults::default(),
+            failpoints: Failpoints::default(),
         }
     }
 
     /// The same, passing the crash points of the tests.
     #[must_use]
-    pub fn with_faults(mut self, faults: Faults) -> Self {
-        self.faults = faults;
+    pub fn with_faults(mut self, failpoints: Failpoints) -> Self {
+        self.failpoints = failpoints;
         self
     }
 
@@ -81,18 +81,18 @@ impl GoldProjector {
     }
 
     /// Reads what is new in the log, at most one page of it.
-    pub async fn step(&self) -> Result<StepOutcome, EventStoreError> {
+    pub async fn step(&self) -> Result<PageOutcome, EventStoreError> {
         let Some(mut step) = self.store.open_projection(PROJECTION, PAGE_MAX).await? else {
-            return Ok(StepOutcome::Elsewhere);
+            return Ok(PageOutcome::Elsewhere);
         };
         let read = step.entries.len();
         if read == 0 {
-            return Ok(StepOutcome::CaughtUp);
+            return Ok(PageOutcome::CaughtUp);
         }
         let rows = std::mem::take(&mut step.rows);
         let write = self.fold(rows, &step.entries).await?;
-        commit(step, write, &self.faults).await?;
-        Ok(StepOutcome::Read(read))
+        commit(step, write, &self.failpoints).await?;
+        Ok(PageOutcome::Read(read))
     }
 
     async fn fold(
@@ -368,7 +368,7 @@ impl Follows for GoldProjector {
     const NAME: &'static str = PROJECTION;
     const POLL: Duration = Duration::from_secs(2);
 
-    async fn next(&self) -> Result<StepOutcome, EventStoreError> {
+    async fn next(&self) -> Result<PageOutcome, EventStoreError> {
         self.step().await
     }
 }

@@ -8,4 +8,4 @@ mod pace;
 pub use agreement::AgreementProjector;
 pub use goals::{GOALS, GoalProjector, find_goal, read_goals};
 pub use gold::GoldProjector;
-pub use pace::StepOutcome;
+pub use pace::PageOutcome;

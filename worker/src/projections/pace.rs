@@ -6,7 +6,7 @@ use glyph_workflow_engine::store::{EventStoreError, OpenProjection, ProjectionWr
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    faults::{CrashPoint, Faults},
+    failpoints::{CrashPoint, Failpoints},
     poll::{Every, Found, poll},
     telemetry,
 };
@@ -15,7 +15,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 /// What a step came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StepOutcome {
+pub enum PageOutcome {
     /// So many events were read; there may be more.
     Read(usize),
     /// There was nothing new.
@@ -32,7 +32,7 @@ pub(super) trait Follows: Sync {
     const POLL: Duration;
 
     /// Reads what is new in the log, at most one page of it.
-    fn next(&self) -> impl Future<Output = Result<StepOutcome, EventStoreError>> + Send;
+    fn next(&self) -> impl Future<Output = Result<PageOutcome, EventStoreError>> + Send;
 }
 
 /// Follows the log until stopped.
@@ -43,7 +43,7 @@ pub(super) async fn follow<P: Follows>(projection: &P, stopping: &CancellationTo
     };
     let look = || async {
         let outcome = projection.next().await?;
-        Ok(Found::more_if(matches!(outcome, StepOutcome::Read(_))))
+        Ok(Found::more_if(matches!(outcome, PageOutcome::Read(_))))
     };
     poll(every, stopping, look, |error: EventStoreError| {
         let error = telemetry::chain(&error);
@@ -56,12 +56,12 @@ pub(super) async fn follow<P: Follows>(projection: &P, stopping: &CancellationTo
 pub(super) async fn commit(
     step: OpenProjection,
     write: ProjectionWrite,
-    faults: &Faults,
+    failpoints: &Failpoints,
 ) -> Result<(), EventStoreError> {
     let commit = step.commit(write);
-    faults
+    failpoints
         .pass_within(CrashPoint::BeforeProjection, commit)
         .await?;
-    faults.pass(CrashPoint::AfterProjection);
+    failpoints.pass(CrashPoint::AfterProjection);
     Ok(())
 }

@@ -42,13 +42,13 @@ impl Settings {
         merged = merged
             .merge(Layer::from_environment(environment)?)
             .merge(Layer::from_texts("the flags", flags.values())?);
-        let mut reader = Reader {
+        let mut reader = SettingsReader {
             merged,
-            faults: traces.as_ref().err().cloned().unwrap_or_default(),
+            failpoints: traces.as_ref().err().cloned().unwrap_or_default(),
             origins: BTreeMap::new(),
         };
         let settings = reader.settings();
-        if reader.faults.is_empty() {
+        if reader.failpoints.is_empty() {
             Ok(Self {
                 origins: reader.origins,
                 traces: traces.unwrap_or_default(),
@@ -57,20 +57,20 @@ impl Settings {
             })
         } else {
             Err(SettingsError {
-                faults: reader.faults,
+                failpoints: reader.failpoints,
             })
         }
     }
 }
 
 /// Reads values out of the merged layers and collects what is wrong with them.
-struct Reader {
+struct SettingsReader {
     merged: Figment,
-    faults: Vec<String>,
+    failpoints: Vec<String>,
     origins: BTreeMap<&'static str, String>,
 }
 
-impl Reader {
+impl SettingsReader {
     /// All of them; where one is wrong, its default, and a fault.
     fn settings(&mut self) -> Settings {
         Settings {
@@ -154,7 +154,7 @@ impl Reader {
                 Some(parsed)
             }
             Err(why) => {
-                self.faults
+                self.failpoints
                     .push(format!("{} ({origin}): {why}", names(key)));
                 None
             }

@@ -55,25 +55,25 @@ impl TraceSettings {
     /// Reads the variables, an empty one as not set. None where nothing is to be exported; every
     /// fault at once.
     pub fn read(environment: &BTreeMap<String, String>) -> Result<Option<Self>, Vec<String>> {
-        let mut reader = Reader {
+        let mut reader = SettingsReader {
             environment,
-            faults: Vec::new(),
+            failpoints: Vec::new(),
         };
         let settings = reader.settings();
-        if reader.faults.is_empty() {
+        if reader.failpoints.is_empty() {
             Ok(settings)
         } else {
-            Err(reader.faults)
+            Err(reader.failpoints)
         }
     }
 }
 
-struct Reader<'a> {
+struct SettingsReader<'a> {
     environment: &'a BTreeMap<String, String>,
-    faults: Vec<String>,
+    failpoints: Vec<String>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> SettingsReader<'a> {
     fn settings(&mut self) -> Option<TraceSettings> {
         let disabled = self
             .get("OTEL_SDK_DISABLED")
@@ -110,7 +110,7 @@ impl<'a> Reader<'a> {
     }
 
     fn fault(&mut self, name: &str, why: impl std::fmt::Display) {
-        self.faults.push(format!("{name}: {why}"));
+        self.failpoints.push(format!("{name}: {why}"));
     }
 
     fn get(&self, name: &str) -> Option<&'a str> {
@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn every_fault_is_told_and_quotes_no_secret() {
-        let faults = read(&[
+        let failpoints = read(&[
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "secret.org:4318"),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "secret"),
@@ -301,10 +301,10 @@ mod tests {
             ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
             ("OTEL_TRACES_SAMPLER_ARG", "2"),
         ]);
-        let faults = faults.unwrap_err();
-        assert_eq!(faults.len(), 7, "{faults:#?}");
+        let failpoints = failpoints.unwrap_err();
+        assert_eq!(failpoints.len(), 7, "{failpoints:#?}");
         assert!(
-            faults
+            failpoints
                 .iter()
                 .all(|f| f.starts_with("OTEL_") && !f.contains("secret"))
         );

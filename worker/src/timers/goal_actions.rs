@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    faults::{CrashPoint, Faults},
+    failpoints::{CrashPoint, Failpoints},
     metrics::Metrics,
     poll::{Every, Found, poll},
     telemetry,
@@ -46,7 +46,7 @@ pub struct GoalActionRunner {
     orchestrator: Arc<WorkflowOrchestrator>,
     webhooks: WebhookClient,
     metrics: Arc<Metrics>,
-    faults: Faults,
+    failpoints: Failpoints,
 }
 
 /// What is needed to call a webhook.
@@ -57,13 +57,13 @@ struct Call {
 }
 
 /// Why an attempt failed.
-struct Fault {
+struct ActionFault {
     error: String,
     is_final: bool,
     retry_after: Option<Duration>,
 }
 
-impl Fault {
+impl ActionFault {
     fn passing(error: &(dyn std::error::Error + 'static)) -> Self {
         Self {
             error: telemetry::chain(error),
@@ -94,14 +94,14 @@ impl GoalActionRunner {
             orchestrator,
             webhooks,
             metrics,
-            faults: Faults::default(),
+            failpoints: Failpoints::default(),
         }
     }
 
     /// The same, passing the crash points of the tests.
     #[must_use]
-    pub fn with_faults(mut self, faults: Faults) -> Self {
-        self.faults = faults;
+    pub fn with_faults(mut self, failpoints: Failpoints) -> Self {
+        self.failpoints = failpoints;
         self
     }
 
@@ -119,9 +119,9 @@ impl GoalActionRunner {
     pub async fn step(&self) -> Result<usize, EventStoreError> {
         let due = self.store.claim_goal_actions(LEASE, BATCH).await?;
         let performed = due.iter().map(|row| async move {
-            self.faults.pass(CrashPoint::BeforeAction);
+            self.failpoints.pass(CrashPoint::BeforeAction);
             let outcome = self.perform(row).await;
-            self.faults.pass(CrashPoint::AfterAction);
+            self.failpoints.pass(CrashPoint::AfterAction);
             // Where this fails, the lease runs out and the action is performed again.
             self.store.settle_goal_action(row.action.id, outcome).await
         });
@@ -135,7 +135,7 @@ impl GoalActionRunner {
         let done = match action.action.as_str() {
             "trigger_webhook" => self.call(row).await,
             "pause" | "archive" => self.pause(row).await,
-            other => Err(Fault::for_good(format!("there is no action `{other}`"))),
+            other => Err(ActionFault::for_good(format!("there is no action `{other}`"))),
         };
         let Err(fault) = done else {
             return GoalActionOutcome::Done;
@@ -155,9 +155,9 @@ impl GoalActionRunner {
         }
     }
 
-    async fn call(&self, row: &GoalActionRow) -> Result<(), Fault> {
+    async fn call(&self, row: &GoalActionRow) -> Result<(), ActionFault> {
         let call = Call::deserialize(&row.action.payload)
-            .map_err(|error| Fault::for_good(error.to_string()))?;
+            .map_err(|error| ActionFault::for_good(error.to_string()))?;
         let headers: Vec<_> = call.config.headers.into_iter().collect();
         let began = Instant::now();
         let answer = self
@@ -176,15 +176,15 @@ impl GoalActionRunner {
         self.metrics
             .handler("webhook", answer.is_ok(), began.elapsed());
         // What is answered is of no use here.
-        answer.map(drop).map_err(|error| Fault {
+        answer.map(drop).map_err(|error| ActionFault {
             is_final: error.is_final(),
             retry_after: error.retry_after(),
-            ..Fault::passing(&error)
+            ..ActionFault::passing(&error)
         })
     }
 
     /// Pauses the workflow, or archives it.
-    async fn pause(&self, row: &GoalActionRow) -> Result<(), Fault> {
+    async fn pause(&self, row: &GoalActionRow) -> Result<(), ActionFault> {
         let workflow = row.action.workflow.clone();
         let reason = Some(format!("the goal `{}` is reached", row.action.goal));
         let operator_command = if row.action.action == "archive" {
@@ -205,14 +205,14 @@ impl GoalActionRunner {
             Ok(RecordedOutcome::Applied { .. }) => Ok(()),
             // Archived meanwhile, perhaps by the same goal, it is held already.
             Ok(RecordedOutcome::Rejected { .. }) if self.is_archived(row).await? => Ok(()),
-            Ok(RecordedOutcome::Rejected { detail, .. }) => Err(Fault::for_good(detail)),
-            Err(error) => Err(Fault::passing(&error)),
+            Ok(RecordedOutcome::Rejected { detail, .. }) => Err(ActionFault::for_good(detail)),
+            Err(error) => Err(ActionFault::passing(&error)),
         }
     }
 
-    async fn is_archived(&self, row: &GoalActionRow) -> Result<bool, Fault> {
+    async fn is_archived(&self, row: &GoalActionRow) -> Result<bool, ActionFault> {
         let pauses = self.store.workflow_pauses().await;
-        let pauses = pauses.map_err(|error| Fault::passing(&error))?.active;
+        let pauses = pauses.map_err(|error| ActionFault::passing(&error))?.active;
         let mut of_workflow = pauses
             .iter()
             .filter(|pause| pause.workflow == row.action.workflow);

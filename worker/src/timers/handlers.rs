@@ -26,12 +26,12 @@ pub trait Handlers: Send + Sync {
 
 /// The handlers that are built in.
 #[derive(Debug)]
-pub struct OutsideHandlers {
+pub struct ExternalHandlers {
     webhooks: WebhookClient,
     metrics: Arc<Metrics>,
 }
 
-impl OutsideHandlers {
+impl ExternalHandlers {
     /// Handlers that call by this client.
     pub fn new(webhooks: WebhookClient, metrics: Arc<Metrics>) -> Self {
         Self { webhooks, metrics }
@@ -59,7 +59,7 @@ impl OutsideHandlers {
 }
 
 #[async_trait]
-impl Handlers for OutsideHandlers {
+impl Handlers for ExternalHandlers {
     async fn call(&self, call: &HandlerCall) -> EffectOutcome {
         let began = Instant::now();
         let (handler, answer) = match call.handler.as_str() {

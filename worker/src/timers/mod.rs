@@ -17,6 +17,6 @@ mod pauses;
 mod runner;
 
 pub use goal_actions::GoalActionRunner;
-pub use handlers::{Handlers, OutsideHandlers};
-pub use pauses::PauseKeeper;
+pub use handlers::{Handlers, ExternalHandlers};
+pub use pauses::PauseExpirer;
 pub use runner::TimerRunner;

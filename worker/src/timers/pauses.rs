@@ -23,12 +23,12 @@ const EVERY: Every = Every {
 };
 
 /// Looks for pauses that have run out.
-pub struct PauseKeeper {
+pub struct PauseExpirer {
     store: Arc<dyn Store>,
     orchestrator: Arc<WorkflowOrchestrator>,
 }
 
-impl PauseKeeper {
+impl PauseExpirer {
     /// A keeper; several processes may each have one.
     pub fn new(store: Arc<dyn Store>, orchestrator: Arc<WorkflowOrchestrator>) -> Self {
         Self {

@@ -7,10 +7,10 @@ use glyph_workflow_engine::limits;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::unreadable::{Fault, UnreadableCode};
+use super::unreadable::{CommandFault, UnreadableCode};
 
 /// The same as [`parse`], where no bytes are an empty object.
-pub(super) fn parse_or_empty(body: &[u8]) -> Result<Map<String, Value>, Fault> {
+pub(super) fn parse_or_empty(body: &[u8]) -> Result<Map<String, Value>, CommandFault> {
     match body {
         [] => parse(b"{}"),
         body => parse(body),
@@ -18,9 +18,9 @@ pub(super) fn parse_or_empty(body: &[u8]) -> Result<Map<String, Value>, Fault> {
 }
 
 /// Bytes to an object that every store can keep.
-pub(super) fn parse(body: &[u8]) -> Result<Map<String, Value>, Fault> {
+pub(super) fn parse(body: &[u8]) -> Result<Map<String, Value>, CommandFault> {
     if body.len() > limits::COMMAND_BYTES_MAX {
-        return Err(Fault {
+        return Err(CommandFault {
             code: UnreadableCode::TooLarge,
             error: format!(
                 "{} bytes are more than the {} allowed",
@@ -30,19 +30,19 @@ pub(super) fn parse(body: &[u8]) -> Result<Map<String, Value>, Fault> {
         });
     }
     let text = std::str::from_utf8(body)
-        .map_err(|e| Fault::malformed(format!("not UTF-8 after byte {}", e.valid_up_to())))?;
+        .map_err(|e| CommandFault::malformed(format!("not UTF-8 after byte {}", e.valid_up_to())))?;
     // serde_json refuses numbers that no finite f64 holds, and nesting beyond 128.
     let value: Value =
-        serde_json::from_str(text).map_err(|e| Fault::malformed(format!("not JSON: {e}")))?;
+        serde_json::from_str(text).map_err(|e| CommandFault::malformed(format!("not JSON: {e}")))?;
     if let Some((byte, number)) = too_large_integer(text) {
-        return Err(Fault::malformed(format!(
+        return Err(CommandFault::malformed(format!(
             "byte {byte}: the whole number {number} has more than 64 bits and would be rounded: send it as a text"
         )));
     }
     check_content(&value, 1)?;
     match value {
         Value::Object(fields) => Ok(fields),
-        _ => Err(Fault::malformed("a command is a JSON object")),
+        _ => Err(CommandFault::malformed("a command is a JSON object")),
     }
 }
 
@@ -85,16 +85,16 @@ pub(crate) fn check_storable(value: &Value) -> Result<(), String> {
 
 /// Refuses nesting beyond [`limits::COMMAND_DEPTH_MAX`] and the NUL character, which Postgres
 /// keeps neither in text nor in jsonb.
-fn check_content(value: &Value, depth: usize) -> Result<(), Fault> {
+fn check_content(value: &Value, depth: usize) -> Result<(), CommandFault> {
     let check_text = |text: &str| {
         if text.contains('\0') {
-            Err(Fault::malformed("a string holds the NUL character"))
+            Err(CommandFault::malformed("a string holds the NUL character"))
         } else {
             Ok(())
         }
     };
     if depth > limits::COMMAND_DEPTH_MAX && (value.is_object() || value.is_array()) {
-        return Err(Fault::malformed(format!(
+        return Err(CommandFault::malformed(format!(
             "nested more than {} levels deep",
             limits::COMMAND_DEPTH_MAX
         )));
@@ -112,11 +112,11 @@ fn check_content(value: &Value, depth: usize) -> Result<(), Fault> {
     }
 }
 
-pub(super) fn typed<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, Fault> {
+pub(super) fn typed<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, CommandFault> {
     serde_path_to_error::deserialize(Value::Object(fields)).map_err(|e| {
         let path = e.path().to_string();
         let inner = e.into_inner();
-        Fault::malformed(if path == "." {
+        CommandFault::malformed(if path == "." {
             inner.to_string()
         } else {
             format!("{path}: {inner}")

@@ -8,9 +8,9 @@ use glyph_workflow_engine::{
     limits,
 };
 
-use super::unreadable::Fault;
+use super::unreadable::CommandFault;
 
-pub(super) fn check_bounds(command: &Command) -> Result<(), Fault> {
+pub(super) fn check_bounds(command: &Command) -> Result<(), CommandFault> {
     match command {
         Command::Start(c) => c.labels.as_ref().map_or(Ok(()), check_labels),
         Command::Submission(c) => check_annotation(&c.annotation),
@@ -31,9 +31,9 @@ pub(super) fn check_bounds(command: &Command) -> Result<(), Fault> {
     }
 }
 
-fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Fault> {
+fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), CommandFault> {
     if labels.len() > limits::LABELS_MAX {
-        return Err(Fault::malformed(format!(
+        return Err(CommandFault::malformed(format!(
             "labels: {} are more than the {} allowed",
             labels.len(),
             limits::LABELS_MAX
@@ -45,21 +45,21 @@ fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Fault> {
     })
 }
 
-fn check_annotation(annotation: &AnnotationInput) -> Result<(), Fault> {
+fn check_annotation(annotation: &AnnotationInput) -> Result<(), CommandFault> {
     check_roles("annotation.roles", annotation.roles.as_deref())?;
     check_time("annotation.submitted_at", annotation.submitted_at)?;
     match annotation.confidence {
-        Some(c) if !(0.0..=1.0).contains(&c) => Err(Fault::malformed(format!(
+        Some(c) if !(0.0..=1.0).contains(&c) => Err(CommandFault::malformed(format!(
             "annotation.confidence: {c} is not between 0 and 1"
         ))),
         _ => Ok(()),
     }
 }
 
-pub(super) fn check_roles(path: &str, roles: Option<&[String]>) -> Result<(), Fault> {
+pub(super) fn check_roles(path: &str, roles: Option<&[String]>) -> Result<(), CommandFault> {
     let roles = roles.unwrap_or_default();
     if roles.len() > limits::ROLES_MAX {
-        return Err(Fault::malformed(format!(
+        return Err(CommandFault::malformed(format!(
             "{path}: {} are more than the {} allowed",
             roles.len(),
             limits::ROLES_MAX
@@ -70,30 +70,30 @@ pub(super) fn check_roles(path: &str, roles: Option<&[String]>) -> Result<(), Fa
         .try_for_each(|role| check_text(path, role, limits::LABEL_BYTES_MAX))
 }
 
-pub(super) fn check_reason(reason: Option<&str>) -> Result<(), Fault> {
+pub(super) fn check_reason(reason: Option<&str>) -> Result<(), CommandFault> {
     reason.map_or(Ok(()), |text| {
         check_text("reason", text, limits::TEXT_BYTES_MAX)
     })
 }
 
 /// The NUL check matters for what comes from outside the body only; it costs next to nothing.
-pub(super) fn check_text(path: &str, text: &str, bytes_max: usize) -> Result<(), Fault> {
+pub(super) fn check_text(path: &str, text: &str, bytes_max: usize) -> Result<(), CommandFault> {
     if text.len() > bytes_max {
-        return Err(Fault::malformed(format!(
+        return Err(CommandFault::malformed(format!(
             "{path}: {} bytes are more than the {bytes_max} allowed",
             text.len()
         )));
     }
     if text.contains('\0') {
-        return Err(Fault::malformed(format!("{path}: holds the NUL character")));
+        return Err(CommandFault::malformed(format!("{path}: holds the NUL character")));
     }
     Ok(())
 }
 
 /// RFC 3339 has years of four digits; the parser and the databases each have limits of their own.
-pub(super) fn check_time(path: &str, time: Option<DateTime<Utc>>) -> Result<(), Fault> {
+pub(super) fn check_time(path: &str, time: Option<DateTime<Utc>>) -> Result<(), CommandFault> {
     match time {
-        Some(time) if !(0..=9_999).contains(&time.year()) => Err(Fault::malformed(format!(
+        Some(time) if !(0..=9_999).contains(&time.year()) => Err(CommandFault::malformed(format!(
             "{path}: the year must have four digits"
         ))),
         _ => Ok(()),

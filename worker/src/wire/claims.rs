@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::{
     body::{parse_or_empty, typed},
     bounds::check_roles,
-    unreadable::{Fault, Unreadable},
+    unreadable::{CommandFault, Unreadable},
 };
 
 /// A person asks for work.
@@ -42,10 +42,10 @@ pub fn read_claim<E: From<Unreadable>>(
     body: &[u8],
     complete: impl FnOnce(&mut Map<String, Value>) -> Result<(), E>,
 ) -> Result<ClaimRequest, E> {
-    let unreadable = |fault: Fault| fault.into_unreadable(Some(command_id));
+    let unreadable = |fault: CommandFault| fault.into_unreadable(Some(command_id));
     let mut fields = parse_or_empty(body).map_err(unreadable)?;
     complete(&mut fields)?;
-    let read = || -> Result<ClaimBody, Fault> {
+    let read = || -> Result<ClaimBody, CommandFault> {
         let body: ClaimBody = typed(fields)?;
         check_roles("roles", body.roles.as_deref())?;
         check_roles("skills", body.skills.as_deref())?;

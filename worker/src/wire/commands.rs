@@ -19,7 +19,7 @@ use super::{
     body::{parse, parse_or_empty, typed},
     bounds::{check_bounds, check_text},
     known_fields::{keep_known, unknown_type},
-    unreadable::{Fault, Unreadable, clip},
+    unreadable::{CommandFault, Unreadable, clip},
 };
 use crate::broker::Properties;
 
@@ -71,11 +71,11 @@ pub fn read_request_with<E: From<Unreadable>>(
     request: &CommandRequest<'_>,
     complete: impl FnOnce(&mut Map<String, Value>) -> Result<(), E>,
 ) -> Result<ReadCommand, E> {
-    let unreadable = |fault: Fault| fault.into_unreadable(Some(request.command_id));
+    let unreadable = |fault: CommandFault| fault.into_unreadable(Some(request.command_id));
     let mut fields = parse_or_empty(request.body).map_err(unreadable)?;
     complete(&mut fields)?;
     fields.insert("task_id".to_owned(), request.task_id.to_string().into());
-    let outside = Outside {
+    let outside = OutsideFields {
         command_id: request.command_id,
         correlation_id: request.correlation_id,
         traceparent: request.traceparent,
@@ -84,7 +84,7 @@ pub fn read_request_with<E: From<Unreadable>>(
 }
 
 /// What does not stand in the body.
-struct Outside<'a> {
+struct OutsideFields<'a> {
     command_id: CommandId,
     correlation_id: Option<&'a str>,
     traceparent: Option<&'a str>,
@@ -95,34 +95,34 @@ fn read_queue_body(
     body: &[u8],
     properties: &Properties,
     command_id: &mut Option<CommandId>,
-) -> Result<ReadCommand, Fault> {
+) -> Result<ReadCommand, CommandFault> {
     let mut fields = parse(body)?;
     match fields.remove("command_id") {
         None | Some(Value::Null) => {}
         Some(Value::String(text)) => {
             *command_id = None;
             let id = Uuid::parse_str(&text).map_err(|_| {
-                Fault::malformed(format!("command_id: `{}` is no UUID", clip(&text)))
+                CommandFault::malformed(format!("command_id: `{}` is no UUID", clip(&text)))
             })?;
             *command_id = Some(CommandId(id));
         }
         Some(_) => {
             *command_id = None;
-            return Err(Fault::malformed("command_id: must be a UUID in a string"));
+            return Err(CommandFault::malformed("command_id: must be a UUID in a string"));
         }
     }
     let command_type = match fields.remove("type") {
         Some(Value::String(text)) => Some(text),
         None | Some(Value::Null) => properties.message_type.clone().filter(|t| !t.is_empty()),
-        Some(_) => return Err(Fault::malformed("type: must be a string")),
+        Some(_) => return Err(CommandFault::malformed("type: must be a string")),
     };
     let command_id = command_id.ok_or_else(|| {
-        Fault::malformed(match &properties.message_id {
+        CommandFault::malformed(match &properties.message_id {
             Some(id) => format!("command_id: the message_id `{}` is no UUID", clip(id)),
             None => "command_id: missing, in the body and as message_id".to_owned(),
         })
     })?;
-    let outside = Outside {
+    let outside = OutsideFields {
         command_id,
         correlation_id: properties.correlation_id.as_deref(),
         traceparent: properties.traceparent(),
@@ -135,10 +135,10 @@ fn read_queue_body(
 }
 
 /// Ignored like any unknown field, it would do what its sender only wanted to look at.
-fn refuse_dry_run(fields: &Map<String, Value>, command_type: &str) -> Result<(), Fault> {
+fn refuse_dry_run(fields: &Map<String, Value>, command_type: &str) -> Result<(), CommandFault> {
     match fields.get("dry_run").filter(|_| command_type == "migrate") {
         None | Some(Value::Null | Value::Bool(false)) => Ok(()),
-        Some(_) => Err(Fault::malformed(
+        Some(_) => Err(CommandFault::malformed(
             "dry_run: a command is carried out; what it would do is told by `glyph task migrate \
              --dry-run` and over HTTP, with `\"dry_run\": true`",
         )),
@@ -148,8 +148,8 @@ fn refuse_dry_run(fields: &Map<String, Value>, command_type: &str) -> Result<(),
 fn read_fields(
     mut fields: Map<String, Value>,
     command_type: &str,
-    outside: &Outside<'_>,
-) -> Result<ReadCommand, Fault> {
+    outside: &OutsideFields<'_>,
+) -> Result<ReadCommand, CommandFault> {
     refuse_dry_run(&fields, command_type)?;
     let unknown_fields = keep_known(&mut fields, command_type)?;
     let command = match command_type {

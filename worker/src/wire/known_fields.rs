@@ -11,7 +11,7 @@ use glyph_workflow_engine::command::{
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value};
 
-use super::unreadable::{Fault, clip};
+use super::unreadable::{CommandFault, clip};
 
 /// The names that a command type knows, from the schema of its struct.
 struct KnownFields {
@@ -72,7 +72,7 @@ pub(super) fn command_schema(command_type: &str) -> Option<schemars::Schema> {
 pub(super) fn keep_known(
     fields: &mut Map<String, Value>,
     command_type: &str,
-) -> Result<u64, Fault> {
+) -> Result<u64, CommandFault> {
     let known = KNOWN_FIELDS
         .get(command_type)
         .ok_or_else(|| unknown_type(command_type))?;
@@ -89,8 +89,8 @@ pub(super) fn keep_known(
     Ok(unknown)
 }
 
-pub(super) fn unknown_type(name: &str) -> Fault {
-    Fault::malformed(format!(
+pub(super) fn unknown_type(name: &str) -> CommandFault {
+    CommandFault::malformed(format!(
         "type: `{}` is none of {}",
         clip(name),
         Command::TYPES.join(", ")

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::{
     body::{parse, typed},
     bounds::{check_reason, check_time},
-    unreadable::{Fault, Unreadable},
+    unreadable::{CommandFault, Unreadable},
 };
 
 /// An act on a workflow, or on an annotator in it: verb, workflow and id stand outside the body.
@@ -70,7 +70,7 @@ pub struct OperatorBody {
 pub fn read_operator_command(
     request: &OperatorRequest<'_>,
 ) -> Result<OperatorEnvelope, Unreadable> {
-    let read = || -> Result<OperatorCommand, Fault> {
+    let read = || -> Result<OperatorCommand, CommandFault> {
         let fields = match request.body {
             [] => parse(b"{}"),
             body => parse(body),
@@ -120,7 +120,7 @@ pub fn read_operator_command(
 pub fn read_completion(
     request: &CompletionRequest<'_>,
 ) -> Result<(OperatorEnvelope, GoalStatement), Unreadable> {
-    let read = || -> Result<GoalStatement, Fault> {
+    let read = || -> Result<GoalStatement, CommandFault> {
         let fields = match request.body {
             [] => parse(b"{}"),
             body => parse(body),

@@ -34,12 +34,12 @@ impl UnreadableCode {
 }
 
 /// What is wrong, before it is known whose command it is.
-pub(super) struct Fault {
+pub(super) struct CommandFault {
     pub(super) code: UnreadableCode,
     pub(super) error: String,
 }
 
-impl Fault {
+impl CommandFault {
     pub(super) fn malformed(error: impl Into<String>) -> Self {
         Self {
             code: UnreadableCode::Malformed,

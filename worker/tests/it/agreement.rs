@@ -12,7 +12,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use glyph_worker::{
     projections::{
-        AgreementProjector, StepOutcome,
+        AgreementProjector, PageOutcome,
         agreement::{PROJECTION, summaries},
     },
     wire::{CloudEventMessages, data::AgreementProgress},
@@ -107,7 +107,7 @@ fn at(seconds: i64) -> DateTime<Utc> {
 }
 
 async fn catch_up(projector: &AgreementProjector) {
-    while let StepOutcome::Read(_) = projector.step().await.unwrap() {}
+    while let PageOutcome::Read(_) = projector.step().await.unwrap() {}
 }
 
 /// What two people say of the `n`-th item.

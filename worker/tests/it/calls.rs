@@ -12,10 +12,10 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use glyph_worker::{
     broker::PublishOutcome,
-    faults::Faults,
+    failpoints::Failpoints,
     metrics::Metrics,
     pipeline::{Pipeline, PipelineHandle, PipelineParts, PipelineSettings},
-    timers::{Handlers, OutsideHandlers, TimerRunner},
+    timers::{ExternalHandlers, Handlers, TimerRunner},
     traces::Traces,
     webhook::{WebhookClient, WebhookSecret, WebhookSettings},
     wire::CloudEventMessages,
@@ -77,7 +77,7 @@ impl World {
             publisher: Some(broker.clone()),
             settings: PipelineSettings::default(),
             metrics: Arc::clone(&metrics),
-            faults: Faults::default(),
+            failpoints: Failpoints::default(),
             traces: Traces::default(),
         });
         Self {
@@ -154,7 +154,7 @@ fn calling(step: &str) -> String {
 /// Calls as the real ones do, and then hangs, as a process that died before it could record the
 /// answer; `let_go` wakes it again.
 struct Hanging {
-    inner: OutsideHandlers,
+    inner: ExternalHandlers,
     answered: Notify,
     let_go: Notify,
 }
@@ -169,14 +169,14 @@ impl Handlers for Hanging {
     }
 }
 
-fn real(world: &World, server: &MockServer) -> OutsideHandlers {
+fn real(world: &World, server: &MockServer) -> ExternalHandlers {
     let settings = WebhookSettings {
         hosts: vec![server.address().to_string().parse().unwrap()],
         allow_private: true,
         secret: Some(WebhookSecret::new("a secret of the tests").unwrap()),
     };
     let client = WebhookClient::new(settings).unwrap();
-    OutsideHandlers::new(client, Arc::clone(&world.metrics))
+    ExternalHandlers::new(client, Arc::clone(&world.metrics))
 }
 
 async fn answering(answer: &Value) -> MockServer {
@@ -250,7 +250,7 @@ async fn a_failing_webhook_is_called_again_and_then_its_task_is_held() {
         world.ahead.fetch_add(20, Ordering::SeqCst);
     }
     let row = world.store.task(task).await.unwrap().unwrap();
-    assert_eq!((row.status, row.incidents), (TaskStatus::Running, 1));
+    assert_eq!((row.status, row.incidents), (TaskStatus::RunningWorker, 1));
     let metrics = world.metrics.encode();
     let counted = r#"glyph_handler_duration_seconds_count{handler="webhook",outcome="error"} 4"#;
     assert!(metrics.contains(counted), "{metrics}");
@@ -374,7 +374,7 @@ async fn slow_calls_do_not_hold_up_timers() {
     world.submit(Command::Pause(paused)).await;
     world.until(task, TaskStatus::Paused).await;
     world.ahead.store(61, Ordering::SeqCst);
-    world.until(task, TaskStatus::Running).await;
+    world.until(task, TaskStatus::RunningWorker).await;
 }
 
 #[tokio::test]

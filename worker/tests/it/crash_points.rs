@@ -2,7 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt;
 
-use glyph_worker::faults::CrashPoint;
+use glyph_worker::failpoints::CrashPoint;
 use tokio::{process::Child, time::timeout};
 
 use crate::support::{DEADLINE, aftermath, services::Services};
@@ -41,10 +41,10 @@ async fn crash_and_recover(point: CrashPoint) {
 /// Side by side, as each waits for the leases of the dead to run out.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_crash_point_heals() {
-    let armed = cfg!(feature = "faults");
+    let armed = cfg!(feature = "failpoints");
     assert!(
         armed,
-        "the worker has no crash points: run with --features glyph-worker/faults"
+        "the worker has no crash points: run with --features glyph-worker/failpoints"
     );
     // Those of projections: `goals_survive`.
     let points: Vec<_> = CrashPoint::ALL

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use glyph_worker::{
     metrics::Metrics,
-    projections::{GOALS, GoalProjector, StepOutcome, read_goals},
+    projections::{GOALS, GoalProjector, PageOutcome, read_goals},
     timers::GoalActionRunner,
     webhook::{WebhookClient, WebhookSettings},
     wire::CloudEventMessages,
@@ -79,7 +79,7 @@ impl Desk {
 
     async fn project(&self) {
         let projector = self.projector();
-        while let StepOutcome::Read(_) = projector.step().await.unwrap() {}
+        while let PageOutcome::Read(_) = projector.step().await.unwrap() {}
     }
 
     /// What was said since the last call, by type.
@@ -178,7 +178,7 @@ async fn goals_are_told_of_once_and_their_actions_done_once() {
     let live = read_goals(&*desk.store).await.unwrap();
     desk.store.reset_projection(GOALS).await.unwrap();
     let projector = desk.projector().without_progress();
-    while let StepOutcome::Read(_) = projector.step().await.unwrap() {}
+    while let PageOutcome::Read(_) = projector.step().await.unwrap() {}
     assert_eq!(read_goals(&*desk.store).await.unwrap(), live);
     assert_eq!(desk.said().await, counts(&[]));
     assert_eq!(runner.step().await.unwrap(), 0);

@@ -7,8 +7,8 @@ use std::{
 };
 
 use glyph_worker::{
-    faults::CrashPoint,
-    projections::{GOALS, GoalProjector, StepOutcome, read_goals},
+    failpoints::CrashPoint,
+    projections::{GOALS, GoalProjector, PageOutcome, read_goals},
     wire::CloudEventMessages,
 };
 use glyph_workflow_engine::store::{GoalStore, ProjectionStore};
@@ -184,10 +184,10 @@ async fn recount(services: &Services, workflow: &str, what: &str) -> f64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn goals_survive_every_crash() {
-    let armed = cfg!(feature = "faults");
+    let armed = cfg!(feature = "failpoints");
     assert!(
         armed,
-        "the worker has no crash points: run with --features glyph-worker/faults"
+        "the worker has no crash points: run with --features glyph-worker/failpoints"
     );
     // The same again: `SIM_SEED=… cargo test`.
     let seed = std::env::var("SIM_SEED").map_or_else(|_| Uuid::now_v7(), |s| s.parse().unwrap());
@@ -273,7 +273,7 @@ async fn goals_survive_every_crash() {
     let projector = GoalProjector::new(store, CloudEventMessages::default()).without_progress();
     // A transaction of another test may hold the readers of the log back.
     eventually("the log read again", || async {
-        while let StepOutcome::Read(_) = projector.step().await.unwrap() {}
+        while let PageOutcome::Read(_) = projector.step().await.unwrap() {}
         let again = read_goals(&services.store).await.unwrap();
         (again == live).then_some(())
     })

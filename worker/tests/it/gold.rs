@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use glyph_worker::{
-    projections::{GoldProjector, StepOutcome, gold::PROJECTION},
+    projections::{GoldProjector, PageOutcome, gold::PROJECTION},
     wire::CloudEventMessages,
 };
 use glyph_workflow_engine::{
@@ -162,7 +162,7 @@ impl Desk {
         loop {
             let store = Arc::clone(&self.store) as _;
             let projector = GoldProjector::new(store, CloudEventMessages::default());
-            if projector.step().await.unwrap() == StepOutcome::CaughtUp {
+            if projector.step().await.unwrap() == PageOutcome::CaughtUp {
                 return;
             }
         }

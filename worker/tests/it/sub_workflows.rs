@@ -4,7 +4,7 @@ use std::{os::unix::process::ExitStatusExt, sync::Arc};
 
 use async_trait::async_trait;
 use glyph_worker::{
-    faults::CrashPoint,
+    failpoints::CrashPoint,
     operations::tasks::explain_task,
     timers::{Handlers, TimerRunner},
 };
@@ -276,10 +276,10 @@ async fn crash_between(point: CrashPoint, pass: u32) {
 /// the child's last word lie three batches at least.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_anywhere_between_parent_and_child_heals() {
-    let armed = cfg!(feature = "faults");
+    let armed = cfg!(feature = "failpoints");
     assert!(
         armed,
-        "the worker has no crash points: run with --features glyph-worker/faults"
+        "the worker has no crash points: run with --features glyph-worker/failpoints"
     );
     let runs: Vec<_> = [CrashPoint::Decided, CrashPoint::AfterCommit]
         .into_iter()

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::find::{active_visit, known_visit};
 use crate::{
-    config::{HookStage, OutsideHandler},
+    config::{HookStage, ExternalHandler},
     events::{HandlerRequested, HookEnded, WorkflowEvent},
     ids::StepId,
     state::{FailedHook, PendingCall, StateTransitionError, Visit, WorkflowSnapshot},
@@ -29,7 +29,7 @@ pub(super) fn requested(
     visit.calls_made = visit.calls_made.max(*n);
     let before = take_call(visit, *n);
     // Nobody answers a job that only tells: to have it published is all.
-    if !(notifies && requested.handler == OutsideHandler::Queue) {
+    if !(notifies && requested.handler == ExternalHandler::Queue) {
         keep_call(
             visit,
             PendingCall {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::{
-    config::{CompletionType, OutsideHandler},
+    config::{CompletionType, ExternalHandler},
     executor::{
         Closing, ExecutionContext, ExecutionResult, ExecutorError, HandlerInput, StepExecutor,
         run_handler,
@@ -31,12 +31,12 @@ impl StepExecutor for AutoProcessExecutor {
         };
         let name = step.handler.as_deref().ok_or_else(missing)?;
         let Some(handler) = context.handlers.get(name) else {
-            let outside = step.outside_handler();
+            let outside = step.external_handler();
             let handler = outside.ok_or_else(|| ExecutorError::UnknownHandler {
                 step_id: step.id.clone(),
                 handler: name.to_owned(),
             })?;
-            return Ok(outside_handler(context, handler));
+            return Ok(external_handler(context, handler));
         };
         let config = step.config.as_ref().unwrap_or(&Value::Null);
         let input = HandlerInput { config, context };
@@ -62,7 +62,7 @@ impl StepExecutor for AutoProcessExecutor {
 
 /// Waits for the answer of a handler outside, which is asked first. An `advance` without an output
 /// ends the wait without a value.
-fn outside_handler(context: &ExecutionContext<'_>, handler: OutsideHandler) -> ExecutionResult {
+fn external_handler(context: &ExecutionContext<'_>, handler: ExternalHandler) -> ExecutionResult {
     match &context.visit.call {
         Some(call) if call.handler == handler => match context.closing {
             None => ExecutionResult::Waiting {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::validator::Validator;
 use crate::{
-    config::{Completion, CompletionType, OutsideHandler, StepConfig, TimeoutAction},
+    config::{Completion, CompletionType, ExternalHandler, StepConfig, TimeoutAction},
     limits::JOB_TIMEOUT_MAX,
     parser::{fault::Spot, report::DiagnosticCode as Code, resolve::quoted, tree::Node},
     reliability::{CLASSES_MAX, class_of},
@@ -13,7 +13,7 @@ use crate::{
 impl Validator<'_, '_> {
     pub(super) fn completion(&mut self, node: &Node, completion: &Completion, config: &StepConfig) {
         let step = config.kind;
-        let takes_job = config.outside_handler() == Some(OutsideHandler::Queue);
+        let takes_job = config.external_handler() == Some(ExternalHandler::Queue);
         if let Some(timeout) = node.get("timeout") {
             if takes_job {
                 self.duration(timeout, JOB_TIMEOUT_MAX, "a job may go unanswered for");

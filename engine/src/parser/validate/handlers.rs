@@ -3,7 +3,7 @@
 use super::validator::Validator;
 use crate::{
     config::{
-        BUILT_IN_HANDLERS, ConsensusConfig, HookStage, InternalHandler, OutsideHandler, Performer,
+        BUILT_IN_HANDLERS, ConsensusConfig, HookStage, InternalHandler, ExternalHandler, Performer,
         StepConfig, StepType,
     },
     limits::{JOB_TIMEOUT_MAX, WEBHOOK_TIMEOUT_MAX},
@@ -47,7 +47,7 @@ impl Validator<'_, '_> {
         let Some((node, name)) = hook.get("handler").and_then(|n| Some((n, n.as_str()?))) else {
             return;
         };
-        let outside = OutsideHandler::from_name(name);
+        let outside = ExternalHandler::from_name(name);
         let known = BUILT_IN_HANDLERS.contains(&name) || self.handlers.contains(&name);
         if known && !stage.blocks_step() && outside.is_none() {
             self.faults
@@ -59,7 +59,7 @@ impl Validator<'_, '_> {
                 .value(name)
                 .suggest(format!(
                     "`{stage}` calls {}",
-                    quoted(&OutsideHandler::ALL.map(OutsideHandler::as_str))
+                    quoted(&ExternalHandler::ALL.map(ExternalHandler::as_str))
                 ));
             return;
         }
@@ -67,7 +67,7 @@ impl Validator<'_, '_> {
         let Some(timeout) = hook.get("timeout") else {
             return;
         };
-        if outside == Some(OutsideHandler::Queue) && stage.blocks_step() {
+        if outside == Some(ExternalHandler::Queue) && stage.blocks_step() {
             self.duration(timeout, JOB_TIMEOUT_MAX, "a job may go unanswered for");
         } else {
             self.faults
@@ -128,7 +128,7 @@ impl Validator<'_, '_> {
             }
             Some(InternalHandler::Finalize) | None => {}
         }
-        if name == OutsideHandler::Webhook.as_str() {
+        if name == ExternalHandler::Webhook.as_str() {
             self.webhook(&config);
         }
     }

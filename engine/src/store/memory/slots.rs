@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 
 use super::{
-    super::{EventStoreError, OpenStep, SlotIndex, SlotOrder, SlotQuery},
+    super::{EventStoreError, StepWithOpenSlots, SlotIndex, SlotOrder, SlotQuery},
     data::{Data, MemoryStore},
 };
 use crate::{
@@ -19,7 +19,7 @@ impl SlotIndex for MemoryStore {
         &self,
         workflow: Option<&WorkflowId>,
         step: Option<&StepId>,
-    ) -> Result<Vec<OpenStep>, EventStoreError> {
+    ) -> Result<Vec<StepWithOpenSlots>, EventStoreError> {
         let now = self.now();
         let data = self.data();
         let steps: BTreeSet<_> = data
@@ -28,7 +28,7 @@ impl SlotIndex for MemoryStore {
             .filter(|slot| workflow.is_none_or(|workflow| slot.workflow == *workflow))
             .filter(|slot| step.is_none_or(|step| slot.step_id == *step))
             .filter(|slot| !data.is_paused(slot.task_id, now))
-            .map(|slot| OpenStep {
+            .map(|slot| StepWithOpenSlots {
                 revision_id: slot.revision_id,
                 step_id: slot.step_id.clone(),
             })

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
 use super::{
-    super::{EventStoreError, OpenStep, SlotIndex, SlotOrder, SlotQuery, rows},
+    super::{EventStoreError, StepWithOpenSlots, SlotIndex, SlotOrder, SlotQuery, rows},
     connection::SqliteEventStore,
     query::{execute, fetch, scalar},
     rows::{array, json, micros},
@@ -154,7 +154,7 @@ impl SlotIndex for SqliteEventStore {
         &self,
         workflow: Option<&WorkflowId>,
         step: Option<&StepId>,
-    ) -> Result<Vec<OpenStep>, EventStoreError> {
+    ) -> Result<Vec<StepWithOpenSlots>, EventStoreError> {
         let query = sqlx::query(OPEN_STEPS)
             .bind(workflow.map(WorkflowId::as_str))
             .bind(step.map(StepId::as_str))

@@ -3,31 +3,31 @@
 use serde_json::{Value, json};
 
 use super::{DUAL, with_completion};
-use crate::desk::Desk;
+use crate::scenario::Scenario;
 
-fn adjudicate(desk: &mut Desk, who: u128, label: &str) -> String {
-    desk.submit_with("adjudicate", who, json!({"label": label}), |s| {
+fn adjudicate(scenario: &mut Scenario, who: u128, label: &str) -> String {
+    scenario.submit_with("adjudicate", who, json!({"label": label}), |s| {
         s.annotation.roles = Some(vec!["adjudicator".to_owned()]);
     })
 }
 
 #[test]
 fn two_who_agree_complete_the_task() {
-    let mut desk = Desk::new(DUAL);
+    let mut scenario = Scenario::new(DUAL);
     assert_eq!(
-        desk.start(json!({"text": "x"})),
+        scenario.start(json!({"text": "x"})),
         "waiting annotate | workflow_started, step_activated"
     );
     assert_eq!(
-        desk.label("annotate", 1, "a"),
+        scenario.label("annotate", 1, "a"),
         "waiting annotate | annotation_submitted"
     );
     assert_eq!(
-        desk.label("annotate", 2, "a"),
+        scenario.label("annotate", 2, "a"),
         "completed | annotation_submitted, consensus_calculated, step_completed, \
          transition_occurred, workflow_completed"
     );
-    let output = desk.output();
+    let output = scenario.output();
     assert_eq!(output["result"], "a");
     assert_eq!(output["agreement"], 1.0);
     assert_eq!(output["resolved_by"], "majority_vote");
@@ -36,29 +36,32 @@ fn two_who_agree_complete_the_task() {
 
 #[test]
 fn two_who_differ_are_judged_by_a_third() {
-    let mut desk = Desk::started(DUAL);
-    desk.label("annotate", 1, "a");
+    let mut scenario = Scenario::started(DUAL);
+    scenario.label("annotate", 1, "a");
     assert_eq!(
-        desk.label("annotate", 2, "b"),
+        scenario.label("annotate", 2, "b"),
         "advanced [adjudicate] | annotation_submitted, consensus_calculated, step_completed, \
          transition_occurred, step_activated"
     );
-    assert_eq!(desk.label("adjudicate", 3, "b"), "rejected role_required");
-    assert_eq!(adjudicate(&mut desk, 1, "a"), "rejected self_review");
     assert_eq!(
-        desk.submit_with("adjudicate", 3, json!({"x": 1}), |s| {
+        scenario.label("adjudicate", 3, "b"),
+        "rejected role_required"
+    );
+    assert_eq!(adjudicate(&mut scenario, 1, "a"), "rejected self_review");
+    assert_eq!(
+        scenario.submit_with("adjudicate", 3, json!({"x": 1}), |s| {
             s.annotation.roles = Some(vec!["adjudicator".to_owned()]);
         }),
         "rejected invalid_annotation"
     );
     assert_eq!(
-        adjudicate(&mut desk, 3, "b"),
+        adjudicate(&mut scenario, 3, "b"),
         "completed | annotation_submitted, step_completed, transition_occurred, workflow_completed"
     );
-    assert_eq!(desk.output()["result"], "b");
-    assert_eq!(desk.output()["resolved_by"], "adjudication");
+    assert_eq!(scenario.output()["result"], "b");
+    assert_eq!(scenario.output()["resolved_by"], "adjudication");
     assert_eq!(
-        desk.output()["agreement"],
+        scenario.output()["agreement"],
         0.0,
         "of the last consensus step passed"
     );
@@ -70,19 +73,19 @@ fn advance_closes_with_the_best_answer_once_enough_are_there() {
         "{ type: annotation_count, count: 5, min_required: 3 }\n      consensus: { field: label }",
         "",
     );
-    let mut desk = Desk::started(&yaml);
-    desk.label("annotate", 1, "a");
-    desk.label("annotate", 2, "b");
-    assert_eq!(desk.advance("", None), "rejected not_waiting");
-    desk.label("annotate", 3, "a");
+    let mut scenario = Scenario::started(&yaml);
+    scenario.label("annotate", 1, "a");
+    scenario.label("annotate", 2, "b");
+    assert_eq!(scenario.advance("", None), "rejected not_waiting");
+    scenario.label("annotate", 3, "a");
     assert_eq!(
-        desk.advance("", None),
+        scenario.advance("", None),
         "completed | consensus_calculated, step_completed, workflow_completed"
     );
-    assert_eq!(desk.output()["result"], "a");
-    assert_eq!(desk.output()["resolved_by"], "exhausted");
+    assert_eq!(scenario.output()["result"], "a");
+    assert_eq!(scenario.output()["resolved_by"], "exhausted");
     assert_eq!(
-        desk.label("annotate", 4, "a"),
+        scenario.label("annotate", 4, "a"),
         "rejected task_finished",
         "not closed by its count"
     );
@@ -90,24 +93,25 @@ fn advance_closes_with_the_best_answer_once_enough_are_there() {
 
 #[test]
 fn without_a_rule_values_are_kept_as_they_are() {
-    let mut desk = Desk::started(&with_completion("{ type: annotation_count, count: 2 }", ""));
-    desk.label("annotate", 1, "a");
-    desk.label("annotate", 2, "b");
+    let mut scenario =
+        Scenario::started(&with_completion("{ type: annotation_count, count: 2 }", ""));
+    scenario.label("annotate", 1, "a");
+    scenario.label("annotate", 2, "b");
     assert_eq!(
-        desk.output()["result"],
+        scenario.output()["result"],
         json!([{"label": "a"}, {"label": "b"}])
     );
-    assert_eq!(desk.output()["agreement"], Value::Null);
+    assert_eq!(scenario.output()["agreement"], Value::Null);
 }
 
 #[test]
 fn one_person_may_submit_twice_where_the_file_says_so() {
-    let mut desk = Desk::started(&with_completion(
+    let mut scenario = Scenario::started(&with_completion(
         "{ type: annotation_count, count: 2, unique_annotators: false }",
         "",
     ));
-    desk.label("annotate", 1, "a");
-    assert!(desk.label("annotate", 1, "b").starts_with("completed"));
+    scenario.label("annotate", 1, "a");
+    assert!(scenario.label("annotate", 1, "b").starts_with("completed"));
 }
 
 #[test]
@@ -121,11 +125,12 @@ fn ties_and_majorities() {
             "  transitions:\n    - { from: annotate, to: _complete, condition: { type: on_agreement } }\n    \
              - { from: annotate, to: _failed, condition: { type: on_disagreement } }\n",
         );
-        let mut desk = Desk::started(&yaml);
+        let mut scenario = Scenario::started(&yaml);
         for (who, label) in (1..).zip(labels) {
-            desk.label("annotate", who, label);
+            scenario.label("annotate", who, label);
         }
-        desk.state
+        scenario
+            .state
             .unwrap()
             .output
             .map(|output| (output["result"].clone(), output["resolved_by"].clone()))
@@ -163,20 +168,20 @@ fn spans_that_overlap_enough_are_merged() {
         "{ type: annotation_count, count: 2 }\n      consensus: { field: spans, metric: span_iou, threshold: 0.7 }",
         "",
     );
-    let mut desk = Desk::started(&yaml);
-    desk.submit(
+    let mut scenario = Scenario::started(&yaml);
+    scenario.submit(
         "annotate",
         1,
         json!({"spans": [{"start": 0, "end": 10, "tag": "PER"}]}),
     );
-    desk.submit(
+    scenario.submit(
         "annotate",
         2,
         json!({"spans": [{"start": 1, "end": 10, "tag": "PER"}]}),
     );
-    assert_eq!(desk.output()["agreement"], 0.9);
+    assert_eq!(scenario.output()["agreement"], 0.9);
     assert_eq!(
-        desk.output()["result"],
+        scenario.output()["result"],
         json!([{"start": 0, "end": 10, "tag": "PER"}])
     );
 }
@@ -184,7 +189,7 @@ fn spans_that_overlap_enough_are_merged() {
 #[test]
 fn more_people_are_asked_one_at_a_time_until_it_is_settled() {
     let asked = |rule: &str| {
-        Desk::started(&with_completion(
+        Scenario::started(&with_completion(
             &format!(
                 "{{ type: annotation_count, count: 2 }}\n      consensus: {{ field: label, threshold: 0.5, {rule} }}"
             ),
@@ -193,26 +198,26 @@ fn more_people_are_asked_one_at_a_time_until_it_is_settled() {
     };
     let strategy = "on_disagreement: { strategy: additional_annotators, max_additional: 2";
     let more = "waiting annotate | annotation_submitted, consensus_calculated, places_added";
-    let mut desk = asked(&format!("{strategy} }}"));
-    desk.label("annotate", 1, "a");
-    assert_eq!(desk.label("annotate", 2, "b"), more);
-    assert_eq!(desk.label("annotate", 3, "c"), more);
+    let mut scenario = asked(&format!("{strategy} }}"));
+    scenario.label("annotate", 1, "a");
+    assert_eq!(scenario.label("annotate", 2, "b"), more);
+    assert_eq!(scenario.label("annotate", 3, "c"), more);
     assert!(
-        desk.label("annotate", 4, "d").starts_with("completed"),
+        scenario.label("annotate", 4, "d").starts_with("completed"),
         "the bound ends it"
     );
-    assert_eq!(desk.output()["result"], Value::Null);
+    assert_eq!(scenario.output()["result"], Value::Null);
 
-    let mut desk = asked(&format!("{strategy}, fallback: majority_vote }}"));
+    let mut scenario = asked(&format!("{strategy}, fallback: majority_vote }}"));
     for (who, label) in [(1, "a"), (2, "b"), (3, "c"), (4, "a")] {
-        desk.label("annotate", who, label);
+        scenario.label("annotate", who, label);
     }
-    assert_eq!(desk.output()["result"], "a");
+    assert_eq!(scenario.output()["result"], "a");
 
-    let mut desk =
+    let mut scenario =
         asked("on_disagreement: { strategy: majority_vote }, tie_breaker: additional_annotator");
-    desk.label("annotate", 1, "a");
-    assert_eq!(desk.label("annotate", 2, "b"), more);
-    desk.label("annotate", 3, "b");
-    assert_eq!(desk.output()["result"], "b");
+    scenario.label("annotate", 1, "a");
+    assert_eq!(scenario.label("annotate", 2, "b"), more);
+    scenario.label("annotate", 3, "b");
+    assert_eq!(scenario.output()["result"], "b");
 }

@@ -4,26 +4,26 @@ use chrono::TimeDelta;
 use glyph_workflow_engine::command::{Command, Control};
 
 use super::DUAL;
-use crate::desk::{Desk, TASK};
+use crate::scenario::{Scenario, TASK};
 
 #[test]
 fn cancel_withdraws_what_waits() {
-    let mut desk = Desk::started(DUAL);
-    desk.assign("annotate", 1);
+    let mut scenario = Scenario::started(DUAL);
+    scenario.assign("annotate", 1);
     assert_eq!(
-        desk.control(Command::Cancel),
+        scenario.control(Command::Cancel),
         "failed cancelled | step_withdrawn, workflow_cancelled"
     );
-    assert_eq!(desk.control(Command::Cancel), "rejected task_finished");
+    assert_eq!(scenario.control(Command::Cancel), "rejected task_finished");
     assert!(
-        desk.pass(TimeDelta::days(1)).is_empty(),
+        scenario.pass(TimeDelta::days(1)).is_empty(),
         "no timers is left"
     );
 }
 
 #[test]
 fn a_cancel_that_names_another_step_ends_nothing() {
-    let mut desk = Desk::started(DUAL);
+    let mut scenario = Scenario::started(DUAL);
     let cancel = |step: &str| {
         Command::Cancel(Control {
             task_id: TASK,
@@ -31,6 +31,10 @@ fn a_cancel_that_names_another_step_ends_nothing() {
             reason: None,
         })
     };
-    assert_eq!(desk.run(cancel("elsewhere")), "rejected unknown_step");
-    assert!(desk.run(cancel("annotate")).starts_with("failed cancelled"));
+    assert_eq!(scenario.run(cancel("elsewhere")), "rejected unknown_step");
+    assert!(
+        scenario
+            .run(cancel("annotate"))
+            .starts_with("failed cancelled")
+    );
 }

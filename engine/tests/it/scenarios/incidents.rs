@@ -5,43 +5,43 @@ use glyph_workflow_engine::{command::Command, state::IncidentCode};
 use serde_json::json;
 
 use super::{ROUTED, with_completion};
-use crate::desk::Desk;
+use crate::scenario::Scenario;
 
 #[test]
 fn an_escalated_stall_is_resolved_by_retry() {
-    let mut desk = Desk::started(&with_completion(
+    let mut scenario = Scenario::started(&with_completion(
         "{ type: annotation_count, count: 1, timeout: 1h, timeout_action: escalate }",
         "",
     ));
-    desk.assign("annotate", 1);
-    desk.pass(TimeDelta::hours(1));
+    scenario.assign("annotate", 1);
+    scenario.pass(TimeDelta::hours(1));
     assert_eq!(
-        desk.control(Command::Retry),
+        scenario.control(Command::Retry),
         "waiting annotate | incident_resolved"
     );
-    assert_eq!(desk.control(Command::Retry), "rejected not_waiting");
+    assert_eq!(scenario.control(Command::Retry), "rejected not_waiting");
 }
 
 #[test]
 fn a_failed_expression_is_an_incident_that_an_operator_can_answer() {
-    let mut desk = Desk::started(ROUTED);
+    let mut scenario = Scenario::started(ROUTED);
     assert_eq!(
-        desk.submit("annotate", 1, json!({"label": "a"})),
+        scenario.submit("annotate", 1, json!({"label": "a"})),
         "waiting sure | annotation_submitted, step_completed, transition_occurred, step_activated, \
          incident_opened"
     );
-    let incident = &desk.state.as_ref().unwrap().incidents[0];
+    let incident = &scenario.state.as_ref().unwrap().incidents[0];
     assert!(
         incident.reason.contains("confidence"),
         "{}",
         incident.reason
     );
     assert_eq!(
-        desk.control(Command::Retry),
+        scenario.control(Command::Retry),
         "waiting sure | incident_resolved, incident_opened",
         "the facts are the same"
     );
-    let answer = desk.advance("sure", Some(json!(true)));
+    let answer = scenario.advance("sure", Some(json!(true)));
     assert!(
         answer.starts_with("completed | incident_resolved, step_completed"),
         "{answer}"
@@ -50,7 +50,7 @@ fn a_failed_expression_is_an_incident_that_an_operator_can_answer() {
 
 #[test]
 fn a_skipped_step_that_leads_nowhere_is_tried_again() {
-    let mut desk = Desk::new(
+    let mut scenario = Scenario::new(
         "
 workflow:
   id: nowhere
@@ -62,13 +62,13 @@ workflow:
     - { from: ask, to: annotate, condition: { type: expression, expression: 'has(input.n)' } }
 ",
     );
-    let answer = desk.start(json!({}));
+    let answer = scenario.start(json!({}));
     assert_eq!(
         answer,
         "waiting ask | workflow_started, step_activated, step_skipped, incident_opened"
     );
     assert_eq!(
-        desk.control(Command::Retry),
+        scenario.control(Command::Retry),
         "waiting ask | incident_resolved, incident_opened"
     );
 }
@@ -86,18 +86,18 @@ workflow:
     - { from: annotate, to: ask }
     - { from: ask, to: done }
 ";
-    let mut desk = Desk::started(yaml);
+    let mut scenario = Scenario::started(yaml);
     assert_eq!(
-        desk.label("annotate", 1, "a"),
+        scenario.label("annotate", 1, "a"),
         "completed | annotation_submitted, step_completed, transition_occurred, step_activated, \
          step_skipped, transition_occurred, step_activated, step_completed, workflow_completed"
     );
-    assert_eq!(desk.output()["result"], json!({"label": "a"}));
+    assert_eq!(scenario.output()["result"], json!({"label": "a"}));
 }
 
 #[test]
 fn a_step_that_ends_resolves_that_somebody_was_inactive_on_it() {
-    let mut desk = Desk::started(
+    let mut scenario = Scenario::started(
         "
 workflow:
   id: told
@@ -107,10 +107,10 @@ workflow:
       completion: { type: annotation_count, count: 1, timeout: 1h, timeout_action: escalate }
 ",
     );
-    desk.assign("label", 1);
-    desk.pass(TimeDelta::hours(1));
-    assert_eq!(desk.state.as_ref().unwrap().incidents.len(), 1);
-    let ended = desk.label("label", 2, "a");
+    scenario.assign("label", 1);
+    scenario.pass(TimeDelta::hours(1));
+    assert_eq!(scenario.state.as_ref().unwrap().incidents.len(), 1);
+    let ended = scenario.label("label", 2, "a");
     assert!(
         ended.starts_with("completed |") && ended.contains("incident_resolved"),
         "{ended}"
@@ -153,10 +153,10 @@ workflow:
             "it would have more than 1048576 bytes",
         ),
     ] {
-        let mut desk = Desk::started(yaml);
-        let answer = desk.submit("ann", 1, data);
+        let mut scenario = Scenario::started(yaml);
+        let answer = scenario.submit("ann", 1, data);
         assert!(answer.ends_with("incident_opened"), "{answer}");
-        let incident = &desk.state.as_ref().unwrap().incidents[0];
+        let incident = &scenario.state.as_ref().unwrap().incidents[0];
         assert_eq!(incident.code, IncidentCode::HandlerFailed);
         assert!(incident.reason.contains(reason), "{}", incident.reason);
     }

@@ -5,66 +5,69 @@ use glyph_workflow_engine::command::Command;
 use serde_json::json;
 
 use super::forked;
-use crate::desk::Desk;
+use crate::scenario::Scenario;
 
 #[test]
 fn branches_run_side_by_side_and_meet() {
-    let mut desk = Desk::started(&forked(""));
+    let mut scenario = Scenario::started(&forked(""));
     assert_eq!(
-        desk.label("read", 1, "x"),
+        scenario.label("read", 1, "x"),
         "advanced [entities, topic] | annotation_submitted, step_completed, transition_occurred, \
          transition_occurred, step_activated, step_activated"
     );
     assert_eq!(
-        desk.label("", 1, "x"),
+        scenario.label("", 1, "x"),
         "rejected step_not_active",
         "which one is meant?"
     );
     assert_eq!(
-        desk.label("topic", 1, "t"),
+        scenario.label("topic", 1, "t"),
         "advanced [entities] | annotation_submitted, step_completed, transition_occurred"
     );
-    desk.label("entities", 1, "e");
+    scenario.label("entities", 1, "e");
     assert_eq!(
-        desk.label("entities", 2, "f"),
+        scenario.label("entities", 2, "f"),
         "completed | annotation_submitted, step_completed, transition_occurred, step_activated, \
          step_completed, workflow_completed"
     );
     let merged = json!({"entities": [{"label": "e"}, {"label": "f"}], "topic": {"label": "t"}});
-    assert_eq!(desk.output()["result"], merged);
+    assert_eq!(scenario.output()["result"], merged);
 }
 
 #[test]
 fn the_first_branch_may_withdraw_the_others() {
     for merge in [", join_mode: any", ", join_mode: n_of_m, join_count: 1"] {
-        let mut desk = Desk::started(&forked(merge));
-        desk.label("read", 1, "x");
-        desk.label("entities", 1, "e");
+        let mut scenario = Scenario::started(&forked(merge));
+        scenario.label("read", 1, "x");
+        scenario.label("entities", 1, "e");
         assert_eq!(
-            desk.label("topic", 1, "t"),
+            scenario.label("topic", 1, "t"),
             "completed | annotation_submitted, step_completed, transition_occurred, \
              step_withdrawn, step_activated, step_completed, workflow_completed"
         );
-        assert_eq!(desk.output()["result"], json!({"topic": {"label": "t"}}));
-        assert_eq!(desk.label("entities", 2, "e"), "rejected task_finished");
+        assert_eq!(
+            scenario.output()["result"],
+            json!({"topic": {"label": "t"}})
+        );
+        assert_eq!(scenario.label("entities", 2, "e"), "rejected task_finished");
     }
 }
 
 #[test]
 fn a_join_goes_on_when_its_patience_ends() {
-    let mut desk = Desk::started(&forked(", join_mode: all, join_timeout: 1h"));
-    desk.label("read", 1, "x");
-    desk.label("topic", 1, "t");
-    desk.pass(TimeDelta::minutes(30));
-    desk.pause(None);
-    desk.pass(TimeDelta::hours(3));
-    desk.control(Command::Resume);
+    let mut scenario = Scenario::started(&forked(", join_mode: all, join_timeout: 1h"));
+    scenario.label("read", 1, "x");
+    scenario.label("topic", 1, "t");
+    scenario.pass(TimeDelta::minutes(30));
+    scenario.pause(None);
+    scenario.pass(TimeDelta::hours(3));
+    scenario.control(Command::Resume);
     assert!(
-        desk.pass(TimeDelta::minutes(29)).is_empty(),
+        scenario.pass(TimeDelta::minutes(29)).is_empty(),
         "a pause does not count"
     );
     assert_eq!(
-        desk.pass(TimeDelta::minutes(2)),
+        scenario.pass(TimeDelta::minutes(2)),
         ["completed | step_withdrawn, step_activated, step_completed, workflow_completed"]
     );
 }
@@ -88,19 +91,23 @@ workflow:
     - { from: b, to: _complete, condition: { type: on_disagreement } }
     - { from: both, to: _complete }
 ";
-    let mut desk = Desk::started(yaml);
-    desk.label("read", 1, "x");
+    let mut scenario = Scenario::started(yaml);
+    scenario.label("read", 1, "x");
     assert_eq!(
-        desk.review("a", 2, "approve"),
+        scenario.review("a", 2, "approve"),
         "advanced [b] | annotation_submitted, step_completed, transition_occurred"
     );
     assert_eq!(
-        desk.review("b", 3, "reject"),
+        scenario.review("b", 3, "reject"),
         "advanced [both] | annotation_submitted, step_completed, transition_occurred, \
          step_activated",
         "the end of a branch is not the end of the task"
     );
-    assert!(desk.review("both", 4, "approve").starts_with("completed"));
+    assert!(
+        scenario
+            .review("both", 4, "approve")
+            .starts_with("completed")
+    );
 }
 
 #[test]
@@ -110,9 +117,9 @@ fn a_failing_branch_fails_the_task() {
         "- { from: topic, to: merge, condition: { type: expression, expression: 'annotation.label != \"bad\"' } }
     - { from: topic, to: _failed, condition: { type: expression, expression: 'annotation.label == \"bad\"' } }",
     );
-    let mut desk = Desk::started(&yaml);
-    desk.label("read", 1, "x");
-    let end = desk.label("topic", 1, "bad");
+    let mut scenario = Scenario::started(&yaml);
+    scenario.label("read", 1, "x");
+    let end = scenario.label("topic", 1, "bad");
     assert!(end.starts_with("failed"), "{end}");
     assert!(
         end.ends_with("transition_occurred, step_withdrawn, workflow_failed"),
@@ -122,7 +129,7 @@ fn a_failing_branch_fails_the_task() {
 
 #[test]
 fn two_transitions_to_one_step_begin_one_visit() {
-    let mut desk = Desk::started(
+    let mut scenario = Scenario::started(
         "
 workflow:
   id: twice
@@ -137,16 +144,20 @@ workflow:
 ",
     );
     assert_eq!(
-        desk.label("annotate", 1, "a"),
+        scenario.label("annotate", 1, "a"),
         "advanced [check] | annotation_submitted, step_completed, transition_occurred, \
          transition_occurred, step_activated"
     );
-    assert!(desk.review("check", 2, "approve").starts_with("completed"));
+    assert!(
+        scenario
+            .review("check", 2, "approve")
+            .starts_with("completed")
+    );
 }
 
 #[test]
 fn branches_of_a_question_and_ways_out_of_a_loop_meet_like_others() {
-    let mut desk = Desk::started(
+    let mut scenario = Scenario::started(
         "
 workflow:
   id: meeting
@@ -164,15 +175,28 @@ workflow:
     - { from: check, to: text, loop: { max_iterations: 1, on_exhausted: merge } }
 ",
     );
-    assert!(desk.label("prepare", 1, "a").starts_with("advanced [text]"));
-    assert!(desk.label("text", 1, "a").starts_with("advanced [check]"));
     assert!(
-        desk.review("check", 2, "approve")
+        scenario
+            .label("prepare", 1, "a")
             .starts_with("advanced [text]")
     );
-    assert!(desk.label("text", 1, "a").starts_with("advanced [check]"));
+    assert!(
+        scenario
+            .label("text", 1, "a")
+            .starts_with("advanced [check]")
+    );
+    assert!(
+        scenario
+            .review("check", 2, "approve")
+            .starts_with("advanced [text]")
+    );
+    assert!(
+        scenario
+            .label("text", 1, "a")
+            .starts_with("advanced [check]")
+    );
     assert_eq!(
-        desk.review("check", 2, "approve"),
+        scenario.review("check", 2, "approve"),
         "advanced [merge] | annotation_submitted, step_completed, transition_occurred, \
          step_activated",
         "the join has waited for the way out of the loop"

@@ -3,25 +3,25 @@
 use serde_json::json;
 
 use super::REFINEMENT;
-use crate::desk::Desk;
+use crate::scenario::Scenario;
 
 #[test]
 fn requested_changes_go_back_and_the_loop_is_bounded() {
-    let mut desk = Desk::started(REFINEMENT);
+    let mut scenario = Scenario::started(REFINEMENT);
     for round in 1..=3 {
-        desk.label("annotate", round, "a");
+        scenario.label("annotate", round, "a");
         assert_eq!(
-            desk.review("review", 1, "approve").as_str(),
+            scenario.review("review", 1, "approve").as_str(),
             "rejected self_review"
         );
         assert_eq!(
-            desk.review("review", 50, "request_changes"),
+            scenario.review("review", 50, "request_changes"),
             "advanced [annotate] | annotation_submitted, step_completed, transition_occurred, \
              step_activated"
         );
     }
-    desk.label("annotate", 4, "a");
-    let end = desk.review("review", 50, "request_changes");
+    scenario.label("annotate", 4, "a");
+    let end = scenario.review("review", 50, "request_changes");
     assert!(end.starts_with("failed"), "{end}");
 }
 
@@ -45,19 +45,20 @@ workflow:
     - { from: check, to: merge, condition: { type: on_agreement } }
     - { from: b, to: merge }
 ";
-    let mut desk = Desk::started(yaml);
-    desk.label("read", 1, "x");
-    desk.label("a", 1, "a1");
-    let back = desk.review("check", 9, "request_changes");
+    let mut scenario = Scenario::started(yaml);
+    scenario.label("read", 1, "x");
+    scenario.label("a", 1, "a1");
+    let back = scenario.review("check", 9, "request_changes");
     assert!(back.starts_with("advanced [a, b]"), "{back}");
-    desk.label("a", 1, "a2");
+    scenario.label("a", 1, "a2");
     assert!(
-        desk.review("check", 9, "approve")
+        scenario
+            .review("check", 9, "approve")
             .starts_with("advanced [b]")
     );
-    assert!(desk.label("b", 1, "b").starts_with("completed"));
+    assert!(scenario.label("b", 1, "b").starts_with("completed"));
     assert_eq!(
-        desk.output()["result"],
+        scenario.output()["result"],
         json!({"a": {"label": "a2"}, "b": {"label": "b"}})
     );
 }

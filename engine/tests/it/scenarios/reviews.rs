@@ -3,21 +3,22 @@
 use serde_json::{Value, json};
 
 use super::REFINEMENT;
-use crate::desk::Desk;
+use crate::scenario::Scenario;
 
 #[test]
 fn a_review_approves_fixes_or_rejects() {
     let review = |decision: &str, data: Value| {
-        let mut desk = Desk::started(REFINEMENT);
-        desk.label("annotate", 1, "a");
+        let mut scenario = Scenario::started(REFINEMENT);
+        scenario.label("annotate", 1, "a");
         assert_eq!(
-            desk.submit("review", 2, json!({})),
+            scenario.submit("review", 2, json!({})),
             "rejected invalid_annotation"
         );
-        desk.submit_with("review", 2, data, |s| {
+        scenario.submit_with("review", 2, data, |s| {
             s.annotation.decision = Some(decision.to_owned());
         });
-        desk.state
+        scenario
+            .state
             .unwrap()
             .output
             .map(|output| output["result"].clone())
@@ -32,7 +33,7 @@ fn a_review_approves_fixes_or_rejects() {
 /// the judged value, or the merge of what branches came to.
 #[test]
 fn a_review_approves_what_has_become_of_the_judged_value() {
-    let mut desk = Desk::started(
+    let mut scenario = Scenario::started(
         "
 workflow:
   id: judged
@@ -51,12 +52,12 @@ workflow:
     - { from: second, to: third }
 ",
     );
-    desk.label("annotate", 1, "a");
-    desk.label("annotate", 2, "b");
-    desk.label("adjudicate", 3, "c");
-    desk.review("second", 4, "approve");
-    let value = |desk: &Desk, step: &str| {
-        let state = desk.state.as_ref().unwrap();
+    scenario.label("annotate", 1, "a");
+    scenario.label("annotate", 2, "b");
+    scenario.label("adjudicate", 3, "c");
+    scenario.review("second", 4, "approve");
+    let value = |scenario: &Scenario, step: &str| {
+        let state = scenario.state.as_ref().unwrap();
         state
             .current_visit(step)
             .unwrap()
@@ -66,13 +67,13 @@ workflow:
             .value
             .clone()
     };
-    assert_eq!(value(&desk, "second"), Some(json!("c")));
-    desk.submit_with("third", 5, json!({"label": "d"}), |s| {
+    assert_eq!(value(&scenario, "second"), Some(json!("c")));
+    scenario.submit_with("third", 5, json!({"label": "d"}), |s| {
         s.annotation.decision = Some("fix".to_owned());
     });
-    assert_eq!(desk.output()["result"], "d");
+    assert_eq!(scenario.output()["result"], "d");
 
-    let mut desk = Desk::new(
+    let mut scenario = Scenario::new(
         "
 workflow:
   id: merged
@@ -91,16 +92,16 @@ workflow:
     - { from: merge, to: look }
 ",
     );
-    desk.start(Value::Null);
-    desk.label("one", 1, "a");
-    desk.label("two", 2, "b");
-    desk.review("look", 3, "approve");
-    assert_eq!(desk.output()["result"], json!({"one": "a", "two": "b"}));
+    scenario.start(Value::Null);
+    scenario.label("one", 1, "a");
+    scenario.label("two", 2, "b");
+    scenario.review("look", 3, "approve");
+    assert_eq!(scenario.output()["result"], json!({"one": "a", "two": "b"}));
 }
 
 #[test]
 fn a_review_judges_the_visit_that_has_ended_where_a_loop_begins_another() {
-    let mut desk = Desk::new(
+    let mut scenario = Scenario::new(
         "
 workflow:
   id: again
@@ -113,9 +114,9 @@ workflow:
     - { from: label, to: look }
 ",
     );
-    desk.start(Value::Null);
-    desk.label("label", 1, "a");
-    let state = desk.state.as_ref().unwrap();
+    scenario.start(Value::Null);
+    scenario.label("label", 1, "a");
+    let state = scenario.state.as_ref().unwrap();
     let judges = state
         .current_visit("look")
         .unwrap()
@@ -127,7 +128,7 @@ workflow:
 
 #[test]
 fn null_is_no_value_before_it_is_written_either() {
-    let mut desk = Desk::started(
+    let mut scenario = Scenario::started(
         "
 workflow:
   id: dual
@@ -139,9 +140,10 @@ workflow:
     - { from: bad, to: _complete }
 ",
     );
-    desk.submit("ann", 1, Value::Null);
+    scenario.submit("ann", 1, Value::Null);
     assert!(
-        desk.review("rv", 2, "approve")
+        scenario
+            .review("rv", 2, "approve")
             .starts_with("advanced [bad]")
     );
 }

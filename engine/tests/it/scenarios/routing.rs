@@ -7,33 +7,33 @@ use glyph_workflow_engine::{
 use serde_json::{Value, json};
 
 use super::ROUTED;
-use crate::desk::Desk;
+use crate::scenario::Scenario;
 
 #[test]
 fn an_expression_chooses_the_way() {
-    let mut desk = Desk::started(ROUTED);
-    let answer = desk.submit(
+    let mut scenario = Scenario::started(ROUTED);
+    let answer = scenario.submit(
         "annotate",
         1,
         json!({"label": "a", "confidence": 0.9, "x": 1}),
     );
     assert!(answer.starts_with("completed"), "{answer}");
-    assert_eq!(desk.output()["result"], json!({"label": "a"}));
+    assert_eq!(scenario.output()["result"], json!({"label": "a"}));
 
-    let mut desk = Desk::started(ROUTED);
-    let answer = desk.submit("annotate", 1, json!({"label": "a", "confidence": 0.1}));
+    let mut scenario = Scenario::started(ROUTED);
+    let answer = scenario.submit("annotate", 1, json!({"label": "a", "confidence": 0.1}));
     assert!(answer.starts_with("advanced [review]"), "{answer}");
     assert_eq!(
-        desk.review("review", 2, "reject"),
+        scenario.review("review", 2, "reject"),
         "waiting review | annotation_submitted, step_completed, incident_opened",
         "no transition matches"
     );
     assert_eq!(
-        desk.control(Command::Retry),
+        scenario.control(Command::Retry),
         "waiting review | incident_resolved, incident_opened"
     );
     assert_eq!(
-        desk.control(Command::Cancel),
+        scenario.control(Command::Cancel),
         "failed cancelled | incident_resolved, workflow_cancelled"
     );
 }
@@ -51,13 +51,13 @@ workflow:
     - { from: annotate, to: check }
     - { from: check, to: merge }
 ";
-    let mut desk = Desk::started(yaml);
+    let mut scenario = Scenario::started(yaml);
     for (who, label) in [(1, "a"), (2, "b"), (3, "a")] {
-        desk.label("annotate", who, label);
+        scenario.label("annotate", who, label);
     }
-    assert_eq!(desk.output()["result"], json!({"check": "a"}));
-    assert_eq!(desk.output()["agreement"], 1.0 / 3.0);
-    assert_eq!(desk.output()["steps"]["check"]["kind"], "consensus");
+    assert_eq!(scenario.output()["result"], json!({"check": "a"}));
+    assert_eq!(scenario.output()["agreement"], 1.0 / 3.0);
+    assert_eq!(scenario.output()["steps"]["check"]["kind"], "consensus");
 }
 
 #[test]
@@ -74,7 +74,7 @@ workflow:
     - { from: annotate, to: second, priority: 5, condition: { type: expression, expression: 'annotation.n > 1' } }
     - { from: annotate, to: _complete, priority: -1 }
 ";
-    let way = |n: u32| Desk::started(yaml).submit("annotate", 1, json!({"n": n}));
+    let way = |n: u32| Scenario::started(yaml).submit("annotate", 1, json!({"n": n}));
     assert!(way(2).starts_with("advanced [second]"));
     assert!(way(1).starts_with("advanced [first]"));
     assert!(way(0).starts_with("completed"));
@@ -82,7 +82,7 @@ workflow:
 
 #[test]
 fn a_conditional_asks_of_the_step_left_whatever_other_branches_come_to() {
-    let mut desk = Desk::new(
+    let mut scenario = Scenario::new(
         "
 workflow:
   id: branches
@@ -99,11 +99,11 @@ workflow:
     - { from: two, to: _complete }
 ",
     );
-    desk.start(Value::Null);
-    desk.submit("one", 1, json!({"other": 2}));
-    desk.submit("two", 2, json!({"kind": 1}));
-    desk.control(Command::Retry);
-    let state = desk.state.as_ref().unwrap();
+    scenario.start(Value::Null);
+    scenario.submit("one", 1, json!({"other": 2}));
+    scenario.submit("two", 2, json!({"kind": 1}));
+    scenario.control(Command::Retry);
+    let state = scenario.state.as_ref().unwrap();
     assert_eq!(state.status, TaskStatus::Running);
     assert_eq!(state.incidents[0].code, IncidentCode::ExpressionFailed);
 }

@@ -11,7 +11,7 @@ use super::{
     summary::Summary,
 };
 use crate::{
-    app::{AppError, Database, Parts, Running},
+    app::{AppError, Database, WorkerParts, RunningWorker},
     cli::{
         CliError, Output,
         connect::{Publisher, orchestrator},
@@ -19,7 +19,7 @@ use crate::{
     },
     metrics::Metrics,
     operations::workflows::WorkflowDocument,
-    projections::{GoalProjector, StepOutcome},
+    projections::{GoalProjector, PageOutcome},
     settings::{BrokerUrl, DatabaseUrl, SecretUrl, Settings},
     telemetry,
 };
@@ -57,7 +57,7 @@ pub(in crate::cli) async fn run(
             "\nServing http://{}/api/v1/tasks (Ctrl-C ends it)",
             settings.http_addr
         ));
-        serve(settings, Parts::default()).await?;
+        serve(settings, WorkerParts::default()).await?;
     }
     Ok(())
 }
@@ -92,13 +92,13 @@ async fn play(settings: &Settings, output: Output) -> Result<Summary, CliError> 
     }
     let publisher = Publisher::connect(settings).await?;
     let metrics = Arc::new(Metrics::new().map_err(AppError::Metrics)?);
-    let running = Running::start(
+    let running = RunningWorker::start(
         &database,
         &services,
         settings,
-        Parts {
+        WorkerParts {
             http: false,
-            ..Parts::default()
+            ..WorkerParts::default()
         },
         Arc::clone(&orchestrator),
         metrics,
@@ -124,6 +124,6 @@ async fn play(settings: &Settings, output: Output) -> Result<Summary, CliError> 
         .await?;
     // The projection has a pace of its own; whoever looks at the goals next shall see all of it.
     let goals = GoalProjector::new(Arc::clone(&people.store), settings.publish.messages());
-    while let StepOutcome::Read(_) = goals.step().await? {}
+    while let PageOutcome::Read(_) = goals.step().await? {}
     Summary::of(&people, &items, seconds).await
 }

@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use glyph_worker::{
-    projections::{GoalProjector, StepOutcome},
+    projections::{GoalProjector, PageOutcome},
     settings::Tokens,
     wire::CloudEventMessages,
 };
@@ -66,7 +66,7 @@ async fn gold_tasks_keep_their_share_of_claims_and_are_no_output() {
         "{claimed_gold} of {CLAIMS}"
     );
     let projector = GoalProjector::new(store, CloudEventMessages::default());
-    while let StepOutcome::Read(_) = projector.step().await.unwrap() {}
+    while let PageOutcome::Read(_) = projector.step().await.unwrap() {}
     let goals = server.get("/api/v1/goals").await;
     assert_eq!(
         goals.json["goals"][0]["current"],
@@ -147,7 +147,7 @@ goals: [{ id: sign-off, type: manual }]
     let start = json!({"workflow": "signed"});
     server.verb(Uuid::from_u128(1), "start", &start).await;
     let projector = GoalProjector::new(store, CloudEventMessages::default());
-    let count = async || while let StepOutcome::Read(_) = projector.step().await.unwrap() {};
+    let count = async || while let PageOutcome::Read(_) = projector.step().await.unwrap() {};
     count().await;
     let complete = async |user: u128, key: u128| {
         let body = json!({"user_id": Uuid::from_u128(user)}).to_string();

@@ -7,7 +7,7 @@ use std::sync::{
 
 use async_trait::async_trait;
 use glyph_worker::{
-    faults::Faults,
+    failpoints::Failpoints,
     metrics::Metrics,
     pipeline::{CommandProcessor, Pipeline, PipelineHandle, PipelineParts, PipelineSettings},
     traces::Traces,
@@ -137,7 +137,7 @@ impl World {
             publisher: Some(broker.clone()),
             settings,
             metrics: Arc::clone(&metrics),
-            faults: Faults::default(),
+            failpoints: Failpoints::default(),
             traces,
         });
         Self {

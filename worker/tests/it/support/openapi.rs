@@ -110,14 +110,14 @@ impl Document {
     }
 
     fn assert_valid(&self, schema: &Value, value: &Value, exchange: &str) {
-        let faults: Vec<String> = self
+        let failpoints: Vec<String> = self
             .validator(schema)
             .iter_errors(value)
             .map(|fault| format!("{}: {fault}", fault.instance_path()))
             .collect();
         assert!(
-            faults.is_empty(),
-            "{exchange} is not as documented: {faults:#?}"
+            failpoints.is_empty(),
+            "{exchange} is not as documented: {failpoints:#?}"
         );
     }
 

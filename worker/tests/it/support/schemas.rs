@@ -25,13 +25,13 @@ pub(crate) fn assert_valid(path: &str, value: &Value) {
     let validator = VALIDATORS
         .get(path)
         .unwrap_or_else(|| panic!("no schema {path}"));
-    let faults: Vec<_> = validator
+    let failpoints: Vec<_> = validator
         .iter_errors(value)
         .map(|e| format!("{}: {e}", e.instance_path()))
         .collect();
     assert!(
-        faults.is_empty(),
-        "{value:#} does not match {path}: {faults:#?}"
+        failpoints.is_empty(),
+        "{value:#} does not match {path}: {failpoints:#?}"
     );
 }
 

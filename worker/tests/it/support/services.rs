@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, process::Stdio, sync::Arc, time::Duration};
 use glyph_worker::{
     amqp::{AmqpPublisher, AmqpSettings, AmqpSource, Topology},
     broker::{CommandQueue, RetryDelay},
-    faults::Faults,
+    failpoints::Failpoints,
     metrics::Metrics,
     pipeline::{CommandProcessor, Pipeline, PipelineHandle, PipelineParts, PipelineSettings},
     traces::Traces,
@@ -106,7 +106,7 @@ impl Services {
             publisher: Some(publisher.clone()),
             settings: PipelineSettings::default(),
             metrics: Arc::clone(&metrics),
-            faults: Faults::default(),
+            failpoints: Failpoints::default(),
             traces: Traces::default(),
         });
         Worker {

@@ -16,7 +16,9 @@ use glyph_workflow_engine::{
     ids::{CommandId, RevisionId, TaskId, UserId},
     limits::PAGE_MAX,
     state::{OpenSlot, Slots},
-    store::{ErrorClass, LogFilter, LogPosition, OpenStep, SlotOrder, SlotQuery, Store, TaskRow},
+    store::{
+        ErrorClass, LogFilter, LogPosition, SlotOrder, SlotQuery, StepWithOpenSlots, Store, TaskRow,
+    },
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -51,7 +53,7 @@ async fn offered_by(
     order: SlotOrder,
 ) -> Vec<OpenSlot> {
     let query = SlotQuery {
-        step: OpenStep {
+        step: StepWithOpenSlots {
             revision_id: RevisionId(id(workflow)),
             step_id: slug("annotate"),
         },
@@ -77,7 +79,7 @@ pub(in crate::stores) async fn free_places_are_found_by_who_may_take_them(a: &im
     append(&*store, three, None, started("other", &[])).await;
     let steps = store.open_steps(None, None).await.unwrap();
     let mut expected: Vec<_> = ["flow", "other"]
-        .map(|workflow| OpenStep {
+        .map(|workflow| StepWithOpenSlots {
             revision_id: RevisionId(id(workflow)),
             step_id: slug("annotate"),
         })
@@ -170,17 +172,17 @@ pub(in crate::stores) async fn slots_are_remade_from_the_state(a: &impl Adapter)
     assert_eq!(store.claimed_slots(person(1)).await.unwrap().len(), 1);
 }
 
-type Desk = (WorkflowOrchestrator, Arc<dyn Store>);
+type Scenario = (WorkflowOrchestrator, Arc<dyn Store>);
 
 /// A store with a workflow and started tasks, and two processes at work on it.
-async fn desks(a: &impl Adapter, yaml: &str, tasks: u32) -> [Arc<Desk>; 2] {
-    let desk = |store: Arc<dyn Store>| {
+async fn scenarios(a: &impl Adapter, yaml: &str, tasks: u32) -> [Arc<Scenario>; 2] {
+    let scenario = |store: Arc<dyn Store>| {
         let orchestrator =
             WorkflowOrchestrator::new(Arc::clone(&store) as _, Arc::clone(&store) as _);
         Arc::new((orchestrator, store))
     };
-    let desks = [desk(a.store()), desk(a.another().await)];
-    desks[0].0.create_workflow(yaml).await.unwrap();
+    let scenarios = [scenario(a.store()), scenario(a.another().await)];
+    scenarios[0].0.create_workflow(yaml).await.unwrap();
     let starts = (0..tasks).map(|n| {
         CommandEnvelope::new(
             id(&format!("start {n}")),
@@ -193,7 +195,7 @@ async fn desks(a: &impl Adapter, yaml: &str, tasks: u32) -> [Arc<Desk>; 2] {
             }),
         )
     });
-    let report = desks[0]
+    let report = scenarios[0]
         .0
         .process_batch(starts.collect(), None)
         .await
@@ -204,7 +206,7 @@ async fn desks(a: &impl Adapter, yaml: &str, tasks: u32) -> [Arc<Desk>; 2] {
             .iter()
             .all(|o| matches!(o, Outcome::Applied(_)))
     );
-    desks
+    scenarios
 }
 
 /// A workflow whose tasks ask three people for a label.
@@ -224,9 +226,9 @@ workflow:
 }
 
 /// Claims, and again under the same id where the store asks to try again.
-async fn claim_at_last(desk: &Desk, request: &ClaimRequest) -> Option<Claim> {
+async fn claim_at_last(scenario: &Scenario, request: &ClaimRequest) -> Option<Claim> {
     loop {
-        match desk.0.claim_next(&*desk.1, request).await {
+        match scenario.0.claim_next(&*scenario.1, request).await {
             Ok(claimed) => return claimed,
             Err(error) => assert_eq!(error.class(), ErrorClass::Retry, "{error:?}"),
         }
@@ -248,16 +250,16 @@ fn request(name: &str, user_id: UserId) -> ClaimRequest {
 
 pub(in crate::stores) async fn claims_never_exceed_the_overlap_however_many_race(a: &impl Adapter) {
     // 50 people, 15 tasks of 3 slots: five of them find nothing.
-    let desks = desks(a, &threefold("round_robin"), 15).await;
+    let scenarios = scenarios(a, &threefold("round_robin"), 15).await;
     let mut claims = Vec::new();
     for n in 0..50 {
-        let desk = Arc::clone(&desks[n % 2]);
+        let scenario = Arc::clone(&scenarios[n % 2]);
         claims.push(tokio::spawn(async move {
             let request = request(&n.to_string(), person(n as u128));
-            let claimed = claim_at_last(&desk, &request).await;
+            let claimed = claim_at_last(&scenario, &request).await;
             // The same key again answers the same slot.
             if claimed.is_some() {
-                let again = desk.0.claim_next(&*desk.1, &request).await.unwrap();
+                let again = scenario.0.claim_next(&*scenario.1, &request).await.unwrap();
                 assert_eq!(again, claimed);
             }
             claimed
@@ -276,7 +278,7 @@ pub(in crate::stores) async fn claims_never_exceed_the_overlap_however_many_race
     // Everyone who could get a slot got one, also where many were too late for the first ones.
     assert_eq!(claimed, 45);
     let all: Vec<TaskId> = (0..15).map(numbered).collect();
-    for (task, state) in states(&*desks[0].1, &all).await {
+    for (task, state) in states(&*scenarios[0].1, &all).await {
         let visit = state.current_visit("annotate").unwrap();
         let holders: BTreeSet<_> = visit
             .assignments
@@ -294,13 +296,13 @@ workflow:
   steps:
     - { id: annotate, type: annotation, assignment: { max_concurrent: 4 } }
 ";
-    let desks = desks(a, YAML, 12).await;
+    let scenarios = scenarios(a, YAML, 12).await;
     let mut claims = Vec::new();
     for n in 0..10 {
-        let desk = Arc::clone(&desks[n % 2]);
+        let scenario = Arc::clone(&scenarios[n % 2]);
         claims.push(tokio::spawn(async move {
             let request = request(&n.to_string(), person(1));
-            claim_at_last(&desk, &request).await
+            claim_at_last(&scenario, &request).await
         }));
     }
     let mut tasks = BTreeSet::new();
@@ -310,11 +312,14 @@ workflow:
         }
     }
     assert_eq!(tasks.len(), 4);
-    assert_eq!(desks[1].1.claimed_slots(person(1)).await.unwrap().len(), 4);
+    assert_eq!(
+        scenarios[1].1.claimed_slots(person(1)).await.unwrap().len(),
+        4
+    );
     // Another person is not held up by that.
-    let other = desks[0]
+    let other = scenarios[0]
         .0
-        .claim_next(&*desks[0].1, &request("other", person(2)))
+        .claim_next(&*scenarios[0].1, &request("other", person(2)))
         .await;
     assert!(other.unwrap().is_some());
 }
@@ -339,15 +344,15 @@ fn label(task_id: TaskId, who: u128, label: &str) -> CommandEnvelope {
     )
 }
 
-async fn submit(desk: &Desk, labels: Vec<CommandEnvelope>) {
-    let report = desk.0.process_batch(labels, None).await.unwrap();
+async fn submit(scenario: &Scenario, labels: Vec<CommandEnvelope>) {
+    let report = scenario.0.process_batch(labels, None).await.unwrap();
     for outcome in &report.outcomes {
         assert!(matches!(outcome, Outcome::Applied(_)), "{outcome:?}");
     }
 }
 
 /// Waits until so many labels can be read in the log: a transaction elsewhere holds its readers back.
-async fn readable(desk: &Desk, labels: usize) {
+async fn readable(scenario: &Scenario, labels: usize) {
     until(async || {
         let (mut found, mut after) = (0, LogPosition::default());
         loop {
@@ -355,7 +360,7 @@ async fn readable(desk: &Desk, labels: usize) {
                 workflow: slug("flow"),
                 event_types: vec!["annotation_submitted"],
             };
-            let page = desk
+            let page = scenario
                 .1
                 .read_workflow_log(filter, after, PAGE_MAX)
                 .await
@@ -378,14 +383,14 @@ fn request_drawn(name: &str, who: u128, overdue: bool) -> ClaimRequest {
         .unwrap()
 }
 
-async fn claim(desk: &Desk, request: &ClaimRequest) -> TaskId {
-    let claimed = desk.0.claim_next(&*desk.1, request).await.unwrap();
+async fn claim(scenario: &Scenario, request: &ClaimRequest) -> TaskId {
+    let claimed = scenario.0.claim_next(&*scenario.1, request).await.unwrap();
     claimed.expect("a slot is free").task_id
 }
 
 /// Why the task was given to the person.
-async fn basis(desk: &Desk, task: TaskId, who: u128) -> Option<OfferBasis> {
-    let events = desk.1.events(task, 0, 100).await.unwrap().events;
+async fn basis(scenario: &Scenario, task: TaskId, who: u128) -> Option<OfferBasis> {
+    let events = scenario.1.events(task, 0, 100).await.unwrap().events;
     events
         .into_iter()
         .find_map(|event| match event.event {
@@ -398,7 +403,7 @@ async fn basis(desk: &Desk, task: TaskId, who: u128) -> Option<OfferBasis> {
 }
 
 /// Tasks that are done: three people who agree, and one who says something else, in turn.
-async fn teach(desk: &Desk, tasks: u32) {
+async fn teach(scenario: &Scenario, tasks: u32) {
     let mut labels = Vec::new();
     for n in 0..tasks {
         let truth = ["cat", "dog"][n as usize % 2];
@@ -410,16 +415,16 @@ async fn teach(desk: &Desk, tasks: u32) {
         answers[2] = (9, "cat");
         labels.extend(answers.iter().map(|(who, l)| label(numbered(n), *who, l)));
     }
-    submit(desk, labels).await;
+    submit(scenario, labels).await;
 }
 
 pub(in crate::stores) async fn reliable_people_get_what_is_contested(a: &impl Adapter) {
-    let desks = desks(a, &threefold("quality_weighted"), 84).await;
-    let desk = &*desks[0];
-    teach(desk, 80).await;
+    let scenarios = scenarios(a, &threefold("quality_weighted"), 84).await;
+    let scenario = &*scenarios[0];
+    teach(scenario, 80).await;
     let [fresh, older, agreed, contested] = [80, 81, 82, 83].map(numbered);
     submit(
-        desk,
+        scenario,
         vec![
             label(older, 21, "cat"),
             label(agreed, 21, "dog"),
@@ -429,15 +434,16 @@ pub(in crate::stores) async fn reliable_people_get_what_is_contested(a: &impl Ad
         ],
     )
     .await;
-    readable(desk, 80 * 3 + 5).await;
+    readable(scenario, 80 * 3 + 5).await;
     // Another process has learnt the same from the log.
-    for (slot, desk) in desks.iter().enumerate() {
+    for (slot, scenario) in scenarios.iter().enumerate() {
         // Nobody knows how reliable these are, or that they are not.
         for who in [30 + slot as u128, 9] {
-            let claimed = claim(desk, &request_drawn(&format!("{slot}"), who, false)).await;
+            let claimed = claim(scenario, &request_drawn(&format!("{slot}"), who, false)).await;
             assert_eq!(claimed, fresh, "{who}");
-            assert_eq!(basis(desk, claimed, who).await, None);
-            desk.0
+            assert_eq!(basis(scenario, claimed, who).await, None);
+            scenario
+                .0
                 .process_batch(
                     vec![CommandEnvelope::new(
                         id(&format!("release {slot} {who}")),
@@ -457,13 +463,13 @@ pub(in crate::stores) async fn reliable_people_get_what_is_contested(a: &impl Ad
     // What is least sure comes first, whoever else has begun it, and nobody comes twice.
     let mut claims = Vec::new();
     for who in [1, 2, 3] {
-        let claimed = claim(&desks[1], &request_drawn("", who, false)).await;
+        let claimed = claim(&scenarios[1], &request_drawn("", who, false)).await;
         let Some(OfferBasis::Contested {
             confidence: Some(confidence),
             accuracy_low,
             accuracy_expected,
             ..
-        }) = basis(desk, claimed, who).await
+        }) = basis(scenario, claimed, who).await
         else {
             panic!("{who} is reliable");
         };
@@ -473,7 +479,7 @@ pub(in crate::stores) async fn reliable_people_get_what_is_contested(a: &impl Ad
     let tasks: Vec<TaskId> = claims.iter().map(|(task, _)| *task).collect();
     assert_eq!(tasks[0], contested);
     assert!(claims.is_sorted_by(|a, b| a.1 <= b.1), "{claims:?}");
-    let states = states(&*desk.1, &[older, agreed, contested]).await;
+    let states = states(&*scenario.1, &[older, agreed, contested]).await;
     for state in states.values() {
         let visit = state.current_visit("annotate").unwrap();
         assert!(visit.annotations.len() + visit.assignments.len() <= 3);
@@ -483,26 +489,26 @@ pub(in crate::stores) async fn reliable_people_get_what_is_contested(a: &impl Ad
 pub(in crate::stores) async fn no_task_is_left_behind_by_those_that_are_contested(
     a: &impl Adapter,
 ) {
-    let desks = desks(a, &threefold("quality_weighted"), 120).await;
-    let desk = &*desks[0];
-    teach(desk, 80).await;
+    let scenarios = scenarios(a, &threefold("quality_weighted"), 120).await;
+    let scenario = &*scenarios[0];
+    teach(scenario, 80).await;
     let (fresh, contested) = (numbered(80), 81..120);
     let mut labels = Vec::new();
     for n in contested.clone() {
         labels.push(label(numbered(n), 21, "cat"));
         labels.push(label(numbered(n), 22, "dog"));
     }
-    submit(desk, labels).await;
-    readable(desk, 80 * 3 + 39 * 2).await;
+    submit(scenario, labels).await;
+    readable(scenario, 80 * 3 + 39 * 2).await;
     // There is always something that would be worth more, and the oldest has its turn all the same.
     let mut turns = 0;
     for n in 0..contested.len() {
         let request = request(&format!("turn {n}"), person(1));
-        let claimed = claim(desk, &request).await;
+        let claimed = claim(scenario, &request).await;
         if is_for_overdue(request.command_id) {
             turns += 1;
             assert_eq!(claimed, fresh);
-            assert_eq!(basis(desk, claimed, 1).await, Some(OfferBasis::Overdue));
+            assert_eq!(basis(scenario, claimed, 1).await, Some(OfferBasis::Overdue));
             break;
         }
         assert_ne!(claimed, fresh);
@@ -511,11 +517,11 @@ pub(in crate::stores) async fn no_task_is_left_behind_by_those_that_are_conteste
 }
 
 pub(in crate::stores) async fn sharing_by_quality_never_exceeds_the_overlap(a: &impl Adapter) {
-    let desks = desks(a, &threefold("quality_weighted"), 95).await;
-    teach(&desks[0], 80).await;
+    let scenarios = scenarios(a, &threefold("quality_weighted"), 95).await;
+    teach(&scenarios[0], 80).await;
     let open: Vec<TaskId> = (80..95).map(numbered).collect();
     submit(
-        &desks[0],
+        &scenarios[0],
         open[..8]
             .iter()
             .map(|task| label(*task, 21, "cat"))
@@ -525,11 +531,11 @@ pub(in crate::stores) async fn sharing_by_quality_never_exceeds_the_overlap(a: &
     // 8 tasks with 2 slots and 7 with 3; the reliable go for the first, the others for the rest.
     let mut claims = Vec::new();
     for n in 0..60_usize {
-        let desk = Arc::clone(&desks[n % 2]);
+        let scenario = Arc::clone(&scenarios[n % 2]);
         let who = [1, 2, 3, 4].get(n).copied().unwrap_or(40 + n as u128);
         claims.push(tokio::spawn(async move {
             let request = request(&format!("race {n}"), person(who));
-            claim_at_last(&desk, &request).await
+            claim_at_last(&scenario, &request).await
         }));
     }
     let mut claimed = 0;
@@ -537,7 +543,7 @@ pub(in crate::stores) async fn sharing_by_quality_never_exceeds_the_overlap(a: &
         claimed += usize::from(claim.await.unwrap().is_some());
     }
     assert_eq!(claimed, 8 * 2 + 7 * 3);
-    for state in states(&*desks[0].1, &open).await.values() {
+    for state in states(&*scenarios[0].1, &open).await.values() {
         let visit = state.current_visit("annotate").unwrap();
         let people = visit.annotations.iter().map(|a| a.user_id);
         let mut people: Vec<_> = people

@@ -1,4 +1,4 @@
-//! A desk to try a workflow on: commands in, one line of text out, no store and no clock.
+//! A scenario to try a workflow on: commands in, one line of text out, no store and no clock.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// One task at a workflow, decided by hand.
-pub(crate) struct Desk {
+pub(crate) struct Scenario {
     workflow: CompiledWorkflow,
     /// A revision that the task may move to.
     revised: Option<CompiledWorkflow>,
@@ -60,7 +60,7 @@ pub(crate) fn user(n: u128) -> UserId {
     UserId(Uuid::from_u128(0xA000 + n))
 }
 
-/// The one task of a desk.
+/// The one task of a scenario.
 pub(crate) const TASK: TaskId = TaskId(Uuid::from_u128(0x7A5C));
 
 fn compiled(yaml: &str, revision: u32) -> CompiledWorkflow {
@@ -70,7 +70,7 @@ fn compiled(yaml: &str, revision: u32) -> CompiledWorkflow {
     CompiledWorkflow::new(config.into(), "hash".to_owned()).unwrap()
 }
 
-impl Desk {
+impl Scenario {
     pub(crate) fn new(yaml: &str) -> Self {
         Self {
             workflow: compiled(yaml, 1),
@@ -87,12 +87,12 @@ impl Desk {
         }
     }
 
-    /// A desk whose task has been started.
+    /// A scenario whose task has been started.
     pub(crate) fn started(yaml: &str) -> Self {
-        let mut desk = Self::new(yaml);
-        let answer = desk.start(json!(null));
+        let mut scenario = Self::new(yaml);
+        let answer = scenario.start(json!(null));
         assert!(answer.starts_with("waiting"), "{answer}");
-        desk
+        scenario
     }
 
     /// Decides a command; answers the outcome and what happened, as

@@ -23,7 +23,7 @@ use crate::{
 const SAMPLE_EVERY: Duration = Duration::from_secs(5);
 
 /// Keeps the gauges up to date.
-pub(super) struct Sampler {
+pub(super) struct GaugeSampler {
     pub(super) store: Arc<dyn Store>,
     pub(super) consumer: Option<watch::Receiver<BrokerState>>,
     pub(super) metrics: Arc<Metrics>,
@@ -32,7 +32,7 @@ pub(super) struct Sampler {
     pub(super) stopping: CancellationToken,
 }
 
-impl Sampler {
+impl GaugeSampler {
     /// Runs until stopped.
     pub(super) async fn run(mut self) {
         loop {

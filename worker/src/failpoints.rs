@@ -1,6 +1,6 @@
 //! Points at which a test may end the process, to see what a restart makes of it.
 //!
-//! With the feature `faults`, `GLYPH_CRASH_AT=point:n` aborts the process on the n-th pass of that
+//! With the feature `failpoints`, `GLYPH_CRASH_AT=point:n` aborts the process on the n-th pass of that
 //! point; without it, every call here is empty and the variable is not read.
 
 use std::{fmt, future::Future, str::FromStr, sync::Arc};
@@ -123,13 +123,13 @@ impl FromStr for Crash {
 
 /// Counts passes of crash points and ends the process at the chosen one. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Faults {
-    #[cfg(feature = "faults")]
+pub struct Failpoints {
+    #[cfg(feature = "failpoints")]
     armed: Option<Arc<(Crash, std::sync::atomic::AtomicU64)>>,
 }
 
-#[cfg(feature = "faults")]
-impl Faults {
+#[cfg(feature = "failpoints")]
+impl Failpoints {
     /// The crash that the environment asks for.
     pub fn from_env() -> Result<Self, InvalidCrash> {
         match std::env::var("GLYPH_CRASH_AT") {
@@ -176,14 +176,14 @@ impl Faults {
 }
 
 /// Abort, not exit: nothing is flushed, closed or told, as after a power cut.
-#[cfg(feature = "faults")]
+#[cfg(feature = "failpoints")]
 fn crash(point: CrashPoint) -> ! {
     tracing::error!(%point, "crashing on purpose");
     std::process::abort()
 }
 
-#[cfg(not(feature = "faults"))]
-impl Faults {
+#[cfg(not(feature = "failpoints"))]
+impl Failpoints {
     /// No crash.
     #[expect(
         clippy::unnecessary_wraps,
@@ -205,19 +205,19 @@ impl Faults {
 
 /// A store that passes the crash points around its commits, where a crash may strike; else `store`
 /// as it is.
-#[cfg(not(feature = "faults"))]
+#[cfg(not(feature = "failpoints"))]
 #[expect(clippy::needless_pass_by_value, reason = "the other build keeps it")]
-pub fn around_commits(store: Arc<dyn EventStore>, _faults: Faults) -> Arc<dyn EventStore> {
+pub fn around_commits(store: Arc<dyn EventStore>, _faults: Failpoints) -> Arc<dyn EventStore> {
     Arc::clone(&store)
 }
 
 /// A store that passes the crash points around its commits.
-#[cfg(feature = "faults")]
-pub fn around_commits(store: Arc<dyn EventStore>, faults: Faults) -> Arc<dyn EventStore> {
-    Arc::new(decorator::CrashingStore { store, faults })
+#[cfg(feature = "failpoints")]
+pub fn around_commits(store: Arc<dyn EventStore>, failpoints: Failpoints) -> Arc<dyn EventStore> {
+    Arc::new(decorator::CrashingStore { store, failpoints })
 }
 
-#[cfg(feature = "faults")]
+#[cfg(feature = "failpoints")]
 mod decorator {
     use std::{collections::HashMap, sync::Arc};
 
@@ -234,11 +234,11 @@ mod decorator {
 
     use uuid::Uuid;
 
-    use super::{CrashPoint, Faults};
+    use super::{CrashPoint, Failpoints};
 
     pub(super) struct CrashingStore {
         pub(super) store: Arc<dyn EventStore>,
-        pub(super) faults: Faults,
+        pub(super) failpoints: Failpoints,
     }
 
     #[async_trait]
@@ -248,7 +248,7 @@ mod decorator {
             Ok(OpenBatch {
                 tx: Box::new(CrashingTx {
                     tx: open.tx,
-                    faults: self.faults.clone(),
+                    failpoints: self.failpoints.clone(),
                 }),
                 ..open
             })
@@ -315,7 +315,7 @@ mod decorator {
 
     struct CrashingTx {
         tx: Box<dyn BatchTx>,
-        faults: Faults,
+        failpoints: Failpoints,
     }
 
     #[async_trait]
@@ -324,13 +324,13 @@ mod decorator {
             self: Box<Self>,
             writes: Vec<TaskWrite>,
         ) -> Result<Vec<OutboxRow>, EventStoreError> {
-            self.faults.pass(CrashPoint::Decided);
+            self.failpoints.pass(CrashPoint::Decided);
             let commit = self.tx.commit(writes);
             let rows = self
-                .faults
+                .failpoints
                 .pass_within(CrashPoint::BeforeCommit, commit)
                 .await?;
-            self.faults.pass(CrashPoint::AfterCommit);
+            self.failpoints.pass(CrashPoint::AfterCommit);
             Ok(rows)
         }
     }
@@ -350,14 +350,14 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "faults")]
+    #[cfg(feature = "failpoints")]
     #[test]
     fn it_strikes_on_the_chosen_pass_only() {
-        let faults = Faults::at("before_ack:2".parse().unwrap());
+        let failpoints = Failpoints::at("before_ack:2".parse().unwrap());
         let passes: Vec<_> = (0..3)
-            .map(|_| faults.strikes(CrashPoint::BeforeAck))
+            .map(|_| failpoints.strikes(CrashPoint::BeforeAck))
             .collect();
         assert_eq!(passes, [false, true, false]);
-        assert!(!faults.strikes(CrashPoint::Decided));
+        assert!(!failpoints.strikes(CrashPoint::Decided));
     }
 }
