@@ -1,6 +1,6 @@
 //! Points at which a test may end the process, to see what a restart makes of it.
 //!
-//! With the feature `failpoints`, `GLYPH_CRASH_AT=point:n` aborts the process on the n-th pass of that
+//! With the feature `faults`, `GLYPH_CRASH_AT=point:n` aborts the process on the n-th pass of that
 //! point; without it, every call here is empty and the variable is not read.
 
 use std::{fmt, future::Future, str::FromStr, sync::Arc};
@@ -124,11 +124,11 @@ impl FromStr for Crash {
 /// Counts passes of crash points and ends the process at the chosen one. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Failpoints {
-    #[cfg(feature = "failpoints")]
+    #[cfg(feature = "faults")]
     armed: Option<Arc<(Crash, std::sync::atomic::AtomicU64)>>,
 }
 
-#[cfg(feature = "failpoints")]
+#[cfg(feature = "faults")]
 impl Failpoints {
     /// The crash that the environment asks for.
     pub fn from_env() -> Result<Self, InvalidCrash> {
@@ -176,13 +176,13 @@ impl Failpoints {
 }
 
 /// Abort, not exit: nothing is flushed, closed or told, as after a power cut.
-#[cfg(feature = "failpoints")]
+#[cfg(feature = "faults")]
 fn crash(point: CrashPoint) -> ! {
     tracing::error!(%point, "crashing on purpose");
     std::process::abort()
 }
 
-#[cfg(not(feature = "failpoints"))]
+#[cfg(not(feature = "faults"))]
 impl Failpoints {
     /// No crash.
     #[expect(
@@ -205,19 +205,19 @@ impl Failpoints {
 
 /// A store that passes the crash points around its commits, where a crash may strike; else `store`
 /// as it is.
-#[cfg(not(feature = "failpoints"))]
+#[cfg(not(feature = "faults"))]
 #[expect(clippy::needless_pass_by_value, reason = "the other build keeps it")]
 pub fn around_commits(store: Arc<dyn EventStore>, _faults: Failpoints) -> Arc<dyn EventStore> {
     Arc::clone(&store)
 }
 
 /// A store that passes the crash points around its commits.
-#[cfg(feature = "failpoints")]
+#[cfg(feature = "faults")]
 pub fn around_commits(store: Arc<dyn EventStore>, failpoints: Failpoints) -> Arc<dyn EventStore> {
     Arc::new(decorator::CrashingStore { store, failpoints })
 }
 
-#[cfg(feature = "failpoints")]
+#[cfg(feature = "faults")]
 mod decorator {
     use std::{collections::HashMap, sync::Arc};
 
@@ -350,7 +350,7 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "failpoints")]
+    #[cfg(feature = "faults")]
     #[test]
     fn it_strikes_on_the_chosen_pass_only() {
         let failpoints = Failpoints::at("before_ack:2".parse().unwrap());

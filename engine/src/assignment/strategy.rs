@@ -123,7 +123,7 @@ mod tests {
                 reserved,
                 waiting_since: DateTime::<Utc>::from_timestamp(since, 0).unwrap(),
                 barred: Vec::new(),
-                judged: Vec::new(),
+                authors: Vec::new(),
             },
             strategy: LoadBalancing::RoundRobin,
             priority: OfferPriority::Usual,

@@ -28,7 +28,7 @@ pub use goal::{
     AlertsConfig, CompletionActionConfig, GoalConfig, GoalOperator, GoalType, QualityMetric,
     VolumeUnit,
 };
-pub use handler::{BUILT_IN_HANDLERS, InternalHandler, ExternalHandler, WebhookConfig};
+pub use handler::{BUILT_IN_HANDLERS, ExternalHandler, InternalHandler, WebhookConfig};
 pub use hook::{Hook, HookId, HookStage, Hooks};
 pub use library::{StepLibrary, Template};
 pub use script::{

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AssignmentConfig, Completion, CompletionType, ConfigDuration, ConsensusConfig,
-    DisagreementStrategy, Hook, HookId, HookStage, Hooks, InternalHandler, LoadBalancing,
-    ExternalHandler, Performer, StepType, TieBreaker, TimeoutAction,
+    DisagreementStrategy, ExternalHandler, Hook, HookId, HookStage, Hooks, InternalHandler,
+    LoadBalancing, Performer, StepType, TieBreaker, TimeoutAction,
 };
 use crate::ids::{StepId, WorkflowId};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{decision::Refusal, work::Work};
 use crate::{
     command::{EffectOutcome, FireTimer},
-    config::{HookId, OnError, ExternalHandler, StepConfig},
+    config::{ExternalHandler, HookId, OnError, StepConfig},
     events::{HandlerRequested, Job, WorkflowEvent},
     executor::Closing,
     limits::{RETRY_DELAY_FIRST, RETRY_DELAY_MAX, TEXT_BYTES_MAX},

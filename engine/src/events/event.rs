@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::LogPosition;
 use crate::{
     config::{
-        AgreementMethod, DisagreementStrategy, FieldMode, HookId, Level, Metric, ExternalHandler,
+        AgreementMethod, DisagreementStrategy, ExternalHandler, FieldMode, HookId, Level, Metric,
         Target, TimeoutAction,
     },
     ids::{StepId, TaskId, UserId, WorkflowId},

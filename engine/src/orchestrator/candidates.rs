@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use super::{
     OrchestrationError, WorkflowOrchestrator,
-    offer::{OfferedStep, ClaimPriority},
+    offer::{ClaimPriority, OfferedStep},
 };
 use crate::{
     assignment::{Offer, check_roles, check_skills, is_for_gold},

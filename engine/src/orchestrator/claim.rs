@@ -35,7 +35,7 @@ const ROUNDS_MAX: u32 = 4;
 
 /// What the inbox keeps of a claim.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Claim {
+struct RecordedClaim {
     task_id: TaskId,
     step_id: StepId,
     visit: u32,
@@ -45,7 +45,7 @@ struct Claim {
 
 /// What became of one candidate.
 enum Attempt {
-    Claimed(Claim, Box<WorkflowSnapshot>),
+    Claimed(RecordedClaim, Box<WorkflowSnapshot>),
     /// The id is in the inbox.
     Known(CommandRow),
     /// Somebody was faster, or the task is not what it was.
@@ -193,7 +193,7 @@ impl WorkflowOrchestrator {
     ) -> Result<Option<Claim>, OrchestrationError> {
         let claim = match known.outcome {
             RecordedOutcome::Applied { result } if known.content_hash == request.content_hash() => {
-                serde_json::from_value::<Claim>(result).ok()
+                serde_json::from_value::<RecordedClaim>(result).ok()
             }
             RecordedOutcome::Applied { .. } | RecordedOutcome::Rejected { .. } => None,
         };
@@ -207,7 +207,7 @@ impl WorkflowOrchestrator {
     async fn claimed(
         &self,
         store: &dyn Store,
-        claim: Claim,
+        claim: RecordedClaim,
         state: Option<WorkflowSnapshot>,
     ) -> Result<Claim, OrchestrationError> {
         let state = match state {
@@ -275,10 +275,10 @@ fn granted(
     request: &ClaimRequest,
     slot: &OpenSlot,
     end: ChainEnd,
-) -> Option<(Claim, WorkflowSnapshot, TaskWrite)> {
+) -> Option<(RecordedClaim, WorkflowSnapshot, TaskWrite)> {
     let (state, mut write) = (end.state?, end.write?);
     let visit = state.current_visit(&slot.step_id)?;
-    let claim = Claim {
+    let claim = RecordedClaim {
         task_id: slot.task_id,
         step_id: slot.step_id.clone(),
         visit: slot.visit,

@@ -30,10 +30,10 @@ use super::pending_events::PendingEvents;
 use crate::{
     config::WorkflowConfig,
     events::StoredEvent,
-    executor::annotators::{ModelSource, AnnotatorModel, ModelKey},
+    executor::annotators::{AnnotatorModel, ModelKey, ModelSource},
     ids::RevisionId,
     limits::PAGE_MAX,
-    store::{EventStore, EventStoreError, ModelCheckpoint, LogFilter, LogPage, TaskWrite},
+    store::{EventStore, EventStoreError, LogFilter, LogPage, ModelCheckpoint, TaskWrite},
 };
 
 /// Revisions whose questions are remembered; of a colder one they are read again.

@@ -284,7 +284,7 @@ impl WorkflowOrchestrator {
     }
 
     /// What is to be done for a row of timers before it is decided: its state and revision are
-    /// read, [`effect_of`] is asked. None where its [`FireTimer`](crate::command::Due) command runs alone.
+    /// read, [`effect_of`] is asked. None where its [`FireTimer`](crate::command::FireTimer) command runs alone.
     pub async fn effect_of(&self, row: &Timer) -> Result<Option<Effect>, OrchestrationError> {
         if !row.kind.has_effect() {
             return Ok(None);

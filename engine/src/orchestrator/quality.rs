@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::{
     OrchestrationError, WorkflowOrchestrator,
     live_models::ModelsInUse,
-    offer::{OfferedStep, ClaimPriority},
+    offer::{ClaimPriority, OfferedStep},
 };
 use crate::{
     assignment::is_for_overdue,

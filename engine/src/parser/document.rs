@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use super::report::ValidationError;
 use crate::{
     config::{
-        ConsensusConfig, GoalConfig, GoldConfig, InternalHandler, ExternalHandler, Script, Settings,
-        StepConfig, TransitionConfig, WebhookConfig,
+        ConsensusConfig, ExternalHandler, GoalConfig, GoldConfig, InternalHandler, Script,
+        Settings, StepConfig, TransitionConfig, WebhookConfig,
     },
     ids::{StepId, WorkflowId},
 };

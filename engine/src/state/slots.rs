@@ -148,16 +148,16 @@ fn open_slot(state: &WorkflowSnapshot, step_id: &StepId, visit: &Visit) -> OpenS
     let mut barred = submitters(visit);
     barred.extend(visit.assignments.iter().map(|claimed| claimed.user_id));
     barred.extend(&visit.excluded);
-    let judged = visit
+    let reviewed = visit
         .reviewed
         .as_ref()
-        .and_then(|judged| state.steps.get(&judged.step_id));
-    let mut judged: Vec<UserId> = judged
+        .and_then(|reviewed| state.steps.get(&reviewed.step_id));
+    let mut authors: Vec<UserId> = reviewed
         .map_or(&[][..], |step| &step.visits)
         .iter()
         .flat_map(submitters)
         .collect();
-    for people in [&mut barred, &mut judged] {
+    for people in [&mut barred, &mut authors] {
         people.sort_unstable();
         people.dedup();
     }
@@ -172,6 +172,6 @@ fn open_slot(state: &WorkflowSnapshot, step_id: &StepId, visit: &Visit) -> OpenS
         reserved: count(visit.assignments.len()),
         waiting_since: visit.activated_at,
         barred,
-        judged,
+        authors,
     }
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{ChildTask, Pause, StepResult};
 use crate::{
-    config::{HookId, HookStage, ExternalHandler},
+    config::{ExternalHandler, HookId, HookStage},
     ids::{StepId, UserId},
 };
 

@@ -100,10 +100,16 @@ pub trait ReliabilityStore: Send + Sync {
     ) -> Result<LogPage, EventStoreError>;
 
     /// A model as it was kept last; none where there is none, or it is not whole.
-    async fn model_checkpoint(&self, model: Uuid) -> Result<Option<ModelCheckpoint>, EventStoreError>;
+    async fn model_checkpoint(
+        &self,
+        model: Uuid,
+    ) -> Result<Option<ModelCheckpoint>, EventStoreError>;
 
     /// How far that model had come.
-    async fn checkpoint_position(&self, model: Uuid) -> Result<Option<LogPosition>, EventStoreError>;
+    async fn checkpoint_position(
+        &self,
+        model: Uuid,
+    ) -> Result<Option<LogPosition>, EventStoreError>;
 
     /// Keeps a model, unless one that has come as far or further is kept.
     async fn keep_model(&self, row: ModelCheckpoint) -> Result<(), EventStoreError>;

@@ -42,7 +42,7 @@ pub use batch::{
 pub use commands::{CommandLog, CommandPage, CommandRecord, CommandRow, RecordedOutcome};
 pub use error::{ErrorClass, EventStoreError, StorageError};
 pub use goals::{GoalActionOutcome, GoalActionRow, GoalActionStatus, GoalStore, NewGoalAction};
-pub use log::{EventPage, ModelCheckpoint, LogEntry, LogFilter, LogPage, ReliabilityStore};
+pub use log::{EventPage, LogEntry, LogFilter, LogPage, ModelCheckpoint, ReliabilityStore};
 pub use memory::{Clock, MemoryStore};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use migrations::MigrationFile;
@@ -59,7 +59,7 @@ pub use projections::{
     OpenProjection, ProjectionRows, ProjectionStore, ProjectionTx, ProjectionWrite,
 };
 pub use rebuild::{DerivedChanges, Rebuild, RebuildReport};
-pub use slots::{StepWithOpenSlots, SlotIndex, SlotOrder, SlotQuery};
+pub use slots::{SlotIndex, SlotOrder, SlotQuery, StepWithOpenSlots};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteEventStore;
 pub use tasks::{TaskFilter, TaskIndex, TaskPage, WaitingStep};

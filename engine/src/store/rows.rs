@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use super::{
     AnnotatorPause, CommandRow, Draft, EventStoreError, FailedOutboxRow, GoalActionRow,
-    GoalActionStatus, ModelCheckpoint, LogEntry, LogPosition, NewGoalAction, StepWithOpenSlots, OutboxRow,
-    RecordedOutcome, TaskRow, Timer, TimerKind, WorkflowPause, WorkflowRow,
+    GoalActionStatus, LogEntry, LogPosition, ModelCheckpoint, NewGoalAction, OutboxRow,
+    RecordedOutcome, StepWithOpenSlots, TaskRow, Timer, TimerKind, WorkflowPause, WorkflowRow,
 };
 use crate::{
     config::WorkflowConfig,
@@ -282,7 +282,10 @@ pub(super) fn snapshot(
 }
 
 /// A model as it was kept, or none where it is not whole: then it is learnt anew.
-pub(super) fn learnt(row: &impl Record, model: Uuid) -> Result<Option<ModelCheckpoint>, EventStoreError> {
+pub(super) fn learnt(
+    row: &impl Record,
+    model: Uuid,
+) -> Result<Option<ModelCheckpoint>, EventStoreError> {
     let columns = Columns::of("annotator_models", row);
     let state = columns.text("state")?;
     if columns.bytes("checksum")? != checksum(state) {
@@ -462,7 +465,7 @@ pub(super) fn open_slot(row: &impl Record) -> Result<OpenSlot, EventStoreError> 
         reserved: columns.number("reserved")?,
         waiting_since: columns.time("waiting_since")?,
         barred: columns.users("barred")?,
-        judged: columns.users("judged")?,
+        authors: columns.users("judged")?,
     })
 }
 

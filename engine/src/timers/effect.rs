@@ -5,7 +5,7 @@
 //! transaction or a lock, and what it came to goes back as the outcome of the [`FireTimer`] command. A
 //! crash in between repeats the effect, never the decision: the command's id follows from the row.
 //!
-//! [`FireTimer`]: crate::command::Due
+//! [`FireTimer`]: crate::command::FireTimer
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::children;
 use crate::{
     command::CommandEnvelope,
-    config::{HookId, HookStage, ExternalHandler, StepConfig, WorkflowConfig},
+    config::{ExternalHandler, HookId, HookStage, StepConfig, WorkflowConfig},
     ids::{StepId, TaskId},
     state::{PendingCall, StepResult, TaskStatus, Visit, WorkflowRef, WorkflowSnapshot},
     store::{Timer, TimerKind},

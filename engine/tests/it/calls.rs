@@ -380,7 +380,7 @@ fn two_who_made_the_same_call_are_duplicates_of_each_other() {
 fn a_call_that_nobody_made_is_not_settled() {
     let mut scenario = Scenario::started(&webhook(""));
     let row = claimed(&scenario);
-    let answer = scenario.run(Command::FireTimer(Due::alone(row)));
+    let answer = scenario.run(Command::FireTimer(FireTimer::alone(row)));
     assert_eq!(answer, "Undecided(NotPerformed)");
     assert_eq!(scenario.due().len(), 1);
 }

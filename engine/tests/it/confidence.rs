@@ -565,7 +565,7 @@ async fn processes_and_restarts_go_on_from_what_others_learnt() {
 async fn kept(road: &Road) -> Option<String> {
     let config = road.store.load_by_name("road").await.unwrap().unwrap();
     let keys = ModelKey::all_of(&config);
-    let row = road.store.learnt(keys[0].id()).await.unwrap()?;
+    let row = road.store.model_checkpoint(keys[0].id()).await.unwrap()?;
     Some(row.state)
 }
 

@@ -220,7 +220,7 @@ impl Scenario {
     pub(crate) fn perform(&mut self, row: Timer) -> FireTimer {
         let state = self.state.as_ref().expect("the task has been started");
         let Some(Effect::Call(call)) = effect_of(state, &self.workflow, &row) else {
-            return Due::alone(row);
+            return FireTimer::alone(row);
         };
         self.calls.push(call);
         let answer = self.answers.pop_front();

@@ -69,7 +69,8 @@ impl AmqpDeadLetters {
                         to_replay.push((delivery, letter.routing_key));
                     }
                     Verb::Drop(_) => {
-                        declarer.bounded("the removal of a dead letter", declarer.ack(&delivery))
+                        declarer
+                            .bounded("the removal of a dead letter", declarer.ack(&delivery))
                             .await?;
                         done += 1;
                     }
@@ -79,11 +80,13 @@ impl AmqpDeadLetters {
             for (delivery, routing_key) in to_replay {
                 let published = declarer.publish(&delivery, &routing_key);
                 declarer.bounded("a replayed command", published).await?;
-                declarer.bounded("the removal of a dead letter", declarer.ack(&delivery))
+                declarer
+                    .bounded("the removal of a dead letter", declarer.ack(&delivery))
                     .await?;
                 done += 1;
             }
-            declarer.bounded("the dead letters' return", declarer.put_back())
+            declarer
+                .bounded("the dead letters' return", declarer.put_back())
                 .await?;
             Ok((listed, done))
         }

@@ -25,15 +25,20 @@ pub(super) async fn declare(topology: &Topology, link: &Link) -> Result<(), Brok
         channel: link.channel().await?,
         kept: Vec::new(),
     };
-    declarer.exchange(&topology.commands(), ExchangeKind::Topic)
+    declarer
+        .exchange(&topology.commands(), ExchangeKind::Topic)
         .await?;
-    declarer.exchange(&topology.events(), ExchangeKind::Topic)
+    declarer
+        .exchange(&topology.events(), ExchangeKind::Topic)
         .await?;
-    declarer.exchange(&topology.dead(), ExchangeKind::Fanout)
+    declarer
+        .exchange(&topology.dead(), ExchangeKind::Fanout)
         .await?;
 
     declarer.queue(&topology.dead(), unlimited_queue()).await?;
-    declarer.bind(&topology.dead(), &topology.dead(), "").await?;
+    declarer
+        .bind(&topology.dead(), &topology.dead(), "")
+        .await?;
     for queue in CommandQueue::ALL {
         let mut arguments = dead_lettering(&topology.dead());
         arguments.insert(

@@ -22,7 +22,7 @@ use crate::{
     pipeline::{Pipeline, PipelineHandle, PipelineParts, PipelineSettings},
     projections::{AgreementProjector, GoalProjector, GoldProjector},
     settings::{Services, Settings},
-    timers::{GoalActionRunner, ExternalHandlers, PauseExpirer, TimerRunner},
+    timers::{ExternalHandlers, GoalActionRunner, PauseExpirer, TimerRunner},
     traces::Traces,
     webhook::WebhookClient,
 };
@@ -113,17 +113,17 @@ impl RunningWorker {
             Arc::new(handlers),
         );
         let pauses = PauseExpirer::new(store(), orchestrator());
-        let goals = GoalProjector::new(store(), messages()).with_faults(failpoints.clone());
+        let goals = GoalProjector::new(store(), messages()).with_failpoints(failpoints.clone());
         let agreement = AgreementProjector::new(store(), messages(), settings.agreement_window)
-            .with_faults(failpoints.clone());
-        let gold = GoldProjector::new(store(), messages()).with_faults(failpoints.clone());
+            .with_failpoints(failpoints.clone());
+        let gold = GoldProjector::new(store(), messages()).with_failpoints(failpoints.clone());
         let goal_actions = GoalActionRunner::new(
             store(),
             orchestrator(),
             webhooks.clone(),
             Arc::clone(&self.metrics),
         )
-        .with_faults(failpoints.clone());
+        .with_failpoints(failpoints.clone());
         [
             ("timers", Box::pin(timers.run(stopping()))),
             ("ends of pauses", Box::pin(pauses.run(stopping()))),

@@ -19,27 +19,27 @@ pub(super) fn run(verb: ConfigVerb, settings: &Settings, output: Output) -> Resu
     // What only some verbs need is a warning; what contradicts itself is a fault.
     let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     let mut warnings = misspelt_variables(variables);
-    let mut failpoints = Vec::new();
+    let mut faults = Vec::new();
     if let Err(error) = settings.services() {
         let incomplete = settings.database.is_none() || settings.broker.is_none();
         let list = if incomplete {
             &mut warnings
         } else {
-            &mut failpoints
+            &mut faults
         };
-        list.extend(error.failpoints);
+        list.extend(error.faults);
     }
     if let Err(error) = settings.check_http() {
-        failpoints.extend(error.failpoints);
+        faults.extend(error.faults);
     }
     if let Some(path) = &settings.api_tokens_file {
-        failpoints.extend(Tokens::from_file(path).err().map(|e| e.to_string()));
+        faults.extend(Tokens::from_file(path).err().map(|e| e.to_string()));
     }
     let document = json!({
-        "valid": failpoints.is_empty(),
+        "valid": faults.is_empty(),
         "settings": lines,
         "warnings": warnings,
-        "failpoints": failpoints,
+        "faults": faults,
     });
     output.result(&document, || {
         let mut table = Table::new(&["setting", "value", "from"]);
@@ -48,10 +48,10 @@ pub(super) fn run(verb: ConfigVerb, settings: &Settings, output: Output) -> Resu
             table.row([line.key.clone(), value, line.origin.clone()]);
         }
         let notes = warnings.iter().map(|w| format!("\nwarning: {w}"));
-        let notes = notes.chain(failpoints.iter().map(|f| format!("\nerror: {f}")));
+        let notes = notes.chain(faults.iter().map(|f| format!("\nerror: {f}")));
         format!("{}\n{}", table.render(0), notes.collect::<String>())
     });
-    if failpoints.is_empty() {
+    if faults.is_empty() {
         Ok(())
     } else {
         Err(CliError::SettingsShown)

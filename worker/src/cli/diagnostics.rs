@@ -71,7 +71,7 @@ pub(super) fn errors_of(name: &str, diagnostics: &[ValidationError], output: Out
     CliError::InvalidFile(format!("{name} is not valid: {errors}"))
 }
 
-/// The workflow of a file; its failpoints are shown.
+/// The workflow of a file; its faults are shown.
 pub(super) fn workflow_of(file: &Path, output: Output) -> Result<WorkflowConfig, CliError> {
     let (name, source) = read(file)?;
     let report = check(&source);

@@ -42,18 +42,18 @@ Exit codes: 0 all as expected, 1 something else happened, 3 a file is not valid.
 pub(super) fn run(file: &Path, script: &Path, output: Output) -> Result<(), CliError> {
     let workflow = workflow_of(file, output)?;
     let (name, source) = read(script)?;
-    let (parsed, failpoints) = check_script(&source, &workflow);
+    let (parsed, faults) = check_script(&source, &workflow);
     if !output.is_json() {
-        output.diagnostics(&render(&name, &source, &failpoints));
+        output.diagnostics(&render(&name, &source, &faults));
     }
     let Some(parsed) = parsed else {
         if output.is_json() {
             output.result(
-                &serde_json::json!({"valid": false, "diagnostics": failpoints}),
+                &serde_json::json!({"valid": false, "diagnostics": faults}),
                 String::new,
             );
         }
-        return Err(errors_of(&name, &failpoints, output));
+        return Err(errors_of(&name, &faults, output));
     };
     let mut workflows = vec![workflow];
     for other in &parsed.workflows {

@@ -25,13 +25,13 @@ pub enum CliError {
     /// Wrong arguments or settings.
     #[error("{0}")]
     Usage(String),
-    /// The failpoints of the settings have been printed.
+    /// The faults of the settings have been printed.
     #[error("the settings are not valid")]
     SettingsShown,
     /// A file is not what it should be.
     #[error("{0}")]
     InvalidFile(String),
-    /// The failpoints of a file have been printed.
+    /// The faults of a file have been printed.
     #[error("the file is not valid")]
     InvalidFileShown,
     /// A service cannot be reached.

@@ -55,15 +55,15 @@ fn wrapped(config: &glyph_workflow_engine::WorkflowConfig) -> serde_json::Value 
 
 fn of_file(file: &Path, output: Output) -> Result<(), CliError> {
     let (name, source) = read(file)?;
-    let (expanded, failpoints) = expand_workflow(&source, &StepLibrary::built_in(), &[]);
+    let (expanded, faults) = expand_workflow(&source, &StepLibrary::built_in(), &[]);
     if !output.is_json() {
-        output.diagnostics(&render(&name, &source, &failpoints));
+        output.diagnostics(&render(&name, &source, &faults));
     }
     let Some(expanded) = expanded else {
         if output.is_json() {
-            output.result(&json!({"valid": false, "diagnostics": failpoints}), String::new);
+            output.result(&json!({"valid": false, "diagnostics": faults}), String::new);
         }
-        return Err(errors_of(&name, &failpoints, output));
+        return Err(errors_of(&name, &faults, output));
     };
     let document = json!({
         "workflow": expanded.config.id,

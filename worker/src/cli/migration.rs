@@ -163,7 +163,7 @@ pub(super) async fn run(
     };
     let statuses = match args.status {
         Some(status) => vec![status],
-        None => vec![TaskStatus::RunningWorker, TaskStatus::Paused],
+        None => vec![TaskStatus::Running, TaskStatus::Paused],
     };
     let bar = output.progress(None, "looking at tasks");
     let mut summary = Summary {

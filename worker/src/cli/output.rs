@@ -1,4 +1,4 @@
-//! Everything that is printed: results on standard output, failpoints and progress on standard error.
+//! Everything that is printed: results on standard output, faults and progress on standard error.
 //! By `writeln!`, as a reader that went away must not end the process by a panic.
 
 use std::{

@@ -83,7 +83,7 @@ fn is_blank(line: &[u8]) -> bool {
 
 /// Counts the commands of the file, or tells every line that is none.
 fn check(args: &PublishArgs) -> Result<u64, CliError> {
-    let (mut commands, mut failpoints, mut bad_lines) = (0, Vec::new(), 0);
+    let (mut commands, mut faults, mut bad_lines) = (0, Vec::new(), 0);
     for (line, number) in lines(args)?.zip(1_u64..) {
         let line = line.map_err(|error| unreadable(args, &error))?;
         if is_blank(&line) {
@@ -92,15 +92,15 @@ fn check(args: &PublishArgs) -> Result<u64, CliError> {
         commands += 1;
         if let Err(fault) = publication(line) {
             bad_lines += 1;
-            if failpoints.len() < FAULTS_SHOWN {
-                failpoints.push(format!("{}:{number}: {fault}", args.file.display()));
+            if faults.len() < FAULTS_SHOWN {
+                faults.push(format!("{}:{number}: {fault}", args.file.display()));
             }
         }
     }
-    if bad_lines > failpoints.len() {
-        failpoints.push(format!("and {} more", bad_lines - failpoints.len()));
+    if bad_lines > faults.len() {
+        faults.push(format!("and {} more", bad_lines - faults.len()));
     }
-    if failpoints.is_empty() {
+    if faults.is_empty() {
         Ok(commands)
     } else {
         let lines = if bad_lines == 1 {
@@ -110,7 +110,7 @@ fn check(args: &PublishArgs) -> Result<u64, CliError> {
         };
         let text = format!(
             "{bad_lines} {lines}; nothing was published\n{}",
-            failpoints.join("\n")
+            faults.join("\n")
         );
         Err(CliError::InvalidFile(text))
     }

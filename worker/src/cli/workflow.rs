@@ -267,13 +267,13 @@ fn list_text(revisions: &[ListedWorkflow]) -> String {
             row.revision.to_string(),
             row.id.to_string(),
             row.created_at.format("%F %T UTC").to_string(),
-            listed.paused().map(pause_text).unwrap_or_default(),
+            listed.paused().map(workflow_pause_text).unwrap_or_default(),
         ]);
     }
     table.render(0)
 }
 
-fn pause_text(pause: &WorkflowPause) -> String {
+fn workflow_pause_text(pause: &WorkflowPause) -> String {
     let text = pause_text(pause.reason.as_deref(), pause.since, pause.until);
     format!("{} {text}", pause.word())
 }
@@ -303,7 +303,7 @@ fn show_text(document: &WorkflowDocument) -> String {
     facts.row(["id", &config.revision_id.to_string()]);
     facts.row(["entry step", config.entry_step.as_str()]);
     if let Some(pause) = &document.paused {
-        facts.row(["held", &pause_text(pause)]);
+        facts.row(["paused", &workflow_pause_text(pause)]);
     }
     let mut steps = Table::new(&["step", "type", "submissions", "roles", "handler"]);
     for step in &config.steps {

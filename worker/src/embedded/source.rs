@@ -37,13 +37,13 @@ enum Settlement {
 pub struct EmbeddedSource {
     incoming: Mutex<mpsc::Receiver<Delivery>>,
     settlements: mpsc::UnboundedSender<Settlement>,
-    shared: Arc<BrokerState>,
+    shared: Arc<SourceState>,
     tasks: TaskTracker,
     state: watch::Sender<BrokerState>,
 }
 
 #[derive(Debug)]
-struct BrokerState {
+struct SourceState {
     consumer: Consumer,
     /// Deliveries handed out and not settled.
     unsettled: AtomicUsize,
@@ -64,7 +64,7 @@ impl EmbeddedSource {
     ///
     /// [`EmbeddedError::AlreadyConsumed`] where another process does.
     pub async fn start(queue: &EmbeddedQueue, prefetch: u16) -> Result<Arc<Self>, EmbeddedError> {
-        let shared = Arc::new(BrokerState {
+        let shared = Arc::new(SourceState {
             consumer: queue.consume().await?,
             unsettled: AtomicUsize::new(0),
             unsettled_max: usize::from(prefetch).max(1),
@@ -137,7 +137,7 @@ impl CommandSource for EmbeddedSource {
 }
 
 /// Takes deliveries as long as there is room for them.
-async fn receive(shared: Arc<BrokerState>, incoming: mpsc::Sender<Delivery>) {
+async fn receive(shared: Arc<SourceState>, incoming: mpsc::Sender<Delivery>) {
     let mut paused = shared.paused.subscribe();
     let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
     loop {
@@ -189,7 +189,7 @@ async fn receive(shared: Arc<BrokerState>, incoming: mpsc::Sender<Delivery>) {
 }
 
 /// Writes down what is settled, as much at a time as has come together.
-async fn settle(shared: Arc<BrokerState>, mut settled: mpsc::UnboundedReceiver<Settlement>) {
+async fn settle(shared: Arc<SourceState>, mut settled: mpsc::UnboundedReceiver<Settlement>) {
     let mut batch = Vec::new();
     loop {
         tokio::select! {

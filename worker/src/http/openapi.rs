@@ -245,7 +245,8 @@ fn person_from_token(schema: &mut Value) {
     not_required(schema, "user_id");
     if let Some(description) = schema.pointer_mut("/properties/user_id/description") {
         let described = description.as_str().unwrap_or_default();
-        *description = format!("{told} May be left out where the token names a person.").into();
+        *description =
+            format!("{described} May be left out where the token names a person.").into();
     }
 }
 

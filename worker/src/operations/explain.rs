@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
     WorkflowEvent, WorkflowSnapshot,
-    config::{HookId, ExternalHandler, Target},
+    config::{ExternalHandler, HookId, Target},
     events::{ConsensusCalculated, PosteriorCalculated, StoredEvent},
     ids::{StepId, TaskId, UserId, WorkflowId},
     state::{ChildTask, Incident, ParentTask, Pause, PendingCall, StepResult, TaskStatus, Visit},

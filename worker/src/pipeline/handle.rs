@@ -21,13 +21,13 @@ use super::{
     CommandProcessor, IntakePauseReason,
     collecting::Collector,
     gate::Gate,
+    gauge_sampler::GaugeSampler,
     intake,
     job::{Incoming, Job, Origin},
     lane::Lane,
     lease_renewer::LeaseRenewer,
     publishing::LanePublisher,
     running::BatchRunner,
-    sampler::GaugeSampler,
     shared::{BatchNumbers, LaneContext},
 };
 use crate::{

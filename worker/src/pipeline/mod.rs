@@ -9,6 +9,7 @@
 mod collecting;
 mod disposition;
 mod gate;
+mod gauge_sampler;
 mod handle;
 mod intake;
 mod job;
@@ -17,7 +18,6 @@ mod lease_renewer;
 mod processor;
 mod publishing;
 mod running;
-mod sampler;
 mod shared;
 mod sizing;
 mod unknown_commit;

@@ -15,7 +15,7 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     job::{CommandCopy, CopyKind},
     shared::{BatchNumbers, LaneContext},
-    batch::PublishBatch,
+    window::PublishBatch,
 };
 use crate::{
     backoff::Backoff,

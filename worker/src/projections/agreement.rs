@@ -66,6 +66,7 @@ struct Row {
     /// The event of the newest item.
     cause: Uuid,
     /// The event of the newest item when the question was last told of, and when that was.
+    #[serde(rename = "told")]
     notified: Option<(Uuid, DateTime<Utc>)>,
     window: Window,
 }
@@ -91,7 +92,7 @@ impl AgreementProjector {
 
     /// The same, passing the crash points of the tests.
     #[must_use]
-    pub fn with_faults(mut self, failpoints: Failpoints) -> Self {
+    pub fn with_failpoints(mut self, failpoints: Failpoints) -> Self {
         self.failpoints = failpoints;
         self
     }
@@ -217,11 +218,11 @@ impl AgreementProjector {
         for row in changed.values_mut() {
             match (&self.messages, row.notified) {
                 (Some(_), Some((cause, at))) if now - at < TELL_EVERY || cause == row.cause => {}
-                (messages, _) => {
-                    let notified = messages.as_ref();
-                    let notified =
-                        notified.and_then(|m| m.agreement_progressed(&row.summary, row.cause, now));
-                    messages.extend(notified);
+                (sender, _) => {
+                    let progress = sender
+                        .as_ref()
+                        .and_then(|m| m.agreement_progressed(&row.summary, row.cause, now));
+                    messages.extend(progress);
                     row.notified = Some((row.cause, now));
                 }
             }

@@ -158,7 +158,7 @@ impl GoalProjector {
 
     /// The same, passing the crash points of the tests.
     #[must_use]
-    pub fn with_faults(mut self, failpoints: Failpoints) -> Self {
+    pub fn with_failpoints(mut self, failpoints: Failpoints) -> Self {
         self.failpoints = failpoints;
         self
     }

@@ -70,7 +70,7 @@ impl GoldProjector {
 
     /// The same, passing the crash points of the tests.
     #[must_use]
-    pub fn with_faults(mut self, failpoints: Failpoints) -> Self {
+    pub fn with_failpoints(mut self, failpoints: Failpoints) -> Self {
         self.failpoints = failpoints;
         self
     }
@@ -190,7 +190,7 @@ impl Fold<'_> {
     ) {
         let mut record = self.record(workflow, user, event.occurred_at);
         let falls = record.add(correct, rule);
-        let rule_action = record.rule_action(Some(rule));
+        let rule_action = record.next_action(Some(rule));
         if let Some(accuracy) = falls {
             let flagged = AnnotatorFlagged {
                 workflow: workflow.clone(),
@@ -225,7 +225,7 @@ impl Fold<'_> {
             let before = self.record(workflow, user, event.occurred_at);
             let mut record = before.clone();
             record.forgive(rule);
-            let rule_action = record.rule_action(rule);
+            let rule_action = record.next_action(rule);
             if record != before {
                 self.keep(event, workflow, user, &record, rule_action);
             }

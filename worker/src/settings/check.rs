@@ -37,7 +37,7 @@ impl Settings {
                  DATABASE_URL to `postgres://…`",
             )),
             (None, None) => Err(SettingsError {
-                failpoints: vec![
+                faults: vec![
                     no_database(),
                     no_broker(),
                     "`glyph demo` needs neither of them".to_owned(),

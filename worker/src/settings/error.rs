@@ -5,20 +5,20 @@ use std::fmt;
 /// What is wrong with the settings: every fault at once.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct SettingsError {
-    /// The failpoints, each one line: what, where, how to mend it.
-    pub failpoints: Vec<String>,
+    /// The faults, each one line: what, where, how to mend it.
+    pub faults: Vec<String>,
 }
 
 impl fmt::Display for SettingsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.failpoints.join("\n"))
+        f.write_str(&self.faults.join("\n"))
     }
 }
 
 impl SettingsError {
     pub(super) fn one(fault: impl Into<String>) -> Self {
         Self {
-            failpoints: vec![fault.into()],
+            faults: vec![fault.into()],
         }
     }
 }

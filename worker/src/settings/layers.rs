@@ -96,7 +96,7 @@ impl Layer {
             .cloned()
             .collect();
         if !unknown.is_empty() {
-            let failpoints = unknown.iter().map(|key| {
+            let faults = unknown.iter().map(|key| {
                 let hint = nearest(key).map(|k| format!("; did you mean `{k}`?"));
                 format!(
                     "{name}: there is no setting `{key}`{}",
@@ -104,7 +104,7 @@ impl Layer {
                 )
             });
             return Err(SettingsError {
-                failpoints: failpoints.collect(),
+                faults: faults.collect(),
             });
         }
         Self::new(name, values)

@@ -44,11 +44,11 @@ impl Settings {
             .merge(Layer::from_texts("the flags", flags.values())?);
         let mut reader = SettingsReader {
             merged,
-            failpoints: traces.as_ref().err().cloned().unwrap_or_default(),
+            faults: traces.as_ref().err().cloned().unwrap_or_default(),
             origins: BTreeMap::new(),
         };
         let settings = reader.settings();
-        if reader.failpoints.is_empty() {
+        if reader.faults.is_empty() {
             Ok(Self {
                 origins: reader.origins,
                 traces: traces.unwrap_or_default(),
@@ -57,7 +57,7 @@ impl Settings {
             })
         } else {
             Err(SettingsError {
-                failpoints: reader.failpoints,
+                faults: reader.faults,
             })
         }
     }
@@ -66,7 +66,7 @@ impl Settings {
 /// Reads values out of the merged layers and collects what is wrong with them.
 struct SettingsReader {
     merged: Figment,
-    failpoints: Vec<String>,
+    faults: Vec<String>,
     origins: BTreeMap<&'static str, String>,
 }
 
@@ -154,7 +154,7 @@ impl SettingsReader {
                 Some(parsed)
             }
             Err(why) => {
-                self.failpoints
+                self.faults
                     .push(format!("{} ({origin}): {why}", names(key)));
                 None
             }

@@ -42,11 +42,11 @@ fn variables_for_traces_are_shown_without_keys() {
         .collect();
     let expected = ["https://u:***@h:4318", "authorization=***,x=***", "mine"];
     assert_eq!(shown, expected);
-    let failpoints = load(&[
+    let faults = load(&[
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "h"),
         ("GLYPH_LANES", "many"),
     ]);
-    assert_eq!(failpoints.unwrap_err().failpoints.len(), 2);
+    assert_eq!(faults.unwrap_err().faults.len(), 2);
 }
 
 #[test]
@@ -60,16 +60,16 @@ fn pairs_that_do_not_go_together_are_refused() {
     assert!(services("postgres://h/d", "amqps://h").is_ok());
     assert!(services("sqlite:///a.db", "amqp://h").is_err());
     assert!(services("postgres://h/d", "embedded:").is_err());
-    assert_eq!(load(&[]).unwrap().services().unwrap_err().failpoints.len(), 3);
+    assert_eq!(load(&[]).unwrap().services().unwrap_err().faults.len(), 3);
 }
 
 #[test]
 fn every_fault_is_told_at_once_with_the_names_of_the_setting() {
-    let failpoints = load(&[("GLYPH_LANES", "many"), ("GLYPH_PUBLISH", "step.done")]);
-    let failpoints = failpoints.unwrap_err().failpoints;
-    assert_eq!(failpoints.len(), 2);
+    let faults = load(&[("GLYPH_LANES", "many"), ("GLYPH_PUBLISH", "step.done")]);
+    let faults = faults.unwrap_err().faults;
+    assert_eq!(faults.len(), 2);
     assert!(
-        failpoints
+        faults
             .iter()
             .any(|fault| fault.starts_with("GLYPH_LANES or --lanes"))
     );

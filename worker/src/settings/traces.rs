@@ -57,20 +57,20 @@ impl TraceSettings {
     pub fn read(environment: &BTreeMap<String, String>) -> Result<Option<Self>, Vec<String>> {
         let mut reader = SettingsReader {
             environment,
-            failpoints: Vec::new(),
+            faults: Vec::new(),
         };
         let settings = reader.settings();
-        if reader.failpoints.is_empty() {
+        if reader.faults.is_empty() {
             Ok(settings)
         } else {
-            Err(reader.failpoints)
+            Err(reader.faults)
         }
     }
 }
 
 struct SettingsReader<'a> {
     environment: &'a BTreeMap<String, String>,
-    failpoints: Vec<String>,
+    faults: Vec<String>,
 }
 
 impl<'a> SettingsReader<'a> {
@@ -110,7 +110,7 @@ impl<'a> SettingsReader<'a> {
     }
 
     fn fault(&mut self, name: &str, why: impl std::fmt::Display) {
-        self.failpoints.push(format!("{name}: {why}"));
+        self.faults.push(format!("{name}: {why}"));
     }
 
     fn get(&self, name: &str) -> Option<&'a str> {
@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn every_fault_is_told_and_quotes_no_secret() {
-        let failpoints = read(&[
+        let faults = read(&[
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "secret.org:4318"),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "secret"),
@@ -301,10 +301,10 @@ mod tests {
             ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
             ("OTEL_TRACES_SAMPLER_ARG", "2"),
         ]);
-        let failpoints = failpoints.unwrap_err();
-        assert_eq!(failpoints.len(), 7, "{failpoints:#?}");
+        let faults = faults.unwrap_err();
+        assert_eq!(faults.len(), 7, "{faults:#?}");
         assert!(
-            failpoints
+            faults
                 .iter()
                 .all(|f| f.starts_with("OTEL_") && !f.contains("secret"))
         );

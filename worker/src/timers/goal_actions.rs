@@ -100,7 +100,7 @@ impl GoalActionRunner {
 
     /// The same, passing the crash points of the tests.
     #[must_use]
-    pub fn with_faults(mut self, failpoints: Failpoints) -> Self {
+    pub fn with_failpoints(mut self, failpoints: Failpoints) -> Self {
         self.failpoints = failpoints;
         self
     }
@@ -135,7 +135,9 @@ impl GoalActionRunner {
         let done = match action.action.as_str() {
             "trigger_webhook" => self.call(row).await,
             "pause" | "archive" => self.pause(row).await,
-            other => Err(ActionFault::for_good(format!("there is no action `{other}`"))),
+            other => Err(ActionFault::for_good(format!(
+                "there is no action `{other}`"
+            ))),
         };
         let Err(fault) = done else {
             return GoalActionOutcome::Done;

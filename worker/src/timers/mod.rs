@@ -17,6 +17,6 @@ mod pauses;
 mod runner;
 
 pub use goal_actions::GoalActionRunner;
-pub use handlers::{Handlers, ExternalHandlers};
+pub use handlers::{ExternalHandlers, Handlers};
 pub use pauses::PauseExpirer;
 pub use runner::TimerRunner;

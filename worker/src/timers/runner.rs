@@ -200,7 +200,7 @@ impl TimerRunner {
             | Err(PipelineStopped) => None,
             // The row stays and is tried again when its lease runs out; nobody's work is lost.
             Ok(outcome @ (Outcome::Rejected(_) | Outcome::Undecided(_) | Outcome::Dead(_))) => {
-                tracing::error!(due = %row.id, ?outcome, "timers was not applied");
+                tracing::error!(due = %row.id, ?outcome, "a timer was not applied");
                 None
             }
         }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// What kind of place an address is.
+/// What kind of address it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AddressKind {
     /// Somewhere on the internet.
@@ -13,15 +13,15 @@ pub(super) enum AddressKind {
     Never,
 }
 
-/// What kind of place `address` is (IANA special-purpose address registries).
+/// What kind of address `address` is (IANA special-purpose address registries).
 pub(super) fn kind_of(address: IpAddr) -> AddressKind {
     match address {
-        IpAddr::V4(address) => place_v4(address),
-        IpAddr::V6(address) => place_v6(address),
+        IpAddr::V4(address) => kind_of_v4(address),
+        IpAddr::V6(address) => kind_of_v6(address),
     }
 }
 
-fn place_v4(address: Ipv4Addr) -> AddressKind {
+fn kind_of_v4(address: Ipv4Addr) -> AddressKind {
     /// A metadata service in the range that carriers share.
     const METADATA: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
     match address.octets() {
@@ -42,12 +42,12 @@ fn place_v4(address: Ipv4Addr) -> AddressKind {
     }
 }
 
-fn place_v6(address: Ipv6Addr) -> AddressKind {
+fn kind_of_v6(address: Ipv6Addr) -> AddressKind {
     /// A metadata service among the unique local addresses.
     const METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
     let v4 = |high: u16, low: u16| {
         let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        place_v4(Ipv4Addr::new(a, b, c, d))
+        kind_of_v4(Ipv4Addr::new(a, b, c, d))
     };
     match address.segments() {
         _ if address == METADATA => AddressKind::Never,

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::{
     ANSWER_BYTES_MAX, CALL_TIMEOUT_MAX, WebhookError, WebhookSettings, WebhookSetupError,
-    addresses::{AddressKind, place},
+    addresses::{AddressKind, kind_of},
     error::AnswerFault,
     settings::normal,
     signature,
@@ -144,15 +144,15 @@ impl WebhookClient {
 
 impl WebhookSettings {
     fn check_address(&self, host: &str, address: IpAddr) -> Result<(), WebhookError> {
-        let place = place(address);
+        let kind = kind_of(address);
         let private = self.allow_private && self.hosts.iter().any(|h| h.may_be_private(host));
-        if place == AddressKind::Public || (place == AddressKind::Private && private) {
+        if kind == AddressKind::Public || (kind == AddressKind::Private && private) {
             return Ok(());
         }
         Err(WebhookError::AddressRefused {
             host: host.to_owned(),
             address,
-            never: place == AddressKind::Never,
+            never: kind == AddressKind::Never,
         })
     }
 }

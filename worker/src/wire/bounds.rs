@@ -85,7 +85,9 @@ pub(super) fn check_text(path: &str, text: &str, bytes_max: usize) -> Result<(),
         )));
     }
     if text.contains('\0') {
-        return Err(CommandFault::malformed(format!("{path}: holds the NUL character")));
+        return Err(CommandFault::malformed(format!(
+            "{path}: holds the NUL character"
+        )));
     }
     Ok(())
 }

@@ -108,7 +108,9 @@ fn read_queue_body(
         }
         Some(_) => {
             *command_id = None;
-            return Err(CommandFault::malformed("command_id: must be a UUID in a string"));
+            return Err(CommandFault::malformed(
+                "command_id: must be a UUID in a string",
+            ));
         }
     }
     let command_type = match fields.remove("type") {

@@ -48,7 +48,8 @@ pub struct StepActivated<'a> {
     pub from_step: Option<&'a StepId>,
     /// The visit that a review or adjudication judges.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub judges: Option<&'a StepVisit>,
+    #[serde(rename = "judges")]
+    pub reviewed: Option<&'a StepVisit>,
     /// Submissions asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(rename = "places")]

@@ -250,7 +250,7 @@ async fn a_failing_webhook_is_called_again_and_then_its_task_is_held() {
         world.ahead.fetch_add(20, Ordering::SeqCst);
     }
     let row = world.store.task(task).await.unwrap().unwrap();
-    assert_eq!((row.status, row.incidents), (TaskStatus::RunningWorker, 1));
+    assert_eq!((row.status, row.incidents), (TaskStatus::Running, 1));
     let metrics = world.metrics.encode();
     let counted = r#"glyph_handler_duration_seconds_count{handler="webhook",outcome="error"} 4"#;
     assert!(metrics.contains(counted), "{metrics}");
@@ -374,7 +374,7 @@ async fn slow_calls_do_not_hold_up_timers() {
     world.submit(Command::Pause(paused)).await;
     world.until(task, TaskStatus::Paused).await;
     world.ahead.store(61, Ordering::SeqCst);
-    world.until(task, TaskStatus::RunningWorker).await;
+    world.until(task, TaskStatus::Running).await;
 }
 
 #[tokio::test]

@@ -41,10 +41,10 @@ async fn crash_and_recover(point: CrashPoint) {
 /// Side by side, as each waits for the leases of the dead to run out.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_crash_point_heals() {
-    let armed = cfg!(feature = "failpoints");
+    let armed = cfg!(feature = "faults");
     assert!(
         armed,
-        "the worker has no crash points: run with --features glyph-worker/failpoints"
+        "the worker has no crash points: run with --features glyph-worker/faults"
     );
     // Those of projections: `goals_survive`.
     let points: Vec<_> = CrashPoint::ALL

@@ -184,10 +184,10 @@ async fn recount(services: &Services, workflow: &str, what: &str) -> f64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn goals_survive_every_crash() {
-    let armed = cfg!(feature = "failpoints");
+    let armed = cfg!(feature = "faults");
     assert!(
         armed,
-        "the worker has no crash points: run with --features glyph-worker/failpoints"
+        "the worker has no crash points: run with --features glyph-worker/faults"
     );
     // The same again: `SIM_SEED=… cargo test`.
     let seed = std::env::var("SIM_SEED").map_or_else(|_| Uuid::now_v7(), |s| s.parse().unwrap());
@@ -365,7 +365,13 @@ async fn check_actions(run: &Run, tap: &str, waves: usize) {
     }
     let operator_commands = "SELECT count(*) FROM commands WHERE task_id IS NULL AND type =";
     for operator_command in ["workflow_pause", "workflow_archive"] {
-        assert_eq!(services.count(&format!("{acts} '{act}'")).await, 1, "{act}");
+        assert_eq!(
+            services
+                .count(&format!("{operator_commands} '{operator_command}'"))
+                .await,
+            1,
+            "{operator_command}"
+        );
     }
     let held = "SELECT count(*) FROM workflow_pauses WHERE ended_at IS NULL";
     assert_eq!(services.count(held).await, 2);

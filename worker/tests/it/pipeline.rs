@@ -314,10 +314,10 @@ async fn a_store_that_is_away_holds_intake_and_loses_nothing() {
     world
         .broker
         .send(&submission(task(1), "annotate", 1, "yes"));
-    eventually("held", || async { world.broker.is_held().then_some(()) }).await;
+    eventually("held", || async { world.broker.is_paused().then_some(()) }).await;
     settled(&world, 1).await;
     eventually("let go", || async {
-        (!world.broker.is_held()).then_some(())
+        (!world.broker.is_paused()).then_some(())
     })
     .await;
     world.drain().await;
@@ -373,7 +373,7 @@ async fn a_drain_gives_back_what_waits_for_the_store() {
     let pipeline = world.pipeline.clone();
     let waiting = envelope(&submission(task(2), "annotate", 1, "yes"));
     let caller = tokio::spawn(async move { pipeline.submit(waiting).await });
-    eventually("held", || async { world.broker.is_held().then_some(()) }).await;
+    eventually("held", || async { world.broker.is_paused().then_some(()) }).await;
     world.drain().await;
     assert_eq!(world.broker.given_back(), [tag]);
     assert!(caller.await.unwrap().is_err());

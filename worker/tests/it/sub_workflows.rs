@@ -276,10 +276,10 @@ async fn crash_between(point: CrashPoint, pass: u32) {
 /// the child's last word lie three batches at least.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_anywhere_between_parent_and_child_heals() {
-    let armed = cfg!(feature = "failpoints");
+    let armed = cfg!(feature = "faults");
     assert!(
         armed,
-        "the worker has no crash points: run with --features glyph-worker/failpoints"
+        "the worker has no crash points: run with --features glyph-worker/faults"
     );
     let runs: Vec<_> = [CrashPoint::Decided, CrashPoint::AfterCommit]
         .into_iter()

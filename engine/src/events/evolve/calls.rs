@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::find::{active_visit, known_visit};
 use crate::{
-    config::{HookStage, ExternalHandler},
+    config::{ExternalHandler, HookStage},
     events::{HandlerRequested, HookEnded, WorkflowEvent},
     ids::StepId,
     state::{FailedHook, PendingCall, StateTransitionError, Visit, WorkflowSnapshot},

@@ -5,10 +5,10 @@
 //! has the same model. A decision looks at it through [`Annotators`] and records what it has seen.
 
 mod key;
-mod learnt;
+mod model;
 mod view;
 
 pub use key::ModelKey;
 pub(in crate::executor) use key::weighs_votes;
-pub use learnt::{AnnotatorModel, ModelPosition};
+pub use model::{AnnotatorModel, ModelPosition};
 pub use view::{Annotators, ModelSource, Reliability};

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, hash::BuildHasher};
 
-use super::{AnnotatorModel, ModelPosition, ModelKey};
+use super::{AnnotatorModel, ModelKey, ModelPosition};
 use crate::{
     events::{AnnotatorWeight, LogPosition, WeightsUsed},
     ids::{TaskId, UserId},

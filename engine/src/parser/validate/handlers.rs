@@ -3,7 +3,7 @@
 use super::validator::Validator;
 use crate::{
     config::{
-        BUILT_IN_HANDLERS, ConsensusConfig, HookStage, InternalHandler, ExternalHandler, Performer,
+        BUILT_IN_HANDLERS, ConsensusConfig, ExternalHandler, HookStage, InternalHandler, Performer,
         StepConfig, StepType,
     },
     limits::{JOB_TIMEOUT_MAX, WEBHOOK_TIMEOUT_MAX},

@@ -5,7 +5,8 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        EventStoreError, ModelCheckpoint, LogEntry, LogFilter, LogPage, LogPosition, ReliabilityStore,
+        EventStoreError, LogEntry, LogFilter, LogPage, LogPosition, ModelCheckpoint,
+        ReliabilityStore,
     },
     data::{Data, MemoryStore},
 };
@@ -62,11 +63,17 @@ impl ReliabilityStore for MemoryStore {
         Ok(page)
     }
 
-    async fn model_checkpoint(&self, model: Uuid) -> Result<Option<ModelCheckpoint>, EventStoreError> {
+    async fn model_checkpoint(
+        &self,
+        model: Uuid,
+    ) -> Result<Option<ModelCheckpoint>, EventStoreError> {
         Ok(self.data().learnt.get(&model).cloned())
     }
 
-    async fn checkpoint_position(&self, model: Uuid) -> Result<Option<LogPosition>, EventStoreError> {
+    async fn checkpoint_position(
+        &self,
+        model: Uuid,
+    ) -> Result<Option<LogPosition>, EventStoreError> {
         Ok(self.data().learnt.get(&model).map(|row| row.position))
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 
 use super::{
-    super::{EventStoreError, StepWithOpenSlots, SlotIndex, SlotOrder, SlotQuery},
+    super::{EventStoreError, SlotIndex, SlotOrder, SlotQuery, StepWithOpenSlots},
     data::{Data, MemoryStore},
 };
 use crate::{

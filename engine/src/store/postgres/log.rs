@@ -6,7 +6,8 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        EventStoreError, ModelCheckpoint, LogEntry, LogFilter, LogPage, LogPosition, ReliabilityStore,
+        EventStoreError, LogEntry, LogFilter, LogPage, LogPosition, ModelCheckpoint,
+        ReliabilityStore,
         rows::{self, Columns, checksum},
     },
     PgEventStore,
@@ -111,7 +112,10 @@ impl ReliabilityStore for PgEventStore {
         Ok(LogPage::of(found, after))
     }
 
-    async fn model_checkpoint(&self, model: Uuid) -> Result<Option<ModelCheckpoint>, EventStoreError> {
+    async fn model_checkpoint(
+        &self,
+        model: Uuid,
+    ) -> Result<Option<ModelCheckpoint>, EventStoreError> {
         let query = sqlx::query(LEARNT).bind(model);
         let found = self
             .fetch_optional(WORK_TIMEOUT, query, |row| rows::learnt(row, model))
@@ -119,7 +123,10 @@ impl ReliabilityStore for PgEventStore {
         Ok(found.flatten())
     }
 
-    async fn checkpoint_position(&self, model: Uuid) -> Result<Option<LogPosition>, EventStoreError> {
+    async fn checkpoint_position(
+        &self,
+        model: Uuid,
+    ) -> Result<Option<LogPosition>, EventStoreError> {
         let query = sqlx::query(POSITION).bind(model);
         self.fetch_optional(WORK_TIMEOUT, query, |row| {
             Columns::of("annotator_models", row).log_position()

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::PgConnection;
 
 use super::{
-    super::{EventStoreError, StepWithOpenSlots, SlotIndex, SlotOrder, SlotQuery, rows},
+    super::{EventStoreError, SlotIndex, SlotOrder, SlotQuery, StepWithOpenSlots, rows},
     PgEventStore,
     connection::WORK_TIMEOUT,
     query::{execute, fetch, scalar},

@@ -6,7 +6,8 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        EventStoreError, ModelCheckpoint, LogEntry, LogFilter, LogPage, LogPosition, ReliabilityStore,
+        EventStoreError, LogEntry, LogFilter, LogPage, LogPosition, ModelCheckpoint,
+        ReliabilityStore,
         rows::{self, Columns, checksum},
     },
     connection::SqliteEventStore,
@@ -95,13 +96,19 @@ impl ReliabilityStore for SqliteEventStore {
         Ok(LogPage::of(found, after))
     }
 
-    async fn model_checkpoint(&self, model: Uuid) -> Result<Option<ModelCheckpoint>, EventStoreError> {
+    async fn model_checkpoint(
+        &self,
+        model: Uuid,
+    ) -> Result<Option<ModelCheckpoint>, EventStoreError> {
         let query = sqlx::query(LEARNT).bind(model.hyphenated());
         let found = self.fetch_optional(query, |row| rows::learnt(row, model));
         Ok(found.await?.flatten())
     }
 
-    async fn checkpoint_position(&self, model: Uuid) -> Result<Option<LogPosition>, EventStoreError> {
+    async fn checkpoint_position(
+        &self,
+        model: Uuid,
+    ) -> Result<Option<LogPosition>, EventStoreError> {
         let query = sqlx::query(POSITION).bind(model.hyphenated());
         self.fetch_optional(query, |row| {
             Columns::of("annotator_models", row).log_position()

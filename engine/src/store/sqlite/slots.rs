@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
 use super::{
-    super::{EventStoreError, StepWithOpenSlots, SlotIndex, SlotOrder, SlotQuery, rows},
+    super::{EventStoreError, SlotIndex, SlotOrder, SlotQuery, StepWithOpenSlots, rows},
     connection::SqliteEventStore,
     query::{execute, fetch, scalar},
     rows::{array, json, micros},

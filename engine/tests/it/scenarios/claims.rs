@@ -71,7 +71,7 @@ fn a_lapsed_timer_is_applied_without_events() {
     let row = derive_timers(scenario.state.as_ref().unwrap()).remove(0);
     scenario.label("annotate", 1, "a");
     assert_eq!(
-        scenario.run(Command::FireTimer(Due::alone(row))),
+        scenario.run(Command::FireTimer(FireTimer::alone(row))),
         "waiting annotate"
     );
 }

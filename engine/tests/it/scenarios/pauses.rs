@@ -148,7 +148,7 @@ fn a_paused_workflow_stops_the_clock_of_claims() {
     scenario.now += TimeDelta::hours(10);
     let row = derive_timers(scenario.state.as_ref().unwrap()).remove(0);
     assert_eq!(
-        scenario.run(Command::FireTimer(Due::alone(row))),
+        scenario.run(Command::FireTimer(FireTimer::alone(row))),
         "Undecided(Held)"
     );
     scenario.resume_workflow();

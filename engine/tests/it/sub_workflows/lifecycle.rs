@@ -98,7 +98,7 @@ async fn timers_without_its_effect_stays_due() {
     let mut family = Family::started(&[EXTRACT, NEST], "nest").await;
     family.triage().await;
     let row = family.rows().await.remove(0);
-    let due = Command::FireTimer(Due::alone(row.clone()));
+    let due = Command::FireTimer(FireTimer::alone(row.clone()));
     let outcome = family
         .envelope(CommandEnvelope::new(timer_command_id(&row), due))
         .await;

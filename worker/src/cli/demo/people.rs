@@ -87,7 +87,7 @@ impl People {
         ] {
             let filter = TaskFilter {
                 workflow: Slug::new(workflow).ok(),
-                status: Some(TaskStatus::RunningWorker),
+                status: Some(TaskStatus::Running),
                 step: Slug::new(step).ok(),
                 limit: PAGE_MAX,
                 ..TaskFilter::default()

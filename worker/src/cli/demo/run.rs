@@ -11,7 +11,7 @@ use super::{
     summary::Summary,
 };
 use crate::{
-    app::{AppError, Database, WorkerParts, RunningWorker},
+    app::{AppError, Database, RunningWorker, WorkerParts},
     cli::{
         CliError, Output,
         connect::{Publisher, orchestrator},

@@ -30,7 +30,7 @@ struct Inner {
     waiting: VecDeque<Delivery>,
     next_tag: u64,
     stopped: bool,
-    held: bool,
+    paused: bool,
     settled: Vec<u64>,
     given_back: Vec<u64>,
     published: Vec<(Publication, PublishOutcome)>,
@@ -48,7 +48,7 @@ impl FakeBroker {
             waiting: VecDeque::new(),
             next_tag: 1,
             stopped: false,
-            held: false,
+            paused: false,
             settled: Vec::new(),
             given_back: Vec::new(),
             published: Vec::new(),
@@ -114,8 +114,8 @@ impl FakeBroker {
         given_back
     }
 
-    pub(crate) fn is_held(&self) -> bool {
-        self.inner().held
+    pub(crate) fn is_paused(&self) -> bool {
+        self.inner().paused
     }
 
     /// What was sent to `destination` and confirmed, in order.
@@ -182,7 +182,7 @@ impl CommandSource for FakeBroker {
     }
 
     fn pause(&self, paused: bool) {
-        self.inner().held = held;
+        self.inner().paused = paused;
     }
 
     async fn stop(&self) {

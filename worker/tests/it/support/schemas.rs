@@ -25,13 +25,13 @@ pub(crate) fn assert_valid(path: &str, value: &Value) {
     let validator = VALIDATORS
         .get(path)
         .unwrap_or_else(|| panic!("no schema {path}"));
-    let failpoints: Vec<_> = validator
+    let faults: Vec<_> = validator
         .iter_errors(value)
         .map(|e| format!("{}: {e}", e.instance_path()))
         .collect();
     assert!(
-        failpoints.is_empty(),
-        "{value:#} does not match {path}: {failpoints:#?}"
+        faults.is_empty(),
+        "{value:#} does not match {path}: {faults:#?}"
     );
 }
 

@@ -277,7 +277,7 @@ pub(in crate::stores) async fn what_lies_after_the_held_version_is_read_under_th
         assert_eq!(opened.version, 4);
         assert!(opened.snapshot.is_none());
         let versions: Vec<_> = opened.tail.iter().map(|event| event.version).collect();
-        assert_eq!(versions, tail, "held {held}");
+        assert_eq!(versions, tail, "claimed {claimed}");
     }
 }
 

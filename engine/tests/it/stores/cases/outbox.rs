@@ -215,23 +215,23 @@ pub(in crate::stores) async fn a_lapsed_lease_is_taken_over_and_a_renewed_one_is
 pub(in crate::stores) async fn a_publisher_finds_out_what_it_holds(a: &impl Adapter) {
     let store = a.store();
     let (me, other, relay) = (publisher("me"), publisher("other"), publisher("relay"));
-    let claimed = async |by, after| positions(&store.claimed(by, after).await.unwrap());
-    assert!(claimed(me, 0).await.is_empty());
+    let leased = async |by, after| positions(&store.leased(by, after).await.unwrap());
+    assert!(leased(me, 0).await.is_empty());
     let first = append(&*store, task("a"), Some(me), started("flow", &[])).await;
     append(&*store, task("b"), Some(other), started("flow", &[])).await;
     append(&*store, task("c"), None, started("flow", &[])).await;
     let second = append(&*store, task("a"), Some(me), vec![annotated(json!(1))]).await;
     let all = [first.clone(), second.clone()].concat();
-    assert_eq!(store.claimed(me, 0).await.unwrap(), all);
+    assert_eq!(store.leased(me, 0).await.unwrap(), all);
     // Beyond what it knows of: what a commit wrote whose answer it never got.
-    assert_eq!(claimed(me, first[1].position).await, positions(&second));
+    assert_eq!(leased(me, first[1].position).await, positions(&second));
     // A claim is a commit, too.
     let claimed = claim(&*store, relay).await;
-    assert_eq!(claimed(relay, 0).await, positions(&claimed));
+    assert_eq!(leased(relay, 0).await, positions(&claimed));
     // Neither what is done nor what was given back.
     store.confirmed(&positions(&first)).await.unwrap();
     store.release(&positions(&second), None).await.unwrap();
-    assert!(claimed(me, 0).await.is_empty());
+    assert!(leased(me, 0).await.is_empty());
 }
 
 pub(in crate::stores) async fn confirmed_messages_are_gone(a: &impl Adapter) {

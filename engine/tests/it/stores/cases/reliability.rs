@@ -83,7 +83,7 @@ pub(in crate::stores) async fn a_model_is_kept_as_far_as_it_has_come(a: &impl Ad
     );
     let position = store.checkpoint_position(model).await.unwrap();
     assert_eq!(position, Some(row(9, "").position));
-    assert_eq!(store.learnt(id("another")).await.unwrap(), None);
+    assert_eq!(store.model_checkpoint(id("another")).await.unwrap(), None);
     store.forget_models().await.unwrap();
     assert_eq!(other.model_checkpoint(model).await.unwrap(), None);
 }
