@@ -16,7 +16,7 @@ pub struct Completion {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = crate::limits::ANNOTATORS_MAX))]
     pub count: Option<u32>,
-    /// Whether every submission must come from another person; true when left out.
+    /// Whether every submission must come from a different person; true when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unique_annotators: Option<bool>,
     /// Submissions with which the step may be closed early; `count` when left out.
@@ -27,23 +27,23 @@ pub struct Completion {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub target: Option<f64>,
-    /// Submissions asked at least (`confidence`); 2 when left out.
+    /// Minimum number of submissions (`confidence`); 2 when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = crate::limits::ANNOTATORS_MAX))]
     pub min: Option<u32>,
-    /// Submissions asked at most (`confidence`); 10 when left out.
+    /// Maximum number of submissions asked for (`confidence`); 10 when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = crate::limits::ANNOTATORS_MAX))]
     pub max: Option<u32>,
-    /// All possible answers (`confidence`); those seen so far and one unseen when left out.
+    /// All possible answers (`confidence`); when left out, the answers seen so far and one unseen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<Vec<serde_json::Value>>,
     /// Inactivity after which a claimed slot is freed; `settings.default_timeout` when left out.
-    /// Of a step with the handler `queue`: how long a job may go unanswered before it is published
-    /// again; as long as it likes when left out.
+    /// For a step with the handler `queue`: how long a job may go unanswered before it is published
+    /// again; when left out, it is never published again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<ConfigDuration>,
-    /// What happens to a slot whose holder is inactive; `requeue` when left out.
+    /// What happens to a claimed slot whose claimant is inactive; `requeue` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_action: Option<TimeoutAction>,
 }
@@ -76,7 +76,7 @@ impl CompletionType {
         }
     }
 
-    /// Keys that go with the rule, besides `type`.
+    /// Keys allowed with the rule, besides `type`.
     pub fn keys(self) -> &'static [&'static str] {
         match self {
             Self::AnnotationCount => &[
@@ -102,16 +102,16 @@ impl CompletionType {
     }
 }
 
-/// What happens to a claimed slot whose holder is inactive.
+/// What happens to a claimed slot whose claimant is inactive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TimeoutAction {
     /// The slot is free again, for anyone.
     #[default]
     Requeue,
-    /// The slot is free again, for anyone but its holder.
+    /// The slot is free again, for anyone but its former claimant.
     Reassign,
-    /// The step completes with what it has, once `min_required` submissions are there.
+    /// The step completes with the submissions it has, once there are `min_required` of them.
     Proceed,
     /// The slot is free again and an incident is opened.
     Escalate,

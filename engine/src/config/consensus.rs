@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConsensusConfig {
-    /// What measures agreement.
+    /// The measure of agreement.
     #[serde(default)]
     pub metric: Metric,
     /// Level of measurement (`krippendorff_alpha`).
@@ -23,8 +23,8 @@ pub struct ConsensusConfig {
     #[schemars(range(min = -1.0, max = 1.0))]
     pub threshold: f64,
     /// Metric, threshold and weight of single fields, by their paths in `annotation.data`. Every
-    /// annotation must have all of them, and the value is an object with these keys. A field takes
-    /// `metric`, `level` and `threshold` of this block where it names none itself.
+    /// annotation must have all of these fields, and the step's value is an object with these keys.
+    /// A field that names no `metric`, `level` or `threshold` uses that of this block.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_field: Option<BTreeMap<String, FieldConsensus>>,
     /// How the fields of `per_field` join into one verdict; `all_or_nothing` when left out. In every
@@ -32,10 +32,10 @@ pub struct ConsensusConfig {
     /// and the step has a value only if every field has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<FieldMode>,
-    /// What finds the value when annotators agree.
+    /// How the value is found when annotators agree.
     #[serde(default)]
     pub on_agreement: OnAgreement,
-    /// What happens when they do not.
+    /// What happens when annotators disagree.
     #[serde(default)]
     pub on_disagreement: OnDisagreement,
     /// What happens when a vote is tied.
@@ -104,8 +104,8 @@ impl Metric {
         }
     }
 
-    /// Whether it compares answers as categories, so that an annotator is right or wrong: not as
-    /// regions, texts or numbers, of which one is near another.
+    /// Whether the metric compares answers as categories, so that an answer is right or wrong.
+    /// Regions, texts and numbers can also be near each other.
     pub fn compares_categories(self, level: Level) -> bool {
         match self {
             Self::PercentAgreement | Self::CohenKappa | Self::FleissKappa | Self::GwetAc1 => true,
@@ -134,7 +134,7 @@ pub enum Level {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FieldConsensus {
-    /// What measures agreement; the block's `metric` when left out.
+    /// The measure of agreement; the block's `metric` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metric: Option<Metric>,
     /// Level of measurement (`krippendorff_alpha`); the block's `level` when left out.
@@ -154,22 +154,22 @@ pub struct FieldConsensus {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FieldMode {
-    /// Every field must reach its threshold; else `on_disagreement` holds for all of them.
+    /// Every field must reach its threshold; otherwise `on_disagreement` applies to all fields.
     #[default]
     AllOrNothing,
-    /// `on_agreement` finds the value of a field that reaches its threshold, `on_disagreement` that
-    /// of one that does not.
+    /// `on_agreement` applies to each field that reaches its threshold, `on_disagreement` to each
+    /// field that does not.
     FieldByField,
     /// The weighted mean must reach the block's `threshold`; single fields may fall below theirs.
     Weighted,
 }
 
-/// How one field is compared: its own settings, else those of the block.
+/// How one field is compared: its own settings, with those of the block as defaults.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FieldRule<'c> {
     /// Path in `annotation.data`.
     pub field: &'c str,
-    /// What measures agreement.
+    /// The measure of agreement.
     pub metric: Metric,
     /// Level of measurement.
     pub level: Level,
@@ -180,7 +180,7 @@ pub struct FieldRule<'c> {
 }
 
 impl ConsensusConfig {
-    /// The rules of `per_field`, in the order of their names; empty where there is none.
+    /// The rules of `per_field`, in the order of the field names; empty without `per_field`.
     pub fn field_rules(&self) -> impl Iterator<Item = FieldRule<'_>> {
         let fields = self.per_field.iter().flatten();
         fields.map(|(field, own)| FieldRule {
@@ -193,7 +193,7 @@ impl ConsensusConfig {
     }
 }
 
-/// What finds the value when annotators agree.
+/// How the value is found when annotators agree.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OnAgreement {
@@ -206,10 +206,10 @@ pub struct OnAgreement {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AgreementMethod {
-    /// The value most people gave.
+    /// The value that most people gave.
     #[default]
     MajorityVote,
-    /// The value with the most weight of those who gave it.
+    /// The value whose annotators have the most weight together.
     WeightedVote,
     /// The value that all gave.
     Unanimous,
@@ -222,11 +222,11 @@ pub struct OnDisagreement {
     /// The strategy.
     #[serde(default)]
     pub strategy: DisagreementStrategy,
-    /// Further annotators asked at most (`additional_annotators`).
+    /// Maximum number of further annotators (`additional_annotators`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = crate::limits::ANNOTATORS_MAX))]
     pub max_additional: Option<u32>,
-    /// What decides when they do not settle it (`additional_annotators`).
+    /// How the step ends when further annotators do not settle it (`additional_annotators`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
 }
@@ -235,30 +235,30 @@ pub struct OnDisagreement {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DisagreementStrategy {
-    /// The value most people gave.
+    /// The value that most people gave.
     MajorityVote,
-    /// The value with the most weight of those who gave it.
+    /// The value whose annotators have the most weight together.
     WeightedVote,
     /// The step ends without a value; an adjudicator is expected to follow.
     #[default]
     Adjudication,
     /// More people are asked.
     AdditionalAnnotators,
-    /// The step ends without a value and operators are told.
+    /// The step ends without a value and operators are notified.
     Escalate,
 }
 
-/// What decides when further annotators do not settle it.
+/// How the step ends when further annotators do not settle it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Fallback {
-    /// The value most people gave.
+    /// The value that most people gave.
     MajorityVote,
-    /// The value with the most weight of those who gave it.
+    /// The value whose annotators have the most weight together.
     WeightedVote,
     /// The step ends without a value.
     Adjudication,
-    /// The step ends without a value and operators are told.
+    /// The step ends without a value and operators are notified.
     Escalate,
 }
 

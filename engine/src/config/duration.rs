@@ -22,11 +22,11 @@ impl From<Duration> for ConfigDuration {
     }
 }
 
-/// The text is no duration.
+/// The text is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a duration: write a whole number and a unit, as `90s`, `30m`, `2h`, `7d`")]
 pub struct InvalidDuration {
-    /// What was given.
+    /// The text.
     pub text: String,
 }
 

@@ -8,20 +8,20 @@ use crate::ids::{Slug, StepId};
 
 /// One goal of a workflow; it spans the workflow's revisions.
 ///
-/// Which keys go with which type stands in [`GoalType::keys`]. A change of a key that says when the
-/// goal is reached opens a new epoch of it.
+/// [`GoalType::keys`] lists the keys allowed for each type. Changing a key that defines when the
+/// goal is reached opens a new epoch of the goal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GoalConfig {
-    /// What listings and metrics name.
+    /// The name in listings and metrics.
     pub id: Slug,
     /// The kind of goal.
     #[serde(rename = "type")]
     pub kind: GoalType,
-    /// What people read.
+    /// A description for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// What is to be reached: a count (`volume`, `deadline`), a ratio from 0 to 1 (`quality`).
+    /// The target: a count (`volume`, `deadline`) or a ratio from 0 to 1 (`quality`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0))]
     pub target: Option<f64>,
@@ -29,11 +29,11 @@ pub struct GoalConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<VolumeUnit>,
     /// The step whose annotations count (`unit: annotations`) or are measured (`quality`); all
-    /// when left out.
+    /// steps when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<StepId>,
-    /// With `unit: annotations`: what a person submits to a step of a task counts once, however
-    /// often a loop asks again.
+    /// With `unit: annotations`: a person's submissions to one step of a task count once, however
+    /// often a loop repeats the step.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dedupe: bool,
     /// What a `quality` goal measures.
@@ -42,23 +42,23 @@ pub struct GoalConfig {
     /// How far back a `quality` or `duration` goal looks; `7d` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<ConfigDuration>,
-    /// Measurements that the window must hold before they say anything; 20 when left out.
+    /// Measurements that the window must contain before the goal is evaluated; 20 when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub min_samples: Option<u32>,
-    /// How long the target must be held without a break (`quality`, `duration`); at once when left
-    /// out.
+    /// How long the target must be met without a break (`quality`, `duration`); when left out,
+    /// meeting it once is enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sustain: Option<ConfigDuration>,
     /// How long a task may take from its start to its completion (`duration`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within: Option<ConfigDuration>,
-    /// Which percentile of the durations must be within it (nearest rank); their mean when left
+    /// Which percentile of the durations must be within `within` (nearest rank); the mean when left
     /// out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub percentile: Option<u32>,
-    /// When it must be reached (`deadline`), RFC 3339.
+    /// When the goal must be reached (`deadline`), RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<chrono::DateTime<chrono::Utc>>,
     /// Whether all or any of `goals` must be reached (`composite`); `and` when left out.
@@ -74,16 +74,17 @@ pub struct GoalConfig {
         skip_serializing_if = "std::ops::Not::not"
     )]
     pub allow_override: bool,
-    /// Who may complete the goal by hand: holders of at least one of these; anyone when left out.
+    /// Roles, of which a person needs at least one to complete the goal by hand; anyone may when
+    /// left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub required_roles: Vec<String>,
-    /// What whoever completes the goal by hand must confirm, item by item.
+    /// Items that a person must confirm, one by one, to complete the goal by hand.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checklist: Vec<String>,
-    /// Whether whoever completes the goal by hand must say why.
+    /// Whether a person must give a reason to complete the goal by hand.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub require_reason: bool,
-    /// When to raise the alarm.
+    /// When to send alerts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alerts: Option<AlertsConfig>,
     /// What happens, once, when the goal is reached.
@@ -92,7 +93,7 @@ pub struct GoalConfig {
 }
 
 impl GoalConfig {
-    /// A goal of that id and kind, with nothing else said.
+    /// A goal with this id and kind; all other keys are left out.
     pub fn new(id: Slug, kind: GoalType) -> Self {
         Self {
             id,
@@ -120,7 +121,7 @@ impl GoalConfig {
         }
     }
 
-    /// Whether a person can complete it.
+    /// Whether a person can complete the goal.
     pub fn is_by_hand(&self) -> bool {
         self.kind == GoalType::Manual || self.allow_override
     }
@@ -140,7 +141,7 @@ pub enum GoalType {
     Duration,
     /// Several goals together.
     Composite,
-    /// A person says so.
+    /// Completed by a person.
     Manual,
 }
 
@@ -167,7 +168,7 @@ impl GoalType {
         }
     }
 
-    /// The keys that go with it, besides `id`, `type`, `description` and `on_complete`.
+    /// The keys allowed for the type, besides `id`, `type`, `description` and `on_complete`.
     pub fn keys(self) -> &'static [&'static str] {
         match self {
             Self::Volume => &["target", "unit", "step", "dedupe", "alerts"],
@@ -204,7 +205,7 @@ impl GoalType {
         }
     }
 
-    /// The alerts that go with it.
+    /// The alerts allowed for the type.
     pub fn alerts(self) -> &'static [&'static str] {
         match self {
             Self::Volume | Self::Composite => &["progress"],
@@ -216,7 +217,7 @@ impl GoalType {
     }
 }
 
-/// What a volume counts.
+/// The unit that a volume counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VolumeUnit {
@@ -243,9 +244,9 @@ impl VolumeUnit {
 pub enum QualityMetric {
     /// Agreement of the steps with a consensus rule, where it is defined.
     Agreement,
-    /// Share of the answers to gold tasks that are the known one.
+    /// Share of the answers to gold tasks that equal the known answer.
     GoldAccuracy,
-    /// Share of reviews that approved as it was.
+    /// Share of reviews that approved the subject unchanged.
     ApprovalRate,
 }
 
@@ -260,7 +261,7 @@ impl QualityMetric {
     }
 }
 
-/// How the goals of a composite come together.
+/// How the goals of a composite are combined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GoalOperator {
@@ -271,23 +272,25 @@ pub enum GoalOperator {
     Or,
 }
 
-/// When to raise the alarm: a `goal.alert` message, once for each epoch of the goal.
+/// When to send a `goal.alert` message; each alert is sent once for each epoch of the goal.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AlertsConfig {
-    /// Shares of the way that are told of when they are reached, as `[0.5, 0.9]`.
+    /// Shares of the target that are reported when they are reached, for example `[0.5, 0.9]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(inner(range(min = 0.0, max = 1.0)))]
     pub progress: Vec<f64>,
-    /// The ratio under which quality is told of; again, once it was back at the target.
+    /// The ratio below which an alert is sent; sent again only after quality was back at the
+    /// target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub below: Option<f64>,
-    /// The duration above which it is told of; again, once it was back within the bound.
+    /// The duration above which an alert is sent; sent again only after it was back within the
+    /// bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub above: Option<ConfigDuration>,
-    /// Whether it is told of that, at the present rate, the deadline will be missed; again, once
-    /// it was within reach.
+    /// Whether an alert is sent when, at the present rate, the deadline will be missed; sent again
+    /// only after the deadline was within reach.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub late: bool,
 }
@@ -300,10 +303,10 @@ pub enum CompletionActionConfig {
     Notify,
     /// The workflow is paused until an operator resumes it.
     Pause,
-    /// The workflow is archived until an operator restores it: its tasks are held as by `pause`, and
-    /// it is left out of lists.
+    /// The workflow is archived until an operator restores it: its tasks are paused as by `pause`,
+    /// and it is left out of lists.
     Archive,
-    /// A webhook is called, signed, until it has answered.
+    /// A webhook is called, signed, and retried until it has answered.
     TriggerWebhook(WebhookConfig),
 }
 

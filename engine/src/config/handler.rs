@@ -1,4 +1,4 @@
-//! The built-in handlers, and the settings of those that work outside the decision.
+//! The built-in handlers, and the settings of the external ones.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -16,7 +16,7 @@ pub const BUILT_IN_HANDLERS: [&str; 5] = [
     ExternalHandler::Queue.as_str(),
 ];
 
-/// Built-in handlers that work inside the decision. A program may put others in their place.
+/// Built-in handlers that run inside the decision. A program may replace them with its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InternalHandler {
     /// Annotations of a step are compared.
@@ -28,7 +28,7 @@ pub enum InternalHandler {
 }
 
 impl InternalHandler {
-    /// Every one.
+    /// All handlers.
     pub const ALL: [Self; 3] = [
         Self::ConsensusCalculator,
         Self::ResultMerger,
@@ -56,28 +56,29 @@ impl InternalHandler {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookConfig {
-    /// What is called: `http` or `https`, without user name and password.
+    /// The address to call: `http` or `https`, without user name and password.
     pub url: String,
     /// How long one attempt may take, from `1s` to `60s`; `10s` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<ConfigDuration>,
-    /// Further headers of the request.
+    /// Additional headers of the request.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
 }
 
-/// Handlers that work outside the decision.
+/// Handlers that run outside the decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ExternalHandler {
-    /// An HTTP server is called; what it answers is the value.
+    /// An HTTP server is called; its response is the value.
     Webhook,
-    /// A job message is published; whoever takes it answers with `advance` and `output`.
+    /// A job message is published; its consumer replies with an `advance` command that carries
+    /// `output`.
     Queue,
 }
 
 impl ExternalHandler {
-    /// Every one.
+    /// All handlers.
     pub const ALL: [Self; 2] = [Self::Webhook, Self::Queue];
 
     /// The name in workflow files.

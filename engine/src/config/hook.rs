@@ -9,21 +9,21 @@ use super::{ConfigDuration, ExternalHandler};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Hooks {
-    /// In order, before people or the step's own handler see the step; what the last of them
-    /// answers is kept with the visit as `prepared`.
+    /// Called in order, before people or the step's own handler see the step; the last output is
+    /// kept with the visit as `prepared`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = crate::limits::HOOKS_MAX))]
     pub pre_process: Vec<Hook>,
-    /// Told that the step is open for work. Nothing waits for them.
+    /// Notified that the step is open for work. The step does not wait for them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = crate::limits::HOOKS_MAX))]
     pub on_start: Vec<Hook>,
-    /// In order, after the work and before the result is final; what one answers replaces the
+    /// Called in order, after the work and before the result is final; each output replaces the
     /// value.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = crate::limits::HOOKS_MAX))]
     pub post_process: Vec<Hook>,
-    /// Told that the step has completed. Nothing waits for them.
+    /// Notified that the step has completed. The task does not wait for them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = crate::limits::HOOKS_MAX))]
     pub on_complete: Vec<Hook>,
@@ -38,14 +38,14 @@ pub struct Hook {
     /// The handler's settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<serde_json::Value>,
-    /// How long a job (`queue`) may go unanswered before it is published again; as long as it likes
-    /// when left out.
+    /// How long a job (`queue`) may go unanswered before it is published again; when left out, it
+    /// is never published again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<ConfigDuration>,
 }
 
 impl Hook {
-    /// The handler outside that is called, where it is one.
+    /// The external handler, if the hook calls one.
     pub fn external_handler(&self) -> Option<ExternalHandler> {
         ExternalHandler::from_name(&self.handler)
     }
@@ -59,16 +59,16 @@ impl Hook {
 pub enum HookStage {
     /// Before the step opens.
     PreProcess,
-    /// When it has opened.
+    /// When the step has opened.
     OnStart,
-    /// Before its result is final.
+    /// Before the step's result is final.
     PostProcess,
-    /// When it has completed.
+    /// When the step has completed.
     OnComplete,
 }
 
 impl HookStage {
-    /// Every one, in the order in which they come.
+    /// All stages, in the order in which they happen.
     pub const ALL: [Self; 4] = [
         Self::PreProcess,
         Self::OnStart,
@@ -86,7 +86,7 @@ impl HookStage {
         }
     }
 
-    /// Whether the step waits for what the hook answers. The others only tell somebody.
+    /// Whether the step waits for the hook's output. The other stages only notify.
     pub fn blocks_step(self) -> bool {
         matches!(self, Self::PreProcess | Self::PostProcess)
     }
@@ -103,9 +103,9 @@ impl std::fmt::Display for HookStage {
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 pub struct HookId {
-    /// When it is called.
+    /// The stage at which the hook is called.
     pub stage: HookStage,
-    /// Its place in the list, from 0.
+    /// The index in the stage's list, from 0.
     pub index: u32,
 }
 

@@ -1,4 +1,4 @@
-//! Reusable steps and whole-workflow templates, as the YAML values they stand for.
+//! Reusable steps and whole-workflow templates, as YAML values.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ impl StepLibrary {
         }
     }
 
-    /// The steps that every workflow can name: `standard-annotation`, `dual-annotation`,
+    /// The steps that every workflow can reference: `standard-annotation`, `dual-annotation`,
     /// `review`, `adjudication`, `agreement-check`.
     pub fn built_in() -> Self {
         let mut library = Self::empty();

@@ -1,7 +1,7 @@
 //! What a workflow is: plain data as written in YAML, with defaults filled in and no behaviour.
 //!
-//! The structs are the single source of the language: [`crate::parser`] checks a file against the
-//! JSON Schema generated from them, and editors complete from the same schema.
+//! The structs are the single definition of the language: [`crate::parser`] checks a file against
+//! the JSON Schema generated from them, and editors complete from the same schema.
 
 mod assignment;
 mod completion;

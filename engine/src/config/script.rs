@@ -1,7 +1,7 @@
 //! Scripts: what people and machines do to one task, move by move.
 //!
-//! A script shows what a workflow does before anybody works with it, and doubles as a test: it can
-//! say what it expects of each move and of the end. It is plain data; a simulation plays it.
+//! A script shows what a workflow does before people work with it. It is also a test: it can state
+//! the expected outcome of each move and the expected end. It is plain data; a simulation plays it.
 
 use std::collections::BTreeMap;
 
@@ -16,17 +16,17 @@ use super::ConfigDuration;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Script {
-    /// What it shows.
+    /// What the script shows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Files of other workflows that this one runs, relative to the script.
+    /// Files of other workflows that this one runs as sub-workflows, relative to the script.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub workflows: Vec<String>,
     /// The time at which the task starts, RFC 3339; 2026-01-01 at midnight when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock: Option<DateTime<Utc>>,
-    /// What is to be labelled.
+    /// The item to be labelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<Value>,
     /// Key-value pairs for search.
@@ -35,86 +35,89 @@ pub struct Script {
     /// The known answer, which makes it a gold task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<Value>,
-    /// The people by name, with their roles; once there is a list, everybody must be on it.
+    /// The people by name, with their roles. If the list is present, every person in the script
+    /// must be on it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub people: BTreeMap<String, Person>,
-    /// What handlers outside answer, by the step that calls them (`step.pre_process` for a hook), call
-    /// by call; the last answer stands for all further calls.
+    /// Responses of external handlers, by the step that calls them (`step.pre_process` for a hook),
+    /// one for each call; the last response is repeated for all further calls.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub handlers: BTreeMap<String, Vec<HandlerAnswer>>,
-    /// What happens, in this order.
+    /// The moves, in this order.
     #[schemars(length(max = crate::limits::SCRIPT_MOVES_MAX))]
     pub moves: Vec<Move>,
-    /// What the end must be.
+    /// The expected end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expect: Option<ExpectedEnd>,
 }
 
-/// Somebody who works on the task.
+/// A person who works on the task.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Person {
-    /// The roles that come with every submission and claim.
+    /// The roles sent with every submission and claim.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
 }
 
-/// What a handler outside answers to one call: an output or an error.
+/// The response of an external handler to one call: an output or an error.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HandlerAnswer {
-    /// What it found.
+    /// The output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Value>,
-    /// Why it failed.
+    /// Why the call failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Whether another attempt would fail alike (with `error`); false when left out.
+    /// Whether the failure is permanent, so that no attempt follows (with `error`); false when left
+    /// out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub is_final: Option<bool>,
 }
 
-/// One thing that happens; it has one of the keys up to `pass`.
+/// One move; it has exactly one of the keys up to `pass`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Move {
-    /// Somebody submits.
+    /// A person submits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub submit: Option<SubmitMove>,
-    /// Somebody claims a slot.
+    /// A person claims a slot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assign: Option<PersonMove>,
-    /// Somebody gives a slot back.
+    /// A person releases a slot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<PersonMove>,
-    /// Somebody shows to be at work.
+    /// A person reports activity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activity: Option<PersonMove>,
-    /// A step that waits for a machine, an operator or enough people is ended.
+    /// Ends a step that waits for a machine, an operator or enough people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advance: Option<AdvanceMove>,
-    /// An operator holds the task.
+    /// An operator pauses the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<PauseMove>,
-    /// An operator lets it go on.
+    /// An operator resumes the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<ControlMove>,
     /// An operator ends the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel: Option<ControlMove>,
-    /// An operator tries again what an incident holds.
+    /// An operator retries what an incident has stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<ControlMove>,
-    /// Time passes; what falls due in it happens.
+    /// Time passes; timers that fall due in it fire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pass: Option<ConfigDuration>,
-    /// The `sub_workflow` step whose child task is meant; `outer/inner` for a child's child.
+    /// The `sub_workflow` step to whose child task the move applies; `outer/inner` for a child's
+    /// child.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within: Option<String>,
-    /// What must become of it; anything but a rejection when left out.
+    /// The expected outcome; anything but a rejection when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expect: Option<ExpectedOutcome>,
-    /// The steps where the task must stand afterwards, in any order.
+    /// The steps that must be active afterwards, in any order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active: Option<Vec<String>>,
 }
@@ -126,9 +129,9 @@ pub struct SubmitMove {
     /// The step; may be left out where one active step takes submissions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
-    /// Who, by name or UUID.
+    /// The person, by name or UUID.
     pub by: String,
-    /// What was labelled.
+    /// The annotation's data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Value>,
     /// A reviewer's decision.
@@ -144,13 +147,13 @@ pub struct SubmitMove {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Decision {
-    /// The judged value stands.
+    /// The subject is accepted.
     Approve,
-    /// The judged value falls.
+    /// The subject is rejected.
     Reject,
-    /// The judged value needs more work.
+    /// The subject needs more work.
     RequestChanges,
-    /// The reviewer's own value, in `data`, replaces it.
+    /// The reviewer's own value, in `data`, replaces the subject.
     Fix,
 }
 
@@ -166,14 +169,14 @@ impl Decision {
     }
 }
 
-/// A claim, its end, or a sign of activity.
+/// A claim, a release or an activity report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PersonMove {
     /// The step; may be left out where one active step takes submissions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
-    /// Who, by name or UUID.
+    /// The person, by name or UUID.
     pub by: String,
 }
 
@@ -216,7 +219,7 @@ pub struct ControlMove {
     pub reason: Option<String>,
 }
 
-/// What must become of a move.
+/// The expected outcome of a move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ExpectedOutcome {
@@ -226,27 +229,27 @@ pub enum ExpectedOutcome {
     Advanced,
     /// The task has its output.
     Completed,
-    /// The task ended without.
+    /// The task ended without output.
     Failed,
     /// Refused, for whatever reason.
     Rejected,
     /// Refused: the person has submitted already.
     DuplicateAnnotator,
-    /// Refused: every slot is taken.
+    /// Refused: no slot is free.
     Surplus,
     /// Refused: the task has ended.
     TaskFinished,
     /// Refused: the task is paused.
     TaskPaused,
-    /// Refused: the step does not wait.
+    /// Refused: the step is not active.
     StepNotActive,
     /// Refused: the person lacks a role.
     RoleRequired,
-    /// Refused: the person would judge their own work.
+    /// Refused: the person would review their own work.
     SelfReview,
     /// Refused: the annotation lacks what the step needs.
     InvalidAnnotation,
-    /// Refused: there is nothing for it to act on.
+    /// Refused: nothing waits for this command.
     NotWaiting,
 }
 
@@ -272,7 +275,7 @@ impl ExpectedOutcome {
     }
 }
 
-/// What the task must have come to.
+/// The expected end of the task.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExpectedEnd {
@@ -282,24 +285,24 @@ pub struct ExpectedEnd {
     /// Keys of its output and their values; mappings are compared key by key, all else exactly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Map<String, Value>>,
-    /// Codes of the incidents that hold it, in any order.
+    /// Codes of the task's open incidents, in any order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incidents: Option<Vec<String>>,
 }
 
-/// Where a task is as a whole.
+/// The status of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ExpectedStatus {
-    /// It waits for people or works.
+    /// The task is working or waiting for people.
     Running,
-    /// An operator or rule holds it.
+    /// An operator or a rule has paused the task.
     Paused,
-    /// It has its output.
+    /// The task has its output.
     Completed,
-    /// It ended without.
+    /// The task ended without output.
     Failed,
-    /// An operator ended it.
+    /// An operator cancelled the task.
     Cancelled,
 }
 

@@ -14,15 +14,15 @@ use crate::ids::{StepId, WorkflowId};
 
 /// One step of a workflow.
 ///
-/// One struct for all types of step; which keys go with which type is a table of the validator, so
-/// that a misplaced key is named as such instead of as an unknown one.
+/// One struct serves all types of step. A table in the validator lists the keys allowed for each
+/// type, so that a misplaced key is reported as misplaced instead of unknown.
 // The table is `StepSpec`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StepConfig {
-    /// What transitions and commands name.
+    /// The name in transitions and commands.
     pub id: StepId,
-    /// What people read.
+    /// A name for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Instructions or purpose.
@@ -37,11 +37,11 @@ pub struct StepConfig {
     /// How several annotations become one value (annotation steps).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consensus: Option<ConsensusConfig>,
-    /// Who may do it.
+    /// Who may do the step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assignment: Option<AssignmentConfig>,
-    /// Path in `annotation.data` whose value a review or adjudication step takes; the judged
-    /// step's `consensus.field` when left out.
+    /// Path in `annotation.data` of the value that a review or adjudication step takes; the
+    /// `consensus.field` of the subject's step when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
     /// Name of the handler (`auto_process`).
@@ -50,7 +50,7 @@ pub struct StepConfig {
     /// The handler's own settings (`auto_process`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<serde_json::Value>,
-    /// The question of a `conditional` step.
+    /// The expression of a `conditional` step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<ExpressionConfig>,
     /// Where a `conditional` step goes when its expression is true (a step or terminal).
@@ -78,7 +78,7 @@ pub struct StepConfig {
     /// How long the join waits before it goes on with what has arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub join_timeout: Option<ConfigDuration>,
-    /// What becomes of the task when this step fails; `settings.on_error` when left out.
+    /// What happens to the task when this step fails; `settings.on_error` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_error: Option<OnError>,
     /// Handlers called around the step.
@@ -86,16 +86,16 @@ pub struct StepConfig {
     pub hooks: Option<Hooks>,
 }
 
-/// What becomes of a task whose step fails.
+/// What happens to a task whose step fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnError {
-    /// An incident holds the step until `retry`.
+    /// An incident stops the step until `retry`.
     #[default]
     Pause,
     /// The step is skipped and the task goes on.
     Skip,
-    /// An incident holds the step until `retry`, and is marked as one that operators are told of.
+    /// An incident stops the step until `retry`, and is marked so that operators are notified.
     Escalate,
 }
 
@@ -153,8 +153,8 @@ impl StepConfig {
         named.unwrap_or(self.kind.spec().default_completion)
     }
 
-    /// Submissions that a fresh visit asks for; `None` where an `advance` decides. A step that
-    /// completes by confidence asks for so many before it asks for more, one at a time.
+    /// Number of submissions that a new visit asks for; `None` where an `advance` decides. A step
+    /// that completes by confidence starts with this number, then asks for more one at a time.
     pub fn slots(&self) -> Option<u32> {
         let completion = self.completion.as_ref();
         match self.completion_type() {
@@ -178,20 +178,20 @@ impl StepConfig {
         }
     }
 
-    /// Submissions that a visit may come to ask for where it completes by confidence.
+    /// Most submissions that a visit asks for, if the step completes by confidence.
     pub fn most_submissions(&self) -> Option<u32> {
         let completion = self.completion.as_ref();
         (self.completion_type() == CompletionType::Confidence)
             .then(|| completion.and_then(|c| c.max).unwrap_or(10))
     }
 
-    /// Probability of the best answer at which a step that completes by confidence asks nobody else.
+    /// Probability of the best answer at which a step that completes by confidence stops asking.
     pub fn confidence_target(&self) -> f64 {
         let completion = self.completion.as_ref();
         completion.and_then(|c| c.target).unwrap_or(0.95)
     }
 
-    /// Whether every submission must come from another person.
+    /// Whether every submission must come from a different person.
     pub fn unique_annotators(&self) -> bool {
         self.completion
             .as_ref()
@@ -199,7 +199,7 @@ impl StepConfig {
             .unwrap_or(true)
     }
 
-    /// What happens to a slot whose holder is inactive.
+    /// What happens to a claimed slot whose claimant is inactive.
     pub fn timeout_action(&self) -> TimeoutAction {
         self.completion
             .as_ref()
@@ -207,13 +207,13 @@ impl StepConfig {
             .unwrap_or_default()
     }
 
-    /// The handler outside that does the step, where one does. A program that registers a handler
-    /// of that name does it inside the decision instead, and no call is ever asked for.
+    /// The external handler that does the step, if any. A program that registers its own handler
+    /// under that name runs it inside the decision instead, and no external call is made.
     pub fn external_handler(&self) -> Option<ExternalHandler> {
         self.handler.as_deref().and_then(ExternalHandler::from_name)
     }
 
-    /// Whether the step's handler is this one, or what a program has put in its place.
+    /// Whether the step's handler is this one, or the program's replacement for it.
     pub fn calls(&self, handler: InternalHandler) -> bool {
         self.handler.as_deref() == Some(handler.as_str())
     }
@@ -233,17 +233,18 @@ impl StepConfig {
         self.hooks_at(id.stage).get(usize::try_from(id.index).ok()?)
     }
 
-    /// Roles of which an annotator needs one.
+    /// Roles, of which an annotator needs at least one.
     pub fn required_roles(&self) -> &[String] {
         self.assignment.as_ref().map_or(&[], |a| &a.required_roles)
     }
 
-    /// Skills of which an annotator needs all to be offered a slot.
+    /// Skills that an annotator must all have to be offered a slot.
     pub fn required_skills(&self) -> &[String] {
         self.assignment.as_ref().map_or(&[], |a| &a.required_skills)
     }
 
-    /// Slots that one person may hold at a time, over all tasks, to be offered another here.
+    /// How many slots one person may have claimed at a time, over all tasks, and still be offered
+    /// one here.
     pub fn max_concurrent(&self) -> Option<u32> {
         self.assignment.as_ref().and_then(|a| a.max_concurrent)
     }
@@ -256,8 +257,8 @@ impl StepConfig {
             .unwrap_or_default()
     }
 
-    /// Paths in `annotation.data` of the answers that are categories, of which it can be learnt who
-    /// is reliable; all of data is such an answer, where the file names no field.
+    /// Paths in `annotation.data` of the answers that are categories, from which annotators'
+    /// reliability can be estimated. `None` stands for all of data, where the file names no field.
     pub fn categories(&self) -> Vec<Option<&str>> {
         let Some(consensus) = &self.consensus else {
             return vec![self.field.as_deref()];
@@ -267,14 +268,14 @@ impl StepConfig {
             let categories = rules.filter(|rule| rule.metric.compares_categories(rule.level));
             return categories.map(|rule| Some(rule.field)).collect();
         }
-        // What completes by confidence refuses whatever is no category.
+        // A step that completes by confidence refuses answers that are not categories.
         let compares = consensus.metric.compares_categories(consensus.level)
             || self.completion_type() == CompletionType::Confidence;
         let field = self.field.as_deref().or(consensus.field.as_deref());
         compares.then_some(field).into_iter().collect()
     }
 
-    /// Whether a visit may come to ask more than one person.
+    /// Whether a visit may ask more than one person.
     pub fn asks_several(&self) -> bool {
         let asks_on = self.consensus.as_ref().is_some_and(|consensus| {
             consensus.on_disagreement.strategy == DisagreementStrategy::AdditionalAnnotators
@@ -284,7 +285,7 @@ impl StepConfig {
         self.kind.spec().performer == Performer::Annotators && (asks_on || most != Some(1))
     }
 
-    /// Whether those who submitted to the judged step are kept from this one.
+    /// Whether people who submitted to the subject's step are excluded from this one.
     pub fn prevents_reassignment(&self) -> bool {
         self.assignment
             .as_ref()

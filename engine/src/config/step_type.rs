@@ -1,4 +1,4 @@
-//! The kinds of step, and one table of what each of them is.
+//! The kinds of step, and one table of their properties.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,42 +17,43 @@ pub enum StepType {
     Adjudication,
     /// A handler works without a person.
     AutoProcess,
-    /// An expression chooses the way.
+    /// An expression chooses the next step.
     Conditional,
     /// Another workflow runs as a child task.
     SubWorkflow,
 }
 
-/// What a kind of step is: the answers that more than one part of the engine asks for. Whoever adds
-/// a kind fills in one row here and writes its executor.
+/// Properties of a kind of step that more than one part of the engine needs. To add a kind, fill in
+/// one row here and write its executor.
 #[derive(Debug)]
 pub struct StepSpec {
     /// The name in YAML.
     pub name: &'static str,
     /// Who does the work.
     pub performer: Performer,
-    /// Keys that a step of the kind may have besides those that any step may have.
+    /// Keys allowed for this kind only, besides those that every step may have.
     pub keys: &'static [&'static str],
-    /// The one of them that it cannot do without.
+    /// The one of these keys that is required.
     pub required_key: Option<&'static str>,
-    /// How a step of the kind completes when the file does not say.
+    /// How a step of the kind completes by default.
     pub default_completion: CompletionType,
-    /// How it can complete.
+    /// How a step of the kind can complete.
     pub completions: &'static [CompletionType],
     /// Whether handlers can be called around the work.
     pub takes_hooks: bool,
-    /// What it has to do with the subject of reviews and adjudications.
+    /// How the kind relates to the subject of reviews and adjudications.
     pub subject: SubjectRole,
-    /// Whether people submit answers, which can be right or wrong. A review is a judgement instead.
+    /// Whether people submit answers, which can be right or wrong. A review decides on an answer
+    /// instead.
     pub takes_answers: bool,
-    /// What a visit can end with.
+    /// How a visit can end.
     pub ends_with: EndsWith,
     /// What an `advance` needs to end a visit.
     pub advance: AdvanceNeeds,
 }
 
 impl StepSpec {
-    /// Whether what the step makes is a subject for the steps after it.
+    /// Whether the step's value is a subject for the steps after it.
     pub fn makes_subject(&self) -> bool {
         self.subject == SubjectRole::Makes
     }
@@ -72,33 +73,33 @@ pub enum Performer {
     Person,
     /// A handler.
     Handler,
-    /// An expression, which chooses the way.
+    /// An expression, which chooses the next step.
     Expression,
     /// A child task.
     ChildTask,
 }
 
-/// What a kind of step has to do with the subject: what reviews and adjudications look at.
+/// How a kind of step relates to the subject, the value that reviews and adjudications look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubjectRole {
-    /// What it makes is a subject for the steps after it.
+    /// The step's value is a subject for the steps after it.
     Makes,
-    /// It works on the subject that came to it, can make another value of it, and passes it on.
+    /// The step works on the incoming subject, can replace its value, and passes it on.
     WorksOn,
-    /// It passes on the subject that came to it.
+    /// The step passes on the incoming subject.
     PassesOn,
 }
 
-/// What a visit of a step can end with.
+/// How a visit of a step can end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndsWith {
-    /// What comes of the annotations: by completion and consensus a value, or none.
+    /// The outcome of the annotations: a value or none, by completion and consensus rules.
     Annotations,
     /// A value.
     Value,
     /// A value or none.
     ValueOrNone,
-    /// A reviewer's decision, and by it a value or none.
+    /// A reviewer's decision, and depending on it a value or none.
     Decision,
     /// A verdict, true or false, and no value.
     Verdict,
@@ -109,11 +110,11 @@ pub enum EndsWith {
 pub enum AdvanceNeeds {
     /// Nothing.
     Nothing,
-    /// The submissions that the step needs at least; none where it completes by `manual`.
+    /// The step's minimum number of submissions; none where it completes by `manual`.
     Submissions,
-    /// An `output`, which stands in for the step's own.
+    /// An `output`, which replaces the step's own.
     Output,
-    /// What no `advance` brings: the person has to submit.
+    /// An `advance` never ends the visit: the person has to submit.
     Person,
 }
 
@@ -128,7 +129,7 @@ impl StepType {
         Self::SubWorkflow,
     ];
 
-    /// What the kind is.
+    /// The properties of the kind.
     pub fn spec(self) -> &'static StepSpec {
         match self {
             Self::Annotation => &StepSpec {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::ids::{Slug, StepId};
 
-/// One way out of a step.
+/// One transition out of a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TransitionConfig {
@@ -15,10 +15,10 @@ pub struct TransitionConfig {
     pub from: StepId,
     /// The step or terminal entered.
     pub to: Target,
-    /// When it fires; always when left out.
+    /// When the transition fires; always when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<ConditionConfig>,
-    /// Higher is asked first; file order among equals.
+    /// Higher priorities are tried first; file order among equals.
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(range(min = -1_000_000, max = 1_000_000))]
     pub priority: i32,
@@ -112,7 +112,8 @@ pub struct ConditionConfig {
     /// Source of an `expression`, in the Common Expression Language.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expression: Option<String>,
-    /// Makes `on_agreement` and `on_disagreement` look at the agreement alone.
+    /// With a threshold, `on_agreement` and `on_disagreement` compare the agreement with it and
+    /// ignore whether there is a value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = -1.0, max = 1.0))]
     pub threshold: Option<f64>,

@@ -17,17 +17,17 @@ pub struct WorkflowConfig {
     /// The stored revision's number, from 1; 0 until it is stored.
     #[serde(skip)]
     pub revision: u32,
-    /// What commands name.
+    /// The name in commands.
     pub id: WorkflowId,
-    /// What people read; the id when left out.
+    /// A name for people; the id when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// What it is for.
+    /// The purpose of the workflow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Where a task begins.
+    /// The step at which a task begins.
     pub entry_step: StepId,
-    /// Settings that hold for every step.
+    /// Settings that apply to every step.
     #[serde(default)]
     pub settings: Settings,
     /// The steps, in file order.
@@ -38,7 +38,7 @@ pub struct WorkflowConfig {
     /// Share of tasks with a known answer among claims.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gold: Option<GoldConfig>,
-    /// When enough is enough.
+    /// Goals of the workflow.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub goals: Vec<GoalConfig>,
 }
@@ -70,14 +70,14 @@ impl WorkflowConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Attempts of a handler after the first.
+    /// Attempts of a handler after the first one has failed.
     #[serde(default = "default_max_retries")]
     #[schemars(range(min = 0, max = 10))]
     pub max_retries: u32,
-    /// Inactivity after which a claimed slot is freed, where the step says nothing; at most `8h`.
+    /// Inactivity after which a claimed slot is freed, for steps without a `timeout`; at most `8h`.
     #[serde(default = "default_timeout")]
     pub default_timeout: ConfigDuration,
-    /// What becomes of a task whose step fails.
+    /// What happens to a task whose step fails.
     #[serde(default)]
     pub on_error: OnError,
     /// Whether every matching transition fires (a fork) instead of the first.
@@ -87,7 +87,7 @@ pub struct Settings {
     #[serde(default = "default_depth")]
     #[schemars(range(min = 1, max = 20))]
     pub max_sub_workflow_depth: u32,
-    /// Values that expressions read as `context`, and that the output carries.
+    /// Values that expressions read as `context`; they are part of the output.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub context: BTreeMap<String, serde_json::Value>,
 }
@@ -121,34 +121,35 @@ impl Default for Settings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GoldConfig {
-    /// Their share among claims of people who ask for work (not among tasks, and not where a claim
-    /// names its task), 0 to 1. While nothing else is free, no more of them are offered.
+    /// The share of gold tasks among claims of people who ask for work, 0 to 1. It is neither a
+    /// share of tasks, nor does it cover claims that name their task. While nothing else is free,
+    /// no more gold tasks are offered.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub share: f64,
-    /// Share of right answers below which an annotator is flagged, by a message
-    /// `annotator.flagged`: once at the fall, and again only after having recovered. Nobody is
-    /// flagged with fewer than five answers, or where this is left out.
+    /// Share of right answers below which an annotator is flagged by an `annotator.flagged`
+    /// message. The message is sent once, and again only after the annotator has recovered. Nobody
+    /// is flagged with fewer than five answers, or where this key is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub min_accuracy: Option<f64>,
-    /// Newest answers of an annotator that count for it; 20 when left out.
+    /// How many of an annotator's newest answers count; 20 when left out.
     #[serde(default = "default_gold_window")]
     #[schemars(range(min = 5, max = 1000))]
     pub window: u32,
-    /// What becomes of an annotator who falls below `min_accuracy`.
+    /// What happens when an annotator falls below `min_accuracy`.
     #[serde(default, skip_serializing_if = "OnFall::is_default")]
     pub on_fall: OnFall,
 }
 
-/// What becomes of an annotator who falls short on gold tasks.
+/// What happens when an annotator falls below the limit on gold tasks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFall {
-    /// A message tells of it.
+    /// A message is sent.
     #[default]
     Flag,
-    /// A message tells of it, and no more slots are offered to the person in this workflow, until
-    /// an operator lets them go on or the fall is made good. Nothing that is begun is lost.
+    /// A message is sent, and the person is offered no more slots in this workflow until an
+    /// operator resumes them or their share recovers. Work already begun is not lost.
     Pause,
 }
 
