@@ -11,11 +11,11 @@ CREATE TABLE queue_messages (
     headers        TEXT NOT NULL,
     body           BLOB NOT NULL,
     enqueued_at    INTEGER NOT NULL,
-    -- A retry is delayed until then.
+    -- A retry is not delivered before this time.
     available_at   INTEGER NOT NULL,
-    -- Deliveries that came to nothing: returned, or lost with their consumer.
+    -- Unsuccessful deliveries: returned, or lost with their consumer.
     delivery_count INTEGER NOT NULL DEFAULT 0,
-    -- The consumer that works on it; each life of a consumer has a name of its own.
+    -- The consumer that leases the message; a restarted consumer has a new name.
     leased_by      TEXT
 ) STRICT;
 

@@ -1,8 +1,8 @@
 -- The schema of Glyph worker on PostgreSQL 14 or later.
 --
--- Truth is in `workflow_events`, `workflows`, `commands` and `drafts`, and in `goal_actions` for what was done once
--- and must not be done again. `tasks`, `workflow_snapshots`, `timers`, `goals` and `projections` are derived from
--- them. `outbox` is neither: it holds messages between commit and confirm.
+-- Truth is in `workflow_events`, `workflows`, `commands` and `drafts`, and in `goal_actions` for messages
+-- that goals have caused and must not cause again. `tasks`, `workflow_snapshots`, `timers`, `goals` and
+-- `projections` are derived from them. `outbox` is neither: it holds messages between commit and confirm.
 
 -- Streams -----------------------------------------------------------------------------------------
 
@@ -15,7 +15,7 @@ CREATE TABLE workflow_events (
     metadata    jsonb       NOT NULL,
     occurred_at timestamptz NOT NULL,
     position    bigint      GENERATED ALWAYS AS IDENTITY,
-    -- Not the transaction id alone: see the comment below.
+    -- Not the transaction id alone: see the comment on this column.
     txid        xid8        NOT NULL
         DEFAULT greatest(pg_current_xact_id(), pg_snapshot_xmax(pg_current_snapshot())),
     CONSTRAINT workflow_events_pkey PRIMARY KEY (stream_id, version),
@@ -24,7 +24,7 @@ CREATE TABLE workflow_events (
 
 CREATE INDEX workflow_events_log ON workflow_events (txid, position);
 
-COMMENT ON TABLE workflow_events IS 'What happened to tasks: the log that everything else is derived from. Append-only.';
+COMMENT ON TABLE workflow_events IS 'Events of tasks: the log from which everything else is derived. Append-only.';
 COMMENT ON CONSTRAINT workflow_events_pkey ON workflow_events IS
     'A stream has one event of each version: two writers cannot both bring it to the same version.';
 COMMENT ON CONSTRAINT workflow_events_version_from_one ON workflow_events IS 'Versions of a stream begin at 1.';
@@ -41,18 +41,18 @@ BEGIN
 END
 $$;
 
--- By statement, and not for INSERT: it costs the hot path nothing.
+-- Fires once per statement and not on INSERT, so it costs the hot path nothing.
 CREATE TRIGGER workflow_events_append_only
     BEFORE UPDATE OR DELETE OR TRUNCATE ON workflow_events
     FOR EACH STATEMENT EXECUTE FUNCTION workflow_events_are_append_only();
-COMMENT ON TRIGGER workflow_events_append_only ON workflow_events IS 'What happened is neither changed nor forgotten.';
+COMMENT ON TRIGGER workflow_events_append_only ON workflow_events IS 'Events are never changed or deleted.';
 
 CREATE TABLE workflow_snapshots (
     task_id        uuid        NOT NULL,
     version        bigint      NOT NULL,
     schema_version integer     NOT NULL,
     checksum       bytea       NOT NULL,
-    -- json, not jsonb: the checksum is that of this very text.
+    -- json, not jsonb: the checksum covers this exact text.
     state          json        NOT NULL,
     created_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
     CONSTRAINT workflow_snapshots_pkey PRIMARY KEY (task_id, version),
@@ -62,7 +62,7 @@ CREATE TABLE workflow_snapshots (
 COMMENT ON TABLE workflow_snapshots IS 'States at some versions, so that loading need not replay from the beginning.';
 COMMENT ON CONSTRAINT workflow_snapshots_pkey ON workflow_snapshots IS 'A task has one state at a version.';
 COMMENT ON CONSTRAINT workflow_snapshots_checksum_is_sha256 ON workflow_snapshots IS
-    'Every snapshot can be proved whole; one that cannot is ignored and the stream replayed.';
+    'The checksum proves that a snapshot is intact; a damaged one is ignored and the stream is replayed.';
 
 CREATE TABLE tasks (
     task_id       uuid        NOT NULL,
@@ -91,12 +91,12 @@ CREATE INDEX tasks_by_status ON tasks (status, task_id);
 CREATE INDEX tasks_by_step ON tasks USING gin (current_steps) WHERE status IN ('running', 'paused');
 CREATE INDEX tasks_by_label ON tasks USING gin (labels jsonb_path_ops) WHERE labels <> '{}';
 
-COMMENT ON TABLE tasks IS 'One row for each stream: its head, which a batch locks, and what searches ask for.';
+COMMENT ON TABLE tasks IS 'One row for each stream: its head, which a batch locks, and the columns that searches use.';
 COMMENT ON COLUMN tasks.version IS
-    'The last version of the stream; 0 only inside the transaction that makes the row, never in a committed one.';
+    'The last version of the stream; 0 only inside the transaction that creates the row, never in a committed one.';
 COMMENT ON CONSTRAINT tasks_pkey ON tasks IS 'A stream has one head, so one batch at a time writes it.';
 COMMENT ON CONSTRAINT tasks_status_known ON tasks IS 'A task is in one of five statuses.';
-COMMENT ON CONSTRAINT tasks_head_or_whole ON tasks IS 'A task that has events can be found by all that searches ask for.';
+COMMENT ON CONSTRAINT tasks_head_or_whole ON tasks IS 'A task that has events has all columns that searches use.';
 
 -- Commands ----------------------------------------------------------------------------------------
 
@@ -122,10 +122,10 @@ CREATE TABLE commands (
 CREATE INDEX commands_rejected ON commands (decided_at, command_id) WHERE outcome = 'rejected';
 CREATE INDEX commands_rejected_of_task ON commands (task_id, decided_at, command_id) WHERE outcome = 'rejected';
 
-COMMENT ON TABLE commands IS 'The inbox: what every decided command came to. Operators'' acts that belong to no task have no task_id.';
+COMMENT ON TABLE commands IS 'The inbox: the outcome of every decided command. Operator commands that belong to no task have no task_id.';
 COMMENT ON CONSTRAINT commands_pkey ON commands IS 'A command id has one outcome: the same id again changes nothing.';
 COMMENT ON CONSTRAINT commands_outcome_known ON commands IS 'A command is applied with a result or rejected with a reason.';
-COMMENT ON CONSTRAINT commands_content_hash_is_sha256 ON commands IS 'The same id with other content is noticed.';
+COMMENT ON CONSTRAINT commands_content_hash_is_sha256 ON commands IS 'The hash reveals a second command with the same id and different content.';
 
 CREATE TABLE drafts (
     task_id  uuid        NOT NULL,
@@ -137,7 +137,7 @@ CREATE TABLE drafts (
     CONSTRAINT drafts_pkey PRIMARY KEY (task_id, step_id, visit, user_id)
 );
 
-COMMENT ON TABLE drafts IS 'Unfinished work that people left; the latest of each person and visit.';
+COMMENT ON TABLE drafts IS 'Unfinished work that people have saved; the latest draft of each person and visit.';
 COMMENT ON CONSTRAINT drafts_pkey ON drafts IS 'A person has one draft in a visit.';
 
 -- Messages ----------------------------------------------------------------------------------------
@@ -168,11 +168,11 @@ CREATE TABLE outbox (
 CREATE INDEX outbox_of_task ON outbox (task_id, position);
 
 COMMENT ON TABLE outbox IS 'Messages that are committed and not yet confirmed by the broker.';
-COMMENT ON CONSTRAINT outbox_pkey ON outbox IS 'Within a task, ascending positions are ascending versions.';
-COMMENT ON CONSTRAINT outbox_message_id_key ON outbox IS 'A message waits once.';
-COMMENT ON CONSTRAINT outbox_lease_whole ON outbox IS 'A row that is held is held until some time, so a crash frees it.';
+COMMENT ON CONSTRAINT outbox_pkey ON outbox IS 'Within a task, rows in order of position are in order of version.';
+COMMENT ON CONSTRAINT outbox_message_id_key ON outbox IS 'A message is in the outbox once.';
+COMMENT ON CONSTRAINT outbox_lease_whole ON outbox IS 'A leased row has an end of its lease, so a crash frees it.';
 
--- Due work ----------------------------------------------------------------------------------------
+-- Timers ------------------------------------------------------------------------------------------
 
 CREATE TABLE timers (
     id           uuid        NOT NULL,
@@ -189,8 +189,8 @@ CREATE TABLE timers (
 CREATE INDEX timers_by_due_time ON timers (due_at);
 CREATE INDEX timers_of_task ON timers (task_id);
 
-COMMENT ON TABLE timers IS 'Due work: what must happen later, derived from the states of tasks.';
-COMMENT ON CONSTRAINT timers_pkey ON timers IS 'Ids are derived from task, step, visit, kind and number: due work exists once.';
+COMMENT ON TABLE timers IS 'Timers: what must happen later, derived from the states of tasks.';
+COMMENT ON CONSTRAINT timers_pkey ON timers IS 'Ids are derived from task, step, visit, kind and number, so a timer exists once.';
 
 -- Workflows ---------------------------------------------------------------------------------------
 
@@ -207,7 +207,7 @@ CREATE TABLE workflows (
 );
 
 COMMENT ON TABLE workflows IS 'Revisions of workflows, immutable.';
-COMMENT ON CONSTRAINT workflows_pkey ON workflows IS 'A UUID names one revision for ever.';
+COMMENT ON CONSTRAINT workflows_pkey ON workflows IS 'A UUID names one revision permanently.';
 COMMENT ON CONSTRAINT workflows_revision_key ON workflows IS 'A workflow has one revision of each number.';
 COMMENT ON CONSTRAINT workflows_revision_from_one ON workflows IS 'Revisions count from 1.';
 
@@ -234,7 +234,7 @@ CREATE TABLE goal_actions (
     CONSTRAINT goal_actions_pkey PRIMARY KEY (message_id)
 );
 
-COMMENT ON TABLE goal_actions IS 'Messages that goals have caused. They stay when progress is made anew from the log.';
+COMMENT ON TABLE goal_actions IS 'Messages that goals have caused. They are kept when progress is rebuilt from the log.';
 COMMENT ON CONSTRAINT goal_actions_pkey ON goal_actions IS
     'Ids are derived from goal, epoch and action: an action of a goal happens once, however often the log is read.';
 

@@ -1,4 +1,4 @@
--- Rows of projections: what is folded from the log, by the name of the projection and a key of its own.
+-- Rows of projections, folded from the log; identified by the projection's name and a key.
 
 CREATE TABLE projection_rows (
     projection text  NOT NULL,
@@ -8,5 +8,5 @@ CREATE TABLE projection_rows (
 );
 
 COMMENT ON TABLE projection_rows IS
-    'What projections have made of the log up to their checkpoints in `projections`: derived, made anew by a rebuild.';
-COMMENT ON CONSTRAINT projection_rows_pkey ON projection_rows IS 'A projection has one row of a key.';
+    'Results of projections up to their checkpoints in `projections`: derived from the log, replaced by a rebuild.';
+COMMENT ON CONSTRAINT projection_rows_pkey ON projection_rows IS 'A projection has one row for each key.';

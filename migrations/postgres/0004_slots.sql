@@ -1,4 +1,5 @@
--- Free and claimed slots: derived from the states of tasks, for those who look for work.
+-- Free and claimed slots: derived from the states of tasks, and searched when a person asks for
+-- work.
 
 CREATE TABLE slots (
     task_id       uuid        NOT NULL,
@@ -19,10 +20,10 @@ CREATE TABLE slots (
 -- The order in which slots of a step are offered.
 CREATE INDEX slots_offered ON slots (workflow_id, step_id, gold, taken, waiting_since, task_id);
 
-COMMENT ON TABLE slots IS 'Steps of tasks with a free slot, whatever is paused left out.';
+COMMENT ON TABLE slots IS 'Steps of tasks with a free slot, except paused ones.';
 COMMENT ON CONSTRAINT slots_pkey ON slots IS 'A step of a task is in one visit at a time.';
-COMMENT ON COLUMN slots.barred IS 'Who is in the visit already, or is not offered a slot in it again.';
-COMMENT ON COLUMN slots.judged IS 'Who has submitted to the step that the visit judges.';
+COMMENT ON COLUMN slots.barred IS 'People who are already in the visit, or must not be offered a slot in it again.';
+COMMENT ON COLUMN slots.judged IS 'People who submitted to the step whose value is the subject of the visit.';
 
 CREATE TABLE claims (
     user_id uuid NOT NULL,
@@ -33,5 +34,5 @@ CREATE TABLE claims (
 
 CREATE INDEX claims_of_task ON claims (task_id);
 
-COMMENT ON TABLE claims IS 'Places that people hold, over all tasks.';
-COMMENT ON CONSTRAINT claims_pkey ON claims IS 'A person holds one slot in a step of a task.';
+COMMENT ON TABLE claims IS 'Slots that people have claimed, over all tasks.';
+COMMENT ON CONSTRAINT claims_pkey ON claims IS 'A person claims at most one slot in a step of a task.';

@@ -1,4 +1,4 @@
--- Goals are rows of the projection `goals`, made anew from the log; those of the old form are dropped.
+-- Goals become rows of the projection `goals`, rebuilt from the log; the old table is dropped.
 DROP TABLE goals;
 DELETE FROM projections WHERE name = 'goals';
 
@@ -10,7 +10,7 @@ CREATE VIEW goals AS
            (value ->> 'missed_at')::timestamptz AS missed_at
     FROM projection_rows WHERE projection = 'goals' AND key LIKE 'goal/%';
 
-COMMENT ON VIEW goals IS 'Progress of goals in their current epoch, to look at.';
+COMMENT ON VIEW goals IS 'Progress of goals in their current epoch, for people to read.';
 
 CREATE TABLE goal_work (
     id         uuid        NOT NULL,
@@ -30,6 +30,6 @@ CREATE TABLE goal_work (
 
 CREATE INDEX goal_work_waiting ON goal_work (due_at) WHERE status = 'waiting';
 
-COMMENT ON TABLE goal_work IS 'What reached goals set off outside. It stays when progress is made anew from the log.';
+COMMENT ON TABLE goal_work IS 'External work that reached goals have started. It is kept when progress is rebuilt from the log.';
 COMMENT ON CONSTRAINT goal_work_pkey ON goal_work IS
     'Ids are derived from goal, epoch and action: an action of a goal is done once, however often the log is read.';

@@ -1,4 +1,4 @@
--- What has been learnt of annotators, so that a process that starts need not read the whole log again.
+-- Annotator models, saved so that a starting process need not read the whole log again.
 
 CREATE TABLE annotator_models (
     model    uuid        NOT NULL,
@@ -6,7 +6,7 @@ CREATE TABLE annotator_models (
     step_id  text        NOT NULL,
     txid     xid8        NOT NULL,
     position bigint      NOT NULL,
-    -- json, not jsonb: the checksum is that of this very text.
+    -- json, not jsonb: the checksum covers this exact text.
     state    json        NOT NULL,
     checksum bytea       NOT NULL,
     saved_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -14,8 +14,8 @@ CREATE TABLE annotator_models (
     CONSTRAINT learnt_models_checksum_is_sha256 CHECK (octet_length(checksum) = 32)
 );
 
-COMMENT ON TABLE annotator_models IS 'Models of annotators at a place in the log: derived from it, and learnt further from there.';
+COMMENT ON TABLE annotator_models IS 'Annotator models as of a position in the log: derived from it, and updated from there.';
 COMMENT ON CONSTRAINT learnt_models_pkey ON annotator_models IS
     'Ids are derived from workflow, step, field and classes: a question has one model.';
 COMMENT ON CONSTRAINT learnt_models_checksum_is_sha256 ON annotator_models IS
-    'Every model can be proved whole; one that cannot is ignored and learnt anew.';
+    'The checksum proves that a model is intact; a damaged one is ignored and rebuilt.';

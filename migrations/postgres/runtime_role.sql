@@ -1,5 +1,5 @@
--- Rights of the account that `glyph worker --no-migrate` runs with: no DDL, and neither UPDATE nor
--- DELETE on events. Run by the owner of the tables after each migration:
+-- Rights of the account for `glyph worker --no-migrate`: no DDL, and neither UPDATE nor DELETE on
+-- events. The owner of the tables runs this file after each migration:
 --
 --     psql -v role=glyph_runtime -v schema=public -f runtime_role.sql
 

@@ -4,9 +4,9 @@
 --   SELECT datetime(occurred_at / 1000000, 'unixepoch') FROM workflow_events;
 -- There is one writer at a time, so ascending positions are the order of the commits.
 
--- Truth: what happened to every task.
+-- Truth: the events of every task.
 CREATE TABLE workflow_events (
-    -- AUTOINCREMENT: a place is never given twice, so a reader's checkpoint stays true.
+    -- AUTOINCREMENT: a position is never reused, so a reader's checkpoint stays valid.
     position    INTEGER PRIMARY KEY AUTOINCREMENT,
     stream_id   TEXT NOT NULL,
     version     INTEGER NOT NULL CONSTRAINT versions_start_at_1 CHECK (version >= 1),
@@ -28,18 +28,18 @@ BEGIN
     SELECT RAISE(ABORT, 'workflow_events is append-only');
 END;
 
--- Derived: states at versions, so that loading replays few events.
+-- Derived: states at some versions, so that loading replays few events.
 CREATE TABLE workflow_snapshots (
     task_id        TEXT NOT NULL,
     version        INTEGER NOT NULL,
     schema_version INTEGER NOT NULL,
     state          TEXT NOT NULL,
-    -- SHA-256 of the text of the state; where it differs, the snapshot is passed over.
+    -- SHA-256 of the text of the state; on a mismatch the snapshot is ignored.
     checksum       BLOB NOT NULL CONSTRAINT a_checksum_has_32_bytes CHECK (length(checksum) = 32),
     PRIMARY KEY (task_id, version)
 ) STRICT;
 
--- Derived: one row for each stream that has events; its version is compared and set.
+-- Derived: one row for each stream that has events; writers compare and set its version.
 CREATE TABLE tasks (
     task_id       TEXT PRIMARY KEY,
     workflow      TEXT NOT NULL,
@@ -58,7 +58,7 @@ CREATE TABLE tasks (
 CREATE INDEX tasks_by_workflow ON tasks (workflow, task_id);
 CREATE INDEX tasks_by_status ON tasks (status, task_id);
 
--- Truth: the inbox. A command that is here has its outcome.
+-- Truth: the inbox. Every command in this table has its outcome.
 CREATE TABLE commands (
     command_id   TEXT NOT NULL CONSTRAINT a_command_is_decided_once PRIMARY KEY,
     task_id      TEXT,
@@ -90,11 +90,11 @@ CREATE TABLE outbox (
     message_type    TEXT NOT NULL,
     body            TEXT NOT NULL,
     created_at      INTEGER NOT NULL,
-    -- Who publishes it, and until when nobody else may.
+    -- The relay that publishes the message, and the end of its lease.
     owner           TEXT,
     leased_until    INTEGER,
     attempts        INTEGER NOT NULL DEFAULT 0,
-    -- It backs off until then.
+    -- The next attempt is not made before this time.
     next_attempt_at INTEGER,
     last_error      TEXT,
     CONSTRAINT a_lease_has_owner_and_end CHECK ((owner IS NULL) = (leased_until IS NULL))
@@ -104,7 +104,7 @@ CREATE INDEX outbox_by_task ON outbox (task_id, position);
 CREATE INDEX outbox_by_age ON outbox (created_at);
 CREATE INDEX outbox_failed ON outbox (position) WHERE attempts > 0;
 
--- Derived: due work.
+-- Derived: timers.
 CREATE TABLE timers (
     id           TEXT PRIMARY KEY,
     task_id      TEXT NOT NULL,
@@ -119,7 +119,7 @@ CREATE TABLE timers (
 CREATE INDEX timers_by_due ON timers (due_at, id);
 CREATE INDEX timers_by_task ON timers (task_id);
 
--- Truth: unfinished work that people left.
+-- Truth: unfinished work that people have saved.
 CREATE TABLE drafts (
     task_id  TEXT NOT NULL,
     step_id  TEXT NOT NULL,
@@ -157,8 +157,9 @@ CREATE TABLE goals (
     PRIMARY KEY (workflow, goal)
 ) STRICT, WITHOUT ROWID;
 
--- Messages that goals have caused. They stay when progress is made anew from the log: ids are derived from goal, epoch
--- and action, so an action of a goal happens once, however often the log is read.
+-- Messages that goals have caused. They are kept when progress is rebuilt from the log: ids are
+-- derived from goal, epoch and action, so an action of a goal happens once, however often the log
+-- is read.
 CREATE TABLE goal_actions (
     message_id   TEXT PRIMARY KEY,
     message_type TEXT NOT NULL,

@@ -1,5 +1,5 @@
--- Derived: what projections have made of the log up to their checkpoints, by the name of the projection and a key of
--- its own.
+-- Derived: results of projections up to their checkpoints, identified by the projection's name and
+-- a key.
 CREATE TABLE projection_rows (
     projection TEXT NOT NULL,
     key        TEXT NOT NULL,

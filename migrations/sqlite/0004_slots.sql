@@ -1,4 +1,4 @@
--- Derived from the states of tasks: steps with a free slot, whatever is paused left out.
+-- Derived from the states of tasks: steps with a free slot, except paused ones.
 CREATE TABLE slots (
     task_id       TEXT NOT NULL,
     step_id       TEXT NOT NULL,
@@ -10,9 +10,9 @@ CREATE TABLE slots (
     reserved      INTEGER NOT NULL,
     taken         INTEGER NOT NULL GENERATED ALWAYS AS (submitted + reserved) STORED,
     waiting_since INTEGER NOT NULL,
-    -- Who is in the visit already, or is not offered a slot in it again.
+    -- People who are already in the visit, or must not be offered a slot in it again.
     barred        TEXT NOT NULL,
-    -- Who has submitted to the step that the visit judges.
+    -- People who submitted to the step whose value is the subject of the visit.
     judged        TEXT NOT NULL,
     PRIMARY KEY (task_id, step_id)
 ) STRICT;
@@ -20,7 +20,7 @@ CREATE TABLE slots (
 -- The order in which slots of a step are offered.
 CREATE INDEX slots_offered ON slots (workflow_id, step_id, gold, taken, waiting_since, task_id);
 
--- Derived from the states of tasks: slots that people hold.
+-- Derived from the states of tasks: slots that people have claimed.
 CREATE TABLE claims (
     user_id TEXT NOT NULL,
     task_id TEXT NOT NULL,

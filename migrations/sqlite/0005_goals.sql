@@ -1,8 +1,8 @@
--- Goals are rows of the projection `goals`, made anew from the log; those of the old form are dropped.
+-- Goals become rows of the projection `goals`, rebuilt from the log; the old table is dropped.
 DROP TABLE goals;
 DELETE FROM projections WHERE name = 'goals';
 
--- Progress of goals in their current epoch, to look at.
+-- Progress of goals in their current epoch, for people to read.
 CREATE VIEW goals AS
     SELECT value ->> '$.workflow' AS workflow, value ->> '$.config.id' AS goal, value ->> '$.config.type' AS type,
            value ->> '$.epoch' AS epoch, COALESCE(value ->> '$.count', 0) AS count,
@@ -10,8 +10,9 @@ CREATE VIEW goals AS
            value ->> '$.missed_at' AS missed_at
     FROM projection_rows WHERE projection = 'goals' AND key LIKE 'goal/%';
 
--- Truth: what reached goals set off outside. It stays when progress is made anew from the log: ids are derived from goal,
--- epoch and action, so an action of a goal is done once, however often the log is read.
+-- Truth: external work that reached goals have started. It is kept when progress is rebuilt from
+-- the log: ids are derived from goal, epoch and action, so an action of a goal is done once,
+-- however often the log is read.
 CREATE TABLE goal_work (
     id         TEXT NOT NULL PRIMARY KEY,
     workflow   TEXT NOT NULL,

@@ -1,5 +1,5 @@
--- Derived: what has been learnt of annotators at a place in the log, so that a process that starts need not read
--- all of it again.
+-- Derived: annotator models as of a position in the log, saved so that a starting process need not
+-- read the whole log again.
 CREATE TABLE annotator_models (
     -- Derived from workflow, step, field and classes: a question has one model.
     model    TEXT PRIMARY KEY,
@@ -7,6 +7,6 @@ CREATE TABLE annotator_models (
     step_id  TEXT NOT NULL,
     position INTEGER NOT NULL,
     state    TEXT NOT NULL,
-    -- SHA-256 of the text of the state; where it differs, the model is learnt anew.
+    -- SHA-256 of the text of the state; on a mismatch the model is rebuilt.
     checksum BLOB NOT NULL CONSTRAINT a_checksum_has_32_bytes CHECK (length(checksum) = 32)
 ) STRICT, WITHOUT ROWID;

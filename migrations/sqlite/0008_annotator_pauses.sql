@@ -1,15 +1,15 @@
--- Derived from operators' acts and those of rules (the rows of `commands` without a task): when annotators were paused
--- in workflows.
+-- Derived from operator commands and rule actions (the rows of `commands` without a task): when
+-- annotators were paused in workflows.
 CREATE TABLE annotator_pauses (
     pause_id    TEXT NOT NULL PRIMARY KEY,
     workflow    TEXT NOT NULL,
     user_id     TEXT NOT NULL,
     reason      TEXT,
-    -- A rule of the workflow began it, and may end it.
+    -- True when a rule of the workflow began the pause; the rule may also end it.
     by_rule     INTEGER NOT NULL,
     since       INTEGER NOT NULL,
     ended_at    INTEGER,
-    -- An operator ended it: answers from before count no more.
+    -- True when an operator ended the pause: earlier answers no longer count.
     judged_anew INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 

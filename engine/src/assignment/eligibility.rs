@@ -1,4 +1,4 @@
-//! Hard rules: who has done it already, who lacks a role, who would judge their own work.
+//! Hard rules: no second submission, no missing role, no review of one's own work.
 
 use uuid::Uuid;
 
@@ -11,17 +11,17 @@ use crate::{
 /// What a person may do with a visit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Eligibility {
-    /// The person holds a slot.
+    /// The person has claimed a slot.
     HoldsSlot,
     /// A slot is free.
     FreeSlot,
-    /// Every slot is submitted or reserved.
+    /// Every slot is submitted or reserved by a claim.
     Full,
 }
 
 impl Eligibility {
     /// What `user` may do with `visit`, as far as slots go: free slots = count − submitted −
-    /// reserved, and who holds a reservation uses that.
+    /// reserved. A person with a reservation uses that one.
     pub fn of(visit: &Visit, user: UserId) -> Self {
         if visit.assignment_of(user).is_some() {
             Self::HoldsSlot
@@ -32,9 +32,10 @@ impl Eligibility {
         }
     }
 
-    /// What `user` may submit to `visit`. Where the step completes by confidence, that is more than
-    /// may be claimed: claims hold what it asks for now, while whoever has labelled all the same is
-    /// heard as long as the answer is not sure and what the step may ask for at most is not taken.
+    /// Whether `user` may submit to `visit`. Where the step completes by confidence, submissions
+    /// are allowed beyond claims: claims are limited to what the step asks for now, while
+    /// unsolicited submissions are accepted as long as the answer is not sure and the step's
+    /// maximum is not reached.
     pub fn to_submit(step: &StepConfig, visit: &Visit, user: UserId) -> Self {
         let slots = Self::of(visit, user);
         let taken = visit.annotations.len() + visit.assignments.len();
@@ -49,8 +50,8 @@ impl Eligibility {
     }
 }
 
-/// Whether this submission is already in the visit: by person, or by annotation id where a person
-/// may submit more than once.
+/// Whether the visit already has this submission. Submissions are compared by person, or by
+/// annotation id where a person may submit more than once.
 pub fn submitted(step: &StepConfig, visit: &Visit, user: UserId, annotation: Option<Uuid>) -> bool {
     visit.annotations.iter().any(|accepted| {
         if step.unique_annotators() {
@@ -61,20 +62,20 @@ pub fn submitted(step: &StepConfig, visit: &Visit, user: UserId, annotation: Opt
     })
 }
 
-/// Whether one of `roles` opens the step.
+/// Whether one of `roles` is enough for the step.
 pub fn check_roles(step: &StepConfig, roles: &[String]) -> bool {
     let required = step.required_roles();
     required.is_empty() || roles.iter().any(|role| required.contains(role))
 }
 
-/// Whether `skills` are all that the step asks for.
+/// Whether `skills` include all skills that the step requires.
 pub fn check_skills(step: &StepConfig, skills: &[String]) -> bool {
     step.required_skills()
         .iter()
         .all(|skill| skills.contains(skill))
 }
 
-/// Whether the person has submitted to a step whose work this visit judges, in any of its visits.
+/// Whether the person has submitted, in any visit, to a step whose value is this visit's subject.
 pub fn reviews_own_work(
     state: &WorkflowSnapshot,
     step: &StepConfig,

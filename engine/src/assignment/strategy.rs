@@ -8,42 +8,43 @@ use crate::{
     state::OpenSlot,
 };
 
-/// A free slot with how its step wants it offered.
+/// A free slot, and how its step wants it offered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Offer {
     /// The slot.
     pub slot: OpenSlot,
     /// How its step shares work.
     pub strategy: LoadBalancing,
-    /// What it is to the person who asks.
+    /// Its priority for the person who asks.
     pub priority: OfferPriority,
 }
 
-/// What a free slot is to a person who asks; what is worth more comes first.
+/// The priority of a free slot for a person who asks; higher priorities (declared first) are
+/// offered first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum OfferPriority {
-    /// It is the turn of what has waited longest.
+    /// The claim is drawn for the tasks that have waited longest.
     Overdue,
-    /// Others have begun, and the person is known to be reliable.
+    /// Others have begun the task, and the person is known to be reliable.
     Contested {
-        /// How sure the best answer is so far, in percent: the least sure comes first.
+        /// Certainty of the best answer so far, in percent: the least certain is offered first.
         percent: u8,
     },
-    /// No more than to others.
+    /// The same priority as for everyone else.
     #[default]
     Usual,
 }
 
-/// Share of claims that are for what has waited longest where work is shared by quality, so that
-/// no task waits for ever behind fresh or more contested ones.
+/// Where work is shared by quality, this share of claims gets the task that has waited longest, so
+/// that no task waits for ever behind fresh or more contested ones.
 const OVERDUE_SHARE: f64 = 0.1;
 
-/// Sorts offers: the first is to be claimed.
+/// Sorts offers: the first one is claimed.
 ///
-/// Breadth first: what nobody has begun comes before what is partially done, also where a step
-/// asks for more people as it goes (`confidence`); by quality, a reliable person gets what is
-/// partially done before that. Of equals, the one that has waited longest comes first; ties are
-/// broken by id, so that two readers of the same slots agree.
+/// The order is breadth first: tasks that nobody has begun come before partially done ones, also
+/// where a step asks for more people as it goes (`confidence`). Where work is shared by quality, a
+/// reliable person gets contested tasks before fresh ones. Among equals, the task that has waited
+/// longest comes first. Ties are broken by id, so that two readers of the same slots agree.
 pub fn offer_order(offers: &mut [Offer]) {
     offers.sort_by_key(|offer| {
         let Offer { slot, priority, .. } = offer;
@@ -58,10 +59,11 @@ pub fn offer_order(offers: &mut [Offer]) {
     });
 }
 
-/// Reorders sorted offers for a person who was too late for the first one: by a number drawn from
-/// person and task. Many who ask at once see the same order; after the first try each goes on at
-/// another slot, so they spread over what is free instead of losing to each other again and again.
-/// What is partially done still comes after what is not, and what is contested before both.
+/// Reorders sorted offers for a person who lost the race for the first one, by a number drawn from
+/// person and task. People who ask at the same time see the same order. After the first try each
+/// continues at a different slot, so they spread over the free slots instead of losing to each
+/// other again and again. Fresh tasks still come before partially done ones, and contested tasks
+/// before both.
 pub fn probe_order(offers: &mut [Offer], user: UserId) {
     offers.sort_by_cached_key(|Offer { slot, priority, .. }| {
         let level = match priority {
@@ -73,13 +75,13 @@ pub fn probe_order(offers: &mut [Offer], user: UserId) {
     });
 }
 
-/// Whether a claim is for a gold task where `share` of them are to be: a number drawn from its id, so
-/// that nobody can tell beforehand and a repeated claim is for the same.
+/// Whether a claim gets a gold task, if `share` of all claims are to get one. The number is drawn
+/// from the claim's id, so nobody can predict it, and a repeated claim gets the same result.
 pub fn is_for_gold(claim: CommandId, share: f64) -> bool {
     is_drawn(b"gold", claim, share)
 }
 
-/// Whether a claim is for what has waited longest, where its step shares work by quality.
+/// Whether a claim gets the task that has waited longest, where its step shares work by quality.
 pub fn is_for_overdue(claim: CommandId) -> bool {
     is_drawn(b"overdue", claim, OVERDUE_SHARE)
 }
@@ -172,7 +174,7 @@ mod tests {
         assert_eq!(tasks(&offers), [4, 3, 2, 1]);
         probe_order(&mut offers[1..], UserId(Uuid::from_u128(1)));
         assert_eq!(tasks(&offers).last(), Some(&1), "fresh ones come last");
-        // What is overdue goes by nothing but its age.
+        // Overdue offers are ordered by age alone.
         for offer in &mut offers {
             offer.priority = OfferPriority::Overdue;
         }

@@ -113,7 +113,7 @@ pub struct ConditionConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expression: Option<String>,
     /// With a threshold, `on_agreement` and `on_disagreement` compare the agreement with it and
-    /// ignore whether there is a value.
+    /// ignore whether there is a value; an undefined agreement counts as agreement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = -1.0, max = 1.0))]
     pub threshold: Option<f64>,

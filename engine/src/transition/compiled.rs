@@ -1,4 +1,4 @@
-//! A workflow with its expressions compiled, ready to decide with.
+//! A workflow with its expressions compiled, ready for decisions.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,7 +13,8 @@ use crate::{
     state::WorkflowRef,
 };
 
-/// A stored revision with its expressions compiled: made once for each revision and kept.
+/// A stored revision with its expressions compiled. It is compiled once for each revision and
+/// cached.
 #[derive(Clone)]
 pub struct CompiledWorkflow {
     config: Arc<WorkflowConfig>,
@@ -61,7 +62,7 @@ impl CompiledWorkflow {
         &self.content_hash
     }
 
-    /// What tasks and messages name.
+    /// The reference that tasks and messages carry.
     pub fn reference(&self) -> WorkflowRef {
         WorkflowRef {
             revision_id: self.config.revision_id,
@@ -70,17 +71,17 @@ impl CompiledWorkflow {
         }
     }
 
-    /// The compiled form of an expression that stands in the workflow.
+    /// The compiled form of an expression of the workflow.
     pub fn expression(&self, source: &str) -> Option<&Expression> {
         self.expressions.get(source)
     }
 
-    /// How a step waits for the branches that lead to it; none where it does not.
+    /// How a step waits for the branches that lead to it; `None` where it does not wait.
     pub fn join(&self, step: &StepConfig) -> Option<Join> {
         join_of(&self.config, step)
     }
 
-    /// Whether a task at `from` can still come to `to` (not counting bounded transitions).
+    /// Whether a task at `from` can still reach `to` (not counting bounded transitions).
     pub fn leads(&self, from: &StepId, to: &StepId) -> bool {
         self.ways.lead(from, to)
     }

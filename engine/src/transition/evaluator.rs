@@ -34,9 +34,9 @@ pub enum Choice {
     Go {
         /// Where to.
         to: Target,
-        /// What made it fire: the condition's type, for `expression` its source.
+        /// The condition that fired: its type, or the source for an `expression`.
         condition_met: String,
-        /// Place of the transition in the file; none for a branch of a conditional step.
+        /// Index of the transition in the file; `None` for a branch of a conditional step.
         transition: Option<usize>,
         /// Whether it counts towards the bound of its loop.
         looped: bool,
@@ -45,9 +45,9 @@ pub enum Choice {
     End,
     /// The step has outgoing transitions, and none matches.
     Stuck,
-    /// The transition that matches has used up its bound and names no way out.
+    /// The matching transition has reached its loop bound and has no `on_exhausted`.
     Exhausted {
-        /// Place of the transition in the file.
+        /// Index of the transition in the file.
         transition: usize,
         /// The bound.
         max_iterations: u32,
@@ -61,14 +61,14 @@ pub struct TransitionEvaluator<'w> {
 }
 
 impl<'w> TransitionEvaluator<'w> {
-    /// For the transitions of `workflow`.
+    /// An evaluator for the transitions of `workflow`.
     pub fn new(workflow: &'w CompiledWorkflow) -> Self {
         Self { workflow }
     }
 
-    /// The ways out of `step`, whose visit has ended: higher `priority` is asked first, then file
-    /// order. The first that matches fires; where steps may run side by side, all that match.
-    /// Never empty.
+    /// Chooses among the transitions out of `step`, whose visit has ended: by descending
+    /// `priority`, then in file order. The first match fires; where steps may run side by side, all
+    /// matches fire. The result is never empty.
     pub fn choose(
         self,
         state: &WorkflowSnapshot,
@@ -83,7 +83,7 @@ impl<'w> TransitionEvaluator<'w> {
         if leaving.is_empty() {
             return Ok(vec![Choice::End]);
         }
-        // Built on first use: most conditions look at the result alone.
+        // Built on first use: most conditions read the result alone.
         let scope = LazyCell::new(|| variables(config, state, step, visit));
         let mut choices = Vec::new();
         for (index, transition) in leaving {
@@ -115,7 +115,8 @@ impl<'w> TransitionEvaluator<'w> {
             ConditionType::OnDisagreement => !agreed(condition, result),
             ConditionType::Expression => {
                 let source = condition.expression.as_deref().unwrap_or_default();
-                // Compiled with the revision; one that is missing could not have been stored.
+                // All expressions were compiled with the revision; a missing one could not have
+                // been stored.
                 let Some(expression) = self.workflow.expression(source) else {
                     return Ok(false);
                 };
@@ -131,8 +132,8 @@ impl<'w> TransitionEvaluator<'w> {
     }
 }
 
-/// A step has agreed when it ends with a value. With a threshold on the condition only the
-/// number counts, and an agreement that is not defined counts as one.
+/// A step has agreed when it ends with a value. With a threshold on the condition, only the
+/// agreement counts; an undefined agreement counts as agreement.
 fn agreed(condition: &ConditionConfig, result: Option<&StepResult>) -> bool {
     match condition.threshold {
         Some(threshold) => result
@@ -142,7 +143,7 @@ fn agreed(condition: &ConditionConfig, result: Option<&StepResult>) -> bool {
     }
 }
 
-/// The branch of a conditional step, where it names one for the verdict.
+/// The branch of a conditional step, if it names one for the verdict.
 fn branch(step: &StepConfig, result: Option<&StepResult>) -> Option<Choice> {
     if step.kind.spec().performer != Performer::Expression {
         return None;

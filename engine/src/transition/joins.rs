@@ -1,9 +1,10 @@
 //! Where branches meet.
 //!
 //! A join waits for every branch that can still arrive: the active steps from which it can be
-//! reached. Bounded transitions (`loop`) do not count as ways, and every cycle has one, so the ways
-//! form an acyclic graph: a join waits only for what lies before it, and two joins never wait for
-//! each other. So no reachable state is a deadlock, however branches race or end elsewhere.
+//! reached. Bounded transitions (`loop`) are not counted. Every cycle has one, so the remaining
+//! edges form an acyclic graph. A join therefore waits only for steps before it, and two joins
+//! never wait for each other. So no reachable state is a deadlock, however branches race or end
+//! elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,10 +13,10 @@ use crate::{
     ids::StepId,
 };
 
-/// Which steps lie before which, along transitions that are not bounded.
+/// The order of steps along transitions that are not bounded.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ways {
-    /// For each step, those from which it can be reached.
+    /// For each step, the steps from which it can be reached.
     before: BTreeMap<StepId, BTreeSet<StepId>>,
 }
 
@@ -55,8 +56,8 @@ impl Ways {
     }
 }
 
-/// Ways that are no transitions of their own: branches of conditional steps, and where loops lead
-/// once they have run out. The latter count as unbounded, since they can be taken on every visit.
+/// Edges besides the transitions: branches of conditional steps, and the `on_exhausted` targets of
+/// loops. The latter count as unbounded, since they can be taken on every visit.
 fn other_ways(config: &WorkflowConfig) -> impl Iterator<Item = (&StepId, &StepId)> {
     let branches = config.steps.iter().flat_map(|step| {
         let branches = step.true_branch.iter().chain(&step.false_branch);
@@ -69,8 +70,8 @@ fn other_ways(config: &WorkflowConfig) -> impl Iterator<Item = (&StepId, &StepId
     branches.chain(exhausted)
 }
 
-/// How a step waits for the branches that lead to it: as it says, else for all of them where more
-/// than one step leads there and steps may run side by side.
+/// How a step waits for the branches that lead to it. Steps wait only where steps may run side by
+/// side: by their `join_mode`, otherwise for all branches if more than one step leads there.
 pub(super) fn join_of(config: &WorkflowConfig, step: &StepConfig) -> Option<Join> {
     if !config.settings.allow_parallel_steps {
         return None;
@@ -99,6 +100,6 @@ pub(super) fn join_of(config: &WorkflowConfig, step: &StepConfig) -> Option<Join
 /// How many branches a join waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Join {
-    /// So many; all that can still arrive where there is no number.
+    /// The number of branches; `None` means all that can still arrive.
     pub needed: Option<u32>,
 }

@@ -1,4 +1,4 @@
-//! Which way next.
+//! Which step comes next.
 
 mod compiled;
 mod evaluator;

@@ -1,4 +1,4 @@
-//! What an expression can see.
+//! The variables that an expression can read.
 
 use serde_json::{Map, Value, json};
 
@@ -15,9 +15,9 @@ pub(crate) fn variables(
     step: &StepConfig,
     visit: &Visit,
 ) -> Value {
-    // A step that has no result of its own yet (a conditional one asks before it ends) looks at
-    // that of the step left, whatever other branches have come to; where that was left out, at the
-    // last one that was reached.
+    // A step without a result of its own (a conditional step evaluates before it ends) reads the
+    // result of the step that led to it, whatever other branches have reached. If that step has no
+    // result, it reads the most recent result of the task.
     let left = || {
         let from = state.steps.get(visit.entered_from.as_ref()?)?;
         from.last_completed()?.result.as_ref()
@@ -79,7 +79,8 @@ fn steps_json(workflow: &WorkflowConfig, state: &WorkflowSnapshot) -> Map<String
         .collect()
 }
 
-/// A result as expressions and outputs see it: every key is there, null where there is nothing.
+/// A result as expressions and outputs see it: every key is present, and null where there is no
+/// value.
 pub(crate) fn result_json(result: &StepResult) -> Value {
     let mut fields = json!({
         "kind": result.kind,
