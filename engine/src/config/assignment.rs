@@ -17,8 +17,8 @@ pub struct AssignmentConfig {
     /// review and adjudication when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prevent_reassignment: Option<bool>,
-    /// How many slots one person may have claimed at a time, over all tasks, and still be offered
-    /// more. The limit does not apply to a claim that names its task.
+    /// Most slots that one person may have claimed at a time, over all tasks; at this number, no
+    /// more are offered. The limit does not apply to a claim that names its task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_concurrent: Option<u32>,

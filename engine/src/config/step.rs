@@ -243,8 +243,8 @@ impl StepConfig {
         self.assignment.as_ref().map_or(&[], |a| &a.required_skills)
     }
 
-    /// How many slots one person may have claimed at a time, over all tasks, and still be offered
-    /// one here.
+    /// Most slots that one person may have claimed at a time, over all tasks; at this number, none
+    /// is offered here.
     pub fn max_concurrent(&self) -> Option<u32> {
         self.assignment.as_ref().and_then(|a| a.max_concurrent)
     }

@@ -18,7 +18,7 @@ use super::{
     stack::on_large_stack,
 };
 
-/// Names of types, which stand as values in comparisons such as `type(result.value) == string`.
+/// Names of types, used as values in comparisons such as `type(result.value) == string`.
 const TYPES: [&str; 10] = [
     "bool",
     "bytes",
@@ -47,7 +47,7 @@ struct Compiled {
     steps: Vec<StepReference>,
 }
 
-/// A step named by a literal: `step["annotate"]` or `step.annotate`.
+/// A reference to a step by a literal: `step["annotate"]` or `step.annotate`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepReference {
     /// The step's id.
@@ -56,7 +56,7 @@ pub struct StepReference {
     pub offset: usize,
 }
 
-/// The standard environment without optional values, shared by all.
+/// The standard environment without optional values, shared by all expressions.
 pub(super) fn environment() -> Arc<Env> {
     static ENVIRONMENT: OnceLock<Arc<Env>> = OnceLock::new();
     Arc::clone(ENVIRONMENT.get_or_init(|| Arc::new(Env::stdlib().with_optional_support(false))))
@@ -67,8 +67,8 @@ impl Expression {
     ///
     /// # Errors
     ///
-    /// Everything that can be known beforehand: bounds, syntax, unknown variables and functions,
-    /// loops. Takes milliseconds: do it once for each revision of a workflow.
+    /// All faults that can be found before evaluation: bounds, syntax, unknown variables and
+    /// functions, loops. Compiling takes milliseconds: do it once for each revision of a workflow.
     pub fn compile(source: &str) -> Result<Self, ExpressionError> {
         let plain = scan::plain_source(source)?;
         let tokens = scan::bounded_tokens(&plain)?;
@@ -99,7 +99,8 @@ impl Expression {
         })))
     }
 
-    /// Compiles a question: also refuses what can be seen to yield no boolean, as `agreement + 1`.
+    /// Compiles a condition: also refuses expressions that evidently yield no boolean, such as
+    /// `agreement + 1`.
     pub fn compile_bool(source: &str) -> Result<Self, ExpressionError> {
         let expression = Self::compile(source)?;
         match never_bool(&expression.0.program.expression().expr) {
@@ -113,7 +114,7 @@ impl Expression {
         &self.0.source
     }
 
-    /// Steps that the expression names by a literal.
+    /// Steps that the expression references by a literal.
     pub fn step_references(&self) -> &[StepReference] {
         &self.0.steps
     }
@@ -145,7 +146,7 @@ impl PartialEq for Expression {
     }
 }
 
-/// What one walk over the tree finds.
+/// Facts collected in one walk over the tree.
 #[derive(Default)]
 struct Facts {
     depth: usize,
@@ -173,7 +174,7 @@ impl Facts {
                     self.visit(child, below);
                 }
             }
-            // Its parts are not looked at: it is refused as a whole.
+            // The parts of the call are skipped: it is refused as a whole.
             Expr::Comprehension(_) => self.loops = true,
             Expr::List(list) => list
                 .elements
@@ -269,7 +270,7 @@ fn check_names(facts: &Facts, tokens: &[Token<'_>]) -> Result<Vec<&'static str>,
     Ok(variables)
 }
 
-/// Operators are functions too, named by signs: `_+_`, `@in`.
+/// Whether a function has a plain name. Operators are functions named by signs: `_+_`, `@in`.
 fn is_name(function: &str) -> bool {
     function
         .chars()
@@ -277,7 +278,7 @@ fn is_name(function: &str) -> bool {
         && function.chars().any(char::is_alphanumeric)
 }
 
-/// Where `name` stands as a root, not behind a dot.
+/// The byte at which `name` appears as a root, not after a dot.
 fn root_offset(tokens: &[Token<'_>], name: &str) -> usize {
     tokens
         .iter()
@@ -312,7 +313,7 @@ fn step_references(tokens: &[Token<'_>]) -> Vec<StepReference> {
                     offset: name.offset,
                 });
             }
-            // Ids need no escapes; a literal with some is left to evaluation.
+            // Ids need no escapes; a literal with escapes is left to evaluation.
             ("[", Kind::Text) if !name.text.contains('\\') => {
                 let id = name.text.trim_matches(['"', '\'']);
                 found.push(StepReference {
@@ -326,8 +327,8 @@ fn step_references(tokens: &[Token<'_>]) -> Vec<StepReference> {
     found
 }
 
-/// Refuses keys that a result or the state of a step never has. What a value, an annotation or an
-/// input holds is not known beforehand.
+/// Refuses keys that a result or the state of a step never has. The keys of values, annotations and
+/// inputs are not known before evaluation.
 fn check_fields(tokens: &[Token<'_>]) -> Result<(), ExpressionError> {
     for (at, token) in tokens.iter().enumerate() {
         let is_root = at == 0 || tokens[at - 1].text != ".";
@@ -351,7 +352,7 @@ fn check_fields(tokens: &[Token<'_>]) -> Result<(), ExpressionError> {
     Ok(())
 }
 
-/// The key read at `at`, as `.key` or `["key"]`, and where the tokens go on behind it.
+/// The key read at `at`, as `.key` or `["key"]`, and the index of the token after it.
 fn field_at<'t, 's>(tokens: &'t [Token<'s>], at: usize) -> Option<(&'t Token<'s>, usize)> {
     let (opening, name) = (tokens.get(at)?, tokens.get(at + 1)?);
     match (opening.text, name.kind) {
@@ -387,7 +388,7 @@ fn check_field(
     })
 }
 
-/// What people bring from other languages, where an expression cannot be read.
+/// A hint for syntax from other languages, in an expression that cannot be parsed.
 fn slip(tokens: &[Token<'_>]) -> Option<ExpressionError> {
     let touches = |at: usize, signs: &str| {
         let is_sign = |token: &Token<'_>| token.kind == Kind::Sign && signs.contains(token.text);
@@ -418,7 +419,7 @@ fn slip(tokens: &[Token<'_>]) -> Option<ExpressionError> {
     })
 }
 
-/// Whether a literal lacks its end.
+/// Whether a literal lacks its closing quote.
 fn is_open(literal: &str) -> bool {
     let body = literal.trim_start_matches(['r', 'R', 'b', 'B']);
     match body.chars().next() {
@@ -484,7 +485,7 @@ fn readable(message: &str) -> String {
     text.chars().take(200).collect()
 }
 
-/// What an expression yields where its outermost operation can yield no boolean.
+/// What an expression yields, if its outermost operation cannot yield a boolean.
 fn never_bool(expr: &Expr) -> Option<&'static str> {
     match expr {
         Expr::Literal(LiteralValue::String(_)) => Some("a text"),

@@ -31,7 +31,7 @@ pub enum ExpressionError {
         /// Byte at which the bound is crossed.
         offset: usize,
     },
-    /// The text is no expression.
+    /// The text is not an expression.
     #[error("{message}")]
     Syntax {
         /// What the parser expected.
@@ -46,7 +46,7 @@ pub enum ExpressionError {
         name: String,
         /// Byte of the name.
         offset: usize,
-        /// The known name that is most like it.
+        /// The most similar known name.
         suggestion: Option<String>,
     },
     /// A function that does not exist.
@@ -56,19 +56,19 @@ pub enum ExpressionError {
         name: String,
         /// Byte of the name.
         offset: usize,
-        /// The known name that is most like it.
+        /// The most similar known name.
         suggestion: Option<String>,
     },
     /// A key that results, or the states of steps, never have.
     #[error("`{}` has no `{name}`; it has {}", of.as_str(), of.keys().join(", "))]
     UnknownField {
-        /// What is asked for it.
+        /// The kind of object that is read.
         of: Fields,
         /// The key.
         name: String,
         /// Byte of the key.
         offset: usize,
-        /// The known key that is most like it.
+        /// The most similar known key.
         suggestion: Option<String>,
     },
     /// A macro that visits every element of a list or map.
@@ -81,7 +81,7 @@ pub enum ExpressionError {
         /// Byte of the name.
         offset: usize,
     },
-    /// The expression can be seen to yield something else than true or false.
+    /// The expression evidently yields something other than true or false.
     #[error("the expression yields {found}, not true or false")]
     NeverBool {
         /// What it yields.
@@ -99,7 +99,7 @@ pub enum ExpressionError {
         /// The value, cut to a readable length.
         found: String,
     },
-    /// The thread with the large stack did not start or did not end well.
+    /// The thread with the large stack did not start, or it panicked.
     #[error("the expression could not be run: {reason}")]
     Stack {
         /// Why.
@@ -107,7 +107,7 @@ pub enum ExpressionError {
     },
 }
 
-/// What has the same keys in every task.
+/// Objects that have the same keys in every task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fields {
     /// A `result`.
@@ -117,7 +117,7 @@ pub enum Fields {
 }
 
 impl Fields {
-    /// As it is written.
+    /// The object as written in expressions.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Result => "result",
@@ -142,7 +142,7 @@ impl Fields {
 }
 
 impl ExpressionError {
-    /// The byte of the source at which the fault is, where one is to blame.
+    /// The byte of the source at which the fault is, if it has a location.
     pub fn offset(&self) -> Option<usize> {
         match self {
             Self::TooDeep { offset }
@@ -161,7 +161,7 @@ impl ExpressionError {
         }
     }
 
-    /// The known name that is most like an unknown one.
+    /// The known name most similar to the unknown one.
     pub fn suggestion(&self) -> Option<&str> {
         match self {
             Self::UnknownVariable { suggestion, .. }

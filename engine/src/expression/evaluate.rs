@@ -1,4 +1,4 @@
-//! From a program and facts to a value.
+//! From a compiled expression and its variables to a value.
 
 use std::{
     collections::HashMap,
@@ -13,9 +13,9 @@ use super::{Expression, ExpressionError, compile::environment, stack::on_large_s
 use crate::canonical;
 
 /// Depth up to which the caller's stack is enough. A level takes up to 30 KiB in a debug build, so
-/// this is an eighth of the 2 MiB that threads have; usual conditions are 3 to 5 deep.
+/// this uses an eighth of a thread's usual 2 MiB. Typical conditions are 3 to 5 deep.
 const INLINE_DEPTH_MAX: usize = 8;
-/// Characters of a value that an error shows.
+/// Most characters of a value that an error shows.
 const SHOWN_MAX: usize = 200;
 
 impl Expression {
@@ -24,9 +24,9 @@ impl Expression {
     /// # Errors
     ///
     /// [`ExpressionError::Evaluation`] with the reason: a missing key (ask with `has(…)` or `in`),
-    /// operands that do not go together, a variable that `variables` lacks.
+    /// incompatible operands, or a variable missing from `variables`.
     pub fn evaluate(&self, variables: &Value) -> Result<Value, ExpressionError> {
-        // A panic inside the interpreter must stay the fault of this expression.
+        // A panic inside the interpreter must fail this expression only.
         let run = || {
             catch_unwind(AssertUnwindSafe(|| self.run(variables))).unwrap_or_else(|_| {
                 Err(ExpressionError::Evaluation {
@@ -41,7 +41,7 @@ impl Expression {
         }
     }
 
-    /// The answer of the expression.
+    /// The value of the expression as a boolean.
     ///
     /// # Errors
     ///
@@ -55,7 +55,7 @@ impl Expression {
 
     fn run(&self, variables: &Value) -> Result<Value, ExpressionError> {
         let mut context = Context::with_env(environment());
-        // No other function has the name, which is all that could go wrong.
+        // This fails only if another function has the name, and none has.
         let _ = context.add_function("sample", sample);
         for name in self.variables() {
             if let Some(value) = variables.get(name) {
@@ -81,10 +81,10 @@ impl Expression {
     }
 }
 
-/// Whether `key` is among the `share` of all keys that a sample takes: always the same answer for
-/// the same key. The first eight bytes of the SHA-256 of the key as canonical JSON (keys sorted, no
-/// blanks; a text with its quotes) are a number below 2^64; it is taken if it is below that share of
-/// 2^64. A larger share takes what a smaller one takes, and more.
+/// Whether `key` belongs to a sample of `share` of all keys. The same key always gets the same
+/// result. The first eight bytes of the SHA-256 of the key as canonical JSON (keys sorted, no
+/// blanks; a text with its quotes) are a number below 2^64; the key is in the sample if the number
+/// is below `share` × 2^64. A larger sample contains every smaller one.
 #[expect(
     clippy::needless_pass_by_value,
     reason = "the signature that the interpreter calls"
@@ -111,14 +111,14 @@ fn sample(key: CelValue, share: CelValue) -> Result<bool, ExecutionError> {
     let number = hash[..8]
         .iter()
         .fold(0, |number, byte| number << 8 | u64::from(*byte));
-    // 53 bits are what a share as a decimal number can tell apart.
+    // A share is a 64-bit float, which distinguishes 53 bits.
     let number = number >> 11;
     #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
     let part = number as f64 / (1_u64 << 53) as f64;
     Ok(part < share)
 }
 
-/// Whether the character stands in a text or a key. Facts never hold it, but expressions can make it.
+/// Whether a text or a key contains NUL. Variables never contain it, but expressions can create it.
 fn contains_nul(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
@@ -130,7 +130,7 @@ fn contains_nul(value: &Value) -> bool {
     }
 }
 
-/// CEL's own conversion makes unsigned integers of JSON's, which cannot be added to literals.
+/// CEL's own conversion turns JSON integers into unsigned ones, which cannot be added to literals.
 fn to_cel(value: &Value) -> CelValue {
     match value {
         Value::Null => CelValue::Null,
@@ -152,7 +152,7 @@ fn to_cel(value: &Value) -> CelValue {
     }
 }
 
-/// What a value is, for people.
+/// The kind of a value, for messages.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "the values that JSON has; the interpreter has others"
@@ -523,8 +523,8 @@ mod tests {
         assert_eq!(expression.variables(), ["step", "input"]);
     }
 
-    /// The worst that the bounds let through must neither overflow a stack nor take long, whether
-    /// it is a valid expression or not. Runs in debug builds, whose frames are largest.
+    /// The worst expressions within the bounds, valid or not, must neither overflow a stack nor
+    /// take long. This runs in debug builds, whose frames are largest.
     #[test]
     fn the_worst_allowed_expressions_do_not_overflow() {
         let chain = |item: &str, sign: &str| [item].repeat(256).join(sign);

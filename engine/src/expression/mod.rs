@@ -10,9 +10,9 @@
 //! ```
 //!
 //! The language has no input or output and, here, no loops either: the macros that visit every
-//! element (`all`, `exists`, `map`, …) are refused, so the work of an evaluation is bounded by the
-//! length of its source. The `cel` crate parses and evaluates recursively with large frames; see
-//! [`limits`](crate::limits) for the bounds counted beforehand and for the stack it gets.
+//! element (`all`, `exists`, `map`, …) are refused, so the length of the source bounds the work of
+//! an evaluation. The `cel` crate parses and evaluates recursively with large frames; see
+//! [`limits`](crate::limits) for the bounds checked before parsing and for the stack size.
 
 mod compile;
 mod error;

@@ -2,8 +2,8 @@
 
 /// The variables an expression may name.
 ///
-/// `agreement` and `threshold` of the step left, its `result`, the data of its last `annotation`,
-/// every `step` by id, the workflow's `context` and the task's `input`.
+/// They are the `agreement`, `threshold` and `result` of the step that has ended, the data of its
+/// last `annotation`, every `step` by id, the workflow's `context` and the task's `input`.
 pub const VARIABLES: [&str; 7] = [
     "agreement",
     "threshold",
@@ -14,7 +14,7 @@ pub const VARIABLES: [&str; 7] = [
     "input",
 ];
 
-/// Functions of the standard library that this build has, and its own (`sample`).
+/// Functions of the standard library in this build, and the engine's own (`sample`).
 pub(super) const FUNCTIONS: [&str; 13] = [
     "bool",
     "bytes",

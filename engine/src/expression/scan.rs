@@ -1,11 +1,11 @@
-//! A flat look at the source before anything recurses over it: tokens, bounds, leading `$.`.
+//! A flat scan of the source before anything recurses over it: tokens, bounds, leading `$.`.
 
 use super::ExpressionError;
 use crate::limits::{EXPRESSION_BYTES_MAX, EXPRESSION_DEPTH_MAX};
 
-/// Tokens of one expression. A chain of n operators or dots is a tree of depth n, so this bounds
-/// the recursion that brackets alone do not: 512 tokens need at most half of the stack's 64 MiB
-/// even in a debug build.
+/// Most tokens of one expression. A chain of n operators or dots is a tree of depth n, so this
+/// limits recursion that the bound on brackets does not. 512 tokens need at most half of the 64 MiB
+/// stack, even in a debug build.
 pub(super) const TOKENS_MAX: usize = 512;
 
 /// The kinds of token that matter here.
@@ -17,11 +17,11 @@ pub(super) enum Kind {
     Text,
     /// A number.
     Number,
-    /// One character of anything else.
+    /// Any other single character.
     Sign,
 }
 
-/// A token with its place.
+/// A token with its offset.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Token<'a> {
     pub(super) kind: Kind,
@@ -29,7 +29,7 @@ pub(super) struct Token<'a> {
     pub(super) offset: usize,
 }
 
-/// The source that CEL reads, as long as the given one: every leading `$.` became blanks.
+/// The source for CEL: every leading `$.` is replaced by blanks, so that offsets stay the same.
 pub(super) fn plain_source(source: &str) -> Result<String, ExpressionError> {
     if source.len() > EXPRESSION_BYTES_MAX {
         return Err(ExpressionError::TooLong {
@@ -142,8 +142,8 @@ fn span(text: &str, inside: impl Fn(char) -> bool) -> usize {
     text.find(|c| !inside(c)).unwrap_or(text.len())
 }
 
-/// The length of the string literal that `text` starts with, prefix and quotes included. One that
-/// never ends reaches to the end of the source.
+/// The length of the string literal that `text` starts with, including prefix and quotes. An
+/// unterminated literal extends to the end of the source.
 fn text_len(text: &str) -> Option<usize> {
     let prefix = span(text, |c| matches!(c, 'r' | 'R' | 'b' | 'B'));
     if prefix > 2 {

@@ -1,4 +1,4 @@
-//! A thread with a stack of its own for what recurses deeply.
+//! A thread with a large stack for deep recursion.
 
 use std::thread;
 

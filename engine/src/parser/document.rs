@@ -1,4 +1,4 @@
-//! The shape of a workflow file, and the JSON Schemas made from it.
+//! The shape of a workflow file, and the JSON Schemas generated from it.
 
 use std::{collections::BTreeMap, sync::OnceLock};
 
@@ -26,7 +26,7 @@ struct WorkflowFile {
     workflow: WorkflowBody,
     /// Reusable steps by name, without `id`; a step of the workflow takes one by `ref`.
     step_library: Option<BTreeMap<String, StepConfig>>,
-    /// When enough is enough.
+    /// Goals of the workflow.
     goals: Option<Vec<GoalConfig>>,
 }
 
@@ -35,15 +35,15 @@ struct WorkflowFile {
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "only its schema is used")]
 struct WorkflowBody {
-    /// What commands name.
+    /// The name in commands.
     id: WorkflowId,
-    /// What people read; the id when left out.
+    /// A name for people; the id when left out.
     name: Option<String>,
-    /// What it is for.
+    /// The purpose of the workflow.
     description: Option<String>,
-    /// Where a task begins; the first step when left out.
+    /// The step at which a task begins; the first step when left out.
     entry_step: Option<StepId>,
-    /// Settings that hold for every step.
+    /// Settings that apply to every step.
     settings: Option<Settings>,
     /// The steps.
     #[schemars(length(min = 1, max = 500))]
@@ -55,11 +55,11 @@ struct WorkflowBody {
     gold: Option<GoldConfig>,
 }
 
-/// Settings of the handler `consensus_calculator`: a consensus block and the step it looks at.
+/// Settings of the handler `consensus_calculator`: a consensus block and the step it applies to.
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "only its schema is used")]
 struct CalculatorConfig {
-    /// The annotation step whose annotations are compared; the one before when left out.
+    /// The annotation step whose annotations are compared; the preceding one when left out.
     step: Option<StepId>,
 }
 
@@ -68,7 +68,7 @@ struct CalculatorConfig {
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "only its schema is used")]
 struct MergerConfig {
-    /// The steps whose values are put together; those leading in when left out.
+    /// The steps whose values are merged; the steps that lead to this one when left out.
     #[schemars(length(min = 1))]
     steps: Option<Vec<StepId>>,
 }
@@ -112,7 +112,8 @@ impl CheckSchema {
     }
 }
 
-/// Of the whole resolved file. Library steps have no `id`, all else is as in the types.
+/// The schema of the whole resolved file. It follows the types, except that library steps have no
+/// `id`.
 pub(super) fn file_schema() -> &'static CheckSchema {
     static SCHEMA: OnceLock<CheckSchema> = OnceLock::new();
     SCHEMA.get_or_init(|| {
@@ -126,7 +127,7 @@ pub(super) fn file_schema() -> &'static CheckSchema {
     })
 }
 
-/// Of a script for a dry run.
+/// The schema of a script for a dry run.
 pub(super) fn script_schema() -> &'static CheckSchema {
     static SCHEMA: OnceLock<CheckSchema> = OnceLock::new();
     SCHEMA.get_or_init(|| CheckSchema::of(schemars::schema_for!(Script)))
@@ -137,7 +138,7 @@ pub fn script_file_schema() -> Value {
     script_schema().root.clone()
 }
 
-/// Of the `config` of a built-in handler.
+/// The schema of the `config` of a built-in handler.
 pub(super) fn handler_schema(handler: &str) -> Option<&'static CheckSchema> {
     static CALCULATOR: OnceLock<CheckSchema> = OnceLock::new();
     static MERGER: OnceLock<CheckSchema> = OnceLock::new();
@@ -148,7 +149,7 @@ pub(super) fn handler_schema(handler: &str) -> Option<&'static CheckSchema> {
             ExternalHandler::Webhook => {
                 Some(WEBHOOK.get_or_init(|| CheckSchema::of(schemars::schema_for!(WebhookConfig))))
             }
-            // What `queue` is told is for whoever takes its jobs.
+            // The settings of `queue` are passed on to the consumer of its jobs, unchecked.
             ExternalHandler::Queue => None,
         };
     }
@@ -173,8 +174,8 @@ pub(super) fn handler_schema(handler: &str) -> Option<&'static CheckSchema> {
 
 /// The JSON Schema (draft 2020-12) of a workflow file, for editors.
 ///
-/// Says what single keys and values may be. What relates several of them (references, cycles,
-/// keys at odds) only [`check_workflow`](super::check_workflow) can tell.
+/// It covers single keys and values. Relations between several of them (references, cycles,
+/// conflicting keys) are checked by [`check_workflow`](super::check_workflow) only.
 pub fn workflow_file_schema() -> Value {
     let mut schema = file_schema().root.clone();
     schema["title"] = json!("Glyph workflow");
@@ -228,7 +229,7 @@ pub fn diagnostic_schema() -> Value {
     schemars::schema_for!(ValidationError).to_value()
 }
 
-/// Every definition once more without required keys, for what is merged over something complete.
+/// A copy of every definition without required keys, for parts that are merged over a complete one.
 fn partial_definitions(definitions: &Value) -> Map<String, Value> {
     let mut partial = Map::new();
     for (name, definition) in definitions.as_object().into_iter().flatten() {

@@ -1,4 +1,4 @@
-//! A workflow as far as it can be read: typed parts where they are whole, names where they are not.
+//! A workflow as far as it can be read: typed parts where they are intact, only names elsewhere.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ pub(super) struct Draft<'a> {
     pub(super) body: &'a Node,
     pub(super) steps: Vec<StepDraft<'a>>,
     pub(super) transitions: Vec<TransitionDraft<'a>>,
-    /// Where a task begins, as an index of `steps`.
+    /// The entry step, as an index of `steps`.
     pub(super) entry: Option<usize>,
     ids: HashMap<&'a str, usize>,
 }
@@ -23,7 +23,7 @@ pub(super) struct Draft<'a> {
 pub(super) struct StepDraft<'a> {
     pub(super) node: &'a Node,
     pub(super) id: Option<&'a str>,
-    /// Where all of it can be read.
+    /// Present only if all of it can be read.
     pub(super) config: Option<StepConfig>,
     pub(super) true_branch: Option<Goal>,
     pub(super) false_branch: Option<Goal>,
@@ -35,18 +35,18 @@ pub(super) struct TransitionDraft<'a> {
     pub(super) from: Option<usize>,
     pub(super) to: Goal,
     pub(super) on_exhausted: Option<Goal>,
-    /// Where all of it can be read.
+    /// Present only if all of it can be read.
     pub(super) config: Option<TransitionConfig>,
 }
 
-/// Where a way leads.
+/// The target of a transition or branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Goal {
-    /// To a step, by its index.
+    /// A step, by its index.
     Step(usize),
-    /// To the end of the task.
+    /// The end of the task.
     End,
-    /// Nobody knows; reported.
+    /// Not a known name; already reported.
     Unknown,
 }
 
@@ -141,7 +141,7 @@ impl<'a> Draft<'a> {
             return Goal::Step(at);
         }
         let near = self.nearest(name, terminals, suggester);
-        // A name that cannot be an id is reported already.
+        // A name that cannot be an id has already been reported.
         if !node.broken {
             let message = format!("there is no step `{name}`");
             faults
@@ -161,7 +161,7 @@ impl<'a> Draft<'a> {
         self.ids.get(id).copied()
     }
 
-    /// The step or terminal that `name` is a slip of.
+    /// The step or terminal of which `name` is probably a misspelling.
     pub(super) fn nearest<'b>(
         &'b self,
         name: &str,
@@ -177,14 +177,14 @@ impl<'a> Draft<'a> {
         self.steps.iter().filter_map(|step| step.id).collect()
     }
 
-    /// Whether every matching transition fires, not the first alone.
+    /// Whether every matching transition fires, instead of only the first.
     pub(super) fn is_parallel(&self) -> bool {
         self.body
             .below(&["settings", "allow_parallel_steps"])
             .is_some_and(|node| node.to_value() == true)
     }
 
-    /// What becomes of a task whose step fails, as the settings say.
+    /// What happens to a task whose step fails, according to the settings.
     pub(super) fn on_error(&self) -> Option<OnError> {
         let node = self.body.below(&["settings", "on_error"])?;
         serde_json::from_value(node.to_value()).ok()
@@ -205,7 +205,7 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// The node as a type, where nothing of it is broken.
+/// The node as a typed value, if no part of it is broken.
 pub(super) fn typed<T: DeserializeOwned>(node: &Node, faults: &mut Faults) -> Option<T> {
     if node.broken {
         return None;
@@ -213,7 +213,8 @@ pub(super) fn typed<T: DeserializeOwned>(node: &Node, faults: &mut Faults) -> Op
     match serde_json::from_value(node.to_value()) {
         Ok(value) => Some(value),
         Err(error) => {
-            // The structure was checked, so this is a rule that the schema does not tell.
+            // The structure was checked, so the value breaks a rule that the schema does not
+            // express.
             if !node.partial {
                 faults.add(Code::InvalidValue, &node.origin, error.to_string());
             }

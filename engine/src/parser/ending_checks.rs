@@ -61,7 +61,7 @@ fn check_step(
         }
         let fires = |row: &Vec<Match>| row[at] != Match::No && !row[..at].contains(&Match::Yes);
         if !endings.answers.iter().any(fires) {
-            // A last `always` is a habit, not a slip.
+            // A final `always` is common practice, not a mistake.
             let is_last_resort = column(at).all(|answer| answer == Match::Yes)
                 && !conditions[..at]
                     .iter()
@@ -138,12 +138,12 @@ fn unhandled(
         .suggest("add a transition for it, or a last one without condition");
 }
 
-/// Whether one of the expressions must be true, as far as their form tells: two of them are each
-/// other's opposite, as `a > 1` and `a <= 1`, or `x` and `!(x)`.
+/// Whether one of the expressions must be true, judging by their form alone: two of them are
+/// opposites, for example `a > 1` and `a <= 1`, or `x` and `!(x)`.
 fn is_complete(expressions: &[&str]) -> bool {
     const OPPOSITES: [(&str, &str); 3] = [("==", "!="), (">=", "<"), ("<=", ">")];
     let plain = |source: &str| source.split_whitespace().collect::<Vec<_>>().join(" ");
-    // The operator alone, not one whose first half it is.
+    // The operator alone, not the first half of a longer one.
     let split = |source: &str, operator: &str| {
         let (left, right) = source.split_once(operator)?;
         let whole = !right.starts_with('=') && !left.ends_with(['<', '>', '!', '=']);

@@ -1,4 +1,4 @@
-//! A workflow as it is once nothing is taken from elsewhere, each value with where it comes from.
+//! A fully resolved workflow, with the origin of each value.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -18,36 +18,36 @@ use crate::config::{StepLibrary, WorkflowConfig};
 pub struct Expanded {
     /// The workflow.
     pub config: WorkflowConfig,
-    /// Every single value of it, in the order of the file's keys.
+    /// Every single value of the workflow, in the order of the keys.
     pub values: Vec<ExpandedValue>,
 }
 
 /// A value: a text, a number, true or false, or an empty list or mapping.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ExpandedValue {
-    /// Where it is in the resolved workflow: `steps[0].completion.count`.
+    /// Path in the resolved workflow: `steps[0].completion.count`.
     pub path: String,
     /// The value.
     pub value: Value,
-    /// Where it comes from.
+    /// The origin of the value.
     pub origin: ValueOrigin,
 }
 
-/// Where a value comes from.
+/// The origin of a value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "from", rename_all = "snake_case")]
 pub enum ValueOrigin {
-    /// It is written in the file.
+    /// The file sets the value.
     File {
         /// Line, from 1.
         line: usize,
     },
-    /// A template brings it.
+    /// A template sets the value.
     Template {
         /// Its name.
         name: String,
     },
-    /// A step of a library brings it.
+    /// A library step sets the value.
     Library {
         /// The name of the step.
         name: String,
@@ -55,11 +55,11 @@ pub enum ValueOrigin {
         #[serde(skip_serializing_if = "Option::is_none")]
         line: Option<usize>,
     },
-    /// Nobody says it; it is so when left out.
+    /// The value is the default.
     Default,
 }
 
-/// Resolves a workflow file and says where every value comes from; with all faults of the file.
+/// Resolves a workflow file. Returns it with the origin of every value, and all faults of the file.
 pub fn expand_workflow(
     source: &[u8],
     library: &StepLibrary,
@@ -69,7 +69,8 @@ pub fn expand_workflow(
         let Some((config, root)) = read_nodes(text, library, handlers, positions, faults)? else {
             return Ok(None);
         };
-        // As written: the names of templates and steps of libraries stand where they were taken.
+        // The unresolved nodes: they still have the names of the templates and library steps in
+        // use.
         let written = nodes(
             text,
             &mut SourceMap::nowhere(text),
@@ -99,7 +100,7 @@ struct Collector<'c, 'a> {
 }
 
 impl Collector<'_, '_> {
-    /// Walks the workflow as it holds beside the nodes that it was read from.
+    /// Walks the resolved workflow in parallel with the nodes from which it was read.
     fn collect(&mut self, value: &Value, node: Option<&Node>, path: String) {
         match value {
             Value::Object(entries) if !entries.is_empty() => {
@@ -156,7 +157,7 @@ impl Collector<'_, '_> {
                 name: name(),
                 line: None,
             },
-            // The parser says where the first step is when the file names no entry.
+            // When the file names no entry step, the parser uses the node of the first step's id.
             [.., Segment::Key(key)] if path == "entry_step" && **key == *"id" => {
                 ValueOrigin::Default
             }

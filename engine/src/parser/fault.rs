@@ -1,4 +1,4 @@
-//! Faults while they are collected, before they get their line and column.
+//! Faults during collection, before they get their line and column.
 
 use serde_json::Value;
 
@@ -9,23 +9,23 @@ use super::{
     tree::Node,
 };
 
-/// Faults that one check reports; a hostile file has no use for more.
+/// Most faults that one check reports; this bounds the output for hostile files.
 pub(super) const FAULTS_MAX: usize = 500;
-/// Characters of a text that a message or value shows.
+/// Most characters of a text that a message or value shows.
 const SHOWN_MAX: usize = 200;
-/// Nodes of a mapping or list that a value shows.
+/// Most nodes of a mapping or list that a value shows.
 const VALUE_NODES_MAX: usize = 40;
 
-/// What of a path's entry a fault points at.
+/// The part of a path's entry to which a fault points.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Spot {
     /// Its key.
     Key,
     /// Its value.
     Value,
-    /// A byte of the text that its value is.
+    /// A byte of its value, which is a text.
     Within { text: String, byte: usize },
-    /// A place that is known already: byte of the source, and length.
+    /// A known location: byte of the source, and length.
     Known { byte: usize, length: usize },
 }
 
@@ -88,7 +88,7 @@ impl Faults {
         path: &Path,
         message: impl Into<String>,
     ) -> &mut Fault {
-        // Once there are enough, the last one is overwritten.
+        // At the limit, the last fault is overwritten.
         self.list.truncate(FAULTS_MAX - 1);
         self.list.push(Fault {
             code,
@@ -102,7 +102,7 @@ impl Faults {
         &mut self.list[last]
     }
 
-    /// Whether more faults would not be kept.
+    /// Whether the limit is reached, so that no more faults are kept.
     pub(super) fn is_full(&self) -> bool {
         self.list.len() >= FAULTS_MAX
     }

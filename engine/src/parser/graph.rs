@@ -1,4 +1,4 @@
-//! Ways through a workflow: what is unreachable, trapped, or goes round without bound.
+//! The graph of a workflow: unreachable steps, trapped steps and unbounded cycles.
 
 use std::collections::HashSet;
 
@@ -16,13 +16,14 @@ use super::{
 };
 use crate::config::{ConditionType, JoinMode};
 
-/// One way from a step.
+/// One edge out of a step.
 struct Way<'a> {
     from: usize,
     to: Goal,
-    /// What to point at: the transition, or the key of a branch.
+    /// The part of the file to report: the transition, or the key of a branch.
     origin: &'a Path,
-    /// Whether `loop` bounds it, or one of its ends is a guess, which is no ground to call it a cycle.
+    /// Whether `loop` bounds the edge, or one of its ends is a guess. A guess is not enough to
+    /// report a cycle.
     bounded: bool,
 }
 
@@ -35,7 +36,7 @@ pub(super) fn check(draft: &Draft<'_>, faults: &mut Faults) {
     for way in &ways {
         let to = match way.to {
             Goal::Step(at) => nodes[at],
-            // Where an unknown way leads is not known to be wrong.
+            // An edge to an unknown step has been reported; assume that it is otherwise right.
             Goal::End | Goal::Unknown => end,
         };
         graph.add_edge(nodes[way.from], to, ());
@@ -116,7 +117,7 @@ fn ways<'a>(draft: &Draft<'a>) -> Vec<Way<'a>> {
         });
         let exhausted = bound.and_then(|bound| bound.get("on_exhausted"));
         if let (Some(to), Some(node)) = (transition.on_exhausted, exhausted) {
-            // It fires again on every later visit, so it may not go round either.
+            // `on_exhausted` fires again on every later visit, so it must not close a cycle either.
             ways.push(Way {
                 from,
                 to,
@@ -128,7 +129,7 @@ fn ways<'a>(draft: &Draft<'a>) -> Vec<Way<'a>> {
     ways
 }
 
-/// Whether the step is not the one that was written, but one that is called much alike.
+/// Whether the step is not the one that was written, but one with a similar name.
 fn is_guess(draft: &Draft<'_>, step: Goal, written: Option<&Node>) -> bool {
     match step {
         Goal::Step(at) => written.and_then(Node::as_str) != draft.steps[at].id,
@@ -149,7 +150,7 @@ fn report_steps(
     message: impl Fn(&str) -> String,
 ) {
     for (at, (step, node)) in draft.steps.iter().zip(nodes).enumerate() {
-        // A step without an id of its own cannot be named by a transition; that is its fault.
+        // A step without an id, or with a duplicate one, has been reported for that already.
         if let Some(id) = step
             .id
             .filter(|id| draft.find(id) == Some(at) && !good.contains(node))
@@ -159,7 +160,7 @@ fn report_steps(
     }
 }
 
-/// The unbounded ways that close a cycle, by depth-first search from the entry in file order.
+/// The unbounded edges that close a cycle, by depth-first search from the entry in file order.
 fn closing(draft: &Draft<'_>, ways: &[Way<'_>]) -> Vec<usize> {
     #[derive(Clone, Copy, PartialEq)]
     enum Mark {
@@ -202,8 +203,8 @@ fn closing(draft: &Draft<'_>, ways: &[Way<'_>]) -> Vec<usize> {
     closing
 }
 
-/// A step with `join_mode` needs a fork before it: a step two of whose ways fire together and both
-/// lead there.
+/// Reports a `join_mode` without a fork before it: a step that has two edges that can fire together
+/// and both lead to the join.
 fn joins(
     draft: &Draft<'_>,
     ways: &[Way<'_>],
@@ -294,7 +295,7 @@ fn name(draft: &Draft<'_>, at: usize) -> String {
     }
 }
 
-/// Whether a step has ways of its own besides transitions.
+/// Whether a conditional step has both branches, so that its transitions never decide.
 pub(super) fn has_both_branches(step: &Node) -> bool {
     step.get("true_branch").is_some() && step.get("false_branch").is_some()
 }

@@ -1,13 +1,13 @@
-//! One number for the content of a workflow.
+//! A hash of the content of a workflow.
 
 use crate::{canonical, config::WorkflowConfig};
 
 /// SHA-256 of the workflow as canonical JSON (keys sorted, no blanks).
 ///
-/// Two files with the same hash mean the same: layout, comments, templates and library steps make
-/// no difference once they are resolved. Revision and its id do not count.
+/// Two files with the same hash have the same meaning: layout and comments make no difference, and
+/// templates and library steps are resolved first. The revision and its id are excluded.
 pub fn content_hash(config: &WorkflowConfig) -> [u8; 32] {
-    // A configuration holds nothing but JSON values under text keys, which cannot fail.
+    // A configuration contains only JSON values under text keys, so serialization cannot fail.
     canonical::hash(&serde_json::to_value(config).unwrap_or_default())
 }
 

@@ -1,4 +1,4 @@
-//! Text to valid configuration: after this no configuration is invalid.
+//! From text to valid configuration; all later code may rely on its validity.
 //!
 //! ```
 //! use glyph_workflow_engine::parser::parse_workflow;
@@ -19,11 +19,11 @@
 //!
 //! 1. `source_map`: bounds, duplicate keys, and the line and column of every part;
 //! 2. `yaml`: the values;
-//! 3. `resolve`: templates and library steps, each value remembering where it was written;
-//! 4. `structure`: unknown, missing and mistyped keys, against the schema of the types; what can
-//!    be repaired is, so that one slip does not hide the next fault or cause another;
-//! 5. `validate` (a file a topic), `graph`, `outcomes` with `ending_checks`, `soundness`: what the
-//!    types cannot say.
+//! 3. `resolve`: templates and library steps; each value keeps the location where it was written;
+//! 4. `structure`: unknown, missing and mistyped keys, checked against the schema of the types.
+//!    Typos are repaired where possible, so that one fault neither hides nor causes another;
+//! 5. `validate` (one file for each topic), `graph`, `outcomes` with `ending_checks`, `soundness`:
+//!    rules that the types cannot express.
 
 mod document;
 mod draft;

@@ -1,10 +1,9 @@
 //! How the steps of a file can end, and which of their transitions then fire.
 //!
-//! A step ends with a value or without, with an agreement or none, and a review with a decision.
-//! Conditions without an expression ask for nothing else, and thresholds cut the range of agreement
-//! into a few pieces, so one sample of each piece decides every question here. An expression is
-//! evaluated on what a sample knows (the decision); where it asks for more, either answer is taken
-//! to be possible.
+//! A step ends with or without a value, with or without an agreement, and a review with a decision.
+//! Conditions other than expressions read nothing else. Thresholds divide the range of agreement
+//! into a few intervals, so one sample of each interval is enough. An expression is evaluated with
+//! what a sample knows (the decision); if it reads more, both answers are assumed possible.
 
 use std::collections::HashMap;
 
@@ -19,13 +18,13 @@ use crate::{
     expression::{Expression, ExpressionError},
 };
 
-/// Transitions of one step up to which they are compared.
+/// A step with more transitions than this is not analysed.
 const TRANSITIONS_MAX: usize = 100;
 
 /// The expressions of a file, by source.
 pub(super) type Expressions = HashMap<String, Result<Expression, ExpressionError>>;
 
-/// A way a step can end.
+/// One possible ending of a step.
 #[derive(Clone, Copy)]
 pub(super) struct Outcome {
     pub(super) has_value: bool,
@@ -43,33 +42,33 @@ impl Outcome {
     }
 }
 
-/// What a condition says about an outcome.
+/// Whether a condition matches an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Match {
     Yes,
     No,
-    /// An expression decides.
+    /// Depends on an expression that the sample cannot decide.
     Perhaps,
 }
 
-/// How a step can end, and what each of its transitions then says.
+/// How a step can end, and which of its transitions then match.
 pub(super) struct Endings {
     pub(super) outcomes: Vec<Outcome>,
-    /// For each outcome, the answer of each transition that leaves the step, in the order in which
-    /// they are asked.
+    /// For each outcome, whether each transition that leaves the step matches, in the order in
+    /// which they are tried.
     pub(super) answers: Vec<Vec<Match>>,
 }
 
 /// The transitions of every step, and how the steps can end.
 pub(super) struct Ends<'d, 'a> {
     pub(super) draft: &'d Draft<'a>,
-    /// Whether every transition that matches fires, and not the first alone.
+    /// Whether every matching transition fires, instead of only the first.
     pub(super) parallel: bool,
-    /// For each step, the transitions that leave it, in the order in which they are asked.
+    /// For each step, the transitions that leave it, in the order in which they are tried.
     pub(super) leaving: Vec<Vec<&'d TransitionDraft<'a>>>,
-    /// For each step, those from which a way leads to it.
+    /// For each step, the steps with an edge to it.
     entering: Vec<Vec<usize>>,
-    /// `None` where a part of a step cannot be read, or too many ways leave it.
+    /// `None` where a part of a step cannot be read, or too many transitions leave it.
     pub(super) endings: Vec<Option<Endings>>,
 }
 
@@ -106,7 +105,8 @@ impl<'d, 'a> Ends<'d, 'a> {
 
     fn endings_of(&self, at: usize, expressions: &Expressions) -> Option<Endings> {
         let leaving = &self.leaving[at];
-        // What cannot be read is no ground for a warning, and hundreds are more than work is worth.
+        // Unreadable parts justify no warning, and comparing hundreds of transitions costs too
+        // much.
         let unread = |t: &&TransitionDraft<'_>| t.config.is_none() || !t.node.is_whole();
         if leaving.len() > TRANSITIONS_MAX || leaving.iter().any(unread) {
             return None;
@@ -158,7 +158,7 @@ fn matches(
         ConditionType::OnAgreement | ConditionType::OnDisagreement => {
             let agrees = match condition.threshold {
                 None => outcome.has_value,
-                // No agreement at all counts as agreement.
+                // An undefined agreement counts as agreement.
                 Some(threshold) => outcome.agreement.is_none_or(|a| a >= threshold),
             };
             agrees == (condition.kind == ConditionType::OnAgreement)
@@ -177,8 +177,9 @@ fn matches(
     if answer { Match::Yes } else { Match::No }
 }
 
-/// What an expression may see of an outcome: the decision of a result, where it reads nothing else
-/// of it. A sample does not know the rest, and an expression that asks for it fails.
+/// The variables that an expression gets for an outcome: the decision of the result, if the
+/// expression reads nothing else of it. A sample does not know the rest, and an expression that
+/// reads it fails.
 fn known(source: &str, outcome: Outcome) -> Value {
     let mut reads = source.split("result").skip(1);
     let only_decision = reads.all(|after| {
@@ -194,8 +195,8 @@ fn known(source: &str, outcome: Outcome) -> Value {
     variables.into()
 }
 
-/// What a reviewer can decide, and whether the step then ends with a value; an approved one is that
-/// of the judged step.
+/// The decisions of a reviewer, and whether the step then ends with a value. `None`: an approved
+/// step ends with the subject's value, if there is one.
 const DECISIONS: [(&str, Option<bool>); 4] = [
     ("approve", None),
     ("fix", Some(true)),
@@ -204,7 +205,7 @@ const DECISIONS: [(&str, Option<bool>); 4] = [
 ];
 
 impl Ends<'_, '_> {
-    /// The ways a step can end, one sample for each piece between the thresholds.
+    /// The possible endings of a step, one sample for each interval between the thresholds.
     fn possible(&self, at: usize, step: &StepConfig, thresholds: &[f64]) -> Vec<Outcome> {
         let mut agreements: Vec<f64> = vec![-1.0, 1.0];
         agreements.extend(thresholds.iter().flat_map(|t| [*t, t - 1e-6]));
@@ -237,7 +238,7 @@ impl Ends<'_, '_> {
                 };
                 let on_error = step.on_error.or_else(|| self.draft.on_error());
                 let skipped = on_error == Some(OnError::Skip);
-                // Transitions are asked only where there is no branch.
+                // Transitions are tried only for a verdict without a branch.
                 let verdicts: &[&str] = match verdict_without_branch(&self.draft.steps[at]) {
                     Some(("true", _)) => &["true"],
                     Some(_) => &["false"],
@@ -252,8 +253,8 @@ impl Ends<'_, '_> {
         }
     }
 
-    /// Whether what a review judges can be without a value: an annotation step before it, perhaps
-    /// with other judgements and automatic steps between, that can end without one and lead there.
+    /// Whether a review can get a subject without a value: an annotation step can end without a
+    /// value and lead to the review, directly or through other reviews and automatic steps.
     fn may_review_nothing(&self, review: usize) -> bool {
         let mut seen = vec![false; self.entering.len()];
         let mut waiting = vec![review];
@@ -302,11 +303,11 @@ fn annotated(step: &StepConfig, agreements: &[Option<f64>]) -> Vec<Outcome> {
     let completion = step.completion_type();
     let one = completion == CompletionType::AnnotationCount && step.slots() == Some(1);
     if completion == CompletionType::Confidence {
-        // The most probable answer is a value, however far people agree.
+        // The most probable answer is a value, whatever the agreement.
         return agreements.iter().map(|a| Outcome::new(true, *a)).collect();
     }
     let Some(consensus) = step.consensus.as_ref().filter(|_| !one) else {
-        // An `advance` can close a manual step before anybody has submitted.
+        // An `advance` can close a manual step before anyone has submitted.
         let values: &[bool] = match completion {
             CompletionType::Manual => &[true, false],
             CompletionType::AnnotationCount
@@ -316,8 +317,8 @@ fn annotated(step: &StepConfig, agreements: &[Option<f64>]) -> Vec<Outcome> {
         };
         return values.iter().map(|v| Outcome::new(*v, None)).collect();
     };
-    // Below its threshold a step that leaves disagreement to adjudicators has no value; the
-    // thresholds of single fields say nothing about the mean over all of them.
+    // A step that leaves disagreement to adjudicators has no value below its threshold. The
+    // thresholds of single fields imply nothing about the mean over all fields.
     let mean_decides = consensus.per_field.is_none() || consensus.mode == Some(FieldMode::Weighted);
     let adjudicates =
         mean_decides && consensus.on_disagreement.strategy == DisagreementStrategy::Adjudication;

@@ -1,4 +1,4 @@
-//! From text to a valid workflow, or to all that is wrong with it.
+//! From text to a valid workflow, or to all its faults.
 
 use std::collections::HashSet;
 
@@ -28,7 +28,7 @@ use crate::{
 ///
 /// # Errors
 ///
-/// Everything that is wrong with the file, warnings included.
+/// All faults of the file, warnings included.
 pub fn parse_workflow(source: &str) -> Result<WorkflowConfig, ParseError> {
     parse_workflow_with_library(source, &StepLibrary::built_in())
 }
@@ -37,7 +37,7 @@ pub fn parse_workflow(source: &str) -> Result<WorkflowConfig, ParseError> {
 ///
 /// # Errors
 ///
-/// Everything that is wrong with the file, warnings included.
+/// All faults of the file, warnings included.
 pub fn parse_workflow_with_library(
     source: &str,
     library: &StepLibrary,
@@ -46,12 +46,12 @@ pub fn parse_workflow_with_library(
 }
 
 /// Reads a workflow file whose steps may come from `library` and call `handlers`, besides
-/// [`BUILT_IN_HANDLERS`](crate::config::BUILT_IN_HANDLERS). One of them whose name is a built-in one's
-/// stands in its place, with settings of its own.
+/// [`BUILT_IN_HANDLERS`](crate::config::BUILT_IN_HANDLERS). A handler with the name of a built-in
+/// one replaces it, with its own settings.
 ///
 /// # Errors
 ///
-/// Everything that is wrong with the file, warnings included.
+/// All faults of the file, warnings included.
 pub fn parse_workflow_with_handlers(
     source: &str,
     library: &StepLibrary,
@@ -62,7 +62,7 @@ pub fn parse_workflow_with_handlers(
 
 /// Reads a workflow file and reports everything: errors and warnings.
 ///
-/// `handlers` are those that the program brings besides
+/// `handlers` are the program's own, besides
 /// [`BUILT_IN_HANDLERS`](crate::config::BUILT_IN_HANDLERS).
 pub fn check_workflow(source: &str, library: &StepLibrary, handlers: &[&str]) -> Report {
     check_workflow_bytes(source.as_bytes(), library, handlers)
@@ -79,7 +79,7 @@ pub fn check_workflow_bytes(source: &[u8], library: &StepLibrary, handlers: &[&s
     }
 }
 
-/// Reads a file in YAML by `read`; answers what it holds, unless there are errors, and all faults.
+/// Reads a YAML file with `read`. Returns its content, unless there are errors, and all faults.
 pub(super) fn checked<T>(
     source: &[u8],
     read: impl for<'a> FnOnce(&'a str, &mut SourceMap<'a>, &mut Faults) -> Result<Option<T>, Refused>,
@@ -93,7 +93,7 @@ pub(super) fn checked<T>(
         return (None, placed(faults, &SourceMap::nowhere(""), false));
     }
     let is_empty = source.is_empty();
-    // Editors on Windows put a mark before the text.
+    // Editors on Windows may put a byte order mark before the text.
     let source = source.strip_prefix("\u{feff}".as_bytes()).unwrap_or(source);
     let text = match std::str::from_utf8(source) {
         Ok(text) => text,
@@ -143,7 +143,7 @@ pub(super) fn nodes<'a>(
     Ok(root)
 }
 
-/// No database keeps the character in a text; YAML can write it as an escape.
+/// Refuses NUL characters: YAML can write them as an escape, but no database keeps them in a text.
 fn refuse_nul(node: &Node, faults: &mut Faults) {
     let refuse = |faults: &mut Faults, at: &Path, what: &str| {
         faults
@@ -182,7 +182,7 @@ fn read<'a>(
     Ok(found.map(|(config, _)| config))
 }
 
-/// The workflow, and the resolved nodes of the file that it was made of.
+/// The workflow, and the resolved nodes of the file it was read from.
 pub(super) fn read_nodes<'a>(
     text: &'a str,
     library: &StepLibrary,
@@ -211,7 +211,7 @@ pub(super) fn read_nodes<'a>(
     graph::check(&draft, faults);
     let ends = outcomes::Ends::of(&draft, &expressions);
     ending_checks::check(&ends, faults);
-    // Ways that are not as they should be say nothing about what happens on them.
+    // A faulty graph allows no conclusions about what happens along it.
     if !faults.has_errors() {
         soundness::check(&ends, faults);
     }
@@ -222,7 +222,7 @@ pub(super) fn read_nodes<'a>(
     Ok(config.map(|config| (config, root)))
 }
 
-/// The typed workflow; whatever still keeps it from one is a fault.
+/// The typed workflow; a remaining conversion error is reported as a fault.
 fn whole_config(body: &Node, goals: Option<&Node>, faults: &mut Faults) -> Option<WorkflowConfig> {
     let mut value = body.to_value();
     if let (Some(entries), Some(goals)) = (value.as_object_mut(), goals) {
@@ -242,7 +242,7 @@ fn known(byte: usize) -> Spot {
     Spot::Known { byte, length: 0 }
 }
 
-/// Gives every fault its place, in the order of the file, each once.
+/// Locates every fault in the file, sorts the faults in file order and removes duplicates.
 fn placed(faults: Faults, positions: &SourceMap<'_>, is_empty: bool) -> Vec<ValidationError> {
     let mut seen = HashSet::new();
     let mut diagnostics: Vec<ValidationError> = faults

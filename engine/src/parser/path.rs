@@ -1,4 +1,4 @@
-//! Places inside a document: `workflow.transitions[1].to`.
+//! Paths inside a document: `workflow.transitions[1].to`.
 
 use std::{fmt, rc::Rc};
 

@@ -1,6 +1,6 @@
-//! What is wrong with a file: code, place, message, suggestion.
+//! The faults of a file: code, location, message, suggestion.
 //!
-//! Which file of this folder reports which code:
+//! Which source file of this folder reports which code:
 //!
 //! | code | files |
 //! |---|---|
@@ -58,7 +58,7 @@ macro_rules! codes {
         }
 
         impl DiagnosticCode {
-            /// Every code.
+            /// All codes.
             pub const ALL: &'static [Self] = &[$(Self::$name),+];
 
             /// The name in JSON.
@@ -68,7 +68,7 @@ macro_rules! codes {
                 }
             }
 
-            /// One line on what it means.
+            /// A one-line explanation of the code.
             pub fn explanation(self) -> &'static str {
                 match self {
                     $(Self::$name => concat!($($doc),+).trim_ascii(),)+
@@ -79,7 +79,7 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The file holds nothing but blanks and comments.
+    /// The file contains only blanks and comments.
     EmptyFile = "empty_file",
     /// The file is not UTF-8.
     NotUtf8 = "not_utf8",
@@ -95,15 +95,15 @@ codes! {
     MissingKey = "missing_key",
     /// A value is of another type than the key asks for.
     WrongType = "wrong_type",
-    /// A text is none of those that the key knows, or is written wrongly.
+    /// A text is not one of the key's known values, or is malformed.
     InvalidValue = "invalid_value",
-    /// A number, a duration or the length of a list is out of bounds.
+    /// A number, a duration or the length of a list is out of range.
     OutOfRange = "out_of_range",
     /// An id has other characters than a-z, 0-9, `_` and `-`, or more than 64.
     InvalidId = "invalid_id",
     /// Two steps or two goals have the same id.
     DuplicateId = "duplicate_id",
-    /// A reference names no step, or none of the type it needs.
+    /// A reference names no step, or a step of the wrong type.
     UnknownStep = "unknown_step",
     /// `ref` names no step of the library.
     UnknownLibraryStep = "unknown_library_step",
@@ -111,15 +111,15 @@ codes! {
     UnknownTemplate = "unknown_template",
     /// `handler` names no handler.
     UnknownHandler = "unknown_handler",
-    /// A key does not go with the type beside it.
+    /// A key is not allowed with the type beside it.
     MisplacedKey = "misplaced_key",
     /// Two keys of a mapping contradict each other.
     ConflictingKeys = "conflicting_keys",
-    /// An expression cannot be compiled, or names what does not exist.
+    /// An expression cannot be compiled, or uses an unknown name.
     BadExpression = "bad_expression",
-    /// No way leads from the entry to the step.
+    /// No path leads from the entry to the step.
     UnreachableStep = "unreachable_step",
-    /// No way leads from the step to an end.
+    /// No path leads from the step to an end.
     TrappedStep = "trapped_step",
     /// A cycle has no transition with `loop`, so nothing bounds it.
     UnmarkedCycle = "unmarked_cycle",
@@ -129,19 +129,20 @@ codes! {
     UnknownGoal = "unknown_goal",
     /// Goals wait for each other.
     GoalCycle = "goal_cycle",
-    /// A transition can never fire, as those before it match whenever it does.
+    /// A transition can never fire: its condition never holds, or an earlier transition or branch
+    /// always decides first.
     DeadTransition = "dead_transition",
     /// A step can end in a way that no transition matches.
     UnhandledOutcome = "unhandled_outcome",
-    /// A loop can run out, and no `on_exhausted` says where the task then goes.
+    /// A loop can run out, and it has no `on_exhausted` target.
     OpenLoop = "open_loop",
-    /// A branch can come to a step that another branch is still at.
+    /// A branch can reach a step while another branch is still at it.
     BranchCollision = "branch_collision",
     /// A join waits for more branches than can arrive together.
     IdleJoin = "idle_join",
-    /// A key changes nothing as things are.
+    /// A key has no effect with the other settings.
     NoEffect = "no_effect",
-    /// More transitions can follow from one command than a command may cause.
+    /// One command can cause more transitions than the limit allows.
     LongChain = "long_chain",
 }
 
@@ -191,7 +192,7 @@ impl fmt::Display for DiagnosticCode {
     }
 }
 
-/// How bad a fault is.
+/// The severity of a fault.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -199,7 +200,7 @@ impl fmt::Display for DiagnosticCode {
 pub enum Severity {
     /// The file cannot be used.
     Error,
-    /// The file can be used, but probably does not do what was meant.
+    /// The file can be used, but probably does not do what its author meant.
     Warning,
 }
 
@@ -224,11 +225,12 @@ impl fmt::Display for Severity {
 pub struct ValidationError {
     /// The stable name of the kind of fault.
     pub code: DiagnosticCode,
-    /// How bad it is.
+    /// The severity of the fault.
     pub severity: Severity,
-    /// What is wrong, for people.
+    /// A message for people.
     pub message: String,
-    /// Where in the document: `workflow.transitions[1].to`; empty for the file as a whole.
+    /// Path in the document, for example `workflow.transitions[1].to`; empty for the file as a
+    /// whole.
     pub path: String,
     /// Line, from 1; null only when the file is empty.
     pub line: Option<usize>,
@@ -236,7 +238,7 @@ pub struct ValidationError {
     pub column: Option<usize>,
     /// The offending value, shortened where it is long.
     pub value: Option<Value>,
-    /// What was probably meant, or what to do.
+    /// The probable intention, or what to do.
     pub suggestion: Option<String>,
     /// Byte of the source at which the faulty part begins.
     #[serde(skip)]
@@ -264,7 +266,7 @@ impl fmt::Display for ValidationError {
     }
 }
 
-/// The faults for which a file was refused, in the order of the file; warnings are among them.
+/// The faults of a refused file, in file order; warnings are included.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub struct ParseError {
     /// All faults; at least one is an error.
@@ -288,10 +290,10 @@ impl fmt::Display for ParseError {
     }
 }
 
-/// All that a check of a file finds.
+/// The result of checking a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// The workflow, where nothing worse than warnings was found.
+    /// The workflow, if there are no faults other than warnings.
     pub config: Option<WorkflowConfig>,
     /// Errors and warnings, in the order of the file.
     pub diagnostics: Vec<ValidationError>,

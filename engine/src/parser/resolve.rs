@@ -1,4 +1,4 @@
-//! Templates, library steps and defaults: what the file means once nothing is taken from elsewhere.
+//! Expands templates, library steps and defaults, so that the file refers to nothing outside.
 
 use std::collections::BTreeMap;
 
@@ -15,9 +15,9 @@ use crate::{
     limits::WORKFLOW_NODES_MAX,
 };
 
-/// Keys that may stand beside `ref`.
+/// Keys allowed beside `ref`.
 const BESIDE_REF: [&str; 5] = ["id", "name", "description", "ref", "overrides"];
-/// Keys that `template` brings, so that they cannot stand beside it.
+/// Keys that `template` defines, so that they are not allowed beside it.
 const FROM_TEMPLATE: [&str; 2] = ["steps", "transitions"];
 
 /// Resolves everything in `root` in place.
@@ -65,7 +65,7 @@ pub(super) fn resolve(
     Ok(())
 }
 
-/// A hook that is only the name of its handler becomes a mapping.
+/// Turns a hook written as the name of its handler into a mapping.
 fn spell_out_hooks(step: &mut Node) {
     let hooks = step.map_mut().and_then(|step| step.get_mut("hooks"));
     let stages = hooks.and_then(Node::map_mut);
@@ -86,12 +86,12 @@ struct Resolver<'a> {
     own: Option<&'a BTreeMap<String, Node>>,
     suggester: &'a Suggester,
     faults: &'a mut Faults,
-    /// Grows with every part taken from elsewhere.
+    /// Weight of the workflow so far; grows with every part taken from a template or library.
     weight: usize,
 }
 
 impl Resolver<'_> {
-    /// Replaces `template` and `overrides` of the workflow by what they stand for.
+    /// Replaces `template` and `overrides` of the workflow by their expansion.
     fn template(&mut self, body: &mut Node) -> Result<(), Refused> {
         let origin = body.origin.clone();
         let Some(keys) = body.map_mut() else {
@@ -175,7 +175,7 @@ impl Resolver<'_> {
         Ok(())
     }
 
-    /// Lays `overrides` on an expanded template.
+    /// Merges `overrides` into an expanded template.
     fn overrides(&mut self, body: &mut Node, mut overrides: Node) -> Result<(), Refused> {
         let Some(keys) = overrides.map_mut() else {
             self.not_a_mapping(&overrides);
@@ -248,7 +248,8 @@ impl Resolver<'_> {
                 .value_of(&node);
         }
         if let Some(reference) = keys.remove("ref") {
-            // The step is another one of the library; all but its id comes from there.
+            // The override replaces the step by a library step; everything but the id comes from
+            // there.
             let mut taken = BTreeMap::from([("ref".to_owned(), reference)]);
             taken.extend(
                 keys.remove("overrides")
@@ -263,7 +264,7 @@ impl Resolver<'_> {
         Ok(())
     }
 
-    /// Replaces `ref` and `overrides` of a step by what they stand for.
+    /// Replaces `ref` and `overrides` of a step by their expansion.
     fn step(&mut self, step: &mut Node) -> Result<(), Refused> {
         let origin = step.origin.clone();
         let Some(keys) = step.map_mut() else {
@@ -355,7 +356,7 @@ impl Resolver<'_> {
         Ok(found)
     }
 
-    /// A step of the file's own library keeps where it was written.
+    /// A step of the file's own library keeps its own location.
     fn library_step(&self, name: &str, reference: &Path) -> Option<Node> {
         match self.own.and_then(|own| own.get(name)) {
             Some(own) if own.map().is_some() => Some(own.clone()),
@@ -368,7 +369,7 @@ impl Resolver<'_> {
     }
 
     fn not_a_mapping(&mut self, node: &Node) {
-        // An empty `overrides:` is none.
+        // An empty `overrides:` counts as left out.
         if !node.is_null() {
             let message = format!("expected a mapping, found {}", node.what());
             self.faults
@@ -378,7 +379,7 @@ impl Resolver<'_> {
     }
 }
 
-/// `entry_step` is the first step when left out.
+/// Sets `entry_step` to the first step when left out.
 fn default_entry(body: &mut Node) {
     let Some(keys) = body.map_mut() else { return };
     if keys.get("entry_step").is_some_and(|node| !node.is_null()) {
@@ -401,7 +402,7 @@ fn template_names() -> String {
     quoted(&Template::ALL.map(Template::as_str))
 }
 
-/// The names in backticks, with commas; the first few of many.
+/// The names in backticks, separated by commas; long lists are cut.
 pub(super) fn quoted<T: AsRef<str>>(names: &[T]) -> String {
     let mut shown: Vec<String> = names
         .iter()

@@ -1,4 +1,4 @@
-//! Scripts for a dry run: the same care for faults as with workflows.
+//! Checks scripts for a dry run as thoroughly as workflows.
 
 use super::{
     document,
@@ -13,10 +13,10 @@ use super::{
 };
 use crate::config::{HookStage, Move, Script, WorkflowConfig};
 
-/// Reads a script for `workflow` and reports everything that is wrong with it, or the script alone.
+/// Reads a script for `workflow`. Returns the script, unless there are errors, and all faults.
 ///
-/// The paths are those of the script: `moves[2].submit.step`. Names of steps are checked where the
-/// move is about the task itself, not about a child (`within`).
+/// Paths are those of the script: `moves[2].submit.step`. Step names are checked only if the move
+/// applies to the task itself, not to a child (`within`).
 pub fn check_script(
     source: &[u8],
     workflow: &WorkflowConfig,
@@ -52,7 +52,7 @@ pub fn check_script(
 
 struct Checker<'a> {
     steps: Vec<&'a str>,
-    /// None where the script lists nobody.
+    /// `None` if the script lists no people.
     people: Option<Vec<&'a str>>,
     suggester: &'a Suggester,
     faults: &'a mut Faults,

@@ -1,21 +1,27 @@
-//! Warnings about what can happen on the ways of a workflow, however its steps end.
+//! Warnings about what can happen along the edges of a workflow, however its steps end.
 //!
-//! A task gets stuck without anybody's fault where a step ends and nothing matches
-//! (`outcomes` looks for that), where a loop has run out and says no way on, where a branch comes to
-//! a step that another branch is still at, and where more transitions follow one another than a
-//! command may cause. Here are the last three. A workflow without any of these warnings is sound:
-//! a task that has not ended has a step that waits for somebody (joins never wait for each other,
-//! see `transition/joins.rs`), every step that ends leads on, and since every cycle is bounded, a
-//! task whose people all answer comes to an end; then nothing is active, as a task completes only
-//! once no branch has anything left to do.
+//! A task can get stuck, although every person and handler responds, in four ways:
 //!
-//! Which steps can be active side by side is found without walking through the combinations of
-//! active steps, of which there are exponentially many: a fork makes pairs of places, and one place
-//! of a pair moves on while the other stays, until there are no new pairs. That takes a time
-//! quadratic in the number of steps, so it needs no bound of its own beside those of a file. It
-//! errs on one side: three places each two of which meet are taken to meet all together, and
-//! expressions are taken to be independent of each other. So a collision may be reported that the
-//! data of the tasks rule out, but none is missed.
+//! 1. a step ends and no transition matches (`ending_checks` reports this);
+//! 2. a loop has run out and has no `on_exhausted`;
+//! 3. a branch reaches a step at which another branch still is;
+//! 4. more transitions follow one another than a command may cause.
+//!
+//! The last three are checked here. A workflow without any of these warnings is sound. A task that
+//! has not ended has a step that waits for a person or handler (joins never wait for each other,
+//! see `transition/joins.rs`). Every step that ends leads on. Since every cycle is bounded, a task
+//! whose people all respond ends; then nothing is active, as a task completes only once no branch
+//! has anything left to do.
+//!
+//! Which steps can be active at the same time is computed from pairs, because the combinations of
+//! active steps are exponentially many. A place is, as in a Petri net, a step or the waiting area
+//! before a join. A fork creates pairs of places; one place of a pair moves on while the other
+//! stays, until there are no new pairs. This takes time quadratic in the number of steps, so the
+//! bounds of a file are enough.
+//!
+//! The result errs on one side. Three places that meet pairwise are assumed to meet all together,
+//! and expressions are assumed to be independent of each other. So a reported collision may be
+//! impossible with the actual data of the tasks, but none is missed.
 
 use super::{
     draft::{Goal, TransitionDraft},
@@ -29,14 +35,13 @@ use crate::{
     limits::TRANSITIONS_PER_COMMAND_MAX,
 };
 
-/// One way from a step that can be taken.
+/// One edge out of a step that can be taken.
 struct Way<'d> {
     from: usize,
     to: Goal,
-    /// How often it can be taken at most, where a `loop` bounds it.
+    /// How often the edge can be taken at most, where a `loop` bounds it.
     bound: Option<u32>,
-    /// Its place among the answers of its step; none for a branch of a conditional step and for
-    /// `on_exhausted`.
+    /// Column in the `answers` of its step; none for a branch of a conditional step.
     answer: Option<usize>,
     origin: &'d Path,
 }
@@ -52,12 +57,12 @@ pub(super) fn check(ends: &Ends<'_, '_>, faults: &mut Faults) {
     }
 }
 
-/// The ways of a workflow.
+/// The edges of a workflow.
 struct Map<'d> {
     ways: Vec<Way<'d>>,
-    /// For each step, the indexes of the ways that leave it.
+    /// For each step, the indexes of the edges that leave it.
     leaving: Vec<Vec<usize>>,
-    /// Steps that can be over as soon as they have begun.
+    /// Steps that can end as soon as they have begun.
     instant: Vec<bool>,
     /// Steps at which a task can stay for a while.
     lingering: Vec<bool>,
@@ -111,7 +116,7 @@ impl<'d> Map<'d> {
         }
     }
 
-    /// Loops that can run out and say no way on.
+    /// Reports loops that can run out and have no `on_exhausted`.
     fn open_loops(&self, ends: &Ends<'_, '_>, faults: &mut Faults) {
         for (from, transitions) in ends.leaving.iter().enumerate() {
             for (answer, transition) in transitions.iter().enumerate() {
@@ -161,8 +166,8 @@ impl<'d> Map<'d> {
         }
     }
 
-    /// Steps that need nobody follow one another within one command, which may cause so many
-    /// transitions and no more.
+    /// Reports chains of automatic steps that exceed the number of transitions that one command may
+    /// cause.
     fn long_chains(&self, ends: &Ends<'_, '_>, faults: &mut Faults) {
         let most = if ends.draft.is_parallel() {
             self.transitions_of_all_branches()
@@ -183,7 +188,7 @@ impl<'d> Map<'d> {
             .suggest("bound the loops more tightly, or do the work of several steps in one");
     }
 
-    /// The longest chain of transitions from an instant step through others.
+    /// The longest chain of transitions through instant steps, and the step at which it begins.
     fn transitions_of_one_branch(&self) -> Option<(usize, usize)> {
         let order = self.instant_order();
         let lengths = self.longest(&order, None);
@@ -200,11 +205,12 @@ impl<'d> Map<'d> {
                 count += bound as usize * (round + 1);
             }
         }
-        // The transition that leads to the first of them.
+        // One more for the transition that leads to the first step of the chain.
         Some((chain, count + 1))
     }
 
-    /// Every transition of instant steps, each once for every round of a loop among them.
+    /// An upper bound: all transitions of instant steps, counted once, and once more for each round
+    /// of a loop among these steps.
     fn transitions_of_all_branches(&self) -> Option<(usize, usize)> {
         let chained = |way: &&Way<'_>| self.instant[way.from];
         let first = self.ways.iter().find(chained)?.from;
@@ -218,13 +224,13 @@ impl<'d> Map<'d> {
         Some((first, count * (1 + rounds as usize) + fork))
     }
 
-    /// The instant steps so that each comes after those that it leads to; unbounded ways form no
-    /// cycle, or the file would not have come here.
+    /// The instant steps in reverse topological order: each comes after the steps that it leads to.
+    /// Unbounded edges form no cycle, because this check runs only on files without errors.
     fn instant_order(&self) -> Vec<usize> {
         let mut order = Vec::new();
         let mut seen = vec![false; self.leaving.len()];
         for start in 0..self.leaving.len() {
-            // A stack of its own: 500 steps in a row are no reason to recurse.
+            // An explicit stack avoids recursion over up to 500 steps in a row.
             let mut stack = vec![(start, 0)];
             while let Some((at, next)) = stack.pop() {
                 if next == 0 && (!self.instant[at] || std::mem::replace(&mut seen[at], true)) {
@@ -244,8 +250,8 @@ impl<'d> Map<'d> {
         order
     }
 
-    /// For each instant step, the transitions of its longest chain without loops: to any end, or
-    /// to `goal`, where it leads there.
+    /// For each instant step, the number of transitions of its longest chain without loops: to any
+    /// end, or to `goal`, if the chain leads there.
     fn longest(&self, order: &[usize], goal: Option<usize>) -> Vec<Option<usize>> {
         let mut lengths = vec![None; self.leaving.len()];
         for at in order {
@@ -304,8 +310,8 @@ fn can_fire(ends: &Ends<'_, '_>, from: usize, answer: usize) -> bool {
     })
 }
 
-/// Whether a step can be over as soon as it has begun. Its `post_process` is left out where its work
-/// comes to no value, so that does not always hold what it can hold.
+/// Whether a step can end as soon as it has begun. `post_process` hooks are ignored: they are
+/// skipped where the step has no value, so they do not always delay the step.
 fn is_instant(step: &StepConfig) -> bool {
     matches!(
         step.kind.spec().performer,
@@ -320,22 +326,24 @@ fn can_linger(step: &StepConfig) -> bool {
     !is_instant(step) || waits_outside(step, HookStage::PostProcess)
 }
 
-/// Whether a hook that the step waits for calls somebody outside; all else is done within the decision.
+/// Whether a hook that the step waits for calls an external handler; all other hooks run within the
+/// decision.
 fn waits_outside(step: &StepConfig, stage: HookStage) -> bool {
     let mut hooks = step.hooks_at(stage).iter();
     hooks.any(|hook| hook.external_handler().is_some())
 }
 
-/// Which places of a workflow can be taken at once: its steps, and before every join the place of
-/// the branches that wait there.
+/// Which places can be occupied at the same time: the steps, and before every join the place of the
+/// branches that wait there.
 struct Meetings {
-    /// For each step, the place before it where it is a join.
+    /// For each step that is a join, its waiting place.
     waiting_at: Vec<Option<usize>>,
-    /// For each join, in the order of their places, the places from which a branch can still arrive.
+    /// For each join, in the order of the waiting places, the places from which a branch can still
+    /// arrive.
     before: Vec<StepSet>,
-    /// Pairs of places.
+    /// Pairs of places that can be occupied at the same time.
     pairs: Vec<StepSet>,
-    /// Ways that lead to a step while another branch can be at it.
+    /// Edges that lead to a step while another branch can be at it.
     collisions: Vec<usize>,
 }
 
@@ -352,7 +360,7 @@ impl StepSet {
         self.0[place / 64] & (1 << (place % 64)) != 0
     }
 
-    /// Answers whether it is new.
+    /// Returns whether the place is new.
     fn add(&mut self, place: usize) -> bool {
         let is_new = !self.has(place);
         self.0[place / 64] |= 1 << (place % 64);
@@ -387,10 +395,10 @@ impl Meetings {
         meetings
     }
 
-    /// The place that a way leads to.
+    /// The place to which an edge leads.
     fn place(&self, way: &Way<'_>) -> Option<usize> {
         let Goal::Step(to) = way.to else { return None };
-        // A bounded transition opens a new visit at once and waits for nobody.
+        // A bounded transition opens a new visit at once, without waiting at the join.
         Some(
             self.waiting_at[to]
                 .filter(|_| way.bound.is_none())
@@ -419,7 +427,8 @@ impl Meetings {
         }
         while let Some((moving, staying)) = moves.pop() {
             if let Some(join) = moving.checked_sub(steps) {
-                // The join begins once nobody can arrive any more, or withdraws who still could.
+                // The join begins once no branch can arrive any more, or it withdraws those that
+                // still could.
                 let step = joins[join];
                 if !self.before[join].has(staying) && staying != step {
                     self.pair(step, staying, steps, &mut moves);
@@ -489,7 +498,7 @@ impl Meetings {
                     if meets { arriving } else { 0 }
                 })
                 .sum();
-            // In a loop one way can bring several branches.
+            // In a loop, one edge can bring several branches.
             if together >= wanted || loops && together > 0 {
                 continue;
             }
@@ -504,7 +513,7 @@ impl Meetings {
     }
 }
 
-/// Whether the step waits for branches: as it says, or because several steps lead to it.
+/// Whether the step waits for branches: it has a `join_mode`, or several steps lead to it.
 fn is_join(map: &Map<'_>, ends: &Ends<'_, '_>, at: usize) -> bool {
     let explicit = ends.draft.steps[at]
         .config
@@ -519,7 +528,7 @@ fn is_join(map: &Map<'_>, ends: &Ends<'_, '_>, at: usize) -> bool {
     explicit || sources.any(|source| Some(source) != first)
 }
 
-/// The places from which a branch can still arrive at a join, those that wait there included.
+/// The places from which a branch can still arrive at a join, including the waiting places.
 fn steps_before(
     map: &Map<'_>,
     waiting_at: &[Option<usize>],
@@ -547,7 +556,7 @@ fn steps_before(
     before
 }
 
-/// How many ways from `from` to the join `to` one ending of the step takes at most.
+/// How many edges from `from` to the join `to` a single ending of the step takes at most.
 fn most_together(map: &Map<'_>, ends: &Ends<'_, '_>, from: usize, to: usize) -> usize {
     let arriving: Vec<Option<usize>> = map.leaving[from]
         .iter()
@@ -566,10 +575,10 @@ fn most_together(map: &Map<'_>, ends: &Ends<'_, '_>, from: usize, to: usize) -> 
     }
 }
 
-/// Whether a step can end so that both ways are taken.
+/// Whether a step can end so that both edges are taken.
 fn fire_together(ends: &Ends<'_, '_>, one: &Way<'_>, other: &Way<'_>) -> bool {
     match (one.answer, other.answer, &ends.endings[one.from]) {
-        // The way back and `on_exhausted` of one transition exclude each other.
+        // The loop back and the `on_exhausted` of one transition exclude each other.
         (Some(a), Some(b), _) if a == b => false,
         (Some(a), Some(b), Some(endings)) => endings
             .answers

@@ -1,7 +1,7 @@
 //! Line and column of every part of a file, and the bounds that keep hostile files out.
 //!
-//! Reads the events of the YAML parser in one flat loop, so neither depth nor aliases can hurt
-//! before they are counted. An alias costs what it stands for.
+//! The reader handles the events of the YAML parser in one flat loop, so depth and aliases are
+//! counted before they can do harm. An alias is counted with the weight of its target.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,12 +14,12 @@ use super::{
 };
 use crate::limits::{WORKFLOW_DEPTH_MAX, WORKFLOW_NODES_MAX};
 
-/// Characters between two entries of the table from characters to bytes.
+/// Characters between two entries of the table that maps characters to bytes.
 const STRIDE: usize = 256;
-/// Bytes of a part that a diagnostic underlines at most.
+/// Most bytes that a diagnostic underlines.
 const LENGTH_MAX: usize = 4_096;
 
-/// Where everything stands.
+/// The location of every part of a source.
 pub(super) struct SourceMap<'a> {
     source: &'a str,
     /// The byte at which every line begins.
@@ -51,7 +51,7 @@ pub(super) struct SourceSpan {
     pub(super) length: usize,
 }
 
-/// A mapping or list whose end is not reached yet.
+/// A mapping or list whose end has not been reached yet.
 struct Frame {
     entry: usize,
     path: Path,
@@ -63,7 +63,7 @@ struct Frame {
     items: usize,
 }
 
-/// What an anchor stands for.
+/// The target of an anchor.
 #[derive(Clone, Copy)]
 struct Anchored {
     entry: usize,
@@ -79,13 +79,13 @@ struct SourceMapReader<'a, 'f> {
     weight: usize,
 }
 
-/// The file is refused; the fault is reported.
+/// The file is refused; the fault has been reported.
 pub(super) struct Refused;
 
 impl<'a> SourceMap<'a> {
     /// Reads all events of `source`, which must have no byte order mark.
     ///
-    /// Duplicate keys are reported and do not end the reading; all else does.
+    /// Duplicate keys are reported without ending the read; any other fault ends it.
     pub(super) fn read(source: &'a str, faults: &mut Faults) -> Result<Self, Refused> {
         let positions = Self::nowhere(source);
         let mut reader = SourceMapReader {
@@ -110,7 +110,7 @@ impl<'a> SourceMap<'a> {
         Ok(reader.positions)
     }
 
-    /// No parts, only a source: for faults found before there are any.
+    /// A map without parts, for faults found before the source is read.
     pub(super) fn nowhere(source: &'a str) -> Self {
         let lines = source.match_indices('\n').map(|(at, _)| at + 1);
         let lines = std::iter::once(0).chain(lines).collect();
@@ -136,7 +136,7 @@ impl<'a> SourceMap<'a> {
         })
     }
 
-    /// The place of a path, or of the nearest part above it that exists.
+    /// The location of a path, or of its nearest existing ancestor.
     pub(super) fn locate(&self, path: &Path, spot: &Spot) -> SourceSpan {
         if let Spot::Known { byte, length } = spot {
             return self.at_byte(*byte, *length);
@@ -177,7 +177,7 @@ impl<'a> SourceMap<'a> {
         match (key, spot) {
             (Some(key), Spot::Key) => self.of(key),
             (Some(key), _) if !exact => self.of(key),
-            // A block below its key is best shown by the key; so is a value that is not there.
+            // A block below its key is best shown by the key; so is a missing value.
             (Some(key), _) if entry.span.start.line() != key.start.line() => self.of(key),
             (Some(key), _) if entry.span.is_empty() => self.of(key),
             (_, Spot::Within { text, byte }) => self.within(entry.span, text, *byte),
@@ -193,7 +193,8 @@ impl<'a> SourceMap<'a> {
         at
     }
 
-    /// A byte of a text that is written in one piece; else the text as a whole.
+    /// The location of a byte in a text, if the source has the text verbatim; otherwise the whole
+    /// text.
     fn within(&self, span: Span, text: &str, byte: usize) -> SourceSpan {
         let whole = self.of(span);
         let slice = &self.source[whole.offset..whole.offset + whole.length];
@@ -239,7 +240,7 @@ impl<'a> SourceMap<'a> {
             end -= 1;
         }
         let slice = &self.source[offset..end];
-        // The parser lets quoted texts reach to the next token, comments included.
+        // The parser extends quoted texts to the next token, comments included.
         let length = quoted_len(slice).unwrap_or_else(|| slice.trim_end().len());
         SourceSpan {
             line: span.start.line(),
@@ -447,7 +448,7 @@ impl SourceMapReader<'_, '_> {
     }
 
     fn unreadable(&mut self, error: &ScanError) -> Refused {
-        // The parser has a bound of its own on what it must look ahead for.
+        // The parser has its own bound on lookahead.
         let (code, message) = match error.info() {
             "recursion limit exceeded" => (
                 DiagnosticCode::TooLarge,

@@ -1,8 +1,8 @@
-//! Unknown, missing and mistyped keys, by the JSON Schema that the types generate.
+//! Unknown, missing and mistyped keys, found with the JSON Schema generated from the types.
 //!
-//! Understands what `schemars` writes for plain types: objects, maps, lists, texts with a pattern,
-//! numbers with a range, closed sets of words, and all of these or null. A unit test walks the
-//! schemas and fails on anything else.
+//! The checker understands what `schemars` generates for plain types: objects, maps, lists, texts
+//! with a pattern, numbers with a range, closed sets of words, and each of these or null. A unit
+//! test walks the schemas and fails on anything else.
 
 use serde_json::Value;
 
@@ -20,13 +20,13 @@ const SLUG: &str = r"^[a-z0-9][a-z0-9_-]{0,63}$";
 const TARGET: &str = r"^(_complete|_failed|[a-z0-9][a-z0-9_-]{0,63})$";
 const DURATION: &str = "^[0-9]{1,9}[smhd]$";
 
-/// What becomes of a node in the mapping or list that holds it.
+/// What happens to a node in the mapping or list that contains it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Good,
-    /// Cannot be typed; reported.
+    /// The node cannot be typed; reported.
     Bad,
-    /// Null where that means left out.
+    /// The node is null, which means left out.
     LeftOut,
 }
 
@@ -136,7 +136,7 @@ impl<'a> Checker<'a> {
         outcome
     }
 
-    /// How a text is written where a mapping of `schema` is asked for, if that is plain.
+    /// A suggestion for a text where a mapping of `schema` is expected, if its meaning is clear.
     fn as_mapping(&self, text: &str, schema: &'a Value) -> Option<String> {
         let properties = schema["properties"].as_object()?;
         let named = |key: &str| {
@@ -144,7 +144,7 @@ impl<'a> Checker<'a> {
             let meant = self.suggester.nearest(text, words)?;
             Some(format!("write `{{ {key}: {meant} }}`"))
         };
-        // The keys that say what the mapping is.
+        // The keys that define the kind of the mapping.
         let named = ["type", "method", "strategy"].into_iter().find_map(named);
         let asked = || {
             let kind = match (properties.get("expression"), properties.get("type")) {
@@ -158,7 +158,7 @@ impl<'a> Checker<'a> {
         named.or_else(asked)
     }
 
-    /// The schema that a value has, without names and nulls around it.
+    /// The schema of a value, with references followed and `null` alternatives removed.
     fn plain(&self, schema: &'a Value) -> &'a Value {
         let options = schema.get("anyOf").and_then(Value::as_array);
         let inner = options.and_then(|all| all.iter().find(|option| option["type"] != "null"));
@@ -181,8 +181,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Reports keys that do not exist. One that is a slip of a missing key is taken for it.
-    /// Answers whether a slip of `ref` or `template` explains what else is missing.
+    /// Reports keys that do not exist. A misspelled key is used in place of a missing key that it
+    /// resembles. Returns whether a misspelled `ref` or `template` explains other missing keys.
     fn unknown_keys(
         &mut self,
         node: &mut Node,
@@ -368,7 +368,7 @@ impl<'a> Checker<'a> {
         };
         let value = number.as_f64().unwrap_or(f64::NAN);
         if whole && !number.is_i64() && !number.is_u64() {
-            // Beyond 64 bits; no number of the language is as large.
+            // The number exceeds 64 bits; no number of the language is as large.
             if value.abs() >= i64::MAX as f64 {
                 let message = "the number is out of bounds: it is beyond 64 bits";
                 self.faults
@@ -413,7 +413,7 @@ impl<'a> Checker<'a> {
             .value(text)
             .did_you_mean(near);
         match near {
-            // What was meant is checked on.
+            // Checking continues with the probable word.
             Some(near) => {
                 node.content = Content::Scalar(Value::String(near.to_owned()));
                 Outcome::Good
@@ -422,8 +422,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// A word, or a mapping of one word to its settings. A word whose settings are left out is taken
-    /// for one with none, so that what it lacks is said.
+    /// A word, or a mapping of one word to its settings. A word without its settings is checked as
+    /// if they were empty, so that missing keys are reported.
     fn variant(&mut self, node: &mut Node, words: &[&str], mapping: &'a Value) -> Outcome {
         if node.map().is_some() {
             return self.mapping(node, mapping, None);
@@ -497,8 +497,8 @@ fn words(schema: &Value) -> Option<Vec<&str>> {
     Some(words.iter().filter_map(Value::as_str).collect())
 }
 
-/// The words of a schema of which one may have settings, those with settings last, and the schema
-/// of the mapping that holds them.
+/// The words of a schema in which some words have settings (listed last), and the schema of the
+/// mapping from these words to their settings.
 fn variants(schema: &Value) -> Option<(Vec<&str>, &Value)> {
     let options = schema.get("oneOf").and_then(Value::as_array)?;
     let mapping = options.iter().find(|option| option["type"] == "object")?;
@@ -525,7 +525,7 @@ fn kind(schema: &Value) -> (Option<&str>, bool) {
     }
 }
 
-/// An id made of what was written.
+/// An id derived from the text.
 fn slug_of(text: &str) -> Option<String> {
     let plain: String = text
         .chars()
@@ -547,7 +547,7 @@ mod tests {
     use super::*;
     use crate::{config::BUILT_IN_HANDLERS, parser::document};
 
-    /// Whoever adds a type to the language must teach the checker what its schema says.
+    /// A type whose schema uses a new keyword needs support for it in the checker.
     #[test]
     fn every_keyword_of_the_schemas_is_understood() {
         const KNOWN: [&str; 21] = [

@@ -1,21 +1,21 @@
-//! "Did you mean": the known name that is most like an unknown one.
+//! "Did you mean": the known name most similar to an unknown one.
 
 use std::cell::Cell;
 
-/// Work for one file, in pairs of characters compared. A hostile file with thousands of unknown
-/// names gets no suggestions for the last of them instead of minutes of work.
+/// Budget for one file, in pairs of characters compared. A hostile file with thousands of unknown
+/// names gets no suggestions for the last ones, instead of costing minutes.
 const WORK_MAX: usize = 4_000_000;
-/// Longer names are no slips of a known one.
+/// Longer names get no suggestions: they cannot be typos of a known name.
 const NAME_MAX: usize = 96;
 
-/// Finds near names within a budget for the whole file.
+/// Finds similar names within a budget for the whole file.
 #[derive(Default)]
 pub(super) struct Suggester {
     spent: Cell<usize>,
 }
 
 impl Suggester {
-    /// The candidate that `name` is a slip of.
+    /// The candidate of which `name` is probably a misspelling.
     pub(super) fn nearest<'a>(
         &self,
         name: &str,
@@ -43,10 +43,12 @@ impl Suggester {
 }
 
 impl Suggester {
-    /// The word of a closed set that `name` stands for: a slip of it, else the first that `name` is a
-    /// part of (`kappa` of `cohen_kappa`) or that is a part of `name`.
+    /// The word of a closed set that `name` probably means: a word of which it is a misspelling,
+    /// otherwise the first word that contains `name` (`kappa` in `cohen_kappa`) or that `name`
+    /// contains.
     ///
-    /// For values alone: what a key is taken for changes what else is missing beside it.
+    /// For values only: a wrong guess about a key would change which other keys are reported
+    /// missing.
     pub(super) fn meant<'a>(&self, name: &str, words: &[&'a str]) -> Option<&'a str> {
         if let Some(near) = self.nearest(name, words.iter().copied()) {
             return Some(near);
@@ -64,13 +66,13 @@ impl Suggester {
     }
 }
 
-/// The words that a name is made of.
+/// The words of a name.
 fn parts(name: &str) -> Vec<String> {
     let words = name.split(['-', '_', ' ']).filter(|word| !word.is_empty());
     words.map(str::to_lowercase).collect()
 }
 
-/// Case and the kind of separator are the most common slips, so they count for nothing.
+/// Drops case and separators, the most common slips, from the comparison.
 fn plain(name: &str) -> String {
     name.chars()
         .filter(|c| !matches!(c, '-' | '_' | ' '))
@@ -125,7 +127,7 @@ mod tests {
         assert_eq!(meant("AC1"), Some("gwet_ac1"));
         assert_eq!(meant("flies_kappa"), Some("fleiss_kappa"));
         assert_eq!(meant("Cohen kappa unweighted"), Some("cohen_kappa"));
-        // Whole words only: an ending says nothing.
+        // Only whole words count, not endings.
         assert_eq!(meant("appa"), None);
         assert_eq!(meant(""), None);
         assert_eq!(meant("_"), None);

@@ -1,4 +1,4 @@
-//! Values that remember where in the source they were written.
+//! Values with the source location where they were written.
 
 use std::collections::BTreeMap;
 
@@ -9,16 +9,17 @@ use super::path::Path;
 /// A value and its origin.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
-    /// Where it was written; for parts of a template or built-in library step, the key that took them.
+    /// Where the node was written; for parts of a template or built-in library step, the key that
+    /// refers to it.
     pub(super) origin: Path,
     pub(super) content: Content,
-    /// Whether what it is made from is unknown, so that missing keys are no fault of its own.
+    /// Whether its template or library step is unknown, so that missing keys are not reported.
     pub(super) partial: bool,
-    /// Whether it has no place in a typed value, for faults that are reported.
+    /// Whether the node has reported faults and is left out of typed values.
     pub(super) broken: bool,
 }
 
-/// What a node holds.
+/// The content of a node.
 #[derive(Clone, Debug)]
 pub(super) enum Content {
     /// Null, a truth value, a number or a text.
@@ -41,7 +42,7 @@ impl Node {
         Self::new(origin, Content::Scalar(Value::String(text.to_owned())))
     }
 
-    /// Every part has its own path below `origin`.
+    /// A node from the file: every part has its own path below `origin`.
     pub(super) fn written(value: Value, origin: Path) -> Self {
         let content = match value {
             Value::Object(entries) => Content::Map(
@@ -67,7 +68,8 @@ impl Node {
         Self::new(origin, content)
     }
 
-    /// Every part has the same origin: the key that took it from elsewhere.
+    /// A node from a template or library: every part has the same origin, the key that refers to
+    /// it.
     pub(super) fn taken(value: &Value, origin: &Path) -> Self {
         let content = match value {
             Value::Object(entries) => Content::Map(
@@ -89,7 +91,8 @@ impl Node {
         Self::new(origin.clone(), content)
     }
 
-    /// What the node costs in memory, for bounds: nodes, and one more for every 64 bytes of text.
+    /// The memory cost of the node, for bounds: the number of nodes, and one more for every 64
+    /// bytes of text.
     pub(super) fn weight(&self) -> usize {
         1 + match &self.content {
             Content::Scalar(Value::String(text)) => text.len() / 64,
@@ -145,7 +148,7 @@ impl Node {
         matches!(self.content, Content::Scalar(Value::Null))
     }
 
-    /// Whether nothing of it is broken.
+    /// Whether no part of the node is broken.
     pub(super) fn is_whole(&self) -> bool {
         !self.broken
             && match &self.content {
@@ -155,7 +158,7 @@ impl Node {
             }
     }
 
-    /// What it is, for people.
+    /// The kind of the node, for messages.
     pub(super) fn what(&self) -> &'static str {
         match &self.content {
             Content::Scalar(Value::Null) => "nothing",
@@ -188,7 +191,7 @@ impl Node {
         }
     }
 
-    /// The whole value where it weighs at most `max`.
+    /// The value, if it weighs at most `max`.
     pub(super) fn small_value(&self, max: usize) -> Option<Value> {
         match &self.content {
             Content::Scalar(value) => Some(value.clone()),
@@ -206,7 +209,8 @@ impl Node {
         }
     }
 
-    /// Lays `over` on this node: mappings are merged key by key, lists and scalars replaced.
+    /// Merges `over` into this node: mappings are merged key by key, lists and scalars are
+    /// replaced.
     pub(super) fn merge(&mut self, over: Self) {
         match (&mut self.content, over.content) {
             (Content::Map(below), Content::Map(above)) => {

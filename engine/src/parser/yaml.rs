@@ -8,19 +8,19 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-/// Why text is no YAML.
+/// Why a text is not YAML.
 pub(super) struct YamlFault {
     pub(super) message: String,
     /// Line and column, from 1, where known.
     pub(super) place: Option<(usize, usize)>,
 }
 
-/// The values of a document whose bounds are checked already.
+/// Reads the values of a document whose bounds have been checked.
 pub(super) fn read(source: &str) -> Result<Value, YamlFault> {
     let read = serde_yaml::from_str(source).map(|Plain(value)| value);
     read.map_err(|error| {
         let message = error.to_string();
-        // The place is reported by itself.
+        // The location is reported separately.
         let message = match message.split(" at line ").next().unwrap_or(&message) {
             tag if tag.contains("invalid type: enum") => "tags such as `!name` are not supported",
             other => other,
@@ -33,9 +33,8 @@ pub(super) fn read(source: &str) -> Result<Value, YamlFault> {
     })
 }
 
-/// A value as JSON has it. Whole numbers beyond 64 bits become decimal ones, and what is no number at
-/// all (`.inf`, `.nan`) stays the text that it was, so that what takes a number refuses it where it
-/// stands.
+/// A value as JSON has it. Whole numbers beyond 64 bits become decimal numbers. `.inf` and `.nan`,
+/// which JSON lacks, stay texts, so that a key that takes a number refuses them at their location.
 struct Plain(Value);
 
 impl<'de> Deserialize<'de> for Plain {

@@ -1,4 +1,4 @@
-//! When a step is done.
+//! Checks when a step is done.
 
 use std::collections::HashSet;
 

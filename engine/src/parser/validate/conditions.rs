@@ -1,4 +1,4 @@
-//! Conditions of transitions, and expressions wherever they stand.
+//! Conditions of transitions, and all expressions.
 
 use serde_json::{Value, json};
 
@@ -69,7 +69,7 @@ impl Validator<'_, '_> {
         }
     }
 
-    /// A question: yes or no.
+    /// An expression that must yield true or false.
     pub(super) fn expression(&mut self, node: &Node) {
         self.compile(node, true);
     }
@@ -156,7 +156,8 @@ impl Validator<'_, '_> {
     }
 }
 
-/// Why an expression has a value for no agreement at all, where it reads nothing else.
+/// The error of an expression that fails with and without an agreement; `None` if it also reads
+/// other variables.
 fn always_fails(expression: &Expression) -> Option<String> {
     let mut read = expression.variables().iter();
     if !read.all(|name| matches!(*name, "agreement" | "threshold")) {

@@ -1,4 +1,4 @@
-//! How several annotations become one value.
+//! Checks how several annotations become one value.
 
 use super::validator::Validator;
 use crate::{

@@ -1,4 +1,4 @@
-//! Goals: which keys go with which type, and what goals say of each other.
+//! Goals: which keys are allowed with which type, and references between goals.
 
 use std::collections::HashMap;
 
@@ -10,9 +10,9 @@ use crate::{
     },
 };
 
-/// Keys that any goal may have.
+/// Keys allowed for every goal.
 const ANY_GOAL: [&str; 4] = ["id", "type", "description", "on_complete"];
-/// Items of a list that people write by hand.
+/// Most items of a handwritten list.
 const ITEMS_MAX: usize = 100;
 
 impl Validator<'_, '_> {
@@ -203,7 +203,7 @@ impl Validator<'_, '_> {
             return;
         };
         let known = goal.kind.alerts();
-        // A kind without any has said so of the whole key.
+        // For a type without alerts, the whole key has been reported already.
         for (key, child) in alerts.map().into_iter().flatten() {
             if known.is_empty() || known.contains(&key.as_str()) {
                 continue;
@@ -239,7 +239,7 @@ impl Validator<'_, '_> {
         }
     }
 
-    /// Reports names of no goal, and a goal that names itself.
+    /// Reports unknown goal names, and a goal that names itself.
     fn references(&mut self, node: &Node, all: &[Node]) {
         let own = node.get("id").and_then(Node::as_str);
         let ids = || {
@@ -275,8 +275,8 @@ impl Validator<'_, '_> {
         }
     }
 
-    /// Goals that wait for each other would wait for ever. Every goal that can be reached from
-    /// itself is on a cycle; the first of each is reported.
+    /// Reports goals that wait for each other, which would be for ever. Every goal that can be
+    /// reached from itself is on a cycle; the first goal of each cycle is reported.
     fn cycles_of_goals(&mut self, nodes: &[Node]) {
         let names = |node: &Node| -> Vec<String> {
             let list = node.get("goals").and_then(Node::list).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Handlers and their settings, as the work of a step and around it.
+//! Handlers and their settings, for steps and hooks.
 
 use super::validator::Validator;
 use crate::{
@@ -107,7 +107,7 @@ impl Validator<'_, '_> {
                 .did_you_mean(near);
             return;
         }
-        // A program may replace a built-in handler, and then says what its settings are.
+        // A program that replaces a built-in handler defines the settings itself.
         let Some(schema) =
             document::handler_schema(name).filter(|_| !self.handlers.contains(&name))
         else {
@@ -182,8 +182,8 @@ impl Validator<'_, '_> {
     }
 }
 
-/// Why a text is no URL that a webhook can call. Whether its host may be called is for the worker
-/// to say, which knows the operator's list.
+/// Why a text is not a URL that a webhook can call. The worker checks whether its host may be
+/// called, because it has the operator's list.
 fn no_url(text: &str) -> Option<&'static str> {
     let rest = text
         .strip_prefix("https://")

@@ -1,4 +1,5 @@
-//! What the types cannot say about single parts and references between them: one file a topic.
+//! Rules that the types cannot express, about single parts and references between them; one file
+//! for each topic.
 
 mod completion;
 mod conditions;
@@ -14,7 +15,7 @@ use self::validator::Validator;
 use super::{draft::Draft, fault::Faults, outcomes::Expressions, suggest::Suggester, tree::Node};
 use crate::limits::EXPRESSIONS_BYTES_MAX;
 
-/// Reports every fault of single parts and of references between them. Answers the expressions.
+/// Reports every fault of single parts and of references between them. Returns the expressions.
 pub(super) fn check(
     draft: &Draft<'_>,
     goals: Option<&Node>,

@@ -1,4 +1,4 @@
-//! Steps: which keys go with which type, joins, sub-workflows, and the settings of gold.
+//! Steps: which keys are allowed with which type, joins, sub-workflows, and the settings of gold.
 
 use super::validator::Validator;
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// Keys that any step may have.
+/// Keys allowed for every step.
 const ANY_STEP: &[&str] = &[
     "id",
     "name",
@@ -25,14 +25,14 @@ const ANY_STEP: &[&str] = &[
     "join_timeout",
 ];
 
-/// Keys of `assignment` that a `sub_workflow` step can have: nobody is assigned to it.
+/// Keys of `assignment` allowed for a `sub_workflow` step, to which nobody is assigned.
 const CHILD_ASSIGNMENT: &[&str] = &["propagate_assignment"];
 
-/// What the output of a task has.
+/// The keys of a task's output.
 const OUTPUT_KEYS: [&str; 5] = ["result", "agreement", "resolved_by", "steps", "context"];
 
 impl Validator<'_, '_> {
-    /// Without a bound nobody falls below it.
+    /// Warns about `on_fall: pause` without `min_accuracy`, which never pauses anyone.
     pub(super) fn gold(&mut self, node: &Node) {
         let pauses = |on_fall: &&Node| on_fall.as_str() == Some("pause");
         if let Some(on_fall) = node.get("on_fall").filter(pauses)
@@ -120,7 +120,7 @@ impl Validator<'_, '_> {
         }
     }
 
-    /// One person cannot disagree.
+    /// Warns about disagreement settings where a step has one annotator.
     fn nobody_to_disagree(&mut self, consensus: &Node, config: &StepConfig) {
         let one =
             config.completion_type() == CompletionType::AnnotationCount && !config.asks_several();
@@ -136,7 +136,7 @@ impl Validator<'_, '_> {
         }
     }
 
-    /// Sharing by quality needs something to weigh.
+    /// Warns about `quality_weighted` where there is nothing to weigh.
     fn load_balancing(&mut self, node: &Node, config: &StepConfig) {
         if config.load_balancing() != LoadBalancing::QualityWeighted {
             return;
@@ -162,7 +162,7 @@ impl Validator<'_, '_> {
             .suggest(how);
     }
 
-    /// An annotation step has one place that says what it asks for.
+    /// Checks that an annotation step names what is compared only once, and to suit its completion.
     fn question(&mut self, node: &Node, config: &StepConfig) {
         let Some(consensus) = config.consensus.as_ref() else {
             return;

@@ -1,4 +1,4 @@
-//! What the checks of single parts share.
+//! State shared by the checks of single parts.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -15,16 +15,16 @@ use crate::{
     },
 };
 
-/// What the checks of single parts share.
+/// State shared by the checks of single parts.
 pub(super) struct Validator<'d, 'a> {
     pub(super) draft: &'d Draft<'a>,
-    /// Handlers that the program brings besides the built-in ones.
+    /// The program's own handlers, besides the built-in ones.
     pub(super) handlers: &'d [&'d str],
     pub(super) suggester: &'d Suggester,
     pub(super) faults: &'d mut Faults,
-    /// What became of the expressions so far.
+    /// The expressions compiled so far, and their errors.
     pub(super) expressions: Expressions,
-    /// Bytes that further expressions may have; none once there are too many.
+    /// Bytes left for further expressions; `None` once they are used up.
     pub(super) expressions_left: Option<usize>,
 }
 
@@ -57,7 +57,7 @@ impl Validator<'_, '_> {
         self.duration(node, INACTIVITY_MAX, "inactivity may last");
     }
 
-    /// Durations are whole seconds, from one to a bound.
+    /// Checks a duration: from one second to `max`.
     pub(super) fn duration(&mut self, node: &Node, max: Duration, what: &str) {
         let Some(duration) = node
             .as_str()
