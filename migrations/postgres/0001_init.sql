@@ -1,8 +1,9 @@
 -- The schema of Glyph worker on PostgreSQL 14 or later.
 --
--- Truth is in `workflow_events`, `workflows`, `commands` and `drafts`, and in `goal_actions` for messages
--- that goals have caused and must not cause again. `tasks`, `workflow_snapshots`, `timers`, `goals` and
--- `projections` are derived from them. `outbox` is neither: it holds messages between commit and confirm.
+-- Truth is in `workflow_events`, `workflows`, `commands` and `drafts`, and in `goal_actions` for
+-- messages that goals have caused and must not cause again. `tasks`, `workflow_snapshots`,
+-- `timers`, `goals` and `projections` are derived from them. `outbox` is neither: it holds messages
+-- between commit and confirm.
 
 -- Streams -----------------------------------------------------------------------------------------
 
@@ -84,8 +85,8 @@ CREATE TABLE tasks (
     )
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
 
--- Keyset pages by task, within a workflow, a status, a step or a label. Neither `version` nor `updated_at` is
--- indexed, so that most commands change no index.
+-- Keyset pages by task, within a workflow, a status, a step or a label. Neither `version` nor
+-- `updated_at` is indexed, so most commands change no index.
 CREATE INDEX tasks_by_workflow ON tasks (workflow, task_id);
 CREATE INDEX tasks_by_status ON tasks (status, task_id);
 CREATE INDEX tasks_by_step ON tasks USING gin (current_steps) WHERE status IN ('running', 'paused');

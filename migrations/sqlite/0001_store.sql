@@ -1,6 +1,7 @@
 -- Tables of the store in SQLite: the same as in Postgres, in the types that SQLite has.
 --
--- Ids are UUIDs as lower-case text, times are integer microseconds since 1970 UTC, JSON is text. To read a time:
+-- Ids are UUIDs as lower-case text, times are integer microseconds since 1970 UTC, JSON is text.
+-- To read a time:
 --   SELECT datetime(occurred_at / 1000000, 'unixepoch') FROM workflow_events;
 -- There is one writer at a time, so ascending positions are the order of the commits.
 

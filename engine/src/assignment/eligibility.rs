@@ -75,7 +75,8 @@ pub fn check_skills(step: &StepConfig, skills: &[String]) -> bool {
         .all(|skill| skills.contains(skill))
 }
 
-/// Whether the person has submitted, in any visit, to a step whose value is this visit's subject.
+/// Whether the person has submitted, in any visit, to a step whose value is this visit's subject;
+/// always false where the step allows that.
 pub fn reviews_own_work(
     state: &WorkflowSnapshot,
     step: &StepConfig,

@@ -22,7 +22,7 @@ pub struct AssignmentConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_concurrent: Option<u32>,
-    /// Which free slot a person who asks for work is offered; `round_robin` when left out.
+    /// Which free slot is offered to a person who asks for work; `round_robin` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_balancing: Option<LoadBalancing>,
     /// Whether a child task inherits who was assigned here.
@@ -30,7 +30,7 @@ pub struct AssignmentConfig {
     pub propagate_assignment: Option<bool>,
 }
 
-/// How work is shared: which free slot a person who asks for work is offered.
+/// How work is shared: which free slot is offered to a person who asks for work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LoadBalancing {

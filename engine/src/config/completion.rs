@@ -23,7 +23,8 @@ pub struct Completion {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = crate::limits::ANNOTATORS_MAX))]
     pub min_required: Option<u32>,
-    /// Posterior at which the answer is sure (`confidence`), above 0 and below 1; 0.95 when left out.
+    /// Posterior probability at which the answer is sure (`confidence`), above 0 and below 1; 0.95
+    /// when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub target: Option<f64>,

@@ -27,9 +27,9 @@ pub struct ConsensusConfig {
     /// A field that names no `metric`, `level` or `threshold` uses that of this block.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_field: Option<BTreeMap<String, FieldConsensus>>,
-    /// How the fields of `per_field` join into one verdict; `all_or_nothing` when left out. In every
-    /// mode the step's agreement is the weighted mean over the fields whose agreement is defined,
-    /// and the step has a value only if every field has one.
+    /// How the fields of `per_field` are combined into one verdict; `all_or_nothing` when left out.
+    /// In every mode the step's agreement is the weighted mean over the fields whose agreement is
+    /// defined, and the step has a value only if every field has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<FieldMode>,
     /// How the value is found when annotators agree.
@@ -150,7 +150,7 @@ pub struct FieldConsensus {
     pub weight: f64,
 }
 
-/// How fields join into one verdict.
+/// How fields are combined into one verdict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FieldMode {

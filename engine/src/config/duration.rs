@@ -46,7 +46,7 @@ impl FromStr for ConfigDuration {
             _ => return Err(invalid()),
         };
         let digits = &text[..text.len() - 1];
-        // Nine digits of days stay far below what chrono can add to a date; more is a slip.
+        // Nine digits of days stay far below what chrono can add to a date; more digits are a typo.
         if digits.is_empty() || digits.len() > 9 || !digits.bytes().all(|b| b.is_ascii_digit()) {
             return Err(invalid());
         }

@@ -53,7 +53,8 @@ impl WorkflowConfig {
         self.steps.iter().find(|step| step.id == *id)
     }
 
-    /// The transitions that leave `from`, with their positions in the file: by priority, then file order.
+    /// The transitions that leave `from`, with their indexes in the file: by descending priority,
+    /// then in file order.
     pub fn transitions_from(&self, from: &str) -> Vec<(usize, &TransitionConfig)> {
         let mut leaving: Vec<_> = self
             .transitions
