@@ -1,4 +1,4 @@
-//! The transaction of a batch: the streams that it locks, and everything that it writes.
+//! The transaction of a batch: the streams it locks and everything it writes.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -27,39 +27,39 @@ use crate::{
 /// What a batch touches.
 #[derive(Clone, Debug, Default)]
 pub struct OpenRequest {
-    /// The streams, each once, with the version the caller already holds (0 for none).
-    /// Everything after that version is read under the lock.
+    /// The streams, each once, with the version the caller already has (0 for none). Events after
+    /// that version are read under the lock.
     pub tasks: HashMap<TaskId, u64>,
     /// The command ids, looked up under the lock.
     pub commands: Vec<CommandId>,
-    /// Who will publish what this batch writes; `None` leaves it to the relay.
+    /// The publisher of the messages this batch writes; `None` leaves them to the relay.
     pub publisher: Option<PublisherId>,
-    /// For whom a slot is claimed.
+    /// The person a slot is claimed for.
     pub claimant: Option<Claimant>,
 }
 
-/// Whoever claims a slot: claims of one person run one at a time, and what the person holds is
-/// read under that lock.
+/// The person who claims a slot. Claims of one person run one at a time, and the person's claimed
+/// slots are counted under that lock.
 #[derive(Clone, Copy, Debug)]
 pub struct Claimant {
     /// The person.
     pub user_id: UserId,
-    /// Whether to wait for a stream that somebody else is just writing to. If not, such a stream
-    /// may be answered as if it did not exist: there are others to claim.
+    /// Whether to wait for a stream that another transaction is writing to. If not, such a stream
+    /// may be reported as missing: there are other slots to claim.
     pub waits: bool,
 }
 
 /// One locked stream.
 #[derive(Clone, Debug, Default)]
 pub struct OpenedTask {
-    /// A snapshot, where the caller held nothing and there is one.
+    /// A snapshot, if the caller had no version and a snapshot exists.
     pub snapshot: Option<WorkflowSnapshot>,
-    /// The events after the snapshot, or after the version the caller held.
+    /// The events after the snapshot, or after the caller's version.
     pub tail: Vec<StoredEvent>,
-    /// The version of the stream; 0 where it does not exist.
+    /// The version of the stream; 0 if it does not exist.
     pub version: u64,
-    /// Whether older messages of the task wait for another publisher; if so, the new ones go to
-    /// the relay, behind them.
+    /// Whether older messages of the task wait for another publisher. If so, the new messages go to
+    /// the relay, behind the older ones.
     pub relay_only: bool,
 }
 
@@ -77,13 +77,13 @@ pub struct TaskRow {
     pub revision_id: RevisionId,
     /// The version of its stream.
     pub version: u64,
-    /// Where it is as a whole.
+    /// The status of the task as a whole.
     pub status: TaskStatus,
-    /// The steps where it stands, sorted by id.
+    /// The active steps, sorted by id.
     pub current_steps: Vec<StepId>,
     /// Key-value pairs for search.
     pub labels: BTreeMap<String, String>,
-    /// Incidents that hold it.
+    /// The number of open incidents.
     pub incidents: u32,
     /// When its first event happened.
     pub started_at: DateTime<Utc>,
@@ -109,7 +109,7 @@ impl From<&WorkflowSnapshot> for TaskRow {
     }
 }
 
-/// A state at a version, with what proves it whole.
+/// A state at a version, stored with a checksum.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SnapshotRow {
     /// The task.
@@ -120,40 +120,40 @@ pub struct SnapshotRow {
     pub state: WorkflowSnapshot,
 }
 
-/// The form in which snapshots are written; one of any other form is passed over.
+/// The schema version of snapshots this build writes; snapshots of any other version are ignored.
 pub const SNAPSHOT_SCHEMA_VERSION: u16 = 1;
 
-/// Everything that a batch writes for one task, in one transaction with its neighbours.
+/// Everything a batch writes for one task, in the same transaction as the other tasks of the batch.
 #[derive(Clone, Debug)]
 pub struct TaskWrite {
     /// The stream.
     pub task_id: TaskId,
-    /// The version that was decided on; compared again where the row is set.
+    /// The version the decision was based on; checked again when the row is updated.
     pub expected_version: u64,
-    /// New events, in order of version; may be empty.
+    /// New events, ordered by version; may be empty.
     pub events: Vec<StoredEvent>,
-    /// The search row after them; none where there are no new events.
+    /// The search row after the new events; `None` if there are none.
     pub task: Option<TaskRow>,
     /// Inbox rows.
     pub commands: Vec<CommandRecord>,
     /// Messages, in order.
     pub outbox: Vec<NewOutboxRow>,
-    /// FireTimer work to write or to move.
+    /// Timers to write or to move.
     pub timers_set: Vec<Timer>,
-    /// FireTimer work to delete.
+    /// Timers to delete.
     pub timers_unset: Vec<Uuid>,
-    /// Free and claimed slots that have changed.
+    /// Open and claimed slots that have changed.
     pub slots: SlotsChange,
     /// Drafts to keep.
     pub drafts: Vec<Draft>,
-    /// A snapshot, where one is due.
+    /// A snapshot, if it is time for one.
     pub snapshot: Option<SnapshotRow>,
 }
 
 impl TaskWrite {
-    /// Checks it against the version of the head that is locked, before anything is written:
-    /// versions follow the head without a gap, the search row is there exactly where there are
-    /// events, and no command id comes twice. What this finds is a bug of the caller.
+    /// Checks the write against the version of the locked head, before anything is written: event
+    /// versions follow the head without a gap, the search row is present exactly if there are
+    /// events, and no command id occurs twice. A failed check is a bug in the caller.
     pub(super) fn check(
         &self,
         head: u64,
@@ -195,12 +195,12 @@ impl TaskWrite {
 /// Streams of events.
 #[async_trait]
 pub trait EventStore: ReliabilityStore + Send + Sync {
-    /// Begins the transaction of a batch: locks the heads of all its streams in id order (a head
-    /// is made for a stream that has none yet), then reads, under the lock, what lies after the
-    /// versions that the caller holds, and which command ids are known.
+    /// Begins the transaction of a batch. Locks the heads of all its streams in id order (creating
+    /// heads for new streams). Then reads, under the lock, the events after the caller's versions
+    /// and the command ids that are already known.
     async fn open(&self, request: OpenRequest) -> Result<OpenBatch, EventStoreError>;
 
-    /// The states of tasks, without a lock; tasks without events are left out.
+    /// The states of tasks, read without a lock; tasks without events are omitted.
     async fn load(
         &self,
         tasks: &[TaskId],
@@ -214,8 +214,8 @@ pub trait EventStore: ReliabilityStore + Send + Sync {
         limit: u32,
     ) -> Result<EventPage, EventStoreError>;
 
-    /// Events of all streams in the order of the log, after a position and below the point where
-    /// an open transaction could still write: nothing is ever skipped.
+    /// Events of all streams in log order, after a position. Stops below the point where an open
+    /// transaction could still write, so no event is ever skipped.
     async fn read_log(
         &self,
         after: LogPosition,
@@ -223,19 +223,19 @@ pub trait EventStore: ReliabilityStore + Send + Sync {
     ) -> Result<Vec<LogEntry>, EventStoreError>;
 }
 
-/// The open transaction of a batch, with what was read under its locks. Dropping it without
+/// The open transaction of a batch, with everything read under its locks. Dropping it without
 /// [`commit`](Self::commit) writes nothing.
 pub struct OpenBatch {
-    /// The store's clock at the lock, in whole microseconds: the `now` of every decision.
+    /// The store's clock, read under the lock, in whole microseconds: the `now` of every decision.
     pub now: DateTime<Utc>,
-    /// What was read of each stream of the request.
+    /// What was read for each stream of the request.
     pub tasks: HashMap<TaskId, OpenedTask>,
-    /// What the inbox knows of the commands of the request.
+    /// The inbox rows of the request's commands that are already known.
     pub known: HashMap<CommandId, CommandRow>,
-    /// Pauses of workflows, read under the locks: all that have not been recorded as ended, and
-    /// those that ended after the task of the batch that has rested longest did something last.
+    /// Pauses of workflows, read under the locks: every pause not recorded as ended, and every
+    /// pause that ended after the last event of the batch's least recently active task.
     pub pauses: Vec<WorkflowPause>,
-    /// How many slots the claimant named in [`OpenRequest`] holds; 0 where none was named.
+    /// How many slots the claimant of [`OpenRequest`] has claimed; 0 if there is no claimant.
     pub claimed_by_claimant: u32,
     /// Holds the locks.
     pub tx: Box<dyn BatchTx>,
@@ -251,17 +251,17 @@ impl fmt::Debug for OpenBatch {
 }
 
 impl OpenBatch {
-    /// Takes what was read of a stream; every task of the request is there.
+    /// Takes what was read for a stream; every task of the request is present.
     pub fn take_task(&mut self, task: TaskId) -> OpenedTask {
         self.tasks.remove(&task).unwrap_or_default()
     }
 
-    /// What the inbox knows of a command.
+    /// The inbox row of a command, if it is known.
     pub fn known(&self, command: CommandId) -> Option<&CommandRow> {
         self.known.get(&command)
     }
 
-    /// Writes everything and commits, as [`BatchTx::commit`] says.
+    /// Writes everything and commits; see [`BatchTx::commit`].
     pub async fn commit(self, writes: Vec<TaskWrite>) -> Result<Vec<OutboxRow>, EventStoreError> {
         self.tx.commit(writes).await
     }
@@ -270,11 +270,11 @@ impl OpenBatch {
 /// The transaction of an [`OpenBatch`]: it holds the locks until it is committed or dropped.
 #[async_trait]
 pub trait BatchTx: Send {
-    /// Writes everything and commits. Answers the outbox rows that the publisher named in
-    /// [`OpenRequest`] now holds, in order of writing; rows of a task that is `relay_only` (and
-    /// all, where no publisher was named) are left to the relay.
+    /// Writes everything and commits. Returns the outbox rows now leased to the publisher of
+    /// [`OpenRequest`], in the order of writing. The rows of a task that is `relay_only`, and all
+    /// rows if there is no publisher, are left to the relay.
     ///
-    /// Runs to its end even if the caller goes away: an abandoned COMMIT has usually happened.
+    /// Runs to its end even if the caller is cancelled: an abandoned COMMIT has usually happened.
     async fn commit(
         self: Box<Self>,
         writes: Vec<TaskWrite>,

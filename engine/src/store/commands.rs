@@ -1,4 +1,4 @@
-//! The inbox: what each command came to.
+//! The inbox: the outcome of each command.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -9,20 +9,20 @@ use serde_json::Value;
 use super::error::EventStoreError;
 use crate::ids::{CommandId, TaskId};
 
-/// What a command came to, as the inbox keeps it.
+/// The outcome of a command, as the inbox stores it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum RecordedOutcome {
     /// Its effect is in the log.
     Applied {
-        /// What the caller was told.
+        /// The result returned to the caller.
         result: Value,
     },
     /// The state or the rules forbade it.
     Rejected {
-        /// The code.
+        /// The reason code.
         reason: String,
-        /// For people.
+        /// An explanation for people.
         detail: String,
     },
 }
@@ -56,26 +56,26 @@ impl RecordedOutcome {
     }
 }
 
-/// One row of the inbox, to be written.
+/// A row to write to the inbox.
 #[derive(Clone, Debug)]
 pub struct CommandRecord {
     /// The idempotency key.
     pub command_id: CommandId,
-    /// The task; none for operator commands on a workflow or goal.
+    /// The task; `None` for operator commands on a workflow or goal.
     pub task_id: Option<TaskId>,
     /// The command's type.
     pub command_type: &'static str,
     /// Hash of the command as read.
     pub content_hash: [u8; 32],
-    /// What it came to.
+    /// The outcome.
     pub outcome: RecordedOutcome,
-    /// The command as read, kept where it was rejected and of operator commands.
+    /// The command as read; kept for rejected commands and for operator commands.
     pub payload: Option<Value>,
     /// When it was decided.
     pub decided_at: DateTime<Utc>,
 }
 
-/// One row of the inbox, as found.
+/// A row read from the inbox.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CommandRow {
     /// The idempotency key.
@@ -88,10 +88,10 @@ pub struct CommandRow {
     /// Hash of the command as read.
     #[serde(skip)]
     pub content_hash: [u8; 32],
-    /// What it came to.
+    /// The outcome.
     #[serde(flatten)]
     pub outcome: RecordedOutcome,
-    /// The command as read, kept where it was rejected.
+    /// The command as read; kept for rejected commands and for operator commands.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payload: Option<Value>,
     /// When it was decided.
@@ -117,7 +117,7 @@ impl From<CommandRecord> for CommandRow {
 pub struct CommandPage {
     /// The rows.
     pub commands: Vec<CommandRow>,
-    /// The row to go on after; none on the last page.
+    /// The row after which the next page starts; `None` on the last page.
     pub next_after: Option<CommandId>,
 }
 

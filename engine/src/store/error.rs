@@ -1,14 +1,15 @@
-//! What can go wrong in a store, and who must act.
+//! Store errors, and how callers react to them.
 
 use crate::{events::UpcastError, ids::TaskId, state::StateTransitionError};
 
 /// What a caller does about a failed store call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorClass {
-    /// The service is away, slow or asked to try again: wait, then run the same batch with the
-    /// same ids. Also where the outcome of a commit is unknown.
+    /// The service is unavailable, slow or asked to try again: wait, then run the same batch with
+    /// the same ids. Also used if the outcome of a commit is unknown.
     Retry,
-    /// The content of some command cannot be stored: split the batch until the poison one is found.
+    /// The content of a command cannot be stored: split the batch until the poison command is
+    /// found.
     Data,
     /// The log is corrupt or this build is wrong: no retry will help.
     Bug,
@@ -20,18 +21,18 @@ pub enum EventStoreError {
     /// The database cannot be reached, timed out, or asked to try again.
     #[error("the event store is not available")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The connection was lost at COMMIT: the batch may or may not be there.
+    /// The connection was lost at COMMIT: the batch may or may not have been written.
     #[error("the outcome of the commit is unknown")]
     CommitUnknown(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The database refused the content (SQLSTATE class 22, 23 or 54).
     #[error("the event store refused the data")]
     Data(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// A stream moved although it was locked, or an id came twice: a bug, and nothing was written.
+    /// A stream moved although it was locked, or an id occurred twice: a bug. Nothing was written.
     #[error("task {task_id} is at version {actual}, not at {expected}")]
     VersionConflict {
         /// The stream.
         task_id: TaskId,
-        /// The version that the batch was decided on.
+        /// The version the batch was decided on.
         expected: u64,
         /// The version in the store.
         actual: u64,
@@ -41,11 +42,11 @@ pub enum EventStoreError {
     Unreadable {
         /// The stream.
         task_id: TaskId,
-        /// What is wrong.
+        /// The cause.
         #[source]
         source: UpcastError,
     },
-    /// A stream holds an event that cannot follow what came before.
+    /// A stream contains an event that cannot follow the events before it.
     #[error("the stream is corrupt")]
     Corrupt(#[from] StateTransitionError),
     /// A stored row cannot be read.
@@ -53,19 +54,19 @@ pub enum EventStoreError {
     Row {
         /// The table.
         table: &'static str,
-        /// What is wrong.
+        /// The cause.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Any other refusal by the database.
+    /// Any other database error.
     #[error("the event store failed")]
     Other(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The schema of the database is not the one that this build works on.
+    /// The schema of the database is older than this build needs.
     #[error("the database is at migration {found}, this build needs {needed}: run `glyph migrate`")]
     NotMigrated {
-        /// What is there; 0 for none.
+        /// The migration found; 0 for none.
         found: i64,
-        /// What is needed.
+        /// The migration needed.
         needed: i64,
     },
 }

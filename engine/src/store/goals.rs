@@ -1,4 +1,4 @@
-//! What reached goals set off outside.
+//! External actions that reached goals trigger.
 
 use std::time::Duration;
 
@@ -11,37 +11,37 @@ use uuid::Uuid;
 use super::error::EventStoreError;
 use crate::ids::{Slug, WorkflowId};
 
-/// What a reached goal sets off outside.
+/// An external action that a reached goal triggers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewGoalAction {
-    /// Derived from goal, epoch and action.
+    /// Derived from the goal, the epoch and the action.
     pub id: Uuid,
     /// The workflow.
     pub workflow: WorkflowId,
     /// The goal.
     pub goal: Slug,
-    /// The epoch in which it was reached.
+    /// The epoch in which the goal was reached.
     pub epoch: u32,
-    /// What is to be done.
+    /// The action to run.
     pub action: String,
-    /// All that is needed to do it.
+    /// Everything needed to run the action.
     pub payload: Value,
 }
 
-/// Where an action is.
+/// The status of an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GoalActionStatus {
-    /// It waits for its next attempt.
+    /// Waiting for its next attempt.
     Waiting,
-    /// It is done.
+    /// Done.
     Done,
-    /// It was given up.
+    /// Given up.
     Failed,
 }
 
 impl GoalActionStatus {
-    /// The name in the table.
+    /// The name in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
@@ -50,7 +50,7 @@ impl GoalActionStatus {
         }
     }
 
-    /// The status of that name.
+    /// The status with that name.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Waiting, Self::Done, Self::Failed]
             .into_iter()
@@ -58,46 +58,46 @@ impl GoalActionStatus {
     }
 }
 
-/// An action with what has become of it.
+/// An action with its progress.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GoalActionRow {
-    /// What is to be done.
+    /// The action.
     pub action: NewGoalAction,
-    /// Where it is.
+    /// Its status.
     pub status: GoalActionStatus,
     /// Failed attempts so far.
     pub attempts: u32,
-    /// Why the last one failed.
+    /// The error of the last failed attempt.
     pub last_error: Option<String>,
     /// When its status last changed.
     pub changed_at: DateTime<Utc>,
 }
 
-/// What became of an attempt.
+/// The outcome of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GoalActionOutcome {
-    /// It is done.
+    /// It succeeded.
     Done,
-    /// It failed and is tried again.
+    /// It failed and will be tried again.
     Retry {
-        /// Why.
+        /// The error.
         error: String,
-        /// After how long.
+        /// The delay before the next attempt.
         after: Duration,
     },
     /// It failed and is given up.
     Failed {
-        /// Why.
+        /// The error.
         error: String,
     },
 }
 
-/// What an attempt leaves in the columns of its action.
+/// What an attempt writes to the columns of its action.
 pub(super) struct Settlement {
     pub(super) status: GoalActionStatus,
-    /// Why it failed; none where it did not.
+    /// The error, if the attempt failed.
     pub(super) error: Option<String>,
-    /// After how long it is tried again.
+    /// The delay before the next attempt.
     pub(super) after: Duration,
 }
 
@@ -120,23 +120,23 @@ impl From<GoalActionOutcome> for Settlement {
     }
 }
 
-/// What reached goals set off outside: kept for good, each done once.
+/// External actions of reached goals: kept permanently, each run once.
 #[async_trait]
 pub trait GoalStore: Send + Sync {
-    /// Leases actions whose time has come by the store's clock; a lease that runs out frees them.
+    /// Leases actions that are due by the store's clock; an expired lease frees them.
     async fn claim_goal_actions(
         &self,
         lease: Duration,
         limit: u32,
     ) -> Result<Vec<GoalActionRow>, EventStoreError>;
 
-    /// Notes what became of an attempt, and frees the action.
+    /// Records the outcome of an attempt and frees the action.
     async fn settle_goal_action(
         &self,
         id: Uuid,
         outcome: GoalActionOutcome,
     ) -> Result<(), EventStoreError>;
 
-    /// All actions, by workflow, goal, epoch and action.
+    /// All actions, ordered by workflow, goal, epoch and action.
     async fn goal_actions(&self) -> Result<Vec<GoalActionRow>, EventStoreError>;
 }

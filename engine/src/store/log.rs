@@ -1,4 +1,4 @@
-//! The log of all events, and the models of annotators that are learnt from it.
+//! The log of all events, and the annotator models learned from it.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -25,23 +25,23 @@ pub struct LogEntry {
     pub event: StoredEvent,
 }
 
-/// Which events of the log are asked for.
+/// A filter for events of the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogFilter {
-    /// Those of this workflow's tasks.
+    /// Only tasks of this workflow.
     pub workflow: WorkflowId,
-    /// Those of these types.
+    /// Only these event types.
     pub event_types: Vec<&'static str>,
 }
 
-/// Some events of the log.
+/// A part of the log.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LogPage {
-    /// Those asked for with their positions, in order.
+    /// The matching events with their positions, in order.
     pub entries: Vec<(LogPosition, StoredEvent)>,
-    /// The last event looked at; the position asked for, where there was none after it.
+    /// The position of the last event examined; the requested position if there was none after it.
     pub through: LogPosition,
-    /// How many events were looked at.
+    /// How many events were examined.
     pub read: u32,
 }
 
@@ -50,13 +50,13 @@ pub struct LogPage {
 pub struct EventPage {
     /// The events, oldest first.
     pub events: Vec<StoredEvent>,
-    /// The version to go on after; none on the last page.
+    /// The version after which the next page starts; `None` on the last page.
     pub next_after: Option<u64>,
 }
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 impl LogPage {
-    /// A page of the events that were looked at after `after`, each with its position.
+    /// A page of the events examined after `after`, each with its position.
     pub(super) fn of(
         looked_at: Vec<(LogPosition, Option<StoredEvent>)>,
         after: LogPosition,
@@ -72,26 +72,27 @@ impl LogPage {
     }
 }
 
-/// A model of annotators at a place in the log.
+/// An annotator model at a position in the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelCheckpoint {
-    /// Derived from what it is about.
+    /// Derived from the workflow and step of the model.
     pub model: Uuid,
     /// The workflow.
     pub workflow: WorkflowId,
     /// The step.
     pub step_id: StepId,
-    /// How far in the log it was learnt.
+    /// The position in the log up to which it has learned.
     pub position: LogPosition,
     /// The model, as JSON.
     pub state: String,
 }
 
-/// What models of annotators are learnt from, and how far they have come.
+/// The events that annotator models learn from, and the stored checkpoints.
 #[async_trait]
 pub trait ReliabilityStore: Send + Sync {
-    /// Looks through at most `limit` events after a position, in the order of the log and as safe
-    /// from gaps as [`EventStore::read_log`](super::EventStore::read_log); answers those of one workflow and of some types.
+    /// Examines at most `limit` events after a position, in log order. Returns those of one
+    /// workflow and of some types. Skips no event, like
+    /// [`EventStore::read_log`](super::EventStore::read_log).
     async fn read_workflow_log(
         &self,
         filter: LogFilter,
@@ -99,21 +100,16 @@ pub trait ReliabilityStore: Send + Sync {
         limit: u32,
     ) -> Result<LogPage, EventStoreError>;
 
-    /// A model as it was kept last; none where there is none, or it is not whole.
-    async fn model_checkpoint(
-        &self,
-        model: Uuid,
-    ) -> Result<Option<ModelCheckpoint>, EventStoreError>;
+    /// The last stored checkpoint of a model; `None` if there is none or its checksum does not
+    /// match.
+    async fn model_checkpoint(&self, model: Uuid) -> Result<Option<ModelCheckpoint>, EventStoreError>;
 
-    /// How far that model had come.
-    async fn checkpoint_position(
-        &self,
-        model: Uuid,
-    ) -> Result<Option<LogPosition>, EventStoreError>;
+    /// The position of the stored checkpoint.
+    async fn checkpoint_position(&self, model: Uuid) -> Result<Option<LogPosition>, EventStoreError>;
 
-    /// Keeps a model, unless one that has come as far or further is kept.
+    /// Stores a checkpoint, unless one at the same or a later position is stored.
     async fn keep_model(&self, row: ModelCheckpoint) -> Result<(), EventStoreError>;
 
-    /// Forgets all models: they are learnt anew from the log.
+    /// Deletes all checkpoints; models are then rebuilt from the log.
     async fn forget_models(&self) -> Result<(), EventStoreError>;
 }

@@ -7,18 +7,18 @@ use sqlx::{
 
 use super::EventStoreError;
 
-/// A file of a folder of migrations.
+/// A file in a folder of migrations.
 #[derive(Clone, Copy, Debug)]
 pub struct MigrationFile {
     /// Its number, from 1.
     pub version: i64,
-    /// What it brings; the file is named by number and name.
+    /// Its name; the file is called by number and name.
     pub name: &'static str,
     /// Its statements.
     pub sql: &'static str,
 }
 
-/// What applies a list. Migrations of later builds are left alone, so an old and a new build can
+/// The migrator for a list. It ignores migrations of later builds, so an old and a new build can
 /// run on one schema.
 pub(super) fn migrator(files: &[MigrationFile]) -> Migrator {
     let mut migrator = Migrator::with_migrations(
@@ -40,7 +40,7 @@ pub(super) fn migrator(files: &[MigrationFile]) -> Migrator {
     migrator
 }
 
-/// Whether the newest migration that was found is at least the last of a list.
+/// Checks that the newest applied migration is at least the last of a list.
 pub(super) fn check_migrated(files: &[MigrationFile], found: i64) -> Result<(), EventStoreError> {
     let needed = files.last().map_or(0, |file| file.version);
     if found >= needed {
@@ -50,7 +50,7 @@ pub(super) fn check_migrated(files: &[MigrationFile], found: i64) -> Result<(), 
     }
 }
 
-/// The driver's error, where a migration failed by one.
+/// The driver's error, if it caused the migration to fail.
 pub(super) fn cause(error: sqlx::migrate::MigrateError) -> sqlx::Error {
     match error {
         sqlx::migrate::MigrateError::Execute(error)
@@ -59,7 +59,7 @@ pub(super) fn cause(error: sqlx::migrate::MigrateError) -> sqlx::Error {
     }
 }
 
-/// Asserts that a list holds every file of its folder below `migrations/`, and nothing else.
+/// Asserts that a list contains every file of its folder below `migrations/`, and nothing else.
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "reads the folder")]
 pub(super) fn assert_complete(files: &[MigrationFile], folder: &str) {
@@ -70,7 +70,7 @@ pub(super) fn assert_complete(files: &[MigrationFile], folder: &str) {
     for entry in std::fs::read_dir(path).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        // Others, like the rights of the role that runs the store, are no migrations.
+        // Other files, such as the rights of the runtime role, are not migrations.
         if name.starts_with(|c: char| c.is_ascii_digit()) {
             found.push((name, std::fs::read_to_string(&path).unwrap()));
         }

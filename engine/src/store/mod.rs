@@ -1,11 +1,11 @@
-//! Where streams, commands, messages and timers are kept.
+//! Storage of streams, commands, messages and timers.
 //!
-//! One transaction a batch: [`EventStore::open`] locks the streams of a batch and reads what the
-//! decision needs, the caller decides, and [`OpenBatch::commit`] writes events, task rows, inbox,
+//! A batch is one transaction. [`EventStore::open`] locks the streams of the batch and reads what
+//! the decision needs. The caller decides. [`OpenBatch::commit`] writes events, task rows, inbox,
 //! outbox, timers, drafts and snapshots together or not at all.
 //!
-//! One file holds one promise: a trait and the rows that go in and out of it. Each store keeps the
-//! promise in a file of the same name. One conformance suite runs against all stores.
+//! Each file here defines one trait and its row types; each store implements the trait in a file of
+//! the same name. One conformance suite runs against all stores.
 
 mod batch;
 mod commands;
@@ -66,7 +66,7 @@ pub use tasks::{TaskFilter, TaskIndex, TaskPage, WaitingStep};
 pub use timers::{Timer, TimerKind, TimerLane, TimerQueue, TimerStats};
 pub use workflows::{WorkflowConfigStore, WorkflowRow, content_hash, revision_id};
 
-/// A whole store.
+/// A complete store.
 pub trait Store:
     EventStore
     + Outbox

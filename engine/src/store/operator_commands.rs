@@ -1,4 +1,4 @@
-//! What operators do that belongs to no task, and the pauses that follow from it.
+//! Operator commands, which belong to no task, and the pauses that follow from them.
 
 use std::fmt;
 
@@ -17,27 +17,27 @@ use crate::{
     state::WorkflowPause,
 };
 
-/// A pause of one annotator in a workflow, derived from operator commands: no slot is offered to the person
-/// meanwhile. Pauses of one person in one workflow do not overlap.
+/// A pause of one annotator in a workflow, derived from operator commands: no slots are offered to
+/// the annotator meanwhile. Pauses of one annotator in one workflow do not overlap.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AnnotatorPause {
-    /// The act that began it.
+    /// The operator command that began it.
     pub pause_id: CommandId,
     /// The workflow, in all its revisions.
     pub workflow: WorkflowId,
-    /// Who.
+    /// The annotator.
     pub user_id: UserId,
-    /// Why.
+    /// The reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Whether a rule of the workflow began it, and so may end it.
+    /// Whether a rule of the workflow began it; only then may a rule end it.
     pub by_rule: bool,
     /// When it began.
     pub since: DateTime<Utc>,
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<DateTime<Utc>>,
-    /// Whether an operator ended it: answers from before count no more.
+    /// Whether an operator ended it: submissions from before its end no longer count.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub judged_anew: bool,
 }
@@ -48,77 +48,77 @@ impl AnnotatorPause {
         self.ended_at.is_none()
     }
 
-    /// What tells which of two began later.
+    /// A key that orders pauses by their beginning.
     pub(crate) fn age(&self) -> (DateTime<Utc>, CommandId) {
         (self.since, self.pause_id)
     }
 }
 
-/// Pauses of workflows that have not been recorded as ended, each list by workflow.
+/// Pauses of workflows not recorded as ended; each list is ordered by workflow.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct OpenPauses {
-    /// Those that hold now.
+    /// Pauses in effect now.
     pub active: Vec<WorkflowPause>,
-    /// Those whose `until` has come.
+    /// Pauses whose `until` has passed.
     pub expired: Vec<WorkflowPause>,
 }
 
 impl OpenPauses {
-    /// Tells pauses apart by a time.
+    /// Splits pauses by whether they have expired at a time.
     pub(super) fn at(pauses: impl IntoIterator<Item = WorkflowPause>, now: DateTime<Utc>) -> Self {
         let (active, expired) = pauses.into_iter().partition(|pause| pause.applies_at(now));
         Self { active, expired }
     }
 }
 
-/// Pauses that follow from operator commands, each kind in the order in which they are to be written.
+/// Pauses that follow from operator commands, each kind in the order in which to write them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pauses {
-    /// Of whole workflows.
+    /// Pauses of whole workflows.
     pub workflows: Vec<WorkflowPause>,
-    /// Of annotators.
+    /// Pauses of annotators.
     pub annotators: Vec<AnnotatorPause>,
 }
 
-/// Whom or what an operator command is about.
+/// The target of an operator command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OperatorSubject {
     /// The workflow.
     pub workflow: WorkflowId,
-    /// The annotator, where it is about one.
+    /// The annotator, if the command is about one.
     pub user_id: Option<UserId>,
 }
 
-/// What an operator command is decided on, read under the lock of all operator commands.
+/// The facts for deciding an operator command, read under the lock of all operator commands.
 #[derive(Clone, Debug)]
 pub struct OperatorFacts {
     /// The store's clock.
     pub now: DateTime<Utc>,
-    /// The pause of the operator command's workflow that has not been recorded as ended.
+    /// The pause of the command's workflow that has not been recorded as ended.
     pub pause: Option<WorkflowPause>,
-    /// The newest pause of the operator command's annotator in that workflow, whether or not it has ended.
+    /// The newest pause of the command's annotator in that workflow, ended or not.
     pub annotator: Option<AnnotatorPause>,
 }
 
-/// Everything that an operator command writes, in one transaction.
+/// Everything an operator command writes, in one transaction.
 #[derive(Clone, Debug)]
 pub struct OperatorWrite {
-    /// Its row of the inbox, without a task and with its payload.
+    /// Its inbox row, without a task and with its payload.
     pub record: CommandRecord,
     /// Pauses to write or to change.
     pub pauses: Pauses,
-    /// Messages that it causes.
+    /// Messages to publish.
     pub messages: Vec<NewOutboxRow>,
 }
 
-/// Decides an operator command on what was read under the lock.
+/// Decides an operator command on the facts read under the lock.
 pub type OperatorDecision = Box<dyn FnOnce(OperatorFacts) -> OperatorWrite + Send>;
 
-/// An act that is ready to be decided.
+/// An operator command ready to be decided.
 pub struct PlannedOperatorCommand {
     /// Its idempotency key.
     pub id: CommandId,
-    /// Whom or what it is about.
+    /// Its target.
     pub subject: OperatorSubject,
     /// Decides it.
     pub decide: OperatorDecision,
@@ -133,17 +133,17 @@ impl fmt::Debug for PlannedOperatorCommand {
     }
 }
 
-/// Finds the pauses from all applied operator commands, oldest first.
+/// Derives the pauses from all applied operator commands, oldest first.
 pub type DerivePauses = fn(&[CommandRow]) -> Pauses;
 
-/// What operators do that belongs to no task.
+/// Commands of operators that belong to no task.
 #[async_trait]
 pub trait OperatorLog: Send + Sync {
-    /// Decides an operator command under the lock of all operator commands and writes what it leads to, unless its id is in
-    /// the inbox: then nothing is written. Answers the row that is in the inbox now.
+    /// Decides an operator command under the lock of all operator commands and writes the outcome.
+    /// If its id is already in the inbox, writes nothing. Returns the row that is in the inbox now.
     ///
-    /// One lock for all operator commands: they are rare, and so their times ascend in the order in which they
-    /// were committed.
+    /// One lock serves all operator commands: they are rare, and this way their times ascend in
+    /// commit order.
     async fn operator_command(
         &self,
         operator_command: PlannedOperatorCommand,
@@ -152,21 +152,21 @@ pub trait OperatorLog: Send + Sync {
     /// All applied operator commands, oldest first.
     async fn operator_commands(&self) -> Result<Vec<CommandRow>, EventStoreError>;
 
-    /// Pauses of workflows that have not been recorded as ended.
+    /// Pauses of workflows not recorded as ended.
     async fn workflow_pauses(&self) -> Result<OpenPauses, EventStoreError>;
 
-    /// Pauses of one annotator, or of all, the oldest first; those that have ended are among them.
+    /// Pauses of one annotator, or of all, oldest first, including ended ones.
     async fn annotator_pauses(
         &self,
         user: Option<UserId>,
     ) -> Result<Vec<AnnotatorPause>, EventStoreError>;
 
-    /// Replaces all pauses by what `derive` makes of all applied operator commands, under the lock of operator commands.
-    /// Leaves equal rows untouched and answers whether something changed.
+    /// Replaces all pauses with the result of `derive` on all applied operator commands, under
+    /// their lock. Leaves equal rows untouched. Returns whether something changed.
     async fn replace_pauses(&self, derive: DerivePauses) -> Result<bool, EventStoreError>;
 }
 
-/// The tables that operator commands touch, within a transaction of a database.
+/// The tables that operator commands use, within a database transaction.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[async_trait]
 pub(super) trait OperatorTables: Send {
@@ -195,23 +195,24 @@ pub(super) trait OperatorTables: Send {
     /// Writes a row of the inbox.
     async fn record(&mut self, record: &CommandRecord) -> Result<(), EventStoreError>;
 
-    /// Writes pauses, one after another: one is closed before the next of its workflow is opened.
+    /// Writes pauses in order: a pause must be closed before the next one of its workflow opens.
     async fn put_pauses(&mut self, pauses: &Pauses) -> Result<(), EventStoreError>;
 
-    /// Writes messages that nobody owns.
+    /// Writes messages that are leased to no publisher.
     async fn enqueue(&mut self, messages: &[NewOutboxRow]) -> Result<(), EventStoreError>;
 
     /// All applied operator commands, oldest first.
     async fn operator_commands(&mut self) -> Result<Vec<CommandRow>, EventStoreError>;
 
-    /// All pauses: those of workflows by id, those of annotators by age.
+    /// All pauses: those of workflows by id, those of annotators by their beginning.
     async fn all_pauses(&mut self) -> Result<Pauses, EventStoreError>;
 
     /// Deletes all pauses.
     async fn forget_pauses(&mut self) -> Result<(), EventStoreError>;
 }
 
-/// Decides an operator command under the lock of operator commands and writes what it leads to, unless it is known.
+/// Decides an operator command under the lock of all operator commands and writes the outcome,
+/// unless its id is known.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(super) async fn operator_command_in(
     tables: &mut impl OperatorTables,
@@ -243,8 +244,8 @@ pub(super) async fn operator_command_in(
     Ok(written.record.into())
 }
 
-/// Replaces all pauses by what follows from all operator commands, under the lock of operator commands. Answers whether
-/// something was written.
+/// Replaces all pauses with those derived from all operator commands, under their lock. Returns
+/// whether something was written.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(super) async fn replace_pauses_in(
     tables: &mut impl OperatorTables,
@@ -254,7 +255,7 @@ pub(super) async fn replace_pauses_in(
     let mut wanted = derive(&tables.operator_commands().await?);
     wanted.workflows.sort_by_key(|pause| pause.pause_id);
     wanted.annotators.sort_by_key(AnnotatorPause::age);
-    // Rows that cannot be read are replaced like rows that differ.
+    // Unreadable rows are replaced like rows that differ.
     if tables.all_pauses().await.is_ok_and(|found| found == wanted) {
         return Ok(false);
     }

@@ -1,4 +1,4 @@
-//! Messages between commit and confirm.
+//! Messages between commit and publisher confirm.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,16 +8,16 @@ use uuid::Uuid;
 use super::error::EventStoreError;
 use crate::ids::TaskId;
 
-/// Who publishes outbox rows: one process (or one life of it).
+/// A publisher of outbox rows: one run of one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PublisherId(pub Uuid);
 
-/// A message to be published, written with the events that cause it.
+/// A message to publish, written in the same transaction as its events.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewOutboxRow {
     /// The message's id: the event's, or derived from what caused it.
     pub message_id: Uuid,
-    /// The task whose order it keeps.
+    /// The task whose message order applies.
     pub task_id: Option<TaskId>,
     /// The routing key without prefix, as `step.completed.sentiment-dual.annotate`.
     pub routing_key: String,
@@ -30,11 +30,11 @@ pub struct NewOutboxRow {
 /// A message that waits to be published.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OutboxRow {
-    /// Its position: within a task, ascending positions are ascending versions.
+    /// Its position. Within a task, positions ascend with versions.
     pub position: i64,
     /// The message's id.
     pub message_id: Uuid,
-    /// The task whose order it keeps.
+    /// The task whose message order applies.
     pub task_id: Option<TaskId>,
     /// The routing key without prefix.
     pub routing_key: String,
@@ -46,7 +46,7 @@ pub struct OutboxRow {
     pub attempts: i32,
 }
 
-/// A message that could not be published so far.
+/// A message that has failed to publish so far.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FailedOutboxRow {
     /// The message.
@@ -55,28 +55,29 @@ pub struct FailedOutboxRow {
     pub error: String,
 }
 
-/// State of the outbox.
+/// Statistics of the outbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct OutboxStats {
-    /// Rows that wait.
+    /// Rows waiting.
     pub pending: i64,
-    /// Age of the oldest, in seconds; 0 where there is none.
+    /// Age of the oldest row, in seconds; 0 if there is none.
     pub oldest_seconds: f64,
 }
 
-/// How long a message belongs to the publisher whose commit wrote it or who claimed it, unless the
-/// lease is renewed. A process that is frozen for longer loses its messages to a relay, and what it
-/// then sends is a duplicate.
+/// How long a message is leased to the publisher that committed or claimed it, unless the lease is
+/// renewed. A process that is frozen for longer loses its messages to a relay; what it then sends
+/// is a duplicate.
 pub const OUTBOX_LEASE: Duration = Duration::from_secs(30);
 
-/// Messages between commit and confirm.
+/// Messages between commit and publisher confirm.
 #[async_trait]
 pub trait Outbox: Send + Sync {
-    /// Writes messages that belong to no task's batch (goals); known ids are left as they are.
+    /// Writes messages that belong to no task's batch (goals); known ids are left unchanged.
     async fn enqueue(&self, rows: Vec<NewOutboxRow>) -> Result<(), EventStoreError>;
 
-    /// Leases rows that nobody holds, or whose holder's lease has run out, to `publisher`: oldest
-    /// first, and of one task only what has no older row held by someone else or backing off.
+    /// Leases rows that are not leased, or whose lease has expired, to `publisher`, oldest first.
+    /// Skips a task's row while an older row of the task is leased to another publisher or is
+    /// backing off.
     async fn claim(
         &self,
         publisher: PublisherId,
@@ -87,26 +88,26 @@ pub trait Outbox: Send + Sync {
     /// Deletes confirmed rows.
     async fn confirmed(&self, positions: &[i64]) -> Result<(), EventStoreError>;
 
-    /// Gives rows back to the relay; where `failed`, counts an attempt and backs off.
+    /// Returns rows to the relay; if `failed`, counts an attempt and backs off.
     async fn release(
         &self,
         positions: &[i64],
         failed: Option<(String, Duration)>,
     ) -> Result<(), EventStoreError>;
 
-    /// What `publisher` holds beyond a position, oldest first. So a publisher that got no answer
-    /// to a commit or a claim finds out what it was given; else it would hold it for ever, as it
-    /// renews its leases.
+    /// The rows leased to `publisher` after a position, oldest first. A publisher that got no reply
+    /// to a commit or a claim reads here which rows it was given. Otherwise those rows would stay
+    /// leased for ever, because the publisher renews all its leases.
     async fn leased(
         &self,
         publisher: PublisherId,
         after: i64,
     ) -> Result<Vec<OutboxRow>, EventStoreError>;
 
-    /// Prolongs the leases of everything that `publisher` holds.
+    /// Renews all leases of `publisher`.
     async fn renew(&self, publisher: PublisherId, lease: Duration) -> Result<(), EventStoreError>;
 
-    /// How much waits, and for how long.
+    /// How many rows wait, and for how long.
     async fn outbox_stats(&self) -> Result<OutboxStats, EventStoreError>;
 
     /// Rows that failed at least once, with the last error, oldest first.

@@ -2,12 +2,12 @@
 
 use crate::limits::PAGE_MAX;
 
-/// How many rows a page holds. One row more is read, which tells whether another page follows.
+/// The number of rows on a page. One more row is read, to learn whether another page follows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PageSize(u32);
 
 impl PageSize {
-    /// What was asked for: at least one row, at most [`PAGE_MAX`].
+    /// The requested size: at least one row, at most [`PAGE_MAX`].
     pub(super) fn of(limit: u32) -> Self {
         Self(limit.clamp(1, PAGE_MAX))
     }
@@ -17,8 +17,8 @@ impl PageSize {
         self.0 + 1
     }
 
-    /// Cuts what was read to the page. Answers it with the key of its last row, where another
-    /// page follows.
+    /// Cuts the rows to the page. Returns them with the key of the last row if another page
+    /// follows.
     pub(super) fn cut<T, K>(
         self,
         mut rows: Vec<T>,

@@ -1,4 +1,4 @@
-//! What is folded from the log: projections, each under a name, with rows of its own.
+//! Projections of the log: each has a name and rows of its own.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -11,32 +11,33 @@ use super::{
     operator_commands::PlannedOperatorCommand, outbox::NewOutboxRow,
 };
 
-/// The rows of a projection, by key: plain JSON, whose form is the projection's own affair.
+/// The rows of a projection, by key: plain JSON in a form that the projection defines.
 pub type ProjectionRows = BTreeMap<String, Value>;
 
-/// What a step of a projection writes, in one transaction.
+/// What one step of a projection writes, in one transaction.
 #[derive(Debug, Default)]
 pub struct ProjectionWrite {
-    /// Rows that changed, by key; none where a row is gone.
+    /// Changed rows, by key; `None` deletes a row.
     pub rows: BTreeMap<String, Option<Value>>,
-    /// Messages; one that waits already is left as it is.
+    /// Messages; a message that is already waiting is left unchanged.
     pub messages: Vec<NewOutboxRow>,
-    /// Messages that are sent once for ever, however often the log is read: their ids are kept.
+    /// Messages that are sent only once, however often the log is read: their ids are kept.
     pub once: Vec<NewOutboxRow>,
-    /// What is to be done outside; one that is known already is left as it is.
+    /// External actions; known actions are left unchanged.
     pub actions: Vec<NewGoalAction>,
-    /// Acts of rules; one that is known already is left as it is.
+    /// Operator commands of rules; known commands are left unchanged.
     pub operator_commands: Vec<PlannedOperatorCommand>,
 }
 
-/// What is folded from the log: projections, each under a name, with rows of its own by key.
+/// Projections of the log: each has a name and rows by key.
 #[async_trait]
 pub trait ProjectionStore: Send + Sync {
-    /// Begins a step of a projection: takes its lock, and reads its rows and the next events after
-    /// its checkpoint, at most `limit`. One process at a time; `None` where another one is at it.
+    /// Begins a step of a projection: takes its lock, then reads its rows and at most `limit`
+    /// events after its checkpoint. One process runs a projection at a time; returns `None` if
+    /// another process is running it.
     ///
-    /// Between opening and committing, the caller may read from the store and must not write to
-    /// it: a store in one file has one writer, and that is the step.
+    /// Between opening and committing, the caller may read from the store but must not write to it:
+    /// a store in one file has one writer, and the step is that writer.
     async fn open_projection(
         &self,
         name: &str,
@@ -46,7 +47,7 @@ pub trait ProjectionStore: Send + Sync {
     /// The rows of a projection, by key.
     async fn projection_rows(&self, name: &str) -> Result<ProjectionRows, EventStoreError>;
 
-    /// Forgets the rows of a projection and its checkpoint. What it has said once stays said.
+    /// Deletes the rows and the checkpoint of a projection. Messages sent only once stay recorded.
     async fn reset_projection(&self, name: &str) -> Result<(), EventStoreError>;
 }
 
@@ -54,14 +55,14 @@ pub trait ProjectionStore: Send + Sync {
 pub struct OpenProjection {
     /// The store's clock when the step was opened.
     pub now: DateTime<Utc>,
-    /// The time up to which everything is known: whatever was decided, stored or done by then is
-    /// in the log up to the end of [`entries`](Self::entries), or can be read from the store.
-    /// At most [`now`](Self::now), and before it while transactions are open, or while there are
-    /// more events to read.
+    /// The time up to which everything is known. Anything decided, stored or done by then is in the
+    /// log up to the end of [`entries`](Self::entries), or can be read from the store. It is at
+    /// most [`now`](Self::now), and earlier while transactions are open or more events remain to be
+    /// read.
     pub settled: DateTime<Utc>,
     /// The events, in the order of the log.
     pub entries: Vec<LogEntry>,
-    /// Whether the projection begins with the log.
+    /// Whether the projection starts at the beginning of the log.
     pub at_beginning: bool,
     /// The rows of the projection, by key.
     pub rows: ProjectionRows,
@@ -79,7 +80,7 @@ impl fmt::Debug for OpenProjection {
 }
 
 impl OpenProjection {
-    /// Writes rows, messages and the checkpoint behind [`entries`](Self::entries), and commits.
+    /// Writes rows, messages and the checkpoint after [`entries`](Self::entries), and commits.
     pub async fn commit(self, write: ProjectionWrite) -> Result<(), EventStoreError> {
         let last = self.entries.last().map(|entry| entry.position);
         self.tx.commit(write, last).await
@@ -90,7 +91,7 @@ impl OpenProjection {
 #[async_trait]
 pub trait ProjectionTx: Send {
     /// Writes rows, messages and the checkpoint, and commits. The checkpoint is the last event
-    /// that was read; none where there was none, which leaves it where it is.
+    /// read; `None` if no event was read, which leaves the checkpoint unchanged.
     async fn commit(
         self: Box<Self>,
         write: ProjectionWrite,

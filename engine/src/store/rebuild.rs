@@ -1,4 +1,4 @@
-//! Everything derived, made anew from the log.
+//! Rebuilds all derived data from the event log.
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{ids::TaskId, state::Slots};
 
-/// What a rebuild did.
+/// The outcome of a rebuild.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RebuildReport {
     /// Streams replayed.
@@ -21,26 +21,26 @@ pub struct RebuildReport {
     pub tasks_changed: u64,
     /// Snapshots written, deleted or changed.
     pub snapshots_changed: u64,
-    /// FireTimer work written, deleted or changed.
+    /// Timers written, deleted or changed.
     pub timers_changed: u64,
-    /// Whether the pauses of workflows differed from operator commands.
+    /// Whether the pauses of workflows differed from the operator commands.
     pub pauses_changed: bool,
-    /// Models of annotators learnt anew.
+    /// Annotator models rebuilt.
     pub models_rebuilt: u64,
 }
 
-/// What a rebuild changed of one task.
+/// What a rebuild changed for one task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DerivedChanges {
-    /// The search row, or the slots.
+    /// The search row or the slots.
     pub task: bool,
     /// Snapshots.
     pub snapshots: bool,
-    /// FireTimer work.
+    /// Timers.
     pub timers: bool,
 }
 
-/// Everything derived, made anew from the log.
+/// Rebuilds all derived data from the event log.
 #[async_trait]
 pub trait Rebuild: Send + Sync {
     /// Ids of streams after `after`, in id order.
@@ -50,8 +50,8 @@ pub trait Rebuild: Send + Sync {
         limit: u32,
     ) -> Result<Vec<TaskId>, EventStoreError>;
 
-    /// Replaces what is derived of one task, under its lock: the search row with its slots,
-    /// snapshots and timers. Leaves equal rows untouched and answers what changed.
+    /// Replaces the derived data of one task under its lock: the search row with its slots,
+    /// snapshots and timers. Leaves equal rows untouched. Returns what changed.
     async fn replace_derived(
         &self,
         task: TaskRow,

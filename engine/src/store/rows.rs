@@ -1,5 +1,4 @@
-//! What the rows of a database hold. Databases differ in the types of their columns, not in what
-//! is made of them.
+//! Decodes database rows. Databases differ in their column types, not in what the rows mean.
 
 use std::{fmt, sync::Arc};
 
@@ -24,13 +23,13 @@ use crate::{
 /// Why a column cannot be read.
 pub(super) type ColumnError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A row of a database. A value is none where the column is null.
+/// A database row. A value is `None` if the column is null.
 pub(super) trait Record {
-    /// A text, or JSON as text.
+    /// Text, or JSON as text.
     fn text(&self, column: &str) -> Result<Option<&str>, ColumnError>;
     /// An integer of any width.
     fn number(&self, column: &str) -> Result<Option<i64>, ColumnError>;
-    /// A truth value.
+    /// A boolean.
     fn flag(&self, column: &str) -> Result<Option<bool>, ColumnError>;
     /// An id.
     fn uuid(&self, column: &str) -> Result<Option<Uuid>, ColumnError>;
@@ -38,15 +37,15 @@ pub(super) trait Record {
     fn time(&self, column: &str) -> Result<Option<DateTime<Utc>>, ColumnError>;
     /// Bytes.
     fn bytes(&self, column: &str) -> Result<Option<Vec<u8>>, ColumnError>;
-    /// A list of texts.
+    /// A list of text values.
     fn texts(&self, column: &str) -> Result<Option<Vec<String>>, ColumnError>;
     /// A list of ids.
     fn uuids(&self, column: &str) -> Result<Option<Vec<Uuid>>, ColumnError>;
-    /// The place in the log.
+    /// The position in the log.
     fn log_position(&self) -> Result<LogPosition, ColumnError>;
 }
 
-/// What a column holds cannot be what was written.
+/// A column contains a value that this build never writes.
 #[derive(Debug, thiserror::Error)]
 #[error("column `{column}` holds {value}")]
 struct BadValue {
@@ -59,7 +58,7 @@ struct BadValue {
 #[error("column `{0}` is null")]
 struct NullValue(&'static str);
 
-/// A row with the table that it comes from.
+/// A row with the table it comes from.
 pub(super) struct Columns<'r, R> {
     row: &'r R,
     table: &'static str,
@@ -212,7 +211,7 @@ impl<'r, R: Record> Columns<'r, R> {
     }
 }
 
-/// What proves the text of a state whole.
+/// The checksum of a state's text.
 pub(super) fn checksum(text: &str) -> [u8; 32] {
     Sha256::digest(text).into()
 }
@@ -253,7 +252,7 @@ pub(super) fn log_entry(row: &impl Record) -> Result<LogEntry, EventStoreError> 
     })
 }
 
-/// The slot of an event that was looked at, and the event, where it is one of `workflow`.
+/// The position of an event that was examined, and the event if it belongs to `workflow`.
 pub(super) fn log_row(
     row: &impl Record,
     workflow: &Slug,
@@ -264,7 +263,7 @@ pub(super) fn log_row(
     Ok((columns.log_position()?, event))
 }
 
-/// The state of a snapshot, or none where it is not whole: then its stream is replayed.
+/// The state of a snapshot; `None` if its checksum does not match. Its stream is then replayed.
 pub(super) fn snapshot(
     columns: &Columns<'_, impl Record>,
     task: TaskId,
@@ -281,11 +280,8 @@ pub(super) fn snapshot(
     Ok(state)
 }
 
-/// A model as it was kept, or none where it is not whole: then it is learnt anew.
-pub(super) fn learnt(
-    row: &impl Record,
-    model: Uuid,
-) -> Result<Option<ModelCheckpoint>, EventStoreError> {
+/// A model checkpoint; `None` if its checksum does not match. The model is then rebuilt.
+pub(super) fn learnt(row: &impl Record, model: Uuid) -> Result<Option<ModelCheckpoint>, EventStoreError> {
     let columns = Columns::of("annotator_models", row);
     let state = columns.text("state")?;
     if columns.bytes("checksum")? != checksum(state) {

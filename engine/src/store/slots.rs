@@ -1,4 +1,4 @@
-//! Free and claimed slots, for those who look for work.
+//! Open and claimed slots, for assignment.
 
 use async_trait::async_trait;
 
@@ -17,46 +17,46 @@ pub struct StepWithOpenSlots {
     pub step_id: StepId,
 }
 
-/// Which free slots of a step come first; of equals, those that have waited longest.
+/// Which open slots of a step come first; ties go to the slot that has waited longest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlotOrder {
-    /// Those of tasks on which the fewest people are or were at work.
+    /// Slots of the tasks with the fewest people working, or having worked, on them.
     FewestPeople,
-    /// Only those of tasks to which somebody has submitted, in the order in which they wait.
+    /// Only slots of tasks with at least one submission, oldest first.
     OldestBegun,
 }
 
-/// Which free slots of a step are asked for.
+/// A query for open slots of a step.
 #[derive(Clone, Debug)]
 pub struct SlotQuery {
     /// The step.
     pub step: StepWithOpenSlots,
-    /// Gold tasks, or the others.
+    /// Whether to return slots of gold tasks or of ordinary tasks.
     pub gold: bool,
-    /// Who asks: slots that the person may not take are left out.
+    /// The person asking: slots this person may not claim are omitted.
     pub user: UserId,
-    /// Whether who has submitted to the judged step is kept from this one.
+    /// Whether people who submitted to the step under review are excluded.
     pub prevents_reassignment: bool,
-    /// Which come first.
+    /// The order.
     pub order: SlotOrder,
-    /// Slots at most.
+    /// The maximum number of slots.
     pub limit: u32,
 }
 
-/// Free slots, for those who look for work.
+/// Open and claimed slots, for assignment.
 #[async_trait]
 pub trait SlotIndex: Send + Sync {
-    /// Steps in which tasks wait for people, sorted; those of paused workflows are left out.
+    /// Steps in which tasks wait for people, sorted; steps of paused workflows are omitted.
     async fn open_steps(
         &self,
         workflow: Option<&WorkflowId>,
         step: Option<&StepId>,
     ) -> Result<Vec<StepWithOpenSlots>, EventStoreError>;
 
-    /// Free slots of a step that a person may take, in the order that the query names. Read
-    /// without a lock, so another person may be faster.
+    /// Open slots of a step that a person may claim, in the order of the query. Read without a
+    /// lock, so another person may claim a slot first.
     async fn open_slots(&self, query: SlotQuery) -> Result<Vec<OpenSlot>, EventStoreError>;
 
-    /// Slots that a person holds, by task.
+    /// The slots a person has claimed, ordered by task.
     async fn claimed_slots(&self, user: UserId) -> Result<Vec<ClaimedSlot>, EventStoreError>;
 }

@@ -12,20 +12,20 @@ use crate::{
     state::{Draft, TaskStatus},
 };
 
-/// What a search asks for.
+/// The filter of a search.
 #[derive(Clone, Debug, Default)]
 pub struct TaskFilter {
     /// The workflow.
     pub workflow: Option<WorkflowId>,
     /// The status.
     pub status: Option<TaskStatus>,
-    /// A step that waits.
+    /// A step in which the task waits.
     pub step: Option<StepId>,
     /// Labels, all of which must match.
     pub labels: BTreeMap<String, String>,
-    /// The last task of the page before.
+    /// The last task of the previous page.
     pub after: Option<TaskId>,
-    /// Rows at most; [`PAGE_MAX`](crate::limits::PAGE_MAX) bounds it.
+    /// The maximum number of rows, bounded by [`PAGE_MAX`](crate::limits::PAGE_MAX).
     pub limit: u32,
 }
 
@@ -34,7 +34,7 @@ pub struct TaskFilter {
 pub struct TaskPage {
     /// The tasks.
     pub tasks: Vec<TaskRow>,
-    /// The task to go on after; none on the last page.
+    /// The task after which the next page starts; `None` on the last page.
     pub next_after: Option<TaskId>,
 }
 
@@ -58,7 +58,7 @@ pub trait TaskIndex: Send + Sync {
     /// A page of tasks, sorted by id.
     async fn tasks(&self, filter: TaskFilter) -> Result<TaskPage, EventStoreError>;
 
-    /// Tasks by status; every status is there.
+    /// The number of tasks by status; every status is present.
     async fn task_counts(&self) -> Result<BTreeMap<TaskStatus, i64>, EventStoreError>;
 
     /// For each step in which running tasks wait, how long the oldest of them has waited.

@@ -1,4 +1,4 @@
-//! Work whose time has come.
+//! Timers: what a task must do at a later time.
 
 use std::time::Duration;
 
@@ -17,36 +17,36 @@ use crate::ids::{StepId, TaskId};
 )]
 #[serde(rename_all = "snake_case")]
 pub enum TimerKind {
-    /// A claimed slot is given up unless its holder was active.
+    /// Releases a claimed slot unless its holder was active.
     AssignmentTimeout,
-    /// A paused task goes on.
+    /// Resumes a paused task.
     Resume,
-    /// A join goes on with the branches that have arrived.
+    /// Continues a join with the branches that have arrived.
     JoinTimeout,
-    /// A handler outside is called.
+    /// Calls an external handler.
     HandlerCall,
-    /// A child task begins.
+    /// Starts a child task.
     ChildStart,
-    /// A child task waits with its parent.
+    /// Pauses a child task together with its parent.
     ChildPause,
-    /// A child task goes on with its parent.
+    /// Resumes a child task together with its parent.
     ChildResume,
-    /// A child task that nobody waits for any more ends.
+    /// Cancels a child task whose parent no longer waits for it.
     ChildCancel,
-    /// A parent learns how its child ended.
+    /// Reports the end of a child task to its parent.
     ChildReport,
-    /// A step whose child ended while the task could not go on does so.
+    /// Continues a step whose child ended while the task could not proceed.
     ChildEnded,
-    /// A job that went unanswered is published again, or given up.
+    /// Publishes an unanswered job again, or gives it up.
     JobTimeout,
 }
 
-/// How timers is run: calls that may take a minute never hold up what is due beside them.
+/// How timers are run: calls may take a minute and must not delay other due timers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimerLane {
-    /// Decisions, at most with a command to another task before them.
+    /// Decisions, at most with a command to another task first.
     Decisions,
-    /// Calls to the world outside.
+    /// Calls to external services.
     Calls,
 }
 
@@ -66,8 +66,8 @@ impl TimerKind {
         Self::JobTimeout,
     ];
 
-    /// Whether something is to be done, outside any transaction, before a row of this kind is
-    /// decided.
+    /// Whether firing a timer of this kind has an effect outside any transaction, before the
+    /// decision.
     pub fn has_effect(self) -> bool {
         match self {
             Self::AssignmentTimeout
@@ -84,7 +84,7 @@ impl TimerKind {
         }
     }
 
-    /// Whether it carries something from a parent to a child, or from a child to its parent.
+    /// Whether it carries a message between a parent and a child task.
     pub fn is_between_tasks(self) -> bool {
         match self {
             Self::ChildStart
@@ -101,7 +101,7 @@ impl TimerKind {
         }
     }
 
-    /// How rows of this kind are run. The stores name the calls in their statements.
+    /// The lane that runs timers of this kind. The stores name the call kinds in their SQL.
     pub fn lane(self) -> TimerLane {
         match self {
             Self::AssignmentTimeout
@@ -118,7 +118,7 @@ impl TimerKind {
         }
     }
 
-    /// The name in the table.
+    /// The name in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AssignmentTimeout => "assignment_timeout",
@@ -135,7 +135,7 @@ impl TimerKind {
         }
     }
 
-    /// The kind of that name.
+    /// The kind with that name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
@@ -152,30 +152,31 @@ pub struct Timer {
     pub step_id: Option<StepId>,
     /// The visit.
     pub visit: u32,
-    /// What is to happen.
+    /// The kind.
     pub kind: TimerKind,
     /// Number within the visit.
     pub n: u32,
-    /// When, by the database's clock.
+    /// When it is due, by the database's clock.
     pub due_at: DateTime<Utc>,
 }
 
-/// State of timers.
+/// Statistics of timers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct TimerStats {
-    /// Rows whose time has come.
+    /// Timers that are due.
     pub due: i64,
-    /// Rows in all.
+    /// All timers.
     pub total: i64,
 }
 
-/// Work whose time has come.
+/// Timers.
 #[async_trait]
 pub trait TimerQueue: Send + Sync {
-    /// Leases rows of one lane whose time has come by the store's clock; a lease that runs out
-    /// frees them. Rows of tasks whose workflow is paused stay where they are until it goes on. They
-    /// are passed over on every call, which costs a look at each: parking them would spare that and
-    /// could lose one that is parked while the workflow is being resumed.
+    /// Leases timers of one lane that are due by the store's clock; an expired lease frees them.
+    ///
+    /// Timers of paused workflows are skipped until the workflow resumes. Each call examines them
+    /// again. Parking them would save that cost, but a timer parked while its workflow is being
+    /// resumed could be lost.
     async fn claim_timers(
         &self,
         lane: TimerLane,
@@ -183,9 +184,9 @@ pub trait TimerQueue: Send + Sync {
         limit: u32,
     ) -> Result<Vec<Timer>, EventStoreError>;
 
-    /// Deletes a row whose command turned out to be settled before (the id is in the inbox).
+    /// Deletes timers whose command was settled before (its id is in the inbox).
     async fn drop_timers(&self, ids: &[Uuid]) -> Result<(), EventStoreError>;
 
-    /// How much is due.
+    /// How many timers are due.
     async fn timer_stats(&self) -> Result<TimerStats, EventStoreError>;
 }

@@ -32,23 +32,23 @@ pub struct WorkflowRow {
 /// Revisions of workflows.
 #[async_trait]
 pub trait WorkflowConfigStore: Send + Sync {
-    /// Stores a new revision and answers its UUID; content equal to the newest revision answers
-    /// that one instead. Concurrent saves of one workflow get distinct numbers.
+    /// Stores a new revision and returns its UUID. If the content equals the newest revision,
+    /// returns that revision's UUID instead. Concurrent saves of one workflow get distinct numbers.
     async fn save(&self, config: &WorkflowConfig) -> Result<Uuid, StorageError>;
 
-    /// The revision of that UUID.
+    /// The revision with that UUID.
     async fn load(&self, id: Uuid) -> Result<Option<WorkflowConfig>, StorageError>;
 
-    /// The newest revision of the workflow of that id, never from a cache.
+    /// The newest revision of the workflow with that id, never from a cache.
     async fn load_by_name(&self, name: &str) -> Result<Option<WorkflowConfig>, StorageError>;
 
-    /// Which revision each selector means now, never from a cache; unknown ones are left out.
+    /// The revision each selector refers to now, never from a cache; unknown selectors are omitted.
     async fn resolve(
         &self,
         selectors: &[WorkflowSelector],
     ) -> Result<HashMap<WorkflowSelector, RevisionId>, StorageError>;
 
-    /// All revisions, or those of one workflow: by id, newest first.
+    /// All revisions, or those of one workflow: ordered by id, newest first.
     async fn revisions(
         &self,
         workflow: Option<&WorkflowId>,
@@ -61,7 +61,7 @@ pub fn revision_id(workflow: &WorkflowId, revision: u32) -> RevisionId {
     RevisionId(Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()))
 }
 
-/// What tells whether two configurations are the same, in hexadecimal.
+/// A hash that identifies a configuration's content, in hexadecimal.
 pub fn content_hash(config: &WorkflowConfig) -> String {
     hex(&crate::parser::content_hash(config))
 }
