@@ -1,4 +1,4 @@
-//! The batch that is open, and what it writes.
+//! The open batch and its writes.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::ids::{CommandId, TaskId};
 
-/// Begins a batch, once the one before has ended.
+/// Begins a batch, after the previous one has ended.
 pub(super) async fn open(store: &MemoryStore, request: OpenRequest) -> OpenBatch {
     let writer = store.writer.clone().lock_owned().await;
     let now = store.now();
@@ -86,7 +86,7 @@ struct MemoryBatch {
     publisher: Option<PublisherId>,
     now: DateTime<Utc>,
     relay_only: HashSet<TaskId>,
-    /// Ends with the batch.
+    /// Released when the batch ends.
     _writer: OwnedMutexGuard<()>,
 }
 
@@ -113,7 +113,7 @@ impl BatchTx for MemoryBatch {
 }
 
 impl Data {
-    /// Refuses what the other stores refuse, before anything is written.
+    /// Rejects what the other stores reject, before anything is written.
     fn check(
         &self,
         write: &TaskWrite,

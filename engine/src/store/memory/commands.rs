@@ -24,7 +24,7 @@ impl CommandLog for MemoryStore {
     ) -> Result<CommandPage, EventStoreError> {
         let data = self.data();
         let key = |row: &CommandRow| (row.decided_at, row.command_id);
-        // After an unknown row comes nothing, as in SQL.
+        // After an unknown row the page is empty, as in SQL.
         let bound = after.map(|after| data.commands.get(&after).map(key));
         let mut rows: Vec<_> = data
             .commands

@@ -1,4 +1,4 @@
-//! The content of a store in memory, its clock and its lock.
+//! The content of an in-memory store, its clock and its lock.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -26,14 +26,15 @@ use crate::{
     state::{ClaimedSlot, OpenSlot, WorkflowSnapshot},
 };
 
-/// What a [`MemoryStore`] reads the time from.
+/// The source of time of a [`MemoryStore`].
 pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
 
-/// A store in memory, for tests, examples and simulation: the semantics of the others, and nothing
-/// left when it is dropped. Clones share their content.
+/// A store in memory, for tests, examples and simulation. It has the semantics of the other stores;
+/// its content is lost when it is dropped. Clones share their content.
 ///
-/// Batches run one at a time: [`open`](super::super::EventStore::open) waits until the batch before
-/// has ended. Everything else goes on beside an open batch and sees what was committed.
+/// Batches run one at a time: [`open`](super::super::EventStore::open) waits until the previous
+/// batch has ended. Everything else runs concurrently with an open batch and sees what was
+/// committed.
 #[derive(Clone)]
 pub struct MemoryStore {
     pub(super) data: Arc<Mutex<Data>>,
@@ -43,8 +44,8 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
-    /// An empty store whose clock starts at the beginning of 2000 and goes on by a millisecond with
-    /// each reading: what runs on it is the same every time.
+    /// An empty store whose clock starts at the beginning of 2000 and advances by a millisecond
+    /// with each reading, so runs are reproducible.
     pub fn new() -> Self {
         /// 2000-01-01T00:00:00Z, in microseconds since 1970.
         const BEGINNING: i64 = 946_684_800_000_000;
@@ -55,7 +56,7 @@ impl MemoryStore {
         }))
     }
 
-    /// An empty store with a clock of the caller's.
+    /// An empty store with the caller's clock.
     pub fn with_clock(clock: Clock) -> Self {
         Self {
             data: Arc::default(),
@@ -89,7 +90,7 @@ impl fmt::Debug for MemoryStore {
     }
 }
 
-/// Every change is checked before it begins, so a panic in between leaves nothing half done.
+/// Every change is checked before it begins, so a panic leaves nothing half done.
 pub(super) fn lock(data: &Mutex<Data>) -> MutexGuard<'_, Data> {
     data.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -103,20 +104,20 @@ pub(super) struct Data {
     pub(super) tasks: BTreeMap<TaskId, TaskRow>,
     pub(super) commands: HashMap<CommandId, CommandRow>,
     pub(super) outbox: BTreeMap<i64, Message>,
-    /// The last position given.
+    /// The last position assigned.
     pub(super) outbox_position: i64,
     pub(super) due: BTreeMap<Uuid, (Timer, Option<DateTime<Utc>>)>,
     pub(super) drafts: BTreeMap<(TaskId, StepId, u32, UserId), Draft>,
     pub(super) workflows: Vec<(WorkflowRow, WorkflowConfig)>,
-    /// Messages that are sent once for ever; a rebuild does not forget them.
+    /// Ids of messages that are sent only once; a rebuild keeps them.
     pub(super) said_once: HashSet<Uuid>,
-    /// What goals set off, and until when nobody else does it.
+    /// External actions of goals, each with the end of its lease.
     pub(super) goal_actions: HashMap<Uuid, (GoalActionRow, DateTime<Utc>)>,
     /// Projections by name: events read, and rows by key.
     pub(super) projections: HashMap<String, (usize, ProjectionRows)>,
     pub(super) slots: BTreeMap<(TaskId, StepId), OpenSlot>,
     pub(super) claimed: BTreeSet<ClaimedSlot>,
-    /// By workflow and beginning.
+    /// Keyed by workflow and the command that began the pause.
     pub(super) pauses: BTreeMap<(WorkflowId, CommandId), WorkflowPause>,
     pub(super) annotator_pauses: BTreeMap<CommandId, AnnotatorPause>,
     pub(super) learnt: HashMap<Uuid, ModelCheckpoint>,
@@ -148,7 +149,7 @@ pub(super) fn later(now: DateTime<Utc>, duration: Duration) -> DateTime<Utc> {
         .unwrap_or(now)
 }
 
-/// A text holds U+0000, which no database keeps.
+/// A text contains U+0000, which no database stores.
 #[derive(Debug, thiserror::Error)]
 #[error("a text holds U+0000")]
 pub(super) struct Nul;

@@ -1,4 +1,4 @@
-//! What reached goals set off outside.
+//! External actions that reached goals trigger.
 
 use std::time::Duration;
 

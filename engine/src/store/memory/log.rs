@@ -1,4 +1,4 @@
-//! The log of all events, and the models that are learnt from it.
+//! The log of all events, and the annotator models learned from it.
 
 use async_trait::async_trait;
 use uuid::Uuid;

@@ -70,7 +70,7 @@ impl Data {
             .extend(annotators.map(|pause| (pause.pause_id, pause)));
     }
 
-    /// Decides an operator command and writes what it leads to, unless it is known.
+    /// Decides an operator command and writes the outcome, unless its id is known.
     pub(super) fn operator_command(
         &mut self,
         operator_command: PlannedOperatorCommand,
@@ -106,7 +106,7 @@ impl Data {
         Ok(row)
     }
 
-    /// Pauses that have not been recorded as ended.
+    /// Pauses not recorded as ended.
     pub(super) fn open_pauses(&self) -> impl Iterator<Item = &WorkflowPause> {
         self.pauses
             .values()

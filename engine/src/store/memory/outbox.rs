@@ -1,4 +1,4 @@
-//! Messages between commit and confirm.
+//! Messages between commit and publisher confirm.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -135,7 +135,8 @@ impl Outbox for MemoryStore {
 }
 
 impl Data {
-    /// Whether messages of the task wait that are not, or not safely, the publisher's own.
+    /// Whether messages of the task wait that are not leased to the publisher, or not for long
+    /// enough.
     pub(super) fn relay_only(
         &self,
         task: TaskId,
@@ -179,7 +180,7 @@ impl Data {
         row
     }
 
-    /// Messages that nobody owns; known ids are left as they are.
+    /// Enqueues messages that are leased to no publisher; known ids are left unchanged.
     pub(super) fn enqueue(&mut self, rows: Vec<NewOutboxRow>, now: DateTime<Utc>) {
         for row in rows {
             if !self

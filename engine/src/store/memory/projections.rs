@@ -17,8 +17,8 @@ use super::{
 
 #[async_trait]
 impl ProjectionStore for MemoryStore {
-    /// Waits while a batch is open, as a store with one writer does: its events come later and are
-    /// no younger than what is settled.
+    /// Waits while a batch is open, as a store with one writer does: the events of that batch are
+    /// appended later and are not older than `settled`.
     async fn open_projection(
         &self,
         name: &str,

@@ -1,4 +1,4 @@
-//! Everything derived, made anew from the log.
+//! Rebuilds all derived data from the event log.
 
 use std::collections::BTreeMap;
 

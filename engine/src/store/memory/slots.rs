@@ -1,4 +1,4 @@
-//! Free and claimed slots.
+//! Open and claimed slots.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Work whose time has come.
+//! Timers.
 
 use std::{collections::HashSet, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The transaction of a batch: open, read under the locks, decide elsewhere, commit.
+//! The transaction of a batch: open, read under the locks, decide (in the caller), commit.
 
 use std::collections::{HashMap, HashSet};
 
@@ -32,12 +32,12 @@ use super::{
 };
 use crate::ids::{CommandId, TaskId};
 
-/// The clock, the commands, the outbox and the pauses of workflows, under the locks: one row, its
-/// lists as arrays, so that one statement and one snapshot serve for all.
+/// The clock, the commands, the outbox and the pauses of workflows, read under the locks. The
+/// result is one row with its lists as arrays, so one statement and one snapshot cover everything.
 ///
-/// A row of the task that belongs to the publisher and is about to lapse counts as the relay's: the
-/// relay may take it before the commit. While no workflow is paused or lately was, the last part is
-/// a look at two empty ranges of an index, and the tasks are not asked when they were last active.
+/// A row of the task that is leased to the publisher and about to expire counts as the relay's: the
+/// relay may claim it before the commit. If no workflow is paused or was paused recently, the last
+/// part only scans two empty index ranges, and the last activity of the tasks is not read.
 const READ_UNDER_LOCKS: &str = concat!(
     "
     SELECT clock_timestamp() AS now,
@@ -92,8 +92,8 @@ pub(super) async fn open(pool: PgPool, request: OpenRequest) -> Result<OpenBatch
     .await
 }
 
-/// The connection of an open transaction. Dropped before the end, it is rolled back by a task of
-/// its own, so the locks go at once and the pool gets back a clean connection or none.
+/// The connection of an open transaction. If it is dropped early, a separate task rolls it back, so
+/// the locks are released at once and the pool gets back a clean connection or none.
 struct Link(Option<PoolConnection<Postgres>>);
 
 impl Link {
@@ -118,8 +118,8 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        // Without a runtime there is nobody to roll back, but then the process ends, too, and the
-        // server sees it.
+        // Without a runtime nothing can roll back. But then the process is ending too, and the
+        // server notices.
         if let (Some(conn), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
             runtime.spawn(roll_back(conn));
         }
@@ -132,7 +132,7 @@ struct PgBatch {
     locked: Locked,
 }
 
-/// What is there when a batch is open.
+/// What was read when the batch was opened.
 struct Opened {
     now: DateTime<Utc>,
     tasks: HashMap<TaskId, OpenedTask>,
@@ -150,14 +150,14 @@ async fn lock_and_read(
         .execute(&mut *conn)
         .await
         .map_err(classify)?;
-    // The claimant before the heads, always: who waits for a head holds this lock, and nobody who
-    // holds a head waits for it.
+    // Always lock the claimant before the heads. A transaction that waits for a head may hold this
+    // lock, but no transaction that holds a head waits for it.
     let claimed_by_claimant = match request.claimant {
         Some(claimant) => count_held(conn, claimant.user_id).await?,
         None => 0,
     };
     let heads = heads::lock(conn, request).await?;
-    // The clock is read under the locks, so it is never before that of the events they guard.
+    // The clock is read under the locks, so it is never before the times of the events they guard.
     let under_locks = read_under_locks(conn, request).await?;
     let mut wanted = Wanted::default();
     for (task, claimed) in &request.tasks {
@@ -196,7 +196,7 @@ async fn lock_and_read(
     })
 }
 
-/// What [`READ_UNDER_LOCKS`] answers.
+/// The result of [`READ_UNDER_LOCKS`].
 struct UnderLocks {
     now: DateTime<Utc>,
     relay_only: HashSet<TaskId>,
@@ -226,7 +226,7 @@ async fn read_under_locks(
     .await
 }
 
-/// The rows of a table that came as JSON; null stands for none.
+/// The rows of a table returned as JSON; null means no rows.
 fn list<T>(
     columns: &Columns<'_, PgRow>,
     column: &'static str,
@@ -252,7 +252,7 @@ impl BatchTx for PgBatch {
             let written = match timeout(WORK_TIMEOUT, write(conn, publisher, &locked, writes)).await
             {
                 Ok(written) => written,
-                // COMMIT was not sent yet.
+                // COMMIT has not been sent yet.
                 Err(_) => Err(timed_out(WORK_TIMEOUT)),
             };
             let rows = match written {
@@ -268,7 +268,8 @@ impl BatchTx for PgBatch {
             };
             match committed {
                 Ok(_) => {
-                    // Ended: back to the pool without a rollback.
+                    // The transaction has ended: return the connection to the pool without a
+                    // rollback.
                     drop(link.0.take());
                     Ok(rows)
                 }

@@ -1,4 +1,4 @@
-//! Connections: how they are made, bounded and given up.
+//! Connections: setup, time limits and disposal.
 
 use std::{future::Future, pin::Pin, str::FromStr, time::Duration};
 
@@ -19,25 +19,27 @@ use super::{
     query::{self, PgQuery},
 };
 
-/// Every statement is cancelled by the server after this.
+/// The server cancels every statement after this time.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A lock is given up after this: somebody holds it who should not, and the batch is tried again.
+/// Waiting for a lock ends after this time: another transaction holds it for too long, and the
+/// batch is retried.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
-/// The server ends a session that sits in an open transaction for so long: it frees the locks of a
-/// process that stands still.
+/// The server ends a session that is idle in an open transaction for this long, which frees the
+/// locks of a frozen process.
 const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often the server looks whether the client of a running statement is still there.
+/// How often the server checks whether the client of a running statement is still connected.
 const CLIENT_CHECK_INTERVAL: Duration = Duration::from_secs(2);
-/// Waiting for a connection of the pool ends after this.
+/// Waiting for a connection from the pool ends after this time.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-/// The client's own limit for a piece of work; longer than the server's, which tells more.
+/// The client's own limit for a unit of work. It is longer than the server's limits, whose errors
+/// are more specific.
 pub(super) const WORK_TIMEOUT: Duration = Duration::from_secs(10);
-/// The same for work that reads much: rebuilding, searching, projections.
+/// The same limit for work that reads a lot: rebuilding, searching, projections.
 pub(super) const LONG_WORK_TIMEOUT: Duration = Duration::from_secs(60);
-/// Closing or rolling back a connection that may be dead ends after this.
+/// Closing or rolling back a connection that may be dead ends after this time.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The migrations, oldest first. Forward only: a file that was released is never changed.
+/// The migrations, oldest first. Forward only: a released file is never changed.
 const MIGRATIONS: [MigrationFile; 9] = [
     MigrationFile {
         version: 1,
@@ -86,14 +88,14 @@ const MIGRATIONS: [MigrationFile; 9] = [
     },
 ];
 
-/// How to connect.
+/// Connection settings.
 #[derive(Clone, Debug)]
 pub struct PgSettings {
-    /// The schema that holds the tables; made by [`PgEventStore::migrate`] where it is missing.
+    /// The schema that contains the tables; [`PgEventStore::migrate`] creates it if it is missing.
     pub schema: String,
-    /// Connections at most; further work waits. More than eight make the server slower.
+    /// Maximum number of connections; further work waits. More than eight make the server slower.
     pub max_connections: u32,
-    /// What the server shows of the connections.
+    /// The application name that the server shows for the connections.
     pub application_name: String,
 }
 
@@ -111,12 +113,12 @@ impl Default for PgSettings {
 #[derive(Clone, Debug)]
 pub struct PgEventStore {
     pub(super) pool: PgPool,
-    /// Where tables are, unless the pool was made elsewhere and knows itself.
+    /// The schema of the tables; `None` if the caller made the pool, which then sets its own.
     schema: Option<String>,
 }
 
 impl PgEventStore {
-    /// A store at `url`. Connects when first used, so a server that is away fails no start.
+    /// A store at `url`. Connects on first use, so starting does not fail while the server is away.
     pub fn connect_lazy(url: &str, settings: &PgSettings) -> Result<Self, EventStoreError> {
         let options = PgConnectOptions::from_str(url)
             .map_err(classify)?
@@ -128,11 +130,12 @@ impl PgEventStore {
         })
     }
 
-    /// A store at `url` that has answered once.
+    /// A store at `url`, after one successful connection.
     pub async fn connect(url: &str, settings: PgSettings) -> Result<Self, EventStoreError> {
         let store = Self::connect_lazy(url, &settings)?;
-        // Not by the pool: it tries until its time is over and then says no more than that. A
-        // connection of its own says at once that nobody listens, or that the password is wrong.
+        // Do not use the pool: it retries until its time limit and then reports only a timeout. A
+        // separate connection fails at once with the reason: nothing is listening, or the password
+        // is wrong.
         let conn = store.connect_once().await?;
         let _ = timeout(CLOSE_TIMEOUT, conn.close()).await;
         Ok(store)
@@ -147,7 +150,7 @@ impl PgEventStore {
             .map_err(classify)
     }
 
-    /// A store on connections made elsewhere, with the time limits and `search_path` they have.
+    /// A store on the caller's connections, with their time limits and `search_path`.
     pub fn from_pool(pool: PgPool) -> Self {
         Self { pool, schema: None }
     }
@@ -165,11 +168,11 @@ impl PgEventStore {
         .await
     }
 
-    /// Brings the schema to what this build needs; does nothing where it is there already.
+    /// Brings the schema to what this build needs; does nothing if it is current.
     ///
-    /// Takes a connection of its own, without time limits, and a lock: of several processes that
-    /// start together one migrates and the others wait. Migrations of later builds are left alone,
-    /// so an old and a new build can run on one schema.
+    /// Uses a connection of its own, without time limits, and a lock: if several processes start
+    /// together, one migrates and the others wait. Migrations of later builds are ignored, so an
+    /// old and a new build can run on one schema.
     pub async fn migrate(&self) -> Result<(), EventStoreError> {
         let (store, schema) = (self.clone(), self.schema.clone());
         detached(async move {
@@ -181,7 +184,7 @@ impl PgEventStore {
         .await
     }
 
-    /// Whether the schema is what this build needs (a later one will do).
+    /// Checks that the schema is the one this build needs, or a later one.
     pub async fn check_migrated(&self) -> Result<(), EventStoreError> {
         const LATEST: &str = "SELECT coalesce(max(version), 0) FROM _sqlx_migrations WHERE success";
         let found = self
@@ -224,7 +227,7 @@ impl PgEventStore {
         rows.iter().map(decode).collect()
     }
 
-    /// Reads the row of one statement, where there is one.
+    /// Reads the row of one statement, if there is one.
     pub(super) async fn fetch_optional<T>(
         &self,
         limit: Duration,
@@ -239,7 +242,7 @@ impl PgEventStore {
         row.as_ref().map(decode).transpose()
     }
 
-    /// Runs `work` on a connection, to its end even if the caller goes away.
+    /// Runs `work` on a connection, to its end even if the caller is cancelled.
     pub(super) async fn run<T, W>(&self, limit: Duration, work: W) -> Result<T, EventStoreError>
     where
         T: Send + 'static,
@@ -264,10 +267,10 @@ impl PgEventStore {
     }
 }
 
-/// A piece of work on a connection.
+/// A unit of work on a connection.
 pub(super) type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T, EventStoreError>> + Send + 'c>>;
 
-/// Runs `work` in a task of its own, which no caller that goes away can cancel.
+/// Runs `work` in a task of its own, which is not cancelled with the caller.
 pub(super) async fn detached<T: Send + 'static>(
     work: impl Future<Output = Result<T, EventStoreError>> + Send + 'static,
 ) -> Result<T, EventStoreError> {
@@ -278,20 +281,20 @@ pub(super) async fn detached<T: Send + 'static>(
     }
 }
 
-/// The client's own limit ran out.
+/// The client's own limit expired.
 pub(super) fn timed_out(limit: Duration) -> EventStoreError {
     EventStoreError::Unavailable(Box::new(TimedOut(limit)))
 }
 
-/// Takes a connection out of the pool and closes it, without asking the server, which may be away.
-/// The pool can make another at once.
+/// Removes a connection from the pool and closes it without contacting the server, which may be
+/// away. The pool can open another one at once.
 pub(super) async fn discard(conn: PoolConnection<Postgres>) {
     let conn = conn.detach();
     let _ = timeout(CLOSE_TIMEOUT, conn.close_hard()).await;
 }
 
-/// Ends the transaction of a connection, if there is one, and returns it to the pool; one that does
-/// not answer is discarded.
+/// Rolls back the transaction of a connection, if there is one, and returns it to the pool. A
+/// connection that does not respond is discarded.
 pub(super) async fn roll_back(mut conn: PoolConnection<Postgres>) {
     let done = timeout(CLOSE_TIMEOUT, raw_sql("ROLLBACK").execute(&mut *conn)).await;
     if !matches!(done, Ok(Ok(_))) {
@@ -300,8 +303,8 @@ pub(super) async fn roll_back(mut conn: PoolConnection<Postgres>) {
 }
 
 fn pool_options(settings: &PgSettings) -> PgPoolOptions {
-    // Everything by one statement after connecting, not as start-up options: poolers refuse those,
-    // and a server too old to know one of the settings would refuse the connection.
+    // All settings are set by one statement after connecting, not as start-up options: poolers
+    // reject those, and a server too old to know a setting would refuse the connection.
     const SET: &str = "
         SELECT set_config(s.name, given.value, false)
         FROM unnest($1::text[], $2::text[]) AS given (name, value)
@@ -320,12 +323,12 @@ fn pool_options(settings: &PgSettings) -> PgPoolOptions {
             "client_connection_check_interval",
             millis(CLIENT_CHECK_INTERVAL),
         ),
-        // Arrays of a thousand and of one element want different plans, and a plan made while the
+        // Arrays of a thousand elements and of one need different plans, and a plan made while the
         // tables were empty would scan them for ever.
         ("plan_cache_mode", "force_custom_plan".to_owned()),
-        // The guard below rolls back where there is mostly nothing to roll back.
+        // The rollback below usually finds no transaction, and the server would warn each time.
         ("client_min_messages", "error".to_owned()),
-        // Bytes within JSON are read back.
+        // Bytes inside JSON are read back as hexadecimal.
         ("bytea_output", "hex".to_owned()),
         ("timezone", "UTC".to_owned()),
     ]
@@ -345,7 +348,7 @@ fn pool_options(settings: &PgSettings) -> PgPoolOptions {
                 Ok(())
             })
         })
-        // A cancelled `begin` of sqlx 0.9.0 returns a connection inside a transaction.
+        // A cancelled `begin` in sqlx 0.9.0 returns a connection inside a transaction to the pool.
         .after_release(|conn, _| {
             Box::pin(async move {
                 timeout(CLOSE_TIMEOUT, raw_sql("ROLLBACK").execute(conn))
@@ -372,8 +375,7 @@ async fn apply_migrations(
         .bind(&quoted)
         .fetch_one(&mut *conn)
         .await?;
-        // Asked first: the statement needs a right on the database even where there is nothing to
-        // make.
+        // Check first: the statement needs a right on the database even if the schema exists.
         if !found.try_get::<bool, _>(1)? {
             migrator.create_schema(quoted);
         }

@@ -1,4 +1,4 @@
-//! What an error of the driver means for a batch: by SQLSTATE, never by text.
+//! Classifies driver errors for a batch: by SQLSTATE, never by text.
 
 use std::{error::Error as StdError, io};
 
@@ -8,7 +8,7 @@ use super::super::EventStoreError;
 
 type Source = Box<dyn StdError + Send + Sync>;
 
-/// The client's own time limit ran out.
+/// The client's own time limit expired.
 #[derive(Debug, thiserror::Error)]
 #[error("no answer within {0:?}")]
 pub(super) struct TimedOut(pub(super) std::time::Duration);
@@ -16,23 +16,24 @@ pub(super) struct TimedOut(pub(super) std::time::Duration);
 /// What the caller can do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Meaning {
-    /// The link or the server is away, slow, or asks to try again.
+    /// The connection or the server is away, slow, or asks to retry.
     Unavailable,
-    /// The content was refused.
+    /// The content was rejected.
     Data,
     /// A bug or a wrong setup.
     Other,
 }
 
-/// The meaning of an error before `COMMIT` was sent: nothing was written.
+/// Classifies an error before `COMMIT` was sent: nothing was written.
 pub(super) fn classify(error: sqlx::Error) -> EventStoreError {
     let meaning = meaning(&error);
     wrap(meaning, error.into())
 }
 
-/// The meaning of an error of `COMMIT` itself.
+/// Classifies an error of `COMMIT` itself.
 ///
-/// A server that names another reason than its own end has rolled back. Else nobody knows.
+/// If the server names any reason other than its own shutdown, it has rolled back. Otherwise the
+/// outcome is unknown.
 pub(super) fn classify_commit(error: sqlx::Error) -> EventStoreError {
     match sql_state(&error)
         .map(|code| code.get(..2).unwrap_or_default().to_owned())
@@ -59,7 +60,7 @@ pub(super) fn connection_survives(error: &EventStoreError) -> bool {
     }
 }
 
-/// Whether the table is not there.
+/// Whether the table does not exist.
 pub(super) fn is_undefined_table(error: &sqlx::Error) -> bool {
     sql_state(error).as_deref() == Some("42P01")
 }
@@ -95,14 +96,14 @@ fn meaning(error: &sqlx::Error) -> Meaning {
 /// The meaning of an SQLSTATE.
 fn of_code(code: &str, constraint: Option<&str>) -> Meaning {
     match (code, code.get(..2).unwrap_or_default()) {
-        // Two batches with the same command id and different tasks: the next look finds the first.
+        // Two batches with the same command id on different tasks: the retry finds the first one.
         ("23505", _) if constraint == Some("commands_pkey") => Meaning::Unavailable,
-        // The heads moved together with the events, or this could not be: a bug.
+        // The heads are compared in the same statement, so this can only be a bug.
         ("23505", _) if constraint == Some("workflow_events_pkey") => Meaning::Other,
-        // The server has become a standby; the transaction sat idle for too long. Then by class:
-        // connection; login; database or schema not there; rollback; table or right not there (the
-        // statements are fixed, so no command is to blame); resources; not in the right state
-        // (locks); operator; system; the server's own faults.
+        // `25006`: the server has become a standby; `25P03`: the transaction was idle for too long.
+        // Then by class: connection; login; database or schema missing; rollback; table or right
+        // missing (the statements are fixed, so no command is the cause); resources; wrong state
+        // (locks); operator; system; internal server error.
         ("25006" | "25P03", _)
         | (_, "08" | "28" | "3D" | "3F" | "40" | "42" | "53" | "55" | "57" | "58" | "XX") => {
             Meaning::Unavailable

@@ -1,4 +1,4 @@
-//! Heads of streams: locked in one global order, moved by who holds the lock.
+//! Heads of streams: locked in one global order, updated only under the lock.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,44 +11,44 @@ use super::{
 };
 use crate::ids::TaskId;
 
-/// In id order, so that two batches that make the same heads wait for each other instead of
-/// deadlocking; `held` versions above 0 prove that the head is there.
+/// In id order, so two batches that create the same heads wait for each other instead of
+/// deadlocking. A known version above 0 proves that the head exists.
 const CREATE_HEADS: &str = "
     INSERT INTO tasks (task_id)
     SELECT id FROM unnest($1::uuid[]) AS wanted (id) ORDER BY id
     ON CONFLICT (task_id) DO NOTHING
     RETURNING task_id";
 
-/// One global order of locks. A statement of its own: what the next one reads is then a snapshot
-/// taken under the locks.
+/// One global lock order. A separate statement, so that the next statement reads a snapshot taken
+/// under the locks.
 const LOCK_HEADS: &str = "
     SELECT task_id, version FROM tasks WHERE task_id = ANY ($1) ORDER BY task_id FOR UPDATE";
 
-/// For claims that do not wait: a task that somebody is just writing to is passed over, as if it
-/// were not there.
+/// For claims that do not wait: a task that another transaction is writing to is skipped, as if it
+/// did not exist.
 const LOCK_FREE_HEADS: &str = "
     SELECT task_id, version FROM tasks WHERE task_id = ANY ($1) ORDER BY task_id
     FOR UPDATE SKIP LOCKED";
 
 const VERSIONS: &str = "SELECT task_id, version FROM tasks WHERE task_id = ANY ($1)";
 
-/// Heads that a batch has locked.
+/// The heads a batch has locked.
 #[derive(Debug, Default)]
 pub(super) struct Heads {
-    /// Their versions; 0 for a stream that has no events.
+    /// Their versions; 0 for a stream without events.
     pub(super) versions: HashMap<TaskId, u64>,
-    /// Those that this transaction made.
+    /// The heads this transaction created.
     pub(super) created: HashSet<TaskId>,
 }
 
 impl Heads {
-    /// The version of a stream; 0 where its head is not locked.
+    /// The version of a stream; 0 if its head is not locked.
     pub(super) fn version(&self, task: TaskId) -> u64 {
         self.versions.get(&task).copied().unwrap_or_default()
     }
 }
 
-/// Locks the heads of all streams of a request in id order; makes those that may not be there.
+/// Locks the heads of all streams of a request in id order; creates those that may be missing.
 pub(super) async fn lock(
     conn: &mut PgConnection,
     request: &OpenRequest,
@@ -87,7 +87,7 @@ async fn versions(
     Ok(found.await?.into_iter().collect())
 }
 
-/// Names the first head that did not move from the version that was decided on.
+/// Finds the first head that was not updated from the version decided on.
 pub(super) async fn not_moved(
     conn: &mut PgConnection,
     expected: &[(TaskId, u64)],

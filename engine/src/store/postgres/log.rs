@@ -1,4 +1,4 @@
-//! The log of all events, and the models of annotators that are learnt from it.
+//! The log of all events, and the annotator models learned from it.
 
 use async_trait::async_trait;
 use sqlx::PgConnection;
@@ -16,10 +16,12 @@ use super::{
     streams::event_columns,
 };
 
-/// Below the oldest running transaction of the server: what is there is complete. A transaction
-/// that stays open elsewhere, in another database too, delays readers of the log, nothing else.
-/// The workflow and the start stand in the head of the stream; should that be lost, in its first
-/// event.
+/// Reads below the oldest running transaction of the server, where the log is complete. A
+/// transaction that stays open elsewhere, even in another database, delays readers of the log but
+/// nothing else.
+///
+/// The workflow and the start time are in the head of the stream; if the head is lost, they come
+/// from its first event.
 const LOG: &str = concat!(
     "
     SELECT ",
@@ -40,8 +42,8 @@ const LOG: &str = concat!(
     ORDER BY e.txid, e.position LIMIT $3"
 );
 
-/// The next so many events below the oldest running transaction, as for every reader of the log; of
-/// those that are not asked for, the position alone.
+/// The next events below the oldest running transaction, as for every reader of the log. For events
+/// that do not match, only the position is returned.
 const PAGE: &str = "
     SELECT page.txid::text::bigint AS txid, page.position, page.stream_id, page.version,
            page.event_id, page.event_type, page.metadata::text AS metadata, page.occurred_at,
@@ -64,7 +66,7 @@ const LEARNT: &str = "
     SELECT workflow, step_id, txid::text::bigint AS txid, position, state::text AS state, checksum
     FROM annotator_models WHERE model = $1";
 
-/// Another process may have come further; then its state stays.
+/// If another process has stored a later checkpoint, that one stays.
 const KEEP: &str = "
     INSERT INTO annotator_models AS kept (model, workflow, step_id, txid, position, state, checksum)
     VALUES ($1, $2, $3, $4::text::xid8, $5, $6::json, $7)

@@ -1,22 +1,28 @@
-//! Postgres.
+//! The store on PostgreSQL.
 //!
 //! # Transactions
 //!
-//! A batch is one transaction of five round trips: `BEGIN`; heads of new streams; the lock of all
-//! heads in id order; one read under the locks; one write of everything, and `COMMIT`. READ
-//! COMMITTED gives each statement a snapshot of its own, so what is read after the lock is what no
-//! one else can change any more.
+//! A batch is one transaction of five round trips:
+//!
+//! - `BEGIN`
+//! - create the heads of new streams
+//! - lock all heads in id order
+//! - read everything under the locks
+//! - write everything, and `COMMIT`
+//!
+//! READ COMMITTED gives each statement its own snapshot, so what is read after the lock can no
+//! longer be changed by others.
 //!
 //! # Connections
 //!
-//! All database work runs in a task of its own, to its end, even if the caller goes away: a
-//! cancelled `COMMIT` has usually happened, and a connection cancelled in the middle of a
-//! statement is worth nothing. Everything has a time limit on both sides; where the client's own
-//! runs out, the link is taken for dead and the connection is closed, not returned.
+//! All database work runs to its end in a task of its own, even if the caller is cancelled: a
+//! cancelled `COMMIT` has usually happened, and a connection cancelled in the middle of a statement
+//! is unusable. Everything has a time limit on both sides. If the client's own limit expires, the
+//! connection is considered dead and is closed, not returned to the pool.
 //!
 //! # Roles
 //!
-//! `migrate` needs an account that owns the schema. The store itself needs no more than
+//! `migrate` needs an account that owns the schema. The store itself needs only what
 //! `migrations/postgres/runtime_role.sql` grants: no DDL, and neither UPDATE nor DELETE on events.
 
 mod batch;

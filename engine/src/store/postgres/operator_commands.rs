@@ -35,10 +35,10 @@ macro_rules! annotator_pause_columns {
     };
 }
 
-/// One act at a time, in any process.
+/// One operator command at a time, in any process.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('glyph operator commands ' || current_schema(), 0))";
 
-/// A statement after the lock, so a snapshot under it.
+/// A separate statement after the lock, so its snapshot is taken under the lock.
 const NOW: &str = "SELECT clock_timestamp()";
 
 const ACTS: &str = concat!(
@@ -53,7 +53,7 @@ const RECORD: &str = "
          decided_at)
     VALUES ($1, NULL, $2, $3, $4, $5, $6::jsonb, $7, $8::jsonb, $9)";
 
-/// In the order of workflows; those that hold, and those whose time is over.
+/// Ordered by workflow; pauses in effect and expired pauses.
 const OPEN: &str = concat!(
     "SELECT ",
     pause_columns!(),
@@ -114,7 +114,7 @@ const FORGET: [&str; 2] = [
     "DELETE FROM annotator_pauses",
 ];
 
-/// What operator commands touch, in the transaction of a connection.
+/// The tables of operator commands, in the transaction of a connection.
 pub(super) struct Tables<'c>(pub(super) &'c mut PgConnection);
 
 #[async_trait]
@@ -270,7 +270,7 @@ impl OperatorLog for PgEventStore {
             Box::pin(async move {
                 let mut tx = begin(conn).await?;
                 let changed = replace_pauses_in(&mut Tables(&mut tx), derive).await?;
-                // A second time finds nothing to change.
+                // A second run finds nothing to change.
                 commit_repeatable(tx).await?;
                 Ok(changed)
             })

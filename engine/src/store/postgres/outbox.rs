@@ -1,4 +1,4 @@
-//! Messages between commit and confirm.
+//! Messages between commit and publisher confirm.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::limits::PAGE_MAX;
 
-/// The columns of a message, of the table or of its name in a statement.
+/// The columns of a message, qualified by the table or by its alias in a statement.
 macro_rules! outbox_columns {
     ($of:literal) => {
         concat!(
@@ -39,8 +39,8 @@ macro_rules! outbox_columns {
     };
 }
 
-/// One claim or renewal at a time: two relays that claimed at once could split a task between
-/// them, and a renewal could take back half of what a relay claims.
+/// One claim or renewal at a time: two concurrent relays could split a task between them, and a
+/// renewal could take back half of what a relay claims.
 const LOCK: &str =
     "SELECT pg_advisory_xact_lock(hashtextextended('glyph outbox ' || current_schema(), 0))";
 
@@ -49,8 +49,8 @@ const ENQUEUE: &str = "
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[])
     ON CONFLICT (message_id) DO NOTHING";
 
-/// Rows that nobody holds, where no older row of the task is held by someone else or waits for its
-/// next attempt. What is locked is just being confirmed or given back by its holder.
+/// Rows that are not leased, if no older row of the task is leased to another publisher or waits
+/// for its next attempt. A locked row is being confirmed or released by its publisher; skip it.
 const CLAIM: &str = concat!(
     "
     WITH free AS (
@@ -73,7 +73,7 @@ const CLAIM: &str = concat!(
     outbox_columns!("o")
 );
 
-/// Locked in order, as the deletion of several rows could else deadlock with another.
+/// Locked in order, because deleting several rows could otherwise deadlock with another deletion.
 const CONFIRMED: &str = "
     DELETE FROM outbox WHERE position IN (
         SELECT position FROM outbox WHERE position = ANY ($1) ORDER BY position FOR UPDATE)";
@@ -96,7 +96,7 @@ const HELD: &str = concat!(
     " FROM outbox WHERE owner = $1 AND position > $2 ORDER BY position"
 );
 
-/// A lease that has run out stays run out.
+/// An expired lease stays expired.
 const RENEW: &str = "
     WITH claimed AS (
         SELECT position FROM outbox
@@ -142,13 +142,13 @@ impl Outbox for PgEventStore {
                         .bind(lease.as_secs_f64())
                         .bind(i64::from(limit));
                     let claimed = fetch(&mut tx, query, rows::outbox).await?;
-                    // Where this reply is lost, `held` tells what was claimed.
+                    // If this reply is lost, `leased` returns what was claimed.
                     commit_repeatable(tx).await?;
                     Ok(claimed)
                 })
             })
             .await?;
-        // RETURNING promises no order.
+        // RETURNING guarantees no order.
         claimed.sort_by_key(|row| row.position);
         Ok(claimed)
     }
@@ -164,7 +164,7 @@ impl Outbox for PgEventStore {
         failed: Option<(String, Duration)>,
     ) -> Result<(), EventStoreError> {
         let (error, back_off) = failed.unzip();
-        // A text of another system may hold what a text column cannot.
+        // An error text of another system may contain what a text column cannot store.
         let error = error.map(|error| error.replace('\0', "\u{fffd}"));
         let query = sqlx::query(RELEASE)
             .bind(positions)
@@ -215,7 +215,7 @@ impl Outbox for PgEventStore {
     }
 }
 
-/// Writes messages that nobody owns; known ids are left as they are.
+/// Enqueues messages that are leased to no publisher; known ids are left unchanged.
 pub(super) async fn enqueue(
     conn: &mut PgConnection,
     messages: &[NewOutboxRow],
@@ -232,7 +232,7 @@ pub(super) async fn enqueue(
     execute(conn, query).await.map(drop)
 }
 
-/// A text that is bound without being copied first.
+/// A text bound without copying it first.
 pub(super) struct SharedText(pub(super) Arc<str>);
 
 impl sqlx::Type<Postgres> for SharedText {

@@ -59,7 +59,7 @@ const SET: &str = "
 
 const UNSET: &str = "DELETE FROM projection_rows WHERE projection = $1 AND key = ANY ($2)";
 
-/// Answers what was not said before.
+/// Returns the messages that were not recorded before.
 const SAY: &str = "
     INSERT INTO goal_actions (message_id, message_type, routing_key)
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[])
@@ -69,8 +69,8 @@ const FORGET: &str = "
     WITH gone AS (DELETE FROM projection_rows WHERE projection = $1)
     DELETE FROM projections WHERE name = $1";
 
-/// No transaction lives longer: the limits of its connection end it. What was decided so long ago
-/// is committed and read, or will never be.
+/// No transaction lives longer, because the limits of its connection end it. A decision made longer
+/// ago is committed and visible, or never will be.
 const TRANSACTION_MAX: Duration = Duration::from_secs(60);
 
 #[async_trait]
@@ -81,8 +81,8 @@ impl ProjectionStore for PgEventStore {
         limit: u32,
     ) -> Result<Option<OpenProjection>, EventStoreError> {
         let (pool, name) = (self.pool.clone(), name.to_owned());
-        // What the caller does goes between two halves that nobody can cancel. Dropped in between,
-        // the transaction rolls back and the step is taken again.
+        // The caller works between two halves that cannot be cancelled. If the step is dropped in
+        // between, the transaction rolls back and the step is repeated.
         detached(async move {
             let tx = begin(&pool).await?;
             match timeout(LONG_WORK_TIMEOUT, open(tx, name, limit)).await {
@@ -112,13 +112,13 @@ impl ProjectionStore for PgEventStore {
     }
 }
 
-/// The transaction of an open step, whose lock is that of the projection.
+/// The transaction of an open step; it holds the projection's lock.
 struct PgProjection {
     tx: Transaction<'static, Postgres>,
     name: String,
 }
 
-/// Opens a step; `None` where another process is at it.
+/// Opens a step; `None` if another process is running the projection.
 async fn open(
     mut tx: Transaction<'static, Postgres>,
     name: String,
@@ -132,10 +132,10 @@ async fn open(
     })
     .await?;
     let after = checkpoint.unwrap_or_default();
-    // The order makes `settled` true. Whoever reads the clock to decide something holds a lock
-    // on a row, and so has a transaction id, before the clock is read. An id that is taken
-    // after this reading of the clock is higher than theirs: once all lower ones have ended,
-    // what was decided before the reading is seen by the statements that follow.
+    // This order makes `settled` correct. A transaction that reads the clock for a decision has
+    // locked a row, so it got its transaction id before it read the clock. An id assigned after
+    // this reading of the clock is higher than all of those. Once all lower ids have ended, the
+    // statements below see everything decided before this reading.
     let now: DateTime<Utc> = scalar(&mut tx, sqlx::query(CLOCK)).await?;
     let own_id: String = scalar(&mut tx, sqlx::query(OWN_ID)).await?;
     let is_quiet: bool = scalar(&mut tx, sqlx::query(QUIET).bind(own_id)).await?;
@@ -147,7 +147,7 @@ async fn open(
     let has_more: bool = scalar(&mut tx, query).await?;
     let settled = match (has_more, is_quiet) {
         (false, true) => now,
-        // What lies before the longest transaction is committed, and so read.
+        // Everything older than the longest possible transaction is committed, and so is read.
         (false, false) => now - TimeDelta::from_std(TRANSACTION_MAX).unwrap_or_default(),
         (true, _) => DateTime::UNIX_EPOCH,
     };
@@ -196,7 +196,7 @@ impl PgProjection {
                 .bind(last.position);
             execute(&mut tx, query).await?;
         }
-        // The checkpoint and the rows tell the next step.
+        // The checkpoint and the rows show the next step whether this commit happened.
         commit_repeatable(tx).await
     }
 }

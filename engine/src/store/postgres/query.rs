@@ -1,4 +1,4 @@
-//! Statements on a connection, their errors classified.
+//! Runs statements on a connection and classifies their errors.
 
 use sqlx::{
     Acquire, Decode, PgConnection, Postgres, Row, Transaction, Type,
@@ -14,7 +14,7 @@ use super::{
 /// A statement with its arguments.
 pub(super) type PgQuery = Query<'static, Postgres, PgArguments>;
 
-/// Runs a statement; answers how many rows it touched.
+/// Runs a statement; returns the number of affected rows.
 pub(super) async fn execute(
     conn: &mut PgConnection,
     query: PgQuery,
@@ -33,7 +33,7 @@ pub(super) async fn fetch<T>(
     rows.iter().map(decode).collect()
 }
 
-/// Reads the row of a statement, where there is one.
+/// Reads the row of a statement, if there is one.
 pub(super) async fn fetch_optional<T>(
     conn: &mut PgConnection,
     query: PgQuery,
@@ -61,7 +61,7 @@ where
     fetch_one(conn, query, |row| nth(row, 0)).await
 }
 
-/// A column by its position, for statements that make no row of a table.
+/// A column by its position, for statements whose result is not a row of a table.
 pub(super) fn nth<'r, T>(row: &'r PgRow, index: usize) -> Result<T, EventStoreError>
 where
     T: Decode<'r, Postgres> + Type<Postgres>,
@@ -76,12 +76,12 @@ pub(super) async fn begin<'c>(
     from.begin().await.map_err(classify)
 }
 
-/// Commits where it matters to the caller whether the outcome is known.
+/// Commits if the caller must know whether the outcome is unknown.
 pub(super) async fn commit(tx: Transaction<'_, Postgres>) -> Result<(), EventStoreError> {
     tx.commit().await.map_err(classify_commit)
 }
 
-/// Commits what may be done again: an unknown outcome is as good as a failure.
+/// Commits work that may be repeated: an unknown outcome is treated as a failure.
 pub(super) async fn commit_repeatable(
     tx: Transaction<'_, Postgres>,
 ) -> Result<(), EventStoreError> {

@@ -1,4 +1,4 @@
-//! Everything derived, made anew from the log.
+//! Rebuilds all derived data from the event log.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{ids::TaskId, limits::PAGE_MAX, state::Slots};
 
-/// A skip scan: one step through the index for each stream, however many events it has.
+/// A skip scan: one index step for each stream, however many events it has.
 const STREAM_IDS: &str = "
     WITH RECURSIVE ids AS (
         (SELECT stream_id FROM workflow_events
@@ -96,7 +96,7 @@ impl Rebuild for PgEventStore {
                     snapshots: replace_snapshots(&mut tx, task.task_id, snapshots).await?,
                     timers: replace_timers(&mut tx, task.task_id, due).await?,
                 };
-                // A second time finds nothing to change.
+                // A second run finds nothing to change.
                 commit_repeatable(tx).await?;
                 Ok(changes)
             })
@@ -105,12 +105,12 @@ impl Rebuild for PgEventStore {
     }
 }
 
-/// Makes or corrects the search row, under its lock. Refused where the stream has moved on since
-/// it was replayed.
+/// Creates or corrects the search row, under its lock. Fails if the stream has moved since it was
+/// replayed.
 async fn replace_task(conn: &mut PgConnection, task: &TaskRow) -> Result<bool, EventStoreError> {
     let id = task.task_id.0;
     let created = execute(conn, sqlx::query(CREATE).bind(id)).await?;
-    // A row that cannot be read is one to be replaced.
+    // An unreadable row is replaced.
     let is_equal = fetch_one(conn, sqlx::query(LOCK).bind(id), |row| {
         Ok(rows::task(row).is_ok_and(|found| found == *task))
     })

@@ -1,4 +1,4 @@
-//! Rust's types in Postgres's columns, and back.
+//! Converts Rust types to PostgreSQL columns and back.
 
 use std::{io, str::FromStr};
 
@@ -17,9 +17,9 @@ use super::super::{
 };
 use crate::{events::WorkflowEvent, state::WorkflowSnapshot};
 
-/// Writes whole floats between 1e16 and 1e20 with `.0` instead of an exponent: PostgreSQL's jsonb
-/// would turn `1e16` into the integer `10000000000000000`, and replay would read another value
-/// than was decided on.
+/// Writes whole floats between 1e16 and 1e20 with `.0` instead of an exponent. PostgreSQL's jsonb
+/// would turn `1e16` into the integer `10000000000000000`, and replay would read a different value
+/// from the one decided on.
 struct KeepFloats;
 
 impl Formatter for KeepFloats {
@@ -32,7 +32,7 @@ impl Formatter for KeepFloats {
     }
 }
 
-/// JSON text that every store gives back as the same value.
+/// JSON text that every store reads back as the same value.
 pub(super) fn to_json(value: &(impl Serialize + ?Sized)) -> Result<String, EventStoreError> {
     let mut text = Vec::with_capacity(256);
     value
@@ -44,7 +44,7 @@ pub(super) fn to_json(value: &(impl Serialize + ?Sized)) -> Result<String, Event
 /// The content of an event, without its type: the column `event_data`.
 pub(super) fn event_data(event: &WorkflowEvent) -> Result<String, EventStoreError> {
     let tagged = to_json(event)?;
-    // The tag comes first, so that the content is a slice of the whole.
+    // The tag comes first, so the content is a slice of the whole.
     let content = tagged
         .strip_prefix("{\"event_type\":\"")
         .and_then(|rest| rest.strip_prefix(event.event_type()))
@@ -57,7 +57,7 @@ pub(super) fn event_data(event: &WorkflowEvent) -> Result<String, EventStoreErro
     to_json(&value["event_data"])
 }
 
-/// The text of a state and the checksum that proves it whole.
+/// The text of a state with its checksum.
 pub(super) fn snapshot_text(
     state: &WorkflowSnapshot,
 ) -> Result<(String, [u8; 32]), EventStoreError> {
@@ -66,7 +66,7 @@ pub(super) fn snapshot_text(
     Ok((text, checksum))
 }
 
-/// A number in a signed column; one that does not fit is no data that this build made.
+/// A number in a signed column; this build never produces one that does not fit.
 pub(super) fn signed<T: TryFrom<U>, U>(number: U) -> Result<T, EventStoreError>
 where
     T::Error: std::error::Error + Send + Sync + 'static,
@@ -79,7 +79,7 @@ pub(super) fn column<R, C>(rows: &[R], value: impl Fn(&R) -> C) -> Vec<C> {
     rows.iter().map(value).collect()
 }
 
-/// A column that may fail to be written.
+/// A column whose conversion may fail.
 pub(super) fn try_column<R, C>(
     rows: &[R],
     value: impl Fn(&R) -> Result<C, EventStoreError>,
@@ -141,10 +141,10 @@ impl Record for PgRow {
     }
 }
 
-/// A row that came as JSON, within a row of another shape.
+/// A row returned as JSON, inside a row of another shape.
 pub(super) type JsonRow = Map<String, Value>;
 
-/// What such a row holds has another type than the column has.
+/// A value in such a row has another type than the column.
 #[derive(Debug, thiserror::Error)]
 #[error("column `{column}` is {value}")]
 struct BadJson {
@@ -174,7 +174,7 @@ fn list<T>(value: &Value, read: impl Fn(&Value) -> Option<T>) -> Option<Vec<T>> 
     value.as_array()?.iter().map(read).collect()
 }
 
-/// Bytes as Postgres prints them: `\x` and two digits for each.
+/// Decodes bytes as PostgreSQL prints them: `\x` and two digits for each byte.
 fn from_hex(value: &Value) -> Option<Vec<u8>> {
     let digits = value.as_str()?.strip_prefix("\\x")?;
     let pairs = digits.as_bytes().chunks(2);

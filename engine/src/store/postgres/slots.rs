@@ -1,4 +1,4 @@
-//! Free and claimed slots.
+//! Open and claimed slots.
 
 use async_trait::async_trait;
 use sqlx::PgConnection;
@@ -16,7 +16,7 @@ use crate::{
     state::{ClaimedSlot, OpenSlot, Slots, SlotsChange},
 };
 
-/// The columns of a free slot.
+/// The columns of an open slot.
 macro_rules! place_columns {
     () => {
         "task_id, step_id, visit, workflow, workflow_id, gold, submitted, reserved, \
@@ -24,7 +24,7 @@ macro_rules! place_columns {
     };
 }
 
-/// A skip scan: one step through the index for each step of a revision, however many tasks wait.
+/// A skip scan: one index step for each step of a revision, however many tasks wait.
 const OPEN_STEPS: &str = "
     WITH RECURSIVE steps AS (
         (SELECT workflow_id, step_id, workflow FROM slots ORDER BY workflow_id, step_id LIMIT 1)
@@ -75,16 +75,16 @@ const OPEN_OF_TASK: &str = concat!(
 
 const CLAIMS_OF_TASK: &str = "SELECT user_id, task_id, step_id FROM claims WHERE task_id = $1";
 
-/// Claims for one person run one at a time: what the person holds cannot grow between counting and
-/// claiming.
+/// Claims for one person run one at a time: the number of claimed slots cannot grow between
+/// counting and claiming.
 const LOCK_CLAIMANT: &str = "
     SELECT pg_advisory_xact_lock(
         hashtextextended('glyph claims ' || current_schema() || ' ' || $1, 0))";
 
-/// A statement after the lock, so a snapshot under it.
+/// A separate statement after the lock, so its snapshot is taken under the lock.
 const COUNT_CLAIMS: &str = "SELECT count(*) FROM claims WHERE user_id = $1";
 
-/// People in an array of arrays cannot be unnested by one level, so they come as text.
+/// `unnest` cannot unnest an array of arrays by one level, so the people come as text.
 const WRITE: &str = "
     WITH unset AS (
         DELETE FROM slots p
@@ -171,7 +171,7 @@ impl SlotRows {
     }
 }
 
-/// How many slots a person holds, under the lock of the person's claims.
+/// How many slots a person has claimed, read under the lock of the person's claims.
 pub(super) async fn count_held(
     conn: &mut PgConnection,
     user: UserId,
@@ -181,7 +181,7 @@ pub(super) async fn count_held(
     Ok(u32::try_from(claimed).unwrap_or(u32::MAX))
 }
 
-/// Replaces the slots of a task by those that follow from its state; answers whether they differ.
+/// Replaces the slots of a task with those derived from its state; returns whether they differed.
 pub(super) async fn replace(
     conn: &mut PgConnection,
     task: TaskId,

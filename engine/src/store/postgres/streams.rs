@@ -1,4 +1,4 @@
-//! Streams: the states and histories of tasks.
+//! Streams: states and histories of tasks.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{events::StoredEvent, ids::TaskId, state::WorkflowSnapshot};
 
-/// The columns of a stored event, of the table or of its name in a statement, with its JSON as
-/// text.
+/// The columns of a stored event, qualified by the table or by its alias in a statement, with its
+/// JSON as text.
 macro_rules! event_columns {
     ($of:literal) => {
         concat!(
@@ -38,9 +38,9 @@ macro_rules! event_columns {
 }
 pub(super) use event_columns;
 
-/// The newest snapshot that this build can read, for callers that hold nothing, and the events
-/// after it or after what the caller holds. One statement, so one point in time: rows with a state
-/// are snapshots, the others events.
+/// The newest snapshot this build can read, for callers without a version, and the events after the
+/// snapshot or after the caller's version. One statement, so one point in time. Rows with a state
+/// are snapshots; the others are events.
 const STREAMS: &str = concat!(
     "
     WITH wanted AS MATERIALIZED (
@@ -84,7 +84,7 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// The stream of `task` after the version `held`; from its snapshot, where that is 0.
+    /// The stream of `task` after the caller's version; from its snapshot if that is 0.
     pub(super) fn add(&mut self, task: TaskId, claimed: u64) {
         self.tasks.push(task.0);
         self.claimed
@@ -106,7 +106,7 @@ pub(super) struct Stream {
     pub(super) tail: Vec<StoredEvent>,
 }
 
-/// Reads streams; one whose snapshot is not whole is read again from its beginning.
+/// Reads streams; if a checksum of a snapshot does not match, reads its stream from the beginning.
 pub(super) async fn read_streams(
     conn: &mut PgConnection,
     wanted: Wanted,
@@ -119,12 +119,12 @@ pub(super) async fn read_streams(
 
 /// A row of [`STREAMS`].
 enum Part {
-    /// A snapshot; without a state where it is not whole.
+    /// A snapshot; `None` if its checksum does not match.
     Snapshot(TaskId, Option<WorkflowSnapshot>),
     Event(StoredEvent),
 }
 
-/// Answers the streams whose snapshots are not whole.
+/// Returns the streams whose snapshots are damaged.
 async fn read_into(
     streams: &mut HashMap<TaskId, Stream>,
     conn: &mut PgConnection,
@@ -170,7 +170,7 @@ async fn read_into(
     Ok(again)
 }
 
-/// The events of a stream after a version, at most so many.
+/// At most `limit` events of a stream after a version.
 pub(super) fn events_after(task: TaskId, version: u64, limit: u32) -> PgQuery {
     sqlx::query(EVENTS)
         .bind(task.0)

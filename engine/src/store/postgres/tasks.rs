@@ -30,7 +30,7 @@ pub(super) use task_columns;
 
 const TASK: &str = concat!("SELECT ", task_columns!(), " FROM tasks WHERE task_id = $1");
 
-/// The conditions repeat those of the partial indexes, so that those can serve.
+/// The conditions repeat those of the partial indexes, so that the planner can use them.
 const TASKS: &str = concat!(
     "SELECT ",
     task_columns!(),

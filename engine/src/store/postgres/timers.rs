@@ -1,4 +1,4 @@
-//! Work whose time has come.
+//! Timers.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::{
     query::{fetch_one, nth},
 };
 
-/// The columns of a row of timers, of the table or of its name in a statement.
+/// The columns of a timer, qualified by the table or by its alias in a statement.
 macro_rules! timer_columns {
     ($of:literal) => {
         concat!(
@@ -36,7 +36,7 @@ macro_rules! timer_columns {
 }
 pub(super) use timer_columns;
 
-/// Rows whose workflow is paused are passed over.
+/// Skips timers whose workflow is paused.
 const CLAIM: &str = concat!(
     "
     WITH due AS (
@@ -57,7 +57,7 @@ const CLAIM: &str = concat!(
     timer_columns!("t")
 );
 
-/// What is locked is being written by a batch or claimed; it comes back with its lease.
+/// A locked timer is being written by a batch or claimed; it returns when its lease expires.
 const DROP: &str = "
     DELETE FROM timers WHERE id IN (
         SELECT id FROM timers WHERE id = ANY ($1) ORDER BY id FOR UPDATE SKIP LOCKED)";
@@ -78,7 +78,7 @@ impl TimerQueue for PgEventStore {
             .bind(i64::from(limit))
             .bind(lane == TimerLane::Calls);
         let mut claimed = self.fetch(WORK_TIMEOUT, query, rows::due).await?;
-        // RETURNING promises no order.
+        // RETURNING guarantees no order.
         claimed.sort_by_key(|row| (row.due_at, row.id));
         Ok(claimed)
     }

@@ -24,14 +24,14 @@ macro_rules! workflow_columns {
     };
 }
 
-/// The columns that hold the content of a revision, as text.
+/// The columns with the content of a revision, as text.
 macro_rules! config_columns {
     () => {
         "id, revision, config::text AS config"
     };
 }
 
-/// One save of a workflow at a time, so that numbers follow each other.
+/// One save per workflow at a time, so the numbers have no gaps.
 const LOCK: &str = "
     SELECT pg_advisory_xact_lock(
         hashtextextended('glyph workflow ' || current_schema() || ' ' || $1, 0))";
@@ -107,7 +107,7 @@ impl WorkflowConfigStore for PgEventStore {
                     .bind(hash)
                     .bind(text);
                 execute(&mut tx, query).await?;
-                // The same content again answers the same id.
+                // Saving the same content again returns the same id.
                 commit_repeatable(tx).await?;
                 Ok(id.0)
             })
@@ -135,7 +135,7 @@ impl WorkflowConfigStore for PgEventStore {
         for selector in selectors {
             let (name, revision, id) = match selector {
                 WorkflowSelector::Latest(name) => (Some(name.to_string()), None, None),
-                // A number that no column holds names no revision.
+                // A number too large for the column names no revision.
                 WorkflowSelector::Numbered(name, revision) => (
                     Some(name.to_string()),
                     Some(i32::try_from(*revision).unwrap_or(-1)),

@@ -1,4 +1,4 @@
-//! What a commit writes: one statement for what every batch has, one for what few have.
+//! The writes of a commit: one statement for what every batch has, one for rarer parts.
 
 use std::collections::{HashMap, HashSet};
 
@@ -22,8 +22,8 @@ use crate::{
     ids::{CommandId, Slug, TaskId},
 };
 
-/// Everything that a batch writes. The heads move only from the versions that were decided on;
-/// the caller compares their number and rolls back where one did not.
+/// Writes the parts that every batch has. The heads are updated only from the versions decided on;
+/// the caller counts them and rolls back if one was not updated.
 const WRITE: &str = "
     WITH moved AS (
         UPDATE tasks t
@@ -71,7 +71,7 @@ const WRITE: &str = "
     )
     SELECT (SELECT count(*) FROM moved), (SELECT array_agg(position ORDER BY position) FROM queued)";
 
-/// What most batches have nothing of.
+/// Writes the parts that most batches do not have.
 const WRITE_SELDOM: &str = "
     WITH unset AS (
         DELETE FROM timers WHERE id = ANY ($1)
@@ -105,13 +105,13 @@ pub(super) struct Locked {
     pub(super) heads: Heads,
     /// Tasks whose messages go to the relay.
     pub(super) relay_only: HashSet<TaskId>,
-    /// Commands of the request that are in the inbox.
+    /// Commands of the request that are already in the inbox.
     pub(super) known: HashSet<CommandId>,
 }
 
-/// Writes everything of a batch, short of COMMIT.
+/// Writes everything of a batch, except COMMIT.
 ///
-/// Versions are compared where the locks are known, before anything is sent; the comparison in the
+/// Versions are checked against the locked heads before anything is sent; the comparison in the
 /// statement is the backstop.
 pub(super) async fn write(
     conn: &mut PgConnection,
@@ -230,7 +230,7 @@ impl Tasks {
         self.revisions.push(signed(task.revision)?);
         self.revision_ids.push(task.revision_id.0);
         self.statuses.push(task.status.as_str());
-        // An array of arrays cannot be unnested by one level; step ids hold no comma.
+        // `unnest` cannot unnest an array of arrays by one level; step ids contain no comma.
         let steps: Vec<&str> = task.current_steps.iter().map(Slug::as_str).collect();
         self.steps.push(steps.join(","));
         self.labels.push(to_json(&task.labels)?);
@@ -317,8 +317,8 @@ impl Messages {
         self.owners.push(owner.map(|owner| owner.0));
     }
 
-    /// The rows that have an owner, with the positions they got: those ascend as the rows were
-    /// given.
+    /// The rows that have a publisher, with their assigned positions. Positions ascend in the order
+    /// of the rows.
     fn owned(self, positions: Vec<i64>) -> Result<Vec<OutboxRow>, EventStoreError> {
         if positions.len() != self.ids.len() {
             return Err(EventStoreError::Other(
@@ -345,7 +345,7 @@ impl Messages {
     }
 }
 
-/// FireTimer work, drafts and snapshots.
+/// Timers, drafts and snapshots.
 #[derive(Default)]
 pub(super) struct Seldom {
     timers_unset: HashSet<Uuid>,
@@ -355,8 +355,8 @@ pub(super) struct Seldom {
 }
 
 impl Seldom {
-    /// A row that comes twice counts as it came last; what is deleted and written is written: one
-    /// statement may touch a row once.
+    /// If a row occurs twice, the last occurrence counts; a row that is both deleted and written is
+    /// written. One statement may touch a row only once.
     pub(super) fn push(
         &mut self,
         timers_set: Vec<Timer>,

@@ -59,12 +59,12 @@ pub(super) async fn open(
 }
 
 struct SqliteBatch {
-    /// Rolls back when it is dropped.
+    /// Rolled back when dropped.
     tx: Transaction<'static, Sqlite>,
     now: DateTime<Utc>,
     publisher: Option<PublisherId>,
     heads: HashMap<TaskId, Head>,
-    /// Commands of the request that are in the inbox.
+    /// Commands of the request that are already in the inbox.
     known: HashSet<CommandId>,
 }
 
@@ -100,7 +100,7 @@ impl BatchTx for SqliteBatch {
     }
 }
 
-/// Reads what lies after the versions that the caller holds.
+/// Reads the events after the caller's versions.
 async fn read_tasks(
     connection: &mut SqliteConnection,
     after: &HashMap<TaskId, u64>,

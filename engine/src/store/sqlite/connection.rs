@@ -25,16 +25,16 @@ use super::{
     query::{self, SqliteQuery},
 };
 
-/// How long a statement waits for another process that writes, before it is `Unavailable`.
+/// How long a statement waits for a writing process before it fails as `Unavailable`.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a call waits for the connection that writes, before it is `Unavailable`.
+/// How long a call waits for the writing connection before it fails as `Unavailable`.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Connections that read; more callers wait for one.
+/// Reading connections; further callers wait.
 const READERS: u32 = 4;
-/// The file of the log beside the database is cut to this many bytes after a checkpoint.
+/// The size in bytes to which the write-ahead log is truncated after a checkpoint.
 const WAL_BYTES_KEPT: &str = "67108864";
 
-/// The migrations, oldest first. Forward only: a file that was released is never changed.
+/// The migrations, oldest first. Forward only: a released file is never changed.
 const MIGRATIONS: [MigrationFile; 9] = [
     MigrationFile {
         version: 1,
@@ -105,10 +105,10 @@ impl fmt::Debug for SqliteEventStore {
 }
 
 impl SqliteEventStore {
-    /// Opens the file, or makes an empty one; [`migrate`](Self::migrate) makes the tables.
+    /// Opens the file, or creates an empty one; [`migrate`](Self::migrate) creates the tables.
     ///
-    /// The clock gives the time of every decision and lease. Processes that share a file should
-    /// run on one machine, as SQLite asks for anyway, and so share a clock.
+    /// The clock gives the time of every decision and lease. Processes that share a file should run
+    /// on one machine, as SQLite requires anyway, and so share a clock.
     pub async fn open(path: impl AsRef<Path>, clock: Clock) -> Result<Self, EventStoreError> {
         let path = path.as_ref().to_owned();
         let options = SqliteConnectOptions::new()
@@ -124,9 +124,9 @@ impl SqliteEventStore {
             .test_before_acquire(false)
             .after_release(|connection, _| {
                 Box::pin(async move {
-                    // Waits for a rollback that a drop began. Where SQLite has rolled back by
-                    // itself (a full disk), the driver still counts a transaction: a connection
-                    // in that state is closed instead of being used again.
+                    // Waits for a rollback started by a drop. If SQLite itself has rolled back (a
+                    // full disk), the driver still counts a transaction: a connection in that state
+                    // is closed, not reused.
                     connection.ping().await?;
                     Ok(!connection.is_in_transaction())
                 })
@@ -155,13 +155,13 @@ impl SqliteEventStore {
         })
     }
 
-    /// Brings the schema up to date. Processes that do so at once wait for each other.
+    /// Migrates the schema. Concurrent processes wait for each other.
     pub async fn migrate(&self) -> Result<(), EventStoreError> {
         self.apply(migrator(&MIGRATIONS)).await
     }
 
-    /// Brings tables that a program keeps beside the store's up to date, by a list of its own;
-    /// what has been applied of it is noted in a table of that name.
+    /// Migrates tables that a program keeps beside the store's, by a list of its own. A table with
+    /// the given name records the applied migrations.
     pub async fn migrate_beside(
         &self,
         table: &'static str,
@@ -185,8 +185,8 @@ impl SqliteEventStore {
         .await
     }
 
-    /// Checks that the schema is at least the one that this build works on. A newer one is fine:
-    /// migrations only add, so that an old and a new build can share a file.
+    /// Checks that the schema is at least the one this build needs. A newer one is fine: migrations
+    /// only add, so an old and a new build can share a file.
     pub async fn check_migrated(&self) -> Result<(), EventStoreError> {
         let exists: bool = self.scalar(sqlx::query(MIGRATION_TABLE)).await?;
         let found = if exists {
@@ -206,7 +206,7 @@ impl SqliteEventStore {
         query::fetch(&self.readers, query, decode).await
     }
 
-    /// Reads the row of a statement, where there is one.
+    /// Reads the row of a statement, if there is one.
     pub(super) async fn fetch_optional<T>(
         &self,
         query: SqliteQuery,
@@ -234,8 +234,8 @@ impl SqliteEventStore {
         .await
     }
 
-    /// Begins a transaction that writes, alone in the file until it ends. For what a program keeps
-    /// in tables of its own beside the store's; await it where nothing cancels it.
+    /// Begins a write transaction, exclusive in the file until it ends. For tables that a program
+    /// keeps beside the store's; await it where it cannot be cancelled.
     pub async fn begin(&self) -> Result<Transaction<'static, Sqlite>, EventStoreError> {
         self.writer
             .begin_with("BEGIN IMMEDIATE")
@@ -248,7 +248,7 @@ impl SqliteEventStore {
         &self.path
     }
 
-    /// The connections that read; they refuse to write.
+    /// The reading connections; they reject writes.
     pub fn readers(&self) -> &SqlitePool {
         &self.readers
     }
@@ -258,20 +258,20 @@ impl SqliteEventStore {
         (self.clock)().trunc_subsecs(6)
     }
 
-    /// Closes all connections; whatever is called afterwards is `Unavailable`.
+    /// Closes all connections; later calls fail as `Unavailable`.
     pub async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
     }
 }
 
-/// Ends a transaction of [`SqliteEventStore::begin`].
+/// Commits a transaction of [`SqliteEventStore::begin`].
 pub(super) async fn commit(tx: Transaction<'static, Sqlite>) -> Result<(), EventStoreError> {
     tx.commit().await.map_err(classify_commit)
 }
 
-/// Runs database work to its end, whatever becomes of the caller: a driver's call that is dropped
-/// half-way leaves a connection in unknown, and an abandoned COMMIT has usually happened.
+/// Runs database work to its end, even if the caller is cancelled. A driver call dropped half-way
+/// leaves a connection in an unknown state, and an abandoned COMMIT has usually happened.
 pub(super) async fn detached<T: Send + 'static>(
     work: impl Future<Output = Result<T, EventStoreError>> + Send + 'static,
 ) -> Result<T, EventStoreError> {

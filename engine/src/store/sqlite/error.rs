@@ -1,4 +1,4 @@
-//! What SQLite's errors mean.
+//! Classifies SQLite errors.
 
 use super::super::EventStoreError;
 
@@ -14,8 +14,8 @@ const CONSTRAINT: u32 = 19;
 const MISMATCH: u32 = 20;
 
 impl EventStoreError {
-    /// Classifies an error of the SQLite driver, for a program that keeps tables of its own in the
-    /// file of the store.
+    /// Classifies an error of the SQLite driver, for programs that keep their own tables in the
+    /// store's file.
     pub fn from_sqlite(error: sqlx::Error) -> Self {
         classify(error)
     }
@@ -27,10 +27,10 @@ fn code(error: &sqlx::Error) -> Option<u32> {
     Some(code.parse::<u32>().ok()? & 0xff)
 }
 
-/// The meaning of an error before COMMIT: nothing was written.
+/// Classifies an error before COMMIT: nothing was written.
 ///
-/// Busy, locked, a full disk and broken input or output pass by themselves or by an operator's
-/// hand; a constraint or a value that is too big is the content's fault; the rest is a bug.
+/// Busy, locked, a full disk and I/O errors pass by themselves or after an operator's action. A
+/// constraint violation or an oversized value is caused by the content. Anything else is a bug.
 pub(super) fn classify(error: sqlx::Error) -> EventStoreError {
     match &error {
         sqlx::Error::Database(_) => match code(&error) {
@@ -50,8 +50,8 @@ pub(super) fn classify(error: sqlx::Error) -> EventStoreError {
     }
 }
 
-/// The meaning of an error of COMMIT: what SQLite itself refused is not there, anything else may
-/// be.
+/// Classifies an error of COMMIT: if SQLite itself rejected it, nothing was written; otherwise the
+/// outcome is unknown.
 pub(super) fn classify_commit(error: sqlx::Error) -> EventStoreError {
     let unknown = match &error {
         sqlx::Error::Database(_) => code(&error) == Some(IO),

@@ -20,7 +20,7 @@ use crate::{events::StateRebuilder, ids::TaskId, state::WorkflowSnapshot};
 #[async_trait]
 impl EventStore for SqliteEventStore {
     async fn open(&self, request: OpenRequest) -> Result<OpenBatch, EventStoreError> {
-        // Where the caller goes away, the batch is dropped in the task, which rolls it back.
+        // If the caller is cancelled, the batch is dropped in the task, which rolls it back.
         detached(batch::open(self.clone(), request)).await
     }
 
@@ -31,7 +31,7 @@ impl EventStore for SqliteEventStore {
         let store = self.clone();
         let tasks = tasks.to_vec();
         detached(async move {
-            // One transaction: snapshots and tails of the same moment.
+            // One transaction: snapshots and tails from the same moment.
             let mut tx = store.readers().begin().await.map_err(classify)?;
             let mut snapshots = snapshots(&mut tx, &tasks).await?;
             let after: Vec<_> = tasks

@@ -1,4 +1,4 @@
-//! What reached goals set off outside.
+//! External actions that reached goals trigger.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ const ADD: &str = "
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)
     ON CONFLICT (id) DO NOTHING";
 
-/// Asked of a connection that reads, so that an idle runner does not keep writers waiting.
+/// Queried on a reading connection, so an idle runner does not block writers.
 const CLAIMABLE: &str =
     "SELECT EXISTS (SELECT 1 FROM goal_work WHERE status = 'waiting' AND due_at <= ?1)";
 

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::ids::TaskId;
 
-/// `relay_only`: a message of the task waits that the publisher does not hold.
+/// `relay_only`: a message of the task waits that is not leased to the publisher.
 const HEADS: &str = "
     SELECT r.value AS task_id, COALESCE(t.version, 0) AS version, EXISTS (
         SELECT 1 FROM outbox AS o
@@ -25,13 +25,13 @@ const HEADS: &str = "
 /// The head of a stream.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
-    /// Its version; 0 where it does not exist.
+    /// Its version; 0 if it does not exist.
     pub(super) version: u64,
     /// Whether its new messages go to the relay.
     pub(super) relay_only: bool,
 }
 
-/// The heads of some streams, each of which is there.
+/// The heads of some streams, all of which are present in the result.
 pub(super) async fn heads(
     connection: &mut SqliteConnection,
     tasks: &[TaskId],

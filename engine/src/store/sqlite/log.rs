@@ -1,4 +1,4 @@
-//! The log of all events, and the models of annotators that are learnt from it.
+//! The log of all events, and the annotator models learned from it.
 
 use async_trait::async_trait;
 use sqlx::SqliteExecutor;
@@ -15,8 +15,8 @@ use super::{
     rows::array,
 };
 
-/// The workflow and the start stand in the head of the stream; should that be lost, in its first
-/// event.
+/// The workflow and the start time are in the head of the stream; if the head is lost, they come
+/// from its first event.
 const LOG: &str = "
     SELECT e.position, e.stream_id, e.version, e.event_id, e.event_type, e.event_data, e.metadata,
            e.occurred_at,
@@ -34,7 +34,7 @@ const LOG: &str = "
     ORDER BY e.position
     LIMIT ?2";
 
-/// The next so many events; of those that are not asked for, the position alone.
+/// The next events; for those that do not match, only the position is returned.
 const PAGE: &str = "
     SELECT page.position, page.stream_id, page.version, page.event_id, page.event_type,
            page.metadata, page.occurred_at, page.workflow,
@@ -55,7 +55,7 @@ const PAGE: &str = "
 const LEARNT: &str =
     "SELECT workflow, step_id, position, state, checksum FROM annotator_models WHERE model = ?1";
 
-/// Another process may have come further; then its state stays.
+/// If another process has stored a later checkpoint, that one stays.
 const KEEP: &str = "
     INSERT INTO annotator_models (model, workflow, step_id, position, state, checksum)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6)
@@ -66,8 +66,7 @@ const KEEP: &str = "
 const POSITION: &str = "SELECT position FROM annotator_models WHERE model = ?1";
 const FORGET: &str = "DELETE FROM annotator_models";
 
-/// The events after a place in the log, in order. With one writer there are no gaps that could
-/// still be filled.
+/// The events after a position in the log, in order. With one writer, no gap can be filled later.
 pub(super) async fn read_log<'c>(
     from: impl SqliteExecutor<'c>,
     after: LogPosition,

@@ -31,7 +31,7 @@ const OPEN_OF: &str = "SELECT * FROM workflow_pauses WHERE ended_at IS NULL AND 
 
 const ALL: &str = "SELECT * FROM workflow_pauses ORDER BY pause_id";
 
-/// Those that can still matter to one of the tasks.
+/// Pauses that can still affect one of the tasks.
 const MATTERING: &str = "
     SELECT * FROM workflow_pauses
     WHERE ended_at IS NULL
@@ -70,7 +70,7 @@ const SET_ANNOTATOR: &str = "
         reason = excluded.reason, by_rule = excluded.by_rule, ended_at = excluded.ended_at,
         judged_anew = excluded.judged_anew";
 
-/// Pauses that can still matter to a batch of tasks.
+/// Pauses that can still affect a batch of tasks.
 pub(super) async fn mattering(
     connection: &mut SqliteConnection,
     tasks: &[TaskId],
@@ -79,7 +79,7 @@ pub(super) async fn mattering(
     fetch(connection, query, rows::pause).await
 }
 
-/// What operator commands touch, in a transaction, which is the only one that writes.
+/// The tables of operator commands, in the only write transaction.
 pub(super) struct Tables<'c> {
     pub(super) connection: &'c mut SqliteConnection,
     pub(super) now: DateTime<Utc>,
@@ -87,7 +87,7 @@ pub(super) struct Tables<'c> {
 
 #[async_trait]
 impl OperatorTables for Tables<'_> {
-    /// The lock of the file is there already.
+    /// The file is already locked.
     async fn lock(&mut self) -> Result<(), EventStoreError> {
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Messages between commit and confirm.
+//! Messages between commit and publisher confirm.
 
 use std::time::Duration;
 
@@ -16,15 +16,15 @@ use super::{
     rows::{array, later, micros, plain, seconds_between},
 };
 
-/// A message that waits already is left as it is.
+/// A message that is already waiting is left unchanged.
 const ENQUEUE: &str = "
     INSERT INTO outbox (message_id, task_id, routing_key, message_type, body, created_at)
     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, ?2
     FROM json_each(?1) WHERE true ORDER BY key
     ON CONFLICT (message_id) DO NOTHING";
 
-/// Whether anything can be claimed: asked of a connection that reads, so that an idle relay does
-/// not keep writers waiting.
+/// Whether anything can be claimed. Queried on a reading connection, so an idle relay does not
+/// block writers.
 const CLAIMABLE: &str = "
     SELECT EXISTS (
         SELECT 1 FROM outbox
@@ -73,7 +73,7 @@ const FAILED: &str = "
     ORDER BY position
     LIMIT ?1";
 
-/// Writes messages that nobody holds yet.
+/// Enqueues messages that are leased to no publisher.
 pub(super) async fn enqueue(
     connection: &mut SqliteConnection,
     messages: &[NewOutboxRow],
@@ -131,7 +131,7 @@ impl Outbox for SqliteEventStore {
                 .bind(i64::from(limit));
             let mut claimed = fetch(&mut *tx, query, rows::outbox).await?;
             commit(tx).await?;
-            // RETURNING promises no order.
+            // RETURNING guarantees no order.
             claimed.sort_unstable_by_key(|row| row.position);
             Ok(claimed)
         })
@@ -178,7 +178,8 @@ impl Outbox for SqliteEventStore {
         let store = self.clone();
         detached(async move {
             let mut tx = store.begin().await?;
-            // The clock is read once the file is locked: waiting for that costs nothing of a lease.
+            // The clock is read after the file is locked, so waiting for the lock does not shorten
+            // a lease.
             let query = sqlx::query(RENEW)
                 .bind(publisher.0.hyphenated())
                 .bind(later(store.now(), lease));

@@ -42,7 +42,7 @@ const UNSET: &str = "
     DELETE FROM projection_rows
     WHERE projection = ?1 AND key IN (SELECT value FROM json_each(?2))";
 
-/// Answers what was not said before.
+/// Returns the messages that were not recorded before.
 const SAY: &str = "
     INSERT INTO goal_actions (message_id, message_type, routing_key, caused_at)
     SELECT value ->> 0, value ->> 1, value ->> 2, ?2
@@ -56,7 +56,7 @@ const FORGET: [&str; 2] = [
 ];
 
 /// The transaction of an open step. It is the only writer of the file, so nothing is decided
-/// beside it.
+/// concurrently.
 struct SqliteProjection {
     store: SqliteEventStore,
     tx: Transaction<'static, Sqlite>,
@@ -189,7 +189,7 @@ impl ProjectionTx for SqliteProjection {
 
 #[async_trait]
 impl ProjectionStore for SqliteEventStore {
-    /// Two processes wait for each other, as writers do, so the answer is never `None`.
+    /// Two processes wait for each other, as writers do, so this never returns `None`.
     async fn open_projection(
         &self,
         name: &str,

@@ -1,4 +1,4 @@
-//! Statements on a connection, their errors classified.
+//! Runs statements on a connection and classifies their errors.
 
 use sqlx::{
     Decode, Row, Sqlite, SqliteConnection, SqliteExecutor, Type,
@@ -29,7 +29,7 @@ pub(super) async fn fetch<'c, T>(
     rows.iter().map(decode).collect()
 }
 
-/// Reads the row of a statement, where there is one.
+/// Reads the row of a statement, if there is one.
 pub(super) async fn fetch_optional<'c, T>(
     from: impl SqliteExecutor<'c>,
     query: SqliteQuery,
@@ -60,7 +60,7 @@ where
     fetch_one(from, query, |row| nth(row, 0)).await
 }
 
-/// A column by its position, for statements that make no row of a table.
+/// A column by its position, for statements whose result is not a row of a table.
 pub(super) fn nth<'r, T>(row: &'r SqliteRow, index: usize) -> Result<T, EventStoreError>
 where
     T: Decode<'r, Sqlite> + Type<Sqlite>,

@@ -1,4 +1,4 @@
-//! Everything derived, made anew from the log.
+//! Rebuilds all derived data from the event log.
 
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
@@ -36,7 +36,7 @@ async fn replace_task(
     row: &TaskRow,
 ) -> Result<bool, EventStoreError> {
     let query = sqlx::query(TASK).bind(row.task_id.0.hyphenated());
-    // A row that cannot be read is one to be replaced.
+    // An unreadable row is replaced.
     let is_equal = fetch_optional(&mut *connection, query, |found| {
         Ok(rows::task(found).is_ok_and(|found| found == *row))
     });
@@ -118,7 +118,7 @@ impl Rebuild for SqliteEventStore {
         .await
     }
 
-    /// Where the stream has moved since it was replayed, nothing is written and the answer is a
+    /// If the stream has moved since it was replayed, writes nothing and returns a
     /// [`VersionConflict`](EventStoreError::VersionConflict): replay it again.
     async fn replace_derived(
         &self,

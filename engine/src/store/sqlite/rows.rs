@@ -1,4 +1,4 @@
-//! Rust's types in SQLite's columns, and back.
+//! Converts Rust types to SQLite columns and back.
 
 use std::time::Duration;
 
@@ -34,12 +34,12 @@ pub(super) fn array<T: Serialize>(rows: &[T]) -> Result<String, EventStoreError>
     serde_json::to_string(rows).map_err(|error| EventStoreError::Other(Box::new(error)))
 }
 
-/// JSON in a column. U+0000 is refused, as it is by Postgres.
+/// JSON in a column. Rejects U+0000, as PostgreSQL does.
 pub(super) fn json<T: Serialize>(value: &T) -> Result<String, EventStoreError> {
     let text =
         serde_json::to_string(value).map_err(|error| EventStoreError::Data(Box::new(error)))?;
     let nul = text.match_indices("\\u0000").any(|(at, _)| {
-        // An even number of backslashes before it: this one begins the escape.
+        // With an even number of backslashes before it, this one begins the escape.
         text.as_bytes()[..at]
             .iter()
             .rev()
@@ -55,7 +55,7 @@ pub(super) fn json<T: Serialize>(value: &T) -> Result<String, EventStoreError> {
     }
 }
 
-/// Plain text in a column. U+0000 is refused, as it is by Postgres.
+/// Plain text in a column. Rejects U+0000, as PostgreSQL does.
 pub(super) fn plain(text: &str) -> Result<&str, EventStoreError> {
     if text.contains('\0') {
         Err(EventStoreError::Data(Box::new(NulInText)))
@@ -79,12 +79,12 @@ pub(super) fn later(now: DateTime<Utc>, by: Duration) -> i64 {
         .map_or(i64::MAX, micros)
 }
 
-/// Seconds from one column's time to another's; 0 where the clock went back.
+/// Seconds between two times; 0 if the clock went back.
 pub(super) fn seconds_between(from: i64, to: i64) -> f64 {
     to.saturating_sub(from).max(0) as f64 / 1e6
 }
 
-/// A place in the log of one file.
+/// A position in the log of one file.
 pub(super) fn log_position(position: i64) -> LogPosition {
     LogPosition {
         transaction: 0,
@@ -99,7 +99,7 @@ where
     Ok(row.try_get(column)?)
 }
 
-/// A time is no integer of microseconds that a calendar has.
+/// A time is not an integer of microseconds within the calendar's range.
 #[derive(Debug, thiserror::Error)]
 #[error("{0} is no time")]
 struct NoTime(i64);

@@ -1,4 +1,4 @@
-//! Free and claimed slots.
+//! Open and claimed slots.
 
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
@@ -70,7 +70,7 @@ const SET: &str = "
         gold = excluded.gold, submitted = excluded.submitted, reserved = excluded.reserved,
         waiting_since = excluded.waiting_since, barred = excluded.barred, judged = excluded.judged";
 
-/// Writes what has changed, each with the task that it belongs to.
+/// Writes the changes, each with its task.
 pub(super) async fn write<'a>(
     connection: &mut SqliteConnection,
     changes: impl Iterator<Item = (TaskId, &'a SlotsChange)> + Clone,
@@ -119,7 +119,7 @@ pub(super) async fn write<'a>(
     Ok(())
 }
 
-/// How many slots a person holds.
+/// How many slots a person has claimed.
 pub(super) async fn count_held(
     connection: &mut SqliteConnection,
     user: UserId,
@@ -131,7 +131,7 @@ pub(super) async fn count_held(
     .await
 }
 
-/// Replaces the slots of a task by those that follow from its state; answers whether they differ.
+/// Replaces the slots of a task with those derived from its state; returns whether they differed.
 pub(super) async fn replace(
     connection: &mut SqliteConnection,
     task: TaskId,

@@ -36,7 +36,8 @@ const STREAM: &str = "
     ORDER BY version
     LIMIT ?3";
 
-/// The newest snapshot of each task; one that is not whole is passed over, and its stream replayed.
+/// The newest snapshot of each task. If its checksum does not match, it is ignored and the stream
+/// replayed.
 pub(super) async fn snapshots(
     connection: &mut SqliteConnection,
     tasks: &[TaskId],
@@ -78,7 +79,7 @@ pub(super) async fn tails(
     fetch(connection, query, rows::event).await
 }
 
-/// The events of a stream after a version, at most so many.
+/// At most `limit` events of a stream after a version.
 pub(super) fn events_after(task: TaskId, version: u64, limit: u32) -> SqliteQuery {
     sqlx::query(STREAM)
         .bind(task.0.hyphenated())

@@ -1,4 +1,4 @@
-//! What only this store can get wrong; what all stores promise is in the conformance suite.
+//! Tests specific to this store; the conformance suite covers what all stores promise.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -32,7 +32,7 @@ use crate::{
     state::WorkflowRef,
 };
 
-/// Every look at the clock is a millisecond later.
+/// Each reading of the clock is a millisecond later.
 fn clock() -> Arc<dyn Fn() -> DateTime<Utc> + Send + Sync> {
     let micros = AtomicI64::new(1_700_000_000_000_000);
     Arc::new(move || {
@@ -197,7 +197,7 @@ async fn a_batch_dropped_half_way_leaves_nothing_and_frees_the_file() {
         let batch = store.open(request(&[task(1)])).await.unwrap();
         drop(batch);
     }
-    // Both the next caller and another process can write at once.
+    // The next caller and another process can both write at once.
     append(&other, task(2), 1).await.unwrap();
     append(&store, task(1), 1).await.unwrap();
     let loaded = EventStore::load(&store, &[task(1), task(2)]).await.unwrap();
@@ -211,7 +211,7 @@ async fn calls_that_are_dropped_leave_no_transaction_open() {
     let mut committed = 0;
     for n in 0..60_u64 {
         let patience = Duration::from_micros(n * 50);
-        // Dropped while it opens, or while it commits; either way to be found whole.
+        // Dropped while it opens or commits; the store must be consistent either way.
         if tokio::time::timeout(patience, append(&store, task(9), 1))
             .await
             .is_ok()
@@ -320,7 +320,7 @@ async fn a_full_disk_is_waited_out() {
     let store = store(&dir.path().join("a.db")).await;
     append(&store, task(1), 1).await.unwrap();
     let mut tx = store.begin().await.unwrap();
-    // Bounds the file as a full disk would, until the connection is closed.
+    // Limits the file as a full disk would, until the connection is closed.
     sqlx::query("PRAGMA max_page_count = 1")
         .execute(&mut *tx)
         .await

@@ -1,4 +1,4 @@
-//! Work whose time has come.
+//! Timers.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::{
     write,
 };
 
-/// Rows whose workflow is paused are passed over.
+/// Skips timers whose workflow is paused.
 const CLAIMABLE: &str = "
     SELECT EXISTS (
         SELECT 1 FROM timers
@@ -67,7 +67,7 @@ impl TimerQueue for SqliteEventStore {
                 .bind(lane == TimerLane::Calls);
             let mut claimed = fetch(&mut *tx, query, rows::due).await?;
             commit(tx).await?;
-            // RETURNING promises no order.
+            // RETURNING guarantees no order.
             claimed.sort_unstable_by_key(|row| (row.due_at, row.id));
             Ok(claimed)
         })

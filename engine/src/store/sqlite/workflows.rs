@@ -38,7 +38,7 @@ const REVISIONS: &str = "
 
 async fn save(store: SqliteEventStore, config: WorkflowConfig) -> Result<Uuid, StorageError> {
     let hash = content_hash(&config);
-    // The lock of the file gives concurrent saves distinct numbers.
+    // The file lock gives concurrent saves distinct numbers.
     let mut tx = store.begin().await?;
     let query = sqlx::query(NEWEST).bind(config.id.as_str());
     let revision = match fetch_optional(&mut *tx, query, rows::workflow).await? {

@@ -1,4 +1,4 @@
-//! What a commit writes, one statement a table.
+//! The writes of a commit, one statement per table.
 
 use std::collections::HashMap;
 
@@ -79,7 +79,7 @@ const SNAPSHOTS: &str = "
         schema_version = excluded.schema_version, state = excluded.state,
         checksum = excluded.checksum";
 
-/// Writes everything of a batch, and answers the messages that `publisher` now holds.
+/// Writes everything of a batch and returns the messages now leased to `publisher`.
 pub(super) async fn all(
     connection: &mut SqliteConnection,
     writes: &[TaskWrite],
@@ -123,8 +123,8 @@ async fn write(
     execute(connection, sqlx::query(sql).bind(rows)).await
 }
 
-/// A key that is there already although the lock and the inbox said otherwise: a bug, told apart
-/// from content that cannot be stored.
+/// A key exists although the lock and the inbox said otherwise: a bug, distinct from content that
+/// cannot be stored.
 fn twice(error: EventStoreError, write: &TaskWrite) -> EventStoreError {
     let unique = match &error {
         EventStoreError::Data(source) => source
@@ -238,7 +238,7 @@ pub(super) async fn records(
     write(connection, COMMANDS, array(&rows)?).await
 }
 
-/// Writes messages; answers those that `publisher` now holds, in order of writing.
+/// Writes messages; returns those now leased to `publisher`, in order of writing.
 async fn outbox(
     connection: &mut SqliteConnection,
     writes: &[TaskWrite],
@@ -309,7 +309,7 @@ pub(super) async fn timers_unset(
     write(connection, UNSET_TIMERS, array(ids)?).await
 }
 
-/// Writes or moves timers; whoever had claimed it claimed something else.
+/// Writes or moves timers; an earlier claim of the timer no longer applies.
 pub(super) async fn timers_set(
     connection: &mut SqliteConnection,
     rows: impl Iterator<Item = &Timer>,
