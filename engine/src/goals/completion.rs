@@ -1,4 +1,5 @@
-//! What follows from a goal: actions when it is reached, alerts on the way, and completion by hand.
+//! The consequences of a goal: actions when it is reached, alerts along the way, and completion by
+//! hand.
 
 use std::collections::BTreeSet;
 
@@ -8,21 +9,21 @@ use uuid::Uuid;
 use super::{GoalProgress, GoalStatement};
 use crate::config::CompletionActionConfig;
 
-/// Something that must happen once, because a goal was reached.
+/// An action to run once, because a goal was reached.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CompletionAction {
-    /// What.
+    /// The action to run.
     pub action: CompletionActionConfig,
     /// The progress that reached the goal.
     pub progress: GoalProgress,
 }
 
 impl CompletionAction {
-    /// The same for the same goal, epoch and action, whoever derives it and however often: what
-    /// was done under this id is not done again.
+    /// The same id for the same goal, epoch and action, however often it is derived; an action
+    /// already run under this id is not run again.
     pub fn id(&self) -> Uuid {
         let what = match &self.action {
-            // A goal may call several.
+            // A goal may call several webhooks.
             CompletionActionConfig::TriggerWebhook(config) => {
                 format!("trigger_webhook/{}", config.url)
             }
@@ -34,12 +35,12 @@ impl CompletionAction {
     }
 }
 
-/// Something that people should know of, because a goal is on its way or in danger.
+/// An alert for people, because a goal is progressing or at risk.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GoalAlert {
-    /// Which: `progress/0.5`, `below`, `above`, `late` or `missed`.
+    /// The name: `progress/0.5`, `below`, `above`, `late` or `missed`.
     pub name: String,
-    /// Counts how often this alert was raised in the epoch, from 1.
+    /// How often this alert was raised in the epoch, from 1.
     pub n: u32,
     /// When it was raised.
     pub at: DateTime<Utc>,
@@ -48,13 +49,13 @@ pub struct GoalAlert {
 }
 
 impl GoalAlert {
-    /// The same for the same goal, epoch, alert and number.
+    /// The same id for the same goal, epoch, alert and number.
     pub fn id(&self) -> Uuid {
         derived_id(&self.progress, &format!("alert/{}/{}", self.name, self.n))
     }
 }
 
-/// The id of what a goal causes.
+/// The id of an effect of a goal.
 fn derived_id(progress: &GoalProgress, what: &str) -> Uuid {
     let GoalProgress {
         workflow, epoch, ..
@@ -63,10 +64,10 @@ fn derived_id(progress: &GoalProgress, what: &str) -> Uuid {
     Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes())
 }
 
-/// Why a goal cannot be completed by a person's word.
+/// Why a person's statement cannot complete a goal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CompletionRefusal {
-    /// It is reached by what happens, not by hand.
+    /// It is reached by events, not by hand.
     #[error("a goal of type `{kind}` is not completed by hand{hint}")]
     NotByHand {
         /// The kind of goal.
@@ -74,41 +75,41 @@ pub enum CompletionRefusal {
         /// What would allow it.
         hint: &'static str,
     },
-    /// It is reached already.
+    /// It is already reached.
     #[error("the goal is reached since {at}")]
     AlreadyReached {
-        /// Since when.
+        /// When it was reached.
         at: DateTime<Utc>,
     },
     /// The person lacks the role.
     #[error("one of these roles is needed: {}", .roles.join(", "))]
     RoleRequired {
-        /// The roles, one of which is enough.
+        /// The roles; one of them is enough.
         roles: Vec<String>,
     },
     /// Items of the checklist are not confirmed.
     #[error("the checklist is not whole: {}", .items.join("; "))]
     Unconfirmed {
-        /// The items that lack.
+        /// The missing items.
         items: Vec<String>,
     },
-    /// The statement confirms what is not on the checklist.
+    /// The statement confirms items that are not on the checklist.
     #[error("not on the checklist: {}", .items.join("; "))]
     UnknownItems {
         /// The items.
         items: Vec<String>,
     },
-    /// The goal asks why.
+    /// The goal requires a reason.
     #[error("the goal needs a `reason`")]
     ReasonRequired,
 }
 
 impl GoalProgress {
-    /// Whether a person may complete the goal by `statement`.
+    /// Checks that `statement` may complete the goal.
     ///
     /// # Errors
     ///
-    /// The first thing that stands against it.
+    /// The first reason against it.
     pub fn accepts(&self, statement: &GoalStatement) -> Result<(), CompletionRefusal> {
         let config = &self.config;
         if !config.is_by_hand() {

@@ -9,37 +9,37 @@ use crate::{
     ids::WorkflowId,
 };
 
-/// A goal as one revision of its workflow defines it. Goals span revisions: a goal is as the newest
-/// revision that has it says.
+/// A goal as one revision of its workflow defines it. Goals span revisions: the newest revision
+/// that declares a goal defines it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GoalDefinition {
     /// The workflow.
     pub workflow: WorkflowId,
     /// The number of the revision.
     pub revision: u32,
-    /// When the revision was stored: it says nothing about what was before.
+    /// When the revision was stored; it does not apply to anything earlier.
     pub since: DateTime<Utc>,
-    /// What the file says.
+    /// The goal's configuration.
     pub config: GoalConfig,
 }
 
-/// How far back a rolling window looks when the file says nothing.
+/// The default length of a rolling window.
 const WINDOW_DEFAULT: Duration = Duration::from_secs(7 * 86_400);
-/// Measurements that a window must hold when the file says nothing.
+/// The default minimum of measurements in a window.
 const MIN_SAMPLES_DEFAULT: u32 = 20;
 
 impl GoalConfig {
-    /// How far back it looks.
+    /// The length of the rolling window.
     pub fn window(&self) -> Duration {
         self.window.map_or(WINDOW_DEFAULT, ConfigDuration::get)
     }
 
-    /// Measurements that the window must hold before they say anything.
+    /// The minimum of measurements in the window for a result.
     pub fn min_samples(&self) -> usize {
         self.min_samples.unwrap_or(MIN_SAMPLES_DEFAULT) as usize
     }
 
-    /// Whether `other` is reached by the same: if not, it is another target and a new epoch.
+    /// Whether `other` has the same target; if not, a new epoch starts.
     pub(super) fn has_target_of(&self, other: &Self) -> bool {
         let plain = |config: &Self| Self {
             description: None,
@@ -54,7 +54,7 @@ impl GoalConfig {
         plain(self) == plain(other)
     }
 
-    /// Whether `other` measures the same, so that what was measured so far stays good.
+    /// Whether `other` measures the same, so that existing measurements stay valid.
     pub(super) fn measures_like(&self, other: &Self) -> bool {
         let measure = |config: &Self| {
             (

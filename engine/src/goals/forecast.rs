@@ -1,4 +1,4 @@
-//! When a volume will be reached, and what that rests on.
+//! Forecasts when a volume will be reached, and the data behind the forecast.
 
 use std::collections::VecDeque;
 
@@ -6,67 +6,67 @@ use chrono::{DateTime, TimeDelta, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Seconds of a slot in which events are counted together.
+/// The length in seconds of a time slot in which events are counted together.
 const SLOT_SECS: i64 = 300;
-/// Slots that are remembered: a day.
+/// Time slots kept: one day.
 const SLOTS: i64 = 288;
-/// Events after which a forecast is good enough to raise an alarm on it.
+/// Events needed before a forecast may raise an alert.
 const FIRM_EVENTS: u64 = 10;
-/// Later than any date that means something; beyond it, the answer is that it takes too long.
+/// Beyond any meaningful date; such forecasts report that it takes too long.
 const AHEAD_MAX_DAYS: i64 = 36_525;
 
-/// What was counted in the last day, in slots of five minutes: the base of a forecast.
+/// The counts of the last day, in time slots of five minutes: the basis of a forecast.
 ///
-/// A day, so that nights and breaks are part of the rate.
+/// A whole day, so that nights and breaks are part of the rate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recent {
     /// When the first event was counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     first: Option<DateTime<Utc>>,
-    /// When the last one was.
+    /// When the last event was counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last: Option<DateTime<Utc>>,
     /// Events counted in all.
     #[serde(default)]
     total: u64,
-    /// The number of a slot since 1970, and how many events fell into it; empty slots are left out.
+    /// The number of a time slot since 1970 and its events; empty time slots are omitted.
     slots: VecDeque<(i64, u64)>,
 }
 
 /// When a volume will be reached, at the rate of the last day.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Forecast {
-    /// When; none where that cannot be said, or where nothing moves.
+    /// The expected time; `None` if it is unknown or nothing is being counted.
     pub eta: Option<DateTime<Utc>>,
     /// Why there is no `eta`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What the rate rests on; none where nothing was counted yet.
+    /// The rate and its basis; `None` if nothing was counted yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basis: Option<ForecastBasis>,
-    /// Whether work has come to a standstill: then it will never be reached.
+    /// Whether work has stopped, so that the volume will never be reached.
     #[serde(skip)]
     pub(super) is_never: bool,
-    /// Whether enough was counted, ever, to raise an alarm on it.
+    /// Whether enough was counted in total to raise an alert.
     #[serde(skip)]
     pub(super) is_firm: bool,
 }
 
-/// What a rate rests on.
+/// The basis of a rate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ForecastBasis {
-    /// Events counted since then: at most a day ago.
+    /// Events are counted from this time, at most a day ago.
     pub from: DateTime<Utc>,
-    /// Until when they were counted.
+    /// Events are counted until this time.
     pub to: DateTime<Utc>,
-    /// How many there were.
+    /// The number of events.
     pub events: u64,
-    /// Events an hour.
+    /// Events per hour.
     pub per_hour: f64,
 }
 
 impl Forecast {
-    /// No forecast, for a reason.
+    /// No forecast, with the reason.
     pub(super) fn unknown(reason: impl Into<String>) -> Self {
         Self {
             eta: None,
@@ -77,7 +77,7 @@ impl Forecast {
         }
     }
 
-    /// Whether `deadline` will be missed, as far as can be said.
+    /// Whether `deadline` will be missed, as far as is known.
     pub(super) fn is_later_than(&self, deadline: DateTime<Utc>) -> bool {
         self.is_never || (self.is_firm && self.eta.is_some_and(|eta| eta > deadline))
     }
@@ -88,7 +88,7 @@ fn slot(at: DateTime<Utc>) -> i64 {
 }
 
 impl Recent {
-    /// Counts events at a time that is not before those counted already.
+    /// Counts events at a time that is not before those already counted.
     pub(super) fn add(&mut self, at: DateTime<Utc>, events: u64) {
         self.first.get_or_insert(at);
         self.last = Some(at);
@@ -108,8 +108,9 @@ impl Recent {
         self.last
     }
 
-    /// The next instant after `at` at which a forecast is looked at without an event: the beginning
-    /// of a slot. Seen only there, a forecast never comes nearer unless something is counted.
+    /// The next instant after `at` at which a forecast is evaluated without an event: the beginning
+    /// of a time slot. Evaluated only then, a forecast never comes nearer unless something is
+    /// counted.
     pub(super) fn next_look(at: DateTime<Utc>) -> DateTime<Utc> {
         DateTime::from_timestamp((slot(at) + 1) * SLOT_SECS, 0).unwrap_or(at)
     }
@@ -119,20 +120,20 @@ impl Recent {
         DateTime::from_timestamp(slot(at) * SLOT_SECS, 0).unwrap_or(at)
     }
 
-    /// How many looks lie between two of them.
+    /// The number of such instants between two of them.
     pub(super) fn looks_between(first: DateTime<Utc>, last: DateTime<Utc>) -> i64 {
         slot(last) - slot(first)
     }
 
-    /// The look that comes `n` after `first`.
+    /// The `n`th such instant after `first`.
     pub(super) fn look(first: DateTime<Utc>, n: i64) -> DateTime<Utc> {
         DateTime::from_timestamp((slot(first) + n) * SLOT_SECS, 0).unwrap_or(first)
     }
 
-    /// When `remaining` more will have been counted, as seen at `now`.
+    /// When `remaining` more will have been counted, seen from `now`.
     ///
-    /// The rate is that of the last day, or of the time since the first event where that is less.
-    /// In the latter case the first event only starts the clock.
+    /// The rate is that of the last day, or of the time since the first event if that is shorter.
+    /// In that case the first event only starts the clock.
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,

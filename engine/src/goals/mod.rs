@@ -1,8 +1,8 @@
-//! When enough is enough: goals of a workflow, their progress, and what happens once they are met.
+//! Goals of a workflow: their progress, and what happens once they are met.
 //!
-//! Progress is folded from the log, so it can be made anew at any time and comes out the same:
-//! [`GoalTracker`] folds, [`GoalEvaluator`] judges, and a [`CompletionAction`] says what is to
-//! happen, once for each epoch of a goal.
+//! Progress is folded from the log, so it can be rebuilt at any time with the same result.
+//! [`GoalTracker`] folds the events, [`GoalEvaluator`] gives the verdicts, and a
+//! [`CompletionAction`] names what to do, once for each epoch of a goal.
 //!
 //! ```
 //! use glyph_workflow_engine::{

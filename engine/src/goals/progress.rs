@@ -1,4 +1,4 @@
-//! How far a goal has come.
+//! The progress of a goal.
 
 use std::collections::BTreeMap;
 
@@ -15,44 +15,44 @@ use crate::{
 /// Goals by workflow and id.
 pub type Goals = BTreeMap<(WorkflowId, Slug), GoalProgress>;
 
-/// How far a goal has come: what the projection keeps of it, with the definition it follows.
+/// The progress of a goal: the projection's row, with the definition it follows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GoalProgress {
     /// The workflow.
     pub workflow: WorkflowId,
-    /// The goal as the newest revision that has it says.
+    /// The goal as the newest revision that declares it defines it.
     pub config: GoalConfig,
     /// The number of that revision.
     pub revision: u32,
-    /// Counts targets: a changed target opens the next. From 1.
+    /// Counts targets, from 1: a changed target starts the next epoch.
     pub epoch: u32,
-    /// When the epoch began; a goal is not reached before that.
+    /// When the epoch began; a goal cannot be reached earlier.
     pub since: DateTime<Utc>,
-    /// What was counted, where the goal counts by itself.
+    /// The count, for goals that count by themselves.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub count: u64,
-    /// Contributions by step: accepted annotations, or completed visits where tasks are counted.
+    /// Contributions by step: accepted annotations, or completed visits if the goal counts tasks.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub steps: BTreeMap<StepId, u64>,
-    /// What was counted lately, of goals that count.
+    /// Recent counts, for goals that count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recent: Option<Recent>,
-    /// What was measured lately, of goals that measure.
+    /// Recent measurements, for goals that measure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<Window>,
-    /// The share of each goal that it waits for.
+    /// The progress share of each goal it waits for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parts: BTreeMap<Slug, f64>,
-    /// When it was reached; what is reached stays so in this epoch.
+    /// When it was reached; a reached goal stays reached in this epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<DateTime<Utc>>,
-    /// Who completed it, where that was done by hand.
+    /// The person who completed it, for completion by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_by: Option<GoalCompletion>,
-    /// When it became clear that it will not be reached in this epoch.
+    /// When it became certain that it will not be reached in this epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missed_at: Option<DateTime<Utc>>,
-    /// Alerts that were raised in this epoch, by name.
+    /// Alerts raised in this epoch, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub alerts: BTreeMap<String, AlertState>,
 }
@@ -62,9 +62,9 @@ pub struct GoalProgress {
 pub struct AlertState {
     /// How often it was raised in this epoch.
     pub times: u32,
-    /// When it was raised last.
+    /// When it was last raised.
     pub raised_at: DateTime<Utc>,
-    /// Whether what it warns of is still so.
+    /// Whether its condition still holds.
     pub active: bool,
 }
 
@@ -77,7 +77,7 @@ fn is_zero(count: &u64) -> bool {
 }
 
 impl GoalProgress {
-    /// A goal of which nothing is known but its definition.
+    /// A goal of which only the definition is known.
     pub fn new(definition: GoalDefinition) -> Self {
         let GoalDefinition {
             workflow,
@@ -109,7 +109,7 @@ impl GoalProgress {
         &self.config.id
     }
 
-    /// What is to be reached: a count, a ratio, seconds (`duration`), or a number of goals.
+    /// The target: a count, a ratio, seconds (`duration`), or a number of goals.
     #[expect(clippy::cast_precision_loss, reason = "few goals wait for others")]
     pub fn target(&self) -> f64 {
         let parts = self.config.goals.len() as f64;
@@ -125,7 +125,7 @@ impl GoalProgress {
         }
     }
 
-    /// What has been reached, in the same measure; none where nothing was measured.
+    /// The current value, in the unit of the target; `None` if nothing was measured.
     #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
     pub fn current(&self) -> Option<f64> {
         match self.config.kind {
@@ -141,9 +141,13 @@ impl GoalProgress {
         }
     }
 
-    /// Share of the way that is behind, from 0 to 1: of a volume what was counted of the target, of
-    /// a quality how near it is to the target, of goals that wait for others the mean of these
-    /// (for `or` the furthest). What is reached is 1.
+    /// Progress as a share from 0 to 1.
+    ///
+    /// - Volume goals: the counted part of the target.
+    /// - Quality goals: how near the value is to the target.
+    /// - Goals that wait for others: the mean of their shares (for `or` the highest).
+    ///
+    /// A reached goal has a share of 1.
     #[expect(clippy::cast_precision_loss, reason = "few goals wait for others")]
     pub fn ratio(&self) -> f64 {
         if self.completed_at.is_some() {
@@ -176,7 +180,7 @@ impl GoalProgress {
         ratio.clamp(0.0, 1.0)
     }
 
-    /// How it stands at `now`.
+    /// The verdict at `now`.
     pub fn verdict(&self, now: DateTime<Utc>) -> GoalVerdict {
         GoalEvaluator::new(now).evaluate(self)
     }
@@ -185,8 +189,8 @@ impl GoalProgress {
         target_count(&self.config).saturating_sub(self.count)
     }
 
-    /// The forecast as it was when something was counted last, for people to look at: it says the
-    /// same until something happens. Once its time is over, it says so instead.
+    /// The forecast as of the last count, for display: it does not change until something happens.
+    /// Once the predicted time has passed, it says so instead.
     pub fn outlook(&self, goals: &Goals, now: DateTime<Utc>) -> Forecast {
         let Some(last) = self.last_counted(goals) else {
             return self.forecast(goals, now);
@@ -212,7 +216,8 @@ impl GoalProgress {
         parts.chain(own).max()
     }
 
-    /// When it will be reached, seen at `now`; `goals` are those that it may wait for.
+    /// The forecast at `now` of when the goal will be reached; `goals` contains the goals it may
+    /// wait for.
     pub fn forecast(&self, goals: &Goals, now: DateTime<Utc>) -> Forecast {
         if let Some(at) = self.completed_at {
             return Forecast {
@@ -257,26 +262,26 @@ impl GoalProgress {
     }
 }
 
-/// Judges goals at one instant.
+/// Evaluates goals at one instant.
 #[derive(Clone, Copy, Debug)]
 pub struct GoalEvaluator {
     now: DateTime<Utc>,
 }
 
-/// How a goal stands.
+/// The verdict on a goal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GoalVerdict {
-    /// It was reached; what is met stays met.
+    /// Reached; a met goal stays met.
     Met,
-    /// Its time is over, and it was not reached.
+    /// Its time is over and it was not reached.
     Missed,
-    /// It can still be reached.
+    /// Not reached yet, but it still can be.
     Pending,
 }
 
 impl GoalVerdict {
-    /// The name in answers.
+    /// The name in API responses.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Met => "met",
@@ -287,12 +292,12 @@ impl GoalVerdict {
 }
 
 impl GoalEvaluator {
-    /// Judges as of `now`.
+    /// Evaluates as of `now`.
     pub fn new(now: DateTime<Utc>) -> Self {
         Self { now }
     }
 
-    /// How a goal stands. Reached in time is met, even if nobody looked in time.
+    /// The verdict on a goal. A goal reached in time is met, even if nothing evaluated it in time.
     pub fn evaluate(&self, goal: &GoalProgress) -> GoalVerdict {
         let is_over = goal.config.deadline.is_some_and(|at| at < self.now);
         match (goal.completed_at, goal.missed_at) {

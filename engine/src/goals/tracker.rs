@@ -1,4 +1,4 @@
-//! Progress of goals, folded from the log, the revisions of workflows and what people said.
+//! Folds the progress of goals from the log, the revisions of workflows and people's statements.
 
 use std::{
     cmp::Reverse,
@@ -21,38 +21,39 @@ use crate::{
     store::{LogEntry, ProjectionRows},
 };
 
-/// A late alert is taken back once what remains needs no more than this share of the time left: a
-/// rate that hovers about the deadline raises it once.
+/// A late alert is cleared once the remaining work needs no more than this share of the time left.
+/// So a rate that hovers around the deadline raises the alert only once.
 const RECOVERED_SHARE: f64 = 0.9;
 
-/// Folds what happened into the progress of goals.
+/// Folds events into the progress of goals.
 ///
-/// It begins with the rows that were stored, goes on with events, and ends with the rows that
-/// changed and with what is to happen because of it. Who stores rows and the place in the log in
-/// one transaction counts every event exactly once.
+/// It starts from the stored rows, applies events, and returns the changed rows and the effects to
+/// run. If the rows and the position in the log are stored in one transaction, every event counts
+/// exactly once.
 ///
-/// What time itself brings about happens at an instant that follows from what was before: a
-/// deadline passes at the deadline, a target has been held for an hour an hour after it was met.
-/// [`advance`](Self::advance) finds these instants. So it makes no difference how often it is
+/// Effects of time occur at instants that follow from earlier events: a deadline passes at the
+/// deadline; a target has been met for an hour one hour after it was first met.
+/// [`advance`](Self::advance) finds these instants. So it does not matter how often it is called:
+/// folding live and rebuilding give the same result.
 /// called, nor whether anybody looked in between: live and made anew, the fold is the same.
 #[derive(Clone, Debug)]
 pub struct GoalTracker {
-    /// What was done up to now.
+    /// The instant up to which everything is folded.
     clock: DateTime<Utc>,
     goals: Goals,
     volumes: BTreeMap<WorkflowId, Volume>,
-    /// Workflows with a goal that counts people's annotations once.
+    /// Workflows with a goal that counts each person's annotations once.
     deduped: BTreeSet<WorkflowId>,
-    /// Definitions that are not yet in force, the next one last.
+    /// Definitions not yet in force, the next one last.
     definitions: Vec<GoalDefinition>,
-    /// What people said and is not yet heard, the next one last.
+    /// Statements of people not yet applied, the next one last.
     completions: Vec<GoalCompletion>,
-    /// The rows as they were stored.
+    /// The rows as stored.
     stored: ProjectionRows,
     effects: Vec<GoalEffect>,
 }
 
-/// What is to happen, once.
+/// An effect to run once.
 #[derive(Clone, Debug, PartialEq)]
 pub enum GoalEffect {
     /// A goal was reached.
@@ -61,18 +62,19 @@ pub enum GoalEffect {
     Alert(GoalAlert),
 }
 
-/// What a tracker found.
+/// The result of a tracker.
 #[derive(Clone, Debug, Default)]
 pub struct GoalFold {
     /// Rows that changed, by key.
     pub rows: ProjectionRows,
-    /// What is to happen, in order.
+    /// Effects to run, in order.
     pub effects: Vec<GoalEffect>,
     /// The goals as they are now.
     pub goals: Goals,
 }
 
-/// The output of a workflow, whichever goals it has: a goal that is new counts what was before it.
+/// The output of a workflow, independent of its goals: a new goal includes what was counted before
+/// it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Volume {
     /// Tasks completed.
@@ -81,8 +83,8 @@ struct Volume {
     /// Annotations accepted.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     annotations: BTreeMap<StepId, u64>,
-    /// Annotations accepted from people who had not yet submitted to that step of that task;
-    /// none where no goal asks for that, as it costs a look at the task.
+    /// Annotations accepted from people who had not yet submitted to that step of that task; `None`
+    /// if no goal needs it, because counting it costs a read of the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     distinct: Option<BTreeMap<StepId, u64>>,
     /// Visits of steps completed.
@@ -91,7 +93,7 @@ struct Volume {
 }
 
 impl Volume {
-    /// What counts towards a goal, by step, and in all.
+    /// What counts towards a goal, by step and in total.
     fn towards(&self, config: &GoalConfig) -> (u64, BTreeMap<StepId, u64>) {
         let mut steps = match (config.unit.unwrap_or_default(), config.dedupe) {
             (VolumeUnit::Tasks, _) => return (self.tasks, self.visits.clone()),
@@ -105,16 +107,16 @@ impl Volume {
     }
 }
 
-/// What time brings about, in the order in which it happens at one instant.
+/// Effects of time, in the order in which they occur at one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
-    /// The target has been held for long enough.
+    /// The target has been met for long enough.
     Sustained,
     /// A measurement leaves the window.
     Leaves,
-    /// At the present rate the deadline will be missed.
+    /// At the current rate the deadline will be missed.
     Late,
-    /// The deadline is over.
+    /// The deadline has passed.
     Missed,
 }
 
@@ -149,8 +151,8 @@ fn keyed<K: Ord, V: DeserializeOwned>(
 }
 
 impl GoalTracker {
-    /// Goes on from the rows that were stored, with the goals of all revisions and everything that
-    /// people said. What is in force or heard already makes no difference.
+    /// Resumes from the stored rows, with the goals of all revisions and all statements of people.
+    /// Definitions already in force and statements already applied have no effect.
     ///
     /// # Errors
     ///
@@ -184,8 +186,8 @@ impl GoalTracker {
         })
     }
 
-    /// Whether a goal asks for what was not noted when the log was read: then all must be made anew
-    /// from its beginning.
+    /// Whether a goal needs data that was not recorded when the log was read. If so, the projection
+    /// must be rebuilt from the beginning of the log.
     pub fn must_begin_anew(&self) -> bool {
         self.deduped.iter().any(|workflow| {
             let volume = self.volumes.get(workflow);
@@ -193,8 +195,8 @@ impl GoalTracker {
         })
     }
 
-    /// Whether the next event is an annotation of which [`apply`](Self::apply) must be told whether
-    /// it is its annotator's first.
+    /// Whether the next event is an annotation for which [`apply`](Self::apply) needs to know
+    /// whether it is its annotator's first.
     pub fn asks_for_first(&self, entry: &LogEntry) -> bool {
         let event = &entry.event;
         !event.metadata.gold
@@ -202,12 +204,12 @@ impl GoalTracker {
             && self.deduped.contains(&entry.workflow)
     }
 
-    /// Folds the next event of the log. `is_first` says of an accepted annotation whether its
-    /// annotator had not yet submitted to that step of that task; of other events it says nothing.
+    /// Folds the next event of the log. For an accepted annotation, `is_first` states whether its
+    /// annotator had not yet submitted to that step of that task; for other events it is ignored.
     pub fn apply(&mut self, entry: &LogEntry, is_first: bool) {
         let event = &entry.event;
         self.advance(event.occurred_at);
-        // A gold task measures its annotators; nothing of it is output.
+        // A gold task measures its annotators; it does not count as output.
         if let WorkflowEvent::GoldScored {
             step_id, correct, ..
         } = &event.event
@@ -258,8 +260,8 @@ impl GoalTracker {
         }
     }
 
-    /// Goes on to an instant: applies what was defined and said by then, and finds what time itself
-    /// brought about. An instant that is over already changes nothing more.
+    /// Advances to an instant: applies the definitions and statements up to it, and finds the
+    /// effects of time. Has no effect for an instant in the past.
     pub fn advance(&mut self, to: DateTime<Utc>) {
         let to = to.max(self.clock);
         loop {
@@ -282,7 +284,7 @@ impl GoalTracker {
         self.pass(to);
     }
 
-    /// The rows that changed, and what is to happen.
+    /// The changed rows and the effects to run.
     ///
     /// # Errors
     ///
@@ -328,7 +330,7 @@ impl GoalTracker {
             .filter(move |goal| goal.workflow == *workflow)
     }
 
-    /// Brings the counts of a workflow's goals up to its output.
+    /// Updates the counts of a workflow's goals to its output.
     fn recount(&mut self, workflow: &WorkflowId) {
         let Some(volume) = self.volumes.get(workflow) else {
             return;
@@ -344,7 +346,7 @@ impl GoalTracker {
         }
     }
 
-    /// Adds a measurement to the goals that ask for it.
+    /// Adds a measurement to the goals that use it.
     fn measure(&mut self, workflow: &WorkflowId, step: &StepId, metric: QualityMetric, value: f64) {
         let measuring = Self::of_workflow(&mut self.goals, workflow).filter(|goal| {
             goal.config.metric == Some(metric)
@@ -421,13 +423,14 @@ impl GoalTracker {
         self.goals.insert(key, goal);
     }
 
-    /// Hears what a person said; of no effect where the goal is reached, or not asked for by hand.
+    /// Applies a person's statement; has no effect if the goal is reached or is not completed by
+    /// hand.
     fn hear(&mut self, completion: GoalCompletion) {
         let key = (completion.workflow.clone(), completion.goal.clone());
         let Some(goal) = self.goals.get_mut(&key) else {
             return;
         };
-        // Said of an earlier target, it says nothing of this one.
+        // A statement about an earlier target does not apply to this one.
         let is_current = completion.at >= goal.since;
         if goal.completed_at.is_none() && is_current && goal.config.is_by_hand() {
             let at = completion.at;
@@ -436,7 +439,7 @@ impl GoalTracker {
         }
     }
 
-    /// Goes on to `to` through everything that time brings about, in its order.
+    /// Advances to `to` through all effects of time, in order.
     fn pass(&mut self, to: DateTime<Utc>) {
         if to <= self.clock {
             return;
@@ -449,7 +452,7 @@ impl GoalTracker {
         self.clock = to;
     }
 
-    /// What comes next, up to `to`.
+    /// The next effect of time, up to `to`.
     fn next_due(&self, to: DateTime<Utc>) -> Option<(DateTime<Utc>, Due, Key)> {
         let found = self.goals.iter().flat_map(|(key, goal)| {
             let config = &goal.config;
@@ -459,7 +462,7 @@ impl GoalTracker {
                 .and_then(|w| w.sustained_at(config))
                 .filter(|_| is_open);
             let leaves = window.and_then(|w| w.leaves_at(config));
-            // A deadline is kept by what happens at it.
+            // A deadline still includes what happens exactly at it.
             let missed = config.deadline.filter(|at| is_open && *at < to);
             let late = self.late_at(goal, to).filter(|_| is_open);
             let due = [
@@ -475,8 +478,8 @@ impl GoalTracker {
         next.map(|(at, due, key)| (at, due, key.clone()))
     }
 
-    /// The first instant after now and up to `to` at which the goal is seen to be late. Without an
-    /// event a forecast only moves away, so the first one is found by halving.
+    /// The first instant after the clock and up to `to` at which the goal is forecast to be late.
+    /// Without events a forecast only moves away, so bisection finds that instant.
     fn late_at(&self, goal: &GoalProgress, to: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let deadline = goal.config.deadline?;
         let is_asked = goal.config.alerts.as_ref().is_some_and(|a| a.late);
@@ -522,8 +525,8 @@ impl GoalTracker {
         }
     }
 
-    /// Sees what follows, at the present instant, from what has changed: goals reached, goals that
-    /// wait for these, alerts.
+    /// Applies the consequences of changes at the current instant: goals reached, goals that wait
+    /// for these, alerts.
     fn settle(&mut self) {
         let now = self.clock;
         for goal in self.goals.values_mut() {
@@ -538,13 +541,13 @@ impl GoalTracker {
                 complete(goal, now, &mut self.effects);
             }
         }
-        // Goals wait for each other without cycles, so this ends: each round settles what waits
-        // for what the last one settled.
+        // Goals wait for each other without cycles, so this ends: each round settles the goals that
+        // wait for those of the previous round.
         while self.settle_waiting() {}
         self.settle_alerts();
     }
 
-    /// Brings goals that wait for others up to them; answers whether that changed anything.
+    /// Updates goals that wait for others; returns whether anything changed.
     fn settle_waiting(&mut self) -> bool {
         let mut changed = false;
         let waiting: Vec<Key> = self
@@ -596,7 +599,7 @@ impl GoalTracker {
                 complete(goal, self.clock, &mut self.effects);
                 changed = true;
             } else if !is_deadline && goal.completed_at.is_none() {
-                // A part with a new target can be reached again.
+                // A part with a new target can still be reached again.
                 let missed_at = is_lost.then(|| goal.missed_at.unwrap_or(self.clock));
                 changed |= goal.missed_at != missed_at;
                 goal.missed_at = missed_at;
@@ -637,7 +640,7 @@ impl GoalTracker {
         }
     }
 
-    /// Goals that were late and are well within reach again, or reached.
+    /// Goals that were late and are now well within reach, or reached.
     fn recovered_from_late(&self) -> BTreeSet<Key> {
         let is_late = |goal: &GoalProgress| goal.alerts.get("late").is_some_and(|a| a.active);
         let late = self.goals.iter().filter(|(_, goal)| is_late(goal));
@@ -691,7 +694,7 @@ fn lower(goal: &mut GoalProgress, name: &str) {
     }
 }
 
-/// What the end of a visit says about quality.
+/// The quality measurement at the end of a visit, if there is one.
 fn measured(result: &StepResult) -> Option<(QualityMetric, f64)> {
     if result.kind == ResultKind::Review {
         let decision = result.decision.as_deref()?;

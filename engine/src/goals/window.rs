@@ -1,4 +1,4 @@
-//! Rolling windows: the measurements of the last hours or days, and what they come to.
+//! Rolling windows: the measurements of the last hours or days, and their result.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -7,18 +7,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{GoalConfig, GoalType};
 
-/// Measurements that a window holds; of more, the newest count.
+/// The maximum number of measurements in a window; beyond it the newest count.
 pub const WINDOW_SAMPLES_MAX: usize = 1_000;
 
 /// Measurements in order of time. A measurement leaves `window` after it was made.
 ///
-/// Times and values are whole millionths (of seconds since 1970, of a ratio or of a second), so that
-/// sums are exact: what is folded live and what is folded again are equal to the last digit.
+/// Times and values are whole millionths (of seconds since 1970, of a ratio or of a second), so
+/// sums are exact: folding live and replaying the log give equal results to the last digit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
-    /// When each was made, and what it came to.
+    /// The time and the value of each measurement.
     samples: VecDeque<(i64, i64)>,
-    /// Since when the target has been held.
+    /// Since when the target has been met.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     holds_since: Option<DateTime<Utc>>,
 }
@@ -47,17 +47,17 @@ pub(super) fn delta(duration: Duration) -> TimeDelta {
 }
 
 impl Window {
-    /// Measurements held.
+    /// The number of measurements.
     pub fn samples(&self) -> usize {
         self.samples.len()
     }
 
-    /// Since when the target has been held.
+    /// Since when the target has been met.
     pub fn holds_since(&self) -> Option<DateTime<Utc>> {
         self.holds_since
     }
 
-    /// The mean of the measurements, or their percentile; none where there are none.
+    /// The mean of the measurements, or their percentile; `None` without measurements.
     #[expect(
         clippy::cast_precision_loss,
         reason = "a window holds a thousand samples at most"
@@ -79,13 +79,13 @@ impl Window {
         }
     }
 
-    /// The value, where there are enough measurements for it to say something.
+    /// The value, if there are enough measurements.
     fn measured(&self, config: &GoalConfig) -> Option<f64> {
         self.value(config.percentile)
             .filter(|_| self.samples.len() >= config.min_samples())
     }
 
-    /// Whether the target is met; none where there are too few measurements.
+    /// Whether the target is met; `None` with too few measurements.
     pub(super) fn meets(&self, config: &GoalConfig) -> Option<bool> {
         let value = self.measured(config)?;
         match config.kind {
@@ -97,7 +97,7 @@ impl Window {
         }
     }
 
-    /// Whether the value is beyond the bound of its alert; none where there are too few.
+    /// Whether the value is beyond the bound of its alert; `None` with too few measurements.
     pub(super) fn alarms(&self, config: &GoalConfig) -> Option<bool> {
         let (value, alerts) = (self.measured(config)?, config.alerts.as_ref()?);
         let below = alerts.below.is_some_and(|bound| value < bound);
@@ -114,7 +114,7 @@ impl Window {
         self.evaluate(config, at);
     }
 
-    /// Notes since when the target is held.
+    /// Records since when the target has been met.
     pub(super) fn evaluate(&mut self, config: &GoalConfig, at: DateTime<Utc>) {
         self.holds_since = match self.meets(config) {
             Some(true) => self.holds_since.or(Some(at)),
@@ -122,19 +122,19 @@ impl Window {
         };
     }
 
-    /// When the target will have been held for long enough, if nothing changes before.
+    /// When the target will have been met for long enough, if nothing changes before.
     pub(super) fn sustained_at(&self, config: &GoalConfig) -> Option<DateTime<Utc>> {
         let sustain = config.sustain.map_or(TimeDelta::zero(), |s| delta(s.get()));
         self.holds_since?.checked_add_signed(sustain)
     }
 
-    /// When the oldest measurement leaves.
+    /// When the oldest measurement leaves the window.
     pub(super) fn leaves_at(&self, config: &GoalConfig) -> Option<DateTime<Utc>> {
         let (at, _) = self.samples.front()?;
         DateTime::from_timestamp_micros(*at)?.checked_add_signed(delta(config.window()))
     }
 
-    /// Takes the oldest measurement out, at the time at which it leaves.
+    /// Removes the oldest measurement at the time it leaves the window.
     pub(super) fn leave(&mut self, config: &GoalConfig, at: DateTime<Utc>) {
         self.samples.pop_front();
         self.evaluate(config, at);

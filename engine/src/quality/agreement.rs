@@ -1,5 +1,5 @@
-//! Agreement over the newest items of one question: exact, at a cost that depends on the window and
-//! not on what came before.
+//! Agreement over the newest items of one question. It is exact, and its cost depends on the
+//! window, not on earlier items.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -16,18 +16,18 @@ use crate::{
     ids::{StepId, WorkflowId},
 };
 
-/// What people agree on: the answers to one step, or to one field of them.
+/// A question people can agree on: the answers to one step, or to one field of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Question {
     /// The workflow.
     pub workflow: WorkflowId,
     /// The step.
     pub step_id: StepId,
-    /// Path in `annotation.data`; all of data where there is none.
+    /// The path in `annotation.data`; all of the data if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-    /// What measures one item: `percent_agreement` for categories, the step's own metric for regions
-    /// and texts, which are seldom equal.
+    /// The measure of one item: `percent_agreement` for categories, the step's own metric for
+    /// regions and texts, which are seldom equal.
     pub measure: Metric,
 }
 
@@ -60,7 +60,7 @@ impl Question {
         self.measure == Metric::PercentAgreement
     }
 
-    /// The key of its row: short, however long the path.
+    /// The key of its row: short even for a long path.
     pub fn key(&self) -> String {
         let field = self.field.as_ref().map_or_else(String::new, |field| {
             format!("/{}", Uuid::new_v5(&Uuid::NAMESPACE_OID, field.as_bytes()))
@@ -77,29 +77,29 @@ pub struct AgreementProgress {
     pub workflow: WorkflowId,
     /// The step.
     pub step_id: StepId,
-    /// Path in `annotation.data`; all of data where there is none.
+    /// The path in `annotation.data`; all of the data if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-    /// What measures one item: `percent_agreement` for categories; for regions and texts, which are
-    /// seldom equal, the step's own metric.
+    /// The measure of one item: `percent_agreement` for categories; the step's own metric for
+    /// regions and texts, which are seldom equal.
     pub measure: Metric,
-    /// Items inside the window. An item is one comparison that ended a visit; gold tasks are none.
+    /// Items in the window. An item is one comparison that ended a visit; gold tasks are excluded.
     pub items: usize,
-    /// Items that fit; the oldest leaves for the newest.
+    /// The size of the window; the oldest item leaves when a new one enters.
     pub window: usize,
     /// Mean of `measure` over the items.
     pub agreement: Option<f64>,
-    /// Krippendorff's alpha, nominal; null where it is not defined.
+    /// Krippendorff's alpha, nominal; null if it is not defined.
     pub alpha: Option<f64>,
     /// Why there is no alpha.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alpha_undefined: Option<String>,
-    /// Cohen's kappa of the first and the second answer to each item; null where it is not defined.
+    /// Cohen's kappa of the first and the second answer to each item; null if it is not defined.
     pub kappa: Option<f64>,
     /// Why there is no kappa.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kappa_undefined: Option<String>,
-    /// When the newest item came.
+    /// When the newest item was added.
     pub updated_at: DateTime<Utc>,
 }
 
@@ -108,9 +108,9 @@ pub struct AgreementProgress {
 pub struct Window {
     /// Oldest first.
     items: VecDeque<Item>,
-    /// The answers inside by their codes. Their texts are not kept.
+    /// The answers in the window, by code. Their texts are not kept.
     answers: BTreeMap<u32, Answer>,
-    /// What follows from these, see [`restored`](Self::restored).
+    /// Derived from the fields above, see [`restored`](Self::restored).
     #[serde(skip)]
     counts: Counts,
 }
@@ -118,7 +118,7 @@ pub struct Window {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Item {
-    /// Codes of the answers, in the order in which they came.
+    /// Codes of the answers, in the order of submission.
     Answers(Vec<u32>),
     /// How far regions or texts agree.
     Score(f64),
@@ -126,9 +126,9 @@ enum Item {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Answer {
-    /// What tells it from others.
+    /// A hash that identifies the answer.
     id: Uuid,
-    /// How often it is inside; it is forgotten with the last.
+    /// How often it occurs in the window; at 0 it is removed.
     uses: u64,
 }
 
@@ -137,12 +137,12 @@ struct Counts {
     alpha: StreamingAlpha,
     kappa: StreamingKappa,
     codes: BTreeMap<Uuid, u32>,
-    /// Codes below the largest that no answer has.
+    /// Unused codes below the largest code in use.
     free: BTreeSet<u32>,
 }
 
 impl Window {
-    /// Counts the items of one that was read.
+    /// Restores the derived counts of a window that was read back.
     #[must_use]
     pub fn restored(mut self) -> Self {
         let end = self
@@ -161,7 +161,7 @@ impl Window {
         self
     }
 
-    /// Takes in an item by its votes. One with fewer than two answers compares nothing and is no item.
+    /// Adds an item by its votes. With fewer than two answers there is nothing to compare: no item.
     pub fn add_votes(&mut self, votes: &[Vote], length: usize) {
         let answers = in_order(votes);
         if answers.len() < 2 {
@@ -171,7 +171,7 @@ impl Window {
         self.push(Item::Answers(codes), length);
     }
 
-    /// Takes in an item by how far its answers agree.
+    /// Adds an item by the agreement of its answers.
     pub fn add_score(&mut self, score: f64, length: usize) {
         self.push(Item::Score(score), length);
     }
@@ -182,7 +182,7 @@ impl Window {
         self.fit(length);
     }
 
-    /// Lets the oldest items go that do not fit.
+    /// Removes the oldest items that exceed the length.
     pub fn fit(&mut self, length: usize) {
         while self.items.len() > length.max(1) {
             if let Some(oldest) = self.items.pop_front() {
@@ -192,7 +192,7 @@ impl Window {
         }
     }
 
-    /// What holds for the items inside.
+    /// The results for the items in the window.
     pub fn summary(
         &self,
         question: &Question,
@@ -254,7 +254,7 @@ impl Window {
                 self.counts.free.insert(*code);
             }
         }
-        // As a window that is read again has it: nothing is free above the largest code.
+        // Like a window that is read back: no code above the largest one is free.
         let end = self
             .answers
             .last_key_value()
@@ -285,7 +285,7 @@ impl Counts {
 }
 
 impl Item {
-    /// Share of the pairs of annotators that agree, or the score.
+    /// The share of pairs of annotators that agree, or the score.
     fn agreement(&self) -> f64 {
         let codes = match self {
             Self::Score(score) => return *score,
@@ -300,8 +300,8 @@ impl Item {
     }
 }
 
-/// The answers in the order in which they were accepted: as the votes stand, where they do not say who
-/// gave them.
+/// The answers in the order of acceptance; in the order of the votes if those do not name their
+/// users.
 fn in_order(votes: &[Vote]) -> Vec<&Value> {
     let mut given: Vec<(u32, &Value)> = Vec::new();
     for vote in votes {
@@ -316,7 +316,7 @@ fn in_order(votes: &[Vote]) -> Vec<&Value> {
     given.into_iter().map(|(_, value)| value).collect()
 }
 
-/// What tells an answer from others: the same for the same answer, `1` and `1.0` being one.
+/// A hash that is equal for equal answers; `1` and `1.0` are equal.
 fn identity(value: &Value) -> Uuid {
     Uuid::new_v5(&Uuid::NAMESPACE_OID, one_form(value).to_string().as_bytes())
 }
@@ -325,7 +325,7 @@ fn identity(value: &Value) -> Uuid {
 fn one_form(value: &Value) -> Value {
     match value {
         Value::Number(number) => {
-            // Adding zero makes -0 one, too.
+            // Adding zero also turns -0 into 0.
             let float = number.as_f64().map(|float| Value::from(float + 0.0));
             float.unwrap_or_else(|| value.clone())
         }
@@ -376,7 +376,7 @@ mod tests {
                 }),
             }
         }
-        // The event has them by count, not by who came first.
+        // The event orders votes by count, not by time.
         votes.reverse();
         votes
     }
@@ -385,7 +385,7 @@ mod tests {
         window.summary(&question(metric), 10, DateTime::UNIX_EPOCH)
     }
 
-    /// Answers of so many kinds that codes are given, freed and given again.
+    /// Answers of so many kinds that codes are assigned, freed and assigned again.
     fn item(n: u32) -> [Value; 3] {
         let answer = |k: u32| match n * (k + 7) % 11 {
             0 => json!({"text": n}),

@@ -1,45 +1,45 @@
-//! How well one annotator answers gold tasks: the newest answers, and what the workflow's rule says.
+//! One annotator's accuracy on gold tasks: the newest submissions, and the workflow's rule.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{GoldConfig, OnFall};
 
-/// Answers below which nothing is said of an annotator.
+/// The minimum of answers before an annotator is evaluated.
 const ANSWERS_MIN: usize = 5;
 
-/// What is known of one annotator in one workflow.
+/// The gold record of one annotator in one workflow.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GoldRecord {
-    /// Whether each answer was the known one, oldest first.
+    /// Whether each answer was correct, oldest first.
     pub answers: Vec<bool>,
-    /// Whether the annotator has fallen and not recovered.
+    /// Whether the annotator fell below the limit and has not recovered.
     pub flagged: bool,
     /// Whether the workflow's rule has paused the annotator for it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
-    /// When an operator last let the annotator go on; answers from before count no more.
+    /// When an operator last resumed the annotator; answers from before no longer count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judged_from: Option<DateTime<Utc>>,
 }
 
-/// What the rule of a workflow does about an annotator.
+/// The action of a workflow's rule on an annotator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RuleAction {
-    /// The annotator is paused.
+    /// Pause the annotator.
     Pause,
-    /// The pause that the rule began is ended.
+    /// End the pause that the rule began.
     Resume,
 }
 
 impl GoldRecord {
-    /// Share of right answers; none where there are none.
+    /// The share of correct answers; `None` without answers.
     pub fn accuracy(&self) -> Option<f64> {
         let correct = self.answers.iter().filter(|correct| **correct).count();
         (!self.answers.is_empty()).then(|| correct as f64 / self.answers.len() as f64)
     }
 
-    /// Begins anew where an operator has let the annotator go on since.
+    /// Starts over if an operator has resumed the annotator since.
     pub fn judge_from(&mut self, resumed: Option<DateTime<Utc>>) {
         if resumed > self.judged_from {
             *self = Self {
@@ -49,7 +49,7 @@ impl GoldRecord {
         }
     }
 
-    /// Takes in an answer. Answers the accuracy if the annotator falls with it.
+    /// Adds an answer. Returns the accuracy if the annotator falls below the limit with it.
     pub fn add(&mut self, correct: bool, rule: &GoldConfig) -> Option<f64> {
         self.answers.push(correct);
         let window = usize::try_from(rule.window).unwrap_or(usize::MAX);
@@ -61,7 +61,7 @@ impl GoldRecord {
         falls
     }
 
-    /// The accuracy where it is below what the rule asks for.
+    /// The accuracy, if it is below the limit of the rule.
     fn falls_short(&self, rule: &GoldConfig) -> Option<f64> {
         let min = rule
             .min_accuracy
@@ -69,13 +69,13 @@ impl GoldRecord {
         self.accuracy().filter(|accuracy| *accuracy < min)
     }
 
-    /// Takes in another rule: what it does not ask for any more is forgiven.
+    /// Applies a changed rule: clears a flag that the new rule does not require.
     pub fn forgive(&mut self, rule: Option<&GoldConfig>) {
         self.flagged &= rule.is_some_and(|rule| self.falls_short(rule).is_some());
     }
 
-    /// Does what the rule says now, where that is not what it has done.
-    pub fn next_action(&mut self, rule: Option<&GoldConfig>) -> Option<RuleAction> {
+    /// The action the rule requires now, if it has not been taken yet.
+    pub fn turn(&mut self, rule: Option<&GoldConfig>) -> Option<RuleAction> {
         let pauses = rule.is_some_and(|rule| rule.on_fall == OnFall::Pause) && self.flagged;
         let before = std::mem::replace(&mut self.paused, pauses);
         match (before, pauses) {

@@ -1,5 +1,5 @@
-//! How good the work is over time: agreement on the newest items of a question, and answers to gold
-//! tasks. Plain calculation on what the log says; whoever follows the log keeps the results.
+//! Quality of the work over time: agreement on the newest items of a question, and submissions to
+//! gold tasks. Pure calculation on events; the readers of the log store the results.
 
 mod agreement;
 mod gold;

@@ -1,19 +1,19 @@
-//! Answers as names of classes, and back.
+//! Converts answers to class names and back.
 
 use serde_json::{Number, Value};
 
 use crate::{canonical, limits::CLASS_BYTES_MAX};
 
-/// Why an answer is no category.
+/// Why an answer is not a category.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClassError {
     /// A list, an object or null.
     #[error("{found} is no category: give a text, a number, true or false")]
     NotScalar {
-        /// What it is.
+        /// Its JSON type.
         found: &'static str,
     },
-    /// A text, most likely, and not the name of a category.
+    /// A long text, most likely not the name of a category.
     #[error("an answer of {bytes} bytes is no category: at most {CLASS_BYTES_MAX} are")]
     TooLong {
         /// Its length.
@@ -21,13 +21,13 @@ pub enum ClassError {
     },
 }
 
-/// The name of the class that a scalar answer stands for. Equal answers have equal names (`1` and
-/// `1.0` are equal), others have others: a text is its own name, unless it would be read as a number,
-/// `true`, `false` or `null`, or begins with a quotation mark; then it is written in quotation marks.
+/// The class name of a scalar answer. Equal answers have equal names (`1` and `1.0` are equal);
+/// different answers have different names. A text is its own name, except if it would be read as a
+/// number, `true`, `false` or `null`, or begins with a quotation mark; then it is quoted.
 ///
 /// # Errors
 ///
-/// [`ClassError`] for what is no scalar, and beyond [`CLASS_BYTES_MAX`].
+/// [`ClassError`] for non-scalar values, and for names beyond [`CLASS_BYTES_MAX`].
 pub fn class_of(value: &Value) -> Result<String, ClassError> {
     let name = match value {
         Value::Number(number) => number_name(number),
@@ -40,8 +40,8 @@ pub fn class_of(value: &Value) -> Result<String, ClassError> {
     within_bound(name)
 }
 
-/// The name of any answer but null, lists and objects by their canonical text: for weights, which
-/// may be asked for whatever is compared.
+/// The name of any answer except null. Lists and objects are named by their canonical text, because
+/// weights apply to any kind of answer.
 pub(crate) fn class_of_any(value: &Value) -> Option<String> {
     if value.is_array() || value.is_object() {
         within_bound(canonical::text(value)).ok()
@@ -50,7 +50,7 @@ pub(crate) fn class_of_any(value: &Value) -> Option<String> {
     }
 }
 
-/// The scalar answer that a class stands for.
+/// The scalar answer of a class.
 pub fn value_of(class: &str) -> Value {
     if is_plain(class) {
         Value::String(class.to_owned())
@@ -64,11 +64,11 @@ fn is_plain(text: &str) -> bool {
 }
 
 fn number_name(number: &Number) -> String {
-    // Beyond 2^53 not every whole number is a double, and those that are not stay as they are.
+    // Beyond 2^53 not every whole number is a double; numbers that are not stay unchanged.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     match number.as_f64() {
         Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() <= EXACT => {
-            // Adding zero makes -0 one, too.
+            // Adding zero also turns -0 into 0.
             format!("{:.0}", float + 0.0)
         }
         _ => number.to_string(),

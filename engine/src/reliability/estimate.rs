@@ -8,17 +8,17 @@ use serde::{Deserialize, Serialize};
 pub struct Reliability {
     /// Expected share of right labels.
     pub accuracy: f64,
-    /// Variance of that share: what is not known yet.
+    /// Variance of that share: the remaining uncertainty.
     pub variance: f64,
     /// Lower end of the central 95 % credible interval.
     pub low: f64,
     /// Upper end of the central 95 % credible interval.
     pub high: f64,
-    /// Labels of the annotator that were taken in, those on gold items among them.
+    /// Labels of the annotator, including those on gold items.
     pub labels: u64,
-    /// How many of them are on gold items.
+    /// Labels on gold items.
     pub gold_labels: u64,
-    /// How many of those are right.
+    /// Correct labels on gold items.
     pub gold_right: u64,
 }
 

@@ -1,54 +1,55 @@
-//! What a decision rests on, complete enough to be recomputed from.
+//! The basis of a decision, complete enough to recompute the decision.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Share of the largest probability within which another one is as large.
+/// Probabilities within this share of the largest one count as equal to it.
 const TIED_WITHIN: f64 = 1e-12;
 
 /// One label as it entered a posterior.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LabelEvidence {
-    /// Who gave the label.
+    /// The annotator who gave the label.
     pub annotator: String,
     /// The label.
     pub class: String,
-    /// Probability of this label if the answer were each of [`Evidence::classes`] (and, last, the unseen
-    /// class), given the labels before it in the list. Only ratios matter for the posterior.
+    /// Probability of this label if the answer were each of [`Evidence::classes`] (and, last, the
+    /// unseen class), given the earlier labels of the list. Only ratios matter for the posterior.
     pub likelihood: Vec<f64>,
-    /// The model's expectation of the annotator's accuracy when it was asked.
+    /// The annotator's expected accuracy at the time.
     pub accuracy: f64,
-    /// How many labels of the annotator that expectation rests on, labels of this item left out.
+    /// Number of the annotator's labels behind that expectation, without labels of this item.
     pub labels: u64,
 }
 
-/// Everything a posterior follows from: a prior and one vector for each label.
+/// The basis of a posterior: a prior and one vector for each label.
 ///
 /// ```text
 /// P(z | labels)  proportional to  prior(z)  product over t of likelihood_t(z)
 /// ```
 ///
-/// [`posterior`](Self::posterior) computes just that, so a stored value explains a decision for ever, whatever
-/// the model has learnt since.
+/// [`posterior`](Self::posterior) computes exactly this, so a stored value explains a decision
+/// permanently, whatever the model has learned since.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Evidence {
     /// The classes, in the order of all vectors here.
     pub classes: Vec<String>,
-    /// Whether all vectors have one entry more than `classes`: for an answer that nobody has given yet.
+    /// Whether all vectors have one more entry than `classes`, for an answer that nobody has given
+    /// yet.
     pub unseen: bool,
     /// Probability of each class before any label of the item.
     pub prior: Vec<f64>,
     /// The labels, in the order given.
     pub labels: Vec<LabelEvidence>,
-    /// How many observations the model had taken in.
+    /// The number of observations in the model.
     pub position: u64,
 }
 
 impl Evidence {
-    /// The posterior that follows.
+    /// Computes the posterior.
     ///
-    /// Products are taken as logarithms and in the order of the labels: equal evidence gives equal bits.
-    /// A likelihood that is missing, as in a damaged record, counts as 1.
+    /// Products are computed as logarithms in the order of the labels, so equal evidence gives
+    /// equal bits. A missing likelihood, as in a damaged record, counts as 1.
     pub fn posterior(&self) -> Posterior {
         let mut logs: Vec<f64> = self.prior.iter().map(|p| p.ln()).collect();
         for label in &self.labels {
@@ -100,12 +101,13 @@ impl Evidence {
 pub struct Posterior {
     /// The classes known so far.
     pub classes: Vec<String>,
-    /// Probability of each of them.
+    /// Probability of each class.
     pub probabilities: Vec<f64>,
-    /// Probability that the answer is a class that nobody has given yet; 0 where classes are declared.
+    /// Probability that the answer is a class that nobody has given yet; 0 if the classes are
+    /// declared.
     pub unseen: f64,
-    /// The most probable class, the first in alphabetical order on a tie (to twelve digits, as sums of logarithms
-    /// round); `None` without classes.
+    /// The most probable class. On a tie (to twelve digits, because sums of logarithms round), the
+    /// first in alphabetical order. `None` without classes.
     pub best: Option<String>,
     /// Probability of `best`.
     pub confidence: f64,

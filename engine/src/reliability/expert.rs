@@ -1,4 +1,4 @@
-//! One model among those averaged: fixed prior, expected counts, predictive probabilities.
+//! One of the averaged models: fixed prior, expected counts, predictive probabilities.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ const CLASS_PRIOR: f64 = 2.0;
 const ERROR_PRIOR: f64 = 5.0;
 /// Strength of the beta prior of an annotator's accuracy.
 const COIN_STRENGTH: f64 = 12.0;
-/// Shares of the way from chance to certainty at which a crowd's accuracy may lie.
+/// Where a crowd's accuracy may lie, as shares of the distance from chance to certainty.
 const SKILLS: [f64; 5] = [0.2, 0.4, 0.6, 0.8, 0.92];
 /// Strengths of the Dirichlet priors of confusion rows; `None`: one coin for all classes.
 const STRENGTHS: [Option<f64>; 4] = [None, Some(2.0), Some(4.0), Some(12.0)];
@@ -27,7 +27,8 @@ pub(super) struct Vote {
 #[derive(Clone, Copy)]
 pub(super) struct Own<'a> {
     pub(super) votes: &'a [Vote],
-    /// By class; may be shorter than the classes are by now. What is missing to 1 is the unseen class.
+    /// By class; may be shorter than the current number of classes. The remainder to 1 belongs to
+    /// the unseen class.
     pub(super) probabilities: &'a [f64],
     /// Whether the item also counts in the class frequencies (gold items do not).
     pub(super) counts_as_item: bool,
@@ -39,12 +40,12 @@ impl Own<'_> {
     }
 }
 
-/// Which classes there are.
+/// The set of classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Scope {
-    /// Classes declared or seen.
+    /// Number of classes declared or seen.
     pub(super) classes: usize,
-    /// Whether one more, unseen, is possible.
+    /// Whether one more, unseen class is possible.
     pub(super) open: bool,
 }
 
@@ -54,20 +55,21 @@ impl Scope {
         self.classes + usize::from(self.open)
     }
 
-    /// Classes an annotator can be wrong among; two at least, for the first label must not be a certainty.
+    /// The number of classes an annotator can be wrong among; at least two, because the first label
+    /// must not be a certainty.
     fn alternatives(self) -> f64 {
         self.classes.max(2) as f64
     }
 }
 
-/// What one expert has counted for one annotator.
+/// The counts of one expert for one annotator.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Tally {
     right: f64,
     all: f64,
-    /// Rows by true class: a count for each label, then their sum. Empty where there is no matrix.
+    /// Rows by true class: a count for each label, then their sum. Empty if there is no matrix.
     rows: Vec<f64>,
-    /// Classes that `rows` is laid out for.
+    /// The number of classes in the layout of `rows`.
     classes: usize,
 }
 
@@ -94,7 +96,7 @@ impl Tally {
         j <= classes && self.rows.len() == if j == 0 { 0 } else { j * (j + 1) }
     }
 
-    /// Count of `label` in `class`, and of all labels in it.
+    /// Count of `label` in `class`, and of all labels in `class`.
     fn row(&self, class: usize, label: usize) -> (f64, f64) {
         if class >= self.classes {
             return (0.0, 0.0);
@@ -115,13 +117,13 @@ pub(super) struct Expert {
     skill: f64,
     strength: Option<f64>,
     tallies: Vec<Tally>,
-    /// Expected items of each class, gold left out.
+    /// Expected items of each class, without gold.
     pub(super) items: Vec<f64>,
     /// Gold items with labels.
     gold: f64,
-    /// Share of each label among the errors in each class; of the last refit.
+    /// Share of each label among the errors in each class, as of the last refit.
     errors: Vec<f64>,
-    /// Classes that `errors` is laid out for.
+    /// The number of classes in the layout of `errors`.
     errors_of: usize,
     /// Logarithm of the probability of all labels so far, each predicted from those before it.
     pub(super) log_evidence: f64,
@@ -156,7 +158,7 @@ impl Expert {
         self.strength.is_some()
     }
 
-    /// Drops the confusion matrices: a one-coin model from here on.
+    /// Drops the confusion matrices: from now on a one-coin model.
     pub(super) fn forget_matrices(&mut self) {
         self.strength = None;
         for tally in &mut self.tallies {
@@ -174,7 +176,7 @@ impl Expert {
         }
     }
 
-    /// Recomputes which errors are common, from the counts.
+    /// Recomputes the shared errors from the counts.
     pub(super) fn pool_errors(&mut self, scope: Scope) {
         if !self.has_matrices() || scope.classes < 3 {
             // With two classes there is one way to be wrong.
@@ -204,10 +206,11 @@ impl Expert {
         self.errors_of = j;
     }
 
-    /// Probability of each class of an item without labels; `own` is taken out of the counts.
+    /// Probability of each class of an item without labels, excluding `own` from the counts.
     ///
-    /// The unseen class has the pseudo-items of a class and no others, among all items, gold too: gold says
-    /// which classes there are. The rest is shared by how often classes are met outside gold.
+    /// The unseen class has only the pseudo-items of a class, measured against all items including
+    /// gold: gold shows which classes exist. The rest is divided by how often classes occur outside
+    /// gold.
     pub(super) fn prior(&self, scope: Scope, own: Option<Own<'_>>, out: &mut [f64]) {
         debug_assert_eq!(out.len(), scope.entries());
         let (drawn, gold) = match own {
@@ -237,7 +240,7 @@ impl Expert {
         }
     }
 
-    /// Expected accuracy of the coin of an annotator.
+    /// Expected accuracy of an annotator's coin.
     fn coin(&self, scope: Scope, annotator: usize, own: Option<Own<'_>>) -> f64 {
         let (mut right, mut all) = self
             .tallies
@@ -254,7 +257,7 @@ impl Expert {
         (right + COIN_STRENGTH * self.mean(scope)) / (all.max(right) + COIN_STRENGTH)
     }
 
-    /// Probability of `vote` for each class of the item; `own` is taken out of the counts.
+    /// Probability of `vote` for each class of the item, excluding `own` from the counts.
     pub(super) fn likelihood(
         &self,
         scope: Scope,
@@ -302,9 +305,10 @@ impl Expert {
         }
     }
 
-    /// Takes `vote` into the class probabilities `out`; returns the logarithm of its own probability.
+    /// Updates the class probabilities `out` with `vote`; returns the logarithm of the vote's own
+    /// probability.
     ///
-    /// `own` is taken out of the counts. `scratch` is overwritten.
+    /// `own` is excluded from the counts. `scratch` is overwritten.
     pub(super) fn step(
         &self,
         scope: Scope,
@@ -325,9 +329,11 @@ impl Expert {
         sum.ln()
     }
 
-    /// Class probabilities of an item with `votes` into `out`; returns the logarithm of the votes' probability.
+    /// Writes the class probabilities of an item with `votes` to `out`; returns the logarithm of
+    /// the votes' probability.
     ///
-    /// `known` fixes the class, as gold does. `own` is taken out of the counts. `scratch` is overwritten.
+    /// `known` fixes the class, as gold does. `own` is excluded from the counts. `scratch` is
+    /// overwritten.
     pub(super) fn posterior(
         &self,
         scope: Scope,
@@ -349,7 +355,7 @@ impl Expert {
             .sum()
     }
 
-    /// Adds an item's votes to the counts, or with `sign` -1 takes them out.
+    /// Adds an item's votes to the counts; with `sign` -1 removes them.
     pub(super) fn count(&mut self, scope: Scope, own: Own<'_>, sign: f64) {
         if own.counts_as_item {
             if self.items.len() < scope.classes {
@@ -382,8 +388,8 @@ impl Expert {
         }
     }
 
-    /// Mean and variance of an annotator's accuracy over the classes as frequent as they are; `own` is
-    /// taken out of the counts.
+    /// Mean and variance of an annotator's accuracy, over the classes weighted by frequency,
+    /// excluding `own` from the counts.
     pub(super) fn accuracy(
         &self,
         scope: Scope,
@@ -447,14 +453,14 @@ impl Expert {
             && self.errors.len() == j * j
     }
 
-    /// Empties the counts, keeping `base` (items out of reach of a refit) in them.
+    /// Resets the counts to `base` (the items that refits no longer visit).
     pub(super) fn restart_from(&mut self, base: &Base) {
         self.tallies.clone_from(&base.tallies);
         self.items.clone_from(&base.items);
         self.gold = base.gold;
     }
 
-    /// Adds an item to counts that will never change again.
+    /// Adds an item to the counts that no longer change.
     pub(super) fn retire(&self, base: &mut Base, scope: Scope, own: Own<'_>) {
         let mut frozen = Self {
             tallies: std::mem::take(&mut base.tallies),

@@ -1,21 +1,26 @@
-//! How reliable each annotator is, learnt while they work, and what an item's labels are worth in that light.
+//! The reliability of each annotator, learned while they work, and how much an item's labels are
+//! worth given that.
 //!
-//! [`ReliabilityModel`] takes in labels one by one, those of items still open too, and answers at any time:
+//! [`ReliabilityModel`] observes labels one by one, including those of open items, and provides at
+//! any time:
 //!
-//! - [`posterior_of`](ReliabilityModel::posterior_of): how probable each answer is, given labels. The result is
-//!   an [`Evidence`]: a prior and one vector for each label, from which the [`Posterior`] can be recomputed.
-//! - [`reliability`](ReliabilityModel::reliability): how often an annotator is right, with its uncertainty.
-//! - [`weight`](ReliabilityModel::weight): what their vote should count.
+//! - [`posterior_of`](ReliabilityModel::posterior_of): how probable each answer is, given labels.
+//!   The result is an [`Evidence`]: a prior and one vector for each label, from which the
+//!   [`Posterior`] can be recomputed.
+//! - [`reliability`](ReliabilityModel::reliability): how often an annotator is right, with its
+//!   uncertainty.
+//! - [`weight`](ReliabilityModel::weight): the weight of an annotator's vote.
 //!
 //! # The model
 //!
-//! Item *i* has a true class *z_i*, of frequency *p_z*. Annotator *k* labels an item of class *z* as *l* with
-//! probability *e_kzl* (Dawid and Skene 1979). Nothing of this is known, and none of it is estimated by a single
-//! number: a model that trusts its own point estimates learns from its own mistakes. Three things replace them.
+//! Item *i* has a true class *z_i*, of frequency *p_z*. Annotator *k* labels an item of class *z*
+//! as *l* with probability *e_kzl* (Dawid and Skene 1979). All of these are unknown. None is
+//! estimated by a single number, because a model that trusts its own point estimates learns from
+//! its own mistakes. Instead, the model uses the following.
 //!
-//! **Predictive probabilities.** Every unknown rate is integrated out. Rows of *e* have Dirichlet priors (Raykar et
-//! al. 2010; Kim and Ghahramani 2012) with mean *m_zl* and strength *s*, so that with *n_kzl* expected counts
-//! *over all other items* the probability that enters the posterior is
+//! **Predictive probabilities.** Every unknown rate is integrated out. Rows of *e* have Dirichlet
+//! priors (Raykar et al. 2010; Kim and Ghahramani 2012) with mean *m_zl* and strength *s*. With
+//! *n_kzl* the expected counts *over all other items*, the probability that enters the posterior is
 //!
 //! ```text
 //! P(l | z, k)  =  (n_kzl + s m_zl) / (n_kz + s)
@@ -23,51 +28,60 @@
 //! P(z_i = z)   proportional to  P(z)  product over the labels (k, l) of item i of  P(l | z, k)
 //! ```
 //!
-//! Leaving the item itself out of its own counts is what keeps a decision from confirming itself. These equations,
-//! solved for all items together, are collapsed variational Bayes of order zero (Teh et al. 2007; Asuncion et al.
-//! 2009; for crowds Simpson et al. 2013). A label takes one step of them for its item;
-//! [`refit`](ReliabilityModel::refit) takes four for all.
+//! An item is left out of its own counts, so a decision cannot confirm itself. These equations,
+//! solved for all items together, are collapsed variational Bayes of order zero (Teh et al. 2007;
+//! Asuncion et al. 2009; for crowds Simpson et al. 2013). Each label takes one step of them for its
+//! item; [`refit`](ReliabilityModel::refit) takes four for all items.
 //!
-//! **Shrinkage in three steps.** From an annotator's own confusion matrix to the errors that all annotators share (which
-//! wrong class: *m_zl* for *l* ≠ *z* follows the pooled errors in class *z*), and from there to one coin:
-//! *m_zz* = *a* for all classes. In a quarter of the models below annotators are one coin throughout (beta
-//! distribution of mean *a*, strength 12).
+//! **Shrinkage in three steps.** An annotator's own confusion matrix shrinks to the errors that all
+//! annotators share: which wrong class (*m_zl* for *l* ≠ *z*) follows the pooled errors in class
+//! *z*. Those shrink to one coin: *m_zz* = *a* for all classes. In a quarter of the models below,
+//! annotators are one coin throughout (beta distribution of mean *a*, strength 12).
 //!
-//! **Model averaging.** How good the crowd is (*a*) and how alike its members are (*s*) is unknown too, above all
-//! in the beginning. Twenty models run side by side: *a* = 1/J + (1 - 1/J) *t* for *t* = 0.2, 0.4, 0.6, 0.8, 0.92, each
-//! as one coin, and with confusion matrices of strengths *s* = 2, 4 and 12. Their posteriors are averaged by how
-//! well each predicted the labels, one after another, before they were known (Dawid 1984): with *q_m* the product
-//! of the probabilities that model *m* gave them, its weight is proportional to the square root of *q_m*. Bayes' rule would
-//! take *q_m* itself; but all models believe that annotators err independently, so the labels hold less evidence than
-//! they say (Grünwald 2012). In a young model all twenty still speak, and where good and bad crowds explain the labels
-//! alike, the average is in unknown: nobody has to schedule a cold start. On labels that only confusion matrices explain,
-//! the one-coin models lose their vote.
+//! **Model averaging.** How good the crowd is (*a*) and how alike its members are (*s*) is also
+//! unknown, above all in the beginning. Twenty models run side by side: *a* = 1/J + (1 - 1/J) *t*
+//! for *t* = 0.2, 0.4, 0.6, 0.8, 0.92, each as one coin, and with confusion matrices of strengths
+//! *s* = 2, 4 and 12.
 //!
-//! **A common cause.** One item in fifty is expected to be of a kind where labels follow each other rather than the
-//! truth: there label *t* is *l* with probability (*c* + 1 + [*l* = *z*] / 2) / (*t* - 1 + J + 1/2), *c* of the labels before
-//! it being *l* (an urn of Pólya). It enters the posterior only, not the counts, and keeps a few agreeing labels from
-//! becoming a certainty.
+//! Their posteriors are averaged by how well each model predicted the labels, one after another,
+//! before they were known (Dawid 1984). With *q_m* the product of the probabilities that model *m*
+//! gave them, its weight is proportional to the square root of *q_m*. Bayes' rule would take *q_m*
+//! itself; but all models assume that annotators err independently, so the labels hold less
+//! evidence than the models assume (Grünwald 2012).
 //!
-//! Gold items have a known class: their labels count fully for the annotators and for the choice among the
-//! models; they do not count for the class frequencies, as gold is chosen, not drawn.
+//! In a young model all twenty contribute. If good and bad crowds explain the labels equally well,
+//! the average is uncertain, so no cold start needs to be scheduled. On labels that only confusion
+//! matrices explain, the one-coin models lose their weight.
 //!
-//! An open set of classes is the classes seen so far and one unseen. The unseen class has the prior of a class without
-//! items; who meets it must have labelled wrongly, with every seen class equally likely.
+//! **A common cause.** One item in fifty is expected to be of a kind where labels follow each other
+//! rather than the truth. There, label *t* is *l* with probability (*c* + 1 + [*l* = *z*] / 2) /
+//! (*t* - 1 + J + 1/2), where *c* of the earlier labels are *l* (a Pólya urn). This enters only the
+//! posterior, not the counts, and keeps a few agreeing labels from becoming a certainty.
+//!
+//! Gold items have a known class. Their labels count fully for the annotators and for the weights
+//! of the models. They do not count for the class frequencies, because gold is chosen, not drawn.
+//!
+//! An open set of classes consists of the classes seen so far and one unseen class. The unseen
+//! class has the prior of a class without items. On an item of the unseen class every label is
+//! wrong, with every seen class equally likely.
 //!
 //! # Limits
 //!
-//! But for the common cause, annotators are independent given the class. Where many items mislead everyone alike, the
-//! posterior promises more than it keeps; no model of annotators alone can see that, gold can. Classes are exchangeable in likelihood: that
-//! most annotators are better than chance is assumed, not learnt, so a crowd with as many adversaries as honest
-//! people needs gold.
+//! Except for the common cause, annotators are independent given the class. If many items mislead
+//! everyone alike, the posterior is overconfident; no model of annotators alone can detect that,
+//! but gold can. Classes are exchangeable in likelihood: that most annotators are better than
+//! chance is assumed, not learned. So a crowd with as many adversaries as honest people needs gold.
 //!
 //! # Cost
 //!
-//! With *L* labels on the item and *J* classes, a label costs 20 L (J + 1) multiplications, some microseconds. A refit
-//! goes over the [`ITEMS_MAX`] newest items; it comes when the labels have grown by a tenth of those within reach,
-//! so its cost is constant for each label. Older closed items stay in the counts for good as they were last seen.
+//! With *L* labels on the item and *J* classes, a label costs 20 L (J + 1) multiplications, some
+//! microseconds. A refit visits the [`ITEMS_MAX`] newest items. It runs when the labels have grown
+//! by a tenth of those within reach, so its cost per label is constant. Older closed items stay in
+//! the counts permanently with their last values.
+//!
 //! Memory is 20 J numbers for each item within reach and 15 J (J + 1) for each annotator. Beyond
-//! [`CONFUSION_CLASSES_MAX`] classes confusion matrices are left out, beyond [`CLASSES_MAX`] labels are refused.
+//! [`CONFUSION_CLASSES_MAX`] classes, confusion matrices are omitted; beyond [`CLASSES_MAX`],
+//! labels are rejected.
 //!
 //! # Citations
 //!

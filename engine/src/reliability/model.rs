@@ -1,4 +1,4 @@
-//! The model as its users see it: names, items, the average over experts.
+//! The model's public interface: names, items, the average over experts.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -8,40 +8,42 @@ use serde::{Deserialize, Serialize};
 use super::expert::{Base, EXPERTS, Expert, Own, Scope, Vote};
 use super::{Evidence, LabelEvidence, Posterior, Reliability, ReliabilityError};
 
-/// Classes a field may have. One label more means that the field is no category.
+/// The maximum number of classes of a field. A field with more is not categorical.
 pub const CLASSES_MAX: usize = 200;
 
-/// Classes up to which confusion matrices are kept; they take memory by the square.
+/// The number of classes up to which confusion matrices are kept; their memory grows with the
+/// square.
 pub const CONFUSION_CLASSES_MAX: usize = 12;
 
-/// Items that a refit goes over. Older ones, once closed, stay in the counts as they were last seen.
+/// The number of items a refit visits. Older closed items stay in the counts with their last
+/// values.
 pub const ITEMS_MAX: usize = 10_000;
 
 /// Passes over all items in a refit.
 const PASSES: usize = 4;
-/// Labels before the first refit that comes by itself.
+/// The number of labels before the first automatic refit.
 const FIRST_REFIT: u64 = 20;
-/// A refit comes when the labels within reach have grown by this part (one in ten), and never sooner than
-/// after [`REFIT_GAP`] labels.
+/// A refit runs when the labels within reach have grown by this part (one in ten), but at least
+/// [`REFIT_GAP`] labels after the previous one.
 const REFIT_PART: u64 = 10;
 const REFIT_GAP: u64 = 5;
-/// How fast the average turns to the experts that predict best; 1 would be Bayes' rule for labels that are as
-/// independent as the experts believe.
+/// How fast the average shifts to the experts that predict best; 1 would be Bayes' rule for labels
+/// that are as independent as the experts assume.
 const LEARNING_RATE: f64 = 0.5;
-/// Share of items on which people may agree for reasons of their own.
+/// The share of items on which people may agree for reasons other than the truth.
 const COMMON_CAUSE: f64 = 0.02;
-/// Accuracy beyond which a vote gains no more weight.
+/// The accuracy above which a vote gains no more weight.
 const ACCURACY_MAX: f64 = 0.999;
-/// Of the form of a checkpoint.
+/// The version of the checkpoint format.
 const VERSION: u32 = 1;
 
-/// Which answers are possible.
+/// The possible answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Classes {
-    /// The classes seen so far, and one that nobody has given yet.
+    /// The classes seen so far, and one class not seen yet.
     Open,
-    /// These and no others.
+    /// Only these classes.
     Declared(Vec<String>),
 }
 
@@ -53,7 +55,7 @@ struct Item {
     /// The known class of a gold item.
     gold: Option<usize>,
     closed: bool,
-    /// Class probabilities by expert, as they are in its counts.
+    /// Class probabilities by expert, as included in its counts.
     probabilities: Vec<Vec<f64>>,
 }
 
@@ -88,8 +90,9 @@ struct Annotator {
 
 /// The reliability of all annotators of one field of one workflow.
 ///
-/// The same observations in the same order give the same numbers, live, from a checkpoint (the model is
-/// serialisable as it stands) or rebuilt from nothing. See the [module](super) for what is computed.
+/// The same observations in the same order give the same numbers: live, from a checkpoint (the
+/// model serialises as it is) or rebuilt from nothing. The [module](super) describes the
+/// computation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Stored", into = "Stored")]
 pub struct ReliabilityModel {
@@ -99,7 +102,7 @@ pub struct ReliabilityModel {
     annotators: Vec<Annotator>,
     annotator_ids: BTreeMap<String, usize>,
     experts: Vec<Expert>,
-    /// Counts out of reach, by expert.
+    /// Counts of items out of reach, by expert.
     base: Vec<Base>,
     /// In order of their first label.
     items: BTreeMap<u64, Item>,
@@ -109,17 +112,17 @@ pub struct ReliabilityModel {
     labels_within_reach: u64,
     position: u64,
     refit_at: u64,
-    /// [`ITEMS_MAX`], smaller in tests.
+    /// [`ITEMS_MAX`]; smaller in tests.
     items_max: usize,
 }
 
 impl ReliabilityModel {
-    /// A model that knows nothing yet.
+    /// A model without observations.
     ///
     /// # Errors
     ///
-    /// [`MalformedClasses`](ReliabilityError::MalformedClasses) when declared classes repeat or are none,
-    /// [`TooManyClasses`](ReliabilityError::TooManyClasses) beyond [`CLASSES_MAX`].
+    /// [`MalformedClasses`](ReliabilityError::MalformedClasses) if declared classes repeat or are
+    /// empty, [`TooManyClasses`](ReliabilityError::TooManyClasses) beyond [`CLASSES_MAX`].
     pub fn new(classes: Classes) -> Result<Self, ReliabilityError> {
         let (open, declared) = match classes {
             Classes::Open => (true, Vec::new()),
@@ -155,12 +158,12 @@ impl ReliabilityModel {
         Ok(model)
     }
 
-    /// Takes in a label.
+    /// Adds a label.
     ///
-    /// The item's class probabilities move by one step and so do the counts of everyone who labelled it;
-    /// the labels of other items are looked at again by a [`refit`](Self::refit), which comes by itself
-    /// when the labels within reach have grown by a tenth. An annotator may label an item more than once;
-    /// each label counts.
+    /// The item's class probabilities are updated by one step, and so are the counts of everyone
+    /// who labelled it. Labels of other items are re-evaluated by a [`refit`](Self::refit), which
+    /// runs automatically when the labels within reach have grown by a tenth. An annotator may
+    /// label an item more than once; each label counts.
     ///
     /// # Errors
     ///
@@ -211,9 +214,10 @@ impl ReliabilityModel {
         Ok(())
     }
 
-    /// Makes an item gold: its answer is known. Labels on it, earlier and later ones, are judged by it.
+    /// Makes an item gold: its answer is known. Its labels, earlier and later ones, are evaluated
+    /// against that answer.
     ///
-    /// Naming another class later corrects the first.
+    /// A later call with another class corrects the first.
     ///
     /// # Errors
     ///
@@ -257,7 +261,8 @@ impl ReliabilityModel {
         Ok(())
     }
 
-    /// Tells that no more labels are awaited on an item, so that it may leave the reach of refits in time.
+    /// Marks that no more labels are expected on an item, so that refits may stop visiting it in
+    /// time.
     pub fn close(&mut self, item: &str) {
         if let Some(id) = self.item_ids.get(item)
             && let Some(item) = self.items.get_mut(id)
@@ -269,7 +274,8 @@ impl ReliabilityModel {
         }
     }
 
-    /// What labels say about an item that the model has not seen, annotator and class each.
+    /// The evidence of labels on an item that the model has not seen; each label is (annotator,
+    /// class).
     ///
     /// # Errors
     ///
@@ -278,11 +284,12 @@ impl ReliabilityModel {
         self.evidence(None, labels)
     }
 
-    /// What `labels` say about `item`; whatever the model has learnt from that item is left out first.
+    /// The evidence of `labels` on `item`, excluding everything the model has learned from that
+    /// item.
     ///
-    /// For the decision about an item: `labels` are those that are to count, whether or not the model has
-    /// taken them in already. An item the model does not know, and one out of reach, is treated as by
-    /// [`posterior_of`](Self::posterior_of). The answer of a gold item is not used.
+    /// Used for the decision about an item: `labels` are those that should count, whether or not
+    /// the model has observed them. An item the model does not know, or one out of reach, is
+    /// treated as by [`posterior_of`](Self::posterior_of). The answer of a gold item is not used.
     ///
     /// # Errors
     ///
@@ -300,8 +307,8 @@ impl ReliabilityModel {
         self.known(item).is_some()
     }
 
-    /// What the labels that the model has of `item` say about it; `None` for an item without labels or
-    /// out of reach.
+    /// The posterior of the model's own labels of `item`; `None` for an item without labels or out
+    /// of reach.
     pub fn posterior(&self, item: &str) -> Option<Posterior> {
         let item = self.known(item)?;
         let labels: Vec<(&str, &str)> = item
@@ -327,7 +334,7 @@ impl ReliabilityModel {
         Reliability::new(mean, variance, labels, gold)
     }
 
-    /// What an annotator's vote should count in a weighted vote.
+    /// The weight of an annotator's vote in a weighted vote.
     ///
     /// With *A* the expected accuracy of [`reliability`](Self::reliability), at most 0.999, and *J* classes,
     ///
@@ -335,9 +342,9 @@ impl ReliabilityModel {
     /// weight = max(0, ln( A (J - 1) / (1 - A) ))
     /// ```
     ///
-    /// the weight that makes a weighted vote of independent annotators the most probable answer. *A* is shrunk
-    /// to the crowd's mean by the prior, so an unknown annotator weighs what an average one weighs. Who does no
-    /// better than chance weighs 0; nobody's vote counts against what it says.
+    /// This weight makes a weighted vote of independent annotators the most probable answer. The
+    /// prior shrinks *A* to the crowd's mean, so an unknown annotator has the weight of an average
+    /// one. An annotator no better than chance has weight 0; no vote counts against its own answer.
     ///
     /// # Citations
     ///
@@ -348,18 +355,18 @@ impl ReliabilityModel {
         self.weight_at(self.reliability(annotator).accuracy)
     }
 
-    /// The weight of a vote by somebody of that accuracy: see [`weight`](Self::weight).
+    /// The weight of a vote with that accuracy: see [`weight`](Self::weight).
     pub fn weight_at(&self, accuracy: f64) -> f64 {
         let accuracy = accuracy.min(ACCURACY_MAX);
         let others = (self.classes.len().max(2) - 1) as f64;
         (accuracy * others / (1.0 - accuracy)).ln().max(0.0)
     }
 
-    /// How often an annotator is expected to be right; whatever the model has learnt from `item` is left
-    /// out first.
+    /// The expected accuracy of an annotator, excluding everything the model has learned from
+    /// `item`.
     ///
-    /// For the decision about `item`, which must not rest on what it says of itself: two people who are
-    /// known from nothing else are worth the same, whichever of their labels was taken in.
+    /// Used for the decision about `item`, which must not rest on its own labels: two people known
+    /// from nothing else get the same accuracy, whichever of their labels was observed.
     pub fn accuracy_for(&self, item: &str, annotator: &str) -> f64 {
         let annotator = self.annotator_ids.get(annotator).copied();
         let item = self.known(item);
@@ -368,8 +375,8 @@ impl ReliabilityModel {
             .0
     }
 
-    /// Expected confusion matrix of an annotator: a row for each true [class](Self::classes), in it the
-    /// probability of each label.
+    /// The expected confusion matrix of an annotator: a row for each true [class](Self::classes)
+    /// with the probability of each label.
     pub fn confusion(&self, annotator: &str) -> Vec<Vec<f64>> {
         let scope = self.scope();
         let annotator = self
@@ -406,14 +413,14 @@ impl ReliabilityModel {
             .map(|annotator| annotator.name.as_str())
     }
 
-    /// How many observations (labels and gold answers) were taken in.
+    /// The number of observations (labels and gold answers).
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// Goes over all items within reach again and again, with what is known by now.
+    /// Re-evaluates all items within reach in several passes, with everything known now.
     ///
-    /// Comes by itself; asking for it more often does no harm but takes time.
+    /// Runs automatically; calling it more often is harmless but takes time.
     pub fn refit(&mut self) {
         let scope = self.scope();
         let mut out = vec![0.0; scope.entries()];
@@ -434,7 +441,7 @@ impl ReliabilityModel {
                     }
                 }
             }
-            // Counts were added and taken out again many times; this rids them of what rounding left.
+            // Counts were added and removed many times; this removes accumulated rounding errors.
             expert.restart_from(&self.base[e]);
             for item in self.items.values() {
                 if let Some(own) = item.own(e) {
@@ -449,7 +456,7 @@ impl ReliabilityModel {
 
     fn advance(&mut self) {
         self.position += 1;
-        // Only differences matter, and these stay small numbers.
+        // Only differences matter, and they stay small numbers.
         let best = self
             .experts
             .iter()
@@ -500,7 +507,7 @@ impl ReliabilityModel {
         Ok(id)
     }
 
-    /// Whether `name` may become a class where there are `classes`.
+    /// Checks that `name` may become a class beside `classes` others.
     fn admits(&self, name: &str, classes: usize) -> Result<(), ReliabilityError> {
         if !self.open {
             return Err(ReliabilityError::UndeclaredClass {
@@ -539,7 +546,7 @@ impl ReliabilityModel {
         id
     }
 
-    /// Lets closed items go while there are more than a refit should visit.
+    /// Retires closed items while there are more than a refit should visit.
     fn retire(&mut self) {
         let scope = self.scope();
         while self.items.len() > self.items_max {
@@ -559,7 +566,7 @@ impl ReliabilityModel {
         }
     }
 
-    /// Share of each expert in the average; what they predicted of `without` is left out.
+    /// The share of each expert in the average, excluding its predictions for `without`.
     fn expert_weights(&self, without: Option<&Item>) -> Vec<f64> {
         let scope = self.scope();
         let mut out = vec![0.0; scope.entries()];
@@ -588,8 +595,8 @@ impl ReliabilityModel {
         weights
     }
 
-    /// Mean and variance of an annotator's accuracy, averaged over the experts; what they learnt from
-    /// `without` is left out.
+    /// Mean and variance of an annotator's accuracy, averaged over the experts, excluding what they
+    /// learned from `without`.
     fn moments(&self, weights: &[f64], annotator: usize, without: Option<&Item>) -> (f64, f64) {
         let scope = self.scope();
         let (mut mean, mut square) = (0.0, 0.0);
@@ -607,7 +614,7 @@ impl ReliabilityModel {
         item: Option<&Item>,
         labels: &[(&str, &str)],
     ) -> Result<Evidence, ReliabilityError> {
-        // Classes and annotators that the labels bring along get the next free positions.
+        // New classes and annotators in the labels get the next free positions.
         let mut classes = self.classes.clone();
         let mut strangers: Vec<&str> = Vec::new();
         let mut votes = Vec::with_capacity(labels.len());
@@ -641,8 +648,8 @@ impl ReliabilityModel {
         };
         let entries = scope.entries();
         let mut prior = vec![0.0; entries];
-        // shares[e][z]: of what the average gives to class z, the part that is expert e's; last, the part of
-        // the common cause.
+        // shares[e][z]: the part of the average for class z that comes from expert e; the last row
+        // is the part of the common cause.
         let mut shares = vec![vec![0.0; entries]; EXPERTS + 1];
         let weights = self.expert_weights(item);
         for (e, (share, weight)) in shares.iter_mut().zip(weights).enumerate() {
@@ -706,10 +713,11 @@ impl ReliabilityModel {
     }
 }
 
-/// Probability of `vote` after `earlier` ones on an item where labels follow each other more than the truth.
+/// The probability of `vote` after `earlier` ones on an item where labels follow each other rather
+/// than the truth.
 ///
-/// An urn with one ball for each class and half a ball more for the true one; every label drawn from it is
-/// put back twice.
+/// An urn with one ball for each class and an additional half ball for the true one; every label
+/// drawn is put back twice.
 fn common_cause(earlier: &[Vote], vote: Vote, scope: Scope, out: &mut [f64]) {
     let same = earlier.iter().filter(|one| one.class == vote.class).count() as f64;
     let balls = scope.classes.max(2) as f64 + 0.5 + earlier.len() as f64;
@@ -717,7 +725,7 @@ fn common_cause(earlier: &[Vote], vote: Vote, scope: Scope, out: &mut [f64]) {
     out[vote.class] = (same + 1.5) / balls;
 }
 
-/// Divides each column by its sum. A sum of zero cannot be: every likelihood here is positive.
+/// Divides each column by its sum. A sum is never zero: every likelihood here is positive.
 fn normalise(shares: &mut [Vec<f64>], sums: &[f64]) {
     for row in shares {
         for (share, sum) in row.iter_mut().zip(sums) {
@@ -726,7 +734,7 @@ fn normalise(shares: &mut [Vec<f64>], sums: &[f64]) {
     }
 }
 
-/// The form of a checkpoint.
+/// The format of a checkpoint.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     version: u32,
@@ -850,7 +858,7 @@ mod tests {
         assert!((counted - 60.0).abs() < 0.5, "{counted} items");
         let ada = model.reliability("ada");
         assert!(ada.labels == 60 && ada.low > 0.85, "{ada:?}");
-        // A late label on an item out of reach is one on a new item.
+        // A late label on an item out of reach counts as a label on a new item.
         model.observe("3", "late", "a").unwrap();
         assert!(model.posterior("3").is_some());
     }

@@ -1,39 +1,42 @@
-//! Made-up crowds, to see what a model of annotators does where the truth is known.
+//! Simulated crowds, to test a model of annotators with known truth.
 //!
 //! Not used in production. A crowd is a description and a seed; equal ones give equal labels.
 
-/// What a crowd is like and what it labels.
+/// The properties of a crowd and of its items.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Crowd {
     /// Items to label.
     pub items: usize,
-    /// Relative frequency of each class; its length is the number of classes, two at least.
+    /// Relative frequency of each class; its length is the number of classes, at least two.
     pub frequencies: Vec<f64>,
     /// People in the crowd.
     pub annotators: usize,
-    /// Labels of each item, at most one from each person.
+    /// Labels per item, at most one from each person.
     pub labels: usize,
-    /// Mean and standard deviation, over the crowd, of the log-odds of a right label.
+    /// Mean and standard deviation, over the crowd, of the log-odds of a correct label.
     pub skill: (f64, f64),
-    /// Standard deviation of those log-odds from class to class within a person, and of the logarithm of their
-    /// preference for one wrong class over another.
+    /// Standard deviation of those log-odds between the classes of one person, and of the logarithm
+    /// of a person's preference for one wrong class over another.
     pub class_effects: f64,
-    /// How fast errors become rarer with the distance of the classes, as on an ordered scale; 0: not at all.
+    /// How fast errors become rarer with the distance between classes, as on an ordered scale; 0:
+    /// not at all.
     pub neighbours: f64,
-    /// Share of people who do not look: half of them always give one class, half any.
+    /// Share of people who ignore the item: half of them always give one class, half give any
+    /// class.
     pub spammers: f64,
-    /// Share of the others whose log-odds are turned round.
+    /// Share of the others whose log-odds are inverted.
     pub adversaries: f64,
     /// Share of items on which half of all labels are guesses.
     pub hard: f64,
-    /// Share of items that mislead everyone: half of the right labels become one and the same wrong class.
+    /// Share of items that mislead everyone: half of the correct labels become one and the same
+    /// wrong class.
     pub misleading: f64,
-    /// Items in a row that the same people label; 0: everyone may meet everything.
+    /// Number of consecutive items that the same people label; 0: anyone may label any item.
     pub batch: usize,
 }
 
 impl Default for Crowd {
-    /// 500 items of two classes, forty people of 0.77 accuracy in the middle, ten labels an item.
+    /// 500 items of two classes, forty people of median accuracy 0.77, ten labels per item.
     fn default() -> Self {
         Self {
             items: 500,
@@ -52,19 +55,19 @@ impl Default for Crowd {
     }
 }
 
-/// Labels with the truth they were made from; numbers stand for annotators and classes.
+/// Labels with the truth behind them; annotators and classes are numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Labelled {
-    /// Classes in use.
+    /// Number of classes in use.
     pub classes: usize,
-    /// Of each item the labels in the order they are offered: annotator and class.
+    /// The labels of each item in the order they are offered: annotator and class.
     pub labels: Vec<Vec<(usize, usize)>>,
     /// True class of each item, where known.
     pub truth: Vec<Option<usize>>,
 }
 
 impl Crowd {
-    /// Makes the labels.
+    /// Generates the labels.
     pub fn label(&self, seed: u64) -> Labelled {
         let mut random = Random::new(seed);
         let classes = self.frequencies.len().max(2);
@@ -176,7 +179,7 @@ impl Random {
         (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// Uniform below `bound`; 0 where `bound` is 0.
+    /// Uniform below `bound`; 0 if `bound` is 0.
     pub fn below(&mut self, bound: usize) -> usize {
         let product = u128::from(self.bits()) * bound as u128;
         usize::try_from(product >> 64).unwrap_or(0)
@@ -188,7 +191,7 @@ impl Random {
         radius * (std::f64::consts::TAU * self.unit()).cos()
     }
 
-    /// A position, each as probable as its share of the weights.
+    /// A position, drawn with probability proportional to its weight.
     pub fn pick(&mut self, weights: &[f64]) -> usize {
         let sum: f64 = weights.iter().sum();
         let mut left = self.unit() * sum;
@@ -201,7 +204,7 @@ impl Random {
         weights.len().saturating_sub(1)
     }
 
-    /// Any order, each as probable as the others (Fisher and Yates).
+    /// A random permutation, all equally likely (Fisher and Yates).
     pub fn shuffle<T>(&mut self, values: &mut [T]) {
         for end in (1..values.len()).rev() {
             values.swap(end, self.below(end + 1));

@@ -75,7 +75,7 @@ impl LogPage {
 /// An annotator model at a position in the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelCheckpoint {
-    /// Derived from the workflow and step of the model.
+    /// Derived from what the model is about: its workflow, step, field and classes.
     pub model: Uuid,
     /// The workflow.
     pub workflow: WorkflowId,

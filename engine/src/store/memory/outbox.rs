@@ -135,7 +135,7 @@ impl Outbox for MemoryStore {
 }
 
 impl Data {
-    /// Whether messages of the task wait that are not leased to the publisher, or not for long
+    /// Whether messages of the task wait that are not leased to the publisher, or whose lease has expired.
     /// enough.
     pub(super) fn relay_only(
         &self,

@@ -98,7 +98,7 @@ fn of_code(code: &str, constraint: Option<&str>) -> Meaning {
     match (code, code.get(..2).unwrap_or_default()) {
         // Two batches with the same command id on different tasks: the retry finds the first one.
         ("23505", _) if constraint == Some("commands_pkey") => Meaning::Unavailable,
-        // The heads are compared in the same statement, so this can only be a bug.
+        // A head moves together with its events, so a duplicate key can only be a bug.
         ("23505", _) if constraint == Some("workflow_events_pkey") => Meaning::Other,
         // `25006`: the server has become a standby; `25P03`: the transaction was idle for too long.
         // Then by class: connection; login; database or schema missing; rollback; table or right
