@@ -1,7 +1,7 @@
-//! How long agreement takes: whole sets at once, and one more item in a moving window.
+//! Benchmarks agreement: whole sets at once, and one more item in a moving window.
 //!
-//! `cargo bench -p glyph-workflow-engine --bench agreement`; `scripts/compare-agreement` sets the
-//! same measures beside those of Python packages.
+//! Run with `cargo bench -p glyph-workflow-engine --bench agreement`. `scripts/compare-agreement`
+//! compares the same measures with those of Python packages.
 
 use std::{collections::VecDeque, hint::black_box};
 
@@ -19,7 +19,7 @@ const ITEMS: usize = 10_000;
 const ANNOTATORS: usize = 10;
 const CATEGORIES: usize = 5;
 
-/// What one annotator says of an item of class `truth`: right three times out of four.
+/// The label of one annotator for an item of class `truth`: correct three times out of four.
 fn label(random: &mut Random, truth: usize) -> u32 {
     let said = if random.unit() < 0.75 {
         truth
@@ -82,7 +82,8 @@ fn whole_sets(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The oldest item leaves and a new one comes. The cost must not grow with what is or was inside.
+/// The oldest item leaves and a new one enters. The cost must not grow with the items in the window
+/// or before it.
 fn moving_windows(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("one more item in a window of");
     for length in [1_000, 1_000_000] {
@@ -117,7 +118,7 @@ fn moving_windows(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Four labels of a new item, refits included: they come seldom enough to cost a constant each.
+/// Four labels of a new item, refits included: refits are rare enough to cost a constant per label.
 fn reliability(criterion: &mut Criterion) {
     const PEOPLE: usize = 50;
     let people: Vec<String> = (0..PEOPLE).map(|n| format!("annotator {n}")).collect();

@@ -1,18 +1,21 @@
-//! Adaptive overlap, measured: accuracy and labels a task against majority vote and batch Dawid-Skene.
+//! Benchmarks adaptive overlap: accuracy and labels per task against majority vote and batch
+//! Dawid-Skene.
 //!
 //! ```text
 //! GLYPH_DATA=folder cargo run --release --example adaptive_overlap [-- ORDERS [SET…]]
 //! GLYPH_DATA=folder cargo run --release --example adaptive_overlap -- --road [ORDERS [SET…]]
 //! ```
 //!
-//! `--road` offers the labels to a step that completes by `confidence`, as commands to a
-//! `WorkflowOrchestrator` with a store in memory: one at a time, and only while the task still asks. A
-//! task that runs out of labels is closed by an `advance`. Without it the model is asked directly.
+//! `--road` runs the full pipeline. It offers the labels to a step that completes by `confidence`,
+//! as commands to a `WorkflowOrchestrator` with a store in memory: one at a time, and only while
+//! the task still asks for labels. A task that runs out of labels is closed by an `advance`.
+//! Without the option, the model is called directly.
 //!
-//! Reads the public sets `snow2008/{rte,temp,wsd}` and `bluebirds` below the folder (one JSON object a line:
-//! `labels.jsonl` with `task`, `annotator`, `label`; `gold.jsonl` with `task`, `label`) and makes the others.
-//! Without the variable only the made-up sets are run. The tasks come in `ORDERS` seeded orders (20), the labels
-//! of a task one by one in the order of the file, until the posterior reaches 0.95 or ten are used.
+//! Reads the public sets `snow2008/{rte,temp,wsd}` and `bluebirds` below the folder (one JSON
+//! object per line: `labels.jsonl` with `task`, `annotator`, `label`; `gold.jsonl` with `task`,
+//! `label`) and generates the other sets. Without the variable, runs only the generated sets. The
+//! tasks come in `ORDERS` seeded orders (default 20), the labels of a task one by one in file
+//! order, until the posterior reaches 0.95 or ten are used.
 
 #![expect(
     clippy::disallowed_methods,
@@ -94,7 +97,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 }
 
-/// How long the parts take, on all labels of a set.
+/// Measures the parts on all labels of a set.
 fn times(set: &Set) -> Result<(), Box<dyn std::error::Error>> {
     let mut model = ReliabilityModel::new(Classes::Open)?;
     let labels = || {
@@ -404,16 +407,17 @@ fn majority(labels: &[(usize, usize)], classes: usize, truth: Option<usize>) -> 
     }
 }
 
-/// Sums over orders: right answers by task, accuracy and labels a task by order.
+/// Sums over orders: correct answers by task, accuracy and labels per task by order.
 struct Outcome {
     right: Vec<f64>,
     accuracy: Vec<f64>,
     labels: Vec<f64>,
 }
 
-/// Offers the labels of each task until `decide` is content.
+/// Offers the labels of each task until `decide` accepts an answer.
 ///
-/// `decide(task, labels so far)` gives the best answer and its probability; `learn` takes in what was used.
+/// `decide(task, labels so far)` returns the best answer and its probability; `learn` receives the
+/// labels used.
 fn run(
     set: &Set,
     order: &[usize],
@@ -462,7 +466,7 @@ fn adaptive(set: &Set, order: &[usize], outcome: &mut Outcome) -> Result<(), Str
         let posterior = model
             .posterior_for(&task, &names)
             .map(|evidence| evidence.posterior());
-        // Labels count from the moment they are given, those of open tasks too.
+        // Labels count as soon as they are given, including those of open tasks.
         let _ = model.observe(&task, annotator, class);
         posterior.map_or((usize::MAX, 0.0), |posterior| {
             let best = posterior.best.and_then(|best| best.parse().ok());
@@ -475,7 +479,7 @@ fn adaptive(set: &Set, order: &[usize], outcome: &mut Outcome) -> Result<(), Str
     Ok(())
 }
 
-/// The same through commands, decisions and the log.
+/// The same through the full pipeline: commands, decisions and the log.
 async fn road(
     set: &Set,
     order: &[usize],
@@ -525,7 +529,7 @@ async fn road(
     Ok(())
 }
 
-/// The model that trusts itself: one accuracy for each annotator, estimated from its own answers.
+/// The naive model: one accuracy for each annotator, estimated from the model's own answers.
 fn one_coin(set: &Set, order: &[usize], outcome: &mut Outcome) {
     let classes = set.data.classes;
     let counts = std::cell::RefCell::new(BTreeMap::<usize, (f64, f64)>::new());
@@ -598,7 +602,8 @@ fn report(set: &Set, orders: u64, by_road: bool) -> Result<(), Box<dyn std::erro
         }
         one_coin(set, &order, &mut coin);
     }
-    // Majority vote at equal cost: everybody's first k labels, or k + 1, mixed to the same mean.
+    // Majority vote at equal cost: the first k labels of each task, or k + 1, mixed to the same
+    // mean.
     let labels = mean(&ours.labels);
     let rest = labels.fract();
     let floor = (1..=set.max)

@@ -1,9 +1,9 @@
-//! Agreement of one set of ratings, with the time that it took: the engine's half of
+//! Computes the agreement of one set of ratings and measures the time: the engine's half of
 //! `scripts/compare-agreement`.
 //!
-//! Reads a JSON list of rows from standard input, one row an annotator, with a whole number or null
-//! for each item. Prints a JSON object from measure to `[value, seconds]`, the seconds being those of
-//! the fastest of five runs.
+//! Reads a JSON list of rows from standard input, one row per annotator, with a whole number or
+//! null for each item. Prints a JSON object from measure to `[value, seconds]`, where the seconds
+//! are those of the fastest of five runs.
 
 #![expect(
     clippy::disallowed_methods,

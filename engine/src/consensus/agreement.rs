@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A coefficient together with how much data it rests on.
+/// A coefficient together with the amount of data behind it.
 ///
-/// A value of 0.8 from three pairs and one from thirty thousand are different findings; the counts let
-/// a report say so.
+/// A value of 0.8 from three pairs and one from thirty thousand are different findings; the counts
+/// make this visible.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Agreement {
     /// The coefficient.

@@ -20,7 +20,7 @@ use super::{Agreement, ConsensusError};
 /// D_e = 1/(n (n - 1))                         sum over c, k of  n_c  n_k  d(c, k)
 /// ```
 ///
-/// 1 is full agreement, 0 what values dealt out at random would show, negative is less than that.
+/// 1 is full agreement, 0 is the agreement of randomly assigned values, negative is less than that.
 ///
 /// # Errors
 ///
@@ -58,7 +58,8 @@ pub fn krippendorffs_alpha_nominal_detailed(
     let units = Units::new(ratings)?.sorted();
     let totals = distinct(&units)?;
     let n: u64 = totals.iter().map(|&(_, count)| count).sum();
-    // Unequal pairs are all pairs less the equal ones: the double sum over c, k becomes a single one.
+    // Unequal pairs are all pairs minus the equal ones: the double sum over c, k becomes a single
+    // one.
     let unequal = |count: u64, equal: f64| (count as f64).powi(2) - equal;
     let expected = unequal(
         n,

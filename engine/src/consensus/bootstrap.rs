@@ -1,4 +1,4 @@
-//! How far a coefficient could have come out otherwise: percentile intervals by resampling items.
+//! Uncertainty of a coefficient: percentile intervals by resampling items.
 
 use serde::{Deserialize, Serialize};
 
@@ -161,7 +161,8 @@ pub fn bootstrap_ratings<T: Copy>(
             found,
         });
     }
-    // One scratch matrix for all draws: allocating it anew would cost more than many a coefficient.
+    // One scratch matrix for all draws: allocating a new one would cost more than many
+    // coefficients.
     let mut redrawn: Vec<Vec<Option<T>>> = ratings.to_vec();
     let statistic = |drawn: &[usize]| {
         for (target, row) in redrawn.iter_mut().zip(ratings) {

@@ -2,24 +2,24 @@
 
 use super::ConsensusError;
 
-/// Cells (posteriors and error rates together) beyond which a model is refused: 1 GiB of f64.
+/// The maximum number of cells (posteriors and error rates together) of a model: 1 GiB of f64.
 ///
-/// Error rates take annotators times classes squared cells. A free-text field taken for a category would
-/// ask for more memory than there is, and running out of it cannot be handled.
+/// Error rates take annotators times classes squared cells. A free-text field treated as a category
+/// would need more memory than there is, and running out of memory cannot be handled.
 pub const DAWID_SKENE_CELLS_MAX: u128 = 1 << 27;
 
 /// When to stop the iteration.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Stopping {
-    /// Largest change of any posterior, in one round, that counts as none.
+    /// The largest change of any posterior, in one round, that counts as no change.
     pub tolerance: f64,
-    /// Rounds after which to stop in any case.
+    /// The maximum number of rounds.
     pub rounds_max: usize,
 }
 
 impl Default for Stopping {
-    /// 1e-10 and 20,000 rounds: the likelihood can be flat long before the posteriors stand still, so the
-    /// posteriors decide.
+    /// 1e-10 and 20,000 rounds: the likelihood can be flat long before the posteriors converge, so
+    /// the posteriors decide.
     fn default() -> Self {
         Self {
             tolerance: 1e-10,
@@ -102,7 +102,7 @@ impl DawidSkene {
         self.rounds
     }
 
-    /// Whether the posteriors stood still before the rounds ran out.
+    /// Whether the posteriors converged before the rounds ran out.
     pub fn converged(&self) -> bool {
         self.converged
     }

@@ -100,7 +100,7 @@ pub enum ConsensusError {
     /// A span or box ends before it starts, or has a corner that is not finite.
     #[error("a region ends before it starts or is not finite")]
     MalformedRegion,
-    /// What is to leave a window of items was never taken into it.
+    /// The item to remove from the window was never added.
     #[error("the item is not in the window")]
     NotInWindow,
     /// The computation would take more memory or time than is allowed.

@@ -16,7 +16,7 @@ use super::{Agreement, ConsensusError};
 /// Kappa turns negative when nearly all items are of one category, however often the annotators agree;
 /// AC1 does not, since only ratings of hard items count as chance.
 ///
-/// *q* is the number of distinct codes in `ratings`. Where the scale has categories that nobody used,
+/// *q* is the number of distinct codes in `ratings`. If the scale has unused categories,
 /// [`gwet_ac1_with_categories`] takes the true number.
 ///
 /// # Errors
@@ -56,7 +56,7 @@ pub fn gwet_ac1_detailed(ratings: &[Vec<Option<u32>>]) -> Result<Agreement, Cons
 
 /// [`gwet_ac1`] on a scale of `categories` categories, used or not.
 ///
-/// With two or more categories it has a value even if only one was used: then 1.
+/// With two or more categories it has a value even if only one was used: 1.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Cohen's kappa: agreement of two annotators corrected for the chance that their habits produce.
+//! Cohen's kappa: agreement of two annotators, corrected for chance agreement given their habits.
 
 use std::collections::BTreeMap;
 
@@ -137,7 +137,7 @@ pub fn cohens_kappa_weighted_detailed(
     kappa(a, b, Some(weighting))
 }
 
-/// Cohen's weighted kappa with disagreement weights of one's own.
+/// Cohen's weighted kappa with custom disagreement weights.
 ///
 /// `disagreement(i, j)` is *v_ij* of [`cohens_kappa_weighted`]: finite, not negative, 0 for `i == j` as a
 /// rule. It is asked once for every pair of a code used by `a` and one used by `b`, so cost grows with

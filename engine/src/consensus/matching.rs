@@ -1,7 +1,7 @@
 //! Optimal matching: regions paired one to one with the largest total IoU.
 //!
-//! Regions that cannot meet are never compared, and what falls into separate clusters is solved apart, so the
-//! cost follows from how much overlaps and not from how much there is.
+//! Regions that cannot overlap are never compared, and separate clusters are solved separately, so
+//! the cost depends on how much overlaps, not on how much there is.
 
 use pathfinding::{kuhn_munkres::kuhn_munkres, matrix::Matrix};
 

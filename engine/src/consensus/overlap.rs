@@ -77,8 +77,8 @@ impl BoundingBox {
 /// IoU(A, B) = |A and B| / |A or B|
 /// ```
 ///
-/// 1 for the same span, 0 without a common code point; an empty span has IoU 0 with everything, itself
-/// included.
+/// 1 for the same span, 0 without a common code point; an empty span has IoU 0 with everything,
+/// including itself.
 ///
 /// # Citation
 ///
@@ -110,8 +110,8 @@ pub fn iou_span(a: &Span, b: &Span) -> f64 {
 /// IoU(A, B) = area(A and B) / area(A or B)
 /// ```
 ///
-/// 1 for the same box, 0 for boxes that are apart or only touch; an empty box (see [`BoundingBox`]) has
-/// IoU 0 with everything, itself included.
+/// 1 for the same box, 0 for boxes that are apart or only touch; an empty box (see [`BoundingBox`])
+/// has IoU 0 with everything, including itself.
 ///
 /// # Citation
 ///
@@ -159,14 +159,16 @@ fn common_extent(a: (f64, f64), b: (f64, f64)) -> f64 {
 
 /// Pairs spans of `a` and `b` one to one with the largest total IoU.
 ///
-/// Only pairs with IoU above 0 and at least `min_iou` are allowed. Result: positions in `a` and `b`, in
-/// order of `a`. With `min_iou` 1 only identical spans match, with 0 any common code point will do; NaN or
-/// more than 1 allows nothing. Among pairings of equal total the choice is fixed by the input's order.
+/// Only pairs with IoU above 0 and at least `min_iou` are allowed. Returns positions in `a` and
+/// `b`, in the order of `a`. With `min_iou` 1 only identical spans match; with 0 any common code
+/// point is enough; NaN or more than 1 allows nothing. Among pairings of equal total, the order of
+/// the input decides.
 ///
-/// Cost: that of sorting, plus the cube of the size of each cluster of spans chained by allowed pairs. Spans
-/// that do not crowd one place match in time near linear. There is no bound here: thousands of spans on one
-/// spot take minutes, so for data of strangers use [`span_f1`], [`mean_span_iou`] or
-/// [`compare_spans`](super::compare_spans), which refuse beyond [`MATCH_PAIRS_MAX`] and [`MATCH_STEPS_MAX`].
+/// Cost: that of sorting, plus the cube of the size of each cluster of spans chained by allowed
+/// pairs. Spans that do not crowd together match in near linear time. There is no bound here:
+/// thousands of spans at one position take minutes. For untrusted data use [`span_f1`],
+/// [`mean_span_iou`] or [`compare_spans`](super::compare_spans), which stop beyond
+/// [`MATCH_PAIRS_MAX`] and [`MATCH_STEPS_MAX`].
 ///
 /// # Citation
 ///
@@ -186,7 +188,7 @@ fn common_extent(a: (f64, f64), b: (f64, f64)) -> f64 {
 /// assert_eq!(match_spans(&a, &b, 0.0), [(0, 1), (1, 0)]);
 /// ```
 pub fn match_spans(a: &[Span], b: &[Span], min_iou: f64) -> Vec<(usize, usize)> {
-    // Without limits there is nothing that can fail.
+    // Without limits nothing can fail.
     pairs(&pair_spans(a, b, min_iou, alike, Limits::NONE).unwrap_or_default())
 }
 
@@ -201,7 +203,7 @@ pub fn match_spans(a: &[Span], b: &[Span], min_iou: f64) -> Vec<(usize, usize)> 
 /// assert_eq!(match_boxes(&[square(0.0), square(50.0)], &[square(52.0)], 0.5), [(1, 0)]);
 /// ```
 pub fn match_boxes(a: &[BoundingBox], b: &[BoundingBox], min_iou: f64) -> Vec<(usize, usize)> {
-    // Without limits there is nothing that can fail.
+    // Without limits nothing can fail.
     pairs(&pair_boxes(a, b, min_iou, alike, Limits::NONE).unwrap_or_default())
 }
 
@@ -312,7 +314,7 @@ pub fn mean_box_iou(a: &[BoundingBox], b: &[BoundingBox]) -> Result<f64, Consens
     mean_iou(&matches, a.len(), b.len())
 }
 
-/// Without tags no pair goes before another of the same IoU.
+/// Without tags no pair is preferred over another of the same IoU.
 fn alike(_: usize, _: usize) -> bool {
     false
 }
@@ -347,8 +349,8 @@ pub(super) fn pair_boxes(
     prefers: impl Fn(usize, usize) -> bool,
     limits: Limits,
 ) -> Result<Vec<Match>, ConsensusError> {
-    // The sum is rounded, so it is moved one step outwards: a candidate too many costs one IoU, a missing
-    // one would be a wrong result.
+    // The sum is rounded, so it is moved one step outwards: an extra candidate costs one IoU, a
+    // missing one would be a wrong result.
     let ends = |boxes: &[BoundingBox]| -> Vec<_> {
         boxes
             .iter()

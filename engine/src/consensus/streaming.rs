@@ -1,9 +1,10 @@
-//! Agreement over a moving window: items come and go, the coefficient is always that of what is inside.
+//! Agreement over a moving window: items enter and leave; the coefficient always covers the items
+//! inside.
 //!
-//! Both structures keep counts only. Adding or removing an item costs a logarithm of the number of distinct
-//! categories for each of its values and does not depend on how many items are or were inside. All counts are
-//! integers, so nothing drifts: after a million additions and removals the value is that of the batch function on
-//! what is left.
+//! Both structures keep only counts. Adding or removing an item takes, for each of its values, time
+//! logarithmic in the number of distinct categories. It does not depend on how many items are or
+//! were inside. All counts are integers, so nothing drifts: after a million additions and removals
+//! the value is that of the batch function on the remaining items.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::units::{pairs_of, runs};
 use super::{Agreement, ConsensusError};
 
-/// Krippendorff's alpha for unordered categories, of items that are added and removed.
+/// Krippendorff's alpha for unordered categories, over items that are added and removed.
 ///
 /// The value is that of [`krippendorffs_alpha_nominal`](super::krippendorffs_alpha_nominal). With *m_u* values in
 /// item *u* (two or more; other items do not count), *n_uc* of them *c*, *n_c* the sum of *n_uc* over items and *n*
@@ -70,7 +71,8 @@ impl StreamingAlpha {
         Self::default()
     }
 
-    /// Takes in an item by its values, in any order. One with fewer than two changes nothing.
+    /// Adds an item by its values, in any order. An item with fewer than two values changes
+    /// nothing.
     pub fn add(&mut self, values: &[u32]) {
         let Some((counts, unequal)) = pairable(values) else {
             return;
@@ -86,19 +88,20 @@ impl StreamingAlpha {
         *sum += unequal;
     }
 
-    /// Takes out an item that was added with these values, in any order.
+    /// Removes an item that was added with these values, in any order.
     ///
     /// # Errors
     ///
-    /// [`NotInWindow`](ConsensusError::NotInWindow) when such an item cannot be inside; nothing has changed
-    /// then. Values of another item of that size and disagreement are not told apart.
+    /// [`NotInWindow`](ConsensusError::NotInWindow) if such an item cannot be inside; nothing has
+    /// changed then. Another item of the same size and disagreement cannot be distinguished from
+    /// it.
     pub fn remove(&mut self, values: &[u32]) -> Result<(), ConsensusError> {
         let Some((counts, unequal)) = pairable(values) else {
             return Ok(());
         };
         let size = values.len();
         let inside = self.sizes.get(&size).is_some_and(|&(items, sum)| {
-            // The last item of its size leaves nothing behind.
+            // The last item of its size must leave no remainder.
             sum >= unequal && (items > 1 || sum == unequal)
         }) && counts
             .iter()
@@ -126,7 +129,8 @@ impl StreamingAlpha {
         Ok(())
     }
 
-    /// The coefficient of what is inside, with the number of items that count and of pairs inside them.
+    /// The coefficient of the items inside, with the number of items that count and of pairs inside
+    /// them.
     ///
     /// # Errors
     ///
@@ -178,7 +182,7 @@ fn square(count: u64) -> u128 {
     u128::from(count) * u128::from(count)
 }
 
-/// Cohen's kappa of two annotators, of items that are added and removed.
+/// Cohen's kappa of two annotators, over items that are added and removed.
 ///
 /// The value is that of [`cohens_kappa`](super::cohens_kappa). With *n* items inside, *d* of them labelled
 /// differently, and *a_k*, *b_k* how often either annotator used category *k*, that is
@@ -223,7 +227,7 @@ impl StreamingKappa {
         Self::default()
     }
 
-    /// Takes in an item by the categories that the two gave it.
+    /// Adds an item by the categories that the two annotators gave it.
     pub fn add(&mut self, a: u32, b: u32) {
         self.change(a, |margin| margin.0 += 1);
         self.change(b, |margin| margin.1 += 1);
@@ -231,7 +235,7 @@ impl StreamingKappa {
         self.differing += usize::from(a != b);
     }
 
-    /// Takes out an item that was added with these categories.
+    /// Removes an item that was added with these categories.
     ///
     /// # Errors
     ///
@@ -271,7 +275,7 @@ impl StreamingKappa {
         }
     }
 
-    /// The coefficient of what is inside; as many pairs as items.
+    /// The coefficient of the items inside; there are as many pairs as items.
     ///
     /// # Errors
     ///

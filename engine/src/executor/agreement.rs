@@ -1,4 +1,4 @@
-//! How far the annotations of one visit agree.
+//! The agreement of the annotations of one visit.
 
 use serde_json::Value;
 
@@ -10,18 +10,18 @@ use crate::{
     },
 };
 
-/// Overlap from which two regions count as found by both, in `span_f1`.
+/// The overlap from which two regions count as found by both, in `span_f1`.
 const SPAN_F1_MIN_IOU: f64 = 0.5;
 
-/// The agreement of a visit's annotations, with how much it rests on.
+/// The agreement of a visit's annotations, with the amount of data behind it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AgreementReport {
-    /// The agreement; none where it is not defined.
+    /// The agreement; `None` if it is not defined.
     pub agreement: Option<f64>,
-    /// Why it is not defined, or why another measure stands in.
+    /// Why it is not defined, or why another measure replaces it.
     pub note: Option<String>,
-    /// Whether the values are such as the metric reads. Agreement that is not defined for sound values is
-    /// no disagreement; what cannot be compared at all is no agreement.
+    /// Whether the metric can read the values. Undefined agreement on readable values is not a
+    /// disagreement; values that cannot be compared at all are not an agreement.
     pub readable: bool,
     /// Units compared.
     pub units: usize,
@@ -29,13 +29,13 @@ pub struct AgreementReport {
     pub pairs: u64,
 }
 
-/// Measures how far `values` (one an annotator) agree.
+/// Measures how far `values` (one per annotator) agree.
 ///
 /// Units are the fields of an object, the elements of a list, or the value itself. A
 /// chance-corrected coefficient needs at least two units with values; with fewer, the observed
-/// (percent) agreement stands in and the report says so. One value, or values that leave the
-/// measure undefined, give no agreement, and the report says why. Where one list ends before another,
-/// nominal measures count its end as an answer of its own.
+/// (percent) agreement replaces it and the report says so. One value, or values for which the
+/// measure is undefined, give no agreement, and the report says why. If one list ends before
+/// another, nominal measures count its end as an answer of its own.
 pub fn measure_agreement(metric: Metric, level: Level, values: &[&Value]) -> AgreementReport {
     if values.len() < 2 {
         return undefined("one annotation has nothing to agree with".to_owned());
@@ -65,7 +65,7 @@ enum Coefficient {
 }
 
 impl Coefficient {
-    /// Whether the end of one list, where another goes on, is an answer of its own.
+    /// Whether the end of a list, where another list continues, is an answer of its own.
     fn counts_ends(self) -> bool {
         match self {
             Self::KrippendorffAlpha(level) => level == Level::Nominal,
@@ -106,11 +106,11 @@ fn coefficient(metric: Metric, measure: Coefficient, units: &Units<'_>) -> Agree
     })
 }
 
-/// Whether the rules of `consensus` can read what one person gives.
+/// Checks that the rules of `consensus` can read one person's submission.
 ///
 /// # Errors
 ///
-/// Where it is something else, and what it should be.
+/// What the data are instead, and what they should be.
 pub(crate) fn check_readable(consensus: &ConsensusConfig, data: &Value) -> Result<(), String> {
     let check = |metric, level, field: Option<&str>| {
         let Some(value) = value_at(data, field) else {
@@ -149,7 +149,7 @@ fn readable(metric: Metric, level: Level, value: &Value) -> Result<(), String> {
     }
 }
 
-/// The values of the levels that calculate with them.
+/// The values, for levels that calculate with numbers.
 fn numbers(level: Level, units: &Units<'_>) -> Result<Vec<Vec<Option<f64>>>, String> {
     let name = if level == Level::Ratio {
         "ratio"
@@ -250,7 +250,7 @@ pub(crate) fn boxes(values: &[&Value]) -> Result<Vec<Vec<TaggedBox>>, String> {
     )
 }
 
-/// A span without its tag; [`spans`] lets none through that ends before it starts.
+/// A span without its tag; [`spans`] rejects spans that end before they start.
 pub(crate) fn span(tagged: &TaggedSpan) -> Span {
     Span {
         start: tagged.start,
@@ -258,7 +258,7 @@ pub(crate) fn span(tagged: &TaggedSpan) -> Span {
     }
 }
 
-/// A box without its tag; [`boxes`] lets none through whose corners are out of order.
+/// A box without its tag; [`boxes`] rejects boxes whose corners are out of order.
 pub(crate) fn bounding_box(tagged: &TaggedBox) -> BoundingBox {
     let (width, height) = (tagged.x2 - tagged.x1, tagged.y2 - tagged.y1);
     BoundingBox {
@@ -279,7 +279,7 @@ fn read<T: serde::de::DeserializeOwned>(
     values
         .iter()
         .map(|value| {
-            // One alone needs no list around it.
+            // A single region needs no list around it.
             let regions: Result<Vec<T>, _> = if value.is_object() {
                 serde_json::from_value((*value).clone()).map(|one| vec![one])
             } else {
@@ -295,7 +295,7 @@ fn read<T: serde::de::DeserializeOwned>(
         .collect()
 }
 
-/// The words of each text, or the tokens that a list gives.
+/// The words of each text, or the tokens of a list.
 fn tokens<'v>(values: &[&'v Value]) -> Result<Vec<Vec<&'v str>>, String> {
     let tokens = |value: &&'v Value| match value.as_array() {
         Some(tokens) => tokens.iter().map(Value::as_str).collect(),
@@ -464,7 +464,7 @@ mod tests {
         let values = [json!(["a"]), json!(["a", "b"])];
         let report = agreement(Metric::PercentAgreement, &values);
         assert_eq!((report.agreement, report.units), (Some(0.5), 2));
-        // What is null stays unsaid.
+        // Null stays a missing answer.
         let values = [json!(["a", null]), json!(["a", "b"])];
         assert_eq!(
             agreement(Metric::PercentAgreement, &values).agreement,

@@ -1,6 +1,6 @@
-//! Everything that a step may look at, and everything that a handler may.
+//! The inputs of steps and of handlers.
 //!
-//! A handler sees what its step sees, and a step sees the handlers: so these types stand together.
+//! A handler sees its step's context, and a step sees the handlers, so these types are in one file.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +18,7 @@ use crate::{
     state::{ResolvedBy, ResultKind, Visit, WorkflowSnapshot},
 };
 
-/// Everything that a step may look at.
+/// Everything a step may read.
 #[derive(Clone, Copy)]
 pub struct ExecutionContext<'a> {
     /// The workflow.
@@ -27,45 +27,45 @@ pub struct ExecutionContext<'a> {
     pub step: &'a StepConfig,
     /// The task.
     pub state: &'a WorkflowSnapshot,
-    /// The visit at work.
+    /// The current visit.
     pub visit: &'a Visit,
     /// Handlers by name.
     pub handlers: &'a HandlerRegistry,
-    /// What is known of the annotators.
+    /// What is known about the annotators.
     pub annotators: Annotators<'a>,
-    /// The step's compiled expression, where it has one.
+    /// The step's compiled expression, if it has one.
     pub expression: Option<&'a Expression>,
-    /// Whether the visit is to end now, with what there is.
+    /// Why the visit should end now with what it has, if it should.
     pub closing: Option<Closing<'a>>,
 }
 
-/// Why a visit is to end now.
+/// Why a visit should end now.
 #[derive(Clone, Copy, Debug)]
 pub enum Closing<'a> {
-    /// An `advance`, with the outcome of an external step where there is one.
+    /// An `advance`, with the outcome of an external step if there is one.
     Advance(Option<&'a Value>),
-    /// Inactivity, where the step says `proceed`.
+    /// Inactivity, if the step says `proceed`.
     Timeout,
 }
 
 impl ExecutionContext<'_> {
-    /// The step whose annotations the visit judges.
+    /// The subject: the step whose annotations this visit reviews or adjudicates.
     pub fn reviewed_step(&self) -> Option<&StepConfig> {
         self.workflow.step(&self.visit.reviewed.as_ref()?.step_id)
     }
 
-    /// The visit whose annotations this one judges.
+    /// The subject: the visit whose annotations this one reviews or adjudicates.
     pub fn reviewed_visit(&self) -> Option<&Visit> {
         let judged = self.visit.reviewed.as_ref()?;
         self.state.visit(&judged.step_id, judged.visit)
     }
 
-    /// The value that the visit judges: that of the judged visit, unless an adjudication, another
-    /// review or a merge of branches on the way from there has made another of it.
+    /// The value under review: that of the subject visit, unless an adjudication, another review or
+    /// a merge of branches on the path from there has changed it.
     pub fn reviewed_value(&self) -> Option<&Value> {
         let judged = self.visit.reviewed.as_ref().map(|judged| &judged.step_id);
         let mut from = self.visit.entered_from.as_ref();
-        // No way here is longer than the workflow, short of going round in it.
+        // No path here is longer than the workflow, except by going around a loop.
         for _ in 0..self.workflow.steps.len() {
             let Some(step_id) = from.filter(|from| Some(*from) != judged) else {
                 break;
@@ -93,13 +93,13 @@ impl ExecutionContext<'_> {
         self.reviewed_visit()?.result.as_ref()?.value.as_ref()
     }
 
-    /// What the step takes of annotation data as its value: by its own keys, else by those of the
-    /// judged step.
+    /// The part of annotation data that the step takes as its value: by its own keys, else by those
+    /// of the subject step.
     pub fn selection(&self) -> Selection<'_> {
         selection(self.workflow, self.step, self.visit)
     }
 
-    /// What a visit waits for whose work one person does.
+    /// The reason for waiting, for a visit that one person does.
     pub(super) fn waiting_for_person(&self, what: &str) -> String {
         match self.visit.assignments.first() {
             Some(assignment) => format!("{what}, claimed by {}", assignment.user_id),
@@ -108,8 +108,8 @@ impl ExecutionContext<'_> {
     }
 }
 
-/// What a step takes of annotation data as its value: by its own keys, else, where it judges
-/// others, by those of the step it judges.
+/// The part of annotation data that a step takes as its value: by its own keys, else, for a review
+/// or adjudication, by those of the subject step.
 pub(crate) fn selection<'w>(
     workflow: &'w WorkflowConfig,
     step: &'w StepConfig,
@@ -130,31 +130,31 @@ pub(crate) fn selection<'w>(
     of_step(step).or_else(of_judged).unwrap_or(Selection::All)
 }
 
-/// What a handler works on.
+/// The input of a handler.
 pub struct HandlerInput<'a> {
-    /// The step's `config`; null where there is none.
+    /// The step's `config`; null if absent.
     pub config: &'a Value,
-    /// Everything that the step may look at.
+    /// Everything the step may read.
     pub context: &'a ExecutionContext<'a>,
 }
 
-/// What a handler finds.
+/// The output of a handler.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HandlerOutput {
-    /// What kind of result it is.
+    /// The kind of result.
     pub kind: ResultKind,
     /// The value.
     pub value: Option<Value>,
-    /// Agreement, where annotations were compared.
+    /// Agreement, if annotations were compared.
     pub agreement: Option<f64>,
-    /// What found the value.
+    /// The method that found the value.
     pub resolved_by: Option<ResolvedBy>,
-    /// How annotations were compared, where they were.
+    /// How annotations were compared, if they were.
     pub consensus: Option<Box<ConsensusCalculated>>,
 }
 
 impl HandlerOutput {
-    /// A value that the handler made.
+    /// A value the handler produced.
     pub fn value(value: Value) -> Self {
         Self {
             kind: ResultKind::Auto,
@@ -166,7 +166,7 @@ impl HandlerOutput {
     }
 }
 
-/// Work without a person, done inside the decision: it must be pure, quick and deterministic.
+/// Automatic work, done inside the decision: it must be pure, quick and deterministic.
 pub trait Handler: Send + Sync {
     /// Does the work.
     fn run(&self, input: &HandlerInput<'_>) -> Result<HandlerOutput, HandlerError>;
@@ -185,7 +185,7 @@ where
 #[derive(Clone)]
 pub struct HandlerRegistry {
     handlers: BTreeMap<String, Arc<dyn Handler>>,
-    /// Names of those that the program brings, also where it has replaced a built-in one.
+    /// Names of the handlers the program registered, including replacements of built-in ones.
     own: BTreeSet<String>,
 }
 
@@ -196,7 +196,7 @@ impl fmt::Debug for HandlerRegistry {
 }
 
 impl HandlerRegistry {
-    /// One with the handlers that the engine brings.
+    /// A registry with the engine's handlers.
     pub(super) fn of(built_in: impl IntoIterator<Item = (String, Arc<dyn Handler>)>) -> Self {
         Self {
             handlers: built_in.into_iter().collect(),
@@ -210,7 +210,7 @@ impl HandlerRegistry {
         self.own.insert(name.to_owned());
     }
 
-    /// The handler of that name.
+    /// The handler with that name.
     pub fn get(&self, name: &str) -> Option<&Arc<dyn Handler>> {
         self.handlers.get(name)
     }
@@ -220,14 +220,14 @@ impl HandlerRegistry {
         self.handlers.keys().map(String::as_str)
     }
 
-    /// Names of the handlers that the program brings, sorted. One that has replaced a built-in
-    /// handler is among them: its settings are its own.
+    /// Names of the handlers the program registered, sorted. Includes replacements of built-in
+    /// handlers, because their settings are their own.
     pub fn own_names(&self) -> impl Iterator<Item = &str> {
         self.own.iter().map(String::as_str)
     }
 }
 
-/// Runs a handler; what it makes stays within bounds.
+/// Runs a handler and checks that its result stays within bounds.
 pub(crate) fn run_handler(
     handler: &dyn Handler,
     input: &HandlerInput<'_>,

@@ -14,9 +14,9 @@ pub enum ExecutorError {
     Expression {
         /// The step.
         step_id: StepId,
-        /// Its source.
+        /// The expression's source.
         expression: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: ExpressionError,
     },
@@ -35,7 +35,7 @@ pub enum ExecutorError {
         step_id: StepId,
         /// The name.
         handler: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: HandlerError,
     },
@@ -48,18 +48,18 @@ pub enum ExecutorError {
         child: TaskId,
         /// How it ended.
         status: TaskStatus,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// What a child task is to label is too large.
+    /// The subject of a child task is too large.
     #[error("`input_mapping` of step `{step_id}` makes a value that is not kept: {reason}")]
     ChildInput {
         /// The step.
         step_id: StepId,
-        /// How much it is.
+        /// By how much it exceeds the bounds.
         reason: String,
     },
-    /// A child task would lie too deep.
+    /// A child task would be nested too deeply.
     #[error(
         "step `{step_id}` cannot run `{workflow}`: sub-workflows may nest {depth_max} deep here \
          (`settings.max_sub_workflow_depth`)"
@@ -69,10 +69,10 @@ pub enum ExecutorError {
         step_id: StepId,
         /// The workflow of the child.
         workflow: WorkflowId,
-        /// How deep a child may lie below the root.
+        /// The maximum depth of a child below the root.
         depth_max: u32,
     },
-    /// The step lacks what its kind needs; validation lets no such file pass.
+    /// The step lacks a key that its kind requires; validation rejects such files.
     #[error("step `{step_id}` lacks `{key}`")]
     MissingKey {
         /// The step.
@@ -85,19 +85,19 @@ pub enum ExecutorError {
 /// Why a handler failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HandlerError {
-    /// Its `config` is not what it needs.
+    /// Its `config` is invalid.
     #[error("its `config` is not valid: {reason}")]
     Config {
         /// What is wrong.
         reason: String,
     },
-    /// What it makes is larger, or nests deeper, than a command may.
+    /// Its result is larger, or nested deeper, than a command may be.
     #[error("its value is not kept: {reason}")]
     Output {
-        /// How much it is.
+        /// By how much it exceeds the bounds.
         reason: String,
     },
-    /// What it works on is not there.
+    /// Its input is missing.
     #[error("{reason}")]
     Input {
         /// What is missing.

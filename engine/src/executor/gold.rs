@@ -1,4 +1,4 @@
-//! Answers to gold tasks, compared with the known one.
+//! Compares submissions to gold tasks with the known answer.
 
 use serde_json::Value;
 
@@ -7,14 +7,18 @@ use super::{
     value::{same, value_at},
 };
 
-/// Whether `data` gives the answer that is `expected` of what the step takes; none where the known
-/// answer says nothing of this step.
+/// Whether `data` contains the `expected` answer; `None` if the known answer does not cover this
+/// step.
 ///
-/// An object as the known answer holds the answers by field, so that one task can be gold for several
-/// steps; where the step takes one field and the object lacks it, it is only compared with an answer
-/// that is an object itself. Of a step that takes several fields, those count that the known answer
-/// has; of one that takes all data, further keys do not count. Any other known answer is that of the
-/// step's field.
+/// If the known answer is an object, it contains the answers by field, so one task can be gold for
+/// several steps:
+///
+/// - A step that takes one field is compared by that field. If the object lacks the field, it is
+///   compared only with an answer that is itself an object.
+/// - A step that takes several fields is compared by the fields in the known answer.
+/// - For a step that takes all data, further keys do not count.
+///
+/// Any other known answer is that of the step's field.
 pub(crate) fn is_expected(
     selection: &Selection<'_>,
     data: &Value,

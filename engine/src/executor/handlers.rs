@@ -40,7 +40,7 @@ fn built_in(handler: InternalHandler) -> Arc<dyn Handler> {
 }
 
 /// `consensus_calculator`: compares the annotations of another step. `config` is a `consensus`
-/// block, and `step` names the step; the judged one when left out.
+/// block; its `step` names the step, the subject step if omitted.
 fn consensus_calculator(input: &HandlerInput<'_>) -> Result<HandlerOutput, HandlerError> {
     let mut config = input.config.clone();
     let named = config.as_object_mut().and_then(|keys| keys.remove("step"));
@@ -88,7 +88,7 @@ struct MergerConfig {
     steps: Option<Vec<StepId>>,
 }
 
-/// `result_merger`: an object from step id to value, of the steps that lead in or of `config.steps`.
+/// `result_merger`: an object from step id to value, for the incoming steps or for `config.steps`.
 fn result_merger(input: &HandlerInput<'_>) -> Result<HandlerOutput, HandlerError> {
     let config: MergerConfig = read_config(input.config, MergerConfig { steps: None })?;
     let context = input.context;
@@ -108,7 +108,7 @@ fn result_merger(input: &HandlerInput<'_>) -> Result<HandlerOutput, HandlerError
             continue;
         };
         let value = result.value.as_ref().unwrap_or(&Value::Null);
-        // Looked at before it is copied.
+        // Check the size before copying.
         bytes += value.to_string().len();
         if bytes > COMMAND_BYTES_MAX {
             let reason = format!("it would have more than {COMMAND_BYTES_MAX} bytes");
@@ -127,7 +127,7 @@ struct FinalizeConfig {
     fields: Option<Vec<String>>,
 }
 
-/// `finalize`: the last value, or null; `config.fields` picks paths of it. As a hook, the value that
+/// `finalize`: the last value, or null; `config.fields` selects paths of it. As a hook, the value
 /// its step has found.
 fn finalize(input: &HandlerInput<'_>) -> Result<HandlerOutput, HandlerError> {
     let config: FinalizeConfig = read_config(input.config, FinalizeConfig { fields: None })?;
@@ -143,7 +143,7 @@ fn finalize(input: &HandlerInput<'_>) -> Result<HandlerOutput, HandlerError> {
             fields
                 .into_iter()
                 .map(|field| {
-                    // A value by fields has their paths as its keys.
+                    // A value by fields has their paths as keys.
                     let picked = value.get(&field).or_else(|| value_at(&value, Some(&field)));
                     let picked = picked.cloned().unwrap_or_default();
                     (field, picked)
@@ -151,7 +151,7 @@ fn finalize(input: &HandlerInput<'_>) -> Result<HandlerOutput, HandlerError> {
                 .collect(),
         ),
     };
-    // It passes on what another step found, so that step stays the one who resolved it.
+    // It passes on the value of another step, so that step stays the one that resolved it.
     Ok(HandlerOutput {
         resolved_by: last.resolved_by,
         ..HandlerOutput::value(value)

@@ -1,5 +1,5 @@
-//! What a step makes of its submissions: one executor for each kind of step, and the handlers that
-//! automatic steps call. All of it is pure; what takes time is timers.
+//! Turns a step's submissions into a result: one executor for each kind of step, and the handlers
+//! that automatic steps call. All of it is pure; anything that takes time is a timer.
 
 mod agreement;
 pub mod annotators;

@@ -1,39 +1,39 @@
-//! What an executor answers.
+//! The result of an executor.
 
 use super::{ExecutionContext, ExecutorError};
 use crate::{config::ExternalHandler, events::ConsensusCalculated, state::StepResult};
 
 /// What a step does when something has changed.
 pub trait StepExecutor: Send + Sync {
-    /// Looks at the visit and says whether it is over, and with what.
+    /// Examines the visit and returns whether it is over, and with what result.
     fn execute(&self, context: &ExecutionContext<'_>) -> Result<ExecutionResult, ExecutorError>;
 }
 
 /// Whether a visit is over.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ExecutionResult {
-    /// It is not.
+    /// Not over.
     Waiting {
-        /// For what, for people.
+        /// What it waits for, in words for people.
         reason: String,
     },
-    /// It is not: those who answered do not settle it, and more people are asked.
+    /// Not over: the submissions so far do not settle it, so more people are asked.
     NeedsMore {
-        /// Submissions asked for now.
+        /// The number of submissions now asked for.
         slots: u32,
         /// How annotations were compared.
         consensus: Box<ConsensusCalculated>,
     },
-    /// It is not: a handler outside is to be asked.
+    /// Not over: an external handler must be called.
     NeedsCall {
-        /// Which.
+        /// The handler.
         handler: ExternalHandler,
     },
-    /// It is.
+    /// Over.
     Completed {
-        /// What it ends with.
+        /// The result.
         result: StepResult,
-        /// How annotations were compared, where they were.
+        /// How annotations were compared, if they were.
         consensus: Option<Box<ConsensusCalculated>>,
     },
 }

@@ -1,4 +1,4 @@
-//! What is compared: the fields of an object, the elements of a list, or the value itself.
+//! The units of comparison: the fields of an object, the elements of a list, or the value itself.
 
 use std::collections::BTreeMap;
 
@@ -12,13 +12,13 @@ pub(crate) struct Units<'v> {
     rows: Vec<Vec<Said<'v>>>,
 }
 
-/// What one annotator says of one unit.
+/// The answer of one annotator for one unit.
 #[derive(Clone, Copy)]
 enum Said<'v> {
     Value(&'v Value),
-    /// Nothing: a null, or a field left out.
+    /// No answer: a null, or an omitted field.
     Nothing,
-    /// That there is no such unit: the annotator's list has ended.
+    /// The unit does not exist: the annotator's list has ended.
     NoUnit,
 }
 
@@ -39,8 +39,8 @@ impl<'v> Said<'v> {
 }
 
 impl<'v> Units<'v> {
-    /// Objects are compared field by field and lists element by element where every value is one;
-    /// else each value is one unit. A null is a missing value.
+    /// Objects are compared field by field and lists element by element if all values are objects
+    /// or all are lists; otherwise each value is one unit. A null is a missing value.
     pub(crate) fn new(values: &[&'v Value]) -> Self {
         let rows = if values.iter().all(|v| v.is_object()) {
             let mut fields: BTreeMap<&str, usize> = BTreeMap::new();
@@ -72,7 +72,8 @@ impl<'v> Units<'v> {
         Self { rows }
     }
 
-    /// Units of which two annotators or more say something; `with_ends` where the end of a list says so.
+    /// The number of units with answers from at least two annotators; with `with_ends`, the end of
+    /// a list counts as an answer.
     pub(crate) fn comparable(&self, with_ends: bool) -> usize {
         let units = self.rows.first().map_or(0, Vec::len);
         (0..units)
@@ -87,12 +88,12 @@ impl<'v> Units<'v> {
             .count()
     }
 
-    /// Codes: positions in the ordered list of all categories. The end of a list is the last of them.
+    /// Codes: positions in the ordered list of all categories. The end of a list has the last code.
     pub(crate) fn codes(&self) -> Vec<Vec<Option<u32>>> {
         self.coded(true)
     }
 
-    /// Codes whose order means something: the end of a list has no rank, and is missing.
+    /// Codes whose order is meaningful: the end of a list has no rank and is missing.
     pub(crate) fn ranks(&self) -> Vec<Vec<Option<u32>>> {
         self.coded(false)
     }
@@ -116,7 +117,7 @@ impl<'v> Units<'v> {
             .collect()
     }
 
-    /// Numbers; `None` where some value is not one.
+    /// Numbers; `None` if some value is not a number.
     pub(crate) fn numbers(&self) -> Option<Vec<Vec<Option<f64>>>> {
         let number = |said: &Said<'_>| match said.value() {
             None => Some(None),

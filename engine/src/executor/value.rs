@@ -9,8 +9,8 @@ use crate::{
     limits::{COMMAND_BYTES_MAX, COMMAND_DEPTH_MAX},
 };
 
-/// The value at a path of keys with dots between them (`label`, `entities.0.tag`); a leading `$.`
-/// is accepted. All of `data` where there is no path.
+/// The value at a path of keys separated by dots (`label`, `entities.0.tag`); a leading `$.` is
+/// accepted. Without a path, all of `data`.
 pub fn value_at<'v>(data: &'v Value, path: Option<&str>) -> Option<&'v Value> {
     let Some(path) = path else { return Some(data) };
     let path = path.strip_prefix("$.").unwrap_or(path);
@@ -21,21 +21,21 @@ pub fn value_at<'v>(data: &'v Value, path: Option<&str>) -> Option<&'v Value> {
     })
 }
 
-/// Annotation data lacks the value that a step takes.
+/// Annotation data lacks the value the step takes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
-    /// There is nothing at the path.
+    /// No value at the path.
     #[error("`annotation.data` has no value at `{field}`")]
     Missing {
         /// The path.
         field: String,
     },
-    /// There is nothing at all.
+    /// No data at all.
     #[error("`annotation.data` is empty")]
     Empty,
 }
 
-/// What a step takes of annotation data as its value.
+/// The part of annotation data that a step takes as its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection<'w> {
     /// All of it.
@@ -47,7 +47,7 @@ pub enum Selection<'w> {
 }
 
 impl<'w> Selection<'w> {
-    /// What a consensus rule compares.
+    /// The value a consensus rule compares.
     pub fn of(consensus: &'w ConsensusConfig) -> Self {
         match (&consensus.per_field, &consensus.field) {
             (Some(fields), _) => Self::Fields(fields.keys().map(String::as_str).collect()),
@@ -56,7 +56,7 @@ impl<'w> Selection<'w> {
         }
     }
 
-    /// The value; none where something of it is not there.
+    /// The value; `None` if a part of it is missing.
     pub fn value(&self, data: &Value) -> Option<Value> {
         match self {
             Self::All => Some(data.clone()),
@@ -69,11 +69,11 @@ impl<'w> Selection<'w> {
         }
     }
 
-    /// Whether a submission gives all of the value; null is none.
+    /// Checks that a submission contains the whole value; null does not count.
     ///
     /// # Errors
     ///
-    /// The first path without a value, or that there is nothing.
+    /// The first path without a value, or that the data are empty.
     pub fn check(&self, data: &Value) -> Result<(), ValueError> {
         let paths = match self {
             Self::All if data.is_null() => return Err(ValueError::Empty),
@@ -91,12 +91,12 @@ impl<'w> Selection<'w> {
     }
 }
 
-/// Whether a value that a task makes itself stays within what a command may bring. Without it values
-/// made of values double with every step, and nest until no reader follows.
+/// Checks that a value produced by a task stays within the bounds of a command. Without this check,
+/// values made of values could double with every step, and nest too deeply for readers.
 ///
 /// # Errors
 ///
-/// By how much it does not.
+/// By how much it exceeds the bounds.
 pub(crate) fn check_bounds(value: &Value) -> Result<(), String> {
     let bytes = value.to_string().len();
     if bytes > COMMAND_BYTES_MAX {
@@ -119,8 +119,8 @@ fn depth(value: &Value) -> usize {
     1 + inside.unwrap_or(0)
 }
 
-/// A total order over JSON, so that categories have positions and listings are stable: null,
-/// booleans, numbers by size, texts by code point, lists by their elements, then objects.
+/// A total order over JSON, so that categories have positions and lists are stable: null, booleans,
+/// numbers by size, texts by code point, lists by their elements, then objects.
 pub(crate) fn order(a: &Value, b: &Value) -> Ordering {
     let rank = |value: &Value| match value {
         Value::Null => 0,
@@ -152,7 +152,7 @@ pub(crate) fn order(a: &Value, b: &Value) -> Ordering {
     }
 }
 
-/// Whether two values are the same answer: `1` and `1.0` are.
+/// Whether two values are the same answer: `1` and `1.0` are equal.
 pub(crate) fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(x), Value::Number(y)) => x == y || x.as_f64() == y.as_f64(),

@@ -12,11 +12,12 @@ use crate::{
     ids::UserId,
 };
 
-/// Overlap (intersection over union) from which two annotators are taken to mean one region.
+/// The overlap (intersection over union) from which two annotators are considered to mean the same
+/// region.
 const SAME_REGION_IOU: f64 = 0.5;
 
-/// Counts equal values, one an annotator in the order of acceptance; most votes first, then by the
-/// order of values. Null is a missing value: nobody votes by leaving one out.
+/// Counts equal values, one per annotator in order of acceptance. Sorted by votes, most first, then
+/// by the order of values. Null is a missing value and gets no vote.
 pub(crate) fn tally(values: &[&Value]) -> Vec<Vote> {
     let mut votes: Vec<Vote> = Vec::new();
     for (place, value) in (0..).zip(values) {
@@ -61,7 +62,7 @@ fn places(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// Gives each candidate the weight of those who gave it.
+/// Gives each candidate the total weight of the annotators who gave it.
 pub(crate) fn weigh<'v>(
     votes: &mut [Vote],
     given: impl Iterator<Item = (UserId, &'v Value)>,
@@ -78,8 +79,8 @@ pub(crate) fn weigh<'v>(
     }
 }
 
-/// The candidate with the most weight; none where two share it. Weights are sums of logarithms, so
-/// what differs by rounding only is equal.
+/// The candidate with the most weight; `None` if two share it. Weights are sums of logarithms, so
+/// differences by rounding alone count as equal.
 pub(crate) fn heaviest(votes: &[Vote]) -> Option<&Vote> {
     const EQUAL: f64 = 1e-9;
     let best = votes.iter().max_by(|a, b| a.weight.total_cmp(&b.weight))?;
@@ -90,17 +91,17 @@ pub(crate) fn heaviest(votes: &[Vote]) -> Option<&Vote> {
     (rivals == 1).then_some(best)
 }
 
-/// Whether the first place is shared. `votes` as [`tally`] sorts them.
+/// Whether the first place is shared. `votes` are sorted as by [`tally`].
 pub(crate) fn tied(votes: &[Vote]) -> bool {
     matches!(votes, [first, second, ..] if first.count == second.count)
 }
 
 /// Regions that more than half of the annotators marked.
 ///
-/// Regions of one tag are taken as the same where they overlap by [`SAME_REGION_IOU`] or more with
-/// the first one of their group; an annotator gives each group one region at most, the best
-/// overlapping first. A group found by more than half of the annotators becomes one region, whose
-/// edges are the medians of its members' edges (the lower one of two).
+/// Regions of one tag are the same if they overlap the first region of their group by
+/// [`SAME_REGION_IOU`] or more. Each annotator contributes at most one region to a group, best
+/// overlap first. A group found by more than half of the annotators becomes one region, whose edges
+/// are the medians of its members' edges (the lower one of two).
 pub(crate) fn merge_spans(annotators: &[Vec<TaggedSpan>]) -> Vec<TaggedSpan> {
     let overlap = |a: &TaggedSpan, b: &TaggedSpan| {
         if a.tag == b.tag {
@@ -121,7 +122,7 @@ pub(crate) fn merge_spans(annotators: &[Vec<TaggedSpan>]) -> Vec<TaggedSpan> {
     merged
 }
 
-/// As [`merge_spans`], for boxes.
+/// Like [`merge_spans`], for boxes.
 pub(crate) fn merge_boxes(annotators: &[Vec<TaggedBox>]) -> Vec<TaggedBox> {
     let overlap = |a: &TaggedBox, b: &TaggedBox| {
         if a.tag == b.tag {
@@ -142,7 +143,8 @@ pub(crate) fn merge_boxes(annotators: &[Vec<TaggedBox>]) -> Vec<TaggedBox> {
         .collect()
 }
 
-/// Groups of the same region that more than half of the annotators share, in order of first sight.
+/// Groups of the same region shared by more than half of the annotators, in order of first
+/// occurrence.
 fn groups<R>(annotators: &[Vec<R>], overlap: impl Fn(&R, &R) -> f64) -> Vec<Vec<&R>> {
     let mut groups: Vec<Vec<&R>> = Vec::new();
     for regions in annotators {

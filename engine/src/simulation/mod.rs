@@ -1,8 +1,8 @@
-//! Workflows played through without a store, a clock or a broker.
+//! Plays workflows without a store, a clock or a broker.
 //!
-//! Commands go through the very same `decide` as in production, and timers is derived from the
-//! state by the same `derive_timers`; only time, ids and what handlers outside answer are made up, always
-//! alike. So whatever a simulation shows is what a worker would do.
+//! Commands go through the same `decide` as in production, and timers are derived from the state by
+//! the same `derive_timers`. Only time, ids and the replies of external handlers are simulated,
+//! always in the same way. So a simulation shows what a worker would do.
 //!
 //! ```
 //! use glyph_workflow_engine::{parse_workflow, parser::check_script, simulation::play};
@@ -55,11 +55,11 @@ use crate::{
     transition::CompiledWorkflow,
 };
 
-/// Tasks at workflows, decided one command after the other.
+/// Tasks of workflows, decided one command after the other.
 pub struct Simulation {
     workflows: Vec<CompiledWorkflow>,
     handlers: HandlerRegistry,
-    /// What handlers outside answer, by step.
+    /// Replies of external handlers, by step.
     answers: BTreeMap<String, VecDeque<HandlerAnswer>>,
     tasks: BTreeMap<TaskId, PlayedTask>,
     now: DateTime<Utc>,
@@ -69,22 +69,22 @@ pub struct Simulation {
 /// A task of a simulation.
 #[derive(Clone, Debug, Default)]
 pub struct PlayedTask {
-    /// Where it is; none before its first event.
+    /// The state; `None` before its first event.
     pub state: Option<WorkflowSnapshot>,
-    /// Everything that has happened to it.
+    /// All its events.
     pub log: Vec<StoredEvent>,
 }
 
 /// A decided command.
 #[derive(Clone, Debug)]
 pub struct Played {
-    /// What was asked for.
+    /// The command.
     pub command: Command,
-    /// What became of it.
+    /// Its outcome.
     pub outcome: Outcome,
-    /// What happened.
+    /// The events.
     pub events: Vec<StoredEvent>,
-    /// When.
+    /// When it was decided.
     pub at: DateTime<Utc>,
 }
 
@@ -93,7 +93,7 @@ impl Simulation {
     ///
     /// # Errors
     ///
-    /// An expression that cannot be compiled; a parsed workflow has none.
+    /// An expression that does not compile; a parsed workflow has none.
     pub fn new(
         workflows: Vec<WorkflowConfig>,
         now: DateTime<Utc>,
@@ -117,14 +117,14 @@ impl Simulation {
         })
     }
 
-    /// What a handler outside answers when `step` calls it, or a hook of a step, named as
-    /// `step.pre_process`; the last answer stands for all further calls.
+    /// Sets the replies of an external handler when `step` calls it, or of a hook of a step, named
+    /// like `step.pre_process`. The last reply is repeated for all further calls.
     pub fn answer(&mut self, step: &str, answers: impl IntoIterator<Item = HandlerAnswer>) {
         self.answers
             .insert(step.to_owned(), answers.into_iter().collect());
     }
 
-    /// The time.
+    /// The current time.
     pub fn now(&self) -> DateTime<Utc> {
         self.now
     }
@@ -139,7 +139,7 @@ impl Simulation {
         self.tasks.get(&task)?.state.as_ref()
     }
 
-    /// Decides a command under a fresh id, and then everything that is due at once.
+    /// Decides a command under a new id, and then everything that is due at once.
     pub fn run(&mut self, command: Command) -> Vec<Played> {
         self.commands += 1;
         let id = Uuid::new_v5(
@@ -167,7 +167,7 @@ impl Simulation {
             named,
             handlers: &self.handlers,
             pauses: &[],
-            // What is tried out here has taught nobody anything of its annotators.
+            // A simulation has no annotator models.
             annotators: Annotators::default(),
             now: self.now,
         };
@@ -190,7 +190,7 @@ impl Simulation {
         }
     }
 
-    /// Lets time pass; what falls due in it happens when its time comes.
+    /// Advances time; timers that become due are fired at their time.
     pub fn pass(&mut self, time: Duration) -> Vec<Played> {
         let end = self.now + time;
         let mut played = Vec::new();
@@ -204,7 +204,7 @@ impl Simulation {
         played
     }
 
-    /// Does what is due by now.
+    /// Fires everything due by now.
     fn settle(&mut self) -> Vec<Played> {
         let mut played = Vec::new();
         while let Some(row) = self.next_due(self.now)
@@ -223,7 +223,7 @@ impl Simulation {
             .min_by_key(|row| (row.due_at, row.task_id, row.id))
     }
 
-    /// Performs what a row asks of the world, then decides the row with what came of it.
+    /// Runs the effect of a timer, then decides the timer with its outcome.
     fn fire(&mut self, row: Timer) -> Vec<Played> {
         let state = self.state(row.task_id);
         let effect = state.and_then(|state| {
@@ -257,7 +257,7 @@ impl Simulation {
             Some(stage) => format!("{}.{stage}", call.step_id),
         };
         let Some(answers) = self.answers.get_mut(&caller) else {
-            // Nothing depends on what is told.
+            // Nothing depends on the reply to a notification.
             if call.hook.is_some_and(|stage| !stage.blocks_step()) {
                 return EffectOutcome::Done {
                     output: Value::Null,
@@ -297,7 +297,7 @@ fn named<'w>(
     })
 }
 
-/// What telling another task something has come to.
+/// The outcome of a command to another task.
 fn effect_outcome(outcome: &Outcome) -> EffectOutcome {
     let failed = |error: String| EffectOutcome::Failed {
         error,

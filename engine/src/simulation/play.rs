@@ -18,7 +18,7 @@ use crate::{
     state::{TaskStatus, WorkflowSnapshot},
 };
 
-/// Whom a script means by a name: a UUID itself, or the UUIDv5 of the name.
+/// The user id for a name in a script: a UUID itself, or the UUIDv5 of the name.
 pub fn person(name: &str) -> UserId {
     let derived = || {
         Uuid::new_v5(
@@ -29,9 +29,10 @@ pub fn person(name: &str) -> UserId {
     UserId(Uuid::try_parse(name).unwrap_or_else(|_| derived()))
 }
 
-/// Plays `script` for a task of the first of `workflows`; the others are those that it runs.
+/// Plays `script` for a task of the first of `workflows`; the others are the workflows it runs as
+/// children.
 ///
-/// The same script gives the same trace, to the byte.
+/// The same script gives the same trace, byte for byte.
 ///
 /// # Errors
 ///
@@ -142,7 +143,7 @@ impl Player<'_> {
         step
     }
 
-    /// The task that a move is about: the script's own, or a child of one of its steps.
+    /// The task of a move: the script's own, or a child of one of its steps.
     fn task_of(&self, within: Option<&str>) -> Option<TaskId> {
         within
             .into_iter()
@@ -257,7 +258,7 @@ impl Player<'_> {
         }
     }
 
-    /// The steps that lead to a child; none for the script's own task.
+    /// The path of steps to a child; `None` for the script's own task.
     fn within(&self, task: TaskId) -> Option<String> {
         if task == self.task_id {
             return None;
@@ -277,7 +278,7 @@ impl Player<'_> {
         steps.iter().flatten().map(ToString::to_string).collect()
     }
 
-    /// Where the task stands as a whole, in the words of outcomes.
+    /// The status of the task, in the words of outcomes.
     fn reliability(&self) -> &'static str {
         match self
             .simulation
@@ -371,7 +372,7 @@ fn outcome_text(outcome: &Outcome) -> (String, Option<String>) {
     }
 }
 
-/// Where the outcome is not what was expected; without an expectation a refusal is not.
+/// A rejection that the script did not expect; without an expectation, any rejection is one.
 fn unexpected_refusal(step: &TraceStep, expected: Option<ExpectedOutcome>) -> Option<String> {
     let applied = ["waiting", "advanced", "completed", "failed"].contains(&step.outcome.as_str());
     let good = match expected {
@@ -422,7 +423,7 @@ fn compare_end(
     }
 }
 
-/// Where `found` lacks or differs from what is `expected`: mappings key by key, numbers by value.
+/// Where `found` lacks or differs from `expected`: mappings by key, numbers by value.
 fn differences(path: &str, expected: &Value, found: &Value, mismatches: &mut Vec<String>) {
     let same = match (expected, found) {
         (Value::Object(expected), Value::Object(found)) => {

@@ -1,4 +1,4 @@
-//! What a script has led to, move by move.
+//! The outcome of a script, move by move.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::{
     state::TaskStatus,
 };
 
-/// What a script has led to.
+/// The outcome of a script.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Trace {
     /// The workflow.
@@ -21,54 +21,54 @@ pub struct Trace {
     pub task_id: TaskId,
     /// Every move, after the start.
     pub steps: Vec<TraceStep>,
-    /// Where the task is in the end.
+    /// The final status of the task.
     pub status: Option<TaskStatus>,
-    /// What a completed task has come to.
+    /// The output of a completed task.
     pub output: Option<Value>,
-    /// Why a failed or cancelled one has ended.
+    /// The reason of a failed or cancelled task.
     pub error: Option<String>,
-    /// What holds the task in the end: `CODE at STEP: reason`.
+    /// Open incidents at the end: `CODE at STEP: reason`.
     pub incidents: Vec<String>,
-    /// Where the end is not as expected.
+    /// Differences between the end and the script's expectations.
     pub mismatches: Vec<String>,
 }
 
 impl Trace {
-    /// Whether every move and the end are as the script expects.
+    /// Whether every move and the end match the script's expectations.
     pub fn as_expected(&self) -> bool {
         self.mismatches.is_empty() && self.steps.iter().all(|step| step.mismatches.is_empty())
     }
 }
 
-/// What one move has led to.
+/// The outcome of one move.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TraceStep {
     /// Its position among the script's moves, from 1; 0 for the start.
     pub number: usize,
-    /// What was done: `submit to annotate by ada`.
+    /// The move, such as `submit to annotate by ada`.
     pub action: String,
-    /// When.
+    /// When it was made.
     pub at: DateTime<Utc>,
-    /// What became of it: `waiting`, `advanced`, `completed`, `failed`, or the code of a rejection.
+    /// The outcome: `waiting`, `advanced`, `completed`, `failed`, or the code of a rejection.
     pub outcome: String,
-    /// For what it waits, or why it was refused.
+    /// What the task waits for, or why the move was rejected.
     pub detail: Option<String>,
-    /// What happened.
+    /// The events.
     pub happened: Vec<Happening>,
-    /// The steps where the task stands afterwards.
+    /// The active steps afterwards.
     pub active: Vec<String>,
-    /// Where this is not as expected.
+    /// Differences from the script's expectations.
     pub mismatches: Vec<String>,
 }
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Happening {
-    /// When.
+    /// When it happened.
     pub at: DateTime<Utc>,
     /// The task: the script's own, or a child.
     pub task_id: TaskId,
-    /// For a child, the steps that lead to it: `outer/inner`.
+    /// For a child, the path of steps to it: `outer/inner`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub within: Option<String>,
     /// Its version after the event.
@@ -76,7 +76,7 @@ pub struct Happening {
     /// The event.
     #[serde(flatten)]
     pub event: Value,
-    /// The same for people, in one line.
+    /// The same in one line for people.
     pub text: String,
 }
 
@@ -99,7 +99,7 @@ impl Happening {
     }
 }
 
-/// An event in one line: what it is, where, and what tells it from others of its kind.
+/// An event in one line: its kind, its step, and what distinguishes it from others of its kind.
 fn text_of(kind: &str, data: &Value, people: &BTreeMap<UserId, String>) -> String {
     let text = |key: &str| data[key].as_str().map(str::to_owned);
     let mut parts = vec![kind.replace('_', " ")];
@@ -162,7 +162,7 @@ fn text_of(kind: &str, data: &Value, people: &BTreeMap<UserId, String>) -> Strin
     parts.join(" ")
 }
 
-/// Characters of a value that a line shows.
+/// The maximum number of characters of a value in a line.
 const SHOWN_MAX: usize = 80;
 
 fn shown(value: &Value) -> String {

@@ -1,4 +1,4 @@
-//! Which models a workflow needs.
+//! Which annotator models a workflow needs.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,20 +13,20 @@ use crate::{
     reliability::{Classes, class_of},
 };
 
-/// What a model is learnt from: the answers to one question of one workflow, over all its revisions.
+/// What a model learns from: the answers to one question of one workflow, over all its revisions.
 ///
-/// A revision that asks for another field, or declares other classes, asks another question; its
-/// model is learnt from all that the log holds of it.
+/// A revision that asks for another field, or declares other classes, asks another question. Its
+/// model learns from all matching answers in the log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ModelKey {
     /// The workflow.
     pub workflow: WorkflowId,
     /// The step that people submit to.
     pub step: StepId,
-    /// Path in `annotation.data`; all of data where there is none.
+    /// The path in `annotation.data`; all of the data if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-    /// Names of the declared classes, sorted; none where any answer may be given.
+    /// Names of the declared classes, sorted; absent if any answer is allowed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<Vec<String>>,
 }
@@ -55,12 +55,12 @@ impl ModelKey {
         }
     }
 
-    /// The answers that complete `step` by confidence; none where it completes otherwise.
+    /// The answers that complete `step` by confidence; `None` if it completes otherwise.
     pub fn of_confidence(workflow: &WorkflowId, step: &StepConfig) -> Option<Self> {
         is_confident(step).then(|| Self::new(workflow, step, answer_field(step)))
     }
 
-    /// Every model that a decision about a task of the workflow may look at.
+    /// Every model that a decision about a task of the workflow may read.
     pub fn all_of(config: &WorkflowConfig) -> Vec<Self> {
         let mut keys = Vec::new();
         for step in &config.steps {
@@ -77,7 +77,7 @@ impl ModelKey {
         keys
     }
 
-    /// The models by which `step` shares its work; none where it does not go by quality.
+    /// The models by which `step` assigns work; empty if it does not assign by quality.
     pub fn of_offers(workflow: &WorkflowId, step: &StepConfig) -> Vec<Self> {
         if step.load_balancing() != LoadBalancing::QualityWeighted {
             return Vec::new();
@@ -88,7 +88,7 @@ impl ModelKey {
             .collect()
     }
 
-    /// The id under which stores keep the model.
+    /// The id of the model in stores.
     pub fn id(&self) -> Uuid {
         let name = serde_json::to_string(self).unwrap_or_default();
         Uuid::new_v5(
@@ -97,7 +97,7 @@ impl ModelKey {
         )
     }
 
-    /// Which answers are possible.
+    /// The possible answers.
     pub fn possible(&self) -> Classes {
         self.classes
             .clone()
@@ -109,13 +109,13 @@ fn is_confident(step: &StepConfig) -> bool {
     step.completion_type() == CompletionType::Confidence
 }
 
-/// Path of the answer in `annotation.data`.
+/// The path of the answer in `annotation.data`.
 fn answer_field(step: &StepConfig) -> Option<&str> {
     let of_consensus = || step.consensus.as_ref()?.field.as_deref();
     step.field.as_deref().or_else(of_consensus)
 }
 
-/// Whether the votes of some annotators may count more than those of others.
+/// Whether the votes of annotators may have different weights.
 pub(in crate::executor) fn weighs_votes(consensus: &ConsensusConfig) -> bool {
     consensus.on_agreement.method == AgreementMethod::WeightedVote
         || consensus.on_disagreement.strategy == DisagreementStrategy::WeightedVote
@@ -123,7 +123,7 @@ pub(in crate::executor) fn weighs_votes(consensus: &ConsensusConfig) -> bool {
         || consensus.tie_breaker == TieBreaker::QualityWeighted
 }
 
-/// The models behind the votes of `consensus` over the annotations of `step`.
+/// The models behind the weighted votes of `consensus` over the annotations of `step`.
 fn weighed(
     config: &WorkflowConfig,
     step: &StepConfig,
@@ -137,8 +137,8 @@ fn weighed(
     fields.into_iter().map(key).collect()
 }
 
-/// Those of a `consensus_calculator`: it compares the step that its `config` names, else the judged
-/// one, which may be any annotation step.
+/// The models of a `consensus_calculator`: it compares the step its `config` names, else the
+/// subject step, which may be any annotation step.
 fn calculated(config: &WorkflowConfig, step: &StepConfig) -> Vec<ModelKey> {
     let mut block = step.config.clone().unwrap_or(Value::Null);
     let named = block.as_object_mut().and_then(|keys| keys.remove("step"));

@@ -1,8 +1,9 @@
-//! What a decision knows of the people whose annotations it weighs.
+//! What a decision knows about the people whose annotations it weighs.
 //!
-//! One [`AnnotatorModel`] for each [`ModelKey`]: a step of a workflow, and the field whose answers are
-//! compared. It is learnt from the log in its order, so whoever has read the log to the same position
-//! has the same model. A decision looks at it through [`Annotators`] and records what it has seen.
+//! There is one [`AnnotatorModel`] for each [`ModelKey`]: a step of a workflow, and the field whose
+//! answers are compared. It learns from the log in log order, so every process that has read the
+//! log to the same position has the same model. A decision reads it through [`Annotators`] and
+//! records what it used.
 
 mod key;
 mod model;

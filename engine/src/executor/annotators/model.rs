@@ -1,4 +1,4 @@
-//! A model that follows the log.
+//! A reliability model that follows the log.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +13,10 @@ use crate::{
     reliability::{ReliabilityError, ReliabilityModel, class_of_any},
 };
 
-/// What has been learnt of the annotators of one question, and from how much of the log.
+/// What was learned about the annotators of one question, and from how much of the log.
 ///
-/// Every accepted label counts from the moment it is in the log, those of open items too. The known
-/// answers of gold tasks count beside them.
+/// Every accepted label counts as soon as it is in the log, including labels of open items. The
+/// known answers of gold tasks count as well.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AnnotatorModel {
     key: ModelKey,
@@ -24,22 +24,22 @@ pub struct AnnotatorModel {
     /// Known answers of tasks that have not ended.
     gold: BTreeMap<TaskId, String>,
     position: LogPosition,
-    /// Events beyond `position`. One that has any is never kept.
+    /// Number of events beyond `position`. A model with any is never stored.
     #[serde(skip)]
     beyond: u32,
 }
 
-/// What a model knows.
+/// How much a model has learned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ModelPosition {
-    /// Everything in the log up to here.
+    /// Everything in the log up to this position.
     pub position: LogPosition,
-    /// So many events beyond it: see [`AnnotatorModel::learn_beyond`].
+    /// The number of events beyond it: see [`AnnotatorModel::learn_beyond`].
     pub beyond: u32,
 }
 
 impl AnnotatorModel {
-    /// The types of event that it learns from; it may be shown others.
+    /// The event types it learns from; other events are ignored.
     pub const EVENTS: [&'static str; 10] = [
         "workflow_started",
         "task_details_supplied",
@@ -53,11 +53,11 @@ impl AnnotatorModel {
         "workflow_cancelled",
     ];
 
-    /// One that has learnt nothing yet.
+    /// An untrained model.
     ///
     /// # Errors
     ///
-    /// As [`ReliabilityModel::new`]: for classes that no checked workflow declares.
+    /// As [`ReliabilityModel::new`]: for classes that no validated workflow declares.
     pub fn new(key: ModelKey) -> Result<Self, ReliabilityError> {
         Ok(Self {
             model: ReliabilityModel::new(key.possible())?,
@@ -68,7 +68,7 @@ impl AnnotatorModel {
         })
     }
 
-    /// What it is about.
+    /// The model's key.
     pub fn key(&self) -> &ModelKey {
         &self.key
     }
@@ -78,12 +78,12 @@ impl AnnotatorModel {
         &self.model
     }
 
-    /// How far it has read the log.
+    /// The position up to which it has read the log.
     pub fn position(&self) -> LogPosition {
         self.position
     }
 
-    /// What it knows, for the record of a decision.
+    /// How much it has learned, to be recorded with a decision.
     pub fn model_position(&self) -> ModelPosition {
         ModelPosition {
             position: self.position,
@@ -91,20 +91,21 @@ impl AnnotatorModel {
         }
     }
 
-    /// Says that up to `position` there is nothing to learn from that it has not been shown.
+    /// Advances the position: up to `position` the log has nothing more to learn from.
     pub fn read_to(&mut self, position: LogPosition) {
         self.position = self.position.max(position);
     }
 
-    /// What the model calls one visit of a task.
+    /// The model's name for one visit of a task.
     pub(super) fn item(task: TaskId, visit: u32) -> String {
         format!("{task}/{visit}")
     }
 
-    /// Takes in the next event of the workflow's tasks; shown once before, it changes nothing.
+    /// Learns from the next event of the workflow's tasks; an event seen before has no effect.
     ///
-    /// What is no category, or one too many, is passed over: a step that completes by confidence has
-    /// refused it before, and elsewhere it says nothing of its annotator.
+    /// Answers that are not categories, or exceed the number of classes, are ignored: a step that
+    /// completes by confidence has already rejected them, and elsewhere they say nothing about the
+    /// annotator.
     pub fn learn(&mut self, position: LogPosition, event: &StoredEvent) {
         if position <= self.position {
             return;
@@ -113,8 +114,8 @@ impl AnnotatorModel {
         self.take(event);
     }
 
-    /// Takes in an event that is committed and cannot be read in the log yet. What has done so has
-    /// left the order of the log: it cannot go on reading it.
+    /// Learns from an event that is committed but cannot be read in the log yet. The model has then
+    /// left the log order and cannot continue reading the log.
     pub fn learn_beyond(&mut self, event: &StoredEvent) {
         self.beyond = self.beyond.saturating_add(1);
         self.take(event);
@@ -176,7 +177,8 @@ impl AnnotatorModel {
         }
     }
 
-    /// A known answer that came after the first labels, perhaps after the last: it judges them, too.
+    /// Sets a known answer. It may come after the first or even the last label, and applies to
+    /// those too.
     fn anchor(&mut self, task: TaskId, class: String) {
         let visits = (1..).map(|visit| Self::item(task, visit));
         let known = visits.take_while(|item| self.model.knows(item));
@@ -189,8 +191,8 @@ impl AnnotatorModel {
         }
     }
 
-    /// The known answer to this question: an object holds the answers by field, any other value is the
-    /// answer itself.
+    /// The known answer to this question: an object contains the answers by field; any other value
+    /// is the answer itself.
     fn expected(&self, expected: &Value) -> Option<String> {
         let value = match (expected, self.key.field.as_deref()) {
             (Value::Object(by_field), Some(field)) => by_field

@@ -1,4 +1,4 @@
-//! What a decision may look up.
+//! What a decision may look up about annotators.
 
 use std::{collections::HashMap, hash::BuildHasher};
 
@@ -9,9 +9,9 @@ use crate::{
     reliability::{Evidence, ReliabilityError},
 };
 
-/// Models at hand.
+/// The available models.
 pub trait ModelSource {
-    /// The model of `key`, as far as it has been learnt.
+    /// The model of `key`, in its current state.
     fn model(&self, key: &ModelKey) -> Option<&AnnotatorModel>;
 }
 
@@ -21,45 +21,45 @@ impl<S: BuildHasher> ModelSource for HashMap<ModelKey, AnnotatorModel, S> {
     }
 }
 
-/// What is known of annotators when a decision is made. The item that it is about is always left out
-/// of what its labels are judged by.
+/// What is known about annotators when a decision is made. The item under decision is always
+/// excluded from the estimates that its labels are weighed by.
 ///
-/// Without a model, as at the beginning of a workflow, everybody is an average annotator.
+/// Without a model, as at the beginning of a workflow, everyone is an average annotator.
 #[derive(Clone, Copy, Default)]
 pub struct Annotators<'a>(Option<&'a dyn ModelSource>);
 
-/// What is known of a person who asks for work.
+/// The reliability of a person who asks for work.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Reliability {
-    /// How often the person is right: the lower end of the central 95 % credible interval.
+    /// How often the person is right: lower end of the central 95 % credible interval.
     pub low: f64,
-    /// How often somebody of whom nothing is known is expected to be right.
+    /// The expected accuracy of an unknown annotator.
     pub expected: f64,
-    /// How far in the log that was learnt.
+    /// The position in the log up to which the model had learned.
     pub position: LogPosition,
-    /// From how many events beyond it.
+    /// The number of events beyond that position.
     pub beyond: u32,
 }
 
 impl Reliability {
-    /// Whether the person is known to be more often right than somebody unknown: what is not sure
-    /// yet does not count.
+    /// Whether the person is known to be right more often than an unknown annotator; uncertain
+    /// knowledge does not count.
     pub fn is_reliable(&self) -> bool {
         self.low > self.expected
     }
 }
 
 impl<'a> Annotators<'a> {
-    /// Those that `models` know.
+    /// Annotators as known by `models`.
     pub fn new(models: &'a dyn ModelSource) -> Self {
         Self(Some(models))
     }
 
-    /// What the labels of one visit say, annotator and class each, in order of acceptance.
+    /// The evidence of the labels of one visit, (annotator, class) each, in order of acceptance.
     ///
     /// # Errors
     ///
-    /// [`ReliabilityError`] where a label is none of the declared classes, or one class too many.
+    /// [`ReliabilityError`] if a label is not a declared class, or there is one class too many.
     pub fn evidence(
         self,
         key: &ModelKey,
@@ -77,7 +77,7 @@ impl<'a> Annotators<'a> {
         })
     }
 
-    /// What the votes of `users` count in one visit, each person once.
+    /// The weights of the votes of `users` in one visit, each person once.
     pub fn weights(
         self,
         key: &ModelKey,
@@ -108,7 +108,8 @@ impl<'a> Annotators<'a> {
         .ok()
     }
 
-    /// What is known of a person who asks for work: over several questions, the mean of each number.
+    /// The reliability of a person who asks for work; over several questions, the mean of each
+    /// number.
     pub fn reliability(self, keys: &[ModelKey], user: UserId) -> Option<Reliability> {
         let mut mean = Reliability::default();
         for key in keys {
@@ -117,7 +118,7 @@ impl<'a> Annotators<'a> {
                 let reliability = |name: &str| learnt.model().reliability(name);
                 Ok(Reliability {
                     low: reliability(&user.to_string()).low,
-                    // Nobody has this name.
+                    // No annotator has this name.
                     expected: reliability("").accuracy,
                     position,
                     beyond,
@@ -132,8 +133,8 @@ impl<'a> Annotators<'a> {
         (!keys.is_empty()).then_some(mean)
     }
 
-    /// How sure the best answer of a visit is by the labels in the log; of several questions, the
-    /// least sure. None where the labels say nothing.
+    /// The confidence in the best answer of a visit, given the labels in the log; for several
+    /// questions, the lowest. `None` if the labels give no information.
     pub fn confidence(self, keys: &[ModelKey], (task, visit): (TaskId, u32)) -> Option<f64> {
         let item = AnnotatorModel::item(task, visit);
         let confidences = keys.iter().map(|key| {

@@ -1,4 +1,4 @@
-//! One person decides where annotators disagree.
+//! Adjudication: one person decides where annotators disagree.
 
 use crate::{
     executor::{Closing, ExecutionContext, ExecutionResult, ExecutorError, StepExecutor},

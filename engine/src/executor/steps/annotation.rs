@@ -1,4 +1,4 @@
-//! Several people label the item.
+//! Annotation: several people label the item.
 
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ use crate::{
     state::{ResolvedBy, ResultKind, StepResult, Visit},
 };
 
-/// Waits for the count, then makes one value of the annotations.
+/// Waits for the required number of annotations, then makes one value of them.
 pub(super) struct AnnotationExecutor;
 
 impl StepExecutor for AnnotationExecutor {
@@ -30,7 +30,7 @@ impl StepExecutor for AnnotationExecutor {
                 reason: waiting(visit),
             });
         }
-        // A manual step ends by an `advance`; an early close is one before the count is reached.
+        // A manual step ends by an `advance`; an early close is one before the number is reached.
         let exhausted = !full && visit.slots.is_some();
         if let Some(Closing::Advance(Some(output))) = context.closing {
             return Ok(ExecutionResult::completed(given(visit, output.clone())));
@@ -85,7 +85,7 @@ fn waiting(visit: &Visit) -> String {
     format!("{got}{asked} annotations{held}")
 }
 
-/// An operator's or machine's own outcome stands in for the annotations.
+/// An outcome supplied by an operator or a machine replaces the annotations.
 fn given(visit: &Visit, value: Value) -> StepResult {
     StepResult {
         kind: ResultKind::Annotation,
@@ -98,7 +98,8 @@ fn given(visit: &Visit, value: Value) -> StepResult {
     }
 }
 
-/// Without a consensus rule: one annotation is the value; several are a list in order of acceptance.
+/// Without a consensus rule: one annotation is the value; several become a list in order of
+/// acceptance.
 fn as_they_are(step: &StepConfig, visit: &Visit, exhausted: bool) -> StepResult {
     let field = step.field.as_deref();
     let mut values: Vec<Value> = visit
@@ -126,11 +127,11 @@ fn as_they_are(step: &StepConfig, visit: &Visit, exhausted: bool) -> StepResult 
     }
 }
 
-/// People asked in addition at most, where the file names no `max_additional`.
+/// How many additional people are asked at most if the file has no `max_additional`.
 const ADDITIONAL_DEFAULT: u32 = 1;
 
-/// The slots of a visit whose annotators do not settle it, where one more person may be asked:
-/// always one at a time, so that nobody is asked for an answer that is already sure.
+/// The slots of a visit whose annotators do not settle it, if one more person may be asked. Always
+/// one at a time, so nobody is asked for an answer that is already settled.
 fn more_slots(
     step: &StepConfig,
     visit: &Visit,
@@ -138,7 +139,7 @@ fn more_slots(
     exhausted: bool,
 ) -> Option<u32> {
     let consensus = step.consensus.as_ref()?;
-    // A migration may have brought more annotations than the step asks for anew.
+    // After a migration the visit may have more annotations than the step now asks for.
     let given = u32::try_from(visit.annotations.len()).unwrap_or(u32::MAX);
     let slots = visit.slots?.max(given);
     let asks_on = ConsensusMethod::Disagreement(DisagreementStrategy::AdditionalAnnotators);

@@ -1,4 +1,4 @@
-//! A handler works without a person.
+//! A step that a handler does without a person.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use crate::{
     state::{PendingCall, ResolvedBy, ResultKind, StepResult},
 };
 
-/// Calls the handler; an `advance` with an output stands in for it.
+/// Calls the handler; an `advance` with an output replaces it.
 pub(super) struct AutoProcessExecutor;
 
 impl StepExecutor for AutoProcessExecutor {
@@ -60,7 +60,7 @@ impl StepExecutor for AutoProcessExecutor {
     }
 }
 
-/// Waits for the answer of a handler outside, which is asked first. An `advance` without an output
+/// Waits for the reply of an external handler, after calling it. An `advance` without an output
 /// ends the wait without a value.
 fn external_handler(context: &ExecutionContext<'_>, handler: ExternalHandler) -> ExecutionResult {
     match &context.visit.call {

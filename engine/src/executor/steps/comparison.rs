@@ -1,4 +1,4 @@
-//! The comparison of a visit's annotations: how far they agree, and the value that comes of it.
+//! The comparison of a visit's annotations: their agreement and the resulting value.
 
 use serde_json::{Map, Value};
 
@@ -20,7 +20,7 @@ use crate::{
     state::{ResolvedBy, Visit},
 };
 
-/// The annotations that are compared.
+/// The annotations to compare.
 #[derive(Clone, Copy)]
 pub(in crate::executor) struct ComparedVisit<'a> {
     /// The step that people submitted them to.
@@ -29,8 +29,8 @@ pub(in crate::executor) struct ComparedVisit<'a> {
     pub(in crate::executor) visit: &'a Visit,
 }
 
-/// Compares the annotations of `judged` and finds their value, on behalf of the visit at work.
-/// `exhausted`: the visit is closed early, so that the best answer there is decides.
+/// Compares the annotations of `judged` and finds their value, for the current visit. `exhausted`:
+/// the visit is closed early, so the best answer available decides.
 pub(in crate::executor) fn resolve(
     context: &ExecutionContext<'_>,
     consensus: &ConsensusConfig,
@@ -59,7 +59,7 @@ pub(in crate::executor) fn resolve(
     calculated.votes = compared.votes;
     calculated.weights = compared.weights;
     calculated.agreement = compared.report.agreement;
-    // What one leaves out is no disagreement about what others say, but another value as a whole.
+    // An omitted field is no disagreement within that field, but it makes another value as a whole.
     let differs = calculated.agreed && calculated.tied && calculated.value.is_none();
     let differ = "all that two of them say agrees, but the values differ in what is left out, and none has most votes";
     let differs = (differs && compared.report.note.is_none()).then(|| differ.to_owned());
@@ -69,7 +69,7 @@ pub(in crate::executor) fn resolve(
     calculated
 }
 
-/// The comparison on behalf of the visit at work before anything was compared.
+/// The comparison recorded for the current visit before anything was compared.
 pub(super) fn not_compared(
     context: &ExecutionContext<'_>,
     consensus: &ConsensusConfig,
@@ -100,7 +100,7 @@ pub(super) fn not_compared(
     }
 }
 
-/// Compares field by field and joins the verdicts by `consensus.mode`.
+/// Compares field by field and combines the verdicts by `consensus.mode`.
 fn by_field(rule: &Rule<'_>, judged: ComparedVisit<'_>, calculated: &mut ConsensusCalculated) {
     let consensus = rule.consensus;
     let mode = consensus.mode.unwrap_or_default();
@@ -172,7 +172,7 @@ fn by_field(rule: &Rule<'_>, judged: ComparedVisit<'_>, calculated: &mut Consens
         .map(|field| Some((field.field.clone(), field.value.clone()?)))
         .collect::<Option<Map<String, Value>>>()
         .map(Value::Object);
-    // Fields that were settled in different ways: the one that took most to settle names it.
+    // If fields were settled by different methods, the most expensive one is reported.
     calculated.resolved_by = calculated.value.as_ref().and_then(|_| {
         let disputed = fields
             .iter()
@@ -181,14 +181,14 @@ fn by_field(rule: &Rule<'_>, judged: ComparedVisit<'_>, calculated: &mut Consens
     });
 }
 
-/// Weights such as 0.1 have no exact form, and what they add up to must not miss a threshold by the
-/// last bit: twelve digits are kept.
+/// Rounds to twelve digits: weights such as 0.1 have no exact form, and their sum must not miss a
+/// threshold by the last bit.
 fn without_rounding_noise(mean: f64) -> f64 {
     const DIGITS: f64 = 1e12;
     (mean * DIGITS).round() / DIGITS
 }
 
-/// Says which fields are not in the mean.
+/// Lists the fields that are not in the mean.
 fn undefined_fields(compared: &[(FieldRule<'_>, Compared<'_>)]) -> Option<String> {
     let undefined: Vec<String> = compared
         .iter()
@@ -204,12 +204,12 @@ fn undefined_fields(compared: &[(FieldRule<'_>, Compared<'_>)]) -> Option<String
     })
 }
 
-/// An undefined agreement is no disagreement: one annotation, or no variation at all.
+/// An undefined agreement is not a disagreement: one annotation, or no variation at all.
 fn reaches(agreement: Option<f64>, threshold: f64) -> bool {
     agreement.is_none_or(|agreement| agreement >= threshold)
 }
 
-/// One value of each annotator, compared.
+/// One value of each annotator, with their comparison.
 struct Compared<'v> {
     metric: Metric,
     values: Vec<&'v Value>,
@@ -224,11 +224,11 @@ impl Compared<'_> {
     }
 }
 
-/// What a consensus block says about finding a value.
+/// The rules of a consensus block for finding a value.
 struct Rule<'c> {
     context: &'c ExecutionContext<'c>,
     consensus: &'c ConsensusConfig,
-    /// The visit is closed early.
+    /// Whether the visit is closed early.
     exhausted: bool,
 }
 
@@ -277,7 +277,7 @@ impl Rule<'_> {
         }
     }
 
-    /// Whether weights decide, not heads.
+    /// Whether votes are weighted rather than counted.
     fn weighs(&self, method: ConsensusMethod) -> bool {
         let asks_on = ConsensusMethod::Disagreement(DisagreementStrategy::AdditionalAnnotators);
         method == ConsensusMethod::Agreement(AgreementMethod::WeightedVote)
@@ -294,7 +294,7 @@ impl Rule<'_> {
         }
     }
 
-    /// The value that `method` finds.
+    /// The value found by `method`.
     fn find(
         &self,
         method: ConsensusMethod,
@@ -315,12 +315,12 @@ impl Rule<'_> {
                 [only] => Some((only.value.clone(), ResolvedBy::Unanimous)),
                 _ => None,
             },
-            // The posterior has a rule of its own, which asks nobody how far they agree.
+            // The posterior has a rule of its own, which does not use the agreement.
             ConsensusMethod::Posterior(_)
             | ConsensusMethod::Disagreement(
                 DisagreementStrategy::Adjudication | DisagreementStrategy::Escalate,
             ) => None,
-            // What decides when nobody else may be asked.
+            // The method that decides if nobody else may be asked.
             ConsensusMethod::Disagreement(DisagreementStrategy::AdditionalAnnotators) => {
                 match self.consensus.on_disagreement.fallback {
                     Some(Fallback::MajorityVote | Fallback::WeightedVote) => {
@@ -332,7 +332,7 @@ impl Rule<'_> {
         }
     }
 
-    /// The candidate with the most votes or weight; none on a tie that nothing breaks.
+    /// The candidate with the most votes or weight; `None` on an unbroken tie.
     fn elect(
         &self,
         method: ConsensusMethod,
@@ -346,7 +346,7 @@ impl Rule<'_> {
                 Some((votes.first()?.value.clone(), ResolvedBy::MajorityVote))
             };
         }
-        // Regions that overlap enough are one answer though their edges differ.
+        // Regions that overlap enough are one answer even if their edges differ.
         if matches!(method, ConsensusMethod::Agreement(_))
             && let Some(merged) = merge_regions(compared.metric, &compared.values)
         {

@@ -1,4 +1,4 @@
-//! An expression chooses the way.
+//! A step whose expression chooses the path.
 
 use crate::{
     executor::{Closing, ExecutionContext, ExecutionResult, ExecutorError, StepExecutor},
@@ -6,15 +6,15 @@ use crate::{
     transition::variables,
 };
 
-/// Evaluates the expression; its verdict is the result's `decision`, and there is no value, so that
-/// a question never stands in for an answer.
+/// Evaluates the expression. The verdict is the result's `decision`; there is no value, so a
+/// condition never replaces an answer.
 pub(super) struct ConditionalExecutor;
 
 impl StepExecutor for ConditionalExecutor {
     fn execute(&self, context: &ExecutionContext<'_>) -> Result<ExecutionResult, ExecutorError> {
         let step = context.step;
         let verdict = match (context.closing, context.expression) {
-            // An operator may answer in its place, where it cannot be evaluated.
+            // An operator may supply the verdict if the expression cannot be evaluated.
             (Some(Closing::Advance(Some(serde_json::Value::Bool(verdict)))), _) => *verdict,
             (_, None) => {
                 return Err(ExecutorError::MissingKey {

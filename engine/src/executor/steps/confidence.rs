@@ -1,4 +1,4 @@
-//! People are asked one by one until the answer is sure.
+//! Completion by confidence: people are asked one by one until the answer is certain enough.
 
 use serde_json::Value;
 
@@ -17,8 +17,8 @@ use crate::{
     state::{ResolvedBy, ResultKind, SoftLabels, StepResult, Visit},
 };
 
-/// Ends a visit whose best answer is probable enough, or that may ask nobody else; asks on otherwise.
-/// `exhausted`: the visit is closed early, with the best answer there is.
+/// Ends a visit if its best answer is probable enough, or if nobody else may be asked; otherwise
+/// asks for one more. `exhausted`: the visit is closed early, with the best answer available.
 pub(super) fn decide(
     context: &ExecutionContext<'_>,
     key: &ModelKey,
@@ -79,7 +79,7 @@ pub(super) fn decide(
     }
 }
 
-/// Annotator and class of each label. What the step would refuse now is left out: it was submitted
+/// Annotator and class of each label. Omits labels the step would reject now: they were submitted
 /// under another revision, which asked another question.
 fn usable_labels(visit: &Visit, key: &ModelKey) -> Vec<(String, String)> {
     let fits = |class: &String| key.classes.as_ref().is_none_or(|all| all.contains(class));
@@ -94,11 +94,11 @@ fn usable_labels(visit: &Visit, key: &ModelKey) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Whether a step that completes by confidence can take `data` beside what the visit has.
+/// Checks that a step that completes by confidence can accept `data` beside the visit's labels.
 ///
 /// # Errors
 ///
-/// What is wrong with it, and how to mend it.
+/// What is wrong with it, and how to fix it.
 pub(crate) fn admit(
     key: &ModelKey,
     annotators: Annotators<'_>,
@@ -137,7 +137,7 @@ fn soft_labels(posterior: &Posterior) -> SoftLabels {
     }
 }
 
-/// How far the annotators agree, which is only reported.
+/// The agreement of the annotators, which is only reported.
 fn compared(context: &ExecutionContext<'_>, key: &ModelKey) -> ConsensusCalculated {
     let default = ConsensusConfig::default();
     let consensus = context.step.consensus.as_ref().unwrap_or(&default);

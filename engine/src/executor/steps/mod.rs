@@ -1,5 +1,5 @@
-//! One file for each kind of step, and what several of them share: `comparison` and `confidence` are
-//! the two ways in which annotations become a value, `output` is what a task ends with.
+//! One file for each kind of step, and what several of them share: `comparison` and `confidence`
+//! are the two ways in which annotations become a value; `output` builds the output of a task.
 
 mod adjudication;
 mod annotation;

@@ -1,4 +1,4 @@
-//! What a task ends with.
+//! The output of a task.
 
 use serde_json::{Map, Value, json};
 
@@ -8,7 +8,8 @@ use crate::{
 };
 
 /// The output: the value of the last completed step that has one, the agreement of the last
-/// consensus step passed, what found the value, every step's last result, and the context.
+/// consensus step passed, the method that found the value, every step's last result, and the
+/// context.
 pub(crate) fn task_output(state: &WorkflowSnapshot) -> Value {
     let results = || {
         state.completed.iter().rev().filter_map(|completed| {

@@ -1,4 +1,4 @@
-//! One person approves, rejects, asks for changes or fixes what others made.
+//! Review: one person approves, rejects, requests changes or fixes the work of others.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use crate::{
 /// Waits for a reviewer's decision.
 pub(super) struct ReviewExecutor;
 
-/// The reviewer's decision: in the annotation, else in its data.
+/// The reviewer's decision: from the annotation, else from its data.
 pub(crate) fn decision_of(annotation: &AnnotationData) -> Option<ReviewDecision> {
     let named = annotation.decision.as_deref();
     named
@@ -20,8 +20,8 @@ pub(crate) fn decision_of(annotation: &AnnotationData) -> Option<ReviewDecision>
         .and_then(ReviewDecision::from_name)
 }
 
-/// What a reviewer gives in place of the judged value: the data, without the decision and its reason
-/// where they stand in it; null where that is all.
+/// The reviewer's replacement for the value under review: the data without the decision and its
+/// reason, if the data contain them; null if nothing else is left.
 pub(crate) fn corrected(annotation: &AnnotationData) -> Cow<'_, Value> {
     let own = annotation.data.as_object();
     let Some(fields) = own.filter(|_| annotation.decision.is_none()) else {
@@ -47,7 +47,7 @@ impl StepExecutor for ReviewExecutor {
         let Some(annotation) = context.visit.annotations.last() else {
             return waiting();
         };
-        // What has no decision was refused before it was accepted.
+        // A submission without a decision was rejected before it was accepted.
         let Some(decision) = decision_of(annotation) else {
             return waiting();
         };

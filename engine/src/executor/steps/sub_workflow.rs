@@ -1,11 +1,11 @@
-//! Another workflow runs as a child task.
+//! A step that runs another workflow as a child task.
 
 use crate::{
     executor::{Closing, ExecutionContext, ExecutionResult, ExecutorError, StepExecutor},
     state::{ChildOutcome, ResolvedBy, ResultKind, StepResult, TaskStatus},
 };
 
-/// Waits for the child's outcome; an `advance` with an output stands in for it.
+/// Waits for the child's outcome; an `advance` with an output replaces it.
 pub(super) struct SubWorkflowExecutor;
 
 impl StepExecutor for SubWorkflowExecutor {

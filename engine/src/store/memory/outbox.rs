@@ -135,8 +135,8 @@ impl Outbox for MemoryStore {
 }
 
 impl Data {
-    /// Whether messages of the task wait that are not leased to the publisher, or whose lease has expired.
-    /// enough.
+    /// Whether messages of the task wait that are not leased to the publisher, or whose lease has
+    /// expired.
     pub(super) fn relay_only(
         &self,
         task: TaskId,

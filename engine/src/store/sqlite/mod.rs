@@ -1,8 +1,8 @@
 //! A store in one SQLite file, for embedding and evaluation.
 //!
 //! There is one writer at a time: `BEGIN IMMEDIATE` replaces the locks on heads, and ascending
-//! positions are the commit order. SQLite's own clock is too coarse, so the caller provides one.
-//! Statements that touch many rows take one JSON array and read it with `json_each`.
+//! positions are the commit order. SQLite has no suitable clock of its own, so the caller provides
+//! one. Statements that touch many rows take one JSON array and read it with `json_each`.
 
 mod batch;
 mod commands;
