@@ -651,7 +651,8 @@ fn error_of_mean(values: &[f64]) -> f64 {
     }
 }
 
-/// Probability that a standard normal exceeds `z` (Abramowitz and Stegun 26.2.17, error below 1e-7).
+/// Probability that a standard normal exceeds `z` (Abramowitz and Stegun 26.2.17, error below
+/// 1e-7).
 fn tail(z: f64) -> f64 {
     let t = 1.0 / (1.0 + 0.231_641_9 * z.abs());
     let series = [

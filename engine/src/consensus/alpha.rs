@@ -1,18 +1,20 @@
-//! Krippendorff's alpha: one coefficient for any number of annotators, gaps, and four levels of measurement.
+//! Krippendorff's alpha: one coefficient for any number of annotators, gaps, and four levels of
+//! measurement.
 //!
-//! All four are `1 - D_o / D_e`, mean disagreement inside items over mean disagreement among all values,
-//! and differ in the disagreement of two values. Written out, both are sums over pairs of values. The
-//! functions here use sums that need no pairs where the level has them (nominal, ordinal, interval), so that
-//! their cost is that of sorting the values.
+//! All four are `1 - D_o / D_e`, mean disagreement inside items over mean disagreement among all
+//! values, and differ in the disagreement of two values. Written out, both are sums over pairs of
+//! values. The functions here use sums that need no pairs where the level has them (nominal,
+//! ordinal, interval), so that their cost is that of sorting the values.
 
 use super::units::{Units, runs};
 use super::{Agreement, ConsensusError};
 
 /// Krippendorff's alpha for unordered categories.
 ///
-/// `ratings[annotator][item]` holds category codes, `None` where missing. Only items with two values or
-/// more (pairable values) count. Item *u* has *m_u* values, *n_uc* of them *c*; *n* = sum of *m_u* and
-/// *n_c* = sum of *n_uc* are taken over those items; *d(c, k)* is 0 for equal and 1 for unequal values.
+/// `ratings[annotator][item]` holds category codes, `None` where missing. Only items with two
+/// values or more (pairable values) count. Item *u* has *m_u* values, *n_uc* of them *c*; *n* = sum
+/// of *m_u* and *n_c* = sum of *n_uc* are taken over those items; *d(c, k)* is 0 for equal and 1
+/// for unequal values.
 ///
 /// ```text
 /// alpha = 1 - D_o / D_e
@@ -24,15 +26,15 @@ use super::{Agreement, ConsensusError};
 ///
 /// # Errors
 ///
-/// - [`Undefined`](ConsensusError::Undefined) when no item has two values, and when all pairable values
-///   are equal (`D_e` = 0).
+/// - [`Undefined`](ConsensusError::Undefined) when no item has two values, and when all pairable
+///   values are equal (`D_e` = 0).
 /// - [`UnequalLengths`](ConsensusError::UnequalLengths) when the rows differ in length.
 ///
 /// # Citation
 ///
 /// Krippendorff, K. (2011). *Computing Krippendorff's Alpha-Reliability*. Annenberg School for
-/// Communication, University of Pennsylvania. Krippendorff, K. (2004). *Content Analysis: An Introduction
-/// to Its Methodology*, 2nd edition, chapter 11. Sage.
+/// Communication, University of Pennsylvania. Krippendorff, K. (2004). *Content Analysis: An
+/// Introduction to Its Methodology*, 2nd edition, chapter 11. Sage.
 ///
 /// # Examples
 ///
@@ -86,8 +88,8 @@ pub fn krippendorffs_alpha_nominal_detailed(
 /// d(c, k) = ( n_c / 2 + sum over c < g < k of n_g + n_k / 2 )^2
 /// ```
 ///
-/// This is the squared difference of the mid-ranks of *c* and *k* among all pairable values, so only the
-/// order of the codes matters, and alpha here is the interval alpha of those ranks.
+/// This is the squared difference of the mid-ranks of *c* and *k* among all pairable values, so
+/// only the order of the codes matters, and alpha here is the interval alpha of those ranks.
 ///
 /// # Errors
 ///
@@ -139,15 +141,16 @@ pub fn krippendorffs_alpha_ordinal_detailed(
     Ok(ranked.report(alpha_of_squares(&ranked)))
 }
 
-/// Krippendorff's alpha for numbers whose differences mean something (temperatures, dates, slider values).
+/// Krippendorff's alpha for numbers whose differences mean something (temperatures, dates, slider
+/// values).
 ///
 /// `ratings[annotator][item]`, `None` where missing. As [`krippendorffs_alpha_nominal`], with
 /// `d(c, k) = (c - k)^2`. Adding a constant to all values, or scaling them, changes nothing.
 ///
 /// # Errors
 ///
-/// As [`krippendorffs_alpha_nominal`], and [`NotFinite`](ConsensusError::NotFinite) for NaN and infinite
-/// values.
+/// As [`krippendorffs_alpha_nominal`], and [`NotFinite`](ConsensusError::NotFinite) for NaN and
+/// infinite values.
 ///
 /// # Citation
 ///
@@ -182,9 +185,9 @@ pub fn krippendorffs_alpha_interval_detailed(
     if low >= high {
         return Err(ConsensusError::NO_VARIATION);
     }
-    // Measured from the lowest value and in units of the range, no square overflows, and close values far
-    // from zero keep their digits. Halved only where the range itself would overflow, since halving costs
-    // the smallest numbers a digit.
+    // Measured from the lowest value and in units of the range, no square overflows, and close
+    // values far from zero keep their digits. Halved only where the range itself would overflow,
+    // since halving costs the smallest numbers a digit.
     let half = if (high - low).is_finite() { 1.0 } else { 0.5 };
     let width = high * half - low * half;
     let scaled = units.map(|value| (value * half - low * half) / width);
@@ -199,8 +202,8 @@ pub fn krippendorffs_alpha_interval_detailed(
 /// d(c, k) = ( (c - k) / (c + k) )^2,        d(0, 0) = 0
 /// ```
 ///
-/// Values are zero or more. This level has no sum without pairs: the cost grows with the square of the
-/// number of *distinct* values (a thousand take milliseconds, a hundred thousand many seconds).
+/// Values are zero or more. This level has no sum without pairs: the cost grows with the square of
+/// the number of *distinct* values (a thousand take milliseconds, a hundred thousand many seconds).
 ///
 /// # Errors
 ///
@@ -241,8 +244,8 @@ pub fn krippendorffs_alpha_ratio_detailed(
         }
     }
     let units = numbers(ratings)?;
-    // For values that are not negative the order of the bits is the order of the numbers. `abs` turns the
-    // -0.0 that may be among them into 0.0.
+    // For values that are not negative the order of the bits is the order of the numbers. `abs`
+    // turns the -0.0 that may be among them into 0.0.
     let bits = units.map(|value| value.abs().to_bits()).sorted();
     let totals = distinct(&bits)?;
     let n: u64 = totals.iter().map(|&(_, count)| count).sum();
@@ -259,7 +262,8 @@ pub fn krippendorffs_alpha_ratio_detailed(
     Ok(units.report(1.0 - (n - 1) as f64 * observed / expected))
 }
 
-/// Sum over unordered pairs of distinct values, in ascending order, of count times count times disagreement.
+/// Sum over unordered pairs of distinct values, in ascending order, of count times count times
+/// disagreement.
 fn ratio_disagreement(counts: &[(u64, u64)]) -> f64 {
     let mut sum = 0.0;
     for (k, &(high, count_high)) in counts.iter().enumerate() {
@@ -268,7 +272,8 @@ fn ratio_disagreement(counts: &[(u64, u64)]) -> f64 {
             .iter()
             .map(|&(low, count_low)| {
                 let low = f64::from_bits(low);
-                // (high - low) / (high + low), divided by high above and below: the sum could overflow.
+                // (high - low) / (high + low), divided by high above and below: the sum could
+                // overflow.
                 let share = ((high - low) / high) / (1.0 + low / high);
                 count_low as f64 * share * share
             })
@@ -278,7 +283,8 @@ fn ratio_disagreement(counts: &[(u64, u64)]) -> f64 {
     sum
 }
 
-/// The pairable values in order with how often each occurs; an error unless there are two distinct ones.
+/// The pairable values in order with how often each occurs; an error unless there are two distinct
+/// ones.
 fn distinct<T: Copy + Ord>(units: &Units<T>) -> Result<Vec<(T, u64)>, ConsensusError> {
     let mut values: Vec<T> = units.pairable().flatten().copied().collect();
     values.sort_unstable();
@@ -314,8 +320,8 @@ fn range(units: &Units<f64>) -> Option<(f64, f64)> {
 
 /// Alpha with squared differences, for pairable values that are not all equal.
 ///
-/// The squared differences of all ordered pairs among m values add up to 2 m times their squared deviations
-/// from the mean, so two passes replace the pairs.
+/// The squared differences of all ordered pairs among m values add up to 2 m times their squared
+/// deviations from the mean, so two passes replace the pairs.
 fn alpha_of_squares(units: &Units<f64>) -> f64 {
     let all = || units.pairable().flatten().copied();
     let n = all().count() as f64;

@@ -22,30 +22,32 @@ pub struct Interval {
 
 /// Percentile bootstrap interval of a statistic over `units` items.
 ///
-/// Draws `resamples` times `units` positions with replacement from `0..units`, asks `statistic` for the
-/// value on each draw, and returns the quantiles at (1 - *c*) / 2 and (1 + *c*) / 2 of those values, *c* being
-/// `confidence` (interpolated linearly between neighbours). Items are drawn whole, with all their ratings,
-/// since ratings of one item depend on each other.
+/// Draws `resamples` times `units` positions with replacement from `0..units`, asks `statistic` for
+/// the value on each draw, and returns the quantiles at (1 - *c*) / 2 and (1 + *c*) / 2 of those
+/// values, *c* being `confidence` (interpolated linearly between neighbours). Items are drawn
+/// whole, with all their ratings, since ratings of one item depend on each other.
 ///
-/// The same `seed` gives the same interval on every machine: the draws come from SplitMix64, which lives here.
+/// The same `seed` gives the same interval on every machine: the draws come from SplitMix64, which
+/// lives here.
 ///
-/// Draws on which the statistic is [`Undefined`](ConsensusError::Undefined) are left out and counted; an
-/// interval in which many are missing describes only the samples with enough variation.
+/// Draws on which the statistic is [`Undefined`](ConsensusError::Undefined) are left out and
+/// counted; an interval in which many are missing describes only the samples with enough variation.
 ///
 /// # Errors
 ///
-/// - [`Undefined`](ConsensusError::Undefined) when `units` is 0 (no pair), or when half of the draws or
-///   more have no value.
-/// - [`OutOfDomain`](ConsensusError::OutOfDomain) when `confidence` is not strictly between 0 and 1, when
-///   `resamples` is 0, or when the statistic returns NaN or an infinite number.
+/// - [`Undefined`](ConsensusError::Undefined) when `units` is 0 (no pair), or when half of the
+///   draws or more have no value.
+/// - [`OutOfDomain`](ConsensusError::OutOfDomain) when `confidence` is not strictly between 0 and
+///   1, when `resamples` is 0, or when the statistic returns NaN or an infinite number.
 /// - Any other error of `statistic` at once.
 ///
 /// # Citations
 ///
-/// Efron, B. and Tibshirani, R. J. (1993). *An Introduction to the Bootstrap*. Chapman and Hall, chapter 13.
-/// Steele, G. L., Lea, D. and Flood, C. H. (2014). Fast splittable pseudorandom number generators.
-/// *Proceedings of OOPSLA 2014*, 453-472. Quantiles: definition 7 of Hyndman, R. J. and Fan, Y. (1996). Sample
-/// quantiles in statistical packages. *The American Statistician* 50(4), 361-365.
+/// Efron, B. and Tibshirani, R. J. (1993). *An Introduction to the Bootstrap*. Chapman and Hall,
+/// chapter 13. Steele, G. L., Lea, D. and Flood, C. H. (2014). Fast splittable pseudorandom number
+/// generators. *Proceedings of OOPSLA 2014*, 453-472. Quantiles: definition 7 of Hyndman, R. J. and
+/// Fan, Y. (1996). Sample quantiles in statistical packages. *The American Statistician* 50(4),
+/// 361-365.
 ///
 /// # Examples
 ///
@@ -123,8 +125,8 @@ pub fn bootstrap_interval(
 ///
 /// # Errors
 ///
-/// As [`bootstrap_interval`], and [`UnequalLengths`](ConsensusError::UnequalLengths) when the rows differ
-/// in length.
+/// As [`bootstrap_interval`], and [`UnequalLengths`](ConsensusError::UnequalLengths) when the rows
+/// differ in length.
 ///
 /// # Examples
 ///
@@ -203,8 +205,8 @@ impl SplitMix64 {
 
     /// A position below `bound`, each equally likely; `bound` is not 0.
     ///
-    /// The high half of draw times bound, refusing the few draws that would favour some positions (Lemire
-    /// 2019, Fast random integer generation in an interval).
+    /// The high half of draw times bound, refusing the few draws that would favour some positions
+    /// (Lemire 2019, Fast random integer generation in an interval).
     fn below(&mut self, bound: usize) -> usize {
         let wide = bound as u128;
         // How many of the 2^64 draws are left over after dealing them out evenly.
@@ -232,7 +234,8 @@ mod tests {
 
     #[test]
     fn the_generator_gives_the_published_sequence() {
-        // First outputs for seed 1234567 of the authors' reference implementation (also on Rosetta Code).
+        // First outputs for seed 1234567 of the authors' reference implementation (also on Rosetta
+        // Code).
         let mut random = SplitMix64 { state: 1_234_567 };
         assert_eq!(random.next(), 6_457_827_717_110_365_317);
         assert_eq!(random.next(), 3_203_168_211_198_807_973);

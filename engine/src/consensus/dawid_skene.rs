@@ -28,7 +28,8 @@ impl Default for Stopping {
     }
 }
 
-/// A fitted model: class probabilities of each item, error rates of each annotator, class frequencies.
+/// A fitted model: class probabilities of each item, error rates of each annotator, class
+/// frequencies.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DawidSkene {
     items: Vec<u32>,
@@ -55,7 +56,8 @@ impl DawidSkene {
         &self.annotators
     }
 
-    /// The classes that occur as labels, in ascending order: what the positions in all other results mean.
+    /// The classes that occur as labels, in ascending order: what the positions in all other
+    /// results mean.
     pub fn classes(&self) -> &[u32] {
         &self.classes
     }
@@ -82,7 +84,8 @@ impl DawidSkene {
         best
     }
 
-    /// Probability of each label `annotator` gives to items of `true_class`; `None` if either is unknown.
+    /// Probability of each label `annotator` gives to items of `true_class`; `None` if either is
+    /// unknown.
     ///
     /// All zero when the annotator saw no item that may be of this class.
     pub fn error_rates(&self, annotator: u32, true_class: u32) -> Option<&[f64]> {
@@ -110,11 +113,11 @@ impl DawidSkene {
 
 /// Fits the model of Dawid and Skene to labels by expectation maximisation, without smoothing.
 ///
-/// `labels` are triples (item, annotator, class), in any order and with any numbers; an annotator may
-/// label an item more than once. With *T_ij* the probability that item *i* is of class *j*, *n_ikl* how
-/// often annotator *k* labelled it *l*, *p_j* the class frequencies and *e_kjl* the probability that *k*
-/// labels an item of class *j* as *l*, the iteration starts from the shares of the labels of each item and
-/// repeats
+/// `labels` are triples (item, annotator, class), in any order and with any numbers; an annotator
+/// may label an item more than once. With *T_ij* the probability that item *i* is of class *j*,
+/// *n_ikl* how often annotator *k* labelled it *l*, *p_j* the class frequencies and *e_kjl* the
+/// probability that *k* labels an item of class *j* as *l*, the iteration starts from the shares of
+/// the labels of each item and repeats
 ///
 /// ```text
 /// p_j   = mean over i of T_ij
@@ -122,9 +125,9 @@ impl DawidSkene {
 /// T_ij  proportional to  p_j  product over k, l of e_kjl ^ n_ikl
 /// ```
 ///
-/// until no *T_ij* changes by [`Stopping::tolerance`]. Nothing is smoothed: a rate of zero stays zero, as in
-/// the paper. Probabilities are multiplied as logarithms, so items with thousands of labels do not underflow.
-/// The result is a local maximum, the one that voting leads to.
+/// until no *T_ij* changes by [`Stopping::tolerance`]. Nothing is smoothed: a rate of zero stays
+/// zero, as in the paper. Probabilities are multiplied as logarithms, so items with thousands of
+/// labels do not underflow. The result is a local maximum, the one that voting leads to.
 ///
 /// # Errors
 ///
@@ -135,13 +138,13 @@ impl DawidSkene {
 ///
 /// # Citation
 ///
-/// Dawid, A. P. and Skene, A. M. (1979). Maximum likelihood estimation of observer error-rates using the EM
-/// algorithm. *Applied Statistics* 28(1), 20-28.
+/// Dawid, A. P. and Skene, A. M. (1979). Maximum likelihood estimation of observer error-rates
+/// using the EM algorithm. *Applied Statistics* 28(1), 20-28.
 ///
 /// # Examples
 ///
-/// 45 patients graded 1 to 4 by five anaesthetists, the first of them three times (Table 1 of the paper; one
-/// word a patient). Published class frequencies: 0.40, 0.42, 0.11, 0.07.
+/// 45 patients graded 1 to 4 by five anaesthetists, the first of them three times (Table 1 of the
+/// paper; one word a patient). Published class frequencies: 0.40, 0.42, 0.11, 0.07.
 ///
 /// ```
 /// use glyph_workflow_engine::consensus::{Stopping, dawid_skene};
@@ -328,8 +331,8 @@ impl Parameters {
         }
         for row in self.rates.chunks_exact_mut(classes) {
             let sum: f64 = row.iter().sum();
-            // An annotator who saw no item of a class has no rates for it. Zeros do no harm: all their
-            // items have posterior zero for that class already.
+            // An annotator who saw no item of a class has no rates for it. Zeros do no harm: all
+            // their items have posterior zero for that class already.
             if sum > 0.0 {
                 for rate in row {
                     *rate /= sum;
@@ -352,8 +355,8 @@ impl Parameters {
                     *log += table[class * classes + label.class];
                 }
             }
-            // Finite: the class with the largest posterior of the last round has a positive frequency, and its
-            // labels have positive rates, as that very posterior went into them.
+            // Finite: the class with the largest posterior of the last round has a positive
+            // frequency, and its labels have positive rates, as that very posterior went into them.
             let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             for log in row.iter_mut() {
                 *log = (*log - largest).exp();

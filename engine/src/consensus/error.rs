@@ -9,7 +9,8 @@ pub enum UndefinedReason {
     /// No item carries two values that could be compared.
     #[error("no two values to compare")]
     NoPair,
-    /// All compared values are the same, so chance agreement is certain and nothing is left to correct for.
+    /// All compared values are the same, so chance agreement is certain and nothing is left to
+    /// correct for.
     #[error("no variation among the values")]
     NoVariation,
     /// Both sides are empty: a ratio of zero to zero.
@@ -34,8 +35,8 @@ impl UndefinedReason {
 
 /// A measure of agreement that could not be computed.
 ///
-/// `Undefined` is a property of sound data (there was nothing to compare); every other variant means
-/// that the arguments are not what the function asks for.
+/// `Undefined` is a property of sound data (there was nothing to compare); every other variant
+/// means that the arguments are not what the function asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Error)]
 #[non_exhaustive]
 pub enum ConsensusError {

@@ -5,8 +5,8 @@ use super::{Agreement, ConsensusError};
 
 /// Fleiss' kappa of items rated equally often.
 ///
-/// `counts[item][category]` is how many annotators put the item into the category. With *n* ratings an
-/// item, *N* items, *n_ij* the counts and *p_j* the share of category *j* among all ratings,
+/// `counts[item][category]` is how many annotators put the item into the category. With *n* ratings
+/// an item, *N* items, *n_ij* the counts and *p_j* the share of category *j* among all ratings,
 ///
 /// ```text
 /// P_i = (sum over j of n_ij^2 - n) / (n (n - 1)),    P = mean of P_i,    P_e = sum over j of p_j^2
@@ -17,16 +17,16 @@ use super::{Agreement, ConsensusError};
 ///
 /// # Errors
 ///
-/// - [`Undefined`](ConsensusError::Undefined) for no items, for fewer than two ratings an item, and when
-///   one category holds every rating.
+/// - [`Undefined`](ConsensusError::Undefined) for no items, for fewer than two ratings an item, and
+///   when one category holds every rating.
 /// - [`UnequalLengths`](ConsensusError::UnequalLengths) when the rows differ in length.
 /// - [`UnequalRowSums`](ConsensusError::UnequalRowSums) when items differ in the number of ratings;
 ///   [`fleiss_kappa_ratings`] has no such condition.
 ///
 /// # Citation
 ///
-/// Fleiss, J. L. (1971). Measuring nominal scale agreement among many raters. *Psychological Bulletin*
-/// 76(5), 378-382.
+/// Fleiss, J. L. (1971). Measuring nominal scale agreement among many raters. *Psychological
+/// Bulletin* 76(5), 378-382.
 ///
 /// # Examples
 ///
@@ -96,19 +96,20 @@ pub fn fleiss_kappa_detailed(counts: &[Vec<u32>]) -> Result<Agreement, Consensus
 /// Fleiss' kappa of ratings with gaps.
 ///
 /// `ratings[annotator][item]`, `None` where missing. Observed agreement is that of
-/// [`percent_agreement`](super::percent_agreement), over the items with two ratings or more; the share
-/// *p_j* of a category is the mean, over the items with any rating, of its share within the item. With
-/// equal numbers of ratings an item it is [`fleiss_kappa`].
+/// [`percent_agreement`](super::percent_agreement), over the items with two ratings or more; the
+/// share *p_j* of a category is the mean, over the items with any rating, of its share within the
+/// item. With equal numbers of ratings an item it is [`fleiss_kappa`].
 ///
 /// # Errors
 ///
-/// - [`Undefined`](ConsensusError::Undefined) when no item has two ratings, and when one category holds
-///   every rating.
+/// - [`Undefined`](ConsensusError::Undefined) when no item has two ratings, and when one category
+///   holds every rating.
 /// - [`UnequalLengths`](ConsensusError::UnequalLengths) when the rows differ in length.
 ///
 /// # Citation
 ///
-/// Gwet, K. L. (2014). *Handbook of Inter-Rater Reliability*, 4th edition. Advanced Analytics, Gaithersburg.
+/// Gwet, K. L. (2014). *Handbook of Inter-Rater Reliability*, 4th edition. Advanced Analytics,
+/// Gaithersburg.
 ///
 /// # Examples
 ///
@@ -145,7 +146,8 @@ pub fn fleiss_kappa_ratings_detailed(
     })
 }
 
-/// What the coefficients with gaps have in common: observed agreement and the share of each used category.
+/// What the coefficients with gaps have in common: observed agreement and the share of each used
+/// category.
 pub(super) struct Shares {
     pub(super) observed: Agreement,
     /// One entry a used category, in order of code; they add up to 1.

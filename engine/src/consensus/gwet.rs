@@ -6,23 +6,24 @@ use super::{Agreement, ConsensusError};
 /// Gwet's first-order agreement coefficient AC1, over the categories that were used.
 ///
 /// `ratings[annotator][item]`, `None` where missing. With *P* the mean over items of the share of
-/// agreeing pairs (as [`percent_agreement`](super::percent_agreement)), *p_k* the mean over the items with
-/// any rating of the share of category *k* in the item, and *q* the number of categories,
+/// agreeing pairs (as [`percent_agreement`](super::percent_agreement)), *p_k* the mean over the
+/// items with any rating of the share of category *k* in the item, and *q* the number of
+/// categories,
 ///
 /// ```text
 /// AC1 = (P - P_e) / (1 - P_e),        P_e = (sum over k of p_k (1 - p_k)) / (q - 1)
 /// ```
 ///
-/// Kappa turns negative when nearly all items are of one category, however often the annotators agree;
-/// AC1 does not, since only ratings of hard items count as chance.
+/// Kappa turns negative when nearly all items are of one category, however often the annotators
+/// agree; AC1 does not, since only ratings of hard items count as chance.
 ///
 /// *q* is the number of distinct codes in `ratings`. If the scale has unused categories,
 /// [`gwet_ac1_with_categories`] takes the true number.
 ///
 /// # Errors
 ///
-/// - [`Undefined`](ConsensusError::Undefined) when no item has two ratings, and when a single category was
-///   used (*q* = 1).
+/// - [`Undefined`](ConsensusError::Undefined) when no item has two ratings, and when a single
+///   category was used (*q* = 1).
 /// - [`UnequalLengths`](ConsensusError::UnequalLengths) when the rows differ in length.
 ///
 /// # Citation
@@ -60,8 +61,8 @@ pub fn gwet_ac1_detailed(ratings: &[Vec<Option<u32>>]) -> Result<Agreement, Cons
 ///
 /// # Errors
 ///
-/// As [`gwet_ac1`], and [`TooFewCategories`](ConsensusError::TooFewCategories) when the ratings use more
-/// than `categories`.
+/// As [`gwet_ac1`], and [`TooFewCategories`](ConsensusError::TooFewCategories) when the ratings use
+/// more than `categories`.
 pub fn gwet_ac1_with_categories(
     ratings: &[Vec<Option<u32>>],
     categories: usize,
@@ -86,7 +87,8 @@ fn ac1(shares: &Shares, categories: usize) -> Result<Agreement, ConsensusError> 
         .iter()
         .map(|share| share * (1.0 - share))
         .sum();
-    // At most 1/q, reached when all categories are equally frequent: the divisor below is never zero.
+    // At most 1/q, reached when all categories are equally frequent: the divisor below is never
+    // zero.
     let expected = spread / (categories - 1) as f64;
     Ok(Agreement {
         value: (shares.observed.value - expected) / (1.0 - expected),

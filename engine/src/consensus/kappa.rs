@@ -15,7 +15,8 @@ use super::{Agreement, ConsensusError};
 pub enum Weighting {
     /// Disagreement `|i - j|` (Cicchetti and Allison 1971).
     Linear,
-    /// Disagreement `(i - j)^2` (Fleiss and Cohen 1973); in large samples close to the intraclass correlation.
+    /// Disagreement `(i - j)^2` (Fleiss and Cohen 1973); in large samples close to the intraclass
+    /// correlation.
     Quadratic,
 }
 
@@ -32,8 +33,8 @@ impl Weighting {
 
 /// Cohen's kappa of two annotators who both rated every item.
 ///
-/// `a[i]` and `b[i]` are the category codes given to item *i*. With *p_o* the share of items on which
-/// they agree and *p_ak*, *p_bk* the shares of category *k* in each annotator's own ratings,
+/// `a[i]` and `b[i]` are the category codes given to item *i*. With *p_o* the share of items on
+/// which they agree and *p_ak*, *p_bk* the shares of category *k* in each annotator's own ratings,
 ///
 /// ```text
 /// kappa = (p_o - p_e) / (1 - p_e),        p_e = sum over k of p_ak p_bk
@@ -44,8 +45,9 @@ impl Weighting {
 ///
 /// # Errors
 ///
-/// - [`Undefined`](ConsensusError::Undefined) for no items, and when `p_e` is 1: both annotators used one
-///   and the same category throughout. (Two annotators constant on *different* categories have kappa 0.)
+/// - [`Undefined`](ConsensusError::Undefined) for no items, and when `p_e` is 1: both annotators
+///   used one and the same category throughout. (Two annotators constant on *different* categories
+///   have kappa 0.)
 /// - [`UnequalLengths`](ConsensusError::UnequalLengths) when `a` and `b` differ in length.
 ///
 /// # Citation
@@ -55,7 +57,8 @@ impl Weighting {
 ///
 /// # Examples
 ///
-/// 50 grant proposals, yes/no by two readers, 20 + 15 agreements (Wikipedia, "Cohen's kappa"): 0.40.
+/// 50 grant proposals, yes/no by two readers, 20 + 15 agreements (Wikipedia, "Cohen's kappa"):
+/// 0.40.
 ///
 /// ```
 /// use glyph_workflow_engine::consensus::cohens_kappa;
@@ -76,34 +79,35 @@ pub fn cohens_kappa_detailed(a: &[u32], b: &[u32]) -> Result<Agreement, Consensu
 
 /// Cohen's weighted kappa: near misses on an ordered scale count less than far ones.
 ///
-/// With *v_ij* the disagreement that `weighting` gives to codes *i* and *j*, *p_ij* the share of items
-/// rated *i* by `a` and *j* by `b`, and *p_ai*, *p_bj* the margins,
+/// With *v_ij* the disagreement that `weighting` gives to codes *i* and *j*, *p_ij* the share of
+/// items rated *i* by `a` and *j* by `b`, and *p_ai*, *p_bj* the margins,
 ///
 /// ```text
 /// kappa_w = 1 - (sum over i, j of v_ij p_ij) / (sum over i, j of v_ij p_ai p_bj)
 /// ```
 ///
-/// The weights act on the *difference of the codes*, so codes must be positions in the complete ordered
-/// list of categories: a category nobody used still keeps its neighbours apart. With two categories all
-/// weightings give the plain kappa.
+/// The weights act on the *difference of the codes*, so codes must be positions in the complete
+/// ordered list of categories: a category nobody used still keeps its neighbours apart. With two
+/// categories all weightings give the plain kappa.
 ///
 /// # Errors
 ///
-/// As [`cohens_kappa`]: undefined without items or when both annotators used one and the same category.
+/// As [`cohens_kappa`]: undefined without items or when both annotators used one and the same
+/// category.
 ///
 /// # Citations
 ///
-/// Cohen, J. (1968). Weighted kappa: nominal scale agreement with provision for scaled disagreement or
-/// partial credit. *Psychological Bulletin* 70(4), 213-220. Cicchetti, D. V. and Allison, T. (1971). A new
-/// procedure for assessing reliability of scoring EEG sleep recordings. *American Journal of EEG
-/// Technology* 11(3), 101-110. Fleiss, J. L. and Cohen, J. (1973). The equivalence of weighted kappa and
-/// the intraclass correlation coefficient as measures of reliability. *Educational and Psychological
-/// Measurement* 33(3), 613-619.
+/// Cohen, J. (1968). Weighted kappa: nominal scale agreement with provision for scaled disagreement
+/// or partial credit. *Psychological Bulletin* 70(4), 213-220. Cicchetti, D. V. and Allison, T.
+/// (1971). A new procedure for assessing reliability of scoring EEG sleep recordings. *American
+/// Journal of EEG Technology* 11(3), 101-110. Fleiss, J. L. and Cohen, J. (1973). The equivalence
+/// of weighted kappa and the intraclass correlation coefficient as measures of reliability.
+/// *Educational and Psychological Measurement* 33(3), 613-619.
 ///
 /// # Examples
 ///
-/// Multiple sclerosis, 149 Winnipeg patients, two neurologists, four grades of certainty (Landis and
-/// Koch 1977): linear 0.3797.
+/// Multiple sclerosis, 149 Winnipeg patients, two neurologists, four grades of certainty (Landis
+/// and Koch 1977): linear 0.3797.
 ///
 /// ```
 /// use glyph_workflow_engine::consensus::{Weighting, cohens_kappa_weighted};
@@ -139,14 +143,14 @@ pub fn cohens_kappa_weighted_detailed(
 
 /// Cohen's weighted kappa with custom disagreement weights.
 ///
-/// `disagreement(i, j)` is *v_ij* of [`cohens_kappa_weighted`]: finite, not negative, 0 for `i == j` as a
-/// rule. It is asked once for every pair of a code used by `a` and one used by `b`, so cost grows with
-/// the square of the number of categories.
+/// `disagreement(i, j)` is *v_ij* of [`cohens_kappa_weighted`]: finite, not negative, 0 for `i ==
+/// j` as a rule. It is asked once for every pair of a code used by `a` and one used by `b`, so cost
+/// grows with the square of the number of categories.
 ///
 /// # Errors
 ///
-/// As [`cohens_kappa_weighted`], and [`OutOfDomain`](ConsensusError::OutOfDomain) for a weight that is
-/// negative, NaN or infinite.
+/// As [`cohens_kappa_weighted`], and [`OutOfDomain`](ConsensusError::OutOfDomain) for a weight that
+/// is negative, NaN or infinite.
 ///
 /// # Examples
 ///
@@ -202,21 +206,21 @@ pub fn cohens_kappa_with_weights(
 
 /// Mean Cohen's kappa over all pairs of annotators, each on the items both rated.
 ///
-/// `ratings[annotator][item]`; `weighting` as in [`cohens_kappa_weighted`], `None` for the plain kappa.
-/// Annotator pairs whose kappa is undefined (no common item, or one and the same category throughout)
-/// are left out of the mean, each other pair weighs the same. `units` counts items with two ratings or
-/// more, `pairs` the *annotator* pairs in the mean.
+/// `ratings[annotator][item]`; `weighting` as in [`cohens_kappa_weighted`], `None` for the plain
+/// kappa. Annotator pairs whose kappa is undefined (no common item, or one and the same category
+/// throughout) are left out of the mean, each other pair weighs the same. `units` counts items with
+/// two ratings or more, `pairs` the *annotator* pairs in the mean.
 ///
 /// # Errors
 ///
-/// - [`Undefined`](ConsensusError::Undefined) when no annotator pair has a kappa: for lack of common
-///   items, else of variation.
+/// - [`Undefined`](ConsensusError::Undefined) when no annotator pair has a kappa: for lack of
+///   common items, else of variation.
 /// - [`UnequalLengths`](ConsensusError::UnequalLengths) when the rows differ in length.
 ///
 /// # Citation
 ///
-/// Light, R. J. (1971). Measures of response agreement for qualitative data: some generalizations and
-/// alternatives. *Psychological Bulletin* 76(5), 365-377.
+/// Light, R. J. (1971). Measures of response agreement for qualitative data: some generalizations
+/// and alternatives. *Psychological Bulletin* 76(5), 365-377.
 ///
 /// # Examples
 ///
@@ -352,7 +356,8 @@ fn kappa(a: &[u32], b: &[u32], weighting: Option<Weighting>) -> Result<Agreement
 /// Sum over all pairs of codes of |i - j|, over n.
 ///
 /// |i - j| is the number of thresholds t between i and j, so the sum is, over the gaps between the
-/// sorted codes, the width of the gap times the pairs it separates: one sweep, not categories squared.
+/// sorted codes, the width of the gap times the pairs it separates: one sweep, not categories
+/// squared.
 fn expected_linear(a: &BTreeMap<u32, u64>, b: &BTreeMap<u32, u64>, n: f64) -> f64 {
     let mut merged: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
     for (&code, &count) in a {
@@ -372,7 +377,8 @@ fn expected_linear(a: &BTreeMap<u32, u64>, b: &BTreeMap<u32, u64>, n: f64) -> f6
     sum
 }
 
-/// Sum over all pairs of codes of (i - j)^2, over n: by the moments, around the joint mean for precision.
+/// Sum over all pairs of codes of (i - j)^2, over n: by the moments, around the joint mean for
+/// precision.
 fn expected_quadratic(a: &[u32], b: &[u32]) -> f64 {
     let n = a.len() as f64;
     let centre = a.iter().chain(b).map(|&code| f64::from(code)).sum::<f64>() / (2.0 * n);

@@ -74,8 +74,9 @@ pub(super) fn pair<T: PartialOrd + Copy>(
 
 /// Pairs whose extents overlap, without looking at the others.
 ///
-/// `b` is sorted by start. For each extent of `a`, those of `b` that start before its end form a prefix; the
-/// prefix is walked backwards until the largest end so far says that nothing further can reach it.
+/// `b` is sorted by start. For each extent of `a`, those of `b` that start before its end form a
+/// prefix; the prefix is walked backwards until the largest end so far says that nothing further
+/// can reach it.
 fn candidates<T: PartialOrd + Copy>(
     a: &[Option<(T, T)>],
     b: &[Option<(T, T)>],
@@ -184,13 +185,13 @@ fn assign(edges: &[Match], prefers: impl Fn(usize, usize) -> bool) -> Vec<Match>
             columns.binary_search(&column).ok()?,
         ))
     };
-    // Pairs that are not allowed weigh nothing: the optimum over complete pairings, less those, is the
-    // optimum over the allowed ones.
+    // Pairs that are not allowed weigh nothing: the optimum over complete pairings, less those, is
+    // the optimum over the allowed ones.
     let mut weights = Matrix::new(rows.len(), columns.len(), 0_i128);
     for edge in edges {
         if let Some(cell) = cell(edge) {
-            // The preference sits below the last digit of the IoU and, with fewer than 2^32 pairs, cannot
-            // carry into it.
+            // The preference sits below the last digit of the IoU and, with fewer than 2^32 pairs,
+            // cannot carry into it.
             weights[cell] = (fixed_point(edge.2) << 32) + i128::from(prefers(edge.0, edge.1));
         }
     }
@@ -204,8 +205,8 @@ fn assign(edges: &[Match], prefers: impl Fn(usize, usize) -> bool) -> Vec<Match>
 
 /// An IoU in steps of 2^-52, exact for sums and comparisons, as the algorithm needs whole numbers.
 ///
-/// Between 1 and 2 the bits of neighbouring floats differ by one, so the bits of 1 + IoU count the steps. An
-/// IoU below half a step would count as not allowed; it is one step instead.
+/// Between 1 and 2 the bits of neighbouring floats differ by one, so the bits of 1 + IoU count the
+/// steps. An IoU below half a step would count as not allowed; it is one step instead.
 fn fixed_point(iou: f64) -> i128 {
     i128::from((1.0 + iou).to_bits() - 1.0_f64.to_bits()).max(1)
 }

@@ -1,21 +1,23 @@
 //! The pure mathematics of agreement: how far annotators say the same.
 //!
-//! Nothing here reads a clock, a file or a random source; equal arguments give equal results on every machine.
-//! Nothing here panics either: bad arguments are a [`ConsensusError`], and a coefficient that has no value for
-//! sound data is [`ConsensusError::Undefined`] with its reason, never a made-up 0 or 1.
+//! Nothing here reads a clock, a file or a random source; equal arguments give equal results on
+//! every machine. Nothing here panics either: bad arguments are a [`ConsensusError`], and a
+//! coefficient that has no value for sound data is [`ConsensusError::Undefined`] with its reason,
+//! never a made-up 0 or 1.
 //!
 //! Which measure for which data:
 //!
 //! | data | measure |
 //! | --- | --- |
 //! | categories, no correction for chance | [`percent_agreement`] |
-//! | categories, two annotators on all items | [`cohens_kappa`], on an ordered scale [`cohens_kappa_weighted`] |
+//! | categories, two annotators on all items | [`cohens_kappa`], ordered: [`cohens_kappa_weighted`] |
 //! | categories, many annotators in pairs | [`mean_cohens_kappa`] |
-//! | categories, counts of equally often rated items | [`fleiss_kappa`], with gaps [`fleiss_kappa_ratings`] |
+//! | categories, items rated equally often | [`fleiss_kappa`], with gaps: [`fleiss_kappa_ratings`] |
 //! | categories, one of them dominant | [`gwet_ac1`], [`gwet_ac1_with_categories`] |
 //! | any number of annotators, gaps, categories | [`krippendorffs_alpha_nominal`] |
 //! | the same, ordered categories | [`krippendorffs_alpha_ordinal`] |
-//! | the same, numbers | [`krippendorffs_alpha_interval`], with a true zero [`krippendorffs_alpha_ratio`] |
+//! | the same, numbers | [`krippendorffs_alpha_interval`] |
+//! | the same, numbers with a true zero | [`krippendorffs_alpha_ratio`] |
 //! | spans of text | [`iou_span`], [`mean_span_iou`], [`span_f1`], [`compare_spans`] |
 //! | boxes | [`iou_box`], [`mean_box_iou`], [`box_f1`], [`compare_boxes`] |
 //! | free text | [`token_f1`], [`text_token_f1`] |
@@ -23,13 +25,13 @@
 //! | uncertainty of any of these | [`bootstrap_interval`], [`bootstrap_ratings`] |
 //! | true classes and error rates | [`dawid_skene`] |
 //!
-//! Ratings are `ratings[annotator][item]`, `None` where an annotator gave none. Category codes are positions in
-//! the ordered list of categories; they may have gaps and be as large as `u32` allows, since no code is ever
-//! used as the size of a table. The functions ending in `_detailed` return [`Agreement`], the value together
-//! with the number of items and pairs it rests on.
+//! Ratings are `ratings[annotator][item]`, `None` where an annotator gave none. Category codes are
+//! positions in the ordered list of categories; they may have gaps and be as large as `u32` allows,
+//! since no code is ever used as the size of a table. The functions ending in `_detailed` return
+//! [`Agreement`], the value together with the number of items and pairs it rests on.
 //!
-//! Each function states its formula, its domain and where it has no value. The published examples that pin the
-//! numbers are in `tests/fixtures/agreement`.
+//! Each function states its formula, its domain and where it has no value. The published examples
+//! that pin the numbers are in `tests/fixtures/agreement`.
 
 mod agreement;
 mod alpha;

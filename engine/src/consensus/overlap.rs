@@ -1,8 +1,8 @@
 //! Agreement on where something is: spans of text and boxes in images.
 //!
-//! Regions are compared by intersection over union (IoU) and paired one to one so that the total IoU is the
-//! largest possible. A greedy pairing (best pair first) can lose a match that a different choice keeps, and
-//! depends on the order of the input; see the tests.
+//! Regions are compared by intersection over union (IoU) and paired one to one so that the total
+//! IoU is the largest possible. A greedy pairing (best pair first) can lose a match that a
+//! different choice keeps, and depends on the order of the input; see the tests.
 
 use serde::{Deserialize, Serialize};
 
@@ -82,7 +82,8 @@ impl BoundingBox {
 ///
 /// # Citation
 ///
-/// Jaccard, P. (1912). The distribution of the flora in the alpine zone. *New Phytologist* 11(2), 37-50.
+/// Jaccard, P. (1912). The distribution of the flora in the alpine zone. *New Phytologist* 11(2),
+/// 37-50.
 ///
 /// # Examples
 ///
@@ -99,7 +100,8 @@ pub fn iou_span(a: &Span, b: &Span) -> f64 {
     if inside == 0 || a.is_empty() || b.is_empty() {
         return 0.0;
     }
-    // Overlapping spans cover one stretch without a gap, so the union is its length: no sum to overflow.
+    // Overlapping spans cover one stretch without a gap, so the union is its length: no sum to
+    // overflow.
     let covered = a.end.max(b.end) - a.start.min(b.start);
     inside as f64 / covered as f64
 }
@@ -115,8 +117,9 @@ pub fn iou_span(a: &Span, b: &Span) -> f64 {
 ///
 /// # Citation
 ///
-/// Everingham, M., Van Gool, L., Williams, C. K. I., Winn, J. and Zisserman, A. (2010). The Pascal Visual
-/// Object Classes (VOC) challenge. *International Journal of Computer Vision* 88(2), 303-338.
+/// Everingham, M., Van Gool, L., Williams, C. K. I., Winn, J. and Zisserman, A. (2010). The Pascal
+/// Visual Object Classes (VOC) challenge. *International Journal of Computer Vision* 88(2),
+/// 303-338.
 ///
 /// # Examples
 ///
@@ -133,7 +136,8 @@ pub fn iou_box(a: &BoundingBox, b: &BoundingBox) -> f64 {
     if a.is_empty() || b.is_empty() {
         return 0.0;
     }
-    // IoU does not change with the unit of either axis; in units of the larger extent no area overflows.
+    // IoU does not change with the unit of either axis; in units of the larger extent no area
+    // overflows.
     let (unit_x, unit_y) = (a.width.max(b.width), a.height.max(b.height));
     let inside = (common_extent((a.x, a.width), (b.x, b.width)) / unit_x)
         * (common_extent((a.y, a.height), (b.y, b.height)) / unit_y);
@@ -149,8 +153,8 @@ pub fn iou_box(a: &BoundingBox, b: &BoundingBox) -> f64 {
 
 /// Length of the common part of two intervals given by start and extent.
 ///
-/// By the distance of the starts, not the ends: far from the origin `start + extent` loses digits, and in the
-/// worst case equals `start`.
+/// By the distance of the starts, not the ends: far from the origin `start + extent` loses digits,
+/// and in the worst case equals `start`.
 fn common_extent(a: (f64, f64), b: (f64, f64)) -> f64 {
     let (first, second) = if a.0 <= b.0 { (a, b) } else { (b, a) };
     let apart = second.0 - first.0;
@@ -173,8 +177,8 @@ fn common_extent(a: (f64, f64), b: (f64, f64)) -> f64 {
 /// # Citation
 ///
 /// Kuhn, H. W. (1955). The Hungarian method for the assignment problem. *Naval Research Logistics
-/// Quarterly* 2(1-2), 83-97. Munkres, J. (1957). Algorithms for the assignment and transportation problems.
-/// *Journal of the Society for Industrial and Applied Mathematics* 5(1), 32-38.
+/// Quarterly* 2(1-2), 83-97. Munkres, J. (1957). Algorithms for the assignment and transportation
+/// problems. *Journal of the Society for Industrial and Applied Mathematics* 5(1), 32-38.
 ///
 /// # Examples
 ///
@@ -238,21 +242,22 @@ impl RegionMode {
 /// F1 = 2 |M| / (|a| + |b|)
 /// ```
 ///
-/// This is the harmonic mean of precision and recall with either side as the truth. 1 when every span has
-/// a partner, 0 when none has. `min_iou` from 0 (any overlap) to 1 (exact), see [`RegionMode`]. Spans that
-/// overlap within one side count separately; empty ones count and match nothing.
+/// This is the harmonic mean of precision and recall with either side as the truth. 1 when every
+/// span has a partner, 0 when none has. `min_iou` from 0 (any overlap) to 1 (exact), see
+/// [`RegionMode`]. Spans that overlap within one side count separately; empty ones count and match
+/// nothing.
 ///
 /// # Errors
 ///
-/// - [`Undefined`](ConsensusError::Undefined) when both sides have no span: whether two annotators who
-///   mark nothing agree is for the caller to say.
+/// - [`Undefined`](ConsensusError::Undefined) when both sides have no span: whether two annotators
+///   who mark nothing agree is for the caller to say.
 /// - [`OutOfDomain`](ConsensusError::OutOfDomain) when `min_iou` is not from 0 to 1.
 /// - [`TooLarge`](ConsensusError::TooLarge) beyond [`MATCH_PAIRS_MAX`] or [`MATCH_STEPS_MAX`].
 ///
 /// # Citation
 ///
-/// Hripcsak, G. and Rothschild, A. S. (2005). Agreement, the F-measure, and reliability in information
-/// retrieval. *Journal of the American Medical Informatics Association* 12(3), 296-298.
+/// Hripcsak, G. and Rothschild, A. S. (2005). Agreement, the F-measure, and reliability in
+/// information retrieval. *Journal of the American Medical Informatics Association* 12(3), 296-298.
 ///
 /// # Examples
 ///
@@ -286,7 +291,8 @@ pub fn box_f1(a: &[BoundingBox], b: &[BoundingBox], min_iou: f64) -> Result<f64,
 /// mean IoU = (sum over M of IoU) / (|a| + |b| - |M|)
 /// ```
 ///
-/// For one span a side it is [`iou_span`]. Needs no threshold, and falls smoothly as boundaries drift apart.
+/// For one span a side it is [`iou_span`]. Needs no threshold, and falls smoothly as boundaries
+/// drift apart.
 ///
 /// # Errors
 ///
@@ -631,7 +637,8 @@ mod tests {
                     prop_assert!(iou_box(x, y).to_bits() == iou_box(y, x).to_bits());
                 }
             }
-            // The counted IoU may differ from the computed one in the last digit, at the threshold too.
+            // The counted IoU may differ from the computed one in the last digit, at the threshold
+            // too.
             let computed: Vec<Vec<f64>> =
                 a.iter().map(|x| b.iter().map(|y| iou_box(x, y)).collect()).collect();
             is_optimal(&match_boxes(&a, &b, min_iou), &computed, b.len(), min_iou)?;

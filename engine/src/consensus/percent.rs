@@ -5,25 +5,26 @@ use super::{Agreement, ConsensusError};
 
 /// Mean over items of the share of agreeing pairs of ratings.
 ///
-/// `ratings[annotator][item]` holds category codes, `None` where the annotator gave none. For item *i*
-/// with *m* ratings, *n_c* of them on category *c*,
+/// `ratings[annotator][item]` holds category codes, `None` where the annotator gave none. For item
+/// *i* with *m* ratings, *n_c* of them on category *c*,
 ///
 /// ```text
-/// P_i = sum over c of n_c (n_c - 1)  /  (m (m - 1)),        P = mean of P_i over the items with m >= 2
+/// P_i = sum over c of n_c (n_c - 1) / (m (m - 1)),    P = mean of P_i over the items with m >= 2
 /// ```
 ///
-/// The mean is over items, not over pairs: an item with many ratings does not weigh more than one with
-/// two. Range 0 to 1; the codes matter only as equal or not.
+/// The mean is over items, not over pairs: an item with many ratings does not weigh more than one
+/// with two. Range 0 to 1; the codes matter only as equal or not.
 ///
 /// # Errors
 ///
-/// - [`Undefined`](ConsensusError::Undefined) when no item has two ratings (also: no annotator, one annotator).
+/// - [`Undefined`](ConsensusError::Undefined) when no item has two ratings (also: no annotator, one
+///   annotator).
 /// - [`UnequalLengths`](ConsensusError::UnequalLengths) when the rows differ in length.
 ///
 /// # Citation
 ///
-/// Fleiss, J. L. (1971). Measuring nominal scale agreement among many raters. *Psychological Bulletin*
-/// 76(5), 378-382 (there as the mean of P_i).
+/// Fleiss, J. L. (1971). Measuring nominal scale agreement among many raters. *Psychological
+/// Bulletin* 76(5), 378-382 (there as the mean of P_i).
 ///
 /// # Examples
 ///

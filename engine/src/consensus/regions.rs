@@ -1,5 +1,5 @@
-//! Tagged regions as annotation data hold them, and what two annotators agree on about them: that something is
-//! there, what it is, and where exactly.
+//! Tagged regions as annotation data hold them, and what two annotators agree on about them: that
+//! something is there, what it is, and where exactly.
 
 use serde::{Deserialize, Serialize};
 
@@ -56,10 +56,12 @@ pub struct TaggedBox {
 impl TryFrom<&TaggedBox> for BoundingBox {
     type Error = ConsensusError;
 
-    /// The box without its tag; an error when a corner is out of order or not finite, or the extent overflows.
+    /// The box without its tag; an error when a corner is out of order or not finite, or the extent
+    /// overflows.
     fn try_from(tagged: &TaggedBox) -> Result<Self, ConsensusError> {
         let (width, height) = (tagged.x2 - tagged.x1, tagged.y2 - tagged.y1);
-        // A corner that is not finite leaves an extent that is not, so two checks cover six numbers.
+        // A corner that is not finite leaves an extent that is not, so two checks cover six
+        // numbers.
         if (0.0..=f64::MAX).contains(&width) && (0.0..=f64::MAX).contains(&height) {
             Ok(Self {
                 x: tagged.x1,
@@ -170,8 +172,9 @@ impl std::iter::Sum for RegionComparison {
 
 /// Compares the tagged spans that two annotators gave one item.
 ///
-/// Spans are matched as by [`match_spans`](super::match_spans), tags ignored; where several matchings have
-/// the same total IoU (the same span marked twice with different tags), one with the most equal tags is taken.
+/// Spans are matched as by [`match_spans`](super::match_spans), tags ignored; where several
+/// matchings have the same total IoU (the same span marked twice with different tags), one with the
+/// most equal tags is taken.
 ///
 /// # Errors
 ///
@@ -182,8 +185,9 @@ impl std::iter::Sum for RegionComparison {
 ///
 /// # Citation
 ///
-/// `labelled_f1` at `min_iou` 1 is the F1 of entity recognition: Nadeau, D. and Sekine, S. (2007). A survey of
-/// named entity recognition and classification. *Lingvisticae Investigationes* 30(1), 3-26.
+/// `labelled_f1` at `min_iou` 1 is the F1 of entity recognition: Nadeau, D. and Sekine, S. (2007).
+/// A survey of named entity recognition and classification. *Lingvisticae Investigationes* 30(1),
+/// 3-26.
 ///
 /// # Examples
 ///
@@ -221,7 +225,8 @@ pub fn compare_spans(
 ///
 /// # Errors
 ///
-/// - [`MalformedRegion`](ConsensusError::MalformedRegion) when corners are out of order or not finite.
+/// - [`MalformedRegion`](ConsensusError::MalformedRegion) when corners are out of order or not
+///   finite.
 /// - [`OutOfDomain`](ConsensusError::OutOfDomain) when `min_iou` is not from 0 to 1.
 /// - [`TooLarge`](ConsensusError::TooLarge) beyond [`MATCH_PAIRS_MAX`](super::MATCH_PAIRS_MAX) or
 ///   [`MATCH_STEPS_MAX`](super::MATCH_STEPS_MAX).

@@ -15,9 +15,9 @@ use super::{Agreement, ConsensusError};
 
 /// Krippendorff's alpha for unordered categories, over items that are added and removed.
 ///
-/// The value is that of [`krippendorffs_alpha_nominal`](super::krippendorffs_alpha_nominal). With *m_u* values in
-/// item *u* (two or more; other items do not count), *n_uc* of them *c*, *n_c* the sum of *n_uc* over items and *n*
-/// the sum of *n_c*, that is
+/// The value is that of [`krippendorffs_alpha_nominal`](super::krippendorffs_alpha_nominal). With
+/// *m_u* values in item *u* (two or more; other items do not count), *n_uc* of them *c*, *n_c* the
+/// sum of *n_uc* over items and *n* the sum of *n_c*, that is
 ///
 /// ```text
 /// alpha = 1 - (n - 1) O / E
@@ -25,12 +25,13 @@ use super::{Agreement, ConsensusError};
 /// E = n^2 - sum over c of n_c^2
 /// ```
 ///
-/// *E* is kept as a whole number. *O* is kept as whole numbers as well, one numerator for each *m_u* in use.
+/// *E* is kept as a whole number. *O* is kept as whole numbers as well, one numerator for each
+/// *m_u* in use.
 ///
 /// # Errors
 ///
-/// [`agreement`](Self::agreement) is [`Undefined`](ConsensusError::Undefined) without an item of two values and
-/// when all values that count are equal. [`remove`](Self::remove) is
+/// [`agreement`](Self::agreement) is [`Undefined`](ConsensusError::Undefined) without an item of
+/// two values and when all values that count are equal. [`remove`](Self::remove) is
 /// [`NotInWindow`](ConsensusError::NotInWindow) for values that cannot have been added.
 ///
 /// # Examples
@@ -61,7 +62,8 @@ pub struct StreamingAlpha {
     squares: u128,
     /// *n*.
     total: u64,
-    /// For each number of values in an item: how many items have it, and their summed numerators of *O*.
+    /// For each number of values in an item: how many items have it, and their summed numerators of
+    /// *O*.
     sizes: BTreeMap<usize, (usize, u128)>,
 }
 
@@ -184,8 +186,8 @@ fn square(count: u64) -> u128 {
 
 /// Cohen's kappa of two annotators, over items that are added and removed.
 ///
-/// The value is that of [`cohens_kappa`](super::cohens_kappa). With *n* items inside, *d* of them labelled
-/// differently, and *a_k*, *b_k* how often either annotator used category *k*, that is
+/// The value is that of [`cohens_kappa`](super::cohens_kappa). With *n* items inside, *d* of them
+/// labelled differently, and *a_k*, *b_k* how often either annotator used category *k*, that is
 ///
 /// ```text
 /// kappa = 1 - n d / ( n^2 - sum over k of a_k b_k )
@@ -193,8 +195,8 @@ fn square(count: u64) -> u128 {
 ///
 /// # Errors
 ///
-/// [`agreement`](Self::agreement) is [`Undefined`](ConsensusError::Undefined) without items and when both used
-/// one and the same category throughout. [`remove`](Self::remove) is
+/// [`agreement`](Self::agreement) is [`Undefined`](ConsensusError::Undefined) without items and
+/// when both used one and the same category throughout. [`remove`](Self::remove) is
 /// [`NotInWindow`](ConsensusError::NotInWindow) for a pair that cannot have been added.
 ///
 /// # Examples
@@ -239,7 +241,8 @@ impl StreamingKappa {
     ///
     /// # Errors
     ///
-    /// [`NotInWindow`](ConsensusError::NotInWindow) when such an item cannot be inside; nothing has changed then.
+    /// [`NotInWindow`](ConsensusError::NotInWindow) when such an item cannot be inside; nothing has
+    /// changed then.
     pub fn remove(&mut self, a: u32, b: u32) -> Result<(), ConsensusError> {
         let used = |category, side: fn(&(u64, u64)) -> u64| {
             self.margins

@@ -12,8 +12,8 @@ use super::ConsensusError;
 /// F1 = 2 s / (|a| + |b|)
 /// ```
 ///
-/// This is the harmonic mean of precision *s* / |a| and recall *s* / |b|. 1 for the same tokens in any
-/// order, 0 for no token in common.
+/// This is the harmonic mean of precision *s* / |a| and recall *s* / |b|. 1 for the same tokens in
+/// any order, 0 for no token in common.
 ///
 /// # Errors
 ///
@@ -21,8 +21,8 @@ use super::ConsensusError;
 ///
 /// # Citation
 ///
-/// Rajpurkar, P., Zhang, J., Lopyrev, K. and Liang, P. (2016). SQuAD: 100,000+ questions for machine
-/// comprehension of text. *Proceedings of EMNLP 2016*, 2383-2392.
+/// Rajpurkar, P., Zhang, J., Lopyrev, K. and Liang, P. (2016). SQuAD: 100,000+ questions for
+/// machine comprehension of text. *Proceedings of EMNLP 2016*, 2383-2392.
 ///
 /// # Examples
 ///
@@ -71,11 +71,12 @@ pub fn text_token_f1(a: &str, b: &str) -> Result<f64, ConsensusError> {
     token_f1(&tokens(a), &tokens(b))
 }
 
-/// The tokens of a text: what white space separates, in lower case, without punctuation at either end.
+/// The tokens of a text: what white space separates, in lower case, without punctuation at either
+/// end.
 ///
-/// Punctuation is whatever is neither letter nor digit, signs and symbols included. A token of nothing else
-/// stays as it is, so that such a text still has tokens. Articles stay, as
-/// dropping them would tie the measure to English. Scripts without spaces yield one token a run: give
+/// Punctuation is whatever is neither letter nor digit, signs and symbols included. A token of
+/// nothing else stays as it is, so that such a text still has tokens. Articles stay, as dropping
+/// them would tie the measure to English. Scripts without spaces yield one token a run: give
 /// [`token_f1`] tokens of a proper segmentation, or the characters.
 ///
 /// # Examples

@@ -4,8 +4,9 @@ use super::{Agreement, ConsensusError};
 
 /// The values of each item side by side, missing ones left out, in one allocation.
 ///
-/// A flat vector with offsets instead of a vector per item: regrouping 10,000 items x 10 annotators is
-/// then two passes over memory and two allocations, which is most of the cost of every coefficient.
+/// A flat vector with offsets instead of a vector per item: regrouping 10,000 items x 10 annotators
+/// is then two passes over memory and two allocations, which is most of the cost of every
+/// coefficient.
 pub(super) struct Units<T> {
     values: Vec<T>,
     /// Item `i` owns `values[starts[i]..starts[i + 1]]`.
@@ -84,7 +85,8 @@ impl<T: Copy + Ord> Units<T> {
 
 /// Unordered pairs among `n` values.
 pub(super) fn pairs_of(n: u64) -> u64 {
-    // One of the factors is even; halving it first keeps the product inside u64 as long as possible.
+    // One of the factors is even; halving it first keeps the product inside u64 as long as
+    // possible.
     if n < 2 {
         0
     } else if n.is_multiple_of(2) {
@@ -101,7 +103,8 @@ pub(super) fn runs<T: Copy + PartialEq>(sorted: &[T]) -> impl Iterator<Item = (T
         .map(|run| (run[0], run.len() as u64))
 }
 
-/// Share of agreeing pairs among the pairs of one item whose values are sorted; two values at least.
+/// Share of agreeing pairs among the pairs of one item whose values are sorted; two values at
+/// least.
 pub(super) fn agreeing_share<T: Copy + PartialEq>(sorted: &[T]) -> f64 {
     let agreeing: u64 = runs(sorted).map(|(_, n)| pairs_of(n)).sum();
     agreeing as f64 / pairs_of(sorted.len() as u64) as f64

@@ -35,7 +35,6 @@ const RECOVERED_SHARE: f64 = 0.9;
 /// deadline; a target has been met for an hour one hour after it was first met.
 /// [`advance`](Self::advance) finds these instants. So it does not matter how often it is called:
 /// folding live and rebuilding give the same result.
-/// called, nor whether anybody looked in between: live and made anew, the fold is the same.
 #[derive(Clone, Debug)]
 pub struct GoalTracker {
     /// The instant up to which everything is folded.
@@ -462,7 +461,7 @@ impl GoalTracker {
                 .and_then(|w| w.sustained_at(config))
                 .filter(|_| is_open);
             let leaves = window.and_then(|w| w.leaves_at(config));
-            // A deadline still includes what happens exactly at it.
+            // Something that happens exactly at the deadline is still in time.
             let missed = config.deadline.filter(|at| is_open && *at < to);
             let late = self.late_at(goal, to).filter(|_| is_open);
             let due = [

@@ -97,7 +97,8 @@ fn beta_cdf(x: f64, a: f64, b: f64) -> f64 {
     (front * fraction / a).clamp(0.0, 1.0)
 }
 
-/// Logarithm of the gamma function for positive arguments: recurrence up to 10, then Stirling's series.
+/// Logarithm of the gamma function for positive arguments: recurrence up to 10, then Stirling's
+/// series.
 fn ln_gamma(mut x: f64) -> f64 {
     let mut below = 0.0;
     while x < 10.0 {

@@ -23,7 +23,8 @@ pub(super) struct Vote {
     pub(super) class: usize,
 }
 
-/// An item as one expert sees it: its votes and their class probabilities, which are part of the counts.
+/// An item as one expert sees it: its votes and their class probabilities, which are part of the
+/// counts.
 #[derive(Clone, Copy)]
 pub(super) struct Own<'a> {
     pub(super) votes: &'a [Vote],

@@ -85,17 +85,21 @@
 //!
 //! # Citations
 //!
-//! - Dawid, A. P. and Skene, A. M. (1979). Maximum likelihood estimation of observer error-rates using the EM algorithm.
-//!   *Applied Statistics* 28(1), 20-28.
-//! - Dawid, A. P. (1984). Statistical theory: the prequential approach. *Journal of the Royal Statistical Society A*
-//!   147(2), 278-292.
-//! - Teh, Y. W., Newman, D. and Welling, M. (2007). A collapsed variational Bayesian inference algorithm for latent
-//!   Dirichlet allocation. *NIPS* 19. Asuncion, A. et al. (2009). On smoothing and inference for topic models. *UAI*.
-//! - Grünwald, P. (2012). The safe Bayesian: learning the learning rate via the mixability gap. *ALT*, 169-183.
-//! - Raykar, V. C. et al. (2010). Learning from crowds. *Journal of Machine Learning Research* 11, 1297-1322.
-//! - Kim, H.-C. and Ghahramani, Z. (2012). Bayesian classifier combination. *AISTATS*, PMLR 22, 619-627.
-//! - Simpson, E. et al. (2013). Dynamic Bayesian combination of multiple imperfect classifiers. *Decision Making and
-//!   Imperfection*, Springer, 1-35.
+//! - Dawid, A. P. and Skene, A. M. (1979). Maximum likelihood estimation of observer error-rates
+//!   using the EM algorithm. *Applied Statistics* 28(1), 20-28.
+//! - Dawid, A. P. (1984). Statistical theory: the prequential approach. *Journal of the Royal
+//!   Statistical Society A* 147(2), 278-292.
+//! - Teh, Y. W., Newman, D. and Welling, M. (2007). A collapsed variational Bayesian inference
+//!   algorithm for latent Dirichlet allocation. *NIPS* 19. Asuncion, A. et al. (2009). On smoothing
+//!   and inference for topic models. *UAI*.
+//! - Grünwald, P. (2012). The safe Bayesian: learning the learning rate via the mixability gap.
+//!   *ALT*, 169-183.
+//! - Raykar, V. C. et al. (2010). Learning from crowds. *Journal of Machine Learning Research* 11,
+//!   1297-1322.
+//! - Kim, H.-C. and Ghahramani, Z. (2012). Bayesian classifier combination. *AISTATS*, PMLR 22,
+//!   619-627.
+//! - Simpson, E. et al. (2013). Dynamic Bayesian combination of multiple imperfect classifiers.
+//!   *Decision Making and Imperfection*, Springer, 1-35.
 //!
 //! # Examples
 //!

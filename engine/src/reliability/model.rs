@@ -336,7 +336,8 @@ impl ReliabilityModel {
 
     /// The weight of an annotator's vote in a weighted vote.
     ///
-    /// With *A* the expected accuracy of [`reliability`](Self::reliability), at most 0.999, and *J* classes,
+    /// With *A* the expected accuracy of [`reliability`](Self::reliability), at most 0.999, and *J*
+    /// classes,
     ///
     /// ```text
     /// weight = max(0, ln( A (J - 1) / (1 - A) ))
@@ -348,9 +349,10 @@ impl ReliabilityModel {
     ///
     /// # Citations
     ///
-    /// Nitzan, S. and Paroush, J. (1982). Optimal decision rules in uncertain dichotomous choice situations.
-    /// *International Economic Review* 23(2), 289-297. Shapley, L. and Grofman, B. (1984). Optimizing group
-    /// judgmental accuracy in the presence of interdependencies. *Public Choice* 43(3), 329-343.
+    /// Nitzan, S. and Paroush, J. (1982). Optimal decision rules in uncertain dichotomous choice
+    /// situations. *International Economic Review* 23(2), 289-297. Shapley, L. and Grofman, B.
+    /// (1984). Optimizing group judgmental accuracy in the presence of interdependencies. *Public
+    /// Choice* 43(3), 329-343.
     pub fn weight(&self, annotator: &str) -> f64 {
         self.weight_at(self.reliability(annotator).accuracy)
     }
