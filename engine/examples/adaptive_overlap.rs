@@ -529,7 +529,7 @@ async fn road(
     Ok(())
 }
 
-/// The naive model: one accuracy for each annotator, estimated from the model's own answers.
+/// A baseline that trusts itself: one accuracy per annotator, estimated from its own answers.
 fn one_coin(set: &Set, order: &[usize], outcome: &mut Outcome) {
     let classes = set.data.classes;
     let counts = std::cell::RefCell::new(BTreeMap::<usize, (f64, f64)>::new());

@@ -179,7 +179,7 @@ pub fn bootstrap_ratings<T: Copy>(
 /// The value below which a share `p` of the sorted, non-empty `values` lies.
 fn quantile(values: &[f64], p: f64) -> f64 {
     let position = p * (values.len() - 1) as f64;
-    // The index by counting, as a float is not to be cut down to an integer.
+    // The index by counting, because a float must not be truncated to an integer.
     let below = (1..values.len())
         .take_while(|&k| k as f64 <= position)
         .count();

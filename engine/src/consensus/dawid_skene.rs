@@ -144,7 +144,7 @@ impl DawidSkene {
 /// # Examples
 ///
 /// 45 patients graded 1 to 4 by five anaesthetists, the first of them three times (Table 1 of the
-/// paper; one word a patient). Published class frequencies: 0.40, 0.42, 0.11, 0.07.
+/// paper; one word per patient). Published class frequencies: 0.40, 0.42, 0.11, 0.07.
 ///
 /// ```
 /// use glyph_workflow_engine::consensus::{Stopping, dawid_skene};

@@ -13,12 +13,12 @@ use super::{Agreement, ConsensusError};
 /// kappa = (P - P_e) / (1 - P_e)
 /// ```
 ///
-/// For two ratings an item this is Scott's pi.
+/// For two ratings per item this is Scott's pi.
 ///
 /// # Errors
 ///
-/// - [`Undefined`](ConsensusError::Undefined) for no items, for fewer than two ratings an item, and
-///   when one category holds every rating.
+/// - [`Undefined`](ConsensusError::Undefined) for no items, for fewer than two ratings per item,
+///   and when one category holds every rating.
 /// - [`UnequalLengths`](ConsensusError::UnequalLengths) when the rows differ in length.
 /// - [`UnequalRowSums`](ConsensusError::UnequalRowSums) when items differ in the number of ratings;
 ///   [`fleiss_kappa_ratings`] has no such condition.
@@ -98,7 +98,7 @@ pub fn fleiss_kappa_detailed(counts: &[Vec<u32>]) -> Result<Agreement, Consensus
 /// `ratings[annotator][item]`, `None` where missing. Observed agreement is that of
 /// [`percent_agreement`](super::percent_agreement), over the items with two ratings or more; the
 /// share *p_j* of a category is the mean, over the items with any rating, of its share within the
-/// item. With equal numbers of ratings an item it is [`fleiss_kappa`].
+/// item. With equal numbers of ratings per item it is [`fleiss_kappa`].
 ///
 /// # Errors
 ///
@@ -150,7 +150,7 @@ pub fn fleiss_kappa_ratings_detailed(
 /// category.
 pub(super) struct Shares {
     pub(super) observed: Agreement,
-    /// One entry a used category, in order of code; they add up to 1.
+    /// One entry per used category, in order of code; they add up to 1.
     pub(super) categories: Vec<f64>,
 }
 
@@ -252,7 +252,7 @@ mod tests {
     }
 
     proptest! {
-        /// Chance agreement as what it is: two ratings drawn with replacement from all ratings.
+        /// Chance agreement by definition: two ratings drawn with replacement from all ratings.
         #[test]
         fn equals_agreement_against_random_draws(
             (raters, codes) in (2_usize..6)

@@ -241,7 +241,8 @@ pub fn mean_cohens_kappa(
     weighting: Option<Weighting>,
 ) -> Result<Agreement, ConsensusError> {
     let units = Units::new(ratings)?.report(0.0).units;
-    // Crowds are sparse (164 annotators, 10 ratings an item): a pair is a merge of two short lists.
+    // Crowds are sparse (164 annotators, 10 ratings per item): a pair is a merge of two short
+    // lists.
     let rated: Vec<Vec<(usize, u32)>> = ratings
         .iter()
         .map(|row| {

@@ -17,7 +17,7 @@ pub const MATCH_PAIRS_MAX: u128 = 1 << 22;
 /// A cluster of n regions on each side takes n cubed: 2^28, about a second, is a cluster of 645.
 pub const MATCH_STEPS_MAX: u128 = 1 << 28;
 
-/// Bounds of one matching, so that hostile data cannot hold up the thread or exhaust the memory.
+/// Bounds of one matching, so that hostile data cannot block the thread or exhaust the memory.
 #[derive(Clone, Copy)]
 pub(super) struct Limits {
     /// Overlapping pairs that may be looked at.

@@ -1,4 +1,4 @@
-//! The pure mathematics of agreement: how far annotators say the same.
+//! The pure mathematics of agreement: how far annotators agree.
 //!
 //! Nothing here reads a clock, a file or a random source; equal arguments give equal results on
 //! every machine. Nothing here panics either: bad arguments are a [`ConsensusError`], and a

@@ -291,8 +291,8 @@ pub fn box_f1(a: &[BoundingBox], b: &[BoundingBox], min_iou: f64) -> Result<f64,
 /// mean IoU = (sum over M of IoU) / (|a| + |b| - |M|)
 /// ```
 ///
-/// For one span a side it is [`iou_span`]. Needs no threshold, and falls smoothly as boundaries
-/// drift apart.
+/// For one span on each side it is [`iou_span`]. Needs no threshold, and falls smoothly as
+/// boundaries drift apart.
 ///
 /// # Errors
 ///

@@ -71,12 +71,12 @@ pub fn text_token_f1(a: &str, b: &str) -> Result<f64, ConsensusError> {
     token_f1(&tokens(a), &tokens(b))
 }
 
-/// The tokens of a text: what white space separates, in lower case, without punctuation at either
+/// The tokens of a text: separated by white space, in lower case, without punctuation at either
 /// end.
 ///
 /// Punctuation is whatever is neither letter nor digit, signs and symbols included. A token of
 /// nothing else stays as it is, so that such a text still has tokens. Articles stay, as dropping
-/// them would tie the measure to English. Scripts without spaces yield one token a run: give
+/// them would tie the measure to English. Scripts without spaces yield one token per run: give
 /// [`token_f1`] tokens of a proper segmentation, or the characters.
 ///
 /// # Examples

@@ -16,7 +16,7 @@ use super::{
 /// - A step that takes one field is compared by that field. If the object lacks the field, it is
 ///   compared only with an answer that is itself an object.
 /// - A step that takes several fields is compared by the fields in the known answer.
-/// - For a step that takes all data, further keys do not count.
+/// - For a step that takes all data, keys that the known answer lacks do not count.
 ///
 /// Any other known answer is that of the step's field.
 pub(crate) fn is_expected(

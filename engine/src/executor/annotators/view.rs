@@ -22,7 +22,7 @@ impl<S: BuildHasher> ModelSource for HashMap<ModelKey, AnnotatorModel, S> {
 }
 
 /// What is known about annotators when a decision is made. The item under decision is always
-/// excluded from the estimates that its labels are weighed by.
+/// excluded from the estimates used for its labels.
 ///
 /// Without a model, as at the beginning of a workflow, everyone is an average annotator.
 #[derive(Clone, Copy, Default)]

@@ -59,7 +59,7 @@ pub(in crate::executor) fn resolve(
     calculated.votes = compared.votes;
     calculated.weights = compared.weights;
     calculated.agreement = compared.report.agreement;
-    // An omitted field is no disagreement within that field, but it makes another value as a whole.
+    // An omitted part is no disagreement with the others, but it makes the whole value different.
     let differs = calculated.agreed && calculated.tied && calculated.value.is_none();
     let differ = "all that two of them say agrees, but the values differ in what is left out, and none has most votes";
     let differs = (differs && compared.report.note.is_none()).then(|| differ.to_owned());
