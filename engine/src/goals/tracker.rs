@@ -127,7 +127,7 @@ const VOLUMES: &str = "volume/";
 ///
 /// # Errors
 ///
-/// A row is not what this or an earlier build wrote.
+/// A row was not written by this or an earlier build.
 pub fn goals_of(rows: &ProjectionRows) -> Result<Goals, serde_json::Error> {
     let goals = rows.iter().filter(|(key, _)| key.starts_with(GOALS));
     goals
@@ -155,7 +155,7 @@ impl GoalTracker {
     ///
     /// # Errors
     ///
-    /// A row is not what this or an earlier build wrote.
+    /// A row was not written by this or an earlier build.
     pub fn resume(
         stored: ProjectionRows,
         mut definitions: Vec<GoalDefinition>,

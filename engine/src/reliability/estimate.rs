@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// What is known about how often an annotator is right.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Reliability {
-    /// Expected share of right labels.
+    /// Expected share of correct labels.
     pub accuracy: f64,
     /// Variance of that share: the remaining uncertainty.
     pub variance: f64,

@@ -18,7 +18,7 @@ pub enum RecordedOutcome {
         /// The result returned to the caller.
         result: Value,
     },
-    /// The state or the rules forbade it.
+    /// The state or the rules do not allow it.
     Rejected {
         /// The reason code.
         reason: String,

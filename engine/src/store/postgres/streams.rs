@@ -99,7 +99,7 @@ impl Wanted {
     }
 }
 
-/// What was read of a stream.
+/// What was read from a stream.
 #[derive(Default)]
 pub(super) struct Stream {
     pub(super) snapshot: Option<WorkflowSnapshot>,
