@@ -10,9 +10,9 @@
 //! | data | measure |
 //! | --- | --- |
 //! | categories, no correction for chance | [`percent_agreement`] |
-//! | categories, two annotators on all items | [`cohens_kappa`], ordered: [`cohens_kappa_weighted`] |
+//! | categories, two annotators, no gaps | [`cohens_kappa`], ordered: [`cohens_kappa_weighted`] |
 //! | categories, many annotators in pairs | [`mean_cohens_kappa`] |
-//! | categories, items rated equally often | [`fleiss_kappa`], with gaps: [`fleiss_kappa_ratings`] |
+//! | categories, equally often rated | [`fleiss_kappa`], gaps: [`fleiss_kappa_ratings`] |
 //! | categories, one of them dominant | [`gwet_ac1`], [`gwet_ac1_with_categories`] |
 //! | any number of annotators, gaps, categories | [`krippendorffs_alpha_nominal`] |
 //! | the same, ordered categories | [`krippendorffs_alpha_ordinal`] |
