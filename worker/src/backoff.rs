@@ -1,13 +1,13 @@
-//! Growing, jittered waits between attempts. The one place that knows the crate `backoff`: it is
-//! no longer developed, so replacing it must touch this file alone.
+//! Growing, jittered waits between attempts. Only this module uses the crate `backoff`: it is no
+//! longer developed, so replacing it must touch this file alone.
 
 use std::time::Duration;
 
 use ::backoff::{SystemClock, backoff::Backoff as _, exponential::ExponentialBackoff};
 
-/// Waits that double from the first to the longest, each spread by half its length in either
+/// Waits that double from the first to the longest. Each is spread by half its length in either
 /// direction, so that many processes that lost the same service do not return in step. There is
-/// always a next one: who waits for a service waits for ever.
+/// always a next wait: retries never give up.
 #[derive(Debug)]
 pub struct Backoff {
     intervals: ExponentialBackoff<SystemClock>,

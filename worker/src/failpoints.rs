@@ -1,4 +1,4 @@
-//! Points at which a test may end the process, to see what a restart makes of it.
+//! Points at which a test may end the process, to check that a restart recovers.
 //!
 //! With the feature `faults`, `GLYPH_CRASH_AT=point:n` aborts the process on the n-th pass of that
 //! point; without it, every call here is empty and the variable is not read.
@@ -12,23 +12,24 @@ use glyph_workflow_engine::store::EventStore;
 pub enum CrashPoint {
     /// A batch is decided; its transaction is open and nothing is written.
     Decided,
-    /// The commit is on its way, and nobody will hear what became of it.
+    /// The commit has been sent, and the process ends before its answer arrives.
     BeforeCommit,
     /// The batch is committed; nothing is published, nothing acknowledged.
     AfterCommit,
-    /// Messages are on their way to the broker; no confirm has come.
+    /// Messages have been sent to the broker; no confirm has arrived.
     BeforeConfirm,
     /// Messages are confirmed; their rows are still there.
     AfterConfirm,
     /// Everything is written; the deliveries are not acknowledged.
     BeforeAck,
-    /// A step of a projection is folded; its commit is on its way, and nobody will hear of it.
+    /// A step of a projection is folded; its commit has been sent, and the process ends before the
+    /// answer.
     BeforeProjection,
     /// A step of a projection is committed.
     AfterProjection,
-    /// An action of a goal is claimed, and not yet performed.
+    /// An action of a goal is claimed but not yet performed.
     BeforeAction,
-    /// An action of a goal is performed, and nobody knows.
+    /// An action of a goal is performed but not yet settled.
     AfterAction,
 }
 
@@ -47,8 +48,8 @@ impl CrashPoint {
         Self::AfterAction,
     ];
 
-    /// Whether commands pass it on their road; else projections of the log do, and what they set
-    /// off.
+    /// Whether commands pass this point in the pipeline. The other points lie in projections of the
+    /// log and in the actions that they trigger.
     pub fn is_on_the_road(self) -> bool {
         match self {
             Self::Decided
@@ -87,15 +88,15 @@ impl fmt::Display for CrashPoint {
     }
 }
 
-/// The text names no crash point and pass.
+/// The text does not name a crash point and a pass.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is no `point:n`")]
 pub struct InvalidCrash {
-    /// What was given.
+    /// The rejected text.
     pub text: String,
 }
 
-/// A crash to come: the point and the number of the pass, from 1.
+/// A planned crash: the point and the number of the pass, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Crash {
     /// Where.
@@ -130,7 +131,7 @@ pub struct Failpoints {
 
 #[cfg(feature = "faults")]
 impl Failpoints {
-    /// The crash that the environment asks for.
+    /// The crash requested by the environment.
     pub fn from_env() -> Result<Self, InvalidCrash> {
         match std::env::var("GLYPH_CRASH_AT") {
             Ok(text) => text.parse().map(Self::at),
@@ -144,7 +145,7 @@ impl Failpoints {
         }
     }
 
-    /// Whether this pass of `point` is the one.
+    /// Whether this pass of `point` is the chosen one.
     fn strikes(&self, point: CrashPoint) -> bool {
         let Some(armed) = self.armed.as_deref().filter(|armed| armed.0.point == point) else {
             return false;
@@ -159,15 +160,15 @@ impl Failpoints {
         }
     }
 
-    /// Runs `work`; if this pass of `point` is the chosen one, only until it waits for the first
-    /// time, so that what it sent is on its way.
+    /// Runs `work`. If this pass of `point` is the chosen one, the process ends once `work` waits
+    /// for the first time, so that whatever it sent is already under way.
     pub async fn pass_within<F: Future>(&self, point: CrashPoint, work: F) -> F::Output {
         if !self.strikes(point) {
             return work.await;
         }
         let mut work = std::pin::pin!(work);
         let _ = futures::poll!(&mut work);
-        // Lets the tasks that it spawned or woke have their turn too.
+        // Gives the tasks that it spawned or woke a chance to run too.
         for _ in 0..16 {
             tokio::task::yield_now().await;
         }
@@ -175,8 +176,8 @@ impl Failpoints {
     }
 }
 
-/// Abort, not exit: nothing is flushed, closed or told, as after a power cut.
-#[cfg(feature = "faults")]
+/// Abort, not exit: nothing is flushed, closed or reported, as after a power cut.
+#[cfg(feature = "failpoints")]
 fn crash(point: CrashPoint) -> ! {
     tracing::error!(%point, "crashing on purpose");
     std::process::abort()
@@ -203,9 +204,9 @@ impl Failpoints {
     }
 }
 
-/// A store that passes the crash points around its commits, where a crash may strike; else `store`
-/// as it is.
-#[cfg(not(feature = "faults"))]
+/// Wraps `store` so that it passes the crash points around its commits, if a crash can happen
+/// there; otherwise returns `store` unchanged.
+#[cfg(not(feature = "failpoints"))]
 #[expect(clippy::needless_pass_by_value, reason = "the other build keeps it")]
 pub fn around_commits(store: Arc<dyn EventStore>, _faults: Failpoints) -> Arc<dyn EventStore> {
     Arc::clone(&store)

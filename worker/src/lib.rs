@@ -1,9 +1,9 @@
 //! A queue-driven worker for annotation workflows.
 //!
-//! Commands come in from RabbitMQ (or an embedded queue), HTTP, the command line and timers, and
-//! take one road: [`pipeline`] batches them, the engine decides and commits them, the outbox
-//! publishes what happened. [`app`] puts the parts together; [`cli`] is the binary `glyph`. HTTP and
-//! the command line stand on [`operations`].
+//! Commands come in from RabbitMQ (or an embedded queue), HTTP, the command line and timers. All
+//! take the same path: [`pipeline`] batches them, the engine decides and commits them, and the
+//! outbox publishes the resulting messages. [`app`] puts the parts together; [`cli`] is the binary
+//! `glyph`. HTTP and the command line share [`operations`].
 
 pub mod amqp;
 pub mod app;

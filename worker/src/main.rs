@@ -1,4 +1,4 @@
-//! The command line of the worker; everything else is in the library.
+//! The entry point of the binary; everything else is in the library.
 
 use std::process::ExitCode;
 

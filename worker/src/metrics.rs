@@ -1,5 +1,6 @@
 //! Every metric, declared once, with help, unit and labels. Label values come from closed sets,
-//! never from ids, but for goals and for what agreement is followed of, whose number is bounded here.
+//! never from ids. The exceptions are the series of goals and of agreement, whose number is bounded
+//! here.
 
 use std::time::Duration;
 
@@ -17,12 +18,12 @@ use prometheus::{
 
 use crate::wire::{DeadReason, MessageType, RetryReason, data::AgreementProgress};
 
-/// Goals that have a series of their own; those beyond are left out.
+/// Goals that have a series of their own; further ones are left out.
 const GOALS_MAX: usize = 200;
-/// Steps and fields whose agreement has series of its own; those beyond are left out.
+/// Steps and fields whose agreement has series of its own; further ones are left out.
 const AGREEMENTS_MAX: usize = 200;
 
-/// Buckets of durations, in seconds: from a batch of one in memory to a broker that is slow.
+/// Buckets of durations, in seconds: from an in-memory batch of one to a slow broker.
 const SECONDS: [f64; 14] = [
     0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
@@ -37,11 +38,11 @@ const AGE_SECONDS: [f64; 12] = [
 pub enum FinalOutcome {
     /// Its effect is committed.
     Applied,
-    /// Its id was known.
+    /// Its id was already recorded.
     Duplicate,
-    /// The state or the rules forbid it.
+    /// The task's state or the rules forbid it.
     Rejected,
-    /// It is given up.
+    /// The worker has given it up.
     Dead,
 }
 
@@ -58,14 +59,14 @@ impl FinalOutcome {
     }
 }
 
-/// Whether the cache had a task's state.
+/// Result of a look-up in the task cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CacheResult {
-    /// It did.
+    /// The cache had the current state.
     Hit,
-    /// It did, and another process had moved the task on since.
+    /// The cache had a state, but another process had since advanced the task.
     Stale,
-    /// It had to be read.
+    /// The state had to be read from the store.
     Miss,
 }
 
@@ -115,14 +116,14 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Declares every metric, with every series of a closed set at zero: a rate over a series that
-    /// is born at its first count misses that count.
+    /// Declares every metric. Every series of a closed set starts at zero, because a rate over a
+    /// series that first appears with its first count misses that count.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let metrics = Self {
             commands: int_counters(
                 "commands_total",
-                "Commands by type and what became of them.",
+                "Commands by type and outcome.",
                 &["type", "outcome"],
             )?,
             command_duration: histogram(
@@ -144,7 +145,7 @@ impl Metrics {
             )?,
             unknown_fields: int_counter(
                 "command_unknown_fields_total",
-                "Fields of commands that nobody knows; they are ignored.",
+                "Unknown fields of commands; they are ignored.",
             )?,
             events_appended: int_counters(
                 "events_appended_total",
@@ -153,11 +154,11 @@ impl Metrics {
             )?,
             version_conflicts: int_counter(
                 "version_conflicts_total",
-                "Batches that were refused because a stream had moved although it was locked. Always a bug.",
+                "Batches refused because a stream had changed although it was locked. Always a bug.",
             )?,
             retries: int_counters(
                 "retries_total",
-                "Commands that could not be decided and were put on the retry ladder, by reason.",
+                "Commands that could not be decided and were sent to a retry queue, by reason.",
                 &["reason"],
             )?,
             dead_letters: int_counters(
@@ -177,53 +178,53 @@ impl Metrics {
             )?,
             publish_confirm: histogram(
                 "publish_confirm_seconds",
-                "Time from publishing a window of messages to its last confirm.",
+                "Time from publishing a batch of messages to its last confirm.",
                 &SECONDS,
             )?,
             unroutable: int_counter(
                 "unroutable_total",
-                "Mandatory messages that the broker returned because no queue takes them.",
+                "Mandatory messages that the broker returned because no queue is bound to their routing key.",
             )?,
             tasks: int_gauges("tasks", "Tasks by status.", &["status"])?,
             waiting_oldest: gauges(
                 "waiting_oldest_seconds",
-                "How long the longest-waiting running task has waited, by the type of its step.",
+                "Waiting time of the running task that has waited longest, by step type.",
                 &["step_type"],
             )?,
             task_cache: int_counters(
                 "task_cache_total",
-                "Look-ups of task states in the cache, by result; `stale` ones had been moved on by another process.",
+                "Look-ups in the cache of task states, by result; `stale`: another process had since changed the task.",
                 &["result"],
             )?,
             snapshots: int_counter("snapshots_total", "Snapshots written.")?,
-            timers_due: int_gauge("timers_due", "FireTimer work whose time has come.")?,
+            timers_due: int_gauge("timers_due", "Timers that are due.")?,
             handler_duration: HistogramVec::new(
                 options(
                     "handler_duration_seconds",
-                    "Run time of handlers outside transactions: an attempt at a webhook, a job from its first publication to its answer.",
+                    "Run time of handlers outside transactions: one attempt of a webhook, or a job from its first publication to its answer.",
                 )
                 .buckets(SECONDS.to_vec()),
                 &["handler", "outcome"],
             )?,
             goal_progress: gauges(
                 "goal_progress_ratio",
-                "Progress of a goal, 0 to 1 (capped at 1; the first 200 goals only).",
+                "Progress of a goal, from 0 to 1 (capped at 1; the first 200 goals only).",
                 &["workflow", "goal"],
             )?,
             agreement: histogram(
                 "agreement_ratio",
-                "Agreement of annotators where it is defined.",
+                "Agreement of annotators, if it is defined.",
                 &[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0],
             )?,
             agreement_window: gauges(
                 "agreement_window_ratio",
-                "Agreement over the newest items of a step or field, where it is defined: mean of the \
+                "Agreement over the newest items of a step or field, if it is defined: mean of the \
                  items (`agreement`), Krippendorff's alpha, Cohen's kappa (the first 200 only).",
                 &["workflow", "step", "field", "coefficient"],
             )?,
             consumer_connected: int_gauge(
                 "consumer_connected",
-                "1 where the process consumes commands from a live connection.",
+                "1 while the process consumes commands from a live connection.",
             )?,
             registry,
         };
@@ -320,7 +321,8 @@ impl Metrics {
         String::from_utf8(text).unwrap_or_default()
     }
 
-    /// A command has its final outcome. `age` is known where its id holds a time.
+    /// Counts a command that has its final outcome. `age` is known if the command's id contains a
+    /// time.
     pub fn command(
         &self,
         command_type: &'static str,
@@ -337,93 +339,93 @@ impl Metrics {
         }
     }
 
-    /// A batch of this size was run.
+    /// Records the size of a batch that was run.
     pub fn batch(&self, commands: usize) {
         self.batch_commands.observe(commands as f64);
     }
 
-    /// Fields were ignored.
+    /// Counts ignored fields.
     pub fn unknown_fields(&self, count: u64) {
         self.unknown_fields.inc_by(count);
     }
 
-    /// Events of one type were appended.
+    /// Counts appended events of one type.
     pub fn events_appended(&self, event_type: &'static str, count: u64) {
         self.events_appended
             .with_label_values(&[event_type])
             .inc_by(count);
     }
 
-    /// The last check of versions refused a batch.
+    /// Counts a batch that was refused by the final version check.
     pub fn version_conflict(&self) {
         self.version_conflicts.inc();
     }
 
-    /// A command goes to the retry ladder.
+    /// Counts a command that goes to the retry ladder.
     pub fn retry(&self, reason: RetryReason) {
         self.retries.with_label_values(&[reason.as_str()]).inc();
     }
 
-    /// A command goes to the dead queue.
+    /// Counts a command that goes to the dead queue.
     pub fn dead_letter(&self, reason: DeadReason) {
         self.dead_letters
             .with_label_values(&[reason.as_str()])
             .inc();
     }
 
-    /// The state of the outbox.
+    /// Sets the gauges of the outbox.
     pub fn outbox(&self, pending: i64, oldest_seconds: f64) {
         self.outbox_pending.set(pending);
         self.outbox_oldest.set(oldest_seconds);
     }
 
-    /// A message was confirmed. `message_type` is a name of [`MessageType`]; rows of a later build
-    /// that this one does not know count as `unknown`.
+    /// Counts a confirmed message. `message_type` is a name of [`MessageType`]; rows of a later
+    /// build with a type unknown to this one count as `unknown`.
     pub fn published(&self, message_type: &str) {
         let label = MessageType::from_name(message_type).map_or(TYPE_UNKNOWN, MessageType::as_str);
         self.messages_published.with_label_values(&[label]).inc();
     }
 
-    /// A window was confirmed after this time.
+    /// Records how long the broker took to confirm a window.
     pub fn confirmed_after(&self, time: Duration) {
         self.publish_confirm.observe(time.as_secs_f64());
     }
 
-    /// A mandatory message was returned.
+    /// Counts a mandatory message that the broker returned.
     pub fn unroutable(&self) {
         self.unroutable.inc();
     }
 
-    /// How many tasks have a status.
+    /// Sets how many tasks have a status.
     pub fn tasks(&self, status: TaskStatus, count: i64) {
         self.tasks.with_label_values(&[status.as_str()]).set(count);
     }
 
-    /// How long the longest-waiting task waits at a step of a type.
+    /// Sets how long the longest-waiting task has waited at a step of a type.
     pub fn waiting_oldest(&self, step_type: StepType, seconds: f64) {
         self.waiting_oldest
             .with_label_values(&[step_type.as_str()])
             .set(seconds);
     }
 
-    /// Look-ups in the cache.
+    /// Counts look-ups in the cache.
     pub fn task_cache(&self, result: CacheResult, count: u64) {
         self.task_cache
             .with_label_values(&[result.as_str()])
             .inc_by(count);
     }
 
-    /// Snapshots were written.
+    /// Counts written snapshots.
     pub fn snapshots(&self, count: u64) {
         self.snapshots.inc_by(count);
     }
 
-    /// FireTimer work whose time has come.
+    /// Sets the number of timers that are due.
     pub fn timers_due(&self, count: i64) {
         self.timers_due.set(count);
     }
 
-    /// A handler ran.
+    /// Records one run of a handler.
     pub fn handler(&self, handler: &'static str, succeeded: bool, time: Duration) {
         let outcome = if succeeded { "ok" } else { "error" };
         self.handler_duration
@@ -431,7 +433,7 @@ impl Metrics {
             .observe(time.as_secs_f64());
     }
 
-    /// Progress of all goals: workflow, goal, ratio.
+    /// Sets the progress of all goals: workflow, goal, ratio.
     pub fn goals<'a>(&self, goals: impl IntoIterator<Item = (&'a str, &'a str, f64)>) {
         self.goal_progress.reset();
         for (workflow, goal, ratio) in goals.into_iter().take(GOALS_MAX) {
@@ -441,12 +443,12 @@ impl Metrics {
         }
     }
 
-    /// The agreement of a step.
+    /// Records the agreement of a step.
     pub fn agreement(&self, ratio: f64) {
         self.agreement.observe(ratio);
     }
 
-    /// Agreement over the newest items of all steps and fields.
+    /// Sets the agreement over the newest items of all steps and fields.
     pub fn agreement_windows<'a>(&self, windows: impl IntoIterator<Item = &'a AgreementProgress>) {
         self.agreement_window.reset();
         for window in windows.into_iter().take(AGREEMENTS_MAX) {
@@ -466,7 +468,7 @@ impl Metrics {
         }
     }
 
-    /// Whether commands are consumed.
+    /// Sets whether commands are consumed.
     pub fn consumer_connected(&self, connected: bool) {
         self.consumer_connected.set(i64::from(connected));
     }
@@ -512,7 +514,7 @@ fn histogram(name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prome
     Histogram::with_opts(options(name, help).buckets(buckets.to_vec()))
 }
 
-/// Makes the series without counting.
+/// Creates the series without counting.
 fn touch<A: Atomic>(counters: &GenericCounterVec<A>, labels: &[&str]) {
     let _ = counters.with_label_values(labels);
 }

@@ -1,4 +1,4 @@
-//! The one loop of whatever looks for work in the store, again and again.
+//! The loop shared by all tasks that poll the store for work.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 
-/// What one look came to.
+/// The result of one look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
     /// There may be more: the next look follows at once.
@@ -22,7 +22,7 @@ impl Found {
     }
 }
 
-/// How often somebody looks.
+/// How often to look.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Every {
     /// The wait after a look that found nothing, and about the first one after a failure.
@@ -31,8 +31,8 @@ pub(crate) struct Every {
     pub(crate) longest: Duration,
 }
 
-/// Looks until stopped; a look that is begun is finished. Waits grow from failure to failure, each
-/// of which is told to `failed`.
+/// Looks until stopped; a look that has begun is finished. Waits grow from failure to failure, and
+/// each failure is passed to `failed`.
 pub(crate) async fn poll<E, Look>(
     every: Every,
     stopping: &CancellationToken,
@@ -68,7 +68,7 @@ mod tests {
 
     use super::*;
 
-    /// Polls until `looks` are used up; answers when each was made and how many failed.
+    /// Polls until `looks` are used up. Returns when each look was made and how many failed.
     async fn run(idle: Duration, looks: &[Result<Found, ()>]) -> (Vec<Duration>, usize) {
         let every = Every {
             idle,

@@ -1,12 +1,12 @@
 //! How the process is asked to stop.
 //!
-//! A [`Shutdown`] has two levels. *Drain* says "take no new work and finish what is begun"; every
-//! loop watches it and leaves at a safe state. *Abort* says that the time for that is over: a
+//! A [`Shutdown`] has two levels. *Drain* means: take no new work and finish what has begun. Every
+//! loop watches it and stops at a safe state. *Abort* means that the time for draining is over: a
 //! second signal, or the end of the drain's deadline.
 
 use tokio_util::sync::CancellationToken;
 
-/// Both levels of a shutdown; clones are the same one.
+/// Both levels of a shutdown; clones share one state.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
     drain: CancellationToken,
@@ -14,7 +14,7 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// A shutdown that nobody has asked for yet.
+    /// A shutdown that has not been requested yet.
     pub fn new() -> Self {
         Self::default()
     }
@@ -38,28 +38,28 @@ impl Shutdown {
         Ok(shutdown)
     }
 
-    /// Asks for a drain.
+    /// Requests a drain.
     pub fn begin(&self) {
         self.drain.cancel();
     }
 
-    /// Asks for an immediate end; a drain is asked for with it, so that one wait suffices.
+    /// Requests an immediate end. This also requests a drain, so that one wait suffices.
     pub fn abort(&self) {
         self.drain.cancel();
         self.abort.cancel();
     }
 
-    /// Whether a drain has been asked for.
+    /// Whether a drain has been requested.
     pub fn begun(&self) -> bool {
         self.drain.is_cancelled()
     }
 
-    /// Waits until a drain is asked for.
+    /// Waits until a drain is requested.
     pub async fn wait(&self) {
         self.drain.cancelled().await;
     }
 
-    /// Waits until an immediate end is asked for.
+    /// Waits until an immediate end is requested.
     pub async fn aborted(&self) {
         self.abort.cancelled().await;
     }

@@ -1,4 +1,4 @@
-//! The log: structured, on standard error, so that standard output carries results alone.
+//! The log: structured, on standard error, so that standard output contains only results.
 
 use std::{any::Any, io::IsTerminal};
 
@@ -6,13 +6,13 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberI
 
 use crate::settings::{LogFormat, Settings};
 
-/// Libraries that tell what matters to their own developers only; lapin reports even an orderly
-/// close as an error, and whatever goes wrong with a broker is told by [`crate::amqp`].
+/// Libraries whose log lines matter only to their own developers. lapin reports even an orderly
+/// close as an error, and [`crate::amqp`] reports every broker failure anyway.
 const QUIET: &str = "lapin=off,sqlx=warn";
 
-/// Begins to log as the settings say. A second call in one process changes nothing.
+/// Starts logging according to the settings. A second call in one process changes nothing.
 pub fn init(settings: &Settings) {
-    // What people ask for comes last and so wins over the quiet libraries.
+    // The user's directives come last, so they override those that silence the libraries.
     let filter = EnvFilter::try_new(format!("{QUIET},{}", settings.log))
         .unwrap_or_else(|_| EnvFilter::new("info"));
     let registry = tracing_subscriber::registry().with(filter);
@@ -37,14 +37,15 @@ pub fn init(settings: &Settings) {
     };
 }
 
-/// An error with everything that caused it, on one line: logs print the whole chain once, where
-/// the error is handled.
+/// An error with all its causes, on one line: logs print the whole chain once, where the error is
+/// handled.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
         if let Some(sqlx::Error::Database(database)) = cause.downcast_ref() {
-            // In the database's words; the library adds a line of the database's own source.
+            // The database's own message only; the library adds a line of the database's source
+            // code.
             return format!("{text}: {}", database.message());
         }
         let cause_text = cause.to_string();
@@ -58,7 +59,7 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub fn panic_text(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));

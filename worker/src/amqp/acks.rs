@@ -1,9 +1,10 @@
 //! Acks by watermark: one frame for a whole batch of settled deliveries.
 //!
-//! The broker numbers the deliveries of a channel 1, 2, 3, …; one ack frame can cover everything
-//! up to a tag. So settled deliveries wait until all before them are settled too, and leave
-//! together. One slow delivery must not hold back the rest for ever, as the broker stops at the
-//! prefetch: once it lags by more than half of that, the settled ones behind it are acked singly.
+//! The broker numbers the deliveries of a channel 1, 2, 3, …; one ack frame can cover everything up
+//! to a tag. A settled delivery therefore waits until all before it are settled too, and one frame
+//! acks them all. One slow delivery must not block the rest for ever, because the broker stops at
+//! the prefetch limit: once a delivery lags by more than half of that limit, the settled ones
+//! behind it are acked singly.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -24,24 +25,24 @@ pub(super) enum Frame {
     AckUpTo(u64),
     /// Acks this tag alone.
     Ack(u64),
-    /// Gives this tag alone back to its queue.
+    /// Returns this tag alone to its queue.
     GiveBack(u64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tag {
-    /// Delivered; its work goes on.
+    /// Delivered; its work is not finished.
     Open,
-    /// Settled, but the broker does not know yet.
+    /// Settled, but not yet acked.
     Settled,
-    /// The broker has been told.
+    /// Acked or returned: the broker knows.
     Acknowledged,
 }
 
-/// What is known about the deliveries of one channel.
+/// The state of the deliveries of one channel.
 #[derive(Debug)]
 pub(super) struct Watermark {
-    /// Every tag up to this one has been told.
+    /// Every tag up to this one has been acked or returned.
     low: u64,
     /// The tags above it, in order, up to the highest delivered.
     tags: VecDeque<Tag>,
@@ -60,22 +61,22 @@ impl Watermark {
         }
     }
 
-    /// A delivery came. Tags of a channel come in order, without gaps.
+    /// Records a delivery. Tags of a channel come in order, without gaps.
     pub(super) fn delivered(&mut self, tag: u64) {
         while self.highest() < tag {
             self.tags.push_back(Tag::Open);
         }
     }
 
-    /// Its work is done. A tag that was never delivered, or is no longer open, changes nothing:
-    /// an ack the broker does not expect would close the channel.
+    /// Marks a delivery as done. A tag that was never delivered, or is no longer open, changes
+    /// nothing: an ack that the broker does not expect would close the channel.
     pub(super) fn settle(&mut self, tag: u64) {
         if let Some(state) = self.open(tag) {
             *state = Tag::Settled;
         }
     }
 
-    /// It shall be delivered again.
+    /// Marks a delivery to be delivered again.
     pub(super) fn give_back(&mut self, tag: u64) {
         if let Some(state) = self.open(tag) {
             *state = Tag::Acknowledged;
@@ -83,13 +84,13 @@ impl Watermark {
         }
     }
 
-    /// The frames that tell the broker all it may be told now.
+    /// The frames that report to the broker everything that may be reported now.
     pub(super) fn take(&mut self) -> Vec<Frame> {
         let mut frames: Vec<_> = self.given_back.drain(..).map(Frame::GiveBack).collect();
         let mut settled = None;
         while let Some(state) = self.tags.front().filter(|state| **state != Tag::Open) {
             self.low += 1;
-            // Only a settled tag may be named: the broker refuses one that it was told before.
+            // Only a settled tag may be named: the broker refuses a tag that it has already seen.
             if *state == Tag::Settled {
                 settled = Some(self.low);
             }
@@ -118,7 +119,7 @@ impl Watermark {
     }
 }
 
-/// The watermark of a live channel, and the bell of the task that sends its frames.
+/// The watermark of a live channel, and the notification that wakes the task that sends its frames.
 #[derive(Debug)]
 pub(super) struct ChannelAcks {
     watermark: Mutex<Watermark>,
@@ -140,15 +141,15 @@ impl ChannelAcks {
     }
 
     fn lock(&self) -> MutexGuard<'_, Watermark> {
-        // Nothing panics half-way through a change of the watermark.
+        // No code path panics half-way through a change of the watermark.
         self.watermark
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The live channels. A channel that is gone takes its unsettled deliveries along: the broker
-/// delivers them again, on another channel.
+/// The live channels. A channel that is gone drops its unsettled deliveries: the broker delivers
+/// them again, on another channel.
 #[derive(Debug, Default)]
 pub(super) struct AckTracker {
     lanes: RwLock<HashMap<u64, Arc<ChannelAcks>>>,
@@ -157,7 +158,7 @@ pub(super) struct AckTracker {
 }
 
 impl AckTracker {
-    /// A new channel, with an id that no other ever has.
+    /// A new channel, with an id that is never reused.
     pub(super) fn open(&self, prefetch: u16) -> (u64, Arc<ChannelAcks>) {
         let channel = self.opened.fetch_add(1, Ordering::Relaxed) + 1;
         let lane = Arc::new(ChannelAcks {
@@ -171,7 +172,7 @@ impl AckTracker {
         (channel, lane)
     }
 
-    /// The channel is gone.
+    /// Removes a channel that is gone.
     pub(super) fn close(&self, channel: u64) {
         self.lanes
             .write()
@@ -314,7 +315,8 @@ mod tests {
                         watermark.take().into_iter().for_each(|frame| broker.receive(frame));
                         prop_assert!(broker.acked.is_subset(&settled));
                         prop_assert_eq!(&broker.requeued, &given_back);
-                        // The broker can go on: what is held back is less than it may leave unacknowledged.
+                        // The broker can continue: fewer deliveries are outstanding than the
+                        // prefetch allows.
                         let open = broker.unacknowledged.difference(&settled).count();
                         let waiting = broker.unacknowledged.len() - open;
                         prop_assert!(waiting <= usize::from(prefetch / 2));

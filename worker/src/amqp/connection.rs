@@ -1,8 +1,8 @@
-//! One connection, and the supervisor that makes it anew for ever.
+//! One connection, and the supervisor that rebuilds it for ever.
 //!
 //! The client's own recovery is off: once out of retries it leaves consumers that neither yield,
-//! fail nor end. Here a connection is used until anything on it fails, then closed as a whole and
-//! built again from nothing: connection, topology, channels, consumers.
+//! fail nor end. Here a connection is used until anything on it fails. It is then closed as a whole
+//! and rebuilt from scratch: connection, topology, channels, consumers.
 
 use std::{
     error::Error,
@@ -32,16 +32,16 @@ use crate::{
     telemetry,
 };
 
-/// How long closing may take before the socket is shut without the broker's consent.
+/// How long closing may take before the socket is shut without waiting for the broker.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long declaring and subscribing may take; quorum queues elect leaders meanwhile.
+/// How long declaring and subscribing may take; quorum queues may be electing leaders meanwhile.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(30);
 /// The first wait before the next attempt to connect, and about the longest.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LONGEST: Duration = Duration::from_secs(10);
-/// A connection that lived this long was a success: the waits start small again.
+/// A connection that lived this long counts as a success: the waits start small again.
 const LIVED: Duration = Duration::from_secs(10);
-/// How often a connection without traffic is looked at.
+/// How often a connection without traffic is checked.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// An open connection.
@@ -52,8 +52,8 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Connects within the time that the settings allow. Afterwards nothing is left of an attempt
-    /// that failed or was given up, neither a socket nor the client's thread behind it.
+    /// Connects within the time that the settings allow. An attempt that failed or timed out leaves
+    /// nothing behind, neither a socket nor the client's thread.
     pub(super) async fn open(settings: &AmqpSettings, role: &str) -> Result<Self, BrokerError> {
         let options = ConnectionProperties::default()
             .with_connection_name(format!("glyph {role} {}", settings.topology().prefix()).into());
@@ -67,7 +67,7 @@ impl Link {
             settings.uri(),
             runtime,
             // The client runs this on a thread of its own, which would outlive a dropped attempt
-            // for as long as the network stays silent: so it has its own limit.
+            // for as long as the network stays silent. So it has its own limit.
             async move |uri: AMQPUri, runtime| {
                 let dialled = timeout(limit, async {
                     let host = uri.authority.host.as_str();
@@ -117,8 +117,8 @@ impl Link {
             .map_err(|error| self.lost(error))
     }
 
-    /// Closes politely, then for certain: a connection lives as long as any handle of any of its
-    /// channels, and a frozen broker answers no farewell.
+    /// Closes politely, then forcibly. A connection lives as long as any handle of any of its
+    /// channels, and a frozen broker never answers a close.
     pub(super) async fn close(&self) {
         let farewell = self.connection.close(200, "OK".into());
         if !matches!(timeout(CLOSE_TIMEOUT, farewell).await, Ok(Ok(()))) {
@@ -130,7 +130,7 @@ impl Link {
         self.socket.hang_up();
     }
 
-    /// Waits until the connection fails, and tells alarms to `state` meanwhile.
+    /// Waits until the connection fails, and meanwhile reports alarms to `state`.
     pub(super) async fn broken(&self, state: &watch::Sender<BrokerState>) -> BrokerError {
         let mut events = self.connection.events_listener();
         let mut look = interval(LOOK);
@@ -175,8 +175,8 @@ impl Drop for Link {
     }
 }
 
-/// A second handle of a connection's socket. Shutting it ends the client's thread, whatever that
-/// thread waits for.
+/// A second handle of a connection's socket. Shutting it ends the client's thread, even if that
+/// thread is blocked.
 #[derive(Default)]
 struct Socket(Mutex<Handle>);
 
@@ -190,7 +190,7 @@ enum Handle {
 
 impl Socket {
     fn keep(&self, stream: &tokio::net::TcpStream) -> io::Result<()> {
-        // Acks and confirms are small frames, each awaited by somebody.
+        // Acks and confirms are small frames, and each has a waiter.
         stream.set_nodelay(true)?;
         #[cfg(unix)]
         {
@@ -208,14 +208,14 @@ impl Socket {
     fn hang_up(&self) {
         let mut handle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Handle::Open(stream) = &*handle {
-            // Fails where the other side was faster.
+            // Fails if the other side closed first.
             let _ = stream.shutdown(Shutdown::Both);
         }
         *handle = Handle::HungUp;
     }
 }
 
-/// Hangs up when it is dropped, unless emptied before.
+/// Closes the socket when dropped, unless it was emptied before.
 struct HangUp(Option<Arc<Socket>>);
 
 impl Drop for HangUp {
@@ -226,25 +226,25 @@ impl Drop for HangUp {
     }
 }
 
-/// What a connection is for.
+/// What a connection is used for.
 #[async_trait]
 pub(super) trait Service: Send + Sync {
     /// Channels and consumers, ready for use.
     type Session: Send;
 
-    /// The connection's name for operators.
+    /// The connection's name, as operators see it.
     const ROLE: &'static str;
 
-    /// Makes them; given up after [`SETUP_TIMEOUT`].
+    /// Creates the channels and consumers; fails after [`SETUP_TIMEOUT`].
     async fn prepare(&self, link: &Arc<Link>) -> Result<Self::Session, BrokerError>;
 
-    /// Uses them until something fails, or until the work is over.
+    /// Uses them until something fails or the work is over.
     async fn serve(&self, link: &Arc<Link>, session: Self::Session) -> Result<(), BrokerError>;
 }
 
-/// Connects and serves, over and over, until serving ends without a failure or `ended` is
-/// cancelled while there is no connection. One attempt at a time: attempts side by side multiply
-/// what a frozen broker costs.
+/// Connects and serves, over and over, until serving ends without a failure or `ended` is cancelled
+/// while there is no connection. Makes one attempt at a time: parallel attempts would multiply what
+/// a frozen broker costs.
 pub(super) async fn supervise<S: Service>(
     service: &S,
     settings: &AmqpSettings,

@@ -30,13 +30,13 @@ use super::{
 };
 use crate::broker::{BrokerError, BrokerState, CommandQueue, CommandSource, Delivery, Receipt};
 
-/// How long the broker may take to confirm that it delivers no more.
+/// How long the broker may take to confirm that it has stopped delivering.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long [`AmqpSource::close`] waits for the supervisor, which bounds its own steps.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Commands from RabbitMQ. A task of its own keeps the connection; dropping the source ends it,
-/// [`AmqpSource::close`] also waits for that.
+/// Commands from RabbitMQ. A background task owns the connection. Dropping the source ends that
+/// task; [`AmqpSource::close`] also waits for its end.
 #[derive(Debug)]
 pub struct AmqpSource {
     intake: Arc<Intake>,
@@ -51,17 +51,17 @@ struct Intake {
     acks: AckTracker,
     state: watch::Sender<BrokerState>,
     paused: watch::Sender<bool>,
-    /// Where deliveries wait for [`CommandSource::next`]; at most the prefetch of each queue, as the
-    /// broker sends no more. Gone once intake has ended, which ends the receiver.
+    /// Deliveries that wait for [`CommandSource::next`]: at most the prefetch of each queue, since
+    /// the broker sends no more. `None` once intake has ended, which ends the receiver.
     buffer: Mutex<Option<mpsc::UnboundedSender<Delivery>>>,
-    /// No new deliveries from now on; the connection stays, for acks.
+    /// Take no new deliveries from now on; the connection stays open for acks.
     stop: CancellationToken,
-    /// No more acks either.
+    /// Send no more acks either.
     closing: CancellationToken,
 }
 
 impl AmqpSource {
-    /// Begins to connect. A broker that is not there is waited for.
+    /// Starts connecting. Waits for a broker that is not available yet.
     pub fn start(settings: AmqpSettings) -> Arc<Self> {
         let (sender, receiver) = mpsc::unbounded_channel();
         let closing = CancellationToken::new();
@@ -97,8 +97,8 @@ impl AmqpSource {
         })
     }
 
-    /// Sends the last acks and closes the connection, within a bounded time. What is not settled
-    /// by then is delivered again, to whoever consumes.
+    /// Sends the last acks and closes the connection, within a bounded time. The broker redelivers
+    /// whatever is not settled by then.
     pub async fn close(&self) {
         self.intake.closing.cancel();
         if timeout(CLOSE_TIMEOUT, self.tasks.wait()).await.is_err() {
@@ -106,7 +106,7 @@ impl AmqpSource {
         }
     }
 
-    /// Receipts that were settled or given back after their channel was gone, since the start. The
+    /// Receipts that were settled or returned after their channel was gone, since the start. The
     /// broker delivers those commands again.
     pub fn late_receipts(&self) -> u64 {
         self.intake.acks.late()
@@ -125,7 +125,8 @@ impl CommandSource for AmqpSource {
         let mut deliveries = self.deliveries.lock().await;
         loop {
             let delivery = deliveries.recv().await?;
-            // The broker delivers again what a lost channel held; working on it twice is a waste.
+            // The broker redelivers the deliveries of a lost channel; processing them here too
+            // would be wasted.
             if self.intake.acks.is_live(delivery.receipt.channel) {
                 return Some(delivery);
             }
@@ -147,7 +148,7 @@ impl CommandSource for AmqpSource {
     async fn stop(&self) {
         self.intake.stop.cancel();
         let mut state = self.intake.state.subscribe();
-        // The supervisor says so once the buffer is complete; it bounds its own steps.
+        // The supervisor signals this once the buffer is complete; it bounds its own steps.
         let _ = state.wait_for(|state| !state.consuming).await;
     }
 
@@ -181,7 +182,7 @@ impl Service for Intake {
                 source: error.into(),
             };
             let channel = link.channel().await?;
-            // Before the consumer, or it starts with a flood.
+            // Set before the consumer starts; otherwise it starts with a flood.
             channel
                 .basic_qos(self.settings.prefetch, BasicQosOptions::default())
                 .await
@@ -227,7 +228,7 @@ impl Service for Intake {
 }
 
 impl Intake {
-    /// Moves deliveries in and acks out until the connection fails or is to be closed.
+    /// Reads deliveries and sends acks until the connection fails or is to be closed.
     async fn pump(&self, link: &Arc<Link>, session: Vec<Subscription>) -> Result<(), BrokerError> {
         let buffer = self
             .buffer
@@ -277,7 +278,7 @@ impl Intake {
         }
     }
 
-    /// Nothing more will come into the buffer.
+    /// No more deliveries will enter the buffer.
     fn end(&self) {
         self.buffer
             .lock()
@@ -293,8 +294,9 @@ fn joined(ended: Result<Result<(), Cause>, tokio::task::JoinError>) -> Result<()
     ended.unwrap_or_else(|panic| Err(panic.into()))
 }
 
-/// Buffers what one consumer yields. Ends well only after `stop`, with all that the broker had sent
-/// handed over: closing the channel instead would count as a failed delivery of each.
+/// Buffers the deliveries of one consumer. Returns without an error only after `stop`, once
+/// everything that the broker had sent is handed over. Closing the channel instead would count as a
+/// failed delivery of each.
 async fn take_in(
     subscription: Subscription,
     buffer: mpsc::UnboundedSender<Delivery>,
@@ -310,7 +312,7 @@ async fn take_in(
     } = subscription;
     let hand_over = |delivery: lapin::message::Delivery| {
         acks.delivered(delivery.delivery_tag);
-        // Fails only where nobody is left to take it.
+        // Fails only if the receiver is gone.
         let _ = buffer.send(read(queue, id, delivery));
     };
     while !stop.is_cancelled() {
@@ -319,7 +321,8 @@ async fn take_in(
             biased;
             () = stop.cancelled() => {}
             changed = paused.changed() => changed?,
-            // While held, nobody polls the consumer, and the prefetch stops the broker.
+            // While intake is paused, nothing polls the consumer, and the prefetch stops the
+            // broker.
             delivery = consumer.next(), if open => match delivery {
                 Some(delivery) => hand_over(delivery?),
                 None => return Err("the broker cancelled the consumer".into()),
@@ -334,7 +337,8 @@ async fn take_in(
     Ok(())
 }
 
-/// Tells the broker what was settled, as one frame for all that came together since the last one.
+/// Reports settled deliveries to the broker: one frame for all that were settled since the last
+/// one.
 async fn send_acks(
     channel: Channel,
     acks: Arc<ChannelAcks>,
@@ -381,7 +385,7 @@ async fn send_acks(
 fn read(queue: CommandQueue, channel: u64, delivery: lapin::message::Delivery) -> Delivery {
     let deliveries_before = message::header(&delivery.properties, "x-delivery-count")
         .and_then(message::as_count)
-        // A broker that does not count still says that it is not the first time.
+        // A broker that does not count deliveries still marks one as redelivered.
         .unwrap_or(u32::from(delivery.redelivered));
     Delivery {
         queue,

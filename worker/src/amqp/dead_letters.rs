@@ -1,9 +1,10 @@
 //! The dead queue, for operators.
 //!
-//! Each verb uses a connection of its own for as long as it runs. It takes the queue's messages
-//! without acking them, so that each is seen once, and acks what is to go; closing the connection
-//! puts the rest back in order. The queue has no delivery limit, so looking costs a message nothing.
-//! While one verb runs, another one sees only what the first has not taken.
+//! Each operation uses a connection of its own for as long as it runs. It takes the queue's
+//! messages without acking them, so that it sees each message once, and acks only those to remove.
+//! Closing the connection puts the rest back in order. The queue has no delivery limit, so listing
+//! costs a message nothing. While one operation runs, another sees only what the first has not
+//! taken.
 
 use async_trait::async_trait;
 use chrono::{DateTime, SecondsFormat};
@@ -26,8 +27,8 @@ use crate::{
     },
 };
 
-/// Letters, and bytes, that one replay holds in memory; the verb answers how many it replayed, and
-/// run again takes the next ones.
+/// The most letters, and the most bytes, that one replay holds in memory. It returns how many it
+/// replayed; running it again takes the next ones.
 const REPLAY_MAX: usize = 10_000;
 const REPLAY_BYTES_MAX: usize = 256 * 1024 * 1024;
 
@@ -38,13 +39,13 @@ pub struct AmqpDeadLetters {
 }
 
 impl AmqpDeadLetters {
-    /// Connects when it is used.
+    /// Does not connect until it is used.
     pub fn new(settings: AmqpSettings) -> Self {
         Self { settings }
     }
 
-    /// Goes through the queue until it is empty or `limit` is reached. Answers what was listed, and
-    /// how many the verb was done to.
+    /// Reads the queue until it is empty or `limit` is reached. Returns the listed letters, and to
+    /// how many the operation was applied.
     async fn visit(
         &self,
         limit: usize,
@@ -76,7 +77,8 @@ impl AmqpDeadLetters {
                     }
                 }
             }
-            // Only now: a replayed command may die again at once, and would be replayed for ever.
+            // Only after the queue was read: a replayed command may die again at once, and would
+            // otherwise be replayed for ever.
             for (delivery, routing_key) in to_replay {
                 let published = declarer.publish(&delivery, &routing_key);
                 declarer.bounded("a replayed command", published).await?;
@@ -98,7 +100,7 @@ impl AmqpDeadLetters {
 
 type Chosen<'a> = &'a (dyn for<'l> Fn(&'l DeadLetter) -> bool + Sync);
 
-/// What an operator wants of each dead letter.
+/// The operation to apply to each dead letter.
 #[derive(Clone, Copy)]
 enum Verb<'a> {
     List,
@@ -162,8 +164,8 @@ impl<'a> Declarer<'a> {
         Ok(got.map(|message| message.delivery))
     }
 
-    /// Puts back all that was not acked. Closing does so too, but some time afterwards; the next verb
-    /// should find the queue as it is.
+    /// Puts back everything that was not acked. Closing does so too, but with a delay; the next
+    /// operation should find the queue unchanged.
     async fn put_back(&self) -> Result<(), BrokerError> {
         let all = BasicNackOptions {
             multiple: true,
@@ -171,7 +173,8 @@ impl<'a> Declarer<'a> {
         };
         let failed = |error| self.refused("the return of dead letters", error);
         self.channel.basic_nack(0, all).await.map_err(failed)?;
-        // Has an answer, which comes after what was done before.
+        // This call has an answer, which arrives only after the broker has processed what came
+        // before.
         self.channel
             .basic_qos(0, BasicQosOptions::default())
             .await
@@ -185,7 +188,7 @@ impl<'a> Declarer<'a> {
             .map_err(|error| self.refused("the removal of a dead letter", error))
     }
 
-    /// One at a time, so that a return can only be this message's.
+    /// One message at a time, so that a returned message can only be this one.
     async fn publish(&self, delivery: &Delivery, first_key: &str) -> Result<(), BrokerError> {
         let topology = self.settings.topology();
         let kind = delivery.properties.kind().as_ref().map_or_else(
@@ -263,8 +266,8 @@ fn read(delivery: &Delivery) -> DeadLetter {
         .and_then(message::as_count);
     DeadLetter {
         command_id: json_text(&delivery.data, "command_id").or(properties.message_id),
-        // What the broker moved itself carries no reason of ours. A list of its moves (`x-death`) is
-        // no sign: every retry leaves one.
+        // The worker sets no reason on what the broker moved itself. A list of the broker's moves
+        // (`x-death`) is no evidence: every retry leaves one.
         reason: text(HEADER_REASON).unwrap_or_else(|| REASON_DELIVERY_LIMIT.to_owned()),
         error: text(HEADER_ERROR),
         attempts: counted.unwrap_or_default(),
@@ -275,7 +278,7 @@ fn read(delivery: &Delivery) -> DeadLetter {
     }
 }
 
-/// A string of a JSON object, if it is one and has it.
+/// A string field of a JSON object; none if the text is not an object or lacks it.
 fn json_text(body: &[u8], field: &str) -> Option<String> {
     let value: serde_json::Value = serde_json::from_slice(body).ok()?;
     value.get(field)?.as_str().map(ToOwned::to_owned)

@@ -1,4 +1,4 @@
-//! Makes what the [`Topology`] names, and deletes it.
+//! Declares everything that the [`Topology`] names, and deletes it.
 
 use lapin::{
     Channel, ErrorKind, ExchangeKind,
@@ -17,8 +17,8 @@ use super::{
 };
 use crate::broker::{BrokerError, CommandQueue, RetryDelay};
 
-/// Declares everything. Where the account may not declare, or finds other properties than
-/// these, what an operator made is used as it is, as long as it is there.
+/// Declares everything. If the account may not declare, or finds other properties than these, the
+/// existing objects that an operator made are used unchanged. They must exist.
 pub(super) async fn declare(topology: &Topology, link: &Link) -> Result<(), BrokerError> {
     let mut declarer = Declarer {
         link,
@@ -73,12 +73,12 @@ pub(super) async fn declare(topology: &Topology, link: &Link) -> Result<(), Brok
             "the account may not declare these, or they differ; used as they are"
         );
     }
-    // Left to the closing of its last handle: nothing waits for it.
+    // Closing is left to the drop of the last handle: nothing waits for it.
     Ok(())
 }
 
-/// Deletes everything under the prefix of `settings`, with what is in it: for those who made it
-/// only for a while.
+/// Deletes everything under the prefix of `settings`, with its messages. For a topology that was
+/// declared temporarily.
 pub async fn delete_topology(settings: &AmqpSettings) -> Result<(), BrokerError> {
     let topology = settings.topology();
     let link = Link::open(settings, "cleaner").await?;
@@ -115,8 +115,8 @@ fn quorum() -> FieldTable {
     arguments
 }
 
-/// A queue whose messages leave for `exchange` only once they have arrived there. The default
-/// strategy sends them off and forgets them.
+/// A queue whose messages are removed only once they have arrived at `exchange`. The default
+/// strategy sends them and forgets them.
 fn dead_lettering(exchange: &str) -> FieldTable {
     let mut arguments = quorum();
     arguments.insert(
@@ -130,18 +130,19 @@ fn dead_lettering(exchange: &str) -> FieldTable {
     arguments
 }
 
-/// A queue that never drops a message for having been looked at too often: the dead queue, which
-/// operators browse, and the queues of events, whose consumers are not ours. There is no way to say
-/// "no limit" to every broker: since 4.0 leaving it out means 20, and -1, which means none there,
-/// makes 3.10 drop a message the first time it is put back. So the limit is one that none reaches.
+/// A queue that never drops a message for having been read too often: the dead queue, which
+/// operators browse, and the queues of events, whose consumers belong to other systems. No value
+/// means "no limit" on every broker. Since 4.0, leaving it out means 20. There, -1 means no limit,
+/// but it makes 3.10 drop a message the first time it is put back. So the limit is a number that no
+/// message reaches.
 fn unlimited_queue() -> FieldTable {
     let mut arguments = quorum();
     arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(i32::MAX));
     arguments
 }
 
-/// Declares one thing after the other, on a fresh channel after each refusal (which closes the one
-/// it happened on).
+/// Declares one object after the other. After each refusal it opens a new channel, because a
+/// refusal closes the channel.
 struct Declarer<'a> {
     link: &'a Link,
     channel: Channel,
@@ -191,8 +192,8 @@ impl Declarer<'_> {
         Ok(())
     }
 
-    /// A refused binding is taken for one that is there, as there is no way to ask. Publishing is
-    /// mandatory wherever it matters, so a missing one shows.
+    /// A refused binding is assumed to exist, since the broker offers no way to ask. Publishing is
+    /// mandatory wherever it matters, so a missing binding shows up there.
     async fn bind(&mut self, queue: &str, exchange: &str, key: &str) -> Result<(), BrokerError> {
         let bound = self.channel.queue_bind(
             queue.into(),

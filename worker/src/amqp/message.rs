@@ -15,11 +15,11 @@ use crate::{
 /// The header that keeps a command's first routing key where it cannot be published with it.
 pub(super) const ROUTING_KEY_HEADER: &str = "x-glyph-routing-key";
 
-/// The most that text headers of one message may take. They travel in one frame, which the broker
-/// bounds at 128 KiB; a longer one would cost the connection.
+/// The most bytes that the text headers of one message may take. They travel in one frame, which
+/// the broker limits to 128 KiB; a longer one would cost the connection.
 const HEADER_BYTES_MAX: usize = 64 * 1024;
 
-/// The reply-to that RabbitMQ understands only from its own consumer; a copy of it in a retry would
+/// The reply-to that RabbitMQ accepts only from its own consumer. A copy of it in a retry would
 /// close the channel.
 const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
@@ -32,12 +32,13 @@ fn is_brokers_own(name: &str) -> bool {
         || name.starts_with("x-last-death-")
 }
 
-/// Text that fits an AMQP short string (255 bytes), if it does.
+/// Text that fits an AMQP short string (255 bytes); otherwise none.
 pub(super) fn short(text: &str) -> Option<ShortString> {
     ShortString::try_new(text).ok()
 }
 
-/// The AMQP properties of a message. An id that is too long for AMQP is left out; the body has it.
+/// The AMQP properties of a message. An id that is too long for AMQP is left out; the body still
+/// has it.
 pub(super) fn to_amqp(
     publication: &Publication,
     headers: &BTreeMap<String, String>,
@@ -70,7 +71,8 @@ pub(super) fn to_amqp(
     properties
 }
 
-/// Our own headers first, as a retry depends on them; what goes beyond the bound is cut off.
+/// The worker's own headers first, because retries depend on them; headers beyond the bound are cut
+/// off.
 fn header_table(headers: &BTreeMap<String, String>) -> FieldTable {
     let mut ordered: Vec<_> = headers.iter().collect();
     ordered.sort_by_key(|(name, _)| !name.starts_with(HEADER_PREFIX));
@@ -91,7 +93,7 @@ fn header_table(headers: &BTreeMap<String, String>) -> FieldTable {
     table
 }
 
-/// What surrounds a delivery.
+/// The properties of a delivery that matter to the worker.
 pub(super) fn from_amqp(properties: &BasicProperties, routing_key: &str) -> Properties {
     let text = |value: &Option<ShortString>| value.as_ref().map(ToString::to_string);
     let mut headers: BTreeMap<_, _> = properties
@@ -117,7 +119,7 @@ pub(super) fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<
     properties.headers().as_ref()?.inner().get(name)
 }
 
-/// A header as text; tables, lists and bytes have none.
+/// A header as text; none for tables, lists and bytes.
 pub(super) fn as_text(value: &AMQPValue) -> Option<String> {
     match value {
         AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes())
@@ -147,8 +149,8 @@ pub(super) fn as_count(value: &AMQPValue) -> Option<u32> {
     }
 }
 
-/// What is published again of a dead letter: all that its producer gave, without what the broker
-/// and the worker wrote about its end.
+/// A dead letter as it is published again: everything that its producer set, without what the
+/// broker and the worker added when it died.
 pub(super) fn revived(properties: &BasicProperties) -> BasicProperties {
     let mut headers = FieldTable::default();
     for (name, value) in properties.headers().iter().flatten() {

@@ -1,19 +1,19 @@
 //! RabbitMQ behind the traits of [`crate::broker`].
 //!
-//! Two connections, as a memory or disk alarm stops everything on a connection that publishes, acks
-//! included: [`AmqpSource`] consumes on one, [`AmqpPublisher`] publishes on the other. Each has a
-//! supervisor that builds it anew from nothing whenever anything on it fails, for ever.
-//! [`AmqpDeadLetters`] connects for each verb of an operator.
+//! There are two connections, because a memory or disk alarm blocks everything on a connection that
+//! publishes, acks included: [`AmqpSource`] consumes on one, [`AmqpPublisher`] publishes on the
+//! other. Each has a supervisor that rebuilds it from scratch whenever anything on it fails, for
+//! ever. [`AmqpDeadLetters`] connects for each operation.
 //!
-//! | what happens | what it means here |
+//! | what happens | what the worker does |
 //! |---|---|
-//! | the broker is not there, at start or later | waited for; not ready meanwhile |
-//! | a delivery is settled | acked by watermark, within one frame for a batch |
-//! | its channel is gone by then | counted; the broker delivers again, the inbox knows |
-//! | no confirm in time | the outcome is unknown, the connection is built anew |
-//! | a mandatory message comes back | the whole window is in unknown until confirmed singly |
-//! | the broker raises an alarm | `blocked`; nothing is published, consuming goes on |
-//! | the account may not declare | what an operator made is used as it is |
+//! | the broker is unavailable, at start or later | waits for it; not ready meanwhile |
+//! | a delivery is settled | acks by watermark, one frame for a batch |
+//! | its channel is gone by then | counts it; the broker redelivers, the inbox knows the id |
+//! | no confirm in time | treats the outcome as unknown, rebuilds the connection |
+//! | a mandatory message is returned | treats the whole window as unknown until confirmed singly |
+//! | the broker raises an alarm | reports `blocked`; publishes nothing, keeps consuming |
+//! | the account may not declare | uses what an operator declared |
 //!
 //! TLS is rustls with the system's roots (`SSL_CERT_FILE` names others); the host name is checked.
 

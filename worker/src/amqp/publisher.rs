@@ -1,11 +1,12 @@
 //! Messages to the broker: connection B, one confirming channel for each lane.
 //!
 //! **Returned messages.** The broker returns a mandatory message that reached no queue before it
-//! confirms it, but the client attaches what was returned to whichever confirm comes next, so with
-//! several messages under way it sits on the wrong one. A window without any return is certain as it
-//! is. In any other, what came back is known by its message id; every other mandatory message of the
-//! window is published once more, alone, with its confirm awaited, so that no return can be
-//! another's. Those may arrive twice; consumers know them by their id.
+//! confirms it. But the client attaches a returned message to whichever confirm comes next, so with
+//! several messages under way it is attached to the wrong one. A window without any return is
+//! certain. In any other window, returned messages are identified by their message id. Every other
+//! mandatory message of that window is published once more, alone, and its confirm is awaited, so
+//! that a return can only belong to that message. Those messages may arrive twice; consumers
+//! recognise them by their id.
 
 use std::{
     collections::HashMap,
@@ -45,8 +46,8 @@ use crate::{
 /// How long [`AmqpPublisher::close`] waits for the supervisor, which bounds its own steps.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Publishes to RabbitMQ. A task of its own keeps the connection; dropping the publisher ends it,
-/// [`AmqpPublisher::close`] also waits for that.
+/// Publishes to RabbitMQ. A background task owns the connection. Dropping the publisher ends that
+/// task; [`AmqpPublisher::close`] also waits for its end.
 #[derive(Debug)]
 pub struct AmqpPublisher {
     outlet: Arc<Outlet>,
@@ -63,7 +64,7 @@ struct Outlet {
 }
 
 impl AmqpPublisher {
-    /// Begins to connect. A broker that is not there is waited for.
+    /// Starts connecting. Waits for a broker that is not available yet.
     pub fn start(settings: AmqpSettings) -> Arc<Self> {
         let outlet = Arc::new(Outlet {
             settings,
@@ -89,7 +90,7 @@ impl AmqpPublisher {
         Arc::new(Self { outlet, tasks })
     }
 
-    /// Closes the connection, within a bounded time. Windows under way end as unknown.
+    /// Closes the connection, within a bounded time. Windows under way end with unknown outcomes.
     pub async fn close(&self) {
         self.outlet.closing.cancel();
         if timeout(CLOSE_TIMEOUT, self.tasks.wait()).await.is_err() {
@@ -189,10 +190,11 @@ async fn confirming(link: &Link) -> Result<Channel, BrokerError> {
 
 /// The channels of one connection.
 struct Session {
-    /// The lock keeps windows of a lane apart, as their returns could not be told apart.
+    /// The lock keeps windows of a lane apart, since their returns could not be told apart.
     lanes: Vec<tokio::sync::Mutex<Channel>>,
-    /// Replies go where a producer says. What it says can close the channel, so they have one of
-    /// their own, made when it is needed, and its loss costs the connection nothing.
+    /// Replies go to the queue that a producer names. A bad name can close the channel, so replies
+    /// have a channel of their own. It is opened when needed, and losing it does not cost the
+    /// connection.
     replies: tokio::sync::Mutex<Option<Channel>>,
     link: Arc<Link>,
     broken: CancellationToken,
@@ -207,7 +209,7 @@ impl std::fmt::Debug for Session {
     }
 }
 
-/// What the broker said to one message.
+/// The broker's answer to one message.
 #[derive(Debug, PartialEq)]
 enum Answer {
     Ack,
@@ -258,8 +260,9 @@ impl Session {
             return Vec::new();
         }
         let channel = self.lanes[lane % self.lanes.len()].lock().await;
-        // A window that its caller gives up half-way leaves confirms behind that could carry away
-        // the returns of the next. This is dropped before the lock, so the next one sees it.
+        // A caller that drops a window half-way leaves confirms behind, which could carry the
+        // returns of the next window. This guard is dropped before the lock is released, so the
+        // next window sees it.
         let abandoned = Abandoned(Some(self));
         if self.broken.is_cancelled() {
             return window
@@ -292,7 +295,7 @@ impl Session {
         outcomes
     }
 
-    /// Settles the unknown about the mandatory messages of a window that had returns.
+    /// Resolves the unknown outcomes of mandatory messages in a window that had returns.
     async fn confirm_singly(
         &self,
         channel: &Channel,
@@ -325,7 +328,7 @@ impl Session {
         }
     }
 
-    /// Best effort: whatever goes wrong here, the reply is not sent and the connection stays.
+    /// Best effort: on any error the reply is not sent and the connection stays.
     async fn publish_replies(
         &self,
         settings: &AmqpSettings,
@@ -363,7 +366,7 @@ impl Session {
         outcomes
     }
 
-    /// The connection is to be made anew.
+    /// Marks the connection to be rebuilt.
     fn fail(&self, why: &str) {
         self.why
             .lock()
@@ -403,8 +406,9 @@ fn must_arrive(publication: &Publication) -> bool {
     }
 }
 
-/// Publishes all, in order, then awaits all confirms. Answers what was said to each, and what came
-/// back, by message id. A message that AMQP cannot carry gets its outcome at once.
+/// Publishes all messages in order, then awaits all confirms. Returns the broker's answer to each,
+/// and the returned messages by message id. A message that AMQP cannot carry gets its outcome at
+/// once.
 async fn send(
     channel: &Channel,
     topology: &Topology,
@@ -427,7 +431,7 @@ async fn send(
                         .await?
                         .await
                 });
-                // The first poll queues the frames, so this loop is what makes the order.
+                // The first poll queues the frames, so this loop determines the order.
                 let early = (&mut confirming).now_or_never();
                 Ok((confirming, early))
             }
@@ -464,8 +468,8 @@ async fn send(
     (answers, returned)
 }
 
-/// Keeps a returned message under its id. One without an id stays under none: it still tells that
-/// the window had a return.
+/// Stores a returned message under its id. One without an id is stored under an empty id: it still
+/// shows that the window had a return.
 fn note(returned: &mut HashMap<String, String>, message: Option<BasicReturnMessage>) {
     if let Some(message) = message {
         let id = message

@@ -1,4 +1,4 @@
-//! What the adapter needs to know, with the URL's credentials kept out of every text.
+//! Settings of the adapter. The URL's credentials never appear in any text.
 
 use std::{fmt, time::Duration};
 
@@ -12,11 +12,12 @@ use crate::broker::BrokerError;
 pub struct AmqpSettings {
     uri: AMQPUri,
     topology: Topology,
-    /// Unsettled deliveries on each of the three command queues; the broker holds back the rest.
+    /// Unsettled deliveries on each of the three command queues; the broker delivers no more than
+    /// that.
     pub prefetch: u16,
     /// Whether this process takes commands.
     pub consume: bool,
-    /// Channels that publish, one for each lane and others that must not wait for each other.
+    /// Channels that publish: one for each lane, and others that must not wait for each other.
     pub publish_channels: usize,
     /// How long a window may wait for its confirms before their outcome is unknown.
     pub confirm_timeout: Duration,
@@ -24,24 +25,24 @@ pub struct AmqpSettings {
     pub connect_timeout: Duration,
 }
 
-/// The URL cannot be used. The URL itself is not repeated, as it holds a password.
+/// The URL cannot be used. The error does not repeat the URL, because it contains a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AmqpUrlError {
     /// Neither `amqp` nor `amqps`.
     #[error("the broker's URL must begin with amqp:// or amqps://")]
     Scheme,
-    /// The rest of it.
+    /// Any other fault of the URL.
     #[error("the broker's URL is not of the form amqp://user:password@host:port/vhost")]
     Form,
 }
 
 impl AmqpSettings {
-    /// Unsettled deliveries on a queue, unless set.
+    /// Unsettled deliveries on a queue, by default.
     pub const PREFETCH: u16 = 2_048;
-    /// Publishing channels, unless set.
+    /// Publishing channels, by default.
     pub const PUBLISH_CHANNELS: usize = 4;
-    /// Seconds between heartbeats, unless the URL says otherwise. A frozen broker is noticed
-    /// after twice that; the broker's own proposal is 60.
+    /// Seconds between heartbeats, unless the URL sets them. A frozen broker is noticed after twice
+    /// that time; the broker itself proposes 60.
     pub const HEARTBEAT_SECONDS: u16 = 10;
 
     /// Settings for the broker at `url`, with every name beginning with `prefix`.
@@ -52,7 +53,8 @@ impl AmqpSettings {
         // The parser's own message may quote the URL.
         let mut uri: AMQPUri = url.parse().map_err(|_| AmqpUrlError::Form)?;
         if let Some(host) = ipv6_host(url) {
-            // The parser knows names only, and silently connects to localhost instead.
+            // The parser accepts only host names, and for anything else silently connects to
+            // localhost.
             host.clone_into(&mut uri.authority.host);
         }
         uri.query.heartbeat.get_or_insert(Self::HEARTBEAT_SECONDS);

@@ -1,4 +1,4 @@
-//! Every name on the broker, and what leads where.
+//! Every name on the broker, and the routes between them.
 //!
 //! ```text
 //! {p}.commands (topic) ──┬─> {p}.submission ─┐
@@ -10,19 +10,19 @@
 //! ```
 //!
 //! **The way back from a retry.** A dead-lettered message keeps the routing key it was published
-//! with. Published straight to its queue, that key would be the retry queue's name, which leads
-//! nowhere. So each delay has a fanout exchange before its queue: the worker publishes there with
-//! the command's own key, and after the TTL `{p}.commands` routes it by that key to the queue it
-//! came from. For commands that were put into a queue directly, each command queue is bound to its
-//! own name, too. One queue a delay, as a queue expires messages at its head only: a long wait
-//! would block the short ones behind it.
+//! with. If the worker published straight to a retry queue, that key would be the retry queue's
+//! name, which leads nowhere. So each delay has a fanout exchange in front of its queue: the worker
+//! publishes there with the command's own key, and after the TTL `{p}.commands` routes the command
+//! by that key to the queue it came from. Each command queue is also bound to its own name, for
+//! commands that were put into a queue directly. Each delay has its own queue, since a queue
+//! expires messages only at its head: a long wait would block the short ones behind it.
 
 use glyph_workflow_engine::command::Command;
 
 use crate::broker::{CommandQueue, RetryDelay, queues};
 
-/// Deliveries before the broker itself takes a command to the dead queue. Set explicitly: there
-/// was no limit before RabbitMQ 4.0, and there is another one since.
+/// Deliveries before the broker itself moves a command to the dead queue. Set explicitly: before
+/// RabbitMQ 4.0 there was no limit, and since then the default is a different one.
 pub const DELIVERY_LIMIT: i32 = 20;
 
 /// The names under one prefix.
@@ -108,8 +108,8 @@ impl Topology {
             .collect()
     }
 
-    /// A key that `{p}.commands` can route: the given one, else the queue of the command type. A
-    /// message that was bound to a command queue in some other way must find back, too.
+    /// A key that `{p}.commands` can route: the given one, or else the queue of the command type. A
+    /// message that reached a command queue through another binding must find its way back, too.
     pub(super) fn routable(&self, routing_key: &str, command_type: &str) -> String {
         let known = CommandQueue::ALL
             .iter()
