@@ -1,7 +1,7 @@
 //! Points at which a test may end the process, to check that a restart recovers.
 //!
-//! With the feature `faults`, `GLYPH_CRASH_AT=point:n` aborts the process on the n-th pass of that
-//! point; without it, every call here is empty and the variable is not read.
+//! With the feature `failpoints`, `GLYPH_CRASH_AT=point:n` aborts the process on the n-th pass of
+//! that point. Without it, every call here is empty and the variable is not read.
 
 use std::{fmt, future::Future, str::FromStr, sync::Arc};
 

@@ -1,5 +1,5 @@
-//! What the pipeline asks of a broker. RabbitMQ ([`crate::amqp`]) and the embedded queue
-//! ([`crate::embedded`]) answer alike, so that one road serves both.
+//! The broker interface of the pipeline. RabbitMQ ([`crate::amqp`]) and the embedded queue
+//! ([`crate::embedded`]) implement it alike, so that one pipeline serves both.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -15,7 +15,7 @@ pub mod queues {
     pub const STEP_COMPLETED: &str = "step-completed";
     /// `transition.occurred.#`, for downstream systems.
     pub const TRANSITION_OCCURRED: &str = "transition-occurred";
-    /// `job.requested.#`, for external workers; there in embedded mode only.
+    /// `job.requested.#`, for external workers; exists in embedded mode only.
     pub const JOB_REQUESTED: &str = "job-requested";
 }
 
@@ -61,33 +61,33 @@ impl CommandQueue {
 pub struct Delivery {
     /// Where it came from.
     pub queue: CommandQueue,
-    /// What must be settled or given back, exactly once.
+    /// Identifies the delivery; must be settled or given back exactly once.
     pub receipt: Receipt,
-    /// The JSON.
+    /// The body: JSON.
     pub body: Vec<u8>,
-    /// What surrounds it.
+    /// The message properties.
     pub properties: Properties,
     /// How often it has been delivered before (`x-delivery-count`); sizes the batch it joins.
     pub deliveries_before: u32,
 }
 
-/// Names a delivery within the life of one channel.
+/// Identifies a delivery within the life of one channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Receipt {
-    /// The channel; a new one after every reconnect, so that an old receipt settles nothing.
+    /// The channel. Every reconnect opens a new one, so that an old receipt settles nothing.
     pub channel: u64,
-    /// The delivery on it.
+    /// The delivery on that channel.
     pub tag: u64,
 }
 
-/// What surrounds a command.
+/// The message properties of a command.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Properties {
-    /// The command's id, where it is not in the body.
+    /// The command's id, if it is not in the body.
     pub message_id: Option<String>,
-    /// The command's type, where it is not in the body.
+    /// The command's type, if it is not in the body.
     pub message_type: Option<String>,
-    /// What the producer uses to follow a piece of work.
+    /// The correlation id, by which the producer follows a piece of work.
     pub correlation_id: Option<String>,
     /// Where to send the outcome.
     pub reply_to: Option<String>,
@@ -147,7 +147,7 @@ impl RetryDelay {
         }
     }
 
-    /// The rung after `attempts` failed ones; none once the ladder is used up.
+    /// The rung after `attempts` failed attempts; none once the ladder is used up.
     pub fn after(attempts: u32) -> Option<Self> {
         usize::try_from(attempts)
             .ok()
@@ -166,7 +166,7 @@ pub struct Publication {
     pub message_id: String,
     /// Its type (AMQP `type`).
     pub message_type: String,
-    /// What it follows.
+    /// The correlation id.
     pub correlation_id: Option<String>,
     /// Where an answer goes (commands only).
     pub reply_to: Option<String>,
@@ -176,15 +176,15 @@ pub struct Publication {
     pub content_type: &'static str,
     /// The whole body.
     pub body: Arc<[u8]>,
-    /// When it was made.
+    /// When it was created.
     pub timestamp: DateTime<Utc>,
     /// Whether it must reach a queue.
     pub mandatory: bool,
-    /// Whether it outlives the broker (all but replies).
+    /// Whether it survives a restart of the broker (all but replies).
     pub persistent: bool,
 }
 
-/// What became of a published message.
+/// The outcome of publishing a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PublishOutcome {
     /// The broker has it.
@@ -193,7 +193,7 @@ pub enum PublishOutcome {
     Returned(String),
     /// The broker refused it.
     Nacked,
-    /// No confirm came: it may or may not be there.
+    /// No confirm came: the broker may or may not have it.
     Unknown(String),
 }
 
@@ -204,56 +204,56 @@ pub struct BrokerState {
     pub consuming: bool,
     /// Connected, with a live publishing channel.
     pub publishing: bool,
-    /// The broker holds publishers back (alarm).
+    /// The broker blocks publishers (alarm).
     pub blocked: bool,
-    /// Why it cannot be used.
+    /// Why the broker cannot be used.
     pub reason: Option<String>,
 }
 
 /// Where commands come from.
 #[async_trait]
 pub trait CommandSource: Send + Sync {
-    /// The next command. `None` once intake has been stopped and what was buffered has been
-    /// handed out or given back; otherwise it waits, through any number of reconnects.
+    /// The next command. `None` once intake has been stopped and every buffered delivery has been
+    /// handed out or given back. Otherwise it waits, across any number of reconnects.
     async fn next(&self) -> Option<Delivery>;
 
-    /// The command has one recorded outcome, or a confirmed copy of it is in a retry queue or the
-    /// dead queue. Acks follow by watermark. A receipt of a channel that is gone is ignored: the
-    /// broker delivers again, and the inbox knows.
+    /// Settles deliveries whose command has a recorded outcome, or a confirmed copy in a retry
+    /// queue or the dead queue. Acks follow by watermark. A receipt of a channel that is gone is
+    /// ignored: the broker delivers again, and the inbox recognises the command.
     fn settle(&self, receipts: &[Receipt]);
 
-    /// The command has no outcome; the broker shall deliver it again, as if it had not.
+    /// Gives back deliveries whose command has no outcome; the broker delivers them again.
     fn give_back(&self, receipts: &[Receipt]);
 
-    /// Holds intake (outbox full, database away) or lets it go on. Deliveries already buffered
-    /// still come.
+    /// Pauses intake (outbox full, database away) or resumes it. Deliveries already buffered are
+    /// still handed out.
     fn pause(&self, paused: bool);
 
-    /// Stops intake for good, for a drain.
+    /// Stops intake permanently, for a drain.
     async fn stop(&self);
 
-    /// Whether it can be used, and every change.
+    /// Whether the source can be used, and every change of that.
     fn state(&self) -> watch::Receiver<BrokerState>;
 }
 
 /// Where messages go.
 #[async_trait]
 pub trait MessagePublisher: Send + Sync {
-    /// Publishes a window in order and waits for its confirms; one outcome for each message.
-    /// Never hangs: what is not confirmed in time is [`PublishOutcome::Unknown`]. `lane` picks the
-    /// channel, so that lanes do not wait for each other; windows of one lane must not overlap.
+    /// Publishes a window in order and waits for its confirms; one outcome for each message. Never
+    /// hangs: a message that is not confirmed in time is [`PublishOutcome::Unknown`]. `lane` picks
+    /// the channel, so that lanes do not wait for each other; windows of one lane must not overlap.
     async fn publish(&self, lane: usize, window: &[Publication]) -> Vec<PublishOutcome>;
 
-    /// Whether it can be used, and every change.
+    /// Whether the publisher can be used, and every change of that.
     fn state(&self) -> watch::Receiver<BrokerState>;
 }
 
-/// A message that ran out of ways, as operators see it.
+/// A message in the dead queue, as operators see it.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct DeadLetter {
     /// The command's id, where it can be read.
     pub command_id: Option<String>,
-    /// Why: `malformed`, `too_large`, `command_id_reused`, `task_not_found`,
+    /// Why it is dead: `malformed`, `too_large`, `command_id_reused`, `task_not_found`,
     /// `workflow_not_found`, `retries_exhausted` or `delivery_limit`.
     pub reason: String,
     /// What was wrong, for people.
@@ -264,7 +264,7 @@ pub struct DeadLetter {
     pub first_failed_at: Option<String>,
     /// The routing key it was first published with.
     pub routing_key: String,
-    /// The command as it came; text that is no UTF-8 is replaced.
+    /// The command as it was received; bytes that are not UTF-8 are replaced.
     pub body: String,
     /// Bytes of the body.
     pub bytes: usize,
@@ -273,17 +273,17 @@ pub struct DeadLetter {
 /// The dead queue, for operators.
 #[async_trait]
 pub trait DeadLetters: Send + Sync {
-    /// Up to `limit` dead letters, oldest first; all stay where they are.
+    /// Up to `limit` dead letters, oldest first; all stay in the queue.
     async fn list(&self, limit: usize) -> Result<Vec<DeadLetter>, BrokerError>;
 
-    /// Publishes those that `chosen` picks to `{p}.commands` again and removes them once that is
-    /// confirmed. Answers how many.
+    /// Publishes those that `chosen` picks to `{p}.commands` again and removes each once that is
+    /// confirmed. Returns how many.
     async fn replay(
         &self,
         chosen: &(dyn for<'a> Fn(&'a DeadLetter) -> bool + Sync),
     ) -> Result<usize, BrokerError>;
 
-    /// Removes those that `chosen` picks. Answers how many.
+    /// Removes those that `chosen` picks. Returns how many.
     async fn drop(
         &self,
         chosen: &(dyn for<'a> Fn(&'a DeadLetter) -> bool + Sync),
@@ -302,10 +302,10 @@ pub enum BrokerError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// It refuses what was asked.
+    /// The broker refused a request.
     #[error("the broker refused {action}")]
     Refused {
-        /// What was asked.
+        /// The refused request.
         action: String,
         /// Why.
         #[source]
@@ -314,9 +314,9 @@ pub enum BrokerError {
     /// It did not confirm in time.
     #[error("the broker did not confirm {action} within {seconds} s")]
     Unconfirmed {
-        /// What was asked.
+        /// The unconfirmed request.
         action: String,
-        /// How long was waited.
+        /// How long the worker waited.
         seconds: u64,
     },
 }

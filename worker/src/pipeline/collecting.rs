@@ -1,4 +1,4 @@
-//! What waits for a lane, and how the next batch is taken from it.
+//! Commands that wait for a lane, and how the next batch is taken from them.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -13,10 +13,10 @@ use super::{
 };
 use crate::broker::Receipt;
 
-/// Collects batches from what comes into a lane.
+/// Collects batches from the commands that enter a lane.
 pub(super) struct Collector {
     incoming: mpsc::Receiver<Incoming>,
-    /// What was received and is in no batch yet.
+    /// Received commands that are not in a batch yet.
     waiting: VecDeque<Incoming>,
     batch_max: usize,
     batch_wait: Duration,
@@ -36,9 +36,9 @@ impl Collector {
         }
     }
 
-    /// The next batch: as many as are there, up to the size; a batch that is not full waits for
-    /// more until its oldest command has waited long enough. While the batch before was at work
-    /// that time has usually passed. None once every sender is gone and nothing waits.
+    /// The next batch: all commands that are there, up to the maximum size. A batch that is not
+    /// full waits for more until its oldest command has waited long enough; while the previous
+    /// batch runs, that time has usually passed. None once every sender is gone and nothing waits.
     pub(super) async fn next_batch(&mut self) -> Option<Vec<Incoming>> {
         if self.waiting.is_empty() {
             self.waiting.push_back(self.incoming.recv().await?);
@@ -61,10 +61,11 @@ impl Collector {
         Some(self.waiting.drain(..len.max(1)).collect())
     }
 
-    /// A command that kills the process comes back at the head of the queue, with its neighbours
-    /// behind it. Were it always taken first, none of them would ever be acknowledged, and all
-    /// would reach the delivery limit together. So among candidates the next one is drawn by lot,
-    /// and the innocent get past it. Order is not what keeps a task safe; its version is.
+    /// Picks the next one among possible poison commands at random. A command that kills the
+    /// process returns at the head of the queue, with its neighbours behind it. If it were always
+    /// taken first, none of them would ever be acknowledged, and all would reach the delivery limit
+    /// together. At random, the harmless ones get past it. Changing the order is safe: a task is
+    /// protected by its version, not by the order of commands.
     fn shuffle_suspects(&mut self) {
         let candidate = self
             .waiting
@@ -77,7 +78,8 @@ impl Collector {
         }
     }
 
-    /// Takes out everything that is in no batch yet; answers what must be given back.
+    /// Takes out everything that is not in a batch yet; returns the receipts that must be given
+    /// back.
     pub(super) fn clear(&mut self) -> Vec<Receipt> {
         let mut receipts: Vec<_> = self
             .waiting

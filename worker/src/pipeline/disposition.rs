@@ -1,4 +1,4 @@
-//! What is done with a delivery once its command has an outcome. Pure.
+//! How a delivery is treated once its command has an outcome. Pure.
 
 use glyph_workflow_engine::command::{Dead, Outcome, Undecided};
 
@@ -7,12 +7,12 @@ use crate::{
     wire::{DeadReason, RetryReason},
 };
 
-/// What is done with a delivery.
+/// How to treat a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Disposition {
     /// The outcome is recorded: acknowledge.
     Settle,
-    /// A confirmed copy goes to a rung of the retry ladder, then acknowledge.
+    /// Publish a copy to a rung of the retry ladder; acknowledge once it is confirmed.
     Retry {
         /// The rung.
         delay: RetryDelay,
@@ -23,7 +23,7 @@ pub enum Disposition {
         /// What was wrong, for people.
         error: String,
     },
-    /// A confirmed copy goes to the dead queue, then acknowledge.
+    /// Publish a copy to the dead queue; acknowledge once it is confirmed.
     Dead {
         /// Attempts made, this one included.
         attempts: u32,
@@ -34,7 +34,7 @@ pub enum Disposition {
     },
 }
 
-/// What an outcome means for a delivery that had failed `attempts_before` times.
+/// The disposition of a delivery that had failed `attempts_before` times.
 pub fn dispose(outcome: &Outcome, attempts_before: u32) -> Disposition {
     let attempts = attempts_before.saturating_add(1);
     match outcome {
@@ -43,7 +43,7 @@ pub fn dispose(outcome: &Outcome, attempts_before: u32) -> Disposition {
             let error = undecided.to_string();
             let (reason, dead) = match undecided {
                 Undecided::TaskNotFound => (RetryReason::TaskNotFound, DeadReason::TaskNotFound),
-                // FireTimer work does not come from a queue.
+                // Timers do not come from a queue.
                 Undecided::Panicked(_) | Undecided::NotPerformed | Undecided::Paused => {
                     (RetryReason::Panicked, DeadReason::RetriesExhausted)
                 }
@@ -70,7 +70,7 @@ pub fn dispose(outcome: &Outcome, attempts_before: u32) -> Disposition {
     }
 }
 
-/// The name of why a command can never be decided.
+/// The name of the reason for which a command can never be decided.
 pub fn dead_reason(dead: &Dead) -> DeadReason {
     match dead {
         Dead::WorkflowNotFound(_) => DeadReason::WorkflowNotFound,

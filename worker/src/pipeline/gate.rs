@@ -1,4 +1,4 @@
-//! Why intake is held, and who may know.
+//! Pauses intake, and publishes the reasons.
 
 use std::{
     collections::BTreeSet,
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::broker::CommandSource;
 
-/// Why intake is held.
+/// Why intake is paused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum IntakePauseReason {
     /// The store cannot be used; batches wait for it.
@@ -30,8 +30,8 @@ impl IntakePauseReason {
     }
 }
 
-/// Holds the source while anyone has a reason to; the reasons are counted, as several lanes may
-/// wait for the same database.
+/// Pauses the source while at least one reason is in force. Reasons are counted, because several
+/// lanes may wait for the same database.
 pub(super) struct Gate {
     source: Option<Arc<dyn CommandSource>>,
     paused: Mutex<[usize; IntakePauseReason::ALL.len()]>,
@@ -48,7 +48,7 @@ impl Gate {
         })
     }
 
-    /// Holds intake until the answer is dropped.
+    /// Pauses intake until the returned guard is dropped.
     pub(super) fn pause(self: &Arc<Self>, reason: IntakePauseReason) -> IntakePause {
         self.change(reason, |count| count + 1);
         IntakePause {

@@ -1,4 +1,4 @@
-//! Reads from the store what no single command knows: how many tasks are where, and what waits.
+//! Reads from the store what no single command can measure: tasks by status, and waiting times.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -27,7 +27,7 @@ pub(super) struct GaugeSampler {
     pub(super) store: Arc<dyn Store>,
     pub(super) consumer: Option<watch::Receiver<BrokerState>>,
     pub(super) metrics: Arc<Metrics>,
-    /// Types of steps; revisions never change, so they are read once.
+    /// Step types by revision; revisions never change, so each is read once.
     pub(super) step_types: HashMap<RevisionId, HashMap<String, StepType>>,
     pub(super) stopping: CancellationToken,
 }

@@ -1,4 +1,4 @@
-//! Builds a pipeline out of its parts, and the handle by which others use it.
+//! Builds a pipeline from its parts, and the handle that submits to it and drains it.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -39,10 +39,10 @@ use crate::{
     traces::{CommandSpan, Traces},
 };
 
-/// Windows of one lane that may wait to be published; at the bound the lane waits for the broker.
+/// Windows of one lane that may wait to be published; at this bound the lane waits for the broker.
 const WINDOWS_MAX: usize = 8;
 /// Commands that may wait for a lane: more than any prefetch, so that lanes do not wait for each
-/// other. Callers in this process wait at the bound.
+/// other. Callers in this process wait at this bound.
 const WAITING_MAX: usize = 8_192;
 
 /// Sizes of a pipeline.
@@ -50,16 +50,16 @@ const WAITING_MAX: usize = 8_192;
 pub struct PipelineSettings {
     /// Batches under way at a time.
     pub lanes: usize,
-    /// Commands of a batch.
+    /// The most commands in a batch.
     pub batch_max: usize,
-    /// How long a batch that is not full waits for more.
+    /// How long a batch that is not full waits for more commands.
     pub batch_wait: Duration,
     /// Messages that may wait for the broker before intake pauses.
     pub outbox_max: u64,
 }
 
 impl Default for PipelineSettings {
-    /// What a worker runs with where nothing is set.
+    /// The defaults of a worker.
     fn default() -> Self {
         Self {
             lanes: LANES_DEFAULT,
@@ -74,20 +74,20 @@ impl Default for PipelineSettings {
 pub struct PipelineParts {
     /// Decides and commits.
     pub orchestrator: Arc<dyn CommandProcessor>,
-    /// The store behind it: its outbox, and what the gauges show.
+    /// The store of the orchestrator: its outbox, and what the gauges show.
     pub store: Arc<dyn Store>,
-    /// Where commands come from; none where only this process submits.
+    /// Where commands come from; none if only this process submits.
     pub source: Option<Arc<dyn CommandSource>>,
-    /// Where messages go; none leaves them to the relay of another process. It needs a channel for
-    /// each lane and one for the relay: `settings.lanes + 1`.
+    /// Where messages go; none leaves them to the relay of another process. It needs one channel
+    /// for each lane and one for the relay: `settings.lanes + 1`.
     pub publisher: Option<Arc<dyn MessagePublisher>>,
     /// Sizes.
     pub settings: PipelineSettings,
-    /// Where it counts.
+    /// Where the pipeline counts.
     pub metrics: Arc<Metrics>,
-    /// Where a test ends it.
+    /// Where a test ends the process.
     pub failpoints: Failpoints,
-    /// Where its spans go.
+    /// Where the pipeline's spans go.
     pub traces: Traces,
 }
 
@@ -238,13 +238,13 @@ fn start_lane(
 
 /// The tasks of a pipeline and what stops them.
 struct RunningPipeline {
-    /// Intake, lanes, publishers, deleter and relay: what a drain waits for.
+    /// Intake, lanes, publishers, deleter and relay: a drain waits for these.
     workers: TaskTracker,
-    /// What must live until the workers are done.
+    /// Tasks that must run until the workers are done.
     renewers: TaskTracker,
-    /// Take nothing new and do not insist.
+    /// Cancelled to stop intake and to end endless retries.
     stopping: CancellationToken,
-    /// The workers are done.
+    /// Cancelled once the workers are done.
     done: CancellationToken,
     source: Option<Arc<dyn CommandSource>>,
     gate: Arc<Gate>,
@@ -252,16 +252,16 @@ struct RunningPipeline {
     lanes: RwLock<Option<Vec<mpsc::Sender<Incoming>>>>,
 }
 
-/// A running pipeline; clones are the same one.
+/// A running pipeline; clones share it.
 #[derive(Clone)]
 pub struct PipelineHandle {
     running: Arc<RunningPipeline>,
 }
 
 impl PipelineHandle {
-    /// Runs one command along the same road as those of the queue and answers its outcome. One
-    /// that cannot be decided is answered at once, not retried. While the store is away this
-    /// waits; a caller who gives up asks again with the same id.
+    /// Runs one command through the same pipeline as those of the queue and returns its outcome. A
+    /// command that cannot be decided returns at once and is not retried. While the store is away
+    /// this waits; a caller who gives up asks again with the same id.
     pub async fn submit(&self, envelope: CommandEnvelope) -> Result<Outcome, PipelineStopped> {
         let (answer, outcome) = oneshot::channel();
         let origin = Origin::Direct(answer);
@@ -273,7 +273,7 @@ impl PipelineHandle {
         });
         let lane = self.lane_of(&incoming).ok_or(PipelineStopped)?;
         lane.send(incoming).await.map_err(|_| PipelineStopped)?;
-        // Dropped without an answer where a drain could not wait for the store.
+        // The sender is dropped without an answer if a drain could not wait for the store.
         outcome.await.map_err(|_| PipelineStopped)
     }
 
@@ -287,14 +287,14 @@ impl PipelineHandle {
         lanes.get(incoming.lane(lanes.len())).cloned()
     }
 
-    /// Why intake is held at the moment, and every change: a process that holds it is not ready.
+    /// Why intake is paused, and every change of that: a process with paused intake is not ready.
     pub fn intake_pauses(&self) -> watch::Receiver<BTreeSet<IntakePauseReason>> {
         self.running.gate.reasons()
     }
 
-    /// Takes no more commands, finishes those begun and publishes what they decided. Answers
-    /// whether that was done by `deadline`; what was not is safe: the broker delivers it again, and
-    /// a relay publishes it.
+    /// Takes no more commands, finishes those that have begun and publishes what they decided.
+    /// Returns whether that was done by `deadline`. Unfinished work is safe: the broker redelivers
+    /// the commands, and a relay publishes the messages.
     pub async fn drain(&self, deadline: Instant) -> bool {
         let running = &self.running;
         running.stopping.cancel();

@@ -20,8 +20,8 @@ pub(super) async fn run(
             metrics.unknown_fields(unknown_fields);
         }
         let lane = incoming.lane(lanes.len());
-        // A full lane holds up the others too: the broker's prefetch ends there, and a lane's
-        // queue is longer than that.
+        // A full lane also blocks the others. That is rare: a lane's queue is longer than the
+        // broker's prefetch.
         if lanes[lane].send(incoming).await.is_err() {
             source.give_back(&[receipt]);
         }

@@ -1,4 +1,4 @@
-//! A command on its way through the pipeline, and what is sent about it.
+//! A command in the pipeline, and the messages sent about it.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// Bytes of an error text in a header; the header frame of AMQP is bounded.
+/// Bytes of an error text in a header; AMQP limits the size of the header frame.
 const ERROR_HEADER_BYTES_MAX: usize = 1_024;
 
 /// A readable command and where its outcome goes.
@@ -29,18 +29,18 @@ pub(super) struct Job {
     pub(super) envelope: CommandEnvelope,
     pub(super) origin: Origin,
     pub(super) received_at: Instant,
-    /// Begins when the lane takes it up.
+    /// Starts when the lane takes the command.
     pub(super) span: CommandSpan,
 }
 
 pub(super) enum Origin {
-    /// A queue; the body is kept for a copy.
+    /// A queue; the delivery is kept because its body may have to be copied.
     Queue(Box<Delivery>),
-    /// A caller in this process, who waits.
+    /// A caller in this process, who waits for the outcome.
     Direct(oneshot::Sender<Outcome>),
 }
 
-/// What a lane takes in.
+/// The input of a lane.
 #[expect(
     clippy::large_enum_variant,
     reason = "nearly all are jobs; a box for each costs more"
@@ -55,7 +55,7 @@ pub(super) enum Incoming {
 }
 
 impl Incoming {
-    /// Reads a delivery; also answers how many of its fields nobody knows.
+    /// Reads a delivery; also returns how many of its fields are unknown.
     pub(super) fn read(delivery: Delivery) -> (Self, u64) {
         let received_at = Instant::now();
         let read = read_delivery(&delivery.body, &delivery.properties);
@@ -95,7 +95,7 @@ impl Incoming {
                 origin: Origin::Queue(delivery),
                 ..
             }) => delivery.deliveries_before,
-            // Nothing is run for the one, and the other comes from this very process.
+            // An unreadable delivery is not run, and a direct command comes from this process.
             Self::Unreadable { .. }
             | Self::Job(Job {
                 origin: Origin::Direct(_),
@@ -104,7 +104,8 @@ impl Incoming {
         }
     }
 
-    /// Which of `lanes` it belongs to: one task, one lane. What cannot be read goes anywhere.
+    /// Which of `lanes` the command belongs to: all commands of a task use one lane. Unreadable
+    /// ones may use any.
     pub(super) fn lane(&self, lanes: usize) -> usize {
         match self {
             Self::Job(job) => lane_of(job.envelope.command.task_id().0, lanes),
@@ -114,8 +115,8 @@ impl Incoming {
         }
     }
 
-    /// What must be given back if it cannot be worked on; nothing for a caller in this process,
-    /// who hears of it by the closed channel.
+    /// The receipt that must be given back if the command cannot be worked on. None for a caller in
+    /// this process, who learns of it by the closed channel.
     pub(super) fn receipt(&self) -> Option<Receipt> {
         match self {
             Self::Job(job) => job.receipt(),
@@ -124,14 +125,14 @@ impl Incoming {
     }
 }
 
-/// Task ids end in random bits, whichever version they are of.
+/// Task ids end in random bits, in every UUID version.
 pub(super) fn lane_of(task: Uuid, lanes: usize) -> usize {
     let (_, low) = task.as_u64_pair();
     usize::try_from(low & 0xffff_ffff).unwrap_or_default() % lanes.max(1)
 }
 
 impl Job {
-    /// Begins its span.
+    /// Starts the command's span.
     pub(super) fn trace(&mut self, traces: &Traces) {
         let origin = match &self.origin {
             Origin::Queue(_) => CommandOrigin::Queue,
@@ -153,7 +154,7 @@ impl Job {
     }
 }
 
-/// How often a delivery has failed before, on the ladder.
+/// How often a delivery has failed before, by its retry header.
 pub(super) fn attempts_before(properties: &Properties) -> u32 {
     properties
         .headers
@@ -170,7 +171,7 @@ pub(super) struct CommandCopy {
     pub(super) command_type: &'static str,
     pub(super) command_id: Option<CommandId>,
     pub(super) received_at: Instant,
-    /// The answer to who asked for one, sent once the copy is confirmed.
+    /// The reply that was requested; sent once the copy is confirmed.
     pub(super) reply: Option<Publication>,
 }
 
@@ -188,8 +189,8 @@ pub(super) struct CopyCause {
 }
 
 impl CopyCause {
-    /// What follows from an outcome for a delivery that had failed `attempts_before` times; none
-    /// where it is acknowledged.
+    /// The copy that an outcome requires for a delivery that had failed `attempts_before` times;
+    /// none if the delivery is acknowledged.
     pub(super) fn of(outcome: &Outcome, attempts_before: u32) -> Option<Self> {
         match dispose(outcome, attempts_before) {
             Disposition::Settle => None,
@@ -226,15 +227,15 @@ impl CommandCopy {
         received_at: Instant,
         now: DateTime<Utc>,
     ) -> Self {
-        // Repeats what body or routing key say where the property says nothing, so that the way
-        // back to a queue does not hang on a routing key that the producer chose.
+        // If the property is missing, it gets the type that the body or the routing key named, so
+        // that the way back to a queue does not depend on a routing key that the producer chose.
         let command_type = envelope.command.type_name();
         delivery
             .properties
             .message_type
             .get_or_insert_with(|| command_type.to_owned());
         let reply = match cause.kind {
-            // The command may still come to an end; until then there is nothing to answer.
+            // The command may still succeed; until then there is nothing to reply.
             CopyKind::Retry(..) => None,
             CopyKind::Dead(reason) => {
                 let reply = CommandReply::of(envelope.command_id, outcome, Some(reason.as_str()));
@@ -305,8 +306,8 @@ fn copy_publication(
         CopyKind::Dead(reason) => (Destination::Dead, reason.as_str()),
     };
     headers.insert(HEADER_REASON.to_owned(), reason.to_owned());
-    // The id may be all that names the command, so it stays; one is made where there is none, as
-    // the publisher tells returned messages apart by it.
+    // The message id is kept, because it may be the only id of the command. One is made if there is
+    // none, because the publisher tells returned messages apart by it.
     let message_id = properties.message_id.filter(|id| !id.is_empty());
     Publication {
         destination,
@@ -325,7 +326,7 @@ fn copy_publication(
     }
 }
 
-/// The answer to a delivery that asked for one.
+/// The reply to a delivery that requested one.
 pub(super) fn reply_publication(
     properties: &Properties,
     reply: &CommandReply,

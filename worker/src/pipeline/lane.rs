@@ -1,9 +1,12 @@
-//! One lane: the only place of this process where the commands of its tasks are decided.
+//! One lane: the only place in this process that decides the commands of its tasks.
 //!
-//! A lane is three parts in a row: [`Collector`] takes the next batch from what waits,
-//! [`BatchRunner`] runs it until the store has an answer (and knows which messages it was given to
-//! publish, also after a COMMIT whose answer was lost), and the lane itself ends its commands:
-//! it answers them, acknowledges or copies them, and hands what is to be sent to its publisher.
+//! A lane has three parts:
+//!
+//! - [`Collector`] takes the next batch from the waiting commands.
+//! - [`BatchRunner`] runs it until the store has an answer. It also knows which messages were
+//!   leased to the lane, even after a COMMIT whose answer was lost.
+//! - The lane itself finishes the commands: it answers them, acknowledges or copies them, and hands
+//!   the messages to its publisher.
 
 use std::sync::Arc;
 
@@ -32,7 +35,7 @@ pub(super) struct Lane {
     pub(super) shared: Arc<LaneContext>,
     pub(super) collector: Collector,
     pub(super) runner: BatchRunner,
-    /// What is to be sent; taken by the lane's publisher.
+    /// Batches to send; received by the lane's publisher.
     pub(super) windows: mpsc::Sender<PublishBatch>,
 }
 
@@ -45,7 +48,7 @@ impl Lane {
         }
     }
 
-    /// What cannot be read goes to the dead queue without being run.
+    /// Unreadable deliveries go to the dead queue without being run.
     async fn set_unreadable_aside(&mut self, batch: Vec<Incoming>) -> Vec<Job> {
         let mut jobs = Vec::with_capacity(batch.len());
         let mut copies = Vec::new();
@@ -76,17 +79,17 @@ impl Lane {
         jobs
     }
 
-    /// Runs a batch to its end. One that fails as a whole is run again in halves, with the same
-    /// ids, until the command to blame is alone.
+    /// Runs a batch to its end. A batch that fails as a whole is run again in halves, with the same
+    /// ids, until the poison command is alone.
     ///
     /// Batches are halved in two places, for two kinds of failure:
     ///
-    /// - `WorkflowOrchestrator::process_batch` (the engine's `orchestrator/batch.rs`) halves where
-    ///   the store refuses the content of a command (class `Data`). Only it sees that error. The
-    ///   command that it finds is dead for good.
-    /// - This function halves where the orchestrator itself fails: it panics, or answers an error of
-    ///   class `Bug`. That is caught only from outside. The command that it finds climbs the ladder
-    ///   of retries, as another build may decide it.
+    /// - `WorkflowOrchestrator::process_batch` (the engine's `orchestrator/batch.rs`) halves a
+    ///   batch when the store refuses the content of a command (class `Data`). Only it sees that
+    ///   error. The command that it finds is dead for good.
+    /// - This function halves a batch when the orchestrator itself fails: it panics, or returns an
+    ///   error of class `Bug`. Only its caller can catch that. The command that it finds goes up
+    ///   the retry ladder, because another build may be able to decide it.
     async fn run_batch(&mut self, jobs: Vec<Job>) {
         let mut parts = vec![jobs];
         while let Some(mut jobs) = parts.pop() {
@@ -112,7 +115,7 @@ impl Lane {
         }
     }
 
-    /// A command that fails by itself, alone in its batch, could not be decided.
+    /// The outcome of a command that failed alone in its batch: it could not be decided.
     async fn give_up(&mut self, jobs: Vec<Job>, error: String) {
         let outcomes = jobs
             .iter()
@@ -126,7 +129,7 @@ impl Lane {
         self.finish(jobs, report, number).await;
     }
 
-    /// Acknowledges what has its outcome and hands on what is to be sent.
+    /// Acknowledges the commands that have an outcome and hands the messages to the publisher.
     async fn finish(&mut self, jobs: Vec<Job>, report: BatchReport, number: u64) {
         record(&report, jobs.len(), &self.shared.metrics);
         let mut window = PublishBatch::of_batch(number, report.messages);
@@ -142,8 +145,8 @@ impl Lane {
         self.publish(window).await;
     }
 
-    /// Tells who waits for the command, or puts what is to be sent about it into the window.
-    /// Answers what may be acknowledged now.
+    /// Answers the waiting caller, or adds the messages about the command to the window. Returns
+    /// the receipt that may be acknowledged now.
     fn end_job(
         &self,
         job: Job,
@@ -169,7 +172,7 @@ impl Lane {
         let delivery = match origin {
             Origin::Direct(answer) => {
                 count(&outcome);
-                // A caller who went away asks again, with the same id.
+                // A caller who has left asks again, with the same id.
                 let _ = answer.send(outcome);
                 return None;
             }
@@ -191,13 +194,14 @@ impl Lane {
         Some(delivery.receipt)
     }
 
-    /// Waits where eight windows are under way: then it is the broker that sets the pace.
+    /// Waits while the queue of windows is full: then the broker sets the pace.
     async fn publish(&self, window: PublishBatch) {
         if window.is_empty() {
             return;
         }
         if let Err(mpsc::error::SendError(window)) = self.windows.send(window).await {
-            // Its publisher panicked. The rows' leases run out, the copies' originals come back.
+            // The lane's publisher panicked. The leases of the rows run out, and the originals of
+            // the copies are redelivered.
             tracing::error!(rows = window.rows.len(), "the lane's publisher is gone");
             let receipts: Vec<_> = window.copies.iter().map(|copy| copy.receipt).collect();
             self.shared.give_back(&receipts);

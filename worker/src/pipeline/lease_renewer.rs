@@ -1,4 +1,4 @@
-//! Keeps the leases of this process alive, and intake within what the outbox may hold.
+//! Keeps the leases of this process alive, and pauses intake while the outbox is full.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::gate::{Gate, IntakePause, IntakePauseReason};
 use crate::metrics::Metrics;
 
-/// Twice may fail before an [`OUTBOX_LEASE`] runs out.
+/// Two renewals may fail before an [`OUTBOX_LEASE`] runs out.
 const RENEW_EVERY: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -20,7 +20,7 @@ pub(super) struct LeaseRenewer {
     pub(super) outbox_max: u64,
     pub(super) gate: Arc<Gate>,
     pub(super) metrics: Arc<Metrics>,
-    /// Ends it; cancelled when nothing is leased any more.
+    /// Cancelled when nothing is leased any more; ends the task.
     pub(super) done: CancellationToken,
 }
 

@@ -1,10 +1,10 @@
-//! The road of every command: intake, lanes, batches, publishing, acknowledgement.
+//! The pipeline of every command: intake, lanes, batches, publishing, acknowledgement.
 //!
 //! Intake reads deliveries and hands each to the lane of its task. A lane collects a batch, lets
-//! the orchestrator decide and commit it, acknowledges what has its outcome, and goes on to the
-//! next batch while its publisher sends what the last one decided. A command that could not be
-//! decided is copied to the retry ladder or the dead queue, and acknowledged once that copy is
-//! confirmed. Nothing here costs a round trip or a task for each command.
+//! the orchestrator decide and commit it, and acknowledges the commands that have an outcome. It
+//! then starts the next batch while its publisher sends the messages of the last one. A command
+//! that could not be decided is copied to the retry ladder or the dead queue, and acknowledged once
+//! that copy is confirmed. Nothing here costs a round trip or a task for each command.
 
 mod collecting;
 mod disposition;

@@ -1,4 +1,4 @@
-//! What a lane asks of the engine.
+//! The interface of the engine that a lane uses.
 
 use async_trait::async_trait;
 use glyph_workflow_engine::{
@@ -6,12 +6,12 @@ use glyph_workflow_engine::{
     store::PublisherId,
 };
 
-/// Runs batches of commands. A trait, so that the road can be tested with commands that panic,
-/// hang or meet a store that is away, none of which the orchestrator does at will.
+/// Runs batches of commands. A trait, so that the pipeline can be tested with commands that panic,
+/// hang or meet a store that is away: the orchestrator does none of these on demand.
 #[async_trait]
 pub trait CommandProcessor: Send + Sync {
-    /// Runs a batch; one outcome for each command, in order. `Err` means that nothing of it is
-    /// known to be written: the same batch may be run again.
+    /// Runs a batch; one outcome for each command, in order. After `Err` it is not known whether
+    /// anything was written: the same batch may be run again.
     async fn process_batch(
         &self,
         batch: Vec<CommandEnvelope>,

@@ -1,4 +1,5 @@
-//! Sends what a lane's batches decided, in their order, while the lane decides the next.
+//! Publishes the messages of a lane's batches in their order, while the lane decides the next
+//! batch.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -28,17 +29,20 @@ use crate::{
 /// Publishes the windows of one lane, one at a time.
 ///
 /// **Order.** Windows come in the order of their commits, so the messages of a task leave in the
-/// order of its versions, as long as all of them leave here. When one cannot be published, the
-/// relay becomes the task's only publisher, and this is how none is sent past it:
+/// order of its versions, as long as this publisher sends all of them. If one cannot be published,
+/// the relay becomes the task's only publisher. These steps keep later messages from overtaking it:
 ///
 /// 1. The failed row and all later ones of its task are released to the relay.
-/// 2. A batch that locks the task after that release has committed sees the released rows and
-///    leaves its own to the relay, behind them; or the relay is already done with them, and then
-///    nothing is left to overtake. Either way the lane is right to send what such a batch gives it.
-/// 3. A batch that was begun before may have looked before the release. Its rows of the task, if
-///    it holds any, are released too when its window comes up. Batches are numbered as they begin,
-///    before they touch the store; so after each release of a task the number of the last batch
-///    begun is noted, and every window up to that number is treated so. Such a release may itself
+/// 2. A batch that locks the task after that release has committed either sees the released rows
+///    and leaves its own to the relay, behind them; or the relay has already published them, and
+///    nothing is left to overtake. Either way the lane may send the messages leased to such a
+///    batch.
+/// 3. A batch that began earlier may have checked before the release. If it has leased rows of the
+///    task, they are released too when its window comes up. To detect such batches, they are
+///    numbered as they begin, before they touch the store. After each release of a task, the number
+///    of the last batch that has begun is noted, and every window up to that number is treated this
+///    way. That release may again be too late for a batch that began meanwhile, so it notes the
+///    number again.
 ///    have been too late for a batch begun meanwhile, which is why it notes anew.
 pub(super) struct LanePublisher {
     pub(super) shared: Arc<LaneContext>,
@@ -46,17 +50,17 @@ pub(super) struct LanePublisher {
     pub(super) windows: mpsc::Receiver<PublishBatch>,
     pub(super) numbers: Arc<BatchNumbers>,
     pub(super) outbox: Arc<dyn Outbox>,
-    /// None where this process does not publish; then batches give it no rows.
+    /// None if this process does not publish; then no rows are leased to its batches.
     pub(super) publisher: Option<Arc<dyn MessagePublisher>>,
     pub(super) deletions: Deletions,
-    /// Tasks that are the relay's in all windows up to a number.
+    /// Tasks that only the relay may publish, in all windows up to the number.
     pub(super) held: HashMap<TaskId, u64>,
-    /// Copies that were not confirmed; their originals wait for them.
+    /// Copies that were not confirmed; their originals are not acknowledged until they are.
     pub(super) unconfirmed: Vec<CommandCopy>,
 }
 
 impl LanePublisher {
-    /// Runs until the lane is gone and every copy is confirmed or there is no time left.
+    /// Runs until the lane is gone and every copy is confirmed, or a stop is requested.
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(10));
         let mut retry_at = Instant::now();
@@ -99,8 +103,8 @@ impl LanePublisher {
             .clone()
             .filter(|p| p.state().borrow().publishing);
         let Some(publisher) = publisher else {
-            // Nothing would be gained by waiting here: callers over HTTP and timers go on
-            // without the broker, and the relay publishes when it is back.
+            // Waiting here would gain nothing: callers over HTTP and timers go on without the
+            // broker, and the relay publishes when the broker is back.
             self.leave_to_relay(rows).await;
             return;
         };
@@ -112,7 +116,7 @@ impl LanePublisher {
         self.send(&*publisher, ours, replies).await;
     }
 
-    /// Sends messages, copies and answers as one window.
+    /// Sends messages, copies and replies as one window.
     async fn send(
         &mut self,
         publisher: &dyn MessagePublisher,
@@ -139,7 +143,7 @@ impl LanePublisher {
         let answers = self.end_copies(copies, of_copies);
         self.end_rows(&rows, of_rows).await;
         if !answers.is_empty() {
-            // Best effort, and after what they answer: whether they arrive is not asked.
+            // Replies are best effort and go last; nothing checks whether they arrive.
             publisher.publish(self.lane, &answers).await;
         }
     }
@@ -158,8 +162,8 @@ impl LanePublisher {
         self.hold(verdict.held);
     }
 
-    /// Settles the originals of confirmed copies and keeps the others for the next try; answers
-    /// what is to be told to who asked.
+    /// Settles the originals of confirmed copies and keeps the other copies for the next attempt.
+    /// Returns the replies to send.
     fn end_copies(
         &mut self,
         copies: Vec<CommandCopy>,
@@ -210,7 +214,7 @@ impl LanePublisher {
         self.hold(rows.iter().filter_map(|row| row.task_id).collect());
     }
 
-    /// Notes, after their rows were released, that tasks are the relay's.
+    /// Marks tasks as the relay's, after their rows were released.
     fn hold(&mut self, tasks: HashSet<TaskId>) {
         let mark = self.numbers.begun();
         self.held.extend(tasks.into_iter().map(|task| (task, mark)));

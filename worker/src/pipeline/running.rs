@@ -21,22 +21,22 @@ const STORE_WAIT_FIRST: Duration = Duration::from_millis(100);
 /// The longest wait for a store that cannot be used.
 const STORE_WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// What a run of a batch came to.
+/// The result of running a batch.
 pub(super) enum Attempt {
     /// It is committed.
     Done { report: BatchReport, number: u64 },
-    /// Nothing of it is known to be written, and some member is to blame.
+    /// Nothing of it is known to be written, and one of its commands is poison.
     Poison(String),
     /// The store is away, and there is no time left to wait for it.
     Stopped,
 }
 
-/// A run of a batch that came to no report.
+/// A run of a batch that returned no report.
 struct FailedRun {
     error: String,
-    /// Whether a member is to blame; else the store is away.
+    /// Whether one of its commands is poison; otherwise the store is away.
     is_poison: bool,
-    /// Whether it may have been written all the same.
+    /// Whether the batch may have been written nevertheless.
     unknown_commit: bool,
 }
 
@@ -96,7 +96,7 @@ impl BatchRunner {
                 tracing::warn!(%error, "the store cannot be used; the batch waits");
                 hold = Some(self.shared.gate.pause(IntakePauseReason::StoreUnavailable));
             }
-            // The broker redelivers what is not finished, so a drain need not wait for the store.
+            // The broker redelivers unfinished commands, so a drain need not wait for the store.
             tokio::select! {
                 () = tokio::time::sleep(backoff.next()) => {}
                 () = self.shared.stopping.cancelled() => {}
@@ -107,8 +107,8 @@ impl BatchRunner {
         }
     }
 
-    /// In a task of its own: nothing that happens to the lane cancels a transaction half-way, and
-    /// a panic ends the task, not the lane.
+    /// Runs in a task of its own: nothing that happens to the lane cancels a transaction half-way,
+    /// and a panic ends the task, not the lane.
     async fn run_once(&self, batch: Vec<CommandEnvelope>) -> Result<BatchReport, FailedRun> {
         let processor = Arc::clone(&self.shared.processor);
         let publisher = self.shared.publisher;
@@ -137,7 +137,7 @@ impl BatchRunner {
             Err(ended) if ended.is_panic() => {
                 let error = telemetry::panic_text(&*ended.into_panic());
                 tracing::error!(%error, "a batch panicked");
-                // It may have been written by then.
+                // The batch may have been written by then.
                 Err(FailedRun {
                     error,
                     is_poison: true,
@@ -153,7 +153,8 @@ impl BatchRunner {
         }
     }
 
-    /// Takes over the messages of a batch that is written, and of those in unknown before it.
+    /// Takes the messages of a committed batch, and those of earlier batches whose commit was
+    /// unknown.
     async fn written(
         &mut self,
         mut report: BatchReport,
@@ -182,8 +183,8 @@ impl BatchRunner {
     }
 }
 
-/// Whether waiting helps. A schema that is not this build's is an operator's business and no
-/// command's fault; what a class `Data` leaves here belongs to a member, as a bug does.
+/// Whether waiting helps. A schema of another build is for an operator to fix and no command's
+/// fault. An error of class `Data` that gets here is caused by one of the commands, as a bug is.
 fn is_store_away(error: &OrchestrationError) -> bool {
     match error {
         OrchestrationError::EventStoreError(EventStoreError::NotMigrated { .. }) => true,
@@ -194,7 +195,7 @@ fn is_store_away(error: &OrchestrationError) -> bool {
     }
 }
 
-/// Whether the last check of versions fired, although the streams were locked.
+/// Whether the final version check failed, although the streams were locked.
 fn is_version_conflict(error: &OrchestrationError) -> bool {
     matches!(
         error,

@@ -1,4 +1,4 @@
-//! What the lanes of a pipeline and their publishers share.
+//! State that the lanes of a pipeline and their publishers share.
 
 use std::{
     sync::{
@@ -21,11 +21,11 @@ use crate::{
     traces::Traces,
 };
 
-/// What all lanes share.
+/// State that all lanes share.
 pub(super) struct LaneContext {
     pub(super) processor: Arc<dyn CommandProcessor>,
     pub(super) source: Option<Arc<dyn CommandSource>>,
-    /// Under what name the messages of a batch are kept for the lane to publish; none where this
+    /// The name to which the messages of a batch are leased, for the lane to publish. None if this
     /// process does not publish.
     pub(super) publisher: Option<PublisherId>,
     pub(super) gate: Arc<Gate>,
@@ -63,7 +63,7 @@ impl LaneContext {
     }
 }
 
-/// How old a command is, where its id tells: version 7 begins with the time.
+/// The age of a command, if its id contains a time: UUID version 7 begins with it.
 fn age_of(id: CommandId, now: DateTime<Utc>) -> Option<Duration> {
     let (seconds, nanos) = id.0.get_timestamp()?.to_unix();
     let made = DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanos)?;

@@ -1,27 +1,28 @@
-//! How many commands travel together. Pure.
+//! How many commands make a batch. Pure.
 
 use std::collections::VecDeque;
 
-/// Each delivery that did not end well divides the batch by this: a command that kills the process
-/// is alone after a few deaths, long before the delivery limit, and its neighbours survive.
+/// Each failed delivery divides the batch by this: a command that kills the process is alone after
+/// a few crashes, long before the delivery limit, and its neighbours survive.
 const DIVISOR: usize = 8;
 
-/// Deliveries before after which a batch of any allowed size is down to one or a few.
+/// After this many earlier deliveries, a batch of any allowed size is down to one or a few
+/// commands.
 const SUSPECT_AFTER: u32 = 3;
 
-/// The largest batch that a command may join which was delivered `deliveries_before` times.
+/// The largest batch that a command may join after `deliveries_before` earlier deliveries.
 pub fn size_max(batch_max: usize, deliveries_before: u32) -> usize {
     let divisor = DIVISOR.checked_pow(deliveries_before).unwrap_or(usize::MAX);
     (batch_max / divisor).max(1)
 }
 
-/// Whether a command has been on board of so many accidents that it may be their cause.
+/// Whether a command has been in so many failed batches that it may be the cause.
 pub(super) fn may_be_poison(deliveries_before: u32) -> bool {
     deliveries_before >= SUSPECT_AFTER
 }
 
-/// How many commands from the front make the next batch: the longest run that no member finds too
-/// long.
+/// How many commands from the front make the next batch: the longest run that is within the limit
+/// of each of its members.
 pub fn batch_len<T>(
     waiting: &VecDeque<T>,
     batch_max: usize,
@@ -60,7 +61,8 @@ mod tests {
         assert_eq!(len(&[1; 100]), 8);
         assert_eq!(len(&[2; 100]), 1);
         assert_eq!(len(&[]), 0);
-        // A redelivered one joins where there is room for it, and else waits for the next batch.
+        // A redelivered command joins if the batch is small enough, and otherwise waits for the
+        // next one.
         assert_eq!(len(&[0, 0, 0, 1, 0, 0, 0, 0, 0, 0]), 8);
         assert_eq!(len(&[0, 0, 0, 0, 0, 0, 0, 0, 1, 0]), 8);
         assert_eq!(len(&[0, 2, 0]), 1);

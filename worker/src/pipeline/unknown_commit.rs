@@ -1,5 +1,4 @@
-//! Which messages a lane has to publish, where it is not known of every batch whether it was
-//! written.
+//! Which messages a lane has to publish after the answer to a COMMIT was lost.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -8,16 +7,20 @@ use glyph_workflow_engine::{
     store::{EventStoreError, Outbox, OutboxRow, PublisherId},
 };
 
-/// Batches of which it is not known whether they were written: the answer to COMMIT was lost.
+/// Batches whose commit is unknown: the answer to COMMIT was lost.
 ///
-/// If they were, their messages belong to this process, which renews its leases, and nobody in it
-/// has them: they would wait for its end, and later messages of their tasks would overtake them.
-/// Run again, the batch only finds its own commands. So the next batch that is known to be written
-/// first looks what else the lane was given ([`Outbox::leased`]): of tasks that are this lane's alone,
-/// in positions beyond all that it knows of, as a lane commits one batch at a time.
+/// If such a batch was committed, its messages are leased to this process, which renews the leases,
+/// but no part of it has them in memory. They would wait until the process ends, and later messages
+/// of their tasks would overtake them. Running the batch again does not return them: it only finds
+/// its commands in the inbox.
+///
+/// So the next batch that is known to be committed first reads what else is leased to the lane
+/// ([`Outbox::leased`]). It takes only rows of tasks of these batches, which are this lane's alone,
+/// and only positions beyond the last one it knows, since a lane commits one batch at a time.
 struct UnknownCommit {
-    /// The first of these batches. What it wrote may be older than a hold on its task that was
-    /// noted since, so its messages go in a window of its number (see [`LanePublisher`]).
+    /// The first of these batches. Its messages may be older than a release of their task to the
+    /// relay that was noted since, so they go into a window with this number (see
+    /// [`LanePublisher`]).
     ///
     /// [`LanePublisher`]: super::publishing::LanePublisher
     number: u64,
@@ -28,7 +31,7 @@ struct UnknownCommit {
 /// The messages that the batches of a lane gave it to publish.
 pub(super) struct LaneMessages {
     outbox: Arc<dyn Outbox>,
-    /// The name under which they are kept for the lane; none where this process does not publish.
+    /// The name to which the lane's messages are leased; none if this process does not publish.
     publisher: Option<PublisherId>,
     /// The position of the last one.
     last: i64,
@@ -38,7 +41,7 @@ pub(super) struct LaneMessages {
 /// Messages to publish in one window.
 pub(super) struct BatchMessages {
     pub(super) rows: Vec<OutboxRow>,
-    /// The number of the batch whose window they go in: the oldest of those that they are from.
+    /// The number of the batch for their window: the oldest batch that they come from.
     pub(super) number: u64,
 }
 
@@ -52,7 +55,7 @@ impl LaneMessages {
         }
     }
 
-    /// Notes a batch that may or may not have been written.
+    /// Records a batch whose commit is unknown.
     pub(super) fn commit_unknown(&mut self, number: u64, tasks: impl Iterator<Item = TaskId>) {
         let unknown = self.unknown.get_or_insert_with(|| UnknownCommit {
             number,
@@ -61,7 +64,8 @@ impl LaneMessages {
         unknown.tasks.extend(tasks);
     }
 
-    /// The messages of a batch that is written, and of those before it that turn out to be.
+    /// The messages of a committed batch, and of earlier unknown ones that turn out to be
+    /// committed.
     pub(super) async fn of_written(
         &mut self,
         number: u64,
@@ -70,7 +74,7 @@ impl LaneMessages {
     ) -> Result<BatchMessages, EventStoreError> {
         let mut messages = BatchMessages { rows, number };
         if let (Some(publisher), true) = (self.publisher, self.unknown.is_some()) {
-            // Should the look fail, the next one is for the messages of this batch, too.
+            // If this read fails, the next one must also return the messages of this batch.
             self.commit_unknown(number, tasks);
             let mut leased = self.outbox.leased(publisher, self.last).await?;
             if let Some(unknown) = self.unknown.take() {

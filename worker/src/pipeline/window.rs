@@ -5,15 +5,15 @@ use glyph_workflow_engine::store::OutboxRow;
 use super::job::CommandCopy;
 use crate::broker::Publication;
 
-/// What one batch has to send.
+/// Everything that one batch has to send.
 pub(super) struct PublishBatch {
     /// The batch's number in its lane.
     pub(super) number: u64,
-    /// Messages, which this process holds.
+    /// Messages leased to this process.
     pub(super) rows: Vec<OutboxRow>,
-    /// Copies of commands that have no outcome, or never will.
+    /// Copies of commands that have no outcome yet or are dead.
     pub(super) copies: Vec<CommandCopy>,
-    /// Answers, best effort.
+    /// Replies, best effort.
     pub(super) replies: Vec<Publication>,
 }
 
@@ -27,8 +27,8 @@ impl PublishBatch {
         }
     }
 
-    /// A window without messages. It belongs to no batch, and ends no hold: windows of earlier
-    /// batches may still be on their way.
+    /// A window without messages. It belongs to no batch and frees no task from the relay: windows
+    /// of earlier batches may still be queued.
     pub(super) fn of_copies(copies: Vec<CommandCopy>) -> Self {
         Self {
             number: 0,
