@@ -1,4 +1,4 @@
-//! The one consumer, and how it settles what it was given.
+//! The one consumer, and how it settles its deliveries.
 
 use std::{
     fs::{File, TryLockError},
@@ -24,9 +24,9 @@ use crate::{
     },
 };
 
-/// Deliveries that may come to nothing before a message goes to the dead queue as `delivery_limit`.
+/// Failed deliveries before a message goes to the dead queue as `delivery_limit`.
 pub const DELIVERY_LIMIT: u32 = 20;
-/// How often the table is looked at for what other processes enqueued and for retries.
+/// How often the table is polled for messages of other processes and for retries.
 const POLL: Duration = Duration::from_millis(200);
 
 const ANY_READY: &str = "
@@ -65,17 +65,17 @@ const BURY: &str = "
         headers = json_patch(headers, ?4)
     WHERE id = ?2 AND leased_by = ?1";
 
-/// Counts a delivery that came to nothing.
+/// Returns deliveries to their queue and counts each as failed.
 const RETURN: &str = "
     UPDATE queue_messages SET leased_by = NULL, delivery_count = delivery_count + 1
     WHERE id IN (SELECT value FROM json_each(?2)) AND leased_by = ?1";
 
-/// Leases of consumers that are gone: whoever holds the lock is the only one.
+/// Frees the leases of consumers that are gone: the holder of the lock is the only live one.
 const RECOVER: &str = "
     UPDATE queue_messages SET leased_by = NULL, delivery_count = delivery_count + 1
     WHERE leased_by IS NOT NULL";
 
-/// The names of the headers are parameters: `?4` to `?7`; `?8` is the path of the last one.
+/// The names of the headers are parameters `?4` to `?7`; `?8` is the path of the last one.
 const BURY_HOPELESS: &str = "
     UPDATE queue_messages SET queue = ?1, headers = json_patch(headers, json_object(
         ?4, ?9,
@@ -88,15 +88,15 @@ const BURY_HOPELESS: &str = "
 #[derive(Debug)]
 pub struct Consumer {
     queue: EmbeddedQueue,
-    /// Names this life of the consumer in the table.
+    /// Identifies this run of the consumer in the table.
     name: String,
-    /// Held for its lock.
+    /// The open file that holds the lock.
     _lock: File,
 }
 
 impl EmbeddedQueue {
-    /// Becomes the one consumer. What an earlier one was working on is available again, and counts
-    /// as delivered once more.
+    /// Becomes the one consumer. Messages that an earlier consumer was working on are available
+    /// again, and count as delivered once more.
     pub async fn consume(&self) -> Result<Consumer, EmbeddedError> {
         let lock = lock(self.store.path())?;
         let queue = self.clone();
@@ -126,7 +126,7 @@ impl EmbeddedQueue {
 }
 
 fn lock(database: &Path) -> Result<File, EmbeddedError> {
-    // Two names of one database must meet in one lock.
+    // Two names of one database must share one lock.
     let database = database
         .canonicalize()
         .unwrap_or_else(|_| database.to_owned());
@@ -173,8 +173,8 @@ async fn bury_hopeless(
 }
 
 impl Consumer {
-    /// Messages of these queues, oldest first, at most `limit`; waits until there is one. What is
-    /// not handed over because the caller stops waiting is available again.
+    /// Messages of these queues, oldest first, at most `limit`; waits until there is one. If the
+    /// caller stops waiting, messages that were not handed over become available again.
     pub async fn next(
         &self,
         queues: &[CommandQueue],
@@ -183,7 +183,7 @@ impl Consumer {
         loop {
             let published = self.queue.published.notified();
             tokio::pin!(published);
-            // From here on no publication is missed.
+            // From here on, every publication wakes this loop.
             published.as_mut().enable();
             let deliveries = self.receive(queues, limit).await?;
             if !deliveries.is_empty() {
@@ -217,23 +217,23 @@ impl Consumer {
             .map(Leased::hand_over)
     }
 
-    /// Deletes what is done.
+    /// Deletes finished deliveries.
     pub async fn ack(&self, receipts: &[Receipt]) -> Result<(), EmbeddedError> {
         self.settle(ACK, receipts).await
     }
 
-    /// Gives back what failed without an outcome; counts as a delivery, and beyond
-    /// [`DELIVERY_LIMIT`] of them the message goes to the dead queue.
+    /// Returns deliveries that failed without an outcome. Each counts as a delivery; beyond
+    /// [`DELIVERY_LIMIT`] the message goes to the dead queue.
     pub async fn nack(&self, receipts: &[Receipt]) -> Result<(), EmbeddedError> {
         self.settle(RETURN, receipts).await
     }
 
-    /// Gives back what was not tried, as on shutdown; counts nothing.
+    /// Returns deliveries that were not tried, as on shutdown; does not count them.
     pub async fn release(&self, receipts: &[Receipt]) -> Result<(), EmbeddedError> {
         self.settle(RELEASE, receipts).await
     }
 
-    /// Has messages delivered again later.
+    /// Schedules messages for a later delivery.
     pub async fn retry(&self, retries: Vec<Retry>) -> Result<(), EmbeddedError> {
         let (queue, name) = (self.queue.clone(), self.name.clone());
         detached(async move {
@@ -331,7 +331,7 @@ async fn lease(
             .await?;
         ids.extend(ready);
     }
-    // Oldest first over all queues, so that none waits for another to be empty.
+    // Oldest first over all queues, so that no queue waits for another to be empty.
     ids.sort_unstable();
     ids.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     let mut deliveries = sqlx::query(LEASE)
@@ -360,7 +360,7 @@ fn delivery(row: &SqliteRow) -> Result<Delivery, EmbeddedError> {
     let redelivered: i64 = row.try_get("delivery_count")?;
     let message = stored(row)?;
     Ok(Delivery {
-        // Whatever is read from the command queues came from one of them.
+        // Every row read here comes from a command queue.
         queue: queue.unwrap_or(CommandQueue::Control),
         receipt: Receipt {
             channel: 0,
@@ -372,12 +372,12 @@ fn delivery(row: &SqliteRow) -> Result<Delivery, EmbeddedError> {
     })
 }
 
-/// The id of the row that a receipt stands for.
+/// The id of the row that a receipt identifies.
 fn id_of(receipt: Receipt) -> i64 {
     i64::try_from(receipt.tag).unwrap_or_default()
 }
 
-/// Deliveries on their way to the caller, who may have gone away.
+/// Deliveries on their way to a caller, which may be gone by now.
 struct Leased {
     queue: EmbeddedQueue,
     name: String,
@@ -401,7 +401,7 @@ impl Drop for Leased {
             .map(|delivery| delivery.receipt)
             .collect();
         let (queue, name) = (self.queue.clone(), mem::take(&mut self.name));
-        // Without a runtime the process is ending; the next one finds them.
+        // Without a runtime the process is ending; the next consumer recovers them.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 if let Err(error) = settle(&queue, RELEASE, &name, &receipts).await {

@@ -18,7 +18,7 @@ use crate::{
     wire::reasons::{HEADER_ATTEMPTS, HEADER_ERROR, HEADER_FIRST_FAILED_AT, HEADER_REASON},
 };
 
-/// Dead letters of one look at the table.
+/// Dead letters per read of the table.
 const DEAD_PAGE: u32 = 1_000;
 
 const COUNT: &str = "SELECT COUNT(*) FROM queue_messages WHERE queue = ?1";
@@ -33,7 +33,8 @@ const ROUTES: &str = "
     WHERE queue = ?1 AND id IN (SELECT value FROM json_each(?2))
     ORDER BY id";
 
-/// Without what the worker wrote about the end: the paths of those headers are the last parameters.
+/// Removes the headers that the worker wrote when the message died; the last parameters are their
+/// paths.
 const REPLAY: &str = "
     UPDATE queue_messages SET queue = ?2, available_at = ?3, delivery_count = 0,
         headers = json_remove(headers, ?4, ?5, ?6, ?7)
@@ -138,7 +139,7 @@ impl EmbeddedQueue {
         Ok(letters.collect())
     }
 
-    /// How many messages are dead.
+    /// The number of dead messages.
     pub async fn dead_count(&self) -> Result<i64, EmbeddedError> {
         Ok(sqlx::query_scalar(COUNT)
             .bind(DEAD)
@@ -146,7 +147,7 @@ impl EmbeddedQueue {
             .await?)
     }
 
-    /// Deletes dead messages; answers the ids of those that were there.
+    /// Deletes dead messages; returns the ids of those that existed.
     pub async fn drop_dead(&self, ids: &[i64]) -> Result<Vec<i64>, EmbeddedError> {
         let (queue, ids) = (self.clone(), json(ids));
         detached(async move {
@@ -162,8 +163,9 @@ impl EmbeddedQueue {
         .await
     }
 
-    /// Puts dead messages back into the queues of their routing keys (or, where a key leads
-    /// nowhere, of their types), with their ids; answers the ids of those that went.
+    /// Puts dead messages back into the queues of their routing keys, with their ids. If a key
+    /// leads nowhere, the message goes to the queue of its type. Returns the ids of the moved
+    /// messages.
     pub async fn replay_dead(&self, ids: &[i64]) -> Result<Vec<i64>, EmbeddedError> {
         let (queue, ids) = (self.clone(), json(ids));
         detached(async move {
@@ -203,7 +205,7 @@ impl EmbeddedQueue {
     }
 }
 
-/// A dead message with what its headers say about its end.
+/// A dead message, with the headers that say why it died.
 fn read(message: StoredMessage) -> DeadLetter {
     let command_id = command_id(&message);
     let mut headers: BTreeMap<String, String> = message.properties.headers;
@@ -225,7 +227,7 @@ fn read(message: StoredMessage) -> DeadLetter {
     }
 }
 
-/// The id in the body, else the one beside it.
+/// The id in the body, or else the one in the properties.
 fn command_id(message: &StoredMessage) -> Option<String> {
     let body: Option<Value> = serde_json::from_slice(&message.body).ok();
     let inner = body.and_then(|body| Some(body.get("command_id")?.as_str()?.to_owned()));

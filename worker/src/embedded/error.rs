@@ -1,4 +1,4 @@
-//! What can go wrong in the embedded queue.
+//! Errors of the embedded queue.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use glyph_workflow_engine::store::EventStoreError;
 /// A call to the embedded queue failed.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
-    /// The database refused; its class says what to do.
+    /// The database refused; the error's class tells the caller what to do.
     #[error("the embedded queue failed")]
     Store(#[from] EventStoreError),
     /// Another process consumes from the file.
@@ -16,7 +16,7 @@ pub enum EmbeddedError {
         /// The file that is locked.
         path: PathBuf,
     },
-    /// The file of the lock cannot be opened or locked.
+    /// The lock file cannot be opened or locked.
     #[error("cannot lock {path}")]
     Lock {
         /// The file.

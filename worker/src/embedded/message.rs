@@ -1,4 +1,4 @@
-//! What goes into the queues and comes out of them, beside what [`crate::broker`] has names for.
+//! Messages that enter and leave the queues, in addition to the types of [`crate::broker`].
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,29 +10,29 @@ use crate::broker::{Properties, Receipt};
 /// A message to be published.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NewMessage {
-    /// What surrounds the body; its routing key leads to its queue.
+    /// The message properties; the routing key leads to the queue.
     pub properties: Properties,
     /// The body.
     pub body: Vec<u8>,
 }
 
-/// What became of a published message.
+/// The outcome of publishing a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Routed {
     /// It is in a queue, on disk.
     Queued,
-    /// It has no listener, and needs none.
+    /// No queue is bound to it, and none is needed.
     Dropped,
-    /// It has no queue and needs one: it is nowhere.
+    /// No queue is bound to it although one is needed: it is not stored.
     Returned,
 }
 
-/// A message in any queue, looked at without taking it.
+/// A message in any queue, read without taking it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredMessage {
-    /// Its id; grows from message to message.
+    /// Its id; ids grow from message to message.
     pub id: i64,
-    /// What surrounds the body.
+    /// The message properties.
     pub properties: Properties,
     /// The body.
     pub body: Vec<u8>,
@@ -45,7 +45,7 @@ pub struct Retry {
     pub receipt: Receipt,
     /// How long it waits.
     pub delay: Duration,
-    /// Headers to set beside those that it has.
+    /// Headers to set in addition to the existing ones.
     pub headers: BTreeMap<String, String>,
 }
 
@@ -54,9 +54,9 @@ pub struct Retry {
 pub struct Failure {
     /// The delivery.
     pub receipt: Receipt,
-    /// The code.
+    /// The code of the reason.
     pub reason: String,
-    /// For people.
+    /// The error text, for people.
     pub error: String,
     /// Attempts so far.
     pub attempts: u32,
@@ -64,7 +64,7 @@ pub struct Failure {
     pub first_failed_at: DateTime<Utc>,
 }
 
-/// How much a queue holds.
+/// The counts of a queue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct QueueCount {
     /// The queue.
@@ -73,6 +73,6 @@ pub struct QueueCount {
     pub ready: i64,
     /// Messages that wait for a retry.
     pub delayed: i64,
-    /// Messages that are being worked on.
+    /// Messages that are being processed.
     pub leased: i64,
 }

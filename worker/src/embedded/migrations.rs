@@ -1,11 +1,11 @@
-//! The tables of the queues: a list of migrations beside the store's, which knows no broker.
+//! The tables of the queues: a list of migrations of their own, because the store knows no broker.
 
 use glyph_workflow_engine::store::{EventStoreError, MigrationFile, SqliteEventStore};
 
-/// Where it is noted what has been applied.
+/// The table that records applied migrations.
 const TABLE: &str = "_queue_migrations";
 
-/// The migrations, oldest first. Forward only: a file that was released is never changed.
+/// The migrations, oldest first. Forward only: a released file is never changed.
 const MIGRATIONS: [MigrationFile; 1] = [MigrationFile {
     version: 1,
     name: "queue",

@@ -1,11 +1,11 @@
 //! Durable queues in the SQLite file of the store, for running without a broker.
 //!
-//! The queues have the names, keys and headers that they have on RabbitMQ, without prefix. One
-//! process consumes, by a lock on a file beside the database; others may enqueue. A message that
-//! is delivered stays in the table until it is settled, so a crash returns it.
+//! The queues have the names, keys and headers that they have on RabbitMQ, without a prefix. A lock
+//! on a file beside the database lets only one process consume; other processes may publish. A
+//! delivered message stays in the table until it is settled, so a crash returns it.
 //!
-//! Embedded mode is for trying out: nobody may ever consume the downstream queues, so each of them
-//! keeps its newest [`DOWNSTREAM_MAX`] messages.
+//! Embedded mode is for trying out. Nothing may ever consume the downstream queues, so each of them
+//! keeps only its newest [`DOWNSTREAM_MAX`] messages.
 
 mod consumer;
 mod dead_letters;

@@ -19,7 +19,7 @@ use crate::{
     telemetry,
 };
 
-/// Puts a message where it is delivered later: the ladder of retries.
+/// Adds a message that is delivered later: the retry ladder.
 const INSERT_DELAYED: &str = "
     INSERT INTO queue_messages
         (queue, routing_key, message_id, message_type, correlation_id, reply_to, headers, body,
@@ -46,7 +46,7 @@ impl EmbeddedPublisher {
         })
     }
 
-    /// Publishes what goes one way, in order.
+    /// Publishes messages with the same destination, in order.
     async fn publish_to(
         &self,
         destination: &Destination,
@@ -110,7 +110,7 @@ impl EmbeddedPublisher {
 impl MessagePublisher for EmbeddedPublisher {
     async fn publish(&self, _lane: usize, window: &[Publication]) -> Vec<PublishOutcome> {
         let mut outcomes = vec![PublishOutcome::Unknown("not tried".to_owned()); window.len()];
-        // One transaction for each way that messages of the window go, not one for each message.
+        // One transaction for each destination in the window, not one for each message.
         let mut ways: Vec<(&Destination, Vec<usize>)> = Vec::new();
         for (index, publication) in window.iter().enumerate() {
             match ways

@@ -18,12 +18,12 @@ use super::{
 };
 use crate::broker::Properties;
 
-/// Messages that a queue keeps that nobody here consumes; older ones are dropped.
+/// Messages that a downstream queue keeps; nothing here consumes them, and older ones are dropped.
 pub const DOWNSTREAM_MAX: u32 = 100_000;
 /// Messages that a process adds to such a queue before the oldest are dropped.
 const TRIM_EVERY: u32 = 1_000;
 
-/// Bodies travel in hexadecimal: JSON has no bytes.
+/// Bodies are passed in hexadecimal: JSON has no bytes.
 const INSERT: &str = "
     INSERT INTO queue_messages
         (queue, routing_key, message_id, message_type, correlation_id, reply_to, headers, body,
@@ -62,7 +62,7 @@ pub struct EmbeddedQueue {
 }
 
 impl EmbeddedQueue {
-    /// The queues in the file of `store`. Makes their tables where they are missing.
+    /// Opens the queues in the file of `store`. Creates their tables if they are missing.
     pub async fn open(store: SqliteEventStore) -> Result<Self, EventStoreError> {
         migrations::apply(&store).await?;
         Ok(Self {
@@ -73,15 +73,15 @@ impl EmbeddedQueue {
         })
     }
 
-    /// Keeps another number of messages in each downstream queue.
+    /// Sets how many messages each downstream queue keeps.
     #[must_use]
     pub fn with_downstream_max(mut self, messages: u32) -> Self {
         self.downstream_max = messages;
         self
     }
 
-    /// Publishes all messages in one transaction. When this returns `Ok`, the queued ones are on
-    /// disk; on an error none is there, or, where the commit is in unknown, all may be.
+    /// Publishes all messages in one transaction. After `Ok`, the queued ones are on disk. After an
+    /// error none is, but if the commit is unknown, all may be.
     pub async fn publish(
         &self,
         exchange: Exchange,
@@ -107,13 +107,13 @@ impl EmbeddedQueue {
         Ok(outcomes)
     }
 
-    /// Sends a message to the queue of that name, as answers to `reply_to` go. The queue counts as
-    /// a downstream one.
+    /// Sends a message to the named queue, as replies to `reply_to` are sent. The queue counts as a
+    /// downstream one.
     pub async fn send(&self, queue: &str, message: NewMessage) -> Result<(), EmbeddedError> {
         self.insert(vec![(queue.to_owned(), message)]).await
     }
 
-    /// How much each queue holds; queues that hold nothing are left out.
+    /// The counts of each queue; empty queues are left out.
     pub async fn counts(&self) -> Result<Vec<QueueCount>, EmbeddedError> {
         sqlx::query(COUNTS)
             .bind(self.store.now().timestamp_micros())
@@ -187,7 +187,7 @@ impl EmbeddedQueue {
         .await
     }
 
-    /// Drops the oldest messages of downstream queues, once in a while.
+    /// Drops the oldest messages of downstream queues, from time to time.
     async fn trim(
         &self,
         connection: &mut SqliteConnection,
@@ -215,7 +215,7 @@ impl EmbeddedQueue {
         let every = TRIM_EVERY.min(self.downstream_max / 10).max(1);
         let mut added = self.added.lock().unwrap_or_else(PoisonError::into_inner);
         for queue in queues.filter(|queue| *queue != DEAD && !is_command_queue(queue)) {
-            // What an earlier process left is trimmed with the first message.
+            // The first message also trims what an earlier process left.
             *added.entry(queue.to_owned()).or_insert(every - 1) += 1;
         }
         let due: Vec<String> = added
@@ -230,7 +230,7 @@ impl EmbeddedQueue {
     }
 }
 
-/// A row as a message.
+/// Converts a row to a message.
 pub(super) fn stored(row: &SqliteRow) -> Result<StoredMessage, EmbeddedError> {
     Ok(StoredMessage {
         id: row.try_get("id")?,
@@ -246,7 +246,7 @@ pub(super) fn stored(row: &SqliteRow) -> Result<StoredMessage, EmbeddedError> {
     })
 }
 
-/// Headers that are no texts (counts, as SQL writes them) become texts.
+/// Converts headers that are not texts (SQL writes counts as numbers) to texts.
 fn headers(text: &str) -> Result<BTreeMap<String, String>, EmbeddedError> {
     let headers: Map<String, Value> = serde_json::from_str(text).map_err(|error| {
         EmbeddedError::Store(EventStoreError::Row {
@@ -267,7 +267,7 @@ pub(super) fn header_path(name: &str) -> String {
     format!("$.\"{name}\"")
 }
 
-/// JSON for a statement; nothing that is passed here can fail to serialize.
+/// JSON for a statement; nothing passed here can fail to serialize.
 pub(super) fn json<T: serde::Serialize + ?Sized>(value: &T) -> String {
     serde_json::to_string(value).expect("strings, numbers and maps of them serialize")
 }
@@ -281,7 +281,7 @@ fn hex(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// Runs database work to its end, whatever becomes of the caller.
+/// Runs database work to its end, even if the caller goes away.
 pub(super) async fn detached<T: Send + 'static>(
     work: impl Future<Output = Result<T, EmbeddedError>> + Send + 'static,
 ) -> Result<T, EmbeddedError> {

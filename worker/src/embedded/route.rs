@@ -8,12 +8,12 @@ use crate::{
     wire::MessageType,
 };
 
-/// Whether commands wait in the queue of that name.
+/// Whether the queue of that name is a command queue.
 pub(super) fn is_command_queue(name: &str) -> bool {
     CommandQueue::ALL.iter().any(|queue| queue.as_str() == name)
 }
 
-/// Where a message is published.
+/// The exchange that a message is published to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exchange {
     /// Commands; the routing key is the command's type.
@@ -44,7 +44,7 @@ impl Exchange {
         }
     }
 
-    /// Whether a message without a queue is an error, as it is for whoever sends commands.
+    /// Whether a message without a queue is an error, as it is for producers of commands.
     pub(super) fn mandatory(self) -> bool {
         self == Self::Commands
     }

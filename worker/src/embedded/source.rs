@@ -19,20 +19,20 @@ use crate::{
     telemetry,
 };
 
-/// Deliveries that one look at the table brings at most.
+/// The most deliveries that one read of the table returns.
 const RECEIVE_MAX: usize = 1_024;
 /// Waits between attempts on a file that is busy.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LONGEST: Duration = Duration::from_secs(2);
 
-/// What is done with deliveries.
+/// How deliveries are settled.
 #[derive(Debug)]
 enum Settlement {
     Done(Vec<Receipt>),
     GivenBack(Vec<Receipt>),
 }
 
-/// Takes commands from the queues of a file, as the only process that does.
+/// Takes commands from the queues of a file, as its only consumer.
 #[derive(Debug)]
 pub struct EmbeddedSource {
     incoming: Mutex<mpsc::Receiver<Delivery>>,
@@ -45,24 +45,24 @@ pub struct EmbeddedSource {
 #[derive(Debug)]
 struct SourceState {
     consumer: Consumer,
-    /// Deliveries handed out and not settled.
+    /// Deliveries handed out but not settled.
     unsettled: AtomicUsize,
     unsettled_max: usize,
     paused: watch::Sender<bool>,
-    /// Something was settled, so that there may be room.
+    /// Notified after a delivery is settled, since there may be room for more.
     room: Notify,
-    /// No more is taken.
+    /// Cancelled to take no more messages.
     stopping: CancellationToken,
-    /// What is settled from now on is settled at once, and then it ends.
+    /// Cancelled to settle the rest at once and then end.
     closing: CancellationToken,
 }
 
 impl EmbeddedSource {
-    /// Begins to consume.
+    /// Starts consuming.
     ///
     /// # Errors
     ///
-    /// [`EmbeddedError::AlreadyConsumed`] where another process does.
+    /// [`EmbeddedError::AlreadyConsumed`] if another process consumes.
     pub async fn start(queue: &EmbeddedQueue, prefetch: u16) -> Result<Arc<Self>, EmbeddedError> {
         let shared = Arc::new(SourceState {
             consumer: queue.consume().await?,
@@ -91,7 +91,7 @@ impl EmbeddedSource {
         }))
     }
 
-    /// Writes down what has been settled and frees the lock of the file.
+    /// Writes all settlements to the table and frees the lock of the file.
     pub async fn close(&self) {
         self.shared.stopping.cancel();
         self.shared.closing.cancel();
@@ -100,7 +100,8 @@ impl EmbeddedSource {
     }
 
     fn send(&self, receipts: &[Receipt], settlement: fn(Vec<Receipt>) -> Settlement) {
-        // After `close` nobody listens: the next process delivers again, and the inbox knows.
+        // After `close` the receiver is gone: the next process delivers again, and the inbox
+        // recognises the command.
         let _ = self.settlements.send(settlement(receipts.to_vec()));
         self.shared
             .unsettled
@@ -136,13 +137,13 @@ impl CommandSource for EmbeddedSource {
     }
 }
 
-/// Takes deliveries as long as there is room for them.
-async fn receive(shared: Arc<SourceState>, incoming: mpsc::Sender<Delivery>) {
+/// Takes deliveries while there is room for them.
+async fn receive(shared: Arc<BrokerState>, incoming: mpsc::Sender<Delivery>) {
     let mut paused = shared.paused.subscribe();
     let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
     loop {
         let room = async {
-            // A closed channel cannot be: `shared` holds its sender.
+            // The channel cannot be closed: `shared` holds its sender.
             let _ = paused.wait_for(|paused| !paused).await;
             loop {
                 let freed = shared.room.notified();
@@ -161,7 +162,7 @@ async fn receive(shared: Arc<SourceState>, incoming: mpsc::Sender<Delivery>) {
         };
         let deliveries = tokio::select! {
             deliveries = deliveries => deliveries,
-            // What the dropped call had leased is available again.
+            // Messages that the dropped call had leased become available again.
             () = shared.stopping.cancelled() => return,
         };
         match deliveries {
@@ -171,7 +172,7 @@ async fn receive(shared: Arc<SourceState>, incoming: mpsc::Sender<Delivery>) {
                     .unsettled
                     .fetch_add(deliveries.len(), Ordering::Relaxed);
                 for delivery in deliveries {
-                    // The channel holds as many as may be unsettled, so this does not wait.
+                    // The channel has room for all unsettled deliveries, so this does not wait.
                     if incoming.send(delivery).await.is_err() {
                         return;
                     }
@@ -188,8 +189,8 @@ async fn receive(shared: Arc<SourceState>, incoming: mpsc::Sender<Delivery>) {
     }
 }
 
-/// Writes down what is settled, as much at a time as has come together.
-async fn settle(shared: Arc<SourceState>, mut settled: mpsc::UnboundedReceiver<Settlement>) {
+/// Writes settlements to the table: each transaction takes all that have arrived.
+async fn settle(shared: Arc<BrokerState>, mut settled: mpsc::UnboundedReceiver<Settlement>) {
     let mut batch = Vec::new();
     loop {
         tokio::select! {

@@ -1,4 +1,5 @@
-//! The queues through their public face and through the traits of the broker, on files of their own.
+//! The queues through their public interface and through the traits of the broker, each on its own
+//! file.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
@@ -240,7 +241,7 @@ async fn an_old_consumer_cannot_settle_what_a_new_one_holds() {
     commands(&queue, "submission", 1).await;
     let old = queue.consume().await.unwrap();
     let stale = receipts(&old.next(&[Submission], 1).await.unwrap());
-    // As if the lock had been lost: the file of it is gone.
+    // As if the lock had been lost: its file is gone.
     std::fs::remove_file(dir.path().join("q.db.lock")).unwrap();
     let new = queue.consume().await.unwrap();
     let held = new.next(&[Submission], 1).await.unwrap();
@@ -277,7 +278,7 @@ async fn a_poison_message_ends_in_the_dead_queue() {
     let queue = queue(&dir.path().join("q.db")).await;
     commands(&queue, "submission", 1).await;
     let mut deliveries = 0;
-    // Every round a process dies with the message in its hands.
+    // In every round a process dies while it has the message.
     loop {
         let consumer = queue.consume().await.unwrap();
         match consumer.receive(&[Submission], 1).await.unwrap().len() {

@@ -1,4 +1,4 @@
-//! Deletes rows that the broker has confirmed, many at a time.
+//! Deletes confirmed rows, many at a time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,19 +8,19 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::backoff::Backoff;
 
-/// Rows that are deleted at once without waiting for more.
+/// With this many rows the deleter does not wait for more.
 const ROWS_MAX: usize = 4_096;
-/// How long a confirmed row may stay: it makes other workers leave the task's next messages to the
-/// relay, so not long; yet one statement serves many windows.
+/// How long a confirmed row may stay. Short, because the row makes other workers leave the task's
+/// next messages to the relay; yet long enough that one statement serves many windows.
 const WAIT: Duration = Duration::from_millis(200);
-/// Windows that may wait to be deleted; beyond it publishing waits for the database.
+/// Windows that may wait to be deleted; at this bound publishing waits for the database.
 const WINDOWS_MAX: usize = 256;
 
-/// Takes positions of confirmed rows. Dropping every clone ends the deleter, once it is done.
+/// Accepts positions of confirmed rows. Dropping every clone ends the deleter, once it is done.
 pub(crate) type Deletions = mpsc::Sender<Vec<i64>>;
 
-/// Starts the deleter. Once `stopping`, it no longer insists: what it leaves is published again
-/// by the relay that finds it, under the same id.
+/// Starts the deleter. Once `stopping`, it no longer retries: a relay finds the remaining rows and
+/// publishes them again, under the same id.
 pub(crate) fn start_deletions(
     outbox: Arc<dyn Outbox>,
     stopping: CancellationToken,
@@ -42,7 +42,7 @@ pub(crate) fn start_deletions(
     deletions
 }
 
-/// Deletes until it succeeds.
+/// Deletes, retrying until it succeeds or a stop is requested.
 pub(super) async fn delete(outbox: &dyn Outbox, positions: &[i64], stopping: &CancellationToken) {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     while let Err(error) = outbox.confirmed(positions).await {

@@ -1,7 +1,8 @@
 //! Messages between commit and confirm.
 //!
-//! Who commits a message usually publishes it at once ([`crate::pipeline`]); what that leaves
-//! behind (a crash, a refusal, another owner of older messages) is the relay's.
+//! The process that commits a message usually publishes it at once ([`crate::pipeline`]). The relay
+//! publishes the rest: messages left by a crash or a refusal, or queued behind older messages that
+//! another publisher has leased.
 
 mod deletions;
 mod publication;

@@ -11,8 +11,8 @@ use crate::{
     wire::{MessageType, envelope::CONTENT_TYPE},
 };
 
-/// The attributes that are repeated as AMQP properties. They are read back from the body rather
-/// than kept in columns: the table stays narrow, and the two cannot disagree.
+/// The attributes that are repeated as AMQP properties. They are read from the body rather than
+/// stored in columns: the table stays narrow, and the two cannot disagree.
 #[derive(Default, Deserialize)]
 struct Head<'a> {
     #[serde(rename = "type", borrow, default)]
@@ -27,7 +27,8 @@ struct Head<'a> {
 
 /// The message of `row`.
 pub(crate) fn publication_of(row: &OutboxRow) -> Publication {
-    // A body that cannot be read was not written by any build of this program; it still goes out.
+    // No build of this program writes a body that cannot be read; such a row is published all the
+    // same.
     let head: Head<'_> = serde_json::from_str(&row.body).unwrap_or_default();
     let traceparent = head
         .traceparent

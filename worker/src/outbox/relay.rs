@@ -1,16 +1,17 @@
-//! Publishes messages that nobody else will.
+//! Publishes the messages that their lanes did not publish.
 //!
 //! **Order.** For one task, messages leave this process in the order of their positions:
 //!
-//! - The store hands out a row only if no older row of its task is held by someone else or backs
-//!   off, and it hands out the relay's rows in order. The relay leases under a name of its own,
-//!   not the lanes': to the store they are two publishers, so neither overtakes the other.
+//! - The store leases a row only if no older row of its task is leased by another publisher or
+//!   backs off, and it leases rows to the relay in order. The relay has a publisher name of its
+//!   own, different from that of the lanes: to the store they are two publishers, so neither
+//!   overtakes the other.
 //! - A commit of the task, here or in another process, sees under the head lock that older rows
 //!   belong to the relay, and leaves its own rows behind them.
-//! - After a failure the failed row backs off, which withholds all later ones of its task. When it
-//!   is tried again it travels alone; the others follow once it is confirmed.
-//! - Within one window later messages of a task may be confirmed although an earlier one was
-//!   refused: they were already on the wire.
+//! - After a failure the failed row backs off, which blocks all later ones of its task. When it is
+//!   tried again it is sent alone; the others follow once it is confirmed.
+//! - Within one window, later messages of a task may be confirmed although an earlier one was
+//!   refused: they had already been sent.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -34,13 +35,13 @@ use crate::{
     metrics::Metrics,
 };
 
-/// Rows of one claim: a window that the broker confirms well within the lease.
+/// Rows of one claim: a window small enough for the broker to confirm well within the lease.
 const CLAIM_MAX: u32 = 512;
-/// Between two looks while messages wait, but none for the relay.
+/// Time between two polls while messages wait, but none for the relay.
 const POLL_BACKLOG: Duration = Duration::from_millis(200);
-/// Between two looks while none waits.
+/// Time between two polls while no message waits.
 const POLL_IDLE: Duration = Duration::from_secs(1);
-/// The first wait after a failure; doubles with each.
+/// The first wait after a failure; each failure doubles it.
 const FAILED_WAIT_FIRST: Duration = Duration::from_secs(1);
 /// The longest wait after a failure.
 const FAILED_WAIT_MAX: Duration = Duration::from_secs(60);
@@ -50,13 +51,13 @@ pub(crate) fn relay_id(lanes: PublisherId) -> PublisherId {
     PublisherId(Uuid::new_v5(&lanes.0, b"relay"))
 }
 
-/// How long a message waits after it has failed `attempts` times before.
+/// How long a message waits when it has failed `attempts` times before.
 pub(crate) fn failed_wait(attempts: i32) -> Duration {
     let doublings = u32::try_from(attempts).unwrap_or(0).min(6);
     (FAILED_WAIT_FIRST * 2_u32.pow(doublings)).min(FAILED_WAIT_MAX)
 }
 
-/// Why a message was not published, for operators; none where it was.
+/// Why a message was not published, for operators; none if it was published.
 pub(crate) fn failure_text(outcome: &PublishOutcome) -> Option<String> {
     match outcome {
         PublishOutcome::Confirmed => None,
@@ -71,7 +72,7 @@ pub(crate) struct Relay {
     pub(crate) outbox: Arc<dyn Outbox>,
     pub(crate) publisher: Arc<dyn MessagePublisher>,
     pub(crate) id: PublisherId,
-    /// The publisher's channel, next to those of the lanes.
+    /// The publisher's channel for the relay; the lanes use others.
     pub(crate) channel: usize,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) failpoints: Failpoints,
@@ -79,11 +80,11 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// Runs until stopped; a window that is begun is finished.
+    /// Runs until stopped; a window that has begun is finished.
     pub(crate) async fn run(self) {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-        // Whether a claim may have been made whose answer was lost. Between two windows the relay
-        // holds nothing else.
+        // Whether a claim may have succeeded although its answer was lost. Between two windows the
+        // relay leases nothing else.
         let mut unknown_commit = false;
         while !self.stopping.is_cancelled() {
             if !self.publisher.state().borrow().publishing {
@@ -143,8 +144,8 @@ impl Relay {
         }
     }
 
-    /// Publishes claimed rows in two rounds: the second is what waits for a message that has
-    /// failed before.
+    /// Publishes claimed rows in two rounds. The second contains the rows that wait for a message
+    /// which has failed before.
     async fn publish(&self, rows: Vec<OutboxRow>) {
         let (first, behind) = split_probes(rows);
         let failed = self.publish_round(first).await;
@@ -159,7 +160,7 @@ impl Relay {
         self.publish_round(free).await;
     }
 
-    /// Publishes one window; answers the tasks that are held now.
+    /// Publishes one window; returns the tasks that are blocked now.
     async fn publish_round(&self, rows: Vec<OutboxRow>) -> HashSet<TaskId> {
         if rows.is_empty() {
             return HashSet::new();
@@ -184,16 +185,16 @@ impl Relay {
     }
 }
 
-/// Rows to give to the relay, by why and for how long they back off; `None` for those that only
-/// stand behind a failed one.
+/// Rows to release to the relay, grouped by error and back-off time. `None` for rows that only wait
+/// behind a failed one.
 pub(crate) type Released = BTreeMap<Option<(String, Duration)>, Vec<i64>>;
 
-/// What became of a window.
+/// The outcome of a window.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Verdict {
     pub(crate) confirmed: Vec<i64>,
     pub(crate) released: Released,
-    /// Tasks of which nothing further may be sent by who sent this window.
+    /// Tasks of which the sender of this window may publish nothing further.
     pub(crate) held: HashSet<TaskId>,
 }
 
@@ -219,9 +220,9 @@ pub(crate) fn judge(rows: &[OutboxRow], outcomes: &[PublishOutcome], metrics: &M
     verdict
 }
 
-/// Gives rows to the relay, until that succeeds; rows that stay leased would withhold their task
-/// for as long as this process renews its leases. Once stopping it no longer insists: the leases
-/// run out.
+/// Releases rows to the relay, retrying until it succeeds: rows that stay leased would block their
+/// task for as long as this process renews its leases. Once `stopping`, it no longer retries: the
+/// leases run out.
 pub(crate) async fn release(outbox: &dyn Outbox, released: Released, stopping: &CancellationToken) {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     for (why, positions) in released
@@ -245,8 +246,8 @@ pub(crate) async fn release(outbox: &dyn Outbox, released: Released, stopping: &
     }
 }
 
-/// Parts the rows that stand behind a message which has failed before (of their own task) from
-/// those that may be sent now.
+/// Separates the rows that may be sent now from those that wait behind a message of their own task
+/// which has failed before.
 fn split_probes(rows: Vec<OutboxRow>) -> (Vec<OutboxRow>, Vec<OutboxRow>) {
     let mut probed: HashMap<TaskId, bool> = HashMap::new();
     rows.into_iter().partition(|row| {

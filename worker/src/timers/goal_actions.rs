@@ -1,9 +1,10 @@
-//! What reached goals set off outside: calls to webhooks, and pausing or archiving workflows.
+//! Actions that reached goals trigger outside the transaction: webhook calls, and pausing or
+//! archiving workflows.
 //!
-//! An action is a row that was written in the transaction that found its goal reached, under an id
-//! of goal, epoch and action. It is claimed, performed without a transaction, and settled; a crash
-//! in between frees it, so it is performed again under the same id. An act finds the id in the
-//! inbox; a webhook gets it as idempotency key.
+//! An action is a row. The transaction that found the goal reached writes it, under an id derived
+//! from goal, epoch and action. The row is claimed, performed without a transaction, and settled.
+//! After a crash in between, its lease runs out and it is performed again under the same id: an
+//! operator command finds the id in the inbox, and a webhook gets it as idempotency key.
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,12 +36,12 @@ const EVERY: Every = Every {
 const LEASE: Duration = Duration::from_secs(120);
 /// Actions performed at a time.
 const BATCH: u32 = 16;
-/// Attempts that are paced by the power of 4: 1 s, 4 s, 16 s, ..., then by the hour.
+/// The first waits grow by powers of 4: 1 s, 4 s, 16 s, ...; later ones are an hour.
 const PAUSE_MAX: Duration = Duration::from_secs(3_600);
 /// Attempts before an action is given up: about a day.
 const ATTEMPTS_MAX: u32 = 30;
 
-/// Performs the actions of goals; several processes may each have one.
+/// Performs the actions of goals; several processes may each run one.
 pub struct GoalActionRunner {
     store: Arc<dyn Store>,
     orchestrator: Arc<WorkflowOrchestrator>,
@@ -49,7 +50,7 @@ pub struct GoalActionRunner {
     failpoints: Failpoints,
 }
 
-/// What is needed to call a webhook.
+/// The data of a webhook call.
 #[derive(Deserialize)]
 struct Call {
     config: WebhookConfig,
@@ -82,7 +83,7 @@ impl ActionFault {
 }
 
 impl GoalActionRunner {
-    /// A runner that calls by this client.
+    /// A runner that calls webhooks with this client.
     pub fn new(
         store: Arc<dyn Store>,
         orchestrator: Arc<WorkflowOrchestrator>,
@@ -98,7 +99,7 @@ impl GoalActionRunner {
         }
     }
 
-    /// The same, passing the crash points of the tests.
+    /// Adds the crash points of the tests.
     #[must_use]
     pub fn with_failpoints(mut self, failpoints: Failpoints) -> Self {
         self.failpoints = failpoints;
@@ -115,14 +116,14 @@ impl GoalActionRunner {
         .await;
     }
 
-    /// Performs what is due; answers how many actions that were.
+    /// Performs the actions that are due; returns how many there were.
     pub async fn step(&self) -> Result<usize, EventStoreError> {
         let due = self.store.claim_goal_actions(LEASE, BATCH).await?;
         let performed = due.iter().map(|row| async move {
             self.failpoints.pass(CrashPoint::BeforeAction);
             let outcome = self.perform(row).await;
             self.failpoints.pass(CrashPoint::AfterAction);
-            // Where this fails, the lease runs out and the action is performed again.
+            // If this fails, the lease runs out and the action is performed again.
             self.store.settle_goal_action(row.action.id, outcome).await
         });
         let performed = join_all(performed).await;
@@ -177,7 +178,7 @@ impl GoalActionRunner {
             .await;
         self.metrics
             .handler("webhook", answer.is_ok(), began.elapsed());
-        // What is answered is of no use here.
+        // The content of the answer is not used.
         answer.map(drop).map_err(|error| ActionFault {
             is_final: error.is_final(),
             retry_after: error.retry_after(),
@@ -205,7 +206,7 @@ impl GoalActionRunner {
             .await
         {
             Ok(RecordedOutcome::Applied { .. }) => Ok(()),
-            // Archived meanwhile, perhaps by the same goal, it is held already.
+            // If it was archived meanwhile, perhaps by the same goal, it is already paused.
             Ok(RecordedOutcome::Rejected { .. }) if self.is_archived(row).await? => Ok(()),
             Ok(RecordedOutcome::Rejected { detail, .. }) => Err(ActionFault::for_good(detail)),
             Err(error) => Err(ActionFault::passing(&error)),

@@ -1,4 +1,4 @@
-//! Calls handlers outside.
+//! Calls external handlers.
 
 use std::sync::Arc;
 
@@ -17,14 +17,14 @@ use crate::{
     webhook::{CALL_TIMEOUT_DEFAULT, WebhookClient, WebhookError, WebhookRequest},
 };
 
-/// Performs calls to handlers. A trait, so that tests see what is called and when.
+/// Performs calls to handlers. A trait, so that tests can observe the calls and their times.
 #[async_trait]
 pub trait Handlers: Send + Sync {
     /// Makes one attempt.
     async fn call(&self, call: &HandlerCall) -> EffectOutcome;
 }
 
-/// The handlers that are built in.
+/// The built-in handlers.
 #[derive(Debug)]
 pub struct ExternalHandlers {
     webhooks: WebhookClient,
@@ -32,7 +32,7 @@ pub struct ExternalHandlers {
 }
 
 impl ExternalHandlers {
-    /// Handlers that call by this client.
+    /// Handlers that call webhooks with this client.
     pub fn new(webhooks: WebhookClient, metrics: Arc<Metrics>) -> Self {
         Self { webhooks, metrics }
     }

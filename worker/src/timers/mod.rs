@@ -1,15 +1,15 @@
-//! Work whose time has come.
+//! Timers, and the actions of reached goals.
 //!
-//! A timer becomes a command with an id derived from the row and goes along the same road as
-//! any other. The transaction that settles the command also deletes the row, so a crash at any
-//! point repeats nothing: the row is claimed again, and its command is a duplicate.
+//! A timer that is due becomes a command, with an id derived from its row, and goes through the
+//! same pipeline as any other. The transaction that settles the command also deletes the row, so a
+//! crash at any point repeats nothing: the row is claimed again, and its command is a duplicate.
 //!
-//! What reached goals set off outside is work of the same kind, with rows of its own.
+//! The actions of reached goals work the same way, with rows of their own.
 //!
-//! Where a row asks for something outside (a call, a command to another task), that is done first,
-//! without a transaction, and its outcome goes along with the command. A crash in between repeats
-//! the effect under the same idempotency key; two who did it at once agree on whose outcome came
-//! first.
+//! If a row requires an effect (a call, a command to another task), the effect is performed first,
+//! without a transaction, and its outcome goes with the command. A crash in between repeats the
+//! effect under the same idempotency key. If two processes perform it at once, the outcome that is
+//! committed first counts for both.
 
 mod goal_actions;
 mod handlers;

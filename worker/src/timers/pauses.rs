@@ -1,8 +1,8 @@
 //! Ends pauses of workflows that have run out.
 //!
-//! The clock alone ends a pause: from its `until` on, commands are taken and timers is claimed,
-//! whether or not anybody has noticed. What is left to do is to record the end and to tell of it,
-//! under an id derived from the pause, so that any number of processes do it once.
+//! The clock alone ends a pause: from its `until` on, commands are accepted and timers are claimed,
+//! even if no process has noticed yet. This task only records the end and publishes it, under an id
+//! derived from the pause, so that any number of processes do it once.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
     telemetry,
 };
 
-/// How late the end of a pause may be told of.
+/// How late the end of a pause may be recorded.
 const EVERY: Every = Every {
     idle: Duration::from_secs(1),
     longest: Duration::from_secs(10),
@@ -29,7 +29,7 @@ pub struct PauseExpirer {
 }
 
 impl PauseExpirer {
-    /// A keeper; several processes may each have one.
+    /// An expirer; several processes may each run one.
     pub fn new(store: Arc<dyn Store>, orchestrator: Arc<WorkflowOrchestrator>) -> Self {
         Self {
             store,
@@ -47,7 +47,7 @@ impl PauseExpirer {
         .await;
     }
 
-    /// Ends what has run out.
+    /// Ends the pauses that have run out.
     pub async fn step(&self) -> Result<(), OrchestrationError> {
         let pauses = self.store.workflow_pauses().await?;
         for lapsed in pauses
@@ -55,7 +55,7 @@ impl PauseExpirer {
             .iter()
             .filter_map(OperatorEnvelope::of_lapsed)
         {
-            // Refused where somebody else was faster or the pause was prolonged: both are fine.
+            // Refused if another process was faster or the pause was extended: both are fine.
             self.orchestrator
                 .operator_command(&*self.store, lapsed)
                 .await?;

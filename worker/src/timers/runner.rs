@@ -21,20 +21,20 @@ use crate::{
     webhook::CALL_TIMEOUT_MAX,
 };
 
-/// How late timers may be noticed.
+/// How late due timers may be noticed.
 const EVERY: Every = Every {
     idle: Duration::from_millis(250),
     longest: Duration::from_secs(10),
 };
-/// How long a claimed row is left to its claimer.
+/// How long a claimed row is leased to its claimer.
 const LEASE: Duration = Duration::from_secs(30);
-/// How long a claimed call is left to its claimer: the longest call, and time to decide on it.
+/// How long a claimed call is leased to its claimer: the longest call, and time to decide on it.
 const CALL_LEASE: Duration = Duration::from_secs(CALL_TIMEOUT_MAX.as_secs() + 30);
 /// Rows of one claim: about a batch for each lane.
 const CLAIM_MAX: u32 = 512;
-/// Calls under way at a time; those beyond it stay due, and any process may claim them.
+/// Calls under way at a time; further ones stay due, and any process may claim them.
 const CALLS_MAX: usize = 64;
-/// How long a stop waits for calls under way. What is cut off is called again, under the same
+/// How long a stop waits for calls under way. A call that is cut off is repeated under the same
 /// idempotency key, when its lease has run out.
 const CALLS_GRACE: Duration = Duration::from_secs(5);
 
@@ -47,7 +47,7 @@ pub struct TimerRunner {
 }
 
 impl TimerRunner {
-    /// A runner; several processes may each have one.
+    /// A runner; several processes may each run one.
     pub fn new(
         queue: Arc<dyn TimerQueue>,
         orchestrator: Arc<WorkflowOrchestrator>,
@@ -62,7 +62,7 @@ impl TimerRunner {
         }
     }
 
-    /// Runs until stopped; what was claimed is finished first.
+    /// Runs until stopped; claimed timers are finished first.
     pub async fn run(self, stopping: CancellationToken) {
         let runner = Arc::new(self);
         let calls = Arc::clone(&runner).run_calls(&stopping);
@@ -102,12 +102,12 @@ impl TimerRunner {
             return;
         }
         if let Err(error) = self.queue.drop_timers(ids).await {
-            // They are claimed again, and are duplicates again.
+            // The rows are claimed again, and their commands are duplicates again.
             tracing::debug!(%error, "settled timers could not be deleted");
         }
     }
 
-    /// Calls have slots of their own, so that slow handlers delay other calls at most.
+    /// Calls have permits of their own, so that slow handlers delay only other calls.
     async fn run_calls(self: Arc<Self>, stopping: &CancellationToken) {
         let slots = Arc::new(Semaphore::new(CALLS_MAX));
         let calls = TaskTracker::new();
@@ -127,7 +127,7 @@ impl TimerRunner {
         }
     }
 
-    /// Starts as many calls as there are slots for; waits for the first slot.
+    /// Starts as many calls as there are free permits; waits for the first permit.
     async fn start_due_calls(
         self: &Arc<Self>,
         slots: &Arc<Semaphore>,
@@ -169,11 +169,11 @@ impl TimerRunner {
         drop(slot);
     }
 
-    /// Runs one row; answers its id where it was settled before and is still there.
+    /// Runs one row; returns its id if its command was settled before and the row still exists.
     async fn run_row(&self, row: Timer) -> Option<Uuid> {
         let outcome = match self.orchestrator.effect_of(&row).await {
             Ok(None) => None,
-            // A stopped pipeline leaves the row to its lease.
+            // If the pipeline has stopped, the row is left until its lease runs out.
             Ok(Some(effect)) => Some(self.perform(effect).await.ok()?),
             Err(error) => {
                 let reason = telemetry::chain(&error);
@@ -184,7 +184,7 @@ impl TimerRunner {
         let performed = outcome.is_some();
         match self.submit(&row, outcome).await {
             Ok(Outcome::Duplicate(_)) => Some(row.id),
-            // What the handler answered cannot be stored; that it cannot, can be.
+            // The handler's answer cannot be stored; the fact that it cannot is stored instead.
             Ok(Outcome::Dead(Dead::Malformed(error))) if performed => {
                 let error = format!("the answer cannot be stored: {error}");
                 let failed = EffectOutcome::Failed {
@@ -195,10 +195,10 @@ impl TimerRunner {
                 let second = self.submit(&row, Some(failed)).await;
                 matches!(second, Ok(Outcome::Duplicate(_))).then_some(row.id)
             }
-            // What is held was paused after the claim, and comes again with that.
+            // A row that was paused after the claim is claimed again once the pause ends.
             Ok(Outcome::Applied(_) | Outcome::Undecided(Undecided::Paused))
             | Err(PipelineStopped) => None,
-            // The row stays and is tried again when its lease runs out; nobody's work is lost.
+            // The row stays and is tried again when its lease runs out; no work is lost.
             Ok(outcome @ (Outcome::Rejected(_) | Outcome::Undecided(_) | Outcome::Dead(_))) => {
                 tracing::error!(due = %row.id, ?outcome, "a timer was not applied");
                 None
@@ -230,7 +230,7 @@ impl TimerRunner {
     }
 }
 
-/// What telling another task something came to. A duplicate came to what it came to first.
+/// The outcome of a command to another task. A duplicate has the outcome of the first.
 fn notified(outcome: Outcome) -> EffectOutcome {
     let failed = |error: String, is_final| EffectOutcome::Failed {
         error,
