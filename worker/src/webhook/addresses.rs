@@ -2,18 +2,18 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// What kind of address it is.
+/// The kind of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AddressKind {
-    /// Somewhere on the internet.
+    /// An address on the internet.
     Public,
-    /// This machine or a private network: only where the operator says so.
+    /// This machine or a private network: allowed only if the operator configures it.
     Private,
-    /// Never the address of a receiver: metadata services, link-local, multicast, reserved.
+    /// Never a valid receiver: metadata services, link-local, multicast, reserved.
     Never,
 }
 
-/// What kind of address `address` is (IANA special-purpose address registries).
+/// The kind of `address` (IANA special-purpose address registries).
 pub(super) fn kind_of(address: IpAddr) -> AddressKind {
     match address {
         IpAddr::V4(address) => kind_of_v4(address),
@@ -21,16 +21,16 @@ pub(super) fn kind_of(address: IpAddr) -> AddressKind {
     }
 }
 
-fn kind_of_v4(address: Ipv4Addr) -> AddressKind {
-    /// A metadata service in the range that carriers share.
+fn place_v4(address: Ipv4Addr) -> AddressKind {
+    /// A metadata service in the shared range of carriers.
     const METADATA: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
     match address.octets() {
         _ if address == METADATA => AddressKind::Never,
         [10 | 127, ..] | [192, 168, ..] => AddressKind::Private,
         [100, second, ..] if (64..128).contains(&second) => AddressKind::Private,
         [172, second, ..] if (16..32).contains(&second) => AddressKind::Private,
-        // "This network"; link-local, where clouds keep their metadata; protocol assignments,
-        // documentation, relays and benchmarks; multicast, reserved, broadcast.
+        // "This network"; link-local, where clouds have their metadata services; protocol
+        // assignments, documentation, relays and benchmarks; multicast, reserved, broadcast.
         [0 | 224..=255, ..]
         | [169, 254, ..]
         | [192, 0, 0 | 2, _]
@@ -42,8 +42,8 @@ fn kind_of_v4(address: Ipv4Addr) -> AddressKind {
     }
 }
 
-fn kind_of_v6(address: Ipv6Addr) -> AddressKind {
-    /// A metadata service among the unique local addresses.
+fn place_v6(address: Ipv6Addr) -> AddressKind {
+    /// A metadata service in the range of unique local addresses.
     const METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
     let v4 = |high: u16, low: u16| {
         let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
@@ -52,7 +52,7 @@ fn kind_of_v6(address: Ipv6Addr) -> AddressKind {
     match address.segments() {
         _ if address == METADATA => AddressKind::Never,
         [0, 0, 0, 0, 0, 0, 0, 1] => AddressKind::Private,
-        // What carries an IPv4 address is that address: mapped, NAT64, 6to4.
+        // An address that embeds an IPv4 address (mapped, NAT64, 6to4) counts as that address.
         [0, 0, 0, 0, 0, 0xffff, high, low]
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
         | [0x2002, high, low, ..] => v4(high, low),
@@ -60,7 +60,7 @@ fn kind_of_v6(address: Ipv6Addr) -> AddressKind {
         // Protocol assignments (Teredo among them) and documentation.
         [0x2001, second, ..] if second < 0x200 || second == 0xdb8 => AddressKind::Never,
         [0x3fff, second, ..] if second < 0x1000 => AddressKind::Never,
-        // All that is routed today; the rest is link-local, multicast or reserved.
+        // Everything that is routed today; the rest is link-local, multicast or reserved.
         [first, ..] if first & 0xe000 == 0x2000 => AddressKind::Public,
         _ => AddressKind::Never,
     }

@@ -1,4 +1,4 @@
-//! The client.
+//! The HTTP client of webhooks.
 
 use std::{
     fmt::Write as _,
@@ -28,7 +28,7 @@ use crate::wire::check_storable;
 
 /// How long an idle connection is kept for the next call to the same host.
 const IDLE_MAX: Duration = Duration::from_secs(30);
-/// Headers that the client sets itself, or that would change how a request is read.
+/// Headers that the client sets itself, or that would change how the receiver parses the request.
 const RESERVED_HEADERS: [&str; 6] = [
     "content-length",
     "content-type",
@@ -43,13 +43,13 @@ const RESERVED_HEADERS: [&str; 6] = [
 pub struct WebhookRequest<'a> {
     /// The idempotency key and `webhook-id`: the same for every attempt.
     pub id: Uuid,
-    /// Where to; `http` or `https`.
+    /// The target URL; `http` or `https`.
     pub url: &'a str,
-    /// Further headers.
+    /// Additional headers.
     pub headers: &'a [(String, String)],
-    /// How long it may take in all; [`CALL_TIMEOUT_MAX`] bounds it.
+    /// The time limit of the whole call, at most [`CALL_TIMEOUT_MAX`].
     pub timeout: Duration,
-    /// What is sent, as JSON.
+    /// The body, sent as JSON.
     pub body: &'a Value,
 }
 
@@ -57,7 +57,7 @@ pub struct WebhookRequest<'a> {
 #[derive(Clone, Debug)]
 pub struct WebhookClient {
     settings: Arc<WebhookSettings>,
-    /// None where nothing may be called.
+    /// None if no call is allowed.
     http: Option<Client>,
 }
 
@@ -73,8 +73,8 @@ impl WebhookClient {
         Ok(Self { settings, http })
     }
 
-    /// Calls and answers what it was answered; null where the answer is empty. Each call is one
-    /// attempt: trying again is for the caller to decide.
+    /// Makes one attempt and returns the answer; null if the answer is empty. The caller decides
+    /// whether to try again.
     pub async fn call(&self, request: WebhookRequest<'_>) -> Result<Value, WebhookError> {
         let target = Target::read(request.url)?;
         let http = self.check(&target)?;
@@ -88,7 +88,7 @@ impl WebhookClient {
         let timestamp = Utc::now().timestamp();
         let mut headers = own_headers(request.headers)?;
         let mut insert = |name, value: String| {
-            // Ids, numbers and base64 are what a header may hold.
+            // Ids, numbers and base64 are always valid in a header.
             if let Ok(value) = HeaderValue::from_str(&value) {
                 headers.insert(HeaderName::from_static(name), value);
             }
@@ -123,7 +123,7 @@ impl WebhookClient {
         }))
     }
 
-    /// The HTTP client, if the target is on the list and, where it is an address, may be called.
+    /// The HTTP client, if the target is on the list and, given as an address, may be called.
     fn check(&self, target: &Target) -> Result<&Client, WebhookError> {
         let hosts = &self.settings.hosts;
         let allowed = hosts
@@ -158,7 +158,7 @@ impl WebhookSettings {
 }
 
 fn client(settings: &Arc<WebhookSettings>) -> Result<Client, WebhookSetupError> {
-    // A second installation in one process is refused and changes nothing.
+    // Installing it twice in one process fails and changes nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = Client::builder()
         .dns_resolver(Checked(Arc::clone(settings)))
@@ -170,8 +170,8 @@ fn client(settings: &Arc<WebhookSettings>) -> Result<Client, WebhookSetupError> 
     Ok(client)
 }
 
-/// Resolves a name and hands on the addresses that may be called: what was checked is what is
-/// connected to, whatever the name means a moment later.
+/// Resolves a name and returns only the addresses that may be called. The connection goes to a
+/// checked address, even if the name resolves differently a moment later.
 struct Checked(Arc<WebhookSettings>);
 
 impl Resolve for Checked {
@@ -197,13 +197,13 @@ impl Resolve for Checked {
     }
 }
 
-/// Where a call goes.
+/// The target of a call.
 struct Target {
     url: Url,
     host: String,
     port: u16,
     is_default_port: bool,
-    /// The host, where it is an address: no name is resolved then.
+    /// The host if it is an address, which needs no name resolution.
     address: Option<IpAddr>,
 }
 
@@ -243,7 +243,7 @@ impl Target {
     }
 }
 
-/// The headers that the caller adds.
+/// The headers added by the caller.
 fn own_headers(given: &[(String, String)]) -> Result<HeaderMap, WebhookError> {
     let mut headers = HeaderMap::with_capacity(given.len() + 8);
     for (name, value) in given {
@@ -264,7 +264,7 @@ fn own_headers(given: &[(String, String)]) -> Result<HeaderMap, WebhookError> {
     Ok(headers)
 }
 
-/// What kept a request from being answered. A refused address is found among its causes.
+/// The error of a request without an answer. The causes show whether its address was refused.
 fn failed(host: &str, error: &reqwest::Error) -> WebhookError {
     let mut causes = Vec::new();
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
@@ -282,7 +282,8 @@ fn failed(host: &str, error: &reqwest::Error) -> WebhookError {
             };
         }
         source = cause.source();
-        // The outermost one only repeats the URL, whose query may hold what logs must not.
+        // The outermost error only repeats the URL, whose query may contain secrets that must not
+        // reach logs.
         if !std::ptr::addr_eq(cause, error) {
             causes.push(cause.to_string());
         }
@@ -293,7 +294,7 @@ fn failed(host: &str, error: &reqwest::Error) -> WebhookError {
     }
 }
 
-/// Reads an answer up to the cap.
+/// Reads an answer up to the size limit.
 async fn read(host: &str, mut response: Response) -> Result<Value, WebhookError> {
     let status = response.status();
     if !status.is_success() {
@@ -327,7 +328,7 @@ async fn read(host: &str, mut response: Response) -> Result<Value, WebhookError>
     Ok(answer)
 }
 
-/// `Retry-After` in seconds; a date is left aside.
+/// `Retry-After` in seconds; a date is ignored.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
     text.trim().parse().ok().map(Duration::from_secs)

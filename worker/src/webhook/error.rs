@@ -1,32 +1,32 @@
-//! Why a call did not succeed.
+//! Why a call failed.
 
 use std::{net::IpAddr, time::Duration};
 
 use super::{ANSWER_BYTES_MAX, Host};
 
-/// Webhooks cannot be set up.
+/// The configuration of webhooks is invalid.
 #[derive(Debug, thiserror::Error)]
 #[error("webhooks cannot be set up")]
 pub struct WebhookSetupError(#[from] pub(super) reqwest::Error);
 
-/// A call did not succeed.
+/// A call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum WebhookError {
-    /// No host may be called, or none of that name and port.
+    /// The allow-list is empty, or does not contain this host and port.
     #[error(
         "no webhook may be called at `{host}`; {}",
         allowed(.hosts)
     )]
     NotAllowed {
-        /// Which host, with its port.
+        /// The host and port.
         host: String,
-        /// Those that may be.
+        /// The allowed hosts.
         hosts: Vec<Host>,
     },
-    /// There is nothing to sign with.
+    /// There is no secret to sign with.
     #[error("webhooks are signed, and there is no secret: set GLYPH_WEBHOOK_SECRET")]
     NoSecret,
-    /// The host is allowed, its address is not.
+    /// The host is allowed but its address is not.
     #[error(
         "`{host}` is at {address}, which is no public address; {}",
         private_hint(*.never)
@@ -34,15 +34,15 @@ pub enum WebhookError {
     AddressRefused {
         /// The host.
         host: String,
-        /// Where it is.
+        /// The address.
         address: IpAddr,
-        /// Whether no setting allows it.
+        /// Whether no setting can allow it.
         never: bool,
     },
     /// The URL or a header cannot be used.
     #[error("{reason}")]
     Request {
-        /// What, and how to mend it.
+        /// The fault, and how to fix it.
         reason: String,
     },
     /// The connection failed, before or after the request was sent.
@@ -53,35 +53,35 @@ pub enum WebhookError {
         /// Why.
         reason: String,
     },
-    /// No whole answer in time.
+    /// No complete answer in time.
     #[error("`{host}` gave no whole answer within {} s", .after.as_secs())]
     Timeout {
         /// The host.
         host: String,
-        /// How long was waited.
+        /// How long the client waited.
         after: Duration,
     },
-    /// It answered, but not with success.
+    /// The receiver answered with an error status.
     #[error("`{host}` answered {status}{}", redirect_hint(*.status))]
     Status {
         /// The host.
         host: String,
         /// The status.
         status: u16,
-        /// How long it asks to be left alone.
+        /// How long the receiver asks to wait.
         retry_after: Option<Duration>,
     },
-    /// It answered with success and something that cannot be used.
+    /// The receiver answered with success, but the answer cannot be used.
     #[error("`{host}` answered with {what}")]
     Answer {
         /// The host.
         host: String,
-        /// With what.
+        /// The fault of the answer.
         what: AnswerFault,
     },
 }
 
-/// What is wrong with an answer.
+/// The fault of an answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AnswerFault {
     /// Longer than allowed.
@@ -90,13 +90,13 @@ pub enum AnswerFault {
     /// Not JSON.
     #[error("something that is no JSON: {0}; answer with JSON, or with nothing")]
     NotJson(String),
-    /// JSON that no store can keep.
+    /// JSON that not every store can keep.
     #[error("JSON that cannot be kept: {0}")]
     NotStorable(String),
 }
 
 impl WebhookError {
-    /// Whether the same call would fail again, whenever it is made.
+    /// Whether the same call would always fail again.
     pub fn is_final(&self) -> bool {
         match self {
             Self::NotAllowed { .. }
@@ -105,14 +105,14 @@ impl WebhookError {
             | Self::Request { .. }
             | Self::Answer { .. } => true,
             Self::Connection { .. } | Self::Timeout { .. } => false,
-            // 408 and 425 ask for another attempt, 429 for a later one.
+            // 408 and 425 ask for another attempt; 429 for a later one.
             Self::Status { status, .. } => {
                 (300..500).contains(status) && !matches!(status, 408 | 425 | 429)
             }
         }
     }
 
-    /// How long the receiver asks to be left alone.
+    /// How long the receiver asks to wait.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } => *retry_after,

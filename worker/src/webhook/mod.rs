@@ -1,11 +1,15 @@
-//! Calls to other people's HTTP servers: signed, bounded, and only where the operator allows it.
+//! Calls to external HTTP servers: signed, bounded, and only to hosts that the operator allows.
 //!
-//! A workflow file names the URL, so whoever may create workflows could make the worker reach into
-//! the network that it runs in. Therefore: only hosts of an allow-list; a name is resolved once and
-//! the connection goes to an address that was checked; private, link-local and metadata ranges are
-//! refused; no redirect is followed; the answer is capped, and so is the time.
+//! A workflow file names the URL, so anyone who may create workflows could make the worker reach
+//! into the network that it runs in. Therefore:
 //!
-//! Calls are signed as [Standard Webhooks](https://www.standardwebhooks.com) says.
+//! - Only hosts of an allow-list may be called.
+//! - A name is resolved once, and the connection goes to a checked address.
+//! - Private, link-local and metadata ranges are refused.
+//! - Redirects are not followed.
+//! - The size of the answer and the time of the call are limited.
+//!
+//! Calls are signed according to [Standard Webhooks](https://www.standardwebhooks.com).
 
 mod addresses;
 mod client;
@@ -22,9 +26,9 @@ use std::time::Duration;
 
 use glyph_workflow_engine::limits;
 
-/// How long a call may take, from resolving the name to the last byte, when nobody says otherwise.
+/// How long a call may take by default, from resolving the name to the last byte.
 pub const CALL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
-/// The longest time that a call may be given.
+/// The longest time limit that a call may have.
 pub const CALL_TIMEOUT_MAX: Duration = limits::WEBHOOK_TIMEOUT_MAX;
-/// Bytes of an answer; a longer one fails the call.
+/// The most bytes of an answer; a longer one fails the call.
 pub const ANSWER_BYTES_MAX: usize = 1 << 20;

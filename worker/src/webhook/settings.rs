@@ -1,22 +1,22 @@
-//! Where webhooks may go, and what they are signed with.
+//! The hosts that webhooks may call, and the secret that signs calls.
 
 use std::{fmt, str::FromStr};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-/// Bytes of a secret: shorter ones are guessed, longer ones add nothing.
+/// Bytes of a secret: shorter ones can be guessed, longer ones add nothing.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 16..=512;
-/// How the text of a secret in base64 begins.
+/// The prefix of a secret in base64.
 const SECRET_PREFIX: &str = "whsec_";
 
-/// Where webhooks may go, and what they are signed with.
+/// The hosts that webhooks may call, and the secret that signs calls.
 #[derive(Clone, Debug, Default)]
 pub struct WebhookSettings {
-    /// The hosts that may be called; nothing may be called where there is none.
+    /// The hosts that may be called; if there is none, no call is allowed.
     pub hosts: Vec<Host>,
     /// Whether hosts that are listed with their port may have private addresses.
     pub allow_private: bool,
-    /// What calls are signed with; nothing may be called without.
+    /// The secret that signs calls; without it, no call is allowed.
     pub secret: Option<WebhookSecret>,
 }
 
@@ -30,13 +30,13 @@ pub struct Host {
 }
 
 impl Host {
-    /// Whether it allows a call to `name` at `port`, which is what the URL's scheme implies where
-    /// `is_default_port` says so.
+    /// Whether it allows a call to `name` at `port`. `is_default_port` says whether the URL's
+    /// scheme implies that port.
     pub(super) fn allows(&self, name: &str, port: u16, is_default_port: bool) -> bool {
         self.covers(name) && self.port.map_or(is_default_port, |p| p == port)
     }
 
-    /// Whether it allows `name` to have private addresses, given the setting that allows it at all.
+    /// Whether it allows `name` to have private addresses, if the setting allows them at all.
     pub(super) fn may_be_private(&self, name: &str) -> bool {
         self.port.is_some() && !self.below && self.covers(name)
     }
@@ -51,14 +51,14 @@ impl Host {
     }
 }
 
-/// The text is no host.
+/// The text is not a host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{text}` is no host: write a name or address without scheme and path, as `example.org`, \
      `example.org:8443`, `[::1]:8080` or `*.example.org`"
 )]
 pub struct InvalidHost {
-    /// What was given.
+    /// The rejected text.
     pub text: String,
 }
 
@@ -76,8 +76,9 @@ impl FromStr for Host {
         if place.contains(['/', '@', '?', '#', '*', ' ']) {
             return Err(invalid());
         }
-        // The parser of URLs brings names and addresses to the form that URLs are compared in;
-        // with `https` it would leave out port 443, with this one it leaves out none that matters.
+        // The URL parser normalises names and addresses, so that they compare equal to those of
+        // URLs. With `https` it would drop port 443; with this scheme it drops no port that
+        // matters.
         let url = reqwest::Url::parse(&format!("http://{place}")).map_err(|_| invalid())?;
         let name = normal(url.host_str().ok_or_else(invalid)?);
         let is_address = url.domain().is_none();
@@ -103,18 +104,18 @@ impl fmt::Display for Host {
     }
 }
 
-/// A host's name without the dot of the root.
+/// A host's name without the trailing dot of the root.
 pub(super) fn normal(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_owned()
 }
 
-/// What calls are signed with; it never shows itself.
+/// The secret that signs calls; never shown in debug output.
 #[derive(Clone, PartialEq, Eq)]
 pub struct WebhookSecret(Vec<u8>);
 
 impl WebhookSecret {
-    /// A secret: `whsec_` and base64, as Standard Webhooks writes it, or any other text, whose
-    /// bytes are then the key. The error says what is wrong with it.
+    /// A secret: `whsec_` and base64, the form of Standard Webhooks, or any other text, whose bytes
+    /// are then the key. The error says what is wrong with it.
     pub fn new(text: &str) -> Result<Self, String> {
         let key = match text.strip_prefix(SECRET_PREFIX) {
             Some(encoded) => STANDARD

@@ -1,4 +1,4 @@
-//! Signatures as Standard Webhooks says.
+//! Signatures according to Standard Webhooks.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit, Mac};

@@ -1,7 +1,7 @@
-//! Bytes from outside to JSON that every store can keep, and on to a type.
+//! Converts external bytes to JSON that every store can keep, and on to a type.
 //!
-//! Whatever a store could choke on is refused here, one command at a time: later it would abort a
-//! whole batch.
+//! Content that any store could refuse is rejected here, one command at a time: later it would
+//! abort a whole batch.
 
 use glyph_workflow_engine::limits;
 use serde::de::DeserializeOwned;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::unreadable::{CommandFault, UnreadableCode};
 
-/// The same as [`parse`], where no bytes are an empty object.
+/// Like [`parse`], but an empty input is an empty object.
 pub(super) fn parse_or_empty(body: &[u8]) -> Result<Map<String, Value>, CommandFault> {
     match body {
         [] => parse(b"{}"),
@@ -17,7 +17,7 @@ pub(super) fn parse_or_empty(body: &[u8]) -> Result<Map<String, Value>, CommandF
     }
 }
 
-/// Bytes to an object that every store can keep.
+/// Parses bytes to an object that every store can keep.
 pub(super) fn parse(body: &[u8]) -> Result<Map<String, Value>, CommandFault> {
     if body.len() > limits::COMMAND_BYTES_MAX {
         return Err(CommandFault {
@@ -29,12 +29,11 @@ pub(super) fn parse(body: &[u8]) -> Result<Map<String, Value>, CommandFault> {
             ),
         });
     }
-    let text = std::str::from_utf8(body).map_err(|e| {
-        CommandFault::malformed(format!("not UTF-8 after byte {}", e.valid_up_to()))
-    })?;
-    // serde_json refuses numbers that no finite f64 holds, and nesting beyond 128.
-    let value: Value = serde_json::from_str(text)
-        .map_err(|e| CommandFault::malformed(format!("not JSON: {e}")))?;
+    let text = std::str::from_utf8(body)
+        .map_err(|e| CommandFault::malformed(format!("not UTF-8 after byte {}", e.valid_up_to())))?;
+    // serde_json rejects numbers outside the range of a finite f64, and nesting beyond 128.
+    let value: Value =
+        serde_json::from_str(text).map_err(|e| CommandFault::malformed(format!("not JSON: {e}")))?;
     if let Some((byte, number)) = too_large_integer(text) {
         return Err(CommandFault::malformed(format!(
             "byte {byte}: the whole number {number} has more than 64 bits and would be rounded: send it as a text"
@@ -47,8 +46,8 @@ pub(super) fn parse(body: &[u8]) -> Result<Map<String, Value>, CommandFault> {
     }
 }
 
-/// The first whole number of a valid JSON text that no 64 bits hold, and where it stands. The reader
-/// makes it a decimal number, which is another one.
+/// The first integer of a valid JSON text that does not fit 64 bits, and its offset. The parser
+/// would convert it to a float, which changes its value.
 fn too_large_integer(text: &str) -> Option<(usize, &str)> {
     let (mut at, bytes) = (0, text.as_bytes());
     while let Some(byte) = bytes.get(at) {
@@ -79,13 +78,13 @@ fn too_large_integer(text: &str) -> Option<(usize, &str)> {
     None
 }
 
-/// Whether a value from outside can be kept in every store; the error says why not.
+/// Whether every store can keep an external value; the error says why not.
 pub(crate) fn check_storable(value: &Value) -> Result<(), String> {
     check_content(value, 1).map_err(|fault| fault.error)
 }
 
-/// Refuses nesting beyond [`limits::COMMAND_DEPTH_MAX`] and the NUL character, which Postgres
-/// keeps neither in text nor in jsonb.
+/// Rejects nesting beyond [`limits::COMMAND_DEPTH_MAX`] and the NUL character, which Postgres
+/// stores neither in text nor in jsonb.
 fn check_content(value: &Value, depth: usize) -> Result<(), CommandFault> {
     let check_text = |text: &str| {
         if text.contains('\0') {

@@ -1,4 +1,4 @@
-//! How long texts may be, how many there may be of them, and which times there are.
+//! Bounds on the length of texts, on their number, and on times.
 
 use std::collections::BTreeMap;
 
@@ -76,7 +76,7 @@ pub(super) fn check_reason(reason: Option<&str>) -> Result<(), CommandFault> {
     })
 }
 
-/// The NUL check matters for what comes from outside the body only; it costs next to nothing.
+/// The NUL check matters only for text from outside the body, but it costs next to nothing.
 pub(super) fn check_text(path: &str, text: &str, bytes_max: usize) -> Result<(), CommandFault> {
     if text.len() > bytes_max {
         return Err(CommandFault::malformed(format!(
@@ -92,7 +92,7 @@ pub(super) fn check_text(path: &str, text: &str, bytes_max: usize) -> Result<(),
     Ok(())
 }
 
-/// RFC 3339 has years of four digits; the parser and the databases each have limits of their own.
+/// RFC 3339 has four-digit years; the parser and the databases each have other limits.
 pub(super) fn check_time(path: &str, time: Option<DateTime<Utc>>) -> Result<(), CommandFault> {
     match time {
         Some(time) if !(0..=9_999).contains(&time.year()) => Err(CommandFault::malformed(format!(

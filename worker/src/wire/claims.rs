@@ -1,4 +1,4 @@
-//! A request for work, as HTTP gives it.
+//! A request to claim work over HTTP.
 
 use glyph_workflow_engine::{
     command::ClaimRequest,
@@ -14,27 +14,27 @@ use super::{
     unreadable::{CommandFault, Unreadable},
 };
 
-/// A person asks for work.
+/// An annotator requests work.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct ClaimBody {
-    /// Who.
+    /// The annotator.
     user_id: UserId,
-    /// Tasks of this workflow, or of one revision of it; of any when left out.
+    /// Only tasks of this workflow, or of one revision of it; of any workflow if left out.
     #[serde(default)]
     workflow: Option<WorkflowSelector>,
-    /// This step; any when left out.
+    /// Only this step; any step if left out.
     #[serde(default)]
     step: Option<StepId>,
-    /// Roles of the person.
+    /// Roles of the annotator.
     #[serde(default)]
     roles: Option<Vec<String>>,
-    /// Skills of the person.
+    /// Skills of the annotator.
     #[serde(default)]
     skills: Option<Vec<String>>,
 }
 
-/// Reads a request for work, where `complete` adds to the fields of the body what stands elsewhere,
-/// or refuses them; unknown fields are ignored, as those of commands are.
+/// Reads a request for work. `complete` adds the values from outside the body to the fields, or
+/// rejects them. Unknown fields are ignored, as in commands.
 pub fn read_claim<E: From<Unreadable>>(
     command_id: CommandId,
     correlation_id: Option<String>,

@@ -1,7 +1,7 @@
-//! What stands in `data` of each kind of message, and the answer to a command.
+//! The `data` of each kind of message.
 //!
-//! These are types of their own and not the engine's events: a stored event may grow a field or
-//! hold what is nobody's business (the known answer of a gold task), a message is a promise.
+//! These types are separate from the engine's events. A stored event may gain fields or contain
+//! internal data (the expected answer of a gold task); a message is a public contract.
 
 use std::collections::BTreeMap;
 
@@ -25,13 +25,13 @@ use uuid::Uuid;
 
 use super::envelope::TaskFields;
 
-/// Data of a message about a task: the common fields beside its own.
+/// Data of a message about a task: the common fields together with the fields of its kind.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct InTask<'a, D> {
-    /// What all have in common.
+    /// The common fields.
     #[serde(flatten)]
     pub task: TaskFields<'a>,
-    /// What this kind says.
+    /// The fields of this kind.
     #[serde(flatten)]
     pub detail: D,
 }
@@ -46,11 +46,10 @@ pub struct StepActivated<'a> {
     /// The step whose transition led here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from_step: Option<&'a StepId>,
-    /// The visit that a review or adjudication judges.
+    /// The visit that this review or adjudication is about.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[serde(rename = "judges")]
-    pub reviewed: Option<&'a StepVisit>,
-    /// Submissions asked for.
+    pub judges: Option<&'a StepVisit>,
+    /// The number of submissions that the step asks for.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(rename = "places")]
     pub slots: Option<u32>,
@@ -87,7 +86,7 @@ pub struct StepCompleted<'a> {
     pub step_id: &'a StepId,
     /// The visit, from 1.
     pub visit: u32,
-    /// What it ended with.
+    /// The result.
     pub result: &'a StepResult,
 }
 
@@ -102,7 +101,7 @@ pub struct StepFailed<'a> {
     pub error: &'a str,
 }
 
-/// A visit of a step was left out or became needless.
+/// A visit of a step was skipped or became unnecessary.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct StepEnded<'a> {
     /// The step.
@@ -113,7 +112,7 @@ pub struct StepEnded<'a> {
     pub reason: &'a str,
 }
 
-/// The task went from a step to a step or terminal.
+/// The task moved from a step to a step or terminal.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct TransitionOccurred<'a> {
     /// The step left.
@@ -122,7 +121,7 @@ pub struct TransitionOccurred<'a> {
     pub from_visit: u32,
     /// The step or terminal entered.
     pub to_step: &'a Target,
-    /// What made it fire: the condition's type, for `expression` its source.
+    /// The condition that was met: its type, or the source of an `expression`.
     pub condition_met: &'a str,
 }
 
@@ -144,50 +143,50 @@ pub struct ConsensusCalculated<'a> {
     pub step_id: &'a StepId,
     /// The visit, from 1.
     pub visit: u32,
-    /// What measured agreement.
+    /// The agreement metric.
     pub metric: Metric,
     /// Level of measurement.
     pub level: Level,
     /// Path in `annotation.data`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<&'a str>,
-    /// The agreement; null where it is not defined.
+    /// The agreement; null if it is not defined.
     pub agreement: Option<f64>,
-    /// Why it is not defined, or why observed agreement stands in for the metric.
+    /// Why the agreement is not defined, or why observed agreement replaces the metric.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<&'a str>,
-    /// Agreement at which annotators agree.
+    /// The agreement from which on annotators count as agreed.
     pub threshold: f64,
     /// Units compared.
     pub units: usize,
     /// Pairs of values compared.
     pub pairs: u64,
-    /// Whether the agreement reached the threshold (an undefined one counts as such).
+    /// Whether the agreement reached the threshold (an undefined one counts as reached).
     pub agreed: bool,
-    /// What was to find the value.
+    /// The consensus method that was configured.
     pub method: ConsensusMethod,
     /// The candidates, most votes first.
     pub votes: &'a [Vote],
     /// Whether the vote was tied.
     pub tied: bool,
-    /// The value found.
+    /// The consensus value.
     pub value: Option<&'a Value>,
-    /// What found it.
+    /// How the value was determined.
     pub resolved_by: Option<ResolvedBy>,
-    /// People asked in addition now, because the answer is not sure enough.
+    /// The number of additional annotators requested now, because the answer is not certain enough.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub more: Option<u32>,
-    /// How probable each answer is, where that decides.
+    /// The probability of each answer, if the method uses probabilities.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub posterior: Option<&'a PosteriorCalculated>,
-    /// Whose vote counted how much, where votes are weighed.
+    /// The weight of each annotator's vote, if votes are weighted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<&'a WeightsUsed>,
-    /// How the fields joined into one verdict, where they were compared one by one. `agreement` is
-    /// then their weighted mean, and the votes stand with them.
+    /// How the results of the fields were combined, if fields were compared one by one. `agreement`
+    /// is then their weighted mean, and each field has its own votes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<FieldMode>,
-    /// The fields, where they were compared one by one.
+    /// The fields, if they were compared one by one.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub fields: &'a [FieldCalculated],
 }
@@ -220,13 +219,13 @@ impl<'a> From<&'a events::ConsensusCalculated> for ConsensusCalculated<'a> {
     }
 }
 
-/// The task exists and is bound to a revision. The known answer of a gold task is not told:
-/// annotators may sit behind any consumer.
+/// The task exists and is bound to a revision. The message never contains the expected answer of a
+/// gold task: annotators may be able to read it.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct WorkflowStarted<'a> {
     /// Whether a submission started it.
     pub by_submission: bool,
-    /// What the producer gave to label.
+    /// The input to annotate, from the producer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input: Option<&'a Value>,
     /// Key-value pairs for search.
@@ -243,12 +242,13 @@ impl<'a> From<&'a events::WorkflowStarted> for WorkflowStarted<'a> {
     }
 }
 
-/// The task has its output.
+/// The task completed with an output.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct WorkflowCompleted<'a> {
     /// The output.
     pub output: &'a Value,
-    /// There and true for a gold task, whose answer was known beforehand: no output to be used.
+    /// Present and true for a gold task: its answer was known beforehand, so its output must not be
+    /// used.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub gold: bool,
 }
@@ -260,24 +260,24 @@ pub struct WorkflowFailed<'a> {
     pub error: &'a str,
 }
 
-/// The task is held, or one step of it.
+/// The task, or one step of it, is paused.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct WorkflowPaused<'a> {
-    /// The step; the whole task where there is none.
+    /// The step; absent if the whole task is paused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step_id: Option<&'a StepId>,
     /// Why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'a str>,
-    /// When it goes on by itself.
+    /// When the pause ends by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<DateTime<Utc>>,
 }
 
-/// The task goes on, or one step of it.
+/// The task, or one step of it, is resumed.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct WorkflowReleased<'a> {
-    /// The step; the whole task where there is none.
+    /// The step; absent if the whole task is resumed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step_id: Option<&'a StepId>,
     /// Why.
@@ -285,7 +285,7 @@ pub struct WorkflowReleased<'a> {
     pub reason: Option<&'a str>,
 }
 
-/// An operator ended the task.
+/// An operator cancelled the task.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct WorkflowCancelled<'a> {
     /// Why.
@@ -293,7 +293,7 @@ pub struct WorkflowCancelled<'a> {
     pub reason: Option<&'a str>,
 }
 
-/// An operator held all tasks of a workflow, or let them go on.
+/// An operator paused all tasks of a workflow, or resumed them.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct WholeWorkflow<'a> {
     /// The workflow, in all its revisions.
@@ -301,10 +301,10 @@ pub struct WholeWorkflow<'a> {
     /// Why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'a str>,
-    /// When it goes on by itself, where it is held.
+    /// When the pause ends by itself, if the tasks are paused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<DateTime<Utc>>,
-    /// Whether it is archived: held until it is restored, and left out of lists.
+    /// Whether the workflow is archived: paused until it is restored, and left out of lists.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub archived: bool,
 }
@@ -335,7 +335,7 @@ impl<'a> WholeWorkflow<'a> {
     }
 }
 
-/// Data of a message that is about one task, or about all tasks of a workflow.
+/// Data of a message about one task, or about all tasks of a workflow.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum TaskOrWorkflow<'a, D> {
@@ -345,60 +345,60 @@ pub enum TaskOrWorkflow<'a, D> {
     Workflow(WholeWorkflow<'a>),
 }
 
-/// The task runs on another revision (the one in the fields of the task) from now on.
+/// The task now runs on another revision, the one in the common fields.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct WorkflowMigrated<'a> {
     /// Number of the revision it ran on.
     pub from_revision: u32,
-    /// Steps that are called otherwise now: old id to new id.
+    /// Renamed steps: old id to new id.
     pub steps: &'a BTreeMap<StepId, StepId>,
 }
 
-/// Somebody claimed a slot.
+/// An annotator claimed a slot.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct TaskAssigned<'a> {
     /// The step.
     pub step_id: &'a StepId,
     /// The visit, from 1.
     pub visit: u32,
-    /// Who.
+    /// The annotator.
     pub user_id: UserId,
-    /// Roles that the person named.
+    /// Roles that the annotator declared.
     pub roles: &'a [String],
-    /// When the slot is given up without activity.
+    /// When the claim expires without activity.
     pub expires_at: DateTime<Utc>,
 }
 
-/// A claimed slot is free again.
+/// A claimed slot is open again.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct TaskReleased<'a> {
     /// The step.
     pub step_id: &'a StepId,
     /// The visit, from 1.
     pub visit: u32,
-    /// Who held it.
+    /// The annotator who had claimed it.
     pub user_id: UserId,
     /// Why.
     pub cause: ReleaseReason,
-    /// What was said about it.
+    /// The reason given for the release.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'a str>,
 }
 
-/// The holder of a slot was inactive for too long.
+/// The annotator who claimed a slot was inactive for too long.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct TaskStalled<'a> {
     /// The step.
     pub step_id: &'a StepId,
     /// The visit, from 1.
     pub visit: u32,
-    /// Who held it.
+    /// The annotator who claimed the slot.
     pub user_id: UserId,
-    /// What follows.
+    /// The timeout action that follows.
     pub action: TimeoutAction,
 }
 
-/// A step cannot go on by itself.
+/// A step cannot continue without help.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct IncidentOpened<'a> {
     /// Id of the incident.
@@ -407,42 +407,42 @@ pub struct IncidentOpened<'a> {
     pub step_id: &'a StepId,
     /// The visit, from 1.
     pub visit: u32,
-    /// What kind of trouble.
+    /// The kind of incident.
     pub code: IncidentCode,
     /// What happened, for people.
     pub reason: &'a str,
-    /// Whether the workflow asks for operators to be told (`escalate`).
+    /// Whether the workflow asks to alert operators (`escalate`).
     pub escalated: bool,
 }
 
-/// An external worker is to do a step and to answer with `advance` and `output`.
+/// Asks an external worker to do a step and to answer with `advance` and `output`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct JobRequested<'a> {
     /// The step.
     pub step_id: &'a StepId,
     /// The visit, from 1.
     pub visit: u32,
-    /// The hook that asks for it; none where it is the step's own work.
+    /// The hook that requests the job; absent if the job is the step's own work.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hook: Option<HookStage>,
     /// Number of the job within the visit, from 1.
     pub call: u32,
-    /// The attempt at this job, from 1: published again where it goes unanswered for too long.
+    /// The attempt at this job, from 1: a job without an answer is published again after a while.
     pub attempt: u32,
-    /// The same for every attempt.
+    /// The idempotency key; the same for every attempt.
     pub idempotency_key: Uuid,
-    /// When it counts as failed without an answer.
+    /// When the job counts as failed if there is no answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<DateTime<Utc>>,
     /// The `config` of the step or hook.
     pub config: &'a Value,
-    /// What to work on: `input` and `context` of the task, and `results` by step; what hooks have
-    /// `prepared`, and for those after the work the `result`.
+    /// What to work on: `input` and `context` of the task, `results` by step, and what hooks have
+    /// `prepared`. Hooks that run after the work also get the `result`.
     pub input: &'a Value,
 }
 
 impl<'a> JobRequested<'a> {
-    /// The job of an event; none where the handler is called and not sent a job.
+    /// The job of an event; none if the handler is called directly.
     pub fn of(event: &'a events::HandlerRequested) -> Option<Self> {
         let job = event.job.as_ref()?;
         Some(Self {
@@ -459,7 +459,7 @@ impl<'a> JobRequested<'a> {
     }
 }
 
-/// An incident is over.
+/// An incident is resolved.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct IncidentResolved<'a> {
     /// Id of the incident.
@@ -468,22 +468,22 @@ pub struct IncidentResolved<'a> {
     pub step_id: &'a StepId,
     /// The visit, from 1.
     pub visit: u32,
-    /// What resolved it.
+    /// How it was resolved.
     pub resolution: &'a str,
 }
 
-/// A readable command was refused.
+/// A readable command was rejected.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct CommandRejected<'a> {
     /// The task.
     pub task_id: TaskId,
-    /// The UUID of the workflow's revision, where the task has one.
+    /// The UUID of the workflow's revision, if the task has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workflow_id: Option<RevisionId>,
-    /// The workflow, where the task has one.
+    /// The workflow, if the task has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workflow: Option<&'a Slug>,
-    /// The number of the workflow's revision, where the task has one.
+    /// The number of the workflow's revision, if the task has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<u32>,
     /// The command.
@@ -491,30 +491,32 @@ pub struct CommandRejected<'a> {
     /// The command's type.
     #[serde(rename = "type")]
     pub command_type: &'static str,
-    /// The step that it named.
+    /// The step that the command named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step_id: Option<&'a str>,
-    /// The code.
+    /// The rejection code.
     pub reason: RejectionCode,
-    /// What, where, and how to mend it, for people.
+    /// What is wrong, where, and how to fix it; for people.
     pub detail: &'a str,
 }
 
-/// An annotator answers gold tasks worse than the workflow allows. Which tasks are gold is not told.
+/// An annotator's accuracy on gold tasks fell below the limit of the workflow. The message does not
+/// reveal which tasks are gold.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct AnnotatorFlagged {
     /// The workflow.
     pub workflow: WorkflowId,
-    /// Who.
+    /// The annotator.
     pub user_id: UserId,
-    /// Share of right answers among the newest.
+    /// Share of correct answers among the newest ones.
     pub accuracy: f64,
-    /// The share that the workflow asks for.
+    /// The accuracy that the workflow requires.
     pub min_accuracy: f64,
-    /// How many answers the accuracy rests on.
+    /// The number of answers that the accuracy is based on.
     pub answers: usize,
-    /// When the answer came with which the annotator fell.
+    /// When the annotator gave the answer that brought the accuracy below the limit.
     pub flagged_at: DateTime<Utc>,
-    /// Whether the annotator is paused for it: no slots are offered to that person in the workflow.
+    /// Whether the annotator was paused for this: the workflow offers no slots to a paused
+    /// annotator.
     pub paused: bool,
 }

@@ -1,4 +1,4 @@
-//! What surrounds the data of every message: CloudEvents 1.0 in structured JSON.
+//! The envelope of every message: CloudEvents 1.0 in structured JSON.
 
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
@@ -15,11 +15,11 @@ use super::message_types::MessageType;
 /// Bytes of a message's data; larger data is replaced by a reference to the history over HTTP.
 pub const DATA_BYTES_MAX: usize = 1 << 20;
 
-/// What the name of every schema of this project begins with: a name, not necessarily a page.
+/// The base of the `$id` of every schema of this project: a name, not necessarily a page.
 ///
-/// It is absolute because `dataschema` of a CloudEvent must be an absolute URI; `$id` of the schema
-/// files is the same name. Nothing else may be built on another host: the schemas are found by
-/// what follows, which is the path of their file below the folder `schemas`.
+/// It is absolute because `dataschema` of a CloudEvent must be an absolute URI, and `$id` of the
+/// schema files is the same name. Do not depend on its host: a schema is found by the rest of its
+/// name, which is the path of its file below the folder `schemas`.
 pub const SCHEMA_BASE: &str = "https://glyph.dev/schemas";
 
 /// The content type of every message.
@@ -41,7 +41,7 @@ pub(super) struct Message<'a> {
 }
 
 impl Message<'_> {
-    /// Slugs keep it below the 255 bytes that AMQP allows.
+    /// The length limit of slugs keeps it below the 255 bytes that AMQP allows.
     pub(super) fn routing_key(&self) -> String {
         let mut key = self.kind.as_str().to_owned();
         for part in [self.workflow, self.step].into_iter().flatten() {
@@ -53,14 +53,14 @@ impl Message<'_> {
 
     pub(super) fn body<D: Serialize>(&self, data: &D) -> String {
         let whole = to_json(&self.envelope(Some(data), None));
-        // The data is measured only where it can be too large at all.
+        // The exact size is computed only if the data could be too large.
         if whole.len() <= DATA_BYTES_MAX || to_json(data).len() <= DATA_BYTES_MAX {
             return whole;
         }
         to_json(&self.envelope::<D>(None, self.data_ref()))
     }
 
-    /// Where the same content is found over HTTP.
+    /// The HTTP path of the same content.
     fn data_ref(&self) -> Option<String> {
         let task = self.task?;
         let after = self.version?.saturating_sub(1);
@@ -91,8 +91,8 @@ impl Message<'_> {
     }
 }
 
-/// Plain data with string keys always serializes; were it ever not so, an empty body would be
-/// refused by every schema, which is better than a panic inside a transaction.
+/// Plain data with string keys always serializes. If it ever failed, every schema would reject the
+/// empty body, which is better than a panic inside a transaction.
 fn to_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
@@ -103,43 +103,44 @@ fn to_json(value: &impl Serialize) -> String {
 pub struct Envelope<'a, D> {
     /// Always `1.0`.
     specversion: &'a str,
-    /// The event's id; the same message delivered twice has the same.
+    /// The event's id; the same in every delivery of the message.
     id: Uuid,
     /// The workflow, as a path.
     source: String,
     /// The kind of message and its version.
     #[serde(rename = "type")]
     event_type: &'a str,
-    /// The task, the goal, the workflow, the step whose agreement is told of, or the annotator.
+    /// What the message is about: the task, goal, workflow, annotator, or the step whose agreement
+    /// it reports.
     subject: &'a str,
-    /// When it was decided.
+    /// When the event was decided.
     time: DateTime<Utc>,
     /// Always `application/json`.
     datacontenttype: &'a str,
     /// The schema of `data`.
     dataschema: String,
-    /// The version of the task that this event brought about, 20 digits; grows within a task.
+    /// The version of the task after this event, 20 digits; grows within a task.
     #[serde(skip_serializing_if = "Option::is_none")]
     sequence: Option<String>,
-    /// What belongs together and is published in order.
+    /// The key of messages that belong together and are published in order.
     partitionkey: &'a str,
-    /// What the producer uses to follow a piece of work; the command's id when it gave none.
+    /// The correlation id: given by the producer, or else the command's id.
     correlationid: &'a str,
-    /// The command that caused it.
+    /// The command that caused the event.
     #[serde(skip_serializing_if = "Option::is_none")]
     causationid: Option<CommandId>,
     /// W3C trace context of the command.
     #[serde(skip_serializing_if = "Option::is_none")]
     traceparent: Option<&'a str>,
-    /// Where `data` is found, when it is too large for a message: a path of the HTTP API.
+    /// The path of `data` in the HTTP API, if it is too large for a message.
     #[serde(skip_serializing_if = "Option::is_none")]
     dataref: Option<String>,
-    /// What happened.
+    /// The data of the event.
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<&'a D>,
 }
 
-/// What the data of every message about a task begins with.
+/// The common fields in the data of every message about a task.
 #[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
 pub struct TaskFields<'a> {
     /// The task.
@@ -150,12 +151,12 @@ pub struct TaskFields<'a> {
     workflow: &'a Slug,
     /// The number of the workflow's revision.
     revision: u32,
-    /// The version of the task that this event brought about.
+    /// The version of the task after this event.
     version: u64,
-    /// The task whose sub-workflow this task runs; not there for a task of its own.
+    /// The parent task, if this task runs a sub-workflow; otherwise absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     parent_task_id: Option<TaskId>,
-    /// The task at the top, which is nobody's child; not there for a task of its own.
+    /// The top-level ancestor, if this task runs a sub-workflow; otherwise absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     root_task_id: Option<TaskId>,
 }

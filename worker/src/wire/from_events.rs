@@ -1,4 +1,4 @@
-//! Messages of the events of tasks, of rejections and of operator commands.
+//! Builds the messages of task events, of rejections and of operator commands.
 
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
@@ -46,7 +46,8 @@ impl MessageBuilder for CloudEventMessages {
             traceparent: event.metadata.traceparent.as_deref(),
         };
         let task = TaskFields::new(workflow, parent, event);
-        // `row` is generic over the data, so each arm serializes its own type without a detour.
+        // A macro, because `row` is generic over the data: each arm serializes its own type
+        // directly.
         macro_rules! row {
             ($kind:ident, $data:expr) => {
                 self.row(
@@ -59,7 +60,7 @@ impl MessageBuilder for CloudEventMessages {
             };
         }
         match &event.event {
-            // Hooks come first: the step is told of when it opens.
+            // Hooks run first: the step is announced once it opens.
             WorkflowEvent::StepActivated(e) if e.opening => None,
             WorkflowEvent::StepActivated(e) => row!(StepActivated, StepActivated::from(e)),
             WorkflowEvent::StepOpened(e) => row!(StepActivated, StepActivated::from(e)),
@@ -261,8 +262,8 @@ impl MessageBuilder for CloudEventMessages {
                     resolution
                 }
             ),
-            // Bookkeeping of the task itself: nobody outside acts on it, and what was submitted
-            // is published by what it leads to.
+            // Internal bookkeeping of the task that nobody outside acts on. Consumers see
+            // submissions through the events that follow from them.
             WorkflowEvent::TaskDetailsSupplied { .. }
             | WorkflowEvent::ActivityRecorded { .. }
             | WorkflowEvent::GoldScored { .. }
@@ -289,12 +290,13 @@ impl MessageBuilder for CloudEventMessages {
     ) -> Option<NewOutboxRow> {
         let task_id = command.command.task_id();
         let command_id = command.command_id.to_string();
-        // A producer may name a step that no workflow could have; it stays out of the routing key.
+        // A producer may name a step that no workflow could have; such a name stays out of the
+        // routing key.
         let step = command
             .command
             .step_id()
             .and_then(|step| Slug::new(step).ok());
-        // Of a task that it would have started, the command says which workflow.
+        // If the command would have started the task, the command names the workflow.
         let named = match command.command.workflow() {
             Some(WorkflowSelector::Latest(id) | WorkflowSelector::Numbered(id, _)) => Some(id),
             Some(WorkflowSelector::Revision(_)) | None => None,
@@ -334,8 +336,8 @@ impl MessageBuilder for CloudEventMessages {
     ) -> Option<NewOutboxRow> {
         let workflow = operator_command.operator_command.workflow();
         let (kind, data) = match &operator_command.operator_command {
-            // What follows from a goal is told of when it is seen to be reached; a rule that pauses
-            // somebody tells of it with the fall.
+            // A completed goal is reported by the projection once it is reached, and an automatic
+            // pause of an annotator by the message that flags the annotator.
             OperatorCommand::GoalComplete { .. }
             | OperatorCommand::AnnotatorPause { .. }
             | OperatorCommand::AnnotatorResume { .. } => {
@@ -376,8 +378,8 @@ impl MessageBuilder for CloudEventMessages {
     }
 }
 
-/// The id of the message that answers a rejected command: derived, so that a second decision of
-/// the same command cannot make a second message.
+/// The id of the message about a rejected command. It is derived, so that deciding the same command
+/// twice cannot create a second message.
 fn rejection_id(command: CommandId) -> Uuid {
     Uuid::new_v5(&command.0, b"command.rejected")
 }

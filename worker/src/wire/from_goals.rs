@@ -1,4 +1,4 @@
-//! Messages of what is folded from the log: goals, agreement over time, gold tasks.
+//! Builds the messages of projections: goals, agreement over time, gold tasks.
 
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{config::GoalType, goals::GoalAlert, store::NewOutboxRow};
@@ -14,10 +14,10 @@ use super::{
 };
 
 impl CloudEventMessages {
-    /// The message that a goal has come further; `now` is the time of the projection.
+    /// Builds the message about a goal's progress; `now` is the time of the projection.
     pub fn goal_progressed(&self, goal: &GoalReport, now: DateTime<Utc>) -> Option<NewOutboxRow> {
-        // A count only grows, so it names the progress; what is measured may come to the same
-        // again, and is named after the time.
+        // A count only grows, so it identifies the progress. A measured value may return to an
+        // earlier value, so its message is identified by the time.
         let cause = match (goal.kind, goal.current) {
             (GoalType::Volume, Some(current)) => format!("progressed/{current}"),
             _ => format!("progressed/at/{}", now.timestamp_micros()),
@@ -26,13 +26,13 @@ impl CloudEventMessages {
         self.for_goal(MessageType::GoalProgressed, id, goal, goal, now)
     }
 
-    /// The message that a goal is reached.
+    /// Builds the message that a goal is reached.
     pub fn goal_completed(&self, goal: &GoalReport, now: DateTime<Utc>) -> Option<NewOutboxRow> {
         let id = goal_message_id(goal, "completed");
         self.for_goal(MessageType::GoalCompleted, id, goal, goal, now)
     }
 
-    /// The message that an alert was raised.
+    /// Builds the message that an alert was raised.
     pub fn goal_alert(
         &self,
         alert: &GoalAlert,
@@ -73,7 +73,8 @@ impl CloudEventMessages {
         self.row(&message, data)
     }
 
-    /// The message that the agreement of a step has moved; `cause` is the event of its newest item.
+    /// Builds the message that the agreement of a step has changed; `cause` is the event of the
+    /// newest item.
     pub fn agreement_progressed(
         &self,
         agreement: &AgreementProgress,
@@ -103,7 +104,8 @@ impl CloudEventMessages {
         self.row(&message, agreement)
     }
 
-    /// The message that an annotator falls short on gold tasks; `cause` is the event of the answer.
+    /// Builds the message that an annotator fell below the limit on gold tasks; `cause` is the
+    /// event of the answer.
     pub fn annotator_flagged(
         &self,
         flagged: &AnnotatorFlagged,
@@ -127,8 +129,8 @@ impl CloudEventMessages {
     }
 }
 
-/// The id of a message about a goal: derived from what caused it. How never changes, or a message
-/// would be sent twice.
+/// The id of a message about a goal, derived from its cause. The derivation must never change, or
+/// messages would be sent twice.
 fn goal_message_id(goal: &GoalReport, cause: &str) -> Uuid {
     let GoalReport {
         workflow,

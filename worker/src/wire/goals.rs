@@ -1,4 +1,4 @@
-//! How far a goal has come, as messages, the HTTP API and the command line tell it.
+//! The progress of goals, as messages, the HTTP API and the command line show it.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use glyph_workflow_engine::{
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// How far a goal has come, and what follows from it.
+/// The progress of a goal, with its forecast and alerts.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct GoalReport {
     /// The workflow.
@@ -21,50 +21,50 @@ pub struct GoalReport {
     /// The kind of goal.
     #[serde(rename = "type")]
     pub kind: GoalType,
-    /// What people read.
+    /// The description, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Counts targets: a changed target opens the next.
+    /// The epoch: every change of the target starts a new one.
     pub epoch: u32,
     /// When the epoch began.
     pub since: DateTime<Utc>,
-    /// What `target` and `current` are: `tasks`, `annotations`, `agreement`, `gold_accuracy`,
+    /// The unit of `target` and `current`: `tasks`, `annotations`, `agreement`, `gold_accuracy`,
     /// `approval_rate`, `seconds`, `goals`, or `confirmations` of a manual goal.
     pub unit: String,
-    /// What is to be reached.
+    /// The value to reach.
     pub target: f64,
-    /// What has been reached; null where nothing was measured yet.
+    /// The value reached so far; null if nothing was measured yet.
     pub current: Option<f64>,
-    /// Share of the way that is behind, 0 to 1.
+    /// The progress, from 0 to 1.
     pub ratio: f64,
-    /// How it stands.
+    /// The status of the goal.
     pub status: GoalVerdict,
     /// Whether it is reached.
     pub completed: bool,
     /// When it was reached.
     pub completed_at: Option<DateTime<Utc>>,
-    /// Who completed it, where that was done by hand.
+    /// The person who completed it, if it was completed by hand.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completed_by: Option<GoalCompletion>,
-    /// When it became clear that it will not be reached.
+    /// When it became certain that it will not be reached.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missed_at: Option<DateTime<Utc>>,
-    /// By when it must be reached.
+    /// The deadline.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline: Option<DateTime<Utc>>,
-    /// Contributions by step: accepted annotations, or completed visits where tasks are counted.
+    /// Contributions by step: accepted annotations, or completed visits if the goal counts tasks.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub steps: BTreeMap<StepId, u64>,
-    /// Measurements in the window, of a goal that measures.
+    /// Measurements in the window; only for goals that measure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples: Option<usize>,
-    /// Since when its target has been held, of a goal that measures.
+    /// Since when the measured value has met the target; only for goals that measure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub holds_since: Option<DateTime<Utc>>,
-    /// The share of each goal that it waits for.
+    /// The progress of each goal that it depends on.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub parts: BTreeMap<Slug, f64>,
-    /// When it will be reached, and what that rests on.
+    /// When it will be reached, and the basis of that forecast.
     pub forecast: Forecast,
     /// Alerts that were raised in this epoch.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -74,22 +74,22 @@ pub struct GoalReport {
 /// An alert that was raised.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct RaisedAlert {
-    /// Which: `progress/0.5`, `below`, `above`, `late` or `missed`.
+    /// The alert: `progress/0.5`, `below`, `above`, `late` or `missed`.
     pub alert: String,
     /// How often it was raised in this epoch.
     pub times: u32,
-    /// When it was raised last.
+    /// When it was last raised.
     pub raised_at: DateTime<Utc>,
-    /// Whether what it warns of is still so.
+    /// Whether the condition of the alert still holds.
     pub active: bool,
 }
 
-/// An alert of a goal, with how far the goal had come.
+/// An alert of a goal, with the goal's progress.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct AlertReport {
-    /// Which: `progress/0.5`, `below`, `above`, `late` or `missed`.
+    /// The alert: `progress/0.5`, `below`, `above`, `late` or `missed`.
     pub alert: String,
-    /// Counts how often it was raised in the epoch, from 1.
+    /// How often it was raised in this epoch, from 1.
     pub n: u32,
     /// When it was raised.
     pub raised_at: DateTime<Utc>,
@@ -99,7 +99,7 @@ pub struct AlertReport {
 }
 
 impl GoalReport {
-    /// The report of a goal, seen at `now`; `goals` are those that it may wait for.
+    /// The report of a goal at `now`; `goals` must contain the goals that it depends on.
     pub fn of(goal: &GoalProgress, goals: &Goals, now: DateTime<Utc>) -> Self {
         let config = &goal.config;
         let alerts = goal.alerts.iter().map(|(alert, state)| RaisedAlert {

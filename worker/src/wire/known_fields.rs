@@ -67,8 +67,8 @@ pub(super) fn command_schema(command_type: &str) -> Option<schemars::Schema> {
     })
 }
 
-/// Takes out what nobody knows (and counts it), and every null: an absent field and a null one are
-/// the same command, also where a type has no null of its own.
+/// Removes unknown fields (and counts them), and every null. An absent field and a null one are the
+/// same command, even if the field's type does not allow null.
 pub(super) fn keep_known(
     fields: &mut Map<String, Value>,
     command_type: &str,

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 macro_rules! message_types {
     ($($variant:ident $name:literal $schema:literal;)+) => {
-        /// The kinds of message; a routing key begins with one.
+        /// The kinds of message; every routing key begins with one.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum MessageType {
             $(#[doc = concat!("`", $name, "`.")] $variant,)+
@@ -14,17 +14,17 @@ macro_rules! message_types {
             /// Every kind.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// The name in routing keys, settings and metrics, as `step.completed`.
+            /// The name in routing keys, settings and metrics, such as `step.completed`.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ }
             }
 
-            /// The CloudEvents `type`, as `dev.glyph.step.completed.v1`.
+            /// The CloudEvents `type`, such as `dev.glyph.step.completed.v1`.
             pub fn event_type(self) -> &'static str {
                 match self { $(Self::$variant => concat!("dev.glyph.", $name, ".v1"),)+ }
             }
 
-            /// The schema of the data, below the folder of schemas.
+            /// The schema of the data: its path below the folder of schemas.
             pub fn schema_path(self) -> &'static str {
                 match self { $(Self::$variant => concat!("messages/", $schema, ".v1.json"),)+ }
             }
@@ -62,8 +62,8 @@ message_types! {
 }
 
 impl MessageType {
-    /// Whether reaching no queue is a fault: a queue for it is part of the topology, or it is work
-    /// that somebody has to do.
+    /// Whether it is a fault if the message reaches no queue: its queue is part of the topology, or
+    /// a worker has to act on it.
     pub fn is_mandatory(self) -> bool {
         matches!(
             self,
@@ -83,11 +83,11 @@ impl fmt::Display for MessageType {
     }
 }
 
-/// The text names no kind of message.
+/// The text is not the name of a kind of message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{name}` is no message type; they are {}", names(MessageType::ALL))]
 pub struct UnknownMessageType {
-    /// What was given.
+    /// The rejected text.
     pub name: String,
 }
 

@@ -1,10 +1,11 @@
-//! Messages for the world outside: CloudEvents 1.0 in structured JSON, one for each event that
-//! others may care about.
+//! Outgoing messages: CloudEvents 1.0 in structured JSON, one for each event that consumers may
+//! need.
 //!
-//! The body is made once, in the transaction that commits the event, and never changed: whoever
-//! publishes it later, and how often, sends the same bytes under the same id.
+//! The transaction that commits the event also builds the body, and the body never changes: every
+//! later publication sends the same bytes under the same id.
 //!
-//! Here is which kinds are published; `from_events.rs` and `from_goals.rs` make the messages.
+//! This module selects which kinds are published; `from_events.rs` and `from_goals.rs` build the
+//! messages.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +14,7 @@ use serde::Serialize;
 
 use super::{envelope::Message, message_types::MessageType};
 
-/// Makes the messages of events and rejections, of those kinds that are to be published.
+/// Builds the messages of events and rejections, if their kind is to be published.
 #[derive(Clone, Debug)]
 pub struct CloudEventMessages {
     published: BTreeSet<MessageType>,
@@ -28,7 +29,7 @@ impl Default for CloudEventMessages {
 }
 
 impl CloudEventMessages {
-    /// Makes messages of those kinds only whose names `published` accepts.
+    /// Builds only messages of the kinds whose names `published` accepts.
     pub fn only(published: impl Fn(&str) -> bool) -> Self {
         let kinds = MessageType::ALL.iter().copied();
         Self {
@@ -36,13 +37,13 @@ impl CloudEventMessages {
         }
     }
 
-    /// The row of a message, if its kind is to be published.
+    /// The outbox row of a message, if its kind is to be published.
     pub(super) fn row<D: Serialize>(
         &self,
         message: &Message<'_>,
         data: &D,
     ) -> Option<NewOutboxRow> {
-        // A job is no news but work: whoever reads less news still wants it done.
+        // A job is always published, even if fewer kinds of message are: it is work, not only news.
         let is_work = message.kind == MessageType::JobRequested;
         (is_work || self.published.contains(&message.kind)).then(|| NewOutboxRow {
             message_id: message.id,

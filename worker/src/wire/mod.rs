@@ -1,4 +1,4 @@
-//! JSON of the outside world: commands in, messages and answers out, and their schemas.
+//! JSON at the boundary: incoming commands, outgoing messages and replies, and their schemas.
 
 mod body;
 mod bounds;

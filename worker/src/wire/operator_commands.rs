@@ -1,4 +1,4 @@
-//! Operator commands as HTTP and the CLI give them.
+//! Operator commands from HTTP and the CLI.
 
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
@@ -15,16 +15,17 @@ use super::{
     unreadable::{CommandFault, Unreadable},
 };
 
-/// An act on a workflow, or on an annotator in it: verb, workflow and id stand outside the body.
+/// An operator command on a workflow, or on an annotator in it: verb, workflow and id come from
+/// outside the body.
 #[derive(Clone, Debug)]
 pub struct OperatorRequest<'a> {
-    /// What is done.
+    /// The operation.
     pub verb: PauseVerb,
     /// The workflow.
     pub workflow: WorkflowId,
     /// The idempotency key.
     pub command_id: CommandId,
-    /// What the caller uses to follow a piece of work.
+    /// The correlation id, by which the caller follows a piece of work.
     pub correlation_id: Option<&'a str>,
     /// W3C trace context.
     pub traceparent: Option<&'a str>,
@@ -32,24 +33,24 @@ pub struct OperatorRequest<'a> {
     pub body: &'a [u8],
 }
 
-/// What an operator can do to a whole workflow, and to annotators in it.
+/// Operations on a whole workflow, and on annotators in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PauseVerb {
-    /// IntakePause all its tasks.
+    /// Pauses all its tasks.
     Pause,
-    /// Let them go on.
+    /// Resumes all its tasks.
     Resume,
-    /// IntakePause all its tasks until it is restored, and leave it out of lists.
+    /// Pauses all its tasks until it is restored, and leaves it out of lists.
     Archive,
-    /// Take it out of the archive.
+    /// Restores it from the archive.
     Restore,
-    /// Offer no more slots to an annotator.
+    /// Offers no more slots to an annotator.
     PauseAnnotator(UserId),
-    /// Offer slots to an annotator again.
+    /// Offers slots to an annotator again.
     ResumeAnnotator(UserId),
 }
 
-/// What stands in the body of an operator command that the clock does not end.
+/// The body of an operator command without an end time.
 #[derive(Deserialize, JsonSchema)]
 #[expect(dead_code, reason = "the schema of a part of `OperatorBody`")]
 pub struct ReasonBody {
@@ -57,7 +58,7 @@ pub struct ReasonBody {
     reason: Option<String>,
 }
 
-/// What stands in the body.
+/// The body of an operator command.
 #[derive(Deserialize, JsonSchema)]
 pub struct OperatorBody {
     /// Why.
@@ -66,7 +67,7 @@ pub struct OperatorBody {
     until: Option<DateTime<Utc>>,
 }
 
-/// Reads an operator command on a workflow; unknown fields are ignored, as those of commands are.
+/// Reads an operator command on a workflow; unknown fields are ignored, as in commands.
 pub fn read_operator_command(
     request: &OperatorRequest<'_>,
 ) -> Result<OperatorEnvelope, Unreadable> {
@@ -116,7 +117,8 @@ pub fn read_operator_command(
     })
 }
 
-/// Reads a person's word that a goal is reached: the operator command, and what the person says.
+/// Reads a person's confirmation that a goal is reached: the operator command, and the person's
+/// comment.
 pub fn read_completion(
     request: &CompletionRequest<'_>,
 ) -> Result<(OperatorEnvelope, GoalStatement), Unreadable> {
@@ -145,18 +147,18 @@ pub fn read_completion(
     Ok((envelope, statement))
 }
 
-/// A person's word on a goal: goal and id stand outside the body.
+/// A person's confirmation that a goal is reached: goal and id come from outside the body.
 #[derive(Clone, Debug)]
 pub struct CompletionRequest<'a> {
     /// The workflow.
     pub workflow: WorkflowId,
     /// The goal.
     pub goal: Slug,
-    /// Whom the caller's token stands for.
+    /// The user of the caller's token.
     pub user: Option<UserId>,
     /// The idempotency key.
     pub command_id: CommandId,
-    /// What the caller uses to follow a piece of work.
+    /// The correlation id, by which the caller follows a piece of work.
     pub correlation_id: Option<&'a str>,
     /// W3C trace context.
     pub traceparent: Option<&'a str>,

@@ -1,19 +1,19 @@
-//! Names, in headers, answers and metrics, of why a command is tried again or given up.
+//! Names, in headers, replies and metrics, of why a command is retried or given up.
 
-/// Why a command is given up.
+/// Why a command is dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DeadReason {
     /// It cannot be read, or no store can keep it.
     Malformed,
     /// It is larger than allowed.
     TooLarge,
-    /// Its id was used for a command with other content.
+    /// Its id was used for a command with different content.
     CommandIdReused,
-    /// No such task came into being while it waited.
+    /// The task did not appear while the command waited.
     TaskNotFound,
     /// No such workflow or revision.
     WorkflowNotFound,
-    /// Deciding it failed on every attempt.
+    /// Deciding it failed in every attempt.
     RetriesExhausted,
 }
 
@@ -41,10 +41,10 @@ impl DeadReason {
     }
 }
 
-/// Why a command is tried again.
+/// Why a command is retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RetryReason {
-    /// There is no such task yet.
+    /// The task does not exist yet.
     TaskNotFound,
     /// Deciding it failed: a bug.
     Panicked,
@@ -63,16 +63,16 @@ impl RetryReason {
     }
 }
 
-/// What the name of every header of the worker begins with.
+/// The prefix of every header of the worker.
 pub const HEADER_PREFIX: &str = "x-glyph-";
 /// Header: why a command is dead ([`DeadReason`], or [`REASON_DELIVERY_LIMIT`]).
 pub const HEADER_REASON: &str = "x-glyph-reason";
-/// Header: what was wrong, for people.
+/// Header: the error text, for people.
 pub const HEADER_ERROR: &str = "x-glyph-error";
 /// Header: attempts made so far.
 pub const HEADER_ATTEMPTS: &str = "x-glyph-attempts";
 /// Header: when the first attempt failed, RFC 3339.
 pub const HEADER_FIRST_FAILED_AT: &str = "x-glyph-first-failed-at";
 
-/// Why a command is dead of which every delivery came to nothing.
+/// The reason of a command that is dead because every delivery failed.
 pub const REASON_DELIVERY_LIMIT: &str = "delivery_limit";

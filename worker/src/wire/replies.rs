@@ -1,4 +1,4 @@
-//! The answer to a command that asked for one with `reply_to`.
+//! The reply to a command that requested one with `reply_to`.
 
 use glyph_workflow_engine::{
     command::{Outcome, ProcessResult},
@@ -11,26 +11,25 @@ use serde_json::Value;
 
 use super::unreadable::Unreadable;
 
-/// What became of a command.
+/// The outcome of a command.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct CommandReply {
-    /// The command; null where its id could not be read.
+    /// The command; null if its id could not be read.
     pub command_id: Option<CommandId>,
-    /// `applied`, `duplicate`, `rejected` or `dead`. A duplicate carries the first one's `result`
-    /// where that was applied, and its `reason` where it was rejected.
+    /// `applied`, `duplicate`, `rejected` or `dead`. A duplicate has the `result` of the first
+    /// command if that was applied, and its `reason` if it was rejected.
     pub outcome: &'static str,
     /// The code of a rejection, or why the command is dead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What an applied command led to.
+    /// The result of an applied command.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<ProcessResult>")]
     pub result: Option<Value>,
 }
 
 impl CommandReply {
-    /// The answer to a command that was decided, or given up; `reason` is the code under which it
-    /// is dead.
+    /// The reply to a command that was decided or is dead; `dead_reason` is set if it is dead.
     pub fn of(command_id: CommandId, outcome: &Outcome, dead_reason: Option<&str>) -> Self {
         let (reason, result) = match outcome {
             Outcome::Applied(result) => (None, serde_json::to_value(result).ok()),
@@ -54,7 +53,7 @@ impl CommandReply {
         }
     }
 
-    /// The answer to a command that cannot be read.
+    /// The reply to a command that cannot be read.
     pub fn unreadable(unreadable: &Unreadable) -> Self {
         Self {
             command_id: unreadable.command_id,

@@ -1,4 +1,4 @@
-//! JSON Schemas of everything that crosses the border, generated from the types that cross it.
+//! JSON Schemas of all incoming and outgoing data, generated from its types.
 
 use std::collections::BTreeMap;
 
@@ -70,8 +70,8 @@ pub fn schema_files() -> BTreeMap<String, String> {
             diagnostic_schema(),
         ),
     ] {
-        // The engine's generator makes objects; were it ever not so, the file would be missing and
-        // the comparison with the committed ones would fail.
+        // The engine's generator always returns an object. If it did not, the file would be missing
+        // and the comparison with the committed ones would fail.
         if let Ok(schema) = Schema::try_from(schema) {
             add(path, title, schema);
         }
@@ -79,7 +79,7 @@ pub fn schema_files() -> BTreeMap<String, String> {
     files
 }
 
-/// The schema of a kind's data.
+/// The schema of the data of a kind of message.
 fn data_schema(kind: MessageType) -> Schema {
     match kind {
         MessageType::StepActivated => outgoing::<InTask<'_, StepActivated<'_>>>(),
@@ -111,7 +111,7 @@ fn data_schema(kind: MessageType) -> Schema {
     }
 }
 
-/// What the worker writes: fields that it always writes are required.
+/// The schema of data that the worker writes: fields that it always writes are required.
 fn outgoing<T: JsonSchema>() -> Schema {
     SchemaSettings::draft2020_12()
         .for_serialize()
@@ -119,8 +119,8 @@ fn outgoing<T: JsonSchema>() -> Schema {
         .into_root_schema_for::<T>()
 }
 
-/// Adds what stands beside a command's own fields. Neither is required: both may stand in the
-/// AMQP properties instead.
+/// Adds the fields that every command has. Neither is required: both may be in the AMQP properties
+/// instead.
 fn as_command(name: &str, mut schema: Schema) -> Schema {
     let fields = [
         (

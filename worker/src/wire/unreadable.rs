@@ -1,16 +1,16 @@
-//! Why something from outside cannot be read.
+//! Why external input cannot be read.
 
 use glyph_workflow_engine::ids::CommandId;
 
-/// A command that cannot be read, now or ever.
+/// A command that can never be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{error}")]
 pub struct Unreadable {
     /// The kind of fault.
     pub code: UnreadableCode,
-    /// What is wrong, for people; begins with the path of the field where there is one.
+    /// The error text, for people; begins with the path of the field if there is one.
     pub error: String,
-    /// The command's id, where that could be read.
+    /// The command's id, if that could be read.
     pub command_id: Option<CommandId>,
 }
 
@@ -33,7 +33,7 @@ impl UnreadableCode {
     }
 }
 
-/// What is wrong, before it is known whose command it is.
+/// A fault found before the command's id is known.
 pub(super) struct CommandFault {
     pub(super) code: UnreadableCode,
     pub(super) error: String,
@@ -56,7 +56,7 @@ impl CommandFault {
     }
 }
 
-/// The beginning of a text that somebody else chose, for an error message.
+/// The beginning of an external text, for an error message.
 pub(super) fn clip(text: &str) -> String {
     text.chars().take(80).collect()
 }
