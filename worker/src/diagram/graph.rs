@@ -1,16 +1,17 @@
-//! What every drawing shows: steps, terminals, and the ways between them with their conditions.
+//! The content of every drawing: steps, terminals, and the edges between them with their
+//! conditions.
 
 use glyph_workflow_engine::config::{
     ConditionConfig, ConditionType, JoinMode, Performer, StepConfig, Target, TransitionConfig,
     WorkflowConfig,
 };
 
-/// Characters of a line in a node or at an edge.
+/// The most characters of a line in a node or at an edge.
 const LINE_MAX: usize = 44;
 
 /// A workflow as nodes and edges.
 pub(super) struct Graph {
-    /// What the drawing is called.
+    /// The title of the drawing.
     pub(super) title: String,
     pub(super) nodes: Vec<Node>,
     pub(super) edges: Vec<Edge>,
@@ -19,31 +20,31 @@ pub(super) struct Graph {
 /// A step, the start or a terminal.
 pub(super) struct Node {
     pub(super) kind: NodeKind,
-    /// First line: the id; then what it is.
+    /// The first line is the id; the others describe it.
     pub(super) lines: Vec<String>,
 }
 
-/// What a node stands for.
+/// The kind of a node.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum NodeKind {
     Start,
-    /// People work on it.
+    /// A step for people.
     People,
-    /// A machine works on it.
+    /// A step for a machine.
     Machine,
-    /// An expression decides.
+    /// A step that an expression decides.
     Question,
     Complete,
     Failed,
 }
 
-/// A way.
+/// A transition.
 pub(super) struct Edge {
     pub(super) from: usize,
     pub(super) to: usize,
-    /// When it is taken; empty for always.
+    /// The condition; empty for always.
     pub(super) label: String,
-    /// Whether it goes back: a bounded transition, or what follows once it has run out.
+    /// Whether it goes back: a loop, or the transition taken once the loop is exhausted.
     pub(super) kind: EdgeKind,
 }
 
@@ -52,7 +53,7 @@ pub(super) enum EdgeKind {
     Onward,
     /// A loop.
     Back,
-    /// Taken once a loop has run out.
+    /// Taken once a loop is exhausted.
     Exhausted,
 }
 
@@ -143,7 +144,7 @@ impl Graph {
         });
     }
 
-    /// The node of a target; terminals are made when they are first named.
+    /// The node of a target; terminal nodes are created when first used.
     fn target(&mut self, target: &Target, at: &impl Fn(&str) -> Option<usize>) -> usize {
         let (kind, name) = match target {
             Target::Step(id) => return at(id).unwrap_or(0),
@@ -192,7 +193,7 @@ fn node_of(config: &WorkflowConfig, step: &StepConfig) -> Node {
     Node { kind, lines }
 }
 
-/// What a step waits for, where branches meet; and whether branches begin there.
+/// Which incoming branches a step waits for, and whether branches start there.
 fn join_text(config: &WorkflowConfig, step: &StepConfig) -> Option<String> {
     if !config.settings.allow_parallel_steps {
         return None;

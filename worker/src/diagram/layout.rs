@@ -1,8 +1,9 @@
-//! Layers from top to bottom: where each node and edge of a drawing goes.
+//! Layered layout from top to bottom: the position of each node and edge of a drawing.
 //!
-//! The layered method of Sugiyama, Tagawa and Toda (1981) in its plain form: edges that go back are
-//! turned round, each node stands below all that lead to it, long edges get a place in every layer
-//! they cross, and the order within the layers is improved by barycentres, down and up again.
+//! The layered method of Sugiyama, Tagawa and Toda (1981) in its plain form. Edges that go back are
+//! reversed, and each node is placed below all that lead to it. Long edges get a position in every
+//! layer that they cross. The order within the layers is improved by barycentres, down and up
+//! again.
 
 use super::graph::Graph;
 
@@ -12,7 +13,7 @@ const SWEEPS: usize = 8;
 const GAP_X: f64 = 36.0;
 /// Space between layers: room for two lines of an edge's label.
 const GAP_Y: f64 = 64.0;
-/// Width of the place that a long edge takes in a layer.
+/// Width of the position that a long edge takes in a layer.
 const BEND_WIDTH: f64 = 10.0;
 
 /// A point, in pixels from the top left.
@@ -22,7 +23,7 @@ pub(super) struct Point {
     pub(super) y: f64,
 }
 
-/// Where everything goes.
+/// The finished layout.
 pub(super) struct Layout {
     /// Centres of the nodes.
     pub(super) centres: Vec<Point>,
@@ -38,12 +39,12 @@ struct LayoutNode {
     width: f64,
     height: f64,
     x: f64,
-    /// Nodes of neighbouring layers that it is tied to.
+    /// Connected nodes in the neighbouring layers.
     above: Vec<usize>,
     below: Vec<usize>,
 }
 
-/// Lays out nodes of these widths and heights.
+/// Lays out nodes of the given widths and heights.
 pub(super) fn layout(graph: &Graph, sizes: &[(f64, f64)]) -> Layout {
     let turned = edges_that_go_back(graph);
     let downward: Vec<(usize, usize)> = graph
@@ -104,7 +105,7 @@ pub(super) fn layout(graph: &Graph, sizes: &[(f64, f64)]) -> Layout {
     }
 }
 
-/// Edges that close a cycle, by depth-first search in the order of the file.
+/// Finds the edges that close a cycle, by depth-first search in the order of the file.
 fn edges_that_go_back(graph: &Graph) -> Vec<bool> {
     let count = graph.nodes.len();
     let mut turned = vec![false; graph.edges.len()];
@@ -140,7 +141,7 @@ fn edges_that_go_back(graph: &Graph) -> Vec<bool> {
     turned
 }
 
-/// Each node as high as it can be below all that lead to it.
+/// Puts each node into the highest layer that is below all nodes that lead to it.
 fn layers_of(count: usize, downward: &[(usize, usize)]) -> Vec<usize> {
     let mut layers = vec![0; count];
     // Without cycles, no chain is longer than there are nodes.
@@ -159,7 +160,7 @@ fn layers_of(count: usize, downward: &[(usize, usize)]) -> Vec<usize> {
     layers
 }
 
-/// Ties two nodes, with a bend in each layer between; answers the bends from top to bottom.
+/// Connects two nodes, with a bend in each layer between; returns the bends from top to bottom.
 fn chain(nodes: &mut Vec<LayoutNode>, from: usize, to: usize) -> Vec<usize> {
     let mut bends = Vec::new();
     let mut above = from;
@@ -220,7 +221,7 @@ fn order(rows: &mut [Vec<usize>], nodes: &[LayoutNode], down: bool) {
             tied.iter().map(|other| positions[*other]).sum::<f64>() / count
         };
         let mut keyed: Vec<(f64, usize)> = row.iter().map(|at| (mean(at), *at)).collect();
-        // Stable: equals keep the order of the file.
+        // Stable sort: equal positions keep the order of the file.
         keyed.sort_by(|a, b| a.0.total_cmp(&b.0));
         *row = keyed.into_iter().map(|(_, at)| at).collect();
         for (position, at) in row.iter().enumerate() {
@@ -231,7 +232,7 @@ fn order(rows: &mut [Vec<usize>], nodes: &[LayoutNode], down: bool) {
     }
 }
 
-/// Puts the places of each row side by side, near what they are tied to. Answers the width.
+/// Sets the positions of each row side by side, near the connected nodes. Returns the width.
 fn set_rows(rows: &[Vec<usize>], nodes: &mut [LayoutNode]) -> f64 {
     for row in rows {
         let mut x = 0.0;
@@ -261,7 +262,8 @@ fn set_rows(rows: &[Vec<usize>], nodes: &mut [LayoutNode]) -> f64 {
         .fold(0.0, f64::max)
 }
 
-/// Moves the places of a row to the mean of what they are tied to, and apart where they overlap.
+/// Moves the nodes of a row to the mean position of their connected nodes, and apart if they
+/// overlap.
 fn draw_near(row: &[usize], nodes: &mut [LayoutNode], down: bool) {
     for at in row {
         let node = &nodes[*at];
@@ -276,7 +278,7 @@ fn draw_near(row: &[usize], nodes: &mut [LayoutNode], down: bool) {
     let apart = |nodes: &[LayoutNode], a: usize, b: usize| {
         f64::midpoint(nodes[a].width, nodes[b].width) + GAP_X - (nodes[b].x - nodes[a].x)
     };
-    // From the middle outwards, so that a crowd spreads to both sides.
+    // From the middle outwards, so that crowded nodes spread to both sides.
     let middle = row.len() / 2;
     for index in middle + 1..row.len() {
         let overlap = apart(nodes, row[index - 1], row[index]);

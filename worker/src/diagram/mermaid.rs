@@ -1,4 +1,4 @@
-//! Mermaid flowcharts: what GitHub, GitLab and many editors draw from text.
+//! Mermaid flowcharts: text that GitHub, GitLab and many editors render.
 
 use std::fmt::Write as _;
 
@@ -39,7 +39,7 @@ pub fn mermaid(config: &WorkflowConfig) -> String {
     text
 }
 
-/// Text between quotes; Mermaid reads entities, written with `#` for `&`.
+/// Text between quotes; Mermaid entities start with `#` instead of `&`.
 fn quoted(text: &str) -> String {
     text.replace('#', "#35;")
         .replace('&', "#amp;")

@@ -1,4 +1,4 @@
-//! Drawings of workflows: Mermaid and DOT as text for other tools, SVG as a picture of its own.
+//! Drawings of workflows: Mermaid and DOT as text for other tools, SVG as a complete picture.
 
 mod dot;
 mod graph;

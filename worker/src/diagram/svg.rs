@@ -1,4 +1,4 @@
-//! SVG: a picture that needs no other program and no other file.
+//! SVG: a picture that needs no other program or file.
 
 use std::fmt::Write as _;
 
@@ -110,7 +110,7 @@ fn size_of(node: &Node) -> (f64, f64) {
     )
 }
 
-/// The room that a node needs at its right for edges that begin and end there.
+/// The space that a node needs at its right for edges that begin and end there.
 fn room_beside(graph: &Graph, node: usize) -> f64 {
     let own = graph
         .edges
@@ -120,7 +120,7 @@ fn room_beside(graph: &Graph, node: usize) -> f64 {
         .fold(0.0, f64::max)
 }
 
-/// Where the labels of the edges go, none over another, and how far to the right they reach.
+/// Positions the labels of the edges without overlap, and finds how far to the right they reach.
 fn labels_of<'g>(
     graph: &'g Graph,
     layout: &Layout,
@@ -153,7 +153,7 @@ fn labels_of<'g>(
         if edge.from == edge.to {
             point.x += width;
         }
-        // A label that would lie on another one goes below it.
+        // A label that would overlap another one moves below it.
         while let Some((other, text)) = labels.iter().find(|(other, text)| {
             let (w, h) = half(text);
             (other.x - point.x).abs() < w + width && (other.y - point.y).abs() < h + height
@@ -196,7 +196,7 @@ fn points_of(edge: &Edge, bends: &[Point], layout: &Layout, sizes: &[(f64, f64)]
     let mut points = vec![border(edge.from, from, downward)];
     points.extend(bends);
     points.push(border(edge.to, to, !downward));
-    // Ways back leave and enter a little beside those onward.
+    // Edges that go back leave and enter slightly beside the forward ones.
     if !downward {
         let last = points.len() - 1;
         points[0].x += 10.0;

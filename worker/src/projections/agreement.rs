@@ -1,9 +1,9 @@
-//! Agreement over time: of each question the newest items, as a gauge and as a message.
+//! Agreement over time: a window of the newest items of each question, as a gauge and as messages.
 //!
-//! Every comparison of annotations in the log is one item; gold tasks are none. Rows, messages and
-//! checkpoint are committed together, so a row is what a reading of the log from its beginning to the
-//! checkpoint makes, whatever crashes. Messages are told by the row itself: who takes over knows when
-//! the last one went.
+//! Every comparison of annotations in the log is one item, except those of gold tasks. Rows,
+//! messages and checkpoint are committed together, so after any crash a row equals the result of
+//! reading the log from its beginning to the checkpoint. The row also records when the last message
+//! was sent, so that another process can take over.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -30,21 +30,21 @@ use uuid::Uuid;
 use super::pace::{Follows, PageOutcome, commit, follow};
 use crate::{failpoints::Failpoints, wire::CloudEventMessages};
 
-/// Its name in the table of checkpoints.
+/// The projection's name in the table of checkpoints.
 pub const PROJECTION: &str = "agreement";
 
-/// A question is told of at most once in this time; what came in between is in the next message.
+/// At most one message per question in this time; the next message includes the changes in between.
 const TELL_EVERY: TimeDelta = TimeDelta::seconds(5);
 
 /// Follows agreement through the log.
 pub struct AgreementProjector {
     store: Arc<dyn Store>,
-    /// None for a recount by an operator, which tells nothing.
+    /// None for a recount by an operator, which sends no messages.
     messages: Option<CloudEventMessages>,
-    /// Items of a window.
+    /// The most items in a window.
     length: usize,
-    /// Whether the windows that are stored have this length. Looked at once: processes with different
-    /// lengths must not change them to and fro.
+    /// Whether the stored windows have this length. Checked only once: processes with different
+    /// lengths must not keep changing each other's windows.
     fitted: AtomicBool,
     failpoints: Failpoints,
 }
@@ -65,8 +65,8 @@ struct Row {
     summary: AgreementProgress,
     /// The event of the newest item.
     cause: Uuid,
-    /// The event of the newest item when the question was last told of, and when that was.
-    #[serde(rename = "told")]
+    /// The event of the newest item in the last message about the question, and the time of that
+    /// message.
     notified: Option<(Uuid, DateTime<Utc>)>,
     window: Window,
 }
@@ -83,14 +83,14 @@ impl AgreementProjector {
         }
     }
 
-    /// The same, telling nothing.
+    /// Turns messages off.
     #[must_use]
     pub fn silent(mut self) -> Self {
         self.messages = None;
         self
     }
 
-    /// The same, passing the crash points of the tests.
+    /// Adds the crash points of the tests.
     #[must_use]
     pub fn with_failpoints(mut self, failpoints: Failpoints) -> Self {
         self.failpoints = failpoints;
@@ -102,7 +102,7 @@ impl AgreementProjector {
         follow(&self, &stopping).await;
     }
 
-    /// Reads what is new in the log, at most one page of it.
+    /// Processes at most one page of new log entries.
     pub async fn step(&self) -> Result<PageOutcome, EventStoreError> {
         let Some(mut step) = self.store.open_projection(PROJECTION, PAGE_MAX).await? else {
             return Ok(PageOutcome::Elsewhere);
@@ -146,7 +146,7 @@ impl AgreementProjector {
         let WorkflowEvent::ConsensusCalculated(calculated) = &entry.event.event else {
             return;
         };
-        // The comparison that ends a visit counts, and those that ask for further people do not.
+        // Only the comparison that ends a visit counts, not those that request more annotators.
         if entry.event.metadata.gold || calculated.more.is_some() {
             return;
         }
@@ -180,7 +180,7 @@ impl AgreementProjector {
         }
     }
 
-    /// Brings windows of another length, which another setting made, to this one.
+    /// Changes stored windows of another length, from an earlier setting, to this length.
     fn fit(&self, rows: &mut ProjectionRows, changed: &mut BTreeMap<String, Row>) {
         let other = |row: &&Value| row["summary"]["window"] != self.length;
         let keys = rows
@@ -195,8 +195,8 @@ impl AgreementProjector {
         }
     }
 
-    /// Sums up what has changed, and makes the messages whose time has come: of these, and of those
-    /// that were held back before.
+    /// Updates the summaries of changed rows and builds the messages that are due, including those
+    /// that were delayed before.
     fn notify(
         &self,
         rows: &ProjectionRows,
@@ -231,9 +231,9 @@ impl AgreementProjector {
     }
 }
 
-/// What is known of every question, in the order of their keys.
+/// The summaries of all questions, in the order of their keys.
 pub async fn summaries(store: &dyn Store) -> Result<Vec<AgreementProgress>, EventStoreError> {
-    /// The part of a row that readers look at.
+    /// The part of a row that callers need.
     #[derive(Deserialize)]
     struct Head {
         summary: AgreementProgress,
@@ -245,7 +245,7 @@ pub async fn summaries(store: &dyn Store) -> Result<Vec<AgreementProgress>, Even
     Ok(heads.map(|head| head.summary).collect())
 }
 
-/// A row that cannot be read was written by another build: its window begins anew.
+/// A row that cannot be read comes from another build: its window starts empty.
 fn read_row(value: Value) -> Option<Row> {
     let row: Row = serde_json::from_value(value).ok()?;
     Some(Row {
@@ -254,7 +254,7 @@ fn read_row(value: Value) -> Option<Row> {
     })
 }
 
-/// Whether a stored row has news that its time has come to tell.
+/// Whether a stored row has a change whose message is due.
 fn is_debounced(row: &Value, now: DateTime<Utc>) -> bool {
     #[derive(Deserialize)]
     struct Notified<'r>(&'r str, DateTime<Utc>);
@@ -264,7 +264,7 @@ fn is_debounced(row: &Value, now: DateTime<Utc>) -> bool {
     row["cause"] != *cause && now - at >= TELL_EVERY
 }
 
-/// What was compared: the fields, or the answers as a whole.
+/// One compared unit: a field, or the answer as a whole.
 struct Part<'e> {
     field: Option<&'e str>,
     metric: Metric,

@@ -1,13 +1,13 @@
 //! Goals: folded from the log, exactly once.
 //!
-//! Each step is opened under the lock of the projection, folds the next events of the log, goes on
-//! to the time up to which everything is known, and commits rows, messages, actions and checkpoint
-//! together. Whatever dies in between, the next step begins where the last one was committed; and
-//! as the fold finds by itself the instants at which time brings something about, it makes no
-//! difference how the log was cut into steps.
+//! Each step is opened under the lock of the projection. It folds the next events of the log,
+//! advances to the time up to which the log is complete, and commits rows, messages, actions and
+//! checkpoint together. After a crash, the next step starts from the last commit. The fold itself
+//! determines the instants at which time has an effect, so the result does not depend on how the
+//! log is divided into steps.
 //!
-//! Completions, alerts and actions have ids of goal and epoch that are kept for good, so that a
-//! rebuild repeats none of them.
+//! Completions, alerts and actions have ids derived from goal and epoch. The ids are kept for good,
+//! so that a rebuild repeats none of them.
 
 use std::{
     collections::HashMap,
@@ -41,17 +41,18 @@ use crate::{
 /// The name of the projection.
 pub const GOALS: &str = "goals";
 
-/// A goal tells of its progress at most once in this time; what came in between is in the next one.
+/// At most one progress message per goal in this time; the next message includes the changes in
+/// between.
 const PROGRESS_EVERY: TimeDelta = TimeDelta::seconds(5);
-/// Rows of the projection that say what was told last; they are no part of the fold.
+/// Prefix of the rows that record the last progress message; they are not part of the fold.
 const NOTIFIED: &str = "told/";
 
-/// Folds the log into the progress of goals, and tells of it.
+/// Folds the log into the progress of goals, and publishes it.
 pub struct GoalProjector {
     store: Arc<dyn Store>,
     messages: CloudEventMessages,
-    /// Whether progress is told of as it comes; a recount by an operator tells of what was reached
-    /// only.
+    /// Whether progress messages are sent; a recount by an operator sends only completions and
+    /// alerts.
     reports_progress: bool,
     revisions: Mutex<HashMap<RevisionId, Arc<WorkflowConfig>>>,
     failpoints: Failpoints,
@@ -59,7 +60,7 @@ pub struct GoalProjector {
 
 impl Follows for GoalProjector {
     const NAME: &'static str = GOALS;
-    /// Bounds how late a goal is seen to be met.
+    /// Bounds how late a reached goal is noticed.
     const POLL: Duration = Duration::from_secs(1);
 
     async fn next(&self) -> Result<PageOutcome, EventStoreError> {
@@ -67,7 +68,7 @@ impl Follows for GoalProjector {
     }
 }
 
-/// What a deployment last told of a goal.
+/// The last progress message about a goal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Notified {
     at: DateTime<Utc>,
@@ -75,13 +76,14 @@ struct Notified {
     current: Option<f64>,
 }
 
-/// The goals as they stand.
+/// The current state of all goals.
 pub async fn read_goals(store: &dyn Store) -> Result<Goals, EventStoreError> {
     let rows = store.projection_rows(GOALS).await?;
     glyph_workflow_engine::goals::goals_of(&rows).map_err(unreadable)
 }
 
-/// One goal. One that no worker has looked at yet is as its newest revision says.
+/// One goal. If no worker has counted it yet, it is taken from the newest revision, without
+/// progress.
 pub async fn find_goal(
     store: &dyn Store,
     workflow: &WorkflowId,
@@ -108,7 +110,7 @@ pub async fn find_goal(
     }))
 }
 
-/// When somebody recorded last that the goal is reached, perhaps a moment ago and not counted yet.
+/// When a person last confirmed that the goal is reached, even if that is too recent to be counted.
 async fn recorded_since(
     store: &dyn Store,
     workflow: &WorkflowId,
@@ -149,14 +151,14 @@ impl GoalProjector {
         }
     }
 
-    /// The same, telling only of what was reached.
+    /// Turns progress messages off.
     #[must_use]
     pub fn without_progress(mut self) -> Self {
         self.reports_progress = false;
         self
     }
 
-    /// The same, passing the crash points of the tests.
+    /// Adds the crash points of the tests.
     #[must_use]
     pub fn with_failpoints(mut self, failpoints: Failpoints) -> Self {
         self.failpoints = failpoints;
@@ -168,16 +170,16 @@ impl GoalProjector {
         follow(&self, &stopping).await;
     }
 
-    /// Folds what is new in the log, at most one page of it, and goes on to the present.
+    /// Folds at most one page of new log entries, and advances to the present.
     pub async fn step(&self) -> Result<PageOutcome, EventStoreError> {
         if self.definitions().await?.is_empty() {
-            // Nothing counts; the first goal will begin with the log.
+            // There is nothing to count; the first goal will start from the beginning of the log.
             return Ok(PageOutcome::CaughtUp);
         }
         let Some(mut step) = self.store.open_projection(GOALS, PAGE_MAX).await? else {
             return Ok(PageOutcome::Elsewhere);
         };
-        // Read after the step was opened: what is settled by then is among them.
+        // Read after the step was opened, so that they include all that was settled by then.
         let definitions = self.definitions().await?;
         let rows = std::mem::take(&mut step.rows);
         let completions = completions_of(&self.store.operator_commands().await?);
@@ -253,8 +255,8 @@ impl GoalProjector {
         }
     }
 
-    /// Tells of a goal that has moved and was not told of for a while. What was told last stands in
-    /// a row, so all workers of a deployment together keep the pace.
+    /// Sends a progress message if the goal has changed and the last message is old enough. The
+    /// last message is recorded in a row, so all workers of a deployment share one pace.
     fn report_progress(
         &self,
         goal: &GoalProgress,
@@ -334,7 +336,7 @@ impl GoalProjector {
     }
 }
 
-/// An action that is done outside the transaction, by whoever claims it.
+/// An action that is performed outside the transaction, by the process that claims it.
 fn outside(completed: &CompletionAction, payload: Value) -> NewGoalAction {
     let progress = &completed.progress;
     NewGoalAction {
@@ -347,13 +349,13 @@ fn outside(completed: &CompletionAction, payload: Value) -> NewGoalAction {
     }
 }
 
-/// Streams that were read to see whether an annotation is its annotator's first.
+/// Streams that were read to check whether an annotation is its annotator's first.
 #[derive(Default)]
 struct Streams(HashMap<TaskId, Vec<StoredEvent>>);
 
 impl Streams {
-    /// Whether the annotator of this event had not yet submitted to the step. What a stream holds
-    /// before an event never changes, so the answer is the same whenever it is asked.
+    /// Whether the annotator of this event had not submitted to the step before. The part of a
+    /// stream before an event never changes, so the result is always the same.
     async fn is_first(
         &mut self,
         store: &dyn Store,

@@ -1,15 +1,15 @@
-//! How well annotators answer gold tasks: of each, in each workflow, the newest answers.
+//! Accuracy of annotators on gold tasks: the newest answers of each annotator in each workflow.
 //!
-//! Scores are in the log, and so is which revision of a workflow was the newest when an answer came
-//! (the newest that a task had been started on): a reading from the beginning falls over the same
-//! annotators at the same events. Who falls is told of once, by the event of the answer that did it,
-//! and again only after having recovered.
+//! The log contains the scores. It also shows which revision of a workflow was newest at each
+//! answer (the newest on which a task had been started). Replaying the log therefore flags the same
+//! annotators at the same events. Each drop is reported once, by the event of the answer that
+//! caused it, and again only after the annotator has recovered.
 //!
-//! Where the workflow says so, who falls is paused, by an operator command that is named after the event and
-//! written in the transaction of the step: it is in the inbox for good, so reading the log again
-//! pauses nobody again, whatever an operator has said since. When an operator lets somebody go on,
-//! answers from before count no more; when the rule does not hold any more, its own act ends the
-//! pause.
+//! If the workflow says so, a flagged annotator is paused by an operator command. Its id is derived
+//! from the event, and it is written in the transaction of the step. The inbox keeps the id for
+//! good, so replaying the log pauses nobody again, whatever an operator has done since. When an
+//! operator resumes an annotator, earlier answers no longer count. When the rule no longer applies,
+//! its own operator command ends the pause.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -45,14 +45,14 @@ use crate::{
     wire::{CloudEventMessages, data::AnnotatorFlagged},
 };
 
-/// Its name in the table of checkpoints.
+/// The projection's name in the table of checkpoints.
 pub const PROJECTION: &str = "gold";
 
-/// Follows annotators through the gold tasks of the log.
+/// Tracks the accuracy of annotators on the gold tasks of the log.
 pub struct GoldProjector {
     store: Arc<dyn Store>,
     messages: CloudEventMessages,
-    /// What revisions say about gold; they never change.
+    /// The gold configuration by revision; revisions never change.
     rules: Mutex<HashMap<RevisionId, Option<GoldConfig>>>,
     failpoints: Failpoints,
 }
@@ -68,7 +68,7 @@ impl GoldProjector {
         }
     }
 
-    /// The same, passing the crash points of the tests.
+    /// Adds the crash points of the tests.
     #[must_use]
     pub fn with_failpoints(mut self, failpoints: Failpoints) -> Self {
         self.failpoints = failpoints;
@@ -80,7 +80,7 @@ impl GoldProjector {
         follow(&self, &stopping).await;
     }
 
-    /// Reads what is new in the log, at most one page of it.
+    /// Processes at most one page of new log entries.
     pub async fn step(&self) -> Result<PageOutcome, EventStoreError> {
         let Some(mut step) = self.store.open_projection(PROJECTION, PAGE_MAX).await? else {
             return Ok(PageOutcome::Elsewhere);
@@ -144,7 +144,7 @@ impl GoldProjector {
         Ok(fold.write)
     }
 
-    /// What a revision says about gold.
+    /// The gold configuration of a revision.
     async fn rule(&self, revision: RevisionId) -> Result<Option<GoldConfig>, EventStoreError> {
         let rules = || self.rules.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(rule) = rules().get(&revision) {
@@ -157,11 +157,11 @@ impl GoldProjector {
     }
 }
 
-/// A step under way.
+/// A step in progress.
 struct Fold<'a> {
     messages: &'a CloudEventMessages,
     rows: ProjectionRows,
-    /// Pauses of annotators so far.
+    /// All pauses of annotators so far.
     pauses: Vec<AnnotatorPause>,
     write: ProjectionWrite,
 }
@@ -172,7 +172,7 @@ impl Fold<'_> {
         self.rows.insert(key, row);
     }
 
-    /// What is known of an annotator at an event.
+    /// The record of an annotator at the time of an event.
     fn record(&self, workflow: &WorkflowId, user: UserId, at: DateTime<Utc>) -> GoldRecord {
         let row = self.rows.get(&record_key(workflow, user));
         let mut record = row.and_then(|row| GoldRecord::deserialize(row).ok());
@@ -207,7 +207,7 @@ impl Fold<'_> {
         self.keep(event, workflow, user, &record, rule_action);
     }
 
-    /// The workflow goes by another rule from now on.
+    /// Applies the new rule of a workflow to its annotators.
     fn change_rule(
         &mut self,
         event: &StoredEvent,
@@ -252,7 +252,8 @@ impl Fold<'_> {
     }
 }
 
-/// The act of a rule: whoever reads the same event, and how often, names it alike.
+/// The operator command of a rule. Its id is derived from the event, so it is the same however
+/// often and by whichever process the event is read.
 fn operator_command_of(
     rule_action: RuleAction,
     event: &StoredEvent,
@@ -291,7 +292,7 @@ fn operator_command_of(
     )
 }
 
-/// When an operator last let an annotator go on, up to a time.
+/// When an operator last resumed an annotator, up to a time.
 fn resumed(
     pauses: &[AnnotatorPause],
     workflow: &WorkflowId,
@@ -307,20 +308,21 @@ fn resumed(
         .max()
 }
 
-/// What is known of an annotator in a workflow.
+/// The reliability of an annotator in a workflow.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct AnnotatorReliability {
     /// The workflow.
     pub workflow: WorkflowId,
-    /// Who.
+    /// The annotator.
     pub user_id: UserId,
-    /// Newest answers to gold tasks that count.
+    /// The number of newest answers to gold tasks that count.
     pub answers: usize,
-    /// The share of them that is right; null where there are none.
+    /// The share of correct ones; null if there are none.
     pub accuracy: Option<f64>,
-    /// Whether that is less than the workflow asks for.
+    /// Whether the accuracy is below the limit of the workflow.
     pub flagged: bool,
-    /// The pause for which no slots are offered to the person; null where there is none.
+    /// The open pause, during which the workflow offers no slots to the annotator; null if there is
+    /// none.
     pub paused: Option<AnnotatorPause>,
 }
 
@@ -377,7 +379,7 @@ fn newest_key(workflow: &WorkflowId) -> String {
     format!("revision/{workflow}")
 }
 
-/// What the keys of records begin with.
+/// The prefix of the keys of records.
 const RECORDS: &str = "annotator/";
 
 fn record_key_of(workflow: &WorkflowId) -> String {

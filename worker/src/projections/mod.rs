@@ -1,4 +1,4 @@
-//! What is folded from the log, each projection at its own pace.
+//! Projections: state folded from the log, each projection at its own pace.
 
 pub mod agreement;
 mod goals;

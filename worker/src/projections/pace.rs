@@ -1,4 +1,4 @@
-//! How a projection follows the log: page after page, then at its own pace.
+//! How a projection follows the log: page after page, then by polling.
 
 use std::time::Duration;
 
@@ -13,25 +13,25 @@ use crate::{
 
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
-/// What a step came to.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PageOutcome {
-    /// So many events were read; there may be more.
+    /// The number of events that were read; there may be more.
     Read(usize),
     /// There was nothing new.
     CaughtUp,
-    /// Another process is at it.
+    /// Another process is running the projection.
     Elsewhere,
 }
 
-/// Something that is folded from the log, step by step.
+/// A projection: state that is folded from the log, step by step.
 pub(super) trait Follows: Sync {
-    /// What it is called where a step fails.
+    /// The name in the log message of a failed step.
     const NAME: &'static str;
     /// How often it looks for more.
     const POLL: Duration;
 
-    /// Reads what is new in the log, at most one page of it.
+    /// Processes at most one page of new log entries.
     fn next(&self) -> impl Future<Output = Result<PageOutcome, EventStoreError>> + Send;
 }
 
@@ -52,7 +52,7 @@ pub(super) async fn follow<P: Follows>(projection: &P, stopping: &CancellationTo
     .await;
 }
 
-/// Commits a step, past the crash points of the tests.
+/// Commits a step, passing the crash points of the tests.
 pub(super) async fn commit(
     step: OpenProjection,
     write: ProjectionWrite,

@@ -336,8 +336,8 @@ impl MessageBuilder for CloudEventMessages {
     ) -> Option<NewOutboxRow> {
         let workflow = operator_command.operator_command.workflow();
         let (kind, data) = match &operator_command.operator_command {
-            // A completed goal is reported by the projection once it is reached, and an automatic
-            // pause of an annotator by the message that flags the annotator.
+            // A completed goal is reported by the projection, once it finds the goal reached. An
+            // automatic pause of an annotator is reported by the message that flags the annotator.
             OperatorCommand::GoalComplete { .. }
             | OperatorCommand::AnnotatorPause { .. }
             | OperatorCommand::AnnotatorResume { .. } => {
