@@ -43,7 +43,6 @@ use crate::{
 ///    of the last batch that has begun is noted, and every window up to that number is treated this
 ///    way. That release may again be too late for a batch that began meanwhile, so it notes the
 ///    number again.
-///    have been too late for a batch begun meanwhile, which is why it notes anew.
 pub(super) struct LanePublisher {
     pub(super) shared: Arc<LaneContext>,
     pub(super) lane: usize,
