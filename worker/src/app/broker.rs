@@ -1,4 +1,4 @@
-//! Both sides of the broker, whichever it is.
+//! The connections to the broker, RabbitMQ or the embedded queue: consumer and publisher.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::{
     settings::{Services, Settings},
 };
 
-/// Both sides of the broker.
+/// The consumer and the publisher.
 #[derive(Clone)]
 pub(super) enum Broker {
     Amqp {
@@ -24,7 +24,7 @@ pub(super) enum Broker {
 }
 
 impl Broker {
-    /// Starts to connect; what cannot be reached is tried until it can.
+    /// Starts to connect; a broker that cannot be reached is retried until it can.
     pub(super) async fn start(
         services: &Services,
         settings: &Settings,
@@ -36,7 +36,7 @@ impl Broker {
                 let mut amqp = AmqpSettings::new(broker.expose(), &settings.prefix)?;
                 amqp.prefetch = settings.prefetch;
                 amqp.consume = parts.consume;
-                // One for each lane, one for the relay.
+                // One channel for each lane, one for the relay.
                 amqp.publish_channels = settings.lanes + 1;
                 Ok(Self::Amqp {
                     source: parts.consume.then(|| AmqpSource::start(amqp.clone())),
@@ -63,7 +63,7 @@ impl Broker {
         }
     }
 
-    /// Where commands come from; none where this process takes none.
+    /// Where commands come from; none if this process does not consume.
     pub(super) fn source(&self) -> Option<Arc<dyn CommandSource>> {
         match self {
             Self::Amqp { source, .. } => source.clone().map(|source| source as _),
@@ -71,7 +71,7 @@ impl Broker {
         }
     }
 
-    /// Where messages go.
+    /// Where messages are published.
     pub(super) fn publisher(&self) -> Arc<dyn MessagePublisher> {
         match self {
             Self::Amqp { publisher, .. } => Arc::clone(publisher) as _,
@@ -79,7 +79,7 @@ impl Broker {
         }
     }
 
-    /// Closes both sides.
+    /// Closes consumer and publisher.
     pub(super) async fn close(&self) {
         match self {
             Self::Amqp { source, publisher } => {

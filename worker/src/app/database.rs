@@ -1,4 +1,4 @@
-//! The database of a worker: opened, waited for, migrated.
+//! Opens, awaits and migrates the database of a worker.
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
 /// Connections to Postgres besides one for each lane: relay, timers, projection, HTTP.
 const CONNECTIONS_BESIDE_LANES: u32 = 4;
 
-/// The store of a worker, with what only the concrete one can do.
+/// The store of a worker, with the operations that only the concrete store has.
 #[derive(Clone)]
 pub enum Database {
     /// On Postgres.
@@ -29,7 +29,7 @@ pub enum Database {
 }
 
 impl Database {
-    /// Prepares the connection; Postgres is not asked yet.
+    /// Prepares the connection; Postgres is not contacted yet.
     pub async fn open(services: &Services, settings: &Settings) -> Result<Self, AppError> {
         match services {
             Services::Postgres { database, .. } => {
@@ -61,7 +61,7 @@ impl Database {
         }
     }
 
-    /// Brings the schema to what this build needs.
+    /// Migrates the schema to the version that this build needs.
     pub async fn migrate(&self) -> Result<(), EventStoreError> {
         match self {
             Self::Postgres(store) => store.migrate().await,
@@ -69,7 +69,7 @@ impl Database {
         }
     }
 
-    /// Whether the schema is what this build needs; also tells whether the database is there.
+    /// Checks that the schema is the one that this build needs; fails too if the database is away.
     pub async fn check_migrated(&self) -> Result<(), EventStoreError> {
         match self {
             Self::Postgres(store) => store.check_migrated().await,
@@ -78,8 +78,8 @@ impl Database {
     }
 }
 
-/// Waits until the database is there and its schema is right: for ever, as a worker that gave up
-/// would only be started again.
+/// Waits until the database is reachable and its schema is right. It waits for ever: a worker that
+/// gave up would only be restarted.
 pub(super) async fn wait_for_database(
     database: &Database,
     parts: WorkerParts,

@@ -1,4 +1,4 @@
-//! Why a worker cannot start, or could not end in order.
+//! Why a worker cannot start, or could not shut down in order.
 
 use glyph_workflow_engine::store::EventStoreError;
 
@@ -11,10 +11,10 @@ use crate::{
     webhook::WebhookSetupError,
 };
 
-/// A worker cannot start, or could not end in order.
+/// A worker cannot start, or could not shut down in order.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// The settings contradict each other or say too little.
+    /// The settings are contradictory or incomplete.
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// The tokens file cannot be used.
@@ -23,18 +23,18 @@ pub enum AppError {
     /// The broker's URL cannot be used.
     #[error("AMQP_URL cannot be used")]
     AmqpUrl(#[from] AmqpUrlError),
-    /// Nothing can listen there.
+    /// The address cannot be listened on.
     #[error("cannot listen on {address}; choose another address with {setting}")]
     Listen {
-        /// Where.
+        /// The address.
         address: std::net::SocketAddr,
-        /// Which setting says so.
+        /// The setting that names it.
         setting: &'static str,
         /// Why.
         #[source]
         source: std::io::Error,
     },
-    /// The schema is an old one, and this process was told not to migrate.
+    /// The schema is out of date, and `--no-migrate` forbids migrating it.
     #[error("the database is not migrated, and --no-migrate forbids it here")]
     NotMigrated(#[source] EventStoreError),
     /// The database's URL cannot be used.

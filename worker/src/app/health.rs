@@ -13,12 +13,12 @@ use crate::{
     telemetry,
 };
 
-/// How often the database is asked whether it is there.
+/// How often the database is probed.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
-/// A database that does not answer within this is not there.
+/// A database that does not answer within this time counts as unreachable.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Asks the database again and again whether it is there.
+/// Probes the database periodically.
 pub(super) async fn probe_database(database: Database, health: Health) {
     loop {
         let probed = tokio::time::timeout(PROBE_TIMEOUT, database.check_migrated()).await;
@@ -43,7 +43,7 @@ pub(super) async fn probe_database(database: Database, health: Health) {
     }
 }
 
-/// Follows both sides of the broker.
+/// Follows the state of consumer and publisher.
 pub(super) async fn watch_broker(
     mut source: Option<watch::Receiver<BrokerState>>,
     mut publisher: watch::Receiver<BrokerState>,
@@ -83,7 +83,7 @@ fn broker_part(consuming: Option<BrokerState>, publishing: BrokerState) -> PartS
     }
 }
 
-/// Follows what holds intake back.
+/// Follows the reasons for which intake is paused.
 pub(super) async fn watch_intake(
     mut intake_pauses: watch::Receiver<BTreeSet<IntakePauseReason>>,
     health: Health,

@@ -1,9 +1,9 @@
-//! Builds a worker out of its parts and supervises them: what `glyph worker` runs, and what the
-//! tests, the demo and the load generator start in their own process.
+//! Builds a worker out of its parts and supervises them. `glyph worker` runs it; the tests, the
+//! demo and the load generator start it in their own process.
 //!
-//! HTTP answers from the first moment, alive and not ready; then the database is waited for and
-//! migrated, then the broker is connected and the road opened. A drain goes the other way: no new
-//! work, finish what is begun, publish, close. Both orders are tables in `phases.rs`.
+//! Start: HTTP answers from the first moment, alive and not ready. The worker then waits for the
+//! database and migrates it, connects the broker and opens the pipeline. A drain is the reverse:
+//! take no new work, finish what has begun, publish, close. Both orders are tables in `phases.rs`.
 
 mod broker;
 mod database;

@@ -7,7 +7,7 @@ pub struct WorkerParts {
     pub http: bool,
     /// Commands from the broker.
     pub consume: bool,
-    /// Migrations at the start; else an old schema is refused.
+    /// Whether to migrate at the start; otherwise an old schema is refused.
     pub migrate: bool,
 }
 

@@ -1,39 +1,39 @@
-//! The order in which a worker comes up and goes down: two tables, carried out from top to bottom.
+//! The order in which a worker starts and stops: two tables, executed from top to bottom.
 //!
-//! A phase begins when the one before has ended. On the way down, whatever hands work on ends before
-//! what it hands work to, so that nothing is begun that nobody finishes. The listeners come first and
-//! go last: HTTP answers from the first moment to the last one, alive and not ready.
+//! A phase begins when the one before has ended. During a drain, a part that produces work stops
+//! before the part that consumes it, so no work is begun that cannot finish. The listeners start
+//! first and stop last: HTTP answers from the first moment to the last, alive and not ready.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Part of a drain that is kept for closing connections and HTTP.
+/// Part of a drain that is reserved for closing connections and HTTP.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A phase of the start.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StartPhase {
-    /// What the log calls it.
+    /// Its name in the log.
     pub(super) name: &'static str,
-    /// What begins.
+    /// What starts.
     pub(super) part: StartPart,
-    /// Whether it may take for ever, so that a drain ends it.
+    /// Whether it may wait without limit, so that a drain cancels it.
     pub(super) ends_with_drain: bool,
 }
 
-/// What begins in a phase of the start.
+/// What starts in a phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StartPart {
     /// HTTP and metrics listen.
     Servers,
-    /// The database is there, and its schema is right.
+    /// The database is reachable, and its schema is right.
     Database,
-    /// Broker, pipeline, and what works of its own accord.
+    /// Broker, pipeline and background work.
     Work,
 }
 
-/// How a worker comes up.
+/// The phases of the start.
 pub(super) const START: [StartPhase; 3] = [
     StartPhase {
         name: "listeners",
@@ -55,26 +55,26 @@ pub(super) const START: [StartPhase; 3] = [
 /// A phase of the drain.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StopPhase {
-    /// What the log calls it.
+    /// Its name in the log.
     pub(super) name: &'static str,
-    /// What ends.
+    /// What stops.
     pub(super) part: StopPart,
     /// How long it may take.
     pub(super) limit: Limit,
-    /// Whether the drain has failed where it took longer; else that is only worth a warning.
+    /// Whether exceeding the limit fails the drain; otherwise it is only a warning.
     pub(super) must_finish: bool,
 }
 
-/// What ends in a phase of the drain.
+/// What stops in a phase of the drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StopPart {
-    /// What works of its own accord: timers, pauses, projections, goals.
+    /// Background work: timers, pauses, projections, goals.
     Background,
-    /// Lanes and relay: what is begun is decided, what was decided is published.
+    /// Lanes and relay: commands under way are decided, and their messages published.
     Pipeline,
-    /// Both sides of the broker.
+    /// Consumer and publisher.
     Broker,
-    /// The spans that wait for the collector.
+    /// The spans that wait to be exported.
     Traces,
 }
 
@@ -83,12 +83,12 @@ pub(super) enum StopPart {
 pub(super) enum Limit {
     /// Until the deadline of the whole drain.
     Drain,
-    /// [`CLOSE_TIMEOUT`] from its beginning, which may be after that deadline.
+    /// [`CLOSE_TIMEOUT`] from the start of the phase, which may end after that deadline.
     Close,
 }
 
 impl Limit {
-    /// The end of a phase that begins now, in a drain with this deadline.
+    /// The deadline of a phase that begins now, in a drain with this deadline.
     pub(super) fn ends_at(self, drain: Instant) -> Instant {
         match self {
             Self::Drain => drain,
@@ -97,7 +97,7 @@ impl Limit {
     }
 }
 
-/// How a worker goes down; the listeners end after it.
+/// The phases of a drain; the listeners stop after them.
 pub(super) const STOP: [StopPhase; 4] = [
     StopPhase {
         name: "background work",
@@ -111,7 +111,7 @@ pub(super) const STOP: [StopPhase; 4] = [
         limit: Limit::Drain,
         must_finish: true,
     },
-    // All work is done by then, and a broker notices a closed socket: not worth a failure.
+    // All work is done by then, and the broker notices a closed socket: not worth a failure.
     StopPhase {
         name: "connection to the broker",
         part: StopPart::Broker,

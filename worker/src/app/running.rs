@@ -1,4 +1,4 @@
-//! The part of a worker that works: broker, pipeline, and the loops beside them.
+//! The running part of a worker: broker, pipeline and background work.
 
 use std::{future::Future, sync::Arc};
 
@@ -27,25 +27,25 @@ use crate::{
     webhook::WebhookClient,
 };
 
-/// A running worker, for those who start one in their own process.
+/// A running worker, for callers that start one in their own process.
 pub struct RunningWorker {
-    /// Carries commands out.
+    /// Executes commands.
     pub pipeline: PipelineHandle,
     /// The store behind it.
     pub store: Arc<dyn Store>,
     /// The orchestrator behind it.
     pub orchestrator: Arc<WorkflowOrchestrator>,
-    /// What it counts.
+    /// Its metrics.
     pub metrics: Arc<Metrics>,
     broker: Broker,
     background: TaskTracker,
-    /// Ends what works of its own accord: timers, pauses, projections, goals.
+    /// Stops background work: timers, pauses, projections, goals.
     stopping: CancellationToken,
     traces: Traces,
 }
 
 impl RunningWorker {
-    /// Opens the road: broker, pipeline, timers, goals. The database must be ready.
+    /// Starts broker, pipeline, timers and goals. The database must be ready.
     pub async fn start(
         database: &Database,
         services: &Services,
@@ -93,8 +93,7 @@ impl RunningWorker {
         Ok(running)
     }
 
-    /// Everything that works of its own accord, each under the name that the log gives it. Each ends
-    /// when `stopping` says so.
+    /// All background tasks, each with its name in the log. Each ends when `stopping` is cancelled.
     fn background_work(
         &self,
         settings: &Settings,
@@ -134,8 +133,8 @@ impl RunningWorker {
         ]
     }
 
-    /// Takes no more work, finishes what is begun, publishes what that decided, and closes: the
-    /// phases of [`STOP`].
+    /// Stops intake, finishes commands under way, publishes their messages and closes: the phases
+    /// of [`STOP`].
     pub async fn drain(self, deadline: Instant) -> Result<(), AppError> {
         let mut finished = true;
         for phase in STOP {
@@ -156,7 +155,7 @@ impl RunningWorker {
         }
     }
 
-    /// Ends one part. Answers whether that was done by `deadline`.
+    /// Stops one part. Returns whether it stopped by `deadline`.
     async fn stop(&self, part: StopPart, deadline: Instant) -> bool {
         match part {
             StopPart::Background => {
@@ -167,14 +166,14 @@ impl RunningWorker {
             StopPart::Pipeline => self.pipeline.drain(deadline).await,
             StopPart::Broker => timeout_at(deadline, self.broker.close()).await.is_ok(),
             StopPart::Traces => {
-                // It keeps to a time of its own, and tells what was not exported.
+                // It has its own timeout, and logs the spans that were not exported.
                 self.traces.stop(CLOSE_TIMEOUT).await;
                 true
             }
         }
     }
 
-    /// Keeps `health` up to date for as long as the process lives.
+    /// Keeps `health` up to date while the process lives.
     pub(super) fn watch_health(&self, database: &Database, health: &Health) {
         self.spawn_until_stopped(probe_database(database.clone(), health.clone()));
         let source = self.broker.source().map(|source| source.state());

@@ -1,4 +1,4 @@
-//! The listeners of the process, and where they hand commands over.
+//! The HTTP listeners of the process, and the slot through which they reach the pipeline.
 
 use std::{
     net::SocketAddr,
@@ -18,12 +18,12 @@ use crate::{
     settings::Settings,
 };
 
-/// Where HTTP hands commands over: nothing, until the road is open.
+/// Where HTTP submits commands; empty until the pipeline runs.
 #[derive(Clone, Default)]
 pub(super) struct PipelineSlot(Arc<OnceLock<PipelineHandle>>);
 
 impl PipelineSlot {
-    /// Opens the road.
+    /// Sets the pipeline.
     pub(super) fn fill(&self, pipeline: &PipelineHandle) {
         let _ = self.0.set(pipeline.clone());
     }
@@ -52,7 +52,7 @@ pub(super) struct Servers {
 }
 
 impl Servers {
-    /// Listens where the settings say.
+    /// Listens on the configured addresses.
     pub(super) async fn start(
         &self,
         settings: &Settings,
@@ -95,7 +95,7 @@ impl Servers {
         Ok(())
     }
 
-    /// Finishes requests under way, for a moment.
+    /// Waits briefly for requests under way.
     pub(super) async fn stop(self) {
         self.stopping.cancel();
         self.tasks.close();

@@ -1,4 +1,4 @@
-//! A whole worker, from its settings to its end.
+//! A whole worker, from its settings to its shutdown.
 
 use std::sync::Arc;
 
@@ -21,23 +21,19 @@ use crate::{
     shutdown::Shutdown,
 };
 
-/// Runs a worker until `shutdown`, and drains it.
-pub async fn run(
-    settings: Settings,
-    parts: WorkerParts,
-    shutdown: Shutdown,
-) -> Result<(), AppError> {
+/// Runs a worker until `shutdown`, then drains it.
+pub async fn run(settings: Settings, parts: WorkerParts, shutdown: Shutdown) -> Result<(), AppError> {
     let mut worker = Worker::new(settings, parts).await?;
     let result = tokio::select! {
         result = worker.work(&shutdown) => result,
-        // The second signal: whatever is lost is delivered again.
+        // The second signal. Nothing is lost: the broker redelivers commands that were under way.
         () = shutdown.aborted() => Err(AppError::Drain),
     };
     worker.servers.stop().await;
     result
 }
 
-/// A worker, as far as it has come up.
+/// A worker, as far as it has started.
 struct Worker {
     settings: Settings,
     parts: WorkerParts,
@@ -47,7 +43,7 @@ struct Worker {
     metrics: Arc<Metrics>,
     health: Health,
     api: Api,
-    /// Where the API hands commands over.
+    /// Where the API submits commands.
     slot: PipelineSlot,
     servers: Servers,
     /// None until the last phase of the start.
@@ -55,7 +51,7 @@ struct Worker {
 }
 
 impl Worker {
-    /// Checks the settings and puts the parts together. Nothing is reached yet.
+    /// Checks the settings and assembles the parts. Nothing is contacted yet.
     async fn new(settings: Settings, parts: WorkerParts) -> Result<Self, AppError> {
         let services = settings.services()?;
         settings.check_webhooks()?;
@@ -91,7 +87,7 @@ impl Worker {
         })
     }
 
-    /// Comes up by the phases of [`START`], works until a drain is asked for, and drains.
+    /// Starts by the phases of [`START`], works until a drain is requested, and drains.
     async fn work(&mut self, shutdown: &Shutdown) -> Result<(), AppError> {
         for phase in START {
             tracing::debug!(phase = phase.name, "starting");
@@ -140,7 +136,7 @@ impl Worker {
     }
 }
 
-/// Tokens, if the API may listen where it is told to.
+/// The tokens of the API, if it may listen on the configured address.
 fn check_http(settings: &Settings, parts: WorkerParts) -> Result<Tokens, AppError> {
     if !parts.http {
         return Ok(Tokens::default());
@@ -152,7 +148,7 @@ fn check_http(settings: &Settings, parts: WorkerParts) -> Result<Tokens, AppErro
     }
 }
 
-/// An orchestrator that writes messages and passes the crash points of the tests.
+/// An orchestrator that writes messages and honours the crash points of the tests.
 fn orchestrator(
     database: &Database,
     settings: &Settings,

@@ -1,4 +1,4 @@
-//! Why a task waits, and why it was decided as it was: from state and events alone.
+//! Explains from state and events alone why a task waits, and how it was decided.
 
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
@@ -13,37 +13,37 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-/// Why a task stands where it stands.
+/// Why a task is where it is.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Explanation {
     /// The task.
     pub task_id: TaskId,
-    /// The version that this explains.
+    /// The version that is explained.
     pub version: u64,
-    /// Where it is as a whole.
+    /// The status of the task.
     pub status: TaskStatus,
-    /// The visit whose sub-workflow it runs.
+    /// The visit of the parent task that runs this task as its sub-workflow.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<ParentTask>,
-    /// In one sentence.
+    /// The explanation in one sentence.
     pub summary: String,
-    /// Why it is held as a whole.
+    /// The pause of the whole task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
-    /// Why all tasks of its workflow are held.
+    /// The pause of all tasks of its workflow.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workflow_pause: Option<WorkflowPause>,
-    /// Where it waits, and for what.
+    /// The steps that wait, and what they wait for.
     pub waiting: Vec<Waiting>,
-    /// Hooks that have been asked for and have not answered, or were given up: nothing waits for
-    /// the former unless `waiting` says so.
+    /// Hooks that have not answered yet or were given up. No step waits for a pending hook unless
+    /// `waiting` says so.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<HookStatus>,
-    /// What has been decided, in order, and from what.
+    /// The decisions so far in order, each with its basis.
     pub decisions: Vec<StepDecision>,
-    /// The way it took.
+    /// The transitions that the task took.
     pub path: Vec<PathEntry>,
-    /// What it ended with.
+    /// The output of a completed task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<Value>,
 }
@@ -55,34 +55,34 @@ pub struct Waiting {
     pub step_id: StepId,
     /// The visit.
     pub visit: u32,
-    /// Since when.
+    /// Since when it waits.
     pub since: DateTime<Utc>,
-    /// In one sentence, with the verb that helps where there is one.
+    /// The reason in one sentence, with the command that helps where there is one.
     pub reason: String,
-    /// Submissions accepted.
+    /// Accepted submissions.
     pub submitted: usize,
-    /// Submissions asked for; null where an `advance` decides.
+    /// Submissions required; null where the step waits for an `advance`.
     #[serde(rename = "places")]
     pub slots: Option<u32>,
-    /// Slots that nobody has submitted to or claimed.
+    /// Slots without a submission or a claim.
     pub free_slots: Option<u32>,
-    /// Who has claimed a slot, and until when without activity.
+    /// The claimed slots, each with its user and expiry.
     pub claims: Vec<Claim>,
     /// The task that runs its sub-workflow.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub child: Option<ChildStatus>,
-    /// The call to a handler outside that it waits for.
+    /// The pending call to an external handler.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub call: Option<PendingCall>,
-    /// The last comparison of what was submitted, after which more was asked for.
+    /// The last comparison of the submissions, after which more were requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consensus: Option<ConsensusCalculated>,
-    /// What holds it.
+    /// The incident that stops it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub incident: Option<Incident>,
 }
 
-/// A hook that is not done.
+/// A hook that is pending or was given up.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct HookStatus {
     /// The step.
@@ -92,7 +92,7 @@ pub struct HookStatus {
     /// Which hook.
     #[serde(flatten)]
     pub hook: HookId,
-    /// The call that has no answer yet.
+    /// The call that has not been answered yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub call: Option<PendingCall>,
     /// Why it was given up.
@@ -131,18 +131,18 @@ impl HookStatus {
     }
 }
 
-/// Where a child task stands.
+/// The state of a child task.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct ChildStatus {
     /// The child.
     pub task_id: TaskId,
-    /// The workflow that it runs.
+    /// Its workflow.
     pub workflow: WorkflowId,
-    /// Where it is as a whole; null until it has started.
+    /// Its status; null until it has started.
     pub status: Option<TaskStatus>,
-    /// The steps where it stands.
+    /// Its current steps.
     pub current_steps: Vec<StepId>,
-    /// Incidents that hold it.
+    /// Its open incidents.
     pub incidents: u32,
 }
 
@@ -157,7 +157,7 @@ impl ChildStatus {
         }
     }
 
-    /// Takes over what the child's own row says now.
+    /// Updates it from the child's own row.
     pub(super) fn see(&mut self, row: TaskRow) {
         self.status = Some(row.status);
         self.current_steps = row.current_steps;
@@ -168,9 +168,9 @@ impl ChildStatus {
 /// A claimed slot.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Claim {
-    /// Who.
+    /// The user.
     pub user_id: UserId,
-    /// When it is given up without activity.
+    /// When the claim expires without activity.
     pub expires_at: DateTime<Utc>,
 }
 
@@ -183,9 +183,9 @@ pub struct StepDecision {
     pub visit: u32,
     /// The version at which it ended.
     pub version: u64,
-    /// When.
+    /// When it ended.
     pub at: DateTime<Utc>,
-    /// What it ended with.
+    /// The result.
     pub result: StepResult,
     /// The comparison behind it: metric, agreement, threshold, votes.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -199,13 +199,13 @@ pub struct PathEntry {
     pub from_step: StepId,
     /// The step or terminal entered.
     pub to_step: Target,
-    /// What made it fire.
+    /// The condition under which it fired.
     pub condition_met: String,
     /// The version at which it fired.
     pub version: u64,
 }
 
-/// Explains `state`, which `events` led to. `pauses` are those that hold workflows now.
+/// Explains `state`, which follows from `events`. `pauses` are the current pauses of workflows.
 pub fn explain(
     state: &WorkflowSnapshot,
     events: &[StoredEvent],
@@ -281,7 +281,7 @@ fn last_comparison(
     })
 }
 
-/// Why a step that completes by confidence asks on.
+/// Why a step that completes by confidence requests more submissions.
 fn unsure(compared: &ConsensusCalculated) -> Option<String> {
     let PosteriorCalculated {
         target,
@@ -421,7 +421,7 @@ fn decisions(events: &[StoredEvent]) -> Vec<StepDecision> {
     decided.collect()
 }
 
-/// Those of `events`, which are in order, below a version.
+/// The `events`, which are in order, below a version.
 fn before(events: &[StoredEvent], version: u64) -> &[StoredEvent] {
     &events[..events.partition_point(|event| event.version < version)]
 }

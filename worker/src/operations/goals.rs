@@ -1,4 +1,4 @@
-//! Goals: their progress, with what they have set off.
+//! Goals: their progress and their actions.
 
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
@@ -11,12 +11,12 @@ use serde::Serialize;
 
 use crate::{projections::read_goals, wire::GoalReport};
 
-/// A goal with what it has set off.
+/// A goal with its actions.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct GoalDocument {
     #[serde(flatten)]
     report: GoalReport,
-    /// What happens, or has happened, when it is reached.
+    /// The actions that run when the goal is reached.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     actions: Vec<ActionDocument>,
 }
@@ -24,7 +24,7 @@ pub struct GoalDocument {
 /// An action of a goal.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct ActionDocument {
-    /// What.
+    /// The action.
     pub action: String,
     /// `pending` until the goal is reached, then `waiting`, `done` or `failed`.
     pub status: &'static str,
@@ -77,7 +77,8 @@ impl GoalDocument {
                     last_error: row.last_error.clone(),
                     changed_at: Some(row.changed_at),
                 },
-                // A message is written with the progress that reached the goal.
+                // A message is written in the same transaction as the progress that reached the
+                // goal.
                 None => ActionDocument {
                     action: action.as_str().to_owned(),
                     status: match goal.completed_at {
@@ -96,12 +97,12 @@ impl GoalDocument {
         })
     }
 
-    /// How far the goal has come.
+    /// The progress of the goal.
     pub fn report(&self) -> &GoalReport {
         &self.report
     }
 
-    /// What it sets off.
+    /// Its actions.
     pub fn actions(&self) -> &[ActionDocument] {
         &self.actions
     }

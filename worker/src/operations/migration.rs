@@ -1,8 +1,9 @@
 //! Moving many tasks of a workflow to another revision, page by page.
 //!
-//! Each task moves by a command of its own on the common road, whose id follows from the migration's
-//! and the task's: whatever is interrupted goes on where it stopped, and a page that is asked for
-//! again changes nothing. Tasks that are there already get no command.
+//! Each task is moved by a command of its own through the normal pipeline. The command's id is
+//! derived from the ids of the migration and the task, so an interrupted migration continues where
+//! it stopped, and repeating a page changes nothing. Tasks already on the target revision get no
+//! command.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -22,9 +23,9 @@ use uuid::Uuid;
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MigrationRequest {
-    /// The revision: `id`, `id@revision` or its UUID.
+    /// The target revision: `id`, `id@revision` or a revision UUID.
     pub to: WorkflowSelector,
-    /// Old step to new step, where a step is called otherwise there.
+    /// Old step to new step, for steps that have another id in the target revision.
     #[serde(default)]
     pub steps: BTreeMap<StepId, StepId>,
     /// Only tasks on this revision.
@@ -33,87 +34,88 @@ pub struct MigrationRequest {
     /// Only tasks with this status: `running` when left out, or `paused`.
     #[serde(default)]
     pub status: Option<TaskStatus>,
-    /// Only tasks that stand at this step.
+    /// Only tasks that wait in this step.
     #[serde(default)]
     pub step: Option<StepId>,
     /// Only tasks with these labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// Whether only to say what would happen.
+    /// Whether to only report what would happen.
     #[serde(default)]
     pub dry_run: bool,
-    /// The last task of the page before.
+    /// The last task of the previous page.
     #[serde(default)]
     pub after: Option<TaskId>,
-    /// Tasks of a page.
+    /// Tasks per page.
     #[serde(default)]
     #[schemars(range(min = 1, max = MIGRATION_PAGE_MAX))]
     pub limit: Option<u32>,
 }
 
-/// Tasks of a page at most: all are decided in one batch.
+/// Maximum number of tasks per page; all are decided in one batch.
 pub const MIGRATION_PAGE_MAX: u32 = 200;
 
-/// What has become of the tasks of one page, or would.
+/// What happened, or would happen, to the tasks of one page.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct MigrationPage {
-    /// The migration: with the same id, what has moved is not moved again.
+    /// The id of the migration; repeating a migration under its id moves no task twice.
     pub migration_id: CommandId,
     /// The workflow.
     pub workflow: WorkflowId,
     /// The revision that tasks move to.
     pub to_revision: u32,
-    /// Its UUID: what `to` means may change between two pages, where it names no revision.
+    /// The UUID of that revision. Pass it as `to` for further pages: a `to` without a revision may
+    /// resolve to a newer one.
     pub to_revision_id: RevisionId,
     /// Whether nothing was written.
     pub dry_run: bool,
     /// The tasks, by id.
     pub tasks: Vec<TaskMigration>,
-    /// The last task looked at; none where there are no more.
+    /// The last task of this page; null where there are no more.
     pub next_after: Option<TaskId>,
 }
 
-/// What has become of one task, or would.
+/// What happened, or would happen, to one task.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct TaskMigration {
     /// The task.
     pub task_id: TaskId,
     /// The revision that it was on.
     pub from_revision: u32,
-    /// What has become of it.
+    /// What happened to it.
     pub outcome: MigrationOutcome,
     /// The code of a rejection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The rejection, for people.
+    /// The rejection as text for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// In a dry run: where the task would stand.
+    /// In a dry run: the steps where the task would be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stands_at: Option<Vec<StepId>>,
-    /// In a dry run: what would follow at once, as `step_completed annotate`.
+    /// In a dry run: what would follow at once, such as `step_completed annotate`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub then: Vec<String>,
-    /// What the command came to, where it was applied.
+    /// The result of the command, where it was applied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<Value>,
 }
 
-/// What becomes of one task.
+/// What happened to one task, or would happen in a dry run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MigrationOutcome {
-    /// It is on the revision now.
+    /// It was moved to the revision.
     Moved,
     /// It would move.
     WouldMove,
-    /// It was on the revision before.
+    /// It was already on the revision.
     AlreadyThere,
-    /// It stays where it is.
+    /// It was not moved.
     Rejected,
-    /// It would stay where it is.
+    /// It would not be moved.
     WouldBeRejected,
-    /// Nothing could be decided; ask again.
+    /// The command could not be decided; retry.
     Undecided,
 }
 
@@ -130,7 +132,7 @@ impl MigrationOutcome {
         }
     }
 
-    /// Whether the task has not come to where it should be, and would not.
+    /// Whether the task is not on the target revision and would not be moved to it.
     pub fn is_failure(self) -> bool {
         matches!(
             self,
@@ -139,51 +141,51 @@ impl MigrationOutcome {
     }
 }
 
-/// A request that cannot be carried out as it is.
+/// A migration request that cannot be executed.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrationError {
     /// `to` names a revision of another workflow.
     #[error("`{to}` is a revision of `{found}`: tasks of `{workflow}` can only move within it")]
     OtherWorkflow {
-        /// What the request says.
+        /// The selector of the request.
         to: WorkflowSelector,
-        /// Whose revision that is.
+        /// The workflow that owns the revision.
         found: WorkflowId,
-        /// Whose tasks are to move.
+        /// The workflow whose tasks are to move.
         workflow: WorkflowId,
     },
-    /// `to` names nothing.
+    /// `to` names no workflow or revision.
     #[error("there is no workflow `{0}`")]
     NoRevision(WorkflowSelector),
     /// `from` names no revision.
     #[error("`{workflow}` has no revision {revision}: its newest is {newest}")]
     UnknownRevision {
-        /// Whose tasks are to move.
+        /// The workflow whose tasks are to move.
         workflow: WorkflowId,
-        /// What the request says.
+        /// The revision of the request.
         revision: u32,
-        /// The newest one that there is.
+        /// The newest revision.
         newest: u32,
     },
-    /// `step` names no step.
+    /// `step` names no step of any revision.
     #[error("no revision of `{workflow}` has a step `{step}`")]
     UnknownStep {
-        /// Whose tasks are to move.
+        /// The workflow whose tasks are to move.
         workflow: WorkflowId,
-        /// What the request says.
+        /// The step of the request.
         step: StepId,
     },
-    /// Tasks that have ended do not move.
+    /// `status` selects tasks that have ended; they do not move.
     #[error("tasks that are {0} do not move: `status` is `running` or `paused`")]
     Ended(TaskStatus),
-    /// The engine could not answer.
+    /// The engine failed.
     #[error(transparent)]
     Engine(#[from] OrchestrationError),
 }
 
 impl MigrationRequest {
-    /// Looks at one page of tasks of `workflow` and moves them by `run`, which takes the commands of
-    /// a page and answers an outcome for each.
+    /// Reads one page of tasks of `workflow` and moves them by `run`, which executes the commands
+    /// of a page and returns an outcome for each.
     pub async fn page<E: From<MigrationError>>(
         &self,
         workflow: &WorkflowId,
@@ -261,7 +263,8 @@ impl MigrationRequest {
         })
     }
 
-    /// Refuses a revision or step that the workflow never had: a slip would pass as "no such tasks".
+    /// Refuses a revision or step that the workflow never had: a typo would pass as "no such
+    /// tasks".
     async fn require_known(
         &self,
         workflow: &WorkflowId,
@@ -312,7 +315,7 @@ impl MigrationRequest {
         Ok(target)
     }
 
-    /// Names the revision by its UUID: what is latest may change between two pages.
+    /// Names the revision by its UUID: the latest revision may change between two pages.
     fn command(
         &self,
         task_id: TaskId,
@@ -336,7 +339,7 @@ impl MigrationRequest {
     }
 }
 
-/// What is only looked at has an id apart, as the migration may have been carried out before.
+/// The id of a dry run. It differs from the migration's, which may already have been executed.
 pub fn dry_run_id(migration: CommandId) -> CommandId {
     CommandId(Uuid::new_v5(&migration.0, b"dry run"))
 }
@@ -360,7 +363,7 @@ impl TaskMigration {
         }
     }
 
-    /// What would become of a task that is on `from_revision` now.
+    /// What would happen to a task that is on `from_revision` now.
     pub fn of_preview(task_id: TaskId, from_revision: u32, preview: Preview) -> Self {
         let mut task = Self::unmoved(task_id, from_revision);
         task.previewed(preview);

@@ -1,9 +1,8 @@
-//! What people and programs ask for, whichever way they ask: HTTP and the command line both stand on
-//! this room, and so answer alike.
+//! Operations shared by HTTP and the command line, so that both give the same answers.
 //!
-//! An operation takes the store or the orchestrator and gives a document, or a typed error. What a
-//! document looks like as a page or a table, and which status or exit code an error becomes, is said
-//! by the one who asks.
+//! An operation takes the store or the orchestrator and returns a document or a typed error. The
+//! caller decides how the document looks as a page or a table, and which status or exit code an
+//! error becomes.
 
 pub mod explain;
 pub mod goals;

@@ -1,4 +1,4 @@
-//! Tasks: their state as a document, and why they stand where they stand.
+//! Tasks: the state as a document, and the explanation.
 
 use glyph_workflow_engine::{
     WorkflowSnapshot,
@@ -13,15 +13,15 @@ use serde_json::Value;
 
 use super::explain::{Explanation, explain};
 
-/// Events that an explanation reads at most; the history of a task has an order of magnitude less.
+/// Maximum number of events that an explanation reads; a usual history is ten times shorter.
 const EXPLAINED_EVENTS_MAX: usize = 20_000;
 
-/// A state, with the steps where the task stands, which follow from it.
+/// The state of a task with its current steps, which are derived from it.
 #[derive(Serialize, JsonSchema)]
 pub struct StateDocument<'a> {
     #[serde(flatten)]
     state: &'a WorkflowSnapshot,
-    /// The steps where the task stands.
+    /// The steps in which the task is now.
     current_steps: Vec<StepId>,
 }
 
@@ -34,14 +34,14 @@ impl<'a> From<&'a WorkflowSnapshot> for StateDocument<'a> {
     }
 }
 
-/// A state as JSON, as the API gives it.
+/// The state of a task as JSON, as the API returns it.
 pub fn state_document(state: &WorkflowSnapshot) -> Value {
     // Plain data with string keys always serializes.
     serde_json::to_value(StateDocument::from(state)).unwrap_or_default()
 }
 
-/// Explains a task from its state, its history and the pauses of workflows, and says where its
-/// child tasks stand now.
+/// Explains a task from its state, its history and the pauses of workflows, with the current state
+/// of its child tasks.
 pub async fn explain_task(
     store: &dyn Store,
     state: &WorkflowSnapshot,
@@ -61,7 +61,7 @@ pub async fn explain_task(
     Ok(explanation)
 }
 
-/// The history of a task, oldest first, as far as an explanation looks.
+/// The history of a task, oldest first, up to [`EXPLAINED_EVENTS_MAX`] events.
 async fn whole_history(
     store: &dyn Store,
     task: TaskId,

@@ -17,12 +17,12 @@ pub struct WorkflowDocument {
     pub workflow: WorkflowId,
     /// The revision's number.
     pub revision: u32,
-    /// The workflow, with templates and library steps resolved.
+    /// The configuration, with templates and library steps resolved.
     pub config: WorkflowConfig,
-    /// What is probably not meant.
+    /// Warnings: parts of the workflow that are probably mistakes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warnings: Option<Vec<ValidationError>>,
-    /// The pause that holds all tasks of the workflow.
+    /// The pause of all tasks of the workflow.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<WorkflowPause>,
 }
@@ -41,7 +41,7 @@ impl From<WorkflowConfig> for WorkflowDocument {
 }
 
 impl WorkflowDocument {
-    /// A stored revision with what holds its workflow now.
+    /// A stored revision with the current pause of its workflow.
     pub async fn with_pause(
         config: WorkflowConfig,
         store: &dyn Store,
@@ -54,8 +54,8 @@ impl WorkflowDocument {
         })
     }
 
-    /// Checks a file and stores it as a new revision, unless its content is that of the newest.
-    /// Answers whether it is new.
+    /// Validates a file and stores it as a new revision, unless its content equals the newest.
+    /// Returns whether it is new.
     pub async fn create(
         source: &[u8],
         orchestrator: &WorkflowOrchestrator,
@@ -69,7 +69,7 @@ impl WorkflowDocument {
     }
 }
 
-/// The revision that `text` names now, if it names one.
+/// The revision that `text` names now, if there is one.
 pub async fn resolve_one(
     store: &dyn Store,
     text: &str,
@@ -84,19 +84,19 @@ pub async fn resolve_one(
     }
 }
 
-/// A revision with what holds its workflow.
+/// A revision with the pause of its workflow.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct ListedWorkflow {
     #[serde(flatten)]
     row: WorkflowRow,
-    /// The pause that holds all tasks of the workflow.
+    /// The pause of all tasks of the workflow.
     #[serde(skip_serializing_if = "Option::is_none")]
     paused: Option<WorkflowPause>,
 }
 
 impl ListedWorkflow {
-    /// All revisions, or those of one workflow: by id, newest first. Those of archived workflows are
-    /// left out, unless they are asked for or the workflow is named.
+    /// All revisions, or those of one workflow: by id, newest first. Archived workflows are left
+    /// out, unless they are requested or the workflow is named.
     pub async fn list(
         store: &dyn Store,
         workflow: Option<&WorkflowId>,
@@ -118,7 +118,7 @@ impl ListedWorkflow {
         &self.row
     }
 
-    /// What holds its workflow.
+    /// The pause of its workflow.
     pub fn paused(&self) -> Option<&WorkflowPause> {
         self.paused.as_ref()
     }
