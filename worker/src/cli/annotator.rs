@@ -1,4 +1,4 @@
-//! `glyph annotator`: how annotators stand, and pausing them.
+//! `glyph annotator`: accuracy and pauses of annotators.
 
 use clap::{Args, Subcommand};
 use glyph_workflow_engine::ids::{Slug, UserId};

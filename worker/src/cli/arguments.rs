@@ -1,4 +1,4 @@
-//! What can be typed.
+//! The command-line arguments.
 
 use std::ffi::OsString;
 
@@ -86,7 +86,7 @@ pub enum Verb {
     Settings,
 }
 
-/// Ends the help of every verb, which shows what the verb itself takes.
+/// Appended to the help of every verb, which shows only the verb's own arguments.
 const POINTER: &str = "Settings, such as --database-url: glyph help settings";
 
 impl Cli {
@@ -98,7 +98,7 @@ impl Cli {
     }
 }
 
-/// The command whose help, and that of its verbs, ends by saying where settings are explained.
+/// Appends [`POINTER`] to the help of a command and of its verbs.
 fn pointing(command: clap::Command) -> clap::Command {
     let command = command.mut_subcommands(pointing);
     if command.get_name() == "settings" {

@@ -1,4 +1,4 @@
-//! `glyph bench`: how fast the whole road is, from the queue to the confirmed message.
+//! `glyph bench`: measures the speed of the full pipeline, from the queue to the confirmed message.
 
 use std::{
     fmt::Write as _,
@@ -44,9 +44,9 @@ workflow:
       completion: { type: annotation_count, count: ANNOTATORS }
       consensus: { field: label, threshold: 0.0 }
 ";
-/// How often the store is asked how far it is; bounds the error of the measured time.
+/// How often progress is read from the store; it bounds the error of the measured time.
 const POLL: Duration = Duration::from_millis(50);
-/// Without progress for so long, the run is given up.
+/// A run without progress for this long is given up.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 /// Commands under way at a time in the paced part.
 const IN_FLIGHT_MAX: usize = 4_096;
@@ -84,7 +84,7 @@ pub(super) async fn run(
     removed
 }
 
-/// Where a run happens: beside what is there, and gone afterwards.
+/// Where a run happens: separate from existing data, and removed afterwards.
 enum BenchWorkspace {
     /// A prefix on the broker and a schema of the database.
     Services,
@@ -93,14 +93,14 @@ enum BenchWorkspace {
 }
 
 impl BenchWorkspace {
-    /// Points `settings` to it. A deployment on the same services must not take the commands of a
-    /// run, nor meet its tasks.
+    /// Creates it and points `settings` to it. A deployment on the same services must not take the
+    /// commands of a run, nor see its tasks.
     fn make(settings: &mut Settings) -> Result<Self, CliError> {
         settings.prefix.push_str("-bench");
         settings.schema.push_str("_bench");
         let beside = match (&settings.database, &settings.broker) {
             (None, None) => std::env::temp_dir(),
-            // The disk of the file is what would carry the load.
+            // The same folder as the configured file, so that the same disk is measured.
             (Some(DatabaseUrl::Sqlite(url)), _) => {
                 let file = sqlite_file(url)?;
                 file.parent()
@@ -205,8 +205,8 @@ async fn measure(args: BenchArgs, settings: &Settings, output: Output) -> Result
     Ok(report)
 }
 
-/// Command `index` of a run: the annotators of a task come one after the other, each with their
-/// own label in one of three, so that votes have something to count.
+/// Command `index` of a run. The annotators of a task follow each other; the label depends on the
+/// index, so that votes differ.
 fn command(run: Uuid, index: u64, annotators: u64) -> (CommandId, TaskId, Value) {
     let (task, annotator) = (index / annotators, index % annotators);
     let body = json!({
@@ -282,12 +282,8 @@ async fn await_completed(
     }
 }
 
-/// Latency from handing a command to this process to its commit, at a steady pace.
-async fn paced(
-    args: BenchArgs,
-    running: &RunningWorker,
-    per_second: f64,
-) -> Result<Value, CliError> {
+/// Latency from handing a command to this process until its commit, at a steady pace.
+async fn paced(args: BenchArgs, running: &RunningWorker, per_second: f64) -> Result<Value, CliError> {
     let run = Uuid::now_v7();
     let mut latencies = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3)
         .map_err(|error| CliError::failed("bug", error.to_string()))?;
@@ -314,7 +310,7 @@ async fn paced(
                 let pipeline = running.pipeline.clone();
                 under_way.push(tokio::spawn(async move {
                     let outcome = pipeline.submit(command.envelope).await;
-                    // Measured from when it was due: a slow road does not slow the clock.
+                    // Measured from the scheduled time: a slow pipeline does not slow the clock.
                     outcome.map(|_| due.elapsed())
                 }));
             }

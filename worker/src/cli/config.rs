@@ -1,4 +1,4 @@
-//! `glyph config check`: the settings as this process sees them.
+//! `glyph config check`: the settings in force in this process.
 
 use clap::Subcommand;
 use serde_json::json;
@@ -16,7 +16,7 @@ pub enum ConfigVerb {
 pub(super) fn run(verb: ConfigVerb, settings: &Settings, output: Output) -> Result<(), CliError> {
     let ConfigVerb::Check = verb;
     let lines = settings.describe();
-    // What only some verbs need is a warning; what contradicts itself is a fault.
+    // A setting that only some verbs need is a warning if missing; a contradiction is an error.
     let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     let mut warnings = misspelt_variables(variables);
     let mut faults = Vec::new();

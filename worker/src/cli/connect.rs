@@ -1,4 +1,4 @@
-//! Services, as verbs use them: reached at once, or the verb ends with 4.
+//! Connects verbs to services. A verb does not wait long: it ends with exit code 4.
 
 use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
@@ -17,12 +17,12 @@ use crate::{
     settings::{DatabaseUrl, SecretUrl, Services, Settings},
 };
 
-/// Connections of a verb; it does one thing at a time.
+/// Connections of a verb, which does one thing at a time.
 const CONNECTIONS: u32 = 4;
 /// How long a verb waits for the broker before it says that it cannot be reached.
 const BROKER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A database that answers.
+/// A database that is reachable.
 #[derive(Clone, Debug)]
 pub(super) enum Database {
     Postgres(PgEventStore),
@@ -30,7 +30,7 @@ pub(super) enum Database {
 }
 
 impl Database {
-    /// Connects; the schema may be an old one.
+    /// Connects; the schema may be out of date.
     pub(super) async fn open(settings: &Settings) -> Result<Self, CliError> {
         match settings.database()? {
             DatabaseUrl::Postgres(url) => {
@@ -47,7 +47,7 @@ impl Database {
         }
     }
 
-    /// Brings the schema to what this build needs.
+    /// Migrates the schema to the version that this build needs.
     pub(super) async fn migrate(&self) -> Result<(), CliError> {
         match self {
             Self::Postgres(store) => store.migrate().await?,
@@ -56,7 +56,7 @@ impl Database {
         Ok(())
     }
 
-    /// Refuses a schema that is not the one that this build works on.
+    /// Fails unless the schema is the one that this build needs.
     pub(super) async fn check_migrated(&self) -> Result<(), CliError> {
         match self {
             Self::Postgres(store) => store.check_migrated().await?,
@@ -85,7 +85,7 @@ pub(super) async fn open_sqlite(url: &SecretUrl) -> Result<SqliteEventStore, Cli
     Ok(SqliteEventStore::open(sqlite_file(url)?, Arc::new(Utc::now)).await?)
 }
 
-/// A store that answers and has the right schema.
+/// A store that is reachable and has the right schema.
 pub(super) async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, CliError> {
     if let DatabaseUrl::Sqlite(url) = settings.database()? {
         let path = sqlite_file(url)?;
@@ -101,13 +101,13 @@ pub(super) async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, Cl
     Ok(database.store())
 }
 
-/// An orchestrator on a store, whose messages a worker will publish.
+/// An orchestrator on a store; a worker publishes its messages.
 pub(super) fn orchestrator(store: &Arc<dyn Store>, settings: &Settings) -> WorkflowOrchestrator {
     WorkflowOrchestrator::new(Arc::clone(store) as _, Arc::clone(store) as _)
         .with_messages(Arc::new(settings.publish.messages()))
 }
 
-/// A publisher that is connected.
+/// A connected publisher.
 pub(super) enum Publisher {
     Amqp(Arc<AmqpPublisher>),
     Embedded(Arc<EmbeddedPublisher>),
@@ -168,7 +168,7 @@ pub(super) fn amqp(url: &SecretUrl, settings: &Settings) -> Result<AmqpSettings,
     Ok(amqp)
 }
 
-/// The embedded queue of a file, with the tables of the store beside it.
+/// The embedded queue in a SQLite file, beside the tables of the store.
 async fn queue_of(url: &SecretUrl) -> Result<EmbeddedQueue, CliError> {
     let store = open_sqlite(url).await?;
     store.migrate().await?;

@@ -1,4 +1,4 @@
-//! `glyph dead-letter`: commands that could not be read or decided, kept until somebody operator commands.
+//! `glyph dead-letter`: commands that could not be read or decided, kept for an operator.
 
 use std::collections::BTreeSet;
 
@@ -62,7 +62,8 @@ impl Selection {
                 .is_some_and(|id| ids.contains(&id.to_lowercase()))
     }
 
-    /// The commands that are named; nothing is done where one of them is no dead letter.
+    /// The commands that are named. Fails if one of them is not a dead letter, before anything is
+    /// done.
     async fn known_ids(&self, queue: &dyn DeadLetters) -> Result<BTreeSet<String>, CliError> {
         let mut missing = self.ids();
         if !missing.is_empty() {
@@ -77,14 +78,14 @@ impl Selection {
     }
 
     fn ids(&self) -> BTreeSet<String> {
-        // What cannot be read may be named by anything; a UUID has one spelling.
+        // Ids of unreadable commands can be any text; a UUID is normalized to one spelling.
         self.command_ids
             .iter()
             .map(|id| id.to_lowercase())
             .collect()
     }
 
-    /// Nothing matched, although something was named.
+    /// Fails if the selection names something and nothing matched.
     fn check_any(&self, count: usize) -> Result<(), CliError> {
         if count == 0 && !self.all {
             let text = "no dead letter matches; `glyph dead-letter list` shows them";
@@ -128,7 +129,7 @@ pub(super) async fn run(
         }
         DeadLetterVerb::Drop(selection) => {
             let ids = selection.known_ids(&*queue).await?;
-            // Named by its trait: every box has a `drop` of its own.
+            // Called through its trait: `Box` has a `drop` of its own.
             let picks = |letter: &DeadLetter| selection.picks(letter, &ids);
             let count = DeadLetters::drop(&*queue, &picks).await?;
             selection.check_any(count)?;

@@ -1,4 +1,4 @@
-//! Files that people wrote, and what is wrong with them: as compilers show it.
+//! Shows the errors of files that people wrote, in the manner of compilers.
 
 use std::{
     error::Error,
@@ -20,14 +20,14 @@ use miette::{
 
 use super::{CliError, Output};
 
-/// Bytes of an excerpt; lines that are longer are cut around what they are shown for.
+/// Maximum size of an excerpt in bytes; longer lines are cut around the reported span.
 const EXCERPT_BYTES_MAX: usize = 1_000;
-/// Bytes that are shown before and behind the place in a line that is cut.
+/// Bytes shown before and after the span in a line that is cut.
 const AROUND_BYTES: usize = 40;
-/// Bytes of a place that are underlined in a line that is cut.
+/// Bytes of a span that are underlined in a line that is cut.
 const SPAN_BYTES_MAX: usize = 80;
 
-/// A file's name and content, of which no more is read than a file may have.
+/// A file's name and content; reads no more than the allowed size.
 pub(super) fn read(file: &Path) -> Result<(String, Vec<u8>), CliError> {
     let all = |from: &mut dyn Read| {
         let mut content = Vec::new();
@@ -49,12 +49,12 @@ pub(super) fn read(file: &Path) -> Result<(String, Vec<u8>), CliError> {
     }
 }
 
-/// What is wrong with a workflow file.
+/// The diagnostics of a workflow file.
 pub(super) fn check(source: &[u8]) -> Report {
     check_workflow_bytes(source, &StepLibrary::built_in(), &[])
 }
 
-/// The failure that a file's errors are, once they have been shown.
+/// The error to return once the diagnostics of a file have been shown.
 pub(super) fn errors_of(name: &str, diagnostics: &[ValidationError], output: Output) -> CliError {
     if output.is_json() {
         return CliError::InvalidFileShown;
@@ -71,7 +71,7 @@ pub(super) fn errors_of(name: &str, diagnostics: &[ValidationError], output: Out
     CliError::InvalidFile(format!("{name} is not valid: {errors}"))
 }
 
-/// The workflow of a file; its faults are shown.
+/// The workflow of a file; its diagnostics are shown.
 pub(super) fn workflow_of(file: &Path, output: Output) -> Result<WorkflowConfig, CliError> {
     let (name, source) = read(file)?;
     let report = check(&source);
@@ -96,7 +96,7 @@ pub(super) fn render(name: &str, source: &[u8], diagnostics: &[ValidationError])
     let handler = GraphicalReportHandler::new();
     let mut rendered = String::new();
     for fault in diagnostics {
-        // Writing to a string does not fail; what miette cannot render is told in one line.
+        // Writing to a string does not fail; if miette cannot render, one line is shown.
         if handler
             .render_report(
                 &mut rendered,
@@ -114,13 +114,13 @@ pub(super) fn render(name: &str, source: &[u8], diagnostics: &[ValidationError])
     rendered
 }
 
-/// One fault with the file it is in.
+/// One diagnostic with its file.
 struct Excerpt<'a> {
     fault: &'a ValidationError,
     source: &'a LongLines,
 }
 
-/// The last place at or before `at` where a character begins.
+/// The last character boundary at or before `at`.
 fn boundary(text: &str, at: usize) -> usize {
     let mut at = at.min(text.len());
     while !text.is_char_boundary(at) {
@@ -129,7 +129,7 @@ fn boundary(text: &str, at: usize) -> usize {
     at
 }
 
-/// A file whose long lines are cut where they are shown.
+/// A file whose long lines are cut around the reported span.
 struct LongLines(NamedSource<String>);
 
 impl SourceCode for LongLines {

@@ -1,4 +1,5 @@
-//! `glyph workflow dry-run`: a workflow and a script become a trace, without any service.
+//! `glyph workflow dry-run`: simulates a workflow with a script and prints a trace; needs no
+//! service.
 
 use std::{fmt::Write as _, path::Path};
 

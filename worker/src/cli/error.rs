@@ -1,4 +1,4 @@
-//! Why a verb failed, and the exit code that says so.
+//! Why a verb failed, and its exit code.
 
 use glyph_workflow_engine::{
     OrchestrationError,
@@ -8,15 +8,15 @@ use glyph_workflow_engine::{
 
 use crate::{broker::BrokerError, settings::SettingsError, telemetry};
 
-/// Why a verb failed. The texts say what, where, and how to mend it.
+/// Why a verb failed. The texts say what, where, and how to fix it.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
-    /// What was asked for did not happen.
+    /// The request could not be carried out.
     #[error("{message}")]
     Failed {
-        /// What programs branch on.
+        /// The code for programs.
         code: String,
-        /// For people.
+        /// The text for people.
         message: String,
     },
     /// The result has been printed, and it is a failure.
@@ -25,13 +25,13 @@ pub enum CliError {
     /// Wrong arguments or settings.
     #[error("{0}")]
     Usage(String),
-    /// The faults of the settings have been printed.
+    /// The errors of the settings have been printed.
     #[error("the settings are not valid")]
     SettingsShown,
-    /// A file is not what it should be.
+    /// An input file is invalid.
     #[error("{0}")]
     InvalidFile(String),
-    /// The faults of a file have been printed.
+    /// The errors of a file have been printed.
     #[error("the file is not valid")]
     InvalidFileShown,
     /// A service cannot be reached.
@@ -48,7 +48,7 @@ impl CliError {
         }
     }
 
-    /// Nothing of that name.
+    /// There is nothing of that name.
     pub fn not_found(what: &str, name: impl std::fmt::Display) -> Self {
         Self::failed(
             format!("{what}_not_found"),
@@ -56,8 +56,8 @@ impl CliError {
         )
     }
 
-    /// What the process ends with: 1 failed, 2 wrong usage or settings, 3 invalid input file,
-    /// 4 a service cannot be reached.
+    /// The exit code: 1 failed, 2 wrong usage or settings, 3 invalid input file, 4 a service cannot
+    /// be reached.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Failed { .. } | Self::Shown => 1,
@@ -67,7 +67,7 @@ impl CliError {
         }
     }
 
-    /// What programs branch on.
+    /// The code for programs.
     pub fn code(&self) -> &str {
         match self {
             Self::Failed { code, .. } => code,

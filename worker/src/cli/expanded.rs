@@ -1,4 +1,4 @@
-//! `glyph workflow show --expanded`: every value of a workflow with where it comes from.
+//! `glyph workflow show --expanded`: every value of a workflow with its source.
 
 use std::path::Path;
 
@@ -27,7 +27,8 @@ pub(super) async fn run(
     if is_file(workflow) {
         return of_file(Path::new(workflow), output);
     }
-    // The store keeps what a file meant, not the file: its values are all that can be shown.
+    // The store keeps the parsed configuration, not the file, so the sources of its values are
+    // lost.
     let config = stored(workflow, settings).await?;
     let name = format!("{}@{}", config.id, config.revision);
     let file = serde_json::to_vec(&wrapped(&config)).unwrap_or_default();

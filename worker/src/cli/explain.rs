@@ -1,4 +1,4 @@
-//! `glyph task explain`: why a task waits, and why it was decided as it was.
+//! `glyph task explain`: why a task waits, and how it was decided.
 
 use glyph_workflow_engine::{
     config::Metric,
@@ -18,7 +18,7 @@ use crate::{
     settings::Settings,
 };
 
-/// Where a child task stands, in one line.
+/// The state of a child task, in one line.
 fn reliability(child: &ChildStatus) -> String {
     let status = child.status.map_or("not started", TaskStatus::as_str);
     let steps: Vec<&str> = child.current_steps.iter().map(Slug::as_str).collect();
@@ -105,7 +105,7 @@ pub(super) async fn explain(
     Ok(())
 }
 
-/// How probable the answers were and why, and whose vote counted how much: a line each.
+/// The probabilities of the answers with their basis, and the weight of each vote: a line each.
 fn annotators(consensus: &ConsensusCalculated) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(posterior) = &consensus.posterior {
@@ -141,7 +141,7 @@ fn annotators(consensus: &ConsensusCalculated) -> Vec<String> {
     lines
 }
 
-/// What was compared, in one line: `percent_agreement 0.500 against 1: 2 x "a", 1 x "b"`.
+/// A comparison in one line: `percent_agreement 0.500 against 1: 2 x "a", 1 x "b"`.
 fn comparison(metric: Metric, agreement: Option<f64>, threshold: f64, votes: &[Vote]) -> String {
     let agreement = agreement.map_or("undefined".to_owned(), |a| format!("{a:.3}"));
     let votes: Vec<String> = votes

@@ -193,7 +193,7 @@ fn time(at: DateTime<Utc>) -> String {
     at.format("%F %T UTC").to_string()
 }
 
-/// Counts read as whole numbers, other figures with three digits.
+/// Counts as whole numbers, other figures with three digits.
 fn number(value: f64) -> String {
     let text = value.to_string();
     let rounded = || format!("{value:.3}");

@@ -1,4 +1,4 @@
-//! `glyph migrate`: the database as this build needs it.
+//! `glyph migrate`: migrates the database to the schema of this build.
 
 use serde_json::json;
 

@@ -1,5 +1,5 @@
-//! `glyph task migrate`: one task, or all of a workflow, to another revision; or what would become of
-//! them.
+//! `glyph task migrate`: moves one task, or all tasks of a workflow, to another revision, or
+//! reports what would happen.
 
 use clap::Args;
 use glyph_workflow_engine::{
@@ -26,10 +26,10 @@ use crate::{
     settings::Settings,
 };
 
-/// Runs of a page whose commit is in unknown; its ids make that safe.
+/// Attempts of a page whose commit is unknown; its command ids make repeating safe.
 const ATTEMPTS_MAX: u32 = 5;
 
-/// Which tasks, and where to.
+/// Which tasks, and the target revision.
 #[derive(Clone, Debug, Args)]
 pub struct MigrateArgs {
     /// Task id; use --workflow for several tasks
@@ -71,7 +71,7 @@ fn steps(text: &str) -> Result<(StepId, StepId), String> {
     Ok((step(&old)?, step(&new)?))
 }
 
-/// What has become of all tasks, or would.
+/// What happened, or would happen, to all tasks.
 #[derive(Default, Serialize)]
 struct Summary {
     migration_id: Option<CommandId>,
@@ -82,11 +82,11 @@ struct Summary {
     rejected: u64,
     would_be_rejected: u64,
     undecided: u64,
-    /// Those that have not moved, or would not; in a dry run all that would do something.
+    /// Tasks that were not, or would not be, moved; in a dry run also those that would move.
     tasks: Vec<TaskMigration>,
 }
 
-/// Tasks that the summary names; the others are only counted.
+/// Maximum number of tasks listed in the summary; the others are only counted.
 const NAMED_MAX: usize = 1_000;
 
 impl Summary {
@@ -191,7 +191,7 @@ pub(super) async fn run(
                 .await?;
             bar.inc(u64::try_from(page.tasks.len()).unwrap_or_default());
             request.after = page.next_after;
-            // What is latest now is meant to the end.
+            // Fix the revision for the remaining pages: the latest one may change meanwhile.
             to = WorkflowSelector::Revision(page.to_revision_id);
             request.to = to.clone();
             page.tasks.into_iter().for_each(|task| summary.count(task));
@@ -211,7 +211,7 @@ pub(super) async fn run(
     }
 }
 
-/// Runs the commands of a page; where their commit is in unknown they are run again.
+/// Runs the commands of a page, again while their commit is unknown.
 async fn run_page(
     orchestrator: &WorkflowOrchestrator,
     batch: Vec<CommandEnvelope>,
@@ -228,7 +228,7 @@ async fn run_page(
     }
 }
 
-/// One task, as any other command.
+/// Migrates one task by a single command.
 async fn one(
     args: MigrateArgs,
     id: CommandId,

@@ -1,4 +1,4 @@
-//! The command line: one file for each group of verbs, and one for everything that is printed.
+//! The command line: one file for each group of verbs, and `output.rs` for everything printed.
 
 mod annotator;
 mod arguments;

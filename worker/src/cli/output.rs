@@ -1,5 +1,5 @@
-//! Everything that is printed: results on standard output, faults and progress on standard error.
-//! By `writeln!`, as a reader that went away must not end the process by a panic.
+//! Prints results to standard output, errors and progress to standard error. Uses `writeln!`:
+//! `println!` panics if the reader has closed the pipe.
 
 use std::{
     io::{IsTerminal, Write},
@@ -19,7 +19,7 @@ pub enum Format {
     Json,
 }
 
-/// Prints in one form.
+/// Prints in one format.
 #[derive(Clone, Copy, Debug)]
 pub struct Output {
     format: Format,
@@ -31,30 +31,30 @@ impl Output {
         Self { format }
     }
 
-    /// Whether scripts read.
+    /// Whether the output is JSON for scripts.
     pub fn is_json(self) -> bool {
         self.format == Format::Json
     }
 
-    /// The result: `value` for scripts, `text` for people.
+    /// Prints the result: `value` as JSON, `text` for people.
     pub fn result(self, value: &impl Serialize, text: impl FnOnce() -> String) {
         let line = match self.format {
             // Plain data with string keys always serializes.
             Format::Json => serde_json::to_string_pretty(value).unwrap_or_default(),
             Format::Text => text().trim_end().to_owned(),
         };
-        // A reader that has seen enough (`| head`) is no fault.
+        // A reader that has closed the pipe (`| head`) is not an error.
         let _ = writeln!(std::io::stdout(), "{line}");
     }
 
-    /// Something to know that is not the result.
+    /// Prints a note that is not part of the result.
     pub fn note(self, text: &str) {
         if self.format == Format::Text {
             let _ = writeln!(std::io::stdout(), "{text}");
         }
     }
 
-    /// What went wrong.
+    /// Prints an error.
     pub fn fault(self, code: &str, message: &str) {
         match self.format {
             Format::Json => {
@@ -67,13 +67,13 @@ impl Output {
         }
     }
 
-    /// Ready-made text for people on standard error, as diagnostics with excerpts are.
+    /// Prints ready-made text for people to standard error, such as diagnostics with excerpts.
     pub fn diagnostics(self, text: &str) {
         let _ = write!(std::io::stderr(), "{text}");
     }
 
-    /// A progress bar over `length` things, or a counter where their number is not known. It shows
-    /// itself to people alone.
+    /// A progress bar over `length` things, or a counter if their number is unknown. It is hidden
+    /// in JSON mode.
     pub fn progress(self, length: Option<u64>, what: &'static str) -> ProgressBar {
         if self.is_json() || !std::io::stderr().is_terminal() {
             return ProgressBar::with_draw_target(length, ProgressDrawTarget::hidden());
@@ -93,28 +93,28 @@ impl Output {
     }
 }
 
-/// Aligned columns: a head, and rows as wide.
+/// Aligned columns: an optional header and rows of the same width.
 #[derive(Clone, Debug)]
 pub(super) struct Table {
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// A table with these heads.
+    /// A table with these headers.
     pub(super) fn new(heads: &[&str]) -> Self {
         Self {
             rows: vec![heads.iter().map(|head| head.to_uppercase()).collect()],
         }
     }
 
-    /// A table without heads, for names and values.
+    /// A table without headers, for names and values.
     pub(super) fn plain() -> Self {
         Self { rows: Vec::new() }
     }
 
     /// Adds a row.
     pub(super) fn row(&mut self, cells: impl IntoIterator<Item = impl Into<String>>) {
-        // A line break in a cell would tear the table apart.
+        // A line break in a cell would break the table.
         let clean = |cell: String| cell.replace(['\n', '\r', '\t'], " ");
         self.rows
             .push(cells.into_iter().map(|cell| clean(cell.into())).collect());
@@ -149,7 +149,7 @@ pub(super) fn clipped(text: &str, max: usize) -> String {
     format!("{kept}…")
 }
 
-/// A whole number with thousands apart: `12,345`.
+/// A whole number with thousands separators: `12,345`.
 pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

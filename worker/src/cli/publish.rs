@@ -1,4 +1,4 @@
-//! `glyph publish`: commands from a file of JSON lines into the queues.
+//! `glyph publish`: enqueues commands from a file of JSON lines.
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +26,7 @@ use crate::{
 pub(super) const WINDOW: usize = 256;
 /// Attempts of a window; ids make repeating safe.
 const ATTEMPTS_MAX: u32 = 8;
-/// Faulty lines that are shown; the rest is counted.
+/// Faulty lines that are shown; the others are counted.
 const FAULTS_SHOWN: usize = 20;
 
 /// What to enqueue.
@@ -43,7 +43,7 @@ pub(super) async fn run(
 ) -> Result<(), CliError> {
     settings.services()?;
     let from_file = args.file.as_os_str() != "-";
-    // A file is read twice: nothing of it is published unless all of it can be read.
+    // A file is read twice: nothing is published unless every line can be read.
     let length = if from_file { Some(check(args)?) } else { None };
     let broker = Publisher::connect(settings).await?;
     let started = Instant::now();
@@ -81,7 +81,7 @@ fn is_blank(line: &[u8]) -> bool {
     line.iter().all(u8::is_ascii_whitespace)
 }
 
-/// Counts the commands of the file, or tells every line that is none.
+/// Counts the commands of the file, or reports every line that is not a command.
 fn check(args: &PublishArgs) -> Result<u64, CliError> {
     let (mut commands, mut faults, mut bad_lines) = (0, Vec::new(), 0);
     for (line, number) in lines(args)?.zip(1_u64..) {
@@ -116,7 +116,7 @@ fn check(args: &PublishArgs) -> Result<u64, CliError> {
     }
 }
 
-/// A line as a message, checked as a worker would.
+/// A line as a message, validated as a worker would.
 fn publication(line: Vec<u8>) -> Result<Publication, String> {
     let read = read_delivery(&line, &Properties::default()).map_err(|fault| fault.to_string())?;
     Ok(command_publication(
@@ -163,7 +163,7 @@ async fn publish_lines(
         match publication(line) {
             Ok(publication) => window.push(publication),
             Err(fault) => {
-                // What was read before is not lost to the fault.
+                // Commands read before the error are still published.
                 count += publish_window(publisher, window).await?;
                 return Err(CliError::InvalidFile(format!(
                     "line {number}: {fault}; the {count} commands before it are published, and \
@@ -181,7 +181,8 @@ async fn publish_lines(
     Ok(count)
 }
 
-/// Publishes a window and waits for its confirms; what has none is sent again, under the same ids.
+/// Publishes a window and waits for its confirms; unconfirmed commands are sent again, under the
+/// same ids.
 pub(super) async fn publish_window(
     publisher: &dyn MessagePublisher,
     mut window: Vec<Publication>,

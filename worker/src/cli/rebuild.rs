@@ -24,7 +24,7 @@ use crate::{
     settings::Settings,
 };
 
-/// Replays of a task that goes on while it is rebuilt; a busier one is left to the next run.
+/// Attempts to replay a task that changes meanwhile; a busier one is left to the next run.
 const ATTEMPTS_MAX: u32 = 20;
 
 /// Options of a rebuild.
@@ -66,7 +66,7 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// Makes anew what is derived of one task. A task that moves meanwhile is replayed again.
+/// Rebuilds the derived data of one task. A task that changes meanwhile is replayed again.
 async fn rebuild_task(
     store: &dyn Store,
     task: TaskId,
@@ -104,14 +104,14 @@ struct Replayed {
     snapshots: Vec<SnapshotRow>,
 }
 
-/// Replays a stream, with its snapshots where live work took them: at the end of the first batch
+/// Replays a stream and takes snapshots where live work took them: at the end of the first batch
 /// that crosses a multiple of [`SNAPSHOT_EVERY`]. All events of a batch have the same time, as the
-/// store's clock is read once under the lock; so batches can be told apart in the log.
+/// store's clock is read once under the lock, so batches can be distinguished in the log.
 async fn replay(store: &dyn Store, task: TaskId) -> Result<Option<Replayed>, CliError> {
     let corrupt = |error| CliError::from(EventStoreError::Corrupt(error));
     let mut rebuilder = StateRebuilder::new();
     let mut snapshots = Vec::new();
-    // Version before the batch under way, and the time of its events.
+    // The version before the current batch, and the time of its events.
     let mut batch = (0, None);
     let mut after = 0;
     loop {
@@ -154,7 +154,7 @@ fn take_snapshot(
     }
 }
 
-/// Learns anew what is known of annotators.
+/// Rebuilds the annotator models.
 async fn relearn(store: &Arc<dyn Store>) -> Result<u64, CliError> {
     let orchestrator = WorkflowOrchestrator::new(Arc::clone(store) as _, Arc::clone(store) as _);
     let learnt = orchestrator.relearn().await?;
@@ -170,7 +170,7 @@ async fn recount_goals(store: &Arc<dyn Store>, settings: &Settings) -> Result<()
     Ok(())
 }
 
-/// Follows agreement from the beginning of the log, telling nothing.
+/// Measures agreement from the beginning of the log, without messages.
 async fn measure_agreement(store: &Arc<dyn Store>, settings: &Settings) -> Result<(), CliError> {
     store.reset_projection(agreement::PROJECTION).await?;
     let (messages, length) = (settings.publish.messages(), settings.agreement_window);
@@ -179,7 +179,7 @@ async fn measure_agreement(store: &Arc<dyn Store>, settings: &Settings) -> Resul
     Ok(())
 }
 
-/// Follows annotators through gold tasks from the beginning of the log. Nobody is told of twice.
+/// Scores annotators on gold tasks from the beginning of the log. Nobody is flagged twice.
 async fn score_annotators(store: &Arc<dyn Store>, settings: &Settings) -> Result<(), CliError> {
     store.reset_projection(gold::PROJECTION).await?;
     let projector = GoldProjector::new(Arc::clone(store), settings.publish.messages());

@@ -1,4 +1,4 @@
-//! `glyph rejected`: commands that the state or the rules forbade; their work is kept.
+//! `glyph rejected`: commands rejected by the state or the rules; their payload is kept.
 
 use clap::Subcommand;
 use glyph_workflow_engine::{
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::settings::Settings;
 
-/// Replays of one command; who needs more should look at the reason.
+/// Maximum replays of one command; if more are needed, the reason deserves a look.
 const REPLAYS_MAX: u32 = 1_000;
 
 /// Verbs on rejected commands.
@@ -94,8 +94,8 @@ async fn rejected(store: &dyn Store, id: CommandId) -> Result<CommandRow, CliErr
     }
 }
 
-/// The first id derived from the command and a count that has not been used: a replay that was
-/// interrupted is not repeated, and one that was rejected again can be.
+/// The first unused id derived from the command and a counter: a replay that was interrupted is not
+/// repeated, and one that was rejected again can be.
 async fn next_replay(store: &dyn Store, id: CommandId) -> Result<CommandId, CliError> {
     for count in 1..=REPLAYS_MAX {
         let derived = CommandId(Uuid::new_v5(&id.0, count.to_string().as_bytes()));

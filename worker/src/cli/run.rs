@@ -8,7 +8,7 @@ use super::{
 };
 use crate::settings::Settings;
 
-/// Parses the arguments of the process, runs the verb, and says how it went.
+/// Parses the arguments of the process, runs the verb and returns its exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let cli = match Cli::read(arguments.iter().cloned()) {
@@ -19,7 +19,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Output::new(Format::Json).fault("usage", text);
             return ExitCode::from(2);
         }
-        // clap prints help, or what is wrong, and ends with 2, as everybody expects.
+        // clap prints help or the usage error; an error ends with 2, the usual code.
         Err(error) => error.exit(),
     };
     let output = Output::new(cli.output);
@@ -34,7 +34,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let result = runtime.block_on(run(cli));
-    // Not waiting: what still runs has been asked to end and had its time.
+    // Does not wait: tasks that still run were asked to end and had their time.
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -47,7 +47,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Whether arguments that could not be read ask for JSON.
+/// Whether arguments that could not be parsed ask for JSON.
 fn asks_for_json(arguments: &[OsString]) -> bool {
     let after = |pair: &[OsString]| pair[0] == "--output" && pair[1] == "json";
     arguments.windows(2).any(after) || arguments.iter().any(|argument| argument == "--output=json")

@@ -1,4 +1,4 @@
-//! Carrying out one command, and saying what became of it.
+//! Submits one command and shows its outcome.
 
 use glyph_workflow_engine::{
     WorkflowOrchestrator,
@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use super::{CliError, Output};
 use crate::wire::{CommandRequest, read_request};
 
-/// Attempts of a command whose commit is in unknown or whose database is away for a moment.
+/// Attempts of a command whose commit is unknown or whose database is briefly away.
 const ATTEMPTS_MAX: u32 = 3;
 
-/// Runs one command; where its commit is in unknown it is run again, as its id makes that safe.
+/// Runs one command, again while its commit is unknown; its id makes that safe.
 pub(super) async fn submit(
     orchestrator: &WorkflowOrchestrator,
     command: CommandEnvelope,
@@ -39,7 +39,7 @@ pub(super) async fn submit(
     }
 }
 
-/// Prints what became of a command; a refused one is a failure.
+/// Prints the outcome of a command; a rejected one is a failure.
 pub(super) fn show_outcome(
     command_id: CommandId,
     outcome: Outcome,
@@ -113,7 +113,7 @@ fn result_text(result: Value) -> String {
     }
 }
 
-/// Builds the envelope of a kept payload under another id.
+/// Builds the envelope of a stored payload under another id.
 pub(super) fn envelope_of(
     payload: &Value,
     command_id: CommandId,

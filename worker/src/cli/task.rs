@@ -1,5 +1,5 @@
-//! `glyph task`: the verbs on tasks, by the same orchestrator, inbox and outbox as commands from
-//! the queue.
+//! `glyph task`: the verbs on tasks. They use the same orchestrator, inbox and outbox as commands
+//! from the queue.
 
 use std::collections::BTreeMap;
 
@@ -183,7 +183,7 @@ pub enum TaskVerb {
     },
 }
 
-/// Which task, and under which id the command is known.
+/// The task, and the id of the command.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Target {
     /// Task id
@@ -193,7 +193,7 @@ pub struct Target {
     command_id: Option<Uuid>,
 }
 
-/// Which step.
+/// The step.
 #[derive(Clone, Debug, Args)]
 pub struct Step {
     /// Step; needed only where it is ambiguous
@@ -201,7 +201,7 @@ pub struct Step {
     step: Option<String>,
 }
 
-/// Which task and why.
+/// The task and the reason.
 #[derive(Clone, Debug, Args)]
 pub struct ControlArgs {
     #[command(flatten)]
@@ -268,7 +268,7 @@ pub(super) async fn run(
     }
 }
 
-/// The command of a verb that changes something: type, target, and the fields that were given.
+/// The command of a verb that changes something: type, target, and the given fields.
 fn command_of(verb: TaskVerb) -> (&'static str, Target, Map<String, Value>) {
     let mut body = Map::new();
     let mut set = |key: &str, value: Value| {
@@ -390,7 +390,7 @@ async fn state(
         .into_snapshot();
     let active = match at_version {
         None => store.workflow_pauses().await?.active,
-        // What holds the workflow now says nothing about then.
+        // The current pause of the workflow says nothing about an earlier version.
         Some(_) => Vec::new(),
     };
     output.result(&state_document(&state), || {
@@ -467,7 +467,7 @@ fn history_text(task: TaskId, page: &EventPage) -> String {
     format!("{}{}", table.render(0), more.unwrap_or_default())
 }
 
-/// What an event says, without what other columns show.
+/// The content of an event, without the fields that other columns show.
 fn content(event: &StoredEvent) -> String {
     let mut value = serde_json::to_value(&event.event).unwrap_or_default();
     let Some(Value::Object(mut data)) = value.get_mut("event_data").map(Value::take) else {

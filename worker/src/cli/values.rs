@@ -1,4 +1,4 @@
-//! Values of arguments, read from their text.
+//! Parses the values of arguments.
 
 use glyph_workflow_engine::state::TaskStatus;
 use serde_json::Value;

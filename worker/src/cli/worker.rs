@@ -10,7 +10,7 @@ use crate::{
     telemetry,
 };
 
-/// WorkerParts that can be switched off.
+/// Parts of a worker that can be switched off.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct WorkerArgs {
     /// Do not serve the HTTP API

@@ -89,7 +89,7 @@ pub enum WorkflowVerb {
     Restore(OperatorArgs),
 }
 
-/// Which workflow, why, and under which id the operator command is known.
+/// The workflow, the reason, and the id of the operator command.
 #[derive(Clone, Debug, Args)]
 pub struct OperatorArgs {
     /// Workflow id

@@ -1,4 +1,4 @@
-//! Annotators: how they stand, and pausing them.
+//! Annotators: their accuracy, and pausing them.
 
 use axum::{
     Json,
@@ -52,15 +52,15 @@ pub(super) async fn list(
     Ok(Json(AnnotatorList { annotators }))
 }
 
-/// Where an annotator stands after an operator command, as the engine answers it.
+/// The state of an annotator after an operator command.
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "the schema of what the inbox keeps")]
 pub(super) struct AnnotatorOperatorResult {
     /// The workflow.
     workflow: WorkflowId,
-    /// Who.
+    /// The annotator.
     user_id: UserId,
-    /// The pause for which no slots are offered; null where there is none.
+    /// The pause during which no slots are offered; null where there is none.
     paused: Option<AnnotatorPause>,
 }
 

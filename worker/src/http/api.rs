@@ -1,4 +1,4 @@
-//! What every handler stands on.
+//! The shared state of all handlers.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -13,13 +13,13 @@ use glyph_workflow_engine::{
 use super::Health;
 use crate::settings::Tokens;
 
-/// How long any request may take; beyond it the answer is 504.
+/// Timeout of any request; after it the answer is 504.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Where commands go to be decided.
+/// Executes commands.
 #[async_trait]
 pub trait CommandSink: Send + Sync {
-    /// Carries a command out and says what became of it.
+    /// Executes a command and returns its outcome.
     async fn submit(&self, command: CommandEnvelope) -> Result<Outcome, NotTaken>;
 }
 
@@ -31,18 +31,18 @@ pub struct NotTaken {
     pub reason: String,
 }
 
-/// What the API stands on; clones share it.
+/// The shared state of all handlers; clones share it.
 #[derive(Clone)]
 pub struct Api {
-    /// Where everything is looked up.
+    /// The store for all queries.
     pub store: Arc<dyn Store>,
     /// Rebuilds states.
     pub orchestrator: Arc<WorkflowOrchestrator>,
-    /// Carries commands out.
+    /// Executes commands.
     pub commands: Arc<dyn CommandSink>,
     /// Who may call.
     pub tokens: Tokens,
-    /// What is ready.
+    /// The readiness of the parts.
     pub health: Health,
     /// The metrics in the Prometheus text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,

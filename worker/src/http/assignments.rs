@@ -1,4 +1,4 @@
-//! Claiming the next task.
+//! Claims the next task.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{operations::workflows::resolve_one, wire::read_claim};
 
-/// A slot for whoever asks, or 204 where nothing is free that the person may take.
+/// Claims a slot for a person, or returns 204 if no slot is open that the person may take.
 pub(super) async fn next(
     State(api): State<Api>,
     caller: Caller,
@@ -38,7 +38,7 @@ pub(super) async fn next(
         let request = read_claim(command_id, correlation_id, traceparent, &body, |fields| {
             name_person(fields, caller, Person::Top)
         })?;
-        // In a task of its own: a caller who hangs up must not leave a claim half made.
+        // Spawned: a caller that disconnects must not leave a claim half made.
         let asked = request.clone();
         let store = Arc::clone(&api.store);
         let claimed =
@@ -55,12 +55,12 @@ pub(super) async fn next(
     .await
 }
 
-/// Says why nothing is offered, where more than "nothing is free" is known.
+/// The header that says why nothing is offered, if more is known than "no open slot".
 const REASON: &str = "x-glyph-reason";
 /// The person is paused.
 const PAUSED: &str = "annotator_paused";
 
-/// Whether the person is paused in a workflow that is asked for.
+/// Whether the person is paused in a requested workflow.
 async fn is_paused(store: &dyn Store, request: &ClaimRequest) -> Result<bool, Problem> {
     let mut open = store.annotator_pauses(Some(request.user_id)).await?;
     open.retain(AnnotatorPause::is_open);

@@ -1,4 +1,4 @@
-//! Who may call what.
+//! Authentication and roles.
 
 use axum::{
     extract::{Request, State},
@@ -11,16 +11,16 @@ use glyph_workflow_engine::ids::UserId;
 use super::Problem;
 use crate::settings::{Role, TokenHolder, Tokens};
 
-/// Who calls.
+/// The caller of a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Caller {
     role: Role,
-    /// The person that the token stands for; any, where it names none.
+    /// The user that the token belongs to; none if it may act for any user.
     pub(super) user: Option<UserId>,
 }
 
 impl Caller {
-    /// Whether it is an annotator's own token: what tells gold tasks from others is kept from it.
+    /// Whether the token belongs to a single annotator, who must not learn which tasks are gold.
     pub(super) fn is_annotator(self) -> bool {
         self.user.is_some() && self.role < Role::Operator
     }
@@ -38,7 +38,7 @@ impl Caller {
     }
 }
 
-/// The caller whose known token the headers carry.
+/// The caller whose known token is in the headers.
 fn caller(tokens: &Tokens, headers: &HeaderMap) -> Option<Caller> {
     let sent = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = sent.split_once(' ')?;
@@ -49,8 +49,7 @@ fn caller(tokens: &Tokens, headers: &HeaderMap) -> Option<Caller> {
     Some(Caller { role, user })
 }
 
-/// Finds out who calls, before anything else is looked at. Whether they may is said by the role of
-/// the operation.
+/// Authenticates the caller before anything else is read. Each operation checks the role itself.
 pub(super) async fn authenticate(
     State(tokens): State<Tokens>,
     mut request: Request,
@@ -77,8 +76,8 @@ pub(super) async fn authenticate(
     }
 }
 
-/// Whether a browser asks on behalf of a page that does not come from this machine: without this,
-/// any page could command a worker that listens on loopback without tokens.
+/// Whether a browser sends the request for a page that does not come from this machine. Without
+/// this check, any page could command a worker that listens on loopback without tokens.
 fn from_elsewhere(headers: &HeaderMap) -> bool {
     let named = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let origin = named(header::ORIGIN).map(|origin| {

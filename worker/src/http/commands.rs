@@ -1,4 +1,4 @@
-//! The verbs that change a task: each request becomes a command on the common road.
+//! The verbs that change a task: each request becomes a command for the pipeline.
 
 use axum::{
     Json,
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::wire::{CommandRequest, read_request_with};
 
-/// What every command to a task comes with.
+/// The common parts of every command to a task.
 pub(super) struct TaskRequest {
     pub(super) task: TaskId,
     caller: Caller,
@@ -53,7 +53,7 @@ impl FromRequest<Api> for TaskRequest {
 }
 
 impl TaskRequest {
-    /// The command that it is, with the fields of the body completed by `complete`.
+    /// The command of the request, with the fields of the body completed by `complete`.
     pub(super) fn read(
         &self,
         command_type: &'static str,
@@ -76,13 +76,13 @@ impl TaskRequest {
 pub(super) enum Person {
     /// Nowhere.
     Unnamed,
-    /// At its top.
+    /// At the top level.
     Top,
     /// In the annotation.
     InAnnotation,
 }
 
-/// Starts the task and answers 201 with its state.
+/// Starts the task and returns 201 with its state.
 pub(super) async fn start(State(api): State<Api>, request: TaskRequest) -> Response {
     let task = request.task.0;
     let key = request.headers.command_id;
@@ -94,7 +94,7 @@ pub(super) async fn start(State(api): State<Api>, request: TaskRequest) -> Respo
     .await
 }
 
-/// Ends a step and answers where the task goes from here.
+/// Ends a step and returns where the task goes next.
 pub(super) async fn advance(State(api): State<Api>, request: TaskRequest) -> Response {
     let key = request.headers.command_id;
     with_key(key, async {
@@ -136,7 +136,7 @@ pub(super) async fn retry(State(api): State<Api>, request: TaskRequest) -> Respo
     change(&api, "retry", Person::Unnamed, request).await
 }
 
-/// Carries a command out and answers its `ProcessResult`.
+/// Executes a command and returns its `ProcessResult`.
 async fn change(
     api: &Api,
     command_type: &'static str,
@@ -150,8 +150,8 @@ async fn change(
     .await
 }
 
-/// Answers what `work` comes to. The key of the command stands in every answer: whoever sent none
-/// needs it to ask again.
+/// Returns the result of `work` with the key of the command, in every response: a caller that sent
+/// no key needs it to retry.
 pub(super) async fn with_key<T: IntoResponse>(
     key: CommandId,
     work: impl Future<Output = Result<T, Problem>>,
@@ -163,7 +163,7 @@ pub(super) async fn with_key<T: IntoResponse>(
     response
 }
 
-/// Carries out the command that a request is, and answers the result that the inbox keeps.
+/// Executes the command of a request and returns the result stored in the inbox.
 async fn run(
     api: &Api,
     command_type: &'static str,
@@ -175,9 +175,9 @@ async fn run(
     submit_command(api, command).await
 }
 
-/// Carries a command out and answers the result that the inbox keeps.
+/// Executes a command and returns the result stored in the inbox.
 pub(super) async fn submit_command(api: &Api, command: CommandEnvelope) -> Result<Value, Problem> {
-    // In a task of its own: a caller who hangs up must not leave a command half carried out.
+    // Spawned: a caller that disconnects must not leave a command half executed.
     let commands = api.commands.clone();
     let submitted = tokio::spawn(async move { commands.submit(command).await });
     let outcome = tokio::time::timeout(REQUEST_TIMEOUT, submitted)
@@ -188,7 +188,7 @@ pub(super) async fn submit_command(api: &Api, command: CommandEnvelope) -> Resul
     recorded(outcome)
 }
 
-/// What the inbox keeps of an outcome: the same answer for the first and every later copy.
+/// The result that the inbox stores for an outcome: the same for the first and every later copy.
 fn recorded(outcome: Outcome) -> Result<Value, Problem> {
     match outcome {
         Outcome::Applied(result) => Ok(serde_json::to_value(result).unwrap_or_default()),
@@ -204,7 +204,7 @@ fn recorded(outcome: Outcome) -> Result<Value, Problem> {
     }
 }
 
-/// Writes the person that the token stands for into a body; naming another one is refused.
+/// Writes the token's user into a body; a body that names another user is refused.
 pub(super) fn name_person(
     fields: &mut Map<String, Value>,
     caller: Caller,
@@ -218,7 +218,7 @@ pub(super) fn name_person(
         Person::Top => Some(fields),
         Person::InAnnotation => fields.get_mut("annotation").and_then(Value::as_object_mut),
     };
-    // What is missing or of another shape is refused where commands are read.
+    // A missing field or one of the wrong type is refused when the command is parsed.
     let Some(holder) = holder else {
         return Ok(());
     };
@@ -235,22 +235,22 @@ pub(super) fn name_person(
     }
 }
 
-/// Where the task goes from here.
+/// Where the task goes next.
 #[derive(Serialize, JsonSchema)]
 #[expect(clippy::struct_field_names, reason = "the names of the answer")]
 pub(super) struct NextStep {
-    /// The step that waits now; null at the end.
+    /// The step that waits now; null at the end of the task.
     next_step: Option<StepId>,
-    /// All of them, where branches run side by side.
+    /// All waiting steps, where branches run in parallel.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     next_steps: Vec<StepId>,
-    /// For what it waits.
+    /// What the step waits for.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// At the end: `completed` or `failed`.
+    /// At the end of the task: `completed` or `failed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<&'static str>,
-    /// What a completed task ended with.
+    /// The output of a completed task.
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<Value>,
     /// Why a task failed.

@@ -1,4 +1,4 @@
-//! The OpenAPI document as a page: plain HTML, no script, nothing fetched from elsewhere.
+//! The OpenAPI document as a page: plain HTML, no script, no external resources.
 
 use std::fmt::Write;
 
@@ -17,7 +17,7 @@ h3 code { font-size: 1em; }
 .method { display: inline-block; min-width: 3.5em; font-weight: 700; }
 ";
 
-/// The page of an OpenAPI document of this API.
+/// Renders an OpenAPI document of this API as a page.
 pub(super) fn page(document: &Value) -> String {
     let mut page = Page::default();
     let info = &document["info"];
@@ -136,7 +136,7 @@ impl Page {
         self.add(format_args!("</section>\n"));
     }
 
-    /// A schema of its own: its fields where it is an object, else its JSON.
+    /// A named schema: a table of its fields if it is an object, else its JSON.
     fn schema(&mut self, schema: &Value) {
         let plain = schema.get("properties").is_some()
             && ["oneOf", "anyOf", "allOf"]
@@ -174,7 +174,7 @@ impl Page {
     }
 }
 
-/// A row for each field; those of an object that is described in place follow it.
+/// A row for each field; the fields of an inline object follow it.
 fn field_rows(schema: &Value, before: &str, rows: &mut Vec<[String; 4]>) {
     let required = schema["required"].as_array();
     for (name, field) in entries(&schema["properties"]) {
@@ -190,7 +190,7 @@ fn field_rows(schema: &Value, before: &str, rows: &mut Vec<[String; 4]>) {
     }
 }
 
-/// A schema in a few words, as HTML.
+/// A short description of a schema, as HTML.
 fn type_of(schema: &Value) -> String {
     if let Some(target) = schema.get("$ref").and_then(Value::as_str) {
         return link(target.rsplit('/').next().unwrap_or(target));
@@ -237,7 +237,7 @@ fn entries(object: &Value) -> impl Iterator<Item = (&str, &Value)> {
     fields.map(|(name, value)| (name.as_str(), value))
 }
 
-/// A text of the document, as HTML; nothing where there is none.
+/// A text of the document as HTML; empty where there is none.
 fn text(value: &Value) -> String {
     escaped(value.as_str().unwrap_or_default())
 }

@@ -1,4 +1,4 @@
-//! The only map from what went wrong to a status and a problem document (RFC 9457).
+//! The only mapping from errors to a status and a problem document (RFC 9457).
 //!
 //! | who must act | status |
 //! |---|---|
@@ -27,24 +27,24 @@ use crate::{
     wire::{Unreadable, UnreadableCode},
 };
 
-/// Seconds after which a caller that met a missing service may ask again.
+/// Seconds after which a caller may retry when a service is missing.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
 /// A problem document.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Problem {
-    /// `about:blank`: the code tells more than a page could.
+    /// `about:blank`: the code says more than a page could.
     #[serde(rename = "type")]
     kind: &'static str,
-    /// What the status means.
+    /// The meaning of the status.
     title: &'static str,
-    /// The status.
+    /// The HTTP status.
     status: u16,
-    /// What exactly went wrong, and how to mend it.
+    /// What exactly went wrong, and how to fix it.
     detail: String,
-    /// What programs branch on.
+    /// A stable code for programs.
     code: String,
-    /// Failpoints of a workflow file.
+    /// The errors of a workflow file.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     diagnostics: Vec<ValidationError>,
 }
@@ -66,7 +66,7 @@ impl Problem {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// What programs branch on.
+    /// The code for programs.
     pub fn code(&self) -> &str {
         &self.code
     }
@@ -91,7 +91,7 @@ impl Problem {
         )
     }
 
-    /// The route knows other methods.
+    /// The route has other methods.
     pub(super) fn no_method() -> Self {
         let detail = "the path exists, but not for this method";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
@@ -120,13 +120,13 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, code, detail)
     }
 
-    /// No token, or none that is known.
+    /// The token is missing or unknown.
     pub(super) fn unauthenticated() -> Self {
         let detail = "send a known token: `Authorization: Bearer …`";
         Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail)
     }
 
-    /// The token does not allow it.
+    /// The token does not permit it.
     pub(super) fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
     }
@@ -138,12 +138,12 @@ impl Problem {
         Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout", detail)
     }
 
-    /// A service is away.
+    /// A service is unavailable.
     pub(super) fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
     }
 
-    /// A bug; the log has it.
+    /// A bug; the log has the details.
     pub(super) fn internal() -> Self {
         let detail = "this should not have happened; the worker's log has the details";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
@@ -258,7 +258,7 @@ impl From<Undecided> for Problem {
                 tracing::error!(message, "deciding a command panicked");
                 Self::internal()
             }
-            // FireTimer work does not come over HTTP.
+            // Timers are never submitted over HTTP.
             Undecided::NotPerformed => Self::internal(),
         }
     }
@@ -278,12 +278,12 @@ impl From<Dead> for Problem {
     }
 }
 
-/// A problem document for a value of a query.
+/// A problem document for a query parameter with a bad value.
 pub(super) fn bad_parameter(name: &str, value: &str, expected: &str) -> Problem {
     Problem::malformed(format!("the parameter `{name}={value}` is not {expected}"))
 }
 
-/// The problem of a body that is JSON but not the one asked for.
+/// A problem document for a body that is valid JSON of the wrong form.
 pub(super) fn bad_value(value: &Value, expected: &str) -> Problem {
     Problem::malformed(format!("`{value}` is not {expected}"))
 }

@@ -27,7 +27,7 @@ use crate::{
     wire::{CompletionRequest, read_completion},
 };
 
-/// What was recorded.
+/// The recorded completion of a goal.
 #[derive(JsonSchema)]
 #[expect(
     dead_code,
@@ -59,7 +59,7 @@ pub(super) async fn list(
     Ok(Json(GoalList { goals }))
 }
 
-/// Records a person's word that a goal is reached.
+/// Records that a person declares a goal completed.
 pub(super) async fn complete(
     State(api): State<Api>,
     Path((workflow, goal)): Path<(String, String)>,
@@ -82,7 +82,7 @@ pub(super) async fn complete(
             traceparent: headers.traceparent.as_deref(),
             body: &body,
         })?;
-        // A known id gets its first outcome back, whatever has become of the goal since.
+        // A known command id gets its first outcome back, whatever the goal's state is now.
         if api.store.command(headers.command_id).await?.is_none() {
             let found = find_goal(&*api.store, &workflow_id, &goal_id).await?;
             let progress = found.ok_or_else(not_found)?;

@@ -1,4 +1,4 @@
-//! Whether the process lives, and whether it can work.
+//! Liveness and readiness of the process.
 
 use std::sync::Arc;
 
@@ -7,18 +7,18 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::watch;
 
-/// One thing that the worker needs.
+/// The state of one part that the worker needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PartState {
-    /// Whether it is in order.
+    /// Whether the part is ready.
     pub ready: bool,
-    /// Why not.
+    /// Why it is not ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
 impl PartState {
-    /// In order.
+    /// The part is ready.
     pub fn ready() -> Self {
         Self {
             ready: true,
@@ -26,7 +26,7 @@ impl PartState {
         }
     }
 
-    /// Not in order, and why.
+    /// The part is not ready, for this reason.
     pub fn not_ready(reason: impl Into<String>) -> Self {
         Self {
             ready: false,
@@ -35,21 +35,21 @@ impl PartState {
     }
 }
 
-/// What the worker needs, as last seen.
+/// The last known state of the parts that the worker needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Readiness {
     /// The database answers.
     pub database: PartState,
-    /// Its schema is the one that this build works on.
+    /// The database schema is the one that this build needs.
     pub migrations: PartState,
-    /// The broker can be used for what this process does with it.
+    /// The broker is usable as far as this process uses it.
     pub broker: PartState,
-    /// The process takes work (it does not, while it drains).
+    /// The process takes commands; false while it drains.
     pub intake: PartState,
 }
 
 impl Readiness {
-    /// Nothing has been looked at yet.
+    /// The state before any part has been checked.
     pub fn starting() -> Self {
         let waiting = || PartState::not_ready("not looked at yet");
         Self {
@@ -69,13 +69,13 @@ impl Readiness {
         ]
     }
 
-    /// Whether everything is in order.
+    /// Whether all parts are ready.
     pub fn is_ready(&self) -> bool {
         self.parts().iter().all(|(_, part)| part.ready)
     }
 }
 
-/// What the process knows of its own state; clones share it.
+/// The readiness of the process; clones share it.
 #[derive(Clone, Debug)]
 pub struct Health {
     readiness: Arc<watch::Sender<Readiness>>,
@@ -90,7 +90,7 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Changes what is known; logs each part that comes or goes.
+    /// Updates the readiness; logs each part that changes.
     pub fn update(&self, change: impl FnOnce(&mut Readiness)) {
         self.readiness.send_if_modified(|readiness| {
             let before = readiness.clone();
@@ -105,36 +105,36 @@ impl Health {
         });
     }
 
-    /// What is known now, and every change.
+    /// The current readiness, and every change.
     pub fn watch(&self) -> watch::Receiver<Readiness> {
         self.readiness.subscribe()
     }
 }
 
-/// That the process lives.
+/// Liveness of the process.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Liveness {
     /// `alive`.
     status: &'static str,
 }
 
-/// Whether the process can work.
+/// Readiness of the process.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct ReadinessDocument {
     /// `ready` or `not_ready`.
     status: &'static str,
-    /// The parts that are not in order.
+    /// The names of the parts that are not ready.
     not_ready: Vec<&'static str>,
     /// Every part.
     parts: Readiness,
 }
 
-/// The process runs. It says nothing about services: restarting does not bring them back.
+/// The process runs. Services are left out: restarting the process would not bring them back.
 pub(super) async fn livez() -> impl IntoResponse {
     Json(Liveness { status: "alive" })
 }
 
-/// Whether the process can work, and what is missing.
+/// Readiness, with the parts that are missing.
 pub(super) async fn readyz(State(health): State<Health>) -> impl IntoResponse {
     let parts = health.readiness.borrow().clone();
     let not_ready: Vec<&str> = parts

@@ -1,4 +1,4 @@
-//! Moving many tasks to another revision.
+//! Moves tasks to another revision.
 
 use axum::{
     Json,
@@ -20,18 +20,18 @@ use super::{
 };
 use crate::operations::migration::{MigrationPage, MigrationRequest, TaskMigration, dry_run_id};
 
-/// The body of a migration of one task.
+/// The body of a request that migrates one task.
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "the schema of what is read as a command")]
 pub(super) struct MigrateBody {
     #[serde(flatten)]
     command: Migrate,
-    /// Whether only to say what would happen.
+    /// Whether to only report what would happen.
     #[serde(default)]
     dry_run: Option<bool>,
 }
 
-/// What one task has come to, or would.
+/// What happened, or would happen, to one task.
 #[derive(JsonSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "the schema of two answers")]
@@ -40,7 +40,7 @@ pub(super) enum MigrateAnswer {
     DryRun(TaskMigration),
 }
 
-/// Moves one task, or says what would become of it.
+/// Migrates one task, or reports what would happen to it.
 pub(super) async fn migrate_one(State(api): State<Api>, request: TaskRequest) -> Response {
     let key = request.headers.command_id;
     with_key(key, async {
@@ -66,7 +66,7 @@ async fn previewed(
     task: TaskId,
     mut command: CommandEnvelope,
 ) -> Result<TaskMigration, Problem> {
-    // The key may have been used for the migration itself.
+    // The same key may have been used for the migration itself.
     command.command_id = dry_run_id(command.command_id);
     let row = api.store.task(task).await?;
     let from_revision = row.map_or(0, |row| row.revision);
@@ -81,8 +81,8 @@ async fn previewed(
     }
 }
 
-/// Moves one page of a workflow's tasks, or says what would become of them. The `Idempotency-Key` is
-/// the migration's id: the pages of one migration go by the same.
+/// Migrates one page of a workflow's tasks, or reports what would happen to them. The
+/// `Idempotency-Key` is the id of the migration; all its pages use the same key.
 pub(super) async fn migrate(
     State(api): State<Api>,
     Path(workflow): Path<String>,
@@ -106,7 +106,7 @@ async fn page(
     let mut reader = serde_json::Deserializer::from_slice(body);
     let request: MigrationRequest = serde_path_to_error::deserialize(&mut reader)
         .map_err(|error| Problem::malformed(error.to_string()))?;
-    // In a task of its own: a caller who hangs up must not leave a page half carried out.
+    // Spawned: a caller that disconnects must not leave a page half executed.
     let moved = tokio::spawn(async move {
         let commands = api.commands.clone();
         let run = async |batch: Vec<CommandEnvelope>| -> Result<Vec<Outcome>, Problem> {

@@ -1,7 +1,7 @@
-//! The HTTP API: the same commands as the queue, and everything to look at.
+//! The HTTP API: the same commands as the queue, and queries.
 //!
-//! [`router`] gives the whole API as a value, so that tests need no socket. Failpoints leave as RFC 9457
-//! problem documents, made in `error.rs` alone.
+//! [`router`] returns the whole API as a value, so that tests need no socket. Errors are RFC 9457
+//! problem documents, built in `error.rs` alone.
 
 mod agreement;
 mod annotators;

@@ -1,4 +1,4 @@
-//! The OpenAPI document of the API, made of its operations and of the types that they speak.
+//! Builds the OpenAPI document of the API from its operations and their types.
 
 use std::sync::Arc;
 
@@ -27,12 +27,12 @@ const BEARER: &str = "A token of the file `GLYPH_API_TOKENS_FILE`. Its role is `
 const OTHER_PROBLEM: &str = "500: a fault of the worker, described in its log. 503: a service is away; \
     ask again after `Retry-After`. 504: no answer in time; a command may still be carried out.";
 
-/// The document of the API, for programs and for people. Made once, with the router, and handed to
-/// the two operations that show it.
+/// The document of the API, as JSON and as a page. It is built once, with the router, and shared by
+/// the two operations that serve it.
 pub(super) struct ApiDocument {
     /// OpenAPI 3.1.
     pub(super) json: Value,
-    /// The same as a page to read.
+    /// The same as an HTML page.
     page: String,
 }
 
@@ -45,12 +45,12 @@ impl ApiDocument {
     }
 }
 
-/// The document.
+/// Serves the document.
 pub(super) async fn openapi(Extension(document): Extension<Arc<ApiDocument>>) -> Response {
     Json(&document.json).into_response()
 }
 
-/// The document as a page to read; it needs nothing from elsewhere.
+/// Serves the document as an HTML page without external resources.
 pub(super) async fn docs(Extension(document): Extension<Arc<ApiDocument>>) -> impl IntoResponse {
     let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
     (
@@ -61,9 +61,9 @@ pub(super) async fn docs(Extension(document): Extension<Arc<ApiDocument>>) -> im
 
 /// The OpenAPI 3.1 document of `operations`.
 fn document(operations: &[Operation]) -> Value {
-    // What is written has more required fields than what is read: two generators. Bodies of
-    // requests are small and stand where they are used, so that their types, which answers name
-    // too, keep one entry among the components.
+    // Written types have more required fields than read ones, so there are two generators. Request
+    // bodies are small and inlined, so that a type which responses also use has a single entry
+    // among the components.
     let mut answers = SchemaSettings::draft2020_12()
         .for_serialize()
         .with(|settings| {
@@ -91,7 +91,7 @@ fn document(operations: &[Operation]) -> Value {
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
-        // Wherever this document was fetched from.
+        // Relative to where this document was fetched from.
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}, {}],
         "paths": paths,
@@ -135,7 +135,7 @@ fn describe(
     described
 }
 
-/// The group of an operation: what it is about.
+/// The tag of an operation: the resource that it is about.
 fn tag(path: &str) -> &str {
     path.strip_prefix("/api/v1/")
         .and_then(|rest| rest.split('/').next())
@@ -169,7 +169,7 @@ fn parameters(operation: &Operation) -> Vec<Value> {
     all
 }
 
-/// The names between braces.
+/// The names between braces in a path.
 fn path_parameters(path: &str) -> impl Iterator<Item = &str> {
     path.split('/')
         .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
@@ -198,12 +198,12 @@ fn query_parameter(parameter: &QueryParameter) -> Value {
             "name": name,
             "in": "query",
             "description": description,
-            // It counts as not given.
+            // An empty value counts as not given.
             "allowEmptyValue": true,
             "schema": schema,
         });
     };
-    // An open set of names is an exploded object, whose own name stands nowhere in the query.
+    // An open set of names is an exploded object, whose own name does not appear in the query.
     json!({
         "name": prefix.trim_end_matches('.'),
         "in": "query",
@@ -219,7 +219,7 @@ fn query_parameter(parameter: &QueryParameter) -> Value {
 
 fn request_body(operation: &Operation, body: &Body, requests: &mut SchemaGenerator) -> Value {
     let mut schema = (body.schema)(requests).to_value();
-    // What stands in the path need not be said again.
+    // Path parameters are not repeated in the body.
     for name in path_parameters(operation.path) {
         if let Some(properties) = schema["properties"].as_object_mut() {
             properties.remove(name);
@@ -240,7 +240,7 @@ fn request_body(operation: &Operation, body: &Body, requests: &mut SchemaGenerat
     })
 }
 
-/// Says of the `user_id`, where there is one, that a token may stand for it.
+/// Notes on `user_id`, if the schema has one, that the token may supply it.
 fn person_from_token(schema: &mut Value) {
     not_required(schema, "user_id");
     if let Some(description) = schema.pointer_mut("/properties/user_id/description") {
@@ -295,18 +295,18 @@ fn responses(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
     responses.into()
 }
 
-/// What a refusal tells the caller.
+/// What a refusal means for the caller.
 fn meaning(status: u16) -> &'static str {
     match status {
         400 => "Something in the request cannot be read.",
         401 => "No token, or an unknown one.",
-        403 => "The token does not allow it.",
-        404 => "There is no such thing.",
+        403 => "The token does not permit it.",
+        404 => "Not found.",
         409 => "The state or the rules of the task forbid it; `code` says which.",
         413 => "The body is too large.",
         422 => {
             "It can be read, and cannot be accepted: `code`, `detail` and `diagnostics` say why."
         }
-        _ => "It is refused.",
+        _ => "The request is refused.",
     }
 }

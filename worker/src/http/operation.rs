@@ -1,5 +1,5 @@
-//! One operation of the API: how it is served and what its document says, said together, so that
-//! neither can be without the other.
+//! One operation of the API: its handler and its documentation are declared together, so that
+//! neither can exist without the other.
 
 use std::convert::Infallible;
 
@@ -19,65 +19,65 @@ use super::{
 };
 use crate::settings::{Role, Tokens};
 
-/// Answers of every operation that needs a role.
+/// Refusals of every operation that needs a role.
 const REFUSALS: [u16; 2] = [401, 403];
 
 /// What is served at one method and path.
 pub(super) struct Operation {
     pub(super) method: Method,
-    /// The whole path; `{name}` stands for a parameter.
+    /// The whole path; `{name}` is a parameter.
     pub(super) path: &'static str,
-    /// What client generators call it; unique.
+    /// Its name in client generators; unique.
     pub(super) id: &'static str,
     /// What it does, in one line.
     pub(super) summary: &'static str,
-    /// Who may call it; none for everybody, without a token.
+    /// The role that a caller needs; none if no token is needed.
     pub(super) role: Option<Role>,
     pub(super) query: Vec<QueryParameter>,
     pub(super) body: Option<Body>,
     pub(super) answers: Vec<Answer>,
-    /// Statuses of the problem documents that it may answer with, beside those of all.
+    /// Statuses of the problem documents that it may return, besides the common ones.
     pub(super) problems: Vec<u16>,
-    /// Whether it carries a command: such requests have a key and may be followed.
+    /// Whether it submits a command: its request has a key and a correlation id.
     pub(super) command: bool,
-    /// Whether a token that names a person spares the body the `user_id`.
+    /// Whether a token that belongs to a user makes the body's `user_id` optional.
     pub(super) person_from_token: bool,
     handler: MethodRouter<Api, Infallible>,
 }
 
 /// A parameter of the query.
 pub(super) struct QueryParameter {
-    /// Its name; one that ends in `*` stands for all that begin so.
+    /// Its name; a name that ends in `*` stands for all names with that prefix.
     pub(super) name: &'static str,
     pub(super) description: &'static str,
     pub(super) schema: Schema,
 }
 
-/// What a request carries.
+/// The body of a request.
 pub(super) struct Body {
     pub(super) media_type: &'static str,
     pub(super) description: &'static str,
-    /// Makes the schema with the generator of requests.
+    /// Builds the schema with the generator of requests.
     pub(super) schema: fn(&mut SchemaGenerator) -> Schema,
 }
 
-/// A good answer.
+/// A successful response.
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) description: &'static str,
-    /// None where the answer is empty.
+    /// None if the response has no body.
     pub(super) content: Option<Content>,
 }
 
-/// What an answer carries.
+/// The body of a response.
 pub(super) struct Content {
     pub(super) media_type: &'static str,
-    /// Makes the schema with the generator of answers.
+    /// Builds the schema with the generator of responses.
     pub(super) schema: fn(&mut SchemaGenerator) -> Schema,
 }
 
 impl Operation {
-    /// Looks at something.
+    /// An operation that only reads.
     pub(super) fn get<T: 'static>(
         path: &'static str,
         id: &'static str,
@@ -86,7 +86,7 @@ impl Operation {
         Self::new(Method::GET, path, id, get(handler)).role(Role::Viewer)
     }
 
-    /// Changes something; operators only, unless [`Self::role`] says otherwise.
+    /// An operation that changes something; operators only, unless [`Self::role`] is called.
     pub(super) fn post<T: 'static>(
         path: &'static str,
         id: &'static str,
@@ -96,7 +96,7 @@ impl Operation {
         operation.role(Role::Operator)
     }
 
-    /// Gives a command to a task.
+    /// An operation that submits a command to a task.
     pub(super) fn command<B: JsonSchema, T: 'static>(
         path: &'static str,
         id: &'static str,
@@ -152,7 +152,7 @@ impl Operation {
         Self { role: None, ..self }
     }
 
-    /// Takes the person from the token, where it names one.
+    /// Takes the user from the token, if the token belongs to one.
     pub(super) fn person_from_token(self) -> Self {
         Self {
             person_from_token: true,
@@ -174,7 +174,7 @@ impl Operation {
         self.problems(&[400])
     }
 
-    /// Takes a JSON body.
+    /// Accepts a JSON body.
     pub(super) fn reads<T: JsonSchema>(self, description: &'static str) -> Self {
         let body = Body {
             media_type: "application/json",
@@ -188,7 +188,7 @@ impl Operation {
         operation.problems(&[400, 413])
     }
 
-    /// Takes the text of a workflow file.
+    /// Accepts the text of a workflow file.
     pub(super) fn reads_yaml(self, description: &'static str) -> Self {
         let body = Body {
             media_type: "application/yaml",
@@ -202,7 +202,7 @@ impl Operation {
         operation.problems(&[400, 413])
     }
 
-    /// Answers with JSON.
+    /// Returns JSON.
     pub(super) fn answers<T: JsonSchema>(mut self, status: u16, description: &'static str) -> Self {
         let content = Content {
             media_type: "application/json",
@@ -216,7 +216,7 @@ impl Operation {
         self
     }
 
-    /// Answers with text of some other kind.
+    /// Returns text of another content type.
     pub(super) fn answers_text(
         mut self,
         media_type: &'static str,
@@ -234,7 +234,7 @@ impl Operation {
         self
     }
 
-    /// Answers with a status alone.
+    /// Returns a status without a body.
     pub(super) fn answers_nothing(mut self, status: u16, description: &'static str) -> Self {
         self.answers.push(Answer {
             status,
@@ -244,13 +244,13 @@ impl Operation {
         self
     }
 
-    /// May answer with problem documents of these statuses.
+    /// May return problem documents of these statuses.
     pub(super) fn problems(mut self, statuses: &[u16]) -> Self {
         self.problems.extend(statuses);
         self
     }
 
-    /// Every status of a problem document that callers have to do with, in order.
+    /// Every status of a problem document that concerns callers, in order.
     pub(super) fn refusals(&self) -> Vec<u16> {
         let roles = self.role.map(|_| REFUSALS);
         let mut all: Vec<u16> = roles.into_iter().flatten().collect();
@@ -260,14 +260,14 @@ impl Operation {
         all
     }
 
-    /// What the router asks for this path: whoever may not call does not reach the handler.
+    /// The route of this operation; it refuses callers without the role before the handler runs.
     pub(super) fn into_route(self, tokens: &Tokens) -> (&'static str, MethodRouter<Api>) {
         let Some(role) = self.role else {
             return (self.path, self.handler);
         };
         let allowed = middleware::from_fn_with_state(role, require);
         let known = middleware::from_fn_with_state(tokens.clone(), authenticate);
-        // The layer added last is met first.
+        // The layer added last runs first.
         (
             self.path,
             self.handler.route_layer(allowed).route_layer(known),

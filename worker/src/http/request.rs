@@ -1,4 +1,4 @@
-//! What requests carry: bodies, ids, keys and queries, each refused with a problem document.
+//! Reads requests: bodies, ids, keys and queries. Each is refused with a problem document.
 
 use std::time::Duration;
 
@@ -17,18 +17,18 @@ use uuid::Uuid;
 
 use super::{Problem, auth::Caller, error::bad_parameter};
 
-/// Names the command; the same key again gets the first outcome back.
+/// Identifies the command; the same key again returns the first outcome.
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// Follows a piece of work through messages and logs.
+/// Correlates messages and logs of one piece of work.
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// Bytes of a refused body that are read before the answer is given.
+/// Maximum bytes of a refused body that are read before the answer is sent.
 const SWALLOWED_BYTES_MAX: usize = 16 << 20;
-/// How long a refused body is read.
+/// How long a refused body is read at most.
 const SWALLOWED_WITHIN: Duration = Duration::from_secs(5);
 
-/// Rows of a page, unless asked for.
+/// Default number of rows in a page.
 pub(super) const PAGE_DEFAULT: u32 = 100;
 
 /// A body of at most [`COMMAND_BYTES_MAX`] bytes.
@@ -38,7 +38,7 @@ impl<S: Send + Sync> FromRequest<S> for Limited {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        // A body that says that it is too long is not kept at all.
+        // A body whose declared length is too large is not kept at all.
         let type_name = request
             .headers()
             .get("content-length")
@@ -54,8 +54,8 @@ impl<S: Send + Sync> FromRequest<S> for Limited {
     }
 }
 
-/// Reads a refused body on, within bounds: a client that still writes when the connection closes is
-/// told of a broken connection instead of the answer.
+/// Reads a refused body to its end, within bounds: a client that still writes when the connection
+/// closes would see a broken connection instead of the answer.
 async fn swallow(body: Body) {
     let all = async {
         let mut body = body.into_data_stream();
@@ -67,7 +67,7 @@ async fn swallow(body: Body) {
             }
         }
     };
-    // What comes later than that meets a closed connection.
+    // A client that is slower than that sees a closed connection.
     let _ = timeout(SWALLOWED_WITHIN, all).await;
 }
 
@@ -83,7 +83,7 @@ async fn read(body: Body) -> Result<Bytes, Problem> {
     })
 }
 
-/// The task of the path.
+/// The task id of the path.
 pub(super) struct TaskPath(pub(super) TaskId);
 
 impl<S: Send + Sync> FromRequestParts<S> for TaskPath {
@@ -99,7 +99,7 @@ impl<S: Send + Sync> FromRequestParts<S> for TaskPath {
     }
 }
 
-/// What surrounds a command.
+/// The headers of a command.
 pub(super) struct CommandHeaders {
     pub(super) command_id: CommandId,
     pub(super) correlation_id: Option<String>,
@@ -107,7 +107,7 @@ pub(super) struct CommandHeaders {
 }
 
 impl CommandHeaders {
-    /// Reads the headers; a key that is left out is made.
+    /// Reads the headers; a missing key is generated.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
         let text = |name: &HeaderName| {
             let value = headers.get(name).map(HeaderValue::to_str).transpose();
@@ -140,7 +140,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        // `authenticate` puts it there on every route below /api.
+        // `authenticate` sets it on every route below /api.
         parts
             .extensions
             .get()
@@ -149,7 +149,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// The pairs of a query, taken out by name; what is left over is a slip of the caller.
+/// The parameters of a query. They are taken out by name; any left over are mistakes of the caller.
 pub(super) struct Parameters(Vec<(String, String)>);
 
 impl<S: Send + Sync> FromRequestParts<S> for Parameters {
@@ -164,7 +164,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Parameters {
 }
 
 impl Parameters {
-    /// The value of `name`, read by `parse`; an empty one counts as not given.
+    /// The value of `name`, parsed by `parse`; an empty one counts as not given.
     pub(super) fn take<T>(
         &mut self,
         name: &str,
@@ -183,7 +183,7 @@ impl Parameters {
             .ok_or_else(|| bad_parameter(name, &value, expected))
     }
 
-    /// Rows of the page.
+    /// The page size.
     pub(super) fn take_limit(&mut self) -> Result<u32, Problem> {
         let expected = format!("a whole number from 1 to {PAGE_MAX}");
         let limit = self.take("limit", &expected, |text| {
@@ -200,7 +200,7 @@ impl Parameters {
         self.0 = without;
         with.into_iter()
             .map(|(key, value)| {
-                // No database keeps the character, so that nothing has such a label.
+                // No database stores this character, so no label can match.
                 if key.contains('\0') || value.contains('\0') {
                     let name = key.replace('\0', "\u{fffd}");
                     let value = value.replace('\0', "\u{fffd}");
@@ -215,7 +215,7 @@ impl Parameters {
             .collect()
     }
 
-    /// Refuses what nobody asked about: a misspelt filter would answer with everything.
+    /// Refuses unknown parameters: a misspelt filter would return everything.
     pub(super) fn finish(self) -> Result<(), Problem> {
         match self.0.first() {
             None => Ok(()),

@@ -66,15 +66,15 @@ pub fn openapi_document() -> Value {
     ApiDocument::of(&operations()).json
 }
 
-/// Metrics and health alone, for a listener of their own that needs no token.
+/// Metrics and health alone, for a separate listener that needs no token.
 pub fn operations_router(api: Api) -> Router {
     let mut operations = health_operations();
     operations.push(metrics_operation().open());
     guarded(operations, api)
 }
 
-/// Everything that is served. An operation is in the router and in the OpenAPI document by
-/// standing here, so the two cannot differ; every answer of the tests is held against the document.
+/// All operations. This list feeds both the router and the OpenAPI document, so the two cannot
+/// differ; the tests check every response against the document.
 fn operations() -> Vec<Operation> {
     let mut all = workflow_operations();
     all.extend(task_operations());
@@ -88,10 +88,10 @@ fn operations() -> Vec<Operation> {
         .summary("Claim the next task for a person")
         .role(Role::Producer)
         .person_from_token()
-        .answers::<Claim>(200, "The claimed slot, with what is needed to begin")
+        .answers::<Claim>(200, "The claimed slot, with the data needed to begin")
         .answers_nothing(
             204,
-            "Nothing is free that the person may take; the header `x-glyph-reason` is \
+            "No slot is open that the person may take; the header `x-glyph-reason` is \
              `annotator_paused` where the person is paused in a workflow that was asked for",
         ),
     );
@@ -107,9 +107,9 @@ fn operations() -> Vec<Operation> {
             "complete_goal",
             goals::complete,
         )
-        .summary("Complete a manual goal, or a composite one that may be overridden")
+        .summary("Complete a manual goal, or a composite goal that allows an override")
         .person_from_token()
-        .answers::<CompletionResult>(200, "What was recorded"),
+        .answers::<CompletionResult>(200, "The recorded completion"),
     );
     all.push(
         Operation::get("/api/v1/agreement", "list_agreement", agreement::list)
@@ -125,7 +125,7 @@ fn operations() -> Vec<Operation> {
     );
     all.push(
         Operation::get("/docs", "show_docs", openapi::docs)
-            .summary("This document as a page to read")
+            .summary("This document as an HTML page")
             .answers_text("text/html", "The page"),
     );
     all
@@ -134,20 +134,20 @@ fn operations() -> Vec<Operation> {
 fn workflow_operations() -> Vec<Operation> {
     vec![
         Operation::get("/api/v1/workflows", "list_workflows", workflows::list)
-            .summary("Every stored revision, but for those of archived workflows")
+            .summary("Every stored revision, except those of archived workflows")
             .query(
                 "workflow",
-                "Only the revisions of this one, archived or not.",
+                "Only revisions of this workflow, archived or not.",
                 schema_for!(WorkflowId),
             )
             .query(
                 "archived",
-                "Also those of archived workflows.",
+                "Include revisions of archived workflows.",
                 json_schema!({"type": "boolean", "default": false}),
             )
             .answers::<WorkflowList>(200, "The revisions"),
         Operation::post("/api/v1/workflows", "create_workflow", workflows::create)
-            .summary("Check a workflow file and store it as a new, immutable revision")
+            .summary("Validate a workflow file and store it as a new, immutable revision")
             .reads_yaml("A workflow file, YAML by schemas/workflow.v1.json")
             .answers::<WorkflowDocument>(201, "A new revision")
             .answers::<WorkflowDocument>(200, "The newest revision, whose content is the same")
@@ -161,62 +161,62 @@ fn workflow_operations() -> Vec<Operation> {
             "pause_workflow",
             workflows::pause,
         )
-        .summary("IntakePause all tasks of a workflow, in all its revisions")
-        .answers::<OperatorResult>(200, "What holds the workflow now"),
+        .summary("Pause all tasks of a workflow, in all its revisions")
+        .answers::<OperatorResult>(200, "The pause of the workflow now, if any"),
         Operation::command::<OperatorBody, _>(
             "/api/v1/workflows/{id}/resume",
             "resume_workflow",
             workflows::resume,
         )
-        .summary("Let all tasks of a workflow go on")
-        .answers::<OperatorResult>(200, "What holds the workflow now"),
+        .summary("Resume all tasks of a workflow")
+        .answers::<OperatorResult>(200, "The pause of the workflow now, if any"),
         Operation::command::<ReasonBody, _>(
             "/api/v1/workflows/{id}/archive",
             "archive_workflow",
             workflows::archive,
         )
         .summary(
-            "IntakePause all tasks of a workflow until it is restored, and leave it out of lists",
+            "Archive a workflow: pause its tasks until it is restored, and leave it out of lists",
         )
-        .answers::<OperatorResult>(200, "What holds the workflow now"),
+        .answers::<OperatorResult>(200, "The pause of the workflow now, if any"),
         Operation::command::<ReasonBody, _>(
             "/api/v1/workflows/{id}/restore",
             "restore_workflow",
             workflows::restore,
         )
-        .summary("Take a workflow out of the archive: its tasks go on")
-        .answers::<OperatorResult>(200, "What holds the workflow now"),
+        .summary("Restore an archived workflow and resume its tasks")
+        .answers::<OperatorResult>(200, "The pause of the workflow now, if any"),
         Operation::command::<MigrationRequest, _>(
             "/api/v1/workflows/{id}/migrate",
             "migrate_tasks",
             migration::migrate,
         )
-        .summary("Move tasks to another revision, or say what would become of them, in pages")
-        .answers::<MigrationPage>(200, "What has become of the tasks of the page"),
+        .summary("Migrate tasks to another revision, or report what would happen, in pages")
+        .answers::<MigrationPage>(200, "What happened, or would happen, to the tasks of the page"),
     ]
 }
 
 fn annotator_operations() -> Vec<Operation> {
     vec![
         Operation::get("/api/v1/annotators", "list_annotators", annotators::list)
-            .summary("How annotators stand: answers to gold tasks, and who is paused")
-            .query("workflow", "Only in this one.", schema_for!(WorkflowId))
-            .query("user_id", "Only this person.", schema_for!(UserId))
+            .summary("Accuracy of annotators on gold tasks, and their pauses")
+            .query("workflow", "Only in this workflow.", schema_for!(WorkflowId))
+            .query("user_id", "Only this annotator.", schema_for!(UserId))
             .answers::<AnnotatorList>(200, "The annotators"),
         Operation::command::<ReasonBody, _>(
             "/api/v1/workflows/{id}/annotators/{user_id}/pause",
             "pause_annotator",
             annotators::pause,
         )
-        .summary("Offer an annotator no more slots in a workflow")
-        .answers::<AnnotatorOperatorResult>(200, "Where the annotator stands now"),
+        .summary("Pause an annotator in a workflow: no more slots are offered")
+        .answers::<AnnotatorOperatorResult>(200, "The pause of the annotator now, if any"),
         Operation::command::<ReasonBody, _>(
             "/api/v1/workflows/{id}/annotators/{user_id}/resume",
             "resume_annotator",
             annotators::resume,
         )
-        .summary("Offer slots to an annotator again, who is judged anew from now on")
-        .answers::<AnnotatorOperatorResult>(200, "Where the annotator stands now"),
+        .summary("Resume an annotator in a workflow; accuracy counts anew from now on")
+        .answers::<AnnotatorOperatorResult>(200, "The pause of the annotator now, if any"),
     ]
 }
 
@@ -235,24 +235,24 @@ fn task_operations() -> Vec<Operation> {
             )
             .query(
                 "after",
-                "The last task of the page before.",
+                "The last task of the previous page.",
                 schema_for!(TaskId),
             )
-            .query("limit", "Tasks of a page.", limit())
+            .query("limit", "Tasks per page.", limit())
             .answers::<TaskPage>(200, "A page of tasks, by id"),
         Operation::get(
             "/api/v1/tasks/{task_id}/state",
             "show_task_state",
             tasks::state,
         )
-        .summary("The state of a task, rebuilt from its events, now or as it was")
+        .summary("The state of a task, now or at an earlier version")
         .query(
             "at_version",
-            "As it was at this version.",
+            "The state at this version.",
             json_schema!({"type": "integer", "minimum": 1}),
         )
         .answers::<StateDocument<'_>>(200, "The state; its version is the `ETag`")
-        .answers_nothing(304, "It is still the one of `If-None-Match`")
+        .answers_nothing(304, "The state still has the version of `If-None-Match`")
         .problems(&[404]),
         Operation::get(
             "/api/v1/tasks/{task_id}/events",
@@ -262,10 +262,10 @@ fn task_operations() -> Vec<Operation> {
         .summary("The history of a task, in pages")
         .query(
             "after",
-            "The last version of the page before.",
+            "The last version of the previous page.",
             json_schema!({"type": "integer", "minimum": 0}),
         )
-        .query("limit", "Events of a page.", limit())
+        .query("limit", "Events per page.", limit())
         .answers::<EventPage>(200, "A page of events, oldest first")
         .problems(&[404]),
         Operation::get(
@@ -273,21 +273,21 @@ fn task_operations() -> Vec<Operation> {
             "explain_task",
             tasks::explain,
         )
-        .summary("Why a task waits, or why it was decided so")
+        .summary("Why a task waits, or how it was decided")
         .answers::<Explanation>(200, "The explanation")
         .problems(&[404]),
     ]
 }
 
 fn command_operations() -> Vec<Operation> {
-    let result = "Where the task stands now";
+    let result = "The new state of the task";
     vec![
         Operation::command::<Start, _>(
             "/api/v1/tasks/{task_id}/start",
             "start_task",
             commands::start,
         )
-        .summary("Bind a task to a workflow and enter it")
+        .summary("Start a task in a workflow")
         .role(Role::Producer)
         .answers::<StateDocument<'_>>(201, "The state; its version is the `ETag`"),
         Operation::command::<Submission, _>(
@@ -295,7 +295,7 @@ fn command_operations() -> Vec<Operation> {
             "submit_task",
             commands::submit,
         )
-        .summary("Hand in a person's work")
+        .summary("Submit a person's work")
         .role(Role::Producer)
         .person_from_token()
         .answers::<ProcessResult>(200, result),
@@ -304,9 +304,9 @@ fn command_operations() -> Vec<Operation> {
             "advance_task",
             commands::advance,
         )
-        .summary("End a step that waits for a machine, an operator or enough people")
+        .summary("End a step that waits for an external result, an operator or enough submissions")
         .role(Role::Producer)
-        .answers::<NextStep>(200, "Where the task goes from here"),
+        .answers::<NextStep>(200, "Where the task goes next"),
         Operation::command::<Assign, _>(
             "/api/v1/tasks/{task_id}/assign",
             "assign_task",
@@ -321,7 +321,7 @@ fn command_operations() -> Vec<Operation> {
             "release_task",
             commands::release,
         )
-        .summary("Give a slot back")
+        .summary("Release a claimed slot")
         .role(Role::Producer)
         .person_from_token()
         .answers::<ProcessResult>(200, result),
@@ -330,7 +330,7 @@ fn command_operations() -> Vec<Operation> {
             "activity_task",
             commands::activity,
         )
-        .summary("Keep a slot, and a draft")
+        .summary("Extend a claim, and save a draft")
         .role(Role::Producer)
         .person_from_token()
         .answers::<ProcessResult>(200, result),
@@ -339,36 +339,36 @@ fn command_operations() -> Vec<Operation> {
             "pause_task",
             commands::pause,
         )
-        .summary("IntakePause a task")
+        .summary("Pause a task, or one of its steps")
         .answers::<ProcessResult>(200, result),
         Operation::command::<Control, _>(
             "/api/v1/tasks/{task_id}/resume",
             "resume_task",
             commands::resume,
         )
-        .summary("Let a held task go on")
+        .summary("Resume a task, or one of its steps")
         .answers::<ProcessResult>(200, result),
         Operation::command::<Control, _>(
             "/api/v1/tasks/{task_id}/cancel",
             "cancel_task",
             commands::cancel,
         )
-        .summary("End a task without a result")
+        .summary("Cancel a task")
         .answers::<ProcessResult>(200, result),
         Operation::command::<Control, _>(
             "/api/v1/tasks/{task_id}/retry",
             "retry_task",
             commands::retry,
         )
-        .summary("Try again what an incident holds")
+        .summary("Retry what failed and opened an incident")
         .answers::<ProcessResult>(200, result),
         Operation::command::<MigrateBody, _>(
             "/api/v1/tasks/{task_id}/migrate",
             "migrate_task",
             migration::migrate_one,
         )
-        .summary("Move a task to another revision, or say what would become of it")
-        .answers::<MigrateAnswer>(200, "Where the task stands now, or what would become of it"),
+        .summary("Migrate a task to another revision, or report what would happen")
+        .answers::<MigrateAnswer>(200, "The new state of the task, or what would happen to it"),
     ]
 }
 
@@ -376,13 +376,13 @@ fn health_operations() -> Vec<Operation> {
     vec![
         Operation::get("/livez", "show_liveness", livez)
             .open()
-            .summary("Whether the process lives")
-            .answers::<Liveness>(200, "It does"),
+            .summary("Liveness of the process")
+            .answers::<Liveness>(200, "The process is alive"),
         Operation::get("/readyz", "show_readiness", readyz)
             .open()
-            .summary("Whether the process can work, and what is missing")
-            .answers::<ReadinessDocument>(200, "It can")
-            .answers::<ReadinessDocument>(503, "It cannot"),
+            .summary("Readiness of the process, with the parts that are missing")
+            .answers::<ReadinessDocument>(200, "The process is ready")
+            .answers::<ReadinessDocument>(503, "The process is not ready"),
     ]
 }
 
@@ -392,7 +392,8 @@ fn metrics_operation() -> Operation {
         .answers_text("text/plain", "The metrics")
 }
 
-/// What holds on every route: unknown paths and methods, panics and slowness have documents too.
+/// Adds what every route shares: problem documents for unknown paths and methods, panics and
+/// timeouts.
 fn guarded(operations: Vec<Operation>, api: Api) -> Router {
     let routes = operations.into_iter().map(|o| o.into_route(&api.tokens));
     routes

@@ -96,7 +96,7 @@ pub(super) async fn events(
     let limit = parameters.take_limit()?;
     parameters.finish()?;
     let mut page = api.store.events(task, after.unwrap_or(0), limit).await?;
-    // An empty page may be the end of a history, or the history of nothing.
+    // An empty page may be the end of a history, or of a task that does not exist.
     if page.events.is_empty() && api.store.task(task).await?.is_none() {
         return Err(Problem::task_not_found(task));
     }
@@ -106,7 +106,7 @@ pub(super) async fn events(
     Ok(Json(page))
 }
 
-/// An event as an annotator may see it; none where it tells of nothing but gold.
+/// An event as an annotator may see it; none if it is only about gold.
 fn without_gold(mut stored: StoredEvent) -> Option<StoredEvent> {
     stored.metadata.gold = false;
     match &mut stored.event {

@@ -1,4 +1,4 @@
-//! Workflows: create, list, look at.
+//! Workflows: create, list, show, and operator commands on them.
 
 use axum::{
     Json,
@@ -90,19 +90,19 @@ pub(super) async fn restore(
     operator_command(api, PauseVerb::Restore, id, headers, body).await
 }
 
-/// What holds a workflow after an operator command on it, as the engine answers it.
+/// The pause of a workflow after an operator command.
 #[derive(JsonSchema)]
 pub(super) struct OperatorResult {
     /// The workflow.
     #[expect(dead_code, reason = "the schema of what the inbox keeps")]
     workflow: WorkflowId,
-    /// The pause that holds all its tasks; null where none does.
+    /// The pause of all its tasks; null where there is none.
     #[expect(dead_code, reason = "the schema of what the inbox keeps")]
     paused: Option<WorkflowPause>,
 }
 
-/// Carries out an operator command on a whole workflow, or on an annotator in it. The path names the workflow,
-/// not a revision: an operator command is about them all.
+/// Executes an operator command on a whole workflow, or on an annotator in it. The path names the
+/// workflow, not a revision: an operator command applies to all revisions.
 pub(super) async fn operator_command(
     api: Api,
     verb: PauseVerb,

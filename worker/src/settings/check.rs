@@ -1,4 +1,4 @@
-//! Settings that are right by themselves and may not go together.
+//! Checks settings that are valid one by one but may contradict each other.
 
 use super::{
     error::SettingsError,
@@ -14,7 +14,7 @@ impl Settings {
             .ok_or_else(|| SettingsError::one(no_database()))
     }
 
-    /// Database and broker, if they are set and go together.
+    /// Database and broker, if they are set and can be combined.
     pub fn services(&self) -> Result<Services, SettingsError> {
         match (&self.database, &self.broker) {
             (Some(DatabaseUrl::Postgres(database)), Some(BrokerUrl::Amqp(broker))) => {
@@ -48,7 +48,7 @@ impl Settings {
         }
     }
 
-    /// Whether the HTTP API may listen where it is told to.
+    /// Whether the HTTP API may listen on the configured address.
     pub fn check_http(&self) -> Result<(), SettingsError> {
         if self.api_tokens_file.is_some() || self.http_addr.ip().is_loopback() {
             return Ok(());
@@ -60,8 +60,8 @@ impl Settings {
         )))
     }
 
-    /// Where webhooks may go. A host without a secret is a fault: nobody could tell the worker's
-    /// calls from anybody's.
+    /// Where webhooks may go. Hosts without a secret are an error: receivers could not tell the
+    /// worker's calls from forged ones.
     pub fn check_webhooks(&self) -> Result<WebhookSettings, SettingsError> {
         if self.webhooks.hosts.is_empty() || self.webhooks.secret.is_some() {
             return Ok(self.webhooks.clone());

@@ -1,19 +1,20 @@
-//! What holds where nothing is set. Whoever starts a part of a worker without settings, as tests do,
-//! takes the same.
+//! The defaults. Code that starts a part of a worker without settings, as tests do, uses them too.
 
 use std::time::Duration;
 
-/// Deliveries in flight a channel: two batches of every lane, with room for what waits for acks.
+/// Unacknowledged deliveries per channel: two batches of every lane, with room for deliveries that
+/// wait for acks.
 pub(super) const PREFETCH_DEFAULT: u16 = 2_048;
-/// Commands of a batch; beyond it the next batch begins.
+/// Maximum number of commands in a batch.
 pub const BATCH_MAX_DEFAULT: usize = 256;
 /// How long a batch that is not full waits for more commands.
 pub const BATCH_WAIT_DEFAULT: Duration = Duration::from_millis(2);
-/// Batches under way at a time.
+/// Batches that run at the same time.
 pub const LANES_DEFAULT: usize = 2;
 /// Messages that may wait for the broker before intake pauses.
 pub const OUTBOX_MAX_DEFAULT: u64 = 100_000;
 /// How long a drain may take; shorter than the 30 s that orchestrators wait before they kill.
 pub(super) const DRAIN_DEFAULT: Duration = Duration::from_secs(25);
-/// Items over which the agreement of a step is followed; what a window holds is read and written as one.
+/// Newest items over which the agreement of a step is measured; a window is read and written as one
+/// row.
 pub(super) const AGREEMENT_WINDOW_DEFAULT: usize = 1_000;

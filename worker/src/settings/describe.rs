@@ -9,7 +9,7 @@ use super::{
 /// One setting as `glyph config check` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct SettingLine {
-    /// Its name in the file; that in the environment where it stands only there.
+    /// Its name in the file, or in the environment if it can be set only there.
     pub key: String,
     /// Its name in the environment.
     pub environment: String,

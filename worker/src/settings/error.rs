@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-/// What is wrong with the settings: every fault at once.
+/// What is wrong with the settings: all errors at once.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct SettingsError {
-    /// The faults, each one line: what, where, how to mend it.
-    pub faults: Vec<String>,
+    /// The errors, one line each: what, where, how to fix it.
+    pub failpoints: Vec<String>,
 }
 
 impl fmt::Display for SettingsError {

@@ -1,13 +1,13 @@
 //! Settings as flags of the command line.
 //!
-//! Every verb takes them all, so its help shows none of them: `glyph help settings` does, by
-//! [`SettingsFlags::documented`].
+//! Every verb accepts all of them, so the help of a verb hides them: `glyph help settings` lists
+//! them, by [`SettingsFlags::documented`].
 
 use std::{collections::BTreeMap, path::PathBuf};
 
 use super::names::environment_of;
 
-/// Flags that set what the environment and the file also set.
+/// Flags for the settings that the environment and the file can also set.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct SettingsFlags {
     /// TOML file with settings; flags and environment variables override it
@@ -126,7 +126,7 @@ impl SettingsFlags {
 pub struct SettingHelp {
     /// The flag with the name of its value, as `--http-addr <ADDR>`.
     pub flag: String,
-    /// The environment variable; none where the flag alone sets it.
+    /// The environment variable; none for settings that are flags only.
     pub environment: Option<String>,
     /// What it sets, and its default.
     pub about: String,

@@ -23,8 +23,8 @@ pub(super) struct Layer {
 pub(super) const FILE: &str = "file";
 
 impl Layer {
-    /// `{key}_file` becomes a value of `key`, so that merging lets the higher layer win whichever
-    /// of the two spellings each layer used.
+    /// `{key}_file` becomes a value of `key`, so that the higher layer wins in a merge whichever of
+    /// the two spellings each layer uses.
     fn new(name: impl Into<String>, mut values: Dict) -> Result<Self, SettingsError> {
         let name = name.into();
         for Setting { key, .. } in SETTINGS.iter().filter(|s| s.secret) {

@@ -1,9 +1,10 @@
-//! Settings: flags over environment over a TOML file, checked once, with every fault told at once.
+//! Settings: flags over environment over a TOML file, checked once, with all errors reported
+//! together.
 //!
 //! Each setting has one name in three spellings: `http_addr` in the file, `GLYPH_HTTP_ADDR` in the
-//! environment, `--http-addr` as a flag. A secret may also be named by a file that holds it
-//! (`database_url_file`, `DATABASE_URL_FILE`, `--database-url-file`); whichever of the two the
-//! higher layer sets wins.
+//! environment, `--http-addr` as a flag. A secret may also be given as the path of a file that
+//! contains it (`database_url_file`, `DATABASE_URL_FILE`, `--database-url-file`); the spelling in
+//! the higher layer wins.
 
 mod check;
 mod defaults;

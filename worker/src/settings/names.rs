@@ -6,7 +6,7 @@ pub(super) struct Setting {
     pub(super) key: &'static str,
     /// In the environment.
     pub(super) env: &'static str,
-    /// Whether `{key}_file` may name a file that holds it.
+    /// Whether `{key}_file` may name a file that contains the value.
     pub(super) secret: bool,
 }
 
@@ -50,7 +50,7 @@ pub(super) const SETTINGS: [Setting; 20] = [
     setting("log_format", "GLYPH_LOG_FORMAT"),
 ];
 
-/// Whether a file may hold this key.
+/// Whether this key is allowed in a file.
 pub(super) fn is_known(key: &str) -> bool {
     SETTINGS.iter().any(|s| {
         s.key == key || (s.secret && key.strip_suffix("_file").is_some_and(|stem| stem == s.key))
@@ -69,7 +69,7 @@ pub(super) fn environment_of(key: &str) -> Option<String> {
     })
 }
 
-/// The key that was probably meant.
+/// The key that was probably meant, for suggestions.
 pub(super) fn nearest(key: &str) -> Option<&'static str> {
     SETTINGS
         .iter()
@@ -79,8 +79,8 @@ pub(super) fn nearest(key: &str) -> Option<&'static str> {
         .map(|(_, key)| key)
 }
 
-/// Warnings of variables that are slips of one that is read. What merely begins alike may be meant
-/// for something else.
+/// Warnings about environment variables that look like typos of a known one. A shared prefix alone
+/// is not enough: such a variable may be meant for another program.
 pub fn misspelt_variables(environment: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut warnings: Vec<String> = environment
         .into_iter()
@@ -100,7 +100,7 @@ pub fn misspelt_variables(environment: impl IntoIterator<Item = String>) -> Vec<
     warnings
 }
 
-/// How a setting is called in messages.
+/// The names of a setting in messages.
 pub(super) fn names(key: &str) -> String {
     let env = SETTINGS
         .iter()

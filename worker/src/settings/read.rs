@@ -33,7 +33,8 @@ impl Settings {
             merged = merged.merge(Layer::from_file(path)?);
         }
         let environment: Vec<(String, String)> = environment.into_iter().collect();
-        // Their names are a standard's: they stand in the environment alone.
+        // The OpenTelemetry specification defines their names, so they are read from the
+        // environment alone.
         let otel = environment
             .iter()
             .filter(|(name, _)| name.starts_with("OTEL_"));
@@ -63,7 +64,7 @@ impl Settings {
     }
 }
 
-/// Reads values out of the merged layers and collects what is wrong with them.
+/// Reads values out of the merged layers and collects the errors.
 struct SettingsReader {
     merged: Figment,
     faults: Vec<String>,
@@ -71,7 +72,7 @@ struct SettingsReader {
 }
 
 impl SettingsReader {
-    /// All of them; where one is wrong, its default, and a fault.
+    /// All settings. An invalid one gets its default, and its error is collected.
     fn settings(&mut self) -> Settings {
         Settings {
             database: self.read("database_url", database_url),
@@ -130,7 +131,7 @@ impl SettingsReader {
         }
     }
 
-    /// The value of `key`, if it is set and right.
+    /// The value of `key`, if it is set and valid.
     fn read<T>(
         &mut self,
         key: &'static str,
@@ -138,7 +139,7 @@ impl SettingsReader {
     ) -> Option<T> {
         let value = self.merged.find_value(key).ok()?;
         let origin = self.merged.find_metadata(key).map_or_else(
-            // A dict carries no tag of its own; its content does.
+            // A dict has no tag of its own; its entries have one.
             || {
                 self.merged
                     .find_metadata(&format!("{key}.{FILE}"))

@@ -1,8 +1,8 @@
-//! Values that may hold a secret, and how they are shown.
+//! Values that may contain a secret, and how they are displayed.
 
 use std::fmt;
 
-/// A URL that may hold a password: it shows itself only without.
+/// A URL that may contain a password, which is masked wherever the URL is displayed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretUrl(String);
 
@@ -30,12 +30,12 @@ impl fmt::Debug for SecretUrl {
     }
 }
 
-/// The URL with `***` for its password and for every parameter that sounds like a secret.
+/// The URL with `***` for its password and for every parameter whose name sounds like a secret.
 pub(super) fn redacted(url: &str) -> String {
     let (place, query) = url
         .split_once('?')
         .map_or((url, None), |(p, q)| (p, Some(q)));
-    // The last `@`: a password may hold one unescaped, and hiding too much is the safe mistake.
+    // The last `@`: a password may contain one unescaped, and hiding too much is the safe mistake.
     let mut shown = match (place.split_once("://"), place.rfind('@')) {
         (Some((scheme, _)), Some(at)) if at > scheme.len() => {
             let user = place[scheme.len() + 3..at]
@@ -64,7 +64,7 @@ pub(super) fn redacted(url: &str) -> String {
     shown
 }
 
-/// An `OTEL_*` variable without what may be a secret.
+/// The value of an `OTEL_*` variable with possible secrets masked.
 pub(super) fn shown_otel(name: &str, value: &str) -> String {
     if name.ends_with("_ENDPOINT") {
         return redacted(value);

@@ -93,7 +93,7 @@ fn an_empty_variable_counts_as_not_set() {
     assert_eq!(load(&[("GLYPH_PREFIX", " ")]).unwrap().prefix, "glyph");
 }
 
-/// What help calls a default is what holds where nothing is set.
+/// The defaults that help shows are those that apply when nothing is set.
 #[test]
 fn help_tells_every_setting_with_its_variable_and_its_default() {
     let lines = load(&[]).unwrap().describe();

@@ -1,4 +1,4 @@
-//! From the text of one setting to its value, or to what is wrong with it.
+//! Parses the text of one setting into its value, or says what is wrong with it.
 
 use std::{collections::BTreeSet, fmt, net::SocketAddr, ops::RangeInclusive, str::FromStr};
 

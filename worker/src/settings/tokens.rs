@@ -1,4 +1,4 @@
-//! The tokens file: who may call the HTTP API, and what each token allows.
+//! The tokens file: who may call the HTTP API, and what each token permits.
 
 use std::{fmt, fs, path::Path, sync::Arc};
 
@@ -6,12 +6,12 @@ use glyph_workflow_engine::ids::UserId;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-/// What a token allows; each role may do what those before it may.
+/// What a token permits; each role includes the roles before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// Look at everything.
+    /// Read everything.
     Viewer,
-    /// Start tasks, submit, claim and give back places.
+    /// Start tasks, submit, claim and release slots.
     Producer,
     /// Create workflows; pause, resume, cancel, retry.
     Operator,
@@ -34,7 +34,7 @@ impl Role {
     }
 }
 
-/// Known tokens, as hashes.
+/// The known tokens, stored as hashes.
 #[derive(Clone, Default)]
 pub struct Tokens {
     known: Arc<Vec<Token>>,
@@ -46,12 +46,12 @@ struct Token {
     holder: TokenHolder,
 }
 
-/// Whom a token stands for.
+/// The holder of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenHolder {
-    /// What the token allows.
+    /// What the token permits.
     pub role: Role,
-    /// The person that it stands for; any, where it names none.
+    /// The user that the token belongs to; none if it may act for any user.
     pub user: Option<UserId>,
 }
 
@@ -61,7 +61,7 @@ impl fmt::Debug for Tokens {
     }
 }
 
-/// A tokens file that cannot be used.
+/// The tokens file cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("tokens file {path}: {fault}")]
 pub struct TokenError {
@@ -108,10 +108,10 @@ impl Tokens {
         !self.known.is_empty()
     }
 
-    /// Whom a token stands for, if it is known.
+    /// The holder of a token, if the token is known.
     pub fn holder(&self, token: &str) -> Option<TokenHolder> {
         let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        // All are compared, whichever matches: the time tells nothing.
+        // All hashes are compared whichever matches, so that timing reveals nothing.
         let matching = self.known.iter().filter(|token| same(&token.hash, &hash));
         matching.fold(None, |_, token| Some(token.holder))
     }
@@ -143,7 +143,7 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
     (text.len() == 64).then(|| bytes?.try_into().ok())?
 }
 
-/// Compares in a time that does not depend on where the two differ.
+/// Compares in constant time, wherever the two differ.
 fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
     a.iter()
         .zip(b)

@@ -1,37 +1,37 @@
-//! What the standard `OTEL_*` variables say about traces.
+//! The settings of traces, from the standard `OTEL_*` variables.
 //!
 //! Names and meanings are those of the OpenTelemetry specification. They are read here and not by
-//! the library, so that a fault is told like that of any other setting, and so that the headers,
-//! which may hold a key, can come from a file.
+//! the library, so that their errors are reported like those of other settings, and so that the
+//! headers, which may contain a key, can come from a file.
 
 use std::{borrow::Cow, collections::BTreeMap, fs, time::Duration};
 
 use percent_encoding::percent_decode_str;
 
 const EXPORTER: &str = "OTEL_EXPORTER_OTLP_";
-/// How long an export may take, unless said otherwise; the specification's default.
+/// Default timeout of an export, as in the specification.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
-/// What the specification names a sampler that takes what the caller's trace took.
+/// The specification's name for a sampler that follows the caller's decision.
 const SAMPLER_DEFAULT: &str = "parentbased_always_on";
 
-/// Where traces go, and which.
+/// Where traces are exported to, and which.
 #[derive(Clone, PartialEq)]
 pub struct TraceSettings {
     /// The URL that spans are posted to.
     pub endpoint: String,
-    /// Headers of each post; they may hold a key.
+    /// Headers of each post; they may contain a key.
     pub headers: BTreeMap<String, String>,
     /// How long a post may take.
     pub timeout: Duration,
-    /// What the service calls itself.
+    /// The service name.
     pub service_name: String,
-    /// What else describes it.
+    /// Further resource attributes.
     pub attributes: BTreeMap<String, String>,
     /// Which traces are kept.
     pub sampler: TraceSampler,
 }
 
-// Written by hand: headers show their names alone.
+// Written by hand: shows only the names of headers, as their values may be secret.
 impl std::fmt::Debug for TraceSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TraceSettings")
@@ -45,15 +45,15 @@ impl std::fmt::Debug for TraceSettings {
 /// Which traces are kept.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TraceSampler {
-    /// Whether a caller's trace is kept exactly where the caller kept it.
+    /// Whether a trace that a caller started is kept exactly if the caller keeps it.
     pub parent_based: bool,
-    /// Share of the others, 0 to 1.
+    /// Share of the other traces to keep, from 0 to 1.
     pub ratio: f64,
 }
 
 impl TraceSettings {
-    /// Reads the variables, an empty one as not set. None where nothing is to be exported; every
-    /// fault at once.
+    /// Reads the variables; an empty one counts as unset. None if nothing is exported; on failure
+    /// all errors at once.
     pub fn read(environment: &BTreeMap<String, String>) -> Result<Option<Self>, Vec<String>> {
         let mut reader = SettingsReader {
             environment,
@@ -118,7 +118,8 @@ impl<'a> SettingsReader<'a> {
         (!value.is_empty()).then_some(value)
     }
 
-    /// A variable of the exporter and its name: the one for traces goes before the one for all.
+    /// A variable of the exporter and its name: the one for traces takes precedence over the
+    /// general one.
     fn exporter(&self, name: &str) -> Option<(String, &'a str)> {
         ["TRACES_", ""].into_iter().find_map(|signal| {
             let name = format!("{EXPORTER}{signal}{name}");
@@ -130,12 +131,12 @@ impl<'a> SettingsReader<'a> {
         let (name, value) = self.exporter("ENDPOINT")?;
         let mut url = value.to_owned();
         if !name.contains("TRACES") {
-            // The variable for all signals names the place below which each has its own.
+            // The general variable names a base URL; each signal has its own path below it.
             url = format!("{}/v1/traces", url.trim_end_matches('/'));
         }
         match reqwest::Url::parse(&url) {
             Ok(parsed) if matches!(parsed.scheme(), "http" | "https") && parsed.has_host() => {}
-            // It may hold a password, so it is not quoted.
+            // It may contain a password, so it is not quoted.
             _ => self.fault(&name, "is no URL as `http://collector:4318`"),
         }
         Some(url)
@@ -177,7 +178,7 @@ impl<'a> SettingsReader<'a> {
                     pairs.insert(key, value);
                 }
                 None if pair.is_empty() => {}
-                // It may hold a key, so it is not quoted.
+                // It may contain a key, so it is not quoted.
                 None => self.fault(name, "must be `name=value`, separated by commas"),
             }
         }

@@ -1,4 +1,4 @@
-//! Everything that can be set, as plain data.
+//! All settings, as plain data.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,16 +14,16 @@ use crate::{
     wire::{CloudEventMessages, MessageType},
 };
 
-/// Everything that can be set, checked.
+/// All settings, checked.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where truth is kept.
+    /// The database.
     pub database: Option<DatabaseUrl>,
     /// Where commands come from.
     pub broker: Option<BrokerUrl>,
     /// Where the HTTP API listens.
     pub http_addr: SocketAddr,
-    /// Where only metrics and health listen, besides.
+    /// Where a second listener serves only metrics and health.
     pub metrics_addr: Option<SocketAddr>,
     /// Who may call the HTTP API.
     pub api_tokens_file: Option<PathBuf>,
@@ -33,29 +33,29 @@ pub struct Settings {
     pub schema: String,
     /// Message types that are published.
     pub publish: Publish,
-    /// Deliveries in flight a channel.
+    /// Unacknowledged deliveries per channel.
     pub prefetch: u16,
-    /// Commands of a batch.
+    /// Maximum number of commands in a batch.
     pub batch_max: usize,
     /// How long a batch that is not full waits for more.
     pub batch_wait: Duration,
-    /// Batches under way at a time.
+    /// Batches that run at the same time.
     pub lanes: usize,
     /// Messages that may wait for the broker before intake pauses.
     pub outbox_max: u64,
     /// How long a drain may take.
     pub drain: Duration,
-    /// Items over which the agreement of a step is followed.
+    /// Newest items over which the agreement of a step is measured.
     pub agreement_window: usize,
-    /// Where webhooks may go, and what they are signed with.
+    /// Where webhooks may go, and the secret that signs them.
     pub webhooks: WebhookSettings,
-    /// Where traces go, by the `OTEL_*` variables of the environment.
+    /// Where traces go, from the `OTEL_*` variables of the environment.
     pub traces: Option<TraceSettings>,
     /// Filter of the log.
     pub log: String,
     /// Form of the log.
     pub log_format: LogFormat,
-    /// Where each value that is no default comes from, by key.
+    /// The origin of each value that is not a default, by key.
     pub(super) origins: BTreeMap<&'static str, String>,
     /// The `OTEL_*` variables that are set.
     pub(super) otel: BTreeMap<String, String>,
@@ -79,7 +79,7 @@ pub enum BrokerUrl {
     Embedded,
 }
 
-/// The pairs of database and broker that go together.
+/// The supported pairs of database and broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Services {
     /// Postgres and RabbitMQ.

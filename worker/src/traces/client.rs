@@ -1,4 +1,4 @@
-//! How spans reach the collector.
+//! Sends spans to the collector.
 
 use std::sync::{
     Arc,
@@ -12,16 +12,16 @@ use tokio::runtime::Handle;
 use super::error::TraceError;
 use crate::{settings::TraceSettings, telemetry};
 
-/// Bytes of an answer that are read; a collector answers with next to nothing.
+/// Maximum number of bytes read of an answer; a collector answers with next to nothing.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// Posts spans. The exporter runs on a thread of its own, where nothing drives sockets, so each
-/// post is a task of the worker's runtime.
+/// Posts spans. The exporter runs on its own thread, which has no I/O driver, so each post is a
+/// task of the worker's runtime.
 #[derive(Debug)]
 pub(super) struct CollectorClient {
     client: reqwest::Client,
     runtime: Handle,
-    /// Whether the last post was taken: a collector that goes or comes is told once.
+    /// Whether the last post succeeded: an outage and its end are logged once each.
     answers: Arc<AtomicBool>,
 }
 
@@ -75,7 +75,7 @@ async fn post(
     client: &reqwest::Client,
     request: reqwest::Request,
 ) -> Result<Response<Bytes>, reqwest::Error> {
-    // The URL may hold a password.
+    // Errors leave out the URL, which may contain a password.
     let mut answer = client
         .execute(request)
         .await

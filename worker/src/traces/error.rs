@@ -2,13 +2,13 @@
 
 use opentelemetry_otlp::ExporterBuildError;
 
-/// The exporter cannot be made.
+/// The exporter cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
-    /// The HTTP client cannot be made.
+    /// The HTTP client cannot be built.
     #[error("the client for traces cannot be made")]
     Client(#[from] reqwest::Error),
-    /// The exporter refuses what it was given.
+    /// The exporter rejects its configuration.
     #[error("traces cannot be exported")]
     Exporter(#[from] ExporterBuildError),
 }

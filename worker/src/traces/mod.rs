@@ -1,9 +1,9 @@
-//! Traces over OTLP, where the standard `OTEL_*` variables name a collector.
+//! Exports traces over OTLP if the standard `OTEL_*` variables name a collector.
 //!
-//! Each command is a span below its producer's, and its messages carry that span on as their
-//! `traceparent`, so that a trace goes from producer to consumer. Each run of a batch is a span
-//! linked to its commands. Spans wait in a bounded queue of the library and are dropped where it
-//! is full: a collector that is away or slow costs traces, never work.
+//! Each command is a span below its producer's, and its messages pass that span on as their
+//! `traceparent`, so that a trace runs from producer to consumer. Each run of a batch is a span
+//! linked to its commands. Spans wait in a bounded queue of the library and are dropped when it is
+//! full: a slow or missing collector costs traces, never work.
 
 mod client;
 mod error;
@@ -32,7 +32,7 @@ use crate::settings::{TraceSampler, TraceSettings};
 /// The header and attribute of the W3C trace context.
 const TRACEPARENT: &str = "traceparent";
 
-/// Makes spans; clones share the way to the collector. Without a collector it does nothing.
+/// Creates spans; clones share the exporter. Without a collector it does nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Traces {
     exporting: Option<Arc<Exporting>>,
@@ -45,7 +45,7 @@ struct Exporting {
 }
 
 impl Traces {
-    /// Exports as `settings` say; nothing where there are none. Needs a runtime of tokio.
+    /// Starts exporting by `settings`; without settings nothing is exported. Needs a tokio runtime.
     pub fn start(settings: Option<&TraceSettings>) -> Result<Self, TraceError> {
         let Some(settings) = settings else {
             return Ok(Self::default());
@@ -74,8 +74,8 @@ impl Traces {
         })
     }
 
-    /// Begins the span of a command that came in `age` ago, below its producer's; from here on the
-    /// command carries this span on.
+    /// Begins the span of a command that arrived `age` ago, below its producer's. From here on the
+    /// command carries this span as its trace context.
     pub fn begin_command(
         &self,
         command: &mut CommandEnvelope,
@@ -133,12 +133,12 @@ impl Traces {
         BatchSpan { _span: Some(span) }
     }
 
-    /// Sends what waits, for at most `timeout`. Nothing is exported after it.
+    /// Exports the waiting spans, for at most `timeout`. Nothing is exported after it.
     pub async fn stop(&self, timeout: Duration) {
         let Some(exporting) = self.exporting.clone() else {
             return;
         };
-        // It waits for the exporter's thread, which needs the runtime's own threads.
+        // It blocks until the exporter's thread ends, which needs the runtime's own threads.
         let stopped =
             tokio::task::spawn_blocking(move || exporting.provider.shutdown_with_timeout(timeout));
         if let Ok(Err(error)) = stopped.await {
@@ -177,7 +177,7 @@ impl CommandSpan {
         self.0.as_ref().map(|span| span.span_context().clone())
     }
 
-    /// Ends it with what became of the command.
+    /// Ends it with the outcome of the command.
     pub fn end(self, outcome: &Outcome) {
         let Some(mut span) = self.0 else {
             return;
@@ -185,7 +185,7 @@ impl CommandSpan {
         span.set_attribute(KeyValue::new("glyph.outcome", outcome.name()));
         match outcome {
             Outcome::Applied(_) | Outcome::Duplicate(_) => {}
-            // The rules at work are no fault of the worker.
+            // A rejection by the rules is no failure of the worker.
             Outcome::Rejected(rejection) => {
                 span.set_attribute(KeyValue::new("glyph.reason", rejection.code.as_str()));
             }

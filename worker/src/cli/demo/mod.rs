@@ -1,7 +1,7 @@
-//! `glyph demo`: everything at work on sample data, without any service and without configuration.
+//! `glyph demo`: the whole worker on sample data, without services and without configuration.
 //!
-//! What runs is the real thing, queue, pipeline, store and outbox, on its embedded parts. Only the
-//! people are made up: annotators of different quality, whose slips are the same in every run.
+//! Queue, pipeline, store and outbox are the real ones, in embedded mode. Only the people are
+//! simulated: annotators of different quality, who make the same mistakes in every run.
 
 mod people;
 mod run;

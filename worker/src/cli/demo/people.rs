@@ -1,4 +1,4 @@
-//! The made-up people of the demo: they enqueue work, and answer whatever asks for a person.
+//! The simulated people of the demo: they enqueue work and answer the steps that wait for a person.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -27,14 +27,14 @@ use crate::cli::{
 const DEADLINE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(50);
 
-/// Everybody who is made up, at their desks.
+/// The simulated people.
 pub(super) struct People {
     pub(super) publisher: Publisher,
     pub(super) orchestrator: Arc<WorkflowOrchestrator>,
     pub(super) store: Arc<dyn Store>,
     /// Commands enqueued.
     pub(super) sent: u64,
-    /// Tasks that were answered, at the version that asked.
+    /// Tasks that were answered, with the version at which they waited.
     pub(super) answered: HashSet<(TaskId, u64)>,
 }
 
@@ -52,7 +52,7 @@ impl People {
         Ok(())
     }
 
-    /// Answers whatever asks for a person, until every task has ended.
+    /// Answers every step that waits for a person, until every task has ended.
     pub(super) async fn work_until_done(
         &mut self,
         items: &[Item],
@@ -96,7 +96,7 @@ impl People {
                 let Some(item) = items.get(&task.task_id) else {
                     continue;
                 };
-                // One answer for each time that the task asks.
+                // One answer for each version at which the task waits.
                 if self.answered.insert((task.task_id, task.version)) {
                     answers.extend(self.answer(step, item).await?);
                 }
@@ -105,7 +105,7 @@ impl People {
         Ok(answers)
     }
 
-    /// What the person whose turn it is says; nothing, where the queue already holds the answer.
+    /// The answer of the person whose turn it is; none if the queue already has it.
     async fn answer(&self, step: &str, item: &Item) -> Result<Option<Value>, CliError> {
         let truth = json!({"label": item.truth});
         let state = self
@@ -129,7 +129,7 @@ impl People {
                     Some(decision),
                 ))
             }
-            // Changes were requested; the first submission is in the queue from the beginning.
+            // Changes were requested; the first submission was enqueued at the start.
             _ if visit("annotate").is_some_and(|visit| visit.number > 1) => {
                 Some(submission(item, "Ada", &["annotator"], &truth, None))
             }

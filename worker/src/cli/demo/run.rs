@@ -44,7 +44,7 @@ pub(in crate::cli) async fn run(
     settings.database = Some(DatabaseUrl::Sqlite(SecretUrl::new(&url)));
     settings.broker = Some(BrokerUrl::Embedded);
     if settings.log == "info" {
-        // A log between the lines of a progress bar helps nobody; GLYPH_LOG still asks for more.
+        // Log lines would tear the progress bar; GLYPH_LOG still raises the level.
         "warn".clone_into(&mut settings.log);
     }
     telemetry::init(&settings);
@@ -62,7 +62,7 @@ pub(in crate::cli) async fn run(
     Ok(())
 }
 
-/// How this program can be called from here.
+/// How to call this program from here, for the commands in the summary.
 fn program() -> String {
     let Ok(path) = std::env::current_exe() else {
         return "glyph".to_owned();
@@ -76,7 +76,7 @@ fn program() -> String {
     below.unwrap_or(path).display().to_string()
 }
 
-/// Creates workflows, enqueues the work, and lets the worker and the people do it.
+/// Creates workflows, enqueues work, and lets worker and people finish it.
 async fn play(settings: &Settings, output: Output) -> Result<Summary, CliError> {
     let services = settings.services()?;
     let database = Database::open(&services, settings).await?;
@@ -122,7 +122,7 @@ async fn play(settings: &Settings, output: Output) -> Result<Summary, CliError> 
     running
         .drain(tokio::time::Instant::now() + settings.drain)
         .await?;
-    // The projection has a pace of its own; whoever looks at the goals next shall see all of it.
+    // The projection runs at its own pace; catch up, so that goals read next are complete.
     let goals = GoalProjector::new(Arc::clone(&people.store), settings.publish.messages());
     while let PageOutcome::Read(_) = goals.step().await? {}
     Summary::of(&people, &items, seconds).await

@@ -1,4 +1,4 @@
-//! What is labelled in the demo, and by whom: made up, and the same in every run.
+//! The items of the demo and their annotators: made up, and the same in every run.
 
 use glyph_workflow_engine::ids::TaskId;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ const DUAL_TASKS: usize = 140;
 const REVIEW_TASKS: usize = 40;
 const SINGLE_TASKS: usize = 20;
 
-/// What people say, and what they mean by it.
+/// What customers write, and the right label.
 const SAMPLES: [(&str, &str); 12] = [
     ("Arrived a day early and works perfectly.", "positive"),
     ("Stopped charging after a week.", "negative"),
@@ -36,7 +36,7 @@ const SAMPLES: [(&str, &str); 12] = [
 ];
 const LABELS: [&str; 3] = ["positive", "negative", "neutral"];
 
-/// Annotators and how many of a hundred items each gets right.
+/// Annotators, with how many of a hundred items each labels right.
 const ANNOTATORS: [(&str, u64); 6] = [
     ("Ada", 97),
     ("Ben", 92),
@@ -46,7 +46,7 @@ const ANNOTATORS: [(&str, u64); 6] = [
     ("Fox", 66),
 ];
 
-/// One thing to label, with the answer that is right.
+/// One item to label, with the right answer.
 pub(super) struct Item {
     pub(super) task: TaskId,
     pub(super) workflow: &'static str,
@@ -54,7 +54,7 @@ pub(super) struct Item {
     pub(super) truth: &'static str,
 }
 
-/// Everything that is to be labelled.
+/// All items to label.
 pub(super) fn items() -> Vec<Item> {
     let counts = [
         ("sentiment-dual", DUAL_TASKS),
@@ -95,7 +95,7 @@ fn draw(name: &str, bound: u64) -> u64 {
     ]) % bound
 }
 
-/// What an annotator answers: mostly the truth, else one of the other labels.
+/// An annotator's answer: mostly the truth, else one of the other labels.
 fn answer(annotator: (&str, u64), item: &Item) -> &'static str {
     let (name, quality) = annotator;
     let draw = |what: &str, bound| draw(&format!("{what}/{name}/{}", item.task), bound);
@@ -113,7 +113,7 @@ fn answer(annotator: (&str, u64), item: &Item) -> &'static str {
     }
 }
 
-/// The command that hands in a person's work.
+/// The command that submits a person's work.
 pub(super) fn submission(
     item: &Item,
     user: &str,
@@ -134,7 +134,7 @@ pub(super) fn submission(
     })
 }
 
-/// Starts of all tasks, and what the annotators make of them.
+/// The commands that start all tasks, and the annotators' submissions.
 pub(super) fn first_work(items: &[Item]) -> Vec<Value> {
     let starts = items.iter().map(|item| {
         json!({

@@ -1,4 +1,4 @@
-//! What came out of the demo, and where to look next.
+//! The results of the demo, and commands to try next.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -11,7 +11,7 @@ use crate::cli::{
     output::{Table, grouped},
 };
 
-/// What came out.
+/// The results of the demo.
 pub(super) struct Summary {
     statuses: BTreeMap<TaskStatus, usize>,
     /// Tasks of the dual workflow whose annotators agreed, and all of them.
@@ -29,7 +29,7 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    /// What has become of the items.
+    /// Reads the results of the items.
     pub(super) async fn of(
         people: &People,
         items: &[Item],
@@ -78,7 +78,7 @@ impl Summary {
         Ok(summary)
     }
 
-    /// For scripts.
+    /// The summary as JSON.
     pub(super) fn document(&self, folder: &Path, url: &str) -> Value {
         json!({
             "folder": folder,
@@ -97,7 +97,7 @@ impl Summary {
         })
     }
 
-    /// For people: what came out, and where to look next.
+    /// The summary as text for people: results, and commands to try next.
     pub(super) fn text(&self, url: &str, program: &str) -> String {
         let percent = |part| format!("{:.0} %", share(part) * 100.0);
         let mut table = Table::plain();
@@ -141,7 +141,7 @@ impl Summary {
         format!("{}\n\n{}", table.render(2), self.next(url, program))
     }
 
-    /// Commands that show more, after one that says where.
+    /// Commands that show more, after one that sets the environment for them.
     fn next(&self, url: &str, program: &str) -> String {
         let mut look = Vec::new();
         if let Some(task) = self.adjudicated_task {
