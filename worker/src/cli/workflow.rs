@@ -1,4 +1,5 @@
-//! `glyph workflow`: validate, create, list, show, visualize, dry-run, pause, resume, archive, restore.
+//! `glyph workflow`: validate, create, list, show, visualize, dry-run, pause, resume, archive and
+//! restore.
 
 use std::path::{Path, PathBuf};
 

@@ -304,9 +304,7 @@ fn meaning(status: u16) -> &'static str {
         404 => "Not found.",
         409 => "The state or the rules of the task forbid it; `code` says which.",
         413 => "The body is too large.",
-        422 => {
-            "It can be read, and cannot be accepted: `code`, `detail` and `diagnostics` say why."
-        }
+        422 => "It is well-formed, but not accepted: `code`, `detail` and `diagnostics` say why.",
         _ => "The request is refused.",
     }
 }

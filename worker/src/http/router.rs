@@ -192,7 +192,7 @@ fn workflow_operations() -> Vec<Operation> {
             migration::migrate,
         )
         .summary("Migrate tasks to another revision, or report what would happen, in pages")
-        .answers::<MigrationPage>(200, "What happened, or would happen, to the tasks of the page"),
+        .answers::<MigrationPage>(200, "What happened, or would happen, to each task"),
     ]
 }
 
@@ -200,7 +200,7 @@ fn annotator_operations() -> Vec<Operation> {
     vec![
         Operation::get("/api/v1/annotators", "list_annotators", annotators::list)
             .summary("Accuracy of annotators on gold tasks, and their pauses")
-            .query("workflow", "Only in this workflow.", schema_for!(WorkflowId))
+            .query("workflow", "Only this workflow.", schema_for!(WorkflowId))
             .query("user_id", "Only this annotator.", schema_for!(UserId))
             .answers::<AnnotatorList>(200, "The annotators"),
         Operation::command::<ReasonBody, _>(

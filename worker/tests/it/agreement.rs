@@ -1,4 +1,4 @@
-//! Agreement over time, folded from the log of a store in memory.
+//! Agreement over time, folded from the log of an in-memory store.
 
 use std::{
     collections::BTreeSet,
@@ -29,7 +29,7 @@ use uuid::Uuid;
 
 use crate::support::engine::{DUAL, envelope, submission, task};
 
-/// A store whose clock is turned by hand, with a workflow.
+/// A store with a manual clock, and a workflow.
 struct Desk {
     store: Arc<MemoryStore>,
     orchestrator: WorkflowOrchestrator,
@@ -91,7 +91,7 @@ impl Desk {
         found.remove(0)
     }
 
-    /// Messages that have come since the last look.
+    /// Messages since the last call.
     async fn told(&self) -> Vec<OutboxRow> {
         let publisher = PublisherId(Uuid::nil());
         let lease = Duration::from_secs(60);
@@ -110,7 +110,7 @@ async fn catch_up(projector: &AgreementProjector) {
     while let PageOutcome::Read(_) = projector.step().await.unwrap() {}
 }
 
-/// What two people say of the `n`-th item.
+/// The labels of two people on item `n`.
 fn labels(n: u128) -> [&'static str; 2] {
     let label = |k: u128| ["a", "b", "c"][usize::try_from(n * k % 7 % 3).unwrap()];
     [label(1), label(3)]
@@ -143,7 +143,7 @@ async fn the_newest_items_are_followed_and_a_rebuild_finds_the_same() {
     let equal = inside.iter().filter(|item| item[0] == item[1]).count();
     near(live.agreement, equal as f64 / 20.0);
 
-    // Another length holds from the next start on, without another item.
+    // A new window length applies from the next start, even without another item.
     desk.told().await;
     catch_up(&desk.projector(10)).await;
     let shorter = desk.summary().await;
@@ -178,7 +178,7 @@ async fn messages_come_at_most_every_five_seconds_and_none_is_lost() {
 
     let mut ids = BTreeSet::new();
     let mut next = async |expected: Option<usize>| {
-        // Another process may take over at any time: the row knows what was told.
+        // Another process may take over at any time: the row records what was reported.
         catch_up(&desk.projector(20)).await;
         let told = desk.told().await;
         let told: Vec<_> = told

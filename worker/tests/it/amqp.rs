@@ -1,5 +1,5 @@
-//! The RabbitMQ adapter against a real broker. Each test has names of its own and removes them
-//! afterwards; cables that break are a small proxy between the adapter and the broker.
+//! The RabbitMQ adapter against a real broker. Each test uses its own names and removes them
+//! afterwards. Broken connections are simulated by a small proxy between adapter and broker.
 
 #![expect(
     clippy::unwrap_used,
@@ -42,7 +42,7 @@ use crate::support::proxy::{Cable, Proxy};
 /// How long anything may take before a test fails.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-// Surroundings
+// Fixtures
 
 fn broker_url() -> String {
     std::env::var("AMQP_URL").unwrap_or_else(|_| "amqp://guest:guest@127.0.0.1:5672/%2f".to_owned())
@@ -84,7 +84,7 @@ impl World {
     }
 
     async fn remove_names(&self) {
-        // Any refusal closes the channel, so each goes on its own.
+        // Any refusal closes the channel, so each queue gets its own.
         for queue in self.queues() {
             let channel = self.connection.create_channel().await.unwrap();
             let _ = channel
@@ -128,7 +128,7 @@ impl World {
         .await;
     }
 
-    /// Takes every message of a queue.
+    /// Takes all messages of a queue.
     async fn drain(&self, queue: &str) -> Vec<lapin::message::Delivery> {
         let mut taken = Vec::new();
         while let Some(message) = self
@@ -174,8 +174,8 @@ impl World {
     }
 }
 
-/// Runs a test with names of its own, which are removed even if it fails. Without a broker it fails,
-/// unless only what needs no service is asked for.
+/// Runs a test with its own names, which are removed even if it fails. Without a broker the test
+/// fails, unless only tests without services were requested.
 async fn with_world(test: impl AsyncFnOnce(World)) {
     if std::env::var("GLYPH_TEST_CORE").is_ok_and(|value| value == "1") {
         eprintln!("not run: it needs RabbitMQ");
@@ -201,7 +201,7 @@ async fn with_world(test: impl AsyncFnOnce(World)) {
     };
     let outcome = AssertUnwindSafe(test(world.clone())).catch_unwind().await;
     world.remove_names().await;
-    // The client may complain about channels that were refused something; the end is the same.
+    // The client may report channels that were closed by a refusal; the result is the same.
     let _ = world.connection.close(200, "OK".into()).await;
     if let Err(failure) = outcome {
         std::panic::resume_unwind(failure);
@@ -287,7 +287,7 @@ async fn publish_all(publisher: &AmqpPublisher, window: &[Publication]) {
     assert_eq!(outcomes, vec![PublishOutcome::Confirmed; window.len()]);
 }
 
-/// A cable to the broker.
+/// A proxied connection to the broker.
 async fn proxy(cable: Cable) -> Proxy {
     Proxy::start(&broker_url(), 5672, cable).await
 }

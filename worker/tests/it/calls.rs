@@ -1,4 +1,4 @@
-//! Handlers outside, through the runner of timers: crashes, slowness, jobs without a taker.
+//! External handlers through the timer runner: crashes, slow answers, jobs that nobody takes.
 
 use std::{
     collections::BTreeSet,
@@ -42,7 +42,7 @@ use wiremock::{
 
 use crate::support::{broker::FakeBroker, eventually};
 
-/// A worker on a SQLite file whose clock a test can set forward.
+/// A worker on a SQLite file whose clock a test can advance.
 struct World {
     _folder: tempfile::TempDir,
     store: SqliteEventStore,
@@ -151,8 +151,8 @@ fn calling(step: &str) -> String {
     format!("workflow: {{ id: calling, steps: [{{ id: call, type: auto_process, {step} }}] }}")
 }
 
-/// Calls as the real ones do, and then hangs, as a process that died before it could record the
-/// answer; `let_go` wakes it again.
+/// Makes the call like the real handlers and then hangs, like a process that died before it
+/// recorded the answer; `let_go` wakes it.
 struct Hanging {
     inner: ExternalHandlers,
     answered: Notify,
@@ -203,7 +203,7 @@ async fn a_crash_between_call_and_record_calls_again_under_the_same_key() {
     hanging.answered.notified().await;
     assert_eq!(world.completions(task).await, 0);
 
-    // The lease of the dead process runs out; another one takes over.
+    // The lease of the dead process expires; another process takes over.
     world.ahead.store(120, Ordering::SeqCst);
     let _second = world.run_timer(Arc::new(real(&world, &server)));
     world.until(task, TaskStatus::Completed).await;
@@ -220,7 +220,7 @@ async fn a_crash_between_call_and_record_calls_again_under_the_same_key() {
         (&json!(1), &json!(1))
     );
 
-    // The first one was not dead after all, only slow: its answer is a duplicate.
+    // The first process was not dead, only slow: its answer is a duplicate.
     hanging.let_go.notify_one();
     drop(first);
     assert_eq!(world.completions(task).await, 1);
@@ -256,7 +256,7 @@ async fn a_failing_webhook_is_called_again_and_then_its_task_is_held() {
     assert!(metrics.contains(counted), "{metrics}");
 }
 
-/// Answers every hook by where it is called from.
+/// Answers every hook with the place it is called from.
 async fn answering_hooks() -> MockServer {
     let server = MockServer::start().await;
     for (name, answer) in [
@@ -359,7 +359,7 @@ async fn slow_calls_do_not_hold_up_timers() {
     let step = "handler: webhook, config: { url: 'https://a.org' }";
     let world = World::new(&calling(step)).await;
     let _due = world.run_timer(Arc::new(Deaf));
-    // More calls than may be under way at a time.
+    // More calls than may run at the same time.
     for task in 1..100 {
         world.start(task).await;
     }
@@ -400,7 +400,7 @@ async fn a_job_without_a_taker_holds_its_task_and_is_listed() {
     assert_eq!(job["data"]["input"]["input"], json!({"text": "x"}));
     assert_eq!(job["data"]["attempt"], 1);
 
-    // Somebody binds a queue; the job arrives, and is answered.
+    // A queue is bound; the job arrives and is answered.
     world.broker.judge(|_| PublishOutcome::Confirmed);
     world.ahead.store(600, Ordering::SeqCst);
     eventually("the job arrives", || async {

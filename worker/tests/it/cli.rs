@@ -1,4 +1,4 @@
-//! The binary as people and scripts call it, on a SQLite file: no service is needed.
+//! The binary as people and scripts call it, on a SQLite file without services.
 
 use std::{
     io::Write,
@@ -42,7 +42,7 @@ impl Glyph {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_glyph"));
-        // Whatever the caller's environment sets, the test is about these.
+        // Removes the caller's settings, so that only those of the test apply.
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("GLYPH_")) {
             command.env_remove(name);
         }
@@ -225,7 +225,7 @@ fn tasks_move_to_another_revision_from_the_command_line() {
     let slip = glyph.run(&[&all[..], &["--at", "annotat"]].concat());
     assert_eq!(code(&slip), 2);
     assert!(stderr(&slip).contains("has a step `annotat`"));
-    // A look under the migration's own id is no repetition of it.
+    // A dry run under the migration's own id does not count as the migration.
     let id = ["--command-id", &tasks[0]];
     glyph.done(
         &[
@@ -243,7 +243,7 @@ fn tasks_move_to_another_revision_from_the_command_line() {
     ]
     .concat();
     assert_eq!(glyph.json(&looked)["would_move"], 1);
-    // Which tasks is said in one way.
+    // Tasks can be selected in one way only.
     assert_eq!(
         code(&glyph.run(&["task", "migrate", "--to", "sentiment-dual"])),
         2
@@ -495,7 +495,7 @@ fn the_demo_completes_its_tasks_and_leaves_them_to_look_at() {
     let url = summary["database_url"].as_str().unwrap();
     let goals = || {
         let mut goals = glyph.json(&["goal", "list", "--database-url", url]);
-        // What is foretold depends on when it is asked.
+        // The forecast depends on the time of the query.
         goals["goals"][0]["forecast"]["eta"].take();
         goals["goals"][0]["forecast"]["reason"].take();
         goals

@@ -1,4 +1,4 @@
-//! A worker that dies at any point of the road leaves nothing undone and does nothing twice.
+//! A worker that dies at any point of the pipeline leaves nothing undone and does nothing twice.
 
 use std::os::unix::process::ExitStatusExt;
 
@@ -13,7 +13,7 @@ const SIGABRT: i32 = 6;
 fn worker(services: &Services, crash_at: Option<CrashPoint>) -> Child {
     let mut command = services.worker_process();
     if let Some(point) = crash_at {
-        // The second pass, so that something has gone well before.
+        // Crash at the second pass, so that one pass has succeeded before.
         command.env("GLYPH_CRASH_AT", format!("{point}:2"));
     }
     command.spawn().unwrap()
@@ -38,7 +38,7 @@ async fn crash_and_recover(point: CrashPoint) {
     services.remove().await;
 }
 
-/// Side by side, as each waits for the leases of the dead to run out.
+/// In parallel, as each waits until the leases of the dead worker expire.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_crash_point_heals() {
     let armed = cfg!(feature = "faults");
@@ -46,7 +46,7 @@ async fn every_crash_point_heals() {
         armed,
         "the worker has no crash points: run with --features glyph-worker/faults"
     );
-    // Those of projections: `goals_survive`.
+    // Those of projections are tested in `goals_survive`.
     let points: Vec<_> = CrashPoint::ALL
         .into_iter()
         .filter(|point| point.is_on_the_road())

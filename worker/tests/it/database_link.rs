@@ -1,4 +1,4 @@
-//! A link to the database that breaks leaves nothing undone and does nothing twice.
+//! A database connection that breaks leaves nothing undone and does nothing twice.
 
 use tokio::process::Child;
 
@@ -8,10 +8,10 @@ use crate::support::{
     services::Services,
 };
 
-/// The real binary, and the cable at the other end of which is its database.
+/// The real binary, and the proxy to its database.
 async fn worker(services: &Services) -> (Child, Proxy) {
     let proxy = Proxy::start(&services.database_url, 5432, Cable::Whole).await;
-    // In plain text, so that the proxy can tell what it carries.
+    // In plain text, so that the proxy can read the traffic.
     let url = format!("{}&sslmode=disable", proxy.url());
     let mut command = services.worker_process();
     let worker = command.env("DATABASE_URL", url).spawn().unwrap();
@@ -24,9 +24,9 @@ async fn end(mut worker: Child, services: Services) {
     services.remove().await;
 }
 
-/// Whether a batch was written is not known without the answer to its COMMIT: it is decided again,
-/// and finds its own commands. A worker that took it for failed would send its commands up the retry
-/// ladder, one that took it for done would lose what was rolled back.
+/// Without the reply to its COMMIT it is unknown whether a batch was written: the batch is decided
+/// again and finds its own commands. A worker that assumed failure would send its commands up the
+/// retry ladder; one that assumed success would lose a batch that was rolled back.
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_replies_to_commit_change_nothing() {
     let services = Services::new().await;
@@ -40,8 +40,8 @@ async fn lost_replies_to_commit_change_nothing() {
     end(worker, services).await;
 }
 
-/// Connections over which nothing comes back any more are given up and replaced, and do not take up
-/// the pool for good: work goes on once the cable is whole, without a restart.
+/// Silent connections are given up and replaced, and do not occupy the pool for good: work resumes
+/// once the link is restored, without a restart.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_link_is_survived() {
     let services = Services::new().await;
@@ -57,7 +57,7 @@ async fn a_silent_link_is_survived() {
     .await;
     proxy.set(Cable::Silent);
     services.send(rest).await;
-    // Each lane has asked something that it never gets an answer to, and so have those beside them.
+    // Each lane, and the background tasks, have sent a query that is never answered.
     let swallowed = proxy.swallowed();
     eventually("questions without an answer", || async {
         (proxy.swallowed() >= swallowed + 4).then_some(())

@@ -1,4 +1,4 @@
-//! Goals, with the store of embedded mode: told of once, done once, by whoever does it.
+//! Goals on the store of embedded mode: reported once, executed once, whichever process does it.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -82,7 +82,7 @@ impl Desk {
         while let PageOutcome::Read(_) = projector.step().await.unwrap() {}
     }
 
-    /// What was said since the last call, by type.
+    /// Messages since the last call, by type.
     async fn said(&self) -> BTreeMap<String, usize> {
         let lease = std::time::Duration::from_secs(600);
         let rows = self
@@ -133,7 +133,7 @@ async fn goals_are_told_of_once_and_their_actions_done_once() {
     ];
     assert_eq!(desk.said().await, counts(&expected));
 
-    // The pause is an operator command under the action's id, however often it is performed.
+    // The pause is an operator command under the action's id, however often it is executed.
     let runner = desk.runner();
     assert_eq!(runner.step().await.unwrap(), 1);
     assert_eq!(runner.step().await.unwrap(), 0);
@@ -163,7 +163,7 @@ async fn goals_are_told_of_once_and_their_actions_done_once() {
         Some(&1),
         "of the goal that was signed off"
     );
-    // No host may be called here, so the webhook is given up, and says why.
+    // No host may be called here, so the webhook is given up with a reason.
     assert_eq!(runner.step().await.unwrap(), 1);
     let actions = desk.store.goal_actions().await.unwrap();
     let webhook = actions
@@ -174,7 +174,7 @@ async fn goals_are_told_of_once_and_their_actions_done_once() {
     assert!(webhook.last_error.as_ref().unwrap().contains("example.org"));
     assert_eq!(webhook.action.payload["body"]["data"]["goal"], "done");
 
-    // Made anew, the numbers are the same, and nothing is said or done again.
+    // A rebuild gives the same numbers, and nothing is reported or executed again.
     let live = read_goals(&*desk.store).await.unwrap();
     desk.store.reset_projection(GOALS).await.unwrap();
     let projector = desk.projector().without_progress();
@@ -214,7 +214,7 @@ async fn a_reached_goal_archives_its_workflow_once() {
     for row in &actions {
         assert_eq!(row.status, GoalActionStatus::Done, "{row:?}");
     }
-    // Open work is held, and kept: what is refused can be replayed.
+    // Open work is paused and kept: a refused command can be replayed.
     let late = submission(9, 7);
     let workflow = desk.store.load_by_name("flow").await.unwrap().unwrap();
     let nine = Uuid::from_u128(9);
@@ -234,7 +234,7 @@ async fn a_reached_goal_archives_its_workflow_once() {
     let kept = desk.store.command(late.command_id).await.unwrap().unwrap();
     assert!(kept.payload.is_some());
 
-    // An operator takes it back, and no reading of the log archives it again.
+    // An operator restores the workflow, and no replay of the log archives it again.
     let operator_command = OperatorCommand::WorkflowRestore {
         workflow: Slug::new("flow").unwrap(),
         reason: None,

@@ -1,4 +1,4 @@
-//! Goals come out the same wherever and whenever the worker dies, and what they set off happens once.
+//! Goals are the same wherever and whenever the worker dies, and their actions run once.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,24 +25,25 @@ use crate::support::{
     services::Services,
 };
 
-/// Tasks that come between two crashes.
+/// Tasks between two crashes.
 const WAVE: u128 = 4;
-/// Events that they make at least, whatever was left of those before: start, activation, two
+/// Minimum number of events of a wave, whatever was left of those before: start, activation, two
 /// submissions, comparison, end of the step and of the task.
 const WAVE_EVENTS: u8 = 4 * 7;
-/// Tasks that end the workflows whose goals hold them.
+/// Tasks that end the workflows which their goals pause.
 const LAST: u128 = 3;
 
 /// How a worker ends.
 #[derive(Clone, Copy, Debug)]
 enum End {
-    /// By itself, at a pass of a crash point.
+    /// By itself, when it reaches this crash point for the n-th time.
     At(CrashPoint, u64),
-    /// Killed, once so many more events are in the log.
+    /// Killed once this many more events are in the log.
     After(u8),
 }
 
-/// Goals that are reached one after the other, wave by wave, and two workflows that are held by theirs.
+/// Goals that are reached one after the other, wave by wave, and two workflows that their goals
+/// pause.
 fn workflows(waves: u128, hook: &str) -> [String; 3] {
     let hook = format!("trigger_webhook: {{ url: \"{hook}\" }}");
     let volumes: Vec<String> = (1..=waves)
@@ -82,7 +83,7 @@ goals:
     [counted, held("pause"), held("archive")]
 }
 
-/// Two people on each task, who agree on all but every fourth.
+/// Two people label each task and agree on three of four tasks.
 fn wave(n: u128) -> Vec<Value> {
     let tasks = (n * WAVE..).take(4);
     tasks
@@ -96,7 +97,7 @@ fn wave(n: u128) -> Vec<Value> {
         .collect()
 }
 
-/// What ends one of the workflows that are held by their goals.
+/// The commands that end one of the workflows which their goals pause.
 fn last(workflow: &str) -> Vec<Value> {
     let name = |n: u128| Uuid::new_v5(&task(n), workflow.as_bytes());
     let tasks = (0..LAST).map(|n| on(workflow, name(n), 1, "yes"));
@@ -132,7 +133,7 @@ impl Run {
         self.services.count(all).await
     }
 
-    /// Lets the leases of the dead run out, which would take minutes.
+    /// Expires the leases of the dead worker, which would take minutes.
     async fn lapse(&self) {
         for sql in [
             "UPDATE goal_work SET due_at = clock_timestamp() WHERE status = 'waiting'",
@@ -143,7 +144,7 @@ impl Run {
         }
     }
 
-    /// A life of a worker: work comes, and it dies.
+    /// One life of a worker: it gets work, and dies.
     async fn live_and_die(&self, end: End, work: &[Value]) {
         self.lapse().await;
         let before = self.events().await;
@@ -170,7 +171,7 @@ impl Run {
     }
 }
 
-/// A number that the log gives without any projection.
+/// A number computed from the log without any projection.
 async fn recount(services: &Services, workflow: &str, what: &str) -> f64 {
     let sql = AssertSqlSafe(format!(
         "SELECT {what} FROM workflow_events e JOIN tasks t ON t.task_id = e.stream_id
@@ -189,7 +190,7 @@ async fn goals_survive_every_crash() {
         armed,
         "the worker has no crash points: run with --features glyph-worker/faults"
     );
-    // The same again: `SIM_SEED=… cargo test`.
+    // To repeat a run: `SIM_SEED=… cargo test`.
     let seed = std::env::var("SIM_SEED").map_or_else(|_| Uuid::now_v7(), |s| s.parse().unwrap());
     println!("SIM_SEED={seed}");
     let drawn = seed.as_bytes();
@@ -263,15 +264,15 @@ async fn goals_survive_every_crash() {
     let actions = services.store.goal_actions().await.unwrap();
     check_actions(&run, &tap, ends.len()).await;
 
-    // Made anew from the first event, everything is the same, and nothing is set off again.
+    // A rebuild from the first event gives the same state, and runs no action again.
     let live = read_goals(&services.store).await.unwrap();
-    // How far a goal has come is told a while after, so that the worker may have died on such a message.
+    // Progress messages are delayed, so the worker may have died on such a message.
     let outbox = "SELECT count(*) FROM outbox";
     let left = services.count(outbox).await;
     services.store.reset_projection(GOALS).await.unwrap();
     let store = Arc::new(services.store.clone());
     let projector = GoalProjector::new(store, CloudEventMessages::default()).without_progress();
-    // A transaction of another test may hold the readers of the log back.
+    // A transaction of another test may block the readers of the log.
     eventually("the log read again", || async {
         while let PageOutcome::Read(_) = projector.step().await.unwrap() {}
         let again = read_goals(&services.store).await.unwrap();
@@ -283,7 +284,7 @@ async fn goals_survive_every_crash() {
     run.services.remove().await;
 }
 
-/// The goals say what the log says.
+/// The goals agree with the log.
 async fn check_numbers(run: &Run, waves: u128) {
     let goals = read_goals(&run.services.store).await.unwrap();
     let of = |workflow: &str, goal: &str| {
@@ -298,8 +299,9 @@ async fn check_numbers(run: &Run, waves: u128) {
     for n in 1..=waves {
         let goal = of("counted", &format!("v{n}"));
         assert_eq!(goal.current(), Some(tasks));
-        // Reached by the event that reached it, whoever was alive then. Of two transactions side by
-        // side, the one that stands first in the log may have the later time, which stays then.
+        // Reached by the event that crossed the target, whichever worker was alive then. Of two
+        // concurrent transactions, the one that is first in the log may have the later time; that
+        // time stays.
         let at = format!(
             "(SELECT extract(epoch FROM max(f.occurred_at))::float8 FROM workflow_events f
               WHERE (f.txid, f.position) <= (
@@ -327,7 +329,7 @@ async fn check_numbers(run: &Run, waves: u128) {
     }
 }
 
-/// Messages, calls and operator commands: each once, however often it was tried.
+/// Messages, calls and operator commands: each once, however often it was attempted.
 async fn check_actions(run: &Run, tap: &str, waves: usize) {
     let services = &run.services;
     let notified = waves + 4;
@@ -358,7 +360,7 @@ async fn check_actions(run: &Run, tap: &str, waves: usize) {
         let goal = body["data"]["goal"].to_string();
         calls.entry(goal).or_default().insert(key.to_owned());
     }
-    // One for each wave, the quality, and both together.
+    // One for each wave, one for the quality, and one for both together.
     assert_eq!(calls.len(), waves + 2);
     for (goal, keys) in &calls {
         assert_eq!(keys.len(), 1, "{goal} calls under one key");

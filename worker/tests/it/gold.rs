@@ -1,4 +1,4 @@
-//! Annotators who fall short on gold tasks are told of, once for each fall.
+//! Annotators who fall below the accuracy limit on gold tasks are flagged, once for each drop.
 
 use std::{sync::Arc, time::Duration};
 
@@ -55,7 +55,7 @@ impl Desk {
         self.orchestrator.create_workflow(yaml).await.unwrap();
     }
 
-    /// A task that is no gold.
+    /// Starts a task that is not gold.
     async fn start(&self, n: u128) {
         let start = Start {
             task_id: TaskId(task(n)),
@@ -68,7 +68,7 @@ impl Desk {
             .await;
     }
 
-    /// The next gold tasks, answered right (`1`) or wrong (`0`), and what the projection makes of it.
+    /// Answers the next gold tasks right (`1`) or wrong (`0`), and runs the projection.
     async fn answers(&self, first: u128, user: u128, answers: &str) {
         for (n, answer) in (first..).zip(answers.chars()) {
             self.answer(n, user, answer == '1').await;
@@ -76,7 +76,7 @@ impl Desk {
         self.catch_up().await;
     }
 
-    /// What the person gets who asks for work.
+    /// Claims the next task for the person.
     async fn claim(&self, user: u128) -> Option<TaskId> {
         let request = ClaimRequest {
             command_id: CommandId(Uuid::now_v7()),
@@ -120,7 +120,7 @@ impl Desk {
         open.next().map(|pause| pause.by_rule)
     }
 
-    /// Everything derived is made anew; nothing may come of it.
+    /// Rebuilds all derived data; nothing may be flagged again.
     async fn rebuild(&self) {
         let operator_commands = self.store.operator_commands().await.unwrap().len();
         self.store.reset_projection(PROJECTION).await.unwrap();
@@ -141,7 +141,7 @@ impl Desk {
         );
     }
 
-    /// The `n`-th gold task, answered right or wrong by `user`.
+    /// `user` answers the `n`-th gold task right or wrong.
     async fn answer(&self, n: u128, user: u128, right: bool) {
         let start = Start {
             task_id: TaskId(task(n)),
@@ -158,7 +158,7 @@ impl Desk {
     }
 
     async fn catch_up(&self) {
-        // Whoever reads on knows no more than the rows: as after a crash.
+        // A fresh projector knows only the stored rows, as after a crash.
         loop {
             let store = Arc::clone(&self.store) as _;
             let projector = GoldProjector::new(store, CloudEventMessages::default());
@@ -168,7 +168,7 @@ impl Desk {
         }
     }
 
-    /// Messages since the last look: whose they are, the accuracy, and whether they were paused.
+    /// Messages since the last call: the annotator, the accuracy, and whether the rule paused them.
     async fn told(&self) -> Vec<(String, f64, bool)> {
         let publisher = PublisherId(Uuid::nil());
         let lease = Duration::from_secs(60);
@@ -192,7 +192,7 @@ impl Desk {
             .collect()
     }
 
-    /// The same where nobody is paused.
+    /// The same if nobody was paused.
     async fn flagged(&self) -> Vec<(String, f64)> {
         let told = self.told().await.into_iter();
         told.map(|(user, accuracy, paused)| {
@@ -249,7 +249,7 @@ async fn who_falls_is_paused_once_and_let_go_on_by_an_operator() {
     assert_eq!(desk.paused(falling).await, Some(true));
     assert_eq!(desk.told().await, [(name.clone(), 0.2, true)]);
 
-    // No more slots are offered, to this person only, and nothing that is begun is lost.
+    // This person alone is offered no more slots, and no work that has begun is lost.
     assert_eq!(desk.claim(falling).await, None);
     assert!(desk.claim(good).await.is_some());
     desk.run(envelope(&submission(held.0, "annotate", falling, "a")))
@@ -271,7 +271,7 @@ async fn who_falls_is_paused_once_and_let_go_on_by_an_operator() {
         (Some(true), vec![])
     );
 
-    // What the operator says is not undone by reading the log again.
+    // Replaying the log does not undo the operator's command.
     assert!(desk.resume(falling).await);
     assert!(desk.claim(falling).await.is_some());
     desk.rebuild().await;
@@ -281,7 +281,7 @@ async fn who_falls_is_paused_once_and_let_go_on_by_an_operator() {
     );
     assert!(!desk.resume(falling).await, "there is no pause any more");
 
-    // ComparedVisit anew: it takes five answers again.
+    // Accuracy counts anew: it takes five answers again.
     desk.answers(20, falling, "0000").await;
     assert_eq!(desk.paused(falling).await, None);
     desk.answers(30, falling, "0").await;
@@ -315,11 +315,11 @@ async fn a_rule_ends_its_own_pause_when_it_holds_no_more() {
     };
     assert_eq!(all().await, [Some(true), Some(true), Some(false)]);
 
-    // What was held when the pause came, and turned out well.
+    // Answers on tasks already claimed at the pause, which were right.
     desk.answers(30, recovering, "11").await;
     assert_eq!(all().await, [None, Some(true), Some(false)]);
     assert_eq!(desk.claim(recovering).await, Some(TaskId(task(900))));
-    // A later revision asks for less; what an operator has paused stays so.
+    // A later revision has a lower limit; a pause by an operator stays.
     desk.revise(&watched("")).await;
     desk.start(901).await;
     desk.catch_up().await;

@@ -1,4 +1,4 @@
-//! Hostile files, given to the real binary within bounds that the kernel keeps.
+//! Hostile files, given to the real binary under resource limits of the kernel.
 #![cfg(target_os = "linux")]
 
 use std::{
@@ -13,15 +13,15 @@ use tokio::time::timeout;
 
 use crate::support::{DEADLINE, eventually};
 
-/// Address space, in KiB. Most of it is what threads reserve and never touch.
+/// Address space in KiB. Threads reserve most of it and never touch it.
 const ADDRESSES_KIB: u32 = 1 << 20;
-/// Processor time of one file. A release build takes less than a second for the worst; tests are
-/// debug builds.
+/// Processor time for one file, in seconds. A release build takes less than a second for the worst;
+/// tests are debug builds.
 const SECONDS: u32 = 20;
-/// Bytes that the report of one file may have.
+/// Maximum size of the report of one file in bytes.
 const REPORT_BYTES_MAX: usize = 2 << 20;
 
-/// The binary under the bounds.
+/// The binary under these limits.
 fn bounded(seconds: u32, arguments: &[&str]) -> Command {
     let mut command = Command::new("sh");
     command
@@ -33,7 +33,8 @@ fn bounded(seconds: u32, arguments: &[&str]) -> Command {
         .args([ADDRESSES_KIB.to_string(), seconds.to_string()])
         .arg(env!("CARGO_BIN_EXE_glyph"))
         .args(arguments)
-        // What threads reserve grows with the cores of the machine, and is not what is measured.
+        // Threads reserve address space in proportion to the cores, which is not what is measured
+        // here.
         .env("TOKIO_WORKER_THREADS", "2")
         .env("MALLOC_ARENA_MAX", "2")
         .env("NO_COLOR", "1")
@@ -62,7 +63,7 @@ fn files_are_refused_within_bounds_on_the_command_line() {
 async fn files_are_refused_within_bounds_over_http() {
     let folder = tempfile::tempdir().unwrap();
     let database = folder.path().join("glyph.db");
-    // Free for now; nobody else asks for it in the moment between.
+    // A free port; nothing else takes it in the moment between.
     let address = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -77,7 +78,7 @@ async fn files_are_refused_within_bounds_over_http() {
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    // Every client asks for one, whether or not it will speak TLS.
+    // Every client needs a provider, whether or not it will use TLS.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::new();
     let url = |path: &str| format!("http://{address}{path}");
@@ -111,7 +112,7 @@ async fn files_are_refused_within_bounds_over_http() {
         codes,
         ["invalid_workflow", "too_large"].map(str::to_owned).into()
     );
-    // It lives on.
+    // The process survives.
     let alive = client.get(url("/livez")).send().await.unwrap();
     assert_eq!(alive.status(), StatusCode::OK);
     worker.kill().await.unwrap();

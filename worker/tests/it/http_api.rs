@@ -1,4 +1,4 @@
-//! The HTTP API through its router: no socket, no broker, a store in memory.
+//! The HTTP API through its router: no socket, no broker, an in-memory store.
 
 mod access;
 mod claims;
@@ -33,7 +33,7 @@ use crate::support::openapi::Document;
 
 const DUAL: &str = include_str!("../../../examples/sentiment-dual.yaml");
 
-/// Carries commands out at once, as a pipeline of one would.
+/// Executes commands at once, like a pipeline with batches of one.
 struct Direct(Arc<WorkflowOrchestrator>);
 
 #[async_trait]
@@ -51,7 +51,7 @@ struct Server {
     router: Router,
     health: Health,
     token: Option<&'static str>,
-    /// What every answer is held against.
+    /// Every response is checked against this document.
     document: &'static Document,
 }
 
@@ -69,7 +69,7 @@ impl Server {
         Self::with_store(tokens).0
     }
 
-    /// One whose store can be looked at.
+    /// A server whose store the test can read.
     fn with_store(tokens: Tokens) -> (Self, Arc<MemoryStore>) {
         let store = Arc::new(MemoryStore::new());
         let orchestrator = Arc::new(WorkflowOrchestrator::new(

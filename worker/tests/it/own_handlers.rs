@@ -1,4 +1,4 @@
-//! A program with handlers of its own, through the library and over the documents of the worker.
+//! A program with its own handlers, using the library and the worker's documents.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The road of a command, over a store in memory and a broker that does what the test says.
+//! The pipeline on an in-memory store and a scripted broker.
 
 use std::{
     collections::BTreeMap,
@@ -248,7 +248,7 @@ async fn a_command_that_panics_is_found_among_its_neighbours() {
     assert!(metrics.contains(r#"glyph_retries_total{reason="panicked"} 1"#));
 }
 
-/// Nothing is decided twice then: the cached state is brought up to date under the lock.
+/// No decision is repeated then: the cached state is brought up to date under the lock.
 #[tokio::test]
 async fn a_task_that_another_process_moved_on_is_stale_in_the_cache_and_no_conflict() {
     let world = World::new().await;
@@ -329,7 +329,7 @@ async fn a_store_that_is_away_holds_intake_and_loses_nothing() {
     );
 }
 
-/// Their messages belong to the process, which only finds duplicates when it runs them again.
+/// Their messages belong to this process, which only finds duplicates when it runs them again.
 #[tokio::test]
 async fn messages_of_batches_with_an_unknown_commit_are_published_in_order() {
     let world = World::new().await;
@@ -352,7 +352,7 @@ async fn messages_of_batches_with_an_unknown_commit_are_published_in_order() {
     assert_in_order(&events);
     for n in 0..20 {
         let last = types_of(&events, task(n)).pop();
-        // Of the first task, one of the two came too late.
+        // Of the first task, one of the two submissions came too late.
         let end = "dev.glyph.workflow.completed.v1";
         let rejected = "dev.glyph.command.rejected.v1";
         assert!(
@@ -412,8 +412,8 @@ async fn a_caller_in_the_process_is_answered_at_once() {
     );
 }
 
-/// The heart of delivery: a returned message holds its own task, in this lane and behind it, until
-/// the relay has brought it out; everything of the task then follows in order.
+/// The heart of delivery: a returned message blocks its own task, in this lane and behind it, until
+/// the relay has published it; the later messages of the task then follow in order.
 #[tokio::test]
 async fn a_returned_message_holds_its_own_task_only_and_order_is_kept() {
     let settings = PipelineSettings {
@@ -461,8 +461,8 @@ async fn a_returned_message_holds_its_own_task_only_and_order_is_kept() {
             .count(),
         39
     );
-    // What stood in the same window as the refused message was on the wire already. From the
-    // first confirmed start on, and for all windows after the refusal, order holds.
+    // Messages in the same window as the refused one were already on the wire. Order holds from the
+    // first confirmed start on, and for all windows after the refusal.
     let sent = world.broker.sent(|to| *to == Destination::Events);
     let of_stuck: Vec<_> = sent
         .iter()

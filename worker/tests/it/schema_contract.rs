@@ -1,4 +1,4 @@
-//! The committed schemas are those of this build.
+//! The committed schemas match this build.
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
@@ -36,7 +36,7 @@ fn committed() -> BTreeMap<String, String> {
     files
 }
 
-/// `UPDATE_SCHEMAS=1` writes them instead.
+/// `UPDATE_SCHEMAS=1` rewrites them.
 #[test]
 fn the_committed_schemas_are_up_to_date() {
     let generated = schema_files();
@@ -118,7 +118,7 @@ fn commands_as_documented_match_their_schemas() {
     }
 }
 
-/// What editors say of a file must not differ from what the parser says of single keys and values.
+/// Editors, which use the schemas, must agree with the parser on single keys and values.
 #[test]
 fn examples_and_their_scripts_match_the_schemas_for_editors() {
     let examples = folder().join("../examples");

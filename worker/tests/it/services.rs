@@ -1,4 +1,4 @@
-//! The road of a command on Postgres and RabbitMQ.
+//! The pipeline on Postgres and RabbitMQ.
 
 use std::{
     collections::BTreeSet,
@@ -134,7 +134,7 @@ async fn poison_is_dead_lettered_alone() {
         reasons,
         ["malformed".to_owned(), "too_large".to_owned()].into()
     );
-    // The poison is on the ladder, for the first time or once more; it went there alone.
+    // The poison command is on the retry ladder, for the first time or again; it went there alone.
     eventually("the poison on the ladder", || async {
         let text = worker.metrics.encode();
         (!text.contains(r#"glyph_retries_total{reason="panicked"} 0"#)).then_some(())

@@ -1,4 +1,4 @@
-//! A parent and its child on a worker's pipeline, with timers between them run as it comes.
+//! A parent and its child on a worker's pipeline, with the timers between them.
 
 use std::{os::unix::process::ExitStatusExt, sync::Arc};
 
@@ -33,7 +33,7 @@ const EXAMPLES: [&str; 2] = [
     include_str!("../../../examples/nested-extraction.yaml"),
 ];
 
-/// Handlers of workflows that call none.
+/// Handlers for workflows that call none.
 struct Nobody;
 
 #[async_trait]
@@ -110,7 +110,7 @@ async fn a_child_runs_beside_its_parent_and_its_messages_name_it() {
     for user in [1, 2] {
         submit(&world, child, "mark", user, json!({"fields": {}})).await;
     }
-    // Nothing was found, so there is nothing to link.
+    // The extraction found nothing, so there is nothing to link.
     eventually("the parent's end", || async {
         (status(&world, parent).await? == TaskStatus::Completed).then_some(())
     })
@@ -138,7 +138,7 @@ async fn a_child_runs_beside_its_parent_and_its_messages_name_it() {
         assert_message(message);
         assert!(message["data"].get("parent_task_id").is_none());
     }
-    // One thread to follow, through the child and back.
+    // One correlation id to follow, through the child and back.
     let started = of_child
         .iter()
         .find(|message| message["type"] == "dev.glyph.workflow.started.v1")
@@ -209,7 +209,7 @@ async fn story(store: &SqliteEventStore, of: Uuid) -> Vec<&'static str> {
     page.events.iter().map(|e| e.event.event_type()).collect()
 }
 
-/// One worker dies on its way between parent and child, another one takes over.
+/// One worker dies between parent and child, another one takes over.
 async fn crash_between(point: CrashPoint, pass: u32) {
     let what = format!("{point}:{pass}");
     let folder = Folder(tempfile::tempdir().unwrap());
@@ -231,7 +231,7 @@ async fn crash_between(point: CrashPoint, pass: u32) {
     let ended = ended.unwrap_or_else(|_| panic!("{what} was not reached"));
     assert_eq!(ended.unwrap().signal(), Some(SIGABRT), "{what}");
 
-    // Half done as it is, everything derived follows from the log.
+    // In this half-done state, a rebuild from the log is consistent.
     let rebuilt = folder.done(&["rebuild"]).await;
     assert_eq!(rebuilt["timers_changed"], 0, "{what}: {rebuilt}");
     assert_eq!(rebuilt["tasks_changed"], 0, "{what}: {rebuilt}");
@@ -239,7 +239,7 @@ async fn crash_between(point: CrashPoint, pass: u32) {
     let mut healthy = folder.glyph(&["worker", "--no-http"]).spawn().unwrap();
     let clock: Clock = Arc::new(chrono::Utc::now);
     let store = SqliteEventStore::open(folder.file(), clock).await.unwrap();
-    // What the dead one had claimed is free once its lease has run out.
+    // The claims of the dead worker are free once its lease has expired.
     let deadline = Instant::now() + 2 * DEADLINE;
     while story(&store, child).await.last() != Some(&"parent_told")
         || story(&store, parent).await.last() != Some(&"workflow_completed")
@@ -259,7 +259,7 @@ async fn crash_between(point: CrashPoint, pass: u32) {
         "workflow_completed",
     ];
     let mut happened = story(&store, parent).await;
-    // What the child reports may come before the word that it has started, which then lapses.
+    // The child's report may arrive before the notification that it has started, which then lapses.
     happened.retain(|event| *event != "child_told");
     assert_eq!(happened, once, "{what}");
     let once = [
@@ -272,8 +272,8 @@ async fn crash_between(point: CrashPoint, pass: u32) {
     assert_eq!(story(&store, child).await, once, "{what}");
 }
 
-/// Side by side, as each waits for the leases of the dead to run out. Between a parent's request and
-/// the child's last word lie three batches at least.
+/// In parallel, as each waits until the leases of the dead worker expire. There are at least three
+/// batches between a parent's request and the child's last report.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_anywhere_between_parent_and_child_heals() {
     let armed = cfg!(feature = "faults");

@@ -69,7 +69,7 @@ fn attribute(span: &Span, name: &str) -> Option<String> {
     Some(format!("{:?}", found.value.as_ref()?.value.as_ref()?))
 }
 
-/// Sends a command of a traced producer and waits for its messages.
+/// Sends a command with a producer's trace context and waits for its messages.
 async fn run(world: &World) -> Vec<Value> {
     let properties = Properties {
         headers: BTreeMap::from([(

@@ -1,4 +1,4 @@
-//! The client of webhooks against a real HTTP server.
+//! The webhook client against a real HTTP server.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn settings(hosts: &[&str]) -> WebhookSettings {
     }
 }
 
-/// A server that answers every POST so, and a client that may call it.
+/// A server that gives this response to every POST, and a client that may call it.
 async fn answering(answer: ResponseTemplate) -> (MockServer, WebhookClient) {
     let server = MockServer::start().await;
     Mock::given(method("POST"))
@@ -78,7 +78,7 @@ async fn a_call_is_signed_and_its_answer_is_json() {
     let timestamp: i64 = header(request, "webhook-timestamp").parse().unwrap();
     assert!((chrono::Utc::now().timestamp() - timestamp).abs() < 60);
 
-    // What a receiver does: its own sum over what it received.
+    // A receiver's check: its own MAC over the received bytes.
     let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
     mac.update(format!("{id}.{timestamp}.").as_bytes());
     mac.update(&request.body);
@@ -199,7 +199,7 @@ async fn private_addresses_need_to_be_allowed_however_they_are_written() {
         ..settings(&listed)
     })
     .unwrap();
-    // The last one is the first in octal: what is compared is what is connected to.
+    // The last is the first in octal: the address that is checked is the one that is connected to.
     for host in [&literal, &name, &mapped, &format!("0177.1:{port}")] {
         let error = call(&client, &format!("http://{host}/")).await.unwrap_err();
         assert!(error.is_final(), "{error}");

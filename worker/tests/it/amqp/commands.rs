@@ -1,4 +1,4 @@
-//! Commands from the queues: delivered, settled, given back, drained.
+//! Commands from the queues: delivered, settled, returned, drained.
 
 use std::collections::BTreeSet;
 
@@ -46,7 +46,8 @@ async fn commands_arrive_with_their_properties_and_are_acked_in_any_order() {
             assert_eq!(delivery.properties.headers, sent.headers);
         }
 
-        // The first of each queue, and every seventh, are never settled and must come back.
+        // The first delivery of each queue, and every seventh, are never settled and must be
+        // redelivered.
         let (kept, settled): (Vec<_>, Vec<_>) = deliveries
             .into_iter()
             .partition(|delivery| delivery.receipt.tag == 1 || delivery.receipt.tag % 7 == 0);
@@ -68,8 +69,8 @@ async fn commands_arrive_with_their_properties_and_are_acked_in_any_order() {
         assert_eq!(source.late_receipts(), 1);
         source.close().await;
 
-        // Acks that wait behind an unsettled delivery go down with the connection, if it lags by
-        // less than half the prefetch: what comes back is at least what was kept.
+        // Acks that wait behind an unsettled delivery are lost with the connection if they lag by
+        // less than half the prefetch, so more may be redelivered than was kept.
         let again = world.source().await;
         let mut back = BTreeSet::new();
         let kept = bodies(&kept);
@@ -94,7 +95,7 @@ async fn what_is_settled_does_not_come_back() {
         consuming(&source).await;
         publish_all(&publisher, &commands("submission", 0..500)).await;
 
-        // One delivery lags behind all the others; the broker must not run dry for it.
+        // One delivery stays unsettled behind all the others; the broker must keep delivering.
         let first = next(&source).await;
         for _ in 1..500 {
             let delivery = next(&source).await;
@@ -201,7 +202,7 @@ async fn a_drain_hands_out_what_was_buffered_and_still_acks() {
         source.settle(&receipts(&drained));
         source.close().await;
         assert_eq!(world.waiting(&queue).await, 60);
-        // Nothing was delivered in vain.
+        // The other 60 were never delivered.
         let again = world.source().await;
         let rest = next_many(&again, 60).await;
         assert!(rest.iter().all(|delivery| delivery.deliveries_before == 0));

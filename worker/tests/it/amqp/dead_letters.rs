@@ -8,7 +8,7 @@ use lapin::options::{BasicGetOptions, BasicRejectOptions};
 
 use super::{eventually, message, next_many, publish_all, receipts, with_world};
 
-/// A command as the worker would put it on the dead queue.
+/// A command as the worker puts it on the dead queue.
 fn dead(kind: &str, body: &str, reason: &str) -> Publication {
     let mut dead = message(Destination::Dead, kind, body);
     for (name, value) in [
@@ -73,7 +73,7 @@ async fn dead_letters_are_listed_replayed_and_dropped() {
         assert_eq!(again[0].properties.routing_key, "submission");
         assert_eq!(again[0].queue, CommandQueue::Submission);
         assert_eq!(again[1].queue, CommandQueue::Control);
-        // They begin anew.
+        // Their attempts count from the start again.
         assert_eq!(
             again[0].properties.headers,
             message(Destination::Dead, "", "").headers

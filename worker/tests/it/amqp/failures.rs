@@ -1,4 +1,4 @@
-//! Queues that are gone, cables that break or fall silent, brokers that do not answer.
+//! Missing queues, connections that break or fall silent, brokers that do not answer.
 
 use std::time::Duration;
 
@@ -123,7 +123,8 @@ async fn a_window_into_a_silent_cable_ends_as_unknown_and_the_next_one_arrives()
     .await;
 }
 
-/// A window that its caller gives up leaves returns behind that the next one must not inherit.
+/// A publish window that its caller abandons leaves returns behind; the next window must not
+/// inherit them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_an_abandoned_window_outcomes_are_still_right() {
     with_world(async |world| {
@@ -160,7 +161,7 @@ async fn a_broker_that_does_not_answer_is_tried_one_attempt_at_a_time() {
         eventually("four attempts", async || proxy.accepted() >= 4).await;
         assert!(!source.state().borrow().consuming);
         assert!(source.state().borrow().reason.is_some());
-        // The next attempt may be taken just before the end of the last one is noticed.
+        // The next attempt may be accepted just before the end of the last one is noticed.
         assert!(proxy.most() <= 2);
         proxy.set(Cable::Whole);
         // The broker may need longer than that to answer.
@@ -189,7 +190,7 @@ async fn closing_does_not_wait_for_a_broker_that_does_not_answer() {
     .await;
 }
 
-/// Another connection owns the name, so it can neither be declared nor used.
+/// Another connection owns the name exclusively, so the queue can neither be declared nor used.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_that_cannot_be_had_is_named() {
     with_world(async |world| {

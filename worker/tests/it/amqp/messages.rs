@@ -100,7 +100,7 @@ async fn messages_of_a_window_arrive_in_order_with_their_properties() {
                 Some(sent.timestamp.timestamp().to_string())
             );
         }
-        // Another type may have no listener, and a message may be too odd for AMQP.
+        // Another type may have no listener, and a message may be invalid in AMQP.
         let mut free = message(Destination::Events, "goal.progressed", "{}");
         free.mandatory = false;
         let odd = message(Destination::Events, &"k".repeat(300), "{}");
@@ -112,7 +112,7 @@ async fn messages_of_a_window_arrive_in_order_with_their_properties() {
     .await;
 }
 
-/// The queue was made by an operator, with other properties: it is used as it is.
+/// An operator declared the queue with other properties; it is used as it is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_queue_nacks_and_an_operators_queue_is_used_as_it_is() {
     with_world(async |world| {
@@ -209,7 +209,7 @@ async fn a_retry_leads_back_to_the_same_queue_with_its_routing_key() {
     with_world(async |world| {
         let (publisher, source) = (world.publisher().await, world.source().await);
         publish_all(&publisher, &commands("assign", 0..1)).await;
-        // One that a producer put into the queue by itself.
+        // A message that a producer put into the queue directly.
         world
             .put(&world.topology.queue(CommandQueue::Advance), "1")
             .await;
@@ -227,7 +227,7 @@ async fn a_retry_leads_back_to_the_same_queue_with_its_routing_key() {
                     .insert("x-glyph-attempts".to_owned(), "1".to_owned());
                 retry
             })
-            // One whose key means nothing here; its type says where it belongs.
+            // A message with an unknown routing key; its type says where it belongs.
             .chain([{
                 let mut strange = message(Destination::Retry(RetryDelay::S1), "their.own.key", "2");
                 strange.message_type = "advance".to_owned();

@@ -57,7 +57,7 @@ async fn unreadable_and_unknown_things_have_documents() {
         413,
         "too_large",
     );
-    // What no database keeps is refused beforehand.
+    // A character that no database stores is refused early.
     let nul = server.get("/api/v1/tasks?label.a=%00").await;
     assert_problem(&nul, 400, "malformed");
     let nul = DUAL.replacen("name: ", "name: \"\\0\" #", 1);
@@ -144,13 +144,13 @@ async fn tokens_decide_who_may_do_what() {
     let annotation = &state.json["steps"]["annotate"]["visits"][0]["annotations"][0];
     assert_eq!(annotation["user_id"], user.to_string());
 
-    // The person is written into what the body says, not into a copy that rounds it.
+    // The user is written into the body itself, not into a copy in which numbers would be rounded.
     let submit = format!("/api/v1/tasks/{task}/submit");
     let rounded = r#"{"annotation": {"data": {"label": 18446744073709551617}}}"#;
     let refused = server.post(&submit, rounded.to_owned(), &[]).await;
     assert_problem(&refused, 400, "malformed");
 
-    // What tells gold from other tasks is kept from people.
+    // Annotators cannot tell gold tasks from others.
     let gold = Uuid::from_u128(3);
     let body = json!({"workflow": "sentiment-dual", "expected": {"label": "a"}});
     server.verb(gold, "start", &body).await;
@@ -170,7 +170,7 @@ async fn tokens_decide_who_may_do_what() {
     }
     server.token = Some("producer");
 
-    // Who claims is who the token stands for.
+    // The claim belongs to the token's user.
     let other = Uuid::from_u128(2);
     server.start(other).await;
     let next = "/api/v1/assignments/next";

@@ -1,4 +1,4 @@
-//! The next task for a person.
+//! Claims the next task for a person.
 
 use axum::http::StatusCode;
 use glyph_worker::settings::Tokens;
@@ -38,7 +38,7 @@ async fn a_person_claims_the_next_task() {
     assert_eq!(claimed.json["visit"], 1);
     assert_eq!(claimed.json["input"], json!({"text": "…"}));
     assert!(claimed.json["expires_at"].is_string());
-    // The same key again answers the same place, also with the draft that was left since.
+    // The same key again returns the same slot, with the draft that was saved meanwhile.
     let draft = json!({"user_id": person(1), "draft": {"label": "pos"}});
     server.verb(first, "activity", &draft).await;
     let again = next(ask, Some(KEY)).await;
@@ -47,7 +47,7 @@ async fn a_person_claims_the_next_task() {
     let other = next(json!({"user_id": person(2)}), Some(KEY)).await;
     assert_problem(&other, 422, "command_id_reused");
 
-    // A fresh task comes before one that somebody is at; nobody gets a task twice.
+    // A fresh task comes before one that somebody works on; nobody gets a task twice.
     let ask = |n| json!({"user_id": person(n)});
     assert_eq!(next(ask(2), None).await.json["task_id"], json!(second));
     assert_eq!(next(ask(1), None).await.json["task_id"], json!(second));
@@ -55,7 +55,7 @@ async fn a_person_claims_the_next_task() {
     assert_eq!(next(ask(3), None).await.json["task_id"], json!(first));
     assert_eq!(next(ask(4), None).await.status, StatusCode::NO_CONTENT);
 
-    // Two disagree: an adjudicator is asked, and sees what is to be judged.
+    // Two disagree: an adjudicator is asked, and sees the subject.
     server
         .verb(first, "submit", &work(0xA001, "positive", &[]))
         .await;

@@ -50,7 +50,7 @@ async fn gold_tasks_keep_their_share_of_claims_and_are_no_output() {
         assert!(!claimed.text.contains("cat"), "nobody is told the answer");
         let task: Uuid = claimed.json["task_id"].as_str().unwrap().parse().unwrap();
         let is_gold = (0..CLAIMS / 4).any(|n| gold(n) == task);
-        // Drawn by the key, so that whoever repeats the request gets the same.
+        // Drawn from the key, so that a repeated request gets the same result.
         assert_eq!(is_gold, is_for_gold(CommandId(key), 0.1), "claim {n}");
         if n % 10 == 0 {
             let again = server
@@ -157,7 +157,7 @@ goals: [{ id: sign-off, type: manual }]
     };
     let first = complete(1, 0xA).await;
     assert_eq!(first.status, StatusCode::OK, "{}", first.json);
-    // Before it is counted, and after.
+    // Before the goal is counted, and after.
     assert_problem(&complete(2, 0xB).await, 409, "not_waiting");
     count().await;
     assert_problem(&complete(2, 0xC).await, 409, "not_waiting");

@@ -1,4 +1,4 @@
-//! Moving running tasks to another revision.
+//! Migrates running tasks to another revision.
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
@@ -41,7 +41,7 @@ async fn tasks_move_to_another_revision_in_pages_and_are_told_what_would_become_
             .map(|task| task["outcome"].as_str().unwrap().to_owned())
             .collect()
     };
-    // What has ended is not asked.
+    // Ended tasks are not selected.
     assert_eq!(outcomes(&dry), ["would_move"; 4]);
     assert_eq!(dry["tasks"][0]["then"][0], "consensus_calculated annotate");
     assert_eq!(dry["tasks"][0]["stands_at"], json!([]));
@@ -71,14 +71,14 @@ async fn tasks_move_to_another_revision_in_pages_and_are_told_what_would_become_
     let second = page(rest, &key).await.json;
     assert_eq!(outcomes(&second), ["moved"]);
     assert_eq!(second["next_after"], Value::Null);
-    // Again, under this key or another, there is nothing left to do.
+    // A second migration, under this key or another, has nothing left to do.
     for key in [key.as_str(), &Uuid::from_u128(0x52).to_string()] {
         let again = page(json!({"to": "sentiment-dual"}), key).await.json;
         assert_eq!(outcomes(&again), ["already_there"; 3]);
     }
     assert_eq!(state(tasks[3]).await["version"], 3);
 
-    // Nor for one of them alone.
+    // Nor has a migration of a single task.
     let there = json!({"to": "sentiment-dual@2"});
     let again = server.verb(tasks[3], "migrate", &there).await;
     assert_eq!(again.status, StatusCode::OK, "{}", again.json);

@@ -1,4 +1,4 @@
-//! Tasks: start, submit, look at, steer.
+//! Tasks: start, submit, query, control.
 
 use axum::{body::Body, http::StatusCode};
 use glyph_worker::settings::Tokens;

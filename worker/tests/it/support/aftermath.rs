@@ -1,4 +1,5 @@
-//! Work of two hundred commands, and what must be true after it, whatever went wrong meanwhile.
+//! Two hundred commands, and the conditions that must hold after them, whatever failure was
+//! injected.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,14 +18,14 @@ use super::{
 
 const TASKS: u128 = 60;
 
-/// Two people on each task, who agree on every second; each third submission is sent twice.
+/// Two people label each task and agree on every second one; each third submission is sent twice.
 pub(crate) fn commands() -> Vec<Value> {
     let mut commands = Vec::new();
     for n in 0..TASKS {
         commands.push(submission(task(n), "annotate", 1, "yes"));
         let label = if n % 2 == 0 { "yes" } else { "no" };
         commands.push(submission(task(n), "annotate", 2, label));
-        // A third person comes too late.
+        // A third person is too late.
         commands.push(submission(task(n), "annotate", 3, "yes"));
     }
     let again: Vec<_> = commands.iter().step_by(3).cloned().collect();
@@ -32,8 +33,8 @@ pub(crate) fn commands() -> Vec<Value> {
     commands
 }
 
-/// Waits until all of it is decided and published, and looks at what is there: the log, the rows, the
-/// messages in `tap`. `point` names what went wrong.
+/// Waits until all commands are decided and published, then checks the log, the rows and the
+/// messages in `tap`. `point` names the injected failure.
 pub(crate) async fn check(services: &Services, tap: &str, commands: &[Value], point: &str) {
     let ids: BTreeSet<_> = commands
         .iter()
@@ -58,7 +59,7 @@ pub(crate) async fn check(services: &Services, tap: &str, commands: &[Value], po
     assert!(dead.is_empty(), "{point}: {} dead letters", dead.len());
 }
 
-/// Versions without gaps, one end for each visit, rows and replays alike.
+/// Versions have no gaps, each visit has one end, and rows equal replays.
 async fn check_log(services: &Services, point: &str) {
     let none = [
         (
@@ -93,8 +94,8 @@ async fn check_log(services: &Services, point: &str) {
     }
 }
 
-/// Every message came at least once, none came that has no cause, and first deliveries of a task
-/// came in order.
+/// Every message arrived at least once, none without a cause, and first deliveries of a task are in
+/// order.
 async fn check_messages(services: &Services, messages: &[Value], point: &str) {
     assert_first_deliveries_in_order(messages);
     let mut ids: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! A broker in memory that does what a test tells it to.
+//! An in-memory broker under the control of a test.
 
 use std::{
     collections::VecDeque,
@@ -17,8 +17,8 @@ use super::schemas::assert_message;
 
 type Judge = Box<dyn FnMut(&Publication) -> PublishOutcome + Send>;
 
-/// Both ends of a broker. Commands wait until they are settled or given back; whatever is
-/// published is judged by the test and kept, in order.
+/// Both sides of a broker. Commands wait until they are settled or returned. The test decides the
+/// outcome of each publication, and all are kept in order.
 pub(crate) struct FakeBroker {
     inner: Mutex<Inner>,
     arrived: Notify,
@@ -66,7 +66,7 @@ impl FakeBroker {
         self.inner.lock().unwrap()
     }
 
-    /// Enqueues a command; answers its tag.
+    /// Enqueues a command; returns its tag.
     pub(crate) fn send(&self, body: &Value) -> u64 {
         self.send_with(body.to_string().as_bytes(), Properties::default(), 0)
     }
@@ -92,7 +92,7 @@ impl FakeBroker {
         tag
     }
 
-    /// Decides what becomes of everything that is published from now on.
+    /// Sets the outcome of everything published from now on.
     pub(crate) fn judge(&self, judge: impl FnMut(&Publication) -> PublishOutcome + Send + 'static) {
         self.inner().judge = Box::new(judge);
     }
@@ -118,7 +118,7 @@ impl FakeBroker {
         self.inner().paused
     }
 
-    /// What was sent to `destination` and confirmed, in order.
+    /// Messages sent to `destination` and confirmed, in order.
     pub(crate) fn confirmed(&self, is_there: impl Fn(&Destination) -> bool) -> Vec<Publication> {
         self.sent(is_there)
             .into_iter()
@@ -127,7 +127,7 @@ impl FakeBroker {
             .collect()
     }
 
-    /// Whatever was sent there, in order, with what became of it.
+    /// All messages sent there, in order, with their outcomes.
     pub(crate) fn sent(
         &self,
         is_there: impl Fn(&Destination) -> bool,
@@ -198,7 +198,7 @@ impl CommandSource for FakeBroker {
 #[async_trait]
 impl MessagePublisher for FakeBroker {
     async fn publish(&self, _lane: usize, window: &[Publication]) -> Vec<PublishOutcome> {
-        // Gives lanes and relay their turn, as a network would.
+        // Yields to lanes and relay, as a network would.
         tokio::task::yield_now().await;
         let mut inner = self.inner();
         let mut outcomes = Vec::new();

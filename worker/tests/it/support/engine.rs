@@ -1,4 +1,4 @@
-//! A pipeline over a store in memory, and commands for it.
+//! A pipeline on an in-memory store, and commands for it.
 
 use std::sync::{
     Arc, Mutex,
@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use super::{DEADLINE, broker::FakeBroker};
 
-/// Two people label; a third decides where they disagree.
+/// Two people label; a third decides if they disagree.
 pub(crate) const DUAL: &str = r"
 workflow:
   id: sentiment-dual
@@ -42,14 +42,14 @@ workflow:
     - { from: adjudicate, to: _complete }
 ";
 
-/// An orchestrator that can be made to misbehave.
+/// An orchestrator that fails on request.
 pub(crate) struct Unruly {
     pub(crate) orchestrator: Arc<WorkflowOrchestrator>,
-    /// How many more batches find the store away.
+    /// How many more batches find the store unavailable.
     pub(crate) away: AtomicUsize,
-    /// How many more batches find a stream that moved although it was locked.
+    /// How many more batches find that a stream moved although it was locked.
     pub(crate) conflicting: AtomicUsize,
-    /// How many more batches are written without a word about it.
+    /// How many more batches are written but report an unknown commit.
     pub(crate) silent: AtomicUsize,
     /// Panics on batches that hold a submission with this text in it.
     pub(crate) poison: Mutex<Option<&'static str>>,
@@ -95,7 +95,7 @@ impl CommandProcessor for Unruly {
     }
 }
 
-/// A pipeline between a store in memory and a fake broker.
+/// A pipeline between an in-memory store and a fake broker.
 pub(crate) struct World {
     pub(crate) broker: Arc<FakeBroker>,
     pub(crate) store: MemoryStore,
@@ -114,7 +114,7 @@ impl World {
     }
 
     pub(crate) async fn traced(settings: PipelineSettings, traces: Traces) -> Self {
-        // The store's clock is the wall's, so that leases and waits pass while a test waits.
+        // The store uses the system clock, so that leases and waits expire while a test waits.
         let store = MemoryStore::with_clock(Arc::new(chrono::Utc::now));
         let shared = Arc::new(store.clone());
         let orchestrator = WorkflowOrchestrator::new(shared.clone(), shared.clone())
@@ -162,7 +162,7 @@ pub(crate) fn task(n: u128) -> Uuid {
     Uuid::new_v5(&Uuid::NAMESPACE_OID, &n.to_be_bytes())
 }
 
-/// A submission by the `user`-th person, that starts its task.
+/// A submission by the `user`-th person, which starts its task.
 pub(crate) fn submission(task_id: Uuid, step: &str, user: u128, label: &str) -> Value {
     let name = format!("{task_id}/{step}/{user}/{label}");
     json!({
@@ -175,7 +175,7 @@ pub(crate) fn submission(task_id: Uuid, step: &str, user: u128, label: &str) -> 
     })
 }
 
-/// An envelope, as HTTP would make it.
+/// An envelope, as HTTP builds it.
 pub(crate) fn envelope(body: &Value) -> CommandEnvelope {
     let submission = serde_json::from_value(body.clone()).unwrap();
     let id: Uuid = body["command_id"].as_str().unwrap().parse().unwrap();

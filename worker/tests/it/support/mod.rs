@@ -1,4 +1,4 @@
-//! What several tests need.
+//! Shared helpers.
 
 pub(crate) mod aftermath;
 pub(crate) mod broker;
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 /// How long anything may take before a test fails.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Waits until `condition` answers something.
+/// Waits until `condition` returns a value.
 pub(crate) async fn eventually<T, F>(what: &str, mut condition: impl FnMut() -> F) -> T
 where
     F: Future<Output = Option<T>>,

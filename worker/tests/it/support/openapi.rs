@@ -1,10 +1,10 @@
-//! Holds requests and answers against the API's OpenAPI document.
+//! Checks requests and responses against the API's OpenAPI document.
 
 use axum::http::{Method, StatusCode, Uri};
 use jsonschema::Validator;
 use serde_json::{Map, Value, json};
 
-/// The document, as the API gives it.
+/// The document, as the API serves it.
 pub(crate) struct Document(pub(crate) Value);
 
 impl Document {
@@ -37,7 +37,7 @@ impl Document {
             .map(|(_, _, operation)| operation)
     }
 
-    /// Panics unless the document tells of this exchange; `request` is the body where it is JSON.
+    /// Panics unless the document describes this exchange; `request` is the body if it is JSON.
     pub(crate) fn assert_describes(
         &self,
         (method, uri, request): (&Method, &Uri, Option<&Value>),

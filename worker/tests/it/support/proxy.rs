@@ -1,4 +1,4 @@
-//! A cable between two programs that can break.
+//! A proxy between two programs whose connection can break.
 
 use std::sync::{
     Arc,
@@ -15,20 +15,20 @@ use tokio::{
     sync::watch,
 };
 
-/// How a cable is.
+/// The state of the connection.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Cable {
     Whole,
-    /// Connections are taken, but no byte passes in either direction.
+    /// Connections are accepted, but no byte passes in either direction.
     Silent,
     /// Connections are dropped.
     Cut,
-    /// Every third request with these bytes in it arrives, and its connection is dropped when the
-    /// reply comes.
+    /// Every third request that contains these bytes arrives, and its connection is dropped when
+    /// the reply comes.
     LosesReplyTo(&'static str),
 }
 
-/// An address whose connections go on to another, as the cable lets them.
+/// Forwards connections to another address, as the cable permits.
 pub(crate) struct Proxy {
     url: Url,
     shared: Arc<Shared>,
@@ -36,19 +36,19 @@ pub(crate) struct Proxy {
 
 struct Shared {
     cable: watch::Sender<Cable>,
-    /// Connections open now, and at most.
+    /// Connections open now, and the maximum so far.
     open: AtomicUsize,
     most: AtomicUsize,
     accepted: AtomicU64,
     /// Chunks that a silent cable did not pass on.
     swallowed: AtomicU64,
-    /// Requests seen of those whose replies may be lost, and replies lost.
+    /// Requests whose replies may be lost, and replies lost.
     requests: AtomicU64,
     lost: AtomicU64,
 }
 
 impl Proxy {
-    /// A cable to where `url` leads, at `port` where it names none.
+    /// A proxy to the host of `url`; `port` is the default port.
     pub(crate) async fn start(url: &str, port: u16, cable: Cable) -> Self {
         let mut url = Url::parse(url).unwrap();
         let upstream = (
@@ -84,7 +84,7 @@ impl Proxy {
         Self { url, shared }
     }
 
-    /// The URL that leads over this cable.
+    /// The URL through this proxy.
     pub(crate) fn url(&self) -> String {
         self.url.to_string()
     }
@@ -138,7 +138,7 @@ impl Shared {
                 && request.windows(text.len()).any(|w| w == text.as_bytes())
             {
                 let third = self.requests.fetch_add(1, Ordering::SeqCst) % 3 == 2;
-                // Before the request goes on, so that its reply finds it.
+                // Set before the request is forwarded, so that its reply sees it.
                 loses.store(third, Ordering::SeqCst);
             }
             if self.is_silent() {
@@ -163,8 +163,8 @@ impl Shared {
         }
     }
 
-    /// Whether what has just come is lost. Reading goes on all the same: an end of the stream must
-    /// be seen.
+    /// Whether the bytes just read are lost. Reading continues all the same: the end of the stream
+    /// must be seen.
     fn is_silent(&self) -> bool {
         let silent = *self.cable.borrow() == Cable::Silent;
         if silent {

@@ -1,4 +1,4 @@
-//! Validates what is published against its schema.
+//! Validates published messages against their schemas.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -20,7 +20,7 @@ static VALIDATORS: LazyLock<BTreeMap<String, Validator>> = LazyLock::new(|| {
         .collect()
 });
 
-/// Panics unless `value` is what the schema at `path` promises.
+/// Panics unless `value` matches the schema at `path`.
 pub(crate) fn assert_valid(path: &str, value: &Value) {
     let validator = VALIDATORS
         .get(path)
@@ -35,7 +35,7 @@ pub(crate) fn assert_valid(path: &str, value: &Value) {
     );
 }
 
-/// Panics unless `body` is a message as promised: the envelope, and the data by its own schema.
+/// Panics unless `body` is a valid message: the envelope, and the data by its own schema.
 pub(crate) fn assert_message(body: &Value) {
     assert_valid("messages/message.v1.json", body);
     let schema = body["dataschema"].as_str().unwrap();

@@ -1,4 +1,4 @@
-//! Postgres and RabbitMQ, with a database and names of the test's own.
+//! Postgres and RabbitMQ, with a database and names for each test.
 
 use std::{collections::BTreeMap, process::Stdio, sync::Arc, time::Duration};
 
@@ -45,7 +45,7 @@ pub(crate) struct Taken {
     pub(crate) properties: BasicProperties,
 }
 
-/// Services of one test; whatever it made is removed by [`Services::remove`].
+/// Services of one test; [`Services::remove`] removes everything that it created.
 pub(crate) struct Services {
     database: String,
     pub(crate) database_url: String,
@@ -117,14 +117,14 @@ impl Services {
         }
     }
 
-    /// The real binary as a worker, still to be spawned.
+    /// The real binary as a worker, not yet spawned.
     pub(crate) fn worker_process(&self) -> Command {
         let mut command = self.process(&["worker", "--no-http"]);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         command
     }
 
-    /// The binary on these services.
+    /// The binary with these services.
     pub(crate) fn process(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_glyph"));
         command
@@ -144,7 +144,7 @@ impl Services {
         Arc::new(orchestrator(&self.store))
     }
 
-    /// Waits until a worker has made the topology, and binds a queue to every message.
+    /// Waits until a worker has declared the topology, and binds a queue to every message.
     pub(crate) async fn tap(&self) -> String {
         let commands = self.topology.queue(CommandQueue::Control);
         eventually("the topology", || async {
@@ -194,7 +194,7 @@ impl Services {
         assert!(self.publish(key, body).await.await.unwrap().is_ack());
     }
 
-    /// Publishes a command; its confirm is a future of its own.
+    /// Publishes a command; returns a future of its confirm.
     async fn publish(
         &self,
         key: &str,
@@ -213,7 +213,7 @@ impl Services {
             .unwrap()
     }
 
-    /// Takes whatever waits in a queue.
+    /// Takes all messages that wait in a queue.
     pub(crate) async fn take(&self, queue: &str) -> Vec<Taken> {
         let options = BasicGetOptions { no_ack: true };
         let mut taken = Vec::new();
@@ -260,7 +260,7 @@ impl Services {
             .unwrap()
     }
 
-    /// Waits until nothing is in the outbox.
+    /// Waits until the outbox is empty.
     pub(crate) async fn outbox_empty(&self) {
         let deadline = Instant::now() + 2 * DEADLINE;
         while self.count("SELECT count(*) FROM outbox").await > 0 {
@@ -269,7 +269,7 @@ impl Services {
         }
     }
 
-    /// Whether no command waits, on the ladder or off it.
+    /// Whether no command waits, in the queues or on the retry ladder.
     pub(crate) async fn queues_empty(&self) -> bool {
         let mut queues: Vec<_> = CommandQueue::ALL.map(|q| self.topology.queue(q)).into();
         queues.extend(RetryDelay::ALL.map(|delay| self.topology.retry(delay)));
@@ -305,7 +305,7 @@ impl Services {
         let mut queues = self.topology.queues();
         queues.push(format!("{}.tap", self.prefix));
         for queue in queues {
-            // A refusal closes the channel, so each goes on its own.
+            // A refusal closes the channel, so each gets its own.
             let channel = self.connection.create_channel().await.unwrap();
             let _ = channel
                 .queue_delete(queue.into(), QueueDeleteOptions::default())
@@ -330,7 +330,7 @@ fn orchestrator(store: &PgEventStore) -> WorkflowOrchestrator {
         .with_messages(Arc::new(CloudEventMessages::default()))
 }
 
-/// A worker of this process.
+/// A worker in this process.
 pub(crate) struct Worker {
     pub(crate) pipeline: PipelineHandle,
     pub(crate) metrics: Arc<Metrics>,
@@ -349,7 +349,7 @@ impl Worker {
     }
 }
 
-/// Versions of each task in the order of their first delivery; panics where one comes too early.
+/// Versions of each task in the order of their first delivery; panics if one is early.
 pub(crate) fn assert_first_deliveries_in_order(messages: &[Value]) {
     let mut seen: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for message in messages
