@@ -1,7 +1,8 @@
 //! Agreement coefficients against the published worked examples, digit by digit.
 //!
-//! With `GLYPH_DATA` naming a folder that holds `golden_agreement.json` and `snow2008/`, also against the
-//! reference values of the 8,000 RTE labels of Snow et al. (2008), a set too large to keep here.
+//! If `GLYPH_DATA` names a folder with `golden_agreement.json` and `snow2008/`, the reference
+//! values of the 8,000 RTE labels of Snow et al. (2008) are checked as well; that set is too large
+//! to keep here.
 
 #![expect(
     clippy::disallowed_methods,
@@ -24,7 +25,7 @@ use glyph_workflow_engine::consensus::{
 use serde_json::Value;
 
 const PUBLISHED: &str = include_str!("../fixtures/agreement/published.json");
-/// The reference values are given to twelve digits.
+/// The reference values have twelve digits.
 const TOLERANCE: f64 = 1e-9;
 /// Iterated results depend on where the iteration stops.
 const TOLERANCE_EM: f64 = 1e-5;
@@ -52,7 +53,8 @@ fn close(what: &str, found: f64, expected: &Value, tolerance: f64) {
     );
 }
 
-/// The last digits of logarithms differ between machines and may move the end of an iteration by a round.
+/// The last digits of logarithms differ between machines and may change the number of iterations by
+/// one.
 #[track_caller]
 fn same_rounds(found: usize, expected: &Value) {
     assert!(
@@ -61,7 +63,7 @@ fn same_rounds(found: usize, expected: &Value) {
     );
 }
 
-/// The number quoted from the paper has few digits: the long value must round to it.
+/// The paper quotes few digits: the full value must round to them.
 #[track_caller]
 fn check_rounded(what: &str, found: Result<f64, ConsensusError>, quoted: &Value) {
     let text = quoted.to_string();
@@ -76,7 +78,7 @@ fn check_rounded(what: &str, found: Result<f64, ConsensusError>, quoted: &Value)
     );
 }
 
-/// Positions of the values in their sorted list, as the coefficients of codes want them.
+/// Positions of the values in their sorted list, as the coefficients of codes expect them.
 fn codes(rows: &Value) -> Codes {
     let rows: Vec<&Vec<Value>> = rows
         .as_array()
@@ -84,7 +86,7 @@ fn codes(rows: &Value) -> Codes {
         .iter()
         .map(|r| r.as_array().unwrap())
         .collect();
-    // Numbers here have one digit, so that the order of their texts is theirs.
+    // The numbers have one digit, so that sorting them as text sorts them as numbers.
     let mut scale: Vec<String> = rows
         .iter()
         .flat_map(|row| row.iter())
@@ -266,7 +268,8 @@ fn fleiss_examples() {
     for example in examples {
         let name = example["name"].as_str().unwrap();
         let counts = counts(&example["counts_items_by_category"]);
-        // Who rated what is not known, nor does it matter: the ratings of an item in order of category.
+        // The paper does not say who rated what, nor does it matter: the ratings of an item are
+        // listed by category.
         let raters: u32 = counts[0].iter().sum();
         let ratings: Codes = (0..raters as usize)
             .map(|k| {
@@ -412,7 +415,8 @@ fn dawid_and_skenes_anaesthetists() {
     );
 }
 
-/// The RTE labels: names of items and annotators in order of appearance, and (item, annotator, code) triples.
+/// The RTE labels: names of items and annotators in order of appearance, and (item, annotator,
+/// code) triples.
 struct Rte {
     items: Vec<String>,
     annotators: Vec<String>,

@@ -1,4 +1,5 @@
-//! Handlers outside: asked, answered, tried again, given up; and whatever comes between.
+//! External handlers: called, answered, retried, given up, and everything that can happen in
+//! between.
 
 use std::time::Duration;
 
@@ -64,7 +65,7 @@ fn incidents(scenario: &Scenario) -> Vec<Incident> {
     scenario.state.as_ref().unwrap().incidents.clone()
 }
 
-/// The row of the call that is due, as a runner has claimed it.
+/// The row of the pending call, as a runner has claimed it.
 fn claimed(scenario: &Scenario) -> Timer {
     let rows = scenario.due();
     let [row] = rows.as_slice() else {
@@ -150,7 +151,7 @@ fn a_failing_call_is_tried_after_1_4_and_16_seconds_and_then_held() {
             .all(|call| call.idempotency_key == key)
     );
 
-    // `retry` begins a series of its own.
+    // `retry` starts a new series of attempts.
     assert_eq!(
         scenario.control(Command::Retry),
         "waiting call | incident_resolved, handler_requested"
@@ -213,7 +214,7 @@ fn whoever_fails_may_ask_for_more_time_but_not_for_ever() {
     }
 }
 
-/// What comes between a call and its answer, which then changes nothing.
+/// Events between a call and its answer, after which the answer changes nothing.
 fn overtaken(yaml: &str, between: impl FnOnce(&mut Scenario)) -> Scenario {
     let mut scenario = Scenario::started(yaml);
     let row = claimed(&scenario);
@@ -271,7 +272,7 @@ fn a_call_under_way_lapses_with_a_pause_and_is_made_again_after_it() {
         scenario.calls[1].idempotency_key
     );
     assert_eq!(scenario.calls[1].attempt, 1);
-    // While the task is still paused, it lapses as well.
+    // It also lapses while the task is still paused.
     overtaken(&webhook(""), |scenario| drop(scenario.pause(None)));
 }
 
@@ -398,7 +399,7 @@ fn a_job_is_published_and_answered_by_an_advance() {
     let job = requested.job.as_ref().unwrap();
     assert_eq!(job.config, json!({"model": "m"}));
     assert_eq!(job.input["input"], json!({"text": "x"}));
-    // Without a timeout it may take as long as it likes.
+    // Without a timeout there is no limit.
     assert!(scenario.due().is_empty());
     assert!(
         scenario
@@ -433,7 +434,7 @@ fn a_job_without_an_answer_is_published_again_and_then_held() {
         scenario.pass(TimeDelta::minutes(10)),
         ["waiting call | handler_failed, incident_opened"]
     );
-    // An answer that comes after all is taken, and resolves the incident.
+    // A late answer is accepted, and resolves the incident.
     assert!(
         scenario
             .advance("call", Some(json!(7)))
@@ -473,7 +474,7 @@ workflow:
     assert_eq!(told, Some(("disagreement", true)));
     assert!(incidents(&scenario).is_empty());
 
-    // Where no way leads on, it stays open.
+    // If no transition matches, the incident stays open.
     let stuck = yaml.replace(
         "condition: { type: on_disagreement }",
         "condition: { type: expression, expression: 'agreement > 2.0' }",

@@ -1,5 +1,5 @@
-//! Steps that ask people only as long as it helps: at the scenario, where nobody is known, and on the
-//! whole road with what it learns.
+//! Steps that complete by confidence: in the scenario, with unknown annotators, and in the full
+//! pipeline with the annotator model that it learns.
 
 use std::sync::Arc;
 
@@ -75,7 +75,7 @@ fn it_asks_one_by_one_until_the_most() {
         scenario.label("annotate", 4, "b"),
         "completed | annotation_submitted, consensus_calculated, step_completed, workflow_completed"
     );
-    // Nobody was sure, so the best answer there is stands, and says how sure it is.
+    // Nobody was sure, so the best answer is the result, with its probability.
     assert_eq!(scenario.output()["resolved_by"], "posterior");
     let result = &scenario.output()["steps"]["annotate"];
     assert_eq!(result["kind"], "consensus");
@@ -163,13 +163,13 @@ fn claims_hold_what_it_asks_for_and_labels_up_to_the_most_are_heard() {
         scenario.assign("annotate", 2),
         "waiting annotate | task_assigned"
     );
-    // Two are asked for at least, and two have a slot; a third might not be needed.
+    // At least two people are asked, and two have claimed a slot; a third might not be needed.
     assert_eq!(scenario.assign("annotate", 3), "rejected surplus");
     assert_eq!(
         scenario.label("annotate", 3, "a"),
         "waiting annotate | annotation_submitted"
     );
-    // Both slots are kept for those who hold them, so one is left of the four.
+    // Both slots stay claimed, so one of the four is left.
     let asks_on = "waiting annotate | annotation_submitted, consensus_calculated, places_added";
     assert_eq!(scenario.label("annotate", 4, "b"), asks_on);
     assert_eq!(scenario.label("annotate", 5, "b"), "rejected surplus");
@@ -199,7 +199,7 @@ fn an_answer_is_a_category() {
             .submit("annotate", 1, json!({"label": 1}))
             .starts_with("waiting")
     );
-    // The same number in another form, and a text that looks like it.
+    // The same number in another form, and a text that looks like a number.
     assert!(
         scenario
             .submit("annotate", 2, json!({"label": 1.0}))
@@ -291,9 +291,9 @@ fn a_vote_between_strangers_stays_tied() {
     }
 }
 
-// --- the whole road ---------------------------------------------------------------------------
+// --- the full pipeline -------------------------------------------------------------------------
 
-/// Offers labels to the tasks of one workflow, one command at a time.
+/// Submits labels to the tasks of one workflow, one command at a time.
 pub(crate) struct Road {
     orchestrator: Arc<WorkflowOrchestrator>,
     store: Arc<dyn Store>,
@@ -301,7 +301,7 @@ pub(crate) struct Road {
     commands: u128,
 }
 
-/// What a label came to.
+/// The result of a label.
 pub(crate) enum Answer {
     AsksOn,
     Done { result: Value, confidence: f64 },
@@ -321,7 +321,7 @@ impl Road {
         }
     }
 
-    /// Another process at the same tasks.
+    /// Another process that works on the same tasks.
     pub(crate) fn another(&self, number: u128) -> Self {
         Self {
             orchestrator: Arc::new(WorkflowOrchestrator::new(
@@ -374,7 +374,7 @@ impl Road {
         answer(outcome)
     }
 
-    /// Every comparison of the log, in its order.
+    /// Every comparison in the log, in order.
     async fn compared(&self) -> Vec<ConsensusCalculated> {
         let mut found = Vec::new();
         let mut after = LogPosition::default();
@@ -452,10 +452,10 @@ workflow:
       consensus: { field: label }
 ";
 
-/// What each task came to: labels used, best answer, its probability.
+/// The result of each task: labels used, best answer, its probability.
 pub(crate) type Came = Vec<(usize, String, f64)>;
 
-/// The model by itself, fed as the documentation of adaptive overlap says.
+/// The model alone, updated as the documentation of adaptive overlap describes.
 pub(crate) fn by_model(data: &Labelled) -> Came {
     let mut model = ReliabilityModel::new(Classes::Open).unwrap();
     let mut came = Vec::new();
@@ -535,7 +535,7 @@ async fn processes_and_restarts_go_on_from_what_others_learnt() {
         assert_eq!(came, by_model(&data));
         came
     };
-    // Another store, two processes that take turns, one of which comes late and one that is new.
+    // Another store, with two processes that take turns: one that is behind and one that is new.
     let mut first = Road::new(Arc::new(MemoryStore::new()), ROAD).await;
     let mut second = first.another(1);
     let mut came = by_road(&mut first, &data, 0..20).await;
@@ -545,14 +545,14 @@ async fn processes_and_restarts_go_on_from_what_others_learnt() {
     let model = kept(&first).await.expect("kept after 500 labels");
     let mut third = first.another(2);
     came.extend(by_road(&mut third, &data, 230..240).await);
-    // From nothing it is the same.
+    // Rebuilt from nothing, it is the same.
     first.store.forget_models().await.unwrap();
     let mut fourth = first.another(3);
     came.extend(by_road(&mut fourth, &data, 240..260).await);
     assert_eq!(came, expected);
     assert_ne!(kept(&fourth).await, Some(model));
 
-    // What a rebuild makes is what everybody has by now.
+    // A rebuild gives what all processes have by now.
     let learnt = fourth.orchestrator.relearn().await.unwrap();
     assert_eq!(learnt, 1);
     let rebuilt = kept(&fourth).await.unwrap();
@@ -561,7 +561,7 @@ async fn processes_and_restarts_go_on_from_what_others_learnt() {
     assert_eq!(kept(&fourth).await, Some(rebuilt));
 }
 
-/// The one model that the store keeps.
+/// The only model in the store.
 async fn kept(road: &Road) -> Option<String> {
     let config = road.store.load_by_name("road").await.unwrap().unwrap();
     let keys = ModelKey::all_of(&config);
@@ -575,7 +575,7 @@ async fn a_task_that_is_not_at_hand_is_decided_on_what_was_learnt() {
     let mut first = Road::new(Arc::new(MemoryStore::new()), ROAD).await;
     by_road(&mut first, &data, 0..39).await;
     first.label(39, 100, 0).await;
-    // Neither the task nor its workflow is known to this process, nor named by the command.
+    // This process knows neither the task nor its workflow, and the command does not name them.
     let mut second = first.another(1);
     let outcome = second
         .run(Command::Submission(Submission {
@@ -595,7 +595,7 @@ async fn a_task_that_is_not_at_hand_is_decided_on_what_was_learnt() {
 
 #[tokio::test]
 async fn gold_teaches_whom_to_believe_and_is_not_used_for_its_own_answer() {
-    // Three people who agree with each other, and one who is right; only gold can tell.
+    // Three people who agree with each other, and one who is right; only gold can tell them apart.
     let labels = |task: usize, truth: usize| {
         let other = 1 - truth;
         [(0, other), (1, other), (2, other), (3, truth)].map(|(k, class)| (task, k, class))
@@ -642,7 +642,7 @@ workflow:
 ";
     let mut road = Road::new(Arc::new(MemoryStore::new()), yaml).await;
     for task in 0..40 {
-        // One who is right, one who agrees most of the time, and one who does not look.
+        // One is right, one agrees most of the time, and one does not look.
         let truth = task % 2;
         let second = if task % 8 == 0 { 1 - truth } else { truth };
         road.label(task, 0, truth).await;
@@ -682,7 +682,7 @@ async fn racers_for_the_last_slot_get_one() {
     let mut road = Road::new(Arc::new(MemoryStore::new()), ROAD).await;
     let mut answers = Vec::new();
     for annotator in 0..5 {
-        // Nobody agrees, so the most is asked for.
+        // Nobody agrees, so the maximum is requested.
         answers.push(road.label(0, annotator, annotator).await);
     }
     assert!(matches!(answers.last(), Some(Answer::Done { .. })));
@@ -695,7 +695,7 @@ async fn racers_for_the_last_slot_get_one() {
     let late = answer(road.run(Command::Submission(late)).await);
     assert!(matches!(late, Answer::Rejected(code) if code == "surplus"));
 
-    // All at once, in one batch.
+    // All in one batch.
     let envelope = |n: u128| {
         let submission = Submission {
             task_id: task_id(1),

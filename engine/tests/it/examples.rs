@@ -1,4 +1,4 @@
-//! Every file in `examples/` is valid without warnings, and does what its scripts say.
+//! Every file in `examples/` is valid without warnings, and its scripts pass.
 //!
 //! `examples/scripts/NAME.yaml` and `NAME.WHAT.yaml` are scripts for `examples/NAME.yaml`; a script
 //! names the files of the sub-workflows that it needs.
@@ -23,7 +23,7 @@ fn read(path: &Path) -> Vec<u8> {
     std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The names of the YAML files of a folder, without their ending.
+/// The names of the YAML files of a folder, without their extension.
 #[expect(clippy::disallowed_methods, reason = "examples are files")]
 fn names(folder: &Path) -> BTreeSet<String> {
     let entries = std::fs::read_dir(folder).unwrap();

@@ -1,4 +1,4 @@
-//! Consensus field by field: what each mode makes of fields that agree and fields that do not.
+//! Consensus by field: the result of each mode for fields that agree and fields that do not.
 
 use glyph_workflow_engine::events::{ConsensusCalculated, WorkflowEvent};
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ workflow:
     )
 }
 
-/// Submits `data` by one annotator each.
+/// Submits each of `data` by another annotator.
 fn scenario(consensus: &str, data: &[Value]) -> Scenario {
     let count = u32::try_from(data.len()).unwrap();
     let mut scenario = Scenario::started(&workflow(count, consensus));

@@ -1,4 +1,4 @@
-//! Goals: what they come to, and that it makes no difference how the log is cut into steps.
+//! Goals: their progress is the same however the log is cut into steps.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,7 +44,7 @@ fn entry(task: u128, second: i64, gold: bool, event_type: &str, data: Value) -> 
     LogEntry {
         position: LogPosition::default(),
         workflow: slug("flow"),
-        // Tasks take ten minutes and some more.
+        // Each task takes ten minutes and a little more.
         started_at: at(second) - TimeDelta::seconds(600 + i64::try_from(task % 7).unwrap() * 60),
         event: StoredEvent {
             event_id: Uuid::from_u128(1),
@@ -100,7 +100,7 @@ fn scored(task: u128, second: i64, correct: bool) -> LogEntry {
     entry(task, second, true, "gold_scored", data)
 }
 
-/// What a projector keeps, with what it has set off.
+/// The state of a projector, and the effects that it emitted.
 #[derive(Default)]
 struct Scenario {
     definitions: Vec<GoalDefinition>,
@@ -138,7 +138,7 @@ impl Scenario {
         }
     }
 
-    /// A step of the projection; `None` where it died before it was committed.
+    /// One step of the projection; `None` if it died before its commit.
     fn step(&mut self, entries: &[LogEntry], settled: DateTime<Utc>, dies: bool) {
         let mut tracker = GoalTracker::resume(
             self.rows.clone(),
@@ -421,7 +421,7 @@ fn a_deadline_that_will_be_missed_is_told_of_before() {
         json!({"id": "soon", "type": "deadline", "target": 100, "deadline": at(40_000),
                "alerts": {"late": true, "progress": [0.5]}}),
     )]);
-    // One in five minutes: the hundredth comes at 30,000.
+    // One every five minutes: the hundredth completes at 30,000.
     let log: Vec<_> = (1..=20)
         .map(|n| completed(u128::try_from(n).unwrap(), 300 * n))
         .collect();
@@ -431,10 +431,10 @@ fn a_deadline_that_will_be_missed_is_told_of_before() {
     assert_eq!(forecast.eta, Some(at(30_000)));
     assert_eq!(forecast.basis.unwrap().events, 20);
     assert_eq!(scenario.told("soon"), [] as [&str; 0]);
-    // Then nothing comes: it is seen to be late while nothing happens, before the deadline.
+    // Then nothing happens: the goal is found late before its deadline, without any event.
     scenario.step(&[], at(20_000), false);
     assert_eq!(scenario.told("soon"), ["soon 1 late"]);
-    // A burst brings it back, and later it is late again.
+    // A burst brings it back on track, and later it is late again.
     let log: Vec<_> = (21..=70).map(|n| completed(n, 20_100)).collect();
     scenario.step(&log, at(20_100), false);
     assert!(!scenario.goal("soon").alerts["late"].active);
@@ -514,7 +514,7 @@ fn a_persons_word_completes_what_takes_it() {
     assert_eq!(scenario.told("sign-off"), ["sign-off 1 notify"]);
 }
 
-/// Goals of every kind, some of which change with the second revision.
+/// Goals of every kind, some of which change in the second revision.
 fn definitions(first: i64, second: i64) -> Vec<GoalDefinition> {
     let of = |revision: u32, since: i64, target: u32| {
         let configs = json!([
@@ -546,7 +546,7 @@ fn definitions(first: i64, second: i64) -> Vec<GoalDefinition> {
     all
 }
 
-/// What happens, by a number, so many seconds after what happened before.
+/// Numbered events, each this many seconds after the one before.
 fn happening() -> impl Strategy<Value = (u8, i64)> {
     (
         0_u8..12,
@@ -576,9 +576,9 @@ fn log_of(happenings: &[(u8, i64)]) -> Vec<LogEntry> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// The same log, folded live in steps of any length, by processes that die before they commit,
-    /// with looks at the clock in between, or at once from the beginning: the same numbers and the
-    /// same effects, each once and in the same order.
+    /// The same log, folded live in steps of any length by processes that die before they commit,
+    /// with clock checks in between, or at once from the beginning: both give the same numbers and
+    /// the same effects, each once and in the same order.
     #[test]
     fn how_the_log_is_cut_makes_no_difference(
         happenings in prop::collection::vec(happening(), 0..80),
@@ -611,22 +611,22 @@ proptest! {
         let mut settled = at(0);
         while read < log.len() {
             let (length, dies, later) = *cuts.next().unwrap();
-            // Whatever dies, it does not die for ever.
+            // The number of deaths is limited, so that the loop ends.
             steps += 1;
             let dies = dies && steps < 200;
             let next = (read + length).min(log.len());
-            // What is settled lies before everything that is still to come.
+            // Settled positions are below everything that is still to come.
             let to_come = log[next..].iter().map(|entry| entry.event.occurred_at).min();
             let seen = log[..next].iter().map(|entry| entry.event.occurred_at).max();
             let looked = settled.max(seen.unwrap_or(settled)) + TimeDelta::seconds(later);
             let now = to_come.map_or(looked, |first| looked.min(first - TimeDelta::seconds(1)));
-            // Of revisions and of what people say, only what is there already is known; and what is
-            // there is known before anything that comes after it.
+            // A step knows exactly the revisions and manual completions up to its time.
             let horizon = now.max(seen.unwrap_or(now));
             live.definitions = definitions.iter().filter(|d| d.since <= horizon).cloned().collect();
             live.completions = completions.iter().filter(|c| c.at <= horizon).cloned().collect();
             let asks_for_dedupe = definitions.iter().filter(|d| d.config.dedupe);
-            // A goal that asks for more than was noted begins anew; here it is there from the start.
+            // A goal that needs more data than was recorded starts from zero; here it is there from
+            // the start.
             for definition in asks_for_dedupe.filter(|d| d.since > horizon) {
                 live.definitions.push(definition.clone());
             }

@@ -1,4 +1,4 @@
-//! Gold tasks: scored whenever the known answer is there, and no output.
+//! Gold tasks: scored whenever the known answer is there, and excluded from output.
 
 use glyph_workflow_engine::{
     command::{Command, Start},

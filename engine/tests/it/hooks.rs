@@ -1,4 +1,4 @@
-//! Hooks: what is called around the work of a step, and whatever comes between.
+//! Hooks: calls around the work of a step, and everything that can happen in between.
 
 use std::fmt::Write as _;
 
@@ -102,7 +102,7 @@ fn a_step_opens_once_what_comes_before_is_done() {
         ]
     );
     assert_eq!(open_slots(&scenario), 1);
-    // The second one works on what the first has made ready.
+    // The second hook uses the result of the first.
     assert_eq!(stages(&scenario.calls), ["pre_process", "pre_process"]);
     assert_eq!(scenario.calls[0].input["input"], json!({"text": "x"}));
     assert_eq!(scenario.calls[1].input["prepared"], json!({"guess": "a"}));
@@ -132,7 +132,7 @@ fn a_result_is_final_once_what_comes_after_is_done() {
         scenario.label("label", 1, "a"),
         "waiting label | annotation_submitted, result_found, handler_requested"
     );
-    // Its count has closed the visit; who labelled is told so first.
+    // The submission closed the visit; who has already submitted gets that reason first.
     assert_eq!(scenario.label("label", 2, "b"), "rejected surplus");
     assert_eq!(
         scenario.label("label", 1, "b"),
@@ -182,7 +182,7 @@ fn what_only_tells_holds_nothing() {
             .review("look", 2, "approve")
             .starts_with("completed |")
     );
-    // All is told although the task has completed. Of the job nobody answers.
+    // All hooks are called although the task has completed. Nobody answers the job.
     assert_eq!(scenario.due().len(), 2);
     assert_eq!(
         scenario.pass(seconds(0)),
@@ -240,7 +240,7 @@ fn a_failed_hook_holds_its_step_until_it_is_tried_again() {
             *reason,
             format!("hook `{stage}[1]`: failed after 1 attempt: no")
         );
-        // From the failed hook on, under another key.
+        // Continues from the failed hook, under another key.
         assert_eq!(
             scenario.control(Command::Retry),
             "waiting label | incident_resolved, handler_requested"
@@ -293,7 +293,7 @@ fn an_advance_answers_a_job_of_a_hook() {
         "waiting label | hook_ended, step_opened"
     );
     assert_eq!(visit(&scenario).prepared, Some(json!({"guess": "a"})));
-    // Open, it waits for people: an `advance` is no answer any more.
+    // The step is open and waits for people: an `advance` is no longer an answer to the hook.
     assert_eq!(scenario.advance("", None), "rejected not_waiting");
     scenario.label("label", 1, "a");
     assert_eq!(
@@ -330,7 +330,7 @@ fn hooks_wait_while_the_task_is_paused() {
     let due = scenario.due();
     assert_eq!((due.len(), due[0].due_at), (1, scenario.now));
     scenario.pass(seconds(0));
-    // Open, and what is told waits, too.
+    // The step is open, and its notifications wait, too.
     scenario.pause(None);
     scenario.now += seconds(60);
     assert!(scenario.pass(seconds(5)).is_empty());
@@ -361,7 +361,7 @@ fn a_cancelled_task_tells_no_more_that_its_step_has_begun() {
     let mut scenario = Scenario::started(&labelling(&hooks, ""));
     scenario.control(Command::Cancel);
     assert!(scenario.due().is_empty());
-    // A step that has completed has done so.
+    // A completed step stays completed.
     let mut scenario = Scenario::started(&hooked("on_complete", &[WEBHOOK]));
     scenario.label("label", 1, "a");
     scenario.control(Command::Cancel);
@@ -418,7 +418,7 @@ workflow:
 "
     ));
     scenario.start(Value::Null);
-    // The join goes on without the branch whose hooks are at work, and they lapse with it.
+    // The join continues without the branch whose hooks are running, and they lapse with it.
     let ended = scenario.label("other", 1, "a");
     assert!(ended.starts_with("completed |"), "{ended}");
     assert!(scenario.due().is_empty());
@@ -455,7 +455,7 @@ workflow:
     assert_eq!(scenario.output()["result"], "final");
 }
 
-/// A claim is gone once the result is found: its holder is not called inactive for it.
+/// Claims end when the result is found, so no inactivity is reported for their holder.
 #[test]
 fn claims_end_when_the_result_is_found() {
     let hooks = format!("post_process: [{WEBHOOK}]");
@@ -493,7 +493,7 @@ fn a_task_whose_hooks_are_at_work_moves_to_another_revision() {
     let to = scenario.revise(&hooked("pre_process", &[WEBHOOK]));
     scenario.run(migrate(TASK, &to));
     scenario.pass(seconds(0));
-    // The one hook that the new revision has is done with the first answer.
+    // The new revision has only one hook, which is done with the first answer.
     assert!(visit(&scenario).is_open());
     assert_eq!(scenario.calls.len(), 1);
 
@@ -504,7 +504,7 @@ fn a_task_whose_hooks_are_at_work_moves_to_another_revision() {
         scenario.run(migrate(TASK, &to)),
         "waiting label | workflow_migrated, step_opened, handler_requested"
     );
-    // The answer to a hook that the revision does not have comes too late.
+    // The answer to a hook that the new revision does not have comes too late.
     let late = FireTimer {
         row,
         outcome: Some(done(json!("late"))),
@@ -613,7 +613,7 @@ workflow:
         },
         workflow: None,
     }));
-    // The child's submission, its report, and the parent's learning of it; nothing comes again.
+    // The child's submission, its report, and the notification of the parent; nothing is repeated.
     assert!(played.len() < 10, "{} commands", played.len());
     simulation.run(Command::Advance(Advance {
         task_id: TASK,

@@ -1,8 +1,8 @@
-//! The page that teaches the language: what it shows is valid, and happens.
+//! Checks the page that teaches the language: its examples are valid, and behave as described.
 //!
-//! A block of `yaml` is a whole file, valid without warnings; the block of `yaml script` that follows
-//! it is played on it. A block of `yaml child` between them is the file of a sub-workflow. A block of
-//! `yaml step` holds keys of an annotation step.
+//! A `yaml` block is a whole file, valid without warnings; a `yaml script` block that follows it is
+//! run on it. A `yaml child` block between them is the file of a sub-workflow. A `yaml step` block
+//! contains keys of an annotation step.
 
 use glyph_workflow_engine::{
     WorkflowConfig,
@@ -13,10 +13,10 @@ use glyph_workflow_engine::{
 
 const PAGE: &str = include_str!("../../../docs/language.md");
 
-/// The fenced blocks: what stands behind the fence, and the text.
+/// The fenced blocks: the info string of the fence, and the text.
 fn blocks() -> Vec<(&'static str, &'static str)> {
     let parts: Vec<&str> = PAGE.split("\n```").collect();
-    // Text and blocks take turns; a fence that opens one says what it holds.
+    // Text and blocks alternate; an opening fence names the kind of its block.
     parts
         .iter()
         .skip(1)

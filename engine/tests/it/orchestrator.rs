@@ -1,4 +1,4 @@
-//! The orchestrator on a store in memory: batches, duplicates, races, revisions.
+//! The orchestrator on an in-memory store: batches, duplicates, races, revisions.
 
 use std::sync::Arc;
 
@@ -105,7 +105,7 @@ async fn two_copies_of_an_id_in_one_batch_are_one_command() {
         panic!("{:?}", report.outcomes[1]);
     };
     assert_eq!(result["status"], "waiting");
-    // In a later batch too, with the first outcome.
+    // Also in a later batch, with the first outcome.
     let again = orchestrator.process_batch(vec![one], None).await.unwrap();
     assert_eq!(again.outcomes[0], report.outcomes[1]);
     assert!(again.stats.events.is_empty());
@@ -364,7 +364,7 @@ async fn a_running_task_moves_to_another_revision() {
         "the work moved along"
     );
 
-    // A revision that asks for no more than is there completes the task.
+    // A revision that requires no more submissions than there are completes the task.
     orchestrator
         .create_workflow(&renamed.replace("count: 3", "count: 2"))
         .await
@@ -408,7 +408,7 @@ async fn a_pause_that_runs_out_is_ended_once_and_not_if_it_was_prolonged() {
     assert_eq!((open.active.len(), open.expired.len()), (1, 0));
     let lapsed = OperatorEnvelope::of_lapsed(&open.active[0]).unwrap();
 
-    // Prolonged before anybody noticed: it goes on, since its beginning.
+    // Extended before the expiry was processed: the claim continues, with its original start.
     assert!(is_applied(pause(2, 200).await));
     clock.store(150, std::sync::atomic::Ordering::Relaxed);
     let outcome = orchestrator
@@ -441,8 +441,8 @@ async fn a_pause_that_runs_out_is_ended_once_and_not_if_it_was_prolonged() {
     assert_eq!(store.operator_commands().await.unwrap().len(), 3);
 }
 
-/// The same decision under the same locks: what is foretold is what then happens, and looking
-/// changes nothing.
+/// A preview is the same decision under the same locks: what it predicts happens, and the preview
+/// itself changes nothing.
 #[tokio::test]
 async fn what_a_preview_says_is_what_happens() {
     let (store, orchestrator) = orchestrator();
@@ -471,12 +471,12 @@ async fn what_a_preview_says_is_what_happens() {
         .iter()
         .map(|preview| preview.events.len())
         .collect();
-    // One moves, one is done with it, one has ended before, one is not there.
+    // One moves, one is already there, one has ended, one does not exist.
     assert_eq!(counts, [1, 4, 0, 0]);
     let report = orchestrator.process_batch(commands, None).await.unwrap();
     for (n, (preview, outcome)) in (1..).zip(foretold.into_iter().zip(report.outcomes)) {
         assert_eq!(preview.outcome, outcome, "{n}");
-        // The clock has gone on since.
+        // The clock has advanced since.
         let page = store.events(task(n), 0, 1_000).await.unwrap();
         let last = page.events.iter().rev().take(preview.events.len()).rev();
         assert!(

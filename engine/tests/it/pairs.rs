@@ -1,4 +1,4 @@
-//! Constructs that meet: what one does must not disturb the other.
+//! Pairs of constructs that meet in one workflow: one must not disturb the other.
 //!
 //! | pair | test |
 //! |---|---|
@@ -149,7 +149,7 @@ workflow:
         "waiting annotate | annotation_submitted"
     );
 
-    // Somebody else was quicker than the late one.
+    // Another person was faster.
     let mut scenario = Scenario::started(ONE);
     scenario.assign("annotate", 1);
     scenario.pass(TimeDelta::hours(1));
@@ -380,7 +380,7 @@ workflow:
         "{answer}"
     );
 
-    // Held, it is asked when it goes on.
+    // The join is paused, and evaluated when it resumes.
     let mut scenario = Scenario::new(&joined(""));
     scenario.start(json!({}));
     scenario.label("a", 1, "x");

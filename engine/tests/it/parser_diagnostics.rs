@@ -1,8 +1,8 @@
-//! Every code of a diagnostic has a file that triggers it and a near miss that does not.
+//! Every diagnostic code has a file that triggers it and a near miss that does not.
 //!
-//! Files stand in `fixtures/diagnostics`. Their first lines say what is expected, in the order of
-//! the file: `# expect: CODE PATH LINE:COLUMN SUGGESTION`, with `-` for the file as a whole. The
-//! list is complete: a diagnostic that is not expected fails the test.
+//! The files are in `fixtures/diagnostics`. Their first lines list the expected diagnostics, in the
+//! order of the file: `# expect: CODE PATH LINE:COLUMN SUGGESTION`, with `-` for the file as a
+//! whole. The list is complete: an unexpected diagnostic fails the test.
 
 use std::{
     collections::BTreeSet,
@@ -104,7 +104,7 @@ fn every_file_belongs_to_a_code() {
     assert_eq!(found, known);
 }
 
-/// Expressions are taken to leave something out unless one of them is another's opposite.
+/// Expressions are assumed to leave a gap unless one of them is the negation of another.
 #[test]
 fn outcomes_that_no_expression_takes_are_warned_of() {
     let warned = |conditions: &[&str]| {
@@ -139,7 +139,7 @@ fn outcomes_that_no_expression_takes_are_warned_of() {
     ]));
 }
 
-/// What is called around a step is checked as its own handler is; a name alone will do.
+/// Hooks of a step are checked like its handler; a name alone is enough.
 #[test]
 fn hooks_are_checked_like_handlers() {
     let report = check(
@@ -245,7 +245,7 @@ fn only_an_empty_file_has_no_place() {
     }
 }
 
-/// A slip in each kind of name finds what was meant.
+/// A typo in each kind of name gets the intended name as its suggestion.
 #[test]
 fn did_you_mean() {
     let source = "workflow:
@@ -361,7 +361,7 @@ fn faults_inside_a_template_or_library_step_point_to_what_took_them() {
     );
 }
 
-/// Slips that no near name explains, each with what is said of it and how it is mended.
+/// Mistakes that no similar name explains, each with its message and its fix.
 #[test]
 fn common_slips_are_explained() {
     let steps = |steps: &str| format!("workflow:\n  id: w\n  steps:\n    - {steps}\n");
@@ -485,7 +485,7 @@ fn common_slips_are_explained() {
         };
         assert!(found.iter().any(says), "{source}{found:#?}");
     }
-    // A guess closes no cycle.
+    // A transition that was only guessed closes no cycle.
     let looped = way("{ from: a, to: alfa, loop: { max_iterations: 2, on_exhausted: alpa } }")
         .replace(
             "  transitions",
@@ -501,7 +501,7 @@ fn common_slips_are_explained() {
             .all(|d| d.code != DiagnosticCode::UnmarkedCycle),
         "{found:#?}"
     );
-    // What is read as another fault is not the ground for a warning.
+    // A value that is reported as another error is no basis for a warning.
     let counted = "workflow:
   id: w
   steps:
@@ -559,7 +559,7 @@ fn built_in_library_steps_are_valid_without_warnings() {
     }
 }
 
-/// Bounds keep the work small; the deadline is generous, as debug builds on busy machines are slow.
+/// Limits keep the work small; the deadline is generous, as debug builds on busy machines are slow.
 #[test]
 fn hostile_files_are_refused_quickly() {
     for (name, source) in glyph_hostile_files::files() {
@@ -691,7 +691,7 @@ fn a_value_by_half_its_name_is_suggested_in_full() {
     );
 }
 
-/// The largest files that are allowed, in the shapes that cost most: every step beside every other.
+/// The largest files allowed, in the most expensive shape: all steps in parallel with each other.
 #[test]
 fn the_largest_files_are_checked_quickly() {
     let steps = |keys: &str| -> String {

@@ -1,4 +1,4 @@
-//! What holds for every sequence of commands: no panic, replay equals live (the scenario checks it
+//! Properties of every sequence of commands: no panic, replay equals live (checked by the scenario
 //! after every command), and one completion for each visit.
 
 use std::collections::BTreeSet;
@@ -96,9 +96,9 @@ enum Move {
     Retry,
     Cancel,
     Pass(i64),
-    /// What the next call comes to: an answer, a failure, a failure for good.
+    /// The result of the next call: an answer, a failure, or a permanent failure.
     Outcome(u8),
-    /// A call is made, this comes between, and then its answer arrives.
+    /// A call is made, this command comes in between, and then the answer arrives.
     Overtaken(Box<Move>),
 }
 

@@ -1,4 +1,4 @@
-//! The live model of annotators through its public API: what it promises to those who decide by it.
+//! The live annotator model through its public API: the guarantees that completion relies on.
 
 use glyph_workflow_engine::reliability::{
     CLASSES_MAX, CONFUSION_CLASSES_MAX, Classes, Evidence, Posterior, ReliabilityError,
@@ -105,7 +105,7 @@ fn evidence_is_all_that_a_decision_needs() {
     let read: Evidence = serde_json::from_str(&text).unwrap();
     assert_eq!(read, evidence);
     assert_eq!(read.posterior(), evidence.posterior());
-    // By hand: the prior times the vectors.
+    // By hand: the product of the prior and the vectors.
     let mut products = evidence.prior.clone();
     for label in &evidence.labels {
         assert_eq!(label.likelihood.len(), products.len());
@@ -160,7 +160,7 @@ fn people_are_told_apart() {
     );
     assert!(model.weight("spammer") < 0.3);
     assert!((0.3..3.0).contains(&model.weight("nobody")));
-    // A known liar is as informative as a friend.
+    // A reliable liar is as informative as a reliable friend.
     let answer = posterior_of(&model, &[("liar", "a")]);
     assert!(
         answer.best.as_deref() == Some("b") && answer.confidence > 0.8,
@@ -369,13 +369,14 @@ proptest! {
     fn an_item_does_not_confirm_itself(seed in 0_u64..1000, size in 1_usize..12) {
         let items = small(seed);
         let mut model = open();
-        // Sixteen labels to learn from, three to judge: before the first refit, so that both see the same.
+        // Sixteen labels to learn from, three to predict: before the first refit, so that both see
+        // the same.
         learn(&mut model, &items[..4]);
         let size = size.min(3);
         let labels: Vec<(&str, &str)> =
             items[4].1[..size].iter().map(|(k, c)| (k.as_str(), c.as_str())).collect();
         for (_, class) in &labels {
-            // Known classes only: a new one changes what is possible.
+            // Known classes only: a new class changes the set of possible answers.
             prop_assume!(model.classes().iter().any(|known| known == class));
         }
         let before = model.posterior_of(&labels).unwrap().posterior();

@@ -1,4 +1,4 @@
-//! A scenario to try a workflow on: commands in, one line of text out, no store and no clock.
+//! A scenario for one workflow: commands in, one line of text out, without store and clock.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -22,31 +22,31 @@ use glyph_workflow_engine::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// One task at a workflow, decided by hand.
+/// One task in a workflow, decided directly.
 pub(crate) struct Scenario {
     workflow: CompiledWorkflow,
-    /// A revision that the task may move to.
+    /// A revision that the task may migrate to.
     revised: Option<CompiledWorkflow>,
     handlers: HandlerRegistry,
-    /// What is known of the annotators.
+    /// The reliability of the annotators.
     pub(crate) annotators: HashMap<ModelKey, AnnotatorModel>,
-    /// The state so far.
+    /// The current state.
     pub(crate) state: Option<WorkflowSnapshot>,
-    /// Everything that has happened.
+    /// All events so far.
     pub(crate) log: Vec<StoredEvent>,
-    /// The time that the next command is decided at.
+    /// The time at which the next command is decided.
     pub(crate) now: DateTime<Utc>,
-    /// Pauses of its workflow.
+    /// The pauses of its workflow.
     pub(crate) pauses: Vec<WorkflowPause>,
-    /// What the next calls to handlers outside come to, the first first; once there is none left,
-    /// calls are answered `"answer"`.
+    /// The results of the next calls to external handlers, in order. When none is left, calls are
+    /// answered with `"answer"`.
     pub(crate) answers: VecDeque<EffectOutcome>,
     /// The calls made so far.
     pub(crate) calls: Vec<HandlerCall>,
     commands: u128,
 }
 
-/// What a store writes of an event is read as the same.
+/// An event that a store writes is read back unchanged.
 fn assert_readable(event: &StoredEvent) {
     let written = serde_json::to_value(&event.event).expect("events are plain data");
     let name = event.event.event_type();
@@ -55,12 +55,12 @@ fn assert_readable(event: &StoredEvent) {
     assert_eq!(read.ok().as_ref(), Some(&written), "{name}");
 }
 
-/// The annotator of that number.
+/// The annotator with this number.
 pub(crate) fn user(n: u128) -> UserId {
     UserId(Uuid::from_u128(0xA000 + n))
 }
 
-/// The one task of a scenario.
+/// The only task of a scenario.
 pub(crate) const TASK: TaskId = TaskId(Uuid::from_u128(0x7A5C));
 
 fn compiled(yaml: &str, revision: u32) -> CompiledWorkflow {
@@ -95,8 +95,8 @@ impl Scenario {
         scenario
     }
 
-    /// Decides a command; answers the outcome and what happened, as
-    /// `completed | annotation_submitted, step_completed, …`.
+    /// Decides a command; returns the outcome and the events, as `completed | annotation_submitted,
+    /// step_completed, …`.
     pub(crate) fn run(&mut self, command: Command) -> String {
         self.commands += 1;
         let id = match &command {
@@ -157,7 +157,7 @@ impl Scenario {
         }
     }
 
-    /// Makes another revision, for the task to move to.
+    /// Adds another revision, for the task to migrate to.
     pub(crate) fn revise(&mut self, yaml: &str) -> WorkflowSelector {
         let revised = compiled(yaml, 2);
         let selector = WorkflowSelector::Revision(revised.config().revision_id);
@@ -165,7 +165,7 @@ impl Scenario {
         selector
     }
 
-    /// What must hold after every command: replay equals live.
+    /// The invariant after every command: replay equals live.
     fn check(&self) {
         let replayed = StateRebuilder::rebuild(&self.log).expect("the log replays");
         assert_eq!(replayed, self.state, "replay equals live");
@@ -189,20 +189,20 @@ impl Scenario {
         });
     }
 
-    /// Lets the whole workflow go on.
+    /// Resumes the whole workflow.
     pub(crate) fn resume_workflow(&mut self) {
         if let Some(pause) = self.pauses.iter_mut().find(|p| p.applies_at(self.now)) {
             pause.ended_at = Some(self.now);
         }
     }
 
-    /// Lets time pass, firing timers when its time comes.
+    /// Advances the time and fires each timer when it is due.
     pub(crate) fn pass(&mut self, time: TimeDelta) -> Vec<String> {
         let end = self.now + time;
         let mut fired = Vec::new();
         while let Some(row) = self.next_due(end) {
             self.now = self.now.max(row.due_at);
-            // As in every store: nothing is claimed while the workflow is paused.
+            // As in every store: no timer is claimed while the workflow is paused.
             if let Some(pause) = self.pauses.iter().find(|p| p.applies_at(self.now)) {
                 match pause.until.filter(|until| *until <= end) {
                     Some(until) => self.now = until,
@@ -216,7 +216,7 @@ impl Scenario {
         fired
     }
 
-    /// Does what a row asks for, before it is decided.
+    /// Performs the effect of a row before the row is decided.
     pub(crate) fn perform(&mut self, row: Timer) -> FireTimer {
         let state = self.state.as_ref().expect("the task has been started");
         let Some(Effect::Call(call)) = effect_of(state, &self.workflow, &row) else {

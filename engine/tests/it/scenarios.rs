@@ -1,4 +1,4 @@
-//! Given a workflow and what has happened, when a command comes, then these events and no others.
+//! Given a workflow and a history, a command leads to exactly these events.
 
 mod agreement;
 mod cancels;
@@ -11,7 +11,7 @@ mod reviews;
 mod routing;
 mod submissions;
 
-/// Two people label, and a third decides where they differ.
+/// Two people label, and a third decides if they differ.
 const DUAL: &str = "
 workflow:
   id: dual
@@ -27,7 +27,7 @@ workflow:
     - { from: adjudicate, to: _complete }
 ";
 
-/// One step of annotation with that `completion`; `rest` follows it.
+/// One annotation step with this `completion`; `rest` follows it.
 fn with_completion(completion: &str, rest: &str) -> String {
     format!(
         "workflow:\n  id: one\n  steps:\n    - id: annotate\n      type: annotation\n      \
@@ -35,10 +35,10 @@ fn with_completion(completion: &str, rest: &str) -> String {
     )
 }
 
-/// Labelling and review, over and over.
+/// Labelling and review in a loop.
 const REFINEMENT: &str = "workflow: { id: refine, template: iterative_refinement, overrides: { steps: { annotate: { consensus: { field: label } } } } }";
 
-/// A sure answer is done, an unsure one is reviewed first.
+/// A confident answer is final, an unsure one is reviewed first.
 const ROUTED: &str = "
 workflow:
   id: routed
@@ -57,7 +57,7 @@ workflow:
     - { from: done, to: _complete }
 ";
 
-/// Annotates, then two branches side by side, which meet in `merge`.
+/// Annotates, then two parallel branches, which meet in `merge`.
 fn forked(merge: &str) -> String {
     format!(
         "

@@ -1,4 +1,4 @@
-//! Scripts for a dry run: what is wrong with one is said, and what it does not expect is seen.
+//! Dry-run scripts: errors in a script are reported, and so is any result that it does not expect.
 
 use glyph_workflow_engine::{
     command::RejectionCode, config::ExpectedOutcome, parse_workflow, parser::check_script,
@@ -123,7 +123,7 @@ expect: { status: failed, output: { result: b, steps: { annotate: { agreement: 1
 
 #[test]
 fn a_script_can_expect_every_refusal_that_a_move_can_meet() {
-    // A script starts its task once, never migrates it, and its steps are checked beforehand.
+    // A script starts its task once and never migrates it, and its step names are checked first.
     let never = ["unknown_step", "already_started", "migration_unmapped"];
     for code in RejectionCode::ALL {
         let known = serde_json::from_value::<ExpectedOutcome>(json!(code.as_str())).is_ok();

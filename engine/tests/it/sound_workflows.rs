@@ -1,8 +1,8 @@
-//! Workflows that nobody thought of: what the checks call sound comes to its end, whatever people,
+//! Generated workflows: those that the checks call sound reach their end, whatever people,
 //! operators and clocks do on the way.
 //!
-//! The scenario checks after every command that replay equals live; a decision that `evolve` does not
-//! allow panics.
+//! The scenario checks after every command that replay equals live; `evolve` panics on a decision
+//! that it does not allow.
 
 use std::collections::BTreeSet;
 
@@ -19,23 +19,23 @@ use serde_json::json;
 
 use crate::scenario::Scenario;
 
-/// A part of a workflow with one way in and one way out.
+/// A part of a workflow with one entry and one exit.
 #[derive(Clone, Debug)]
 enum Block {
-    /// People annotate; those who differ are judged by another.
+    /// People annotate; another person decides if they differ.
     Annotate {
         count: u32,
         strategy: &'static str,
     },
-    /// One person labels; handlers are called around that.
+    /// One person labels, with hooks before and after.
     Hooked(&'static str),
-    /// One person reviews, and whatever is decided, it goes on.
+    /// One person reviews; the task continues whatever the decision.
     Review,
     Machine,
     Sequence(Vec<Self>),
     If(&'static str, Box<Self>, Box<Self>),
     Parallel(Vec<Self>, Join),
-    /// What is not approved goes back, so many times.
+    /// Rejected work goes back, up to this many times.
     Loop(Box<Self>, u32, bool),
 }
 
@@ -98,7 +98,7 @@ impl Writer {
             .push(format!("    - {{ from: {from}, to: {to}{keys} }}\n"));
     }
 
-    /// Writes a block that leads to `next`; answers its first step.
+    /// Writes a block that leads to `next`; returns its first step.
     fn block(&mut self, block: &Block, next: &str) -> String {
         const AGREED: &str = ", condition: { type: on_agreement }";
         const DIFFERED: &str = ", condition: { type: on_disagreement }";
@@ -206,7 +206,7 @@ fn written(block: &Block) -> String {
     writer.yaml(&entry)
 }
 
-/// Something that happens to a task; numbers choose among what there is.
+/// A move on a task; its numbers choose among the available targets.
 #[derive(Clone, Debug)]
 enum Move {
     Submit {
@@ -215,7 +215,7 @@ enum Move {
         label: usize,
         decision: usize,
     },
-    /// The same submission once more, under another id.
+    /// The same submission again, under another id.
     Again,
     Assign {
         step: usize,
@@ -254,8 +254,8 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
     prop::collection::vec(one, 0..50)
 }
 
-/// Plays moves on a scenario. Half of the submissions go to a step that is active, the others anywhere:
-/// early, late, or to what takes none.
+/// Applies moves to a scenario. Half of the submissions go to an active step; the others go to any
+/// step: early, late, or to one that takes none.
 struct Play {
     scenario: Scenario,
     steps: Vec<(String, StepType)>,
@@ -344,11 +344,11 @@ impl Play {
         self.scenario.state.as_ref().unwrap().status
     }
 
-    /// Lets every person answer: everybody with the same label, every review approved or, to go
-    /// round loops until they run out, rejected.
+    /// Every person answers: all with the same label, and every review approved, or rejected to run
+    /// loops up to their bound.
     fn finish(&mut self, decision: usize) {
         self.scenario.control(Command::Resume);
-        // Claims lapse: who has claimed and does nothing is not waited for.
+        // Claims expire: an inactive holder does not block the step.
         self.scenario.pass(TimeDelta::hours(9));
         for round in 0..2_000 {
             if self.status().is_final() {
@@ -424,7 +424,7 @@ proptest! {
     }
 }
 
-/// Ways between any steps: onward along a chain, across, and back with a bound.
+/// Transitions between any steps: forward along a chain, across, and back with a bound.
 fn wild() -> impl Strategy<Value = String> {
     let kinds = prop::collection::vec(0_usize..3, 3..7);
     let ways = prop::collection::vec((0_usize..7, 0_usize..8, 0_usize..3, any::<bool>()), 1..7);
@@ -493,7 +493,7 @@ fn wild() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
-    /// The check may warn of what the data rule out, but it misses nothing.
+    /// The check may warn of things that the data rule out, but it must miss nothing.
     #[test]
     fn what_is_not_warned_of_does_not_happen(
         yaml in wild(),

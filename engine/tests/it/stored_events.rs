@@ -1,4 +1,4 @@
-//! Every form of event that was ever written still loads: the files of `fixtures/events/v*` are
+//! Every form of event that was ever written still loads. The files of `fixtures/events/v*` are
 //! streams as stored, and are never edited.
 
 use glyph_workflow_engine::{
@@ -68,7 +68,7 @@ fn every_type_is_listed() {
     }
 }
 
-/// The task whose stream is the golden one.
+/// The task whose stream is the golden file.
 fn golden_scenario() -> Scenario {
     let mut scenario = Scenario::started(
         "workflow: { id: golden, template: multi_adjudication, overrides: { steps: { annotate: { consensus: { field: label } } } } }",

@@ -1,5 +1,5 @@
-//! One conformance suite for all stores: what [`Store`](glyph_workflow_engine::store::Store)
-//! promises, asked of each of them.
+//! One conformance suite for all stores: it checks the promises of
+//! [`Store`](glyph_workflow_engine::store::Store) on each of them.
 //!
 //! A store joins with an [`adapter::Adapter`] and one line of [`conformance!`] below; every case of
 //! [`cases`] then runs on a fresh store of its own.
@@ -26,8 +26,8 @@ macro_rules! conformance {
     };
 }
 
-/// One case as a test. The store is dropped only where the case held, so that a failed one can be
-/// looked at.
+/// One case as a test. The store is dropped only if the case passed, so that a failed one can be
+/// inspected.
 macro_rules! run_case {
     ($adapter:ty, $($(#[$attribute:meta])* $case:ident;)+) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,4 +1,4 @@
-//! Sub-workflows: parents and children on one store, with timers between them performed in any
+//! Sub-workflows: parents and children on one store, with the timers between them performed in any
 //! order, twice, half, or late.
 
 mod any_order;
@@ -68,7 +68,7 @@ workflow:
 
 const ROOT: TaskId = TaskId(Uuid::from_u128(0x7A5C));
 
-/// Tasks on a store in memory, with a clock set by hand and nobody who performs timers unasked.
+/// Tasks on an in-memory store with a manual clock; timers run only when a test performs them.
 struct Family {
     store: Arc<MemoryStore>,
     orchestrator: WorkflowOrchestrator,
@@ -76,7 +76,7 @@ struct Family {
     commands: u128,
 }
 
-/// What telling another task something came to, as a worker passes it on.
+/// The outcome of a notification to another task, as a worker passes it on.
 fn told(outcome: Outcome) -> EffectOutcome {
     let failed = |error: String, is_final| EffectOutcome::Failed {
         error,
@@ -113,7 +113,7 @@ impl Family {
         }
     }
 
-    /// One whose root task has been started and entered.
+    /// A family whose root task has been started and entered.
     async fn started(workflows: &[&str], root: &str) -> Self {
         let mut family = Self::of(workflows).await;
         family.start(root, json!({"text": "t"})).await;
@@ -205,7 +205,7 @@ impl Family {
             .unwrap();
     }
 
-    /// The rows that are due now, left where they are.
+    /// The rows that are due now, without claiming them.
     async fn rows(&self) -> Vec<Timer> {
         let lease = std::time::Duration::ZERO;
         let rows = self
@@ -215,7 +215,7 @@ impl Family {
         rows.unwrap()
     }
 
-    /// Performs what a row asks for, as a worker does.
+    /// Performs the effect of a row, as a worker does.
     async fn effect(&self, row: &Timer) -> Option<EffectOutcome> {
         match self.orchestrator.effect_of(row).await.unwrap()? {
             Effect::Command(envelope) => Some(told(self.envelope(*envelope).await)),
@@ -232,7 +232,7 @@ impl Family {
         self.envelope(CommandEnvelope::new(id, due)).await
     }
 
-    /// Performs everything that is due, and what that leads to.
+    /// Performs everything that is due, and what follows from it.
     async fn settle(&self) {
         for _ in 0..100 {
             let rows = self.rows().await;
@@ -265,7 +265,7 @@ impl Family {
         self.events(task).await[skip..].join(", ")
     }
 
-    /// The last child that the last visit of a step asked for.
+    /// The last child requested by the last visit of a step.
     async fn child(&self, step: &str) -> TaskId {
         let state = self.state(ROOT).await;
         let child = state.current_visit(step).unwrap().child.as_ref();

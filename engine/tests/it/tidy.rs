@@ -1,4 +1,4 @@
-//! Rules of the house that a compiler does not know: layers, circles, invariants, words.
+//! Rules that a compiler does not check: layers, cycles, invariants, vocabulary.
 
 mod imports;
 
@@ -10,19 +10,19 @@ use std::{
 
 use imports::{Import, Sources, room_of};
 
-/// A crate and what is said of its modules.
+/// A crate and the rules for its modules.
 struct House {
     /// The folder below the workspace.
     folder: &'static str,
     crate_name: &'static str,
     /// Modules by layer, lowest first. A module imports only modules of lower layers. The same
-    /// table stands in ARCHITECTURE.md, without the crate's roots.
+    /// table is in ARCHITECTURE.md, without the crate's roots.
     layers: &'static [&'static [&'static str]],
-    /// How the line above that table begins.
+    /// The start of the line above that table.
     table: &'static str,
-    /// Imports against the layers that are known, each argued where it is listed.
+    /// Known imports against the layers; each is justified where it is listed.
     known_upward: &'static [(&'static str, &'static str)],
-    /// Circles among files that are known and still to be dissolved.
+    /// Known cycles between files, still to be removed.
     known_circles: &'static [&'static [&'static str]],
 }
 
@@ -85,11 +85,11 @@ const WORKER: House = House {
     ],
     table: "Modules of the worker by layer",
     known_upward: &[
-        // A migration finds its revision as HTTP does.
+        // A migration resolves its revision like HTTP.
         ("migration", "http"),
-        // Whoever renews the leases of messages holds the intake of the pipeline.
+        // The lease renewer of messages can pause the intake of the pipeline.
         ("outbox", "pipeline"),
-        // The settings of traces are read where traces are.
+        // The settings of traces are parsed in the module of traces.
         ("settings", "traces"),
     ],
     known_circles: &[
@@ -167,8 +167,8 @@ fn files(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
     }
 }
 
-/// Imports of a room that is not below the one that imports it, by its path or by what its path
-/// leads to.
+/// Imports of a room that is not below the importing one, by the path itself or by the definition
+/// that the path resolves to.
 fn upward<'i>(
     layers: &[&[&str]],
     known: &[(&str, &str)],
@@ -183,7 +183,7 @@ fn upward<'i>(
     for import in imports {
         let from = room_of(&import.from);
         for to in [import.named.as_deref(), Some(room_of(&import.to))] {
-            // A path that names no room names something that the crate's root passes on.
+            // A path that names no room names something that the crate's root re-exports.
             let Some(to) = to.filter(|to| *to != from && layer.contains_key(to)) else {
                 continue;
             };
@@ -197,7 +197,7 @@ fn upward<'i>(
     faults
 }
 
-/// The modules by layer as the page shows them.
+/// The modules by layer as listed in the page.
 fn layers_of_page<'p>(page: &'p str, heading: &str) -> Vec<BTreeSet<&'p str>> {
     let (_, after) = page
         .split_once(heading)
@@ -206,7 +206,7 @@ fn layers_of_page<'p>(page: &'p str, heading: &str) -> Vec<BTreeSet<&'p str>> {
         .lines()
         .skip_while(|line| !line.starts_with('|'))
         .take_while(|line| line.starts_with('|'))
-        // The head of the table, and the line below it.
+        // The header of the table, and the line below it.
         .skip(2)
         .enumerate()
         .map(|(level, row)| {
@@ -220,7 +220,7 @@ fn layers_of_page<'p>(page: &'p str, heading: &str) -> Vec<BTreeSet<&'p str>> {
         .collect()
 }
 
-/// Names in backticks in a cell of a table.
+/// Names in backticks in a table cell.
 fn names(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
@@ -257,7 +257,7 @@ fn every_invariant_names_what_enforces_and_what_pins_it() {
             );
         }
     }
-    // An assertion that names an invariant names one of the table.
+    // An assertion that names an invariant must name one of the table.
     for (at, assertion) in code.match_indices("expect(\"INV-") {
         let at = at + assertion.len() - "INV-".len();
         let id = &code[at..at + "INV-00".len()];
@@ -295,7 +295,7 @@ fn no_files_import_each_other_in_a_circle() {
     for house in HOUSES {
         let found = house.read().circles();
         let (known, new): (Vec<_>, Vec<_>) = found.into_iter().partition(|circle| {
-            // What is left of a known circle is known.
+            // What remains of a known cycle counts as known.
             let is_in = |known: &[&str]| circle.iter().all(|file| known.contains(&file.as_str()));
             house.known_circles.iter().any(|known| is_in(known))
         });
@@ -348,7 +348,7 @@ fn a_planted_upward_import_is_found() {
     assert_eq!(faults(&files, &[]), planted.clone().into());
     assert_eq!(faults(&files, &[("low", "high")]), BTreeSet::new());
 
-    // By the name that the crate's root gives it, it is the same.
+    // The same by the name that the crate's root gives it.
     files[1].1 = "use crate::High; pub struct Low; fn f(_: High) {}";
     assert_eq!(faults(&files, &[]), planted.into());
 

@@ -1,4 +1,4 @@
-//! What answers a step waits for, and what it makes of them: agreement, ties, more people.
+//! How many submissions a step requires, and their result: agreement, ties, more people.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Claims, their time limits, and who may still answer.
+//! Claims, their time limits, and who may still submit.
 
 use chrono::TimeDelta;
 use glyph_workflow_engine::{

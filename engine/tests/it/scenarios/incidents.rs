@@ -1,4 +1,4 @@
-//! Incidents: what opens them, and what an operator or the flow does about them.
+//! Incidents: their causes, and how an operator or the workflow resolves them.
 
 use chrono::TimeDelta;
 use glyph_workflow_engine::{command::Command, state::IncidentCode};

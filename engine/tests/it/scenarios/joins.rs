@@ -1,4 +1,4 @@
-//! Branches side by side, and where they meet.
+//! Parallel branches, and the joins where they meet.
 
 use chrono::TimeDelta;
 use glyph_workflow_engine::command::Command;

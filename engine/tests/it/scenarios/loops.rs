@@ -1,4 +1,4 @@
-//! Ways back, and their bounds.
+//! Loops and their bounds.
 
 use serde_json::json;
 

@@ -64,7 +64,7 @@ fn tasks_of_a_paused_workflow_are_not_worked_on() {
     scenario.assign("annotate", 2);
     scenario.pause_workflow(None);
     let version = scenario.state.as_ref().unwrap().version;
-    // What the person or the slot forbids comes first, as for a paused task.
+    // A rejection for the person or the slot takes precedence, as for a paused task.
     assert_eq!(
         scenario.label("annotate", 1, "b"),
         "rejected duplicate_annotator"
@@ -79,7 +79,7 @@ fn tasks_of_a_paused_workflow_are_not_worked_on() {
         assert_eq!(refused, "rejected task_paused");
     }
     assert_eq!(scenario.state.as_ref().unwrap().version, version);
-    // What operators do to the task itself is not held up.
+    // Operator commands on the task itself are not blocked.
     assert_eq!(
         scenario.release("annotate", 2),
         "waiting annotate | task_released"
@@ -136,15 +136,15 @@ fn a_submission_starts_nothing_in_a_paused_workflow() {
     assert!(scenario.state.is_none() && scenario.log.is_empty());
 }
 
-/// Half an hour of one has passed when the workflow is paused; what fires late finds the rest.
+/// Half an hour of the claim has passed when the workflow is paused; the late timer finds the rest.
 #[test]
 fn a_paused_workflow_stops_the_clock_of_claims() {
     let mut scenario = Scenario::started(DUAL);
     scenario.assign("annotate", 1);
     scenario.now += TimeDelta::minutes(30);
     scenario.pause_workflow(None);
-    // Stores do not claim timers of a paused workflow; what was claimed before is put off and
-    // leaves no outcome, so it comes again.
+    // Stores do not claim timers of a paused workflow. One claimed before is postponed without an
+    // outcome, so it fires again.
     scenario.now += TimeDelta::hours(10);
     let row = derive_timers(scenario.state.as_ref().unwrap()).remove(0);
     assert_eq!(
@@ -162,7 +162,7 @@ fn a_paused_workflow_stops_the_clock_of_claims() {
     );
 }
 
-/// Whatever touches the task first gives the time back, and nothing gives it back twice.
+/// The first change of the task credits the paused time, and it is credited only once.
 #[test]
 fn paused_time_is_given_back_once() {
     let mut scenario = Scenario::started(DUAL);
@@ -170,7 +170,7 @@ fn paused_time_is_given_back_once() {
     let until = scenario.now + TimeDelta::hours(3);
     scenario.pause_workflow(Some(until));
     scenario.now += TimeDelta::hours(2);
-    // In the middle of the pause, and after it ran out by itself.
+    // In the middle of the pause, and after the pause has expired.
     assert_eq!(
         scenario.pause(None),
         "waiting annotate | timers_rearmed, workflow_paused"
@@ -185,7 +185,7 @@ fn paused_time_is_given_back_once() {
         scenario.assign("annotate", 2),
         "waiting annotate | task_assigned"
     );
-    // Claimed at 0:00 for an hour; held by one pause or the other until 4:00.
+    // Claimed at 0:00 for an hour; paused by one or the other pause until 4:00.
     let expires =
         scenario.state.as_ref().unwrap().steps["annotate"].visits[0].assignments[0].expires_at;
     assert_eq!(expires, until + TimeDelta::hours(2));
@@ -218,13 +218,13 @@ fn a_paused_step_waits_while_other_branches_go_on() {
         "rejected step_not_active"
     );
     assert_eq!(scenario.pause_step("none", None), "rejected unknown_step");
-    // The other branch can be meant without being named, and goes on.
+    // The only other active branch is found without being named, and continues.
     assert_eq!(
         scenario.label("", 3, "sport"),
         "advanced [entities] | annotation_submitted, step_completed, transition_occurred"
     );
     assert_eq!(scenario.label("", 3, "x"), "rejected task_paused");
-    // Nothing runs out meanwhile; an hour and a half was left.
+    // Nothing expires meanwhile; an hour and a half was left.
     assert!(scenario.pass(TimeDelta::days(2)).is_empty());
     assert_eq!(
         scenario.resume_step("entities"),

@@ -29,8 +29,8 @@ fn a_review_approves_fixes_or_rejects() {
     assert_eq!(review("reject", json!({})), None);
 }
 
-/// What is approved is what the reviewer saw: what an adjudicator or another reviewer has made of
-/// the judged value, or the merge of what branches came to.
+/// A review approves what the reviewer saw: the subject as an adjudicator or another reviewer
+/// changed it, or as the join of the branches merged it.
 #[test]
 fn a_review_approves_what_has_become_of_the_judged_value() {
     let mut scenario = Scenario::started(

@@ -1,4 +1,4 @@
-//! Which way a task goes: expressions, handlers, the order of transitions.
+//! Routing: expressions, handlers, the order of transitions.
 
 use glyph_workflow_engine::{
     command::Command,

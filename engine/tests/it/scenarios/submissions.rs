@@ -1,4 +1,4 @@
-//! What is refused, and in which order the reasons are looked at.
+//! Rejected submissions, and the order in which the reasons are checked.
 
 use glyph_workflow_engine::{command::Command, ids::WorkflowSelector};
 use serde_json::{Value, json};

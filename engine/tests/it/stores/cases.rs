@@ -1,4 +1,4 @@
-//! What every store promises.
+//! The promises of every store.
 
 mod batches;
 mod due;
@@ -81,10 +81,10 @@ macro_rules! for_each_case {
 }
 pub(super) use for_each_case;
 
-/// How long a condition may take to hold.
+/// How long a condition may take to become true.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Waits until `ask` answers something.
+/// Waits until `ask` returns a value.
 async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let asked = async {
         loop {

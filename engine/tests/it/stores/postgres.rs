@@ -1,4 +1,4 @@
-//! The store on Postgres, each in a database of its own.
+//! The Postgres store, each in its own database.
 
 use std::{str::FromStr, sync::Arc};
 
@@ -78,7 +78,7 @@ impl Postgres {
         self.options().connect().await.unwrap()
     }
 
-    /// One answer of the database.
+    /// The result of one query.
     pub(super) async fn ask<T>(&self, sql: &'static str) -> T
     where
         T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,

@@ -1,4 +1,4 @@
-//! What only Postgres can show: transactions side by side, lost connections, roles, migrations.
+//! Tests that only Postgres needs: concurrent transactions, lost connections, roles, migrations.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -23,7 +23,7 @@ async fn versions(store: &PgEventStore) -> Vec<(TaskId, u64)> {
         .collect()
 }
 
-/// The same, once it holds `count` events: transactions of other databases of the server hold back
+/// The same, once it has `count` events: transactions of other databases on the server block
 /// readers, too.
 async fn versions_of(store: &PgEventStore, count: usize) -> Vec<(TaskId, u64)> {
     let reached = async {
@@ -66,7 +66,7 @@ async fn begin(store: &PgEventStore, tasks: &[TaskId]) -> OpenBatch {
     open(store, tasks, None).await
 }
 
-/// Appends to each of `tasks`: its beginning, or one annotation.
+/// Appends to each of `tasks`: its start, or one annotation.
 async fn finish(mut batch: OpenBatch, tasks: &[TaskId]) {
     let now = batch.now;
     let mut writes = Vec::new();
@@ -91,7 +91,7 @@ async fn the_log_is_read_below_transactions_that_are_still_open() {
     let first = begin(store, &[early]).await;
     let second = begin(store, &[late]).await;
     finish(second, &[late]).await;
-    // The later one has committed first. Passing it would skip the earlier one for ever.
+    // The later transaction committed first. Passing it would skip the earlier one for ever.
     assert!(versions(store).await.is_empty());
     finish(first, &[early]).await;
     let mut all = versions_of(store, 4).await;
@@ -104,7 +104,7 @@ async fn the_log_is_read_below_transactions_that_are_still_open() {
     finish(second, &[late]).await;
     assert_eq!(store.read_log(after, 100).await.unwrap().len(), 2);
     drop(first);
-    // Rolled back in the background, then the reader goes on.
+    // Rolled back in the background, then the reader continues.
     let passed = async {
         while store.read_log(after, 100).await.unwrap().len() < 3 {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -157,7 +157,7 @@ async fn the_log_holds_a_stream_in_order_though_transactions_overtake_each_other
         }
     });
     waiting(&fresh, 1).await;
-    // A higher id than the waiter's, committed before it.
+    // A higher id than that of the waiting transaction, committed before it.
     finish(begin(&store, &[high]).await, &[high]).await;
     drop(holder);
     waiter.await.unwrap();
@@ -260,8 +260,7 @@ async fn the_same_command_for_two_tasks_at_once_asks_one_of_them_to_try_again() 
     fresh.finish().await;
 }
 
-/// A caller that goes away in the middle leaves neither a lock, nor an open transaction, nor half
-/// a commit.
+/// A cancelled caller leaves neither a lock, nor an open transaction, nor half a commit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cancelled_callers_leave_nothing_behind() {
     const OPEN: &str = "
@@ -416,7 +415,8 @@ async fn events_are_neither_changed_nor_deleted() {
     fresh.finish().await;
 }
 
-/// The role of `migrations/postgres/runtime_role.sql` can do all that the store does, and no more.
+/// The role of `migrations/postgres/runtime_role.sql` suffices for all operations of the store, and
+/// permits no more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_runtime_role_suffices() {
     const GRANTS: &str = include_str!(concat!(
@@ -538,7 +538,7 @@ async fn a_server_that_is_away_is_unavailable() {
     assert_eq!(refused.class(), ErrorClass::Retry, "{refused:?}");
 }
 
-// --- what is learnt of annotators while a transaction stays open somewhere on the server --------
+// --- annotator models while a transaction stays open somewhere on the server --------------------
 
 const WRITES: &str = "SELECT pg_current_xact_id()";
 
@@ -555,7 +555,7 @@ async fn who_is_fed_serially_sees_its_own_completions_behind_an_open_transaction
     let mut open = foreign.begin().await.unwrap();
     raw_sql(WRITES).execute(&mut *open).await.unwrap();
     came.extend(by_road(&mut road, &data, 10..40).await);
-    // A reading that takes in a part of what was learnt ahead, and not all of it.
+    // A projection step that covers a part of what was learned early, and not all of it.
     let mut another = fresh.connection().await;
     let mut later = another.begin().await.unwrap();
     raw_sql(WRITES).execute(&mut *later).await.unwrap();
@@ -564,7 +564,7 @@ async fn who_is_fed_serially_sees_its_own_completions_behind_an_open_transaction
     came.extend(by_road(&mut road, &data, 45..50).await);
     later.rollback().await.unwrap();
     came.extend(by_road(&mut road, &data, 50..55).await);
-    // What the log tells by then is the same: to another process, and to this one.
+    // By then the log says the same to another process and to this one.
     let events = fresh
         .ask::<i64>("SELECT count(*) FROM workflow_events")
         .await;
@@ -579,8 +579,8 @@ async fn who_is_fed_serially_sees_its_own_completions_behind_an_open_transaction
     fresh.finish().await;
 }
 
-/// Decisions whose place in the log, with the events beyond it, is not what they say they know: all
-/// labels of other tasks before them.
+/// Decisions whose recorded inputs disagree with the log: at their position, with the events
+/// learned beyond it, they must know all labels of other tasks before them.
 async fn decisions_at_odds(fresh: &Postgres) -> i64 {
     const AT_ODDS: &str = "
         WITH learnt AS (
@@ -615,7 +615,7 @@ async fn who_is_not_alone_sees_its_own_completions_where_the_log_stands_still() 
     let data = crowd(30);
     let mut road = Road::new(fresh.store(), ROAD).await;
     road.start(29, None).await;
-    // Somebody holds a task, so a batch waits for it, at work with the model all the while.
+    // Another transaction locks a task, so a batch waits for it while it uses the model.
     let mut foreign = fresh.connection().await;
     let mut open = foreign.begin().await.unwrap();
     sqlx::query("SELECT FROM tasks WHERE task_id = $1 FOR UPDATE")

@@ -18,7 +18,7 @@ use glyph_workflow_engine::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// An id that is the same for the same name.
+/// The same id for the same name.
 pub(super) fn id(name: &str) -> Uuid {
     Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes())
 }
@@ -48,10 +48,10 @@ pub(super) fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_700_000_000 + seconds, 123_456_000).unwrap()
 }
 
-/// A task that begins in the step `annotate` of `workflow`.
+/// A task that starts in the step `annotate` of `workflow`.
 pub(super) fn started(workflow: &str, labels: &[(&str, &str)]) -> Vec<WorkflowEvent> {
     let labels: BTreeMap<_, _> = labels.iter().copied().collect();
-    // As stored: fields that come later have defaults.
+    // As stored: fields added later have defaults.
     let event = |event_type: &str, data: Value| -> WorkflowEvent {
         upcast(event_type, EVENT_SCHEMA_VERSION, data).unwrap()
     };
@@ -79,7 +79,7 @@ pub(super) fn annotated(data: Value) -> WorkflowEvent {
     }
 }
 
-/// The state of a stream as opened.
+/// The state of a stream as it was opened.
 pub(super) fn fold(opened: OpenedTask) -> Option<WorkflowSnapshot> {
     let mut rebuilder = opened
         .snapshot
@@ -95,7 +95,7 @@ pub(super) fn fold(opened: OpenedTask) -> Option<WorkflowSnapshot> {
     state
 }
 
-/// What brings `state` further by `events`.
+/// A write that advances `state` by `events`.
 pub(super) fn write_on(
     state: Option<WorkflowSnapshot>,
     task: TaskId,
@@ -150,7 +150,7 @@ pub(super) fn write_on(
     (write, state)
 }
 
-/// Opens one stream, of which the caller holds nothing.
+/// Opens one stream, of which the caller has no cached state.
 pub(super) async fn open(
     store: &dyn Store,
     tasks: &[TaskId],
@@ -168,7 +168,7 @@ pub(super) async fn open(
         .unwrap()
 }
 
-/// Appends to a stream in a batch of its own, with a message for each event.
+/// Appends to a stream in its own batch, with a message for each event.
 pub(super) async fn append(
     store: &dyn Store,
     task: TaskId,

@@ -1,4 +1,4 @@
-//! The store on SQLite, each in a file of its own.
+//! The SQLite store, each in its own file.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub(super) struct Sqlite {
     directory: TempDir,
 }
 
-/// The clock of the machine: the cases wait for leases to run out.
+/// The system clock: the cases wait for leases to expire.
 #[expect(
     clippy::disallowed_methods,
     reason = "the clock is a fact that a store is given"

@@ -1,4 +1,4 @@
-//! Whatever is lost, repeated or late between parent and child, they agree in the end.
+//! Parent and child agree in the end, even if messages between them are lost, repeated or late.
 
 use chrono::TimeDelta;
 use glyph_workflow_engine::{
@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::{EXTRACT, Family, PARALLEL, ROOT};
 
-/// What a person, an operator, a worker or a crash may do next.
+/// The next move of a person, an operator, a worker or a crash.
 #[derive(Clone, Debug)]
 enum Move {
     /// Answers the nth waiting step.
@@ -23,7 +23,7 @@ enum Move {
     Perform(usize),
     /// Performs the effect of the nth timer, and crashes.
     Half(usize),
-    /// Performs a row that was due once.
+    /// Performs again a row that was due earlier.
     Stale(usize),
     Pause(usize),
     Resume(usize),
@@ -51,7 +51,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
 }
 
 impl Family {
-    /// The root and every child that it or one of its children has asked for and that exists.
+    /// The root and all existing children requested by it or by its children.
     async fn tasks(&self) -> Vec<TaskId> {
         let (mut tasks, mut at) = (vec![ROOT], 0);
         while let Some(task) = tasks.get(at).copied() {
@@ -72,7 +72,7 @@ impl Family {
         tasks[n % tasks.len()]
     }
 
-    /// Answers the nth step that waits for a person; `who` also chooses a reviewer's decision.
+    /// Answers the nth step that waits for a person; `who` also selects a reviewer's decision.
     async fn answer(&mut self, n: usize, who: u128) -> bool {
         let mut waiting = Vec::new();
         for task in self.tasks().await {
@@ -146,7 +146,7 @@ impl Family {
         }
     }
 
-    /// What must hold after every move: replay equals live, and timers follows from the states.
+    /// The invariants after every move: replay equals live, and timers follow from the states.
     async fn check(&self) {
         let mut rows = 0;
         for task in self.tasks().await {
@@ -164,7 +164,7 @@ impl Family {
         );
     }
 
-    /// Everybody answers, and everything that holds a task is mended: then all of it ends.
+    /// Every person answers, and every incident and pause is resolved: then all tasks end.
     async fn finish(&mut self) {
         for round in 0..60 {
             self.settle().await;
@@ -181,7 +181,7 @@ impl Family {
                 return;
             }
             self.settle().await;
-            // Odd people ask for changes; a loop has its bound.
+            // People with odd numbers request changes; a loop has its bound.
             self.answer(round, 2 * (round as u128 + 10)).await;
         }
         panic!("it never ends: {:#?}", self.state(ROOT).await);

@@ -1,4 +1,4 @@
-//! Children that fail, are unknown, or cannot be given their input.
+//! Children that fail, are unknown, or cannot get their input.
 
 use chrono::TimeDelta;
 use glyph_workflow_engine::{
@@ -108,7 +108,7 @@ async fn a_task_that_is_somebody_elses_is_no_child() {
         "{}",
         incident.reason
     );
-    // Neither does it obey, nor is it believed.
+    // The foreign task neither obeys, nor is its report accepted.
     family.control(ROOT, Command::Cancel).await;
     family.settle().await;
     assert_eq!(family.state(child).await.status, TaskStatus::Running);

@@ -1,4 +1,4 @@
-//! From the start of a child to what its end gives the parent.
+//! From the start of a child to the result that its end gives the parent.
 
 use glyph_workflow_engine::{
     command::{Command, CommandEnvelope, FireTimer, Submission},
@@ -69,11 +69,11 @@ async fn whatever_is_performed_twice_or_by_halves_happens_once() {
     let child = family.child("fields").await;
     let start = family.rows().await.remove(0);
     assert_eq!(start.kind, TimerKind::ChildStart);
-    // A crash after the child's commit, before the parent's: twice.
+    // A crash after the child's commit and before the parent's: the row runs twice.
     family.effect(&start).await;
     family.effect(&start).await;
     family.settle().await;
-    // Late copies of what has been settled.
+    // Late copies of rows that are settled.
     assert_eq!(family.effect(&start).await, None, "nobody asks any more");
     assert_eq!(family.perform(&start).await.name(), "duplicate");
     assert_eq!(

@@ -57,7 +57,7 @@ workflow:
 async fn children_nest_as_deep_as_the_root_allows() {
     let mut family = Family::of(&[DEEP]).await;
     family.start("deep", json!(1)).await;
-    // A later revision would allow more; the root's bound holds for all below it.
+    // A later revision would allow more; the root's bound applies to all tasks below it.
     let more = DEEP.replace("depth: 2", "depth: 9");
     family.orchestrator.create_workflow(&more).await.unwrap();
     family.settle().await;
@@ -76,7 +76,7 @@ async fn children_nest_as_deep_as_the_root_allows() {
         "{}",
         incident.reason
     );
-    // Cancelled from above, all the way down.
+    // Cancelled from the root, down all levels.
     family.control(ROOT, Command::Cancel).await;
     family.settle().await;
     for task in [ROOT, first, second] {

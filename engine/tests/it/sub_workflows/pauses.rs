@@ -1,4 +1,4 @@
-//! Pauses of parents and children, and what waits for them.
+//! Pauses of parents and children, and the timers that wait for them.
 
 use chrono::TimeDelta;
 use glyph_workflow_engine::{
@@ -31,7 +31,7 @@ async fn a_pause_goes_down_and_a_resume_after_it() {
     let by_hand = family.state(right).await;
     assert_eq!(by_hand.status, TaskStatus::Paused, "paused on its own");
 
-    // A pause that is still on its way when the parent goes on is followed by its resume.
+    // If the parent resumes while the pause is still on its way, the resume follows it.
     family.pause(ROOT, None).await;
     let pause = family.rows().await;
     assert_eq!(pause.len(), 2, "{pause:?}");
@@ -55,7 +55,7 @@ async fn a_pause_of_one_step_holds_its_child_alone() {
         reason: None,
         until: None,
     };
-    // The child may end before it hears of the pause; the step holds the outcome.
+    // The child may end before the pause reaches it; the step keeps the outcome.
     family.run(Command::Pause(pause)).await;
     family.submit(left, "mark", 1, json!("l")).await;
     family.settle().await;

@@ -1,22 +1,22 @@
-//! Reads which file of a crate takes names from which other file.
+//! Finds out which file of a crate takes names from which other file.
 //!
-//! The text is read, not compiled: comments and literals are dropped, modules under `#[cfg(test)]`
-//! are skipped, and what remains is searched for `use` declarations and for paths. A path is
+//! The text is scanned, not compiled: comments and literals are dropped, modules under
+//! `#[cfg(test)]` are skipped, and the rest is searched for `use` declarations and paths. A path is
 //! followed through modules and re-exports to the file that defines its name, as far as text
-//! allows: methods are not seen, and a name that a macro makes counts as its module's.
+//! allows: methods are not seen, and a name made by a macro counts as its module's.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How many re-exports of re-exports are followed.
+/// Maximum number of re-exports followed in a row.
 const REEXPORTS_MAX: usize = 16;
 
-/// A path of modules below the crate's root.
+/// A module path below the crate's root.
 type ModulePath = Vec<String>;
 
-/// A name that a file takes from somewhere in its crate.
+/// A name that a file takes from elsewhere in its crate.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Import {
-    /// The file that takes it.
+    /// The importing file.
     pub(crate) from: String,
     /// The room (the module below the crate's root) that the path names, if it names one.
     pub(crate) named: Option<String>,
@@ -24,11 +24,11 @@ pub(crate) struct Import {
     pub(crate) to: String,
     /// The name.
     pub(crate) name: String,
-    /// Whether the file only passes the name on.
+    /// Whether the file only re-exports the name.
     pub(crate) passes_on: bool,
 }
 
-/// The files of a crate and what they say of each other.
+/// The files of a crate and their imports.
 pub(crate) struct Sources {
     modules: BTreeMap<ModulePath, Module>,
 }
@@ -37,9 +37,9 @@ pub(crate) struct Sources {
 #[derive(Default)]
 struct Module {
     file: String,
-    /// Names that are defined here.
+    /// Names defined here.
     defined: BTreeSet<String>,
-    /// Child modules; those of tests are not among them.
+    /// Child modules, without those of tests.
     children: BTreeSet<String>,
     uses: Vec<Use>,
     /// Paths of at least two segments outside of `use`.
@@ -52,7 +52,7 @@ struct Module {
 #[derive(Clone, Debug)]
 struct Use {
     path: Vec<String>,
-    /// Under which name; `*` for all.
+    /// The name in scope; `*` for all.
     name: String,
     is_public: bool,
 }
@@ -61,8 +61,8 @@ struct Use {
 type Found = (ModulePath, String);
 
 impl Sources {
-    /// Reads the files of a crate: paths below `src` with `/`, and their text. Paths that begin
-    /// with `crate_name` are paths of the crate itself, as in its binary.
+    /// Scans the files of a crate, given as paths below `src` with `/`, and their text. Paths that
+    /// begin with `crate_name` are paths of the crate itself, as in its binary.
     pub(crate) fn read<'t>(
         crate_name: &str,
         files: impl IntoIterator<Item = (&'t str, &'t str)>,
@@ -90,7 +90,7 @@ impl Sources {
         Self { modules }
     }
 
-    /// The files that are read.
+    /// The scanned files.
     pub(crate) fn files(&self) -> BTreeSet<&str> {
         self.modules
             .values()
@@ -98,7 +98,7 @@ impl Sources {
             .collect()
     }
 
-    /// Everything that one file takes from another.
+    /// All names that files take from other files.
     pub(crate) fn imports(&self) -> BTreeSet<Import> {
         let mut imports = BTreeSet::new();
         for (path, module) in &self.modules {
@@ -131,7 +131,7 @@ impl Sources {
         imports
     }
 
-    /// Files that depend on each other, directly or by a chain: each group once, sorted.
+    /// Files that depend on each other, directly or through others: each group once, sorted.
     pub(crate) fn circles(&self) -> Vec<Vec<String>> {
         let mut edges: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         let imports = self.imports();
@@ -166,13 +166,13 @@ impl Sources {
         circles.into_iter().collect()
     }
 
-    /// The room that a path names by its own words.
+    /// The room that a path names explicitly.
     fn named(&self, from: &[String], segments: &[String]) -> Option<String> {
         let (base, rest) = self.base(from, segments)?;
         base.iter().chain(rest).next().cloned()
     }
 
-    /// The module that a path begins in, and what comes after it; none for other crates.
+    /// The module in which a path begins, and the rest of the path; none for other crates.
     fn base<'s>(
         &self,
         from: &[String],
@@ -201,7 +201,7 @@ impl Sources {
         }
     }
 
-    /// Follows a path from a module to the name that it means; none where it ends in a module or
+    /// Follows a path from a module to the name that it refers to; none if it ends in a module or
     /// outside of the crate.
     fn follow(&self, from: &[String], segments: &[String], depth: usize) -> Option<Found> {
         if depth > REEXPORTS_MAX {
@@ -221,7 +221,7 @@ impl Sources {
                 return Some((at, segment.clone()));
             }
             let after = &rest[index + 1..];
-            // An import of the very path that is followed leads nowhere.
+            // An import of the very path that is being followed leads nowhere.
             let leads =
                 |import: &&Use| import.name == *segment && !(at == from && import.path == segments);
             if let Some(import) = module.uses.iter().find(leads) {
@@ -240,14 +240,14 @@ impl Sources {
                     return found;
                 }
             }
-            // Made by a macro, as far as text says.
+            // Probably made by a macro; the text does not show it.
             return (at != from || segments.len() > 1).then(|| (at, segment.clone()));
         }
         None
     }
 }
 
-/// The room of a file: the first folder, or the file itself.
+/// The room of a file: its first folder, or the file itself.
 pub(crate) fn room_of(file: &str) -> &str {
     let first = file.split('/').next().unwrap_or_default();
     first.trim_end_matches(".rs")
@@ -265,7 +265,7 @@ fn module_path(file: &str) -> ModulePath {
     path
 }
 
-/// Reads the modules of one file.
+/// Scans the modules of one file.
 struct Reader<'a, 't> {
     file: &'a str,
     tokens: &'a [String],
@@ -368,7 +368,7 @@ impl Reader<'_, '_> {
                 "}" | ")" | "]" => depth = depth.saturating_sub(1),
                 word if is_word(word) => {
                     at = self.path(&mut module, at);
-                    // What modifies an item says nothing of it yet.
+                    // A modifier of an item does not tell its kind yet.
                     if !matches!(word, "async" | "unsafe") {
                         (is_test, is_public) = (false, false);
                     }
@@ -382,7 +382,7 @@ impl Reader<'_, '_> {
         self.modules.insert(path, module);
     }
 
-    /// Words and paths of a stretch without items.
+    /// Words and paths of a range without items.
     fn words(&self, module: &mut Module, begin: usize, end: usize) {
         let mut at = begin;
         while at < end {
@@ -394,7 +394,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// Takes in the word at `at`, with the path that it begins; answers where that ends.
+    /// Records the word at `at`, with the path that it begins; returns the end of the path.
     fn path(&self, module: &mut Module, at: usize) -> usize {
         let continues = at > 0 && matches!(self.tokens[at - 1].as_str(), "." | "::");
         let mut segments = vec![self.tokens[at].clone()];
@@ -413,7 +413,7 @@ impl Reader<'_, '_> {
     }
 }
 
-/// The names of a `use`, by their whole paths.
+/// The names of a `use`, as full paths.
 fn use_tree(tokens: &[String], prefix: &[String], is_public: bool, uses: &mut Vec<Use>) {
     let mut path = prefix.to_vec();
     let mut name = None;
@@ -463,7 +463,7 @@ fn is_word(token: &str) -> bool {
     token.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
 
-/// Words, `::` and single signs of a text; comments and literals are left out.
+/// Words, `::` and single symbols of a text; comments and literals are left out.
 fn tokens(text: &str) -> Vec<String> {
     let chars: Vec<char> = text.chars().collect();
     let mut tokens = Vec::new();
@@ -511,7 +511,7 @@ fn tokens(text: &str) -> Vec<String> {
             if matches!(word.as_str(), "r" | "br" | "cr") && chars.get(at + hashes) == Some(&'"') {
                 at = end_of_raw_text(&chars, at + hashes + 1, hashes);
             } else if word == "r" && hashes == 1 {
-                // A word that is also a keyword: what follows is the word.
+                // A raw identifier: what follows is the word.
                 at += 1;
             } else if !(word == "b" && matches!(chars.get(at), Some('"' | '\''))) {
                 tokens.push(word);
@@ -557,7 +557,7 @@ fn end_of_raw_text(chars: &[char], begin: usize, hashes: usize) -> usize {
         .map_or(chars.len(), |at| at + hashes + 1)
 }
 
-/// Behind a character, or behind the quote of a lifetime.
+/// The position after a character literal, or after the quote of a lifetime.
 fn end_of_char(chars: &[char], open: usize) -> usize {
     match (chars.get(open + 1), chars.get(open + 2)) {
         (Some('\\'), _) => {
@@ -573,7 +573,7 @@ fn sources(files: &[(&str, &str)]) -> Sources {
     Sources::read("house", files.iter().copied())
 }
 
-/// Who takes what from where, as lines.
+/// The imports as lines: which file takes which name from where.
 fn lines(files: &[(&str, &str)]) -> Vec<String> {
     let imports = sources(files).imports();
     let line = |i: &Import| format!("{} <- {} {}", i.from, i.to, i.name);
@@ -622,7 +622,7 @@ fn comments_literals_and_tests_are_no_imports() {
             #[cfg(test)]
             mod tests { use crate::a::A; fn f(_: A) {} }"#,
         ),
-        // What stands behind a test is read on, and an attribute may take a name.
+        // The code after a test module is still scanned, and an attribute may take a name.
         (
             "c.rs",
             "#[cfg(test)] mod tests { } #[error(super::a::N)] struct C; use crate::a::A; fn f(_: A) {}",
@@ -649,7 +649,7 @@ fn a_planted_circle_is_found_and_a_facade_is_none() {
     planted[2].1 = "use super::B; pub struct A(Box<B>);";
     assert_eq!(sources(&planted).circles(), [["room/a.rs", "room/b.rs"]]);
 
-    // A facade that works with what it passes on is part of a circle.
+    // A facade that also uses what it re-exports is part of a cycle.
     let mut planted = facade;
     planted[1].1 = "mod a; mod b; pub use a::A; pub use b::B; pub struct Wall; fn f(_: B) {}";
     planted[3].1 = "use super::{A, Wall}; pub struct B(A, Wall);";

@@ -123,9 +123,9 @@ pub(in crate::stores) async fn a_batch_decided_on_another_version_writes_nothing
     assert_eq!((loaded[&healthy].version, loaded[&moved].version), (2, 3));
     assert!(store.command(command("one")).await.unwrap().is_none());
     assert_eq!(a.heads().await, 2);
-    // Two messages a started stream and one of the event that moved the other.
+    // Two messages for a started stream and one for the event that moved the other.
     assert_eq!(store.outbox_stats().await.unwrap().pending, 5);
-    // The streams are free again.
+    // The streams are unlocked again.
     append(&*store, moved, None, vec![annotated(json!(2))]).await;
     append(&*store, new, None, started("flow", &[])).await;
 }
@@ -345,7 +345,7 @@ pub(in crate::stores) async fn a_nul_in_a_text_is_bad_data(a: &impl Adapter) {
     let refused = batch.commit(vec![write]).await.unwrap_err();
     assert_eq!(refused.class(), ErrorClass::Data, "{refused:?}");
     assert_eq!(a.heads().await, 0);
-    // What only looks like one is kept.
+    // A message that only looks similar is kept.
     let mut events = started("flow", &[]);
     events.push(annotated(json!("a\\u0000b")));
     append(&*store, one, None, events).await;
@@ -381,7 +381,7 @@ pub(in crate::stores) async fn overlapping_batches_neither_deadlock_nor_leave_ga
                 appended += loop {
                     match append_to_each(&*store, &tasks, &name).await {
                         Ok(appended) => break appended,
-                        // On a slow machine a lock may take too long; a deadlock must not happen.
+                        // On a slow machine a lock may time out; a deadlock must not happen.
                         Err(error) => {
                             assert_eq!(error.class(), ErrorClass::Retry, "{error:?}");
                             assert!(!format!("{error:?}").contains("40P01"), "{error:?}");
@@ -414,7 +414,7 @@ pub(in crate::stores) async fn overlapping_batches_neither_deadlock_nor_leave_ga
     );
 }
 
-/// Appends to each of `tasks` in one batch, with messages and a command; answers the number of
+/// Appends to each of `tasks` in one batch, with messages and a command; returns the number of
 /// events.
 async fn append_to_each(
     store: &dyn Store,
@@ -460,7 +460,7 @@ pub(in crate::stores) async fn the_log_holds_all_streams_in_order(a: &impl Adapt
     for n in 0..6 {
         append(&*store, numbered(n % 3), None, vec![annotated(json!(n))]).await;
     }
-    // Transactions of others on the same server may hold the reader back for a while.
+    // Transactions of others on the same server may block the reader for a while.
     let whole = until(async || {
         let log = store.read_log(LogPosition::default(), 100).await.unwrap();
         (log.len() >= 12).then_some(log)

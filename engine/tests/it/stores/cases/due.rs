@@ -1,4 +1,4 @@
-//! Work whose time has come.
+//! Timers that are due.
 
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ pub(in crate::stores) async fn timers_is_leased_moved_and_unset(a: &impl Adapter
             .unwrap(),
         std::slice::from_ref(&second)
     );
-    // A lease that runs out frees it.
+    // An expired lease frees it.
     let again = until(async || {
         let rows = store
             .claim_timers(TimerLane::Decisions, long, 10)
@@ -84,7 +84,7 @@ pub(in crate::stores) async fn timers_is_leased_moved_and_unset(a: &impl Adapter
             .is_empty()
     );
 
-    // Moved to another time, it is free; unset, it is gone; set and unset in one batch, it is set.
+    // Rescheduled, it is free; removed, it is gone; set and removed in one batch, it is set.
     let moved = Timer {
         due_at: past(5),
         n: 4,

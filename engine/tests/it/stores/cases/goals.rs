@@ -1,4 +1,4 @@
-//! Goals: the same live and made anew, and what they set off outside.
+//! Goals: the same live and rebuilt, with their actions.
 
 use std::{
     collections::HashSet,
@@ -46,7 +46,7 @@ pub(in crate::stores) async fn goal_actions_are_done_once(a: &impl Adapter) {
     add(&*store, &[1, 2, 3]).await;
     add(&*store, &[2, 3]).await;
 
-    // Two runners share what there is.
+    // Two runners share the actions.
     let (one, other) = (store.clone(), a.another().await);
     let (one, other) = tokio::join!(
         one.claim_goal_actions(LEASE, 2),
@@ -78,12 +78,12 @@ pub(in crate::stores) async fn goal_actions_are_done_once(a: &impl Adapter) {
     assert_eq!(again.len(), 1);
     assert_eq!((again[0].action.epoch, again[0].attempts), (2, 1));
     assert_eq!(again[0].last_error.as_deref(), Some("away"));
-    // Whoever took it died: the lease has run out.
+    // The runner died: its lease has expired.
     let again = until(async || store.claim_goal_actions(LEASE, 9).await.unwrap().pop()).await;
     assert_eq!(again.action.epoch, 2);
     settle(2, GoalActionOutcome::Done).await;
 
-    // A rebuild forgets none of them.
+    // A rebuild keeps all of them.
     store.reset_projection("goals").await.unwrap();
     add(&*store, &[1, 2, 3]).await;
     let all = store.goal_actions().await.unwrap();
@@ -97,7 +97,8 @@ pub(in crate::stores) async fn goal_actions_are_done_once(a: &impl Adapter) {
     assert!(store.claim_goal_actions(LEASE, 9).await.unwrap().is_empty());
 }
 
-/// A step as a worker takes it: fold, go on to what is settled, commit. One that `dies` drops it.
+/// One projection step as in a worker: fold, advance to the settled position, commit. A step that
+/// `dies` is dropped.
 async fn goal_step(store: &dyn Store, limit: u32, dies: bool) -> Option<usize> {
     let mut step = store.open_projection("goals", limit).await.unwrap()?;
     let mut definitions = Vec::new();
@@ -165,7 +166,7 @@ pub(in crate::stores) async fn goals_are_the_same_live_and_made_anew(a: &impl Ad
             .await;
         }
     });
-    // Live: two projectors at once, each dying before every third commit.
+    // Live: two projectors in parallel, each dying before every third commit.
     let read = Arc::new(AtomicUsize::new(0));
     let projectors = [(a.store(), 3_u32), (a.another().await, 7)].map(|(store, limit)| {
         let read = Arc::clone(&read);
@@ -190,7 +191,7 @@ pub(in crate::stores) async fn goals_are_the_same_live_and_made_anew(a: &impl Ad
     }
     assert_eq!(read.load(Ordering::SeqCst), EVENTS);
     let goals = async || {
-        // The definition is in force once everything up to it is known.
+        // The definition applies once everything up to it is known.
         until(async || {
             goal_step(&*store, 1_000, false).await?;
             let goals = goals_of(&store.projection_rows("goals").await.unwrap()).unwrap();
@@ -209,10 +210,10 @@ pub(in crate::stores) async fn goals_are_the_same_live_and_made_anew(a: &impl Ad
         store.confirmed(&positions).await.unwrap();
         rows.len()
     };
-    // Three goals reached, one half of the way told; the deadline was over before it was set.
+    // Three goals reached, one half-way report; the deadline was past before it was set.
     assert_eq!(claimed().await, 5);
 
-    // Made anew, the numbers are the same and nothing is set off again.
+    // Rebuilt, the numbers are the same and no action runs again.
     store.reset_projection("goals").await.unwrap();
     while goal_step(&*store, 11, false).await != Some(0) {}
     assert_eq!(goals().await, live);

@@ -1,4 +1,4 @@
-//! Search over tasks, drafts, and the inbox for operators.
+//! Task search, drafts, and the operators' view of the inbox.
 
 use chrono::TimeDelta;
 use glyph_workflow_engine::{
@@ -199,7 +199,7 @@ pub(in crate::stores) async fn rejected_commands_are_listed_newest_first(a: &imp
     for n in 0..7_i32 {
         let task = if n % 2 == 0 { one } else { two };
         append_with(&*store, task, None, Vec::new(), |write, _| {
-            // Two at the same instant: the ids decide.
+            // Two at the same instant are ordered by id.
             write.commands = vec![rejected(&format!("{n}"), Some(task), at(i64::from(n / 2)))];
         })
         .await;
@@ -309,7 +309,7 @@ pub(in crate::stores) async fn what_is_derived_is_replaced_where_it_differs(a: &
     );
     assert_eq!(states(&*store, &[one]).await.get(&one), Some(&state));
 
-    // A row of a stream that moved on is not replaced by an old one.
+    // An older row does not replace that of a stream that has moved on.
     append(&*store, one, None, vec![annotated(json!(1))]).await;
     assert!(replace(&row, vec![], vec![]).await.is_err());
     assert_eq!(store.task(one).await.unwrap().unwrap().version, 3);

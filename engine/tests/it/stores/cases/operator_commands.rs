@@ -1,4 +1,4 @@
-//! Operator commands, and the pauses of workflows that follow from them.
+//! Operator commands, and the pauses of workflows that result from them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use serde_json::json;
 use super::until;
 use crate::stores::{adapter::Adapter, samples::*};
 
-/// Writes an operator command and what it does to the pause of its workflow.
+/// Writes an operator command with its change to the pause of the workflow.
 async fn operator_command(
     store: &dyn Store,
     name: &str,
@@ -101,7 +101,7 @@ pub(in crate::stores) async fn an_act_is_recorded_once_and_its_pause_is_read_by_
 
     let first = pause(&*store, "pause", "flow").await;
     assert_eq!(first.task_id, None);
-    // The same id again decides nothing and gets the row that is there.
+    // The same id again decides nothing and gets the stored row.
     let again = pause_again(&*other, "pause", "flow").await;
     assert_eq!(again, first);
     assert_eq!(
@@ -125,7 +125,7 @@ pub(in crate::stores) async fn an_act_is_recorded_once_and_its_pause_is_read_by_
         }
     );
 
-    // Ended, it still matters to a task that has rested since before, and to no other.
+    // An ended pause still matters to a task that has not changed since before it, and to no other.
     resume(&*other, "resume", "flow").await;
     let seen = read_by_batch(&*store, one).await;
     assert_eq!(seen.len(), 1);
@@ -136,12 +136,12 @@ pub(in crate::stores) async fn an_act_is_recorded_once_and_its_pause_is_read_by_
     );
     append(&*store, one, None, vec![annotated(json!(1))]).await;
     assert!(read_by_batch(&*store, one).await.is_empty());
-    // Its message was written with it, and so was that of the end.
+    // Its message was written with it, and so was the message of its end.
     let waiting = store.outbox_stats().await.unwrap().pending;
     assert_eq!(waiting, 3 + 2);
 }
 
-/// A second copy of the operator command; deciding it would be a fault.
+/// A second copy of the operator command; deciding it again would be a bug.
 async fn pause_again(store: &dyn Store, name: &str, workflow: &str) -> CommandRow {
     let decide = |_: OperatorFacts| -> OperatorWrite { panic!("a known act is not decided") };
     let id = command(name);
@@ -209,7 +209,7 @@ pub(in crate::stores) async fn timers_of_a_paused_workflow_is_not_claimed(a: &im
     let ids: Vec<_> = claimed.iter().map(|row| row.id).collect();
     assert_eq!(ids, [id("one")]);
 
-    // The clock ends a pause, whether or not anybody has recorded it.
+    // The clock ends a pause, whether or not that has been recorded.
     let begin = OperatorCommand::WorkflowPause {
         workflow: slug("free"),
         reason: None,
@@ -328,7 +328,7 @@ pub(in crate::stores) async fn a_rule_acts_in_the_step_that_finds_it(a: &impl Ad
     assert_eq!(open().await, (1, Some(true)));
     let others = store.annotator_pauses(Some(UserId(id("bob")))).await;
     assert_eq!(others.unwrap(), []);
-    // Found again, and overtaken by an operator.
+    // Found again, then resumed by an operator.
     step(vec![pause_of_annotator("fall", Some(fallen))]).await;
     assert_eq!(open().await, (1, Some(true)));
     store
@@ -345,7 +345,7 @@ pub(in crate::stores) async fn a_rule_acts_in_the_step_that_finds_it(a: &impl Ad
     let late = store.command(command("found late")).await.unwrap().unwrap();
     assert!(matches!(late.outcome, RecordedOutcome::Rejected { .. }));
 
-    // What an operator has paused, a rule does not end.
+    // A rule does not end a pause by an operator.
     store
         .operator_command(pause_of_annotator("by hand", None))
         .await
@@ -392,7 +392,7 @@ pub(in crate::stores) async fn an_archived_workflow_is_held_until_it_is_restored
         reason: None,
     };
     assert!(!operator_command("nothing", restored()).await);
-    // A pause before it is part of it, and its end forgotten.
+    // A pause before it becomes part of it, and the earlier end is forgotten.
     let soon = open(&*store, &[one], None).await.now + TimeDelta::hours(1);
     assert!(operator_command("pause", paused(Some(soon))).await);
     assert!(!operator_command("not archived", restored()).await);

@@ -54,7 +54,7 @@ pub(in crate::stores) async fn messages_belong_to_the_publisher_that_commits_the
     );
     assert!(claim(&*store, relay).await.is_empty());
 
-    // Without a publisher they are the relay's.
+    // Without a publisher they belong to the relay.
     assert!(
         append(&*store, task("three"), None, started("flow", &[]))
             .await
@@ -72,19 +72,19 @@ pub(in crate::stores) async fn messages_behind_those_of_others_go_to_the_relay(a
     let opened = async |by| -> OpenedTask { open(&*store, &[one], by).await.take_task(one) };
     let first = append(&*store, one, Some(me), started("flow", &[])).await;
     assert_eq!(first.len(), 2);
-    // Mine are in front: mine may follow. Another's must not overtake.
+    // Own messages are in front: own ones may follow. Another's must not overtake.
     assert!(!opened(Some(me)).await.relay_only);
     assert!(opened(Some(other)).await.relay_only);
     let second = append(&*store, one, Some(other), vec![annotated(json!(1))]).await;
     assert!(second.is_empty());
-    // Now a message of nobody is in front, of me too.
+    // Now an unleased message is in front, also of the own ones.
     assert!(opened(Some(me)).await.relay_only);
     assert!(
         append(&*store, one, Some(me), vec![annotated(json!(2))])
             .await
             .is_empty()
     );
-    // It stays behind mine until those are confirmed.
+    // It stays behind the own messages until those are confirmed.
     assert!(claim(&*store, relay).await.is_empty());
     store.confirmed(&positions(&first)).await.unwrap();
     let claimed = claim(&*store, relay).await;
@@ -98,7 +98,7 @@ pub(in crate::stores) async fn messages_behind_those_of_others_go_to_the_relay(a
             .len(),
         1
     );
-    // Given back, it is the relay's.
+    // Released, it belongs to the relay.
     let mine = append(&*store, one, Some(me), vec![annotated(json!(4))]).await;
     store.release(&positions(&mine), None).await.unwrap();
     assert!(opened(Some(me)).await.relay_only);
@@ -115,12 +115,12 @@ pub(in crate::stores) async fn a_claim_takes_the_oldest_and_keeps_the_order_of_a
     let first = store.claim(one, LONG, 1).await.unwrap();
     assert_eq!(first.len(), 1);
     assert_eq!(first[0].task_id, Some(task("a")));
-    // The rest of the task is behind what another holds.
+    // The rest of the task is behind messages leased by another.
     let second = claim(&*store, two).await;
     assert_eq!(second.len(), 2);
     assert!(second.iter().all(|row| row.task_id == Some(task("b"))));
     assert!(second[0].position < second[1].position);
-    // The holder itself may go on.
+    // The lease holder itself may continue.
     let third = claim(&*store, one).await;
     assert_eq!(third.len(), 2);
     assert!(first[0].position < third[0].position && third[0].position < third[1].position);
@@ -165,7 +165,7 @@ pub(in crate::stores) async fn a_message_that_backs_off_holds_back_its_own_task_
     );
     assert!(listed[0].error.starts_with("no route"));
 
-    // Tried again when its time has come, and what is behind it comes along.
+    // Retried when due, together with the messages behind it.
     store
         .release(
             &positions(&all)[..1],
@@ -205,7 +205,7 @@ pub(in crate::stores) async fn a_lapsed_lease_is_taken_over_and_a_renewed_one_is
     .await;
     assert_eq!(positions(&taken), positions(&left));
     assert!(kept.iter().all(|row| row.task_id == Some(task("b"))));
-    // What was taken over does not come back by renewing.
+    // Renewing does not bring back messages that another took over.
     store.renew(dead, LONG).await.unwrap();
     store.release(&positions(&taken), None).await.unwrap();
     assert_eq!(positions(&claim(&*store, dead).await), positions(&left));
@@ -222,13 +222,13 @@ pub(in crate::stores) async fn a_publisher_finds_out_what_it_holds(a: &impl Adap
     append(&*store, task("c"), None, started("flow", &[])).await;
     let second = append(&*store, task("a"), Some(me), vec![annotated(json!(1))]).await;
     let all = [first.clone(), second.clone()].concat();
-    assert_eq!(store.leased(me, 0).await.unwrap(), all);
-    // Beyond what it knows of: what a commit wrote whose answer it never got.
-    assert_eq!(leased(me, first[1].position).await, positions(&second));
+    assert_eq!(store.claimed(me, 0).await.unwrap(), all);
+    // Also messages unknown to the caller: written by a commit whose reply was lost.
+    assert_eq!(claimed(me, first[1].position).await, positions(&second));
     // A claim is a commit, too.
     let claimed = claim(&*store, relay).await;
-    assert_eq!(leased(relay, 0).await, positions(&claimed));
-    // Neither what is done nor what was given back.
+    assert_eq!(claimed(relay, 0).await, positions(&claimed));
+    // Neither confirmed nor released messages.
     store.confirmed(&positions(&first)).await.unwrap();
     store.release(&positions(&second), None).await.unwrap();
     assert!(leased(me, 0).await.is_empty());

@@ -11,8 +11,8 @@ use serde_json::json;
 use super::{PATIENCE, until};
 use crate::stores::{adapter::Adapter, samples::*};
 
-/// Counts completed tasks in the row `count`, says each count once, and keeps in the row `last`,
-/// gone at every other step, how far it is.
+/// Counts completed tasks in the row `count` and emits each count once. Keeps its position in the
+/// row `last`, which every other step deletes.
 async fn count(mut step: OpenProjection) -> usize {
     let rows = std::mem::take(&mut step.rows);
     let mut count = rows.get("count").map_or(0, |row| row.as_u64().unwrap());
@@ -26,7 +26,7 @@ async fn count(mut step: OpenProjection) -> usize {
     }
     let read = step.entries.len();
     if read == 0 {
-        // A transaction elsewhere holds the readers of the log back; it has not begun.
+        // A transaction elsewhere blocks the readers of the log; the step has not begun.
         return read;
     }
     assert_eq!(step.at_beginning, rows.is_empty());
@@ -61,7 +61,7 @@ pub(in crate::stores) async fn a_projection_counts_each_event_once(a: &impl Adap
         })
         .await;
     }
-    // Several processes at once, each dropping some of its steps as one that dies does.
+    // Several processes in parallel, each dropping some of its steps like one that dies.
     let mut projections = Vec::new();
     for n in 0..4 {
         let store = if n % 2 == 0 {
@@ -99,7 +99,7 @@ pub(in crate::stores) async fn a_projection_counts_each_event_once(a: &impl Adap
     let sent: Vec<_> = sent.iter().map(|row| row.position).collect();
     store.confirmed(&sent).await.unwrap();
 
-    // Another projection is on its own; made anew, the first is the same and says nothing again.
+    // Another projection is independent; rebuilt, the first is the same and emits nothing again.
     assert!(store.projection_rows("other").await.unwrap().is_empty());
     read_all(&*store, "other").await;
     store.reset_projection("count").await.unwrap();
@@ -111,7 +111,7 @@ pub(in crate::stores) async fn a_projection_counts_each_event_once(a: &impl Adap
     assert_eq!(store.outbox_stats().await.unwrap().pending, 0);
 }
 
-/// Whatever was decided up to `settled` is among the entries, also while batches are open.
+/// All events up to `settled` are among the entries, also while batches are open.
 pub(in crate::stores) async fn what_is_settled_is_read(a: &impl Adapter) {
     let store = a.store();
     let writer = a.another().await;

@@ -1,4 +1,4 @@
-//! What models of annotators are learnt from, and how far they have come.
+//! The inputs of annotator models, and their positions in the log.
 
 use glyph_workflow_engine::store::{LogFilter, LogPosition, ModelCheckpoint};
 use serde_json::json;
@@ -42,7 +42,7 @@ pub(in crate::stores) async fn the_events_of_one_workflow_are_found_in_the_log(a
         assert!(page.read <= 5);
         looked_at += page.read;
         found.extend(page.entries);
-        // Looking moves on, found or not.
+        // Reading advances the position, whether or not something was found.
         assert_eq!(page.read > 0, page.through > after);
         after = page.through;
         if page.read < 5 {
@@ -64,7 +64,7 @@ pub(in crate::stores) async fn a_model_is_kept_as_far_as_it_has_come(a: &impl Ad
             transaction: 0,
             position,
         },
-        // Numbers come back to the last bit, and keys in their order.
+        // Numbers are read back to the last bit, and keys in their order.
         state: format!(r#"{{"z": 0.1234567890123456789, "a": "{state} Grüße"}}"#),
     };
     assert_eq!(store.model_checkpoint(model).await.unwrap(), None);

@@ -1,4 +1,4 @@
-//! Free slots, and claiming them.
+//! Open slots, and claiming them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -97,13 +97,13 @@ pub(in crate::stores) async fn free_places_are_found_by_who_may_take_them(a: &im
             .is_empty()
     );
 
-    // Fresh ones first, the oldest of them; then those that somebody has begun.
+    // Fresh tasks first, the oldest of them first; then tasks that somebody has begun.
     assert_eq!(ids(&offered(&*store, "flow", person(1)).await), [one, two]);
     append(&*store, one, None, vec![assigned(1, person(1))]).await;
     assert_eq!(ids(&offered(&*store, "flow", person(2)).await), [two, one]);
-    // Who holds a slot is not offered another one in the same visit.
+    // The holder of a slot is not offered another one in the same visit.
     assert_eq!(ids(&offered(&*store, "flow", person(1)).await), [two]);
-    // A claim begins nothing yet; a submission does.
+    // A claim alone does not begin a task; a submission does.
     let begun = offered_by(&*store, "flow", person(2), SlotOrder::OldestBegun).await;
     assert!(begun.is_empty());
     let claimed = store.claimed_slots(person(1)).await.unwrap();
@@ -114,7 +114,7 @@ pub(in crate::stores) async fn free_places_are_found_by_who_may_take_them(a: &im
     );
     assert!(store.claimed_slots(person(2)).await.unwrap().is_empty());
 
-    // What is paused or over is not offered; a slot given back is not held.
+    // Paused or ended tasks are not offered; a released slot is not claimed.
     append(
         &*store,
         two,
@@ -174,7 +174,7 @@ pub(in crate::stores) async fn slots_are_remade_from_the_state(a: &impl Adapter)
 
 type Scenario = (WorkflowOrchestrator, Arc<dyn Store>);
 
-/// A store with a workflow and started tasks, and two processes at work on it.
+/// A store with a workflow and started tasks, and two processes that work on it.
 async fn scenarios(a: &impl Adapter, yaml: &str, tasks: u32) -> [Arc<Scenario>; 2] {
     let scenario = |store: Arc<dyn Store>| {
         let orchestrator =
@@ -209,7 +209,7 @@ async fn scenarios(a: &impl Adapter, yaml: &str, tasks: u32) -> [Arc<Scenario>; 
     scenarios
 }
 
-/// A workflow whose tasks ask three people for a label.
+/// A workflow whose tasks require labels from three people.
 fn threefold(load_balancing: &str) -> String {
     format!(
         "
@@ -225,7 +225,7 @@ workflow:
     )
 }
 
-/// Claims, and again under the same id where the store asks to try again.
+/// Claims, and repeats under the same id if the store asks to retry.
 async fn claim_at_last(scenario: &Scenario, request: &ClaimRequest) -> Option<Claim> {
     loop {
         match scenario.0.claim_next(&*scenario.1, request).await {
@@ -257,7 +257,7 @@ pub(in crate::stores) async fn claims_never_exceed_the_overlap_however_many_race
         claims.push(tokio::spawn(async move {
             let request = request(&n.to_string(), person(n as u128));
             let claimed = claim_at_last(&scenario, &request).await;
-            // The same key again answers the same slot.
+            // The same key again returns the same slot.
             if claimed.is_some() {
                 let again = scenario.0.claim_next(&*scenario.1, &request).await.unwrap();
                 assert_eq!(again, claimed);
@@ -275,7 +275,7 @@ pub(in crate::stores) async fn claims_never_exceed_the_overlap_however_many_race
         }
     }
     assert!(taken.values().all(|people| people.len() <= 3));
-    // Everyone who could get a slot got one, also where many were too late for the first ones.
+    // Everyone who could get a slot got one, even if many were too late for the first ones.
     assert_eq!(claimed, 45);
     let all: Vec<TaskId> = (0..15).map(numbered).collect();
     for (task, state) in states(&*scenarios[0].1, &all).await {
@@ -316,7 +316,7 @@ workflow:
         scenarios[1].1.claimed_slots(person(1)).await.unwrap().len(),
         4
     );
-    // Another person is not held up by that.
+    // That does not block another person.
     let other = scenarios[0]
         .0
         .claim_next(&*scenarios[0].1, &request("other", person(2)))
@@ -351,7 +351,7 @@ async fn submit(scenario: &Scenario, labels: Vec<CommandEnvelope>) {
     }
 }
 
-/// Waits until so many labels can be read in the log: a transaction elsewhere holds its readers back.
+/// Waits until this many labels can be read in the log: a transaction elsewhere blocks its readers.
 async fn readable(scenario: &Scenario, labels: usize) {
     until(async || {
         let (mut found, mut after) = (0, LogPosition::default());
@@ -375,7 +375,7 @@ async fn readable(scenario: &Scenario, labels: usize) {
     .await;
 }
 
-/// A request that is, or is not, for what has waited longest.
+/// A request that is, or is not, drawn to get the task that has waited longest.
 fn request_drawn(name: &str, who: u128, overdue: bool) -> ClaimRequest {
     (0..1_000)
         .map(|n| request(&format!("{name} {who} {n}"), person(who)))
@@ -388,7 +388,7 @@ async fn claim(scenario: &Scenario, request: &ClaimRequest) -> TaskId {
     claimed.expect("a slot is free").task_id
 }
 
-/// Why the task was given to the person.
+/// The reason for which the person was offered the task.
 async fn basis(scenario: &Scenario, task: TaskId, who: u128) -> Option<OfferBasis> {
     let events = scenario.1.events(task, 0, 100).await.unwrap().events;
     events
@@ -402,7 +402,7 @@ async fn basis(scenario: &Scenario, task: TaskId, who: u128) -> Option<OfferBasi
         .expect("the person has a slot in the task")
 }
 
-/// Tasks that are done: three people who agree, and one who says something else, in turn.
+/// Completed tasks: three people who agree, and one who differs, in turn.
 async fn teach(scenario: &Scenario, tasks: u32) {
     let mut labels = Vec::new();
     for n in 0..tasks {
@@ -411,7 +411,7 @@ async fn teach(scenario: &Scenario, tasks: u32) {
             .into_iter()
             .filter(|who| who % 4 != u128::from(n) % 4);
         let mut answers: Vec<_> = good.map(|who| (who, truth)).collect();
-        // Number 9 says "cat" whatever it is.
+        // Number 9 always says "cat".
         answers[2] = (9, "cat");
         labels.extend(answers.iter().map(|(who, l)| label(numbered(n), *who, l)));
     }
@@ -435,9 +435,9 @@ pub(in crate::stores) async fn reliable_people_get_what_is_contested(a: &impl Ad
     )
     .await;
     readable(scenario, 80 * 3 + 5).await;
-    // Another process has learnt the same from the log.
+    // Another process has learned the same from the log.
     for (slot, scenario) in scenarios.iter().enumerate() {
-        // Nobody knows how reliable these are, or that they are not.
+        // The reliability of these people is unknown.
         for who in [30 + slot as u128, 9] {
             let claimed = claim(scenario, &request_drawn(&format!("{slot}"), who, false)).await;
             assert_eq!(claimed, fresh, "{who}");
@@ -460,7 +460,7 @@ pub(in crate::stores) async fn reliable_people_get_what_is_contested(a: &impl Ad
                 .unwrap();
         }
     }
-    // What is least sure comes first, whoever else has begun it, and nobody comes twice.
+    // The least certain task comes first, whoever else has begun it, and nobody gets a task twice.
     let mut claims = Vec::new();
     for who in [1, 2, 3] {
         let claimed = claim(&scenarios[1], &request_drawn("", who, false)).await;
@@ -500,7 +500,7 @@ pub(in crate::stores) async fn no_task_is_left_behind_by_those_that_are_conteste
     }
     submit(scenario, labels).await;
     readable(scenario, 80 * 3 + 39 * 2).await;
-    // There is always something that would be worth more, and the oldest has its turn all the same.
+    // Other tasks always have a higher priority, and the oldest still gets its turn.
     let mut turns = 0;
     for n in 0..contested.len() {
         let request = request(&format!("turn {n}"), person(1));
@@ -528,7 +528,7 @@ pub(in crate::stores) async fn sharing_by_quality_never_exceeds_the_overlap(a: &
             .collect(),
     )
     .await;
-    // 8 tasks with 2 slots and 7 with 3; the reliable go for the first, the others for the rest.
+    // 8 tasks with 2 slots and 7 with 3; reliable people get the first, the others the rest.
     let mut claims = Vec::new();
     for n in 0..60_usize {
         let scenario = Arc::clone(&scenarios[n % 2]);

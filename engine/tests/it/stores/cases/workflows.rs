@@ -28,7 +28,7 @@ pub(in crate::stores) async fn revisions_are_numbered_and_equal_content_is_one(a
         (newest.revision, newest.description.as_deref()),
         (2, Some("second"))
     );
-    // The content of an older revision is a new one: the newest counts.
+    // Content equal to an older revision is new: only the newest counts.
     let third = store.save(&config).await.unwrap();
     assert_eq!(third, revision_id(&config.id, 3).0);
     let mut expected = config.clone();
