@@ -35,7 +35,7 @@ def main(checks):
         checks.equal("the page tells of every operation", missing, [])
         checks.equal("the page fetches nothing", re.findall(r"<script|<link|<img|src=|url\(|@import", page), [])
 
-        # Something for the made requests to meet.
+        # Data for the generated requests to find.
         glyph.create_workflow((REPOSITORY / "examples" / "sentiment-dual.yaml").read_text())
         glyph.glyph("task", "start", fresh(), "--workflow", "sentiment-dual")
         fuzzed = subprocess.run(

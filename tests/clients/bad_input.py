@@ -111,7 +111,7 @@ def main(checks):
         worker = glyph.start_worker()
         with Broker(glyph) as broker:
             bench = Bench(checks, glyph, broker)
-            # Retried for more than a minute: sent first, looked for last.
+            # Retried for more than a minute: sent first, checked last.
             unknown = [
                 ("an advance of an unknown task", "advance", {"type": "advance", "command_id": fresh(), "task_id": fresh()}),
                 ("a submission to an unknown task", "submission", submission(fresh(), fresh(), {"label": "1"})),

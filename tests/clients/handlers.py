@@ -96,7 +96,7 @@ def check_hooks(checks, glyph, broker, server, jobs, ended):
     checks.equal("the job is given the result", (data["hook"], data["config"], data["input"]["result"]["value"]),
                  ("post_process", {"form": "short"}, "Cat"))
     checks.equal("the step has not ended", broker.drain(ended), [])
-    # The key of the job as the id of the answer: whoever answers twice does so once.
+    # The key of the job is the id of the answer, so that a repeated answer has no effect.
     answer = {"command_id": data["idempotency_key"], "task_id": task, "step_id": "label", "output": "cat"}
     for _ in range(2):
         broker.publish("advance", answer)

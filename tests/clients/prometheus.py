@@ -113,7 +113,7 @@ def check_with_promtool(checks, worker):
         done = subprocess.run([promtool, *arguments], input=text, capture_output=True, text=True, timeout=60)
         return done.returncode, done.stdout + done.stderr
 
-    # 3 is its code for style, such as a counter of another library without the usual suffix.
+    # 3 is its exit code for style, such as a library's counter without the usual suffix.
     code, said = run("check", "metrics", text=worker.get("/metrics")[1])
     own = [line for line in said.splitlines() if line.startswith("glyph_")]
     checks.true("promtool check metrics", code in (0, 3) and not own, said)

@@ -20,11 +20,11 @@ import psycopg2
 from glyph_client import Broker, Deployment, derived, wait_until
 
 TARGET, MIN, MAX = 0.95, 2, 10
-# Of how many orders a mean must reach the figures that are promised; a single order strays from it.
+# Number of orders whose mean must reach the promised figures; a single order deviates from the mean.
 ORDERS_ENOUGH = 20
 ACCURACY_MIN, LABELS_MAX = 0.915, 4.0
 ACCURACY_MIN_OF_ONE, LABELS_MAX_OF_ONE = 0.9, 4.5
-# Tasks from the head of the first order that are offered again by other ways.
+# Tasks from the head of the first order that are submitted again through other channels.
 TASKS_AGAIN = 150
 
 WORKFLOW = f"""
@@ -39,7 +39,7 @@ workflow:
 """
 
 
-# --- what is offered --------------------------------------------------------------------------
+# --- data sets --------------------------------------------------------------------------
 
 
 class Labels:
@@ -101,10 +101,10 @@ def shuffle(values, seed):
         values[end], values[other] = values[other], values[end]
 
 
-# --- ways to offer it -------------------------------------------------------------------------
+# --- channels -------------------------------------------------------------------------
 #
-# Each has `submit(command)` and `advance(command)`, which come back when the command is decided: with the output of the
-# task where it is complete, with None where it asks on.
+# Each has `submit(command)` and `advance(command)`, which return when the command is decided: the output of the task if
+# it is complete, None if it requests more labels.
 
 
 class ByReply:
@@ -198,7 +198,7 @@ class Order:
         self.workflow = workflow
         self.tasks = tasks
         self.ids = {task: derived("task", workflow, task) for task in tasks}
-        # What each task came to: labels used and output.
+        # The result of each task: labels used and output.
         self.used = {}
         self.outputs = {}
         self.seconds = []

@@ -19,8 +19,8 @@ from glyph_client import REPOSITORY, Broker, Deployment, binary, derived, fresh,
 
 EXAMPLES = REPOSITORY / "examples"
 MOVE_SECONDS_MAX = 30
-# Where a script lets time pass, for a timeout to run out, so long a timeout is all of it: long enough for a busy
-# machine to make the moves that come before its end.
+# Replaces each timeout that a script lets expire: short enough to wait for, and long enough for a busy machine to make
+# the moves before it expires.
 QUICK = "10s"
 TIMEOUT = re.compile(r"\b(default_timeout|timeout): \d+[smhd]\b")
 ACTIONS = ("submit", "assign", "release", "activity", "advance", "pause", "resume", "cancel", "retry")
@@ -38,7 +38,7 @@ def main(checks):
         with Broker(glyph) as broker:
             messages = broker.listen("check", "events", "#")
             players = [Player(script, glyph, worker) for script in scripts if script.can_be_played]
-            # Side by side, as some spend their time waiting.
+            # In parallel, as some spend their time waiting.
             with concurrent.futures.ThreadPoolExecutor(len(players)) as threads:
                 for played in [threads.submit(player.play, checks) for player in players]:
                     played.result()
@@ -93,7 +93,7 @@ class Script:
 
     def dry_run(self):
         with contextlib.ExitStack() as files:
-            # Beside the script's own place, for it may name other files.
+            # In the folder of the script, which may name other files.
             script = files.enter_context(tempfile.NamedTemporaryFile("w", suffix=".yaml", dir=EXAMPLES / "scripts"))
             yaml.safe_dump(self.content, script)
             script.flush()
@@ -124,7 +124,7 @@ class Player:
         self.task = fresh()
 
     def play(self, checks):
-        # A connection of its own: one cannot be shared between threads.
+        # A separate connection: threads cannot share one.
         with Broker(self.glyph) as self.broker:
             self.replies = self.broker.own_queue(f"replies-{self.name}")
             self.play_moves(checks)

@@ -330,7 +330,7 @@ fn hooks_wait_while_the_task_is_paused() {
     let due = scenario.due();
     assert_eq!((due.len(), due[0].due_at), (1, scenario.now));
     scenario.pass(seconds(0));
-    // The step is open, and its notifications wait, too.
+    // The step is open, and its `on_start` hook waits, too.
     scenario.pause(None);
     scenario.now += seconds(60);
     assert!(scenario.pass(seconds(5)).is_empty());

@@ -408,7 +408,7 @@ async fn a_pause_that_runs_out_is_ended_once_and_not_if_it_was_prolonged() {
     assert_eq!((open.active.len(), open.expired.len()), (1, 0));
     let lapsed = OperatorEnvelope::of_lapsed(&open.active[0]).unwrap();
 
-    // Extended before the expiry was processed: the claim continues, with its original start.
+    // Extended before its expiry was recorded: the pause continues, with its original start.
     assert!(is_applied(pause(2, 200).await));
     clock.store(150, std::sync::atomic::Ordering::Relaxed);
     let outcome = orchestrator

@@ -1,8 +1,8 @@
-//! Workflow files that are made to take a parser's time and memory: bombs of aliases, depth, size, numbers.
+//! Workflow files that attack a parser's time and memory: alias bombs, depth, size, numbers.
 //!
-//! A crate of its own, so that the tests of the parser and those of the binary are held against the same files.
+//! A separate crate, so that the tests of the parser and those of the binary use the same files.
 
-/// Names and contents; every one of them is to be refused.
+/// Names and contents; all must be refused.
 pub fn files() -> Vec<(&'static str, Vec<u8>)> {
     let numbered = |n: usize, line: &dyn Fn(usize) -> String| (0..n).map(line).collect::<String>();
     let head = "workflow:\n  id: x\n  steps:\n    - { id: a, type: annotation }\n";
