@@ -1,5 +1,5 @@
-"""The OpenAPI document and its page, as a running worker serves them, judged by a foreign validator; and the worker
-judged by its own document: made requests, sound and broken ones, never meet a fault or an answer that it does not tell of.
+"""Checks the OpenAPI document and page of a running worker with an independent validator, and the worker with its own
+document: generated requests, valid and broken ones, never get a server error or a response that is not documented.
 """
 
 import json

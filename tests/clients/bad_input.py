@@ -1,4 +1,4 @@
-"""Commands that cannot be read or are not allowed: each gets its outcome, and a good one behind it is applied."""
+"""Commands that cannot be read or are not allowed: each gets its outcome, and a valid one behind it is applied."""
 
 import json
 
@@ -41,7 +41,7 @@ class Bench:
         self.broker.publish(key, command, reply_to=self.replies_to, correlation_id=fresh(), **properties)
 
     def arrived(self, queue, kept, belongs):
-        """The first message of a queue that belongs; the others are kept for later."""
+        """The first matching message of a queue; the others are kept for later."""
 
         def look():
             kept.extend(self.broker.drain(queue))

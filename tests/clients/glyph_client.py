@@ -1,4 +1,4 @@
-"""What the checks share: a deployment of their own, worker processes, the broker, and conditions with deadlines.
+"""Shared by the checks: a separate deployment, worker processes, the broker, and conditions with deadlines.
 
 The checks know the program only from outside: its binary, its queues, its tables and its HTTP routes.
 """
@@ -47,7 +47,7 @@ def fresh():
 
 
 def wait_until(what, condition, seconds):
-    """Polls until `condition` gives something true, and returns it."""
+    """Polls until `condition` returns a true value, and returns it."""
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
@@ -65,7 +65,7 @@ def free_port():
 
 
 class Checks:
-    """Counts what held and what did not; one line each, from any thread."""
+    """Counts passed and failed checks; prints one line each, from any thread."""
 
     def __init__(self):
         self.passed = 0
@@ -86,7 +86,7 @@ class Checks:
         return self.true(what, actual == expected, f"{short(actual)} instead of {short(expected)}")
 
     def all(self, what, faults):
-        """Holds if no fault is listed; shows the first few."""
+        """Passes if `faults` is empty; shows the first few."""
         return self.true(what, not faults, f"{len(faults)} faults, as {short(faults[:3])}")
 
 
@@ -96,7 +96,7 @@ def short(value, length=400):
 
 
 class Deployment:
-    """An own database and an own prefix on the broker, removed at the end."""
+    """A separate database and a separate prefix on the broker, removed at the end."""
 
     def __init__(self, name, database_url=None, amqp_url=None):
         self.admin_url = database_url or os.environ["DATABASE_URL"]
@@ -304,13 +304,13 @@ class Broker:
         return f"{self.prefix}.{name}"
 
     def publish(self, key, body, **properties):
-        """Publishes to the commands exchange and waits for the confirm; what reaches no queue is an error."""
+        """Publishes to the commands exchange and waits for the confirm; an unroutable message is an error."""
         body = body if isinstance(body, bytes) else json.dumps(body).encode()
         properties = pika.BasicProperties(delivery_mode=2, **properties)
         self.channel.basic_publish(self.named("commands"), key, body, properties, mandatory=True)
 
     def own_queue(self, name):
-        """A queue that goes with the connection."""
+        """A queue that is deleted with the connection."""
         return self.channel.queue_declare(self.named(name), exclusive=True).method.queue
 
     def listen(self, name, exchange, key):
@@ -348,7 +348,7 @@ class Inbox:
         broker.channel.basic_consume(queue, keep, auto_ack=True)
 
     def next(self, wanted=lambda message: True, seconds=30):
-        """The next message that is wanted; those before it are passed over."""
+        """The next matching message; those before it are skipped."""
         deadline = time.monotonic() + seconds
         while True:
             while self.arrived:

@@ -1,4 +1,4 @@
-"""Steps done by others: a webhook on a server of the check, which verifies the signature, and a job for a worker on pika."""
+"""External handlers: a webhook on a server that verifies the signature, and a job queue for a consumer on pika."""
 
 import base64
 import hashlib
@@ -128,14 +128,14 @@ class Call:
         self.json = json.loads(body)
 
     def is_signed(self):
-        """As Standard Webhooks says; any of the signatures may be the right one."""
+        """By the Standard Webhooks specification; one matching signature is enough."""
         signed = f"{self.headers['webhook-id']}.{self.headers['webhook-timestamp']}.".encode() + self.body
         own = base64.b64encode(hmac.digest(SECRET, signed, hashlib.sha256)).decode()
         return any(hmac.compare_digest(given, f"v1,{own}") for given in self.headers["webhook-signature"].split())
 
 
 class Server:
-    """Answers 503 to the first call, then with what it was sent."""
+    """Answers 503 to the first call, then echoes what it was sent."""
 
     def __init__(self):
         self.calls = calls = []

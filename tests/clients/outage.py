@@ -34,7 +34,7 @@ def services(*arguments):
 
 
 class Load:
-    """A producer that goes on through every failure: a command counts once its confirm has come."""
+    """A producer that continues through every failure: a command counts once it is confirmed."""
 
     def __init__(self, glyph):
         self.glyph = glyph
@@ -100,7 +100,7 @@ def outage(checks, folder, urls, service, seconds):
 
 
 def watch(checks, worker, service, seconds):
-    """For as long as the outage is to last, the worker is alive and not ready."""
+    """During the whole outage the worker is alive and not ready."""
     until = time.monotonic() + seconds
     faults = []
 

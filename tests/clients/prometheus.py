@@ -1,4 +1,4 @@
-"""What the worker exposes, read by the reference parser and, where it is installed, by promtool."""
+"""Reads the worker's metrics with the reference parser and, if it is installed, with promtool."""
 
 import re
 import shutil
@@ -54,7 +54,7 @@ WANTED = {
     "process_resident_memory_bytes": set(),
     "process_open_fds": set(),
 }
-# A gauge or a histogram would both be a fair reading.
+# Either a gauge or a histogram is acceptable.
 EITHER = {"glyph_agreement_ratio_count": "glyph_agreement_ratio"}
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-")
 

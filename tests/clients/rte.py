@@ -1,6 +1,6 @@
 """Ten labels for each of 800 sentence pairs through RabbitMQ and two workers, against a recount of the file.
 
-With the data set of Snow et al. (2008) where GLYPH_DATA names it, else with a made one of the same shape.
+Uses the data set of Snow et al. (2008) if GLYPH_DATA names it, else a generated one of the same shape.
 """
 
 import collections
@@ -136,7 +136,7 @@ def run(checks, kills, publish):
 
 
 def feed(checks, glyph, workers, commands, kills, publish):
-    """Publishes everything while, at even distances of progress, the first worker is killed and started again."""
+    """Publishes everything; at even intervals of progress, the first worker is killed and restarted."""
     failure = []
 
     def publish_all():
@@ -210,7 +210,7 @@ def await_status(glyph, counts):
 
 
 def drain_until_told(broker, queue, items):
-    """Everything published until the agreement over all items has been told, some seconds after the last of them:
+    """Everything published until the agreement over all items is reported, some seconds after the last of them:
     from then on nothing more is due of what has happened so far."""
     messages = []
 
@@ -336,7 +336,7 @@ def check_repetition(checks, glyph, workers, broker, everything, commands):
 
 
 def check_rebuild(checks, glyph):
-    """Everything derived, derived again from the log, is what it was."""
+    """A rebuild from the log gives the same derived data."""
 
     def photograph():
         tables = ("tasks", "timers", "workflow_snapshots")

@@ -1,8 +1,8 @@
-"""Labels offered one at a time, and only while their task still asks: how many that takes, and what the answers are worth.
+"""Submits labels one at a time, only while their task requests more: counts the labels and checks the accuracy.
 
-With the data sets where GLYPH_DATA names them, else with a made one of the shape of `rte`. The tasks come in the seeded
+Uses the data sets that GLYPH_DATA names, else a generated one of the shape of `rte`. The tasks come in the seeded
 orders of `engine/examples/adaptive_overlap.rs`, the labels of a task in the order of the file, so that the figures of
-an order can be set beside those of the model asked directly.
+an order can be compared with those of the model called directly.
 """
 
 import collections
@@ -43,7 +43,7 @@ workflow:
 
 
 class Labels:
-    """A set: of each task the labels in their order, and the right answer where it is known."""
+    """A data set: for each task the labels in order, and the right answer if it is known."""
 
     def __init__(self, name, labels, gold):
         self.name = name
@@ -108,7 +108,7 @@ def shuffle(values, seed):
 
 
 class ByReply:
-    """Commands over RabbitMQ, judged by the answers to `reply_to`."""
+    """Commands over RabbitMQ, with results from the replies to `reply_to`."""
 
     def __init__(self, broker):
         self.broker = broker
@@ -240,7 +240,7 @@ class Order:
         return statistics.mean(self.used.values())
 
     def answers(self, tasks):
-        """What tasks came to: labels used, the answer, how probable it is."""
+        """The results of tasks: labels used, the answer, its probability."""
         steps = [(self.used[task], self.outputs[task]["steps"]["annotate"]) for task in tasks]
         return [(used, step["value"], round(step["posterior"]["confidence"], 9)) for used, step in steps]
 
@@ -305,7 +305,7 @@ def slug(name):
 
 
 def check_order(checks, glyph, order):
-    """What is recorded of an order: it explains every decision, and each decision knew all labels before it."""
+    """Checks the record of an order: it explains every decision, and each decision knew all labels before it."""
     name = order.workflow
     events = glyph.rows(
         """SELECT e.stream_id::text, e.event_type, e.event_data, (e.txid::text::bigint, e.position)::text
@@ -355,7 +355,7 @@ def decision_faults(data, given, places):
 
 
 def posterior(evidence):
-    """The probabilities that follow from what is recorded, of the classes and of one that nobody has given yet."""
+    """The probabilities that follow from the record: of the classes, and of one that nobody has given yet."""
     logs = [math.log(p) for p in evidence["prior"]]
     for label in evidence["labels"]:
         logs = [log + math.log(p) for log, p in zip(logs, label["likelihood"])]
@@ -369,7 +369,7 @@ def near(ones, others):
 
 
 def check_surplus(checks, way, order):
-    """A label more, after a task was sure and after one had asked all it may: neither is used."""
+    """One more label, after a confident task and after a task at its maximum: neither is used."""
     answers = []
     for is_wanted in (lambda used: used < MAX, lambda used: used == MAX):
         closed = (t for t in order.tasks if is_wanted(order.used[t]) and order.outputs[t]["resolved_by"] == "posterior")
@@ -396,7 +396,7 @@ def check_explanation(checks, worker, order):
 
 
 def check_messages(checks, glyph, broker, order):
-    """Every StepCompleted carries the answer, how probable it is, and the probabilities of the others."""
+    """Every StepCompleted carries the answer, its probability, and the probabilities of the others."""
     wait_until("outbox empty", glyph.outbox_is_empty, 30)
     told, faults = collections.Counter(), []
     for message in broker.drain(broker.named("step-completed")):
@@ -439,7 +439,7 @@ def check_other_ways(checks, glyph, worker, first):
 
 
 class OpenTransaction:
-    """One of somebody else on the same server, in another database, that has written and goes on."""
+    """A transaction in another database of the same server, which has written and stays open."""
 
     def __init__(self, glyph):
         self.connection = psycopg2.connect(glyph.admin_url)

@@ -1,8 +1,8 @@
-"""Every example workflow over RabbitMQ, by the scripts that `glyph workflow dry-run` plays without any service.
+"""Runs every example workflow over RabbitMQ, by the scripts that `glyph workflow dry-run` simulates without services.
 
-The dry run says what must happen: the outcome of each move, where the task stands after it, the steps completed and
-the transitions taken, the output. The same moves then go through a broker, a database and a worker, and everything
-must come out alike, each message once and in order.
+The dry run gives the expected results: the outcome of each move, the steps in which the task then is, the steps
+completed, the transitions taken and the output. The same moves then go through a broker, a database and a worker, and
+the results must be equal, each message once and in order.
 """
 
 import concurrent.futures
@@ -52,7 +52,7 @@ def main(checks):
 
 
 def create_all(checks, glyph):
-    """Some workflows name others, which must be there first: again and again, until all are or none is added."""
+    """Creates all workflows. Some name others, which must exist first, so it repeats until no more can be added."""
     waiting = sorted(EXAMPLES.glob("*.yaml"))
     while waiting:
         refused = []
@@ -75,7 +75,7 @@ def quick(text):
 
 
 class Script:
-    """A file of moves, and the example that it is for."""
+    """A file of moves, and its example."""
 
     def __init__(self, file):
         self.name = file.stem
@@ -157,13 +157,13 @@ class Player:
         checks.equal(f"{self.name}: output", comparable(state.get("output")), comparable(self.trace["output"]))
 
     def await_version(self, version):
-        """Waits until the clock has brought about what it does in the dry run, in whose words it answers."""
+        """Waits until time has the same effect as in the dry run; returns it in the words of the dry run."""
         wait_until(f"{self.name}: version {version}", lambda: self.state(self.task)["version"] >= version, MOVE_SECONDS_MAX)
         status = self.state(self.task)["status"]
         return "waiting" if status == "running" else status
 
     def send(self, move):
-        """Sends a move as a command and returns what became of it, in the words of the dry run."""
+        """Sends a move as a command and returns its outcome, in the words of the dry run."""
         action = next(action for action in ("start", *ACTIONS) if action in move)
         fields = dict(move[action] or {})
         person = fields.pop("by", None)
@@ -185,7 +185,7 @@ class Player:
         return reply["result"]["status"] if reply["outcome"] == "applied" else reply["reason"]
 
     def task_of(self, move):
-        """The script's own task, or the child that a step of it waits for."""
+        """The task of the script, or the child for which one of its steps waits."""
         task = self.task
         for step in filter(None, move.get("within", "").split("/")):
             parent = task
@@ -219,7 +219,7 @@ class Player:
 
 
 def place(data):
-    """Where something happened, and what came of it."""
+    """The place of an event and its result."""
     if "from_step" in data:
         return data["from_step"], data["to_step"], data["condition_met"]
     return data["step_id"], data["visit"], json.dumps(comparable(data["result"]), sort_keys=True)
