@@ -1,4 +1,4 @@
-//! JSON in one form, so that equal content has equal hashes: keys sorted, no blanks.
+//! Canonical JSON (sorted keys, no whitespace), so that equal content has equal hashes.
 
 use std::fmt::Write as _;
 
@@ -17,7 +17,7 @@ pub(crate) fn text(value: &Value) -> String {
     text
 }
 
-/// Sorts keys itself: whether `serde_json` does depends on the features other crates ask for.
+/// Sorts keys itself: whether `serde_json` does depends on the features that other crates enable.
 fn write_canonical(value: &Value, text: &mut String) {
     match value {
         Value::Object(entries) => {

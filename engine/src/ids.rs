@@ -1,4 +1,4 @@
-//! Identities. A UUID of one kind cannot stand where another is meant, and a slug is valid once it exists.
+//! Identifiers. Each kind of UUID has a type of its own, and a slug is checked when it is made.
 
 use std::{borrow::Borrow, fmt, ops::Deref, str::FromStr, sync::Arc};
 
@@ -56,14 +56,14 @@ uuid_id! {
 impl TaskId {
     /// The id of the event that brings this task to `version`.
     ///
-    /// Derived, not drawn: whoever decides the event that becomes version `n` names it alike, so a
-    /// retry after an unknown commit cannot rename what is already on the wire.
+    /// Derived, not random: every process that decides the event of version `n` gives it the same
+    /// id, so a retry after an unknown commit cannot rename a message that is already published.
     pub fn event_id(self, version: u64) -> Uuid {
         Uuid::new_v5(&self.0, format!("event/{version}").as_bytes())
     }
 
-    /// The id of the `n`th child that a visit of a `sub_workflow` step asks for: the UUIDv5 of the
-    /// parent and `STEP/VISIT`, for a later child of the same visit (`n` > 1) `STEP/VISIT/N`.
+    /// The id of the `n`th child task that a visit of a `sub_workflow` step requests: the UUIDv5 of
+    /// the parent and `STEP/VISIT`, or `STEP/VISIT/N` for later children of the visit (`n` > 1).
     #[must_use]
     pub fn child(self, step: &StepId, visit: u32, n: u32) -> Self {
         let name = match n {
@@ -86,13 +86,13 @@ pub type WorkflowId = Slug;
 /// The id of a step within its workflow.
 pub type StepId = Slug;
 
-/// The text is no slug.
+/// The text is not a slug.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{text}` is not a valid id: 1 to 64 of a-z, 0-9, `_` and `-`, starting with a letter or digit"
 )]
 pub struct InvalidSlug {
-    /// What was given.
+    /// The text.
     pub text: String,
 }
 
@@ -170,7 +170,7 @@ impl<'de> Deserialize<'de> for Slug {
     }
 }
 
-/// What a command or file calls a workflow: its id, `id@revision`, or the revision's UUID.
+/// How a command or file names a workflow: its id, `id@revision`, or the revision's UUID.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum WorkflowSelector {
     /// The latest revision of this id.
@@ -181,17 +181,17 @@ pub enum WorkflowSelector {
     Revision(RevisionId),
 }
 
-/// The text names no workflow.
+/// The text does not name a workflow.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is neither a workflow id, nor `id@revision`, nor a revision's UUID")]
 pub struct InvalidSelector {
-    /// What was given.
+    /// The text.
     pub text: String,
 }
 
 impl WorkflowSelector {
-    /// Whether a task of `workflow` (at `revision_id`) is one that this selector may mean.
-    /// Only the workflow counts, not the revision: a running task keeps its own.
+    /// Whether this selector can mean a task of `workflow` (at `revision_id`).
+    /// Only the workflow counts, not the revision number: a running task keeps its own revision.
     pub fn names(&self, workflow: &WorkflowId, revision_id: RevisionId) -> bool {
         match self {
             Self::Latest(id) | Self::Numbered(id, _) => id == workflow,

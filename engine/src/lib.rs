@@ -1,9 +1,9 @@
 //! Event-sourced workflows for data annotation.
 //!
 //! A *task* (one item to label) moves through a *workflow* that people write as YAML: annotation by
-//! several people, agreement checks, adjudication, review, automatic steps and conditions. Commands
-//! are decided into events by a pure function; the events are the truth, and everything else is
-//! rebuilt from them. The engine knows no broker and no HTTP.
+//! several people, agreement checks, adjudication, review, automatic steps and conditions. A pure
+//! function decides commands into events. The events are the source of truth; everything else can
+//! be rebuilt from them. The engine depends on no broker and no HTTP server.
 //!
 //! # Example
 //!
@@ -45,30 +45,32 @@
 //! # }
 //! ```
 //!
-//! # Where things are
+//! # Code map
 //!
-//! In the order in which work goes through them:
+//! In the order in which a command passes through the modules:
 //!
-//! 1. A workflow is text that [`parser`] reads and checks; [`config`] is what it becomes, and
-//!    [`expression`] the language of its conditions.
-//! 2. What is asked of a task, and what may become of that, is a [`command`].
+//! 1. [`parser`] reads and checks a workflow file and produces a [`config`]; [`expression`] is the
+//!    language of its conditions.
+//! 2. [`command`] defines what a task can be asked to do, and the possible outcomes.
 //! 3. [`WorkflowOrchestrator`] (`orchestrator`) takes a batch of commands, opens their tasks in the
-//!    [`store`], lets each command be decided, and commits what follows. It also finds the next
-//!    piece of work for a person.
-//! 4. [`decide()`] (`decide`) makes of one state and one command events and an outcome; it is pure.
-//!    It asks [`executor`] what a step makes of its submissions, with the mathematics of agreement
-//!    in [`consensus`] and what is known of annotators in [`reliability`]; [`transition`] which way
-//!    next; [`assignment`] who may do what.
-//! 5. [`events`] are what happened, and the only thing that changes a [`state`], live and replayed.
-//! 6. What a state waits for is derived from it by [`derive_timers`] (`timers`), and comes back as a
-//!    command when its time has come.
-//! 7. [`goals`] and [`quality`] follow the log, and say when enough is enough and how good it is.
+//!    [`store`], decides each command, and commits the results. It also finds the next slot for a
+//!    person who asks for work.
+//! 4. [`decide()`] (`decide`) turns one state and one command into events and an outcome; it is
+//!    pure. [`executor`] evaluates a step's submissions, using the agreement metrics of
+//!    [`consensus`] and the annotator models of [`reliability`]. [`transition`] chooses the next
+//!    step, and [`assignment`] checks who may work on what.
+//! 5. [`events`] record what happened. Only they change a [`state`], both live and on replay.
+//! 6. [`derive_timers`] (`timers`) derives from a state what it waits for. Each timer becomes a
+//!    command when it is due.
+//! 7. [`goals`] and [`quality`] follow the log. They report when a goal is reached and how good the
+//!    work is.
 //!
-//! [`simulation`] plays a workflow through without store, clock or broker. [`ids`] and [`limits`]
-//! lie below all of it. Each module imports only modules of lower layers; ARCHITECTURE.md has the
+//! [`simulation`] runs a workflow without store, clock or broker. [`ids`] and [`limits`] lie below
+//! everything else. Each module imports only modules of lower layers; ARCHITECTURE.md has the
 //! table.
 
-// A new metric, kind of step or event must be thought of wherever one is told from another.
+// Matches name every variant, so the compiler points out each place that a new metric, step type or
+// event concerns.
 #![warn(clippy::wildcard_enum_match_arm)]
 
 pub mod assignment;

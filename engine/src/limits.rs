@@ -1,4 +1,4 @@
-//! Every upper bound of the engine, with its unit and what happens there.
+//! Every upper bound of the engine, with its unit and what happens beyond it.
 
 use std::time::Duration;
 
@@ -18,16 +18,16 @@ pub const STEPS_MAX: usize = 500;
 pub const TRANSITIONS_MAX: usize = 2_000;
 /// Hooks that a step may have at one stage; more are refused at creation.
 pub const HOOKS_MAX: usize = 8;
-/// FireTimer rows that one move of a simulation does; the rest are left undone.
+/// Timers that one move of a simulation fires; the rest stay pending.
 pub const SIMULATION_TIMERS_MAX: usize = 10_000;
 /// Moves of a script for a dry run; more are refused.
 pub const SCRIPT_MOVES_MAX: usize = 10_000;
-/// Annotators one visit may ask for (`count`, `max`); more are refused at creation.
+/// Annotators one visit may require (`count`, `max`); more are refused at creation.
 pub const ANNOTATORS_MAX: u32 = 1_000;
 /// Fields that one consensus block may compare one by one; more are refused at creation.
 pub const FIELDS_MAX: usize = 100;
-/// Bytes of an answer where answers are categories; longer ones are rejected `invalid_annotation` by a
-/// step that completes by confidence, and tell nothing about their annotators elsewhere.
+/// Bytes of an answer where answers are categories. A step that completes by confidence rejects a
+/// longer one as `invalid_annotation`; elsewhere annotator models ignore it.
 pub const CLASS_BYTES_MAX: usize = 256;
 /// Iterations one loop may allow; more are refused at creation.
 pub const LOOP_ITERATIONS_MAX: u32 = 1_000;
@@ -54,21 +54,21 @@ pub const LABEL_BYTES_MAX: usize = 256;
 pub const TEXT_BYTES_MAX: usize = 4_096;
 /// Roles of one annotation; more are refused `malformed`.
 pub const ROLES_MAX: usize = 64;
-/// How long a claimed slot is kept without activity, when the file says nothing.
+/// How long a slot stays claimed without activity, unless the workflow file sets it.
 pub const INACTIVITY_DEFAULT: Duration = Duration::from_secs(2 * 3_600);
-/// The longest inactivity a file may allow.
+/// The longest inactivity timeout that a workflow file may set.
 pub const INACTIVITY_MAX: Duration = Duration::from_secs(8 * 3_600);
-/// Pause before the second attempt at a call; each further one is four times as long.
+/// Delay before the second attempt at a call; each further delay is four times as long.
 pub const RETRY_DELAY_FIRST: Duration = Duration::from_secs(1);
-/// The longest pause between two attempts, whatever the number of attempts or the receiver says.
+/// The longest delay between two attempts, even if the receiver asks for a longer one.
 pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(3_600);
 /// The longest that one attempt of a webhook may take.
 pub const WEBHOOK_TIMEOUT_MAX: Duration = Duration::from_secs(60);
-/// The longest that a job may go unanswered before it counts as failed, where the file says so.
+/// The longest timeout that a workflow file may set for a job; an unanswered job counts as failed.
 pub const JOB_TIMEOUT_MAX: Duration = Duration::from_secs(30 * 86_400);
-/// How long a join may wait for its branches.
+/// The longest timeout that a workflow file may set for a join.
 pub const JOIN_TIMEOUT_MAX: Duration = Duration::from_secs(366 * 86_400);
-/// Depth of sub-workflows when the file says nothing.
+/// Depth of sub-workflows, unless the workflow file sets it.
 pub const SUB_WORKFLOW_DEPTH_DEFAULT: u32 = 5;
 /// Rows of one page in any listing.
 pub const PAGE_MAX: u32 = 1_000;

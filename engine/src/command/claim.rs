@@ -1,4 +1,4 @@
-//! What a person who wants work asks for, and the slot that the person gets.
+//! A person's request for work, and the slot that the person claims by it.
 
 use std::collections::BTreeMap;
 
@@ -13,20 +13,20 @@ use crate::{
     ids::{CommandId, StepId, TaskId, UserId, WorkflowId, WorkflowSelector},
 };
 
-/// Who asks for work, and for what work.
+/// A person's request for work.
 #[derive(Clone, Debug)]
 pub struct ClaimRequest {
-    /// The idempotency key: the same id again gets the same slot.
+    /// The idempotency key: sending the same id again returns the same slot.
     pub command_id: CommandId,
-    /// What the caller uses to follow a piece of work.
+    /// Correlation id of the caller, for tracing a piece of work.
     pub correlation_id: Option<String>,
     /// W3C trace context.
     pub traceparent: Option<String>,
-    /// Who.
+    /// The person.
     pub user_id: UserId,
-    /// Tasks of this workflow, or of one revision of it; of any where there is none.
+    /// Only tasks of this workflow, or of one revision of it; any workflow if absent.
     pub workflow: Option<WorkflowSelector>,
-    /// This step; any where there is none.
+    /// Only this step; any step if absent.
     pub step: Option<StepId>,
     /// Roles of the person.
     pub roles: Vec<String>,
@@ -35,7 +35,7 @@ pub struct ClaimRequest {
 }
 
 impl ClaimRequest {
-    /// SHA-256 of what is asked for.
+    /// SHA-256 of the request.
     pub(crate) fn content_hash(&self) -> [u8; 32] {
         canonical::hash(&json!({
             "type": "claim",
@@ -48,7 +48,7 @@ impl ClaimRequest {
     }
 }
 
-/// A slot that a person has claimed, with what is needed to begin.
+/// A slot that a person has claimed, with everything needed to begin.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Claim {
     /// The task.
@@ -61,23 +61,23 @@ pub struct Claim {
     pub step_id: StepId,
     /// The visit.
     pub visit: u32,
-    /// Who holds the slot.
+    /// The person who claimed the slot.
     pub user_id: UserId,
-    /// When the slot is given up without activity.
+    /// When the slot is released unless there is activity.
     pub expires_at: DateTime<Utc>,
     /// What is to be labelled.
     pub input: Option<Value>,
     /// Key-value pairs of the task.
     pub labels: BTreeMap<String, String>,
-    /// The annotations that a review or adjudication judges.
+    /// The annotations under review or adjudication.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub judged: Vec<ShownAnnotation>,
-    /// Unfinished work that the person left in this visit.
+    /// The draft that the person left in this visit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub draft: Option<Value>,
 }
 
-/// An annotation that is to be judged, without who made it.
+/// An annotation under review or adjudication, without its annotator.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct ShownAnnotation {
     /// Its id.

@@ -1,7 +1,7 @@
-//! Commands and what becomes of them.
+//! Commands and their outcomes.
 //!
-//! What is asked of a task, what an operator asks of something that is no task, and what a person
-//! who wants work asks for, each with the outcome that it may have.
+//! There are three kinds: task commands, operator commands (for workflows, annotators and goals),
+//! and requests for work.
 
 mod claim;
 pub(crate) mod operator;

@@ -1,7 +1,7 @@
-//! What operators do that belongs to no task.
+//! Operator commands: those for workflows, annotators and goals instead of a task.
 //!
-//! An act is recorded like a command, in the inbox under its id, and its effect is derived from the
-//! acts alone: the same function follows them live and when everything is made anew.
+//! An operator command is recorded in the inbox under its id, like a task command. Its effect is
+//! derived from the recorded operator commands alone, by the same function live and in a rebuild.
 
 use chrono::{DateTime, SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
@@ -19,35 +19,35 @@ use crate::{
     },
 };
 
-/// What an operator (or a rule that acts for one) does to something that is no task.
+/// A command by an operator, or by a rule on an operator's behalf, that concerns no single task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum OperatorCommand {
-    /// IntakePause all tasks of a workflow. Of a paused one, changes reason and `until`.
+    /// Pause all tasks of a workflow. If it is paused already, change the reason and `until`.
     WorkflowPause {
         /// The workflow, in all its revisions.
         workflow: WorkflowId,
         /// Why.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
-        /// When it goes on by itself, in whole microseconds of the store's clock.
+        /// When the workflow resumes by itself, in whole microseconds of the store's clock.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<DateTime<Utc>>,
     },
-    /// Let all tasks of a workflow go on.
+    /// Resume all tasks of a workflow.
     WorkflowResume {
         /// The workflow.
         workflow: WorkflowId,
         /// Why.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
-        /// Where a pause has run out by itself: its `until`. A pause that was changed meanwhile is
-        /// left alone.
+        /// The `until` of a pause that has expired. A pause that was changed in the meantime is not
+        /// ended.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ran_out: Option<DateTime<Utc>>,
     },
-    /// Pause a workflow until it is restored, and leave it out of lists. Of an archived one, changes
-    /// the reason; a pause before it is part of it.
+    /// Pause a workflow until it is restored, and leave it out of lists. If it is archived already,
+    /// change the reason. A pause in progress becomes part of the archiving.
     WorkflowArchive {
         /// The workflow, in all its revisions.
         workflow: WorkflowId,
@@ -55,7 +55,7 @@ pub enum OperatorCommand {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
-    /// Take a workflow out of the archive: its tasks go on.
+    /// Take a workflow out of the archive: its tasks resume.
     WorkflowRestore {
         /// The workflow.
         workflow: WorkflowId,
@@ -63,7 +63,8 @@ pub enum OperatorCommand {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
-    /// Offer an annotator no more slots in a workflow. Of one who is paused, changes the reason.
+    /// Offer an annotator no more slots in a workflow. If the annotator is paused already, change
+    /// the reason.
     AnnotatorPause {
         /// The workflow, in all its revisions.
         workflow: WorkflowId,
@@ -72,12 +73,12 @@ pub enum OperatorCommand {
         /// Why.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
-        /// Where a rule of the workflow says so: when the answer came with which the person fell.
-        /// An operator who has let the person go on since knew better.
+        /// If a rule of the workflow paused the annotator: when the answer was given that took the
+        /// annotator below the limit. A later resume by an operator overrides the rule.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         fallen_at: Option<DateTime<Utc>>,
     },
-    /// Offer slots to an annotator again, who is judged anew from now on.
+    /// Offer slots to an annotator again; gold answers before the resume no longer count.
     AnnotatorResume {
         /// The workflow.
         workflow: WorkflowId,
@@ -86,33 +87,33 @@ pub enum OperatorCommand {
         /// Why.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
-        /// Whether the rule that paused the person does not hold any more. What an operator has
-        /// paused is left alone.
+        /// Whether a rule resumes the annotator because its limit is met again. It does not end a
+        /// pause by an operator.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         by_rule: bool,
     },
-    /// Say that a goal is reached. Whether the goal takes the person's word is asked before.
+    /// Declare a goal reached. The caller has checked before that the goal allows this.
     GoalComplete {
         /// The workflow.
         workflow: WorkflowId,
         /// The goal.
         goal: Slug,
-        /// What the person says.
+        /// The declaration.
         #[serde(flatten)]
         statement: GoalStatement,
     },
 }
 
-/// An act with what makes it safe to send twice.
+/// An operator command with its idempotency key and tracing ids.
 #[derive(Clone, Debug)]
 pub struct OperatorEnvelope {
-    /// The idempotency key: the same id again changes nothing.
+    /// The idempotency key: sending the same id again changes nothing.
     pub command_id: CommandId,
-    /// What the caller uses to follow a piece of work.
+    /// Correlation id of the caller, for tracing a piece of work.
     pub correlation_id: Option<String>,
     /// W3C trace context.
     pub traceparent: Option<String>,
-    /// What is done.
+    /// The operator command.
     pub operator_command: OperatorCommand,
 }
 
@@ -127,8 +128,8 @@ impl OperatorEnvelope {
         }
     }
 
-    /// The act by which a pause that has run out is recorded as ended: whoever notices it, and how
-    /// often, names it alike.
+    /// The operator command that records the end of a pause whose `until` has passed. Its id is
+    /// derived from the pause, so several processes can record the same end without effect.
     pub fn of_lapsed(pause: &WorkflowPause) -> Option<Self> {
         let ran_out = pause.until?;
         let id = Uuid::new_v5(
@@ -147,7 +148,7 @@ impl OperatorEnvelope {
 }
 
 impl OperatorCommand {
-    /// The type in the inbox and in answers.
+    /// The type in the inbox and in responses.
     pub fn type_name(&self) -> &'static str {
         match self {
             Self::WorkflowPause { .. } => "workflow_pause",
@@ -160,7 +161,7 @@ impl OperatorCommand {
         }
     }
 
-    /// The workflow that it is about.
+    /// The workflow concerned.
     pub fn workflow(&self) -> &WorkflowId {
         match self {
             Self::WorkflowPause { workflow, .. }
@@ -173,7 +174,7 @@ impl OperatorCommand {
         }
     }
 
-    /// Whom or what it is about.
+    /// The workflow, annotator or goal concerned.
     pub fn subject(&self) -> OperatorSubject {
         let user_id = match self {
             Self::AnnotatorPause { user_id, .. } | Self::AnnotatorResume { user_id, .. } => {
@@ -191,7 +192,7 @@ impl OperatorCommand {
         }
     }
 
-    /// The act as JSON, with `type`: what is hashed, and kept in the inbox.
+    /// The operator command as JSON, with `type`. This is hashed and stored in the inbox.
     pub fn payload(&self) -> Value {
         // Plain data with string keys always serializes.
         serde_json::to_value(self).unwrap_or_default()
@@ -202,7 +203,7 @@ impl OperatorCommand {
         canonical::hash(&self.payload())
     }
 
-    /// The same, with times as precise as stores keep them.
+    /// The same command with times rounded to the precision of the stores.
     pub(crate) fn rounded(mut self) -> Self {
         match &mut self {
             Self::WorkflowPause { until: time, .. }
@@ -221,11 +222,11 @@ impl OperatorCommand {
     }
 }
 
-/// What an applied act leads to.
+/// The effect of an applied operator command.
 pub(crate) struct Effect {
     /// Pauses to write or to change.
     pub(crate) pauses: Pauses,
-    /// What the caller is told.
+    /// The result for the caller.
     pub(crate) result: Value,
 }
 
@@ -306,7 +307,8 @@ pub(crate) fn decide(
         } => {
             let by_rule = fallen_at.is_some();
             let pause = match annotator {
-                // What an operator has said stands; what a rule has said, an operator makes theirs.
+                // A rule does not change a pause that is open already; an operator takes over
+                // the pause of a rule.
                 Some(open) if open.is_open() && by_rule => open,
                 Some(open) if open.is_open() => AnnotatorPause {
                     reason: reason.clone(),
@@ -358,7 +360,7 @@ pub(crate) fn decide(
     }
 }
 
-/// A workflow is held from now on. What holds it already is changed; what has run out is over.
+/// Pauses a workflow from now on: changes the pause in force, and ends one that has expired.
 fn paused(wanted: WorkflowPause, open: Option<WorkflowPause>) -> Effect {
     let now = wanted.since;
     let (over, pause) = match open {
@@ -383,7 +385,7 @@ fn paused(wanted: WorkflowPause, open: Option<WorkflowPause>) -> Effect {
     }
 }
 
-/// A workflow goes on.
+/// Resumes a workflow.
 fn let_go(open: WorkflowPause, now: DateTime<Utc>) -> Effect {
     let result = json!({"workflow": open.workflow, "paused": null});
     Effect {
@@ -408,7 +410,7 @@ fn of_annotator(workflow: &WorkflowId, user_id: UserId, pause: AnnotatorPause) -
     }
 }
 
-/// A pause ends when somebody resumes the workflow, or at its `until` before that.
+/// A pause ends when the workflow is resumed, or at its `until` if that is earlier.
 fn ended(pause: WorkflowPause, now: DateTime<Utc>) -> WorkflowPause {
     let ended_at = pause.until.map_or(now, |until| until.min(now));
     WorkflowPause {
@@ -417,7 +419,7 @@ fn ended(pause: WorkflowPause, now: DateTime<Utc>) -> WorkflowPause {
     }
 }
 
-/// What people have said of goals, by all applied operator commands.
+/// The goals that people have declared reached, from all applied operator commands.
 pub fn completions_of(operator_commands: &[CommandRow]) -> Vec<GoalCompletion> {
     let applied = operator_commands
         .iter()
@@ -444,7 +446,7 @@ pub fn completions_of(operator_commands: &[CommandRow]) -> Vec<GoalCompletion> {
         .collect()
 }
 
-/// The pauses that follow from all applied operator commands, each kind oldest first.
+/// The pauses that result from all applied operator commands, each kind oldest first.
 pub fn pauses_of(operator_commands: &[CommandRow]) -> Pauses {
     let mut pauses = Pauses::default();
     for row in operator_commands {
@@ -484,7 +486,7 @@ pub fn pauses_of(operator_commands: &[CommandRow]) -> Pauses {
     pauses
 }
 
-/// Puts a row where the one with its key is, or behind all.
+/// Replaces the row with the same key, or appends the row.
 fn put<T, K: PartialEq>(rows: &mut Vec<T>, row: T, key: impl Fn(&T) -> K) {
     match rows.iter_mut().find(|known| key(known) == key(&row)) {
         Some(known) => *known = row,

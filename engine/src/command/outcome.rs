@@ -1,4 +1,4 @@
-//! What becomes of a command.
+//! Outcomes of commands.
 
 use std::fmt;
 
@@ -8,44 +8,44 @@ use serde_json::Value;
 
 use crate::{config::Target, ids::StepId, store::RecordedOutcome};
 
-/// What an applied command led to.
+/// The result of an applied command.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "status", rename_all = "snake_case")]
 pub enum ProcessResult {
-    /// The step goes on waiting.
+    /// The step still waits.
     Waiting {
         /// The step.
         step_id: StepId,
-        /// For what.
+        /// What it waits for.
         reason: String,
     },
-    /// The task went on.
+    /// The task advanced.
     Advanced {
-        /// The step it waits in now (the first, where there are several).
+        /// The step that the task waits in now (the first if there are several).
         next_step: StepId,
-        /// All the steps it waits in now.
+        /// All steps that the task waits in now.
         next_steps: Vec<StepId>,
     },
-    /// The task has its output.
+    /// The task completed with an output.
     Completed {
         /// The output.
         output: Value,
     },
-    /// The task ended without.
+    /// The task ended without an output.
     Failed {
         /// Why.
         error: String,
     },
 }
 
-/// What became of a command; exactly one of these.
+/// The outcome of a command; exactly one of these.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// Its effect is committed.
     Applied(ProcessResult),
-    /// Its id is known; this is what it came to the first time.
+    /// Its id is known; this is the first outcome.
     Duplicate(RecordedOutcome),
-    /// The state or the rules forbid it; kept and answered.
+    /// The state or the rules forbid it. The rejection is recorded and reported.
     Rejected(Rejection),
     /// It cannot be decided now and may be decided later.
     Undecided(Undecided),
@@ -54,7 +54,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The name in metrics and answers.
+    /// The name in metrics and responses.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Applied(_) => "applied",
@@ -66,16 +66,16 @@ impl Outcome {
     }
 }
 
-/// Why a readable command is refused.
+/// Why a well-formed command is refused.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rejection {
     /// The code.
     pub code: RejectionCode,
-    /// For people: what, where, and how to mend it.
+    /// For people: what is wrong, where, and how to fix it.
     pub detail: String,
 }
 
-/// Codes of rejections, in the order in which they are asked.
+/// Rejection codes, in the order in which the rules are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RejectionCode {
@@ -83,23 +83,23 @@ pub enum RejectionCode {
     UnknownStep,
     /// The person has already submitted to this visit.
     DuplicateAnnotator,
-    /// The visit was closed by its count, or every slot is taken.
+    /// The visit closed with enough submissions, or every slot is taken.
     Surplus,
     /// The task has ended.
     TaskFinished,
-    /// The task is paused, or its workflow.
+    /// The task or its workflow is paused.
     TaskPaused,
-    /// The step is not waiting, or it is not clear which step is meant.
+    /// The step is not active, or the command does not make clear which step it means.
     StepNotActive,
     /// The person lacks a role.
     RoleRequired,
-    /// The person would judge their own work.
+    /// The person would review or adjudicate their own work.
     SelfReview,
-    /// The annotation lacks what the step needs.
+    /// The annotation lacks content that the step needs.
     InvalidAnnotation,
-    /// There is nothing for this command to act on.
+    /// Nothing waits for this command.
     NotWaiting,
-    /// The task has been started, or runs in another workflow.
+    /// The task was started before, or runs in another workflow.
     AlreadyStarted,
     /// The migration does not map an active step.
     MigrationUnmapped,
@@ -122,7 +122,7 @@ impl RejectionCode {
         Self::MigrationUnmapped,
     ];
 
-    /// The name in tables, messages and answers.
+    /// The name in tables, messages and responses.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::UnknownStep => "unknown_step",
@@ -150,18 +150,18 @@ impl fmt::Display for RejectionCode {
 /// Why a command cannot be decided now.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Undecided {
-    /// There is no such task; the command may have overtaken its `start`.
+    /// There is no such task; the command may have arrived before its `start`.
     #[error("no such task")]
     TaskNotFound,
-    /// It is timers of something that was paused after it was claimed: of a workflow, a task or a
-    /// step. It comes again when that goes on.
+    /// The timer belongs to a workflow, task or step that was paused after the timer was leased.
+    /// It fires again after the resume.
     #[error("what it is due for is paused")]
     Paused,
     /// Deciding it panicked: a bug, reported with its message.
     #[error("deciding it failed: {0}")]
     Panicked(String),
-    /// FireTimer work came without the outcome of its effect although the state asks for one; it comes
-    /// again when its lease has run out.
+    /// A timer fired without the outcome of its effect although the state requires one. It fires
+    /// again when its lease has expired.
     #[error("its effect has not been performed")]
     NotPerformed,
 }
@@ -180,7 +180,7 @@ pub enum Dead {
     Malformed(String),
 }
 
-/// `next_step` of an `advance`: the first step the task waits in, none once it has ended.
+/// `next_step` of an `advance`: the first step that the task waits in; none once it has ended.
 pub(crate) fn next_step(result: &ProcessResult) -> Option<String> {
     match result {
         ProcessResult::Waiting { step_id, .. } => Some(step_id.to_string()),

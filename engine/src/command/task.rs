@@ -1,7 +1,7 @@
 //! The commands that a task accepts.
 //!
-//! The structs are also the JSON of the queue and of HTTP: one shape, described once, from which
-//! the JSON Schemas are generated.
+//! The structs also define the JSON of the queue and of HTTP; the JSON Schemas are generated from
+//! them.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,18 +19,18 @@ use crate::{
     store::Timer,
 };
 
-/// A command with what makes it safe to send twice.
+/// A command with its idempotency key and tracing ids.
 #[derive(Clone, Debug)]
 pub struct CommandEnvelope {
-    /// The idempotency key: the same id again changes nothing.
+    /// The idempotency key: sending the same id again changes nothing.
     pub command_id: CommandId,
-    /// [`Command::content_hash`]; the same id with another hash is refused.
+    /// [`Command::content_hash`]; the same id with a different hash is refused.
     pub content_hash: [u8; 32],
-    /// What the producer uses to follow a piece of work.
+    /// Correlation id of the producer, for tracing a piece of work.
     pub correlation_id: Option<String>,
     /// W3C trace context.
     pub traceparent: Option<String>,
-    /// What is asked for.
+    /// The command.
     pub command: Command,
 }
 
@@ -47,7 +47,7 @@ impl CommandEnvelope {
     }
 }
 
-/// What is asked of a task.
+/// What a task can be asked to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// Bind the task to a workflow and enter it.
@@ -58,23 +58,23 @@ pub enum Command {
     Advance(Advance),
     /// Claim a slot.
     Assign(Assign),
-    /// Give a slot back.
+    /// Release a slot.
     Release(Release),
-    /// Keep a slot, and a draft.
+    /// Keep a claimed slot, and save a draft.
     Activity(Activity),
-    /// IntakePause the task.
+    /// Pause the task.
     Pause(Pause),
-    /// Let the task go on.
+    /// Resume the task.
     Resume(Control),
     /// End the task.
     Cancel(Control),
-    /// Try again what an incident holds.
+    /// Retry the steps that an incident stopped.
     Retry(Control),
     /// Move the task to another revision.
     Migrate(Migrate),
-    /// What a task and its children tell each other; never accepted from outside.
+    /// A message between a task and its child tasks; never accepted from producers.
     Child(ChildCommand),
-    /// Work whose time has come; never accepted from outside.
+    /// Fire a timer that is due; never accepted from producers.
     FireTimer(FireTimer),
 }
 
@@ -85,13 +85,13 @@ pub struct Start {
     pub task_id: TaskId,
     /// The workflow.
     pub workflow: WorkflowSelector,
-    /// What is to be labelled.
+    /// The item to label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<Value>,
     /// Key-value pairs for search.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<BTreeMap<String, String>>,
-    /// The known answer, which makes it a gold task.
+    /// The known answer; makes this a gold task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<Value>,
 }
@@ -101,10 +101,10 @@ pub struct Start {
 pub struct Submission {
     /// The task.
     pub task_id: TaskId,
-    /// The step; may be left out where exactly one active step takes submissions.
+    /// The step; may be omitted if exactly one active step takes submissions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_id: Option<String>,
-    /// The work.
+    /// The person's work.
     pub annotation: AnnotationInput,
     /// Starts the task in this workflow if it has not been started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -114,7 +114,7 @@ pub struct Submission {
 /// A person's work as a producer sends it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AnnotationInput {
-    /// Its id; derived from the command when left out.
+    /// Its id; derived from the command if omitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotation_id: Option<Uuid>,
     /// Who made it.
@@ -142,7 +142,7 @@ pub struct AnnotationInput {
 pub struct Advance {
     /// The task.
     pub task_id: TaskId,
-    /// The step; may be left out where exactly one active step can take it.
+    /// The step; may be omitted if exactly one active step can take the command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_id: Option<String>,
     /// The outcome of an external step.
@@ -155,7 +155,7 @@ pub struct Advance {
 pub struct Assign {
     /// The task.
     pub task_id: TaskId,
-    /// The step; may be left out where exactly one active step takes submissions.
+    /// The step; may be omitted if exactly one active step takes submissions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_id: Option<String>,
     /// Who.
@@ -163,53 +163,53 @@ pub struct Assign {
     /// Roles of the person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub roles: Option<Vec<String>>,
-    /// Why the slot was offered, where the person asked for work; never from outside.
+    /// Why the slot was offered, if the person asked for work; never set by producers.
     #[serde(skip)]
     pub offered: Option<OfferBasis>,
 }
 
-/// `release`: give a slot back.
+/// `release`: give up a claimed slot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Release {
     /// The task.
     pub task_id: TaskId,
-    /// The step; may be left out where exactly one active step takes submissions.
+    /// The step; may be omitted if exactly one active step takes submissions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_id: Option<String>,
-    /// Who held it.
+    /// The person who claimed it.
     pub user_id: UserId,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// `activity`: keep a slot, and a draft.
+/// `activity`: keep a claimed slot, and save a draft.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Activity {
     /// The task.
     pub task_id: TaskId,
-    /// The step; may be left out where exactly one active step takes submissions.
+    /// The step; may be omitted if exactly one active step takes submissions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_id: Option<String>,
-    /// Who holds it.
+    /// The person who claimed it.
     pub user_id: UserId,
-    /// Unfinished work, kept.
+    /// Unfinished work to save.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draft: Option<Value>,
 }
 
-/// `pause`: hold the task.
+/// `pause`: pause the task or one of its steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Pause {
     /// The task.
     pub task_id: TaskId,
-    /// The step to hold; the whole task when left out.
+    /// The step to pause; the whole task if omitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_id: Option<String>,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// When it goes on by itself, RFC 3339.
+    /// When it resumes by itself, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<DateTime<Utc>>,
 }
@@ -219,7 +219,7 @@ pub struct Pause {
 pub struct Control {
     /// The task.
     pub task_id: TaskId,
-    /// The step; the whole task when left out.
+    /// The step; the whole task if omitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_id: Option<String>,
     /// Why.
@@ -234,86 +234,87 @@ pub struct Migrate {
     pub task_id: TaskId,
     /// The revision.
     pub to: WorkflowSelector,
-    /// Old step to new step.
+    /// Old step id to new step id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub steps: BTreeMap<StepId, StepId>,
 }
 
-/// Work whose time has come, with what its effect came to where it has one.
+/// A timer that is due, with the outcome of its effect if it has one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FireTimer {
-    /// What was due.
+    /// The timer.
     pub row: Timer,
-    /// What became of the [`Effect`](crate::Effect) that was performed for it, outside any
-    /// transaction; none where the row asks for nothing but a decision.
+    /// Outcome of the [`Effect`](crate::Effect) that was performed for it outside any transaction;
+    /// none if the timer needs only a decision.
     pub outcome: Option<EffectOutcome>,
 }
 
 impl FireTimer {
-    /// Work that asks for nothing but a decision.
+    /// A timer that needs only a decision.
     pub fn alone(row: Timer) -> Self {
         Self { row, outcome: None }
     }
 }
 
-/// What became of an effect.
+/// The outcome of an effect.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EffectOutcome {
-    /// It is done.
+    /// It succeeded.
     Done {
-        /// What it answered; null where it answered nothing.
+        /// What it returned; null if it returned nothing.
         output: Value,
     },
     /// It failed.
     Failed {
         /// Why, for people.
         error: String,
-        /// Whether trying again is of no use.
+        /// Whether a retry is useless.
         is_final: bool,
-        /// How long whoever failed asks to be left alone.
+        /// How long the receiver asks to wait before the next attempt.
         retry_after: Option<Duration>,
     },
 }
 
-/// What a task and its children tell each other. No producer can send these: a child is started,
-/// held and ended by its parent alone, and a parent believes only the child that it asked for.
+/// Messages between a task and its child tasks. Producers cannot send these: only its parent can
+/// start, pause and cancel a child by them, and a parent accepts reports only from a child that it
+/// requested.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum ChildCommand {
-    /// Begin as the child of a task.
+    /// Start as the child of a task.
     Start(ChildStart),
-    /// Do as the parent does.
+    /// Follow the parent: pause, resume or end.
     Order {
         /// The child.
         task_id: TaskId,
         /// The parent.
         parent_task_id: TaskId,
-        /// What it asks for.
+        /// The order.
         order: ChildOrder,
     },
-    /// Learn how a child ended.
+    /// Report to the parent how a child ended.
     Report(ChildReport),
 }
 
-/// Begin as the child of a task.
+/// Start as the child of a task.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ChildStart {
     /// The child.
     pub task_id: TaskId,
     /// The workflow; its newest revision.
     pub workflow: WorkflowSelector,
-    /// What it is to label.
+    /// The item to label.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input: Option<Value>,
-    /// Key-value pairs for search, as the parent has them.
+    /// Key-value pairs for search, copied from the parent.
     pub labels: BTreeMap<String, String>,
-    /// Who gets a slot in its first step.
+    /// The people who get a slot in its first step.
     pub holders: Vec<SlotHolder>,
-    /// The visit that asks for it.
+    /// The visit that requests it.
     pub parent: ParentTask,
 }
 
-/// Learn how a child ended.
+/// Report to the parent how a child ended.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ChildReport {
     /// The parent.
@@ -324,7 +325,7 @@ pub struct ChildReport {
     pub status: TaskStatus,
     /// The revision that it ran on.
     pub workflow: WorkflowRef,
-    /// What it ended with, where it completed.
+    /// Its output, if it completed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<Value>,
     /// Why it did not complete.
@@ -446,9 +447,10 @@ impl Command {
         }
     }
 
-    /// The known fields as JSON, with `type`: what is hashed, and kept of a rejected command.
-    /// Absent and null fields are left out; keys are sorted. Of timers it is the row alone: two
-    /// who performed the same row and came to different outcomes are duplicates of each other.
+    /// The known fields as JSON, with `type`. This is hashed, and stored for a rejected command.
+    /// Absent and null fields are omitted; keys are sorted. The payload of a timer is the row
+    /// without its outcome: two processes that fire the same row with different outcomes send
+    /// duplicates of each other.
     pub fn payload(&self) -> Value {
         let body = match self {
             Self::Start(c) => serde_json::to_value(c),

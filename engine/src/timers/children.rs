@@ -1,4 +1,4 @@
-//! The commands that timers carries between a parent and its child tasks.
+//! The commands that timers carry between a parent and its child tasks.
 
 use uuid::Uuid;
 
@@ -10,7 +10,7 @@ use crate::{
     store::Timer,
 };
 
-/// What a parent tells its child for `row`; none where the order has been given.
+/// The parent's command to its child for `row`; none if the order was delivered already.
 pub(super) fn order(state: &WorkflowSnapshot, row: &Timer) -> Option<CommandEnvelope> {
     let step_id = row.step_id.as_ref()?;
     let child = state.visit(step_id, row.visit)?.child.as_ref()?;
@@ -46,7 +46,7 @@ pub(super) fn order(state: &WorkflowSnapshot, row: &Timer) -> Option<CommandEnve
     Some(envelope(row, command, child.correlation_id.clone()))
 }
 
-/// What a child tells its parent for `row`; none where the parent has been told.
+/// The child's report to its parent for `row`; none if the parent was notified already.
 pub(super) fn report(state: &WorkflowSnapshot, row: &Timer) -> Option<CommandEnvelope> {
     let parent = state.parent.as_ref()?;
     if state.report_due != Some(row.due_at) {
@@ -69,8 +69,8 @@ fn root(state: &WorkflowSnapshot) -> TaskId {
     parent.map_or(state.task_id, |parent| parent.root_task_id)
 }
 
-/// The id follows from the row, and the content from what the state has kept since the row was
-/// asked for: whoever performs the row sends the same.
+/// The id is derived from the row, and the content from state that is kept unchanged since the row
+/// was written. So every process that fires the row sends the same command.
 fn envelope(row: &Timer, command: ChildCommand, correlation_id: Option<String>) -> CommandEnvelope {
     let id = Uuid::new_v5(&row.id, b"command");
     CommandEnvelope {

@@ -1,8 +1,8 @@
-//! FireTimer work, derived from a task's state.
+//! Timers, derived from a task's state.
 //!
-//! Nothing sets or clears a timer by hand: after every decision the rows that the new state asks
-//! for are compared with those of the old one, and the difference is written with the events. So a
-//! rebuild from the log finds the same rows.
+//! No code sets or clears a timer directly. After every decision, the timers of the new state are
+//! compared with those of the old one, and the difference is written with the events. So a rebuild
+//! from the log finds the same rows.
 
 use uuid::Uuid;
 
@@ -15,8 +15,8 @@ use crate::{
 
 /// All timers of a task in this state, sorted by id.
 ///
-/// While a task or a step is paused its timers do not run and nobody is called; what was left of the
-/// time is due again after the resume.
+/// While a task or a step is paused, its timers do not run and no handler is called. The remaining
+/// time runs on after the resume.
 pub fn derive_timers(state: &WorkflowSnapshot) -> Vec<Timer> {
     let mut rows: Vec<Timer> = match state.status {
         TaskStatus::Running => assignment_timeouts(state)
@@ -29,20 +29,20 @@ pub fn derive_timers(state: &WorkflowSnapshot) -> Vec<Timer> {
         TaskStatus::Paused => resume(state.task_id, None, state.pause.as_ref())
             .into_iter()
             .collect(),
-        // What has happened is told, whatever has become of the task since.
+        // Notification hooks (`on_start`, `on_complete`) outlast the task.
         TaskStatus::Completed | TaskStatus::Failed | TaskStatus::Cancelled => {
             calls(state).collect()
         }
     };
     rows.retain(|row: &Timer| !is_suspended(state, row));
-    // Parent and child owe each other what they owe, whatever has become of either.
+    // Parent-child messages are delivered even after either task has ended.
     rows.extend(child_orders(state));
     rows.extend(child_report(state));
     rows.sort_by_key(|row| row.id);
     rows
 }
 
-/// Whether a row waits for a step that is paused; what ends the pause does not.
+/// Whether the row's step is paused. The timer that ends the pause is not suspended.
 pub(crate) fn is_suspended(state: &WorkflowSnapshot, row: &Timer) -> bool {
     let visit = row
         .step_id
@@ -51,7 +51,7 @@ pub(crate) fn is_suspended(state: &WorkflowSnapshot, row: &Timer) -> bool {
     row.kind != TimerKind::Resume && visit.is_some_and(|visit| visit.pause.is_some())
 }
 
-/// Ends of the pauses of single steps.
+/// Timers that end the pauses of single steps.
 fn step_resumes(state: &WorkflowSnapshot) -> impl Iterator<Item = Timer> {
     state.steps.iter().filter_map(|(step_id, step)| {
         let visit = step.current()?;
@@ -60,8 +60,8 @@ fn step_resumes(state: &WorkflowSnapshot) -> impl Iterator<Item = Timer> {
     })
 }
 
-/// The id of the command that a row becomes when it is due: the same however often the row is
-/// claimed, another once the row has moved to another time.
+/// The id of the command that fires a row: the same however often the row is leased, and a new one
+/// once the row has moved to another time.
 pub fn timer_command_id(row: &Timer) -> CommandId {
     CommandId(Uuid::new_v5(
         &row.id,
@@ -101,7 +101,7 @@ fn assignment_timeouts(state: &WorkflowSnapshot) -> Vec<Timer> {
         .collect()
 }
 
-/// Attempts at webhooks, and jobs that may go unanswered.
+/// Attempts at webhooks, and timeouts of jobs.
 fn calls(state: &WorkflowSnapshot) -> impl Iterator<Item = Timer> {
     let visits = state
         .steps
@@ -129,7 +129,7 @@ fn calls(state: &WorkflowSnapshot) -> impl Iterator<Item = Timer> {
 
 fn join_timeouts(state: &WorkflowSnapshot) -> impl Iterator<Item = Timer> {
     state.joins.iter().filter_map(|(step_id, join)| {
-        // Numbered by the visit that the join will begin: each fires once.
+        // Numbered by the visit that the join will begin, so that each fires once.
         let visits = state.steps.get(step_id).map_or(0, |step| step.visits.len());
         let visit = u32::try_from(visits + 1).ok()?;
         let kind = TimerKind::JoinTimeout;
@@ -145,7 +145,7 @@ fn join_timeouts(state: &WorkflowSnapshot) -> impl Iterator<Item = Timer> {
     })
 }
 
-/// The end of a pause: of a visit of a step, or of the whole task.
+/// The timer that ends a pause of a visit or of the whole task.
 fn resume(task_id: TaskId, of: Option<(&StepId, u32)>, pause: Option<&Pause>) -> Option<Timer> {
     let due_at = pause?.until?;
     let (step_id, visit) = of.map_or((None, 0), |(step_id, visit)| (Some(step_id), visit));
@@ -187,7 +187,7 @@ pub(crate) fn order_kind(order: ChildOrder) -> TimerKind {
     }
 }
 
-/// Steps that have not gone on although their child has ended: it did while the task was held.
+/// Steps that still wait although their child has ended, because the task was paused at that time.
 fn ended_children(state: &WorkflowSnapshot) -> impl Iterator<Item = Timer> {
     state.steps.iter().filter_map(|(step_id, step)| {
         let visit = step.current()?;
@@ -201,7 +201,8 @@ fn ended_children(state: &WorkflowSnapshot) -> impl Iterator<Item = Timer> {
             visit: visit.number,
             kind,
             n: child.n,
-            // Whenever the task may go on; a child ends once, so its number tells rows apart.
+            // Due as soon as the task may continue. A child ends once, so its number makes the row
+            // unique.
             due_at: visit.activated_at,
         })
     })

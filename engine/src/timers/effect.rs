@@ -1,9 +1,9 @@
-//! What timers asks the world to do, before its decision.
+//! Effects: the work that a timer performs before its decision.
 //!
-//! Most timers is a decision and nothing else. Some asks for something that takes time or may
-//! fail: a call to a handler outside, a command to another task. Its effect is performed without a
-//! transaction or a lock, and what it came to goes back as the outcome of the [`FireTimer`] command. A
-//! crash in between repeats the effect, never the decision: the command's id follows from the row.
+//! Most timers need only a decision. Some also need work that takes time or may fail: a call to an
+//! external handler, or a command to another task. This effect is performed without a transaction
+//! or a lock, and its outcome is sent with the [`FireTimer`] command. A crash in between repeats
+//! the effect but never the decision, because the command's id is derived from the row.
 //!
 //! [`FireTimer`]: crate::command::FireTimer
 
@@ -21,19 +21,19 @@ use crate::{
     transition::CompiledWorkflow,
 };
 
-/// What is to be done for a row of timers.
+/// What must be done for a timer before its decision.
 #[derive(Clone, Debug)]
 pub enum Effect {
-    /// A handler outside is to be called.
+    /// Call an external handler.
     Call(HandlerCall),
-    /// Another task is to be told something. Its id makes a repetition harmless.
+    /// Send a command to another task. Its id makes a repetition harmless.
     Command(Box<CommandEnvelope>),
 }
 
-/// A call to a handler outside. The fields that are not skipped are what the handler is told.
+/// A call to an external handler. The serialized fields are the request that the handler gets.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct HandlerCall {
-    /// The same for every attempt of this call: whoever has seen it has done the work.
+    /// The same for every attempt of this call, so a handler can recognize work it has done.
     pub idempotency_key: Uuid,
     /// The task.
     pub task_id: TaskId,
@@ -48,21 +48,21 @@ pub struct HandlerCall {
     pub call: u32,
     /// The attempt at this call, from 1.
     pub attempt: u32,
-    /// The hook that is called; none where it is the step's own work.
+    /// The hook that is called; none for the step's own work.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hook: Option<HookStage>,
-    /// The kind of handler, as `webhook`.
+    /// The kind of handler, e.g. `webhook`.
     #[serde(skip)]
     pub handler: String,
     /// The handler's own settings, from the workflow file.
     #[serde(skip)]
     pub config: Value,
-    /// What it works on.
+    /// The input of the handler.
     pub input: Value,
 }
 
 impl HandlerCall {
-    /// The idempotency key of a call: derived from what it is for, the same for every attempt.
+    /// The idempotency key of a call: derived from its position, the same for every attempt.
     pub fn key(task: TaskId, step: &StepId, visit: u32, call: u32) -> Uuid {
         Uuid::new_v5(&task.0, format!("call/{step}/{visit}/{call}").as_bytes())
     }
@@ -72,8 +72,8 @@ fn notify(command: Option<CommandEnvelope>) -> Option<Effect> {
     command.map(|envelope| Effect::Command(Box::new(envelope)))
 }
 
-/// What is to be done for `row` before it is decided; none where the state no longer asks for the
-/// row, or where it is a decision and nothing else.
+/// What must be done for `row` before it is decided; none if the state no longer needs the row, or
+/// if the row needs only a decision.
 pub fn effect_of(
     state: &WorkflowSnapshot,
     workflow: &CompiledWorkflow,
@@ -100,7 +100,7 @@ fn handler_call(
     row: &Timer,
 ) -> Option<HandlerCall> {
     let (step_id, call) = pending_call(state, row)?;
-    // A task that has moved to another revision may have a step of that id without the call.
+    // After a migration, the step of that id may no longer have this call.
     let (handler, config) = asked(workflow.step(step_id)?, call.hook)?;
     if handler != call.handler {
         return None;
@@ -120,7 +120,7 @@ fn handler_call(
     })
 }
 
-/// The handler outside that a step has for a call, and its settings.
+/// The external handler that a step has for a call, and its settings.
 pub(crate) fn asked(
     step: &StepConfig,
     hook: Option<HookId>,
@@ -134,8 +134,9 @@ pub(crate) fn asked(
     }
 }
 
-/// The call that a row is about, if the state still asks for it: of this visit, with this number,
-/// due at this time. An attempt that a pause, a retry or a migration has overtaken is another.
+/// The call of a row, if the state still waits for it: in this visit, with this number, due at this
+/// time. After a pause, a retry or a migration the call is due at another time, and an older row no
+/// longer matches.
 pub(crate) fn pending_call<'s>(
     state: &'s WorkflowSnapshot,
     row: &Timer,
@@ -157,8 +158,8 @@ pub(crate) fn pending_call<'s>(
     same_time.then_some((step_id, call))
 }
 
-/// What a handler outside works on: the task's input and context, the last result of each step,
-/// and what the visit has so far: what was made ready, and a result that is not final yet.
+/// The input of an external handler: the task's input and context, the last result of each step,
+/// and what the visit has so far (the prepared data, and a result that may not be final yet).
 pub(crate) fn call_input(state: &WorkflowSnapshot, visit: &Visit) -> Value {
     // Plain data with string keys always serializes.
     let plain = |result: &StepResult| serde_json::to_value(result).unwrap_or_default();

@@ -1,7 +1,7 @@
-//! What must happen later: derived from a task's state, performed outside, then decided.
+//! Timers: derived from a task's state, their effects performed outside the decision, then decided.
 //!
-//! [`derive_timers`] says what a state waits for, [`effect_of`] what is to be done before that is
-//! decided. Both are pure; whoever runs timers asks them.
+//! [`derive_timers`] lists the timers of a state; [`effect_of`] finds what must be done before a
+//! timer is decided. Both are pure; the timer runner calls them.
 
 mod children;
 mod derive;
