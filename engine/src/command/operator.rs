@@ -78,7 +78,8 @@ pub enum OperatorCommand {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         fallen_at: Option<DateTime<Utc>>,
     },
-    /// Offer slots to an annotator again; gold answers before the resume no longer count.
+    /// Offer slots to an annotator again. After a resume by an operator, the rule starts afresh
+    /// with later gold answers.
     AnnotatorResume {
         /// The workflow.
         workflow: WorkflowId,

@@ -1,4 +1,4 @@
-//! Slots: claimed, kept, given back.
+//! Slots: claimed, kept, released.
 
 use chrono::{DateTime, Utc};
 
@@ -55,7 +55,7 @@ pub(super) fn assign(work: &mut Work<'_>, command: &Assign) -> Result<(), Refusa
     let expires_at = expiry(work, &step);
     work.subject = Some(step.id.clone());
     work.emit(if slots == Some(Eligibility::HoldsSlot) {
-        // Claimed again by its holder: kept, not doubled.
+        // A second claim by the same person keeps the slot and adds none.
         WorkflowEvent::ActivityRecorded {
             step_id: step.id,
             visit: number,
@@ -112,7 +112,7 @@ pub(super) fn activity(work: &mut Work<'_>, command: &Activity) -> Result<(), Re
     Ok(())
 }
 
-/// When a slot claimed or kept now is given up; never later than the limit.
+/// When a slot claimed or kept now expires; never later than the limit.
 pub(super) fn expiry(work: &Work<'_>, step: &StepConfig) -> DateTime<Utc> {
     let timeout = step
         .completion
@@ -122,7 +122,7 @@ pub(super) fn expiry(work: &Work<'_>, step: &StepConfig) -> DateTime<Utc> {
     work.now + timeout.get().min(INACTIVITY_MAX)
 }
 
-/// The step and visit in which `user` holds a slot. Giving one back works during a pause too.
+/// The step and visit in which `user` has claimed a slot. Slots can be released during a pause too.
 fn claimed_slot(
     work: &Work<'_>,
     step_id: Option<&str>,

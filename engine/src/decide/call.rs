@@ -1,4 +1,4 @@
-//! Calls to handlers outside: asked for, answered, tried again, given up.
+//! Calls to external handlers: requested, answered, retried, abandoned.
 
 use std::time::Duration;
 
@@ -13,22 +13,22 @@ use crate::{
     timers::{HandlerCall, asked, call_input, pending_call},
 };
 
-/// The answer to a call, if the state still waits for it: a late one changes nothing.
+/// Applies the answer to a call if the state still waits for it; a late answer changes nothing.
 pub(super) fn answered(work: &mut Work<'_>, command: &FireTimer) -> Result<(), Refusal> {
     let row = &command.row;
     let Some((step_id, call)) = pending_call(work.current(), row) else {
         return Ok(());
     };
     let (step_id, call) = (step_id.clone(), call.clone());
-    // What only tells outlasts its visit: the revision that the task has moved to may not have the
-    // step any more.
+    // A notification hook outlasts its visit, so after a migration the revision may no longer have
+    // the step.
     let step = work.config().step(&step_id).cloned();
     work.subject = Some(step_id.clone());
     let wanted = |step: &StepConfig| {
         asked(step, call.hook).is_some_and(|(handler, _)| handler == call.handler)
     };
     let Some(step) = step.clone().filter(wanted) else {
-        // That revision does it in another way, or not at all.
+        // The new revision has another handler here, or none.
         match (call.hook, step) {
             (Some(hook), _) if !hook.stage.blocks_step() => {
                 let error = "the revision that the task runs on has no such hook".to_owned();
@@ -65,7 +65,7 @@ pub(super) fn answered(work: &mut Work<'_>, command: &FireTimer) -> Result<(), R
     Ok(())
 }
 
-/// A job went unanswered for too long: it is published again, or given up.
+/// Handles a job that was not answered in time: publishes it again, or abandons it.
 pub(super) fn unanswered(work: &mut Work<'_>, command: &FireTimer) {
     let row = &command.row;
     let Some((step_id, call)) = pending_call(work.current(), row) else {
@@ -84,7 +84,7 @@ pub(super) fn unanswered(work: &mut Work<'_>, command: &FireTimer) {
     }
 }
 
-/// The pause before the attempt that follows attempt number `failed`: 1 s, 4 s, 16 s, …
+/// The delay before the attempt that follows attempt number `failed`: 1 s, 4 s, 16 s, …
 fn retry_delay(failed: u32) -> Duration {
     let factor = 4_u32.saturating_pow(failed.saturating_sub(1));
     RETRY_DELAY_FIRST
@@ -92,7 +92,7 @@ fn retry_delay(failed: u32) -> Duration {
         .min(RETRY_DELAY_MAX)
 }
 
-/// The part of an error that an event keeps: bounded, and without what stores refuse.
+/// The part of an error that an event stores: bounded, and without characters that stores refuse.
 fn kept(error: &str) -> String {
     let mut end = error.len().min(TEXT_BYTES_MAX);
     while !error.is_char_boundary(end) {
@@ -102,7 +102,8 @@ fn kept(error: &str) -> String {
 }
 
 impl Work<'_> {
-    /// Asks a handler outside to do the step, or a hook of it, in a series of attempts of its own.
+    /// Requests the first attempt of a new call to an external handler, for the step or one of its
+    /// hooks.
     pub(super) fn request_first(
         &mut self,
         step: &StepConfig,
@@ -131,7 +132,7 @@ impl Work<'_> {
         });
         let timeout = match hook {
             None => step.completion.as_ref().and_then(|c| c.timeout),
-            // A job that only tells is not answered.
+            // A job of a notification hook expects no answer.
             Some(hook) if !hook.stage.blocks_step() => None,
             Some(hook) => step.hook(hook).and_then(|hook| hook.timeout),
         };
@@ -151,8 +152,8 @@ impl Work<'_> {
         }));
     }
 
-    /// Records a failed attempt; the last one ends as the step's `on_error` says. A hook that only
-    /// tells is given up.
+    /// Records a failed attempt. After the last one, the step's `on_error` applies; a notification
+    /// hook is abandoned.
     fn call_failed(
         &mut self,
         step: &StepConfig,
@@ -190,7 +191,7 @@ impl Work<'_> {
         }
     }
 
-    /// What `on_error` makes of a step that failed. Answers whether the step has ended.
+    /// Applies `on_error` to a step that failed. Returns whether the step has ended.
     pub(super) fn step_failed(
         &mut self,
         step: &StepConfig,

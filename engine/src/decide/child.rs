@@ -1,11 +1,13 @@
-//! Sub-workflows: what a parent asks of its child tasks, and what they tell each other.
+//! Sub-workflows: orders from a parent to its child tasks, and reports from child to parent.
 //!
 //! A parent never reads its child's stream, nor a child its parent's: each decides from its own
-//! state, and timers carries commands between them (see [`ChildTask`]). Every hop is safe to
-//! repeat. A row is kept until its own stream has recorded that the other side was told; the
-//! command to the other side has an id derived from the row, so a second copy is a duplicate; and
-//! what arrives at a stream that has gone on meanwhile lapses there without events. So a crash
-//! between any two commits repeats a command that changes nothing.
+//! state, and timers carry commands between them (see [`ChildTask`]). Every hop is safe to repeat:
+//!
+//! - A timer row is kept until its own stream has recorded that the other side was notified.
+//! - The command to the other side has an id derived from the row, so a second copy is a duplicate.
+//! - A command that arrives too late for the other stream lapses there without events.
+//!
+//! So a crash between any two commits repeats a command that changes nothing.
 //!
 //! [`ChildTask`]: crate::state::ChildTask
 
@@ -26,7 +28,7 @@ use crate::{
     transition::variables,
 };
 
-/// What a parent or a child has to say.
+/// Decides a command from a parent or a child.
 pub(super) fn child(work: &mut Work<'_>, command: &ChildCommand) -> Result<(), Refusal> {
     match command {
         ChildCommand::Start(command) => begin(work, command),
@@ -45,7 +47,7 @@ pub(super) fn child(work: &mut Work<'_>, command: &ChildCommand) -> Result<(), R
     }
 }
 
-/// Begins as the child of a task.
+/// Starts as the child of a task.
 fn begin(work: &mut Work<'_>, command: &ChildStart) -> Result<(), Refusal> {
     if work.is_started() {
         return adopt(work, command);
@@ -66,8 +68,8 @@ fn begin(work: &mut Work<'_>, command: &ChildStart) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// A child that has begun already: by this very start, or by a person who was quicker and submitted
-/// with the workflow's name. A task that is somebody else's is refused.
+/// Handles the start of a child that exists already: started by this same command, or earlier by
+/// a person's submission that named the workflow. Any other task is refused.
 fn adopt(work: &mut Work<'_>, command: &ChildStart) -> Result<(), Refusal> {
     let state = work.current();
     match &state.parent {
@@ -85,7 +87,7 @@ fn adopt(work: &mut Work<'_>, command: &ChildStart) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Gives the holders slots in the first step, as far as there are slots and their roles allow.
+/// Claims slots in the first step for `holders`, as far as slots are free and their roles allow.
 fn reserve(work: &mut Work<'_>, entry: &StepId, holders: &[SlotHolder]) {
     let step = work.step(entry);
     if !step.kind.takes_submissions() {
@@ -113,8 +115,8 @@ fn reserve(work: &mut Work<'_>, entry: &StepId, holders: &[SlotHolder]) {
     }
 }
 
-/// Does as the parent does. A child that was paused by hand stays paused when the parent goes on,
-/// and one that was resumed by hand goes on while the parent waits.
+/// Follows an order of the parent. A child that an operator paused stays paused when the parent
+/// resumes, and a child that an operator resumed runs on while the parent is paused.
 fn obey(work: &mut Work<'_>, order: ChildOrder) {
     let state = work.current();
     let held_by_parent = state.pause.as_ref().is_some_and(|pause| pause.by_parent);
@@ -138,8 +140,8 @@ fn obey(work: &mut Work<'_>, order: ChildOrder) {
     }
 }
 
-/// Learns how a child ended. A report for a visit that is over, or from a child that the visit no
-/// longer asks for, lapses.
+/// Applies a child's report of its end. A report for a visit that has ended, or from a child that
+/// the visit no longer waits for, lapses.
 fn learn(work: &mut Work<'_>, report: &ChildReport) -> Result<(), Refusal> {
     let waits = |visit: &&Visit| {
         visit.status == VisitStatus::Active
@@ -147,7 +149,7 @@ fn learn(work: &mut Work<'_>, report: &ChildReport) -> Result<(), Refusal> {
                 child.task_id == report.child_task_id && child.outcome.is_none()
             })
     };
-    // By the child's id, not by the step's: the parent may have been migrated since.
+    // Found by the child's id, not the step's: the parent may have been migrated in the meantime.
     let found = work.state()?.steps.iter().find_map(|(id, step)| {
         let visit = step.current().filter(waits)?;
         Some((id.clone(), visit.number))
@@ -174,12 +176,12 @@ fn learn(work: &mut Work<'_>, report: &ChildReport) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What an output that stands in for a child's result adds to the context.
+/// What an `advance` output that replaces a child's result adds to the context.
 pub(super) fn given_context(step: &StepConfig, output: &Value) -> Map<String, Value> {
     mapped_output(step, &json!({"result": output}))
 }
 
-/// What a child's output adds to the parent's context; null where the output has nothing there.
+/// What a child's output adds to the parent's context; null for a path that the output lacks.
 fn mapped_output(step: &StepConfig, output: &Value) -> Map<String, Value> {
     let mapping = step.output_mapping.iter().flatten();
     mapping
@@ -190,7 +192,7 @@ fn mapped_output(step: &StepConfig, output: &Value) -> Map<String, Value> {
         .collect()
 }
 
-/// Records that a child was given its order, or could not be.
+/// Records that a child received its order, or that the order failed.
 pub(super) fn order_fired(work: &mut Work<'_>, due: &FireTimer) -> Result<(), Refusal> {
     let Some((step_id, visit, order, failures)) = pending_order(work, &due.row) else {
         return Ok(());
@@ -198,7 +200,7 @@ pub(super) fn order_fired(work: &mut Work<'_>, due: &FireTimer) -> Result<(), Re
     let n = due.row.n;
     match (&due.outcome, order) {
         (Some(EffectOutcome::Done { .. }), _)
-        // Nothing can make a child that refuses an order for good obey it.
+        // A child that refuses an order for good will not follow it on a retry either.
         | (
             Some(EffectOutcome::Failed { is_final: true, .. }),
             ChildOrder::Pause | ChildOrder::Resume | ChildOrder::Cancel,
@@ -211,7 +213,7 @@ pub(super) fn order_fired(work: &mut Work<'_>, due: &FireTimer) -> Result<(), Re
             });
             Ok(())
         }
-        // Whatever the reason: the workflow may be created in the meantime.
+        // Retried whatever the reason: the workflow may be created in the meantime.
         (Some(EffectOutcome::Failed { error, .. }), ChildOrder::Start) => {
             let error = error.clone();
             if failures < work.config().settings.max_retries {
@@ -239,7 +241,7 @@ pub(super) fn order_fired(work: &mut Work<'_>, due: &FireTimer) -> Result<(), Re
     }
 }
 
-/// The order that a row stands for, if it is still to be given: step, visit, order, failures.
+/// The order of a row, if it has not been delivered yet: step, visit, order, failures.
 fn pending_order(work: &Work<'_>, row: &Timer) -> Option<(StepId, u32, ChildOrder, u32)> {
     let step_id = row.step_id.clone()?;
     let child = work.current().visit(&step_id, row.visit)?.child.as_ref()?;
@@ -249,7 +251,7 @@ fn pending_order(work: &Work<'_>, row: &Timer) -> Option<(StepId, u32, ChildOrde
     same.then_some((step_id, row.visit, order.order, order.failures))
 }
 
-/// Records that the parent was told how this task ended.
+/// Records that the parent was notified how this task ended.
 pub(super) fn report_due(work: &mut Work<'_>, due: &FireTimer) -> Result<(), Refusal> {
     if work.current().report_due != Some(due.row.due_at) {
         return Ok(());
@@ -264,8 +266,8 @@ pub(super) fn report_due(work: &mut Work<'_>, due: &FireTimer) -> Result<(), Ref
 }
 
 impl Work<'_> {
-    /// Sees to it that the visit of a `sub_workflow` step has a child: the first, or another where
-    /// the last one failed and this is a `retry`.
+    /// Ensures that the visit of a `sub_workflow` step has a child: requests the first, or another
+    /// one on a `retry` after the last one failed.
     pub(super) fn require_child(&mut self, step: &StepConfig) -> Result<(), ExecutorError> {
         let Some(workflow) = &step.workflow else {
             return Ok(());
@@ -312,7 +314,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// What the child is to label: the values of `input_mapping`, else the parent's input.
+    /// The child's input: the values of `input_mapping`, else the parent's input.
     fn mapped_input(
         &self,
         step: &StepConfig,
@@ -324,7 +326,7 @@ impl Work<'_> {
         let variables = variables(self.config(), self.current(), step, visit);
         let mut input = Map::new();
         for (key, source) in mapping {
-            // Compiled with the revision; one that is missing could not have been stored.
+            // Compiled with the revision; a revision without it could not have been stored.
             let Some(expression) = self.workflow().expression(source) else {
                 continue;
             };
@@ -346,9 +348,9 @@ impl Work<'_> {
         Ok(Some(input))
     }
 
-    /// Who gets a slot in the child's first step, where this step or the one that led here says
-    /// `propagate_assignment`: those who submitted to the step that led here, or to what it judged
-    /// where nobody submits to it.
+    /// Who gets a slot in the child's first step, if this step or the one that led here sets
+    /// `propagate_assignment`: those who submitted to the step that led here or, if nobody did, to
+    /// the subject of this visit.
     fn holders(&self, step: &StepConfig, visit: &Visit) -> Vec<SlotHolder> {
         let propagates = |step: &StepConfig| step.assignment.as_ref()?.propagate_assignment;
         let from = visit.entered_from.as_ref();
@@ -382,8 +384,8 @@ impl Work<'_> {
         holders
     }
 
-    /// Records how a child ended, and goes on from its step; later, where the task is held now (see
-    /// [`ended_timers`]).
+    /// Records how a child ended, and advances its step. If the task is paused now, the step
+    /// advances later (see [`ended_timers`]).
     fn end_child(
         &mut self,
         step_id: &StepId,
@@ -424,8 +426,8 @@ impl Work<'_> {
     }
 }
 
-/// Goes on from a step whose child ended while the task was held. Nothing else remembers it: a
-/// pause of the whole workflow ends without a word to its tasks.
+/// Advances a step whose child ended while the task was paused. A timer is needed because the end
+/// of a workflow's pause writes nothing to its tasks.
 pub(super) fn ended_timers(work: &mut Work<'_>, row: &Timer) {
     let Some(step_id) = row.step_id.clone() else {
         return;
@@ -437,7 +439,7 @@ pub(super) fn ended_timers(work: &mut Work<'_>, row: &Timer) {
     }
 }
 
-/// How long a start waits before its next attempt: 1 s, 4 s, 16 s, and then a minute each.
+/// The delay before the next attempt at a start: 1 s, 4 s, 16 s, and then 60 s each.
 fn retry_delay(failures: u32) -> TimeDelta {
     TimeDelta::seconds(4_i64.saturating_pow(failures.saturating_sub(1)).min(60))
 }

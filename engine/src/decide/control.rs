@@ -1,4 +1,4 @@
-//! What operators and machines ask of a task.
+//! Commands to a task from operators and machines.
 
 use chrono::SubsecRound;
 use serde_json::Value;
@@ -55,8 +55,8 @@ pub(super) fn advance(work: &mut Work<'_>, command: &Advance) -> Result<(), Refu
     Ok(())
 }
 
-/// Whether an `advance` may end the visit, or stand in for the hook that it waits for: automatic,
-/// manual and external steps, and an annotation step with enough submissions.
+/// Whether an `advance` may end the visit, or replace the hook that it waits for. True for
+/// automatic, manual and external steps, and for an annotation step with enough submissions.
 fn closable(step: &StepConfig, visit: &Visit, output: Option<&Value>) -> bool {
     if visit.current_hook().is_some() {
         return true;
@@ -74,7 +74,7 @@ fn closable(step: &StepConfig, visit: &Visit, output: Option<&Value>) -> bool {
 
 pub(super) fn pause(work: &mut Work<'_>, command: &Pause) -> Result<(), Refusal> {
     let step_id = named_step(work, command.step_id.as_deref())?;
-    // Not held by the workflow's pause: the task's own outlasts it.
+    // Allowed while the workflow is paused: the task's own pause may outlast that one.
     work.require_status_running()?;
     if let Some(step_id) = &step_id {
         require_active(step_id, work.current().current_visit(step_id))?;
@@ -90,7 +90,7 @@ pub(super) fn pause(work: &mut Work<'_>, command: &Pause) -> Result<(), Refusal>
     work.emit(WorkflowEvent::WorkflowPaused {
         step_id,
         reason: command.reason.clone(),
-        // No store keeps finer times.
+        // Stores keep whole microseconds.
         until: command.until.map(|until| until.trunc_subsecs(6)),
         by_parent: false,
     });
@@ -105,8 +105,8 @@ pub(super) fn resume(work: &mut Work<'_>, command: &Control) -> Result<(), Refus
     }
     let is_paused = match &step_id {
         Some(step_id) => {
-            // A step's pause lies around the task's, or apart from it: so each gives back its own
-            // time.
+            // A step cannot resume while its task is paused: so the two pauses are nested or do not
+            // overlap, and each gives back its own time.
             work.require_status_running()?;
             let visit = require_active(step_id, state.current_visit(step_id))?;
             visit.pause.is_some()
@@ -125,8 +125,8 @@ pub(super) fn resume(work: &mut Work<'_>, command: &Control) -> Result<(), Refus
     Ok(())
 }
 
-/// Ends the pause of a task or of one step of it. What was changed meanwhile may have left people's
-/// steps with all they ask for: a migration to a revision that asks for fewer submissions.
+/// Ends the pause of a task or of one of its steps. Steps that people work on are checked again: a
+/// migration during the pause may have lowered the number of submissions they need.
 pub(super) fn go_on_after_pause(
     work: &mut Work<'_>,
     step_id: Option<StepId>,
@@ -164,7 +164,8 @@ fn named_step(work: &Work<'_>, step_id: Option<&str>) -> Result<Option<StepId>, 
 }
 
 pub(super) fn cancel(work: &mut Work<'_>, command: &Control) -> Result<(), Refusal> {
-    // It ends the whole task; a step that it names must be one, or it was meant for another.
+    // A cancel ends the whole task. A step that it names must exist, or it was meant for another
+    // task.
     named_step(work, command.step_id.as_deref())?;
     if work.current().status.is_final() {
         work.require_running()?;
@@ -205,7 +206,7 @@ pub(super) fn retry(work: &mut Work<'_>, command: &Control) -> Result<(), Refusa
     let mut steps: Vec<StepId> = held.into_iter().map(|incident| incident.step_id).collect();
     steps.dedup();
     for step_id in steps {
-        // What one step goes on to can end the task, or withdraw another one.
+        // Advancing one step can end the task or withdraw another step.
         let state = work.current();
         if state.status.is_final() || state.incident_of(&step_id).is_none() {
             continue;

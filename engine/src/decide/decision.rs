@@ -1,4 +1,4 @@
-//! What a decision is made from, and what it comes to.
+//! The input of a decision besides state and command, and its result.
 
 use chrono::{DateTime, Utc};
 
@@ -10,34 +10,33 @@ use crate::{
     transition::CompiledWorkflow,
 };
 
-/// What a decision may know beside the state and the command.
+/// What a decision may read besides the state and the command.
 #[derive(Clone, Copy)]
 pub struct DecideContext<'a> {
     /// The revision that the task runs on; none for a task that has not been started.
     pub workflow: Option<&'a CompiledWorkflow>,
-    /// The revision that the command names; none where it names none, or one that does not exist.
+    /// The revision that the command names; none if it names none or one that does not exist.
     pub named: Option<&'a CompiledWorkflow>,
     /// Handlers by name.
     pub handlers: &'a HandlerRegistry,
-    /// What is known of the annotators, at one position of the log.
+    /// The annotator models, at one position of the log.
     pub annotators: Annotators<'a>,
     /// The time.
     pub now: DateTime<Utc>,
-    /// Pauses of workflows: all that hold now, and those that were over after the task did
-    /// something last.
+    /// Pauses of workflows: all in force now, and those that ended after the task's last event.
     pub pauses: &'a [WorkflowPause],
 }
 
-/// What a command leads to.
+/// The result of deciding a command.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
-    /// What becomes of the command.
+    /// The outcome of the command.
     pub outcome: Outcome,
-    /// What happens; empty unless the command is applied.
+    /// The new events; empty unless the command is applied.
     pub events: Vec<StoredEvent>,
-    /// The state after the events; the state before, where there are none.
+    /// The state after the events; unchanged if there are none.
     pub state: Option<WorkflowSnapshot>,
-    /// Unfinished work to keep.
+    /// Draft to save.
     pub draft: Option<Draft>,
 }
 

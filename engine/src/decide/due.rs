@@ -1,4 +1,4 @@
-//! Work whose time has come.
+//! Timers that are due.
 
 use super::{call, child, control, decision::Refusal, work::Work};
 use crate::{
@@ -12,13 +12,13 @@ use crate::{
     timers,
 };
 
-/// Applies a timer if the state still asks for it; a lapsed one is applied without events.
+/// Applies a timer if the state still has it; a lapsed timer is applied without events.
 pub(super) fn due(work: &mut Work<'_>, command: &FireTimer) -> Result<(), Refusal> {
     work.state()?;
     let row = &command.row;
     if is_suspended(work, row) {
-        // Claimed just before the pause. An outcome would be the answer to this row for ever: it
-        // has none, and the row comes again when what is paused goes on.
+        // The row was leased just before the pause. A recorded outcome would settle this row for
+        // ever, so none is recorded, and the row fires again after the resume.
         return Err(Refusal::Paused);
     }
     match row.kind {
@@ -65,8 +65,9 @@ pub(super) fn due(work: &mut Work<'_>, command: &FireTimer) -> Result<(), Refusa
     Ok(())
 }
 
-/// Whether what the row waits for is paused: the workflow, the task or the step. What ends the
-/// pause of a task or step, and what goes on between parent and child, is held by the workflow alone.
+/// Whether the row is suspended because its workflow, task or step is paused. A timer that ends a
+/// task's pause, and parent-child messages, are suspended by the workflow's pause alone; a timer
+/// that ends a step's pause by the task's too.
 fn is_suspended(work: &Work<'_>, row: &Timer) -> bool {
     let state = work.current();
     let ends_pause = row.kind == TimerKind::Resume && row.step_id.is_none();
@@ -78,7 +79,7 @@ fn is_suspended(work: &Work<'_>, row: &Timer) -> bool {
         || timers::is_suspended(state, row)
 }
 
-/// Who still holds the slot of this row although its time is over.
+/// The person whose claim on the slot of this row has expired, if it is still claimed.
 fn inactive_holder(work: &Work<'_>, row: &Timer) -> Option<UserId> {
     let state = work.current();
     if state.status != TaskStatus::Running {

@@ -1,4 +1,4 @@
-//! How a task goes on: steps end, transitions fire, steps begin.
+//! How a task advances: steps end, transitions fire, steps begin.
 
 use std::collections::VecDeque;
 
@@ -22,16 +22,16 @@ use crate::{
 };
 
 impl Work<'_> {
-    /// Asks an active step whether it is over; if so, ends it and follows the way out, through
-    /// every step that needs nobody, until the task waits or ends.
+    /// Ends an active step if it is complete, then follows its transitions through every step that
+    /// needs no one, until the task waits or ends.
     pub(super) fn go_on(&mut self, step: &StepConfig, closing: Option<Closing<'_>>) {
         if self.finish_step(step, closing) {
             self.leave(step.id.clone());
         }
     }
 
-    /// Follows the ways out of a step that has ended. A loop, not a recursion: how far a command
-    /// can drive a task is bounded by the transition budget, not by the stack.
+    /// Follows the transitions out of a step that has ended. A loop, not a recursion, so that the
+    /// transition budget bounds how far a command can drive a task, not the stack.
     pub(super) fn leave(&mut self, step_id: StepId) {
         let mut ended = VecDeque::from([step_id]);
         loop {
@@ -44,8 +44,8 @@ impl Work<'_> {
                     return;
                 }
             }
-            // Every branch has gone as far as it goes by itself: now it is known which joins have
-            // all that can still arrive.
+            // Only now, with every branch advanced as far as possible, is it known which joins have
+            // everything that can still arrive.
             match self.ready_join() {
                 Some(join) => ended.extend(self.begin_join(join)),
                 None => break,
@@ -54,14 +54,14 @@ impl Work<'_> {
         self.complete_if_over();
     }
 
-    /// Begins a step; follows on where it needs nobody.
+    /// Begins a step, and follows its transitions if it ends at once.
     pub(super) fn enter(&mut self, step_id: StepId, from: Option<StepId>) {
         if let Some(ended) = self.begin(step_id, from) {
             self.leave(ended);
         }
     }
 
-    /// Begins a visit. Answers the step where it has ended at once.
+    /// Begins a visit. Returns the step if the visit has ended at once.
     fn begin(&mut self, step_id: StepId, from: Option<StepId>) -> Option<StepId> {
         self.begin_discarding(step_id, from, Vec::new())
     }
@@ -103,8 +103,8 @@ impl Work<'_> {
         (!waits && self.finish_step(step, None)).then_some(step_id)
     }
 
-    /// Begins the step of a join with the branches that have arrived, if its time has come; what
-    /// it then makes of the task follows.
+    /// Begins the step of a join with the branches that have arrived, and advances the task from
+    /// there.
     pub(super) fn expire_join(&mut self, join: StepId) {
         match self.begin_join(join) {
             Some(ended) => self.leave(ended),
@@ -112,7 +112,7 @@ impl Work<'_> {
         }
     }
 
-    /// A join that has what it waits for: so many branches, or all that can still arrive.
+    /// A join that is complete: enough branches have arrived, or all that still can.
     fn ready_join(&self) -> Option<StepId> {
         let state = self.current();
         let ready = |(join, pending): (&StepId, &PendingJoin)| {
@@ -122,14 +122,14 @@ impl Work<'_> {
                 .and_then(|join| join.needed);
             let enough =
                 needed.is_some_and(|n| u32::try_from(pending.arrived.len()).is_ok_and(|a| a >= n));
-            // A step that another branch is still at begins again once that visit has ended.
+            // If another branch is still at the step, the join begins after that visit has ended.
             ((enough || !self.awaited(join)) && !self.busy(join)).then(|| join.clone())
         };
         state.joins.iter().find_map(ready)
     }
 
-    /// Whether a branch can still arrive at a join: an active step, one that an incident holds, or
-    /// another join that has not begun.
+    /// Whether a branch can still arrive at a join: from an active step, a step with an incident,
+    /// or another join that has not begun.
     fn awaited(&self, join: &StepId) -> bool {
         let state = self.current();
         let steps = state.current_steps();
@@ -139,7 +139,7 @@ impl Work<'_> {
             .any(|from| self.workflow().leads(from, join))
     }
 
-    /// Begins the step of a join; branches that could still have arrived are withdrawn.
+    /// Begins the step of a join, and withdraws branches that could still have arrived.
     fn begin_join(&mut self, join: StepId) -> Option<StepId> {
         if self.busy(&join) {
             return None;
@@ -163,7 +163,7 @@ impl Work<'_> {
         self.begin_discarding(join, from, discards)
     }
 
-    /// Whether another branch is at the step.
+    /// Whether another branch is active at the step.
     fn busy(&self, step_id: &StepId) -> bool {
         self.current()
             .steps
@@ -171,7 +171,7 @@ impl Work<'_> {
             .is_some_and(StepState::is_active)
     }
 
-    /// Completes the task once no branch has anything left to do.
+    /// Completes the task if no branch has anything left to do.
     fn complete_if_over(&mut self) {
         let state = self.current();
         let over = state.current_steps().is_empty() && state.joins.is_empty();
@@ -181,10 +181,10 @@ impl Work<'_> {
         }
     }
 
-    /// What a review or adjudication entered from `from` judges: that step, or what that step
-    /// judges itself where it made no annotations of its own.
+    /// The subject of a review or adjudication entered from `from`: that step, or the subject of
+    /// that step if it makes no annotations of its own.
     fn reviewed_through(&self, from: &StepId) -> Option<StepVisit> {
-        // The visit that has ended: a loop may have begun the next one already.
+        // The last visit that has ended: a loop may have begun the next one already.
         let visits = &self.current().steps.get(from)?.visits;
         let ended = |visit: &&Visit| visit.status != VisitStatus::Active;
         let visit = visits.iter().rev().find(ended)?;
@@ -198,8 +198,8 @@ impl Work<'_> {
         }
     }
 
-    /// Whose work a step has before it besides what it judges: that of the other branches that have
-    /// arrived at it, and of those that were joined on the way.
+    /// Visits whose work a step is based on besides its subject: those of the other branches that
+    /// arrived at it, and those of branches joined on the way.
     fn reviewed_beside(
         &self,
         step_id: &StepId,
@@ -212,7 +212,7 @@ impl Work<'_> {
         let ways = arrived.map(|arrived| &arrived.step_id).chain(from);
         let mut found: Vec<StepVisit> = Vec::new();
         for way in ways {
-            // A person's own work is all that stands before who judges it.
+            // A step that makes annotations replaces the work before it.
             let passes_on = !self.step(way).kind.spec().makes_subject();
             let visits = state.steps.get(way).map_or(&[][..], |step| &step.visits);
             let ended = visits
@@ -235,7 +235,8 @@ impl Work<'_> {
         found
     }
 
-    /// Begins the joins that have what they wait for, as after a migration to other numbers.
+    /// Begins the joins that are complete, for example after a migration that changed their
+    /// numbers.
     pub(super) fn begin_ready_joins(&mut self) {
         while !self.current().status.is_final()
             && let Some(join) = self.ready_join()
@@ -244,8 +245,8 @@ impl Work<'_> {
         }
     }
 
-    /// Brings the step's visit as far as it goes: through its hooks, and to its end if its executor
-    /// says so. Answers whether it has ended.
+    /// Advances the step's visit as far as possible: through its hooks, and to its end if its
+    /// executor says so. Returns whether it has ended.
     fn finish_step(&mut self, step: &StepConfig, closing: Option<Closing<'_>>) -> bool {
         if !self.open(step) {
             return false;
@@ -278,7 +279,7 @@ impl Work<'_> {
                 mut result,
                 mut consensus,
             }) => {
-                // JSON does not tell null from nothing: what is read again must be what is decided by.
+                // JSON does not distinguish null from an absent value, so decide as a replay will.
                 if result.value.as_ref().is_some_and(Value::is_null) {
                     (result.value, result.resolved_by) = (None, None);
                 }
@@ -318,7 +319,7 @@ impl Work<'_> {
         }
     }
 
-    /// Takes the ways out of a step that has ended. Answers the steps to enter.
+    /// Takes the transitions out of a step that has ended. Returns the steps to enter.
     fn follow(&mut self, step_id: &StepId) -> Vec<StepId> {
         let step = self.step(step_id);
         let visit = self.visit(step_id);
@@ -344,7 +345,7 @@ impl Work<'_> {
         }
     }
 
-    /// Takes one way out. Answers the step to enter, unless it ends here or waits at a join.
+    /// Takes one transition. Returns the step to enter, unless the branch ends or waits at a join.
     fn take(&mut self, step_id: &StepId, from_visit: u32, choice: Choice) -> Option<StepId> {
         let (to, condition_met, transition, looped) = match choice {
             Choice::Go { .. } if self.transitions >= TRANSITIONS_PER_COMMAND_MAX => {
@@ -379,7 +380,7 @@ impl Work<'_> {
                 return None;
             }
         };
-        // A bounded transition goes back: it opens a new visit at once and waits for nobody.
+        // A bounded transition loops back: it opens a new visit at once and waits at no join.
         let joins = to.step().filter(|_| !looped).map(|to| self.step(to));
         let join = joins.filter(|to| self.workflow().join(to).is_some());
         if let (None, Some(target)) = (join, to.step())
@@ -405,7 +406,7 @@ impl Work<'_> {
         }));
         match to {
             Target::Step(next) if join.is_none() => Some(next),
-            // The end of this branch; the task's, once no other has anything left to do.
+            // The branch ends; the task ends with it if no other branch has anything left to do.
             Target::Step(_) | Target::Complete => None,
             Target::Failed => {
                 self.fail(failed_by_transition(step_id));
@@ -414,25 +415,25 @@ impl Work<'_> {
         }
     }
 
-    /// Fails the task; what still waits is withdrawn with it.
+    /// Fails the task, and withdraws the visits that are still active.
     pub(super) fn fail(&mut self, error: String) {
         self.withdraw_active("the task has failed");
         self.emit(WorkflowEvent::WorkflowFailed { error });
     }
 
-    /// Cancels the task; what still waits is withdrawn with it.
+    /// Cancels the task, and withdraws the visits that are still active.
     pub(super) fn cancel(&mut self, reason: Option<String>) {
         self.resolve_incidents(None, "cancel");
         self.withdraw_active("the task was cancelled");
         self.emit(WorkflowEvent::WorkflowCancelled { reason });
     }
 
-    /// Opens an incident, which holds the step until `retry` or another verb resolves it.
+    /// Opens an incident, which stops the step until `retry` or another verb resolves it.
     pub(super) fn open_incident(&mut self, step_id: &StepId, code: IncidentCode, reason: String) {
         self.incident(step_id, code, reason, false);
     }
 
-    /// Opens an incident because the workflow asks for operators to be told.
+    /// Opens an incident because the workflow asks for operators to be notified.
     pub(super) fn escalate(&mut self, step_id: &StepId, code: IncidentCode, reason: String) {
         self.incident(step_id, code, reason, true);
     }
@@ -450,7 +451,7 @@ impl Work<'_> {
         });
     }
 
-    /// Resolves the incidents of one step, or all.
+    /// Resolves the incidents of one step, or of all steps.
     pub(super) fn resolve_incidents(&mut self, step_id: Option<&StepId>, resolution: &str) {
         let open: Vec<Incident> = self
             .current()
@@ -469,8 +470,8 @@ impl Work<'_> {
         }
     }
 
-    /// Resolves the incident of a step that only told operators of it, that annotators disagree or
-    /// somebody was inactive: the task leaves it.
+    /// Resolves the incidents that only notified operators (annotators disagree, or a person was
+    /// inactive) when the task leaves the step.
     fn resolve_escalation(&mut self, step_id: &StepId) {
         let notified = |incident: &&Incident| {
             let code = incident.code;
@@ -513,8 +514,8 @@ impl Work<'_> {
     }
 }
 
-/// Why operators are told of a step that annotators disagree on: its strategy, or its fallback
-/// where no more people may be asked, is `escalate`.
+/// Why operators are notified that annotators disagree: the step's strategy is `escalate`, or its
+/// fallback when no more people may be asked.
 fn escalation(step: &StepConfig, calculated: &ConsensusCalculated) -> Option<String> {
     let fallback = || step.consensus.as_ref()?.on_disagreement.fallback;
     let asked = match calculated.method {

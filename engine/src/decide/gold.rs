@@ -1,4 +1,4 @@
-//! Gold tasks: tasks whose answer is known beforehand.
+//! Gold tasks: tasks with a known answer.
 
 use super::work::Work;
 use crate::{
@@ -9,8 +9,8 @@ use crate::{
 };
 
 impl Work<'_> {
-    /// Compares an accepted answer with the known one, where the task has one that says something of
-    /// the step.
+    /// Compares an accepted answer with the known one, if the task has one that applies to the
+    /// step.
     pub(super) fn score(&mut self, step_id: &StepId, visit: u32, annotation: &AnnotationData) {
         let state = self.current();
         let (Some(expected), Some(visited)) = (&state.expected, state.visit(step_id, visit)) else {
@@ -30,7 +30,7 @@ impl Work<'_> {
         }
     }
 
-    /// The same for the answers that came before the known one.
+    /// Scores the answers that were accepted before the known one was supplied.
     pub(super) fn score_earlier(&mut self) {
         let steps = &self.current().steps;
         let answers: Vec<_> = steps

@@ -1,8 +1,8 @@
-//! Hooks: what is called around the work of a step.
+//! Hooks: handlers called around the work of a step.
 //!
-//! `pre_process` and `post_process` are worked off in their order, before the visit opens and before
-//! its result is final; the visit knows how many are done. `on_start` and `on_complete` only tell
-//! somebody: nothing waits for them, and they outlast the visit and the task.
+//! `pre_process` hooks run in order before the visit opens, and `post_process` hooks before its
+//! result is final; the visit counts how many are done. `on_start` and `on_complete` are
+//! notifications: nothing waits for them, and they outlast the visit and the task.
 
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl Work<'_> {
-    /// Works off `pre_process`. Answers whether the visit is open.
+    /// Runs the `pre_process` hooks. Returns whether the visit is open.
     pub(super) fn open(&mut self, step: &StepConfig) -> bool {
         if !self.visit(&step.id).opening {
             return true;
@@ -36,10 +36,10 @@ impl Work<'_> {
         true
     }
 
-    /// Ends the visit with a result, once `post_process` is done with it. Answers whether it has
-    /// ended.
+    /// Ends the visit with a result, after the `post_process` hooks are done. Returns whether it
+    /// has ended.
     pub(super) fn conclude(&mut self, step: &StepConfig, found: FoundResult) -> bool {
-        // What ends without a value stays so: a hook makes no agreement of a refusal.
+        // A result without a value stays so: a hook cannot turn disagreement into agreement.
         if found.result.value.is_none() || step.hooks_at(HookStage::PostProcess).is_empty() {
             self.complete(step, found);
             return true;
@@ -53,7 +53,7 @@ impl Work<'_> {
         self.refine(step)
     }
 
-    /// Works off `post_process`. Answers whether the visit has ended.
+    /// Runs the `post_process` hooks. Returns whether the visit has ended.
     pub(super) fn refine(&mut self, step: &StepConfig) -> bool {
         if !self.work_off(step) {
             return false;
@@ -78,7 +78,7 @@ impl Work<'_> {
         }
     }
 
-    /// Does the hooks that the visit waits for, in their order. Answers whether all are done.
+    /// Runs the hooks that the visit waits for, in order. Returns whether all are done.
     fn work_off(&mut self, step: &StepConfig) -> bool {
         while let Some((id, hook)) = self
             .visit(&step.id)
@@ -92,9 +92,9 @@ impl Work<'_> {
         true
     }
 
-    /// Does one hook, or asks for it. Answers whether it is done.
+    /// Runs one hook, or requests its call. Returns whether it is done.
     fn do_hook(&mut self, step: &StepConfig, id: HookId, hook: &Hook) -> bool {
-        // One that has failed for good waits for `retry`, whatever else asks the step to go on.
+        // A hook that has failed for good waits for `retry`, whatever else advances the step.
         let held = self.current().incidents.iter().any(|incident| {
             incident.step_id == step.id && incident.code == IncidentCode::HandlerFailed
         });
@@ -110,7 +110,7 @@ impl Work<'_> {
                 return self.hook_failed(step, id, None, &error_chain(&error));
             };
             let call = self.visit(&step.id).call.as_ref();
-            // A revision that the task has moved to may ask somebody else.
+            // After a migration, the revision may name another handler.
             if call.is_none_or(|call| call.hook != Some(id) || call.handler != outside) {
                 self.request_first(step, outside, Some(id));
             }
@@ -139,7 +139,7 @@ impl Work<'_> {
         }
     }
 
-    /// Asks for the hooks of a stage that nothing waits for.
+    /// Requests the hooks of a notification stage.
     pub(super) fn notify(&mut self, step: &StepConfig, stage: HookStage) {
         for (index, hook) in (0..).zip(step.hooks_at(stage)) {
             if let Some(outside) = hook.external_handler() {
@@ -148,7 +148,7 @@ impl Work<'_> {
         }
     }
 
-    /// Records what a hook that the visit waits for has answered.
+    /// Records the answer of a hook that the visit waits for.
     pub(super) fn end_hook(
         &mut self,
         step: &StepConfig,
@@ -182,8 +182,8 @@ impl Work<'_> {
         }));
     }
 
-    /// What `on_error` makes of a hook that the visit waits for and that failed for good. Answers
-    /// whether the visit goes on without it.
+    /// Applies `on_error` to a hook that the visit waits for and that failed for good. Returns
+    /// whether the visit continues without it.
     pub(super) fn hook_failed(
         &mut self,
         step: &StepConfig,

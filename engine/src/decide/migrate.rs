@@ -13,8 +13,8 @@ use crate::{
     state::{IncidentCode, VisitStatus},
 };
 
-/// Steps are mapped by the command, else by their id. Where the task stands, the step must exist in
-/// the new revision and be of the same kind; steps it has left keep their history under their id.
+/// Steps are mapped by the command, else by their id. A current step of the task must exist in the
+/// new revision with the same type; steps that the task has left keep their history under their id.
 pub(super) fn migrate(work: &mut Work<'_>, command: &Migrate) -> Result<(), Refusal> {
     if work.state()?.status.is_final() {
         work.require_running()?;
@@ -31,7 +31,7 @@ pub(super) fn migrate(work: &mut Work<'_>, command: &Migrate) -> Result<(), Refu
     require_mapped(work, new, command)?;
     let state = work.current();
     if new.revision == old.revision && command.steps.iter().all(|(from, to)| from == to) {
-        // It is there already: nothing has happened that anybody should be told of.
+        // The task runs on this revision already: there is nothing to record.
         return Ok(());
     }
     let renamed = command.steps.iter().filter(|(from, to)| from != to);
@@ -59,11 +59,11 @@ pub(super) fn migrate(work: &mut Work<'_>, command: &Migrate) -> Result<(), Refu
     };
     work.emit(WorkflowEvent::WorkflowMigrated(migrated));
     work.bind(target);
-    // The new revision may ask for no more than is there already. A child task goes on as it is.
+    // The new revision may need no more than has been submitted. A child task continues unchanged.
     for step_id in active {
         let visit = work.visit(&step_id);
         let performer = work.step(&step_id).kind.spec().performer;
-        // A call that has failed for good is asked again by `retry` alone.
+        // A call that has failed for good is repeated only by `retry`.
         let failed = performer == Performer::Handler
             && work.current().incidents.iter().any(|incident| {
                 incident.step_id == step_id && incident.code == IncidentCode::HandlerFailed
@@ -121,15 +121,15 @@ fn require_mapped(work: &Work<'_>, new: &WorkflowConfig, command: &Migrate) -> R
     Ok(())
 }
 
-/// When the joins that branches wait at go on, as the new revision has it: from when the old one's
-/// time began, else from now.
+/// The new timeouts of joins with waiting branches, where they change. The new revision's timeout
+/// counts from when the old one began, else from now.
 fn joins(
     work: &Work<'_>,
     new: &WorkflowConfig,
     map: &impl Fn(&StepId) -> StepId,
 ) -> BTreeMap<StepId, Option<DateTime<Utc>>> {
     let (state, old) = (work.current(), work.config());
-    // A pause adds what it lasted, and has not yet.
+    // On resume the length of the pause is added, so count from when the pause began.
     let now = state.pause.as_ref().map_or(work.now, |pause| pause.since);
     let timeout = |step: Option<&StepConfig>| Some(step?.join_timeout?.get());
     let changed = state.joins.iter().filter_map(|(id, pending)| {
@@ -144,7 +144,7 @@ fn joins(
     changed.collect()
 }
 
-/// How often bounded transitions have fired, carried over by the steps that they join.
+/// How often bounded transitions have fired, carried over to those between the same steps.
 fn loops(
     fired: &BTreeMap<usize, u32>,
     old: &[TransitionConfig],

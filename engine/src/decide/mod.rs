@@ -1,8 +1,8 @@
-//! The decision: a state and a command become events, an outcome, and nothing else.
+//! The decision: turns a state and a command into events and an outcome.
 //!
-//! Pure and synchronous. Whatever cannot be derived (time, handlers) comes in [`DecideContext`];
-//! whatever follows from it is recorded in the events. Rejections are found before the first event,
-//! so a rejected command changes nothing.
+//! Pure and synchronous. Input that cannot be derived (time, handlers) comes in [`DecideContext`],
+//! and its consequences are recorded in the events. Rejections are found before the first event, so
+//! a rejected command changes nothing.
 
 mod assignment;
 mod call;

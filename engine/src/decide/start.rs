@@ -32,7 +32,8 @@ pub(super) fn start(work: &mut Work<'_>, command: &Start) -> Result<(), Refusal>
             },
         )?;
         let entry = work.config().entry_step.clone();
-        // Where people come first the task waits for them; what needs nobody would run at once.
+        // If the entry step takes submissions, the task waits for people even while its workflow
+        // is paused; any other entry step would run at once.
         if !work.step(&entry).kind.takes_submissions() {
             work.require_running()?;
         }
@@ -43,7 +44,7 @@ pub(super) fn start(work: &mut Work<'_>, command: &Start) -> Result<(), Refusal>
     if !work.current().awaits_details {
         return Err(already_started(work));
     }
-    // A submission started the task; this is the `start` it overtook.
+    // A submission started the task earlier; this `start` supplies the details.
     let becomes_gold = expected.is_some();
     work.emit(WorkflowEvent::TaskDetailsSupplied {
         input,
@@ -71,7 +72,7 @@ pub(super) fn start_by_submission(work: &mut Work<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What a task begins with.
+/// The details that a task starts with.
 #[derive(Default)]
 pub(super) struct Details {
     pub(super) by_submission: bool,
@@ -111,7 +112,7 @@ pub(super) fn begin(work: &mut Work<'_>, details: Details) -> Result<(), Refusal
     Ok(())
 }
 
-/// A command that names another workflow than the task's is refused; another revision is not.
+/// Refuses a command that names another workflow than the task's. Another revision is accepted.
 pub(super) fn require_same_workflow(
     work: &Work<'_>,
     selector: Option<&WorkflowSelector>,

@@ -1,4 +1,4 @@
-//! A person's work.
+//! Submissions: a person's work.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -19,8 +19,7 @@ use crate::{
 
 pub(super) fn submit(work: &mut Work<'_>, command: &Submission) -> Result<(), Refusal> {
     if !work.is_started() {
-        // All or nothing: a rejected submission starts nothing, since `decide` then drops the
-        // events that were made so far.
+        // A rejected submission starts nothing: `decide` then drops the events emitted so far.
         if command.workflow.is_none() {
             return Err(Refusal::TaskNotFound);
         }
@@ -58,7 +57,7 @@ fn annotation(work: &Work<'_>, input: &AnnotationInput) -> AnnotationData {
     }
 }
 
-/// Asks the rules in the order of [`RejectionCode`]; the first that applies is the answer.
+/// Checks the rules in the order of [`RejectionCode`]; the first that applies is returned.
 fn require_acceptable(
     work: &Work<'_>,
     step: &StepConfig,
@@ -119,7 +118,7 @@ fn refuse_duplicate(
     ))
 }
 
-/// Late ones of a visit that its count has closed, and those who find every slot taken.
+/// Refuses submissions to a visit that its count has closed, and those that find every slot taken.
 fn refuse_surplus(
     step: &StepConfig,
     visit: &Visit,
@@ -168,7 +167,7 @@ pub(super) fn require_active<'v>(
 }
 
 impl Work<'_> {
-    /// Whether people work on the step, and may do so now.
+    /// Whether people can work on the step now.
     pub(super) fn is_open_to_people(&self, step: &StepConfig) -> bool {
         let visit = self.current().current_visit(&step.id);
         step.kind.takes_submissions() && visit.is_some_and(Visit::is_open)
@@ -222,7 +221,7 @@ pub(super) fn self_review(step: &StepConfig, visit: &Visit) -> Refusal {
     )
 }
 
-/// The annotation must hold what the step takes from it.
+/// Checks that the annotation has the content that the step uses.
 fn require_valid(
     work: &Work<'_>,
     step: &StepConfig,

@@ -1,4 +1,4 @@
-//! Which step a command is about.
+//! Which step a command means.
 
 use super::{decision::Refusal, work::Work};
 use crate::{
@@ -29,7 +29,7 @@ impl Work<'_> {
                 )
             });
         }
-        // A paused step can take nothing; where there is no other, that is said.
+        // A paused step takes nothing. If there is no other candidate, the refusal says so.
         let (paused, running): (Vec<_>, Vec<_>) = state
             .active_steps()
             .partition(|id| self.require_step_running(id).is_err());
@@ -54,17 +54,17 @@ impl Work<'_> {
         }
     }
 
-    /// The refusal of a task that has ended, is paused, or whose workflow is paused.
+    /// The refusal if the task has ended, is paused, or its workflow is paused.
     fn not_running(&self) -> Option<Refusal> {
         refuse_status(self.current()).or_else(|| self.workflow_pause().map(refuse_paused_workflow))
     }
 
-    /// Refuses what only a task takes that runs by itself, whether or not its workflow is paused.
+    /// Refuses the command unless the task itself is running. A pause of its workflow is ignored.
     pub(super) fn require_status_running(&self) -> Result<(), Refusal> {
         refuse_status(self.state()?).map_or(Ok(()), Err)
     }
 
-    /// Refuses what a paused step does not take.
+    /// Refuses the command if the step is paused.
     pub(super) fn require_step_running(&self, step: &str) -> Result<(), Refusal> {
         let visit = self.state()?.current_visit(step);
         match visit.and_then(|visit| visit.pause.as_ref()) {
@@ -79,7 +79,7 @@ impl Work<'_> {
         }
     }
 
-    /// Refuses what only a running task takes.
+    /// Refuses the command unless the task and its workflow are running.
     pub(super) fn require_running(&self) -> Result<(), Refusal> {
         self.state()?;
         self.not_running().map_or(Ok(()), Err)

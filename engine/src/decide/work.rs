@@ -25,11 +25,11 @@ pub(super) struct Work<'a> {
     pub(super) now: DateTime<Utc>,
     pauses: &'a [WorkflowPause],
     pub(super) draft: Option<Draft>,
-    /// Transitions taken by this command; bounded.
+    /// Transitions taken by this command; bounded by the transition budget.
     pub(super) transitions: usize,
-    /// The step that the command was about, for the answer.
+    /// The step that the command concerned, for the result.
     pub(super) subject: Option<StepId>,
-    /// Whether this is a `retry`: what has failed for good is tried anew.
+    /// Whether this is a `retry`, which repeats what has failed for good.
     pub(super) retries: bool,
 }
 
@@ -82,7 +82,7 @@ impl<'a> Work<'a> {
         self.state.is_some()
     }
 
-    /// The state, of a task that has been started.
+    /// The state; refused if the task has not been started.
     pub(super) fn state(&self) -> Result<&WorkflowSnapshot, Refusal> {
         self.state.as_ref().ok_or(Refusal::TaskNotFound)
     }
@@ -102,14 +102,14 @@ impl<'a> Work<'a> {
         self.workflow = Some(workflow);
     }
 
-    /// The state after what has happened so far.
+    /// The state after the events so far.
     pub(super) fn current(&self) -> &WorkflowSnapshot {
         self.state
             .as_ref()
             .expect("INV-08: only a started task goes on")
     }
 
-    /// A step of the workflow, where the state names it.
+    /// A step of the workflow, whose id comes from the state.
     pub(super) fn step(&self, id: &str) -> &'a StepConfig {
         self.config()
             .step(id)
@@ -123,7 +123,7 @@ impl<'a> Work<'a> {
             .expect("INV-10: the step has been visited")
     }
 
-    /// The pause that holds all tasks of the workflow now.
+    /// The pause of the whole workflow that is in force now.
     pub(super) fn workflow_pause(&self) -> Option<&'a WorkflowPause> {
         self.pauses_of_workflow()
             .find(|pause| pause.applies_at(self.now))
@@ -136,14 +136,14 @@ impl<'a> Work<'a> {
             .filter(move |pause| Some(&pause.workflow) == workflow)
     }
 
-    /// Gives the task's timers the time back in which its workflow was paused since the task did
-    /// something last.
+    /// Extends the task's timers by the time that its workflow was paused since the task's last
+    /// event.
     ///
-    /// Nothing is written to the tasks of a workflow when it is paused or resumed, however many
-    /// they are: timers stays where it is meanwhile, and whatever touches a task afterwards (its
-    /// timers, too) begins here. As every decision does, no pause is counted twice or left out:
-    /// what lies before the last event has been given back with that event. A task that is paused
-    /// itself gets all of its pause back when it resumes.
+    /// Pausing or resuming a workflow writes nothing to its tasks, however many there are. Their
+    /// timers stay unchanged meanwhile, and the next decision on a task (also for a timer) begins
+    /// here. Because every decision does, no pause is counted twice or missed: the time before the
+    /// last event was given back with that event. A task that is paused itself gets all of its
+    /// pause back when it resumes.
     pub(super) fn give_back_paused_time(&mut self) {
         let Some(state) = &self.state else { return };
         if state.status != TaskStatus::Running || !state.has_timers() {
@@ -160,7 +160,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Records what happens next, and lets the state follow.
+    /// Records an event and applies it to the state.
     pub(super) fn emit(&mut self, event: WorkflowEvent) {
         let version = self.state.as_ref().map_or(0, |state| state.version) + 1;
         let known_before = self
@@ -182,7 +182,7 @@ impl<'a> Work<'a> {
         self.events.push(event);
     }
 
-    /// Asks the step's executor what has become of its visit.
+    /// Runs the step's executor on its visit.
     pub(super) fn execute(
         &self,
         step: &StepConfig,
@@ -191,7 +191,7 @@ impl<'a> Work<'a> {
         create_executor(step.kind).execute(&self.context(step, closing))
     }
 
-    /// Everything that a step may look at.
+    /// Everything that a step's executor may read.
     pub(super) fn context<'c>(
         &'c self,
         step: &'c StepConfig,
@@ -223,7 +223,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// What the caller is told: an end, where the task went, or what it waits for.
+    /// The result for the caller: how the task ended, where it went, or what it waits for.
     fn result(&self) -> ProcessResult {
         let state = self.current();
         match state.status {
