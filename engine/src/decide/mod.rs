@@ -27,7 +27,7 @@ use crate::{
     state::WorkflowSnapshot,
 };
 
-/// Decides one command. Total: it has an outcome for every state and command.
+/// Decides one command. Total: every state and command has an outcome.
 pub fn decide(
     state: Option<&WorkflowSnapshot>,
     envelope: &CommandEnvelope,

@@ -418,14 +418,14 @@ pub struct WorkflowMigrated {
         deserialize_with = "by_number"
     )]
     pub loops: BTreeMap<usize, u32>,
-    /// When joins that branches wait at go on with what has arrived, by new id; none waits for all. Joins
-    /// that are not named keep their time.
+    /// When joins that branches wait at go on with what has arrived, by new id; none waits for all.
+    /// Joins that are not named keep their time.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub joins: BTreeMap<StepId, Option<DateTime<Utc>>>,
 }
 
-/// Reads a map whose keys are numbers. JSON writes them as texts, and what is read by way of a tag, as
-/// events are, no longer knows that a text was a key.
+/// Reads a map whose keys are numbers. JSON writes them as texts, and what is read by way of a tag,
+/// as events are, no longer knows that a text was a key.
 fn by_number<'de, D: Deserializer<'de>>(reader: D) -> Result<BTreeMap<usize, u32>, D::Error> {
     let texts = BTreeMap::<String, u32>::deserialize(reader)?;
     let number = |(key, count): (String, u32)| Ok((key.parse().map_err(D::Error::custom)?, count));
@@ -745,8 +745,8 @@ pub struct Vote {
     pub value: Value,
     /// How many gave it.
     pub count: u32,
-    /// Who gave it: their positions in the order of acceptance, from 0. Left out of all votes where that
-    /// is the order of the votes, one after the other.
+    /// Who gave it: their positions in the order of acceptance, from 0. Left out of all votes where
+    /// that is the order of the votes, one after the other.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub by: Vec<u32>,
     /// The weight of those who gave it.

@@ -1,9 +1,9 @@
 //! A batch of commands: lock, read, decide, commit.
 //!
-//! Decisions are made under the locks of their streams, so a batch never loses a race: what another
-//! process has written since this one saw a stream is read under the lock, and the decision is made
-//! on it. The cached state only spares that reading. The version is compared once more where the
-//! row is set, as a backstop.
+//! Decisions are made under the locks of their streams, so a batch never loses a race: events that
+//! another process has written meanwhile are read under the lock before the decision. The cached
+//! state only saves reading the older events. As a backstop, the write compares the version once
+//! more.
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
@@ -30,22 +30,24 @@ use crate::{
 type Compiled = Arc<CompiledWorkflow>;
 
 impl WorkflowOrchestrator {
-    /// Runs a batch: one outcome for each command, in order. Commands of one task see each other's
-    /// effects in the order of the batch; a second copy of an id is the first one's duplicate.
+    /// Runs a batch: one outcome for each command, in order. Commands of one task see the effects
+    /// of those before them; a second copy of an id is a duplicate of the first.
     ///
     /// # Errors
     ///
-    /// Of class `Retry` or `Bug`; nothing of the batch is then known to be written, and the same
-    /// batch with the same ids may be run again: what was written after all is a duplicate then.
-    /// Content that the store refuses is found by splitting the batch and ends as [`Dead`].
+    /// Of class `Retry` or `Bug`. It is then unknown whether anything was written, and the batch
+    /// may be run again with the same ids: commands that were written are then duplicates. A
+    /// command whose content the store refuses is found by splitting the batch, and its outcome is
+    /// [`Dead`].
     pub async fn process_batch(
         &self,
         batch: Vec<CommandEnvelope>,
         publisher: Option<PublisherId>,
     ) -> Result<BatchReport, OrchestrationError> {
-        // Halves that still have to run, the next one last; no recursion in an async function.
-        // Only content that the store refuses is searched for here. A command that makes the whole
-        // call fail is found outside: `Lane::run_batch` of the worker halves what it sends.
+        // Halves still to run, the next one last; this avoids recursion in an async function. The
+        // split here only searches for content that the store refuses. The worker searches for a
+        // command that makes the whole call fail: its `Lane::run_batch` halves the batches it
+        // sends.
         let mut waiting = vec![batch];
         let mut report = BatchReport::default();
         while let Some(commands) = waiting.pop() {
@@ -129,19 +131,20 @@ impl WorkflowOrchestrator {
         let mut models = ModelsInUse::default();
         let mut questions = self.questions(&batch).await?;
         loop {
-            // DerivedBefore the locks are taken, since reading the log needs a connection of its own.
+            // Before the locks are taken, because reading the log needs its own connection.
             self.models.prepare(&mut models, questions).await?;
             let opened = self.open(&batch).await?;
             questions = self.still_asked(&opened, &models);
             if questions.is_empty() {
                 return Ok(opened.decide(&batch, models));
             }
-            // The workflow of a task that was not at hand is known only now, and asks for a model
-            // that is not. Nothing is decided, and the locks are given back meanwhile.
+            // The workflow of a task that was not cached is known only now, and uses a model that
+            // is not prepared. Nothing is decided; the locks are released while the model is
+            // prepared.
         }
     }
 
-    /// Gathers what can be known of a batch before its locks are taken.
+    /// Gathers what is needed for a batch before its locks are taken.
     async fn batch<'a>(
         &self,
         commands: &'a [CommandEnvelope],
@@ -152,7 +155,7 @@ impl WorkflowOrchestrator {
             .iter()
             .filter_map(|(task, _)| Some((*task, self.states.get(*task)?)))
             .collect();
-        // Anew for every batch: which revision a name means is never answered from a cache.
+        // Resolved for every batch: the meaning of a workflow name is never cached.
         let named = self
             .workflows
             .resolve(&selectors(commands, &cached))
@@ -179,7 +182,7 @@ impl WorkflowOrchestrator {
         Ok(Opened { open, run, states })
     }
 
-    /// What the workflows of an opened batch ask of annotators and is not models.
+    /// The models that the workflows of an opened batch use and `models` lacks.
     fn still_asked(&self, opened: &Opened<'_>, models: &ModelsInUse) -> Vec<ModelKey> {
         opened
             .run
@@ -190,7 +193,7 @@ impl WorkflowOrchestrator {
             .collect()
     }
 
-    /// What is asked of the annotators of tasks whose workflow is known beforehand.
+    /// The models used by tasks whose workflow is known before the locks are taken.
     async fn questions(&self, batch: &Batch<'_>) -> Result<Vec<ModelKey>, OrchestrationError> {
         let mut workflows: HashMap<RevisionId, Compiled> = batch
             .named
@@ -210,7 +213,7 @@ impl WorkflowOrchestrator {
     }
 }
 
-/// The commands of each task, as positions in the batch, tasks in order of first sight.
+/// The commands of each task, as positions in the batch; tasks in order of first appearance.
 type Chains = Vec<(TaskId, Vec<usize>)>;
 
 /// A batch before its locks are taken.
@@ -218,9 +221,9 @@ struct Batch<'a> {
     commands: &'a [CommandEnvelope],
     publisher: Option<PublisherId>,
     chains: Chains,
-    /// States that are at hand; others may have moved on since.
+    /// Cached states; another process may have advanced their tasks since.
     cached: HashMap<TaskId, Arc<WorkflowSnapshot>>,
-    /// What the selectors that may matter mean now.
+    /// What the selectors that a decision may need mean now.
     named: HashMap<WorkflowSelector, Compiled>,
 }
 
@@ -238,7 +241,7 @@ impl Batch<'_> {
     }
 }
 
-/// A batch under its locks, of which nothing is decided. Dropped, it never was.
+/// A batch under its locks, not decided yet. Dropping it writes nothing.
 struct Opened<'a> {
     open: OpenBatch,
     run: Run<'a>,
@@ -282,8 +285,8 @@ fn chains(commands: &[CommandEnvelope]) -> Chains {
     chains
 }
 
-/// The selectors that a decision may need: those of tasks that may not have been started, those of
-/// migrations, and those by UUID, whose workflow id is not in their text.
+/// The selectors that a decision may need: those for tasks that may not have been started, those of
+/// migrations, and those by UUID, because their text does not contain the workflow id.
 fn selectors(
     commands: &[CommandEnvelope],
     cached: &HashMap<TaskId, Arc<WorkflowSnapshot>>,
@@ -306,11 +309,11 @@ fn selectors(
         .collect()
 }
 
-/// A batch that is decided, and still under its locks. Dropped, it never was.
+/// A batch that is decided and still under its locks. Dropping it writes nothing.
 pub(super) struct Decided<'a> {
     open: OpenBatch,
     pub(super) run: Run<'a>,
     models: ModelsInUse,
-    /// What each chain leaves, tasks in order of first sight.
+    /// The end of each chain; tasks in order of first appearance.
     pub(super) ends: Vec<(TaskId, ChainEnd)>,
 }

@@ -1,6 +1,6 @@
-//! What a claim may choose from: the steps that are open to a person, and their free slots.
+//! Candidates for a claim: the steps that are open to a person, and their open slots.
 //!
-//! All of it is read without a lock, so a candidate may be gone when it is claimed.
+//! They are read without a lock, so a candidate may be gone when it is claimed.
 
 use std::collections::HashSet;
 
@@ -16,11 +16,11 @@ use crate::{
     store::{AnnotatorPause, SlotOrder, SlotQuery, Store},
 };
 
-/// Candidates of one step that are looked at in a round.
+/// Candidates of one step that are considered in a round.
 const WINDOW: u32 = 64;
 
 impl WorkflowOrchestrator {
-    /// Steps in which the person may work, by what their revisions say.
+    /// Steps in which the person may work according to their revisions.
     pub(super) async fn offered_steps(
         &self,
         store: &dyn Store,
@@ -30,7 +30,7 @@ impl WorkflowOrchestrator {
         let open = store
             .open_steps(workflow.as_ref(), request.step.as_ref())
             .await?;
-        // Whoever is paused in a workflow is offered nothing there, gold tasks or others.
+        // An annotator who is paused in a workflow is offered nothing there, not even gold tasks.
         let mut pauses = store.annotator_pauses(Some(request.user_id)).await?;
         pauses.retain(AnnotatorPause::is_open);
         let mut offered = Vec::new();
@@ -60,7 +60,7 @@ impl WorkflowOrchestrator {
         Ok(offered)
     }
 
-    /// The workflow that a request names, and the revision where it names one.
+    /// The workflow that a request names, and the revision if it names one.
     async fn named_workflow(
         &self,
         request: &ClaimRequest,
@@ -80,7 +80,7 @@ impl WorkflowOrchestrator {
         let config = workflow.config();
         let is_latest = matches!(selector, WorkflowSelector::Latest(_));
         let step = request.step.as_ref();
-        // An older revision may have a step that the newest has not: nothing is said of those.
+        // An unknown step is only reported if no older revision can have it.
         if let Some(step) = step.filter(|step| config.step(step).is_none())
             && (!is_latest || config.revision == 1)
         {
@@ -94,9 +94,11 @@ impl WorkflowOrchestrator {
     }
 }
 
-/// Free slots that the person may take, of all steps on offer. Where a file names a share of gold
-/// tasks, a claim is for gold or not by its id: repeated it is the same, and of many that share is.
-/// A claim for gold falls back to other tasks where there is none, and never the other way.
+/// Open slots that the person may claim, of all offered steps.
+///
+/// If the workflow file sets a share of gold tasks, the claim's id decides whether the claim is for
+/// gold: so a repetition decides the same, and many claims have that share. A claim for gold falls
+/// back to other tasks if there is no gold, and never the other way.
 pub(super) async fn offers(
     store: &dyn Store,
     request: &ClaimRequest,
@@ -122,8 +124,8 @@ pub(super) async fn offers(
     Ok(offers)
 }
 
-/// Free slots of one step. Where some are worth more to this person than to others, the oldest of
-/// what is begun are among them, however many fresh ones there are.
+/// Open slots of one step. If the claim prefers begun tasks, the oldest of those are included,
+/// however many fresh tasks there are.
 async fn slots(
     store: &dyn Store,
     request: &ClaimRequest,

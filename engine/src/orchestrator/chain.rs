@@ -1,7 +1,7 @@
-//! The commands of one task, decided in their order: each sees what the ones before it did.
+//! Decides the commands of one task in order; each sees the effects of the ones before it.
 //!
-//! A decision is pure; what is gathered here around it is what becomes of it in the store: events,
-//! inbox, messages, timers, slots and a snapshot.
+//! A decision is pure. This module gathers what the store writes for it: events, inbox, messages,
+//! timers, slots and a snapshot.
 
 use std::{
     collections::HashMap,
@@ -30,7 +30,7 @@ use crate::{
     transition::CompiledWorkflow,
 };
 
-/// A batch on its way through decisions.
+/// A batch whose chains are being decided.
 pub(super) struct Run<'a> {
     orchestrator: &'a WorkflowOrchestrator,
     commands: &'a [CommandEnvelope],
@@ -39,19 +39,19 @@ pub(super) struct Run<'a> {
     named: HashMap<WorkflowSelector, Arc<CompiledWorkflow>>,
     /// Every revision that a task of the batch runs on or may be started with.
     pub(super) workflows: HashMap<RevisionId, Arc<CompiledWorkflow>>,
-    /// What ids of this batch came to, for their second copies.
+    /// Outcomes of ids in this batch, for second copies of them.
     decided: HashMap<CommandId, ([u8; 32], RecordedOutcome)>,
     pub(super) outcomes: Vec<Option<Outcome>>,
     pub(super) stats: BatchStats,
 }
 
-/// What a chain leaves.
+/// The end of a chain.
 pub(super) struct ChainEnd {
     pub(super) state: Option<WorkflowSnapshot>,
     pub(super) write: Option<TaskWrite>,
 }
 
-/// What a write needs to know of the state that a chain began with; the state itself moves on.
+/// What a write needs of the state before the chain, since the state itself is advanced.
 struct DerivedBefore {
     version: u64,
     due: Vec<Timer>,
@@ -68,7 +68,7 @@ impl DerivedBefore {
     }
 }
 
-/// What a chain has gathered so far.
+/// The writes that a chain has gathered so far.
 #[derive(Default)]
 struct GatheredBatch {
     events: Vec<StoredEvent>,
@@ -101,7 +101,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The state at the version under the lock: the cached one, brought up to date.
+    /// The state at the version under the lock: the cached state brought up to date.
     pub(super) fn catch_up(
         &mut self,
         cached: Option<&Arc<WorkflowSnapshot>>,
@@ -124,7 +124,7 @@ impl<'a> Run<'a> {
         Ok(state)
     }
 
-    /// Sees to it that the revision a task runs on is at hand.
+    /// Ensures that the revision of a task is loaded.
     pub(super) async fn load_workflow(
         &mut self,
         state: Option<&WorkflowSnapshot>,
@@ -139,7 +139,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Decides the commands of one task in their order; each sees what the ones before it did.
+    /// Decides the commands of one task in order; each sees the effects of the ones before it.
     pub(super) fn run_chain(
         &mut self,
         task: TaskId,
@@ -178,7 +178,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Decides one command on `state` and gathers what is to be written.
+    /// Decides one command on `state` and gathers its writes.
     fn decide_one(
         &mut self,
         envelope: &CommandEnvelope,
@@ -201,8 +201,8 @@ impl<'a> Run<'a> {
             now: self.now,
             pauses: &self.pauses,
         };
-        // A decision only reads `state`, so a panic leaves nothing half done: the commands before
-        // and behind it stand.
+        // A decision only reads `state`, so a panic leaves nothing half done: the other commands
+        // keep their outcomes.
         let decided = catch_unwind(AssertUnwindSafe(|| {
             decide(state.as_ref(), envelope, &context)
         }));
@@ -280,7 +280,7 @@ impl<'a> Run<'a> {
         });
     }
 
-    /// What the chain writes; none where there is nothing.
+    /// The write of the chain; none if there is nothing to write.
     fn write(
         &mut self,
         task: TaskId,
@@ -306,7 +306,7 @@ impl<'a> Run<'a> {
         } = before;
         let expected_version = *expected_version;
         let timers_after = after.map(derive_timers).unwrap_or_default();
-        // A fired row that the state still asks for has only moved: its new time is written again.
+        // A fired row that the state still has was only moved: it is written with its new time.
         let timers_set = timers_after
             .iter()
             .filter(|row| !timers_before.contains(row) || fired.iter().any(|f| f.id == row.id))
@@ -342,7 +342,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Whether the job that an event ends was answered, and how long after its first publication.
+/// Whether a job that the event ends was answered, and how long after its first publication.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "a job ends by these events alone"

@@ -1,10 +1,10 @@
 //! Claiming the next task: a person asks for work and gets a slot.
 //!
-//! Candidates are read without a lock, then claimed one at a time under the lock of the task's
-//! head, by the same decision as an `assign`: so overlap is never exceeded and nobody comes twice,
-//! whatever the index said. Who was too late for a candidate goes on with the next; nothing is
-//! recorded of that. Claims of one person run one at a time under a lock of their own, taken before
-//! the head, under which the slots that the person holds are counted.
+//! Candidates are read without a lock, then tried one at a time under the lock of the task's head,
+//! by the same decision as an `assign`. So overlap is never exceeded and no one gets a task twice,
+//! even if the index was stale. A claim that is too late for a candidate tries the next one, and
+//! records nothing of the failure. Claims of one person run one at a time under a lock of their
+//! own, taken before the head; the person's claimed slots are counted under it.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -29,11 +29,11 @@ use crate::{
     store::{Claimant, CommandRow, OpenRequest, RecordedOutcome, Store, TaskWrite},
 };
 
-/// Rounds: how often candidates are read anew where every one of them was claimed by others first
-/// or was busy. Beyond it the answer is that nothing is free.
+/// How often candidates are read when every one of them was busy or claimed by others first. After
+/// that, the claim reports that nothing is open.
 const ROUNDS_MAX: u32 = 4;
 
-/// What the inbox keeps of a claim.
+/// The result of a claim in the inbox.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct RecordedClaim {
     task_id: TaskId,
@@ -43,29 +43,30 @@ struct RecordedClaim {
     expires_at: DateTime<Utc>,
 }
 
-/// What became of one candidate.
+/// The outcome for one candidate.
 enum Attempt {
     Claimed(RecordedClaim, Box<WorkflowSnapshot>),
     /// The id is in the inbox.
     Known(CommandRow),
-    /// Somebody was faster, or the task is not what it was.
+    /// Another person was faster, or the task has changed.
     Lost,
-    /// The person holds as many slots as the step allows.
+    /// The person has claimed as many slots as the step allows.
     Enough,
 }
 
 impl WorkflowOrchestrator {
-    /// Claims a slot for a person who asks for work; none where nothing is free that the person
-    /// may take. The same id again answers the same slot; where it got none it is not kept, and
-    /// asks anew.
+    /// Claims a slot for a person who asks for work; none if no slot is open to the person. The
+    /// same id again returns the same slot. If the id got none, it is not recorded, and a
+    /// repetition searches again.
     ///
     /// `store` is the same store as this orchestrator's.
     ///
     /// # Errors
     ///
-    /// [`Dead::WorkflowNotFound`] and [`RejectionCode::UnknownStep`](crate::command::RejectionCode::UnknownStep) where there is nothing of that
-    /// name, [`Dead::CommandIdReused`] where the id stands for something else, and what the store
-    /// fails with.
+    /// [`Dead::WorkflowNotFound`] and
+    /// [`RejectionCode::UnknownStep`](crate::command::RejectionCode::UnknownStep) if the name is
+    /// unknown, [`Dead::CommandIdReused`] if the id was used for something else, and errors of the
+    /// store.
     pub async fn claim_next(
         &self,
         store: &dyn Store,
@@ -78,10 +79,10 @@ impl WorkflowOrchestrator {
         self.take_priorities(request.user_id, request.command_id, &mut steps)
             .await?;
         for round in 1..=ROUNDS_MAX {
-            // Passing over what others write to is fast while there is more; the last round waits
-            // instead, so that "nothing is free" is never said of what was only busy.
+            // Skipping tasks that others are writing to is fast while there are more candidates.
+            // The last round waits for them instead, so that busy slots are never reported as none.
             let waits = round == ROUNDS_MAX;
-            // Who was too late for every gold task gets another one rather than none.
+            // A claim that was too late for every gold task gets another task rather than none.
             let draws_gold = round == 1;
             let mut offers = offers(store, request, &steps, draws_gold).await?;
             if offers.is_empty() {
@@ -100,7 +101,7 @@ impl WorkflowOrchestrator {
                     }
                     Attempt::Known(row) => return self.known_claim(store, request, row).await,
                     Attempt::Lost => {}
-                    // The step has nothing for this person; others may allow more.
+                    // This step allows the person no more slots; other steps may.
                     Attempt::Enough => steps.retain(|offered| !offered.has(&slot)),
                 }
                 if tried == 0 {
@@ -111,7 +112,7 @@ impl WorkflowOrchestrator {
         Ok(None)
     }
 
-    /// Claims one candidate, if it is still free for this person.
+    /// Claims one candidate, if it is still open to this person.
     async fn try_claim(
         &self,
         request: &ClaimRequest,
@@ -153,17 +154,18 @@ impl WorkflowOrchestrator {
         if most.is_some_and(|most| open.claimed_by_claimant >= most) {
             return Ok(Attempt::Enough);
         }
-        // Claims are about slots, not about answers.
+        // Assigning a slot compares no answers, so it needs no annotator models.
         let annotators = Annotators::default();
         let end = run.run_chain(task, state, &[0], &open, annotators);
         let applied = matches!(run.outcomes.first(), Some(Some(Outcome::Applied(_))));
-        // A refusal is the next candidate's chance, and is not recorded: nobody asked for this one.
+        // A refusal is not recorded, because the person did not ask for this candidate; the next
+        // one is tried.
         let granted = applied.then(|| granted(request, slot, end)).flatten();
         let Some((claim, state, write)) = granted else {
             return Ok(Attempt::Lost);
         };
-        // What another process then finds there is read under its own lock; an unknown commit is
-        // asked for again under the same id.
+        // Another process reads the result under its own lock. After an unknown commit, the caller
+        // repeats the claim under the same id.
         let committed = open.commit(vec![write]).await;
         if committed.is_err() {
             self.states.forget(task);
@@ -173,7 +175,7 @@ impl WorkflowOrchestrator {
         Ok(Attempt::Claimed(claim, Box::new(state)))
     }
 
-    /// How many slots of a step one person may hold at a time; none where it does not say.
+    /// How many slots of a step one person may have claimed at a time; none if unlimited.
     async fn max_concurrent(
         &self,
         state: &WorkflowSnapshot,
@@ -184,7 +186,7 @@ impl WorkflowOrchestrator {
         Ok(config.and_then(StepConfig::max_concurrent))
     }
 
-    /// The slot that an id got before.
+    /// The slot that an id got earlier.
     async fn known_claim(
         &self,
         store: &dyn Store,
@@ -203,7 +205,7 @@ impl WorkflowOrchestrator {
         }
     }
 
-    /// What the person needs to begin.
+    /// The claim, with everything the person needs to begin.
     async fn claimed(
         &self,
         store: &dyn Store,
@@ -247,8 +249,8 @@ impl WorkflowOrchestrator {
     }
 }
 
-/// The command that a candidate is claimed by. It stands for the request: its id and its hash are
-/// those of the claim, whichever candidate it is.
+/// The command that claims a candidate. Its id and hash are those of the request, whichever
+/// candidate it is for.
 fn assignment(
     request: &ClaimRequest,
     slot: &OpenSlot,
@@ -269,8 +271,8 @@ fn assignment(
     }
 }
 
-/// The claim that a decision has granted, the state after it, and what is to be written: the inbox
-/// keeps the claim as the result, from which a repetition is answered.
+/// The claim that a decision has granted, the state after it, and the write. The inbox stores the
+/// claim as the result, so that a repetition returns it.
 fn granted(
     request: &ClaimRequest,
     slot: &OpenSlot,
@@ -293,7 +295,7 @@ fn granted(
     Some((claim, state, write))
 }
 
-/// Whether the candidate is still what the index said, and free for this person.
+/// Whether the candidate is still as the index said, and open to this person.
 fn is_free(state: &WorkflowSnapshot, slot: &OpenSlot, user: UserId) -> bool {
     let visit = state.current_visit(&slot.step_id);
     state.workflow.revision_id == slot.revision_id

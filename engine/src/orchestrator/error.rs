@@ -1,4 +1,4 @@
-//! What can go wrong in the orchestrator, and who must act.
+//! Errors of the orchestrator, and who must act on them.
 
 use uuid::Uuid;
 
@@ -18,7 +18,7 @@ pub enum OrchestrationError {
     /// No revision of that UUID.
     #[error("there is no workflow revision {0}")]
     ConfigNotFound(Uuid),
-    /// The workflow file has faults.
+    /// The workflow file is not valid.
     #[error("the workflow is not valid")]
     ParseError(#[from] ParseError),
     /// A step could not do its work.
@@ -47,9 +47,9 @@ pub enum OrchestrationError {
     VersionNotFound {
         /// The task.
         task_id: TaskId,
-        /// Its version.
+        /// Its current version.
         version: u64,
-        /// What was asked for.
+        /// The requested version.
         wanted: u64,
     },
     /// The state or the rules forbid the command.
@@ -64,7 +64,7 @@ pub enum OrchestrationError {
 }
 
 impl OrchestrationError {
-    /// What a caller does about it.
+    /// How a caller must handle it.
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::EventStoreError(error) => error.class(),

@@ -1,19 +1,19 @@
-//! What the engine asks of the system: the one file that may read a clock or draw an id.
+//! Facts from the system: the only file that may read a clock or draw an id.
 
 use std::fmt::Debug;
 
 use chrono::{DateTime, SubsecRound, Utc};
 use uuid::Uuid;
 
-/// What cannot be derived: fresh ids for calls that come without one.
+/// Facts that cannot be derived: fresh ids for calls without one.
 ///
-/// Time is not here: every decision takes the clock of the store that locked its batch.
+/// Time is not among them: every decision uses the clock of the store that locked its batch.
 pub trait FactSource: Send + Sync + Debug {
     /// An id that was never used.
     fn new_id(&self) -> Uuid;
 }
 
-/// The system's own facts: v7 ids.
+/// The system's own facts: UUIDv7 ids.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemFacts;
 

@@ -1,19 +1,23 @@
-//! What is known of annotators, brought up to the log before the decisions that look at it.
+//! Annotator models, brought up to date with the log before the decisions that use them.
 //!
-//! Each [`ModelKey`] in use has one model in this process. A batch that touches a workflow with such
-//! questions reads the log up to its end *before* it takes the locks of its streams, for reading needs
-//! a connection of its own; the decisions then look at the model as it stands, and record its position.
-//! Lanes read for each other: a model only moves forward, and a decision may see more than its own
-//! batch has read, never less. Batches of other workflows never come here.
+//! Each [`ModelKey`] in use has one model in this process. A batch whose workflows use models reads
+//! the log to its end *before* it takes the locks of its streams, because reading needs a
+//! connection of its own. Its decisions then use the model as it stands, and record its position.
+//! Lanes read for each other: a model only moves forward, so a decision may see more than its own
+//! batch has read, never less. Batches of other workflows do not read here.
 //!
-//! On Postgres the log ends below the oldest open transaction, so what this process has just committed
-//! may not be in it for some milliseconds, and for as long as somebody on the server leaves one open.
-//! Where a batch is the only one at work with a model, as when a worker is fed serially, it waits a
-//! little; beside others it does not, since somebody's transaction is always open then. What waiting
-//! does not bring is learnt ahead of the log by a copy of the model, which is thrown away when the log
-//! moves on. So a batch that is alone looks at all that this process has committed, and one beside
-//! others does so too where the log stands still. The model itself keeps to the order of the log, as
-//! everybody's does, and it alone is kept.
+//! On Postgres, the log ends below the oldest open transaction. What this process has just
+//! committed may be missing from it for some milliseconds, or as long as another transaction stays
+//! open on the server. Two things make up for this:
+//!
+//! - A batch that is the only one using a model, as when a worker is fed serially, waits a little.
+//!   A batch beside others does not, because some transaction is always open then.
+//! - If waiting does not help, a copy of the model learns the missing events ahead of the log. The
+//!   copy is discarded when the log moves on.
+//!
+//! So a batch that is alone sees everything that this process has committed, and a batch beside
+//! others does too while the log stands still. The model itself learns in log order, as in every
+//! process, and only the model itself is checkpointed.
 
 use std::{
     collections::HashMap,
@@ -36,19 +40,20 @@ use crate::{
     store::{EventStore, EventStoreError, LogFilter, LogPage, ModelCheckpoint, TaskWrite},
 };
 
-/// Revisions whose questions are remembered; of a colder one they are read again.
+/// Revisions whose model keys are cached; those of a colder revision are found again.
 const REVISIONS_KEPT: usize = 1_024;
-/// Models kept in this process; beyond it those that nobody is using are dropped, to be learnt further
-/// from where they were kept.
+/// Models kept in this process. Beyond it, models that no batch is using are dropped; they resume
+/// from their checkpoints later.
 const MODELS_MAX: usize = 256;
-/// Labels after which a model is first kept in the store.
+/// Labels after which the first checkpoint of a model is stored.
 const KEEP_FIRST: u64 = 500;
-/// It is kept again when its labels have grown by this part (one in ten), so that what keeping costs is
-/// constant for each label.
+/// The next checkpoint is stored when the labels have grown by this part (one in ten), so that
+/// the cost of checkpoints is constant for each label.
 const KEEP_PART: u64 = 10;
-/// How often, and how long at first, a batch waits for what this process has committed: each time twice
-/// as long, 15 ms in all, about as much as the copying of a large model takes. Where the log has not
-/// moved for so many readings, somebody's transaction stays open, and nobody waits for it again.
+/// How often a batch waits for this process's own commits to appear in the log, first for
+/// [`FIRST_WAIT`], then twice as long each time: 15 ms in all, about the time to copy a large
+/// model. After this many reads without progress, a transaction is taken to stay open, and no batch
+/// waits until the log moves.
 const WAITS: u32 = 4;
 const FIRST_WAIT: Duration = Duration::from_millis(1);
 
@@ -62,41 +67,41 @@ pub(super) struct LiveModels {
 /// One model.
 struct LiveModel {
     models: RwLock<ModelPair>,
-    /// Held by who reads the log.
+    /// Locked by the batch that reads the log.
     reader: tokio::sync::Mutex<LogReader>,
     pending: Mutex<PendingEvents>,
-    /// Batches at work with it.
+    /// Batches that are using it.
     in_use: AtomicUsize,
 }
 
 struct ModelPair {
-    /// From the log, in its order.
+    /// Learned from the log, in log order.
     kept: AnnotatorModel,
-    /// A copy of it, ahead of the log by what this process has committed itself.
+    /// A copy, ahead of the log by what this process has committed itself.
     ahead: Option<AnnotatorModel>,
 }
 
 #[derive(Default)]
 struct LogReader {
-    /// Whether what the store has kept has been looked for.
+    /// Whether the checkpoint has been looked for.
     loaded: bool,
-    /// Observations when it was last kept.
+    /// Observations at the last checkpoint.
     kept: u64,
-    /// Readings since the log has moved, each in the hope of what this process has committed.
+    /// Reads for this process's own commits since the log last moved.
     in_vain: u32,
-    /// Where the unread events begin that the copy ahead of the log has not learnt from.
+    /// Number of the first pending event that the copy ahead of the log has not learned from.
     ahead_to: u64,
 }
 
-/// Models that a batch may look at.
+/// Models that a batch may use.
 #[derive(Default)]
 pub(super) struct ModelsInUse(Vec<InUse>);
 
-/// One of them, for the time of the batch.
+/// One of them, for the duration of the batch.
 struct InUse {
     key: ModelKey,
     live: Arc<LiveModel>,
-    /// What the batch is committing, by task.
+    /// Events that the batch is committing, by task.
     committing: Vec<Vec<StoredEvent>>,
 }
 
@@ -110,7 +115,7 @@ impl InUse {
         }
     }
 
-    /// Of those events of a task that tell something, a copy is kept until the commit returns.
+    /// Keeps a copy of the events that the model learns from until the commit returns.
     fn committing(&mut self, events: &[StoredEvent]) {
         let notifies =
             |event: &&StoredEvent| AnnotatorModel::EVENTS.contains(&event.event.event_type());
@@ -144,7 +149,7 @@ impl LiveModels {
         }
     }
 
-    /// The models that decisions about tasks of a revision look at; mostly none.
+    /// The models that decisions on tasks of a revision use; mostly none.
     pub(super) fn questions(&self, config: &WorkflowConfig) -> Arc<[ModelKey]> {
         if let Some(known) = self.questions.get(&config.revision_id) {
             return known;
@@ -154,7 +159,7 @@ impl LiveModels {
         keys
     }
 
-    /// Adds the models of `keys` to `prepared`, each learnt to the end of the log.
+    /// Adds the models of `keys` to `prepared`, each brought to the end of the log.
     pub(super) async fn prepare(
         &self,
         prepared: &mut ModelsInUse,
@@ -178,7 +183,7 @@ impl LiveModels {
             return Ok(Arc::clone(live));
         }
         if models.len() >= MODELS_MAX {
-            // Under the lock nobody takes another one up.
+            // No other batch can take up a model under this lock.
             models.retain(|_, live| Arc::strong_count(live) > 1);
         }
         let learnt =
@@ -196,7 +201,7 @@ impl LiveModels {
         Ok(live)
     }
 
-    /// Learns the models of `keys` to the end of the log and keeps them as they are then.
+    /// Brings the models of `keys` to the end of the log and stores a checkpoint of each.
     pub(super) async fn keep(
         &self,
         keys: impl IntoIterator<Item = ModelKey>,
@@ -212,7 +217,8 @@ impl LiveModels {
 }
 
 impl LiveModel {
-    /// A panic while learning leaves a label half counted, not a model that cannot be read.
+    /// Ignores lock poisoning: a panic while learning leaves a label half counted, but the model
+    /// can still be read.
     fn models(&self) -> RwLockReadGuard<'_, ModelPair> {
         self.models.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -244,13 +250,13 @@ impl LiveModel {
         if observed >= reader.kept.saturating_add(gap)
             && let Err(error) = self.keep(store, &mut reader).await
         {
-            // It is learnt again from what was kept before.
+            // The model can be learned again from the previous checkpoint.
             tracing::warn!(%error, "what was learnt of annotators could not be kept");
         }
         Ok(())
     }
 
-    /// Goes on from what was kept.
+    /// Resumes from the checkpoint, if there is one.
     async fn load(
         &self,
         store: &dyn EventStore,
@@ -321,8 +327,8 @@ impl LiveModel {
         }
     }
 
-    /// Learns what this process has committed and the log does not show. The reader is held, so that
-    /// the log stands still meanwhile.
+    /// Learns events that this process has committed and the log does not show yet. The reader is
+    /// locked meanwhile, so that the log position does not move.
     fn learn_ahead(&self, reader: &mut LogReader) {
         let is_ahead = self.models().ahead.is_some();
         let from = if is_ahead { reader.ahead_to } else { 0 };
@@ -339,7 +345,7 @@ impl LiveModel {
         reader.ahead_to = to;
     }
 
-    /// Whether no other batch is at work with it.
+    /// Whether no other batch is using it.
     fn is_alone(&self) -> bool {
         self.in_use.load(Ordering::Relaxed) == 1
     }
@@ -360,7 +366,7 @@ impl LiveModel {
         };
         let model = key.id();
         reader.kept = observed;
-        // All processes come here at the same label; whoever is late need not write it all again.
+        // All processes reach this point at the same label; only the first one needs to write.
         if store.checkpoint_position(model).await? >= Some(position) {
             return Ok(());
         }
@@ -382,13 +388,13 @@ impl ModelsInUse {
         self.0.iter().any(|in_use| in_use.key == *key)
     }
 
-    /// The models, which do not move while the answer lives.
+    /// The models, which do not change while the returned value lives.
     pub(super) fn look(&self) -> Looked<'_> {
         let models = self.0.iter();
         Looked(models.map(|m| (&m.key, m.live.models())).collect())
     }
 
-    /// Notes what a batch is about to commit, which the next batch is to look at.
+    /// Notes the events that a batch is about to commit, so that the next batch can use them.
     pub(super) fn committing(&mut self, writes: &[TaskWrite]) {
         for write in writes {
             let Some(task) = &write.task else { continue };
@@ -400,7 +406,8 @@ impl ModelsInUse {
         }
     }
 
-    /// Notes that it is committed. Left out, nobody knows, and only the log tells.
+    /// Notes that they are committed. Without this call the commit is unknown, and the events count
+    /// only once they appear in the log.
     pub(super) fn committed(&mut self) {
         for in_use in &mut self.0 {
             in_use.returned(true);
@@ -408,7 +415,7 @@ impl ModelsInUse {
     }
 }
 
-/// Models, held still.
+/// Models, locked for reading.
 pub(super) struct Looked<'a>(Vec<(&'a ModelKey, RwLockReadGuard<'a, ModelPair>)>);
 
 impl ModelSource for Looked<'_> {

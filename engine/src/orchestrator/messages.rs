@@ -1,4 +1,4 @@
-//! The seam to whoever tells the world what happened.
+//! The interface through which messages about decisions are built.
 
 use chrono::{DateTime, Utc};
 
@@ -9,9 +9,9 @@ use crate::{
     store::NewOutboxRow,
 };
 
-/// Turns what is decided into messages, which are committed with it.
+/// Builds messages for decisions; they are committed with the decision.
 pub trait MessageBuilder: Send + Sync {
-    /// The message of an event, where it has one; `parent` is whose child the task is.
+    /// The message of an event, if it has one; `parent` is set for a child task.
     fn for_event(
         &self,
         workflow: &WorkflowRef,
@@ -19,7 +19,7 @@ pub trait MessageBuilder: Send + Sync {
         event: &StoredEvent,
     ) -> Option<NewOutboxRow>;
 
-    /// The message of a rejected command, where it has one.
+    /// The message of a rejected command, if it has one.
     fn for_rejection(
         &self,
         workflow: Option<&WorkflowRef>,
@@ -28,7 +28,7 @@ pub trait MessageBuilder: Send + Sync {
         now: DateTime<Utc>,
     ) -> Option<NewOutboxRow>;
 
-    /// The message of an operator command that was applied, where it has one.
+    /// The message of an operator command that was applied, if it has one.
     fn for_operator_command(
         &self,
         _command: &OperatorEnvelope,
@@ -38,7 +38,7 @@ pub trait MessageBuilder: Send + Sync {
     }
 }
 
-/// Tells nobody.
+/// Builds no messages.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoMessages;
 

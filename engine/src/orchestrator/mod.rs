@@ -1,4 +1,4 @@
-//! Loads, decides and commits: the one way to change a task.
+//! Loads, decides and commits: the only way to change a task.
 
 mod batch;
 mod candidates;
@@ -50,8 +50,8 @@ use crate::{
 /// Runs commands against tasks: loads what a decision needs, decides, and commits events, inbox,
 /// messages and timers in one transaction.
 ///
-/// Cheap to share behind an `Arc`. Any number of orchestrators, in any number of processes, may
-/// work on one store: a batch holds the locks of its streams from reading to commit.
+/// Cheap to share behind an `Arc`. Any number of orchestrators, in any number of processes, may use
+/// one store: a batch keeps the locks of its streams from reading to commit.
 pub struct WorkflowOrchestrator {
     /// Where revisions of workflows are kept.
     pub config_store: Arc<dyn WorkflowConfigStore>,
@@ -68,14 +68,14 @@ pub struct WorkflowOrchestrator {
     models: LiveModels,
 }
 
-/// What came of a workflow file.
+/// A workflow that was created from a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CreatedWorkflow {
     /// The stored revision.
     pub config: WorkflowConfig,
-    /// Whether it is new; else its content was that of the newest revision.
+    /// Whether the revision is new; otherwise the newest revision has the same content.
     pub is_new: bool,
-    /// What is probably not meant, in the order of the file.
+    /// Probable mistakes, in the order of the file.
     pub warnings: Vec<ValidationError>,
 }
 
@@ -107,50 +107,51 @@ impl WorkflowOrchestrator {
         }
     }
 
-    /// One on a Postgres pool, whose database has been migrated.
+    /// An orchestrator on a Postgres pool, whose database has been migrated.
     #[cfg(feature = "postgres")]
     pub fn with_pool(pool: sqlx::PgPool) -> Self {
         let store = Arc::new(crate::store::PgEventStore::from_pool(pool));
         Self::new(Arc::clone(&store) as _, store)
     }
 
-    /// The same with other facts.
+    /// Replaces the source of facts.
     #[must_use]
     pub fn with_facts(mut self, facts: Arc<dyn FactSource>) -> Self {
         self.facts = facts;
         self
     }
 
-    /// The same, writing messages for what happens.
+    /// Adds a builder of messages for decisions.
     #[must_use]
     pub fn with_messages(mut self, messages: Arc<dyn MessageBuilder>) -> Self {
         self.messages = messages;
         self
     }
 
-    /// The same with other handlers.
+    /// Replaces the handlers.
     #[must_use]
     pub fn with_handlers(mut self, handlers: HandlerRegistry) -> Self {
         self.handler_registry = Arc::new(handlers);
         self
     }
 
-    /// Parses, checks and stores a workflow; content equal to the newest revision answers that one.
+    /// Parses, checks and stores a workflow. If the newest revision has the same content, returns
+    /// that one.
     ///
     /// # Errors
     ///
-    /// [`OrchestrationError::ParseError`] with every fault of the file at once.
+    /// [`OrchestrationError::ParseError`] with all errors of the file at once.
     pub async fn create_workflow(&self, yaml: &str) -> Result<WorkflowConfig, OrchestrationError> {
         let created = self.create_workflow_from(yaml.as_bytes()).await?;
         Ok(created.config)
     }
 
-    /// As [`create_workflow`](Self::create_workflow), from bytes that may not be text, answering
-    /// also what the check found and whether the revision is new.
+    /// As [`create_workflow`](Self::create_workflow), from bytes that may not be text. Also returns
+    /// the warnings and whether the revision is new.
     ///
     /// # Errors
     ///
-    /// [`OrchestrationError::ParseError`] with every fault of the file at once.
+    /// [`OrchestrationError::ParseError`] with all errors of the file at once.
     pub async fn create_workflow_from(
         &self,
         source: &[u8],
@@ -221,7 +222,7 @@ impl WorkflowOrchestrator {
         .await
     }
 
-    /// Ends the step that waits for a machine, an operator or enough people. Answers the step that
+    /// Ends the step that waits for a machine, an operator or enough people. Returns the step that
     /// the task waits in now; none once it has ended.
     pub async fn advance_task(&self, task_id: Uuid) -> Result<Option<String>, OrchestrationError> {
         let advance = Advance {
@@ -283,13 +284,14 @@ impl WorkflowOrchestrator {
         Ok(WorkflowStateManager::new(state))
     }
 
-    /// What is to be done for a row of timers before it is decided: its state and revision are
-    /// read, [`effect_of`] is asked. None where its [`FireTimer`](crate::command::FireTimer) command runs alone.
+    /// The effect that a timer needs before its decision, found by [`effect_of`] from the task's
+    /// state and revision. None if its [`FireTimer`](crate::command::FireTimer) command needs only
+    /// a decision.
     pub async fn effect_of(&self, row: &Timer) -> Result<Option<Effect>, OrchestrationError> {
         if !row.kind.has_effect() {
             return Ok(None);
         }
-        // Read anew: a state that this process keeps may be older than the row.
+        // Read from the store: a cached state may be older than the row.
         let mut states = self.event_store.load(&[row.task_id]).await?;
         let Some(state) = states.remove(&row.task_id) else {
             return Ok(None);
@@ -298,9 +300,9 @@ impl WorkflowOrchestrator {
         Ok(effect_of(&state, &workflow, row))
     }
 
-    /// Forgets what was learnt of annotators, and learns what the newest revisions ask of them anew
-    /// from the log. Answers how many models that are. A process at work goes on with what it has
-    /// learnt, which is the same.
+    /// Deletes all model checkpoints and learns the annotator models of the newest revisions again
+    /// from the log. Returns the number of models. Other running processes keep their models in
+    /// memory, which are the same.
     pub async fn relearn(&self) -> Result<usize, OrchestrationError> {
         self.event_store.forget_models().await?;
         let mut questions = Vec::new();
@@ -332,7 +334,7 @@ impl WorkflowOrchestrator {
             Some(Outcome::Rejected(rejection)) => Err(OrchestrationError::Rejected(rejection)),
             Some(Outcome::Undecided(undecided)) => Err(OrchestrationError::Undecided(undecided)),
             Some(Outcome::Dead(dead)) => Err(OrchestrationError::Dead(dead)),
-            // A fresh id is not in the inbox, unless an unknown commit of this very call is.
+            // A fresh id can only be in the inbox after an unknown commit of this same call.
             Some(Outcome::Duplicate(RecordedOutcome::Applied { result })) => {
                 Ok(recorded_result(result))
             }
@@ -346,7 +348,7 @@ impl WorkflowOrchestrator {
     }
 }
 
-/// What a recorded result says; one that cannot be read is passed on as a failure's text.
+/// Reads a recorded result; one that cannot be read becomes the text of a failure.
 fn recorded_result(result: Value) -> ProcessResult {
     let text = result.to_string();
     serde_json::from_value(result).unwrap_or(ProcessResult::Failed { error: text })

@@ -1,4 +1,4 @@
-//! A step on offer, and how it sees the claim of one person.
+//! A step that is offered to a person, and the priority of that person's claim.
 
 use std::sync::Arc;
 
@@ -18,33 +18,33 @@ pub(super) struct OfferedStep {
     pub(super) step: StepWithOpenSlots,
     pub(super) workflow: WorkflowId,
     pub(super) config: StepConfig,
-    /// Share of gold tasks among claims; where the file names none they are tasks like others.
+    /// Share of gold tasks among claims; if the file sets none, gold tasks are offered like others.
     pub(super) gold_share: Option<f64>,
-    /// How the step sees the claim.
+    /// The priority of the claim in this step.
     pub(super) claim_priority: ClaimPriority,
 }
 
 impl OfferedStep {
-    /// The models by which it shares its work.
+    /// The models that the step's work is shared by.
     pub(super) fn questions(&self) -> Vec<ModelKey> {
         ModelKey::of_offers(&self.workflow, &self.config)
     }
 
-    /// Whether a slot is one of this step.
+    /// Whether a slot belongs to this step.
     pub(super) fn has(&self, slot: &OpenSlot) -> bool {
         self.step.step_id == slot.step_id && self.step.revision_id == slot.revision_id
     }
 }
 
-/// How a step sees a claim.
+/// The priority of a claim in a step.
 #[derive(Default)]
 pub(super) enum ClaimPriority {
-    /// Like any other.
+    /// A claim like any other.
     #[default]
     Usual,
-    /// As one for what has waited longest.
+    /// A claim for what has waited longest.
     Overdue,
-    /// As one of a reliable person.
+    /// A claim by a person known to be reliable.
     Reliable {
         models: Arc<ModelsInUse>,
         questions: Vec<ModelKey>,
@@ -53,7 +53,7 @@ pub(super) enum ClaimPriority {
 }
 
 impl ClaimPriority {
-    /// Whether what is begun may be worth more than what is not.
+    /// Whether begun tasks may have priority over fresh ones.
     pub(super) fn prefers_begun(&self) -> bool {
         match self {
             Self::Usual => false,
@@ -86,7 +86,7 @@ impl ClaimPriority {
                         return OfferPriority::Usual;
                     }
                     let item = (slot.task_id, slot.visit);
-                    // Where the labels say nothing, nothing is sure.
+                    // Without informative labels the confidence counts as 0.
                     let confidence = annotators.confidence(questions, item).unwrap_or(0.0);
                     OfferPriority::Contested {
                         percent: percent(confidence),
@@ -103,7 +103,7 @@ impl ClaimPriority {
         }
     }
 
-    /// Why a slot of such worth came first.
+    /// Why a slot with this priority came first.
     pub(super) fn basis(&self, slot: &OpenSlot, priority: OfferPriority) -> Option<OfferBasis> {
         match (self, priority) {
             (Self::Overdue, OfferPriority::Overdue) => Some(OfferBasis::Overdue),

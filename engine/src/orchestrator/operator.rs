@@ -19,12 +19,12 @@ impl WorkflowOrchestrator {
     /// Carries out an operator command and records it in `log`, which is the same store as this
     /// orchestrator's. The same id again changes nothing and gets the first outcome back.
     ///
-    /// A batch that was open when a workflow is paused counts as before it.
+    /// A batch that is open while a workflow is paused counts as before the pause.
     ///
     /// # Errors
     ///
-    /// [`Dead::WorkflowNotFound`] where there is no such workflow, [`Dead::CommandIdReused`] where
-    /// the id stands for something else, and what the store fails with.
+    /// [`Dead::WorkflowNotFound`] if there is no such workflow, [`Dead::CommandIdReused`] if the id
+    /// was used for something else, and errors of the store.
     pub async fn operator_command(
         &self,
         log: &dyn OperatorLog,
@@ -50,8 +50,8 @@ impl WorkflowOrchestrator {
     }
 }
 
-/// An act that decides itself once it is told the facts, with the messages that it causes. Its
-/// workflow is one that is stored.
+/// An operator command that is decided when the store supplies the facts, together with its
+/// messages. Its workflow must be stored.
 pub fn plan_operator_command(
     mut envelope: OperatorEnvelope,
     messages: &Arc<dyn MessageBuilder>,

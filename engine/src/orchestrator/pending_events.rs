@@ -1,20 +1,20 @@
-//! What this process has committed and has not read in the log.
+//! Events that this process has committed and has not yet read in the log.
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::{events::StoredEvent, ids::TaskId};
 
-/// Events remembered. Beyond it the oldest are forgotten: who has learnt from them already keeps that
-/// until the log moves on, and then trails by them until they are read.
+/// Events kept; beyond it the oldest are dropped. A copy that has learned from them keeps that
+/// until the log moves on, and then misses them until they are read.
 const EVENTS_MAX: usize = 10_000;
 
-/// Events between a commit and the log. A task is committed to by one batch at a time.
+/// Events between their commit and the log. Only one batch at a time commits to a task.
 #[derive(Default)]
 pub(super) struct PendingEvents {
-    /// Of each task that is being committed to, the last version. Noted before the commit, for the log
-    /// may be read between the commit and its return.
+    /// The last version of each task being committed. Noted before the commit, because the log may
+    /// be read between the commit and its return.
     committing: HashMap<TaskId, u64>,
-    /// Numbered in the order in which their commits returned.
+    /// Committed events, numbered in the order in which their commits returned.
     committed: BTreeMap<u64, StoredEvent>,
     numbers: HashMap<TaskId, Vec<u64>>,
     next: u64,
@@ -26,7 +26,8 @@ impl PendingEvents {
         self.committing.insert(task, last);
     }
 
-    /// It has, or nobody knows whether it has. In the latter case the log tells.
+    /// The commit returned: `is_committed`, or unknown. After an unknown commit only the log
+    /// counts.
     pub(super) fn returned(&mut self, events: Vec<StoredEvent>, is_committed: bool) {
         let Some(last) = events.last() else { return };
         let is_unread = self.committing.get(&last.task_id) == Some(&last.version);
@@ -47,7 +48,7 @@ impl PendingEvents {
         }
     }
 
-    /// An event was read in the log, after those of its task before it.
+    /// An event was read in the log, after all earlier events of its task.
     pub(super) fn read(&mut self, event: &StoredEvent) {
         let task = event.task_id;
         if self
@@ -79,12 +80,12 @@ impl PendingEvents {
         }
     }
 
-    /// Whether everything that is committed has been read.
+    /// Whether all committed events have been read.
     pub(super) fn is_empty(&self) -> bool {
         self.committed.is_empty()
     }
 
-    /// What is committed and unread, from a number on, and the number to go on from.
+    /// Committed and unread events from a number on, and the number to continue from.
     pub(super) fn since(&self, number: u64) -> (Vec<StoredEvent>, u64) {
         let events = self.committed.range(number..);
         (events.map(|(_, event)| event.clone()).collect(), self.next)

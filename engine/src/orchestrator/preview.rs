@@ -1,4 +1,4 @@
-//! What commands would come to.
+//! Previews: decisions that are not committed.
 
 use super::{OrchestrationError, WorkflowOrchestrator};
 use crate::{
@@ -7,21 +7,21 @@ use crate::{
     state::WorkflowSnapshot,
 };
 
-/// What a command would come to.
+/// The decision that a command would get.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Preview {
     /// Its outcome.
     pub outcome: Outcome,
-    /// What would happen; empty unless it would be applied.
+    /// Its events; empty unless it would be applied.
     pub events: Vec<StoredEvent>,
-    /// The state after it; none where there is no such task.
+    /// The state after it; none if there is no such task.
     pub state: Option<WorkflowSnapshot>,
 }
 
 impl WorkflowOrchestrator {
-    /// Decides commands on their tasks as they are now and writes nothing: the very decision that
-    /// running them would make, under the same locks. One command a task; of several only the first
-    /// is looked at.
+    /// Decides commands on their tasks as they are now, and writes nothing. The decision is the
+    /// same as for running them, under the same locks. One command a task: of several, only the
+    /// first is decided.
     ///
     /// # Errors
     ///

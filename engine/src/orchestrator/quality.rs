@@ -1,9 +1,10 @@
-//! Sharing work by quality: what a free slot is worth to the person who asks.
+//! Sharing work by quality: the priority of an open slot for the person who asks.
 //!
-//! Who is known to be reliable is offered what others have begun and are least sure of, everybody
-//! else what nobody has begun: a second opinion is worth most where the first ones differ, and most
-//! of somebody who is mostly right. Known is what the models say of the log as it stands when the
-//! claim comes; a claim that rested on it says so in its event.
+//! A person known to be reliable is offered tasks that others have begun, least confident first;
+//! everyone else is offered tasks that no one has begun. A second opinion is worth most where the
+//! first ones differ, and from a person who is mostly right. Reliability comes from the annotator
+//! models at the log's position when the claim arrives; a claim that depended on it records so in
+//! its event.
 
 use std::sync::Arc;
 
@@ -20,8 +21,8 @@ use crate::{
 };
 
 impl WorkflowOrchestrator {
-    /// Finds out how the steps that share their work by quality see a claim of this person, made
-    /// under this id.
+    /// Sets the priority of a claim in the steps that share their work by quality, for this person
+    /// and claim id.
     pub(super) async fn take_priorities(
         &self,
         user_id: UserId,

@@ -1,4 +1,4 @@
-//! States that were worked on lately.
+//! A cache of recently used states.
 
 use std::{fmt, sync::Arc};
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{ids::TaskId, state::WorkflowSnapshot};
 
-/// Bytes of states kept, as estimated by [`estimate`]; the coldest go first.
+/// Bytes of states kept, as estimated by [`estimate`]; the coldest are evicted first.
 const CACHE_BYTES_MAX: u64 = 128 << 20;
 /// States expected at that size; only sizes the cache's tables.
 const CACHE_ITEMS_EXPECTED: usize = 50_000;
@@ -28,8 +28,8 @@ impl Weighter<TaskId, Cached> for ByBytes {
     }
 }
 
-/// A bounded cache of states. An entry may be stale: the version says so under the lock, and what
-/// is missing is read there.
+/// A bounded cache of states. An entry may be stale: its version shows this under the lock, and the
+/// missing events are read there.
 pub(super) struct StateCache(Cache<TaskId, Cached, ByBytes>);
 
 impl Default for StateCache {
@@ -71,7 +71,7 @@ impl StateCache {
     }
 }
 
-/// A rough count of the bytes a state holds: what is large is what people sent.
+/// A rough count of the bytes of a state; most of them are content that people sent.
 fn estimate(state: &WorkflowSnapshot) -> u64 {
     let annotations = state
         .steps

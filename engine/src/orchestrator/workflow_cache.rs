@@ -1,4 +1,4 @@
-//! Compiled revisions, kept.
+//! A cache of compiled revisions.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -15,8 +15,8 @@ use crate::{
 /// Revisions kept compiled; a colder one is loaded and compiled again (milliseconds).
 const COMPILED_MAX: usize = 1_024;
 
-/// Compiled revisions by UUID. Revisions are immutable, so an entry is never stale; which revision
-/// a name means is asked of the store every time.
+/// Compiled revisions by UUID. Revisions are immutable, so an entry is never stale. Names are
+/// resolved by the store every time.
 pub(super) struct WorkflowCache {
     store: Arc<dyn WorkflowConfigStore>,
     compiled: Cache<RevisionId, Arc<CompiledWorkflow>>,
@@ -30,7 +30,7 @@ impl WorkflowCache {
         }
     }
 
-    /// The revision of that UUID; none where there is no such revision.
+    /// The revision with that UUID, if there is one.
     pub(super) async fn get(
         &self,
         id: RevisionId,
@@ -44,7 +44,7 @@ impl WorkflowCache {
         }
     }
 
-    /// Compiles a stored revision and keeps it.
+    /// Compiles a stored revision and caches it.
     fn keep(&self, config: WorkflowConfig) -> Result<Arc<CompiledWorkflow>, OrchestrationError> {
         let id = config.revision_id;
         let hash = content_hash(&config);
@@ -59,7 +59,7 @@ impl WorkflowCache {
         Ok(compiled)
     }
 
-    /// What each selector means now; unknown ones are left out.
+    /// The revision that each selector means now; unknown ones are omitted.
     pub(super) async fn resolve(
         &self,
         selectors: &[WorkflowSelector],

@@ -22,7 +22,8 @@ pub struct Pause {
     pub until: Option<DateTime<Utc>>,
 }
 
-/// A pause of a whole workflow, derived from operator commands. Pauses of one workflow do not overlap.
+/// A pause of a whole workflow, derived from operator commands. Pauses of one workflow do not
+/// overlap.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkflowPause {
     /// The act that began it.
