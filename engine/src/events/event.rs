@@ -24,15 +24,15 @@ use crate::{
 
 /// Something that happened to a task.
 ///
-/// The serialized form is a promise to every stream ever written: it changes only by a new schema
-/// version and an upcaster in [`upcast`](super::upcast). An event holds whatever of its facts the
-/// state needs, so that replay needs no configuration, clock or handler.
+/// Every stream ever written must stay readable, so the serialized form changes only by a new
+/// schema version and an upcaster in [`upcast`](super::upcast). An event contains every fact that
+/// the state needs, so that replay needs no configuration, clock or handler.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event_type", content = "event_data", rename_all = "snake_case")]
 pub enum WorkflowEvent {
     /// The task exists and is bound to a revision.
     WorkflowStarted(WorkflowStarted),
-    /// A `start` that came after the first submission supplied what was not yet set.
+    /// A `start` that came after the first submission supplied the missing details.
     TaskDetailsSupplied {
         /// What the producer gave to label.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,13 +43,13 @@ pub enum WorkflowEvent {
         /// The known answer of a gold task.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expected: Option<Value>,
-        /// The visit whose sub-workflow the task runs, where it was that parent's start.
+        /// The visit whose sub-workflow the task runs, if its parent sent the `start`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         parent: Option<ParentTask>,
     },
     /// A visit of a step begins.
     StepActivated(StepActivated),
-    /// Somebody claimed a slot.
+    /// A person claimed a slot.
     TaskAssigned {
         /// The step.
         step_id: StepId,
@@ -62,13 +62,13 @@ pub enum WorkflowEvent {
         /// Roles that the person named.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         roles: Vec<String>,
-        /// When the slot is given up without activity.
+        /// When the slot expires without activity.
         expires_at: DateTime<Utc>,
-        /// Why the slot was offered before others, where the step shares its work by quality.
+        /// Why the slot was offered before others, if the step shares its work by quality.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         offered: Option<OfferBasis>,
     },
-    /// The holder of a slot is at work.
+    /// The person who claimed a slot is working.
     ActivityRecorded {
         /// The step.
         step_id: StepId,
@@ -76,9 +76,9 @@ pub enum WorkflowEvent {
         visit: u32,
         /// Who.
         user_id: UserId,
-        /// When the slot is given up without further activity.
+        /// When the slot expires without further activity.
         expires_at: DateTime<Utc>,
-        /// Whether a draft came with it (kept apart from the log).
+        /// Whether a draft came with it (stored outside the log).
         draft: bool,
     },
     /// A claimed slot is free again.
@@ -87,23 +87,23 @@ pub enum WorkflowEvent {
         step_id: StepId,
         /// The visit.
         visit: u32,
-        /// Who held it.
+        /// The person who had claimed it.
         user_id: UserId,
         /// Why.
         cause: ReleaseReason,
-        /// What was said about it.
+        /// The reason that was given.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
-    /// The holder of a slot was inactive for too long.
+    /// The person who claimed a slot was inactive for too long.
     TaskStalled {
         /// The step.
         step_id: StepId,
         /// The visit.
         visit: u32,
-        /// Who held it.
+        /// The person who had claimed it.
         user_id: UserId,
-        /// What follows.
+        /// What happens then.
         action: TimeoutAction,
     },
     /// A submission was accepted.
@@ -123,19 +123,19 @@ pub enum WorkflowEvent {
         visit: u32,
         /// The answer.
         annotation_id: Uuid,
-        /// Who gave it.
+        /// The person who gave it.
         user_id: UserId,
-        /// Whether it is the known one.
+        /// Whether it equals the known answer.
         correct: bool,
     },
-    /// More people are asked, since those who answered do not settle it.
+    /// More people are asked, because the submissions so far do not settle the result.
     #[serde(rename = "places_added")]
     SlotsAdded {
         /// The step.
         step_id: StepId,
         /// The visit.
         visit: u32,
-        /// Submissions asked for now.
+        /// Number of submissions required now.
         #[serde(rename = "places")]
         slots: u32,
     },
@@ -147,12 +147,12 @@ pub enum WorkflowEvent {
         step_id: StepId,
         /// The visit.
         visit: u32,
-        /// What it was told.
+        /// The order.
         order: ChildOrder,
         /// Number of the order within the visit.
         n: u32,
     },
-    /// A child task could not start; it is tried again.
+    /// A child task could not start; the start is retried.
     ChildStartFailed {
         /// The step.
         step_id: StepId,
@@ -162,16 +162,16 @@ pub enum WorkflowEvent {
         n: u32,
         /// Why.
         error: String,
-        /// When it is tried again.
+        /// When it is retried.
         retry_at: DateTime<Utc>,
     },
     /// A child task has ended, or could not start.
     ChildEnded(ChildEnded),
-    /// The parent has been told how this task ended.
+    /// The parent has been notified how this task ended.
     ParentNotified {},
     /// The annotations of a visit were compared.
     ConsensusCalculated(ConsensusCalculated),
-    /// A handler outside is asked: it is called, or its job is published with this event.
+    /// An external handler is requested: it is called, or its job is published with this event.
     HandlerRequested(HandlerRequested),
     /// An attempt at a call failed, or a job went unanswered.
     HandlerFailed {
@@ -185,21 +185,21 @@ pub enum WorkflowEvent {
         attempt: u32,
         /// Why.
         error: String,
-        /// When the next attempt is made; none where there is none.
+        /// When the next attempt is made; none if there is no further attempt.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retry_at: Option<DateTime<Utc>>,
     },
-    /// A hook is done, or was given up.
+    /// A hook is done or was abandoned.
     HookEnded(HookEnded),
     /// The `pre_process` hooks of a visit are done: it is open for work.
     StepOpened(StepOpened),
-    /// A visit has found its result, which its `post_process` hooks are at work on now.
+    /// A visit has found its result, which its `post_process` hooks work on now.
     ResultFound {
         /// The step.
         step_id: StepId,
         /// The visit.
         visit: u32,
-        /// The result, and what operators are to be told once it is final.
+        /// The result, and the notification for operators once it is final.
         #[serde(flatten)]
         found: FoundResult,
     },
@@ -209,9 +209,9 @@ pub enum WorkflowEvent {
         step_id: StepId,
         /// The visit.
         visit: u32,
-        /// What it ended with.
+        /// Its result.
         result: StepResult,
-        /// What becomes part of the task's context.
+        /// Values that are added to the task's context.
         #[serde(default, skip_serializing_if = "Map::is_empty")]
         context: Map<String, Value>,
     },
@@ -224,7 +224,7 @@ pub enum WorkflowEvent {
         /// Why.
         error: String,
     },
-    /// A visit was left out after a failure.
+    /// A visit was skipped after a failure.
     StepSkipped {
         /// The step.
         step_id: StepId,
@@ -233,7 +233,7 @@ pub enum WorkflowEvent {
         /// Why.
         reason: String,
     },
-    /// A visit became needless.
+    /// A visit became unnecessary.
     StepWithdrawn {
         /// The step.
         step_id: StepId,
@@ -244,7 +244,7 @@ pub enum WorkflowEvent {
     },
     /// The task went from a step to a step or terminal.
     TransitionOccurred(TransitionOccurred),
-    /// A step cannot go on by itself.
+    /// A step cannot advance by itself.
     IncidentOpened {
         /// Id of the incident.
         incident_id: Uuid,
@@ -252,15 +252,15 @@ pub enum WorkflowEvent {
         step_id: StepId,
         /// The visit.
         visit: u32,
-        /// What kind of trouble.
+        /// The kind of problem.
         code: IncidentCode,
         /// What happened, for people.
         reason: String,
-        /// Whether the workflow asks for operators to be told.
+        /// Whether the workflow asks for operators to be notified.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         escalated: bool,
     },
-    /// An incident is over.
+    /// An incident was resolved.
     IncidentResolved {
         /// Id of the incident.
         incident_id: Uuid,
@@ -271,43 +271,43 @@ pub enum WorkflowEvent {
         /// What resolved it.
         resolution: String,
     },
-    /// The task is held, or one step of it.
+    /// The task or one of its steps was paused.
     WorkflowPaused {
-        /// The step; the whole task where there is none.
+        /// The step; the whole task if absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         step_id: Option<StepId>,
         /// Why.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
-        /// When it goes on by itself.
+        /// When it resumes by itself.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<DateTime<Utc>>,
-        /// Whether it is paused only because its parent is, and goes on with it.
+        /// Whether it is paused only because its parent is, and resumes with it.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         by_parent: bool,
     },
-    /// The task goes on, or one step of it.
+    /// The task or one of its steps resumed.
     WorkflowResumed {
-        /// The step; the whole task where there is none.
+        /// The step; the whole task if absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         step_id: Option<StepId>,
         /// Why.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
-    /// The whole workflow was paused for a while; what was left of the task's timers goes on.
+    /// The whole workflow was paused for a while; the task's timers are extended by that time.
     TimersRearmed {
-        /// For how long, in microseconds.
+        /// Length of the pause, in microseconds.
         paused_micros: u64,
     },
     /// The task runs on another revision from now on.
     WorkflowMigrated(WorkflowMigrated),
-    /// The task has its output.
+    /// The task completed with an output.
     WorkflowCompleted {
         /// The output.
         output: Value,
     },
-    /// The task ended without.
+    /// The task failed without an output.
     WorkflowFailed {
         /// Why.
         error: String,
@@ -355,24 +355,24 @@ pub struct ChildRequested {
     pub step_id: StepId,
     /// The visit.
     pub visit: u32,
-    /// Which child of the visit it is, from 1.
+    /// Number of the child within the visit, from 1.
     pub n: u32,
     /// The child.
     pub task_id: TaskId,
-    /// The workflow that it is to run.
+    /// The workflow that the child runs.
     pub workflow: WorkflowId,
-    /// What it is to label.
+    /// The item to label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<Value>,
-    /// Key-value pairs for search: those of this task.
+    /// Key-value pairs for search, copied from this task.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Who gets a slot in its first step.
+    /// The people who get a slot in its first step.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub holders: Vec<SlotHolder>,
-    /// How deep its own children may lie at most, counted from the root.
+    /// Greatest depth allowed for its own children, counted from the root.
     pub depth_max: u32,
-    /// What the producer uses to follow a piece of work.
+    /// Correlation id of the producer, for tracing a piece of work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<String>,
 }
@@ -386,10 +386,10 @@ pub struct ChildEnded {
     pub visit: u32,
     /// The child.
     pub task_id: TaskId,
-    /// What it ended with.
+    /// How it ended.
     #[serde(flatten)]
     pub outcome: ChildOutcome,
-    /// What becomes part of this task's context.
+    /// Values that are added to this task's context.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub context: Map<String, Value>,
 }
@@ -404,10 +404,10 @@ pub struct WorkflowMigrated {
     pub workflow: WorkflowRef,
     /// Hash of the revision's content.
     pub content_hash: String,
-    /// Steps that are called otherwise now: old id to new id. Visits and annotations move along.
+    /// Renamed steps: old id to new id. Visits and annotations move along.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub steps: BTreeMap<StepId, StepId>,
-    /// Submissions that active visits ask for now, by new id.
+    /// Number of submissions that active visits require now, by new id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[serde(rename = "places")]
     pub slots: BTreeMap<StepId, Option<u32>>,
@@ -418,14 +418,14 @@ pub struct WorkflowMigrated {
         deserialize_with = "by_number"
     )]
     pub loops: BTreeMap<usize, u32>,
-    /// When joins that branches wait at go on with what has arrived, by new id; none waits for all.
-    /// Joins that are not named keep their time.
+    /// When joins with waiting branches proceed with the branches that have arrived, by new id;
+    /// null waits for all branches. Joins that are not listed keep their time.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub joins: BTreeMap<StepId, Option<DateTime<Utc>>>,
 }
 
-/// Reads a map whose keys are numbers. JSON writes them as texts, and what is read by way of a tag,
-/// as events are, no longer knows that a text was a key.
+/// Reads a map with numeric keys. JSON writes keys as strings, and serde's buffering for tagged
+/// enums, such as events, loses the fact that a string was a key.
 fn by_number<'de, D: Deserializer<'de>>(reader: D) -> Result<BTreeMap<usize, u32>, D::Error> {
     let texts = BTreeMap::<String, u32>::deserialize(reader)?;
     let number = |(key, count): (String, u32)| Ok((key.parse().map_err(D::Error::custom)?, count));
@@ -442,19 +442,20 @@ pub struct StepActivated {
     /// The step whose transition led here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_step: Option<StepId>,
-    /// The visit that a review or adjudication judges.
+    /// The subject: the visit under review or adjudication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(rename = "judges")]
     pub reviewed: Option<StepVisit>,
-    /// Visits whose work came in by other branches of a join: who did that judges own work as well.
+    /// Visits whose work arrived by other branches of a join. Their annotators may not review or
+    /// adjudicate here either.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[serde(rename = "judges_with")]
     pub reviewed_with: Vec<StepVisit>,
-    /// Submissions asked for.
+    /// Number of submissions required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(rename = "places")]
     pub slots: Option<u32>,
-    /// Other joins whose waiting branches this one makes needless.
+    /// Other joins whose waiting branches are no longer needed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub discards: Vec<StepId>,
     /// Whether `pre_process` hooks come first; the visit is open from `step_opened` on.
@@ -462,7 +463,7 @@ pub struct StepActivated {
     pub opening: bool,
 }
 
-/// A visit whose hooks came first is open for work.
+/// A visit is open for work after its `pre_process` hooks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StepOpened {
     /// The step.
@@ -472,17 +473,17 @@ pub struct StepOpened {
     /// The step whose transition led here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_step: Option<StepId>,
-    /// The visit that a review or adjudication judges.
+    /// The subject: the visit under review or adjudication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(rename = "judges")]
     pub reviewed: Option<StepVisit>,
-    /// Submissions asked for.
+    /// Number of submissions required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(rename = "places")]
     pub slots: Option<u32>,
 }
 
-/// What a hook came to.
+/// The outcome of a hook.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HookEnded {
     /// The step.
@@ -492,18 +493,18 @@ pub struct HookEnded {
     /// The hook.
     #[serde(flatten)]
     pub hook: HookId,
-    /// Number of its last call within the visit; none where it was done inside the decision.
+    /// Number of its last call within the visit; none if it ran inside the decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub n: Option<u32>,
-    /// What it answered.
+    /// Its output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Value>,
-    /// Why it was given up, where it was.
+    /// Why it was abandoned, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// A handler outside is asked.
+/// An external handler is requested.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HandlerRequested {
     /// The step.
@@ -512,29 +513,29 @@ pub struct HandlerRequested {
     pub visit: u32,
     /// Number of the call within the visit, from 1.
     pub n: u32,
-    /// Who is asked.
+    /// The kind of handler.
     pub handler: ExternalHandler,
-    /// The hook that it is of; none where it is the step's own work.
+    /// The hook that the call is for; none for the step's own work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hook: Option<HookId>,
     /// The attempt, from 1.
     pub attempt: u32,
-    /// When it is called; of a job, when it counts as failed without an answer.
+    /// When it is called. For a job: when it counts as failed without an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due_at: Option<DateTime<Utc>>,
-    /// The job, which is published as it stands here.
+    /// The job, published exactly as recorded here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<Job>,
 }
 
-/// What an external worker is asked to do.
+/// A job for an external worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Job {
     /// The same for every attempt.
     pub idempotency_key: Uuid,
-    /// The step's `config`; null where it has none.
+    /// The step's `config`; null if it has none.
     pub config: Value,
-    /// What it works on.
+    /// The input of the job.
     pub input: Value,
 }
 
@@ -542,11 +543,11 @@ pub struct Job {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReleaseReason {
-    /// The holder or an operator gave it back.
+    /// The person or an operator released it.
     Released,
-    /// The holder was inactive.
+    /// The person was inactive.
     Inactivity,
-    /// The holder was inactive and is not offered the slot again.
+    /// The person was inactive and is not offered the slot again.
     Reassigned,
     /// The visit ended.
     StepEnded,
@@ -568,10 +569,10 @@ pub struct ConsensusCalculated {
     pub field: Option<String>,
     /// The agreement; null where it is not defined.
     pub agreement: Option<f64>,
-    /// Why it is not defined, or why observed agreement stands in for the metric.
+    /// Why it is undefined, or why observed agreement replaces the metric.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-    /// Agreement at which annotators agree.
+    /// Agreement from which annotators count as agreed.
     pub threshold: f64,
     /// Units compared.
     pub units: usize,
@@ -579,31 +580,31 @@ pub struct ConsensusCalculated {
     pub pairs: u64,
     /// Whether the agreement reached the threshold (an undefined one counts as such).
     pub agreed: bool,
-    /// What was to find the value.
+    /// The method for determining the value.
     pub method: ConsensusMethod,
     /// The candidates, most votes first.
     pub votes: Vec<Vote>,
     /// Whether the vote was tied.
     pub tied: bool,
-    /// People asked in addition now, because those who answered did not settle it: the visit goes
-    /// on.
+    /// Additional people asked now, because the submissions so far do not settle the result: the
+    /// visit continues.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub more: Option<u32>,
     /// The value found.
     pub value: Option<Value>,
-    /// What found it.
+    /// What determined it.
     pub resolved_by: Option<ResolvedBy>,
-    /// How the fields joined into one verdict, where they were compared one by one. `agreement` is
-    /// then their weighted mean, and the votes stand with them.
+    /// How the fields were combined into one verdict, if they were compared one by one. `agreement`
+    /// is then their weighted mean, and the votes are listed with the fields.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<FieldMode>,
-    /// The fields, where they were compared one by one.
+    /// The fields, if they were compared one by one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<FieldCalculated>,
-    /// How probable each answer is, where that decides.
+    /// The probability of each answer, if the step completes by confidence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub posterior: Option<Box<PosteriorCalculated>>,
-    /// Whose vote counted how much, where votes are weighed.
+    /// The weight of each annotator's vote, if votes are weighted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<WeightsUsed>,
 }
@@ -619,10 +620,10 @@ pub struct FieldCalculated {
     pub level: Level,
     /// The agreement; null where it is not defined.
     pub agreement: Option<f64>,
-    /// Why it is not defined, or why observed agreement stands in for the metric.
+    /// Why it is undefined, or why observed agreement replaces the metric.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-    /// Agreement at which annotators agree on this field.
+    /// Agreement from which annotators count as agreed on this field.
     pub threshold: f64,
     /// Weight of the field in the step's agreement.
     pub weight: f64,
@@ -632,7 +633,7 @@ pub struct FieldCalculated {
     pub pairs: u64,
     /// Whether the agreement reached the threshold (an undefined one counts as such).
     pub agreed: bool,
-    /// What was to find the value.
+    /// The method for determining the value.
     pub method: ConsensusMethod,
     /// The candidates, most votes first.
     pub votes: Vec<Vote>,
@@ -640,22 +641,22 @@ pub struct FieldCalculated {
     pub tied: bool,
     /// The value found.
     pub value: Option<Value>,
-    /// What found it.
+    /// What determined it.
     pub resolved_by: Option<ResolvedBy>,
-    /// Whose vote counted how much, where votes are weighed.
+    /// The weight of each annotator's vote, if votes are weighted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<WeightsUsed>,
 }
 
-/// What was to find a value.
+/// The method for determining a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum ConsensusMethod {
     /// The annotators agreed.
     Agreement(AgreementMethod),
-    /// They did not.
+    /// The annotators disagreed.
     Disagreement(DisagreementStrategy),
-    /// Whether they agreed was not asked: the most probable answer is the value.
+    /// Agreement was not checked: the most probable answer is the value.
     Posterior(PosteriorMethod),
 }
 
@@ -667,22 +668,23 @@ pub enum PosteriorMethod {
     Posterior,
 }
 
-/// How probable each answer is, and everything that follows from.
+/// The probability of each answer, and all inputs of the calculation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PosteriorCalculated {
-    /// Probability of the best answer at which nobody else is asked.
+    /// Probability of the best answer from which no more people are asked.
     pub target: f64,
-    /// Submissions asked at most.
+    /// Greatest number of submissions.
     pub max: u32,
     /// Probability of each answer.
     pub soft_labels: SoftLabels,
-    /// How far in the log what is known of the annotators was learnt.
+    /// Position in the log up to which the annotator model has learned.
     pub position: LogPosition,
-    /// From how many events beyond `position` it was learnt as well. The worker had committed them
-    /// itself, and could not read them in the log because of a transaction open elsewhere.
+    /// Number of events beyond `position` that the model has learned as well. The worker had
+    /// committed them itself, and could not read them in the log because of a transaction open
+    /// elsewhere.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub beyond: u32,
-    /// What the probabilities follow from.
+    /// The data that the probabilities follow from.
     pub evidence: Evidence,
 }
 
@@ -694,23 +696,23 @@ fn is_zero(events: &u32) -> bool {
 /// The weights of a vote, and where they come from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WeightsUsed {
-    /// How far in the log what is known of the annotators was learnt.
+    /// Position in the log up to which the annotator model has learned.
     pub position: LogPosition,
-    /// From how many events beyond `position` it was learnt as well, as in [`PosteriorCalculated`].
+    /// Number of events beyond `position` that it has learned as well; see [`PosteriorCalculated`].
     #[serde(default, skip_serializing_if = "is_zero")]
     pub beyond: u32,
     /// Each annotator once, in order of their annotations.
     pub annotators: Vec<AnnotatorWeight>,
 }
 
-/// What the vote of one annotator counts.
+/// The weight of one annotator's vote.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AnnotatorWeight {
     /// Who.
     pub user_id: UserId,
-    /// How often that person is expected to be right, this item left out.
+    /// How often the person is expected to be right, with this item left out (0 to 1).
     pub accuracy: f64,
-    /// What the vote counts: 0 or more.
+    /// Weight of the vote: 0 or more.
     pub weight: f64,
 }
 
@@ -718,20 +720,20 @@ pub struct AnnotatorWeight {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub enum OfferBasis {
-    /// Of all free slots it had waited longest, and it was the turn of such a one.
+    /// It had waited longest of all open slots, and this claim was one of those for overdue slots.
     Overdue,
-    /// Others have begun, and the person is known to be reliable.
+    /// Others have begun the task, and the person is known to be reliable.
     Contested {
-        /// Probability of the best answer by what others have submitted; of several answers the
-        /// least sure. None where what they submitted says nothing.
+        /// Probability of the best answer given what others have submitted; the lowest, if there
+        /// are several answers. None if their submissions are not informative.
         confidence: Option<f64>,
-        /// How often the person is right: the lower end of what is believed of it (95 %).
+        /// How often the person is right: the lower end of the 95 % credible interval.
         accuracy_low: f64,
-        /// How often somebody of whom nothing is known is expected to be right.
+        /// How often a person without history is expected to be right.
         accuracy_expected: f64,
-        /// How far in the log that was learnt.
+        /// Position in the log up to which the annotator model has learned.
         position: LogPosition,
-        /// From how many events beyond `position` it was learnt as well, as in
+        /// Number of events beyond `position` that it has learned as well; see
         /// [`PosteriorCalculated`].
         #[serde(default, skip_serializing_if = "is_zero")]
         beyond: u32,
@@ -743,13 +745,13 @@ pub enum OfferBasis {
 pub struct Vote {
     /// The value.
     pub value: Value,
-    /// How many gave it.
+    /// Number of annotators who gave it.
     pub count: u32,
-    /// Who gave it: their positions in the order of acceptance, from 0. Left out of all votes where
-    /// that is the order of the votes, one after the other.
+    /// Positions of those who gave it in the order of acceptance, from 0. Omitted from all votes if
+    /// the votes list the submissions in order, one after the other.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub by: Vec<u32>,
-    /// The weight of those who gave it.
+    /// Total weight of those who gave it.
     pub weight: f64,
 }
 
@@ -762,9 +764,9 @@ pub struct TransitionOccurred {
     pub from_visit: u32,
     /// The step or terminal entered.
     pub to_step: Target,
-    /// What made it fire: the condition's type, for `expression` its source.
+    /// What made it fire: the condition's type, or the source of an `expression`.
     pub condition_met: String,
-    /// Place of the transition in the file; none for a branch of a conditional step.
+    /// Position of the transition in the file; none for a branch of a conditional step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transition: Option<usize>,
     /// Whether it counts towards the bound of its loop.
@@ -773,7 +775,7 @@ pub struct TransitionOccurred {
     /// Whether the branch waits at the join of `to_step` for others.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub waits: bool,
-    /// When that join goes on with what has arrived.
+    /// When that join proceeds with the branches that have arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub join_expires_at: Option<DateTime<Utc>>,
 }
@@ -901,7 +903,7 @@ impl WorkflowEvent {
         }
     }
 
-    /// The known answer that it brings, which makes the task a gold one.
+    /// The known answer in the event, which makes this a gold task.
     #[expect(
         clippy::wildcard_enum_match_arm,
         reason = "a known answer comes with these events alone"

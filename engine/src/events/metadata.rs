@@ -1,4 +1,4 @@
-//! What surrounds an event in the log, and the seam for old forms of events.
+//! Stored events with their metadata, and the upcasting of old schema versions.
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -12,7 +12,7 @@ use crate::ids::{CommandId, TaskId};
 /// The schema version that this build writes.
 pub const EVENT_SCHEMA_VERSION: u16 = 1;
 
-/// An event with its place in the log.
+/// An event with its position in its stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StoredEvent {
     /// Its id, also the id of the message it causes.
@@ -36,15 +36,15 @@ pub struct StoredEvent {
 pub struct EventMetadata {
     /// The command.
     pub command_id: CommandId,
-    /// What the producer uses to follow a piece of work; the command id when it gives none.
+    /// Correlation id of the producer, for tracing a piece of work; the command id if it sets none.
     pub correlation_id: String,
     /// W3C trace context of the command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
-    /// The form in which the event is written.
+    /// The schema version of the event.
     pub schema_version: u16,
-    /// Whether the task is gold, its answer being known: what happens to it measures annotators and
-    /// is no output, so no count of output takes it in.
+    /// Whether the task is gold (its answer is known). Gold tasks measure annotators and produce no
+    /// output, so they are excluded from every count of output.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gold: bool,
 }
@@ -62,7 +62,7 @@ pub enum UpcastError {
         /// Its schema version.
         version: u16,
     },
-    /// Its content is not what its type and version promise.
+    /// Its content does not match its type and version.
     #[error("event `{event_type}` cannot be read")]
     Content {
         /// Its type.
@@ -75,8 +75,8 @@ pub enum UpcastError {
 
 /// Reads a stored event of any schema version that was ever written.
 ///
-/// A version's upcaster turns the content of version `n` into that of `n + 1`; they run in turn.
-/// There is one version so far, so there is nothing to turn.
+/// Each version `n` has an upcaster that turns its content into that of `n + 1`; they run in turn.
+/// There is only one version so far, so there are no upcasters.
 pub fn upcast(
     event_type: &str,
     schema_version: u16,

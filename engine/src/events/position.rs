@@ -3,13 +3,13 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A place in the log that nothing can be written behind any more.
+/// A position in the log. Once read, no event can be inserted before it any more.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub struct LogPosition {
-    /// Transaction that wrote the event (0 where the store has but one writer).
+    /// Transaction that wrote the event (0 if the store has only one writer).
     pub transaction: i64,
-    /// Place within all events.
+    /// Position among all events.
     pub position: i64,
 }

@@ -1,4 +1,4 @@
-//! A state from its stream.
+//! Rebuilds a state from its stream.
 
 use super::{StoredEvent, evolve};
 use crate::state::{StateTransitionError, WorkflowSnapshot};

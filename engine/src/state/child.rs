@@ -1,4 +1,4 @@
-//! What a task knows of the tasks that its `sub_workflow` steps run, and of its own parent.
+//! A task's record of the child tasks of its `sub_workflow` steps, and of its own parent.
 
 use std::collections::BTreeMap;
 
@@ -12,40 +12,40 @@ use crate::ids::{StepId, TaskId, UserId, WorkflowId};
 
 /// The task that runs the sub-workflow of one visit.
 ///
-/// What the child is to do follows from the parent (run, pause with it, be cancelled once the visit
-/// is over), and travels as orders, one at a time. An order that was once asked for is carried to
-/// its end before the next one, even if it has become needless meanwhile: whether it is already on
-/// its way cannot be known, and the child must never be left with a stale order as its last.
+/// The child follows its parent (runs, pauses with it, is cancelled once the visit has ended) by
+/// orders, one at a time. An order is completed before the next one begins, even if it is no
+/// longer needed: it may already be on its way, and the last order that reaches the child must
+/// never be a stale one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ChildTask {
     /// The child; see [`TaskId::child`].
     pub task_id: TaskId,
-    /// The workflow that it runs; which revision is decided when it starts.
+    /// The workflow that it runs; the revision is chosen when it starts.
     pub workflow: WorkflowId,
-    /// Which child of the visit it is, from 1: a `retry` asks for another one.
+    /// Number of the child within the visit, from 1: a `retry` requests another one.
     pub n: u32,
-    /// What it is to label; kept until it has started.
+    /// The item to label; kept until it has started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<Value>,
     /// Its labels; kept until it has started.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Who gets a slot in its first step; kept until it has started.
+    /// The people who get a slot in its first step; kept until it has started.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub holders: Vec<SlotHolder>,
-    /// How deep its own children may lie at most, counted from the root.
+    /// Greatest depth allowed for its own children, counted from the root.
     pub depth_max: u32,
-    /// What the producer uses to follow a piece of work.
+    /// Correlation id of the producer, for tracing a piece of work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<String>,
-    /// What it was told last; none until it has started.
+    /// The last order that it received; none until it has started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(rename = "told")]
     pub notified: Option<ChildOrder>,
-    /// What it is to be told now.
+    /// The order that is on its way to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<PendingOrder>,
-    /// Orders of the visit so far; numbers the next.
+    /// Orders of the visit so far; numbers the next one.
     #[serde(default)]
     pub orders: u32,
     /// What it ended with.
@@ -54,7 +54,7 @@ pub struct ChildTask {
 }
 
 impl ChildTask {
-    /// In a few words, for people: which task it is, and where it stands as far as is known here.
+    /// A short description for people: the task, and its status as far as the parent knows.
     pub fn describe(&self) -> String {
         let known = match (&self.outcome, self.notified) {
             (Some(outcome), _) => return format!("child task {} {}", self.task_id, outcome.status),
@@ -67,24 +67,24 @@ impl ChildTask {
     }
 }
 
-/// What a parent tells its child.
+/// An order from a parent to its child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ChildOrder {
-    /// Begin.
+    /// Start.
     Start,
-    /// Wait, since the parent is paused.
+    /// Pause, because the parent is paused.
     Pause,
-    /// Go on, since the parent does.
+    /// Resume, because the parent has resumed.
     Resume,
-    /// End: nobody waits for the outcome any more.
+    /// End, because the parent no longer waits for the outcome.
     Cancel,
 }
 
 /// An order on its way.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PendingOrder {
-    /// What the child is told.
+    /// The order.
     pub order: ChildOrder,
     /// Number of the order within the visit, from 1.
     pub n: u32,
@@ -95,7 +95,7 @@ pub struct PendingOrder {
     pub failures: u32,
 }
 
-/// Somebody who gets a slot in the child's first step.
+/// A person who gets a slot in the child's first step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SlotHolder {
     /// Who.
@@ -105,7 +105,7 @@ pub struct SlotHolder {
     pub roles: Vec<String>,
 }
 
-/// What a child ended with, as its parent keeps it.
+/// How a child ended, as stored by its parent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ChildOutcome {
     /// How it ended: `completed`, `failed` (also where it could not start) or `cancelled`.
@@ -129,17 +129,17 @@ pub struct ChildOutcome {
 pub struct ParentTask {
     /// The parent.
     pub task_id: TaskId,
-    /// Its step, as it was called when the child was asked for.
+    /// Its step, by the id at the time of the request.
     pub step_id: StepId,
     /// The visit of that step.
     pub visit: u32,
-    /// The task at the top, which is nobody's child.
+    /// The task at the top, which has no parent.
     pub root_task_id: TaskId,
-    /// What the producer of the parent uses to follow a piece of work.
+    /// Correlation id of the parent's producer, for tracing a piece of work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<String>,
-    /// How deep this task lies below the root; its children lie one deeper.
+    /// Depth of this task below the root; its children are one deeper.
     pub depth: u32,
-    /// How deep its children may lie at most: the smallest bound from the root down.
+    /// Greatest depth allowed for its children: the smallest bound from the root down.
     pub depth_max: u32,
 }

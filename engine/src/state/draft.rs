@@ -1,4 +1,4 @@
-//! Unfinished work.
+//! Drafts: unfinished work.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::ids::{StepId, TaskId, UserId};
 
-/// Unfinished work that a person left, kept apart from the log.
+/// Unfinished work of a person, stored outside the log.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Draft {
     /// The task.
@@ -15,10 +15,10 @@ pub struct Draft {
     pub step_id: StepId,
     /// The visit.
     pub visit: u32,
-    /// Who.
+    /// The person.
     pub user_id: UserId,
-    /// What.
+    /// The unfinished work.
     pub draft: Value,
-    /// When.
+    /// When it was saved.
     pub saved_at: DateTime<Utc>,
 }

@@ -1,9 +1,9 @@
-//! Moves that the state does not allow.
+//! Events that the state does not allow.
 
 use super::{TaskStatus, VisitStatus};
 use crate::ids::{StepId, TaskId};
 
-/// A stream holds an event that cannot follow what came before: the log is corrupt, or a bug.
+/// An event that cannot follow the state before it: the log is corrupt, or there is a bug.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum StateTransitionError {
     /// The first event is not `workflow_started`.
@@ -53,7 +53,7 @@ pub enum StateTransitionError {
         step_id: StepId,
         /// The visit named.
         visit: u32,
-        /// What it is.
+        /// Its status.
         status: VisitStatus,
     },
     /// The task is over, or paused where it must run.
@@ -61,7 +61,7 @@ pub enum StateTransitionError {
     WrongStatus {
         /// Type of the event.
         event: &'static str,
-        /// What the task is.
+        /// Status of the task.
         status: TaskStatus,
     },
 }

@@ -1,4 +1,4 @@
-//! Why a task cannot go on by itself.
+//! Incidents: why a task cannot advance by itself.
 
 use std::fmt;
 
@@ -9,27 +9,27 @@ use uuid::Uuid;
 
 use crate::ids::StepId;
 
-/// A reason why a step cannot go on by itself, until `retry` or another verb resolves it.
+/// A reason why a step cannot advance by itself until `retry` or another verb resolves it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Incident {
     /// Its id.
     pub incident_id: Uuid,
-    /// The step it holds.
+    /// The step that cannot advance.
     pub step_id: StepId,
     /// The visit of the step.
     pub visit: u32,
-    /// What kind of trouble.
+    /// The kind of problem.
     pub code: IncidentCode,
     /// What happened, for people.
     pub reason: String,
-    /// When.
+    /// When it was opened.
     pub opened_at: DateTime<Utc>,
-    /// Whether the workflow asks for operators to be told.
+    /// Whether the workflow asks for operators to be notified.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub escalated: bool,
 }
 
-/// The kinds of trouble.
+/// The kinds of problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum IncidentCode {
@@ -37,7 +37,7 @@ pub enum IncidentCode {
     NoTransition,
     /// An expression could not be evaluated.
     ExpressionFailed,
-    /// A loop has reached its bound and says no way out.
+    /// A loop has reached its bound, and the workflow names no step to go to then.
     LoopExhausted,
     /// One command caused more transitions than allowed.
     TransitionBudget,
@@ -45,12 +45,12 @@ pub enum IncidentCode {
     HandlerFailed,
     /// The child task of a step could not start, or ended without an output.
     ChildFailed,
-    /// A branch leads to a step that another one is still at.
+    /// A branch leads to a step at which another branch is still active.
     StepBusy,
-    /// A claimed slot was given up for inactivity, and the step asks to be told.
+    /// A claimed slot expired for inactivity, and the step asks for operators to be notified.
     InactivityTimeout,
-    /// Annotators disagree, and the step asks to be told: it has ended without a value. Resolved
-    /// once the task has left the step.
+    /// Annotators disagree, and the step asks for operators to be notified: it has ended without a
+    /// value. Resolved once the task has left the step.
     Disagreement,
 }
 

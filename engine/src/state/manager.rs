@@ -8,7 +8,7 @@ use crate::ids::StepId;
 
 /// The rebuilt state of a task: a read-only view of its [`WorkflowSnapshot`].
 ///
-/// Only [`evolve`](crate::events::evolve) writes a state, so there is nothing to set here.
+/// Only [`evolve`](crate::events::evolve) writes a state, so this view has no setters.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct WorkflowStateManager {

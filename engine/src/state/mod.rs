@@ -1,4 +1,4 @@
-//! Where a task is: its state at one version of its stream.
+//! The state of a task at one version of its stream.
 
 mod child;
 mod draft;

@@ -14,7 +14,7 @@ pub struct Pause {
     pub reason: Option<String>,
     /// When it began.
     pub since: DateTime<Utc>,
-    /// Whether the task is paused only because its parent is, and goes on with it.
+    /// Whether the task is paused only because its parent is, and resumes with it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_parent: bool,
     /// When it ends by itself.
@@ -26,7 +26,7 @@ pub struct Pause {
 /// overlap.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkflowPause {
-    /// The act that began it.
+    /// The operator command that began it.
     pub pause_id: CommandId,
     /// The workflow, in all its revisions.
     pub workflow: WorkflowId,
@@ -47,13 +47,13 @@ pub struct WorkflowPause {
 }
 
 impl WorkflowPause {
-    /// What the workflow is meanwhile, in a word.
+    /// The workflow's condition during the pause, in a word.
     pub fn word(&self) -> &'static str {
         if self.archived { "archived" } else { "paused" }
     }
 
-    /// Whether the workflow is held at `now`. A pause whose `until` has come holds nothing, whether
-    /// or not that has been recorded: the clock ends it, not whoever notices.
+    /// Whether the workflow is paused at `now`. The pause ends at its `until` by the clock, whether
+    /// or not the end has been recorded.
     pub fn applies_at(&self, now: DateTime<Utc>) -> bool {
         self.since <= now && self.end().is_none_or(|end| now < end)
     }

@@ -1,42 +1,42 @@
-//! What a step ends with.
+//! Results of steps.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-/// What a step ends with.
+/// The result of a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StepResult {
-    /// What kind of step found it.
+    /// The kind of step that produced it.
     pub kind: ResultKind,
     /// The value; null when the step ends without one.
     pub value: Option<Value>,
-    /// Agreement of the annotators; null where it is not defined or not asked for.
+    /// Agreement of the annotators; null if it is undefined or the step does not calculate it.
     pub agreement: Option<f64>,
-    /// What found the value; null when the step ends without one and nobody decided.
+    /// What determined the value; null when the step ends without one and no person decided.
     pub resolved_by: Option<ResolvedBy>,
     /// The verdict: a review's decision, or `true`/`false` of a conditional step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<String>,
-    /// The annotations it rests on.
+    /// The annotations that it is based on.
     #[serde(default)]
     pub annotations: Vec<Uuid>,
-    /// How probable each answer is, where the step completes by confidence.
+    /// The probability of each answer, if the step completes by confidence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub posterior: Option<Box<SoftLabels>>,
 }
 
-/// How probable each answer is.
+/// The probability of each answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SoftLabels {
     /// Probability of the best answer.
     pub confidence: f64,
-    /// The possible answers: those declared, else those that anybody has given so far.
+    /// The possible answers: those declared, else those given so far.
     pub classes: Vec<Value>,
     /// Probability of each of `classes`.
     pub probabilities: Vec<f64>,
-    /// Probability of an answer that nobody has given yet; 0 where the answers are declared.
+    /// Probability of an answer that no one has given yet; 0 if the answers are declared.
     pub unseen: f64,
 }
 
@@ -60,17 +60,17 @@ pub enum ResultKind {
     SubWorkflow,
 }
 
-/// What found a value.
+/// What determined a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ResolvedBy {
-    /// One person's annotation, or the list of several, as they are.
+    /// One person's annotation, or the list of several, unchanged.
     Annotation,
     /// The value most people gave.
     MajorityVote,
     /// The value with the most weight.
     WeightedVote,
-    /// The value that all gave.
+    /// The value that all annotators gave.
     Unanimous,
     /// The posterior's best answer.
     Posterior,
@@ -78,7 +78,7 @@ pub enum ResolvedBy {
     Adjudication,
     /// A reviewer.
     Review,
-    /// An early close with the best answer there was.
+    /// The best answer available when the step closed without reaching its target.
     Exhausted,
     /// A handler.
     Handler,
@@ -104,17 +104,17 @@ impl ResolvedBy {
     }
 }
 
-/// What a reviewer decides.
+/// A reviewer's decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReviewDecision {
-    /// The judged value stands.
+    /// The subject's value is accepted.
     Approve,
-    /// The judged value falls.
+    /// The subject's value is rejected.
     Reject,
-    /// The judged value needs more work.
+    /// The subject's value needs more work.
     RequestChanges,
-    /// The reviewer's own value replaces it.
+    /// The reviewer's own value replaces the subject's.
     Fix,
 }
 

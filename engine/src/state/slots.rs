@@ -1,4 +1,4 @@
-//! Slots that people can claim, and those that they hold: found from the state of a task alone.
+//! Open and claimed slots, derived from the state of a task alone.
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::{TaskStatus, Visit, VisitStatus, WorkflowSnapshot};
 use crate::ids::{RevisionId, StepId, TaskId, UserId, WorkflowId};
 
-/// What people can do and are doing about a task.
+/// The open and claimed slots of a task.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Slots {
-    /// Steps with a free slot.
+    /// Steps with an open slot.
     pub open: Vec<OpenSlot>,
     /// Claimed slots.
     pub claimed: Vec<ClaimedSlot>,
@@ -29,7 +29,7 @@ pub struct OpenSlot {
     pub workflow: WorkflowId,
     /// The revision that the task runs on.
     pub revision_id: RevisionId,
-    /// Whether the answer is known beforehand.
+    /// Whether the task is gold: its answer is known.
     pub gold: bool,
     /// Submissions in the visit.
     pub submitted: u32,
@@ -37,24 +37,24 @@ pub struct OpenSlot {
     pub reserved: u32,
     /// When the visit began.
     pub waiting_since: DateTime<Utc>,
-    /// Who is in the visit already, or is not offered a slot in it again; sorted.
+    /// People who take part in the visit already, or are not offered a slot in it again; sorted.
     pub barred: Vec<UserId>,
-    /// Who has submitted to the step that the visit judges, in any visit; sorted.
+    /// People who have submitted to the step under review or adjudication, in any visit; sorted.
     #[serde(rename = "judged")]
     pub authors: Vec<UserId>,
 }
 
 impl OpenSlot {
-    /// How many people have done the task or are at it.
+    /// How many people have submitted or claimed a slot in the visit.
     pub fn taken(&self) -> u32 {
         self.submitted.saturating_add(self.reserved)
     }
 }
 
-/// A slot that somebody holds.
+/// A slot that a person has claimed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct ClaimedSlot {
-    /// Who.
+    /// The person.
     pub user_id: UserId,
     /// The task.
     pub task_id: TaskId,
@@ -63,7 +63,7 @@ pub struct ClaimedSlot {
 }
 
 impl From<&WorkflowSnapshot> for Slots {
-    /// Nobody can claim a slot of a task or step that is paused; what was claimed stays so.
+    /// Slots of a paused task or step are not open; claimed slots stay claimed.
     fn from(state: &WorkflowSnapshot) -> Self {
         let mut slots = Self::default();
         for (step_id, step) in &state.steps {
@@ -77,7 +77,8 @@ impl From<&WorkflowSnapshot> for Slots {
                     task_id: state.task_id,
                     step_id: step_id.clone(),
                 }));
-            // Whether people work on the step stands in its revision; who offers slots asks there.
+            // The revision defines whether people work on the step; the caller that offers slots
+            // checks that.
             let free = visit.free_slots() != Some(0);
             if free
                 && visit.is_open()
@@ -91,21 +92,21 @@ impl From<&WorkflowSnapshot> for Slots {
     }
 }
 
-/// What must be written so that the slots found before become those found after.
+/// The writes that turn the slots before a change into those after it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SlotsChange {
-    /// Steps whose row is new or differs.
+    /// Steps whose row is new or has changed.
     pub open_set: Vec<OpenSlot>,
-    /// Steps that have no free slot any more.
+    /// Steps that have no open slot any more.
     pub open_unset: Vec<StepId>,
     /// Slots claimed.
     pub claims_set: Vec<ClaimedSlot>,
-    /// Slots no longer held.
+    /// Slots no longer claimed.
     pub claims_unset: Vec<ClaimedSlot>,
 }
 
 impl Slots {
-    /// What makes `self` of `before`.
+    /// The change from `before` to `self`.
     pub fn since(self, before: &Self) -> SlotsChange {
         let gone = |step: &StepId| self.open.iter().all(|slot| slot.step_id != *step);
         let steps = before.open.iter().map(|slot| &slot.step_id);
@@ -118,7 +119,7 @@ impl Slots {
     }
 }
 
-/// Those of `all` that are not in `others`.
+/// The elements of `all` that are not in `others`.
 fn without<T: Clone + PartialEq>(all: &[T], others: &[T]) -> Vec<T> {
     all.iter()
         .filter(|one| !others.contains(one))
@@ -127,7 +128,7 @@ fn without<T: Clone + PartialEq>(all: &[T], others: &[T]) -> Vec<T> {
 }
 
 impl SlotsChange {
-    /// Whether nothing is to be written.
+    /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.open_set.is_empty()
             && self.open_unset.is_empty()

@@ -20,15 +20,15 @@ pub struct WorkflowSnapshot {
     /// The revision it runs on.
     #[serde(flatten)]
     pub workflow: WorkflowRef,
-    /// The visit whose sub-workflow this task runs; none for a task of its own.
+    /// The visit whose sub-workflow this task runs; none for a task without a parent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<ParentTask>,
-    /// Since when the parent is to be told how this task ended; none once it has been.
+    /// When the report of this task's end to its parent became due; none once it is delivered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report_due: Option<DateTime<Utc>>,
     /// Events so far.
     pub version: u64,
-    /// Where it is as a whole.
+    /// Status of the whole task.
     pub status: TaskStatus,
     /// When the first event happened.
     pub started_at: DateTime<Utc>,
@@ -37,7 +37,7 @@ pub struct WorkflowSnapshot {
     /// Whether a submission started it and no `start` has supplied the details since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub awaits_details: bool,
-    /// What the producer gave to label.
+    /// The item to label, from the producer.
     pub input: Option<Value>,
     /// Key-value pairs for search.
     pub labels: BTreeMap<String, String>,
@@ -50,21 +50,21 @@ pub struct WorkflowSnapshot {
     pub steps: BTreeMap<StepId, StepState>,
     /// Completed visits, in order of completion.
     pub completed: Vec<StepVisit>,
-    /// How often each bounded transition (by place in the file) has fired.
+    /// How often each bounded transition (by position in the file) has fired.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub loops: BTreeMap<usize, u32>,
-    /// Branches that wait at a join, by the step that they lead to.
+    /// Joins with waiting branches, by the step that they lead to.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub joins: BTreeMap<StepId, PendingJoin>,
-    /// What holds it, oldest first.
+    /// Open incidents, oldest first.
     pub incidents: Vec<Incident>,
-    /// Incidents opened so far; numbers the next.
+    /// Incidents opened so far; numbers the next one.
     #[serde(default)]
     pub incidents_opened: u32,
     /// Why and until when it is paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
-    /// What it ended with.
+    /// Its output, once completed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Value>,
     /// Why it failed or was cancelled.
@@ -81,8 +81,7 @@ impl WorkflowSnapshot {
             .map(|(id, _)| id)
     }
 
-    /// The steps where the task stands: those that wait for something and those that an incident
-    /// holds, sorted by id.
+    /// The current steps of the task: active ones and those with an open incident, sorted by id.
     pub fn current_steps(&self) -> Vec<StepId> {
         let held = |id: &StepId| self.incident_of(id).is_some();
         self.steps
@@ -92,7 +91,7 @@ impl WorkflowSnapshot {
             .collect()
     }
 
-    /// Whether anything in it runs out with time now: a claimed slot, a job, a join's patience.
+    /// Whether the task has anything that expires: a claimed slot, a job, or a join.
     pub fn has_timers(&self) -> bool {
         let runs_out = |state: &StepState| {
             let running = state.current().filter(|visit| visit.pause.is_none());
@@ -116,7 +115,7 @@ impl WorkflowSnapshot {
         self.steps.get(step)?.visits.get(index)
     }
 
-    /// The incident that holds a step.
+    /// The open incident of a step.
     pub fn incident_of(&self, step: &str) -> Option<&Incident> {
         self.incidents
             .iter()
@@ -127,9 +126,9 @@ impl WorkflowSnapshot {
 /// Branches that wait at a join.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PendingJoin {
-    /// The visits that have led here, in order of arrival.
+    /// The visits whose branches have arrived, in order of arrival.
     pub arrived: Vec<StepVisit>,
-    /// When the join goes on with what has arrived.
+    /// When the join proceeds with the branches that have arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<DateTime<Utc>>,
 }

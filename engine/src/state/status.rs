@@ -1,4 +1,4 @@
-//! What is said of a task as a whole.
+//! Status and revision of a task.
 
 use std::fmt;
 
@@ -19,19 +19,19 @@ pub struct WorkflowRef {
     pub revision: u32,
 }
 
-/// Where a task is as a whole.
+/// Status of a task.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum TaskStatus {
-    /// It waits for people or works.
+    /// It is at work, or waits for people, handlers or timers.
     Running,
-    /// An operator or rule holds it.
+    /// An operator or rule has paused it.
     Paused,
-    /// It has its output.
+    /// It ended with an output.
     Completed,
-    /// It ended without.
+    /// It failed without an output.
     Failed,
     /// An operator ended it.
     Cancelled,
@@ -58,12 +58,12 @@ impl TaskStatus {
         }
     }
 
-    /// The status of that name.
+    /// The status with that name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == name)
     }
 
-    /// Whether nothing more can happen.
+    /// Whether the task has ended.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }

@@ -14,7 +14,7 @@ use crate::{
     ids::{StepId, UserId},
 };
 
-/// One step's visits, oldest first; every re-entry by a loop is a new visit.
+/// The visits of one step, oldest first; every re-entry by a loop is a new visit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StepState {
     /// The visits, numbered from 1.
@@ -22,7 +22,7 @@ pub struct StepState {
 }
 
 impl StepState {
-    /// The last visit, which alone may be active.
+    /// The last visit; only this one may be active.
     pub fn current(&self) -> Option<&Visit> {
         self.visits.last()
     }
@@ -47,20 +47,20 @@ impl StepState {
 pub struct Visit {
     /// Its number, from 1.
     pub number: u32,
-    /// Where it is.
+    /// Its status.
     pub status: VisitStatus,
     /// The step whose transition led here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entered_from: Option<StepId>,
-    /// The visit that a review or adjudication judges.
+    /// The subject: the visit under review or adjudication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(rename = "judges")]
     pub reviewed: Option<StepVisit>,
-    /// Visits whose work came in by other branches of a join.
+    /// Visits whose work arrived by other branches of a join.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[serde(rename = "judges_with")]
     pub reviewed_with: Vec<StepVisit>,
-    /// Submissions asked for; none where people submit as they like until an `advance`.
+    /// Number of submissions required; none if people submit freely until an `advance`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(rename = "places")]
     pub slots: Option<u32>,
@@ -75,44 +75,44 @@ pub struct Visit {
     /// Claimed slots.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub assignments: Vec<Assignment>,
-    /// Claims made so far; numbers the next.
+    /// Claims made so far; numbers the next one.
     #[serde(default)]
     pub assignments_made: u32,
     /// People who are not offered a slot again (timeout action `reassign`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub excluded: Vec<UserId>,
-    /// Why and until when the step is paused beside other branches that go on.
+    /// Why and until when the step is paused while other branches continue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
     /// The task that runs its sub-workflow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub child: Option<ChildTask>,
-    /// What it ended with.
+    /// Its result, once completed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<StepResult>,
-    /// The call to a handler outside that it waits for.
+    /// The call to an external handler that it waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call: Option<PendingCall>,
-    /// Calls that nothing waits for: of the hooks `on_start` and `on_complete`.
+    /// Calls that nothing waits for: those of the hooks `on_start` and `on_complete`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[serde(rename = "told")]
     pub notifications: Vec<PendingCall>,
-    /// Calls begun so far; numbers the next.
+    /// Calls begun so far; numbers the next one.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub calls_made: u32,
-    /// Whether its `pre_process` hooks are at work: it is not open to people or its handler yet.
+    /// Whether its `pre_process` hooks are running: it is not open to people or its handler yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub opening: bool,
-    /// Hooks of `pre_process` or `post_process` that are done, whichever are at work.
+    /// Hooks that are done in the current stage, `pre_process` or `post_process`.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub hooks_done: u32,
-    /// What the `pre_process` hooks have made ready.
+    /// The output of the `pre_process` hooks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prepared: Option<Value>,
-    /// The result that its `post_process` hooks are at work on: the visit takes nothing more.
+    /// The result that its `post_process` hooks work on: the visit accepts nothing more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub found: Option<FoundResult>,
-    /// Hooks that were given up.
+    /// Hooks that were abandoned.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks_failed: Vec<FailedHook>,
 }
@@ -122,23 +122,23 @@ pub struct Visit {
 pub struct FoundResult {
     /// The result, as the hooks so far have made it.
     pub result: StepResult,
-    /// What operators are to be told once it is final.
+    /// The notification for operators, once the result is final.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub escalation: Option<String>,
-    /// What then becomes part of the task's context.
+    /// Values that are added to the task's context then.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub context: Map<String, Value>,
 }
 
-/// A hook that was given up.
+/// A hook that was abandoned.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FailedHook {
-    /// Which.
+    /// The hook.
     #[serde(flatten)]
     pub hook: HookId,
     /// Why.
     pub error: String,
-    /// When.
+    /// When it was abandoned.
     pub at: DateTime<Utc>,
 }
 
@@ -150,25 +150,25 @@ fn is_zero(n: &u32) -> bool {
     *n == 0
 }
 
-/// A call to a handler outside that has no answer yet.
+/// A call to an external handler that has no answer yet.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PendingCall {
     /// Its number within the visit, from 1: part of the idempotency key.
     pub n: u32,
-    /// Who is called.
+    /// The kind of handler.
     pub handler: ExternalHandler,
-    /// The hook that it is of; none where it is the step's own work.
+    /// The hook that the call is for; none for the step's own work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hook: Option<HookId>,
     /// The attempt that is due or under way, from 1.
     pub attempt: u32,
-    /// When the attempt is made; of a job, when it counts as failed without an answer (none where
-    /// it may take as long as it likes).
+    /// When the attempt is made. For a job: when it counts as failed without an answer (none
+    /// without a timeout).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due_at: Option<DateTime<Utc>>,
-    /// When the call began, that is, its first attempt was asked for.
+    /// When the first attempt of the call was requested.
     pub since: DateTime<Utc>,
-    /// Why the attempt before failed.
+    /// Why the previous attempt failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
 }
@@ -180,7 +180,7 @@ impl Visit {
         self.status == VisitStatus::Active && !self.opening && self.found.is_none()
     }
 
-    /// The hook that the visit is at, while it is at hooks that it waits for.
+    /// The hook that the visit waits for now, if it waits for one.
     pub fn current_hook(&self) -> Option<HookId> {
         let stage = match (self.opening, &self.found) {
             (true, _) => HookStage::PreProcess,
@@ -193,7 +193,7 @@ impl Visit {
         })
     }
 
-    /// The call of that number which has no answer yet.
+    /// The pending call with that number.
     pub fn pending_call(&self, n: u32) -> Option<&PendingCall> {
         let of_hooks = self.notifications.iter();
         self.call.iter().chain(of_hooks).find(|call| call.n == n)
@@ -210,7 +210,7 @@ impl Visit {
         self.assignments.iter().find(|a| a.user_id == user)
     }
 
-    /// Slots neither submitted nor reserved; `None` where there is no count.
+    /// Slots neither submitted nor claimed; `None` if the number of slots is not limited.
     pub fn free_slots(&self) -> Option<u32> {
         let taken = u32::try_from(self.annotations.len() + self.assignments.len()).ok()?;
         self.slots.map(|slots| slots.saturating_sub(taken))
@@ -218,13 +218,13 @@ impl Visit {
 }
 
 impl PendingCall {
-    /// Whether its time is a deadline for somebody else, and not the moment of the next attempt.
+    /// Whether its time is a deadline for an external worker, not the time of the next attempt.
     pub fn runs_out(&self) -> bool {
         self.handler == ExternalHandler::Queue && self.due_at.is_some()
     }
 }
 
-/// Where a visit is.
+/// Status of a visit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VisitStatus {
@@ -234,9 +234,9 @@ pub enum VisitStatus {
     Completed,
     /// It failed.
     Failed,
-    /// It was left out after a failure.
+    /// It was skipped after a failure.
     Skipped,
-    /// Another branch made it needless, or the task ended.
+    /// Another branch made it unnecessary, or the task ended.
     Withdrawn,
 }
 
@@ -252,7 +252,7 @@ pub struct StepVisit {
 /// One submission of one person.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AnnotationData {
-    /// Its id; derived from the command when the producer gives none.
+    /// Its id; derived from the command if the producer sets none.
     pub annotation_id: Uuid,
     /// Who made it.
     pub user_id: UserId,
@@ -273,7 +273,7 @@ pub struct AnnotationData {
 }
 
 impl AnnotationData {
-    /// An annotation with nothing but who and what.
+    /// An annotation with only an id, a person and data.
     pub fn new(annotation_id: Uuid, user_id: impl Into<UserId>, data: Value) -> Self {
         Self {
             annotation_id,
@@ -287,18 +287,18 @@ impl AnnotationData {
     }
 }
 
-/// A slot that somebody claimed.
+/// A slot that a person has claimed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Assignment {
     /// Its number within the visit, from 1.
     pub n: u32,
-    /// Who holds it.
+    /// The person who claimed it.
     pub user_id: UserId,
-    /// Roles that the holder named.
+    /// Roles that the person named.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
     /// When it was claimed.
     pub assigned_at: DateTime<Utc>,
-    /// When it is given up for inactivity.
+    /// When it expires for inactivity.
     pub expires_at: DateTime<Utc>,
 }

@@ -1,4 +1,4 @@
-//! Calls to handlers outside, and hooks.
+//! Calls to external handlers, and hooks.
 
 use chrono::{DateTime, Utc};
 
@@ -10,7 +10,7 @@ use crate::{
     state::{FailedHook, PendingCall, StateTransitionError, Visit, WorkflowSnapshot},
 };
 
-/// An attempt at a call is asked for.
+/// An attempt at a call was requested.
 pub(super) fn requested(
     state: &mut WorkflowSnapshot,
     event: &WorkflowEvent,
@@ -28,7 +28,7 @@ pub(super) fn requested(
     };
     visit.calls_made = visit.calls_made.max(*n);
     let before = take_call(visit, *n);
-    // Nobody answers a job that only tells: to have it published is all.
+    // A job of a notification hook expects no answer: publishing it is enough.
     if !(notifies && requested.handler == ExternalHandler::Queue) {
         keep_call(
             visit,
@@ -46,7 +46,7 @@ pub(super) fn requested(
     Ok(())
 }
 
-/// An attempt at a call has failed; there is another one where it has a time.
+/// An attempt at a call has failed; another one follows if `retry_at` is set.
 pub(super) fn failed(
     visit: &mut Visit,
     n: u32,
@@ -69,7 +69,7 @@ pub(super) fn failed(
     }
 }
 
-/// A hook is over.
+/// A hook is done or was abandoned.
 pub(super) fn hook_ended(
     state: &mut WorkflowSnapshot,
     event: &WorkflowEvent,
@@ -106,7 +106,7 @@ pub(super) fn hook_ended(
     Ok(())
 }
 
-/// Takes the call of that number out of the visit.
+/// Removes the call with that number from the visit.
 fn take_call(visit: &mut Visit, n: u32) -> Option<PendingCall> {
     let of_step = visit.call.take_if(|call| call.n == n);
     let notified = visit.notifications.iter().position(|call| call.n == n);
@@ -120,7 +120,7 @@ fn keep_call(visit: &mut Visit, call: PendingCall) {
     }
 }
 
-/// The visit that made a call, or did a hook: one that only tells may be over.
+/// The visit that made a call. It may have ended if the call is a notification.
 pub(super) fn calling_visit<'s>(
     state: &'s mut WorkflowSnapshot,
     event: &WorkflowEvent,

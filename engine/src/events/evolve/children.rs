@@ -1,4 +1,4 @@
-//! Child tasks, as their parent knows them, and the report that a child owes.
+//! Child tasks in their parent's state, and the report that a child sends.
 
 use chrono::{DateTime, Utc};
 
@@ -9,7 +9,7 @@ use crate::{
     },
 };
 
-/// A child is asked for.
+/// A child was requested.
 pub(super) fn requested(visit: &mut Visit, requested: &ChildRequested, now: DateTime<Utc>) {
     let n = visit.child.as_ref().map_or(0, |child| child.orders) + 1;
     visit.child = Some(ChildTask {
@@ -44,7 +44,7 @@ pub(super) fn notified(child: &mut ChildTask, order: ChildOrder, n: u32) {
     }
 }
 
-/// An order has not reached the child, and is given again.
+/// An order has not reached the child, and is retried.
 pub(super) fn start_failed(child: &mut ChildTask, n: u32, retry_at: DateTime<Utc>) {
     for order in child.order.iter_mut().filter(|order| order.n == n) {
         order.failures += 1;
@@ -58,7 +58,7 @@ pub(super) fn ended(child: &mut ChildTask, ended: &ChildEnded) {
     child.outcome = Some(ended.outcome.clone());
 }
 
-/// A child that ends owes its parent a report.
+/// Makes the report to the parent due when a child ends.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "a task ends by these events alone"
@@ -68,7 +68,7 @@ pub(super) fn report_end(state: &mut WorkflowSnapshot, event: &WorkflowEvent, no
         WorkflowEvent::WorkflowCompleted { .. }
         | WorkflowEvent::WorkflowFailed { .. }
         | WorkflowEvent::WorkflowCancelled { .. } => true,
-        // A person was quicker than the parent's start, and has ended the task already.
+        // A person's submission came before the parent's start, and the task has ended already.
         WorkflowEvent::TaskDetailsSupplied { parent, .. } => {
             parent.is_some() && state.status.is_final()
         }
@@ -79,8 +79,8 @@ pub(super) fn report_end(state: &mut WorkflowSnapshot, event: &WorkflowEvent, no
     }
 }
 
-/// Gives every child that has no order on its way the one that follows from the state now: it is
-/// cancelled once its visit is over, and otherwise waits and goes on with the task and its step.
+/// Sets the next order of every child that has none on its way: a child is cancelled once its visit
+/// has ended, and otherwise pauses and resumes with the task and its step.
 pub(super) fn order_children(
     state: &mut WorkflowSnapshot,
     event: &WorkflowEvent,

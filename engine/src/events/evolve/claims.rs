@@ -1,4 +1,4 @@
-//! Slots that people hold, and what they hand in.
+//! Claimed slots, and submissions.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub(super) fn assigned(visit: &mut Visit, assignment: Assignment) {
     visit.assignments.push(assignment);
 }
 
-/// A person is at work.
+/// A person was active in a claimed slot.
 pub(super) fn active(visit: &mut Visit, user: UserId, expires_at: DateTime<Utc>) {
     let held = visit.assignments.iter_mut();
     for assignment in held.filter(|a| a.user_id == user) {
@@ -24,7 +24,7 @@ pub(super) fn active(visit: &mut Visit, user: UserId, expires_at: DateTime<Utc>)
     }
 }
 
-/// A person has given a slot back, or lost it.
+/// A person has released or lost a slot.
 pub(super) fn released(visit: &mut Visit, user: UserId, cause: ReleaseReason) {
     visit.assignments.retain(|a| a.user_id != user);
     if cause == ReleaseReason::Reassigned {
@@ -32,7 +32,7 @@ pub(super) fn released(visit: &mut Visit, user: UserId, cause: ReleaseReason) {
     }
 }
 
-/// A person has handed in.
+/// A person has submitted.
 pub(super) fn submitted(visit: &mut Visit, annotation: &Arc<AnnotationData>) {
     visit
         .assignments

@@ -1,4 +1,4 @@
-//! Finds what an event is about; an event about something that is not there is a corrupt stream.
+//! Finds the visit or child that an event names. If the state lacks it, the stream is corrupt.
 
 use crate::{
     events::WorkflowEvent,
@@ -6,7 +6,7 @@ use crate::{
     state::{ChildTask, StateTransitionError, Visit, VisitStatus, WorkflowSnapshot},
 };
 
-/// The visit of a step that is active now, whichever it is.
+/// The active visit of a step, whatever its number.
 pub(super) fn last_active_visit<'s>(
     state: &'s mut WorkflowSnapshot,
     event: &WorkflowEvent,
@@ -39,7 +39,7 @@ pub(super) fn active_visit<'s>(
     }
 }
 
-/// A visit, which may be over.
+/// A visit, which may have ended.
 pub(super) fn known_visit<'s>(
     state: &'s mut WorkflowSnapshot,
     event: &WorkflowEvent,
@@ -69,7 +69,7 @@ pub(super) fn unknown_visit(
     }
 }
 
-/// The child of a visit, which may be over.
+/// The child of a visit, which may have ended.
 pub(super) fn child_of<'s>(
     state: &'s mut WorkflowSnapshot,
     event: &WorkflowEvent,

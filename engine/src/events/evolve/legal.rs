@@ -1,24 +1,24 @@
-//! What may happen to a task in which status.
+//! Which events are legal in which status of the task.
 
 use crate::{
     events::WorkflowEvent,
     state::{StateTransitionError, TaskStatus, WorkflowSnapshot},
 };
 
-/// The table of legal moves by status: what may happen to a task that is not running.
+/// The table of legal events by status, mainly for a task that is not running.
 pub(super) fn require_status(
     state: &WorkflowSnapshot,
     event: &WorkflowEvent,
 ) -> Result<(), StateTransitionError> {
     use TaskStatus::{Cancelled, Completed, Failed, Paused, Running};
-    // What goes on between parent and child does not wait for either.
+    // Parent-child messages are recorded in any status.
     let between_tasks = matches!(
         event,
         WorkflowEvent::ChildNotified { .. }
             | WorkflowEvent::ChildStartFailed { .. }
             | WorkflowEvent::ChildEnded(_)
     );
-    // What has happened is told, whatever has become of the task since.
+    // Notification hooks outlast the task.
     #[expect(
         clippy::wildcard_enum_match_arm,
         reason = "a hook is over by these events alone"

@@ -1,8 +1,8 @@
 //! The only writer of state. Live decisions and replay go through the same fold.
 
 //!
-//! [`change`] has one line for each event: whose family it belongs to, and what it finds before it
-//! changes it. What the change is stands in the file of the family.
+//! [`change`] has one arm for each event: it finds the part of the state to change and calls the
+//! function that changes it, which is in the file of the event's family.
 
 mod calls;
 mod children;
@@ -27,9 +27,9 @@ use crate::{
 
 /// Brings `state` from one version to the next.
 ///
-/// Checks structure alone (next version, a visit that exists and is active, a status that allows
-/// the move); business rules live in `decide`, so that they may change and old streams still
-/// replay. On error `state` is as it was.
+/// Checks only structure (next version, a visit that exists and is active, a status that allows
+/// the event). Business rules are in `decide`, so that they can change while old streams still
+/// replay. On error `state` is unchanged.
 pub fn evolve(
     state: &mut Option<WorkflowSnapshot>,
     event: &StoredEvent,
@@ -70,7 +70,7 @@ fn check_version(task_id: TaskId, at: u64, version: u64) -> Result<(), StateTran
     }
 }
 
-/// Applies one event to the state of a task that has begun.
+/// Applies one event to the state of a task that has started.
 fn change(
     state: &mut WorkflowSnapshot,
     event: &WorkflowEvent,
@@ -80,7 +80,7 @@ fn change(
 
     legal::require_status(state, event)?;
     match event {
-        // Handled by the caller: a stream has one beginning.
+        // Handled by the caller: a stream starts only once.
         E::WorkflowStarted(_) => {}
 
         // The task as a whole.
@@ -158,7 +158,7 @@ fn change(
         }
         E::TransitionOccurred(transition) => visits::went_on(state, transition),
 
-        // Who works on them.
+        // People who work on visits.
         E::TaskAssigned {
             step_id,
             visit,
@@ -208,12 +208,12 @@ fn change(
             visit,
             slots,
         } => active_visit(state, event, step_id, *visit)?.slots = Some(*slots),
-        // News of a visit that change nothing in it.
+        // Facts about a visit that change nothing in its state.
         E::TaskStalled { step_id, visit, .. }
         | E::ConsensusCalculated(ConsensusCalculated { step_id, visit, .. }) => {
             active_visit(state, event, step_id, *visit)?;
         }
-        // A figure about its annotator: the task itself goes on as if nothing had happened.
+        // A figure about the annotator: the task's state does not change.
         E::GoldScored { step_id, visit, .. } => {
             known_visit(state, event, step_id, *visit)?;
         }

@@ -1,4 +1,4 @@
-//! Pauses of a task and of its steps, and the time that they give back.
+//! Pauses of a task and of its steps, and the timers that are extended by them.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -9,7 +9,7 @@ use crate::{
     state::{Pause, PendingCall, StateTransitionError, TaskStatus, Visit, WorkflowSnapshot},
 };
 
-/// Holds a step, or the whole task.
+/// Pauses a step or the whole task.
 pub(super) fn pause(
     state: &mut WorkflowSnapshot,
     event: &WorkflowEvent,
@@ -25,7 +25,7 @@ pub(super) fn pause(
     Ok(())
 }
 
-/// Lets a step, or the whole task, go on.
+/// Resumes a step or the whole task.
 pub(super) fn resume(
     state: &mut WorkflowSnapshot,
     event: &WorkflowEvent,
@@ -46,28 +46,28 @@ pub(super) fn resume(
     Ok(())
 }
 
-/// Gives back the time of a pause of the whole workflow.
+/// Extends the task's timers by the length of a pause of the whole workflow.
 pub(super) fn give_back(state: &mut WorkflowSnapshot, paused_micros: u64) {
     let micros = i64::try_from(paused_micros).unwrap_or(i64::MAX);
     rearm(state, TimeDelta::microseconds(micros), Attempts::Kept);
 }
 
-/// What becomes of the times of attempts at calls.
+/// What happens to the due times of attempts at calls.
 #[derive(Clone, Copy)]
 enum Attempts {
-    /// An attempt under way is overtaken: it is due at another time now.
+    /// They move, so that an attempt under way no longer matches its call.
     Moved,
-    /// What was not claimed meanwhile is late as it is.
+    /// They stay: an attempt that was not leased during the pause is merely late.
     Kept,
 }
 
-/// Neither inactivity nor the patience with jobs and joins runs during a pause: what was left goes
-/// on.
+/// Extends timers by the length of a pause: the timeouts of slots, jobs and joins do not run during
+/// it.
 fn rearm(state: &mut WorkflowSnapshot, paused_for: TimeDelta, attempts: Attempts) {
     for join in state.joins.values_mut() {
         join.expires_at = join.expires_at.map(|expires_at| expires_at + paused_for);
     }
-    // Visits that are over may still have something to tell.
+    // Visits that have ended may still have pending notifications.
     let visits = state.steps.values_mut().flat_map(|s| &mut s.visits);
     // A step that is paused itself gets all of its own pause back when it resumes.
     for visit in visits.filter(|visit| visit.pause.is_none()) {

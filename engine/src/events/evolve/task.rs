@@ -1,4 +1,4 @@
-//! The task as a whole: its beginning, what it was given, its revision, its incidents, its end.
+//! The task as a whole: its start, details, revision, incidents and end.
 
 use std::{collections::BTreeMap, mem::take};
 
@@ -12,7 +12,7 @@ use crate::{
     state::{Incident, ParentTask, TaskStatus, WorkflowSnapshot},
 };
 
-/// The state that a task begins in.
+/// The initial state of a task.
 pub(super) fn begin(
     task_id: TaskId,
     now: DateTime<Utc>,
@@ -44,7 +44,7 @@ pub(super) fn begin(
     }
 }
 
-/// What the producer gave, where it comes after the beginning; what is there already stays.
+/// Details that the producer supplied after the start; details that are set already stay.
 pub(super) fn details_supplied(
     state: &mut WorkflowSnapshot,
     input: Option<&Value>,
@@ -64,9 +64,10 @@ pub(super) fn details_supplied(
     }
 }
 
-/// Moves what a task has been through to the step ids of another revision.
+/// Moves the history of a task to the step ids of another revision.
 ///
-/// A call that may be under way is asked for anew: what it answers was asked by the old revision.
+/// A call that may be under way becomes due again, because its answer would be to the old
+/// revision's request.
 pub(super) fn migrated(
     state: &mut WorkflowSnapshot,
     migrated: &WorkflowMigrated,
@@ -86,7 +87,7 @@ pub(super) fn migrated(
         .collect();
     for visit in state.steps.values_mut().flat_map(|step| &mut step.visits) {
         visit.entered_from = visit.entered_from.as_ref().map(new_id);
-        // A pause adds what it lasted, and has not yet.
+        // On resume the length of the pause is added, so count from when the pause began.
         let pause = visit.pause.as_ref().or(pause.as_ref());
         let asked_at = pause.map_or(now, |pause| pause.since);
         for call in visit.call.iter_mut().chain(&mut visit.notifications) {
@@ -119,20 +120,20 @@ pub(super) fn migrated(
     }
 }
 
-/// Something holds the task, or a step of it, until somebody sees to it.
+/// A step of the task cannot advance until the incident is resolved.
 pub(super) fn incident_opened(state: &mut WorkflowSnapshot, incident: Incident) {
     state.incidents_opened += 1;
     state.incidents.push(incident);
 }
 
-/// It does no longer.
+/// An incident was resolved.
 pub(super) fn incident_resolved(state: &mut WorkflowSnapshot, incident_id: Uuid) {
     state
         .incidents
         .retain(|incident| incident.incident_id != incident_id);
 }
 
-/// The task is over.
+/// The task has ended.
 pub(super) fn ended(state: &mut WorkflowSnapshot, status: TaskStatus) {
     state.status = status;
     state.joins.clear();

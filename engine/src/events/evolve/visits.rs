@@ -1,4 +1,4 @@
-//! Visits of steps, from entering to leaving, and the ways between them.
+//! Visits of steps from start to end, and the transitions between them.
 
 use chrono::{DateTime, Utc};
 
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// A step is entered.
+/// A visit of a step has begun.
 pub(super) fn activated(
     state: &mut WorkflowSnapshot,
     event: &WorkflowEvent,
@@ -62,7 +62,7 @@ pub(super) fn activated(
     Ok(())
 }
 
-/// What had to be done before people may begin is done.
+/// The `pre_process` hooks are done, and the visit is open.
 pub(super) fn opened(visit: &mut Visit) {
     visit.opening = false;
     visit.call = None;
@@ -92,7 +92,7 @@ pub(super) fn completed(
     Ok(())
 }
 
-/// A branch goes on, or waits at a join.
+/// A branch went on to another step, or waits at a join.
 pub(super) fn went_on(state: &mut WorkflowSnapshot, transition: &TransitionOccurred) {
     if let (Some(index), true) = (transition.transition, transition.looped) {
         *state.loops.entry(index).or_default() += 1;
@@ -110,7 +110,7 @@ pub(super) fn went_on(state: &mut WorkflowSnapshot, transition: &TransitionOccur
     }
 }
 
-/// Ends a visit; the slots still claimed in it are gone with it.
+/// Ends a visit, and drops the slots still claimed in it.
 pub(super) fn end<'s>(
     state: &'s mut WorkflowSnapshot,
     event: &WorkflowEvent,
@@ -126,7 +126,7 @@ pub(super) fn end<'s>(
     visit.call = None;
     visit.found = None;
     if status == VisitStatus::Withdrawn {
-        // That it had begun is news no more.
+        // The notification of its start is no longer of interest.
         visit.notifications.clear();
     }
     Ok(visit)
