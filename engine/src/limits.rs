@@ -60,7 +60,8 @@ pub const INACTIVITY_DEFAULT: Duration = Duration::from_secs(2 * 3_600);
 pub const INACTIVITY_MAX: Duration = Duration::from_secs(8 * 3_600);
 /// Delay before the second attempt at a call; each further delay is four times as long.
 pub const RETRY_DELAY_FIRST: Duration = Duration::from_secs(1);
-/// The longest delay between two attempts, even if the receiver asks for a longer one.
+/// The longest delay between two attempts, whatever the number of attempts and even if the receiver
+/// asks for a longer one.
 pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(3_600);
 /// The longest that one attempt of a webhook may take.
 pub const WEBHOOK_TIMEOUT_MAX: Duration = Duration::from_secs(60);

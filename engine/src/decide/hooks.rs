@@ -39,7 +39,7 @@ impl Work<'_> {
     /// Ends the visit with a result, after the `post_process` hooks are done. Returns whether it
     /// has ended.
     pub(super) fn conclude(&mut self, step: &StepConfig, found: FoundResult) -> bool {
-        // A result without a value stays so: a hook cannot turn disagreement into agreement.
+        // A result without a value stays so: hooks refine a value, but cannot supply a missing one.
         if found.result.value.is_none() || step.hooks_at(HookStage::PostProcess).is_empty() {
             self.complete(step, found);
             return true;

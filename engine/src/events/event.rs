@@ -724,8 +724,8 @@ pub enum OfferBasis {
     Overdue,
     /// Others have begun the task, and the person is known to be reliable.
     Contested {
-        /// Probability of the best answer given what others have submitted; the lowest, if there
-        /// are several answers. None if their submissions are not informative.
+        /// Probability of the best answer given what others have submitted; the lowest one, if the
+        /// step asks several questions. None if their submissions are not informative.
         confidence: Option<f64>,
         /// How often the person is right: the lower end of the 95 % credible interval.
         accuracy_low: f64,

@@ -27,7 +27,7 @@ impl StateRebuilder {
         evolve(&mut self.state, event)
     }
 
-    /// The state, or none where there were no events.
+    /// The state; none if there were no events.
     pub fn finish(self) -> Option<WorkflowSnapshot> {
         self.state
     }

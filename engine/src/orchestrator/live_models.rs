@@ -115,7 +115,7 @@ impl InUse {
         }
     }
 
-    /// Keeps a copy of the events that the model learns from until the commit returns.
+    /// Notes the events that the model learns from, and keeps a copy until the commit returns.
     fn committing(&mut self, events: &[StoredEvent]) {
         let notifies =
             |event: &&StoredEvent| AnnotatorModel::EVENTS.contains(&event.event.event_type());

@@ -301,8 +301,8 @@ impl WorkflowOrchestrator {
     }
 
     /// Deletes all model checkpoints and learns the annotator models of the newest revisions again
-    /// from the log. Returns the number of models. Other running processes keep their models in
-    /// memory, which are the same.
+    /// from the log. Returns the number of models. Running processes keep the models that they
+    /// have in memory, which are the same.
     pub async fn relearn(&self) -> Result<usize, OrchestrationError> {
         self.event_store.forget_models().await?;
         let mut questions = Vec::new();

@@ -110,7 +110,7 @@ pub struct SlotHolder {
 pub struct ChildOutcome {
     /// How it ended: `completed`, `failed` (also where it could not start) or `cancelled`.
     pub status: TaskStatus,
-    /// The revision that it ran on; none where it could not start.
+    /// The revision that it ran on; none if it could not start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workflow: Option<WorkflowRef>,
     /// The `result` of its output.

@@ -78,7 +78,7 @@ pub enum ResolvedBy {
     Adjudication,
     /// A reviewer.
     Review,
-    /// The best answer available when the step closed without reaching its target.
+    /// An `advance` that closed the step early: its own output, or the best answer so far.
     Exhausted,
     /// A handler.
     Handler,

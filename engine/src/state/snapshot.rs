@@ -91,7 +91,7 @@ impl WorkflowSnapshot {
             .collect()
     }
 
-    /// Whether the task has anything that expires: a claimed slot, a job, or a join.
+    /// Whether the time of a claimed slot, a job or a join is running. Paused steps do not count.
     pub fn has_timers(&self) -> bool {
         let runs_out = |state: &StepState| {
             let running = state.current().filter(|visit| visit.pause.is_none());
