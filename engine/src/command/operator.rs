@@ -68,7 +68,7 @@ pub enum OperatorCommand {
     AnnotatorPause {
         /// The workflow, in all its revisions.
         workflow: WorkflowId,
-        /// Who.
+        /// The person.
         user_id: UserId,
         /// Why.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -83,7 +83,7 @@ pub enum OperatorCommand {
     AnnotatorResume {
         /// The workflow.
         workflow: WorkflowId,
-        /// Who.
+        /// The person.
         user_id: UserId,
         /// Why.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -158,7 +158,7 @@ pub struct Assign {
     /// The step; may be omitted if exactly one active step takes submissions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_id: Option<String>,
-    /// Who.
+    /// The person.
     pub user_id: UserId,
     /// Roles of the person.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -57,7 +57,7 @@ pub enum WorkflowEvent {
         visit: u32,
         /// Number of the claim within the visit.
         n: u32,
-        /// Who.
+        /// The person.
         user_id: UserId,
         /// Roles that the person named.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -74,7 +74,7 @@ pub enum WorkflowEvent {
         step_id: StepId,
         /// The visit.
         visit: u32,
-        /// Who.
+        /// The person.
         user_id: UserId,
         /// When the slot expires without further activity.
         expires_at: DateTime<Utc>,
@@ -708,7 +708,7 @@ pub struct WeightsUsed {
 /// The weight of one annotator's vote.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AnnotatorWeight {
-    /// Who.
+    /// The annotator.
     pub user_id: UserId,
     /// How often the person is expected to be right, with this item left out (0 to 1).
     pub accuracy: f64,

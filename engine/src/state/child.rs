@@ -98,7 +98,7 @@ pub struct PendingOrder {
 /// A person who gets a slot in the child's first step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SlotHolder {
-    /// Who.
+    /// The person.
     pub user_id: UserId,
     /// Roles that the person named in the parent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
