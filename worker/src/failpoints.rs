@@ -177,7 +177,7 @@ impl Failpoints {
 }
 
 /// Abort, not exit: nothing is flushed, closed or reported, as after a power cut.
-#[cfg(feature = "failpoints")]
+#[cfg(feature = "faults")]
 fn crash(point: CrashPoint) -> ! {
     tracing::error!(%point, "crashing on purpose");
     std::process::abort()
@@ -206,7 +206,7 @@ impl Failpoints {
 
 /// Wraps `store` so that it passes the crash points around its commits, if a crash can happen
 /// there; otherwise returns `store` unchanged.
-#[cfg(not(feature = "failpoints"))]
+#[cfg(not(feature = "faults"))]
 #[expect(clippy::needless_pass_by_value, reason = "the other build keeps it")]
 pub fn around_commits(store: Arc<dyn EventStore>, _faults: Failpoints) -> Arc<dyn EventStore> {
     Arc::clone(&store)

@@ -75,7 +75,7 @@ impl GoldRecord {
     }
 
     /// The action the rule requires now, if it has not been taken yet.
-    pub fn turn(&mut self, rule: Option<&GoldConfig>) -> Option<RuleAction> {
+    pub fn next_action(&mut self, rule: Option<&GoldConfig>) -> Option<RuleAction> {
         let pauses = rule.is_some_and(|rule| rule.on_fall == OnFall::Pause) && self.flagged;
         let before = std::mem::replace(&mut self.paused, pauses);
         match (before, pauses) {

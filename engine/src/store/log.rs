@@ -102,10 +102,16 @@ pub trait ReliabilityStore: Send + Sync {
 
     /// The last stored checkpoint of a model; `None` if there is none or its checksum does not
     /// match.
-    async fn model_checkpoint(&self, model: Uuid) -> Result<Option<ModelCheckpoint>, EventStoreError>;
+    async fn model_checkpoint(
+        &self,
+        model: Uuid,
+    ) -> Result<Option<ModelCheckpoint>, EventStoreError>;
 
     /// The position of the stored checkpoint.
-    async fn checkpoint_position(&self, model: Uuid) -> Result<Option<LogPosition>, EventStoreError>;
+    async fn checkpoint_position(
+        &self,
+        model: Uuid,
+    ) -> Result<Option<LogPosition>, EventStoreError>;
 
     /// Stores a checkpoint, unless one at the same or a later position is stored.
     async fn keep_model(&self, row: ModelCheckpoint) -> Result<(), EventStoreError>;

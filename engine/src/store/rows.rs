@@ -281,7 +281,10 @@ pub(super) fn snapshot(
 }
 
 /// A model checkpoint; `None` if its checksum does not match. The model is then rebuilt.
-pub(super) fn learnt(row: &impl Record, model: Uuid) -> Result<Option<ModelCheckpoint>, EventStoreError> {
+pub(super) fn learnt(
+    row: &impl Record,
+    model: Uuid,
+) -> Result<Option<ModelCheckpoint>, EventStoreError> {
     let columns = Columns::of("annotator_models", row);
     let state = columns.text("state")?;
     if columns.bytes("checksum")? != checksum(state) {

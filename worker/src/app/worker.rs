@@ -22,7 +22,11 @@ use crate::{
 };
 
 /// Runs a worker until `shutdown`, then drains it.
-pub async fn run(settings: Settings, parts: WorkerParts, shutdown: Shutdown) -> Result<(), AppError> {
+pub async fn run(
+    settings: Settings,
+    parts: WorkerParts,
+    shutdown: Shutdown,
+) -> Result<(), AppError> {
     let mut worker = Worker::new(settings, parts).await?;
     let result = tokio::select! {
         result = worker.work(&shutdown) => result,

@@ -283,7 +283,11 @@ async fn await_completed(
 }
 
 /// Latency from handing a command to this process until its commit, at a steady pace.
-async fn paced(args: BenchArgs, running: &RunningWorker, per_second: f64) -> Result<Value, CliError> {
+async fn paced(
+    args: BenchArgs,
+    running: &RunningWorker,
+    per_second: f64,
+) -> Result<Value, CliError> {
     let run = Uuid::now_v7();
     let mut latencies = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3)
         .map_err(|error| CliError::failed("bug", error.to_string()))?;

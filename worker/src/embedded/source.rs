@@ -138,7 +138,7 @@ impl CommandSource for EmbeddedSource {
 }
 
 /// Takes deliveries while there is room for them.
-async fn receive(shared: Arc<BrokerState>, incoming: mpsc::Sender<Delivery>) {
+async fn receive(shared: Arc<SourceState>, incoming: mpsc::Sender<Delivery>) {
     let mut paused = shared.paused.subscribe();
     let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
     loop {
@@ -190,7 +190,7 @@ async fn receive(shared: Arc<BrokerState>, incoming: mpsc::Sender<Delivery>) {
 }
 
 /// Writes settlements to the table: each transaction takes all that have arrived.
-async fn settle(shared: Arc<BrokerState>, mut settled: mpsc::UnboundedReceiver<Settlement>) {
+async fn settle(shared: Arc<SourceState>, mut settled: mpsc::UnboundedReceiver<Settlement>) {
     let mut batch = Vec::new();
     loop {
         tokio::select! {

@@ -67,6 +67,7 @@ struct Row {
     cause: Uuid,
     /// The event of the newest item in the last message about the question, and the time of that
     /// message.
+    #[serde(rename = "told")]
     notified: Option<(Uuid, DateTime<Utc>)>,
     window: Window,
 }

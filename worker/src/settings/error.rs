@@ -6,7 +6,7 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct SettingsError {
     /// The errors, one line each: what, where, how to fix it.
-    pub failpoints: Vec<String>,
+    pub faults: Vec<String>,
 }
 
 impl fmt::Display for SettingsError {

@@ -21,7 +21,7 @@ pub(super) fn kind_of(address: IpAddr) -> AddressKind {
     }
 }
 
-fn place_v4(address: Ipv4Addr) -> AddressKind {
+fn kind_of_v4(address: Ipv4Addr) -> AddressKind {
     /// A metadata service in the shared range of carriers.
     const METADATA: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
     match address.octets() {
@@ -42,7 +42,7 @@ fn place_v4(address: Ipv4Addr) -> AddressKind {
     }
 }
 
-fn place_v6(address: Ipv6Addr) -> AddressKind {
+fn kind_of_v6(address: Ipv6Addr) -> AddressKind {
     /// A metadata service in the range of unique local addresses.
     const METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
     let v4 = |high: u16, low: u16| {

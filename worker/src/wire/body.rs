@@ -29,11 +29,12 @@ pub(super) fn parse(body: &[u8]) -> Result<Map<String, Value>, CommandFault> {
             ),
         });
     }
-    let text = std::str::from_utf8(body)
-        .map_err(|e| CommandFault::malformed(format!("not UTF-8 after byte {}", e.valid_up_to())))?;
+    let text = std::str::from_utf8(body).map_err(|e| {
+        CommandFault::malformed(format!("not UTF-8 after byte {}", e.valid_up_to()))
+    })?;
     // serde_json rejects numbers outside the range of a finite f64, and nesting beyond 128.
-    let value: Value =
-        serde_json::from_str(text).map_err(|e| CommandFault::malformed(format!("not JSON: {e}")))?;
+    let value: Value = serde_json::from_str(text)
+        .map_err(|e| CommandFault::malformed(format!("not JSON: {e}")))?;
     if let Some((byte, number)) = too_large_integer(text) {
         return Err(CommandFault::malformed(format!(
             "byte {byte}: the whole number {number} has more than 64 bits and would be rounded: send it as a text"

@@ -48,7 +48,8 @@ pub struct StepActivated<'a> {
     pub from_step: Option<&'a StepId>,
     /// The visit that this review or adjudication is about.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub judges: Option<&'a StepVisit>,
+    #[serde(rename = "judges")]
+    pub reviewed: Option<&'a StepVisit>,
     /// The number of submissions that the step asks for.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(rename = "places")]

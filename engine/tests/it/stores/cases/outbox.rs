@@ -222,12 +222,12 @@ pub(in crate::stores) async fn a_publisher_finds_out_what_it_holds(a: &impl Adap
     append(&*store, task("c"), None, started("flow", &[])).await;
     let second = append(&*store, task("a"), Some(me), vec![annotated(json!(1))]).await;
     let all = [first.clone(), second.clone()].concat();
-    assert_eq!(store.claimed(me, 0).await.unwrap(), all);
+    assert_eq!(store.leased(me, 0).await.unwrap(), all);
     // Also messages unknown to the caller: written by a commit whose reply was lost.
-    assert_eq!(claimed(me, first[1].position).await, positions(&second));
+    assert_eq!(leased(me, first[1].position).await, positions(&second));
     // A claim is a commit, too.
     let claimed = claim(&*store, relay).await;
-    assert_eq!(claimed(relay, 0).await, positions(&claimed));
+    assert_eq!(leased(relay, 0).await, positions(&claimed));
     // Neither confirmed nor released messages.
     store.confirmed(&positions(&first)).await.unwrap();
     store.release(&positions(&second), None).await.unwrap();
