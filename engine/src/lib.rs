@@ -73,6 +73,7 @@
 // event concerns.
 #![warn(clippy::wildcard_enum_match_arm)]
 
+pub mod answer;
 pub mod assignment;
 mod canonical;
 pub mod command;

@@ -29,6 +29,15 @@ pub const FIELDS_MAX: usize = 100;
 /// Bytes of an answer where answers are categories. A step that completes by confidence rejects a
 /// longer one as `invalid_annotation`; elsewhere annotator models ignore it.
 pub const CLASS_BYTES_MAX: usize = 256;
+/// Steps that comparing and uniting the answers of one decision may take, about a second of one core;
+/// beyond it their agreement is undefined with that reason and the step ends without a value.
+pub const ANSWER_STEPS_MAX: u64 = 1 << 28;
+/// Steps that reading one answer may take; beyond it the answer is `invalid_annotation`.
+pub const ANSWER_READ_STEPS_MAX: u64 = 1 << 26;
+/// Values that an answer may be chosen from (`values`); more are refused at creation.
+pub const ANSWER_VALUES_MAX: usize = 1_000;
+/// Corners of one polygon; more are `invalid_annotation`.
+pub const POLYGON_POINTS_MAX: usize = 4_096;
 /// Iterations one loop may allow; more are refused at creation.
 pub const LOOP_ITERATIONS_MAX: u32 = 1_000;
 /// Bytes of an expression, counted before it is compiled (the CEL parser recurses).

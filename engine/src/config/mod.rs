@@ -5,6 +5,7 @@
 
 mod assignment;
 mod completion;
+mod answer;
 mod consensus;
 mod duration;
 mod goal;
@@ -19,6 +20,10 @@ mod workflow;
 
 pub use assignment::{AssignmentConfig, LoadBalancing};
 pub use completion::{Completion, CompletionType, TimeoutAction};
+pub use answer::{
+    AnswerConfig, AnswerField, AnswerKind, AnswerMethod, AnswerMetric, BoxFormat, DistanceWeights,
+    MissingField,
+};
 pub use consensus::{
     AgreementMethod, ConsensusConfig, DisagreementStrategy, Fallback, FieldConsensus, FieldMode,
     FieldRule, Level, Metric, OnAgreement, OnDisagreement, TieBreaker,

@@ -19,11 +19,11 @@ pub const MATCH_STEPS_MAX: u128 = 1 << 28;
 
 /// Bounds of one matching, so that hostile data cannot block the thread or exhaust the memory.
 #[derive(Clone, Copy)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     /// Overlapping pairs that may be looked at.
-    pairs: u128,
+    pub(crate) pairs: u128,
     /// Steps of the assignment, over all clusters.
-    steps: u128,
+    pub(crate) steps: u128,
 }
 
 impl Limits {
@@ -38,7 +38,7 @@ impl Limits {
 }
 
 /// A matched pair: position in `a`, position in `b`, their IoU.
-pub(super) type Match = (usize, usize, f64);
+pub(crate) type Match = (usize, usize, f64);
 
 /// The optimal pairing; `a` and `b` are extents along one axis, `None` for empty regions.
 ///
@@ -51,7 +51,21 @@ pub(super) fn pair<T: PartialOrd + Copy>(
     prefers: impl Fn(usize, usize) -> bool,
     limits: Limits,
 ) -> Result<Vec<Match>, ConsensusError> {
-    let edges: Vec<Match> = candidates(a, b, limits.pairs)?
+    pair_counting(a, b, min_iou, iou, prefers, limits).map(|(matches, _)| matches)
+}
+
+/// As [`pair`], with the steps that it took: pairs looked at, and the assignment.
+pub(crate) fn pair_counting<T: PartialOrd + Copy>(
+    a: &[Option<(T, T)>],
+    b: &[Option<(T, T)>],
+    min_iou: f64,
+    iou: impl Fn(usize, usize) -> f64,
+    prefers: impl Fn(usize, usize) -> bool,
+    limits: Limits,
+) -> Result<(Vec<Match>, u128), ConsensusError> {
+    let candidates = candidates(a, b, limits.pairs)?;
+    let looked_at = candidates.len() as u128;
+    let edges: Vec<Match> = candidates
         .into_iter()
         .map(|(i, j)| (i, j, iou(i, j)))
         .filter(|&(_, _, iou)| iou > 0.0 && iou >= min_iou)
@@ -69,7 +83,7 @@ pub(super) fn pair<T: PartialOrd + Copy>(
         .flat_map(|edges| assign(edges, &prefers))
         .collect();
     matches.sort_unstable_by_key(|&(i, j, _)| (i, j));
-    Ok(matches)
+    Ok((matches, looked_at + needed))
 }
 
 /// Pairs whose extents overlap, without looking at the others.

@@ -69,6 +69,7 @@ pub use kappa::{
     Weighting, cohens_kappa, cohens_kappa_detailed, cohens_kappa_weighted,
     cohens_kappa_weighted_detailed, cohens_kappa_with_weights, mean_cohens_kappa,
 };
+pub(crate) use matching::{Limits, pair_counting};
 pub use matching::{MATCH_PAIRS_MAX, MATCH_STEPS_MAX};
 pub use overlap::{
     BoundingBox, RegionMode, Span, box_f1, iou_box, iou_span, match_boxes, match_spans,

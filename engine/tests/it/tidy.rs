@@ -32,7 +32,7 @@ const ENGINE: House = House {
     layers: &[
         &["canonical", "ids", "limits", "consensus"],
         &["config", "expression", "reliability"],
-        &["state", "parser"],
+        &["answer", "state", "parser"],
         &["events"],
         &["store", "transition", "assignment"],
         &["executor", "goals", "quality"],
@@ -48,73 +48,28 @@ const ENGINE: House = House {
         // `events` re-exports the stores under the names that users of an event store look for.
         ("events", "store"),
     ],
-    known_circles: &[
-        &[
-            "executor/steps/annotation.rs",
-            "executor/steps/confidence.rs",
-        ],
-        &[
-            "parser/conditions.rs",
-            "parser/parse.rs",
-            "parser/validate.rs",
-        ],
-        &["store/postgres/batch.rs", "store/postgres/streams.rs"],
-        &[
-            "store/sqlite/acts.rs",
-            "store/sqlite/batch.rs",
-            "store/sqlite/write.rs",
-        ],
-    ],
+    known_circles: &[],
 };
 
 const WORKER: House = House {
     folder: "worker",
     crate_name: "glyph_worker",
     layers: &[
-        &["backoff", "broker", "diagram", "faults", "shutdown"],
-        &["wire"],
+        &["backoff", "broker", "diagram", "failpoints", "shutdown"],
+        &["poll", "wire"],
         &["metrics", "webhook"],
         &["settings"],
         &["telemetry"],
         &["amqp", "embedded", "outbox", "projections", "traces"],
-        &["migration", "pipeline"],
-        &["due", "http"],
+        &["operations", "pipeline"],
+        &["http", "timers"],
         &["app"],
         &["cli"],
         &["lib", "main"],
     ],
     table: "Modules of the worker by layer",
-    known_upward: &[
-        // A migration resolves its revision like HTTP.
-        ("migration", "http"),
-        // The lease renewer of messages can pause the intake of the pipeline.
-        ("outbox", "pipeline"),
-        // The settings of traces are parsed in the module of traces.
-        ("settings", "traces"),
-    ],
-    known_circles: &[
-        &["amqp/connection.rs", "amqp/settings.rs", "amqp/topology.rs"],
-        &["cli/migration.rs", "cli/task.rs"],
-        &[
-            "http/agreement.rs",
-            "http/annotators.rs",
-            "http/assignments.rs",
-            "http/commands.rs",
-            "http/goals.rs",
-            "http/migration.rs",
-            "http/openapi.rs",
-            "http/operation.rs",
-            "http/router.rs",
-            "http/tasks.rs",
-            "http/workflows.rs",
-            "migration.rs",
-        ],
-        &["pipeline/lane.rs", "pipeline/publishing.rs"],
-        &["projections/goals.rs", "projections/pace.rs"],
-        &["settings/read.rs", "settings/values.rs"],
-        &["traces/client.rs", "traces/mod.rs"],
-        &["wire/data.rs", "wire/messages.rs"],
-    ],
+    known_upward: &[],
+    known_circles: &[],
 };
 
 const HOUSES: [&House; 2] = [&ENGINE, &WORKER];

@@ -24,7 +24,6 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "reads the folder")]
     fn the_list_of_migrations_is_its_folder() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations/embedded_queue");
         let mut found = Vec::new();
