@@ -224,8 +224,8 @@ proptest! {
                 let alike = question.similarity(a, b, work).unwrap();
                 prop_assert!((0.0..=1.0).contains(&alike), "{alike}");
                 let back = question.similarity(b, a, work).unwrap();
-                prop_assert_eq!(alike, back, "{:?} {:?}", a.json(), b.json());
-                prop_assert!(a != b || alike == 1.0);
+                prop_assert!(alike.total_cmp(&back).is_eq(), "{} {}", a.json(), b.json());
+                prop_assert!(a != b || alike >= 1.0);
             }
         }
     }

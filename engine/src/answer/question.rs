@@ -178,6 +178,20 @@ impl Question {
         self.shape.kind().similarity(self.metric, a, b, work)
     }
 
+    /// The question as an adjudicator is asked it who decides what is disputed only: of a record the other
+    /// fields may be left out. Any other question stays as it is.
+    #[must_use]
+    pub fn for_disputed(&self, disputed: &[&str]) -> Self {
+        let mut question = self.clone();
+        if let Shape::Record(record) = &mut question.shape {
+            let settled = |field: &&mut super::kinds::Field| !disputed.contains(&&*field.path);
+            for field in record.fields.iter_mut().filter(settled) {
+                field.missing = MissingField::LeaveOut;
+            }
+        }
+        question
+    }
+
     /// The class that an answer stands for in models of reliability; none where it is no category.
     pub fn class(&self, answer: &Answer) -> Option<String> {
         self.shape.kind().class(answer)

@@ -1,5 +1,10 @@
 //! What each kind compares, unites and refuses, with one worked number each.
 
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "values written in place read better without a reference"
+)]
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -665,6 +670,48 @@ fn record() {
     );
     let schema = question.data_schema();
     assert_eq!(schema["required"], json!(["severity", "tone"]));
+}
+
+#[test]
+fn an_adjudicator_need_not_repeat_what_is_settled() {
+    let fields = json!({"dx": {}, "sev": {"kind": "number"}});
+    let question = plain(json!({"kind": "record", "fields": fields}));
+    let only = question.for_disputed(&["sev"]);
+    assert!(only.read(&json!({"sev": 2}), &Value::Null).is_ok());
+    assert!(refused(&only, json!({"dx": "I10"})).starts_with("`sev`"));
+    let laid = question.lay_over(&json!({"dx": "I10"}), &json!({"sev": 2}), &Value::Null);
+    assert_eq!(laid, json!({"dx": "I10", "sev": 2}));
+}
+
+#[test]
+fn what_is_hostile_ends_within_its_bound() {
+    // Everything overlaps everything: the matching is refused before it is begun.
+    let question = plain(json!({"kind": "boxes"}));
+    let crowd = |shift: f64| {
+        let boxes = (0..1_500).map(|n| {
+            let x = f64::from(n) * 0.01 + shift;
+            json!({"x1": x, "y1": 0, "x2": x + 50.0, "y2": 50})
+        });
+        Value::Array(boxes.collect())
+    };
+    let said = [crowd(0.0), crowd(0.001), crowd(0.002)];
+    let found = agreement(&question, &said);
+    assert_eq!((found.agreement, found.comparable), (None, false));
+    assert!(
+        unite(&question, AnswerMethod::MajorityVote, &said)
+            .note
+            .is_some()
+    );
+    // Many values in one coefficient, without a linear search for each.
+    let many: Vec<u32> = (0..70_000).collect();
+    let alpha = ask(json!({}), json!({"metric": "krippendorff_alpha"}));
+    let found = agreement(&alpha, &[json!(many), json!(many)]);
+    close(found.agreement, 1.0);
+    let ratio = ask(
+        json!({}),
+        json!({"metric": "krippendorff_alpha", "level": "ratio"}),
+    );
+    assert!(!agreement(&ratio, &[json!(many), json!(many)]).comparable);
 }
 
 #[test]

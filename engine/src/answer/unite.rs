@@ -306,14 +306,14 @@ impl Question {
     /// the united value, and what somebody gave beside it. None for other kinds.
     pub fn settled(&self, agreement: &Agreement, united: &United) -> Option<(Value, Value)> {
         if self.shape.record().is_some() {
-            let agrees = |path: &str| {
+            let reaches = |path: &str| {
                 let of_field = agreement.fields.iter().find(|field| field.field == path);
                 of_field.is_none_or(|field| field.agreement.agreed)
             };
             let (mut agreed, mut disputed) = (Map::new(), Vec::new());
             for field in &united.fields {
                 match &field.united.value {
-                    Some(value) if agrees(&field.field) => {
+                    Some(value) if reaches(&field.field) => {
                         agreed.insert(field.field.clone(), value.clone());
                     }
                     _ => disputed.push(Value::String(field.field.clone())),

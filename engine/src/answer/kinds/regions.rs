@@ -224,7 +224,7 @@ impl Regions {
     }
 
     fn inside_text(&self, path: &str, end: f64, reader: &Reader<'_>) -> Result<(), AnswerError> {
-        let Some(length) = self.text_length(path, reader) else {
+        let Some(length) = Self::text_length(path, reader) else {
             return Ok(());
         };
         if end > length as f64 {
@@ -238,7 +238,7 @@ impl Regions {
 
     /// Code points of the text; none where the task has no such text, which is not the annotator's
     /// fault.
-    fn text_length(&self, path: &str, reader: &Reader<'_>) -> Option<usize> {
+    fn text_length(path: &str, reader: &Reader<'_>) -> Option<usize> {
         let path = path.strip_prefix("$.").unwrap_or(path);
         let (root, rest) = path
             .split_once('.')
@@ -300,7 +300,6 @@ impl Regions {
 
     /// Pairs of the best matching, as positions in two sorted lists, with their overlap.
     fn matched(
-        &self,
         a: &[Region],
         b: &[Region],
         min_iou: f64,
@@ -365,7 +364,7 @@ impl Regions {
         let mut edges: Vec<(f64, usize, usize)> = Vec::new();
         for (i, a) in lists.iter().enumerate() {
             for (j, b) in lists.iter().enumerate().skip(i + 1) {
-                let matches = self.matched(a, b, self.min_iou, work)?;
+                let matches = Self::matched(a, b, self.min_iou, work)?;
                 // An edge takes memory beside time.
                 work.spend(32 * matches.len() as u64)?;
                 let edge = |(x, y, iou)| (iou, first[i] + x, first[j] + y);
@@ -673,7 +672,7 @@ impl Kind for Regions {
         let (a, b) = if a <= b { (a, b) } else { (b, a) };
         let (a, b) = (a.regions(), b.regions());
         let f1 = matches!(metric, AnswerMetric::SpanF1 | AnswerMetric::SegmentF1);
-        let matches = self.matched(a, b, if f1 { self.min_iou } else { 0.0 }, work)?;
+        let matches = Self::matched(a, b, if f1 { self.min_iou } else { 0.0 }, work)?;
         let (total, pairs) = ((a.len() + b.len()) as f64, matches.len() as f64);
         Ok(if f1 {
             2.0 * pairs / total
