@@ -173,6 +173,15 @@ fn kinds() -> Vec<(Question, BoxedStrategy<Value>)> {
     ]
 }
 
+thread_local! {
+    /// Compiled once: conditions take milliseconds.
+    static KINDS: Vec<(Question, BoxedStrategy<Value>)> = kinds();
+}
+
+fn question(kind: usize) -> Question {
+    KINDS.with(|kinds| kinds[kind].0.clone())
+}
+
 /// A kind, and what several people answer.
 fn answered() -> impl Strategy<Value = (usize, Vec<Value>)> {
     let choices: Vec<BoxedStrategy<(usize, Vec<Value>)>> = kinds()
@@ -216,7 +225,7 @@ proptest! {
 
     #[test]
     fn similarity_is_symmetric_within_bounds_and_1_for_equal((kind, said) in answered()) {
-        let (question, _) = &kinds()[kind];
+        let question = &question(kind);
         let answers = read(question, &said);
         let work = &mut Work::of_decision();
         for a in &answers {
@@ -242,7 +251,7 @@ proptest! {
             AnswerMethod::Median,
         ]),
     ) {
-        let (question, _) = &kinds()[kind];
+        let question = &question(kind);
         let weights: Vec<f64> = (0..said.len()).map(|n| 0.1 + 0.7 * n as f64).collect();
         let together = |said: &[Value], weights: &[f64]| {
             let answers = read(question, said);
@@ -269,7 +278,7 @@ proptest! {
 
     #[test]
     fn a_third_person_changes_nothing_between_two((kind, said) in answered()) {
-        let (question, _) = &kinds()[kind];
+        let question = &question(kind);
         let answers = read(question, &said);
         let work = &mut Work::of_decision();
         // The mean over all is the mean of what each two agree to; a record leaves fields out of it.
@@ -288,7 +297,7 @@ proptest! {
 
     #[test]
     fn a_merge_holds_nothing_twice_and_is_an_answer((kind, said) in answered()) {
-        let (question, _) = &kinds()[kind];
+        let question = &question(kind);
         let answers = read(question, &said);
         let all: Vec<&Answer> = answers.iter().collect();
         let united = question.unite(&all, &Rule::default(), &Value::Null, &mut Work::of_decision());

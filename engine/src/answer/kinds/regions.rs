@@ -211,7 +211,7 @@ impl Regions {
         };
         let (place, coordinates) = self.outline.read(entries, reader)?;
         if let (Outline::Spans(Some(path)), Place::Stretch { end, .. }) = (&self.outline, &place) {
-            self.inside_text(path, *end, reader)?;
+            Self::inside_text(path, *end, reader)?;
         }
         let mut class = vec![self.read_tag(entries, reader)?];
         let compared = |key: &String| entries.get(key).map_or(Form::Null, Form::of);
@@ -223,7 +223,7 @@ impl Regions {
         })
     }
 
-    fn inside_text(&self, path: &str, end: f64, reader: &Reader<'_>) -> Result<(), AnswerError> {
+    fn inside_text(path: &str, end: f64, reader: &Reader<'_>) -> Result<(), AnswerError> {
         let Some(length) = Self::text_length(path, reader) else {
             return Ok(());
         };
