@@ -284,7 +284,14 @@ impl Question {
                 Unit::Ordinal(kind) => Some(kind),
                 Unit::Number(_) => None,
             },
-            _ => None,
+            Shape::Any(_)
+            | Shape::Category(_)
+            | Shape::Number(_)
+            | Shape::Set(_)
+            | Shape::Ranking(_)
+            | Shape::Text(_)
+            | Shape::Regions(_)
+            | Shape::Record(_) => None,
         };
         let numbers = matches!(self.shape, Shape::Number(_))
             || matches!(&self.shape, Shape::Each(each) if matches!(each.unit, Unit::Number(_)));
@@ -317,8 +324,29 @@ impl Question {
                 let categories = table.used().max(known);
                 consensus::gwet_ac1_with_categories(&codes, categories)?
             }
-            _ if ordinal.is_some() => consensus::krippendorffs_alpha_ordinal_detailed(&codes)?,
-            _ => consensus::krippendorffs_alpha_nominal_detailed(&codes)?,
+            // The others are means of similarities, and do not come here.
+            AnswerMetric::KrippendorffAlpha
+            | AnswerMetric::PercentAgreement
+            | AnswerMetric::OrdinalAgreement
+            | AnswerMetric::Within
+            | AnswerMetric::Jaccard
+            | AnswerMetric::Masi
+            | AnswerMetric::KendallTau
+            | AnswerMetric::EditSimilarity
+            | AnswerMetric::TokenF1
+            | AnswerMetric::RougeL
+            | AnswerMetric::SpanIou
+            | AnswerMetric::SpanF1
+            | AnswerMetric::SegmentIou
+            | AnswerMetric::SegmentF1
+            | AnswerMetric::BoxIou
+            | AnswerMetric::PolygonIou => {
+                if ordinal.is_some() {
+                    consensus::krippendorffs_alpha_ordinal_detailed(&codes)?
+                } else {
+                    consensus::krippendorffs_alpha_nominal_detailed(&codes)?
+                }
+            }
         })
     }
 

@@ -15,7 +15,7 @@
 //! | which class is it? | [`Question::class`], [`Answer::name`] |
 //! | what does a client send? | [`Question::data_schema`] |
 //!
-//! Everything here is pure, does not depend on the order of people, and is bounded: a [`Work`] says how
+//! Everything here is pure, does not depend on the order of people, and is bounded: a [`DecisionBuilder`] says how
 //! many steps one decision may take.
 //!
 //! # Examples
@@ -37,6 +37,10 @@
 //! assert_eq!(united.value, Some(json!(["cat", "dog"])));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+
+// Most matches here are on forms of JSON, which gain no variants. Matches on kinds of answer and on
+// metrics name every one.
+#![allow(clippy::wildcard_enum_match_arm)]
 
 mod agreement;
 mod ballot;

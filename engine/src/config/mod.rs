@@ -3,9 +3,9 @@
 //! The structs are the single definition of the language: [`crate::parser`] checks a file against
 //! the JSON Schema generated from them, and editors complete from the same schema.
 
+mod answer;
 mod assignment;
 mod completion;
-mod answer;
 mod consensus;
 mod duration;
 mod goal;
@@ -18,12 +18,12 @@ mod step_type;
 mod transition;
 mod workflow;
 
-pub use assignment::{AssignmentConfig, LoadBalancing};
-pub use completion::{Completion, CompletionType, TimeoutAction};
 pub use answer::{
     AnswerConfig, AnswerField, AnswerKind, AnswerMethod, AnswerMetric, BoxFormat, DistanceWeights,
     MissingField,
 };
+pub use assignment::{AssignmentConfig, LoadBalancing};
+pub use completion::{Completion, CompletionType, TimeoutAction};
 pub use consensus::{
     AgreementMethod, ConsensusConfig, DisagreementStrategy, Fallback, FieldConsensus, FieldMode,
     FieldRule, Level, Metric, OnAgreement, OnDisagreement, TieBreaker,

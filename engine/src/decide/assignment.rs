@@ -3,9 +3,9 @@
 use chrono::{DateTime, Utc};
 
 use super::{
+    builder::DecisionBuilder,
     decision::Refusal,
     submission::{require_active, require_open, role_required, self_review},
-    work::Work,
 };
 use crate::{
     assignment::{Eligibility, check_roles, reviews_own_work, submitted},
@@ -17,13 +17,13 @@ use crate::{
     state::Draft,
 };
 
-pub(super) fn assign(work: &mut Work<'_>, command: &Assign) -> Result<(), Refusal> {
-    work.state()?;
-    let step = work
-        .target_step(command.step_id.as_deref(), |s| work.is_open_to_people(s))?
+pub(super) fn assign(builder: &mut DecisionBuilder<'_>, command: &Assign) -> Result<(), Refusal> {
+    builder.state()?;
+    let step = builder
+        .target_step(command.step_id.as_deref(), |s| builder.is_open_to_people(s))?
         .clone();
     let roles = command.roles.clone().unwrap_or_default();
-    let state = work.current();
+    let state = builder.current();
     let visit = state.current_visit(&step.id);
     if let Some(visit) = visit.filter(|v| submitted(&step, v, command.user_id, None)) {
         return Err(Refusal::rejected(
@@ -41,8 +41,8 @@ pub(super) fn assign(work: &mut Work<'_>, command: &Assign) -> Result<(), Refusa
             format!("every slot of step `{}` is submitted or claimed", step.id),
         ));
     }
-    work.require_running()?;
-    work.require_step_running(&step.id)?;
+    builder.require_running()?;
+    builder.require_step_running(&step.id)?;
     let visit = require_open(&step.id, visit)?;
     require_takes_submissions(&step)?;
     if !check_roles(&step, &roles) {
@@ -52,9 +52,9 @@ pub(super) fn assign(work: &mut Work<'_>, command: &Assign) -> Result<(), Refusa
         return Err(self_review(&step, visit));
     }
     let (number, n) = (visit.number, visit.assignments_made + 1);
-    let expires_at = expiry(work, &step);
-    work.subject = Some(step.id.clone());
-    work.emit(if slots == Some(Eligibility::HoldsSlot) {
+    let expires_at = expiry(builder, &step);
+    builder.subject = Some(step.id.clone());
+    builder.emit(if slots == Some(Eligibility::HoldsSlot) {
         // A second claim by the same person keeps the slot and adds none.
         WorkflowEvent::ActivityRecorded {
             step_id: step.id,
@@ -77,10 +77,10 @@ pub(super) fn assign(work: &mut Work<'_>, command: &Assign) -> Result<(), Refusa
     Ok(())
 }
 
-pub(super) fn release(work: &mut Work<'_>, command: &Release) -> Result<(), Refusal> {
-    let (step, visit) = claimed_slot(work, command.step_id.as_deref(), command.user_id, false)?;
-    work.subject = Some(step.id.clone());
-    work.emit(WorkflowEvent::TaskReleased {
+pub(super) fn release(builder: &mut DecisionBuilder<'_>, command: &Release) -> Result<(), Refusal> {
+    let (step, visit) = claimed_slot(builder, command.step_id.as_deref(), command.user_id, false)?;
+    builder.subject = Some(step.id.clone());
+    builder.emit(WorkflowEvent::TaskReleased {
         step_id: step.id,
         visit,
         user_id: command.user_id,
@@ -90,54 +90,57 @@ pub(super) fn release(work: &mut Work<'_>, command: &Release) -> Result<(), Refu
     Ok(())
 }
 
-pub(super) fn activity(work: &mut Work<'_>, command: &Activity) -> Result<(), Refusal> {
-    let (step, visit) = claimed_slot(work, command.step_id.as_deref(), command.user_id, true)?;
-    let expires_at = expiry(work, &step);
-    work.subject = Some(step.id.clone());
-    work.emit(WorkflowEvent::ActivityRecorded {
+pub(super) fn activity(
+    builder: &mut DecisionBuilder<'_>,
+    command: &Activity,
+) -> Result<(), Refusal> {
+    let (step, visit) = claimed_slot(builder, command.step_id.as_deref(), command.user_id, true)?;
+    let expires_at = expiry(builder, &step);
+    builder.subject = Some(step.id.clone());
+    builder.emit(WorkflowEvent::ActivityRecorded {
         step_id: step.id.clone(),
         visit,
         user_id: command.user_id,
         expires_at,
         draft: command.draft.is_some(),
     });
-    work.draft = command.draft.clone().map(|draft| Draft {
-        task_id: work.task_id(),
+    builder.draft = command.draft.clone().map(|draft| Draft {
+        task_id: builder.task_id(),
         step_id: step.id,
         visit,
         user_id: command.user_id,
         draft,
-        saved_at: work.now,
+        saved_at: builder.now,
     });
     Ok(())
 }
 
 /// When a slot claimed or kept now expires; never later than the limit.
-pub(super) fn expiry(work: &Work<'_>, step: &StepConfig) -> DateTime<Utc> {
+pub(super) fn expiry(builder: &DecisionBuilder<'_>, step: &StepConfig) -> DateTime<Utc> {
     let timeout = step
         .completion
         .as_ref()
         .and_then(|completion| completion.timeout)
-        .unwrap_or(work.config().settings.default_timeout);
-    work.now + timeout.get().min(INACTIVITY_MAX)
+        .unwrap_or(builder.config().settings.default_timeout);
+    builder.now + timeout.get().min(INACTIVITY_MAX)
 }
 
 /// The step and visit in which `user` has claimed a slot. Slots can be released during a pause too.
 fn claimed_slot(
-    work: &Work<'_>,
+    builder: &DecisionBuilder<'_>,
     step_id: Option<&str>,
     user: UserId,
     running: bool,
 ) -> Result<(StepConfig, u32), Refusal> {
-    let step = work
+    let step = builder
         .target_step(step_id, |s| s.kind.takes_submissions())?
         .clone();
-    let state = work.state()?;
+    let state = builder.state()?;
     if running || state.status.is_final() {
-        work.require_running()?;
+        builder.require_running()?;
     }
     if running {
-        work.require_step_running(&step.id)?;
+        builder.require_step_running(&step.id)?;
     }
     let visit = require_active(&step.id, state.current_visit(&step.id))?;
     if visit.assignment_of(user).is_none() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{decision::Refusal, work::Work};
+use super::{builder::DecisionBuilder, decision::Refusal};
 use crate::{
     command::{EffectOutcome, FireTimer},
     config::{ExternalHandler, HookId, OnError, StepConfig},
@@ -14,16 +14,19 @@ use crate::{
 };
 
 /// Applies the answer to a call if the state still waits for it; a late answer changes nothing.
-pub(super) fn answered(work: &mut Work<'_>, command: &FireTimer) -> Result<(), Refusal> {
+pub(super) fn answered(
+    builder: &mut DecisionBuilder<'_>,
+    command: &FireTimer,
+) -> Result<(), Refusal> {
     let row = &command.row;
-    let Some((step_id, call)) = pending_call(work.current(), row) else {
+    let Some((step_id, call)) = pending_call(builder.current(), row) else {
         return Ok(());
     };
     let (step_id, call) = (step_id.clone(), call.clone());
     // A notification hook outlasts its visit, so after a migration the revision may no longer have
     // the step.
-    let step = work.config().step(&step_id).cloned();
-    work.subject = Some(step_id.clone());
+    let step = builder.config().step(&step_id).cloned();
+    builder.subject = Some(step_id.clone());
     let wanted = |step: &StepConfig| {
         asked(step, call.hook).is_some_and(|(handler, _)| handler == call.handler)
     };
@@ -32,9 +35,9 @@ pub(super) fn answered(work: &mut Work<'_>, command: &FireTimer) -> Result<(), R
         match (call.hook, step) {
             (Some(hook), _) if !hook.stage.blocks_step() => {
                 let error = "the revision that the task runs on has no such hook".to_owned();
-                work.hook_ended(&step_id, row.visit, hook, Some(call.n), Err(error));
+                builder.hook_ended(&step_id, row.visit, hook, Some(call.n), Err(error));
             }
-            (_, Some(step)) => work.go_on(&step, None),
+            (_, Some(step)) => builder.go_on(&step, None),
             (_, None) => {}
         }
         return Ok(());
@@ -42,12 +45,12 @@ pub(super) fn answered(work: &mut Work<'_>, command: &FireTimer) -> Result<(), R
     match &command.outcome {
         None => return Err(Refusal::NotPerformed),
         Some(EffectOutcome::Done { output }) => match call.hook {
-            None => work.go_on(&step, Some(Closing::Advance(Some(output)))),
+            None => builder.go_on(&step, Some(Closing::Advance(Some(output)))),
             Some(hook) => {
                 let output = Ok(Some(output.clone()));
-                work.hook_ended(&step_id, row.visit, hook, Some(call.n), output);
+                builder.hook_ended(&step_id, row.visit, hook, Some(call.n), output);
                 if hook.stage.blocks_step() {
-                    work.go_on(&step, None);
+                    builder.go_on(&step, None);
                 }
             }
         },
@@ -56,31 +59,31 @@ pub(super) fn answered(work: &mut Work<'_>, command: &FireTimer) -> Result<(), R
             is_final,
             retry_after,
         }) => {
-            let again = !is_final && call.attempt <= work.config().settings.max_retries;
+            let again = !is_final && call.attempt <= builder.config().settings.max_retries;
             let pause = retry_delay(call.attempt).max(retry_after.unwrap_or_default());
-            let retry_at = again.then(|| work.now + pause.min(RETRY_DELAY_MAX));
-            work.call_failed(&step, row.visit, &call, &kept(error), retry_at);
+            let retry_at = again.then(|| builder.now + pause.min(RETRY_DELAY_MAX));
+            builder.call_failed(&step, row.visit, &call, &kept(error), retry_at);
         }
     }
     Ok(())
 }
 
 /// Handles a job that was not answered in time: publishes it again, or abandons it.
-pub(super) fn unanswered(work: &mut Work<'_>, command: &FireTimer) {
+pub(super) fn unanswered(builder: &mut DecisionBuilder<'_>, command: &FireTimer) {
     let row = &command.row;
-    let Some((step_id, call)) = pending_call(work.current(), row) else {
+    let Some((step_id, call)) = pending_call(builder.current(), row) else {
         return;
     };
-    let (step, call) = (work.step(step_id).clone(), call.clone());
+    let (step, call) = (builder.step(step_id).clone(), call.clone());
     let (attempt, since) = (call.attempt, call.since);
-    work.subject = Some(step.id.clone());
-    let again = attempt <= work.config().settings.max_retries;
+    builder.subject = Some(step.id.clone());
+    let again = attempt <= builder.config().settings.max_retries;
     let error = format!("attempt {attempt} of a job from {since} has no answer");
-    let retry_at = again.then_some(work.now);
-    work.call_failed(&step, row.visit, &call, &error, retry_at);
+    let retry_at = again.then_some(builder.now);
+    builder.call_failed(&step, row.visit, &call, &error, retry_at);
     if again {
         let handler = ExternalHandler::Queue;
-        work.request(&step, handler, call.hook, call.n, attempt + 1);
+        builder.request(&step, handler, call.hook, call.n, attempt + 1);
     }
 }
 
@@ -101,7 +104,7 @@ fn kept(error: &str) -> String {
     error[..end].replace('\0', "\u{fffd}")
 }
 
-impl Work<'_> {
+impl DecisionBuilder<'_> {
     /// Requests the first attempt of a new call to an external handler, for the step or one of its
     /// hooks.
     pub(super) fn request_first(

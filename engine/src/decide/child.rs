@@ -14,7 +14,7 @@
 use chrono::TimeDelta;
 use serde_json::{Map, Value, json};
 
-use super::{assignment::expiry, control, decision::Refusal, start, work::Work};
+use super::{assignment::expiry, builder::DecisionBuilder, control, decision::Refusal, start};
 use crate::{
     assignment::{Eligibility, check_roles},
     command::{ChildCommand, ChildReport, ChildStart, EffectOutcome, FireTimer},
@@ -29,31 +29,34 @@ use crate::{
 };
 
 /// Decides a command from a parent or a child.
-pub(super) fn child(work: &mut Work<'_>, command: &ChildCommand) -> Result<(), Refusal> {
+pub(super) fn child(
+    builder: &mut DecisionBuilder<'_>,
+    command: &ChildCommand,
+) -> Result<(), Refusal> {
     match command {
-        ChildCommand::Start(command) => begin(work, command),
+        ChildCommand::Start(command) => begin(builder, command),
         ChildCommand::Order {
             parent_task_id,
             order,
             ..
         } => {
-            let parent = work.state()?.parent.as_ref();
+            let parent = builder.state()?.parent.as_ref();
             if parent.is_some_and(|parent| parent.task_id == *parent_task_id) {
-                obey(work, *order);
+                obey(builder, *order);
             }
             Ok(())
         }
-        ChildCommand::Report(report) => learn(work, report),
+        ChildCommand::Report(report) => learn(builder, report),
     }
 }
 
 /// Starts as the child of a task.
-fn begin(work: &mut Work<'_>, command: &ChildStart) -> Result<(), Refusal> {
-    if work.is_started() {
-        return adopt(work, command);
+fn begin(builder: &mut DecisionBuilder<'_>, command: &ChildStart) -> Result<(), Refusal> {
+    if builder.is_started() {
+        return adopt(builder, command);
     }
     start::begin(
-        work,
+        builder,
         start::Details {
             by_submission: false,
             input: command.input.clone(),
@@ -62,23 +65,23 @@ fn begin(work: &mut Work<'_>, command: &ChildStart) -> Result<(), Refusal> {
             parent: Some(command.parent.clone()),
         },
     )?;
-    let entry = work.config().entry_step.clone();
-    work.enter(entry.clone(), None);
-    reserve(work, &entry, &command.holders);
+    let entry = builder.config().entry_step.clone();
+    builder.enter(entry.clone(), None);
+    reserve(builder, &entry, &command.holders);
     Ok(())
 }
 
 /// Handles the start of a child that exists already: started by this same command, or earlier by
 /// a person's submission that named the workflow. Any other task is refused.
-fn adopt(work: &mut Work<'_>, command: &ChildStart) -> Result<(), Refusal> {
-    let state = work.current();
+fn adopt(builder: &mut DecisionBuilder<'_>, command: &ChildStart) -> Result<(), Refusal> {
+    let state = builder.current();
     match &state.parent {
         Some(parent) if parent.task_id == command.parent.task_id => return Ok(()),
         None if state.awaits_details => {}
-        Some(_) | None => return Err(start::already_started(work)),
+        Some(_) | None => return Err(start::already_started(builder)),
     }
-    start::require_same_workflow(work, Some(&command.workflow))?;
-    work.emit(WorkflowEvent::TaskDetailsSupplied {
+    start::require_same_workflow(builder, Some(&command.workflow))?;
+    builder.emit(WorkflowEvent::TaskDetailsSupplied {
         input: command.input.clone(),
         labels: command.labels.clone(),
         expected: None,
@@ -88,13 +91,13 @@ fn adopt(work: &mut Work<'_>, command: &ChildStart) -> Result<(), Refusal> {
 }
 
 /// Claims slots in the first step for `holders`, as far as slots are free and their roles allow.
-fn reserve(work: &mut Work<'_>, entry: &StepId, holders: &[SlotHolder]) {
-    let step = work.step(entry);
+fn reserve(builder: &mut DecisionBuilder<'_>, entry: &StepId, holders: &[SlotHolder]) {
+    let step = builder.step(entry);
     if !step.kind.takes_submissions() {
         return;
     }
     for holder in holders {
-        let visit = work.visit(entry);
+        let visit = builder.visit(entry);
         if visit.status != VisitStatus::Active
             || Eligibility::of(visit, holder.user_id) != Eligibility::FreeSlot
             || !check_roles(step, &holder.roles)
@@ -102,8 +105,8 @@ fn reserve(work: &mut Work<'_>, entry: &StepId, holders: &[SlotHolder]) {
             continue;
         }
         let (visit, n) = (visit.number, visit.assignments_made + 1);
-        let expires_at = expiry(work, step);
-        work.emit(WorkflowEvent::TaskAssigned {
+        let expires_at = expiry(builder, step);
+        builder.emit(WorkflowEvent::TaskAssigned {
             step_id: entry.clone(),
             visit,
             n,
@@ -117,12 +120,12 @@ fn reserve(work: &mut Work<'_>, entry: &StepId, holders: &[SlotHolder]) {
 
 /// Follows an order of the parent. A child that an operator paused stays paused when the parent
 /// resumes, and a child that an operator resumed runs on while the parent is paused.
-fn obey(work: &mut Work<'_>, order: ChildOrder) {
-    let state = work.current();
+fn obey(builder: &mut DecisionBuilder<'_>, order: ChildOrder) {
+    let state = builder.current();
     let held_by_parent = state.pause.as_ref().is_some_and(|pause| pause.by_parent);
     match order {
         ChildOrder::Pause if state.status == TaskStatus::Running => {
-            work.emit(WorkflowEvent::WorkflowPaused {
+            builder.emit(WorkflowEvent::WorkflowPaused {
                 step_id: None,
                 reason: Some("the parent task is paused".to_owned()),
                 until: None,
@@ -131,10 +134,10 @@ fn obey(work: &mut Work<'_>, order: ChildOrder) {
         }
         ChildOrder::Resume if held_by_parent => {
             let reason = Some("the parent task goes on".to_owned());
-            control::go_on_after_pause(work, None, reason);
+            control::go_on_after_pause(builder, None, reason);
         }
         ChildOrder::Cancel if !state.status.is_final() => {
-            work.cancel(Some("the parent task no longer waits for it".to_owned()));
+            builder.cancel(Some("the parent task no longer waits for it".to_owned()));
         }
         ChildOrder::Start | ChildOrder::Pause | ChildOrder::Resume | ChildOrder::Cancel => {}
     }
@@ -142,7 +145,7 @@ fn obey(work: &mut Work<'_>, order: ChildOrder) {
 
 /// Applies a child's report of its end. A report for a visit that has ended, or from a child that
 /// the visit no longer waits for, lapses.
-fn learn(work: &mut Work<'_>, report: &ChildReport) -> Result<(), Refusal> {
+fn learn(builder: &mut DecisionBuilder<'_>, report: &ChildReport) -> Result<(), Refusal> {
     let waits = |visit: &&Visit| {
         visit.status == VisitStatus::Active
             && visit.child.as_ref().is_some_and(|child| {
@@ -150,7 +153,7 @@ fn learn(work: &mut Work<'_>, report: &ChildReport) -> Result<(), Refusal> {
             })
     };
     // Found by the child's id, not the step's: the parent may have been migrated in the meantime.
-    let found = work.state()?.steps.iter().find_map(|(id, step)| {
+    let found = builder.state()?.steps.iter().find_map(|(id, step)| {
         let visit = step.current().filter(waits)?;
         Some((id.clone(), visit.number))
     });
@@ -161,7 +164,7 @@ fn learn(work: &mut Work<'_>, report: &ChildReport) -> Result<(), Refusal> {
     let part = |key| output.get(key).filter(|value| !value.is_null());
     let completed = report.status == TaskStatus::Completed;
     let context = if completed {
-        mapped_output(work.step(&step_id), output)
+        mapped_output(builder.step(&step_id), output)
     } else {
         Map::new()
     };
@@ -172,7 +175,7 @@ fn learn(work: &mut Work<'_>, report: &ChildReport) -> Result<(), Refusal> {
         agreement: part("agreement").and_then(Value::as_f64),
         error: report.error.clone(),
     };
-    work.end_child(&step_id, visit, outcome, context);
+    builder.end_child(&step_id, visit, outcome, context);
     Ok(())
 }
 
@@ -193,8 +196,11 @@ fn mapped_output(step: &StepConfig, output: &Value) -> Map<String, Value> {
 }
 
 /// Records that a child received its order, or that the order failed.
-pub(super) fn order_fired(work: &mut Work<'_>, due: &FireTimer) -> Result<(), Refusal> {
-    let Some((step_id, visit, order, failures)) = pending_order(work, &due.row) else {
+pub(super) fn order_fired(
+    builder: &mut DecisionBuilder<'_>,
+    due: &FireTimer,
+) -> Result<(), Refusal> {
+    let Some((step_id, visit, order, failures)) = pending_order(builder, &due.row) else {
         return Ok(());
     };
     let n = due.row.n;
@@ -205,7 +211,7 @@ pub(super) fn order_fired(work: &mut Work<'_>, due: &FireTimer) -> Result<(), Re
             Some(EffectOutcome::Failed { is_final: true, .. }),
             ChildOrder::Pause | ChildOrder::Resume | ChildOrder::Cancel,
         ) => {
-            work.emit(WorkflowEvent::ChildNotified {
+            builder.emit(WorkflowEvent::ChildNotified {
                 step_id,
                 visit,
                 order,
@@ -216,9 +222,9 @@ pub(super) fn order_fired(work: &mut Work<'_>, due: &FireTimer) -> Result<(), Re
         // Retried whatever the reason: the workflow may be created in the meantime.
         (Some(EffectOutcome::Failed { error, .. }), ChildOrder::Start) => {
             let error = error.clone();
-            if failures < work.config().settings.max_retries {
-                let retry_at = work.now + retry_delay(failures + 1);
-                work.emit(WorkflowEvent::ChildStartFailed {
+            if failures < builder.config().settings.max_retries {
+                let retry_at = builder.now + retry_delay(failures + 1);
+                builder.emit(WorkflowEvent::ChildStartFailed {
                     step_id,
                     visit,
                     n,
@@ -233,7 +239,7 @@ pub(super) fn order_fired(work: &mut Work<'_>, due: &FireTimer) -> Result<(), Re
                     agreement: None,
                     error: Some(format!("it could not start: {error}")),
                 };
-                work.end_child(&step_id, visit, outcome, Map::new());
+                builder.end_child(&step_id, visit, outcome, Map::new());
             }
             Ok(())
         }
@@ -242,9 +248,16 @@ pub(super) fn order_fired(work: &mut Work<'_>, due: &FireTimer) -> Result<(), Re
 }
 
 /// The order of a row, if it has not been delivered yet: step, visit, order, failures.
-fn pending_order(work: &Work<'_>, row: &Timer) -> Option<(StepId, u32, ChildOrder, u32)> {
+fn pending_order(
+    builder: &DecisionBuilder<'_>,
+    row: &Timer,
+) -> Option<(StepId, u32, ChildOrder, u32)> {
     let step_id = row.step_id.clone()?;
-    let child = work.current().visit(&step_id, row.visit)?.child.as_ref()?;
+    let child = builder
+        .current()
+        .visit(&step_id, row.visit)?
+        .child
+        .as_ref()?;
     let order = child.order.as_ref()?;
     let same =
         order.n == row.n && order.due_at == row.due_at && order_kind(order.order) == row.kind;
@@ -252,20 +265,23 @@ fn pending_order(work: &Work<'_>, row: &Timer) -> Option<(StepId, u32, ChildOrde
 }
 
 /// Records that the parent was notified how this task ended.
-pub(super) fn report_due(work: &mut Work<'_>, due: &FireTimer) -> Result<(), Refusal> {
-    if work.current().report_due != Some(due.row.due_at) {
+pub(super) fn report_due(
+    builder: &mut DecisionBuilder<'_>,
+    due: &FireTimer,
+) -> Result<(), Refusal> {
+    if builder.current().report_due != Some(due.row.due_at) {
         return Ok(());
     }
     match &due.outcome {
         Some(EffectOutcome::Done { .. } | EffectOutcome::Failed { is_final: true, .. }) => {
-            work.emit(WorkflowEvent::ParentNotified {});
+            builder.emit(WorkflowEvent::ParentNotified {});
             Ok(())
         }
         None | Some(EffectOutcome::Failed { .. }) => Err(Refusal::NotPerformed),
     }
 }
 
-impl Work<'_> {
+impl DecisionBuilder<'_> {
     /// Ensures that the visit of a `sub_workflow` step has a child: requests the first, or another
     /// one on a `retry` after the last one failed.
     pub(super) fn require_child(&mut self, step: &StepConfig) -> Result<(), ExecutorError> {
@@ -428,14 +444,14 @@ impl Work<'_> {
 
 /// Advances a step whose child ended while the task was paused. A timer is needed because the end
 /// of a workflow's pause writes nothing to its tasks.
-pub(super) fn ended_timers(work: &mut Work<'_>, row: &Timer) {
+pub(super) fn ended_timers(builder: &mut DecisionBuilder<'_>, row: &Timer) {
     let Some(step_id) = row.step_id.clone() else {
         return;
     };
-    if work.has_unused_outcome(&step_id, row.visit) {
-        let step = work.step(&step_id);
-        work.subject = Some(step_id);
-        work.go_on(step, None);
+    if builder.has_unused_outcome(&step_id, row.visit) {
+        let step = builder.step(&step_id);
+        builder.subject = Some(step_id);
+        builder.go_on(step, None);
     }
 }
 

@@ -3,7 +3,7 @@
 use chrono::SubsecRound;
 use serde_json::Value;
 
-use super::{decision::Refusal, submission::require_active, work::Work};
+use super::{builder::DecisionBuilder, decision::Refusal, submission::require_active};
 use crate::{
     command::{Advance, Control, Pause, RejectionCode},
     config::{AdvanceNeeds, CompletionType, StepConfig},
@@ -13,19 +13,19 @@ use crate::{
     state::{Incident, TaskStatus, Visit, VisitStatus},
 };
 
-pub(super) fn advance(work: &mut Work<'_>, command: &Advance) -> Result<(), Refusal> {
-    let state = work.state()?;
+pub(super) fn advance(builder: &mut DecisionBuilder<'_>, command: &Advance) -> Result<(), Refusal> {
+    let state = builder.state()?;
     let can_close = |step: &StepConfig| {
         state
             .current_visit(&step.id)
             .is_some_and(|visit| closable(step, visit, command.output.as_ref()))
     };
-    let step = work
+    let step = builder
         .target_step(command.step_id.as_deref(), can_close)?
         .clone();
-    work.require_running()?;
-    work.require_step_running(&step.id)?;
-    let visit = require_active(&step.id, work.current().current_visit(&step.id))?;
+    builder.require_running()?;
+    builder.require_step_running(&step.id)?;
+    let visit = require_active(&step.id, builder.current().current_visit(&step.id))?;
     if !closable(&step, visit, command.output.as_ref()) {
         let detail = if step.kind.spec().advance == AdvanceNeeds::Output {
             format!(
@@ -44,14 +44,14 @@ pub(super) fn advance(work: &mut Work<'_>, command: &Advance) -> Result<(), Refu
     }
     let hook = visit.current_hook();
     let n = visit.call.as_ref().map(|call| call.n);
-    work.subject = Some(step.id.clone());
-    work.resolve_incidents(Some(&step.id), "advance");
+    builder.subject = Some(step.id.clone());
+    builder.resolve_incidents(Some(&step.id), "advance");
     if let Some(hook) = hook {
-        work.end_hook(&step, hook, n, command.output.clone());
-        work.go_on(&step, None);
+        builder.end_hook(&step, hook, n, command.output.clone());
+        builder.go_on(&step, None);
         return Ok(());
     }
-    work.go_on(&step, Some(Closing::Advance(command.output.as_ref())));
+    builder.go_on(&step, Some(Closing::Advance(command.output.as_ref())));
     Ok(())
 }
 
@@ -72,22 +72,22 @@ fn closable(step: &StepConfig, visit: &Visit, output: Option<&Value>) -> bool {
     }
 }
 
-pub(super) fn pause(work: &mut Work<'_>, command: &Pause) -> Result<(), Refusal> {
-    let step_id = named_step(work, command.step_id.as_deref())?;
+pub(super) fn pause(builder: &mut DecisionBuilder<'_>, command: &Pause) -> Result<(), Refusal> {
+    let step_id = named_step(builder, command.step_id.as_deref())?;
     // Allowed while the workflow is paused: the task's own pause may outlast that one.
-    work.require_status_running()?;
+    builder.require_status_running()?;
     if let Some(step_id) = &step_id {
-        require_active(step_id, work.current().current_visit(step_id))?;
-        work.require_step_running(step_id)?;
+        require_active(step_id, builder.current().current_visit(step_id))?;
+        builder.require_step_running(step_id)?;
     }
-    if command.until.is_some_and(|until| until <= work.now) {
+    if command.until.is_some_and(|until| until <= builder.now) {
         return Err(Refusal::rejected(
             RejectionCode::NotWaiting,
             "`until` is not in the future: there would be nothing to wait for",
         ));
     }
-    work.subject.clone_from(&step_id);
-    work.emit(WorkflowEvent::WorkflowPaused {
+    builder.subject.clone_from(&step_id);
+    builder.emit(WorkflowEvent::WorkflowPaused {
         step_id,
         reason: command.reason.clone(),
         // Stores keep whole microseconds.
@@ -97,17 +97,17 @@ pub(super) fn pause(work: &mut Work<'_>, command: &Pause) -> Result<(), Refusal>
     Ok(())
 }
 
-pub(super) fn resume(work: &mut Work<'_>, command: &Control) -> Result<(), Refusal> {
-    let step_id = named_step(work, command.step_id.as_deref())?;
-    let state = work.current();
+pub(super) fn resume(builder: &mut DecisionBuilder<'_>, command: &Control) -> Result<(), Refusal> {
+    let step_id = named_step(builder, command.step_id.as_deref())?;
+    let state = builder.current();
     if state.status.is_final() {
-        work.require_status_running()?;
+        builder.require_status_running()?;
     }
     let is_paused = match &step_id {
         Some(step_id) => {
             // A step cannot resume while its task is paused: so the two pauses are nested or do not
             // overlap, and each gives back its own time.
-            work.require_status_running()?;
+            builder.require_status_running()?;
             let visit = require_active(step_id, state.current_visit(step_id))?;
             visit.pause.is_some()
         }
@@ -120,70 +120,73 @@ pub(super) fn resume(work: &mut Work<'_>, command: &Control) -> Result<(), Refus
         };
         return Err(Refusal::rejected(RejectionCode::NotWaiting, what));
     }
-    work.subject.clone_from(&step_id);
-    go_on_after_pause(work, step_id, command.reason.clone());
+    builder.subject.clone_from(&step_id);
+    go_on_after_pause(builder, step_id, command.reason.clone());
     Ok(())
 }
 
 /// Ends the pause of a task or of one of its steps. Steps that people work on are checked again: a
 /// migration during the pause may have lowered the number of submissions they need.
 pub(super) fn go_on_after_pause(
-    work: &mut Work<'_>,
+    builder: &mut DecisionBuilder<'_>,
     step_id: Option<StepId>,
     reason: Option<String>,
 ) {
     let waiting: Vec<StepId> = match &step_id {
         Some(step_id) => vec![step_id.clone()],
-        None => work.current().active_steps().cloned().collect(),
+        None => builder.current().active_steps().cloned().collect(),
     };
-    work.emit(WorkflowEvent::WorkflowResumed { step_id, reason });
-    if work.workflow_pause().is_some() {
+    builder.emit(WorkflowEvent::WorkflowResumed { step_id, reason });
+    if builder.workflow_pause().is_some() {
         return;
     }
     for step_id in waiting {
-        let step = work.step(&step_id).clone();
-        let visit = work.visit(&step_id);
+        let step = builder.step(&step_id).clone();
+        let visit = builder.visit(&step_id);
         let goes_on = visit.status == VisitStatus::Active
             && visit.pause.is_none()
-            && work.current().incident_of(&step_id).is_none();
+            && builder.current().incident_of(&step_id).is_none();
         if step.kind.takes_submissions() && goes_on {
-            work.go_on(&step, None);
+            builder.go_on(&step, None);
         }
     }
-    if work.current().pause.is_none() {
-        work.begin_ready_joins();
+    if builder.current().pause.is_none() {
+        builder.begin_ready_joins();
     }
 }
 
 /// The step that a command names, which the workflow must have; none for the whole task.
-fn named_step(work: &Work<'_>, step_id: Option<&str>) -> Result<Option<StepId>, Refusal> {
-    work.state()?;
+fn named_step(
+    builder: &DecisionBuilder<'_>,
+    step_id: Option<&str>,
+) -> Result<Option<StepId>, Refusal> {
+    builder.state()?;
     let Some(step) = step_id else { return Ok(None) };
-    let step = work.target_step(Some(step), |_| true)?;
+    let step = builder.target_step(Some(step), |_| true)?;
     Ok(Some(step.id.clone()))
 }
 
-pub(super) fn cancel(work: &mut Work<'_>, command: &Control) -> Result<(), Refusal> {
+pub(super) fn cancel(builder: &mut DecisionBuilder<'_>, command: &Control) -> Result<(), Refusal> {
     // A cancel ends the whole task. A step that it names must exist, or it was meant for another
     // task.
-    named_step(work, command.step_id.as_deref())?;
-    if work.current().status.is_final() {
-        work.require_running()?;
+    named_step(builder, command.step_id.as_deref())?;
+    if builder.current().status.is_final() {
+        builder.require_running()?;
     }
-    work.cancel(command.reason.clone());
+    builder.cancel(command.reason.clone());
     Ok(())
 }
 
-pub(super) fn retry(work: &mut Work<'_>, command: &Control) -> Result<(), Refusal> {
-    work.state()?;
+pub(super) fn retry(builder: &mut DecisionBuilder<'_>, command: &Control) -> Result<(), Refusal> {
+    builder.state()?;
     if let Some(step) = command.step_id.as_deref() {
-        work.target_step(Some(step), |_| true)?;
+        builder.target_step(Some(step), |_| true)?;
     }
-    work.require_running()?;
+    builder.require_running()?;
     if let Some(step) = command.step_id.as_deref() {
-        work.require_step_running(step)?;
+        builder.require_step_running(step)?;
     }
-    let held: Vec<Incident> = work
+    let held: Vec<Incident> = builder
         .current()
         .incidents
         .iter()
@@ -193,7 +196,7 @@ pub(super) fn retry(work: &mut Work<'_>, command: &Control) -> Result<(), Refusa
                 .as_deref()
                 .is_none_or(|s| incident.step_id == *s)
         })
-        .filter(|incident| work.require_step_running(&incident.step_id).is_ok())
+        .filter(|incident| builder.require_step_running(&incident.step_id).is_ok())
         .cloned()
         .collect();
     if held.is_empty() {
@@ -202,21 +205,21 @@ pub(super) fn retry(work: &mut Work<'_>, command: &Control) -> Result<(), Refusa
             "no incident is open: there is nothing to try again",
         ));
     }
-    work.retries = true;
+    builder.retries = true;
     let mut steps: Vec<StepId> = held.into_iter().map(|incident| incident.step_id).collect();
     steps.dedup();
     for step_id in steps {
         // Advancing one step can end the task or withdraw another step.
-        let state = work.current();
+        let state = builder.current();
         if state.status.is_final() || state.incident_of(&step_id).is_none() {
             continue;
         }
-        work.subject = Some(step_id.clone());
-        work.resolve_incidents(Some(&step_id), "retry");
-        let step = work.step(&step_id).clone();
-        match work.visit(&step_id).status {
-            VisitStatus::Active => work.go_on(&step, None),
-            VisitStatus::Completed | VisitStatus::Skipped => work.leave(step_id),
+        builder.subject = Some(step_id.clone());
+        builder.resolve_incidents(Some(&step_id), "retry");
+        let step = builder.step(&step_id).clone();
+        match builder.visit(&step_id).status {
+            VisitStatus::Active => builder.go_on(&step, None),
+            VisitStatus::Completed | VisitStatus::Skipped => builder.leave(step_id),
             VisitStatus::Failed | VisitStatus::Withdrawn => {}
         }
     }

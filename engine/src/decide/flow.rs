@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{child::given_context, work::Work};
+use super::{builder::DecisionBuilder, child::given_context};
 use crate::{
     command::failed_by_transition,
     config::{DisagreementStrategy, Fallback, HookStage, StepConfig, Target},
@@ -21,7 +21,7 @@ use crate::{
     transition::{Choice, TransitionEvaluator},
 };
 
-impl Work<'_> {
+impl DecisionBuilder<'_> {
     /// Ends an active step if it is complete, then follows its transitions through every step that
     /// needs no one, until the task waits or ends.
     pub(super) fn go_on(&mut self, step: &StepConfig, closing: Option<Closing<'_>>) {

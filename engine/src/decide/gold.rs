@@ -1,6 +1,6 @@
 //! Gold tasks: tasks with a known answer.
 
-use super::work::Work;
+use super::builder::DecisionBuilder;
 use crate::{
     events::WorkflowEvent,
     executor::{is_expected, selection},
@@ -8,7 +8,7 @@ use crate::{
     state::AnnotationData,
 };
 
-impl Work<'_> {
+impl DecisionBuilder<'_> {
     /// Compares an accepted answer with the known one, if the task has one that applies to the
     /// step.
     pub(super) fn score(&mut self, step_id: &StepId, visit: u32, annotation: &AnnotationData) {

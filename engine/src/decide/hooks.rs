@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::work::Work;
+use super::builder::DecisionBuilder;
 use crate::{
     config::{Hook, HookId, HookStage, OnError, StepConfig},
     events::{HookEnded, StepOpened, WorkflowEvent},
@@ -15,7 +15,7 @@ use crate::{
     state::{FoundResult, IncidentCode},
 };
 
-impl Work<'_> {
+impl DecisionBuilder<'_> {
     /// Runs the `pre_process` hooks. Returns whether the visit is open.
     pub(super) fn open(&mut self, step: &StepConfig) -> bool {
         if !self.visit(&step.id).opening {

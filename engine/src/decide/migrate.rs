@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
-use super::{decision::Refusal, work::Work};
+use super::{builder::DecisionBuilder, decision::Refusal};
 use crate::{
     command::{Migrate, RejectionCode},
     config::{Performer, StepConfig, TransitionConfig, WorkflowConfig},
@@ -15,12 +15,12 @@ use crate::{
 
 /// Steps are mapped by the command, else by their id. A current step of the task must exist in the
 /// new revision with the same type; steps that the task has left keep their history under their id.
-pub(super) fn migrate(work: &mut Work<'_>, command: &Migrate) -> Result<(), Refusal> {
-    if work.state()?.status.is_final() {
-        work.require_running()?;
+pub(super) fn migrate(builder: &mut DecisionBuilder<'_>, command: &Migrate) -> Result<(), Refusal> {
+    if builder.state()?.status.is_final() {
+        builder.require_running()?;
     }
-    let target = work.named.ok_or(Refusal::WorkflowNotFound)?;
-    let (old, new) = (work.config(), &**target.config());
+    let target = builder.named.ok_or(Refusal::WorkflowNotFound)?;
+    let (old, new) = (builder.config(), &**target.config());
     if new.id != old.id {
         return Err(unmapped(format!(
             "`{}` is another workflow; a task can only move to a revision of `{}`",
@@ -28,8 +28,8 @@ pub(super) fn migrate(work: &mut Work<'_>, command: &Migrate) -> Result<(), Refu
         )));
     }
     let map = |id: &StepId| command.steps.get(id).unwrap_or(id).clone();
-    require_mapped(work, new, command)?;
-    let state = work.current();
+    require_mapped(builder, new, command)?;
+    let state = builder.current();
     if new.revision == old.revision && command.steps.iter().all(|(from, to)| from == to) {
         // The task runs on this revision already: there is nothing to record.
         return Ok(());
@@ -55,36 +55,40 @@ pub(super) fn migrate(work: &mut Work<'_>, command: &Migrate) -> Result<(), Refu
             .collect(),
         slots: slots.collect(),
         loops: loops(&state.loops, &old.transitions, &new.transitions, &map),
-        joins: joins(work, new, &map),
+        joins: joins(builder, new, &map),
     };
-    work.emit(WorkflowEvent::WorkflowMigrated(migrated));
-    work.bind(target);
+    builder.emit(WorkflowEvent::WorkflowMigrated(migrated));
+    builder.bind(target);
     // The new revision may need no more than has been submitted. A child task continues unchanged.
     for step_id in active {
-        let visit = work.visit(&step_id);
-        let performer = work.step(&step_id).kind.spec().performer;
+        let visit = builder.visit(&step_id);
+        let performer = builder.step(&step_id).kind.spec().performer;
         // A call that has failed for good is repeated only by `retry`.
         let failed = performer == Performer::Handler
-            && work.current().incidents.iter().any(|incident| {
+            && builder.current().incidents.iter().any(|incident| {
                 incident.step_id == step_id && incident.code == IncidentCode::HandlerFailed
             });
         let open = !failed
             && visit.status == VisitStatus::Active
             && visit.pause.is_none()
             && performer != Performer::ChildTask;
-        if open && work.current().pause.is_none() {
-            let step = work.step(&step_id).clone();
-            work.go_on(&step, None);
+        if open && builder.current().pause.is_none() {
+            let step = builder.step(&step_id).clone();
+            builder.go_on(&step, None);
         }
     }
-    if work.current().pause.is_none() {
-        work.begin_ready_joins();
+    if builder.current().pause.is_none() {
+        builder.begin_ready_joins();
     }
     Ok(())
 }
 
-fn require_mapped(work: &Work<'_>, new: &WorkflowConfig, command: &Migrate) -> Result<(), Refusal> {
-    let (state, old) = (work.current(), work.config());
+fn require_mapped(
+    builder: &DecisionBuilder<'_>,
+    new: &WorkflowConfig,
+    command: &Migrate,
+) -> Result<(), Refusal> {
+    let (state, old) = (builder.current(), builder.config());
     let map = |id: &StepId| command.steps.get(id).unwrap_or(id).clone();
     for (from, to) in &command.steps {
         if old.step(from).is_none() || new.step(to).is_none() {
@@ -124,13 +128,16 @@ fn require_mapped(work: &Work<'_>, new: &WorkflowConfig, command: &Migrate) -> R
 /// The new timeouts of joins with waiting branches, where they change. The new revision's timeout
 /// counts from when the old one began, else from now.
 fn joins(
-    work: &Work<'_>,
+    builder: &DecisionBuilder<'_>,
     new: &WorkflowConfig,
     map: &impl Fn(&StepId) -> StepId,
 ) -> BTreeMap<StepId, Option<DateTime<Utc>>> {
-    let (state, old) = (work.current(), work.config());
+    let (state, old) = (builder.current(), builder.config());
     // On resume the length of the pause is added, so count from when the pause began.
-    let now = state.pause.as_ref().map_or(work.now, |pause| pause.since);
+    let now = state
+        .pause
+        .as_ref()
+        .map_or(builder.now, |pause| pause.since);
     let timeout = |step: Option<&StepConfig>| Some(step?.join_timeout?.get());
     let changed = state.joins.iter().filter_map(|(id, pending)| {
         let (before, after) = (timeout(old.step(id)), timeout(new.step(&map(id))));

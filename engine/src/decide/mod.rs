@@ -5,11 +5,11 @@
 //! a rejected command changes nothing.
 
 mod assignment;
+mod builder;
 mod call;
 mod child;
 mod control;
 mod decision;
-mod due;
 mod flow;
 mod gold;
 mod hooks;
@@ -17,11 +17,11 @@ mod migrate;
 mod start;
 mod submission;
 mod target;
-mod work;
+mod timers;
 
 pub use decision::{DecideContext, Decision};
 
-use self::{decision::Refusal, work::Work};
+use self::{builder::DecisionBuilder, decision::Refusal};
 use crate::{
     command::{Command, CommandEnvelope, Dead, Outcome, Undecided},
     state::WorkflowSnapshot,
@@ -33,9 +33,9 @@ pub fn decide(
     envelope: &CommandEnvelope,
     context: &DecideContext<'_>,
 ) -> Decision {
-    let mut work = Work::new(state.cloned(), envelope, context);
-    match apply(&mut work, envelope) {
-        Ok(()) => work.finish(),
+    let mut builder = DecisionBuilder::new(state.cloned(), envelope, context);
+    match apply(&mut builder, envelope) {
+        Ok(()) => builder.finish(),
         Err(refusal) => Decision {
             outcome: match refusal {
                 Refusal::Rejected(rejection) => Outcome::Rejected(rejection),
@@ -57,21 +57,21 @@ pub fn decide(
     }
 }
 
-fn apply(work: &mut Work<'_>, envelope: &CommandEnvelope) -> Result<(), Refusal> {
-    work.give_back_paused_time();
+fn apply(builder: &mut DecisionBuilder<'_>, envelope: &CommandEnvelope) -> Result<(), Refusal> {
+    builder.give_back_paused_time();
     match &envelope.command {
-        Command::Start(command) => start::start(work, command),
-        Command::Submission(command) => submission::submit(work, command),
-        Command::Advance(command) => control::advance(work, command),
-        Command::Assign(command) => assignment::assign(work, command),
-        Command::Release(command) => assignment::release(work, command),
-        Command::Activity(command) => assignment::activity(work, command),
-        Command::Pause(command) => control::pause(work, command),
-        Command::Resume(command) => control::resume(work, command),
-        Command::Cancel(command) => control::cancel(work, command),
-        Command::Retry(command) => control::retry(work, command),
-        Command::Migrate(command) => migrate::migrate(work, command),
-        Command::Child(command) => child::child(work, command),
-        Command::FireTimer(command) => due::due(work, command),
+        Command::Start(command) => start::start(builder, command),
+        Command::Submission(command) => submission::submit(builder, command),
+        Command::Advance(command) => control::advance(builder, command),
+        Command::Assign(command) => assignment::assign(builder, command),
+        Command::Release(command) => assignment::release(builder, command),
+        Command::Activity(command) => assignment::activity(builder, command),
+        Command::Pause(command) => control::pause(builder, command),
+        Command::Resume(command) => control::resume(builder, command),
+        Command::Cancel(command) => control::cancel(builder, command),
+        Command::Retry(command) => control::retry(builder, command),
+        Command::Migrate(command) => migrate::migrate(builder, command),
+        Command::Child(command) => child::child(builder, command),
+        Command::FireTimer(command) => timers::fire(builder, command),
     }
 }

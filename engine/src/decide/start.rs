@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{decision::Refusal, work::Work};
+use super::{builder::DecisionBuilder, decision::Refusal};
 use crate::{
     command::{RejectionCode, Start},
     events::{WorkflowEvent, WorkflowStarted},
@@ -12,7 +12,7 @@ use crate::{
     state::ParentTask,
 };
 
-pub(super) fn start(work: &mut Work<'_>, command: &Start) -> Result<(), Refusal> {
+pub(super) fn start(builder: &mut DecisionBuilder<'_>, command: &Start) -> Result<(), Refusal> {
     let Start {
         input,
         labels,
@@ -20,9 +20,9 @@ pub(super) fn start(work: &mut Work<'_>, command: &Start) -> Result<(), Refusal>
         ..
     } = command.clone();
     let labels = labels.unwrap_or_default();
-    if !work.is_started() {
+    if !builder.is_started() {
         begin(
-            work,
+            builder,
             Details {
                 by_submission: false,
                 input,
@@ -31,44 +31,44 @@ pub(super) fn start(work: &mut Work<'_>, command: &Start) -> Result<(), Refusal>
                 parent: None,
             },
         )?;
-        let entry = work.config().entry_step.clone();
+        let entry = builder.config().entry_step.clone();
         // If the entry step takes submissions, the task waits for people even while its workflow
         // is paused; any other entry step would run at once.
-        if !work.step(&entry).kind.takes_submissions() {
-            work.require_running()?;
+        if !builder.step(&entry).kind.takes_submissions() {
+            builder.require_running()?;
         }
-        work.enter(entry, None);
+        builder.enter(entry, None);
         return Ok(());
     }
-    require_same_workflow(work, Some(&command.workflow))?;
-    if !work.current().awaits_details {
-        return Err(already_started(work));
+    require_same_workflow(builder, Some(&command.workflow))?;
+    if !builder.current().awaits_details {
+        return Err(already_started(builder));
     }
     // A submission started the task earlier; this `start` supplies the details.
     let becomes_gold = expected.is_some();
-    work.emit(WorkflowEvent::TaskDetailsSupplied {
+    builder.emit(WorkflowEvent::TaskDetailsSupplied {
         input,
         labels,
         expected,
         parent: None,
     });
     if becomes_gold {
-        work.score_earlier();
+        builder.score_earlier();
     }
     Ok(())
 }
 
 /// Starts the task on behalf of its first submission.
-pub(super) fn start_by_submission(work: &mut Work<'_>) -> Result<(), Refusal> {
+pub(super) fn start_by_submission(builder: &mut DecisionBuilder<'_>) -> Result<(), Refusal> {
     begin(
-        work,
+        builder,
         Details {
             by_submission: true,
             ..Details::default()
         },
     )?;
-    let entry = work.config().entry_step.clone();
-    work.enter(entry, None);
+    let entry = builder.config().entry_step.clone();
+    builder.enter(entry, None);
     Ok(())
 }
 
@@ -83,7 +83,7 @@ pub(super) struct Details {
 }
 
 /// Binds the task to the revision that the command names.
-pub(super) fn begin(work: &mut Work<'_>, details: Details) -> Result<(), Refusal> {
+pub(super) fn begin(builder: &mut DecisionBuilder<'_>, details: Details) -> Result<(), Refusal> {
     let Details {
         by_submission,
         input,
@@ -91,9 +91,9 @@ pub(super) fn begin(work: &mut Work<'_>, details: Details) -> Result<(), Refusal
         expected,
         parent,
     } = details;
-    let workflow = work.named.ok_or(Refusal::WorkflowNotFound)?;
-    work.bind(workflow);
-    work.emit(WorkflowEvent::WorkflowStarted(WorkflowStarted {
+    let workflow = builder.named.ok_or(Refusal::WorkflowNotFound)?;
+    builder.bind(workflow);
+    builder.emit(WorkflowEvent::WorkflowStarted(WorkflowStarted {
         workflow: workflow.reference(),
         content_hash: workflow.content_hash().to_owned(),
         by_submission,
@@ -114,29 +114,29 @@ pub(super) fn begin(work: &mut Work<'_>, details: Details) -> Result<(), Refusal
 
 /// Refuses a command that names another workflow than the task's. Another revision is accepted.
 pub(super) fn require_same_workflow(
-    work: &Work<'_>,
+    builder: &DecisionBuilder<'_>,
     selector: Option<&WorkflowSelector>,
 ) -> Result<(), Refusal> {
     let other = match selector {
         None => false,
         Some(WorkflowSelector::Latest(id) | WorkflowSelector::Numbered(id, _)) => {
-            *id != work.current().workflow.workflow
+            *id != builder.current().workflow.workflow
         }
         Some(WorkflowSelector::Revision(id)) => {
-            let named = work.named.map(|named| &named.config().id);
-            *id != work.current().workflow.revision_id
-                && named != Some(&work.current().workflow.workflow)
+            let named = builder.named.map(|named| &named.config().id);
+            *id != builder.current().workflow.revision_id
+                && named != Some(&builder.current().workflow.workflow)
         }
     };
     if other {
-        Err(already_started(work))
+        Err(already_started(builder))
     } else {
         Ok(())
     }
 }
 
-pub(super) fn already_started(work: &Work<'_>) -> Refusal {
-    let workflow = &work.current().workflow;
+pub(super) fn already_started(builder: &DecisionBuilder<'_>) -> Refusal {
+    let workflow = &builder.current().workflow;
     Refusal::rejected(
         RejectionCode::AlreadyStarted,
         format!(

@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use uuid::Uuid;
 
-use super::{decision::Refusal, start, work::Work};
+use super::{builder::DecisionBuilder, decision::Refusal, start};
 use crate::{
     assignment::{Eligibility, check_roles, reviews_own_work, submitted},
     command::{AnnotationInput, RejectionCode, Submission},
@@ -17,37 +17,42 @@ use crate::{
     state::{AnnotationData, ReviewDecision, Visit, VisitStatus},
 };
 
-pub(super) fn submit(work: &mut Work<'_>, command: &Submission) -> Result<(), Refusal> {
-    if !work.is_started() {
+pub(super) fn submit(
+    builder: &mut DecisionBuilder<'_>,
+    command: &Submission,
+) -> Result<(), Refusal> {
+    if !builder.is_started() {
         // A rejected submission starts nothing: `decide` then drops the events emitted so far.
         if command.workflow.is_none() {
             return Err(Refusal::TaskNotFound);
         }
-        start::start_by_submission(work)?;
+        start::start_by_submission(builder)?;
     }
-    let open = |step: &StepConfig| work.is_open_to_people(step);
-    let step = work.target_step(command.step_id.as_deref(), open)?.clone();
-    let annotation = annotation(work, &command.annotation);
-    require_acceptable(work, &step, &annotation)?;
-    start::require_same_workflow(work, command.workflow.as_ref())?;
-    let visit = work.visit(&step.id).number;
-    work.subject = Some(step.id.clone());
+    let open = |step: &StepConfig| builder.is_open_to_people(step);
+    let step = builder
+        .target_step(command.step_id.as_deref(), open)?
+        .clone();
+    let annotation = annotation(builder, &command.annotation);
+    require_acceptable(builder, &step, &annotation)?;
+    start::require_same_workflow(builder, command.workflow.as_ref())?;
+    let visit = builder.visit(&step.id).number;
+    builder.subject = Some(step.id.clone());
     let annotation = Arc::new(annotation);
-    work.emit(WorkflowEvent::AnnotationSubmitted {
+    builder.emit(WorkflowEvent::AnnotationSubmitted {
         step_id: step.id.clone(),
         visit,
         annotation: Arc::clone(&annotation),
     });
-    work.score(&step.id, visit, &annotation);
-    work.go_on(&step, None);
+    builder.score(&step.id, visit, &annotation);
+    builder.go_on(&step, None);
     Ok(())
 }
 
-fn annotation(work: &Work<'_>, input: &AnnotationInput) -> AnnotationData {
+fn annotation(builder: &DecisionBuilder<'_>, input: &AnnotationInput) -> AnnotationData {
     AnnotationData {
         annotation_id: input
             .annotation_id
-            .unwrap_or_else(|| Uuid::new_v5(&work.command_id().0, b"annotation")),
+            .unwrap_or_else(|| Uuid::new_v5(&builder.command_id().0, b"annotation")),
         user_id: input.user_id,
         data: input.data.clone(),
         decision: input.decision.clone(),
@@ -59,18 +64,18 @@ fn annotation(work: &Work<'_>, input: &AnnotationInput) -> AnnotationData {
 
 /// Checks the rules in the order of [`RejectionCode`]; the first that applies is returned.
 fn require_acceptable(
-    work: &Work<'_>,
+    builder: &DecisionBuilder<'_>,
     step: &StepConfig,
     annotation: &AnnotationData,
 ) -> Result<(), Refusal> {
-    let state = work.current();
+    let state = builder.current();
     let visit = state.current_visit(&step.id);
     if let Some(visit) = visit {
         refuse_duplicate(step, visit, annotation)?;
         refuse_surplus(step, visit, annotation)?;
     }
-    work.require_running()?;
-    work.require_step_running(&step.id)?;
+    builder.require_running()?;
+    builder.require_step_running(&step.id)?;
     let visit = require_open(&step.id, visit)?;
     if !step.kind.takes_submissions() {
         return Err(Refusal::rejected(
@@ -88,7 +93,7 @@ fn require_acceptable(
     if reviews_own_work(state, step, visit, annotation.user_id) {
         return Err(self_review(step, visit));
     }
-    require_valid(work, step, visit, annotation)
+    require_valid(builder, step, visit, annotation)
 }
 
 fn refuse_duplicate(
@@ -166,7 +171,7 @@ pub(super) fn require_active<'v>(
         })
 }
 
-impl Work<'_> {
+impl DecisionBuilder<'_> {
     /// Whether people can work on the step now.
     pub(super) fn is_open_to_people(&self, step: &StepConfig) -> bool {
         let visit = self.current().current_visit(&step.id);
@@ -223,13 +228,13 @@ pub(super) fn self_review(step: &StepConfig, visit: &Visit) -> Refusal {
 
 /// Checks that the annotation has the content that the step uses.
 fn require_valid(
-    work: &Work<'_>,
+    builder: &DecisionBuilder<'_>,
     step: &StepConfig,
     visit: &Visit,
     annotation: &AnnotationData,
 ) -> Result<(), Refusal> {
     let invalid = |detail: String| Err(Refusal::rejected(RejectionCode::InvalidAnnotation, detail));
-    let selection = selection(work.config(), step, visit);
+    let selection = selection(builder.config(), step, visit);
     let needs_value = match step.kind.spec().ends_with {
         EndsWith::Decision => match decision_of(annotation) {
             None => {
@@ -265,11 +270,11 @@ fn require_valid(
     {
         return invalid(format!("{error} (step `{}` compares annotations)", step.id));
     }
-    let Some(key) = ModelKey::of_confidence(&work.config().id, step) else {
+    let Some(key) = ModelKey::of_confidence(&builder.config().id, step) else {
         return Ok(());
     };
     let label = (annotation.user_id, &annotation.data);
-    admit(&key, work.annotators, (work.task_id(), visit), label).or_else(|detail| {
+    admit(&key, builder.annotators, (builder.task_id(), visit), label).or_else(|detail| {
         invalid(format!(
             "{detail} (step `{}` completes by confidence)",
             step.id

@@ -1,13 +1,13 @@
 //! Which step a command means.
 
-use super::{decision::Refusal, work::Work};
+use super::{builder::DecisionBuilder, decision::Refusal};
 use crate::{
     command::RejectionCode,
     config::StepConfig,
     state::{TaskStatus, WorkflowPause, WorkflowSnapshot},
 };
 
-impl Work<'_> {
+impl DecisionBuilder<'_> {
     /// The step that a command names, or the only active one that `takes` it.
     pub(super) fn target_step(
         &self,

@@ -1,6 +1,6 @@
 //! Timers that are due.
 
-use super::{call, child, control, decision::Refusal, work::Work};
+use super::{builder::DecisionBuilder, call, child, control, decision::Refusal};
 use crate::{
     command::FireTimer,
     config::TimeoutAction,
@@ -13,52 +13,52 @@ use crate::{
 };
 
 /// Applies a timer if the state still has it; a lapsed timer is applied without events.
-pub(super) fn due(work: &mut Work<'_>, command: &FireTimer) -> Result<(), Refusal> {
-    work.state()?;
+pub(super) fn fire(builder: &mut DecisionBuilder<'_>, command: &FireTimer) -> Result<(), Refusal> {
+    builder.state()?;
     let row = &command.row;
-    if is_suspended(work, row) {
+    if is_suspended(builder, row) {
         // The row was leased just before the pause. A recorded outcome would settle this row for
         // ever, so none is recorded, and the row fires again after the resume.
         return Err(Refusal::Paused);
     }
     match row.kind {
         TimerKind::AssignmentTimeout => {
-            if let Some(user) = inactive_holder(work, row) {
-                stall(work, row, user);
+            if let Some(user) = inactive_holder(builder, row) {
+                stall(builder, row, user);
             }
         }
         TimerKind::Resume => {
-            let state = work.current();
+            let state = builder.current();
             let pause = match &row.step_id {
                 Some(step) => state.visit(step, row.visit).and_then(|v| v.pause.as_ref()),
                 None => state.pause.as_ref(),
             };
             let until = pause.and_then(|pause| pause.until);
-            if until.is_some_and(|until| until <= work.now) {
+            if until.is_some_and(|until| until <= builder.now) {
                 let reason = Some("the pause has run out".to_owned());
-                control::go_on_after_pause(work, row.step_id.clone(), reason);
+                control::go_on_after_pause(builder, row.step_id.clone(), reason);
             }
         }
         TimerKind::ChildStart
         | TimerKind::ChildPause
         | TimerKind::ChildResume
         | TimerKind::ChildCancel => {
-            return child::order_fired(work, command);
+            return child::order_fired(builder, command);
         }
-        TimerKind::ChildReport => return child::report_due(work, command),
-        TimerKind::ChildEnded => child::ended_timers(work, row),
-        TimerKind::HandlerCall => return call::answered(work, command),
-        TimerKind::JobTimeout => call::unanswered(work, command),
+        TimerKind::ChildReport => return child::report_due(builder, command),
+        TimerKind::ChildEnded => child::ended_timers(builder, row),
+        TimerKind::HandlerCall => return call::answered(builder, command),
+        TimerKind::JobTimeout => call::unanswered(builder, command),
         TimerKind::JoinTimeout => {
-            let state = work.current();
+            let state = builder.current();
             let waits = |step: &StepId| state.joins.get(step)?.expires_at;
             let over = row
                 .step_id
                 .as_ref()
                 .and_then(waits)
-                .is_some_and(|at| at <= work.now);
+                .is_some_and(|at| at <= builder.now);
             if let (true, TaskStatus::Running, Some(step)) = (over, state.status, &row.step_id) {
-                work.expire_join(step.clone());
+                builder.expire_join(step.clone());
             }
         }
     }
@@ -68,20 +68,20 @@ pub(super) fn due(work: &mut Work<'_>, command: &FireTimer) -> Result<(), Refusa
 /// Whether the row is suspended because its workflow, task or step is paused. A timer that ends a
 /// task's pause, and parent-child messages, are suspended by the workflow's pause alone; a timer
 /// that ends a step's pause by the task's too.
-fn is_suspended(work: &Work<'_>, row: &Timer) -> bool {
-    let state = work.current();
+fn is_suspended(builder: &DecisionBuilder<'_>, row: &Timer) -> bool {
+    let state = builder.current();
     let ends_pause = row.kind == TimerKind::Resume && row.step_id.is_none();
     if row.kind.is_between_tasks() {
-        return work.workflow_pause().is_some();
+        return builder.workflow_pause().is_some();
     }
-    work.workflow_pause().is_some()
+    builder.workflow_pause().is_some()
         || (state.status == TaskStatus::Paused && !ends_pause)
         || timers::is_suspended(state, row)
 }
 
 /// The person whose claim on the slot of this row has expired, if it is still claimed.
-fn inactive_holder(work: &Work<'_>, row: &Timer) -> Option<UserId> {
-    let state = work.current();
+fn inactive_holder(builder: &DecisionBuilder<'_>, row: &Timer) -> Option<UserId> {
+    let state = builder.current();
     if state.status != TaskStatus::Running {
         return None;
     }
@@ -93,24 +93,24 @@ fn inactive_holder(work: &Work<'_>, row: &Timer) -> Option<UserId> {
         .assignments
         .iter()
         .find(|assignment| assignment.n == row.n)?;
-    (assignment.expires_at <= work.now).then_some(assignment.user_id)
+    (assignment.expires_at <= builder.now).then_some(assignment.user_id)
 }
 
-fn stall(work: &mut Work<'_>, row: &Timer, user_id: UserId) {
+fn stall(builder: &mut DecisionBuilder<'_>, row: &Timer, user_id: UserId) {
     let Some(step_id) = row.step_id.clone() else {
         return;
     };
-    let step = work.step(&step_id).clone();
+    let step = builder.step(&step_id).clone();
     let visit = row.visit;
     let action = step.timeout_action();
-    work.subject = Some(step_id.clone());
-    work.emit(WorkflowEvent::TaskStalled {
+    builder.subject = Some(step_id.clone());
+    builder.emit(WorkflowEvent::TaskStalled {
         step_id: step_id.clone(),
         visit,
         user_id,
         action,
     });
-    work.emit(WorkflowEvent::TaskReleased {
+    builder.emit(WorkflowEvent::TaskReleased {
         step_id: step_id.clone(),
         visit,
         user_id,
@@ -126,23 +126,23 @@ fn stall(work: &mut Work<'_>, row: &Timer, user_id: UserId) {
     match action {
         TimeoutAction::Requeue | TimeoutAction::Reassign => {}
         TimeoutAction::Proceed => {
-            let submitted = work.visit(&step_id).annotations.len();
+            let submitted = builder.visit(&step_id).annotations.len();
             if u32::try_from(submitted).is_ok_and(|n| n >= step.min_required()) {
-                work.go_on(&step, Some(Closing::Timeout));
+                builder.go_on(&step, Some(Closing::Timeout));
             }
         }
         TimeoutAction::Escalate => {
             let reason = format!("annotator {user_id} held a slot and was inactive for too long");
-            work.escalate(&step_id, IncidentCode::InactivityTimeout, reason);
+            builder.escalate(&step_id, IncidentCode::InactivityTimeout, reason);
         }
         TimeoutAction::Fail => {
             let error = format!("annotator {user_id} was inactive for too long");
-            work.emit(WorkflowEvent::StepFailed {
+            builder.emit(WorkflowEvent::StepFailed {
                 step_id,
                 visit,
                 error: error.clone(),
             });
-            work.fail(error);
+            builder.fail(error);
         }
     }
 }

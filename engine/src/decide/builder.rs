@@ -13,7 +13,7 @@ use crate::{
     transition::CompiledWorkflow,
 };
 
-pub(super) struct Work<'a> {
+pub(super) struct DecisionBuilder<'a> {
     task_id: TaskId,
     metadata: EventMetadata,
     state: Option<WorkflowSnapshot>,
@@ -33,7 +33,7 @@ pub(super) struct Work<'a> {
     pub(super) retries: bool,
 }
 
-impl<'a> Work<'a> {
+impl<'a> DecisionBuilder<'a> {
     pub(super) fn new(
         state: Option<WorkflowSnapshot>,
         envelope: &CommandEnvelope,
