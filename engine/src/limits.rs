@@ -64,20 +64,20 @@ pub const TEXT_BYTES_MAX: usize = 4_096;
 /// Roles of one annotation; more are refused `malformed`.
 pub const ROLES_MAX: usize = 64;
 /// How long a slot stays claimed without activity, unless the workflow file sets it.
-pub const INACTIVITY_DEFAULT: Duration = Duration::from_secs(2 * 3_600);
+pub const INACTIVITY_DEFAULT: Duration = Duration::from_hours(2);
 /// The longest inactivity timeout that a workflow file may set.
-pub const INACTIVITY_MAX: Duration = Duration::from_secs(8 * 3_600);
+pub const INACTIVITY_MAX: Duration = Duration::from_hours(8);
 /// Delay before the second attempt at a call; each further delay is four times as long.
 pub const RETRY_DELAY_FIRST: Duration = Duration::from_secs(1);
 /// The longest delay between two attempts, whatever the number of attempts and even if the receiver
 /// asks for a longer one.
-pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(3_600);
+pub const RETRY_DELAY_MAX: Duration = Duration::from_hours(1);
 /// The longest that one attempt of a webhook may take.
-pub const WEBHOOK_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+pub const WEBHOOK_TIMEOUT_MAX: Duration = Duration::from_mins(1);
 /// The longest timeout that a workflow file may set for a job; an unanswered job counts as failed.
-pub const JOB_TIMEOUT_MAX: Duration = Duration::from_secs(30 * 86_400);
+pub const JOB_TIMEOUT_MAX: Duration = Duration::from_hours(30 * 24);
 /// The longest timeout that a workflow file may set for a join.
-pub const JOIN_TIMEOUT_MAX: Duration = Duration::from_secs(366 * 86_400);
+pub const JOIN_TIMEOUT_MAX: Duration = Duration::from_hours(366 * 24);
 /// Depth of sub-workflows, unless the workflow file sets it.
 pub const SUB_WORKFLOW_DEPTH_DEFAULT: u32 = 5;
 /// Rows of one page in any listing.

@@ -68,8 +68,8 @@ mod tests {
 
     #[test]
     fn two_of_them_do_not_keep_step() {
-        let mut one = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
-        let mut other = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+        let mut one = Backoff::new(Duration::from_secs(1), Duration::from_mins(1));
+        let mut other = Backoff::new(Duration::from_secs(1), Duration::from_mins(1));
         let differ = (0..10).any(|_| one.next() != other.next());
         assert!(differ);
     }

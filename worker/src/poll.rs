@@ -91,7 +91,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_may_have_more_is_looked_at_again_at_once_and_a_stop_ends_every_wait() {
-        let hour = Duration::from_secs(3_600);
+        let hour = Duration::from_hours(1);
         for last in [Ok(Found::More), Ok(Found::Nothing), Err(())] {
             let (times, failures) = run(hour, &[Ok(Found::More), Ok(Found::More), last]).await;
             assert!(times[2] < hour / 2, "{times:?}");

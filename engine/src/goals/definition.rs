@@ -24,7 +24,7 @@ pub struct GoalDefinition {
 }
 
 /// The default length of a rolling window.
-const WINDOW_DEFAULT: Duration = Duration::from_secs(7 * 86_400);
+const WINDOW_DEFAULT: Duration = Duration::from_hours(7 * 24);
 /// The default minimum of measurements in a window.
 const MIN_SAMPLES_DEFAULT: u32 = 20;
 

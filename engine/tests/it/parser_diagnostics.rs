@@ -686,7 +686,7 @@ fn a_value_by_half_its_name_is_suggested_in_full() {
         found,
         [
             "invalid_value workflow.steps[0].completion.type 4:54 did you mean `annotation_count`?",
-            "invalid_value workflow.steps[0].consensus.metric 4:92 did you mean `cohen_kappa`?",
+            "invalid_value workflow.steps[0].consensus.metric 4:94 did you mean `cohen_kappa`?",
         ]
     );
 }

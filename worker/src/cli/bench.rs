@@ -47,7 +47,7 @@ workflow:
 /// How often progress is read from the store; it bounds the error of the measured time.
 const POLL: Duration = Duration::from_millis(50);
 /// A run without progress for this long is given up.
-const STUCK_AFTER: Duration = Duration::from_secs(60);
+const STUCK_AFTER: Duration = Duration::from_mins(1);
 /// Commands under way at a time in the paced part.
 const IN_FLIGHT_MAX: usize = 4_096;
 

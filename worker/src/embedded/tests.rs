@@ -308,7 +308,7 @@ async fn a_retry_waits_for_its_time_and_keeps_its_headers() {
     consumer
         .retry(vec![
             retry(taken[0], Duration::from_millis(300)),
-            retry(taken[1], Duration::from_secs(3_600)),
+            retry(taken[1], Duration::from_hours(1)),
         ])
         .await
         .unwrap();

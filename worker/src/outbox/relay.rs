@@ -44,7 +44,7 @@ const POLL_IDLE: Duration = Duration::from_secs(1);
 /// The first wait after a failure; each failure doubles it.
 const FAILED_WAIT_FIRST: Duration = Duration::from_secs(1);
 /// The longest wait after a failure.
-const FAILED_WAIT_MAX: Duration = Duration::from_secs(60);
+const FAILED_WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// The relay's name among publishers, next to the lanes' of the same process.
 pub(crate) fn relay_id(lanes: PublisherId) -> PublisherId {

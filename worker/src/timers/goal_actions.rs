@@ -33,11 +33,11 @@ const EVERY: Every = Every {
     longest: Duration::from_secs(30),
 };
 /// Longer than the longest call.
-const LEASE: Duration = Duration::from_secs(120);
+const LEASE: Duration = Duration::from_mins(2);
 /// Actions performed at a time.
 const BATCH: u32 = 16;
 /// The first waits grow by powers of 4: 1 s, 4 s, 16 s, ...; later ones are an hour.
-const PAUSE_MAX: Duration = Duration::from_secs(3_600);
+const PAUSE_MAX: Duration = Duration::from_hours(1);
 /// Attempts before an action is given up: about a day.
 const ATTEMPTS_MAX: u32 = 30;
 

@@ -94,7 +94,7 @@ impl Desk {
     /// Messages since the last call.
     async fn told(&self) -> Vec<OutboxRow> {
         let publisher = PublisherId(Uuid::nil());
-        let lease = Duration::from_secs(60);
+        let lease = Duration::from_mins(1);
         let rows = self.store.claim(publisher, lease, 1_000).await.unwrap();
         let positions: Vec<_> = rows.iter().map(|row| row.position).collect();
         self.store.confirmed(&positions).await.unwrap();

@@ -84,7 +84,7 @@ impl Desk {
 
     /// Messages since the last call, by type.
     async fn said(&self) -> BTreeMap<String, usize> {
-        let lease = std::time::Duration::from_secs(600);
+        let lease = std::time::Duration::from_mins(10);
         let rows = self
             .store
             .claim(PublisherId(Uuid::nil()), lease, 1_000)

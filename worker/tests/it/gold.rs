@@ -171,7 +171,7 @@ impl Desk {
     /// Messages since the last call: the annotator, the accuracy, and whether the rule paused them.
     async fn told(&self) -> Vec<(String, f64, bool)> {
         let publisher = PublisherId(Uuid::nil());
-        let lease = Duration::from_secs(60);
+        let lease = Duration::from_mins(1);
         let rows = self.store.claim(publisher, lease, 1_000).await.unwrap();
         let positions: Vec<_> = rows.iter().map(|row| row.position).collect();
         self.store.confirmed(&positions).await.unwrap();

@@ -158,7 +158,7 @@ async fn an_answer_is_read_up_to_its_bound() {
 
 #[tokio::test]
 async fn a_slow_answer_is_given_up() {
-    let slow = ResponseTemplate::new(200).set_delay(Duration::from_secs(60));
+    let slow = ResponseTemplate::new(200).set_delay(Duration::from_mins(1));
     let (server, client) = answering(slow).await;
     let body = Value::Null;
     let request = WebhookRequest {

@@ -35,7 +35,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// are more specific.
 pub(super) const WORK_TIMEOUT: Duration = Duration::from_secs(10);
 /// The same limit for work that reads a lot: rebuilding, searching, projections.
-pub(super) const LONG_WORK_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const LONG_WORK_TIMEOUT: Duration = Duration::from_mins(1);
 /// Closing or rolling back a connection that may be dead ends after this time.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 

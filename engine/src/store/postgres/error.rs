@@ -73,6 +73,10 @@ fn wrap(meaning: Meaning, source: Source) -> EventStoreError {
     }
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the driver's errors are many and grow; the others mean one thing here"
+)]
 fn meaning(error: &sqlx::Error) -> Meaning {
     if let Some(code) = sql_state(error) {
         return of_code(&code, constraint(error));

@@ -71,7 +71,7 @@ const FORGET: &str = "
 
 /// No transaction lives longer, because the limits of its connection end it. A decision made longer
 /// ago is committed and visible, or never will be.
-const TRANSACTION_MAX: Duration = Duration::from_secs(60);
+const TRANSACTION_MAX: Duration = Duration::from_mins(1);
 
 #[async_trait]
 impl ProjectionStore for PgEventStore {

@@ -125,6 +125,10 @@ async fn write(
 
 /// A key exists although the lock and the inbox said otherwise: a bug, distinct from content that
 /// cannot be stored.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "only a refusal of content is meant"
+)]
 fn twice(error: EventStoreError, write: &TaskWrite) -> EventStoreError {
     let unique = match &error {
         EventStoreError::Data(source) => source

@@ -373,7 +373,7 @@ async fn claims_at_once_do_not_split_a_task() {
             let me = publisher(&format!("relay {n}"));
             let mut tasks = Vec::new();
             loop {
-                let rows = store.claim(me, Duration::from_secs(600), 7).await.unwrap();
+                let rows = store.claim(me, Duration::from_mins(10), 7).await.unwrap();
                 if rows.is_empty() {
                     return tasks;
                 }
@@ -455,7 +455,7 @@ async fn the_runtime_role_suffices() {
     append(&store, one, None, vec![annotated(json!(1))]).await;
     store.save(&workflow("flow", "")).await.unwrap();
     let rows = store
-        .claim(publisher("relay"), Duration::from_secs(60), 10)
+        .claim(publisher("relay"), Duration::from_mins(1), 10)
         .await
         .unwrap();
     store

@@ -24,7 +24,7 @@ use crate::cli::{
 };
 
 /// The demo is given up after this; it takes a few seconds.
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_mins(2);
 const POLL: Duration = Duration::from_millis(50);
 
 /// The simulated people.

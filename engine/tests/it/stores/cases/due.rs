@@ -32,7 +32,7 @@ fn ids(rows: &[Timer]) -> Vec<Uuid> {
 pub(in crate::stores) async fn timers_is_leased_moved_and_unset(a: &impl Adapter) {
     let store = a.store();
     let one = task("one");
-    let long = Duration::from_secs(600);
+    let long = Duration::from_mins(10);
     let now = open(&*store, &[one], None).await.now;
     let past = |seconds| now - TimeDelta::seconds(seconds);
     let future = now + TimeDelta::days(1);

@@ -22,7 +22,7 @@ use serde_json::json;
 use super::{PATIENCE, until};
 use crate::stores::{adapter::Adapter, samples::*};
 
-const LEASE: Duration = Duration::from_secs(600);
+const LEASE: Duration = Duration::from_mins(10);
 
 async fn add(store: &dyn Store, epochs: &[u32]) {
     let step = until(async || store.open_projection("goals", 10).await.unwrap()).await;

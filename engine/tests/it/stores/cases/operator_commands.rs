@@ -187,7 +187,7 @@ pub(in crate::stores) async fn timers_of_a_paused_workflow_is_not_claimed(a: &im
         .await;
     }
     pause(&*store, "pause", "held").await;
-    let long = Duration::from_secs(600);
+    let long = Duration::from_mins(10);
     let claimed = store
         .claim_timers(TimerLane::Decisions, long, 10)
         .await

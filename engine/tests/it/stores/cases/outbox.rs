@@ -8,7 +8,7 @@ use serde_json::json;
 use super::until;
 use crate::stores::{adapter::Adapter, samples::*};
 
-const LONG: Duration = Duration::from_secs(600);
+const LONG: Duration = Duration::from_mins(10);
 
 async fn claim(store: &dyn Store, by: PublisherId) -> Vec<OutboxRow> {
     store.claim(by, LONG, 100).await.unwrap()

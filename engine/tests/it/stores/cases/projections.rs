@@ -92,7 +92,7 @@ pub(in crate::stores) async fn a_projection_counts_each_event_once(a: &impl Adap
     let rows = store.projection_rows("count").await.unwrap();
     assert_eq!(rows["count"], 20);
     let sent = store
-        .claim(publisher("relay"), Duration::from_secs(600), 100)
+        .claim(publisher("relay"), Duration::from_mins(10), 100)
         .await
         .unwrap();
     assert_eq!(sent.len(), 20);
