@@ -142,6 +142,7 @@ pub enum WorkflowEvent {
     /// A visit needs a child task.
     ChildRequested(ChildRequested),
     /// A child task has received an order.
+    #[serde(rename = "child_told")]
     ChildNotified {
         /// The step.
         step_id: StepId,
@@ -168,6 +169,7 @@ pub enum WorkflowEvent {
     /// A child task has ended, or could not start.
     ChildEnded(ChildEnded),
     /// The parent has been notified how this task ended.
+    #[serde(rename = "parent_told")]
     ParentNotified {},
     /// The annotations of a visit were compared.
     ConsensusCalculated(ConsensusCalculated),

@@ -22,10 +22,12 @@ pub struct RebuildReport {
     /// Snapshots written, deleted or changed.
     pub snapshots_changed: u64,
     /// Timers written, deleted or changed.
+    #[serde(rename = "due_changed")]
     pub timers_changed: u64,
     /// Whether the pauses of workflows differed from the operator commands.
     pub pauses_changed: bool,
     /// Annotator models rebuilt.
+    #[serde(rename = "models_learnt")]
     pub models_rebuilt: u64,
 }
 

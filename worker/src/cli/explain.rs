@@ -6,7 +6,6 @@ use glyph_workflow_engine::{
     ids::{Slug, TaskId},
     state::TaskStatus,
 };
-use serde_json::json;
 
 use super::{
     CliError, Output,
@@ -68,12 +67,16 @@ pub(super) async fn explain(
         }
         for decision in &explanation.decisions {
             let result = &decision.result;
-            let by = result.resolved_by.map_or("nobody", |by| by.as_str());
+            let end = match (&result.value, result.resolved_by) {
+                (None, _) => "ended without a value".to_owned(),
+                (Some(value), by) => {
+                    let by = by.map_or(String::new(), |by| format!(", by {}", by.as_str()));
+                    format!("ended with {}{by}", clipped(&value.to_string(), 60))
+                }
+            };
             lines.push(format!(
-                "version {}: `{}` ended with {}, by {by}",
-                decision.version,
-                decision.step_id,
-                clipped(&json!(result.value).to_string(), 60),
+                "version {}: `{}` {end}",
+                decision.version, decision.step_id
             ));
             if let Some(consensus) = &decision.consensus {
                 lines.push(format!(

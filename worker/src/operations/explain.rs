@@ -65,6 +65,7 @@ pub struct Waiting {
     #[serde(rename = "places")]
     pub slots: Option<u32>,
     /// Slots without a submission or a claim.
+    #[serde(rename = "free_places")]
     pub free_slots: Option<u32>,
     /// The claimed slots, each with its user and expiry.
     pub claims: Vec<Claim>,
