@@ -149,7 +149,7 @@ fn a_paused_workflow_stops_the_clock_of_claims() {
     let row = derive_timers(scenario.state.as_ref().unwrap()).remove(0);
     assert_eq!(
         scenario.run(Command::FireTimer(FireTimer::alone(row))),
-        "Undecided(Held)"
+        "Undecided(Paused)"
     );
     scenario.resume_workflow();
     assert_eq!(

@@ -1,7 +1,6 @@
 //! The promises of every store.
 
 mod batches;
-mod due;
 mod goals;
 mod index;
 mod operator_commands;
@@ -9,10 +8,10 @@ mod outbox;
 mod projections;
 mod reliability;
 mod slots;
+mod timers;
 mod workflows;
 
 pub(super) use batches::*;
-pub(super) use due::*;
 pub(super) use goals::*;
 pub(super) use index::*;
 pub(super) use operator_commands::*;
@@ -20,6 +19,7 @@ pub(super) use outbox::*;
 pub(super) use projections::*;
 pub(super) use reliability::*;
 pub(super) use slots::*;
+pub(super) use timers::*;
 pub(super) use workflows::*;
 
 use std::time::Duration;
