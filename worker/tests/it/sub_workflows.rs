@@ -233,7 +233,7 @@ async fn crash_between(point: CrashPoint, pass: u32) {
 
     // In this half-done state, a rebuild from the log is consistent.
     let rebuilt = folder.done(&["rebuild"]).await;
-    assert_eq!(rebuilt["timers_changed"], 0, "{what}: {rebuilt}");
+    assert_eq!(rebuilt["due_changed"], 0, "{what}: {rebuilt}");
     assert_eq!(rebuilt["tasks_changed"], 0, "{what}: {rebuilt}");
 
     let mut healthy = folder.glyph(&["worker", "--no-http"]).spawn().unwrap();
