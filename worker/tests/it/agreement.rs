@@ -30,13 +30,13 @@ use uuid::Uuid;
 use crate::support::engine::{DUAL, envelope, submission, task};
 
 /// A store with a manual clock, and a workflow.
-struct Desk {
+struct Scenario {
     store: Arc<MemoryStore>,
     orchestrator: WorkflowOrchestrator,
     seconds: Arc<AtomicI64>,
 }
 
-impl Desk {
+impl Scenario {
     async fn new() -> Self {
         let seconds = Arc::new(AtomicI64::new(0));
         let clock = Arc::clone(&seconds);
@@ -118,10 +118,10 @@ fn labels(n: u128) -> [&'static str; 2] {
 
 #[tokio::test]
 async fn the_newest_items_are_followed_and_a_rebuild_finds_the_same() {
-    let desk = Desk::new().await;
-    let projector = desk.projector(20);
+    let scenario = Scenario::new().await;
+    let projector = scenario.projector(20);
     for n in 0..50 {
-        desk.label(n, labels(n)).await;
+        scenario.label(n, labels(n)).await;
         if n % 7 == 0 {
             catch_up(&projector).await;
         }
@@ -133,7 +133,7 @@ async fn the_newest_items_are_followed_and_a_rebuild_finds_the_same() {
         .collect();
     let row = |k: usize| inside.iter().map(|item| item[k]).collect::<Vec<_>>();
     let ratings = [row(0), row(1)].map(|row| row.into_iter().map(Some).collect::<Vec<_>>());
-    let live = desk.summary().await;
+    let live = scenario.summary().await;
     assert_eq!((live.items, live.window), (20, 20));
     let near = |found: Option<f64>, wanted: f64| {
         assert!((found.unwrap() - wanted).abs() < 1e-12, "{live:?}");
@@ -144,43 +144,43 @@ async fn the_newest_items_are_followed_and_a_rebuild_finds_the_same() {
     near(live.agreement, equal as f64 / 20.0);
 
     // A new window length applies from the next start, even without another item.
-    desk.told().await;
-    catch_up(&desk.projector(10)).await;
-    let shorter = desk.summary().await;
+    scenario.told().await;
+    catch_up(&scenario.projector(10)).await;
+    let shorter = scenario.summary().await;
     assert_eq!((shorter.items, shorter.window), (10, 10));
-    assert_eq!(desk.told().await, [], "no item has come");
-    catch_up(&desk.projector(30)).await;
-    let longer = desk.summary().await;
+    assert_eq!(scenario.told().await, [], "no item has come");
+    catch_up(&scenario.projector(30)).await;
+    let longer = scenario.summary().await;
     assert_eq!((longer.items, longer.window), (10, 30));
 
-    desk.store.reset_projection(PROJECTION).await.unwrap();
-    catch_up(&desk.projector(20).silent()).await;
-    assert_eq!(desk.summary().await, live);
-    assert_eq!(desk.told().await, [], "a recount tells nothing");
+    scenario.store.reset_projection(PROJECTION).await.unwrap();
+    catch_up(&scenario.projector(20).silent()).await;
+    assert_eq!(scenario.summary().await, live);
+    assert_eq!(scenario.told().await, [], "a recount tells nothing");
 }
 
 #[tokio::test]
 async fn gold_tasks_say_nothing_of_the_agreement_on_others() {
-    let desk = Desk::new().await;
-    desk.label(1, ["a", "b"]).await;
-    desk.start_gold(2, json!("a")).await;
-    desk.label(2, ["a", "a"]).await;
-    catch_up(&desk.projector(20)).await;
-    assert_eq!(desk.summary().await.items, 1);
+    let scenario = Scenario::new().await;
+    scenario.label(1, ["a", "b"]).await;
+    scenario.start_gold(2, json!("a")).await;
+    scenario.label(2, ["a", "a"]).await;
+    catch_up(&scenario.projector(20)).await;
+    assert_eq!(scenario.summary().await.items, 1);
 }
 
 #[tokio::test]
 async fn messages_come_at_most_every_five_seconds_and_none_is_lost() {
-    let desk = Desk::new().await;
-    let projector = desk.projector(20);
+    let scenario = Scenario::new().await;
+    let projector = scenario.projector(20);
     catch_up(&projector).await;
-    assert_eq!(desk.told().await, [], "there is nothing to tell");
+    assert_eq!(scenario.told().await, [], "there is nothing to tell");
 
     let mut ids = BTreeSet::new();
     let mut next = async |expected: Option<usize>| {
         // Another process may take over at any time: the row records what was reported.
-        catch_up(&desk.projector(20)).await;
-        let told = desk.told().await;
+        catch_up(&scenario.projector(20)).await;
+        let told = scenario.told().await;
         let told: Vec<_> = told
             .iter()
             .filter(|row| row.message_type == "agreement.progressed")
@@ -198,15 +198,15 @@ async fn messages_come_at_most_every_five_seconds_and_none_is_lost() {
             assert!(ids.insert(row.message_id), "each message has its own id");
         }
     };
-    desk.label(1, ["a", "a"]).await;
+    scenario.label(1, ["a", "a"]).await;
     next(Some(1)).await;
-    desk.label(2, ["a", "b"]).await;
+    scenario.label(2, ["a", "b"]).await;
     next(None).await;
-    desk.label(3, ["b", "b"]).await;
-    desk.seconds.store(4, Ordering::SeqCst);
+    scenario.label(3, ["b", "b"]).await;
+    scenario.seconds.store(4, Ordering::SeqCst);
     next(None).await;
-    desk.seconds.store(5, Ordering::SeqCst);
+    scenario.seconds.store(5, Ordering::SeqCst);
     next(Some(3)).await;
-    desk.seconds.store(60, Ordering::SeqCst);
+    scenario.seconds.store(60, Ordering::SeqCst);
     next(None).await;
 }

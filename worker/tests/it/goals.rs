@@ -36,12 +36,12 @@ goals:
       on_complete: [trigger_webhook: { url: 'https://example.org/hook' }] }
 ";
 
-struct Desk {
+struct Scenario {
     store: Arc<MemoryStore>,
     orchestrator: Arc<WorkflowOrchestrator>,
 }
 
-impl Desk {
+impl Scenario {
     async fn new(yaml: &str) -> Self {
         let store = Arc::new(MemoryStore::with_clock(Arc::new(chrono::Utc::now)));
         let orchestrator = Arc::new(WorkflowOrchestrator::new(
@@ -120,10 +120,10 @@ fn counts(said: &[(&str, usize)]) -> BTreeMap<String, usize> {
 
 #[tokio::test]
 async fn goals_are_told_of_once_and_their_actions_done_once() {
-    let desk = Desk::new(FLOW).await;
-    desk.complete_tasks(1, 3).await;
-    desk.project().await;
-    let (one, other) = (desk.projector(), desk.projector());
+    let scenario = Scenario::new(FLOW).await;
+    scenario.complete_tasks(1, 3).await;
+    scenario.project().await;
+    let (one, other) = (scenario.projector(), scenario.projector());
     let (one, other) = tokio::join!(one.step(), other.step());
     assert!(one.is_ok() && other.is_ok());
     let expected = [
@@ -131,13 +131,13 @@ async fn goals_are_told_of_once_and_their_actions_done_once() {
         ("goal.completed", 1),
         ("goal.progressed", 2),
     ];
-    assert_eq!(desk.said().await, counts(&expected));
+    assert_eq!(scenario.said().await, counts(&expected));
 
     // The pause is an operator command under the action's id, however often it is executed.
-    let runner = desk.runner();
+    let runner = scenario.runner();
     assert_eq!(runner.step().await.unwrap(), 1);
     assert_eq!(runner.step().await.unwrap(), 0);
-    let paused = desk.store.workflow_pauses().await.unwrap().active;
+    let paused = scenario.store.workflow_pauses().await.unwrap().active;
     assert_eq!(paused.len(), 1);
     assert_eq!(
         paused[0].reason.as_deref(),
@@ -152,20 +152,21 @@ async fn goals_are_told_of_once_and_their_actions_done_once() {
     let operator_command = OperatorEnvelope::new(Uuid::from_u128(5), operator_command);
     for _ in 0..2 {
         let again = operator_command.clone();
-        desk.orchestrator
-            .operator_command(&*desk.store, again)
+        scenario
+            .orchestrator
+            .operator_command(&*scenario.store, again)
             .await
             .unwrap();
     }
-    desk.project().await;
+    scenario.project().await;
     assert_eq!(
-        desk.said().await.get("goal.completed"),
+        scenario.said().await.get("goal.completed"),
         Some(&1),
         "of the goal that was signed off"
     );
     // No host may be called here, so the webhook is given up with a reason.
     assert_eq!(runner.step().await.unwrap(), 1);
-    let actions = desk.store.goal_actions().await.unwrap();
+    let actions = scenario.store.goal_actions().await.unwrap();
     let webhook = actions
         .iter()
         .find(|row| row.action.action == "trigger_webhook")
@@ -175,14 +176,14 @@ async fn goals_are_told_of_once_and_their_actions_done_once() {
     assert_eq!(webhook.action.payload["body"]["data"]["goal"], "done");
 
     // A rebuild gives the same numbers, and nothing is reported or executed again.
-    let live = read_goals(&*desk.store).await.unwrap();
-    desk.store.reset_projection(GOALS).await.unwrap();
-    let projector = desk.projector().without_progress();
+    let live = read_goals(&*scenario.store).await.unwrap();
+    scenario.store.reset_projection(GOALS).await.unwrap();
+    let projector = scenario.projector().without_progress();
     while let PageOutcome::Read(_) = projector.step().await.unwrap() {}
-    assert_eq!(read_goals(&*desk.store).await.unwrap(), live);
-    assert_eq!(desk.said().await, counts(&[]));
+    assert_eq!(read_goals(&*scenario.store).await.unwrap(), live);
+    assert_eq!(scenario.said().await, counts(&[]));
     assert_eq!(runner.step().await.unwrap(), 0);
-    assert_eq!(desk.store.goal_actions().await.unwrap(), actions);
+    assert_eq!(scenario.store.goal_actions().await.unwrap(), actions);
 }
 
 const ARCHIVED: &str = "
@@ -195,13 +196,13 @@ goals:
 
 #[tokio::test]
 async fn a_reached_goal_archives_its_workflow_once() {
-    let desk = Desk::new(ARCHIVED).await;
-    desk.complete_tasks(1, 2).await;
-    desk.project().await;
-    let runner = desk.runner();
+    let scenario = Scenario::new(ARCHIVED).await;
+    scenario.complete_tasks(1, 2).await;
+    scenario.project().await;
+    let runner = scenario.runner();
     while runner.step().await.unwrap() > 0 {}
     let archived = async || {
-        let pauses = desk.store.workflow_pauses().await.unwrap();
+        let pauses = scenario.store.workflow_pauses().await.unwrap();
         pauses
             .active
             .iter()
@@ -209,20 +210,21 @@ async fn a_reached_goal_archives_its_workflow_once() {
             .collect::<Vec<_>>()
     };
     assert_eq!(archived().await, [true]);
-    let actions = desk.store.goal_actions().await.unwrap();
+    let actions = scenario.store.goal_actions().await.unwrap();
     assert_eq!(actions.len(), 2);
     for row in &actions {
         assert_eq!(row.status, GoalActionStatus::Done, "{row:?}");
     }
     // Open work is paused and kept: a refused command can be replayed.
     let late = submission(9, 7);
-    let workflow = desk.store.load_by_name("flow").await.unwrap().unwrap();
+    let workflow = scenario.store.load_by_name("flow").await.unwrap().unwrap();
     let nine = Uuid::from_u128(9);
-    desk.orchestrator
+    scenario
+        .orchestrator
         .start_task(nine, workflow.revision_id.0)
         .await
         .unwrap();
-    let report = desk
+    let report = scenario
         .orchestrator
         .process_batch(vec![late.clone()], None)
         .await;
@@ -231,7 +233,12 @@ async fn a_reached_goal_archives_its_workflow_once() {
         matches!(&outcomes[..], [Outcome::Rejected(r)] if r.code == RejectionCode::TaskPaused),
         "{outcomes:?}"
     );
-    let kept = desk.store.command(late.command_id).await.unwrap().unwrap();
+    let kept = scenario
+        .store
+        .command(late.command_id)
+        .await
+        .unwrap()
+        .unwrap();
     assert!(kept.payload.is_some());
 
     // An operator restores the workflow, and no replay of the log archives it again.
@@ -240,18 +247,19 @@ async fn a_reached_goal_archives_its_workflow_once() {
         reason: None,
     };
     let operator_command = OperatorEnvelope::new(Uuid::from_u128(5), operator_command);
-    desk.orchestrator
-        .operator_command(&*desk.store, operator_command)
+    scenario
+        .orchestrator
+        .operator_command(&*scenario.store, operator_command)
         .await
         .unwrap();
     assert_eq!(archived().await, [false; 0]);
-    desk.store.reset_projection(GOALS).await.unwrap();
-    desk.project().await;
+    scenario.store.reset_projection(GOALS).await.unwrap();
+    scenario.project().await;
     while runner.step().await.unwrap() > 0 {}
     assert_eq!(archived().await, [false; 0]);
     let mut again = late;
     again.command_id = CommandId(Uuid::from_u128(77));
-    let report = desk.orchestrator.process_batch(vec![again], None).await;
+    let report = scenario.orchestrator.process_batch(vec![again], None).await;
     assert!(matches!(
         report.unwrap().outcomes[..],
         [Outcome::Applied(_)]

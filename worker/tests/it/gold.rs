@@ -33,22 +33,22 @@ workflow:
     )
 }
 
-struct Desk {
+struct Scenario {
     store: Arc<MemoryStore>,
     orchestrator: WorkflowOrchestrator,
 }
 
-impl Desk {
+impl Scenario {
     async fn new(on_fall: &str) -> Self {
         let store = Arc::new(MemoryStore::new());
         let orchestrator =
             WorkflowOrchestrator::new(Arc::clone(&store) as _, Arc::clone(&store) as _);
-        let desk = Self {
+        let scenario = Self {
             store,
             orchestrator,
         };
-        desk.revise(&watched(on_fall)).await;
-        desk
+        scenario.revise(&watched(on_fall)).await;
+        scenario
     }
 
     async fn revise(&self, yaml: &str) {
@@ -205,19 +205,19 @@ impl Desk {
 
 #[tokio::test]
 async fn a_fall_is_told_of_once_whatever_is_read_again() {
-    let desk = Desk::new("").await;
+    let scenario = Scenario::new("").await;
     let good = 1;
     let falling = 2;
     let name = Uuid::from_u128(falling).to_string();
     let mut n = 0;
     let mut tell = async |answers: &str, told: &[(String, f64)]| {
         for answer in answers.chars() {
-            desk.answer(n, falling, answer == '1').await;
-            desk.answer(n + 1_000, good, true).await;
+            scenario.answer(n, falling, answer == '1').await;
+            scenario.answer(n + 1_000, good, true).await;
             n += 1;
         }
-        desk.catch_up().await;
-        assert_eq!(desk.flagged().await, told, "{answers}");
+        scenario.catch_up().await;
+        assert_eq!(scenario.flagged().await, told, "{answers}");
     };
     tell("0000", &[]).await;
     tell("1", &[(name.clone(), 0.2)]).await;
@@ -225,105 +225,114 @@ async fn a_fall_is_told_of_once_whatever_is_read_again() {
     tell("11111", &[]).await;
     tell("000", &[(name.clone(), 0.4)]).await;
 
-    desk.store.reset_projection(PROJECTION).await.unwrap();
-    desk.catch_up().await;
-    assert_eq!(desk.flagged().await, [], "a recount tells nobody again");
+    scenario.store.reset_projection(PROJECTION).await.unwrap();
+    scenario.catch_up().await;
+    assert_eq!(scenario.flagged().await, [], "a recount tells nobody again");
 }
 
 #[tokio::test]
 async fn who_falls_is_paused_once_and_let_go_on_by_an_operator() {
-    let desk = Desk::new(", on_fall: pause").await;
+    let scenario = Scenario::new(", on_fall: pause").await;
     let (good, falling) = (1, 2);
     let name = Uuid::from_u128(falling).to_string();
     for n in 900..910 {
-        desk.start(n).await;
+        scenario.start(n).await;
     }
-    assert!(desk.claim(falling).await.is_some(), "nobody has fallen yet");
-    let held = desk.claim(falling).await.unwrap();
-    desk.answers(0, falling, "0010").await;
+    assert!(
+        scenario.claim(falling).await.is_some(),
+        "nobody has fallen yet"
+    );
+    let held = scenario.claim(falling).await.unwrap();
+    scenario.answers(0, falling, "0010").await;
     assert_eq!(
-        (desk.paused(falling).await, desk.told().await),
+        (scenario.paused(falling).await, scenario.told().await),
         (None, vec![])
     );
-    desk.answers(10, falling, "0").await;
-    assert_eq!(desk.paused(falling).await, Some(true));
-    assert_eq!(desk.told().await, [(name.clone(), 0.2, true)]);
+    scenario.answers(10, falling, "0").await;
+    assert_eq!(scenario.paused(falling).await, Some(true));
+    assert_eq!(scenario.told().await, [(name.clone(), 0.2, true)]);
 
     // This person alone is offered no more slots, and no work that has begun is lost.
-    assert_eq!(desk.claim(falling).await, None);
-    assert!(desk.claim(good).await.is_some());
-    desk.run(envelope(&submission(held.0, "annotate", falling, "a")))
+    assert_eq!(scenario.claim(falling).await, None);
+    assert!(scenario.claim(good).await.is_some());
+    scenario
+        .run(envelope(&submission(held.0, "annotate", falling, "a")))
         .await;
-    desk.run(CommandEnvelope::new(
-        Uuid::now_v7(),
-        Command::Assign(Assign {
-            task_id: TaskId(task(905)),
-            step_id: None,
-            user_id: UserId(Uuid::from_u128(falling)),
-            roles: None,
-            offered: None,
-        }),
-    ))
-    .await;
-    desk.rebuild().await;
+    scenario
+        .run(CommandEnvelope::new(
+            Uuid::now_v7(),
+            Command::Assign(Assign {
+                task_id: TaskId(task(905)),
+                step_id: None,
+                user_id: UserId(Uuid::from_u128(falling)),
+                roles: None,
+                offered: None,
+            }),
+        ))
+        .await;
+    scenario.rebuild().await;
     assert_eq!(
-        (desk.paused(falling).await, desk.told().await),
+        (scenario.paused(falling).await, scenario.told().await),
         (Some(true), vec![])
     );
 
     // Replaying the log does not undo the operator's command.
-    assert!(desk.resume(falling).await);
-    assert!(desk.claim(falling).await.is_some());
-    desk.rebuild().await;
+    assert!(scenario.resume(falling).await);
+    assert!(scenario.claim(falling).await.is_some());
+    scenario.rebuild().await;
     assert_eq!(
-        (desk.paused(falling).await, desk.told().await),
+        (scenario.paused(falling).await, scenario.told().await),
         (None, vec![])
     );
-    assert!(!desk.resume(falling).await, "there is no pause any more");
+    assert!(
+        !scenario.resume(falling).await,
+        "there is no pause any more"
+    );
 
     // Accuracy counts anew: it takes five answers again.
-    desk.answers(20, falling, "0000").await;
-    assert_eq!(desk.paused(falling).await, None);
-    desk.answers(30, falling, "0").await;
-    assert_eq!(desk.paused(falling).await, Some(true));
-    assert_eq!(desk.told().await, [(name, 0.0, true)]);
-    desk.rebuild().await;
-    assert_eq!(desk.store.operator_commands().await.unwrap().len(), 3);
+    scenario.answers(20, falling, "0000").await;
+    assert_eq!(scenario.paused(falling).await, None);
+    scenario.answers(30, falling, "0").await;
+    assert_eq!(scenario.paused(falling).await, Some(true));
+    assert_eq!(scenario.told().await, [(name, 0.0, true)]);
+    scenario.rebuild().await;
+    assert_eq!(scenario.store.operator_commands().await.unwrap().len(), 3);
 }
 
 #[tokio::test]
 async fn a_rule_ends_its_own_pause_when_it_holds_no_more() {
-    let desk = Desk::new(", on_fall: pause").await;
+    let scenario = Scenario::new(", on_fall: pause").await;
     let (recovering, forgiven, by_hand) = (2, 3, 4);
-    desk.start(900).await;
-    desk.answers(0, recovering, "10001").await;
-    desk.answers(10, forgiven, "00000").await;
-    desk.operator_command(OperatorCommand::AnnotatorPause {
-        workflow: "sentiment-dual".parse().unwrap(),
-        user_id: UserId(Uuid::from_u128(by_hand)),
-        reason: None,
-        fallen_at: None,
-    })
-    .await;
-    desk.answers(20, by_hand, "00000").await;
+    scenario.start(900).await;
+    scenario.answers(0, recovering, "10001").await;
+    scenario.answers(10, forgiven, "00000").await;
+    scenario
+        .operator_command(OperatorCommand::AnnotatorPause {
+            workflow: "sentiment-dual".parse().unwrap(),
+            user_id: UserId(Uuid::from_u128(by_hand)),
+            reason: None,
+            fallen_at: None,
+        })
+        .await;
+    scenario.answers(20, by_hand, "00000").await;
     let all = async || {
         let mut paused = Vec::new();
         for user in [recovering, forgiven, by_hand] {
-            paused.push(desk.paused(user).await);
+            paused.push(scenario.paused(user).await);
         }
         paused
     };
     assert_eq!(all().await, [Some(true), Some(true), Some(false)]);
 
     // Answers on tasks already claimed at the pause, which were right.
-    desk.answers(30, recovering, "11").await;
+    scenario.answers(30, recovering, "11").await;
     assert_eq!(all().await, [None, Some(true), Some(false)]);
-    assert_eq!(desk.claim(recovering).await, Some(TaskId(task(900))));
+    assert_eq!(scenario.claim(recovering).await, Some(TaskId(task(900))));
     // A later revision has a lower limit; a pause by an operator stays.
-    desk.revise(&watched("")).await;
-    desk.start(901).await;
-    desk.catch_up().await;
+    scenario.revise(&watched("")).await;
+    scenario.start(901).await;
+    scenario.catch_up().await;
     assert_eq!(all().await, [None, None, Some(false)]);
-    desk.rebuild().await;
+    scenario.rebuild().await;
     assert_eq!(all().await, [None, None, Some(false)]);
 }
