@@ -130,7 +130,7 @@ impl From<Undecided> for CliError {
                 Self::failed("bug", format!("deciding the command failed: {message}"))
             }
             Undecided::NotPerformed => {
-                Self::failed("bug", "the command is no timers with an effect")
+                Self::failed("bug", "the command is no timer with an effect")
             }
         }
     }

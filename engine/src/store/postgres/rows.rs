@@ -219,7 +219,7 @@ impl Record for JsonRow {
     fn log_position(&self) -> Result<LogPosition, ColumnError> {
         let number = |column: &str| {
             self.number(column)?
-                .ok_or_else(|| ColumnError::from("no slot"))
+                .ok_or_else(|| ColumnError::from("no such column"))
         };
         Ok(LogPosition {
             transaction: number("txid")?,
