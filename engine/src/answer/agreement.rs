@@ -9,7 +9,7 @@ use super::{
     work::{TooMuch, Work},
 };
 use crate::{
-    config::{AnswerMetric, DistanceWeights, FieldMode, Level},
+    config::{DistanceWeights, FieldMode, Level, Metric},
     consensus::{self, ConsensusError, Weighting},
 };
 
@@ -309,7 +309,7 @@ impl Question {
         let codes = table.codes(|form| scale.map(|values| values.position(form)));
         let pairs = (codes.len() * codes.len().saturating_sub(1) / 2) as u64;
         Ok(match self.metric {
-            AnswerMetric::CohenKappa => {
+            Metric::CohenKappa => {
                 work.spend(pairs.saturating_mul(16 * (1 + table.columns as u64)))?;
                 let weighting = self.weights.map(|weights| match weights {
                     DistanceWeights::Linear => Weighting::Linear,
@@ -317,30 +317,30 @@ impl Question {
                 });
                 consensus::mean_cohens_kappa(&codes, weighting)?
             }
-            AnswerMetric::FleissKappa => consensus::fleiss_kappa_ratings_detailed(&codes)?,
-            AnswerMetric::GwetAc1 => {
+            Metric::FleissKappa => consensus::fleiss_kappa_ratings_detailed(&codes)?,
+            Metric::GwetAc1 => {
                 // Yes and no are two categories, whether anybody says no or not.
                 let known = if table.only_booleans() { 2 } else { 0 };
                 let categories = table.used().max(known);
                 consensus::gwet_ac1_with_categories(&codes, categories)?
             }
             // The others are means of similarities, and do not come here.
-            AnswerMetric::KrippendorffAlpha
-            | AnswerMetric::PercentAgreement
-            | AnswerMetric::OrdinalAgreement
-            | AnswerMetric::Within
-            | AnswerMetric::Jaccard
-            | AnswerMetric::Masi
-            | AnswerMetric::KendallTau
-            | AnswerMetric::EditSimilarity
-            | AnswerMetric::TokenF1
-            | AnswerMetric::RougeL
-            | AnswerMetric::SpanIou
-            | AnswerMetric::SpanF1
-            | AnswerMetric::SegmentIou
-            | AnswerMetric::SegmentF1
-            | AnswerMetric::BoxIou
-            | AnswerMetric::PolygonIou => {
+            Metric::KrippendorffAlpha
+            | Metric::PercentAgreement
+            | Metric::OrdinalAgreement
+            | Metric::Within
+            | Metric::Jaccard
+            | Metric::Masi
+            | Metric::KendallTau
+            | Metric::EditSimilarity
+            | Metric::TokenF1
+            | Metric::RougeL
+            | Metric::SpanIou
+            | Metric::SpanF1
+            | Metric::SegmentIou
+            | Metric::SegmentF1
+            | Metric::BoxIou
+            | Metric::PolygonIou => {
                 if ordinal.is_some() {
                     consensus::krippendorffs_alpha_ordinal_detailed(&codes)?
                 } else {

@@ -11,12 +11,13 @@
 //! | how far do people agree? | [`Question::agreement`] |
 //! | who gave what? | [`Ballot`] |
 //! | what is the one value? | [`Question::unite`] |
+//! | what does each step of a revision ask? | [`Questions`] |
 //! | is an answer to a gold task right? | [`Question::judge`] |
 //! | which class is it? | [`Question::class`], [`Answer::name`] |
 //! | what does a client send? | [`Question::data_schema`] |
 //!
-//! Everything here is pure, does not depend on the order of people, and is bounded: a [`DecisionBuilder`] says how
-//! many steps one decision may take.
+//! Everything here is pure, does not depend on the order of people, and is bounded: [`Work`] says how many
+//! steps one decision may take.
 //!
 //! # Examples
 //!
@@ -51,6 +52,7 @@ mod kinds;
 #[cfg(test)]
 mod properties;
 mod question;
+mod questions;
 mod reader;
 mod resolve;
 #[cfg(test)]
@@ -64,6 +66,7 @@ pub use ballot::{Ballot, Candidate};
 pub use error::{AnswerError, Problem};
 pub use gold::Verdict;
 pub use question::{FieldQuestion, Question};
+pub use questions::{Questions, UnclearQuestion};
 pub use reader::value_at;
 pub use resolve::{Asked, Comparison, FaultCode, QuestionFault};
 pub use unite::{Rule, United, UnitedField};

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{Answer, Asked, Comparison, Question, Rule, Work};
-use crate::config::{AnswerConfig, AnswerField, AnswerMethod};
+use crate::config::{AgreementMethod, AnswerConfig, AnswerField};
 
 fn ask(answer: Value, consensus: Value) -> Question {
     let answer: AnswerConfig = serde_json::from_value(answer).unwrap();
@@ -244,11 +244,11 @@ proptest! {
         (kind, said) in answered(),
         turn in any::<prop::sample::Index>(),
         method in prop::sample::select(vec![
-            AnswerMethod::MajorityVote,
-            AnswerMethod::WeightedVote,
-            AnswerMethod::MostVotes,
-            AnswerMethod::Mean,
-            AnswerMethod::Median,
+            AgreementMethod::MajorityVote,
+            AgreementMethod::WeightedVote,
+            AgreementMethod::MostVotes,
+            AgreementMethod::Mean,
+            AgreementMethod::Median,
         ]),
     ) {
         let question = &question(kind);

@@ -6,11 +6,11 @@ use super::{
     error::AnswerError,
     kinds::{Shape, record},
     reader::{Reader, value_at},
-    value::Answer,
+    value::{Answer, Slot},
     work::{TooMuch, Work},
 };
 use crate::config::{
-    AnswerKind, AnswerMethod, AnswerMetric, DistanceWeights, FieldMode, Level, MissingField,
+    AgreementMethod, AnswerKind, DistanceWeights, FieldMode, Level, Metric, MissingField,
 };
 
 /// What a step asks for: where in the data the answer is, what it may be, and what makes two alike.
@@ -20,7 +20,7 @@ use crate::config::{
 pub struct Question {
     pub(super) field: Option<String>,
     pub(super) shape: Shape,
-    pub(super) metric: AnswerMetric,
+    pub(super) metric: Metric,
     pub(super) level: Level,
     pub(super) weights: Option<DistanceWeights>,
     pub(super) threshold: f64,
@@ -51,7 +51,7 @@ impl Question {
     }
 
     /// What measures agreement; of a record each field has its own.
-    pub fn metric(&self) -> AnswerMetric {
+    pub fn metric(&self) -> Metric {
         self.metric
     }
 
@@ -95,16 +95,38 @@ impl Question {
         view.collect()
     }
 
+    /// The answers to one field of a record, each under the mark of the record it stands in.
+    pub fn answers_to<'a, T: Copy>(
+        &self,
+        path: &str,
+        answers: &[(T, &'a Answer)],
+    ) -> Vec<(T, &'a Answer)> {
+        let fields = self.shape.record().map_or(&[][..], |record| &record.fields);
+        let Some(index) = fields.iter().position(|field| field.path == path) else {
+            return Vec::new();
+        };
+        let given =
+            answers
+                .iter()
+                .filter_map(|(mark, answer)| match answer.slots().get(index)? {
+                    Slot::Given(given) => Some((*mark, given)),
+                    Slot::Nothing | Slot::Missing => None,
+                });
+        given.collect()
+    }
+
     /// How the fields of a record join into one verdict.
     pub fn mode(&self) -> Option<FieldMode> {
         self.shape.record().map(|record| record.mode)
     }
 
     /// Whether the kind of answer can be united so; a record takes what any of its fields takes.
-    pub fn takes_method(&self, method: AnswerMethod) -> bool {
+    pub fn takes_method(&self, method: AgreementMethod) -> bool {
         let always = matches!(
             method,
-            AnswerMethod::MajorityVote | AnswerMethod::WeightedVote | AnswerMethod::Unanimous
+            AgreementMethod::MajorityVote
+                | AgreementMethod::WeightedVote
+                | AgreementMethod::Unanimous
         );
         always
             || self.shape.kind().methods().contains(&method)
@@ -176,6 +198,16 @@ impl Question {
     /// [`TooMuch`] where it takes more than `work` has left.
     pub fn similarity(&self, a: &Answer, b: &Answer, work: &mut Work) -> Result<f64, TooMuch> {
         self.shape.kind().similarity(self.metric, a, b, work)
+    }
+
+    /// The same question, with the answer at another place in the data.
+    #[must_use]
+    pub fn at(&self, field: &str) -> Self {
+        let field = field.strip_prefix("$.").unwrap_or(field);
+        Self {
+            field: Some(field.to_owned()),
+            ..self.clone()
+        }
     }
 
     /// The question as an adjudicator is asked it who decides what is disputed only: of a record the other

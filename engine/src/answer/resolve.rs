@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     config::{
-        AnswerConfig, AnswerField, AnswerKind, AnswerMetric, BoxFormat, ConsensusConfig,
-        DistanceWeights, FieldConsensus, FieldMode, Level, Metric, MissingField,
+        AnswerConfig, AnswerField, AnswerKind, BoxFormat, ConsensusConfig, DistanceWeights,
+        FieldConsensus, FieldMode, Level, Metric, MissingField, StepConfig,
     },
     expression::Expression,
     limits::{ANSWER_VALUES_MAX, FIELDS_MAX},
@@ -45,7 +45,7 @@ pub struct Comparison<'a> {
     /// Where the answer is.
     pub field: Option<&'a str>,
     /// What measures agreement, where it is said.
-    pub metric: Option<AnswerMetric>,
+    pub metric: Option<Metric>,
     /// Level of measurement, where it is said.
     pub level: Option<Level>,
     /// What disagreement weighs by its distance.
@@ -59,17 +59,59 @@ pub struct Comparison<'a> {
 }
 
 impl<'a> From<&'a ConsensusConfig> for Comparison<'a> {
-    /// The defaults of the block count as not said.
     fn from(consensus: &'a ConsensusConfig) -> Self {
         Self {
             field: consensus.field.as_deref(),
-            metric: (consensus.metric != Metric::default()).then(|| consensus.metric.into()),
-            level: (consensus.level != Level::default()).then_some(consensus.level),
-            weights: None,
+            metric: consensus.metric,
+            level: consensus.level,
+            weights: consensus.weights,
             threshold: Some(consensus.threshold),
             per_field: consensus.per_field.as_ref(),
             mode: consensus.mode,
         }
+    }
+}
+
+impl StepConfig {
+    /// What the step asks people for.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with what it says, as [`Question::resolve`].
+    pub fn question(&self) -> Result<Question, Vec<QuestionFault>> {
+        let classes = self.completion.as_ref().and_then(|c| c.classes.as_deref());
+        Question::resolve(&Asked {
+            answer: self.answer.as_ref(),
+            field: self.field.as_deref(),
+            classes,
+            comparison: self.consensus.as_ref().map(Comparison::from),
+        })
+    }
+
+    /// What a comparison by `consensus` asks of the answers to this step. A `field` or `per_field`
+    /// of its own stands for another question about the same data.
+    ///
+    /// # Errors
+    ///
+    /// As [`StepConfig::question`].
+    pub fn question_compared_by(
+        &self,
+        consensus: &ConsensusConfig,
+    ) -> Result<Question, Vec<QuestionFault>> {
+        let comparison = Comparison::from(consensus);
+        if comparison.field.is_some() || comparison.per_field.is_some() {
+            return Question::resolve(&Asked {
+                comparison: Some(comparison),
+                ..Asked::default()
+            });
+        }
+        let of_consensus = || self.consensus.as_ref()?.field.as_deref();
+        Question::resolve(&Asked {
+            answer: self.answer.as_ref(),
+            field: self.field.as_deref().or_else(of_consensus),
+            classes: self.completion.as_ref().and_then(|c| c.classes.as_deref()),
+            comparison: Some(comparison),
+        })
     }
 }
 
@@ -177,7 +219,7 @@ struct Said<'a> {
     compare: &'a [String],
     format: Option<BoxFormat>,
     min_iou: Option<f64>,
-    metric: Option<AnswerMetric>,
+    metric: Option<Metric>,
     level: Option<Level>,
     weights: Option<DistanceWeights>,
     threshold: f64,
@@ -239,13 +281,14 @@ impl Question {
                 );
             }
         }
-        if self.metric.corrects_for_chance() && matches!(self.shape, Shape::Any(_) | Shape::Each(_))
-        {
+        let several = matches!(self.shape, Shape::Any(_) | Shape::Each(_));
+        if self.metric.corrects_for_chance() && several && self.field.is_none() {
             faults.add(
                 FaultCode::PooledFields,
                 at,
                 format!(
-                    "where the answer is an object, {} takes its fields as judgements of one kind",
+                    "the answer is all of `annotation.data`, and {} takes its fields as judgements \
+                     of one kind",
                     self.metric.as_str()
                 ),
                 Some(
@@ -254,8 +297,36 @@ impl Question {
                 ),
             );
         }
-        let by_heads = matches!(self.shape, Shape::Category(_))
-            && self.metric == AnswerMetric::PercentAgreement;
+        let below_one = self.threshold > 0.0 && self.threshold < 1.0;
+        if below_one && matches!(self.shape, Shape::Any(_)) && self.field.is_none() {
+            faults.add(
+                FaultCode::OddThreshold,
+                at,
+                format!(
+                    "the answer is all of `annotation.data`: people can agree to {} on its parts, \
+                     while the whole answers differ and none has most votes, which is a disagreement",
+                    self.threshold
+                ),
+                Some("name the `field` that is compared, or ask for a record: `answer: { kind: record, fields: … }`".to_owned()),
+            );
+        }
+        if below_one && matches!(self.shape, Shape::Text(_)) && people == Some(2) {
+            faults.add(
+                FaultCode::OddThreshold,
+                at,
+                format!(
+                    "two people can agree to {} with different texts, of which none is more \
+                     like the other: there is no value then",
+                    self.threshold
+                ),
+                Some(
+                    "ask three people, or let an adjudicator follow where there is no value"
+                        .to_owned(),
+                ),
+            );
+        }
+        let by_heads =
+            matches!(self.shape, Shape::Category(_)) && self.metric == Metric::PercentAgreement;
         if let Some(people) = people.filter(|people| by_heads && *people > 2) {
             let reachable = Self::reachable_agreements(people);
             let near = |value: &f64| (value - self.threshold).abs() < 0.005;
@@ -281,6 +352,7 @@ fn question(asked: &Asked<'_>, faults: &mut Faults) -> Option<Question> {
     let answer = asked.answer.unwrap_or(&nothing);
     let comparison = asked.comparison.clone().unwrap_or_default();
     let field = field(asked, answer, &comparison, faults);
+    refuse_place(asked, &comparison, faults);
     let is_record = answer.fields.is_some()
         || comparison.per_field.is_some()
         || answer.kind == Some(AnswerKind::Record);
@@ -370,11 +442,29 @@ fn field(
     found.map(|(_, path)| path.to_owned())
 }
 
+/// Fields of `per_field` are paths in all of the data, so no other key can name a place for them.
+fn refuse_place(asked: &Asked<'_>, comparison: &Comparison<'_>, faults: &mut Faults) {
+    if comparison.per_field.is_some() && (asked.field.is_some() || comparison.field.is_some()) {
+        let place = if asked.field.is_some() {
+            "field"
+        } else {
+            "consensus.per_field"
+        };
+        faults.add(
+            FaultCode::ConflictingKeys,
+            place,
+            "`field` compares one value and `per_field` several",
+            Some("name every field under `per_field`, or remove it".to_owned()),
+        );
+    }
+}
+
 fn check_path(key: &str, path: &str, faults: &mut Faults) {
     let plain = path.strip_prefix("$.").unwrap_or(path);
     if plain.split('.').any(|part| part.trim().is_empty()) {
-        let message = format!("`{path}` is no path: give keys with dots between them");
-        faults.add(FaultCode::InvalidValue, key, message, None);
+        let hint = "write keys with dots between them, as `label` or `answer.label`".to_owned();
+        let message = format!("`{path}` is no path of keys");
+        faults.add(FaultCode::InvalidValue, key, message, Some(hint));
     } else if plain.contains(['[', ']']) {
         let dotted = plain.replace('[', ".").replace(']', "");
         faults.add(
@@ -444,9 +534,9 @@ fn record(
                 let field = Said {
                     compared_at: at.clone(),
                     at,
-                    metric: own.metric.map(AnswerMetric::from).or(said.metric),
+                    metric: own.metric.or(said.metric),
                     level: own.level.or(said.level),
-                    weights: said.weights,
+                    weights: own.weights.or(said.weights),
                     threshold: own.threshold.unwrap_or(said.threshold),
                     ..Said::default()
                 };
@@ -454,9 +544,18 @@ fn record(
             }
         }
     }
-    if fields.len() > FIELDS_MAX {
-        let message = format!("{} fields; at most {FIELDS_MAX} are allowed", fields.len());
-        faults.add(FaultCode::OutOfRange, "answer.fields", message, None);
+    let named = answer.fields.is_some() || comparison.per_field.is_some();
+    if named && (fields.is_empty() || fields.len() > FIELDS_MAX) {
+        let at = if answer.fields.is_some() {
+            "answer.fields"
+        } else {
+            "consensus.per_field"
+        };
+        let message = format!(
+            "{} fields; there may be from 1 to {FIELDS_MAX}",
+            fields.len()
+        );
+        faults.add(FaultCode::OutOfRange, at, message, None);
         return None;
     }
     let resolved: Vec<Option<Field>> = fields
@@ -491,7 +590,7 @@ fn record(
             fields,
             mode: comparison.mode.unwrap_or_default(),
         }),
-        metric: said.metric.unwrap_or(AnswerMetric::PercentAgreement),
+        metric: said.metric.unwrap_or(Metric::PercentAgreement),
         level: Level::Nominal,
         weights: None,
         threshold: said.threshold,
@@ -580,7 +679,7 @@ fn one(said: &Said<'_>, faults: &mut Faults) -> Option<Question> {
     };
     let metric = metric(said, kind, &shape, faults);
     let level = level(said, kind, faults);
-    if said.weights.is_some() && metric != AnswerMetric::CohenKappa {
+    if said.weights.is_some() && metric != Metric::CohenKappa {
         faults.add(
             FaultCode::MisplacedKey,
             format!("{}.weights", said.compared_at),
@@ -601,22 +700,20 @@ fn one(said: &Said<'_>, faults: &mut Faults) -> Option<Question> {
 /// The kind of answer that what is said implies.
 fn implied_kind(said: &Said<'_>) -> AnswerKind {
     let by_metric = said.metric.and_then(|metric| match metric {
-        AnswerMetric::SpanIou | AnswerMetric::SpanF1 => Some(AnswerKind::Spans),
-        AnswerMetric::SegmentIou | AnswerMetric::SegmentF1 => Some(AnswerKind::Segments),
-        AnswerMetric::BoxIou => Some(AnswerKind::Boxes),
-        AnswerMetric::PolygonIou => Some(AnswerKind::Polygons),
-        AnswerMetric::TokenF1 | AnswerMetric::EditSimilarity | AnswerMetric::RougeL => {
-            Some(AnswerKind::Text)
-        }
-        AnswerMetric::Jaccard | AnswerMetric::Masi => Some(AnswerKind::Set),
-        AnswerMetric::KendallTau => Some(AnswerKind::Ranking),
-        AnswerMetric::OrdinalAgreement => Some(AnswerKind::Ordinal),
-        AnswerMetric::Within => Some(AnswerKind::Number),
-        AnswerMetric::PercentAgreement
-        | AnswerMetric::CohenKappa
-        | AnswerMetric::FleissKappa
-        | AnswerMetric::KrippendorffAlpha
-        | AnswerMetric::GwetAc1 => None,
+        Metric::SpanIou | Metric::SpanF1 => Some(AnswerKind::Spans),
+        Metric::SegmentIou | Metric::SegmentF1 => Some(AnswerKind::Segments),
+        Metric::BoxIou => Some(AnswerKind::Boxes),
+        Metric::PolygonIou => Some(AnswerKind::Polygons),
+        Metric::TokenF1 | Metric::EditSimilarity | Metric::RougeL => Some(AnswerKind::Text),
+        Metric::Jaccard | Metric::Masi => Some(AnswerKind::Set),
+        Metric::KendallTau => Some(AnswerKind::Ranking),
+        Metric::OrdinalAgreement => Some(AnswerKind::Ordinal),
+        Metric::Within => Some(AnswerKind::Number),
+        Metric::PercentAgreement
+        | Metric::CohenKappa
+        | Metric::FleissKappa
+        | Metric::KrippendorffAlpha
+        | Metric::GwetAc1 => None,
     });
     by_metric.unwrap_or(match said.level {
         Some(Level::Ordinal) => AnswerKind::Ordinal,
@@ -844,15 +941,12 @@ fn regions(
     })
 }
 
-fn metric(said: &Said<'_>, kind: AnswerKind, shape: &Shape, faults: &mut Faults) -> AnswerMetric {
+fn metric(said: &Said<'_>, kind: AnswerKind, shape: &Shape, faults: &mut Faults) -> Metric {
     let known = shape.kind().metrics();
-    let default = known
-        .first()
-        .copied()
-        .unwrap_or(AnswerMetric::PercentAgreement);
+    let default = known.first().copied().unwrap_or(Metric::PercentAgreement);
     // Weights by distance are Cohen's.
     let default = if said.weights.is_some() {
-        AnswerMetric::CohenKappa
+        Metric::CohenKappa
     } else {
         default
     };
@@ -889,7 +983,7 @@ fn level(said: &Said<'_>, kind: AnswerKind, faults: &mut Faults) -> Level {
             FaultCode::ConflictingKeys,
             format!("{}.level", said.compared_at),
             format!(
-                "the level says other than an answer of kind `{}`",
+                "`level` contradicts the kind of answer, `{}`",
                 kind.as_str()
             ),
             Some("remove `level`: the kind says it".to_owned()),

@@ -8,7 +8,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::config::{AnswerConfig, AnswerMethod, AnswerMetric, ConsensusConfig};
+use crate::config::{AgreementMethod, AnswerConfig, ConsensusConfig, Metric};
 
 /// The question of an `answer` and a `consensus` block.
 fn ask(answer: Value, consensus: Value) -> Question {
@@ -51,13 +51,13 @@ fn agreement(question: &Question, data: &[Value]) -> Agreement {
     question.agreement(&answers, &mut Work::of_decision())
 }
 
-fn unite(question: &Question, method: AnswerMethod, data: &[Value]) -> United {
+fn unite(question: &Question, method: AgreementMethod, data: &[Value]) -> United {
     weigh(question, method, None, data)
 }
 
 fn weigh(
     question: &Question,
-    method: AnswerMethod,
+    method: AgreementMethod,
     weights: Option<&[f64]>,
     data: &[Value],
 ) -> United {
@@ -72,7 +72,7 @@ fn weigh(
 }
 
 fn majority(question: &Question, data: &[Value]) -> Option<Value> {
-    unite(question, AnswerMethod::MajorityVote, data).value
+    unite(question, AgreementMethod::MajorityVote, data).value
 }
 
 #[track_caller]
@@ -87,7 +87,7 @@ fn category() {
     let said = [json!("positive"), json!("positive"), json!("negative")];
     close(agreement(&question, &said).agreement, 1.0 / 3.0);
     assert_eq!(majority(&question, &said), Some(json!("positive")));
-    let tie = unite(&question, AnswerMethod::MajorityVote, &said[1..]);
+    let tie = unite(&question, AgreementMethod::MajorityVote, &said[1..]);
     assert!(tie.tied && tie.value.is_none());
     assert_eq!(
         refused(&question, json!("postive")),
@@ -211,7 +211,7 @@ fn ordinal() {
     // 1 - 1/3 twice, and 1.
     close(agreement(&question, &said).agreement, 7.0 / 9.0);
     assert_eq!(majority(&question, &said), Some(json!("mild")));
-    let median = |said: &[Value]| unite(&question, AnswerMethod::Median, said);
+    let median = |said: &[Value]| unite(&question, AgreementMethod::Median, said);
     let three = [json!("severe"), json!("none"), json!("mild")];
     assert_eq!(median(&three).value, Some(json!("mild")));
     assert!(median(&three[..2]).tied, "nothing lies between two values");
@@ -263,14 +263,14 @@ fn number() {
     assert_eq!(majority(&question, &two), Some(json!(1.5)));
     let mean = unite(
         &question,
-        AnswerMethod::Mean,
+        AgreementMethod::Mean,
         &[json!(1), json!(2), json!(6)],
     );
     assert_eq!(mean.value, Some(json!(3)));
-    assert!(unite(&question, AnswerMethod::MostVotes, &said).tied);
+    assert!(unite(&question, AgreementMethod::MostVotes, &said).tied);
     let weighted = weigh(
         &question,
-        AnswerMethod::WeightedVote,
+        AgreementMethod::WeightedVote,
         Some(&[5.0, 1.0, 1.0]),
         &said,
     );
@@ -323,7 +323,7 @@ fn set() {
         agreement(&question, &[json!([]), json!(["a"])]).agreement,
         0.0,
     );
-    let united = unite(&question, AnswerMethod::MajorityVote, &said);
+    let united = unite(&question, AgreementMethod::MajorityVote, &said);
     assert_eq!(united.value, Some(json!(["a", "b"])));
     assert_eq!(united.open, [json!("c")]);
     let third = plain(json!({"kind": "set", "share": 0.3}));
@@ -355,7 +355,7 @@ fn ranking() {
     );
     // 5, 3 and 1 points.
     assert_eq!(majority(&question, &said), Some(json!(["a", "b", "c"])));
-    assert!(unite(&question, AnswerMethod::Borda, &said[..2]).tied);
+    assert!(unite(&question, AgreementMethod::Borda, &said[..2]).tied);
     assert!(refused(&question, json!(["a", "b"])).contains("`\"c\"` is not ranked"));
     let one = plain(json!({"kind": "ranking", "values": ["a"]}));
     close(
@@ -406,7 +406,7 @@ fn text() {
         json!("a big red car"),
     ];
     assert_eq!(majority(&question, &three), Some(json!("a red car")));
-    assert!(unite(&question, AnswerMethod::Medoid, &three[..2]).tied);
+    assert!(unite(&question, AgreementMethod::Medoid, &three[..2]).tied);
     assert!(refused(&question, json!(["a"])).contains("answer.kind: set"));
 }
 
@@ -533,12 +533,12 @@ fn regions_are_merged_whatever_the_order() {
     let two = [list(&[(0, 4)]), list(&[])];
     let weighted = weigh(
         &question,
-        AnswerMethod::WeightedVote,
+        AgreementMethod::WeightedVote,
         Some(&[2.0, 1.0]),
         &two,
     );
     assert_eq!(weighted.value, Some(list(&[(0, 4)])));
-    let united = unite(&question, AnswerMethod::MajorityVote, &two);
+    let united = unite(&question, AgreementMethod::MajorityVote, &two);
     let agreed = agreement(&question, &two);
     assert_eq!(
         question.settled(&agreed, &united),
@@ -644,7 +644,7 @@ fn record() {
     assert_eq!(agreed, [false, true, true], "sarcasm, severity, tone");
     assert!(!two.agreed);
     // Sarcasm of the third is not asked for: what is left is a tie of the others.
-    let united = unite(&question, AnswerMethod::MajorityVote, &said);
+    let united = unite(&question, AgreementMethod::MajorityVote, &said);
     assert_eq!(
         united.value,
         Some(json!({"tone": "negative", "severity": "mild", "sarcasm": null}))
@@ -659,7 +659,7 @@ fn record() {
     assert_eq!(laid, json!({"tone": "negative", "severity": "mild"}));
     // Not in the value where the united record does not ask for it.
     let positive = [said[2].clone(), said[2].clone(), said[0].clone()];
-    let united = unite(&question, AnswerMethod::MajorityVote, &positive);
+    let united = unite(&question, AgreementMethod::MajorityVote, &positive);
     assert_eq!(
         united.value,
         Some(json!({"tone": "positive", "severity": "mild"}))
@@ -698,7 +698,7 @@ fn what_is_hostile_ends_within_its_bound() {
     let found = agreement(&question, &said);
     assert_eq!((found.agreement, found.comparable), (None, false));
     assert!(
-        unite(&question, AnswerMethod::MajorityVote, &said)
+        unite(&question, AgreementMethod::MajorityVote, &said)
             .note
             .is_some()
     );
@@ -722,11 +722,11 @@ fn that_a_field_is_missing_can_be_an_answer() {
     let said = [with.clone(), without.clone(), without.clone()];
     // a: 1 of 3 pairs; b: all.
     close(agreement(&question, &said).agreement, 0.666_666_666_667);
-    let united = unite(&question, AnswerMethod::MajorityVote, &said);
+    let united = unite(&question, AgreementMethod::MajorityVote, &said);
     assert_eq!(united.value, Some(json!({"a": null, "b": 1})));
     assert!(united.disputed.is_empty());
     assert_eq!(
-        unite(&question, AnswerMethod::MajorityVote, &said[..2]).disputed,
+        unite(&question, AgreementMethod::MajorityVote, &said[..2]).disputed,
         ["a"]
     );
     let verdict = question.judge(&without, &with, &Value::Null, None).unwrap();
@@ -824,10 +824,14 @@ fn weights_break_ties_where_they_may() {
     };
     let united = question.unite(&answers, &rule, &Value::Null, &mut Work::of_decision());
     assert_eq!((united.value, united.weighted), (Some(json!("b")), true));
-    let united = unite(&question, AnswerMethod::Unanimous, &[json!(1), json!(1.0)]);
+    let united = unite(
+        &question,
+        AgreementMethod::Unanimous,
+        &[json!(1), json!(1.0)],
+    );
     assert_eq!(united.value, Some(json!(1)));
     assert_eq!(
-        unite(&question, AnswerMethod::Unanimous, &[json!(1), json!(2)]).value,
+        unite(&question, AgreementMethod::Unanimous, &[json!(1), json!(2)]).value,
         None
     );
 }
@@ -851,7 +855,7 @@ fn what_is_too_much_is_said_at_once() {
             .unwrap()
             .contains("more than the 268435456 steps")
     );
-    let united = unite(&question, AnswerMethod::Medoid, &said);
+    let united = unite(&question, AgreementMethod::Medoid, &said);
     assert!(united.value.is_none() && united.note.is_some());
     // A long text with one slip is no work at all.
     let mut slip = said[0].as_str().unwrap().to_owned();
@@ -907,7 +911,7 @@ fn short_forms_say_the_same_and_must_not_differ() {
     assert_eq!(paths, [("a", 3.0), ("b.c", 1.0)]);
     assert_eq!(
         record.fields()[1].question.metric(),
-        AnswerMetric::KrippendorffAlpha
+        Metric::KrippendorffAlpha
     );
     let spans = consensus(json!({"metric": "span_f1"}));
     let spans = Asked {

@@ -12,14 +12,14 @@ use super::{
     value::{Answer, Slot},
     work::{TooMuch, Work},
 };
-use crate::config::{AnswerKind, AnswerMethod};
+use crate::config::{AgreementMethod, AnswerKind};
 
 /// How answers are united.
 #[derive(Clone, Debug, Default)]
 pub struct Rule<'w> {
     /// The method. One that the kind of answer does not take stands for `majority_vote`, so that a record
     /// can have fields of several kinds.
-    pub method: AnswerMethod,
+    pub method: AgreementMethod,
     /// The weight of each person, in the order of the answers; 1 where there are none.
     pub weights: Option<&'w [f64]>,
     /// Whether weights decide between what is tied by heads.
@@ -122,10 +122,10 @@ impl Question {
     }
 
     /// What the rule's method is for this kind of answer.
-    fn method(&self, rule: &Rule<'_>) -> AnswerMethod {
+    fn method(&self, rule: &Rule<'_>) -> AgreementMethod {
         let methods = self.shape.kind().methods();
         match rule.method {
-            AnswerMethod::Unanimous => AnswerMethod::Unanimous,
+            AgreementMethod::Unanimous => AgreementMethod::Unanimous,
             method if methods.contains(&method) => method,
             _ => methods[0],
         }
@@ -138,7 +138,7 @@ impl Question {
         work: &mut Work,
     ) -> Result<(Found, bool), TooMuch> {
         let method = self.method(rule);
-        if method == AnswerMethod::Unanimous {
+        if method == AgreementMethod::Unanimous {
             return Ok(match ballot.candidates.as_slice() {
                 [only] => (Found::value(self.written(only, work)?), false),
                 _ => (Found::default(), false),
@@ -146,7 +146,7 @@ impl Question {
         }
         let how = How {
             method,
-            weighted: rule.method == AnswerMethod::WeightedVote,
+            weighted: rule.method == AgreementMethod::WeightedVote,
             metric: self.metric,
         };
         let found = self.by_how(ballot, how, work)?;
@@ -154,7 +154,7 @@ impl Question {
         if !found.tied || !breaks {
             return Ok((found, how.weighted));
         }
-        let broken = if method == AnswerMethod::MostVotes {
+        let broken = if method == AgreementMethod::MostVotes {
             match ballot.elect_among_first() {
                 Some(winner) => Found::value(self.written(winner, work)?),
                 None => Found::tie(),
@@ -171,7 +171,7 @@ impl Question {
     }
 
     fn by_how(&self, ballot: &Ballot<'_>, how: How, work: &mut Work) -> Result<Found, TooMuch> {
-        if how.method == AnswerMethod::MostVotes
+        if how.method == AgreementMethod::MostVotes
             && let Some(winner) = ballot.elect(how.weighted)
         {
             return Ok(Found::value(self.written(winner, work)?));
@@ -186,7 +186,7 @@ impl Question {
             Shape::Set(_) => {
                 // The order of a set is nothing: one order whoever is asked.
                 let how = How {
-                    method: AnswerMethod::MajorityVote,
+                    method: AgreementMethod::MajorityVote,
                     weighted: false,
                     metric: self.metric,
                 };
@@ -301,6 +301,17 @@ impl Question {
         }
     }
 
+    /// The value of a step whose only answer this is: of a record, an object with the paths of its
+    /// fields as keys, as a united one; else the answer as it was given.
+    pub fn value_of(&self, answer: &Answer, input: &Value) -> Value {
+        if self.shape.record().is_none() {
+            return answer.json.clone();
+        }
+        let mut work = Work::of_decision();
+        let united = self.unite(&[answer], &Rule::default(), input, &mut work);
+        united.value.unwrap_or_else(|| answer.json.clone())
+    }
+
     /// What is settled and what is not, for an adjudicator who is asked for the rest only: of a record the
     /// fields that agree and have a winner, and the paths of the others; of sets and regions what is in
     /// the united value, and what somebody gave beside it. None for other kinds.
@@ -397,7 +408,7 @@ enum Missing {
 fn decide_on_missing(
     ballot: &Ballot<'_>,
     missing: &[f64],
-    method: AnswerMethod,
+    method: AgreementMethod,
     rule: &Rule<'_>,
 ) -> Missing {
     if missing.is_empty() {
@@ -406,11 +417,11 @@ fn decide_on_missing(
     if ballot.candidates.is_empty() {
         return Missing::Wins;
     }
-    if method == AnswerMethod::Unanimous {
+    if method == AgreementMethod::Unanimous {
         // Neither all gave one nor all gave none: whichever way, there is no value.
         return Missing::Ties;
     }
-    let weighted = rule.method == AnswerMethod::WeightedVote;
+    let weighted = rule.method == AgreementMethod::WeightedVote;
     let strength_of = |weights: &[f64]| -> f64 {
         if weighted {
             weights.iter().map(|weight| weight.max(0.0)).sum()
@@ -427,7 +438,7 @@ fn decide_on_missing(
             strength_of(&weights)
         })
         .collect();
-    if method == AnswerMethod::MostVotes {
+    if method == AgreementMethod::MostVotes {
         let best = strengths.iter().copied().fold(0.0, f64::max);
         return if equal(held, best) {
             Missing::Ties
@@ -452,7 +463,7 @@ pub(super) fn by_method(
     how: How,
     work: &mut Work,
 ) -> Result<Found, TooMuch> {
-    if how.method != AnswerMethod::MostVotes {
+    if how.method != AgreementMethod::MostVotes {
         return kind.unite(ballot, how, work);
     }
     Ok(match ballot.elect(how.weighted) {

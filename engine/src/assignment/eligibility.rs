@@ -75,20 +75,15 @@ pub fn check_skills(step: &StepConfig, skills: &[String]) -> bool {
         .all(|skill| skills.contains(skill))
 }
 
-/// Whether the person has submitted, in any visit, to a step whose value is this visit's subject;
-/// always false where the step allows that.
+/// Whether the person is an author of what this visit is about (false where the step allows that),
+/// or has done a step that the visit excludes.
 pub fn reviews_own_work(
     state: &WorkflowSnapshot,
     step: &StepConfig,
     visit: &Visit,
     user: UserId,
 ) -> bool {
-    let judged = visit.reviewed.iter().chain(&visit.reviewed_with);
-    let visits = judged
-        .filter_map(|judged| state.steps.get(&judged.step_id))
-        .flat_map(|step| &step.visits);
-    step.prevents_reassignment()
-        && visits
-            .flat_map(|visit| &visit.annotations)
-            .any(|annotation| annotation.user_id == user)
+    let among = |people: Vec<UserId>| people.binary_search(&user).is_ok();
+    (step.prevents_reassignment() && among(state.authors(visit)))
+        || among(state.excluded_by_work(visit))
 }

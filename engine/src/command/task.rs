@@ -331,6 +331,9 @@ pub struct ChildReport {
     /// Why it did not complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Everyone who submitted to it or to its own children, sorted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub people: Vec<UserId>,
 }
 
 impl ChildCommand {

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::ids::StepId;
+
 /// Who may do a step, and how work is shared.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -13,10 +15,19 @@ pub struct AssignmentConfig {
     /// Skills that an annotator must all have to be offered a slot.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub required_skills: Vec<String>,
-    /// Whether people who submitted to the subject's step are excluded from this one; true on
-    /// review and adjudication when left out.
+    /// Whether the authors of the subject are excluded from this step: everyone who submitted, in
+    /// any visit, to a step whose work is in it. True on review and adjudication when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prevent_reassignment: Option<bool>,
+    /// Steps whose submitters, in any visit, are excluded from this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = crate::limits::STEPS_MAX))]
+    pub not_who_did: Vec<StepId>,
+    /// Steps whose annotations are shown to whoever claims this one. Without it, an annotation step
+    /// shows nothing that others said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = crate::limits::STEPS_MAX))]
+    pub show: Vec<StepId>,
     /// Most slots that one person may have claimed at a time, over all tasks; at this number, no
     /// more are offered. The limit does not apply to a claim that names its task.
     #[serde(default, skip_serializing_if = "Option::is_none")]

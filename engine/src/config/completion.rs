@@ -37,8 +37,13 @@ pub struct Completion {
     #[schemars(range(min = 1, max = crate::limits::ANNOTATORS_MAX))]
     pub max: Option<u32>,
     /// All possible answers (`confidence`); when left out, the answers seen so far and one unseen.
+    /// Short for `answer.values`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<Vec<serde_json::Value>>,
+    /// How the step ends when `max` people leave the answer below the target (`confidence`); `best`
+    /// when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_unsure: Option<OnUnsure>,
     /// Inactivity after which a claimed slot is freed; `settings.default_timeout` when left out.
     /// For a step with the handler `queue`: how long a job may go unanswered before it is published
     /// again; when left out, it is never published again.
@@ -92,6 +97,7 @@ impl CompletionType {
                 "min",
                 "max",
                 "classes",
+                "on_unsure",
                 "unique_annotators",
                 "timeout",
                 "timeout_action",
@@ -101,6 +107,17 @@ impl CompletionType {
             Self::Auto => &[],
         }
     }
+}
+
+/// How a step that completes by confidence ends below its target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnUnsure {
+    /// With the most probable answer, and `reached: false`. A tie has no value.
+    #[default]
+    Best,
+    /// Without a value, as on a disagreement.
+    Disagreement,
 }
 
 /// What happens to a claimed slot whose claimant is inactive.

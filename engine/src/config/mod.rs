@@ -12,21 +12,19 @@ mod goal;
 mod handler;
 mod hook;
 mod library;
+mod measure;
 mod script;
 mod step;
 mod step_type;
 mod transition;
 mod workflow;
 
-pub use answer::{
-    AnswerConfig, AnswerField, AnswerKind, AnswerMethod, AnswerMetric, BoxFormat, DistanceWeights,
-    MissingField,
-};
+pub use answer::{AnswerConfig, AnswerField, AnswerKind, BoxFormat, MissingField};
 pub use assignment::{AssignmentConfig, LoadBalancing};
-pub use completion::{Completion, CompletionType, TimeoutAction};
+pub use completion::{Completion, CompletionType, OnUnsure, TimeoutAction};
 pub use consensus::{
-    AgreementMethod, ConsensusConfig, DisagreementStrategy, Fallback, FieldConsensus, FieldMode,
-    FieldRule, Level, Metric, OnAgreement, OnDisagreement, TieBreaker,
+    ConsensusConfig, DisagreementScope, DisagreementStrategy, Fallback, FieldConsensus, FieldMode,
+    OnAgreement, OnDisagreement, TieBreaker,
 };
 pub use duration::ConfigDuration;
 pub use goal::{
@@ -36,6 +34,7 @@ pub use goal::{
 pub use handler::{BUILT_IN_HANDLERS, ExternalHandler, InternalHandler, WebhookConfig};
 pub use hook::{Hook, HookId, HookStage, Hooks};
 pub use library::{StepLibrary, Template};
+pub use measure::{AgreementMethod, DistanceWeights, Level, Metric};
 pub use script::{
     AdvanceMove, ControlMove, Decision, ExpectedEnd, ExpectedOutcome, ExpectedStatus,
     HandlerAnswer, Move, PauseMove, Person, PersonMove, Script, SubmitMove,

@@ -6,9 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AssignmentConfig, Completion, CompletionType, ConfigDuration, ConsensusConfig,
-    DisagreementStrategy, ExternalHandler, Hook, HookId, HookStage, Hooks, InternalHandler,
-    LoadBalancing, Performer, StepType, TieBreaker, TimeoutAction,
+    AnswerConfig, AssignmentConfig, Completion, CompletionType, ConfigDuration, ConsensusConfig,
+    DisagreementScope, DisagreementStrategy, ExternalHandler, Hook, HookId, HookStage, Hooks,
+    InternalHandler, LoadBalancing, OnUnsure, Performer, StepType, TieBreaker, TimeoutAction,
 };
 use crate::ids::{StepId, WorkflowId};
 
@@ -34,14 +34,17 @@ pub struct StepConfig {
     /// When the step is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion: Option<Completion>,
+    /// What people are asked for: where the answer is, what it may be, what makes two alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<AnswerConfig>,
     /// How several annotations become one value (annotation steps).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consensus: Option<ConsensusConfig>,
     /// Who may do the step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assignment: Option<AssignmentConfig>,
-    /// Path in `annotation.data` of the value that a review or adjudication step takes; the
-    /// `consensus.field` of the subject's step when left out.
+    /// Path in `annotation.data` of the answer; on a review or adjudication, that of the subject's
+    /// step when left out. Short for `answer.field`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
     /// Name of the handler (`auto_process`).
@@ -128,6 +131,7 @@ impl StepConfig {
             description: None,
             kind,
             completion: None,
+            answer: None,
             consensus: None,
             assignment: None,
             field: None,
@@ -257,22 +261,26 @@ impl StepConfig {
             .unwrap_or_default()
     }
 
-    /// Paths in `annotation.data` of the answers that are categories, from which annotators'
-    /// reliability can be estimated. `None` stands for all of data, where the file names no field.
-    pub fn categories(&self) -> Vec<Option<&str>> {
-        let Some(consensus) = &self.consensus else {
-            return vec![self.field.as_deref()];
-        };
-        if consensus.per_field.is_some() {
-            let rules = consensus.field_rules();
-            let categories = rules.filter(|rule| rule.metric.compares_categories(rule.level));
-            return categories.map(|rule| Some(rule.field)).collect();
-        }
-        // A step that completes by confidence refuses answers that are not categories.
-        let compares = consensus.metric.compares_categories(consensus.level)
-            || self.completion_type() == CompletionType::Confidence;
-        let field = self.field.as_deref().or(consensus.field.as_deref());
-        compares.then_some(field).into_iter().collect()
+    /// How a step that completes by confidence ends below its target.
+    pub fn on_unsure(&self) -> OnUnsure {
+        let completion = self.completion.as_ref();
+        completion.and_then(|c| c.on_unsure).unwrap_or_default()
+    }
+
+    /// Whether an adjudicator is asked only what annotators disagree on.
+    pub fn asks_disputed_only(&self) -> bool {
+        let consensus = self.consensus.as_ref();
+        consensus.and_then(|c| c.on_disagreement.scope) == Some(DisagreementScope::Disputed)
+    }
+
+    /// Steps whose submitters are excluded from this one.
+    pub fn not_who_did(&self) -> &[StepId] {
+        self.assignment.as_ref().map_or(&[], |a| &a.not_who_did)
+    }
+
+    /// Steps whose annotations are shown to whoever claims this one.
+    pub fn shows(&self) -> &[StepId] {
+        self.assignment.as_ref().map_or(&[], |a| &a.show)
     }
 
     /// Whether a visit may ask more than one person.
@@ -285,7 +293,7 @@ impl StepConfig {
         self.kind.spec().performer == Performer::Annotators && (asks_on || most != Some(1))
     }
 
-    /// Whether people who submitted to the subject's step are excluded from this one.
+    /// Whether the authors of the subject are excluded from this step.
     pub fn prevents_reassignment(&self) -> bool {
         self.assignment
             .as_ref()

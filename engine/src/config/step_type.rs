@@ -135,7 +135,7 @@ impl StepType {
             Self::Annotation => &StepSpec {
                 name: "annotation",
                 performer: Performer::Annotators,
-                keys: &["consensus", "assignment", "field"],
+                keys: &["answer", "consensus", "assignment", "field"],
                 required_key: None,
                 default_completion: CompletionType::AnnotationCount,
                 completions: &[
@@ -165,7 +165,7 @@ impl StepType {
             Self::Adjudication => &StepSpec {
                 name: "adjudication",
                 performer: Performer::Person,
-                keys: &["assignment", "field"],
+                keys: &["answer", "assignment", "field"],
                 required_key: None,
                 default_completion: CompletionType::ReviewDecision,
                 completions: &[CompletionType::ReviewDecision],

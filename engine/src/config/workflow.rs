@@ -137,6 +137,11 @@ pub struct GoldConfig {
     #[serde(default = "default_gold_window")]
     #[schemars(range(min = 5, max = 1000))]
     pub window: u32,
+    /// How like the known answer an answer must be to count as right. When left out: the step's
+    /// threshold where its metric is a similarity, else 1, which is equal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub similarity: Option<f64>,
     /// What happens when an annotator falls below `min_accuracy`.
     #[serde(default, skip_serializing_if = "OnFall::is_default")]
     pub on_fall: OnFall,

@@ -1,13 +1,16 @@
 //! A decision in progress: the state so far and the events so far.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{DecideContext, Decision, decision::Refusal};
 use crate::{
+    answer::Question,
     command::{CommandEnvelope, Outcome, ProcessResult},
     config::{StepConfig, WorkflowConfig},
     events::{EVENT_SCHEMA_VERSION, EventMetadata, StoredEvent, WorkflowEvent, evolve},
-    executor::{ExecutionContext, HandlerRegistry, annotators::Annotators, create_executor},
+    executor::{ExecutionContext, HandlerRegistry, annotators::Annotators, asked, create_executor},
     ids::{Slug, StepId, TaskId},
     state::{Draft, TaskStatus, Visit, WorkflowPause, WorkflowSnapshot},
     transition::CompiledWorkflow,
@@ -191,6 +194,11 @@ impl<'a> DecisionBuilder<'a> {
         create_executor(step.kind).execute(&self.context(step, closing))
     }
 
+    /// What a visit asks for.
+    pub(super) fn asked(&self, step: &StepConfig, visit: &Visit) -> Cow<'a, Question> {
+        asked(self.workflow().questions(), step, visit)
+    }
+
     /// Everything that a step's executor may read.
     pub(super) fn context<'c>(
         &'c self,
@@ -203,6 +211,7 @@ impl<'a> DecisionBuilder<'a> {
             .and_then(|c| self.workflow().expression(&c.expression));
         ExecutionContext {
             workflow: self.config(),
+            questions: self.workflow().questions(),
             step,
             state: self.current(),
             visit: self.visit(&step.id),

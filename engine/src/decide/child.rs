@@ -16,11 +16,12 @@ use serde_json::{Map, Value, json};
 
 use super::{assignment::expiry, builder::DecisionBuilder, control, decision::Refusal, start};
 use crate::{
+    answer::value_at,
     assignment::{Eligibility, check_roles},
     command::{ChildCommand, ChildReport, ChildStart, EffectOutcome, FireTimer},
     config::StepConfig,
     events::{ChildEnded, ChildRequested, WorkflowEvent},
-    executor::{ExecutorError, check_bounds, value_at},
+    executor::{ExecutorError, check_bounds},
     ids::StepId,
     state::{ChildOrder, ChildOutcome, SlotHolder, TaskStatus, Visit, VisitStatus},
     store::Timer,
@@ -174,6 +175,7 @@ fn learn(builder: &mut DecisionBuilder<'_>, report: &ChildReport) -> Result<(), 
         value: part("result").cloned(),
         agreement: part("agreement").and_then(Value::as_f64),
         error: report.error.clone(),
+        people: report.people.clone(),
     };
     builder.end_child(&step_id, visit, outcome, context);
     Ok(())
@@ -238,6 +240,7 @@ pub(super) fn order_fired(
                     value: None,
                     agreement: None,
                     error: Some(format!("it could not start: {error}")),
+                    people: Vec::new(),
                 };
                 builder.end_child(&step_id, visit, outcome, Map::new());
             }

@@ -15,11 +15,26 @@ use crate::{
     executor::{Closing, ExecutionResult, ExecutorError, error_chain, task_output},
     ids::StepId,
     limits::TRANSITIONS_PER_COMMAND_MAX,
-    state::{
-        FoundResult, Incident, IncidentCode, PendingJoin, StepState, StepVisit, Visit, VisitStatus,
-    },
+    state::{FoundResult, Incident, IncidentCode, PendingJoin, StepState, VisitStatus},
     transition::{Choice, TransitionEvaluator},
 };
+
+/// How a step is entered.
+#[derive(Default)]
+struct Way {
+    /// The step whose transition leads there.
+    from: Option<StepId>,
+    /// Whether a bounded transition leads there.
+    looped: bool,
+    /// Other joins whose waiting branches are no longer needed.
+    discards: Vec<StepId>,
+}
+
+/// A step to enter.
+struct Entry {
+    step_id: StepId,
+    looped: bool,
+}
 
 impl DecisionBuilder<'_> {
     /// Ends an active step if it is complete, then follows its transitions through every step that
@@ -36,9 +51,17 @@ impl DecisionBuilder<'_> {
         let mut ended = VecDeque::from([step_id]);
         loop {
             while let Some(step_id) = ended.pop_front() {
-                let entered = self.follow(&step_id);
-                for next in entered {
-                    ended.extend(self.begin(next, Some(step_id.clone())));
+                for Entry {
+                    step_id: next,
+                    looped,
+                } in self.follow(&step_id)
+                {
+                    let way = Way {
+                        from: Some(step_id.clone()),
+                        looped,
+                        discards: Vec::new(),
+                    };
+                    ended.extend(self.begin(next, way));
                 }
                 if self.current().status.is_final() {
                     return;
@@ -56,22 +79,17 @@ impl DecisionBuilder<'_> {
 
     /// Begins a step, and follows its transitions if it ends at once.
     pub(super) fn enter(&mut self, step_id: StepId, from: Option<StepId>) {
-        if let Some(ended) = self.begin(step_id, from) {
+        let way = Way {
+            from,
+            ..Way::default()
+        };
+        if let Some(ended) = self.begin(step_id, way) {
             self.leave(ended);
         }
     }
 
     /// Begins a visit. Returns the step if the visit has ended at once.
-    fn begin(&mut self, step_id: StepId, from: Option<StepId>) -> Option<StepId> {
-        self.begin_discarding(step_id, from, Vec::new())
-    }
-
-    fn begin_discarding(
-        &mut self,
-        step_id: StepId,
-        from: Option<StepId>,
-        discards: Vec<StepId>,
-    ) -> Option<StepId> {
+    fn begin(&mut self, step_id: StepId, way: Way) -> Option<StepId> {
         let step = self.step(&step_id);
         let visits = self
             .current()
@@ -79,21 +97,27 @@ impl DecisionBuilder<'_> {
             .get(&step_id)
             .map_or(0, |state| state.visits.len());
         let visit = u32::try_from(visits + 1).unwrap_or(u32::MAX);
-        let reviewed = from.as_ref().and_then(|from| self.reviewed_through(from));
-        let reviewed_with = self.reviewed_beside(&step_id, from.as_ref(), reviewed.as_ref());
+        let arrived = self.arriving(&step_id, way.from.as_ref(), way.looped);
+        let reviewed = arrived.last().and_then(|last| self.reviewed_through(last));
+        let reviewed_with = self.reviewed_beside(&arrived, reviewed.as_ref());
+        let subject = self.subject_of(step, &arrived);
         let opening = !step.hooks_at(HookStage::PreProcess).is_empty();
         self.emit(WorkflowEvent::StepActivated(StepActivated {
             step_id: step_id.clone(),
             visit,
-            from_step: from,
+            from_step: way.from,
             reviewed,
             reviewed_with,
+            subject,
+            arrived,
+            looped: way.looped,
+            not_who_did: step.not_who_did().to_vec(),
             slots: step
                 .kind
                 .takes_submissions()
                 .then(|| step.slots())
                 .flatten(),
-            discards,
+            discards: way.discards,
             opening,
         }));
         if !opening {
@@ -160,7 +184,12 @@ impl DecisionBuilder<'_> {
             );
         }
         let from = arrived.and_then(|arrived| arrived.last().map(|last| last.step_id.clone()));
-        self.begin_discarding(join, from, discards)
+        let way = Way {
+            from,
+            looped: false,
+            discards,
+        };
+        self.begin(join, way)
     }
 
     /// Whether another branch is active at the step.
@@ -179,60 +208,6 @@ impl DecisionBuilder<'_> {
             let output = task_output(state);
             self.emit(WorkflowEvent::WorkflowCompleted { output });
         }
-    }
-
-    /// The subject of a review or adjudication entered from `from`: that step, or the subject of
-    /// that step if it makes no annotations of its own.
-    fn reviewed_through(&self, from: &StepId) -> Option<StepVisit> {
-        // The last visit that has ended: a loop may have begun the next one already.
-        let visits = &self.current().steps.get(from)?.visits;
-        let ended = |visit: &&Visit| visit.status != VisitStatus::Active;
-        let visit = visits.iter().rev().find(ended)?;
-        if self.step(from).kind.spec().makes_subject() {
-            Some(StepVisit {
-                step_id: from.clone(),
-                visit: visit.number,
-            })
-        } else {
-            visit.reviewed.clone()
-        }
-    }
-
-    /// Visits whose work a step is based on besides its subject: those of the other branches that
-    /// arrived at it, and those of branches joined on the way.
-    fn reviewed_beside(
-        &self,
-        step_id: &StepId,
-        from: Option<&StepId>,
-        judged: Option<&StepVisit>,
-    ) -> Vec<StepVisit> {
-        let state = self.current();
-        let joined = state.joins.get(step_id);
-        let arrived = joined.into_iter().flat_map(|join| &join.arrived);
-        let ways = arrived.map(|arrived| &arrived.step_id).chain(from);
-        let mut found: Vec<StepVisit> = Vec::new();
-        for way in ways {
-            // A step that makes annotations replaces the work before it.
-            let passes_on = !self.step(way).kind.spec().makes_subject();
-            let visits = state.steps.get(way).map_or(&[][..], |step| &step.visits);
-            let ended = visits
-                .iter()
-                .rev()
-                .find(|visit| visit.status != VisitStatus::Active);
-            let before = ended
-                .filter(|_| passes_on)
-                .map(|visit| &visit.reviewed_with);
-            for visit in self
-                .reviewed_through(way)
-                .into_iter()
-                .chain(before.cloned().into_iter().flatten())
-            {
-                if judged != Some(&visit) && !found.contains(&visit) {
-                    found.push(visit);
-                }
-            }
-        }
-        found
     }
 
     /// Begins the joins that are complete, for example after a migration that changed their
@@ -320,18 +295,20 @@ impl DecisionBuilder<'_> {
     }
 
     /// Takes the transitions out of a step that has ended. Returns the steps to enter.
-    fn follow(&mut self, step_id: &StepId) -> Vec<StepId> {
+    fn follow(&mut self, step_id: &StepId) -> Vec<Entry> {
         let step = self.step(step_id);
         let visit = self.visit(step_id);
         let evaluator = TransitionEvaluator::new(self.workflow());
         match evaluator.choose(self.current(), step, visit) {
             Ok(choices) => {
                 let from_visit = visit.number;
-                let mut entered: Vec<StepId> = Vec::new();
+                let mut entered: Vec<Entry> = Vec::new();
                 for choice in choices {
                     // Two transitions to the same step begin one visit.
                     let next = self.take(step_id, from_visit, choice);
-                    entered.extend(next.filter(|next| !entered.contains(next)));
+                    let known = |next: &Entry| entered.iter().any(|e| e.step_id == next.step_id);
+                    let next = next.filter(|next| !known(next));
+                    entered.extend(next);
                     if self.current().status.is_final() {
                         return Vec::new();
                     }
@@ -346,7 +323,7 @@ impl DecisionBuilder<'_> {
     }
 
     /// Takes one transition. Returns the step to enter, unless the branch ends or waits at a join.
-    fn take(&mut self, step_id: &StepId, from_visit: u32, choice: Choice) -> Option<StepId> {
+    fn take(&mut self, step_id: &StepId, from_visit: u32, choice: Choice) -> Option<Entry> {
         let (to, condition_met, transition, looped) = match choice {
             Choice::Go { .. } if self.transitions >= TRANSITIONS_PER_COMMAND_MAX => {
                 let reason = format!("one command led to {} transitions", self.transitions);
@@ -405,7 +382,7 @@ impl DecisionBuilder<'_> {
                 .map(|t| self.now + t.get()),
         }));
         match to {
-            Target::Step(next) if join.is_none() => Some(next),
+            Target::Step(step_id) if join.is_none() => Some(Entry { step_id, looped }),
             // The branch ends; the task ends with it if no other branch has anything left to do.
             Target::Step(_) | Target::Complete => None,
             Target::Failed => {

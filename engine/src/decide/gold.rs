@@ -1,12 +1,9 @@
 //! Gold tasks: tasks with a known answer.
 
+use serde_json::Value;
+
 use super::builder::DecisionBuilder;
-use crate::{
-    events::WorkflowEvent,
-    executor::{is_expected, selection},
-    ids::StepId,
-    state::AnnotationData,
-};
+use crate::{events::WorkflowEvent, ids::StepId, state::AnnotationData};
 
 impl DecisionBuilder<'_> {
     /// Compares an accepted answer with the known one, if the task has one that applies to the
@@ -17,15 +14,20 @@ impl DecisionBuilder<'_> {
             return;
         };
         let step = self.step(step_id);
-        let selection = selection(self.config(), step, visited);
-        let correct = is_expected(&selection, &annotation.data, expected);
-        if let Some(correct) = correct.filter(|_| step.kind.spec().takes_answers) {
+        if !step.kind.spec().takes_answers {
+            return;
+        }
+        let question = self.asked(step, visited);
+        let input = state.input.as_ref().unwrap_or(&Value::Null);
+        let least = self.config().gold.as_ref().and_then(|gold| gold.similarity);
+        if let Some(verdict) = question.judge(&annotation.data, expected, input, least) {
             self.emit(WorkflowEvent::GoldScored {
                 step_id: step_id.clone(),
                 visit,
                 annotation_id: annotation.annotation_id,
                 user_id: annotation.user_id,
-                correct,
+                correct: verdict.correct,
+                similarity: Some(verdict.similarity),
             });
         }
     }

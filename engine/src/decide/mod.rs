@@ -15,6 +15,7 @@ mod gold;
 mod hooks;
 mod migrate;
 mod start;
+mod subject;
 mod submission;
 mod target;
 mod timers;

@@ -2,17 +2,16 @@
 
 use std::{borrow::Cow, sync::Arc};
 
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::{builder::DecisionBuilder, decision::Refusal, start};
 use crate::{
     assignment::{Eligibility, check_roles, reviews_own_work, submitted},
     command::{AnnotationInput, RejectionCode, Submission},
-    config::{CompletionType, EndsWith, HookStage, Performer, StepConfig},
+    config::{CompletionType, EndsWith, HookStage, StepConfig},
     events::WorkflowEvent,
-    executor::{
-        Selection, admit, annotators::ModelKey, check_readable, corrected, decision_of, selection,
-    },
+    executor::{admit, annotators::ModelKey, corrected, decision_of, subject_value},
     ids::StepId,
     state::{AnnotationData, ReviewDecision, Visit, VisitStatus},
 };
@@ -213,14 +212,15 @@ pub(super) fn role_required(step: &StepConfig) -> Refusal {
 }
 
 pub(super) fn self_review(step: &StepConfig, visit: &Visit) -> Refusal {
-    let judged = visit
+    let about = visit
         .reviewed
         .as_ref()
-        .map_or("", |judged| judged.step_id.as_str());
+        .map_or_else(String::new, |about| format!(" on step `{}`", about.step_id));
     Refusal::rejected(
         RejectionCode::SelfReview,
         format!(
-            "who has submitted to step `{judged}` cannot do step `{}`, which judges it",
+            "step `{}` is closed to the authors of what it is about, and to those who did the steps \
+             that it excludes: this person has worked{about}",
             step.id
         ),
     )
@@ -233,51 +233,72 @@ fn require_valid(
     visit: &Visit,
     annotation: &AnnotationData,
 ) -> Result<(), Refusal> {
-    let invalid = |detail: String| Err(Refusal::rejected(RejectionCode::InvalidAnnotation, detail));
-    let selection = selection(builder.config(), step, visit);
-    let needs_value = match step.kind.spec().ends_with {
-        EndsWith::Decision => match decision_of(annotation) {
-            None => {
-                let known = ReviewDecision::ALL.map(ReviewDecision::as_str).join(", ");
-                return invalid(format!(
-                    "a review needs a `decision` (in the annotation or its data): one of {known}"
-                ));
-            }
-            Some(decision) => decision == ReviewDecision::Fix,
-        },
-        EndsWith::Annotations => selection != Selection::All,
-        EndsWith::Value => true,
-        EndsWith::ValueOrNone | EndsWith::Verdict => false,
-    };
-    let given = if step.kind.spec().ends_with == EndsWith::Decision {
+    let spec = step.kind.spec();
+    let given = if spec.ends_with == EndsWith::Decision {
         corrected(annotation)
     } else {
         Cow::Borrowed(&annotation.data)
     };
-    let asks_posterior = step.completion_type() == CompletionType::Confidence;
-    if (needs_value || asks_posterior)
-        && let Err(error) = selection.check(&given)
-    {
-        return invalid(format!(
-            "{error}, which step `{}` takes as its value",
+    let asks_answer = match spec.ends_with {
+        EndsWith::Decision => require_decision(builder, visit, annotation)? == ReviewDecision::Fix,
+        // A step that says nothing about its answers takes anything.
+        EndsWith::Annotations => {
+            step.answer.is_some()
+                || step.field.is_some()
+                || step.consensus.is_some()
+                || step.completion_type() == CompletionType::Confidence
+        }
+        EndsWith::Value => true,
+        EndsWith::ValueOrNone | EndsWith::Verdict => false,
+    };
+    if !asks_answer {
+        return Ok(());
+    }
+    let question = builder.asked(step, visit);
+    let input = builder.current().input.as_ref().unwrap_or(&Value::Null);
+    let answer = question.read(&given, input).map_err(|error| {
+        let asked = question.kind().as_str();
+        invalid(format!(
+            "{error} (step `{}` asks for an answer of kind `{asked}`)",
             step.id
-        ));
-    }
-    if step.kind.spec().performer == Performer::Annotators
-        && !asks_posterior
-        && let Some(consensus) = &step.consensus
-        && let Err(error) = check_readable(consensus, &annotation.data)
-    {
-        return invalid(format!("{error} (step `{}` compares annotations)", step.id));
-    }
-    let Some(key) = ModelKey::of_confidence(&builder.config().id, step) else {
+        ))
+    })?;
+    let workflow = &builder.config().id;
+    let Some(key) = ModelKey::of_confidence(workflow, step, &question) else {
         return Ok(());
     };
-    let label = (annotation.user_id, &annotation.data);
-    admit(&key, builder.annotators, (builder.task_id(), visit), label).or_else(|detail| {
+    let item = (builder.task_id(), visit, input);
+    let label = (annotation.user_id, &answer);
+    admit((&question, &key), builder.annotators, item, label).map_err(|detail| {
         invalid(format!(
             "{detail} (step `{}` completes by confidence)",
             step.id
         ))
     })
+}
+
+/// The decision of a review; it needs one, and something to approve.
+fn require_decision(
+    builder: &DecisionBuilder<'_>,
+    visit: &Visit,
+    annotation: &AnnotationData,
+) -> Result<ReviewDecision, Refusal> {
+    let Some(decision) = decision_of(annotation) else {
+        let known = ReviewDecision::ALL.map(ReviewDecision::as_str).join(", ");
+        return Err(invalid(format!(
+            "a review needs a `decision` (in the annotation or its data): one of {known}"
+        )));
+    };
+    if decision == ReviewDecision::Approve && subject_value(builder.current(), visit).is_none() {
+        return Err(invalid(
+            "there is no value to approve: `fix` gives one, `reject` and `request_changes` do \
+             without"
+                .to_owned(),
+        ));
+    }
+    Ok(decision)
+}
+
+fn invalid(detail: String) -> Refusal {
+    Refusal::rejected(RejectionCode::InvalidAnnotation, detail)
 }

@@ -18,7 +18,7 @@ use crate::{
     reliability::Evidence,
     state::{
         AnnotationData, ChildOrder, ChildOutcome, FoundResult, IncidentCode, ParentTask,
-        ResolvedBy, SlotHolder, SoftLabels, StepResult, StepVisit, WorkflowRef,
+        ResolvedBy, SlotHolder, SoftLabels, StepResult, StepVisit, Subject, WorkflowRef,
     },
 };
 
@@ -125,8 +125,11 @@ pub enum WorkflowEvent {
         annotation_id: Uuid,
         /// The person who gave it.
         user_id: UserId,
-        /// Whether it equals the known answer.
+        /// Whether it is right: at least as like the known answer as the step asks for.
         correct: bool,
+        /// How like the known answer it is, 0 to 1.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        similarity: Option<f64>,
     },
     /// More people are asked, because the submissions so far do not settle the result.
     #[serde(rename = "places_added")]
@@ -453,6 +456,18 @@ pub struct StepActivated {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[serde(rename = "judges_with")]
     pub reviewed_with: Vec<StepVisit>,
+    /// What it is about, if it reviews or adjudicates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Arc<Subject>>,
+    /// The visits that led here: one, or at a join those whose branches had arrived.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arrived: Vec<StepVisit>,
+    /// Whether a bounded transition led here, which begins another round.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub looped: bool,
+    /// Steps whose submitters, in any visit, are excluded from this visit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_who_did: Vec<StepId>,
     /// Number of submissions required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(rename = "places")]
@@ -586,8 +601,14 @@ pub struct ConsensusCalculated {
     pub method: ConsensusMethod,
     /// The candidates, most votes first.
     pub votes: Vec<Vote>,
-    /// Whether the vote was tied.
+    /// Whether there is no value because two candidates are equally good.
     pub tied: bool,
+    /// Whether an earlier comparison of the visit had asked more people because of their answers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub again: bool,
+    /// Whether the answer is sure enough, if the step completes by confidence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached: Option<bool>,
     /// Additional people asked now, because the submissions so far do not settle the result: the
     /// visit continues.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -639,7 +660,7 @@ pub struct FieldCalculated {
     pub method: ConsensusMethod,
     /// The candidates, most votes first.
     pub votes: Vec<Vote>,
-    /// Whether the vote was tied.
+    /// Whether there is no value because two candidates are equally good.
     pub tied: bool,
     /// The value found.
     pub value: Option<Value>,

@@ -3,6 +3,7 @@
 //! A handler sees its step's context, and a step sees the handlers, so these types are in one file.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     fmt,
     sync::Arc,
@@ -10,9 +11,10 @@ use std::{
 
 use serde_json::Value;
 
-use super::{HandlerError, Selection, annotators::Annotators, check_bounds};
+use super::{HandlerError, annotators::Annotators, check_bounds};
 use crate::{
-    config::{InternalHandler, StepConfig, WorkflowConfig},
+    answer::{Question, Questions},
+    config::{StepConfig, WorkflowConfig},
     events::ConsensusCalculated,
     expression::Expression,
     state::{ResolvedBy, ResultKind, Visit, WorkflowSnapshot},
@@ -23,6 +25,8 @@ use crate::{
 pub struct ExecutionContext<'a> {
     /// The workflow.
     pub workflow: &'a WorkflowConfig,
+    /// What each of its steps asks for.
+    pub questions: &'a Questions,
     /// The step.
     pub step: &'a StepConfig,
     /// The task.
@@ -60,43 +64,24 @@ impl ExecutionContext<'_> {
         self.state.visit(&judged.step_id, judged.visit)
     }
 
-    /// The value under review: that of the subject visit, unless an adjudication, another review or
-    /// a merge of branches on the path from there has changed it.
-    pub fn reviewed_value(&self) -> Option<&Value> {
-        let judged = self.visit.reviewed.as_ref().map(|judged| &judged.step_id);
-        let mut from = self.visit.entered_from.as_ref();
-        // No path here is longer than the workflow, except by going around a loop.
-        for _ in 0..self.workflow.steps.len() {
-            let Some(step_id) = from.filter(|from| Some(*from) != judged) else {
-                break;
-            };
-            let step = self.workflow.step(step_id);
-            let visit = self
-                .state
-                .steps
-                .get(step_id)
-                .and_then(|s| s.last_completed());
-            let Some((step, visit)) = step.zip(visit) else {
-                break;
-            };
-            let remakes =
-                step.kind.spec().has_subject() || step.calls(InternalHandler::ResultMerger);
-            let value = visit
-                .result
-                .as_ref()
-                .and_then(|result| result.value.as_ref());
-            if remakes && value.is_some() {
-                return value;
-            }
-            from = visit.entered_from.as_ref();
-        }
-        self.reviewed_visit()?.result.as_ref()?.value.as_ref()
+    /// The value under review: the one that `approve` keeps.
+    pub fn subject_value(&self) -> Option<&Value> {
+        subject_value(self.state, self.visit)
     }
 
-    /// The part of annotation data that the step takes as its value: by its own keys, else by those
-    /// of the subject step.
-    pub fn selection(&self) -> Selection<'_> {
-        selection(self.workflow, self.step, self.visit)
+    /// The agreement of the annotations under review.
+    pub fn reviewed_agreement(&self) -> Option<f64> {
+        self.reviewed_visit()?.result.as_ref()?.agreement
+    }
+
+    /// What the visit asks for: see [`asked`].
+    pub fn question(&self) -> Cow<'_, Question> {
+        asked(self.questions, self.step, self.visit)
+    }
+
+    /// The item to label; null if the producer has given none.
+    pub fn input(&self) -> &Value {
+        self.state.input.as_ref().unwrap_or(&Value::Null)
     }
 
     /// The reason for waiting, for a visit that one person does.
@@ -108,26 +93,40 @@ impl ExecutionContext<'_> {
     }
 }
 
-/// The part of annotation data that a step takes as its value: by its own keys, else, for a review
-/// or adjudication, by those of the subject step.
-pub(crate) fn selection<'w>(
-    workflow: &'w WorkflowConfig,
-    step: &'w StepConfig,
+/// What a visit asks for: what its step says, else what the step under review asks. An adjudicator
+/// who decides only what is disputed may leave out the rest.
+pub(crate) fn asked<'q>(
+    questions: &'q Questions,
+    step: &StepConfig,
     visit: &Visit,
-) -> Selection<'w> {
-    let of_step = |step: &'w StepConfig| match (&step.field, &step.consensus) {
-        (Some(field), _) => Some(Selection::Field(field)),
-        (None, Some(consensus)) => Some(Selection::of(consensus)),
-        (None, None) => None,
-    };
-    let of_judged = || {
-        let judged = visit
-            .reviewed
-            .as_ref()
-            .filter(|_| step.kind.spec().has_subject());
-        of_step(workflow.step(&judged?.step_id)?)
-    };
-    of_step(step).or_else(of_judged).unwrap_or(Selection::All)
+) -> Cow<'q, Question> {
+    let reviewed = visit.reviewed.as_ref();
+    let reviewed = reviewed.filter(|_| step.kind.spec().has_subject());
+    let question = questions.asked(step, reviewed.map(|reviewed| &reviewed.step_id));
+    let subject = visit.subject.as_ref();
+    let disputed =
+        subject.and_then(|subject| subject.agreed.as_ref().and(subject.disputed.as_ref()));
+    match disputed.and_then(Value::as_array) {
+        Some(disputed) if question.mode().is_some() => {
+            let paths: Vec<&str> = disputed.iter().filter_map(Value::as_str).collect();
+            Cow::Owned(question.for_disputed(&paths))
+        }
+        Some(_) | None => question,
+    }
+}
+
+/// The value that `approve` keeps. Visits from before subjects were settled on entry have that of
+/// the step under review.
+pub(crate) fn subject_value<'s>(
+    state: &'s WorkflowSnapshot,
+    visit: &'s Visit,
+) -> Option<&'s Value> {
+    if let Some(subject) = &visit.subject {
+        return subject.value.as_ref();
+    }
+    let reviewed = visit.reviewed.as_ref()?;
+    let reviewed = state.visit(&reviewed.step_id, reviewed.visit)?;
+    reviewed.result.as_ref()?.value.as_ref()
 }
 
 /// The input of a handler.
@@ -151,6 +150,10 @@ pub struct HandlerOutput {
     pub resolved_by: Option<ResolvedBy>,
     /// How annotations were compared, if they were.
     pub consensus: Option<Box<ConsensusCalculated>>,
+    /// What annotators agree on, if an adjudicator is asked for the rest only.
+    pub agreed: Option<Value>,
+    /// What they do not agree on.
+    pub disputed: Option<Value>,
 }
 
 impl HandlerOutput {
@@ -162,6 +165,8 @@ impl HandlerOutput {
             agreement: None,
             resolved_by: Some(ResolvedBy::Handler),
             consensus: None,
+            agreed: None,
+            disputed: None,
         }
     }
 }

@@ -6,15 +6,15 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{
-    Handler, HandlerError, HandlerInput, HandlerOutput, HandlerRegistry,
-    steps::{ComparedVisit, resolve},
-    value::value_at,
+    ExecutionContext, Handler, HandlerError, HandlerInput, HandlerOutput, HandlerRegistry,
+    steps::{ComparedVisit, Comparison, compare},
 };
 use crate::{
+    answer::value_at,
     config::{ConsensusConfig, InternalHandler},
     ids::StepId,
     limits::COMMAND_BYTES_MAX,
-    state::{ResultKind, StepResult, WorkflowSnapshot},
+    state::{ResultKind, StepVisit},
 };
 
 impl Default for HandlerRegistry {
@@ -40,7 +40,8 @@ fn built_in(handler: InternalHandler) -> Arc<dyn Handler> {
 }
 
 /// `consensus_calculator`: compares the annotations of another step. `config` is a `consensus`
-/// block; its `step` names the step, the subject step if omitted.
+/// block; its `step` names the step, the subject step if omitted. Only a visit that led here
+/// counts: what an earlier round or a withdrawn branch said is gone.
 fn consensus_calculator(input: &HandlerInput<'_>) -> Result<HandlerOutput, HandlerError> {
     let mut config = input.config.clone();
     let named = config.as_object_mut().and_then(|keys| keys.remove("step"));
@@ -52,32 +53,68 @@ fn consensus_calculator(input: &HandlerInput<'_>) -> Result<HandlerOutput, Handl
         })?
     };
     let context = input.context;
-    let (step, visit) = match named.as_ref().and_then(Value::as_str) {
-        Some(step) => {
-            let visited = context.state.steps.get(step);
-            (
-                context.workflow.step(step),
-                visited.and_then(|s| s.last_completed()),
-            )
-        }
-        None => (context.reviewed_step(), context.reviewed_visit()),
+    let named = named.as_ref().and_then(Value::as_str);
+    let arrived = match named {
+        Some(named) => arrived(context).find(|at| at.step_id == *named),
+        None => context.visit.reviewed.clone(),
     };
+    let Some(at) = arrived else {
+        if named.is_some_and(|named| context.workflow.step(named).is_some()) {
+            // On this way nobody was asked, so there is nothing to say about agreement.
+            return Ok(HandlerOutput {
+                kind: ResultKind::Consensus,
+                resolved_by: None,
+                ..HandlerOutput::value(Value::Null)
+            });
+        }
+        return Err(HandlerError::Input {
+            reason: "there is no completed step with annotations to compare".to_owned(),
+        });
+    };
+    let step = context.workflow.step(&at.step_id);
+    let visit = context.state.visit(&at.step_id, at.visit);
     let (step, visit) = step.zip(visit).ok_or_else(|| HandlerError::Input {
-        reason: "there is no completed step with annotations to compare".to_owned(),
+        reason: format!("the workflow has no step `{}`", at.step_id),
     })?;
     if visit.annotations.is_empty() {
         return Err(HandlerError::Input {
-            reason: "the step to compare has no annotations".to_owned(),
+            reason: format!("step `{}` has no annotations to compare", step.id),
         });
     }
-    let calculated = resolve(context, &consensus, ComparedVisit { step, visit }, false);
+    let question =
+        step.question_compared_by(&consensus)
+            .map_err(|faults| HandlerError::Config {
+                reason: faults.first().map_or_else(String::new, ToString::to_string),
+            })?;
+    let compared = ComparedVisit {
+        step,
+        visit,
+        question: &question,
+    };
+    let Comparison {
+        calculated,
+        agreed,
+        disputed,
+    } = compare(context, &consensus, compared, false);
     Ok(HandlerOutput {
+        agreed,
+        disputed,
         kind: ResultKind::Consensus,
         value: calculated.value.clone(),
         agreement: calculated.agreement,
         resolved_by: calculated.resolved_by,
         consensus: Some(Box::new(calculated)),
     })
+}
+
+/// The visits that led to the current one, nearest first. For a hook, its own visit as well.
+fn arrived(context: &ExecutionContext<'_>) -> impl Iterator<Item = StepVisit> {
+    let own = context.visit.found.is_some().then(|| StepVisit {
+        step_id: context.step.id.clone(),
+        visit: context.visit.number,
+    });
+    let before = context.state.lineage(&context.step.id, context.visit);
+    own.into_iter().chain(before)
 }
 
 /// `config` of `result_merger`.
@@ -88,23 +125,28 @@ struct MergerConfig {
     steps: Option<Vec<StepId>>,
 }
 
-/// `result_merger`: an object from step id to value, for the incoming steps or for `config.steps`.
+/// `result_merger`: an object from step id to value, for the steps whose branches have arrived, or
+/// for `config.steps`. Only visits that led here count.
 fn result_merger(input: &HandlerInput<'_>) -> Result<HandlerOutput, HandlerError> {
     let config: MergerConfig = read_config(input.config, MergerConfig { steps: None })?;
     let context = input.context;
-    let steps = config.steps.unwrap_or_else(|| {
-        let leading = context.workflow.transitions.iter().filter(|transition| {
-            transition
-                .to
-                .step()
-                .is_some_and(|to| *to == context.step.id)
-        });
-        leading.map(|transition| transition.from.clone()).collect()
-    });
+    let visits: Vec<StepVisit> = match config.steps {
+        None => context.state.visits_before(&context.step.id, context.visit),
+        Some(steps) => {
+            let mut nearest: Vec<StepVisit> = Vec::new();
+            for at in arrived(context) {
+                let known = nearest.iter().any(|known| known.step_id == at.step_id);
+                if steps.contains(&at.step_id) && !known {
+                    nearest.push(at);
+                }
+            }
+            nearest
+        }
+    };
     let (mut merged, mut bytes) = (Map::new(), 0);
-    for step in &steps {
-        let visited = context.state.steps.get(step);
-        let Some(result) = visited.and_then(|s| s.last_completed()?.result.as_ref()) else {
+    for at in &visits {
+        let visit = context.state.visit(&at.step_id, at.visit);
+        let Some(result) = visit.and_then(|visit| visit.result.as_ref()) else {
             continue;
         };
         let value = result.value.as_ref().unwrap_or(&Value::Null);
@@ -114,7 +156,7 @@ fn result_merger(input: &HandlerInput<'_>) -> Result<HandlerOutput, HandlerError
             let reason = format!("it would have more than {COMMAND_BYTES_MAX} bytes");
             return Err(HandlerError::Output { reason });
         }
-        merged.insert(step.to_string(), value.clone());
+        merged.insert(at.step_id.to_string(), value.clone());
     }
     Ok(HandlerOutput::value(Value::Object(merged)))
 }
@@ -127,13 +169,14 @@ struct FinalizeConfig {
     fields: Option<Vec<String>>,
 }
 
-/// `finalize`: the last value, or null; `config.fields` selects paths of it. As a hook, the value
+/// `finalize`: the last value, or null where there is none or a review has refused it; `config.fields` selects paths of it. As a hook, the value
 /// its step has found.
 fn finalize(input: &HandlerInput<'_>) -> Result<HandlerOutput, HandlerError> {
     let config: FinalizeConfig = read_config(input.config, FinalizeConfig { fields: None })?;
     let found = input.context.visit.found.as_ref();
     let found = found.map(|found| &found.result);
-    let Some(last) = found.or_else(|| last_value(input.context.state)) else {
+    let last = || input.context.state.last_value().map(|(_, result)| result);
+    let Some(last) = found.or_else(last) else {
         return Ok(HandlerOutput::value(Value::Null));
     };
     let value = last.value.clone().unwrap_or_default();
@@ -156,20 +199,6 @@ fn finalize(input: &HandlerInput<'_>) -> Result<HandlerOutput, HandlerError> {
         resolved_by: last.resolved_by,
         ..HandlerOutput::value(value)
     })
-}
-
-fn last_value(state: &WorkflowSnapshot) -> Option<&StepResult> {
-    state
-        .completed
-        .iter()
-        .rev()
-        .filter_map(|completed| {
-            state
-                .visit(&completed.step_id, completed.visit)?
-                .result
-                .as_ref()
-        })
-        .find(|result| result.value.is_some())
 }
 
 fn read_config<T: serde::de::DeserializeOwned>(

@@ -5,11 +5,11 @@ use uuid::Uuid;
 use crate::{
     command::{Dead, Rejection, Undecided},
     executor::ExecutorError,
-    expression::ExpressionError,
     ids::TaskId,
     parser::ParseError,
     state::StateTransitionError,
     store::{ErrorClass, EventStoreError},
+    transition::CompileError,
 };
 
 /// A call to the orchestrator failed.
@@ -37,7 +37,7 @@ pub enum OrchestrationError {
         revision_id: Uuid,
         /// Why.
         #[source]
-        source: ExpressionError,
+        source: CompileError,
     },
     /// No task of that id.
     #[error("there is no task {0}")]

@@ -102,6 +102,16 @@ impl Faults {
         &mut self.list[last]
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether one of the first faults is at a path or below it.
+    pub(super) fn any_in(&self, path: &Path, first: usize) -> bool {
+        let mut first = self.list.iter().take(first);
+        first.any(|fault| fault.path.is_in(path))
+    }
+
     /// Whether the limit is reached, so that no more faults are kept.
     pub(super) fn is_full(&self) -> bool {
         self.list.len() >= FAULTS_MAX

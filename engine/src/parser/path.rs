@@ -42,6 +42,12 @@ impl Path {
         })))
     }
 
+    /// Whether this is `other` or lies below it.
+    pub(super) fn is_in(&self, other: &Self) -> bool {
+        let (own, others) = (self.segments(), other.segments());
+        own.len() >= others.len() && own[..others.len()] == others
+    }
+
     /// From the root down.
     pub(super) fn segments(&self) -> Vec<&Segment> {
         let mut segments = Vec::new();

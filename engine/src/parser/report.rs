@@ -10,19 +10,19 @@
 //! | `yaml_syntax` | `parse`, `source_map` |
 //! | `duplicate_key` | `source_map` |
 //! | `unknown_key` | `structure` |
-//! | `missing_key` | `resolve`, `script`, `structure`, `validate/conditions`, `validate/goals`, `validate/steps` |
+//! | `missing_key` | `resolve`, `script`, `structure`, `validate/conditions`, `validate/goals`, `validate/question`, `validate/steps` |
 //! | `wrong_type` | `resolve`, `structure` |
-//! | `invalid_value` | `draft`, `parse`, `script`, `structure`, `validate/completion`, `validate/handlers`, `validate/steps`, `validate/validator` |
-//! | `out_of_range` | `graph`, `structure`, `validate/completion`, `validate/conditions`, `validate/consensus`, `validate/goals`, `validate/validator` |
+//! | `invalid_value` | `draft`, `parse`, `script`, `structure`, `validate/completion`, `validate/handlers`, `validate/question`, `validate/steps`, `validate/validator` |
+//! | `out_of_range` | `graph`, `structure`, `validate/completion`, `validate/conditions`, `validate/goals`, `validate/question`, `validate/validator` |
 //! | `invalid_id` | `structure` |
 //! | `duplicate_id` | `validate/validator` |
 //! | `unknown_step` | `draft`, `resolve`, `script`, `validate/conditions`, `validate/handlers` |
 //! | `unknown_library_step` | `resolve` |
 //! | `unknown_template` | `resolve` |
 //! | `unknown_handler` | `validate/handlers` |
-//! | `misplaced_key` | `resolve`, `validate/completion`, `validate/conditions`, `validate/consensus`, `validate/goals`, `validate/handlers`, `validate/steps` |
-//! | `conflicting_keys` | `resolve`, `script`, `validate/goals`, `validate/validator` |
-//! | `bad_expression` | `validate/conditions` |
+//! | `misplaced_key` | `resolve`, `validate/completion`, `validate/conditions`, `validate/consensus`, `validate/goals`, `validate/handlers`, `validate/question`, `validate/steps` |
+//! | `conflicting_keys` | `resolve`, `script`, `validate/goals`, `validate/question`, `validate/validator` |
+//! | `bad_expression` | `validate/conditions`, `validate/question` |
 //! | `unreachable_step` | `graph` |
 //! | `trapped_step` | `graph` |
 //! | `unmarked_cycle` | `graph` |
@@ -34,7 +34,11 @@
 //! | `open_loop` | `soundness` |
 //! | `branch_collision` | `soundness` |
 //! | `idle_join` | `soundness` |
-//! | `no_effect` | `validate/steps` |
+//! | `no_effect` | `validate/question`, `validate/steps` |
+//! | `odd_threshold` | `validate/question` |
+//! | `pooled_fields` | `validate/question` |
+//! | `number_like_value` | `validate/question` |
+//! | `unordered_scale` | `validate/question` |
 //! | `long_chain` | `soundness` |
 
 use std::fmt;
@@ -142,6 +146,15 @@ codes! {
     IdleJoin = "idle_join",
     /// A key has no effect with the other settings.
     NoEffect = "no_effect",
+    /// No number of this many people reaches the threshold exactly, or people can agree without a
+    /// value.
+    OddThreshold = "odd_threshold",
+    /// A coefficient takes unlike fields as judgements of one kind.
+    PooledFields = "pooled_fields",
+    /// YAML reads a value as a number, true or false, and the others are texts.
+    NumberLikeValue = "number_like_value",
+    /// An ordinal answer does not list its scale.
+    UnorderedScale = "unordered_scale",
     /// One command can cause more transitions than the limit allows.
     LongChain = "long_chain",
 }
@@ -156,6 +169,10 @@ impl DiagnosticCode {
             | Self::BranchCollision
             | Self::IdleJoin
             | Self::NoEffect
+            | Self::OddThreshold
+            | Self::PooledFields
+            | Self::NumberLikeValue
+            | Self::UnorderedScale
             | Self::LongChain => Severity::Warning,
             Self::EmptyFile
             | Self::NotUtf8

@@ -10,6 +10,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
+    answer::Answer,
     config::Metric,
     consensus::{Agreement, ConsensusError, StreamingAlpha, StreamingKappa},
     events::Vote,
@@ -27,7 +28,7 @@ pub struct Question {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
     /// The measure of one item: `percent_agreement` for categories, the step's own metric for
-    /// regions and texts, which are seldom equal.
+    /// answers that can be more or less alike.
     pub measure: Metric,
 }
 
@@ -40,12 +41,25 @@ impl Question {
         metric: Metric,
     ) -> Self {
         let measure = match metric {
-            Metric::SpanIou | Metric::SpanF1 | Metric::BoxIou | Metric::TokenF1 => metric,
             Metric::PercentAgreement
             | Metric::CohenKappa
             | Metric::FleissKappa
             | Metric::KrippendorffAlpha
             | Metric::GwetAc1 => Metric::PercentAgreement,
+            Metric::OrdinalAgreement
+            | Metric::Within
+            | Metric::Jaccard
+            | Metric::Masi
+            | Metric::KendallTau
+            | Metric::EditSimilarity
+            | Metric::TokenF1
+            | Metric::RougeL
+            | Metric::SpanIou
+            | Metric::SpanF1
+            | Metric::SegmentIou
+            | Metric::SegmentF1
+            | Metric::BoxIou
+            | Metric::PolygonIou => metric,
         };
         Self {
             workflow: workflow.clone(),
@@ -81,9 +95,10 @@ pub struct AgreementProgress {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
     /// The measure of one item: `percent_agreement` for categories; the step's own metric for
-    /// regions and texts, which are seldom equal.
+    /// answers that can be more or less alike.
     pub measure: Metric,
-    /// Items in the window. An item is one comparison that ended a visit; gold tasks are excluded.
+    /// Items in the window. An item is the first comparison of a visit, before anybody was asked
+    /// because of an answer; gold tasks are excluded.
     pub items: usize,
     /// The size of the window; the oldest item leaves when a new one enters.
     pub window: usize,
@@ -109,7 +124,7 @@ pub struct Window {
     /// Oldest first.
     items: VecDeque<Item>,
     /// The answers in the window, by code. Their texts are not kept.
-    answers: BTreeMap<u32, Answer>,
+    answers: BTreeMap<u32, CodedAnswer>,
     /// Derived from the fields above, see [`restored`](Self::restored).
     #[serde(skip)]
     counts: Counts,
@@ -120,12 +135,12 @@ pub struct Window {
 enum Item {
     /// Codes of the answers, in the order of submission.
     Answers(Vec<u32>),
-    /// How far regions or texts agree.
+    /// How far answers that are no categories agree.
     Score(f64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Answer {
+struct CodedAnswer {
     /// A hash that identifies the answer.
     id: Uuid,
     /// How often it occurs in the window; at 0 it is removed.
@@ -201,7 +216,7 @@ impl Window {
     ) -> AgreementProgress {
         let coefficient = |found: Result<Agreement, ConsensusError>| {
             if !question.is_categorical() {
-                return (None, Some("regions and texts are no categories".to_owned()));
+                return (None, Some("these answers are no categories".to_owned()));
             }
             match found {
                 Ok(agreement) => (Some(agreement.value), None),
@@ -236,7 +251,7 @@ impl Window {
         self.counts.codes.insert(id, code);
         self.answers
             .entry(code)
-            .or_insert(Answer { id, uses: 0 })
+            .or_insert(CodedAnswer { id, uses: 0 })
             .uses += 1;
         code
     }
@@ -316,29 +331,10 @@ fn in_order(votes: &[Vote]) -> Vec<&Value> {
     given.into_iter().map(|(_, value)| value).collect()
 }
 
-/// A hash that is equal for equal answers; `1` and `1.0` are equal.
+/// A hash that equal answers share and others do not.
 fn identity(value: &Value) -> Uuid {
-    Uuid::new_v5(&Uuid::NAMESPACE_OID, one_form(value).to_string().as_bytes())
-}
-
-/// Numbers in one form, keys in one order.
-fn one_form(value: &Value) -> Value {
-    match value {
-        Value::Number(number) => {
-            // Adding zero also turns -0 into 0.
-            let float = number.as_f64().map(|float| Value::from(float + 0.0));
-            float.unwrap_or_else(|| value.clone())
-        }
-        Value::Array(items) => items.iter().map(one_form).collect(),
-        Value::Object(entries) => {
-            let sorted: BTreeMap<_, _> = entries
-                .iter()
-                .map(|(key, value)| (key.clone(), one_form(value)))
-                .collect();
-            sorted.into_iter().collect()
-        }
-        Value::Null | Value::Bool(_) | Value::String(_) => value.clone(),
-    }
+    let name = Answer::plain(value).canonical_json().to_string();
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes())
 }
 
 #[cfg(test)]

@@ -93,6 +93,7 @@ mod tests {
     #[test]
     fn a_fall_is_told_of_once_and_again_after_recovery() {
         let rule = GoldConfig {
+            similarity: None,
             share: 0.1,
             min_accuracy: Some(0.6),
             window: 5,
@@ -114,6 +115,7 @@ mod tests {
     #[test]
     fn without_a_bound_answers_are_kept_and_nobody_falls() {
         let rule = GoldConfig {
+            similarity: None,
             share: 0.1,
             min_accuracy: None,
             window: 20,

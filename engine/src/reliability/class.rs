@@ -2,7 +2,7 @@
 
 use serde_json::{Number, Value};
 
-use crate::{canonical, limits::CLASS_BYTES_MAX};
+use crate::limits::CLASS_BYTES_MAX;
 
 /// Why an answer is not a category.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,16 +38,6 @@ pub fn class_of(value: &Value) -> Result<String, ClassError> {
         Value::Object(_) => return Err(ClassError::NotScalar { found: "an object" }),
     };
     within_bound(name)
-}
-
-/// The name of any answer except null. Lists and objects are named by their canonical text, because
-/// weights apply to any kind of answer.
-pub(crate) fn class_of_any(value: &Value) -> Option<String> {
-    if value.is_array() || value.is_object() {
-        within_bound(canonical::text(value)).ok()
-    } else {
-        class_of(value).ok()
-    }
 }
 
 /// The scalar answer of a class.
@@ -133,10 +123,5 @@ mod tests {
         ] {
             assert!(class_of(&value).is_err(), "{value}");
         }
-        assert_eq!(
-            class_of_any(&json!({"b": 1, "a": [2]})).unwrap(),
-            r#"{"a":[2],"b":1}"#
-        );
-        assert_eq!(class_of_any(&json!(null)), None);
     }
 }

@@ -133,7 +133,6 @@ mod expert;
 mod model;
 pub mod simulation;
 
-pub(crate) use class::class_of_any;
 pub use class::{ClassError, class_of, value_of};
 pub use error::ReliabilityError;
 pub use estimate::Reliability;

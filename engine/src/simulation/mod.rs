@@ -46,13 +46,12 @@ use crate::{
     decide::{DecideContext, Decision, decide},
     events::StoredEvent,
     executor::{HandlerRegistry, annotators::Annotators},
-    expression::ExpressionError,
     ids::{TaskId, WorkflowSelector},
     limits::SIMULATION_TIMERS_MAX,
     state::WorkflowSnapshot,
     store::{Timer, content_hash, revision_id},
     timers::{Effect, HandlerCall, derive_timers, effect_of, timer_command_id},
-    transition::CompiledWorkflow,
+    transition::{CompileError, CompiledWorkflow},
 };
 
 /// Tasks of workflows, decided one command after the other.
@@ -93,11 +92,8 @@ impl Simulation {
     ///
     /// # Errors
     ///
-    /// An expression that does not compile; a parsed workflow has none.
-    pub fn new(
-        workflows: Vec<WorkflowConfig>,
-        now: DateTime<Utc>,
-    ) -> Result<Self, ExpressionError> {
+    /// A workflow that the parser has not checked: see [`CompileError`].
+    pub fn new(workflows: Vec<WorkflowConfig>, now: DateTime<Utc>) -> Result<Self, CompileError> {
         let compiled = |mut config: WorkflowConfig| {
             config.revision = 1;
             config.revision_id = revision_id(&config.id, 1);

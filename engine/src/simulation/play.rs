@@ -16,6 +16,7 @@ use crate::{
     expression::ExpressionError,
     ids::{TaskId, UserId, WorkflowId, WorkflowSelector},
     state::{TaskStatus, WorkflowSnapshot},
+    transition::CompileError,
 };
 
 /// The user id for a name in a script: a UUID itself, or the UUIDv5 of the name.
@@ -37,9 +38,9 @@ pub fn person(name: &str) -> UserId {
 /// # Errors
 ///
 /// As [`Simulation::new`].
-pub fn play(workflows: Vec<WorkflowConfig>, script: &Script) -> Result<Trace, ExpressionError> {
+pub fn play(workflows: Vec<WorkflowConfig>, script: &Script) -> Result<Trace, CompileError> {
     let Some(workflow) = workflows.first().map(|workflow| workflow.id.clone()) else {
-        return Err(ExpressionError::Empty);
+        return Err(ExpressionError::Empty.into());
     };
     let begin = script.clock.unwrap_or(DateTime::UNIX_EPOCH + FROM_EPOCH);
     let mut simulation = Simulation::new(workflows, begin)?;

@@ -122,6 +122,9 @@ pub struct ChildOutcome {
     /// Why it did not complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Everyone who submitted to it or to its own children, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub people: Vec<UserId>,
 }
 
 /// The visit whose sub-workflow a task runs.

@@ -1,9 +1,11 @@
 //! The state of a task at one version of its stream.
 
+mod authors;
 mod child;
 mod draft;
 mod error;
 mod incident;
+mod lineage;
 mod manager;
 mod pause;
 mod result;
@@ -11,6 +13,7 @@ mod slots;
 mod snapshot;
 mod status;
 mod step;
+mod subject;
 
 pub use child::{ChildOrder, ChildOutcome, ChildTask, ParentTask, PendingOrder, SlotHolder};
 pub use draft::Draft;
@@ -26,3 +29,4 @@ pub use step::{
     AnnotationData, Assignment, FailedHook, FoundResult, PendingCall, StepState, StepVisit, Visit,
     VisitStatus,
 };
+pub use subject::Subject;

@@ -25,6 +25,40 @@ pub struct StepResult {
     /// The probability of each answer, if the step completes by confidence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub posterior: Option<Box<SoftLabels>>,
+    /// Whether the answer became sure enough, if the step completes by confidence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached: Option<bool>,
+    /// What annotators agree on, if an adjudicator is asked for the rest only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agreed: Option<Value>,
+    /// What they do not agree on: paths of a record's fields without a winner, and, if an
+    /// adjudicator is asked for those only, members of a set or regions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disputed: Option<Value>,
+}
+
+impl StepResult {
+    /// A result with nothing but its kind.
+    pub fn new(kind: ResultKind) -> Self {
+        Self {
+            kind,
+            value: None,
+            agreement: None,
+            resolved_by: None,
+            decision: None,
+            annotations: Vec::new(),
+            posterior: None,
+            reached: None,
+            agreed: None,
+            disputed: None,
+        }
+    }
+
+    /// Whether a review has refused the value before it, which is then no output.
+    pub fn is_refusal(&self) -> bool {
+        let decision = self.decision.as_deref().and_then(ReviewDecision::from_name);
+        self.kind == ResultKind::Review && decision.is_some_and(ReviewDecision::refuses)
+    }
 }
 
 /// The probability of each answer.
@@ -72,6 +106,16 @@ pub enum ResolvedBy {
     WeightedVote,
     /// The value that all annotators gave.
     Unanimous,
+    /// The whole value that most people gave.
+    MostVotes,
+    /// The middle one.
+    Median,
+    /// The mean of the numbers.
+    Mean,
+    /// The answer most like all the others.
+    Medoid,
+    /// The order by the sum of ranks.
+    Borda,
     /// The posterior's best answer.
     Posterior,
     /// An adjudicator.
@@ -94,6 +138,11 @@ impl ResolvedBy {
             Self::MajorityVote => "majority_vote",
             Self::WeightedVote => "weighted_vote",
             Self::Unanimous => "unanimous",
+            Self::MostVotes => "most_votes",
+            Self::Median => "median",
+            Self::Mean => "mean",
+            Self::Medoid => "medoid",
+            Self::Borda => "borda",
             Self::Posterior => "posterior",
             Self::Adjudication => "adjudication",
             Self::Review => "review",
@@ -129,6 +178,14 @@ impl ReviewDecision {
             Self::Reject => "reject",
             Self::RequestChanges => "request_changes",
             Self::Fix => "fix",
+        }
+    }
+
+    /// Whether the subject's value is no output after it.
+    pub fn refuses(self) -> bool {
+        match self {
+            Self::Reject | Self::RequestChanges => true,
+            Self::Approve | Self::Fix => false,
         }
     }
 

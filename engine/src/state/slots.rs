@@ -139,29 +139,13 @@ impl SlotsChange {
 
 fn open_slot(state: &WorkflowSnapshot, step_id: &StepId, visit: &Visit) -> OpenSlot {
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let submitters = |visit: &Visit| {
-        visit
-            .annotations
-            .iter()
-            .map(|annotation| annotation.user_id)
-            .collect::<Vec<_>>()
-    };
-    let mut barred = submitters(visit);
+    let submitters = visit.annotations.iter().map(|given| given.user_id);
+    let mut barred: Vec<UserId> = submitters.collect();
+    barred.extend(state.excluded_by_work(visit));
     barred.extend(visit.assignments.iter().map(|claimed| claimed.user_id));
     barred.extend(&visit.excluded);
-    let reviewed = visit
-        .reviewed
-        .as_ref()
-        .and_then(|reviewed| state.steps.get(&reviewed.step_id));
-    let mut authors: Vec<UserId> = reviewed
-        .map_or(&[][..], |step| &step.visits)
-        .iter()
-        .flat_map(submitters)
-        .collect();
-    for people in [&mut barred, &mut authors] {
-        people.sort_unstable();
-        people.dedup();
-    }
+    barred.sort_unstable();
+    barred.dedup();
     OpenSlot {
         task_id: state.task_id,
         step_id: step_id.clone(),
@@ -173,6 +157,6 @@ fn open_slot(state: &WorkflowSnapshot, step_id: &StepId, visit: &Visit) -> OpenS
         reserved: count(visit.assignments.len()),
         waiting_since: visit.activated_at,
         barred,
-        authors,
+        authors: state.authors(visit),
     }
 }

@@ -1,6 +1,6 @@
 //! The full state of a task at one version.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    Incident, ParentTask, Pause, PendingCall, StepState, StepVisit, TaskStatus, Visit, WorkflowRef,
+    Incident, ParentTask, Pause, PendingCall, StepResult, StepState, StepVisit, TaskStatus, Visit,
+    WorkflowRef,
 };
-use crate::ids::{StepId, TaskId};
+use crate::ids::{StepId, TaskId, UserId};
 
 /// The full state of a task at one version of its stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -102,6 +103,38 @@ impl WorkflowSnapshot {
         };
         self.joins.values().any(|join| join.expires_at.is_some())
             || self.steps.values().any(runs_out)
+    }
+
+    /// The results of completed visits, last first.
+    pub fn completed_results(&self) -> impl Iterator<Item = (&StepVisit, &StepResult)> {
+        self.completed.iter().rev().filter_map(|completed| {
+            let visit = self.visit(&completed.step_id, completed.visit)?;
+            Some((completed, visit.result.as_ref()?))
+        })
+    }
+
+    /// The last value, and the visit that ended with it; none where a review has refused it and no
+    /// step has ended with a value since.
+    pub fn last_value(&self) -> Option<(&StepVisit, &StepResult)> {
+        let says =
+            |(_, result): &(&StepVisit, &StepResult)| result.value.is_some() || result.is_refusal();
+        let last = self.completed_results().find(says);
+        last.filter(|(_, result)| result.value.is_some())
+    }
+
+    /// Everyone who has submitted to the task or to its children, sorted.
+    pub fn people(&self) -> Vec<UserId> {
+        let visits = self.steps.values().flat_map(|step| &step.visits);
+        let mut people: BTreeSet<UserId> = BTreeSet::new();
+        for visit in visits {
+            people.extend(visit.annotations.iter().map(|given| given.user_id));
+            let child = visit
+                .child
+                .as_ref()
+                .and_then(|child| child.outcome.as_ref());
+            people.extend(child.into_iter().flat_map(|outcome| &outcome.people));
+        }
+        people.into_iter().collect()
     }
 
     /// The last visit of a step.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{ChildTask, Pause, StepResult};
+use super::{ChildTask, Pause, StepResult, Subject};
 use crate::{
     config::{ExternalHandler, HookId, HookStage},
     ids::{StepId, UserId},
@@ -60,6 +60,18 @@ pub struct Visit {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[serde(rename = "judges_with")]
     pub reviewed_with: Vec<StepVisit>,
+    /// What it is about, if it reviews or adjudicates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Arc<Subject>>,
+    /// The visits that led here: one, or at a join those whose branches had arrived.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arrived: Vec<StepVisit>,
+    /// Whether a bounded transition led here, which begins another round.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub looped: bool,
+    /// Steps whose submitters, in any visit, are excluded from this visit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_who_did: Vec<StepId>,
     /// Number of submissions required; none if people submit freely until an `advance`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(rename = "places")]

@@ -59,6 +59,7 @@ pub(super) fn report(state: &WorkflowSnapshot, row: &Timer) -> Option<CommandEnv
         workflow: state.workflow.clone(),
         output: state.output.clone(),
         error: state.error.clone(),
+        people: state.people(),
     };
     let command = ChildCommand::Report(report);
     Some(envelope(row, command, parent.correlation_id.clone()))

@@ -7,6 +7,7 @@ use std::{
 
 use super::joins::{Join, Ways, join_of};
 use crate::{
+    answer::{Questions, UnclearQuestion},
     config::{StepConfig, WorkflowConfig},
     expression::{Expression, ExpressionError},
     ids::StepId,
@@ -20,12 +21,28 @@ pub struct CompiledWorkflow {
     config: Arc<WorkflowConfig>,
     content_hash: String,
     expressions: HashMap<String, Expression>,
+    questions: Questions,
     ways: Ways,
 }
 
+/// A revision that no decision can be made with.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// An expression does not compile.
+    #[error(transparent)]
+    Expression(#[from] ExpressionError),
+    /// A step does not say clearly what it asks for.
+    #[error(transparent)]
+    Question(#[from] UnclearQuestion),
+}
+
 impl CompiledWorkflow {
-    /// Compiles every expression of `config`.
-    pub fn new(config: Arc<WorkflowConfig>, content_hash: String) -> Result<Self, ExpressionError> {
+    /// Compiles every expression of `config`, and resolves what each step asks for.
+    ///
+    /// # Errors
+    ///
+    /// [`CompileError`] for a configuration that the parser has not checked.
+    pub fn new(config: Arc<WorkflowConfig>, content_hash: String) -> Result<Self, CompileError> {
         let of_steps = config
             .steps
             .iter()
@@ -43,11 +60,13 @@ impl CompiledWorkflow {
             .chain(of_transitions)
             .map(|source| Ok((source.clone(), Expression::compile(source)?)))
             .collect::<Result<_, ExpressionError>>()?;
+        let questions = Questions::of(&config)?;
         let ways = Ways::of(&config);
         Ok(Self {
             config,
             content_hash,
             expressions,
+            questions,
             ways,
         })
     }
@@ -74,6 +93,11 @@ impl CompiledWorkflow {
     /// The compiled form of an expression of the workflow.
     pub fn expression(&self, source: &str) -> Option<&Expression> {
         self.expressions.get(source)
+    }
+
+    /// What each step asks for.
+    pub fn questions(&self) -> &Questions {
+        &self.questions
     }
 
     /// How a step waits for the branches that lead to it; `None` where it does not wait.

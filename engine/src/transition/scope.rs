@@ -93,5 +93,13 @@ pub(crate) fn result_json(result: &StepResult) -> Value {
     if let Some(posterior) = &result.posterior {
         fields["posterior"] = json!(posterior);
     }
+    if let Some(reached) = result.reached {
+        fields["reached"] = json!(reached);
+    }
+    for (key, part) in [("agreed", &result.agreed), ("disputed", &result.disputed)] {
+        if let Some(part) = part {
+            fields[key] = part.clone();
+        }
+    }
     fields
 }

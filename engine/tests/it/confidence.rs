@@ -12,7 +12,7 @@ use glyph_workflow_engine::{
     ids::{TaskId, UserId, WorkflowSelector},
     parse_workflow,
     reliability::{
-        Classes, ReliabilityModel,
+        Classes, Posterior, ReliabilityModel,
         simulation::{Crowd, Labelled},
     },
     store::{LogPosition, MemoryStore, SqliteEventStore, Store},
@@ -75,10 +75,12 @@ fn it_asks_one_by_one_until_the_most() {
         scenario.label("annotate", 4, "b"),
         "completed | annotation_submitted, consensus_calculated, step_completed, workflow_completed"
     );
-    // Nobody was sure, so the best answer is the result, with its probability.
-    assert_eq!(scenario.output()["resolved_by"], "posterior");
+    // Two for one answer and two for the other: a tie has no value.
+    assert_eq!(scenario.output()["resolved_by"], Value::Null);
+    assert_eq!(scenario.output()["result"], Value::Null);
     let result = &scenario.output()["steps"]["annotate"];
     assert_eq!(result["kind"], "consensus");
+    assert_eq!(result["reached"], false);
     assert_eq!(result["posterior"]["classes"], json!(["a", "b"]));
     let confidence = result["posterior"]["confidence"].as_f64().unwrap();
     assert!(confidence < 0.5 && confidence > 0.3, "{confidence}");
@@ -452,8 +454,21 @@ workflow:
       consensus: { field: label }
 ";
 
-/// The result of each task: labels used, best answer, its probability.
-pub(crate) type Came = Vec<(usize, String, f64)>;
+/// The result of each task: labels used, best answer, probability of the most probable one.
+pub(crate) type Came = Vec<(usize, Option<String>, f64)>;
+
+/// The most probable of the answers that somebody gave; none on a tie.
+fn best_given(posterior: &Posterior, labels: &[(&str, &str)]) -> Option<String> {
+    let of = |class: &String| labels.iter().any(|(_, given)| given == class);
+    let classes = posterior.classes.iter().zip(&posterior.probabilities);
+    let mut given: Vec<_> = classes.filter(|(class, _)| of(class)).collect();
+    given.sort_by(|a, b| b.1.total_cmp(a.1));
+    match given.as_slice() {
+        [first, second, ..] if first.1 - second.1 < 1e-12 => None,
+        [first, ..] => Some(first.0.clone()),
+        [] => None,
+    }
+}
 
 /// The model alone, updated as the documentation of adaptive overlap describes.
 pub(crate) fn by_model(data: &Labelled) -> Came {
@@ -476,7 +491,8 @@ pub(crate) fn by_model(data: &Labelled) -> Came {
                 .observe(&task, labels[used - 1].0, labels[used - 1].1)
                 .unwrap();
             if used == labels.len() || (used >= 2 && posterior.confidence >= 0.95) {
-                came.push((used, posterior.best.unwrap(), posterior.confidence));
+                let best = best_given(&posterior, &labels[..used]);
+                came.push((used, best, posterior.confidence));
                 break;
             }
         }
@@ -496,7 +512,7 @@ pub(crate) async fn by_road(
             match road.label(task, *annotator, *class).await {
                 Answer::AsksOn => {}
                 Answer::Done { result, confidence } => {
-                    came.push((used, result.as_str().unwrap().to_owned(), confidence));
+                    came.push((used, result.as_str().map(str::to_owned), confidence));
                     break;
                 }
                 Answer::Rejected(code) => panic!("{code}"),

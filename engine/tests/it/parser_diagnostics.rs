@@ -635,7 +635,7 @@ fn rules_for_single_fields_are_checked() {
     );
     assert_eq!(
         found("{ level: ordinal, per_field: { a: { metric: krippendorff_alpha } } }"),
-        nothing,
+        ["unordered_scale ~.per_field.a 52"],
         "the field takes the level of the block"
     );
     assert_eq!(found("{ mode: weighted }"), ["misplaced_key ~.mode 20"]);
@@ -665,7 +665,7 @@ fn rules_for_single_fields_are_checked() {
     );
     assert_eq!(
         found("{ per_field: { a: { level: ordinal } } }"),
-        ["conflicting_keys ~.per_field.a 36"]
+        ["unordered_scale ~.per_field.a 36"]
     );
     assert_eq!(
         found("{ mode: some, per_field: { a: {} } }"),

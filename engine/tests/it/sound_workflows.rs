@@ -359,6 +359,15 @@ impl Play {
             let Some(step) = self.active().iter().find(free).cloned() else {
                 return;
             };
+            let visit = state.current_visit(&step);
+            let subject = visit.and_then(|visit| visit.subject.as_ref());
+            // Where a refusal or a withdrawn branch has left nothing to approve, reviewers fix.
+            let nothing = subject.is_some_and(|subject| subject.value.is_none());
+            let decision = if nothing && decision == 0 {
+                3
+            } else {
+                decision
+            };
             self.submit(&step, 100 + round, 0, decision);
             // Handlers answer at once.
             self.scenario.pass(TimeDelta::zero());

@@ -32,8 +32,8 @@ const ENGINE: House = House {
     layers: &[
         &["canonical", "ids", "limits", "consensus"],
         &["config", "expression", "reliability"],
-        &["answer", "state", "parser"],
-        &["events"],
+        &["answer", "state"],
+        &["events", "parser"],
         &["store", "transition", "assignment"],
         &["executor", "goals", "quality"],
         &["command"],

@@ -147,8 +147,9 @@ impl AgreementProjector {
         let WorkflowEvent::ConsensusCalculated(calculated) = &entry.event.event else {
             return;
         };
-        // Only the comparison that ends a visit counts, not those that request more annotators.
-        if entry.event.metadata.gold || calculated.more.is_some() {
+        // Only the first comparison of a visit counts: who is asked because of an answer is asked
+        // where people differ, so later ones would say less agreement than there is.
+        if entry.event.metadata.gold || calculated.again {
             return;
         }
         for part in parts(calculated) {
@@ -274,7 +275,7 @@ struct Part<'e> {
 }
 
 impl Part<'_> {
-    /// Whether there are two answers, or regions or texts that could be compared.
+    /// Whether there are two answers, or answers of another kind that could be compared.
     fn compares(&self, question: &Question) -> bool {
         if question.is_categorical() {
             self.votes.iter().map(|vote| vote.count).sum::<u32>() >= 2

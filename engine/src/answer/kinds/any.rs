@@ -14,7 +14,7 @@ use crate::{
         value::{Answer, Parts},
         work::{TooMuch, Work},
     },
-    config::{AnswerKind, AnswerMethod, AnswerMetric},
+    config::{AgreementMethod, AnswerKind, Metric},
 };
 
 /// JSON of any shape but null. Scalars are equal or not; of two objects the share of equal fields
@@ -23,12 +23,12 @@ use crate::{
 pub(crate) struct Any;
 
 /// The nominal measures.
-pub(super) const NOMINAL: &[AnswerMetric] = &[
-    AnswerMetric::PercentAgreement,
-    AnswerMetric::CohenKappa,
-    AnswerMetric::FleissKappa,
-    AnswerMetric::KrippendorffAlpha,
-    AnswerMetric::GwetAc1,
+pub(super) const NOMINAL: &[Metric] = &[
+    Metric::PercentAgreement,
+    Metric::CohenKappa,
+    Metric::FleissKappa,
+    Metric::KrippendorffAlpha,
+    Metric::GwetAc1,
 ];
 
 impl Kind for Any {
@@ -36,12 +36,12 @@ impl Kind for Any {
         AnswerKind::Any
     }
 
-    fn metrics(&self) -> &'static [AnswerMetric] {
+    fn metrics(&self) -> &'static [Metric] {
         NOMINAL
     }
 
-    fn methods(&self) -> &'static [AnswerMethod] {
-        &[AnswerMethod::MostVotes]
+    fn methods(&self) -> &'static [AgreementMethod] {
+        &[AgreementMethod::MostVotes]
     }
 
     fn read(&self, value: &Value, reader: &mut Reader<'_>) -> Result<Answer, AnswerError> {
@@ -53,7 +53,7 @@ impl Kind for Any {
 
     fn similarity(
         &self,
-        _: AnswerMetric,
+        _: Metric,
         a: &Answer,
         b: &Answer,
         work: &mut Work,

@@ -11,7 +11,7 @@ use crate::{
         value::{Answer, Parts},
         work::{TooMuch, Work},
     },
-    config::{AnswerKind, AnswerMethod, AnswerMetric},
+    config::{AgreementMethod, AnswerKind, Metric},
 };
 
 /// A scalar, one of `values` where they are given. Two are equal or not.
@@ -25,12 +25,12 @@ impl Kind for Category {
         AnswerKind::Category
     }
 
-    fn metrics(&self) -> &'static [AnswerMetric] {
+    fn metrics(&self) -> &'static [Metric] {
         NOMINAL
     }
 
-    fn methods(&self) -> &'static [AnswerMethod] {
-        &[AnswerMethod::MostVotes]
+    fn methods(&self) -> &'static [AgreementMethod] {
+        &[AgreementMethod::MostVotes]
     }
 
     fn read(&self, value: &Value, reader: &mut Reader<'_>) -> Result<Answer, AnswerError> {
@@ -44,7 +44,7 @@ impl Kind for Category {
 
     fn similarity(
         &self,
-        _: AnswerMetric,
+        _: Metric,
         a: &Answer,
         b: &Answer,
         work: &mut Work,

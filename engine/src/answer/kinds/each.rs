@@ -14,7 +14,7 @@ use crate::{
         value::{Answer, Parts},
         work::{TooMuch, Work},
     },
-    config::{AnswerKind, AnswerMethod, AnswerMetric},
+    config::{AgreementMethod, AnswerKind, Metric},
 };
 
 /// A scalar, or a scalar under every key of an object or at every position of a list: what a `level`
@@ -57,7 +57,7 @@ impl Unit {
         }
     }
 
-    fn likeness(&self, metric: AnswerMetric, a: &Form, b: &Form) -> f64 {
+    fn likeness(&self, metric: Metric, a: &Form, b: &Form) -> f64 {
         match self {
             Self::Ordinal(kind) => kind.likeness(metric, a, b),
             Self::Number(kind) => kind.likeness(a, b),
@@ -108,11 +108,11 @@ impl Kind for Each {
         self.unit.kind().name()
     }
 
-    fn metrics(&self) -> &'static [AnswerMetric] {
+    fn metrics(&self) -> &'static [Metric] {
         self.unit.kind().metrics()
     }
 
-    fn methods(&self) -> &'static [AnswerMethod] {
+    fn methods(&self) -> &'static [AgreementMethod] {
         self.unit.kind().methods()
     }
 
@@ -149,7 +149,7 @@ impl Kind for Each {
 
     fn similarity(
         &self,
-        metric: AnswerMetric,
+        metric: Metric,
         a: &Answer,
         b: &Answer,
         work: &mut Work,

@@ -38,7 +38,7 @@ use super::{
     value::Answer,
     work::{TooMuch, Work},
 };
-use crate::config::{AnswerKind, AnswerMethod, AnswerMetric};
+use crate::config::{AgreementMethod, AnswerKind, Metric};
 
 /// What a kind of answer can do.
 pub(crate) trait Kind {
@@ -46,11 +46,11 @@ pub(crate) trait Kind {
     fn name(&self) -> AnswerKind;
 
     /// What can measure agreement on it; the first does where nothing is said.
-    fn metrics(&self) -> &'static [AnswerMetric];
+    fn metrics(&self) -> &'static [Metric];
 
     /// What can unite it, besides `unanimous`; the first is what `majority_vote` stands for, and what
     /// `weighted_vote` does with weights.
-    fn methods(&self) -> &'static [AnswerMethod];
+    fn methods(&self) -> &'static [AgreementMethod];
 
     /// Checks a value and brings it into canonical form.
     fn read(&self, value: &Value, reader: &mut Reader<'_>) -> Result<Answer, AnswerError>;
@@ -58,7 +58,7 @@ pub(crate) trait Kind {
     /// How alike two answers are: 0 to 1, the same in both directions, 1 for equal ones.
     fn similarity(
         &self,
-        metric: AnswerMetric,
+        metric: Metric,
         a: &Answer,
         b: &Answer,
         work: &mut Work,
@@ -79,11 +79,11 @@ pub(crate) trait Kind {
 /// How answers are united.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct How {
-    pub(crate) method: AnswerMethod,
+    pub(crate) method: AgreementMethod,
     /// By the weights of people, not by heads.
     pub(crate) weighted: bool,
     /// What measures likeness, where the method asks for it.
-    pub(crate) metric: AnswerMetric,
+    pub(crate) metric: Metric,
 }
 
 /// What uniting finds.

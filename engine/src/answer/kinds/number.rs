@@ -12,7 +12,7 @@ use crate::{
         value::{Answer, Parts},
         work::{TooMuch, Work},
     },
-    config::{AnswerKind, AnswerMethod, AnswerMetric},
+    config::{AgreementMethod, AnswerKind, Metric},
 };
 
 /// A number from `min` to `max`. Two are alike (1) where they are no further apart than `tolerance`,
@@ -100,15 +100,15 @@ impl Kind for Number {
         AnswerKind::Number
     }
 
-    fn metrics(&self) -> &'static [AnswerMetric] {
-        &[AnswerMetric::Within, AnswerMetric::KrippendorffAlpha]
+    fn metrics(&self) -> &'static [Metric] {
+        &[Metric::Within, Metric::KrippendorffAlpha]
     }
 
-    fn methods(&self) -> &'static [AnswerMethod] {
+    fn methods(&self) -> &'static [AgreementMethod] {
         &[
-            AnswerMethod::Median,
-            AnswerMethod::Mean,
-            AnswerMethod::MostVotes,
+            AgreementMethod::Median,
+            AgreementMethod::Mean,
+            AgreementMethod::MostVotes,
         ]
     }
 
@@ -119,7 +119,7 @@ impl Kind for Number {
 
     fn similarity(
         &self,
-        _: AnswerMetric,
+        _: Metric,
         a: &Answer,
         b: &Answer,
         work: &mut Work,
@@ -143,7 +143,7 @@ impl Kind for Number {
                 Some((candidate, candidate.answer().form.number()?, strength))
             })
             .collect();
-        if how.method == AnswerMethod::Mean {
+        if how.method == AgreementMethod::Mean {
             // Each part is divided before the sum, so that it stays finite.
             let parts = sorted
                 .iter()

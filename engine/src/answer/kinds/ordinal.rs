@@ -12,7 +12,7 @@ use crate::{
         value::{Answer, Parts},
         work::{TooMuch, Work},
     },
-    config::{AnswerKind, AnswerMethod, AnswerMetric},
+    config::{AgreementMethod, AnswerKind, Metric},
 };
 
 /// One of `values`, which stand from low to high; without them a number.
@@ -31,11 +31,11 @@ pub(crate) struct Ordinal {
 }
 
 impl Ordinal {
-    pub(super) fn likeness(&self, metric: AnswerMetric, a: &Form, b: &Form) -> f64 {
+    pub(super) fn likeness(&self, metric: Metric, a: &Form, b: &Form) -> f64 {
         if a == b {
             return 1.0;
         }
-        if metric == AnswerMetric::PercentAgreement {
+        if metric == Metric::PercentAgreement {
             return 0.0;
         }
         let Some(values) = &self.values else {
@@ -77,17 +77,17 @@ impl Kind for Ordinal {
         AnswerKind::Ordinal
     }
 
-    fn metrics(&self) -> &'static [AnswerMetric] {
+    fn metrics(&self) -> &'static [Metric] {
         &[
-            AnswerMetric::OrdinalAgreement,
-            AnswerMetric::PercentAgreement,
-            AnswerMetric::KrippendorffAlpha,
-            AnswerMetric::CohenKappa,
+            Metric::OrdinalAgreement,
+            Metric::PercentAgreement,
+            Metric::KrippendorffAlpha,
+            Metric::CohenKappa,
         ]
     }
 
-    fn methods(&self) -> &'static [AnswerMethod] {
-        &[AnswerMethod::MostVotes, AnswerMethod::Median]
+    fn methods(&self) -> &'static [AgreementMethod] {
+        &[AgreementMethod::MostVotes, AgreementMethod::Median]
     }
 
     fn read(&self, value: &Value, reader: &mut Reader<'_>) -> Result<Answer, AnswerError> {
@@ -97,7 +97,7 @@ impl Kind for Ordinal {
 
     fn similarity(
         &self,
-        metric: AnswerMetric,
+        metric: Metric,
         a: &Answer,
         b: &Answer,
         work: &mut Work,

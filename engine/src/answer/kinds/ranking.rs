@@ -12,7 +12,7 @@ use crate::{
         value::{Answer, Parts},
         work::{TooMuch, Work},
     },
-    config::{AnswerKind, AnswerMethod, AnswerMetric},
+    config::{AgreementMethod, AnswerKind, Metric},
 };
 
 /// A list of all `values`, once each, the best first.
@@ -86,12 +86,12 @@ impl Kind for Ranking {
         AnswerKind::Ranking
     }
 
-    fn metrics(&self) -> &'static [AnswerMetric] {
-        &[AnswerMetric::KendallTau]
+    fn metrics(&self) -> &'static [Metric] {
+        &[Metric::KendallTau]
     }
 
-    fn methods(&self) -> &'static [AnswerMethod] {
-        &[AnswerMethod::Borda, AnswerMethod::MostVotes]
+    fn methods(&self) -> &'static [AgreementMethod] {
+        &[AgreementMethod::Borda, AgreementMethod::MostVotes]
     }
 
     fn read(&self, value: &Value, reader: &mut Reader<'_>) -> Result<Answer, AnswerError> {
@@ -130,7 +130,7 @@ impl Kind for Ranking {
 
     fn similarity(
         &self,
-        _: AnswerMetric,
+        _: Metric,
         a: &Answer,
         b: &Answer,
         work: &mut Work,

@@ -13,7 +13,7 @@ use crate::{
         value::{Answer, Parts, Slot},
         work::{TooMuch, Work},
     },
-    config::{AnswerKind, AnswerMethod, AnswerMetric, FieldMode, MissingField},
+    config::{AgreementMethod, AnswerKind, FieldMode, Metric, MissingField},
     expression::Expression,
 };
 
@@ -74,12 +74,12 @@ impl Kind for Record {
     }
 
     /// Each field has its own.
-    fn metrics(&self) -> &'static [AnswerMetric] {
+    fn metrics(&self) -> &'static [Metric] {
         &[]
     }
 
-    fn methods(&self) -> &'static [AnswerMethod] {
-        &[AnswerMethod::MajorityVote]
+    fn methods(&self) -> &'static [AgreementMethod] {
+        &[AgreementMethod::MajorityVote]
     }
 
     fn read(&self, value: &Value, reader: &mut Reader<'_>) -> Result<Answer, AnswerError> {
@@ -128,7 +128,7 @@ impl Kind for Record {
 
     fn similarity(
         &self,
-        _: AnswerMetric,
+        _: Metric,
         a: &Answer,
         b: &Answer,
         work: &mut Work,

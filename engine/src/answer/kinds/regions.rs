@@ -18,7 +18,7 @@ use crate::{
         value::{Answer, Parts},
         work::{TooMuch, Work},
     },
-    config::{AnswerKind, AnswerMethod, AnswerMetric, BoxFormat},
+    config::{AgreementMethod, AnswerKind, BoxFormat, Metric},
     consensus::{Limits, MATCH_PAIRS_MAX, pair_counting},
 };
 
@@ -527,7 +527,7 @@ impl Regions {
     ) -> Result<Value, TooMuch> {
         let ballot = Ballot::of_members(candidate.members.clone());
         let how = How {
-            method: AnswerMethod::MajorityVote,
+            method: AgreementMethod::MajorityVote,
             weighted: false,
             metric: self.metrics()[0],
         };
@@ -605,17 +605,17 @@ impl Kind for Regions {
         self.outline.name()
     }
 
-    fn metrics(&self) -> &'static [AnswerMetric] {
+    fn metrics(&self) -> &'static [Metric] {
         match self.outline {
-            Outline::Spans(_) => &[AnswerMetric::SpanF1, AnswerMetric::SpanIou],
-            Outline::Segments => &[AnswerMetric::SegmentIou, AnswerMetric::SegmentF1],
-            Outline::Boxes(_) => &[AnswerMetric::BoxIou],
-            Outline::Polygons => &[AnswerMetric::PolygonIou],
+            Outline::Spans(_) => &[Metric::SpanF1, Metric::SpanIou],
+            Outline::Segments => &[Metric::SegmentIou, Metric::SegmentF1],
+            Outline::Boxes(_) => &[Metric::BoxIou],
+            Outline::Polygons => &[Metric::PolygonIou],
         }
     }
 
-    fn methods(&self) -> &'static [AnswerMethod] {
-        &[AnswerMethod::MajorityVote, AnswerMethod::MostVotes]
+    fn methods(&self) -> &'static [AgreementMethod] {
+        &[AgreementMethod::MajorityVote, AgreementMethod::MostVotes]
     }
 
     fn read(&self, value: &Value, reader: &mut Reader<'_>) -> Result<Answer, AnswerError> {
@@ -660,7 +660,7 @@ impl Kind for Regions {
 
     fn similarity(
         &self,
-        metric: AnswerMetric,
+        metric: Metric,
         a: &Answer,
         b: &Answer,
         work: &mut Work,
@@ -671,7 +671,7 @@ impl Kind for Regions {
         // One of several matchings may be as good as another and pair more: it is always the same one.
         let (a, b) = if a <= b { (a, b) } else { (b, a) };
         let (a, b) = (a.regions(), b.regions());
-        let f1 = matches!(metric, AnswerMetric::SpanF1 | AnswerMetric::SegmentF1);
+        let f1 = matches!(metric, Metric::SpanF1 | Metric::SegmentF1);
         let matches = Self::matched(a, b, if f1 { self.min_iou } else { 0.0 }, work)?;
         let (total, pairs) = ((a.len() + b.len()) as f64, matches.len() as f64);
         Ok(if f1 {

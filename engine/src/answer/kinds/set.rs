@@ -14,7 +14,7 @@ use crate::{
         value::{Answer, Parts},
         work::{TooMuch, Work},
     },
-    config::{AnswerKind, AnswerMethod, AnswerMetric},
+    config::{AgreementMethod, AnswerKind, Metric},
 };
 
 /// A list of distinct scalars, in any order.
@@ -74,12 +74,12 @@ impl Kind for Set {
         AnswerKind::Set
     }
 
-    fn metrics(&self) -> &'static [AnswerMetric] {
-        &[AnswerMetric::Jaccard, AnswerMetric::Masi]
+    fn metrics(&self) -> &'static [Metric] {
+        &[Metric::Jaccard, Metric::Masi]
     }
 
-    fn methods(&self) -> &'static [AnswerMethod] {
-        &[AnswerMethod::MajorityVote, AnswerMethod::MostVotes]
+    fn methods(&self) -> &'static [AgreementMethod] {
+        &[AgreementMethod::MajorityVote, AgreementMethod::MostVotes]
     }
 
     fn read(&self, value: &Value, reader: &mut Reader<'_>) -> Result<Answer, AnswerError> {
@@ -124,7 +124,7 @@ impl Kind for Set {
 
     fn similarity(
         &self,
-        metric: AnswerMetric,
+        metric: Metric,
         a: &Answer,
         b: &Answer,
         work: &mut Work,
@@ -137,7 +137,7 @@ impl Kind for Set {
             return Ok(1.0);
         }
         let jaccard = both as f64 / either as f64;
-        if metric != AnswerMetric::Masi {
+        if metric != Metric::Masi {
             return Ok(jaccard);
         }
         let lie = if a.len() == either && b.len() == either {

@@ -12,7 +12,7 @@ use crate::{
         value::{Answer, Parts},
         work::{TooMuch, Work},
     },
-    config::{AnswerKind, AnswerMethod, AnswerMetric},
+    config::{AgreementMethod, AnswerKind, Metric},
     consensus::{token_f1, tokens},
 };
 
@@ -133,16 +133,12 @@ impl Kind for Text {
         AnswerKind::Text
     }
 
-    fn metrics(&self) -> &'static [AnswerMetric] {
-        &[
-            AnswerMetric::EditSimilarity,
-            AnswerMetric::TokenF1,
-            AnswerMetric::RougeL,
-        ]
+    fn metrics(&self) -> &'static [Metric] {
+        &[Metric::EditSimilarity, Metric::TokenF1, Metric::RougeL]
     }
 
-    fn methods(&self) -> &'static [AnswerMethod] {
-        &[AnswerMethod::Medoid, AnswerMethod::MostVotes]
+    fn methods(&self) -> &'static [AgreementMethod] {
+        &[AgreementMethod::Medoid, AgreementMethod::MostVotes]
     }
 
     fn read(&self, value: &Value, reader: &mut Reader<'_>) -> Result<Answer, AnswerError> {
@@ -161,7 +157,7 @@ impl Kind for Text {
 
     fn similarity(
         &self,
-        metric: AnswerMetric,
+        metric: Metric,
         a: &Answer,
         b: &Answer,
         work: &mut Work,
@@ -173,8 +169,8 @@ impl Kind for Text {
         // Splitting into code points or words, and hashing or sorting words.
         work.spend(4 * (a.len() as u64 + b.len() as u64) + 1)?;
         match metric {
-            AnswerMetric::TokenF1 => Ok(token_f1(&tokens(a), &tokens(b)).unwrap_or(1.0)),
-            AnswerMetric::RougeL => rouge_l(&tokens(a), &tokens(b), work),
+            Metric::TokenF1 => Ok(token_f1(&tokens(a), &tokens(b)).unwrap_or(1.0)),
+            Metric::RougeL => rouge_l(&tokens(a), &tokens(b), work),
             _ => edit_similarity(a, b, work),
         }
     }

@@ -93,8 +93,12 @@ pub(super) fn migrated(
         for call in visit.call.iter_mut().chain(&mut visit.notifications) {
             call.due_at = call.due_at.map(|due_at| due_at.max(asked_at));
         }
-        for judged in visit.reviewed.iter_mut().chain(&mut visit.reviewed_with) {
-            judged.step_id = new_id(&judged.step_id);
+        let named = visit.reviewed.iter_mut().chain(&mut visit.reviewed_with);
+        for before in named.chain(&mut visit.arrived) {
+            before.step_id = new_id(&before.step_id);
+        }
+        for did in &mut visit.not_who_did {
+            *did = new_id(did);
         }
     }
     for (join, expires_at) in &migrated.joins {

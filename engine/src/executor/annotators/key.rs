@@ -5,12 +5,13 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
+    answer::{Answer, Question},
     config::{
         AgreementMethod, CompletionType, ConsensusConfig, DisagreementStrategy, Fallback,
         InternalHandler, LoadBalancing, Performer, StepConfig, TieBreaker, WorkflowConfig,
     },
     ids::{StepId, WorkflowId},
-    reliability::{Classes, class_of},
+    reliability::Classes,
 };
 
 /// What a model learns from: the answers to one question of one workflow, over all its revisions.
@@ -32,21 +33,26 @@ pub struct ModelKey {
 }
 
 impl ModelKey {
-    /// The answers at `field` of `step`.
-    pub fn new(workflow: &WorkflowId, step: &StepConfig, field: Option<&str>) -> Self {
-        let same_question = is_confident(step) && answer_field(step) == field;
-        let declared = step.completion.as_ref().filter(|_| same_question);
-        let classes = declared.and_then(|completion| {
-            let mut names: Vec<String> = completion
-                .classes
-                .iter()
-                .flatten()
-                .filter_map(|class| class_of(class).ok())
-                .collect();
-            names.sort();
-            names.dedup();
-            (!names.is_empty()).then_some(names)
-        });
+    /// The answers at `field` of `step`, which asks `question`.
+    pub fn new(
+        workflow: &WorkflowId,
+        step: &StepConfig,
+        question: &Question,
+        field: Option<&str>,
+    ) -> Self {
+        let same_question = is_confident(step) && question.field() == field;
+        let classes = question
+            .values()
+            .filter(|_| same_question)
+            .and_then(|values| {
+                let names = values
+                    .iter()
+                    .filter_map(|value| Answer::plain(value).name());
+                let mut names: Vec<String> = names.collect();
+                names.sort();
+                names.dedup();
+                (!names.is_empty()).then_some(names)
+            });
         Self {
             workflow: workflow.clone(),
             step: step.id.clone(),
@@ -56,15 +62,22 @@ impl ModelKey {
     }
 
     /// The answers that complete `step` by confidence; `None` if it completes otherwise.
-    pub fn of_confidence(workflow: &WorkflowId, step: &StepConfig) -> Option<Self> {
-        is_confident(step).then(|| Self::new(workflow, step, answer_field(step)))
+    pub fn of_confidence(
+        workflow: &WorkflowId,
+        step: &StepConfig,
+        question: &Question,
+    ) -> Option<Self> {
+        is_confident(step).then(|| Self::new(workflow, step, question, question.field()))
     }
 
     /// Every model that a decision about a task of the workflow may read.
     pub fn all_of(config: &WorkflowConfig) -> Vec<Self> {
         let mut keys = Vec::new();
         for step in &config.steps {
-            keys.extend(Self::of_confidence(&config.id, step));
+            // A step that asks nothing clearly is refused before any task runs on it.
+            if let Ok(question) = step.question() {
+                keys.extend(Self::of_confidence(&config.id, step, &question));
+            }
             if let Some(consensus) = step.consensus.as_ref().filter(|c| weighs_votes(c)) {
                 keys.extend(weighed(config, step, consensus));
             }
@@ -82,9 +95,12 @@ impl ModelKey {
         if step.load_balancing() != LoadBalancing::QualityWeighted {
             return Vec::new();
         }
-        let categories = step.categories().into_iter();
+        let Ok(question) = step.question() else {
+            return Vec::new();
+        };
+        let categories = question.categorical().into_iter();
         categories
-            .map(|field| Self::new(workflow, step, field))
+            .map(|(field, _)| Self::new(workflow, step, &question, field.as_deref()))
             .collect()
     }
 
@@ -109,12 +125,6 @@ fn is_confident(step: &StepConfig) -> bool {
     step.completion_type() == CompletionType::Confidence
 }
 
-/// The path of the answer in `annotation.data`.
-fn answer_field(step: &StepConfig) -> Option<&str> {
-    let of_consensus = || step.consensus.as_ref()?.field.as_deref();
-    step.field.as_deref().or_else(of_consensus)
-}
-
 /// Whether the votes of annotators may have different weights.
 pub(in crate::executor) fn weighs_votes(consensus: &ConsensusConfig) -> bool {
     consensus.on_agreement.method == AgreementMethod::WeightedVote
@@ -129,11 +139,18 @@ fn weighed(
     step: &StepConfig,
     consensus: &ConsensusConfig,
 ) -> Vec<ModelKey> {
-    let fields: Vec<Option<&str>> = match &consensus.per_field {
-        Some(fields) => fields.keys().map(|field| Some(field.as_str())).collect(),
-        None => vec![consensus.field.as_deref()],
+    let Ok(question) = step.question_compared_by(consensus) else {
+        return Vec::new();
     };
-    let key = |field| ModelKey::new(&config.id, step, field);
+    let fields: Vec<Option<String>> = if question.mode().is_some() {
+        let fields = question.fields().into_iter();
+        fields
+            .map(|field| Some(question.path_of(field.path)))
+            .collect()
+    } else {
+        vec![question.field().map(str::to_owned)]
+    };
+    let key = |field: Option<String>| ModelKey::new(&config.id, step, &question, field.as_deref());
     fields.into_iter().map(key).collect()
 }
 

@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use super::ModelKey;
 use crate::{
+    answer::{Answer, value_at},
     events::{LogPosition, StoredEvent, WorkflowEvent},
-    executor::value_at,
     ids::TaskId,
-    reliability::{ReliabilityError, ReliabilityModel, class_of_any},
+    reliability::{ReliabilityError, ReliabilityModel},
 };
 
 /// What was learned about the annotators of one question, and from how much of the log.
@@ -144,7 +144,7 @@ impl AnnotatorModel {
                 annotation,
             } if *step_id == self.key.step => {
                 let value = value_at(&annotation.data, self.key.field.as_deref());
-                if let Some(class) = value.and_then(class_of_any) {
+                if let Some(class) = value.and_then(|value| Answer::plain(value).name()) {
                     let annotator = annotation.user_id.to_string();
                     self.label(task, *visit, &annotator, &class);
                 }
@@ -200,7 +200,7 @@ impl AnnotatorModel {
                 .or_else(|| value_at(expected, Some(field)))?,
             _ => expected,
         };
-        let class = class_of_any(value)?;
+        let class = Answer::plain(value).name()?;
         let possible = self.key.classes.as_ref();
         possible
             .is_none_or(|classes| classes.contains(&class))

@@ -1,5 +1,6 @@
 //! Adjudication: one person decides where annotators disagree.
 
+use super::comparison::value_of;
 use crate::{
     executor::{Closing, ExecutionContext, ExecutionResult, ExecutorError, StepExecutor},
     state::{ResolvedBy, ResultKind, StepResult},
@@ -10,17 +11,17 @@ pub(super) struct AdjudicationExecutor;
 
 impl StepExecutor for AdjudicationExecutor {
     fn execute(&self, context: &ExecutionContext<'_>) -> Result<ExecutionResult, ExecutorError> {
-        let judged = context
-            .reviewed_visit()
-            .and_then(|visit| visit.result.as_ref());
         let (value, resolved_by) = match (context.visit.annotations.last(), context.closing) {
             (_, Some(Closing::Advance(Some(output)))) => {
                 (Some(output.clone()), ResolvedBy::Exhausted)
             }
-            (Some(annotation), _) => (
-                context.selection().value(&annotation.data),
-                ResolvedBy::Adjudication,
-            ),
+            (Some(annotation), _) => {
+                let subject = context.visit.subject.as_ref();
+                let agreed = subject.and_then(|subject| subject.agreed.as_ref());
+                let question = context.question();
+                let value = value_of(&question, &annotation.data, agreed, context.input());
+                (value, ResolvedBy::Adjudication)
+            }
             (None, _) => {
                 return Ok(ExecutionResult::Waiting {
                     reason: context.waiting_for_person("adjudication"),
@@ -28,13 +29,11 @@ impl StepExecutor for AdjudicationExecutor {
             }
         };
         Ok(ExecutionResult::completed(StepResult {
-            kind: ResultKind::Adjudication,
             resolved_by: value.is_some().then_some(resolved_by),
             value,
-            agreement: judged.and_then(|result| result.agreement),
-            decision: None,
+            agreement: context.reviewed_agreement(),
             annotations: context.visit.annotation_ids(),
-            posterior: None,
+            ..StepResult::new(ResultKind::Adjudication)
         }))
     }
 }

@@ -3,15 +3,16 @@
 use serde_json::Value;
 
 use super::{
-    comparison::{ComparedVisit, resolve},
+    comparison::{ComparedVisit, Comparison, compare},
     confidence,
 };
 use crate::{
+    answer::{Question, value_at},
     config::{DisagreementStrategy, StepConfig, TieBreaker},
-    events::{ConsensusCalculated, ConsensusMethod},
+    events::{ConsensusCalculated, ConsensusMethod, FieldCalculated},
     executor::{
         Closing, ExecutionContext, ExecutionResult, ExecutorError, StepExecutor,
-        annotators::ModelKey, value::value_at,
+        annotators::ModelKey,
     },
     state::{ResolvedBy, ResultKind, StepResult, Visit},
 };
@@ -35,21 +36,30 @@ impl StepExecutor for AnnotationExecutor {
         if let Some(Closing::Advance(Some(output))) = context.closing {
             return Ok(ExecutionResult::completed(given(visit, output.clone())));
         }
-        if let Some(key) = ModelKey::of_confidence(&context.workflow.id, context.step) {
-            return Ok(confidence::decide(context, &key, context.closing.is_some()));
+        let question = context.question();
+        if let Some(key) = ModelKey::of_confidence(&context.workflow.id, context.step, &question) {
+            return Ok(confidence::decide(
+                context,
+                &question,
+                &key,
+                context.closing.is_some(),
+            ));
         }
         let Some(consensus) = &context.step.consensus else {
             return Ok(ExecutionResult::completed(as_they_are(
-                context.step,
-                visit,
-                exhausted,
+                &question, visit, exhausted,
             )));
         };
-        let judged = ComparedVisit {
+        let compared = ComparedVisit {
             step: context.step,
             visit,
+            question: &question,
         };
-        let mut calculated = resolve(context, consensus, judged, exhausted);
+        let Comparison {
+            mut calculated,
+            agreed,
+            disputed,
+        } = compare(context, consensus, compared, exhausted);
         if let Some(slots) = more_slots(context.step, visit, &calculated, exhausted) {
             calculated.more = Some(1);
             return Ok(ExecutionResult::NeedsMore {
@@ -59,13 +69,13 @@ impl StepExecutor for AnnotationExecutor {
         }
         Ok(ExecutionResult::Completed {
             result: StepResult {
-                kind: ResultKind::Consensus,
                 value: calculated.value.clone(),
                 agreement: calculated.agreement,
                 resolved_by: calculated.resolved_by,
-                decision: None,
                 annotations: visit.annotation_ids(),
-                posterior: None,
+                agreed,
+                disputed,
+                ..StepResult::new(ResultKind::Consensus)
             },
             consensus: Some(Box::new(calculated)),
         })
@@ -88,24 +98,24 @@ fn waiting(visit: &Visit) -> String {
 /// An outcome supplied by an operator or a machine replaces the annotations.
 fn given(visit: &Visit, value: Value) -> StepResult {
     StepResult {
-        kind: ResultKind::Annotation,
         value: (!value.is_null()).then_some(value),
-        agreement: None,
         resolved_by: Some(ResolvedBy::Exhausted),
-        decision: None,
         annotations: visit.annotation_ids(),
-        posterior: None,
+        ..StepResult::new(ResultKind::Annotation)
     }
 }
 
 /// Without a consensus rule: one annotation is the value; several become a list in order of
 /// acceptance.
-fn as_they_are(step: &StepConfig, visit: &Visit, exhausted: bool) -> StepResult {
-    let field = step.field.as_deref();
+fn as_they_are(question: &Question, visit: &Visit, exhausted: bool) -> StepResult {
     let mut values: Vec<Value> = visit
         .annotations
         .iter()
-        .map(|a| value_at(&a.data, field).cloned().unwrap_or_default())
+        .map(|a| {
+            value_at(&a.data, question.field())
+                .cloned()
+                .unwrap_or_default()
+        })
         .collect();
     let value = match values.len() {
         0 => None,
@@ -113,17 +123,14 @@ fn as_they_are(step: &StepConfig, visit: &Visit, exhausted: bool) -> StepResult 
         _ => Some(Value::Array(values)),
     };
     StepResult {
-        kind: ResultKind::Annotation,
         resolved_by: value.is_some().then_some(if exhausted {
             ResolvedBy::Exhausted
         } else {
             ResolvedBy::Annotation
         }),
         value,
-        agreement: None,
-        decision: None,
         annotations: visit.annotation_ids(),
-        posterior: None,
+        ..StepResult::new(ResultKind::Annotation)
     }
 }
 
@@ -143,9 +150,10 @@ fn more_slots(
     let given = u32::try_from(visit.annotations.len()).unwrap_or(u32::MAX);
     let slots = visit.slots?.max(given);
     let asks_on = ConsensusMethod::Disagreement(DisagreementStrategy::AdditionalAnnotators);
-    let breaks_tie = calculated.tied
-        && calculated.value.is_none()
-        && consensus.tie_breaker == TieBreaker::AdditionalAnnotator;
+    let open = |field: &FieldCalculated| field.tied && field.value.is_none();
+    let no_value = calculated.value.is_none() || calculated.fields.iter().any(open);
+    let breaks_tie =
+        calculated.tied && no_value && consensus.tie_breaker == TieBreaker::AdditionalAnnotator;
     if exhausted || (calculated.method != asks_on && !breaks_tie) {
         return None;
     }

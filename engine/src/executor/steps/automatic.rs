@@ -47,13 +47,12 @@ impl StepExecutor for AutoProcessExecutor {
         })?;
         Ok(ExecutionResult::Completed {
             result: StepResult {
-                kind: output.kind,
                 resolved_by: output.value.as_ref().and(output.resolved_by),
                 value: output.value,
                 agreement: output.agreement,
-                decision: None,
-                annotations: Vec::new(),
-                posterior: None,
+                agreed: output.agreed,
+                disputed: output.disputed,
+                ..StepResult::new(output.kind)
             },
             consensus: output.consensus,
         })
@@ -86,12 +85,8 @@ fn waiting(call: &PendingCall) -> String {
 
 fn given(output: &Value) -> StepResult {
     StepResult {
-        kind: ResultKind::Auto,
         value: (!output.is_null()).then(|| output.clone()),
-        agreement: None,
         resolved_by: (!output.is_null()).then_some(ResolvedBy::Handler),
-        decision: None,
-        annotations: Vec::new(),
-        posterior: None,
+        ..StepResult::new(ResultKind::Auto)
     }
 }

@@ -1,23 +1,20 @@
 //! The comparison of a visit's annotations: their agreement and the resulting value.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::{
+    answer::{Agreement, Answer, AnswerError, Ballot, Question, Rule, United, Work},
     config::{
-        AgreementMethod, ConsensusConfig, DisagreementStrategy, Fallback, FieldMode, FieldRule,
-        Level, Metric, StepConfig, TieBreaker,
+        AgreementMethod, AnswerKind, ConsensusConfig, DisagreementScope, DisagreementStrategy,
+        Fallback, FieldMode, StepConfig, TieBreaker,
     },
     events::{ConsensusCalculated, ConsensusMethod, FieldCalculated, Vote, WeightsUsed},
     executor::{
-        AgreementReport, ExecutionContext,
-        agreement::{boxes, spans},
+        ExecutionContext,
         annotators::{ModelKey, weighs_votes},
-        measure_agreement,
-        value::value_at,
-        vote::{heaviest, merge_boxes, merge_spans, tally, tied, weigh},
     },
     ids::UserId,
-    state::{ResolvedBy, Visit},
+    state::{AnnotationData, ResolvedBy, Visit},
 };
 
 /// The annotations to compare.
@@ -27,69 +24,149 @@ pub(in crate::executor) struct ComparedVisit<'a> {
     pub(in crate::executor) step: &'a StepConfig,
     /// The visit.
     pub(in crate::executor) visit: &'a Visit,
+    /// What they are answers to.
+    pub(in crate::executor) question: &'a Question,
 }
 
-/// Compares the annotations of `judged` and finds their value, for the current visit. `exhausted`:
-/// the visit is closed early, so the best answer available decides.
-pub(in crate::executor) fn resolve(
+/// A comparison, and what it leaves to an adjudicator.
+pub(in crate::executor) struct Comparison {
+    /// Every number, as the event records it.
+    pub(in crate::executor) calculated: ConsensusCalculated,
+    /// What annotators agree on, if an adjudicator is asked for the rest only.
+    pub(in crate::executor) agreed: Option<Value>,
+    /// What they do not agree on.
+    pub(in crate::executor) disputed: Option<Value>,
+}
+
+/// Compares annotations and finds their value, for the current visit. `exhausted`: the visit is
+/// closed early, so no more people are asked. Otherwise the rules are the same.
+pub(in crate::executor) fn compare(
     context: &ExecutionContext<'_>,
     consensus: &ConsensusConfig,
-    judged: ComparedVisit<'_>,
+    compared: ComparedVisit<'_>,
     exhausted: bool,
-) -> ConsensusCalculated {
-    let rule = Rule {
-        context,
+) -> Comparison {
+    let rules = Rules {
         consensus,
         exhausted,
     };
-    let mut calculated = ConsensusCalculated {
-        field: consensus.field.clone(),
-        ..not_compared(context, consensus, rule.method(true))
-    };
-    if consensus.per_field.is_some() {
-        by_field(&rule, judged, &mut calculated);
-        return calculated;
+    let question = compared.question;
+    let input = context.state.input.as_ref().unwrap_or(&Value::Null);
+    let given = GivenAnswers::read(question, &compared.visit.annotations, input);
+    let answers = given.answers();
+    let mut work = Work::of_decision();
+    let mut agreement = question.agreement(&answers, &mut work);
+    if answers.len() < 2 && !given.left_out.is_empty() {
+        // What cannot be compared is no agreement.
+        agreement.comparable = false;
+        agreement.agreed = false;
+        agreement.note = given.note();
     }
-    let field = consensus.field.as_deref();
-    let compared = rule.compare(consensus.metric, consensus.level, field, judged);
-    calculated.agreed = compared.reaches(consensus.threshold);
-    calculated.method = rule.method(calculated.agreed);
-    (calculated.value, calculated.resolved_by) = rule.find(calculated.method, &compared).unzip();
-    calculated.tied = rule.is_tied(calculated.method, &compared);
-    calculated.votes = compared.votes;
-    calculated.weights = compared.weights;
-    calculated.agreement = compared.report.agreement;
-    // An omitted part is no disagreement with the others, but it makes the whole value different.
-    let differs = calculated.agreed && calculated.tied && calculated.value.is_none();
-    let differ = "all that two of them say agrees, but the values differ in what is left out, and none has most votes";
-    let differs = (differs && compared.report.note.is_none()).then(|| differ.to_owned());
-    calculated.note = compared.report.note.or(differs);
-    calculated.units = compared.report.units;
-    calculated.pairs = compared.report.pairs;
-    calculated
+    let weights = Weights::of(context, consensus, compared, &given);
+    let mut verdict = Verdict {
+        agreed: agreement.agreed,
+        method: rules.method(agreement.agreed),
+        note: agreement.note.clone(),
+    };
+    let unite = |verdict: &Verdict, work: &mut Work| {
+        question.unite_fields(
+            &answers,
+            |path| {
+                let method = rules.method_of_field(question, &agreement, verdict, path);
+                Some(rules.rule(method, weights.of_field(path)))
+            },
+            input,
+            work,
+        )
+    };
+    let mut united = unite(&verdict, &mut work);
+    // Parts of a value can agree while the whole values are tied.
+    if verdict.agreed
+        && united.tied
+        && united.value.is_none()
+        && matches!(question.kind(), AnswerKind::Any | AnswerKind::Category)
+    {
+        verdict = Verdict {
+            agreed: false,
+            method: rules.method(false),
+            note: verdict.note.or_else(|| Some(TIED.to_owned())),
+        };
+        united = unite(&verdict, &mut work);
+    }
+    let note = verdict
+        .note
+        .clone()
+        .or_else(|| united.note.clone())
+        .or_else(|| given.note());
+    let found = agreement.comparable
+        && (rules.finds(verdict.method) || (verdict.agreed && question.mode().is_some()));
+    let value = united.value.clone().filter(|_| found);
+    let resolved_by = value
+        .as_ref()
+        .map(|_| rules.resolved_by(verdict.method, &united));
+    let (agreed, disputed) = left_over(consensus, question, &agreement, &united, value.is_some());
+    let fields = fields(
+        &rules, question, &agreement, &united, &verdict, &weights, &given,
+    );
+    let whole = question.mode().is_none();
+    let votes = if whole {
+        votes(&given.whole(), weights.of_field(""))
+    } else {
+        Vec::new()
+    };
+    let calculated = ConsensusCalculated {
+        field: question.field().map(str::to_owned),
+        agreement: agreement.agreement,
+        note,
+        units: agreement.units,
+        pairs: agreement.pairs,
+        agreed: verdict.agreed,
+        tied: united.tied,
+        votes,
+        value,
+        resolved_by,
+        mode: question.mode(),
+        fields,
+        weights: weights.used(""),
+        ..not_compared(context, question, verdict.method)
+    };
+    Comparison {
+        calculated,
+        agreed,
+        disputed,
+    }
 }
+
+const TIED: &str =
+    "parts of the answers agree, but the whole answers are tied, which is a disagreement";
 
 /// The comparison recorded for the current visit before anything was compared.
 pub(super) fn not_compared(
     context: &ExecutionContext<'_>,
-    consensus: &ConsensusConfig,
+    question: &Question,
     method: ConsensusMethod,
 ) -> ConsensusCalculated {
+    let asked_at_first = context.step.slots();
+    let (slots, visit) = (context.visit.slots, context.visit.number);
     ConsensusCalculated {
         step_id: context.step.id.clone(),
-        visit: context.visit.number,
-        metric: consensus.metric,
-        level: consensus.level,
+        visit,
+        metric: question.metric(),
+        level: question.level(),
         field: None,
         agreement: None,
         note: None,
-        threshold: consensus.threshold,
+        threshold: question.threshold(),
         units: 0,
         pairs: 0,
         agreed: true,
         method,
         votes: Vec::new(),
         tied: false,
+        again: slots
+            .zip(asked_at_first)
+            .is_some_and(|(now, first)| now > first),
+        reached: None,
         more: None,
         value: None,
         resolved_by: None,
@@ -100,176 +177,100 @@ pub(super) fn not_compared(
     }
 }
 
-/// Compares field by field and combines the verdicts by `consensus.mode`.
-fn by_field(rule: &Rule<'_>, judged: ComparedVisit<'_>, calculated: &mut ConsensusCalculated) {
-    let consensus = rule.consensus;
-    let mode = consensus.mode.unwrap_or_default();
-    let compared: Vec<(FieldRule<'_>, Compared<'_>)> = consensus
-        .field_rules()
-        .map(|field| {
-            let compared = rule.compare(field.metric, field.level, Some(field.field), judged);
-            (field, compared)
+/// The answers in a visit's annotations. Those that are none, because another revision asked for
+/// something else, are left out.
+pub(super) struct GivenAnswers<'a> {
+    read: Vec<(u32, &'a AnnotationData, Answer)>,
+    /// What is wrong with those that are no answer.
+    left_out: Vec<AnswerError>,
+}
+
+impl<'a> GivenAnswers<'a> {
+    pub(super) fn read(
+        question: &Question,
+        annotations: &'a [std::sync::Arc<AnnotationData>],
+        input: &Value,
+    ) -> Self {
+        let (mut read, mut left_out) = (Vec::new(), Vec::new());
+        for (place, annotation) in (0..).zip(annotations) {
+            match question.read(&annotation.data, input) {
+                Ok(answer) => read.push((place, &**annotation, answer)),
+                Err(error) => left_out.push(error),
+            }
+        }
+        Self { read, left_out }
+    }
+
+    pub(super) fn answers(&self) -> Vec<&Answer> {
+        self.read.iter().map(|(_, _, answer)| answer).collect()
+    }
+
+    /// Each answer with who gave it.
+    pub(super) fn by_user(&self) -> impl Iterator<Item = (UserId, &Answer)> {
+        let read = self.read.iter();
+        read.map(|(_, annotation, answer)| (annotation.user_id, answer))
+    }
+
+    /// The answers as a whole, with their position among the annotations.
+    pub(super) fn whole(&self) -> Vec<(u32, &Answer)> {
+        let read = self.read.iter();
+        read.map(|(place, _, answer)| (*place, answer)).collect()
+    }
+
+    /// Why fewer answers were compared than there are annotations.
+    pub(super) fn note(&self) -> Option<String> {
+        let first = self.left_out.first()?;
+        let left_out = self.left_out.len();
+        Some(format!(
+            "{left_out} of {} annotations do not answer what is asked, and were left out: {first}",
+            left_out + self.read.len()
+        ))
+    }
+}
+
+/// Counts equal answers, most votes first. `weights` are those of the people, in the order of the
+/// answers.
+pub(super) fn votes(answers: &[(u32, &Answer)], weights: Option<&[f64]>) -> Vec<Vote> {
+    let plain: Vec<&Answer> = answers.iter().map(|(_, answer)| *answer).collect();
+    let ballot = Ballot::new(&plain, weights);
+    let place = |position: usize| answers.get(position).map_or(0, |(place, _)| *place);
+    let mut votes: Vec<Vote> = ballot
+        .by_votes()
+        .into_iter()
+        .map(|candidate| Vote {
+            value: candidate.value(),
+            count: u32::try_from(candidate.count()).unwrap_or(u32::MAX),
+            by: candidate.by().into_iter().map(place).collect(),
+            weight: candidate.weight(),
         })
         .collect();
-    let defined = || {
-        compared
-            .iter()
-            .filter_map(|(field, compared)| Some((field.weight, compared.report.agreement?)))
-    };
-    let weights: f64 = defined().map(|(weight, _)| weight).sum();
-    let sum: f64 = defined()
-        .map(|(weight, agreement)| weight * agreement)
-        .sum();
-    calculated.agreement = (weights > 0.0).then(|| without_rounding_noise(sum / weights));
-    calculated.note = undefined_fields(&compared);
-    calculated.agreed = match mode {
-        FieldMode::AllOrNothing | FieldMode::FieldByField => compared
-            .iter()
-            .all(|(field, compared)| compared.reaches(field.threshold)),
-        FieldMode::Weighted => {
-            compared
-                .iter()
-                .all(|(_, compared)| compared.report.readable)
-                && reaches(calculated.agreement, consensus.threshold)
+    // In the order of the annotations the positions say nothing.
+    let listed = votes.iter().flat_map(|vote| &vote.by).copied();
+    if listed.eq(0..u32::try_from(answers.len()).unwrap_or(u32::MAX)) {
+        for vote in &mut votes {
+            vote.by.clear();
         }
-    };
-    calculated.method = rule.method(calculated.agreed);
-    calculated.mode = Some(mode);
-    for (field, compared) in compared {
-        let agreed = compared.reaches(field.threshold);
-        let method = match mode {
-            FieldMode::AllOrNothing | FieldMode::Weighted => calculated.method,
-            FieldMode::FieldByField => rule.method(agreed),
-        };
-        let (value, resolved_by) = rule.find(method, &compared).unzip();
-        let tied = rule.is_tied(method, &compared);
-        let report = compared.report;
-        calculated.units += report.units;
-        calculated.pairs += report.pairs;
-        calculated.tied |= tied && value.is_none();
-        calculated.fields.push(FieldCalculated {
-            field: field.field.to_owned(),
-            metric: field.metric,
-            level: field.level,
-            agreement: report.agreement,
-            note: report.note,
-            threshold: field.threshold,
-            weight: field.weight,
-            units: report.units,
-            pairs: report.pairs,
-            agreed,
-            method,
-            votes: compared.votes,
-            tied,
-            value,
-            resolved_by,
-            weights: compared.weights,
-        });
     }
-    let fields = &calculated.fields;
-    calculated.value = fields
-        .iter()
-        .map(|field| Some((field.field.clone(), field.value.clone()?)))
-        .collect::<Option<Map<String, Value>>>()
-        .map(Value::Object);
-    // If fields were settled by different methods, the most expensive one is reported.
-    calculated.resolved_by = calculated.value.as_ref().and_then(|_| {
-        let disputed = fields
-            .iter()
-            .find(|field| field.method == calculated.method);
-        disputed.or_else(|| fields.first())?.resolved_by
-    });
+    votes
 }
 
-/// Rounds to twelve digits: weights such as 0.1 have no exact form, and their sum must not miss a
-/// threshold by the last bit.
-fn without_rounding_noise(mean: f64) -> f64 {
-    const DIGITS: f64 = 1e12;
-    (mean * DIGITS).round() / DIGITS
-}
-
-/// Lists the fields that are not in the mean.
-fn undefined_fields(compared: &[(FieldRule<'_>, Compared<'_>)]) -> Option<String> {
-    let undefined: Vec<String> = compared
-        .iter()
-        .filter(|(_, compared)| compared.report.agreement.is_none())
-        .map(|(field, _)| format!("`{}`", field.field))
-        .collect();
-    if undefined.len() == compared.len() {
-        return Some("agreement is defined for none of the fields".to_owned());
-    }
-    (!undefined.is_empty()).then(|| {
-        let names = undefined.join(", ");
-        format!("agreement is not defined for {names}, which the mean leaves out")
-    })
-}
-
-/// An undefined agreement is not a disagreement: one annotation, or no variation at all.
-fn reaches(agreement: Option<f64>, threshold: f64) -> bool {
-    agreement.is_none_or(|agreement| agreement >= threshold)
-}
-
-/// One value of each annotator, with their comparison.
-struct Compared<'v> {
-    metric: Metric,
-    values: Vec<&'v Value>,
-    report: AgreementReport,
-    votes: Vec<Vote>,
-    weights: Option<WeightsUsed>,
-}
-
-impl Compared<'_> {
-    fn reaches(&self, threshold: f64) -> bool {
-        self.report.readable && reaches(self.report.agreement, threshold)
-    }
+/// Whether annotators agree, and what follows.
+struct Verdict {
+    agreed: bool,
+    method: ConsensusMethod,
+    note: Option<String>,
 }
 
 /// The rules of a consensus block for finding a value.
-struct Rule<'c> {
-    context: &'c ExecutionContext<'c>,
+#[derive(Clone, Copy)]
+struct Rules<'c> {
     consensus: &'c ConsensusConfig,
     /// Whether the visit is closed early.
     exhausted: bool,
 }
 
-impl Rule<'_> {
-    fn compare<'v>(
-        &self,
-        metric: Metric,
-        level: Level,
-        field: Option<&str>,
-        judged: ComparedVisit<'v>,
-    ) -> Compared<'v> {
-        static MISSING: Value = Value::Null;
-        let annotations = &judged.visit.annotations;
-        let values: Vec<&Value> = annotations
-            .iter()
-            .map(|a| value_at(&a.data, field).unwrap_or(&MISSING))
-            .collect();
-        let report = measure_agreement(metric, level, &values);
-        let mut votes = tally(&values);
-        let weights = weighs_votes(self.consensus)
-            .then(|| {
-                let users: Vec<UserId> = annotations.iter().map(|a| a.user_id).collect();
-                let context = self.context;
-                let key = ModelKey::new(&context.workflow.id, judged.step, field);
-                let item = (context.state.task_id, judged.visit.number);
-                let weights = context.annotators.weights(&key, item, &users)?;
-                let given = users.iter().copied().zip(values.iter().copied());
-                weigh(&mut votes, given, &weights);
-                Some(weights)
-            })
-            .flatten();
-        Compared {
-            metric,
-            values,
-            report,
-            votes,
-            weights,
-        }
-    }
-
-    fn method(&self, agreed: bool) -> ConsensusMethod {
+impl<'c> Rules<'c> {
+    fn method(self, agreed: bool) -> ConsensusMethod {
         if agreed {
             ConsensusMethod::Agreement(self.consensus.on_agreement.method)
         } else {
@@ -277,102 +278,228 @@ impl Rule<'_> {
         }
     }
 
-    /// Whether votes are weighted rather than counted.
-    fn weighs(&self, method: ConsensusMethod) -> bool {
-        let asks_on = ConsensusMethod::Disagreement(DisagreementStrategy::AdditionalAnnotators);
-        method == ConsensusMethod::Agreement(AgreementMethod::WeightedVote)
-            || method == ConsensusMethod::Disagreement(DisagreementStrategy::WeightedVote)
-            || (method == asks_on
-                && self.consensus.on_disagreement.fallback == Some(Fallback::WeightedVote))
-    }
-
-    fn is_tied(&self, method: ConsensusMethod, compared: &Compared<'_>) -> bool {
-        if self.weighs(method) {
-            compared.votes.len() > 1 && heaviest(&compared.votes).is_none()
-        } else {
-            tied(&compared.votes)
+    /// The method for one field of a record; for any other answer, that of the verdict.
+    fn method_of_field(
+        self,
+        question: &Question,
+        agreement: &Agreement,
+        verdict: &Verdict,
+        path: &str,
+    ) -> ConsensusMethod {
+        let of_field = agreement.fields.iter().find(|field| field.field == path);
+        match (question.mode(), of_field) {
+            (Some(FieldMode::FieldByField), Some(field)) => self.method(field.agreement.agreed),
+            (Some(_) | None, _) => verdict.method,
         }
     }
 
-    /// The value found by `method`.
-    fn find(
-        &self,
-        method: ConsensusMethod,
-        compared: &Compared<'_>,
-    ) -> Option<(Value, ResolvedBy)> {
-        let votes = &compared.votes;
+    /// Whether the method can find a value. The others leave it to an adjudicator.
+    fn finds(self, method: ConsensusMethod) -> bool {
         match method {
-            _ if self.exhausted => self
-                .elect(method, compared)
-                .map(|(value, _)| (value, ResolvedBy::Exhausted)),
-            ConsensusMethod::Agreement(
-                AgreementMethod::MajorityVote | AgreementMethod::WeightedVote,
-            )
-            | ConsensusMethod::Disagreement(
-                DisagreementStrategy::MajorityVote | DisagreementStrategy::WeightedVote,
-            ) => self.elect(method, compared),
-            ConsensusMethod::Agreement(AgreementMethod::Unanimous) => match votes.as_slice() {
-                [only] => Some((only.value.clone(), ResolvedBy::Unanimous)),
-                _ => None,
-            },
+            ConsensusMethod::Agreement(_) => true,
+            ConsensusMethod::Disagreement(strategy) => self.vote_on(strategy).is_some(),
             // The posterior has a rule of its own, which does not use the agreement.
-            ConsensusMethod::Posterior(_)
-            | ConsensusMethod::Disagreement(
-                DisagreementStrategy::Adjudication | DisagreementStrategy::Escalate,
-            ) => None,
+            ConsensusMethod::Posterior(_) => false,
+        }
+    }
+
+    /// How a strategy votes on disagreement, if it does.
+    fn vote_on(self, strategy: DisagreementStrategy) -> Option<AgreementMethod> {
+        match strategy {
+            DisagreementStrategy::MajorityVote => Some(AgreementMethod::MajorityVote),
+            DisagreementStrategy::WeightedVote => Some(AgreementMethod::WeightedVote),
+            DisagreementStrategy::Adjudication | DisagreementStrategy::Escalate => None,
             // The method that decides if nobody else may be asked.
-            ConsensusMethod::Disagreement(DisagreementStrategy::AdditionalAnnotators) => {
-                match self.consensus.on_disagreement.fallback {
-                    Some(Fallback::MajorityVote | Fallback::WeightedVote) => {
-                        self.elect(method, compared)
-                    }
-                    None | Some(Fallback::Adjudication | Fallback::Escalate) => None,
+            DisagreementStrategy::AdditionalAnnotators => {
+                match self.consensus.on_disagreement.fallback? {
+                    Fallback::MajorityVote => Some(AgreementMethod::MajorityVote),
+                    Fallback::WeightedVote => Some(AgreementMethod::WeightedVote),
+                    Fallback::Adjudication | Fallback::Escalate => None,
                 }
             }
         }
     }
 
-    /// The candidate with the most votes or weight; `None` on an unbroken tie.
-    fn elect(
-        &self,
-        method: ConsensusMethod,
-        compared: &Compared<'_>,
-    ) -> Option<(Value, ResolvedBy)> {
-        let votes = &compared.votes;
-        if !self.is_tied(method, compared) {
-            return if self.weighs(method) {
-                Some((heaviest(votes)?.value.clone(), ResolvedBy::WeightedVote))
-            } else {
-                Some((votes.first()?.value.clone(), ResolvedBy::MajorityVote))
-            };
+    /// The rule of a method. One that finds no value counts as a majority vote, which says whether
+    /// the answers are tied and what is in dispute.
+    fn rule(self, method: ConsensusMethod, weights: Option<&'c [f64]>) -> Rule<'c> {
+        let method = match method {
+            ConsensusMethod::Agreement(method) => method,
+            ConsensusMethod::Disagreement(strategy) => self.vote_on(strategy).unwrap_or_default(),
+            ConsensusMethod::Posterior(_) => AgreementMethod::default(),
+        };
+        Rule {
+            method,
+            weights,
+            weights_break_ties: self.consensus.tie_breaker == TieBreaker::QualityWeighted,
         }
-        // Regions that overlap enough are one answer even if their edges differ.
-        if matches!(method, ConsensusMethod::Agreement(_))
-            && let Some(merged) = merge_regions(compared.metric, &compared.values)
-        {
-            return Some((merged, ResolvedBy::MajorityVote));
+    }
+
+    fn resolved_by(self, method: ConsensusMethod, united: &United) -> ResolvedBy {
+        if self.exhausted {
+            return ResolvedBy::Exhausted;
         }
-        if self.weighs(method) || self.consensus.tie_breaker != TieBreaker::QualityWeighted {
-            return None;
+        if united.weighted {
+            return ResolvedBy::WeightedVote;
         }
-        let most = votes.first()?.count;
-        let level = votes.partition_point(|vote| vote.count == most);
-        let best = heaviest(&votes[..level])?;
-        Some((best.value.clone(), ResolvedBy::WeightedVote))
+        match method {
+            ConsensusMethod::Agreement(method) => match method {
+                AgreementMethod::Unanimous => ResolvedBy::Unanimous,
+                AgreementMethod::MostVotes => ResolvedBy::MostVotes,
+                AgreementMethod::Median => ResolvedBy::Median,
+                AgreementMethod::Mean => ResolvedBy::Mean,
+                AgreementMethod::Medoid => ResolvedBy::Medoid,
+                AgreementMethod::Borda => ResolvedBy::Borda,
+                AgreementMethod::MajorityVote | AgreementMethod::WeightedVote => {
+                    ResolvedBy::MajorityVote
+                }
+            },
+            ConsensusMethod::Disagreement(_) | ConsensusMethod::Posterior(_) => {
+                ResolvedBy::MajorityVote
+            }
+        }
     }
 }
 
-fn merge_regions(metric: Metric, values: &[&Value]) -> Option<Value> {
-    match metric {
-        Metric::SpanIou | Metric::SpanF1 => {
-            serde_json::to_value(merge_spans(&spans(values).ok()?)).ok()
+/// The weights of a visit's annotators: one set for each field of a record, else one, under the
+/// empty path.
+struct Weights {
+    of: Vec<(String, WeightsUsed, Vec<f64>)>,
+}
+
+impl Weights {
+    fn of(
+        context: &ExecutionContext<'_>,
+        consensus: &ConsensusConfig,
+        compared: ComparedVisit<'_>,
+        given: &GivenAnswers<'_>,
+    ) -> Self {
+        if !weighs_votes(consensus) {
+            return Self { of: Vec::new() };
         }
-        Metric::BoxIou => serde_json::to_value(merge_boxes(&boxes(values).ok()?)).ok(),
-        Metric::PercentAgreement
-        | Metric::CohenKappa
-        | Metric::FleissKappa
-        | Metric::KrippendorffAlpha
-        | Metric::GwetAc1
-        | Metric::TokenF1 => None,
+        let question = compared.question;
+        let asked: Vec<(String, Option<String>)> = if question.mode().is_some() {
+            let fields = question.fields().into_iter();
+            fields
+                .map(|field| (field.path.to_owned(), Some(question.path_of(field.path))))
+                .collect()
+        } else {
+            vec![(String::new(), question.field().map(str::to_owned))]
+        };
+        let users: Vec<UserId> = given.by_user().map(|(user, _)| user).collect();
+        let item = (context.state.task_id, compared.visit.number);
+        let of = asked.into_iter().filter_map(|(path, field)| {
+            let workflow = &context.workflow.id;
+            let key = ModelKey::new(workflow, compared.step, question, field.as_deref());
+            let used = context.annotators.weights(&key, item, &users)?;
+            let weight = |user: &UserId| {
+                let known = used.annotators.iter().find(|known| known.user_id == *user);
+                known.map_or(0.0, |known| known.weight)
+            };
+            let weights = users.iter().map(weight).collect();
+            Some((path, used, weights))
+        });
+        Self { of: of.collect() }
     }
+
+    /// The weights of the people, in the order of their answers.
+    fn of_field(&self, path: &str) -> Option<&[f64]> {
+        let found = self.of.iter().find(|(of, _, _)| of == path);
+        found.map(|(_, _, weights)| weights.as_slice())
+    }
+
+    /// The weights as the event records them.
+    fn used(&self, path: &str) -> Option<WeightsUsed> {
+        let found = self.of.iter().find(|(of, _, _)| of == path);
+        found.map(|(_, used, _)| used.clone())
+    }
+}
+
+/// What is agreed and what is disputed. Fields without a winner are always listed; what is agreed
+/// is given if an adjudicator is asked for the rest only.
+fn left_over(
+    consensus: &ConsensusConfig,
+    question: &Question,
+    agreement: &Agreement,
+    united: &United,
+    has_value: bool,
+) -> (Option<Value>, Option<Value>) {
+    if has_value {
+        let disputed = united.disputed.iter().cloned().map(Value::String);
+        let disputed: Vec<Value> = disputed.collect();
+        return (None, (!disputed.is_empty()).then_some(disputed.into()));
+    }
+    if consensus.on_disagreement.scope != Some(DisagreementScope::Disputed) {
+        return (None, None);
+    }
+    question.settled(agreement, united).unzip()
+}
+
+/// The comparison of each field of a record.
+fn fields(
+    rules: &Rules<'_>,
+    question: &Question,
+    agreement: &Agreement,
+    united: &United,
+    verdict: &Verdict,
+    weights: &Weights,
+    given: &GivenAnswers<'_>,
+) -> Vec<FieldCalculated> {
+    let whole = given.whole();
+    let mut found = Vec::new();
+    for field in question.fields() {
+        let of_field = agreement.fields.iter().find(|of| of.field == field.path);
+        let Some(measured) = of_field.map(|of_field| &of_field.agreement) else {
+            continue;
+        };
+        let method = rules.method_of_field(question, agreement, verdict, field.path);
+        let of_field = united.fields.iter().find(|of| of.field == field.path);
+        let nothing = United::default();
+        let joined = of_field.map_or(&nothing, |of_field| &of_field.united);
+        let value = joined.value.clone().filter(|_| rules.finds(method));
+        let answers = question.answers_to(field.path, &whole);
+        let of_people = weights.of_field(field.path).map(|weights| {
+            let place = |place: &u32| whole.iter().position(|(at, _)| at == place);
+            let weight = |(at, _): &(u32, &Answer)| weights[place(at).unwrap_or(0)];
+            answers.iter().map(weight).collect::<Vec<f64>>()
+        });
+        found.push(FieldCalculated {
+            field: question.path_of(field.path),
+            metric: field.question.metric(),
+            level: field.question.level(),
+            agreement: measured.agreement,
+            note: measured.note.clone().or_else(|| joined.note.clone()),
+            threshold: field.question.threshold(),
+            weight: field.weight,
+            units: measured.units,
+            pairs: measured.pairs,
+            agreed: measured.agreed,
+            method,
+            votes: votes(&answers, of_people.as_deref()),
+            tied: joined.tied,
+            resolved_by: value.as_ref().map(|_| rules.resolved_by(method, joined)),
+            value,
+            weights: weights.used(field.path),
+        });
+    }
+    found
+}
+
+/// The value of one person's data: the answer in it, laid over what is already agreed if the person
+/// was asked for the rest only. Data that another revision accepted keep what stands at the
+/// answer's place.
+pub(super) fn value_of(
+    question: &Question,
+    data: &Value,
+    agreed: Option<&Value>,
+    input: &Value,
+) -> Option<Value> {
+    let Ok(answer) = question.read(data, input) else {
+        return crate::answer::value_at(data, question.field()).cloned();
+    };
+    let value = match agreed {
+        Some(agreed) => question.lay_over(agreed, answer.json(), input),
+        None => question.value_of(&answer, input),
+    };
+    Some(value)
 }

@@ -36,13 +36,8 @@ impl StepExecutor for ConditionalExecutor {
                 })?,
         };
         Ok(ExecutionResult::completed(StepResult {
-            kind: ResultKind::Conditional,
-            value: None,
-            agreement: None,
-            resolved_by: None,
             decision: Some(verdict.to_string()),
-            annotations: Vec::new(),
-            posterior: None,
+            ..StepResult::new(ResultKind::Conditional)
         }))
     }
 }

@@ -1,35 +1,41 @@
 //! Completion by confidence: people are asked one by one until the answer is certain enough.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
-use super::comparison::not_compared;
+use super::comparison::{GivenAnswers, not_compared, votes};
 use crate::{
-    config::ConsensusConfig,
+    answer::{Answer, Question, Work},
+    config::OnUnsure,
     events::{ConsensusCalculated, ConsensusMethod, PosteriorCalculated, PosteriorMethod},
     executor::{
-        AgreementReport, ExecutionContext, ExecutionResult,
+        ExecutionContext, ExecutionResult,
         annotators::{Annotators, ModelKey},
-        measure_agreement, value_at,
-        vote::{tally, tied},
     },
     ids::{TaskId, UserId},
-    reliability::{ClassError, Posterior, class_of, value_of},
+    limits::CLASS_BYTES_MAX,
+    reliability::{Posterior, value_of},
     state::{ResolvedBy, ResultKind, SoftLabels, StepResult, Visit},
 };
 
 /// Ends a visit if its best answer is probable enough, or if nobody else may be asked; otherwise
 /// asks for one more. `exhausted`: the visit is closed early, with the best answer available.
+///
+/// The value is always an answer that somebody gave. If all give the same one, it is theirs, even
+/// where the model finds another one more probable; the target is not reached then.
 pub(super) fn decide(
     context: &ExecutionContext<'_>,
+    question: &Question,
     key: &ModelKey,
     exhausted: bool,
 ) -> ExecutionResult {
     let (step, visit) = (context.step, context.visit);
     let target = step.confidence_target();
     let most = step.most_submissions().unwrap_or(u32::MAX);
-    let labels = usable_labels(visit, key);
+    let labels = usable_labels(question, visit, context.input());
     let item = (context.state.task_id, visit.number);
-    let mut calculated = compared(context, key);
+    let mut calculated = compared(context, question);
     let mut posterior = None;
     match context.annotators.evidence(key, item, &labels) {
         Ok((evidence, model_position)) if !labels.is_empty() => {
@@ -47,7 +53,15 @@ pub(super) fn decide(
         Ok(_) => calculated.note = Some("no annotation gives an answer".to_owned()),
         Err(error) => calculated.note = Some(error.to_string()),
     }
-    let sure = posterior.as_ref().is_some_and(|p| p.confidence >= target);
+    let best = posterior
+        .as_ref()
+        .and_then(|found| best_given(found, &labels));
+    let most_probable = posterior.as_ref().and_then(|found| found.best.as_deref());
+    let sure = best.is_some()
+        && best == most_probable
+        && posterior.as_ref().is_some_and(|p| p.confidence >= target);
+    calculated.reached = Some(sure);
+    calculated.tied = posterior.is_some() && best.is_none();
     let submitted = u32::try_from(visit.annotations.len()).unwrap_or(u32::MAX);
     if !sure && !exhausted && submitted < most {
         calculated.more = Some(1);
@@ -56,73 +70,91 @@ pub(super) fn decide(
             consensus: Box::new(calculated),
         };
     }
-    let best = posterior.as_ref().and_then(|p| p.best.as_deref());
-    calculated.value = best.map(value_of);
-    calculated.resolved_by = best.map(|_| {
+    let ends_with_best = sure || step.on_unsure() == OnUnsure::Best;
+    let value = best.filter(|_| ends_with_best).map(value_of);
+    calculated.resolved_by = value.as_ref().map(|_| {
         if exhausted {
             ResolvedBy::Exhausted
         } else {
             ResolvedBy::Posterior
         }
     });
+    calculated.value.clone_from(&value);
     ExecutionResult::Completed {
         result: StepResult {
-            kind: ResultKind::Consensus,
-            value: calculated.value.clone(),
+            value,
             agreement: calculated.agreement,
             resolved_by: calculated.resolved_by,
-            decision: None,
             annotations: visit.annotation_ids(),
             posterior: posterior.map(|p| Box::new(soft_labels(&p))),
+            reached: Some(sure),
+            ..StepResult::new(ResultKind::Consensus)
         },
         consensus: Some(Box::new(calculated)),
     }
 }
 
-/// Annotator and class of each label. Omits labels the step would reject now: they were submitted
-/// under another revision, which asked another question.
-fn usable_labels(visit: &Visit, key: &ModelKey) -> Vec<(String, String)> {
-    let fits = |class: &String| key.classes.as_ref().is_none_or(|all| all.contains(class));
-    visit
-        .annotations
+/// The most probable of the answers that people gave; none if two are equally probable.
+fn best_given<'p>(found: &'p Posterior, labels: &[(String, String)]) -> Option<&'p str> {
+    // Sums of logarithms round.
+    const TIED_WITHIN: f64 = 1e-9;
+    let given: BTreeSet<&str> = labels.iter().map(|(_, class)| class.as_str()).collect();
+    let classes = found.classes.iter().zip(&found.probabilities);
+    let given: Vec<(&str, f64)> = classes
+        .filter(|(class, _)| given.contains(class.as_str()))
+        .map(|(class, probability)| (class.as_str(), *probability))
+        .collect();
+    let most = given.iter().map(|(_, p)| *p).fold(0.0, f64::max);
+    let mut first = given
         .iter()
-        .filter_map(|annotation| {
-            let value = value_at(&annotation.data, key.field.as_deref())?;
-            let class = class_of(value).ok().filter(fits)?;
-            Some((annotation.user_id.to_string(), class))
-        })
-        .collect()
+        .filter(|(_, probability)| *probability >= most * (1.0 - TIED_WITHIN));
+    match (first.next(), first.next()) {
+        (Some((class, _)), None) => Some(*class),
+        _ => None,
+    }
 }
 
-/// Checks that a step that completes by confidence can accept `data` beside the visit's labels.
+/// Annotator and class of each label. Omits labels the step would reject now: they were submitted
+/// under another revision, which asked another question.
+fn usable_labels(question: &Question, visit: &Visit, input: &Value) -> Vec<(String, String)> {
+    let given = GivenAnswers::read(question, &visit.annotations, input);
+    let label =
+        |(user, answer): (UserId, &Answer)| Some((user.to_string(), question.class(answer)?));
+    given.by_user().filter_map(label).collect()
+}
+
+/// Checks that a step that completes by confidence can accept `answer` beside the visit's labels.
 ///
 /// # Errors
 ///
 /// What is wrong with it, and how to fix it.
 pub(crate) fn admit(
-    key: &ModelKey,
+    (question, key): (&Question, &ModelKey),
     annotators: Annotators<'_>,
-    (task, visit): (TaskId, &Visit),
-    (user, data): (UserId, &Value),
+    (task, visit, input): (TaskId, &Visit, &Value),
+    (user, answer): (UserId, &Answer),
 ) -> Result<(), String> {
-    let field = key.field.as_deref();
-    let place = field.map_or("`annotation.data`".to_owned(), |field| format!("`{field}`"));
-    let value = value_at(data, field).unwrap_or(&Value::Null);
-    let class = class_of(value).map_err(|error| match (field, &error) {
-        (None, ClassError::NotScalar { .. }) => {
-            format!("{place}: {error}, or name the answer's place in the step's `field`")
-        }
-        _ => format!("{place}: {error}"),
-    })?;
-    let mut labels = usable_labels(visit, key);
+    let place = question.field().unwrap_or("annotation.data");
+    let Some(class) = question.class(answer) else {
+        let hint = if question.field().is_none() {
+            ", or name the answer's place in `answer.field`"
+        } else {
+            ""
+        };
+        return Err(format!(
+            "`{place}`: it is no category: give a text of at most {CLASS_BYTES_MAX} bytes, a \
+             number, true or false{hint}"
+        ));
+    };
+    let mut labels = usable_labels(question, visit, input);
     labels.push((user.to_string(), class));
     match annotators.evidence(key, (task, visit.number), &labels) {
         Ok(_) => Ok(()),
         Err(error) => Err(match &key.classes {
-            Some(classes) => format!("{place}: {error}, which are {}", classes.join(", ")),
+            Some(classes) => format!("`{place}`: {error}, which are {}", classes.join(", ")),
             None => format!(
-                "{place}: {error} have been given already; an answer must be a category, whose \
-                 `classes` the step may declare"
+                "`{place}`: {error} have been given already; an answer must be a category, whose \
+                 `values` the step may list"
             ),
         }),
     }
@@ -138,35 +170,21 @@ fn soft_labels(posterior: &Posterior) -> SoftLabels {
 }
 
 /// The agreement of the annotators, which is only reported.
-fn compared(context: &ExecutionContext<'_>, key: &ModelKey) -> ConsensusCalculated {
-    let default = ConsensusConfig::default();
-    let consensus = context.step.consensus.as_ref().unwrap_or(&default);
-    let field = key.field.as_deref();
-    let annotations = &context.visit.annotations;
-    let values: Vec<&Value> = annotations
-        .iter()
-        .map(|annotation| value_at(&annotation.data, field).unwrap_or(&Value::Null))
-        .collect();
-    let AgreementReport {
-        agreement,
-        note,
-        readable,
-        units,
-        pairs,
-    } = measure_agreement(consensus.metric, consensus.level, &values);
-    let votes = tally(&values);
+fn compared(context: &ExecutionContext<'_>, question: &Question) -> ConsensusCalculated {
+    let given = GivenAnswers::read(question, &context.visit.annotations, context.input());
+    let answers = given.answers();
+    let found = question.agreement(&answers, &mut Work::of_decision());
     ConsensusCalculated {
-        field: key.field.clone(),
-        agreement,
-        note,
-        units,
-        pairs,
-        agreed: readable && agreement.is_none_or(|a| a >= consensus.threshold),
-        tied: tied(&votes),
-        votes,
+        field: question.field().map(str::to_owned),
+        agreement: found.agreement,
+        note: found.note.or_else(|| given.note()),
+        units: found.units,
+        pairs: found.pairs,
+        agreed: found.agreed,
+        votes: votes(&given.whole(), None),
         ..not_compared(
             context,
-            consensus,
+            question,
             ConsensusMethod::Posterior(PosteriorMethod::Posterior),
         )
     }

@@ -13,7 +13,7 @@ mod sub_workflow;
 
 pub(crate) use output::task_output;
 
-pub(super) use comparison::{ComparedVisit, resolve};
+pub(super) use comparison::{ComparedVisit, Comparison, compare};
 pub(crate) use confidence::admit;
 pub(crate) use review::{corrected, decision_of};
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
+use super::comparison::value_of;
 use crate::{
     executor::{ExecutionContext, ExecutionResult, ExecutorError, StepExecutor},
     state::{AnnotationData, ResolvedBy, ResultKind, ReviewDecision, StepResult},
@@ -51,22 +52,21 @@ impl StepExecutor for ReviewExecutor {
         let Some(decision) = decision_of(annotation) else {
             return waiting();
         };
-        let judged = context
-            .reviewed_visit()
-            .and_then(|visit| visit.result.as_ref());
         let value = match decision {
-            ReviewDecision::Approve => context.reviewed_value().cloned(),
-            ReviewDecision::Fix => context.selection().value(&corrected(annotation)),
+            ReviewDecision::Approve => context.subject_value().cloned(),
+            ReviewDecision::Fix => {
+                let question = context.question();
+                value_of(&question, &corrected(annotation), None, context.input())
+            }
             ReviewDecision::Reject | ReviewDecision::RequestChanges => None,
         };
         Ok(ExecutionResult::completed(StepResult {
-            kind: ResultKind::Review,
             resolved_by: value.is_some().then_some(ResolvedBy::Review),
             value,
-            agreement: judged.and_then(|result| result.agreement),
+            agreement: context.reviewed_agreement(),
             decision: Some(decision.as_str().to_owned()),
             annotations: context.visit.annotation_ids(),
-            posterior: None,
+            ..StepResult::new(ResultKind::Review)
         }))
     }
 }

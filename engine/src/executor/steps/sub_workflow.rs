@@ -12,13 +12,10 @@ impl StepExecutor for SubWorkflowExecutor {
     fn execute(&self, context: &ExecutionContext<'_>) -> Result<ExecutionResult, ExecutorError> {
         let result = |value: Option<_>, agreement, resolved_by| {
             ExecutionResult::completed(StepResult {
-                kind: ResultKind::SubWorkflow,
                 resolved_by: value.is_some().then_some(resolved_by),
                 value,
                 agreement,
-                decision: None,
-                annotations: Vec::new(),
-                posterior: None,
+                ..StepResult::new(ResultKind::SubWorkflow)
             })
         };
         if let Some(Closing::Advance(Some(output))) = context.closing {

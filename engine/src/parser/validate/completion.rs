@@ -1,13 +1,11 @@
 //! Checks when a step is done.
 
-use std::collections::HashSet;
-
 use super::validator::Validator;
 use crate::{
     config::{Completion, CompletionType, ExternalHandler, StepConfig, TimeoutAction},
     limits::JOB_TIMEOUT_MAX,
     parser::{fault::Spot, report::DiagnosticCode as Code, resolve::quoted, tree::Node},
-    reliability::{CLASSES_MAX, class_of},
+    reliability::{CLASSES_MAX, ClassError, class_of},
 };
 
 impl Validator<'_, '_> {
@@ -109,22 +107,12 @@ impl Validator<'_, '_> {
             );
             self.faults.add(Code::OutOfRange, &node.origin, message);
         }
-        let mut seen = HashSet::new();
         for class in classes.iter().filter(|class| !class.broken) {
-            match class_of(&class.to_value()) {
-                Ok(name) if seen.insert(name.clone()) => {}
-                Ok(name) => {
-                    let message = format!("the answer `{name}` is listed twice");
-                    self.faults
-                        .add(Code::InvalidValue, &class.origin, message)
-                        .value_of(class)
-                        .suggest("remove one of the two");
-                }
-                Err(error) => {
-                    self.faults
-                        .add(Code::InvalidValue, &class.origin, error.to_string())
-                        .value_of(class);
-                }
+            // The other faults of a class are those of an answer's values.
+            if let Err(error @ ClassError::TooLong { .. }) = class_of(&class.to_value()) {
+                self.faults
+                    .add(Code::InvalidValue, &class.origin, error.to_string())
+                    .value_of(class);
             }
         }
     }

@@ -157,8 +157,9 @@ impl Validator<'_, '_> {
         if let Some(entries) = block.map_mut() {
             entries.remove("step");
         }
-        if let Some(consensus) = typed::<ConsensusConfig>(&block, self.faults) {
-            self.consensus(&block, &consensus);
+        let consensus = typed::<ConsensusConfig>(&block, self.faults);
+        if let Some(consensus) = &consensus {
+            self.consensus(&block, consensus);
         }
         let Some(node) = config.get("step") else {
             return;
@@ -167,6 +168,11 @@ impl Validator<'_, '_> {
             return;
         };
         let judged = &self.draft.steps[at];
+        if let (Some(compared), Some(consensus)) = (&judged.config, &consensus)
+            && compared.kind.spec().performer == Performer::Annotators
+        {
+            self.question_compared_by(&block, consensus, compared);
+        }
         if let (Some(StepConfig { kind, .. }), Some(id)) = (&judged.config, judged.id)
             && kind.spec().performer != Performer::Annotators
             && node.as_str() == Some(id)

@@ -6,6 +6,7 @@ mod conditions;
 mod consensus;
 mod goals;
 mod handlers;
+mod question;
 mod steps;
 mod validator;
 

@@ -73,11 +73,12 @@ impl Validator<'_, '_> {
             self.sub_workflow(step.node);
         }
         self.join(step.node, config);
-        if let Some(node) = step.node.get("field") {
-            self.field(node);
-        }
-        if config.kind.spec().performer == Performer::Annotators {
-            self.question(step.node, config);
+        self.question(step.node, config);
+        for key in ["not_who_did", "show"] {
+            let named = step.node.below(&["assignment", key]).and_then(Node::list);
+            for node in named.into_iter().flatten() {
+                self.draft.step(node, self.suggester, self.faults);
+            }
         }
         if let Some(node) = step.node.below(&["assignment", "load_balancing"]) {
             self.load_balancing(node, config);
@@ -146,9 +147,12 @@ impl Validator<'_, '_> {
                 "only one person is asked, so there is nobody to agree with",
                 "raise `completion.count`, or use `round_robin`",
             )
-        } else if config.categories().is_empty() {
+        } else if config
+            .question()
+            .is_ok_and(|asked| asked.categorical().is_empty())
+        {
             (
-                "its answers are regions, texts or numbers, of which it is not learnt who is right",
+                "its answers are no categories, so that nobody is simply right or wrong",
                 "compare a field that holds a category, or use `round_robin`",
             )
         } else {
@@ -160,26 +164,6 @@ impl Validator<'_, '_> {
             .add(Code::NoEffect, &node.origin, message)
             .value_of(node)
             .suggest(how);
-    }
-
-    /// Checks that an annotation step names what is compared only once, and to suit its completion.
-    fn question(&mut self, node: &Node, config: &StepConfig) {
-        let Some(consensus) = config.consensus.as_ref() else {
-            return;
-        };
-        let named = consensus.field.is_some() || consensus.per_field.is_some();
-        if config.field.is_some() && named {
-            let message = "both the step and its `consensus` name what is compared";
-            self.conflict(node, message, "keep the one in `consensus`");
-        }
-        if config.completion_type() == CompletionType::Confidence && consensus.per_field.is_some() {
-            let message = "`confidence` is about one answer and `per_field` about several";
-            self.conflict(
-                node,
-                message,
-                "name one `field`, or complete by `annotation_count`",
-            );
-        }
     }
 
     fn sub_workflow(&mut self, step: &Node) {

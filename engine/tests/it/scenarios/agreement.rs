@@ -70,7 +70,7 @@ fn two_who_differ_are_judged_by_a_third() {
 #[test]
 fn advance_closes_with_the_best_answer_once_enough_are_there() {
     let yaml = with_completion(
-        "{ type: annotation_count, count: 5, min_required: 3 }\n      consensus: { field: label }",
+        "{ type: annotation_count, count: 5, min_required: 3 }\n      consensus: { field: label, threshold: 0.3 }",
         "",
     );
     let mut scenario = Scenario::started(&yaml);
@@ -89,6 +89,21 @@ fn advance_closes_with_the_best_answer_once_enough_are_there() {
         "rejected task_finished",
         "not closed by its count"
     );
+}
+
+#[test]
+fn closing_early_makes_no_agreement_of_a_disagreement() {
+    let yaml = with_completion(
+        "{ type: annotation_count, count: 5, min_required: 3 }\n      consensus: { field: label }",
+        "",
+    );
+    let mut scenario = Scenario::started(&yaml);
+    for (person, label) in [(1, "a"), (2, "b"), (3, "a")] {
+        scenario.label("annotate", person, label);
+    }
+    scenario.advance("", None);
+    assert_eq!(scenario.output()["result"], Value::Null);
+    assert_eq!(scenario.output()["agreement"], 1.0 / 3.0);
 }
 
 #[test]

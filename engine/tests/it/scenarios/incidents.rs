@@ -119,18 +119,16 @@ workflow:
 
 #[test]
 fn a_value_that_grows_or_nests_without_end_is_an_incident() {
-    let looped = "
-workflow:
-  id: dual
-  steps:
-    - { id: ann, type: annotation }
-    - { id: merge, type: auto_process, handler: result_merger, config: { steps: [ann, merge] } }
-    - { id: check, type: annotation }
-  transitions:
-    - { from: ann, to: merge }
-    - { from: merge, to: merge, loop: { max_iterations: 150, on_exhausted: check } }
-    - { from: check, to: _complete }
-";
+    // Each merges the one before it.
+    let nested = (0..70)
+        .map(|n| format!("    - {{ id: n{n}, type: auto_process, handler: result_merger }}\n"));
+    let nested = nested.collect::<Vec<_>>().concat();
+    let nested_ways = (0..69).map(|n| format!("    - {{ from: n{n}, to: n{} }}\n", n + 1));
+    let nested_ways = nested_ways.collect::<Vec<_>>().concat();
+    let nested = format!(
+        "workflow:\n  id: dual\n  steps:\n    - {{ id: ann, type: annotation }}\n{nested}  transitions:\n    - \
+         {{ from: ann, to: n0 }}\n{nested_ways}"
+    );
     let mergers = (0..20).map(|n| {
         let before: Vec<String> = (0..n).map(|k| format!(", m{k}")).collect();
         let steps = format!("ann{}", before.concat());
@@ -146,7 +144,7 @@ workflow:
          {{ from: ann, to: m0 }}\n{ways}"
     );
     for (yaml, data, reason) in [
-        (looped, json!(1), "it nests deeper than 64"),
+        (&nested, json!(1), "it nests deeper than 64"),
         (
             &doubled,
             json!("x".repeat(1_000)),

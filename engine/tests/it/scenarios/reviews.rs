@@ -141,9 +141,11 @@ workflow:
 ",
     );
     scenario.submit("ann", 1, Value::Null);
-    assert!(
-        scenario
-            .review("rv", 2, "approve")
-            .starts_with("advanced [bad]")
+    assert_eq!(
+        scenario.review("rv", 2, "approve"),
+        "rejected invalid_annotation",
+        "there is nothing to approve"
     );
+    let refused = scenario.review("rv", 2, "reject");
+    assert!(refused.starts_with("advanced [bad]"), "{refused}");
 }

@@ -1,0 +1,165 @@
+//! What a visit is based on: the visits that led to it, the value that arrived, and whose work is
+//! in it.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use super::builder::DecisionBuilder;
+use crate::{
+    config::{Performer, StepConfig, SubjectRole},
+    executor::decision_of,
+    ids::{StepId, UserId},
+    state::{ReviewDecision, StepResult, StepVisit, Subject},
+};
+
+impl DecisionBuilder<'_> {
+    /// The visits whose branches have led to a step that is about to begin: those that wait at its
+    /// join, else the last visit of `from` that has ended. A loop waits at no join.
+    pub(super) fn arriving(
+        &self,
+        step_id: &StepId,
+        from: Option<&StepId>,
+        looped: bool,
+    ) -> Vec<StepVisit> {
+        let join = self.current().joins.get(step_id).filter(|_| !looped);
+        match join {
+            Some(join) => join.arrived.clone(),
+            None => from
+                .and_then(|from| self.current().last_ended(from))
+                .into_iter()
+                .collect(),
+        }
+    }
+
+    /// The subject of a step entered from `from`: that step, or the subject of that step if it
+    /// makes no annotations of its own.
+    pub(super) fn reviewed_through(&self, from: &StepVisit) -> Option<StepVisit> {
+        if self.step(&from.step_id).kind.spec().makes_subject() {
+            return Some(from.clone());
+        }
+        let visit = self.current().visit(&from.step_id, from.visit)?;
+        visit.reviewed.clone()
+    }
+
+    /// Visits whose work a step is based on besides its subject: those of the other branches that
+    /// arrived at it, and those of branches joined on the way.
+    pub(super) fn reviewed_beside(
+        &self,
+        arrived: &[StepVisit],
+        reviewed: Option<&StepVisit>,
+    ) -> Vec<StepVisit> {
+        let mut found: Vec<StepVisit> = Vec::new();
+        for from in arrived {
+            // A step that makes annotations replaces the work before it.
+            let passes_on = !self.step(&from.step_id).kind.spec().makes_subject();
+            let visit = self.current().visit(&from.step_id, from.visit);
+            let before = visit.filter(|_| passes_on).map(|v| &v.reviewed_with);
+            let before = before.into_iter().flatten().cloned();
+            for visit in self.reviewed_through(from).into_iter().chain(before) {
+                if reviewed != Some(&visit) && !found.contains(&visit) {
+                    found.push(visit);
+                }
+            }
+        }
+        found
+    }
+
+    /// What a review or adjudication that is about to begin is about; none for any other step.
+    pub(super) fn subject_of(
+        &self,
+        step: &StepConfig,
+        arrived: &[StepVisit],
+    ) -> Option<Arc<Subject>> {
+        if !step.kind.spec().has_subject() {
+            return None;
+        }
+        let (authors, last) = (self.authors_of(arrived), arrived.last());
+        let result = last.and_then(|last| self.last_result(last));
+        let part =
+            |part: fn(&StepResult) -> Option<&serde_json::Value>| result.and_then(part).cloned();
+        Some(Arc::new(Subject {
+            value: part(|result| result.value.as_ref()),
+            authors: authors.into_iter().collect(),
+            agreed: part(|result| result.agreed.as_ref()),
+            disputed: part(|result| result.agreed.as_ref().and(result.disputed.as_ref())),
+        }))
+    }
+
+    /// The last result on the way that says anything about the value: of a calculator, a merger, a
+    /// review that fixed, a child. A review that refused leaves the value before it as the subject,
+    /// so that another reviewer can still approve it.
+    fn last_result(&self, last: &StepVisit) -> Option<&StepResult> {
+        let mut next = Some(last.clone());
+        // Each turn goes back to an earlier visit, and there are finitely many.
+        while let Some(at) = next {
+            let visit = self.current().visit(&at.step_id, at.visit)?;
+            let makes = self.step(&at.step_id).kind.spec().makes_subject();
+            let result = visit.result.as_ref();
+            if makes || result.is_some_and(|result| result.value.is_some()) {
+                return result;
+            }
+            next = self.current().visits_before(&at.step_id, visit).pop();
+        }
+        None
+    }
+
+    /// Everyone whose work is in what arrived by these visits.
+    fn authors_of(&self, arrived: &[StepVisit]) -> BTreeSet<UserId> {
+        let mut authors = BTreeSet::new();
+        let mut waiting: VecDeque<StepVisit> = arrived.iter().cloned().collect();
+        let mut seen = BTreeSet::new();
+        while let Some(at) = waiting.pop_front() {
+            if !seen.insert((at.step_id.clone(), at.visit)) {
+                continue;
+            }
+            let spec = self.step(&at.step_id).kind.spec();
+            self.add_workers(&at.step_id, spec.performer, &mut authors);
+            let Some(visit) = self.current().visit(&at.step_id, at.visit) else {
+                continue;
+            };
+            match (spec.subject, &visit.subject) {
+                // A step that makes annotations replaces the work before it.
+                (SubjectRole::Makes, _) => {}
+                (SubjectRole::WorksOn, Some(subject)) => authors.extend(&subject.authors),
+                (SubjectRole::WorksOn, None) => authors.extend(self.current().authors(visit)),
+                (SubjectRole::PassesOn, _) => {
+                    waiting.extend(self.current().visits_before(&at.step_id, visit))
+                }
+            }
+        }
+        authors
+    }
+
+    /// Adds those whose work a step's value is, over all its visits.
+    fn add_workers(&self, step_id: &StepId, performer: Performer, authors: &mut BTreeSet<UserId>) {
+        let visits = self.current().steps.get(step_id);
+        for visit in visits.into_iter().flat_map(|step| &step.visits) {
+            let annotations = visit.annotations.iter();
+            match performer {
+                Performer::Annotators => {
+                    authors.extend(annotations.map(|given| given.user_id));
+                }
+                // Who approves or refuses has made nothing.
+                Performer::Person => authors.extend(
+                    annotations
+                        .filter(|given| match decision_of(given) {
+                            None | Some(ReviewDecision::Fix) => true,
+                            Some(
+                                ReviewDecision::Approve
+                                | ReviewDecision::Reject
+                                | ReviewDecision::RequestChanges,
+                            ) => false,
+                        })
+                        .map(|given| given.user_id),
+                ),
+                Performer::ChildTask => {
+                    let child = visit.child.as_ref().and_then(|c| c.outcome.as_ref());
+                    authors.extend(child.into_iter().flat_map(|outcome| &outcome.people));
+                }
+                Performer::Handler | Performer::Expression => {}
+            }
+        }
+    }
+}
