@@ -6,11 +6,11 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use crate::{
     canonical,
     ids::{CommandId, StepId, TaskId, UserId, WorkflowId, WorkflowSelector},
+    state::ShownWork,
 };
 
 /// A person's request for work.
@@ -69,19 +69,13 @@ pub struct Claim {
     pub input: Option<Value>,
     /// Key-value pairs of the task.
     pub labels: BTreeMap<String, String>,
-    /// The annotations under review or adjudication.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub judged: Vec<ShownAnnotation>,
+    /// What the person sees of the work of others.
+    #[serde(flatten)]
+    pub work: ShownWork,
+    /// The output of the step's `pre_process` hooks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prepared: Option<Value>,
     /// The draft that the person left in this visit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub draft: Option<Value>,
-}
-
-/// An annotation under review or adjudication, without its annotator.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-pub struct ShownAnnotation {
-    /// Its id.
-    pub annotation_id: Uuid,
-    /// What was labelled.
-    pub data: Value,
 }

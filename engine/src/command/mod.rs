@@ -8,7 +8,7 @@ pub(crate) mod operator;
 mod outcome;
 mod task;
 
-pub use claim::{Claim, ClaimRequest, ShownAnnotation};
+pub use claim::{Claim, ClaimRequest};
 pub use operator::{OperatorCommand, OperatorEnvelope};
 pub use outcome::{Dead, Outcome, ProcessResult, Rejection, RejectionCode, Undecided};
 pub use task::{

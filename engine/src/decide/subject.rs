@@ -9,7 +9,6 @@ use std::{
 use super::builder::DecisionBuilder;
 use crate::{
     config::{Performer, StepConfig, SubjectRole},
-    executor::decision_of,
     ids::{StepId, UserId},
     state::{ReviewDecision, StepResult, StepVisit, Subject},
 };
@@ -144,7 +143,7 @@ impl DecisionBuilder<'_> {
                 // Who approves or refuses has made nothing.
                 Performer::Person => authors.extend(
                     annotations
-                        .filter(|given| match decision_of(given) {
+                        .filter(|given| match given.review_decision() {
                             None | Some(ReviewDecision::Fix) => true,
                             Some(
                                 ReviewDecision::Approve

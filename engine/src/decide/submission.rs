@@ -11,7 +11,7 @@ use crate::{
     command::{AnnotationInput, RejectionCode, Submission},
     config::{CompletionType, EndsWith, HookStage, StepConfig},
     events::WorkflowEvent,
-    executor::{admit, annotators::ModelKey, corrected, decision_of, subject_value},
+    executor::{admit, annotators::ModelKey, corrected, subject_value},
     ids::StepId,
     state::{AnnotationData, ReviewDecision, Visit, VisitStatus},
 };
@@ -283,7 +283,7 @@ fn require_decision(
     visit: &Visit,
     annotation: &AnnotationData,
 ) -> Result<ReviewDecision, Refusal> {
-    let Some(decision) = decision_of(annotation) else {
+    let Some(decision) = annotation.review_decision() else {
         let known = ReviewDecision::ALL.map(ReviewDecision::as_str).join(", ");
         return Err(invalid(format!(
             "a review needs a `decision` (in the annotation or its data): one of {known}"

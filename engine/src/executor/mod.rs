@@ -22,4 +22,4 @@ pub use crate::state::AnnotationData;
 pub(crate) use bounds::check_bounds;
 pub(crate) use context::{asked, run_handler, subject_value};
 pub(crate) use error::error_chain;
-pub(crate) use steps::{admit, corrected, decision_of, task_output};
+pub(crate) use steps::{admit, corrected, task_output};

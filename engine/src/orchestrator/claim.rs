@@ -18,9 +18,7 @@ use super::{
 };
 use crate::{
     assignment::{Eligibility, Offer, offer_order, probe_order},
-    command::{
-        Assign, Claim, ClaimRequest, Command, CommandEnvelope, Dead, Outcome, ShownAnnotation,
-    },
+    command::{Assign, Claim, ClaimRequest, Command, CommandEnvelope, Dead, Outcome},
     config::StepConfig,
     events::OfferBasis,
     executor::annotators::Annotators,
@@ -223,10 +221,10 @@ impl WorkflowOrchestrator {
                 && draft.user_id == claim.user_id
         });
         let visit = state.visit(&claim.step_id, claim.visit);
-        let judged = visit
-            .and_then(|visit| visit.reviewed.as_ref())
-            .and_then(|judged| state.visit(&judged.step_id, judged.visit));
-        let judged = judged.map_or(&[][..], |visit| &visit.annotations);
+        let compiled = self.compiled(state.workflow.revision_id.0).await?;
+        let show = compiled.config().step(&claim.step_id);
+        let show = show.map_or(&[][..], StepConfig::shows);
+        let work = visit.map(|visit| state.shown_work(&claim.step_id, visit, show));
         Ok(Claim {
             task_id: claim.task_id,
             workflow: state.workflow.workflow.clone(),
@@ -237,13 +235,8 @@ impl WorkflowOrchestrator {
             expires_at: claim.expires_at,
             input: state.input.clone(),
             labels: state.labels.clone(),
-            judged: judged
-                .iter()
-                .map(|annotation| ShownAnnotation {
-                    annotation_id: annotation.annotation_id,
-                    data: annotation.data.clone(),
-                })
-                .collect(),
+            work: work.unwrap_or_default(),
+            prepared: visit.and_then(|visit| visit.prepared.clone()),
             draft: draft.map(|draft| draft.draft),
         })
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{ChildTask, Pause, StepResult, Subject};
+use super::{ChildTask, Pause, ReviewDecision, StepResult, Subject};
 use crate::{
     config::{ExternalHandler, HookId, HookStage},
     ids::{StepId, UserId},
@@ -285,6 +285,15 @@ pub struct AnnotationData {
 }
 
 impl AnnotationData {
+    /// The reviewer's decision: from the annotation, else from its data. None on work that is no
+    /// review.
+    pub fn review_decision(&self) -> Option<ReviewDecision> {
+        let named = self.decision.as_deref();
+        named
+            .or_else(|| self.data.get("decision")?.as_str())
+            .and_then(ReviewDecision::from_name)
+    }
+
     /// An annotation with only an id, a person and data.
     pub fn new(annotation_id: Uuid, user_id: impl Into<UserId>, data: Value) -> Self {
         Self {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod agreement_golden;
+mod answers;
 mod calls;
 mod confidence;
 mod examples;

@@ -9,6 +9,7 @@ mod loops;
 mod pauses;
 mod reviews;
 mod routing;
+mod subjects;
 mod submissions;
 
 /// Two people label, and a third decides if they differ.

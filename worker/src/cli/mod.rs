@@ -1,6 +1,7 @@
 //! The command line: one file for each group of verbs, and `output.rs` for everything printed.
 
 mod annotator;
+mod answers;
 mod arguments;
 mod bench;
 mod config;

@@ -14,7 +14,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    CliError, Output,
+    CliError, Output, answers,
     connect::{open_store, orchestrator},
     diagnostics::{check, errors_of, read, render},
     dry_run, expanded,
@@ -56,6 +56,12 @@ pub enum WorkflowVerb {
         /// Show every value and its source: the file, a template, a library step or a default
         #[arg(long)]
         expanded: bool,
+    },
+    /// Show what each step asks people for, as JSON Schemas of `annotation.data`; a file needs no
+    /// service
+    Answers {
+        /// YAML file (`-` for standard input), workflow id, id@revision or revision UUID
+        workflow: String,
     },
     /// Draw a workflow; a file needs no service
     Visualize {
@@ -122,6 +128,7 @@ pub(super) async fn run(
             workflow,
             expanded: true,
         } => expanded::run(&workflow, settings, output).await,
+        WorkflowVerb::Answers { workflow } => answers::run(&workflow, settings, output).await,
         WorkflowVerb::Visualize { workflow, format } => {
             visualize::run(&workflow, format, settings, output).await
         }

@@ -44,6 +44,7 @@ use super::{
 };
 use crate::{
     operations::{
+        answers::AnswersDocument,
         explain::Explanation,
         migration::{MigrationPage, MigrationRequest},
         tasks::StateDocument,
@@ -156,6 +157,14 @@ fn workflow_operations() -> Vec<Operation> {
             .summary("One revision, with templates and library steps resolved")
             .answers::<WorkflowDocument>(200, "The revision")
             .problems(&[404]),
+        Operation::get(
+            "/api/v1/workflows/{id}/answers",
+            "show_answers",
+            workflows::answers,
+        )
+        .summary("What each step asks people for, as JSON Schemas of `annotation.data`")
+        .answers::<AnswersDocument>(200, "The steps that people submit to")
+        .problems(&[404]),
         Operation::command::<OperatorBody, _>(
             "/api/v1/workflows/{id}/pause",
             "pause_workflow",

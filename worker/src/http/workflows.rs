@@ -19,7 +19,10 @@ use super::{
     request::{CommandHeaders, Limited, Parameters},
 };
 use crate::{
-    operations::workflows::{ListedWorkflow, WorkflowDocument, resolve_one},
+    operations::{
+        answers::AnswersDocument,
+        workflows::{ListedWorkflow, WorkflowDocument, resolve_one},
+    },
     wire::{OperatorRequest, PauseVerb, read_operator_command},
 };
 
@@ -52,6 +55,19 @@ pub(super) async fn show(
     Ok(Json(
         WorkflowDocument::with_pause(config, &*api.store).await?,
     ))
+}
+
+pub(super) async fn answers(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+) -> Result<Json<AnswersDocument>, Problem> {
+    let config = resolve_one(&*api.store, &id).await?;
+    let config = config.ok_or_else(|| Problem::workflow_not_found(&id))?;
+    let answers = AnswersDocument::of(&config).map_err(|error| {
+        tracing::error!(%error, "a stored revision does not say clearly what it asks for");
+        Problem::internal()
+    })?;
+    Ok(Json(answers))
 }
 
 pub(super) async fn pause(

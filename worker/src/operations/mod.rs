@@ -4,6 +4,7 @@
 //! caller decides how the document looks as a page or a table, and which status or exit code an
 //! error becomes.
 
+pub mod answers;
 pub mod explain;
 pub mod goals;
 pub mod migration;

@@ -1,10 +1,13 @@
 //! Tasks: the state as a document, and the explanation.
 
+use std::collections::BTreeMap;
+
 use glyph_workflow_engine::{
     WorkflowSnapshot,
     events::StoredEvent,
     ids::{StepId, TaskId},
     limits::PAGE_MAX,
+    state::ShownWork,
     store::{EventStoreError, Store},
 };
 use schemars::JsonSchema;
@@ -23,13 +26,22 @@ pub struct StateDocument<'a> {
     state: &'a WorkflowSnapshot,
     /// The steps in which the task is now.
     current_steps: Vec<StepId>,
+    /// What is reviewed or adjudicated now, and what reviewers said about the round before, by
+    /// step.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    work: BTreeMap<StepId, ShownWork>,
 }
 
 impl<'a> From<&'a WorkflowSnapshot> for StateDocument<'a> {
     fn from(state: &'a WorkflowSnapshot) -> Self {
+        let shown = state.active_steps().filter_map(|step| {
+            let work = state.shown_work(step, state.current_visit(step)?, &[]);
+            (work != ShownWork::default()).then(|| (step.clone(), work))
+        });
         Self {
             state,
             current_steps: state.current_steps(),
+            work: shown.collect(),
         }
     }
 }

@@ -15,7 +15,7 @@ pub(crate) use output::task_output;
 
 pub(super) use comparison::{ComparedVisit, Comparison, compare};
 pub(crate) use confidence::admit;
-pub(crate) use review::{corrected, decision_of};
+pub(crate) use review::corrected;
 
 use super::StepExecutor;
 use crate::config::StepType;

@@ -13,14 +13,6 @@ use crate::{
 /// Waits for a reviewer's decision.
 pub(super) struct ReviewExecutor;
 
-/// The reviewer's decision: from the annotation, else from its data.
-pub(crate) fn decision_of(annotation: &AnnotationData) -> Option<ReviewDecision> {
-    let named = annotation.decision.as_deref();
-    named
-        .or_else(|| annotation.data.get("decision")?.as_str())
-        .and_then(ReviewDecision::from_name)
-}
-
 /// The reviewer's replacement for the value under review: the data without the decision and its
 /// reason, if the data contain them; null if nothing else is left.
 pub(crate) fn corrected(annotation: &AnnotationData) -> Cow<'_, Value> {
@@ -49,7 +41,7 @@ impl StepExecutor for ReviewExecutor {
             return waiting();
         };
         // A submission without a decision was rejected before it was accepted.
-        let Some(decision) = decision_of(annotation) else {
+        let Some(decision) = annotation.review_decision() else {
             return waiting();
         };
         let value = match decision {
