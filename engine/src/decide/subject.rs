@@ -124,7 +124,7 @@ impl DecisionBuilder<'_> {
                 (SubjectRole::WorksOn, Some(subject)) => authors.extend(&subject.authors),
                 (SubjectRole::WorksOn, None) => authors.extend(self.current().authors(visit)),
                 (SubjectRole::PassesOn, _) => {
-                    waiting.extend(self.current().visits_before(&at.step_id, visit))
+                    waiting.extend(self.current().visits_before(&at.step_id, visit));
                 }
             }
         }

@@ -184,9 +184,9 @@ fn as_written(step: &Node, path: &str) -> String {
 /// the block, or the step where the two stand in different blocks.
 fn holder<'n>(step: &'n Node, path: &str) -> &'n Node {
     let of_field = path.starts_with("answer.fields.") || path.starts_with("consensus.per_field.");
-    let (block, _) = path.rsplit_once('.').unwrap_or(("", path));
+    let (block, key) = path.rsplit_once('.').unwrap_or(("", path));
     let alone = block == "answer" || step.get("answer").is_none();
-    let names_place = path.ends_with(".field") || path == "field" || block == "completion";
+    let names_place = key == "field" || block == "completion";
     if of_field || (alone && !names_place) {
         descend(step, block)
     } else {
