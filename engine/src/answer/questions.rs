@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::HashMap};
 
 use super::{Asked, Question, QuestionFault};
 use crate::{
-    config::{StepConfig, StepType, WorkflowConfig},
+    config::{Performer, StepConfig, WorkflowConfig},
     ids::StepId,
 };
 
@@ -32,14 +32,10 @@ impl Questions {
     ///
     /// The first step that does not say clearly what it asks for.
     pub fn of(config: &WorkflowConfig) -> Result<Self, UnclearQuestion> {
-        let asking = config.steps.iter().filter(|step| match step.kind {
-            StepType::Annotation => true,
-            StepType::Review
-            | StepType::Adjudication
-            | StepType::AutoProcess
-            | StepType::Conditional
-            | StepType::SubWorkflow => step.answer.is_some(),
-        });
+        let asks = |step: &&StepConfig| {
+            step.kind.spec().performer == Performer::Annotators || step.answer.is_some()
+        };
+        let asking = config.steps.iter().filter(asks);
         let resolved = asking.map(|step| match step.question() {
             Ok(question) => Ok((step.id.clone(), question)),
             Err(faults) => Err(UnclearQuestion {
