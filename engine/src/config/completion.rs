@@ -1,5 +1,7 @@
 //! When a step is done.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +30,11 @@ pub struct Completion {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub target: Option<f64>,
+    /// Targets of single answers (`confidence`), by the answer as text; `target` for the others. A
+    /// high target for a rare answer, or a low one, says how bad it is to be wrong about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = crate::limits::ANSWER_VALUES_MAX))]
+    pub targets: Option<BTreeMap<String, f64>>,
     /// Minimum number of submissions (`confidence`); 2 when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = crate::limits::ANNOTATORS_MAX))]
@@ -94,6 +101,7 @@ impl CompletionType {
             ],
             Self::Confidence => &[
                 "target",
+                "targets",
                 "min",
                 "max",
                 "classes",

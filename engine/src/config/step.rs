@@ -190,9 +190,14 @@ impl StepConfig {
     }
 
     /// Probability of the best answer at which a step that completes by confidence stops asking.
-    pub fn confidence_target(&self) -> f64 {
+    /// `answer`: the name of the best answer's class, which may have a target of its own.
+    pub fn confidence_target(&self, answer: Option<&str>) -> f64 {
         let completion = self.completion.as_ref();
-        completion.and_then(|c| c.target).unwrap_or(0.95)
+        let targets = completion.and_then(|c| c.targets.as_ref());
+        let own = targets
+            .zip(answer)
+            .and_then(|(all, answer)| all.get(answer));
+        own.copied().or_else(|| completion?.target).unwrap_or(0.95)
     }
 
     /// Whether every submission must come from a different person.

@@ -92,6 +92,31 @@ fn it_asks_one_by_one_until_the_most() {
 }
 
 #[test]
+fn an_answer_may_have_a_target_of_its_own() {
+    let rule = "target: 0.99, targets: { b: 0.6 }, min: 2, max: 9, classes: [a, b]";
+    for (label, ends) in [("a", false), ("b", true)] {
+        let mut scenario = Scenario::started(&with_completion(rule));
+        scenario.label("annotate", 1, label);
+        let came = scenario.label("annotate", 2, label);
+        assert_eq!(came.starts_with("completed"), ends, "{label}: {came}");
+    }
+}
+
+#[test]
+fn who_is_unsure_at_the_most_ends_as_the_file_says() {
+    for (on_unsure, value) in [("best", json!("a")), ("disagreement", Value::Null)] {
+        let rule =
+            format!("target: 0.999, on_unsure: {on_unsure}, min: 2, max: 3, classes: [a, b]");
+        let mut scenario = Scenario::started(&with_completion(&rule));
+        for (person, label) in [(1, "a"), (2, "b"), (3, "a")] {
+            scenario.label("annotate", person, label);
+        }
+        assert_eq!(scenario.output()["result"], value, "{on_unsure}");
+        assert_eq!(scenario.output()["steps"]["annotate"]["reached"], false);
+    }
+}
+
+#[test]
 fn a_target_within_reach_is_reached_at_the_least() {
     let mut scenario = Scenario::started(&with_completion(
         "target: 0.6, min: 2, max: 9, classes: [a, b]",
@@ -747,6 +772,14 @@ fn what_cannot_be_asked_is_named_when_the_workflow_is_created() {
         (
             "target: 1.0",
             format!("out_of_range {}", at(".completion.target")),
+        ),
+        (
+            "targets: { c: 0.9 }, classes: [a, b]",
+            format!("invalid_value {}", at(".completion.targets.c")),
+        ),
+        (
+            "targets: { a: 1 }, classes: [a, b]",
+            format!("out_of_range {}", at(".completion.targets.a")),
         ),
         (
             "min: 5, max: 4",

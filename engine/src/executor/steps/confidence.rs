@@ -31,7 +31,6 @@ pub(super) fn decide(
     exhausted: bool,
 ) -> ExecutionResult {
     let (step, visit) = (context.step, context.visit);
-    let target = step.confidence_target();
     let most = step.most_submissions().unwrap_or(u32::MAX);
     let labels = usable_labels(question, visit, context.input());
     let item = (context.state.task_id, visit.number);
@@ -40,6 +39,7 @@ pub(super) fn decide(
     match context.annotators.evidence(key, item, &labels) {
         Ok((evidence, model_position)) if !labels.is_empty() => {
             let found = evidence.posterior();
+            let target = step.confidence_target(found.best.as_deref());
             calculated.posterior = Some(Box::new(PosteriorCalculated {
                 target,
                 max: most,
@@ -59,7 +59,9 @@ pub(super) fn decide(
     let most_probable = posterior.as_ref().and_then(|found| found.best.as_deref());
     let sure = best.is_some()
         && best == most_probable
-        && posterior.as_ref().is_some_and(|p| p.confidence >= target);
+        && posterior
+            .as_ref()
+            .is_some_and(|p| p.confidence >= step.confidence_target(best));
     calculated.reached = Some(sure);
     calculated.tied = posterior.is_some() && best.is_none();
     let submitted = u32::try_from(visit.annotations.len()).unwrap_or(u32::MAX);

@@ -2,9 +2,9 @@
 
 use super::validator::Validator;
 use crate::{
-    answer::{FaultCode, Question, QuestionFault},
+    answer::{Answer, FaultCode, Question, QuestionFault},
     config::{CompletionType, ConsensusConfig, DisagreementScope, StepConfig},
-    parser::{fault::Spot, report::DiagnosticCode as Code, tree::Node},
+    parser::{fault::Spot, report::DiagnosticCode as Code, resolve::quoted, tree::Node},
     reliability::CLASSES_MAX,
 };
 
@@ -106,6 +106,7 @@ impl Validator<'_, '_> {
                 "ask for a `category`, or complete by `annotation_count`",
             );
         }
+        self.targets(step, question);
         let listed = config
             .answer
             .as_ref()
@@ -117,6 +118,40 @@ impl Validator<'_, '_> {
                 "a step that completes by `confidence` has from 2 to {CLASSES_MAX} possible answers"
             );
             self.faults.add(Code::OutOfRange, &values.origin, message);
+        }
+    }
+
+    /// Checks the targets of single answers.
+    fn targets(&mut self, step: &Node, question: &Question) {
+        let targets = step.below(&["completion", "targets"]).and_then(Node::map);
+        let values = question.values().map(|values| {
+            let names = values
+                .iter()
+                .filter_map(|value| Answer::plain(value).name());
+            names.collect::<Vec<String>>()
+        });
+        for (name, node) in targets.into_iter().flatten() {
+            if let Some(values) = &values
+                && !values.contains(name)
+            {
+                let known: Vec<&str> = values.iter().map(String::as_str).collect();
+                let message = format!("`{name}` is none of the possible answers");
+                self.faults
+                    .add(Code::InvalidValue, &node.origin, message)
+                    .at(Spot::Key)
+                    .suggest(format!("they are {}", quoted(&known)))
+                    .did_you_mean(self.suggester.nearest(name, known));
+            }
+            let target = node.to_value().as_f64().filter(|_| !node.broken);
+            if target.is_some_and(|target| target <= 0.0 || target >= 1.0) {
+                self.faults
+                    .add(
+                        Code::OutOfRange,
+                        &node.origin,
+                        "a target must be above 0 and below 1",
+                    )
+                    .value_of(node);
+            }
         }
     }
 
