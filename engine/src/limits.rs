@@ -51,6 +51,12 @@ pub const EXPRESSIONS_BYTES_MAX: usize = 32 << 10;
 pub const EXPRESSION_DEPTH_MAX: usize = 32;
 /// Stack of the thread that compiles and evaluates expressions, in bytes.
 pub const EXPRESSION_STACK_BYTES: usize = 64 << 20;
+/// Steps of one evaluation of an expression: parts evaluated, elements compared, 64 bytes of text read
+/// or 16 copied. Beyond it the expression fails; all of them take about a tenth of a second.
+pub const EXPRESSION_STEPS_MAX: usize = 1 << 21;
+/// Elements that `exists` and `all` of one evaluation may visit, nested ones each time; beyond it the
+/// expression fails.
+pub const EXPRESSION_VISITS_MAX: usize = 10_000;
 /// Bytes of a command's JSON; larger ones are refused `too_large`.
 pub const COMMAND_BYTES_MAX: usize = 1 << 20;
 /// Nesting of a command's JSON; deeper ones are refused `malformed`.

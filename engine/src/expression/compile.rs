@@ -2,38 +2,22 @@
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{Arc, LazyLock},
 };
 
 use cel::{
-    Env, IdedExpr, ParseErrors, Program,
+    Env, IdedExpr, ParseErrors,
     common::ast::{CallExpr, EntryExpr, Expr, LiteralValue, operators},
 };
 
 use super::{
     ExpressionError,
-    error::Fields,
-    names::{FUNCTIONS, VARIABLES},
-    scan::{self, Kind, Token},
+    fields::{StepReference, check_fields, step_references},
+    hints,
+    names::{FUNCTIONS, REFUSED_MACROS, TYPES, VARIABLES, nearest},
+    scan::{self, Token},
     stack::on_large_stack,
 };
-
-/// Names of types, used as values in comparisons such as `type(result.value) == string`.
-const TYPES: [&str; 10] = [
-    "bool",
-    "bytes",
-    "double",
-    "int",
-    "list",
-    "map",
-    "null_type",
-    "string",
-    "type",
-    "uint",
-];
-
-/// Macros that visit every element.
-const LOOPS: [&str; 6] = ["all", "exists", "exists_one", "existsOne", "filter", "map"];
 
 /// A checked expression, compiled once; clones share the program.
 #[derive(Clone)]
@@ -41,25 +25,17 @@ pub struct Expression(Arc<Compiled>);
 
 struct Compiled {
     source: String,
-    program: Program,
+    tree: IdedExpr,
     depth: usize,
     variables: Vec<&'static str>,
     steps: Vec<StepReference>,
 }
 
-/// A reference to a step by a literal: `step["annotate"]` or `step.annotate`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StepReference {
-    /// The step's id.
-    pub id: String,
-    /// Byte of the id in the source.
-    pub offset: usize,
-}
-
-/// The standard environment without optional values, shared by all expressions.
-pub(super) fn environment() -> Arc<Env> {
-    static ENVIRONMENT: OnceLock<Arc<Env>> = OnceLock::new();
-    Arc::clone(ENVIRONMENT.get_or_init(|| Arc::new(Env::stdlib().with_optional_support(false))))
+/// The tree of a source. Macros stay the calls that they are written as.
+fn parse(plain: &str) -> Result<IdedExpr, ParseErrors> {
+    static ENVIRONMENT: LazyLock<Env> =
+        LazyLock::new(|| Env::default().with_optional_support(false));
+    ENVIRONMENT.parser().parse(plain)
 }
 
 impl Expression {
@@ -68,31 +44,27 @@ impl Expression {
     /// # Errors
     ///
     /// All faults that can be found before evaluation: bounds, syntax, unknown variables and
-    /// functions, loops. Compiling takes milliseconds: do it once for each revision of a workflow.
+    /// functions, macros that are not offered. Compiling takes milliseconds: do it once for each revision of a workflow.
     pub fn compile(source: &str) -> Result<Self, ExpressionError> {
         let plain = scan::plain_source(source)?;
         let tokens = scan::bounded_tokens(&plain)?;
-        let (program, facts) = on_large_stack(|| {
-            let program = environment()
-                .compile(&plain)
-                .map_err(|errors| slip(&tokens).unwrap_or_else(|| syntax_error(&plain, &errors)))?;
-            let mut facts = Facts::default();
-            facts.visit(program.expression(), 1);
-            Ok((program, facts))
-        })??;
-        let variables = check_names(&facts, &tokens)?;
-        if let Some(message) = facts.bad_sample {
-            let named = tokens.iter().find(|token| token.text == "sample");
-            return Err(ExpressionError::Syntax {
-                message: message.to_owned(),
-                offset: named.map_or(0, |token| token.offset),
-            });
+        if let Some(error) = hints::hyphenated(&plain, &tokens, |_| false) {
+            return Err(error);
         }
+        let (tree, facts) = on_large_stack(|| {
+            let tree = parse(&plain).map_err(|errors| {
+                hints::slip(&plain, &tokens).unwrap_or_else(|| hints::syntax_error(&plain, &errors))
+            })?;
+            let mut facts = Facts::default();
+            facts.visit(&tree, 1);
+            Ok((tree, facts))
+        })??;
+        let variables = check_names(&facts, &plain, &tokens)?;
         check_fields(&tokens)?;
         let steps = step_references(&tokens);
         Ok(Self(Arc::new(Compiled {
             source: source.to_owned(),
-            program,
+            tree,
             depth: facts.depth,
             variables,
             steps,
@@ -103,7 +75,7 @@ impl Expression {
     /// `agreement + 1`.
     pub fn compile_bool(source: &str) -> Result<Self, ExpressionError> {
         let expression = Self::compile(source)?;
-        match never_bool(&expression.0.program.expression().expr) {
+        match never_bool(&expression.0.tree.expr) {
             Some(found) => Err(ExpressionError::NeverBool { found }),
             None => Ok(expression),
         }
@@ -124,8 +96,8 @@ impl Expression {
         &self.0.variables
     }
 
-    pub(super) fn program(&self) -> &Program {
-        &self.0.program
+    pub(super) fn tree(&self) -> &IdedExpr {
+        &self.0.tree
     }
 
     /// How deep evaluation recurses.
@@ -153,9 +125,10 @@ struct Facts {
     names: Vec<String>,
     functions: Vec<String>,
     structs: Vec<String>,
-    loops: bool,
-    /// What is wrong with a call of `sample`.
-    bad_sample: Option<&'static str>,
+    /// The elements that `exists` and `all` name around the current node.
+    elements: Vec<String>,
+    /// A function that is not written as it should be, and how it should be.
+    misuse: Option<(String, String)>,
 }
 
 impl Facts {
@@ -163,19 +136,14 @@ impl Facts {
         self.depth = self.depth.max(depth);
         let below = depth + 1;
         match &node.expr {
-            Expr::Unspecified | Expr::Literal(_) => {}
-            Expr::Ident(name) => self.names.push(name.clone()),
-            Expr::Call(call) => {
-                self.functions.push(call.func_name.clone());
-                if call.func_name == "sample" {
-                    self.bad_sample = self.bad_sample.or(bad_sample(call));
-                }
-                for child in call.target.as_deref().into_iter().chain(&call.args) {
-                    self.visit(child, below);
+            // There are no comprehensions, since no macro is expanded.
+            Expr::Unspecified | Expr::Literal(_) | Expr::Comprehension(_) => {}
+            Expr::Ident(name) => {
+                if !self.elements.contains(name) {
+                    self.names.push(name.clone());
                 }
             }
-            // The parts of the call are skipped: it is refused as a whole.
-            Expr::Comprehension(_) => self.loops = true,
+            Expr::Call(call) => self.call(call, below),
             Expr::List(list) => list
                 .elements
                 .iter()
@@ -194,6 +162,37 @@ impl Facts {
         }
     }
 
+    fn call(&mut self, call: &CallExpr, below: usize) {
+        let name = call.func_name.as_str();
+        self.functions.push(name.to_owned());
+        let wrong = match name {
+            "sample" => bad_sample(call),
+            "has" => bad_has(call),
+            "all" | "exists" => bad_visit(call),
+            _ => None,
+        };
+        if let Some(wrong) = wrong {
+            self.misuse.get_or_insert((name.to_owned(), wrong));
+            return;
+        }
+        if let Some(target) = &call.target {
+            self.visit(target, below);
+        }
+        if REFUSED_MACROS.contains(&name) && call.target.is_some() {
+            return;
+        }
+        match (name, call.args.as_slice()) {
+            ("all" | "exists", [element, condition]) => {
+                if let Expr::Ident(element) = &element.expr {
+                    self.elements.push(element.clone());
+                    self.visit(condition, below);
+                    self.elements.pop();
+                }
+            }
+            (_, arguments) => arguments.iter().for_each(|child| self.visit(child, below)),
+        }
+    }
+
     fn entry(&mut self, entry: &EntryExpr, depth: usize) {
         match entry {
             EntryExpr::StructField(field) => self.visit(&field.value, depth),
@@ -209,27 +208,65 @@ impl Facts {
     clippy::wildcard_enum_match_arm,
     reason = "what is no number in the source is checked when it is evaluated"
 )]
-fn bad_sample(call: &CallExpr) -> Option<&'static str> {
+fn bad_sample(call: &CallExpr) -> Option<String> {
     let (None, [_, share]) = (&call.target, call.args.as_slice()) else {
-        return Some("`sample` takes a key and a share: `sample(input, 0.1)`");
+        return Some("`sample` takes a key and a share: `sample(input, 0.1)`".to_owned());
     };
     let in_bounds = match &share.expr {
         Expr::Literal(LiteralValue::Double(share)) => (0.0..=1.0).contains(share.inner()),
         Expr::Literal(LiteralValue::Int(share)) => (0..=1).contains(share.inner()),
         _ => true,
     };
-    (!in_bounds).then_some("the share of `sample` goes from 0 to 1")
+    (!in_bounds).then(|| "the share of `sample` goes from 0 to 1".to_owned())
 }
 
-fn check_names(facts: &Facts, tokens: &[Token<'_>]) -> Result<Vec<&'static str>, ExpressionError> {
-    if facts.loops {
-        let (name, offset) = tokens
-            .iter()
-            .find(|token| LOOPS.contains(&token.text))
-            .map_or(("map", 0), |token| (token.text, token.offset));
+fn bad_has(call: &CallExpr) -> Option<String> {
+    let asks_for_key = |node: &IdedExpr| match &node.expr {
+        Expr::Select(_) => true,
+        Expr::Call(call) => call.func_name == operators::INDEX,
+        Expr::Unspecified
+        | Expr::Comprehension(_)
+        | Expr::Ident(_)
+        | Expr::List(_)
+        | Expr::Literal(_)
+        | Expr::Map(_)
+        | Expr::Struct(_) => false,
+    };
+    match (&call.target, call.args.as_slice()) {
+        (None, [asked]) if asks_for_key(asked) => None,
+        _ => Some("`has` asks for one key: `has(input.language)`".to_owned()),
+    }
+}
+
+fn bad_visit(call: &CallExpr) -> Option<String> {
+    let name = call.func_name.as_str();
+    let example = format!("annotations.{name}(a, a.flag == true)");
+    let (Some(_), [element, _]) = (&call.target, call.args.as_slice()) else {
+        return Some(format!("`{name}` is written `{example}`"));
+    };
+    let Expr::Ident(element) = &element.expr else {
+        return Some(format!("`{name}` names an element first: `{example}`"));
+    };
+    let is_taken = VARIABLES.contains(&element.as_str()) || TYPES.contains(&element.as_str());
+    is_taken.then(|| {
+        format!("`{element}` has a meaning already: name the element of `{name}` otherwise")
+    })
+}
+
+fn check_names(
+    facts: &Facts,
+    plain: &str,
+    tokens: &[Token<'_>],
+) -> Result<Vec<&'static str>, ExpressionError> {
+    let offset_of = |name: &str| {
+        let token = tokens.iter().find(|token| token.text == name);
+        token.map_or(0, |token| token.offset)
+    };
+    let mut called = facts.functions.iter();
+    if let Some(name) = called.find(|name| REFUSED_MACROS.contains(&name.as_str())) {
         return Err(ExpressionError::Loop {
-            name: name.to_owned(),
-            offset,
+            name: name.clone(),
+            offset: offset_of(name),
         });
     }
     let mut variables = Vec::new();
@@ -239,11 +276,12 @@ fn check_names(facts: &Facts, tokens: &[Token<'_>]) -> Result<Vec<&'static str>,
                 variables.push(*known);
             }
         } else if !TYPES.contains(&name.as_str()) {
-            return Err(ExpressionError::UnknownVariable {
+            let hint = hints::hyphenated(plain, tokens, |part| part == name);
+            return Err(hint.unwrap_or_else(|| ExpressionError::UnknownVariable {
                 name: name.clone(),
                 offset: root_offset(tokens, name),
                 suggestion: nearest(name, &VARIABLES),
-            });
+            }));
         }
     }
     let called = facts.functions.iter().filter(|name| is_name(name));
@@ -251,20 +289,17 @@ fn check_names(facts: &Facts, tokens: &[Token<'_>]) -> Result<Vec<&'static str>,
         if FUNCTIONS.contains(&name.as_str()) && !facts.structs.contains(name) {
             continue;
         }
-        let offset = tokens
-            .iter()
-            .find(|token| token.text == name)
-            .map_or(0, |token| token.offset);
-        let name = name.clone();
-        return Err(if LOOPS.contains(&name.as_str()) {
-            ExpressionError::Loop { name, offset }
-        } else {
-            let suggestion = nearest(&name, &FUNCTIONS);
-            ExpressionError::UnknownFunction {
-                name,
-                offset,
-                suggestion,
-            }
+        return Err(ExpressionError::UnknownFunction {
+            name: name.clone(),
+            offset: offset_of(name),
+            suggestion: nearest(name, &FUNCTIONS),
+        });
+    }
+    if let Some((name, message)) = &facts.misuse {
+        return Err(ExpressionError::Syntax {
+            message: message.clone(),
+            offset: offset_of(name),
+            suggestion: None,
         });
     }
     Ok(variables)
@@ -287,204 +322,6 @@ fn root_offset(tokens: &[Token<'_>], name: &str) -> usize {
         .map_or(0, |(_, token)| token.offset)
 }
 
-fn nearest(name: &str, known: &[&str]) -> Option<String> {
-    known
-        .iter()
-        .map(|candidate| (strsim::osa_distance(name, candidate), *candidate))
-        .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(1))
-        .min()
-        .map(|(_, candidate)| candidate.to_owned())
-}
-
-fn step_references(tokens: &[Token<'_>]) -> Vec<StepReference> {
-    let mut found = Vec::new();
-    for (at, token) in tokens.iter().enumerate() {
-        let is_root = at == 0 || tokens[at - 1].text != ".";
-        if token.text != "step" || !is_root {
-            continue;
-        }
-        let (Some(opening), Some(name)) = (tokens.get(at + 1), tokens.get(at + 2)) else {
-            continue;
-        };
-        match (opening.text, name.kind) {
-            (".", Kind::Name) => {
-                found.push(StepReference {
-                    id: name.text.to_owned(),
-                    offset: name.offset,
-                });
-            }
-            // Ids need no escapes; a literal with escapes is left to evaluation.
-            ("[", Kind::Text) if !name.text.contains('\\') => {
-                let id = name.text.trim_matches(['"', '\'']);
-                found.push(StepReference {
-                    id: id.to_owned(),
-                    offset: name.offset + 1,
-                });
-            }
-            _ => {}
-        }
-    }
-    found
-}
-
-/// Refuses keys that a result or the state of a step never has. The keys of values, annotations and
-/// inputs are not known before evaluation.
-fn check_fields(tokens: &[Token<'_>]) -> Result<(), ExpressionError> {
-    for (at, token) in tokens.iter().enumerate() {
-        let is_root = at == 0 || tokens[at - 1].text != ".";
-        if !is_root {
-            continue;
-        }
-        match token.text {
-            "result" => check_field(tokens, at + 1, Fields::Result).map(drop)?,
-            "step" => {
-                let Some((_, behind)) = field_at(tokens, at + 1) else {
-                    continue;
-                };
-                if check_field(tokens, behind, Fields::Step)? == Some("result") {
-                    let behind = field_at(tokens, behind).map_or(behind, |(_, behind)| behind);
-                    check_field(tokens, behind, Fields::Result)?;
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// The key read at `at`, as `.key` or `["key"]`, and the index of the token after it.
-fn field_at<'t, 's>(tokens: &'t [Token<'s>], at: usize) -> Option<(&'t Token<'s>, usize)> {
-    let (opening, name) = (tokens.get(at)?, tokens.get(at + 1)?);
-    match (opening.text, name.kind) {
-        (".", Kind::Name) => Some((name, at + 2)),
-        ("[", Kind::Text) if tokens.get(at + 2)?.text == "]" => Some((name, at + 3)),
-        _ => None,
-    }
-}
-
-fn check_field(
-    tokens: &[Token<'_>],
-    at: usize,
-    of: Fields,
-) -> Result<Option<&'static str>, ExpressionError> {
-    let Some((token, behind)) = field_at(tokens, at) else {
-        return Ok(None);
-    };
-    let name = token.text.trim_matches(['"', '\'']);
-    let is_call = tokens.get(behind).is_some_and(|next| next.text == "(");
-    if is_call || name.contains('\\') {
-        return Ok(None);
-    }
-    let known = of.keys();
-    let found = known.iter().find(|key| **key == name).copied();
-    if found.is_some() {
-        return Ok(found);
-    }
-    Err(ExpressionError::UnknownField {
-        of,
-        name: name.to_owned(),
-        offset: token.offset + usize::from(token.kind == Kind::Text),
-        suggestion: nearest(name, known),
-    })
-}
-
-/// A hint for syntax from other languages, in an expression that cannot be parsed.
-fn slip(tokens: &[Token<'_>]) -> Option<ExpressionError> {
-    let touches = |at: usize, signs: &str| {
-        let is_sign = |token: &Token<'_>| token.kind == Kind::Sign && signs.contains(token.text);
-        let before = at.checked_sub(1).map(|at| &tokens[at]);
-        let after = tokens.get(at + 1);
-        before.is_some_and(|token| is_sign(token) && token.offset + 1 == tokens[at].offset)
-            || after.is_some_and(|token| is_sign(token) && tokens[at].offset + 1 == token.offset)
-    };
-    let message = |at: usize| {
-        let token = &tokens[at];
-        let is_field = at > 0 && tokens[at - 1].text == ".";
-        Some(match (token.kind, token.text) {
-            (Kind::Sign, "=") if !touches(at, "=!<>") => "`=` compares nothing: write `==`",
-            (Kind::Sign, "&") if !touches(at, "&") => "write `&&`",
-            (Kind::Sign, "|") if !touches(at, "|") => "write `||`",
-            (Kind::Name, "and" | "AND") if !is_field => "write `&&`",
-            (Kind::Name, "or" | "OR") if !is_field => "write `||`",
-            (Kind::Name, "not" | "NOT") if !is_field => "write `!`",
-            (Kind::Text, text) if is_open(text) => "the text has no closing quote",
-            _ => return None,
-        })
-    };
-    (0..tokens.len()).find_map(|at| {
-        Some(ExpressionError::Syntax {
-            message: message(at)?.to_owned(),
-            offset: tokens[at].offset,
-        })
-    })
-}
-
-/// Whether a literal lacks its closing quote.
-fn is_open(literal: &str) -> bool {
-    let body = literal.trim_start_matches(['r', 'R', 'b', 'B']);
-    match body.chars().next() {
-        Some(quote) => body.len() < 2 || !body.ends_with(quote),
-        None => false,
-    }
-}
-
-/// The first fault, with its byte. The parser counts lines and columns in characters, from 1.
-fn syntax_error(source: &str, errors: &ParseErrors) -> ExpressionError {
-    // The error recovery of the grammar reports the first real fault among followers.
-    let first = errors.errors.iter().min_by_key(|error| error.pos);
-    let (line, column, message) = first.map_or((1, 1, ""), |error| {
-        (error.pos.0, error.pos.1, error.msg.as_str())
-    });
-    let line = usize::try_from(line).unwrap_or(1).max(1) - 1;
-    let column = usize::try_from(column).unwrap_or(1).max(1) - 1;
-    let line_start: usize = source.split_inclusive('\n').take(line).map(str::len).sum();
-    let in_line = &source[line_start.min(source.len())..];
-    let offset = line_start
-        + in_line
-            .char_indices()
-            .nth(column)
-            .map_or(in_line.trim_end().len(), |(at, _)| at);
-    ExpressionError::Syntax {
-        message: readable(message),
-        offset,
-    }
-}
-
-/// The grammar's message without its list of a dozen expected tokens.
-fn readable(message: &str) -> String {
-    let message = message.strip_prefix("Syntax error: ").unwrap_or(message);
-    let message = message
-        .split(" expecting {")
-        .next()
-        .unwrap_or(message)
-        .trim();
-    let unexpected = [
-        "mismatched input ",
-        "extraneous input ",
-        "no viable alternative at input ",
-        "token recognition error at: ",
-    ];
-    let found = unexpected
-        .iter()
-        .find_map(|start| Some(message.strip_prefix(start)?.trim_matches('\'').trim()));
-    let text = match message {
-        "" => "the expression cannot be read",
-        _ if found == Some("<EOF>") => "the expression ends too early",
-        text if text.contains("Incomplete `ExprContext` for `_?_:_`") => {
-            "a condition `a ? b : c` is not complete"
-        }
-        text if text.contains("Incomplete `") => "the expression is not complete here",
-        text if text.contains("Recursion limit") => "the expression nests too deeply",
-        "invalid int literal" | "invalid uint literal" => "the number is too large",
-        text => text,
-    };
-    let text = match found {
-        Some(found) if found != "<EOF>" => format!("`{found}` is not expected here"),
-        _ => text.to_owned(),
-    };
-    text.chars().take(200).collect()
-}
-
 /// What an expression yields, if its outermost operation cannot yield a boolean.
 fn never_bool(expr: &Expr) -> Option<&'static str> {
     match expr {
@@ -496,10 +333,13 @@ fn never_bool(expr: &Expr) -> Option<&'static str> {
         }
         Expr::List(_) => Some("a list"),
         Expr::Map(_) | Expr::Struct(_) => Some("a mapping"),
-        Expr::Ident(name) if matches!(name.as_str(), "agreement" | "threshold") => Some("a number"),
-        Expr::Ident(name) if matches!(name.as_str(), "result" | "step" | "context") => {
-            Some("a mapping")
-        }
+        Expr::Ident(name) => match name.as_str() {
+            "agreement" | "threshold" => Some("a number"),
+            "result" | "step" | "context" | "labels" | "task" => Some("a mapping"),
+            "annotations" => Some("a list"),
+            "task_id" => Some("a text"),
+            _ => None,
+        },
         Expr::Call(call) => match call.func_name.as_str() {
             operators::ADD => Some("a sum"),
             operators::SUBSTRACT
@@ -518,7 +358,6 @@ fn never_bool(expr: &Expr) -> Option<&'static str> {
         },
         Expr::Unspecified
         | Expr::Literal(LiteralValue::Boolean(_))
-        | Expr::Ident(_)
         | Expr::Select(_)
         | Expr::Comprehension(_) => None,
     }

@@ -38,6 +38,8 @@ pub enum ExpressionError {
         message: String,
         /// Byte of the fault.
         offset: usize,
+        /// What was probably meant.
+        suggestion: Option<String>,
     },
     /// A name that no evaluation defines.
     #[error("there is no variable `{name}`; known are {}", super::names::VARIABLES.join(", "))]
@@ -71,9 +73,10 @@ pub enum ExpressionError {
         /// The most similar known key.
         suggestion: Option<String>,
     },
-    /// A macro that visits every element of a list or map.
+    /// A macro of the language that is not offered.
     #[error(
-        "`{name}` visits every element, and expressions may not loop; use `in`, `size` or `has`"
+        "`{name}` is not offered: of the functions that visit every element there are `exists` and `all`, as in \
+         `annotations.exists(a, a.flag == true)`"
     )]
     Loop {
         /// The macro.
@@ -114,6 +117,10 @@ pub enum Fields {
     Result,
     /// The state of a step: `step["id"]`.
     Step,
+    /// The probabilities of a result: `result.posterior`.
+    Posterior,
+    /// The task: `task`.
+    Task,
 }
 
 impl Fields {
@@ -122,6 +129,8 @@ impl Fields {
         match self {
             Self::Result => "result",
             Self::Step => "step[\"id\"]",
+            Self::Posterior => "result.posterior",
+            Self::Task => "task",
         }
     }
 
@@ -135,8 +144,11 @@ impl Fields {
                 "resolved_by",
                 "decision",
                 "annotations",
+                "posterior",
             ],
             Self::Step => &["completed", "visits", "result", "prepared"],
+            Self::Posterior => &["confidence", "classes", "probabilities", "unseen"],
+            Self::Task => &["id"],
         }
     }
 }
@@ -164,14 +176,14 @@ impl ExpressionError {
     /// The known name most similar to the unknown one.
     pub fn suggestion(&self) -> Option<&str> {
         match self {
-            Self::UnknownVariable { suggestion, .. }
+            Self::Syntax { suggestion, .. }
+            | Self::UnknownVariable { suggestion, .. }
             | Self::UnknownFunction { suggestion, .. }
             | Self::UnknownField { suggestion, .. } => suggestion.as_deref(),
             Self::Empty
             | Self::TooLong { .. }
             | Self::TooDeep { .. }
             | Self::TooComplex { .. }
-            | Self::Syntax { .. }
             | Self::Loop { .. }
             | Self::NeverBool { .. }
             | Self::Evaluation { .. }

@@ -1,39 +1,32 @@
 //! From a compiled expression and its variables to a value.
 
-use std::{
-    collections::HashMap,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
-
-use cel::{Context, ExecutionError, Value as CelValue};
 use serde_json::Value;
 
-use super::{Expression, ExpressionError, compile::environment, stack::on_large_stack};
-use crate::canonical;
+use super::{
+    Expression, ExpressionError,
+    interpreter::Interpreter,
+    stack::on_large_stack,
+    variables::{Variable, Variables},
+};
 
-/// Depth up to which the caller's stack is enough. A level takes up to 30 KiB in a debug build, so
-/// this uses an eighth of a thread's usual 2 MiB. Typical conditions are 3 to 5 deep.
-const INLINE_DEPTH_MAX: usize = 8;
+/// Depth up to which the caller's stack is enough, also in a debug build (a test has half a MiB).
+/// Typical conditions are 3 to 5 deep.
+const INLINE_DEPTH_MAX: usize = 24;
 /// Most characters of a value that an error shows.
 const SHOWN_MAX: usize = 200;
+/// Most characters of a reason.
+const REASON_MAX: usize = 500;
 
 impl Expression {
-    /// The value of the expression, given an object from variable to value.
+    /// The value of the expression. Only the variables that it names are asked for.
     ///
     /// # Errors
     ///
     /// [`ExpressionError::Evaluation`] with the reason: a missing key (ask with `has(…)` or `in`),
-    /// incompatible operands, or a variable missing from `variables`.
-    pub fn evaluate(&self, variables: &Value) -> Result<Value, ExpressionError> {
-        // A panic inside the interpreter must fail this expression only.
-        let run = || {
-            catch_unwind(AssertUnwindSafe(|| self.run(variables))).unwrap_or_else(|_| {
-                Err(ExpressionError::Evaluation {
-                    reason: "the interpreter panicked".to_owned(),
-                })
-            })
-        };
+    /// incompatible operands, a variable without a value here, or more work than
+    /// [`limits`](crate::limits) allow.
+    pub fn evaluate(&self, variables: &dyn Variables) -> Result<Value, ExpressionError> {
+        let run = || self.run(variables);
         if self.depth() <= INLINE_DEPTH_MAX {
             run()
         } else {
@@ -46,76 +39,31 @@ impl Expression {
     /// # Errors
     ///
     /// As [`Expression::evaluate`], and [`ExpressionError::NotBool`] for any other value.
-    pub fn evaluate_bool(&self, variables: &Value) -> Result<bool, ExpressionError> {
+    pub fn evaluate_bool(&self, variables: &dyn Variables) -> Result<bool, ExpressionError> {
         let found = self.evaluate(variables)?;
         found.as_bool().ok_or_else(|| ExpressionError::NotBool {
-            found: cut(&found.to_string()),
+            found: cut(&found.to_string(), SHOWN_MAX),
         })
     }
 
-    fn run(&self, variables: &Value) -> Result<Value, ExpressionError> {
-        let mut context = Context::with_env(environment());
-        // This fails only if another function has the name, and none has.
-        let _ = context.add_function("sample", sample);
-        for name in self.variables() {
-            if let Some(value) = variables.get(name) {
-                context.add_variable_from_value(*name, to_cel(value));
-            }
-        }
-        let value = self
-            .program()
-            .execute(&context)
-            .map_err(|error| failed(&error))?;
-        let json = value.json().map_err(|_| ExpressionError::Evaluation {
-            reason: format!(
-                "the expression yields a {}, which no step can use",
-                value.type_of()
-            ),
-        })?;
+    fn run(&self, variables: &dyn Variables) -> Result<Value, ExpressionError> {
+        let named = self.variables().iter();
+        let given: Vec<(&'static str, Variable<'_>)> = named
+            .filter_map(|name| Some((*name, variables.variable(name)?)))
+            .collect();
+        let failed = |reason: &str| ExpressionError::Evaluation {
+            reason: cut(reason, REASON_MAX),
+        };
+        let json = Interpreter::new(&given)
+            .json(self.tree())
+            .map_err(|reason| failed(&reason))?;
         if contains_nul(&json) {
-            let reason =
-                "the expression yields the NUL character, which no database keeps".to_owned();
-            return Err(ExpressionError::Evaluation { reason });
+            return Err(failed(
+                "the expression yields the NUL character, which no database keeps",
+            ));
         }
         Ok(json)
     }
-}
-
-/// Whether `key` belongs to a sample of `share` of all keys. The same key always gets the same
-/// result. The first eight bytes of the SHA-256 of the key as canonical JSON (keys sorted, no
-/// blanks; a text with its quotes) are a number below 2^64; the key is in the sample if the number
-/// is below `share` × 2^64. A larger sample contains every smaller one.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the signature that the interpreter calls"
-)]
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "a share is a number, whatever else the interpreter knows"
-)]
-fn sample(key: CelValue, share: CelValue) -> Result<bool, ExecutionError> {
-    let fault = |message: &str| Err(ExecutionError::function_error("sample", message));
-    let share = match share {
-        CelValue::Float(share) => share,
-        CelValue::Int(0) => 0.0,
-        CelValue::Int(1) => 1.0,
-        _ => return fault("the share must be a number from 0 to 1"),
-    };
-    if !(0.0..=1.0).contains(&share) {
-        return fault("the share goes from 0 to 1");
-    }
-    let Ok(key) = key.json() else {
-        return fault("the key must be plain data");
-    };
-    let hash = canonical::hash(&key);
-    let number = hash[..8]
-        .iter()
-        .fold(0, |number, byte| number << 8 | u64::from(*byte));
-    // A share is a 64-bit float, which distinguishes 53 bits.
-    let number = number >> 11;
-    #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
-    let part = number as f64 / (1_u64 << 53) as f64;
-    Ok(part < share)
 }
 
 /// Whether a text or a key contains NUL. Variables never contain it, but expressions can create it.
@@ -130,102 +78,8 @@ fn contains_nul(value: &Value) -> bool {
     }
 }
 
-/// CEL's own conversion turns JSON integers into unsigned ones, which cannot be added to literals.
-fn to_cel(value: &Value) -> CelValue {
-    match value {
-        Value::Null => CelValue::Null,
-        Value::Bool(b) => CelValue::Bool(*b),
-        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
-            (Some(int), _) => CelValue::Int(int),
-            (None, Some(float)) => CelValue::Float(float),
-            (None, None) => CelValue::Null,
-        },
-        Value::String(text) => CelValue::String(Arc::new(text.clone())),
-        Value::Array(items) => CelValue::List(Arc::new(items.iter().map(to_cel).collect())),
-        Value::Object(entries) => CelValue::Map(
-            entries
-                .iter()
-                .map(|(key, value)| (key.clone(), to_cel(value)))
-                .collect::<HashMap<String, CelValue>>()
-                .into(),
-        ),
-    }
-}
-
-/// The kind of a value, for messages.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "the values that JSON has; the interpreter has others"
-)]
-fn named(value: &CelValue) -> &'static str {
-    match value {
-        CelValue::Null => "null",
-        CelValue::Bool(_) => "a truth value",
-        CelValue::Int(_) | CelValue::UInt(_) => "a whole number",
-        CelValue::Float(_) => "a decimal number",
-        CelValue::String(_) => "a text",
-        CelValue::Bytes(_) => "bytes",
-        CelValue::List(_) => "a list",
-        CelValue::Map(_) => "a mapping",
-        _ => "something else",
-    }
-}
-
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "the rest say of themselves what they are"
-)]
-fn failed(error: &ExecutionError) -> ExpressionError {
-    let reason = match error {
-        ExecutionError::NoSuchKey(key) => {
-            format!("there is no key `{key}`; ask with `has(…)` or `in` where it may be missing")
-        }
-        ExecutionError::UndeclaredReference(name) => format!("`{name}` has no value here"),
-        ExecutionError::IndexOutOfBounds(_) => "the index is outside of the list".to_owned(),
-        ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => {
-            "division by zero".to_owned()
-        }
-        ExecutionError::UnsupportedBinaryOperator(operator, left, right) => {
-            let sign = match *operator {
-                "add" => "+",
-                "sub" => "-",
-                "mul" => "*",
-                "div" => "/",
-                "rem" => "%",
-                other => other,
-            };
-            format!(
-                "`{sign}` does not take {} and {}",
-                named(left),
-                named(right)
-            )
-        }
-        ExecutionError::NoSuchOverload(call) => {
-            // Operators are named by signs between marks: `_>_`, `@in`.
-            let name = call.function().trim_matches(['_', '@']);
-            let types = call.argument_types().join(" and ");
-            format!("`{name}` does not take {types}")
-        }
-        ExecutionError::UnexpectedType { got, want } => {
-            format!("found a value of type {got} where {want} is needed")
-        }
-        ExecutionError::ValuesNotComparable(left, right) => {
-            format!("{} and {} have no order", named(left), named(right))
-        }
-        ExecutionError::UnsupportedIndex(index, of) => {
-            format!("{} is no index of {}", named(index), named(of))
-        }
-        ExecutionError::FunctionError { function, message } => format!("`{function}`: {message}"),
-        ExecutionError::Overflow(..) => "the number is too large".to_owned(),
-        other => other.to_string(),
-    };
-    ExpressionError::Evaluation {
-        reason: cut(&reason),
-    }
-}
-
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(SHOWN_MAX) {
+fn cut(text: &str, max: usize) -> String {
+    match text.char_indices().nth(max) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text.to_owned(),
     }

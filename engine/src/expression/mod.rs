@@ -9,18 +9,31 @@
 //! # Ok::<(), glyph_workflow_engine::expression::ExpressionError>(())
 //! ```
 //!
-//! The language has no input or output and, here, no loops either: the macros that visit every
-//! element (`all`, `exists`, `map`, …) are refused, so the length of the source bounds the work of
-//! an evaluation. The `cel` crate parses and evaluates recursively with large frames; see
-//! [`limits`](crate::limits) for the bounds checked before parsing and for the stack size.
+//! The language has no input or output. Its loops, `exists` and `all`, and everything else that an
+//! evaluation does, count against a budget, so an evaluation ends soon whatever data it meets. The
+//! `cel` crate parses recursively with large frames; see [`limits`](crate::limits) for the bounds
+//! checked before parsing, for the budget and for the stack size.
 
+mod budget;
+mod compare;
 mod compile;
 mod error;
 mod evaluate;
+mod fields;
+mod functions;
+mod hints;
+mod interpreter;
+mod json;
 mod names;
+mod number;
+mod path;
 mod scan;
 mod stack;
+mod value;
+mod variables;
 
-pub use compile::{Expression, StepReference};
+pub use compile::Expression;
 pub use error::{ExpressionError, Fields};
+pub use fields::StepReference;
 pub use names::VARIABLES;
+pub use variables::{Variable, Variables};

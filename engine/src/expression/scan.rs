@@ -29,6 +29,13 @@ pub(super) struct Token<'a> {
     pub(super) offset: usize,
 }
 
+impl Token<'_> {
+    /// The byte behind it.
+    pub(super) fn end(&self) -> usize {
+        self.offset + self.text.len()
+    }
+}
+
 /// The source for CEL: every leading `$.` is replaced by blanks, so that offsets stay the same.
 pub(super) fn plain_source(source: &str) -> Result<String, ExpressionError> {
     if source.len() > EXPRESSION_BYTES_MAX {

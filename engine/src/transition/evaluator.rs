@@ -1,10 +1,9 @@
 //! The first matching transition, and why it matches.
 
-use std::cell::LazyCell;
-
-use serde_json::Value;
-
-use super::{CompiledWorkflow, variables};
+use super::{
+    CompiledWorkflow,
+    scope::{Scope, variables},
+};
 use crate::{
     config::{ConditionConfig, ConditionType, Performer, StepConfig, Target, TransitionConfig},
     expression::ExpressionError,
@@ -83,11 +82,10 @@ impl<'w> TransitionEvaluator<'w> {
         if leaving.is_empty() {
             return Ok(vec![Choice::End]);
         }
-        // Built on first use: most conditions read the result alone.
-        let scope = LazyCell::new(|| variables(config, state, step, visit));
+        let scope = variables(config, state, step, visit);
         let mut choices = Vec::new();
         for (index, transition) in leaving {
-            if self.matches(transition, visit.result.as_ref(), &|| &*scope)? {
+            if self.matches(transition, visit.result.as_ref(), &scope)? {
                 choices.push(bounded(state, index, transition));
                 if !config.settings.allow_parallel_steps {
                     break;
@@ -100,11 +98,11 @@ impl<'w> TransitionEvaluator<'w> {
         Ok(choices)
     }
 
-    fn matches<'s>(
+    fn matches(
         self,
         transition: &TransitionConfig,
         result: Option<&StepResult>,
-        scope: &dyn Fn() -> &'s Value,
+        scope: &Scope<'_>,
     ) -> Result<bool, ConditionError> {
         let Some(condition) = &transition.condition else {
             return Ok(true);
@@ -121,7 +119,7 @@ impl<'w> TransitionEvaluator<'w> {
                     return Ok(false);
                 };
                 expression
-                    .evaluate_bool(scope())
+                    .evaluate_bool(scope)
                     .map_err(|error| ConditionError::Expression {
                         expression: source.to_owned(),
                         to: transition.to.clone(),

@@ -1,0 +1,45 @@
+//! Parts of an expression as they are written, for messages.
+
+use cel::common::ast::{Expr, IdedExpr, LiteralValue, operators};
+
+/// Most characters of a part that a message repeats.
+const PATH_MAX: usize = 80;
+
+/// An operand as it is written, if it is a chain of keys: `annotation.score`, `step["a"].result`.
+pub(super) fn path(node: &IdedExpr) -> Option<String> {
+    let mut text = String::new();
+    write(node, &mut text)?;
+    (text.chars().count() <= PATH_MAX).then_some(text)
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "whatever else the language has is no chain of keys"
+)]
+fn write(node: &IdedExpr, text: &mut String) -> Option<()> {
+    match &node.expr {
+        Expr::Ident(name) => text.push_str(name),
+        Expr::Select(select) => {
+            write(&select.operand, text)?;
+            text.push('.');
+            text.push_str(&select.field);
+        }
+        Expr::Call(call) if call.func_name == operators::INDEX => {
+            let [of, index] = call.args.as_slice() else {
+                return None;
+            };
+            write(of, text)?;
+            text.push('[');
+            match &index.expr {
+                Expr::Literal(LiteralValue::String(key)) => {
+                    text.push_str(&format!("{:?}", key.inner()));
+                }
+                Expr::Literal(LiteralValue::Int(at)) => text.push_str(&at.inner().to_string()),
+                _ => write(index, text)?,
+            }
+            text.push(']');
+        }
+        _ => return None,
+    }
+    Some(())
+}
