@@ -146,7 +146,9 @@ mod tests {
         assert!(answer("!has(input.deep.x.y)"));
         let error = value("input.nope == 1").unwrap_err();
         assert!(
-            error.to_string().contains("there is no key `nope`"),
+            error
+                .to_string()
+                .contains("there is no key `nope` in `input`; ask `has(input.nope)` first"),
             "{error}"
         );
         let error = value("annotation.label == 1").unwrap_err();
@@ -319,24 +321,6 @@ mod tests {
             "size(result) > 1 && has(step.b)",
         ] {
             Expression::compile(source).unwrap();
-        }
-    }
-
-    #[test]
-    fn loops_are_refused() {
-        for source in [
-            "input.tags.all(t, t == 'a')",
-            "input.tags.exists(t, t == 'a')",
-            "input.tags.map(t, t) == []",
-            "input.tags.filter(t, t == 'a') == []",
-            "input.tags.exists_one(t, t == 'a')",
-            "size([1].map(x, [2].map(y, x * y))) == 1",
-        ] {
-            let error = Expression::compile(source).unwrap_err();
-            assert!(
-                matches!(error, ExpressionError::Loop { .. }),
-                "{source}: {error}"
-            );
         }
     }
 

@@ -29,6 +29,8 @@ mod number;
 mod path;
 mod scan;
 mod stack;
+#[cfg(test)]
+mod tests;
 mod value;
 mod variables;
 

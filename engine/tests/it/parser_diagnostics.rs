@@ -444,7 +444,19 @@ fn common_slips_are_explained() {
             asking("99999999999999999999 > input.x"),
             "the number is too large",
         ),
-        (asking("lower(input.x) == 'a'"), "known are bool, "),
+        (asking("lower(input.x) == 'a'"), "known are all, bool, "),
+        (
+            asking("step.first-pass.completed"),
+            "did you mean `step[\"first-pass\"]`?",
+        ),
+        (
+            asking("annotation.größe > 1"),
+            "did you mean `annotation[\"größe\"]`?",
+        ),
+        (
+            asking("input.tags.map(t, t) == []"),
+            "annotations.exists(a, a.flag == true)",
+        ),
         (
             asking("agreement > 'x'"),
             "the expression fails whenever it is asked",

@@ -3,6 +3,7 @@
 mod agreement;
 mod cancels;
 mod claims;
+mod expressions;
 mod incidents;
 mod joins;
 mod loops;
