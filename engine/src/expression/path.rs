@@ -1,5 +1,7 @@
 //! Parts of an expression as they are written, for messages.
 
+use std::fmt::Write as _;
+
 use cel::common::ast::{Expr, IdedExpr, LiteralValue, operators};
 
 /// Most characters of a part that a message repeats.
@@ -8,7 +10,7 @@ const PATH_MAX: usize = 80;
 /// An operand as it is written, if it is a chain of keys: `annotation.score`, `step["a"].result`.
 pub(super) fn path(node: &IdedExpr) -> Option<String> {
     let mut text = String::new();
-    write(node, &mut text)?;
+    append(node, &mut text)?;
     (text.chars().count() <= PATH_MAX).then_some(text)
 }
 
@@ -16,11 +18,11 @@ pub(super) fn path(node: &IdedExpr) -> Option<String> {
     clippy::wildcard_enum_match_arm,
     reason = "whatever else the language has is no chain of keys"
 )]
-fn write(node: &IdedExpr, text: &mut String) -> Option<()> {
+fn append(node: &IdedExpr, text: &mut String) -> Option<()> {
     match &node.expr {
         Expr::Ident(name) => text.push_str(name),
         Expr::Select(select) => {
-            write(&select.operand, text)?;
+            append(&select.operand, text)?;
             text.push('.');
             text.push_str(&select.field);
         }
@@ -28,14 +30,14 @@ fn write(node: &IdedExpr, text: &mut String) -> Option<()> {
             let [of, index] = call.args.as_slice() else {
                 return None;
             };
-            write(of, text)?;
+            append(of, text)?;
             text.push('[');
             match &index.expr {
                 Expr::Literal(LiteralValue::String(key)) => {
-                    text.push_str(&format!("{:?}", key.inner()));
+                    write!(text, "{:?}", key.inner()).ok()?;
                 }
-                Expr::Literal(LiteralValue::Int(at)) => text.push_str(&at.inner().to_string()),
-                _ => write(index, text)?,
+                Expr::Literal(LiteralValue::Int(at)) => write!(text, "{}", at.inner()).ok()?,
+                _ => append(index, text)?,
             }
             text.push(']');
         }

@@ -493,9 +493,10 @@ fn an_evaluation_ends_soon_whatever_it_meets() {
     let facts = large();
     let chain = |part: &str, sign: &str, n: usize| vec![part; n].join(sign);
     let nested = |depth: usize| {
-        let open: String = (0..depth)
+        let open: Vec<String> = (0..depth)
             .map(|n| format!("input.list.all(x{n}, "))
             .collect();
+        let open = open.concat();
         format!("{open}true{}", ")".repeat(depth))
     };
     let literal = format!("[{}]", chain("1", ",", 30));
