@@ -39,13 +39,14 @@ pub enum OfferPriority {
 /// that no task waits for ever behind fresh or more contested ones.
 const OVERDUE_SHARE: f64 = 0.1;
 
-/// Sorts offers: the first one is claimed.
+/// Sorts offers for `user`: the first one is claimed.
 ///
-/// The order is breadth first: tasks that nobody has begun come before partially done ones, also
+/// Visits in which the person has released a slot come after all others. Else the order is breadth
+/// first: tasks that nobody has begun come before partially done ones, also
 /// where a step asks for more people as it goes (`confidence`). Where work is shared by quality, a
 /// reliable person gets contested tasks before fresh ones. Among equals, the task that has waited
 /// longest comes first. Ties are broken by id, so that two readers of the same slots agree.
-pub fn offer_order(offers: &mut [Offer]) {
+pub fn offer_order(offers: &mut [Offer], user: UserId) {
     offers.sort_by_key(|offer| {
         let Offer { slot, priority, .. } = offer;
         let level = match (priority, offer.strategy) {
@@ -55,15 +56,16 @@ pub fn offer_order(offers: &mut [Offer]) {
             }
             (OfferPriority::Usual, LoadBalancing::LeastLoaded) => (slot.reserved, slot.submitted),
         };
-        (*priority, level, slot.waiting_since, slot.task_id)
+        let released = slot.released.contains(&user);
+        (released, *priority, level, slot.waiting_since, slot.task_id)
     });
 }
 
 /// Reorders sorted offers for a person who lost the race for the first one, by a number drawn from
 /// person and task. People who ask at the same time see the same order. After the first try each
 /// continues at a different slot, so they spread over the free slots instead of losing to each
-/// other again and again. Fresh tasks still come before partially done ones, and contested tasks
-/// before both.
+/// other again and again. Fresh tasks still come before partially done ones, contested tasks before
+/// both, and what the person has released after all others.
 pub fn probe_order(offers: &mut [Offer], user: UserId) {
     offers.sort_by_cached_key(|Offer { slot, priority, .. }| {
         let level = match priority {
@@ -71,7 +73,8 @@ pub fn probe_order(offers: &mut [Offer], user: UserId) {
             OfferPriority::Contested { .. } => (1, 0),
             OfferPriority::Usual => (2, slot.taken()),
         };
-        (level, draw(user, slot.task_id))
+        let released = slot.released.contains(&user);
+        (released, level, draw(user, slot.task_id))
     });
 }
 
@@ -125,12 +128,15 @@ mod tests {
                 reserved,
                 waiting_since: DateTime::<Utc>::from_timestamp(since, 0).unwrap(),
                 barred: Vec::new(),
+                released: Vec::new(),
                 authors: Vec::new(),
             },
             strategy: LoadBalancing::RoundRobin,
             priority: OfferPriority::Usual,
         }
     }
+
+    const ANN: UserId = UserId(Uuid::from_u128(1));
 
     fn tasks(offers: &[Offer]) -> Vec<u128> {
         offers.iter().map(|o| o.slot.task_id.0.as_u128()).collect()
@@ -144,7 +150,7 @@ mod tests {
             offer(3, 0, 0, 30),
             offer(4, 0, 0, 20),
         ];
-        offer_order(&mut offers);
+        offer_order(&mut offers, ANN);
         assert_eq!(tasks(&offers), [4, 3, 2, 1]);
     }
 
@@ -154,7 +160,7 @@ mod tests {
         for offer in &mut offers {
             offer.strategy = LoadBalancing::LeastLoaded;
         }
-        offer_order(&mut offers);
+        offer_order(&mut offers, ANN);
         assert_eq!(tasks(&offers), [3, 2, 1]);
     }
 
@@ -170,16 +176,39 @@ mod tests {
         for contested in &mut offers[2..] {
             contested.priority = OfferPriority::Contested { percent: 60 };
         }
-        offer_order(&mut offers);
+        offer_order(&mut offers, ANN);
         assert_eq!(tasks(&offers), [4, 3, 2, 1]);
-        probe_order(&mut offers[1..], UserId(Uuid::from_u128(1)));
+        probe_order(&mut offers[1..], ANN);
         assert_eq!(tasks(&offers).last(), Some(&1), "fresh ones come last");
         // Overdue offers are ordered by age alone.
         for offer in &mut offers {
             offer.priority = OfferPriority::Overdue;
         }
-        offer_order(&mut offers);
+        offer_order(&mut offers, ANN);
         assert_eq!(tasks(&offers), [1, 2, 4, 3]);
+    }
+
+    #[test]
+    fn what_the_person_released_comes_last_under_every_strategy() {
+        for strategy in [
+            LoadBalancing::RoundRobin,
+            LoadBalancing::LeastLoaded,
+            LoadBalancing::QualityWeighted,
+        ] {
+            let mut offers = [offer(1, 0, 0, 5), offer(2, 2, 1, 10), offer(3, 0, 0, 20)];
+            for offer in &mut offers {
+                offer.strategy = strategy;
+            }
+            offers[0].slot.released = vec![ANN];
+            offers[0].priority = OfferPriority::Overdue;
+            offer_order(&mut offers, ANN);
+            assert_eq!(tasks(&offers), [3, 2, 1], "{strategy:?}");
+            probe_order(&mut offers, ANN);
+            assert_eq!(tasks(&offers), [3, 2, 1], "{strategy:?}");
+            // Nobody else is concerned.
+            offer_order(&mut offers, UserId(Uuid::from_u128(2)));
+            assert_eq!(tasks(&offers)[0], 1, "{strategy:?}");
+        }
     }
 
     #[test]

@@ -135,9 +135,11 @@ pub enum TimeoutAction {
     /// The slot is free again, for anyone.
     #[default]
     Requeue,
-    /// The slot is free again, for anyone but its former claimant.
+    /// The slot is free again, for anyone but its former claimant, who takes no further part in the
+    /// visit.
     Reassign,
-    /// The step completes with the submissions it has, once there are `min_required` of them.
+    /// The step completes with the submissions it has, once there are `min_required` of them. The
+    /// time also runs from the last submission, claimed or not.
     Proceed,
     /// The slot is free again and an incident is opened.
     Escalate,

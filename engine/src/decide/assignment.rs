@@ -1,10 +1,9 @@
 //! Slots: claimed, kept, released.
 
-use chrono::{DateTime, Utc};
-
 use super::{
     builder::DecisionBuilder,
     decision::Refusal,
+    inactivity::{expiry, refuse_excluded},
     submission::{require_active, require_open, role_required, self_review},
 };
 use crate::{
@@ -13,7 +12,6 @@ use crate::{
     config::StepConfig,
     events::{ReleaseReason, WorkflowEvent},
     ids::UserId,
-    limits::INACTIVITY_MAX,
     state::Draft,
 };
 
@@ -33,6 +31,9 @@ pub(super) fn assign(builder: &mut DecisionBuilder<'_>, command: &Assign) -> Res
                 command.user_id, visit.number, step.id
             ),
         ));
+    }
+    if let Some(visit) = visit {
+        refuse_excluded(&step, visit, command.user_id)?;
     }
     let slots = visit.map(|visit| Eligibility::of(visit, command.user_id));
     if slots == Some(Eligibility::Full) {
@@ -113,16 +114,6 @@ pub(super) fn activity(
         saved_at: builder.now,
     });
     Ok(())
-}
-
-/// When a slot claimed or kept now expires; never later than the limit.
-pub(super) fn expiry(builder: &DecisionBuilder<'_>, step: &StepConfig) -> DateTime<Utc> {
-    let timeout = step
-        .completion
-        .as_ref()
-        .and_then(|completion| completion.timeout)
-        .unwrap_or(builder.config().settings.default_timeout);
-    builder.now + timeout.get().min(INACTIVITY_MAX)
 }
 
 /// The step and visit in which `user` has claimed a slot. Slots can be released during a pause too.

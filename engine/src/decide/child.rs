@@ -14,7 +14,7 @@
 use chrono::TimeDelta;
 use serde_json::{Map, Value, json};
 
-use super::{assignment::expiry, builder::DecisionBuilder, control, decision::Refusal, start};
+use super::{builder::DecisionBuilder, control, decision::Refusal, inactivity::expiry, start};
 use crate::{
     answer::value_at,
     assignment::{Eligibility, check_roles},
@@ -131,6 +131,7 @@ fn obey(builder: &mut DecisionBuilder<'_>, order: ChildOrder) {
                 reason: Some("the parent task is paused".to_owned()),
                 until: None,
                 by_parent: true,
+                holds: Vec::new(),
             });
         }
         ChildOrder::Resume if held_by_parent => {

@@ -87,12 +87,19 @@ pub(super) fn pause(builder: &mut DecisionBuilder<'_>, command: &Pause) -> Resul
         ));
     }
     builder.subject.clone_from(&step_id);
+    let waits_for = |join: &&StepId| {
+        let paused = step_id.as_ref();
+        paused.is_some_and(|step| builder.workflow().leads(step, join))
+    };
+    let joins = builder.current().joins.keys();
+    let holds = joins.filter(waits_for).cloned().collect();
     builder.emit(WorkflowEvent::WorkflowPaused {
         step_id,
         reason: command.reason.clone(),
         // Stores keep whole microseconds.
         until: command.until.map(|until| until.trunc_subsecs(6)),
         by_parent: false,
+        holds,
     });
     Ok(())
 }

@@ -163,6 +163,16 @@ impl DecisionBuilder<'_> {
             .any(|from| self.workflow().leads(from, join))
     }
 
+    /// The paused steps that a join which begins to wait now waits for, sorted by id.
+    fn paused_before(&self, join: &StepId) -> Vec<StepId> {
+        let state = self.current();
+        if state.joins.contains_key(join) {
+            return Vec::new();
+        }
+        let leads = |step: &&StepId| self.workflow().leads(step, join);
+        state.paused_steps().filter(leads).cloned().collect()
+    }
+
     /// Begins the step of a join, and withdraws branches that could still have arrived.
     fn begin_join(&mut self, join: StepId) -> Option<StepId> {
         if self.busy(&join) {
@@ -380,6 +390,7 @@ impl DecisionBuilder<'_> {
             join_expires_at: join
                 .and_then(|to| to.join_timeout)
                 .map(|t| self.now + t.get()),
+            held_by: join.map_or_else(Vec::new, |to| self.paused_before(&to.id)),
         }));
         match to {
             Target::Step(step_id) if join.is_none() => Some(Entry { step_id, looped }),

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
-use super::{builder::DecisionBuilder, decision::Refusal};
+use super::{builder::DecisionBuilder, decision::Refusal, inactivity::closes_after};
 use crate::{
     command::{Migrate, RejectionCode},
     config::{Performer, StepConfig, TransitionConfig, WorkflowConfig},
     events::{WorkflowEvent, WorkflowMigrated},
     ids::StepId,
-    state::{IncidentCode, VisitStatus},
+    state::{IncidentCode, Visit, VisitStatus},
+    transition::CompiledWorkflow,
 };
 
 /// Steps are mapped by the command, else by their id. A current step of the task must exist in the
@@ -56,6 +57,8 @@ pub(super) fn migrate(builder: &mut DecisionBuilder<'_>, command: &Migrate) -> R
         slots: slots.collect(),
         loops: loops(&state.loops, &old.transitions, &new.transitions, &map),
         joins: joins(builder, new, &map),
+        held: held(builder, target, &map),
+        closes: closes(builder, new, &map),
     };
     builder.emit(WorkflowEvent::WorkflowMigrated(migrated));
     builder.bind(target);
@@ -133,13 +136,11 @@ fn joins(
     map: &impl Fn(&StepId) -> StepId,
 ) -> BTreeMap<StepId, Option<DateTime<Utc>>> {
     let (state, old) = (builder.current(), builder.config());
-    // On resume the length of the pause is added, so count from when the pause began.
-    let now = state
-        .pause
-        .as_ref()
-        .map_or(builder.now, |pause| pause.since);
     let timeout = |step: Option<&StepConfig>| Some(step?.join_timeout?.get());
     let changed = state.joins.iter().filter_map(|(id, pending)| {
+        // On resume the length of the pause is added, so count from when the pause began.
+        let held_since = pending.hold.as_ref().map(|hold| hold.since);
+        let now = held_since.unwrap_or_else(|| stopped_at(builder, None));
         let (before, after) = (timeout(old.step(id)), timeout(new.step(&map(id))));
         let began = pending
             .expires_at
@@ -149,6 +150,55 @@ fn joins(
         (expires_at != pending.expires_at).then(|| (map(id), expires_at))
     });
     changed.collect()
+}
+
+/// The paused steps that joins wait for in the new revision, where that changes.
+fn held(
+    builder: &DecisionBuilder<'_>,
+    new: &CompiledWorkflow,
+    map: &impl Fn(&StepId) -> StepId,
+) -> BTreeMap<StepId, Vec<StepId>> {
+    let state = builder.current();
+    let sorted = |steps: BTreeSet<StepId>| steps.into_iter().collect::<Vec<_>>();
+    let changed = state.joins.iter().filter_map(|(id, pending)| {
+        let join = map(id);
+        let paused = state.paused_steps().map(map);
+        let after = sorted(paused.filter(|step| new.leads(step, &join)).collect());
+        let hold = pending.hold.iter().flat_map(|hold| &hold.by);
+        let before = sorted(hold.map(map).collect());
+        (after != before).then_some((join, after))
+    });
+    changed.collect()
+}
+
+/// When active visits are closed early in the new revision, where that changes. The new revision's
+/// timeout counts from when the old one began, else from now.
+fn closes(
+    builder: &DecisionBuilder<'_>,
+    new: &WorkflowConfig,
+    map: &impl Fn(&StepId) -> StepId,
+) -> BTreeMap<StepId, Option<DateTime<Utc>>> {
+    let (state, old) = (builder.current(), builder.config());
+    let changed = state.active_steps().filter_map(|id| {
+        let (visit, step_id) = (state.current_visit(id)?, map(id));
+        let submitted = visit.annotations.len();
+        let before = old
+            .step(id)
+            .and_then(|step| closes_after(old, step, submitted));
+        let after = closes_after(new, new.step(&step_id)?, submitted);
+        let began = visit.closes_at.zip(before).map(|(at, before)| at - before);
+        let began = began.unwrap_or_else(|| stopped_at(builder, Some(visit)));
+        let closes_at = after.filter(|_| visit.is_open()).map(|after| began + after);
+        (closes_at != visit.closes_at).then_some((step_id, closes_at))
+    });
+    changed.collect()
+}
+
+/// When the clock of the task, or of a visit, stopped for a pause; now if it runs.
+fn stopped_at(builder: &DecisionBuilder<'_>, visit: Option<&Visit>) -> DateTime<Utc> {
+    let of_step = visit.and_then(|visit| visit.pause.as_ref());
+    let pause = of_step.or(builder.current().pause.as_ref());
+    pause.map_or(builder.now, |pause| pause.since)
 }
 
 /// How often bounded transitions have fired, carried over to those between the same steps.

@@ -13,6 +13,7 @@ mod decision;
 mod flow;
 mod gold;
 mod hooks;
+mod inactivity;
 mod migrate;
 mod start;
 mod subject;

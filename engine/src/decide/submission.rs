@@ -5,7 +5,12 @@ use std::{borrow::Cow, sync::Arc};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{builder::DecisionBuilder, decision::Refusal, start};
+use super::{
+    builder::DecisionBuilder,
+    decision::Refusal,
+    inactivity::{closes_at, refuse_excluded},
+    start,
+};
 use crate::{
     assignment::{Eligibility, check_roles, reviews_own_work, submitted},
     command::{AnnotationInput, RejectionCode, Submission},
@@ -41,6 +46,7 @@ pub(super) fn submit(
         step_id: step.id.clone(),
         visit,
         annotation: Arc::clone(&annotation),
+        closes_at: closes_at(builder, &step),
     });
     builder.score(&step.id, visit, &annotation);
     builder.go_on(&step, None);
@@ -71,6 +77,7 @@ fn require_acceptable(
     let visit = state.current_visit(&step.id);
     if let Some(visit) = visit {
         refuse_duplicate(step, visit, annotation)?;
+        refuse_excluded(step, visit, annotation.user_id)?;
         refuse_surplus(step, visit, annotation)?;
     }
     builder.require_running()?;

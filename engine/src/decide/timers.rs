@@ -27,6 +27,13 @@ pub(super) fn fire(builder: &mut DecisionBuilder<'_>, command: &FireTimer) -> Re
                 stall(builder, row, user);
             }
         }
+        TimerKind::ProceedTimeout => {
+            if let Some(step_id) = visit_to_close(builder, row) {
+                let step = builder.step(&step_id).clone();
+                builder.subject = Some(step_id);
+                builder.go_on(&step, Some(Closing::Timeout));
+            }
+        }
         TimerKind::Resume => {
             let state = builder.current();
             let pause = match &row.step_id {
@@ -65,9 +72,9 @@ pub(super) fn fire(builder: &mut DecisionBuilder<'_>, command: &FireTimer) -> Re
     Ok(())
 }
 
-/// Whether the row is suspended because its workflow, task or step is paused. A timer that ends a
-/// task's pause, and parent-child messages, are suspended by the workflow's pause alone; a timer
-/// that ends a step's pause by the task's too.
+/// Whether the row is suspended because its workflow, task or step is paused, or a step that its
+/// join waits for. A timer that ends a task's pause, and parent-child messages, are suspended by the
+/// workflow's pause alone; a timer that ends a step's pause by the task's too.
 fn is_suspended(builder: &DecisionBuilder<'_>, row: &Timer) -> bool {
     let state = builder.current();
     let ends_pause = row.kind == TimerKind::Resume && row.step_id.is_none();
@@ -94,6 +101,16 @@ fn inactive_holder(builder: &DecisionBuilder<'_>, row: &Timer) -> Option<UserId>
         .iter()
         .find(|assignment| assignment.n == row.n)?;
     (assignment.expires_at <= builder.now).then_some(assignment.user_id)
+}
+
+/// The step of this row, if its visit is open and nobody has submitted in time.
+fn visit_to_close(builder: &DecisionBuilder<'_>, row: &Timer) -> Option<StepId> {
+    let state = builder.current();
+    let step_id = row.step_id.as_ref()?;
+    let visit = state.current_visit(step_id)?;
+    let is_due = visit.closes_at.is_some_and(|at| at <= builder.now);
+    let waits = state.status == TaskStatus::Running && visit.number == row.visit && visit.is_open();
+    (waits && is_due).then(|| step_id.clone())
 }
 
 fn stall(builder: &mut DecisionBuilder<'_>, row: &Timer, user_id: UserId) {

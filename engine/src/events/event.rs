@@ -114,6 +114,9 @@ pub enum WorkflowEvent {
         visit: u32,
         /// The submission.
         annotation: Arc<AnnotationData>,
+        /// When the visit is closed with the submissions it has, unless somebody submits before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        closes_at: Option<DateTime<Utc>>,
     },
     /// An answer to a gold task was compared with the known one.
     GoldScored {
@@ -290,6 +293,9 @@ pub enum WorkflowEvent {
         /// Whether it is paused only because its parent is, and resumes with it.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         by_parent: bool,
+        /// Joins that wait for the paused step: meanwhile their time does not run.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        holds: Vec<StepId>,
     },
     /// The task or one of its steps resumed.
     WorkflowResumed {
@@ -427,6 +433,14 @@ pub struct WorkflowMigrated {
     /// null waits for all branches. Joins that are not listed keep their time.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub joins: BTreeMap<StepId, Option<DateTime<Utc>>>,
+    /// Paused steps that joins wait for, by the join's new id. Joins that are not listed keep
+    /// theirs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub held: BTreeMap<StepId, Vec<StepId>>,
+    /// When active visits are closed with the submissions they have, by new id; null where they are
+    /// not. Visits that are not listed keep their time.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub closes: BTreeMap<StepId, Option<DateTime<Utc>>>,
 }
 
 /// Reads a map with numeric keys. JSON writes keys as strings, and serde's buffering for tagged
@@ -801,6 +815,10 @@ pub struct TransitionOccurred {
     /// When that join proceeds with the branches that have arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub join_expires_at: Option<DateTime<Utc>>,
+    /// Paused steps that a join which begins to wait here waits for: meanwhile its time does not
+    /// run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_by: Vec<StepId>,
 }
 
 impl WorkflowEvent {
@@ -923,6 +941,23 @@ impl WorkflowEvent {
             | Self::WorkflowCompleted { .. }
             | Self::WorkflowFailed { .. }
             | Self::WorkflowCancelled { .. } => None,
+        }
+    }
+
+    /// The step in which the event shows a person at work, and the roles that the person named.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "people come to a step by these events alone"
+    )]
+    pub fn work_of(&self) -> Option<(&StepId, &[String])> {
+        match self {
+            Self::TaskAssigned { step_id, roles, .. } => Some((step_id, roles)),
+            Self::AnnotationSubmitted {
+                step_id,
+                annotation,
+                ..
+            } => Some((step_id, &annotation.roles)),
+            _ => None,
         }
     }
 

@@ -60,6 +60,43 @@ impl WorkflowOrchestrator {
         Ok(offered)
     }
 
+    /// Whether the person has claimed as many slots as a step allows, of those steps that the
+    /// request is about: the ones that are open to the person, and those where the person has
+    /// claimed a slot.
+    pub async fn is_at_limit(
+        &self,
+        store: &dyn Store,
+        request: &ClaimRequest,
+    ) -> Result<bool, OrchestrationError> {
+        let claimed = store.claimed_slots(request.user_id).await?;
+        let reached = |step: &StepConfig| {
+            let most = step.max_concurrent();
+            most.is_some_and(|most| claimed.len() >= most as usize)
+        };
+        if claimed.is_empty() {
+            return Ok(false);
+        }
+        let open = self.offered_steps(store, request).await?;
+        if open.iter().any(|offered| reached(&offered.config)) {
+            return Ok(true);
+        }
+        let (workflow, revision) = self.named_workflow(request).await?;
+        for slot in claimed.iter().take(WINDOW as usize) {
+            let Some(task) = store.task(slot.task_id).await? else {
+                continue;
+            };
+            let asked = workflow.as_ref().is_none_or(|id| task.workflow == *id)
+                && revision.is_none_or(|id| task.revision_id == id)
+                && request.step.as_ref().is_none_or(|id| slot.step_id == *id);
+            let compiled = self.compiled(task.revision_id.0).await?;
+            let step = compiled.config().step(&slot.step_id);
+            if asked && step.is_some_and(reached) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The workflow that a request names, and the revision if it names one.
     async fn named_workflow(
         &self,
@@ -98,7 +135,8 @@ impl WorkflowOrchestrator {
 ///
 /// If the workflow file sets a share of gold tasks, the claim's id decides whether the claim is for
 /// gold: so a repetition decides the same, and many claims have that share. A claim for gold falls
-/// back to other tasks if there is no gold, and never the other way.
+/// back to other tasks if there is no gold, or only gold that the person has released, and never
+/// the other way.
 pub(super) async fn offers(
     store: &dyn Store,
     request: &ClaimRequest,
@@ -112,7 +150,8 @@ pub(super) async fn offers(
             offers.extend(slots(store, request, offered, true).await?);
         }
     }
-    if !offers.is_empty() {
+    let released = |offer: &Offer| offer.slot.released.contains(&request.user_id);
+    if !offers.iter().all(released) {
         return Ok(offers);
     }
     for offered in steps {

@@ -86,7 +86,7 @@ impl WorkflowOrchestrator {
             if offers.is_empty() {
                 return Ok(None);
             }
-            offer_order(&mut offers);
+            offer_order(&mut offers, request.user_id);
             for tried in 0..offers.len() {
                 let Offer { slot, priority, .. } = offers[tried].clone();
                 let Some(offered) = steps.iter().find(|offered| offered.has(&slot)) else {

@@ -25,7 +25,7 @@ pub use pause::{Pause, WorkflowPause};
 pub use result::{ResolvedBy, ResultKind, ReviewDecision, SoftLabels, StepResult};
 pub use shown::{PreviousRound, ShownAnnotation, ShownStep, ShownSubject, ShownWork};
 pub use slots::{ClaimedSlot, OpenSlot, Slots, SlotsChange};
-pub use snapshot::{PendingJoin, WorkflowSnapshot};
+pub use snapshot::{JoinHold, PendingJoin, WorkflowSnapshot};
 pub use status::{TaskStatus, WorkflowRef};
 pub use step::{
     AnnotationData, Assignment, FailedHook, FoundResult, PendingCall, StepState, StepVisit, Visit,

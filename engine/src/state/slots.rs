@@ -39,6 +39,8 @@ pub struct OpenSlot {
     pub waiting_since: DateTime<Utc>,
     /// People who take part in the visit already, or are not offered a slot in it again; sorted.
     pub barred: Vec<UserId>,
+    /// People who released a slot in the visit: it is offered to them after all others; sorted.
+    pub released: Vec<UserId>,
     /// People who have submitted to the step under review or adjudication, in any visit; sorted.
     #[serde(rename = "judged")]
     pub authors: Vec<UserId>,
@@ -144,8 +146,11 @@ fn open_slot(state: &WorkflowSnapshot, step_id: &StepId, visit: &Visit) -> OpenS
     barred.extend(state.excluded_by_work(visit));
     barred.extend(visit.assignments.iter().map(|claimed| claimed.user_id));
     barred.extend(&visit.excluded);
-    barred.sort_unstable();
-    barred.dedup();
+    let mut released = visit.released.clone();
+    for people in [&mut barred, &mut released] {
+        people.sort_unstable();
+        people.dedup();
+    }
     OpenSlot {
         task_id: state.task_id,
         step_id: step_id.clone(),
@@ -157,6 +162,7 @@ fn open_slot(state: &WorkflowSnapshot, step_id: &StepId, visit: &Visit) -> OpenS
         reserved: count(visit.assignments.len()),
         waiting_since: visit.activated_at,
         barred,
+        released,
         authors: state.authors(visit),
     }
 }

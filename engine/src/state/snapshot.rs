@@ -82,6 +82,15 @@ impl WorkflowSnapshot {
             .map(|(id, _)| id)
     }
 
+    /// The steps that are paused themselves, sorted by id.
+    pub fn paused_steps(&self) -> impl Iterator<Item = &StepId> {
+        let is_paused = |state: &StepState| state.current().is_some_and(|v| v.pause.is_some());
+        self.steps
+            .iter()
+            .filter(move |(_, state)| is_paused(state))
+            .map(|(id, _)| id)
+    }
+
     /// The current steps of the task: active ones and those with an open incident, sorted by id.
     pub fn current_steps(&self) -> Vec<StepId> {
         let held = |id: &StepId| self.incident_of(id).is_some();
@@ -92,17 +101,20 @@ impl WorkflowSnapshot {
             .collect()
     }
 
-    /// Whether the time of a claimed slot, a job or a join is running. Paused steps do not count.
+    /// Whether the time of a claimed slot, a job, a join or a visit that may be closed early is
+    /// running. Paused steps do not count, nor do joins that wait for them.
     pub fn has_timers(&self) -> bool {
         let runs_out = |state: &StepState| {
             let running = state.current().filter(|visit| visit.pause.is_none());
             running.is_some_and(|visit| {
                 let call = visit.call.as_ref();
-                !visit.assignments.is_empty() || call.is_some_and(PendingCall::runs_out)
+                !visit.assignments.is_empty()
+                    || visit.closes_at.is_some()
+                    || call.is_some_and(PendingCall::runs_out)
             })
         };
-        self.joins.values().any(|join| join.expires_at.is_some())
-            || self.steps.values().any(runs_out)
+        let runs = |join: &PendingJoin| join.expires_at.is_some() && join.hold.is_none();
+        self.joins.values().any(runs) || self.steps.values().any(runs_out)
     }
 
     /// The results of completed visits, last first.
@@ -164,4 +176,16 @@ pub struct PendingJoin {
     /// When the join proceeds with the branches that have arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<DateTime<Utc>>,
+    /// The pause of steps that it waits for: meanwhile its time does not run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<JoinHold>,
+}
+
+/// Paused steps that a join waits for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct JoinHold {
+    /// The paused steps, sorted by id.
+    pub by: Vec<StepId>,
+    /// Since when at least one of them is paused.
+    pub since: DateTime<Utc>,
 }

@@ -90,9 +90,18 @@ pub struct Visit {
     /// Claims made so far; numbers the next one.
     #[serde(default)]
     pub assignments_made: u32,
-    /// People who are not offered a slot again (timeout action `reassign`).
+    /// People who lost their slot and take no further part in the visit (timeout action
+    /// `reassign`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub excluded: Vec<UserId>,
+    /// People who released a slot: they are offered the visit again only when nothing else is open
+    /// to them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub released: Vec<UserId>,
+    /// When it is closed with the submissions it has, unless somebody submits before (timeout
+    /// action `proceed`); none while it has too few.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closes_at: Option<DateTime<Utc>>,
     /// Why and until when the step is paused while other branches continue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,

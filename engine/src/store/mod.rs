@@ -52,6 +52,7 @@ pub use operator_commands::{
 };
 pub use outbox::{
     FailedOutboxRow, NewOutboxRow, OUTBOX_LEASE, Outbox, OutboxRow, OutboxStats, PublisherId,
+    UnconfirmedMessage,
 };
 #[cfg(feature = "postgres")]
 pub use postgres::{PgEventStore, PgSettings};
@@ -59,7 +60,7 @@ pub use projections::{
     OpenProjection, ProjectionRows, ProjectionStore, ProjectionTx, ProjectionWrite,
 };
 pub use rebuild::{DerivedChanges, Rebuild, RebuildReport};
-pub use slots::{SlotIndex, SlotOrder, SlotQuery, StepWithOpenSlots};
+pub use slots::{PeopleSeen, SlotIndex, SlotOrder, SlotQuery, StepWithOpenSlots};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteEventStore;
 pub use tasks::{TaskFilter, TaskIndex, TaskPage, WaitingStep};

@@ -3,6 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::error::EventStoreError;
@@ -53,6 +55,16 @@ pub struct FailedOutboxRow {
     pub row: OutboxRow,
     /// Why the last attempt failed.
     pub error: String,
+}
+
+/// How far a message that is not confirmed yet has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct UnconfirmedMessage {
+    /// Failed attempts at publishing it.
+    pub attempts: i32,
+    /// Why the last one failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
 }
 
 /// Statistics of the outbox.
@@ -112,4 +124,11 @@ pub trait Outbox: Send + Sync {
 
     /// Rows that failed at least once, with the last error, oldest first.
     async fn outbox_failed(&self, limit: u32) -> Result<Vec<FailedOutboxRow>, EventStoreError>;
+
+    /// How far a message has come; none if it is not in the outbox: it is confirmed, or was never
+    /// written.
+    async fn unconfirmed(
+        &self,
+        message: Uuid,
+    ) -> Result<Option<UnconfirmedMessage>, EventStoreError>;
 }

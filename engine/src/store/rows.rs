@@ -10,13 +10,14 @@ use uuid::Uuid;
 
 use super::{
     AnnotatorPause, CommandRow, Draft, EventStoreError, FailedOutboxRow, GoalActionRow,
-    GoalActionStatus, LogEntry, LogPosition, ModelCheckpoint, NewGoalAction, OutboxRow,
-    RecordedOutcome, StepWithOpenSlots, TaskRow, Timer, TimerKind, WorkflowPause, WorkflowRow,
+    GoalActionStatus, LogEntry, LogPosition, ModelCheckpoint, NewGoalAction, OutboxRow, PeopleSeen,
+    RecordedOutcome, StepWithOpenSlots, TaskRow, Timer, TimerKind, UnconfirmedMessage,
+    WorkflowPause, WorkflowRow,
 };
 use crate::{
     config::WorkflowConfig,
     events::{EventMetadata, StoredEvent, UpcastError, upcast},
-    ids::{CommandId, RevisionId, Slug, TaskId, UserId},
+    ids::{CommandId, RevisionId, Slug, StepId, TaskId, UserId},
     state::{ClaimedSlot, OpenSlot, TaskStatus, WorkflowSnapshot},
 };
 
@@ -370,6 +371,14 @@ pub(super) fn failed_outbox(row: &impl Record) -> Result<FailedOutboxRow, EventS
     })
 }
 
+pub(super) fn unconfirmed(row: &impl Record) -> Result<UnconfirmedMessage, EventStoreError> {
+    let columns = Columns::of("outbox", row);
+    Ok(UnconfirmedMessage {
+        attempts: columns.number("attempts")?,
+        last_error: columns.opt_string("last_error")?,
+    })
+}
+
 pub(super) fn due(row: &impl Record) -> Result<Timer, EventStoreError> {
     let columns = Columns::of("timers", row);
     let kind = columns.text("kind")?;
@@ -464,6 +473,7 @@ pub(super) fn open_slot(row: &impl Record) -> Result<OpenSlot, EventStoreError> 
         reserved: columns.number("reserved")?,
         waiting_since: columns.time("waiting_since")?,
         barred: columns.users("barred")?,
+        released: columns.users("released")?,
         authors: columns.users("judged")?,
     })
 }
@@ -475,6 +485,25 @@ pub(super) fn claimed_slot(row: &impl Record) -> Result<ClaimedSlot, EventStoreE
         task_id: columns.task("task_id")?,
         step_id: columns.slug("step_id")?,
     })
+}
+
+/// A step in which people have worked, and a role that one of them named.
+pub(super) fn seen(row: &impl Record) -> Result<(StepId, Option<String>), EventStoreError> {
+    let columns = Columns::of("workflow_events", row);
+    Ok((columns.slug("step_id")?, columns.opt_string("role")?))
+}
+
+/// The people of these rows.
+pub(super) fn people_seen(rows: Vec<(StepId, Option<String>)>, whole: bool) -> PeopleSeen {
+    let mut seen = PeopleSeen {
+        whole,
+        ..PeopleSeen::default()
+    };
+    for (step_id, role) in rows {
+        seen.steps.insert(step_id);
+        seen.roles.extend(role);
+    }
+    seen
 }
 
 pub(super) fn goal_action(row: &impl Record) -> Result<GoalActionRow, EventStoreError> {

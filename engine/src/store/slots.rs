@@ -1,5 +1,7 @@
 //! Open and claimed slots, for assignment.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 
 use super::error::EventStoreError;
@@ -17,7 +19,8 @@ pub struct StepWithOpenSlots {
     pub step_id: StepId,
 }
 
-/// Which open slots of a step come first; ties go to the slot that has waited longest.
+/// Which open slots of a step come first; ties go to the slot that has waited longest. In either
+/// order, slots of visits in which the person who asks has released one come after all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlotOrder {
     /// Slots of the tasks with the fewest people working, or having worked, on them.
@@ -43,6 +46,17 @@ pub struct SlotQuery {
     pub limit: u32,
 }
 
+/// What is known of the people who have claimed or submitted in a workflow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeopleSeen {
+    /// The roles that they have named.
+    pub roles: BTreeSet<String>,
+    /// The steps in which they have claimed or submitted.
+    pub steps: BTreeSet<StepId>,
+    /// Whether the whole log was examined.
+    pub whole: bool,
+}
+
 /// Open and claimed slots, for assignment.
 #[async_trait]
 pub trait SlotIndex: Send + Sync {
@@ -59,4 +73,12 @@ pub trait SlotIndex: Send + Sync {
 
     /// The slots a person has claimed, ordered by task.
     async fn claimed_slots(&self, user: UserId) -> Result<Vec<ClaimedSlot>, EventStoreError>;
+
+    /// The roles that people have named in a workflow, and the steps in which they have worked,
+    /// among the newest `events` events of the log.
+    async fn people_seen(
+        &self,
+        workflow: &WorkflowId,
+        events: u32,
+    ) -> Result<PeopleSeen, EventStoreError>;
 }

@@ -39,6 +39,8 @@ pub enum TimerKind {
     ChildEnded,
     /// Publishes an unanswered job again, or gives it up.
     JobTimeout,
+    /// Closes a visit with the submissions it has, when nobody has submitted for too long.
+    ProceedTimeout,
 }
 
 /// How timers are run: calls may take a minute and must not delay other due timers.
@@ -52,7 +54,7 @@ pub enum TimerLane {
 
 impl TimerKind {
     /// Every kind.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::AssignmentTimeout,
         Self::Resume,
         Self::JoinTimeout,
@@ -64,6 +66,7 @@ impl TimerKind {
         Self::ChildReport,
         Self::ChildEnded,
         Self::JobTimeout,
+        Self::ProceedTimeout,
     ];
 
     /// Whether firing a timer of this kind has an effect outside any transaction, before the
@@ -74,6 +77,7 @@ impl TimerKind {
             | Self::Resume
             | Self::JoinTimeout
             | Self::JobTimeout
+            | Self::ProceedTimeout
             | Self::ChildEnded => false,
             Self::HandlerCall
             | Self::ChildStart
@@ -97,6 +101,7 @@ impl TimerKind {
             | Self::JoinTimeout
             | Self::HandlerCall
             | Self::JobTimeout
+            | Self::ProceedTimeout
             | Self::ChildEnded => false,
         }
     }
@@ -113,7 +118,8 @@ impl TimerKind {
             | Self::ChildCancel
             | Self::ChildReport
             | Self::ChildEnded
-            | Self::JobTimeout => TimerLane::Decisions,
+            | Self::JobTimeout
+            | Self::ProceedTimeout => TimerLane::Decisions,
             Self::HandlerCall => TimerLane::Calls,
         }
     }
@@ -132,6 +138,7 @@ impl TimerKind {
             Self::ChildReport => "child_report",
             Self::ChildEnded => "child_ended",
             Self::JobTimeout => "job_timeout",
+            Self::ProceedTimeout => "proceed_timeout",
         }
     }
 

@@ -21,6 +21,7 @@ pub fn derive_timers(state: &WorkflowSnapshot) -> Vec<Timer> {
     let mut rows: Vec<Timer> = match state.status {
         TaskStatus::Running => assignment_timeouts(state)
             .into_iter()
+            .chain(proceed_timeouts(state))
             .chain(join_timeouts(state))
             .chain(ended_children(state))
             .chain(calls(state))
@@ -42,8 +43,13 @@ pub fn derive_timers(state: &WorkflowSnapshot) -> Vec<Timer> {
     rows
 }
 
-/// Whether the row's step is paused. The timer that ends the pause is not suspended.
+/// Whether the row's step is paused, or a step that the row's join waits for. The timer that ends
+/// the pause is not suspended.
 pub(crate) fn is_suspended(state: &WorkflowSnapshot, row: &Timer) -> bool {
+    if row.kind == TimerKind::JoinTimeout {
+        let join = row.step_id.as_ref().and_then(|step| state.joins.get(step));
+        return join.is_some_and(|join| join.hold.is_some());
+    }
     let visit = row
         .step_id
         .as_ref()
@@ -99,6 +105,23 @@ fn assignment_timeouts(state: &WorkflowSnapshot) -> Vec<Timer> {
             })
         })
         .collect()
+}
+
+/// Visits that have enough submissions to be closed early.
+fn proceed_timeouts(state: &WorkflowSnapshot) -> impl Iterator<Item = Timer> {
+    state.steps.iter().filter_map(|(step_id, step)| {
+        let visit = step.current().filter(|visit| visit.is_open())?;
+        let kind = TimerKind::ProceedTimeout;
+        Some(Timer {
+            id: row_id(state.task_id, Some(step_id), visit.number, kind, 0),
+            task_id: state.task_id,
+            step_id: Some(step_id.clone()),
+            visit: visit.number,
+            kind,
+            n: 0,
+            due_at: visit.closes_at?,
+        })
+    })
 }
 
 /// Attempts at webhooks, and timeouts of jobs.

@@ -85,7 +85,8 @@ pub fn effect_of(
         | TimerKind::Resume
         | TimerKind::JoinTimeout
         | TimerKind::ChildEnded
-        | TimerKind::JobTimeout => None,
+        | TimerKind::JobTimeout
+        | TimerKind::ProceedTimeout => None,
         TimerKind::ChildStart
         | TimerKind::ChildPause
         | TimerKind::ChildResume

@@ -173,18 +173,16 @@ mod tests {
     #[test]
     fn expressions_know_the_keys_of_a_result() {
         let mut result = StepResult {
-            kind: ResultKind::Annotation,
-            value: None,
-            agreement: None,
-            resolved_by: None,
-            decision: None,
-            annotations: Vec::new(),
+            reached: Some(false),
+            agreed: Some(json!([])),
+            disputed: Some(json!([])),
             posterior: Some(Box::new(SoftLabels {
                 confidence: 0.5,
                 classes: Vec::new(),
                 probabilities: Vec::new(),
                 unseen: 0.5,
             })),
+            ..StepResult::new(ResultKind::Annotation)
         };
         let sorted = |mut keys: Vec<&str>| {
             keys.sort_unstable();

@@ -5,10 +5,10 @@ use std::ffi::OsString;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
-    annotator::AnnotatorVerb, bench::BenchArgs, config::ConfigVerb, dead_letter::DeadLetterVerb,
-    demo::DemoArgs, goal::GoalVerb, outbox::OutboxVerb, output::Format, publish::PublishArgs,
-    rebuild::RebuildArgs, rejected::RejectedVerb, settings, task::TaskVerb, worker::WorkerArgs,
-    workflow::WorkflowVerb,
+    annotator::AnnotatorVerb, assignment::AssignmentVerb, bench::BenchArgs, config::ConfigVerb,
+    dead_letter::DeadLetterVerb, demo::DemoArgs, goal::GoalVerb, outbox::OutboxVerb,
+    output::Format, publish::PublishArgs, rebuild::RebuildArgs, rejected::RejectedVerb, settings,
+    task::TaskVerb, worker::WorkerArgs, workflow::WorkflowVerb,
 };
 use crate::settings::SettingsFlags;
 
@@ -71,6 +71,9 @@ pub enum Verb {
     /// List annotators with their accuracy on gold tasks, pause and resume them
     #[command(subcommand)]
     Annotator(AnnotatorVerb),
+    /// List the slots that a person has claimed
+    #[command(subcommand)]
+    Assignment(AssignmentVerb),
     /// List goals and their progress
     #[command(subcommand)]
     Goal(GoalVerb),

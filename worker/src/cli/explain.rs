@@ -13,7 +13,7 @@ use super::{
     output::clipped,
 };
 use crate::{
-    operations::{explain::ChildStatus, tasks::explain_task},
+    operations::{tasks::explain_task, waiting::ChildStatus},
     settings::Settings,
 };
 
@@ -26,9 +26,10 @@ fn reliability(child: &ChildStatus) -> String {
     } else {
         format!(" at {}", steps.join(", "))
     };
-    let held = match child.incidents {
-        0 => String::new(),
-        n => format!(", held by {n} incidents"),
+    let held = match (&child.workflow_pause, child.incidents) {
+        (Some(pause), _) => format!(", its workflow is {}", pause.word()),
+        (None, 0) => String::new(),
+        (None, n) => format!(", held by {n} incidents"),
     };
     format!(
         "  child task {} of `{}`: {status}{at}{held}",

@@ -3,6 +3,7 @@
 mod annotator;
 mod answers;
 mod arguments;
+mod assignment;
 mod bench;
 mod config;
 mod connect;

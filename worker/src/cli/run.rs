@@ -3,8 +3,9 @@
 use std::{ffi::OsString, process::ExitCode};
 
 use super::{
-    Cli, CliError, Format, Output, annotator, arguments::Verb, bench, config, dead_letter, demo,
-    goal, migrate, outbox, publish, rebuild, rejected, settings, task, worker, workflow,
+    Cli, CliError, Format, Output, annotator, arguments::Verb, assignment, bench, config,
+    dead_letter, demo, goal, migrate, outbox, publish, rebuild, rejected, settings, task, worker,
+    workflow,
 };
 use crate::settings::Settings;
 
@@ -68,6 +69,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Verb::Outbox(verb) => outbox::run(verb, &settings, output).await,
         Verb::Rejected(verb) => rejected::run(verb, &settings, output).await,
         Verb::Annotator(verb) => annotator::run(verb, &settings, output).await,
+        Verb::Assignment(verb) => assignment::run(verb, &settings, output).await,
         Verb::Goal(verb) => goal::run(verb, &settings, output).await,
         Verb::Rebuild(args) => rebuild::run(args, &settings, output).await,
         Verb::Bench(args) => bench::run(args, settings, output).await,

@@ -24,7 +24,7 @@ use super::{
     values::{json_argument, pair, status},
 };
 use crate::{
-    operations::{explain, tasks::state_document},
+    operations::{explain::summary_of, tasks::state_document},
     settings::Settings,
     wire::{CommandRequest, read_request},
 };
@@ -403,8 +403,7 @@ async fn state(
         ]);
         facts.row(["status", state.status.as_str()]);
         facts.row(["version", &state.version.to_string()]);
-        let explanation = explain::explain(&state, &[], active);
-        facts.row(["why", &explanation.summary]);
+        facts.row(["why", &summary_of(&state, active)]);
         if let Some(output) = &state.output {
             facts.row(["result", &clipped(&output["result"].to_string(), 100)]);
         }

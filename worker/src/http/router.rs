@@ -45,6 +45,7 @@ use super::{
 use crate::{
     operations::{
         answers::AnswersDocument,
+        assignments::AssignmentList,
         explain::Explanation,
         migration::{MigrationPage, MigrationRequest},
         tasks::StateDocument,
@@ -80,6 +81,23 @@ fn operations() -> Vec<Operation> {
     let mut all = workflow_operations();
     all.extend(task_operations());
     all.extend(command_operations());
+    let limit = json_schema!({"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": PAGE_DEFAULT});
+    all.push(
+        Operation::get("/api/v1/assignments", "list_assignments", assignments::list)
+            .summary("The slots that a person has claimed, in pages")
+            .query(
+                "user_id",
+                "The person; may be left out with a token that belongs to a user.",
+                schema_for!(UserId),
+            )
+            .query(
+                "after",
+                "The last task of the previous page.",
+                schema_for!(TaskId),
+            )
+            .query("limit", "Tasks per page.", limit)
+            .answers::<AssignmentList>(200, "The claimed slots, by task"),
+    );
     all.push(
         Operation::command::<ClaimBody, _>(
             "/api/v1/assignments/next",
@@ -92,8 +110,9 @@ fn operations() -> Vec<Operation> {
         .answers::<Claim>(200, "The claimed slot, with the data needed to begin")
         .answers_nothing(
             204,
-            "No slot is open that the person may take; the header `x-glyph-reason` is \
-             `annotator_paused` where the person is paused in a workflow that was asked for",
+            "No slot is open that the person may take. The header `x-glyph-reason` is \
+             `annotator_paused` where the person is paused in a workflow that was asked for, and \
+             `max_concurrent` where the person has claimed as many slots as a step allows",
         ),
     );
     all.extend(annotator_operations());

@@ -3,15 +3,16 @@
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
     WorkflowEvent, WorkflowSnapshot,
-    config::{ExternalHandler, HookId, Target},
-    events::{ConsensusCalculated, PosteriorCalculated, StoredEvent},
-    ids::{StepId, TaskId, UserId, WorkflowId},
-    state::{ChildTask, Incident, ParentTask, Pause, PendingCall, StepResult, TaskStatus, Visit},
-    store::{TaskRow, WorkflowPause},
+    config::{HookId, Target},
+    events::{ConsensusCalculated, StoredEvent},
+    ids::{StepId, TaskId},
+    state::{ParentTask, Pause, PendingCall, StepResult, TaskStatus, Visit, WorkflowPause},
 };
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
+
+use super::waiting::{Known, Waiting, last_comparison, of_pause, waiting};
 
 /// Why a task is where it is.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -46,41 +47,6 @@ pub struct Explanation {
     /// The output of a completed task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<Value>,
-}
-
-/// A step that waits.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-pub struct Waiting {
-    /// The step.
-    pub step_id: StepId,
-    /// The visit.
-    pub visit: u32,
-    /// Since when it waits.
-    pub since: DateTime<Utc>,
-    /// The reason in one sentence, with the command that helps where there is one.
-    pub reason: String,
-    /// Accepted submissions.
-    pub submitted: usize,
-    /// Submissions required; null where the step waits for an `advance`.
-    #[serde(rename = "places")]
-    pub slots: Option<u32>,
-    /// Slots without a submission or a claim.
-    #[serde(rename = "free_places")]
-    pub free_slots: Option<u32>,
-    /// The claimed slots, each with its user and expiry.
-    pub claims: Vec<Claim>,
-    /// The task that runs its sub-workflow.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub child: Option<ChildStatus>,
-    /// The pending call to an external handler.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub call: Option<PendingCall>,
-    /// The last comparison of the submissions, after which more were requested.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub consensus: Option<ConsensusCalculated>,
-    /// The incident that stops it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub incident: Option<Incident>,
 }
 
 /// A hook that is pending or was given up.
@@ -132,49 +98,6 @@ impl HookStatus {
     }
 }
 
-/// The state of a child task.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-pub struct ChildStatus {
-    /// The child.
-    pub task_id: TaskId,
-    /// Its workflow.
-    pub workflow: WorkflowId,
-    /// Its status; null until it has started.
-    pub status: Option<TaskStatus>,
-    /// Its current steps.
-    pub current_steps: Vec<StepId>,
-    /// Its open incidents.
-    pub incidents: u32,
-}
-
-impl ChildStatus {
-    fn of(child: &ChildTask) -> Self {
-        Self {
-            task_id: child.task_id,
-            workflow: child.workflow.clone(),
-            status: child.outcome.as_ref().map(|outcome| outcome.status),
-            current_steps: Vec::new(),
-            incidents: 0,
-        }
-    }
-
-    /// Updates it from the child's own row.
-    pub(super) fn see(&mut self, row: TaskRow) {
-        self.status = Some(row.status);
-        self.current_steps = row.current_steps;
-        self.incidents = row.incidents;
-    }
-}
-
-/// A claimed slot.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-pub struct Claim {
-    /// The user.
-    pub user_id: UserId,
-    /// When the claim expires without activity.
-    pub expires_at: DateTime<Utc>,
-}
-
 /// How a visit ended.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct StepDecision {
@@ -206,19 +129,38 @@ pub struct PathEntry {
     pub version: u64,
 }
 
-/// Explains `state`, which follows from `events`. `pauses` are the current pauses of workflows.
-pub fn explain(
+/// What a task waits for in one sentence, from its state and the current pauses of workflows alone.
+pub fn summary_of(state: &WorkflowSnapshot, pauses: Vec<WorkflowPause>) -> String {
+    let known = Known {
+        pauses,
+        ..Known::default()
+    };
+    explain(state, &[], &known).summary
+}
+
+/// Explains `state`, which follows from `events`.
+pub(super) fn explain(
     state: &WorkflowSnapshot,
     events: &[StoredEvent],
-    pauses: Vec<WorkflowPause>,
+    known: &Known,
 ) -> Explanation {
-    let workflow_pause = pauses
-        .into_iter()
-        .find(|pause| pause.workflow == state.workflow.workflow && !state.status.is_final());
+    let of_task = |pause: &&WorkflowPause| {
+        pause.workflow == state.workflow.workflow && !state.status.is_final()
+    };
+    let workflow_pause = known.pauses.iter().find(of_task).cloned();
+    let of_step = |step| {
+        Some(waiting(
+            state,
+            &step,
+            state.current_visit(&step)?,
+            events,
+            known,
+        ))
+    };
     let waiting: Vec<Waiting> = state
         .current_steps()
         .into_iter()
-        .filter_map(|step| Some(waiting(state, &step, state.current_visit(&step)?, events)))
+        .filter_map(of_step)
         .collect();
     Explanation {
         task_id: state.task_id,
@@ -236,122 +178,6 @@ pub fn explain(
     }
 }
 
-fn waiting(
-    state: &WorkflowSnapshot,
-    step: &StepId,
-    visit: &Visit,
-    events: &[StoredEvent],
-) -> Waiting {
-    let incident = state.incident_of(step).cloned();
-    let consensus = last_comparison(events, step, visit.number);
-    let claims = visit.assignments.iter();
-    Waiting {
-        step_id: step.clone(),
-        visit: visit.number,
-        since: incident
-            .as_ref()
-            .map_or(visit.activated_at, |incident| incident.opened_at),
-        reason: waiting_reason(visit, incident.as_ref(), consensus.as_ref()),
-        submitted: visit.annotations.len(),
-        slots: visit.slots,
-        free_slots: visit.free_slots(),
-        claims: claims
-            .map(|claim| Claim {
-                user_id: claim.user_id,
-                expires_at: claim.expires_at,
-            })
-            .collect(),
-        child: visit.child.as_ref().map(ChildStatus::of),
-        call: visit.call.clone(),
-        consensus,
-        incident,
-    }
-}
-
-/// The last comparison of a visit among `events`.
-fn last_comparison(
-    events: &[StoredEvent],
-    step: &StepId,
-    visit: u32,
-) -> Option<ConsensusCalculated> {
-    events.iter().rev().find_map(|event| match &event.event {
-        WorkflowEvent::ConsensusCalculated(c) if c.step_id == *step && c.visit == visit => {
-            Some(c.clone())
-        }
-        _ => None,
-    })
-}
-
-/// Why a step that completes by confidence requests more submissions.
-fn unsure(compared: &ConsensusCalculated) -> Option<String> {
-    let PosteriorCalculated {
-        target,
-        max,
-        soft_labels,
-        ..
-    } = compared.posterior.as_deref()?;
-    Some(format!(
-        "the best answer is {:.3} probable, which is below the target of {target}, so more people \
-         are asked, {max} at most",
-        soft_labels.confidence
-    ))
-}
-
-fn waiting_reason(
-    visit: &Visit,
-    incident: Option<&Incident>,
-    compared: Option<&ConsensusCalculated>,
-) -> String {
-    if let Some(pause) = &visit.pause {
-        let reason = pause.reason.as_deref().unwrap_or("no reason given");
-        return format!("the step is paused ({reason}); `resume` lets it go on");
-    }
-    if let Some(Incident { code, reason, .. }) = incident {
-        return format!("held by an incident, {code}: {reason}; `retry` tries again");
-    }
-    if let Some(child) = &visit.child {
-        return child.describe();
-    }
-    if let Some(call) = &visit.call {
-        return match call.hook {
-            Some(hook) => format!("at its hook `{hook}`: {}", calling(call)),
-            None => calling(call),
-        };
-    }
-    let submitted = visit.annotations.len();
-    let slots = match (visit.slots, visit.assignments.len()) {
-        (None, _) => format!("{submitted} submissions so far; an `advance` ends it"),
-        (Some(slots), 0) => format!("{submitted} of {slots} submissions; no slot is claimed"),
-        (Some(slots), claimed) => {
-            format!("{submitted} of {slots} submissions; {claimed} slots are claimed")
-        }
-    };
-    match compared.and_then(unsure) {
-        Some(unsure) => format!("{slots}; {unsure}"),
-        None => slots,
-    }
-}
-
-fn calling(call: &PendingCall) -> String {
-    let PendingCall { attempt, .. } = call;
-    let after = match &call.last_error {
-        Some(error) => format!("; the one before failed: {error}"),
-        None => String::new(),
-    };
-    match (call.handler, call.due_at) {
-        (ExternalHandler::Webhook, Some(due_at)) => {
-            format!("attempt {attempt} at its webhook is due from {due_at}{after}")
-        }
-        (ExternalHandler::Queue, Some(due_at)) => format!(
-            "attempt {attempt} at its job is published and fails at {due_at}; an `advance` with \
-             `output` answers it{after}"
-        ),
-        (ExternalHandler::Webhook | ExternalHandler::Queue, None) => {
-            "its job is published; an `advance` with `output` answers it".to_owned()
-        }
-    }
-}
-
 fn summary(
     state: &WorkflowSnapshot,
     workflow_pause: Option<&WorkflowPause>,
@@ -364,16 +190,7 @@ fn summary(
         each.collect::<Vec<_>>().join("; ")
     };
     match state.status {
-        TaskStatus::Running if let Some(pause) = workflow_pause => format!(
-            "its workflow is {} ({}); it goes on when that is {}",
-            pause.word(),
-            pause.reason.as_deref().unwrap_or("no reason given"),
-            if pause.archived {
-                "restored"
-            } else {
-                "resumed"
-            }
-        ),
+        TaskStatus::Running if let Some(pause) = workflow_pause => of_pause(pause),
         TaskStatus::Running if waiting.is_empty() => "it runs, and no step waits".to_owned(),
         TaskStatus::Running => format!("it waits in {}", steps()),
         TaskStatus::Paused => {

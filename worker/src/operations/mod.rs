@@ -5,8 +5,10 @@
 //! error becomes.
 
 pub mod answers;
+pub mod assignments;
 pub mod explain;
 pub mod goals;
 pub mod migration;
 pub mod tasks;
+pub mod waiting;
 pub mod workflows;

@@ -2,22 +2,29 @@
 
 use std::collections::BTreeMap;
 
+use futures::{FutureExt, future::BoxFuture};
 use glyph_workflow_engine::{
     WorkflowSnapshot,
     events::StoredEvent,
     ids::{StepId, TaskId},
-    limits::PAGE_MAX,
-    state::ShownWork,
-    store::{EventStoreError, Store},
+    limits::{PAGE_MAX, SUB_WORKFLOW_DEPTH_DEFAULT},
+    state::{ShownWork, Visit, WorkflowPause},
+    store::{EventStore, EventStoreError, Store, WorkflowConfigStore},
 };
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::explain::{Explanation, explain};
+use super::{
+    explain::{Explanation, explain},
+    waiting::{ChildStatus, Known, Missing, job_message, wants_somebody},
+};
 
 /// Maximum number of events that an explanation reads; a usual history is ten times shorter.
 const EXPLAINED_EVENTS_MAX: usize = 20_000;
+
+/// The newest events of the log that are searched for people with a role.
+const PEOPLE_EVENTS_MAX: u32 = 20_000;
 
 /// The state of a task with its current steps, which are derived from it.
 #[derive(Serialize, JsonSchema)]
@@ -52,25 +59,83 @@ pub fn state_document(state: &WorkflowSnapshot) -> Value {
     serde_json::to_value(StateDocument::from(state)).unwrap_or_default()
 }
 
-/// Explains a task from its state, its history and the pauses of workflows, with the current state
-/// of its child tasks.
+/// Explains a task from its state and its history, and from what can be seen around it: pauses of
+/// workflows, child tasks and what those wait for, the messages of jobs, and the people who have
+/// worked in its workflow.
 pub async fn explain_task(
     store: &dyn Store,
     state: &WorkflowSnapshot,
 ) -> Result<Explanation, EventStoreError> {
-    let events = whole_history(store, state.task_id).await?;
-    let active = store.workflow_pauses().await?.active;
-    let mut explanation = explain(state, &events, active);
-    let children = explanation
-        .waiting
-        .iter_mut()
-        .filter_map(|w| w.child.as_mut());
-    for child in children {
-        if let Some(row) = store.task(child.task_id).await? {
-            child.see(row);
+    let pauses = store.workflow_pauses().await?.active;
+    explain_below(store, state, &pauses, SUB_WORKFLOW_DEPTH_DEFAULT).await
+}
+
+/// Explains a task, and its children down to `depth` levels below it.
+fn explain_below<'a>(
+    store: &'a dyn Store,
+    state: &'a WorkflowSnapshot,
+    pauses: &'a [WorkflowPause],
+    depth: u32,
+) -> BoxFuture<'a, Result<Explanation, EventStoreError>> {
+    let explained = async move {
+        let events = whole_history(store, state.task_id).await?;
+        let visits = state
+            .current_steps()
+            .into_iter()
+            .filter_map(|step| Some((state.current_visit(&step)?, step)));
+        let visits: Vec<(&Visit, StepId)> = visits.collect();
+        let mut known = Known {
+            pauses: pauses.to_vec(),
+            ..Known::default()
+        };
+        for (visit, step) in &visits {
+            if let Some(child) = visit.child.as_ref().filter(|_| depth > 0) {
+                let found = EventStore::load(store, &[child.task_id]).await?;
+                let seen = match found.get(&child.task_id) {
+                    Some(seen) => {
+                        let below = explain_below(store, seen, pauses, depth - 1).await?;
+                        Some((seen, below.summary))
+                    }
+                    None => None,
+                };
+                let status = ChildStatus::of(child, pauses, seen);
+                known.children.insert(child.task_id, status);
+            }
+            let call = visit.call.as_ref();
+            let job = call.and_then(|call| job_message(&events, step, visit.number, call));
+            if let Some(message) = job
+                && let Some(unconfirmed) = store.unconfirmed(message).await?
+            {
+                known.unconfirmed.insert(message, unconfirmed);
+            }
         }
+        known.nobody_has = nobody_has(store, state, &visits).await?;
+        Ok(explain(state, &events, &known))
+    };
+    explained.boxed()
+}
+
+/// Roles and skills that the waiting steps ask for and that nobody has shown in the workflow.
+async fn nobody_has(
+    store: &dyn Store,
+    state: &WorkflowSnapshot,
+    visits: &[(&Visit, StepId)],
+) -> Result<BTreeMap<StepId, Missing>, EventStoreError> {
+    let revision = state.workflow.revision_id.0;
+    let workflow = WorkflowConfigStore::load(store, revision).await?;
+    let Some(workflow) = workflow else {
+        return Ok(BTreeMap::new());
+    };
+    let asks = |step: &&StepId| wants_somebody(state, &workflow, step);
+    let asking: Vec<&StepId> = visits.iter().map(|(_, step)| step).filter(asks).collect();
+    if asking.is_empty() {
+        return Ok(BTreeMap::new());
     }
-    Ok(explanation)
+    let seen = store.people_seen(&workflow.id, PEOPLE_EVENTS_MAX).await?;
+    let missing = asking
+        .into_iter()
+        .filter_map(|step| Some((step.clone(), Missing::of(&workflow, step, &seen)?)));
+    Ok(missing.collect())
 }
 
 /// The history of a task, oldest first, up to [`EXPLAINED_EVENTS_MAX`] events.

@@ -2,6 +2,7 @@
 
 mod access;
 mod claims;
+mod explain;
 mod gold;
 mod migration;
 mod service;
@@ -19,6 +20,7 @@ use axum::{
 use glyph_worker::{
     http::{Api, CommandSink, Health, NotTaken, openapi_document, router},
     settings::Tokens,
+    wire::CloudEventMessages,
 };
 use glyph_workflow_engine::{
     WorkflowOrchestrator,
@@ -72,26 +74,38 @@ impl Server {
     /// A server whose store the test can read.
     fn with_store(tokens: Tokens) -> (Self, Arc<MemoryStore>) {
         let store = Arc::new(MemoryStore::new());
-        let orchestrator = Arc::new(WorkflowOrchestrator::new(
-            Arc::clone(&store) as _,
-            Arc::clone(&store) as _,
-        ));
+        let orchestrator =
+            WorkflowOrchestrator::new(Arc::clone(&store) as _, Arc::clone(&store) as _);
+        (Self::on(tokens, Arc::clone(&store), orchestrator), store)
+    }
+
+    /// A server whose decisions lead to messages.
+    fn with_messages() -> (Self, Arc<MemoryStore>) {
+        let store = Arc::new(MemoryStore::new());
+        let orchestrator =
+            WorkflowOrchestrator::new(Arc::clone(&store) as _, Arc::clone(&store) as _)
+                .with_messages(Arc::new(CloudEventMessages::default()));
+        let server = Self::on(Tokens::default(), Arc::clone(&store), orchestrator);
+        (server, store)
+    }
+
+    fn on(tokens: Tokens, store: Arc<MemoryStore>, orchestrator: WorkflowOrchestrator) -> Self {
+        let orchestrator = Arc::new(orchestrator);
         let health = Health::default();
         let api = Api {
-            store: Arc::clone(&store) as _,
+            store,
             commands: Arc::new(Direct(Arc::clone(&orchestrator))),
             orchestrator,
             tokens,
             health: health.clone(),
             metrics: Arc::new(|| "glyph_up 1\n".to_owned()),
         };
-        let server = Self {
+        Self {
             router: router(api),
             health,
             token: None,
             document: &DOCUMENT,
-        };
-        (server, store)
+        }
     }
 
     async fn with_dual() -> Self {

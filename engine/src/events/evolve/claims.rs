@@ -22,20 +22,29 @@ pub(super) fn active(visit: &mut Visit, user: UserId, expires_at: DateTime<Utc>)
     for assignment in held.filter(|a| a.user_id == user) {
         assignment.expires_at = expires_at;
     }
+    // Whoever is at work is not interrupted by closing the visit early.
+    visit.closes_at = visit.closes_at.map(|at| at.max(expires_at));
 }
 
 /// A person has released or lost a slot.
 pub(super) fn released(visit: &mut Visit, user: UserId, cause: ReleaseReason) {
     visit.assignments.retain(|a| a.user_id != user);
-    if cause == ReleaseReason::Reassigned {
-        visit.excluded.push(user);
+    match cause {
+        ReleaseReason::Reassigned => visit.excluded.push(user),
+        ReleaseReason::Released if !visit.released.contains(&user) => visit.released.push(user),
+        ReleaseReason::Released | ReleaseReason::Inactivity | ReleaseReason::StepEnded => {}
     }
 }
 
 /// A person has submitted.
-pub(super) fn submitted(visit: &mut Visit, annotation: &Arc<AnnotationData>) {
+pub(super) fn submitted(
+    visit: &mut Visit,
+    annotation: &Arc<AnnotationData>,
+    closes_at: Option<DateTime<Utc>>,
+) {
     visit
         .assignments
         .retain(|a| a.user_id != annotation.user_id);
     visit.annotations.push(Arc::clone(annotation));
+    visit.closes_at = closes_at;
 }

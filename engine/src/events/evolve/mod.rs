@@ -156,7 +156,7 @@ fn change(
         E::StepWithdrawn { step_id, visit, .. } => {
             visits::end(state, event, (step_id, *visit), VisitStatus::Withdrawn, now)?;
         }
-        E::TransitionOccurred(transition) => visits::went_on(state, transition),
+        E::TransitionOccurred(transition) => visits::went_on(state, transition, now),
 
         // People who work on visits.
         E::TaskAssigned {
@@ -202,7 +202,11 @@ fn change(
             step_id,
             visit,
             annotation,
-        } => claims::submitted(active_visit(state, event, step_id, *visit)?, annotation),
+            closes_at,
+        } => {
+            let visit = active_visit(state, event, step_id, *visit)?;
+            claims::submitted(visit, annotation, *closes_at);
+        }
         E::SlotsAdded {
             step_id,
             visit,
@@ -264,6 +268,7 @@ fn change(
             reason,
             until,
             by_parent,
+            holds,
         } => {
             let pause = Pause {
                 reason: reason.clone(),
@@ -271,13 +276,14 @@ fn change(
                 by_parent: *by_parent,
                 until: *until,
             };
-            pauses::pause(state, event, step_id.as_ref(), pause)?;
+            pauses::pause(state, event, (step_id.as_ref(), holds), pause)?;
         }
         E::WorkflowResumed { step_id, .. } => {
             pauses::resume(state, event, step_id.as_ref(), now)?;
         }
         E::TimersRearmed { paused_micros } => pauses::give_back(state, *paused_micros),
     }
+    pauses::release_joins(state, now);
     children::report_end(state, event, now);
     children::order_children(state, event, now);
     Ok(())

@@ -6,23 +6,65 @@ use super::find::last_active_visit;
 use crate::{
     events::WorkflowEvent,
     ids::StepId,
-    state::{Pause, PendingCall, StateTransitionError, TaskStatus, Visit, WorkflowSnapshot},
+    state::{
+        JoinHold, Pause, PendingCall, StateTransitionError, StepState, TaskStatus, Visit,
+        WorkflowSnapshot,
+    },
 };
 
-/// Pauses a step or the whole task.
+/// Pauses a step, which holds the joins that wait for it, or the whole task.
 pub(super) fn pause(
     state: &mut WorkflowSnapshot,
     event: &WorkflowEvent,
-    step_id: Option<&StepId>,
+    (step_id, holds): (Option<&StepId>, &[StepId]),
     pause: Pause,
 ) -> Result<(), StateTransitionError> {
     if let Some(step_id) = step_id {
+        let since = pause.since;
         last_active_visit(state, event, step_id)?.pause = Some(pause);
+        for join in holds {
+            hold_join(state, join, step_id, since);
+        }
     } else {
         state.status = TaskStatus::Paused;
         state.pause = Some(pause);
     }
     Ok(())
+}
+
+/// Stops the time of a join while a step that it waits for is paused.
+fn hold_join(state: &mut WorkflowSnapshot, join: &StepId, step_id: &StepId, since: DateTime<Utc>) {
+    let Some(pending) = state.joins.get_mut(join) else {
+        return;
+    };
+    let by = Vec::new();
+    let hold = pending.hold.get_or_insert(JoinHold { by, since });
+    hold.by.push(step_id.clone());
+    hold.by.sort_unstable();
+    hold.by.dedup();
+}
+
+/// Lets the time of joins run on once no step that they wait for is paused any more: it has
+/// resumed, or its visit has ended.
+pub(super) fn release_joins(state: &mut WorkflowSnapshot, now: DateTime<Utc>) {
+    // On resume of the task the length of its own pause is added, so count until that began.
+    let now = state.pause.as_ref().map_or(now, |pause| pause.since);
+    let steps = &state.steps;
+    let is_paused = |step_id: &StepId| {
+        let visit = steps.get(step_id).and_then(StepState::current);
+        visit.is_some_and(|visit| visit.pause.is_some())
+    };
+    for join in state.joins.values_mut() {
+        let Some(hold) = &mut join.hold else {
+            continue;
+        };
+        hold.by.retain(is_paused);
+        if hold.by.is_empty() {
+            let held_for = (now - hold.since).max(TimeDelta::zero());
+            join.expires_at = join.expires_at.map(|expires_at| expires_at + held_for);
+            join.hold = None;
+        }
+    }
 }
 
 /// Resumes a step or the whole task.
@@ -61,10 +103,11 @@ enum Attempts {
     Kept,
 }
 
-/// Extends timers by the length of a pause: the timeouts of slots, jobs and joins do not run during
-/// it.
+/// Extends timers by the length of a pause: the timeouts of slots, visits, jobs and joins do not
+/// run during it.
 fn rearm(state: &mut WorkflowSnapshot, paused_for: TimeDelta, attempts: Attempts) {
-    for join in state.joins.values_mut() {
+    // A join that is held for a paused step gets all of that pause back when the step resumes.
+    for join in state.joins.values_mut().filter(|j| j.hold.is_none()) {
         join.expires_at = join.expires_at.map(|expires_at| expires_at + paused_for);
     }
     // Visits that have ended may still have pending notifications.
@@ -79,6 +122,7 @@ fn rearm_visit(visit: &mut Visit, paused_for: TimeDelta, attempts: Attempts) {
     for assignment in &mut visit.assignments {
         assignment.expires_at += paused_for;
     }
+    visit.closes_at = visit.closes_at.map(|closes_at| closes_at + paused_for);
     let moves = |call: &&mut PendingCall| match attempts {
         Attempts::Moved => true,
         Attempts::Kept => call.runs_out(),

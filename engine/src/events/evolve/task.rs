@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::{
     events::{WorkflowMigrated, WorkflowStarted},
     ids::{StepId, TaskId},
-    state::{Incident, ParentTask, TaskStatus, WorkflowSnapshot},
+    state::{Incident, JoinHold, ParentTask, TaskStatus, WorkflowSnapshot},
 };
 
 /// The initial state of a task.
@@ -106,6 +106,21 @@ pub(super) fn migrated(
             pending.expires_at = *expires_at;
         }
     }
+    let holds = state.joins.values_mut().filter_map(|j| j.hold.as_mut());
+    for step_id in holds.flat_map(|hold| &mut hold.by) {
+        *step_id = new_id(step_id);
+    }
+    let since = pause.as_ref().map_or(now, |pause| pause.since);
+    for (join, by) in &migrated.held {
+        if let Some(pending) = state.joins.get_mut(join) {
+            let by = by.clone();
+            // Without steps the join is released, and gets the time until now back.
+            match &mut pending.hold {
+                Some(hold) => hold.by = by,
+                hold @ None => *hold = Some(JoinHold { by, since }),
+            }
+        }
+    }
     let arrived = state.joins.values_mut().flat_map(|join| &mut join.arrived);
     for passed in state.completed.iter_mut().chain(arrived) {
         passed.step_id = new_id(&passed.step_id);
@@ -120,6 +135,15 @@ pub(super) fn migrated(
             .and_then(|s| s.visits.last_mut())
         {
             visit.slots = *slots;
+        }
+    }
+    for (step_id, closes_at) in &migrated.closes {
+        if let Some(visit) = state
+            .steps
+            .get_mut(step_id)
+            .and_then(|s| s.visits.last_mut())
+        {
+            visit.closes_at = *closes_at;
         }
     }
 }

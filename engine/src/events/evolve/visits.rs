@@ -8,8 +8,8 @@ use crate::{
     events::{StepActivated, TransitionOccurred, WorkflowEvent},
     ids::StepId,
     state::{
-        FoundResult, PendingJoin, StateTransitionError, StepResult, StepVisit, Visit, VisitStatus,
-        WorkflowSnapshot,
+        FoundResult, JoinHold, PendingJoin, StateTransitionError, StepResult, StepVisit, Visit,
+        VisitStatus, WorkflowSnapshot,
     },
 };
 
@@ -51,6 +51,8 @@ pub(super) fn activated(
         assignments: Vec::new(),
         assignments_made: 0,
         excluded: Vec::new(),
+        released: Vec::new(),
+        closes_at: None,
         pause: None,
         child: None,
         result: None,
@@ -79,6 +81,7 @@ pub(super) fn result_found(visit: &mut Visit, found: &FoundResult) {
     visit.call = None;
     visit.hooks_done = 0;
     visit.assignments.clear();
+    visit.closes_at = None;
 }
 
 /// The step has its result.
@@ -97,7 +100,11 @@ pub(super) fn completed(
 }
 
 /// A branch went on to another step, or waits at a join.
-pub(super) fn went_on(state: &mut WorkflowSnapshot, transition: &TransitionOccurred) {
+pub(super) fn went_on(
+    state: &mut WorkflowSnapshot,
+    transition: &TransitionOccurred,
+    now: DateTime<Utc>,
+) {
     if let (Some(index), true) = (transition.transition, transition.looped) {
         *state.loops.entry(index).or_default() += 1;
     }
@@ -108,6 +115,10 @@ pub(super) fn went_on(state: &mut WorkflowSnapshot, transition: &TransitionOccur
             .or_insert_with(|| PendingJoin {
                 arrived: Vec::new(),
                 expires_at: transition.join_expires_at,
+                hold: (!transition.held_by.is_empty()).then(|| JoinHold {
+                    by: transition.held_by.clone(),
+                    since: now,
+                }),
             });
         let (step_id, visit) = (transition.from_step.clone(), transition.from_visit);
         pending.arrived.push(StepVisit { step_id, visit });
@@ -126,6 +137,7 @@ pub(super) fn end<'s>(
     visit.status = status;
     visit.ended_at = Some(now);
     visit.assignments.clear();
+    visit.closes_at = None;
     visit.pause = None;
     visit.call = None;
     visit.found = None;

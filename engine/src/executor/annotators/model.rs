@@ -142,6 +142,7 @@ impl AnnotatorModel {
                 step_id,
                 visit,
                 annotation,
+                ..
             } if *step_id == self.key.step => {
                 let value = value_at(&annotation.data, self.key.field.as_deref());
                 if let Some(class) = value.and_then(|value| Answer::plain(value).name()) {

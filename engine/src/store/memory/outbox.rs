@@ -4,10 +4,12 @@ use std::{collections::HashSet, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 use super::{
     super::{
-        EventStoreError, FailedOutboxRow, NewOutboxRow, Outbox, OutboxRow, OutboxStats, PublisherId,
+        EventStoreError, FailedOutboxRow, NewOutboxRow, Outbox, OutboxRow, OutboxStats,
+        PublisherId, UnconfirmedMessage,
     },
     data::{Data, MemoryStore, Message, later, seconds},
 };
@@ -131,6 +133,18 @@ impl Outbox for MemoryStore {
                 error: message.last_error.clone(),
             })
             .collect())
+    }
+
+    async fn unconfirmed(
+        &self,
+        message: Uuid,
+    ) -> Result<Option<UnconfirmedMessage>, EventStoreError> {
+        let data = self.data();
+        let found = data.outbox.values().find(|m| m.row.message_id == message);
+        Ok(found.map(|message| UnconfirmedMessage {
+            attempts: message.row.attempts,
+            last_error: (message.row.attempts > 0).then(|| message.last_error.clone()),
+        }))
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 
 use super::{
-    super::{EventStoreError, SlotIndex, SlotOrder, SlotQuery, StepWithOpenSlots},
+    super::{EventStoreError, PeopleSeen, SlotIndex, SlotOrder, SlotQuery, StepWithOpenSlots},
     data::{Data, MemoryStore},
 };
 use crate::{
@@ -52,7 +52,8 @@ impl SlotIndex for MemoryStore {
                 SlotOrder::FewestPeople => slot.taken(),
                 SlotOrder::OldestBegun => 0,
             };
-            (people, slot.waiting_since, slot.task_id)
+            let released = slot.released.contains(&query.user);
+            (released, people, slot.waiting_since, slot.task_id)
         });
         slots.truncate(query.limit as usize);
         Ok(slots)
@@ -65,6 +66,26 @@ impl SlotIndex for MemoryStore {
             .iter()
             .filter(|claimed| claimed.user_id == user);
         Ok(claimed.cloned().collect())
+    }
+
+    async fn people_seen(
+        &self,
+        workflow: &WorkflowId,
+        events: u32,
+    ) -> Result<PeopleSeen, EventStoreError> {
+        let data = self.data();
+        let newest = data.log.iter().rev().take(events as usize);
+        let mut seen = PeopleSeen {
+            whole: data.log.len() <= events as usize,
+            ..PeopleSeen::default()
+        };
+        for (_, event) in newest.filter(|(of, _)| of == workflow) {
+            if let Some((step_id, roles)) = event.event.work_of() {
+                seen.steps.insert(step_id.clone());
+                seen.roles.extend(roles.iter().cloned());
+            }
+        }
+        Ok(seen)
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) const LONG_WORK_TIMEOUT: Duration = Duration::from_mins(1);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The migrations, oldest first. Forward only: a released file is never changed.
-const MIGRATIONS: [MigrationFile; 9] = [
+const MIGRATIONS: [MigrationFile; 10] = [
     MigrationFile {
         version: 1,
         name: "init",
@@ -85,6 +85,11 @@ const MIGRATIONS: [MigrationFile; 9] = [
         version: 9,
         name: "archived_workflows",
         sql: include_str!("../../../../migrations/postgres/0009_archived_workflows.sql"),
+    },
+    MigrationFile {
+        version: 10,
+        name: "slots_released",
+        sql: include_str!("../../../../migrations/postgres/0010_slots_released.sql"),
     },
 ];
 

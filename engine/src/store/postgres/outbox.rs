@@ -4,11 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::{PgConnection, Postgres};
+use uuid::Uuid;
 
 use super::{
     super::{
         EventStoreError, FailedOutboxRow, NewOutboxRow, Outbox, OutboxRow, OutboxStats,
-        PublisherId, rows,
+        PublisherId, UnconfirmedMessage, rows,
     },
     PgEventStore,
     connection::WORK_TIMEOUT,
@@ -117,6 +118,8 @@ const FAILED: &str = concat!(
     ", last_error FROM outbox WHERE attempts > 0 ORDER BY position LIMIT $1"
 );
 
+const UNCONFIRMED: &str = "SELECT attempts, last_error FROM outbox WHERE message_id = $1";
+
 #[async_trait]
 impl Outbox for PgEventStore {
     async fn enqueue(&self, rows: Vec<NewOutboxRow>) -> Result<(), EventStoreError> {
@@ -212,6 +215,15 @@ impl Outbox for PgEventStore {
     async fn outbox_failed(&self, limit: u32) -> Result<Vec<FailedOutboxRow>, EventStoreError> {
         let query = sqlx::query(FAILED).bind(i64::from(limit.clamp(1, PAGE_MAX)));
         self.fetch(WORK_TIMEOUT, query, rows::failed_outbox).await
+    }
+
+    async fn unconfirmed(
+        &self,
+        message: Uuid,
+    ) -> Result<Option<UnconfirmedMessage>, EventStoreError> {
+        let query = sqlx::query(UNCONFIRMED).bind(message);
+        self.fetch_optional(WORK_TIMEOUT, query, rows::unconfirmed)
+            .await
     }
 }
 

@@ -4,7 +4,9 @@ use async_trait::async_trait;
 use sqlx::PgConnection;
 
 use super::{
-    super::{EventStoreError, SlotIndex, SlotOrder, SlotQuery, StepWithOpenSlots, rows},
+    super::{
+        EventStoreError, PeopleSeen, SlotIndex, SlotOrder, SlotQuery, StepWithOpenSlots, rows,
+    },
     PgEventStore,
     connection::WORK_TIMEOUT,
     query::{execute, fetch, scalar},
@@ -20,7 +22,7 @@ use crate::{
 macro_rules! place_columns {
     () => {
         "task_id, step_id, visit, workflow, workflow_id, gold, submitted, reserved, \
-         waiting_since, barred, judged"
+         waiting_since, barred, released, judged"
     };
 }
 
@@ -51,6 +53,7 @@ const FEWEST_PEOPLE: &str = concat!(
     FROM slots
     WHERE workflow_id = $1 AND step_id = $2 AND gold = $3
       AND NOT $4 = ANY (barred) AND NOT ($5 AND $4 = ANY (judged))
+      AND ($4 = ANY (released)) = $7
     ORDER BY taken, waiting_since, task_id LIMIT $6"
 );
 
@@ -61,11 +64,29 @@ const OLDEST_BEGUN: &str = concat!(
     FROM slots
     WHERE workflow_id = $1 AND step_id = $2 AND gold = $3 AND submitted > 0
       AND NOT $4 = ANY (barred) AND NOT ($5 AND $4 = ANY (judged))
+      AND ($4 = ANY (released)) = $7
     ORDER BY waiting_since, task_id LIMIT $6"
 );
 
 const HELD: &str = "
     SELECT user_id, task_id, step_id FROM claims WHERE user_id = $1 ORDER BY task_id, step_id";
+
+/// The steps and roles of people at work, among the newest events of the log.
+const SEEN: &str = "
+    SELECT DISTINCT newest.event_data ->> 'step_id' AS step_id, role.name AS role
+    FROM (
+        SELECT stream_id, event_type, event_data FROM workflow_events
+        ORDER BY txid DESC, position DESC LIMIT $2
+    ) newest
+    JOIN tasks t ON t.task_id = newest.stream_id AND t.workflow = $1
+    LEFT JOIN LATERAL jsonb_array_elements_text(
+        coalesce(newest.event_data #> '{annotation,roles}', newest.event_data -> 'roles')
+    ) role (name) ON true
+    WHERE newest.event_type IN ('task_assigned', 'annotation_submitted')";
+
+/// Whether the log has more events than that.
+const BEYOND: &str =
+    "SELECT 1 FROM workflow_events ORDER BY txid DESC, position DESC OFFSET $1 LIMIT 1";
 
 const OPEN_OF_TASK: &str = concat!(
     "SELECT ",
@@ -101,18 +122,19 @@ const WRITE: &str = "
     )
     INSERT INTO slots
         (task_id, step_id, visit, workflow, workflow_id, gold, submitted, reserved, waiting_since,
-         barred, judged)
+         barred, released, judged)
     SELECT n.task_id, n.step_id, n.visit, n.workflow, n.workflow_id, n.gold, n.submitted,
            n.reserved, n.waiting_since, string_to_array(n.barred, ',')::uuid[],
-           string_to_array(n.judged, ',')::uuid[]
+           string_to_array(n.released, ',')::uuid[], string_to_array(n.judged, ',')::uuid[]
     FROM unnest($9::uuid[], $10::text[], $11::int[], $12::text[], $13::uuid[], $14::bool[],
-                $15::int[], $16::int[], $17::timestamptz[], $18::text[], $19::text[])
+                $15::int[], $16::int[], $17::timestamptz[], $18::text[], $19::text[], $20::text[])
          AS n (task_id, step_id, visit, workflow, workflow_id, gold, submitted, reserved,
-               waiting_since, barred, judged)
+               waiting_since, barred, released, judged)
     ON CONFLICT (task_id, step_id) DO UPDATE
     SET visit = excluded.visit, workflow = excluded.workflow, workflow_id = excluded.workflow_id,
         gold = excluded.gold, submitted = excluded.submitted, reserved = excluded.reserved,
-        waiting_since = excluded.waiting_since, barred = excluded.barred, judged = excluded.judged";
+        waiting_since = excluded.waiting_since, barred = excluded.barred,
+        released = excluded.released, judged = excluded.judged";
 
 /// Changes of a batch, as arrays.
 #[derive(Default)]
@@ -166,6 +188,7 @@ impl SlotRows {
             .bind(column(&set, |slot| number(slot.reserved)))
             .bind(column(&set, |slot| slot.waiting_since))
             .bind(column(&set, |slot| people(&slot.barred)))
+            .bind(column(&set, |slot| people(&slot.released)))
             .bind(column(&set, |slot| people(&slot.authors)));
         execute(conn, query).await.map(drop)
     }
@@ -215,6 +238,43 @@ impl SlotIndex for PgEventStore {
     }
 
     async fn open_slots(&self, query: SlotQuery) -> Result<Vec<OpenSlot>, EventStoreError> {
+        let limit = query.limit.min(PAGE_MAX) as usize;
+        let mut found = self.slots_of(&query, false, limit).await?;
+        // Rarely asked: only once the person has nearly run out of other slots.
+        if found.len() < limit {
+            let rest = limit - found.len();
+            found.extend(self.slots_of(&query, true, rest).await?);
+        }
+        Ok(found)
+    }
+
+    async fn claimed_slots(&self, user: UserId) -> Result<Vec<ClaimedSlot>, EventStoreError> {
+        let query = sqlx::query(HELD).bind(user.0);
+        self.fetch(WORK_TIMEOUT, query, rows::claimed_slot).await
+    }
+
+    async fn people_seen(
+        &self,
+        workflow: &WorkflowId,
+        events: u32,
+    ) -> Result<PeopleSeen, EventStoreError> {
+        let newest = i64::from(events);
+        let seen = sqlx::query(SEEN).bind(workflow.as_str()).bind(newest);
+        let seen = self.fetch(WORK_TIMEOUT, seen, rows::seen).await?;
+        let more = sqlx::query(BEYOND).bind(newest);
+        let more = self.fetch_optional(WORK_TIMEOUT, more, |_| Ok(())).await?;
+        Ok(rows::people_seen(seen, more.is_none()))
+    }
+}
+
+impl PgEventStore {
+    /// Open slots of visits in which the person has, or has not, released one.
+    async fn slots_of(
+        &self,
+        query: &SlotQuery,
+        released: bool,
+        limit: usize,
+    ) -> Result<Vec<OpenSlot>, EventStoreError> {
         let sql = match query.order {
             SlotOrder::FewestPeople => FEWEST_PEOPLE,
             SlotOrder::OldestBegun => OLDEST_BEGUN,
@@ -225,12 +285,8 @@ impl SlotIndex for PgEventStore {
             .bind(query.gold)
             .bind(query.user.0)
             .bind(query.prevents_reassignment)
-            .bind(i64::from(query.limit.min(PAGE_MAX)));
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .bind(released);
         self.fetch(WORK_TIMEOUT, query, rows::open_slot).await
-    }
-
-    async fn claimed_slots(&self, user: UserId) -> Result<Vec<ClaimedSlot>, EventStoreError> {
-        let query = sqlx::query(HELD).bind(user.0);
-        self.fetch(WORK_TIMEOUT, query, rows::claimed_slot).await
     }
 }

@@ -35,7 +35,7 @@ const READERS: u32 = 4;
 const WAL_BYTES_KEPT: &str = "67108864";
 
 /// The migrations, oldest first. Forward only: a released file is never changed.
-const MIGRATIONS: [MigrationFile; 9] = [
+const MIGRATIONS: [MigrationFile; 10] = [
     MigrationFile {
         version: 1,
         name: "store",
@@ -80,6 +80,11 @@ const MIGRATIONS: [MigrationFile; 9] = [
         version: 9,
         name: "archived_workflows",
         sql: include_str!("../../../../migrations/sqlite/0009_archived_workflows.sql"),
+    },
+    MigrationFile {
+        version: 10,
+        name: "slots_released",
+        sql: include_str!("../../../../migrations/sqlite/0010_slots_released.sql"),
     },
 ];
 

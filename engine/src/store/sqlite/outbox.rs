@@ -5,11 +5,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::SqliteConnection;
+use uuid::Uuid;
 
 use super::{
     super::{
         EventStoreError, FailedOutboxRow, NewOutboxRow, Outbox, OutboxRow, OutboxStats,
-        PublisherId, rows,
+        PublisherId, UnconfirmedMessage, rows,
     },
     connection::{SqliteEventStore, commit, detached},
     query::{execute, fetch, fetch_one, nth},
@@ -72,6 +73,8 @@ const FAILED: &str = "
     FROM outbox WHERE attempts > 0
     ORDER BY position
     LIMIT ?1";
+
+const UNCONFIRMED: &str = "SELECT attempts, last_error FROM outbox WHERE message_id = ?1";
 
 /// Enqueues messages that are leased to no publisher.
 pub(super) async fn enqueue(
@@ -205,5 +208,13 @@ impl Outbox for SqliteEventStore {
     async fn outbox_failed(&self, limit: u32) -> Result<Vec<FailedOutboxRow>, EventStoreError> {
         let query = sqlx::query(FAILED).bind(i64::from(limit));
         self.fetch(query, rows::failed_outbox).await
+    }
+
+    async fn unconfirmed(
+        &self,
+        message: Uuid,
+    ) -> Result<Option<UnconfirmedMessage>, EventStoreError> {
+        let query = sqlx::query(UNCONFIRMED).bind(message.hyphenated());
+        self.fetch_optional(query, rows::unconfirmed).await
     }
 }

@@ -4,7 +4,9 @@ use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
 use super::{
-    super::{EventStoreError, SlotIndex, SlotOrder, SlotQuery, StepWithOpenSlots, rows},
+    super::{
+        EventStoreError, PeopleSeen, SlotIndex, SlotOrder, SlotQuery, StepWithOpenSlots, rows,
+    },
     connection::SqliteEventStore,
     query::{execute, fetch, scalar},
     rows::{array, json, micros},
@@ -29,6 +31,7 @@ const FEWEST_PEOPLE: &str = "
     WHERE workflow_id = ?1 AND step_id = ?2 AND gold = ?3
       AND NOT EXISTS (SELECT 1 FROM json_each(barred) WHERE value = ?4)
       AND NOT (?5 AND EXISTS (SELECT 1 FROM json_each(judged) WHERE value = ?4))
+      AND EXISTS (SELECT 1 FROM json_each(released) WHERE value = ?4) = ?7
     ORDER BY taken, waiting_since, task_id
     LIMIT ?6";
 
@@ -37,10 +40,27 @@ const OLDEST_BEGUN: &str = "
     WHERE workflow_id = ?1 AND step_id = ?2 AND gold = ?3 AND submitted > 0
       AND NOT EXISTS (SELECT 1 FROM json_each(barred) WHERE value = ?4)
       AND NOT (?5 AND EXISTS (SELECT 1 FROM json_each(judged) WHERE value = ?4))
+      AND EXISTS (SELECT 1 FROM json_each(released) WHERE value = ?4) = ?7
     ORDER BY waiting_since, task_id
     LIMIT ?6";
 
 const HELD: &str = "SELECT * FROM claims WHERE user_id = ?1 ORDER BY task_id, step_id";
+/// The steps and roles of people at work, among the newest events of the log.
+const SEEN: &str = "
+    SELECT DISTINCT newest.event_data ->> 'step_id' AS step_id, role.value AS role
+    FROM (
+        SELECT stream_id, event_type, event_data FROM workflow_events
+        ORDER BY position DESC LIMIT ?2
+    ) AS newest
+    JOIN tasks AS t ON t.task_id = newest.stream_id AND t.workflow = ?1
+    LEFT JOIN json_each(coalesce(
+        newest.event_data -> '$.annotation.roles', newest.event_data -> '$.roles', '[]'
+    )) AS role
+    WHERE newest.event_type IN ('task_assigned', 'annotation_submitted')";
+
+/// Whether the log has more events than that.
+const BEYOND: &str = "SELECT 1 FROM workflow_events ORDER BY position DESC LIMIT 1 OFFSET ?1";
+
 const COUNT_CLAIMS: &str = "SELECT COUNT(*) FROM claims WHERE user_id = ?1";
 const OPEN_OF_TASK: &str = "SELECT * FROM slots WHERE task_id = ?1 ORDER BY step_id";
 const CLAIMS_OF_TASK: &str = "SELECT * FROM claims WHERE task_id = ?1";
@@ -61,14 +81,15 @@ const HOLD: &str = "
 const SET: &str = "
     INSERT INTO slots
         (task_id, step_id, visit, workflow, workflow_id, gold, submitted, reserved, waiting_since,
-         barred, judged)
+         barred, released, judged)
     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
-           value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10
+           value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11
     FROM json_each(?1) WHERE true
     ON CONFLICT (task_id, step_id) DO UPDATE SET
         visit = excluded.visit, workflow = excluded.workflow, workflow_id = excluded.workflow_id,
         gold = excluded.gold, submitted = excluded.submitted, reserved = excluded.reserved,
-        waiting_since = excluded.waiting_since, barred = excluded.barred, judged = excluded.judged";
+        waiting_since = excluded.waiting_since, barred = excluded.barred,
+        released = excluded.released, judged = excluded.judged";
 
 /// Writes the changes, each with its task.
 pub(super) async fn write<'a>(
@@ -102,6 +123,7 @@ pub(super) async fn write<'a>(
                 slot.reserved,
                 micros(slot.waiting_since),
                 json(&slot.barred)?,
+                json(&slot.released)?,
                 json(&slot.authors)?,
             ))
         })
@@ -163,6 +185,43 @@ impl SlotIndex for SqliteEventStore {
     }
 
     async fn open_slots(&self, query: SlotQuery) -> Result<Vec<OpenSlot>, EventStoreError> {
+        let limit = query.limit.min(PAGE_MAX) as usize;
+        let mut found = self.slots_of(&query, false, limit).await?;
+        // Rarely asked: only once the person has nearly run out of other slots.
+        if found.len() < limit {
+            let rest = limit - found.len();
+            found.extend(self.slots_of(&query, true, rest).await?);
+        }
+        Ok(found)
+    }
+
+    async fn claimed_slots(&self, user: UserId) -> Result<Vec<ClaimedSlot>, EventStoreError> {
+        let query = sqlx::query(HELD).bind(user.0.hyphenated());
+        self.fetch(query, rows::claimed_slot).await
+    }
+
+    async fn people_seen(
+        &self,
+        workflow: &WorkflowId,
+        events: u32,
+    ) -> Result<PeopleSeen, EventStoreError> {
+        let newest = i64::from(events);
+        let seen = sqlx::query(SEEN).bind(workflow.as_str()).bind(newest);
+        let seen = self.fetch(seen, rows::seen).await?;
+        let more = sqlx::query(BEYOND).bind(newest);
+        let more = self.fetch_optional(more, |_| Ok(())).await?;
+        Ok(rows::people_seen(seen, more.is_none()))
+    }
+}
+
+impl SqliteEventStore {
+    /// Open slots of visits in which the person has, or has not, released one.
+    async fn slots_of(
+        &self,
+        query: &SlotQuery,
+        released: bool,
+        limit: usize,
+    ) -> Result<Vec<OpenSlot>, EventStoreError> {
         let sql = match query.order {
             SlotOrder::FewestPeople => FEWEST_PEOPLE,
             SlotOrder::OldestBegun => OLDEST_BEGUN,
@@ -173,12 +232,8 @@ impl SlotIndex for SqliteEventStore {
             .bind(query.gold)
             .bind(query.user.0.hyphenated())
             .bind(query.prevents_reassignment)
-            .bind(i64::from(query.limit.min(PAGE_MAX)));
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .bind(released);
         self.fetch(query, rows::open_slot).await
-    }
-
-    async fn claimed_slots(&self, user: UserId) -> Result<Vec<ClaimedSlot>, EventStoreError> {
-        let query = sqlx::query(HELD).bind(user.0.hyphenated());
-        self.fetch(query, rows::claimed_slot).await
     }
 }

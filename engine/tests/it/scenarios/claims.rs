@@ -98,10 +98,6 @@ fn timeout_actions() {
         stalled("escalate").1,
         format!("waiting annotate | {both}, incident_opened")
     );
-    assert_eq!(
-        stalled("proceed").1,
-        format!("completed | {both}, step_completed, workflow_completed")
-    );
     let (scenario, fired) = stalled("fail");
     assert!(fired.starts_with("failed"), "{fired}");
     assert!(
@@ -109,6 +105,190 @@ fn timeout_actions() {
         "{fired}"
     );
     assert!(scenario.state.unwrap().active_steps().next().is_none());
+}
+
+#[test]
+fn whoever_lost_a_slot_to_others_takes_no_part_in_the_visit() {
+    let mut scenario = Scenario::started(&with_completion(
+        "{ type: annotation_count, count: 2, timeout: 1h, timeout_action: reassign }",
+        "",
+    ));
+    scenario.assign("annotate", 1);
+    scenario.pass(TimeDelta::hours(1));
+    assert_eq!(scenario.label("annotate", 1, "a"), "rejected surplus");
+    assert_eq!(scenario.assign("annotate", 1), "rejected surplus");
+    // Others may, and the other slot is no way in either.
+    assert!(scenario.label("annotate", 2, "a").starts_with("waiting"));
+    assert_eq!(scenario.label("annotate", 1, "a"), "rejected surplus");
+    assert!(scenario.label("annotate", 3, "a").starts_with("completed"));
+}
+
+#[test]
+fn a_released_slot_may_be_taken_again() {
+    let mut scenario = Scenario::started(DUAL);
+    for _ in 0..2 {
+        scenario.assign("annotate", 1);
+        scenario.release("annotate", 1);
+    }
+    let visit = &scenario.state.as_ref().unwrap().steps["annotate"].visits[0];
+    assert_eq!(visit.released.len(), 1);
+    assert!(scenario.label("annotate", 1, "a").starts_with("waiting"));
+}
+
+// Closing a step early --------------------------------------------------------------------------
+
+const PROCEEDS: &str =
+    "{ type: annotation_count, count: 4, min_required: 2, timeout: 1h, timeout_action: proceed }";
+const CLOSED: &str = "completed | step_completed, workflow_completed";
+
+/// Two have submitted, which is enough.
+fn enough() -> Scenario {
+    let mut scenario = Scenario::started(&with_completion(PROCEEDS, ""));
+    scenario.label("annotate", 1, "a");
+    assert!(scenario.due().is_empty(), "one is too few");
+    scenario.label("annotate", 2, "a");
+    scenario
+}
+
+#[test]
+fn a_step_with_enough_submissions_is_closed_when_nobody_comes() {
+    let mut scenario = enough();
+    assert!(scenario.pass(TimeDelta::minutes(59)).is_empty());
+    assert_eq!(scenario.pass(TimeDelta::minutes(1)), [CLOSED]);
+    assert_eq!(scenario.output()["resolved_by"], "exhausted");
+    assert!(scenario.due().is_empty());
+}
+
+#[test]
+fn a_submission_and_activity_put_the_closing_off() {
+    let mut scenario = enough();
+    scenario.pass(TimeDelta::minutes(40));
+    scenario.label("annotate", 3, "a");
+    assert!(scenario.pass(TimeDelta::minutes(50)).is_empty());
+    scenario.assign("annotate", 4);
+    scenario.activity("annotate", 4);
+    assert!(scenario.pass(TimeDelta::minutes(59)).is_empty());
+    let fired = scenario.pass(TimeDelta::minutes(1)).join("; ");
+    assert!(fired.contains("step_completed"), "{fired}");
+}
+
+#[test]
+fn a_claim_alone_does_not_put_it_off_and_its_end_brings_it_forward() {
+    let mut scenario = enough();
+    scenario.pass(TimeDelta::minutes(50));
+    scenario.assign("annotate", 3);
+    assert_eq!(scenario.pass(TimeDelta::minutes(10)), [CLOSED]);
+    assert_eq!(scenario.label("annotate", 3, "a"), "rejected task_finished");
+
+    let mut scenario = Scenario::started(&with_completion(PROCEEDS, ""));
+    scenario.assign("annotate", 3);
+    scenario.pass(TimeDelta::minutes(30));
+    scenario.label("annotate", 1, "a");
+    scenario.label("annotate", 2, "a");
+    assert_eq!(
+        scenario.pass(TimeDelta::minutes(30)),
+        ["completed | task_stalled, task_released, step_completed, workflow_completed"]
+    );
+}
+
+#[test]
+fn the_time_to_a_closing_stands_still_in_every_pause() {
+    let begin = || {
+        let mut scenario = enough();
+        scenario.pass(TimeDelta::minutes(30));
+        scenario
+    };
+    let ends = |mut scenario: Scenario| {
+        assert!(
+            scenario
+                .pass(TimeDelta::minutes(29))
+                .iter()
+                .all(|f| !f.contains("completed"))
+        );
+        let fired = scenario.pass(TimeDelta::minutes(1)).join("; ");
+        assert!(fired.ends_with(CLOSED), "{fired}");
+    };
+    let mut scenario = begin();
+    scenario.pause(None);
+    assert!(scenario.pass(TimeDelta::hours(9)).is_empty());
+    scenario.control(Command::Resume);
+    ends(scenario);
+
+    let mut scenario = begin();
+    scenario.pause_step("annotate", None);
+    assert!(scenario.pass(TimeDelta::hours(9)).is_empty());
+    scenario.resume_step("annotate");
+    ends(scenario);
+
+    let mut scenario = begin();
+    scenario.pause_workflow(None);
+    let row = scenario.due().remove(0);
+    scenario.now += TimeDelta::hours(9);
+    assert_eq!(
+        scenario.run(Command::FireTimer(FireTimer::alone(row))),
+        "Undecided(Paused)"
+    );
+    scenario.resume_workflow();
+    // The late timer finds that half an hour is left.
+    assert_eq!(
+        scenario.pass(TimeDelta::zero()),
+        ["waiting annotate | timers_rearmed"]
+    );
+    ends(scenario);
+}
+
+#[test]
+fn a_step_that_is_not_sure_is_closed_with_its_best_answer() {
+    let mut scenario = Scenario::started(&with_completion(
+        "{ type: confidence, target: 0.99, min: 2, max: 6, timeout: 1h, timeout_action: proceed }",
+        "      field: label\n",
+    ));
+    scenario.label("annotate", 1, "a");
+    assert!(scenario.due().is_empty());
+    let asked = scenario.label("annotate", 2, "a");
+    assert!(asked.ends_with("places_added"), "{asked}");
+    scenario.pass(TimeDelta::minutes(30));
+    scenario.label("annotate", 3, "b");
+    assert!(scenario.pass(TimeDelta::minutes(59)).is_empty());
+    let closed = scenario.pass(TimeDelta::minutes(1)).join("; ");
+    assert!(closed.starts_with("completed"), "{closed}");
+}
+
+#[test]
+fn a_migration_sets_moves_and_ends_the_time_to_a_closing() {
+    let yaml = |action: &str| {
+        let completion =
+            format!("{{ type: annotation_count, count: 4, min_required: 2, {action} }}");
+        with_completion(&completion, "")
+    };
+    let migrate = |scenario: &mut Scenario, action: &str| {
+        let to = scenario.revise(&yaml(action));
+        scenario.run(Command::Migrate(Migrate {
+            task_id: TASK,
+            to,
+            steps: [].into(),
+        }));
+    };
+    let mut moved = enough();
+    moved.pass(TimeDelta::minutes(30));
+    migrate(&mut moved, "timeout: 2h, timeout_action: proceed");
+    assert!(moved.pass(TimeDelta::minutes(89)).is_empty());
+    assert_eq!(moved.pass(TimeDelta::minutes(1)), [CLOSED]);
+
+    let mut ended = enough();
+    migrate(&mut ended, "timeout: 1h");
+    assert!(ended.due().is_empty());
+
+    let mut set = Scenario::started(&yaml("timeout: 1h"));
+    set.label("annotate", 1, "a");
+    set.label("annotate", 2, "a");
+    set.pause(None);
+    set.now += TimeDelta::hours(5);
+    migrate(&mut set, "timeout: 1h, timeout_action: proceed");
+    set.now += TimeDelta::hours(5);
+    set.control(Command::Resume);
+    assert!(set.pass(TimeDelta::minutes(59)).is_empty());
+    assert_eq!(set.pass(TimeDelta::minutes(1)), [CLOSED]);
 }
 
 #[test]

@@ -2,13 +2,18 @@
 
 use chrono::TimeDelta;
 use glyph_workflow_engine::{
-    command::{Command, FireTimer},
+    command::{Command, FireTimer, Migrate},
     derive_timers,
+    ids::Slug,
 };
 use serde_json::json;
 
 use super::{DUAL, forked};
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, TASK};
+
+fn slug(name: &str) -> Slug {
+    Slug::new(name).unwrap()
+}
 
 #[test]
 fn a_pause_stops_the_clock_of_claims() {
@@ -262,6 +267,147 @@ fn a_steps_pause_ends_by_itself_and_around_those_of_its_task_and_workflow() {
     let expected = claimed + TimeDelta::hours(2) + TimeDelta::hours(4);
     assert_eq!(visit.assignments[0].expires_at, expected);
     assert!(visit.pause.is_none());
+}
+
+/// The end of the join's patience, `minutes` from now and not before.
+fn join_ends_in(scenario: &mut Scenario, minutes: i64) {
+    assert!(
+        scenario
+            .pass(TimeDelta::minutes(minutes - 1))
+            .iter()
+            .all(|f| !f.contains("withdrawn"))
+    );
+    let fired = scenario.pass(TimeDelta::minutes(1)).join("; ");
+    assert!(
+        fired.ends_with("step_withdrawn, step_activated, step_completed, workflow_completed"),
+        "{fired}"
+    );
+}
+
+/// Both branches are open, and the one of `topic` has arrived if `arrived`.
+fn meeting(arrived: bool) -> Scenario {
+    let mut scenario = Scenario::started(&forked(", join_timeout: 1h"));
+    scenario.label("read", 1, "x");
+    if arrived {
+        scenario.label("topic", 1, "t");
+    }
+    scenario
+}
+
+#[test]
+fn a_join_is_patient_with_a_paused_step() {
+    let mut scenario = meeting(true);
+    scenario.pass(TimeDelta::minutes(30));
+    let row = scenario.due().remove(0);
+    scenario.pause_step("entities", None);
+    assert!(scenario.pass(TimeDelta::days(2)).is_empty());
+    // A timer that was leased before is postponed, so that it fires again.
+    assert_eq!(
+        scenario.run(Command::FireTimer(FireTimer::alone(row))),
+        "Undecided(Paused)"
+    );
+    scenario.resume_step("entities");
+    join_ends_in(&mut scenario, 30);
+}
+
+#[test]
+fn a_join_that_begins_to_wait_for_a_paused_step_is_patient_too() {
+    let mut scenario = meeting(false);
+    let until = scenario.now + TimeDelta::hours(5);
+    scenario.pause_step("entities", Some(until));
+    scenario.pass(TimeDelta::hours(1));
+    scenario.label("topic", 1, "t");
+    assert_eq!(
+        scenario.pass(TimeDelta::hours(4)),
+        ["waiting entities | workflow_resumed"],
+        "the pause has ended by itself"
+    );
+    join_ends_in(&mut scenario, 60);
+
+    // Whoever comes in time is not withdrawn.
+    let mut scenario = meeting(false);
+    scenario.pause_step("entities", None);
+    scenario.label("topic", 1, "t");
+    scenario.pass(TimeDelta::hours(5));
+    scenario.resume_step("entities");
+    scenario.pass(TimeDelta::minutes(59));
+    scenario.label("entities", 2, "e");
+    assert!(scenario.label("entities", 3, "f").starts_with("completed"));
+}
+
+#[test]
+fn a_join_counts_no_pause_twice() {
+    let mut scenario = meeting(true);
+    scenario.pass(TimeDelta::minutes(30));
+    scenario.pause_step("entities", None);
+    scenario.now += TimeDelta::hours(1);
+    scenario.pause(None);
+    scenario.now += TimeDelta::hours(1);
+    scenario.pause_workflow(Some(scenario.now + TimeDelta::hours(1)));
+    scenario.now += TimeDelta::hours(2);
+    scenario.control(Command::Resume);
+    scenario.pause_workflow(Some(scenario.now + TimeDelta::hours(1)));
+    scenario.now += TimeDelta::hours(2);
+    scenario.resume_step("entities");
+    join_ends_in(&mut scenario, 30);
+}
+
+#[test]
+fn a_migration_finds_which_joins_a_paused_step_holds() {
+    let yaml = forked(", join_timeout: 1h");
+    let migrate = |scenario: &mut Scenario, yaml: &str, steps: &[(&str, &str)]| {
+        let to = scenario.revise(yaml);
+        let steps = steps.iter().map(|(from, to)| (slug(from), slug(to)));
+        let answer = scenario.run(Command::Migrate(Migrate {
+            task_id: TASK,
+            to,
+            steps: steps.collect(),
+        }));
+        assert!(answer.contains("workflow_migrated"), "{answer}");
+    };
+    // The paused step has another name.
+    let mut renamed = meeting(true);
+    renamed.pause_step("entities", None);
+    renamed.now += TimeDelta::hours(2);
+    let names = yaml
+        .replace("entities", "names")
+        .replace("merge,", "unite,")
+        .replace("merge }", "unite }");
+    migrate(
+        &mut renamed,
+        &names,
+        &[("entities", "names"), ("merge", "unite")],
+    );
+    assert!(renamed.pass(TimeDelta::hours(2)).is_empty());
+    renamed.resume_step("names");
+    join_ends_in(&mut renamed, 60);
+
+    // The paused step leads to the join no more: the join waits for nobody.
+    let mut apart = meeting(true);
+    apart.pause_step("entities", None);
+    apart.now += TimeDelta::hours(2);
+    let lone = yaml.replace(
+        "{ from: entities, to: merge }",
+        "{ from: entities, to: _complete }",
+    );
+    let to = apart.revise(&lone);
+    let answer = apart.run(Command::Migrate(Migrate {
+        task_id: TASK,
+        to,
+        steps: [].into(),
+    }));
+    assert!(answer.contains("step_activated"), "{answer}");
+
+    // The new revision gives the join a timeout while the step is paused.
+    let mut given = Scenario::started(&forked(""));
+    given.label("read", 1, "x");
+    given.label("topic", 1, "t");
+    given.pause_step("entities", None);
+    given.now += TimeDelta::hours(2);
+    migrate(&mut given, &yaml, &[]);
+    assert!(given.pass(TimeDelta::hours(2)).is_empty());
+    given.resume_step("entities");
+    join_ends_in(&mut given, 60);
 }
 
 #[test]

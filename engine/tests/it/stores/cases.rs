@@ -58,6 +58,9 @@ macro_rules! for_each_case {
             an_archived_workflow_is_held_until_it_is_restored;
             free_places_are_found_by_who_may_take_them;
             slots_are_remade_from_the_state;
+            who_released_a_slot_is_offered_it_after_all_others;
+            who_skips_gets_another_task_while_there_is_one;
+            people_at_work_are_seen_with_their_roles;
             claims_never_exceed_the_overlap_however_many_race;
             one_person_never_holds_more_than_allowed;
             reliable_people_get_what_is_contested;

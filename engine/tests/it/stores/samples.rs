@@ -76,6 +76,7 @@ pub(super) fn annotated(data: Value) -> WorkflowEvent {
         step_id: slug("annotate"),
         visit: 1,
         annotation: AnnotationData::new(id("annotation"), UserId(id("ann")), data).into(),
+        closes_at: None,
     }
 }
 

@@ -183,6 +183,18 @@ async fn tokens_decide_who_may_do_what() {
     );
     let body = json!({"user_id": Uuid::from_u128(8)}).to_string();
     assert_problem(&server.post(next, body, &[]).await, 403, "forbidden");
+    // And so does the list of claims.
+    let held = server.get("/api/v1/assignments").await;
+    assert_eq!(
+        held.json["assignments"][0]["user_id"],
+        user.to_string(),
+        "{}",
+        held.json
+    );
+    let others = format!("/api/v1/assignments?user_id={}", Uuid::from_u128(8));
+    assert_problem(&server.get(&others).await, 403, "forbidden");
+    server.token = Some("viewer");
+    assert_eq!(server.get(&others).await.json["assignments"], json!([]));
 }
 
 #[tokio::test]

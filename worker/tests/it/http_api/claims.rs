@@ -88,6 +88,122 @@ async fn a_person_claims_the_next_task() {
     );
 }
 
+async fn next(server: &Server, ask: Value) -> super::Answer {
+    let path = "/api/v1/assignments/next";
+    server.post(path, ask.to_string(), &[]).await
+}
+
+#[tokio::test]
+async fn a_person_finds_what_they_hold() {
+    let server = Server::with_dual().await;
+    let (ann, bob) = (Uuid::from_u128(0xA001), Uuid::from_u128(0xA002));
+    let tasks: Vec<Uuid> = (1..=3).map(Uuid::from_u128).collect();
+    for task in &tasks {
+        server.start(*task).await;
+        let claimed = next(&server, json!({"user_id": ann})).await;
+        assert_eq!(claimed.status, StatusCode::OK);
+    }
+    next(&server, json!({"user_id": bob})).await;
+    let draft = json!({"user_id": ann, "draft": {"label": "pos"}});
+    server.verb(tasks[1], "activity", &draft).await;
+
+    let list = async |query: &str| server.get(&format!("/api/v1/assignments{query}")).await;
+    let held = list(&format!("?user_id={ann}")).await;
+    let slots = held.json["assignments"].as_array().unwrap();
+    let ids: Vec<&Value> = slots.iter().map(|slot| &slot["task_id"]).collect();
+    assert_eq!(json!(ids), json!(tasks));
+    assert_eq!(held.json["next_after"], Value::Null);
+    let slot = &slots[1];
+    assert_eq!(
+        (&slot["step_id"], &slot["visit"]),
+        (&json!("annotate"), &json!(1))
+    );
+    assert_eq!(slot["workflow"], "sentiment-dual");
+    assert_eq!(slot["draft"], json!({"label": "pos"}));
+    assert!(slots[0].get("draft").is_none());
+    assert!(slot["since"].as_str().unwrap() < slot["expires_at"].as_str().unwrap());
+
+    // In pages.
+    let first = list(&format!("?user_id={ann}&limit=2")).await;
+    assert_eq!(first.json["assignments"].as_array().unwrap().len(), 2);
+    assert_eq!(first.json["next_after"], json!(tasks[1]));
+    let rest = list(&format!("?user_id={ann}&limit=2&after={}", tasks[1])).await;
+    assert_eq!(rest.json["assignments"][0]["task_id"], json!(tasks[2]));
+    assert_eq!(rest.json["next_after"], Value::Null);
+
+    // What is released, submitted or another's is not listed.
+    let release = json!({"user_id": ann, "step_id": "annotate", "reason": "too hard"});
+    server.verb(tasks[0], "release", &release).await;
+    server
+        .verb(tasks[1], "submit", &work(0xA001, "positive", &[]))
+        .await;
+    let left = list(&format!("?user_id={ann}")).await;
+    assert_eq!(left.json["assignments"].as_array().unwrap().len(), 1);
+    let nothing = list(&format!("?user_id={}", Uuid::from_u128(9))).await;
+    assert_eq!(nothing.json["assignments"], json!([]));
+    assert_problem(&list("").await, 400, "malformed");
+    assert_problem(&list("?user_id=ann").await, 400, "malformed");
+}
+
+#[tokio::test]
+async fn who_holds_as_much_as_allowed_is_told_so() {
+    let server = Server::new(Tokens::default());
+    let yaml = |id: &str, most: &str| {
+        format!(
+            "workflow: {{ id: {id}, steps: [{{ id: annotate, type: annotation, assignment: {{ {most} }} }}] }}"
+        )
+    };
+    for (id, most) in [("one-each", "max_concurrent: 1"), ("any-number", "")] {
+        server.post("/api/v1/workflows", yaml(id, most), &[]).await;
+    }
+    let begin = async |n: u128, workflow: &str| {
+        let body = json!({"workflow": workflow});
+        let started = server.verb(Uuid::from_u128(n), "start", &body).await;
+        assert_eq!(started.status, StatusCode::CREATED, "{}", started.json);
+    };
+    let ask = async |who: u128, workflow: &str| {
+        let ask = json!({"user_id": Uuid::from_u128(who), "workflow": workflow});
+        let answer = next(&server, ask).await;
+        let reason = answer.headers.get("x-glyph-reason");
+        let reason = reason.map(|reason| reason.to_str().unwrap().to_owned());
+        (answer.status.as_u16(), reason)
+    };
+    let at_limit = (204, Some("max_concurrent".to_owned()));
+    begin(1, "one-each").await;
+    assert_eq!(ask(9, "any-number").await, (204, None));
+    assert_eq!(ask(9, "one-each").await.0, 200);
+    // Nothing else is open, and something else is.
+    assert_eq!(ask(9, "one-each").await, at_limit);
+    begin(2, "one-each").await;
+    assert_eq!(ask(9, "one-each").await, at_limit);
+    // There, the number is not limited, and others are not concerned.
+    assert_eq!(ask(9, "any-number").await, (204, None));
+    assert_eq!(ask(8, "one-each").await.0, 200);
+    let path = format!("/api/v1/assignments?user_id={}", Uuid::from_u128(9));
+    let held = server.get(&path).await;
+    assert_eq!(held.json["assignments"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn who_skips_a_task_gets_others_first() {
+    let server = Server::with_dual().await;
+    let ann = Uuid::from_u128(0xA001);
+    let mut offered = std::collections::BTreeSet::new();
+    for n in 1..=3 {
+        server.start(Uuid::from_u128(n)).await;
+    }
+    for _ in 0..3 {
+        let claimed = next(&server, json!({"user_id": ann})).await;
+        let task: Uuid = claimed.json["task_id"].as_str().unwrap().parse().unwrap();
+        offered.insert(task);
+        let release = json!({"user_id": ann, "step_id": "annotate", "reason": "cannot tell"});
+        server.verb(task, "release", &release).await;
+    }
+    assert_eq!(offered.len(), 3);
+    let again = next(&server, json!({"user_id": ann})).await;
+    assert_eq!(again.status, StatusCode::OK, "nobody is locked out");
+}
+
 #[tokio::test]
 async fn skills_are_all_needed_to_be_offered_a_slot() {
     let server = Server::new(Tokens::default());

@@ -55,6 +55,7 @@ pub(in crate::stores) async fn tasks_are_found_by_what_they_are(a: &impl Adapter
                 reason: None,
                 until: None,
                 by_parent: false,
+                holds: Vec::new(),
             });
         }
         append(&*store, numbered(n), None, events).await;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use glyph_workflow_engine::store::{NewOutboxRow, OpenedTask, OutboxRow, PublisherId, Store};
+use glyph_workflow_engine::store::{
+    NewOutboxRow, OpenedTask, OutboxRow, PublisherId, Store, UnconfirmedMessage,
+};
 use serde_json::json;
 
 use super::until;
@@ -164,6 +166,13 @@ pub(in crate::stores) async fn a_message_that_backs_off_holds_back_its_own_task_
         (all[0].position, 1)
     );
     assert!(listed[0].error.starts_with("no route"));
+    let seen = store.unconfirmed(all[0].message_id).await.unwrap().unwrap();
+    assert_eq!(seen.attempts, 1);
+    assert!(seen.last_error.unwrap().starts_with("no route"));
+    let waiting = store.unconfirmed(all[1].message_id).await.unwrap();
+    assert_eq!(waiting, Some(UnconfirmedMessage::default()));
+    store.confirmed(&positions(&all)[3..]).await.unwrap();
+    assert_eq!(store.unconfirmed(all[3].message_id).await.unwrap(), None);
 
     // Retried when due, together with the messages behind it.
     store

@@ -12,12 +12,13 @@ use glyph_workflow_engine::{
         AnnotationInput, Claim, ClaimRequest, Command, CommandEnvelope, Outcome, Release, Start,
         Submission,
     },
-    events::{OfferBasis, WorkflowEvent},
+    events::{OfferBasis, ReleaseReason, WorkflowEvent},
     ids::{CommandId, RevisionId, TaskId, UserId},
     limits::PAGE_MAX,
-    state::{OpenSlot, Slots},
+    state::{AnnotationData, OpenSlot, Slots},
     store::{
-        ErrorClass, LogFilter, LogPosition, SlotOrder, SlotQuery, StepWithOpenSlots, Store, TaskRow,
+        ErrorClass, LogFilter, LogPosition, PeopleSeen, SlotOrder, SlotQuery, StepWithOpenSlots,
+        Store, TaskRow,
     },
 };
 use serde_json::json;
@@ -124,6 +125,7 @@ pub(in crate::stores) async fn free_places_are_found_by_who_may_take_them(a: &im
             reason: None,
             until: None,
             by_parent: false,
+            holds: Vec::new(),
         }],
     )
     .await;
@@ -172,10 +174,140 @@ pub(in crate::stores) async fn slots_are_remade_from_the_state(a: &impl Adapter)
     assert_eq!(store.claimed_slots(person(1)).await.unwrap().len(), 1);
 }
 
+fn released(user_id: UserId) -> WorkflowEvent {
+    WorkflowEvent::TaskReleased {
+        step_id: slug("annotate"),
+        visit: 1,
+        user_id,
+        cause: ReleaseReason::Released,
+        reason: Some("cannot tell".to_owned()),
+    }
+}
+
+pub(in crate::stores) async fn who_released_a_slot_is_offered_it_after_all_others(
+    a: &impl Adapter,
+) {
+    let store = a.store();
+    let all = [1, 2, 3, 4].map(numbered);
+    for task in all {
+        append(&*store, task, None, started("flow", &[])).await;
+    }
+    let [one, two, three, four] = all;
+    let (ann, bob) = (person(1), person(2));
+    for task in [one, two] {
+        append(&*store, task, None, vec![assigned(1, ann), released(ann)]).await;
+    }
+    // Somebody else has begun the third one, so it comes after fresh ones.
+    append(&*store, three, None, vec![annotated(json!(1))]).await;
+    let orders = [
+        (
+            SlotOrder::FewestPeople,
+            vec![four, three, one, two],
+            vec![one, two, four, three],
+        ),
+        (SlotOrder::OldestBegun, vec![three], vec![three]),
+    ];
+    for (order, of_ann, of_bob) in orders {
+        assert_eq!(ids(&offered_by(&*store, "flow", ann, order).await), of_ann);
+        assert_eq!(ids(&offered_by(&*store, "flow", bob, order).await), of_bob);
+    }
+    // Others come first among the begun ones too.
+    append(&*store, one, None, vec![annotated(json!(1))]).await;
+    let begun = offered_by(&*store, "flow", ann, SlotOrder::OldestBegun).await;
+    assert_eq!(ids(&begun), [three, one]);
+    assert_eq!(begun[1].released, [ann]);
+
+    // The limit cuts what comes last.
+    let query = |limit| SlotQuery {
+        step: StepWithOpenSlots {
+            revision_id: RevisionId(id("flow")),
+            step_id: slug("annotate"),
+        },
+        gold: false,
+        user: ann,
+        prevents_reassignment: true,
+        order: SlotOrder::FewestPeople,
+        limit,
+    };
+    let cut = store.open_slots(query(3)).await.unwrap();
+    assert_eq!(ids(&cut), [four, three, two]);
+    let cut = store.open_slots(query(1)).await.unwrap();
+    assert_eq!(ids(&cut), [four]);
+}
+
+pub(in crate::stores) async fn people_at_work_are_seen_with_their_roles(a: &impl Adapter) {
+    let store = a.store();
+    let (one, two) = (numbered(1), numbered(2));
+    append(&*store, one, None, started("flow", &[])).await;
+    append(&*store, two, None, started("other", &[])).await;
+    let seen = async |workflow: &str, events: u32| {
+        store.people_seen(&slug(workflow), events).await.unwrap()
+    };
+    let nobody = PeopleSeen {
+        whole: true,
+        ..PeopleSeen::default()
+    };
+    assert_eq!(seen("flow", 100).await, nobody);
+    assert!(seen("flow", 4).await.whole && !seen("flow", 3).await.whole);
+
+    let with_roles = |mut event: WorkflowEvent, names: &[&str]| {
+        if let WorkflowEvent::TaskAssigned { roles, .. } = &mut event {
+            *roles = names.iter().map(|name| (*name).to_owned()).collect();
+        }
+        event
+    };
+    let mut work = AnnotationData::new(id("work"), person(2), json!(1));
+    work.roles = vec!["lead".to_owned(), "expert".to_owned()];
+    let submitted = WorkflowEvent::AnnotationSubmitted {
+        step_id: slug("annotate"),
+        visit: 1,
+        annotation: work.into(),
+        closes_at: None,
+    };
+    append(
+        &*store,
+        one,
+        None,
+        vec![with_roles(assigned(1, person(1)), &["annotator"])],
+    )
+    .await;
+    append(&*store, one, None, vec![submitted]).await;
+    append(
+        &*store,
+        two,
+        None,
+        vec![with_roles(assigned(1, person(1)), &[])],
+    )
+    .await;
+    let people = |roles: &[&str], whole| PeopleSeen {
+        roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+        steps: [slug("annotate")].into(),
+        whole,
+    };
+    let all = ["annotator", "expert", "lead"];
+    assert_eq!(seen("flow", 100).await, people(&all, true));
+    assert_eq!(seen("other", 100).await, people(&[], true));
+    // The newest two events are a submission and a claim in the other workflow.
+    assert_eq!(seen("flow", 2).await, people(&["expert", "lead"], false));
+}
+
 type Scenario = (WorkflowOrchestrator, Arc<dyn Store>);
 
 /// A store with a workflow and started tasks, and two processes that work on it.
 async fn scenarios(a: &impl Adapter, yaml: &str, tasks: u32) -> [Arc<Scenario>; 2] {
+    scenarios_of(a, yaml, "flow", tasks).await
+}
+
+/// The same, where the workflow has another name.
+async fn scenarios_of(
+    a: &impl Adapter,
+    yaml: &str,
+    workflow: &str,
+    tasks: u32,
+) -> [Arc<Scenario>; 2] {
+    // Several workflows in one store have tasks of their own.
+    let apart = u32::try_from(workflow.len()).unwrap() * 1_000;
+    let first = if workflow == "flow" { 0 } else { apart };
     let scenario = |store: Arc<dyn Store>| {
         let orchestrator =
             WorkflowOrchestrator::new(Arc::clone(&store) as _, Arc::clone(&store) as _);
@@ -183,12 +315,12 @@ async fn scenarios(a: &impl Adapter, yaml: &str, tasks: u32) -> [Arc<Scenario>; 
     };
     let scenarios = [scenario(a.store()), scenario(a.another().await)];
     scenarios[0].0.create_workflow(yaml).await.unwrap();
-    let starts = (0..tasks).map(|n| {
+    let starts = (first..first + tasks).map(|n| {
         CommandEnvelope::new(
             id(&format!("start {n}")),
             Command::Start(Start {
                 task_id: numbered(n),
-                workflow: "flow".parse().unwrap(),
+                workflow: workflow.parse().unwrap(),
                 input: Some(json!({"n": n})),
                 labels: None,
                 expected: None,
@@ -286,6 +418,42 @@ pub(in crate::stores) async fn claims_never_exceed_the_overlap_however_many_race
             .map(|claimed| claimed.user_id)
             .collect();
         assert_eq!((visit.assignments.len(), &holders), (3, &taken[&task]));
+    }
+}
+
+pub(in crate::stores) async fn who_skips_gets_another_task_while_there_is_one(a: &impl Adapter) {
+    for strategy in ["round_robin", "least_loaded", "quality_weighted"] {
+        let yaml = threefold(strategy).replace("id: flow", &format!("id: {strategy}"));
+        let [scenario, other] = scenarios_of(a, &yaml, strategy, 3).await;
+        let claim_and_skip = async |scenario: &Scenario, n: u32| {
+            let name = format!("{strategy} {n}");
+            let request = ClaimRequest {
+                workflow: Some(strategy.parse().unwrap()),
+                ..request(&name, person(1))
+            };
+            let claimed = claim(scenario, &request).await;
+            let release = Command::Release(Release {
+                task_id: claimed,
+                step_id: None,
+                user_id: person(1),
+                reason: None,
+            });
+            let release = CommandEnvelope::new(id(&format!("skip {name}")), release);
+            submit(scenario, vec![release]).await;
+            claimed
+        };
+        let mut skipped = Vec::new();
+        for (n, scenario) in [&scenario, &other, &scenario].into_iter().enumerate() {
+            let n = u32::try_from(n).unwrap();
+            skipped.push(claim_and_skip(scenario, n).await);
+        }
+        let different: BTreeSet<TaskId> = skipped.iter().copied().collect();
+        assert_eq!(different.len(), 3, "{strategy}: {skipped:?}");
+        // Nobody is locked out: with nothing else left, they are offered again.
+        assert!(
+            skipped.contains(&claim_and_skip(&other, 4).await),
+            "{strategy}"
+        );
     }
 }
 
@@ -438,7 +606,7 @@ pub(in crate::stores) async fn reliable_people_get_what_is_contested(a: &impl Ad
     // Another process has learned the same from the log.
     for (slot, scenario) in scenarios.iter().enumerate() {
         // The reliability of these people is unknown.
-        for who in [30 + slot as u128, 9] {
+        for who in [30 + slot as u128, 40 + slot as u128] {
             let claimed = claim(scenario, &request_drawn(&format!("{slot}"), who, false)).await;
             assert_eq!(claimed, fresh, "{who}");
             assert_eq!(basis(scenario, claimed, who).await, None);

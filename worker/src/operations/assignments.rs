@@ -1,0 +1,95 @@
+//! What a person holds: claimed slots, with the drafts left in them.
+
+use chrono::{DateTime, Utc};
+use glyph_workflow_engine::{
+    ids::{StepId, TaskId, UserId, WorkflowId},
+    state::ClaimedSlot,
+    store::{EventStore, EventStoreError, Store},
+};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+
+/// A page of the slots that a person has claimed.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct AssignmentList {
+    /// The claimed slots, by task.
+    pub assignments: Vec<HeldSlot>,
+    /// The task after which the next page starts; null on the last page.
+    pub next_after: Option<TaskId>,
+}
+
+/// A slot that a person has claimed.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct HeldSlot {
+    /// The task.
+    pub task_id: TaskId,
+    /// Its workflow.
+    pub workflow: WorkflowId,
+    /// The number of the revision that it runs on.
+    pub revision: u32,
+    /// The step.
+    pub step_id: StepId,
+    /// The visit.
+    pub visit: u32,
+    /// The person.
+    pub user_id: UserId,
+    /// When the slot was claimed.
+    pub since: DateTime<Utc>,
+    /// When the claim expires without activity. While the task, its step or its workflow is paused,
+    /// this time does not run.
+    pub expires_at: DateTime<Utc>,
+    /// The draft that the person left in this visit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draft: Option<Value>,
+}
+
+/// The slots that `user` has claimed in at most `limit` tasks after `after`.
+pub async fn held_slots(
+    store: &dyn Store,
+    user: UserId,
+    after: Option<TaskId>,
+    limit: u32,
+) -> Result<AssignmentList, EventStoreError> {
+    let mut claimed = store.claimed_slots(user).await?;
+    claimed.retain(|slot| after.is_none_or(|after| slot.task_id > after));
+    let mut tasks: Vec<TaskId> = claimed.iter().map(|slot| slot.task_id).collect();
+    tasks.dedup();
+    let more = tasks.len() > limit as usize;
+    tasks.truncate(limit as usize);
+    let next_after = tasks.last().copied().filter(|_| more);
+    claimed.retain(|slot| next_after.is_none_or(|last| slot.task_id <= last));
+    let states = EventStore::load(store, &tasks).await?;
+    let mut assignments = Vec::with_capacity(claimed.len());
+    for ClaimedSlot {
+        task_id, step_id, ..
+    } in claimed
+    {
+        // The claim may have ended since the index was read.
+        let Some((state, visit, claim)) = states.get(&task_id).and_then(|state| {
+            let visit = state.current_visit(&step_id)?;
+            Some((state, visit, visit.assignment_of(user)?))
+        }) else {
+            continue;
+        };
+        let drafts = store.drafts(task_id).await?;
+        let draft = drafts.into_iter().find(|draft| {
+            draft.step_id == step_id && draft.visit == visit.number && draft.user_id == user
+        });
+        assignments.push(HeldSlot {
+            task_id,
+            workflow: state.workflow.workflow.clone(),
+            revision: state.workflow.revision,
+            step_id,
+            visit: visit.number,
+            user_id: user,
+            since: claim.assigned_at,
+            expires_at: claim.expires_at,
+            draft: draft.map(|draft| draft.draft),
+        });
+    }
+    Ok(AssignmentList {
+        assignments,
+        next_after,
+    })
+}
