@@ -66,9 +66,10 @@ impl Question {
         })
     }
 
-    /// What a threshold means for one answer: nothing, where it is one of a coefficient.
+    /// What a threshold means for one answer: nothing, where it is one of a coefficient, or one that
+    /// any two answers reach.
     fn gold_threshold(&self) -> f64 {
-        if self.metric.corrects_for_chance() {
+        if self.metric.corrects_for_chance() || self.threshold <= 0.0 {
             1.0
         } else {
             self.threshold
@@ -126,7 +127,7 @@ impl Question {
         let similarity = (sum / weights).clamp(0.0, 1.0);
         let correct = match (threshold, record.mode) {
             (Some(threshold), _) => similarity >= threshold - 1e-12,
-            (None, FieldMode::Weighted) => similarity >= self.threshold - 1e-12,
+            (None, FieldMode::Weighted) => similarity >= self.gold_threshold() - 1e-12,
             (None, FieldMode::AllOrNothing | FieldMode::FieldByField) => all,
         };
         Some(Verdict {

@@ -130,7 +130,11 @@ fn kinds() -> Vec<(Question, BoxedStrategy<Value>)> {
             ask(json!({"kind": "number", "tolerance": 1}), none()),
             number.boxed(),
         ),
-        (ask(none(), json!({"level": "interval"})), judged.boxed()),
+        (
+            ask(none(), json!({"level": "interval"})),
+            judged.clone().boxed(),
+        ),
+        (ask(none(), json!({"level": "ordinal"})), judged.boxed()),
         (
             ask(json!({"kind": "set"}), none()),
             set.clone().prop_map(listed).boxed(),

@@ -247,6 +247,8 @@ impl Question {
         self.warn("answer", people, &mut faults);
         for field in self.fields() {
             let at = format!("answer.fields.{}", field.path);
+            // Where only the mean over the fields has to reach a threshold, those of fields decide nothing.
+            let people = people.filter(|_| self.mode() != Some(FieldMode::Weighted));
             field.question.warn(&at, people, &mut faults);
         }
         faults.0
@@ -325,18 +327,20 @@ impl Question {
                 ),
             );
         }
-        let by_heads =
-            matches!(self.shape, Shape::Category(_)) && self.metric == Metric::PercentAgreement;
+        let one_value = matches!(self.shape, Shape::Category(_))
+            || (matches!(self.shape, Shape::Any(_)) && self.field.is_some());
+        let by_heads = one_value && self.metric == Metric::PercentAgreement;
         if let Some(people) = people.filter(|people| by_heads && *people > 2) {
             let reachable = Self::reachable_agreements(people);
-            let near = |value: &f64| (value - self.threshold).abs() < 0.005;
+            // One a little below what can be reached means that.
+            let near = |value: &f64| (-0.005..0.05).contains(&(value - self.threshold));
             if self.threshold < 1.0 && self.threshold > 0.0 && !reachable.iter().any(near) {
                 let values: Vec<String> = reachable.iter().map(|v| format!("{v:.3}")).collect();
                 faults.add(
                     FaultCode::OddThreshold,
                     at,
                     format!(
-                        "{people} people cannot agree to {}: they reach {}",
+                        "{people} people who give one value each cannot agree to {}: they reach {}",
                         self.threshold,
                         values.join(", ")
                     ),

@@ -801,6 +801,12 @@ fn gold_is_judged_by_similarity() {
         judge(&kappa, json!([1, 2]), json!([1, 3]), None),
         Some(false)
     );
+    let category = ask(json!({"field": "a"}), json!({"threshold": 0}));
+    assert_eq!(
+        judge(&category, json!({"a": "x"}), json!("y"), None),
+        Some(false),
+        "a threshold that any two reach says nothing of right and wrong"
+    );
     let verdict = tone().judge(
         &json!({"tone": "negative", "severity": "mild", "sarcasm": "no"}),
         &json!({"tone": "negative", "severity": "severe"}),
@@ -990,5 +996,42 @@ fn unsound_questions_are_told_with_their_place() {
     assert_eq!(odd(&mixed, 2), ["number_like_value"]);
     let two_thirds = ask(json!({"kind": "category"}), json!({"threshold": 0.66}));
     assert_eq!(odd(&two_thirds, 3), ["odd_threshold"]);
+    let unnamed_kind = ask(json!({"field": "a"}), json!({"threshold": 0.66}));
+    assert_eq!(odd(&unnamed_kind, 3), ["odd_threshold"]);
+    assert_eq!(odd(&unnamed_kind, 2), [""; 0]);
+    for (threshold, people, is_odd) in [
+        (0.3, 3, false),
+        (0.33, 3, false),
+        (0.5, 3, true),
+        (0.5, 4, false),
+        (0.75, 4, true),
+        (0.5, 5, true),
+        (0.6, 5, false),
+        (0.95, 3, false),
+    ] {
+        let question = ask(json!({"field": "a"}), json!({"threshold": threshold}));
+        assert_eq!(
+            !odd(&question, people).is_empty(),
+            is_odd,
+            "{threshold} of {people}"
+        );
+    }
+    let fields = json!({"fields": {"a": {"kind": "category"}, "b": {}}});
+    let by_field = ask(fields.clone(), json!({"threshold": 0.66}));
+    assert_eq!(odd(&by_field, 3), ["odd_threshold", "odd_threshold"]);
+    let consensus = json!({"threshold": 0.66, "mode": "weighted"});
+    let consensus: ConsensusConfig = serde_json::from_value(consensus).unwrap();
+    let fields: AnswerConfig = serde_json::from_value(fields).unwrap();
+    let weighted = Question::resolve(&Asked {
+        answer: Some(&fields),
+        comparison: Some(Comparison::from(&consensus)),
+        ..Asked::default()
+    })
+    .unwrap();
+    assert_eq!(
+        odd(&weighted, 3),
+        [""; 0],
+        "only the mean over the fields counts"
+    );
     assert_eq!(Question::reachable_agreements(3), [0.0, 1.0 / 3.0, 1.0]);
 }

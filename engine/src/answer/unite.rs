@@ -154,7 +154,7 @@ impl Question {
         if !found.tied || !breaks {
             return Ok((found, how.weighted));
         }
-        let broken = if method == AgreementMethod::MostVotes {
+        let broken = if method == AgreementMethod::MostVotes && !self.judges_units() {
             match ballot.elect_among_first() {
                 Some(winner) => Found::value(self.written(winner, work)?),
                 None => Found::tie(),
@@ -171,12 +171,20 @@ impl Question {
     }
 
     fn by_how(&self, ballot: &Ballot<'_>, how: How, work: &mut Work) -> Result<Found, TooMuch> {
+        if self.judges_units() {
+            return self.shape.kind().unite(ballot, how, work);
+        }
         if how.method == AgreementMethod::MostVotes
             && let Some(winner) = ballot.elect(how.weighted)
         {
             return Ok(Found::value(self.written(winner, work)?));
         }
         by_method(self.shape.kind(), ballot, how, work)
+    }
+
+    /// Whether the votes are about the units of an answer, and not about the whole.
+    fn judges_units(&self) -> bool {
+        matches!(self.shape, Shape::Each(_))
     }
 
     /// A candidate as its people wrote it.

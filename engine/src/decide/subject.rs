@@ -6,9 +6,11 @@ use std::{
     sync::Arc,
 };
 
+use serde_json::Value;
+
 use super::builder::DecisionBuilder;
 use crate::{
-    config::{Performer, StepConfig, SubjectRole},
+    config::{InternalHandler, Performer, StepConfig, SubjectRole},
     ids::{StepId, UserId},
     state::{ReviewDecision, StepResult, StepVisit, Subject},
 };
@@ -35,11 +37,7 @@ impl DecisionBuilder<'_> {
     /// The subject of a step entered from `from`: that step, or the subject of that step if it
     /// makes no annotations of its own.
     pub(super) fn reviewed_through(&self, from: &StepVisit) -> Option<StepVisit> {
-        if self.step(&from.step_id).kind.spec().makes_subject() {
-            return Some(from.clone());
-        }
-        let visit = self.current().visit(&from.step_id, from.visit)?;
-        visit.reviewed.clone()
+        self.works_behind(from).into_iter().next()
     }
 
     /// Visits whose work a step is based on besides its subject: those of the other branches that
@@ -50,16 +48,57 @@ impl DecisionBuilder<'_> {
         reviewed: Option<&StepVisit>,
     ) -> Vec<StepVisit> {
         let mut found: Vec<StepVisit> = Vec::new();
-        for from in arrived {
-            // A step that makes annotations replaces the work before it.
-            let passes_on = !self.step(&from.step_id).kind.spec().makes_subject();
-            let visit = self.current().visit(&from.step_id, from.visit);
-            let before = visit.filter(|_| passes_on).map(|v| &v.reviewed_with);
-            let before = before.into_iter().flatten().cloned();
-            for visit in self.reviewed_through(from).into_iter().chain(before) {
-                if reviewed != Some(&visit) && !found.contains(&visit) {
-                    found.push(visit);
-                }
+        for visit in arrived.iter().flat_map(|from| self.works_behind(from)) {
+            if reviewed != Some(&visit) && !found.contains(&visit) {
+                found.push(visit);
+            }
+        }
+        found
+    }
+
+    /// The visits whose annotations are behind the value of a visit, its subject first. A step that
+    /// makes annotations replaces the work before it.
+    fn works_behind(&self, from: &StepVisit) -> Vec<StepVisit> {
+        if self.step(&from.step_id).kind.spec().makes_subject() {
+            return vec![from.clone()];
+        }
+        let sources = self.named_sources(from);
+        if !sources.is_empty() {
+            return sources
+                .iter()
+                .flat_map(|at| self.works_behind(at))
+                .collect();
+        }
+        let Some(visit) = self.current().visit(&from.step_id, from.visit) else {
+            return Vec::new();
+        };
+        let visits = visit.reviewed.iter().chain(&visit.reviewed_with);
+        visits.cloned().collect()
+    }
+
+    /// The visits whose values a merger or calculator has taken, nearest first, where it names
+    /// their steps: they need not be the steps right before it.
+    fn named_sources(&self, at: &StepVisit) -> Vec<StepVisit> {
+        let step = self.step(&at.step_id);
+        let handler = step.handler.as_deref().and_then(InternalHandler::from_name);
+        let key = match handler {
+            Some(InternalHandler::ResultMerger) => "steps",
+            Some(InternalHandler::ConsensusCalculator) => "step",
+            Some(InternalHandler::Finalize) | None => return Vec::new(),
+        };
+        let named = match step.config.as_ref().and_then(|config| config.get(key)) {
+            Some(Value::Array(named)) => named.as_slice(),
+            Some(named) => std::slice::from_ref(named),
+            None => return Vec::new(),
+        };
+        let Some(visit) = self.current().visit(&at.step_id, at.visit) else {
+            return Vec::new();
+        };
+        let mut found: Vec<StepVisit> = Vec::new();
+        for before in self.current().lineage(&at.step_id, visit) {
+            let is_named = named.iter().any(|named| *named == *before.step_id);
+            if is_named && !found.iter().any(|known| known.step_id == before.step_id) {
+                found.push(before);
             }
         }
         found
@@ -76,8 +115,7 @@ impl DecisionBuilder<'_> {
         }
         let (authors, last) = (self.authors_of(arrived), arrived.last());
         let result = last.and_then(|last| self.last_result(last));
-        let part =
-            |part: fn(&StepResult) -> Option<&serde_json::Value>| result.and_then(part).cloned();
+        let part = |part: fn(&StepResult) -> Option<&Value>| result.and_then(part).cloned();
         Some(Arc::new(Subject {
             value: part(|result| result.value.as_ref()),
             authors: authors.into_iter().collect(),
@@ -124,7 +162,12 @@ impl DecisionBuilder<'_> {
                 (SubjectRole::WorksOn, Some(subject)) => authors.extend(&subject.authors),
                 (SubjectRole::WorksOn, None) => authors.extend(self.current().authors(visit)),
                 (SubjectRole::PassesOn, _) => {
-                    waiting.extend(self.current().visits_before(&at.step_id, visit));
+                    let sources = self.named_sources(&at);
+                    waiting.extend(if sources.is_empty() {
+                        self.current().visits_before(&at.step_id, visit)
+                    } else {
+                        sources
+                    });
                 }
             }
         }

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{HandlerError, annotators::Annotators, check_bounds};
 use crate::{
     answer::{Question, Questions},
-    config::{StepConfig, WorkflowConfig},
+    config::{EndsWith, StepConfig, WorkflowConfig},
     events::ConsensusCalculated,
     expression::Expression,
     state::{ResolvedBy, ResultKind, Visit, WorkflowSnapshot},
@@ -103,16 +103,23 @@ pub(crate) fn asked<'q>(
     let reviewed = visit.reviewed.as_ref();
     let reviewed = reviewed.filter(|_| step.kind.spec().has_subject());
     let question = questions.asked(step, reviewed.map(|reviewed| &reviewed.step_id));
-    let subject = visit.subject.as_ref();
-    let disputed =
-        subject.and_then(|subject| subject.agreed.as_ref().and(subject.disputed.as_ref()));
-    match disputed.and_then(Value::as_array) {
+    match settled(step, visit).and_then(|(_, disputed)| disputed.as_array()) {
         Some(disputed) if question.mode().is_some() => {
             let paths: Vec<&str> = disputed.iter().filter_map(Value::as_str).collect();
             Cow::Owned(question.for_disputed(&paths))
         }
         Some(_) | None => question,
     }
+}
+
+/// What annotators agree on and what they do not, for an adjudicator who is asked for the rest
+/// only. A reviewer who fixes gives the whole value, and so does a step with a question of its own.
+pub(crate) fn settled<'v>(step: &StepConfig, visit: &'v Visit) -> Option<(&'v Value, &'v Value)> {
+    if step.answer.is_some() || step.kind.spec().ends_with == EndsWith::Decision {
+        return None;
+    }
+    let subject = visit.subject.as_ref()?;
+    subject.agreed.as_ref().zip(subject.disputed.as_ref())
 }
 
 /// The value that `approve` keeps. Visits from before subjects were settled on entry have that of

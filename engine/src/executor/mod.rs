@@ -20,6 +20,6 @@ pub use steps::create_executor;
 
 pub use crate::state::AnnotationData;
 pub(crate) use bounds::check_bounds;
-pub(crate) use context::{asked, run_handler, subject_value};
+pub(crate) use context::{asked, run_handler, settled, subject_value};
 pub(crate) use error::error_chain;
 pub(crate) use steps::{admit, corrected, task_output};

@@ -11,6 +11,7 @@ mod fields;
 mod goals;
 mod gold;
 mod hooks;
+mod judges;
 mod language_page;
 mod orchestrator;
 mod pairs;

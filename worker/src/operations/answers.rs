@@ -1,11 +1,14 @@
 //! What clients send: a JSON Schema of `annotation.data` for each step that people submit to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use glyph_workflow_engine::{
     StepConfig, WorkflowConfig,
     answer::{Question, Questions, UnclearQuestion},
-    config::{AnswerKind, EndsWith},
+    config::{AnswerKind, DisagreementScope, EndsWith},
     ids::{StepId, WorkflowId},
 };
 use schemars::JsonSchema;
@@ -76,7 +79,14 @@ fn asked(config: &WorkflowConfig, questions: &Questions, step: &StepConfig) -> A
     } else {
         let subjects = subjects.into_iter();
         subjects
-            .map(|subject| questions.asked(step, Some(subject)))
+            .map(|subject| {
+                let question = questions.asked(step, Some(subject));
+                if is_asked_for_the_rest(config, step, subject) {
+                    Cow::Owned(question.for_disputed(&[]))
+                } else {
+                    question
+                }
+            })
             .collect()
     };
     possible.dedup_by_key(|question| question.data_schema());
@@ -102,6 +112,16 @@ fn asked(config: &WorkflowConfig, questions: &Questions, step: &StepConfig) -> A
             Err(several) => json!({"anyOf": several}),
         },
     }
+}
+
+/// Whether what people agree on is settled for an adjudicator, who may leave it out.
+fn is_asked_for_the_rest(config: &WorkflowConfig, step: &StepConfig, subject: &StepId) -> bool {
+    let same = step.answer.is_none() && step.kind.spec().ends_with != EndsWith::Decision;
+    let consensus = config
+        .step(subject)
+        .and_then(|step| step.consensus.as_ref());
+    let scope = consensus.and_then(|consensus| consensus.on_disagreement.scope);
+    same && scope == Some(DisagreementScope::Disputed)
 }
 
 /// The steps whose answers a review or adjudication can be about: those that make answers and lead

@@ -2,7 +2,7 @@
 
 use super::comparison::value_of;
 use crate::{
-    executor::{Closing, ExecutionContext, ExecutionResult, ExecutorError, StepExecutor},
+    executor::{Closing, ExecutionContext, ExecutionResult, ExecutorError, StepExecutor, settled},
     state::{ResolvedBy, ResultKind, StepResult},
 };
 
@@ -16,8 +16,7 @@ impl StepExecutor for AdjudicationExecutor {
                 (Some(output.clone()), ResolvedBy::Exhausted)
             }
             (Some(annotation), _) => {
-                let subject = context.visit.subject.as_ref();
-                let agreed = subject.and_then(|subject| subject.agreed.as_ref());
+                let agreed = settled(context.step, context.visit).map(|(agreed, _)| agreed);
                 let question = context.question();
                 let value = value_of(&question, &annotation.data, agreed, context.input());
                 (value, ResolvedBy::Adjudication)

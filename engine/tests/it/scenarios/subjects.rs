@@ -234,6 +234,70 @@ workflow:
 }
 
 #[test]
+fn whoever_made_what_a_merger_or_calculator_names_is_an_author_however_far_back() {
+    let yaml = |handler: &str, config: &str| {
+        format!(
+            "
+workflow:
+  id: far
+  steps:
+    - {{ id: annotate, type: annotation, field: label, completion: {{ type: annotation_count, count: 2 }} }}
+    - {{ id: adjudicate, type: adjudication }}
+    - {{ id: next, type: annotation, field: label }}
+    - {{ id: take, type: auto_process, handler: {handler}, config: {{ {config} }} }}
+    - {{ id: review, type: review }}
+  transitions:
+    - {{ from: annotate, to: adjudicate }}
+    - {{ from: adjudicate, to: next }}
+    - {{ from: next, to: take }}
+    - {{ from: take, to: review }}
+    - {{ from: review, to: _complete }}
+"
+        )
+    };
+    let merger = "result_merger";
+    for (handler, config, authors, seen) in [
+        (
+            merger,
+            "steps: [annotate, next]",
+            vec![1, 2, 4],
+            vec!["next", "annotate"],
+        ),
+        (
+            merger,
+            "steps: [adjudicate]",
+            vec![1, 2, 3],
+            vec!["annotate"],
+        ),
+        (merger, "steps: [next]", vec![4], vec!["next"]),
+        (merger, "", vec![4], vec!["next"]),
+        (
+            "consensus_calculator",
+            "step: annotate, field: label",
+            vec![1, 2],
+            vec!["annotate"],
+        ),
+    ] {
+        let mut scenario = Scenario::started(&yaml(handler, config));
+        for (step, who) in [
+            ("annotate", 1),
+            ("annotate", 2),
+            ("adjudicate", 3),
+            ("next", 4),
+        ] {
+            scenario.label(step, who, "x");
+        }
+        let slots = glyph_workflow_engine::state::Slots::from(scenario.state.as_ref().unwrap());
+        let expected: Vec<_> = authors.into_iter().map(user).collect();
+        assert_eq!(slots.open[0].authors, expected, "{handler} {config}");
+        let subject = shown(&scenario, "review")["subject"].clone();
+        let steps = subject["steps"].as_array().unwrap().iter();
+        let steps: Vec<_> = steps.map(|step| step["step"].as_str().unwrap()).collect();
+        assert_eq!(steps, seen, "{handler} {config}");
+    }
+}
+
+#[test]
 fn an_adjudicator_decides_only_what_is_disputed_where_the_file_says_so() {
     let yaml = |answer: &str| {
         format!(
@@ -280,4 +344,54 @@ workflow:
     assert_eq!(subject["disputed"], json!(["b", "c"]));
     scenario.submit("adjudicate", 3, json!({"tags": ["c"]}));
     assert_eq!(scenario.output()["result"], json!(["a", "c"]));
+}
+
+#[test]
+fn only_an_adjudicator_who_is_asked_the_same_decides_a_part() {
+    let yaml = |second: &str| {
+        format!(
+            "
+workflow:
+  id: partial
+  steps:
+    - id: annotate
+      type: annotation
+      completion: {{ type: annotation_count, count: 2 }}
+      answer: {{ kind: record, fields: {{ dx: {{ kind: category }}, grade: {{ kind: number }} }} }}
+      consensus: {{ on_disagreement: {{ strategy: adjudication, scope: disputed }} }}
+    - {{ id: second, {second} }}
+  transitions:
+    - {{ from: annotate, to: _complete, condition: {{ type: on_agreement }} }}
+    - {{ from: annotate, to: second, condition: {{ type: on_disagreement }} }}
+    - {{ from: second, to: _complete }}
+"
+        )
+    };
+    let own = "type: adjudication, answer: { kind: record, fields: { grade: { kind: number }, sure: { kind: category } } }";
+    for (second, decision, part, whole) in [
+        (
+            "type: review",
+            Some("fix"),
+            json!({"grade": 2}),
+            json!({"dx": "I11", "grade": 2}),
+        ),
+        (
+            own,
+            None,
+            json!({"grade": 2}),
+            json!({"grade": 2, "sure": "no"}),
+        ),
+    ] {
+        let mut scenario = Scenario::started(&yaml(second));
+        scenario.submit("annotate", 1, json!({"dx": "I10", "grade": 1}));
+        scenario.submit("annotate", 2, json!({"dx": "I10", "grade": 3}));
+        let mut send = |data: &Value| {
+            scenario.submit_with("second", 3, data.clone(), |s| {
+                s.annotation.decision = decision.map(str::to_owned);
+            })
+        };
+        assert_eq!(send(&part), "rejected invalid_annotation", "{second}");
+        send(&whole);
+        assert_eq!(scenario.output()["result"], whole, "{second}");
+    }
 }
