@@ -371,8 +371,8 @@ fn a_migration_finds_which_joins_a_paused_step_holds() {
     renamed.now += TimeDelta::hours(2);
     let names = yaml
         .replace("entities", "names")
-        .replace("merge,", "unite,")
-        .replace("merge }", "unite }");
+        .replace("id: merge", "id: unite")
+        .replace("to: merge", "to: unite");
     migrate(
         &mut renamed,
         &names,
