@@ -1007,7 +1007,7 @@ fn unsound_questions_are_told_with_their_place() {
         (0.75, 4, true),
         (0.5, 5, true),
         (0.6, 5, false),
-        (0.95, 3, false),
+        (0.96, 3, false),
     ] {
         let question = ask(json!({"field": "a"}), json!({"threshold": threshold}));
         assert_eq!(

@@ -315,7 +315,7 @@ fn edges_of_every_kind() {
             "{ kind: text }",
             "{}",
             r#"["abc", "abcd", "bcd"]"#,
-            2.0 * third,
+            11.0 / 18.0,
             r#""abcd""#,
         ),
         (
