@@ -402,7 +402,8 @@ fn edges_of_every_kind() {
             "{}",
             r#"[[{"points": [[0,0],[4,0],[4,4],[0,4],[0,0]]}], [{"points": [[0,4],[4,4],[4,0],[0,0]]}]]"#,
             1.0,
-            r#"[{"points": [[0,0],[4,0],[4,4],[0,4],[0,0]]}]"#,
+            // Either is the medoid; which one does not depend on the order of people.
+            r#"[{"points": [[0,4],[4,4],[4,0],[0,0]]}]"#,
         ),
         (
             "{ kind: polygons }",
