@@ -86,8 +86,8 @@ fn plainly(value: &Value) -> Value {
                 .map(|(key, value)| (key.clone(), plainly(value)));
             Value::Object(entries.collect())
         }
-        Value::Number(number) if number.is_f64() && number.as_f64().unwrap().fract() == 0.0 => {
-            json!(number.as_f64().unwrap() as i64)
+        Value::Number(number) if number.to_string().ends_with(".0") => {
+            serde_json::from_str(number.to_string().trim_end_matches(".0")).unwrap()
         }
         other => other.clone(),
     }
