@@ -8,6 +8,8 @@ mod assignment;
 mod completion;
 mod consensus;
 mod duration;
+mod ending;
+mod flow;
 mod goal;
 mod handler;
 mod hook;
@@ -27,6 +29,8 @@ pub use consensus::{
     OnAgreement, OnDisagreement, TieBreaker,
 };
 pub use duration::ConfigDuration;
+pub use ending::{Ending, EndingAgreement, EndingValue};
+pub use flow::{FlowGraph, StepSet};
 pub use goal::{
     AlertsConfig, CompletionActionConfig, GoalConfig, GoalOperator, GoalType, QualityMetric,
     VolumeUnit,

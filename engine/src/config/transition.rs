@@ -18,7 +18,8 @@ pub struct TransitionConfig {
     /// When the transition fires; always when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<ConditionConfig>,
-    /// Higher priorities are tried first; file order among equals.
+    /// Higher priorities are tried first; file order among equals. It chooses nothing where steps
+    /// may run side by side, since every match fires there.
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(range(min = -1_000_000, max = 1_000_000))]
     pub priority: i32,
@@ -152,7 +153,7 @@ impl ConditionType {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoopConfig {
-    /// How often the transition may fire for one task.
+    /// How often the transition may fire for one task: over all rounds of a loop around it.
     #[schemars(range(min = 1, max = crate::limits::LOOP_ITERATIONS_MAX))]
     pub max_iterations: u32,
     /// Where the task goes once the bound is reached; an incident when left out.

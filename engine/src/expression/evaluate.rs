@@ -1,5 +1,6 @@
 //! From a compiled expression and its variables to a value.
 
+use cel::common::ast::IdedExpr;
 use serde_json::Value;
 
 use super::{
@@ -26,11 +27,18 @@ impl Expression {
     /// incompatible operands, a variable without a value here, or more work than
     /// [`limits`](crate::limits) allow.
     pub fn evaluate(&self, variables: &dyn Variables) -> Result<Value, ExpressionError> {
-        let run = || self.run(variables);
+        self.guarded(|| self.run(variables))
+    }
+
+    /// Does `work` on a stack that is large enough for the expression.
+    pub(super) fn guarded<T: Send>(
+        &self,
+        work: impl FnOnce() -> Result<T, ExpressionError> + Send,
+    ) -> Result<T, ExpressionError> {
         if self.depth() <= INLINE_DEPTH_MAX {
-            run()
+            work()
         } else {
-            on_large_stack(run)?
+            on_large_stack(work)?
         }
     }
 
@@ -47,13 +55,7 @@ impl Expression {
     }
 
     fn run(&self, variables: &dyn Variables) -> Result<Value, ExpressionError> {
-        let named = self.variables().iter();
-        let given: Vec<(&'static str, Variable<'_>)> = named
-            .filter_map(|name| Some((*name, variables.variable(name)?)))
-            .collect();
-        let failed = |reason: &str| ExpressionError::Evaluation {
-            reason: cut(reason, REASON_MAX),
-        };
+        let given = given(self.variables(), variables);
         let json = Interpreter::new(&given)
             .json(self.tree())
             .map_err(|reason| failed(&reason))?;
@@ -63,6 +65,35 @@ impl Expression {
             ));
         }
         Ok(json)
+    }
+}
+
+/// The value of a part of an expression that reads the variables `names`; none if JSON has no form
+/// for it, as for a type.
+pub(super) fn value_of(
+    part: &IdedExpr,
+    names: &[&'static str],
+    variables: &dyn Variables,
+) -> Result<Option<Value>, ExpressionError> {
+    let given = given(names, variables);
+    let found = Interpreter::new(&given).json_if_any(part);
+    found.map_err(|reason| failed(&reason))
+}
+
+/// The variables that an expression names, as far as they have a value.
+fn given<'v>(
+    names: &[&'static str],
+    variables: &'v dyn Variables,
+) -> Vec<(&'static str, Variable<'v>)> {
+    let named = names.iter();
+    named
+        .filter_map(|name| Some((*name, variables.variable(name)?)))
+        .collect()
+}
+
+fn failed(reason: &str) -> ExpressionError {
+    ExpressionError::Evaluation {
+        reason: cut(reason, REASON_MAX),
     }
 }
 

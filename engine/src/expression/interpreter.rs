@@ -50,6 +50,12 @@ impl<'a> Interpreter<'a> {
         to_json(&value, &mut self.budget)
     }
 
+    /// As [`Self::json`]; none if JSON has no form for the value.
+    pub(super) fn json_if_any(&mut self, node: &'a IdedExpr) -> Result<Option<Value>, String> {
+        let value = self.value(node)?;
+        Ok(to_json(&value, &mut self.budget).ok())
+    }
+
     fn value(&mut self, node: &'a IdedExpr) -> Evaluated<'a> {
         self.budget.spend(1)?;
         match &node.expr {

@@ -1,9 +1,9 @@
-//! The shape of a workflow file, and the JSON Schemas generated from it.
+//! The shape of a workflow file, and the JSON Schemas that files are checked against.
 
 use std::{collections::BTreeMap, sync::OnceLock};
 
 use schemars::JsonSchema;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::report::ValidationError;
 use crate::{
@@ -172,91 +172,13 @@ pub(super) fn handler_schema(handler: &str) -> Option<&'static CheckSchema> {
     })
 }
 
-/// The JSON Schema (draft 2020-12) of a workflow file, for editors.
-///
-/// It covers single keys and values. Relations between several of them (references, cycles,
-/// conflicting keys) are checked by [`check_workflow`](super::check_workflow) only.
-pub fn workflow_file_schema() -> Value {
-    let mut schema = file_schema().root.clone();
-    schema["title"] = json!("Glyph workflow");
-    let hook = schema["$defs"]["Hook"].take();
-    schema["$defs"]["Hook"] = json!({
-        "description": "One call of a hook; the name of a handler that needs no settings will do.",
-        "anyOf": [{"type": "string"}, hook]
-    });
-    let partial = partial_definitions(&schema["$defs"]);
-    let Some(defs) = schema["$defs"].as_object_mut() else {
-        return schema;
-    };
-    defs.extend(partial);
-
-    let step = &mut defs["StepConfig"];
-    step["properties"]["ref"] = json!({
-        "type": "string",
-        "description": "Takes a step from the library; the step keeps its own id."
-    });
-    step["properties"]["overrides"] = json!({
-        "$ref": "#/$defs/PartialLibraryStep",
-        "description": "Merged deeply over the step of the library."
-    });
-    step["required"] = json!(["id"]);
-    step["anyOf"] = json!([{"required": ["type"]}, {"required": ["ref"]}]);
-
-    let body = &mut defs["WorkflowBody"];
-    let mut overrides = body.clone();
-    forget(&mut overrides, "id");
-    strip_required(&mut overrides);
-    overrides["description"] = json!("Merged deeply over the expanded template.");
-    overrides["properties"]["steps"] = json!({
-        "type": "object",
-        "description": "From the id of a step to the keys to replace.",
-        "additionalProperties": {"$ref": "#/$defs/PartialLibraryStep"}
-    });
-    body["properties"]["template"] = json!({
-        "type": "string",
-        "enum": crate::config::Template::ALL.map(crate::config::Template::as_str),
-        "description": "A whole workflow to start from."
-    });
-    body["properties"]["overrides"] = json!({"$ref": "#/$defs/Overrides"});
-    body["required"] = json!(["id"]);
-    body["anyOf"] = json!([{"required": ["steps"]}, {"required": ["template"]}]);
-    defs.insert("Overrides".to_owned(), overrides);
-    schema
-}
-
 /// The JSON Schema of one diagnostic.
 pub fn diagnostic_schema() -> Value {
     schemars::schema_for!(ValidationError).to_value()
 }
 
-/// A copy of every definition without required keys, for parts that are merged over a complete one.
-fn partial_definitions(definitions: &Value) -> Map<String, Value> {
-    let mut partial = Map::new();
-    for (name, definition) in definitions.as_object().into_iter().flatten() {
-        let mut definition = definition.clone();
-        strip_required(&mut definition);
-        partial.insert(format!("Partial{name}"), definition);
-    }
-    partial
-}
-
-fn strip_required(schema: &mut Value) {
-    match schema {
-        Value::Object(entries) => {
-            if entries.get("required").is_some_and(Value::is_array) {
-                entries.remove("required");
-            }
-            if let Some(Value::String(name)) = entries.get_mut("$ref") {
-                *name = name.replace("#/$defs/", "#/$defs/Partial");
-            }
-            entries.values_mut().for_each(strip_required);
-        }
-        Value::Array(items) => items.iter_mut().for_each(strip_required),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
-
-fn forget(schema: &mut Value, key: &str) {
+/// Removes a key from an object's schema.
+pub(super) fn forget(schema: &mut Value, key: &str) {
     if let Some(properties) = schema["properties"].as_object_mut() {
         properties.remove(key);
     }

@@ -14,7 +14,7 @@ pub(super) struct Draft<'a> {
     pub(super) body: &'a Node,
     pub(super) steps: Vec<StepDraft<'a>>,
     pub(super) transitions: Vec<TransitionDraft<'a>>,
-    /// The entry step, as an index of `steps`.
+    /// The entry step, as an index of `steps`; `None` where it cannot be read.
     pub(super) entry: Option<usize>,
     ids: HashMap<&'a str, usize>,
 }
@@ -44,11 +44,15 @@ pub(super) struct TransitionDraft<'a> {
 pub(super) enum Goal {
     /// A step, by its index.
     Step(usize),
-    /// The end of the task.
-    End,
+    /// `_complete`.
+    Complete,
+    /// `_failed`.
+    Failed,
     /// Not a known name; already reported.
     Unknown,
 }
+
+const TERMINALS: [(&str, Goal); 2] = [("_complete", Goal::Complete), ("_failed", Goal::Failed)];
 
 impl<'a> Draft<'a> {
     pub(super) fn of(body: &'a Node, suggester: &Suggester, faults: &mut Faults) -> Self {
@@ -88,7 +92,7 @@ impl<'a> Draft<'a> {
                 node.get("from")
                     .and_then(|node| match draft.step(node, suggester, faults) {
                         Goal::Step(at) => Some(at),
-                        Goal::End | Goal::Unknown => None,
+                        Goal::Complete | Goal::Failed | Goal::Unknown => None,
                     });
             let to = node
                 .get("to")
@@ -109,7 +113,9 @@ impl<'a> Draft<'a> {
             .map(|n| draft.step(n, suggester, faults))
         {
             Some(Goal::Step(at)) => Some(at),
-            Some(Goal::End | Goal::Unknown) | None => (!draft.steps.is_empty()).then_some(0),
+            // It is reported; which step was meant is not known.
+            Some(Goal::Complete | Goal::Failed | Goal::Unknown) => None,
+            None => (!draft.steps.is_empty()).then_some(0),
         };
         draft
     }
@@ -121,7 +127,7 @@ impl<'a> Draft<'a> {
 
     /// The step or terminal that `node` names; an unknown one is reported.
     fn target(&self, node: &Node, suggester: &Suggester, faults: &mut Faults) -> Goal {
-        self.refer(node, &["_complete", "_failed"], suggester, faults)
+        self.refer(node, &TERMINALS.map(|(name, _)| name), suggester, faults)
     }
 
     fn refer(
@@ -134,8 +140,15 @@ impl<'a> Draft<'a> {
         let Some(name) = node.as_str() else {
             return Goal::Unknown;
         };
-        if terminals.contains(&name) {
-            return Goal::End;
+        let terminal = |name: &str| {
+            let allowed = TERMINALS
+                .into_iter()
+                .filter(|(name, _)| terminals.contains(name));
+            let mut named = allowed.filter(|(known, _)| *known == name);
+            named.next().map(|(_, goal)| goal)
+        };
+        if let Some(goal) = terminal(name) {
+            return goal;
         }
         if let Some(at) = self.find(name) {
             return Goal::Step(at);
@@ -151,7 +164,11 @@ impl<'a> Draft<'a> {
                 .did_you_mean(near);
         }
         match near {
-            Some(near) => self.find(near).map_or(Goal::End, Goal::Step),
+            Some(near) => self
+                .find(near)
+                .map(Goal::Step)
+                .or_else(|| terminal(near))
+                .unwrap_or(Goal::Unknown),
             None => Goal::Unknown,
         }
     }

@@ -10,43 +10,31 @@ use petgraph::{
 use super::{
     draft::{Draft, Goal},
     fault::Faults,
-    path::Path,
     report::DiagnosticCode as Code,
     tree::Node,
+    ways::Ways,
 };
 use crate::config::{ConditionType, JoinMode};
 
-/// One edge out of a step.
-struct Way<'a> {
-    from: usize,
-    to: Goal,
-    /// The part of the file to report: the transition, or the key of a branch.
-    origin: &'a Path,
-    /// Whether `loop` bounds the edge, or one of its ends is a guess. A guess is not enough to
-    /// report a cycle.
-    bounded: bool,
-}
-
 /// Reports every fault of the graph.
-pub(super) fn check(draft: &Draft<'_>, faults: &mut Faults) {
-    let ways = ways(draft);
+pub(super) fn check(draft: &Draft<'_>, ways: &Ways<'_>, faults: &mut Faults) {
     let mut graph = DiGraph::<(), ()>::new();
     let nodes: Vec<NodeIndex> = draft.steps.iter().map(|_| graph.add_node(())).collect();
     let end = graph.add_node(());
-    for way in &ways {
+    for way in &ways.all {
         let to = match way.to {
             Goal::Step(at) => nodes[at],
-            // An edge to an unknown step has been reported; assume that it is otherwise right.
-            Goal::End | Goal::Unknown => end,
+            Goal::Complete | Goal::Failed | Goal::Unknown => end,
         };
         graph.add_edge(nodes[way.from], to, ());
     }
     for (at, node) in nodes.iter().enumerate() {
-        if !ways.iter().any(|way| way.from == at) {
+        if !ways.all.iter().any(|way| way.from == at) {
             graph.add_edge(*node, end, ());
         }
     }
-    if let Some(entry) = draft.entry {
+    // An edge that cannot be read has been reported; it may be the one that is missing.
+    if let Some(entry) = draft.entry.filter(|_| !ways.unread) {
         let reached = reached(Dfs::new(&graph, nodes[entry]), |dfs| dfs.next(&graph));
         report_steps(
             draft,
@@ -56,84 +44,37 @@ pub(super) fn check(draft: &Draft<'_>, faults: &mut Faults) {
             Code::UnreachableStep,
             |id| {
                 format!(
-                    "no way leads from `{}` to the step `{id}`",
-                    entry_name(draft, entry)
+                    "no way leads from {} to the step `{id}`",
+                    name(draft, entry)
                 )
             },
         );
     }
-    let reversed = Reversed(&graph);
-    let ending = reached(Dfs::new(reversed, end), |dfs| dfs.next(reversed));
-    report_steps(draft, &nodes, &ending, faults, Code::TrappedStep, |id| {
-        format!("no way leads from the step `{id}` to `_complete` or `_failed`")
-    });
-    for at in closing(draft, &ways) {
-        let way = &ways[at];
+    if !ways.unread {
+        let reversed = Reversed(&graph);
+        let ending = reached(Dfs::new(reversed, end), |dfs| dfs.next(reversed));
+        report_steps(draft, &nodes, &ending, faults, Code::TrappedStep, |id| {
+            format!("no way leads from the step `{id}` to `_complete` or `_failed`")
+        });
+    }
+    for at in closing(draft, ways) {
+        let way = &ways.all[at];
         let message = match way.to {
             Goal::Step(to) => format!(
                 "the way back from {} to {} closes a cycle that nothing bounds",
                 name(draft, way.from),
                 name(draft, to)
             ),
-            Goal::End | Goal::Unknown => "the way closes a cycle that nothing bounds".to_owned(),
+            Goal::Complete | Goal::Failed | Goal::Unknown => {
+                "the way closes a cycle that nothing bounds".to_owned()
+            }
         };
         faults.add(Code::UnmarkedCycle, way.origin, message).suggest(
             "add `loop: { max_iterations: 3, on_exhausted: _failed }` to a transition of the cycle",
         );
     }
-    joins(draft, &ways, &graph, &nodes, faults);
-}
-
-fn ways<'a>(draft: &Draft<'a>) -> Vec<Way<'a>> {
-    let mut ways = Vec::new();
-    for (from, step) in draft.steps.iter().enumerate() {
-        for (key, to) in [
-            ("true_branch", step.true_branch),
-            ("false_branch", step.false_branch),
-        ] {
-            if let (Some(to), Some(node)) = (to, step.node.get(key)) {
-                ways.push(Way {
-                    from,
-                    to,
-                    origin: &node.origin,
-                    bounded: is_guess(draft, to, Some(node)),
-                });
-            }
-        }
-    }
-    for transition in &draft.transitions {
-        let Some(from) = transition.from else {
-            continue;
-        };
-        let bound = transition.node.get("loop");
-        let origin = &transition.node.origin;
-        let from_guess = is_guess(draft, Goal::Step(from), transition.node.get("from"));
-        let guess = from_guess || is_guess(draft, transition.to, transition.node.get("to"));
-        ways.push(Way {
-            from,
-            to: transition.to,
-            origin,
-            bounded: bound.is_some() || guess,
-        });
-        let exhausted = bound.and_then(|bound| bound.get("on_exhausted"));
-        if let (Some(to), Some(node)) = (transition.on_exhausted, exhausted) {
-            // `on_exhausted` fires again on every later visit, so it must not close a cycle either.
-            ways.push(Way {
-                from,
-                to,
-                origin: &node.origin,
-                bounded: from_guess || is_guess(draft, to, Some(node)),
-            });
-        }
-    }
-    ways
-}
-
-/// Whether the step is not the one that was written, but one with a similar name.
-fn is_guess(draft: &Draft<'_>, step: Goal, written: Option<&Node>) -> bool {
-    match step {
-        Goal::Step(at) => written.and_then(Node::as_str) != draft.steps[at].id,
-        Goal::End | Goal::Unknown => false,
+    if !ways.unread {
+        joins(draft, ways, &graph, &nodes, faults);
     }
 }
 
@@ -161,7 +102,7 @@ fn report_steps(
 }
 
 /// The unbounded edges that close a cycle, by depth-first search from the entry in file order.
-fn closing(draft: &Draft<'_>, ways: &[Way<'_>]) -> Vec<usize> {
+fn closing(draft: &Draft<'_>, ways: &Ways<'_>) -> Vec<usize> {
     #[derive(Clone, Copy, PartialEq)]
     enum Mark {
         New,
@@ -170,8 +111,10 @@ fn closing(draft: &Draft<'_>, ways: &[Way<'_>]) -> Vec<usize> {
     }
     let count = draft.steps.len();
     let mut leaving: Vec<Vec<(usize, usize)>> = vec![Vec::new(); count];
-    for (at, way) in ways.iter().enumerate() {
-        if let (Goal::Step(to), false) = (way.to, way.bounded) {
+    for (at, way) in ways.all.iter().enumerate() {
+        // A guess is not enough to report a cycle.
+        let counts = way.bound.is_none() && !way.guessed;
+        if let (Goal::Step(to), true) = (way.to, counts) {
             leaving[way.from].push((at, to));
         }
     }
@@ -207,7 +150,7 @@ fn closing(draft: &Draft<'_>, ways: &[Way<'_>]) -> Vec<usize> {
 /// and both lead to the join.
 fn joins(
     draft: &Draft<'_>,
-    ways: &[Way<'_>],
+    ways: &Ways<'_>,
     graph: &DiGraph<(), ()>,
     nodes: &[NodeIndex],
     faults: &mut Faults,
@@ -237,7 +180,11 @@ fn joins(
                 .suggest(suggestion);
             continue;
         }
-        let incoming = ways.iter().filter(|way| way.to == Goal::Step(at)).count();
+        let incoming = ways
+            .all
+            .iter()
+            .filter(|way| way.to == Goal::Step(at))
+            .count();
         let Some(config) = &step.config else { continue };
         if let (Some(JoinMode::NOfM), Some(count)) = (config.join_mode, config.join_count)
             && count as usize > incoming
@@ -282,10 +229,6 @@ fn forks(draft: &Draft<'_>, from: usize, leads: &HashSet<NodeIndex>, nodes: &[No
             .iter()
             .any(|b| !opposed(a.map(|c| c.kind), b.map(|c| c.kind)))
     })
-}
-
-fn entry_name<'a>(draft: &Draft<'a>, entry: usize) -> &'a str {
-    draft.steps[entry].id.unwrap_or("the first step")
 }
 
 fn name(draft: &Draft<'_>, at: usize) -> String {

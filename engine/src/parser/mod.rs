@@ -22,16 +22,22 @@
 //! 3. `resolve`: templates and library steps; each value keeps the location where it was written;
 //! 4. `structure`: unknown, missing and mistyped keys, checked against the schema of the types.
 //!    Typos are repaired where possible, so that one fault neither hides nor causes another;
-//! 5. `validate` (one file for each topic), `graph`, `outcomes` with `ending_checks`, `soundness`:
-//!    rules that the types cannot express.
+//! 5. `validate` (one file for each topic), `graph` over `ways`, `outcomes` with `ending_checks`,
+//!    `soundness` with what it lists: rules that the types cannot express.
 
+mod branches;
+mod chains;
 mod document;
 mod draft;
+mod editor_schema;
 mod ending_checks;
 mod expanded;
 mod fault;
 mod graph;
 mod hash;
+mod loops;
+mod map;
+mod meetings;
 mod outcomes;
 mod parse;
 mod path;
@@ -44,9 +50,12 @@ mod structure;
 mod suggest;
 mod tree;
 mod validate;
+mod verdicts;
+mod ways;
 mod yaml;
 
-pub use document::{diagnostic_schema, script_file_schema, workflow_file_schema};
+pub use document::{diagnostic_schema, script_file_schema};
+pub use editor_schema::workflow_file_schema;
 pub use expanded::{Expanded, ExpandedValue, ValueOrigin, expand_workflow};
 pub use hash::content_hash;
 pub use parse::{

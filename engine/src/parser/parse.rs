@@ -17,7 +17,9 @@ use super::{
     structure,
     suggest::Suggester,
     tree::{Content, Node},
-    validate, yaml,
+    validate,
+    ways::Ways,
+    yaml,
 };
 use crate::{
     config::{StepLibrary, WorkflowConfig},
@@ -208,10 +210,10 @@ pub(super) fn read_nodes<'a>(
     let goals = root.get("goals").filter(|goals| !goals.broken);
     let draft = Draft::of(body, &suggester, faults);
     let expressions = validate::check(&draft, goals, handlers, &suggester, faults);
-    graph::check(&draft, faults);
-    let ends = outcomes::Ends::of(&draft, &expressions);
+    let ways = Ways::of(&draft);
+    graph::check(&draft, &ways, faults);
+    let ends = outcomes::Ends::of(&draft, &ways, &expressions, handlers);
     ending_checks::check(&ends, faults);
-    // A faulty graph allows no conclusions about what happens along it.
     if !faults.has_errors() {
         soundness::check(&ends, faults);
     }

@@ -9,7 +9,7 @@
 //! | `too_large` | `parse`, `resolve`, `source_map` |
 //! | `yaml_syntax` | `parse`, `source_map` |
 //! | `duplicate_key` | `source_map` |
-//! | `unknown_key` | `structure` |
+//! | `unknown_key` | `resolve`, `structure` |
 //! | `missing_key` | `resolve`, `script`, `structure`, `validate/conditions`, `validate/goals`, `validate/question`, `validate/steps` |
 //! | `wrong_type` | `resolve`, `structure` |
 //! | `invalid_value` | `draft`, `parse`, `script`, `structure`, `validate/completion`, `validate/handlers`, `validate/question`, `validate/steps`, `validate/validator` |
@@ -22,7 +22,7 @@
 //! | `unknown_handler` | `validate/handlers` |
 //! | `misplaced_key` | `resolve`, `validate/completion`, `validate/conditions`, `validate/consensus`, `validate/goals`, `validate/handlers`, `validate/question`, `validate/steps` |
 //! | `conflicting_keys` | `resolve`, `script`, `validate/goals`, `validate/question`, `validate/validator` |
-//! | `bad_expression` | `validate/conditions`, `validate/question` |
+//! | `bad_expression` | `ending_checks`, `validate/conditions`, `validate/question` |
 //! | `unreachable_step` | `graph` |
 //! | `trapped_step` | `graph` |
 //! | `unmarked_cycle` | `graph` |
@@ -31,15 +31,22 @@
 //! | `goal_cycle` | `validate/goals` |
 //! | `dead_transition` | `ending_checks` |
 //! | `unhandled_outcome` | `ending_checks` |
-//! | `open_loop` | `soundness` |
-//! | `branch_collision` | `soundness` |
-//! | `idle_join` | `soundness` |
-//! | `no_effect` | `validate/question`, `validate/steps` |
+//! | `open_loop` | `loops` |
+//! | `branch_collision` | `branches` |
+//! | `idle_join` | `branches` |
+//! | `no_effect` | `branches`, `validate/handlers`, `validate/question`, `validate/steps` |
 //! | `odd_threshold` | `validate/question` |
 //! | `pooled_fields` | `validate/question` |
 //! | `number_like_value` | `validate/question` |
 //! | `unordered_scale` | `validate/question` |
-//! | `long_chain` | `soundness` |
+//! | `long_chain` | `chains` |
+//! | `refused_output` | `verdicts` |
+//! | `late_verdict` | `verdicts` |
+//! | `nothing_to_review` | `verdicts` |
+//! | `ambiguous_output` | `branches` |
+//! | `context_clash` | `branches` |
+//! | `nested_loop` | `loops` |
+//! | `forward_loop` | `loops` |
 
 use std::fmt;
 
@@ -144,8 +151,6 @@ codes! {
     BranchCollision = "branch_collision",
     /// A join waits for more branches than can arrive together.
     IdleJoin = "idle_join",
-    /// A key has no effect with the other settings.
-    NoEffect = "no_effect",
     /// No number of this many people reaches the threshold exactly, or people can agree without a
     /// value.
     OddThreshold = "odd_threshold",
@@ -157,6 +162,22 @@ codes! {
     UnorderedScale = "unordered_scale",
     /// One command can cause more transitions than the limit allows.
     LongChain = "long_chain",
+    /// A task can complete after a review has refused its value; its result is then null.
+    RefusedOutput = "refused_output",
+    /// A late annotation can be taken as the verdict of an adjudication.
+    LateVerdict = "late_verdict",
+    /// A task can come to a review or adjudication before anything has made a value.
+    NothingToReview = "nothing_to_review",
+    /// Branches end apart, and the result is that of whichever ends last.
+    AmbiguousOutput = "ambiguous_output",
+    /// Two child tasks that can run at the same time write the same key of the context.
+    ContextClash = "context_clash",
+    /// A loop has fewer rounds for the whole task than the loop around it.
+    NestedLoop = "nested_loop",
+    /// A transition with `loop` closes no cycle.
+    ForwardLoop = "forward_loop",
+    /// A key has no effect with the other settings.
+    NoEffect = "no_effect",
 }
 
 impl DiagnosticCode {
@@ -168,12 +189,19 @@ impl DiagnosticCode {
             | Self::OpenLoop
             | Self::BranchCollision
             | Self::IdleJoin
-            | Self::NoEffect
             | Self::OddThreshold
             | Self::PooledFields
             | Self::NumberLikeValue
             | Self::UnorderedScale
-            | Self::LongChain => Severity::Warning,
+            | Self::LongChain
+            | Self::RefusedOutput
+            | Self::LateVerdict
+            | Self::NothingToReview
+            | Self::AmbiguousOutput
+            | Self::ContextClash
+            | Self::NestedLoop
+            | Self::ForwardLoop
+            | Self::NoEffect => Severity::Warning,
             Self::EmptyFile
             | Self::NotUtf8
             | Self::TooLarge

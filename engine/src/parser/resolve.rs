@@ -33,6 +33,7 @@ pub(super) fn resolve(
         .into_iter()
         .flat_map(BTreeMap::values_mut)
     {
+        flatten(step, library, faults);
         spell_out_hooks(step);
     }
     let own_library = root.get("step_library").cloned();
@@ -63,6 +64,36 @@ pub(super) fn resolve(
     }
     default_entry(body);
     Ok(())
+}
+
+/// Refuses a library step that builds on another one. It is read as what it would be, as far as it
+/// builds on a built-in step, so that nothing else is reported for it.
+fn flatten(step: &mut Node, library: &StepLibrary, faults: &mut Faults) {
+    let Some(keys) = step.map_mut() else { return };
+    let Some(reference) = keys.remove("ref") else {
+        return;
+    };
+    let name = reference.as_str().unwrap_or_default();
+    faults
+        .add(
+            Code::UnknownKey,
+            &reference.origin,
+            "library steps cannot build on each other",
+        )
+        .at(Spot::Key)
+        .value_of(&reference)
+        .suggest(format!("write the keys of `{name}` out here"));
+    let overrides = keys.remove("overrides");
+    let own = std::mem::replace(&mut step.content, Content::Map(BTreeMap::new()));
+    let origin = step.origin.clone();
+    if let Some(base) = library.get(name) {
+        *step = Node::taken(base, &reference.origin);
+    }
+    step.partial = true;
+    for node in overrides.into_iter().filter(|node| node.map().is_some()) {
+        step.merge(node);
+    }
+    step.merge(Node::new(origin, own));
 }
 
 /// Turns a hook written as the name of its handler into a mapping.
@@ -297,11 +328,10 @@ impl Resolver<'_> {
                 .suggest("move what differs from the library's step under `overrides`");
         }
         let own = std::mem::take(keys);
-        let base = self.find_library_step(&reference)?;
-        step.partial = base.is_none();
-        let mut resolved =
-            base.unwrap_or_else(|| Node::new(origin.clone(), Content::Map(BTreeMap::new())));
-        resolved.partial = step.partial;
+        let mut resolved = self.find_library_step(&reference)?.unwrap_or_else(|| Node {
+            partial: true,
+            ..Node::new(origin.clone(), Content::Map(BTreeMap::new()))
+        });
         if let Some(keys) = resolved.map_mut() {
             keys.remove("id");
         }

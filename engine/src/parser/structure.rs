@@ -4,10 +4,12 @@
 //! with a pattern, numbers with a range, closed sets of words, and each of these or null. A unit
 //! test walks the schemas and fails on anything else.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::{
-    document::CheckSchema,
+    document::{self, CheckSchema},
     fault::{Faults, Spot},
     report::DiagnosticCode as Code,
     resolve::quoted,
@@ -19,6 +21,7 @@ use crate::{config::ConfigDuration, ids::Slug};
 const SLUG: &str = r"^[a-z0-9][a-z0-9_-]{0,63}$";
 const TARGET: &str = r"^(_complete|_failed|[a-z0-9][a-z0-9_-]{0,63})$";
 const DURATION: &str = "^[0-9]{1,9}[smhd]$";
+const TIME_HINT: &str = "write it as `2031-05-17T12:00:00Z`";
 
 /// What happens to a node in the mapping or list that contains it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -165,24 +168,42 @@ impl<'a> Checker<'a> {
         self.schema.resolve(inner.unwrap_or(schema))
     }
 
-    /// Where `key` belongs, if that is one mapping further in or out.
-    fn elsewhere(&self, key: &str, schema: &'a Value, name: Option<&str>) -> Option<String> {
+    /// Where `key` belongs, if that is one mapping further in or out. `handler` is the handler of
+    /// the mapping.
+    fn elsewhere(
+        &self,
+        key: &str,
+        schema: &'a Value,
+        name: Option<&str>,
+        handler: Option<&str>,
+    ) -> Option<Elsewhere> {
         let has_key = |schema: &Value| schema["properties"].get(key).is_some();
         if name == Some("WorkflowBody") && has_key(&self.schema.root) {
-            return Some(format!("`{key}` stands beside `workflow`, not inside"));
+            return Some(Elsewhere {
+                hint: format!("`{key}` stands beside `workflow`, not inside"),
+                inside: None,
+            });
+        }
+        let of_handler = handler.and_then(document::handler_schema);
+        if of_handler.is_some_and(|settings| has_key(&settings.root)) {
+            return Some(Elsewhere::inside(key, "config"));
         }
         let inside = schema["properties"].as_object()?.iter();
         let inside = inside.filter(|(_, property)| has_key(self.plain(property)));
         let inside: Vec<&String> = inside.map(|(name, _)| name).collect();
         match inside.as_slice() {
             [] => None,
-            [only] => Some(format!("`{key}` stands inside `{only}`")),
-            several => Some(format!("`{key}` stands inside one of {}", quoted(several))),
+            [only] => Some(Elsewhere::inside(key, only)),
+            several => Some(Elsewhere {
+                hint: format!("`{key}` stands inside one of {}", quoted(several)),
+                inside: None,
+            }),
         }
     }
 
     /// Reports keys that do not exist. A misspelled key is used in place of a missing key that it
-    /// resembles. Returns whether a misspelled `ref` or `template` explains other missing keys.
+    /// resembles, and a misplaced one where it belongs. Returns whether a misspelled `ref` or
+    /// `template` explains other missing keys.
     fn unknown_keys(
         &mut self,
         node: &mut Node,
@@ -215,7 +236,8 @@ impl<'a> Checker<'a> {
                 .keys()
                 .map(String::as_str)
                 .chain(resolved_before.iter().copied());
-            let elsewhere = self.elsewhere(&key, schema, name);
+            let handler = entries.get("handler").and_then(Node::as_str);
+            let elsewhere = self.elsewhere(&key, schema, name, handler);
             let near = match elsewhere {
                 Some(_) => None,
                 None => self.suggester.nearest(&key, known),
@@ -229,9 +251,9 @@ impl<'a> Checker<'a> {
                 )
                 .at(Spot::Key)
                 .value_of(&child);
-            match (near, elsewhere) {
+            match (near, &elsewhere) {
                 (Some(near), _) => fault.did_you_mean(Some(near)),
-                (None, Some(elsewhere)) => fault.suggest(elsewhere),
+                (None, Some(elsewhere)) => fault.suggest(elsewhere.hint.as_str()),
                 (None, None) if name == Some("ExpressionConfig") && key == "type" => {
                     fault.suggest("leave it out: a conditional step always asks an expression")
                 }
@@ -250,7 +272,12 @@ impl<'a> Checker<'a> {
                 Some(near) if !entries.contains_key(near) => {
                     entries.insert(near.to_owned(), child);
                 }
-                _ => {}
+                Some(_) => {}
+                None => {
+                    if let Some(inside) = elsewhere.and_then(|elsewhere| elsewhere.inside) {
+                        move_into(entries, inside, key, child);
+                    }
+                }
             }
         }
         excused
@@ -277,7 +304,15 @@ impl<'a> Checker<'a> {
 
     fn list(&mut self, node: &mut Node, schema: &'a Value) -> Outcome {
         let Content::List(items) = &mut node.content else {
-            return self.mistyped(node, "a list");
+            // A single entry stands for a list of one, if it could be an entry.
+            let entry = self.schema.resolve(&schema["items"]);
+            let is_text = kind(entry).0 == Some("string")
+                || words(entry).is_some()
+                || variants(entry).is_some()
+                || CheckSchema::name(&schema["items"]) == Some("Hook");
+            let entry = node.as_str().filter(|_| is_text);
+            let hint = entry.map(|text| format!("write `[{text}]`"));
+            return self.mistyped_with(node, "a list", hint);
         };
         let count = items.len() as u64;
         for item in items.iter_mut() {
@@ -299,8 +334,26 @@ impl<'a> Checker<'a> {
     }
 
     fn text(&mut self, node: &Node, schema: &Value) -> Outcome {
+        let pattern = schema.get("pattern").and_then(Value::as_str);
         let Some(text) = node.as_str() else {
-            return self.mistyped(node, "a text");
+            let scalar = match &node.content {
+                Content::Scalar(scalar @ (Value::Bool(_) | Value::Number(_))) => scalar.to_string(),
+                Content::Scalar(_) | Content::Map(_) | Content::List(_) => String::new(),
+            };
+            let quotes = || Some(format!("write it in quotes: \"{scalar}\""));
+            let (expected, hint) = match pattern {
+                _ if scalar.is_empty() => ("a text", None),
+                Some(DURATION) => ("a duration", duration_of(&scalar)),
+                _ if schema["format"] == "date-time" => {
+                    ("a point in time", Some(TIME_HINT.to_owned()))
+                }
+                Some(SLUG | TARGET) if Slug::new(&scalar).is_err() => (
+                    "a text",
+                    slug_of(&scalar).map(|slug| format!("write `{slug}`")),
+                ),
+                _ => ("a text", quotes()),
+            };
+            return self.mistyped_with(node, expected, hint);
         };
         if schema["format"] == "date-time" {
             if chrono::DateTime::parse_from_rfc3339(text).is_ok() {
@@ -313,18 +366,22 @@ impl<'a> Checker<'a> {
                     format!("`{text}` is not a point in time"),
                 )
                 .value(text)
-                .suggest("write it as `2031-05-17T12:00:00Z`");
+                .suggest(TIME_HINT);
             return Outcome::Bad;
         }
-        match schema.get("pattern").and_then(Value::as_str) {
+        match pattern {
             Some(SLUG) => self.id(node, text, &[]),
             Some(TARGET) => self.id(node, text, &["_complete", "_failed"]),
             Some(DURATION) => match text.parse::<ConfigDuration>() {
                 Ok(_) => Outcome::Good,
                 Err(error) => {
-                    self.faults
+                    let fault = self
+                        .faults
                         .add(Code::InvalidValue, &node.origin, error.to_string())
                         .value(text);
+                    if let Some(hint) = duration_of(text) {
+                        fault.suggest(hint);
+                    }
                     Outcome::Bad
                 }
             },
@@ -361,11 +418,12 @@ impl<'a> Checker<'a> {
         Outcome::Bad
     }
 
-    fn number(&mut self, node: &Node, schema: &Value, whole: bool) -> Outcome {
+    fn number(&mut self, node: &mut Node, schema: &Value, whole: bool) -> Outcome {
         let expected = if whole { "a whole number" } else { "a number" };
         let Content::Scalar(Value::Number(number)) = &node.content else {
             return self.mistyped(node, expected);
         };
+        let number = number.clone();
         let value = number.as_f64().unwrap_or(f64::NAN);
         if whole && !number.is_i64() && !number.is_u64() {
             // The number exceeds 64 bits; no number of the language is as large.
@@ -376,7 +434,14 @@ impl<'a> Checker<'a> {
                     .value_of(node);
                 return Outcome::Bad;
             }
-            return self.mistyped(node, expected);
+            // `2.0` is a whole number, as it is to JSON Schema.
+            let Ok(integer) = format!("{value:.0}").parse::<i64>() else {
+                return self.mistyped(node, expected);
+            };
+            if value.fract() != 0.0 {
+                return self.mistyped(node, expected);
+            }
+            node.content = Content::Scalar(integer.into());
         }
         let bound = |key: &str| schema.get(key).and_then(Value::as_f64);
         let (min, max) = (bound("minimum"), bound("maximum"));
@@ -455,13 +520,9 @@ impl<'a> Checker<'a> {
             return Outcome::Bad;
         }
         match &node.content {
-            Content::Scalar(scalar @ (Value::Bool(_) | Value::Number(_)))
-                if expected == "a text" =>
-            {
-                fault.suggest(format!("write it in quotes: \"{scalar}\""));
-            }
             Content::Scalar(Value::String(text))
-                if expected.ends_with("number") && text.parse::<f64>().is_ok()
+                if expected == "a whole number" && text.parse::<i64>().is_ok()
+                    || expected == "a number" && is_number(text)
                     || expected == "true or false" && matches!(text.as_str(), "true" | "false") =>
             {
                 fault.suggest(format!("write it without quotes: {text}"));
@@ -473,13 +534,63 @@ impl<'a> Checker<'a> {
                     _ => fault,
                 };
             }
-            Content::Scalar(Value::String(text)) if expected == "a list" => {
-                fault.suggest(format!("write `[{text}]`"));
-            }
             Content::Scalar(_) | Content::Map(_) | Content::List(_) => {}
         }
         Outcome::Bad
     }
+}
+
+/// Where a key belongs that does not exist where it stands.
+struct Elsewhere {
+    hint: String,
+    /// The key of the mapping that should hold it, beside it.
+    inside: Option<String>,
+}
+
+impl Elsewhere {
+    fn inside(key: &str, inside: &str) -> Self {
+        Self {
+            hint: format!("`{key}` stands inside `{inside}`"),
+            inside: Some(inside.to_owned()),
+        }
+    }
+}
+
+/// Moves `child` into the mapping `inside`, unless that has such a key. What a mapping made for it
+/// lacks is not reported, except for a handler's `config`, which was not there at all.
+fn move_into(entries: &mut BTreeMap<String, Node>, inside: String, key: String, child: Node) {
+    let partial = inside != "config";
+    let mapping = entries.entry(inside).or_insert_with(|| Node {
+        partial,
+        ..Node::new(child.origin.clone(), Content::Map([].into()))
+    });
+    if let Some(keys) = mapping.map_mut() {
+        keys.entry(key).or_insert(child);
+    }
+}
+
+/// How the number or text would be written as a duration, if that is clear.
+fn duration_of(text: &str) -> Option<String> {
+    let text = text.trim().to_lowercase();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (count, unit) = text.split_at(digits);
+    let count: u64 = count.parse().ok().filter(|count| *count > 0)?;
+    let unit = match unit.trim_start() {
+        "" | "s" | "sec" | "secs" | "second" | "seconds" => 's',
+        "m" | "min" | "mins" | "minute" | "minutes" => 'm',
+        "h" | "hour" | "hours" => 'h',
+        "d" | "day" | "days" => 'd',
+        _ => return None,
+    };
+    let written = format!("{count}{unit}");
+    let is_duration = written.parse::<ConfigDuration>().is_ok();
+    is_duration.then(|| format!("write `{written}`"))
+}
+
+/// Whether the text would be a number without its quotes.
+fn is_number(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_digit() || c == '-')
+        && text.parse::<f64>().is_ok_and(f64::is_finite)
 }
 
 /// The closed set of words of a schema, if it is one.

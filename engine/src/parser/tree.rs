@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::path::Path;
+use super::path::{Path, Segment};
 
 /// A value and its origin.
 #[derive(Clone, Debug)]
@@ -146,6 +146,14 @@ impl Node {
 
     pub(super) fn is_null(&self) -> bool {
         matches!(self.content, Content::Scalar(Value::Null))
+    }
+
+    /// Whether a template or library step brought the node along, rather than what is written over
+    /// it.
+    pub(super) fn is_borrowed(&self) -> bool {
+        let segments = self.origin.segments();
+        let is = |segment: Option<&&Segment>, names: &[&str]| matches!(segment, Some(Segment::Key(key)) if names.contains(&&**key));
+        is(segments.first(), &["step_library"]) || is(segments.last(), &["template", "ref"])
     }
 
     /// Whether no part of the node is broken.

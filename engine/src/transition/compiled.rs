@@ -5,10 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use super::joins::{Join, Ways, join_of};
+use super::joins::Join;
 use crate::{
     answer::{Questions, UnclearQuestion},
-    config::{StepConfig, WorkflowConfig},
+    config::{FlowGraph, StepConfig, WorkflowConfig},
     expression::{Expression, ExpressionError},
     ids::StepId,
     state::WorkflowRef,
@@ -22,7 +22,9 @@ pub struct CompiledWorkflow {
     content_hash: String,
     expressions: HashMap<String, Expression>,
     questions: Questions,
-    ways: Ways,
+    graph: FlowGraph,
+    /// The index of each step in the graph.
+    indexes: HashMap<StepId, usize>,
 }
 
 /// A revision that no decision can be made with.
@@ -61,13 +63,16 @@ impl CompiledWorkflow {
             .map(|source| Ok((source.clone(), Expression::compile(source)?)))
             .collect::<Result<_, ExpressionError>>()?;
         let questions = Questions::of(&config)?;
-        let ways = Ways::of(&config);
+        let graph = FlowGraph::of(&config);
+        let steps = config.steps.iter().enumerate();
+        let indexes = steps.map(|(at, step)| (step.id.clone(), at)).collect();
         Ok(Self {
             config,
             content_hash,
             expressions,
             questions,
-            ways,
+            graph,
+            indexes,
         })
     }
 
@@ -102,11 +107,15 @@ impl CompiledWorkflow {
 
     /// How a step waits for the branches that lead to it; `None` where it does not wait.
     pub fn join(&self, step: &StepConfig) -> Option<Join> {
-        join_of(&self.config, step)
+        let at = *self.indexes.get(&step.id)?;
+        let parallel = self.config.settings.allow_parallel_steps;
+        (parallel && self.graph.joins(at, step.join_mode)).then(|| Join::of(step))
     }
 
     /// Whether a task at `from` can still reach `to` (not counting bounded transitions).
     pub fn leads(&self, from: &StepId, to: &StepId) -> bool {
-        self.ways.lead(from, to)
+        let index = |id| self.indexes.get(id).copied();
+        let ends = index(from).zip(index(to));
+        ends.is_some_and(|(from, to)| self.graph.leads(from, to))
     }
 }

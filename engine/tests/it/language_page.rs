@@ -68,7 +68,7 @@ fn played(page: &'static str) -> usize {
                 let keys = text.replace('\n', "\n      ");
                 workflow(&format!(
                     "workflow:\n  id: x\n  steps:\n    - id: a\n      type: annotation\n      completion: {{ type: \
-                     annotation_count, count: 2 }}\n      {keys}\n"
+                     annotation_count, count: 2 }}\n      {keys}\n  transitions:\n    - {{ from: a, to: _complete }}\n"
                 ));
             }
             "console" => {}

@@ -137,6 +137,10 @@ fn outcomes_that_no_expression_takes_are_warned_of() {
         &expression("input.x"),
         "{ type: always }"
     ]));
+    let three = ["input.x", "!input.x && input.y", "!(input.x || input.y)"];
+    assert!(!warned(
+        &three.map(expression).each_ref().map(String::as_str)
+    ));
 }
 
 /// Hooks of a step are checked like its handler; a name alone is enough.
@@ -544,21 +548,31 @@ fn a_programs_own_handlers_and_steps_are_known() {
     assert!(!check_workflow(source, &library, &[]).is_valid());
 }
 
-#[test]
-fn templates_are_valid_without_warnings() {
-    for template in [
-        "single",
-        "multi_adjudication",
-        "review_required",
-        "iterative_refinement",
-    ] {
-        let report = check(format!("workflow: {{ id: x, template: {template} }}").as_bytes());
-        assert_eq!(report.diagnostics, [], "{template}");
-    }
+fn codes_of(source: &str) -> Vec<&'static str> {
+    let diagnostics = check(source.as_bytes()).diagnostics;
+    diagnostics.iter().map(|d| d.code.as_str()).collect()
 }
 
+/// No template can know the roles of a team, so the one with an adjudicator asks for them.
 #[test]
-fn built_in_library_steps_are_valid_without_warnings() {
+fn templates_are_valid_and_warn_of_missing_roles_only() {
+    for (template, warnings) in [
+        ("single", &[][..]),
+        ("multi_adjudication", &["late_verdict"]),
+        ("review_required", &[]),
+        ("iterative_refinement", &[]),
+    ] {
+        let source = format!("workflow: {{ id: x, template: {template} }}");
+        assert_eq!(codes_of(&source), warnings, "{template}");
+    }
+    let roles = "{ steps: { adjudicate: { assignment: { required_roles: [lead] } } } }";
+    let source = format!("workflow: {{ id: x, template: multi_adjudication, overrides: {roles} }}");
+    assert_eq!(codes_of(&source), [""; 0]);
+}
+
+/// As the last step of a workflow that nothing follows.
+#[test]
+fn built_in_library_steps_are_valid_and_warn_of_what_is_left_open() {
     for name in StepLibrary::built_in().names() {
         let source = format!(
             "workflow:
@@ -567,8 +581,580 @@ fn built_in_library_steps_are_valid_without_warnings() {
   transitions: [{{ from: a, to: b }}]
 "
         );
-        assert_eq!(check(source.as_bytes()).diagnostics, [], "{name}");
+        let warnings: &[&str] = match name {
+            "adjudication" => &["late_verdict"],
+            "dual-annotation" => &["unhandled_outcome"],
+            "review" => &["refused_output"],
+            _ => &[],
+        };
+        assert_eq!(codes_of(&source), warnings, "{name}");
     }
+}
+
+/// A workflow with these steps and transitions, one a line.
+fn workflow(settings: &str, steps: &[&str], transitions: &[&str]) -> String {
+    let lines = |lines: &[&str]| {
+        let lines: Vec<String> = lines.iter().map(|line| format!("    - {line}\n")).collect();
+        lines.concat()
+    };
+    format!(
+        "workflow:\n  id: w\n  settings: {{ {settings} }}\n  steps:\n{}  transitions:\n{}",
+        lines(steps),
+        lines(transitions)
+    )
+}
+
+/// The hints of one kind of diagnostic.
+fn hints_of(source: &str, code: DiagnosticCode) -> Vec<String> {
+    let found = check(source.as_bytes()).diagnostics.into_iter();
+    found
+        .filter(|d| d.code == code)
+        .map(|d| d.suggestion.unwrap_or_default())
+        .collect()
+}
+
+const LABEL: &str = "{ id: a, type: annotation, completion: { type: annotation_count, count: 2 }, consensus: { field: l } }";
+const PARALLEL: &str = "allow_parallel_steps: true";
+
+/// An expression that fails whenever it is asked at its place is an error, as one that fails
+/// everywhere is.
+#[test]
+fn expressions_that_fail_where_they_stand_are_refused() {
+    let one = "{ id: a, type: annotation, field: l }";
+    let asks = |step: &str, expression: &str| {
+        let condition = format!("condition: {{ type: expression, expression: \"{expression}\" }}");
+        let source = workflow(
+            "",
+            &[step, "{ id: b, type: annotation }"],
+            &[
+                &format!("{{ from: a, to: b, {condition} }}"),
+                "{ from: a, to: _complete }",
+            ],
+        );
+        codes_of(&source)
+    };
+    for failing in [
+        "agreement < 0.8",
+        "result.agreement >= 0.5 || agreement < 0.2",
+        "agreement > annotation.least",
+    ] {
+        assert_eq!(asks(one, failing), ["bad_expression"], "{failing}");
+    }
+    for fine in [
+        "agreement == null || agreement < 0.8",
+        "annotation.sure || agreement < 0.8",
+        "result.value.x == 1",
+    ] {
+        assert_eq!(asks(one, fine), [""; 0], "{fine}");
+    }
+    assert_eq!(
+        asks(one, "agreement != null && agreement < 0.8"),
+        ["dead_transition"],
+        "it does not fail, and never holds"
+    );
+    assert_eq!(
+        asks(LABEL, "agreement < 0.8"),
+        [""; 0],
+        "two people agree to a degree"
+    );
+
+    // The same for the expression of a conditional step, by the steps before it.
+    let routes = |step: &str, expression: &str| {
+        let route = format!(
+            "{{ id: route, type: conditional, condition: {{ expression: \"{expression}\" }}, true_branch: b, \
+             false_branch: _complete }}"
+        );
+        let steps = [step, &route, "{ id: b, type: annotation }"];
+        codes_of(&workflow("", &steps, &["{ from: a, to: route }"]))
+    };
+    assert_eq!(routes(one, "agreement >= 0.8"), ["bad_expression"]);
+    assert_eq!(routes(LABEL, "agreement >= 0.8"), [""; 0]);
+    let first = |expression: &str| {
+        let route = format!(
+            "{{ id: route, type: conditional, condition: {{ expression: \"{expression}\" }}, true_branch: b, \
+             false_branch: _complete }}"
+        );
+        codes_of(&workflow("", &[&route, "{ id: b, type: annotation }"], &[]))
+    };
+    assert_eq!(
+        first("annotation.x == 1"),
+        ["bad_expression"],
+        "nobody has annotated"
+    );
+    assert_eq!(first("input.x == 1"), [""; 0]);
+}
+
+/// Whether a decision or an agreement decides an expression is read from its syntax.
+#[test]
+fn expressions_are_decided_by_what_a_step_can_end_with() {
+    let review = |conditions: &[&str]| {
+        let ways: Vec<String> = conditions
+            .iter()
+            .map(|condition| format!("{{ from: r, to: _failed, condition: {condition} }}"))
+            .collect();
+        let mut transitions = vec!["{ from: a, to: r }"];
+        transitions.extend(ways.iter().map(String::as_str));
+        codes_of(&workflow(
+            "",
+            &[LABEL, "{ id: r, type: review }"],
+            &transitions,
+        ))
+    };
+    let expression = |source: &str| format!("{{ type: expression, expression: \"{source}\" }}");
+    let of = |sources: &[&str]| {
+        let conditions: Vec<String> = sources.iter().map(|source| expression(source)).collect();
+        review(&conditions.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    assert_eq!(
+        of(&[
+            "result['decision'] in ['approve', 'fix']",
+            "result.decision.startsWith('re')"
+        ]),
+        [""; 0]
+    );
+    assert_eq!(
+        of(&["result.decision == 'approved'"]),
+        ["dead_transition", "unhandled_outcome"]
+            .into_iter()
+            .rev()
+            .collect::<Vec<_>>()
+    );
+    assert_eq!(
+        of(&["result.value == null", "result.value != null"]),
+        [""; 0],
+        "one is the opposite of the other"
+    );
+    assert_eq!(
+        of(&[
+            "agreement == null || agreement < 0.5",
+            "agreement != null && agreement >= 0.5"
+        ]),
+        [""; 0]
+    );
+    assert_eq!(
+        of(&[
+            "agreement == null || agreement < 0.5",
+            "agreement != null && agreement > 0.5"
+        ]),
+        ["unhandled_outcome"],
+        "0.5 itself"
+    );
+    // Texts with signs of comparison in them are texts.
+    assert_eq!(
+        of(&["annotation.t == 'a<b'", "annotation.t == 'a>=b'"]),
+        ["unhandled_outcome"]
+    );
+}
+
+#[test]
+fn hints_of_warnings_help() {
+    let dead = |source: &str| hints_of(source, DiagnosticCode::DeadTransition);
+    let open = |source: &str| hints_of(source, DiagnosticCode::UnhandledOutcome);
+    let b = "{ id: b, type: annotation }";
+    let c = "{ id: c, type: annotation }";
+    // What never happens is not helped by a priority.
+    let list = "{ id: a, type: annotation, completion: { type: annotation_count, count: 3 } }";
+    let source = workflow(
+        "",
+        &[list, b],
+        &[
+            "{ from: a, to: _complete, condition: { type: on_agreement } }",
+            "{ from: a, to: b, condition: { type: on_disagreement } }",
+        ],
+    );
+    assert_eq!(
+        dead(&source),
+        ["remove it, or let `consensus` compare the annotations"]
+    );
+    let source = workflow(
+        "",
+        &[LABEL, b],
+        &[
+            "{ from: a, to: b }",
+            "{ from: a, to: _complete, condition: { type: on_agreement } }",
+        ],
+    );
+    assert_eq!(dead(&source), ["raise its `priority`, or remove it"]);
+    // Raised, it would make the other one dead.
+    let source = workflow(
+        "",
+        &[LABEL, b],
+        &[
+            "{ from: a, to: b, condition: { type: always } }",
+            "{ from: a, to: _complete, condition: { type: always } }",
+        ],
+    );
+    assert_eq!(dead(&source), ["remove one of the two"]);
+
+    // Where every match fires, a last transition without condition would fork.
+    let asks = |source: &str| format!("condition: {{ type: expression, expression: '{source}' }}");
+    let ways = [
+        format!("{{ from: a, to: b, {} }}", asks("annotation.k == 1")),
+        format!("{{ from: a, to: c, {} }}", asks("annotation.k == 2")),
+    ];
+    let ways: Vec<&str> = ways.iter().map(String::as_str).collect();
+    let one = "{ id: a, type: annotation }";
+    assert_eq!(
+        open(&workflow(PARALLEL, &[one, b, c], &ways)),
+        ["add a transition for the rest: `!(annotation.k == 1) && !(annotation.k == 2)`"]
+    );
+    assert_eq!(
+        open(&workflow("", &[one, b, c], &ways)),
+        ["add a transition for it, or a last one without condition"]
+    );
+    let forks = [
+        "{ from: a, to: b, condition: { type: on_agreement } }",
+        "{ from: a, to: c, condition: { type: on_agreement } }",
+    ];
+    assert_eq!(
+        open(&workflow(PARALLEL, &[LABEL, b, c], &forks)),
+        ["add a transition with `condition: { type: on_disagreement }`"]
+    );
+}
+
+/// An adjudicator always gives a value, so `approve` behind one ends with a value.
+#[test]
+fn a_review_has_a_value_to_approve_where_one_was_made() {
+    let steps = |judge: &str| {
+        let review = "{ id: review, type: review }";
+        let ways = [
+            "{ from: a, to: review, condition: { type: on_agreement } }",
+            "{ from: a, to: judge, condition: { type: on_disagreement } }",
+            "{ from: judge, to: review }",
+            "{ from: review, to: _complete, condition: { type: on_agreement } }",
+            "{ from: review, to: _failed, condition: { type: expression, expression: \"result.decision in ['reject', 'request_changes']\" } }",
+        ];
+        codes_of(&workflow("", &[LABEL, judge, review], &ways))
+    };
+    let judge = "{ id: judge, type: adjudication, assignment: { required_roles: [lead] } }";
+    assert_eq!(steps(judge), [""; 0]);
+    // A handler may make nothing of it.
+    let machine = "{ id: judge, type: auto_process, handler: finalize }";
+    assert_eq!(steps(machine), ["unhandled_outcome"]);
+}
+
+#[test]
+fn settings_that_change_nothing_side_by_side_are_warned_of() {
+    let paths = |source: &str| -> Vec<String> {
+        let found = check(source.as_bytes()).diagnostics.into_iter();
+        let found = found.filter(|d| d.code == DiagnosticCode::NoEffect);
+        found.map(|d| d.path).collect()
+    };
+    let steps = [
+        "{ id: a, type: annotation }",
+        "{ id: b, type: annotation, join_timeout: 1h }",
+        "{ id: c, type: annotation, join_timeout: 1h }",
+    ];
+    let line = ["{ from: a, to: b }", "{ from: b, to: c }"];
+    assert_eq!(
+        paths(&workflow(PARALLEL, &steps, &line)),
+        [
+            "workflow.settings.allow_parallel_steps",
+            "workflow.steps[1].join_timeout",
+            "workflow.steps[2].join_timeout"
+        ]
+    );
+    let fork = [
+        "{ from: a, to: b, priority: 5 }",
+        "{ from: a, to: c }",
+        "{ from: b, to: c }",
+    ];
+    assert_eq!(
+        paths(&workflow(PARALLEL, &steps, &fork)),
+        [
+            "workflow.steps[1].join_timeout",
+            "workflow.transitions[0].priority"
+        ]
+    );
+    assert_eq!(
+        paths(&workflow("", &steps, &line)),
+        [
+            "workflow.steps[1].join_timeout",
+            "workflow.steps[2].join_timeout"
+        ]
+    );
+    // Opposite conditions fork nothing.
+    let choice = [
+        "{ from: a, to: b, condition: { type: on_agreement } }",
+        "{ from: a, to: c, condition: { type: on_disagreement } }",
+    ];
+    let both = [
+        LABEL,
+        "{ id: b, type: annotation }",
+        "{ id: c, type: annotation }",
+    ];
+    assert_eq!(
+        paths(&workflow(PARALLEL, &both, &choice)),
+        ["workflow.settings.allow_parallel_steps"]
+    );
+}
+
+#[test]
+fn a_calculator_asks_nobody() {
+    let hints = |config: &str| {
+        let calculator = format!(
+            "{{ id: c, type: auto_process, handler: consensus_calculator, config: {{ {config} }} }}"
+        );
+        let source = workflow(
+            "",
+            &[
+                "{ id: a, type: annotation, completion: { type: annotation_count, count: 3 } }",
+                &calculator,
+            ],
+            &["{ from: a, to: c }"],
+        );
+        hints_of(&source, DiagnosticCode::NoEffect)
+    };
+    let beside = "or move the rule to the `consensus` of the annotation step";
+    assert_eq!(
+        hints("on_disagreement: { strategy: additional_annotators, fallback: majority_vote }"),
+        [format!(
+            "write `majority_vote` and remove `fallback`, {beside}"
+        )]
+    );
+    assert_eq!(
+        hints("on_disagreement: { strategy: majority_vote }, tie_breaker: additional_annotator"),
+        [format!("write `adjudication`, {beside}")]
+    );
+    assert_eq!(
+        hints("on_disagreement: { strategy: majority_vote }"),
+        [""; 0]
+    );
+}
+
+/// A hint that is followed leads to no other error.
+#[test]
+fn hints_for_values_can_be_followed() {
+    let hints = |source: &str| -> Vec<String> {
+        let found = check(source.as_bytes()).diagnostics;
+        assert_eq!(found.len(), 1, "{source}{found:#?}");
+        found.into_iter().filter_map(|d| d.suggestion).collect()
+    };
+    let annotation = |keys: &str| {
+        workflow(
+            "",
+            &[&format!("{{ id: a, type: annotation, {keys} }}")],
+            &[],
+        )
+    };
+    let timeout = |value: &str| {
+        annotation(&format!(
+            "completion: {{ type: annotation_count, timeout: {value} }}"
+        ))
+    };
+    assert_eq!(hints(&timeout("90")), ["write `90s`"]);
+    assert_eq!(hints(&timeout("\"90\"")), ["write `90s`"]);
+    assert_eq!(hints(&timeout("2 hours")), ["write `2h`"]);
+    assert_eq!(hints(&timeout("1.5")), [""; 0]);
+    assert_eq!(hints(&timeout("soon")), [""; 0]);
+    assert_eq!(hints(&annotation("name: 5")), ["write it in quotes: \"5\""]);
+    let count = |value: &str| {
+        annotation(&format!(
+            "completion: {{ type: annotation_count, count: {value} }}"
+        ))
+    };
+    assert_eq!(hints(&count("\"2\"")), ["write it without quotes: 2"]);
+    assert_eq!(hints(&count("\"2.5\"")), [""; 0]);
+    assert_eq!(hints(&count("2.5")), [""; 0]);
+    assert_eq!(
+        codes_of(&count("2.0")),
+        [""; 0],
+        "a whole number, as to JSON Schema"
+    );
+    assert_eq!(
+        hints("workflow: { id: 1, steps: [{ id: a, type: annotation }] }"),
+        ["write it in quotes: \"1\""]
+    );
+    assert_eq!(
+        hints("workflow: { id: -1.5, steps: [{ id: a, type: annotation }] }"),
+        ["write `1-5`"]
+    );
+    let found = check(b"workflow: { id: x, steps: a }").diagnostics;
+    assert_eq!(found[0].suggestion, None, "{found:#?}");
+}
+
+/// One slip draws no faults of other parts after it.
+#[test]
+fn one_slip_is_one_fault() {
+    let faults = |source: &str| -> Vec<String> {
+        let report = check(source.as_bytes());
+        let lines = report.diagnostics.iter().map(line_of);
+        lines.collect()
+    };
+    // A step that cannot be named leads somewhere unknown.
+    let numbered = workflow(
+        "",
+        &[
+            "{ id: 1, type: annotation }",
+            "{ id: two, type: annotation }",
+            "{ id: three, type: annotation }",
+        ],
+        &["{ from: 1, to: two }", "{ from: two, to: 3 }"],
+    );
+    let found = faults(&numbered);
+    assert_eq!(found.len(), 3, "{found:#?}");
+    assert!(
+        found.iter().all(|fault| fault.starts_with("wrong_type ")),
+        "{found:#?}"
+    );
+    let nowhere = workflow(
+        "",
+        &["{ id: a, type: annotation }", "{ id: b, type: annotation }"],
+        &["{ from: a, to: banana }"],
+    );
+    assert_eq!(
+        faults(&nowhere),
+        ["unknown_step workflow.transitions[0].to 8:22 the steps are `a`, `b`"]
+    );
+
+    // A key that stands beside its mapping is read where it belongs.
+    let hook = workflow(
+        "",
+        &[
+            "{ id: a, type: annotation, hooks: { post_process: [{ handler: webhook, url: https://x.org }] } }",
+        ],
+        &[],
+    );
+    assert_eq!(
+        faults(&hook),
+        [
+            "unknown_key workflow.steps[0].hooks.post_process[0].url 5:78 `url` stands inside `config`"
+        ]
+    );
+    let handler = workflow(
+        "",
+        &["{ id: a, type: auto_process, handler: webhook, url: https://x.org, timeout: 61s }"],
+        &[],
+    );
+    let found = faults(&handler);
+    assert_eq!(found.len(), 3, "{found:#?}");
+    assert!(
+        found[2].starts_with("out_of_range workflow.steps[0].timeout"),
+        "{found:#?}"
+    );
+    let cycle = workflow(
+        "",
+        &["{ id: a, type: annotation }", "{ id: r, type: review }"],
+        &[
+            "{ from: a, to: r }",
+            "{ from: r, to: _complete, condition: { type: on_agreement } }",
+            "{ from: r, to: a, condition: { type: on_disagreement }, max_iterations: 3 }",
+        ],
+    );
+    let found = faults(&cycle);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(
+        found[0].ends_with("`max_iterations` stands inside `loop`"),
+        "{found:#?}"
+    );
+
+    // Library steps are flat.
+    let library = "workflow:
+  id: lib
+  steps:
+    - { id: one, ref: triple, overrides: { consensus: { threshold: 0.5 } } }
+    - { id: two, ref: odd }
+  transitions:
+    - { from: one, to: two }
+step_library:
+  triple: { ref: dual-annotation, overrides: { completion: { count: 3 } } }
+  odd: { ref: triple }
+";
+    assert_eq!(
+        faults(library),
+        [
+            "unknown_key step_library.triple.ref 9:13 write the keys of `dual-annotation` out here",
+            "unknown_key step_library.odd.ref 10:10 write the keys of `triple` out here",
+        ]
+    );
+}
+
+/// What is written over a template or library step is at fault, not what was there before.
+#[test]
+fn bad_overrides_are_reported_where_they_are_written() {
+    let report = check(
+        b"workflow:
+  id: demo
+  template: multi_adjudication
+  overrides:
+    steps:
+      annotate: { type: review }
+      adjudicate: { completion: { type: annotation_count } }
+",
+    );
+    let found: Vec<String> = report.diagnostics.iter().map(line_of).collect();
+    assert_eq!(
+        found,
+        [
+            "misplaced_key workflow.overrides.steps.annotate.type 6:25 leave its type as it is, or take another \
+             step with `ref`",
+            "misplaced_key workflow.overrides.steps.adjudicate.completion.type 7:41 it completes by `review_decision`",
+        ]
+    );
+    assert!(
+        report.diagnostics[0]
+            .message
+            .contains("`consensus`, `completion`"),
+        "{:?}",
+        report.diagnostics[0]
+    );
+    let report = check(
+        b"workflow:
+  id: demo
+  steps:
+    - id: a
+      ref: dual-annotation
+      overrides: { completion: { type: confidence } }
+    - { id: b, ref: own, overrides: { type: annotation } }
+  transitions: [{ from: a, to: b }]
+step_library:
+  own: { type: auto_process, handler: finalize }
+",
+    );
+    let found: Vec<String> = report.diagnostics.iter().map(line_of).collect();
+    let goes = "with it go `target`, `targets`, `min`, `max`, `classes`, `on_unsure`, `unique_annotators`, `timeout`, `timeout_action`";
+    assert_eq!(
+        found,
+        [
+            format!("misplaced_key workflow.steps[0].overrides.completion.type 6:34 {goes}"),
+            "misplaced_key workflow.steps[1].overrides.type 7:45 leave its type as it is, or take another step \
+             with `ref`".to_owned(),
+        ]
+    );
+}
+
+/// A refusal is heard where the way on depends on it, however it is asked.
+#[test]
+fn refusals_that_nobody_hears_are_warned_of() {
+    let steps = |route: &str| {
+        let route = format!(
+            "{{ id: route, type: conditional, condition: {{ expression: \"{route}\" }}, true_branch: _complete, \
+             false_branch: again }}"
+        );
+        let steps = [
+            "{ id: a, type: annotation }",
+            "{ id: look, type: review }",
+            "{ id: note, type: auto_process, handler: finalize }",
+            &route,
+            "{ id: again, type: annotation }",
+        ];
+        let ways = [
+            "{ from: a, to: look }",
+            "{ from: look, to: note }",
+            "{ from: note, to: route }",
+        ];
+        codes_of(&workflow("", &steps, &ways))
+    };
+    assert_eq!(
+        steps("step.look.result.decision in ['approve', 'fix']"),
+        [""; 0]
+    );
+    assert_eq!(steps("step['look'].result.value != null"), [""; 0]);
+    assert_eq!(
+        steps("step.look.result.decision != 'reject'"),
+        ["refused_output"]
+    );
+    assert_eq!(steps("input.done"), ["refused_output"]);
 }
 
 /// Limits keep the work small; the deadline is generous, as debug builds on busy machines are slow.
@@ -630,7 +1216,8 @@ fn rules_for_single_fields_are_checked() {
     let found = |consensus: &str| -> Vec<String> {
         let yaml = format!(
             "workflow:\n  id: demo\n  steps:\n    - id: annotate\n      type: annotation\n      \
-             completion: {{ type: annotation_count, count: 2 }}\n      consensus: {consensus}\n"
+             completion: {{ type: annotation_count, count: 2 }}\n      consensus: {consensus}\n  \
+             transitions: [{{ from: annotate, to: _complete }}]\n"
         );
         let diagnostics = check(yaml.as_bytes()).diagnostics;
         let short = |d: &ValidationError| {
@@ -691,6 +1278,7 @@ fn a_value_by_half_its_name_is_suggested_in_full() {
   id: x
   steps:
     - { id: a, type: annotation, completion: { type: count, count: 2 }, consensus: { metric: kappa } }
+  transitions: [{ from: a, to: _complete }]
 ";
     let report = check(yaml.as_bytes());
     let found: Vec<String> = report.diagnostics.iter().map(line_of).collect();

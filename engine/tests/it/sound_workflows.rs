@@ -9,10 +9,10 @@ use std::collections::BTreeSet;
 use chrono::TimeDelta;
 use glyph_workflow_engine::{
     command::Command,
-    config::{StepLibrary, StepType},
+    config::{Ending, EndingValue, StepConfig, StepLibrary},
     events::WorkflowEvent,
-    parser::{Report, check_workflow},
-    state::{IncidentCode, TaskStatus},
+    parser::{DiagnosticCode, Report, check_workflow},
+    state::{IncidentCode, ResolvedBy, TaskStatus},
 };
 use proptest::prelude::*;
 use serde_json::json;
@@ -79,6 +79,22 @@ fn blocks() -> impl Strategy<Value = Block> {
     })
 }
 
+/// Warnings of tasks that could get stuck. The others are about the result.
+const STUCK: [&str; 6] = [
+    "dead_transition",
+    "unhandled_outcome",
+    "open_loop",
+    "branch_collision",
+    "idle_join",
+    "long_chain",
+];
+
+/// The codes of a report that are about tasks that could get stuck.
+fn stuck(report: &Report) -> BTreeSet<&'static str> {
+    let codes = report.diagnostics.iter().map(|d| d.code.as_str());
+    codes.filter(|code| STUCK.contains(code)).collect()
+}
+
 /// The YAML of a workflow, as it grows.
 #[derive(Default)]
 struct Writer {
@@ -120,7 +136,8 @@ impl Writer {
                     "type: annotation, completion: {{ type: annotation_count, count: {count}, \
                      timeout: 1h }}, consensus: {{ field: label, on_disagreement: {consensus} }}"
                 ));
-                let judge = self.step("type: adjudication");
+                let judge =
+                    self.step("type: adjudication, assignment: { required_roles: [judge] }");
                 self.way(&id, next, AGREED);
                 self.way(&id, &judge, DIFFERED);
                 self.way(&judge, next, "");
@@ -254,11 +271,36 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
     prop::collection::vec(one, 0..50)
 }
 
+/// Whether a task ended although the last that was said about its value was a refusal. A join can
+/// withdraw whoever would have said more.
+fn ends_refused(scenario: &Scenario) -> bool {
+    let is_withdrawn = |event: &WorkflowEvent| matches!(event, WorkflowEvent::StepWithdrawn { .. });
+    if scenario.log.iter().any(|event| is_withdrawn(&event.event)) {
+        return false;
+    }
+    let last = scenario
+        .log
+        .iter()
+        .rev()
+        .find_map(|event| match &event.event {
+            WorkflowEvent::StepCompleted { result, .. } => {
+                let refuses = matches!(
+                    result.decision.as_deref(),
+                    Some("reject" | "request_changes")
+                );
+                (refuses || result.value.is_some()).then_some(refuses)
+            }
+            _ => None,
+        });
+    let state = scenario.state.as_ref().unwrap();
+    state.status == TaskStatus::Completed && last == Some(true)
+}
+
 /// Applies moves to a scenario. Half of the submissions go to an active step; the others go to any
 /// step: early, late, or to one that takes none.
 struct Play {
     scenario: Scenario,
-    steps: Vec<(String, StepType)>,
+    steps: Vec<StepConfig>,
     last: Option<(String, u128, usize, usize)>,
 }
 
@@ -267,14 +309,9 @@ impl Play {
         let mut scenario = Scenario::new(yaml);
         scenario.start(json!({"n": 3}));
         let config = glyph_workflow_engine::parse_workflow(yaml).unwrap();
-        let steps = config
-            .steps
-            .iter()
-            .map(|s| (s.id.to_string(), s.kind))
-            .collect();
         Self {
             scenario,
-            steps,
+            steps: config.steps,
             last: None,
         }
     }
@@ -293,7 +330,7 @@ impl Play {
         if step.is_multiple_of(2) && !active.is_empty() {
             return active[step / 2 % active.len()].clone();
         }
-        self.steps[step % self.steps.len()].0.clone()
+        self.steps[step % self.steps.len()].id.to_string()
     }
 
     fn submit(&mut self, step: &str, who: u128, label: usize, decision: usize) {
@@ -306,6 +343,7 @@ impl Play {
         };
         self.scenario.submit_with(step, who, data, |submission| {
             submission.annotation.decision = Some(decision.to_owned());
+            submission.annotation.roles = Some(vec!["judge".to_owned()]);
         });
     }
 
@@ -378,10 +416,33 @@ impl Play {
         let mut completed = BTreeSet::new();
         for (index, event) in self.scenario.log.iter().enumerate() {
             prop_assert_eq!(event.version, index as u64 + 1, "versions without gaps");
-            if let WorkflowEvent::StepCompleted { step_id, visit, .. } = &event.event {
+            if let WorkflowEvent::StepCompleted {
+                step_id,
+                visit,
+                result,
+                ..
+            } = &event.event
+            {
                 prop_assert!(
                     completed.insert((step_id.clone(), *visit)),
                     "one completion a visit"
+                );
+                let step = self.steps.iter().find(|step| step.id == *step_id).unwrap();
+                let ends_so = |ending: &Ending| {
+                    let has_value = match ending.value {
+                        EndingValue::Made => Some(true),
+                        EndingValue::Absent => Some(false),
+                        EndingValue::OfSubject => None,
+                    };
+                    has_value.is_none_or(|has_value| has_value == result.value.is_some())
+                        && ending.agreement.admits(result.agreement)
+                        && ending.decision == result.decision.as_deref()
+                };
+                // An `advance` that closes a step early is another matter.
+                let is_early = result.resolved_by == Some(ResolvedBy::Exhausted);
+                prop_assert!(
+                    is_early || step.endings().iter().any(ends_so),
+                    "`{step_id}` cannot end with {result:?}"
                 );
             }
         }
@@ -415,7 +476,7 @@ proptest! {
     ) {
         let yaml = written(&block);
         let report = check_of(&yaml);
-        prop_assert!(report.diagnostics.is_empty(), "{yaml}\n{:#?}", report.diagnostics);
+        prop_assert!(stuck(&report).is_empty(), "{yaml}\n{:#?}", report.diagnostics);
         let mut play = Play::new(&yaml);
         for one in &moves {
             play.make(one);
@@ -430,6 +491,8 @@ proptest! {
             state.current_steps(),
             state.incidents
         );
+        let warned = report.diagnostics.iter().any(|d| d.code == DiagnosticCode::RefusedOutput);
+        prop_assert!(warned || !ends_refused(&play.scenario), "{yaml}");
     }
 }
 
@@ -533,9 +596,11 @@ proptest! {
                 };
                 prop_assert!(warned.contains(warning), "{yaml}\n{code}: {reason}\n{warned:?}");
             }
-            if warned.is_empty() {
+            if stuck(&report).is_empty() {
                 prop_assert!(play.status().is_final(), "{yaml}\nstands at {:?}", play.active());
             }
+            let refused = ends_refused(&play.scenario);
+            prop_assert!(warned.contains("refused_output") || !refused, "{yaml}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Checks when a step is done.
 
-use super::validator::Validator;
+use super::validator::{Validator, blamed};
 use crate::{
     config::{Completion, CompletionType, ExternalHandler, StepConfig, TimeoutAction},
     limits::JOB_TIMEOUT_MAX,
@@ -45,7 +45,7 @@ impl Validator<'_, '_> {
                 let message = format!("`{key}` does not go with the completion `{name}`");
                 let fault = self
                     .faults
-                    .add(Code::MisplacedKey, &child.origin, message)
+                    .add(Code::MisplacedKey, blamed(child, node.get("type")), message)
                     .at(Spot::Key)
                     .value_of(child);
                 if !kind.keys().is_empty() {

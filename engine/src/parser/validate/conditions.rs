@@ -158,7 +158,7 @@ impl Validator<'_, '_> {
 
 /// The error of an expression that fails with and without an agreement; `None` if it also reads
 /// other variables.
-fn always_fails(expression: &Expression) -> Option<String> {
+pub(in crate::parser) fn always_fails(expression: &Expression) -> Option<String> {
     let mut read = expression.variables().iter();
     if !read.all(|name| matches!(*name, "agreement" | "threshold")) {
         return None;

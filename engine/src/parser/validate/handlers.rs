@@ -3,8 +3,8 @@
 use super::validator::Validator;
 use crate::{
     config::{
-        BUILT_IN_HANDLERS, ConsensusConfig, ExternalHandler, HookStage, InternalHandler, Performer,
-        StepConfig, StepType,
+        BUILT_IN_HANDLERS, ConsensusConfig, DisagreementStrategy, ExternalHandler, Fallback,
+        HookStage, InternalHandler, Performer, StepConfig, StepType, TieBreaker,
     },
     limits::{JOB_TIMEOUT_MAX, WEBHOOK_TIMEOUT_MAX},
     parser::{
@@ -152,6 +152,48 @@ impl Validator<'_, '_> {
         }
     }
 
+    /// Warns about settings that would ask more people: a handler cannot.
+    fn asks_nobody(&mut self, config: &Node, consensus: &ConsensusConfig) {
+        let rule = &consensus.on_disagreement;
+        let strategy = config
+            .below(&["on_disagreement", "strategy"])
+            .filter(|_| rule.strategy == DisagreementStrategy::AdditionalAnnotators);
+        let tie_breaker = config
+            .get("tie_breaker")
+            .filter(|_| consensus.tie_breaker == TieBreaker::AdditionalAnnotator);
+        let fallback = match rule.fallback {
+            Some(Fallback::MajorityVote) => DisagreementStrategy::MajorityVote,
+            Some(Fallback::WeightedVote) => DisagreementStrategy::WeightedVote,
+            Some(Fallback::Escalate) => DisagreementStrategy::Escalate,
+            None | Some(Fallback::Adjudication) => DisagreementStrategy::Adjudication,
+        };
+        let fallback = serde_json::to_value(fallback).unwrap_or_default();
+        let fallback = fallback.as_str().unwrap_or_default();
+        // Keys that go with the strategy alone.
+        let superfluous: Vec<&str> = ["fallback", "max_additional"]
+            .into_iter()
+            .filter(|key| config.below(&["on_disagreement", key]).is_some())
+            .collect();
+        let instead = match superfluous.as_slice() {
+            [] => format!("write `{fallback}`"),
+            keys => format!("write `{fallback}` and remove {}", quoted(keys)),
+        };
+        for (node, like, how) in [
+            (strategy, fallback, instead.as_str()),
+            (tie_breaker, "adjudication", "write `adjudication`"),
+        ] {
+            let Some(node) = node else { continue };
+            let message =
+                format!("a `consensus_calculator` can ask nobody: this works like `{like}`");
+            self.faults
+                .add(Code::NoEffect, &node.origin, message)
+                .value_of(node)
+                .suggest(format!(
+                    "{how}, or move the rule to the `consensus` of the annotation step"
+                ));
+        }
+    }
+
     fn calculator(&mut self, config: &Node) {
         let mut block = config.clone();
         if let Some(entries) = block.map_mut() {
@@ -160,6 +202,7 @@ impl Validator<'_, '_> {
         let consensus = typed::<ConsensusConfig>(&block, self.faults);
         if let Some(consensus) = &consensus {
             self.consensus(&block, consensus);
+            self.asks_nobody(&block, consensus);
         }
         let Some(node) = config.get("step") else {
             return;

@@ -13,6 +13,10 @@ mod validator;
 use std::collections::HashMap;
 
 use self::validator::Validator;
+pub(super) use self::{
+    conditions::always_fails,
+    steps::{CHILD_ASSIGNMENT, OUTPUT_KEYS},
+};
 use super::{draft::Draft, fault::Faults, outcomes::Expressions, suggest::Suggester, tree::Node};
 use crate::limits::EXPRESSIONS_BYTES_MAX;
 

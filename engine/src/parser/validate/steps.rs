@@ -25,11 +25,24 @@ const ANY_STEP: &[&str] = &[
     "join_timeout",
 ];
 
+/// The types to which a key belongs that does not go with `kind`; none where it does.
+fn owners(key: &str, kind: StepType) -> Vec<&'static str> {
+    if ANY_STEP.contains(&key) || kind.spec().keys.contains(&key) {
+        return Vec::new();
+    }
+    StepType::ALL
+        .into_iter()
+        .filter(|other| other.spec().keys.contains(&key))
+        .map(StepType::as_str)
+        .collect()
+}
+
 /// Keys of `assignment` allowed for a `sub_workflow` step, to which nobody is assigned.
-const CHILD_ASSIGNMENT: &[&str] = &["propagate_assignment"];
+pub(in crate::parser) const CHILD_ASSIGNMENT: &[&str] = &["propagate_assignment"];
 
 /// The keys of a task's output.
-const OUTPUT_KEYS: [&str; 5] = ["result", "agreement", "resolved_by", "steps", "context"];
+pub(in crate::parser) const OUTPUT_KEYS: [&str; 5] =
+    ["result", "agreement", "resolved_by", "steps", "context"];
 
 impl Validator<'_, '_> {
     /// Warns about `on_fall: pause` without `min_accuracy`, which never pauses anyone.
@@ -48,6 +61,9 @@ impl Validator<'_, '_> {
 
     pub(super) fn step(&mut self, step: &StepDraft<'_>) {
         let Some(config) = &step.config else { return };
+        if self.retyped(step.node, config) {
+            return;
+        }
         self.keys_by_type(step.node, config.kind);
         if let Some(completion) = &config.completion
             && let Some(node) = step.node.get("completion")
@@ -85,19 +101,47 @@ impl Validator<'_, '_> {
         }
     }
 
+    /// Reports a `type` written over a template's or library's step whose other keys do not go with
+    /// it. Returns whether it has.
+    fn retyped(&mut self, node: &Node, config: &StepConfig) -> bool {
+        let Some(written) = node.get("type").filter(|written| !written.is_borrowed()) else {
+            return false;
+        };
+        let spec = config.kind.spec();
+        let borrowed = |keys: &[&str]| node.below(keys).is_some_and(Node::is_borrowed);
+        let mut brought: Vec<&str> = node
+            .map()
+            .into_iter()
+            .flatten()
+            .map(|(key, _)| key.as_str())
+            .filter(|key| borrowed(&[key]) && !owners(key, config.kind).is_empty())
+            .collect();
+        if borrowed(&["completion", "type"])
+            && !spec.completions.contains(&config.completion_type())
+        {
+            brought.push("completion");
+        }
+        if brought.is_empty() {
+            return false;
+        }
+        let message = format!(
+            "the step brings along {}, which do not go with the type `{}`",
+            quoted(&brought),
+            config.kind.as_str()
+        );
+        self.faults
+            .add(Code::MisplacedKey, &written.origin, message)
+            .value_of(written)
+            .suggest("leave its type as it is, or take another step with `ref`");
+        true
+    }
+
     fn keys_by_type(&mut self, node: &Node, kind: StepType) {
         let Some(entries) = node.map() else { return };
         let spec = kind.spec();
         for (key, child) in entries {
             let key = key.as_str();
-            if ANY_STEP.contains(&key) || spec.keys.contains(&key) {
-                continue;
-            }
-            let owners: Vec<&str> = StepType::ALL
-                .into_iter()
-                .filter(|other| other.spec().keys.contains(&key))
-                .map(StepType::as_str)
-                .collect();
+            let owners = owners(key, kind);
             if owners.is_empty() {
                 continue;
             }
@@ -114,7 +158,7 @@ impl Validator<'_, '_> {
             match key {
                 "handler" => fault.suggest(format!("built in are {}", quoted(&BUILT_IN_HANDLERS))),
                 "condition" => {
-                    fault.suggest("add `condition: { expression: \"agreement >= 0.8\" }`")
+                    fault.suggest("add `condition: { expression: \"input.language == 'de'\" }`")
                 }
                 _ => fault.suggest(format!("add `{key}`")),
             };

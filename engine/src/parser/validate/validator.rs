@@ -9,6 +9,7 @@ use crate::{
         draft::Draft,
         fault::{Faults, Spot},
         outcomes::Expressions,
+        path::Path,
         report::DiagnosticCode as Code,
         suggest::Suggester,
         tree::Node,
@@ -26,6 +27,15 @@ pub(super) struct Validator<'d, 'a> {
     pub(super) expressions: Expressions,
     /// Bytes left for further expressions; `None` once they are used up.
     pub(super) expressions_left: Option<usize>,
+}
+
+/// What to report of a key that does not go with another: the one that was written over a template
+/// or library step, where only one of the two was.
+pub(super) fn blamed<'n>(key: &'n Node, with: Option<&'n Node>) -> &'n Path {
+    match with {
+        Some(with) if key.is_borrowed() && !with.is_borrowed() => &with.origin,
+        Some(_) | None => &key.origin,
+    }
 }
 
 impl Validator<'_, '_> {

@@ -20,15 +20,20 @@ static VALIDATORS: LazyLock<BTreeMap<String, Validator>> = LazyLock::new(|| {
         .collect()
 });
 
-/// Panics unless `value` matches the schema at `path`.
-pub(crate) fn assert_valid(path: &str, value: &Value) {
+/// Where `value` does not match the schema at `path`.
+pub(crate) fn faults(path: &str, value: &Value) -> Vec<String> {
     let validator = VALIDATORS
         .get(path)
         .unwrap_or_else(|| panic!("no schema {path}"));
-    let faults: Vec<_> = validator
+    validator
         .iter_errors(value)
         .map(|e| format!("{}: {e}", e.instance_path()))
-        .collect();
+        .collect()
+}
+
+/// Panics unless `value` matches the schema at `path`.
+pub(crate) fn assert_valid(path: &str, value: &Value) {
+    let faults = faults(path, value);
     assert!(
         faults.is_empty(),
         "{value:#} does not match {path}: {faults:#?}"
