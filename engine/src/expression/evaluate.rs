@@ -85,8 +85,8 @@ fn given<'v>(
     names: &[&'static str],
     variables: &'v dyn Variables,
 ) -> Vec<(&'static str, Variable<'v>)> {
-    let named = names.iter();
-    named
+    let asked = names.iter();
+    asked
         .filter_map(|name| Some((*name, variables.variable(name)?)))
         .collect()
 }

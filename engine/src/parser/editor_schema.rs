@@ -128,7 +128,7 @@ struct Kind {
 
 /// Gives each kind the keys that go with it. Before the kind is known, only common keys are
 /// offered.
-fn by_kind(schema: &mut Value, key: &str, kinds: Vec<Kind>) {
+fn by_kind(schema: &mut Value, key: &str, kinds: &[Kind]) {
     let Some(properties) = schema["properties"].as_object().cloned() else {
         return;
     };
@@ -136,7 +136,7 @@ fn by_kind(schema: &mut Value, key: &str, kinds: Vec<Kind>) {
     let (own, common): (Map<_, _>, Map<_, _>) =
         properties.into_iter().partition(|(name, _)| special(name));
     let mut rules = Vec::new();
-    for kind in &kinds {
+    for kind in kinds {
         let mut properties: Map<String, Value> = common
             .keys()
             .map(|name| (name.clone(), json!(true)))
@@ -171,8 +171,8 @@ fn step(step: &mut Value) {
         "description": step["properties"]["handler"]["description"],
         "anyOf": [{"enum": BUILT_IN_HANDLERS}, {"type": ["string", "null"]}]
     });
-    let kinds = StepType::ALL.map(step_kind).into();
-    by_kind(step, "type", kinds);
+    let kinds = StepType::ALL.map(step_kind);
+    by_kind(step, "type", &kinds);
     step["properties"]["ref"] = json!({
         "type": "string",
         "description": "Takes a step from the library; the step keeps its own id."
@@ -425,8 +425,8 @@ fn goal(goal: &mut Value) {
     }
     goal["description"] =
         json!("One goal of the workflow. Which keys it takes depends on its `type`.");
-    let kinds = GoalType::ALL.map(goal_kind).into();
-    by_kind(goal, "type", kinds);
+    let kinds = GoalType::ALL.map(goal_kind);
+    by_kind(goal, "type", &kinds);
 }
 
 fn goal_kind(kind: GoalType) -> Kind {

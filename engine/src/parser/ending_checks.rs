@@ -291,9 +291,9 @@ impl Checker<'_, '_, '_> {
         let Some((outcome, row)) = self.endings.tried().find(|(_, row)| is_open(row)) else {
             return;
         };
-        let message = self.open_outcome(&conditions, *outcome, row);
+        let message = Self::open_outcome(&conditions, *outcome, row);
         let suggestion = if self.ends.parallel {
-            self.missing_condition(&conditions, *outcome, row)
+            Self::missing_condition(&conditions, *outcome, row)
         } else {
             "add a transition for it, or a last one without condition".to_owned()
         };
@@ -308,7 +308,6 @@ impl Checker<'_, '_, '_> {
     }
 
     fn open_outcome(
-        &self,
         conditions: &[Option<&ConditionConfig>],
         outcome: Outcome,
         row: &[Match],
@@ -345,7 +344,6 @@ impl Checker<'_, '_, '_> {
     /// The condition of a transition that would take what is left over. Where every match fires, a
     /// transition without a condition would fork instead.
     fn missing_condition(
-        &self,
         conditions: &[Option<&ConditionConfig>],
         outcome: Outcome,
         row: &[Match],

@@ -304,7 +304,7 @@ impl<'d, 'a> Ends<'d, 'a> {
                     Some(_) | None => None,
                 };
                 let tried = leaving.iter().filter(|_| branch.is_none());
-                let conditions = tried.map(|transition| condition_of(*transition));
+                let conditions = tried.map(|transition| condition_of(transition));
                 let answers = conditions.map(|asked| self.matches(asked, *outcome, config));
                 answers.collect()
             })
@@ -466,10 +466,9 @@ impl Ends<'_, '_> {
                 | EndingAgreement::Any => &of_subject,
             };
             let values: &[bool] = match ending.value {
-                EndingValue::Made => &[true],
-                EndingValue::Absent => &[false],
                 EndingValue::OfSubject if self.without_subject[at] => &[true, false],
-                EndingValue::OfSubject => &[true],
+                EndingValue::Made | EndingValue::OfSubject => &[true],
+                EndingValue::Absent => &[false],
             };
             let decides = step.kind.spec().ends_with == EndsWith::Decision;
             let refuses = decides && ending.value == EndingValue::Absent;

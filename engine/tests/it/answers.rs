@@ -64,7 +64,7 @@ fn comes_to(answer: &str, consensus: &str, given_json: &str, agreement: Option<f
     let row = format!("{answer} {consensus} {given_json}");
     match (found.agreement, agreement) {
         (Some(found), Some(expected)) => {
-            assert!((found - expected).abs() < 5.1e-4, "{row}: {found}")
+            assert!((found - expected).abs() < 5.1e-4, "{row}: {found}");
         }
         (found, expected) => assert_eq!(found, expected, "{row}"),
     }
@@ -128,9 +128,9 @@ fn edges_of_every_kind() {
     let third = 1.0 / 3.0;
     for (answer, consensus, given, agreement, value) in [
         // Equality.
-        ("{ kind: category }", "{}", r#"[1, 1.0]"#, 1.0, "1"),
+        ("{ kind: category }", "{}", r"[1, 1.0]", 1.0, "1"),
         ("{ kind: category }", "{}", r#"[1, "1"]"#, 0.0, "none"),
-        ("{ kind: category }", "{}", r#"[true, 1]"#, 0.0, "none"),
+        ("{ kind: category }", "{}", r"[true, 1]", 0.0, "none"),
         (
             "{ kind: category }",
             "{}",
@@ -152,7 +152,7 @@ fn edges_of_every_kind() {
             1.0,
             r#"{"e\u0301": [1, 2]}"#,
         ),
-        ("{ kind: any }", "{}", r#"[[], []]"#, 1.0, "[]"),
+        ("{ kind: any }", "{}", r"[[], []]", 1.0, "[]"),
         ("{ kind: any }", "{}", r#"[["a"], "a"]"#, 0.0, "none"),
         (
             "{ kind: any }",

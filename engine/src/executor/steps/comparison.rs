@@ -104,7 +104,7 @@ pub(in crate::executor) fn compare(
     let resolved_by = value
         .as_ref()
         .map(|_| rules.resolved_by(verdict.method, &united));
-    let (agreed, disputed) = left_over(consensus, question, &agreement, &united, value.is_some());
+    let (agreed, disputed) = left_over(consensus, question, &agreement, &united, found);
     let fields = fields(
         &rules, question, &agreement, &united, &verdict, &weights, &given,
     );
@@ -422,9 +422,9 @@ fn left_over(
     question: &Question,
     agreement: &Agreement,
     united: &United,
-    has_value: bool,
+    found: bool,
 ) -> (Option<Value>, Option<Value>) {
-    if has_value {
+    if found {
         let disputed = united.disputed.iter().cloned().map(Value::String);
         let disputed: Vec<Value> = disputed.collect();
         return (None, (!disputed.is_empty()).then_some(disputed.into()));

@@ -163,7 +163,7 @@ async fn a_job_says_whether_a_queue_has_taken_it() {
 
     let relay = PublisherId(Uuid::from_u128(1));
     let rows = store
-        .claim(relay, Duration::from_secs(60), 100)
+        .claim(relay, Duration::from_mins(1), 100)
         .await
         .unwrap();
     let job = rows
