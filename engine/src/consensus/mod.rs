@@ -22,6 +22,8 @@
 //! | boxes | [`iou_box`], [`mean_box_iou`], [`box_f1`], [`compare_boxes`] |
 //! | free text | [`token_f1`], [`text_token_f1`] |
 //! | categories, over a moving window | [`StreamingAlpha`], of two annotators [`StreamingKappa`] |
+//! | categories over many small items, with an interval | [`Pooled`] |
+//! | a share, with an interval or a test | [`wilson_interval`], [`binomial_at_most`] |
 //! | uncertainty of any of these | [`bootstrap_interval`], [`bootstrap_ratings`] |
 //! | true classes and error rates | [`dawid_skene`] |
 //!
@@ -44,6 +46,8 @@ mod kappa;
 mod matching;
 mod overlap;
 mod percent;
+mod pooled;
+mod proportion;
 mod regions;
 #[cfg(test)]
 mod samples;
@@ -76,6 +80,8 @@ pub use overlap::{
     mean_box_iou, mean_span_iou, span_f1,
 };
 pub use percent::{percent_agreement, percent_agreement_detailed};
+pub use pooled::{Estimate, Pooled, PooledCoefficient, PooledScale, PooledUnit};
+pub use proportion::{Bounds, CONFIDENCE_DEFAULT, binomial_at_most, wilson_interval};
 pub use regions::{RegionComparison, TaggedBox, TaggedSpan, compare_boxes, compare_spans};
 pub use streaming::{StreamingAlpha, StreamingKappa};
 pub use tokens::{text_token_f1, token_f1, tokens};

@@ -11,8 +11,8 @@ use uuid::Uuid;
 use super::LogPosition;
 use crate::{
     config::{
-        AgreementMethod, DisagreementStrategy, ExternalHandler, FieldMode, HookId, Level, Metric,
-        Target, TimeoutAction,
+        AgreementMethod, DisagreementStrategy, DistanceWeights, ExternalHandler, FieldMode, HookId,
+        Level, Metric, Target, TimeoutAction,
     },
     ids::{StepId, TaskId, UserId, WorkflowId},
     reliability::Evidence,
@@ -615,6 +615,12 @@ pub struct ConsensusCalculated {
     pub method: ConsensusMethod,
     /// The candidates, most votes first.
     pub votes: Vec<Vote>,
+    /// What is known of the possible answers beforehand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known: Option<KnownAnswers>,
+    /// Those who submitted, in the order of acceptance. Only in the first comparison of a visit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub annotators: Vec<UserId>,
     /// Whether there is no value because two candidates are equally good.
     pub tied: bool,
     /// Whether an earlier comparison of the visit had asked more people because of their answers.
@@ -674,6 +680,9 @@ pub struct FieldCalculated {
     pub method: ConsensusMethod,
     /// The candidates, most votes first.
     pub votes: Vec<Vote>,
+    /// What is known of the possible answers beforehand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known: Option<KnownAnswers>,
     /// Whether there is no value because two candidates are equally good.
     pub tied: bool,
     /// The value found.
@@ -775,6 +784,20 @@ pub enum OfferBasis {
         #[serde(default, skip_serializing_if = "is_zero")]
         beyond: u32,
     },
+}
+
+/// What is known of the possible answers to a question beforehand.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct KnownAnswers {
+    /// How many there are, whether anybody gives them or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub categories: Option<u32>,
+    /// Where the value of each vote is on the scale, from 0, in the order of the votes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ranks: Vec<u32>,
+    /// What disagreement weighs by its distance on the scale.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<DistanceWeights>,
 }
 
 /// One candidate of a vote.

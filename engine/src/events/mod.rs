@@ -8,9 +8,9 @@ mod rebuild;
 
 pub use event::{
     AnnotatorWeight, ChildEnded, ChildRequested, ConsensusCalculated, ConsensusMethod,
-    FieldCalculated, HandlerRequested, HookEnded, Job, OfferBasis, PosteriorCalculated,
-    PosteriorMethod, ReleaseReason, StepActivated, StepOpened, TransitionOccurred, Vote,
-    WeightsUsed, WorkflowEvent, WorkflowMigrated, WorkflowStarted,
+    FieldCalculated, HandlerRequested, HookEnded, Job, KnownAnswers, OfferBasis,
+    PosteriorCalculated, PosteriorMethod, ReleaseReason, StepActivated, StepOpened,
+    TransitionOccurred, Vote, WeightsUsed, WorkflowEvent, WorkflowMigrated, WorkflowStarted,
 };
 pub use evolve::evolve;
 pub use metadata::{EVENT_SCHEMA_VERSION, EventMetadata, StoredEvent, UpcastError, upcast};

@@ -1,5 +1,7 @@
 //! The comparison of a visit's annotations: their agreement and the resulting value.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::{
@@ -8,7 +10,9 @@ use crate::{
         AgreementMethod, AnswerKind, ConsensusConfig, DisagreementScope, DisagreementStrategy,
         Fallback, FieldMode, StepConfig, TieBreaker,
     },
-    events::{ConsensusCalculated, ConsensusMethod, FieldCalculated, Vote, WeightsUsed},
+    events::{
+        ConsensusCalculated, ConsensusMethod, FieldCalculated, KnownAnswers, Vote, WeightsUsed,
+    },
     executor::{
         ExecutionContext,
         annotators::{ModelKey, weighs_votes},
@@ -114,8 +118,11 @@ pub(in crate::executor) fn compare(
     } else {
         Vec::new()
     };
+    let plain = not_compared(context, question, verdict.method);
     let calculated = ConsensusCalculated {
         field: question.field().map(str::to_owned),
+        known: known_answers(question, &votes),
+        annotators: people_of(compared.visit, plain.again),
         agreement: agreement.agreement,
         note,
         units: agreement.units,
@@ -128,7 +135,7 @@ pub(in crate::executor) fn compare(
         mode: question.mode(),
         fields,
         weights: weights.used(""),
-        ..not_compared(context, question, verdict.method)
+        ..plain
     };
     Comparison {
         calculated,
@@ -162,6 +169,8 @@ pub(super) fn not_compared(
         agreed: true,
         method,
         votes: Vec::new(),
+        known: None,
+        annotators: Vec::new(),
         tied: false,
         again: slots
             .zip(asked_at_first)
@@ -252,6 +261,33 @@ pub(super) fn votes(answers: &[(u32, &Answer)], weights: Option<&[f64]>) -> Vec<
         }
     }
     votes
+}
+
+/// What is known of the possible answers beforehand, for statistics over many tasks.
+pub(super) fn known_answers(question: &Question, votes: &[Vote]) -> Option<KnownAnswers> {
+    let values = question.values().filter(|_| question.is_categorical());
+    let mut ranks = Vec::new();
+    if let (AnswerKind::Ordinal, Some(scale)) = (question.kind(), values) {
+        let scale: BTreeMap<Answer, u32> = scale.iter().map(Answer::plain).zip(0..).collect();
+        let rank = |vote: &Vote| scale.get(&Answer::plain(&vote.value)).copied();
+        // A value beside the scale was given to another revision's question.
+        ranks = votes.iter().map(rank).collect::<Option<_>>().unwrap_or_default();
+    }
+    let known = KnownAnswers {
+        categories: values.and_then(|values| u32::try_from(values.len()).ok()),
+        ranks,
+        weights: question.weights(),
+    };
+    (known != KnownAnswers::default()).then_some(known)
+}
+
+/// Those who submitted, in the order of acceptance. A later comparison of a visit is not one of the
+/// statistics, which need to know them.
+pub(super) fn people_of(visit: &Visit, again: bool) -> Vec<UserId> {
+    if again {
+        return Vec::new();
+    }
+    visit.annotations.iter().map(|given| given.user_id).collect()
 }
 
 /// Whether annotators agree, and what follows.
@@ -463,7 +499,9 @@ fn fields(
             let weight = |(at, _): &(u32, &Answer)| weights[place(at).unwrap_or(0)];
             answers.iter().map(weight).collect::<Vec<f64>>()
         });
+        let votes = votes(&answers, of_people.as_deref());
         found.push(FieldCalculated {
+            known: known_answers(field.question, &votes),
             field: question.path_of(field.path),
             metric: field.question.metric(),
             level: field.question.level(),
@@ -475,7 +513,7 @@ fn fields(
             pairs: measured.pairs,
             agreed: measured.agreed,
             method,
-            votes: votes(&answers, of_people.as_deref()),
+            votes,
             tied: joined.tied,
             resolved_by: value.as_ref().map(|_| rules.resolved_by(method, joined)),
             value,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::comparison::{GivenAnswers, not_compared, votes};
+use super::comparison::{GivenAnswers, known_answers, not_compared, people_of, votes};
 use crate::{
     answer::{Answer, Question, Work},
     config::OnUnsure,
@@ -176,18 +176,22 @@ fn compared(context: &ExecutionContext<'_>, question: &Question) -> ConsensusCal
     let given = GivenAnswers::read(question, &context.visit.annotations, context.input());
     let answers = given.answers();
     let found = question.agreement(&answers, &mut Work::of_decision());
+    let votes = votes(&given.whole(), None);
+    let plain = not_compared(
+        context,
+        question,
+        ConsensusMethod::Posterior(PosteriorMethod::Posterior),
+    );
     ConsensusCalculated {
+        known: known_answers(question, &votes),
+        annotators: people_of(context.visit, plain.again),
         field: question.field().map(str::to_owned),
         agreement: found.agreement,
         note: found.note.or_else(|| given.note()),
         units: found.units,
         pairs: found.pairs,
         agreed: found.agreed,
-        votes: votes(&given.whole(), None),
-        ..not_compared(
-            context,
-            question,
-            ConsensusMethod::Posterior(PosteriorMethod::Posterior),
-        )
+        votes,
+        ..plain
     }
 }
