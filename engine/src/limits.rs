@@ -89,5 +89,8 @@ pub const SUB_WORKFLOW_DEPTH_DEFAULT: u32 = 5;
 /// Rows of one page in any listing.
 pub const PAGE_MAX: u32 = 1_000;
 
+/// The most measurements in the window of a goal; beyond it the newest count.
+pub const WINDOW_SAMPLES_MAX: usize = 1_000;
+
 const _: () = assert!(INACTIVITY_DEFAULT.as_secs() <= INACTIVITY_MAX.as_secs());
 const _: () = assert!(STEPS_MAX <= TRANSITIONS_MAX);

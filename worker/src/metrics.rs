@@ -16,7 +16,10 @@ use prometheus::{
     core::{Atomic, Collector, GenericCounterVec, GenericGaugeVec},
 };
 
-use crate::wire::{DeadReason, MessageType, RetryReason, data::AgreementProgress};
+use crate::wire::{
+    DeadReason, MessageType, RetryReason,
+    data::{AgreementProgress, KappaOf},
+};
 
 /// Goals that have a series of their own; further ones are left out.
 const GOALS_MAX: usize = 200;
@@ -213,13 +216,14 @@ impl Metrics {
             )?,
             agreement: histogram(
                 "agreement_ratio",
-                "Agreement of annotators, if it is defined.",
+                "Agreement of annotators at the first comparison of a visit, if it is defined.",
                 &[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0],
             )?,
             agreement_window: gauges(
                 "agreement_window_ratio",
                 "Agreement over the newest items of a step or field, if it is defined: mean of the \
-                 items (`agreement`), Krippendorff's alpha, Cohen's kappa (the first 200 only).",
+                 items (`agreement`), Krippendorff's alpha, Gwet's AC1 (`ac1`), kappa of two people \
+                 (`cohen_kappa`) or of all answers (`fleiss_kappa`); the first 200 only.",
                 &["workflow", "step", "field", "coefficient"],
             )?,
             consumer_connected: int_gauge(
@@ -454,10 +458,15 @@ impl Metrics {
         for window in windows.into_iter().take(AGREEMENTS_MAX) {
             let (workflow, step) = (window.workflow.as_str(), window.step_id.as_str());
             let field = window.field.as_deref().unwrap_or_default();
+            let kappa = match window.kappa_of {
+                Some(KappaOf::TwoPeople) => "cohen_kappa",
+                Some(KappaOf::AllAnswers) | None => "fleiss_kappa",
+            };
             for (coefficient, value) in [
                 ("agreement", window.agreement),
                 ("alpha", window.alpha),
-                ("kappa", window.kappa),
+                ("ac1", window.ac1),
+                (kappa, window.kappa),
             ] {
                 if let Some(value) = value {
                     self.agreement_window

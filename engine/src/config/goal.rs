@@ -21,7 +21,8 @@ pub struct GoalConfig {
     /// A description for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// The target: a count (`volume`, `deadline`) or a ratio from 0 to 1 (`quality`).
+    /// The target: a count (`volume`, `deadline`) or a ratio from 0 to 1 (`quality`), at which the
+    /// lower end of the interval must be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0))]
     pub target: Option<f64>,
@@ -46,6 +47,11 @@ pub struct GoalConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub min_samples: Option<u32>,
+    /// The confidence with which a `quality` goal is reached: the lower end of this interval must be
+    /// at the target. 0.95 when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.5, max = 0.999))]
+    pub confidence: Option<f64>,
     /// How long the target must be met without a break (`quality`, `duration`); when left out,
     /// meeting it once is enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -106,6 +112,7 @@ impl GoalConfig {
             metric: None,
             window: None,
             min_samples: None,
+            confidence: None,
             sustain: None,
             within: None,
             percentile: None,
@@ -178,6 +185,7 @@ impl GoalType {
                 "step",
                 "window",
                 "min_samples",
+                "confidence",
                 "sustain",
                 "alerts",
             ],
@@ -238,11 +246,12 @@ impl VolumeUnit {
     }
 }
 
-/// What a quality goal measures, each as a mean over its window.
+/// What a quality goal measures over its window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum QualityMetric {
-    /// Agreement of the steps with a consensus rule, where it is defined.
+    /// Agreement of the steps with a consensus rule: by their metric, pooled over the first comparison
+    /// of each visit.
     Agreement,
     /// Share of the answers to gold tasks that equal the known answer.
     GoldAccuracy,

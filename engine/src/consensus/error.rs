@@ -120,7 +120,7 @@ impl ConsensusError {
         matches!(self, Self::Undefined { .. })
     }
 
-    pub(super) const NO_PAIR: Self = Self::Undefined {
+    pub(crate) const NO_PAIR: Self = Self::Undefined {
         reason: UndefinedReason::NoPair,
     };
     pub(super) const NO_VARIATION: Self = Self::Undefined {

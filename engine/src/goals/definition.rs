@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     config::{ConfigDuration, GoalConfig, GoalType},
+    consensus::CONFIDENCE_DEFAULT,
     ids::WorkflowId,
 };
 
@@ -37,6 +38,11 @@ impl GoalConfig {
     /// The minimum of measurements in the window for a result.
     pub fn min_samples(&self) -> usize {
         self.min_samples.unwrap_or(MIN_SAMPLES_DEFAULT) as usize
+    }
+
+    /// The confidence with which a quality goal is reached.
+    pub fn confidence(&self) -> f64 {
+        self.confidence.unwrap_or(CONFIDENCE_DEFAULT)
     }
 
     /// Whether `other` has the same target; if not, a new epoch starts.

@@ -34,7 +34,9 @@
 mod completion;
 mod definition;
 mod forecast;
+mod measurements;
 mod progress;
+mod quality;
 mod statement;
 mod tracker;
 mod window;
@@ -43,6 +45,7 @@ pub use completion::{CompletionAction, CompletionRefusal, GoalAlert};
 pub use definition::GoalDefinition;
 pub use forecast::{Forecast, ForecastBasis, Recent};
 pub use progress::{AlertState, GoalEvaluator, GoalProgress, GoalVerdict, Goals};
+pub use quality::QualityWindow;
 pub use statement::{GoalCompletion, GoalStatement};
 pub use tracker::{GoalEffect, GoalFold, GoalTracker, goals_of};
 pub use window::{WINDOW_SAMPLES_MAX, Window};

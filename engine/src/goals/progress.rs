@@ -6,7 +6,10 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Forecast, GoalCompletion, GoalDefinition, Recent, Window, definition::target_count};
+use super::{
+    Forecast, GoalCompletion, GoalDefinition, QualityWindow, Recent, Window,
+    definition::target_count,
+};
 use crate::{
     config::{GoalConfig, GoalOperator, GoalType},
     ids::{Slug, StepId, WorkflowId},
@@ -37,9 +40,12 @@ pub struct GoalProgress {
     /// Recent counts, for goals that count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recent: Option<Recent>,
-    /// Recent measurements, for goals that measure.
+    /// Recent durations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<Window>,
+    /// Recent measurements of quality.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<QualityWindow>,
     /// The progress share of each goal it waits for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parts: BTreeMap<Slug, f64>,
@@ -93,8 +99,8 @@ impl GoalProgress {
             count: 0,
             steps: BTreeMap::new(),
             recent: config.counts().then(Recent::default),
-            window: matches!(config.kind, GoalType::Quality | GoalType::Duration)
-                .then(Window::default),
+            window: (config.kind == GoalType::Duration).then(Window::default),
+            quality: (config.kind == GoalType::Quality).then(QualityWindow::default),
             parts: BTreeMap::new(),
             completed_at: None,
             completed_by: None,
@@ -130,9 +136,7 @@ impl GoalProgress {
     pub fn current(&self) -> Option<f64> {
         match self.config.kind {
             _ if self.config.counts() => Some(self.count as f64),
-            GoalType::Quality | GoalType::Duration => {
-                self.window.as_ref()?.value(self.config.percentile)
-            }
+            GoalType::Quality | GoalType::Duration => self.measured(),
             GoalType::Manual => Some(f64::from(u8::from(self.completed_at.is_some()))),
             GoalType::Volume | GoalType::Deadline | GoalType::Composite => {
                 let done = self.parts.values().filter(|share| **share >= 1.0);
@@ -144,7 +148,7 @@ impl GoalProgress {
     /// Progress as a share from 0 to 1.
     ///
     /// - Volume goals: the counted part of the target.
-    /// - Quality goals: how near the value is to the target.
+    /// - Quality goals: how near the lower end of the interval is to the target.
     /// - Goals that wait for others: the mean of their shares (for `or` the highest).
     ///
     /// A reached goal has a share of 1.
@@ -156,6 +160,10 @@ impl GoalProgress {
         let (current, target) = (self.current().unwrap_or(0.0), self.target());
         let ratio = match self.config.kind {
             GoalType::Duration if current > 0.0 => target / current,
+            GoalType::Quality => {
+                let interval = self.quality.as_ref().and_then(QualityWindow::interval);
+                interval.map_or(0.0, |interval| interval.lower / target)
+            }
             GoalType::Composite | GoalType::Deadline if !self.config.goals.is_empty() => {
                 let shares = self.parts.values().copied();
                 if self.config.operator == Some(GoalOperator::Or) {
@@ -165,7 +173,6 @@ impl GoalProgress {
                 }
             }
             GoalType::Volume
-            | GoalType::Quality
             | GoalType::Deadline
             | GoalType::Duration
             | GoalType::Composite

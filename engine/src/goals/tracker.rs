@@ -11,12 +11,16 @@ use serde_json::json;
 
 use super::{
     AlertState, CompletionAction, GoalAlert, GoalCompletion, GoalDefinition, GoalProgress, Goals,
-    Recent, definition::target_count, window::millionths,
+    Recent,
+    definition::target_count,
+    quality::Measurement,
+    window::millionths,
 };
 use crate::{
     config::{GoalConfig, GoalOperator, GoalType, QualityMetric, VolumeUnit},
     events::WorkflowEvent,
     ids::{Slug, StepId, WorkflowId},
+    quality::ComparedVisit,
     state::{ResultKind, StepResult},
     store::{LogEntry, ProjectionRows},
 };
@@ -188,10 +192,16 @@ impl GoalTracker {
     /// Whether a goal needs data that was not recorded when the log was read. If so, the projection
     /// must be rebuilt from the beginning of the log.
     pub fn must_begin_anew(&self) -> bool {
-        self.deduped.iter().any(|workflow| {
+        let lacks_distinct = self.deduped.iter().any(|workflow| {
             let volume = self.volumes.get(workflow);
             volume.is_some_and(|volume| volume.distinct.is_none())
-        })
+        });
+        // Rows of earlier builds hold the mean of each task, of which no interval can be made.
+        let lacks_answers = self
+            .goals
+            .values()
+            .any(|goal| goal.config.kind == GoalType::Quality && goal.quality.is_none());
+        lacks_distinct || lacks_answers
     }
 
     /// Whether the next event is an annotation for which [`apply`](Self::apply) needs to know
@@ -213,8 +223,8 @@ impl GoalTracker {
             step_id, correct, ..
         } = &event.event
         {
-            let value = f64::from(u8::from(*correct));
-            self.measure(&entry.workflow, step_id, QualityMetric::GoldAccuracy, value);
+            let (metric, hit) = (QualityMetric::GoldAccuracy, Measurement::Hit(*correct));
+            self.measure(&entry.workflow, step_id, metric, hit);
         } else if !event.metadata.gold {
             self.apply_output(entry, is_first);
         }
@@ -245,8 +255,15 @@ impl GoalTracker {
                     .entry(step_id.clone())
                     .or_default() += 1;
                 self.recount(workflow);
-                if let Some((metric, value)) = measured(result) {
-                    self.measure(workflow, step_id, metric, value);
+                if let Some(approved) = approved(result) {
+                    let hit = Measurement::Hit(approved);
+                    self.measure(workflow, step_id, QualityMetric::ApprovalRate, hit);
+                }
+            }
+            WorkflowEvent::ConsensusCalculated(_) => {
+                if let Some(visit) = ComparedVisit::of(&entry.event) {
+                    let compared = Measurement::Compared(&visit);
+                    self.measure(workflow, visit.step_id, QualityMetric::Agreement, compared);
                 }
             }
             WorkflowEvent::WorkflowCompleted { .. } => {
@@ -346,14 +363,20 @@ impl GoalTracker {
     }
 
     /// Adds a measurement to the goals that use it.
-    fn measure(&mut self, workflow: &WorkflowId, step: &StepId, metric: QualityMetric, value: f64) {
+    fn measure(
+        &mut self,
+        workflow: &WorkflowId,
+        step: &StepId,
+        metric: QualityMetric,
+        measurement: Measurement<'_>,
+    ) {
         let measuring = Self::of_workflow(&mut self.goals, workflow).filter(|goal| {
             goal.config.metric == Some(metric)
                 && goal.config.step.as_ref().is_none_or(|id| id == step)
         });
         for goal in measuring {
-            if let Some(window) = &mut goal.window {
-                window.add(&goal.config, self.clock, millionths(value));
+            if let Some(window) = &mut goal.quality {
+                window.add(&goal.config, self.clock, measurement);
             }
         }
     }
@@ -406,6 +429,11 @@ impl GoalTracker {
                     } else {
                         base.window
                     },
+                    quality: if same_measure {
+                        measured.quality
+                    } else {
+                        base.quality
+                    },
                     revision,
                     config: config.clone(),
                     ..base
@@ -416,9 +444,7 @@ impl GoalTracker {
         if let Some(volume) = self.volumes.get(&workflow).filter(|_| config.counts()) {
             (goal.count, goal.steps) = volume.towards(&config);
         }
-        if let Some(window) = &mut goal.window {
-            window.evaluate(&config, self.clock);
-        }
+        goal.evaluate(self.clock);
         self.goals.insert(key, goal);
     }
 
@@ -455,12 +481,9 @@ impl GoalTracker {
     fn next_due(&self, to: DateTime<Utc>) -> Option<(DateTime<Utc>, Due, Key)> {
         let found = self.goals.iter().flat_map(|(key, goal)| {
             let config = &goal.config;
-            let window = goal.window.as_ref();
             let is_open = goal.completed_at.is_none() && goal.missed_at.is_none();
-            let sustained = window
-                .and_then(|w| w.sustained_at(config))
-                .filter(|_| is_open);
-            let leaves = window.and_then(|w| w.leaves_at(config));
+            let sustained = goal.sustained_at().filter(|_| is_open);
+            let leaves = goal.leaves_at();
             // Something that happens exactly at the deadline is still in time.
             let missed = config.deadline.filter(|at| is_open && *at < to);
             let late = self.late_at(goal, to).filter(|_| is_open);
@@ -511,11 +534,7 @@ impl GoalTracker {
         };
         match due {
             Due::Sustained => complete(goal, at, &mut self.effects),
-            Due::Leaves => {
-                if let Some(window) = &mut goal.window {
-                    window.leave(&goal.config, at);
-                }
-            }
+            Due::Leaves => goal.leave(at),
             Due::Late => raise(goal, "late", at, &mut self.effects),
             Due::Missed => {
                 goal.missed_at = Some(at.max(goal.since));
@@ -531,11 +550,7 @@ impl GoalTracker {
         for goal in self.goals.values_mut() {
             let is_open = goal.completed_at.is_none() && goal.missed_at.is_none();
             let is_counted = goal.config.counts() && goal.count >= target_count(&goal.config);
-            let is_held = goal
-                .window
-                .as_ref()
-                .and_then(|window| window.sustained_at(&goal.config))
-                .is_some_and(|at| at <= now);
+            let is_held = goal.sustained_at().is_some_and(|at| at <= now);
             if is_open && (is_counted || is_held) {
                 complete(goal, now, &mut self.effects);
             }
@@ -624,16 +639,18 @@ impl GoalTracker {
             if recovered.contains(key) {
                 lower(goal, "late");
             }
-            let Some(window) = &goal.window else { continue };
+            if goal.samples().is_none() {
+                continue;
+            }
             let name = if alerts.below.is_some() {
                 "below"
             } else {
                 "above"
             };
             let is_active = goal.alerts.get(name).is_some_and(|alert| alert.active);
-            if !is_active && window.alarms(&goal.config) == Some(true) {
+            if !is_active && goal.alarms() == Some(true) {
                 raise(goal, name, now, &mut self.effects);
-            } else if is_active && window.meets(&goal.config) == Some(true) {
+            } else if is_active && goal.is_at_target() == Some(true) {
                 lower(goal, name);
             }
         }
@@ -693,15 +710,8 @@ fn lower(goal: &mut GoalProgress, name: &str) {
     }
 }
 
-/// The quality measurement at the end of a visit, if there is one.
-fn measured(result: &StepResult) -> Option<(QualityMetric, f64)> {
-    if result.kind == ResultKind::Review {
-        let decision = result.decision.as_deref()?;
-        let approved = f64::from(u8::from(decision == "approve"));
-        return Some((QualityMetric::ApprovalRate, approved));
-    }
-    let agreement = result
-        .agreement
-        .filter(|_| result.kind == ResultKind::Consensus)?;
-    Some((QualityMetric::Agreement, agreement))
+/// Whether a review approved the value unchanged; none if it was no review.
+fn approved(result: &StepResult) -> Option<bool> {
+    let decision = result.decision.as_deref()?;
+    (result.kind == ResultKind::Review).then(|| decision == "approve")
 }

@@ -1,18 +1,17 @@
-//! Rolling windows: the measurements of the last hours or days, and their result.
+//! Rolling windows: the durations of the last hours or days, and their result.
 
 use std::{collections::VecDeque, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{GoalConfig, GoalType};
+use crate::config::GoalConfig;
 
-/// The maximum number of measurements in a window; beyond it the newest count.
-pub const WINDOW_SAMPLES_MAX: usize = 1_000;
+pub use crate::limits::WINDOW_SAMPLES_MAX;
 
 /// Measurements in order of time. A measurement leaves `window` after it was made.
 ///
-/// Times and values are whole millionths (of seconds since 1970, of a ratio or of a second), so
+/// Times and values are whole millionths (of seconds since 1970, or of a second), so
 /// sums are exact: folding live and replaying the log give equal results to the last digit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
@@ -38,7 +37,7 @@ pub(super) fn millionths(value: f64) -> i64 {
     clippy::cast_precision_loss,
     reason = "exact up to 2^53 millionths, 285 years"
 )]
-fn whole(millionths: i64) -> f64 {
+pub(super) fn whole(millionths: i64) -> f64 {
     millionths as f64 / MILLION
 }
 
@@ -88,21 +87,14 @@ impl Window {
     /// Whether the target is met; `None` with too few measurements.
     pub(super) fn meets(&self, config: &GoalConfig) -> Option<bool> {
         let value = self.measured(config)?;
-        match config.kind {
-            GoalType::Quality => config.target.map(|target| value >= target),
-            GoalType::Duration => config
-                .within
-                .map(|within| value <= within.get().as_secs_f64()),
-            GoalType::Volume | GoalType::Deadline | GoalType::Composite | GoalType::Manual => None,
-        }
+        let within = config.within?;
+        Some(value <= within.get().as_secs_f64())
     }
 
     /// Whether the value is beyond the bound of its alert; `None` with too few measurements.
     pub(super) fn alarms(&self, config: &GoalConfig) -> Option<bool> {
         let (value, alerts) = (self.measured(config)?, config.alerts.as_ref()?);
-        let below = alerts.below.is_some_and(|bound| value < bound);
-        let above = alerts.above.is_some_and(|b| value > b.get().as_secs_f64());
-        Some(below || above)
+        Some(alerts.above.is_some_and(|b| value > b.get().as_secs_f64()))
     }
 
     /// Adds a measurement that is not older than those before.
@@ -144,7 +136,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::Slug;
+    use crate::{config::GoalType, ids::Slug};
 
     fn at(second: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(second, 0).unwrap()
@@ -172,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_full_window_keeps_the_newest() {
-        let config = GoalConfig::new(Slug::new("good").unwrap(), GoalType::Quality);
+        let config = GoalConfig::new(Slug::new("fast").unwrap(), GoalType::Duration);
         let mut window = Window::default();
         for second in 0..1_100 {
             window.add(&config, at(second), second);

@@ -247,6 +247,7 @@ impl<'a> Run<'a> {
                     .or_default() += 1;
                 if let WorkflowEvent::ConsensusCalculated(consensus) = &event.event
                     && !event.metadata.gold
+                    && !consensus.again
                 {
                     self.stats.agreements.extend(consensus.agreement);
                 }

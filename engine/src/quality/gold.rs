@@ -189,7 +189,7 @@ mod tests {
     /// How many people of this accuracy are ever below 0.7 within so many answers; window 20. The
     /// figures stand in docs/statistics.md.
     fn share_fallen(accuracy: f64, answers: usize) -> f64 {
-        const PEOPLE: u32 = 20_000;
+        const PEOPLE: u32 = 5_000;
         let mut state = 11_u64;
         let mut draw = || {
             state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -171,6 +171,11 @@ impl Series {
         self.items.front().map(|item| item.number)
     }
 
+    /// The weight of the question among the fields of its step.
+    pub fn weight(&self) -> f64 {
+        self.measure.weight
+    }
+
     /// Categories in use, and how many are known.
     pub(super) fn categories(&self) -> (usize, usize) {
         let used = self.answers.len();

@@ -1,7 +1,7 @@
 //! Agreement over time: a window of the newest items of each question, as a gauge and as messages.
 //!
-//! Every comparison of annotations in the log is one item, except those of gold tasks. Rows,
-//! messages and checkpoint are committed together, so after any crash a row equals the result of
+//! The first comparison of each visit is one item, except those of gold tasks. Rows, messages and
+//! checkpoint are committed together, so after any crash a row equals the result of
 //! reading the log from its beginning to the checkpoint. The row also records when the last message
 //! was sent, so that another process can take over.
 
@@ -16,10 +16,8 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use glyph_workflow_engine::{
-    config::Metric,
-    events::{ConsensusCalculated, Vote, WorkflowEvent},
     limits::PAGE_MAX,
-    quality::{AgreementProgress, Question, Window},
+    quality::{AgreementProgress, ComparedVisit, Question, Window},
     store::{EventStoreError, LogEntry, NewOutboxRow, ProjectionRows, ProjectionWrite, Store},
 };
 use serde::{Deserialize, Serialize};
@@ -32,6 +30,12 @@ use crate::{failpoints::Failpoints, wire::CloudEventMessages};
 
 /// The projection's name in the table of checkpoints.
 pub const PROJECTION: &str = "agreement";
+
+/// The form of the rows. Rows of another form are made anew from the log.
+const FORM: u32 = 2;
+
+/// The most questions of one step; annotators name the fields of objects.
+const QUESTIONS_MAX: usize = 200;
 
 /// At most one message per question in this time; the next message includes the changes in between.
 const TELL_EVERY: TimeDelta = TimeDelta::seconds(5);
@@ -61,6 +65,7 @@ impl Follows for AgreementProjector {
 /// The row of one question.
 #[derive(Serialize, Deserialize)]
 struct Row {
+    form: u32,
     question: Question,
     summary: AgreementProgress,
     /// The event of the newest item.
@@ -110,6 +115,12 @@ impl AgreementProjector {
         };
         let mut rows = std::mem::take(&mut step.rows);
         let read = step.entries.len();
+        if rows.values().any(|row| row["form"] != FORM) {
+            drop(step);
+            tracing::info!("agreement over time is made anew: its rows are of an earlier form");
+            self.store.reset_projection(PROJECTION).await?;
+            return Ok(PageOutcome::Read(0));
+        }
         let mut changed = BTreeMap::new();
         if !self.fitted.load(Ordering::Relaxed) {
             self.fit(&mut rows, &mut changed);
@@ -144,26 +155,24 @@ impl AgreementProjector {
         rows: &mut ProjectionRows,
         changed: &mut BTreeMap<String, Row>,
     ) {
-        let WorkflowEvent::ConsensusCalculated(calculated) = &entry.event.event else {
+        let Some(visit) = ComparedVisit::of(&entry.event) else {
             return;
         };
-        // Only the first comparison of a visit counts: who is asked because of an answer is asked
-        // where people differ, so later ones would say less agreement than there is.
-        if entry.event.metadata.gold || calculated.again {
-            return;
-        }
-        for part in parts(calculated) {
-            let step = &calculated.step_id;
-            let question = Question::new(&entry.workflow, step, part.field, part.metric);
-            if !part.compares(&question) {
+        for sample in &visit.samples {
+            let field = sample.field.as_deref();
+            let question = Question::new(&entry.workflow, visit.step_id, field, sample.metric);
+            let at = entry.event.occurred_at;
+            let key = question.key();
+            let is_known = changed.contains_key(&key) || rows.contains_key(&key);
+            if !is_known && questions_of(rows, changed, &question) >= QUESTIONS_MAX {
                 continue;
             }
-            let at = entry.event.occurred_at;
-            let row = match changed.entry(question.key()) {
+            let row = match changed.entry(key) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(free) => {
                     let stored = rows.remove(free.key()).and_then(read_row);
                     free.insert(stored.unwrap_or_else(|| Row {
+                        form: FORM,
                         summary: Window::default().summary(&question, self.length, at),
                         question,
                         cause: entry.event.event_id,
@@ -172,11 +181,7 @@ impl AgreementProjector {
                     }))
                 }
             };
-            if row.question.is_categorical() {
-                row.window.add_votes(part.votes, self.length);
-            } else if let Some(score) = part.agreement {
-                row.window.add_score(score, self.length);
-            }
+            row.window.add(sample, self.length);
             row.cause = entry.event.event_id;
             row.summary.updated_at = at;
         }
@@ -247,13 +252,20 @@ pub async fn summaries(store: &dyn Store) -> Result<Vec<AgreementProgress>, Even
     Ok(heads.map(|head| head.summary).collect())
 }
 
-/// A row that cannot be read comes from another build: its window starts empty.
+/// A row that cannot be read starts empty.
 fn read_row(value: Value) -> Option<Row> {
-    let row: Row = serde_json::from_value(value).ok()?;
-    Some(Row {
-        window: row.window.restored(),
-        ..row
-    })
+    serde_json::from_value(value).ok()
+}
+
+/// How many questions of the same step have a row.
+fn questions_of(
+    rows: &ProjectionRows,
+    changed: &BTreeMap<String, Row>,
+    question: &Question,
+) -> usize {
+    let prefix = format!("{}/{}/", question.workflow, question.step_id);
+    let of_step = |key: &&String| key.starts_with(&prefix);
+    rows.keys().filter(of_step).count() + changed.keys().filter(of_step).count()
 }
 
 /// Whether a stored row has a change whose message is due.
@@ -264,43 +276,4 @@ fn is_debounced(row: &Value, now: DateTime<Utc>) -> bool {
         return true;
     };
     row["cause"] != *cause && now - at >= TELL_EVERY
-}
-
-/// One compared unit: a field, or the answer as a whole.
-struct Part<'e> {
-    field: Option<&'e str>,
-    metric: Metric,
-    agreement: Option<f64>,
-    votes: &'e [Vote],
-}
-
-impl Part<'_> {
-    /// Whether there are two answers, or answers of another kind that could be compared.
-    fn compares(&self, question: &Question) -> bool {
-        if question.is_categorical() {
-            self.votes.iter().map(|vote| vote.count).sum::<u32>() >= 2
-        } else {
-            self.agreement.is_some()
-        }
-    }
-}
-
-fn parts(calculated: &ConsensusCalculated) -> Vec<Part<'_>> {
-    if calculated.fields.is_empty() {
-        return vec![Part {
-            field: calculated.field.as_deref(),
-            metric: calculated.metric,
-            agreement: calculated.agreement,
-            votes: &calculated.votes,
-        }];
-    }
-    let fields = calculated.fields.iter();
-    fields
-        .map(|field| Part {
-            field: Some(&field.field),
-            metric: field.metric,
-            agreement: field.agreement,
-            votes: &field.votes,
-        })
-        .collect()
 }

@@ -22,6 +22,7 @@ use glyph_workflow_engine::{
     MessageBuilder,
     command::{OperatorCommand, OperatorEnvelope},
     config::GoldConfig,
+    consensus::{Bounds, CONFIDENCE_DEFAULT, wilson_interval},
     events::{StoredEvent, WorkflowEvent},
     ids::{RevisionId, UserId, WorkflowId},
     limits::PAGE_MAX,
@@ -117,6 +118,15 @@ impl GoldProjector {
         }
         for entry in entries {
             let workflow = &entry.workflow;
+            if is_about_gold(entry) && !fold.rows.contains_key(&test_key(workflow)) {
+                // Rows of earlier builds were judged by a bare share.
+                fold.set(test_key(workflow), Value::from("binomial"));
+                let rule = match newest(&fold.rows, workflow) {
+                    Some(newest) => self.rule(newest.revision_id).await?,
+                    None => None,
+                };
+                fold.change_rule(&entry.event, workflow, rule.as_ref());
+            }
             match &entry.event.event {
                 WorkflowEvent::WorkflowStarted(started) => {
                     let newest = newest(&fold.rows, workflow);
@@ -191,13 +201,15 @@ impl Fold<'_> {
         let mut record = self.record(workflow, user, event.occurred_at);
         let falls = record.add(correct, rule);
         let rule_action = record.next_action(Some(rule));
-        if let Some(accuracy) = falls {
+        if let Some(fall) = falls {
             let flagged = AnnotatorFlagged {
                 workflow: workflow.clone(),
                 user_id: user,
-                accuracy,
+                accuracy: fall.accuracy,
                 min_accuracy: rule.min_accuracy.unwrap_or_default(),
-                answers: record.answers.len(),
+                right: fall.right,
+                answers: fall.answers,
+                p_value: fall.p_value,
                 flagged_at: event.occurred_at,
                 paused: record.paused,
             };
@@ -262,9 +274,10 @@ fn operator_command_of(
     record: &GoldRecord,
 ) -> OperatorEnvelope {
     let workflow = workflow.clone();
-    let share = record.accuracy().unwrap_or_default() * 100.0;
-    let answers = record.answers.len();
-    let right = format!("{share:.0} % of the newest {answers} answers to gold tasks are right");
+    let (right, answers) = (record.right(), record.answers.len());
+    let p_value = record.p_value;
+    let p_value = p_value.map_or_else(String::new, |p| format!(" (p = {p:.4})"));
+    let right = format!("{right} of the newest {answers} answers to gold tasks are right{p_value}");
     let (what, operator_command) = match rule_action {
         RuleAction::Pause => (
             "paused",
@@ -317,9 +330,16 @@ pub struct AnnotatorReliability {
     pub user_id: UserId,
     /// The number of newest answers to gold tasks that count.
     pub answers: usize,
+    /// How many of them are correct.
+    pub right: usize,
     /// The share of correct ones; null if there are none.
     pub accuracy: Option<f64>,
-    /// Whether the accuracy is below the limit of the workflow.
+    /// The 95 % interval of the true share; null if there are no answers.
+    pub interval: Option<Bounds>,
+    /// How probable so few correct answers are of somebody at the limit of the workflow; null without
+    /// a limit, or with fewer than five answers.
+    pub p_value: Option<f64>,
+    /// Whether the person was found to be below the limit: `p_value` is at most 0.05.
     pub flagged: bool,
     /// The open pause, during which the workflow offers no slots to the annotator; null if there is
     /// none.
@@ -359,7 +379,10 @@ pub async fn reliabilities(
             workflow,
             user_id,
             answers: record.answers.len(),
+            right: record.right(),
             accuracy: record.accuracy(),
+            interval: wilson_interval(record.right(), record.answers.len(), CONFIDENCE_DEFAULT).ok(),
+            p_value: record.p_value,
             flagged: record.flagged,
         }
     };
@@ -377,6 +400,11 @@ impl Follows for GoldProjector {
 
 fn newest_key(workflow: &WorkflowId) -> String {
     format!("revision/{workflow}")
+}
+
+/// The key of the row that says by which test the records of a workflow were judged.
+fn test_key(workflow: &WorkflowId) -> String {
+    format!("test/{workflow}")
 }
 
 /// The prefix of the keys of records.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-pub use glyph_workflow_engine::quality::AgreementProgress;
+pub use glyph_workflow_engine::quality::{AgreementProgress, KappaOf};
 use glyph_workflow_engine::{
     command::RejectionCode,
     config::HookStage,
@@ -513,8 +513,12 @@ pub struct AnnotatorFlagged {
     pub accuracy: f64,
     /// The accuracy that the workflow requires.
     pub min_accuracy: f64,
-    /// The number of answers that the accuracy is based on.
+    /// The number of correct answers.
+    pub right: usize,
+    /// The number of answers that count.
     pub answers: usize,
+    /// How probable so few correct answers are of somebody at the limit; at most 0.05.
+    pub p_value: f64,
     /// When the annotator gave the answer that brought the accuracy below the limit.
     pub flagged_at: DateTime<Utc>,
     /// Whether the annotator was paused for this: the workflow offers no slots to a paused

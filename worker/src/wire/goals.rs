@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
     config::GoalType,
-    goals::{Forecast, GoalCompletion, GoalProgress, GoalVerdict, Goals, Window},
+    consensus::Bounds,
+    goals::{Forecast, GoalCompletion, GoalProgress, GoalVerdict, Goals, QualityWindow},
     ids::{Slug, StepId, WorkflowId},
 };
 use schemars::JsonSchema;
@@ -33,7 +34,7 @@ pub struct GoalReport {
     pub unit: String,
     /// The value to reach.
     pub target: f64,
-    /// The value reached so far; null if nothing was measured yet.
+    /// The value so far; null if nothing was measured yet.
     pub current: Option<f64>,
     /// The progress, from 0 to 1.
     pub ratio: f64,
@@ -55,10 +56,20 @@ pub struct GoalReport {
     /// Contributions by step: accepted annotations, or completed visits if the goal counts tasks.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub steps: BTreeMap<StepId, u64>,
+    /// The interval of `current`, at the goal's `confidence`; only for goals that measure quality.
+    /// The goal is reached when its lower end is at the target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Bounds>,
+    /// The confidence of the interval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<f64>,
+    /// Why nothing was measured although there is something to measure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undefined: Option<String>,
     /// Measurements in the window; only for goals that measure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples: Option<usize>,
-    /// Since when the measured value has met the target; only for goals that measure.
+    /// Since when the target has been met; only for goals that measure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub holds_since: Option<DateTime<Utc>>,
     /// The progress of each goal that it depends on.
@@ -102,6 +113,7 @@ impl GoalReport {
     /// The report of a goal at `now`; `goals` must contain the goals that it depends on.
     pub fn of(goal: &GoalProgress, goals: &Goals, now: DateTime<Utc>) -> Self {
         let config = &goal.config;
+        let quality = goal.quality.as_ref();
         let alerts = goal.alerts.iter().map(|(alert, state)| RaisedAlert {
             alert: alert.clone(),
             times: state.times,
@@ -126,8 +138,11 @@ impl GoalReport {
             missed_at: goal.missed_at,
             deadline: config.deadline,
             steps: goal.steps.clone(),
-            samples: goal.window.as_ref().map(Window::samples),
-            holds_since: goal.window.as_ref().and_then(Window::holds_since),
+            interval: quality.and_then(QualityWindow::interval),
+            confidence: quality.map(|_| config.confidence()),
+            undefined: quality.and_then(QualityWindow::undefined).map(str::to_owned),
+            samples: goal.samples(),
+            holds_since: goal.holds_since(),
             parts: goal.parts.clone(),
             forecast: goal.outlook(goals, now),
             alerts: alerts.collect(),

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use super::validator::Validator;
 use crate::{
     config::{CompletionActionConfig, GoalConfig, GoalType, VolumeUnit},
+    consensus::{CONFIDENCE_DEFAULT, wilson_interval},
+    limits::WINDOW_SAMPLES_MAX,
     parser::{
         draft::typed, fault::Spot, report::DiagnosticCode as Code, resolve::quoted, tree::Node,
     },
@@ -134,6 +136,23 @@ impl Validator<'_, '_> {
                     "the target of a quality goal is a ratio above 0 and at most 1",
                 )
                 .value_of(at);
+            return;
+        }
+        let confidence = goal.confidence.unwrap_or(CONFIDENCE_DEFAULT);
+        let most = wilson_interval(WINDOW_SAMPLES_MAX, WINDOW_SAMPLES_MAX, confidence);
+        if let (Ok(most), Some(target), Some(at)) = (most, goal.target, node.get("target"))
+            && target > most.lower
+        {
+            let message = format!(
+                "it cannot be reached: the lower end of the {} % interval must be at the target, and \
+                 even where all of the newest {WINDOW_SAMPLES_MAX} measurements are right it is {:.4}",
+                confidence * 100.0,
+                most.lower
+            );
+            self.faults
+                .add(Code::OutOfRange, &at.origin, message)
+                .value_of(at)
+                .suggest("lower the target, or the `confidence`");
         }
     }
 
