@@ -135,8 +135,9 @@ impl<'e> Part<'e> {
             return vec![sample];
         }
         if let Some(keys) = keys(&values) {
+            let who = people_or(people.as_deref(), values.len());
             let of_key = |key: &'e str| {
-                let given = values.iter().zip(&people_or(&people, values.len()));
+                let given = values.iter().zip(&who);
                 let (values, people): (Vec<_>, Vec<_>) = given
                     .filter_map(|(given, who)| Some((within(given.value.get(key)?)?, *who)))
                     .unzip();
@@ -210,7 +211,7 @@ impl<'e> Part<'e> {
 }
 
 /// Each of the people, or nobody for each answer.
-fn people_or(people: &Option<Vec<UserId>>, answers: usize) -> Vec<Option<UserId>> {
+fn people_or(people: Option<&[UserId]>, answers: usize) -> Vec<Option<UserId>> {
     match people {
         Some(people) => people.iter().copied().map(Some).collect(),
         None => vec![None; answers],

@@ -80,11 +80,34 @@ fn annotated(task: u128, second: i64, step: &str) -> LogEntry {
     entry(task, second, false, "annotation_submitted", data)
 }
 
+/// The first comparison of a visit, whose answers are as alike as that.
 fn agreed(task: u128, second: i64, agreement: f64) -> LogEntry {
-    let result = json!({"kind": "consensus", "value": 1, "agreement": agreement,
-                        "resolved_by": "majority_vote", "annotations": []});
-    let data = json!({"step_id": "annotate", "visit": 1, "result": result});
-    entry(task, second, false, "step_completed", data)
+    let data = compared("annotate", "percent_agreement", agreement, json!([]));
+    entry(task, second, false, "consensus_calculated", data)
+}
+
+/// The first comparison of a visit in which two people answered.
+fn judged(task: u128, second: i64, metric: &str, answers: [Value; 2]) -> LogEntry {
+    let vote = |value: &Value, by: &[u32]| {
+        json!({"value": value, "count": by.len(), "by": by, "weight": by.len()})
+    };
+    let [one, other] = &answers;
+    let votes = if one == other {
+        json!([vote(one, &[0, 1])])
+    } else {
+        json!([vote(one, &[0]), vote(other, &[1])])
+    };
+    let data = compared("judge", metric, 0.0, votes);
+    entry(task, second, false, "consensus_calculated", data)
+}
+
+fn compared(step: &str, metric: &str, agreement: f64, votes: Value) -> Value {
+    json!({
+        "step_id": step, "visit": 1, "metric": metric, "level": "nominal", "agreement": agreement,
+        "threshold": 0.8, "units": 1, "pairs": 1, "agreed": true, "method": "majority_vote",
+        "votes": votes, "tied": false, "value": null, "resolved_by": null,
+        "annotators": [Uuid::from_u128(7), Uuid::from_u128(8)],
+    })
 }
 
 fn reviewed(task: u128, second: i64, decision: &str) -> LogEntry {
@@ -289,39 +312,34 @@ fn annotations_count_by_step_and_gold_tasks_do_not() {
 
 #[test]
 fn quality_must_be_held_for_as_long_as_is_asked() {
-    let quality = json!({"id": "good", "type": "quality", "metric": "agreement", "target": 0.8,
+    let quality = json!({"id": "good", "type": "quality", "metric": "agreement", "target": 0.5,
                          "window": "1h", "min_samples": 2, "sustain": "30m",
-                         "alerts": {"below": 0.6}, "on_complete": ["notify"]});
+                         "alerts": {"below": 0.4}, "on_complete": ["notify"]});
     let mut scenario = Scenario::with(vec![definition(1, at(0), quality)]);
-    scenario.step(&[agreed(1, 10, 1.0)], at(20), false);
-    assert_eq!(
-        scenario.goal("good").window.unwrap().holds_since(),
-        None,
-        "one is too few"
-    );
-    scenario.step(&[agreed(2, 100, 0.8)], at(200), false);
-    assert_eq!(
-        scenario.goal("good").window.unwrap().holds_since(),
-        Some(at(100))
-    );
-    scenario.step(&[agreed(3, 1_000, 0.0)], at(1_000), false);
-    assert_eq!(scenario.goal("good").current(), Some(0.6));
-    assert_eq!(
-        scenario.goal("good").window.unwrap().holds_since(),
-        None,
-        "broken off"
-    );
-    scenario.step(&[agreed(4, 1_100, 0.0)], at(1_100), false);
+    let holds = |scenario: &Scenario| scenario.goal("good").holds_since();
+    let times = |seconds: &[i64], agreement| -> Vec<LogEntry> {
+        let entry = |second: &i64| agreed(u128::try_from(*second).unwrap(), *second, agreement);
+        seconds.iter().map(entry).collect()
+    };
+    scenario.step(&times(&[10, 50, 60], 1.0), at(70), false);
+    assert_eq!(scenario.goal("good").current(), Some(1.0));
+    assert_eq!(holds(&scenario), None, "three of three may be luck");
+    scenario.step(&times(&[100], 1.0), at(200), false);
+    assert_eq!(holds(&scenario), Some(at(100)));
+    let interval = scenario.goal("good").quality.unwrap().interval().unwrap();
+    assert!((interval.lower - 0.510_109).abs() < 1e-9, "{interval:?}");
+    scenario.step(&times(&[1_000], 0.0), at(1_000), false);
+    assert_eq!(scenario.goal("good").current(), Some(0.8));
+    assert_eq!(holds(&scenario), None, "broken off");
+    scenario.step(&times(&[1_001, 1_002, 1_003, 1_004, 1_005], 0.0), at(1_005), false);
+    assert_eq!(scenario.told("good"), [] as [&str; 0]);
+    scenario.step(&times(&[1_006], 0.0), at(1_006), false);
     assert_eq!(scenario.told("good"), ["good 1 below"]);
-    scenario.step(
-        &[agreed(5, 4_800, 1.0), agreed(6, 4_900, 1.0)],
-        at(6_699),
-        false,
-    );
+    scenario.step(&times(&[4_800, 4_810, 4_820, 4_900], 1.0), at(6_699), false);
     assert_eq!(
         scenario.goal("good").completed_at,
         None,
-        "the bad ones left at 4700"
+        "the bad ones have left at 4606"
     );
     scenario.step(&[], at(6_701), false);
     assert_eq!(
@@ -331,11 +349,8 @@ fn quality_must_be_held_for_as_long_as_is_asked() {
     );
     let alert = &scenario.goal("good").alerts["below"];
     assert!(!alert.active && alert.times == 1);
-    scenario.step(
-        &[agreed(7, 7_000, 0.0), agreed(8, 7_001, 0.0)],
-        at(7_002),
-        false,
-    );
+    let late: Vec<i64> = (7_000..7_007).collect();
+    scenario.step(&times(&late, 0.0), at(7_010), false);
     assert_eq!(
         scenario.told("good"),
         ["good 1 below", "good 1 notify", "good 1 below"],
@@ -345,7 +360,7 @@ fn quality_must_be_held_for_as_long_as_is_asked() {
 
 #[test]
 fn gold_and_reviews_are_measured_and_durations_are_timed() {
-    let of = |id: &str, metric: &str| json!({"id": id, "type": "quality", "metric": metric, "target": 0.5, "min_samples": 2});
+    let of = |id: &str, metric: &str| json!({"id": id, "type": "quality", "metric": metric, "target": 0.2, "min_samples": 2});
     let mut scenario = Scenario::with(vec![
         definition(1, at(0), of("gold", "gold_accuracy")),
         definition(1, at(0), of("review", "approval_rate")),
@@ -359,23 +374,156 @@ fn gold_and_reviews_are_measured_and_durations_are_timed() {
     let log = [
         scored(1, 1, true),
         scored(2, 2, false),
-        reviewed(3, 3, "approve"),
-        reviewed(4, 4, "fix"),
-        reviewed(5, 5, "reject"),
-        completed(7, 6),
-        completed(8, 7),
+        scored(3, 3, true),
+        reviewed(3, 4, "approve"),
+        reviewed(4, 5, "approve"),
+        reviewed(5, 6, "fix"),
+        reviewed(6, 7, "reject"),
+        completed(7, 8),
+        completed(8, 9),
     ];
     scenario.step(&log, at(9), false);
-    assert_eq!(scenario.goal("gold").completed_at, Some(at(2)));
-    let third = scenario.goal("review").current().unwrap();
-    assert!((third - 1.0 / 3.0).abs() < 1e-6);
+    assert_eq!(scenario.goal("gold").completed_at, Some(at(3)), "one of two may be luck");
+    assert_eq!(scenario.goal("review").current(), Some(0.5));
     assert_eq!(
         scenario.goal("review").completed_at,
-        Some(at(4)),
+        Some(at(5)),
         "what is met stays met"
     );
     assert_eq!(scenario.goal("fast").current(), Some(600.0));
-    assert_eq!(scenario.goal("fast").completed_at, Some(at(7)));
+    assert_eq!(scenario.goal("fast").completed_at, Some(at(9)));
+}
+
+#[test]
+fn tasks_on_which_everybody_agrees_count() {
+    let flags = |last: bool| json!({"a": true, "b": false, "c": last});
+    let quality = |id: &str, step: Option<&str>| json!({"id": id, "type": "quality", "metric": "agreement", "target": 0.8,
+                                    "step": step, "on_complete": ["notify"]});
+    let mut scenario = Scenario::with(vec![
+        definition(1, at(0), quality("good", Some("judge"))),
+        definition(1, at(0), quality("all", None)),
+    ]);
+    let log: Vec<LogEntry> = (1..=100_u128)
+        .map(|n| {
+            let differs = n % 10 == 0;
+            let second = i64::try_from(n).unwrap();
+            judged(n, second, "gwet_ac1", [flags(true), flags(!differs)])
+        })
+        .collect();
+    scenario.step(&log, at(200), false);
+    let goal = scenario.goal("good");
+    // Two flags are 1, the third is 0.9 over a chance of 2 x 0.95 x 0.05.
+    let third = (0.9 - 0.095) / (1.0 - 0.095);
+    assert!((goal.current().unwrap() - (2.0 + third) / 3.0).abs() < 1e-6);
+    assert_eq!(goal.samples(), Some(100));
+    assert!(goal.completed_at.is_some());
+    // Another step is pooled by its items.
+    let other: Vec<LogEntry> = (101..=200).map(|n| agreed(n, 300, 0.5)).collect();
+    scenario.step(&other, at(300), false);
+    let all = scenario.goal("all").current().unwrap();
+    assert!((all - f64::midpoint((2.0 + third) / 3.0, 0.5)).abs() < 1e-6, "{all}");
+    assert_eq!(scenario.goal("good").samples(), Some(100));
+}
+
+#[test]
+fn agreement_without_variation_is_undecided_and_says_why() {
+    let quality = json!({"id": "good", "type": "quality", "metric": "agreement", "target": 0.5});
+    let mut scenario = Scenario::with(vec![definition(1, at(0), quality)]);
+    let log: Vec<LogEntry> = (1..=30)
+        .map(|n| judged(n, 1, "krippendorff_alpha", [json!("a"), json!("a")]))
+        .collect();
+    scenario.step(&log, at(2), false);
+    let goal = scenario.goal("good");
+    assert_eq!((goal.current(), goal.samples()), (None, Some(30)));
+    let why = goal.quality.unwrap().undefined().unwrap().to_owned();
+    assert!(why.contains("no variation"), "{why}");
+    scenario.step(&[judged(31, 3, "krippendorff_alpha", [json!("b"), json!("b")])], at(4), false);
+    assert_eq!(scenario.goal("good").current(), Some(1.0));
+}
+
+#[test]
+fn a_goal_asks_for_as_much_confidence_as_it_says() {
+    let of = |revision, since, confidence: Option<f64>| {
+        let quality = json!({"id": "good", "type": "quality", "metric": "gold_accuracy",
+                             "target": 0.8, "confidence": confidence});
+        definition(revision, since, quality)
+    };
+    let mut scenario = Scenario::with(vec![of(1, at(0), None), of(2, at(50), Some(0.5))]);
+    let log: Vec<LogEntry> = (1..=40).map(|n| scored(n, 1, n % 10 != 0)).collect();
+    scenario.step(&log, at(40), false);
+    assert_eq!(scenario.goal("good").current(), Some(0.9));
+    assert_eq!(scenario.goal("good").completed_at, None, "0.77 to 0.96");
+    scenario.step(&[], at(60), false);
+    let goal = scenario.goal("good");
+    assert_eq!((goal.epoch, goal.completed_at), (2, Some(at(50))));
+}
+
+#[test]
+fn rows_of_means_are_made_anew() {
+    let quality = json!({"id": "good", "type": "quality", "metric": "agreement", "target": 0.5});
+    let mut scenario = Scenario::with(vec![definition(1, at(0), quality)]);
+    scenario.step(&[agreed(1, 1, 1.0)], at(2), false);
+    let resume = |rows: &ProjectionRows| {
+        let definitions = scenario.definitions.clone();
+        GoalTracker::resume(rows.clone(), definitions, vec![]).unwrap()
+    };
+    assert!(!resume(&scenario.rows).must_begin_anew());
+    let mut rows = scenario.rows.clone();
+    let row = rows.get_mut("goal/flow/good").unwrap();
+    row.as_object_mut().unwrap().remove("quality");
+    row["window"] = json!({"samples": [[1_800_000_001_000_000_i64, 1_000_000]]});
+    assert!(resume(&rows).must_begin_anew());
+}
+
+/// The share of runs of 1,000 items in which a goal of 0.8 is reached, whose true value is this. The
+/// figures stand in docs/statistics.md.
+fn share_reached(runs: u32, truth: f64, agreement: bool) -> f64 {
+    let metric = if agreement { "agreement" } else { "gold_accuracy" };
+    let quality = json!({"id": "good", "type": "quality", "metric": metric, "target": 0.8});
+    let mut state = 5_u64;
+    let mut draw = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        f64::from(u32::try_from((z ^ (z >> 31)) >> 32).unwrap()) / 4_294_967_296.0
+    };
+    let mut reached = 0;
+    for _ in 0..runs {
+        let definitions = vec![definition(1, at(0), quality.clone())];
+        let mut tracker = GoalTracker::resume(ProjectionRows::new(), definitions, vec![]).unwrap();
+        for n in 1..=1_000_u128 {
+            let good = draw() < truth;
+            let entry = if agreement {
+                agreed(n, 1, f64::from(u8::from(good)))
+            } else {
+                scored(n, 1, good)
+            };
+            tracker.apply(&entry, false);
+        }
+        let goals = tracker.finish().unwrap().goals;
+        reached += u32::from(goals.values().all(|goal| goal.completed_at.is_some()));
+    }
+    f64::from(reached) / f64::from(runs)
+}
+
+#[test]
+fn a_goal_is_not_reached_by_luck() {
+    for (truth, agreement, runs, most) in [
+        (0.65, false, 400, 0.01),
+        (0.7, false, 400, 0.025),
+        (0.7, true, 200, 0.025),
+        (0.75, false, 200, 0.25),
+    ] {
+        let share = share_reached(runs, truth, agreement);
+        println!("true {truth}, agreement {agreement}: reached in {:.2} %", share * 100.0);
+        assert!(share <= most, "{truth} {agreement}: {share}");
+    }
+    for truth in [0.85, 0.9] {
+        let share = share_reached(100, truth, false);
+        println!("true {truth}: reached in {:.0} %", share * 100.0);
+        assert!(share >= 0.95, "{truth}: {share}");
+    }
 }
 
 #[test]
@@ -521,9 +669,11 @@ fn definitions(first: i64, second: i64) -> Vec<GoalDefinition> {
             {"id": "volume", "type": "volume", "target": target, "on_complete": ["notify", "pause"],
              "alerts": {"progress": [0.25, 0.5]}},
             {"id": "words", "type": "volume", "unit": "annotations", "target": 20, "dedupe": true},
-            {"id": "good", "type": "quality", "metric": "agreement", "target": 0.7, "window": "2h",
-             "min_samples": 3, "sustain": "20m", "alerts": {"below": 0.5}, "on_complete": ["notify"]},
-            {"id": "right", "type": "quality", "metric": "gold_accuracy", "target": 0.6,
+            {"id": "good", "type": "quality", "metric": "agreement", "target": 0.3, "window": "2h",
+             "min_samples": 3, "sustain": "20m", "alerts": {"below": 0.25}, "on_complete": ["notify"]},
+            {"id": "alike", "type": "quality", "metric": "agreement", "target": 0.1, "window": "3h",
+             "step": "judge", "min_samples": 2, "on_complete": ["notify"]},
+            {"id": "right", "type": "quality", "metric": "gold_accuracy", "target": 0.3,
              "window": if revision == 1 { "1h" } else { "3h" }, "min_samples": 2},
             {"id": "fast", "type": "duration", "within": "13m", "percentile": 80, "window": "3h",
              "min_samples": 3, "alerts": {"above": "14m"}, "sustain": "1h"},
@@ -549,7 +699,7 @@ fn definitions(first: i64, second: i64) -> Vec<GoalDefinition> {
 /// Numbered events, each this many seconds after the one before.
 fn happening() -> impl Strategy<Value = (u8, i64)> {
     (
-        0_u8..12,
+        0_u8..14,
         prop_oneof![3 => 0_i64..200, 1 => -5_i64..0, 1 => 200_i64..9_000],
     )
 }
@@ -567,6 +717,8 @@ fn log_of(happenings: &[(u8, i64)]) -> Vec<LogEntry> {
             8 => agreed(task, second, 0.8),
             9 => reviewed(task, second, "approve"),
             10 => scored(task, second, true),
+            11 => judged(task, second, "gwet_ac1", [json!(task % 3), json!(task % 3)]),
+            12 => judged(task, second, "gwet_ac1", [json!(task % 3), json!(task % 2)]),
             _ => scored(task, second, false),
         }
     });

@@ -134,6 +134,14 @@ fn operations() -> Vec<Operation> {
     all.push(
         Operation::get("/api/v1/agreement", "list_agreement", agreement::list)
             .summary("Agreement of annotators over the newest items of each step and field")
+            .query("workflow", "Only in this workflow.", schema_for!(WorkflowId))
+            .query("step", "Only of this step.", schema_for!(StepId))
+            .query(
+                "class",
+                "Only questions with this answer, and of their classes only it: a text as it is, \
+                 anything else as JSON.",
+                json_schema!({"type": "string"}),
+            )
             .answers::<AgreementList>(200, "The agreement"),
     );
     all.extend(health_operations());

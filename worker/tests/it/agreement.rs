@@ -15,14 +15,19 @@ use glyph_worker::{
         AgreementProjector, PageOutcome,
         agreement::{PROJECTION, summaries},
     },
-    wire::{CloudEventMessages, data::AgreementProgress},
+    wire::{
+        CloudEventMessages,
+        data::{AgreementProgress, KappaOf},
+    },
 };
 use glyph_workflow_engine::{
     WorkflowOrchestrator,
     command::{Command, CommandEnvelope, Start},
-    consensus::{cohens_kappa, krippendorffs_alpha_nominal},
+    consensus::{Bounds, cohens_kappa, krippendorffs_alpha_nominal},
     ids::TaskId,
-    store::{MemoryStore, Outbox, OutboxRow, ProjectionStore, PublisherId},
+    store::{
+        MemoryStore, Outbox, OutboxRow, ProjectionStore, ProjectionWrite, PublisherId,
+    },
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -38,13 +43,17 @@ struct Scenario {
 
 impl Scenario {
     async fn new() -> Self {
+        Self::with(DUAL).await
+    }
+
+    async fn with(yaml: &str) -> Self {
         let seconds = Arc::new(AtomicI64::new(0));
         let clock = Arc::clone(&seconds);
         let now = move || at(clock.load(Ordering::SeqCst));
         let store = Arc::new(MemoryStore::with_clock(Arc::new(now)));
         let orchestrator =
             WorkflowOrchestrator::new(Arc::clone(&store) as _, Arc::clone(&store) as _);
-        orchestrator.create_workflow(DUAL).await.unwrap();
+        orchestrator.create_workflow(yaml).await.unwrap();
         Self {
             store,
             orchestrator,
@@ -140,6 +149,16 @@ async fn the_newest_items_are_followed_and_a_rebuild_finds_the_same() {
     };
     near(live.alpha, krippendorffs_alpha_nominal(&ratings).unwrap());
     near(live.kappa, cohens_kappa(&row(0), &row(1)).unwrap());
+    assert_eq!(live.kappa_of, Some(KappaOf::TwoPeople));
+    let inside = |value: Option<f64>, bounds: Option<Bounds>| {
+        let (value, bounds) = (value.unwrap(), bounds.unwrap());
+        assert!(bounds.lower < value && value < bounds.upper, "{live:?}");
+    };
+    inside(live.agreement, live.agreement_interval);
+    inside(live.alpha, live.alpha_interval);
+    inside(live.kappa, live.kappa_interval);
+    inside(live.ac1, live.ac1_interval);
+    assert_eq!(live.classes.len(), 3);
     let equal = inside.iter().filter(|item| item[0] == item[1]).count();
     near(live.agreement, equal as f64 / 20.0);
 
@@ -157,6 +176,62 @@ async fn the_newest_items_are_followed_and_a_rebuild_finds_the_same() {
     catch_up(&scenario.projector(20).silent()).await;
     assert_eq!(scenario.summary().await, live);
     assert_eq!(scenario.told().await, [], "a recount tells nothing");
+}
+
+const ASKS_MORE: &str = "
+workflow:
+  id: sentiment-dual
+  steps:
+    - id: annotate
+      type: annotation
+      completion: { type: annotation_count, count: 2 }
+      answer: { field: label, kind: category, values: [a, b, c] }
+      consensus: { on_disagreement: { strategy: additional_annotators, max_additional: 1, fallback: majority_vote } }
+";
+
+#[tokio::test]
+async fn who_is_asked_because_people_differ_changes_nothing() {
+    let scenario = Scenario::with(ASKS_MORE).await;
+    for (n, labels) in [(1, ["a", "a"]), (2, ["a", "b"]), (3, ["b", "a"]), (4, ["b", "b"])] {
+        scenario.label(n, labels).await;
+    }
+    for n in [2, 3] {
+        let third = submission(task(n), "annotate", 3, "a");
+        scenario.run(envelope(&third)).await;
+    }
+    catch_up(&scenario.projector(20)).await;
+    let found = scenario.summary().await;
+    assert_eq!((found.items, found.agreement), (4, Some(0.5)));
+    assert_eq!(found.kappa_of, Some(KappaOf::TwoPeople), "the third is no part of it");
+    assert_eq!((found.categories_used, found.categories_known), (2, 3));
+}
+
+#[tokio::test]
+async fn rows_of_an_earlier_form_are_made_anew() {
+    let scenario = Scenario::new().await;
+    for n in 0..5 {
+        scenario.label(n, labels(n)).await;
+    }
+    catch_up(&scenario.projector(20)).await;
+    let live = scenario.summary().await;
+    let mut step = scenario
+        .store
+        .open_projection(PROJECTION, 1)
+        .await
+        .unwrap()
+        .unwrap();
+    let rows = std::mem::take(&mut step.rows).into_iter().map(|(key, mut row)| {
+        row.as_object_mut().unwrap().remove("form");
+        row["window"] = json!({"items": [[0, 1]], "answers": {}});
+        (key, Some(row))
+    });
+    let write = ProjectionWrite {
+        rows: rows.collect(),
+        ..ProjectionWrite::default()
+    };
+    step.commit(write).await.unwrap();
+    catch_up(&scenario.projector(20)).await;
+    assert_eq!(scenario.summary().await, live);
 }
 
 #[tokio::test]

@@ -14,7 +14,10 @@ use glyph_workflow_engine::{
     },
     ids::{CommandId, TaskId, UserId},
     pauses_of,
-    store::{MemoryStore, OperatorLog, Outbox, ProjectionStore, PublisherId, RecordedOutcome},
+    store::{
+        MemoryStore, OperatorLog, Outbox, ProjectionStore, ProjectionWrite, PublisherId,
+        RecordedOutcome,
+    },
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -26,7 +29,7 @@ fn watched(on_fall: &str) -> String {
         "
 workflow:
   id: sentiment-dual
-  gold: {{ share: 0.1, min_accuracy: 0.6, window: 5{on_fall} }}
+  gold: {{ share: 0.1, min_accuracy: 0.7, window: 5{on_fall} }}
   steps:
     - {{ id: annotate, type: annotation, consensus: {{ field: label }} }}
 "
@@ -180,7 +183,11 @@ impl Scenario {
             assert_eq!(body["type"], "dev.glyph.annotator.flagged.v1");
             assert_eq!(body.get("sequence"), None);
             let data = &body["data"];
-            assert_eq!(data["min_accuracy"], 0.6);
+            assert_eq!(data["min_accuracy"], 0.7);
+            assert_eq!(data["answers"], 5);
+            let right = data["right"].as_f64().unwrap();
+            assert!((data["accuracy"].as_f64().unwrap() - right / 5.0).abs() < 1e-12);
+            assert!(data["p_value"].as_f64().unwrap() <= 0.05);
             let user = data["user_id"].as_str().unwrap().to_owned();
             assert_eq!(body["subject"], user);
             let accuracy = data["accuracy"].as_f64().unwrap();
@@ -223,7 +230,8 @@ async fn a_fall_is_told_of_once_whatever_is_read_again() {
     tell("1", &[(name.clone(), 0.2)]).await;
     tell("0000", &[]).await;
     tell("11111", &[]).await;
-    tell("000", &[(name.clone(), 0.4)]).await;
+    tell("000", &[]).await;
+    tell("0", &[(name.clone(), 0.2)]).await;
 
     scenario.store.reset_projection(PROJECTION).await.unwrap();
     scenario.catch_up().await;
@@ -304,7 +312,7 @@ async fn a_rule_ends_its_own_pause_when_it_holds_no_more() {
     let scenario = Scenario::new(", on_fall: pause").await;
     let (recovering, forgiven, by_hand) = (2, 3, 4);
     scenario.start(900).await;
-    scenario.answers(0, recovering, "10001").await;
+    scenario.answers(0, recovering, "00001").await;
     scenario.answers(10, forgiven, "00000").await;
     scenario
         .operator_command(OperatorCommand::AnnotatorPause {
@@ -325,8 +333,8 @@ async fn a_rule_ends_its_own_pause_when_it_holds_no_more() {
     assert_eq!(all().await, [Some(true), Some(true), Some(false)]);
 
     // Answers on tasks already claimed at the pause, which were right.
-    scenario.answers(30, recovering, "11").await;
-    assert_eq!(all().await, [None, Some(true), Some(false)]);
+    scenario.answers(30, recovering, "1").await;
+    assert_eq!(all().await, [None, Some(true), Some(false)], "two of five");
     assert_eq!(scenario.claim(recovering).await, Some(TaskId(task(900))));
     // A later revision has a lower limit; a pause by an operator stays.
     scenario.revise(&watched("")).await;
@@ -335,4 +343,32 @@ async fn a_rule_ends_its_own_pause_when_it_holds_no_more() {
     assert_eq!(all().await, [None, None, Some(false)]);
     scenario.rebuild().await;
     assert_eq!(all().await, [None, None, Some(false)]);
+}
+
+#[tokio::test]
+async fn a_pause_by_a_bare_share_is_judged_anew() {
+    let scenario = Scenario::new(", on_fall: pause").await;
+    let user = 2;
+    scenario.answers(0, user, "00000").await;
+    assert_eq!(scenario.paused(user).await, Some(true));
+    // The row as a build left it that paused below a share of 0.7.
+    let key = format!("annotator/sentiment-dual/{}", Uuid::from_u128(user));
+    let mut step = scenario
+        .store
+        .open_projection(PROJECTION, 1)
+        .await
+        .unwrap()
+        .unwrap();
+    let mut row = std::mem::take(&mut step.rows)[&key].clone();
+    row["answers"] = json!([false, true, false, true, true]);
+    row.as_object_mut().unwrap().remove("p_value");
+    let write = ProjectionWrite {
+        rows: [(key, Some(row)), ("test/sentiment-dual".to_owned(), None)].into(),
+        ..ProjectionWrite::default()
+    };
+    step.commit(write).await.unwrap();
+
+    scenario.answer(1, 7, true).await;
+    scenario.catch_up().await;
+    assert_eq!(scenario.paused(user).await, None);
 }
