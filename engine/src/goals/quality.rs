@@ -187,7 +187,9 @@ impl QualityWindow {
 
     /// When the target will have been met for long enough, if nothing changes before.
     pub(super) fn sustained_at(&self, config: &GoalConfig) -> Option<DateTime<Utc>> {
-        let sustain = config.sustain.map_or_else(Default::default, |s| delta(s.get()));
+        let sustain = config
+            .sustain
+            .map_or_else(Default::default, |s| delta(s.get()));
         self.holds_since?.checked_add_signed(sustain)
     }
 

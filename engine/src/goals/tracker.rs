@@ -11,10 +11,7 @@ use serde_json::json;
 
 use super::{
     AlertState, CompletionAction, GoalAlert, GoalCompletion, GoalDefinition, GoalProgress, Goals,
-    Recent,
-    definition::target_count,
-    quality::Measurement,
-    window::millionths,
+    Recent, definition::target_count, quality::Measurement, window::millionths,
 };
 use crate::{
     config::{GoalConfig, GoalOperator, GoalType, QualityMetric, VolumeUnit},

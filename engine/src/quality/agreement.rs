@@ -336,9 +336,9 @@ mod tests {
         }
         // The event orders votes by count, not by time.
         votes.reverse();
-        let votes = votes.iter().map(|(value, by)| {
-            json!({"value": value, "count": by.len(), "by": by, "weight": by.len()})
-        });
+        let votes = votes.iter().map(
+            |(value, by)| json!({"value": value, "count": by.len(), "by": by, "weight": by.len()}),
+        );
         let people: Vec<Uuid> = people.iter().map(|n| Uuid::from_u128(*n)).collect();
         event(json!({
             "step_id": "s", "visit": 1, "metric": metric, "level": "nominal", "field": "label",
@@ -418,8 +418,8 @@ mod tests {
                 u32::try_from(all.clone().position(|other| other == value).unwrap()).unwrap()
             };
             let row = |k: usize| inside.iter().map(|item| code(&item[k])).collect::<Vec<_>>();
-            let ratings = [row(0), row(1), row(2)]
-                .map(|row| row.into_iter().map(Some).collect::<Vec<_>>());
+            let ratings =
+                [row(0), row(1), row(2)].map(|row| row.into_iter().map(Some).collect::<Vec<_>>());
             let found = summary(&window, Metric::CohenKappa);
             assert_eq!(found.items, inside.len());
             let same = |found: Option<f64>, wanted: Result<f64, ConsensusError>| match wanted {
@@ -442,7 +442,14 @@ mod tests {
     #[test]
     fn two_people_are_told_apart_whoever_comes_first() {
         let (yes, no) = (json!("yes"), json!("no"));
-        let habits = [(&yes, &yes), (&yes, &no), (&yes, &no), (&no, &no), (&yes, &yes), (&no, &no)];
+        let habits = [
+            (&yes, &yes),
+            (&yes, &no),
+            (&yes, &no),
+            (&no, &no),
+            (&yes, &yes),
+            (&no, &no),
+        ];
         let events: Vec<StoredEvent> = habits
             .iter()
             .enumerate()
@@ -474,22 +481,38 @@ mod tests {
     #[test]
     fn fields_of_an_object_are_questions_of_their_own() {
         let flags = |a: bool, b: bool| json!({"a": a, "b": b});
-        let mut events = vec![compared("gwet_ac1", &[flags(true, true), flags(true, true)], &[1, 2]); 8];
-        events.push(compared("gwet_ac1", &[flags(true, true), flags(true, false)], &[1, 2]));
+        let mut events =
+            vec![compared("gwet_ac1", &[flags(true, true), flags(true, true)], &[1, 2]); 8];
+        events.push(compared(
+            "gwet_ac1",
+            &[flags(true, true), flags(true, false)],
+            &[1, 2],
+        ));
         let found = windows(&events, 10);
         let names: Vec<_> = found.iter().map(|(field, _)| field.as_deref()).collect();
         assert_eq!(names, [Some("label.a"), Some("label.b")]);
         let of = |n: usize| summary(&found[n].1, Metric::GwetAc1);
         // Nobody says no to the first: it is known that one could.
-        assert_eq!((of(0).ac1, of(0).categories_used, of(0).categories_known), (Some(1.0), 1, 2));
+        assert_eq!(
+            (of(0).ac1, of(0).categories_used, of(0).categories_known),
+            (Some(1.0), 1, 2)
+        );
         assert!(of(0).alpha.is_none() && of(1).ac1.unwrap() > 0.8);
     }
 
     #[test]
     fn lists_are_compared_by_element() {
         let events = [
-            compared("krippendorff_alpha", &[json!(["a", "b"]), json!(["a", "b"])], &[1, 2]),
-            compared("krippendorff_alpha", &[json!(["a", "b", "c"]), json!(["a", "c"])], &[1, 2]),
+            compared(
+                "krippendorff_alpha",
+                &[json!(["a", "b"]), json!(["a", "b"])],
+                &[1, 2],
+            ),
+            compared(
+                "krippendorff_alpha",
+                &[json!(["a", "b", "c"]), json!(["a", "c"])],
+                &[1, 2],
+            ),
         ];
         let found = summary(&windows(&events, 10)[0].1, Metric::KrippendorffAlpha);
         assert_eq!((found.items, found.agreement), (2, Some(0.6)));
@@ -531,7 +554,11 @@ mod tests {
         let mut events = Vec::new();
         let given = [[0, 0], [0, 1], [1, 1], [2, 2], [0, 2], [1, 2]];
         for pair in given {
-            let mut event = compared("krippendorff_alpha", &pair.map(|n: usize| json!(words[n])), &[1, 2]);
+            let mut event = compared(
+                "krippendorff_alpha",
+                &pair.map(|n: usize| json!(words[n])),
+                &[1, 2],
+            );
             change(&mut event, |calculated| {
                 calculated.level = Level::Ordinal;
                 let ranks = calculated.votes.iter().map(|vote| {
@@ -547,7 +574,12 @@ mod tests {
             events.push(event);
         }
         let found = summary(&windows(&events, 10)[0].1, Metric::KrippendorffAlpha);
-        let row = |k: usize| given.iter().map(|pair| u32::try_from(pair[k]).ok()).collect::<Vec<_>>();
+        let row = |k: usize| {
+            given
+                .iter()
+                .map(|pair| u32::try_from(pair[k]).ok())
+                .collect::<Vec<_>>()
+        };
         let wanted = crate::consensus::krippendorffs_alpha_ordinal(&[row(0), row(1)]).unwrap();
         assert!((found.alpha.unwrap() - wanted).abs() < 1e-12);
         assert_eq!(found.level, Level::Ordinal);
@@ -574,7 +606,10 @@ mod tests {
             (json!({"a": [0], "b": 2}), json!({"b": 2.0, "a": [-0.0]})),
         ] {
             let mut event = compared("percent_agreement", &[a.clone(), b.clone()], &[1, 2]);
-            let found = summary(&windows(std::slice::from_ref(&event), 10)[0].1, Metric::PercentAgreement);
+            let found = summary(
+                &windows(std::slice::from_ref(&event), 10)[0].1,
+                Metric::PercentAgreement,
+            );
             assert_eq!(found.agreement, Some(1.0));
             event = compared("percent_agreement", &[a, json!("1")], &[1, 2]);
             let found = summary(&windows(&[event], 10)[0].1, Metric::PercentAgreement);

@@ -96,11 +96,14 @@ impl Series {
         let units = units.collect();
         let people = sample.people.map(|people| {
             people.map(|person| {
-                let code = self.people.get(&person.0).map_or_else(
-                    || unused(self.people.values()),
-                    |known| known.code,
-                );
-                let known = self.people.entry(person.0).or_insert(Coded { code, uses: 0 });
+                let code = self
+                    .people
+                    .get(&person.0)
+                    .map_or_else(|| unused(self.people.values()), |known| known.code);
+                let known = self
+                    .people
+                    .entry(person.0)
+                    .or_insert(Coded { code, uses: 0 });
                 known.uses += 1;
                 known.code
             })
@@ -147,7 +150,8 @@ impl Series {
             for code in oldest.units.iter().flatten() {
                 *gone.entry(*code).or_default() += 1;
             }
-            self.answers.retain(|_, known| remains(&mut known.coded, &gone));
+            self.answers
+                .retain(|_, known| remains(&mut known.coded, &gone));
             let mut gone: BTreeMap<u32, u64> = BTreeMap::new();
             for code in oldest.people.iter().flatten() {
                 *gone.entry(*code).or_default() += 1;
@@ -268,7 +272,9 @@ impl Series {
             })
         });
         let turned: Vec<(u64, Vec<u32>)> = turned.collect();
-        let units = turned.iter().map(|(item, codes)| PooledUnit { item: *item, codes });
+        let units = turned
+            .iter()
+            .map(|(item, codes)| PooledUnit { item: *item, codes });
         let pooled = self.measured(&units.collect::<Vec<_>>(), PooledCoefficient::Cohen, scale)?;
         Ok((pooled, true))
     }

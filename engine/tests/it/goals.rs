@@ -88,9 +88,7 @@ fn agreed(task: u128, second: i64, agreement: f64) -> LogEntry {
 
 /// The first comparison of a visit in which two people answered.
 fn judged(task: u128, second: i64, metric: &str, answers: [Value; 2]) -> LogEntry {
-    let vote = |value: &Value, by: &[u32]| {
-        json!({"value": value, "count": by.len(), "by": by, "weight": by.len()})
-    };
+    let vote = |value: &Value, by: &[u32]| json!({"value": value, "count": by.len(), "by": by, "weight": by.len()});
     let [one, other] = &answers;
     let votes = if one == other {
         json!([vote(one, &[0, 1])])
@@ -331,7 +329,11 @@ fn quality_must_be_held_for_as_long_as_is_asked() {
     scenario.step(&times(&[1_000], 0.0), at(1_000), false);
     assert_eq!(scenario.goal("good").current(), Some(0.8));
     assert_eq!(holds(&scenario), None, "broken off");
-    scenario.step(&times(&[1_001, 1_002, 1_003, 1_004, 1_005], 0.0), at(1_005), false);
+    scenario.step(
+        &times(&[1_001, 1_002, 1_003, 1_004, 1_005], 0.0),
+        at(1_005),
+        false,
+    );
     assert_eq!(scenario.told("good"), [] as [&str; 0]);
     scenario.step(&times(&[1_006], 0.0), at(1_006), false);
     assert_eq!(scenario.told("good"), ["good 1 below"]);
@@ -383,7 +385,11 @@ fn gold_and_reviews_are_measured_and_durations_are_timed() {
         completed(8, 9),
     ];
     scenario.step(&log, at(9), false);
-    assert_eq!(scenario.goal("gold").completed_at, Some(at(3)), "one of two may be luck");
+    assert_eq!(
+        scenario.goal("gold").completed_at,
+        Some(at(3)),
+        "one of two may be luck"
+    );
     assert_eq!(scenario.goal("review").current(), Some(0.5));
     assert_eq!(
         scenario.goal("review").completed_at,
@@ -397,8 +403,10 @@ fn gold_and_reviews_are_measured_and_durations_are_timed() {
 #[test]
 fn tasks_on_which_everybody_agrees_count() {
     let flags = |last: bool| json!({"a": true, "b": false, "c": last});
-    let quality = |id: &str, step: Option<&str>| json!({"id": id, "type": "quality", "metric": "agreement", "target": 0.8,
-                                    "step": step, "on_complete": ["notify"]});
+    let quality = |id: &str, step: Option<&str>| {
+        json!({"id": id, "type": "quality", "metric": "agreement", "target": 0.8,
+                                    "step": step, "on_complete": ["notify"]})
+    };
     let mut scenario = Scenario::with(vec![
         definition(1, at(0), quality("good", Some("judge"))),
         definition(1, at(0), quality("all", None)),
@@ -421,7 +429,10 @@ fn tasks_on_which_everybody_agrees_count() {
     let other: Vec<LogEntry> = (101..=200).map(|n| agreed(n, 300, 0.5)).collect();
     scenario.step(&other, at(300), false);
     let all = scenario.goal("all").current().unwrap();
-    assert!((all - f64::midpoint((2.0 + third) / 3.0, 0.5)).abs() < 1e-6, "{all}");
+    assert!(
+        (all - f64::midpoint((2.0 + third) / 3.0, 0.5)).abs() < 1e-6,
+        "{all}"
+    );
     assert_eq!(scenario.goal("good").samples(), Some(100));
 }
 
@@ -437,7 +448,16 @@ fn agreement_without_variation_is_undecided_and_says_why() {
     assert_eq!((goal.current(), goal.samples()), (None, Some(30)));
     let why = goal.quality.unwrap().undefined().unwrap().to_owned();
     assert!(why.contains("no variation"), "{why}");
-    scenario.step(&[judged(31, 3, "krippendorff_alpha", [json!("b"), json!("b")])], at(4), false);
+    scenario.step(
+        &[judged(
+            31,
+            3,
+            "krippendorff_alpha",
+            [json!("b"), json!("b")],
+        )],
+        at(4),
+        false,
+    );
     assert_eq!(scenario.goal("good").current(), Some(1.0));
 }
 
@@ -478,7 +498,11 @@ fn rows_of_means_are_made_anew() {
 /// The share of runs of 1,000 items in which a goal of 0.8 is reached, whose true value is this. The
 /// figures stand in docs/statistics.md.
 fn share_reached(runs: u32, truth: f64, agreement: bool) -> f64 {
-    let metric = if agreement { "agreement" } else { "gold_accuracy" };
+    let metric = if agreement {
+        "agreement"
+    } else {
+        "gold_accuracy"
+    };
     let quality = json!({"id": "good", "type": "quality", "metric": metric, "target": 0.8});
     let mut state = 5_u64;
     let mut draw = || {
@@ -516,7 +540,10 @@ fn a_goal_is_not_reached_by_luck() {
         (0.75, false, 200, 0.25),
     ] {
         let share = share_reached(runs, truth, agreement);
-        println!("true {truth}, agreement {agreement}: reached in {:.2} %", share * 100.0);
+        println!(
+            "true {truth}, agreement {agreement}: reached in {:.2} %",
+            share * 100.0
+        );
         assert!(share <= most, "{truth} {agreement}: {share}");
     }
     for truth in [0.85, 0.9] {

@@ -42,10 +42,8 @@ pub(super) async fn list(
 fn is_named(value: &Value, name: &str) -> bool {
     match value {
         Value::String(text) => text == name,
-        Value::Null
-        | Value::Bool(_)
-        | Value::Number(_)
-        | Value::Array(_)
-        | Value::Object(_) => value.to_string() == name,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            value.to_string() == name
+        }
     }
 }

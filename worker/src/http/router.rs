@@ -134,7 +134,11 @@ fn operations() -> Vec<Operation> {
     all.push(
         Operation::get("/api/v1/agreement", "list_agreement", agreement::list)
             .summary("Agreement of annotators over the newest items of each step and field")
-            .query("workflow", "Only in this workflow.", schema_for!(WorkflowId))
+            .query(
+                "workflow",
+                "Only in this workflow.",
+                schema_for!(WorkflowId),
+            )
             .query("step", "Only of this step.", schema_for!(StepId))
             .query(
                 "class",

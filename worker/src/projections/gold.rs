@@ -381,7 +381,8 @@ pub async fn reliabilities(
             answers: record.answers.len(),
             right: record.right(),
             accuracy: record.accuracy(),
-            interval: wilson_interval(record.right(), record.answers.len(), CONFIDENCE_DEFAULT).ok(),
+            interval: wilson_interval(record.right(), record.answers.len(), CONFIDENCE_DEFAULT)
+                .ok(),
             p_value: record.p_value,
             flagged: record.flagged,
         }

@@ -140,7 +140,9 @@ impl GoalReport {
             steps: goal.steps.clone(),
             interval: quality.and_then(QualityWindow::interval),
             confidence: quality.map(|_| config.confidence()),
-            undefined: quality.and_then(QualityWindow::undefined).map(str::to_owned),
+            undefined: quality
+                .and_then(QualityWindow::undefined)
+                .map(str::to_owned),
             samples: goal.samples(),
             holds_since: goal.holds_since(),
             parts: goal.parts.clone(),

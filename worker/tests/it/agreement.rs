@@ -25,9 +25,7 @@ use glyph_workflow_engine::{
     command::{Command, CommandEnvelope, Start},
     consensus::{Bounds, cohens_kappa, krippendorffs_alpha_nominal},
     ids::TaskId,
-    store::{
-        MemoryStore, Outbox, OutboxRow, ProjectionStore, ProjectionWrite, PublisherId,
-    },
+    store::{MemoryStore, Outbox, OutboxRow, ProjectionStore, ProjectionWrite, PublisherId},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -192,7 +190,12 @@ workflow:
 #[tokio::test]
 async fn who_is_asked_because_people_differ_changes_nothing() {
     let scenario = Scenario::with(ASKS_MORE).await;
-    for (n, labels) in [(1, ["a", "a"]), (2, ["a", "b"]), (3, ["b", "a"]), (4, ["b", "b"])] {
+    for (n, labels) in [
+        (1, ["a", "a"]),
+        (2, ["a", "b"]),
+        (3, ["b", "a"]),
+        (4, ["b", "b"]),
+    ] {
         scenario.label(n, labels).await;
     }
     for n in [2, 3] {
@@ -202,7 +205,11 @@ async fn who_is_asked_because_people_differ_changes_nothing() {
     catch_up(&scenario.projector(20)).await;
     let found = scenario.summary().await;
     assert_eq!((found.items, found.agreement), (4, Some(0.5)));
-    assert_eq!(found.kappa_of, Some(KappaOf::TwoPeople), "the third is no part of it");
+    assert_eq!(
+        found.kappa_of,
+        Some(KappaOf::TwoPeople),
+        "the third is no part of it"
+    );
     assert_eq!((found.categories_used, found.categories_known), (2, 3));
 }
 
@@ -220,11 +227,13 @@ async fn rows_of_an_earlier_form_are_made_anew() {
         .await
         .unwrap()
         .unwrap();
-    let rows = std::mem::take(&mut step.rows).into_iter().map(|(key, mut row)| {
-        row.as_object_mut().unwrap().remove("form");
-        row["window"] = json!({"items": [[0, 1]], "answers": {}});
-        (key, Some(row))
-    });
+    let rows = std::mem::take(&mut step.rows)
+        .into_iter()
+        .map(|(key, mut row)| {
+            row.as_object_mut().unwrap().remove("form");
+            row["window"] = json!({"items": [[0, 1]], "answers": {}});
+            (key, Some(row))
+        });
     let write = ProjectionWrite {
         rows: rows.collect(),
         ..ProjectionWrite::default()

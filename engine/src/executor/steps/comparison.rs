@@ -271,7 +271,11 @@ pub(super) fn known_answers(question: &Question, votes: &[Vote]) -> Option<Known
         let scale: BTreeMap<Answer, u32> = scale.iter().map(Answer::plain).zip(0..).collect();
         let rank = |vote: &Vote| scale.get(&Answer::plain(&vote.value)).copied();
         // A value beside the scale was given to another revision's question.
-        ranks = votes.iter().map(rank).collect::<Option<_>>().unwrap_or_default();
+        ranks = votes
+            .iter()
+            .map(rank)
+            .collect::<Option<_>>()
+            .unwrap_or_default();
     }
     let known = KnownAnswers {
         categories: values.and_then(|values| u32::try_from(values.len()).ok()),
@@ -287,7 +291,11 @@ pub(super) fn people_of(visit: &Visit, again: bool) -> Vec<UserId> {
     if again {
         return Vec::new();
     }
-    visit.annotations.iter().map(|given| given.user_id).collect()
+    visit
+        .annotations
+        .iter()
+        .map(|given| given.user_id)
+        .collect()
 }
 
 /// Whether annotators agree, and what follows.
