@@ -1,10 +1,35 @@
 //! The basis of a decision, complete enough to recompute the decision.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::GroupEvidence;
+
 /// Probabilities within this share of the largest one count as equal to it.
 const TIED_WITHIN: f64 = 1e-12;
+
+/// A label to weigh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Label<'a> {
+    /// The annotator.
+    pub annotator: &'a str,
+    /// The label.
+    pub class: &'a str,
+    /// The group of annotators whose errors go together; `None`: the one known before, if any.
+    pub group: Option<&'a str>,
+}
+
+impl<'a> From<(&'a str, &'a str)> for Label<'a> {
+    fn from((annotator, class): (&'a str, &'a str)) -> Self {
+        Self {
+            annotator,
+            class,
+            group: None,
+        }
+    }
+}
 
 /// One label as it entered a posterior.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -41,11 +66,24 @@ pub struct Evidence {
     pub prior: Vec<f64>,
     /// The labels, in the order given.
     pub labels: Vec<LabelEvidence>,
+    /// What the labels of each group counted for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupEvidence>,
     /// The number of observations in the model.
     pub position: u64,
 }
 
 impl Evidence {
+    /// The class that every label names; `None` without labels or if they differ.
+    ///
+    /// Where all agree, the value is theirs, whatever [`posterior`](Self::posterior) holds most
+    /// probable.
+    pub fn agreed(&self) -> Option<&str> {
+        let first = self.labels.first()?.class.as_str();
+        let alike = self.labels.iter().all(|label| label.class == first);
+        alike.then_some(first)
+    }
+
     /// Computes the posterior.
     ///
     /// Products are computed as logarithms in the order of the labels, so equal evidence gives
@@ -111,4 +149,32 @@ pub struct Posterior {
     pub best: Option<String>,
     /// Probability of `best`.
     pub confidence: f64,
+}
+
+/// The probability at which an answer is accepted, by class.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Targets {
+    /// For classes that are not in `by_class`.
+    pub target: f64,
+    /// By class.
+    #[serde(default)]
+    pub by_class: BTreeMap<String, f64>,
+}
+
+impl Targets {
+    /// The target of a class.
+    pub fn of(&self, class: &str) -> f64 {
+        self.by_class.get(class).copied().unwrap_or(self.target)
+    }
+
+    /// Whether a posterior reaches the target of its best class, and that class has been given by
+    /// somebody.
+    ///
+    /// An answer that nobody gave never reaches a target.
+    pub fn reached(&self, evidence: &Evidence, posterior: &Posterior) -> bool {
+        posterior.best.as_deref().is_some_and(|best| {
+            posterior.confidence >= self.of(best)
+                && evidence.labels.iter().any(|label| label.class == best)
+        })
+    }
 }

@@ -2,10 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::group::Tie;
+
 /// Pseudo-items of each class in the prior of the class frequencies.
 const CLASS_PRIOR: f64 = 2.0;
 /// Pseudo-errors of each class in the prior of the shared errors.
 const ERROR_PRIOR: f64 = 5.0;
+/// How much of a guess follows the frequencies of the classes; the rest is even.
+const BY_FREQUENCY: f64 = 0.8;
 /// Strength of the beta prior of an annotator's accuracy.
 const COIN_STRENGTH: f64 = 12.0;
 /// Where a crowd's accuracy may lie, as shares of the distance from chance to certainty.
@@ -60,6 +64,23 @@ impl Scope {
     /// must not be a certainty.
     fn alternatives(self) -> f64 {
         self.classes.max(2) as f64
+    }
+}
+
+/// Vectors over the classes to work in.
+#[derive(Debug, Clone)]
+pub(super) struct Scratch {
+    /// The class frequencies that [`Expert::posterior`] used last.
+    pub(super) frequencies: Vec<f64>,
+    pub(super) column: Vec<f64>,
+}
+
+impl Scratch {
+    pub(super) fn new(scope: Scope) -> Self {
+        Self {
+            frequencies: vec![0.0; scope.entries()],
+            column: vec![0.0; scope.entries()],
+        }
     }
 }
 
@@ -149,10 +170,25 @@ impl Expert {
             .collect()
     }
 
+    /// Prior mean of an annotator's accuracy in a class of that frequency among the seen ones: who
+    /// does not know says what is frequent.
+    fn mean_in(&self, scope: Scope, frequency: f64) -> f64 {
+        if scope.classes < 2 {
+            return self.mean(scope);
+        }
+        let chance = (1.0 - BY_FREQUENCY) / scope.alternatives() + BY_FREQUENCY * frequency;
+        chance + (1.0 - chance) * self.skill
+    }
+
     /// Prior mean of an annotator's accuracy.
     fn mean(&self, scope: Scope) -> f64 {
         let chance = 1.0 / scope.alternatives();
         chance + (1.0 - chance) * self.skill
+    }
+
+    /// Pseudo-labels behind what is expected of an annotator in a class.
+    pub(super) fn own_strength(&self) -> f64 {
+        self.strength.unwrap_or(COIN_STRENGTH)
     }
 
     pub(super) fn has_matrices(&self) -> bool {
@@ -264,6 +300,7 @@ impl Expert {
         scope: Scope,
         vote: Vote,
         own: Option<Own<'_>>,
+        frequencies: &[f64],
         out: &mut [f64],
     ) {
         let coin = self.coin(scope, vote.annotator, own);
@@ -271,7 +308,11 @@ impl Expert {
         match self.strength {
             None => out.fill((1.0 - coin) / others),
             Some(strength) => {
-                let mean = self.mean(scope);
+                let seen = if scope.open {
+                    1.0 - frequencies[scope.classes]
+                } else {
+                    1.0
+                };
                 let tally = self.tallies.get(vote.annotator);
                 let (mut same, mut any) = (0.0, 0.0);
                 for other in own.iter().flat_map(|own| own.votes) {
@@ -281,6 +322,7 @@ impl Expert {
                     }
                 }
                 for (class, probability) in out[..scope.classes].iter_mut().enumerate() {
+                    let mean = self.mean_in(scope, frequencies[class] / seen);
                     let expected = if class == vote.class {
                         mean
                     } else {
@@ -309,19 +351,23 @@ impl Expert {
     /// Updates the class probabilities `out` with `vote`; returns the logarithm of the vote's own
     /// probability.
     ///
-    /// `own` is excluded from the counts. `scratch` is overwritten.
+    /// `own` is excluded from the counts. `scratch` has the class frequencies.
     pub(super) fn step(
         &self,
         scope: Scope,
-        vote: Vote,
+        (vote, tie): (Vote, Tie),
         own: Option<Own<'_>>,
         out: &mut [f64],
-        scratch: &mut [f64],
+        scratch: &mut Scratch,
     ) -> f64 {
-        self.likelihood(scope, vote, own, scratch);
+        let Scratch {
+            frequencies,
+            column,
+        } = scratch;
+        self.likelihood(scope, vote, own, frequencies, column);
         let mut sum = 0.0;
-        for (probability, likelihood) in out.iter_mut().zip(scratch.iter()) {
-            *probability *= likelihood;
+        for (probability, likelihood) in out.iter_mut().zip(column.iter()) {
+            *probability *= tie.apply(*likelihood);
             sum += *probability;
         }
         for probability in out.iter_mut() {
@@ -334,25 +380,29 @@ impl Expert {
     /// the votes' probability.
     ///
     /// `known` fixes the class, as gold does. `own` is excluded from the counts. `scratch` is
-    /// overwritten.
+    /// overwritten and then has the class frequencies. Votes beyond `ties` depend on no other.
     pub(super) fn posterior(
         &self,
         scope: Scope,
-        votes: &[Vote],
+        (votes, ties): (&[Vote], &[Tie]),
         known: Option<usize>,
         own: Option<Own<'_>>,
         out: &mut [f64],
-        scratch: &mut [f64],
+        scratch: &mut Scratch,
     ) -> f64 {
+        self.prior(scope, own, &mut scratch.frequencies);
         if let Some(known) = known {
             out.fill(0.0);
             out[known] = 1.0;
         } else {
-            self.prior(scope, own, out);
+            out.copy_from_slice(&scratch.frequencies);
         }
+        let ties = ties.iter().copied().chain(std::iter::repeat(Tie::NONE));
         votes
             .iter()
-            .map(|&vote| self.step(scope, vote, own, out, scratch))
+            .copied()
+            .zip(ties)
+            .map(|vote| self.step(scope, vote, own, out, scratch))
             .sum()
     }
 
@@ -405,7 +455,7 @@ impl Expert {
         };
         let given = own.map(given).unwrap_or_default();
         let probability = |class| own.map_or(0.0, |own| own.probability(class));
-        let beta = |right: f64, all: f64, strength: f64| {
+        let beta = |right: f64, all: f64, strength: f64, mean: f64| {
             let right = right.max(0.0);
             let size = all.max(right) + strength;
             let share = (right + strength * mean) / size;
@@ -418,7 +468,7 @@ impl Expert {
                 right -= probability(class);
                 all -= sum;
             }
-            return beta(right, all, COIN_STRENGTH);
+            return beta(right, all, COIN_STRENGTH, mean);
         };
         let counted = own.is_some_and(|own| own.counts_as_item);
         let items = |class: usize| {
@@ -434,12 +484,12 @@ impl Expert {
                 right -= f64::from(u8::from(label == class)) * probability(class);
                 all -= probability(class);
             }
-            let (one, spread) = beta(right, all, strength);
+            let (one, spread) = beta(right, all, strength, self.mean_in(scope, frequency));
             share += frequency * one;
             variance += frequency * frequency * spread;
         }
         if scope.classes == 0 {
-            beta(0.0, 0.0, strength)
+            beta(0.0, 0.0, strength, mean)
         } else {
             (share, variance)
         }

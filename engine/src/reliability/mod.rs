@@ -125,16 +125,25 @@
 //! # Ok::<(), glyph_workflow_engine::reliability::ReliabilityError>(())
 //! ```
 
+mod cause;
+mod checkpoint;
 mod class;
+mod decide;
 mod error;
 mod estimate;
 mod evidence;
 mod expert;
+mod fair;
+mod group;
+mod look;
 mod model;
+mod refit;
 pub mod simulation;
 
 pub use class::{ClassError, class_of, value_of};
 pub use error::ReliabilityError;
 pub use estimate::Reliability;
-pub use evidence::{Evidence, LabelEvidence, Posterior};
+pub use evidence::{Evidence, Label, LabelEvidence, Posterior, Targets};
+pub use group::GroupEvidence;
+pub use look::{Change, ClassAgreement, ItemNow, SuspiciousPair};
 pub use model::{CLASSES_MAX, CONFUSION_CLASSES_MAX, Classes, ITEMS_MAX, ReliabilityModel};

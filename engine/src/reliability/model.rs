@@ -5,8 +5,13 @@ use std::collections::{BTreeMap, VecDeque};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::expert::{Base, EXPERTS, Expert, Own, Scope, Vote};
-use super::{Evidence, LabelEvidence, Posterior, Reliability, ReliabilityError};
+use super::cause::CauseShare;
+use super::checkpoint::Stored;
+use super::expert::{Base, EXPERTS, Expert, Own, Scope, Scratch, Vote};
+use super::fair::Fair;
+use super::group::{Group, Share, Tie};
+use super::refit::Cursor;
+use super::{Evidence, Label, Posterior, Reliability, ReliabilityError};
 
 /// The maximum number of classes of a field. A field with more is not categorical.
 pub const CLASSES_MAX: usize = 200;
@@ -19,24 +24,13 @@ pub const CONFUSION_CLASSES_MAX: usize = 12;
 /// values.
 pub const ITEMS_MAX: usize = 10_000;
 
-/// Passes over all items in a refit.
-const PASSES: usize = 4;
 /// The number of labels before the first automatic refit.
 const FIRST_REFIT: u64 = 20;
-/// A refit runs when the labels within reach have grown by this part (one in ten), but at least
-/// [`REFIT_GAP`] labels after the previous one.
-const REFIT_PART: u64 = 10;
-const REFIT_GAP: u64 = 5;
 /// How fast the average shifts to the experts that predict best; 1 would be Bayes' rule for labels
 /// that are as independent as the experts assume.
 const LEARNING_RATE: f64 = 0.5;
-/// The share of items on which people may agree for reasons other than the truth.
-const COMMON_CAUSE: f64 = 0.02;
 /// The accuracy above which a vote gains no more weight.
 const ACCURACY_MAX: f64 = 0.999;
-/// The version of the checkpoint format.
-const VERSION: u32 = 1;
-
 /// The possible answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -49,14 +43,19 @@ pub enum Classes {
 
 /// An item within reach of refits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Item {
-    name: String,
-    votes: Vec<Vote>,
+pub(super) struct Item {
+    pub(super) name: String,
+    pub(super) votes: Vec<Vote>,
     /// The known class of a gold item.
-    gold: Option<usize>,
-    closed: bool,
+    pub(super) gold: Option<usize>,
+    pub(super) closed: bool,
     /// Class probabilities by expert, as included in its counts.
-    probabilities: Vec<Vec<f64>>,
+    pub(super) probabilities: Vec<Vec<f64>>,
+    /// How much more probable its labels are with a common cause than without.
+    pub(super) ratio: f64,
+    /// Its part in what is known about groups.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) shares: Vec<Share>,
 }
 
 impl Item {
@@ -67,11 +66,13 @@ impl Item {
             gold: None,
             closed: false,
             probabilities: vec![Vec::new(); EXPERTS],
+            ratio: 1.0,
+            shares: Vec::new(),
         }
     }
 
     /// The item as part of an expert's counts; `None` without votes.
-    fn own(&self, expert: usize) -> Option<Own<'_>> {
+    pub(super) fn own(&self, expert: usize) -> Option<Own<'_>> {
         (!self.votes.is_empty()).then(|| Own {
             votes: &self.votes,
             probabilities: &self.probabilities[expert],
@@ -81,11 +82,13 @@ impl Item {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Annotator {
-    name: String,
-    labels: u64,
-    gold_labels: u64,
-    gold_right: u64,
+pub(super) struct Annotator {
+    pub(super) name: String,
+    pub(super) labels: u64,
+    pub(super) gold_labels: u64,
+    pub(super) gold_right: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) group: Option<usize>,
 }
 
 /// The reliability of all annotators of one field of one workflow.
@@ -96,24 +99,29 @@ struct Annotator {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Stored", into = "Stored")]
 pub struct ReliabilityModel {
-    classes: Vec<String>,
-    class_ids: BTreeMap<String, usize>,
-    open: bool,
-    annotators: Vec<Annotator>,
-    annotator_ids: BTreeMap<String, usize>,
-    experts: Vec<Expert>,
+    pub(super) classes: Vec<String>,
+    pub(super) class_ids: BTreeMap<String, usize>,
+    pub(super) open: bool,
+    pub(super) annotators: Vec<Annotator>,
+    pub(super) annotator_ids: BTreeMap<String, usize>,
+    pub(super) groups: Vec<Group>,
+    pub(super) experts: Vec<Expert>,
     /// Counts of items out of reach, by expert.
-    base: Vec<Base>,
+    pub(super) base: Vec<Base>,
+    pub(super) causes: CauseShare,
+    pub(super) fair: Fair,
     /// In order of their first label.
-    items: BTreeMap<u64, Item>,
-    item_ids: BTreeMap<String, u64>,
-    closed: VecDeque<u64>,
-    next_item: u64,
-    labels_within_reach: u64,
-    position: u64,
-    refit_at: u64,
+    pub(super) items: BTreeMap<u64, Item>,
+    pub(super) item_ids: BTreeMap<String, u64>,
+    pub(super) closed: VecDeque<u64>,
+    pub(super) next_item: u64,
+    pub(super) labels_within_reach: u64,
+    pub(super) position: u64,
+    pub(super) refit_at: u64,
+    /// The refit that is under way.
+    pub(super) cursor: Option<Cursor>,
     /// [`ITEMS_MAX`]; smaller in tests.
-    items_max: usize,
+    pub(super) items_max: usize,
 }
 
 impl ReliabilityModel {
@@ -134,8 +142,11 @@ impl ReliabilityModel {
             open: true,
             annotators: Vec::new(),
             annotator_ids: BTreeMap::new(),
+            groups: Vec::new(),
             experts: Expert::all(),
             base: vec![Base::default(); EXPERTS],
+            causes: CauseShare::default(),
+            fair: Fair::default(),
             items: BTreeMap::new(),
             item_ids: BTreeMap::new(),
             closed: VecDeque::new(),
@@ -143,6 +154,7 @@ impl ReliabilityModel {
             labels_within_reach: 0,
             position: 0,
             refit_at: FIRST_REFIT,
+            cursor: None,
             items_max: ITEMS_MAX,
         };
         for class in &declared {
@@ -175,21 +187,42 @@ impl ReliabilityModel {
         annotator: &str,
         class: &str,
     ) -> Result<(), ReliabilityError> {
-        let class = self.class(class)?;
-        let annotator = self.annotator(annotator);
+        self.observe_label(item, Label::from((annotator, class)))
+    }
+
+    /// Adds a label by an annotator who may belong to a group.
+    ///
+    /// The group given last holds for all labels of the annotator. Without one an annotator stays
+    /// in the group known before.
+    ///
+    /// # Errors
+    ///
+    /// As [`observe`](Self::observe).
+    pub fn observe_label(&mut self, item: &str, label: Label<'_>) -> Result<(), ReliabilityError> {
+        let class = self.class(label.class)?;
+        let annotator = self.annotator(label.annotator);
+        if let Some(name) = label.group {
+            let group = self.group(name);
+            self.annotators[annotator].group = Some(group);
+        }
         let id = self.item(item);
         let scope = self.scope();
         let vote = Vote { annotator, class };
+        let mut votes = self.items.get(&id).map_or_else(Vec::new, |item| item.votes.clone());
+        votes.push(vote);
+        let ties = self.ties(&votes);
+        let tie = ties.last().copied().unwrap_or(Tie::NONE);
         let Some(item) = self.items.get_mut(&id) else {
             return Ok(());
         };
         let mut out = vec![0.0; scope.entries()];
-        let mut scratch = out.clone();
+        let mut scratch = Scratch::new(scope);
         let mut after = Vec::with_capacity(EXPERTS);
         for (e, expert) in self.experts.iter_mut().enumerate() {
             let own = item.own(e);
-            expert.posterior(scope, &item.votes, item.gold, own, &mut out, &mut scratch);
-            expert.log_evidence += expert.step(scope, vote, own, &mut out, &mut scratch);
+            let votes = (item.votes.as_slice(), ties.as_slice());
+            expert.posterior(scope, votes, item.gold, own, &mut out, &mut scratch);
+            expert.log_evidence += expert.step(scope, (vote, tie), own, &mut out, &mut scratch);
             if let Some(own) = own {
                 expert.count(scope, own, -1.0);
             }
@@ -210,6 +243,7 @@ impl ReliabilityModel {
             annotator.gold_right += u64::from(gold == class);
         }
         self.labels_within_reach += 1;
+        self.learn_ties(id);
         self.advance();
         Ok(())
     }
@@ -226,15 +260,17 @@ impl ReliabilityModel {
         let class = self.class(class)?;
         let id = self.item(item);
         let scope = self.scope();
+        let ties = self.items.get(&id).map_or_else(Vec::new, |item| self.ties(&item.votes));
         let Some(item) = self.items.get_mut(&id) else {
             return Ok(());
         };
         let mut out = vec![0.0; scope.entries()];
-        let mut scratch = out.clone();
+        let mut scratch = Scratch::new(scope);
         for (e, expert) in self.experts.iter_mut().enumerate() {
             if let Some(own) = item.own(e) {
                 let mut log = |known, out: &mut [f64]| {
-                    expert.posterior(scope, &item.votes, known, Some(own), out, &mut scratch)
+                    let votes = (item.votes.as_slice(), ties.as_slice());
+                    expert.posterior(scope, votes, known, Some(own), out, &mut scratch)
                 };
                 let change = log(Some(class), &mut out) - log(item.gold, &mut out);
                 expert.log_evidence += change;
@@ -274,14 +310,18 @@ impl ReliabilityModel {
         }
     }
 
-    /// The evidence of labels on an item that the model has not seen; each label is (annotator,
-    /// class).
+    /// The evidence of labels on an item that the model has not seen; each is a [`Label`], or
+    /// (annotator, class).
     ///
     /// # Errors
     ///
     /// As [`observe`](Self::observe).
-    pub fn posterior_of(&self, labels: &[(&str, &str)]) -> Result<Evidence, ReliabilityError> {
-        self.evidence(None, labels)
+    pub fn posterior_of<'a, L>(&self, labels: &[L]) -> Result<Evidence, ReliabilityError>
+    where
+        L: Into<Label<'a>> + Copy,
+    {
+        let labels: Vec<Label<'a>> = labels.iter().map(|&label| label.into()).collect();
+        Ok(self.evidence(None, &labels)?.0)
     }
 
     /// The evidence of `labels` on `item`, excluding everything the model has learned from that
@@ -294,12 +334,16 @@ impl ReliabilityModel {
     /// # Errors
     ///
     /// As [`observe`](Self::observe).
-    pub fn posterior_for(
+    pub fn posterior_for<'a, L>(
         &self,
         item: &str,
-        labels: &[(&str, &str)],
-    ) -> Result<Evidence, ReliabilityError> {
-        self.evidence(self.known(item), labels)
+        labels: &[L],
+    ) -> Result<Evidence, ReliabilityError>
+    where
+        L: Into<Label<'a>> + Copy,
+    {
+        let labels: Vec<Label<'a>> = labels.iter().map(|&label| label.into()).collect();
+        Ok(self.evidence(self.known(item), &labels)?.0)
     }
 
     /// Whether the model has labels of `item` within reach.
@@ -311,22 +355,22 @@ impl ReliabilityModel {
     /// of reach.
     pub fn posterior(&self, item: &str) -> Option<Posterior> {
         let item = self.known(item)?;
-        let labels: Vec<(&str, &str)> = item
-            .votes
-            .iter()
-            .map(|vote| {
-                let annotator = self.annotators[vote.annotator].name.as_str();
-                (annotator, self.classes[vote.class].as_str())
-            })
-            .collect();
-        Some(self.evidence(Some(item), &labels).ok()?.posterior())
+        let labels = self.labels_of(item);
+        Some(self.evidence(Some(item), &labels).ok()?.0.posterior())
+    }
+
+    pub(super) fn labels_of<'a>(&'a self, item: &Item) -> Vec<Label<'a>> {
+        let label = |vote: &Vote| {
+            let annotator = self.annotators[vote.annotator].name.as_str();
+            Label::from((annotator, self.classes[vote.class].as_str()))
+        };
+        item.votes.iter().map(label).collect()
     }
 
     /// How often an annotator is right, with its uncertainty; the prior for an unknown annotator.
     pub fn reliability(&self, annotator: &str) -> Reliability {
         let id = self.annotator_ids.get(annotator).copied();
-        let weights = self.expert_weights(None);
-        let (mean, variance) = self.moments(&weights, id.unwrap_or(usize::MAX), None);
+        let (mean, variance) = self.fair_moments(id, None, None);
         let (labels, gold) = id.map_or((0, (0, 0)), |id| {
             let one = &self.annotators[id];
             (one.labels, (one.gold_labels, one.gold_right))
@@ -371,30 +415,34 @@ impl ReliabilityModel {
     /// from nothing else get the same accuracy, whichever of their labels was observed.
     pub fn accuracy_for(&self, item: &str, annotator: &str) -> f64 {
         let annotator = self.annotator_ids.get(annotator).copied();
-        let item = self.known(item);
-        let weights = self.expert_weights(item);
-        self.moments(&weights, annotator.unwrap_or(usize::MAX), item)
+        self.fair_moments(annotator, self.item_ids.get(item).copied(), None)
             .0
     }
 
     /// The expected confusion matrix of an annotator: a row for each true [class](Self::classes)
     /// with the probability of each label.
     pub fn confusion(&self, annotator: &str) -> Vec<Vec<f64>> {
-        let scope = self.scope();
         let annotator = self
             .annotator_ids
             .get(annotator)
             .copied()
             .unwrap_or(usize::MAX);
+        self.rows(annotator)
+    }
+
+    pub(super) fn rows(&self, annotator: usize) -> Vec<Vec<f64>> {
+        let scope = self.scope();
         let mut rows = vec![vec![0.0; scope.classes]; scope.classes];
         let mut column = vec![0.0; scope.entries()];
+        let mut frequencies = column.clone();
         for (expert, weight) in self.experts.iter().zip(self.expert_weights(None)) {
+            expert.prior(scope, None, &mut frequencies);
             for label in 0..scope.classes {
                 let vote = Vote {
                     annotator,
                     class: label,
                 };
-                expert.likelihood(scope, vote, None, &mut column);
+                expert.likelihood(scope, vote, None, &frequencies, &mut column);
                 for (row, probability) in rows.iter_mut().zip(&column) {
                     row[label] += weight * probability;
                 }
@@ -420,42 +468,6 @@ impl ReliabilityModel {
         self.position
     }
 
-    /// Re-evaluates all items within reach in several passes, with everything known now.
-    ///
-    /// Runs automatically; calling it more often is harmless but takes time.
-    pub fn refit(&mut self) {
-        let scope = self.scope();
-        let mut out = vec![0.0; scope.entries()];
-        let mut scratch = out.clone();
-        for (e, expert) in self.experts.iter_mut().enumerate() {
-            for _ in 0..PASSES {
-                expert.pool_errors(scope);
-                for item in self.items.values_mut() {
-                    let Some(own) = item.own(e).filter(|_| item.gold.is_none()) else {
-                        continue;
-                    };
-                    expert.posterior(scope, own.votes, None, Some(own), &mut out, &mut scratch);
-                    expert.count(scope, own, -1.0);
-                    item.probabilities[e].clear();
-                    item.probabilities[e].extend_from_slice(&out[..scope.classes]);
-                    if let Some(own) = item.own(e) {
-                        expert.count(scope, own, 1.0);
-                    }
-                }
-            }
-            // Counts were added and removed many times; this removes accumulated rounding errors.
-            expert.restart_from(&self.base[e]);
-            for item in self.items.values() {
-                if let Some(own) = item.own(e) {
-                    expert.count(scope, own, 1.0);
-                }
-            }
-            expert.pool_errors(scope);
-        }
-        let gap = (self.labels_within_reach / REFIT_PART).max(REFIT_GAP);
-        self.refit_at = self.position + gap;
-    }
-
     fn advance(&mut self) {
         self.position += 1;
         // Only differences matter, and they stay small numbers.
@@ -467,20 +479,27 @@ impl ReliabilityModel {
         for expert in &mut self.experts {
             expert.log_evidence -= best;
         }
-        if self.position >= self.refit_at {
-            self.refit();
-        }
+        self.refit_slice();
         self.retire();
     }
 
-    fn scope(&self) -> Scope {
+    /// The group's position.
+    fn group(&mut self, name: &str) -> usize {
+        let known = self.groups.iter().position(|group| group.name == name);
+        known.unwrap_or_else(|| {
+            self.groups.push(Group::new(name));
+            self.groups.len() - 1
+        })
+    }
+
+    pub(super) fn scope(&self) -> Scope {
         Scope {
             classes: self.classes.len(),
             open: self.open,
         }
     }
 
-    fn known(&self, item: &str) -> Option<&Item> {
+    pub(super) fn known(&self, item: &str) -> Option<&Item> {
         self.items
             .get(self.item_ids.get(item)?)
             .filter(|item| !item.votes.is_empty())
@@ -510,7 +529,7 @@ impl ReliabilityModel {
     }
 
     /// Checks that `name` may become a class beside `classes` others.
-    fn admits(&self, name: &str, classes: usize) -> Result<(), ReliabilityError> {
+    pub(super) fn admits(&self, name: &str, classes: usize) -> Result<(), ReliabilityError> {
         if !self.open {
             return Err(ReliabilityError::UndeclaredClass {
                 class: name.to_owned(),
@@ -532,6 +551,7 @@ impl ReliabilityModel {
             labels: 0,
             gold_labels: 0,
             gold_right: 0,
+            group: None,
         });
         self.annotator_ids.insert(name.to_owned(), id);
         id
@@ -560,6 +580,9 @@ impl ReliabilityModel {
             };
             self.item_ids.remove(&item.name);
             self.labels_within_reach -= item.votes.len() as u64;
+            let crowd = self.fair.crowd(self.classes.len());
+            let votes = self.tied(item.votes.iter().copied());
+            self.fair.retire(&crowd, &votes, item.gold);
             for (e, expert) in self.experts.iter().enumerate() {
                 if let Some(own) = item.own(e) {
                     expert.retire(&mut self.base[e], scope, own);
@@ -569,10 +592,11 @@ impl ReliabilityModel {
     }
 
     /// The share of each expert in the average, excluding its predictions for `without`.
-    fn expert_weights(&self, without: Option<&Item>) -> Vec<f64> {
+    pub(super) fn expert_weights(&self, without: Option<&Item>) -> Vec<f64> {
         let scope = self.scope();
         let mut out = vec![0.0; scope.entries()];
-        let mut scratch = out.clone();
+        let mut scratch = Scratch::new(scope);
+        let ties = without.map_or_else(Vec::new, |item| self.ties(&item.votes));
         let mut weights: Vec<f64> = self
             .experts
             .iter()
@@ -581,7 +605,7 @@ impl ReliabilityModel {
                 expert.log_evidence
                     - without.map_or(0.0, |item| {
                         let own = item.own(e);
-                        let votes = &item.votes;
+                        let votes = (item.votes.as_slice(), ties.as_slice());
                         expert.posterior(scope, votes, item.gold, own, &mut out, &mut scratch)
                     })
             })
@@ -599,7 +623,12 @@ impl ReliabilityModel {
 
     /// Mean and variance of an annotator's accuracy, averaged over the experts, excluding what they
     /// learned from `without`.
-    fn moments(&self, weights: &[f64], annotator: usize, without: Option<&Item>) -> (f64, f64) {
+    pub(super) fn moments(
+        &self,
+        weights: &[f64],
+        annotator: usize,
+        without: Option<&Item>,
+    ) -> (f64, f64) {
         let scope = self.scope();
         let (mut mean, mut square) = (0.0, 0.0);
         for (e, (expert, weight)) in self.experts.iter().zip(weights).enumerate() {
@@ -609,228 +638,6 @@ impl ReliabilityModel {
             square += weight * (variance + accuracy * accuracy);
         }
         (mean, (square - mean * mean).max(0.0))
-    }
-
-    fn evidence(
-        &self,
-        item: Option<&Item>,
-        labels: &[(&str, &str)],
-    ) -> Result<Evidence, ReliabilityError> {
-        // New classes and annotators in the labels get the next free positions.
-        let mut classes = self.classes.clone();
-        let mut strangers: Vec<&str> = Vec::new();
-        let mut votes = Vec::with_capacity(labels.len());
-        for &(annotator, class) in labels {
-            let class = if let Some(&id) = self.class_ids.get(class) {
-                id
-            } else if let Some(id) = classes.iter().position(|known| known == class) {
-                id
-            } else {
-                self.admits(class, classes.len())?;
-                classes.push(class.to_owned());
-                classes.len() - 1
-            };
-            let annotator = self
-                .annotator_ids
-                .get(annotator)
-                .copied()
-                .unwrap_or_else(|| {
-                    let known = strangers.iter().position(|&stranger| stranger == annotator);
-                    self.annotators.len()
-                        + known.unwrap_or_else(|| {
-                            strangers.push(annotator);
-                            strangers.len() - 1
-                        })
-                });
-            votes.push(Vote { annotator, class });
-        }
-        let scope = Scope {
-            classes: classes.len(),
-            open: self.open,
-        };
-        let entries = scope.entries();
-        let mut prior = vec![0.0; entries];
-        // shares[e][z]: the part of the average for class z that comes from expert e; the last row
-        // is the part of the common cause.
-        let mut shares = vec![vec![0.0; entries]; EXPERTS + 1];
-        let weights = self.expert_weights(item);
-        for (e, (share, weight)) in shares.iter_mut().zip(weights).enumerate() {
-            self.experts[e].prior(scope, item.and_then(|item| item.own(e)), share);
-            for (sum, share) in prior.iter_mut().zip(share) {
-                *share *= weight;
-                *sum += *share;
-            }
-        }
-        for share in shares[..EXPERTS].iter_mut().flatten() {
-            *share *= 1.0 - COMMON_CAUSE;
-        }
-        for (share, prior) in shares[EXPERTS].iter_mut().zip(&prior) {
-            *share = COMMON_CAUSE * prior;
-        }
-        normalise(&mut shares, &prior);
-        let mut column = vec![0.0; entries];
-        let average = self.expert_weights(None);
-        let mut used = Vec::with_capacity(labels.len());
-        for (t, (&vote, &(annotator, class))) in votes.iter().zip(labels).enumerate() {
-            let mut likelihood = vec![0.0; entries];
-            for (e, share) in shares.iter_mut().enumerate() {
-                if let Some(expert) = self.experts.get(e) {
-                    let own = item.and_then(|item| item.own(e));
-                    expert.likelihood(scope, vote, own, &mut column);
-                } else {
-                    common_cause(&votes[..t], vote, scope, &mut column);
-                }
-                for ((sum, share), one) in likelihood.iter_mut().zip(share).zip(&column) {
-                    *share *= one;
-                    *sum += *share;
-                }
-            }
-            normalise(&mut shares, &likelihood);
-            let (accuracy, _) = self.moments(&average, vote.annotator, None);
-            let here = item.map_or(0, |item| {
-                item.votes
-                    .iter()
-                    .filter(|one| one.annotator == vote.annotator)
-                    .count()
-            });
-            let labels = self
-                .annotators
-                .get(vote.annotator)
-                .map_or(0, |one| one.labels);
-            used.push(LabelEvidence {
-                annotator: annotator.to_owned(),
-                class: class.to_owned(),
-                likelihood,
-                accuracy,
-                labels: labels.saturating_sub(here as u64),
-            });
-        }
-        Ok(Evidence {
-            classes,
-            unseen: self.open,
-            prior,
-            labels: used,
-            position: self.position,
-        })
-    }
-}
-
-/// The probability of `vote` after `earlier` ones on an item where labels follow each other rather
-/// than the truth.
-///
-/// An urn with one ball for each class and an additional half ball for the true one; every label
-/// drawn is put back twice.
-fn common_cause(earlier: &[Vote], vote: Vote, scope: Scope, out: &mut [f64]) {
-    let same = earlier.iter().filter(|one| one.class == vote.class).count() as f64;
-    let balls = scope.classes.max(2) as f64 + 0.5 + earlier.len() as f64;
-    out.fill((same + 1.0) / balls);
-    out[vote.class] = (same + 1.5) / balls;
-}
-
-/// Divides each column by its sum. A sum is never zero: every likelihood here is positive.
-fn normalise(shares: &mut [Vec<f64>], sums: &[f64]) {
-    for row in shares {
-        for (share, sum) in row.iter_mut().zip(sums) {
-            *share /= sum;
-        }
-    }
-}
-
-/// The format of a checkpoint.
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    version: u32,
-    classes: Vec<String>,
-    open: bool,
-    annotators: Vec<Annotator>,
-    experts: Vec<Expert>,
-    base: Vec<Base>,
-    items: Vec<(u64, Item)>,
-    closed: VecDeque<u64>,
-    next_item: u64,
-    position: u64,
-    refit_at: u64,
-}
-
-impl From<ReliabilityModel> for Stored {
-    fn from(model: ReliabilityModel) -> Self {
-        Self {
-            version: VERSION,
-            classes: model.classes,
-            open: model.open,
-            annotators: model.annotators,
-            experts: model.experts,
-            base: model.base,
-            items: model.items.into_iter().collect(),
-            closed: model.closed,
-            next_item: model.next_item,
-            position: model.position,
-            refit_at: model.refit_at,
-        }
-    }
-}
-
-impl TryFrom<Stored> for ReliabilityModel {
-    type Error = ReliabilityError;
-
-    fn try_from(stored: Stored) -> Result<Self, ReliabilityError> {
-        let (classes, annotators) = (stored.classes.len(), stored.annotators.len());
-        let item_fits = |(id, item): &(u64, Item)| {
-            *id < stored.next_item
-                && item.gold.is_none_or(|gold| gold < classes)
-                && item.probabilities.len() == EXPERTS
-                && item.probabilities.iter().all(|row| row.len() <= classes)
-                && item
-                    .votes
-                    .iter()
-                    .all(|vote| vote.annotator < annotators && vote.class < classes)
-        };
-        let class_ids: BTreeMap<String, usize> = stored.classes.iter().cloned().zip(0..).collect();
-        let annotator_ids: BTreeMap<String, usize> = stored
-            .annotators
-            .iter()
-            .map(|one| one.name.clone())
-            .zip(0..)
-            .collect();
-        let item_ids: BTreeMap<String, u64> = stored
-            .items
-            .iter()
-            .map(|(id, item)| (item.name.clone(), *id))
-            .collect();
-        let fits = stored.version == VERSION
-            && class_ids.len() == classes
-            && annotator_ids.len() == annotators
-            && item_ids.len() == stored.items.len()
-            && stored.experts.len() == EXPERTS
-            && stored.experts.iter().all(|expert| expert.fits(classes))
-            && stored.base.len() == EXPERTS
-            && stored.base.iter().all(|base| base.fits(classes))
-            && stored.items.iter().all(item_fits);
-        if !fits {
-            return Err(ReliabilityError::MalformedCheckpoint);
-        }
-        let labels_within_reach = stored
-            .items
-            .iter()
-            .map(|(_, item)| item.votes.len() as u64)
-            .sum();
-        Ok(Self {
-            classes: stored.classes,
-            class_ids,
-            open: stored.open,
-            annotators: stored.annotators,
-            annotator_ids,
-            experts: stored.experts,
-            base: stored.base,
-            items: stored.items.into_iter().collect(),
-            item_ids,
-            closed: stored.closed,
-            next_item: stored.next_item,
-            labels_within_reach,
-            position: stored.position,
-            refit_at: stored.refit_at,
-            items_max: ITEMS_MAX,
-        })
     }
 }
 

@@ -33,6 +33,13 @@ pub struct Crowd {
     pub misleading: f64,
     /// Number of consecutive items that the same people label; 0: anyone may label any item.
     pub batch: usize,
+    /// Probability of a correct label in each class, the same for everyone; empty: by `skill`.
+    pub rates: Vec<f64>,
+    /// The first people of the crowd, who form a group: how many, the share of their labels that
+    /// repeat one label drawn for the item, and the probability that their labels are correct.
+    pub copies: (usize, f64, f64),
+    /// Whether everyone is offered every item in one order instead of a random one.
+    pub fixed_order: bool,
 }
 
 impl Default for Crowd {
@@ -51,12 +58,15 @@ impl Default for Crowd {
             hard: 0.0,
             misleading: 0.0,
             batch: 0,
+            rates: Vec::new(),
+            copies: (0, 0.0, 0.0),
+            fixed_order: false,
         }
     }
 }
 
 /// Labels with the truth behind them; annotators and classes are numbers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Labelled {
     /// Number of classes in use.
     pub classes: usize,
@@ -64,6 +74,9 @@ pub struct Labelled {
     pub labels: Vec<Vec<(usize, usize)>>,
     /// True class of each item, where known.
     pub truth: Vec<Option<usize>>,
+    /// The probability that each annotator's label of an item drawn at random is correct, where
+    /// known.
+    pub accuracy: Vec<f64>,
 }
 
 impl Crowd {
@@ -71,9 +84,12 @@ impl Crowd {
     pub fn label(&self, seed: u64) -> Labelled {
         let mut random = Random::new(seed);
         let classes = self.frequencies.len().max(2);
-        let people: Vec<Vec<Vec<f64>>> = (0..self.annotators)
+        let mut people: Vec<Vec<Vec<f64>>> = (0..self.annotators)
             .map(|_| self.person(classes, &mut random))
             .collect();
+        for person in people.iter_mut().take(self.copies.0) {
+            *person = even(&[self.copies.2], classes);
+        }
         let (mut labels, mut truth) = (Vec::new(), Vec::new());
         for item in 0..self.items {
             let class = random.pick(&self.frequencies);
@@ -86,7 +102,14 @@ impl Crowd {
                     .map(|k| (batch * self.labels + k) % self.annotators)
                     .collect(),
             };
-            random.shuffle(&mut who);
+            if !self.fixed_order {
+                random.shuffle(&mut who);
+            }
+            // A group comes first.
+            if self.copies.0 > 0 {
+                who.sort_by_key(|&annotator| annotator >= self.copies.0);
+            }
+            let mut shared = None;
             who.truncate(self.labels);
             labels.push(
                 who.into_iter()
@@ -102,14 +125,29 @@ impl Crowd {
                             row[class] -= moved;
                             row[wrong] += moved;
                         }
-                        (annotator, random.pick(&row))
+                        let own = random.pick(&row);
+                        let in_group = annotator < self.copies.0;
+                        if in_group && random.unit() < self.copies.1 {
+                            (annotator, *shared.get_or_insert(own))
+                        } else {
+                            (annotator, own)
+                        }
                     })
                     .collect(),
             );
             truth.push(Some(class));
         }
+        let sum: f64 = self.frequencies.iter().sum();
+        let chance = 1.0 / classes as f64;
+        let of = |person: &Vec<Vec<f64>>| {
+            let rows = person.iter().zip(&self.frequencies).enumerate();
+            let right: f64 = rows.map(|(z, (row, weight))| row[z] * weight / sum).sum();
+            let right = right - self.hard * (right - chance) / 2.0;
+            right * (1.0 - self.misleading / 2.0)
+        };
         Labelled {
             classes,
+            accuracy: people.iter().map(of).collect(),
             labels,
             truth,
         }
@@ -127,6 +165,9 @@ impl Crowd {
                 (true, false) => 0.06 / others,
             });
             return vec![row.collect(); classes];
+        }
+        if !self.rates.is_empty() {
+            return even(&self.rates, classes);
         }
         let skill = self.skill.0 + self.skill.1 * random.normal();
         let sign = if random.unit() < self.adversaries {
@@ -154,6 +195,18 @@ impl Crowd {
             })
             .collect()
     }
+}
+
+/// The confusion matrix with these rates of correct labels by class (the first one where there is
+/// none), and errors spread evenly.
+fn even(rates: &[f64], classes: usize) -> Vec<Vec<f64>> {
+    let row = |class: usize| {
+        let rate = rates.get(class).or(rates.first()).copied().unwrap_or(0.5);
+        let mut row = vec![(1.0 - rate) / (classes - 1) as f64; classes];
+        row[class] = rate;
+        row
+    };
+    (0..classes).map(row).collect()
 }
 
 /// Seeded pseudo-random numbers: SplitMix64 (Steele, Lea and Flood 2014).

@@ -1,0 +1,353 @@
+//! How often an annotator is right on an item of average difficulty.
+
+use serde::{Deserialize, Serialize};
+
+use super::expert::Vote;
+use super::group::Tie;
+use super::model::CONFUSION_CLASSES_MAX;
+
+/// Levels of difficulty: the share of labels that are guesses.
+pub(super) const LEVELS: [f64; 3] = [0.0, 0.5, 0.9];
+/// Pseudo-items of each level.
+const LEVELS_PRIOR: [f64; 3] = [8.0, 1.0, 1.0];
+/// Pseudo-items of each class.
+const CLASS_PRIOR: f64 = 2.0;
+/// Strength of the prior of an annotator's rate in a class while all items are visited.
+const STRENGTH: f64 = 6.0;
+/// Pseudo-labels of the crowd's rate in a class, and their share of correct ones.
+const CROWD_PRIOR: (f64, f64) = (10.0, 0.75);
+/// Points at which the likelihood of an accuracy is evaluated.
+const POINTS: usize = 50;
+
+/// Expected counts.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Counts {
+    levels: [f64; LEVELS.len()],
+    items: Vec<f64>,
+    /// By annotator and class: correct labels, and all labels, that are no guesses.
+    people: Vec<Vec<(f64, f64)>>,
+}
+
+/// Accuracies beside difficulties: what the last refit found.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Fair {
+    known: Counts,
+    /// Counts of the pass that is under way.
+    next: Counts,
+    /// Counts of items out of reach.
+    base: Counts,
+}
+
+/// The first two moments of an accuracy.
+pub(super) type Moments = (f64, f64);
+
+impl Counts {
+    fn person(&mut self, annotator: usize, classes: usize) -> &mut Vec<(f64, f64)> {
+        if self.people.len() <= annotator {
+            self.people.resize_with(annotator + 1, Vec::new);
+        }
+        let person = &mut self.people[annotator];
+        if person.len() < classes {
+            person.resize(classes, (0.0, 0.0));
+        }
+        person
+    }
+
+    /// Correct labels and all labels of an annotator in a class; of all classes together if there
+    /// are too many.
+    fn rate(&self, annotator: usize, class: usize, classes: usize) -> (f64, f64) {
+        let Some(person) = self.people.get(annotator) else {
+            return (0.0, 0.0);
+        };
+        if classes > CONFUSION_CLASSES_MAX {
+            let add = |sum: (f64, f64), one: &(f64, f64)| (sum.0 + one.0, sum.1 + one.1);
+            return person.iter().fold((0.0, 0.0), add);
+        }
+        person.get(class).copied().unwrap_or_default()
+    }
+
+    fn fits(&self, classes: usize, annotators: usize) -> bool {
+        self.items.len() <= classes
+            && self.people.len() <= annotators
+            && self.people.iter().all(|one| one.len() <= classes)
+    }
+}
+
+impl Fair {
+    pub(super) fn fits(&self, classes: usize, annotators: usize) -> bool {
+        let all = [&self.known, &self.next, &self.base];
+        all.iter().all(|counts| counts.fits(classes, annotators))
+    }
+
+    /// Whether any pass has counted an annotator.
+    pub(super) fn knows(&self, annotator: usize) -> bool {
+        let person = self.known.people.get(annotator);
+        person.is_some_and(|one| one.iter().any(|(_, all)| *all > 0.0))
+    }
+
+    /// Starts an annotator from rates by class that are known from elsewhere.
+    pub(super) fn start(&mut self, annotator: usize, rates: &[f64]) {
+        let person = self.known.person(annotator, rates.len());
+        for (count, rate) in person.iter_mut().zip(rates) {
+            *count = (rate * STRENGTH, STRENGTH);
+        }
+    }
+
+    pub(super) fn shares(&self) -> [f64; LEVELS.len()] {
+        let mut shares = LEVELS_PRIOR;
+        for (share, count) in shares.iter_mut().zip(self.known.levels) {
+            *share += count;
+        }
+        let sum: f64 = shares.iter().sum();
+        shares.map(|share| share / sum)
+    }
+
+    fn frequencies(&self, classes: usize) -> Vec<f64> {
+        let count = |class: usize| {
+            self.known.items.get(class).copied().unwrap_or(0.0).max(0.0) + CLASS_PRIOR
+        };
+        let sum: f64 = (0..classes).map(count).sum();
+        (0..classes).map(|class| count(class) / sum).collect()
+    }
+
+    /// The crowd's rate of correct labels in each class.
+    pub(super) fn crowd(&self, classes: usize) -> Vec<f64> {
+        let coin = classes > CONFUSION_CLASSES_MAX;
+        let rate = |class: usize| {
+            let (mut right, mut all) = (CROWD_PRIOR.0 * CROWD_PRIOR.1, CROWD_PRIOR.0);
+            for person in &self.known.people {
+                let counted = if coin {
+                    person.as_slice()
+                } else {
+                    person.get(class..=class).unwrap_or_default()
+                };
+                for (r, n) in counted {
+                    right += r;
+                    all += n;
+                }
+            }
+            right / all
+        };
+        (0..classes).map(rate).collect()
+    }
+
+    fn skill(&self, crowd: &[f64], annotator: usize, class: usize) -> f64 {
+        let (right, all) = self.known.rate(annotator, class, crowd.len());
+        (right + STRENGTH * crowd[class]) / (all + STRENGTH)
+    }
+
+    /// Probability of a vote in each class and level: class by class, level by level.
+    pub(super) fn likelihood(&self, crowd: &[f64], vote: Vote) -> Vec<f64> {
+        let classes = crowd.len();
+        let mut out = Vec::with_capacity(classes * LEVELS.len());
+        for class in 0..classes {
+            let skill = self.skill(crowd, vote.annotator, class);
+            let own = by_skill(skill, class == vote.class, classes);
+            for level in LEVELS {
+                out.push(blend(own, level, classes));
+            }
+        }
+        out
+    }
+
+    /// Probability of each class and level of an item without labels.
+    pub(super) fn prior(&self, classes: usize, gold: Option<usize>) -> Vec<f64> {
+        let shares = self.shares();
+        let mut out = Vec::with_capacity(classes * LEVELS.len());
+        for (class, frequency) in self.frequencies(classes).into_iter().enumerate() {
+            let frequency = match gold {
+                None => frequency,
+                Some(gold) => f64::from(u8::from(gold == class)),
+            };
+            out.extend(shares.map(|share| frequency * share));
+        }
+        out
+    }
+
+    /// Probability of each class and level, given votes.
+    pub(super) fn posterior(
+        &self,
+        crowd: &[f64],
+        votes: impl Iterator<Item = (Vote, Tie)>,
+        gold: Option<usize>,
+    ) -> Vec<f64> {
+        let mut out = self.prior(crowd.len(), gold);
+        for (vote, tie) in votes {
+            let mut sum = 0.0;
+            for (product, one) in out.iter_mut().zip(self.likelihood(crowd, vote)) {
+                *product *= tie.apply(one);
+                sum += *product;
+            }
+            for product in &mut out {
+                *product /= sum;
+            }
+        }
+        out
+    }
+
+    /// Counts an item for the next state.
+    pub(super) fn count(&mut self, crowd: &[f64], votes: &[(Vote, Tie)], gold: Option<usize>) {
+        let mut next = std::mem::take(&mut self.next);
+        self.add(&mut next, crowd, votes, gold);
+        self.next = next;
+    }
+
+    /// Counts an item that goes out of reach.
+    pub(super) fn retire(&mut self, crowd: &[f64], votes: &[(Vote, Tie)], gold: Option<usize>) {
+        let mut base = std::mem::take(&mut self.base);
+        self.add(&mut base, crowd, votes, gold);
+        self.base = base;
+    }
+
+    /// Ends a pass over all items.
+    pub(super) fn end_pass(&mut self) {
+        self.known = std::mem::replace(&mut self.next, self.base.clone());
+    }
+
+    /// Begins a pass over all items.
+    pub(super) fn begin_pass(&mut self) {
+        self.next = self.base.clone();
+    }
+
+    fn add(
+        &self,
+        counts: &mut Counts,
+        crowd: &[f64],
+        votes: &[(Vote, Tie)],
+        gold: Option<usize>,
+    ) {
+        let classes = crowd.len();
+        let whole = self.posterior(crowd, votes.iter().copied(), gold);
+        if gold.is_none() {
+            counts.items.resize(counts.items.len().max(classes), 0.0);
+        }
+        for (class, by_level) in whole.chunks_exact(LEVELS.len()).enumerate() {
+            if gold.is_none() {
+                counts.items[class] += by_level.iter().sum::<f64>();
+                for (count, one) in counts.levels.iter_mut().zip(by_level) {
+                    *count += one;
+                }
+            }
+            for (vote, _) in votes {
+                let own = by_skill(
+                    self.skill(crowd, vote.annotator, class),
+                    class == vote.class,
+                    classes,
+                );
+                // The part of the label that is no guess.
+                let meant: f64 = by_level
+                    .iter()
+                    .zip(LEVELS)
+                    .map(|(one, level)| one * (1.0 - level) * own / blend(own, level, classes))
+                    .sum();
+                let (right, all) = &mut counts.person(vote.annotator, classes)[class];
+                *all += meant;
+                if class == vote.class {
+                    *right += meant;
+                }
+            }
+        }
+    }
+
+    /// Mean and variance of an annotator's accuracy on an item drawn at random.
+    ///
+    /// `labels` are those within reach: the label's class, how much it counts, and the probability
+    /// of each class and level given the labels of all others.
+    pub(super) fn moments(
+        &self,
+        crowd: &[f64],
+        annotator: usize,
+        strength: f64,
+        labels: &[(usize, f64, Vec<f64>)],
+    ) -> Moments {
+        let classes = crowd.len();
+        let alternatives = classes.max(2) as f64;
+        let shares = self.shares();
+        let guessed: f64 = shares.iter().zip(LEVELS).map(|(share, level)| share * level).sum();
+        let (mut mean, mut variance) = (guessed / alternatives, 0.0);
+        let coin = classes > CONFUSION_CLASSES_MAX;
+        for (class, frequency) in self.frequencies(classes).into_iter().enumerate() {
+            // One coin: the first class stands for all.
+            if coin && class > 0 {
+                break;
+            }
+            let frequency = if coin { 1.0 } else { frequency };
+            let (right, all) = self.base.rate(annotator, class, classes);
+            let prior = (
+                right + strength * crowd[class],
+                (all - right).max(0.0) + strength * (1.0 - crowd[class]),
+            );
+            let lines: Vec<(f64, f64, f64)> = labels
+                .iter()
+                .map(|(label, weight, others)| {
+                    let (mut at_zero, mut slope) = (0.0, 0.0);
+                    for (other, by_level) in others.chunks_exact(LEVELS.len()).enumerate() {
+                        let hit = other == *label;
+                        let skill = self.skill(crowd, annotator, other);
+                        for (one, level) in by_level.iter().zip(LEVELS) {
+                            if other == class {
+                                at_zero += one * blend(by_skill(0.0, hit, classes), level, classes);
+                                slope += one
+                                    * (1.0 - level)
+                                    * (by_skill(1.0, hit, classes) - by_skill(0.0, hit, classes));
+                            } else {
+                                at_zero +=
+                                    one * blend(by_skill(skill, hit, classes), level, classes);
+                            }
+                        }
+                    }
+                    (*weight, at_zero, slope)
+                })
+                .collect();
+            let (one, spread) = on_a_grid(prior, &lines);
+            let part = frequency * (1.0 - guessed);
+            mean += part * one;
+            variance += part * part * spread;
+        }
+        if classes == 0 {
+            let rate = CROWD_PRIOR.1;
+            let part = 1.0 - guessed;
+            mean += part * rate;
+            variance = part * part * rate * (1.0 - rate) / (strength + 1.0);
+        }
+        (mean, variance)
+    }
+}
+
+/// Moments of a rate with a beta prior (`a` - 1 and `b` - 1 are its exponents) and a likelihood that
+/// is a product of lines.
+fn on_a_grid((a, b): (f64, f64), lines: &[(f64, f64, f64)]) -> Moments {
+    let mut logs = [0.0; POINTS];
+    let point = |n: usize| (n as f64 + 0.5) / POINTS as f64;
+    for (n, log) in logs.iter_mut().enumerate() {
+        let rate = point(n);
+        *log = (a - 1.0) * rate.ln() + (b - 1.0) * (-rate).ln_1p();
+        for (weight, at_zero, slope) in lines {
+            *log += weight * (at_zero + slope * rate).max(f64::MIN_POSITIVE).ln();
+        }
+    }
+    let best = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let (mut sum, mut mean, mut square) = (0.0, 0.0, 0.0);
+    for (n, log) in logs.into_iter().enumerate() {
+        let (rate, weight) = (point(n), (log - best).exp());
+        sum += weight;
+        mean += weight * rate;
+        square += weight * rate * rate;
+    }
+    mean /= sum;
+    // A grid cannot tell less than its own step.
+    let step = 1.0 / POINTS as f64;
+    (mean, (square / sum - mean * mean).max(step * step / 12.0))
+}
+
+fn by_skill(skill: f64, right: bool, classes: usize) -> f64 {
+    if right {
+        skill
+    } else {
+        (1.0 - skill) / (classes.max(2) - 1) as f64
+    }
+}
+
+fn blend(own: f64, level: f64, classes: usize) -> f64 {
+    (1.0 - level) * own + level / classes.max(2) as f64
+}
