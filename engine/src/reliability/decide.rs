@@ -186,6 +186,11 @@ impl ReliabilityModel {
                 .votes
                 .iter()
                 .partition(|vote| group_of(vote) == Some(group));
+            // With one other label it cannot be told who was wrong.
+            if others.len() < 2 && item.gold.is_none() {
+                shares.push(Share::none(group));
+                continue;
+            }
             let others = self.tied(others.into_iter().copied());
             let others = self.fair.posterior(&crowd, others.into_iter(), item.gold);
             let own: Vec<(usize, Vec<f64>)> = own

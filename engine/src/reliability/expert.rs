@@ -11,7 +11,7 @@ const ERROR_PRIOR: f64 = 5.0;
 /// How much of a guess follows the frequencies of the classes; the rest is even.
 const BY_FREQUENCY: f64 = 0.8;
 /// Strength of the beta prior of an annotator's accuracy.
-const COIN_STRENGTH: f64 = 12.0;
+pub(super) const COIN_STRENGTH: f64 = 12.0;
 /// Where a crowd's accuracy may lie, as shares of the distance from chance to certainty.
 const SKILLS: [f64; 5] = [0.2, 0.4, 0.6, 0.8, 0.92];
 /// Strengths of the Dirichlet priors of confusion rows; `None`: one coin for all classes.

@@ -251,67 +251,115 @@ impl Fair {
 
     /// Mean and variance of an annotator's accuracy on an item drawn at random.
     ///
-    /// `labels` are those within reach: the label's class, how much it counts, and the probability
-    /// of each class and level given the labels of all others.
+    /// `prior` holds the share of one-coin models and the strengths of the priors of one coin and
+    /// of rates by class. `labels` are those within reach: the label's class, how much it counts,
+    /// and the probability of each class and level given the labels of all others.
     pub(super) fn moments(
         &self,
         crowd: &[f64],
         annotator: usize,
-        strength: f64,
+        prior: Prior,
         labels: &[(usize, f64, Vec<f64>)],
     ) -> Moments {
         let classes = crowd.len();
-        let alternatives = classes.max(2) as f64;
         let shares = self.shares();
         let guessed: f64 = shares.iter().zip(LEVELS).map(|(share, level)| share * level).sum();
-        let (mut mean, mut variance) = (guessed / alternatives, 0.0);
-        let coin = classes > CONFUSION_CLASSES_MAX;
-        for (class, frequency) in self.frequencies(classes).into_iter().enumerate() {
-            // One coin: the first class stands for all.
-            if coin && class > 0 {
-                break;
+        let part = 1.0 - guessed;
+        let guess = guessed / classes.max(2) as f64;
+        let frequencies = self.frequencies(classes);
+        let over = |of: &[f64]| -> f64 { of.iter().zip(&frequencies).map(|(a, b)| a * b).sum() };
+        let mean = if classes == 0 { CROWD_PRIOR.1 } else { over(crowd) };
+        let known: Vec<(f64, f64)> =
+            (0..classes).map(|class| self.base.rate(annotator, class, classes)).collect();
+        let (right, all) = if classes > CONFUSION_CLASSES_MAX {
+            known.first().copied().unwrap_or_default()
+        } else {
+            known.iter().fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+        };
+        let lines: Vec<(f64, f64, f64)> =
+            labels.iter().map(|label| self.line(crowd, annotator, label, None)).collect();
+        let coin = on_a_grid(
+            beta(prior.coin_strength, mean, right, all),
+            &lines,
+        );
+        let mut by_class = (0.0, 0.0);
+        let mut shrunk = 0.0;
+        if classes > 0 && classes <= CONFUSION_CLASSES_MAX && prior.coin < 1.0 {
+            for (class, &frequency) in frequencies.iter().enumerate() {
+                let lines: Vec<(f64, f64, f64)> = labels
+                    .iter()
+                    .map(|label| self.line(crowd, annotator, label, Some(class)))
+                    .collect();
+                let (right, all) = known[class];
+                let here = |(_, weight, others): &(usize, f64, Vec<f64>)| {
+                    let by_level = &others[class * LEVELS.len()..][..LEVELS.len()];
+                    weight * by_level.iter().sum::<f64>()
+                };
+                let seen = all + labels.iter().map(here).sum::<f64>();
+                // Who is good in one class is most likely good in the others.
+                let expected = (crowd[class] + coin.0 - mean).clamp(0.02, 0.98);
+                let (one, spread) =
+                    on_a_grid(beta(prior.strength, expected, right, all), &lines);
+                by_class.0 += frequency * one;
+                by_class.1 += frequency * frequency * spread;
+                shrunk += frequency * prior.strength / (prior.strength + seen);
             }
-            let frequency = if coin { 1.0 } else { frequency };
-            let (right, all) = self.base.rate(annotator, class, classes);
-            let prior = (
-                right + strength * crowd[class],
-                (all - right).max(0.0) + strength * (1.0 - crowd[class]),
-            );
-            let lines: Vec<(f64, f64, f64)> = labels
-                .iter()
-                .map(|(label, weight, others)| {
-                    let (mut at_zero, mut slope) = (0.0, 0.0);
-                    for (other, by_level) in others.chunks_exact(LEVELS.len()).enumerate() {
-                        let hit = other == *label;
-                        let skill = self.skill(crowd, annotator, other);
-                        for (one, level) in by_level.iter().zip(LEVELS) {
-                            if other == class {
-                                at_zero += one * blend(by_skill(0.0, hit, classes), level, classes);
-                                slope += one
-                                    * (1.0 - level)
-                                    * (by_skill(1.0, hit, classes) - by_skill(0.0, hit, classes));
-                            } else {
-                                at_zero +=
-                                    one * blend(by_skill(skill, hit, classes), level, classes);
-                            }
-                        }
-                    }
-                    (*weight, at_zero, slope)
-                })
-                .collect();
-            let (one, spread) = on_a_grid(prior, &lines);
-            let part = frequency * (1.0 - guessed);
-            mean += part * one;
-            variance += part * part * spread;
+            by_class.1 += shrunk * shrunk * coin.1;
+        } else {
+            by_class = coin;
         }
-        if classes == 0 {
-            let rate = CROWD_PRIOR.1;
-            let part = 1.0 - guessed;
-            mean += part * rate;
-            variance = part * part * rate * (1.0 - rate) / (strength + 1.0);
-        }
-        (mean, variance)
+        let both = [(prior.coin, coin), (1.0 - prior.coin, by_class)];
+        let average: f64 = both.iter().map(|(weight, (one, _))| weight * one).sum();
+        let variance: f64 = both
+            .iter()
+            .map(|(weight, (one, spread))| weight * (spread + (one - average).powi(2)))
+            .sum();
+        (guess + part * average, part * part * variance)
     }
+
+    /// The probability of a label at rate 0 of correct labels in `class` (`None`: in all), and how
+    /// it grows with the rate.
+    fn line(
+        &self,
+        crowd: &[f64],
+        annotator: usize,
+        (label, weight, others): &(usize, f64, Vec<f64>),
+        class: Option<usize>,
+    ) -> (f64, f64, f64) {
+        let classes = crowd.len();
+        let (mut at_zero, mut slope) = (0.0, 0.0);
+        for (other, by_level) in others.chunks_exact(LEVELS.len()).enumerate() {
+            let hit = other == *label;
+            let varies = class.is_none_or(|class| class == other);
+            let skill = if varies { 0.0 } else { self.skill(crowd, annotator, other) };
+            let (zero, one) = (by_skill(skill, hit, classes), by_skill(1.0, hit, classes));
+            for (share, level) in by_level.iter().zip(LEVELS) {
+                at_zero += share * blend(zero, level, classes);
+                if varies {
+                    slope += share * (1.0 - level) * (one - zero);
+                }
+            }
+        }
+        (*weight, at_zero, slope)
+    }
+}
+
+fn beta(strength: f64, mean: f64, right: f64, all: f64) -> (f64, f64) {
+    (
+        right + strength * mean,
+        (all - right).max(0.0) + strength * (1.0 - mean),
+    )
+}
+
+/// What is expected of an annotator without labels.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Prior {
+    /// The probability that one coin describes annotators.
+    pub(super) coin: f64,
+    /// Pseudo-labels behind that coin.
+    pub(super) coin_strength: f64,
+    /// Pseudo-labels behind the rate in each class otherwise.
+    pub(super) strength: f64,
 }
 
 /// Moments of a rate with a beta prior (`a` - 1 and `b` - 1 are its exponents) and a likelihood that

@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 /// Correlations of errors within a group, and how probable each is before any label: strong ones
 /// first.
 const CORRELATIONS: [(f64, f64); 7] = [
-    (0.98, 0.3),
-    (0.9, 0.25),
-    (0.75, 0.15),
-    (0.5, 0.12),
-    (0.3, 0.08),
-    (0.15, 0.06),
-    (0.03, 0.04),
+    (0.995, 0.93),
+    (0.9, 0.03),
+    (0.75, 0.01),
+    (0.5, 0.01),
+    (0.3, 0.01),
+    (0.15, 0.005),
+    (0.03, 0.005),
 ];
 
 /// A named group of annotators.

@@ -3,15 +3,18 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::expert::Vote;
-use super::fair::{LEVELS, Moments};
+use super::expert::{COIN_STRENGTH, Vote};
+use super::fair::{LEVELS, Moments, Prior};
 use super::group::Share;
-use super::model::Item;
+use super::model::{CONFUSION_CLASSES_MAX, Item};
 use super::{Posterior, Reliability, ReliabilityModel};
 
 /// How many labels of an annotator a reliability is computed from, the newest first; older ones
 /// within reach count as the last refit left them.
 const LABELS_EXACT: usize = 1_000;
+/// How much a label counts whose truth only other people's labels tell: what is known of those
+/// people is uncertain, too.
+const SURE: f64 = 0.72;
 /// Labels on each side of a change.
 const CHANGE_LABELS: usize = 15;
 /// How much more probable a change must be than none, as a logarithm, beside the places it could be
@@ -248,24 +251,34 @@ impl ReliabilityModel {
         half_life: Option<f64>,
     ) -> Moments {
         let crowd = self.fair.crowd(self.classes.len());
-        let weights = self.expert_weights(None);
-        let strength = self
-            .experts
-            .iter()
-            .zip(weights)
-            .map(|(expert, weight)| weight * expert.own_strength())
-            .sum();
+        let prior = self.fair_prior();
         let Some(annotator) = annotator else {
-            return self.fair.moments(&crowd, usize::MAX, strength, &[]);
+            return self.fair.moments(&crowd, usize::MAX, prior, &[]);
         };
         let mut labels = self.labels_and_others(annotator, without, &crowd);
         if let Some(half_life) = half_life.filter(|half_life| *half_life > 0.0) {
             let count = labels.len();
             for (n, (_, weight, _)) in labels.iter_mut().enumerate() {
-                *weight = (-((count - 1 - n) as f64) / half_life).exp2();
+                *weight *= (-((count - 1 - n) as f64) / half_life).exp2();
             }
         }
-        self.fair.moments(&crowd, annotator, strength, &labels)
+        self.fair.moments(&crowd, annotator, prior, &labels)
+    }
+
+    fn fair_prior(&self) -> Prior {
+        let (mut coin, mut strength) = (0.0, 0.0);
+        for (expert, weight) in self.experts.iter().zip(self.expert_weights(None)) {
+            if expert.has_matrices() && self.classes.len() <= CONFUSION_CLASSES_MAX {
+                strength += weight * expert.own_strength();
+            } else {
+                coin += weight;
+            }
+        }
+        Prior {
+            coin,
+            coin_strength: COIN_STRENGTH,
+            strength: if coin < 1.0 { strength / (1.0 - coin) } else { COIN_STRENGTH },
+        }
     }
 
     /// The newest labels of an annotator within reach, in order: the class, its weight, and the
@@ -298,7 +311,8 @@ impl ReliabilityModel {
             });
             let others = self.tied(others);
             let others = self.fair.posterior(crowd, others.into_iter(), item.gold);
-            labels.extend(own.into_iter().map(|class| (class, 1.0, others.clone())));
+            let weight = if item.gold.is_some() { 1.0 } else { SURE };
+            labels.extend(own.into_iter().map(|class| (class, weight, others.clone())));
         }
         labels.reverse();
         labels
