@@ -67,7 +67,10 @@ impl TryFrom<Stored> for ReliabilityModel {
             *id < stored.next_item
                 && item.gold.is_none_or(|gold| gold < classes)
                 && item.probabilities.len() == EXPERTS
-                && item.shares.iter().all(|share| share.group < stored.groups.len())
+                && item
+                    .shares
+                    .iter()
+                    .all(|share| share.group < stored.groups.len())
                 && item.probabilities.iter().all(|row| row.len() <= classes)
                 && item
                     .votes

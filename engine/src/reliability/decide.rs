@@ -174,7 +174,11 @@ impl ReliabilityModel {
         groups.extend(item.shares.iter().map(|share| share.group));
         groups.sort_unstable();
         let often = |group: &usize| groups.iter().filter(|one| *one == group).count() > 1;
-        let mut wanted: Vec<usize> = groups.iter().filter(|group| often(group)).copied().collect();
+        let mut wanted: Vec<usize> = groups
+            .iter()
+            .filter(|group| often(group))
+            .copied()
+            .collect();
         wanted.dedup();
         if wanted.is_empty() {
             return Vec::new();
@@ -223,7 +227,11 @@ impl<'a> Groups<'a> {
     fn take(&mut self, annotator: usize, group: Option<&str>) {
         let before = self.known.groups.len();
         let of = match group {
-            None => self.known.annotators.get(annotator).and_then(|one| one.group),
+            None => self
+                .known
+                .annotators
+                .get(annotator)
+                .and_then(|one| one.group),
             Some(name) => {
                 let mut groups = self.known.groups.iter().chain(&self.strange);
                 let found = groups.position(|group| group.name == name);
@@ -238,7 +246,10 @@ impl<'a> Groups<'a> {
 
     fn get(&self, group: usize) -> Option<&Group> {
         let strange = group.wrapping_sub(self.known.groups.len());
-        self.known.groups.get(group).or_else(|| self.strange.get(strange))
+        self.known
+            .groups
+            .get(group)
+            .or_else(|| self.strange.get(strange))
     }
 
     fn ties(&self, votes: &[Vote]) -> Vec<Tie> {
@@ -250,7 +261,9 @@ impl<'a> Groups<'a> {
                 return Tie::NONE;
             };
             let earlier = (0..t).filter(|&one| self.of[one] == self.of[t]);
-            let same = earlier.clone().filter(|&one| votes[one].class == votes[t].class);
+            let same = earlier
+                .clone()
+                .filter(|&one| votes[one].class == votes[t].class);
             Tie::new(group.correlation(), earlier.count(), same.count())
         };
         (0..votes.len()).map(tie).collect()

@@ -209,13 +209,7 @@ impl Fair {
         self.next = self.base.clone();
     }
 
-    fn add(
-        &self,
-        counts: &mut Counts,
-        crowd: &[f64],
-        votes: &[(Vote, Tie)],
-        gold: Option<usize>,
-    ) {
+    fn add(&self, counts: &mut Counts, crowd: &[f64], votes: &[(Vote, Tie)], gold: Option<usize>) {
         let classes = crowd.len();
         let whole = self.posterior(crowd, votes.iter().copied(), gold);
         if gold.is_none() {
@@ -263,25 +257,35 @@ impl Fair {
     ) -> Moments {
         let classes = crowd.len();
         let shares = self.shares();
-        let guessed: f64 = shares.iter().zip(LEVELS).map(|(share, level)| share * level).sum();
+        let guessed: f64 = shares
+            .iter()
+            .zip(LEVELS)
+            .map(|(share, level)| share * level)
+            .sum();
         let part = 1.0 - guessed;
         let guess = guessed / classes.max(2) as f64;
         let frequencies = self.frequencies(classes);
         let over = |of: &[f64]| -> f64 { of.iter().zip(&frequencies).map(|(a, b)| a * b).sum() };
-        let mean = if classes == 0 { CROWD_PRIOR.1 } else { over(crowd) };
-        let known: Vec<(f64, f64)> =
-            (0..classes).map(|class| self.base.rate(annotator, class, classes)).collect();
+        let mean = if classes == 0 {
+            CROWD_PRIOR.1
+        } else {
+            over(crowd)
+        };
+        let known: Vec<(f64, f64)> = (0..classes)
+            .map(|class| self.base.rate(annotator, class, classes))
+            .collect();
         let (right, all) = if classes > CONFUSION_CLASSES_MAX {
             known.first().copied().unwrap_or_default()
         } else {
-            known.iter().fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+            known
+                .iter()
+                .fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
         };
-        let lines: Vec<(f64, f64, f64)> =
-            labels.iter().map(|label| self.line(crowd, annotator, label, None)).collect();
-        let coin = on_a_grid(
-            beta(prior.coin_strength, mean, right, all),
-            &lines,
-        );
+        let lines: Vec<(f64, f64, f64)> = labels
+            .iter()
+            .map(|label| self.line(crowd, annotator, label, None))
+            .collect();
+        let coin = on_a_grid(beta(prior.coin_strength, mean, right, all), &lines);
         let mut by_class = (0.0, 0.0);
         let mut shrunk = 0.0;
         if classes > 0 && classes <= CONFUSION_CLASSES_MAX && prior.coin < 1.0 {
@@ -298,8 +302,7 @@ impl Fair {
                 let seen = all + labels.iter().map(here).sum::<f64>();
                 // Who is good in one class is most likely good in the others.
                 let expected = (crowd[class] + coin.0 - mean).clamp(0.02, 0.98);
-                let (one, spread) =
-                    on_a_grid(beta(prior.strength, expected, right, all), &lines);
+                let (one, spread) = on_a_grid(beta(prior.strength, expected, right, all), &lines);
                 by_class.0 += frequency * one;
                 by_class.1 += frequency * frequency * spread;
                 shrunk += frequency * prior.strength / (prior.strength + seen);
@@ -331,7 +334,11 @@ impl Fair {
         for (other, by_level) in others.chunks_exact(LEVELS.len()).enumerate() {
             let hit = other == *label;
             let varies = class.is_none_or(|class| class == other);
-            let skill = if varies { 0.0 } else { self.skill(crowd, annotator, other) };
+            let skill = if varies {
+                0.0
+            } else {
+                self.skill(crowd, annotator, other)
+            };
             let (zero, one) = (by_skill(skill, hit, classes), by_skill(1.0, hit, classes));
             for (share, level) in by_level.iter().zip(LEVELS) {
                 at_zero += share * blend(zero, level, classes);

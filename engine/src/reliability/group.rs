@@ -102,7 +102,10 @@ impl Share {
 
     /// The correlation with the largest logarithm, if that is above 0.
     pub(super) fn best(logs: &[f64]) -> Option<(f64, f64)> {
-        let all = CORRELATIONS.iter().zip(logs).map(|(one, log)| (one.0, *log));
+        let all = CORRELATIONS
+            .iter()
+            .zip(logs)
+            .map(|(one, log)| (one.0, *log));
         all.filter(|(_, log)| *log > 0.0)
             .max_by(|a, b| a.1.total_cmp(&b.1))
     }

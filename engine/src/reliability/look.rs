@@ -111,7 +111,9 @@ impl ReliabilityModel {
     pub fn confusion_named(&self, annotator: &str) -> Vec<(&str, Vec<(&str, f64)>)> {
         let names = || self.classes.iter().map(String::as_str);
         let row = |row: Vec<f64>| names().zip(row).collect();
-        names().zip(self.confusion(annotator).into_iter().map(row)).collect()
+        names()
+            .zip(self.confusion(annotator).into_iter().map(row))
+            .collect()
     }
 
     /// The agreement of an annotator with everybody else, by class, over the items within reach.
@@ -119,9 +121,14 @@ impl ReliabilityModel {
         let mut counts = vec![(0_u64, 0_u64); self.classes.len()];
         let id = self.annotator_ids.get(annotator).copied();
         for item in self.items.values() {
-            let (own, others): (Vec<&Vote>, Vec<&Vote>) =
-                item.votes.iter().partition(|vote| Some(vote.annotator) == id);
-            for (one, other) in own.iter().flat_map(|one| others.iter().map(move |o| (one, o))) {
+            let (own, others): (Vec<&Vote>, Vec<&Vote>) = item
+                .votes
+                .iter()
+                .partition(|vote| Some(vote.annotator) == id);
+            for (one, other) in own
+                .iter()
+                .flat_map(|one| others.iter().map(move |o| (one, o)))
+            {
                 if one.class == other.class {
                     counts[one.class].0 += 1;
                 } else {
@@ -172,7 +179,10 @@ impl ReliabilityModel {
         for at in places.step_by(step) {
             let (before, now) = (best_rate(&lines[..at]), best_rate(&lines[at..]));
             let log_evidence = before.0 + now.0 - whole;
-            if best.as_ref().is_none_or(|best| log_evidence > best.log_evidence) {
+            if best
+                .as_ref()
+                .is_none_or(|best| log_evidence > best.log_evidence)
+            {
                 best = Some(Change {
                     after_labels: at as u64,
                     before: before.1,
@@ -193,7 +203,10 @@ impl ReliabilityModel {
         for item in self.items.values() {
             for (t, one) in item.votes.iter().enumerate() {
                 for other in &item.votes[..t] {
-                    let pair = (one.annotator.min(other.annotator), one.annotator.max(other.annotator));
+                    let pair = (
+                        one.annotator.min(other.annotator),
+                        one.annotator.max(other.annotator),
+                    );
                     let together = group(pair.0).is_some() && group(pair.0) == group(pair.1);
                     if pair.0 != pair.1 && !together {
                         let alike = usize::from(one.class == other.class);
@@ -277,7 +290,11 @@ impl ReliabilityModel {
         Prior {
             coin,
             coin_strength: COIN_STRENGTH,
-            strength: if coin < 1.0 { strength / (1.0 - coin) } else { COIN_STRENGTH },
+            strength: if coin < 1.0 {
+                strength / (1.0 - coin)
+            } else {
+                COIN_STRENGTH
+            },
         }
     }
 
@@ -325,7 +342,11 @@ fn line(label: usize, others: &[f64], classes: usize) -> (f64, f64) {
     let (mut at_zero, mut slope) = (0.0, 0.0);
     for (class, by_level) in others.chunks_exact(LEVELS.len()).enumerate() {
         let wrong = 1.0 / (alternatives - 1.0);
-        let (zero, one) = if class == label { (0.0, 1.0) } else { (wrong, 0.0) };
+        let (zero, one) = if class == label {
+            (0.0, 1.0)
+        } else {
+            (wrong, 0.0)
+        };
         for (share, level) in by_level.iter().zip(LEVELS) {
             at_zero += share * ((1.0 - level) * zero + level / alternatives);
             slope += share * (1.0 - level) * (one - zero);

@@ -7,9 +7,16 @@
 //! - [`posterior_of`](ReliabilityModel::posterior_of): how probable each answer is, given labels.
 //!   The result is an [`Evidence`]: a prior and one vector for each label, from which the
 //!   [`Posterior`] can be recomputed.
-//! - [`reliability`](ReliabilityModel::reliability): how often an annotator is right, with its
-//!   uncertainty.
+//! - [`reliability`](ReliabilityModel::reliability): how often an annotator is right on an item of
+//!   average difficulty, with its uncertainty;
+//!   [`reliability_of_late`](ReliabilityModel::reliability_of_late) and
+//!   [`change`](ReliabilityModel::change) for people who change.
 //! - [`weight`](ReliabilityModel::weight): the weight of an annotator's vote.
+//! - [`look_back`](ReliabilityModel::look_back): an item as known now, with its difficulty;
+//!   [`agreement`](ReliabilityModel::agreement),
+//!   [`confusion_named`](ReliabilityModel::confusion_named) and
+//!   [`suspicious_pairs`](ReliabilityModel::suspicious_pairs) for reports.
+//! - [`Targets`]: whether a posterior is sure enough, class by class.
 //!
 //! # The model
 //!
@@ -35,7 +42,15 @@
 //!
 //! **Shrinkage in three steps.** An annotator's own confusion matrix shrinks to the errors that all
 //! annotators share: which wrong class (*m_zl* for *l* ≠ *z*) follows the pooled errors in class
-//! *z*. Those shrink to one coin: *m_zz* = *a* for all classes. In a quarter of the models below,
+//! *z*. Those shrink to somebody who knows the answer with probability *t* and otherwise guesses,
+//! four times in five by how frequent classes are, else evenly:
+//!
+//! ```text
+//! m_zz = t + (1 - t) (0.2 / J + 0.8 p_z)
+//! ```
+//!
+//! So rare classes are expected to be missed more often than frequent ones (Wolfe et al. 2005); of
+//! equally frequent classes *m_zz* = *a* = 1/J + (1 - 1/J) *t*. In a quarter of the models below,
 //! annotators are one coin throughout (beta distribution of mean *a*, strength 12).
 //!
 //! **Model averaging.** How good the crowd is (*a*) and how alike its members are (*s*) is also
@@ -53,10 +68,58 @@
 //! the average is uncertain, so no cold start needs to be scheduled. On labels that only confusion
 //! matrices explain, the one-coin models lose their weight.
 //!
-//! **A common cause.** One item in fifty is expected to be of a kind where labels follow each other
-//! rather than the truth. There, label *t* is *l* with probability (*c* + 1 + [*l* = *z*] / 2) /
-//! (*t* - 1 + J + 1/2), where *c* of the earlier labels are *l* (a Pólya urn). This enters only the
-//! posterior, not the counts, and keeps a few agreeing labels from becoming a certainty.
+//! **A common cause.** A share *s* of all items is of a kind where half of the labels follow a cause
+//! of their own. The cause names class *c* with the frequency of *c*, whatever the truth is:
+//!
+//! ```text
+//! P(l | z, no cause) = h(l | z)                   the average of the models
+//! P(l | z, cause c)  = [l = c] / 2 + h(l | z) / 2
+//! ```
+//!
+//! The share is learned from all items: *s* = 0.03, 0.1 and 0.25 are averaged by how probable they
+//! make the labels, starting from 0.9, 0.08 and 0.02. This enters only the posterior, not the
+//! counts. It keeps a few agreeing labels from becoming a certainty. It may take away what a label
+//! says and never turns it round: where *h* is at least as large in class *l* as in *z*, so is the
+//! likelihood recorded. Hence a further label of a class by somebody better than chance never lowers
+//! the probability of that class.
+//!
+//! **Groups.** The labels of annotators whose errors go together (models of one family, pupils of
+//! one teacher) are drawn from an urn. After *n* labels of the group on the item, *c* of them equal
+//! to *l*, the next one is *l* with probability
+//!
+//! ```text
+//! ((1 - r) h(l | z) + r c) / (1 - r + r n)
+//! ```
+//!
+//! (a Pólya urn; for two classes the beta-binomial distribution of Williams 1975). The correlation
+//! *r* of their errors is 0 for independent people and 1 for copies. It is averaged over a grid,
+//! weighted by how probable each value makes the labels of items that have two more labels by
+//! others, or gold; before that it is 0.97. In an [`Evidence`], *n* labels of a group are worth
+//! *n* / (1 + (*n* - 1) *r*) votes (the design effect of Kish 1965).
+//!
+//! **Difficulty.** Who is asked late, or sent the contested items, sees harder items than others.
+//! So [`reliability`](ReliabilityModel::reliability) comes from a model beside the twenty: an item
+//! is easy, half hard or hard (*d* = 0, 0.5, 0.9; after Whitehill et al. 2009), and there a label is
+//! a guess with probability *d*:
+//!
+//! ```text
+//! P(l | z, d, k) = (1 - d) e_kzl + d / J
+//! accuracy of k  = sum over d of P(d) ( (1 - d) sum over z of p_z e_kzz + d / J )
+//! ```
+//!
+//! *P(d)*, *p_z* and the crowd's *e* are fitted by expectation maximisation with each refit. The
+//! posterior of *e_kzz* of one annotator is computed on a grid from the product over their labels of
+//! the probability of each label, summed over what everybody else's labels leave open about *z* and
+//! *d*: no label counts as surely right or wrong. Since what is known about the others is uncertain
+//! too, a label on an item without gold counts 0.72 in that product. Rates by class are averaged
+//! with one coin for all classes, by the weights of the twenty models. The interval is that of the
+//! beta distribution with the same mean and variance. Difficulty does not enter decisions: there it
+//! asked for twice as many labels.
+//!
+//! **Fading and change.** With a half-life, a label counts half as much in that product as one of
+//! the same annotator so many labels later. A change is reported where two rates of an annotator,
+//! before and after, make the labels more probable than one by exp(5) times the square root of the
+//! number of places tried (a likelihood ratio; Page 1955). Neither enters decisions.
 //!
 //! Gold items have a known class. Their labels count fully for the annotators and for the weights
 //! of the models. They do not count for the class frequencies, because gold is chosen, not drawn.
@@ -67,21 +130,26 @@
 //!
 //! # Limits
 //!
-//! Except for the common cause, annotators are independent given the class. If many items mislead
-//! everyone alike, the posterior is overconfident; no model of annotators alone can detect that,
-//! but gold can. Classes are exchangeable in likelihood: that most annotators are better than
-//! chance is assumed, not learned. So a crowd with as many adversaries as honest people needs gold.
+//! Except for the common cause and within groups, annotators are independent given the class. If
+//! many items mislead everyone alike, the posterior is overconfident; no model of annotators alone
+//! can detect that, but gold can. Classes are exchangeable in likelihood: that most annotators are
+//! better than chance is assumed, not learned. So a crowd with as many adversaries as honest people
+//! needs gold. How strongly a group's errors go together can be told only from items with labels by
+//! others.
 //!
 //! # Cost
 //!
-//! With *L* labels on the item and *J* classes, a label costs 20 L (J + 1) multiplications, some
-//! microseconds. A refit visits the [`ITEMS_MAX`] newest items. It runs when the labels have grown
-//! by a tenth of those within reach, so its cost per label is constant. Older closed items stay in
-//! the counts permanently with their last values.
+//! With *L* labels on the item and *J* classes, a label costs 40 L (J + 1) multiplications, some
+//! microseconds. A refit begins when the labels have grown by a tenth of those within reach. It
+//! visits all items within reach in slices: one observation re-evaluates at most 4,000 items, some
+//! milliseconds. Where a refit is does depend on the observations alone, so a model rebuilt from
+//! them is the same to the last bit. Older closed items stay in the counts permanently with their
+//! last values.
 //!
-//! Memory is 20 J numbers for each item within reach and 15 J (J + 1) for each annotator. Beyond
-//! [`CONFUSION_CLASSES_MAX`] classes, confusion matrices are omitted; beyond [`CLASSES_MAX`],
-//! labels are rejected.
+//! Within reach are the [`ITEMS_MAX`] newest items (20,000 / J beyond two classes, at least 1,000)
+//! and all open ones. Memory is 20 J numbers for each of them and 15 J (J + 1) for each annotator,
+//! of whom [`ANNOTATORS_MAX`] are told apart. Beyond [`CONFUSION_CLASSES_MAX`] classes, confusion
+//! matrices are omitted; beyond [`CLASSES_MAX`], labels are rejected.
 //!
 //! # Citations
 //!
@@ -98,6 +166,15 @@
 //!   1297-1322.
 //! - Kim, H.-C. and Ghahramani, Z. (2012). Bayesian classifier combination. *AISTATS*, PMLR 22,
 //!   619-627.
+//! - Kish, L. (1965). *Survey Sampling*. Wiley.
+//! - Page, E. S. (1955). A test for a change in a parameter occurring at an unknown point.
+//!   *Biometrika* 42, 523-527.
+//! - Whitehill, J. et al. (2009). Whose vote should count more: optimal integration of labels from
+//!   labelers of unknown expertise. *NIPS* 22.
+//! - Williams, D. A. (1975). The analysis of binary responses from toxicological experiments
+//!   involving reproduction and teratogenicity. *Biometrics* 31, 949-952.
+//! - Wolfe, J. M., Horowitz, T. S. and Kenner, N. M. (2005). Rare items often missed in visual
+//!   searches. *Nature* 435, 439-440.
 //! - Simpson, E. et al. (2013). Dynamic Bayesian combination of multiple imperfect classifiers.
 //!   *Decision Making and Imperfection*, Springer, 1-35.
 //!
@@ -146,4 +223,7 @@ pub use estimate::Reliability;
 pub use evidence::{Evidence, Label, LabelEvidence, Posterior, Targets};
 pub use group::GroupEvidence;
 pub use look::{Change, ClassAgreement, ItemNow, SuspiciousPair};
-pub use model::{CLASSES_MAX, CONFUSION_CLASSES_MAX, Classes, ITEMS_MAX, ReliabilityModel};
+pub use model::{
+    ANNOTATORS_MAX, CLASSES_MAX, CONFUSION_CLASSES_MAX, Classes, ITEMS_MAX, ReliabilityModel,
+    judge_name,
+};

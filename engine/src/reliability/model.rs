@@ -24,6 +24,16 @@ pub const CONFUSION_CLASSES_MAX: usize = 12;
 /// values.
 pub const ITEMS_MAX: usize = 10_000;
 
+/// Items times classes within reach: beyond two classes, fewer items are, but at least
+/// [`ITEMS_MIN`].
+const ITEMS_CLASSES_MAX: usize = 20_000;
+const ITEMS_MIN: usize = 1_000;
+
+/// The number of annotators told apart. Those who come later count as one annotator together.
+pub const ANNOTATORS_MAX: usize = 20_000;
+/// The name under which they are counted.
+const LATECOMERS: &str = "\u{0}latecomers";
+
 /// The number of labels before the first automatic refit.
 const FIRST_REFIT: u64 = 20;
 /// How fast the average shifts to the experts that predict best; 1 would be Bayes' rule for labels
@@ -39,6 +49,11 @@ pub enum Classes {
     Open,
     /// Only these classes.
     Declared(Vec<String>),
+}
+
+/// The name under which a judge is known beside the annotators.
+pub fn judge_name(judge: &str) -> String {
+    format!("judge/{judge}")
 }
 
 /// An item within reach of refits.
@@ -208,7 +223,10 @@ impl ReliabilityModel {
         let id = self.item(item);
         let scope = self.scope();
         let vote = Vote { annotator, class };
-        let mut votes = self.items.get(&id).map_or_else(Vec::new, |item| item.votes.clone());
+        let mut votes = self
+            .items
+            .get(&id)
+            .map_or_else(Vec::new, |item| item.votes.clone());
         votes.push(vote);
         let ties = self.ties(&votes);
         let tie = ties.last().copied().unwrap_or(Tie::NONE);
@@ -248,6 +266,27 @@ impl ReliabilityModel {
         Ok(())
     }
 
+    /// Adds what a judge (an adjudicator, a reviewer) said the answer is, as evidence about the
+    /// item's annotators.
+    ///
+    /// It counts as a label by somebody who has seen more than the annotators: it weighs as much as
+    /// the judge has been right in judgements before, which is learned apart from the labels that
+    /// the same person gives as an annotator. It does not enter decisions, which name the labels
+    /// that count; [`posterior`](Self::posterior) and all that looks back take it along.
+    /// [`reliability`](Self::reliability) of [`judge_name`] is how reliable the judge is.
+    ///
+    /// # Errors
+    ///
+    /// As [`observe`](Self::observe).
+    pub fn observe_verdict(
+        &mut self,
+        item: &str,
+        judge: &str,
+        class: &str,
+    ) -> Result<(), ReliabilityError> {
+        self.observe(item, &judge_name(judge), class)
+    }
+
     /// Makes an item gold: its answer is known. Its labels, earlier and later ones, are evaluated
     /// against that answer.
     ///
@@ -260,7 +299,10 @@ impl ReliabilityModel {
         let class = self.class(class)?;
         let id = self.item(item);
         let scope = self.scope();
-        let ties = self.items.get(&id).map_or_else(Vec::new, |item| self.ties(&item.votes));
+        let ties = self
+            .items
+            .get(&id)
+            .map_or_else(Vec::new, |item| self.ties(&item.votes));
         let Some(item) = self.items.get_mut(&id) else {
             return Ok(());
         };
@@ -545,6 +587,9 @@ impl ReliabilityModel {
         if let Some(&id) = self.annotator_ids.get(name) {
             return id;
         }
+        if self.annotators.len() >= ANNOTATORS_MAX && name != LATECOMERS {
+            return self.annotator(LATECOMERS);
+        }
         let id = self.annotators.len();
         self.annotators.push(Annotator {
             name: name.to_owned(),
@@ -571,7 +616,9 @@ impl ReliabilityModel {
     /// Retires closed items while there are more than a refit should visit.
     fn retire(&mut self) {
         let scope = self.scope();
-        while self.items.len() > self.items_max {
+        let by_classes = ITEMS_CLASSES_MAX / scope.classes.max(2);
+        let most = self.items_max.min(by_classes.max(ITEMS_MIN));
+        while self.items.len() > most {
             let Some(id) = self.closed.pop_front() else {
                 return;
             };

@@ -1,8 +1,8 @@
 //! The live annotator model through its public API: the guarantees that completion relies on.
 
 use glyph_workflow_engine::reliability::{
-    CLASSES_MAX, CONFUSION_CLASSES_MAX, Classes, Evidence, Posterior, ReliabilityError,
-    ReliabilityModel,
+    CLASSES_MAX, CONFUSION_CLASSES_MAX, Classes, Evidence, Label, Posterior, ReliabilityError,
+    ReliabilityModel, Targets,
     simulation::{Crowd, Labelled, Random},
 };
 use proptest::prelude::*;
@@ -346,6 +346,268 @@ fn asking_until_certain_beats_a_vote_of_all() {
     }
     assert!(right > vote, "{right} right answers against {vote}");
     assert!(used < 7.5 * 150.0, "{used} labels");
+}
+
+/// Asks for the labels of a crowd one by one until 0.95 is reached; people below `group` are one.
+/// Returns confidence and whether the answer is right, by item.
+fn asked(
+    model: &mut ReliabilityModel,
+    data: &Labelled,
+    (group, max): (usize, usize),
+) -> Vec<(f64, bool)> {
+    let mut answers = Vec::new();
+    for (n, (item, labels)) in named(data).iter().enumerate() {
+        let of = |t: usize| (data.labels[n][t].0 < group).then_some("models");
+        let labels = labels
+            .iter()
+            .enumerate()
+            .map(|(t, (annotator, class))| Label {
+                annotator,
+                class,
+                group: of(t),
+            });
+        let labels: Vec<Label<'_>> = labels.take(max).collect();
+        let mut last = None;
+        for end in 1..=labels.len() {
+            let evidence = model.posterior_for(item, &labels[..end]).unwrap();
+            model.observe_label(item, labels[end - 1]).unwrap();
+            let posterior = last.insert(evidence.posterior());
+            if end >= 2 && posterior.confidence >= 0.95 {
+                break;
+            }
+        }
+        model.close(item);
+        let posterior = last.expect("labels");
+        let truth = format!("c{}", data.truth[n].unwrap());
+        answers.push((posterior.confidence, posterior.best == Some(truth)));
+    }
+    answers
+}
+
+#[test]
+fn copies_of_one_model_are_worth_one_vote() {
+    for (models, share, worth) in [(2, 1.0, 1.0..1.1), (9, 0.66, 1.5..3.0)] {
+        let crowd = Crowd {
+            items: 700,
+            annotators: 20 + models,
+            labels: 20 + models,
+            rates: vec![0.8; 2],
+            copies: (models, share, 0.85),
+            ..Crowd::default()
+        };
+        let data = crowd.label(31);
+        let mut model = open();
+        let answers = asked(&mut model, &data, (models, 29));
+        let reached: Vec<_> = answers.iter().filter(|(p, _)| *p >= 0.95).collect();
+        let right = reached.iter().filter(|(_, right)| *right).count() as f64;
+        let right = right / reached.len() as f64;
+        assert!((0.92..=0.985).contains(&right), "{models}: {right}");
+        let names: Vec<String> = (0..models).map(|k| format!("k{k}")).collect();
+        let labels: Vec<(&str, &str)> = names.iter().map(|k| (k.as_str(), "c0")).collect();
+        let groups = model.posterior_of(&labels).unwrap().groups;
+        assert!(worth.contains(&groups[0].votes), "{groups:?}");
+        let text = serde_json::to_string(&model).unwrap();
+        assert_eq!(
+            serde_json::from_str::<ReliabilityModel>(&text).unwrap(),
+            model
+        );
+    }
+}
+
+#[test]
+fn undeclared_copies_are_found() {
+    let crowd = Crowd {
+        items: 150,
+        annotators: 6,
+        labels: 6,
+        rates: vec![0.8; 2],
+        copies: (2, 1.0, 0.85),
+        ..Crowd::default()
+    };
+    let mut model = open();
+    learn(&mut model, &named(&crowd.label(4)));
+    let pairs = model.suspicious_pairs();
+    assert_eq!(pairs.len(), 1, "{pairs:?}");
+    let mut pair = [pairs[0].first.as_str(), pairs[0].second.as_str()];
+    pair.sort_unstable();
+    assert_eq!(pair, ["k0", "k1"]);
+    assert_eq!((pairs[0].items, pairs[0].alike), (150, 150));
+}
+
+#[test]
+fn who_is_asked_late_is_not_taken_for_bad() {
+    for fixed_order in [false, true] {
+        let (mut held, mut all) = (0, 0);
+        for seed in 0..6 {
+            let crowd = Crowd {
+                items: 400,
+                annotators: 10,
+                rates: vec![0.95; 2],
+                hard: 0.25,
+                fixed_order,
+                ..Crowd::default()
+            };
+            let data = crowd.label(seed);
+            let mut model = open();
+            asked(&mut model, &data, (0, 10));
+            for (k, truth) in data.accuracy.iter().enumerate() {
+                let one = model.reliability(&format!("k{k}"));
+                held += u32::from(one.low <= *truth && *truth <= one.high);
+                all += 1;
+            }
+        }
+        assert!(
+            held * 100 >= all * 90,
+            "{held} of {all}, fixed {fixed_order}"
+        );
+    }
+}
+
+#[test]
+fn a_change_is_noticed_and_fades_in() {
+    let mut model = open();
+    for n in 0..240 {
+        let item = format!("{n}");
+        let (truth, other) = if n % 2 == 0 { ("a", "b") } else { ("b", "a") };
+        for good in ["ada", "bob", "cem"] {
+            model.observe(&item, good, truth).unwrap();
+        }
+        let tired = if n >= 160 && n % 4 < 2 { other } else { truth };
+        model.observe(&item, "tired", tired).unwrap();
+        model.close(&item);
+    }
+    assert_eq!(model.change("ada"), None);
+    let change = model.change("tired").expect("a change");
+    assert!((140..=175).contains(&change.after_labels), "{change:?}");
+    assert!(change.before > 0.9 && change.now < 0.7, "{change:?}");
+    let (whole, late) = (
+        model.reliability("tired"),
+        model.reliability_of_late("tired", 30.0),
+    );
+    assert!(late.accuracy < whole.accuracy - 0.1, "{late:?} {whole:?}");
+}
+
+#[test]
+fn looking_back_tells_items_and_people_apart() {
+    let mut model = open();
+    for n in 0..60 {
+        let item = format!("{n}");
+        let truth = if n % 2 == 0 { "a" } else { "b" };
+        for k in ["ada", "bob", "cem", "dan"] {
+            let turned = n % 6 == 0 && (k == "cem" || k == "dan");
+            model
+                .observe(&item, k, if turned { "b" } else { truth })
+                .unwrap();
+        }
+        model.close(&item);
+    }
+    let (easy, hard) = (model.look_back("1").unwrap(), model.look_back("6").unwrap());
+    assert!(hard.difficulty > easy.difficulty + 0.05, "{easy:?} {hard:?}");
+    assert!(easy.posterior.confidence > 0.95);
+    assert_eq!(model.items().count(), 60);
+    let rows = model.confusion_named("ada");
+    assert_eq!((rows[0].0, rows[0].1[1].0), ("a", "b"));
+    let agreement = model.agreement("ada");
+    // 20 of 30 items of class a are undisputed: 3 pairs each; on ten one of three agrees.
+    assert_eq!((agreement[0].both, agreement[0].one), (20 * 3 + 10, 20));
+    assert_eq!(model.agreement("nobody")[0].agreement, None);
+}
+
+#[test]
+fn a_verdict_tells_annotators_apart() {
+    let mut model = open();
+    for n in 0..40 {
+        let item = format!("{n}");
+        let (truth, other) = if n % 2 == 0 { ("a", "b") } else { ("b", "a") };
+        model.observe(&item, "ada", truth).unwrap();
+        model
+            .observe(&item, "bob", if n % 4 < 2 { truth } else { other })
+            .unwrap();
+        model.observe_verdict(&item, "eve", truth).unwrap();
+        model.close(&item);
+    }
+    let [ada, bob] = ["ada", "bob"].map(|name| model.reliability(name).accuracy);
+    assert!(ada > bob + 0.2, "{ada} {bob}");
+}
+
+#[test]
+fn a_target_may_depend_on_the_class() {
+    let mut model = open();
+    learn(&mut model, &small(3));
+    let targets = Targets {
+        target: 0.5,
+        by_class: [("c1".to_owned(), 1.0)].into(),
+    };
+    for (class, reached) in [("c0", true), ("c1", false)] {
+        let labels: Vec<_> = ["k1", "k2", "k3"].map(|k| (k, class)).into();
+        let evidence = model.posterior_of(&labels).unwrap();
+        assert_eq!(evidence.agreed(), Some(class));
+        assert_eq!(targets.reached(&evidence, &evidence.posterior()), reached);
+    }
+    // Nobody gave the answer that the prior holds most probable.
+    let mut skewed = declared(&["a", "b"]).unwrap();
+    for n in 0..50 {
+        for k in ["ada", "bob", "cem"] {
+            skewed.observe(&format!("{n}"), k, "a").unwrap();
+        }
+        skewed.observe(&format!("{n}"), "spammer", "b").unwrap();
+    }
+    let evidence = skewed.posterior_of(&[("spammer", "b")]).unwrap();
+    let posterior = evidence.posterior();
+    assert_eq!(posterior.best.as_deref(), Some("a"));
+    assert!(!targets.reached(&evidence, &posterior));
+}
+
+/// A model of a crowd with that share of positives.
+fn trained(positives: f64, sensitivity: f64, specificity: f64, seed: u64) -> ReliabilityModel {
+    let crowd = Crowd {
+        items: 500,
+        annotators: 25,
+        frequencies: vec![1.0 - positives, positives],
+        rates: vec![specificity, sensitivity],
+        ..Crowd::default()
+    };
+    let mut model = open();
+    asked(&mut model, &crowd.label(seed), (0, 10));
+    model
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn a_further_equal_label_never_lowers_its_class(
+        positives in 0.02_f64..0.5,
+        sensitivity in 0.6_f64..0.9,
+        specificity in 0.8_f64..0.97,
+        seed in 0_u64..1000,
+        strangers in any::<bool>(),
+    ) {
+        let model = trained(positives, sensitivity, specificity, seed);
+        let who = if strangers { "s" } else { "k" };
+        let names: Vec<String> = (0..20).map(|k| format!("{who}{k}")).collect();
+        for class in ["c0", "c1"] {
+            let labels: Vec<(&str, &str)> = names.iter().map(|k| (k.as_str(), class)).collect();
+            let mut before = 0.0;
+            for end in 1..=20 {
+                let last = labels[end - 1].0;
+                let rows = model.confusion_named(last);
+                let said = |row: &(&str, Vec<(&str, f64)>)| row.1.iter().find(|(l, _)| *l == class).map(|(_, p)| *p);
+                let right = rows.iter().find(|row| row.0 == class).and_then(said).unwrap_or(1.0);
+                let wrong = rows.iter().find(|row| row.0 != class).and_then(said).unwrap_or(0.0);
+                let evidence = model.posterior_of(&labels[..end]).unwrap();
+                let posterior = evidence.posterior();
+                let at = posterior.classes.iter().position(|one| one == class).unwrap();
+                let now = posterior.probabilities[at];
+                if right > wrong + 0.02 {
+                    prop_assert!(end == 1 || now >= before - 1e-9, "{end}: {before} to {now}");
+                }
+                before = now;
+                prop_assert_eq!(evidence.agreed(), Some(class));
+            }
+            prop_assert!(before > 0.5, "20 equal labels are the answer: {before}");
+        }
+    }
 }
 
 proptest! {
