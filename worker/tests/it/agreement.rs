@@ -148,14 +148,14 @@ async fn the_newest_items_are_followed_and_a_rebuild_finds_the_same() {
     near(live.alpha, krippendorffs_alpha_nominal(&ratings).unwrap());
     near(live.kappa, cohens_kappa(&row(0), &row(1)).unwrap());
     assert_eq!(live.kappa_of, Some(KappaOf::TwoPeople));
-    let inside = |value: Option<f64>, bounds: Option<Bounds>| {
+    let bounded = |value: Option<f64>, bounds: Option<Bounds>| {
         let (value, bounds) = (value.unwrap(), bounds.unwrap());
         assert!(bounds.lower < value && value < bounds.upper, "{live:?}");
     };
-    inside(live.agreement, live.agreement_interval);
-    inside(live.alpha, live.alpha_interval);
-    inside(live.kappa, live.kappa_interval);
-    inside(live.ac1, live.ac1_interval);
+    bounded(live.agreement, live.agreement_interval);
+    bounded(live.alpha, live.alpha_interval);
+    bounded(live.kappa, live.kappa_interval);
+    bounded(live.ac1, live.ac1_interval);
     assert_eq!(live.classes.len(), 3);
     let equal = inside.iter().filter(|item| item[0] == item[1]).count();
     near(live.agreement, equal as f64 / 20.0);
