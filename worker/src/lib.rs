@@ -14,6 +14,7 @@ pub mod diagram;
 pub mod embedded;
 pub mod failpoints;
 pub mod http;
+pub mod labels;
 pub mod metrics;
 pub mod operations;
 pub mod outbox;

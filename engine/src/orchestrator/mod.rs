@@ -6,6 +6,7 @@ mod chain;
 mod claim;
 mod error;
 mod facts;
+mod known_annotators;
 mod live_models;
 mod messages;
 mod offer;
@@ -24,6 +25,7 @@ use uuid::Uuid;
 
 pub use error::OrchestrationError;
 pub use facts::{FactSource, SystemFacts};
+pub use known_annotators::KnownAnnotators;
 pub use messages::{MessageBuilder, NoMessages};
 pub use operator::plan_operator_command;
 pub use preview::Preview;

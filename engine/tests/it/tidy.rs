@@ -79,7 +79,7 @@ const WORKER: House = House {
     layers: &[
         &["backoff", "broker", "diagram", "failpoints", "shutdown"],
         &["poll", "wire"],
-        &["metrics", "webhook"],
+        &["labels", "metrics", "webhook"],
         &["settings"],
         &["telemetry"],
         &["amqp", "embedded", "outbox", "projections", "traces"],

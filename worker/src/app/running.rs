@@ -20,7 +20,7 @@ use crate::{
     http::Health,
     metrics::Metrics,
     pipeline::{Pipeline, PipelineHandle, PipelineParts, PipelineSettings},
-    projections::{AgreementProjector, GoalProjector, GoldProjector},
+    projections::{AgreementProjector, GoalProjector, GoldProjector, LabelsProjector},
     settings::{Services, Settings},
     timers::{ExternalHandlers, GoalActionRunner, PauseExpirer, TimerRunner},
     traces::Traces,
@@ -99,7 +99,7 @@ impl RunningWorker {
         settings: &Settings,
         webhooks: &WebhookClient,
         failpoints: &Failpoints,
-    ) -> [(&'static str, BoxFuture<'static, ()>); 6] {
+    ) -> [(&'static str, BoxFuture<'static, ()>); 7] {
         let store = || Arc::clone(&self.store);
         let orchestrator = || Arc::clone(&self.orchestrator);
         let messages = || settings.publish.messages();
@@ -116,6 +116,8 @@ impl RunningWorker {
         let agreement = AgreementProjector::new(store(), messages(), settings.agreement_window)
             .with_failpoints(failpoints.clone());
         let gold = GoldProjector::new(store(), messages()).with_failpoints(failpoints.clone());
+        let labels = LabelsProjector::new(store(), orchestrator(), messages())
+            .with_failpoints(failpoints.clone());
         let goal_actions = GoalActionRunner::new(
             store(),
             orchestrator(),
@@ -129,6 +131,7 @@ impl RunningWorker {
             ("goals", Box::pin(goals.run(stopping()))),
             ("agreement", Box::pin(agreement.run(stopping()))),
             ("gold", Box::pin(gold.run(stopping()))),
+            ("labels", Box::pin(labels.run(stopping()))),
             ("goal actions", Box::pin(goal_actions.run(stopping()))),
         ]
     }

@@ -69,6 +69,7 @@ impl Worker {
             store: database.store(),
             orchestrator: Arc::clone(&orchestrator),
             commands: Arc::new(slot.clone()),
+            messages: settings.publish.messages(),
             tokens,
             health: health.clone(),
             metrics: {

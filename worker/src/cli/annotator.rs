@@ -7,11 +7,14 @@ use uuid::Uuid;
 
 use super::{
     CliError, Output,
-    connect::open_store,
+    connect::{open_store, orchestrator},
     output::Table,
     workflow::{OperatorArgs, pause_text, run_operator_command},
 };
 use crate::{
+    operations::annotators::{
+        AnnotatorReport, QuestionAccuracy, QuestionReport, annotator_accuracies, annotator_report,
+    },
     projections::gold::{AnnotatorReliability, reliabilities},
     settings::Settings,
     wire::PauseVerb,
@@ -22,7 +25,15 @@ use crate::{
 pub enum AnnotatorVerb {
     /// List annotators with their accuracy on gold tasks and their pauses
     List {
-        /// Only in this workflow
+        /// Only in this workflow; also lists their accuracy by step and field, as the models know it
+        #[arg(long, short, value_name = "ID")]
+        workflow: Option<Slug>,
+    },
+    /// Show how reliable an annotator is, by workflow, step and field
+    Show {
+        /// User id of the annotator
+        user: Uuid,
+        /// Only this workflow, and there every question whose answers are categories
         #[arg(long, short, value_name = "ID")]
         workflow: Option<Slug>,
     },
@@ -51,9 +62,30 @@ pub(super) async fn run(
             let store = open_store(settings).await?;
             let mut annotators = reliabilities(&*store).await?;
             annotators.retain(|one| workflow.as_ref().is_none_or(|id| one.workflow == *id));
-            output.result(&json!({"annotators": annotators}), || {
-                list_text(&annotators)
+            let Some(workflow) = workflow else {
+                output.result(&json!({"annotators": annotators}), || {
+                    list_text(&annotators)
+                });
+                return Ok(());
+            };
+            let orchestrator = orchestrator(&store, settings);
+            let accuracies = annotator_accuracies(&orchestrator, &workflow).await?;
+            let all = json!({"annotators": annotators, "accuracies": accuracies});
+            output.result(&all, || {
+                format!(
+                    "{}\n\n{}",
+                    list_text(&annotators),
+                    accuracies_text(&accuracies)
+                )
             });
+            Ok(())
+        }
+        AnnotatorVerb::Show { user, workflow } => {
+            let store = open_store(settings).await?;
+            let orchestrator = orchestrator(&store, settings);
+            let user = UserId(user);
+            let report = annotator_report(&*store, &orchestrator, user, workflow.as_ref()).await?;
+            output.result(&report, || report_text(&report));
             Ok(())
         }
         AnnotatorVerb::Pause(AnnotatorArgs {
@@ -71,6 +103,75 @@ pub(super) async fn run(
             run_operator_command(verb, operator_command, None, settings, output).await
         }
     }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+fn accuracies_text(accuracies: &[QuestionAccuracy]) -> String {
+    if accuracies.is_empty() {
+        return "no labels of categories in this workflow".to_owned();
+    }
+    let mut table = Table::new(&[
+        "step",
+        "field",
+        "annotator",
+        "labels",
+        "accuracy",
+        "95 % interval",
+        "with others",
+        "gold",
+    ]);
+    for one in accuracies {
+        table.row([
+            one.step_id.to_string(),
+            one.field.clone().unwrap_or_default(),
+            one.user_id.to_string(),
+            one.labels.to_string(),
+            percent(one.accuracy),
+            format!("{} to {}", percent(one.low), percent(one.high)),
+            one.agreement_with_others.map_or("-".to_owned(), percent),
+            format!("{}/{}", one.gold_right, one.gold_answers),
+        ]);
+    }
+    table.render(0)
+}
+
+fn report_text(report: &AnnotatorReport) -> String {
+    let accuracies = report
+        .questions
+        .iter()
+        .map(QuestionReport::accuracy)
+        .cloned();
+    let accuracies: Vec<QuestionAccuracy> = accuracies.collect();
+    if accuracies.is_empty() {
+        return format!("no labels of {} are known", report.user_id);
+    }
+    let mut text = accuracies_text(&accuracies);
+    for question in &report.questions {
+        if question.confusion.is_empty() {
+            continue;
+        }
+        let accuracy = question.accuracy();
+        let field = accuracy.field.as_ref().map(|field| format!(", {field}"));
+        text.push_str(&format!(
+            "\n\n{}, {}{}: what is given (column) for what is true (row)\n",
+            accuracy.workflow,
+            accuracy.step_id,
+            field.unwrap_or_default(),
+        ));
+        let classes: Vec<String> = question.classes.iter().map(ToString::to_string).collect();
+        let mut table = Table::plain();
+        let heads = classes.iter().cloned();
+        table.row([String::new()].into_iter().chain(heads));
+        for (class, row) in classes.iter().zip(&question.confusion) {
+            let cells = row.iter().copied().map(percent);
+            table.row([class.clone()].into_iter().chain(cells));
+        }
+        text.push_str(&table.render(2));
+    }
+    text
 }
 
 fn list_text(annotators: &[AnnotatorReliability]) -> String {

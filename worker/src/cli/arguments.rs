@@ -6,9 +6,9 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
     annotator::AnnotatorVerb, assignment::AssignmentVerb, bench::BenchArgs, config::ConfigVerb,
-    dead_letter::DeadLetterVerb, demo::DemoArgs, goal::GoalVerb, outbox::OutboxVerb,
-    output::Format, publish::PublishArgs, rebuild::RebuildArgs, rejected::RejectedVerb, settings,
-    task::TaskVerb, worker::WorkerArgs, workflow::WorkflowVerb,
+    dead_letter::DeadLetterVerb, demo::DemoArgs, goal::GoalVerb, labels::LabelsVerb,
+    outbox::OutboxVerb, output::Format, publish::PublishArgs, rebuild::RebuildArgs,
+    rejected::RejectedVerb, settings, task::TaskVerb, worker::WorkerArgs, workflow::WorkflowVerb,
 };
 use crate::settings::SettingsFlags;
 
@@ -68,7 +68,10 @@ pub enum Verb {
     /// List and replay commands that were rejected
     #[command(subcommand)]
     Rejected(RejectedVerb),
-    /// List annotators with their accuracy on gold tasks, pause and resume them
+    /// Export labels, list likely errors, look back, show calibration
+    #[command(subcommand)]
+    Labels(LabelsVerb),
+    /// List and show annotators with their accuracy, pause and resume them
     #[command(subcommand)]
     Annotator(AnnotatorVerb),
     /// List the slots that a person has claimed

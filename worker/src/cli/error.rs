@@ -6,7 +6,9 @@ use glyph_workflow_engine::{
     store::{ErrorClass, EventStoreError},
 };
 
-use crate::{broker::BrokerError, settings::SettingsError, telemetry};
+use crate::{
+    broker::BrokerError, operations::labels::LabelsError, settings::SettingsError, telemetry,
+};
 
 /// Why a verb failed. The texts say what, where, and how to fix it.
 #[derive(Debug, thiserror::Error)]
@@ -148,6 +150,15 @@ impl From<Dead> for CliError {
                 "this --command-id was used for a command with other content",
             ),
             Dead::Malformed(message) => Self::failed("malformed", message),
+        }
+    }
+}
+
+impl From<LabelsError> for CliError {
+    fn from(error: LabelsError) -> Self {
+        match error {
+            LabelsError::UnknownWorkflow(workflow) => Self::not_found("workflow", workflow),
+            LabelsError::Engine(error) => error.into(),
         }
     }
 }

@@ -15,6 +15,7 @@ mod error;
 mod expanded;
 mod explain;
 mod goal;
+mod labels;
 mod migrate;
 mod migration;
 mod outbox;

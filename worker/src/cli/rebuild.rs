@@ -19,7 +19,8 @@ use super::{
 };
 use crate::{
     projections::{
-        AgreementProjector, GOALS, GoalProjector, GoldProjector, PageOutcome, agreement, gold,
+        AgreementProjector, GOALS, GoalProjector, GoldProjector, LabelsProjector, PageOutcome,
+        agreement, gold, labels,
     },
     settings::Settings,
 };
@@ -61,6 +62,7 @@ pub(super) async fn run(
     }
     measure_agreement(&store, settings).await?;
     score_annotators(&store, settings).await?;
+    count_labels(&store, settings).await?;
     bar.finish_and_clear();
     output.result(&report, || report_text(&report));
     Ok(())
@@ -183,6 +185,17 @@ async fn measure_agreement(store: &Arc<dyn Store>, settings: &Settings) -> Resul
 async fn score_annotators(store: &Arc<dyn Store>, settings: &Settings) -> Result<(), CliError> {
     store.reset_projection(gold::PROJECTION).await?;
     let projector = GoldProjector::new(Arc::clone(store), settings.publish.messages());
+    while let PageOutcome::Read(_) = projector.step().await? {}
+    Ok(())
+}
+
+/// Counts calibration and completed visits from the beginning of the log. A worker then looks back
+/// anew; what was told before is not told again.
+async fn count_labels(store: &Arc<dyn Store>, settings: &Settings) -> Result<(), CliError> {
+    store.reset_projection(labels::PROJECTION).await?;
+    let orchestrator = WorkflowOrchestrator::new(Arc::clone(store) as _, Arc::clone(store) as _);
+    let messages = settings.publish.messages();
+    let projector = LabelsProjector::new(Arc::clone(store), Arc::new(orchestrator), messages);
     while let PageOutcome::Read(_) = projector.step().await? {}
     Ok(())
 }

@@ -4,8 +4,8 @@ use std::{ffi::OsString, process::ExitCode};
 
 use super::{
     Cli, CliError, Format, Output, annotator, arguments::Verb, assignment, bench, config,
-    dead_letter, demo, goal, migrate, outbox, publish, rebuild, rejected, settings, task, worker,
-    workflow,
+    dead_letter, demo, goal, labels, migrate, outbox, publish, rebuild, rejected, settings, task,
+    worker, workflow,
 };
 use crate::settings::Settings;
 
@@ -68,6 +68,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Verb::DeadLetter(verb) => dead_letter::run(verb, &settings, output).await,
         Verb::Outbox(verb) => outbox::run(verb, &settings, output).await,
         Verb::Rejected(verb) => rejected::run(verb, &settings, output).await,
+        Verb::Labels(verb) => labels::run(verb, &settings, output).await,
         Verb::Annotator(verb) => annotator::run(verb, &settings, output).await,
         Verb::Assignment(verb) => assignment::run(verb, &settings, output).await,
         Verb::Goal(verb) => goal::run(verb, &settings, output).await,

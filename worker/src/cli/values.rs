@@ -1,5 +1,6 @@
 //! Parses the values of arguments.
 
+use chrono::{DateTime, Utc};
 use glyph_workflow_engine::state::TaskStatus;
 use serde_json::Value;
 
@@ -19,6 +20,13 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
         .split_once('=')
         .map(|(key, value)| (key.to_owned(), value.to_owned()));
     pair.ok_or_else(|| "write KEY=VALUE".to_owned())
+}
+
+/// A time as in RFC 3339.
+pub(super) fn time(text: &str) -> Result<DateTime<Utc>, String> {
+    let time = DateTime::parse_from_rfc3339(text);
+    let time = time.map_err(|error| format!("{error}; write it as 2026-01-31T12:00:00Z"))?;
+    Ok(time.with_timezone(&Utc))
 }
 
 /// A status by its name.

@@ -11,7 +11,7 @@ use glyph_workflow_engine::{
 };
 
 use super::Health;
-use crate::settings::Tokens;
+use crate::{settings::Tokens, wire::CloudEventMessages};
 
 /// Timeout of any request; after it the answer is 504.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -40,6 +40,8 @@ pub struct Api {
     pub orchestrator: Arc<WorkflowOrchestrator>,
     /// Executes commands.
     pub commands: Arc<dyn CommandSink>,
+    /// Builds the messages of what belongs to no command.
+    pub messages: CloudEventMessages,
     /// Who may call.
     pub tokens: Tokens,
     /// The readiness of the parts.

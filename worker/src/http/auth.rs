@@ -25,6 +25,15 @@ impl Caller {
         self.user.is_some() && self.role < Role::Operator
     }
 
+    /// Refuses tokens of annotators, who are not told how people and answers are judged.
+    pub(super) fn require_no_annotator(self) -> Result<(), Problem> {
+        if self.is_annotator() {
+            let why = "a token that names a user does not see how people are judged";
+            return Err(Problem::forbidden(why));
+        }
+        Ok(())
+    }
+
     /// Refuses callers below `role`.
     pub(super) fn require(self, role: Role) -> Result<(), Problem> {
         if self.role >= role {

@@ -22,7 +22,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    operations::migration::MigrationError,
+    operations::{labels::LabelsError, migration::MigrationError},
     telemetry,
     wire::{Unreadable, UnreadableCode},
 };
@@ -241,6 +241,15 @@ impl From<MigrationError> for Problem {
             | MigrationError::UnknownRevision { .. }
             | MigrationError::UnknownStep { .. }
             | MigrationError::Ended(_)) => Self::malformed(error.to_string()),
+        }
+    }
+}
+
+impl From<LabelsError> for Problem {
+    fn from(error: LabelsError) -> Self {
+        match error {
+            LabelsError::UnknownWorkflow(workflow) => Self::workflow_not_found(workflow),
+            LabelsError::Engine(error) => error.into(),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! problem documents, built in `error.rs` alone.
 
 mod agreement;
+mod annotator_reports;
 mod annotators;
 mod api;
 mod assignments;
@@ -13,6 +14,7 @@ mod docs;
 mod error;
 mod goals;
 mod health;
+mod labels;
 mod migration;
 mod openapi;
 mod operation;

@@ -26,14 +26,14 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::{
     Api, Problem, REQUEST_TIMEOUT, agreement,
     agreement::AgreementList,
-    annotators,
+    annotator_reports, annotators,
     annotators::{AnnotatorList, AnnotatorOperatorResult},
     assignments, commands,
     commands::NextStep,
     goals,
     goals::{CompletionResult, GoalList},
     health::{Liveness, ReadinessDocument, livez, readyz},
-    migration,
+    labels, migration,
     migration::{MigrateAnswer, MigrateBody},
     openapi,
     openapi::ApiDocument,
@@ -116,6 +116,8 @@ fn operations() -> Vec<Operation> {
         ),
     );
     all.extend(annotator_operations());
+    all.extend(annotator_reports::operations());
+    all.extend(labels::operations());
     all.push(
         Operation::get("/api/v1/goals", "list_goals", goals::list)
             .summary("Progress of all goals")

@@ -4,10 +4,12 @@
 //! caller decides how the document looks as a page or a table, and which status or exit code an
 //! error becomes.
 
+pub mod annotators;
 pub mod answers;
 pub mod assignments;
 pub mod explain;
 pub mod goals;
+pub mod labels;
 pub mod migration;
 pub mod tasks;
 pub mod waiting;

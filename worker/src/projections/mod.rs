@@ -3,9 +3,11 @@
 pub mod agreement;
 mod goals;
 pub mod gold;
+pub mod labels;
 mod pace;
 
 pub use agreement::AgreementProjector;
 pub use goals::{GOALS, GoalProjector, find_goal, read_goals};
 pub use gold::GoldProjector;
+pub use labels::LabelsProjector;
 pub use pace::PageOutcome;

@@ -58,6 +58,7 @@ message_types! {
     AgreementProgressed "agreement.progressed" "agreement_progressed";
     GoalAlert "goal.alert" "goal_alert";
     AnnotatorFlagged "annotator.flagged" "annotator_flagged";
+    AnswerRevised "answer.revised" "answer_revised";
     CommandRejected "command.rejected" "command_rejected";
 }
 

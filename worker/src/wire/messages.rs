@@ -4,8 +4,8 @@
 //! The transaction that commits the event also builds the body, and the body never changes: every
 //! later publication sends the same bytes under the same id.
 //!
-//! This module selects which kinds are published; `from_events.rs` and `from_goals.rs` build the
-//! messages.
+//! This module selects which kinds are published; `from_events.rs`, `from_goals.rs` and `labels.rs`
+//! build the messages.
 
 use std::collections::BTreeSet;
 

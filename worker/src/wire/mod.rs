@@ -10,6 +10,7 @@ mod from_events;
 mod from_goals;
 pub mod goals;
 mod known_fields;
+pub mod labels;
 mod message_types;
 mod messages;
 pub mod operator_commands;

@@ -20,6 +20,7 @@ use super::{
     envelope::{Envelope, SCHEMA_BASE},
     goals::{AlertReport, GoalReport},
     known_fields::command_schema,
+    labels::AnswerRevised,
     message_types::MessageType,
     replies::CommandReply,
 };
@@ -106,6 +107,7 @@ fn data_schema(kind: MessageType) -> Schema {
         MessageType::GoalProgressed | MessageType::GoalCompleted => outgoing::<GoalReport>(),
         MessageType::GoalAlert => outgoing::<AlertReport>(),
         MessageType::AnnotatorFlagged => outgoing::<AnnotatorFlagged>(),
+        MessageType::AnswerRevised => outgoing::<AnswerRevised>(),
         MessageType::AgreementProgressed => outgoing::<AgreementProgress>(),
         MessageType::CommandRejected => outgoing::<CommandRejected<'_>>(),
     }

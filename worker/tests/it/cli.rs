@@ -708,3 +708,117 @@ step_library:
     assert!(stored.contains("steps[0].completion.count"), "{stored}");
     assert!(stored.contains("sentiment-dual@1"), "{stored}");
 }
+
+#[test]
+fn labels_are_exported_as_lines_of_json_and_as_csv() {
+    let glyph = Glyph::with_dual();
+    let task = Uuid::from_u128(7).to_string();
+    let start = [
+        "task",
+        "start",
+        &task,
+        "-w",
+        "sentiment-dual",
+        "--label",
+        "project=p1",
+    ];
+    glyph.done(&start);
+    for user in [1, 2] {
+        let user = Uuid::from_u128(user).to_string();
+        let data = r#"{"label": "positive"}"#;
+        glyph.done(&["task", "submit", &task, "--user", &user, "--data", data]);
+    }
+    let export = ["labels", "export", "--workflow", "sentiment-dual"];
+    let lines = glyph.done(&export);
+    assert_eq!(lines.lines().count(), 1, "{lines}");
+    let label: Value = serde_json::from_str(&lines).unwrap();
+    assert_eq!(
+        (&label["task_id"], &label["value"]),
+        (&json!(task), &json!("positive"))
+    );
+    assert!(label["votes"][0].get("annotator").is_none(), "{label}");
+    let people = glyph.done(&[&export[..], &["--with-annotators"]].concat());
+    assert!(people.contains(&Uuid::from_u128(1).to_string()), "{people}");
+
+    let file = glyph.folder.path().join("labels.csv");
+    let to_file = [&export[..], &["--format", "csv", "--out", path(&file)]].concat();
+    let told = glyph.json(&to_file);
+    assert_eq!((&told["tasks"], &told["labels"]), (&json!(1), &json!(1)));
+    let csv = std::fs::read_to_string(&file).unwrap();
+    let rows: Vec<&str> = csv.split("\r\n").collect();
+    assert!(rows[0].starts_with("task_id,labels,revision,step,visit,completed_at,value,"));
+    let begin = format!("{task},\"{{\"\"project\"\":\"\"p1\"\"}}\",1,annotate,1,");
+    assert!(rows[1].starts_with(&begin), "{csv}");
+    assert_eq!((rows.len(), rows[2]), (3, ""));
+    let nothing = glyph.done(&[&export[..], &["--where", "project=p2"]].concat());
+    assert_eq!(nothing, "");
+    let unwritable = [&export[..], &["--out", "/nowhere/labels.csv"]].concat();
+    assert_eq!(code(&glyph.run(&unwritable)), 1);
+    let unknown = glyph.run(&["labels", "export", "--workflow", "nobody"]);
+    assert_eq!(code(&unknown), 1);
+    assert!(stderr(&unknown).contains("there is no workflow `nobody`"));
+}
+
+#[test]
+fn what_is_known_of_labels_and_annotators_is_shown() {
+    let glyph = Glyph::new();
+    glyph.done(&["migrate"]);
+    let file = glyph.file(
+        "adaptive.yaml",
+        "workflow:
+  id: adaptive
+  steps:
+    - id: annotate
+      type: annotation
+      completion: { type: confidence, target: 0.9, min: 2, max: 2 }
+      answer: { field: label, kind: category, values: [cat, dog] }
+",
+    );
+    glyph.done(&["workflow", "create", path(&file)]);
+    let (task, ann) = (
+        Uuid::from_u128(7).to_string(),
+        Uuid::from_u128(1).to_string(),
+    );
+    glyph.done(&["task", "start", &task, "-w", "adaptive"]);
+    for user in [1, 2] {
+        let user = Uuid::from_u128(user).to_string();
+        let data = r#"{"label": "cat"}"#;
+        glyph.done(&["task", "submit", &task, "--user", &user, "--data", data]);
+    }
+    let suspects = glyph.json(&["labels", "suspect", "-w", "adaptive"]);
+    assert_eq!(suspects["suspects"][0]["value_now"], "cat", "{suspects}");
+    assert!(
+        glyph
+            .done(&["labels", "suspect", "-w", "adaptive"])
+            .contains(&task)
+    );
+    let look = glyph.json(&["labels", "look", "-w", "adaptive"]);
+    assert_eq!((&look["answers"], &look["revised"]), (&json!(1), &json!(0)));
+    assert!(
+        glyph
+            .done(&["labels", "look", "-w", "adaptive"])
+            .starts_with("0 of 1 answers")
+    );
+    assert_eq!(
+        glyph.json(&["labels", "calibration"]),
+        json!({"calibration": []})
+    );
+    let report = glyph.json(&["annotator", "show", &ann]);
+    let question = &report["questions"][0];
+    assert_eq!(
+        (&question["labels"], &question["compared"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(question["agreement_with_others"], 1.0);
+    let shown = glyph.done(&["annotator", "show", &ann]);
+    assert!(
+        shown.contains("95 % INTERVAL") && shown.contains("\"cat\""),
+        "{shown}"
+    );
+    let listed = glyph.json(&["annotator", "list", "-w", "adaptive"]);
+    assert_eq!(
+        listed["accuracies"].as_array().unwrap().len(),
+        2,
+        "{listed}"
+    );
+}

@@ -4,6 +4,7 @@ mod access;
 mod claims;
 mod explain;
 mod gold;
+mod labels;
 mod migration;
 mod service;
 mod tasks;
@@ -96,6 +97,7 @@ impl Server {
             store,
             commands: Arc::new(Direct(Arc::clone(&orchestrator))),
             orchestrator,
+            messages: CloudEventMessages::default(),
             tokens,
             health: health.clone(),
             metrics: Arc::new(|| "glyph_up 1\n".to_owned()),

@@ -90,6 +90,47 @@ impl ModelKey {
         keys
     }
 
+    /// The models of the answers to `step`, each with the place of what it knows in the step's
+    /// value: that of a record's field, else the value itself. Only of a step that completes by
+    /// confidence or may weigh votes.
+    pub fn of_answers(config: &WorkflowConfig, step: &StepConfig) -> Vec<(Self, Option<String>)> {
+        if let Ok(question) = step.question()
+            && let Some(key) = Self::of_confidence(&config.id, step, &question)
+        {
+            return vec![(key, None)];
+        }
+        let weighing = step.consensus.as_ref().filter(|c| weighs_votes(c));
+        let Some(question) = weighing.and_then(|c| step.question_compared_by(c).ok()) else {
+            return Vec::new();
+        };
+        let key = |field: Option<&str>| Self::new(&config.id, step, &question, field);
+        if question.mode().is_none() {
+            return vec![(key(question.field()), None)];
+        }
+        let fields = question.fields().into_iter();
+        fields
+            .map(|field| {
+                let path = question.path_of(field.path);
+                (key(Some(&path)), Some(field.path.to_owned()))
+            })
+            .collect()
+    }
+
+    /// The models that tell how reliable the annotators of `step` are: those of its answers, and
+    /// of every other category that it asks for.
+    pub fn of_report(config: &WorkflowConfig, step: &StepConfig) -> Vec<Self> {
+        let answers = Self::of_answers(config, step).into_iter();
+        let mut keys: Vec<Self> = answers.map(|(key, _)| key).collect();
+        if let Ok(question) = step.question() {
+            for (field, _) in question.categorical() {
+                if keys.iter().all(|key| key.field != field) {
+                    keys.push(Self::new(&config.id, step, &question, field.as_deref()));
+                }
+            }
+        }
+        keys
+    }
+
     /// The models by which `step` assigns work; empty if it does not assign by quality.
     pub fn of_offers(workflow: &WorkflowId, step: &StepConfig) -> Vec<Self> {
         if step.load_balancing() != LoadBalancing::QualityWeighted {

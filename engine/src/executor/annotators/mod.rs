@@ -7,9 +7,11 @@
 
 mod key;
 mod model;
+mod peers;
 mod view;
 
 pub use key::ModelKey;
 pub(in crate::executor) use key::weighs_votes;
 pub use model::{AnnotatorModel, ModelPosition};
+pub use peers::PeerAgreement;
 pub use view::{Annotators, ModelSource, Reliability};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::ModelKey;
+use super::{ModelKey, PeerAgreement, peers::Peers};
 use crate::{
     answer::{Answer, value_at},
     events::{LogPosition, StoredEvent, WorkflowEvent},
@@ -23,6 +23,8 @@ pub struct AnnotatorModel {
     model: ReliabilityModel,
     /// Known answers of tasks that have not ended.
     gold: BTreeMap<TaskId, String>,
+    #[serde(default, skip_serializing_if = "Peers::is_empty")]
+    peers: Peers,
     position: LogPosition,
     /// Number of events beyond `position`. A model with any is never stored.
     #[serde(skip)]
@@ -63,6 +65,7 @@ impl AnnotatorModel {
             model: ReliabilityModel::new(key.possible())?,
             key,
             gold: BTreeMap::new(),
+            peers: Peers::default(),
             position: LogPosition::default(),
             beyond: 0,
         })
@@ -76,6 +79,11 @@ impl AnnotatorModel {
     /// The model.
     pub fn model(&self) -> &ReliabilityModel {
         &self.model
+    }
+
+    /// How often an annotator has given the same answer as the others of the same visit.
+    pub fn agreement_with_others(&self, annotator: &str) -> PeerAgreement {
+        self.peers.of(annotator)
     }
 
     /// The position up to which it has read the log.
@@ -156,7 +164,9 @@ impl AnnotatorModel {
             | WorkflowEvent::StepWithdrawn { step_id, visit, .. }
                 if *step_id == self.key.step =>
             {
-                self.model.close(&Self::item(task, *visit));
+                let item = Self::item(task, *visit);
+                self.model.close(&item);
+                self.peers.close(&item);
             }
             WorkflowEvent::WorkflowCompleted { .. }
             | WorkflowEvent::WorkflowFailed { .. }
@@ -170,10 +180,11 @@ impl AnnotatorModel {
     fn label(&mut self, task: TaskId, visit: u32, annotator: &str, class: &str) {
         let item = Self::item(task, visit);
         let is_new = !self.model.knows(&item);
-        if self.model.observe(&item, annotator, class).is_ok()
-            && is_new
-            && let Some(gold) = self.gold.get(&task)
-        {
+        if self.model.observe(&item, annotator, class).is_err() {
+            return;
+        }
+        self.peers.add(&item, annotator, class);
+        if is_new && let Some(gold) = self.gold.get(&task) {
             let _ = self.model.observe_gold(&item, gold);
         }
     }

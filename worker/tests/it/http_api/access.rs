@@ -73,7 +73,7 @@ async fn unreadable_and_unknown_things_have_documents() {
 
 /// The tokens `viewer`, `producer` (who is `user`) and `operator`.
 /// The producer's token stands for `user`, if one is named.
-fn one_token_for_each_role(user: Option<Uuid>) -> Tokens {
+pub(super) fn one_token_for_each_role(user: Option<Uuid>) -> Tokens {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tokens");
     let hash = |token: &str| {

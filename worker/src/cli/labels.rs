@@ -1,0 +1,390 @@
+//! `glyph labels`: export, likely errors, looking back, calibration.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use chrono::{DateTime, Utc};
+use clap::{Args, Subcommand, ValueEnum};
+use glyph_workflow_engine::{
+    ids::{Slug, WorkflowId},
+    limits::PAGE_MAX,
+};
+use serde_json::{Value, json};
+
+use super::{
+    CliError, Output,
+    connect::{open_store, orchestrator},
+    output::{Table, clipped, grouped},
+    values::{pair, time},
+};
+use crate::{
+    labels::{Label, LabelFilter, LabelReader, StepCalibration, Suspect, csv_header, csv_row},
+    operations::labels::{Extent, LookReport, SuspectList, label_reader, look, suspects},
+    projections::labels::calibrations,
+    settings::Settings,
+};
+
+/// Verbs on labels.
+#[derive(Clone, Debug, Subcommand)]
+pub enum LabelsVerb {
+    /// Export the labels of completed tasks, one line each, as delivered and as known now
+    #[command(after_help = EXPORT_HELP)]
+    Export {
+        #[command(flatten)]
+        selection: Selection,
+        /// Format of the lines
+        #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+        format: LinesFormat,
+        /// Include who submitted each vote; left out without it
+        #[arg(long)]
+        with_annotators: bool,
+        /// File to write, replaced if it exists [default: standard output]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// List the labels that are most likely wrong, with what is known now
+    Suspect {
+        #[command(flatten)]
+        selection: Selection,
+        /// Maximum number of labels
+        #[arg(long, value_name = "N", default_value_t = 100,
+              value_parser = clap::value_parser!(u32).range(1..=i64::from(PAGE_MAX)))]
+        limit: u32,
+    },
+    /// Look back at completed tasks: one message `answer.revised` for each answer that would be
+    /// another one now. No task changes
+    Look {
+        #[command(flatten)]
+        selection: Selection,
+    },
+    /// Show how often answers of a stated probability are right on gold tasks
+    Calibration {
+        /// Only of this workflow
+        #[arg(long, short, value_name = "ID")]
+        workflow: Option<Slug>,
+    },
+}
+
+const EXPORT_HELP: &str = "Columns, in order: task_id, labels, revision, step, visit, completed_at, value, \
+resolved_by, agreement, result_of, confidence, posterior, value_now, confidence_now, posterior_now, \
+model_position, fields_now, votes, gold. What is nested is JSON in its cell; see docs/labels.md";
+
+/// Which labels.
+#[derive(Clone, Debug, Args)]
+pub struct Selection {
+    /// Workflow id
+    #[arg(long, short, value_name = "ID")]
+    workflow: Slug,
+    /// Only of this step
+    #[arg(long, value_name = "ID")]
+    step: Option<Slug>,
+    /// Only of tasks that ended at this time or later, as an RFC 3339 time
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    since: Option<DateTime<Utc>>,
+    /// Only of tasks with this label; may be repeated
+    #[arg(long = "label", visible_alias = "where", value_name = "KEY=VALUE", value_parser = pair)]
+    labels: Vec<(String, String)>,
+}
+
+impl From<Selection> for LabelFilter {
+    fn from(selection: Selection) -> Self {
+        Self {
+            workflow: selection.workflow,
+            step: selection.step,
+            labels: selection.labels.into_iter().collect(),
+            since: selection.since,
+        }
+    }
+}
+
+/// Formats of exported lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LinesFormat {
+    /// One JSON object a line
+    #[default]
+    Jsonl,
+    /// RFC 4180, with a header
+    Csv,
+}
+
+pub(super) async fn run(
+    verb: LabelsVerb,
+    settings: &Settings,
+    output: Output,
+) -> Result<(), CliError> {
+    let store = open_store(settings).await?;
+    let orchestrator = orchestrator(&store, settings);
+    match verb {
+        LabelsVerb::Export {
+            selection,
+            format,
+            with_annotators,
+            out,
+        } => {
+            let reader = label_reader(&*store, &orchestrator, selection.into()).await?;
+            let lines = Lines {
+                format,
+                with_annotators,
+            };
+            export(reader, lines, out.as_deref(), output).await
+        }
+        LabelsVerb::Suspect { selection, limit } => {
+            let reader = label_reader(&*store, &orchestrator, selection.into()).await?;
+            let found = suspects(reader, limit, Extent::default()).await?;
+            output.result(&found, || suspects_text(&found));
+            Ok(())
+        }
+        LabelsVerb::Look { selection } => {
+            let reader = label_reader(&*store, &orchestrator, selection.into()).await?;
+            let messages = settings.publish.messages();
+            let report = look(&*store, &messages, reader, Extent::default()).await?;
+            output.result(&report, || look_text(&report));
+            Ok(())
+        }
+        LabelsVerb::Calibration { workflow } => {
+            let calibration = calibrations(&*store, workflow.as_ref()).await?;
+            output.result(&json!({"calibration": calibration}), || {
+                calibration_text(&calibration, workflow.as_ref())
+            });
+            Ok(())
+        }
+    }
+}
+
+/// How labels become lines.
+#[derive(Clone, Copy)]
+struct Lines {
+    format: LinesFormat,
+    with_annotators: bool,
+}
+
+impl Lines {
+    fn begin(self, to: &mut dyn Write) -> io::Result<()> {
+        match self.format {
+            LinesFormat::Jsonl => Ok(()),
+            LinesFormat::Csv => to.write_all(csv_header().as_bytes()),
+        }
+    }
+
+    fn write(self, to: &mut dyn Write, mut label: Label) -> io::Result<()> {
+        if !self.with_annotators {
+            label.without_annotators();
+        }
+        match self.format {
+            LinesFormat::Jsonl => {
+                serde_json::to_writer(&mut *to, &label)?;
+                to.write_all(b"\n")
+            }
+            LinesFormat::Csv => to.write_all(csv_row(&label).as_bytes()),
+        }
+    }
+}
+
+async fn export(
+    mut reader: LabelReader<'_>,
+    lines: Lines,
+    out: Option<&Path>,
+    output: Output,
+) -> Result<(), CliError> {
+    let Some(path) = out else {
+        let mut to = BufWriter::new(io::stdout());
+        return match write_all(&mut reader, lines, &mut to, output).await {
+            Ok(_) => Ok(()),
+            // A reader that has closed the pipe (`| head`) is not an error.
+            Err(WriteError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(error) => Err(error.into_cli("standard output")),
+        };
+    };
+    // Written beside it first: a file of that name is always complete.
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    let name = path.display().to_string();
+    let file = new_file(&part).map_err(|error| WriteError::Io(error).into_cli(&name))?;
+    let mut to = BufWriter::new(file);
+    let written = write_all(&mut reader, lines, &mut to, output).await;
+    drop(to);
+    let moved = written.and_then(|counts| {
+        fs::rename(&part, path)?;
+        Ok(counts)
+    });
+    let (tasks, labels) = moved.map_err(|error| {
+        // What is left of it is of no use.
+        let _ = fs::remove_file(&part);
+        error.into_cli(&name)
+    })?;
+    output.result(
+        &json!({"file": name, "tasks": tasks, "labels": labels}),
+        || {
+            let (tasks, labels) = (grouped(tasks), grouped(labels));
+            format!("{labels} labels of {tasks} tasks in {name}")
+        },
+    );
+    Ok(())
+}
+
+/// A file that only its owner can read.
+fn new_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    options.open(path)
+}
+
+enum WriteError {
+    Io(io::Error),
+    Read(CliError),
+}
+
+impl From<io::Error> for WriteError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl WriteError {
+    fn into_cli(self, name: &str) -> CliError {
+        match self {
+            Self::Io(error) => CliError::failed("not_written", format!("{name}: {error}")),
+            Self::Read(error) => error,
+        }
+    }
+}
+
+/// Writes all labels. Returns how many tasks and labels there were.
+async fn write_all(
+    reader: &mut LabelReader<'_>,
+    lines: Lines,
+    to: &mut (impl Write + Send),
+    output: Output,
+) -> Result<(u64, u64), WriteError> {
+    let bar = output.progress(None, "exporting");
+    let (mut tasks, mut labels, mut after) = (0, 0, None);
+    lines.begin(to)?;
+    loop {
+        let page = reader.page(after, PAGE_MAX).await;
+        let page = page.map_err(|error| WriteError::Read(error.into()))?;
+        tasks += u64::from(page.tasks);
+        bar.inc(u64::from(page.tasks));
+        for label in page.labels {
+            labels += 1;
+            lines.write(to, label)?;
+        }
+        after = page.next_after;
+        if after.is_none() {
+            break;
+        }
+    }
+    to.flush()?;
+    bar.finish_and_clear();
+    Ok((tasks, labels))
+}
+
+fn shown(value: Option<&Value>) -> String {
+    const CHARACTERS: usize = 40;
+    let text = match value {
+        None => return "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+    };
+    clipped(&text, CHARACTERS)
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+fn suspects_text(found: &SuspectList) -> String {
+    if found.suspects.is_empty() {
+        let tasks = grouped(found.tasks);
+        return format!(
+            "no answers of the {tasks} completed tasks are known to a model: steps that complete by \
+             confidence or weigh votes have one"
+        );
+    }
+    let mut table = Table::new(&[
+        "task", "step", "field", "wrong", "answer", "then", "now", "now",
+    ]);
+    for one in &found.suspects {
+        let Suspect {
+            task_id,
+            step,
+            field,
+            value,
+            error_probability,
+            confidence,
+            confidence_now,
+            value_now,
+            ..
+        } = one;
+        table.row([
+            task_id.to_string(),
+            step.to_string(),
+            field.clone().unwrap_or_default(),
+            percent(*error_probability),
+            shown(Some(value)),
+            confidence.map_or("-".to_owned(), percent),
+            percent(*confidence_now),
+            shown(value_now.as_ref()),
+        ]);
+    }
+    table.render(0)
+}
+
+fn look_text(report: &LookReport) -> String {
+    let LookReport {
+        tasks,
+        answers,
+        revised,
+        ..
+    } = report;
+    format!(
+        "{} of {} answers of {} completed tasks would be other ones now; each is told once",
+        grouped(*revised),
+        grouped(*answers),
+        grouped(*tasks)
+    )
+}
+
+fn calibration_text(steps: &[StepCalibration], workflow: Option<&WorkflowId>) -> String {
+    if steps.is_empty() {
+        let of = workflow.map_or_else(String::new, |workflow| format!(" of `{workflow}`"));
+        return format!(
+            "no gold task{of} has been completed in a step that completes by confidence"
+        );
+    }
+    let mut parts = Vec::new();
+    for step in steps {
+        let mut table = Table::new(&["stated", "answers", "mean", "right", "95 % interval"]);
+        for bin in step.bins.iter().filter(|bin| bin.answers > 0) {
+            let interval = bin.low.zip(bin.high);
+            let interval =
+                interval.map(|(low, high)| format!("{} to {}", percent(low), percent(high)));
+            table.row([
+                format!("{:.1} to {:.1}", bin.from, bin.to),
+                grouped(bin.answers),
+                bin.mean_confidence.map_or("-".to_owned(), percent),
+                bin.share.map_or("-".to_owned(), percent),
+                interval.unwrap_or_default(),
+            ]);
+        }
+        let error = step
+            .expected_calibration_error
+            .map_or("-".to_owned(), percent);
+        parts.push(format!(
+            "{}, {}: {} gold answers, expected calibration error {error}\n{}",
+            step.workflow,
+            step.step_id,
+            grouped(step.answers),
+            table.render(2)
+        ));
+    }
+    parts.join("\n\n")
+}

@@ -1,0 +1,225 @@
+//! Labels: what tasks were completed with, and what is known of it now.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use axum::{Json, extract::State};
+use chrono::{DateTime, Utc};
+use glyph_workflow_engine::{
+    ids::{Slug, StepId, TaskId, WorkflowId},
+    limits::PAGE_MAX,
+};
+use schemars::{JsonSchema, json_schema, schema_for};
+use serde::Serialize;
+
+use super::{
+    Api, Problem,
+    auth::Caller,
+    operation::Operation,
+    request::{PAGE_DEFAULT, Parameters},
+};
+use crate::{
+    labels::{Label, LabelFilter, StepCalibration},
+    operations::labels::{
+        Extent, LabelsError, LookReport, SuspectList, label_reader, look, suspects,
+    },
+    projections::labels::calibrations,
+    settings::Role,
+};
+
+/// Bytes of labels after which a page ends.
+const PAGE_BYTES_MAX: usize = 8 << 20;
+
+/// Tasks that are read at once: a page is at most that much longer than [`PAGE_BYTES_MAX`] says.
+const TASKS_AT_ONCE: u32 = 20;
+
+/// How long a request looks at tasks: well below the time in which it must be answered.
+const LOOKS_FOR: Duration = Duration::from_secs(10);
+
+/// The operations on labels.
+pub(super) fn operations() -> Vec<Operation> {
+    let limit = || json_schema!({"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": PAGE_DEFAULT});
+    let selected = |operation: Operation| {
+        operation
+            .query(
+                "workflow",
+                "Of this workflow, in all its revisions; required.",
+                schema_for!(WorkflowId),
+            )
+            .query("step", "Of this step.", schema_for!(StepId))
+            .query(
+                "label.*",
+                "Of tasks with these key-value pairs, as `label.project=p1`.",
+                schema_for!(String),
+            )
+            .query(
+                "since",
+                "Of tasks that ended at this time or later.",
+                schema_for!(DateTime<Utc>),
+            )
+            .query(
+                "after",
+                "The last task of the previous page.",
+                schema_for!(TaskId),
+            )
+            .problems(&[404])
+    };
+    vec![
+        selected(Operation::get("/api/v1/labels", "list_labels", list))
+            .summary("Labels of completed tasks, as delivered and as known now, in pages")
+            .query("limit", "Tasks per page.", limit())
+            .query(
+                "with_annotators",
+                "Include who submitted each vote.",
+                json_schema!({"type": "boolean", "default": false}),
+            )
+            .answers::<LabelList>(200, "The labels, by task"),
+        selected(Operation::get(
+            "/api/v1/labels/suspect",
+            "list_suspect_labels",
+            suspect,
+        ))
+        .summary("Labels that are most likely wrong, with what is known now")
+        .query("limit", "Labels to list.", limit())
+        .answers::<SuspectList>(200, "The likely errors first"),
+        selected(Operation::post(
+            "/api/v1/labels/look",
+            "look_back",
+            look_back,
+        ))
+        .summary(
+            "Look back at completed tasks: a message for each answer that would be another one now",
+        )
+        .answers::<LookReport>(200, "What was looked at and found"),
+        Operation::get("/api/v1/calibration", "list_calibration", calibration)
+            .summary("How often answers of a stated probability are right on gold tasks, by step")
+            .query(
+                "workflow",
+                "Only of this workflow.",
+                schema_for!(WorkflowId),
+            )
+            .answers::<CalibrationList>(200, "The steps with answers to gold tasks"),
+    ]
+}
+
+/// A page of labels.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct LabelList {
+    /// The labels, by task and then in the order of the workflow's steps.
+    labels: Vec<Label>,
+    /// The task after which the next page starts; null on the last page.
+    next_after: Option<TaskId>,
+}
+
+/// Calibration of all steps with gold tasks.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct CalibrationList {
+    calibration: Vec<StepCalibration>,
+}
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    caller: Caller,
+    mut parameters: Parameters,
+) -> Result<Json<LabelList>, Problem> {
+    caller.require_no_annotator()?;
+    let (filter, mut after) = read_filter(&mut parameters)?;
+    let mut left = parameters.take_limit()?;
+    let with_annotators = parameters
+        .take("with_annotators", "true or false", |text| text.parse().ok())?
+        .unwrap_or(false);
+    parameters.finish()?;
+    let shows_gold = caller.require(Role::Operator).is_ok();
+    let mut reader = label_reader(&*api.store, &api.orchestrator, filter).await?;
+    let (mut labels, mut bytes) = (Vec::new(), 0);
+    loop {
+        let page = reader
+            .page(after, left.min(TASKS_AT_ONCE))
+            .await
+            .map_err(LabelsError::from)?;
+        left = left.saturating_sub(page.tasks);
+        for mut label in page.labels {
+            if !with_annotators {
+                label.without_annotators();
+            }
+            if !shows_gold {
+                label.without_gold();
+            }
+            bytes += serde_json::to_string(&label).map_or(0, |text| text.len());
+            labels.push(label);
+        }
+        after = page.next_after;
+        if after.is_none() || left == 0 || bytes >= PAGE_BYTES_MAX {
+            break;
+        }
+    }
+    Ok(Json(LabelList {
+        labels,
+        next_after: after,
+    }))
+}
+
+pub(super) async fn suspect(
+    State(api): State<Api>,
+    caller: Caller,
+    mut parameters: Parameters,
+) -> Result<Json<SuspectList>, Problem> {
+    caller.require_no_annotator()?;
+    let (filter, after) = read_filter(&mut parameters)?;
+    let limit = parameters.take_limit()?;
+    parameters.finish()?;
+    let reader = label_reader(&*api.store, &api.orchestrator, filter).await?;
+    let extent = Extent {
+        after,
+        within: Some(LOOKS_FOR),
+    };
+    Ok(Json(suspects(reader, limit, extent).await?))
+}
+
+pub(super) async fn look_back(
+    State(api): State<Api>,
+    mut parameters: Parameters,
+) -> Result<Json<LookReport>, Problem> {
+    let (filter, after) = read_filter(&mut parameters)?;
+    parameters.finish()?;
+    let reader = label_reader(&*api.store, &api.orchestrator, filter).await?;
+    let extent = Extent {
+        after,
+        within: Some(LOOKS_FOR),
+    };
+    Ok(Json(
+        look(&*api.store, &api.messages, reader, extent).await?,
+    ))
+}
+
+pub(super) async fn calibration(
+    State(api): State<Api>,
+    caller: Caller,
+    mut parameters: Parameters,
+) -> Result<Json<CalibrationList>, Problem> {
+    caller.require_no_annotator()?;
+    let workflow = parameters.take("workflow", "a workflow id", |text| Slug::new(text).ok())?;
+    parameters.finish()?;
+    let calibration = calibrations(&*api.store, workflow.as_ref()).await?;
+    Ok(Json(CalibrationList { calibration }))
+}
+
+fn read_filter(parameters: &mut Parameters) -> Result<(LabelFilter, Option<TaskId>), Problem> {
+    let slug = |text: &str| Slug::new(text).ok();
+    let workflow = parameters.take("workflow", "a workflow id", slug)?;
+    let workflow = workflow
+        .ok_or_else(|| Problem::malformed("say which workflow: add the parameter `workflow`"))?;
+    let filter = LabelFilter {
+        workflow,
+        step: parameters.take("step", "a step id", slug)?,
+        labels: parameters
+            .take_prefixed("label.")?
+            .into_iter()
+            .collect::<BTreeMap<_, _>>(),
+        since: parameters.take("since", "a time as in RFC 3339", |text| {
+            let time = DateTime::parse_from_rfc3339(text).ok()?;
+            Some(time.with_timezone(&Utc))
+        })?,
+    };
+    let after = parameters.take("after", "a task id", |text| text.parse::<TaskId>().ok())?;
+    Ok((filter, after))
+}

@@ -1,0 +1,115 @@
+//! The model asked again: how probable each answer to a visit is now.
+
+use std::collections::BTreeSet;
+
+use glyph_workflow_engine::{
+    AnnotationData,
+    answer::{Answer, value_at},
+    executor::annotators::{Annotators, ModelKey, ModelSource},
+    ids::TaskId,
+    reliability::{Posterior, value_of},
+    state::{SoftLabels, Visit},
+};
+use serde_json::Value;
+
+use crate::wire::labels::ModelAt;
+
+/// What a model of the annotators says of an answer now.
+pub(super) struct PosteriorNow {
+    /// The most probable of the given answers; null where two are equally probable.
+    pub(super) value: Option<Value>,
+    /// Probability of the answer that the task was completed with; null if it has none.
+    pub(super) confidence: Option<f64>,
+    /// Probability of each answer.
+    pub(super) soft_labels: SoftLabels,
+    /// How much the model has learned.
+    pub(super) model_position: ModelAt,
+}
+
+impl PosteriorNow {
+    /// Asks the model of `key` about the labels of a visit that ended with `value`. None if no
+    /// label is an answer that the model knows.
+    pub(super) fn of(
+        models: &dyn ModelSource,
+        key: &ModelKey,
+        (task, visit): (TaskId, &Visit),
+        value: Option<&Value>,
+    ) -> Option<Self> {
+        let labels = labels_of(key, visit);
+        if labels.is_empty() {
+            return None;
+        }
+        let item = (task, visit.number);
+        let asked = Annotators::new(models).evidence(key, item, &labels);
+        let (evidence, at) = asked.ok()?;
+        let found = evidence.posterior();
+        Some(Self {
+            value: most_probable(&found, &labels).map(value_of),
+            confidence: value.and_then(|value| probability(&found, value)),
+            soft_labels: soft_labels(found),
+            model_position: at.into(),
+        })
+    }
+}
+
+/// Annotator and class of each label that the model learns from.
+fn labels_of(key: &ModelKey, visit: &Visit) -> Vec<(String, String)> {
+    let label = |given: &AnnotationData| {
+        let answer = value_at(&given.data, key.field.as_deref())?;
+        let class = Answer::plain(answer).name()?;
+        let declared = key.classes.as_ref();
+        declared
+            .is_none_or(|classes| classes.contains(&class))
+            .then(|| (given.user_id.to_string(), class))
+    };
+    visit.annotations.iter().filter_map(|a| label(a)).collect()
+}
+
+/// The most probable of the answers that people gave; none if two are equally probable. The same
+/// rule completes a step: an answer that nobody gave is never its value.
+fn most_probable<'p>(found: &'p Posterior, labels: &[(String, String)]) -> Option<&'p str> {
+    // Sums of logarithms round.
+    const TIED_WITHIN: f64 = 1e-9;
+    let given: BTreeSet<&str> = labels.iter().map(|(_, class)| class.as_str()).collect();
+    let classes = found.classes.iter().zip(&found.probabilities);
+    let given: Vec<(&str, f64)> = classes
+        .filter(|(class, _)| given.contains(class.as_str()))
+        .map(|(class, probability)| (class.as_str(), *probability))
+        .collect();
+    let most = given.iter().map(|(_, p)| *p).fold(0.0, f64::max);
+    let mut first = given
+        .iter()
+        .filter(|(_, probability)| *probability >= most * (1.0 - TIED_WITHIN));
+    match (first.next(), first.next()) {
+        (Some((class, _)), None) => Some(*class),
+        _ => None,
+    }
+}
+
+/// The probability of an answer; that of any unknown one, if nobody has ever given it.
+fn probability(found: &Posterior, value: &Value) -> Option<f64> {
+    let class = Answer::plain(value).name()?;
+    let at = found.classes.iter().position(|known| *known == class);
+    Some(match at {
+        Some(at) => found.probabilities.get(at).copied().unwrap_or(0.0),
+        None => found.unseen,
+    })
+}
+
+fn soft_labels(found: Posterior) -> SoftLabels {
+    SoftLabels {
+        confidence: found.confidence,
+        classes: found.classes.iter().map(|class| value_of(class)).collect(),
+        probabilities: found.probabilities,
+        unseen: found.unseen,
+    }
+}
+
+/// The probability that soft labels give to an answer.
+pub(super) fn probability_in(soft: &SoftLabels, value: &Value) -> f64 {
+    let answer = Answer::plain(value);
+    let same = |class: &Value| Answer::plain(class) == answer;
+    let at = soft.classes.iter().position(same);
+    let known = at.and_then(|at| soft.probabilities.get(at));
+    known.copied().unwrap_or(soft.unseen)
+}
