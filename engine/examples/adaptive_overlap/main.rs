@@ -15,7 +15,8 @@
 //! object per line: `labels.jsonl` with `task`, `annotator`, `label`; `gold.jsonl` with `task`,
 //! `label`) and generates the other sets. Without the variable, runs only the generated sets. The
 //! tasks come in `ORDERS` seeded orders (default 20), the labels of a task one by one in file
-//! order, until the posterior reaches 0.95 or ten are used.
+//! order, until the posterior reaches 0.95 or ten are used. `LEARN=25` asks for all ten on the first
+//! 25 tasks of each order.
 
 #![expect(
     clippy::disallowed_methods,
@@ -23,7 +24,7 @@
     reason = "a program: it reads files and its arguments, and prints"
 )]
 
-use std::{collections::BTreeMap, env, fs, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, env, sync::Arc, time::Instant};
 
 use glyph_workflow_engine::{
     ProcessResult, WorkflowOrchestrator,
@@ -31,12 +32,16 @@ use glyph_workflow_engine::{
     executor::AnnotationData,
     reliability::{
         Classes, ReliabilityModel,
-        simulation::{Crowd, Labelled, Random},
+        simulation::{Labelled, Random},
     },
     store::MemoryStore,
 };
 use serde_json::json;
 use uuid::Uuid;
+
+mod sets;
+
+use sets::Set;
 
 const TARGET: f64 = 0.95;
 const MIN: usize = 2;
@@ -52,10 +57,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = env::var("GLYPH_DATA").ok();
     let sets = sets::all(folder.as_deref())?;
     println!(
-        "| set | tasks | classes | MV, all labels | DS, all labels | MV, as many labels | one coin | labels | **adaptive** | labels | p above MV | p below MV |"
+        "| set | tasks | classes | MV, all labels | DS, all labels | MV, as many labels | one coin | labels | **adaptive** | labels | p above MV | p below MV | ECE | looked back |"
     );
     println!(
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
     );
     for set in &sets {
         if wanted.is_empty() || wanted.iter().any(|text| set.name.contains(text.as_str())) {
@@ -132,10 +137,17 @@ fn majority(labels: &[(usize, usize)], classes: usize, truth: Option<usize>) -> 
 }
 
 /// Sums over orders: correct answers by task, accuracy and labels per task by order.
+#[derive(Default)]
 struct Outcome {
     right: Vec<f64>,
     accuracy: Vec<f64>,
     labels: Vec<f64>,
+    /// Accuracy by order when the model is asked again at the end.
+    again: Vec<f64>,
+    /// Confidence, and whether the answer is right.
+    sure: Vec<(f64, bool)>,
+    /// Right answers, tasks and labels of the rare class.
+    rare: (f64, f64, f64),
 }
 
 /// Offers the labels of each task until `decide` accepts an answer.
@@ -144,26 +156,34 @@ struct Outcome {
 /// labels used.
 fn run(
     set: &Set,
-    order: &[usize],
+    (order, learn_first): (&[usize], usize),
     outcome: &mut Outcome,
     mut decide: impl FnMut(usize, &[(usize, usize)]) -> (usize, f64),
     mut learn: impl FnMut(usize, &[(usize, usize)]),
 ) {
     let (mut hits, mut used) = (0.0, 0.0);
-    for &task in order {
+    for (n, &task) in order.iter().enumerate() {
         let all = &set.data.labels[task];
         let all = &all[..all.len().min(set.max)];
-        let (mut answer, mut count) = (None, 0);
+        let (mut answer, mut count, mut sure) = (None, 0, 0.0);
         for end in 1..=all.len() {
             let (best, confidence) = decide(task, &all[..end]);
-            answer = Some(best);
+            (answer, sure) = (Some(best), confidence);
             count = end;
-            if end >= MIN && confidence >= TARGET {
+            if end >= MIN && confidence >= TARGET && n >= learn_first {
                 break;
             }
         }
         learn(task, &all[..count]);
-        let hit = f64::from(u8::from(answer.is_some() && answer == set.data.truth[task]));
+        let right = answer.is_some() && answer == set.data.truth[task];
+        let hit = f64::from(u8::from(right));
+        if set.data.truth[task].is_some() {
+            outcome.sure.push((sure, right));
+        }
+        if set.rare.is_some() && set.data.truth[task] == set.rare {
+            let (found, tasks, labels) = outcome.rare;
+            outcome.rare = (found + hit, tasks + 1.0, labels + count as f64);
+        }
         outcome.right[task] += hit;
         hits += hit;
         used += count as f64;
@@ -172,7 +192,11 @@ fn run(
     outcome.labels.push(used / order.len() as f64);
 }
 
-fn adaptive(set: &Set, order: &[usize], outcome: &mut Outcome) -> Result<(), String> {
+fn adaptive(
+    set: &Set,
+    (order, learn_first): (&[usize], usize),
+    outcome: &mut Outcome,
+) -> Result<(), String> {
     let model = ReliabilityModel::new(Classes::Open).map_err(|error| error.to_string())?;
     let model = std::cell::RefCell::new(model);
     let decide = |task: usize, labels: &[(usize, usize)]| {
@@ -197,9 +221,19 @@ fn adaptive(set: &Set, order: &[usize], outcome: &mut Outcome) -> Result<(), Str
             (best.unwrap_or(usize::MAX), posterior.confidence)
         })
     };
-    run(set, order, outcome, decide, |task, _| {
+    run(set, (order, learn_first), outcome, decide, |task, _| {
         model.borrow_mut().close(&task.to_string());
     });
+    let mut model = model.into_inner();
+    model.refit();
+    let now = |task: &usize| {
+        let best = model.posterior(&task.to_string())?.best?;
+        Some(f64::from(u8::from(
+            best.parse().ok() == set.data.truth[*task],
+        )))
+    };
+    let right: f64 = order.iter().filter_map(now).sum();
+    outcome.again.push(right / order.len() as f64);
     Ok(())
 }
 
@@ -292,7 +326,7 @@ fn one_coin(set: &Set, order: &[usize], outcome: &mut Outcome) {
             *all += 1.0;
         }
     };
-    run(set, order, outcome, decide, learn);
+    run(set, (order, 0), outcome, decide, learn);
 }
 
 fn report(set: &Set, orders: u64, by_road: bool) -> Result<(), Box<dyn std::error::Error>> {
@@ -309,9 +343,9 @@ fn report(set: &Set, orders: u64, by_road: bool) -> Result<(), Box<dyn std::erro
     };
     let empty = || Outcome {
         right: vec![0.0; tasks],
-        accuracy: Vec::new(),
-        labels: Vec::new(),
+        ..Outcome::default()
     };
+    let learn_first = env::var("LEARN").map_or(Ok(0), |text| text.parse())?;
     let (mut ours, mut coin) = (empty(), empty());
     for seed in 0..orders {
         let mut order: Vec<usize> = (0..tasks).collect();
@@ -322,7 +356,7 @@ fn report(set: &Set, orders: u64, by_road: bool) -> Result<(), Box<dyn std::erro
                 .build()?
                 .block_on(road(set, &order, &mut ours))?;
         } else {
-            adaptive(set, &order, &mut ours)?;
+            adaptive(set, (&order, learn_first), &mut ours)?;
         }
         one_coin(set, &order, &mut coin);
     }
@@ -344,9 +378,23 @@ fn report(set: &Set, orders: u64, by_road: bool) -> Result<(), Box<dyn std::erro
         .map(|(right, equal)| right / orders as f64 - equal)
         .collect();
     let z = mean(&gaps) / error_of_mean(&gaps).max(f64::MIN_POSITIVE);
+    let mut rare = String::new();
+    if let Some(class) = set.rare {
+        let ones: Vec<f64> = (0..tasks)
+            .filter(|&task| data.truth[task] == Some(class))
+            .map(|task| equal[task])
+            .collect();
+        let (found, tasks, labels) = ours.rare;
+        rare = format!(
+            " recall {:.3}, MV with as many labels {:.3}, labels on positives {:.2}",
+            found / tasks,
+            mean(&ones),
+            labels / tasks
+        );
+    }
     let all: Vec<f64> = (0..tasks).map(|task| first(task, usize::MAX)).collect();
     println!(
-        "| {} | {tasks} | {} | {:.3} | {:.3} | {:.3} | {:.3} | {:.2} | **{:.4}** ± {:.4} | {:.2} ± {:.2} | {:.3} | {:.3} |",
+        "| {} | {tasks} | {} | {:.3} | {:.3} | {:.3} | {:.3} | {:.2} | **{:.4}** ± {:.4} | {:.2} ± {:.2} | {:.3} | {:.3} | {:.3} | {:.3} |{}",
         set.name,
         data.classes,
         mean(&all),
@@ -360,8 +408,22 @@ fn report(set: &Set, orders: u64, by_road: bool) -> Result<(), Box<dyn std::erro
         error_of_mean(&ours.labels),
         tail(z),
         tail(-z),
+        calibration_error(&ours.sure),
+        mean(&ours.again),
+        rare,
     );
     Ok(())
+}
+
+/// Expected calibration error: the mean gap between confidence and accuracy, over ten bins of
+/// confidence (Naeini, Cooper and Hauskrecht 2015).
+fn calibration_error(sure: &[(f64, bool)]) -> f64 {
+    let mut bins = [0.0; 10];
+    for (confidence, right) in sure {
+        let bin = (0..10).find(|&n| *confidence < f64::from(n + 1) / 10.0);
+        bins[bin.map_or(9, |bin| bin as usize)] += confidence - f64::from(u8::from(*right));
+    }
+    bins.iter().map(|gap: &f64| gap.abs()).sum::<f64>() / sure.len().max(1) as f64
 }
 
 fn error_of_mean(values: &[f64]) -> f64 {
