@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, error::Error, fs};
 
 use glyph_workflow_engine::reliability::simulation::{Crowd, Labelled, Random};
 
-pub struct Set {
+pub(crate) struct Set {
     pub name: String,
     pub data: Labelled,
     pub max: usize,
@@ -13,7 +13,7 @@ pub struct Set {
 }
 
 /// All sets; the public ones only if there is a folder.
-pub fn all(folder: Option<&str>) -> Result<Vec<Set>, Box<dyn Error>> {
+pub(crate) fn all(folder: Option<&str>) -> Result<Vec<Set>, Box<dyn Error>> {
     let mut sets = Vec::new();
     if let Some(folder) = folder {
         for name in ["rte", "temp", "wsd"] {
@@ -48,7 +48,7 @@ pub fn all(folder: Option<&str>) -> Result<Vec<Set>, Box<dyn Error>> {
     Ok(sets)
 }
 
-pub fn made_up() -> Vec<Set> {
+pub(crate) fn made_up() -> Vec<Set> {
     let base = Crowd::default;
     let even = |classes| vec![1.0; classes];
     let skewed = |classes: usize, first: f64| {
