@@ -53,7 +53,51 @@ uuid_id! {
     RevisionId;
 }
 
+/// What a name in the URL namespace begins with; the kind and the key follow.
+const KEY_PREFIX: &str = "glyph";
+
+/// The UUID of somebody's own key: the UUIDv5 of `glyph:KIND:KEY` in the URL namespace. A key that is
+/// a UUID with its hyphens stands for itself.
+fn of_key(kind: &str, key: &str) -> Uuid {
+    const HYPHENATED_LENGTH: usize = 36;
+    match Uuid::try_parse(key) {
+        Ok(id) if key.len() == HYPHENATED_LENGTH => id,
+        _ => Uuid::new_v5(
+            &Uuid::NAMESPACE_URL,
+            format!("{KEY_PREFIX}:{kind}:{key}").as_bytes(),
+        ),
+    }
+}
+
+impl UserId {
+    /// The id of a person whom another system knows by `key`, such as a number or an e-mail address:
+    /// the UUIDv5 of `glyph:user:KEY` in the URL namespace. A UUID stands for itself.
+    ///
+    /// ```
+    /// use glyph_workflow_engine::ids::UserId;
+    /// let id = UserId::of_key("ann@example.org");
+    /// assert_eq!(id.to_string(), "d0c09171-b31a-5b60-a524-e7dbc8000eae");
+    /// ```
+    #[must_use]
+    pub fn of_key(key: &str) -> Self {
+        Self(of_key("user", key))
+    }
+}
+
 impl TaskId {
+    /// The id of a task that another system knows by `key`: the UUIDv5 of `glyph:task:KEY` in the URL
+    /// namespace. A UUID stands for itself.
+    ///
+    /// ```
+    /// use glyph_workflow_engine::ids::TaskId;
+    /// let id = TaskId::of_key("item-1");
+    /// assert_eq!(id.to_string(), "2101c8a5-785e-51e4-9e10-a54fddf79d16");
+    /// ```
+    #[must_use]
+    pub fn of_key(key: &str) -> Self {
+        Self(of_key("task", key))
+    }
+
     /// The id of the event that brings this task to `version`.
     ///
     /// Derived, not random: every process that decides the event of version `n` gives it the same
@@ -267,6 +311,19 @@ mod tests {
         for bad in ["", "_a", "-a", "A", "a b", "ä", &"a".repeat(65)] {
             assert!(Slug::new(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_key_has_one_id_and_a_uuid_stands_for_itself() {
+        let own = "0190A6E0-0000-7000-8000-000000000001";
+        assert_eq!(TaskId::of_key(own), own.parse().unwrap());
+        assert_eq!(UserId::of_key(own), own.parse().unwrap());
+        // Thirty-two hexadecimal digits are a hash more often than a UUID.
+        let hash = "d41d8cd98f00b204e9800998ecf8427e";
+        let name = format!("glyph:task:{hash}");
+        let derived = Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes());
+        assert_eq!(TaskId::of_key(hash), TaskId(derived));
+        assert_ne!(TaskId::of_key("1").0, UserId::of_key("1").0);
     }
 
     #[test]

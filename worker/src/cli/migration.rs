@@ -5,7 +5,7 @@ use clap::Args;
 use glyph_workflow_engine::{
     WorkflowOrchestrator,
     command::{Command, CommandEnvelope, Migrate, Outcome},
-    ids::{CommandId, StepId, TaskId, WorkflowId, WorkflowSelector},
+    ids::{CommandId, StepId, WorkflowId, WorkflowSelector},
     state::TaskStatus,
     store::{ErrorClass, Store},
 };
@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::{
     CliError, Output,
     connect::{open_store, orchestrator},
+    keys::{task_of, task_uuid},
     output::Table,
     submit::{show_outcome, submit},
     values::{pair, status},
@@ -33,8 +34,12 @@ const ATTEMPTS_MAX: u32 = 5;
 #[derive(Clone, Debug, Args)]
 pub struct MigrateArgs {
     /// Task id; use --workflow for several tasks
-    #[arg(required_unless_present = "workflow", conflicts_with = "workflow")]
+    #[arg(required_unless_present_any = ["workflow", "key"], conflicts_with_all = ["workflow", "key"],
+          value_parser = task_uuid)]
     task: Option<Uuid>,
+    /// Key of your own for the task, in place of its id
+    #[arg(long, value_name = "KEY", conflicts_with = "workflow")]
+    key: Option<String>,
     /// Id of the command, or of a whole migration: an interrupted one continues under the same id
     /// [default: a new UUID]
     #[arg(long, value_name = "UUID")]
@@ -236,7 +241,7 @@ async fn one(
     orchestrator: &WorkflowOrchestrator,
     output: Output,
 ) -> Result<(), CliError> {
-    let task_id = TaskId(args.task.unwrap_or_default());
+    let task_id = task_of(args.task, args.key.as_deref());
     let migrate = Migrate {
         task_id,
         to: args.to,
@@ -246,7 +251,7 @@ async fn one(
     let command = CommandEnvelope::new(command_id.0, Command::Migrate(migrate));
     if !args.dry_run {
         let outcome = submit(orchestrator, command).await?;
-        return show_outcome(id, outcome, output);
+        return show_outcome(task_id, id, outcome, output);
     }
     let from_revision = store.task(task_id).await?.map_or(0, |row| row.revision);
     let mut previews = orchestrator.preview(vec![command]).await?;

@@ -15,6 +15,8 @@ mod error;
 mod expanded;
 mod explain;
 mod goal;
+mod import;
+mod keys;
 mod labels;
 mod migrate;
 mod migration;

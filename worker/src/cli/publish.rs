@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
     io::{BufRead, BufReader},
     path::PathBuf,
     sync::Arc,
@@ -18,6 +17,7 @@ use super::{CliError, Output, connect::Publisher, output::grouped};
 use crate::{
     backoff::Backoff,
     broker::{Destination, MessagePublisher, Properties, Publication, PublishOutcome},
+    operations::text_file,
     settings::Settings,
     wire::read_delivery,
 };
@@ -65,12 +65,29 @@ pub(super) async fn run(
 type Lines = Box<dyn Iterator<Item = std::io::Result<Vec<u8>>> + Send>;
 
 fn lines(args: &PublishArgs) -> Result<Lines, CliError> {
-    let split = |reader: Box<dyn BufRead + Send>| -> Lines { Box::new(reader.split(b'\n')) };
-    if args.file.as_os_str() == "-" {
-        return Ok(split(Box::new(BufReader::new(std::io::stdin()))));
-    }
-    let file = File::open(&args.file).map_err(|error| unreadable(args, &error))?;
-    Ok(split(Box::new(BufReader::new(file))))
+    let invalid = |fault: text_file::TextFileFault| CliError::InvalidFile(fault.to_string());
+    let reader = if args.file.as_os_str() == "-" {
+        let mut reader: Box<dyn BufRead + Send> = Box::new(BufReader::new(std::io::stdin()));
+        text_file::skip_mark("standard input".as_ref(), &mut reader).map_err(invalid)?;
+        reader
+    } else {
+        text_file::open(&args.file).map_err(invalid)?
+    };
+    Ok(Box::new(reader.split(b'\n')))
+}
+
+/// What the first line says of the whole file, if its lines can be no commands.
+fn is_no_lines(first: &[u8]) -> Option<&'static str> {
+    let text = first.trim_ascii();
+    let is_array = text.starts_with(b"[");
+    let is_pretty = text == b"{";
+    (is_array || is_pretty).then_some(if is_array {
+        "the file is a JSON array, and commands are read one per line (JSON Lines); write them so: \
+         jq -c '.[]' FILE"
+    } else {
+        "the file has JSON over several lines, and commands are read one per line (JSON Lines); \
+         write them so: jq -c . FILE"
+    })
 }
 
 fn unreadable(args: &PublishArgs, error: &std::io::Error) -> CliError {
@@ -90,6 +107,14 @@ fn check(args: &PublishArgs) -> Result<u64, CliError> {
             continue;
         }
         commands += 1;
+        if commands == 1
+            && let Some(why) = is_no_lines(&line)
+        {
+            return Err(CliError::InvalidFile(format!(
+                "{}: {why}",
+                args.file.display()
+            )));
+        }
         if let Err(fault) = publication(line) {
             bad_lines += 1;
             if faults.len() < FAULTS_SHOWN {
@@ -159,6 +184,12 @@ async fn publish_lines(
             line.map_err(|error| CliError::InvalidFile(format!("line {number}: {error}")))?;
         if is_blank(&line) {
             continue;
+        }
+        if count == 0
+            && window.is_empty()
+            && let Some(why) = is_no_lines(&line)
+        {
+            return Err(CliError::InvalidFile(why.to_owned()));
         }
         match publication(line) {
             Ok(publication) => window.push(publication),

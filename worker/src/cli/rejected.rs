@@ -74,9 +74,10 @@ pub(super) async fn run(
             })?;
             let id = next_replay(&*store, row.command_id).await?;
             let command = envelope_of(payload, id)?;
+            let task_id = command.command.task_id();
             let outcome = submit(&orchestrator(&store, settings), command).await?;
             output.note(&format!("replayed as command {id}"));
-            show_outcome(id, outcome, output)?;
+            show_outcome(task_id, id, outcome, output)?;
         }
     }
     Ok(())

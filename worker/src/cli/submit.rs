@@ -3,7 +3,7 @@
 use glyph_workflow_engine::{
     WorkflowOrchestrator,
     command::{Command, CommandEnvelope, Outcome, ProcessResult},
-    ids::{CommandId, Slug},
+    ids::{CommandId, Slug, TaskId},
     store::{ErrorClass, RecordedOutcome},
 };
 use serde_json::{Value, json};
@@ -41,6 +41,7 @@ pub(super) async fn submit(
 
 /// Prints the outcome of a command; a rejected one is a failure.
 pub(super) fn show_outcome(
+    task_id: TaskId,
     command_id: CommandId,
     outcome: Outcome,
     output: Output,
@@ -50,21 +51,18 @@ pub(super) fn show_outcome(
         Outcome::Applied(result) => (serde_json::to_value(result).unwrap_or_default(), false),
         Outcome::Duplicate(RecordedOutcome::Applied { result }) => (result, true),
         Outcome::Rejected(rejection) => {
-            return refused(
-                command_id,
-                name,
-                rejection.code.as_str(),
-                &rejection.detail,
-                output,
-            );
+            let (code, detail) = (rejection.code.as_str(), rejection.detail.as_str());
+            return refused((task_id, command_id), name, (code, detail), output);
         }
         Outcome::Duplicate(RecordedOutcome::Rejected { reason, detail }) => {
-            return refused(command_id, name, &reason, &detail, output);
+            return refused((task_id, command_id), name, (&reason, &detail), output);
         }
         Outcome::Undecided(undecided) => return Err(undecided.into()),
         Outcome::Dead(dead) => return Err(dead.into()),
     };
-    let document = json!({"command_id": command_id, "outcome": name, "result": result});
+    let document = json!({
+        "task_id": task_id, "command_id": command_id, "outcome": name, "result": result,
+    });
     output.result(&document, || {
         let text = result_text(result);
         if repeated {
@@ -77,10 +75,9 @@ pub(super) fn show_outcome(
 }
 
 fn refused(
-    command_id: CommandId,
+    (task_id, command_id): (TaskId, CommandId),
     outcome: &str,
-    code: &str,
-    detail: &str,
+    (code, detail): (&str, &str),
     output: Output,
 ) -> Result<(), CliError> {
     if !output.is_json() {
@@ -89,8 +86,10 @@ fn refused(
             format!("rejected, {code}: {detail}"),
         ));
     }
-    let document =
-        json!({"command_id": command_id, "outcome": outcome, "reason": code, "detail": detail});
+    let document = json!({
+        "task_id": task_id, "command_id": command_id, "outcome": outcome, "reason": code,
+        "detail": detail,
+    });
     output.result(&document, String::new);
     Err(CliError::Shown)
 }

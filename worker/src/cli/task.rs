@@ -18,6 +18,8 @@ use super::{
     CliError, Output,
     connect::{open_store, orchestrator},
     explain::explain,
+    import::{self, ImportArgs},
+    keys::{self, IdArgs, TaskArg, UserArg, task_uuid},
     migration::{self, MigrateArgs},
     output::{Table, clipped},
     submit::{show_outcome, submit},
@@ -55,9 +57,8 @@ pub enum TaskVerb {
         target: Target,
         #[command(flatten)]
         step: Step,
-        /// User who did the work
-        #[arg(long, value_name = "UUID")]
-        user: Uuid,
+        #[command(flatten)]
+        user: UserArg,
         /// The annotation, as JSON or @FILE
         #[arg(long, value_name = "JSON", value_parser = json_argument)]
         data: Option<Value>,
@@ -77,6 +78,11 @@ pub enum TaskVerb {
         #[arg(long, short, value_name = "WORKFLOW")]
         workflow: Option<String>,
     },
+    /// Import a data set or the export of an annotation tool: tasks, and judgements in the file
+    Import(Box<ImportArgs>),
+    /// Show the ids of tasks or users of your own keys
+    #[command(after_help = keys::RULE)]
+    Id(IdArgs),
     /// End a step that waits for an external result, an operator or enough submissions
     Advance {
         #[command(flatten)]
@@ -89,21 +95,21 @@ pub enum TaskVerb {
     },
     /// Show the state of a task, now or at an earlier version
     State {
-        /// Task id
-        task: Uuid,
+        #[command(flatten)]
+        task: TaskArg,
         /// Show the state at this version
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
         at_version: Option<u64>,
     },
     /// Explain why a task waits, or how it was decided
     Explain {
-        /// Task id
-        task: Uuid,
+        #[command(flatten)]
+        task: TaskArg,
     },
     /// List the events of a task, oldest first
     History {
-        /// Task id
-        task: Uuid,
+        #[command(flatten)]
+        task: TaskArg,
         /// Only events after this version
         #[arg(long, value_name = "N", default_value_t = 0)]
         after: u64,
@@ -127,7 +133,7 @@ pub enum TaskVerb {
         #[arg(long = "label", value_name = "KEY=VALUE", value_parser = pair)]
         labels: Vec<(String, String)>,
         /// Continue after this task
-        #[arg(long, value_name = "TASK")]
+        #[arg(long, value_name = "TASK", value_parser = task_uuid)]
         after: Option<Uuid>,
         /// Maximum number of tasks
         #[arg(long, value_name = "N", default_value_t = 100,
@@ -161,9 +167,8 @@ pub enum TaskVerb {
         target: Target,
         #[command(flatten)]
         step: Step,
-        /// User
-        #[arg(long, value_name = "UUID")]
-        user: Uuid,
+        #[command(flatten)]
+        user: UserArg,
         /// Role of the user; may be repeated
         #[arg(long = "role", value_name = "ROLE")]
         roles: Vec<String>,
@@ -174,9 +179,8 @@ pub enum TaskVerb {
         target: Target,
         #[command(flatten)]
         step: Step,
-        /// User who claimed it
-        #[arg(long, value_name = "UUID")]
-        user: Uuid,
+        #[command(flatten)]
+        user: UserArg,
         /// Reason
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
@@ -184,10 +188,10 @@ pub enum TaskVerb {
 }
 
 /// The task, and the id of the command.
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Target {
-    /// Task id
-    task: Uuid,
+    #[command(flatten)]
+    task: TaskArg,
     /// Id of the command; repeating an id has no effect [default: a new UUID]
     #[arg(long, value_name = "UUID")]
     command_id: Option<Uuid>,
@@ -220,10 +224,17 @@ pub(super) async fn run(
 ) -> Result<(), CliError> {
     match verb {
         TaskVerb::Migrate(args) => migration::run(args, settings, output).await,
-        TaskVerb::State { task, at_version } => state(task, at_version, settings, output).await,
-        TaskVerb::Explain { task } => explain(TaskId(task), settings, output).await,
+        TaskVerb::Import(args) => import::run(*args, settings, output).await,
+        TaskVerb::Id(args) => {
+            keys::show(&args, output);
+            Ok(())
+        }
+        TaskVerb::State { task, at_version } => {
+            state(task.shown(output), at_version, settings, output).await
+        }
+        TaskVerb::Explain { task } => explain(task.shown(output), settings, output).await,
         TaskVerb::History { task, after, limit } => {
-            history(TaskId(task), after, limit, settings, output).await
+            history(task.shown(output), after, limit, settings, output).await
         }
         TaskVerb::List {
             workflow,
@@ -248,9 +259,10 @@ pub(super) async fn run(
         verb => {
             let (command_type, target, body) = command_of(verb);
             let body = Value::Object(body).to_string();
+            let task_id = target.task.shown(output);
             let request = CommandRequest {
                 command_type,
-                task_id: TaskId(target.task),
+                task_id,
                 command_id: CommandId(target.command_id.unwrap_or_else(Uuid::now_v7)),
                 correlation_id: None,
                 traceparent: None,
@@ -263,7 +275,7 @@ pub(super) async fn run(
             let orchestrator = orchestrator(&store, settings);
             let command_id = command.command_id;
             let outcome = submit(&orchestrator, command).await?;
-            show_outcome(command_id, outcome, output)
+            show_outcome(task_id, command_id, outcome, output)
         }
     }
 }
@@ -303,7 +315,7 @@ fn command_of(verb: TaskVerb) -> (&'static str, Target, Map<String, Value>) {
             workflow,
         } => {
             let annotation = json!({
-                "user_id": user,
+                "user_id": user.id(),
                 "data": data,
                 "decision": decision,
                 "roles": (!roles.is_empty()).then_some(roles),
@@ -345,7 +357,7 @@ fn command_of(verb: TaskVerb) -> (&'static str, Target, Map<String, Value>) {
             roles,
         } => {
             set("step_id", step.step.into());
-            set("user_id", json!(user));
+            set("user_id", json!(user.id()));
             set("roles", (!roles.is_empty()).then(|| json!(roles)).into());
             ("assign", target)
         }
@@ -356,11 +368,13 @@ fn command_of(verb: TaskVerb) -> (&'static str, Target, Map<String, Value>) {
             reason,
         } => {
             set("step_id", step.step.into());
-            set("user_id", json!(user));
+            set("user_id", json!(user.id()));
             set("reason", reason.into());
             ("release", target)
         }
         TaskVerb::Migrate(_)
+        | TaskVerb::Import(_)
+        | TaskVerb::Id(_)
         | TaskVerb::State { .. }
         | TaskVerb::Explain { .. }
         | TaskVerb::History { .. }
@@ -378,14 +392,14 @@ fn control(args: ControlArgs, mut set: impl FnMut(&str, Value)) -> Target {
 }
 
 async fn state(
-    task: Uuid,
+    task: TaskId,
     at_version: Option<u64>,
     settings: &Settings,
     output: Output,
 ) -> Result<(), CliError> {
     let store = open_store(settings).await?;
     let state = orchestrator(&store, settings)
-        .state_at(task, at_version)
+        .state_at(task.0, at_version)
         .await?
         .into_snapshot();
     let active = match at_version {

@@ -7,7 +7,10 @@ use glyph_workflow_engine::limits;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::unreadable::{CommandFault, UnreadableCode};
+use super::{
+    forms::check_forms,
+    unreadable::{CommandFault, UnreadableCode},
+};
 
 /// Like [`parse`], but an empty input is an empty object.
 pub(super) fn parse_or_empty(body: &[u8]) -> Result<Map<String, Value>, CommandFault> {
@@ -32,6 +35,11 @@ pub(super) fn parse(body: &[u8]) -> Result<Map<String, Value>, CommandFault> {
     let text = std::str::from_utf8(body).map_err(|e| {
         CommandFault::malformed(format!("not UTF-8 after byte {}", e.valid_up_to()))
     })?;
+    if text.starts_with('\u{feff}') {
+        return Err(CommandFault::malformed(
+            "not JSON: it begins with a byte order mark; send UTF-8 without one",
+        ));
+    }
     // serde_json rejects numbers outside the range of a finite f64, and nesting beyond 128.
     let value: Value = serde_json::from_str(text)
         .map_err(|e| CommandFault::malformed(format!("not JSON: {e}")))?;
@@ -49,7 +57,7 @@ pub(super) fn parse(body: &[u8]) -> Result<Map<String, Value>, CommandFault> {
 
 /// The first integer of a valid JSON text that does not fit 64 bits, and its offset. The parser
 /// would convert it to a float, which changes its value.
-fn too_large_integer(text: &str) -> Option<(usize, &str)> {
+pub(crate) fn too_large_integer(text: &str) -> Option<(usize, &str)> {
     let (mut at, bytes) = (0, text.as_bytes());
     while let Some(byte) = bytes.get(at) {
         let start = at;
@@ -114,6 +122,7 @@ fn check_content(value: &Value, depth: usize) -> Result<(), CommandFault> {
 }
 
 pub(super) fn typed<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, CommandFault> {
+    check_forms(&fields)?;
     serde_path_to_error::deserialize(Value::Object(fields)).map_err(|e| {
         let path = e.path().to_string();
         let inner = e.into_inner();

@@ -1,5 +1,7 @@
 //! The binary as people and scripts call it, on a SQLite file without services.
 
+mod import;
+
 use std::{
     io::Write,
     path::{Path, PathBuf},

@@ -13,6 +13,7 @@ mod goals_survive;
 mod gold;
 mod hostile;
 mod http_api;
+mod import;
 mod labels;
 mod own_handlers;
 mod pipeline;

@@ -1,0 +1,47 @@
+//! Offsets in texts: code points here, UTF-16 units in browsers.
+
+/// Remark where a text is marked at another place than the export quotes.
+pub(super) const MISQUOTED: &str = "a span quotes another text than it marks; its offsets are kept";
+
+/// Offsets in code points, of offsets that count them or the units of UTF-16; none where neither marks
+/// what is quoted.
+pub(super) fn code_points(text: &str, start: u64, end: u64, quoted: &str) -> Option<(u64, u64)> {
+    let by = |width: fn(char) -> u64| {
+        let from = byte_at(text, start, width)?;
+        let marked = text.get(from..byte_at(text, end, width)?)?;
+        let before = text[..from].chars().count() as u64;
+        let length = marked.chars().count() as u64;
+        (marked == quoted).then_some((before, before + length))
+    };
+    by(|_| 1).or_else(|| by(|c| c.len_utf16() as u64))
+}
+
+/// The byte behind so many units, of which a character has `width`.
+fn byte_at(text: &str, units: u64, width: fn(char) -> u64) -> Option<usize> {
+    let mut left = units;
+    for (at, c) in text.char_indices() {
+        if left == 0 {
+            return Some(at);
+        }
+        left = left.checked_sub(width(c))?;
+    }
+    (left == 0).then_some(text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_quotation_tells_which_units_are_counted() {
+        let text = "🙂 Ann met 🙂 Bob";
+        assert_eq!(code_points(text, 2, 5, "Ann"), Some((2, 5)));
+        assert_eq!(code_points(text, 3, 6, "Ann"), Some((2, 5)));
+        assert_eq!(code_points(text, 14, 17, "Bob"), Some((12, 15)));
+        assert_eq!(code_points(text, 12, 15, "Bob"), Some((12, 15)));
+        assert_eq!(code_points(text, 3, 6, "Bob"), None);
+        assert_eq!(code_points(text, 1, 6, "Ann"), None, "inside an emoji");
+        assert_eq!(code_points(text, 90, 99, "Bob"), None);
+        assert_eq!(code_points(text, 6, 3, "Ann"), None);
+    }
+}
