@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::cause::CauseShare;
+use super::cursor::Cursor;
 use super::expert::{Base, EXPERTS, Expert};
 use super::fair::Fair;
 use super::group::Group;
 use super::model::{Annotator, ITEMS_MAX, Item};
-use super::refit::Cursor;
 use super::{ReliabilityError, ReliabilityModel};
 
 /// The version of the format. Version 1 knew no groups and no difficulty; it is refused, and the

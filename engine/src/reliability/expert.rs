@@ -4,6 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::group::Tie;
 
+/// The number of classes up to which confusion matrices are kept; their memory grows with the
+/// square.
+pub const CONFUSION_CLASSES_MAX: usize = 12;
+
 /// Pseudo-items of each class in the prior of the class frequencies.
 const CLASS_PRIOR: f64 = 2.0;
 /// Pseudo-errors of each class in the prior of the shared errors.

@@ -2,9 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::expert::Vote;
+use super::expert::{CONFUSION_CLASSES_MAX, Vote};
 use super::group::Tie;
-use super::model::CONFUSION_CLASSES_MAX;
 
 /// Levels of difficulty: the share of labels that are guesses.
 pub(super) const LEVELS: [f64; 3] = [0.0, 0.5, 0.9];

@@ -3,10 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::expert::CONFUSION_CLASSES_MAX;
 use super::expert::{COIN_STRENGTH, Vote};
 use super::fair::{LEVELS, Moments, Prior};
 use super::group::Share;
-use super::model::{CONFUSION_CLASSES_MAX, Item};
+use super::model::Item;
 use super::{Posterior, Reliability, ReliabilityModel};
 
 /// How many labels of an annotator a reliability is computed from, the newest first; older ones

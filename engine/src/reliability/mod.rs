@@ -205,6 +205,7 @@
 mod cause;
 mod checkpoint;
 mod class;
+mod cursor;
 mod decide;
 mod error;
 mod estimate;
@@ -221,9 +222,7 @@ pub use class::{ClassError, class_of, value_of};
 pub use error::ReliabilityError;
 pub use estimate::Reliability;
 pub use evidence::{Evidence, Label, LabelEvidence, Posterior, Targets};
+pub use expert::CONFUSION_CLASSES_MAX;
 pub use group::GroupEvidence;
 pub use look::{Change, ClassAgreement, ItemNow, SuspiciousPair};
-pub use model::{
-    ANNOTATORS_MAX, CLASSES_MAX, CONFUSION_CLASSES_MAX, Classes, ITEMS_MAX, ReliabilityModel,
-    judge_name,
-};
+pub use model::{ANNOTATORS_MAX, CLASSES_MAX, Classes, ITEMS_MAX, ReliabilityModel, judge_name};

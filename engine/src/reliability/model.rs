@@ -6,19 +6,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::cause::CauseShare;
-use super::checkpoint::Stored;
-use super::expert::{Base, EXPERTS, Expert, Own, Scope, Scratch, Vote};
+use super::cursor::Cursor;
+use super::expert::{Base, CONFUSION_CLASSES_MAX, EXPERTS, Expert, Own, Scope, Scratch, Vote};
 use super::fair::Fair;
 use super::group::{Group, Share, Tie};
-use super::refit::Cursor;
 use super::{Evidence, Label, Posterior, Reliability, ReliabilityError};
 
 /// The maximum number of classes of a field. A field with more is not categorical.
 pub const CLASSES_MAX: usize = 200;
-
-/// The number of classes up to which confusion matrices are kept; their memory grows with the
-/// square.
-pub const CONFUSION_CLASSES_MAX: usize = 12;
 
 /// The number of items a refit visits. Older closed items stay in the counts with their last
 /// values.
@@ -112,7 +107,10 @@ pub(super) struct Annotator {
 /// model serialises as it is) or rebuilt from nothing. The [module](super) describes the
 /// computation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Stored", into = "Stored")]
+#[serde(
+    try_from = "super::checkpoint::Stored",
+    into = "super::checkpoint::Stored"
+)]
 pub struct ReliabilityModel {
     pub(super) classes: Vec<String>,
     pub(super) class_ids: BTreeMap<String, usize>,

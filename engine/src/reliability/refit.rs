@@ -1,8 +1,7 @@
 //! Re-evaluation of all items, in slices.
 
-use serde::{Deserialize, Serialize};
-
 use super::ReliabilityModel;
+use super::cursor::Cursor;
 use super::expert::{EXPERTS, Scratch};
 
 /// Passes over all items in a refit.
@@ -13,16 +12,6 @@ const REFIT_PART: u64 = 10;
 const REFIT_GAP: u64 = 5;
 /// How many items one observation re-evaluates at most, over all experts.
 const SLICE: usize = 4_000;
-
-/// How far a refit has come.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Cursor {
-    /// The experts one after another, then the ties between labels, then difficulties.
-    part: usize,
-    pass: usize,
-    /// The next item.
-    item: u64,
-}
 
 impl ReliabilityModel {
     /// Re-evaluates all items within reach in several passes, with everything known now.

@@ -489,7 +489,7 @@ fn best_given(posterior: &Posterior, labels: &[(&str, &str)]) -> Option<String> 
     let mut given: Vec<_> = classes.filter(|(class, _)| of(class)).collect();
     given.sort_by(|a, b| b.1.total_cmp(a.1));
     match given.as_slice() {
-        [first, second, ..] if first.1 - second.1 < 1e-12 => None,
+        [first, second, ..] if *second.1 >= first.1 * 0.99 => None,
         [first, ..] => Some(first.0.clone()),
         [] => None,
     }

@@ -368,7 +368,7 @@ async fn a_pause_by_a_bare_share_is_judged_anew() {
     };
     step.commit(write).await.unwrap();
 
-    scenario.answer(1, 7, true).await;
+    scenario.answer(20, 7, true).await;
     scenario.catch_up().await;
     assert_eq!(scenario.paused(user).await, None);
 }

@@ -98,8 +98,8 @@ pub(super) fn decide(
 
 /// The most probable of the answers that people gave; none if two are equally probable.
 fn best_given<'p>(found: &'p Posterior, labels: &[(String, String)]) -> Option<&'p str> {
-    // Sums of logarithms round.
-    const TIED_WITHIN: f64 = 1e-9;
+    // The order in which labels came moves a probability by less than this part of it.
+    const TIED_WITHIN: f64 = 0.01;
     let given: BTreeSet<&str> = labels.iter().map(|(_, class)| class.as_str()).collect();
     let classes = found.classes.iter().zip(&found.probabilities);
     let given: Vec<(&str, f64)> = classes
