@@ -37,31 +37,43 @@ pub(super) fn check(ends: &Ends<'_, '_>, faults: &mut Faults) {
     }
 }
 
-/// Reports the expression of a conditional step that fails however a task comes to it.
+/// Reports the expressions of a step that fail however a task comes to it: the condition of a
+/// conditional step, and the input of a child.
 fn asks_in_vain(ends: &Ends<'_, '_>, at: usize, faults: &mut Faults) {
-    let Some(node) = ends.draft.steps[at]
-        .node
-        .below(&["condition", "expression"])
-    else {
+    let step = ends.draft.steps[at].node;
+    let condition = step.below(&["condition", "expression"]);
+    let mapping = step.below(&["input_mapping"]).and_then(Node::map);
+    let inputs = mapping.into_iter().flatten().map(|(_, node)| (node, false));
+    let asked: Vec<(&Node, bool)> = condition
+        .map(|node| (node, true))
+        .into_iter()
+        .chain(inputs)
+        .collect();
+    if asked.is_empty() {
         return;
-    };
-    let Some(source) = node.as_str() else { return };
+    }
     let Some(before) = ends.outcomes_before(at) else {
         return;
     };
     let begins = ends.draft.entry == Some(at);
-    let start = begins.then(known_at_start);
-    let known = before.iter().map(|outcome| ends.known(source, *outcome));
-    let mut reason = None;
-    for known in start.into_iter().chain(known) {
-        match ends.settle(source, &known) {
-            Settled::Fails(error) => reason = Some(error.to_string()),
-            Settled::Is(Value::Bool(_)) | Settled::Open => return,
-            Settled::Is(_) => reason = Some(NO_ANSWER.to_owned()),
+    for (node, is_condition) in asked {
+        let Some(source) = node.as_str() else {
+            continue;
+        };
+        let start = begins.then(known_at_start);
+        let known = before.iter().map(|outcome| ends.known(source, *outcome));
+        let reasons: Option<Vec<String>> = start
+            .into_iter()
+            .chain(known)
+            .map(|known| match ends.settle(source, &known) {
+                Settled::Fails(error) => Some(error.to_string()),
+                Settled::Is(Value::Bool(_)) | Settled::Open => None,
+                Settled::Is(_) => is_condition.then(|| NO_ANSWER.to_owned()),
+            })
+            .collect();
+        if let Some(reason) = reasons.and_then(|reasons| reasons.into_iter().next()) {
+            fails(ends, node, &reason, faults);
         }
-    }
-    if let Some(reason) = reason {
-        fails(ends, node, &reason, faults);
     }
 }
 

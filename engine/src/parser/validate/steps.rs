@@ -236,12 +236,10 @@ impl Validator<'_, '_> {
     fn output_path(&mut self, node: &Node) {
         let Some(text) = node.as_str() else { return };
         let path = text.strip_prefix("$.").unwrap_or(text);
-        let mut keys = path.split('.');
-        if keys.clone().any(|key| key.trim() != key || key.is_empty()) {
-            self.field(node);
+        if !self.field(node) {
             return;
         }
-        let first = keys.next().unwrap_or_default();
+        let first = path.split('.').next().unwrap_or_default();
         if !OUTPUT_KEYS.contains(&first) {
             let near = self.suggester.nearest(first, OUTPUT_KEYS);
             self.faults

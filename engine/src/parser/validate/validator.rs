@@ -87,26 +87,37 @@ impl Validator<'_, '_> {
         }
     }
 
-    pub(super) fn field(&mut self, node: &Node) {
-        if let Some(text) = node.as_str() {
-            self.path_of_keys(text, node, Spot::Value);
-        }
+    /// Checks a path of keys. Returns whether it is one.
+    pub(super) fn field(&mut self, node: &Node) -> bool {
+        node.as_str()
+            .is_none_or(|text| self.path_of_keys(text, node, Spot::Value))
     }
 
-    pub(super) fn path_of_keys(&mut self, text: &str, node: &Node, spot: Spot) {
-        if text
-            .split('.')
-            .any(|key| key.trim() != key || key.is_empty())
-        {
-            self.faults
-                .add(
-                    Code::InvalidValue,
-                    &node.origin,
-                    format!("`{text}` is no path of keys"),
-                )
-                .at(spot)
-                .value(text)
-                .suggest("write keys with dots between them, as `label` or `answer.label`");
-        }
+    /// Checks a path of keys. Returns whether it is one.
+    pub(super) fn path_of_keys(&mut self, text: &str, node: &Node, spot: Spot) -> bool {
+        let is_faulty = |key: &str| key.trim() != key || key.is_empty();
+        let why = if text.split('.').any(is_faulty) {
+            "write keys with dots between them, as `label` or `answer.label`"
+        } else if text.split('.').any(is_index) {
+            "a path cannot lead into a list: name the list"
+        } else {
+            return true;
+        };
+        self.faults
+            .add(
+                Code::InvalidValue,
+                &node.origin,
+                format!("`{text}` is no path of keys"),
+            )
+            .at(spot)
+            .value(text)
+            .suggest(why);
+        false
     }
+}
+
+/// Whether the key has an index behind it: `labels[0]`.
+fn is_index(key: &str) -> bool {
+    key.split_once('[')
+        .is_some_and(|(_, index)| index.ends_with(']'))
 }
