@@ -682,6 +682,16 @@ fn expressions_that_fail_where_they_stand_are_refused() {
         "nobody has annotated"
     );
     assert_eq!(first("input.x == 1"), [""; 0]);
+
+    // And for the input of a child.
+    let child = |mapped: &str| {
+        let child = format!(
+            "{{ id: c, type: sub_workflow, workflow: other, input_mapping: {{ x: \"{mapped}\" }} }}"
+        );
+        codes_of(&workflow("", &[one, &child], &["{ from: a, to: c }"]))
+    };
+    assert_eq!(child("agreement * 2.0"), ["bad_expression"]);
+    assert_eq!(child("agreement"), [""; 0], "null is an input");
 }
 
 /// Whether a decision or an agreement decides an expression is read from its syntax.
