@@ -22,6 +22,8 @@ pub const HOOKS_MAX: usize = 8;
 pub const SIMULATION_TIMERS_MAX: usize = 10_000;
 /// Moves of a script for a dry run; more are refused.
 pub const SCRIPT_MOVES_MAX: usize = 10_000;
+/// Cases of a workflow that are played without a script; how many are left out is told.
+pub const EXPLORED_CASES_MAX: usize = 150;
 /// Annotators one visit may require (`count`, `max`); more are refused at creation.
 pub const ANNOTATORS_MAX: u32 = 1_000;
 /// Fields that one consensus block may compare one by one; more are refused at creation.

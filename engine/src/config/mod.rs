@@ -41,7 +41,8 @@ pub use library::{StepLibrary, Template};
 pub use measure::{AgreementMethod, DistanceWeights, Level, Metric};
 pub use script::{
     AdvanceMove, ControlMove, Decision, ExpectedEnd, ExpectedOutcome, ExpectedStatus,
-    HandlerAnswer, Move, PauseMove, Person, PersonMove, Script, SubmitMove,
+    HandlerAnswer, MigrateMove, Move, PauseMove, Person, PersonMove, ReleaseMove, Script,
+    SubmitMove, WorkflowMove, WorkflowPauseMove,
 };
 pub use step::{ExpressionConfig, JoinMode, OnError, StepConfig};
 pub use step_type::{AdvanceNeeds, EndsWith, Performer, StepSpec, StepType, SubjectRole};

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::ConfigDuration;
+use crate::ids::{StepId, WorkflowId};
 
 /// A script for one task.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -58,6 +59,9 @@ pub struct Person {
     /// The roles sent with every submission and claim.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
+    /// The skills named when the person asks for the next task.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skills: Vec<String>,
 }
 
 /// The response of an external handler to one call: an output or an error.
@@ -76,7 +80,7 @@ pub struct HandlerAnswer {
     pub is_final: Option<bool>,
 }
 
-/// One move; it has exactly one of the keys up to `pass`.
+/// One move; it has exactly one of the keys from `submit` to `pass`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Move {
@@ -86,9 +90,12 @@ pub struct Move {
     /// A person claims a slot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assign: Option<PersonMove>,
+    /// A person asks for the next task, among the task of the script and its child tasks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<PersonMove>,
     /// A person releases a slot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub release: Option<PersonMove>,
+    pub release: Option<ReleaseMove>,
     /// A person reports activity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activity: Option<PersonMove>,
@@ -107,6 +114,21 @@ pub struct Move {
     /// An operator retries what an incident has stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<ControlMove>,
+    /// An operator moves the task to another revision of its workflow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migrate: Option<MigrateMove>,
+    /// An operator pauses a whole workflow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow_pause: Option<WorkflowPauseMove>,
+    /// An operator resumes a whole workflow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow_resume: Option<WorkflowMove>,
+    /// An operator archives a workflow: it is paused until it is restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow_archive: Option<WorkflowMove>,
+    /// An operator restores an archived workflow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow_restore: Option<WorkflowMove>,
     /// Time passes; timers that fall due in it fire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pass: Option<ConfigDuration>,
@@ -117,6 +139,9 @@ pub struct Move {
     /// The expected outcome; anything but a rejection when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expect: Option<ExpectedOutcome>,
+    /// The step in which a slot must be offered (`next`); `outer/STEP` for a step of a child.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offered: Option<String>,
     /// The steps that must be active afterwards, in any order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active: Option<Vec<String>>,
@@ -144,7 +169,9 @@ pub struct SubmitMove {
 }
 
 /// What a reviewer can decide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Decision {
     /// The subject is accepted.
@@ -158,6 +185,9 @@ pub enum Decision {
 }
 
 impl Decision {
+    /// Every decision.
+    pub const ALL: [Self; 4] = [Self::Approve, Self::Reject, Self::RequestChanges, Self::Fix];
+
     /// The name in annotations.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -169,7 +199,7 @@ impl Decision {
     }
 }
 
-/// A claim, a release or an activity report.
+/// A claim, an activity report or a request for the next task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PersonMove {
@@ -178,6 +208,58 @@ pub struct PersonMove {
     pub step: Option<String>,
     /// The person, by name or UUID.
     pub by: String,
+}
+
+/// A release.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseMove {
+    /// The step; may be left out where one active step takes submissions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// The person, by name or UUID.
+    pub by: String,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// A migration.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MigrateMove {
+    /// The file of the revision, relative to the script.
+    pub to: String,
+    /// Steps whose id changes: the old id to the new one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub steps: BTreeMap<String, StepId>,
+}
+
+/// A pause of a whole workflow.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WorkflowPauseMove {
+    /// The workflow; that of the task when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<WorkflowId>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// After how long it ends by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lasting: Option<ConfigDuration>,
+}
+
+/// A resume, archiving or restoring of a whole workflow.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WorkflowMove {
+    /// The workflow; that of the task when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<WorkflowId>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// An `advance`.
@@ -249,8 +331,21 @@ pub enum ExpectedOutcome {
     SelfReview,
     /// Refused: the annotation lacks what the step needs.
     InvalidAnnotation,
-    /// Refused: nothing waits for this command.
+    /// Refused: nothing waits for this command; nobody is offered anything because no step waits for
+    /// people.
     NotWaiting,
+    /// Refused: the migration does not map a step at which the task stands.
+    MigrationUnmapped,
+    /// A slot is offered and claimed (`next`).
+    Offered,
+    /// Nothing is offered, for whatever reason (`next`).
+    Nothing,
+    /// Nothing is offered: the person lacks a skill.
+    SkillRequired,
+    /// Nothing is offered: the person lost a claim here to `reassign`.
+    Reassigned,
+    /// Nothing is offered: the person has claimed as many slots as the step allows.
+    MaxConcurrent,
 }
 
 impl ExpectedOutcome {
@@ -271,6 +366,12 @@ impl ExpectedOutcome {
             Self::SelfReview => "self_review",
             Self::InvalidAnnotation => "invalid_annotation",
             Self::NotWaiting => "not_waiting",
+            Self::MigrationUnmapped => "migration_unmapped",
+            Self::Offered => "offered",
+            Self::Nothing => "nothing",
+            Self::SkillRequired => "skill_required",
+            Self::Reassigned => "reassigned",
+            Self::MaxConcurrent => "max_concurrent",
         }
     }
 }
@@ -282,9 +383,13 @@ pub struct ExpectedEnd {
     /// Its status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<ExpectedStatus>,
-    /// Keys of its output and their values; mappings are compared key by key, all else exactly.
+    /// Keys of its output and their values. Mappings are compared key by key and may have further
+    /// keys; all else is compared exactly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Map<String, Value>>,
+    /// Keys of its output and their whole values: a mapping has the keys written here and no others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exactly: Option<Map<String, Value>>,
     /// Codes of the task's open incidents, in any order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incidents: Option<Vec<String>>,
@@ -319,10 +424,64 @@ impl ExpectedStatus {
     }
 }
 
+impl ExpectedEnd {
+    /// The keys of a task's output.
+    pub const OUTPUT_KEYS: [&'static str; 6] = [
+        "result",
+        "result_of",
+        "agreement",
+        "resolved_by",
+        "steps",
+        "context",
+    ];
+
+    /// The keys of a step's result, in `steps` of the output.
+    pub const RESULT_KEYS: [&'static str; 11] = [
+        "kind",
+        "value",
+        "agreement",
+        "resolved_by",
+        "decision",
+        "annotations",
+        "posterior",
+        "agreed",
+        "disputed",
+        "reached",
+        "audit",
+    ];
+}
+
 impl Move {
     /// The keys of which a move has exactly one.
-    pub const ACTIONS: [&'static str; 10] = [
-        "submit", "assign", "release", "activity", "advance", "pause", "resume", "cancel", "retry",
+    pub const ACTIONS: [&'static str; 16] = [
+        "submit",
+        "assign",
+        "next",
+        "release",
+        "activity",
+        "advance",
+        "pause",
+        "resume",
+        "cancel",
+        "retry",
+        "migrate",
+        "workflow_pause",
+        "workflow_resume",
+        "workflow_archive",
+        "workflow_restore",
         "pass",
     ];
+}
+
+impl Script {
+    /// The files of the revisions to which moves migrate, each once, in the order of their moves.
+    pub fn revisions(&self) -> Vec<&str> {
+        let mut files: Vec<&str> = Vec::new();
+        for migrate in self.moves.iter().filter_map(|one| one.migrate.as_ref()) {
+            if !files.contains(&migrate.to.as_str()) {
+                files.push(&migrate.to);
+            }
+        }
+        files
+    }
 }

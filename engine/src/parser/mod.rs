@@ -64,3 +64,5 @@ pub use parse::{
 };
 pub use report::{DiagnosticCode, ParseError, Report, Severity, ValidationError};
 pub use script::check_script;
+
+pub(crate) use suggest::Suggester;

@@ -9,7 +9,7 @@
 //! | `too_large` | `parse`, `resolve`, `source_map` |
 //! | `yaml_syntax` | `parse`, `source_map` |
 //! | `duplicate_key` | `source_map` |
-//! | `unknown_key` | `resolve`, `structure` |
+//! | `unknown_key` | `resolve`, `script`, `structure` |
 //! | `missing_key` | `resolve`, `script`, `structure`, `validate/conditions`, `validate/goals`, `validate/question`, `validate/steps` |
 //! | `wrong_type` | `resolve`, `structure` |
 //! | `invalid_value` | `draft`, `parse`, `script`, `structure`, `validate/completion`, `validate/handlers`, `validate/question`, `validate/steps`, `validate/validator` |
@@ -20,7 +20,7 @@
 //! | `unknown_library_step` | `resolve` |
 //! | `unknown_template` | `resolve` |
 //! | `unknown_handler` | `validate/handlers` |
-//! | `misplaced_key` | `resolve`, `validate/completion`, `validate/conditions`, `validate/consensus`, `validate/goals`, `validate/handlers`, `validate/question`, `validate/steps` |
+//! | `misplaced_key` | `resolve`, `script`, `validate/completion`, `validate/conditions`, `validate/consensus`, `validate/goals`, `validate/handlers`, `validate/question`, `validate/steps` |
 //! | `conflicting_keys` | `resolve`, `script`, `validate/goals`, `validate/question`, `validate/validator` |
 //! | `bad_expression` | `ending_checks`, `validate/conditions`, `validate/question` |
 //! | `unreachable_step` | `graph` |

@@ -11,12 +11,14 @@ use super::{
     suggest::Suggester,
     tree::Node,
 };
-use crate::config::{HookStage, Move, Script, WorkflowConfig};
+use crate::config::{
+    ExpectedEnd, ExpectedOutcome, HookStage, Move, Script, StepType, WorkflowConfig,
+};
 
 /// Reads a script for `workflow`. Returns the script, unless there are errors, and all faults.
 ///
-/// Paths are those of the script: `moves[2].submit.step`. Step names are checked only if the move
-/// applies to the task itself, not to a child (`within`).
+/// Paths are those of the script: `moves[2].submit.step`. Step names are checked as long as they are
+/// those of `workflow`: not for a child (`within`), nor after a move to another revision.
 pub fn check_script(
     source: &[u8],
     workflow: &WorkflowConfig,
@@ -25,8 +27,13 @@ pub fn check_script(
         let mut root = nodes(text, positions, faults, "`moves:`")?;
         let suggester = Suggester::default();
         structure::check(&mut root, document::script_schema(), &suggester, faults);
+        let children = workflow.steps.iter();
+        let children = children.filter(|step| step.kind == StepType::SubWorkflow);
         let mut checker = Checker {
             steps: workflow.steps.iter().map(|step| step.id.as_str()).collect(),
+            children: children.map(|step| step.id.as_str()).collect(),
+            workflow,
+            moved: false,
             people: root
                 .get("people")
                 .and_then(Node::map)
@@ -37,6 +44,10 @@ pub fn check_script(
         for node in root.get("moves").and_then(Node::list).unwrap_or_default() {
             checker.one_action(node);
             checker.names(node);
+            checker.offer(node);
+        }
+        if let Some(expect) = root.get("expect").filter(|expect| !expect.broken) {
+            checker.end(expect);
         }
         for (step, answers) in root
             .get("handlers")
@@ -52,6 +63,11 @@ pub fn check_script(
 
 struct Checker<'a> {
     steps: Vec<&'a str>,
+    /// The steps that run a sub-workflow.
+    children: Vec<&'a str>,
+    workflow: &'a WorkflowConfig,
+    /// Whether a move has moved the task to another revision, which may have other steps.
+    moved: bool,
     /// `None` if the script lists no people.
     people: Option<Vec<&'a str>>,
     suggester: &'a Suggester,
@@ -89,8 +105,7 @@ impl Checker<'_> {
 
     fn names(&mut self, node: &Node) {
         if let Some(within) = node.get("within").filter(|within| !within.broken) {
-            let first = within.as_str().and_then(|text| text.split('/').next());
-            self.step(within, first);
+            self.within(within);
         } else {
             for action in Move::ACTIONS {
                 if let Some(step) = node.below(&[action, "step"]) {
@@ -100,6 +115,15 @@ impl Checker<'_> {
             for step in node.get("active").and_then(Node::list).unwrap_or_default() {
                 self.step(step, step.as_str());
             }
+            if let Some(offered) = node.get("offered").filter(|offered| !offered.broken) {
+                let first = offered.as_str().and_then(|text| text.split('/').next());
+                self.step(offered, first);
+            }
+            let renamed = node.below(&["migrate", "steps"]).and_then(Node::map);
+            for (from, to) in renamed.into_iter().flatten() {
+                self.step_at(to, Some(from), Spot::Key);
+            }
+            self.moved |= node.get("migrate").is_some();
         }
         for action in Move::ACTIONS {
             let Some(by) = node.below(&[action, "by"]) else {
@@ -124,8 +148,129 @@ impl Checker<'_> {
         }
     }
 
+    /// `within` names a step that runs a sub-workflow; what follows a `/` is in another file.
+    fn within(&mut self, node: &Node) {
+        let first = node.as_str().and_then(|text| text.split('/').next());
+        self.step(node, first);
+        let kind = first
+            .and_then(|step| self.workflow.step(step))
+            .map(|step| step.kind)
+            .filter(|kind| *kind != StepType::SubWorkflow && !self.moved);
+        let (Some(step), Some(kind)) = (first, kind) else {
+            return;
+        };
+        let message = format!(
+            "`within` names a sub_workflow step, and `{step}` is of type {}: it has no child task",
+            kind.as_str()
+        );
+        let hint = match self.children.as_slice() {
+            [] => "remove `within`: the workflow has no sub_workflow step".to_owned(),
+            [only] => format!("the only sub_workflow step is `{only}`"),
+            several => format!("the sub_workflow steps are {}", quoted(several)),
+        };
+        self.faults
+            .add(Code::UnknownStep, &node.origin, message)
+            .value(step)
+            .suggest(hint);
+    }
+
+    /// Expectations of what is offered belong to a `next`.
+    fn offer(&mut self, node: &Node) {
+        if node.get("next").is_some() {
+            return;
+        }
+        if let Some(offered) = node.get("offered") {
+            self.faults
+                .add(
+                    Code::MisplacedKey,
+                    &offered.origin,
+                    "`offered` is for a move with `next`",
+                )
+                .at(Spot::Key)
+                .suggest("remove it");
+        }
+        let only_offers = [ExpectedOutcome::Offered, ExpectedOutcome::Nothing];
+        let Some(expect) = node.get("expect").filter(|expect| !expect.broken) else {
+            return;
+        };
+        let word = expect.as_str().unwrap_or_default();
+        if only_offers.iter().any(|outcome| outcome.as_str() == word) {
+            self.faults
+                .add(
+                    Code::InvalidValue,
+                    &expect.origin,
+                    format!("`{word}` can only be expected of a move with `next`"),
+                )
+                .value(word)
+                .suggest("expect `waiting`, `advanced`, `completed`, `failed`, `rejected` or the code of a rejection");
+        }
+    }
+
+    /// Keys of the expected end; also those of which null is expected, which a misspelt key would
+    /// always be.
+    fn end(&mut self, expect: &Node) {
+        for part in ["output", "exactly"] {
+            let Some(output) = expect.get(part).and_then(Node::map) else {
+                continue;
+            };
+            for (key, value) in output {
+                self.known_key(
+                    key,
+                    value,
+                    &ExpectedEnd::OUTPUT_KEYS,
+                    "the output of a task",
+                    ["status", "incidents", "output", "exactly"]
+                        .contains(&key.as_str())
+                        .then(|| format!("`{key}` stands beside `{part}`, not inside")),
+                );
+            }
+            for (step, result) in output
+                .get("steps")
+                .and_then(Node::map)
+                .into_iter()
+                .flatten()
+            {
+                self.step_at(result, Some(step), Spot::Key);
+                for (key, value) in result.map().into_iter().flatten() {
+                    let keys = &ExpectedEnd::RESULT_KEYS;
+                    self.known_key(key, value, keys, "the result of a step", None);
+                }
+            }
+        }
+    }
+
+    fn known_key(
+        &mut self,
+        key: &str,
+        value: &Node,
+        known: &[&str],
+        whose: &str,
+        hint: Option<String>,
+    ) {
+        if known.contains(&key) {
+            return;
+        }
+        let near = self.suggester.nearest(key, known.iter().copied());
+        let hint = hint.unwrap_or_else(|| format!("its keys are {}", quoted(known)));
+        self.faults
+            .add(
+                Code::UnknownKey,
+                &value.origin,
+                format!("{whose} has no key `{key}`"),
+            )
+            .at(Spot::Key)
+            .value_of(value)
+            .suggest(hint)
+            .did_you_mean(near);
+    }
+
     fn step(&mut self, node: &Node, name: Option<&str>) {
-        let Some(name) = name.filter(|name| !self.steps.contains(name)) else {
+        self.step_at(node, name, Spot::Value);
+    }
+
+    fn step_at(&mut self, node: &Node, name: Option<&str>, spot: Spot) {
+        let known = |name: &&str| self.moved || self.steps.contains(name);
+        let Some(name) = name.filter(|name| !known(name)) else {
             return;
         };
         let near = self.suggester.nearest(name, self.steps.iter().copied());
@@ -135,6 +280,7 @@ impl Checker<'_> {
                 &node.origin,
                 format!("the workflow has no step `{name}`"),
             )
+            .at(spot)
             .value(name)
             .suggest(format!("the steps are {}", quoted(&self.steps)))
             .did_you_mean(near);
@@ -147,10 +293,8 @@ impl Checker<'_> {
             .rsplit_once('.')
             .filter(|(_, stage)| stages().any(|known| known == *stage))
             .map_or(step, |(step, _)| step);
-        let at_key = self
-            .steps
-            .contains(&caller.split('/').next().unwrap_or(caller));
-        if !at_key {
+        let first = caller.split('/').next().unwrap_or(caller);
+        if !self.steps.contains(&first) {
             let near = self.suggester.nearest(step, self.steps.iter().copied());
             self.faults
                 .add(

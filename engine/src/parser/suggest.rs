@@ -10,13 +10,13 @@ const NAME_MAX: usize = 96;
 
 /// Finds similar names within a budget for the whole file.
 #[derive(Default)]
-pub(super) struct Suggester {
+pub(crate) struct Suggester {
     spent: Cell<usize>,
 }
 
 impl Suggester {
     /// The candidate of which `name` is probably a misspelling.
-    pub(super) fn nearest<'a>(
+    pub(crate) fn nearest<'a>(
         &self,
         name: &str,
         candidates: impl IntoIterator<Item = &'a str>,

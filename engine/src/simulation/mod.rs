@@ -25,6 +25,9 @@
 //! assert!(trace.as_expected());
 //! ```
 
+mod expect;
+mod explore;
+mod next;
 mod play;
 mod trace;
 
@@ -37,29 +40,39 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use uuid::Uuid;
 
-pub use play::{person, play};
+pub use explore::{Exploration, ExploredCase, GoldAnswers, Mark, Wait, explore, plausible_answers};
+pub use next::{Asking, NextTask, NotOffered};
+pub use play::{person, play, play_with};
 pub use trace::{Happening, Trace, TraceStep};
 
 use crate::{
-    command::{Command, CommandEnvelope, EffectOutcome, FireTimer, Outcome},
-    config::{HandlerAnswer, WorkflowConfig},
+    command::{
+        Command, CommandEnvelope, EffectOutcome, FireTimer, OperatorCommand, Outcome, Rejection,
+        operator,
+    },
+    config::{HandlerAnswer, HookStage, WorkflowConfig},
     decide::{DecideContext, Decision, decide},
     events::StoredEvent,
     executor::{HandlerRegistry, annotators::Annotators},
-    ids::{TaskId, WorkflowSelector},
+    ids::{CommandId, RevisionId, TaskId, WorkflowSelector},
     limits::SIMULATION_TIMERS_MAX,
-    state::WorkflowSnapshot,
-    store::{Timer, content_hash, revision_id},
+    state::{WorkflowPause, WorkflowSnapshot},
+    store::{OperatorFacts, Timer, TimerKind, content_hash, revision_id},
     timers::{Effect, HandlerCall, derive_timers, effect_of, timer_command_id},
     transition::{CompileError, CompiledWorkflow},
 };
 
 /// Tasks of workflows, decided one command after the other.
+#[derive(Clone)]
 pub struct Simulation {
     workflows: Vec<CompiledWorkflow>,
     handlers: HandlerRegistry,
     /// Replies of external handlers, by step.
     answers: BTreeMap<String, VecDeque<HandlerAnswer>>,
+    /// Whether calls of which nothing is said wait for whoever plays, instead of failing.
+    holds_calls: bool,
+    /// Pauses of whole workflows, ended ones too.
+    pauses: Vec<WorkflowPause>,
     tasks: BTreeMap<TaskId, PlayedTask>,
     now: DateTime<Utc>,
     commands: u64,
@@ -94,23 +107,39 @@ impl Simulation {
     ///
     /// A workflow that the parser has not checked: see [`CompileError`].
     pub fn new(workflows: Vec<WorkflowConfig>, now: DateTime<Utc>) -> Result<Self, CompileError> {
-        let compiled = |mut config: WorkflowConfig| {
-            config.revision = 1;
-            config.revision_id = revision_id(&config.id, 1);
-            let hash = content_hash(&config);
-            CompiledWorkflow::new(config.into(), hash)
-        };
-        Ok(Self {
-            workflows: workflows
-                .into_iter()
-                .map(compiled)
-                .collect::<Result<_, _>>()?,
+        let mut simulation = Self {
+            workflows: Vec::new(),
             handlers: HandlerRegistry::built_in(),
             answers: BTreeMap::new(),
+            holds_calls: false,
+            pauses: Vec::new(),
             tasks: BTreeMap::new(),
             now,
             commands: 0,
-        })
+        };
+        for workflow in workflows {
+            simulation.add(workflow)?;
+        }
+        Ok(simulation)
+    }
+
+    /// Adds a workflow, or the next revision of one. New tasks and children begin on the first one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Simulation::new`].
+    pub fn add(&mut self, mut config: WorkflowConfig) -> Result<RevisionId, CompileError> {
+        let known = self.workflows.iter();
+        let known = known.filter(|workflow| workflow.config().id == config.id);
+        config.revision = u32::try_from(known.count())
+            .unwrap_or(u32::MAX)
+            .saturating_add(1);
+        config.revision_id = revision_id(&config.id, config.revision);
+        let revision = config.revision_id;
+        let hash = content_hash(&config);
+        self.workflows
+            .push(CompiledWorkflow::new(config.into(), hash)?);
+        Ok(revision)
     }
 
     /// Sets the replies of an external handler when `step` calls it, or of a hook of a step, named
@@ -135,16 +164,61 @@ impl Simulation {
         self.tasks.get(&task)?.state.as_ref()
     }
 
+    /// The revision that a task runs on.
+    fn workflow_of(&self, state: &WorkflowSnapshot) -> Option<&WorkflowConfig> {
+        let revision = WorkflowSelector::Revision(state.workflow.revision_id);
+        named(&self.workflows, &revision).map(|workflow| &**workflow.config())
+    }
+
+    /// The path of `sub_workflow` steps that lead to a child task; none for a task without a parent.
+    fn path_to(&self, task: TaskId) -> Option<String> {
+        let parent = self.state(task)?.parent.as_ref()?;
+        Some(match self.path_to(parent.task_id) {
+            Some(path) => format!("{path}/{}", parent.step_id),
+            None => parent.step_id.to_string(),
+        })
+    }
+
     /// Decides a command under a new id, and then everything that is due at once.
     pub fn run(&mut self, command: Command) -> Vec<Played> {
-        self.commands += 1;
-        let id = Uuid::new_v5(
-            &command.task_id().0,
-            format!("simulated/{}", self.commands).as_bytes(),
-        );
+        let id = self.command_id(command.task_id().0);
         let mut played = vec![self.decide(&CommandEnvelope::new(id, command))];
         played.extend(self.settle());
         played
+    }
+
+    /// Decides an operator command on a whole workflow, and then everything that is due at once.
+    ///
+    /// # Errors
+    ///
+    /// The rejection, if the workflow is not as the command expects it.
+    pub fn run_operator_command(
+        &mut self,
+        command: &OperatorCommand,
+    ) -> Result<Vec<Played>, Rejection> {
+        let id = self.command_id(Uuid::NAMESPACE_OID);
+        let now = self.now;
+        let open = |pause: &&WorkflowPause| {
+            pause.workflow == *command.workflow() && pause.ended_at.is_none()
+        };
+        // A worker would have recorded the end of a pause that has run out.
+        let in_force = |pause: &&WorkflowPause| pause.until.is_none_or(|until| until > now);
+        let facts = OperatorFacts {
+            now,
+            pause: self.pauses.iter().filter(open).find(in_force).cloned(),
+            annotator: None,
+        };
+        let effect = operator::decide(command, CommandId(id), facts)?;
+        for pause in effect.pauses.workflows {
+            self.pauses.retain(|known| known.pause_id != pause.pause_id);
+            self.pauses.push(pause);
+        }
+        Ok(self.settle())
+    }
+
+    fn command_id(&mut self, space: Uuid) -> Uuid {
+        self.commands += 1;
+        Uuid::new_v5(&space, format!("simulated/{}", self.commands).as_bytes())
     }
 
     /// Decides one command and nothing else.
@@ -162,7 +236,7 @@ impl Simulation {
             workflow: own,
             named,
             handlers: &self.handlers,
-            pauses: &[],
+            pauses: &self.pauses,
             // A simulation has no annotator models.
             annotators: Annotators::default(),
             now: self.now,
@@ -189,34 +263,64 @@ impl Simulation {
     /// Advances time; timers that become due are fired at their time.
     pub fn pass(&mut self, time: Duration) -> Vec<Played> {
         let end = self.now + time;
-        let mut played = Vec::new();
-        while let Some(row) = self.next_due(end)
-            && played.len() < SIMULATION_TIMERS_MAX
-        {
-            self.now = self.now.max(row.due_at);
-            played.extend(self.fire(row));
-        }
+        let played = self.fire_until(end);
         self.now = end;
         played
     }
 
     /// Fires everything due by now.
     fn settle(&mut self) -> Vec<Played> {
+        self.fire_until(self.now)
+    }
+
+    fn fire_until(&mut self, end: DateTime<Utc>) -> Vec<Played> {
         let mut played = Vec::new();
-        while let Some(row) = self.next_due(self.now)
+        while let Some((at, row)) = self.next_due().filter(|(at, _)| *at <= end)
             && played.len() < SIMULATION_TIMERS_MAX
         {
+            self.now = self.now.max(at);
             played.extend(self.fire(row));
         }
         played
     }
 
-    fn next_due(&self, end: DateTime<Utc>) -> Option<Timer> {
+    /// The timer that fires next, and when. Those of a paused workflow fire once it goes on.
+    fn next_due(&self) -> Option<(DateTime<Utc>, Timer)> {
         let states = self.tasks.values().filter_map(|task| task.state.as_ref());
-        states
-            .flat_map(derive_timers)
-            .filter(|row| row.due_at <= end)
-            .min_by_key(|row| (row.due_at, row.task_id, row.id))
+        let timers = states.flat_map(|state| {
+            let rows = derive_timers(state).into_iter();
+            rows.filter(|row| !self.is_held(state, row))
+                .filter_map(|row| Some((self.fires_at(state, &row)?, row)))
+        });
+        timers.min_by_key(|(at, row)| (*at, row.due_at, row.task_id, row.id))
+    }
+
+    /// When a timer fires; never while its workflow is paused without an end.
+    fn fires_at(&self, state: &WorkflowSnapshot, row: &Timer) -> Option<DateTime<Utc>> {
+        let mut at = row.due_at.max(self.now);
+        let own = |pause: &&WorkflowPause| pause.workflow == state.workflow.workflow;
+        while let Some(pause) = self.pauses.iter().filter(own).find(|p| p.applies_at(at)) {
+            at = [pause.until, pause.ended_at].into_iter().flatten().min()?;
+        }
+        Some(at)
+    }
+
+    /// Whether a call waits for whoever plays.
+    fn is_held(&self, state: &WorkflowSnapshot, row: &Timer) -> bool {
+        if !self.holds_calls || row.kind != TimerKind::HandlerCall {
+            return false;
+        }
+        let visit = row
+            .step_id
+            .as_ref()
+            .and_then(|step| state.visit(step, row.visit));
+        let call = visit.and_then(|visit| visit.call.as_ref());
+        let blocking = call.filter(|call| call.n == row.n);
+        blocking.is_some_and(|call| {
+            let hook = call.hook.map(|hook| hook.stage);
+            let step = row.step_id.as_deref().unwrap_or_default();
+            !self.answers.contains_key(&caller(step, hook))
+        })
     }
 
     /// Runs the effect of a timer, then decides the timer with its outcome.
@@ -236,10 +340,15 @@ impl Simulation {
                 outcome
             }
         });
+        played.push(self.fire_with(row, outcome));
+        played
+    }
+
+    /// Decides a timer with the outcome of its effect.
+    fn fire_with(&mut self, row: Timer, outcome: Option<EffectOutcome>) -> Played {
         let id = timer_command_id(&row);
         let due = Command::FireTimer(FireTimer { row, outcome });
-        played.push(self.decide(&CommandEnvelope::new(id, due)));
-        played
+        self.decide(&CommandEnvelope::new(id, due))
     }
 
     fn call(&mut self, call: &HandlerCall) -> EffectOutcome {
@@ -248,10 +357,7 @@ impl Simulation {
             is_final,
             retry_after: None,
         };
-        let caller = match call.hook {
-            None => call.step_id.to_string(),
-            Some(stage) => format!("{}.{stage}", call.step_id),
-        };
+        let caller = caller(&call.step_id, call.hook);
         let Some(answers) = self.answers.get_mut(&caller) else {
             // Nothing depends on the reply to a notification.
             if call.hook.is_some_and(|stage| !stage.blocks_step()) {
@@ -280,6 +386,14 @@ impl Simulation {
                 output: answer.output.unwrap_or_default(),
             },
         }
+    }
+}
+
+/// What a script calls the caller of a handler: the step, or a hook of it.
+fn caller(step: &str, hook: Option<HookStage>) -> String {
+    match hook {
+        None => step.to_owned(),
+        Some(stage) => format!("{step}.{stage}"),
     }
 }
 

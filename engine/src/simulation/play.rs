@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Happening, Played, Simulation, Trace, TraceStep};
+use super::{
+    Asking, Happening, NextTask, Played, Simulation, Trace, TraceStep,
+    expect::{compare_end, listed, unexpected_outcome},
+};
 use crate::{
     command::{
-        Activity, Advance, AnnotationInput, Assign, Command, Control, Outcome, Pause,
-        ProcessResult, Release, Start, Submission,
+        Activity, Advance, AnnotationInput, Assign, Command, Control, Migrate, OperatorCommand,
+        Outcome, Pause, ProcessResult, Release, Start, Submission,
     },
-    config::{ExpectedEnd, ExpectedOutcome, Move, PersonMove, Script, SubmitMove, WorkflowConfig},
+    config::{Move, PersonMove, Script, SubmitMove, WorkflowConfig, WorkflowMove},
     expression::ExpressionError,
-    ids::{TaskId, UserId, WorkflowId, WorkflowSelector},
+    ids::{RevisionId, Slug, TaskId, UserId, WorkflowId, WorkflowSelector},
     state::{TaskStatus, WorkflowSnapshot},
     transition::CompileError,
 };
@@ -39,22 +41,38 @@ pub fn person(name: &str) -> UserId {
 ///
 /// As [`Simulation::new`].
 pub fn play(workflows: Vec<WorkflowConfig>, script: &Script) -> Result<Trace, CompileError> {
+    play_with(workflows, Vec::new(), script)
+}
+
+/// As [`play`], with the revisions to which moves migrate ([`Script::revisions`]) by the names of
+/// their files.
+///
+/// # Errors
+///
+/// As [`Simulation::new`].
+pub fn play_with(
+    workflows: Vec<WorkflowConfig>,
+    revisions: Vec<(String, WorkflowConfig)>,
+    script: &Script,
+) -> Result<Trace, CompileError> {
     let Some(workflow) = workflows.first().map(|workflow| workflow.id.clone()) else {
         return Err(ExpressionError::Empty.into());
     };
-    let begin = script.clock.unwrap_or(DateTime::UNIX_EPOCH + FROM_EPOCH);
+    let begin = script.clock.unwrap_or_else(usual_start);
     let mut simulation = Simulation::new(workflows, begin)?;
     for (step, answers) in &script.handlers {
         simulation.answer(step, answers.iter().cloned());
     }
+    let revisions = revisions
+        .into_iter()
+        .map(|(file, config)| Ok((file, simulation.add(config)?)))
+        .collect::<Result<_, CompileError>>()?;
     let mut player = Player {
-        task_id: TaskId(Uuid::new_v5(
-            &Uuid::NAMESPACE_OID,
-            format!("glyph/task/{workflow}").as_bytes(),
-        )),
+        task_id: played_task(&workflow),
         workflow,
         simulation,
         script,
+        revisions,
         people: people_of(script),
     };
     let mut steps = vec![player.start()];
@@ -62,6 +80,17 @@ pub fn play(workflows: Vec<WorkflowConfig>, script: &Script) -> Result<Trace, Co
         steps.push(player.make(at + 1, one));
     }
     Ok(player.finish(steps))
+}
+
+/// The task that is played of a workflow.
+pub(super) fn played_task(workflow: &WorkflowId) -> TaskId {
+    let name = format!("glyph/task/{workflow}");
+    TaskId(Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()))
+}
+
+/// When a task starts unless a script says it.
+pub(super) fn usual_start() -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + FROM_EPOCH
 }
 
 /// 2026-01-01T00:00:00Z.
@@ -72,15 +101,37 @@ struct Player<'s> {
     script: &'s Script,
     workflow: WorkflowId,
     task_id: TaskId,
+    /// The revisions to which moves migrate, by file.
+    revisions: BTreeMap<String, RevisionId>,
     people: BTreeMap<UserId, String>,
+}
+
+/// What a move came to.
+struct Made {
+    played: Vec<Played>,
+    /// The outcome and its detail, where it is not that of the first command.
+    outcome: Option<(String, Option<String>)>,
+    /// The step in which a slot was offered.
+    offered: Option<String>,
+}
+
+impl From<Vec<Played>> for Made {
+    fn from(played: Vec<Played>) -> Self {
+        Self {
+            played,
+            outcome: None,
+            offered: None,
+        }
+    }
 }
 
 fn people_of(script: &Script) -> BTreeMap<UserId, String> {
     let by = script.moves.iter().filter_map(|one| {
         let of_person = |person: &Option<PersonMove>| person.as_ref().map(|p| p.by.clone());
         of_person(&one.assign)
-            .or_else(|| of_person(&one.release))
+            .or_else(|| of_person(&one.next))
             .or_else(|| of_person(&one.activity))
+            .or_else(|| one.release.as_ref().map(|release| release.by.clone()))
             .or_else(|| one.submit.as_ref().map(|submit| submit.by.clone()))
     });
     let named = by.chain(script.people.keys().cloned());
@@ -99,35 +150,41 @@ impl Player<'_> {
         });
         let at = self.simulation.now();
         let played = self.simulation.run(command);
-        let mut step = self.step(0, "start".to_owned(), at, &played);
-        step.mismatches.extend(unexpected_refusal(&step, None));
+        let mut step = self.step(0, "start".to_owned(), at, &Made::from(played));
+        step.mismatches
+            .extend(unexpected_outcome(&step.outcome, None));
         step
     }
 
     fn make(&mut self, number: usize, one: &Move) -> TraceStep {
         let at = self.simulation.now();
         let action = action_text(one);
+        let not_made = |player: &Self, action: String, why: String| {
+            let mut step = player.step(number, action, at, &Made::from(Vec::new()));
+            step.mismatches.push(why);
+            step
+        };
         let Some(task_id) = self.task_of(one.within.as_deref()) else {
             let within = one.within.as_deref().unwrap_or_default();
-            let mut step = self.step(number, action, at, &[]);
-            step.mismatches
-                .push(format!("no child task of step `{within}` has begun"));
-            return step;
+            let why = format!("no child task of step `{within}` has begun");
+            return not_made(&*self, action, why);
         };
-        let played = match one.pass {
-            Some(time) => self.simulation.pass(time.get()),
-            None => match self.command(one, task_id) {
-                Some(command) => self.simulation.run(command),
-                None => Vec::new(),
-            },
+        let made = match self.carry_out(one, task_id) {
+            Ok(made) => made,
+            Err(why) => return not_made(&*self, action, why),
         };
-        let mut step = self.step(number, action, at, &played);
-        if one.pass.is_some() {
-            self.reliability().clone_into(&mut step.outcome);
-            step.detail = None;
-        }
+        let mut step = self.step(number, action, at, &made);
         step.mismatches
-            .extend(unexpected_refusal(&step, one.expect));
+            .extend(unexpected_outcome(&step.outcome, one.expect));
+        if let Some(wanted) = one
+            .offered
+            .as_ref()
+            .filter(|w| Some(*w) != made.offered.as_ref())
+        {
+            let offered = made.offered.as_deref().unwrap_or("nothing");
+            step.mismatches
+                .push(format!("expected {wanted} to be offered, it is {offered}"));
+        }
         if let Some(active) = &one.active {
             let mut wanted: Vec<&String> = active.iter().collect();
             wanted.sort();
@@ -156,6 +213,135 @@ impl Player<'_> {
             })
     }
 
+    /// Does what a move says, or says what is missing for it.
+    fn carry_out(&mut self, one: &Move, task_id: TaskId) -> Result<Made, String> {
+        if let Some(time) = one.pass {
+            let played = self.simulation.pass(time.get());
+            return Ok(Made {
+                outcome: Some((self.status_word().to_owned(), None)),
+                ..Made::from(played)
+            });
+        }
+        if let Some(next) = &one.next {
+            return Ok(self.next(next, one.within.as_ref().map(|_| task_id)));
+        }
+        if let Some(command) = self.operator_command(one, task_id) {
+            return self.operate(&command);
+        }
+        if let Some(migrate) = &one.migrate {
+            let Some(revision) = self.revisions.get(&migrate.to) else {
+                return Err(format!("the file `{}` is not at hand", migrate.to));
+            };
+            let steps = migrate.steps.iter();
+            let steps = steps.filter_map(|(from, to)| Some((Slug::new(from).ok()?, to.clone())));
+            let command = Command::Migrate(Migrate {
+                task_id,
+                to: WorkflowSelector::Revision(*revision),
+                steps: steps.collect(),
+            });
+            return Ok(self.simulation.run(command).into());
+        }
+        let command = self.command(one, task_id);
+        Ok(command
+            .map_or_else(Vec::new, |command| self.simulation.run(command))
+            .into())
+    }
+
+    fn next(&mut self, next: &PersonMove, task: Option<TaskId>) -> Made {
+        let script = self.script;
+        let known = script.people.get(&next.by);
+        let asking = Asking {
+            user_id: person(&next.by),
+            roles: known.map_or(&[][..], |person| &person.roles),
+            skills: known.map_or(&[][..], |person| &person.skills),
+            task,
+            step: next.step.as_deref(),
+        };
+        match self.simulation.next_task(asking) {
+            NextTask::Nothing { why, detail } => Made {
+                outcome: Some((why.as_str().to_owned(), Some(detail))),
+                ..Made::from(Vec::new())
+            },
+            NextTask::Offered {
+                task_id,
+                step_id,
+                visit,
+                played,
+            } => {
+                // With `within` the step is named as in the child's own file.
+                let step = match task {
+                    Some(_) => step_id.to_string(),
+                    None => self.simulation.named(task_id, &step_id),
+                };
+                let granted = matches!(
+                    played.first().map(|first| &first.outcome),
+                    Some(Outcome::Applied(_))
+                );
+                let detail = format!("{step}, visit {visit}");
+                Made {
+                    outcome: granted.then(|| ("offered".to_owned(), Some(detail))),
+                    offered: granted.then_some(step),
+                    played,
+                }
+            }
+        }
+    }
+
+    fn operate(&mut self, command: &OperatorCommand) -> Result<Made, String> {
+        let known = self.simulation.workflows.iter();
+        let mut known = known.map(|workflow| &workflow.config().id);
+        if !known.any(|id| id == command.workflow()) {
+            return Err(format!(
+                "there is no workflow `{}`: name its file in `workflows`",
+                command.workflow()
+            ));
+        }
+        let (played, outcome) = match self.simulation.run_operator_command(command) {
+            Ok(played) => (played, (self.status_word().to_owned(), None)),
+            Err(rejection) => {
+                let code = rejection.code.to_string();
+                (Vec::new(), (code, Some(rejection.detail)))
+            }
+        };
+        Ok(Made {
+            outcome: Some(outcome),
+            ..Made::from(played)
+        })
+    }
+
+    /// The command of a move that is about a whole workflow.
+    fn operator_command(&self, one: &Move, task_id: TaskId) -> Option<OperatorCommand> {
+        let own = || {
+            let state = self.simulation.state(task_id);
+            state.map_or(self.workflow.clone(), |state| {
+                state.workflow.workflow.clone()
+            })
+        };
+        let about = |about: &WorkflowMove| {
+            let workflow = about.workflow.clone().unwrap_or_else(own);
+            (workflow, about.reason.clone())
+        };
+        if let Some(pause) = &one.workflow_pause {
+            return Some(OperatorCommand::WorkflowPause {
+                workflow: pause.workflow.clone().unwrap_or_else(own),
+                reason: pause.reason.clone(),
+                until: pause.lasting.map(|time| self.simulation.now() + time.get()),
+            });
+        }
+        if let Some((workflow, reason)) = one.workflow_resume.as_ref().map(about) {
+            return Some(OperatorCommand::WorkflowResume {
+                workflow,
+                reason,
+                ran_out: None,
+            });
+        }
+        if let Some((workflow, reason)) = one.workflow_archive.as_ref().map(about) {
+            return Some(OperatorCommand::WorkflowArchive { workflow, reason });
+        }
+        let (workflow, reason) = one.workflow_restore.as_ref().map(about)?;
+        Some(OperatorCommand::WorkflowRestore { workflow, reason })
+    }
+
     fn command(&self, one: &Move, task_id: TaskId) -> Option<Command> {
         let control = |control: &crate::config::ControlMove| Control {
             task_id,
@@ -179,7 +365,7 @@ impl Player<'_> {
                 task_id,
                 step_id: release.step.clone(),
                 user_id: person(&release.by),
-                reason: None,
+                reason: release.reason.clone(),
             }));
         }
         if let Some(activity) = &one.activity {
@@ -232,20 +418,18 @@ impl Player<'_> {
         (!person.roles.is_empty()).then(|| person.roles.clone())
     }
 
-    fn step(
-        &self,
-        number: usize,
-        action: String,
-        at: DateTime<Utc>,
-        played: &[Played],
-    ) -> TraceStep {
-        let (outcome, detail) = match played.first() {
+    fn step(&self, number: usize, action: String, at: DateTime<Utc>, made: &Made) -> TraceStep {
+        let own = || match made.played.first() {
             Some(first) => outcome_text(&first.outcome),
-            None => (self.reliability().to_owned(), None),
+            None => (self.status_word().to_owned(), None),
         };
-        let events = played.iter().flat_map(|played| &played.events);
+        let (outcome, detail) = made.outcome.clone().unwrap_or_else(own);
+        let events = made.played.iter().flat_map(|played| &played.events);
         let happened = events
-            .map(|event| Happening::of(event, self.within(event.task_id), &self.people))
+            .map(|event| {
+                let within = self.simulation.path_to(event.task_id);
+                Happening::of(event, within, &self.people)
+            })
             .collect();
         TraceStep {
             number,
@@ -259,18 +443,6 @@ impl Player<'_> {
         }
     }
 
-    /// The path of steps to a child; `None` for the script's own task.
-    fn within(&self, task: TaskId) -> Option<String> {
-        if task == self.task_id {
-            return None;
-        }
-        let parent = self.simulation.state(task)?.parent.as_ref()?;
-        Some(match self.within(parent.task_id) {
-            Some(path) => format!("{path}/{}", parent.step_id),
-            None => parent.step_id.to_string(),
-        })
-    }
-
     fn active(&self, task: TaskId) -> Vec<String> {
         let steps = self
             .simulation
@@ -280,7 +452,7 @@ impl Player<'_> {
     }
 
     /// The status of the task, in the words of outcomes.
-    fn reliability(&self) -> &'static str {
+    fn status_word(&self) -> &'static str {
         match self
             .simulation
             .state(self.task_id)
@@ -331,16 +503,34 @@ fn action_text(one: &Move) -> String {
         text = format!("submit{} by {}", at(&submit.step), submit.by);
     } else if let Some(assign) = &one.assign {
         text = by("assign", assign);
+    } else if let Some(next) = &one.next {
+        text = by("next task", next);
     } else if let Some(release) = &one.release {
-        text = by("release", release);
+        text = format!("release{} by {}", at(&release.step), release.by);
     } else if let Some(activity) = &one.activity {
         text = by("activity", activity);
     } else if let Some(advance) = &one.advance {
         text = format!("advance{}", at(&advance.step));
     } else if let Some(pause) = &one.pause {
         text = format!("pause{}", at(&pause.step));
+    } else if let Some(migrate) = &one.migrate {
+        text = format!("migrate to {}", migrate.to);
+    } else if let Some(pause) = &one.workflow_pause {
+        text = format!("pause the workflow{}", at_workflow(pause.workflow.as_ref()));
     } else if let Some(time) = one.pass {
         text = format!("{time} pass");
+    }
+    for (verb, about) in [
+        ("resume", &one.workflow_resume),
+        ("archive", &one.workflow_archive),
+        ("restore", &one.workflow_restore),
+    ] {
+        if let Some(about) = about {
+            text = format!(
+                "{verb} the workflow{}",
+                at_workflow(about.workflow.as_ref())
+            );
+        }
     }
     for (verb, control) in [
         ("resume", &one.resume),
@@ -352,6 +542,10 @@ fn action_text(one: &Move) -> String {
         }
     }
     text + &within
+}
+
+fn at_workflow(workflow: Option<&WorkflowId>) -> String {
+    workflow.map_or(String::new(), |workflow| format!(" {workflow}"))
 }
 
 fn outcome_text(outcome: &Outcome) -> (String, Option<String>) {
@@ -371,83 +565,4 @@ fn outcome_text(outcome: &Outcome) -> (String, Option<String>) {
         Outcome::Undecided(undecided) => ("undecided".to_owned(), Some(undecided.to_string())),
         Outcome::Dead(dead) => ("dead".to_owned(), Some(dead.to_string())),
     }
-}
-
-/// A rejection that the script did not expect; without an expectation, any rejection is one.
-fn unexpected_refusal(step: &TraceStep, expected: Option<ExpectedOutcome>) -> Option<String> {
-    let applied = ["waiting", "advanced", "completed", "failed"].contains(&step.outcome.as_str());
-    let good = match expected {
-        None => applied,
-        Some(ExpectedOutcome::Rejected) => !applied,
-        Some(expected) => expected.as_str() == step.outcome,
-    };
-    let expected = expected.map_or("no refusal", ExpectedOutcome::as_str);
-    (!good).then(|| format!("expected {expected}, came to {}", step.outcome))
-}
-
-fn compare_end(
-    expect: &ExpectedEnd,
-    state: Option<&WorkflowSnapshot>,
-    mismatches: &mut Vec<String>,
-) {
-    let status = state.map_or("not started", |state| state.status.as_str());
-    if let Some(expected) = expect.status.filter(|expected| expected.as_str() != status) {
-        mismatches.push(format!(
-            "expected the task {}, it is {status}",
-            expected.as_str()
-        ));
-    }
-    if let Some(incidents) = &expect.incidents {
-        let open = state.map(|state| &state.incidents);
-        let mut found: Vec<String> = open
-            .into_iter()
-            .flatten()
-            .map(|incident| incident.code.to_string())
-            .collect();
-        found.sort();
-        let mut wanted = incidents.clone();
-        wanted.sort();
-        if found != wanted {
-            mismatches.push(format!(
-                "expected the incidents {}, found {}",
-                listed(&wanted),
-                listed(&found)
-            ));
-        }
-    }
-    let null = Value::Null;
-    let output = state
-        .and_then(|state| state.output.as_ref())
-        .unwrap_or(&null);
-    for (key, value) in expect.output.iter().flatten() {
-        differences(&format!("output.{key}"), value, &output[key], mismatches);
-    }
-}
-
-/// Where `found` lacks or differs from `expected`: mappings by key, numbers by value.
-fn differences(path: &str, expected: &Value, found: &Value, mismatches: &mut Vec<String>) {
-    let same = match (expected, found) {
-        (Value::Object(expected), Value::Object(found)) => {
-            for (key, value) in expected {
-                let found = found.get(key).unwrap_or(&Value::Null);
-                differences(&format!("{path}.{key}"), value, found, mismatches);
-            }
-            true
-        }
-        (Value::Number(a), Value::Number(b)) => {
-            a == b || matches!((a.as_f64(), b.as_f64()), (Some(a), Some(b)) if (a - b).abs() < 1e-9)
-        }
-        (expected, found) => expected == found,
-    };
-    if !same {
-        mismatches.push(format!("expected {path} to be {expected}, it is {found}"));
-    }
-}
-
-fn listed<T: AsRef<str>>(names: &[T]) -> String {
-    if names.is_empty() {
-        return "none".to_owned();
-    }
-    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
-    names.join(", ")
 }

@@ -1,14 +1,14 @@
 //! Checks the pages that teach the language: their examples are valid, and behave as described.
 //!
 //! A `yaml` block is a whole file, valid without warnings; a `yaml script` block that follows it is
-//! run on it. A `yaml child` block between them is the file of a sub-workflow. A `yaml step` block
-//! contains keys of an annotation step.
+//! run on it. A `yaml child` block between them is the file of a sub-workflow, and `yaml revision` a
+//! file to which the script migrates. A `yaml step` block contains keys of an annotation step.
 
 use glyph_workflow_engine::{
     WorkflowConfig,
     config::StepLibrary,
     parser::{check_script, check_workflow},
-    simulation::play,
+    simulation::play_with,
 };
 
 const LANGUAGE: &str = include_str!("../../../docs/language.md");
@@ -43,6 +43,7 @@ fn played(page: &'static str) -> usize {
     // The last workflow, with the children shown after it, and whether a script has played it.
     let mut shown: Option<(WorkflowConfig, bool)> = None;
     let mut children = Vec::new();
+    let mut revisions = Vec::new();
     let mut played = 0;
     for (kind, text) in blocks(page) {
         match kind {
@@ -54,13 +55,17 @@ fn played(page: &'static str) -> usize {
                 shown = Some((workflow(text), false));
             }
             "yaml child" => children.push(workflow(text)),
+            "yaml revision" => revisions.push(workflow(text)),
             "yaml script" => {
                 let (workflow, is_played) = shown.as_mut().expect("a script follows a workflow");
                 let (script, faults) = check_script(text.as_bytes(), workflow);
                 assert_eq!(faults, [], "{text}");
                 *is_played = true;
+                let script = script.unwrap();
                 let workflows = std::iter::once(workflow.clone()).chain(children.iter().cloned());
-                let trace = play(workflows.collect(), &script.unwrap()).unwrap();
+                let files = script.revisions().into_iter().map(str::to_owned);
+                let revisions = files.zip(revisions.drain(..));
+                let trace = play_with(workflows.collect(), revisions.collect(), &script).unwrap();
                 assert!(trace.as_expected(), "{text}\n{trace:#?}");
                 played += 1;
             }

@@ -7,6 +7,7 @@ mod answers;
 mod calls;
 mod confidence;
 mod examples;
+mod explore;
 mod fields;
 mod goals;
 mod gold;

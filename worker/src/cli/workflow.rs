@@ -71,14 +71,17 @@ pub enum WorkflowVerb {
         #[arg(long, value_enum, default_value_t)]
         format: Drawing,
     },
-    /// Simulate a workflow file with a script of submissions and passing time; needs no service
+    /// Simulate a workflow file, by a script or in its telling cases; needs no service
     #[command(after_help = dry_run::HELP)]
     DryRun {
         /// YAML file, or `-` for standard input
         file: PathBuf,
         /// YAML file of the script
-        #[arg(long, value_name = "SCRIPT")]
-        script: PathBuf,
+        #[arg(long, value_name = "SCRIPT", required_unless_present = "explore")]
+        script: Option<PathBuf>,
+        /// Play the telling cases and print how each ends; a script then only says the circumstances
+        #[arg(long)]
+        explore: bool,
     },
     /// Pause all tasks of a workflow, in all its revisions
     Pause {
@@ -116,7 +119,14 @@ pub(super) async fn run(
 ) -> Result<(), CliError> {
     match verb {
         WorkflowVerb::Validate { file } => validate(&file, output),
-        WorkflowVerb::DryRun { file, script } => dry_run::run(&file, &script, output),
+        WorkflowVerb::DryRun {
+            file,
+            script: Some(script),
+            explore: false,
+        } => dry_run::run(&file, &script, output),
+        WorkflowVerb::DryRun { file, script, .. } => {
+            dry_run::explore(&file, script.as_deref(), output)
+        }
         WorkflowVerb::Create { file } => create(&file, settings, output).await,
         WorkflowVerb::List { workflow, archived } => {
             let store = open_store(settings).await?;

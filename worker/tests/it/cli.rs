@@ -615,6 +615,133 @@ fn a_script_is_played_without_any_service() {
 }
 
 #[test]
+fn the_telling_cases_are_played_without_a_script() {
+    let glyph = Glyph::new();
+    let text = glyph.done(&["workflow", "dry-run", DUAL, "--explore"]);
+    assert!(
+        text.starts_with("sentiment-dual: 5 cases, 4 ends"),
+        "{text}"
+    );
+    assert!(
+        text.contains("annotate: two differ") && text.contains("annotate > adjudicate"),
+        "{text}"
+    );
+    assert!(
+        text.contains("adjudicate waits for 1 person with the role adjudicator"),
+        "{text}"
+    );
+    assert!(!text.contains("valid") && !text.contains('!'), "{text}");
+    let explored = glyph.json(&["workflow", "dry-run", DUAL, "--explore"]);
+    assert_eq!(explored["warnings"], json!([]));
+    let ends = &explored["exploration"]["ends"];
+    assert_eq!(ends[0]["cases"], json!(["straight on"]));
+    assert_eq!(ends[1]["path"], json!(["annotate", "adjudicate"]));
+
+    // Without an adjudicator, a disagreement ends without a value.
+    let careless = glyph.file(
+        "careless.yaml",
+        "workflow:
+  id: careless
+  steps: [{ id: annotate, type: annotation, completion: { type: annotation_count, count: 2 }, consensus: { field: label } }]
+",
+    );
+    let text = glyph.done(&["workflow", "dry-run", path(&careless), "--explore"]);
+    assert!(text.contains("! 1 of 3 ends need a look"), "{text}");
+    assert!(text.contains("no value"), "{text}");
+    let explored = glyph.json(&["workflow", "dry-run", path(&careless), "--explore"]);
+    assert_eq!(
+        explored["exploration"]["ends"][1]["marks"],
+        json!(["no_value"])
+    );
+
+    // A script says the circumstances, and its moves are not made.
+    let example = |name: &str| format!("{}/../examples/{name}", env!("CARGO_MANIFEST_DIR"));
+    let (nested, script) = (
+        example("nested-extraction.yaml"),
+        example("scripts/nested-extraction.yaml"),
+    );
+    let both = [
+        "workflow",
+        "dry-run",
+        &nested,
+        "--explore",
+        "--script",
+        &script,
+    ];
+    let explored = glyph.json(&both);
+    assert_eq!(explored["exploration"]["not_played"], json!([]));
+
+    let wrong = glyph.file("wrong.yaml", "workflow: { id: x, steps: [] }");
+    let output = glyph.run(&["workflow", "dry-run", path(&wrong), "--explore"]);
+    assert_eq!(code(&output), 3);
+    assert_eq!(code(&glyph.run(&["workflow", "dry-run", DUAL])), 2);
+}
+
+#[test]
+fn a_script_moves_its_task_to_the_revision_of_another_file() {
+    let glyph = Glyph::new();
+    let revision = |count: u32| {
+        format!(
+            "workflow:
+  id: coding
+  steps: [{{ id: annotate, type: annotation, completion: {{ type: annotation_count, count: {count} }} }}]
+"
+        )
+    };
+    let first = glyph.file("first.yaml", &revision(2));
+    glyph.file("second.yaml", &revision(1));
+    let script = |to: &str| {
+        format!(
+            "moves:
+  - submit: {{ by: ann, data: a }}
+  - migrate: {{ to: {to} }}
+    expect: completed
+expect: {{ exactly: {{ result: a }} }}
+"
+        )
+    };
+    let moved = glyph.file("script.yaml", &script("second.yaml"));
+    let text = glyph.done(&[
+        "workflow",
+        "dry-run",
+        path(&first),
+        "--script",
+        path(&moved),
+    ]);
+    assert!(text.contains("migrate to second.yaml  completed"), "{text}");
+    let lost = glyph.file("lost.yaml", &script("third.yaml"));
+    let output = glyph.run(&["workflow", "dry-run", path(&first), "--script", path(&lost)]);
+    assert_eq!(code(&output), 3);
+    assert!(
+        stderr(&output).contains("third.yaml"),
+        "{}",
+        stderr(&output)
+    );
+
+    let misspelt = glyph.file(
+        "misspelt.yaml",
+        "moves: []\nexpect: { output: { reslt: null } }\n",
+    );
+    let both = [
+        "--output",
+        "json",
+        "workflow",
+        "dry-run",
+        path(&first),
+        "--script",
+        path(&misspelt),
+    ];
+    let output = glyph.run(&both);
+    assert_eq!(code(&output), 3);
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let text = told["text"].as_str().unwrap();
+    assert!(
+        text.contains("misspelt.yaml:2") && text.contains("reslt"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_workflow_is_drawn() {
     let glyph = Glyph::with_dual();
     let draw = |workflow: &str, format: &str| {
