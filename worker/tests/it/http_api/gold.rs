@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use glyph_worker::{
-    projections::{GoalProjector, PageOutcome},
+    projections::{AgreementProjector, GoalProjector, PageOutcome},
     settings::Tokens,
     wire::CloudEventMessages,
 };
@@ -162,4 +162,52 @@ goals: [{ id: sign-off, type: manual }]
     count().await;
     assert_problem(&complete(2, 0xC).await, 409, "not_waiting");
     assert_eq!(complete(1, 0xA).await.json, first.json, "the same again");
+}
+
+#[tokio::test]
+async fn agreement_is_shown_by_question_and_by_class() {
+    let (server, store) = Server::with_store(Tokens::default());
+    let yaml = "
+workflow:
+  id: pairs
+  steps:
+    - id: annotate
+      type: annotation
+      completion: { type: annotation_count, count: 2 }
+      consensus: { field: label }
+";
+    server.post("/api/v1/workflows", yaml.to_owned(), &[]).await;
+    for (n, labels) in [(1, ["cat", "cat"]), (2, ["cat", "dog"])] {
+        let task = Uuid::from_u128(n);
+        server
+            .verb(task, "start", &json!({"workflow": "pairs"}))
+            .await;
+        for (user, label) in (0xA001..).zip(labels) {
+            server.verb(task, "submit", &work(user, label, &[])).await;
+        }
+    }
+    let projector = AgreementProjector::new(store, CloudEventMessages::default(), 100);
+    while let PageOutcome::Read(_) = projector.step().await.unwrap() {}
+    let all = server.get("/api/v1/agreement?workflow=pairs").await;
+    let one = &all.json["agreement"][0];
+    assert_eq!((&one["items"], &one["agreement"]), (&json!(2), &json!(0.5)));
+    assert_eq!(one["kappa_of"], "two_people");
+    assert!(one["agreement_interval"]["lower"].as_f64().unwrap() < 0.2);
+    assert_eq!(one["classes"].as_array().unwrap().len(), 2);
+    let cats = server
+        .get("/api/v1/agreement?step=annotate&class=cat")
+        .await;
+    let classes = &cats.json["agreement"][0]["classes"];
+    assert_eq!(classes.as_array().unwrap().len(), 1);
+    assert_eq!(
+        (&classes[0]["value"], &classes[0]["given"]),
+        (&json!("cat"), &json!(3))
+    );
+    assert!((classes[0]["agreement"].as_f64().unwrap() - 2.0 / 3.0).abs() < 1e-9);
+    for nothing in ["workflow=other", "class=cow"] {
+        let found = server.get(&format!("/api/v1/agreement?{nothing}")).await;
+        assert_eq!(found.json["agreement"], json!([]), "{nothing}");
+    }
+    let wrong = server.get("/api/v1/agreement?clas=cat").await;
+    assert_problem(&wrong, 400, "malformed");
 }
