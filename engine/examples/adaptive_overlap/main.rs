@@ -420,8 +420,8 @@ fn report(set: &Set, orders: u64, by_road: bool) -> Result<(), Box<dyn std::erro
 fn calibration_error(sure: &[(f64, bool)]) -> f64 {
     let mut bins = [0.0; 10];
     for (confidence, right) in sure {
-        let bin = (0..10).find(|&n| *confidence < f64::from(n + 1) / 10.0);
-        bins[bin.map_or(9, |bin| bin as usize)] += confidence - f64::from(u8::from(*right));
+        let bin = (1..10_u8).take_while(|n| *confidence >= f64::from(*n) / 10.0);
+        bins[bin.count()] += confidence - f64::from(u8::from(*right));
     }
     bins.iter().map(|gap: &f64| gap.abs()).sum::<f64>() / sure.len().max(1) as f64
 }

@@ -120,12 +120,18 @@ impl StepConfig {
     fn endings_of_annotations(&self) -> Vec<Ending> {
         let completion = self.completion_type();
         if completion == CompletionType::Confidence {
-            // The most probable answer is a value, whatever the agreement.
-            return vec![Ending::new(EndingValue::Made, EndingAgreement::Any)];
+            // A tie has no value, and an unsure answer only where the file says so.
+            return with_or_without(EndingAgreement::Any).into();
         }
         let asks_one = completion == CompletionType::AnnotationCount && !self.asks_several();
         match self.consensus.as_ref().filter(|_| !asks_one) {
-            Some(consensus) => endings_of_comparison(consensus),
+            Some(consensus) => {
+                let has_fields = self
+                    .answer
+                    .as_ref()
+                    .is_some_and(|asked| asked.fields.is_some());
+                endings_of_comparison(consensus, has_fields)
+            }
             // An `advance` can close a manual step before anyone has submitted.
             None if completion == CompletionType::Manual => {
                 with_or_without(EndingAgreement::Undefined).into()
@@ -151,17 +157,19 @@ impl StepConfig {
                     keys.remove("step");
                 }
                 let consensus = serde_json::from_value(config).unwrap_or_default();
-                endings_of_comparison(&consensus)
+                endings_of_comparison(&consensus, false)
             }
             None => Ending::of_any_handler(),
         }
     }
 }
 
-/// The endings of a comparison of annotations. A vote can be tied at any agreement.
-fn endings_of_comparison(consensus: &ConsensusConfig) -> Vec<Ending> {
+/// The endings of a comparison of annotations. A vote can be tied at any agreement. `has_fields`:
+/// the answer is a record by the step's own `answer`.
+fn endings_of_comparison(consensus: &ConsensusConfig, has_fields: bool) -> Vec<Ending> {
     // The thresholds of single fields imply nothing about the mean over all fields.
-    let mean_decides = consensus.per_field.is_none() || consensus.mode == Some(FieldMode::Weighted);
+    let is_record = has_fields || consensus.per_field.is_some();
+    let mean_decides = !is_record || consensus.mode == Some(FieldMode::Weighted);
     if !mean_decides || settles_disagreement(consensus) {
         return with_or_without(EndingAgreement::Any).into();
     }

@@ -425,12 +425,12 @@ impl Table<'_> {
             })
             .collect();
         let observed = within.iter().sum::<f64>() / within.len() as f64;
-        let moved = self.units.iter().zip(&within).map(|(unit, within)| {
+        let influences = self.units.iter().zip(&within).map(|(unit, within)| {
             let by =
                 -(within - observed) / expected + observed / (expected * expected) * moves(unit);
             (unit.item, by)
         });
-        let mut influence = by_item(moved);
+        let mut influence = by_item(influences);
         let per_item = influence.len() as f64 / within.len() as f64;
         for (_, moved) in &mut influence {
             *moved *= per_item;
@@ -809,15 +809,15 @@ mod tests {
             .collect();
         let found = pooled(&items, PooledCoefficient::Alpha, PooledScale::Nominal).unwrap();
         let bounds = found.estimate(0.95).unwrap().bounds;
-        let drawn =
+        let resampled =
             bootstrap_ratings(&ratings, krippendorffs_alpha_nominal, 1_000, 0.95, 1).unwrap();
         assert!(
-            (bounds.lower - drawn.lower).abs() < 0.02,
-            "{bounds:?} {drawn:?}"
+            (bounds.lower - resampled.lower).abs() < 0.02,
+            "{bounds:?} {resampled:?}"
         );
         assert!(
-            (bounds.upper - drawn.upper).abs() < 0.02,
-            "{bounds:?} {drawn:?}"
+            (bounds.upper - resampled.upper).abs() < 0.02,
+            "{bounds:?} {resampled:?}"
         );
     }
 

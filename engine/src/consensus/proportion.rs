@@ -219,9 +219,9 @@ mod tests {
 
         #[test]
         fn the_interval_holds_the_share_and_narrows(
-            of in 1_usize..500, part in 0.0_f64..=1.0, confidence in 0.5_f64..0.999,
+            (of, hits) in (1_usize..500).prop_flat_map(|of| (Just(of), 0..=of)),
+            confidence in 0.5_f64..0.999,
         ) {
-            let hits = (part * of as f64).round() as usize;
             let one = wilson_interval(hits, of, confidence).unwrap();
             let ten = wilson_interval(hits * 10, of * 10, confidence).unwrap();
             let share = hits as f64 / of as f64;

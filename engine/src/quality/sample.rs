@@ -70,7 +70,7 @@ impl<'e> ComparedVisit<'e> {
         let samples: Vec<Sample<'e>> = parts(calculated)
             .iter()
             .flat_map(Part::samples)
-            .filter(|sample| sample.compares())
+            .filter(Sample::compares)
             .collect();
         (!samples.is_empty()).then_some(Self {
             step_id: &calculated.step_id,

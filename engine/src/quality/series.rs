@@ -341,7 +341,9 @@ impl Series {
 /// The smallest code that nothing has.
 fn unused<'c>(known: impl Iterator<Item = &'c Coded>) -> u32 {
     let taken: BTreeSet<u32> = known.map(|known| known.code).collect();
-    (0..).find(|code| !taken.contains(code)).unwrap_or(u32::MAX)
+    (0..=u32::MAX)
+        .find(|code| !taken.contains(code))
+        .unwrap_or(u32::MAX)
 }
 
 /// Whether something is still in use.

@@ -82,24 +82,24 @@ fn annotated(task: u128, second: i64, step: &str) -> LogEntry {
 
 /// The first comparison of a visit, whose answers are as alike as that.
 fn agreed(task: u128, second: i64, agreement: f64) -> LogEntry {
-    let data = compared("annotate", "percent_agreement", agreement, json!([]));
+    let data = compared("annotate", "percent_agreement", agreement, &json!([]));
     entry(task, second, false, "consensus_calculated", data)
 }
 
 /// The first comparison of a visit in which two people answered.
-fn judged(task: u128, second: i64, metric: &str, answers: [Value; 2]) -> LogEntry {
+fn judged(task: u128, second: i64, metric: &str, answers: &[Value; 2]) -> LogEntry {
     let vote = |value: &Value, by: &[u32]| json!({"value": value, "count": by.len(), "by": by, "weight": by.len()});
-    let [one, other] = &answers;
+    let [one, other] = answers;
     let votes = if one == other {
         json!([vote(one, &[0, 1])])
     } else {
         json!([vote(one, &[0]), vote(other, &[1])])
     };
-    let data = compared("judge", metric, 0.0, votes);
+    let data = compared("judge", metric, 0.0, &votes);
     entry(task, second, false, "consensus_calculated", data)
 }
 
-fn compared(step: &str, metric: &str, agreement: f64, votes: Value) -> Value {
+fn compared(step: &str, metric: &str, agreement: f64, votes: &Value) -> Value {
     json!({
         "step_id": step, "visit": 1, "metric": metric, "level": "nominal", "agreement": agreement,
         "threshold": 0.8, "units": 1, "pairs": 1, "agreed": true, "method": "majority_vote",
@@ -415,7 +415,7 @@ fn tasks_on_which_everybody_agrees_count() {
         .map(|n| {
             let differs = n % 10 == 0;
             let second = i64::try_from(n).unwrap();
-            judged(n, second, "gwet_ac1", [flags(true), flags(!differs)])
+            judged(n, second, "gwet_ac1", &[flags(true), flags(!differs)])
         })
         .collect();
     scenario.step(&log, at(200), false);
@@ -441,7 +441,7 @@ fn agreement_without_variation_is_undecided_and_says_why() {
     let quality = json!({"id": "good", "type": "quality", "metric": "agreement", "target": 0.5});
     let mut scenario = Scenario::with(vec![definition(1, at(0), quality)]);
     let log: Vec<LogEntry> = (1..=30)
-        .map(|n| judged(n, 1, "krippendorff_alpha", [json!("a"), json!("a")]))
+        .map(|n| judged(n, 1, "krippendorff_alpha", &[json!("a"), json!("a")]))
         .collect();
     scenario.step(&log, at(2), false);
     let goal = scenario.goal("good");
@@ -453,7 +453,7 @@ fn agreement_without_variation_is_undecided_and_says_why() {
             31,
             3,
             "krippendorff_alpha",
-            [json!("b"), json!("b")],
+            &[json!("b"), json!("b")],
         )],
         at(4),
         false,
@@ -744,8 +744,18 @@ fn log_of(happenings: &[(u8, i64)]) -> Vec<LogEntry> {
             8 => agreed(task, second, 0.8),
             9 => reviewed(task, second, "approve"),
             10 => scored(task, second, true),
-            11 => judged(task, second, "gwet_ac1", [json!(task % 3), json!(task % 3)]),
-            12 => judged(task, second, "gwet_ac1", [json!(task % 3), json!(task % 2)]),
+            11 => judged(
+                task,
+                second,
+                "gwet_ac1",
+                &[json!(task % 3), json!(task % 3)],
+            ),
+            12 => judged(
+                task,
+                second,
+                "gwet_ac1",
+                &[json!(task % 3), json!(task % 2)],
+            ),
             _ => scored(task, second, false),
         }
     });

@@ -155,12 +155,13 @@ fn report_text(report: &AnnotatorReport) -> String {
         }
         let accuracy = question.accuracy();
         let field = accuracy.field.as_ref().map(|field| format!(", {field}"));
-        text.push_str(&format!(
+        let heading = format!(
             "\n\n{}, {}{}: what is given (column) for what is true (row)\n",
             accuracy.workflow,
             accuracy.step_id,
             field.unwrap_or_default(),
-        ));
+        );
+        text += &heading;
         let classes: Vec<String> = question.classes.iter().map(ToString::to_string).collect();
         let mut table = Table::plain();
         let heads = classes.iter().cloned();

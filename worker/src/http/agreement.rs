@@ -43,7 +43,7 @@ fn is_named(value: &Value, name: &str) -> bool {
     match value {
         Value::String(text) => text == name,
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-            value.to_string() == name
+            serde_json::from_str::<Value>(name).is_ok_and(|named| named == *value)
         }
     }
 }

@@ -31,14 +31,14 @@ pub const COLUMNS: [&str; 19] = [
 
 /// The line with the names of the columns.
 pub fn csv_header() -> String {
-    line(COLUMNS.map(str::to_owned))
+    line(&COLUMNS.map(str::to_owned))
 }
 
 /// The line of a label. Texts and numbers are written as they are, null as an empty cell, anything
 /// else as JSON.
 pub fn csv_row(label: &Label) -> String {
     let fields = json(label);
-    line(COLUMNS.map(|column| cell(fields.get(column).unwrap_or(&Value::Null))))
+    line(&COLUMNS.map(|column| cell(fields.get(column).unwrap_or(&Value::Null))))
 }
 
 /// Plain data with string keys always serializes.
@@ -54,7 +54,7 @@ fn cell(value: &Value) -> String {
     }
 }
 
-fn line(cells: [String; COLUMNS.len()]) -> String {
+fn line(cells: &[String; COLUMNS.len()]) -> String {
     let mut line = String::new();
     for (at, cell) in cells.iter().enumerate() {
         if at > 0 {

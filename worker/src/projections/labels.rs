@@ -8,7 +8,7 @@
 //! looked at, by whomever, a changed answer is told once.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     sync::Arc,
     time::Duration,
 };
@@ -65,7 +65,7 @@ pub struct LabelsProjector {
 
 /// Completed visits of a step, and how many of them the last look back has seen.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Looked {
+struct LookProgress {
     completed: u64,
     #[serde(default)]
     looked: u64,
@@ -82,7 +82,7 @@ struct LookUnderWay {
     after: TaskId,
 }
 
-impl Looked {
+impl LookProgress {
     fn is_due(&self) -> bool {
         self.completed >= LOOK_FROM && self.completed >= self.looked.saturating_mul(2)
     }
@@ -135,7 +135,7 @@ impl LabelsProjector {
         rows: ProjectionRows,
         entries: &[LogEntry],
     ) -> Result<ProjectionWrite, EventStoreError> {
-        let mut completed: BTreeMap<String, Looked> = BTreeMap::new();
+        let mut completed: BTreeMap<String, LookProgress> = BTreeMap::new();
         let mut calibration: BTreeMap<String, CalibrationCounts> = BTreeMap::new();
         let mut revisions = HashMap::new();
         for entry in entries {
@@ -193,13 +193,12 @@ impl LabelsProjector {
             return Ok(None);
         };
         let id = state.workflow.revision_id;
-        if !revisions.contains_key(&id) {
+        if let Entry::Vacant(unknown) = revisions.entry(id) {
             let config = self.orchestrator.config_store.load(id.0).await?;
-            let known = config.map(|config| {
+            unknown.insert(config.map(|config| {
                 let questions = Questions::of(&config).unwrap_or_default();
                 (config, questions)
-            });
-            revisions.insert(id, known);
+            }));
         }
         let right = || {
             let (config, questions) = revisions.get(&id)?.as_ref()?;
@@ -218,7 +217,7 @@ impl LabelsProjector {
             let Some((workflow, step)) = step_of(key, COMPLETED) else {
                 break;
             };
-            let seen = Looked::deserialize(value).unwrap_or_default();
+            let seen = LookProgress::deserialize(value).unwrap_or_default();
             if seen.look.is_some() || seen.is_due() {
                 self.look_at(key, &seen, workflow, step).await?;
                 return Ok(true);
@@ -230,7 +229,7 @@ impl LabelsProjector {
     async fn look_at(
         &self,
         key: &str,
-        seen: &Looked,
+        seen: &LookProgress,
         workflow: WorkflowId,
         step: StepId,
     ) -> Result<(), EventStoreError> {
@@ -247,17 +246,14 @@ impl LabelsProjector {
         let Some(opened) = self.store.open_projection(PROJECTION, 0).await? else {
             return Ok(());
         };
-        let mut now: Looked = row(&opened.rows, key);
+        let mut now: LookProgress = row(&opened.rows, key);
         if now.looked != seen.looked || now.look != seen.look {
             // Another process has looked at the same page.
             return Ok(());
         }
-        match page.next_after {
-            Some(after) => now.look = Some(LookUnderWay { of, after }),
-            None => {
-                now.look = None;
-                now.looked = of;
-            }
+        now.look = page.next_after.map(|after| LookUnderWay { of, after });
+        if now.look.is_none() {
+            now.looked = of;
         }
         let messages = found.revised.iter();
         let write = ProjectionWrite {
@@ -366,7 +362,7 @@ mod tests {
     #[test]
     fn a_look_is_due_when_what_is_completed_has_doubled() {
         let is_due = |completed, looked| {
-            let looked = Looked {
+            let looked = LookProgress {
                 completed,
                 looked,
                 look: None,
