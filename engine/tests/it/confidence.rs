@@ -11,6 +11,7 @@ use glyph_workflow_engine::{
     executor::annotators::ModelKey,
     ids::{TaskId, UserId, WorkflowSelector},
     parse_workflow,
+    parser::Severity,
     reliability::{
         Classes, Posterior, ReliabilityModel,
         simulation::{Crowd, Labelled},
@@ -764,8 +765,9 @@ fn what_cannot_be_asked_is_named_when_the_workflow_is_created() {
         let Err(error) = parse_workflow(yaml) else {
             return Vec::new();
         };
-        let each = error.diagnostics.iter();
-        each.map(|d| format!("{} {}", d.code, d.path)).collect()
+        let errors = error.diagnostics.iter();
+        let errors = errors.filter(|d| d.severity == Severity::Error);
+        errors.map(|d| format!("{} {}", d.code, d.path)).collect()
     };
     let at = |path: &str| format!("workflow.steps[0]{path}");
     for (completion, expected) in [
