@@ -175,7 +175,9 @@ impl<'s> Play<'s> {
             labels: (!script.labels.is_empty()).then(|| script.labels.clone()),
             expected,
         };
-        self.run(Command::Start(start));
+        if let Some(why) = self.run(Command::Start(start)) {
+            self.refused.push(format!("the task does not start: {why}"));
+        }
     }
 
     /// Runs a command. Returns why it was refused, if it was.

@@ -221,26 +221,20 @@ fn usage(tokens: &[Token], mut path: Vec<String>, at: usize, end: usize) -> (Vec
         };
         return (path, usage);
     }
-    let Some(Token::Sign(sign)) = tokens.get(end) else {
-        return (
-            path.clone(),
-            looked_up(tokens, end).unwrap_or_else(|| alone(tokens, before, end)),
-        );
-    };
-    if let (Some(comparison), Some(value)) =
-        (comparison_of(sign, false), literal(tokens.get(end + 1)))
-    {
-        return (path, Usage::Compared(comparison, value.clone()));
-    }
-    let turned = match before {
-        Some(Token::Sign(sign)) => comparison_of(sign, true),
+    let compares = |token: Option<&Token>, turned| match token {
+        Some(Token::Sign(sign)) => comparison_of(sign, turned),
         Some(Token::Name(_) | Token::Literal(_)) | None => None,
     };
+    let right = literal(tokens.get(end + 1));
+    if let (Some(comparison), Some(value)) = (compares(tokens.get(end), false), right) {
+        return (path, Usage::Compared(comparison, value.clone()));
+    }
+    let turned = compares(before, true);
     let left = at.checked_sub(2).and_then(|left| literal(tokens.get(left)));
     if let (Some(comparison), Some(value)) = (turned, left) {
         return (path, Usage::Compared(comparison, value.clone()));
     }
-    let usage = alone(tokens, before, end);
+    let usage = looked_up(tokens, end).unwrap_or_else(|| alone(tokens, before, end));
     (path, usage)
 }
 
