@@ -3,7 +3,8 @@
 use super::validator::Validator;
 use crate::{
     config::{
-        BUILT_IN_HANDLERS, CompletionType, JoinMode, LoadBalancing, Performer, StepConfig, StepType,
+        BUILT_IN_HANDLERS, CompletionType, ExpectedEnd, JoinMode, LoadBalancing, Performer,
+        StepConfig, StepType,
     },
     limits::JOIN_TIMEOUT_MAX,
     parser::{
@@ -41,8 +42,7 @@ fn owners(key: &str, kind: StepType) -> Vec<&'static str> {
 pub(in crate::parser) const CHILD_ASSIGNMENT: &[&str] = &["propagate_assignment"];
 
 /// The keys of a task's output.
-pub(in crate::parser) const OUTPUT_KEYS: [&str; 5] =
-    ["result", "agreement", "resolved_by", "steps", "context"];
+pub(in crate::parser) const OUTPUT_KEYS: [&str; 6] = ExpectedEnd::OUTPUT_KEYS;
 
 impl Validator<'_, '_> {
     /// Warns about `on_fall: pause` without `min_accuracy`, which never pauses anyone.
