@@ -181,9 +181,11 @@ workflow:
 ",
     );
     let differ = end(&nothing_to_approve, "annotate: two differ");
-    assert!(
-        [Mark::NoValue, Mark::Refused].contains(&differ.marks[0]),
-        "{differ:?}"
+    assert_eq!(differ.marks, [Mark::Refused], "there is nothing to approve");
+    assert_eq!(
+        differ.status,
+        TaskStatus::Completed,
+        "the reviewer fixes instead: {differ:?}"
     );
     let missing = self::explored(
         "
@@ -336,6 +338,69 @@ workflow:
     assert_eq!(cases(&given), ["straight on", "short: nobody comes"]);
     assert_eq!(given.input, json!({"length": 3}));
     assert!(given.made_up.iter().all(|what| !what.contains("input")));
+}
+
+#[test]
+fn answers_follow_from_what_a_step_says_that_it_asks_for() {
+    let explored = explored(
+        "
+workflow:
+  id: asking
+  steps:
+    - id: mark
+      type: annotation
+      completion: { type: annotation_count, count: 2 }
+      answer:
+        kind: record
+        fields:
+          severity: { kind: ordinal, values: [none, mild, severe] }
+          names: { kind: spans, tag: label, text: input.text, values: [PER, ORG] }
+    - { id: judge, type: adjudication }
+  transitions:
+    - { from: mark, to: _complete, condition: { type: on_agreement } }
+    - { from: mark, to: judge, condition: { type: on_disagreement } }
+    - { from: judge, to: _complete }
+",
+    );
+    assert!(explored.input["text"].is_string(), "spans stand in a text");
+    let value = json!({"severity": "none", "names": [{"start": 0, "end": 4, "label": "PER"}]});
+    assert_eq!(end(&explored, "straight on").value, value);
+    let partly = end(&explored, "mark: one field differs");
+    let apart = end(&explored, "mark: two differ");
+    assert_eq!(path(partly), "mark > judge");
+    assert!(partly.agreement > apart.agreement, "{partly:?} {apart:?}");
+    assert_eq!(partly.value, value, "the adjudicator is asked the same");
+    assert!(explored.ends.iter().all(|end| end.marks.is_empty()));
+}
+
+#[test]
+fn labels_and_lists_of_annotations_are_read_as_well() {
+    let explored = explored(
+        "
+workflow:
+  id: labelled
+  steps:
+    - { id: a, type: annotation, completion: { type: annotation_count, count: 2 } }
+    - { id: b, type: annotation }
+    - { id: c, type: annotation }
+  transitions:
+    - { from: a, to: b, priority: 2, condition: { type: expression, expression: \"annotations.exists(x, x.flag == true)\" } }
+    - { from: a, to: c, priority: 1, condition: { type: expression, expression: \"labels.lang == 'de' && sample(task_id, 0.5)\" } }
+    - { from: a, to: _complete }
+    - { from: b, to: _complete }
+    - { from: c, to: _complete }
+",
+    );
+    assert_eq!(path(end(&explored, "straight on")), "a > b");
+    let plain = end(&explored, "a: flag = false");
+    assert_eq!(plain.path[0], "a");
+    assert_ne!(plain.path.get(1).map(String::as_str), Some("b"));
+    assert!(cases(&explored).contains(&"labels: lang = \"something else\""));
+    assert!(
+        explored.not_played[0].starts_with("other ids of the task"),
+        "{:?}",
+        explored.not_played
+    );
 }
 
 #[test]

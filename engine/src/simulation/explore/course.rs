@@ -36,7 +36,7 @@ pub(super) struct Way {
 pub(super) enum Choice {
     /// The task starts as it usually does.
     Start,
-    /// The task starts with a variant of the input.
+    /// The task starts with a variant of its input or its labels.
     StartWith(usize),
     /// The task is gold, and people give the known answer.
     GoldRight,
@@ -161,14 +161,14 @@ impl Course {
     }
 }
 
-/// How a task can start.
-pub(super) fn ways_to_start(variants: &[Variant], gold: usize) -> Vec<Way> {
+/// How a task can start: with each of several variants, as a gold task.
+pub(super) fn ways_to_start<'l>(
+    variants: impl IntoIterator<Item = &'l str>,
+    gold: usize,
+) -> Vec<Way> {
     let mut ways = vec![Way::new(Choice::Start, "straight on")];
-    ways.extend(
-        variants.iter().enumerate().map(|(at, variant)| {
-            Way::new(Choice::StartWith(at), format!("input: {}", variant.label))
-        }),
-    );
+    let variants = variants.into_iter().enumerate();
+    ways.extend(variants.map(|(at, label)| Way::new(Choice::StartWith(at), label)));
     if gold > 0 {
         ways.push(Way::new(Choice::GoldRight, "gold, answered right"));
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{
     course::{
@@ -137,16 +137,32 @@ impl<'s> Play<'s> {
         let Some(guide) = self.stage.guides.get(self.stage.workflow) else {
             return;
         };
-        let (usual, variants) = guide.input();
-        let variants = if script.input.is_some() {
-            Vec::new()
-        } else {
-            variants
-        };
+        let (mut input, inputs) = guide.input();
+        let (mut labels, other_labels) = guide.labels();
+        // What a script says is not varied.
+        let mut variants: Vec<(String, Value, Value)> = Vec::new();
+        if let Some(given) = &script.input {
+            input.clone_from(given);
+        }
+        if !script.labels.is_empty() {
+            labels = json!(script.labels);
+        } else if !labels.is_null() {
+            self.made_up.insert(format!("the labels: {labels}"));
+        }
+        for variant in inputs.into_iter().filter(|_| script.input.is_none()) {
+            let label = format!("input: {}", variant.label);
+            variants.push((label, variant.value, labels.clone()));
+        }
+        for variant in other_labels
+            .into_iter()
+            .filter(|_| script.labels.is_empty())
+        {
+            let label = format!("labels: {}", variant.label);
+            variants.push((label, input.clone(), variant.value));
+        }
         let gold = guide.config.gold.is_some() && script.expected.is_none();
-        let usual = script.input.clone().unwrap_or(usual);
         let known = if gold {
-            known_answers(guide, &usual)
+            known_answers(guide, &input)
         } else {
             Vec::new()
         };
@@ -155,24 +171,31 @@ impl<'s> Play<'s> {
             from: None,
             hook: None,
         };
-        let ways = ways_to_start(&variants, known.len());
+        let names = variants.iter().map(|(label, ..)| label.as_str());
+        let ways = ways_to_start(names, known.len());
         let choice = self.choose(place, 1, ways);
-        let mut input = usual;
         let mut expected = script.expected.clone();
         if let Choice::StartWith(at) = choice
-            && let Some(variant) = variants.get(at)
+            && let Some((_, other_input, other_labels)) = variants.get(at)
         {
-            input = variant.value.clone();
+            input.clone_from(other_input);
+            labels.clone_from(other_labels);
         } else if choice == Choice::GoldRight {
             expected = known.first().cloned();
         } else if choice == Choice::GoldWrong {
             expected = known.get(1).cloned();
         }
+        if guide.reads_task_id {
+            self.not_played.insert(format!(
+                "other ids of the task, which a condition reads: here it is {}",
+                self.stage.task
+            ));
+        }
         let start = Start {
             task_id: self.stage.task,
             workflow: WorkflowSelector::Latest(self.stage.workflow.clone()),
             input: (!input.is_null()).then_some(input),
-            labels: (!script.labels.is_empty()).then(|| script.labels.clone()),
+            labels: texts_of(&labels),
             expected,
         };
         if let Some(why) = self.run(Command::Start(start)) {
@@ -613,6 +636,18 @@ impl<'s> Play<'s> {
         let settled = self.simulation.settle();
         self.record(settled);
     }
+}
+
+/// Labels, which are texts; none where there are none.
+fn texts_of(labels: &Value) -> Option<BTreeMap<String, String>> {
+    let labels = labels.as_object()?.iter();
+    let texts = labels.map(|(key, value)| {
+        let text = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
+        (key.clone(), text)
+    });
+    Some(texts.collect())
 }
 
 /// Whether an incident stops a step. One that only tells of a claim that timed out does not.

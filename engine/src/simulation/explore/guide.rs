@@ -10,10 +10,7 @@ use super::{
 };
 use crate::{
     answer::{Asked, Question},
-    config::{
-        AnswerConfig, AnswerKind, ConsensusConfig, InternalHandler, Performer, StepConfig,
-        WorkflowConfig,
-    },
+    config::{AnswerKind, ConsensusConfig, InternalHandler, Performer, StepConfig, WorkflowConfig},
     ids::{Slug, StepId},
 };
 
@@ -52,6 +49,9 @@ type Read = BTreeMap<Vec<String>, Vec<Usage>>;
 pub(super) struct Guide<'w> {
     pub(super) config: &'w WorkflowConfig,
     input: Read,
+    labels: Read,
+    /// Whether a condition depends on the id of the task.
+    pub(super) reads_task_id: bool,
     /// What is read of annotations, by step.
     annotations: BTreeMap<StepId, Read>,
     /// What is read of values, by step.
@@ -67,6 +67,8 @@ impl<'w> Guide<'w> {
         let mut guide = Self {
             config,
             input: Read::new(),
+            labels: Read::new(),
+            reads_task_id: false,
             annotations: BTreeMap::new(),
             values: BTreeMap::new(),
             prepared: BTreeMap::new(),
@@ -88,9 +90,8 @@ impl<'w> Guide<'w> {
             }
             guide.read_settings(step, &before);
             for path in texts_of(step) {
-                let usage = guide.input.entry(path).or_default();
-                let text = Value::from(TEXT);
-                usage.push(Usage::OneOf(vec![text]));
+                let usages = guide.input.entry(path).or_default();
+                usages.push(Usage::Given(TEXT.into()));
             }
         }
         guide
@@ -142,6 +143,7 @@ impl<'w> Guide<'w> {
                 | Usage::OneOfPath(_)
                 | Usage::Has
                 | Usage::Sample(_)
+                | Usage::Given(_)
                 | Usage::Other) => usage,
             };
             self.note_reading(&reading.path, &usage, of);
@@ -152,6 +154,8 @@ impl<'w> Guide<'w> {
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         match path.as_slice() {
             ["input", rest @ ..] => note(&mut self.input, rest, usage),
+            ["labels", rest @ ..] => note(&mut self.labels, rest, usage),
+            ["task_id"] | ["task", "id"] => self.reads_task_id = true,
             ["annotation", rest @ ..] => {
                 for step in of {
                     note(
@@ -271,6 +275,11 @@ impl<'w> Guide<'w> {
         self.made_up(&self.input, &Value::Null)
     }
 
+    /// The labels that are made up, null where the workflow reads none, and variants of them.
+    pub(super) fn labels(&self) -> (Value, Vec<Variant>) {
+        self.made_up(&self.labels, &Value::Null)
+    }
+
     /// What the `pre_process` hook of a step outputs, and variants of it.
     pub(super) fn prepared(&self, step: &StepId) -> (Value, Vec<Variant>) {
         let nothing = Read::new();
@@ -387,16 +396,14 @@ impl<'w> Guide<'w> {
     fn question(&self, step: &StepConfig, subject: Option<&StepId>) -> Question {
         let own = self.own_question(step);
         let of_subject = || {
-            let subject = self.config.step(subject?)?;
-            let question = self.own_question(subject)?;
-            // The same answer, at another place in the data.
-            let is_elsewhere = |field: &&String| question.field() != Some(field.as_str());
-            match step.field.as_ref().filter(is_elsewhere) {
-                None => Some(question),
-                Some(_) => None,
-            }
+            let question = self.own_question(self.config.step(subject?)?)?;
+            // The same answer, perhaps at another place in the data.
+            Some(match &step.field {
+                Some(field) => question.at(field),
+                None => question,
+            })
         };
-        let question = if step.kind.spec().has_subject() && written_answer(step).is_none() {
+        let question = if step.kind.spec().has_subject() && step.answer.is_none() {
             of_subject().or(own)
         } else {
             own
@@ -406,19 +413,16 @@ impl<'w> Guide<'w> {
 
     /// What a step says itself that it asks for, or a calculator says of it.
     fn own_question(&self, step: &StepConfig) -> Option<Question> {
-        let answer = written_answer(step);
-        let consensus = step.consensus.as_ref();
-        let consensus = consensus.or_else(|| self.compared.get(&step.id));
-        let classes = step.completion.as_ref().and_then(|c| c.classes.as_deref());
-        let says =
-            answer.is_some() || consensus.is_some() || step.field.is_some() || classes.is_some();
-        let asked = Asked {
-            answer: answer.as_ref(),
-            field: step.field.as_deref(),
-            classes,
-            comparison: consensus.map(Into::into),
-        };
-        says.then(|| Question::resolve(&asked).ok()).flatten()
+        let compared = self.compared.get(&step.id);
+        if let Some(compared) = compared.filter(|_| step.consensus.is_none()) {
+            return step.question_compared_by(compared).ok();
+        }
+        let classes = step.completion.as_ref().and_then(|c| c.classes.as_ref());
+        let says = step.answer.is_some()
+            || step.consensus.is_some()
+            || step.field.is_some()
+            || classes.is_some();
+        says.then(|| step.question().ok()).flatten()
     }
 }
 
@@ -426,21 +430,17 @@ fn anything() -> Question {
     Question::resolve(&Asked::default()).expect("a step that says nothing asks for anything")
 }
 
-/// `answer` of a step.
-fn written_answer(step: &StepConfig) -> Option<AnswerConfig> {
-    let written = serde_json::to_value(step).unwrap_or_default();
-    serde_json::from_value(written.get("answer")?.clone()).ok()
-}
-
 /// The paths in the input of the texts that spans of a step stand in.
 fn texts_of(step: &StepConfig) -> Vec<Vec<String>> {
-    let answer = written_answer(step).unwrap_or_default();
-    let fields = answer.fields.unwrap_or_default();
-    let texts = fields.into_values().filter_map(|field| field.text);
-    let texts = answer.text.into_iter().chain(texts);
+    let answer = step.answer.iter();
+    let fields = answer.clone().flat_map(|answer| &answer.fields);
+    let of_fields = fields
+        .flat_map(|fields| fields.values())
+        .map(|field| &field.text);
+    let texts = answer.map(|answer| &answer.text).chain(of_fields).flatten();
     texts
         .filter_map(|text| {
-            let path = path_of(Some(&text));
+            let path = path_of(Some(text));
             let (variable, path) = path.split_first()?;
             (variable == "input").then(|| path.to_vec())
         })

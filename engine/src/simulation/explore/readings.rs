@@ -37,6 +37,8 @@ pub(super) enum Usage {
     Truth,
     /// Draws a share of its values.
     Sample(f64),
+    /// Needs it to be like this one.
+    Given(Value),
     /// Something else.
     Other,
 }
@@ -58,19 +60,54 @@ pub(super) enum Comparison {
 pub(super) fn readings(source: &str) -> Vec<Reading> {
     let tokens = tokens(source);
     let mut found = Vec::new();
+    // What stands for the elements of a list inside `exists` and `all`, and for which list.
+    let mut elements: Vec<(String, Vec<String>)> = Vec::new();
     let mut at = 0;
     while at < tokens.len() {
         let Some((path, end)) = path_at(&tokens, at) else {
             at += 1;
             continue;
         };
+        if let Some(element) = element_of(&tokens, &path, end) {
+            let list = path.split_last().map_or(&[][..], |(_, list)| list);
+            elements.push((element, list.to_vec()));
+            // Past the bracket, the element and the comma.
+            at = end + 3;
+            continue;
+        }
         let (path, usage) = usage(&tokens, path, at, end);
-        if !path.is_empty() {
-            found.push(Reading { path, usage });
+        let list = path.first().and_then(|first| {
+            let mut named = elements.iter().rev();
+            named.find(|(element, _)| element == first)
+        });
+        match list {
+            // The data of each annotation is that of one.
+            Some((_, list)) if list.as_slice() == ["annotations"] => {
+                let rest = path.iter().skip(1).cloned();
+                let path = std::iter::once("annotation".to_owned()).chain(rest);
+                let path = path.collect();
+                found.push(Reading { path, usage });
+            }
+            Some(_) => {}
+            None if path.is_empty() => {}
+            None => found.push(Reading { path, usage }),
         }
         at = end;
     }
     found
+}
+
+/// What stands for the elements of a list in `list.exists(element, condition)` and the like.
+fn element_of(tokens: &[Token], path: &[String], end: usize) -> Option<String> {
+    let method = path.last().filter(|_| path.len() > 1)?;
+    let visits = ["exists", "all"].contains(&method.as_str());
+    if !visits || !is_sign(tokens.get(end), "(") || !is_sign(tokens.get(end + 2), ",") {
+        return None;
+    }
+    match tokens.get(end + 1)? {
+        Token::Name(element) => Some(element.clone()),
+        Token::Literal(_) | Token::Sign(_) => None,
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -299,6 +336,7 @@ pub(super) fn candidates<'r>(
             Usage::Has => may_lack = true,
             Usage::Truth => values.extend([true.into(), false.into()]),
             Usage::Sample(share) => values.extend(sampled(*share)),
+            Usage::Given(value) => values.push(value.clone()),
             Usage::Other => {}
         }
     }
@@ -474,6 +512,13 @@ mod tests {
                     Usage::Compared(Comparison::Part, json!("x"))
                 ),
             ]
+        );
+        assert_eq!(
+            read("annotations.exists(a, a.flag == true) || input.all(i, i.x == 1)"),
+            [(
+                "annotation.flag".to_owned(),
+                Usage::Compared(Comparison::Equal, json!(true))
+            )]
         );
         assert!(read("'input.x == 1' == 'it\\'s'").is_empty());
         assert!(read("").is_empty());
