@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 
 use chrono::TimeDelta;
 use glyph_workflow_engine::{
+    WorkflowSnapshot,
     command::{Command, EffectOutcome},
     events::WorkflowEvent,
+    ids::StepId,
     state::TaskStatus,
 };
 use proptest::prelude::*;
@@ -45,7 +47,7 @@ workflow:
     - { id: annotate, type: annotation, consensus: { field: label } }
     - { id: call, type: auto_process, handler: webhook, config: { url: 'https://a.org' } }
     - { id: job, type: auto_process, handler: queue, on_error: skip, completion: { type: auto, timeout: 10m } }
-    - { id: done, type: auto_process, handler: result_merger }
+    - { id: done, type: auto_process, handler: result_merger, join_timeout: 1h }
   transitions:
     - { from: annotate, to: call }
     - { from: annotate, to: job }
@@ -130,6 +132,18 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
     prop::collection::vec(one, 1..60)
 }
 
+/// The first of these steps; `annotate` if there is none.
+fn first_step<'s, S: Iterator<Item = &'s StepId>>(
+    scenario: &'s Scenario,
+    steps: impl FnOnce(&'s WorkflowSnapshot) -> S,
+) -> String {
+    let first = scenario
+        .state
+        .as_ref()
+        .and_then(|state| steps(state).next());
+    first.map_or_else(|| "annotate".to_owned(), ToString::to_string)
+}
+
 fn play(scenario: &mut Scenario, one: &Move) {
     match one {
         Move::Start => drop(scenario.start(json!({"n": 1}))),
@@ -152,9 +166,13 @@ fn play(scenario: &mut Scenario, one: &Move) {
         Move::Resume => drop(scenario.control(Command::Resume)),
         Move::PauseStep(for_long) => {
             let until = (!for_long).then(|| scenario.now + TimeDelta::minutes(30));
-            scenario.pause_step("annotate", until);
+            let active = first_step(scenario, WorkflowSnapshot::active_steps);
+            scenario.pause_step(&active, until);
         }
-        Move::ResumeStep => drop(scenario.resume_step("annotate")),
+        Move::ResumeStep => {
+            let paused = first_step(scenario, WorkflowSnapshot::paused_steps);
+            scenario.resume_step(&paused);
+        }
         Move::PauseWorkflow(for_long) => {
             let until = (!for_long).then(|| scenario.now + TimeDelta::minutes(30));
             scenario.pause_workflow(until);

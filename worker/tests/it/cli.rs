@@ -89,6 +89,27 @@ fn path(path: &Path) -> &str {
 }
 
 #[test]
+fn what_a_person_holds_is_listed() {
+    let glyph = Glyph::with_dual();
+    let task = Uuid::from_u128(1).to_string();
+    let ann = Uuid::from_u128(7).to_string();
+    let list = ["assignment", "list", "--user", &ann];
+    assert_eq!(glyph.json(&list)["assignments"], json!([]));
+    glyph.done(&["task", "start", &task, "--workflow", "sentiment-dual"]);
+    glyph.done(&[
+        "task", "assign", &task, "--step", "annotate", "--user", &ann,
+    ]);
+    let held = glyph.json(&list);
+    assert_eq!(held["assignments"][0]["task_id"], task);
+    assert_eq!(held["assignments"][0]["step_id"], "annotate");
+    assert!(glyph.done(&list).contains("sentiment-dual@1"));
+    glyph.done(&[
+        "task", "release", &task, "--step", "annotate", "--user", &ann,
+    ]);
+    assert!(glyph.done(&list).contains("claimed nothing"));
+}
+
+#[test]
 fn a_task_is_worked_on_from_the_command_line() {
     let glyph = Glyph::with_dual();
     let task = Uuid::from_u128(1).to_string();
