@@ -355,6 +355,7 @@ workflow:
         fields:
           severity: { kind: ordinal, values: [none, mild, severe] }
           names: { kind: spans, tag: label, text: input.text, values: [PER, ORG] }
+      consensus: {}
     - { id: judge, type: adjudication }
   transitions:
     - { from: mark, to: _complete, condition: { type: on_agreement } }
