@@ -9,7 +9,7 @@ use super::{
     work::{TooMuch, Work},
 };
 use crate::{
-    config::{DistanceWeights, FieldMode, Level, Metric},
+    config::{Coefficient, DistanceWeights, FieldMode, Level},
     consensus::{self, ConsensusError, Weighting},
 };
 
@@ -128,10 +128,9 @@ impl Question {
             }
             _ => {}
         }
-        let measured = if self.metric.corrects_for_chance() && missing == 0 {
-            self.coefficient(answers, work)
-        } else {
-            self.mean_similarity(answers, missing, work)
+        let measured = match self.metric.coefficient() {
+            Some(coefficient) if missing == 0 => self.coefficient(coefficient, answers, work),
+            _ => self.mean_similarity(answers, missing, work),
         };
         match measured {
             Ok(measured) => Agreement {
@@ -186,7 +185,12 @@ impl Question {
         }
     }
 
-    fn coefficient(&self, answers: &[&Answer], work: &mut Work) -> Result<Measured, Unmeasured> {
+    fn coefficient(
+        &self,
+        coefficient: Coefficient,
+        answers: &[&Answer],
+        work: &mut Work,
+    ) -> Result<Measured, Unmeasured> {
         // In their own order, so that sums are the same to the last bit whoever came first.
         let mut sorted = answers.to_vec();
         sorted.sort();
@@ -196,9 +200,9 @@ impl Question {
             return self.stand_in(answers, work);
         }
         if self.has_ends(answers) {
-            return self.by_pair(answers, work);
+            return self.by_pair(coefficient, answers, work);
         }
-        let agreement = self.measure(&table, work)?;
+        let agreement = self.measure(coefficient, &table, work)?;
         Ok(Measured {
             agreement: Some(agreement.value),
             note: None,
@@ -226,7 +230,12 @@ impl Question {
 
     /// The mean of the coefficient over pairs of lists, each over the longer of the two: where two have
     /// ended, a third that goes on makes them no more alike.
-    fn by_pair(&self, answers: &[&Answer], work: &mut Work) -> Result<Measured, Unmeasured> {
+    fn by_pair(
+        &self,
+        coefficient: Coefficient,
+        answers: &[&Answer],
+        work: &mut Work,
+    ) -> Result<Measured, Unmeasured> {
         let ballot = Ballot::new(answers, None);
         let (mut sum, mut defined, mut undefined) = (0.0, 0_u64, None);
         let mut units = 0;
@@ -246,7 +255,8 @@ impl Question {
                 let value = if table.comparable() < 2 {
                     Ok(self.similarity(pair[0], pair[1], work)?)
                 } else {
-                    self.measure(&table, work).map(|agreement| agreement.value)
+                    self.measure(coefficient, &table, work)
+                        .map(|agreement| agreement.value)
                 };
                 match value {
                     Ok(value) => {
@@ -275,6 +285,7 @@ impl Question {
 
     fn measure(
         &self,
+        coefficient: Coefficient,
         table: &Table<'_>,
         work: &mut Work,
     ) -> Result<consensus::Agreement, Unmeasured> {
@@ -308,8 +319,8 @@ impl Question {
         let scale = ordinal.and_then(|kind| kind.values.as_ref());
         let codes = table.codes(|form| scale.map(|values| values.position(form)));
         let pairs = (codes.len() * codes.len().saturating_sub(1) / 2) as u64;
-        Ok(match self.metric {
-            Metric::CohenKappa => {
+        Ok(match coefficient {
+            Coefficient::CohenKappa => {
                 work.spend(pairs.saturating_mul(16 * (1 + table.columns as u64)))?;
                 let weighting = self.weights.map(|weights| match weights {
                     DistanceWeights::Linear => Weighting::Linear,
@@ -317,30 +328,14 @@ impl Question {
                 });
                 consensus::mean_cohens_kappa(&codes, weighting)?
             }
-            Metric::FleissKappa => consensus::fleiss_kappa_ratings_detailed(&codes)?,
-            Metric::GwetAc1 => {
+            Coefficient::FleissKappa => consensus::fleiss_kappa_ratings_detailed(&codes)?,
+            Coefficient::GwetAc1 => {
                 // Yes and no are two categories, whether anybody says no or not.
                 let known = if table.only_booleans() { 2 } else { 0 };
                 let categories = table.used().max(known);
                 consensus::gwet_ac1_with_categories(&codes, categories)?
             }
-            // The others are means of similarities, and do not come here.
-            Metric::KrippendorffAlpha
-            | Metric::PercentAgreement
-            | Metric::OrdinalAgreement
-            | Metric::Within
-            | Metric::Jaccard
-            | Metric::Masi
-            | Metric::KendallTau
-            | Metric::EditSimilarity
-            | Metric::TokenF1
-            | Metric::RougeL
-            | Metric::SpanIou
-            | Metric::SpanF1
-            | Metric::SegmentIou
-            | Metric::SegmentF1
-            | Metric::BoxIou
-            | Metric::PolygonIou => {
+            Coefficient::KrippendorffAlpha => {
                 if ordinal.is_some() {
                     consensus::krippendorffs_alpha_ordinal_detailed(&codes)?
                 } else {

@@ -74,13 +74,48 @@ impl Metric {
         }
     }
 
+    /// The coefficient that it is; `None` if it is the mean similarity over pairs.
+    pub fn coefficient(self) -> Option<Coefficient> {
+        match self {
+            Self::CohenKappa => Some(Coefficient::CohenKappa),
+            Self::FleissKappa => Some(Coefficient::FleissKappa),
+            Self::KrippendorffAlpha => Some(Coefficient::KrippendorffAlpha),
+            Self::GwetAc1 => Some(Coefficient::GwetAc1),
+            Self::PercentAgreement
+            | Self::OrdinalAgreement
+            | Self::Within
+            | Self::Jaccard
+            | Self::Masi
+            | Self::KendallTau
+            | Self::EditSimilarity
+            | Self::TokenF1
+            | Self::RougeL
+            | Self::SpanIou
+            | Self::SpanF1
+            | Self::SegmentIou
+            | Self::SegmentF1
+            | Self::BoxIou
+            | Self::PolygonIou => None,
+        }
+    }
+
     /// Whether it corrects for chance; else it is the mean similarity over pairs.
     pub fn corrects_for_chance(self) -> bool {
-        matches!(
-            self,
-            Self::CohenKappa | Self::FleissKappa | Self::KrippendorffAlpha | Self::GwetAc1
-        )
+        self.coefficient().is_some()
     }
+}
+
+/// Measures of agreement that correct for chance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coefficient {
+    /// Cohen's kappa, the mean over pairs of people.
+    CohenKappa,
+    /// Fleiss' kappa.
+    FleissKappa,
+    /// Krippendorff's alpha.
+    KrippendorffAlpha,
+    /// Gwet's AC1.
+    GwetAc1,
 }
 
 /// Levels of measurement.

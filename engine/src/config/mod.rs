@@ -38,7 +38,7 @@ pub use goal::{
 pub use handler::{BUILT_IN_HANDLERS, ExternalHandler, InternalHandler, WebhookConfig};
 pub use hook::{Hook, HookId, HookStage, Hooks};
 pub use library::{StepLibrary, Template};
-pub use measure::{AgreementMethod, DistanceWeights, Level, Metric};
+pub use measure::{AgreementMethod, Coefficient, DistanceWeights, Level, Metric};
 pub use script::{
     AdvanceMove, ControlMove, Decision, ExpectedEnd, ExpectedOutcome, ExpectedStatus,
     HandlerAnswer, MigrateMove, Move, PauseMove, Person, PersonMove, ReleaseMove, Script,

@@ -40,26 +40,10 @@ impl Question {
         field: Option<&str>,
         metric: Metric,
     ) -> Self {
-        let measure = match metric {
+        let measure = if metric.corrects_for_chance() {
             Metric::PercentAgreement
-            | Metric::CohenKappa
-            | Metric::FleissKappa
-            | Metric::KrippendorffAlpha
-            | Metric::GwetAc1 => Metric::PercentAgreement,
-            Metric::OrdinalAgreement
-            | Metric::Within
-            | Metric::Jaccard
-            | Metric::Masi
-            | Metric::KendallTau
-            | Metric::EditSimilarity
-            | Metric::TokenF1
-            | Metric::RougeL
-            | Metric::SpanIou
-            | Metric::SpanF1
-            | Metric::SegmentIou
-            | Metric::SegmentF1
-            | Metric::BoxIou
-            | Metric::PolygonIou => metric,
+        } else {
+            metric
         };
         Self {
             workflow: workflow.clone(),

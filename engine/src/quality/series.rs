@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::sample::{Given, Sample};
 use crate::{
-    config::{DistanceWeights, Level, Metric},
+    config::{Coefficient, DistanceWeights, Level, Metric},
     consensus::{ConsensusError, Pooled, PooledCoefficient, PooledScale, PooledUnit},
 };
 
@@ -193,26 +193,14 @@ impl Series {
     ///
     /// Why it has no value.
     pub fn agreement(&self) -> Result<Pooled, ConsensusError> {
-        match self.measure.metric {
-            Metric::CohenKappa => self.kappa().map(|(pooled, _)| pooled),
-            Metric::FleissKappa => self.pooled(PooledCoefficient::Fleiss, PooledScale::Nominal),
-            Metric::KrippendorffAlpha => self.alpha(),
-            Metric::GwetAc1 => self.ac1(),
-            Metric::PercentAgreement
-            | Metric::OrdinalAgreement
-            | Metric::Within
-            | Metric::Jaccard
-            | Metric::Masi
-            | Metric::KendallTau
-            | Metric::EditSimilarity
-            | Metric::TokenF1
-            | Metric::RougeL
-            | Metric::SpanIou
-            | Metric::SpanF1
-            | Metric::SegmentIou
-            | Metric::SegmentF1
-            | Metric::BoxIou
-            | Metric::PolygonIou => self.similarity(),
+        match self.measure.metric.coefficient() {
+            Some(Coefficient::CohenKappa) => self.kappa().map(|(pooled, _)| pooled),
+            Some(Coefficient::FleissKappa) => {
+                self.pooled(PooledCoefficient::Fleiss, PooledScale::Nominal)
+            }
+            Some(Coefficient::KrippendorffAlpha) => self.alpha(),
+            Some(Coefficient::GwetAc1) => self.ac1(),
+            None => self.similarity(),
         }
     }
 
