@@ -1,6 +1,6 @@
 //! The basis of a decision, complete enough to recompute the decision.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -149,6 +149,27 @@ pub struct Posterior {
     pub best: Option<String>,
     /// Probability of `best`.
     pub confidence: f64,
+}
+
+impl Posterior {
+    /// The most probable of the classes that people gave; `None` if two are equally probable.
+    pub fn best_given<'p>(&'p self, labels: &[(String, String)]) -> Option<&'p str> {
+        // The order in which labels came moves a probability by less than this part of it.
+        const MOVED_BY_ORDER: f64 = 0.01;
+        let given: BTreeSet<&str> = labels.iter().map(|(_, class)| class.as_str()).collect();
+        let given: Vec<(&str, f64)> = (self.classes.iter().zip(&self.probabilities))
+            .filter(|(class, _)| given.contains(class.as_str()))
+            .map(|(class, probability)| (class.as_str(), *probability))
+            .collect();
+        let most = given.iter().map(|(_, p)| *p).fold(0.0, f64::max);
+        let mut first = given
+            .iter()
+            .filter(|(_, probability)| *probability >= most * (1.0 - MOVED_BY_ORDER));
+        match (first.next(), first.next()) {
+            (Some((class, _)), None) => Some(*class),
+            _ => None,
+        }
+    }
 }
 
 /// The probability at which an answer is accepted, by class.

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::reliability::{Posterior, value_of};
+
 /// The result of a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StepResult {
@@ -72,6 +74,17 @@ pub struct SoftLabels {
     pub probabilities: Vec<f64>,
     /// Probability of an answer that no one has given yet; 0 if the answers are declared.
     pub unseen: f64,
+}
+
+impl From<&Posterior> for SoftLabels {
+    fn from(posterior: &Posterior) -> Self {
+        Self {
+            confidence: posterior.confidence,
+            classes: posterior.classes.iter().map(|c| value_of(c)).collect(),
+            probabilities: posterior.probabilities.clone(),
+            unseen: posterior.unseen,
+        }
+    }
 }
 
 /// Kinds of result.

@@ -1,7 +1,5 @@
 //! The model asked again: how probable each answer to a visit is now.
 
-use std::collections::BTreeSet;
-
 use glyph_workflow_engine::{
     AnnotationData,
     answer::{Answer, value_at},
@@ -16,7 +14,8 @@ use crate::wire::labels::ModelAt;
 
 /// What a model of the annotators says of an answer now.
 pub(super) struct PosteriorNow {
-    /// The most probable of the given answers; null where two are equally probable.
+    /// The most probable of the given answers, by the rule that completes a step; null where two are
+    /// equally probable.
     pub(super) value: Option<Value>,
     /// Probability of the answer that the task was completed with; null if it has none.
     pub(super) confidence: Option<f64>,
@@ -44,9 +43,9 @@ impl PosteriorNow {
         let (evidence, at) = asked.ok()?;
         let found = evidence.posterior();
         Some(Self {
-            value: most_probable(&found, &labels).map(value_of),
+            value: found.best_given(&labels).map(value_of),
             confidence: value.and_then(|value| probability(&found, value)),
-            soft_labels: soft_labels(found),
+            soft_labels: SoftLabels::from(&found),
             model_position: at.into(),
         })
     }
@@ -65,27 +64,6 @@ fn labels_of(key: &ModelKey, visit: &Visit) -> Vec<(String, String)> {
     visit.annotations.iter().filter_map(|a| label(a)).collect()
 }
 
-/// The most probable of the answers that people gave; none if two are equally probable. The same
-/// rule completes a step: an answer that nobody gave is never its value.
-fn most_probable<'p>(found: &'p Posterior, labels: &[(String, String)]) -> Option<&'p str> {
-    // Sums of logarithms round.
-    const TIED_WITHIN: f64 = 1e-9;
-    let given: BTreeSet<&str> = labels.iter().map(|(_, class)| class.as_str()).collect();
-    let classes = found.classes.iter().zip(&found.probabilities);
-    let given: Vec<(&str, f64)> = classes
-        .filter(|(class, _)| given.contains(class.as_str()))
-        .map(|(class, probability)| (class.as_str(), *probability))
-        .collect();
-    let most = given.iter().map(|(_, p)| *p).fold(0.0, f64::max);
-    let mut first = given
-        .iter()
-        .filter(|(_, probability)| *probability >= most * (1.0 - TIED_WITHIN));
-    match (first.next(), first.next()) {
-        (Some((class, _)), None) => Some(*class),
-        _ => None,
-    }
-}
-
 /// The probability of an answer; that of any unknown one, if nobody has ever given it.
 fn probability(found: &Posterior, value: &Value) -> Option<f64> {
     let class = Answer::plain(value).name()?;
@@ -94,15 +72,6 @@ fn probability(found: &Posterior, value: &Value) -> Option<f64> {
         Some(at) => found.probabilities.get(at).copied().unwrap_or(0.0),
         None => found.unseen,
     })
-}
-
-fn soft_labels(found: Posterior) -> SoftLabels {
-    SoftLabels {
-        confidence: found.confidence,
-        classes: found.classes.iter().map(|class| value_of(class)).collect(),
-        probabilities: found.probabilities,
-        unseen: found.unseen,
-    }
 }
 
 /// The probability that soft labels give to an answer.

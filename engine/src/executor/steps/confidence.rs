@@ -1,7 +1,5 @@
 //! Completion by confidence: people are asked one by one until the answer is certain enough.
 
-use std::collections::BTreeSet;
-
 use serde_json::Value;
 
 use super::comparison::{GivenAnswers, known_answers, not_compared, people_of, votes};
@@ -15,7 +13,7 @@ use crate::{
     },
     ids::{TaskId, UserId},
     limits::CLASS_BYTES_MAX,
-    reliability::{Posterior, value_of},
+    reliability::value_of,
     state::{ResolvedBy, ResultKind, SoftLabels, StepResult, Visit},
 };
 
@@ -43,7 +41,7 @@ pub(super) fn decide(
             calculated.posterior = Some(Box::new(PosteriorCalculated {
                 target,
                 max: most,
-                soft_labels: soft_labels(&found),
+                soft_labels: SoftLabels::from(&found),
                 position: model_position.position,
                 beyond: model_position.beyond,
                 evidence,
@@ -55,7 +53,7 @@ pub(super) fn decide(
     }
     let best = posterior
         .as_ref()
-        .and_then(|found| best_given(found, &labels));
+        .and_then(|found| found.best_given(&labels));
     let most_probable = posterior.as_ref().and_then(|found| found.best.as_deref());
     let sure = best.is_some()
         && best == most_probable
@@ -88,31 +86,11 @@ pub(super) fn decide(
             agreement: calculated.agreement,
             resolved_by: calculated.resolved_by,
             annotations: visit.annotation_ids(),
-            posterior: posterior.map(|p| Box::new(soft_labels(&p))),
+            posterior: posterior.map(|p| Box::new(SoftLabels::from(&p))),
             reached: Some(sure),
             ..StepResult::new(ResultKind::Consensus)
         },
         consensus: Some(Box::new(calculated)),
-    }
-}
-
-/// The most probable of the answers that people gave; none if two are equally probable.
-fn best_given<'p>(found: &'p Posterior, labels: &[(String, String)]) -> Option<&'p str> {
-    // The order in which labels came moves a probability by less than this part of it.
-    const TIED_WITHIN: f64 = 0.01;
-    let given: BTreeSet<&str> = labels.iter().map(|(_, class)| class.as_str()).collect();
-    let classes = found.classes.iter().zip(&found.probabilities);
-    let given: Vec<(&str, f64)> = classes
-        .filter(|(class, _)| given.contains(class.as_str()))
-        .map(|(class, probability)| (class.as_str(), *probability))
-        .collect();
-    let most = given.iter().map(|(_, p)| *p).fold(0.0, f64::max);
-    let mut first = given
-        .iter()
-        .filter(|(_, probability)| *probability >= most * (1.0 - TIED_WITHIN));
-    match (first.next(), first.next()) {
-        (Some((class, _)), None) => Some(*class),
-        _ => None,
     }
 }
 
@@ -159,15 +137,6 @@ pub(crate) fn admit(
                  `values` the step may list"
             ),
         }),
-    }
-}
-
-fn soft_labels(posterior: &Posterior) -> SoftLabels {
-    SoftLabels {
-        confidence: posterior.confidence,
-        classes: posterior.classes.iter().map(|c| value_of(c)).collect(),
-        probabilities: posterior.probabilities.clone(),
-        unseen: posterior.unseen,
     }
 }
 
