@@ -25,7 +25,6 @@ use glyph_workflow_engine::{
     consensus::{Bounds, CONFIDENCE_DEFAULT, wilson_interval},
     events::{StoredEvent, WorkflowEvent},
     ids::{RevisionId, UserId, WorkflowId},
-    limits::PAGE_MAX,
     plan_operator_command,
     quality::{GoldRecord, RuleAction},
     state::WorkflowRef,
@@ -40,7 +39,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::pace::{Follows, PageOutcome, commit, follow};
+use super::pace::{Follows, PageOutcome, fold_page, follow};
 use crate::{
     failpoints::Failpoints,
     wire::{CloudEventMessages, data::AnnotatorFlagged},
@@ -83,17 +82,13 @@ impl GoldProjector {
 
     /// Processes at most one page of new log entries.
     pub async fn step(&self) -> Result<PageOutcome, EventStoreError> {
-        let Some(mut step) = self.store.open_projection(PROJECTION, PAGE_MAX).await? else {
-            return Ok(PageOutcome::Elsewhere);
-        };
-        let read = step.entries.len();
-        if read == 0 {
-            return Ok(PageOutcome::CaughtUp);
-        }
-        let rows = std::mem::take(&mut step.rows);
-        let write = self.fold(rows, &step.entries).await?;
-        commit(step, write, &self.failpoints).await?;
-        Ok(PageOutcome::Read(read))
+        fold_page(
+            &*self.store,
+            PROJECTION,
+            &self.failpoints,
+            async |rows, entries| self.fold(rows, entries).await,
+        )
+        .await
     }
 
     async fn fold(

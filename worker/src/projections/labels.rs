@@ -20,7 +20,6 @@ use glyph_workflow_engine::{
     config::WorkflowConfig,
     events::WorkflowEvent,
     ids::{RevisionId, StepId, TaskId, WorkflowId},
-    limits::PAGE_MAX,
     state::ResultKind,
     store::{
         EventStore, EventStoreError, LogEntry, NewOutboxRow, ProjectionRows, ProjectionWrite, Store,
@@ -29,7 +28,7 @@ use glyph_workflow_engine::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio_util::sync::CancellationToken;
 
-use super::pace::{Follows, PageOutcome, commit, follow};
+use super::pace::{Follows, PageOutcome, commit, fold_page, follow};
 use crate::{
     failpoints::Failpoints,
     labels::{
@@ -117,17 +116,13 @@ impl LabelsProjector {
 
     /// Processes at most one page of new log entries, without looking back.
     pub async fn step(&self) -> Result<PageOutcome, EventStoreError> {
-        let Some(mut step) = self.store.open_projection(PROJECTION, PAGE_MAX).await? else {
-            return Ok(PageOutcome::Elsewhere);
-        };
-        let read = step.entries.len();
-        if read == 0 {
-            return Ok(PageOutcome::CaughtUp);
-        }
-        let rows = std::mem::take(&mut step.rows);
-        let write = self.fold(rows, &step.entries).await?;
-        commit(step, write, &self.failpoints).await?;
-        Ok(PageOutcome::Read(read))
+        fold_page(
+            &*self.store,
+            PROJECTION,
+            &self.failpoints,
+            async |rows, entries| self.fold(rows, entries).await,
+        )
+        .await
     }
 
     async fn fold(

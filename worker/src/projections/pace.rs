@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use glyph_workflow_engine::store::{EventStoreError, OpenProjection, ProjectionWrite};
+use glyph_workflow_engine::{
+    limits::PAGE_MAX,
+    store::{EventStoreError, LogEntry, OpenProjection, ProjectionRows, ProjectionWrite, Store},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -50,6 +53,27 @@ pub(super) async fn follow<P: Follows>(projection: &P, stopping: &CancellationTo
         tracing::warn!(error, "{} could not follow the log; trying again", P::NAME);
     })
     .await;
+}
+
+/// Opens the projection `name` for at most one page of new log entries, folds them and the rows into
+/// what is to be written, and commits it.
+pub(super) async fn fold_page(
+    store: &dyn Store,
+    name: &str,
+    failpoints: &Failpoints,
+    fold: impl AsyncFnOnce(ProjectionRows, &[LogEntry]) -> Result<ProjectionWrite, EventStoreError>,
+) -> Result<PageOutcome, EventStoreError> {
+    let Some(mut step) = store.open_projection(name, PAGE_MAX).await? else {
+        return Ok(PageOutcome::Elsewhere);
+    };
+    let read = step.entries.len();
+    if read == 0 {
+        return Ok(PageOutcome::CaughtUp);
+    }
+    let rows = std::mem::take(&mut step.rows);
+    let write = fold(rows, &step.entries).await?;
+    commit(step, write, failpoints).await?;
+    Ok(PageOutcome::Read(read))
 }
 
 /// Commits a step, passing the crash points of the tests.
