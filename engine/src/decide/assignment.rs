@@ -17,13 +17,11 @@ use crate::{
 
 pub(super) fn assign(builder: &mut DecisionBuilder<'_>, command: &Assign) -> Result<(), Refusal> {
     builder.state()?;
-    let step = builder
-        .target_step(command.step_id.as_deref(), |s| builder.is_open_to_people(s))?
-        .clone();
+    let step = builder.target_step(command.step_id.as_deref(), |s| builder.is_open_to_people(s))?;
     let roles = command.roles.clone().unwrap_or_default();
     let state = builder.current();
     let visit = state.current_visit(&step.id);
-    if let Some(visit) = visit.filter(|v| submitted(&step, v, command.user_id, None)) {
+    if let Some(visit) = visit.filter(|v| submitted(step, v, command.user_id, None)) {
         return Err(Refusal::rejected(
             RejectionCode::DuplicateAnnotator,
             format!(
@@ -33,7 +31,7 @@ pub(super) fn assign(builder: &mut DecisionBuilder<'_>, command: &Assign) -> Res
         ));
     }
     if let Some(visit) = visit {
-        refuse_excluded(&step, visit, command.user_id)?;
+        refuse_excluded(step, visit, command.user_id)?;
     }
     let slots = visit.map(|visit| Eligibility::of(visit, command.user_id));
     if slots == Some(Eligibility::Full) {
@@ -45,20 +43,20 @@ pub(super) fn assign(builder: &mut DecisionBuilder<'_>, command: &Assign) -> Res
     builder.require_running()?;
     builder.require_step_running(&step.id)?;
     let visit = require_open(&step.id, visit)?;
-    require_takes_submissions(&step)?;
-    if !check_roles(&step, &roles) {
-        return Err(role_required(&step));
+    require_takes_submissions(step)?;
+    if !check_roles(step, &roles) {
+        return Err(role_required(step));
     }
-    if reviews_own_work(state, &step, visit, command.user_id) {
-        return Err(self_review(&step, visit));
+    if reviews_own_work(state, step, visit, command.user_id) {
+        return Err(self_review(step, visit));
     }
     let (number, n) = (visit.number, visit.assignments_made + 1);
-    let expires_at = expiry(builder, &step);
+    let expires_at = expiry(builder, step);
     builder.subject = Some(step.id.clone());
     builder.emit(if slots == Some(Eligibility::HoldsSlot) {
         // A second claim by the same person keeps the slot and adds none.
         WorkflowEvent::ActivityRecorded {
-            step_id: step.id,
+            step_id: step.id.clone(),
             visit: number,
             user_id: command.user_id,
             expires_at,
@@ -66,7 +64,7 @@ pub(super) fn assign(builder: &mut DecisionBuilder<'_>, command: &Assign) -> Res
         }
     } else {
         WorkflowEvent::TaskAssigned {
-            step_id: step.id,
+            step_id: step.id.clone(),
             visit: number,
             n,
             user_id: command.user_id,
@@ -82,7 +80,7 @@ pub(super) fn release(builder: &mut DecisionBuilder<'_>, command: &Release) -> R
     let (step, visit) = claimed_slot(builder, command.step_id.as_deref(), command.user_id, false)?;
     builder.subject = Some(step.id.clone());
     builder.emit(WorkflowEvent::TaskReleased {
-        step_id: step.id,
+        step_id: step.id.clone(),
         visit,
         user_id: command.user_id,
         cause: ReleaseReason::Released,
@@ -96,7 +94,7 @@ pub(super) fn activity(
     command: &Activity,
 ) -> Result<(), Refusal> {
     let (step, visit) = claimed_slot(builder, command.step_id.as_deref(), command.user_id, true)?;
-    let expires_at = expiry(builder, &step);
+    let expires_at = expiry(builder, step);
     builder.subject = Some(step.id.clone());
     builder.emit(WorkflowEvent::ActivityRecorded {
         step_id: step.id.clone(),
@@ -107,7 +105,7 @@ pub(super) fn activity(
     });
     builder.draft = command.draft.clone().map(|draft| Draft {
         task_id: builder.task_id(),
-        step_id: step.id,
+        step_id: step.id.clone(),
         visit,
         user_id: command.user_id,
         draft,
@@ -117,15 +115,13 @@ pub(super) fn activity(
 }
 
 /// The step and visit in which `user` has claimed a slot. Slots can be released during a pause too.
-fn claimed_slot(
-    builder: &DecisionBuilder<'_>,
+fn claimed_slot<'a>(
+    builder: &DecisionBuilder<'a>,
     step_id: Option<&str>,
     user: UserId,
     running: bool,
-) -> Result<(StepConfig, u32), Refusal> {
-    let step = builder
-        .target_step(step_id, |s| s.kind.takes_submissions())?
-        .clone();
+) -> Result<(&'a StepConfig, u32), Refusal> {
+    let step = builder.target_step(step_id, |s| s.kind.takes_submissions())?;
     let state = builder.state()?;
     if running || state.status.is_final() {
         builder.require_running()?;

@@ -25,19 +25,19 @@ pub(super) fn answered(
     let (step_id, call) = (step_id.clone(), call.clone());
     // A notification hook outlasts its visit, so after a migration the revision may no longer have
     // the step.
-    let step = builder.config().step(&step_id).cloned();
+    let step = builder.config().step(&step_id);
     builder.subject = Some(step_id.clone());
     let wanted = |step: &StepConfig| {
         asked(step, call.hook).is_some_and(|(handler, _)| handler == call.handler)
     };
-    let Some(step) = step.clone().filter(wanted) else {
+    let Some(step) = step.filter(|step| wanted(step)) else {
         // The new revision has another handler here, or none.
         match (call.hook, step) {
             (Some(hook), _) if !hook.stage.blocks_step() => {
                 let error = "the revision that the task runs on has no such hook".to_owned();
                 builder.hook_ended(&step_id, row.visit, hook, Some(call.n), Err(error));
             }
-            (_, Some(step)) => builder.go_on(&step, None),
+            (_, Some(step)) => builder.go_on(step, None),
             (_, None) => {}
         }
         return Ok(());
@@ -45,12 +45,12 @@ pub(super) fn answered(
     match &command.outcome {
         None => return Err(Refusal::NotPerformed),
         Some(EffectOutcome::Done { output }) => match call.hook {
-            None => builder.go_on(&step, Some(Closing::Advance(Some(output)))),
+            None => builder.go_on(step, Some(Closing::Advance(Some(output)))),
             Some(hook) => {
                 let output = Ok(Some(output.clone()));
                 builder.hook_ended(&step_id, row.visit, hook, Some(call.n), output);
                 if hook.stage.blocks_step() {
-                    builder.go_on(&step, None);
+                    builder.go_on(step, None);
                 }
             }
         },
@@ -62,7 +62,7 @@ pub(super) fn answered(
             let again = !is_final && call.attempt <= builder.config().settings.max_retries;
             let pause = retry_delay(call.attempt).max(retry_after.unwrap_or_default());
             let retry_at = again.then(|| builder.now + pause.min(RETRY_DELAY_MAX));
-            builder.call_failed(&step, row.visit, &call, &kept(error), retry_at);
+            builder.call_failed(step, row.visit, &call, &kept(error), retry_at);
         }
     }
     Ok(())
@@ -74,16 +74,16 @@ pub(super) fn unanswered(builder: &mut DecisionBuilder<'_>, command: &FireTimer)
     let Some((step_id, call)) = pending_call(builder.current(), row) else {
         return;
     };
-    let (step, call) = (builder.step(step_id).clone(), call.clone());
+    let (step, call) = (builder.step(step_id), call.clone());
     let (attempt, since) = (call.attempt, call.since);
     builder.subject = Some(step.id.clone());
     let again = attempt <= builder.config().settings.max_retries;
     let error = format!("attempt {attempt} of a job from {since} has no answer");
     let retry_at = again.then_some(builder.now);
-    builder.call_failed(&step, row.visit, &call, &error, retry_at);
+    builder.call_failed(step, row.visit, &call, &error, retry_at);
     if again {
         let handler = ExternalHandler::Queue;
-        builder.request(&step, handler, call.hook, call.n, attempt + 1);
+        builder.request(step, handler, call.hook, call.n, attempt + 1);
     }
 }
 

@@ -20,13 +20,11 @@ pub(super) fn advance(builder: &mut DecisionBuilder<'_>, command: &Advance) -> R
             .current_visit(&step.id)
             .is_some_and(|visit| closable(step, visit, command.output.as_ref()))
     };
-    let step = builder
-        .target_step(command.step_id.as_deref(), can_close)?
-        .clone();
+    let step = builder.target_step(command.step_id.as_deref(), can_close)?;
     builder.require_running()?;
     builder.require_step_running(&step.id)?;
     let visit = require_active(&step.id, builder.current().current_visit(&step.id))?;
-    if !closable(&step, visit, command.output.as_ref()) {
+    if !closable(step, visit, command.output.as_ref()) {
         let detail = if step.kind.spec().advance == AdvanceNeeds::Output {
             format!(
                 "step `{}` waits for a child task: only an `output` can stand in for it",
@@ -47,11 +45,11 @@ pub(super) fn advance(builder: &mut DecisionBuilder<'_>, command: &Advance) -> R
     builder.subject = Some(step.id.clone());
     builder.resolve_incidents(Some(&step.id), "advance");
     if let Some(hook) = hook {
-        builder.end_hook(&step, hook, n, command.output.clone());
-        builder.go_on(&step, None);
+        builder.end_hook(step, hook, n, command.output.clone());
+        builder.go_on(step, None);
         return Ok(());
     }
-    builder.go_on(&step, Some(Closing::Advance(command.output.as_ref())));
+    builder.go_on(step, Some(Closing::Advance(command.output.as_ref())));
     Ok(())
 }
 
@@ -148,13 +146,13 @@ pub(super) fn go_on_after_pause(
         return;
     }
     for step_id in waiting {
-        let step = builder.step(&step_id).clone();
+        let step = builder.step(&step_id);
         let visit = builder.visit(&step_id);
         let goes_on = visit.status == VisitStatus::Active
             && visit.pause.is_none()
             && builder.current().incident_of(&step_id).is_none();
         if step.kind.takes_submissions() && goes_on {
-            builder.go_on(&step, None);
+            builder.go_on(step, None);
         }
     }
     if builder.current().pause.is_none() {
@@ -223,9 +221,9 @@ pub(super) fn retry(builder: &mut DecisionBuilder<'_>, command: &Control) -> Res
         }
         builder.subject = Some(step_id.clone());
         builder.resolve_incidents(Some(&step_id), "retry");
-        let step = builder.step(&step_id).clone();
+        let step = builder.step(&step_id);
         match builder.visit(&step_id).status {
-            VisitStatus::Active => builder.go_on(&step, None),
+            VisitStatus::Active => builder.go_on(step, None),
             VisitStatus::Completed | VisitStatus::Skipped => builder.leave(step_id),
             VisitStatus::Failed | VisitStatus::Withdrawn => {}
         }

@@ -76,8 +76,8 @@ pub(super) fn migrate(builder: &mut DecisionBuilder<'_>, command: &Migrate) -> R
             && visit.pause.is_none()
             && performer != Performer::ChildTask;
         if open && builder.current().pause.is_none() {
-            let step = builder.step(&step_id).clone();
-            builder.go_on(&step, None);
+            let step = builder.step(&step_id);
+            builder.go_on(step, None);
         }
     }
     if builder.current().pause.is_none() {

@@ -33,11 +33,9 @@ pub(super) fn submit(
         start::start_by_submission(builder)?;
     }
     let open = |step: &StepConfig| builder.is_open_to_people(step);
-    let step = builder
-        .target_step(command.step_id.as_deref(), open)?
-        .clone();
+    let step = builder.target_step(command.step_id.as_deref(), open)?;
     let annotation = annotation(builder, &command.annotation);
-    require_acceptable(builder, &step, &annotation)?;
+    require_acceptable(builder, step, &annotation)?;
     start::require_same_workflow(builder, command.workflow.as_ref())?;
     let visit = builder.visit(&step.id).number;
     builder.subject = Some(step.id.clone());
@@ -46,10 +44,10 @@ pub(super) fn submit(
         step_id: step.id.clone(),
         visit,
         annotation: Arc::clone(&annotation),
-        closes_at: closes_at(builder, &step),
+        closes_at: closes_at(builder, step),
     });
     builder.score(&step.id, visit, &annotation);
-    builder.go_on(&step, None);
+    builder.go_on(step, None);
     Ok(())
 }
 

@@ -7,13 +7,13 @@ use crate::{
     state::{TaskStatus, WorkflowPause, WorkflowSnapshot},
 };
 
-impl DecisionBuilder<'_> {
+impl<'a> DecisionBuilder<'a> {
     /// The step that a command names, or the only active one that `takes` it.
     pub(super) fn target_step(
         &self,
         named: Option<&str>,
         takes: impl Fn(&StepConfig) -> bool,
-    ) -> Result<&StepConfig, Refusal> {
+    ) -> Result<&'a StepConfig, Refusal> {
         let state = self.state()?;
         let config = self.config();
         if let Some(id) = named {
@@ -34,7 +34,7 @@ impl DecisionBuilder<'_> {
             .active_steps()
             .partition(|id| self.require_step_running(id).is_err());
         let candidates = if running.is_empty() { paused } else { running };
-        let active: Vec<&StepConfig> = candidates
+        let active: Vec<&'a StepConfig> = candidates
             .into_iter()
             .filter_map(|id| config.step(id))
             .collect();

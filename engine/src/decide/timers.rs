@@ -29,9 +29,9 @@ pub(super) fn fire(builder: &mut DecisionBuilder<'_>, command: &FireTimer) -> Re
         }
         TimerKind::ProceedTimeout => {
             if let Some(step_id) = visit_to_close(builder, row) {
-                let step = builder.step(&step_id).clone();
+                let step = builder.step(&step_id);
                 builder.subject = Some(step_id);
-                builder.go_on(&step, Some(Closing::Timeout));
+                builder.go_on(step, Some(Closing::Timeout));
             }
         }
         TimerKind::Resume => {
@@ -117,7 +117,7 @@ fn stall(builder: &mut DecisionBuilder<'_>, row: &Timer, user_id: UserId) {
     let Some(step_id) = row.step_id.clone() else {
         return;
     };
-    let step = builder.step(&step_id).clone();
+    let step = builder.step(&step_id);
     let visit = row.visit;
     let action = step.timeout_action();
     builder.subject = Some(step_id.clone());
@@ -145,7 +145,7 @@ fn stall(builder: &mut DecisionBuilder<'_>, row: &Timer, user_id: UserId) {
         TimeoutAction::Proceed => {
             let submitted = builder.visit(&step_id).annotations.len();
             if u32::try_from(submitted).is_ok_and(|n| n >= step.min_required()) {
-                builder.go_on(&step, Some(Closing::Timeout));
+                builder.go_on(step, Some(Closing::Timeout));
             }
         }
         TimeoutAction::Escalate => {
