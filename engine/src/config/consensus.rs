@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{AgreementMethod, DistanceWeights, Level, Metric};
 
@@ -54,6 +55,28 @@ pub struct ConsensusConfig {
 
 fn one() -> f64 {
     1.0
+}
+
+impl ConsensusConfig {
+    /// The `config` of a `consensus_calculator`: the step that it names, and the rest.
+    ///
+    /// # Errors
+    ///
+    /// What of the rest is no `consensus` block.
+    pub fn of_calculator(config: &Value) -> Result<(Option<String>, Self), serde_json::Error> {
+        let mut block = config.clone();
+        let step = block.as_object_mut().and_then(|keys| keys.remove("step"));
+        let step = step.and_then(|step| step.as_str().map(str::to_owned));
+        if block.is_null() {
+            return Ok((step, Self::default()));
+        }
+        Ok((step, serde_json::from_value(block)?))
+    }
+
+    /// Whether an adjudicator is asked only what annotators disagree on.
+    pub fn asks_disputed_only(&self) -> bool {
+        self.on_disagreement.scope == Some(DisagreementScope::Disputed)
+    }
 }
 
 impl Default for ConsensusConfig {

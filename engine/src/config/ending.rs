@@ -3,6 +3,8 @@
 //! The executors decide how a visit does end. This is the one place that says how it can, for
 //! everything that reasons about workflows; `tests/it/sound_workflows.rs` holds the two together.
 
+use serde_json::Value;
+
 use super::{
     CompletionType, ConsensusConfig, DisagreementStrategy, EndsWith, Fallback, FieldMode,
     InternalHandler, Performer, StepConfig,
@@ -152,11 +154,9 @@ impl StepConfig {
             }
             Some(InternalHandler::Finalize) => with_or_without(EndingAgreement::Undefined).into(),
             Some(InternalHandler::ConsensusCalculator) => {
-                let mut config = self.config.clone().unwrap_or_default();
-                if let Some(keys) = config.as_object_mut() {
-                    keys.remove("step");
-                }
-                let consensus = serde_json::from_value(config).unwrap_or_default();
+                let config = self.config.as_ref().unwrap_or(&Value::Null);
+                let consensus = ConsensusConfig::of_calculator(config);
+                let consensus = consensus.map_or_else(|_| ConsensusConfig::default(), |(_, c)| c);
                 endings_of_comparison(&consensus, false)
             }
             None => Ending::of_any_handler(),

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AnswerConfig, AssignmentConfig, Completion, CompletionType, ConfigDuration, ConsensusConfig,
-    DisagreementScope, DisagreementStrategy, ExternalHandler, Hook, HookId, HookStage, Hooks,
-    InternalHandler, LoadBalancing, OnUnsure, Performer, StepType, TieBreaker, TimeoutAction,
+    DisagreementStrategy, ExternalHandler, Hook, HookId, HookStage, Hooks, InternalHandler,
+    LoadBalancing, OnUnsure, Performer, StepType, TieBreaker, TimeoutAction,
 };
 use crate::ids::{StepId, WorkflowId};
 
@@ -270,12 +270,6 @@ impl StepConfig {
     pub fn on_unsure(&self) -> OnUnsure {
         let completion = self.completion.as_ref();
         completion.and_then(|c| c.on_unsure).unwrap_or_default()
-    }
-
-    /// Whether an adjudicator is asked only what annotators disagree on.
-    pub fn asks_disputed_only(&self) -> bool {
-        let consensus = self.consensus.as_ref();
-        consensus.and_then(|c| c.on_disagreement.scope) == Some(DisagreementScope::Disputed)
     }
 
     /// Steps whose submitters are excluded from this one.

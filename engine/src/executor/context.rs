@@ -53,11 +53,6 @@ pub enum Closing<'a> {
 }
 
 impl ExecutionContext<'_> {
-    /// The subject: the step whose annotations this visit reviews or adjudicates.
-    pub fn reviewed_step(&self) -> Option<&StepConfig> {
-        self.workflow.step(&self.visit.reviewed.as_ref()?.step_id)
-    }
-
     /// The subject: the visit whose annotations this one reviews or adjudicates.
     pub fn reviewed_visit(&self) -> Option<&Visit> {
         let judged = self.visit.reviewed.as_ref()?;

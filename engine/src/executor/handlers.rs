@@ -43,23 +43,17 @@ fn built_in(handler: InternalHandler) -> Arc<dyn Handler> {
 /// block; its `step` names the step, the subject step if omitted. Only a visit that led here
 /// counts: what an earlier round or a withdrawn branch said is gone.
 fn consensus_calculator(input: &HandlerInput<'_>) -> Result<HandlerOutput, HandlerError> {
-    let mut config = input.config.clone();
-    let named = config.as_object_mut().and_then(|keys| keys.remove("step"));
-    let consensus: ConsensusConfig = if config.is_null() {
-        ConsensusConfig::default()
-    } else {
-        serde_json::from_value(config).map_err(|error| HandlerError::Config {
-            reason: error.to_string(),
-        })?
-    };
+    let config = ConsensusConfig::of_calculator(input.config);
+    let (named, consensus) = config.map_err(|error| HandlerError::Config {
+        reason: error.to_string(),
+    })?;
     let context = input.context;
-    let named = named.as_ref().and_then(Value::as_str);
-    let arrived = match named {
+    let arrived = match named.as_deref() {
         Some(named) => arrived(context).find(|at| at.step_id == *named),
         None => context.visit.reviewed.clone(),
     };
     let Some(at) = arrived else {
-        if named.is_some_and(|named| context.workflow.step(named).is_some()) {
+        if named.is_some_and(|named| context.workflow.step(&named).is_some()) {
             // On this way nobody was asked, so there is nothing to say about agreement.
             return Ok(HandlerOutput {
                 kind: ResultKind::Consensus,

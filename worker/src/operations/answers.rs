@@ -8,7 +8,7 @@ use std::{
 use glyph_workflow_engine::{
     StepConfig, WorkflowConfig,
     answer::{Question, Questions, UnclearQuestion},
-    config::{AnswerKind, DisagreementScope, EndsWith},
+    config::{AnswerKind, ConsensusConfig, EndsWith},
     ids::{StepId, WorkflowId},
 };
 use schemars::JsonSchema;
@@ -120,8 +120,7 @@ fn is_asked_for_the_rest(config: &WorkflowConfig, step: &StepConfig, subject: &S
     let consensus = config
         .step(subject)
         .and_then(|step| step.consensus.as_ref());
-    let scope = consensus.and_then(|consensus| consensus.on_disagreement.scope);
-    same && scope == Some(DisagreementScope::Disputed)
+    same && consensus.is_some_and(ConsensusConfig::asks_disputed_only)
 }
 
 /// The steps whose answers a review or adjudication can be about: those that make answers and lead

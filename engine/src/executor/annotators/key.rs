@@ -103,7 +103,17 @@ impl ModelKey {
         let Some(question) = weighing.and_then(|c| step.question_compared_by(c).ok()) else {
             return Vec::new();
         };
-        let key = |field: Option<&str>| Self::new(&config.id, step, &question, field);
+        Self::of_question(&config.id, step, &question)
+    }
+
+    /// The models of one question to `step`, each with the path of its field: one for each field of
+    /// a record, else one without a path.
+    pub(in crate::executor) fn of_question(
+        workflow: &WorkflowId,
+        step: &StepConfig,
+        question: &Question,
+    ) -> Vec<(Self, Option<String>)> {
+        let key = |field: Option<&str>| Self::new(workflow, step, question, field);
         if question.mode().is_none() {
             return vec![(key(question.field()), None)];
         }
@@ -183,32 +193,22 @@ fn weighed(
     let Ok(question) = step.question_compared_by(consensus) else {
         return Vec::new();
     };
-    let fields: Vec<Option<String>> = if question.mode().is_some() {
-        let fields = question.fields().into_iter();
-        fields
-            .map(|field| Some(question.path_of(field.path)))
-            .collect()
-    } else {
-        vec![question.field().map(str::to_owned)]
-    };
-    let key = |field: Option<String>| ModelKey::new(&config.id, step, &question, field.as_deref());
-    fields.into_iter().map(key).collect()
+    let keys = ModelKey::of_question(&config.id, step, &question);
+    keys.into_iter().map(|(key, _)| key).collect()
 }
 
 /// The models of a `consensus_calculator`: it compares the step its `config` names, else the
 /// subject step, which may be any annotation step.
 fn calculated(config: &WorkflowConfig, step: &StepConfig) -> Vec<ModelKey> {
-    let mut block = step.config.clone().unwrap_or(Value::Null);
-    let named = block.as_object_mut().and_then(|keys| keys.remove("step"));
-    let Ok(consensus) = serde_json::from_value::<ConsensusConfig>(block) else {
+    let block = step.config.as_ref().unwrap_or(&Value::Null);
+    let Ok((named, consensus)) = ConsensusConfig::of_calculator(block) else {
         return Vec::new();
     };
     if !weighs_votes(&consensus) {
         return Vec::new();
     }
-    let named = named.as_ref().and_then(Value::as_str);
-    let compared = config.steps.iter().filter(|step| match named {
-        Some(id) => step.id == *id,
+    let compared = config.steps.iter().filter(|step| match &named {
+        Some(id) => *step.id == **id,
         None => step.kind.spec().performer == Performer::Annotators,
     });
     compared

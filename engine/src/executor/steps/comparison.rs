@@ -7,8 +7,8 @@ use serde_json::Value;
 use crate::{
     answer::{Agreement, Answer, AnswerError, Ballot, Question, Rule, United, Work},
     config::{
-        AgreementMethod, AnswerKind, ConsensusConfig, DisagreementScope, DisagreementStrategy,
-        Fallback, FieldMode, StepConfig, TieBreaker,
+        AgreementMethod, AnswerKind, ConsensusConfig, DisagreementStrategy, Fallback, FieldMode,
+        StepConfig, TieBreaker,
     },
     events::{
         ConsensusCalculated, ConsensusMethod, FieldCalculated, KnownAnswers, Vote, WeightsUsed,
@@ -421,27 +421,17 @@ impl Weights {
         if !weighs_votes(consensus) {
             return Self { of: Vec::new() };
         }
-        let question = compared.question;
-        let asked: Vec<(String, Option<String>)> = if question.mode().is_some() {
-            let fields = question.fields().into_iter();
-            fields
-                .map(|field| (field.path.to_owned(), Some(question.path_of(field.path))))
-                .collect()
-        } else {
-            vec![(String::new(), question.field().map(str::to_owned))]
-        };
+        let keys = ModelKey::of_question(&context.workflow.id, compared.step, compared.question);
         let users: Vec<UserId> = given.by_user().map(|(user, _)| user).collect();
         let item = (context.state.task_id, compared.visit.number);
-        let of = asked.into_iter().filter_map(|(path, field)| {
-            let workflow = &context.workflow.id;
-            let key = ModelKey::new(workflow, compared.step, question, field.as_deref());
+        let of = keys.into_iter().filter_map(|(key, path)| {
             let used = context.annotators.weights(&key, item, &users)?;
             let weight = |user: &UserId| {
                 let known = used.annotators.iter().find(|known| known.user_id == *user);
                 known.map_or(0.0, |known| known.weight)
             };
             let weights = users.iter().map(weight).collect();
-            Some((path, used, weights))
+            Some((path.unwrap_or_default(), used, weights))
         });
         Self { of: of.collect() }
     }
@@ -473,7 +463,7 @@ fn left_over(
         let disputed: Vec<Value> = disputed.collect();
         return (None, (!disputed.is_empty()).then_some(disputed.into()));
     }
-    if consensus.on_disagreement.scope != Some(DisagreementScope::Disputed) {
+    if !consensus.asks_disputed_only() {
         return (None, None);
     }
     question.settled(agreement, united).unzip()

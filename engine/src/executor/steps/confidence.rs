@@ -30,9 +30,10 @@ pub(super) fn decide(
 ) -> ExecutionResult {
     let (step, visit) = (context.step, context.visit);
     let most = step.most_submissions().unwrap_or(u32::MAX);
-    let labels = usable_labels(question, visit, context.input());
+    let given = GivenAnswers::read(question, &visit.annotations, context.input());
+    let labels = usable_labels(question, &given);
     let item = (context.state.task_id, visit.number);
-    let mut calculated = compared(context, question);
+    let mut calculated = compared(context, question, &given);
     let mut posterior = None;
     match context.annotators.evidence(key, item, &labels) {
         Ok((evidence, model_position)) if !labels.is_empty() => {
@@ -96,8 +97,7 @@ pub(super) fn decide(
 
 /// Annotator and class of each label. Omits labels the step would reject now: they were submitted
 /// under another revision, which asked another question.
-fn usable_labels(question: &Question, visit: &Visit, input: &Value) -> Vec<(String, String)> {
-    let given = GivenAnswers::read(question, &visit.annotations, input);
+fn usable_labels(question: &Question, given: &GivenAnswers<'_>) -> Vec<(String, String)> {
     let label =
         |(user, answer): (UserId, &Answer)| Some((user.to_string(), question.class(answer)?));
     given.by_user().filter_map(label).collect()
@@ -126,7 +126,8 @@ pub(crate) fn admit(
              number, true or false{hint}"
         ));
     };
-    let mut labels = usable_labels(question, visit, input);
+    let given = GivenAnswers::read(question, &visit.annotations, input);
+    let mut labels = usable_labels(question, &given);
     labels.push((user.to_string(), class));
     match annotators.evidence(key, (task, visit.number), &labels) {
         Ok(_) => Ok(()),
@@ -141,8 +142,11 @@ pub(crate) fn admit(
 }
 
 /// The agreement of the annotators, which is only reported.
-fn compared(context: &ExecutionContext<'_>, question: &Question) -> ConsensusCalculated {
-    let given = GivenAnswers::read(question, &context.visit.annotations, context.input());
+fn compared(
+    context: &ExecutionContext<'_>,
+    question: &Question,
+    given: &GivenAnswers<'_>,
+) -> ConsensusCalculated {
     let answers = given.answers();
     let found = question.agreement(&answers, &mut Work::of_decision());
     let votes = votes(&given.whole(), None);

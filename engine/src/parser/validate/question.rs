@@ -3,7 +3,7 @@
 use super::validator::Validator;
 use crate::{
     answer::{Answer, FaultCode, Question, QuestionFault},
-    config::{CompletionType, ConsensusConfig, DisagreementScope, StepConfig},
+    config::{CompletionType, ConsensusConfig, StepConfig},
     parser::{fault::Spot, report::DiagnosticCode as Code, resolve::quoted, tree::Node},
     reliability::CLASSES_MAX,
 };
@@ -83,7 +83,7 @@ impl Validator<'_, '_> {
             || question.kind().is_regions()
             || question.kind() == crate::config::AnswerKind::Set;
         if let Some(scope) = node.below(&["on_disagreement", "scope"])
-            && consensus.on_disagreement.scope == Some(DisagreementScope::Disputed)
+            && consensus.asks_disputed_only()
             && !in_parts
         {
             let message =

@@ -251,14 +251,11 @@ impl<'w> Guide<'w> {
             }
         }
         if step.calls(InternalHandler::ConsensusCalculator) {
-            let mut settings = config.as_object().cloned().unwrap_or_default();
-            let named = settings.remove("step");
-            let named = named.as_ref().and_then(Value::as_str);
-            let Ok(consensus) = serde_json::from_value::<ConsensusConfig>(settings.into()) else {
+            let Ok((named, consensus)) = ConsensusConfig::of_calculator(&config) else {
                 return;
             };
             let steps = self.config.steps.iter().map(|step| &step.id);
-            let compared = steps.filter(|id| match named {
+            let compared = steps.filter(|id| match &named {
                 Some(named) => ***id == *named,
                 None => before.contains(id),
             });
