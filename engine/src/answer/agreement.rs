@@ -71,7 +71,7 @@ impl Agreement {
 
 /// An undefined agreement is no disagreement: one answer, or no variation at all. What is missing by
 /// rounding only is not missing.
-fn reaches(agreement: Option<f64>, threshold: f64) -> bool {
+pub(super) fn reaches(agreement: Option<f64>, threshold: f64) -> bool {
     agreement.is_none_or(|agreement| agreement >= threshold - 1e-12)
 }
 

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Question,
+    agreement::reaches,
     form::Form,
     kinds::{Field, Record, Shape},
     reader::value_at,
@@ -61,7 +62,7 @@ impl Question {
         let similarity = self.likeness_to_known(&given, &known, input, &mut work);
         let threshold = threshold.unwrap_or(self.gold_threshold());
         Some(Verdict {
-            correct: similarity >= threshold - 1e-12,
+            correct: reaches(Some(similarity), threshold),
             similarity,
         })
     }
@@ -119,15 +120,15 @@ impl Question {
             };
             sum += field.weight * alike;
             weights += field.weight;
-            all &= alike >= field.question.gold_threshold() - 1e-12;
+            all &= reaches(Some(alike), field.question.gold_threshold());
         }
         if weights <= 0.0 {
             return None;
         }
         let similarity = (sum / weights).clamp(0.0, 1.0);
         let correct = match (threshold, record.mode) {
-            (Some(threshold), _) => similarity >= threshold - 1e-12,
-            (None, FieldMode::Weighted) => similarity >= self.gold_threshold() - 1e-12,
+            (Some(threshold), _) => reaches(Some(similarity), threshold),
+            (None, FieldMode::Weighted) => reaches(Some(similarity), self.gold_threshold()),
             (None, FieldMode::AllOrNothing | FieldMode::FieldByField) => all,
         };
         Some(Verdict {

@@ -35,8 +35,6 @@ pub struct FieldQuestion<'q> {
     pub question: &'q Question,
     /// Weight in agreement and similarity.
     pub weight: f64,
-    /// What becomes of an answer without the field.
-    pub missing: MissingField,
 }
 
 impl Question {
@@ -90,7 +88,6 @@ impl Question {
             path: &field.path,
             question: &field.question,
             weight: field.weight,
-            missing: field.missing,
         });
         view.collect()
     }

@@ -170,14 +170,6 @@ impl FaultCode {
             Self::UnorderedScale => "unordered_scale",
         }
     }
-
-    /// Whether the question can be asked in spite of it.
-    pub fn is_warning(self) -> bool {
-        matches!(
-            self,
-            Self::OddThreshold | Self::PooledFields | Self::NumberLikeValue | Self::UnorderedScale
-        )
-    }
 }
 
 #[derive(Default)]

@@ -118,6 +118,8 @@ pub(super) struct Ends<'d, 'a> {
     handlers: &'d [&'d str],
     /// For each expression, the numbers that it compares the agreement with.
     bounds: HashMap<&'d str, Option<Vec<f64>>>,
+    /// For each step, how it can end by its own keys; `None` where a part of it cannot be read.
+    by_keys: Vec<Option<Vec<Ending>>>,
     /// Answers of expressions that were asked before.
     asked: RefCell<HashMap<Asked<'d>, Match>>,
     /// For each step, the agreement that its subject can carry.
@@ -157,10 +159,16 @@ impl<'d, 'a> Ends<'d, 'a> {
             endings: Vec::new(),
             handlers,
             bounds,
+            by_keys: Vec::new(),
             asked: RefCell::default(),
             of_subject: vec![Vec::new(); count],
             without_subject: vec![false; count],
         };
+        ends.by_keys = draft
+            .steps
+            .iter()
+            .map(|step| ends.endings_by_keys(step.config.as_ref()?).into())
+            .collect();
         for at in 0..count {
             ends.of_subject[at] = ends.agreements_of_subject(at);
         }
@@ -196,8 +204,8 @@ impl<'d, 'a> Ends<'d, 'a> {
                 match self.config(way.from) {
                     None => found.push(EndingAgreement::Any),
                     Some(config) if config.kind.spec().makes_subject() => {
-                        let endings = self.endings_by_keys(config);
-                        found.extend(endings.iter().map(|ending| ending.agreement));
+                        let endings = self.by_keys[way.from].iter().flatten();
+                        found.extend(endings.map(|ending| ending.agreement));
                     }
                     Some(_) if !std::mem::replace(&mut seen[way.from], true) => {
                         waiting.push(way.from);
@@ -456,7 +464,7 @@ impl Ends<'_, '_> {
     fn possible(&self, at: usize, step: &StepConfig) -> Vec<Outcome> {
         let samples = self.samples(at);
         let mut outcomes: Vec<Outcome> = Vec::new();
-        for ending in self.endings_by_keys(step) {
+        for ending in self.by_keys[at].iter().flatten() {
             let of_subject = [ending.agreement];
             let agreements = match ending.agreement {
                 EndingAgreement::OfSubject => self.of_subject[at].as_slice(),
@@ -494,8 +502,8 @@ impl Ends<'_, '_> {
 
     /// One agreement of every interval between the numbers that matter at a step, and none.
     fn samples(&self, at: usize) -> Vec<Option<f64>> {
-        let own = self.config(at).map(|config| self.endings_by_keys(config));
-        let own = own.iter().flatten().map(|ending| ending.agreement);
+        let own = self.by_keys[at].iter().flatten();
+        let own = own.map(|ending| ending.agreement);
         let of_endings = own.chain(self.of_subject[at].iter().copied());
         let of_endings = of_endings.filter_map(|agreement| match agreement {
             EndingAgreement::Below(bound) | EndingAgreement::AtLeast(bound) => Some(bound),

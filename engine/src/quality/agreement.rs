@@ -189,28 +189,28 @@ impl Window {
         updated_at: DateTime<Utc>,
     ) -> AgreementProgress {
         let series = &self.series;
-        let coefficient = |find: fn(&Series) -> Result<Pooled, ConsensusError>| {
-            if question.is_categorical() {
-                Found::of(find(series))
-            } else {
-                Found::without("these answers are no categories")
-            }
+        let is_categorical = question.is_categorical();
+        let coefficient = |found: Option<Result<Pooled, ConsensusError>>| {
+            let without = || Found::without("these answers are no categories");
+            found.map_or_else(without, Found::of)
         };
-        let kappa_of = series.kappa().ok().map(|(_, is_cohen)| {
-            if is_cohen {
+        let kappa = is_categorical.then(|| series.kappa());
+        let kappa_of = kappa.as_ref().and_then(|kappa| kappa.as_ref().ok());
+        let kappa_of = kappa_of.map(|(_, is_cohen)| {
+            if *is_cohen {
                 KappaOf::TwoPeople
             } else {
                 KappaOf::AllAnswers
             }
         });
-        let agreement = Found::of(if question.is_categorical() {
+        let agreement = Found::of(if is_categorical {
             series.observed()
         } else {
             series.similarity()
         });
-        let alpha = coefficient(Series::alpha);
-        let kappa = coefficient(|series| series.kappa().map(|(pooled, _)| pooled));
-        let ac1 = coefficient(Series::ac1);
+        let alpha = coefficient(is_categorical.then(|| series.alpha()));
+        let kappa = coefficient(kappa.map(|kappa| kappa.map(|(pooled, _)| pooled)));
+        let ac1 = coefficient(is_categorical.then(|| series.ac1()));
         let (categories_used, categories_known) = series.categories();
         AgreementProgress {
             workflow: question.workflow.clone(),
@@ -234,7 +234,7 @@ impl Window {
             ac1: ac1.value,
             ac1_interval: ac1.bounds,
             ac1_undefined: ac1.undefined,
-            classes: if question.is_categorical() {
+            classes: if is_categorical {
                 classes(series)
             } else {
                 Vec::new()

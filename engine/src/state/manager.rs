@@ -50,9 +50,4 @@ impl WorkflowStateManager {
     pub fn output(&self) -> Option<&Value> {
         self.snapshot.output.as_ref()
     }
-
-    /// Whether the task has completed.
-    pub fn is_completed(&self) -> bool {
-        self.snapshot.status == TaskStatus::Completed
-    }
 }

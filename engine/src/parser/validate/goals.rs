@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::validator::Validator;
 use crate::{
     config::{CompletionActionConfig, GoalConfig, GoalType, VolumeUnit},
-    consensus::{CONFIDENCE_DEFAULT, wilson_interval},
+    consensus::wilson_interval,
     limits::WINDOW_SAMPLES_MAX,
     parser::{
         draft::typed, fault::Spot, report::DiagnosticCode as Code, resolve::quoted, tree::Node,
@@ -138,7 +138,7 @@ impl Validator<'_, '_> {
                 .value_of(at);
             return;
         }
-        let confidence = goal.confidence.unwrap_or(CONFIDENCE_DEFAULT);
+        let confidence = goal.confidence();
         let most = wilson_interval(WINDOW_SAMPLES_MAX, WINDOW_SAMPLES_MAX, confidence);
         if let (Ok(most), Some(target), Some(at)) = (most, goal.target, node.get("target"))
             && target > most.lower
