@@ -28,6 +28,12 @@ pub const EXPLORED_CASES_MAX: usize = 150;
 pub const ANNOTATORS_MAX: u32 = 1_000;
 /// Fields that one consensus block may compare one by one; more are refused at creation.
 pub const FIELDS_MAX: usize = 100;
+/// Groups of annotators that a workflow may name; more are refused at creation.
+pub const ANNOTATOR_GROUPS_MAX: usize = 100;
+/// How many of its first tasks a workflow learns from (`learn.first`) where it says nothing.
+pub const LEARN_FIRST_DEFAULT: u32 = 0;
+/// How many of its first tasks a workflow may learn from; more are refused at creation.
+pub const LEARN_FIRST_MAX: u32 = 100_000;
 /// Bytes of an answer where answers are categories. A step that completes by confidence rejects a
 /// longer one as `invalid_annotation`; elsewhere annotator models ignore it.
 pub const CLASS_BYTES_MAX: usize = 256;

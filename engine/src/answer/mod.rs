@@ -65,7 +65,7 @@ pub use agreement::{Agreement, FieldAgreement};
 pub use ballot::{Ballot, Candidate};
 pub use error::{AnswerError, Problem};
 pub use gold::Verdict;
-pub use question::{FieldQuestion, Question};
+pub use question::{FieldQuestion, Question, data_of};
 pub use questions::{Questions, UnclearQuestion};
 pub use reader::value_at;
 pub use resolve::{Asked, Comparison, FaultCode, QuestionFault};

@@ -239,7 +239,7 @@ impl Question {
 }
 
 /// Data that hold nothing but a value at a path.
-pub(super) fn data_of(field: Option<&str>, value: &Value) -> Value {
+pub fn data_of(field: Option<&str>, value: &Value) -> Value {
     let path = field.map(|field| field.strip_prefix("$.").unwrap_or(field));
     let keys = path.into_iter().flat_map(|path| path.rsplit('.'));
     keys.fold(value.clone(), |value, key| {

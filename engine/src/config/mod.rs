@@ -15,6 +15,7 @@ mod handler;
 mod hook;
 mod library;
 mod measure;
+mod reliability;
 mod script;
 mod step;
 mod step_type;
@@ -39,6 +40,9 @@ pub use handler::{BUILT_IN_HANDLERS, ExternalHandler, InternalHandler, WebhookCo
 pub use hook::{Hook, HookId, HookStage, Hooks};
 pub use library::{StepLibrary, Template};
 pub use measure::{AgreementMethod, Coefficient, DistanceWeights, Level, Metric};
+pub use reliability::{
+    AnnotatorGroup, AnnotatorKind, AskedOn, AuditConfig, LearnConfig, ReliabilityConfig, Sampling,
+};
 pub use script::{
     AdvanceMove, ControlMove, Decision, ExpectedEnd, ExpectedOutcome, ExpectedStatus,
     HandlerAnswer, MigrateMove, Move, PauseMove, Person, PersonMove, ReleaseMove, Script,

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::ConfigDuration;
+use super::{ConfigDuration, Sampling};
 use crate::ids::{StepId, WorkflowId};
 
 /// A script for one task.
@@ -36,6 +36,9 @@ pub struct Script {
     /// The known answer, which makes it a gold task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<Value>,
+    /// The samples that the task belongs to; none when left out.
+    #[serde(default, skip_serializing_if = "Sampling::is_default")]
+    pub sampling: Sampling,
     /// The people by name, with their roles. If the list is present, every person in the script
     /// must be on it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

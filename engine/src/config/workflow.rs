@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigDuration, GoalConfig, OnError, StepConfig, TransitionConfig};
+use super::{ConfigDuration, GoalConfig, OnError, ReliabilityConfig, StepConfig, TransitionConfig};
 use crate::ids::{RevisionId, StepId, WorkflowId};
 
 /// A checked workflow: templates expanded, library steps resolved, defaults filled in.
@@ -38,6 +38,9 @@ pub struct WorkflowConfig {
     /// Share of tasks with a known answer among claims.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gold: Option<GoldConfig>,
+    /// How the reliability of annotators is learned.
+    #[serde(default, skip_serializing_if = "ReliabilityConfig::is_default")]
+    pub reliability: ReliabilityConfig,
     /// Goals of the workflow.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub goals: Vec<GoalConfig>,

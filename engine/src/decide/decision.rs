@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     command::{Outcome, Rejection, RejectionCode},
+    config::Sampling,
     events::StoredEvent,
     executor::{HandlerRegistry, annotators::Annotators},
     state::{Draft, WorkflowPause, WorkflowSnapshot},
@@ -21,6 +22,8 @@ pub struct DecideContext<'a> {
     pub handlers: &'a HandlerRegistry,
     /// The annotator models, at one position of the log.
     pub annotators: Annotators<'a>,
+    /// The samples that the task belongs to if this command starts it.
+    pub sampling: Sampling,
     /// The time.
     pub now: DateTime<Utc>,
     /// Pauses of workflows: all in force now, and those that ended after the task's last event.

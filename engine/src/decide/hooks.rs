@@ -66,11 +66,13 @@ impl DecisionBuilder<'_> {
 
     fn complete(&mut self, step: &StepConfig, found: FoundResult) {
         let visit = self.visit(&step.id).number;
+        let judgement = self.judgement(step, &found.result);
         self.emit(WorkflowEvent::StepCompleted {
             step_id: step.id.clone(),
             visit,
             result: found.result,
             context: found.context,
+            judgement: judgement.map(Box::new),
         });
         self.notify(step, HookStage::OnComplete);
         if let Some(reason) = found.escalation {

@@ -108,6 +108,7 @@ pub(super) fn begin(builder: &mut DecisionBuilder<'_>, details: Details) -> Resu
             .into_iter()
             .collect(),
         parent,
+        sampling: builder.sampling,
     }));
     Ok(())
 }

@@ -11,8 +11,10 @@ use serde_json::Value;
 use super::builder::DecisionBuilder;
 use crate::{
     config::{InternalHandler, Performer, StepConfig, SubjectRole},
+    events::Judgement,
+    executor::settled,
     ids::{StepId, UserId},
-    state::{ReviewDecision, StepResult, StepVisit, Subject},
+    state::{ResolvedBy, ReviewDecision, StepResult, StepVisit, Subject},
 };
 
 impl DecisionBuilder<'_> {
@@ -102,6 +104,32 @@ impl DecisionBuilder<'_> {
             }
         }
         found
+    }
+
+    /// What the value that a review or adjudication ends with says about the answers of others. None
+    /// where no person judged, or where the step asks for something else than they answered.
+    pub(super) fn judgement(&self, step: &StepConfig, result: &StepResult) -> Option<Judgement> {
+        let judged = matches!(
+            result.resolved_by,
+            Some(ResolvedBy::Adjudication | ResolvedBy::Review)
+        );
+        if !judged || step.answer.is_some() || !step.kind.spec().has_subject() {
+            return None;
+        }
+        let visit = self.visit(&step.id);
+        let question = self.asked(step, visit);
+        let disputed = settled(step, visit).map(|(_, disputed)| disputed);
+        let disputed = disputed.filter(|_| question.mode().is_some());
+        let disputed = disputed.and_then(Value::as_array).map(|paths| {
+            let paths = paths.iter().filter_map(Value::as_str);
+            paths.map(|path| question.path_of(path)).collect()
+        });
+        Some(Judgement {
+            of: visit.reviewed.clone()?,
+            user_id: visit.annotations.last()?.user_id,
+            field: question.field().map(str::to_owned),
+            only: disputed,
+        })
     }
 
     /// What a review or adjudication that is about to begin is about; none for any other step.

@@ -34,7 +34,7 @@ pub(super) fn submit(
     }
     let open = |step: &StepConfig| builder.is_open_to_people(step);
     let step = builder.target_step(command.step_id.as_deref(), open)?;
-    let annotation = annotation(builder, &command.annotation);
+    let annotation = annotation(builder, step, &command.annotation);
     require_acceptable(builder, step, &annotation)?;
     start::require_same_workflow(builder, command.workflow.as_ref())?;
     let visit = builder.visit(&step.id).number;
@@ -51,7 +51,15 @@ pub(super) fn submit(
     Ok(())
 }
 
-fn annotation(builder: &DecisionBuilder<'_>, input: &AnnotationInput) -> AnnotationData {
+fn annotation(
+    builder: &DecisionBuilder<'_>,
+    step: &StepConfig,
+    input: &AnnotationInput,
+) -> AnnotationData {
+    let roles = input.roles.clone().unwrap_or_default();
+    let answers = step.kind.spec().ends_with == EndsWith::Annotations;
+    let reliability = Some(&builder.config().reliability).filter(|_| answers);
+    let group = reliability.and_then(|config| config.group_of(input.user_id, &roles));
     AnnotationData {
         annotation_id: input
             .annotation_id
@@ -60,7 +68,8 @@ fn annotation(builder: &DecisionBuilder<'_>, input: &AnnotationInput) -> Annotat
         data: input.data.clone(),
         decision: input.decision.clone(),
         submitted_at: input.submitted_at,
-        roles: input.roles.clone().unwrap_or_default(),
+        group: group.map(str::to_owned),
+        roles,
         confidence: input.confidence,
     }
 }
@@ -273,7 +282,7 @@ fn require_valid(
         return Ok(());
     };
     let item = (builder.task_id(), visit, input);
-    let label = (annotation.user_id, &answer);
+    let label = (annotation, &answer);
     admit((&question, &key), builder.annotators, item, label).map_err(|detail| {
         invalid(format!(
             "{detail} (step `{}` completes by confidence)",

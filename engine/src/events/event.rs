@@ -11,14 +11,15 @@ use uuid::Uuid;
 use super::LogPosition;
 use crate::{
     config::{
-        AgreementMethod, DisagreementStrategy, DistanceWeights, ExternalHandler, FieldMode, HookId,
-        Level, Metric, Target, TimeoutAction,
+        AgreementMethod, AskedOn, DisagreementStrategy, DistanceWeights, ExternalHandler,
+        FieldMode, HookId, Level, Metric, Sampling, Target, TimeoutAction,
     },
     ids::{StepId, TaskId, UserId, WorkflowId},
     reliability::Evidence,
     state::{
-        AnnotationData, ChildOrder, ChildOutcome, FoundResult, IncidentCode, ParentTask,
-        ResolvedBy, SlotHolder, SoftLabels, StepResult, StepVisit, Subject, WorkflowRef,
+        AnnotationData, AuditedAnswer, ChildOrder, ChildOutcome, FoundResult, IncidentCode,
+        ParentTask, ResolvedBy, SlotHolder, SoftLabels, StepResult, StepVisit, Subject,
+        WorkflowRef,
     },
 };
 
@@ -222,6 +223,9 @@ pub enum WorkflowEvent {
         /// Values that are added to the task's context.
         #[serde(default, skip_serializing_if = "Map::is_empty")]
         context: Map<String, Value>,
+        /// Whose answers the value judges, if an adjudicator or reviewer gave or approved it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        judgement: Option<Box<Judgement>>,
     },
     /// A visit failed.
     StepFailed {
@@ -357,6 +361,25 @@ pub struct WorkflowStarted {
     /// The visit whose sub-workflow the task runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<ParentTask>,
+    /// The samples that the task belongs to.
+    #[serde(default, skip_serializing_if = "Sampling::is_default")]
+    pub sampling: Sampling,
+}
+
+/// What an adjudicator or reviewer says about the answers of others: the value of the step is right.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Judgement {
+    /// The visit whose answers are judged.
+    #[serde(flatten)]
+    pub of: StepVisit,
+    /// The judge.
+    pub user_id: UserId,
+    /// Where annotations have what the value is: a path in `annotation.data`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// The paths of the fields of a record that the judge decided; all fields if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<Vec<String>>,
 }
 
 /// A visit needs a child task.
@@ -633,6 +656,12 @@ pub struct ConsensusCalculated {
     /// visit continues.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub more: Option<u32>,
+    /// Why they are asked although the answer is sure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_on: Option<AskedOn>,
+    /// The answer that the visit will end with, if an audit begins here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audited: Option<Box<AuditedAnswer>>,
     /// The value found.
     pub value: Option<Value>,
     /// What determined it.

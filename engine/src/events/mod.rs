@@ -8,7 +8,7 @@ mod rebuild;
 
 pub use event::{
     AnnotatorWeight, ChildEnded, ChildRequested, ConsensusCalculated, ConsensusMethod,
-    FieldCalculated, HandlerRequested, HookEnded, Job, KnownAnswers, OfferBasis,
+    FieldCalculated, HandlerRequested, HookEnded, Job, Judgement, KnownAnswers, OfferBasis,
     PosteriorCalculated, PosteriorMethod, ReleaseReason, StepActivated, StepOpened,
     TransitionOccurred, Vote, WeightsUsed, WorkflowEvent, WorkflowMigrated, WorkflowStarted,
 };

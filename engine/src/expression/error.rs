@@ -148,6 +148,7 @@ impl Fields {
                 "reached",
                 "agreed",
                 "disputed",
+                "audit",
             ],
             Self::Step => &["completed", "visits", "result", "prepared"],
             Self::Posterior => &["confidence", "classes", "probabilities", "unseen"],

@@ -6,7 +6,7 @@
 //! more.
 
 use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
+    collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
     sync::Arc,
 };
 
@@ -21,7 +21,7 @@ use crate::{
         annotators::{Annotators, ModelKey},
         error_chain,
     },
-    ids::{RevisionId, TaskId, WorkflowSelector},
+    ids::{RevisionId, TaskId, WorkflowId, WorkflowSelector},
     state::WorkflowSnapshot,
     store::{ErrorClass, OpenBatch, OpenRequest, PublisherId},
     transition::CompiledWorkflow,
@@ -160,11 +160,13 @@ impl WorkflowOrchestrator {
             .workflows
             .resolve(&selectors(commands, &cached))
             .await?;
+        let counted = named.values().map(|workflow| &**workflow.config());
         Ok(Batch {
             commands,
             publisher,
             chains,
             cached,
+            counted: self.started.to_count(counted),
             named,
         })
     }
@@ -172,6 +174,7 @@ impl WorkflowOrchestrator {
     /// Takes the locks of a batch and brings the state of each of its tasks up to date.
     async fn open<'a>(&'a self, batch: &Batch<'a>) -> Result<Opened<'a>, OrchestrationError> {
         let mut open = self.event_store.open(batch.request()).await?;
+        self.started.counted(&open.started);
         let mut run = Run::new(self, batch.commands, batch.named.clone(), &open);
         let mut states = Vec::with_capacity(batch.chains.len());
         for (task, _) in &batch.chains {
@@ -225,6 +228,8 @@ struct Batch<'a> {
     cached: HashMap<TaskId, Arc<WorkflowSnapshot>>,
     /// What the selectors that a decision may need mean now.
     named: HashMap<WorkflowSelector, Compiled>,
+    /// Workflows whose started tasks are counted.
+    counted: BTreeMap<WorkflowId, u32>,
 }
 
 impl Batch<'_> {
@@ -236,6 +241,7 @@ impl Batch<'_> {
             tasks: tasks.collect(),
             commands: ids.collect(),
             publisher: self.publisher,
+            counted: self.counted.clone(),
             claimant: None,
         }
     }

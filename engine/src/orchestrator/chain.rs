@@ -4,7 +4,7 @@
 //! timers, slots and a snapshot.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
@@ -12,14 +12,14 @@ use std::{
 
 use chrono::{DateTime, Utc};
 
-use super::{BatchStats, OrchestrationError, WorkflowOrchestrator};
+use super::{BatchStats, OrchestrationError, WorkflowOrchestrator, sampling::sampling};
 use crate::{
     command::{Command, CommandEnvelope, Dead, Outcome, Undecided},
-    config::ExternalHandler,
+    config::{ExternalHandler, Sampling},
     decide::{DecideContext, decide},
     events::{StoredEvent, WorkflowEvent, evolve},
     executor::annotators::Annotators,
-    ids::{CommandId, RevisionId, TaskId, WorkflowSelector},
+    ids::{CommandId, RevisionId, TaskId, WorkflowId, WorkflowSelector},
     limits::SNAPSHOT_EVERY,
     state::{Draft, Slots, WorkflowPause, WorkflowSnapshot},
     store::{
@@ -36,6 +36,8 @@ pub(super) struct Run<'a> {
     commands: &'a [CommandEnvelope],
     now: DateTime<Utc>,
     pauses: Vec<WorkflowPause>,
+    /// How many tasks have started on the workflows that are counted.
+    started: BTreeMap<WorkflowId, u32>,
     named: HashMap<WorkflowSelector, Arc<CompiledWorkflow>>,
     /// Every revision that a task of the batch runs on or may be started with.
     pub(super) workflows: HashMap<RevisionId, Arc<CompiledWorkflow>>,
@@ -90,6 +92,7 @@ impl<'a> Run<'a> {
             commands,
             now: open.now,
             pauses: open.pauses.clone(),
+            started: open.started.clone(),
             workflows: named
                 .values()
                 .map(|w| (w.config().revision_id, Arc::clone(w)))
@@ -198,6 +201,10 @@ impl<'a> Run<'a> {
             named: named.map(AsRef::as_ref),
             handlers: &self.orchestrator.handler_registry,
             annotators,
+            sampling: match named {
+                Some(named) if state.is_none() => self.sampling(envelope, named),
+                Some(_) | None => Sampling::default(),
+            },
             now: self.now,
             pauses: &self.pauses,
         };
@@ -233,6 +240,12 @@ impl<'a> Run<'a> {
             gathered.fired.push(due.row.clone());
         }
         let before = std::mem::replace(state, decision.state);
+        if before.is_none()
+            && let Some(state) = state
+            && let Some(started) = self.started.get_mut(&state.workflow.workflow)
+        {
+            *started += 1;
+        }
         if let Some(state) = state {
             for event in &decision.events {
                 gathered.outbox.extend(self.orchestrator.messages.for_event(
@@ -257,6 +270,12 @@ impl<'a> Run<'a> {
         gathered.events.extend(decision.events);
         gathered.drafts.extend(decision.draft);
         decision.outcome
+    }
+
+    fn sampling(&self, envelope: &CommandEnvelope, named: &CompiledWorkflow) -> Sampling {
+        let config = named.config();
+        let started = self.started.get(&config.id).copied();
+        sampling(envelope.command.task_id(), config, started)
     }
 
     fn record(

@@ -127,11 +127,11 @@ impl WorkflowOrchestrator {
             .open(OpenRequest {
                 tasks: [(task, version)].into(),
                 commands: vec![request.command_id],
-                publisher: None,
                 claimant: Some(Claimant {
                     user_id: request.user_id,
                     waits,
                 }),
+                ..OpenRequest::default()
             })
             .await?;
         if let Some(known) = open.known(request.command_id) {

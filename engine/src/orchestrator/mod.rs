@@ -15,6 +15,7 @@ mod pending_events;
 mod preview;
 mod quality;
 mod report;
+mod sampling;
 mod state_cache;
 mod workflow_cache;
 
@@ -31,7 +32,10 @@ pub use operator::plan_operator_command;
 pub use preview::Preview;
 pub use report::{BatchReport, BatchStats};
 
-use self::{live_models::LiveModels, state_cache::StateCache, workflow_cache::WorkflowCache};
+use self::{
+    live_models::LiveModels, sampling::StartedTasks, state_cache::StateCache,
+    workflow_cache::WorkflowCache,
+};
 use crate::{
     command::{
         Advance, AnnotationInput, Command, CommandEnvelope, Outcome, ProcessResult, Start,
@@ -67,6 +71,7 @@ pub struct WorkflowOrchestrator {
     messages: Arc<dyn MessageBuilder>,
     workflows: WorkflowCache,
     states: StateCache,
+    started: StartedTasks,
     models: LiveModels,
 }
 
@@ -106,6 +111,7 @@ impl WorkflowOrchestrator {
             facts: Arc::new(SystemFacts),
             messages: Arc::new(NoMessages),
             states: StateCache::default(),
+            started: StartedTasks::default(),
         }
     }
 

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::report::ValidationError;
 use crate::{
     config::{
-        ConsensusConfig, ExternalHandler, GoalConfig, GoldConfig, InternalHandler, Script,
-        Settings, StepConfig, TransitionConfig, WebhookConfig,
+        ConsensusConfig, ExternalHandler, GoalConfig, GoldConfig, InternalHandler,
+        ReliabilityConfig, Script, Settings, StepConfig, TransitionConfig, WebhookConfig,
     },
     ids::{StepId, WorkflowId},
 };
@@ -53,6 +53,8 @@ struct WorkflowBody {
     transitions: Option<Vec<TransitionConfig>>,
     /// Share of tasks with a known answer among claims.
     gold: Option<GoldConfig>,
+    /// How the reliability of annotators is learned.
+    reliability: Option<ReliabilityConfig>,
 }
 
 /// Settings of the handler `consensus_calculator`: a consensus block and the step it applies to.

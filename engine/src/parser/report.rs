@@ -10,10 +10,10 @@
 //! | `yaml_syntax` | `parse`, `source_map` |
 //! | `duplicate_key` | `source_map` |
 //! | `unknown_key` | `resolve`, `script`, `structure` |
-//! | `missing_key` | `resolve`, `script`, `structure`, `validate/conditions`, `validate/goals`, `validate/question`, `validate/steps` |
+//! | `missing_key` | `resolve`, `script`, `structure`, `validate/conditions`, `validate/goals`, `validate/question`, `validate/reliability`, `validate/steps` |
 //! | `wrong_type` | `resolve`, `structure` |
 //! | `invalid_value` | `draft`, `parse`, `script`, `structure`, `validate/completion`, `validate/handlers`, `validate/question`, `validate/steps`, `validate/validator` |
-//! | `out_of_range` | `graph`, `structure`, `validate/completion`, `validate/conditions`, `validate/goals`, `validate/question`, `validate/validator` |
+//! | `out_of_range` | `graph`, `structure`, `validate/completion`, `validate/conditions`, `validate/goals`, `validate/question`, `validate/reliability`, `validate/validator` |
 //! | `invalid_id` | `structure` |
 //! | `duplicate_id` | `validate/validator` |
 //! | `unknown_step` | `draft`, `resolve`, `script`, `validate/conditions`, `validate/handlers` |
@@ -21,7 +21,7 @@
 //! | `unknown_template` | `resolve` |
 //! | `unknown_handler` | `validate/handlers` |
 //! | `misplaced_key` | `resolve`, `script`, `validate/completion`, `validate/conditions`, `validate/consensus`, `validate/goals`, `validate/handlers`, `validate/question`, `validate/steps` |
-//! | `conflicting_keys` | `resolve`, `script`, `validate/goals`, `validate/question`, `validate/validator` |
+//! | `conflicting_keys` | `resolve`, `script`, `validate/goals`, `validate/question`, `validate/reliability`, `validate/validator` |
 //! | `bad_expression` | `ending_checks`, `validate/conditions`, `validate/question` |
 //! | `unreachable_step` | `graph` |
 //! | `trapped_step` | `graph` |
@@ -34,7 +34,7 @@
 //! | `open_loop` | `loops` |
 //! | `branch_collision` | `branches` |
 //! | `idle_join` | `branches` |
-//! | `no_effect` | `branches`, `validate/handlers`, `validate/question`, `validate/steps` |
+//! | `no_effect` | `branches`, `validate/handlers`, `validate/question`, `validate/reliability`, `validate/steps` |
 //! | `odd_threshold` | `validate/question` |
 //! | `pooled_fields` | `validate/question` |
 //! | `number_like_value` | `validate/question` |

@@ -22,6 +22,7 @@ const SLUG: &str = r"^[a-z0-9][a-z0-9_-]{0,63}$";
 const TARGET: &str = r"^(_complete|_failed|[a-z0-9][a-z0-9_-]{0,63})$";
 const DURATION: &str = "^[0-9]{1,9}[smhd]$";
 const TIME_HINT: &str = "write it as `2031-05-17T12:00:00Z`";
+const UUID_HINT: &str = "write the id of a person, like 0190a6c0-0000-7000-8000-000000000001";
 
 /// What happens to a node in the mapping or list that contains it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -355,18 +356,24 @@ impl<'a> Checker<'a> {
             };
             return self.mistyped_with(node, expected, hint);
         };
-        if schema["format"] == "date-time" {
-            if chrono::DateTime::parse_from_rfc3339(text).is_ok() {
+        let formatted = match schema["format"].as_str() {
+            Some("date-time") => Some((
+                chrono::DateTime::parse_from_rfc3339(text).is_ok(),
+                "a point in time",
+                TIME_HINT,
+            )),
+            Some("uuid") => Some((uuid::Uuid::parse_str(text).is_ok(), "a UUID", UUID_HINT)),
+            _ => None,
+        };
+        if let Some((is_one, expected, hint)) = formatted {
+            if is_one {
                 return Outcome::Good;
             }
+            let message = format!("`{text}` is not {expected}");
             self.faults
-                .add(
-                    Code::InvalidValue,
-                    &node.origin,
-                    format!("`{text}` is not a point in time"),
-                )
+                .add(Code::InvalidValue, &node.origin, message)
                 .value(text)
-                .suggest(TIME_HINT);
+                .suggest(hint);
             return Outcome::Bad;
         }
         match pattern {
@@ -715,7 +722,7 @@ mod tests {
                         "{value}"
                     ),
                     "format" => assert!(
-                        ["date-time", "double", "uint32", "int32"]
+                        ["date-time", "double", "uint32", "int32", "uuid"]
                             .contains(&value.as_str().unwrap()),
                         "{value}"
                     ),

@@ -123,6 +123,16 @@ impl ReliabilityModel {
         Ok((evidence, ratio))
     }
 
+    /// How many votes of independent annotators so many labels of a group on one item are worth. A
+    /// group without observations is taken to err together.
+    pub fn worth(&self, group: &str, labels: u32) -> f64 {
+        let known = self.groups.iter().find(|known| known.name == group);
+        known.map_or_else(
+            || Group::new(group).worth(labels),
+            |known| known.worth(labels),
+        )
+    }
+
     /// Votes with their ties.
     pub(super) fn tied(&self, votes: impl Iterator<Item = Vote>) -> Vec<(Vote, Tie)> {
         let votes: Vec<Vote> = votes.collect();

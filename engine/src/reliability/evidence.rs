@@ -153,10 +153,10 @@ pub struct Posterior {
 
 impl Posterior {
     /// The most probable of the classes that people gave; `None` if two are equally probable.
-    pub fn best_given<'p>(&'p self, labels: &[(String, String)]) -> Option<&'p str> {
+    pub fn best_given<'p>(&'p self, labels: &[LabelEvidence]) -> Option<&'p str> {
         // The order in which labels came moves a probability by less than this part of it.
         const MOVED_BY_ORDER: f64 = 0.01;
-        let given: BTreeSet<&str> = labels.iter().map(|(_, class)| class.as_str()).collect();
+        let given: BTreeSet<&str> = labels.iter().map(|label| label.class.as_str()).collect();
         let given: Vec<(&str, f64)> = (self.classes.iter().zip(&self.probabilities))
             .filter(|(class, _)| given.contains(class.as_str()))
             .map(|(class, probability)| (class.as_str(), *probability))

@@ -80,6 +80,12 @@ impl Group {
         mean / sum
     }
 
+    /// How many votes of independent annotators so many of its labels on one item are worth.
+    pub(super) fn worth(&self, labels: u32) -> f64 {
+        let n = f64::from(labels);
+        n / (1.0 + (n - 1.0) * self.correlation())
+    }
+
     pub(super) fn learn(&mut self, before: &[f64], after: &[f64]) {
         for ((log, before), after) in self.logs.iter_mut().zip(before).zip(after) {
             *log += after - before;
@@ -155,12 +161,11 @@ pub struct GroupEvidence {
 
 impl GroupEvidence {
     pub(super) fn new(group: &Group, labels: u32) -> Self {
-        let (correlation, n) = (group.correlation(), f64::from(labels));
         Self {
             group: group.name.clone(),
             labels,
-            votes: n / (1.0 + (n - 1.0) * correlation),
-            correlation,
+            votes: group.worth(labels),
+            correlation: group.correlation(),
         }
     }
 }

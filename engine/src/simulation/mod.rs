@@ -50,7 +50,7 @@ use crate::{
         Command, CommandEnvelope, EffectOutcome, FireTimer, OperatorCommand, Outcome, Rejection,
         operator,
     },
-    config::{HandlerAnswer, HookStage, WorkflowConfig},
+    config::{HandlerAnswer, HookStage, Sampling, WorkflowConfig},
     decide::{DecideContext, Decision, decide},
     events::StoredEvent,
     executor::{HandlerRegistry, annotators::Annotators},
@@ -73,6 +73,8 @@ pub struct Simulation {
     holds_calls: bool,
     /// Pauses of whole workflows, ended ones too.
     pauses: Vec<WorkflowPause>,
+    /// The samples that tasks belong to which a `start` begins; none unless whoever plays says so.
+    pub(super) sampling: Sampling,
     tasks: BTreeMap<TaskId, PlayedTask>,
     now: DateTime<Utc>,
     commands: u64,
@@ -113,6 +115,7 @@ impl Simulation {
             answers: BTreeMap::new(),
             holds_calls: false,
             pauses: Vec::new(),
+            sampling: Sampling::default(),
             tasks: BTreeMap::new(),
             now,
             commands: 0,
@@ -239,6 +242,10 @@ impl Simulation {
             pauses: &self.pauses,
             // A simulation has no annotator models.
             annotators: Annotators::default(),
+            sampling: match envelope.command {
+                Command::Start(_) => self.sampling,
+                _ => Sampling::default(),
+            },
             now: self.now,
         };
         let Decision {

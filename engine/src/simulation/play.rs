@@ -149,6 +149,7 @@ impl Player<'_> {
             expected: script.expected.clone(),
         });
         let at = self.simulation.now();
+        self.simulation.sampling = script.sampling;
         let played = self.simulation.run(command);
         let mut step = self.step(0, "start".to_owned(), at, &Made::from(played));
         step.mismatches

@@ -22,7 +22,10 @@ pub use error::StateTransitionError;
 pub use incident::{Incident, IncidentCode};
 pub use manager::WorkflowStateManager;
 pub use pause::{Pause, WorkflowPause};
-pub use result::{ResolvedBy, ResultKind, ReviewDecision, SoftLabels, StepResult};
+pub use result::{
+    AuditResult, AuditVote, AuditedAnswer, ResolvedBy, ResultKind, ReviewDecision, SoftLabels,
+    StepResult,
+};
 pub use shown::{PreviousRound, ShownAnnotation, ShownStep, ShownSubject, ShownWork};
 pub use slots::{ClaimedSlot, OpenSlot, Slots, SlotsChange};
 pub use snapshot::{JoinHold, PendingJoin, WorkflowSnapshot};

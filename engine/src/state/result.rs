@@ -37,6 +37,9 @@ pub struct StepResult {
     /// adjudicator is asked for those only, members of a set or regions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disputed: Option<Value>,
+    /// What people answered after the answer was sure, if the task is audited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<Box<AuditResult>>,
 }
 
 impl StepResult {
@@ -53,6 +56,7 @@ impl StepResult {
             reached: None,
             agreed: None,
             disputed: None,
+            audit: None,
         }
     }
 
@@ -64,7 +68,7 @@ impl StepResult {
 }
 
 /// The probability of each answer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SoftLabels {
     /// Probability of the best answer.
     pub confidence: f64,
@@ -85,6 +89,40 @@ impl From<&Posterior> for SoftLabels {
             unseen: posterior.unseen,
         }
     }
+}
+
+/// An answer that was sure, of a visit that asks on because its task is audited.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AuditedAnswer {
+    /// The answer.
+    pub value: Value,
+    /// Agreement of the annotators who gave it.
+    pub agreement: Option<f64>,
+    /// The probability of each answer then.
+    pub posterior: SoftLabels,
+    /// How many submissions had led to it.
+    pub submissions: usize,
+}
+
+/// What people answered after the answer was sure.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AuditResult {
+    /// The later answers, most frequent first.
+    pub votes: Vec<AuditVote>,
+    /// The most probable answer by all submissions, earlier and later ones; null if two are equally
+    /// probable.
+    pub value: Option<Value>,
+    /// The probability of each answer by all of them.
+    pub posterior: SoftLabels,
+}
+
+/// One of the later answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AuditVote {
+    /// The answer.
+    pub value: Value,
+    /// How many people gave it.
+    pub count: u32,
 }
 
 /// Kinds of result.

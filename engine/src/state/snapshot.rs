@@ -11,7 +11,10 @@ use super::{
     Incident, ParentTask, Pause, PendingCall, StepResult, StepState, StepVisit, TaskStatus, Visit,
     WorkflowRef,
 };
-use crate::ids::{StepId, TaskId, UserId};
+use crate::{
+    config::Sampling,
+    ids::{StepId, TaskId, UserId},
+};
 
 /// The full state of a task at one version of its stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -45,6 +48,9 @@ pub struct WorkflowSnapshot {
     /// The known answer of a gold task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<Value>,
+    /// The samples that it belongs to.
+    #[serde(default, skip_serializing_if = "Sampling::is_default")]
+    pub sampling: Sampling,
     /// Values shared by the steps.
     pub context: Map<String, Value>,
     /// The steps that have been visited.

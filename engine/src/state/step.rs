@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{ChildTask, Pause, ReviewDecision, StepResult, Subject};
+use super::{AuditedAnswer, ChildTask, Pause, ReviewDecision, StepResult, Subject};
 use crate::{
     config::{ExternalHandler, HookId, HookStage},
     ids::{StepId, UserId},
@@ -102,6 +102,9 @@ pub struct Visit {
     /// action `proceed`); none while it has too few.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closes_at: Option<DateTime<Utc>>,
+    /// The answer that was sure, while people are asked on because the task is audited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audited: Option<Box<AuditedAnswer>>,
     /// Why and until when the step is paused while other branches continue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
@@ -291,6 +294,9 @@ pub struct AnnotationData {
     /// How sure the person is, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confidence: Option<f64>,
+    /// The group of annotators whose errors go together that the person belonged to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
 }
 
 impl AnnotationData {
@@ -313,6 +319,7 @@ impl AnnotationData {
             submitted_at: None,
             roles: Vec::new(),
             confidence: None,
+            group: None,
         }
     }
 }

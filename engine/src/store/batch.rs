@@ -36,6 +36,9 @@ pub struct OpenRequest {
     pub publisher: Option<PublisherId>,
     /// The person a slot is claimed for.
     pub claimant: Option<Claimant>,
+    /// Workflows on which a task may start that is numbered, and up to which number. Their started
+    /// tasks are counted; other batches that ask the same wait until this one has ended.
+    pub counted: BTreeMap<WorkflowId, u32>,
 }
 
 /// The person who claims a slot. Claims of one person run one at a time, and the person's claimed
@@ -237,6 +240,9 @@ pub struct OpenBatch {
     pub pauses: Vec<WorkflowPause>,
     /// How many slots the claimant of [`OpenRequest`] has claimed; 0 if there is no claimant.
     pub claimed_by_claimant: u32,
+    /// How many tasks have started on each workflow that is counted; no more than the number up to
+    /// which the request asked.
+    pub started: BTreeMap<WorkflowId, u32>,
     /// Holds the locks.
     pub tx: Box<dyn BatchTx>,
 }

@@ -154,6 +154,9 @@ pub(crate) fn result_json(result: &StepResult) -> Value {
     if let Some(reached) = result.reached {
         fields["reached"] = json!(reached);
     }
+    if let Some(audit) = &result.audit {
+        fields["audit"] = json!(audit);
+    }
     for (key, part) in [("agreed", &result.agreed), ("disputed", &result.disputed)] {
         if let Some(part) = part {
             fields[key] = part.clone();
@@ -167,7 +170,7 @@ mod tests {
     use super::*;
     use crate::{
         expression::Fields,
-        state::{ResultKind, SoftLabels},
+        state::{AuditResult, ResultKind, SoftLabels},
     };
 
     #[test]
@@ -176,12 +179,12 @@ mod tests {
             reached: Some(false),
             agreed: Some(json!([])),
             disputed: Some(json!([])),
-            posterior: Some(Box::new(SoftLabels {
-                confidence: 0.5,
-                classes: Vec::new(),
-                probabilities: Vec::new(),
-                unseen: 0.5,
+            audit: Some(Box::new(AuditResult {
+                votes: Vec::new(),
+                value: None,
+                posterior: SoftLabels::default(),
             })),
+            posterior: Some(Box::new(SoftLabels::default())),
             ..StepResult::new(ResultKind::Annotation)
         };
         let sorted = |mut keys: Vec<&str>| {

@@ -19,6 +19,7 @@ mod pairs;
 mod parser_diagnostics;
 mod properties;
 mod reliability;
+mod sampling;
 mod scenario;
 mod scenarios;
 mod scripts;

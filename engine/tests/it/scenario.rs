@@ -10,6 +10,7 @@ use glyph_workflow_engine::{
         Activity, Advance, AnnotationInput, Assign, Command, CommandEnvelope, Control,
         EffectOutcome, FireTimer, Pause, Release, Start, Submission,
     },
+    config::Sampling,
     decide, derive_timers, effect_of,
     events::{EVENT_SCHEMA_VERSION, StoredEvent, upcast},
     executor::annotators::{AnnotatorModel, Annotators, ModelKey},
@@ -38,6 +39,8 @@ pub(crate) struct Scenario {
     pub(crate) now: DateTime<Utc>,
     /// The pauses of its workflow.
     pub(crate) pauses: Vec<WorkflowPause>,
+    /// The samples that a task belongs to which starts.
+    pub(crate) sampling: Sampling,
     /// The results of the next calls to external handlers, in order. When none is left, calls are
     /// answered with `"answer"`.
     pub(crate) answers: VecDeque<EffectOutcome>,
@@ -81,6 +84,7 @@ impl Scenario {
             log: Vec::new(),
             now: "2026-01-01T00:00:00Z".parse().unwrap(),
             pauses: Vec::new(),
+            sampling: Sampling::default(),
             answers: VecDeque::new(),
             calls: Vec::new(),
             commands: 0,
@@ -116,6 +120,7 @@ impl Scenario {
             named,
             handlers: &self.handlers,
             annotators: Annotators::new(&self.annotators),
+            sampling: self.sampling,
             now: self.now,
             pauses: &self.pauses,
         };

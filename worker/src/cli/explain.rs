@@ -1,10 +1,10 @@
 //! `glyph task explain`: why a task waits, and how it was decided.
 
 use glyph_workflow_engine::{
-    config::Metric,
+    config::{AskedOn, Metric},
     events::{ConsensusCalculated, Vote},
     ids::{Slug, TaskId},
-    state::TaskStatus,
+    state::{AuditResult, TaskStatus},
 };
 
 use super::{
@@ -79,6 +79,9 @@ pub(super) async fn explain(
                 "version {}: `{}` {end}",
                 decision.version, decision.step_id
             ));
+            if let Some(audit) = &result.audit {
+                lines.push(format!("  {}", audited(audit)));
+            }
             if let Some(consensus) = &decision.consensus {
                 lines.push(format!(
                     "  {}",
@@ -135,6 +138,18 @@ fn annotators(consensus: &ConsensusCalculated) -> Vec<String> {
                 label.labels
             ));
         }
+        for group in &posterior.evidence.groups {
+            lines.push(format!(
+                "  group `{}`: {} labels are worth {:.2} votes (errors go together by {:.2})",
+                group.group, group.labels, group.votes, group.correlation
+            ));
+        }
+        if let Some(asked_on) = consensus.asked_on {
+            lines.push(match asked_on {
+                AskedOn::Learn => "asked on: one of the first tasks of its workflow".to_owned(),
+                AskedOn::Audit => "asked on: the task is audited".to_owned(),
+            });
+        }
     }
     for one in consensus.weights.iter().flat_map(|used| &used.annotators) {
         lines.push(format!(
@@ -143,6 +158,24 @@ fn annotators(consensus: &ConsensusCalculated) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// What an audit found, in one line.
+fn audited(audit: &AuditResult) -> String {
+    let votes = audit.votes.iter();
+    let votes =
+        votes.map(|vote| format!("{} x {}", vote.count, clipped(&vote.value.to_string(), 30)));
+    let votes: Vec<String> = votes.collect();
+    let later = if votes.is_empty() {
+        "nobody answered".to_owned()
+    } else {
+        votes.join(", ")
+    };
+    let all = match &audit.value {
+        Some(value) => format!("all answers say {}", clipped(&value.to_string(), 30)),
+        None => "two answers are equally probable by all of them".to_owned(),
+    };
+    format!("audited: after it was sure, {later}; {all}")
 }
 
 /// A comparison in one line: `percent_agreement 0.500 against 1: 2 x "a", 1 x "b"`.

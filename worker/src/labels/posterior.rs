@@ -3,7 +3,7 @@
 use glyph_workflow_engine::{
     AnnotationData,
     answer::{Answer, value_at},
-    executor::annotators::{Annotators, ModelKey, ModelSource},
+    executor::annotators::{Annotators, GivenLabel, ModelKey, ModelSource},
     ids::TaskId,
     reliability::{Posterior, value_of},
     state::{SoftLabels, Visit},
@@ -43,7 +43,7 @@ impl PosteriorNow {
         let (evidence, at) = asked.ok()?;
         let found = evidence.posterior();
         Some(Self {
-            value: found.best_given(&labels).map(value_of),
+            value: found.best_given(&evidence.labels).map(value_of),
             confidence: value.and_then(|value| probability(&found, value)),
             soft_labels: SoftLabels::from(&found),
             model_position: at.into(),
@@ -51,15 +51,15 @@ impl PosteriorNow {
     }
 }
 
-/// Annotator and class of each label that the model learns from.
-fn labels_of(key: &ModelKey, visit: &Visit) -> Vec<(String, String)> {
+/// The labels that the model learns from.
+fn labels_of(key: &ModelKey, visit: &Visit) -> Vec<GivenLabel> {
     let label = |given: &AnnotationData| {
         let answer = value_at(&given.data, key.field.as_deref())?;
         let class = Answer::plain(answer).name()?;
         let declared = key.classes.as_ref();
         declared
             .is_none_or(|classes| classes.contains(&class))
-            .then(|| (given.user_id.to_string(), class))
+            .then(|| GivenLabel::new(given, class))
     };
     visit.annotations.iter().filter_map(|a| label(a)).collect()
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
     WorkflowConfig, WorkflowEvent, WorkflowSnapshot,
-    config::ExternalHandler,
+    config::{AskedOn, ExternalHandler},
     events::{ConsensusCalculated, PosteriorCalculated, StoredEvent},
     ids::{StepId, TaskId, UserId, WorkflowId},
     state::{
@@ -418,11 +418,22 @@ fn unsure(compared: &ConsensusCalculated) -> Option<String> {
         soft_labels,
         ..
     } = compared.posterior.as_deref()?;
-    Some(format!(
-        "the best answer is {:.3} probable, which is below the target of {target}, so more people \
-         are asked, {max} at most",
-        soft_labels.confidence
-    ))
+    let probable = format!("the best answer is {:.3} probable", soft_labels.confidence);
+    Some(match compared.asked_on {
+        Some(AskedOn::Learn) => format!(
+            "{probable}, but the task is one of the first of its workflow, which ask all {max} people"
+        ),
+        Some(AskedOn::Audit) => format!(
+            "its answer is sure; the task is audited, so {max} people are asked all the same"
+        ),
+        None if soft_labels.confidence >= *target => {
+            format!("{probable}, but it is not what people say, so more are asked, {max} at most")
+        }
+        None => format!(
+            "{probable}, which is below the target of {target}, so more people are asked, {max} at \
+             most"
+        ),
+    })
 }
 
 fn calling(call: &PendingCall, job: Option<&JobStatus>) -> String {

@@ -10,7 +10,7 @@ pub use glyph_workflow_engine::quality::{AgreementProgress, KappaOf};
 use glyph_workflow_engine::{
     command::RejectionCode,
     config::HookStage,
-    config::{FieldMode, Level, Metric, Target, TimeoutAction},
+    config::{AskedOn, FieldMode, Level, Metric, Target, TimeoutAction},
     events::{
         self, ConsensusMethod, FieldCalculated, PosteriorCalculated, ReleaseReason, Vote,
         WeightsUsed,
@@ -177,6 +177,9 @@ pub struct ConsensusCalculated<'a> {
     /// The number of additional annotators requested now, because the answer is not certain enough.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub more: Option<u32>,
+    /// Why they are requested although the answer is certain enough.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked_on: Option<AskedOn>,
     /// The probability of each answer, if the method uses probabilities.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub posterior: Option<&'a PosteriorCalculated>,
@@ -212,6 +215,7 @@ impl<'a> From<&'a events::ConsensusCalculated> for ConsensusCalculated<'a> {
             value: event.value.as_ref(),
             resolved_by: event.resolved_by,
             more: event.more,
+            asked_on: event.asked_on,
             posterior: event.posterior.as_deref(),
             weights: event.weights.as_ref(),
             mode: event.mode,

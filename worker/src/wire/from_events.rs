@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
     MessageBuilder,
     command::{CommandEnvelope, OperatorCommand, OperatorEnvelope, Rejection},
+    config::AskedOn,
     events::{StoredEvent, WorkflowEvent},
     ids::{CommandId, Slug, WorkflowSelector},
     state::{ParentTask, WorkflowRef},
@@ -124,6 +125,8 @@ impl MessageBuilder for CloudEventMessages {
             WorkflowEvent::TransitionOccurred(e) => {
                 row!(TransitionOccurred, TransitionOccurred::from(e))
             }
+            // An answer that is being audited is not published before the audit is done.
+            WorkflowEvent::ConsensusCalculated(e) if e.asked_on == Some(AskedOn::Audit) => None,
             WorkflowEvent::ConsensusCalculated(e) => {
                 row!(ConsensusCalculated, ConsensusCalculated::from(e))
             }

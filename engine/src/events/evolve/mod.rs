@@ -16,7 +16,7 @@ mod visits;
 use chrono::{DateTime, Utc};
 
 use self::find::{active_visit, child_of, known_visit};
-use super::{ConsensusCalculated, StoredEvent, WorkflowEvent};
+use super::{StoredEvent, WorkflowEvent};
 use crate::{
     ids::TaskId,
     state::{
@@ -143,6 +143,7 @@ fn change(
             visit,
             result,
             context,
+            judgement: _,
         } => {
             visits::completed(state, event, (step_id, *visit), result, now)?;
             state.context.extend(context.clone());
@@ -212,10 +213,16 @@ fn change(
             visit,
             slots,
         } => active_visit(state, event, step_id, *visit)?.slots = Some(*slots),
-        // Facts about a visit that change nothing in its state.
-        E::TaskStalled { step_id, visit, .. }
-        | E::ConsensusCalculated(ConsensusCalculated { step_id, visit, .. }) => {
+        // A fact about a visit that changes nothing in its state.
+        E::TaskStalled { step_id, visit, .. } => {
             active_visit(state, event, step_id, *visit)?;
+        }
+        // Its numbers change nothing; an audit that begins keeps the answer.
+        E::ConsensusCalculated(calculated) => {
+            let visit = active_visit(state, event, &calculated.step_id, calculated.visit)?;
+            if calculated.audited.is_some() {
+                visit.audited.clone_from(&calculated.audited);
+            }
         }
         // A figure about the annotator: the task's state does not change.
         E::GoldScored { step_id, visit, .. } => {

@@ -31,6 +31,7 @@ pub(super) fn begin(
         input: started.input.clone(),
         labels: started.labels.clone(),
         expected: started.expected.clone(),
+        sampling: started.sampling,
         context: started.context.clone(),
         steps: BTreeMap::new(),
         completed: Vec::new(),

@@ -53,6 +53,7 @@ pub(super) fn activated(
         excluded: Vec::new(),
         released: Vec::new(),
         closes_at: None,
+        audited: None,
         pause: None,
         child: None,
         result: None,

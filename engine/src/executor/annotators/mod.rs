@@ -14,4 +14,4 @@ pub use key::ModelKey;
 pub(in crate::executor) use key::weighs_votes;
 pub use model::{AnnotatorModel, ModelPosition};
 pub use peers::PeerAgreement;
-pub use view::{Annotators, ModelSource, Reliability};
+pub use view::{Annotators, GivenLabel, ModelSource, Reliability};

@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use super::{ModelKey, PeerAgreement, peers::Peers};
 use crate::{
-    answer::{Answer, value_at},
-    events::{LogPosition, StoredEvent, WorkflowEvent},
+    answer::{Answer, data_of, value_at},
+    events::{Judgement, LogPosition, StoredEvent, WorkflowEvent},
     ids::TaskId,
-    reliability::{ReliabilityError, ReliabilityModel},
+    reliability::{Label, ReliabilityError, ReliabilityModel},
 };
 
 /// What was learned about the annotators of one question, and from how much of the log.
@@ -152,21 +152,37 @@ impl AnnotatorModel {
                 annotation,
                 ..
             } if *step_id == self.key.step => {
-                let value = value_at(&annotation.data, self.key.field.as_deref());
-                if let Some(class) = value.and_then(|value| Answer::plain(value).name()) {
+                if let Some(class) = self.class(&annotation.data) {
                     let annotator = annotation.user_id.to_string();
-                    self.label(task, *visit, &annotator, &class);
+                    let label = Label {
+                        annotator: &annotator,
+                        class: &class,
+                        group: annotation.group.as_deref(),
+                    };
+                    self.label(task, *visit, label);
                 }
             }
-            WorkflowEvent::StepCompleted { step_id, visit, .. }
-            | WorkflowEvent::StepFailed { step_id, visit, .. }
+            WorkflowEvent::StepCompleted {
+                step_id,
+                visit,
+                result,
+                judgement,
+                ..
+            } => {
+                if *step_id == self.key.step {
+                    self.close(task, *visit);
+                }
+                let judged = judgement.as_deref().zip(result.value.as_ref());
+                if let Some((judgement, value)) = judged {
+                    self.judge(task, judgement, value);
+                }
+            }
+            WorkflowEvent::StepFailed { step_id, visit, .. }
             | WorkflowEvent::StepSkipped { step_id, visit, .. }
             | WorkflowEvent::StepWithdrawn { step_id, visit, .. }
                 if *step_id == self.key.step =>
             {
-                let item = Self::item(task, *visit);
-                self.model.close(&item);
-                self.peers.close(&item);
+                self.close(task, *visit);
             }
             WorkflowEvent::WorkflowCompleted { .. }
             | WorkflowEvent::WorkflowFailed { .. }
@@ -177,13 +193,46 @@ impl AnnotatorModel {
         }
     }
 
-    fn label(&mut self, task: TaskId, visit: u32, annotator: &str, class: &str) {
+    fn class(&self, data: &Value) -> Option<String> {
+        Answer::plain(value_at(data, self.key.field.as_deref())?).name()
+    }
+
+    fn close(&mut self, task: TaskId, visit: u32) {
         let item = Self::item(task, visit);
-        let is_new = !self.model.knows(&item);
-        if self.model.observe(&item, annotator, class).is_err() {
+        self.model.close(&item);
+        self.peers.close(&item);
+    }
+
+    /// What a judge says counts as one more opinion about the item, worth as much as the judge has
+    /// been right before. It comes after the item's decision and moves no decision about the item.
+    fn judge(&mut self, task: TaskId, judgement: &Judgement, value: &Value) {
+        if judgement.of.step_id != self.key.step {
             return;
         }
-        self.peers.add(&item, annotator, class);
+        let decided = judgement.only.as_ref();
+        let here = |paths: &Vec<String>| {
+            paths
+                .iter()
+                .any(|path| self.key.field.as_ref() == Some(path))
+        };
+        let item = Self::item(task, judgement.of.visit);
+        if !decided.is_none_or(here) || !self.model.knows(&item) {
+            return;
+        }
+        if let Some(class) = self.class(&data_of(judgement.field.as_deref(), value)) {
+            // A value that is no class of this question says nothing about its answers.
+            let judge = judgement.user_id.to_string();
+            let _ = self.model.observe_verdict(&item, &judge, &class);
+        }
+    }
+
+    fn label(&mut self, task: TaskId, visit: u32, label: Label<'_>) {
+        let item = Self::item(task, visit);
+        let is_new = !self.model.knows(&item);
+        if self.model.observe_label(&item, label).is_err() {
+            return;
+        }
+        self.peers.add(&item, label.annotator, label.class);
         if is_new && let Some(gold) = self.gold.get(&task) {
             let _ = self.model.observe_gold(&item, gold);
         }

@@ -1,13 +1,44 @@
 //! What a decision may look up about annotators.
 
-use std::{collections::HashMap, hash::BuildHasher};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    hash::BuildHasher,
+};
 
 use super::{AnnotatorModel, ModelKey, ModelPosition};
 use crate::{
     events::{AnnotatorWeight, LogPosition, WeightsUsed},
     ids::{TaskId, UserId},
-    reliability::{Evidence, ReliabilityError},
+    reliability::{Evidence, Label, ReliabilityError},
+    state::AnnotationData,
 };
+
+/// A label to weigh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenLabel {
+    annotator: String,
+    class: String,
+    group: Option<String>,
+}
+
+impl GivenLabel {
+    /// The label that an annotation gives.
+    pub fn new(annotation: &AnnotationData, class: String) -> Self {
+        Self {
+            annotator: annotation.user_id.to_string(),
+            class,
+            group: annotation.group.clone(),
+        }
+    }
+
+    fn as_label(&self) -> Label<'_> {
+        Label {
+            annotator: &self.annotator,
+            class: &self.class,
+            group: self.group.as_deref(),
+        }
+    }
+}
 
 /// The available models.
 pub trait ModelSource {
@@ -55,7 +86,7 @@ impl<'a> Annotators<'a> {
         Self(Some(models))
     }
 
-    /// The evidence of the labels of one visit, (annotator, class) each, in order of acceptance.
+    /// The evidence of the labels of one visit, in order of acceptance.
     ///
     /// # Errors
     ///
@@ -64,12 +95,9 @@ impl<'a> Annotators<'a> {
         self,
         key: &ModelKey,
         (task, visit): (TaskId, u32),
-        labels: &[(String, String)],
+        labels: &[GivenLabel],
     ) -> Result<(Evidence, ModelPosition), ReliabilityError> {
-        let labels: Vec<(&str, &str)> = labels
-            .iter()
-            .map(|(annotator, class)| (annotator.as_str(), class.as_str()))
-            .collect();
+        let labels: Vec<Label<'_>> = labels.iter().map(GivenLabel::as_label).collect();
         self.look(key, |learnt| {
             let item = AnnotatorModel::item(task, visit);
             let evidence = learnt.model().posterior_for(&item, &labels)?;
@@ -77,25 +105,34 @@ impl<'a> Annotators<'a> {
         })
     }
 
-    /// The weights of the votes of `users` in one visit, each person once.
+    /// The weights of the votes of people in one visit, each once, with the group of each. The
+    /// votes of a group weigh together what its labels are worth in a posterior.
     pub fn weights(
         self,
         key: &ModelKey,
         (task, visit): (TaskId, u32),
-        users: &[UserId],
+        people: &[(UserId, Option<&str>)],
     ) -> Option<WeightsUsed> {
+        let mut once = BTreeSet::new();
+        let people = people.iter().filter(|(user, _)| once.insert(*user));
+        let people: Vec<_> = people.collect();
+        let mut members: BTreeMap<&str, u32> = BTreeMap::new();
+        for group in people.iter().filter_map(|(_, group)| *group) {
+            *members.entry(group).or_default() += 1;
+        }
         let mut annotators: Vec<AnnotatorWeight> = Vec::new();
         self.look(key, |learnt| {
-            let item = AnnotatorModel::item(task, visit);
-            for &user_id in users {
-                if annotators.iter().any(|known| known.user_id == user_id) {
-                    continue;
-                }
-                let accuracy = learnt.model().accuracy_for(&item, &user_id.to_string());
+            let (model, item) = (learnt.model(), AnnotatorModel::item(task, visit));
+            for &(user_id, group) in people {
+                let accuracy = model.accuracy_for(&item, &user_id.to_string());
+                let share = group.map_or(1.0, |group| {
+                    let labels = members.get(group).copied().unwrap_or(1);
+                    model.worth(group, labels) / f64::from(labels)
+                });
                 annotators.push(AnnotatorWeight {
                     user_id,
                     accuracy,
-                    weight: learnt.model().weight_at(accuracy),
+                    weight: model.weight_at(accuracy) * share,
                 });
             }
             let ModelPosition { position, beyond } = learnt.model_position();

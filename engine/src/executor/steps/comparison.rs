@@ -177,6 +177,8 @@ pub(super) fn not_compared(
             .is_some_and(|(now, first)| now > first),
         reached: None,
         more: None,
+        asked_on: None,
+        audited: None,
         value: None,
         resolved_by: None,
         mode: None,
@@ -214,10 +216,10 @@ impl<'a> GivenAnswers<'a> {
         self.read.iter().map(|(_, _, answer)| answer).collect()
     }
 
-    /// Each answer with who gave it.
-    pub(super) fn by_user(&self) -> impl Iterator<Item = (UserId, &Answer)> {
+    /// Each answer with the annotation that gives it.
+    pub(super) fn with_annotations(&self) -> impl Iterator<Item = (&AnnotationData, &Answer)> {
         let read = self.read.iter();
-        read.map(|(_, annotation, answer)| (annotation.user_id, answer))
+        read.map(|(_, annotation, answer)| (*annotation, answer))
     }
 
     /// The answers as a whole, with their position among the annotations.
@@ -422,15 +424,17 @@ impl Weights {
             return Self { of: Vec::new() };
         }
         let keys = ModelKey::of_question(&context.workflow.id, compared.step, compared.question);
-        let users: Vec<UserId> = given.by_user().map(|(user, _)| user).collect();
+        let given = given.with_annotations();
+        let people = given.map(|(given, _)| (given.user_id, given.group.as_deref()));
+        let people: Vec<_> = people.collect();
         let item = (context.state.task_id, compared.visit.number);
         let of = keys.into_iter().filter_map(|(key, path)| {
-            let used = context.annotators.weights(&key, item, &users)?;
-            let weight = |user: &UserId| {
+            let used = context.annotators.weights(&key, item, &people)?;
+            let weight = |(user, _): &(UserId, _)| {
                 let known = used.annotators.iter().find(|known| known.user_id == *user);
                 known.map_or(0.0, |known| known.weight)
             };
-            let weights = users.iter().map(weight).collect();
+            let weights = people.iter().map(weight).collect();
             Some((path.unwrap_or_default(), used, weights))
         });
         Self { of: of.collect() }

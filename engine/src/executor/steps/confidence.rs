@@ -5,16 +5,19 @@ use serde_json::Value;
 use super::comparison::{GivenAnswers, known_answers, not_compared, people_of, votes};
 use crate::{
     answer::{Answer, Question, Work},
-    config::OnUnsure,
+    config::{AskedOn, OnUnsure},
     events::{ConsensusCalculated, ConsensusMethod, PosteriorCalculated, PosteriorMethod},
     executor::{
         ExecutionContext, ExecutionResult,
-        annotators::{Annotators, ModelKey},
+        annotators::{Annotators, GivenLabel, ModelKey},
     },
-    ids::{TaskId, UserId},
+    ids::TaskId,
     limits::CLASS_BYTES_MAX,
     reliability::value_of,
-    state::{ResolvedBy, ResultKind, SoftLabels, StepResult, Visit},
+    state::{
+        AnnotationData, AuditResult, AuditVote, AuditedAnswer, ResolvedBy, ResultKind, SoftLabels,
+        StepResult, Visit,
+    },
 };
 
 /// Ends a visit if its best answer is probable enough, or if nobody else may be asked; otherwise
@@ -22,6 +25,10 @@ use crate::{
 ///
 /// The value is always an answer that somebody gave. If all give the same one, it is theirs, even
 /// where the model finds another one more probable; the target is not reached then.
+///
+/// A task that belongs to a sample ([`Sampling`](crate::config::Sampling)) asks on when the answer is
+/// sure: one of the first tasks ends with what all labels say, an audited one with the answer that
+/// was sure first.
 pub(super) fn decide(
     context: &ExecutionContext<'_>,
     question: &Question,
@@ -35,10 +42,12 @@ pub(super) fn decide(
     let item = (context.state.task_id, visit.number);
     let mut calculated = compared(context, question, &given);
     let mut posterior = None;
+    let mut best = None;
     match context.annotators.evidence(key, item, &labels) {
         Ok((evidence, model_position)) if !labels.is_empty() => {
             let found = evidence.posterior();
             let target = step.confidence_target(found.best.as_deref());
+            best = found.best_given(&evidence.labels).map(str::to_owned);
             calculated.posterior = Some(Box::new(PosteriorCalculated {
                 target,
                 max: most,
@@ -52,55 +61,102 @@ pub(super) fn decide(
         Ok(_) => calculated.note = Some("no annotation gives an answer".to_owned()),
         Err(error) => calculated.note = Some(error.to_string()),
     }
-    let best = posterior
+    let target = step.confidence_target(best.as_deref());
+    let sure = posterior
         .as_ref()
-        .and_then(|found| found.best_given(&labels));
-    let most_probable = posterior.as_ref().and_then(|found| found.best.as_deref());
-    let sure = best.is_some()
-        && best == most_probable
-        && posterior
-            .as_ref()
-            .is_some_and(|p| p.confidence >= step.confidence_target(best));
+        .is_some_and(|found| best.is_some() && best == found.best && found.confidence >= target);
+    let value = best.as_deref().map(value_of);
+    let soft_labels = posterior.as_ref().map(SoftLabels::from);
     calculated.reached = Some(sure);
     calculated.tied = posterior.is_some() && best.is_none();
     let submitted = u32::try_from(visit.annotations.len()).unwrap_or(u32::MAX);
-    if !sure && !exhausted && submitted < most {
+    let reliability = &context.workflow.reliability;
+    let asked_on = context.state.sampling.asks_on(reliability);
+    let asked_on = asked_on.filter(|_| sure || visit.audited.is_some());
+    if (!sure || asked_on.is_some()) && !exhausted && submitted < most {
         calculated.more = Some(1);
+        calculated.asked_on = asked_on;
+        if asked_on == Some(AskedOn::Audit) && visit.audited.is_none() {
+            let audited = value.zip(soft_labels);
+            calculated.audited = audited.map(|(value, posterior)| {
+                Box::new(AuditedAnswer {
+                    value,
+                    agreement: calculated.agreement,
+                    posterior,
+                    submissions: visit.annotations.len(),
+                })
+            });
+        }
         return ExecutionResult::NeedsMore {
             slots: submitted + 1,
             consensus: Box::new(calculated),
         };
     }
-    let ends_with_best = sure || step.on_unsure() == OnUnsure::Best;
-    let value = best.filter(|_| ends_with_best).map(value_of);
-    calculated.resolved_by = value.as_ref().map(|_| {
-        if exhausted {
-            ResolvedBy::Exhausted
-        } else {
+    let mut result = StepResult {
+        agreement: calculated.agreement,
+        annotations: visit.annotation_ids(),
+        reached: Some(sure),
+        ..StepResult::new(ResultKind::Consensus)
+    };
+    let by = match &visit.audited {
+        Some(audited) => {
+            result.audit = soft_labels.map(|posterior| {
+                Box::new(AuditResult {
+                    votes: later_votes(&given, audited.submissions),
+                    value,
+                    posterior,
+                })
+            });
+            result.value = Some(audited.value.clone());
+            result.agreement = audited.agreement;
+            result.annotations.truncate(audited.submissions);
+            result.posterior = Some(Box::new(audited.posterior.clone()));
+            result.reached = Some(true);
             ResolvedBy::Posterior
         }
-    });
-    calculated.value.clone_from(&value);
+        None => {
+            let ends_with_best = sure || step.on_unsure() == OnUnsure::Best;
+            result.value = value.filter(|_| ends_with_best);
+            result.posterior = soft_labels.map(Box::new);
+            if exhausted {
+                ResolvedBy::Exhausted
+            } else {
+                ResolvedBy::Posterior
+            }
+        }
+    };
+    result.resolved_by = result.value.as_ref().map(|_| by);
+    calculated.value.clone_from(&result.value);
+    calculated.resolved_by = result.resolved_by;
     ExecutionResult::Completed {
-        result: StepResult {
-            value,
-            agreement: calculated.agreement,
-            resolved_by: calculated.resolved_by,
-            annotations: visit.annotation_ids(),
-            posterior: posterior.map(|p| Box::new(SoftLabels::from(&p))),
-            reached: Some(sure),
-            ..StepResult::new(ResultKind::Consensus)
-        },
+        result,
         consensus: Some(Box::new(calculated)),
     }
 }
 
-/// Annotator and class of each label. Omits labels the step would reject now: they were submitted
-/// under another revision, which asked another question.
-fn usable_labels(question: &Question, given: &GivenAnswers<'_>) -> Vec<(String, String)> {
-    let label =
-        |(user, answer): (UserId, &Answer)| Some((user.to_string(), question.class(answer)?));
-    given.by_user().filter_map(label).collect()
+/// The labels that count. Omits those the step would reject now: they were submitted under another
+/// revision, which asked another question.
+fn usable_labels(question: &Question, given: &GivenAnswers<'_>) -> Vec<GivenLabel> {
+    let given = given.with_annotations();
+    given
+        .filter_map(|(annotation, answer)| {
+            Some(GivenLabel::new(annotation, question.class(answer)?))
+        })
+        .collect()
+}
+
+/// The answers after the first `submissions`.
+fn later_votes(given: &GivenAnswers<'_>, submissions: usize) -> Vec<AuditVote> {
+    let first = u32::try_from(submissions).unwrap_or(u32::MAX);
+    let later = given.whole().into_iter();
+    let later: Vec<_> = later.filter(|(place, _)| *place >= first).collect();
+    let votes = votes(&later, None).into_iter();
+    votes
+        .map(|vote| AuditVote {
+            value: vote.value,
+            count: vote.count,
+        })
+        .collect()
 }
 
 /// Checks that a step that completes by confidence can accept `answer` beside the visit's labels.
@@ -112,7 +168,7 @@ pub(crate) fn admit(
     (question, key): (&Question, &ModelKey),
     annotators: Annotators<'_>,
     (task, visit, input): (TaskId, &Visit, &Value),
-    (user, answer): (UserId, &Answer),
+    (annotation, answer): (&AnnotationData, &Answer),
 ) -> Result<(), String> {
     let place = question.field().unwrap_or("annotation.data");
     let Some(class) = question.class(answer) else {
@@ -128,7 +184,7 @@ pub(crate) fn admit(
     };
     let given = GivenAnswers::read(question, &visit.annotations, input);
     let mut labels = usable_labels(question, &given);
-    labels.push((user.to_string(), class));
+    labels.push(GivenLabel::new(annotation, class));
     match annotators.evidence(key, (task, visit.number), &labels) {
         Ok(_) => Ok(()),
         Err(error) => Err(match &key.classes {

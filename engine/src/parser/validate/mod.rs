@@ -7,6 +7,7 @@ mod consensus;
 mod goals;
 mod handlers;
 mod question;
+mod reliability;
 mod steps;
 mod validator;
 
@@ -42,6 +43,9 @@ pub(super) fn check(
     }
     if let Some(gold) = draft.body.get("gold") {
         validator.gold(gold);
+    }
+    if let Some(reliability) = draft.body.get("reliability") {
+        validator.reliability(reliability);
     }
     for step in &draft.steps {
         validator.step(step);

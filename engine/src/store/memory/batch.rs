@@ -64,6 +64,13 @@ pub(super) async fn open(store: &MemoryStore, request: OpenRequest) -> OpenBatch
         .into_iter()
         .filter_map(|id| Some((id, data.commands.get(&id)?.clone())))
         .collect();
+    let started = request.counted.into_iter().map(|(workflow, most)| {
+        let of_workflow = data.tasks.values().filter(|row| row.workflow == workflow);
+        let most_rows = usize::try_from(most).unwrap_or(usize::MAX);
+        let count = of_workflow.take(most_rows).count();
+        (workflow, u32::try_from(count).unwrap_or(most))
+    });
+    let started = started.collect();
     drop(data);
     OpenBatch {
         now,
@@ -71,6 +78,7 @@ pub(super) async fn open(store: &MemoryStore, request: OpenRequest) -> OpenBatch
         known,
         pauses,
         claimed_by_claimant,
+        started,
         tx: Box::new(MemoryBatch {
             data: store.data.clone(),
             publisher: request.publisher,

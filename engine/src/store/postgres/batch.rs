@@ -1,6 +1,6 @@
 //! The transaction of a batch: open, read under the locks, decide (in the caller), commit.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -24,13 +24,13 @@ use super::{
     error::{TimedOut, classify, classify_commit, connection_survives},
     heads,
     operator_commands::pause_columns,
-    query::fetch_one,
+    query::{execute, fetch_one, scalar},
     rows::JsonRow,
     slots::count_held,
     streams::{Wanted, read_streams},
     write::{Locked, write},
 };
-use crate::ids::{CommandId, TaskId};
+use crate::ids::{CommandId, TaskId, WorkflowId};
 
 /// The clock, the commands, the outbox and the pauses of workflows, read under the locks. The
 /// result is one row with its lists as arrays, so one statement and one snapshot cover everything.
@@ -64,6 +64,13 @@ const READ_UNDER_LOCKS: &str = concat!(
            ) AS pause) AS pauses"
 );
 
+const LOCK_STARTS: &str = "
+    SELECT pg_advisory_xact_lock(
+        hashtextextended('glyph starts ' || current_schema() || ' ' || $1, 0))";
+
+const COUNT_STARTED: &str =
+    "SELECT count(*) FROM (SELECT FROM tasks WHERE workflow = $1 LIMIT $2) AS started";
+
 /// Begins the transaction of a batch.
 pub(super) async fn open(pool: PgPool, request: OpenRequest) -> Result<OpenBatch, EventStoreError> {
     detached(async move {
@@ -82,6 +89,7 @@ pub(super) async fn open(pool: PgPool, request: OpenRequest) -> Result<OpenBatch
             known: opened.known,
             pauses: opened.pauses,
             claimed_by_claimant: opened.claimed_by_claimant,
+            started: opened.started,
             tx: Box::new(PgBatch {
                 link,
                 publisher: request.publisher,
@@ -139,6 +147,7 @@ struct Opened {
     known: HashMap<CommandId, CommandRow>,
     pauses: Vec<WorkflowPause>,
     claimed_by_claimant: u32,
+    started: BTreeMap<WorkflowId, u32>,
     locked: Locked,
 }
 
@@ -157,6 +166,8 @@ async fn lock_and_read(
         None => 0,
     };
     let heads = heads::lock(conn, request).await?;
+    // After the heads, in the order of workflows: who holds these locks waits for nobody.
+    let started = count_started(conn, &request.counted).await?;
     // The clock is read under the locks, so it is never before the times of the events they guard.
     let under_locks = read_under_locks(conn, request).await?;
     let mut wanted = Wanted::default();
@@ -187,6 +198,7 @@ async fn lock_and_read(
         tasks,
         pauses: under_locks.pauses,
         claimed_by_claimant,
+        started,
         locked: Locked {
             heads,
             relay_only: under_locks.relay_only,
@@ -194,6 +206,24 @@ async fn lock_and_read(
         },
         known,
     })
+}
+
+/// Counts the tasks of workflows, each under a lock of its own. A statement sees what was committed
+/// before it begins, so it comes after the one that locks.
+async fn count_started(
+    conn: &mut PgConnection,
+    counted: &BTreeMap<WorkflowId, u32>,
+) -> Result<BTreeMap<WorkflowId, u32>, EventStoreError> {
+    let mut started = BTreeMap::new();
+    for (workflow, most) in counted {
+        execute(conn, sqlx::query(LOCK_STARTS).bind(workflow.to_string())).await?;
+        let count = sqlx::query(COUNT_STARTED)
+            .bind(workflow.to_string())
+            .bind(i64::from(*most));
+        let count: i64 = scalar(conn, count).await?;
+        started.insert(workflow.clone(), u32::try_from(count).unwrap_or(*most));
+    }
+    Ok(started)
 }
 
 /// The result of [`READ_UNDER_LOCKS`].

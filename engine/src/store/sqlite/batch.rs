@@ -1,6 +1,6 @@
 //! The transaction of a batch.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -14,11 +14,11 @@ use super::{
     connection::{SqliteEventStore, commit, detached},
     heads::{Head, heads},
     operator_commands,
-    query::fetch,
+    query::{fetch, scalar},
     rows::array,
     slots, streams, write,
 };
-use crate::ids::{CommandId, TaskId};
+use crate::ids::{CommandId, TaskId, WorkflowId};
 
 const KNOWN: &str = "
     SELECT c.command_id, c.task_id, c.type, c.outcome, c.reason, c.detail, c.result,
@@ -42,11 +42,13 @@ pub(super) async fn open(
         Some(claimant) => slots::count_held(&mut tx, claimant.user_id).await?,
         None => 0,
     };
+    let started = started(&mut tx, request.counted).await?;
     Ok(OpenBatch {
         now,
         tasks,
         pauses,
         claimed_by_claimant,
+        started,
         tx: Box::new(SqliteBatch {
             tx,
             now,
@@ -56,6 +58,23 @@ pub(super) async fn open(
         }),
         known,
     })
+}
+
+/// Counts the tasks of each workflow. The transaction holds the only write lock of the database, so
+/// no other batch counts at the same time.
+async fn started(
+    connection: &mut SqliteConnection,
+    counted: BTreeMap<WorkflowId, u32>,
+) -> Result<BTreeMap<WorkflowId, u32>, EventStoreError> {
+    let mut started = BTreeMap::new();
+    for (workflow, most) in counted {
+        let query =
+            sqlx::query("SELECT count(*) FROM (SELECT 1 FROM tasks WHERE workflow = ?1 LIMIT ?2)");
+        let query = query.bind(workflow.to_string()).bind(most);
+        let count: i64 = scalar(&mut *connection, query).await?;
+        started.insert(workflow, u32::try_from(count).unwrap_or(most));
+    }
+    Ok(started)
 }
 
 struct SqliteBatch {

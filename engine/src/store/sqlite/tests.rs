@@ -23,7 +23,7 @@ use super::{
     SqliteEventStore,
 };
 use crate::{
-    config::WorkflowConfig,
+    config::{Sampling, WorkflowConfig},
     events::{
         EVENT_SCHEMA_VERSION, EventMetadata, StateRebuilder, StoredEvent, WorkflowEvent,
         WorkflowStarted,
@@ -67,6 +67,7 @@ fn event(task_id: TaskId, version: u64, now: DateTime<Utc>) -> StoredEvent {
             expected: None,
             context: Map::new(),
             parent: None,
+            sampling: Sampling::default(),
         })
     } else {
         WorkflowEvent::TaskDetailsSupplied {
@@ -148,7 +149,7 @@ fn request(tasks: &[TaskId]) -> OpenRequest {
         tasks: tasks.iter().map(|task| (*task, 0)).collect(),
         commands: vec![],
         publisher: Some(PublisherId(Uuid::from_u128(1))),
-        claimant: None,
+        ..OpenRequest::default()
     }
 }
 

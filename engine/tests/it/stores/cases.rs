@@ -36,6 +36,7 @@ macro_rules! for_each_case {
             a_batch_of_rejections_leaves_no_head;
             a_dropped_batch_writes_nothing_and_frees_its_streams;
             known_commands_are_found_under_the_lock;
+            tasks_that_have_started_are_counted_up_to_a_number;
             a_command_id_that_comes_twice_is_refused;
             what_lies_after_the_held_version_is_read_under_the_lock;
             a_snapshot_shortens_the_load_and_a_damaged_one_is_replayed;

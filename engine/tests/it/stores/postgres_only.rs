@@ -202,8 +202,7 @@ async fn a_second_batch_waits_for_the_head_and_decides_on_what_the_first_wrote()
             let request = OpenRequest {
                 tasks: HashMap::from([(one, 0)]),
                 commands: vec![command("same")],
-                publisher: None,
-                claimant: None,
+                ..OpenRequest::default()
             };
             let mut batch = store.open(request).await.unwrap();
             (
@@ -217,6 +216,26 @@ async fn a_second_batch_waits_for_the_head_and_decides_on_what_the_first_wrote()
     write.commands = vec![applied("same", Some(one))];
     first.commit(vec![write]).await.unwrap();
     assert_eq!(second.await.unwrap(), (2, true));
+    fresh.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_two_batches_count_the_same_tasks() {
+    let Some(fresh) = Postgres::fresh().await else {
+        return;
+    };
+    let first = fresh.store.open(counting("flow", 9, "one")).await.unwrap();
+    assert_eq!(first.started.values().sum::<u32>(), 0);
+    let second = tokio::spawn({
+        let store = fresh.store.clone();
+        async move {
+            let batch = store.open(counting("flow", 9, "two")).await.unwrap();
+            batch.started.values().sum::<u32>()
+        }
+    });
+    waiting(&fresh, 1).await;
+    finish(first, &[task("one")]).await;
+    assert_eq!(second.await.unwrap(), 1);
     fresh.finish().await;
 }
 

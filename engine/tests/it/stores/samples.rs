@@ -161,12 +161,20 @@ pub(super) async fn open(
     store
         .open(OpenRequest {
             tasks,
-            commands: Vec::new(),
             publisher,
-            claimant: None,
+            ..OpenRequest::default()
         })
         .await
         .unwrap()
+}
+
+/// A batch in which a task may start on a workflow whose tasks are counted.
+pub(super) fn counting(workflow: &str, most: u32, name: &str) -> OpenRequest {
+    OpenRequest {
+        tasks: HashMap::from([(task(name), 0)]),
+        counted: BTreeMap::from([(workflow.parse().unwrap(), most)]),
+        ..OpenRequest::default()
+    }
 }
 
 /// Appends to a stream in its own batch, with a message for each event.

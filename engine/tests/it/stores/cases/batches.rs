@@ -210,8 +210,7 @@ pub(in crate::stores) async fn known_commands_are_found_under_the_lock(a: &impl 
         .open(OpenRequest {
             tasks: HashMap::from([(one, 2)]),
             commands: vec![command("known"), command("operator's"), command("new")],
-            publisher: None,
-            claimant: None,
+            ..OpenRequest::default()
         })
         .await
         .unwrap();
@@ -226,6 +225,29 @@ pub(in crate::stores) async fn known_commands_are_found_under_the_lock(a: &impl 
     );
     assert_eq!(batch.known(command("operator's")).unwrap().task_id, None);
     assert!(batch.known(command("new")).is_none());
+}
+
+pub(in crate::stores) async fn tasks_that_have_started_are_counted_up_to_a_number(
+    a: &impl Adapter,
+) {
+    let store = a.store();
+    for name in ["one", "two", "three"] {
+        append(&*store, task(name), None, started("flow", &[])).await;
+    }
+    append(&*store, task("other"), None, started("other", &[])).await;
+    for (most, count) in [(2, 2), (3, 3), (9, 3)] {
+        let batch = store.open(counting("flow", most, "four")).await.unwrap();
+        assert_eq!(batch.started.values().copied().collect::<Vec<_>>(), [count]);
+    }
+    let batch = store.open(counting("nobodys", 5, "four")).await.unwrap();
+    assert_eq!(batch.started.values().copied().collect::<Vec<_>>(), [0]);
+    drop(batch);
+    assert!(
+        open(&*store, &[task("four")], None)
+            .await
+            .started
+            .is_empty()
+    );
 }
 
 pub(in crate::stores) async fn a_command_id_that_comes_twice_is_refused(a: &impl Adapter) {
