@@ -1,6 +1,6 @@
 //! The basis of a decision, complete enough to recompute the decision.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -74,16 +74,6 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// The class that every label names; `None` without labels or if they differ.
-    ///
-    /// Where all agree, the value is theirs, whatever [`posterior`](Self::posterior) holds most
-    /// probable.
-    pub fn agreed(&self) -> Option<&str> {
-        let first = self.labels.first()?.class.as_str();
-        let alike = self.labels.iter().all(|label| label.class == first);
-        alike.then_some(first)
-    }
-
     /// Computes the posterior.
     ///
     /// Products are computed as logarithms in the order of the labels, so equal evidence gives
@@ -169,33 +159,5 @@ impl Posterior {
             (Some((class, _)), None) => Some(*class),
             _ => None,
         }
-    }
-}
-
-/// The probability at which an answer is accepted, by class.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Targets {
-    /// For classes that are not in `by_class`.
-    pub target: f64,
-    /// By class.
-    #[serde(default)]
-    pub by_class: BTreeMap<String, f64>,
-}
-
-impl Targets {
-    /// The target of a class.
-    pub fn of(&self, class: &str) -> f64 {
-        self.by_class.get(class).copied().unwrap_or(self.target)
-    }
-
-    /// Whether a posterior reaches the target of its best class, and that class has been given by
-    /// somebody.
-    ///
-    /// An answer that nobody gave never reaches a target.
-    pub fn reached(&self, evidence: &Evidence, posterior: &Posterior) -> bool {
-        posterior.best.as_deref().is_some_and(|best| {
-            posterior.confidence >= self.of(best)
-                && evidence.labels.iter().any(|label| label.class == best)
-        })
     }
 }

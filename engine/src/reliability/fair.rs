@@ -15,6 +15,8 @@ const CLASS_PRIOR: f64 = 2.0;
 const STRENGTH: f64 = 6.0;
 /// Pseudo-labels of the crowd's rate in a class, and their share of correct ones.
 const CROWD_PRIOR: (f64, f64) = (10.0, 0.75);
+/// Steps of expectation maximisation for the rates of one annotator.
+const SKILL_STEPS: usize = 8;
 /// Points at which the likelihood of an accuracy is evaluated.
 const POINTS: usize = 50;
 
@@ -35,6 +37,17 @@ pub(super) struct Fair {
     next: Counts,
     /// Counts of items out of reach.
     base: Counts,
+}
+
+/// A label of an annotator, and what everybody else's labels say of its item.
+#[derive(Debug)]
+pub(super) struct LabelSeen<'m> {
+    pub(super) item: &'m str,
+    pub(super) class: usize,
+    /// How much it counts.
+    pub(super) weight: f64,
+    /// Probability of each class and level, given the labels of all others.
+    pub(super) others: Vec<f64>,
 }
 
 /// The first two moments of an accuracy.
@@ -137,16 +150,8 @@ impl Fair {
 
     /// Probability of a vote in each class and level: class by class, level by level.
     pub(super) fn likelihood(&self, crowd: &[f64], vote: Vote) -> Vec<f64> {
-        let classes = crowd.len();
-        let mut out = Vec::with_capacity(classes * LEVELS.len());
-        for class in 0..classes {
-            let skill = self.skill(crowd, vote.annotator, class);
-            let own = by_skill(skill, class == vote.class, classes);
-            for level in LEVELS {
-                out.push(blend(own, level, classes));
-            }
-        }
-        out
+        let skills = (0..crowd.len()).map(|class| self.skill(crowd, vote.annotator, class));
+        likelihood(&skills.collect::<Vec<f64>>(), vote.class)
     }
 
     /// Probability of each class and level of an item without labels.
@@ -245,14 +250,13 @@ impl Fair {
     /// Mean and variance of an annotator's accuracy on an item drawn at random.
     ///
     /// `prior` holds the share of one-coin models and the strengths of the priors of one coin and
-    /// of rates by class. `labels` are those within reach: the label's class, how much it counts,
-    /// and the probability of each class and level given the labels of all others.
+    /// of rates by class. `labels` are those within reach; one out of reach counts `past`.
     pub(super) fn moments(
         &self,
         crowd: &[f64],
         annotator: usize,
         prior: Prior,
-        labels: &[(usize, f64, Vec<f64>)],
+        (labels, past): (&[LabelSeen<'_>], f64),
     ) -> Moments {
         let classes = crowd.len();
         let shares = self.shares();
@@ -272,6 +276,7 @@ impl Fair {
         };
         let known: Vec<(f64, f64)> = (0..classes)
             .map(|class| self.base.rate(annotator, class, classes))
+            .map(|(right, all)| (right * past, all * past))
             .collect();
         let (right, all) = if classes > CONFUSION_CLASSES_MAX {
             known.first().copied().unwrap_or_default()
@@ -294,9 +299,9 @@ impl Fair {
                     .map(|label| self.line(crowd, annotator, label, Some(class)))
                     .collect();
                 let (right, all) = known[class];
-                let here = |(_, weight, others): &(usize, f64, Vec<f64>)| {
-                    let by_level = &others[class * LEVELS.len()..][..LEVELS.len()];
-                    weight * by_level.iter().sum::<f64>()
+                let here = |label: &LabelSeen<'_>| {
+                    let by_level = &label.others[class * LEVELS.len()..][..LEVELS.len()];
+                    label.weight * by_level.iter().sum::<f64>()
                 };
                 let seen = all + labels.iter().map(here).sum::<f64>();
                 // Who is good in one class is most likely good in the others.
@@ -325,13 +330,13 @@ impl Fair {
         &self,
         crowd: &[f64],
         annotator: usize,
-        (label, weight, others): &(usize, f64, Vec<f64>),
+        label: &LabelSeen<'_>,
         class: Option<usize>,
     ) -> (f64, f64, f64) {
         let classes = crowd.len();
         let (mut at_zero, mut slope) = (0.0, 0.0);
-        for (other, by_level) in others.chunks_exact(LEVELS.len()).enumerate() {
-            let hit = other == *label;
+        for (other, by_level) in label.others.chunks_exact(LEVELS.len()).enumerate() {
+            let hit = other == label.class;
             let varies = class.is_none_or(|class| class == other);
             let skill = if varies {
                 0.0
@@ -346,8 +351,87 @@ impl Fair {
                 }
             }
         }
-        (*weight, at_zero, slope)
+        (label.weight, at_zero, slope)
     }
+}
+
+/// Probability of a label in each class and level, class by class, level by level, from the rates of
+/// correct labels in each class.
+pub(super) fn likelihood(skills: &[f64], label: usize) -> Vec<f64> {
+    let classes = skills.len();
+    let mut out = Vec::with_capacity(classes * LEVELS.len());
+    for (class, &skill) in skills.iter().enumerate() {
+        let own = by_skill(skill, class == label, classes);
+        out.extend(LEVELS.map(|level| blend(own, level, classes)));
+    }
+    out
+}
+
+/// The rates of correct labels in each class that explain an annotator's labels alone, by
+/// expectation maximisation: each label with the probability of each class and level of its item
+/// that follows from the labels of others.
+pub(super) fn skills_beside<'a>(
+    crowd: &[f64],
+    labels: impl Iterator<Item = (usize, &'a [f64])> + Clone,
+) -> Vec<f64> {
+    let classes = crowd.len();
+    let mut skills = crowd.to_vec();
+    for _ in 0..SKILL_STEPS {
+        let mut counts = vec![(0.0, 0.0); classes];
+        for (label, others) in labels.clone() {
+            let meant = |class: usize, by_level: &[f64]| {
+                let own = by_skill(skills[class], class == label, classes);
+                let guesses = by_level.iter().zip(LEVELS);
+                let (meant, all) = guesses.fold((0.0, 0.0), |(meant, all), (share, level)| {
+                    let whole = share * blend(own, level, classes);
+                    (meant + share * (1.0 - level) * own, all + whole)
+                });
+                (meant, all)
+            };
+            let by_class = others.chunks_exact(LEVELS.len()).enumerate();
+            let by_class: Vec<(f64, f64)> = by_class.map(|(z, levels)| meant(z, levels)).collect();
+            let sum: f64 = by_class.iter().map(|(_, all)| all).sum();
+            for (class, (meant, _)) in by_class.into_iter().enumerate() {
+                let counted = meant / sum.max(f64::MIN_POSITIVE);
+                counts[class].1 += counted;
+                if class == label {
+                    counts[class].0 += counted;
+                }
+            }
+        }
+        if classes > CONFUSION_CLASSES_MAX {
+            let add = |sum: (f64, f64), one: &(f64, f64)| (sum.0 + one.0, sum.1 + one.1);
+            let all = counts.iter().fold((0.0, 0.0), add);
+            counts.fill(all);
+        }
+        for ((skill, crowd), (right, all)) in skills.iter_mut().zip(crowd).zip(counts) {
+            *skill = (right + STRENGTH * crowd) / (all + STRENGTH);
+        }
+    }
+    skills
+}
+
+/// On how many items of these two annotators of such rates give the same label, if they err
+/// independently.
+pub(super) fn alike_expected<'a>(
+    (first, second): (&[f64], &[f64]),
+    items: impl Iterator<Item = &'a [f64]>,
+) -> f64 {
+    let classes = first.len();
+    let wrong = (classes.max(2) - 1) as f64;
+    let alike = |others: &[f64]| -> f64 {
+        let by_class = others.chunks_exact(LEVELS.len()).zip(first).zip(second);
+        let by_class = by_class.map(|((by_level, &first), &second)| {
+            let levels = by_level.iter().zip(LEVELS);
+            let levels = levels.map(|(share, level)| {
+                let [a, b] = [first, second].map(|skill| blend(skill, level, classes));
+                share * (a * b + (1.0 - a) * (1.0 - b) / wrong)
+            });
+            levels.sum::<f64>()
+        });
+        by_class.sum()
+    };
+    items.map(alike).sum()
 }
 
 fn beta(strength: f64, mean: f64, right: f64, all: f64) -> (f64, f64) {

@@ -8,15 +8,13 @@
 //!   The result is an [`Evidence`]: a prior and one vector for each label, from which the
 //!   [`Posterior`] can be recomputed.
 //! - [`reliability`](ReliabilityModel::reliability): how often an annotator is right on an item of
-//!   average difficulty, with its uncertainty;
-//!   [`reliability_of_late`](ReliabilityModel::reliability_of_late) and
-//!   [`change`](ReliabilityModel::change) for people who change.
+//!   average difficulty, with its uncertainty.
 //! - [`weight`](ReliabilityModel::weight): the weight of an annotator's vote.
-//! - [`look_back`](ReliabilityModel::look_back): an item as known now, with its difficulty;
-//!   [`agreement`](ReliabilityModel::agreement),
-//!   [`confusion_named`](ReliabilityModel::confusion_named) and
+//! - [`posterior`](ReliabilityModel::posterior) and [`difficulty`](ReliabilityModel::difficulty): an
+//!   item as known now, also long after its decision.
+//! - [`survey`](ReliabilityModel::survey): all annotators, also of late and for changes;
+//!   [`confusion`](ReliabilityModel::confusion) and
 //!   [`suspicious_pairs`](ReliabilityModel::suspicious_pairs) for reports.
-//! - [`Targets`]: whether a posterior is sure enough, class by class.
 //!
 //! # The model
 //!
@@ -121,6 +119,11 @@
 //! before and after, make the labels more probable than one by exp(5) times the square root of the
 //! number of places tried (a likelihood ratio; Page 1955). Neither enters decisions.
 //!
+//! **Suspicious pairs.** Two annotators who are in no group together are tried as one: with the urn
+//! above and each correlation of its grid, on all items that both labelled, given everybody else's
+//! labels. They are named where the best correlation makes their labels more probable than none by
+//! exp(5) times the number of pairs tried.
+//!
 //! Gold items have a known class. Their labels count fully for the annotators and for the weights
 //! of the models. They do not count for the class frequencies, because gold is chosen, not drawn.
 //!
@@ -215,14 +218,17 @@ mod fair;
 mod group;
 mod look;
 mod model;
+mod pairs;
 mod refit;
 pub mod simulation;
+mod survey;
 
 pub use class::{ClassError, class_of, value_of};
 pub use error::ReliabilityError;
 pub use estimate::Reliability;
-pub use evidence::{Evidence, Label, LabelEvidence, Posterior, Targets};
+pub use evidence::{Evidence, Label, LabelEvidence, Posterior};
 pub use expert::CONFUSION_CLASSES_MAX;
 pub use group::GroupEvidence;
-pub use look::{Change, ClassAgreement, ItemNow, SuspiciousPair};
 pub use model::{ANNOTATORS_MAX, CLASSES_MAX, Classes, ITEMS_MAX, ReliabilityModel, judge_name};
+pub use pairs::SuspiciousPair;
+pub use survey::{AnnotatorNow, Change, ClassAgreement, Survey};

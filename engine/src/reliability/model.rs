@@ -410,7 +410,7 @@ impl ReliabilityModel {
     /// How often an annotator is right, with its uncertainty; the prior for an unknown annotator.
     pub fn reliability(&self, annotator: &str) -> Reliability {
         let id = self.annotator_ids.get(annotator).copied();
-        let (mean, variance) = self.fair_moments(id, None, None);
+        let (mean, variance) = self.fair_moments(id, None);
         let (labels, gold) = id.map_or((0, (0, 0)), |id| {
             let one = &self.annotators[id];
             (one.labels, (one.gold_labels, one.gold_right))
@@ -455,7 +455,7 @@ impl ReliabilityModel {
     /// from nothing else get the same accuracy, whichever of their labels was observed.
     pub fn accuracy_for(&self, item: &str, annotator: &str) -> f64 {
         let annotator = self.annotator_ids.get(annotator).copied();
-        self.fair_moments(annotator, self.item_ids.get(item).copied(), None)
+        self.fair_moments(annotator, self.item_ids.get(item).copied())
             .0
     }
 

@@ -26,11 +26,6 @@ impl ReliabilityModel {
         }
     }
 
-    /// Whether a refit is under way.
-    pub fn refits(&self) -> bool {
-        self.cursor.is_some()
-    }
-
     /// The part of a refit that is due with one observation.
     pub(super) fn refit_slice(&mut self) {
         if self.cursor.is_none() && self.position >= self.refit_at {

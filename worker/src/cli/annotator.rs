@@ -2,20 +2,20 @@
 
 use clap::{Args, Subcommand};
 use glyph_workflow_engine::ids::{Slug, UserId};
-use serde_json::json;
 use uuid::Uuid;
 
 use super::{
     CliError, Output,
     connect::{open_store, orchestrator},
-    output::Table,
+    output::{Table, percent},
     workflow::{OperatorArgs, pause_text, run_operator_command},
 };
 use crate::{
     operations::annotators::{
-        AnnotatorReport, QuestionAccuracy, QuestionReport, annotator_accuracies, annotator_report,
+        AccuracyChange, AnnotatorList, AnnotatorReport, HALF_LIFE, PairEvidence, QuestionAccuracy,
+        QuestionReport, SuspiciousPair, annotator_list, annotator_report,
     },
-    projections::gold::{AnnotatorReliability, reliabilities},
+    projections::gold::AnnotatorReliability,
     settings::Settings,
     wire::PauseVerb,
 };
@@ -25,7 +25,8 @@ use crate::{
 pub enum AnnotatorVerb {
     /// List annotators with their accuracy on gold tasks and their pauses
     List {
-        /// Only in this workflow; also lists their accuracy by step and field, as the models know it
+        /// Only in this workflow; also lists their accuracy by step and field, as the models know it,
+        /// and pairs who agree suspiciously
         #[arg(long, short, value_name = "ID")]
         workflow: Option<Slug>,
     },
@@ -60,24 +61,9 @@ pub(super) async fn run(
     match verb {
         AnnotatorVerb::List { workflow } => {
             let store = open_store(settings).await?;
-            let mut annotators = reliabilities(&*store).await?;
-            annotators.retain(|one| workflow.as_ref().is_none_or(|id| one.workflow == *id));
-            let Some(workflow) = workflow else {
-                output.result(&json!({"annotators": annotators}), || {
-                    list_text(&annotators)
-                });
-                return Ok(());
-            };
             let orchestrator = orchestrator(&store, settings);
-            let accuracies = annotator_accuracies(&orchestrator, &workflow).await?;
-            let all = json!({"annotators": annotators, "accuracies": accuracies});
-            output.result(&all, || {
-                format!(
-                    "{}\n\n{}",
-                    list_text(&annotators),
-                    accuracies_text(&accuracies)
-                )
-            });
+            let list = annotator_list(&*store, &orchestrator, workflow.as_ref(), None).await?;
+            output.result(&list, || all_text(&list));
             Ok(())
         }
         AnnotatorVerb::Show { user, workflow } => {
@@ -105,8 +91,19 @@ pub(super) async fn run(
     }
 }
 
-fn percent(share: f64) -> String {
-    format!("{:.1} %", share * 100.0)
+fn all_text(list: &AnnotatorList) -> String {
+    let mut text = list_text(&list.annotators);
+    if let Some(accuracies) = &list.accuracies {
+        text += &format!("\n\n{}", accuracies_text(accuracies));
+    }
+    if let Some(pairs) = list
+        .suspicious_pairs
+        .as_deref()
+        .filter(|all| !all.is_empty())
+    {
+        text += &format!("\n\n{}", pairs_text(pairs));
+    }
+    text
 }
 
 fn accuracies_text(accuracies: &[QuestionAccuracy]) -> String {
@@ -120,22 +117,72 @@ fn accuracies_text(accuracies: &[QuestionAccuracy]) -> String {
         "labels",
         "accuracy",
         "95 % interval",
+        "lately",
         "with others",
         "gold",
+        "change",
     ]);
     for one in accuracies {
+        let change = one.change.as_ref().map(change_text);
         table.row([
             one.step_id.to_string(),
             one.field.clone().unwrap_or_default(),
             one.user_id.to_string(),
             one.labels.to_string(),
             percent(one.accuracy),
-            format!("{} to {}", percent(one.low), percent(one.high)),
+            interval(one.low, one.high),
+            percent(one.lately.accuracy),
             one.agreement_with_others.map_or("-".to_owned(), percent),
             format!("{}/{}", one.gold_right, one.gold_answers),
+            change.unwrap_or_default(),
         ]);
     }
     table.render(0)
+}
+
+fn interval(low: f64, high: f64) -> String {
+    format!("{} to {}", percent(low), percent(high))
+}
+
+/// A change in one line: `worse since 2026-01-02: 96.0 %, then 61.0 %`.
+fn change_text(change: &AccuracyChange) -> String {
+    let how = if change.now < change.before {
+        "worse"
+    } else {
+        "better"
+    };
+    let since = match change.since {
+        Some(since) => since.format("%Y-%m-%d").to_string(),
+        None => format!("task {}", change.task_id),
+    };
+    let (before, now) = (percent(change.before), percent(change.now));
+    format!("{how} since {since}: {before}, then {now}")
+}
+
+const PAIR_HEADS: [&str; 4] = ["items", "alike", "expected", "correlation"];
+
+fn pair_cells(evidence: PairEvidence) -> [String; 4] {
+    [
+        evidence.items.to_string(),
+        evidence.alike.to_string(),
+        format!("{:.0}", evidence.alike_expected),
+        format!("{:.2}", evidence.correlation),
+    ]
+}
+
+fn pairs_text(pairs: &[SuspiciousPair]) -> String {
+    let people = ["step", "field", "annotator", "annotator"];
+    let mut table = Table::new(&[&people[..], &PAIR_HEADS].concat());
+    for pair in pairs {
+        let [first, second] = pair.user_ids.map(|user| user.to_string());
+        let field = pair.field.clone().unwrap_or_default();
+        let who = [pair.step_id.to_string(), field, first, second];
+        table.row(who.into_iter().chain(pair_cells(pair.evidence())));
+    }
+    format!(
+        "agree more than their accuracy explains (copies, or models of one family?)\n{}",
+        table.render(2)
+    )
 }
 
 fn report_text(report: &AnnotatorReport) -> String {
@@ -150,19 +197,31 @@ fn report_text(report: &AnnotatorReport) -> String {
     }
     let mut text = accuracies_text(&accuracies);
     for question in &report.questions {
-        if question.confusion.is_empty() {
-            continue;
-        }
-        let accuracy = question.accuracy();
-        let field = accuracy.field.as_ref().map(|field| format!(", {field}"));
-        let heading = format!(
-            "\n\n{}, {}{}: what is given (column) for what is true (row)\n",
-            accuracy.workflow,
-            accuracy.step_id,
-            field.unwrap_or_default(),
+        text += &question_text(question);
+    }
+    text
+}
+
+fn question_text(question: &QuestionReport) -> String {
+    let accuracy = question.accuracy();
+    let field = accuracy.field.as_ref().map(|field| format!(", {field}"));
+    let field = field.unwrap_or_default();
+    let mut text = format!("\n\n{}, {}{field}", accuracy.workflow, accuracy.step_id);
+    let lately = accuracy.lately;
+    text += &format!(
+        "\n  lately (a label counts half after {HALF_LIFE} more): {}, {}",
+        percent(lately.accuracy),
+        interval(lately.low, lately.high)
+    );
+    if let Some(change) = &accuracy.change {
+        let (task, labels) = (change.task_id, change.labels_since);
+        text += &format!(
+            "\n  {}; {labels} labels, from task {task} on",
+            change_text(change)
         );
-        text += &heading;
-        let classes: Vec<String> = question.classes.iter().map(ToString::to_string).collect();
+    }
+    let classes: Vec<String> = question.classes.iter().map(ToString::to_string).collect();
+    if !question.confusion.is_empty() {
         let mut table = Table::plain();
         let heads = classes.iter().cloned();
         table.row([String::new()].into_iter().chain(heads));
@@ -170,7 +229,29 @@ fn report_text(report: &AnnotatorReport) -> String {
             let cells = row.iter().copied().map(percent);
             table.row([class.clone()].into_iter().chain(cells));
         }
-        text.push_str(&table.render(2));
+        text += "\n  what is given (column) for what is true (row)\n";
+        text += &table.render(4);
+    }
+    let compared = question.agreement_by_class.iter();
+    let compared: Vec<_> = compared.filter(|one| one.both + one.one > 0).collect();
+    if !compared.is_empty() {
+        let mut table = Table::plain();
+        for one in compared {
+            let agreement = one.agreement.map_or("-".to_owned(), percent);
+            let pairs = format!("{} both, {} one of two", one.both, one.one);
+            table.row([one.value.to_string(), agreement, pairs]);
+        }
+        text += "\n  if one of two people gives an answer, how often the other does\n";
+        text += &table.render(4);
+    }
+    if !question.suspicious.is_empty() {
+        let mut table = Table::new(&[&["annotator"], &PAIR_HEADS[..]].concat());
+        for one in &question.suspicious {
+            let who = [one.user_id.to_string()];
+            table.row(who.into_iter().chain(pair_cells(one.evidence())));
+        }
+        text += "\n  agrees more than accuracy explains with (copies, or models of one family?)\n";
+        text += &table.render(4);
     }
     text
 }

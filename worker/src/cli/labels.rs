@@ -17,11 +17,14 @@ use serde_json::{Value, json};
 use super::{
     CliError, Output,
     connect::{open_store, orchestrator},
-    output::{Table, clipped, grouped},
+    output::{Table, clipped, grouped, percent},
     values::{pair, time},
 };
 use crate::{
-    labels::{Label, LabelFilter, LabelReader, StepCalibration, Suspect, csv_header, csv_row},
+    labels::{
+        COLUMNS, Label, LabelFilter, LabelReader, StepCalibration, Suspect, write_csv_header,
+        write_csv_row,
+    },
     operations::labels::{Extent, LookReport, SuspectList, label_reader, look, suspects},
     projections::labels::calibrations,
     settings::Settings,
@@ -31,7 +34,7 @@ use crate::{
 #[derive(Clone, Debug, Subcommand)]
 pub enum LabelsVerb {
     /// Export the labels of completed tasks, one line each, as delivered and as known now
-    #[command(after_help = EXPORT_HELP)]
+    #[command(after_help = export_help())]
     Export {
         #[command(flatten)]
         selection: Selection,
@@ -68,9 +71,10 @@ pub enum LabelsVerb {
     },
 }
 
-const EXPORT_HELP: &str = "Columns, in order: task_id, labels, revision, step, visit, completed_at, value, \
-resolved_by, agreement, result_of, confidence, posterior, value_now, confidence_now, posterior_now, \
-model_position, fields_now, votes, gold. What is nested is JSON in its cell; see docs/labels.md";
+fn export_help() -> String {
+    let columns = COLUMNS.join(", ");
+    format!("Columns, in order: {columns}. What is nested is JSON in its cell; see docs/labels.md")
+}
 
 /// Which labels.
 #[derive(Clone, Debug, Args)]
@@ -165,7 +169,7 @@ impl Lines {
     fn begin(self, to: &mut dyn Write) -> io::Result<()> {
         match self.format {
             LinesFormat::Jsonl => Ok(()),
-            LinesFormat::Csv => to.write_all(csv_header().as_bytes()),
+            LinesFormat::Csv => write_csv_header(to),
         }
     }
 
@@ -178,7 +182,7 @@ impl Lines {
                 serde_json::to_writer(&mut *to, &label)?;
                 to.write_all(b"\n")
             }
-            LinesFormat::Csv => to.write_all(csv_row(&label).as_bytes()),
+            LinesFormat::Csv => write_csv_row(to, &label),
         }
     }
 }
@@ -297,10 +301,6 @@ fn shown(value: Option<&Value>) -> String {
     clipped(&text, CHARACTERS)
 }
 
-fn percent(share: f64) -> String {
-    format!("{:.1} %", share * 100.0)
-}
-
 fn suspects_text(found: &SuspectList) -> String {
     if found.suspects.is_empty() {
         let tasks = grouped(found.tasks);
@@ -310,7 +310,15 @@ fn suspects_text(found: &SuspectList) -> String {
         );
     }
     let mut table = Table::new(&[
-        "task", "step", "field", "wrong", "answer", "then", "now", "now",
+        "task",
+        "step",
+        "field",
+        "wrong",
+        "answer",
+        "then",
+        "now",
+        "now",
+        "difficulty",
     ]);
     for one in &found.suspects {
         let Suspect {
@@ -322,6 +330,7 @@ fn suspects_text(found: &SuspectList) -> String {
             confidence,
             confidence_now,
             value_now,
+            difficulty_now,
             ..
         } = one;
         table.row([
@@ -333,6 +342,7 @@ fn suspects_text(found: &SuspectList) -> String {
             confidence.map_or("-".to_owned(), percent),
             percent(*confidence_now),
             shown(value_now.as_ref()),
+            difficulty_now.map_or("-".to_owned(), |share| format!("{share:.2}")),
         ]);
     }
     table.render(0)

@@ -149,6 +149,11 @@ pub(super) fn clipped(text: &str, max: usize) -> String {
     format!("{kept}…")
 }
 
+/// A share between 0 and 1 in percent: `12.3 %`.
+pub(super) fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
 /// A whole number with thousands separators: `12,345`.
 pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();

@@ -11,7 +11,6 @@ use glyph_workflow_engine::{
     store::AnnotatorPause,
 };
 use schemars::JsonSchema;
-use serde::Serialize;
 
 use super::{
     Api, Problem,
@@ -21,35 +20,23 @@ use super::{
     workflows::operator_command,
 };
 use crate::{
-    projections::gold::{AnnotatorReliability, reliabilities},
+    operations::annotators::{AnnotatorList, annotator_list},
     wire::PauseVerb,
 };
-
-#[derive(Serialize, JsonSchema)]
-pub(super) struct AnnotatorList {
-    annotators: Vec<AnnotatorReliability>,
-}
 
 pub(super) async fn list(
     State(api): State<Api>,
     caller: Caller,
     mut parameters: Parameters,
 ) -> Result<Json<AnnotatorList>, Problem> {
-    if caller.is_annotator() {
-        let why = "a token that names a user does not see how people are judged";
-        return Err(Problem::forbidden(why.to_owned()));
-    }
+    caller.require_no_annotator()?;
     let workflow = parameters.take("workflow", "a workflow id", |text| {
         WorkflowId::new(text).ok()
     })?;
     let user = parameters.take("user_id", "a UUID", |text| text.parse().ok().map(UserId))?;
     parameters.finish()?;
-    let mut annotators = reliabilities(&*api.store).await?;
-    annotators.retain(|one| {
-        workflow.as_ref().is_none_or(|id| one.workflow == *id)
-            && user.is_none_or(|id| one.user_id == id)
-    });
-    Ok(Json(AnnotatorList { annotators }))
+    let list = annotator_list(&*api.store, &api.orchestrator, workflow.as_ref(), user);
+    Ok(Json(list.await?))
 }
 
 /// The state of an annotator after an operator command.

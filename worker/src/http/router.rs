@@ -27,7 +27,7 @@ use super::{
     Api, Problem, REQUEST_TIMEOUT, agreement,
     agreement::AgreementList,
     annotator_reports, annotators,
-    annotators::{AnnotatorList, AnnotatorOperatorResult},
+    annotators::AnnotatorOperatorResult,
     assignments, commands,
     commands::NextStep,
     goals,
@@ -44,6 +44,7 @@ use super::{
 };
 use crate::{
     operations::{
+        annotators::AnnotatorList,
         answers::AnswersDocument,
         assignments::AssignmentList,
         explain::Explanation,
@@ -241,8 +242,13 @@ fn workflow_operations() -> Vec<Operation> {
 fn annotator_operations() -> Vec<Operation> {
     vec![
         Operation::get("/api/v1/annotators", "list_annotators", annotators::list)
-            .summary("Accuracy of annotators on gold tasks, and their pauses")
-            .query("workflow", "Only this workflow.", schema_for!(WorkflowId))
+            .summary("Accuracy of annotators on gold tasks and by question, and their pauses")
+            .query(
+                "workflow",
+                "Only this workflow; with what the models of its questions know of each annotator, \
+                 and of pairs who agree suspiciously.",
+                schema_for!(WorkflowId),
+            )
             .query("user_id", "Only this annotator.", schema_for!(UserId))
             .answers::<AnnotatorList>(200, "The annotators"),
         Operation::command::<ReasonBody, _>(

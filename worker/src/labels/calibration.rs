@@ -1,14 +1,14 @@
 //! Calibration: how often answers of a stated probability are right.
 
-use glyph_workflow_engine::ids::{StepId, WorkflowId};
+use glyph_workflow_engine::{
+    consensus::{CONFIDENCE_DEFAULT, wilson_interval},
+    ids::{StepId, WorkflowId},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Groups of stated probability: tenths.
 const BINS: usize = 10;
-
-/// The quantile of a central interval of 95 %.
-const Z: f64 = 1.959_963_984_540_054;
 
 /// Answers to gold tasks, by the probability that the step gave them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -97,7 +97,9 @@ impl StepCalibration {
 fn bin((at, counts): (u32, &BinCounts)) -> CalibrationBin {
     let edge = |at: u32| f64::from(at) / BINS as f64;
     let share = |sum: f64| (counts.answers > 0).then(|| sum / counts.answers as f64);
-    let interval = (counts.answers > 0).then(|| wilson(counts.right, counts.answers));
+    let whole = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+    let (right, answers) = (whole(counts.right), whole(counts.answers));
+    let interval = wilson_interval(right, answers, CONFIDENCE_DEFAULT).ok();
     CalibrationBin {
         from: edge(at),
         to: edge(at + 1),
@@ -105,23 +107,9 @@ fn bin((at, counts): (u32, &BinCounts)) -> CalibrationBin {
         right: counts.right,
         mean_confidence: share(counts.stated),
         share: share(counts.right as f64),
-        low: interval.map(|(low, _)| low),
-        high: interval.map(|(_, high)| high),
+        low: interval.map(|bounds| bounds.lower),
+        high: interval.map(|bounds| bounds.upper),
     }
-}
-
-/// The score interval of a proportion at 95 %.
-///
-/// Wilson, E. B. (1927). Probable inference, the law of succession, and statistical inference.
-/// *Journal of the American Statistical Association* 22(158), 209-212.
-fn wilson(right: u64, answers: u64) -> (f64, f64) {
-    let n = answers as f64;
-    let share = right as f64 / n;
-    let middle = share + Z * Z / (2.0 * n);
-    let half = Z * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
-    let scale = 1.0 + Z * Z / n;
-    let end = |end: f64| (end / scale).clamp(0.0, 1.0);
-    (end(middle - half), end(middle + half))
 }
 
 #[cfg(test)]
@@ -153,21 +141,6 @@ mod tests {
         let error = report.expected_calibration_error.unwrap();
         assert!((error - 0.23).abs() < 1e-12, "{error}");
         assert_eq!(report.bins[1].share, None);
-    }
-
-    #[test]
-    fn the_interval_is_the_published_one() {
-        // Newcombe, R. G. (1998), Statistics in Medicine 17, 857-872, table I: 81 of 263, 0 of 20.
-        let (low, high) = wilson(81, 263);
-        assert!(
-            (low - 0.2553).abs() < 5e-5 && (high - 0.3662).abs() < 5e-5,
-            "{low} {high}"
-        );
-        let (low, high) = wilson(0, 20);
-        assert!(
-            low.abs() < 1e-12 && (high - 0.1611).abs() < 5e-5,
-            "{low} {high}"
-        );
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! Labels as CSV, RFC 4180: a header, lines that end in CR LF, cells in quotation marks where they
 //! need them.
 
+use std::io::{self, Write};
+
+use csv::{Terminator, WriterBuilder};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::label::Label;
 
 /// The columns, in order. New ones are added at the end.
-pub const COLUMNS: [&str; 19] = [
+pub const COLUMNS: [&str; 20] = [
     "task_id",
     "labels",
     "revision",
@@ -27,18 +30,20 @@ pub const COLUMNS: [&str; 19] = [
     "fields_now",
     "votes",
     "gold",
+    "difficulty_now",
 ];
 
-/// The line with the names of the columns.
-pub fn csv_header() -> String {
-    line(&COLUMNS.map(str::to_owned))
+/// Writes the line with the names of the columns.
+pub fn write_csv_header(to: &mut dyn Write) -> io::Result<()> {
+    write_line(to, COLUMNS)
 }
 
-/// The line of a label. Texts and numbers are written as they are, null as an empty cell, anything
-/// else as JSON.
-pub fn csv_row(label: &Label) -> String {
+/// Writes the line of a label. Texts and numbers are written as they are, null as an empty cell,
+/// anything else as JSON.
+pub fn write_csv_row(to: &mut dyn Write, label: &Label) -> io::Result<()> {
     let fields = json(label);
-    line(&COLUMNS.map(|column| cell(fields.get(column).unwrap_or(&Value::Null))))
+    let cells = COLUMNS.map(|column| cell(fields.get(column).unwrap_or(&Value::Null)));
+    write_line(to, cells)
 }
 
 /// Plain data with string keys always serializes.
@@ -54,22 +59,12 @@ fn cell(value: &Value) -> String {
     }
 }
 
-fn line(cells: &[String; COLUMNS.len()]) -> String {
-    let mut line = String::new();
-    for (at, cell) in cells.iter().enumerate() {
-        if at > 0 {
-            line.push(',');
-        }
-        if cell.contains(['"', ',', '\r', '\n']) {
-            line.push('"');
-            line.push_str(&cell.replace('"', "\"\""));
-            line.push('"');
-        } else {
-            line.push_str(cell);
-        }
-    }
-    line.push_str("\r\n");
-    line
+fn write_line(to: &mut dyn Write, cells: [impl AsRef<[u8]>; COLUMNS.len()]) -> io::Result<()> {
+    let mut writer = WriterBuilder::new()
+        .terminator(Terminator::CRLF)
+        .from_writer(to);
+    writer.write_record(cells)?;
+    writer.flush()
 }
 
 #[cfg(test)]
@@ -107,6 +102,7 @@ mod tests {
             fields_now: Vec::new(),
             votes: Vec::new(),
             gold: None,
+            difficulty_now: None,
             context: LabelContext {
                 workflow: WorkflowRef {
                     workflow: Slug::new("w").unwrap(),
@@ -117,6 +113,16 @@ mod tests {
                 is_replaced: false,
             },
         }
+    }
+
+    fn line(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
+        let mut bytes = Vec::new();
+        write(&mut bytes).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    fn csv_row(label: &Label) -> String {
+        line(|to| write_csv_row(to, label))
     }
 
     #[test]
@@ -143,7 +149,9 @@ mod tests {
         assert!(row.ends_with("\r\n"));
         let plain = csv_row(&label(json!("=1+1")));
         assert!(plain.contains(",=1+1,,0.5,"), "nothing is changed: {plain}");
-        assert_eq!(csv_header().split(',').count(), COLUMNS.len());
+        let header = line(|to| write_csv_header(to));
+        assert!(header.ends_with("gold,difficulty_now\r\n"), "{header}");
+        assert_eq!(header.split(',').count(), COLUMNS.len());
     }
 
     #[test]

@@ -61,6 +61,10 @@ pub struct Label {
     /// The known answer of a gold task; null for other tasks, and for callers who may not see which
     /// tasks are gold.
     pub gold: Option<GoldAnswer>,
+    /// How difficult the question was, by its labels and what is known of the annotators now: the
+    /// expected share of labels that are guesses, from 0 (easy) to 0.9; null if no model of the
+    /// annotators holds the answer by itself.
+    pub difficulty_now: Option<f64>,
     /// What a look back needs besides.
     #[serde(skip)]
     #[schemars(skip)]
@@ -102,6 +106,8 @@ pub struct FieldNow {
     pub posterior_now: SoftLabels,
     /// How much the model has learned.
     pub model_position: ModelAt,
+    /// How difficult the question was: as of the whole label.
+    pub difficulty_now: Option<f64>,
 }
 
 /// One submission.
@@ -133,14 +139,14 @@ pub struct GoldAnswer {
 
 /// What a revision says about its labels.
 #[derive(Debug)]
-pub(super) struct Revision {
+pub(crate) struct Revision {
     config: Arc<WorkflowConfig>,
     questions: Questions,
     models: BTreeMap<StepId, Vec<(ModelKey, Option<String>)>>,
 }
 
 impl Revision {
-    pub(super) fn of(config: Arc<WorkflowConfig>) -> Self {
+    pub(crate) fn of(config: Arc<WorkflowConfig>) -> Self {
         let models = config.steps.iter().map(|step| {
             let models = ModelKey::of_answers(&config, step);
             (step.id.clone(), models)
@@ -223,7 +229,8 @@ impl Revision {
             model_position: None,
             fields_now: Vec::new(),
             votes: visit.annotations.iter().map(|a| vote(a)).collect(),
-            gold: gold_of(&self.config, &self.questions, state, step, (visit, result)),
+            gold: self.gold(state, step, (visit, result)),
+            difficulty_now: None,
             context: LabelContext {
                 workflow: state.workflow.clone(),
                 is_gold: state.expected.is_some(),
@@ -246,6 +253,43 @@ impl Revision {
         }
         label
     }
+
+    /// Whether the answer that a visit of a gold task ended with is right; `None` if the known
+    /// answer says nothing of it.
+    pub(crate) fn is_right(
+        &self,
+        state: &WorkflowSnapshot,
+        step: &StepId,
+        visit: u32,
+        result: &StepResult,
+    ) -> Option<bool> {
+        let config = self.config.steps.iter().find(|config| config.id == *step)?;
+        let visit = state.visit(step, visit)?;
+        self.gold(state, config, (visit, result))?.right
+    }
+
+    /// The known answer of a gold task, compared with what a visit ended with.
+    fn gold(
+        &self,
+        state: &WorkflowSnapshot,
+        step: &StepConfig,
+        (visit, result): (&Visit, &StepResult),
+    ) -> Option<GoldAnswer> {
+        let expected = state.expected.as_ref()?;
+        let right = result.value.as_ref().and_then(|value| {
+            let reviewed = visit.reviewed.as_ref().map(|at| &at.step_id);
+            let question = self.questions.asked(step, reviewed);
+            let data = at_place(question.field(), value.clone());
+            let input = state.input.as_ref().unwrap_or(&Value::Null);
+            let least = self.config.gold.as_ref().and_then(|gold| gold.similarity);
+            let verdict = question.judge(&data, expected, input, least);
+            verdict.map(|verdict| verdict.correct)
+        });
+        Some(GoldAnswer {
+            expected: expected.clone(),
+            right,
+        })
+    }
 }
 
 impl Label {
@@ -256,6 +300,7 @@ impl Label {
                 self.confidence_now = now.confidence;
                 self.posterior_now = Some(now.soft_labels);
                 self.model_position = Some(now.model_position);
+                self.difficulty_now = now.difficulty;
             }
             Some(field) => self.fields_now.push(FieldNow {
                 field,
@@ -264,6 +309,7 @@ impl Label {
                 confidence_now: now.confidence,
                 posterior_now: now.soft_labels,
                 model_position: now.model_position,
+                difficulty_now: now.difficulty,
             }),
         }
     }
@@ -278,6 +324,7 @@ impl Label {
             confidence_now: self.confidence_now,
             posterior_now,
             model_position,
+            difficulty_now: self.difficulty_now,
         });
         let fields = self.fields_now.iter().map(|now| KnownNow {
             field: Some(&now.field),
@@ -286,6 +333,7 @@ impl Label {
             confidence_now: now.confidence_now,
             posterior_now: &now.posterior_now,
             model_position: now.model_position,
+            difficulty_now: now.difficulty_now,
         });
         own.into_iter().chain(fields)
     }
@@ -317,35 +365,13 @@ pub(super) struct KnownNow<'a> {
     pub(super) confidence_now: Option<f64>,
     pub(super) posterior_now: &'a SoftLabels,
     pub(super) model_position: ModelAt,
+    pub(super) difficulty_now: Option<f64>,
 }
 
 /// The probability that a step that completes by confidence gave to its answer.
 pub(crate) fn probability_at_completion(result: &StepResult) -> Option<f64> {
     let soft = result.posterior.as_deref()?;
     Some(probability_in(soft, result.value.as_ref()?))
-}
-
-/// The known answer of a gold task, compared with what a visit ended with.
-pub(crate) fn gold_of(
-    config: &WorkflowConfig,
-    questions: &Questions,
-    state: &WorkflowSnapshot,
-    step: &StepConfig,
-    (visit, result): (&Visit, &StepResult),
-) -> Option<GoldAnswer> {
-    let expected = state.expected.as_ref()?;
-    let right = result.value.as_ref().and_then(|value| {
-        let question = questions.asked(step, visit.reviewed.as_ref().map(|at| &at.step_id));
-        let data = at_place(question.field(), value.clone());
-        let input = state.input.as_ref().unwrap_or(&Value::Null);
-        let least = config.gold.as_ref().and_then(|gold| gold.similarity);
-        let verdict = question.judge(&data, expected, input, least);
-        verdict.map(|verdict| verdict.correct)
-    });
-    Some(GoldAnswer {
-        expected: expected.clone(),
-        right,
-    })
 }
 
 /// The data of an annotation that has `value` at a place.

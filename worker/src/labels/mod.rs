@@ -14,10 +14,11 @@ mod revisions;
 mod suspects;
 
 pub use calibration::{CalibrationBin, CalibrationCounts, StepCalibration};
-pub use csv::{COLUMNS, csv_header, csv_row};
+pub use csv::{COLUMNS, write_csv_header, write_csv_row};
 pub use label::{FieldNow, GoldAnswer, Label, LabelVote, ResultOf};
 pub use reader::{LabelFilter, LabelPage, LabelReader};
 pub use revisions::{Revisions, revisions_of};
 pub use suspects::{Suspect, Suspects};
 
-pub(crate) use label::{gold_of, probability_at_completion};
+pub(crate) use label::{Revision, probability_at_completion};
+pub(crate) use reader::newest_revision;

@@ -23,6 +23,8 @@ pub(super) struct PosteriorNow {
     pub(super) soft_labels: SoftLabels,
     /// How much the model has learned.
     pub(super) model_position: ModelAt,
+    /// Expected share of labels that are guesses; null if the model holds the visit no more.
+    pub(super) difficulty: Option<f64>,
 }
 
 impl PosteriorNow {
@@ -47,6 +49,9 @@ impl PosteriorNow {
             confidence: value.and_then(|value| probability(&found, value)),
             soft_labels: SoftLabels::from(&found),
             model_position: at.into(),
+            difficulty: models
+                .model(key)
+                .and_then(|known| known.difficulty(task, visit.number)),
         })
     }
 }

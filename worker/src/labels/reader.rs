@@ -8,8 +8,9 @@ use std::{
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
     OrchestrationError, WorkflowOrchestrator,
+    config::WorkflowConfig,
     executor::annotators::ModelKey,
-    ids::{RevisionId, StepId, TaskId, WorkflowId},
+    ids::{RevisionId, StepId, TaskId, WorkflowId, WorkflowSelector},
     state::TaskStatus,
     store::{EventStore, Store, TaskFilter},
 };
@@ -136,10 +137,7 @@ impl<'a> LabelReader<'a> {
 
     /// Whether any model of the annotators knows the answers of the newest revision.
     pub async fn has_models(&self) -> Result<bool, OrchestrationError> {
-        let newest = self
-            .orchestrator
-            .config_store
-            .load_by_name(&self.filter.workflow);
+        let newest = newest_revision(self.orchestrator, &self.filter.workflow);
         let step = self.filter.step.as_ref();
         let has_models = newest.await?.is_some_and(|config| {
             let steps = config.steps.iter();
@@ -156,5 +154,20 @@ impl<'a> LabelReader<'a> {
         let revision = Arc::new(Revision::of(self.orchestrator.workflow(id.0).await?));
         self.revisions.insert(id, Arc::clone(&revision));
         Ok(revision)
+    }
+}
+
+/// The newest revision of a workflow, if there is one. Its content is read from the store only
+/// where it is not known yet.
+pub(crate) async fn newest_revision(
+    orchestrator: &WorkflowOrchestrator,
+    workflow: &WorkflowId,
+) -> Result<Option<Arc<WorkflowConfig>>, OrchestrationError> {
+    let selector = WorkflowSelector::Latest(workflow.clone());
+    let store = &orchestrator.config_store;
+    let found = store.resolve(std::slice::from_ref(&selector)).await?;
+    match found.get(&selector) {
+        Some(id) => orchestrator.workflow(id.0).await.map(Some),
+        None => Ok(None),
     }
 }

@@ -43,6 +43,9 @@ pub struct Suspect {
     pub posterior_now: SoftLabels,
     /// How much the model has learned.
     pub model_position: ModelAt,
+    /// How difficult the question was: the expected share of labels that are guesses, from 0 (easy)
+    /// to 0.9; null if the model holds the answer no longer by itself.
+    pub difficulty_now: Option<f64>,
 }
 
 /// The least probable answers among those added, in bounded memory.
@@ -68,6 +71,7 @@ fn suspect(label: &Label, now: &KnownNow<'_>) -> Option<Suspect> {
         value_now: now.value_now.cloned(),
         posterior_now: now.posterior_now.clone(),
         model_position: now.model_position,
+        difficulty_now: now.difficulty_now,
     })
 }
 

@@ -13,7 +13,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
-    labels::{LabelFilter, LabelPage, LabelReader, Suspect, Suspects, revisions_of},
+    labels::{
+        LabelFilter, LabelPage, LabelReader, Suspect, Suspects, newest_revision, revisions_of,
+    },
     projections::labels::send_once,
     wire::CloudEventMessages,
 };
@@ -69,8 +71,8 @@ pub async fn label_reader<'a>(
     orchestrator: &'a WorkflowOrchestrator,
     filter: LabelFilter,
 ) -> Result<LabelReader<'a>, LabelsError> {
-    let known = orchestrator.config_store.load_by_name(&filter.workflow);
-    if known.await.map_err(OrchestrationError::from)?.is_none() {
+    let newest = newest_revision(orchestrator, &filter.workflow).await?;
+    if newest.is_none() {
         return Err(LabelsError::UnknownWorkflow(filter.workflow));
     }
     Ok(LabelReader::new(store, orchestrator, filter))

@@ -2,25 +2,28 @@
 //!
 //! The projection counts completed visits by step. When they have doubled since the last look back
 //! at the step (and from [`LOOK_FROM`] on), it looks at all of the step's completed tasks again,
-//! page by page, and sends a message for each answer that would be another one now. A page and the
-//! place to go on from are one transaction, so a look that was interrupted goes on where it ended.
-//! The id of a message is derived from the answers, and ids are kept: however often tasks are
-//! looked at, by whomever, a changed answer is told once.
+//! page by page, and sends a message for each answer that would be another one now. It does so too
+//! for every step of a workflow that has reached a goal of volume or quality: once for each goal and
+//! epoch, as a row says. A page and the place to go on from are one transaction, and so are a
+//! reached goal and the looks it asks for, so what was interrupted goes on where it ended. The id of
+//! a message is derived from the answers, and ids are kept: however often tasks are looked at, by
+//! whomever, a changed answer is told once.
 
 use std::{
-    collections::{BTreeMap, HashMap, hash_map::Entry},
-    sync::Arc,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use chrono::Utc;
 use glyph_workflow_engine::{
     OrchestrationError, WorkflowOrchestrator,
-    answer::Questions,
-    config::WorkflowConfig,
+    config::GoalType,
     events::WorkflowEvent,
+    executor::annotators::ModelKey,
+    goals::GoalProgress,
     ids::{RevisionId, StepId, TaskId, WorkflowId},
-    state::ResultKind,
+    state::{ResultKind, StepResult},
     store::{
         EventStore, EventStoreError, LogEntry, NewOutboxRow, ProjectionRows, ProjectionWrite, Store,
     },
@@ -28,12 +31,15 @@ use glyph_workflow_engine::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio_util::sync::CancellationToken;
 
-use super::pace::{Follows, PageOutcome, commit, fold_page, follow};
+use super::{
+    goals::read_goals,
+    pace::{Follows, PageOutcome, commit, fold_page, follow},
+};
 use crate::{
     failpoints::Failpoints,
     labels::{
-        CalibrationCounts, LabelFilter, LabelPage, LabelReader, StepCalibration, gold_of,
-        probability_at_completion, revisions_of,
+        CalibrationCounts, LabelFilter, LabelPage, LabelReader, Revision, StepCalibration,
+        newest_revision, probability_at_completion, revisions_of,
     },
     wire::CloudEventMessages,
 };
@@ -44,7 +50,7 @@ pub const PROJECTION: &str = "labels";
 /// Completed visits of a step from which it is looked back at.
 pub const LOOK_FROM: u64 = 100;
 
-/// Tasks of a page of a look back.
+/// Tasks of a page of a look back, and gold tasks whose states are in memory at once.
 const LOOK_PAGE: u32 = 100;
 
 /// How long, and how often, messages wait for another process that writes to the projection.
@@ -53,12 +59,16 @@ const TURNS_MAX: u32 = 100;
 
 const COMPLETED: &str = "completed/";
 const CALIBRATION: &str = "calibration/";
+/// Prefix of the rows that say for which epoch of a goal steps were looked at.
+const GOAL: &str = "goal/";
 
 /// Follows the log for [`PROJECTION`], and looks back.
 pub struct LabelsProjector {
     store: Arc<dyn Store>,
     orchestrator: Arc<WorkflowOrchestrator>,
     messages: CloudEventMessages,
+    /// What revisions with gold tasks ask; they never change.
+    revisions: Mutex<HashMap<RevisionId, Option<Arc<Revision>>>>,
     failpoints: Failpoints,
 }
 
@@ -71,6 +81,17 @@ struct LookProgress {
     /// The look under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     look: Option<LookUnderWay>,
+    /// Whether a goal has been reached since the last look began.
+    #[serde(default, skip_serializing_if = "is_false")]
+    asked: bool,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde asks for"
+)]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,7 +104,44 @@ struct LookUnderWay {
 
 impl LookProgress {
     fn is_due(&self) -> bool {
-        self.completed >= LOOK_FROM && self.completed >= self.looked.saturating_mul(2)
+        let has_doubled =
+            self.completed >= LOOK_FROM && self.completed >= self.looked.saturating_mul(2);
+        has_doubled || self.asked
+    }
+
+    /// Whether nobody has looked since `seen`.
+    fn is_as(&self, seen: &Self) -> bool {
+        (self.looked, &self.look, self.asked) == (seen.looked, &seen.look, seen.asked)
+    }
+}
+
+/// A visit of a gold task that ended with an answer of a stated probability.
+struct Stated<'e> {
+    entry: &'e LogEntry,
+    step: &'e StepId,
+    visit: u32,
+    result: &'e StepResult,
+    probability: f64,
+}
+
+impl<'e> Stated<'e> {
+    fn of(entry: &'e LogEntry) -> Option<Self> {
+        let WorkflowEvent::StepCompleted {
+            step_id,
+            visit,
+            result,
+            ..
+        } = &entry.event.event
+        else {
+            return None;
+        };
+        Some(Self {
+            entry,
+            step: step_id,
+            visit: *visit,
+            result,
+            probability: probability_at_completion(result).filter(|_| entry.event.metadata.gold)?,
+        })
     }
 }
 
@@ -98,6 +156,7 @@ impl LabelsProjector {
             store,
             orchestrator,
             messages,
+            revisions: Mutex::default(),
             failpoints: Failpoints::default(),
         }
     }
@@ -132,7 +191,6 @@ impl LabelsProjector {
     ) -> Result<ProjectionWrite, EventStoreError> {
         let mut completed: BTreeMap<String, LookProgress> = BTreeMap::new();
         let mut calibration: BTreeMap<String, CalibrationCounts> = BTreeMap::new();
-        let mut revisions = HashMap::new();
         for entry in entries {
             let WorkflowEvent::StepCompleted {
                 step_id, result, ..
@@ -140,21 +198,22 @@ impl LabelsProjector {
             else {
                 continue;
             };
-            let of = format!("{}/{step_id}", entry.workflow);
-            if entry.event.metadata.gold {
-                if let Some((stated, right)) = self.judged(entry, &mut revisions).await? {
-                    let key = format!("{CALIBRATION}{of}");
-                    let counts = calibration
-                        .entry(key)
-                        .or_insert_with_key(|key| row(&rows, key));
-                    counts.add(stated, right);
-                }
-            } else if result.kind == ResultKind::Consensus {
-                let key = format!("{COMPLETED}{of}");
+            if !entry.event.metadata.gold && result.kind == ResultKind::Consensus {
+                let key = step_key(COMPLETED, &entry.workflow, step_id);
                 let counts = completed
                     .entry(key)
                     .or_insert_with_key(|key| row(&rows, key));
                 counts.completed += 1;
+            }
+        }
+        let stated: Vec<Stated<'_>> = entries.iter().filter_map(Stated::of).collect();
+        for some in stated.chunks(LOOK_PAGE as usize) {
+            for (one, right) in self.judged(some).await? {
+                let key = step_key(CALIBRATION, &one.entry.workflow, one.step);
+                let counts = calibration
+                    .entry(key)
+                    .or_insert_with_key(|key| row(&rows, key));
+                counts.add(one.probability, right);
             }
         }
         let completed = completed.into_iter().map(|(key, row)| (key, json(&row)));
@@ -165,47 +224,48 @@ impl LabelsProjector {
         })
     }
 
-    /// The stated probability of an answer to a gold task, and whether it is right.
-    async fn judged(
+    /// Answers to gold tasks, and whether each is right; those of which that cannot be said are
+    /// left out.
+    async fn judged<'s, 'e>(
         &self,
-        entry: &LogEntry,
-        revisions: &mut HashMap<RevisionId, Option<(WorkflowConfig, Questions)>>,
-    ) -> Result<Option<(f64, bool)>, EventStoreError> {
-        let WorkflowEvent::StepCompleted {
-            step_id,
-            visit,
-            result,
-            ..
-        } = &entry.event.event
-        else {
-            return Ok(None);
-        };
-        let Some(stated) = probability_at_completion(result) else {
-            return Ok(None);
-        };
-        let task = entry.event.task_id;
-        let Some(state) = EventStore::load(&*self.store, &[task]).await?.remove(&task) else {
-            return Ok(None);
-        };
-        let id = state.workflow.revision_id;
-        if let Entry::Vacant(unknown) = revisions.entry(id) {
-            let config = self.orchestrator.config_store.load(id.0).await?;
-            unknown.insert(config.map(|config| {
-                let questions = Questions::of(&config).unwrap_or_default();
-                (config, questions)
-            }));
+        stated: &'s [Stated<'e>],
+    ) -> Result<Vec<(&'s Stated<'e>, bool)>, EventStoreError> {
+        let tasks: BTreeSet<TaskId> = stated.iter().map(|one| one.entry.event.task_id).collect();
+        let tasks: Vec<TaskId> = tasks.into_iter().collect();
+        let states = EventStore::load(&*self.store, &tasks).await?;
+        let mut judged = Vec::new();
+        for one in stated {
+            let Some(state) = states.get(&one.entry.event.task_id) else {
+                continue;
+            };
+            let revision = self.revision(state.workflow.revision_id).await?;
+            let right =
+                revision.and_then(|known| known.is_right(state, one.step, one.visit, one.result));
+            judged.extend(right.map(|right| (one, right)));
         }
-        let right = || {
-            let (config, questions) = revisions.get(&id)?.as_ref()?;
-            let step = config.steps.iter().find(|step| step.id == *step_id)?;
-            let visit = state.visit(step_id, *visit)?;
-            gold_of(config, questions, &state, step, (visit, result))?.right
-        };
-        Ok(right().map(|right| (stated, right)))
+        Ok(judged)
     }
 
-    /// Looks at one page of the completed tasks of a step that is due. Returns whether there was
-    /// one.
+    async fn revision(&self, id: RevisionId) -> Result<Option<Arc<Revision>>, EventStoreError> {
+        let revisions = || {
+            self.revisions
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
+        if let Some(known) = revisions().get(&id) {
+            return Ok(known.clone());
+        }
+        let found = match self.orchestrator.workflow(id.0).await {
+            Ok(config) => Some(Arc::new(Revision::of(config))),
+            Err(OrchestrationError::ConfigNotFound(_)) => None,
+            Err(error) => return Err(store_error(error)),
+        };
+        revisions().insert(id, found.clone());
+        Ok(found)
+    }
+
+    /// Looks at one page of the completed tasks of a step that is due; where none is, notes which
+    /// steps reached goals make due. Returns whether there was anything to do.
     pub async fn look(&self) -> Result<bool, EventStoreError> {
         let rows = self.store.projection_rows(PROJECTION).await?;
         for (key, value) in rows.range(COMPLETED.to_owned()..) {
@@ -218,7 +278,46 @@ impl LabelsProjector {
                 return Ok(true);
             }
         }
-        Ok(false)
+        self.take_goals(&rows).await
+    }
+
+    /// Makes the steps of workflows due that have reached a goal. Returns whether there were any.
+    async fn take_goals(&self, rows: &ProjectionRows) -> Result<bool, EventStoreError> {
+        let mut reached = read_goals(&*self.store).await?;
+        reached.retain(|_, goal| asks_for_a_look(goal) && !is_taken(rows, goal));
+        if reached.is_empty() {
+            return Ok(false);
+        }
+        let mut steps = Vec::new();
+        let workflows: BTreeSet<&WorkflowId> = reached.keys().map(|(id, _)| id).collect();
+        for workflow in workflows {
+            let newest = newest_revision(&self.orchestrator, workflow).await;
+            let Some(config) = newest.map_err(store_error)? else {
+                continue;
+            };
+            let known = config.steps.iter();
+            let known = known.filter(|step| !ModelKey::of_answers(&config, step).is_empty());
+            steps.extend(known.map(|step| (workflow, step.id.clone())));
+        }
+        let Some(opened) = self.store.open_projection(PROJECTION, 0).await? else {
+            return Ok(false);
+        };
+        let mut write = ProjectionWrite::default();
+        for goal in reached.values() {
+            // Else another process has taken it meanwhile.
+            if is_taken(&opened.rows, goal) {
+                continue;
+            }
+            write.rows.insert(goal_key(goal), json(&goal.epoch));
+            for (_, step) in steps.iter().filter(|(of, _)| **of == goal.workflow) {
+                let key = step_key(COMPLETED, &goal.workflow, step);
+                let mut progress: LookProgress = row(&opened.rows, &key);
+                progress.asked = true;
+                write.rows.insert(key, json(&progress));
+            }
+        }
+        commit(opened, write, &self.failpoints).await?;
+        Ok(true)
     }
 
     async fn look_at(
@@ -242,9 +341,12 @@ impl LabelsProjector {
             return Ok(());
         };
         let mut now: LookProgress = row(&opened.rows, key);
-        if now.looked != seen.looked || now.look != seen.look {
-            // Another process has looked at the same page.
+        if !now.is_as(seen) {
+            // Another process has looked at the same page, or a goal was reached.
             return Ok(());
+        }
+        if now.look.is_none() {
+            now.asked = false;
         }
         now.look = page.next_after.map(|after| LookUnderWay { of, after });
         if now.look.is_none() {
@@ -315,6 +417,23 @@ pub async fn calibrations(
         .collect())
 }
 
+fn asks_for_a_look(goal: &GoalProgress) -> bool {
+    matches!(goal.config.kind, GoalType::Volume | GoalType::Quality) && goal.completed_at.is_some()
+}
+
+/// Whether the steps were made due when the goal was reached.
+fn is_taken(rows: &ProjectionRows, goal: &GoalProgress) -> bool {
+    row::<u32>(rows, &goal_key(goal)) >= goal.epoch
+}
+
+fn goal_key(goal: &GoalProgress) -> String {
+    format!("{GOAL}{}/{}", goal.workflow, goal.goal())
+}
+
+fn step_key(prefix: &str, workflow: &WorkflowId, step: &StepId) -> String {
+    format!("{prefix}{workflow}/{step}")
+}
+
 /// The workflow and step of a row whose key begins with `prefix`.
 fn step_of(key: &str, prefix: &str) -> Option<(WorkflowId, StepId)> {
     let (workflow, step) = key.strip_prefix(prefix)?.split_once('/')?;
@@ -356,16 +475,18 @@ mod tests {
 
     #[test]
     fn a_look_is_due_when_what_is_completed_has_doubled() {
-        let is_due = |completed, looked| {
-            let looked = LookProgress {
-                completed,
-                looked,
-                look: None,
-            };
-            looked.is_due()
+        let progress = |completed, looked| LookProgress {
+            completed,
+            looked,
+            ..LookProgress::default()
         };
-        assert!(!is_due(99, 0) && is_due(100, 0));
-        assert!(!is_due(199, 100) && is_due(200, 100));
+        assert!(!progress(99, 0).is_due() && progress(100, 0).is_due());
+        assert!(!progress(199, 100).is_due() && progress(200, 100).is_due());
+        let asked = LookProgress {
+            asked: true,
+            ..progress(7, 7)
+        };
+        assert!(asked.is_due() && !asked.is_as(&progress(7, 7)));
     }
 
     #[test]

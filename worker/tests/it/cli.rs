@@ -965,10 +965,24 @@ fn what_is_known_of_labels_and_annotators_is_shown() {
         shown.contains("95 % INTERVAL") && shown.contains("\"cat\""),
         "{shown}"
     );
+    assert!(
+        shown.contains("lately (a label counts half after 100 more)")
+            && shown.contains("\"cat\"  100.0 %  1 both, 0 one of two"),
+        "{shown}"
+    );
+    assert_eq!(question["suspicious"], json!([]));
     let listed = glyph.json(&["annotator", "list", "-w", "adaptive"]);
     assert_eq!(
         listed["accuracies"].as_array().unwrap().len(),
         2,
         "{listed}"
     );
+    assert_eq!(listed["suspicious_pairs"], json!([]));
+    let listed = glyph.done(&["annotator", "list", "-w", "adaptive"]);
+    assert!(
+        listed.contains("LATELY") && listed.contains("CHANGE"),
+        "{listed}"
+    );
+    let help = glyph.done(&["labels", "export", "--help"]);
+    assert!(help.contains("votes, gold, difficulty_now."), "{help}");
 }

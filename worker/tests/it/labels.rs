@@ -113,3 +113,45 @@ async fn a_look_back_is_told_through_the_outbox_and_exported() {
     worker.wait().await.unwrap();
     services.remove().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_looks_back_when_a_goal_is_reached() {
+    const GOLD: u128 = 20;
+    let services = Services::new().await;
+    let orchestrator = services.orchestrator();
+    let goal = "  goals: [{ id: enough, type: volume, target: 2, unit: tasks }]\n";
+    let yaml = format!("{ADAPTIVE}{goal}");
+    orchestrator.create_workflow(&yaml).await.unwrap();
+    let mut worker = services.worker_process().spawn().unwrap();
+    let tap = services.tap().await;
+    let mut all = commands(0, None, ["cat", "dog", "dog"]);
+    for n in 1..=GOLD {
+        let (right, wrong) = if n % 2 == 0 {
+            ("cat", "dog")
+        } else {
+            ("dog", "cat")
+        };
+        all.extend(commands(n, Some(right), [right, wrong, wrong]));
+    }
+    services.send(&all).await;
+    let ended = usize::try_from(GOLD).unwrap() + 1;
+    let are_ended = move |all: &[Value]| {
+        let ends = all.iter().filter(|one| is(one, "workflow.completed"));
+        ends.count() >= ended
+    };
+    services.take_until(&tap, are_ended).await;
+    let last = commands(GOLD + 1, None, ["cat", "cat", "cat"]);
+    services.send(&last).await;
+    let told = |all: &[Value]| all.iter().any(|message| is(message, "answer.revised"));
+    let told = services.take_until(&tap, told).await;
+    let told = told.iter().find(|message| is(message, "answer.revised"));
+    let data = &told.unwrap()["data"];
+    assert_eq!(data["task_id"], json!(task(0)));
+    assert_eq!(
+        (&data["before"], &data["now"]),
+        (&json!("dog"), &json!("cat"))
+    );
+    worker.start_kill().unwrap();
+    worker.wait().await.unwrap();
+    services.remove().await;
+}

@@ -6,6 +6,7 @@
 //! records what it used.
 
 mod key;
+mod look;
 mod model;
 mod peers;
 mod view;

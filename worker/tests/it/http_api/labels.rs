@@ -4,13 +4,13 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use axum::http::StatusCode;
 use glyph_worker::{
-    projections::{LabelsProjector, PageOutcome},
+    projections::{GoalProjector, LabelsProjector, PageOutcome, labels},
     settings::Tokens,
     wire::CloudEventMessages,
 };
 use glyph_workflow_engine::{
     WorkflowOrchestrator,
-    store::{MemoryStore, Outbox, PublisherId},
+    store::{MemoryStore, Outbox, ProjectionStore, PublisherId},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -43,11 +43,13 @@ struct Scene {
 
 impl Scene {
     async fn new(tokens: Tokens, operator: Option<&'static str>) -> Self {
+        Self::of(ADAPTIVE, tokens, operator).await
+    }
+
+    async fn of(yaml: &str, tokens: Tokens, operator: Option<&'static str>) -> Self {
         let (mut server, store) = Server::with_store(tokens);
         server.token = operator;
-        let created = server
-            .post("/api/v1/workflows", ADAPTIVE.to_owned(), &[])
-            .await;
+        let created = server.post("/api/v1/workflows", yaml.to_owned(), &[]).await;
         assert_eq!(created.status, StatusCode::CREATED, "{}", created.json);
         Self { server, store }
     }
@@ -117,6 +119,22 @@ impl Scene {
 
     async fn follow(&self) {
         while let PageOutcome::Read(_) = self.projector().step().await.unwrap() {}
+    }
+
+    async fn count_goals(&self) {
+        let store = Arc::clone(&self.store) as _;
+        let projector = GoalProjector::new(store, CloudEventMessages::default());
+        while let PageOutcome::Read(_) = projector.step().await.unwrap() {}
+    }
+
+    /// Looks back until nothing is due, each time with a projector that knows only what is stored,
+    /// as after a crash. Returns how often there was something to do.
+    async fn look(&self) -> usize {
+        let mut times = 0;
+        while self.projector().look().await.unwrap() {
+            times += 1;
+        }
+        times
     }
 }
 
@@ -281,6 +299,168 @@ async fn completed_tasks_are_looked_at_by_themselves_once_there_are_enough() {
     assert_eq!(told.len(), 1);
     assert_eq!(told[0]["data"]["now"], "cat");
     assert!(!scene.projector().look().await.unwrap());
+}
+
+#[tokio::test]
+async fn a_reached_goal_has_the_steps_of_its_workflow_looked_at_once() {
+    let goal = "  goals: [{ id: enough, type: volume, target: 3, unit: tasks }]\n";
+    let scene = Scene::of(&format!("{ADAPTIVE}{goal}"), Tokens::default(), None).await;
+    scene.play().await;
+    let more = async |n: u128| {
+        let start = json!({"workflow": "adaptive"});
+        let votes = [(0xC1, "cat"), (0xC2, "cat"), (0xC3, "cat")];
+        scene.task(3_000 + n, &start, &votes).await;
+    };
+    more(1).await;
+    scene.count_goals().await;
+    scene.follow().await;
+    assert_eq!(scene.look().await, 0, "two of three are no end");
+    more(2).await;
+    // The goal is counted before the completion is: neither waits for the other.
+    scene.count_goals().await;
+    assert_eq!(
+        scene.look().await,
+        2,
+        "the goal is noted, and one page read"
+    );
+    let told = scene.told().await;
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0]["data"]["task_id"], json!(Uuid::from_u128(FIRST)));
+    scene.follow().await;
+    more(3).await;
+    scene.count_goals().await;
+    scene.follow().await;
+    assert_eq!(scene.look().await, 0, "a goal ends once");
+
+    // Counted anew from the log, it is looked at again, and nothing is told twice.
+    let reset = scene.store.reset_projection(labels::PROJECTION).await;
+    reset.unwrap();
+    scene.follow().await;
+    assert_eq!(scene.look().await, 2);
+    assert!(scene.told().await.is_empty());
+}
+
+#[tokio::test]
+async fn copies_are_suspected_and_changes_are_told() {
+    const ITEMS: u128 = 100;
+    const COPIES: [u128; 2] = [0xC1, 0xC2];
+    const TIRED: u128 = 0xD1;
+    let yaml = ADAPTIVE.replace("min: 3, max: 3", "min: 5, max: 5");
+    let scene = Scene::of(&yaml, Tokens::default(), None).await;
+    for n in 0..ITEMS {
+        let (right, wrong) = if n % 2 == 0 {
+            ("cat", "dog")
+        } else {
+            ("dog", "cat")
+        };
+        let copied = if n % 5 == 0 { wrong } else { right };
+        let tired = if n >= 60 && n % 4 < 2 { wrong } else { right };
+        let votes = [
+            (0xA1, right),
+            (0xA2, right),
+            (COPIES[0], copied),
+            (COPIES[1], copied),
+            (TIRED, tired),
+        ];
+        scene
+            .task(1_000 + n, &json!({"workflow": "adaptive"}), &votes)
+            .await;
+    }
+    let path = "/api/v1/annotators?workflow=adaptive";
+    let list = scene.get(path).await;
+    assert_eq!(list["accuracies"].as_array().unwrap().len(), 5);
+    let pairs = list["suspicious_pairs"].as_array().unwrap();
+    assert_eq!(pairs.len(), 1, "{pairs:?}");
+    let pair = &pairs[0];
+    assert_eq!(pair["user_ids"], json!(COPIES.map(Uuid::from_u128)));
+    assert_eq!(
+        (&pair["step_id"], &pair["field"]),
+        (&json!("annotate"), &json!("label"))
+    );
+    assert_eq!(
+        (&pair["items"], &pair["alike"]),
+        (&json!(ITEMS), &json!(ITEMS))
+    );
+    let number = |of: &Value| of.as_f64().unwrap();
+    assert!(number(&pair["alike_expected"]) < 85.0, "{pair}");
+    assert!(number(&pair["correlation"]) > 0.9 && number(&pair["log_evidence"]) > 5.0);
+
+    let accuracy = |user: u128| {
+        let all = list["accuracies"].as_array().unwrap();
+        let user = json!(Uuid::from_u128(user));
+        all.iter().find(|one| one["user_id"] == user).unwrap()
+    };
+    assert_eq!(accuracy(0xA1)["change"], Value::Null);
+    let tired = accuracy(TIRED);
+    let change = &tired["change"];
+    assert!(
+        number(&change["before"]) > 0.9 && number(&change["now"]) < 0.7,
+        "{change}"
+    );
+    let since = change["labels_since"].as_u64().unwrap();
+    assert!((30..=50).contains(&since), "{change}");
+    let first = 1_000 + ITEMS - u128::from(since);
+    assert_eq!(change["task_id"], json!(Uuid::from_u128(first)));
+    assert!(change["since"].is_string(), "{change}");
+    let lately = &tired["lately"];
+    assert_eq!(lately["half_life"], 100);
+    assert!(
+        number(&lately["accuracy"]) < number(&tired["accuracy"]),
+        "{tired}"
+    );
+    assert!(number(&lately["low"]) < number(&lately["accuracy"]));
+
+    let of_one = format!("{path}&user_id={}", Uuid::from_u128(0xA1));
+    let one = scene.get(&of_one).await;
+    assert_eq!(one["accuracies"], json!([accuracy(0xA1)]));
+    assert_eq!(one["suspicious_pairs"], json!([]));
+    let all = scene.get("/api/v1/annotators").await;
+    assert_eq!(
+        all,
+        json!({"annotators": []}),
+        "without a workflow, gold and pauses"
+    );
+
+    let report = async |user: u128| {
+        let path = format!("/api/v1/annotators/{}", Uuid::from_u128(user));
+        scene.get(&path).await["questions"][0].clone()
+    };
+    let copy = report(COPIES[1]).await;
+    let partners = copy["suspicious"].as_array().unwrap();
+    assert_eq!(partners.len(), 1, "{copy}");
+    assert_eq!(partners[0]["user_id"], json!(Uuid::from_u128(COPIES[0])));
+    assert_eq!(partners[0]["log_evidence"], pair["log_evidence"]);
+    let good = report(0xA1).await;
+    assert_eq!(good["suspicious"], json!([]));
+    let cat = &good["agreement_by_class"][0];
+    assert_eq!(cat["value"], "cat");
+    let (both, one) = (number(&cat["both"]), number(&cat["one"]));
+    let agreement = number(&cat["agreement"]);
+    assert!((agreement - 2.0 * both / (2.0 * both + one)).abs() < 1e-12);
+    // Half of the tasks are cats; four others each: two are wrong in a fifth of them.
+    assert!(both > 150.0 && one > 0.0, "{cat}");
+
+    // Where people differ, the question was difficult.
+    let labels = scene.get("/api/v1/labels?workflow=adaptive").await;
+    let difficulty = |n: u128| {
+        let task = json!(Uuid::from_u128(1_000 + n));
+        let labels = labels["labels"].as_array().unwrap();
+        let label = labels.iter().find(|one| one["task_id"] == task).unwrap();
+        number(&label["difficulty_now"])
+    };
+    assert!(
+        difficulty(80) > 2.0 * difficulty(1),
+        "{} {}",
+        difficulty(80),
+        difficulty(1)
+    );
+    let suspects = scene
+        .get("/api/v1/labels/suspect?workflow=adaptive&limit=1")
+        .await;
+    assert!(
+        suspects["suspects"][0]["difficulty_now"].is_f64(),
+        "{suspects}"
+    );
 }
 
 #[tokio::test]
@@ -459,6 +639,7 @@ async fn who_may_read_labels_is_decided_by_the_token() {
         "/api/v1/labels?workflow=adaptive".to_owned(),
         "/api/v1/labels/suspect?workflow=adaptive".to_owned(),
         "/api/v1/calibration".to_owned(),
+        "/api/v1/annotators?workflow=adaptive".to_owned(),
         format!("/api/v1/annotators/{user}"),
     ];
     scene.server.token = Some("producer");
