@@ -250,13 +250,13 @@ impl Fair {
     /// Mean and variance of an annotator's accuracy on an item drawn at random.
     ///
     /// `prior` holds the share of one-coin models and the strengths of the priors of one coin and
-    /// of rates by class. `labels` are those within reach; one out of reach counts `past`.
+    /// of rates by class. `labels` are those within reach; one out of reach counts `retired`.
     pub(super) fn moments(
         &self,
         crowd: &[f64],
         annotator: usize,
         prior: Prior,
-        (labels, past): (&[LabelSeen<'_>], f64),
+        (labels, retired): (&[LabelSeen<'_>], f64),
     ) -> Moments {
         let classes = crowd.len();
         let shares = self.shares();
@@ -276,7 +276,7 @@ impl Fair {
         };
         let known: Vec<(f64, f64)> = (0..classes)
             .map(|class| self.base.rate(annotator, class, classes))
-            .map(|(right, all)| (right * past, all * past))
+            .map(|(right, all)| (right * retired, all * retired))
             .collect();
         let (right, all) = if classes > CONFUSION_CLASSES_MAX {
             known.first().copied().unwrap_or_default()
@@ -370,15 +370,12 @@ pub(super) fn likelihood(skills: &[f64], label: usize) -> Vec<f64> {
 /// The rates of correct labels in each class that explain an annotator's labels alone, by
 /// expectation maximisation: each label with the probability of each class and level of its item
 /// that follows from the labels of others.
-pub(super) fn skills_beside<'a>(
-    crowd: &[f64],
-    labels: impl Iterator<Item = (usize, &'a [f64])> + Clone,
-) -> Vec<f64> {
+pub(super) fn skills_beside(crowd: &[f64], labels: &[(usize, &[f64])]) -> Vec<f64> {
     let classes = crowd.len();
     let mut skills = crowd.to_vec();
     for _ in 0..SKILL_STEPS {
         let mut counts = vec![(0.0, 0.0); classes];
-        for (label, others) in labels.clone() {
+        for &(label, others) in labels {
             let meant = |class: usize, by_level: &[f64]| {
                 let own = by_skill(skills[class], class == label, classes);
                 let guesses = by_level.iter().zip(LEVELS);

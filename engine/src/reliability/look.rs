@@ -47,17 +47,17 @@ impl ReliabilityModel {
     }
 
     /// Mean and variance of an annotator's accuracy, given the labels within reach. A label out of
-    /// reach counts `past`.
+    /// reach counts `retired`.
     pub(super) fn moments_of(
         &self,
         common: &Common,
         annotator: Option<usize>,
         labels: &[LabelSeen<'_>],
-        past: f64,
+        retired: f64,
     ) -> Moments {
         let annotator = annotator.unwrap_or(usize::MAX);
         self.fair
-            .moments(&common.crowd, annotator, common.prior, (labels, past))
+            .moments(&common.crowd, annotator, common.prior, (labels, retired))
     }
 
     pub(super) fn common(&self) -> Common {

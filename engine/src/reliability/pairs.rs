@@ -1,6 +1,6 @@
 //! Annotators who agree more than their accuracy explains.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::ReliabilityModel;
 use super::expert::Vote;
@@ -39,6 +39,16 @@ pub struct SuspiciousPair {
     pub log_evidence: f64,
 }
 
+/// Two annotators, the smaller position first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Pair(usize, usize);
+
+impl Pair {
+    fn of(one: usize, other: usize) -> Self {
+        Self(one.min(other), one.max(other))
+    }
+}
+
 /// An item as it is compared.
 struct Compared {
     /// The first label of each annotator.
@@ -46,25 +56,42 @@ struct Compared {
     gold: Option<usize>,
 }
 
+impl Compared {
+    /// The labels of all others than the two, with one label for each of the pairs `found`.
+    fn others(&self, pair: Pair, found: &BTreeSet<Pair>) -> Vec<Vote> {
+        let copies = |one: usize, other: usize| found.contains(&Pair::of(one, other));
+        let mut others: Vec<Vote> = Vec::new();
+        for vote in &self.votes {
+            let who = vote.annotator;
+            let is_own = [pair.0, pair.1]
+                .iter()
+                .any(|own| *own == who || copies(*own, who));
+            if !is_own && !others.iter().any(|other| copies(other.annotator, who)) {
+                others.push(*vote);
+            }
+        }
+        others
+    }
+}
+
 impl ReliabilityModel {
     /// Pairs of annotators, of no common group, who agree more than their accuracy and the
-    /// difficulty of the items explain: copies, or models of one family. The most suspicious first;
-    /// with `of`, only those of one annotator.
+    /// difficulty of the items explain: copies, or models of one family. The most suspicious first.
     ///
     /// A pair is named if a correlation of errors makes its labels more probable than none by
     /// exp(5) times the number of pairs compared. Those who share ten items are compared, over the
     /// newest items and the first thirty labels of each: as many items as take less than a second,
-    /// which is all within reach if few people label each.
-    pub fn suspicious_pairs(&self, of: Option<&str>) -> Vec<SuspiciousPair> {
+    /// which is all within reach if few people label each. Who is contradicted by copies would look
+    /// like a pair, too; so a pair counts as one opinion where less suspicious ones are judged.
+    pub fn suspicious_pairs(&self) -> Vec<SuspiciousPair> {
         let compared = self.compared();
-        let mut shared: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
-        for (at, item) in compared.iter().enumerate() {
+        let mut shared: BTreeMap<Pair, Vec<&Compared>> = BTreeMap::new();
+        for item in &compared {
             for (t, one) in item.votes.iter().enumerate() {
                 for other in &item.votes[..t] {
                     if !self.are_together(one.annotator, other.annotator) {
-                        let (first, second) = (one.annotator, other.annotator);
-                        let pair = (first.min(second), first.max(second));
-                        shared.entry(pair).or_default().push(at);
+                        let pair = Pair::of(one.annotator, other.annotator);
+                        shared.entry(pair).or_default().push(item);
                     }
                 }
             }
@@ -72,18 +99,26 @@ impl ReliabilityModel {
         shared.retain(|_, items| items.len() >= PAIR_ITEMS);
         let limit = PAIR_LOG + (shared.len().max(1) as f64).ln();
         let crowd = self.fair.crowd(self.classes.len());
-        let mut found = Vec::new();
-        for (pair, items) in shared {
-            let names = [pair.0, pair.1].map(|id| self.annotators[id].name.as_str());
-            if of.is_some_and(|of| !names.contains(&of)) {
-                continue;
-            }
-            let items: Vec<&Compared> = items.into_iter().map(|at| &compared[at]).collect();
-            let one = self.pair(&crowd, pair, &items);
-            found.extend(one.filter(|one| one.log_evidence > limit));
+        let judge = |pair, items: &[&Compared], found: &BTreeSet<Pair>| {
+            let judged = self.judge(&crowd, pair, items, found);
+            judged.filter(|one| one.log_evidence > limit)
+        };
+        let mut suspected: Vec<(Pair, f64)> = Vec::new();
+        for (pair, items) in &shared {
+            let one = judge(*pair, items, &BTreeSet::new());
+            suspected.extend(one.map(|one| (*pair, one.log_evidence)));
         }
-        found.sort_by(|a, b| b.log_evidence.total_cmp(&a.log_evidence));
-        found
+        suspected.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let mut found = BTreeSet::new();
+        let mut named = Vec::new();
+        for (pair, _) in suspected {
+            if let Some(one) = judge(pair, &shared[&pair], &found) {
+                found.insert(pair);
+                named.push(one);
+            }
+        }
+        named.sort_by(|a, b| b.log_evidence.total_cmp(&a.log_evidence));
+        named
     }
 
     /// The newest items, as many as comparisons have time for.
@@ -119,27 +154,27 @@ impl ReliabilityModel {
         group(first).is_some() && group(first) == group(second)
     }
 
-    /// What explains the labels of two annotators best; `None` if no correlation does better than
-    /// none.
-    fn pair(
+    /// What explains the labels of two annotators best, if the pairs `found` are one opinion each;
+    /// `None` if no correlation does better than none.
+    fn judge(
         &self,
         crowd: &[f64],
-        (first, second): (usize, usize),
+        pair: Pair,
         items: &[&Compared],
+        found: &BTreeSet<Pair>,
     ) -> Option<SuspiciousPair> {
+        let Pair(first, second) = pair;
         // How good the two are is told by everybody else's labels alone: who agrees with a copy
         // looks better than it is.
         let known: Vec<([usize; 2], Vec<f64>)> = items
             .iter()
             .map(|item| {
-                let is_own = |vote: &&Vote| vote.annotator == first || vote.annotator == second;
                 let label = |id: usize| {
                     let own = item.votes.iter().find(|vote| vote.annotator == id);
                     own.map_or(0, |vote| vote.class)
                 };
-                let others = item.votes.iter().filter(|vote| !is_own(vote)).copied();
-                let others = self.tied(others).into_iter();
-                let others = self.fair.posterior(crowd, others, item.gold);
+                let others = self.tied(item.others(pair, found).into_iter());
+                let others = self.fair.posterior(crowd, others.into_iter(), item.gold);
                 ([label(first), label(second)], others)
             })
             .collect();
@@ -147,7 +182,7 @@ impl ReliabilityModel {
             let labels = known
                 .iter()
                 .map(|(own, others)| (own[of], others.as_slice()));
-            skills_beside(crowd, labels)
+            skills_beside(crowd, &labels.collect::<Vec<_>>())
         });
         let mut logs = Share::none(0).logs;
         for (own, others) in &known {

@@ -92,18 +92,13 @@ pub(super) async fn run(
 }
 
 fn all_text(list: &AnnotatorList) -> String {
-    let mut text = list_text(&list.annotators);
-    if let Some(accuracies) = &list.accuracies {
-        text += &format!("\n\n{}", accuracies_text(accuracies));
-    }
-    if let Some(pairs) = list
-        .suspicious_pairs
-        .as_deref()
-        .filter(|all| !all.is_empty())
-    {
-        text += &format!("\n\n{}", pairs_text(pairs));
-    }
-    text
+    let pairs = list.suspicious_pairs.as_deref();
+    let parts = [
+        Some(list_text(&list.annotators)),
+        list.accuracies.as_deref().map(accuracies_text),
+        pairs.filter(|pairs| !pairs.is_empty()).map(pairs_text),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("\n\n")
 }
 
 fn accuracies_text(accuracies: &[QuestionAccuracy]) -> String {
@@ -195,30 +190,32 @@ fn report_text(report: &AnnotatorReport) -> String {
     if accuracies.is_empty() {
         return format!("no labels of {} are known", report.user_id);
     }
-    let mut text = accuracies_text(&accuracies);
-    for question in &report.questions {
-        text += &question_text(question);
-    }
-    text
+    let mut parts = vec![accuracies_text(&accuracies)];
+    parts.extend(report.questions.iter().map(question_text));
+    parts.join("\n\n")
 }
 
 fn question_text(question: &QuestionReport) -> String {
     let accuracy = question.accuracy();
     let field = accuracy.field.as_ref().map(|field| format!(", {field}"));
-    let field = field.unwrap_or_default();
-    let mut text = format!("\n\n{}, {}{field}", accuracy.workflow, accuracy.step_id);
     let lately = accuracy.lately;
-    text += &format!(
-        "\n  lately (a label counts half after {HALF_LIFE} more): {}, {}",
-        percent(lately.accuracy),
-        interval(lately.low, lately.high)
-    );
+    let mut lines = vec![
+        format!(
+            "{}, {}{}",
+            accuracy.workflow,
+            accuracy.step_id,
+            field.unwrap_or_default()
+        ),
+        format!(
+            "  lately (a label counts half after {HALF_LIFE} more): {}, {}",
+            percent(lately.accuracy),
+            interval(lately.low, lately.high)
+        ),
+    ];
     if let Some(change) = &accuracy.change {
         let (task, labels) = (change.task_id, change.labels_since);
-        text += &format!(
-            "\n  {}; {labels} labels, from task {task} on",
-            change_text(change)
-        );
+        let change = change_text(change);
+        lines.push(format!("  {change}; {labels} labels, from task {task} on"));
     }
     let classes: Vec<String> = question.classes.iter().map(ToString::to_string).collect();
     if !question.confusion.is_empty() {
@@ -229,8 +226,8 @@ fn question_text(question: &QuestionReport) -> String {
             let cells = row.iter().copied().map(percent);
             table.row([class.clone()].into_iter().chain(cells));
         }
-        text += "\n  what is given (column) for what is true (row)\n";
-        text += &table.render(4);
+        lines.push("  what is given (column) for what is true (row)".to_owned());
+        lines.push(table.render(4));
     }
     let compared = question.agreement_by_class.iter();
     let compared: Vec<_> = compared.filter(|one| one.both + one.one > 0).collect();
@@ -241,8 +238,8 @@ fn question_text(question: &QuestionReport) -> String {
             let pairs = format!("{} both, {} one of two", one.both, one.one);
             table.row([one.value.to_string(), agreement, pairs]);
         }
-        text += "\n  if one of two people gives an answer, how often the other does\n";
-        text += &table.render(4);
+        lines.push("  if one of two people gives an answer, how often the other does".to_owned());
+        lines.push(table.render(4));
     }
     if !question.suspicious.is_empty() {
         let mut table = Table::new(&[&["annotator"], &PAIR_HEADS[..]].concat());
@@ -250,10 +247,13 @@ fn question_text(question: &QuestionReport) -> String {
             let who = [one.user_id.to_string()];
             table.row(who.into_iter().chain(pair_cells(one.evidence())));
         }
-        text += "\n  agrees more than accuracy explains with (copies, or models of one family?)\n";
-        text += &table.render(4);
+        lines.push(
+            "  agrees more than accuracy explains with (copies, or models of one family?)"
+                .to_owned(),
+        );
+        lines.push(table.render(4));
     }
-    text
+    lines.join("\n")
 }
 
 fn list_text(annotators: &[AnnotatorReliability]) -> String {

@@ -297,10 +297,13 @@ impl QuestionReport {
             Vec::new()
         };
         let agreement = survey.agreement(&name).into_iter();
-        let pairs = model.suspicious_pairs(Some(&name));
+        let pairs = model.suspicious_pairs();
         let partner = |pair: &reliability::SuspiciousPair| {
-            let is_first = pair.first == name;
-            let other = if is_first { &pair.second } else { &pair.first };
+            let other = match (&pair.first, &pair.second) {
+                (first, second) if *first == name => second,
+                (first, second) if *second == name => first,
+                _ => return None,
+            };
             Some(SuspiciousPartner {
                 user_id: person(other)?,
                 evidence: PairEvidence::of(pair),
@@ -397,13 +400,15 @@ fn of_question(
     let accuracies = people
         .into_iter()
         .filter_map(|user| QuestionAccuracy::of(known, &survey, user));
-    let pairs = model.suspicious_pairs(user.map(|user| user.to_string()).as_deref());
+    let pairs = model.suspicious_pairs();
     let pairs = pairs.iter().filter_map(|pair| {
-        Some(SuspiciousPair {
+        let user_ids = [person(&pair.first)?, person(&pair.second)?];
+        let is_asked = user.is_none_or(|user| user_ids.contains(&user));
+        is_asked.then(|| SuspiciousPair {
             workflow: known.key().workflow.clone(),
             step_id: known.key().step.clone(),
             field: known.key().field.clone(),
-            user_ids: [person(&pair.first)?, person(&pair.second)?],
+            user_ids,
             evidence: PairEvidence::of(pair),
         })
     });

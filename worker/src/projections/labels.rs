@@ -228,13 +228,13 @@ impl LabelsProjector {
     /// left out.
     async fn judged<'s, 'e>(
         &self,
-        stated: &'s [Stated<'e>],
+        answers: &'s [Stated<'e>],
     ) -> Result<Vec<(&'s Stated<'e>, bool)>, EventStoreError> {
-        let tasks: BTreeSet<TaskId> = stated.iter().map(|one| one.entry.event.task_id).collect();
+        let tasks: BTreeSet<TaskId> = answers.iter().map(|one| one.entry.event.task_id).collect();
         let tasks: Vec<TaskId> = tasks.into_iter().collect();
         let states = EventStore::load(&*self.store, &tasks).await?;
         let mut judged = Vec::new();
-        for one in stated {
+        for one in answers {
             let Some(state) = states.get(&one.entry.event.task_id) else {
                 continue;
             };

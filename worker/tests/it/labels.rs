@@ -119,7 +119,7 @@ async fn a_worker_looks_back_when_a_goal_is_reached() {
     const GOLD: u128 = 20;
     let services = Services::new().await;
     let orchestrator = services.orchestrator();
-    let goal = "  goals: [{ id: enough, type: volume, target: 2, unit: tasks }]\n";
+    let goal = "goals: [{ id: enough, type: volume, target: 2, unit: tasks }]\n";
     let yaml = format!("{ADAPTIVE}{goal}");
     orchestrator.create_workflow(&yaml).await.unwrap();
     let mut worker = services.worker_process().spawn().unwrap();

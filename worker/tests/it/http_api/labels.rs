@@ -303,7 +303,7 @@ async fn completed_tasks_are_looked_at_by_themselves_once_there_are_enough() {
 
 #[tokio::test]
 async fn a_reached_goal_has_the_steps_of_its_workflow_looked_at_once() {
-    let goal = "  goals: [{ id: enough, type: volume, target: 3, unit: tasks }]\n";
+    let goal = "goals: [{ id: enough, type: volume, target: 3, unit: tasks }]\n";
     let scene = Scene::of(&format!("{ADAPTIVE}{goal}"), Tokens::default(), None).await;
     scene.play().await;
     let more = async |n: u128| {
