@@ -123,6 +123,13 @@ impl ReliabilityModel {
         Ok((evidence, ratio))
     }
 
+    /// The group of an annotator, and the expected correlation of the errors in it: 1 for copies.
+    pub fn group_of(&self, annotator: &str) -> Option<(&str, f64)> {
+        let id = self.annotator_ids.get(annotator)?;
+        let group = &self.groups[self.annotators[*id].group?];
+        Some((&group.name, group.correlation()))
+    }
+
     /// How many votes of independent annotators so many labels of a group on one item are worth. A
     /// group without observations is taken to err together.
     pub fn worth(&self, group: &str, labels: u32) -> f64 {

@@ -109,6 +109,7 @@ fn accuracies_text(accuracies: &[QuestionAccuracy]) -> String {
         "step",
         "field",
         "annotator",
+        "group",
         "labels",
         "accuracy",
         "95 % interval",
@@ -123,6 +124,9 @@ fn accuracies_text(accuracies: &[QuestionAccuracy]) -> String {
             one.step_id.to_string(),
             one.field.clone().unwrap_or_default(),
             one.user_id.to_string(),
+            one.group
+                .as_ref()
+                .map_or(String::new(), |group| group.name.clone()),
             one.labels.to_string(),
             percent(one.accuracy),
             interval(one.low, one.high),

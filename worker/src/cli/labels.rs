@@ -22,8 +22,8 @@ use super::{
 };
 use crate::{
     labels::{
-        COLUMNS, Label, LabelFilter, LabelReader, StepCalibration, Suspect, write_csv_header,
-        write_csv_row,
+        COLUMNS, CalibratedAgainst, Label, LabelFilter, LabelReader, StepCalibration, Suspect,
+        write_csv_header, write_csv_row,
     },
     operations::labels::{Extent, LookReport, SuspectList, label_reader, look, suspects},
     projections::labels::calibrations,
@@ -367,7 +367,8 @@ fn calibration_text(steps: &[StepCalibration], workflow: Option<&WorkflowId>) ->
     if steps.is_empty() {
         let of = workflow.map_or_else(String::new, |workflow| format!(" of `{workflow}`"));
         return format!(
-            "no gold task{of} has been completed in a step that completes by confidence"
+            "no gold task{of}, and none that is audited, has been completed in a step that completes \
+             by confidence"
         );
     }
     let mut parts = Vec::new();
@@ -388,8 +389,12 @@ fn calibration_text(steps: &[StepCalibration], workflow: Option<&WorkflowId>) ->
         let error = step
             .expected_calibration_error
             .map_or("-".to_owned(), percent);
+        let against = match step.against {
+            CalibratedAgainst::Gold => "gold answers",
+            CalibratedAgainst::Audit => "audits, against what all people say",
+        };
         parts.push(format!(
-            "{}, {}: {} gold answers, expected calibration error {error}\n{}",
+            "{}, {}: {} {against}, expected calibration error {error}\n{}",
             step.workflow,
             step.step_id,
             grouped(step.answers),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// Groups of stated probability: tenths.
 const BINS: usize = 10;
 
-/// Answers to gold tasks, by the probability that the step gave them.
+/// Answers by the probability that the step gave them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CalibrationCounts([BinCounts; BINS]);
 
@@ -34,16 +34,29 @@ impl CalibrationCounts {
     }
 }
 
-/// How often the answers of a step to gold tasks are right.
+/// What answers are compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CalibratedAgainst {
+    /// The known answers of gold tasks.
+    Gold,
+    /// What all people say of audited tasks, those included who were asked after the answer was
+    /// sure. It can be wrong as well.
+    Audit,
+}
+
+/// How often the answers of a step are right.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct StepCalibration {
     /// The workflow.
     pub workflow: WorkflowId,
     /// The step.
     pub step_id: StepId,
-    /// Completed gold tasks with an answer and a known one.
+    /// What the answers are compared with.
+    pub against: CalibratedAgainst,
+    /// Completed tasks with an answer that was compared.
     pub answers: u64,
-    /// Those whose answer is right.
+    /// Those whose answer is right, that is the same.
     pub right: u64,
     /// The mean of the stated probabilities; null without answers.
     pub mean_confidence: Option<f64>,
@@ -77,7 +90,11 @@ pub struct CalibrationBin {
 
 impl StepCalibration {
     /// The report of a step.
-    pub fn of(workflow: WorkflowId, step_id: StepId, counts: &CalibrationCounts) -> Self {
+    pub fn of(
+        (workflow, step_id): (WorkflowId, StepId),
+        against: CalibratedAgainst,
+        counts: &CalibrationCounts,
+    ) -> Self {
         let bins: Vec<CalibrationBin> = (0_u32..).zip(&counts.0).map(bin).collect();
         let answers: u64 = bins.iter().map(|bin| bin.answers).sum();
         let mean = |sum: f64| (answers > 0).then(|| sum / answers as f64);
@@ -85,6 +102,7 @@ impl StepCalibration {
         Self {
             workflow,
             step_id,
+            against,
             answers,
             right: bins.iter().map(|bin| bin.right).sum(),
             mean_confidence: mean(counts.0.iter().map(|bin| bin.stated).sum()),
@@ -118,7 +136,7 @@ mod tests {
 
     fn report(counts: &CalibrationCounts) -> StepCalibration {
         let slug = |name| WorkflowId::new(name).unwrap();
-        StepCalibration::of(slug("w"), slug("s"), counts)
+        StepCalibration::of((slug("w"), slug("s")), CalibratedAgainst::Gold, counts)
     }
 
     #[test]

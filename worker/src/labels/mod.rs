@@ -13,7 +13,7 @@ mod reader;
 mod revisions;
 mod suspects;
 
-pub use calibration::{CalibrationBin, CalibrationCounts, StepCalibration};
+pub use calibration::{CalibratedAgainst, CalibrationBin, CalibrationCounts, StepCalibration};
 pub use csv::{COLUMNS, write_csv_header, write_csv_row};
 pub use label::{FieldNow, GoldAnswer, Label, LabelVote, ResultOf};
 pub use reader::{LabelFilter, LabelPage, LabelReader};

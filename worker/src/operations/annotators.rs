@@ -1,10 +1,11 @@
 //! What is known about the people who annotate.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
     OrchestrationError, WorkflowOrchestrator,
+    config::AnnotatorGroup,
     executor::annotators::{AnnotatorModel, ModelKey},
     ids::{StepId, TaskId, UserId, WorkflowId},
     reliability::{self, AnnotatorNow, CONFUSION_CLASSES_MAX, Survey, value_of},
@@ -36,6 +37,10 @@ pub struct AnnotatorList {
     /// is named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accuracies: Option<Vec<QuestionAccuracy>>,
+    /// The groups of annotators that the newest revision names; left out unless a workflow is named
+    /// that has any.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub groups: BTreeMap<String, AnnotatorGroup>,
     /// Pairs who agree more than their accuracy explains, by question, the most suspicious first;
     /// left out unless a workflow is named.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -162,6 +167,15 @@ pub struct AccuracyChange {
     pub log_evidence: f64,
 }
 
+/// A group of annotators, and what is known of it now.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct GroupNow {
+    /// Its name in the workflow.
+    pub name: String,
+    /// How strongly errors in it go together: 0 not at all, 1 for copies.
+    pub correlation: f64,
+}
+
 /// How reliable an annotator is on one question.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct QuestionAccuracy {
@@ -173,6 +187,9 @@ pub struct QuestionAccuracy {
     pub field: Option<String>,
     /// The annotator.
     pub user_id: UserId,
+    /// The group of annotators whose errors go together that the person belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupNow>,
     /// Labels, those on gold tasks included.
     pub labels: u64,
     /// The expected share of right labels.
@@ -259,6 +276,13 @@ impl QuestionAccuracy {
             step_id: key.step.clone(),
             field: key.field.clone(),
             user_id,
+            group: known
+                .model()
+                .group_of(&name)
+                .map(|(name, correlation)| GroupNow {
+                    name: name.to_owned(),
+                    correlation,
+                }),
             labels: reliability.labels,
             accuracy: reliability.accuracy,
             low: reliability.low,
@@ -367,10 +391,14 @@ pub async fn annotator_list(
     let mut list = AnnotatorList {
         annotators,
         accuracies: None,
+        groups: BTreeMap::new(),
         suspicious_pairs: None,
     };
-    if workflow.is_none() {
+    let Some(named) = workflow else {
         return Ok(list);
+    };
+    if let Some(newest) = newest_revision(orchestrator, named).await? {
+        list.groups = newest.reliability.groups.clone();
     }
     let (mut accuracies, mut pairs) = (Vec::new(), Vec::new());
     for key in keys(orchestrator, workflow).await? {

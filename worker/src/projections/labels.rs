@@ -38,8 +38,8 @@ use super::{
 use crate::{
     failpoints::Failpoints,
     labels::{
-        CalibrationCounts, LabelFilter, LabelPage, LabelReader, Revision, StepCalibration,
-        newest_revision, probability_at_completion, revisions_of,
+        CalibratedAgainst, CalibrationCounts, LabelFilter, LabelPage, LabelReader, Revision,
+        StepCalibration, newest_revision, probability_at_completion, revisions_of,
     },
     wire::CloudEventMessages,
 };
@@ -59,6 +59,7 @@ const TURNS_MAX: u32 = 100;
 
 const COMPLETED: &str = "completed/";
 const CALIBRATION: &str = "calibration/";
+const AUDITS: &str = "audits/";
 /// Prefix of the rows that say for which epoch of a goal steps were looked at.
 const GOAL: &str = "goal/";
 
@@ -198,12 +199,24 @@ impl LabelsProjector {
             else {
                 continue;
             };
-            if !entry.event.metadata.gold && result.kind == ResultKind::Consensus {
+            if entry.event.metadata.gold {
+                continue;
+            }
+            if result.kind == ResultKind::Consensus {
                 let key = step_key(COMPLETED, &entry.workflow, step_id);
                 let counts = completed
                     .entry(key)
                     .or_insert_with_key(|key| row(&rows, key));
                 counts.completed += 1;
+            }
+            if let Some(audit) = &result.audit
+                && let Some(stated) = probability_at_completion(result)
+            {
+                let key = step_key(AUDITS, &entry.workflow, step_id);
+                let counts = calibration
+                    .entry(key)
+                    .or_insert_with_key(|key| row(&rows, key));
+                counts.add(stated, audit.value == result.value);
             }
         }
         let stated: Vec<Stated<'_>> = entries.iter().filter_map(Stated::of).collect();
@@ -400,18 +413,22 @@ pub async fn send_once(
     Err(EventStoreError::Unavailable(reason.into()))
 }
 
-/// Calibration of each step with gold tasks, by workflow and step.
+/// Calibration of each step against gold tasks, and then against audits, by workflow and step.
 pub async fn calibrations(
     store: &dyn Store,
     workflow: Option<&WorkflowId>,
 ) -> Result<Vec<StepCalibration>, EventStoreError> {
     let rows = store.projection_rows(PROJECTION).await?;
-    let of = rows.range(CALIBRATION.to_owned()..);
-    let known = of.map_while(|(key, value)| {
-        let (workflow, step) = step_of(key, CALIBRATION)?;
-        let counts = CalibrationCounts::deserialize(value).unwrap_or_default();
-        Some(StepCalibration::of(workflow, step, &counts))
-    });
+    let against = |prefix: &'static str, against: CalibratedAgainst| {
+        let of = rows.range(prefix.to_owned()..);
+        of.map_while(move |(key, value)| {
+            let (workflow, step) = step_of(key, prefix)?;
+            let counts = CalibrationCounts::deserialize(value).unwrap_or_default();
+            Some(StepCalibration::of((workflow, step), against, &counts))
+        })
+    };
+    let gold = against(CALIBRATION, CalibratedAgainst::Gold);
+    let known = gold.chain(against(AUDITS, CalibratedAgainst::Audit));
     Ok(known
         .filter(|one| workflow.is_none_or(|workflow| one.workflow == *workflow))
         .collect())
