@@ -65,7 +65,8 @@
 //! 7. [`goals`] and [`quality`] follow the log. They report when a goal is reached and how good the
 //!    work is.
 //!
-//! [`simulation`] runs a workflow without store, clock or broker. [`ids`] and [`limits`] lie below
+//! [`simulation`] runs a workflow without store, clock or broker. [`backtest`] decides recorded tasks
+//! again under other settings. [`ids`] and [`limits`] lie below
 //! everything else. Each module imports only modules of lower layers; ARCHITECTURE.md has the
 //! table.
 
@@ -75,6 +76,7 @@
 
 pub mod answer;
 pub mod assignment;
+pub mod backtest;
 mod canonical;
 pub mod command;
 pub mod config;

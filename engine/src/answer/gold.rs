@@ -7,6 +7,7 @@ use super::{
     agreement::reaches,
     form::Form,
     kinds::{Field, Record, Shape},
+    question::data_of,
     reader::value_at,
     value::{Answer, Slot},
     work::Work,
@@ -65,6 +66,26 @@ impl Question {
             correct: reaches(Some(similarity), threshold),
             similarity,
         })
+    }
+
+    /// As [`judge`](Self::judge), of the value that a step has ended with.
+    pub fn judge_value(
+        &self,
+        value: &Value,
+        known: &Value,
+        input: &Value,
+        threshold: Option<f64>,
+    ) -> Option<Verdict> {
+        self.judge(&data_of(self.field(), value), known, input, threshold)
+    }
+
+    /// Whether two values that steps have ended with are the same answer. What is no answer to the
+    /// question can only be equal.
+    pub fn same_value(&self, a: &Value, b: &Value, input: &Value) -> bool {
+        match (self.read_value(a, input), self.read_value(b, input)) {
+            (Ok(a), Ok(b)) => a == b,
+            _ => Form::of(a) == Form::of(b),
+        }
     }
 
     /// What a threshold means for one answer: nothing, where it is one of a coefficient, or one that

@@ -31,6 +31,7 @@ pub use messages::{MessageBuilder, NoMessages};
 pub use operator::plan_operator_command;
 pub use preview::Preview;
 pub use report::{BatchReport, BatchStats};
+pub(crate) use sampling::sampling;
 
 use self::{
     live_models::LiveModels, sampling::StartedTasks, state_cache::StateCache,

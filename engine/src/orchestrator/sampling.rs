@@ -50,7 +50,7 @@ impl StartedTasks {
 
 /// The samples of a task that starts on a workflow; `started` are the tasks that have started before
 /// it, where they are counted.
-pub(super) fn sampling(task: TaskId, config: &WorkflowConfig, started: Option<u32>) -> Sampling {
+pub(crate) fn sampling(task: TaskId, config: &WorkflowConfig, started: Option<u32>) -> Sampling {
     if !is_confident(config) {
         return Sampling::default();
     }

@@ -33,6 +33,16 @@ pub(super) fn read(source: &str) -> Result<Value, YamlFault> {
     })
 }
 
+/// Reads one value, as it would stand behind a key: `0.9`, `[a, b]`, `{ type: confidence }`. An
+/// empty text is null.
+///
+/// # Errors
+///
+/// Why it is no value.
+pub fn parse_value(text: &str) -> Result<Value, String> {
+    read(text).map_err(|fault| fault.message)
+}
+
 /// A value as JSON has it. Whole numbers beyond 64 bits become decimal numbers. `.inf` and `.nan`,
 /// which JSON lacks, stay texts, so that a key that takes a number refuses them at their location.
 struct Plain(Value);

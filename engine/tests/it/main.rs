@@ -4,6 +4,7 @@
 
 mod agreement_golden;
 mod answers;
+mod backtest;
 mod calls;
 mod confidence;
 mod examples;

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use chrono::TimeDelta;
 use glyph_workflow_engine::{
     WorkflowSnapshot,
+    backtest::UnknownKind,
     command::{Command, EffectOutcome},
     events::WorkflowEvent,
     ids::StepId,
@@ -14,7 +15,7 @@ use glyph_workflow_engine::{
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::scenario::Scenario;
+use crate::{backtest, scenario::Scenario};
 
 const WORKFLOWS: [&str; 5] = [
     "workflow: { id: dual, template: multi_adjudication, overrides: { steps: { annotate: { consensus: { field: label } } } } }",
@@ -102,6 +103,17 @@ enum Move {
     Outcome(u8),
     /// A call is made, this command comes in between, and then the answer arrives.
     Overtaken(Box<Move>),
+}
+
+impl Move {
+    /// Whether it pauses something, which a backtest leaves out.
+    fn pauses(&self) -> bool {
+        match self {
+            Self::Pause(_) | Self::PauseStep(_) | Self::PauseWorkflow(_) => true,
+            Self::Overtaken(between) => between.pauses(),
+            _ => false,
+        }
+    }
 }
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
@@ -225,5 +237,34 @@ proptest! {
                 || !state.current_steps().is_empty();
             prop_assert!(stands, "a running task stands somewhere");
         }
+    }
+
+    #[test]
+    fn a_backtest_without_changes_repeats_any_recording(workflow in 0..WORKFLOWS.len(), moves in moves()) {
+        let mut scenario = Scenario::new(WORKFLOWS[workflow]);
+        for one in moves.iter().filter(|one| !one.pauses()) {
+            play(&mut scenario, one);
+        }
+        let report = backtest::plain(WORKFLOWS[workflow], &scenario, &[]);
+        prop_assert_eq!(&report.recorded, &report.simulated);
+        prop_assert_eq!(report.answers.same, report.answers.recorded);
+        prop_assert_eq!(report.annotations.used, report.recorded.annotations);
+        let unfinished = backtest::unknown(&report);
+        prop_assert!(unfinished.iter().all(|(kind, _, _)| *kind == UnknownKind::Unfinished), "{:?}", unfinished);
+    }
+
+    #[test]
+    fn every_recorded_annotation_is_used_saved_or_unusable(
+        (workflow, other) in (0..WORKFLOWS.len(), 0..WORKFLOWS.len()),
+        moves in moves(),
+    ) {
+        let mut scenario = Scenario::new(WORKFLOWS[workflow]);
+        for one in &moves {
+            play(&mut scenario, one);
+        }
+        let report = backtest::under(WORKFLOWS[workflow], &scenario, WORKFLOWS[other]);
+        let (used, saved, unusable) = backtest::uses(&report);
+        prop_assert_eq!(used + saved + unusable, report.recorded.annotations);
+        prop_assert_eq!(used, report.simulated.annotations);
     }
 }

@@ -40,7 +40,7 @@ const ENGINE: House = House {
         &["timers"],
         &["decide"],
         &["orchestrator"],
-        &["simulation"],
+        &["backtest", "simulation"],
         &["lib"],
     ],
     table: "Modules of the engine by layer",

@@ -5,10 +5,11 @@ use std::ffi::OsString;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
-    annotator::AnnotatorVerb, assignment::AssignmentVerb, bench::BenchArgs, config::ConfigVerb,
-    dead_letter::DeadLetterVerb, demo::DemoArgs, goal::GoalVerb, labels::LabelsVerb,
-    outbox::OutboxVerb, output::Format, publish::PublishArgs, rebuild::RebuildArgs,
-    rejected::RejectedVerb, settings, task::TaskVerb, worker::WorkerArgs, workflow::WorkflowVerb,
+    annotator::AnnotatorVerb, assignment::AssignmentVerb, backtest, backtest::BacktestArgs,
+    bench::BenchArgs, config::ConfigVerb, dead_letter::DeadLetterVerb, demo::DemoArgs,
+    goal::GoalVerb, labels::LabelsVerb, outbox::OutboxVerb, output::Format, publish::PublishArgs,
+    rebuild::RebuildArgs, rejected::RejectedVerb, settings, task::TaskVerb, worker::WorkerArgs,
+    workflow::WorkflowVerb,
 };
 use crate::settings::SettingsFlags;
 
@@ -71,6 +72,9 @@ pub enum Verb {
     /// Export labels, list likely errors, look back, show calibration
     #[command(subcommand)]
     Labels(LabelsVerb),
+    /// Decide recorded tasks again under other settings, and compare
+    #[command(after_help = backtest::HELP)]
+    Backtest(BacktestArgs),
     /// List and show annotators with their accuracy, pause and resume them
     #[command(subcommand)]
     Annotator(AnnotatorVerb),

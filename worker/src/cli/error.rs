@@ -2,12 +2,16 @@
 
 use glyph_workflow_engine::{
     OrchestrationError,
+    backtest::ChangeError,
     command::{Dead, Undecided},
     store::{ErrorClass, EventStoreError},
 };
 
 use crate::{
-    broker::BrokerError, operations::labels::LabelsError, settings::SettingsError, telemetry,
+    broker::BrokerError,
+    operations::{backtest::BacktestFailure, labels::LabelsError},
+    settings::SettingsError,
+    telemetry,
 };
 
 /// Why a verb failed. The texts say what, where, and how to fix it.
@@ -159,6 +163,26 @@ impl From<LabelsError> for CliError {
         match error {
             LabelsError::UnknownWorkflow(workflow) => Self::not_found("workflow", workflow),
             LabelsError::Engine(error) => error.into(),
+        }
+    }
+}
+
+impl From<BacktestFailure> for CliError {
+    fn from(failure: BacktestFailure) -> Self {
+        match failure {
+            BacktestFailure::UnknownWorkflow(workflow) => Self::not_found("workflow", workflow),
+            BacktestFailure::Change(ChangeError::Invalid(error)) => {
+                let faults = error.diagnostics.iter().map(ToString::to_string);
+                let faults: Vec<String> = faults.collect();
+                let faults = faults.join("\n  ");
+                Self::InvalidFile(format!("the changed workflow is not valid:\n  {faults}"))
+            }
+            BacktestFailure::Change(error) => Self::Usage(format!("--set {error}")),
+            BacktestFailure::Engine(error) => error.into(),
+            BacktestFailure::Price(_)
+            | BacktestFailure::Backtest(_)
+            | BacktestFailure::TimeUp
+            | BacktestFailure::Panicked => Self::failed("backtest", telemetry::chain(&failure)),
         }
     }
 }

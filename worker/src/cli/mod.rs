@@ -4,6 +4,7 @@ mod annotator;
 mod answers;
 mod arguments;
 mod assignment;
+mod backtest;
 mod bench;
 mod config;
 mod connect;

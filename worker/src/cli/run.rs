@@ -3,7 +3,7 @@
 use std::{ffi::OsString, process::ExitCode};
 
 use super::{
-    Cli, CliError, Format, Output, annotator, arguments::Verb, assignment, bench, config,
+    Cli, CliError, Format, Output, annotator, arguments::Verb, assignment, backtest, bench, config,
     dead_letter, demo, goal, labels, migrate, outbox, publish, rebuild, rejected, settings, task,
     worker, workflow,
 };
@@ -69,6 +69,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Verb::Outbox(verb) => outbox::run(verb, &settings, output).await,
         Verb::Rejected(verb) => rejected::run(verb, &settings, output).await,
         Verb::Labels(verb) => labels::run(verb, &settings, output).await,
+        Verb::Backtest(args) => backtest::run(args, &settings, output).await,
         Verb::Annotator(verb) => annotator::run(verb, &settings, output).await,
         Verb::Assignment(verb) => assignment::run(verb, &settings, output).await,
         Verb::Goal(verb) => goal::run(verb, &settings, output).await,

@@ -14,6 +14,7 @@ use axum::{
 };
 use glyph_workflow_engine::{
     OrchestrationError, ParseError, ValidationError,
+    backtest::ChangeError,
     command::{Dead, Undecided},
     store::{ErrorClass, EventStoreError},
 };
@@ -22,7 +23,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    operations::{labels::LabelsError, migration::MigrationError},
+    operations::{backtest::BacktestFailure, labels::LabelsError, migration::MigrationError},
     telemetry,
     wire::{Unreadable, UnreadableCode},
 };
@@ -250,6 +251,25 @@ impl From<LabelsError> for Problem {
         match error {
             LabelsError::UnknownWorkflow(workflow) => Self::workflow_not_found(workflow),
             LabelsError::Engine(error) => error.into(),
+        }
+    }
+}
+
+impl From<BacktestFailure> for Problem {
+    fn from(failure: BacktestFailure) -> Self {
+        match failure {
+            BacktestFailure::UnknownWorkflow(workflow) => Self::workflow_not_found(workflow),
+            BacktestFailure::Change(ChangeError::Invalid(error)) => error.into(),
+            BacktestFailure::Change(error) => Self::malformed(error.to_string()),
+            BacktestFailure::Price(_) => Self::malformed(failure.to_string()),
+            BacktestFailure::Engine(error) => error.into(),
+            BacktestFailure::TimeUp => {
+                Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout", failure.to_string())
+            }
+            BacktestFailure::Backtest(_) | BacktestFailure::Panicked => {
+                tracing::error!(error = telemetry::chain(&failure), "a backtest failed");
+                Self::internal()
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ mod annotators;
 mod api;
 mod assignments;
 mod auth;
+mod backtests;
 mod commands;
 mod docs;
 mod error;

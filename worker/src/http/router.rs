@@ -28,7 +28,7 @@ use super::{
     agreement::AgreementList,
     annotator_reports, annotators,
     annotators::AnnotatorOperatorResult,
-    assignments, commands,
+    assignments, backtests, commands,
     commands::NextStep,
     goals,
     goals::{CompletionResult, GoalList},
@@ -119,6 +119,7 @@ fn operations() -> Vec<Operation> {
     all.extend(annotator_operations());
     all.extend(annotator_reports::operations());
     all.extend(labels::operations());
+    all.extend(backtests::operations());
     all.push(
         Operation::get("/api/v1/goals", "list_goals", goals::list)
             .summary("Progress of all goals")

@@ -13,7 +13,7 @@ use glyph_workflow_engine::{
 };
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::posterior::{PosteriorNow, probability_in};
 use crate::wire::labels::ModelAt;
@@ -279,10 +279,9 @@ impl Revision {
         let right = result.value.as_ref().and_then(|value| {
             let reviewed = visit.reviewed.as_ref().map(|at| &at.step_id);
             let question = self.questions.asked(step, reviewed);
-            let data = at_place(question.field(), value.clone());
             let input = state.input.as_ref().unwrap_or(&Value::Null);
             let least = self.config.gold.as_ref().and_then(|gold| gold.similarity);
-            let verdict = question.judge(&data, expected, input, least);
+            let verdict = question.judge_value(value, expected, input, least);
             verdict.map(|verdict| verdict.correct)
         });
         Some(GoldAnswer {
@@ -374,15 +373,6 @@ pub(crate) fn probability_at_completion(result: &StepResult) -> Option<f64> {
     Some(probability_in(soft, result.value.as_ref()?))
 }
 
-/// The data of an annotation that has `value` at a place.
-fn at_place(field: Option<&str>, value: Value) -> Value {
-    let path = field.map(|field| field.strip_prefix("$.").unwrap_or(field));
-    let keys = path.into_iter().flat_map(|path| path.rsplit('.'));
-    keys.fold(value, |value, key| {
-        Value::Object(Map::from_iter([(key.to_owned(), value)]))
-    })
-}
-
 fn is_at(at: Option<&StepVisit>, step: &StepConfig, visit: &Visit) -> bool {
     at.is_some_and(|at| at.step_id == step.id && at.visit == visit.number)
 }
@@ -405,21 +395,4 @@ fn is_replaced(
         .any(|(_, later)| {
             later.is_refusal() || (later.value.is_some() && later.value != result.value)
         })
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_value_is_put_back_where_the_step_asks_for_it() {
-        assert_eq!(at_place(None, json!("cat")), json!("cat"));
-        assert_eq!(at_place(Some("label"), json!(1)), json!({"label": 1}));
-        assert_eq!(
-            at_place(Some("$.a.b"), json!([1])),
-            json!({"a": {"b": [1]}})
-        );
-    }
 }

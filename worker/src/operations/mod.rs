@@ -7,6 +7,7 @@
 pub mod annotators;
 pub mod answers;
 pub mod assignments;
+pub mod backtest;
 pub mod explain;
 pub mod goals;
 pub mod import;

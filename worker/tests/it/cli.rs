@@ -1,5 +1,6 @@
 //! The binary as people and scripts call it, on a SQLite file without services.
 
+mod backtest;
 mod import;
 
 use std::{

@@ -1,6 +1,7 @@
 //! The HTTP API through its router: no socket, no broker, an in-memory store.
 
 mod access;
+mod backtests;
 mod claims;
 mod explain;
 mod gold;

@@ -1,0 +1,57 @@
+//! Backtests: recorded tasks, decided again under other settings.
+
+use std::time::Duration;
+
+use axum::{Json, extract::State};
+use glyph_workflow_engine::backtest::BacktestReport;
+use tokio::sync::Semaphore;
+
+use super::{Api, Problem, operation::Operation, request::Limited};
+use crate::operations::{
+    backtest::{BacktestRequest, backtest},
+    workflows::resolve_one,
+};
+
+/// How long a request reads the log: well below the time in which it must be answered.
+const READS_FOR: Duration = Duration::from_secs(10);
+
+/// A backtest keeps a core busy, so a process runs one at a time.
+static TURN: Semaphore = Semaphore::const_new(1);
+
+/// The operations on backtests.
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::post("/api/v1/backtests", "backtest", run)
+            .summary(
+                "Decide recorded tasks again under other settings, and compare; reads the log for \
+                 some seconds, and says whether that was all of it",
+            )
+            .reads::<BacktestRequest>("The workflow, and what to change")
+            .problems(&[404, 422, 503, 504])
+            .answers::<BacktestReport>(200, "As recorded, and as it would have been"),
+    ]
+}
+
+pub(super) async fn run(
+    State(api): State<Api>,
+    Limited(body): Limited,
+) -> Result<Json<BacktestReport>, Problem> {
+    let mut reader = serde_json::Deserializer::from_slice(&body);
+    let request: BacktestRequest = serde_path_to_error::deserialize(&mut reader)
+        .map_err(|error| Problem::malformed(error.to_string()))?;
+    let workflow = resolve_one(&*api.store, &request.workflow).await;
+    let workflow = workflow.map_err(glyph_workflow_engine::OrchestrationError::from)?;
+    let workflow = workflow.ok_or_else(|| Problem::workflow_not_found(request.workflow.clone()))?;
+    let _turn = TURN.try_acquire().map_err(|_| {
+        Problem::unavailable("another backtest is running in this process; try again")
+    })?;
+    let plan = request.plan(workflow);
+    let report = backtest(
+        &*api.store,
+        &api.orchestrator,
+        plan,
+        Some(READS_FOR),
+        |_| {},
+    );
+    Ok(Json(report.await?))
+}
