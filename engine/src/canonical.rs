@@ -7,7 +7,12 @@ use sha2::{Digest, Sha256};
 
 /// SHA-256 of the canonical form.
 pub(crate) fn hash(value: &Value) -> [u8; 32] {
-    Sha256::digest(text(value).as_bytes()).into()
+    hash_of(&text(value))
+}
+
+/// SHA-256 of a canonical form.
+pub(crate) fn hash_of(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
 }
 
 /// The canonical form.

@@ -40,6 +40,9 @@ pub const CLASS_BYTES_MAX: usize = 256;
 /// Steps that comparing and uniting the answers of one decision may take, about a second of one core;
 /// beyond it their agreement is undefined with that reason and the step ends without a value.
 pub const ANSWER_STEPS_MAX: u64 = 1 << 28;
+/// Time that the decisions of one batch may take under its locks; what is not decided by then is left
+/// for the next batch. Far below the time after which the database ends an idle transaction.
+pub const DECIDING_MAX: Duration = Duration::from_secs(1);
 /// Steps that reading one answer may take; beyond it the answer is `invalid_annotation`.
 pub const ANSWER_READ_STEPS_MAX: u64 = 1 << 26;
 /// Values that an answer may be chosen from (`values`); more are refused at creation.

@@ -250,6 +250,10 @@ mod decorator {
             })
         }
 
+        async fn ping(&self) -> Result<(), EventStoreError> {
+            self.store.ping().await
+        }
+
         async fn load(
             &self,
             tasks: &[TaskId],

@@ -6,7 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{config::Target, ids::StepId, store::RecordedOutcome};
+use crate::{
+    config::Target,
+    ids::StepId,
+    store::{RecordedOutcome, SplitReason},
+};
 
 /// The result of an applied command.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -160,6 +164,17 @@ pub enum Undecided {
     /// Deciding it panicked: a bug, reported with its message.
     #[error("deciding it failed: {0}")]
     Panicked(String),
+    /// The batch had no time left for it: it is run again at once.
+    #[error("the batch had no time left for it")]
+    OutOfTime,
+    /// It failed alone, and its content is not to blame: it is tried again after a while, for ever.
+    #[error("it is set aside ({reason}): {error}")]
+    SetAside {
+        /// Why.
+        reason: SplitReason,
+        /// What was wrong, for people.
+        error: String,
+    },
     /// A timer fired without the outcome of its effect although the state requires one. It fires
     /// again when its lease has expired.
     #[error("its effect has not been performed")]

@@ -26,6 +26,8 @@ pub struct CommandEnvelope {
     pub command_id: CommandId,
     /// [`Command::content_hash`]; the same id with a different hash is refused.
     pub content_hash: [u8; 32],
+    /// Bytes of the content as JSON: what the command weighs in a batch.
+    pub content_bytes: usize,
     /// Correlation id of the producer, for tracing a piece of work.
     pub correlation_id: Option<String>,
     /// W3C trace context.
@@ -37,9 +39,11 @@ pub struct CommandEnvelope {
 impl CommandEnvelope {
     /// An envelope without correlation or trace.
     pub fn new(command_id: impl Into<CommandId>, command: Command) -> Self {
+        let content = canonical::text(&command.payload());
         Self {
             command_id: command_id.into(),
-            content_hash: command.content_hash(),
+            content_hash: canonical::hash_of(&content),
+            content_bytes: content.len(),
             correlation_id: None,
             traceparent: None,
             command,

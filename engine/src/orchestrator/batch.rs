@@ -13,17 +13,16 @@ use std::{
 use super::{
     BatchReport, OrchestrationError, WorkflowOrchestrator,
     chain::{ChainEnd, Run},
+    compute::compute,
     live_models::ModelsInUse,
 };
 use crate::{
-    command::{Command, CommandEnvelope, Dead, Outcome},
-    executor::{
-        annotators::{Annotators, ModelKey},
-        error_chain,
-    },
+    command::{Command, CommandEnvelope},
+    executor::annotators::{Annotators, ModelKey},
     ids::{RevisionId, TaskId, WorkflowId, WorkflowSelector},
+    limits::DECIDING_MAX,
     state::WorkflowSnapshot,
-    store::{ErrorClass, OpenBatch, OpenRequest, PublisherId},
+    store::{OpenBatch, OpenRequest, PublisherId},
     transition::CompiledWorkflow,
 };
 
@@ -33,49 +32,25 @@ impl WorkflowOrchestrator {
     /// Runs a batch: one outcome for each command, in order. Commands of one task see the effects
     /// of those before them; a second copy of an id is a duplicate of the first.
     ///
+    /// Once the decisions have taken [`DECIDING_MAX`], the batch is committed as far as it got, and
+    /// the outcome of the rest is [`Undecided::OutOfTime`](crate::command::Undecided::OutOfTime):
+    /// run it again. The first command is always decided.
+    ///
     /// # Errors
     ///
-    /// Of class `Retry` or `Bug`. It is then unknown whether anything was written, and the batch
-    /// may be run again with the same ids: commands that were written are then duplicates. A
-    /// command whose content the store refuses is found by splitting the batch, and its outcome is
-    /// [`Dead`].
+    /// Nothing was written, unless the [verdict](OrchestrationError::verdict) is `Unknown`. The
+    /// same batch, or parts of it, may be run again with the same ids: commands that were written
+    /// are then duplicates.
     pub async fn process_batch(
         &self,
         batch: Vec<CommandEnvelope>,
         publisher: Option<PublisherId>,
     ) -> Result<BatchReport, OrchestrationError> {
-        // Halves still to run, the next one last; this avoids recursion in an async function. The
-        // split here only searches for content that the store refuses. The worker searches for a
-        // command that makes the whole call fail: its `Lane::run_batch` halves the batches it
-        // sends.
-        let mut waiting = vec![batch];
-        let mut report = BatchReport::default();
-        while let Some(commands) = waiting.pop() {
-            match self.decide_and_commit(&commands, publisher).await {
-                Ok(part) => {
-                    report.outcomes.extend(part.outcomes);
-                    report.messages.extend(part.messages);
-                    report.stats.add(part.stats);
-                }
-                Err(error) if error.class() != ErrorClass::Data => {
-                    self.forget(&commands);
-                    return Err(error);
-                }
-                Err(error) if commands.len() == 1 => {
-                    self.forget(&commands);
-                    let reason = error_chain(&error);
-                    report.outcomes.push(Outcome::Dead(Dead::Malformed(reason)));
-                }
-                Err(_) => {
-                    self.forget(&commands);
-                    let mut first = commands;
-                    let second = first.split_off(first.len() / 2);
-                    waiting.push(second);
-                    waiting.push(first);
-                }
-            }
+        let report = self.decide_and_commit(&batch, publisher).await;
+        if report.is_err() {
+            self.forget(&batch);
         }
-        Ok(report)
+        report
     }
 
     fn forget(&self, commands: &[CommandEnvelope]) {
@@ -98,7 +73,7 @@ impl WorkflowOrchestrator {
             run,
             mut models,
             ends,
-        } = self.decide_batch(commands, publisher).await?;
+        } = self.decide_batch(commands, publisher, true).await?;
         let mut writes = Vec::with_capacity(ends.len());
         let mut states = Vec::with_capacity(ends.len());
         for (task, end) in ends {
@@ -121,11 +96,13 @@ impl WorkflowOrchestrator {
         })
     }
 
-    /// Decides a batch under its locks, and writes nothing.
+    /// Decides a batch under its locks, and writes nothing. If `is_limited`, it stops after
+    /// [`DECIDING_MAX`].
     pub(super) async fn decide_batch<'a>(
         &'a self,
         commands: &'a [CommandEnvelope],
         publisher: Option<PublisherId>,
+        is_limited: bool,
     ) -> Result<Decided<'a>, OrchestrationError> {
         let batch = self.batch(commands, publisher).await?;
         let mut models = ModelsInUse::default();
@@ -133,10 +110,13 @@ impl WorkflowOrchestrator {
         loop {
             // Before the locks are taken, because reading the log needs its own connection.
             self.models.prepare(&mut models, questions).await?;
-            let opened = self.open(&batch).await?;
+            let mut opened = self.open(&batch).await?;
             questions = self.still_asked(&opened, &models);
             if questions.is_empty() {
-                return Ok(opened.decide(&batch, models));
+                if is_limited {
+                    opened.run.stop_at(self.facts.stopwatch() + DECIDING_MAX);
+                }
+                return Ok(compute(|| opened.decide(&batch, models)));
             }
             // The workflow of a task that was not cached is known only now, and uses a model that
             // is not prepared. Nothing is decided; the locks are released while the model is

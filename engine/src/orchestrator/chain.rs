@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use chrono::{DateTime, Utc};
@@ -41,6 +41,9 @@ pub(super) struct Run<'a> {
     named: HashMap<WorkflowSelector, Arc<CompiledWorkflow>>,
     /// Every revision that a task of the batch runs on or may be started with.
     pub(super) workflows: HashMap<RevisionId, Arc<CompiledWorkflow>>,
+    /// When to stop deciding; none to decide everything.
+    stop_at: Option<Instant>,
+    has_decided: bool,
     /// Outcomes of ids in this batch, for second copies of them.
     decided: HashMap<CommandId, ([u8; 32], RecordedOutcome)>,
     pub(super) outcomes: Vec<Option<Outcome>>,
@@ -98,10 +101,23 @@ impl<'a> Run<'a> {
                 .map(|w| (w.config().revision_id, Arc::clone(w)))
                 .collect(),
             named,
+            stop_at: None,
+            has_decided: false,
             decided: HashMap::new(),
             outcomes: vec![None; commands.len()],
             stats: BatchStats::default(),
         }
+    }
+
+    /// Stops deciding at that time; the first command is decided whatever it takes.
+    pub(super) fn stop_at(&mut self, deadline: Instant) {
+        self.stop_at = Some(deadline);
+    }
+
+    fn is_out_of_time(&self) -> bool {
+        let stopwatch = || self.orchestrator.facts.stopwatch();
+        let deadline = self.stop_at.filter(|_| self.has_decided);
+        deadline.is_some_and(|deadline| stopwatch() >= deadline)
     }
 
     /// The state at the version under the lock: the cached state brought up to date.
@@ -157,6 +173,7 @@ impl<'a> Run<'a> {
             let envelope = &self.commands[index];
             let outcome = match self.seen(envelope, open) {
                 Some(outcome) => outcome,
+                None if self.is_out_of_time() => Outcome::Undecided(Undecided::OutOfTime),
                 None => self.decide_one(envelope, &mut state, annotators, &mut gathered),
             };
             self.outcomes[index] = Some(outcome);
@@ -189,6 +206,7 @@ impl<'a> Run<'a> {
         annotators: Annotators<'_>,
         gathered: &mut GatheredBatch,
     ) -> Outcome {
+        self.has_decided = true;
         let workflow = state
             .as_ref()
             .and_then(|state| self.workflows.get(&state.workflow.revision_id));

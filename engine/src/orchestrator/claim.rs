@@ -252,6 +252,7 @@ fn assignment(
     CommandEnvelope {
         command_id: request.command_id,
         content_hash: request.content_hash(),
+        content_bytes: 0,
         correlation_id: request.correlation_id.clone(),
         traceparent: request.traceparent.clone(),
         command: Command::Assign(Assign {

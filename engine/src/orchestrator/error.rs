@@ -8,7 +8,7 @@ use crate::{
     ids::TaskId,
     parser::ParseError,
     state::StateTransitionError,
-    store::{ErrorClass, EventStoreError},
+    store::{EventStoreError, SplitReason, Verdict},
     transition::CompileError,
 };
 
@@ -64,23 +64,27 @@ pub enum OrchestrationError {
 }
 
 impl OrchestrationError {
-    /// How a caller must handle it.
-    pub fn class(&self) -> ErrorClass {
+    /// What the failure of a batch means; `answers` as for [`EventStoreError::verdict`]. Whatever
+    /// is no error of the store is a bug or a damaged row: the batch is run in parts, so that it
+    /// keeps back one task only.
+    pub fn verdict(&self, answers: bool) -> Verdict {
         match self {
-            Self::EventStoreError(error) => error.class(),
-            Self::Undecided(
-                Undecided::TaskNotFound | Undecided::NotPerformed | Undecided::Paused,
-            ) => ErrorClass::Retry,
+            Self::EventStoreError(error) => error.verdict(answers),
             Self::ConfigNotFound(_)
             | Self::ParseError(_)
             | Self::ExecutionError(_)
+            | Self::StateError(_)
+            | Self::StoredWorkflow { .. }
             | Self::TaskNotFound(_)
             | Self::VersionNotFound { .. }
             | Self::Rejected(_)
-            | Self::Dead(_) => ErrorClass::Data,
-            Self::StateError(_)
-            | Self::StoredWorkflow { .. }
-            | Self::Undecided(Undecided::Panicked(_)) => ErrorClass::Bug,
+            | Self::Undecided(_)
+            | Self::Dead(_) => Verdict::Split(SplitReason::Unexplained),
         }
+    }
+
+    /// Whether the same call may succeed later.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::EventStoreError(error) if error.is_passing())
     }
 }

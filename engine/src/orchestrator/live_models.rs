@@ -30,7 +30,7 @@ use std::{
 
 use quick_cache::sync::Cache;
 
-use super::pending_events::PendingEvents;
+use super::{compute::compute, pending_events::PendingEvents};
 use crate::{
     config::WorkflowConfig,
     events::StoredEvent,
@@ -243,7 +243,7 @@ impl LiveModel {
             self.read_to_end(store, &mut reader).await?;
         }
         if self.is_alone() || reader.in_vain >= WAITS {
-            self.learn_ahead(&mut reader);
+            compute(|| self.learn_ahead(&mut reader));
         }
         let observed = self.models().kept.model().position();
         let gap = (reader.kept / KEEP_PART).max(KEEP_FIRST);
@@ -264,7 +264,7 @@ impl LiveModel {
     ) -> Result<(), EventStoreError> {
         let key = self.models().kept.key().clone();
         if let Some(row) = store.model_checkpoint(key.id()).await? {
-            match serde_json::from_str::<AnnotatorModel>(&row.state) {
+            match compute(|| serde_json::from_str::<AnnotatorModel>(&row.state)) {
                 Ok(kept) if *kept.key() == key && kept.position() == row.position => {
                     reader.kept = kept.model().position();
                     self.models_mut().kept = kept;
@@ -300,7 +300,7 @@ impl LiveModel {
             if page.read > 0 {
                 reader.in_vain = 0;
             }
-            self.learn(&page);
+            compute(|| self.learn(&page));
             if page.read < PAGE_MAX {
                 return Ok(());
             }
@@ -370,7 +370,7 @@ impl LiveModel {
         if store.checkpoint_position(model).await? >= Some(position) {
             return Ok(());
         }
-        let state = serde_json::to_string(&self.models().kept)
+        let state = compute(|| serde_json::to_string(&self.models().kept))
             .map_err(|error| EventStoreError::Data(Box::new(error)))?;
         let row = ModelCheckpoint {
             model,

@@ -4,6 +4,7 @@ mod batch;
 mod candidates;
 mod chain;
 mod claim;
+mod compute;
 mod error;
 mod facts;
 mod known_annotators;

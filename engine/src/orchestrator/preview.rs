@@ -35,7 +35,7 @@ impl WorkflowOrchestrator {
         if commands.is_empty() {
             return Ok(Vec::new());
         }
-        let decided = self.decide_batch(&commands, None).await?;
+        let decided = self.decide_batch(&commands, None, false).await?;
         let outcomes = decided.run.outcomes.into_iter().flatten();
         let ends = decided.ends.into_iter().map(|(_, end)| end);
         let previews = outcomes.zip(ends).map(|(outcome, end)| Preview {

@@ -33,17 +33,3 @@ pub struct BatchStats {
     /// Jobs that were answered (true) or abandoned, and how long after their first publication.
     pub jobs: Vec<(bool, Duration)>,
 }
-
-impl BatchStats {
-    pub(super) fn add(&mut self, other: Self) {
-        for (event_type, count) in other.events {
-            *self.events.entry(event_type).or_default() += count;
-        }
-        self.cache_hits += other.cache_hits;
-        self.cache_stale += other.cache_stale;
-        self.cache_misses += other.cache_misses;
-        self.snapshots += other.snapshots;
-        self.agreements.extend(other.agreements);
-        self.jobs.extend(other.jobs);
-    }
-}

@@ -203,6 +203,9 @@ pub trait EventStore: ReliabilityStore + Send + Sync {
     /// and the command ids that are already known.
     async fn open(&self, request: OpenRequest) -> Result<OpenBatch, EventStoreError>;
 
+    /// Whether the store answers on another connection than those at work.
+    async fn ping(&self) -> Result<(), EventStoreError>;
+
     /// The states of tasks, read without a lock; tasks without events are omitted.
     async fn load(
         &self,

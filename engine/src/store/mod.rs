@@ -40,7 +40,7 @@ pub use batch::{
     SnapshotRow, TaskRow, TaskWrite,
 };
 pub use commands::{CommandLog, CommandPage, CommandRecord, CommandRow, RecordedOutcome};
-pub use error::{ErrorClass, EventStoreError, StorageError};
+pub use error::{EventStoreError, SplitReason, StorageError, Verdict};
 pub use goals::{GoalActionOutcome, GoalActionRow, GoalActionStatus, GoalStore, NewGoalAction};
 pub use log::{EventPage, LogEntry, LogFilter, LogPage, ModelCheckpoint, ReliabilityStore};
 pub use memory::{Clock, MemoryStore};

@@ -1,9 +1,16 @@
 //! The orchestrator on an in-memory store: batches, duplicates, races, revisions.
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use glyph_workflow_engine::{
-    OrchestrationError, Outcome, ProcessResult, WorkflowOrchestrator, WorkflowSnapshot,
+    FactSource, OrchestrationError, Outcome, ProcessResult, SystemFacts, WorkflowOrchestrator,
+    WorkflowSnapshot,
     command::{
         AnnotationInput, Command, CommandEnvelope, Dead, Migrate, OperatorCommand,
         OperatorEnvelope, RejectionCode, Start, Submission, Undecided,
@@ -273,6 +280,50 @@ async fn a_panic_is_one_commands_own() {
     let report = orchestrator.process_batch(batch, None).await.unwrap();
     let names: Vec<_> = report.outcomes.iter().map(Outcome::name).collect();
     assert_eq!(names, ["applied", "undecided", "applied"]);
+}
+
+/// A stopwatch that runs a second each time it is read.
+#[derive(Debug)]
+struct Slow {
+    started: Instant,
+    reads: AtomicU32,
+}
+
+impl FactSource for Slow {
+    fn new_id(&self) -> Uuid {
+        Uuid::nil()
+    }
+
+    fn stopwatch(&self) -> Instant {
+        let reads = self.reads.fetch_add(1, Ordering::SeqCst);
+        self.started + Duration::from_secs(1) * reads
+    }
+}
+
+#[tokio::test]
+async fn what_a_batch_has_no_time_for_is_left_for_the_next_one() {
+    let (_, orchestrator) = orchestrator();
+    let orchestrator = orchestrator.with_facts(Arc::new(Slow {
+        started: SystemFacts.stopwatch(),
+        reads: AtomicU32::new(0),
+    }));
+    orchestrator.create_workflow(YAML).await.unwrap();
+    let mut batch: Vec<_> = (0..3).map(|n| submission(n, task(n), n, "yes")).collect();
+    batch.push(submission(3, task(0), 3, "yes"));
+    let all = batch.clone();
+    for left in (0..4).rev() {
+        let report = orchestrator.process_batch(batch.clone(), None).await;
+        let outcomes = report.unwrap().outcomes;
+        assert!(matches!(outcomes[0], Outcome::Applied(_)), "{outcomes:?}");
+        assert_eq!(
+            outcomes[1..],
+            vec![Outcome::Undecided(Undecided::OutOfTime); left]
+        );
+        batch.remove(0);
+    }
+    let again = orchestrator.process_batch(all, None).await.unwrap();
+    let names: Vec<_> = again.outcomes.iter().map(Outcome::name).collect();
+    assert_eq!(names, ["duplicate"; 4]);
 }
 
 #[tokio::test]

@@ -31,8 +31,8 @@ pub(super) enum Frame {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tag {
-    /// Delivered; its work is not finished.
-    Open,
+    /// Delivered, so many bytes; its work is not finished.
+    Open(usize),
     /// Settled, but not yet acked.
     Settled,
     /// Acked or returned: the broker knows.
@@ -48,6 +48,8 @@ pub(super) struct Watermark {
     tags: VecDeque<Tag>,
     given_back: Vec<u64>,
     lag_max: usize,
+    /// Bytes of the open deliveries.
+    held_bytes: usize,
 }
 
 impl Watermark {
@@ -58,28 +60,27 @@ impl Watermark {
             tags: VecDeque::new(),
             given_back: Vec::new(),
             lag_max: usize::from(prefetch / 2),
+            held_bytes: 0,
         }
     }
 
     /// Records a delivery. Tags of a channel come in order, without gaps.
-    pub(super) fn delivered(&mut self, tag: u64) {
+    pub(super) fn delivered(&mut self, tag: u64, bytes: usize) {
         while self.highest() < tag {
-            self.tags.push_back(Tag::Open);
+            self.tags.push_back(Tag::Open(bytes));
+            self.held_bytes += bytes;
         }
     }
 
     /// Marks a delivery as done. A tag that was never delivered, or is no longer open, changes
     /// nothing: an ack that the broker does not expect would close the channel.
     pub(super) fn settle(&mut self, tag: u64) {
-        if let Some(state) = self.open(tag) {
-            *state = Tag::Settled;
-        }
+        self.close(tag, Tag::Settled);
     }
 
     /// Marks a delivery to be delivered again.
     pub(super) fn give_back(&mut self, tag: u64) {
-        if let Some(state) = self.open(tag) {
-            *state = Tag::Acknowledged;
+        if self.close(tag, Tag::Acknowledged) {
             self.given_back.push(tag);
         }
     }
@@ -88,7 +89,11 @@ impl Watermark {
     pub(super) fn take(&mut self) -> Vec<Frame> {
         let mut frames: Vec<_> = self.given_back.drain(..).map(Frame::GiveBack).collect();
         let mut settled = None;
-        while let Some(state) = self.tags.front().filter(|state| **state != Tag::Open) {
+        while let Some(state) = self
+            .tags
+            .front()
+            .filter(|state| !matches!(state, Tag::Open(_)))
+        {
             self.low += 1;
             // Only a settled tag may be named: the broker refuses a tag that it has already seen.
             if *state == Tag::Settled {
@@ -112,10 +117,18 @@ impl Watermark {
         self.low + self.tags.len() as u64
     }
 
-    fn open(&mut self, tag: u64) -> Option<&mut Tag> {
-        let above = tag.checked_sub(self.low + 1)?;
-        let state = self.tags.get_mut(usize::try_from(above).ok()?)?;
-        (*state == Tag::Open).then_some(state)
+    /// Ends an open delivery; returns whether it was open.
+    fn close(&mut self, tag: u64, to: Tag) -> bool {
+        let above = tag.checked_sub(self.low + 1);
+        let at = above.and_then(|above| usize::try_from(above).ok());
+        let state = at.and_then(|at| self.tags.get_mut(at));
+        let Some(state) = state else { return false };
+        let Tag::Open(bytes) = *state else {
+            return false;
+        };
+        *state = to;
+        self.held_bytes -= bytes;
+        true
     }
 }
 
@@ -124,11 +137,30 @@ impl Watermark {
 pub(super) struct ChannelAcks {
     watermark: Mutex<Watermark>,
     bell: Notify,
+    /// Notified after a delivery is settled or given back.
+    freed: Notify,
 }
 
 impl ChannelAcks {
-    pub(super) fn delivered(&self, tag: u64) {
-        self.lock().delivered(tag);
+    pub(super) fn delivered(&self, tag: u64, bytes: usize) {
+        self.lock().delivered(tag, bytes);
+    }
+
+    /// The broker leaves at most this many deliveries unacknowledged from now on.
+    pub(super) fn prefetch(&self, prefetch: u16) {
+        self.lock().lag_max = usize::from(prefetch / 2);
+    }
+
+    /// Bytes of the deliveries that are neither settled nor given back.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.lock().held_bytes
+    }
+
+    /// Waits until no more than `bytes` are held. For one waiter.
+    pub(super) async fn holds_at_most(&self, bytes: usize) {
+        while self.held_bytes() > bytes {
+            self.freed.notified().await;
+        }
     }
 
     pub(super) fn take(&self) -> Vec<Frame> {
@@ -164,6 +196,7 @@ impl AckTracker {
         let lane = Arc::new(ChannelAcks {
             watermark: Mutex::new(Watermark::new(prefetch)),
             bell: Notify::new(),
+            freed: Notify::new(),
         });
         self.lanes
             .write()
@@ -219,6 +252,7 @@ impl AckTracker {
                 }
             }
             lane.bell.notify_one();
+            lane.freed.notify_one();
         }
     }
 }
@@ -296,7 +330,7 @@ mod tests {
                     Step::Deliver if broker.unacknowledged.len() < usize::from(prefetch) => {
                         broker.delivered += 1;
                         broker.unacknowledged.insert(broker.delivered);
-                        watermark.delivered(broker.delivered);
+                        watermark.delivered(broker.delivered, 3);
                     }
                     Step::Deliver => {}
                     Step::Settle(tag) => {
@@ -334,13 +368,14 @@ mod tests {
             prop_assert_eq!(&broker.requeued, &given_back);
             prop_assert!(broker.unacknowledged.is_empty());
             prop_assert!(watermark.tags.is_empty());
+            prop_assert_eq!(watermark.held_bytes, 0);
         }
     }
 
     #[test]
     fn a_batch_takes_one_frame() {
         let mut watermark = Watermark::new(100);
-        (1..=40).for_each(|tag| watermark.delivered(tag));
+        (1..=40).for_each(|tag| watermark.delivered(tag, 1));
         (1..=40).rev().for_each(|tag| watermark.settle(tag));
         assert_eq!(watermark.take(), [Frame::AckUpTo(40)]);
         assert_eq!(watermark.take(), []);
@@ -349,10 +384,10 @@ mod tests {
     #[test]
     fn a_straggler_holds_back_no_more_than_half_the_prefetch() {
         let mut watermark = Watermark::new(10);
-        (1..=5).for_each(|tag| watermark.delivered(tag));
+        (1..=5).for_each(|tag| watermark.delivered(tag, 1));
         (2..=5).for_each(|tag| watermark.settle(tag));
         assert_eq!(watermark.take(), []);
-        watermark.delivered(6);
+        watermark.delivered(6, 1);
         let singly: Vec<_> = (2..=5).map(Frame::Ack).collect();
         assert_eq!(watermark.take(), singly);
         watermark.settle(1);
@@ -366,7 +401,7 @@ mod tests {
         let (old, _) = book.open(10);
         book.close(old);
         let (new, lane) = book.open(10);
-        lane.delivered(1);
+        lane.delivered(1, 1);
         book.settle(&[
             Receipt {
                 channel: old,

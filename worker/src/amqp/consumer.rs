@@ -28,7 +28,10 @@ use super::{
     message,
     settings::AmqpSettings,
 };
-use crate::broker::{BrokerError, BrokerState, CommandQueue, CommandSource, Delivery, Receipt};
+use crate::broker::{
+    BrokerError, BrokerState, CommandQueue, CommandSource, Delivery, HELD_BYTES_MAX, Prefetch,
+    Receipt,
+};
 
 /// How long the broker may take to confirm that it has stopped delivering.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,8 +54,8 @@ struct Intake {
     acks: AckTracker,
     state: watch::Sender<BrokerState>,
     paused: watch::Sender<bool>,
-    /// Deliveries that wait for [`CommandSource::next`]: at most the prefetch of each queue, since
-    /// the broker sends no more. `None` once intake has ended, which ends the receiver.
+    /// Deliveries that wait for [`CommandSource::next`]: about [`HELD_BYTES_MAX`] for each queue,
+    /// since the broker sends no more than the prefetch. `None` once intake has ended, which ends the receiver.
     buffer: Mutex<Option<mpsc::UnboundedSender<Delivery>>>,
     /// Take no new deliveries from now on; the connection stays open for acks.
     stop: CancellationToken,
@@ -157,69 +160,49 @@ impl CommandSource for AmqpSource {
     }
 }
 
-/// A subscribed channel.
-struct Subscription {
+/// A channel on which a queue is consumed.
+struct QueueChannel {
     queue: CommandQueue,
+    /// The queue's name.
+    name: String,
     id: u64,
     channel: Channel,
-    consumer: Consumer,
     acks: Arc<ChannelAcks>,
+    prefetch: Prefetch,
 }
 
 #[async_trait]
 impl Service for Intake {
-    type Session = Vec<(CommandQueue, Channel, Consumer)>;
+    type Session = Vec<(CommandQueue, Channel)>;
 
     const ROLE: &'static str = "consume";
 
     async fn prepare(&self, link: &Arc<Link>) -> Result<Self::Session, BrokerError> {
         declare(self.settings.topology(), link).await?;
-        let mut subscriptions = Vec::new();
+        let mut channels = Vec::new();
         for queue in CommandQueue::ALL {
-            let name = self.settings.topology().queue(queue);
-            let refused = |error: lapin::Error| BrokerError::Refused {
-                action: format!("consuming from queue {name}"),
-                source: error.into(),
-            };
-            let channel = link.channel().await?;
-            // Set before the consumer starts; otherwise it starts with a flood.
-            channel
-                .basic_qos(self.settings.prefetch, BasicQosOptions::default())
-                .await
-                .map_err(refused)?;
-            let consumer = channel
-                .basic_consume(
-                    name.as_str().into(),
-                    "".into(),
-                    BasicConsumeOptions::default(),
-                    FieldTable::default(),
-                )
-                .await
-                .map_err(refused)?;
-            subscriptions.push((queue, channel, consumer));
+            channels.push((queue, link.channel().await?));
         }
-        Ok(subscriptions)
+        Ok(channels)
     }
 
     async fn serve(&self, link: &Arc<Link>, session: Self::Session) -> Result<(), BrokerError> {
-        let subscriptions: Vec<_> = session
+        let channels: Vec<_> = session
             .into_iter()
-            .map(|(queue, channel, consumer)| {
+            .map(|(queue, channel)| {
                 let (id, acks) = self.acks.open(self.settings.prefetch);
-                Subscription {
+                QueueChannel {
                     queue,
+                    name: self.settings.topology().queue(queue),
                     id,
                     channel,
-                    consumer,
                     acks,
+                    prefetch: Prefetch::new(self.settings.prefetch),
                 }
             })
             .collect();
-        let ids: Vec<_> = subscriptions
-            .iter()
-            .map(|subscription| subscription.id)
-            .collect();
-        let served = self.pump(link, subscriptions).await;
+        let ids: Vec<_> = channels.iter().map(|channel| channel.id).collect();
+        let served = self.pump(link, channels).await;
         for id in ids {
             self.acks.close(id);
         }
@@ -229,7 +212,7 @@ impl Service for Intake {
 
 impl Intake {
     /// Reads deliveries and sends acks until the connection fails or is to be closed.
-    async fn pump(&self, link: &Arc<Link>, session: Vec<Subscription>) -> Result<(), BrokerError> {
+    async fn pump(&self, link: &Arc<Link>, session: Vec<QueueChannel>) -> Result<(), BrokerError> {
         let buffer = self
             .buffer
             .lock()
@@ -237,31 +220,39 @@ impl Intake {
             .clone();
         let mut intakes = JoinSet::new();
         let mut ackers = JoinSet::new();
-        for subscription in session {
+        // Closed once every queue is consumed, or held.
+        let (ready, mut waiting) = mpsc::channel::<()>(1);
+        for channel in session {
             ackers.spawn(send_acks(
-                subscription.channel.clone(),
-                Arc::clone(&subscription.acks),
+                channel.channel.clone(),
+                Arc::clone(&channel.acks),
                 self.closing.clone(),
             ));
             if let Some(buffer) = &buffer {
                 intakes.spawn(take_in(
-                    subscription,
+                    channel,
                     buffer.clone(),
                     self.paused.subscribe(),
                     self.stop.clone(),
+                    ready.clone(),
                 ));
             }
         }
-        drop(buffer);
-        self.state.send_replace(BrokerState {
-            consuming: true,
-            ..BrokerState::default()
-        });
+        drop((buffer, ready));
+        let mut is_ready = false;
         let broken = link.broken(&self.state);
         tokio::pin!(broken);
         loop {
             tokio::select! {
                 error = &mut broken => return Err(error),
+                None = waiting.recv(), if !is_ready => {
+                    is_ready = true;
+                    let consuming = !self.stop.is_cancelled();
+                    self.state.send_modify(|state| {
+                        state.consuming = consuming;
+                        state.reason = None;
+                    });
+                }
                 Some(ended) = intakes.join_next() => {
                     joined(ended).map_err(|error| link.lost(error))?;
                     if intakes.is_empty() {
@@ -294,47 +285,98 @@ fn joined(ended: Result<Result<(), Cause>, tokio::task::JoinError>) -> Result<()
     ended.unwrap_or_else(|panic| Err(panic.into()))
 }
 
-/// Buffers the deliveries of one consumer. Returns without an error only after `stop`, once
-/// everything that the broker had sent is handed over. Closing the channel instead would count as a
-/// failed delivery of each.
+/// Buffers the deliveries of one queue. Subscribes whenever intake is not paused, and anew with
+/// another prefetch when the commands turn out to be of another size. Returns without an error only
+/// after `stop`, once everything that the broker had sent is handed over. Closing the channel
+/// instead would count as a failed delivery of each.
 async fn take_in(
-    subscription: Subscription,
+    mut queue: QueueChannel,
     buffer: mpsc::UnboundedSender<Delivery>,
     mut paused: watch::Receiver<bool>,
     stop: CancellationToken,
+    ready: mpsc::Sender<()>,
 ) -> Result<(), Cause> {
-    let Subscription {
-        queue,
-        id,
-        channel,
-        mut consumer,
-        acks,
-    } = subscription;
-    let hand_over = |delivery: lapin::message::Delivery| {
-        acks.delivered(delivery.delivery_tag);
-        // Fails only if the receiver is gone.
-        let _ = buffer.send(read(queue, id, delivery));
-    };
-    while !stop.is_cancelled() {
-        let open = !*paused.borrow_and_update();
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => {}
-            changed = paused.changed() => changed?,
-            // While intake is paused, nothing polls the consumer, and the prefetch stops the
-            // broker.
-            delivery = consumer.next(), if open => match delivery {
-                Some(delivery) => hand_over(delivery?),
-                None => return Err("the broker cancelled the consumer".into()),
-            },
+    let mut ready = Some(ready);
+    loop {
+        if *paused.borrow_and_update() {
+            drop(ready.take());
+        }
+        let room = async {
+            paused.wait_for(|paused| !paused).await?;
+            queue.acks.holds_at_most(HELD_BYTES_MAX).await;
+            Ok::<(), Cause>(())
+        };
+        match stop.run_until_cancelled(room).await {
+            Some(room) => room?,
+            None => return Ok(()),
+        }
+        let mut consumer = queue.subscribe().await?;
+        drop(ready.take());
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                changed = paused.changed() => {
+                    changed?;
+                    if *paused.borrow_and_update() {
+                        break;
+                    }
+                }
+                delivery = consumer.next() => match delivery {
+                    Some(delivery) => queue.hand_over(delivery?, &buffer),
+                    None => return Err("the broker cancelled the consumer".into()),
+                },
+            }
+            if queue.prefetch.adapt() || queue.acks.held_bytes() > 2 * HELD_BYTES_MAX {
+                break;
+            }
+        }
+        let cancelled = queue
+            .channel
+            .basic_cancel(consumer.tag(), BasicCancelOptions::default());
+        timeout(CANCEL_TIMEOUT, cancelled).await??;
+        while let Some(delivery) = consumer.next().await {
+            queue.hand_over(delivery?, &buffer);
+        }
+        if stop.is_cancelled() {
+            return Ok(());
         }
     }
-    let cancelled = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
-    timeout(CANCEL_TIMEOUT, cancelled).await??;
-    while let Some(delivery) = consumer.next().await {
-        hand_over(delivery?);
+}
+
+impl QueueChannel {
+    async fn subscribe(&self) -> Result<Consumer, Cause> {
+        let refused = |error: lapin::Error| BrokerError::Refused {
+            action: format!("consuming from queue {}", self.name),
+            source: error.into(),
+        };
+        let prefetch = self.prefetch.now();
+        self.acks.prefetch(prefetch);
+        // Set before the consumer starts; otherwise it starts with a flood.
+        self.channel
+            .basic_qos(prefetch, BasicQosOptions::default())
+            .await
+            .map_err(refused)?;
+        let consumer = self.channel.basic_consume(
+            self.name.as_str().into(),
+            "".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        );
+        Ok(consumer.await.map_err(refused)?)
     }
-    Ok(())
+
+    fn hand_over(
+        &mut self,
+        delivery: lapin::message::Delivery,
+        buffer: &mpsc::UnboundedSender<Delivery>,
+    ) {
+        let bytes = delivery.data.len();
+        self.prefetch.delivered(bytes);
+        self.acks.delivered(delivery.delivery_tag, bytes);
+        // Fails only if the receiver is gone.
+        let _ = buffer.send(read(self.queue, self.id, delivery));
+    }
 }
 
 /// Reports settled deliveries to the broker: one frame for all that were settled since the last

@@ -12,8 +12,8 @@ use crate::broker::BrokerError;
 pub struct AmqpSettings {
     uri: AMQPUri,
     topology: Topology,
-    /// Unsettled deliveries on each of the three command queues; the broker delivers no more than
-    /// that.
+    /// The most unsettled deliveries on each of the three command queues. The source asks for fewer
+    /// where commands are large.
     pub prefetch: u16,
     /// Whether this process takes commands.
     pub consume: bool,

@@ -1,11 +1,15 @@
 //! The broker interface of the pipeline. RabbitMQ ([`crate::amqp`]) and the embedded queue
 //! ([`crate::embedded`]) implement it alike, so that one pipeline serves both.
 
+mod prefetch;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
+
+pub(crate) use prefetch::{HELD_BYTES_MAX, Prefetch};
 
 /// Names of queues after the prefix, beside those of commands and retries.
 pub mod queues {
@@ -200,7 +204,7 @@ pub enum PublishOutcome {
 /// Whether a broker can be used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BrokerState {
-    /// Connected, with live consumers (where the process consumes).
+    /// Connected, with live consumers unless intake is paused (where the process consumes).
     pub consuming: bool,
     /// Connected, with a live publishing channel.
     pub publishing: bool,
@@ -225,8 +229,9 @@ pub trait CommandSource: Send + Sync {
     /// Gives back deliveries whose command has no outcome; the broker delivers them again.
     fn give_back(&self, receipts: &[Receipt]);
 
-    /// Pauses intake (outbox full, database away) or resumes it. Deliveries already buffered are
-    /// still handed out.
+    /// Pauses intake (outbox full, database away) or resumes it. A paused source takes nothing from
+    /// the broker, however often the connection is lost meanwhile: a delivery that nobody can work
+    /// on would count as a failed one. Deliveries already buffered are still handed out.
     fn pause(&self, paused: bool);
 
     /// Stops intake permanently, for a drain.

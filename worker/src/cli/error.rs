@@ -4,7 +4,7 @@ use glyph_workflow_engine::{
     OrchestrationError,
     backtest::ChangeError,
     command::{Dead, Undecided},
-    store::{ErrorClass, EventStoreError},
+    store::EventStoreError,
 };
 
 use crate::{
@@ -105,9 +105,12 @@ impl From<EventStoreError> for CliError {
             return Self::failed("not_migrated", error.to_string());
         }
         let text = telemetry::chain(&error);
-        match error.class() {
-            ErrorClass::Retry => Self::Unreachable(format!("DATABASE_URL: {text}")),
-            ErrorClass::Data | ErrorClass::Bug => Self::failed("store", text),
+        if let EventStoreError::Data(_) = error {
+            Self::failed("malformed", text)
+        } else if error.is_passing() {
+            Self::Unreachable(format!("DATABASE_URL: {text}"))
+        } else {
+            Self::failed("store", text)
         }
     }
 }
@@ -132,6 +135,9 @@ impl From<Undecided> for CliError {
                 "there is no such task; `glyph task start` makes one",
             ),
             Undecided::Paused => Self::failed("task_paused", "what it is due for is paused"),
+            Undecided::SetAside { .. } | Undecided::OutOfTime => {
+                Self::failed("not_decided", undecided.to_string())
+            }
             Undecided::Panicked(message) => {
                 Self::failed("bug", format!("deciding the command failed: {message}"))
             }

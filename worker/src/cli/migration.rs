@@ -4,10 +4,10 @@
 use clap::Args;
 use glyph_workflow_engine::{
     WorkflowOrchestrator,
-    command::{Command, CommandEnvelope, Migrate, Outcome},
+    command::{Command, CommandEnvelope, Migrate, Outcome, Undecided},
     ids::{CommandId, StepId, WorkflowId, WorkflowSelector},
     state::TaskStatus,
-    store::{ErrorClass, Store},
+    store::Store,
 };
 use serde::Serialize;
 use uuid::Uuid;
@@ -221,11 +221,14 @@ async fn run_page(
     orchestrator: &WorkflowOrchestrator,
     batch: Vec<CommandEnvelope>,
 ) -> Result<Vec<Outcome>, CliError> {
+    let out_of_time = Outcome::Undecided(Undecided::OutOfTime);
     let mut attempt = 1;
     loop {
         match orchestrator.process_batch(batch.clone(), None).await {
+            // What was decided is a duplicate the next time.
+            Ok(report) if report.outcomes.contains(&out_of_time) => {}
             Ok(report) => return Ok(report.outcomes),
-            Err(error) if error.class() == ErrorClass::Retry && attempt < ATTEMPTS_MAX => {
+            Err(error) if error.is_passing() && attempt < ATTEMPTS_MAX => {
                 attempt += 1;
             }
             Err(error) => return Err(error.into()),

@@ -4,7 +4,7 @@ use glyph_workflow_engine::{
     WorkflowOrchestrator,
     command::{Command, CommandEnvelope, Outcome, ProcessResult},
     ids::{CommandId, Slug, TaskId},
-    store::{ErrorClass, RecordedOutcome},
+    store::RecordedOutcome,
 };
 use serde_json::{Value, json};
 
@@ -31,7 +31,7 @@ pub(super) async fn submit(
                     .pop()
                     .ok_or_else(|| CliError::failed("bug", "the command had no outcome"));
             }
-            Err(error) if error.class() == ErrorClass::Retry && attempt < ATTEMPTS_MAX => {
+            Err(error) if error.is_passing() && attempt < ATTEMPTS_MAX => {
                 attempt += 1;
             }
             Err(error) => return Err(error.into()),

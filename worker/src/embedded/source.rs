@@ -15,7 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{consumer::Consumer, error::EmbeddedError, queue::EmbeddedQueue};
 use crate::{
     backoff::Backoff,
-    broker::{BrokerState, CommandQueue, CommandSource, Delivery, Receipt},
+    broker::{BrokerState, CommandQueue, CommandSource, Delivery, Prefetch, Receipt},
     telemetry,
 };
 
@@ -47,7 +47,6 @@ struct SourceState {
     consumer: Consumer,
     /// Deliveries handed out but not settled.
     unsettled: AtomicUsize,
-    unsettled_max: usize,
     paused: watch::Sender<bool>,
     /// Notified after a delivery is settled, since there may be room for more.
     room: Notify,
@@ -67,16 +66,15 @@ impl EmbeddedSource {
         let shared = Arc::new(SourceState {
             consumer: queue.consume().await?,
             unsettled: AtomicUsize::new(0),
-            unsettled_max: usize::from(prefetch).max(1),
             paused: watch::Sender::new(false),
             room: Notify::new(),
             stopping: CancellationToken::new(),
             closing: CancellationToken::new(),
         });
-        let (send, incoming) = mpsc::channel(shared.unsettled_max);
+        let (send, incoming) = mpsc::channel(usize::from(prefetch).max(1));
         let (settlements, settled) = mpsc::unbounded_channel();
         let tasks = TaskTracker::new();
-        tasks.spawn(receive(Arc::clone(&shared), send));
+        tasks.spawn(receive(Arc::clone(&shared), Prefetch::new(prefetch), send));
         tasks.spawn(settle(Arc::clone(&shared), settled));
         Ok(Arc::new(Self {
             incoming: Mutex::new(incoming),
@@ -138,18 +136,22 @@ impl CommandSource for EmbeddedSource {
 }
 
 /// Takes deliveries while there is room for them.
-async fn receive(shared: Arc<SourceState>, incoming: mpsc::Sender<Delivery>) {
+async fn receive(
+    shared: Arc<SourceState>,
+    mut prefetch: Prefetch,
+    incoming: mpsc::Sender<Delivery>,
+) {
     let mut paused = shared.paused.subscribe();
     let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
     loop {
+        prefetch.adapt();
+        let unsettled_max = usize::from(prefetch.now());
         let room = async {
             // The channel cannot be closed: `shared` holds its sender.
             let _ = paused.wait_for(|paused| !paused).await;
             loop {
                 let freed = shared.room.notified();
-                let room = shared
-                    .unsettled_max
-                    .saturating_sub(shared.unsettled.load(Ordering::Relaxed));
+                let room = unsettled_max.saturating_sub(shared.unsettled.load(Ordering::Relaxed));
                 if room > 0 {
                     break room.min(RECEIVE_MAX);
                 }
@@ -172,6 +174,7 @@ async fn receive(shared: Arc<SourceState>, incoming: mpsc::Sender<Delivery>) {
                     .unsettled
                     .fetch_add(deliveries.len(), Ordering::Relaxed);
                 for delivery in deliveries {
+                    prefetch.delivered(delivery.body.len());
                     // The channel has room for all unsettled deliveries, so this does not wait.
                     if incoming.send(delivery).await.is_err() {
                         return;

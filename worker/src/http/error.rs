@@ -16,7 +16,7 @@ use glyph_workflow_engine::{
     OrchestrationError, ParseError, ValidationError,
     backtest::ChangeError,
     command::{Dead, Undecided},
-    store::{ErrorClass, EventStoreError},
+    store::EventStoreError,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -180,7 +180,7 @@ impl From<Unreadable> for Problem {
 
 impl From<EventStoreError> for Problem {
     fn from(error: EventStoreError) -> Self {
-        if error.class() == ErrorClass::Retry {
+        if error.is_passing() {
             tracing::warn!(
                 error = telemetry::chain(&error),
                 "the store is not available"
@@ -283,6 +283,10 @@ impl From<Undecided> for Problem {
                 Self::new(StatusCode::NOT_FOUND, "task_not_found", detail)
             }
             Undecided::Paused => Self::unavailable("what it is due for is paused"),
+            Undecided::SetAside { reason, .. } => Self::unavailable(format!(
+                "the database could not take it now ({reason}); send it again with the same id"
+            )),
+            Undecided::OutOfTime => Self::unavailable("there was no time for it; try again"),
             Undecided::Panicked(message) => {
                 tracing::error!(message, "deciding a command panicked");
                 Self::internal()

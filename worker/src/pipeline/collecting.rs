@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{
     job::Incoming,
-    sizing::{batch_len, may_be_poison},
+    sizing::{BatchLimit, batch_len, may_be_poison},
 };
 use crate::broker::Receipt;
 
@@ -18,7 +18,7 @@ pub(super) struct Collector {
     incoming: mpsc::Receiver<Incoming>,
     /// Received commands that are not in a batch yet.
     waiting: VecDeque<Incoming>,
-    batch_max: usize,
+    pub(super) limit: BatchLimit,
     batch_wait: Duration,
 }
 
@@ -31,7 +31,7 @@ impl Collector {
         Self {
             incoming,
             waiting: VecDeque::new(),
-            batch_max,
+            limit: BatchLimit::new(batch_max),
             batch_wait,
         }
     }
@@ -49,15 +49,21 @@ impl Collector {
             .map_or_else(Instant::now, Incoming::received_at);
         let deadline = oldest + self.batch_wait;
         let mut more = Vec::new();
-        while self.waiting.len() < self.batch_max {
-            let room = self.batch_max - self.waiting.len();
+        let batch_max = self.limit.commands();
+        while self.waiting.len() < batch_max {
+            let room = batch_max - self.waiting.len();
             match timeout_at(deadline, self.incoming.recv_many(&mut more, room)).await {
                 Ok(0) | Err(_) => break,
                 Ok(_) => self.waiting.extend(more.drain(..)),
             }
         }
         self.shuffle_suspects();
-        let len = batch_len(&self.waiting, self.batch_max, Incoming::deliveries_before);
+        let len = batch_len(
+            &self.waiting,
+            batch_max,
+            Incoming::deliveries_before,
+            Incoming::bytes,
+        );
         Some(self.waiting.drain(..len.max(1)).collect())
     }
 

@@ -39,12 +39,23 @@ pub fn dispose(outcome: &Outcome, attempts_before: u32) -> Disposition {
     let attempts = attempts_before.saturating_add(1);
     match outcome {
         Outcome::Applied(_) | Outcome::Duplicate(_) | Outcome::Rejected(_) => Disposition::Settle,
+        // Its own attempts are not used up: what is wrong lies outside it.
+        Outcome::Undecided(Undecided::SetAside { reason, error }) => Disposition::Retry {
+            delay: RetryDelay::S60,
+            attempts: attempts_before,
+            reason: RetryReason::SetAside(*reason),
+            error: error.clone(),
+        },
         Outcome::Undecided(undecided) => {
             let error = undecided.to_string();
             let (reason, dead) = match undecided {
                 Undecided::TaskNotFound => (RetryReason::TaskNotFound, DeadReason::TaskNotFound),
-                // Timers do not come from a queue.
-                Undecided::Panicked(_) | Undecided::NotPerformed | Undecided::Paused => {
+                // Timers do not come from a queue, and what there was no time for is run again.
+                Undecided::Panicked(_)
+                | Undecided::NotPerformed
+                | Undecided::Paused
+                | Undecided::OutOfTime
+                | Undecided::SetAside { .. } => {
                     (RetryReason::Panicked, DeadReason::RetriesExhausted)
                 }
             };
@@ -83,7 +94,7 @@ pub fn dead_reason(dead: &Dead) -> DeadReason {
 mod tests {
     use glyph_workflow_engine::{
         command::{ProcessResult, Rejection, RejectionCode},
-        store::RecordedOutcome,
+        store::{RecordedOutcome, SplitReason},
     };
     use serde_json::json;
 
@@ -131,6 +142,23 @@ mod tests {
                 panic!("not dead");
             };
             assert_eq!((attempts, reason), (5, dead));
+        }
+    }
+
+    #[test]
+    fn a_command_that_was_set_aside_stays_at_the_last_rung_for_ever() {
+        for before in [0, 2, 1_000] {
+            let outcome = Outcome::Undecided(Undecided::SetAside {
+                reason: SplitReason::Blocked,
+                error: "a lock".into(),
+            });
+            let expected = Disposition::Retry {
+                delay: RetryDelay::S60,
+                attempts: before,
+                reason: RetryReason::SetAside(SplitReason::Blocked),
+                error: "a lock".into(),
+            };
+            assert_eq!(dispose(&outcome, before), expected);
         }
     }
 

@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use super::{
     CommandProcessor, IntakePauseReason,
+    aside::SetAside,
     collecting::Collector,
     gate::Gate,
     gauge_sampler::GaugeSampler,
@@ -117,11 +118,13 @@ impl Pipeline {
         let outbox: Arc<dyn Outbox> = Arc::clone(&store) as _;
         let publisher_id = PublisherId(Uuid::now_v7());
         let gate = Gate::new(source.clone());
+        let aside = Arc::new(SetAside::default());
         let shared = Arc::new(LaneContext {
             processor: orchestrator,
             source: source.clone(),
             publisher: publisher.is_some().then_some(publisher_id),
             gate: Arc::clone(&gate),
+            aside: Arc::clone(&aside),
             metrics: Arc::clone(&metrics),
             failpoints: failpoints.clone(),
             traces,

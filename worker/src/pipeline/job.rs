@@ -104,6 +104,14 @@ impl Incoming {
         }
     }
 
+    /// Bytes of its content. An unreadable delivery is not run.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Job(job) => job.envelope.content_bytes,
+            Self::Unreadable { .. } => 0,
+        }
+    }
+
     /// Which of `lanes` the command belongs to: all commands of a task use one lane. Unreadable
     /// ones may use any.
     pub(super) fn lane(&self, lanes: usize) -> usize {

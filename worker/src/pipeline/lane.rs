@@ -14,13 +14,14 @@ use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
     BatchReport,
     command::{Outcome, Undecided},
+    store::SplitReason,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     collecting::Collector,
     job::{CommandCopy, CopyCause, Incoming, Job, Origin, attempts_before, reply_publication},
-    running::{Attempt, BatchRunner},
+    running::{Attempt, BatchRunner, Failure, FailureCause},
     shared::LaneContext,
     window::PublishBatch,
 };
@@ -79,30 +80,36 @@ impl Lane {
         jobs
     }
 
-    /// Runs a batch to its end. A batch that fails as a whole is run again in halves, with the same
-    /// ids, until the poison command is alone.
-    ///
-    /// Batches are halved in two places, for two kinds of failure:
-    ///
-    /// - `WorkflowOrchestrator::process_batch` (the engine's `orchestrator/batch.rs`) halves a
-    ///   batch when the store refuses the content of a command (class `Data`). Only it sees that
-    ///   error. The command that it finds is dead for good.
-    /// - This function halves a batch when the orchestrator itself fails: it panics, or returns an
-    ///   error of class `Bug`. Only its caller can catch that. The command that it finds goes up
-    ///   the retry ladder, because another build may be able to decide it.
+    /// Runs a batch to its end. One that fails as a whole is run again in parts, with the same ids,
+    /// until what fails is alone; this is the only place that divides batches. Commands that failed
+    /// lately run apart, after the others.
     async fn run_batch(&mut self, jobs: Vec<Job>) {
-        let mut parts = vec![jobs];
-        while let Some(mut jobs) = parts.pop() {
+        let aside = Arc::clone(&self.shared.aside);
+        let is_suspect = |job: &Job| aside.is_suspect(job.task());
+        let (suspects, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(is_suspect);
+        // The next part last.
+        let mut parts = vec![suspects, jobs];
+        while let Some(jobs) = parts.pop() {
             if jobs.is_empty() {
                 continue;
             }
+            let (begun, len) = (Instant::now(), jobs.len());
             match self.runner.attempt(&jobs).await {
-                Attempt::Done { report, number } => self.finish(jobs, report, number).await,
-                Attempt::Poison(error) if jobs.len() == 1 => self.give_up(jobs, error).await,
-                Attempt::Poison(_) => {
-                    let second = jobs.split_off(jobs.len() / 2);
-                    parts.push(second);
-                    parts.push(jobs);
+                Attempt::Done { report, number } => {
+                    self.collector.limit.succeeded(len, begun.elapsed());
+                    aside.settled(jobs.iter().map(Job::task));
+                    parts.push(self.finish(jobs, report, number).await);
+                }
+                Attempt::Failed(failure) => {
+                    if let FailureCause::Split(SplitReason::TooSlow | SplitReason::TooBig) =
+                        failure.cause
+                    {
+                        self.collector.limit.failed(len);
+                    }
+                    match divided(jobs, &failure) {
+                        Ok((first, second)) => parts.extend([second, first]),
+                        Err(alone) => self.give_up(alone, &failure).await,
+                    }
                 }
                 Attempt::Stopped => {
                     let unfinished = parts.iter().flatten().chain(&jobs);
@@ -115,34 +122,41 @@ impl Lane {
         }
     }
 
-    /// The outcome of a command that failed alone in its batch: it could not be decided.
-    async fn give_up(&mut self, jobs: Vec<Job>, error: String) {
-        let outcomes = jobs
-            .iter()
-            .map(|_| Outcome::Undecided(Undecided::Panicked(error.clone())));
+    /// Ends commands that failed alone.
+    async fn give_up(&mut self, jobs: Vec<Job>, failure: &Failure) {
+        if let FailureCause::Split(reason) = failure.cause {
+            let aside = &self.shared.aside;
+            jobs.iter().for_each(|job| aside.note(job.task(), reason));
+        }
         let report = BatchReport {
-            outcomes: outcomes.collect(),
-            messages: Vec::new(),
-            stats: glyph_workflow_engine::BatchStats::default(),
+            outcomes: jobs.iter().map(|_| failure.outcome()).collect(),
+            ..BatchReport::default()
         };
         let number = self.runner.begun();
         self.finish(jobs, report, number).await;
     }
 
     /// Acknowledges the commands that have an outcome and hands the messages to the publisher.
-    async fn finish(&mut self, jobs: Vec<Job>, report: BatchReport, number: u64) {
+    /// Returns those that the batch had no time for.
+    async fn finish(&mut self, jobs: Vec<Job>, report: BatchReport, number: u64) -> Vec<Job> {
         record(&report, jobs.len(), &self.shared.metrics);
         let mut window = PublishBatch::of_batch(number, report.messages);
         let mut settled = Vec::with_capacity(jobs.len());
+        let mut left = Vec::new();
         let now = Utc::now();
         for (job, outcome) in jobs.into_iter().zip(report.outcomes) {
-            settled.extend(self.end_job(job, outcome, now, &mut window));
+            if outcome == Outcome::Undecided(Undecided::OutOfTime) {
+                left.push(job);
+            } else {
+                settled.extend(self.end_job(job, outcome, now, &mut window));
+            }
         }
         if !settled.is_empty() {
             self.shared.failpoints.pass(CrashPoint::BeforeAck);
         }
         self.shared.settle(&settled);
         self.publish(window).await;
+        left
     }
 
     /// Answers the waiting caller, or adds the messages about the command to the window. Returns
@@ -207,6 +221,27 @@ impl Lane {
             self.shared.give_back(&receipts);
         }
     }
+}
+
+/// Two parts of a batch that failed: without and with the tasks known to be the cause, or else its
+/// halves. The batch itself if it cannot be divided.
+fn divided(mut jobs: Vec<Job>, failure: &Failure) -> Result<(Vec<Job>, Vec<Job>), Vec<Job>> {
+    if !failure.tasks.is_empty() {
+        let is_other = |job: &Job| !failure.tasks.contains(&job.task());
+        let (others, culprits): (Vec<_>, Vec<_>) = jobs.into_iter().partition(is_other);
+        if others.is_empty() {
+            return Err(culprits);
+        }
+        if !culprits.is_empty() {
+            return Ok((others, culprits));
+        }
+        jobs = others;
+    }
+    if jobs.len() < 2 {
+        return Err(jobs);
+    }
+    let second = jobs.split_off(jobs.len() / 2);
+    Ok((jobs, second))
 }
 
 fn final_outcome(outcome: &Outcome) -> Option<FinalOutcome> {

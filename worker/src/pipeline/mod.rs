@@ -6,6 +6,7 @@
 //! that could not be decided is copied to the retry ladder or the dead queue, and acknowledged once
 //! that copy is confirmed. Nothing here costs a round trip or a task for each command.
 
+mod aside;
 mod collecting;
 mod disposition;
 mod gate;

@@ -17,6 +17,9 @@ pub trait CommandProcessor: Send + Sync {
         batch: Vec<CommandEnvelope>,
         publisher: Option<PublisherId>,
     ) -> Result<BatchReport, OrchestrationError>;
+
+    /// Whether the store answers on another connection than those at work.
+    async fn store_answers(&self) -> bool;
 }
 
 #[async_trait]
@@ -27,5 +30,9 @@ impl CommandProcessor for WorkflowOrchestrator {
         publisher: Option<PublisherId>,
     ) -> Result<BatchReport, OrchestrationError> {
         Self::process_batch(self, batch, publisher).await
+    }
+
+    async fn store_answers(&self) -> bool {
+        self.event_store.ping().await.is_ok()
     }
 }

@@ -1,11 +1,12 @@
 //! Runs one batch until the store has an answer.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use glyph_workflow_engine::{
     BatchReport, OrchestrationError,
-    command::CommandEnvelope,
-    store::{ErrorClass, EventStoreError, Outbox},
+    command::{CommandEnvelope, Dead, Outcome, Undecided},
+    ids::TaskId,
+    store::{EventStoreError, Outbox, SplitReason, Verdict},
 };
 
 use super::{
@@ -21,23 +22,62 @@ const STORE_WAIT_FIRST: Duration = Duration::from_millis(100);
 /// The longest wait for a store that cannot be used.
 const STORE_WAIT_MAX: Duration = Duration::from_secs(10);
 
+/// How often a batch is run again whole, one run after the other, when its size need not be the
+/// cause; then it is run in parts.
+const WHOLE_RUNS_MAX: u32 = 3;
+
 /// The result of running a batch.
 pub(super) enum Attempt {
     /// It is committed.
     Done { report: BatchReport, number: u64 },
-    /// Nothing of it is known to be written, and one of its commands is poison.
-    Poison(String),
+    /// It would fail again: run it in parts.
+    Failed(Failure),
     /// The store is away, and there is no time left to wait for it.
     Stopped,
 }
 
+/// Why a batch is not run again whole.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) cause: FailureCause,
+    /// For people.
+    pub(super) error: String,
+    /// The tasks known to be the cause; empty if any may be.
+    pub(super) tasks: BTreeSet<TaskId>,
+}
+
+/// Who or what is to blame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FailureCause {
+    /// Not the command.
+    Split(SplitReason),
+    /// The content of a command.
+    Content,
+    /// Deciding it panicked.
+    Panic,
+}
+
+impl Failure {
+    /// The outcome of a command that failed so alone.
+    pub(super) fn outcome(&self) -> Outcome {
+        let error = self.error.clone();
+        match self.cause {
+            FailureCause::Split(reason) => {
+                Outcome::Undecided(Undecided::SetAside { reason, error })
+            }
+            FailureCause::Content => Outcome::Dead(Dead::Malformed(error)),
+            FailureCause::Panic => Outcome::Undecided(Undecided::Panicked(error)),
+        }
+    }
+}
+
 /// A run of a batch that returned no report.
-struct FailedRun {
-    error: String,
-    /// Whether one of its commands is poison; otherwise the store is away.
-    is_poison: bool,
-    /// Whether the batch may have been written nevertheless.
-    unknown_commit: bool,
+enum FailedRun {
+    /// By an error of the orchestrator.
+    Error(OrchestrationError),
+    Panic(String),
+    /// By the end of the runtime.
+    Cancelled(String),
 }
 
 /// Runs the batches of a lane, one at a time.
@@ -66,10 +106,11 @@ impl BatchRunner {
         self.numbers.begun()
     }
 
-    /// Runs the same batch, with the same ids, until the store has an answer.
+    /// Runs the same batch, with the same ids, until it is committed or would fail again.
     pub(super) async fn attempt(&mut self, jobs: &[Job]) -> Attempt {
         let mut backoff = Backoff::new(STORE_WAIT_FIRST, STORE_WAIT_MAX);
         let mut hold = None;
+        let mut whole_runs = 0;
         loop {
             let number = self.numbers.begin();
             let _span = self
@@ -77,24 +118,64 @@ impl BatchRunner {
                 .traces
                 .begin_batch(jobs.iter().map(|job| &job.span));
             let envelopes = jobs.iter().map(|job| job.envelope.clone()).collect();
-            let error = match self.run_once(envelopes).await {
-                Ok(report) => match self.written(report, number, jobs).await {
-                    Ok(done) => return done,
-                    Err(error) => telemetry::chain(&error),
-                },
-                Err(failed) => {
-                    if failed.unknown_commit {
+            let (verdict, error, tasks) = match self.run_once(envelopes).await {
+                Ok(report) if report.outcomes.len() == jobs.len() => {
+                    match self.written(report, number, jobs).await {
+                        Ok(done) => return done,
+                        // The batch is written; only its messages are still to be read.
+                        Err(error) => (Verdict::Wait, telemetry::chain(&error), BTreeSet::new()),
+                    }
+                }
+                Ok(report) => {
+                    self.commit_unknown(number, jobs);
+                    let (outcomes, commands) = (report.outcomes.len(), jobs.len());
+                    let error = format!("{outcomes} outcomes of {commands} commands");
+                    return Attempt::Failed(panicked(error));
+                }
+                Err(FailedRun::Panic(error)) => {
+                    // The batch may have been written by then.
+                    self.commit_unknown(number, jobs);
+                    return Attempt::Failed(panicked(error));
+                }
+                Err(FailedRun::Cancelled(error)) => {
+                    self.commit_unknown(number, jobs);
+                    (Verdict::Wait, error, BTreeSet::new())
+                }
+                Err(FailedRun::Error(error)) => {
+                    let answers = self.shared.processor.store_answers().await;
+                    let verdict = error.verdict(answers);
+                    if verdict == Verdict::Unknown {
                         self.commit_unknown(number, jobs);
                     }
-                    if failed.is_poison {
-                        return Attempt::Poison(failed.error);
-                    }
-                    failed.error
+                    let text = telemetry::chain(&error);
+                    (verdict, text, culprits(error))
                 }
             };
-            if hold.is_none() {
-                tracing::warn!(%error, "the store cannot be used; the batch waits");
-                hold = Some(self.shared.gate.pause(IntakePauseReason::StoreUnavailable));
+            let (cause, runs_max) = match verdict {
+                Verdict::Wait => {
+                    if hold.is_none() {
+                        tracing::warn!(%error, "the store cannot be used; the batch waits");
+                        hold = Some(self.shared.gate.pause(IntakePauseReason::StoreUnavailable));
+                    }
+                    whole_runs = 0;
+                    (FailureCause::Split(SplitReason::TooSlow), u32::MAX)
+                }
+                // A COMMIT whose answer is lost again and again is too slow, or breaks the link.
+                Verdict::Unknown => (FailureCause::Split(SplitReason::TooSlow), WHOLE_RUNS_MAX),
+                Verdict::Split(reason) if reason.is_passing() => {
+                    (FailureCause::Split(reason), WHOLE_RUNS_MAX)
+                }
+                Verdict::Split(reason) => (FailureCause::Split(reason), 1),
+                Verdict::Blame => (FailureCause::Content, 1),
+            };
+            whole_runs += 1;
+            if whole_runs >= runs_max {
+                tracing::warn!(%error, commands = jobs.len(), ?cause, "a batch failed");
+                return Attempt::Failed(Failure {
+                    cause,
+                    error,
+                    tasks,
+                });
             }
             // The broker redelivers unfinished commands, so a drain need not wait for the store.
             tokio::select! {
@@ -116,40 +197,17 @@ impl BatchRunner {
         match work.await {
             Ok(Ok(report)) => Ok(report),
             Ok(Err(error)) => {
-                let is_poison = !is_store_away(&error);
-                let unknown_commit = matches!(
-                    error,
-                    OrchestrationError::EventStoreError(EventStoreError::CommitUnknown(_))
-                );
                 if is_version_conflict(&error) {
                     self.shared.metrics.version_conflict();
                 }
-                let error = telemetry::chain(&error);
-                if is_poison {
-                    tracing::error!(%error, "a batch failed for its content or a bug");
-                }
-                Err(FailedRun {
-                    error,
-                    is_poison,
-                    unknown_commit,
-                })
+                Err(FailedRun::Error(error))
             }
             Err(ended) if ended.is_panic() => {
                 let error = telemetry::panic_text(&*ended.into_panic());
                 tracing::error!(%error, "a batch panicked");
-                // The batch may have been written by then.
-                Err(FailedRun {
-                    error,
-                    is_poison: true,
-                    unknown_commit: true,
-                })
+                Err(FailedRun::Panic(error))
             }
-            // Only the end of the runtime cancels it.
-            Err(cancelled) => Err(FailedRun {
-                error: cancelled.to_string(),
-                is_poison: false,
-                unknown_commit: true,
-            }),
+            Err(cancelled) => Err(FailedRun::Cancelled(cancelled.to_string())),
         }
     }
 
@@ -161,12 +219,6 @@ impl BatchRunner {
         number: u64,
         jobs: &[Job],
     ) -> Result<Attempt, EventStoreError> {
-        if report.outcomes.len() != jobs.len() {
-            self.commit_unknown(number, jobs);
-            let (outcomes, commands) = (report.outcomes.len(), jobs.len());
-            let error = format!("{outcomes} outcomes of {commands} commands");
-            return Ok(Attempt::Poison(error));
-        }
         let rows = std::mem::take(&mut report.messages);
         let tasks = jobs.iter().map(Job::task);
         let messages = self.messages.of_written(number, rows, tasks).await?;
@@ -183,15 +235,23 @@ impl BatchRunner {
     }
 }
 
-/// Whether waiting helps. A schema of another build is for an operator to fix and no command's
-/// fault. An error of class `Data` that gets here is caused by one of the commands, as a bug is.
-fn is_store_away(error: &OrchestrationError) -> bool {
+fn panicked(error: String) -> Failure {
+    Failure {
+        cause: FailureCause::Panic,
+        error,
+        tasks: BTreeSet::new(),
+    }
+}
+
+/// The tasks that the store names as the cause.
+fn culprits(error: OrchestrationError) -> BTreeSet<TaskId> {
     match error {
-        OrchestrationError::EventStoreError(EventStoreError::NotMigrated { .. }) => true,
-        error => match error.class() {
-            ErrorClass::Retry => true,
-            ErrorClass::Data | ErrorClass::Bug => false,
-        },
+        OrchestrationError::EventStoreError(EventStoreError::Hindered { tasks, .. }) => tasks,
+        OrchestrationError::EventStoreError(
+            EventStoreError::VersionConflict { task_id, .. }
+            | EventStoreError::Unreadable { task_id, .. },
+        ) => [task_id].into(),
+        _ => BTreeSet::new(),
     }
 }
 

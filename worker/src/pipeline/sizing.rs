@@ -1,6 +1,6 @@
 //! How many commands make a batch. Pure.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 /// Each failed delivery divides the batch by this: a command that kills the process is alone after
 /// a few crashes, long before the delivery limit, and its neighbours survive.
@@ -9,6 +9,43 @@ const DIVISOR: usize = 8;
 /// After this many earlier deliveries, a batch of any allowed size is down to one or a few
 /// commands.
 const SUSPECT_AFTER: u32 = 3;
+
+/// Bytes of commands in a batch; a batch ends before the command that passes it, and a larger
+/// command travels alone. What is written for a command is about ten times its size.
+pub(super) const BATCH_BYTES_MAX: usize = 4 << 20;
+/// A full batch that took no longer than this lets the next one be larger.
+const QUICK: Duration = Duration::from_secs(1);
+
+/// How many commands the batches of a lane may have now: fewer after a batch that was too slow or
+/// too big, more again once they are quick.
+#[derive(Debug)]
+pub(super) struct BatchLimit {
+    max: usize,
+    now: usize,
+}
+
+impl BatchLimit {
+    pub(super) fn new(max: usize) -> Self {
+        let max = max.max(1);
+        Self { max, now: max }
+    }
+
+    pub(super) fn commands(&self) -> usize {
+        self.now
+    }
+
+    /// A batch of `len` commands was too slow or too big.
+    pub(super) fn failed(&mut self, len: usize) {
+        self.now = self.now.min(len / 2).max(1);
+    }
+
+    /// A batch of `len` commands was committed.
+    pub(super) fn succeeded(&mut self, len: usize, took: Duration) {
+        if len >= self.now && took <= QUICK {
+            self.now = (self.now * 2).min(self.max);
+        }
+    }
+}
 
 /// The largest batch that a command may join after `deliveries_before` earlier deliveries.
 pub fn size_max(batch_max: usize, deliveries_before: u32) -> usize {
@@ -22,20 +59,23 @@ pub(super) fn may_be_poison(deliveries_before: u32) -> bool {
 }
 
 /// How many commands from the front make the next batch: the longest run that is within the limit
-/// of each of its members.
+/// of each of its members, and within [`BATCH_BYTES_MAX`].
 pub fn batch_len<T>(
     waiting: &VecDeque<T>,
     batch_max: usize,
     deliveries_before: impl Fn(&T) -> u32,
+    bytes: impl Fn(&T) -> usize,
 ) -> usize {
     let mut allowed = batch_max.max(1);
     let mut taken = 0;
+    let mut room = BATCH_BYTES_MAX;
     for job in waiting {
         let with_it = allowed.min(size_max(batch_max, deliveries_before(job)));
-        if taken + 1 > with_it {
+        if taken + 1 > with_it || (taken > 0 && bytes(job) > room) {
             break;
         }
         allowed = with_it;
+        room = room.saturating_sub(bytes(job));
         taken += 1;
     }
     taken
@@ -56,7 +96,10 @@ mod tests {
 
     #[test]
     fn the_worst_member_decides_the_size() {
-        let len = |jobs: &[u32]| batch_len(&jobs.iter().copied().collect(), 64, |before| *before);
+        let len = |jobs: &[u32]| {
+            let jobs = jobs.iter().copied().collect();
+            batch_len(&jobs, 64, |before| *before, |_| 1)
+        };
         assert_eq!(len(&[0; 100]), 64);
         assert_eq!(len(&[1; 100]), 8);
         assert_eq!(len(&[2; 100]), 1);
@@ -67,5 +110,32 @@ mod tests {
         assert_eq!(len(&[0, 0, 0, 0, 0, 0, 0, 0, 1, 0]), 8);
         assert_eq!(len(&[0, 2, 0]), 1);
         assert_eq!(len(&[2, 0, 0]), 1);
+    }
+
+    #[test]
+    fn a_batch_is_bounded_in_bytes_and_one_command_always_fits() {
+        let len = |sizes: &[usize]| {
+            let sizes = sizes.iter().copied().collect();
+            batch_len(&sizes, 64, |_| 0, |bytes| *bytes)
+        };
+        assert_eq!(len(&[BATCH_BYTES_MAX / 4; 10]), 4);
+        assert_eq!(len(&[BATCH_BYTES_MAX + 1, 1]), 1);
+        assert_eq!(len(&[1, BATCH_BYTES_MAX]), 1);
+    }
+
+    #[test]
+    fn batches_shrink_when_they_fail_and_grow_while_they_are_quick() {
+        let mut limit = BatchLimit::new(256);
+        limit.failed(200);
+        assert_eq!(limit.commands(), 100);
+        // Slow, or not full: nothing is known about a larger one.
+        limit.succeeded(100, QUICK * 2);
+        limit.succeeded(99, Duration::ZERO);
+        assert_eq!(limit.commands(), 100);
+        limit.succeeded(100, QUICK);
+        limit.succeeded(200, QUICK);
+        assert_eq!(limit.commands(), 256);
+        (0..9).for_each(|_| limit.failed(limit.commands()));
+        assert_eq!(limit.commands(), 1);
     }
 }

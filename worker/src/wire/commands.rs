@@ -179,14 +179,12 @@ fn read_fields(
         check_text("correlation_id", id, limits::TEXT_BYTES_MAX)?;
     }
     let envelope = CommandEnvelope {
-        command_id: outside.command_id,
-        content_hash: command.content_hash(),
         correlation_id: correlation_id.map(str::to_owned),
         traceparent: outside
             .traceparent
             .filter(|t| is_traceparent(t))
             .map(str::to_owned),
-        command,
+        ..CommandEnvelope::new(outside.command_id, command)
     };
     Ok(ReadCommand {
         envelope,

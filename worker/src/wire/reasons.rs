@@ -1,5 +1,7 @@
 //! Names, in headers, replies and metrics, of why a command is retried or given up.
 
+use glyph_workflow_engine::store::SplitReason;
+
 /// Why a command is dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DeadReason {
@@ -48,17 +50,29 @@ pub enum RetryReason {
     TaskNotFound,
     /// Deciding it failed: a bug.
     Panicked,
+    /// It failed alone although the store is there: it is tried again each minute, for ever.
+    SetAside(SplitReason),
 }
 
 impl RetryReason {
     /// Every reason.
-    pub const ALL: [Self; 2] = [Self::TaskNotFound, Self::Panicked];
+    pub const ALL: [Self; 8] = [
+        Self::TaskNotFound,
+        Self::Panicked,
+        Self::SetAside(SplitReason::TooSlow),
+        Self::SetAside(SplitReason::TooBig),
+        Self::SetAside(SplitReason::Blocked),
+        Self::SetAside(SplitReason::Conflict),
+        Self::SetAside(SplitReason::ConnectionLost),
+        Self::SetAside(SplitReason::Unexplained),
+    ];
 
     /// The name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::TaskNotFound => "task_not_found",
             Self::Panicked => "panicked",
+            Self::SetAside(reason) => reason.as_str(),
         }
     }
 }

@@ -108,6 +108,19 @@ impl World {
         }
     }
 
+    /// Consumers of a queue.
+    async fn consumers(&self, queue: &str) -> u32 {
+        let options = QueueDeclareOptions {
+            passive: true,
+            ..Default::default()
+        };
+        self.channel
+            .queue_declare(queue.into(), options, FieldTable::default())
+            .await
+            .unwrap()
+            .consumer_count()
+    }
+
     /// Messages that wait in a queue.
     async fn waiting(&self, queue: &str) -> u32 {
         let options = QueueDeclareOptions {

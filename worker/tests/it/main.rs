@@ -22,4 +22,5 @@ mod services;
 mod sub_workflows;
 mod support;
 mod traces;
+mod verdict;
 mod webhook;

@@ -1,9 +1,6 @@
 //! The pipeline on Postgres and RabbitMQ.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, atomic::AtomicUsize},
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use glyph_worker::{amqp::Topology, broker::RetryDelay};
 use serde_json::{Value, json};
@@ -96,14 +93,8 @@ async fn two_workers_on_the_same_tasks_agree() {
 #[tokio::test(flavor = "multi_thread")]
 async fn poison_is_dead_lettered_alone() {
     let services = Services::new().await;
-    let unruly = Arc::new(Unruly {
-        orchestrator: services.orchestrator(),
-        away: AtomicUsize::new(0),
-        conflicting: AtomicUsize::new(0),
-        silent: AtomicUsize::new(0),
-        poison: Mutex::new(Some("arsenic")),
-        sizes: Mutex::default(),
-    });
+    let unruly = Arc::new(Unruly::new(services.orchestrator()));
+    *unruly.poison.lock().unwrap() = Some("arsenic");
     let worker = services.worker(unruly);
     let tap = services.tap().await;
     let mut commands: Vec<_> = (0..50)

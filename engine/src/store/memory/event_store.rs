@@ -21,6 +21,10 @@ impl EventStore for MemoryStore {
         Ok(batch::open(self, request).await)
     }
 
+    async fn ping(&self) -> Result<(), EventStoreError> {
+        Ok(())
+    }
+
     async fn load(
         &self,
         tasks: &[TaskId],

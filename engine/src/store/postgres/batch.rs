@@ -81,7 +81,10 @@ pub(super) async fn open(pool: PgPool, request: OpenRequest) -> Result<OpenBatch
         };
         let opened = match opened {
             Ok(opened) => opened,
-            Err(error) => return Err(link.give_up(error).await),
+            Err(error) => {
+                let error = link.give_up(error).await;
+                return Err(heads::who_blocks(&pool, &request, error).await);
+            }
         };
         Ok(OpenBatch {
             now: opened.now,

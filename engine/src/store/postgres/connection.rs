@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::{
     super::{
-        EventStoreError,
+        EventStoreError, SplitReason,
         migrations::{MigrationFile, cause, check_migrated, migrator},
     },
     error::{TimedOut, classify, connection_survives, is_undefined_table},
@@ -21,8 +21,7 @@ use super::{
 
 /// The server cancels every statement after this time.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Waiting for a lock ends after this time: another transaction holds it for too long, and the
-/// batch is retried.
+/// Waiting for a lock ends after this time: another transaction holds it for too long.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 /// The server ends a session that is idle in an open transaction for this long, which frees the
 /// locks of a frozen process.
@@ -36,6 +35,8 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) const WORK_TIMEOUT: Duration = Duration::from_secs(10);
 /// The same limit for work that reads a lot: rebuilding, searching, projections.
 pub(super) const LONG_WORK_TIMEOUT: Duration = Duration::from_mins(1);
+/// An idle connection that does not answer a ping within this time is replaced.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// Closing or rolling back a connection that may be dead ends after this time.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -165,12 +166,19 @@ impl PgEventStore {
         &self.pool
     }
 
-    /// Whether the server answers.
+    /// Whether the server answers: on an idle connection, or else on one of its own, so that it is
+    /// known too while all others are busy.
     pub async fn ping(&self) -> Result<(), EventStoreError> {
-        self.run(WORK_TIMEOUT, |conn| {
-            Box::pin(async move { conn.ping().await.map_err(classify) })
-        })
-        .await
+        if let Some(mut conn) = self.pool.try_acquire() {
+            match timeout(PING_TIMEOUT, conn.ping()).await {
+                Ok(Ok(())) => return Ok(()),
+                // It may have been idle while the server restarted.
+                Ok(Err(_)) | Err(_) => discard(conn).await,
+            }
+        }
+        let conn = self.connect_once().await?;
+        let _ = timeout(CLOSE_TIMEOUT, conn.close()).await;
+        Ok(())
     }
 
     /// Brings the schema to what this build needs; does nothing if it is current.
@@ -288,7 +296,7 @@ pub(super) async fn detached<T: Send + 'static>(
 
 /// The client's own limit expired.
 pub(super) fn timed_out(limit: Duration) -> EventStoreError {
-    EventStoreError::Unavailable(Box::new(TimedOut(limit)))
+    EventStoreError::hindered(SplitReason::TooSlow, TimedOut(limit))
 }
 
 /// Removes a connection from the pool and closes it without contacting the server, which may be

@@ -4,30 +4,31 @@ use std::{error::Error as StdError, io};
 
 use sqlx::postgres::PgDatabaseError;
 
-use super::super::EventStoreError;
-
-type Source = Box<dyn StdError + Send + Sync>;
+use super::super::{EventStoreError, SplitReason};
 
 /// The client's own time limit expired.
 #[derive(Debug, thiserror::Error)]
 #[error("no answer within {0:?}")]
 pub(super) struct TimedOut(pub(super) std::time::Duration);
 
-/// What the caller can do about it.
+/// What a failed statement says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Meaning {
-    /// The connection or the server is away, slow, or asks to retry.
+    /// The server, or the whole database, is of no use now.
     Unavailable,
+    /// This work was not finished; other work may be.
+    Hindered(SplitReason),
     /// The content was rejected.
     Data,
-    /// A bug or a wrong setup.
-    Other,
 }
 
 /// Classifies an error before `COMMIT` was sent: nothing was written.
 pub(super) fn classify(error: sqlx::Error) -> EventStoreError {
-    let meaning = meaning(&error);
-    wrap(meaning, error.into())
+    match meaning(&error) {
+        Meaning::Unavailable => EventStoreError::Unavailable(error.into()),
+        Meaning::Hindered(reason) => EventStoreError::hindered(reason, error),
+        Meaning::Data => EventStoreError::Data(error.into()),
+    }
 }
 
 /// Classifies an error of `COMMIT` itself.
@@ -47,9 +48,11 @@ pub(super) fn classify_commit(error: sqlx::Error) -> EventStoreError {
 /// Whether the connection can be used again after this error.
 pub(super) fn connection_survives(error: &EventStoreError) -> bool {
     match error {
-        EventStoreError::CommitUnknown(_) => false,
-        EventStoreError::Unavailable(source) => sql_state(source.as_ref())
-            .is_some_and(|code| code.starts_with("40") || code.starts_with("55")),
+        EventStoreError::CommitUnknown(_) | EventStoreError::Unavailable(_) => false,
+        // The server's own message about one statement. Without one, or with the end of the
+        // session, nothing more comes over this connection.
+        EventStoreError::Hindered { source, .. } => sql_state(source.as_ref())
+            .is_some_and(|code| !code.starts_with("25P") && !code.starts_with("57P")),
         EventStoreError::Data(_)
         | EventStoreError::VersionConflict { .. }
         | EventStoreError::Unreadable { .. }
@@ -65,14 +68,6 @@ pub(super) fn is_undefined_table(error: &sqlx::Error) -> bool {
     sql_state(error).as_deref() == Some("42P01")
 }
 
-fn wrap(meaning: Meaning, source: Source) -> EventStoreError {
-    match meaning {
-        Meaning::Unavailable => EventStoreError::Unavailable(source),
-        Meaning::Data => EventStoreError::Data(source),
-        Meaning::Other => EventStoreError::Other(source),
-    }
-}
-
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "the driver's errors are many and grow; the others mean one thing here"
@@ -82,39 +77,52 @@ fn meaning(error: &sqlx::Error) -> Meaning {
         return of_code(&code, constraint(error));
     }
     match error {
+        sqlx::Error::PoolClosed => Meaning::Unavailable,
+        sqlx::Error::Encode(_) => Meaning::Data,
+        // Every connection is busy with work that takes too long, or the server is away.
+        sqlx::Error::PoolTimedOut => Meaning::Hindered(SplitReason::TooSlow),
+        other if chain(other).any(|e| e.is::<TimedOut>()) => {
+            Meaning::Hindered(SplitReason::TooSlow)
+        }
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
         | sqlx::Error::Protocol(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed
-        | sqlx::Error::BeginFailed => Meaning::Unavailable,
-        sqlx::Error::Encode(_) => Meaning::Data,
-        other if chain(other).any(|e| e.is::<io::Error>() || e.is::<TimedOut>()) => {
-            Meaning::Unavailable
+        | sqlx::Error::BeginFailed => Meaning::Hindered(SplitReason::ConnectionLost),
+        other if chain(other).any(|e| e.is::<io::Error>()) => {
+            Meaning::Hindered(SplitReason::ConnectionLost)
         }
-        _ => Meaning::Other,
+        _ => Meaning::Hindered(SplitReason::Unexplained),
     }
 }
 
-/// The meaning of an SQLSTATE.
+/// The meaning of an SQLSTATE. A command is blamed only by the classes that speak of content.
 fn of_code(code: &str, constraint: Option<&str>) -> Meaning {
+    use SplitReason::{Blocked, Conflict, ConnectionLost, TooBig, TooSlow, Unexplained};
     match (code, code.get(..2).unwrap_or_default()) {
-        // Two batches with the same command id on different tasks: the retry finds the first one.
-        ("23505", _) if constraint == Some("commands_pkey") => Meaning::Unavailable,
-        // A head moves together with its events, so a duplicate key can only be a bug.
-        ("23505", _) if constraint == Some("workflow_events_pkey") => Meaning::Other,
-        // `25006`: the server has become a standby; `25P03`: the transaction was idle for too long.
-        // Then by class: connection; login; database or schema missing; rollback; table or right
-        // missing (the statements are fixed, so no command is the cause); resources; wrong state
-        // (locks); operator; system; internal server error.
-        ("25006" | "25P03", _)
-        | (_, "08" | "28" | "3D" | "3F" | "40" | "42" | "53" | "55" | "57" | "58" | "XX") => {
-            Meaning::Unavailable
+        // Two batches with the same command id on different tasks: the next run finds the first
+        // one.
+        ("23505", _) if constraint == Some("commands_pkey") => Meaning::Hindered(Conflict),
+        // A head moves together with its events, so this duplicate key can only be a bug.
+        ("23505", _) if constraint == Some("workflow_events_pkey") => {
+            Meaning::Hindered(Unexplained)
         }
+        // Statement timeout (or a cancelled statement), idle in a transaction, too long in one.
+        ("57014" | "25P03" | "25P04", _) => Meaning::Hindered(TooSlow),
+        ("53200", _) => Meaning::Hindered(TooBig),
+        ("55P03", _) => Meaning::Hindered(Blocked),
+        // Rollback: serialization, deadlock.
+        (_, "40") => Meaning::Hindered(Conflict),
+        // Connection; operator: shutdown, crash, starting up.
+        (_, "08" | "57") => Meaning::Hindered(ConnectionLost),
+        // `25006`: the server has become a standby. Table, column, function or right missing. Then by
+        // class: login; database or schema missing; resources, a full disk; the system around the
+        // server. No batch is the cause, and none would succeed.
+        ("25006" | "42P01" | "42703" | "42883" | "42501", _)
+        | (_, "28" | "3D" | "3F" | "53" | "58") => Meaning::Unavailable,
         // Data; integrity; limits.
         (_, "22" | "23" | "54") => Meaning::Data,
-        _ => Meaning::Other,
+        _ => Meaning::Hindered(Unexplained),
     }
 }
 
@@ -144,34 +152,47 @@ fn constraint<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e str> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::super::Verdict, *};
 
     #[test]
-    fn classes_of_sqlstate_say_what_to_do() {
-        for code in [
-            "08006", "57P01", "57014", "53300", "40001", "40P01", "55P03", "25006", "28000",
-            "28P01", "3D000", "3F000", "42P01", "42501", "XX000",
-        ] {
+    fn the_sqlstate_says_what_to_do() {
+        use SplitReason::{Blocked, Conflict, ConnectionLost, TooBig, TooSlow, Unexplained};
+        let away = [
+            "53300", "53100", "25006", "28000", "28P01", "3D000", "3F000", "42P01", "42501",
+            "58030",
+        ];
+        for code in away {
             assert_eq!(of_code(code, None), Meaning::Unavailable, "{code}");
+        }
+        for (code, reason) in [
+            ("57014", TooSlow),
+            ("25P03", TooSlow),
+            ("25P04", TooSlow),
+            ("53200", TooBig),
+            ("55P03", Blocked),
+            ("40001", Conflict),
+            ("40P01", Conflict),
+            ("08006", ConnectionLost),
+            ("57P01", ConnectionLost),
+            ("P0001", Unexplained),
+            ("0A000", Unexplained),
+            ("26000", Unexplained),
+            ("XX000", Unexplained),
+            ("", Unexplained),
+            ("4", Unexplained),
+        ] {
+            assert_eq!(of_code(code, None), Meaning::Hindered(reason), "{code}");
         }
         for code in ["22P05", "22003", "23514", "54000"] {
             assert_eq!(of_code(code, None), Meaning::Data, "{code}");
         }
-        for code in ["0A000", "P0001", "", "4"] {
-            assert_eq!(of_code(code, None), Meaning::Other, "{code}");
-        }
+        let duplicate = |constraint| of_code("23505", Some(constraint));
+        assert_eq!(duplicate("commands_pkey"), Meaning::Hindered(Conflict));
         assert_eq!(
-            of_code("23505", Some("commands_pkey")),
-            Meaning::Unavailable
+            duplicate("workflow_events_pkey"),
+            Meaning::Hindered(Unexplained)
         );
-        assert_eq!(
-            of_code("23505", Some("workflow_events_pkey")),
-            Meaning::Other
-        );
-        assert_eq!(
-            of_code("23505", Some("outbox_message_id_key")),
-            Meaning::Data
-        );
+        assert_eq!(duplicate("outbox_message_id_key"), Meaning::Data);
     }
 
     #[test]
@@ -182,12 +203,13 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_link_is_unavailable_wherever_it_stands_in_the_chain() {
+    fn a_broken_link_is_one_wherever_it_stands_in_the_chain() {
         let error = sqlx::Error::Io(io::Error::from(io::ErrorKind::BrokenPipe));
         let error = classify(sqlx::Error::Configuration(Box::new(error)));
-        assert!(
-            matches!(error, EventStoreError::Unavailable(_)),
-            "{error:?}"
+        assert_eq!(error.verdict(false), Verdict::Wait);
+        assert_eq!(
+            error.verdict(true),
+            Verdict::Split(SplitReason::ConnectionLost)
         );
         assert!(!connection_survives(&error));
     }

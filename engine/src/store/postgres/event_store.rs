@@ -22,6 +22,10 @@ impl EventStore for PgEventStore {
         batch::open(self.pool.clone(), request).await
     }
 
+    async fn ping(&self) -> Result<(), EventStoreError> {
+        Self::ping(self).await
+    }
+
     async fn load(
         &self,
         tasks: &[TaskId],

@@ -2,11 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{
-    super::{Claimant, EventStoreError, OpenRequest, rows::Columns},
+    super::{Claimant, EventStoreError, OpenRequest, SplitReason, rows::Columns},
+    connection::WORK_TIMEOUT,
+    error::classify,
     query::{PgQuery, fetch, nth},
 };
 use crate::ids::TaskId;
@@ -29,6 +32,14 @@ const LOCK_HEADS: &str = "
 const LOCK_FREE_HEADS: &str = "
     SELECT task_id, version FROM tasks WHERE task_id = ANY ($1) ORDER BY task_id
     FOR UPDATE SKIP LOCKED";
+
+/// Heads that another transaction has locked now.
+const BLOCKED: &str = "
+    WITH free AS (
+        SELECT task_id FROM tasks WHERE task_id = ANY ($1) FOR UPDATE SKIP LOCKED
+    )
+    SELECT task_id FROM tasks
+    WHERE task_id = ANY ($1) AND task_id NOT IN (SELECT task_id FROM free)";
 
 const VERSIONS: &str = "SELECT task_id, version FROM tasks WHERE task_id = ANY ($1)";
 
@@ -74,6 +85,33 @@ pub(super) async fn lock(
         heads.versions = versions(conn, sqlx::query(sql).bind(tasks)).await?;
     }
     Ok(heads)
+}
+
+/// Adds to an error which tasks of the request are blocked, if a lock was the cause: the caller
+/// can then go on with the others. A head that another transaction is just creating is not found.
+pub(super) async fn who_blocks(
+    pool: &PgPool,
+    request: &OpenRequest,
+    mut error: EventStoreError,
+) -> EventStoreError {
+    if let EventStoreError::Hindered {
+        reason: SplitReason::Blocked,
+        tasks,
+        ..
+    } = &mut error
+    {
+        let wanted: Vec<Uuid> = request.tasks.keys().map(|task| task.0).collect();
+        let asked = async {
+            let mut conn = pool.acquire().await.map_err(classify)?;
+            let query = sqlx::query(BLOCKED).bind(wanted);
+            fetch(&mut conn, query, |row| Ok(TaskId(nth(row, 0)?))).await
+        };
+        // Without an answer any of them may be the cause.
+        if let Ok(Ok(blocked)) = timeout(WORK_TIMEOUT, asked).await {
+            tasks.extend(blocked);
+        }
+    }
+    error
 }
 
 async fn versions(

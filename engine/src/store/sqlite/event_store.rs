@@ -24,6 +24,10 @@ impl EventStore for SqliteEventStore {
         detached(batch::open(self.clone(), request)).await
     }
 
+    async fn ping(&self) -> Result<(), EventStoreError> {
+        self.scalar::<i64>(sqlx::query("SELECT 1")).await.map(drop)
+    }
+
     async fn load(
         &self,
         tasks: &[TaskId],

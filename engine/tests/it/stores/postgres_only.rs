@@ -5,8 +5,8 @@ use std::{collections::HashMap, time::Duration};
 use glyph_workflow_engine::{
     ids::TaskId,
     store::{
-        CommandLog, ErrorClass, EventStore, EventStoreError, LogPosition, OpenBatch, OpenRequest,
-        Outbox, PgEventStore, PgSettings, TaskIndex, WorkflowConfigStore,
+        CommandLog, EventStore, EventStoreError, LogPosition, OpenBatch, OpenRequest, Outbox,
+        PgEventStore, PgSettings, SplitReason, TaskIndex, Verdict, WorkflowConfigStore,
     },
 };
 use serde_json::json;
@@ -240,23 +240,70 @@ async fn no_two_batches_count_the_same_tasks() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lock_that_is_held_too_long_asks_to_try_again() {
+async fn a_lock_that_is_held_too_long_names_its_task() {
     let Some(fresh) = Postgres::fresh().await else {
         return;
     };
     let one = task("one");
+    let two = task("two");
     append(&fresh.store, one, None, started("flow", &[])).await;
+    append(&fresh.store, two, None, started("flow", &[])).await;
     let batch = begin(&fresh.store, &[one]).await;
     let request = OpenRequest {
-        tasks: HashMap::from([(one, 2)]),
+        tasks: HashMap::from([(one, 2), (two, 2)]),
         ..OpenRequest::default()
     };
     let refused = fresh.store.open(request).await.err().unwrap();
-    assert!(
-        matches!(refused, EventStoreError::Unavailable(_)),
-        "{refused:?}"
-    );
+    assert_eq!(refused.verdict(true), Verdict::Split(SplitReason::Blocked));
+    let EventStoreError::Hindered { tasks, .. } = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(tasks, [one].into());
+    drop(begin(&fresh.store, &[two]).await);
     finish(batch, &[one]).await;
+    fresh.finish().await;
+}
+
+/// The reason of a trigger, an unknown SQLSTATE and a statement that takes too long are no fault of
+/// the content.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_content_is_to_blame() {
+    let Some(fresh) = Postgres::fresh().await else {
+        return;
+    };
+    let mut conn = fresh.connection().await;
+    let store = &fresh.store;
+    let one = task("one");
+    for (body, verdict) in [
+        (
+            "RAISE 'the audit server is away'",
+            Verdict::Split(SplitReason::Unexplained),
+        ),
+        (
+            "RAISE SQLSTATE 'ZZ999'",
+            Verdict::Split(SplitReason::Unexplained),
+        ),
+        ("PERFORM pg_sleep(60)", Verdict::Split(SplitReason::TooSlow)),
+        ("RAISE SQLSTATE '53100'", Verdict::Wait),
+        ("RAISE SQLSTATE '22023'", Verdict::Blame),
+    ] {
+        let trigger = format!(
+            "CREATE OR REPLACE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN {body}; RETURN NEW; END $$; \
+             CREATE OR REPLACE TRIGGER audit BEFORE INSERT ON workflow_events \
+             FOR EACH ROW EXECUTE FUNCTION audit()"
+        );
+        raw_sql(AssertSqlSafe(trigger))
+            .execute(&mut conn)
+            .await
+            .unwrap();
+        let batch = begin(store, &[one]).await;
+        let (write, _) = write_on(None, one, batch.now, started("flow", &[]));
+        let refused = batch.commit(vec![write]).await.unwrap_err();
+        EventStore::ping(store).await.unwrap();
+        assert_eq!(refused.verdict(true), verdict, "{body}: {refused:?}");
+    }
+    conn.close().await.unwrap();
     fresh.finish().await;
 }
 
@@ -274,7 +321,7 @@ async fn the_same_command_for_two_tasks_at_once_asks_one_of_them_to_try_again() 
     write_two.commands = vec![applied("same", Some(two))];
     first.commit(vec![write_one]).await.unwrap();
     let refused = second.commit(vec![write_two]).await.unwrap_err();
-    assert_eq!(refused.class(), ErrorClass::Retry, "{refused:?}");
+    assert!(refused.is_passing(), "{refused:?}");
     assert!(fresh.store.task(two).await.unwrap().is_none());
     fresh.finish().await;
 }
@@ -369,7 +416,7 @@ async fn a_terminated_backend_asks_to_try_again_and_writes_nothing() {
     let (write, _) = write_on(None, one, batch.now, started("flow", &[]));
     assert_eq!(fresh.ask::<i64>(TERMINATE).await, 1);
     let refused = batch.commit(vec![write]).await.unwrap_err();
-    assert_eq!(refused.class(), ErrorClass::Retry, "{refused:?}");
+    assert!(refused.is_passing(), "{refused:?}");
     append(&fresh.store, one, None, started("flow", &[])).await;
     fresh.finish().await;
 }
@@ -554,7 +601,7 @@ async fn a_server_that_is_away_is_unavailable() {
     let refused = PgEventStore::connect(url, PgSettings::default())
         .await
         .unwrap_err();
-    assert_eq!(refused.class(), ErrorClass::Retry, "{refused:?}");
+    assert!(refused.is_passing(), "{refused:?}");
 }
 
 // --- annotator models while a transaction stays open somewhere on the server --------------------

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use glyph_worker::{
     amqp::AmqpSource,
-    broker::{CommandQueue, CommandSource, Receipt},
+    broker::{CommandQueue, CommandSource, Destination, Receipt},
 };
 use tokio::time::timeout;
 
 use super::{
-    DEADLINE, bodies, commands, consuming, next, next_many, proxy, publish_all, receipts,
-    with_world,
+    DEADLINE, bodies, commands, consuming, eventually, message, next, next_many, proxy,
+    publish_all, receipts, with_world,
 };
 use crate::support::proxy::Cable;
 
@@ -186,25 +186,25 @@ async fn a_drain_hands_out_what_was_buffered_and_still_acks() {
     with_world(async |world| {
         let publisher = world.publisher().await;
         let mut settings = world.settings();
-        settings.prefetch = 40;
+        settings.prefetch = 20;
         let source = AmqpSource::start(settings);
         consuming(&source).await;
         publish_all(&publisher, &commands("submission", 0..100)).await;
         let queue = world.topology.queue(CommandQueue::Submission);
-        world.wait_for_waiting(&queue, 60).await;
+        world.wait_for_waiting(&queue, 80).await;
 
         source.stop().await;
         let mut drained = Vec::new();
         while let Some(delivery) = timeout(DEADLINE, source.next()).await.unwrap() {
             drained.push(delivery);
         }
-        assert_eq!(drained.len(), 40);
+        assert_eq!(drained.len(), 20);
         source.settle(&receipts(&drained));
         source.close().await;
-        assert_eq!(world.waiting(&queue).await, 60);
-        // The other 60 were never delivered.
+        assert_eq!(world.waiting(&queue).await, 80);
+        // The other 80 were never delivered.
         let again = world.source().await;
-        let rest = next_many(&again, 60).await;
+        let rest = next_many(&again, 80).await;
         assert!(rest.iter().all(|delivery| delivery.deliveries_before == 0));
         again.close().await;
         publisher.close().await;
@@ -220,12 +220,85 @@ async fn a_paused_source_leaves_commands_to_the_broker() {
         settings.prefetch = 10;
         let source = AmqpSource::start(settings);
         consuming(&source).await;
-        source.pause(true);
-        publish_all(&publisher, &commands("submission", 0..50)).await;
         let queue = world.topology.queue(CommandQueue::Submission);
-        world.wait_for_waiting(&queue, 40).await;
+        source.pause(true);
+        eventually("no consumer", async || world.consumers(&queue).await == 0).await;
+        publish_all(&publisher, &commands("submission", 0..50)).await;
+        world.wait_for_waiting(&queue, 50).await;
         source.pause(false);
         for _ in 0..50 {
+            let delivery = next(&source).await;
+            source.settle(&[delivery.receipt]);
+        }
+        source.close().await;
+        assert_eq!(world.waiting(&queue).await, 0);
+        publisher.close().await;
+    })
+    .await;
+}
+
+/// However often the link is lost while intake is held, no delivery is counted against a command:
+/// none is made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_source_uses_up_no_deliveries() {
+    with_world(async |world| {
+        let publisher = world.publisher().await;
+        let proxy = proxy(Cable::Whole).await;
+        let source = AmqpSource::start(world.settings_by(&proxy.url()));
+        consuming(&source).await;
+        publish_all(&publisher, &commands("submission", 0..3)).await;
+        // Delivered before the hold, so its count goes up by one, once.
+        let held = next_many(&source, 3).await;
+        source.pause(true);
+        for _ in 0..4 {
+            let mut state = source.state();
+            proxy.set(Cable::Cut);
+            timeout(DEADLINE, state.wait_for(|state| !state.consuming))
+                .await
+                .unwrap()
+                .unwrap();
+            proxy.set(Cable::Whole);
+            consuming(&source).await;
+        }
+        let queue = world.topology.queue(CommandQueue::Submission);
+        world.wait_for_waiting(&queue, 3).await;
+        assert_eq!(world.consumers(&queue).await, 0);
+        source.pause(false);
+        let again = next_many(&source, 3).await;
+        assert_eq!(bodies(&again), bodies(&held));
+        assert!(again.iter().all(|delivery| delivery.deliveries_before == 1));
+        source.settle(&receipts(&again));
+        source.close().await;
+        publisher.close().await;
+    })
+    .await;
+}
+
+/// The broker counts messages; the source asks for fewer of them when they are large.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_source_holds_is_bounded_in_bytes() {
+    with_world(async |world| {
+        let publisher = world.publisher().await;
+        let queue = world.topology.queue(CommandQueue::Submission);
+        let body = "x".repeat(1 << 20);
+        for _ in 0..8 {
+            let window: Vec<_> = (0..8)
+                .map(|_| message(Destination::Commands, "submission", &body))
+                .collect();
+            publish_all(&publisher, &window).await;
+        }
+        world.wait_for_waiting(&queue, 64).await;
+        let source = world.source().await;
+        // It began with a few, and asks for no more until those are settled.
+        eventually("held", async || world.consumers(&queue).await == 0).await;
+        let held = 64 - world.waiting(&queue).await;
+        assert!((1..=32).contains(&held), "{held}");
+        for _ in 0..held {
+            let delivery = next(&source).await;
+            source.settle(&[delivery.receipt]);
+        }
+        world.wait_for_waiting(&queue, 64 - held - 8).await;
+        for _ in held..64 {
             let delivery = next(&source).await;
             source.settle(&[delivery.receipt]);
         }

@@ -31,6 +31,7 @@ struct Inner {
     next_tag: u64,
     stopped: bool,
     paused: bool,
+    pauses: usize,
     settled: Vec<u64>,
     given_back: Vec<u64>,
     published: Vec<(Publication, PublishOutcome)>,
@@ -49,6 +50,7 @@ impl FakeBroker {
             next_tag: 1,
             stopped: false,
             paused: false,
+            pauses: 0,
             settled: Vec::new(),
             given_back: Vec::new(),
             published: Vec::new(),
@@ -118,6 +120,11 @@ impl FakeBroker {
         self.inner().paused
     }
 
+    /// How often intake was paused.
+    pub(crate) fn pauses(&self) -> usize {
+        self.inner().pauses
+    }
+
     /// Messages sent to `destination` and confirmed, in order.
     pub(crate) fn confirmed(&self, is_there: impl Fn(&Destination) -> bool) -> Vec<Publication> {
         self.sent(is_there)
@@ -182,7 +189,9 @@ impl CommandSource for FakeBroker {
     }
 
     fn pause(&self, paused: bool) {
-        self.inner().paused = paused;
+        let mut inner = self.inner();
+        inner.paused = paused;
+        inner.pauses += usize::from(paused);
     }
 
     async fn stop(&self) {

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use async_trait::async_trait;
@@ -15,7 +15,7 @@ use glyph_worker::{
 };
 use glyph_workflow_engine::{
     BatchReport, OrchestrationError, WorkflowOrchestrator,
-    command::{Command, CommandEnvelope},
+    command::{Command, CommandEnvelope, Outcome, Undecided},
     store::{EventStoreError, MemoryStore, PublisherId},
 };
 use serde_json::{Value, json};
@@ -42,6 +42,8 @@ workflow:
     - { from: adjudicate, to: _complete }
 ";
 
+type Fault = Box<dyn Fn(&[CommandEnvelope]) -> Option<EventStoreError> + Send>;
+
 /// An orchestrator that fails on request.
 pub(crate) struct Unruly {
     pub(crate) orchestrator: Arc<WorkflowOrchestrator>,
@@ -51,10 +53,33 @@ pub(crate) struct Unruly {
     pub(crate) conflicting: AtomicUsize,
     /// How many more batches are written but report an unknown commit.
     pub(crate) silent: AtomicUsize,
+    /// What the store says to a batch, if anything; asked first.
+    pub(crate) fault: Mutex<Option<Fault>>,
+    /// Whether the store answers a ping.
+    pub(crate) answers: AtomicBool,
+    /// Whether batches have time for their first command only.
+    pub(crate) hurries: AtomicBool,
     /// Panics on batches that hold a submission with this text in it.
     pub(crate) poison: Mutex<Option<&'static str>>,
     /// Sizes of the batches that were run.
     pub(crate) sizes: Mutex<Vec<usize>>,
+}
+
+impl Unruly {
+    /// One that does not fail yet.
+    pub(crate) fn new(orchestrator: Arc<WorkflowOrchestrator>) -> Self {
+        Self {
+            orchestrator,
+            away: AtomicUsize::new(0),
+            conflicting: AtomicUsize::new(0),
+            silent: AtomicUsize::new(0),
+            fault: Mutex::default(),
+            answers: AtomicBool::new(true),
+            hurries: AtomicBool::new(false),
+            poison: Mutex::new(None),
+            sizes: Mutex::default(),
+        }
+    }
 }
 
 #[async_trait]
@@ -65,6 +90,23 @@ impl CommandProcessor for Unruly {
         publisher: Option<PublisherId>,
     ) -> Result<BatchReport, OrchestrationError> {
         self.sizes.lock().unwrap().push(batch.len());
+        let fault = {
+            let fault = self.fault.lock().unwrap();
+            fault.as_ref().and_then(|fault| fault(&batch))
+        };
+        if let Some(error) = fault {
+            return Err(error.into());
+        }
+        if self.hurries.load(Ordering::SeqCst) && batch.len() > 1 {
+            let (first, others) = (batch[0].clone(), batch.len() - 1);
+            let mut report = self
+                .orchestrator
+                .process_batch(vec![first], publisher)
+                .await?;
+            let left = Outcome::Undecided(Undecided::OutOfTime);
+            report.outcomes.extend(vec![left; others]);
+            return Ok(report);
+        }
         if self.away.load(Ordering::SeqCst) > 0 {
             self.away.fetch_sub(1, Ordering::SeqCst);
             let error = EventStoreError::Unavailable("the database is away".into());
@@ -93,6 +135,10 @@ impl CommandProcessor for Unruly {
         }
         written
     }
+
+    async fn store_answers(&self) -> bool {
+        self.answers.load(Ordering::SeqCst)
+    }
 }
 
 /// A pipeline between an in-memory store and a fake broker.
@@ -120,14 +166,7 @@ impl World {
         let orchestrator = WorkflowOrchestrator::new(shared.clone(), shared.clone())
             .with_messages(Arc::new(CloudEventMessages::default()));
         orchestrator.create_workflow(DUAL).await.unwrap();
-        let engine = Arc::new(Unruly {
-            orchestrator: Arc::new(orchestrator),
-            away: AtomicUsize::new(0),
-            conflicting: AtomicUsize::new(0),
-            silent: AtomicUsize::new(0),
-            poison: Mutex::new(None),
-            sizes: Mutex::default(),
-        });
+        let engine = Arc::new(Unruly::new(Arc::new(orchestrator)));
         let broker = FakeBroker::new();
         let metrics = Arc::new(Metrics::new().unwrap());
         let pipeline = Pipeline::start(PipelineParts {

@@ -6,8 +6,8 @@ use glyph_workflow_engine::{
     events::{StateRebuilder, WorkflowEvent},
     ids::TaskId,
     store::{
-        ErrorClass, EventStoreError, LogPosition, OpenRequest, RecordedOutcome, Store, TaskRow,
-        TaskWrite,
+        EventStoreError, LogPosition, OpenRequest, RecordedOutcome, SplitReason, Store, TaskRow,
+        TaskWrite, Verdict,
     },
 };
 use serde_json::json;
@@ -116,7 +116,10 @@ pub(in crate::stores) async fn a_batch_decided_on_another_version_writes_nothing
         ),
         "{refused:?}"
     );
-    assert_eq!(refused.class(), ErrorClass::Bug);
+    assert_eq!(
+        refused.verdict(true),
+        Verdict::Split(SplitReason::Unexplained)
+    );
 
     let loaded = states(&*store, &[healthy, moved, new]).await;
     assert_eq!(loaded.len(), 2);
@@ -357,7 +360,7 @@ pub(in crate::stores) async fn a_nul_in_a_text_is_bad_data(a: &impl Adapter) {
     events.push(annotated(nul.clone()));
     let (write, _) = write_on(None, one, batch.now, events);
     let refused = batch.commit(vec![write]).await.unwrap_err();
-    assert_eq!(refused.class(), ErrorClass::Data, "{refused:?}");
+    assert_eq!(refused.verdict(true), Verdict::Blame, "{refused:?}");
 
     let batch = open(&*store, &[one], None).await;
     let (mut write, _) = write_on(None, one, batch.now, Vec::new());
@@ -365,7 +368,7 @@ pub(in crate::stores) async fn a_nul_in_a_text_is_bad_data(a: &impl Adapter) {
     record.payload = Some(nul);
     write.commands = vec![record];
     let refused = batch.commit(vec![write]).await.unwrap_err();
-    assert_eq!(refused.class(), ErrorClass::Data, "{refused:?}");
+    assert_eq!(refused.verdict(true), Verdict::Blame, "{refused:?}");
     assert_eq!(a.heads().await, 0);
     // A message that only looks similar is kept.
     let mut events = started("flow", &[]);
@@ -405,7 +408,7 @@ pub(in crate::stores) async fn overlapping_batches_neither_deadlock_nor_leave_ga
                         Ok(appended) => break appended,
                         // On a slow machine a lock may time out; a deadlock must not happen.
                         Err(error) => {
-                            assert_eq!(error.class(), ErrorClass::Retry, "{error:?}");
+                            assert!(error.is_passing(), "{error:?}");
                             assert!(!format!("{error:?}").contains("40P01"), "{error:?}");
                         }
                     }

@@ -1,0 +1,250 @@
+//! What a failed batch means: waiting, running it in parts, setting aside, blaming.
+
+use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
+
+use glyph_worker::{
+    broker::{Destination, Properties, Publication, RetryDelay},
+    pipeline::PipelineSettings,
+};
+use glyph_workflow_engine::{
+    command::{CommandEnvelope, Outcome, Undecided},
+    store::{EventStoreError, SplitReason},
+};
+use serde_json::{Value, json};
+
+use crate::support::{
+    engine::{World, envelope, submission, task},
+    eventually,
+};
+
+async fn one_lane() -> World {
+    World::with(PipelineSettings {
+        lanes: 1,
+        batch_wait: Duration::from_millis(200),
+        ..PipelineSettings::default()
+    })
+    .await
+}
+
+fn hindered(reason: SplitReason) -> EventStoreError {
+    EventStoreError::Hindered {
+        reason,
+        tasks: [].into(),
+        source: "told to".into(),
+    }
+}
+
+fn holds(batch: &[CommandEnvelope], label: &str) -> bool {
+    let mut bodies = batch.iter().map(|c| c.command.payload().to_string());
+    bodies.any(|body| body.contains(label))
+}
+
+impl World {
+    /// Whatever a batch holds the label for is answered by the error.
+    fn fails_for(&self, label: &'static str, error: fn() -> EventStoreError) {
+        let fault = move |batch: &[CommandEnvelope]| holds(batch, label).then(error);
+        *self.engine.fault.lock().unwrap() = Some(Box::new(fault));
+    }
+
+    fn labels(&self, tasks: u128, odd: u128, label: &str) {
+        for n in 0..tasks {
+            let label = if n == odd { label } else { "yes" };
+            self.broker.send(&submission(task(n), "annotate", 1, label));
+        }
+    }
+
+    async fn settled(&self, count: usize) {
+        eventually("settled", || async {
+            (self.broker.settled().len() >= count).then_some(())
+        })
+        .await;
+    }
+
+    fn copies(&self) -> Vec<Publication> {
+        self.broker
+            .confirmed(|to| matches!(to, Destination::Retry(_) | Destination::Dead))
+    }
+
+    fn applied(&self, count: usize) {
+        let metrics = self.metrics.encode();
+        let line =
+            format!(r#"glyph_commands_total{{outcome="applied",type="submission"}} {count}"#);
+        assert!(metrics.contains(&line), "{line}");
+    }
+}
+
+/// The batch is halved; intake goes on; the command waits at the last rung and is not counted
+/// against.
+#[tokio::test]
+async fn what_is_too_slow_alone_is_set_aside_and_its_neighbours_stand() {
+    for (reason, name) in [
+        (SplitReason::TooSlow, "too_slow"),
+        (SplitReason::Unexplained, "unexplained"),
+        (SplitReason::Conflict, "conflict"),
+    ] {
+        let world = one_lane().await;
+        let fault = move |batch: &[CommandEnvelope]| holds(batch, "odd").then(|| hindered(reason));
+        *world.engine.fault.lock().unwrap() = Some(Box::new(fault));
+        world.labels(40, 23, "odd");
+        world.settled(40).await;
+        let copies = world.copies();
+        assert_eq!(copies.len(), 1);
+        assert_eq!(copies[0].destination, Destination::Retry(RetryDelay::S60));
+        assert_eq!(copies[0].headers["x-glyph-reason"], name);
+        assert_eq!(copies[0].headers["x-glyph-attempts"], "0");
+        assert!(copies[0].headers["x-glyph-error"].contains("told to"));
+        assert_eq!(world.broker.pauses(), 0);
+        world.applied(39);
+        world.drain().await;
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_was_set_aside_is_tried_for_ever_and_never_dies() {
+    let world = one_lane().await;
+    world.fails_for("odd", || hindered(SplitReason::Unexplained));
+    let body = submission(task(1), "annotate", 1, "odd").to_string();
+    let mut headers = BTreeMap::new();
+    for round in 1..=12 {
+        let properties = Properties {
+            routing_key: "submission".to_owned(),
+            headers,
+            ..Properties::default()
+        };
+        world.broker.send_with(body.as_bytes(), properties, 0);
+        world.settled(round).await;
+        let copies = world.copies();
+        assert_eq!(copies.len(), round);
+        let copy = copies.last().unwrap();
+        assert_eq!(copy.destination, Destination::Retry(RetryDelay::S60));
+        let first = &copies[0].headers["x-glyph-first-failed-at"];
+        assert_eq!(first, &copy.headers["x-glyph-first-failed-at"]);
+        headers = copy.headers.clone();
+    }
+    *world.engine.fault.lock().unwrap() = None;
+    world
+        .broker
+        .send_with(body.as_bytes(), Properties::default(), 0);
+    world.settled(13).await;
+    world.applied(1);
+    world.drain().await;
+}
+
+/// The store names them, so that neither halving nor waiting is needed for the others.
+#[tokio::test]
+async fn blocked_tasks_are_set_aside_and_keep_out_of_the_batches_of_others() {
+    let world = one_lane().await;
+    let blocked = |n: u128| n % 10 == 0;
+    let fault = move |batch: &[CommandEnvelope]| {
+        let tasks = (0..40).filter(|n| blocked(*n)).map(|n| task(n).into());
+        let named: std::collections::BTreeSet<_> = tasks.collect();
+        let mut of_batch = batch.iter().map(|c| c.command.task_id());
+        let is_hit = of_batch.any(|task| named.contains(&task));
+        is_hit.then(|| EventStoreError::Hindered {
+            reason: SplitReason::Blocked,
+            tasks: named,
+            source: "a lock".into(),
+        })
+    };
+    *world.engine.fault.lock().unwrap() = Some(Box::new(fault));
+    world.labels(40, 99, "");
+    world.settled(40).await;
+    assert_eq!(world.copies().len(), 4);
+    assert_eq!(*world.engine.sizes.lock().unwrap(), [40, 36, 4]);
+    // A later command of one of them runs apart from the first.
+    for n in 0..40 {
+        world
+            .broker
+            .send(&submission(task(n), "annotate", 2, "yes"));
+    }
+    world.settled(80).await;
+    assert_eq!(world.engine.sizes.lock().unwrap()[3..], [36, 4]);
+    assert_eq!(world.broker.pauses(), 0);
+    world.drain().await;
+}
+
+#[tokio::test]
+async fn a_slow_batch_of_a_store_that_gives_no_answer_waits_for_it() {
+    let world = one_lane().await;
+    world.engine.answers.store(false, Ordering::SeqCst);
+    world.fails_for("", || hindered(SplitReason::TooSlow));
+    world.labels(4, 99, "");
+    eventually("held", || async { world.broker.is_paused().then_some(()) }).await;
+    *world.engine.fault.lock().unwrap() = None;
+    world.settled(4).await;
+    assert!(world.copies().is_empty());
+    world.applied(4);
+    world.drain().await;
+}
+
+/// A passing fault of a whole batch is no reason to divide it.
+#[tokio::test]
+async fn a_batch_that_lost_a_deadlock_runs_again_whole() {
+    let world = one_lane().await;
+    let once = std::sync::atomic::AtomicBool::new(true);
+    let fault = move |_: &[CommandEnvelope]| {
+        let first = once.swap(false, Ordering::SeqCst);
+        first.then(|| hindered(SplitReason::Conflict))
+    };
+    *world.engine.fault.lock().unwrap() = Some(Box::new(fault));
+    world.labels(10, 99, "");
+    world.settled(10).await;
+    assert_eq!(*world.engine.sizes.lock().unwrap(), [10, 10]);
+    assert!(world.copies().is_empty());
+    world.drain().await;
+}
+
+#[tokio::test]
+async fn content_that_the_store_refuses_is_found_and_dead() {
+    let world = one_lane().await;
+    world.fails_for("odd", || EventStoreError::Data("not text".into()));
+    world.labels(40, 7, "odd");
+    world.settled(40).await;
+    let copies = world.copies();
+    assert_eq!(copies.len(), 1);
+    assert_eq!(copies[0].destination, Destination::Dead);
+    assert_eq!(copies[0].headers["x-glyph-reason"], "malformed");
+    world.applied(39);
+    world.drain().await;
+}
+
+#[tokio::test]
+async fn a_caller_in_the_process_is_told_that_its_command_is_set_aside() {
+    let world = one_lane().await;
+    world.fails_for("odd", || hindered(SplitReason::TooSlow));
+    let odd = envelope(&submission(task(1), "annotate", 1, "odd"));
+    let outcome = world.pipeline.submit(odd).await.unwrap();
+    let Outcome::Undecided(Undecided::SetAside { reason, .. }) = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!(reason, SplitReason::TooSlow);
+    world.drain().await;
+}
+
+#[tokio::test]
+async fn what_a_batch_has_no_time_for_runs_next() {
+    let world = one_lane().await;
+    world.engine.hurries.store(true, Ordering::SeqCst);
+    world.labels(12, 99, "");
+    world.settled(12).await;
+    assert!(world.copies().is_empty());
+    let sizes: Vec<usize> = (1..=12).rev().collect();
+    assert_eq!(*world.engine.sizes.lock().unwrap(), sizes);
+    world.applied(12);
+    world.drain().await;
+}
+
+#[tokio::test]
+async fn batches_of_large_commands_hold_few_of_them() {
+    let world = one_lane().await;
+    for n in 0..32 {
+        let mut body = submission(task(n), "annotate", 1, "yes");
+        body["annotation"]["data"] = json!({"label": "yes", "note": "x".repeat(500_000)});
+        world.broker.send(&Value::clone(&body));
+    }
+    world.settled(32).await;
+    let sizes = world.engine.sizes.lock().unwrap().clone();
+    assert!(sizes.iter().all(|size| *size <= 8), "{sizes:?}");
+    world.applied(32);
+    world.drain().await;
+}
