@@ -9,6 +9,7 @@ use glyph_workflow_engine::{
     config::{ExternalHandler, StepType},
     events::WorkflowEvent,
     state::TaskStatus,
+    store::{SplitReason, TimerStats},
 };
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
@@ -101,6 +102,11 @@ pub struct Metrics {
     version_conflicts: IntCounter,
     retries: IntCounterVec,
     dead_letters: IntCounterVec,
+    dead_letters_waiting: IntGauge,
+    commands_held: IntGauge,
+    intake_held: IntGaugeVec,
+    set_aside: IntGaugeVec,
+    set_aside_oldest: GaugeVec,
     outbox_pending: IntGauge,
     outbox_oldest: Gauge,
     messages_published: IntCounterVec,
@@ -111,6 +117,7 @@ pub struct Metrics {
     task_cache: IntCounterVec,
     snapshots: IntCounter,
     timers_due: IntGauge,
+    timers_oldest: Gauge,
     handler_duration: HistogramVec,
     goal_progress: GaugeVec,
     agreement: Histogram,
@@ -169,6 +176,29 @@ impl Metrics {
                 "Commands moved to the dead queue by this process, by reason.",
                 &["reason"],
             )?,
+            dead_letters_waiting: int_gauge(
+                "dead_letters_waiting",
+                "Messages in the dead queue, whoever put them there: the broker itself moves a command there at its delivery limit.",
+            )?,
+            commands_held: int_gauge(
+                "commands_held",
+                "Commands that this process has taken from the broker and not settled yet.",
+            )?,
+            intake_held: int_gauges(
+                "intake_held",
+                "1 while this process takes no commands from the broker, by reason.",
+                &["reason"],
+            )?,
+            set_aside: int_gauges(
+                "set_aside_tasks",
+                "Tasks with a command that failed alone although the store is there, by reason; it is tried again each minute.",
+                &["reason"],
+            )?,
+            set_aside_oldest: gauges(
+                "set_aside_oldest_seconds",
+                "How long ago the first command of the oldest such task was set aside, by reason.",
+                &["reason"],
+            )?,
             outbox_pending: int_gauge("outbox_pending", "Messages that wait to be published.")?,
             outbox_oldest: gauge(
                 "outbox_oldest_seconds",
@@ -200,7 +230,14 @@ impl Metrics {
                 &["result"],
             )?,
             snapshots: int_counter("snapshots_total", "Snapshots written.")?,
-            timers_due: int_gauge("timers_due", "Timers that are due.")?,
+            timers_due: int_gauge(
+                "timers_due",
+                "Timers that are due, of workflows that are not paused; counted up to about ten thousand.",
+            )?,
+            timers_oldest: gauge(
+                "timers_oldest_seconds",
+                "For how long the oldest of them has been due.",
+            )?,
             handler_duration: HistogramVec::new(
                 options(
                     "handler_duration_seconds",
@@ -228,7 +265,7 @@ impl Metrics {
             )?,
             consumer_connected: int_gauge(
                 "consumer_connected",
-                "1 while the process consumes commands from a live connection.",
+                "1 while the process consumes commands from a live connection and intake is not held.",
             )?,
             registry,
         };
@@ -246,7 +283,7 @@ impl Metrics {
         build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
-        let collectors: [Box<dyn Collector>; 26] = [
+        let collectors: [Box<dyn Collector>; 32] = [
             Box::new(build_info),
             Box::new(self.commands.clone()),
             Box::new(self.command_duration.clone()),
@@ -257,6 +294,11 @@ impl Metrics {
             Box::new(self.version_conflicts.clone()),
             Box::new(self.retries.clone()),
             Box::new(self.dead_letters.clone()),
+            Box::new(self.dead_letters_waiting.clone()),
+            Box::new(self.commands_held.clone()),
+            Box::new(self.intake_held.clone()),
+            Box::new(self.set_aside.clone()),
+            Box::new(self.set_aside_oldest.clone()),
             Box::new(self.outbox_pending.clone()),
             Box::new(self.outbox_oldest.clone()),
             Box::new(self.messages_published.clone()),
@@ -267,6 +309,7 @@ impl Metrics {
             Box::new(self.task_cache.clone()),
             Box::new(self.snapshots.clone()),
             Box::new(self.timers_due.clone()),
+            Box::new(self.timers_oldest.clone()),
             Box::new(self.handler_duration.clone()),
             Box::new(self.goal_progress.clone()),
             Box::new(self.agreement.clone()),
@@ -313,6 +356,10 @@ impl Metrics {
         }
         for kind in StepType::ALL {
             touch_gauge(&self.waiting_oldest, &[kind.as_str()]);
+        }
+        for reason in SplitReason::ALL {
+            touch_gauge(&self.set_aside, &[reason.as_str()]);
+            touch_gauge(&self.set_aside_oldest, &[reason.as_str()]);
         }
     }
 
@@ -377,6 +424,32 @@ impl Metrics {
             .inc();
     }
 
+    /// Sets how many messages are in the dead queue.
+    pub fn dead_letters_waiting(&self, count: u64) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.dead_letters_waiting.set(count);
+    }
+
+    /// Changes how many commands the process holds.
+    pub fn commands_held(&self, change: i64) {
+        self.commands_held.add(change);
+    }
+
+    /// Sets whether intake is held for a reason.
+    pub fn intake_held(&self, reason: &'static str, is_held: bool) {
+        let held = self.intake_held.with_label_values(&[reason]);
+        held.set(i64::from(is_held));
+    }
+
+    /// Sets for how many tasks commands are set aside for a reason, and since when.
+    pub fn set_aside(&self, reason: SplitReason, tasks: usize, oldest: Duration) {
+        let reason = [reason.as_str()];
+        let tasks = i64::try_from(tasks).unwrap_or(i64::MAX);
+        self.set_aside.with_label_values(&reason).set(tasks);
+        let gauge = self.set_aside_oldest.with_label_values(&reason);
+        gauge.set(oldest.as_secs_f64());
+    }
+
     /// Sets the gauges of the outbox.
     pub fn outbox(&self, pending: i64, oldest_seconds: f64) {
         self.outbox_pending.set(pending);
@@ -424,9 +497,10 @@ impl Metrics {
         self.snapshots.inc_by(count);
     }
 
-    /// Sets the number of timers that are due.
-    pub fn timers_due(&self, count: i64) {
-        self.timers_due.set(count);
+    /// Sets the gauges of timers.
+    pub fn timers(&self, stats: &TimerStats) {
+        self.timers_due.set(stats.due);
+        self.timers_oldest.set(stats.oldest_seconds);
     }
 
     /// Records one run of a handler.

@@ -167,11 +167,16 @@ pub struct Timer {
     pub due_at: DateTime<Utc>,
 }
 
-/// Statistics of timers.
+/// Timers that are counted; of more it is only known that they are at least as many.
+pub(super) const TIMERS_COUNTED_MAX: i64 = 10_000;
+
+/// Statistics of timers. Counts stop at about ten thousand.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct TimerStats {
-    /// Timers that are due.
+    /// Timers that are due, of workflows that are not paused.
     pub due: i64,
+    /// For how long the oldest of them has been due, in seconds; 0 if none is.
+    pub oldest_seconds: f64,
     /// All timers.
     pub total: i64,
 }
@@ -181,9 +186,8 @@ pub struct TimerStats {
 pub trait TimerQueue: Send + Sync {
     /// Leases timers of one lane that are due by the store's clock; an expired lease frees them.
     ///
-    /// Timers of paused workflows are skipped until the workflow resumes. Each call examines them
-    /// again. Parking them would save that cost, but a timer parked while its workflow is being
-    /// resumed could be lost.
+    /// Timers of paused workflows are skipped until the workflow resumes. They are looked for
+    /// workflow by workflow, so that those of a paused one cost nothing, however many they are.
     async fn claim_timers(
         &self,
         lane: TimerLane,

@@ -1,7 +1,7 @@
 //! Commands from the broker: connection A, one channel for each command queue.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -10,7 +10,8 @@ use futures::{StreamExt, future::try_join_all};
 use lapin::{
     Channel, Consumer,
     options::{
-        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions,
+        BasicQosOptions, QueueDeclareOptions,
     },
     types::FieldTable,
 };
@@ -35,6 +36,8 @@ use crate::broker::{
 
 /// How long the broker may take to confirm that it has stopped delivering.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a look at a queue may take.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long [`AmqpSource::close`] waits for the supervisor, which bounds its own steps.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -57,6 +60,8 @@ struct Intake {
     /// Deliveries that wait for [`CommandSource::next`]: about [`HELD_BYTES_MAX`] for each queue,
     /// since the broker sends no more than the prefetch. `None` once intake has ended, which ends the receiver.
     buffer: Mutex<Option<mpsc::UnboundedSender<Delivery>>>,
+    /// The connection, while there is one.
+    link: Mutex<Weak<Link>>,
     /// Take no new deliveries from now on; the connection stays open for acks.
     stop: CancellationToken,
     /// Send no more acks either.
@@ -77,6 +82,7 @@ impl AmqpSource {
             }),
             paused: watch::Sender::new(false),
             buffer: Mutex::new(Some(sender)),
+            link: Mutex::default(),
             stop: closing.child_token(),
             closing,
         });
@@ -158,6 +164,25 @@ impl CommandSource for AmqpSource {
     fn state(&self) -> watch::Receiver<BrokerState> {
         self.intake.state.subscribe()
     }
+
+    async fn dead_letters(&self) -> Option<u64> {
+        let link = self.intake.link().upgrade()?;
+        let look = async {
+            // A refusal closes the channel.
+            let channel = link.channel().await.ok()?;
+            let name = self.intake.settings.topology().dead();
+            let options = QueueDeclareOptions {
+                passive: true,
+                ..QueueDeclareOptions::default()
+            };
+            let found = channel
+                .queue_declare(name.into(), options, FieldTable::default())
+                .await;
+            let _ = channel.close(200, "OK".into()).await;
+            Some(u64::from(found.ok()?.message_count()))
+        };
+        timeout(LOOK_TIMEOUT, look).await.ok()?
+    }
 }
 
 /// A channel on which a queue is consumed.
@@ -202,6 +227,7 @@ impl Service for Intake {
             })
             .collect();
         let ids: Vec<_> = channels.iter().map(|channel| channel.id).collect();
+        *self.link() = Arc::downgrade(link);
         let served = self.pump(link, channels).await;
         for id in ids {
             self.acks.close(id);
@@ -267,6 +293,10 @@ impl Intake {
                 }
             }
         }
+    }
+
+    fn link(&self) -> MutexGuard<'_, Weak<Link>> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// No more deliveries will enter the buffer.

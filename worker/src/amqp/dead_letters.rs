@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use super::{connection::Link, message, settings::AmqpSettings};
 use crate::{
-    broker::{BrokerError, DeadLetter, DeadLetters},
+    broker::{BrokerError, DeadLetter, DeadLetters, RetryDelay},
     wire::reasons::{
         HEADER_ATTEMPTS, HEADER_ERROR, HEADER_FIRST_FAILED_AT, HEADER_REASON, REASON_DELIVERY_LIMIT,
     },
@@ -44,16 +44,21 @@ impl AmqpDeadLetters {
         Self { settings }
     }
 
+    fn dead(&self) -> String {
+        self.settings.topology().dead()
+    }
+
     /// Reads the queue until it is empty or `limit` is reached. Returns the listed letters, and to
     /// how many the operation was applied.
     async fn visit(
         &self,
+        queue: String,
         limit: usize,
         verb: Verb<'_>,
     ) -> Result<(Vec<DeadLetter>, usize), BrokerError> {
         let link = Link::open(&self.settings, "dead letters").await?;
         let visited = async {
-            let declarer = Declarer::open(&self.settings, &link).await?;
+            let declarer = Declarer::open(&self.settings, &link, queue).await?;
             let (mut listed, mut done) = (Vec::new(), 0);
             let (mut to_replay, mut bytes) = (Vec::new(), 0);
             while listed.len() < limit
@@ -111,21 +116,35 @@ enum Verb<'a> {
 #[async_trait]
 impl DeadLetters for AmqpDeadLetters {
     async fn list(&self, limit: usize) -> Result<Vec<DeadLetter>, BrokerError> {
-        Ok(self.visit(limit, Verb::List).await?.0)
+        Ok(self.visit(self.dead(), limit, Verb::List).await?.0)
+    }
+
+    async fn set_aside(&self, limit: usize) -> Result<Vec<DeadLetter>, BrokerError> {
+        let queue = self.settings.topology().retry(RetryDelay::S60);
+        let mut waiting = self.visit(queue, usize::MAX, Verb::List).await?.0;
+        waiting.retain(DeadLetter::is_set_aside);
+        waiting.truncate(limit);
+        Ok(waiting)
     }
 
     async fn replay(
         &self,
         chosen: &(dyn for<'a> Fn(&'a DeadLetter) -> bool + Sync),
     ) -> Result<usize, BrokerError> {
-        Ok(self.visit(usize::MAX, Verb::Replay(chosen)).await?.1)
+        Ok(self
+            .visit(self.dead(), usize::MAX, Verb::Replay(chosen))
+            .await?
+            .1)
     }
 
     async fn drop(
         &self,
         chosen: &(dyn for<'a> Fn(&'a DeadLetter) -> bool + Sync),
     ) -> Result<usize, BrokerError> {
-        Ok(self.visit(usize::MAX, Verb::Drop(chosen)).await?.1)
+        Ok(self
+            .visit(self.dead(), usize::MAX, Verb::Drop(chosen))
+            .await?
+            .1)
     }
 }
 
@@ -136,7 +155,11 @@ struct Declarer<'a> {
 }
 
 impl<'a> Declarer<'a> {
-    async fn open(settings: &'a AmqpSettings, link: &Link) -> Result<Self, BrokerError> {
+    async fn open(
+        settings: &'a AmqpSettings,
+        link: &Link,
+        queue: String,
+    ) -> Result<Self, BrokerError> {
         let opening = async {
             let channel = link.channel().await?;
             channel
@@ -151,7 +174,7 @@ impl<'a> Declarer<'a> {
         Ok(Self {
             settings,
             channel,
-            queue: settings.topology().dead(),
+            queue,
         })
     }
 

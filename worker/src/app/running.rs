@@ -163,6 +163,8 @@ impl RunningWorker {
         match part {
             StopPart::Background => {
                 self.stopping.cancel();
+                // Timers wait for the pipeline's answer, and it may wait for the store.
+                self.pipeline.stop_waiting();
                 self.background.close();
                 timeout_at(deadline, self.background.wait()).await.is_ok()
             }

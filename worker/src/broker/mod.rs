@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use glyph_workflow_engine::store::SplitReason;
 use tokio::sync::watch;
 
 pub(crate) use prefetch::{HELD_BYTES_MAX, Prefetch};
@@ -239,6 +240,9 @@ pub trait CommandSource: Send + Sync {
 
     /// Whether the source can be used, and every change of that.
     fn state(&self) -> watch::Receiver<BrokerState>;
+
+    /// Messages in the dead queue; none if that cannot be known now.
+    async fn dead_letters(&self) -> Option<u64>;
 }
 
 /// Where messages go.
@@ -275,11 +279,22 @@ pub struct DeadLetter {
     pub bytes: usize,
 }
 
+impl DeadLetter {
+    /// Whether it is not dead: a command that was set aside and waits for its next try.
+    pub fn is_set_aside(&self) -> bool {
+        let mut reasons = SplitReason::ALL.into_iter();
+        reasons.any(|reason| reason.as_str() == self.reason)
+    }
+}
+
 /// The dead queue, for operators.
 #[async_trait]
 pub trait DeadLetters: Send + Sync {
     /// Up to `limit` dead letters, oldest first; all stay in the queue.
     async fn list(&self, limit: usize) -> Result<Vec<DeadLetter>, BrokerError>;
+
+    /// Up to `limit` commands that were set aside and wait for their next try.
+    async fn set_aside(&self, limit: usize) -> Result<Vec<DeadLetter>, BrokerError>;
 
     /// Publishes those that `chosen` picks to `{p}.commands` again and removes each once that is
     /// confirmed. Returns how many.

@@ -23,6 +23,9 @@ pub enum DeadLetterVerb {
         /// Maximum number of dead letters
         #[arg(long, value_name = "N", default_value_t = 1_000)]
         limit: usize,
+        /// List commands that were set aside instead: they are not dead, and tried again each minute
+        #[arg(long)]
+        set_aside: bool,
     },
     /// Show one dead letter with its body
     Show {
@@ -102,8 +105,12 @@ pub(super) async fn run(
 ) -> Result<(), CliError> {
     let queue = dead_letters(settings).await?;
     match verb {
-        DeadLetterVerb::List { limit } => {
-            let letters = queue.list(limit).await?;
+        DeadLetterVerb::List { limit, set_aside } => {
+            let letters = if set_aside {
+                queue.set_aside(limit).await?
+            } else {
+                queue.list(limit).await?
+            };
             output.result(&json!({"dead_letters": letters}), || list_text(&letters));
         }
         DeadLetterVerb::Show { command_id } => {
@@ -143,7 +150,7 @@ pub(super) async fn run(
 
 fn list_text(letters: &[DeadLetter]) -> String {
     if letters.is_empty() {
-        return "no dead letters".to_owned();
+        return "none".to_owned();
     }
     let mut table = Table::new(&[
         "command",

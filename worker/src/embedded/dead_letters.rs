@@ -14,7 +14,7 @@ use super::{
     route::{DEAD, Exchange},
 };
 use crate::{
-    broker::{BrokerError, DeadLetter, DeadLetters},
+    broker::{BrokerError, CommandQueue, DeadLetter, DeadLetters},
     wire::reasons::{HEADER_ATTEMPTS, HEADER_ERROR, HEADER_FIRST_FAILED_AT, HEADER_REASON},
 };
 
@@ -91,6 +91,22 @@ impl DeadLetters for EmbeddedDeadLetters {
             .into_iter()
             .map(|(_, letter)| letter)
             .collect())
+    }
+
+    async fn set_aside(&self, limit: usize) -> Result<Vec<DeadLetter>, BrokerError> {
+        let mut found = Vec::new();
+        for queue in CommandQueue::ALL {
+            let mut after = 0;
+            while found.len() < limit {
+                let page = self.queue.browse(queue.as_str(), after, DEAD_PAGE).await;
+                let page = page.map_err(refused("a look"))?;
+                let Some(last) = page.last() else { break };
+                after = last.id;
+                found.extend(page.into_iter().map(read).filter(DeadLetter::is_set_aside));
+            }
+        }
+        found.truncate(limit);
+        Ok(found)
     }
 
     async fn replay(

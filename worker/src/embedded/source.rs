@@ -35,6 +35,7 @@ enum Settlement {
 /// Takes commands from the queues of a file, as its only consumer.
 #[derive(Debug)]
 pub struct EmbeddedSource {
+    queue: EmbeddedQueue,
     incoming: Mutex<mpsc::Receiver<Delivery>>,
     settlements: mpsc::UnboundedSender<Settlement>,
     shared: Arc<SourceState>,
@@ -77,6 +78,7 @@ impl EmbeddedSource {
         tasks.spawn(receive(Arc::clone(&shared), Prefetch::new(prefetch), send));
         tasks.spawn(settle(Arc::clone(&shared), settled));
         Ok(Arc::new(Self {
+            queue: queue.clone(),
             incoming: Mutex::new(incoming),
             settlements,
             shared,
@@ -132,6 +134,11 @@ impl CommandSource for EmbeddedSource {
 
     fn state(&self) -> watch::Receiver<BrokerState> {
         self.state.subscribe()
+    }
+
+    async fn dead_letters(&self) -> Option<u64> {
+        let count = self.queue.dead_count().await.ok()?;
+        u64::try_from(count).ok()
     }
 }
 

@@ -19,7 +19,7 @@ pub enum IntakePauseReason {
 }
 
 impl IntakePauseReason {
-    const ALL: [Self; 2] = [Self::StoreUnavailable, Self::OutboxFull];
+    pub(super) const ALL: [Self; 2] = [Self::StoreUnavailable, Self::OutboxFull];
 
     /// The name in logs and health.
     pub fn as_str(self) -> &'static str {

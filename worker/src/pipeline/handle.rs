@@ -168,7 +168,7 @@ impl Pipeline {
                     vec![]
                 },
                 outbox_max: settings.outbox_max,
-                gate,
+                gate: Arc::clone(&gate),
                 metrics: Arc::clone(&metrics),
                 done: parts.done.clone(),
             }
@@ -177,7 +177,9 @@ impl Pipeline {
         parts.renewers.spawn(
             GaugeSampler {
                 store,
-                consumer: source.map(|source| source.state()),
+                source,
+                gate: Arc::clone(&gate),
+                aside,
                 metrics: Arc::clone(&metrics),
                 step_types: HashMap::new(),
                 stopping: parts.done.clone(),
@@ -293,6 +295,12 @@ impl PipelineHandle {
     /// Why intake is paused, and every change of that: a process with paused intake is not ready.
     pub fn intake_pauses(&self) -> watch::Receiver<BTreeSet<IntakePauseReason>> {
         self.running.gate.reasons()
+    }
+
+    /// Ends waiting for the store: what cannot be decided now is given back, and its callers in this
+    /// process are told. Comes before those callers are drained; what is at work is still finished.
+    pub fn stop_waiting(&self) {
+        self.running.stopping.cancel();
     }
 
     /// Takes no more commands, finishes those that have begun and publishes what they decided.

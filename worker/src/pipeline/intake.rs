@@ -14,6 +14,7 @@ pub(super) async fn run(
     metrics: Arc<Metrics>,
 ) {
     while let Some(delivery) = source.next().await {
+        metrics.commands_held(1);
         let receipt = delivery.receipt;
         let (incoming, unknown_fields) = Incoming::read(delivery);
         if unknown_fields > 0 {
@@ -24,6 +25,7 @@ pub(super) async fn run(
         // broker's prefetch.
         if lanes[lane].send(incoming).await.is_err() {
             source.give_back(&[receipt]);
+            metrics.commands_held(-1);
         }
     }
 }

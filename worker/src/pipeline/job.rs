@@ -353,8 +353,7 @@ pub(super) fn reply_publication(
         reply_to: None,
         headers: BTreeMap::new(),
         content_type: "application/json",
-        // Plain data always serializes.
-        body: serde_json::to_vec(reply).unwrap_or_default().into(),
+        body: reply.to_json().into(),
         timestamp: now,
         mandatory: false,
         persistent: false,

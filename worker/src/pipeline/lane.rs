@@ -103,6 +103,7 @@ impl Lane {
                 Attempt::Failed(failure) => {
                     if let FailureCause::Split(SplitReason::TooSlow | SplitReason::TooBig) =
                         failure.cause
+                        && len > 1
                     {
                         self.collector.limit.failed(len);
                     }

@@ -48,7 +48,7 @@ impl LeaseRenewer {
                         (None, false) | (Some(_), true) => {}
                     }
                 }
-                Err(error) => tracing::debug!(%error, "the outbox could not be measured"),
+                Err(error) => tracing::warn!(%error, "the outbox could not be measured"),
             }
         }
     }
@@ -56,7 +56,7 @@ impl LeaseRenewer {
     async fn renew(&self) {
         for publisher in &self.publishers {
             if let Err(error) = self.outbox.renew(*publisher, OUTBOX_LEASE).await {
-                tracing::debug!(%error, "leases could not be renewed");
+                tracing::warn!(%error, "leases could not be renewed");
             }
         }
     }

@@ -42,12 +42,14 @@ impl LaneContext {
     pub(super) fn settle(&self, receipts: &[Receipt]) {
         if let Some(source) = self.source.as_ref().filter(|_| !receipts.is_empty()) {
             source.settle(receipts);
+            self.metrics.commands_held(-count(receipts));
         }
     }
 
     pub(super) fn give_back(&self, receipts: &[Receipt]) {
         if let Some(source) = self.source.as_ref().filter(|_| !receipts.is_empty()) {
             source.give_back(receipts);
+            self.metrics.commands_held(-count(receipts));
         }
     }
 
@@ -62,6 +64,10 @@ impl LaneContext {
         self.metrics
             .command(command_type, outcome, received_at.elapsed(), age);
     }
+}
+
+fn count(receipts: &[Receipt]) -> i64 {
+    i64::try_from(receipts.len()).unwrap_or(i64::MAX)
 }
 
 /// The age of a command, if its id contains a time: UUID version 7 begins with it.

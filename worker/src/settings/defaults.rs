@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Unacknowledged deliveries per channel: two batches of every lane, with room for deliveries that
-/// wait for acks.
+/// The most unacknowledged deliveries per queue: two batches of every lane, with room for deliveries
+/// that wait for acks.
 pub(super) const PREFETCH_DEFAULT: u16 = 2_048;
 /// Maximum number of commands in a batch.
 pub const BATCH_MAX_DEFAULT: usize = 256;

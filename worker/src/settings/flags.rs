@@ -43,7 +43,7 @@ pub struct SettingsFlags {
     /// Message types to publish, separated by commas [default: all]
     #[arg(long, value_name = "TYPES", global = true, hide = true)]
     pub publish: Option<String>,
-    /// Unacknowledged deliveries per channel [default: 2048]
+    /// Maximum number of unacknowledged deliveries per queue; fewer while commands are large [default: 2048]
     #[arg(long, value_name = "N", global = true, hide = true)]
     pub prefetch: Option<String>,
     /// Maximum number of commands in a batch [default: 256]

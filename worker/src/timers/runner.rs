@@ -72,7 +72,7 @@ impl TimerRunner {
     async fn run_decisions(&self, stopping: &CancellationToken) {
         let look = || self.run_due_decisions();
         poll(EVERY, stopping, look, |error: EventStoreError| {
-            tracing::debug!(%error, "timers could not be read");
+            tracing::warn!(%error, "timers could not be read; trying again");
         })
         .await;
     }
@@ -114,7 +114,7 @@ impl TimerRunner {
         let abandoned = CancellationToken::new();
         let look = || self.start_due_calls(&slots, &calls, stopping, &abandoned);
         poll(EVERY, stopping, look, |error: EventStoreError| {
-            tracing::debug!(%error, "timers of calls could not be read");
+            tracing::warn!(%error, "timers of calls could not be read; trying again");
         })
         .await;
         calls.close();
@@ -195,8 +195,12 @@ impl TimerRunner {
                 let second = self.submit(&row, Some(failed)).await;
                 matches!(second, Ok(Outcome::Duplicate(_))).then_some(row.id)
             }
-            // A row that was paused after the claim is claimed again once the pause ends.
-            Ok(Outcome::Applied(_) | Outcome::Undecided(Undecided::Paused))
+            // A row that was paused after the claim is claimed again once the pause ends, and one that
+            // was set aside when its lease runs out; the lane has told.
+            Ok(
+                Outcome::Applied(_)
+                | Outcome::Undecided(Undecided::Paused | Undecided::SetAside { .. }),
+            )
             | Err(PipelineStopped) => None,
             // The row stays and is tried again when its lease runs out; no work is lost.
             Ok(outcome @ (Outcome::Rejected(_) | Outcome::Undecided(_) | Outcome::Dead(_))) => {

@@ -11,6 +11,9 @@ use serde_json::Value;
 
 use super::unreadable::Unreadable;
 
+/// Bytes of a reply; the result is left out of a larger one.
+pub const REPLY_BYTES_MAX: usize = 1 << 20;
+
 /// The outcome of a command.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct CommandReply {
@@ -26,6 +29,10 @@ pub struct CommandReply {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<ProcessResult>")]
     pub result: Option<Value>,
+    /// Bytes of a result that is left out because the reply would be larger than 1 MiB; the task's
+    /// state has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result_bytes: Option<usize>,
 }
 
 impl CommandReply {
@@ -50,6 +57,7 @@ impl CommandReply {
             outcome,
             reason,
             result,
+            result_bytes: None,
         }
     }
 
@@ -60,6 +68,48 @@ impl CommandReply {
             outcome: "dead",
             reason: Some(unreadable.code.as_str().to_owned()),
             result: None,
+            result_bytes: None,
         }
+    }
+
+    /// The reply as JSON, within [`REPLY_BYTES_MAX`].
+    pub fn to_json(&self) -> Vec<u8> {
+        // Plain data always serializes.
+        let text = |reply: &Self| serde_json::to_vec(reply).unwrap_or_default();
+        let whole = text(self);
+        if whole.len() <= REPLY_BYTES_MAX {
+            return whole;
+        }
+        text(&Self {
+            command_id: self.command_id,
+            outcome: self.outcome,
+            reason: self.reason.clone(),
+            result: None,
+            result_bytes: Some(whole.len()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_result_that_is_too_large_is_left_out_and_its_size_told() {
+        let reply = |len: usize| CommandReply {
+            command_id: None,
+            outcome: "applied",
+            reason: None,
+            result: Some(json!("x".repeat(len))),
+            result_bytes: None,
+        };
+        let small: Value = serde_json::from_slice(&reply(1_000).to_json()).unwrap();
+        assert!(small["result"].is_string() && small.get("result_bytes").is_none());
+        let large: Value = serde_json::from_slice(&reply(REPLY_BYTES_MAX).to_json()).unwrap();
+        assert_eq!(large["outcome"], "applied");
+        assert!(large.get("result").is_none());
+        assert!(large["result_bytes"].as_u64() > Some(REPLY_BYTES_MAX as u64));
     }
 }

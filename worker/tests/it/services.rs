@@ -2,8 +2,12 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use glyph_worker::{amqp::Topology, broker::RetryDelay};
+use glyph_worker::{
+    amqp::{AmqpDeadLetters, Topology},
+    broker::{DeadLetters as _, RetryDelay},
+};
 use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use crate::support::{
@@ -132,6 +136,59 @@ async fn poison_is_dead_lettered_alone() {
     })
     .await;
     assert_eq!(services.count("SELECT count(*) FROM commands").await, 50);
+    worker.stop().await;
+    services.remove().await;
+}
+
+/// An operator's open transaction, say. Intake goes on, and so does every other task.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_row_keeps_back_its_own_task_only() {
+    let services = Services::new().await;
+    let worker = services.worker(services.orchestrator());
+    let _tap = services.tap().await;
+    let decided = async |count| {
+        eventually("decided", || async {
+            (services.count("SELECT count(*) FROM commands").await == count).then_some(())
+        })
+        .await;
+    };
+    let first: Vec<_> = (0..40)
+        .map(|n| submission(task(n), "annotate", 1, "yes"))
+        .collect();
+    services.send(&first).await;
+    decided(40).await;
+    let mut operator = PgConnection::connect(&services.database_url).await.unwrap();
+    let mut lock = operator.begin().await.unwrap();
+    sqlx::query("SELECT FROM tasks WHERE task_id = $1 FOR UPDATE")
+        .bind(task(7))
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    let second: Vec<_> = (0..40)
+        .map(|n| submission(task(n), "annotate", 2, "yes"))
+        .collect();
+    services.send(&second).await;
+    decided(79).await;
+    let letters = AmqpDeadLetters::new(services.amqp_settings());
+    let aside = eventually("set aside", || async {
+        let aside = letters.set_aside(10).await.unwrap();
+        (!aside.is_empty()).then_some(aside)
+    })
+    .await;
+    assert_eq!((aside.len(), aside[0].reason.as_str()), (1, "blocked"));
+    assert_eq!(
+        aside[0].command_id.as_deref(),
+        second[7]["command_id"].as_str()
+    );
+    assert!(aside[0].first_failed_at.is_some());
+    assert!(letters.list(10).await.unwrap().is_empty());
+    assert!(worker.pipeline.intake_pauses().borrow().is_empty());
+    lock.rollback().await.unwrap();
+    // Free again: the next command of the task is decided at once.
+    services
+        .send(&[submission(task(7), "annotate", 3, "yes")])
+        .await;
+    decided(80).await;
     worker.stop().await;
     services.remove().await;
 }

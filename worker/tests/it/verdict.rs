@@ -160,6 +160,13 @@ async fn blocked_tasks_are_set_aside_and_keep_out_of_the_batches_of_others() {
     world.settled(80).await;
     assert_eq!(world.engine.sizes.lock().unwrap()[3..], [36, 4]);
     assert_eq!(world.broker.pauses(), 0);
+    eventually("shown", || async {
+        let metrics = world.metrics.encode();
+        let shown = metrics.contains("glyph_set_aside_tasks{reason=\"blocked\"} 4")
+            && metrics.contains("\nglyph_commands_held 0");
+        shown.then_some(())
+    })
+    .await;
     world.drain().await;
 }
 
@@ -218,6 +225,20 @@ async fn a_caller_in_the_process_is_told_that_its_command_is_set_aside() {
         panic!("{outcome:?}");
     };
     assert_eq!(reason, SplitReason::TooSlow);
+    world.drain().await;
+}
+
+/// Timers are drained before the pipeline, and wait for its answers.
+#[tokio::test]
+async fn callers_do_not_wait_for_a_store_that_is_away_during_a_drain() {
+    let world = one_lane().await;
+    world.engine.away.store(usize::MAX, Ordering::SeqCst);
+    let pipeline = world.pipeline.clone();
+    let timer = envelope(&submission(task(1), "annotate", 1, "yes"));
+    let caller = tokio::spawn(async move { pipeline.submit(timer).await });
+    eventually("held", || async { world.broker.is_paused().then_some(()) }).await;
+    world.pipeline.stop_waiting();
+    assert!(caller.await.unwrap().is_err());
     world.drain().await;
 }
 

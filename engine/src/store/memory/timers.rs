@@ -3,6 +3,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use async_trait::async_trait;
+use chrono::TimeDelta;
 use uuid::Uuid;
 
 use super::{
@@ -59,13 +60,13 @@ impl TimerQueue for MemoryStore {
     async fn timer_stats(&self) -> Result<TimerStats, EventStoreError> {
         let now = self.now();
         let data = self.data();
-        let due = data
-            .due
-            .values()
-            .filter(|(row, _)| row.due_at <= now)
-            .count();
+        let due = data.due.values().map(|(row, _)| row);
+        let due = due.filter(|row| row.due_at <= now && !data.is_paused(row.task_id, now));
+        let due: Vec<_> = due.map(|row| row.due_at).collect();
+        let oldest = due.iter().min().map(|oldest| now - oldest);
         Ok(TimerStats {
-            due: i64::try_from(due).unwrap_or(i64::MAX),
+            due: i64::try_from(due.len()).unwrap_or(i64::MAX),
+            oldest_seconds: oldest.map_or(0.0, TimeDelta::as_seconds_f64),
             total: i64::try_from(data.due.len()).unwrap_or(i64::MAX),
         })
     }

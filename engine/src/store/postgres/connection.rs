@@ -15,7 +15,7 @@ use super::{
         EventStoreError, SplitReason,
         migrations::{MigrationFile, cause, check_migrated, migrator},
     },
-    error::{TimedOut, classify, connection_survives, is_undefined_table},
+    error::{TimedOut, classify, connection_survives, is_lock_timeout, is_undefined_table},
     query::{self, PgQuery},
 };
 
@@ -35,13 +35,19 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) const WORK_TIMEOUT: Duration = Duration::from_secs(10);
 /// The same limit for work that reads a lot: rebuilding, searching, projections.
 pub(super) const LONG_WORK_TIMEOUT: Duration = Duration::from_mins(1);
+/// A migration may take long, but never waits long for a lock: everybody who wants the table would
+/// queue up behind it.
+const MIGRATION_LIMITS: &str =
+    "SET statement_timeout = 0; SET lock_timeout = '2s'; SET client_min_messages = warning";
+/// How often a migration tries for its locks: for about ten minutes.
+const MIGRATION_TRIES: u32 = 150;
 /// An idle connection that does not answer a ping within this time is replaced.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// Closing or rolling back a connection that may be dead ends after this time.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The migrations, oldest first. Forward only: a released file is never changed.
-const MIGRATIONS: [MigrationFile; 10] = [
+const MIGRATIONS: [MigrationFile; 11] = [
     MigrationFile {
         version: 1,
         name: "init",
@@ -91,6 +97,11 @@ const MIGRATIONS: [MigrationFile; 10] = [
         version: 10,
         name: "slots_released",
         sql: include_str!("../../../../migrations/postgres/0010_slots_released.sql"),
+    },
+    MigrationFile {
+        version: 11,
+        name: "timers_by_workflow",
+        sql: include_str!("../../../../migrations/postgres/0011_timers_by_workflow.sql"),
     },
 ];
 
@@ -183,9 +194,10 @@ impl PgEventStore {
 
     /// Brings the schema to what this build needs; does nothing if it is current.
     ///
-    /// Uses a connection of its own, without time limits, and a lock: if several processes start
-    /// together, one migrates and the others wait. Migrations of later builds are ignored, so an
-    /// old and a new build can run on one schema.
+    /// Uses a connection of its own and a lock: if several processes start together, one migrates
+    /// and the others wait. A migration that cannot have the lock of a table is tried again, for
+    /// about ten minutes, and holds nobody up meanwhile. Migrations of later builds are ignored, so
+    /// an old and a new build can run on one schema.
     pub async fn migrate(&self) -> Result<(), EventStoreError> {
         let (store, schema) = (self.clone(), self.schema.clone());
         detached(async move {
@@ -377,9 +389,7 @@ async fn apply_migrations(
     schema: Option<&str>,
 ) -> Result<(), sqlx::Error> {
     let mut migrator = migrator(&MIGRATIONS);
-    raw_sql("SET statement_timeout = 0; SET lock_timeout = 0; SET client_min_messages = warning")
-        .execute(&mut *conn)
-        .await?;
+    raw_sql(MIGRATION_LIMITS).execute(&mut *conn).await?;
     if let Some(schema) = schema {
         let quoted = format!("\"{}\"", schema.replace('"', "\"\""));
         let found = sqlx::query(
@@ -391,6 +401,16 @@ async fn apply_migrations(
         // Check first: the statement needs a right on the database even if the schema exists.
         if !found.try_get::<bool, _>(1)? {
             migrator.create_schema(quoted);
+        }
+    }
+    for _ in 1..MIGRATION_TRIES {
+        match migrator.run_direct(None, conn, false).await.map_err(cause) {
+            Err(error) if is_lock_timeout(&error) => {
+                tracing::warn!("a migration waits for a lock that another session holds");
+                // Its session also waits for those who queued up behind it in vain.
+                tokio::time::sleep(LOCK_TIMEOUT).await;
+            }
+            done => return done,
         }
     }
     migrator.run_direct(None, conn, false).await.map_err(cause)

@@ -63,6 +63,11 @@ pub(super) fn connection_survives(error: &EventStoreError) -> bool {
     }
 }
 
+/// Whether another transaction has held a lock for too long.
+pub(super) fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    sql_state(error).as_deref() == Some("55P03")
+}
+
 /// Whether the table does not exist.
 pub(super) fn is_undefined_table(error: &sqlx::Error) -> bool {
     sql_state(error).as_deref() == Some("42P01")

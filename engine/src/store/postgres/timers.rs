@@ -7,7 +7,9 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
-    super::{EventStoreError, Timer, TimerLane, TimerQueue, TimerStats, rows},
+    super::{
+        EventStoreError, Timer, TimerLane, TimerQueue, TimerStats, rows, timers::TIMERS_COUNTED_MAX,
+    },
     PgEventStore,
     connection::WORK_TIMEOUT,
     query::{fetch_one, nth},
@@ -36,34 +38,94 @@ macro_rules! timer_columns {
 }
 pub(super) use timer_columns;
 
-/// Skips timers whose workflow is paused.
-const CLAIM: &str = concat!(
-    "
-    WITH due AS (
-        SELECT id FROM timers
-        WHERE due_at <= statement_timestamp()
-          AND (leased_until IS NULL OR leased_until <= statement_timestamp())
-          AND (kind = 'handler_call') = $3
-          AND NOT EXISTS (
-              SELECT FROM workflow_pauses p
-              WHERE p.ended_at IS NULL AND (p.until IS NULL OR p.until > statement_timestamp())
-                AND p.workflow = (SELECT t.workflow FROM tasks t WHERE t.task_id = timers.task_id))
-        ORDER BY due_at, id LIMIT $2
-        FOR UPDATE SKIP LOCKED
+/// The workflows that have timers of a lane and are not paused. Each is found by one step through an
+/// index, whatever the number of its timers.
+macro_rules! open_workflows {
+    ($lane:literal) => {
+        concat!(
+            "
+    WITH RECURSIVE workflows AS (
+        (SELECT workflow FROM timers WHERE kind ",
+            $lane,
+            " ORDER BY workflow LIMIT 1)
+        UNION ALL
+        SELECT next.workflow
+        FROM workflows CROSS JOIN LATERAL (
+            SELECT t.workflow FROM timers t
+            WHERE t.kind ",
+            $lane,
+            " AND t.workflow > workflows.workflow
+            ORDER BY t.workflow LIMIT 1
+        ) next
+    ), open AS (
+        SELECT workflow FROM workflows
+        WHERE NOT EXISTS (
+            SELECT FROM workflow_pauses p
+            WHERE p.workflow = workflows.workflow AND p.ended_at IS NULL
+              AND (p.until IS NULL OR p.until > statement_timestamp()))
+    )"
+        )
+    };
+}
+
+macro_rules! claim {
+    ($lane:literal) => {
+        concat!(
+            open_workflows!($lane),
+            ", due AS (
+        SELECT found.id
+        FROM open CROSS JOIN LATERAL (
+            SELECT t.id, t.due_at FROM timers t
+            WHERE t.kind ",
+            $lane,
+            " AND t.workflow = open.workflow AND t.due_at <= statement_timestamp()
+              AND (t.leased_until IS NULL OR t.leased_until <= statement_timestamp())
+            ORDER BY t.due_at LIMIT $2
+            FOR UPDATE SKIP LOCKED
+        ) found
+        ORDER BY found.due_at, found.id LIMIT $2
     )
     UPDATE timers t SET leased_until = clock_timestamp() + make_interval(secs => $1)
     FROM due WHERE t.id = due.id
     RETURNING ",
-    timer_columns!("t")
-);
+            timer_columns!("t")
+        )
+    };
+}
+
+/// How many timers of one lane are due, counted up to a bound, and the age of the oldest.
+macro_rules! stats {
+    ($lane:literal) => {
+        concat!(
+            open_workflows!($lane),
+            "
+    SELECT count(found.due_at),
+           coalesce(extract(epoch FROM statement_timestamp() - min(found.due_at)), 0)::float8
+    FROM (
+        SELECT due.due_at
+        FROM open CROSS JOIN LATERAL (
+            SELECT t.due_at FROM timers t
+            WHERE t.kind ",
+            $lane,
+            " AND t.workflow = open.workflow AND t.due_at <= statement_timestamp()
+            ORDER BY t.due_at LIMIT $1
+        ) due
+        LIMIT $1
+    ) found"
+        )
+    };
+}
+
+const CLAIM_CALLS: &str = claim!("= 'handler_call'");
+const CLAIM_DECISIONS: &str = claim!("<> 'handler_call'");
+const CALLS_DUE: &str = stats!("= 'handler_call'");
+const DECISIONS_DUE: &str = stats!("<> 'handler_call'");
+const TOTAL: &str = "SELECT count(*) FROM (SELECT FROM timers LIMIT $1) counted";
 
 /// A locked timer is being written by a batch or claimed; it returns when its lease expires.
 const DROP: &str = "
     DELETE FROM timers WHERE id IN (
         SELECT id FROM timers WHERE id = ANY ($1) ORDER BY id FOR UPDATE SKIP LOCKED)";
-
-const STATS: &str = "
-    SELECT count(*) FILTER (WHERE due_at <= statement_timestamp()), count(*) FROM timers";
 
 #[async_trait]
 impl TimerQueue for PgEventStore {
@@ -73,10 +135,13 @@ impl TimerQueue for PgEventStore {
         lease: Duration,
         limit: u32,
     ) -> Result<Vec<Timer>, EventStoreError> {
-        let query = sqlx::query(CLAIM)
+        let sql = match lane {
+            TimerLane::Calls => CLAIM_CALLS,
+            TimerLane::Decisions => CLAIM_DECISIONS,
+        };
+        let query = sqlx::query(sql)
             .bind(lease.as_secs_f64())
-            .bind(i64::from(limit))
-            .bind(lane == TimerLane::Calls);
+            .bind(i64::from(limit));
         let mut claimed = self.fetch(WORK_TIMEOUT, query, rows::due).await?;
         // RETURNING guarantees no order.
         claimed.sort_by_key(|row| (row.due_at, row.id));
@@ -90,12 +155,20 @@ impl TimerQueue for PgEventStore {
 
     async fn timer_stats(&self) -> Result<TimerStats, EventStoreError> {
         self.run(WORK_TIMEOUT, |conn: &mut PgConnection| {
-            Box::pin(fetch_one(conn, sqlx::query(STATS), |row| {
-                Ok(TimerStats {
-                    due: nth(row, 0)?,
-                    total: nth(row, 1)?,
-                })
-            }))
+            Box::pin(async move {
+                let mut stats = TimerStats::default();
+                for sql in [CALLS_DUE, DECISIONS_DUE] {
+                    let query = sqlx::query(sql).bind(TIMERS_COUNTED_MAX);
+                    let (due, oldest): (i64, f64) =
+                        fetch_one(&mut *conn, query, |row| Ok((nth(row, 0)?, nth(row, 1)?)))
+                            .await?;
+                    stats.due += due;
+                    stats.oldest_seconds = stats.oldest_seconds.max(oldest);
+                }
+                let query = sqlx::query(TOTAL).bind(TIMERS_COUNTED_MAX);
+                stats.total = fetch_one(conn, query, |row| nth(row, 0)).await?;
+                Ok(stats)
+            })
         })
         .await
     }

@@ -76,12 +76,15 @@ const WRITE_SELDOM: &str = "
     WITH unset AS (
         DELETE FROM timers WHERE id = ANY ($1)
     ), due AS (
-        INSERT INTO timers (id, task_id, step_id, visit, kind, n, due_at)
-        SELECT * FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::int[], $6::text[], $7::int[],
-                             $8::timestamptz[])
+        INSERT INTO timers (id, task_id, step_id, visit, kind, n, due_at, workflow)
+        SELECT d.*, coalesce(t.workflow, '')
+        FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::int[], $6::text[], $7::int[],
+                    $8::timestamptz[]) AS d (id, task_id, step_id, visit, kind, n, due_at)
+        LEFT JOIN tasks t ON t.task_id = d.task_id
         ON CONFLICT (id) DO UPDATE
         SET task_id = excluded.task_id, step_id = excluded.step_id, visit = excluded.visit,
-            kind = excluded.kind, n = excluded.n, due_at = excluded.due_at, leased_until = NULL
+            kind = excluded.kind, n = excluded.n, due_at = excluded.due_at, leased_until = NULL,
+            workflow = excluded.workflow
     ), kept AS (
         INSERT INTO drafts (task_id, step_id, visit, user_id, draft, saved_at)
         SELECT d.task_id, d.step_id, d.visit, d.user_id, d.draft::jsonb, d.saved_at

@@ -35,7 +35,7 @@ const READERS: u32 = 4;
 const WAL_BYTES_KEPT: &str = "67108864";
 
 /// The migrations, oldest first. Forward only: a released file is never changed.
-const MIGRATIONS: [MigrationFile; 10] = [
+const MIGRATIONS: [MigrationFile; 11] = [
     MigrationFile {
         version: 1,
         name: "store",
@@ -85,6 +85,11 @@ const MIGRATIONS: [MigrationFile; 10] = [
         version: 10,
         name: "slots_released",
         sql: include_str!("../../../../migrations/sqlite/0010_slots_released.sql"),
+    },
+    MigrationFile {
+        version: 11,
+        name: "timers_by_workflow",
+        sql: include_str!("../../../../migrations/sqlite/0011_timers_by_workflow.sql"),
     },
 ];
 

@@ -57,12 +57,14 @@ const OUTBOX: &str = "
 const UNSET_TIMERS: &str = "DELETE FROM timers WHERE id IN (SELECT value FROM json_each(?1))";
 
 const SET_TIMERS: &str = "
-    INSERT INTO timers (id, task_id, step_id, visit, kind, n, due_at)
-    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6
+    INSERT INTO timers (id, task_id, step_id, visit, kind, n, due_at, workflow)
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
+           coalesce((SELECT t.workflow FROM tasks AS t WHERE t.task_id = value ->> 1), '')
     FROM json_each(?1) WHERE true ORDER BY key
     ON CONFLICT (id) DO UPDATE SET
         task_id = excluded.task_id, step_id = excluded.step_id, visit = excluded.visit,
-        kind = excluded.kind, n = excluded.n, due_at = excluded.due_at, leased_until = NULL";
+        kind = excluded.kind, n = excluded.n, due_at = excluded.due_at, leased_until = NULL,
+        workflow = excluded.workflow";
 
 const DRAFTS: &str = "
     INSERT INTO drafts (task_id, step_id, visit, user_id, draft, saved_at)

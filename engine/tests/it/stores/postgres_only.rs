@@ -6,7 +6,8 @@ use glyph_workflow_engine::{
     ids::TaskId,
     store::{
         CommandLog, EventStore, EventStoreError, LogPosition, OpenBatch, OpenRequest, Outbox,
-        PgEventStore, PgSettings, SplitReason, TaskIndex, Verdict, WorkflowConfigStore,
+        PgEventStore, PgSettings, SplitReason, TaskIndex, Timer, TimerKind, TimerLane, TimerQueue,
+        Verdict, WorkflowConfigStore,
     },
 };
 use serde_json::json;
@@ -40,7 +41,7 @@ async fn versions_of(store: &PgEventStore, count: usize) -> Vec<(TaskId, u64)> {
         .expect("the log gets there")
 }
 
-async fn waiting(fresh: &Postgres, count: i64) {
+pub(super) async fn waiting(fresh: &Postgres, count: i64) {
     const WAITING: &str = "
         SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND wait_event_type = 'Lock'";
@@ -62,7 +63,7 @@ fn is_forbidden(error: &sqlx::Error) -> bool {
         == Some("42501")
 }
 
-async fn begin(store: &PgEventStore, tasks: &[TaskId]) -> OpenBatch {
+pub(super) async fn begin(store: &PgEventStore, tasks: &[TaskId]) -> OpenBatch {
     open(store, tasks, None).await
 }
 
@@ -236,74 +237,6 @@ async fn no_two_batches_count_the_same_tasks() {
     waiting(&fresh, 1).await;
     finish(first, &[task("one")]).await;
     assert_eq!(second.await.unwrap(), 1);
-    fresh.finish().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lock_that_is_held_too_long_names_its_task() {
-    let Some(fresh) = Postgres::fresh().await else {
-        return;
-    };
-    let one = task("one");
-    let two = task("two");
-    append(&fresh.store, one, None, started("flow", &[])).await;
-    append(&fresh.store, two, None, started("flow", &[])).await;
-    let batch = begin(&fresh.store, &[one]).await;
-    let request = OpenRequest {
-        tasks: HashMap::from([(one, 2), (two, 2)]),
-        ..OpenRequest::default()
-    };
-    let refused = fresh.store.open(request).await.err().unwrap();
-    assert_eq!(refused.verdict(true), Verdict::Split(SplitReason::Blocked));
-    let EventStoreError::Hindered { tasks, .. } = refused else {
-        panic!("{refused:?}");
-    };
-    assert_eq!(tasks, [one].into());
-    drop(begin(&fresh.store, &[two]).await);
-    finish(batch, &[one]).await;
-    fresh.finish().await;
-}
-
-/// The reason of a trigger, an unknown SQLSTATE and a statement that takes too long are no fault of
-/// the content.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_content_is_to_blame() {
-    let Some(fresh) = Postgres::fresh().await else {
-        return;
-    };
-    let mut conn = fresh.connection().await;
-    let store = &fresh.store;
-    let one = task("one");
-    for (body, verdict) in [
-        (
-            "RAISE 'the audit server is away'",
-            Verdict::Split(SplitReason::Unexplained),
-        ),
-        (
-            "RAISE SQLSTATE 'ZZ999'",
-            Verdict::Split(SplitReason::Unexplained),
-        ),
-        ("PERFORM pg_sleep(60)", Verdict::Split(SplitReason::TooSlow)),
-        ("RAISE SQLSTATE '53100'", Verdict::Wait),
-        ("RAISE SQLSTATE '22023'", Verdict::Blame),
-    ] {
-        let trigger = format!(
-            "CREATE OR REPLACE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS \
-             $$ BEGIN {body}; RETURN NEW; END $$; \
-             CREATE OR REPLACE TRIGGER audit BEFORE INSERT ON workflow_events \
-             FOR EACH ROW EXECUTE FUNCTION audit()"
-        );
-        raw_sql(AssertSqlSafe(trigger))
-            .execute(&mut conn)
-            .await
-            .unwrap();
-        let batch = begin(store, &[one]).await;
-        let (write, _) = write_on(None, one, batch.now, started("flow", &[]));
-        let refused = batch.commit(vec![write]).await.unwrap_err();
-        EventStore::ping(store).await.unwrap();
-        assert_eq!(refused.verdict(true), verdict, "{body}: {refused:?}");
-    }
-    conn.close().await.unwrap();
     fresh.finish().await;
 }
 

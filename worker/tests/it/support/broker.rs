@@ -202,6 +202,10 @@ impl CommandSource for FakeBroker {
     fn state(&self) -> watch::Receiver<BrokerState> {
         self.source_state.subscribe()
     }
+
+    async fn dead_letters(&self) -> Option<u64> {
+        None
+    }
 }
 
 #[async_trait]

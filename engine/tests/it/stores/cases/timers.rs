@@ -51,6 +51,7 @@ pub(in crate::stores) async fn timers_is_leased_moved_and_unset(a: &impl Adapter
 
     let stats = store.timer_stats().await.unwrap();
     assert_eq!((stats.due, stats.total), (2, 3));
+    assert!(stats.oldest_seconds >= 20.0, "{stats:?}");
     let short = Duration::from_millis(200);
     assert_eq!(
         store

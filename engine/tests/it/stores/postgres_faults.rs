@@ -1,0 +1,161 @@
+//! What Postgres says of a failed batch, and who is kept from going on by whom.
+
+use std::{collections::HashMap, time::Duration};
+
+use glyph_workflow_engine::store::{
+    EventStore, EventStoreError, OpenRequest, PgEventStore, SplitReason, Timer, TimerKind,
+    TimerLane, TimerQueue, Verdict,
+};
+use sqlx::{AssertSqlSafe, Connection, postgres::PgPoolOptions, raw_sql};
+use tokio::time::timeout;
+
+use super::{
+    adapter::Adapter as _,
+    postgres::Postgres,
+    postgres_only::{begin, finish, waiting},
+    samples::*,
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_that_is_held_too_long_names_its_task() {
+    let Some(fresh) = Postgres::fresh().await else {
+        return;
+    };
+    let one = task("one");
+    let two = task("two");
+    append(&fresh.store, one, None, started("flow", &[])).await;
+    append(&fresh.store, two, None, started("flow", &[])).await;
+    let batch = begin(&fresh.store, &[one]).await;
+    let request = OpenRequest {
+        tasks: HashMap::from([(one, 2), (two, 2)]),
+        ..OpenRequest::default()
+    };
+    let refused = fresh.store.open(request).await.err().unwrap();
+    assert_eq!(refused.verdict(true), Verdict::Split(SplitReason::Blocked));
+    let EventStoreError::Hindered { tasks, .. } = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(tasks, [one].into());
+    drop(begin(&fresh.store, &[two]).await);
+    finish(batch, &[one]).await;
+    fresh.finish().await;
+}
+
+/// The reason of a trigger, an unknown SQLSTATE and a statement that takes too long are no fault of
+/// the content.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_content_is_to_blame() {
+    let Some(fresh) = Postgres::fresh().await else {
+        return;
+    };
+    let mut conn = fresh.connection().await;
+    let store = &fresh.store;
+    let one = task("one");
+    for (body, verdict) in [
+        (
+            "RAISE 'the audit server is away'",
+            Verdict::Split(SplitReason::Unexplained),
+        ),
+        (
+            "RAISE SQLSTATE 'ZZ999'",
+            Verdict::Split(SplitReason::Unexplained),
+        ),
+        ("PERFORM pg_sleep(60)", Verdict::Split(SplitReason::TooSlow)),
+        ("RAISE SQLSTATE '53100'", Verdict::Wait),
+        ("RAISE SQLSTATE '22023'", Verdict::Blame),
+    ] {
+        let trigger = format!(
+            "CREATE OR REPLACE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN {body}; RETURN NEW; END $$; \
+             CREATE OR REPLACE TRIGGER audit BEFORE INSERT ON workflow_events \
+             FOR EACH ROW EXECUTE FUNCTION audit()"
+        );
+        raw_sql(AssertSqlSafe(trigger))
+            .execute(&mut conn)
+            .await
+            .unwrap();
+        let batch = begin(store, &[one]).await;
+        let (write, _) = write_on(None, one, batch.now, started("flow", &[]));
+        let refused = batch.commit(vec![write]).await.unwrap_err();
+        EventStore::ping(store).await.unwrap();
+        assert_eq!(refused.verdict(true), verdict, "{body}: {refused:?}");
+    }
+    conn.close().await.unwrap();
+    fresh.finish().await;
+}
+
+/// Their number does not matter: claiming goes past the workflow, not past its timers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn timers_of_a_paused_workflow_are_in_nobodys_way() {
+    const OVERDUE: &str = "
+        INSERT INTO timers (id, task_id, visit, kind, n, due_at, workflow)
+        SELECT gen_random_uuid(), gen_random_uuid(), 1, 'resume', 0, now() - interval '1 day', 'held'
+        FROM generate_series(1, 200000)";
+    const PAUSED: &str = "
+        INSERT INTO workflow_pauses (pause_id, workflow, since)
+        VALUES (gen_random_uuid(), 'held', now())";
+    let Some(fresh) = Postgres::fresh().await else {
+        return;
+    };
+    let mut conn = fresh.connection().await;
+    raw_sql(OVERDUE).execute(&mut conn).await.unwrap();
+    raw_sql(PAUSED).execute(&mut conn).await.unwrap();
+    raw_sql("ANALYZE timers").execute(&mut conn).await.unwrap();
+    let one = task("one");
+    let now = begin(&fresh.store, &[one]).await.now;
+    let timer = Timer {
+        id: id("due"),
+        task_id: one,
+        step_id: None,
+        visit: 1,
+        kind: TimerKind::Resume,
+        n: 0,
+        due_at: now,
+    };
+    append_with(&fresh.store, one, None, started("flow", &[]), |write, _| {
+        write.timers_set = vec![timer.clone()];
+    })
+    .await;
+    // Reading all of them takes about a second.
+    let impatient = fresh.options().options([("statement_timeout", "150ms")]);
+    let pool = PgPoolOptions::new().connect_with(impatient).await.unwrap();
+    let store = PgEventStore::from_pool(pool);
+    let lease = Duration::from_mins(1);
+    let claimed = store.claim_timers(TimerLane::Decisions, lease, 512).await;
+    assert_eq!(claimed.unwrap(), [timer]);
+    assert_eq!(store.timer_stats().await.unwrap().due, 1);
+    store.pool().close().await;
+    conn.close().await.unwrap();
+    fresh.finish().await;
+}
+
+/// Whoever wants the table would queue up behind a migration that waits for its lock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_that_waits_for_a_lock_lets_readers_through() {
+    const BACK: &str = "
+        DELETE FROM _sqlx_migrations WHERE version = 11;
+        DROP INDEX timers_of_calls, timers_of_decisions;
+        ALTER TABLE timers DROP COLUMN workflow;
+        CREATE INDEX timers_by_due_time ON timers (due_at)";
+    let Some(fresh) = Postgres::fresh().await else {
+        return;
+    };
+    let mut reader = fresh.connection().await;
+    raw_sql(BACK).execute(&mut reader).await.unwrap();
+    raw_sql("BEGIN; SELECT FROM timers")
+        .execute(&mut reader)
+        .await
+        .unwrap();
+    let store = fresh.store.clone();
+    let migrating = tokio::spawn(async move { store.migrate().await });
+    waiting(&fresh, 1).await;
+    let reads = fresh.ask::<i64>("SELECT count(*) FROM timers");
+    let read = timeout(Duration::from_secs(10), reads).await;
+    assert_eq!(read.expect("reads in time"), 0);
+    assert!(!migrating.is_finished());
+    raw_sql("COMMIT").execute(&mut reader).await.unwrap();
+    migrating.await.unwrap().unwrap();
+    fresh.store.check_migrated().await.unwrap();
+    reader.close().await.unwrap();
+    fresh.finish().await;
+}
