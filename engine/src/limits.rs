@@ -43,6 +43,9 @@ pub const ANSWER_STEPS_MAX: u64 = 1 << 28;
 /// Time that the decisions of one batch may take under its locks; what is not decided by then is left
 /// for the next batch. Far below the time after which the database ends an idle transaction.
 pub const DECIDING_MAX: Duration = Duration::from_secs(1);
+/// Time that one decision may take among others. One that takes longer is named as too slow before the
+/// database ends the transaction as idle, which it does after ten seconds; alone, it is still tried.
+pub const DECISION_MAX: Duration = Duration::from_secs(8);
 /// Steps that reading one answer may take; beyond it the answer is `invalid_annotation`.
 pub const ANSWER_READ_STEPS_MAX: u64 = 1 << 26;
 /// Values that an answer may be chosen from (`values`); more are refused at creation.

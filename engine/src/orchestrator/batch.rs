@@ -13,16 +13,15 @@ use std::{
 use super::{
     BatchReport, OrchestrationError, WorkflowOrchestrator,
     chain::{ChainEnd, Run},
-    compute::compute,
     live_models::ModelsInUse,
 };
 use crate::{
     command::{Command, CommandEnvelope},
     executor::annotators::{Annotators, ModelKey},
     ids::{RevisionId, TaskId, WorkflowId, WorkflowSelector},
-    limits::DECIDING_MAX,
+    limits::{DECIDING_MAX, DECISION_MAX},
     state::WorkflowSnapshot,
-    store::{OpenBatch, OpenRequest, PublisherId},
+    store::{EventStoreError, OpenBatch, OpenRequest, PublisherId, SplitReason},
     transition::CompiledWorkflow,
 };
 
@@ -74,6 +73,14 @@ impl WorkflowOrchestrator {
             mut models,
             ends,
         } = self.decide_batch(commands, publisher, true).await?;
+        if let Some(task) = run.too_slow.filter(|_| commands.len() > 1) {
+            return Err(EventStoreError::Hindered {
+                reason: SplitReason::TooSlow,
+                tasks: [task].into(),
+                source: format!("a decision took longer than {DECISION_MAX:?}").into(),
+            }
+            .into());
+        }
         let mut writes = Vec::with_capacity(ends.len());
         let mut states = Vec::with_capacity(ends.len());
         for (task, end) in ends {
@@ -116,7 +123,7 @@ impl WorkflowOrchestrator {
                 if is_limited {
                     opened.run.stop_at(self.facts.stopwatch() + DECIDING_MAX);
                 }
-                return Ok(compute(|| opened.decide(&batch, models)));
+                return Ok(opened.decide(&batch, models));
             }
             // The workflow of a task that was not cached is known only now, and uses a model that
             // is not prepared. Nothing is decided; the locks are released while the model is
@@ -236,18 +243,17 @@ struct Opened<'a> {
 }
 
 impl<'a> Opened<'a> {
-    /// Decides every chain.
+    /// Decides every chain, off the threads that serve everything else.
     fn decide(mut self, batch: &Batch<'_>, models: ModelsInUse) -> Decided<'a> {
         let mut ends = Vec::with_capacity(self.states.len());
-        {
-            let looked = models.look();
-            let annotators = Annotators::new(&looked);
+        models.look(|looked| {
+            let annotators = Annotators::new(looked);
             for ((task, chain), state) in batch.chains.iter().zip(self.states) {
                 let open = &self.open;
                 let end = self.run.run_chain(*task, state, chain, open, annotators);
                 ends.push((*task, end));
             }
-        }
+        });
         Decided {
             open: self.open,
             run: self.run,

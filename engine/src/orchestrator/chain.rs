@@ -20,7 +20,7 @@ use crate::{
     events::{StoredEvent, WorkflowEvent, evolve},
     executor::annotators::Annotators,
     ids::{CommandId, RevisionId, TaskId, WorkflowId, WorkflowSelector},
-    limits::SNAPSHOT_EVERY,
+    limits::{DECISION_MAX, SNAPSHOT_EVERY},
     state::{Draft, Slots, WorkflowPause, WorkflowSnapshot},
     store::{
         CommandRecord, NewOutboxRow, OpenBatch, OpenedTask, RecordedOutcome, SnapshotRow, TaskRow,
@@ -44,6 +44,8 @@ pub(super) struct Run<'a> {
     /// When to stop deciding; none to decide everything.
     stop_at: Option<Instant>,
     has_decided: bool,
+    /// The task whose decision took longer than [`DECISION_MAX`].
+    pub(super) too_slow: Option<TaskId>,
     /// Outcomes of ids in this batch, for second copies of them.
     decided: HashMap<CommandId, ([u8; 32], RecordedOutcome)>,
     pub(super) outcomes: Vec<Option<Outcome>>,
@@ -103,6 +105,7 @@ impl<'a> Run<'a> {
             named,
             stop_at: None,
             has_decided: false,
+            too_slow: None,
             decided: HashMap::new(),
             outcomes: vec![None; commands.len()],
             stats: BatchStats::default(),
@@ -115,9 +118,8 @@ impl<'a> Run<'a> {
     }
 
     fn is_out_of_time(&self) -> bool {
-        let stopwatch = || self.orchestrator.facts.stopwatch();
         let deadline = self.stop_at.filter(|_| self.has_decided);
-        deadline.is_some_and(|deadline| stopwatch() >= deadline)
+        deadline.is_some_and(|deadline| self.orchestrator.facts.stopwatch() >= deadline)
     }
 
     /// The state at the version under the lock: the cached state brought up to date.
@@ -226,11 +228,16 @@ impl<'a> Run<'a> {
             now: self.now,
             pauses: &self.pauses,
         };
+        let facts = &self.orchestrator.facts;
+        let begun = facts.stopwatch();
         // A decision only reads `state`, so a panic leaves nothing half done: the other commands
         // keep their outcomes.
         let decided = catch_unwind(AssertUnwindSafe(|| {
             decide(state.as_ref(), envelope, &context)
         }));
+        if facts.stopwatch() - begun > DECISION_MAX {
+            self.too_slow = Some(envelope.command.task_id());
+        }
         let decision = match decided {
             Ok(decision) => decision,
             Err(panic) => return Outcome::Undecided(Undecided::Panicked(panic_text(&*panic))),

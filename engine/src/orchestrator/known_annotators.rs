@@ -18,7 +18,7 @@ impl fmt::Debug for KnownAnnotators {
 impl KnownAnnotators {
     /// Looks at the models, which learn nothing meanwhile.
     pub fn look<T>(&self, look: impl FnOnce(&dyn ModelSource) -> T) -> T {
-        look(&self.0.look())
+        self.0.look(|looked| look(looked))
     }
 }
 

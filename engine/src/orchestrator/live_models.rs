@@ -388,10 +388,12 @@ impl ModelsInUse {
         self.0.iter().any(|in_use| in_use.key == *key)
     }
 
-    /// The models, which do not change while the returned value lives.
-    pub(super) fn look(&self) -> Looked<'_> {
-        let models = self.0.iter();
-        Looked(models.map(|m| (&m.key, m.live.models())).collect())
+    /// Looks at the models, which do not change meanwhile. Waits while one of them learns.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&Looked<'_>) -> T) -> T {
+        compute(|| {
+            let models = self.0.iter();
+            look(&Looked(models.map(|m| (&m.key, m.live.models())).collect()))
+        })
     }
 
     /// Notes the events that a batch is about to commit, so that the next batch can use them.

@@ -79,9 +79,7 @@ impl ClaimPriority {
             Self::Reliable {
                 models, questions, ..
             } => {
-                let looked = models.look();
-                let annotators = Annotators::new(&looked);
-                let priority = |slot: &OpenSlot| {
+                let priority = |annotators: Annotators<'_>, slot: &OpenSlot| {
                     if slot.submitted == 0 {
                         return OfferPriority::Usual;
                     }
@@ -92,13 +90,16 @@ impl ClaimPriority {
                         percent: percent(confidence),
                     }
                 };
-                let slots = slots.into_iter();
-                slots
-                    .map(|slot| {
-                        let priority = priority(&slot);
-                        offer(slot, priority)
-                    })
-                    .collect()
+                models.look(|looked| {
+                    let annotators = Annotators::new(looked);
+                    let slots = slots.into_iter();
+                    slots
+                        .map(|slot| {
+                            let priority = priority(annotators, &slot);
+                            offer(slot, priority)
+                        })
+                        .collect()
+                })
             }
         }
     }
@@ -115,10 +116,10 @@ impl ClaimPriority {
                 },
                 OfferPriority::Contested { .. },
             ) => {
-                let looked = models.look();
                 let item = (slot.task_id, slot.visit);
                 Some(OfferBasis::Contested {
-                    confidence: Annotators::new(&looked).confidence(questions, item),
+                    confidence: models
+                        .look(|looked| Annotators::new(looked).confidence(questions, item)),
                     accuracy_low: reliability.low,
                     accuracy_expected: reliability.expected,
                     position: reliability.position,

@@ -44,8 +44,8 @@ impl WorkflowOrchestrator {
         let models = Arc::new(models);
         for step in steps.iter_mut().filter(by_quality) {
             let questions = step.questions();
-            let looked = models.look();
-            let reliability = Annotators::new(&looked).reliability(&questions, user_id);
+            let reliability =
+                models.look(|looked| Annotators::new(looked).reliability(&questions, user_id));
             if let Some(reliability) = reliability.filter(Reliability::is_reliable) {
                 step.claim_priority = ClaimPriority::Reliable {
                     models: Arc::clone(&models),

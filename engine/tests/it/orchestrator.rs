@@ -20,7 +20,7 @@ use glyph_workflow_engine::{
     ids::{TaskId, UserId, WorkflowSelector},
     pauses_of,
     state::TaskStatus,
-    store::{EventStore, MemoryStore, OperatorLog, RecordedOutcome},
+    store::{EventStore, EventStoreError, MemoryStore, OperatorLog, RecordedOutcome},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -282,11 +282,22 @@ async fn a_panic_is_one_commands_own() {
     assert_eq!(names, ["applied", "undecided", "applied"]);
 }
 
-/// A stopwatch that runs a second each time it is read.
+/// A stopwatch that goes on by a step each time it is read.
 #[derive(Debug)]
 struct Slow {
     started: Instant,
+    step: Duration,
     reads: AtomicU32,
+}
+
+impl Slow {
+    fn new(step: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            started: SystemFacts.stopwatch(),
+            step,
+            reads: AtomicU32::new(0),
+        })
+    }
 }
 
 impl FactSource for Slow {
@@ -296,17 +307,14 @@ impl FactSource for Slow {
 
     fn stopwatch(&self) -> Instant {
         let reads = self.reads.fetch_add(1, Ordering::SeqCst);
-        self.started + Duration::from_secs(1) * reads
+        self.started + self.step * reads
     }
 }
 
 #[tokio::test]
 async fn what_a_batch_has_no_time_for_is_left_for_the_next_one() {
     let (_, orchestrator) = orchestrator();
-    let orchestrator = orchestrator.with_facts(Arc::new(Slow {
-        started: SystemFacts.stopwatch(),
-        reads: AtomicU32::new(0),
-    }));
+    let orchestrator = orchestrator.with_facts(Slow::new(Duration::from_secs(1)));
     orchestrator.create_workflow(YAML).await.unwrap();
     let mut batch: Vec<_> = (0..3).map(|n| submission(n, task(n), n, "yes")).collect();
     batch.push(submission(3, task(0), 3, "yes"));
@@ -324,6 +332,25 @@ async fn what_a_batch_has_no_time_for_is_left_for_the_next_one() {
     let again = orchestrator.process_batch(all, None).await.unwrap();
     let names: Vec<_> = again.outcomes.iter().map(Outcome::name).collect();
     assert_eq!(names, ["duplicate"; 4]);
+}
+
+#[tokio::test]
+async fn a_decision_that_is_too_slow_is_named_and_tried_alone() {
+    let (_, orchestrator) = orchestrator();
+    let orchestrator = orchestrator.with_facts(Slow::new(Duration::from_secs(9)));
+    orchestrator.create_workflow(YAML).await.unwrap();
+    let batch = vec![
+        submission(1, task(1), 1, "yes"),
+        submission(2, task(2), 1, "yes"),
+    ];
+    let refused = orchestrator.process_batch(batch.clone(), None).await;
+    let Err(OrchestrationError::EventStoreError(EventStoreError::Hindered { tasks, .. })) = refused
+    else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(tasks, [task(1)].into());
+    let alone = orchestrator.process_batch(batch[..1].to_vec(), None).await;
+    assert!(matches!(alone.unwrap().outcomes[0], Outcome::Applied(_)));
 }
 
 #[tokio::test]
@@ -433,7 +460,7 @@ async fn a_pause_that_runs_out_is_ended_once_and_not_if_it_was_prolonged() {
     let clock = Arc::new(std::sync::atomic::AtomicI64::new(0));
     let reading = Arc::clone(&clock);
     let store = Arc::new(MemoryStore::with_clock(Arc::new(move || {
-        let seconds = reading.load(std::sync::atomic::Ordering::Relaxed);
+        let seconds = reading.load(Ordering::Relaxed);
         chrono::DateTime::from_timestamp(seconds, 0).unwrap()
     })));
     let orchestrator = WorkflowOrchestrator::new(store.clone(), store.clone());
@@ -461,7 +488,7 @@ async fn a_pause_that_runs_out_is_ended_once_and_not_if_it_was_prolonged() {
 
     // Extended before its expiry was recorded: the pause continues, with its original start.
     assert!(is_applied(pause(2, 200).await));
-    clock.store(150, std::sync::atomic::Ordering::Relaxed);
+    clock.store(150, Ordering::Relaxed);
     let outcome = orchestrator
         .operator_command(&*store, lapsed)
         .await
@@ -470,7 +497,7 @@ async fn a_pause_that_runs_out_is_ended_once_and_not_if_it_was_prolonged() {
     let open = store.workflow_pauses().await.unwrap();
     assert_eq!(open.active[0].since.timestamp(), 0);
 
-    clock.store(300, std::sync::atomic::Ordering::Relaxed);
+    clock.store(300, Ordering::Relaxed);
     let open = store.workflow_pauses().await.unwrap();
     assert_eq!((open.active.len(), open.expired.len()), (0, 1));
     let lapsed = OperatorEnvelope::of_lapsed(&open.expired[0]).unwrap();

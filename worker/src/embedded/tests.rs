@@ -519,6 +519,31 @@ async fn prefetch_bounds_what_is_handed_out() {
 }
 
 #[tokio::test]
+async fn what_is_set_aside_is_listed_and_dead_letters_are_counted() {
+    let (_folder, queue) = file().await;
+    let publisher = EmbeddedPublisher::new(queue.clone());
+    let because = |destination, reason: &str| {
+        let mut copy = publication(destination, "advance");
+        copy.headers
+            .insert(HEADER_REASON.to_owned(), reason.to_owned());
+        copy
+    };
+    let window = [
+        because(Destination::Retry(RetryDelay::S60), "blocked"),
+        because(Destination::Retry(RetryDelay::S16), "task_not_found"),
+        because(Destination::Dead, "malformed"),
+    ];
+    publisher.publish(0, &window).await;
+    let letters = EmbeddedDeadLetters::new(queue.clone());
+    let listed = letters.set_aside(10).await.unwrap();
+    let reasons: Vec<_> = listed.iter().map(|letter| letter.reason.as_str()).collect();
+    assert_eq!(reasons, ["blocked"]);
+    let source = EmbeddedSource::start(&queue, 2).await.unwrap();
+    assert_eq!(source.dead_letters().await, Some(1));
+    source.close().await;
+}
+
+#[tokio::test]
 async fn retries_wait_and_dead_letters_can_be_replayed() {
     let (_folder, queue) = file().await;
     let publisher = EmbeddedPublisher::new(queue.clone());

@@ -68,6 +68,8 @@ macro_rules! open_workflows {
     };
 }
 
+/// The oldest timer of each workflow first, then the second of each: a backlog in one workflow delays
+/// no other.
 macro_rules! claim {
     ($lane:literal) => {
         concat!(
@@ -83,7 +85,9 @@ macro_rules! claim {
             ORDER BY t.due_at LIMIT $2
             FOR UPDATE SKIP LOCKED
         ) found
-        ORDER BY found.due_at, found.id LIMIT $2
+        ORDER BY row_number() OVER (PARTITION BY open.workflow ORDER BY found.due_at, found.id),
+                 found.due_at, found.id
+        LIMIT $2
     )
     UPDATE timers t SET leased_until = clock_timestamp() + make_interval(secs => $1)
     FROM due WHERE t.id = due.id

@@ -6,8 +6,7 @@ use glyph_workflow_engine::{
     ids::TaskId,
     store::{
         CommandLog, EventStore, EventStoreError, LogPosition, OpenBatch, OpenRequest, Outbox,
-        PgEventStore, PgSettings, SplitReason, TaskIndex, Timer, TimerKind, TimerLane, TimerQueue,
-        Verdict, WorkflowConfigStore,
+        PgEventStore, PgSettings, TaskIndex, WorkflowConfigStore,
     },
 };
 use serde_json::json;
@@ -68,7 +67,7 @@ pub(super) async fn begin(store: &PgEventStore, tasks: &[TaskId]) -> OpenBatch {
 }
 
 /// Appends to each of `tasks`: its start, or one annotation.
-async fn finish(mut batch: OpenBatch, tasks: &[TaskId]) {
+pub(super) async fn finish(mut batch: OpenBatch, tasks: &[TaskId]) {
     let now = batch.now;
     let mut writes = Vec::new();
     for task in tasks {

@@ -1,6 +1,6 @@
 //! Commands from the queues: delivered, settled, returned, drained.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use glyph_worker::{
     amqp::AmqpSource,
@@ -278,26 +278,27 @@ async fn a_paused_source_uses_up_no_deliveries() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_source_holds_is_bounded_in_bytes() {
     with_world(async |world| {
-        let publisher = world.publisher().await;
+        let (publisher, source) = (world.publisher().await, world.source().await);
         let queue = world.topology.queue(CommandQueue::Submission);
         let body = "x".repeat(1 << 20);
-        for _ in 0..8 {
-            let window: Vec<_> = (0..8)
+        let large = |count| -> Vec<_> {
+            (0..count)
                 .map(|_| message(Destination::Commands, "submission", &body))
-                .collect();
-            publish_all(&publisher, &window).await;
+                .collect()
+        };
+        publish_all(&publisher, &large(8)).await;
+        for _ in 0..8 {
+            let delivery = next(&source).await;
+            source.settle(&[delivery.receipt]);
         }
-        world.wait_for_waiting(&queue, 64).await;
-        let source = world.source().await;
-        // It began with 32, and asked for 8 MiB when it knew the size. No more come until something
-        // is settled.
-        let mut held = Vec::new();
-        while let Ok(Some(delivery)) = timeout(Duration::from_secs(1), source.next()).await {
-            held.push(delivery);
+        for _ in 0..3 {
+            publish_all(&publisher, &large(8)).await;
         }
-        assert!((8..=40).contains(&held.len()), "{}", held.len());
+        // 8 MiB of them.
+        let held = next_many(&source, 8).await;
+        world.wait_for_waiting(&queue, 16).await;
         source.settle(&receipts(&held));
-        for _ in held.len()..64 {
+        for _ in 0..16 {
             let delivery = next(&source).await;
             source.settle(&[delivery.receipt]);
         }

@@ -127,6 +127,10 @@ async fn what_the_broker_moved_at_its_limit_is_a_dead_letter_too() {
         assert_eq!(listed[0].routing_key, "pause");
         assert_eq!(listed[0].command_id.as_deref(), Some("c"));
         assert!(listed[0].first_failed_at.is_some());
+        // The gauge of operators counts it, although no worker put it there.
+        let source = world.source().await;
+        eventually("counted", async || source.dead_letters().await == Some(1)).await;
+        source.close().await;
         assert_eq!(letters.replay(&|_| true).await.unwrap(), 1);
         world.wait_for_waiting(&queue, 1).await;
         publisher.close().await;
