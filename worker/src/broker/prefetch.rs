@@ -49,7 +49,8 @@ impl Prefetch {
     /// as many as now were measured.
     pub(crate) fn adapt(&mut self) -> bool {
         let fits = self.fitting();
-        let grows = fits >= self.now.saturating_mul(2) && self.measured >= self.now;
+        let is_far = fits >= self.now.saturating_mul(2) || fits == self.max;
+        let grows = fits > self.now && is_far && self.measured >= self.now;
         let shrinks = fits <= self.now / 2;
         if grows || shrinks {
             self.now = fits;

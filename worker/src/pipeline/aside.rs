@@ -41,7 +41,10 @@ pub(super) struct SetAside(Mutex<HashMap<TaskId, Entry>>);
 impl SetAside {
     /// A command of the task was set aside.
     pub(super) fn note(&self, task: TaskId, reason: SplitReason) {
-        let now = Instant::now();
+        self.note_at(task, reason, Instant::now());
+    }
+
+    fn note_at(&self, task: TaskId, reason: SplitReason, now: Instant) {
         let mut tasks = self.tasks();
         if tasks.len() < TASKS_MAX || tasks.contains_key(&task) {
             let since = tasks.get(&task).map_or(now, |entry| entry.since);
@@ -69,14 +72,18 @@ impl SetAside {
 
     /// What is set aside now, by reason.
     pub(super) fn counts(&self) -> BTreeMap<SplitReason, AsideCount> {
+        self.counts_at(Instant::now())
+    }
+
+    fn counts_at(&self, now: Instant) -> BTreeMap<SplitReason, AsideCount> {
         let mut tasks = self.tasks();
-        tasks.retain(|_, entry| entry.last.elapsed() < FORGOTTEN_AFTER);
+        tasks.retain(|_, entry| now - entry.last < FORGOTTEN_AFTER);
         let none = |reason| (reason, AsideCount::default());
         let mut counts: BTreeMap<_, _> = SplitReason::ALL.into_iter().map(none).collect();
         for entry in tasks.values() {
             let count = counts.entry(entry.reason).or_default();
             count.tasks += 1;
-            count.oldest = count.oldest.max(entry.since.elapsed());
+            count.oldest = count.oldest.max(now - entry.since);
         }
         counts
     }
@@ -90,20 +97,20 @@ impl SetAside {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_task_is_a_suspect_until_it_succeeds_or_is_heard_of_no_more() {
+    #[test]
+    fn a_task_is_a_suspect_until_it_succeeds_or_is_heard_of_no_more() {
         let aside = SetAside::default();
         let [one, two] = [1, 2].map(|n| TaskId(uuid::Uuid::from_u128(n)));
-        aside.note(one, SplitReason::Blocked);
-        tokio::time::advance(Duration::from_mins(2)).await;
-        aside.note(one, SplitReason::TooSlow);
-        aside.note(two, SplitReason::Blocked);
-        let slow = aside.counts()[&SplitReason::TooSlow];
-        assert_eq!((slow.tasks, slow.oldest), (1, Duration::from_mins(2)));
+        let (start, later) = (Instant::now(), Instant::now() + Duration::from_mins(2));
+        aside.note_at(one, SplitReason::Blocked, start);
+        aside.note_at(one, SplitReason::TooSlow, later);
+        aside.note_at(two, SplitReason::Blocked, later);
+        let slow = aside.counts_at(later)[&SplitReason::TooSlow];
+        assert_eq!((slow.tasks, slow.oldest), (1, later - start));
         aside.settled([one].into_iter());
         assert!(!aside.is_suspect(one) && aside.is_suspect(two));
-        tokio::time::advance(FORGOTTEN_AFTER).await;
-        assert_eq!(aside.counts()[&SplitReason::Blocked], AsideCount::default());
+        let counts = aside.counts_at(later + FORGOTTEN_AFTER);
+        assert_eq!(counts[&SplitReason::Blocked], AsideCount::default());
         assert!(!aside.is_suspect(two));
     }
 }

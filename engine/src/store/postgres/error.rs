@@ -86,17 +86,13 @@ fn meaning(error: &sqlx::Error) -> Meaning {
         sqlx::Error::Encode(_) => Meaning::Data,
         // Every connection is busy with work that takes too long, or the server is away.
         sqlx::Error::PoolTimedOut => Meaning::Hindered(SplitReason::TooSlow),
-        other if chain(other).any(|e| e.is::<TimedOut>()) => {
-            Meaning::Hindered(SplitReason::TooSlow)
-        }
+        other if has::<TimedOut>(other) => Meaning::Hindered(SplitReason::TooSlow),
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
         | sqlx::Error::Protocol(_)
         | sqlx::Error::WorkerCrashed
         | sqlx::Error::BeginFailed => Meaning::Hindered(SplitReason::ConnectionLost),
-        other if chain(other).any(|e| e.is::<io::Error>()) => {
-            Meaning::Hindered(SplitReason::ConnectionLost)
-        }
+        other if has::<io::Error>(other) => Meaning::Hindered(SplitReason::ConnectionLost),
         _ => Meaning::Hindered(SplitReason::Unexplained),
     }
 }
@@ -138,6 +134,11 @@ fn chain<'e>(
         let error: &'e (dyn StdError + 'static) = *error;
         error.source()
     })
+}
+
+/// Whether an error of this type is anywhere in the chain.
+fn has<E: StdError + 'static>(error: &sqlx::Error) -> bool {
+    chain(error).any(<dyn StdError + 'static>::is::<E>)
 }
 
 fn database_error<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e PgDatabaseError> {
