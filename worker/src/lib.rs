@@ -20,6 +20,7 @@ pub mod operations;
 pub mod outbox;
 pub mod pipeline;
 mod poll;
+pub mod printable;
 pub mod projections;
 pub mod settings;
 pub mod shutdown;

@@ -123,6 +123,7 @@ pub struct Metrics {
     agreement: Histogram,
     agreement_window: GaugeVec,
     consumer_connected: IntGauge,
+    tokens_file_valid: IntGauge,
 }
 
 impl Metrics {
@@ -267,6 +268,10 @@ impl Metrics {
                 "consumer_connected",
                 "1 while the process consumes commands from a live connection and intake is not held.",
             )?,
+            tokens_file_valid: int_gauge(
+                "tokens_file_valid",
+                "0 while the tokens file cannot be used and the tokens read before stay in force.",
+            )?,
             registry,
         };
         metrics.register()?;
@@ -283,7 +288,7 @@ impl Metrics {
         build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
-        let collectors: [Box<dyn Collector>; 32] = [
+        let collectors: [Box<dyn Collector>; 33] = [
             Box::new(build_info),
             Box::new(self.commands.clone()),
             Box::new(self.command_duration.clone()),
@@ -315,6 +320,7 @@ impl Metrics {
             Box::new(self.agreement.clone()),
             Box::new(self.agreement_window.clone()),
             Box::new(self.consumer_connected.clone()),
+            Box::new(self.tokens_file_valid.clone()),
             Box::new(prometheus::process_collector::ProcessCollector::for_self()),
         ];
         collectors
@@ -555,6 +561,11 @@ impl Metrics {
     pub fn consumer_connected(&self, connected: bool) {
         self.consumer_connected.set(i64::from(connected));
     }
+
+    /// Sets whether the tokens in force are those of the tokens file.
+    pub fn tokens_file_valid(&self, valid: bool) {
+        self.tokens_file_valid.set(i64::from(valid));
+    }
 }
 
 fn opts(name: &str, help: &str) -> Opts {
@@ -639,6 +650,7 @@ mod tests {
             "goal_progress_ratio",
             "agreement_ratio",
             "consumer_connected",
+            "tokens_file_valid",
             "build_info",
         ];
         for name in names {

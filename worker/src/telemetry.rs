@@ -1,10 +1,21 @@
 //! The log: structured, on standard error, so that standard output contains only results.
 
-use std::{any::Any, io::IsTerminal};
+use std::{any::Any, fmt as fmt_std, io::IsTerminal};
 
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing::field::Field;
+use tracing_subscriber::{
+    EnvFilter,
+    field::MakeExt,
+    fmt,
+    fmt::format::{Writer, debug_fn},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
-use crate::settings::{LogFormat, Settings};
+use crate::{
+    printable::printable_line,
+    settings::{LogFormat, Settings},
+};
 
 /// Libraries whose log lines matter only to their own developers. lapin reports even an orderly
 /// close as an error, and [`crate::amqp`] reports every broker failure anyway.
@@ -29,12 +40,29 @@ pub fn init(settings: &Settings) {
         LogFormat::Pretty => registry
             .with(
                 fmt::layer()
+                    .fmt_fields(debug_fn(write_field).delimited(" "))
                     .with_target(false)
                     .with_ansi(std::io::stderr().is_terminal())
                     .with_writer(std::io::stderr),
             )
             .try_init(),
     };
+}
+
+/// Writes a field of a log line. Texts of strangers neither begin a line nor command a terminal;
+/// the form for programs (JSON) escapes them anyway.
+fn write_field(
+    writer: &mut Writer<'_>,
+    field: &Field,
+    value: &dyn fmt_std::Debug,
+) -> fmt_std::Result {
+    let text = format!("{value:?}");
+    let text = printable_line(&text);
+    if field.name() == "message" {
+        write!(writer, "{text}")
+    } else {
+        write!(writer, "{}={text}", field.name())
+    }
 }
 
 /// An error with all its causes, on one line: logs print the whole chain once, where the error is

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::Sender;
 use crate::{
     canonical,
     ids::{CommandId, StepId, TaskId, UserId, WorkflowId, WorkflowSelector},
@@ -32,19 +33,29 @@ pub struct ClaimRequest {
     pub roles: Vec<String>,
     /// Skills of the person.
     pub skills: Vec<String>,
+    /// Whether to claim a slot even where the person holds one already; else that one is given
+    /// back first.
+    pub fresh: bool,
+    /// Who sends the request.
+    pub sender: Sender,
 }
 
 impl ClaimRequest {
     /// SHA-256 of the request.
     pub(crate) fn content_hash(&self) -> [u8; 32] {
-        canonical::hash(&json!({
+        let mut content = json!({
             "type": "claim",
             "user_id": self.user_id,
             "workflow": self.workflow.as_ref().map(ToString::to_string),
             "step": self.step,
             "roles": self.roles,
             "skills": self.skills,
-        }))
+        });
+        // Left out where it is not set, as absent fields of commands are.
+        if self.fresh {
+            content["fresh"] = true.into();
+        }
+        canonical::hash(&content)
     }
 }
 
@@ -65,6 +76,9 @@ pub struct Claim {
     pub user_id: UserId,
     /// When the slot is released unless there is activity.
     pub expires_at: DateTime<Utc>,
+    /// Whether the person held the slot before this request.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub resumed: bool,
     /// What is to be labelled.
     pub input: Option<Value>,
     /// Key-value pairs of the task.

@@ -6,11 +6,13 @@
 mod claim;
 pub(crate) mod operator;
 mod outcome;
+mod sender;
 mod task;
 
 pub use claim::{Claim, ClaimRequest};
 pub use operator::{OperatorCommand, OperatorEnvelope};
 pub use outcome::{Dead, Outcome, ProcessResult, Rejection, RejectionCode, Undecided};
+pub use sender::{Authority, Sender};
 pub use task::{
     Activity, Advance, AnnotationInput, Assign, ChildCommand, ChildReport, ChildStart, Command,
     CommandEnvelope, Control, EffectOutcome, FireTimer, Migrate, Pause, Release, Start, Submission,

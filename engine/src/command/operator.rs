@@ -114,6 +114,8 @@ pub struct OperatorEnvelope {
     pub correlation_id: Option<String>,
     /// W3C trace context.
     pub traceparent: Option<String>,
+    /// Who sends it; none for a rule of a workflow.
+    pub actor: Option<String>,
     /// The operator command.
     pub operator_command: OperatorCommand,
 }
@@ -125,8 +127,14 @@ impl OperatorEnvelope {
             command_id: command_id.into(),
             correlation_id: None,
             traceparent: None,
+            actor: None,
             operator_command,
         }
+    }
+
+    /// The operator command as the inbox keeps it: with `actor`, where that is known.
+    pub fn payload(&self) -> Value {
+        with_actor(self.operator_command.payload(), self.actor.as_deref())
     }
 
     /// The operator command that records the end of a pause whose `until` has passed. Its id is
@@ -221,6 +229,15 @@ impl OperatorCommand {
         }
         self
     }
+}
+
+/// The payload of a command with the name of its sender. The name is no part of the content: who
+/// repeats a command under its id gets the first outcome.
+pub(crate) fn with_actor(mut payload: Value, actor: Option<&str>) -> Value {
+    if let (Value::Object(fields), Some(actor)) = (&mut payload, actor) {
+        fields.insert("actor".to_owned(), actor.into());
+    }
+    payload
 }
 
 /// The effect of an applied operator command.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::Sender;
 use crate::{
     canonical,
     events::OfferBasis,
@@ -32,12 +33,14 @@ pub struct CommandEnvelope {
     pub correlation_id: Option<String>,
     /// W3C trace context.
     pub traceparent: Option<String>,
+    /// Who sends it.
+    pub sender: Sender,
     /// The command.
     pub command: Command,
 }
 
 impl CommandEnvelope {
-    /// An envelope without correlation or trace.
+    /// An envelope without correlation or trace, from a sender who may decide everything.
     pub fn new(command_id: impl Into<CommandId>, command: Command) -> Self {
         let content = canonical::text(&command.payload());
         Self {
@@ -46,6 +49,7 @@ impl CommandEnvelope {
             content_bytes: content.len(),
             correlation_id: None,
             traceparent: None,
+            sender: Sender::default(),
             command,
         }
     }

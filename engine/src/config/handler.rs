@@ -63,7 +63,26 @@ pub struct WebhookConfig {
     pub timeout: Option<ConfigDuration>,
     /// Additional headers of the request.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub headers: BTreeMap<String, String>,
+    pub headers: BTreeMap<String, HeaderText>,
+}
+
+/// The value of a header.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum HeaderText {
+    /// As it stands in the file, where whoever may read the workflow can read it.
+    Plain(String),
+    /// From the worker's settings.
+    Secret(SecretName),
+}
+
+/// A secret of the worker's settings, by its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SecretName {
+    /// The name: letters, digits, `-` and `_`.
+    #[schemars(regex(pattern = "^[A-Za-z0-9_-]{1,64}$"))]
+    pub secret: String,
 }
 
 /// Handlers that run outside the decision.

@@ -36,7 +36,9 @@ pub use goal::{
     AlertsConfig, CompletionActionConfig, GoalConfig, GoalOperator, GoalType, QualityMetric,
     VolumeUnit,
 };
-pub use handler::{BUILT_IN_HANDLERS, ExternalHandler, InternalHandler, WebhookConfig};
+pub use handler::{
+    BUILT_IN_HANDLERS, ExternalHandler, HeaderText, InternalHandler, SecretName, WebhookConfig,
+};
 pub use hook::{Hook, HookId, HookStage, Hooks};
 pub use library::{StepLibrary, Template};
 pub use measure::{AgreementMethod, Coefficient, DistanceWeights, Level, Metric};

@@ -4,7 +4,7 @@ use super::{
     builder::DecisionBuilder,
     decision::Refusal,
     inactivity::{expiry, refuse_excluded},
-    submission::{require_active, require_open, role_required, self_review},
+    submission::{require_active, require_open, require_skills, role_required, self_review},
 };
 use crate::{
     assignment::{Eligibility, check_roles, reviews_own_work, submitted},
@@ -47,6 +47,7 @@ pub(super) fn assign(builder: &mut DecisionBuilder<'_>, command: &Assign) -> Res
     if !check_roles(step, &roles) {
         return Err(role_required(step));
     }
+    require_skills(builder, step)?;
     if reviews_own_work(state, step, visit, command.user_id) {
         return Err(self_review(step, visit));
     }

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::{DecideContext, Decision, decision::Refusal};
 use crate::{
     answer::Question,
-    command::{CommandEnvelope, Outcome, ProcessResult},
+    command::{Authority, CommandEnvelope, Outcome, ProcessResult},
     config::{Sampling, StepConfig, WorkflowConfig},
     events::{EVENT_SCHEMA_VERSION, EventMetadata, StoredEvent, WorkflowEvent, evolve},
     executor::{ExecutionContext, HandlerRegistry, annotators::Annotators, asked, create_executor},
@@ -19,6 +19,8 @@ use crate::{
 pub(super) struct DecisionBuilder<'a> {
     task_id: TaskId,
     metadata: EventMetadata,
+    /// What the sender of the command may decide.
+    pub(super) authority: Authority,
     state: Option<WorkflowSnapshot>,
     events: Vec<StoredEvent>,
     workflow: Option<&'a CompiledWorkflow>,
@@ -52,9 +54,11 @@ impl<'a> DecisionBuilder<'a> {
                     .clone()
                     .unwrap_or_else(|| envelope.command_id.to_string()),
                 traceparent: envelope.traceparent.clone(),
+                actor: envelope.sender.name.clone(),
                 schema_version: EVENT_SCHEMA_VERSION,
                 gold: false,
             },
+            authority: envelope.sender.authority.clone(),
             state,
             events: Vec::new(),
             workflow: context.workflow,

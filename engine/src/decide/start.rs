@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{builder::DecisionBuilder, decision::Refusal};
 use crate::{
-    command::{RejectionCode, Start},
+    command::{Authority, RejectionCode, Start},
     events::{WorkflowEvent, WorkflowStarted},
     ids::WorkflowSelector,
     state::ParentTask,
@@ -46,6 +46,13 @@ pub(super) fn start(builder: &mut DecisionBuilder<'_>, command: &Start) -> Resul
     }
     // A submission started the task earlier; this `start` supplies the details.
     let becomes_gold = expected.is_some();
+    if becomes_gold && builder.authority != Authority::Operator {
+        return Err(Refusal::rejected(
+            RejectionCode::RoleRequired,
+            "the task has submissions: only an operator can set `expected` now; without it, the \
+             `start` supplies the other details",
+        ));
+    }
     builder.emit(WorkflowEvent::TaskDetailsSupplied {
         input,
         labels,

@@ -12,8 +12,8 @@ use super::{
     start,
 };
 use crate::{
-    assignment::{Eligibility, check_roles, reviews_own_work, submitted},
-    command::{AnnotationInput, RejectionCode, Submission},
+    assignment::{Eligibility, check_roles, check_skills, reviews_own_work, submitted},
+    command::{AnnotationInput, Authority, RejectionCode, Submission},
     config::{CompletionType, EndsWith, HookStage, StepConfig},
     events::WorkflowEvent,
     executor::{admit, annotators::ModelKey, corrected, subject_value},
@@ -103,6 +103,7 @@ fn require_acceptable(
     if !check_roles(step, &annotation.roles) {
         return Err(role_required(step));
     }
+    require_skills(builder, step)?;
     if reviews_own_work(state, step, visit, annotation.user_id) {
         return Err(self_review(step, visit));
     }
@@ -223,6 +224,27 @@ pub(super) fn role_required(step: &StepConfig) -> Refusal {
             step.required_roles().join(", ")
         ),
     )
+}
+
+/// Refuses a person whose skills are known and are not all that the step asks for.
+pub(super) fn require_skills(
+    builder: &DecisionBuilder<'_>,
+    step: &StepConfig,
+) -> Result<(), Refusal> {
+    let Authority::Annotator { skills } = &builder.authority else {
+        return Ok(());
+    };
+    if check_skills(step, skills) {
+        return Ok(());
+    }
+    Err(Refusal::rejected(
+        RejectionCode::RoleRequired,
+        format!(
+            "step `{}` asks for the skills {}",
+            step.id,
+            step.required_skills().join(", ")
+        ),
+    ))
 }
 
 pub(super) fn self_review(step: &StepConfig, visit: &Visit) -> Refusal {

@@ -41,6 +41,10 @@ pub struct EventMetadata {
     /// W3C trace context of the command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+    /// Who sent the command: the name of a token, `cli:` and an account, or `amqp:` and a user of
+    /// the broker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
     /// The schema version of the event.
     pub schema_version: u16,
     /// Whether the task is gold (its answer is known). Gold tasks measure annotators and produce no

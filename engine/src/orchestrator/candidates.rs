@@ -98,7 +98,7 @@ impl WorkflowOrchestrator {
     }
 
     /// The workflow that a request names, and the revision if it names one.
-    async fn named_workflow(
+    pub(super) async fn named_workflow(
         &self,
         request: &ClaimRequest,
     ) -> Result<(Option<WorkflowId>, Option<RevisionId>), OrchestrationError> {

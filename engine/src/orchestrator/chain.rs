@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 
 use super::{BatchStats, OrchestrationError, WorkflowOrchestrator, sampling::sampling};
 use crate::{
-    command::{Command, CommandEnvelope, Dead, Outcome, Undecided},
+    command::{Command, CommandEnvelope, Dead, Outcome, Undecided, operator::with_actor},
     config::{ExternalHandler, Sampling},
     decide::{DecideContext, decide},
     events::{StoredEvent, WorkflowEvent, evolve},
@@ -320,7 +320,8 @@ impl<'a> Run<'a> {
             command_type: envelope.command.type_name(),
             content_hash: envelope.content_hash,
             outcome,
-            payload: rejected.then(|| envelope.command.payload()),
+            payload: rejected
+                .then(|| with_actor(envelope.command.payload(), envelope.sender.name.as_deref())),
             decided_at: self.now,
         });
     }

@@ -18,18 +18,20 @@ use super::{
 };
 use crate::{
     assignment::{Eligibility, Offer, offer_order, probe_order},
-    command::{Assign, Claim, ClaimRequest, Command, CommandEnvelope, Dead, Outcome},
+    command::{Activity, Assign, Claim, ClaimRequest, Command, CommandEnvelope, Dead, Outcome},
     config::StepConfig,
     events::OfferBasis,
     executor::annotators::Annotators,
     ids::{StepId, TaskId, UserId},
-    state::{OpenSlot, WorkflowSnapshot},
+    state::{ClaimedSlot, OpenSlot, WorkflowSnapshot},
     store::{Claimant, CommandRow, OpenRequest, RecordedOutcome, Store, TaskWrite},
 };
 
 /// How often candidates are read when every one of them was busy or claimed by others first. After
 /// that, the claim reports that nothing is open.
 const ROUNDS_MAX: u32 = 4;
+/// Slots held by one person that are considered when one of them is given back.
+const HELD_MAX: usize = 64;
 
 /// The result of a claim in the inbox.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -39,6 +41,17 @@ struct RecordedClaim {
     visit: u32,
     user_id: UserId,
     expires_at: DateTime<Utc>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    resumed: bool,
+}
+
+/// The slot that a claim tries to get.
+#[derive(Clone, Copy)]
+enum Wanted<'a> {
+    /// An open one.
+    Open(&'a OpenSlot, &'a Option<OfferBasis>),
+    /// One that the person holds already.
+    Held(&'a ClaimedSlot),
 }
 
 /// The outcome for one candidate.
@@ -53,8 +66,9 @@ enum Attempt {
 }
 
 impl WorkflowOrchestrator {
-    /// Claims a slot for a person who asks for work; none if no slot is open to the person. The
-    /// same id again returns the same slot. If the id got none, it is not recorded, and a
+    /// Claims a slot for a person who asks for work; none if no slot is open to the person. A slot
+    /// that the person holds comes first, unless the request is for a fresh one; its time begins
+    /// anew. The same id again returns the same slot. If the id got none, it is not recorded, and a
     /// repetition searches again.
     ///
     /// `store` is the same store as this orchestrator's.
@@ -72,6 +86,11 @@ impl WorkflowOrchestrator {
     ) -> Result<Option<Claim>, OrchestrationError> {
         if let Some(known) = store.command(request.command_id).await? {
             return self.known_claim(store, request, known).await;
+        }
+        if !request.fresh
+            && let Some(claim) = self.resume(store, request).await?
+        {
+            return Ok(Some(claim));
         }
         let mut steps = self.offered_steps(store, request).await?;
         self.take_priorities(request.user_id, request.command_id, &mut steps)
@@ -92,8 +111,14 @@ impl WorkflowOrchestrator {
                 let Some(offered) = steps.iter().find(|offered| offered.has(&slot)) else {
                     continue;
                 };
+                // What the person gave back is for when nothing else is there, not for when all
+                // else is busy for a moment.
+                if tried > 0 && !waits && slot.released.contains(&request.user_id) {
+                    break;
+                }
                 let basis = offered.claim_priority.basis(&slot, priority);
-                match self.try_claim(request, &slot, basis, waits).await? {
+                let wanted = Wanted::Open(&slot, &basis);
+                match self.try_claim(request, wanted, waits).await? {
                     Attempt::Claimed(claim, state) => {
                         return self.claimed(store, claim, Some(*state)).await.map(Some);
                     }
@@ -110,16 +135,64 @@ impl WorkflowOrchestrator {
         Ok(None)
     }
 
+    /// Gives a held slot back to its person: of those that the request is about, the one whose time
+    /// ends first. None if the person holds none in which work goes on.
+    async fn resume(
+        &self,
+        store: &dyn Store,
+        request: &ClaimRequest,
+    ) -> Result<Option<Claim>, OrchestrationError> {
+        let mut claimed = store.claimed_slots(request.user_id).await?;
+        claimed.retain(|slot| {
+            request
+                .step
+                .as_ref()
+                .is_none_or(|step| slot.step_id == *step)
+        });
+        if claimed.is_empty() {
+            return Ok(None);
+        }
+        claimed.truncate(HELD_MAX);
+        let (workflow, revision) = self.named_workflow(request).await?;
+        let mut tasks: Vec<TaskId> = claimed.iter().map(|slot| slot.task_id).collect();
+        tasks.dedup();
+        let states = self.event_store.load(&tasks).await?;
+        let mut held: Vec<(DateTime<Utc>, ClaimedSlot)> = claimed
+            .into_iter()
+            .filter_map(|slot| {
+                let state = states.get(&slot.task_id)?;
+                let asked = workflow
+                    .as_ref()
+                    .is_none_or(|id| state.workflow.workflow == *id)
+                    && revision.is_none_or(|id| state.workflow.revision_id == id);
+                let visit = state.current_visit(&slot.step_id).filter(|_| asked)?;
+                let expires_at = visit.assignment_of(request.user_id)?.expires_at;
+                Some((expires_at, slot))
+            })
+            .collect();
+        held.sort();
+        for (_, slot) in held {
+            match self.try_claim(request, Wanted::Held(&slot), true).await? {
+                Attempt::Claimed(claim, state) => {
+                    return self.claimed(store, claim, Some(*state)).await.map(Some);
+                }
+                Attempt::Known(row) => return self.known_claim(store, request, row).await,
+                // It has run out, or its task is paused.
+                Attempt::Lost | Attempt::Enough => {}
+            }
+        }
+        Ok(None)
+    }
+
     /// Claims one candidate, if it is still open to this person.
     async fn try_claim(
         &self,
         request: &ClaimRequest,
-        slot: &OpenSlot,
-        offered: Option<OfferBasis>,
+        wanted: Wanted<'_>,
         waits: bool,
     ) -> Result<Attempt, OrchestrationError> {
-        let task = slot.task_id;
-        let commands = [assignment(request, slot, offered)];
+        let task = wanted.task();
+        let commands = [wanted.command(request)];
         let cached = self.states.get(task);
         let version = cached.as_ref().map_or(0, |state| state.version);
         let mut open = self
@@ -144,13 +217,15 @@ impl WorkflowOrchestrator {
         let mut run = Run::new(self, &commands, HashMap::new(), &open);
         let state = run.catch_up(cached.as_ref(), opened)?;
         run.load_workflow(state.as_ref()).await?;
-        let free = |state: &&WorkflowSnapshot| is_free(state, slot, request.user_id);
-        let Some(free) = state.as_ref().filter(free) else {
+        let there = |state: &&WorkflowSnapshot| wanted.is_there(state, request.user_id);
+        let Some(there) = state.as_ref().filter(there) else {
             return Ok(Attempt::Lost);
         };
-        let most = self.max_concurrent(free, &slot.step_id).await?;
-        if most.is_some_and(|most| open.claimed_by_claimant >= most) {
-            return Ok(Attempt::Enough);
+        if let Wanted::Open(slot, _) = wanted {
+            let most = self.max_concurrent(there, &slot.step_id).await?;
+            if most.is_some_and(|most| open.claimed_by_claimant >= most) {
+                return Ok(Attempt::Enough);
+            }
         }
         // Assigning a slot compares no answers, so it needs no annotator models.
         let annotators = Annotators::default();
@@ -158,7 +233,7 @@ impl WorkflowOrchestrator {
         let applied = matches!(run.outcomes.first(), Some(Some(Outcome::Applied(_))));
         // A refusal is not recorded, because the person did not ask for this candidate; the next
         // one is tried.
-        let granted = applied.then(|| granted(request, slot, end)).flatten();
+        let granted = applied.then(|| granted(request, wanted, end)).flatten();
         let Some((claim, state, write)) = granted else {
             return Ok(Attempt::Lost);
         };
@@ -233,6 +308,7 @@ impl WorkflowOrchestrator {
             visit: claim.visit,
             user_id: claim.user_id,
             expires_at: claim.expires_at,
+            resumed: claim.resumed,
             input: state.input.clone(),
             labels: state.labels.clone(),
             work: work.unwrap_or_default(),
@@ -242,26 +318,65 @@ impl WorkflowOrchestrator {
     }
 }
 
-/// The command that claims a candidate. Its id and hash are those of the request, whichever
-/// candidate it is for.
-fn assignment(
-    request: &ClaimRequest,
-    slot: &OpenSlot,
-    offered: Option<OfferBasis>,
-) -> CommandEnvelope {
-    CommandEnvelope {
-        command_id: request.command_id,
-        content_hash: request.content_hash(),
-        content_bytes: 0,
-        correlation_id: request.correlation_id.clone(),
-        traceparent: request.traceparent.clone(),
-        command: Command::Assign(Assign {
-            task_id: slot.task_id,
-            step_id: Some(slot.step_id.to_string()),
-            user_id: request.user_id,
-            roles: (!request.roles.is_empty()).then(|| request.roles.clone()),
-            offered,
-        }),
+impl Wanted<'_> {
+    fn task(self) -> TaskId {
+        match self {
+            Self::Open(slot, _) => slot.task_id,
+            Self::Held(slot) => slot.task_id,
+        }
+    }
+
+    fn step(&self) -> &StepId {
+        match self {
+            Self::Open(slot, _) => &slot.step_id,
+            Self::Held(slot) => &slot.step_id,
+        }
+    }
+
+    /// The command that claims it. Its id and hash are those of the request, whichever candidate it
+    /// is for. A slot that is held is kept by what keeps it else: activity.
+    fn command(self, request: &ClaimRequest) -> CommandEnvelope {
+        let command = match self {
+            Self::Open(slot, offered) => Command::Assign(Assign {
+                task_id: slot.task_id,
+                step_id: Some(slot.step_id.to_string()),
+                user_id: request.user_id,
+                roles: (!request.roles.is_empty()).then(|| request.roles.clone()),
+                offered: offered.clone(),
+            }),
+            Self::Held(slot) => Command::Activity(Activity {
+                task_id: slot.task_id,
+                step_id: Some(slot.step_id.to_string()),
+                user_id: request.user_id,
+                draft: None,
+            }),
+        };
+        CommandEnvelope {
+            command_id: request.command_id,
+            content_hash: request.content_hash(),
+            content_bytes: 0,
+            correlation_id: request.correlation_id.clone(),
+            traceparent: request.traceparent.clone(),
+            sender: request.sender.clone(),
+            command,
+        }
+    }
+
+    /// Whether the slot is still as the index said, and open to this person or held by the person.
+    fn is_there(self, state: &WorkflowSnapshot, user: UserId) -> bool {
+        let Some(visit) = state.current_visit(self.step()) else {
+            return false;
+        };
+        match self {
+            Self::Held(_) => visit.assignment_of(user).is_some(),
+            Self::Open(slot, _) => {
+                state.workflow.revision_id == slot.revision_id
+                    && visit.number == slot.visit
+                    && !visit.excluded.contains(&user)
+                    && visit.annotations.iter().all(|a| a.user_id != user)
+                    && Eligibility::of(visit, user) == Eligibility::FreeSlot
+            }
+        }
     }
 }
 
@@ -269,17 +384,18 @@ fn assignment(
 /// claim as the result, so that a repetition returns it.
 fn granted(
     request: &ClaimRequest,
-    slot: &OpenSlot,
+    wanted: Wanted<'_>,
     end: ChainEnd,
 ) -> Option<(RecordedClaim, WorkflowSnapshot, TaskWrite)> {
     let (state, mut write) = (end.state?, end.write?);
-    let visit = state.current_visit(&slot.step_id)?;
+    let visit = state.current_visit(wanted.step())?;
     let claim = RecordedClaim {
-        task_id: slot.task_id,
-        step_id: slot.step_id.clone(),
-        visit: slot.visit,
+        task_id: wanted.task(),
+        step_id: wanted.step().clone(),
+        visit: visit.number,
         user_id: request.user_id,
         expires_at: visit.assignment_of(request.user_id)?.expires_at,
+        resumed: matches!(wanted, Wanted::Held(_)),
     };
     for record in &mut write.commands {
         record.outcome = RecordedOutcome::Applied {
@@ -287,16 +403,4 @@ fn granted(
         };
     }
     Some((claim, state, write))
-}
-
-/// Whether the candidate is still as the index said, and open to this person.
-fn is_free(state: &WorkflowSnapshot, slot: &OpenSlot, user: UserId) -> bool {
-    let visit = state.current_visit(&slot.step_id);
-    state.workflow.revision_id == slot.revision_id
-        && visit.is_some_and(|visit| {
-            visit.number == slot.visit
-                && !visit.excluded.contains(&user)
-                && visit.annotations.iter().all(|a| a.user_id != user)
-                && Eligibility::of(visit, user) == Eligibility::FreeSlot
-        })
 }

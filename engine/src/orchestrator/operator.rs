@@ -91,7 +91,7 @@ fn decided(
             command_type: envelope.operator_command.type_name(),
             content_hash: envelope.operator_command.content_hash(),
             outcome,
-            payload: Some(envelope.operator_command.payload()),
+            payload: Some(envelope.payload()),
             decided_at: now,
         },
         pauses,

@@ -118,6 +118,7 @@ mod tests {
                 command_id: CommandId(Uuid::nil()),
                 correlation_id: String::new(),
                 traceparent: None,
+                actor: None,
                 schema_version: 1,
                 gold: false,
             },

@@ -234,6 +234,11 @@ impl Visit {
         self.assignments.iter().find(|a| a.user_id == user)
     }
 
+    /// Whether `user` has claimed a slot in it or submitted to it.
+    pub fn concerns(&self, user: UserId) -> bool {
+        self.assignment_of(user).is_some() || self.annotations.iter().any(|a| a.user_id == user)
+    }
+
     /// Slots neither submitted nor claimed; `None` if the number of slots is not limited.
     pub fn free_slots(&self) -> Option<u32> {
         let taken = u32::try_from(self.annotations.len() + self.assignments.len()).ok()?;

@@ -55,6 +55,7 @@ fn entry(task: u128, second: i64, gold: bool, event_type: &str, data: Value) -> 
                 command_id: CommandId(Uuid::nil()),
                 correlation_id: "c".to_owned(),
                 traceparent: None,
+                actor: None,
                 schema_version: EVENT_SCHEMA_VERSION,
                 gold,
             },

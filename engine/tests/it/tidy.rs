@@ -77,7 +77,14 @@ const WORKER: House = House {
     folder: "worker",
     crate_name: "glyph_worker",
     layers: &[
-        &["backoff", "broker", "diagram", "failpoints", "shutdown"],
+        &[
+            "backoff",
+            "broker",
+            "diagram",
+            "failpoints",
+            "printable",
+            "shutdown",
+        ],
         &["poll", "wire"],
         &["labels", "metrics", "webhook"],
         &["settings"],

@@ -109,6 +109,7 @@ pub(super) fn from_amqp(properties: &BasicProperties, routing_key: &str) -> Prop
         message_type: text(properties.kind()),
         correlation_id: text(properties.correlation_id()),
         reply_to: text(properties.reply_to()),
+        user_id: text(properties.user_id()),
         routing_key: first_key.unwrap_or_else(|| routing_key.to_owned()),
         headers,
     }

@@ -229,7 +229,10 @@ impl Session {
         let to_reply =
             |publication: &&Publication| matches!(publication.destination, Destination::Reply(_));
         let messages: Vec<_> = window.iter().filter(|message| !to_reply(message)).collect();
-        let replies: Vec<_> = window.iter().filter(to_reply).collect();
+        // A reply is published with the worker's rights: none goes to a queue of this deployment.
+        let is_foreign =
+            |publication: &&Publication| !settings.topology().owns(&publication.routing_key);
+        let replies: Vec<_> = window.iter().filter(to_reply).filter(is_foreign).collect();
         let (messages, replies) = futures::join!(
             self.publish_messages(settings, lane, &messages),
             self.publish_replies(settings, &replies),
@@ -238,6 +241,9 @@ impl Session {
         window
             .iter()
             .map(|publication| {
+                if to_reply(&publication) && !is_foreign(&publication) {
+                    return PublishOutcome::Returned("a queue of this deployment".to_owned());
+                }
                 let outcomes = if to_reply(&publication) {
                     &mut replies
                 } else {

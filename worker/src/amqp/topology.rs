@@ -121,6 +121,12 @@ impl Topology {
         }
     }
 
+    /// Whether a name on the broker is one of this prefix.
+    pub fn owns(&self, name: &str) -> bool {
+        let rest = name.strip_prefix(&self.prefix);
+        rest.is_some_and(|rest| rest.starts_with('.'))
+    }
+
     fn name(&self, rest: &str) -> String {
         format!("{}.{rest}", self.prefix)
     }

@@ -9,10 +9,12 @@ mod broker;
 mod database;
 mod error;
 mod health;
+mod listener;
 mod parts;
 mod phases;
 mod running;
 mod servers;
+mod token_watch;
 mod worker;
 
 pub use database::Database;

@@ -11,7 +11,12 @@ use glyph_workflow_engine::command::{CommandEnvelope, Outcome};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{error::AppError, parts::WorkerParts, phases::CLOSE_TIMEOUT};
+use super::{
+    error::AppError,
+    listener::{ListenerBounds, serve},
+    parts::WorkerParts,
+    phases::CLOSE_TIMEOUT,
+};
 use crate::{
     http::{Api, CommandSink, NotTaken, operations_router, router},
     pipeline::PipelineHandle,
@@ -61,12 +66,15 @@ impl Servers {
     ) -> Result<(), AppError> {
         if parts.http {
             let setting = "GLYPH_HTTP_ADDR";
-            self.serve(settings.http_addr, setting, router(api.clone()))
+            let bounds = ListenerBounds::of_api();
+            self.serve(settings.http_addr, setting, router(api.clone()), bounds)
                 .await?;
         }
         if let Some(address) = settings.metrics_addr {
             let router = operations_router(api.clone());
-            self.serve(address, "GLYPH_METRICS_ADDR", router).await?;
+            let bounds = ListenerBounds::of_probes();
+            self.serve(address, "GLYPH_METRICS_ADDR", router, bounds)
+                .await?;
         }
         Ok(())
     }
@@ -76,6 +84,7 @@ impl Servers {
         address: SocketAddr,
         setting: &'static str,
         router: Router,
+        bounds: ListenerBounds,
     ) -> Result<(), AppError> {
         let refused = |source| AppError::Listen {
             address,
@@ -85,13 +94,8 @@ impl Servers {
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
         tracing::info!(%address, setting, "listening");
-        let stopped = self.stopping.clone().cancelled_owned();
-        self.tasks.spawn(async move {
-            let server = axum::serve(listener, router).with_graceful_shutdown(stopped);
-            if let Err(error) = server.await {
-                tracing::error!(%error, "the HTTP server ended");
-            }
-        });
+        let stopping = self.stopping.clone();
+        self.tasks.spawn(serve(listener, router, bounds, stopping));
         Ok(())
     }
 

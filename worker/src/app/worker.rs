@@ -12,6 +12,7 @@ use super::{
     phases::{START, StartPart},
     running::RunningWorker,
     servers::{PipelineSlot, Servers},
+    token_watch::watch,
 };
 use crate::{
     failpoints::{Failpoints, around_commits},
@@ -28,12 +29,17 @@ pub async fn run(
     shutdown: Shutdown,
 ) -> Result<(), AppError> {
     let mut worker = Worker::new(settings, parts).await?;
+    let tokens = worker.api.tokens.clone();
+    let metrics = Arc::clone(&worker.metrics);
+    let watching = shutdown.clone();
+    let watching = tokio::spawn(async move { watch(tokens, &metrics, watching).await });
     let result = tokio::select! {
         result = worker.work(&shutdown) => result,
         // The second signal. Nothing is lost: the broker redelivers commands that were under way.
         () = shutdown.aborted() => Err(AppError::Drain),
     };
     worker.servers.stop().await;
+    watching.abort();
     result
 }
 
@@ -71,6 +77,7 @@ impl Worker {
             commands: Arc::new(slot.clone()),
             messages: settings.publish.messages(),
             tokens,
+            cors_origins: settings.cors_origins.clone().into(),
             health: health.clone(),
             metrics: {
                 let metrics = Arc::clone(&metrics);

@@ -96,6 +96,8 @@ pub struct Properties {
     pub correlation_id: Option<String>,
     /// Where to send the outcome.
     pub reply_to: Option<String>,
+    /// The user who published it, verified by the broker.
+    pub user_id: Option<String>,
     /// The routing key it was first published with (kept through retries).
     pub routing_key: String,
     /// Text headers: `traceparent`, and those of a retry (`x-glyph-attempts`,

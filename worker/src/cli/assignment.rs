@@ -2,24 +2,41 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::Subcommand;
-use glyph_workflow_engine::{ids::UserId, limits::PAGE_MAX};
+use glyph_workflow_engine::{
+    ids::{CommandId, UserId},
+    limits::PAGE_MAX,
+};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{CliError, Output, connect::open_store, output::Table};
+use super::{
+    CliError, Output, account,
+    connect::{open_store, orchestrator},
+    output::Table,
+    submit::submit,
+};
 use crate::{
-    operations::assignments::{HeldSlot, held_slots},
+    operations::assignments::{HeldSlot, ReleaseAll, ReleasedSlots, held_slots},
     settings::Settings,
 };
 
 /// Verbs on claimed slots.
 #[derive(Clone, Debug, Subcommand)]
 pub enum AssignmentVerb {
-    /// List the slots that a person has claimed; `glyph task release` frees one
+    /// List the slots that a person has claimed; `release` frees all, `glyph task release` one
     List {
         /// User id of the person
         #[arg(long, short, value_name = "USER")]
         user: Uuid,
+    },
+    /// Release all slots that a person has claimed
+    Release {
+        /// User id of the person
+        #[arg(long, short, value_name = "USER")]
+        user: Uuid,
+        /// Reason
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
     },
 }
 
@@ -43,7 +60,34 @@ pub(super) async fn run(
             output.result(&json!({"assignments": held}), || list_text(&held));
             Ok(())
         }
+        AssignmentVerb::Release { user, reason } => {
+            let store = open_store(settings).await?;
+            let id = CommandId(Uuid::now_v7());
+            let release = ReleaseAll {
+                user: UserId(user),
+                reason,
+                id,
+                correlation_id: id.to_string(),
+                sender: account::sender(),
+            };
+            let orchestrator = orchestrator(&store, settings);
+            let mut report = ReleasedSlots::default();
+            for (slot, command) in release.commands(&*store).await? {
+                report.add(slot, submit(&orchestrator, command).await?);
+            }
+            output.result(&report, || released_text(&report));
+            Ok(())
+        }
     }
+}
+
+fn released_text(report: &ReleasedSlots) -> String {
+    let mut text = format!("{} released", report.released.len());
+    for kept in &report.kept {
+        let (task, step, code) = (kept.slot.task_id, &kept.slot.step_id, &kept.code);
+        text.push_str(&format!("\nkept: step {step} of task {task} ({code})"));
+    }
+    text
 }
 
 fn list_text(held: &[HeldSlot]) -> String {

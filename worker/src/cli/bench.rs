@@ -22,6 +22,7 @@ use uuid::Uuid;
 use super::{
     CliError, Output,
     connect::{Publisher, amqp, orchestrator, sqlite_file},
+    files::new_folder,
     output::{Table, grouped},
     publish::{WINDOW, command_publication, publish_window},
 };
@@ -109,7 +110,7 @@ impl BenchWorkspace {
             _ => return Ok(Self::Services),
         };
         let folder = beside.join(format!("glyph-bench-{}", Uuid::now_v7()));
-        std::fs::create_dir(&folder).map_err(|error| {
+        new_folder(&folder).map_err(|error| {
             CliError::failed("folder", format!("{}: {error}", folder.display()))
         })?;
         let url = format!("sqlite://{}", folder.join("glyph.db").display());

@@ -1,6 +1,7 @@
 //! Shows the errors of files that people wrote, in the manner of compilers.
 
 use std::{
+    borrow::Cow,
     error::Error,
     fmt::{self, Write as _},
     io::Read,
@@ -14,11 +15,12 @@ use glyph_workflow_engine::{
     parser::{Report, Severity, check_workflow_bytes},
 };
 use miette::{
-    Diagnostic, GraphicalReportHandler, LabeledSpan, MietteError, MietteSpanContents, NamedSource,
-    SourceCode, SourceSpan, SpanContents,
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError,
+    MietteSpanContents, NamedSource, SourceCode, SourceSpan, SpanContents,
 };
 
 use super::{CliError, Output};
+use crate::printable::printable;
 
 /// Maximum size of an excerpt in bytes; longer lines are cut around the reported span.
 const EXCERPT_BYTES_MAX: usize = 1_000;
@@ -92,8 +94,15 @@ pub(super) fn workflow_of(file: &Path, output: Output) -> Result<WorkflowConfig,
 /// Diagnostics with the lines they are about, as compilers show them.
 pub(super) fn render(name: &str, source: &[u8], diagnostics: &[ValidationError]) -> String {
     let text = String::from_utf8_lossy(source).into_owned();
+    let is_hostile = |name: &str| matches!(printable(name), Cow::Owned(_));
+    let hostile = is_hostile(name) || is_hostile(&text);
     let source = LongLines(NamedSource::new(name, text).with_language("yaml"));
-    let handler = GraphicalReportHandler::new();
+    // Colours are control characters: an excerpt that has its own ones is shown without colours.
+    let handler = if hostile {
+        GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor())
+    } else {
+        GraphicalReportHandler::new()
+    };
     let mut rendered = String::new();
     for fault in diagnostics {
         // Writing to a string does not fail; if miette cannot render, one line is shown.
@@ -111,7 +120,11 @@ pub(super) fn render(name: &str, source: &[u8], diagnostics: &[ValidationError])
         }
         rendered.push('\n');
     }
-    rendered
+    if hostile {
+        printable(&rendered).into_owned()
+    } else {
+        rendered
+    }
 }
 
 /// One diagnostic with its file.

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
-    fs::File,
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
     sync::Arc,
@@ -24,6 +23,7 @@ use super::{
     CliError, Output,
     connect::Publisher,
     diagnostics::workflow_of,
+    files::new_file,
     output::grouped,
     publish::{WINDOW, command_publication, publish_window},
     values::pair,
@@ -269,20 +269,8 @@ impl Summary {
         if more > 0 {
             let _ = write!(text, "\nand {} more", grouped(more));
         }
-        printable(&text)
+        text
     }
-}
-
-/// Text of the file as it may be printed: a terminal obeys control characters.
-fn printable(text: &str) -> String {
-    let shown = |c: char| {
-        if c.is_control() && c != '\n' {
-            '\u{fffd}'
-        } else {
-            c
-        }
-    };
-    text.chars().map(shown).collect()
 }
 
 /// A number of things.
@@ -294,8 +282,8 @@ fn counted(count: u64, one: &str) -> String {
 impl From<ImportFault> for CliError {
     fn from(fault: ImportFault) -> Self {
         match fault {
-            ImportFault::Usage(why) => Self::Usage(printable(&why)),
-            ImportFault::File(why) => Self::InvalidFile(printable(&why)),
+            ImportFault::Usage(why) => Self::Usage(why),
+            ImportFault::File(why) => Self::InvalidFile(why),
         }
     }
 }
@@ -509,7 +497,7 @@ async fn write_all(import: Arc<Import>, out: PathBuf) -> Result<u64, CliError> {
         let mut file: Box<dyn Write> = if out.as_os_str() == "-" {
             Box::new(io::stdout().lock())
         } else {
-            Box::new(BufWriter::new(File::create(&out).map_err(failed)?))
+            Box::new(BufWriter::new(new_file(&out).map_err(failed)?))
         };
         let mut count = 0;
         for gathered in Imported::of(&import)? {

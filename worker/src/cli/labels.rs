@@ -1,7 +1,7 @@
 //! `glyph labels`: export, likely errors, looking back, calibration.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs,
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
 };
@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::{
     CliError, Output,
     connect::{open_store, orchestrator},
+    files::new_file,
     output::{Table, clipped, grouped, percent},
     values::{pair, time},
 };
@@ -228,18 +229,6 @@ async fn export(
         },
     );
     Ok(())
-}
-
-/// A file that only its owner can read.
-fn new_file(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600);
-    }
-    options.open(path)
 }
 
 enum WriteError {

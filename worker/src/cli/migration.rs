@@ -13,7 +13,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
-    CliError, Output,
+    CliError, Output, account,
     connect::{open_store, orchestrator},
     keys::{task_of, task_uuid},
     output::Table,
@@ -219,8 +219,11 @@ pub(super) async fn run(
 /// Runs the commands of a page, again while their commit is unknown.
 async fn run_page(
     orchestrator: &WorkflowOrchestrator,
-    batch: Vec<CommandEnvelope>,
+    mut batch: Vec<CommandEnvelope>,
 ) -> Result<Vec<Outcome>, CliError> {
+    for command in &mut batch {
+        command.sender = account::sender();
+    }
     let out_of_time = Outcome::Undecided(Undecided::OutOfTime);
     let mut attempt = 1;
     loop {

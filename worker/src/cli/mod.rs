@@ -1,5 +1,6 @@
 //! The command line: one file for each group of verbs, and `output.rs` for everything printed.
 
+mod account;
 mod annotator;
 mod answers;
 mod arguments;
@@ -15,6 +16,7 @@ mod dry_run;
 mod error;
 mod expanded;
 mod explain;
+mod files;
 mod goal;
 mod import;
 mod keys;

@@ -9,6 +9,8 @@ use std::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
+use crate::printable::printable;
+
 /// Output formats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
@@ -40,8 +42,8 @@ impl Output {
     pub fn result(self, value: &impl Serialize, text: impl FnOnce() -> String) {
         let line = match self.format {
             // Plain data with string keys always serializes.
-            Format::Json => serde_json::to_string_pretty(value).unwrap_or_default(),
-            Format::Text => text().trim_end().to_owned(),
+            Format::Json => json(&serde_json::to_string_pretty(value).unwrap_or_default()),
+            Format::Text => printable(text().trim_end()).into_owned(),
         };
         // A reader that has closed the pipe (`| head`) is not an error.
         let _ = writeln!(std::io::stdout(), "{line}");
@@ -50,7 +52,7 @@ impl Output {
     /// Prints a note that is not part of the result.
     pub fn note(self, text: &str) {
         if self.format == Format::Text {
-            let _ = writeln!(std::io::stdout(), "{text}");
+            let _ = writeln!(std::io::stdout(), "{}", printable(text));
         }
     }
 
@@ -59,10 +61,10 @@ impl Output {
         match self.format {
             Format::Json => {
                 let fault = serde_json::json!({"error": {"code": code, "message": message}});
-                let _ = writeln!(std::io::stderr(), "{fault}");
+                let _ = writeln!(std::io::stderr(), "{}", json(&fault.to_string()));
             }
             Format::Text => {
-                let _ = writeln!(std::io::stderr(), "error: {message}");
+                let _ = writeln!(std::io::stderr(), "error: {}", printable(message));
             }
         }
     }
@@ -91,6 +93,23 @@ impl Output {
         bar.enable_steady_tick(Duration::from_millis(100));
         bar
     }
+}
+
+/// JSON as a terminal may show it: what is left of control characters in it (those after ASCII)
+/// stands in strings, and is escaped as JSON does.
+fn json(text: &str) -> String {
+    let is_left = |c: char| c.is_control() && !c.is_ascii_control() || c == '\u{7f}';
+    if !text.contains(is_left) {
+        return text.to_owned();
+    }
+    let escape = |c: char| {
+        if is_left(c) {
+            format!("\\u{:04x}", u32::from(c))
+        } else {
+            c.to_string()
+        }
+    };
+    text.chars().map(escape).collect()
 }
 
 /// Aligned columns: an optional header and rows of the same width.

@@ -8,17 +8,21 @@ use glyph_workflow_engine::{
 };
 use serde_json::{Value, json};
 
-use super::{CliError, Output};
+use super::{CliError, Output, account};
 use crate::wire::{CommandRequest, read_request};
 
 /// Attempts of a command whose commit is unknown or whose database is briefly away.
 const ATTEMPTS_MAX: u32 = 3;
 
-/// Runs one command, again while its commit is unknown; its id makes that safe.
+/// Runs one command of the account that uses the command line, again while its commit is unknown; its id makes that safe.
 pub(super) async fn submit(
     orchestrator: &WorkflowOrchestrator,
     command: CommandEnvelope,
 ) -> Result<Outcome, CliError> {
+    let command = CommandEnvelope {
+        sender: account::sender(),
+        ..command
+    };
     let mut attempt = 1;
     loop {
         match orchestrator

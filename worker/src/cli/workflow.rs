@@ -14,7 +14,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    CliError, Output, answers,
+    CliError, Output, account, answers,
     connect::{open_store, orchestrator},
     diagnostics::{check, errors_of, read, render},
     dry_run, expanded,
@@ -187,6 +187,7 @@ pub(super) async fn run_operator_command(
         command_id,
         correlation_id: None,
         traceparent: None,
+        actor: Some(&account::actor()),
         body: body.as_bytes(),
     })
     .map_err(|unreadable| CliError::Usage(unreadable.to_string()))?;

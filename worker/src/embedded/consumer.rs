@@ -3,6 +3,7 @@
 use std::{
     fs::{File, TryLockError},
     mem,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -137,6 +138,7 @@ fn lock(database: &Path) -> Result<File, EmbeddedError> {
         .create(true)
         .truncate(false)
         .write(true)
+        .mode(0o600)
         .open(&path);
     let file = match file {
         Ok(file) => file,

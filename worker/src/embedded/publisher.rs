@@ -165,6 +165,7 @@ impl From<&Publication> for NewMessage {
                 message_type: Some(publication.message_type.clone()).filter(|t| !t.is_empty()),
                 correlation_id: publication.correlation_id.clone(),
                 reply_to: publication.reply_to.clone(),
+                user_id: None,
                 routing_key: publication.routing_key.clone(),
                 headers: publication.headers.clone(),
             },

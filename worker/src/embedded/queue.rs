@@ -239,6 +239,7 @@ pub(super) fn stored(row: &SqliteRow) -> Result<StoredMessage, EmbeddedError> {
             message_type: row.try_get("message_type")?,
             correlation_id: row.try_get("correlation_id")?,
             reply_to: row.try_get("reply_to")?,
+            user_id: None,
             routing_key: row.try_get("routing_key")?,
             headers: headers(row.try_get("headers")?)?,
         },

@@ -32,6 +32,7 @@ fn message(key: &str, body: impl Into<Vec<u8>>) -> NewMessage {
             message_type: Some(key.to_owned()),
             correlation_id: Some("c".to_owned()),
             reply_to: None,
+            user_id: None,
             routing_key: key.to_owned(),
             headers: BTreeMap::from([("traceparent".to_owned(), "00-a-b-01".to_owned())]),
         },

@@ -26,10 +26,8 @@ use crate::{
 
 pub(super) async fn list(
     State(api): State<Api>,
-    caller: Caller,
     mut parameters: Parameters,
 ) -> Result<Json<AnnotatorList>, Problem> {
-    caller.require_no_annotator()?;
     let workflow = parameters.take("workflow", "a workflow id", |text| {
         WorkflowId::new(text).ok()
     })?;
@@ -53,31 +51,50 @@ pub(super) struct AnnotatorOperatorResult {
 
 pub(super) async fn pause(
     State(api): State<Api>,
+    caller: Caller,
     path: Path<(String, String)>,
     headers: CommandHeaders,
     body: Limited,
 ) -> Response {
-    change(api, PauseVerb::PauseAnnotator, path, headers, body).await
+    change(api, &caller, PauseVerb::PauseAnnotator, path, headers, body).await
 }
 
 pub(super) async fn resume(
     State(api): State<Api>,
+    caller: Caller,
     path: Path<(String, String)>,
     headers: CommandHeaders,
     body: Limited,
 ) -> Response {
-    change(api, PauseVerb::ResumeAnnotator, path, headers, body).await
+    change(
+        api,
+        &caller,
+        PauseVerb::ResumeAnnotator,
+        path,
+        headers,
+        body,
+    )
+    .await
 }
 
 async fn change(
     api: Api,
+    caller: &Caller,
     verb: fn(UserId) -> PauseVerb,
     Path((workflow, user)): Path<(String, String)>,
     headers: CommandHeaders,
     body: Limited,
 ) -> Response {
     if let Ok(user) = user.parse() {
-        return operator_command(api, verb(UserId(user)), Path(workflow), headers, body).await;
+        return operator_command(
+            api,
+            caller,
+            verb(UserId(user)),
+            Path(workflow),
+            headers,
+            body,
+        )
+        .await;
     }
     with_key(headers.command_id, async {
         let detail = format!("the annotator `{user}` is no UUID");

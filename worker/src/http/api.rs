@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use axum::extract::FromRef;
+use axum::{extract::FromRef, http::HeaderValue};
 use glyph_workflow_engine::{
     WorkflowOrchestrator,
     command::{CommandEnvelope, Outcome},
@@ -44,6 +44,8 @@ pub struct Api {
     pub messages: CloudEventMessages,
     /// Who may call.
     pub tokens: Tokens,
+    /// Origins whose pages may call: `https://app.example.org`.
+    pub cors_origins: Arc<[HeaderValue]>,
     /// The readiness of the parts.
     pub health: Health,
     /// The metrics in the Prometheus text format.

@@ -5,28 +5,31 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::State,
-    http::StatusCode,
+    http::{HeaderValue, StatusCode},
     response::{IntoResponse, Response},
 };
-
 use glyph_workflow_engine::{
-    command::ClaimRequest,
+    command::{Claim, ClaimRequest},
     ids::{TaskId, UserId},
     store::{AnnotatorPause, Store},
 };
 
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
 use super::{
-    Api, Problem,
+    Api, NotTaken, Problem, REQUEST_TIMEOUT,
     auth::Caller,
     commands::{Person, name_person, with_key},
     request::{CommandHeaders, Limited, Parameters},
 };
 use crate::{
     operations::{
-        assignments::{AssignmentList, held_slots},
+        assignments::{AssignmentList, ReleaseAll, ReleasedSlots, held_slots},
         workflows::resolve_one,
     },
-    wire::read_claim,
+    wire::{read_claim, read_reason},
 };
 
 /// Claims a slot for a person, or returns 204 if no slot is open that the person may take.
@@ -42,21 +45,30 @@ pub(super) async fn next(
             correlation_id,
             traceparent,
         } = headers;
-        let request = read_claim(command_id, correlation_id, traceparent, &body, |fields| {
-            name_person(fields, caller, Person::Top)
-        })?;
+        let mut ignored = Vec::new();
+        let complete = |fields: &mut Map<String, Value>| {
+            ignored = name_person(fields, &caller, Person::Qualified)?;
+            Ok::<_, Problem>(())
+        };
+        let mut request = read_claim(command_id, correlation_id, traceparent, &body, complete)?;
+        request.sender = caller.sender();
         // Spawned: a caller that disconnects must not leave a claim half made.
         let asked = request.clone();
         let (store, orchestrator) = (Arc::clone(&api.store), Arc::clone(&api.orchestrator));
         let claimed =
             tokio::spawn(async move { api.orchestrator.claim_next(&*api.store, &asked).await });
         let claimed = claimed.await.map_err(|_| Problem::internal())??;
-        Ok(match claimed {
-            Some(slot) => Json(slot).into_response(),
-            None if is_paused(&*store, &request).await? => nothing(PAUSED),
-            None if orchestrator.is_at_limit(&*store, &request).await? => nothing(AT_LIMIT),
-            None => StatusCode::NO_CONTENT.into_response(),
-        })
+        if let Some(claim) = claimed {
+            return Ok(Json(ClaimAnswer { claim, ignored }).into_response());
+        }
+        let reason = if is_paused(&*store, &request).await? {
+            Some(PAUSED)
+        } else if orchestrator.is_at_limit(&*store, &request).await? {
+            Some(AT_LIMIT)
+        } else {
+            None
+        };
+        Ok(nothing(reason, &ignored))
     })
     .await
 }
@@ -68,9 +80,32 @@ const PAUSED: &str = "annotator_paused";
 /// The person has claimed as many slots as a step allows.
 const AT_LIMIT: &str = "max_concurrent";
 
-/// The answer that offers nothing, with the reason.
-fn nothing(reason: &'static str) -> Response {
-    (StatusCode::NO_CONTENT, [(REASON, reason)]).into_response()
+/// The header that names the paths of the body that were ignored.
+const IGNORED: &str = "x-glyph-ignored";
+
+/// A claimed slot.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct ClaimAnswer {
+    #[serde(flatten)]
+    claim: Claim,
+    /// Paths of the body that were ignored: an annotator's roles and skills are those of the token.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ignored: Vec<&'static str>,
+}
+
+/// The answer that offers nothing, with the reason if there is one.
+fn nothing(reason: Option<&'static str>, ignored: &[&'static str]) -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let headers = response.headers_mut();
+    if let Some(reason) = reason {
+        headers.insert(REASON, HeaderValue::from_static(reason));
+    }
+    if let Ok(paths) = HeaderValue::from_str(&ignored.join(", "))
+        && !ignored.is_empty()
+    {
+        headers.insert(IGNORED, paths);
+    }
+    response
 }
 
 /// Lists the slots that a person has claimed. A token that belongs to a user lists that user's.
@@ -83,19 +118,62 @@ pub(super) async fn list(
     let after = parameters.take("after", "a task id", |text| text.parse::<TaskId>().ok())?;
     let limit = parameters.take_limit()?;
     parameters.finish()?;
-    let own = caller.user.filter(|_| caller.is_annotator());
-    let user = match (named, own) {
+    let user = person(named, &caller)?;
+    Ok(Json(held_slots(&*api.store, user, after, limit).await?))
+}
+
+/// Releases all slots that a person has claimed.
+pub(super) async fn release_all(
+    State(api): State<Api>,
+    caller: Caller,
+    headers: CommandHeaders,
+    mut parameters: Parameters,
+    Limited(body): Limited,
+) -> Response {
+    let key = headers.command_id;
+    with_key(key, async {
+        let named = parameters.take("user_id", "a UUID", |text| text.parse().ok().map(UserId))?;
+        parameters.finish()?;
+        let user = person(named, &caller)?;
+        let release = ReleaseAll {
+            user,
+            reason: read_reason(key, &body)?,
+            id: key,
+            correlation_id: headers.correlation_id.unwrap_or_else(|| key.to_string()),
+            sender: caller.sender(),
+        };
+        // Spawned: a caller that disconnects must not leave some of them claimed.
+        let released = tokio::spawn(async move {
+            let mut report = ReleasedSlots::default();
+            for (slot, command) in release.commands(&*api.store).await? {
+                let submitted = api.commands.submit(command).await;
+                let not_taken = |not_taken: NotTaken| Problem::unavailable(not_taken.reason);
+                report.add(slot, submitted.map_err(not_taken)?);
+            }
+            Ok::<_, Problem>(report)
+        });
+        let released = tokio::time::timeout(REQUEST_TIMEOUT, released).await;
+        let released = released
+            .map_err(|_| Problem::timeout())?
+            .map_err(|_| Problem::internal())??;
+        Ok(Json(released))
+    })
+    .await
+}
+
+/// The person that a request is about: the one who is named, or the token's.
+fn person(named: Option<UserId>, caller: &Caller) -> Result<UserId, Problem> {
+    match (named, caller.annotator()) {
         (Some(named), Some(own)) if named != own => {
             let why = format!("the token stands for user {own}, and sees no claims of others");
-            return Err(Problem::forbidden(why));
+            Err(Problem::forbidden(why))
         }
-        (Some(user), _) | (None, Some(user)) => user,
-        (None, None) => {
-            let missing = "name the person: `?user_id=` and a UUID";
-            return Err(Problem::malformed(missing));
-        }
-    };
-    Ok(Json(held_slots(&*api.store, user, after, limit).await?))
+        (Some(user), _) => Ok(user),
+        (None, _) => caller
+            .holder
+            .user
+            .ok_or_else(|| Problem::malformed("name the person: `?user_id=` and a UUID")),
+    }
 }
 
 /// Whether the person is paused in a requested workflow.

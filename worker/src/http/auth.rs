@@ -1,82 +1,74 @@
-//! Authentication and roles.
+//! Admits callers: the page that a request comes from, the token, and the role.
+
+use std::sync::Arc;
 
 use axum::{
+    body::HttpBody,
     extract::{Request, State},
-    http::{HeaderMap, header},
+    http::{HeaderMap, HeaderValue, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use glyph_workflow_engine::ids::UserId;
+use chrono::{DateTime, Utc};
+use glyph_workflow_engine::{
+    command::{Authority, Sender},
+    ids::UserId,
+};
 
-use super::Problem;
-use crate::settings::{Role, TokenHolder, Tokens};
+use super::{
+    Problem,
+    access::{Access, Sight},
+};
+use crate::settings::{Role, TokenHolder, TokenRefusal, Tokens};
 
 /// The caller of a request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Caller {
-    role: Role,
-    /// The user that the token belongs to; none if it may act for any user.
-    pub(super) user: Option<UserId>,
+    pub(super) holder: Arc<TokenHolder>,
+    sight: Sight,
 }
 
 impl Caller {
-    /// Whether the token belongs to a single annotator, who must not learn which tasks are gold.
-    pub(super) fn is_annotator(self) -> bool {
-        self.user.is_some() && self.role < Role::Operator
+    /// Whether the caller sees the secrets of workflows and all that is known of gold tasks.
+    pub(super) fn sees_everything(&self) -> bool {
+        self.sight == Sight::Everything
     }
 
-    /// Refuses tokens of annotators, who are not told how people and answers are judged.
-    pub(super) fn require_no_annotator(self) -> Result<(), Problem> {
-        if self.is_annotator() {
-            let why = "a token that names a user does not see how people are judged";
-            return Err(Problem::forbidden(why));
-        }
-        Ok(())
+    /// The person whose own work is all that the caller sees; none if the caller sees more.
+    pub(super) fn annotator(&self) -> Option<UserId> {
+        self.holder.user.filter(|_| self.sight == Sight::Own)
     }
 
-    /// Refuses callers below `role`.
-    pub(super) fn require(self, role: Role) -> Result<(), Problem> {
-        if self.role >= role {
-            return Ok(());
+    /// The caller as the sender of a command.
+    pub(super) fn sender(&self) -> Sender {
+        let authority = match self.holder.role {
+            Role::Operator => Authority::Operator,
+            Role::Viewer | Role::Producer => Authority::Producer,
+            Role::Annotator => Authority::Annotator {
+                skills: self.holder.skills.clone(),
+            },
+        };
+        Sender {
+            name: Some(self.holder.name.clone()),
+            authority,
         }
-        Err(Problem::forbidden(format!(
-            "this needs the role `{}`; the token has `{}`",
-            role.as_str(),
-            self.role.as_str()
-        )))
     }
 }
 
-/// The caller whose known token is in the headers.
-fn caller(tokens: &Tokens, headers: &HeaderMap) -> Option<Caller> {
-    let sent = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = sent.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return None;
-    }
-    let TokenHolder { role, user } = tokens.holder(token.trim())?;
-    Some(Caller { role, user })
+/// The conditions of one operation.
+#[derive(Clone)]
+pub(super) struct Gate {
+    pub(super) tokens: Tokens,
+    /// Origins whose pages may call.
+    pub(super) origins: Arc<[HeaderValue]>,
+    pub(super) access: Access,
+    /// The type of the body, where the operation reads one.
+    pub(super) media_type: Option<&'static str>,
 }
 
-/// Authenticates the caller before anything else is read. Each operation checks the role itself.
-pub(super) async fn authenticate(
-    State(tokens): State<Tokens>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let caller = if tokens.required() {
-        caller(&tokens, request.headers()).ok_or_else(Problem::unauthenticated)
-    } else if from_elsewhere(request.headers()) {
-        Err(Problem::forbidden(
-            "without tokens the API serves this machine alone; a page of another origin asked",
-        ))
-    } else {
-        Ok(Caller {
-            role: Role::Operator,
-            user: None,
-        })
-    };
-    match caller {
+/// Admits a request to an operation, or refuses it before anything else is read.
+pub(super) async fn admit(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+    match gate.caller(&request, Utc::now()) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
@@ -85,22 +77,104 @@ pub(super) async fn authenticate(
     }
 }
 
-/// Whether a browser sends the request for a page that does not come from this machine. Without
-/// this check, any page could command a worker that listens on loopback without tokens.
-fn from_elsewhere(headers: &HeaderMap) -> bool {
-    let named = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-    let origin = named(header::ORIGIN).map(|origin| {
-        origin
-            .split_once("://")
-            .map_or(origin, |(_, authority)| authority)
-    });
-    [origin, named(header::HOST)]
-        .into_iter()
-        .flatten()
-        .any(|authority| !is_loopback(authority))
+impl Gate {
+    fn caller(&self, request: &Request, now: DateTime<Utc>) -> Result<Caller, Problem> {
+        let headers = request.headers();
+        self.check_page(headers)?;
+        let holder = self.holder(headers, now)?;
+        let Some(sight) = self.access.sight(holder.role) else {
+            return Err(Problem::forbidden(format!(
+                "this needs one of the roles {}; the token has `{}`",
+                self.access.roles().join(", "),
+                holder.role.as_str()
+            )));
+        };
+        self.check_media_type(request)?;
+        Ok(Caller { holder, sight })
+    }
+
+    /// The holder of the token in the headers.
+    fn holder(&self, headers: &HeaderMap, now: DateTime<Utc>) -> Result<Arc<TokenHolder>, Problem> {
+        if !self.tokens.required() {
+            return Ok(Arc::default());
+        }
+        let token = bearer(headers).ok_or_else(|| {
+            Problem::unauthenticated("send a known token: `Authorization: Bearer …`")
+        })?;
+        self.tokens
+            .holder(token, now)
+            .map_err(|refusal| match refusal {
+                TokenRefusal::Unknown => {
+                    Problem::unauthenticated("send a known token: `Authorization: Bearer …`")
+                }
+                TokenRefusal::Expired(at) => {
+                    Problem::unauthenticated(format!("the token expired at {}", at.to_rfc3339()))
+                }
+            })
+    }
+
+    /// Refuses requests that a browser sends for a page of another origin, which could else command
+    /// the worker in the name of whoever looks at the page. Other ports of this machine are other
+    /// origins too.
+    fn check_page(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let origin = headers.get(header::ORIGIN);
+        let is_listed = origin.is_some_and(|origin| self.origins.contains(origin));
+        let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
+        if !self.tokens.required() && host.is_some_and(|host| !is_loopback(host)) {
+            return Err(Problem::forbidden(
+                "without tokens the API serves this machine alone: `Host` must be localhost or a \
+                 loopback address",
+            ));
+        }
+        if is_listed {
+            return Ok(());
+        }
+        let is_same = |origin: &HeaderValue| {
+            let origin = origin.as_bytes();
+            let authority = [&b"http://"[..], b"https://"]
+                .into_iter()
+                .find_map(|scheme| origin.strip_prefix(scheme));
+            authority
+                .zip(host)
+                .is_some_and(|(authority, host)| authority.eq_ignore_ascii_case(host))
+        };
+        let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+        let crosses = matches!(site, Some(b"cross-site" | b"same-site"));
+        if crosses || origin.is_some_and(|origin| !is_same(origin)) {
+            return Err(Problem::forbidden(
+                "a page of another origin asked: list its origin in GLYPH_CORS_ORIGINS if it may",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Refuses a body of another type. A browser sends JSON and YAML for another origin only after
+    /// it has asked, and plain text or a form without asking.
+    fn check_media_type(&self, request: &Request) -> Result<(), Problem> {
+        let Some(expected) = self.media_type.filter(|_| !request.body().is_end_stream()) else {
+            return Ok(());
+        };
+        let sent = request.headers().get(header::CONTENT_TYPE);
+        let sent = sent.and_then(|sent| sent.to_str().ok());
+        let essence = sent.and_then(|sent| sent.split(';').next()).map(str::trim);
+        if essence.is_some_and(|essence| essence.eq_ignore_ascii_case(expected)) {
+            return Ok(());
+        }
+        Err(Problem::unsupported_media_type(expected))
+    }
 }
 
-fn is_loopback(authority: &str) -> bool {
+/// The token in the headers.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let sent = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = sent.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn is_loopback(authority: &[u8]) -> bool {
+    let Ok(authority) = std::str::from_utf8(authority) else {
+        return false;
+    };
     let host = match authority.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => authority.split(':').next().unwrap_or_default(),
@@ -109,53 +183,4 @@ fn is_loopback(authority: &str) -> bool {
         || host
             .parse::<std::net::IpAddr>()
             .is_ok_and(|ip| ip.is_loopback())
-}
-
-#[cfg(test)]
-mod tests {
-    use uuid::Uuid;
-
-    use super::*;
-
-    const HASH: &str = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
-
-    fn headers(name: header::HeaderName, value: &str) -> HeaderMap {
-        HeaderMap::from_iter([(name, value.parse().unwrap())])
-    }
-
-    #[test]
-    fn a_token_is_known_by_its_hash() {
-        let user = Uuid::from_u128(7);
-        let file = format!("# people\nproducer:{HASH}:{user}  # Ada\n\n");
-        let tokens = Tokens::parse(&file).unwrap();
-        let caller = |sent| caller(&tokens, &headers(header::AUTHORIZATION, sent));
-        let known = caller("Bearer secret").unwrap();
-        assert_eq!(
-            (known.role, known.user),
-            (Role::Producer, Some(UserId(user)))
-        );
-        assert!(caller("Bearer other").is_none());
-        assert!(caller("Basic secret").is_none());
-        assert!(known.require(Role::Viewer).is_ok());
-        assert!(known.require(Role::Operator).is_err());
-    }
-
-    #[test]
-    fn pages_of_other_origins_are_refused_without_tokens() {
-        assert!(from_elsewhere(&headers(
-            header::ORIGIN,
-            "https://example.org"
-        )));
-        assert!(from_elsewhere(&headers(
-            header::HOST,
-            "rebound.example.org:8080"
-        )));
-        assert!(!from_elsewhere(&headers(header::HOST, "127.0.0.1:8080")));
-        assert!(!from_elsewhere(&headers(header::HOST, "[::1]:8080")));
-        assert!(!from_elsewhere(&headers(
-            header::ORIGIN,
-            "http://localhost:8080"
-        )));
-        assert!(!from_elsewhere(&HeaderMap::new()));
-    }
 }

@@ -8,13 +8,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use glyph_workflow_engine::{
-    command::{CommandEnvelope, Outcome, ProcessResult},
-    ids::{CommandId, StepId, TaskId},
-    store::RecordedOutcome,
+    command::{ClaimRequest, Command, CommandEnvelope, Outcome, ProcessResult, Sender},
+    ids::{CommandId, StepId, TaskId, UserId, WorkflowSelector},
+    store::{AnnotatorPause, RecordedOutcome},
 };
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 use super::{
     Api, Problem, REQUEST_TIMEOUT,
@@ -23,12 +24,15 @@ use super::{
     request::{CommandHeaders, IDEMPOTENCY_KEY, Limited, TaskPath},
     tasks::state_response,
 };
-use crate::wire::{CommandRequest, read_request_with};
+use crate::{
+    settings::TokenHolder,
+    wire::{CommandRequest, read_request_with},
+};
 
 /// The common parts of every command to a task.
 pub(super) struct TaskRequest {
     pub(super) task: TaskId,
-    caller: Caller,
+    pub(super) caller: Caller,
     pub(super) headers: CommandHeaders,
     body: Bytes,
 }
@@ -67,8 +71,22 @@ impl TaskRequest {
             traceparent: self.headers.traceparent.as_deref(),
             body: &self.body,
         };
-        Ok(read_request_with(&request, complete)?.envelope)
+        let mut envelope = read_request_with(&request, complete)?.envelope;
+        envelope.sender = self.caller.sender();
+        Ok(envelope)
     }
+}
+
+/// The result of a command for the work of a person.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "the schema of what the inbox keeps, completed")]
+pub(super) struct WorkResult {
+    /// The new state of the task. To an annotator it says only that the work is recorded.
+    #[serde(flatten)]
+    result: ProcessResult,
+    /// Paths of the body that were ignored: an annotator's roles and skills are those of the token.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    ignored: Vec<String>,
 }
 
 /// Where a body names a person.
@@ -78,7 +96,9 @@ pub(super) enum Person {
     Unnamed,
     /// At the top level.
     Top,
-    /// In the annotation.
+    /// At the top level, with roles and skills.
+    Qualified,
+    /// In the annotation, with roles.
     InAnnotation,
 }
 
@@ -109,7 +129,7 @@ pub(super) async fn submit(State(api): State<Api>, request: TaskRequest) -> Resp
 }
 
 pub(super) async fn assign(State(api): State<Api>, request: TaskRequest) -> Response {
-    change(&api, "assign", Person::Top, request).await
+    change(&api, "assign", Person::Qualified, request).await
 }
 
 pub(super) async fn release(State(api): State<Api>, request: TaskRequest) -> Response {
@@ -170,9 +190,32 @@ async fn run(
     person: Person,
     request: TaskRequest,
 ) -> Result<Value, Problem> {
-    let caller = request.caller;
-    let command = request.read(command_type, |fields| name_person(fields, caller, person))?;
-    submit_command(api, command).await
+    let caller = request.caller.clone();
+    let mut ignored = Vec::new();
+    let command = request.read(command_type, |fields| {
+        ignored = name_person(fields, &caller, person)?;
+        Ok(())
+    })?;
+    let Some(user) = caller.annotator() else {
+        return submit_command(api, command).await;
+    };
+    let step = command.command.step_id().map(str::to_owned);
+    check_own_command(api, user, &caller.holder, &command.command).await?;
+    submit_command(api, command).await?;
+    let step = match step {
+        Some(step) => step,
+        None => last_own_step(api, request.task, user).await?,
+    };
+    // What the task does next may follow from what others have answered.
+    let mut result = json!({
+        "status": "waiting",
+        "step_id": step,
+        "reason": "recorded; how the task goes on is not shown to annotators",
+    });
+    if !ignored.is_empty() {
+        result["ignored"] = ignored.into();
+    }
+    Ok(result)
 }
 
 /// Executes a command and returns the result stored in the inbox.
@@ -204,35 +247,139 @@ fn recorded(outcome: Outcome) -> Result<Value, Problem> {
     }
 }
 
-/// Writes the token's user into a body; a body that names another user is refused.
+/// Completes a body by what the token says of its user. A body that names another user than an
+/// annotator's token is refused. Roles and skills of an annotator are those of the tokens file;
+/// others in the body are ignored. Returns the paths of what is ignored.
 pub(super) fn name_person(
     fields: &mut Map<String, Value>,
-    caller: Caller,
+    caller: &Caller,
     person: Person,
-) -> Result<(), Problem> {
-    let Some(user) = caller.user else {
-        return Ok(());
+) -> Result<Vec<&'static str>, Problem> {
+    let Some(user) = caller.holder.user else {
+        return Ok(Vec::new());
     };
-    let holder = match person {
-        Person::Unnamed => None,
-        Person::Top => Some(fields),
-        Person::InAnnotation => fields.get_mut("annotation").and_then(Value::as_object_mut),
+    let (holder, qualities) = match person {
+        Person::Unnamed => return Ok(Vec::new()),
+        Person::Top => (Some(fields), &[][..]),
+        Person::Qualified => (
+            Some(fields),
+            &[("roles", "roles"), ("skills", "skills")][..],
+        ),
+        Person::InAnnotation => {
+            let annotation = fields.get_mut("annotation").and_then(Value::as_object_mut);
+            (annotation, &[("roles", "annotation.roles")][..])
+        }
     };
     // A missing field or one of the wrong type is refused when the command is parsed.
     let Some(holder) = holder else {
-        return Ok(());
+        return Ok(Vec::new());
     };
     match holder.get("user_id") {
         None | Some(Value::Null) => {
             holder.insert("user_id".to_owned(), user.to_string().into());
-            Ok(())
         }
-        Some(Value::String(id)) if id.parse() == Ok(user) => Ok(()),
-        Some(Value::String(id)) => Err(Problem::forbidden(format!(
-            "the token stands for user {user}, and the body names user {id}"
-        ))),
-        Some(other) => Err(bad_value(other, "a UUID in a string")),
+        Some(Value::String(id)) if id.parse() == Ok(user) => {}
+        Some(Value::String(_)) if caller.annotator().is_none() => {}
+        Some(Value::String(id)) => {
+            return Err(Problem::forbidden(format!(
+                "the token stands for user {user}, and the body names user {id}"
+            )));
+        }
+        Some(other) => return Err(bad_value(other, "a UUID in a string")),
     }
+    if caller.annotator().is_none() {
+        return Ok(Vec::new());
+    }
+    let mut ignored = Vec::new();
+    for (name, path) in qualities {
+        let own = match *name {
+            "roles" => &caller.holder.roles,
+            _ => &caller.holder.skills,
+        };
+        let sent = holder.remove(*name);
+        if sent.is_some_and(|sent| !sent.is_null()) {
+            ignored.push(*path);
+        }
+        if !own.is_empty() {
+            holder.insert((*name).to_owned(), own.clone().into());
+        }
+    }
+    Ok(ignored)
+}
+
+/// Refuses what an annotator may not do though the task would allow it: start a task, and take
+/// work while being paused or beyond the number of slots that a step allows.
+async fn check_own_command(
+    api: &Api,
+    user: UserId,
+    holder: &TokenHolder,
+    command: &Command,
+) -> Result<(), Problem> {
+    let (starts, takes) = match command {
+        Command::Submission(submission) => (submission.workflow.is_some(), true),
+        Command::Assign(_) => (false, true),
+        _ => (false, false),
+    };
+    if !takes {
+        return Ok(());
+    }
+    let Some(task) = api.store.task(command.task_id()).await? else {
+        // A task that is started stays started.
+        return if starts {
+            let why = "the task has not been started, and an annotator cannot start one";
+            Err(Problem::forbidden(why))
+        } else {
+            Ok(())
+        };
+    };
+    let held = api.store.claimed_slots(user).await?;
+    if held.iter().any(|slot| slot.task_id == task.task_id) {
+        return Ok(());
+    }
+    let pauses = api.store.annotator_pauses(Some(user)).await?;
+    let is_here = |pause: &AnnotatorPause| pause.is_open() && pause.workflow == task.workflow;
+    if pauses.iter().any(is_here) {
+        let why = format!(
+            "the annotator is paused in the workflow `{}`",
+            task.workflow
+        );
+        return Err(Problem::forbidden(why));
+    }
+    if matches!(command, Command::Assign(_)) {
+        let request = ClaimRequest {
+            command_id: CommandId(Uuid::nil()),
+            correlation_id: None,
+            traceparent: None,
+            user_id: user,
+            workflow: Some(WorkflowSelector::Latest(task.workflow.clone())),
+            step: None,
+            roles: holder.roles.clone(),
+            skills: holder.skills.clone(),
+            fresh: true,
+            sender: Sender::default(),
+        };
+        if api.orchestrator.is_at_limit(&*api.store, &request).await? {
+            let why = "the annotator holds as many slots as a step allows (`max_concurrent`)";
+            return Err(Problem::forbidden(why));
+        }
+    }
+    Ok(())
+}
+
+/// The step in which the person has worked last.
+async fn last_own_step(api: &Api, task: TaskId, user: UserId) -> Result<String, Problem> {
+    let state = api.orchestrator.get_task_state(task.0).await?;
+    let state = state.snapshot();
+    let visits = state.steps.iter().flat_map(|(step, of)| {
+        let visits = of.visits.iter();
+        visits.map(move |visit| (visit.activated_at, step, visit))
+    });
+    let own = visits.filter(|(_, _, visit)| visit.concerns(user));
+    let last = own
+        .max_by_key(|(since, ..)| *since)
+        .map(|(_, step, _)| step);
+    let last = last.or_else(|| state.steps.keys().next());
+    Ok(last.map(ToString::to_string).unwrap_or_default())
 }
 
 /// Where the task goes next.

@@ -56,6 +56,13 @@ pub(super) fn page(document: &Value) -> String {
     page.0
 }
 
+/// The roles that may call an operation.
+fn roles(operation: &Value) -> String {
+    let roles = operation["x-roles"].as_array();
+    let names = roles.map(|roles| roles.iter().map(text).collect::<Vec<_>>().join(", "));
+    names.unwrap_or_else(|| "-".to_owned())
+}
+
 #[derive(Default)]
 struct Page(String);
 
@@ -67,7 +74,7 @@ impl Page {
 
     fn contents(&mut self, operations: &[(&str, &str, &Value)]) {
         self.add(format_args!(
-            "<table><tr><th>operation</th><th>does</th><th>role</th></tr>\n"
+            "<table><tr><th>operation</th><th>does</th><th>roles</th></tr>\n"
         ));
         for (path, method, operation) in operations {
             self.add(format_args!(
@@ -77,7 +84,7 @@ impl Page {
                 method.to_uppercase(),
                 escaped(path),
                 text(&operation["summary"]),
-                operation.get("x-role").map_or("-".to_owned(), text),
+                roles(operation),
             ));
         }
         self.add(format_args!("</table>\n"));

@@ -2,7 +2,7 @@
 //!
 //! | who must act | status |
 //! |---|---|
-//! | the caller, on the request itself | 400, 401, 403, 404, 405, 413, 422 |
+//! | the caller, on the request itself | 400, 401, 403, 404, 405, 413, 415, 422 |
 //! | the caller, on the state of the task | 409 |
 //! | nobody; ask again | 503, 504 |
 //! | the developers | 500 |
@@ -27,6 +27,9 @@ use crate::{
     telemetry,
     wire::{Unreadable, UnreadableCode},
 };
+
+/// Characters of a problem document's detail.
+const DETAIL_CHARS_MAX: usize = 2_000;
 
 /// Seconds after which a caller may retry when a service is missing.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
@@ -56,7 +59,7 @@ impl Problem {
             kind: "about:blank",
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
-            detail: detail.into(),
+            detail: clipped(detail.into()),
             code: code.into(),
             diagnostics: Vec::new(),
         }
@@ -121,9 +124,15 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, code, detail)
     }
 
-    /// The token is missing or unknown.
-    pub(super) fn unauthenticated() -> Self {
-        let detail = "send a known token: `Authorization: Bearer …`";
+    /// The body is of another type.
+    pub(super) fn unsupported_media_type(expected: &str) -> Self {
+        let detail = format!("the body must be sent as `Content-Type: {expected}`");
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        Self::new(status, "unsupported_media_type", detail)
+    }
+
+    /// The token is missing, unknown or expired.
+    pub(super) fn unauthenticated(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail)
     }
 
@@ -149,6 +158,15 @@ impl Problem {
         let detail = "this should not have happened; the worker's log has the details";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     }
+}
+
+/// A detail that repeats a long text of a request is cut off.
+fn clipped(mut detail: String) -> String {
+    if let Some((end, _)) = detail.char_indices().nth(DETAIL_CHARS_MAX) {
+        detail.truncate(end);
+        detail.push('…');
+    }
+    detail
 }
 
 impl IntoResponse for Problem {

@@ -23,7 +23,6 @@ use super::{
 use crate::{
     operations::goals::GoalDocument,
     projections::find_goal,
-    settings::Role,
     wire::{CompletionRequest, read_completion},
 };
 
@@ -68,7 +67,6 @@ pub(super) async fn complete(
     Limited(body): Limited,
 ) -> Response {
     with_key(headers.command_id, async {
-        caller.require(Role::Operator)?;
         let not_found = || Problem::goal_not_found(format!("{workflow}/{goal}"));
         let (Ok(workflow_id), Ok(goal_id)) = (WorkflowId::new(&workflow), Slug::new(&goal)) else {
             return Err(not_found());
@@ -76,7 +74,8 @@ pub(super) async fn complete(
         let (operator_command, statement) = read_completion(&CompletionRequest {
             workflow: workflow_id.clone(),
             goal: goal_id.clone(),
-            user: caller.user,
+            user: caller.holder.user,
+            actor: Some(&caller.holder.name),
             command_id: headers.command_id,
             correlation_id: headers.correlation_id.as_deref(),
             traceparent: headers.traceparent.as_deref(),

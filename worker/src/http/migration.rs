@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::{
     Api, NotTaken, Problem, REQUEST_TIMEOUT,
+    auth::Caller,
     commands::{TaskRequest, submit_command, with_key},
     request::{CommandHeaders, Limited},
 };
@@ -85,19 +86,21 @@ async fn previewed(
 /// `Idempotency-Key` is the id of the migration; all its pages use the same key.
 pub(super) async fn migrate(
     State(api): State<Api>,
+    caller: Caller,
     Path(workflow): Path<String>,
     headers: CommandHeaders,
     Limited(body): Limited,
 ) -> Response {
     let key = headers.command_id;
     with_key(key, async {
-        page(api, workflow, key, &body).await.map(Json)
+        page(api, &caller, workflow, key, &body).await.map(Json)
     })
     .await
 }
 
 async fn page(
     api: Api,
+    caller: &Caller,
     workflow: String,
     migration_id: CommandId,
     body: &[u8],
@@ -106,11 +109,15 @@ async fn page(
     let mut reader = serde_json::Deserializer::from_slice(body);
     let request: MigrationRequest = serde_path_to_error::deserialize(&mut reader)
         .map_err(|error| Problem::malformed(error.to_string()))?;
+    let sender = caller.sender();
     // Spawned: a caller that disconnects must not leave a page half executed.
     let moved = tokio::spawn(async move {
         let commands = api.commands.clone();
         let run = async |batch: Vec<CommandEnvelope>| -> Result<Vec<Outcome>, Problem> {
-            let submitted = batch.into_iter().map(|command| commands.submit(command));
+            let submitted = batch.into_iter().map(|mut command| {
+                command.sender = sender.clone();
+                commands.submit(command)
+            });
             let outcomes = join_all(submitted).await.into_iter();
             let not_taken = |not_taken: NotTaken| Problem::unavailable(not_taken.reason);
             outcomes.map(|outcome| outcome.map_err(not_taken)).collect()

@@ -3,6 +3,7 @@
 //! [`router`] returns the whole API as a value, so that tests need no socket. Errors are RFC 9457
 //! problem documents, built in `error.rs` alone.
 
+mod access;
 mod agreement;
 mod annotator_reports;
 mod annotators;

@@ -15,15 +15,16 @@ use super::{
     docs::page,
     operation::{Answer, Body, Operation, QueryParameter},
 };
+use crate::settings::Role;
 
 const DESCRIPTION: &str = "Moves annotation tasks through workflows. Whatever changes a task is a \
     command: it goes the same road as commands from the queue, and its `Idempotency-Key` names it: \
     the same key again changes nothing and gets the first answer back. Lists come in pages: give \
     `next_after` of the answer as `after`. What goes wrong is a problem document (RFC 9457), whose \
     `code` is what programs branch on.";
-const BEARER: &str = "A token of the file `GLYPH_API_TOKENS_FILE`. Its role is `viewer`, `producer` \
-    or `operator`; each may do what those before it may. Without that file the API serves its own \
-    machine alone and asks for no token.";
+const BEARER: &str = "A token of the file `GLYPH_API_TOKENS_FILE`. Its role is `viewer`, \
+    `annotator`, `producer` or `operator`; each operation says which roles may call it. Without that \
+    file the API serves its own machine alone and asks for no token.";
 const OTHER_PROBLEM: &str = "500: a fault of the worker, described in its log. 503: a service is away; \
     ask again after `Retry-After`. 504: no answer in time; a command may still be carried out.";
 
@@ -125,10 +126,15 @@ fn describe(
     if let Some(body) = &operation.body {
         described["requestBody"] = request_body(operation, body, requests);
     }
-    match operation.role {
-        Some(role) => {
-            described["description"] = format!("Needs the role `{}`.", role.as_str()).into();
-            described["x-role"] = role.as_str().into();
+    match operation.access {
+        Some(access) => {
+            let roles = access.roles();
+            let own = access
+                .sight(Role::Annotator)
+                .map_or("", |_| " An annotator acts and sees as its user alone.");
+            let listed = roles.join("`, `");
+            described["description"] = format!("For the roles `{listed}`.{own}").into();
+            described["x-roles"] = roles.into();
         }
         None => described["security"] = json!([]),
     }
@@ -288,7 +294,7 @@ fn responses(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
             json!({"$ref": "#/components/responses/Problem", "description": meaning(status)});
         responses.insert(status.to_string(), problem);
     }
-    if operation.role.is_some() {
+    if operation.access.is_some() {
         let other = json!({"$ref": "#/components/responses/Problem", "description": OTHER_PROBLEM});
         responses.insert("default".to_owned(), other);
     }
@@ -299,11 +305,12 @@ fn responses(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
 fn meaning(status: u16) -> &'static str {
     match status {
         400 => "Something in the request cannot be read.",
-        401 => "No token, or an unknown one.",
+        401 => "No token, or one that is unknown or expired.",
         403 => "The token does not permit it.",
         404 => "Not found.",
         409 => "The state or the rules of the task forbid it; `code` says which.",
         413 => "The body is too large.",
+        415 => "The body is not of the documented type.",
         422 => "It is well-formed, but not accepted: `code`, `detail` and `diagnostics` say why.",
         _ => "The request is refused.",
     }

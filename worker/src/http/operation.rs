@@ -1,23 +1,21 @@
 //! One operation of the API: its handler and its documentation are declared together, so that
 //! neither can exist without the other.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
-    extract::{Request, State},
     handler::Handler,
     http::Method,
-    middleware::{self, Next},
-    response::Response,
+    middleware,
     routing::{MethodRouter, get, post},
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::{
-    Api, Problem,
-    auth::{Caller, authenticate},
+    Api,
+    access::Access,
+    auth::{Gate, admit},
 };
-use crate::settings::{Role, Tokens};
 
 /// Refusals of every operation that needs a role.
 const REFUSALS: [u16; 2] = [401, 403];
@@ -31,8 +29,8 @@ pub(super) struct Operation {
     pub(super) id: &'static str,
     /// What it does, in one line.
     pub(super) summary: &'static str,
-    /// The role that a caller needs; none if no token is needed.
-    pub(super) role: Option<Role>,
+    /// Which roles may call it, and what they see; none if no token is needed.
+    pub(super) access: Option<Access>,
     pub(super) query: Vec<QueryParameter>,
     pub(super) body: Option<Body>,
     pub(super) answers: Vec<Answer>,
@@ -83,17 +81,17 @@ impl Operation {
         id: &'static str,
         handler: impl Handler<T, Api>,
     ) -> Self {
-        Self::new(Method::GET, path, id, get(handler)).role(Role::Viewer)
+        Self::new(Method::GET, path, id, get(handler)).access(Access::READ)
     }
 
-    /// An operation that changes something; operators only, unless [`Self::role`] is called.
+    /// An operation that changes something; operators only, unless [`Self::access`] is called.
     pub(super) fn post<T: 'static>(
         path: &'static str,
         id: &'static str,
         handler: impl Handler<T, Api>,
     ) -> Self {
         let operation = Self::new(Method::POST, path, id, post(handler));
-        operation.role(Role::Operator)
+        operation.access(Access::OPERATE)
     }
 
     /// An operation that submits a command to a task.
@@ -125,7 +123,7 @@ impl Operation {
             path,
             id,
             summary: "",
-            role: None,
+            access: None,
             query: Vec::new(),
             body: None,
             answers: Vec::new(),
@@ -140,16 +138,20 @@ impl Operation {
         Self { summary, ..self }
     }
 
-    pub(super) fn role(self, role: Role) -> Self {
+    /// Sets which roles may call it, and what they see.
+    pub(super) fn access(self, access: Access) -> Self {
         Self {
-            role: Some(role),
+            access: Some(access),
             ..self
         }
     }
 
     /// Needs no token.
     pub(super) fn open(self) -> Self {
-        Self { role: None, ..self }
+        Self {
+            access: None,
+            ..self
+        }
     }
 
     /// Takes the user from the token, if the token belongs to one.
@@ -185,7 +187,7 @@ impl Operation {
             body: Some(body),
             ..self
         };
-        operation.problems(&[400, 413])
+        operation.problems(&[400, 413, 415])
     }
 
     /// Accepts the text of a workflow file.
@@ -199,7 +201,7 @@ impl Operation {
             body: Some(body),
             ..self
         };
-        operation.problems(&[400, 413])
+        operation.problems(&[400, 413, 415])
     }
 
     /// Returns JSON.
@@ -252,7 +254,7 @@ impl Operation {
 
     /// Every status of a problem document that concerns callers, in order.
     pub(super) fn refusals(&self) -> Vec<u16> {
-        let roles = self.role.map(|_| REFUSALS);
+        let roles = self.access.map(|_| REFUSALS);
         let mut all: Vec<u16> = roles.into_iter().flatten().collect();
         all.extend(&self.problems);
         all.sort_unstable();
@@ -261,27 +263,17 @@ impl Operation {
     }
 
     /// The route of this operation; it refuses callers without the role before the handler runs.
-    pub(super) fn into_route(self, tokens: &Tokens) -> (&'static str, MethodRouter<Api>) {
-        let Some(role) = self.role else {
+    pub(super) fn into_route(self, api: &Api) -> (&'static str, MethodRouter<Api>) {
+        let Some(access) = self.access else {
             return (self.path, self.handler);
         };
-        let allowed = middleware::from_fn_with_state(role, require);
-        let known = middleware::from_fn_with_state(tokens.clone(), authenticate);
-        // The layer added last runs first.
-        (
-            self.path,
-            self.handler.route_layer(allowed).route_layer(known),
-        )
+        let gate = Gate {
+            tokens: api.tokens.clone(),
+            origins: Arc::clone(&api.cors_origins),
+            access,
+            media_type: self.body.map(|body| body.media_type),
+        };
+        let admitted = middleware::from_fn_with_state(gate, admit);
+        (self.path, self.handler.route_layer(admitted))
     }
-}
-
-/// Refuses callers below `role`.
-async fn require(
-    State(role): State<Role>,
-    caller: Caller,
-    request: Request,
-    next: Next,
-) -> Result<Response, Problem> {
-    caller.require(role)?;
-    Ok(next.run(request).await)
 }

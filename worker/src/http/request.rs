@@ -140,12 +140,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        // `authenticate` sets it on every route below /api.
-        parts
-            .extensions
-            .get()
-            .copied()
-            .ok_or_else(Problem::unauthenticated)
+        // `admit` sets it on every route that needs a token.
+        let caller = parts.extensions.get().cloned();
+        caller.ok_or_else(Problem::internal)
     }
 }
 

@@ -1,17 +1,17 @@
 //! Routes.
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Router,
     extract::{Request, State},
-    http::header,
+    http::{HeaderName, HeaderValue, Method, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
 use glyph_workflow_engine::{
     command::{
-        Activity, Advance, Assign, Claim, Control, Pause, ProcessResult, Release, Start, Submission,
+        Activity, Advance, Assign, Control, Pause, ProcessResult, Release, Start, Submission,
     },
     goals::GoalStatement,
     ids::{StepId, TaskId, UserId, WorkflowId},
@@ -21,15 +21,19 @@ use glyph_workflow_engine::{
 };
 use schemars::{json_schema, schema_for};
 use serde_json::Value;
-use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::{catch_panic::CatchPanicLayer, cors::CorsLayer};
 
 use super::{
-    Api, Problem, REQUEST_TIMEOUT, agreement,
+    Api, Problem, REQUEST_TIMEOUT,
+    access::Access,
+    agreement,
     agreement::AgreementList,
     annotator_reports, annotators,
     annotators::AnnotatorOperatorResult,
-    assignments, backtests, commands,
-    commands::NextStep,
+    assignments,
+    assignments::ClaimAnswer,
+    backtests, commands,
+    commands::{NextStep, WorkResult},
     goals,
     goals::{CompletionResult, GoalList},
     health::{Liveness, ReadinessDocument, livez, readyz},
@@ -38,24 +42,28 @@ use super::{
     openapi,
     openapi::ApiDocument,
     operation::Operation,
-    request::PAGE_DEFAULT,
-    tasks, workflows,
+    request::{IDEMPOTENCY_KEY, PAGE_DEFAULT},
+    tasks,
+    tasks::SeenState,
+    workflows,
     workflows::{OperatorResult, WorkflowList},
 };
 use crate::{
     operations::{
         annotators::AnnotatorList,
         answers::AnswersDocument,
-        assignments::AssignmentList,
+        assignments::{AssignmentList, ReleasedSlots},
         explain::Explanation,
         migration::{MigrationPage, MigrationRequest},
         tasks::StateDocument,
         workflows::WorkflowDocument,
     },
-    settings::Role,
     telemetry,
     wire::{ClaimBody, ReasonBody, operator_commands::OperatorBody},
 };
+
+/// How long a browser remembers that a page of a listed origin may call.
+const PREFLIGHT_VALID: Duration = Duration::from_secs(600);
 
 /// The whole API: `/api/v1`, its document, metrics and health.
 pub fn router(api: Api) -> Router {
@@ -85,6 +93,7 @@ fn operations() -> Vec<Operation> {
     let limit = json_schema!({"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": PAGE_DEFAULT});
     all.push(
         Operation::get("/api/v1/assignments", "list_assignments", assignments::list)
+            .access(Access::ANYBODY)
             .summary("The slots that a person has claimed, in pages")
             .query(
                 "user_id",
@@ -105,16 +114,32 @@ fn operations() -> Vec<Operation> {
             "claim_next",
             assignments::next,
         )
-        .summary("Claim the next task for a person")
-        .role(Role::Producer)
+        .summary("Claim the next task for a person; what the person holds comes first")
+        .access(Access::WORK)
         .person_from_token()
-        .answers::<Claim>(200, "The claimed slot, with the data needed to begin")
+        .answers::<ClaimAnswer>(200, "The claimed slot, with the data needed to begin")
         .answers_nothing(
             204,
             "No slot is open that the person may take. The header `x-glyph-reason` is \
              `annotator_paused` where the person is paused in a workflow that was asked for, and \
-             `max_concurrent` where the person has claimed as many slots as a step allows",
+             `max_concurrent` where the person has claimed as many slots as a step allows; \
+             `x-glyph-ignored` has the paths of the body that were ignored",
         ),
+    );
+    all.push(
+        Operation::command::<ReasonBody, _>(
+            "/api/v1/assignments/release",
+            "release_assignments",
+            assignments::release_all,
+        )
+        .summary("Release all slots that a person has claimed")
+        .access(Access::WORK)
+        .query(
+            "user_id",
+            "The person; may be left out with a token that belongs to a user.",
+            schema_for!(UserId),
+        )
+        .answers::<ReleasedSlots>(200, "What was released"),
     );
     all.extend(annotator_operations());
     all.extend(annotator_reports::operations());
@@ -156,11 +181,13 @@ fn operations() -> Vec<Operation> {
     all.push(metrics_operation());
     all.push(
         Operation::get("/openapi.json", "show_openapi", openapi::openapi)
+            .access(Access::ANYBODY)
             .summary("This document, OpenAPI 3.1")
             .answers::<Value>(200, "The document"),
     );
     all.push(
         Operation::get("/docs", "show_docs", openapi::docs)
+            .access(Access::ANYBODY)
             .summary("This document as an HTML page")
             .answers_text("text/html", "The page"),
     );
@@ -197,6 +224,7 @@ fn workflow_operations() -> Vec<Operation> {
             "show_answers",
             workflows::answers,
         )
+        .access(Access::ANYBODY)
         .summary("What each step asks people for, as JSON Schemas of `annotation.data`")
         .answers::<AnswersDocument>(200, "The steps that people submit to")
         .problems(&[404]),
@@ -294,13 +322,18 @@ fn task_operations() -> Vec<Operation> {
             "show_task_state",
             tasks::state,
         )
+        .access(Access::ANYBODY)
         .summary("The state of a task, now or at an earlier version")
         .query(
             "at_version",
             "The state at this version.",
             json_schema!({"type": "integer", "minimum": 1}),
         )
-        .answers::<StateDocument<'_>>(200, "The state; its version is the `ETag`")
+        .answers::<SeenState>(
+            200,
+            "The state; its version is the `ETag`. An annotator gets the input, own work and what \
+             that is about, without a version",
+        )
         .answers_nothing(304, "The state still has the version of `If-None-Match`")
         .problems(&[404]),
         Operation::get(
@@ -308,7 +341,8 @@ fn task_operations() -> Vec<Operation> {
             "list_task_events",
             tasks::events,
         )
-        .summary("The history of a task, in pages")
+        .access(Access::ANYBODY)
+        .summary("The history of a task, in pages; for an annotator what the annotator did, numbered anew")
         .query(
             "after",
             "The last version of the previous page.",
@@ -337,7 +371,7 @@ fn command_operations() -> Vec<Operation> {
             commands::start,
         )
         .summary("Start a task in a workflow")
-        .role(Role::Producer)
+        .access(Access::PRODUCE)
         .answers::<StateDocument<'_>>(201, "The state; its version is the `ETag`"),
         Operation::command::<Submission, _>(
             "/api/v1/tasks/{task_id}/submit",
@@ -345,16 +379,16 @@ fn command_operations() -> Vec<Operation> {
             commands::submit,
         )
         .summary("Submit a person's work")
-        .role(Role::Producer)
+        .access(Access::WORK)
         .person_from_token()
-        .answers::<ProcessResult>(200, result),
+        .answers::<WorkResult>(200, result),
         Operation::command::<Advance, _>(
             "/api/v1/tasks/{task_id}/advance",
             "advance_task",
             commands::advance,
         )
         .summary("End a step that waits for an external result, an operator or enough submissions")
-        .role(Role::Producer)
+        .access(Access::PRODUCE)
         .answers::<NextStep>(200, "Where the task goes next"),
         Operation::command::<Assign, _>(
             "/api/v1/tasks/{task_id}/assign",
@@ -362,27 +396,27 @@ fn command_operations() -> Vec<Operation> {
             commands::assign,
         )
         .summary("Claim a slot for a person")
-        .role(Role::Producer)
+        .access(Access::WORK)
         .person_from_token()
-        .answers::<ProcessResult>(200, result),
+        .answers::<WorkResult>(200, result),
         Operation::command::<Release, _>(
             "/api/v1/tasks/{task_id}/release",
             "release_task",
             commands::release,
         )
         .summary("Release a claimed slot")
-        .role(Role::Producer)
+        .access(Access::WORK)
         .person_from_token()
-        .answers::<ProcessResult>(200, result),
+        .answers::<WorkResult>(200, result),
         Operation::command::<Activity, _>(
             "/api/v1/tasks/{task_id}/activity",
             "activity_task",
             commands::activity,
         )
         .summary("Extend a claim, and save a draft")
-        .role(Role::Producer)
+        .access(Access::WORK)
         .person_from_token()
-        .answers::<ProcessResult>(200, result),
+        .answers::<WorkResult>(200, result),
         Operation::command::<Pause, _>(
             "/api/v1/tasks/{task_id}/pause",
             "pause_task",
@@ -444,7 +478,8 @@ fn metrics_operation() -> Operation {
 /// Adds what every route shares: problem documents for unknown paths and methods, panics and
 /// timeouts.
 fn guarded(operations: Vec<Operation>, api: Api) -> Router {
-    let routes = operations.into_iter().map(|o| o.into_route(&api.tokens));
+    let cors = cors(&api.cors_origins);
+    let routes = operations.into_iter().map(|o| o.into_route(&api));
     routes
         .fold(Router::new(), |router, (path, route)| {
             router.route(path, route)
@@ -453,14 +488,48 @@ fn guarded(operations: Vec<Operation>, api: Api) -> Router {
         .method_not_allowed_fallback(async || Problem::no_method())
         .layer(middleware::from_fn(bounded))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(cors)
         .with_state(api)
 }
 
+/// Lets pages of the listed origins call. For pages of others it answers nothing that would let a
+/// browser send their requests or show them the answers.
+fn cors(origins: &[HeaderValue]) -> CorsLayer {
+    if origins.is_empty() {
+        return CorsLayer::new();
+    }
+    let text = HeaderName::from_static;
+    CorsLayer::new()
+        .allow_origin(origins.to_vec())
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            header::IF_NONE_MATCH,
+            IDEMPOTENCY_KEY,
+            text("traceparent"),
+            text("x-correlation-id"),
+        ])
+        .expose_headers([
+            header::ETAG,
+            header::RETRY_AFTER,
+            IDEMPOTENCY_KEY,
+            text("x-glyph-ignored"),
+            text("x-glyph-reason"),
+        ])
+        .max_age(PREFLIGHT_VALID)
+}
+
 async fn bounded(request: Request, next: Next) -> Response {
-    match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+    let mut response = match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
         Ok(response) => response,
         Err(_) => Problem::timeout().into_response(),
-    }
+    };
+    // A browser shows an answer as the type that it has, and not as one that it guesses.
+    let nosniff = HeaderValue::from_static("nosniff");
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    response
 }
 
 #[expect(

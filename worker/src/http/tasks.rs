@@ -9,12 +9,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use glyph_workflow_engine::{
-    WorkflowEvent, WorkflowSnapshot,
-    events::StoredEvent,
+    WorkflowSnapshot,
     ids::{Slug, TaskId},
     state::TaskStatus,
     store::{EventPage, TaskFilter, TaskPage},
 };
+
+use schemars::JsonSchema;
 
 use super::{
     Api, Problem,
@@ -23,8 +24,19 @@ use super::{
 };
 use crate::operations::{
     explain::Explanation,
-    tasks::{StateDocument, explain_task},
+    own_work::{OwnTask, own_history, own_task},
+    secrets::hide_in_event,
+    tasks::{StateDocument, explain_task, history},
 };
+
+/// The state of a task, as far as the caller sees it.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "the schema of two answers")]
+pub(super) enum SeenState {
+    Whole(StateDocument<'static>),
+    Own(OwnTask),
+}
 
 /// A state with its version as `ETag`.
 pub(super) fn state_response(status: StatusCode, state: &WorkflowSnapshot) -> Response {
@@ -67,6 +79,15 @@ pub(super) async fn state(
         text.parse::<u64>().ok().filter(|version| *version > 0)
     })?;
     parameters.finish()?;
+    if let Some(user) = caller.annotator() {
+        if version.is_some() {
+            let why = "an annotator sees a task as it is now: leave `at_version` out";
+            return Err(Problem::forbidden(why));
+        }
+        let state = api.orchestrator.get_task_state(task.0).await?;
+        let own = own_task(&*api.store, state.snapshot(), user).await?;
+        return Ok(Json(own).into_response());
+    }
     let state = api.orchestrator.state_at(task.0, version).await?;
     let etag = format!("\"{}\"", state.version());
     let known = headers
@@ -79,11 +100,7 @@ pub(super) async fn state(
     if known.is_some_and(|known| known.split(',').any(is_known)) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
     }
-    let mut state = state.into_snapshot();
-    if caller.is_annotator() {
-        state.expected = None;
-    }
-    Ok(state_response(StatusCode::OK, &state))
+    Ok(state_response(StatusCode::OK, state.snapshot()))
 }
 
 pub(super) async fn events(
@@ -95,27 +112,19 @@ pub(super) async fn events(
     let after = parameters.take("after", "a version", |text| text.parse::<u64>().ok())?;
     let limit = parameters.take_limit()?;
     parameters.finish()?;
-    let mut page = api.store.events(task, after.unwrap_or(0), limit).await?;
+    let after = after.unwrap_or(0);
+    let mut page = match caller.annotator() {
+        Some(user) => own_history(&*api.store, task, user, after, limit).await?,
+        None => history(&*api.store, task, after, limit).await?,
+    };
     // An empty page may be the end of a history, or of a task that does not exist.
     if page.events.is_empty() && api.store.task(task).await?.is_none() {
         return Err(Problem::task_not_found(task));
     }
-    if caller.is_annotator() {
-        page.events = page.events.into_iter().filter_map(without_gold).collect();
+    if !caller.sees_everything() {
+        page.events.iter_mut().for_each(hide_in_event);
     }
     Ok(Json(page))
-}
-
-/// An event as an annotator may see it; none if it is only about gold.
-fn without_gold(mut stored: StoredEvent) -> Option<StoredEvent> {
-    stored.metadata.gold = false;
-    match &mut stored.event {
-        WorkflowEvent::GoldScored { .. } => return None,
-        WorkflowEvent::WorkflowStarted(started) => started.expected = None,
-        WorkflowEvent::TaskDetailsSupplied { expected, .. } => *expected = None,
-        _ => {}
-    }
-    Some(stored)
 }
 
 pub(super) async fn explain(

@@ -12,15 +12,18 @@ use glyph_workflow_engine::{
 };
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{
     Api, Problem,
+    auth::Caller,
     commands::with_key,
     request::{CommandHeaders, Limited, Parameters},
 };
 use crate::{
     operations::{
         answers::AnswersDocument,
+        secrets::hide,
         workflows::{ListedWorkflow, WorkflowDocument, resolve_one},
     },
     wire::{OperatorRequest, PauseVerb, read_operator_command},
@@ -48,13 +51,17 @@ pub(super) async fn list(
 
 pub(super) async fn show(
     State(api): State<Api>,
+    caller: Caller,
     Path(id): Path<String>,
-) -> Result<Json<WorkflowDocument>, Problem> {
+) -> Result<Json<Value>, Problem> {
     let config = resolve_one(&*api.store, &id).await?;
     let config = config.ok_or_else(|| Problem::workflow_not_found(&id))?;
-    Ok(Json(
-        WorkflowDocument::with_pause(config, &*api.store).await?,
-    ))
+    let document = WorkflowDocument::with_pause(config, &*api.store).await?;
+    let mut document = serde_json::to_value(document).map_err(|_| Problem::internal())?;
+    if !caller.sees_everything() {
+        hide(&mut document);
+    }
+    Ok(Json(document))
 }
 
 pub(super) async fn answers(
@@ -72,38 +79,42 @@ pub(super) async fn answers(
 
 pub(super) async fn pause(
     State(api): State<Api>,
+    caller: Caller,
     id: Path<String>,
     headers: CommandHeaders,
     body: Limited,
 ) -> Response {
-    operator_command(api, PauseVerb::Pause, id, headers, body).await
+    operator_command(api, &caller, PauseVerb::Pause, id, headers, body).await
 }
 
 pub(super) async fn resume(
     State(api): State<Api>,
+    caller: Caller,
     id: Path<String>,
     headers: CommandHeaders,
     body: Limited,
 ) -> Response {
-    operator_command(api, PauseVerb::Resume, id, headers, body).await
+    operator_command(api, &caller, PauseVerb::Resume, id, headers, body).await
 }
 
 pub(super) async fn archive(
     State(api): State<Api>,
+    caller: Caller,
     id: Path<String>,
     headers: CommandHeaders,
     body: Limited,
 ) -> Response {
-    operator_command(api, PauseVerb::Archive, id, headers, body).await
+    operator_command(api, &caller, PauseVerb::Archive, id, headers, body).await
 }
 
 pub(super) async fn restore(
     State(api): State<Api>,
+    caller: Caller,
     id: Path<String>,
     headers: CommandHeaders,
     body: Limited,
 ) -> Response {
-    operator_command(api, PauseVerb::Restore, id, headers, body).await
+    operator_command(api, &caller, PauseVerb::Restore, id, headers, body).await
 }
 
 /// The pause of a workflow after an operator command.
@@ -121,6 +132,7 @@ pub(super) struct OperatorResult {
 /// workflow, not a revision: an operator command applies to all revisions.
 pub(super) async fn operator_command(
     api: Api,
+    caller: &Caller,
     verb: PauseVerb,
     Path(id): Path<String>,
     headers: CommandHeaders,
@@ -134,6 +146,7 @@ pub(super) async fn operator_command(
             command_id: headers.command_id,
             correlation_id: headers.correlation_id.as_deref(),
             traceparent: headers.traceparent.as_deref(),
+            actor: Some(&caller.holder.name),
             body: &body,
         })?;
         match api
@@ -150,9 +163,15 @@ pub(super) async fn operator_command(
 
 pub(super) async fn create(
     State(api): State<Api>,
+    caller: Caller,
     Limited(body): Limited,
 ) -> Result<(StatusCode, Json<WorkflowDocument>), Problem> {
     let (document, new) = WorkflowDocument::create(&body, &api.orchestrator).await?;
+    if new {
+        let (workflow, revision) = (&document.workflow, document.revision);
+        let actor = &caller.holder.name;
+        tracing::info!(%workflow, revision, actor, "a revision was created");
+    }
     let status = if new {
         StatusCode::CREATED
     } else {

@@ -2,13 +2,15 @@
 
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
-    ids::{StepId, TaskId, UserId, WorkflowId},
+    command::{Command, CommandEnvelope, Outcome, Release, Sender},
+    ids::{CommandId, StepId, TaskId, UserId, WorkflowId},
     state::ClaimedSlot,
-    store::{EventStore, EventStoreError, Store},
+    store::{EventStore, EventStoreError, RecordedOutcome, Store},
 };
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
+use uuid::Uuid;
 
 /// A page of the slots that a person has claimed.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -42,6 +44,95 @@ pub struct HeldSlot {
     /// The draft that the person left in this visit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub draft: Option<Value>,
+}
+
+/// What was released of a person's slots.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+pub struct ReleasedSlots {
+    /// The slots that are free now.
+    pub released: Vec<ReleasedSlot>,
+    /// The slots that could not be released, with the reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<KeptSlot>,
+}
+
+/// A slot that was released.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct ReleasedSlot {
+    /// The task.
+    pub task_id: TaskId,
+    /// The step.
+    pub step_id: StepId,
+}
+
+/// A slot that could not be released.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct KeptSlot {
+    /// The slot.
+    #[serde(flatten)]
+    pub slot: ReleasedSlot,
+    /// The code of the rejection.
+    pub code: String,
+}
+
+/// Releases all slots that a person has claimed.
+#[derive(Clone, Debug)]
+pub struct ReleaseAll {
+    /// The person.
+    pub user: UserId,
+    /// Why.
+    pub reason: Option<String>,
+    /// The id from which those of the single commands are derived.
+    pub id: CommandId,
+    /// What the single commands are correlated by.
+    pub correlation_id: String,
+    /// Who releases them.
+    pub sender: Sender,
+}
+
+impl ReleaseAll {
+    /// The command for each slot that the person holds.
+    pub async fn commands(
+        &self,
+        store: &dyn Store,
+    ) -> Result<Vec<(ReleasedSlot, CommandEnvelope)>, EventStoreError> {
+        let held = store.claimed_slots(self.user).await?;
+        let commands = held.into_iter().map(|held| {
+            let name = format!("release/{}/{}", held.task_id, held.step_id);
+            let release = Release {
+                task_id: held.task_id,
+                step_id: Some(held.step_id.to_string()),
+                user_id: self.user,
+                reason: self.reason.clone(),
+            };
+            let id = Uuid::new_v5(&self.id.0, name.as_bytes());
+            let mut command = CommandEnvelope::new(id, Command::Release(release));
+            command.correlation_id = Some(self.correlation_id.clone());
+            command.sender = self.sender.clone();
+            let slot = ReleasedSlot {
+                task_id: held.task_id,
+                step_id: held.step_id,
+            };
+            (slot, command)
+        });
+        Ok(commands.collect())
+    }
+}
+
+impl ReleasedSlots {
+    /// Adds what became of a slot's command.
+    pub fn add(&mut self, slot: ReleasedSlot, outcome: Outcome) {
+        let code = match outcome {
+            Outcome::Applied(_) | Outcome::Duplicate(RecordedOutcome::Applied { .. }) => {
+                self.released.push(slot);
+                return;
+            }
+            Outcome::Rejected(rejection) => rejection.code.as_str().to_owned(),
+            Outcome::Duplicate(RecordedOutcome::Rejected { reason, .. }) => reason,
+            Outcome::Undecided(_) | Outcome::Dead(_) => "undecided".to_owned(),
+        };
+        self.kept.push(KeptSlot { slot, code });
+    }
 }
 
 /// The slots that `user` has claimed in at most `limit` tasks after `after`.

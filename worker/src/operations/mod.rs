@@ -13,6 +13,8 @@ pub mod goals;
 pub mod import;
 pub mod labels;
 pub mod migration;
+pub mod own_work;
+pub mod secrets;
 pub mod tasks;
 pub mod text_file;
 pub mod waiting;

@@ -9,7 +9,7 @@ use glyph_workflow_engine::{
     ids::{StepId, TaskId},
     limits::{PAGE_MAX, SUB_WORKFLOW_DEPTH_DEFAULT},
     state::{ShownWork, Visit, WorkflowPause},
-    store::{EventStore, EventStoreError, Store, WorkflowConfigStore},
+    store::{EventPage, EventStore, EventStoreError, Store, WorkflowConfigStore},
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -57,6 +57,59 @@ impl<'a> From<&'a WorkflowSnapshot> for StateDocument<'a> {
 pub fn state_document(state: &WorkflowSnapshot) -> Value {
     // Plain data with string keys always serializes.
     serde_json::to_value(StateDocument::from(state)).unwrap_or_default()
+}
+
+/// Bytes of JSON after which a page ends, whatever its number of rows.
+const PAGE_BYTES_MAX: usize = 8 << 20;
+
+/// Events that are read at once: so much more than a page is held in memory at most.
+pub(super) const READ_AT_ONCE: u32 = 32;
+
+/// How much of a page is left, in bytes.
+pub(super) struct Budget(usize);
+
+impl Budget {
+    /// The bytes of one page.
+    pub(super) fn of_a_page() -> Self {
+        Self(PAGE_BYTES_MAX)
+    }
+
+    /// Counts a row.
+    pub(super) fn spend(&mut self, row: &impl Serialize) {
+        let bytes = serde_json::to_string(row).map_or(0, |text| text.len());
+        self.0 = self.0.saturating_sub(bytes);
+    }
+
+    /// Whether the page is full.
+    pub(super) fn is_spent(&self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// A page of the history of a task, oldest first: at most `limit` events, and fewer where they are
+/// large.
+pub async fn history(
+    store: &dyn Store,
+    task: TaskId,
+    after: u64,
+    limit: u32,
+) -> Result<EventPage, EventStoreError> {
+    let mut page = EventPage {
+        events: Vec::new(),
+        next_after: Some(after),
+    };
+    let mut budget = Budget::of_a_page();
+    while let Some(after) = page.next_after {
+        let left = limit.saturating_sub(u32::try_from(page.events.len()).unwrap_or(limit));
+        if left == 0 || budget.is_spent() {
+            break;
+        }
+        let read = store.events(task, after, left.min(READ_AT_ONCE)).await?;
+        read.events.iter().for_each(|event| budget.spend(event));
+        page.events.extend(read.events);
+        page.next_after = read.next_after;
+    }
+    Ok(page)
 }
 
 /// Explains a task from its state and its history, and from what can be seen around it: pauses of

@@ -36,6 +36,11 @@ impl Settings {
                 .api_tokens_file
                 .as_ref()
                 .map(|path| path.display().to_string()),
+            "cors_origins" => (!self.cors_origins.is_empty()).then(|| {
+                let origins = self.cors_origins.iter();
+                let origins = origins.map(|origin| String::from_utf8_lossy(origin.as_bytes()));
+                origins.collect::<Vec<_>>().join(",")
+            }),
             "prefix" => Some(self.prefix.clone()),
             "schema" => Some(self.schema.clone()),
             "publish" => Some(self.publish.to_string()),
@@ -52,6 +57,10 @@ impl Settings {
             }),
             "webhook_allow_private" => Some(self.webhooks.allow_private.to_string()),
             "webhook_secret" => self.webhooks.secret.as_ref().map(|_| "***".to_owned()),
+            "secrets_dir" => {
+                let folder = self.webhooks.secrets_dir.as_ref();
+                folder.map(|path| path.display().to_string())
+            }
             "log" => Some(self.log.clone()),
             _ => Some(
                 match self.log_format {

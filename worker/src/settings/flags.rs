@@ -31,9 +31,12 @@ pub struct SettingsFlags {
     /// Address of a second listener that serves only metrics and health [default: none]
     #[arg(long, value_name = "ADDR", global = true, hide = true)]
     pub metrics_addr: Option<String>,
-    /// File of tokens that may call the HTTP API, one `role:sha256hex[:user_uuid]` a line [default: none]
+    /// File of tokens that may call the HTTP API, one `role:sha256-hex[:user]` a line, then keys as roles=a+b; read again when it changes [default: none]
     #[arg(long, value_name = "FILE", global = true, hide = true)]
     pub api_tokens_file: Option<String>,
+    /// Origins whose web pages may call the HTTP API, separated by commas, as https://app.example.org [default: none]
+    #[arg(long, value_name = "ORIGINS", global = true, hide = true)]
+    pub cors_origins: Option<String>,
     /// Prefix of the names of all exchanges and queues [default: glyph]
     #[arg(long, value_name = "NAME", global = true, hide = true)]
     pub prefix: Option<String>,
@@ -76,6 +79,9 @@ pub struct SettingsFlags {
     /// File that holds the webhook secret
     #[arg(long, value_name = "FILE", global = true, hide = true)]
     pub webhook_secret_file: Option<String>,
+    /// Folder whose files hold the secrets that headers of workflows name, one a file [default: none]
+    #[arg(long, value_name = "FOLDER", global = true, hide = true)]
+    pub secrets_dir: Option<String>,
     /// Log filter, as info,glyph_worker=debug [default: info]
     #[arg(long, value_name = "FILTER", global = true, hide = true)]
     pub log: Option<String>,
@@ -95,6 +101,7 @@ impl SettingsFlags {
             ("http_addr", &self.http_addr),
             ("metrics_addr", &self.metrics_addr),
             ("api_tokens_file", &self.api_tokens_file),
+            ("cors_origins", &self.cors_origins),
             ("prefix", &self.prefix),
             ("schema", &self.schema),
             ("publish", &self.publish),
@@ -109,6 +116,7 @@ impl SettingsFlags {
             ("webhook_allow_private", &self.webhook_allow_private),
             ("webhook_secret", &self.webhook_secret),
             ("webhook_secret_file", &self.webhook_secret_file),
+            ("secrets_dir", &self.secrets_dir),
             ("log", &self.log),
             ("log_format", &self.log_format),
         ];

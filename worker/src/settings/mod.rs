@@ -28,6 +28,6 @@ pub use error::SettingsError;
 pub use flags::{SettingHelp, SettingsFlags};
 pub use names::misspelt_variables;
 pub use secret::SecretUrl;
-pub use tokens::{Role, TokenError, TokenHolder, Tokens};
+pub use tokens::{Role, TokenError, TokenHolder, TokenRefusal, Tokens};
 pub use traces::{TraceSampler, TraceSettings};
 pub use values::{BrokerUrl, DatabaseUrl, LogFormat, Publish, Services, Settings};

@@ -27,12 +27,13 @@ const fn secret(key: &'static str, env: &'static str) -> Setting {
 }
 
 /// Every setting.
-pub(super) const SETTINGS: [Setting; 20] = [
+pub(super) const SETTINGS: [Setting; 22] = [
     secret("database_url", "DATABASE_URL"),
     secret("amqp_url", "AMQP_URL"),
     setting("http_addr", "GLYPH_HTTP_ADDR"),
     setting("metrics_addr", "GLYPH_METRICS_ADDR"),
     setting("api_tokens_file", "GLYPH_API_TOKENS_FILE"),
+    setting("cors_origins", "GLYPH_CORS_ORIGINS"),
     setting("prefix", "GLYPH_PREFIX"),
     setting("schema", "GLYPH_SCHEMA"),
     setting("publish", "GLYPH_PUBLISH"),
@@ -46,6 +47,7 @@ pub(super) const SETTINGS: [Setting; 20] = [
     setting("webhook_hosts", "GLYPH_WEBHOOK_HOSTS"),
     setting("webhook_allow_private", "GLYPH_WEBHOOK_ALLOW_PRIVATE"),
     secret("webhook_secret", "GLYPH_WEBHOOK_SECRET"),
+    setting("secrets_dir", "GLYPH_SECRETS_DIR"),
     setting("log", "GLYPH_LOG"),
     setting("log_format", "GLYPH_LOG_FORMAT"),
 ];

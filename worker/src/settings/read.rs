@@ -14,8 +14,8 @@ use super::{
     layers::{FILE, Layer},
     names::names,
     text::{
-        address, boolean, broker_url, database_url, log_filter, log_format, prefix, publish,
-        schema, text_of, webhook_hosts, within,
+        address, boolean, broker_url, cors_origins, database_url, log_filter, log_format, prefix,
+        publish, schema, text_of, webhook_hosts, within,
     },
     traces::TraceSettings,
     values::{LogFormat, Publish, Settings},
@@ -81,6 +81,7 @@ impl SettingsReader {
                 .read("http_addr", address)
                 .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
             metrics_addr: self.read("metrics_addr", address),
+            cors_origins: self.read("cors_origins", cors_origins).unwrap_or_default(),
             api_tokens_file: self.read("api_tokens_file", |text| Ok(PathBuf::from(text))),
             prefix: self
                 .read("prefix", prefix)
@@ -118,6 +119,7 @@ impl SettingsReader {
                     .read("webhook_allow_private", boolean)
                     .unwrap_or_default(),
                 secret: self.read("webhook_secret", WebhookSecret::new),
+                secrets_dir: self.read("secrets_dir", |text| Ok(PathBuf::from(text))),
             },
             log: self
                 .read("log", log_filter)

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, fmt, net::SocketAddr, ops::RangeInclusive, str::FromStr};
 
+use axum::http::HeaderValue;
 use figment::value::Value;
 
 use super::{
@@ -141,6 +142,26 @@ pub(super) fn webhook_hosts(text: &str) -> Result<Vec<Host>, String> {
         .filter(|host| !host.is_empty());
     let hosts: Result<Vec<Host>, _> = hosts.map(str::parse).collect();
     hosts.map_err(|invalid| invalid.to_string())
+}
+
+pub(super) fn cors_origins(text: &str) -> Result<Vec<HeaderValue>, String> {
+    let origins = text.split(',').map(str::trim).filter(|o| !o.is_empty());
+    let read = |origin: &str| {
+        let url = reqwest::Url::parse(origin).ok();
+        // What a browser sends: scheme, host and a port that is not the scheme's own.
+        let is_origin = url.is_some_and(|url| {
+            matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == origin
+        });
+        let origin = is_origin
+            .then(|| HeaderValue::from_str(origin).ok())
+            .flatten();
+        origin.ok_or_else(|| {
+            "must be origins separated by commas, as a browser sends them: \
+             `https://app.example.org`, without a path"
+                .to_owned()
+        })
+    };
+    origins.map(read).collect()
 }
 
 pub(super) fn boolean(text: &str) -> Result<bool, String> {

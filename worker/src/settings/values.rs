@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use axum::http::HeaderValue;
+
 use super::{secret::SecretUrl, traces::TraceSettings};
 use crate::{
     webhook::WebhookSettings,
@@ -27,6 +29,8 @@ pub struct Settings {
     pub metrics_addr: Option<SocketAddr>,
     /// Who may call the HTTP API.
     pub api_tokens_file: Option<PathBuf>,
+    /// Origins whose web pages may call the HTTP API.
+    pub cors_origins: Vec<HeaderValue>,
     /// Prefix of every exchange and queue.
     pub prefix: String,
     /// Postgres schema.

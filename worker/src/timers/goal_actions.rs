@@ -161,14 +161,13 @@ impl GoalActionRunner {
     async fn call(&self, row: &GoalActionRow) -> Result<(), ActionFault> {
         let call = Call::deserialize(&row.action.payload)
             .map_err(|error| ActionFault::for_good(error.to_string()))?;
-        let headers: Vec<_> = call.config.headers.into_iter().collect();
         let began = Instant::now();
         let answer = self
             .webhooks
             .call(WebhookRequest {
                 id: row.action.id,
                 url: &call.config.url,
-                headers: &headers,
+                headers: &call.config.headers,
                 timeout: call
                     .config
                     .timeout

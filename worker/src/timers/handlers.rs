@@ -42,13 +42,12 @@ impl ExternalHandlers {
             serde_json::from_value(call.config.clone()).map_err(|error| WebhookError::Request {
                 reason: format!("`config` of the webhook cannot be used: {error}"),
             })?;
-        let headers: Vec<(String, String)> = config.headers.into_iter().collect();
         let body = serde_json::to_value(call).unwrap_or_default();
         self.webhooks
             .call(WebhookRequest {
                 id: call.idempotency_key,
                 url: &config.url,
-                headers: &headers,
+                headers: &config.headers,
                 timeout: config
                     .timeout
                     .map_or(CALL_TIMEOUT_DEFAULT, ConfigDuration::get),

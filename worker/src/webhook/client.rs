@@ -1,6 +1,7 @@
 //! The HTTP client of webhooks.
 
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -8,6 +9,7 @@ use std::{
 };
 
 use chrono::Utc;
+use glyph_workflow_engine::config::HeaderText;
 use reqwest::{
     Client, Response, Url,
     dns::{Addrs, Name, Resolve, Resolving},
@@ -46,7 +48,7 @@ pub struct WebhookRequest<'a> {
     /// The target URL; `http` or `https`.
     pub url: &'a str,
     /// Additional headers.
-    pub headers: &'a [(String, String)],
+    pub headers: &'a BTreeMap<String, HeaderText>,
     /// The time limit of the whole call, at most [`CALL_TIMEOUT_MAX`].
     pub timeout: Duration,
     /// The body, sent as JSON.
@@ -86,7 +88,7 @@ impl WebhookClient {
         // Plain data with string keys always serializes.
         let body = serde_json::to_vec(request.body).unwrap_or_default();
         let timestamp = Utc::now().timestamp();
-        let mut headers = own_headers(request.headers)?;
+        let mut headers = self.own_headers(request.headers)?;
         let mut insert = |name, value: String| {
             // Ids, numbers and base64 are always valid in a header.
             if let Ok(value) = HeaderValue::from_str(&value) {
@@ -210,7 +212,8 @@ struct Target {
 impl Target {
     fn read(text: &str) -> Result<Self, WebhookError> {
         let refused = |why: &str| WebhookError::Request {
-            reason: format!("`{text}` cannot be called: {why}"),
+            // The URL may hold a token, and the reason is shown to whoever sees the task.
+            reason: format!("the webhook's URL cannot be called: {why}"),
         };
         let url = Url::parse(text).map_err(|error| refused(&error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
@@ -243,25 +246,29 @@ impl Target {
     }
 }
 
-/// The headers added by the caller.
-fn own_headers(given: &[(String, String)]) -> Result<HeaderMap, WebhookError> {
-    let mut headers = HeaderMap::with_capacity(given.len() + 8);
-    for (name, value) in given {
-        let lower = name.to_ascii_lowercase();
-        if RESERVED_HEADERS.contains(&lower.as_str()) || lower.starts_with("webhook-") {
-            let reason = format!("the header `{name}` is set by the worker and cannot be given");
-            return Err(WebhookError::Request { reason });
+impl WebhookClient {
+    /// The headers added by the caller.
+    fn own_headers(&self, given: &BTreeMap<String, HeaderText>) -> Result<HeaderMap, WebhookError> {
+        let mut headers = HeaderMap::with_capacity(given.len() + 8);
+        for (name, value) in given {
+            let value = self.settings.header(value)?;
+            let lower = name.to_ascii_lowercase();
+            if RESERVED_HEADERS.contains(&lower.as_str()) || lower.starts_with("webhook-") {
+                let reason =
+                    format!("the header `{name}` is set by the worker and cannot be given");
+                return Err(WebhookError::Request { reason });
+            }
+            let (Ok(name), Ok(value)) = (
+                HeaderName::from_bytes(lower.as_bytes()),
+                HeaderValue::from_str(&value),
+            ) else {
+                let reason = format!("the header `{name}` cannot be sent as it is");
+                return Err(WebhookError::Request { reason });
+            };
+            headers.insert(name, value);
         }
-        let (Ok(name), Ok(value)) = (
-            HeaderName::from_bytes(lower.as_bytes()),
-            HeaderValue::from_str(value),
-        ) else {
-            let reason = format!("the header `{name}` cannot be sent as it is");
-            return Err(WebhookError::Request { reason });
-        };
-        headers.insert(name, value);
+        Ok(headers)
     }
-    Ok(headers)
 }
 
 /// The error of a request without an answer. The causes show whether its address was refused.

@@ -1,7 +1,7 @@
 //! A request to claim work over HTTP.
 
 use glyph_workflow_engine::{
-    command::ClaimRequest,
+    command::{ClaimRequest, Sender},
     ids::{CommandId, StepId, UserId, WorkflowSelector},
 };
 use schemars::JsonSchema;
@@ -31,6 +31,10 @@ pub struct ClaimBody {
     /// Skills of the annotator.
     #[serde(default)]
     skills: Option<Vec<String>>,
+    /// Whether to claim a slot even where the annotator holds one already; else that one is given
+    /// back first.
+    #[serde(default)]
+    fresh: Option<bool>,
 }
 
 /// Reads a request for work. `complete` adds the values from outside the body to the fields, or
@@ -61,5 +65,7 @@ pub fn read_claim<E: From<Unreadable>>(
         step: body.step,
         roles: body.roles.unwrap_or_default(),
         skills: body.skills.unwrap_or_default(),
+        fresh: body.fresh.unwrap_or_default(),
+        sender: Sender::default(),
     })
 }

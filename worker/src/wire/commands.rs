@@ -8,7 +8,7 @@
 use glyph_workflow_engine::{
     command::{
         Activity, Advance, Assign, Command, CommandEnvelope, Control, Migrate, Pause, Release,
-        Start, Submission,
+        Sender, Start, Submission,
     },
     ids::{CommandId, TaskId},
     limits,
@@ -59,11 +59,14 @@ pub fn read_delivery(body: &[u8], properties: &Properties) -> Result<ReadCommand
         .as_deref()
         .and_then(|id| Uuid::parse_str(id).ok());
     let mut command_id = outer_id.map(CommandId);
-    read_queue_body(body, properties, &mut command_id)
-        .map_err(|fault| fault.into_unreadable(command_id))
+    let mut read = read_queue_body(body, properties, &mut command_id)
+        .map_err(|fault| fault.into_unreadable(command_id))?;
+    let user = properties.user_id.as_deref();
+    read.envelope.sender = Sender::producer(user.map(|user| format!("amqp:{user}")));
+    Ok(read)
 }
 
-/// Reads a command from HTTP or the CLI.
+/// Reads a command from HTTP or the CLI. The caller sets who sends it.
 pub fn read_request(request: &CommandRequest<'_>) -> Result<ReadCommand, Unreadable> {
     read_request_with(request, |_| Ok(()))
 }
@@ -132,11 +135,17 @@ fn read_queue_body(
         correlation_id: properties.correlation_id.as_deref(),
         traceparent: properties.traceparent(),
     };
-    read_fields(
-        fields,
-        command_type.as_deref().unwrap_or(&properties.routing_key),
-        &outside,
-    )
+    let routing_key = properties.routing_key.as_str();
+    let command_type = command_type.as_deref().unwrap_or(routing_key);
+    // The broker checks a producer's permissions on the routing key, not on the body.
+    if command_type != routing_key && Command::TYPES.contains(&routing_key) {
+        return Err(CommandFault::malformed(format!(
+            "type: `{}` came with the routing key `{routing_key}`; publish a command under its \
+             own type",
+            clip(command_type)
+        )));
+    }
+    read_fields(fields, command_type, &outside)
 }
 
 /// Rejected rather than ignored like other unknown fields: ignoring it would execute what the
@@ -259,6 +268,39 @@ mod tests {
         for outside in [by(Some("submission"), "whatever"), by(None, "submission")] {
             assert_eq!(outside.command_id, in_body.envelope.command_id);
             assert_eq!(outside.content_hash, in_body.envelope.content_hash);
+        }
+    }
+
+    #[test]
+    fn a_command_under_the_routing_key_of_another_type_is_malformed() {
+        let by = |routing_key: &str, message_type: Option<&str>, body: &Value| {
+            let properties = Properties {
+                routing_key: routing_key.to_owned(),
+                message_type: message_type.map(str::to_owned),
+                user_id: Some("feeder".to_owned()),
+                ..Properties::default()
+            };
+            read_delivery(body.to_string().as_bytes(), &properties)
+        };
+        let read = by("submission", None, &submission()).unwrap();
+        // The broker has verified who published it, and a producer may not do all.
+        let sender = Sender::producer(Some("amqp:feeder".to_owned()));
+        assert_eq!(read.envelope.sender, sender);
+        // A key that is no type says nothing: retries and queues of one's own have such keys.
+        assert!(by("my.own.key", None, &submission()).is_ok());
+        let cancel = with("", "type", json!("cancel"));
+        for lent in [
+            by("submission", None, &cancel),
+            by("submission", Some("cancel"), &with("", "type", Value::Null)),
+            by("cancel", None, &submission()),
+        ] {
+            let unreadable = lent.unwrap_err();
+            assert_eq!(unreadable.code, UnreadableCode::Malformed);
+            assert!(
+                unreadable.error.contains("routing key"),
+                "{}",
+                unreadable.error
+            );
         }
     }
 

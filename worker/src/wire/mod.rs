@@ -29,7 +29,7 @@ pub use message_types::{MessageType, UnknownMessageType};
 pub use messages::CloudEventMessages;
 pub use operator_commands::{
     CompletionRequest, OperatorRequest, PauseVerb, ReasonBody, read_completion,
-    read_operator_command,
+    read_operator_command, read_reason,
 };
 pub use reasons::{DeadReason, RetryReason};
 pub use replies::CommandReply;

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    body::{parse, typed},
+    body::{parse_or_empty, typed},
     bounds::{check_reason, check_time},
     unreadable::{CommandFault, Unreadable},
 };
@@ -29,6 +29,8 @@ pub struct OperatorRequest<'a> {
     pub correlation_id: Option<&'a str>,
     /// W3C trace context.
     pub traceparent: Option<&'a str>,
+    /// Who sends it.
+    pub actor: Option<&'a str>,
     /// The JSON; an empty body is an empty object.
     pub body: &'a [u8],
 }
@@ -50,9 +52,8 @@ pub enum PauseVerb {
     ResumeAnnotator(UserId),
 }
 
-/// The body of an operator command without an end time.
+/// The body of a command that needs only a reason.
 #[derive(Deserialize, JsonSchema)]
-#[expect(dead_code, reason = "the schema of a part of `OperatorBody`")]
 pub struct ReasonBody {
     /// Why.
     reason: Option<String>,
@@ -67,16 +68,22 @@ pub struct OperatorBody {
     until: Option<DateTime<Utc>>,
 }
 
+/// Reads a body that holds only a reason.
+pub fn read_reason(command_id: CommandId, body: &[u8]) -> Result<Option<String>, Unreadable> {
+    let read = || -> Result<Option<String>, CommandFault> {
+        let ReasonBody { reason } = typed(parse_or_empty(body)?)?;
+        check_reason(reason.as_deref())?;
+        Ok(reason)
+    };
+    read().map_err(|fault| fault.into_unreadable(Some(command_id)))
+}
+
 /// Reads an operator command on a workflow; unknown fields are ignored, as in commands.
 pub fn read_operator_command(
     request: &OperatorRequest<'_>,
 ) -> Result<OperatorEnvelope, Unreadable> {
     let read = || -> Result<OperatorCommand, CommandFault> {
-        let fields = match request.body {
-            [] => parse(b"{}"),
-            body => parse(body),
-        };
-        let OperatorBody { reason, until } = typed(fields?)?;
+        let OperatorBody { reason, until } = typed(parse_or_empty(request.body)?)?;
         check_reason(reason.as_deref())?;
         check_time("until", until)?;
         let workflow = request.workflow.clone();
@@ -113,6 +120,7 @@ pub fn read_operator_command(
         command_id: request.command_id,
         correlation_id: request.correlation_id.map(str::to_owned),
         traceparent: request.traceparent.map(str::to_owned),
+        actor: request.actor.map(str::to_owned),
         operator_command,
     })
 }
@@ -123,11 +131,7 @@ pub fn read_completion(
     request: &CompletionRequest<'_>,
 ) -> Result<(OperatorEnvelope, GoalStatement), Unreadable> {
     let read = || -> Result<GoalStatement, CommandFault> {
-        let fields = match request.body {
-            [] => parse(b"{}"),
-            body => parse(body),
-        };
-        let mut statement: GoalStatement = typed(fields?)?;
+        let mut statement: GoalStatement = typed(parse_or_empty(request.body)?)?;
         check_reason(statement.reason.as_deref())?;
         statement.user_id = request.user.or(statement.user_id);
         Ok(statement)
@@ -142,6 +146,7 @@ pub fn read_completion(
         command_id: request.command_id,
         correlation_id: request.correlation_id.map(str::to_owned),
         traceparent: request.traceparent.map(str::to_owned),
+        actor: request.actor.map(str::to_owned),
         operator_command,
     };
     Ok((envelope, statement))
@@ -162,6 +167,8 @@ pub struct CompletionRequest<'a> {
     pub correlation_id: Option<&'a str>,
     /// W3C trace context.
     pub traceparent: Option<&'a str>,
+    /// Who sends it.
+    pub actor: Option<&'a str>,
     /// The JSON; an empty body is an empty object.
     pub body: &'a [u8],
 }

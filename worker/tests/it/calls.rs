@@ -174,6 +174,7 @@ fn real(world: &World, server: &MockServer) -> ExternalHandlers {
         hosts: vec![server.address().to_string().parse().unwrap()],
         allow_private: true,
         secret: Some(WebhookSecret::new("a secret of the tests").unwrap()),
+        secrets_dir: None,
     };
     let client = WebhookClient::new(settings).unwrap();
     ExternalHandlers::new(client, Arc::clone(&world.metrics))

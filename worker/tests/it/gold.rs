@@ -10,7 +10,7 @@ use glyph_workflow_engine::{
     WorkflowOrchestrator,
     command::{
         Assign, ClaimRequest, Command, CommandEnvelope, OperatorCommand, OperatorEnvelope, Outcome,
-        Start,
+        Sender, Start,
     },
     ids::{CommandId, TaskId, UserId},
     pauses_of,
@@ -90,6 +90,8 @@ impl Scenario {
             step: None,
             roles: Vec::new(),
             skills: Vec::new(),
+            fresh: true,
+            sender: Sender::default(),
         };
         let claimed = self.orchestrator.claim_next(&*self.store, &request).await;
         claimed.unwrap().map(|slot| slot.task_id)

@@ -89,7 +89,10 @@ async fn files_are_refused_within_bounds_over_http() {
     .await;
     let mut codes = BTreeSet::new();
     for (name, source) in glyph_hostile_files::files() {
-        let request = client.post(url("/api/v1/workflows")).body(source);
+        let request = client
+            .post(url("/api/v1/workflows"))
+            .header("content-type", "application/yaml")
+            .body(source);
         let answer = timeout(DEADLINE, request.send()).await;
         let answer = answer
             .unwrap_or_else(|_| panic!("{name}: no answer"))

@@ -1,7 +1,9 @@
 //! The HTTP API through its router: no socket, no broker, an in-memory store.
 
 mod access;
+mod annotators;
 mod backtests;
+mod browsers;
 mod claims;
 mod explain;
 mod gold;
@@ -100,6 +102,7 @@ impl Server {
             orchestrator,
             messages: CloudEventMessages::default(),
             tokens,
+            cors_origins: ["https://app.example.org".parse().unwrap()].into(),
             health: health.clone(),
             metrics: Arc::new(|| "glyph_up 1\n".to_owned()),
         };
@@ -165,7 +168,16 @@ impl Server {
     }
 
     async fn post(&self, path: &str, body: String, headers: &[(&str, &str)]) -> Answer {
-        self.send(self.request("POST", path, headers, Body::from(body)))
+        let media_type = if path.ends_with("/workflows") {
+            "application/yaml"
+        } else {
+            "application/json"
+        };
+        let mut headers = headers.to_vec();
+        if headers.iter().all(|(name, _)| *name != "content-type") {
+            headers.push(("content-type", media_type));
+        }
+        self.send(self.request("POST", path, &headers, Body::from(body)))
             .await
     }
 

@@ -21,6 +21,7 @@ mod schema_contract;
 mod services;
 mod sub_workflows;
 mod support;
+mod tokens;
 mod traces;
 mod verdict;
 mod webhook;

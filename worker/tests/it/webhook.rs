@@ -1,11 +1,12 @@
 //! The webhook client against a real HTTP server.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use glyph_worker::webhook::{
     ANSWER_BYTES_MAX, WebhookClient, WebhookError, WebhookRequest, WebhookSecret, WebhookSettings,
 };
+use glyph_workflow_engine::config::{HeaderText, SecretName};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
@@ -22,6 +23,7 @@ fn settings(hosts: &[&str]) -> WebhookSettings {
         hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(),
         allow_private: true,
         secret: Some(WebhookSecret::new(SECRET).unwrap()),
+        secrets_dir: None,
     }
 }
 
@@ -41,7 +43,7 @@ async fn call(client: &WebhookClient, url: &str) -> Result<Value, WebhookError> 
     let request = WebhookRequest {
         id: Uuid::from_u128(7),
         url,
-        headers: &[("X-Own".to_owned(), "yes".to_owned())],
+        headers: &BTreeMap::from([("X-Own".to_owned(), HeaderText::Plain("yes".to_owned()))]),
         timeout: Duration::from_secs(10),
         body: &body,
     };
@@ -164,7 +166,7 @@ async fn a_slow_answer_is_given_up() {
     let request = WebhookRequest {
         id: Uuid::nil(),
         url: &server.uri(),
-        headers: &[],
+        headers: &BTreeMap::new(),
         timeout: Duration::from_millis(50),
         body: &body,
     };
@@ -243,7 +245,7 @@ async fn nothing_listens_and_bad_requests_differ_in_whether_they_are_final() {
     let body = Value::Null;
     let (url, headers) = (
         format!("http://{address}"),
-        [("Host".to_owned(), "b".to_owned())],
+        BTreeMap::from([("Host".to_owned(), HeaderText::Plain("b".to_owned()))]),
     );
     let request = WebhookRequest {
         id: Uuid::nil(),
@@ -253,4 +255,52 @@ async fn nothing_listens_and_bad_requests_differ_in_whether_they_are_final() {
         body: &body,
     };
     assert!(client.call(request).await.unwrap_err().is_final());
+}
+
+#[tokio::test]
+async fn a_header_takes_a_secret_from_the_settings_by_its_name() {
+    let server = MockServer::start().await;
+    Mock::given(method("POST"))
+        .respond_with(ResponseTemplate::new(204))
+        .mount(&server)
+        .await;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("MODELS"), "Bearer one\n").unwrap();
+    let client = WebhookClient::new(WebhookSettings {
+        secrets_dir: Some(folder.path().to_owned()),
+        ..settings(&[&server.address().to_string()])
+    });
+    let client = client.unwrap();
+    let ask = async |name: &str| {
+        let secret = name.to_owned();
+        let headers = BTreeMap::from([(
+            "Authorization".to_owned(),
+            HeaderText::Secret(SecretName { secret }),
+        )]);
+        let request = WebhookRequest {
+            id: Uuid::nil(),
+            url: &server.uri(),
+            headers: &headers,
+            timeout: Duration::from_secs(10),
+            body: &Value::Null,
+        };
+        client.call(request).await
+    };
+    ask("MODELS").await.unwrap();
+    // A changed secret counts at once.
+    std::fs::write(folder.path().join("MODELS"), "Bearer two").unwrap();
+    ask("MODELS").await.unwrap();
+    let requests = server.received_requests().await.unwrap();
+    let sent: Vec<_> = requests
+        .iter()
+        .map(|r| r.headers["authorization"].clone())
+        .collect();
+    assert_eq!(sent, ["Bearer one", "Bearer two"]);
+    for missing in ["NONE", "../MODELS", ""] {
+        let error = ask(missing).await.unwrap_err();
+        assert!(
+            error.is_final() && !error.to_string().contains("Bearer"),
+            "{error}"
+        );
+    }
 }

@@ -114,13 +114,28 @@ impl fmt::Debug for SqliteEventStore {
     }
 }
 
+/// Creates the file for its owner alone, unless it is there. SQLite gives the files beside it (`-wal`,
+/// `-shm`) the same permissions.
+fn create_private(path: &Path) -> Result<(), EventStoreError> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(classify(sqlx::Error::Io(error))),
+    }
+}
+
 impl SqliteEventStore {
-    /// Opens the file, or creates an empty one; [`migrate`](Self::migrate) creates the tables.
+    /// Opens the file, or creates an empty one that only its owner can read; [`migrate`](Self::migrate) creates the tables.
     ///
     /// The clock gives the time of every decision and lease. Processes that share a file should run
     /// on one machine, as SQLite requires anyway, and so share a clock.
     pub async fn open(path: impl AsRef<Path>, clock: Clock) -> Result<Self, EventStoreError> {
         let path = path.as_ref().to_owned();
+        create_private(&path)?;
         let options = SqliteConnectOptions::new()
             .filename(&path)
             .busy_timeout(BUSY_TIMEOUT)

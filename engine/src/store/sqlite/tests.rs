@@ -86,6 +86,7 @@ fn event(task_id: TaskId, version: u64, now: DateTime<Utc>) -> StoredEvent {
             command_id: CommandId(Uuid::from_u128(u128::from(version))),
             correlation_id: "c".to_owned(),
             traceparent: None,
+            actor: None,
             schema_version: EVENT_SCHEMA_VERSION,
             gold: false,
         },

@@ -118,6 +118,7 @@ pub(super) fn write_on(
                 command_id: command("cause"),
                 correlation_id: "order-66".to_owned(),
                 traceparent: None,
+                actor: None,
                 schema_version: EVENT_SCHEMA_VERSION,
                 gold: false,
             },

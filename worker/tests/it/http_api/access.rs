@@ -1,4 +1,4 @@
-//! Tokens, roles, origins, and problem documents.
+//! Tokens, roles, and problem documents.
 
 use axum::{body::Body, http::StatusCode};
 use glyph_worker::settings::Tokens;
@@ -71,33 +71,38 @@ async fn unreadable_and_unknown_things_have_documents() {
     );
 }
 
-/// The tokens `viewer`, `producer` (who is `user`) and `operator`.
-/// The producer's token stands for `user`, if one is named.
-pub(super) fn one_token_for_each_role(user: Option<Uuid>) -> Tokens {
+/// The user of the token `annotator`.
+pub(super) const ANNOTATOR: Uuid = Uuid::from_u128(7);
+
+/// Tokens from lines in which `{TOKEN}` stands for the hash of a token.
+pub(super) fn tokens_of(lines: &[String]) -> Tokens {
+    use sha2::{Digest, Sha256};
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tokens");
-    let hash = |token: &str| {
-        use sha2::{Digest, Sha256};
-        let bytes = Sha256::digest(token);
-        bytes
-            .iter()
-            .fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
-    };
-    let of_user = user.map_or_else(String::new, |user| format!(":{user}"));
-    let lines = [
-        format!("viewer:{}", hash("viewer")),
-        format!("producer:{}{of_user}", hash("producer")),
-        format!("operator:{}", hash("operator")),
-    ];
-    std::fs::write(&file, lines.join("\n")).unwrap();
+    let hashed = lines.iter().map(|line| {
+        let (before, rest) = line.split_once('{').unwrap();
+        let (token, after) = rest.split_once('}').unwrap();
+        let digest = Sha256::digest(token);
+        let hash: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{before}{hash}{after}\n")
+    });
+    std::fs::write(&file, hashed.collect::<String>()).unwrap();
     Tokens::from_file(&file).unwrap()
+}
+
+/// The tokens `viewer`, `annotator` (who is [`ANNOTATOR`]), `producer` and `operator`.
+pub(super) fn one_token_for_each_role() -> Tokens {
+    tokens_of(&[
+        "viewer:{viewer}".to_owned(),
+        format!("annotator:{{annotator}}:{ANNOTATOR} roles=annotator skills=icd name=ada"),
+        "producer:{producer} name=feeder".to_owned(),
+        "operator:{operator} name=olga".to_owned(),
+    ])
 }
 
 #[tokio::test]
 async fn tokens_decide_who_may_do_what() {
-    let user = Uuid::from_u128(7);
-    let mut server = Server::new(one_token_for_each_role(Some(user)));
-
+    let mut server = Server::new(one_token_for_each_role());
     for path in ["/api/v1/tasks", "/metrics"] {
         let answer = server.get(path).await;
         assert_problem(&answer, 401, "unauthenticated");
@@ -106,137 +111,155 @@ async fn tokens_decide_who_may_do_what() {
     assert_eq!(server.get("/livez").await.status, StatusCode::OK);
     server.token = Some("viewer");
     assert_eq!(server.get("/api/v1/tasks").await.status, StatusCode::OK);
-    assert_problem(
-        &server.post("/api/v1/workflows", DUAL.to_owned(), &[]).await,
-        403,
-        "forbidden",
-    );
+    let created = server.post("/api/v1/workflows", DUAL.to_owned(), &[]).await;
+    assert_problem(&created, 403, "forbidden");
     server.token = Some("operator");
-    assert_eq!(
-        server
-            .post("/api/v1/workflows", DUAL.to_owned(), &[])
-            .await
-            .status,
-        StatusCode::CREATED
-    );
+    let created = server.post("/api/v1/workflows", DUAL.to_owned(), &[]).await;
+    assert_eq!(created.status, StatusCode::CREATED);
     server.token = Some("producer");
     let task = Uuid::from_u128(1);
     assert_eq!(server.start(task).await.status, StatusCode::CREATED);
-    assert_problem(
-        &server.verb(task, "pause", &json!({})).await,
-        403,
-        "forbidden",
-    );
-    assert_problem(
-        &server.verb(task, "submit", &work(8, "a", &[])).await,
-        403,
-        "forbidden",
-    );
-    let own = server
-        .verb(
-            task,
-            "submit",
-            &json!({"annotation": {"data": {"label": "a"}}}),
-        )
-        .await;
-    assert_eq!(own.json["status"], "waiting", "{}", own.json);
-    let state = server.get(&format!("/api/v1/tasks/{task}/state")).await;
-    let annotation = &state.json["steps"]["annotate"]["visits"][0]["annotations"][0];
-    assert_eq!(annotation["user_id"], user.to_string());
+    let pause = server.verb(task, "pause", &json!({})).await;
+    assert_problem(&pause, 403, "forbidden");
+    let submitted = server.verb(task, "submit", &work(8, "a", &[])).await;
+    assert_eq!(submitted.json["status"], "waiting", "{}", submitted.json);
+}
 
-    // The user is written into the body itself, not into a copy in which numbers would be rounded.
-    let submit = format!("/api/v1/tasks/{task}/submit");
-    let rounded = r#"{"annotation": {"data": {"label": 18446744073709551617}}}"#;
-    let refused = server.post(&submit, rounded.to_owned(), &[]).await;
-    assert_problem(&refused, 400, "malformed");
-
-    // Annotators cannot tell gold tasks from others.
-    let gold = Uuid::from_u128(3);
-    let body = json!({"workflow": "sentiment-dual", "expected": {"label": "a"}});
-    server.verb(gold, "start", &body).await;
-    let own = json!({"annotation": {"data": {"label": "a"}}});
-    server.verb(gold, "submit", &own).await;
-    for (token, sees) in [("producer", false), ("operator", true)] {
-        server.token = Some(token);
-        for part in ["state", "events"] {
-            let answer = server.get(&format!("/api/v1/tasks/{gold}/{part}")).await;
-            assert_eq!(answer.status, StatusCode::OK);
-            let tells =
-                answer.text.contains("\"expected\":{") || answer.text.contains("\"gold\":true");
-            assert_eq!(tells, sees, "{token} {part}: {}", answer.text);
-        }
-        let judged = server.get("/api/v1/annotators").await;
-        assert_eq!(judged.status == StatusCode::OK, sees);
-    }
-    server.token = Some("producer");
-
-    // The claim belongs to the token's user.
-    let other = Uuid::from_u128(2);
-    server.start(other).await;
-    let next = "/api/v1/assignments/next";
-    let claimed = server.post(next, String::new(), &[]).await;
-    assert_eq!(
-        claimed.json["user_id"],
-        user.to_string(),
-        "{}",
-        claimed.json
-    );
-    let body = json!({"user_id": Uuid::from_u128(8)}).to_string();
-    assert_problem(&server.post(next, body, &[]).await, 403, "forbidden");
-    // And so does the list of claims.
-    let held = server.get("/api/v1/assignments").await;
-    assert_eq!(
-        held.json["assignments"][0]["user_id"],
-        user.to_string(),
-        "{}",
-        held.json
-    );
-    let others = format!("/api/v1/assignments?user_id={}", Uuid::from_u128(8));
-    assert_problem(&server.get(&others).await, 403, "forbidden");
+#[tokio::test]
+async fn an_expired_token_is_refused() {
+    let tokens = tokens_of(&["viewer:{viewer} expires=2020-01-01T00:00:00Z".to_owned()]);
+    let mut server = Server::new(tokens);
     server.token = Some("viewer");
-    assert_eq!(server.get(&others).await.json["assignments"], json!([]));
+    let answer = server.get("/api/v1/tasks").await;
+    assert_problem(&answer, 401, "unauthenticated");
+    let detail = answer.json["detail"].as_str().unwrap();
+    assert!(detail.contains("expired at 2020-01-01"), "{detail}");
 }
 
+/// What the document says of each operation, and what each role gets from it.
 #[tokio::test]
-async fn without_tokens_pages_of_other_origins_are_refused() {
-    let server = Server::new(Tokens::default());
-    let request =
-        |headers: &[(&str, &str)]| server.request("GET", "/api/v1/tasks", headers, Body::empty());
-    let foreign = server
-        .send(request(&[("origin", "https://example.org")]))
-        .await;
-    assert_problem(&foreign, 403, "forbidden");
-    let rebound = server.send(request(&[("host", "example.org")])).await;
-    assert_problem(&rebound, 403, "forbidden");
-    let local = server.send(request(&[("host", "localhost:8080")])).await;
-    assert_eq!(local.status, StatusCode::OK);
-}
-
-#[tokio::test]
-async fn every_operation_but_health_needs_a_token_of_its_role() {
-    let roles = ["viewer", "producer", "operator"];
-    let mut server = Server::new(one_token_for_each_role(None));
+async fn every_operation_but_health_is_for_the_roles_that_it_names() {
+    let mut server = Server::new(one_token_for_each_role());
     for (path, method, operation) in DOCUMENT.operations() {
-        let needed = operation["x-role"].as_str();
+        let named = operation["x-roles"].as_array();
         let health = ["/livez", "/readyz"].contains(&path);
-        assert_eq!(needed.is_none(), health, "{method} {path}");
+        assert_eq!(named.is_none(), health, "{method} {path}");
         let path = path
             .replace("{task_id}", &Uuid::from_u128(1).to_string())
             .replace(['{', '}'], "");
-        for (rank, role) in [None, Some("viewer"), Some("producer"), Some("operator")]
-            .into_iter()
-            .enumerate()
-        {
+        for role in [
+            None,
+            Some("viewer"),
+            Some("annotator"),
+            Some("producer"),
+            Some("operator"),
+        ] {
             server.token = role;
             let request = server.request(method.as_str(), &path, &[], Body::empty());
             let status = server.send(request).await.status;
-            let enough = needed.is_none_or(|needed| roles.iter().take(rank).any(|r| *r == needed));
+            let expected = named.is_none_or(|named| {
+                let mut named = named.iter().filter_map(|one| one.as_str());
+                named.any(|one| Some(one) == role)
+            });
             let refused = match status {
                 StatusCode::UNAUTHORIZED => role.is_none(),
                 StatusCode::FORBIDDEN => role.is_some(),
                 _ => false,
             };
-            assert_eq!(refused, !enough, "{method} {path} as {role:?}: {status}");
+            assert_eq!(refused, !expected, "{method} {path} as {role:?}: {status}");
+        }
+    }
+}
+
+/// The table as it is meant, beside the one in the code: whoever changes one changes the other.
+#[test]
+fn annotators_and_viewers_get_what_is_theirs_alone() {
+    let of = |role: &str| {
+        let operations = DOCUMENT.operations();
+        let mut ids: Vec<&str> = operations
+            .filter(|(_, _, operation)| {
+                let roles = operation["x-roles"].as_array().into_iter().flatten();
+                roles.into_iter().any(|one| one == role)
+            })
+            .map(|(_, _, operation)| operation["operationId"].as_str().unwrap())
+            .collect();
+        ids.sort_unstable();
+        ids
+    };
+    assert_eq!(
+        of("annotator"),
+        [
+            "activity_task",
+            "assign_task",
+            "claim_next",
+            "list_assignments",
+            "list_task_events",
+            "release_assignments",
+            "release_task",
+            "show_answers",
+            "show_docs",
+            "show_openapi",
+            "show_task_state",
+            "submit_task",
+        ]
+    );
+    let changes = |id: &&str| !id.starts_with("list_") && !id.starts_with("show_");
+    let by_producers: Vec<&str> = of("producer").into_iter().filter(changes).collect();
+    assert_eq!(
+        by_producers,
+        [
+            "activity_task",
+            "advance_task",
+            "assign_task",
+            "claim_next",
+            "explain_task",
+            "release_assignments",
+            "release_task",
+            "start_task",
+            "submit_task",
+        ]
+    );
+    let by_viewers: Vec<&str> = of("viewer").into_iter().filter(changes).collect();
+    assert_eq!(by_viewers, ["explain_task"]);
+}
+
+#[tokio::test]
+async fn secrets_of_workflows_are_for_operators_alone() {
+    const YAML: &str = "
+workflow:
+  id: calling
+  steps:
+    - id: enrich
+      type: auto_process
+      handler: queue
+      config: { url: 'https://example.org/TOKEN', headers: { Authorization: Bearer TOKEN } }
+";
+    let mut server = Server::new(one_token_for_each_role());
+    server.token = Some("operator");
+    let created = server.post("/api/v1/workflows", YAML.to_owned(), &[]).await;
+    assert_eq!(created.status, StatusCode::CREATED, "{}", created.json);
+    let task = Uuid::from_u128(1);
+    server
+        .verb(task, "start", &json!({"workflow": "calling"}))
+        .await;
+    for (token, tells) in [("operator", true), ("producer", false), ("viewer", false)] {
+        server.token = Some(token);
+        for path in [
+            "/api/v1/workflows/calling".to_owned(),
+            format!("/api/v1/tasks/{task}/events"),
+            format!("/api/v1/tasks/{task}/state"),
+            format!("/api/v1/tasks/{task}/explain"),
+        ] {
+            let answer = server.get(&path).await;
+            assert_eq!(answer.status, StatusCode::OK, "{}", answer.json);
+            let shown = answer.text.contains("TOKEN");
+            assert!(tells || !shown, "{token} {path}: {}", answer.text);
+            let holds_them = path.ends_with("calling") || path.ends_with("events");
+            assert!(
+                shown || !(tells && holds_them),
+                "{token} {path}: {}",
+                answer.text
+            );
         }
     }
 }

@@ -48,7 +48,7 @@ async fn a_person_claims_the_next_task() {
     assert_problem(&other, 422, "command_id_reused");
 
     // A fresh task comes before one that somebody works on; nobody gets a task twice.
-    let ask = |n| json!({"user_id": person(n)});
+    let ask = |n| json!({"user_id": person(n), "fresh": true});
     assert_eq!(next(ask(2), None).await.json["task_id"], json!(second));
     assert_eq!(next(ask(1), None).await.json["task_id"], json!(second));
     assert_eq!(next(ask(1), None).await.status, StatusCode::NO_CONTENT);
@@ -100,7 +100,7 @@ async fn a_person_finds_what_they_hold() {
     let tasks: Vec<Uuid> = (1..=3).map(Uuid::from_u128).collect();
     for task in &tasks {
         server.start(*task).await;
-        let claimed = next(&server, json!({"user_id": ann})).await;
+        let claimed = next(&server, json!({"user_id": ann, "fresh": true})).await;
         assert_eq!(claimed.status, StatusCode::OK);
     }
     next(&server, json!({"user_id": bob})).await;
@@ -146,6 +146,91 @@ async fn a_person_finds_what_they_hold() {
 }
 
 #[tokio::test]
+async fn what_a_person_holds_is_given_back_first() {
+    const KEY: &str = "0190a6e0-0000-7000-8000-00000000000b";
+    let server = Server::with_dual().await;
+    let ann = Uuid::from_u128(0xA001);
+    let ask = |more: Value| {
+        let mut ask = json!({"user_id": ann});
+        ask.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        ask
+    };
+    let (first, second) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    server.start(first).await;
+    server.start(second).await;
+    let claimed = next(&server, ask(json!({}))).await;
+    assert_eq!(claimed.json["task_id"], json!(first));
+    assert!(claimed.json.get("resumed").is_none(), "{}", claimed.json);
+    let draft = json!({"user_id": ann, "draft": {"label": "pos"}});
+    server.verb(first, "activity", &draft).await;
+
+    let path = "/api/v1/assignments/next";
+    let resume = || {
+        server.post(
+            path,
+            ask(json!({})).to_string(),
+            &[("idempotency-key", KEY)],
+        )
+    };
+    let resumed = resume().await;
+    assert_eq!(resumed.json["task_id"], json!(first));
+    assert_eq!(resumed.json["resumed"], true);
+    assert_eq!(resumed.json["draft"], json!({"label": "pos"}));
+    assert!(resumed.json["expires_at"].as_str() >= claimed.json["expires_at"].as_str());
+    assert_eq!(resume().await.json, resumed.json, "the same key again");
+    // What is asked for is looked at, and `fresh` claims another one.
+    let elsewhere = next(&server, ask(json!({"step": "review"}))).await;
+    assert_eq!(elsewhere.status, StatusCode::NO_CONTENT);
+    let fresh = next(&server, ask(json!({"fresh": true}))).await;
+    assert_eq!(fresh.json["task_id"], json!(second));
+    // A paused task is not worked on; the other one is given back.
+    server.verb(first, "pause", &json!({})).await;
+    let other = next(&server, ask(json!({}))).await;
+    assert_eq!(
+        (&other.json["task_id"], &other.json["resumed"]),
+        (&json!(second), &json!(true))
+    );
+}
+
+#[tokio::test]
+async fn all_that_a_person_holds_is_released_at_once() {
+    let server = Server::with_dual().await;
+    let (ann, bob) = (Uuid::from_u128(0xA001), Uuid::from_u128(0xA002));
+    for n in 1..=3 {
+        server.start(Uuid::from_u128(n)).await;
+    }
+    for user in [ann, ann, bob] {
+        next(&server, json!({"user_id": user, "fresh": true})).await;
+    }
+    let path = format!("/api/v1/assignments/release?user_id={ann}");
+    let reason = json!({"reason": "on leave"}).to_string();
+    let released = server.post(&path, reason, &[]).await;
+    assert_eq!(released.status, StatusCode::OK, "{}", released.json);
+    assert_eq!(released.json["released"].as_array().unwrap().len(), 2);
+    let held = async |user: Uuid| {
+        let held = server
+            .get(&format!("/api/v1/assignments?user_id={user}"))
+            .await;
+        held.json["assignments"].as_array().unwrap().len()
+    };
+    assert_eq!((held(ann).await, held(bob).await), (0, 1));
+    let events = server
+        .get(&format!("/api/v1/tasks/{}/events", Uuid::from_u128(1)))
+        .await;
+    let last = events.json["events"].as_array().unwrap().last().unwrap();
+    assert_eq!(last["event_data"]["reason"], "on leave", "{last}");
+    assert_eq!(last["metadata"]["actor"], "http:local");
+    let again = server.post(&path, String::new(), &[]).await;
+    assert_eq!(again.json["released"], json!([]));
+    let nobody = server
+        .post("/api/v1/assignments/release", String::new(), &[])
+        .await;
+    assert_problem(&nobody, 400, "malformed");
+}
+
+#[tokio::test]
 async fn who_holds_as_much_as_allowed_is_told_so() {
     let server = Server::new(Tokens::default());
     let yaml = |id: &str, most: &str| {
@@ -162,7 +247,7 @@ async fn who_holds_as_much_as_allowed_is_told_so() {
         assert_eq!(started.status, StatusCode::CREATED, "{}", started.json);
     };
     let ask = async |who: u128, workflow: &str| {
-        let ask = json!({"user_id": Uuid::from_u128(who), "workflow": workflow});
+        let ask = json!({"user_id": Uuid::from_u128(who), "workflow": workflow, "fresh": true});
         let answer = next(&server, ask).await;
         let reason = answer.headers.get("x-glyph-reason");
         let reason = reason.map(|reason| reason.to_str().unwrap().to_owned());

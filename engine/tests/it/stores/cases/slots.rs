@@ -9,8 +9,8 @@ use glyph_workflow_engine::{
     WorkflowOrchestrator,
     assignment::is_for_overdue,
     command::{
-        AnnotationInput, Claim, ClaimRequest, Command, CommandEnvelope, Outcome, Release, Start,
-        Submission,
+        AnnotationInput, Claim, ClaimRequest, Command, CommandEnvelope, Outcome, Release, Sender,
+        Start, Submission,
     },
     events::{OfferBasis, ReleaseReason, WorkflowEvent},
     ids::{CommandId, RevisionId, TaskId, UserId},
@@ -376,6 +376,8 @@ fn request(name: &str, user_id: UserId) -> ClaimRequest {
         step: None,
         roles: Vec::new(),
         skills: Vec::new(),
+        fresh: true,
+        sender: Sender::default(),
     }
 }
 
