@@ -72,9 +72,12 @@ async fn tokens_are_read_again_while_the_worker_runs() {
         text.contains(&line).then_some(())
     };
     eventually("ready", || async {
-        (status("one").await == Some(200)).then_some(())
+        let request = client.get(format!("http://{address}/readyz"));
+        let answer = request.send().await.ok()?;
+        answer.status().is_success().then_some(())
     })
     .await;
+    assert_eq!(status("one").await, Some(200));
     eventually("a good file", || valid(1)).await;
     assert_eq!(status("two").await, Some(401));
     for path in ["glyph.db", "glyph.db-wal", "glyph.db.lock"] {

@@ -21,10 +21,10 @@ workflow:
       completion: { type: annotation_count, count: 2 }
       assignment: { required_skills: [icd] }
       consensus: { field: label }
-      transitions: [{ to: review }]
     - id: review
       type: review
       assignment: { required_roles: [reviewer] }
+  transitions: [{ from: annotate, to: review }]
 ";
 
 async fn scene() -> Server {

@@ -63,7 +63,7 @@ async fn a_person_claims_the_next_task() {
         .verb(first, "submit", &work(0xA003, "negative", &[]))
         .await;
     assert_eq!(next(ask(5), None).await.status, StatusCode::NO_CONTENT);
-    let judge = |n: u128| json!({"user_id": person(n), "roles": ["adjudicator"]});
+    let judge = |n: u128| json!({"user_id": person(n), "roles": ["adjudicator"], "fresh": true});
     assert_eq!(
         next(judge(1), None).await.status,
         StatusCode::NO_CONTENT,

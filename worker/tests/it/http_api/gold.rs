@@ -84,7 +84,7 @@ async fn an_annotator_is_paused_and_let_go_on() {
         .await;
     let (ann, bob) = (Uuid::from_u128(0xA001), Uuid::from_u128(0xA002));
     let next = async |user: Uuid, workflow: Option<&str>| {
-        let ask = json!({"user_id": user, "workflow": workflow}).to_string();
+        let ask = json!({"user_id": user, "workflow": workflow, "fresh": true}).to_string();
         let answer = server.post("/api/v1/assignments/next", ask, &[]).await;
         let reason = answer.headers.get("x-glyph-reason");
         let reason = reason.map(|reason| reason.to_str().unwrap().to_owned());
