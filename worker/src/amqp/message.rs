@@ -196,6 +196,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_user_whom_the_broker_verified_is_kept_and_no_copy_claims_to_be_it() {
+        let properties = BasicProperties::default().with_user_id("feeder".into());
+        let read = from_amqp(&properties, "submission");
+        assert_eq!(read.user_id.as_deref(), Some("feeder"));
+        // The broker would refuse a user that is not the worker's own.
+        assert!(revived(&properties).user_id().is_none());
+    }
+
+    #[test]
     fn headers_stay_within_a_frame_and_ours_come_first() {
         let headers = BTreeMap::from([
             ("a".to_owned(), "ä".repeat(HEADER_BYTES_MAX)),

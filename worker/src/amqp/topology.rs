@@ -137,6 +137,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn names_of_other_deployments_and_programs_are_not_its_own() {
+        let topology = Topology::new("glyph");
+        for own in [
+            "glyph.dead",
+            "glyph.retry.1s",
+            "glyph.step-completed",
+            "glyph.x",
+        ] {
+            assert!(topology.owns(own), "{own}");
+        }
+        for other in ["glyph", "glyph2.dead", "amq.gen-x", "answers", ""] {
+            assert!(!topology.owns(other), "{other}");
+        }
+    }
+
+    #[test]
     fn every_command_finds_its_queue() {
         let topology = Topology::new("p");
         for queue in CommandQueue::ALL {

@@ -1,13 +1,14 @@
 //! What is known about an annotator.
 
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::{Json, extract::State};
 use glyph_workflow_engine::ids::{UserId, WorkflowId};
 use schemars::schema_for;
 
-use super::{Api, Problem, operation::Operation, request::Parameters};
+use super::{
+    Api, Problem,
+    operation::Operation,
+    request::{Parameters, Path},
+};
 use crate::operations::annotators::{AnnotatorReport, annotator_report};
 
 /// The operations on reports of annotators.

@@ -1,11 +1,6 @@
 //! Annotators: their accuracy, and pausing them.
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-    response::Response,
-};
+use axum::{Json, extract::State, http::StatusCode, response::Response};
 use glyph_workflow_engine::{
     ids::{UserId, WorkflowId},
     store::AnnotatorPause,
@@ -16,7 +11,7 @@ use super::{
     Api, Problem,
     auth::Caller,
     commands::with_key,
-    request::{CommandHeaders, Limited, Parameters},
+    request::{CommandHeaders, Limited, Parameters, Path},
     workflows::operator_command,
 };
 use crate::{

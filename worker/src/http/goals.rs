@@ -1,10 +1,6 @@
 //! Goals: their progress, and completing one by hand.
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    response::Response,
-};
+use axum::{Json, extract::State, response::Response};
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
     goals::CompletionRefusal,
@@ -18,7 +14,7 @@ use super::{
     Api, Problem,
     auth::Caller,
     commands::with_key,
-    request::{CommandHeaders, Limited, Parameters},
+    request::{CommandHeaders, Limited, Parameters, Path},
 };
 use crate::{
     operations::goals::GoalDocument,

@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     response::{IntoResponse, Response},
 };
 use futures::future::join_all;
@@ -17,7 +17,7 @@ use super::{
     Api, NotTaken, Problem, REQUEST_TIMEOUT,
     auth::Caller,
     commands::{TaskRequest, submit_command, with_key},
-    request::{CommandHeaders, Limited},
+    request::{CommandHeaders, Limited, Path},
 };
 use crate::operations::migration::{MigrationPage, MigrationRequest, TaskMigration, dry_run_id};
 

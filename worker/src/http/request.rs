@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{
     body::{Body, Bytes, to_bytes},
-    extract::{FromRequest, FromRequestParts, Path, Query, Request},
+    extract::{self, FromRequest, FromRequestParts, Query, Request},
     http::{HeaderMap, HeaderName, HeaderValue, request::Parts},
 };
 use futures::StreamExt;
@@ -12,6 +12,7 @@ use glyph_workflow_engine::{
     ids::{CommandId, TaskId},
     limits::{COMMAND_BYTES_MAX, PAGE_MAX},
 };
+use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -83,6 +84,19 @@ async fn read(body: Body) -> Result<Bytes, Problem> {
     })
 }
 
+/// The parameters of the path.
+pub(super) struct Path<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let read = extract::Path::<T>::from_request_parts(parts, state).await;
+        read.map(|extract::Path(read)| Self(read))
+            .map_err(|rejection| Problem::malformed(rejection.body_text()))
+    }
+}
+
 /// The task id of the path.
 pub(super) struct TaskPath(pub(super) TaskId);
 
@@ -90,9 +104,7 @@ impl<S: Send + Sync> FromRequestParts<S> for TaskPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Path(text) = Path::<String>::from_request_parts(parts, state)
-            .await
-            .map_err(|rejection| Problem::malformed(rejection.body_text()))?;
+        let Path(text) = Path::<String>::from_request_parts(parts, state).await?;
         let id = Uuid::parse_str(&text)
             .map_err(|_| Problem::malformed(format!("the task id `{text}` is no UUID")))?;
         Ok(Self(TaskId(id)))

@@ -26,7 +26,7 @@ use crate::operations::{
     explain::Explanation,
     own_work::{OwnTask, own_history, own_task},
     secrets::hide_in_event,
-    tasks::{StateDocument, explain_task, history},
+    tasks::{StateDocument, bounded, explain_task, history},
 };
 
 /// The state of a task, as far as the caller sees it.
@@ -65,7 +65,7 @@ pub(super) async fn list(
         limit: parameters.take_limit()?,
     };
     parameters.finish()?;
-    Ok(Json(api.store.tasks(filter).await?))
+    Ok(Json(bounded(api.store.tasks(filter).await?)))
 }
 
 pub(super) async fn state(

@@ -1,11 +1,6 @@
 //! Workflows: create, list, show, and operator commands on them.
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-    response::Response,
-};
+use axum::{Json, extract::State, http::StatusCode, response::Response};
 use glyph_workflow_engine::{
     ids::WorkflowId,
     store::{RecordedOutcome, WorkflowPause},
@@ -18,7 +13,7 @@ use super::{
     Api, Problem,
     auth::Caller,
     commands::with_key,
-    request::{CommandHeaders, Limited, Parameters},
+    request::{CommandHeaders, Limited, Parameters, Path},
 };
 use crate::{
     operations::{

@@ -12,6 +12,8 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::tasks::Budget;
+
 /// A page of the slots that a person has claimed.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct AssignmentList {
@@ -148,14 +150,21 @@ pub async fn held_slots(
     tasks.dedup();
     let more = tasks.len() > limit as usize;
     tasks.truncate(limit as usize);
-    let next_after = tasks.last().copied().filter(|_| more);
+    let mut next_after = tasks.last().copied().filter(|_| more);
     claimed.retain(|slot| next_after.is_none_or(|last| slot.task_id <= last));
     let states = EventStore::load(store, &tasks).await?;
-    let mut assignments = Vec::with_capacity(claimed.len());
+    let mut assignments: Vec<HeldSlot> = Vec::with_capacity(claimed.len());
+    // Drafts are large: a page ends early where they are. Slots of one task stay on one page.
+    let mut budget = Budget::of_a_page();
     for ClaimedSlot {
         task_id, step_id, ..
     } in claimed
     {
+        let last = assignments.last().map(|slot| slot.task_id);
+        if budget.is_spent() && last != Some(task_id) {
+            next_after = last;
+            break;
+        }
         // The claim may have ended since the index was read.
         let Some((state, visit, claim)) = states.get(&task_id).and_then(|state| {
             let visit = state.current_visit(&step_id)?;
@@ -167,7 +176,7 @@ pub async fn held_slots(
         let draft = drafts.into_iter().find(|draft| {
             draft.step_id == step_id && draft.visit == visit.number && draft.user_id == user
         });
-        assignments.push(HeldSlot {
+        let slot = HeldSlot {
             task_id,
             workflow: state.workflow.workflow.clone(),
             revision: state.workflow.revision,
@@ -177,7 +186,9 @@ pub async fn held_slots(
             since: claim.assigned_at,
             expires_at: claim.expires_at,
             draft: draft.map(|draft| draft.draft),
-        });
+        };
+        budget.spend(&slot);
+        assignments.push(slot);
     }
     Ok(AssignmentList {
         assignments,

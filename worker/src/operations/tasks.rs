@@ -9,7 +9,9 @@ use glyph_workflow_engine::{
     ids::{StepId, TaskId},
     limits::{PAGE_MAX, SUB_WORKFLOW_DEPTH_DEFAULT},
     state::{ShownWork, Visit, WorkflowPause},
-    store::{EventPage, EventStore, EventStoreError, Store, WorkflowConfigStore},
+    store::{
+        EventPage, EventStore, EventStoreError, Store, TaskPage, TaskRow, WorkflowConfigStore,
+    },
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -86,6 +88,22 @@ impl Budget {
     }
 }
 
+/// The beginning of a page of tasks, where their labels are so long that it is too large.
+pub fn bounded(mut page: TaskPage) -> TaskPage {
+    let mut budget = Budget::of_a_page();
+    let fits = |row: &&TaskRow| {
+        let fits = !budget.is_spent();
+        budget.spend(row);
+        fits
+    };
+    let kept = page.tasks.iter().take_while(fits).count();
+    if kept < page.tasks.len() {
+        page.tasks.truncate(kept);
+        page.next_after = page.tasks.last().map(|row| row.task_id);
+    }
+    page
+}
+
 /// A page of the history of a task, oldest first: at most `limit` events, and fewer where they are
 /// large.
 pub async fn history(
@@ -96,20 +114,31 @@ pub async fn history(
 ) -> Result<EventPage, EventStoreError> {
     let mut page = EventPage {
         events: Vec::new(),
-        next_after: Some(after),
+        next_after: None,
     };
     let mut budget = Budget::of_a_page();
-    while let Some(after) = page.next_after {
+    let mut read_after = after;
+    loop {
         let left = limit.saturating_sub(u32::try_from(page.events.len()).unwrap_or(limit));
-        if left == 0 || budget.is_spent() {
-            break;
+        let read = store
+            .events(task, read_after, left.min(READ_AT_ONCE))
+            .await?;
+        for event in read.events {
+            if budget.is_spent() {
+                page.next_after = page.events.last().map(|last| last.version);
+                return Ok(page);
+            }
+            budget.spend(&event);
+            page.events.push(event);
         }
-        let read = store.events(task, after, left.min(READ_AT_ONCE)).await?;
-        read.events.iter().for_each(|event| budget.spend(event));
-        page.events.extend(read.events);
-        page.next_after = read.next_after;
+        match read.next_after {
+            Some(next) if page.events.len() < limit as usize => read_after = next,
+            next => {
+                page.next_after = next;
+                return Ok(page);
+            }
+        }
     }
-    Ok(page)
 }
 
 /// Explains a task from its state and its history, and from what can be seen around it: pauses of

@@ -83,11 +83,13 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
 
 pub(super) fn prefix(text: &str) -> Result<String, String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if (1..=64).contains(&text.len()) && text.chars().all(plain) {
+    // RabbitMQ keeps names that begin with `amq.` for itself.
+    let is_taken = text == "amq" || text.starts_with("amq.") || text.chars().all(|c| c == '.');
+    if (1..=64).contains(&text.len()) && text.chars().all(plain) && !is_taken {
         Ok(text.to_owned())
     } else {
         Err(format!(
-            "`{text}` is no prefix: 1 to 64 letters, digits, `-`, `_` and `.`"
+            "`{text}` is no prefix: 1 to 64 letters, digits, `-`, `_` and `.`, other than `amq`"
         ))
     }
 }
@@ -98,11 +100,13 @@ pub(super) fn schema(text: &str) -> Result<String, String> {
         .chars()
         .next()
         .is_some_and(|c| c.is_ascii_lowercase() || c == '_');
-    if starts && text.len() <= 63 && text.chars().all(plain) {
+    let is_taken = text.starts_with("pg_") || text == "information_schema";
+    if starts && text.len() <= 63 && text.chars().all(plain) && !is_taken {
         Ok(text.to_owned())
     } else {
         Err(format!(
-            "`{text}` is no schema name: 1 to 63 of a-z, 0-9 and `_`, no digit first"
+            "`{text}` is no schema name: 1 to 63 of a-z, 0-9 and `_`, no digit first, none of the \
+             database's own"
         ))
     }
 }

@@ -270,7 +270,7 @@ impl Token {
         let mut holder = TokenHolder {
             role,
             user: user.map(UserId),
-            name: format!("{}-{}", role.as_str(), &first_digits(&hash)),
+            name: format!("{}-{}", role.as_str(), first_digits(&hash)),
             roles: Vec::new(),
             skills: Vec::new(),
         };

@@ -422,6 +422,7 @@ mod tests {
             metadata: EventMetadata {
                 command_id: CommandId(Uuid::from_u128(2)),
                 correlation_id: "order-7".to_owned(),
+                actor: None,
                 traceparent: Some(
                     "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned(),
                 ),

@@ -17,7 +17,8 @@ workflow:
       answer: { field: label, kind: category, values: [cat, dog] }
 ";
 
-/// The commands of a task: three people's answers, to a gold task if `expected` is there.
+/// The commands of a task: three people's answers, to a gold task if `expected` is there. Answers to
+/// a gold task do not start it: one that overtakes the `start` waits for it.
 fn commands(n: u128, expected: Option<&str>, votes: [&str; 3]) -> Vec<Value> {
     let task_id = task(n);
     let id = |name: &str| Uuid::new_v5(&task_id, name.as_bytes());
@@ -33,7 +34,7 @@ fn commands(n: u128, expected: Option<&str>, votes: [&str; 3]) -> Vec<Value> {
             "type": "submission",
             "command_id": id(&format!("{user}")),
             "task_id": task_id,
-            "workflow": "adaptive",
+            "workflow": expected.is_none().then_some("adaptive"),
             "annotation": {"user_id": Uuid::from_u128(user), "data": {"label": label}},
         }));
     }

@@ -12,6 +12,12 @@ async fn unreadable_and_unknown_things_have_documents() {
     let server = Server::with_dual().await;
     let task = Uuid::from_u128(9);
     assert_problem(&server.get("/api/v1/nothing").await, 404, "not_found");
+    let no_text = server.get("/api/v1/workflows/%ff").await;
+    assert_problem(&no_text, 400, "malformed");
+    let long = format!("/api/v1/tasks?status={}", "x".repeat(10_000));
+    let long = server.get(&long).await;
+    assert_problem(&long, 400, "malformed");
+    assert!(long.text.len() < 4_000, "{} bytes", long.text.len());
     assert_problem(&server.get("/api/v1/tasks/9/state").await, 400, "malformed");
     assert_problem(
         &server.get(&format!("/api/v1/tasks/{task}/state")).await,

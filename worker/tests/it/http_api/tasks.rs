@@ -209,3 +209,49 @@ workflow:
         "not_waiting",
     );
 }
+
+#[tokio::test]
+async fn a_page_of_large_events_ends_early() {
+    let server = Server::new(Tokens::default());
+    let yaml = "
+workflow:
+  id: large
+  steps:
+    - { id: annotate, type: annotation, completion: { type: annotation_count, count: 20 } }
+";
+    server.post("/api/v1/workflows", yaml.to_owned(), &[]).await;
+    let task = Uuid::from_u128(1);
+    server
+        .verb(task, "start", &json!({"workflow": "large"}))
+        .await;
+    let text = "x".repeat(1_000_000);
+    for user in 0..12 {
+        let submitted = server.verb(task, "submit", &work(user, &text, &[])).await;
+        assert_eq!(submitted.status, StatusCode::OK);
+    }
+    let (mut after, mut versions, mut pages) = (0, Vec::new(), 0);
+    loop {
+        let path = format!("/api/v1/tasks/{task}/events?limit=1000&after={after}");
+        let page = server.get(&path).await;
+        assert!(page.text.len() < 10 << 20, "{} bytes", page.text.len());
+        let events = page.json["events"].as_array().unwrap();
+        versions.extend(
+            events
+                .iter()
+                .map(|event| event["version"].as_u64().unwrap()),
+        );
+        pages += 1;
+        match page.json["next_after"].as_u64() {
+            Some(next) => after = next,
+            None => break,
+        }
+    }
+    assert_eq!(
+        versions,
+        (1..=versions.last().copied().unwrap()).collect::<Vec<_>>()
+    );
+    assert!(
+        pages > 1 && versions.len() >= 14,
+        "{pages} pages, {versions:?}"
+    );
+}
