@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::{course::Course, report::Counts, report::Prices};
 use crate::{
-    command::{Command, CommandEnvelope, FireTimer, Outcome},
+    command::{Command, CommandEnvelope, FireTimer, Outcome, Sender},
     config::WorkflowConfig,
     decide::{DecideContext, Decision, decide},
     events::LogPosition,
@@ -116,8 +116,10 @@ impl Player {
             command_id: id,
             // No inbox: what is recorded was accepted once.
             content_hash: [0; 32],
+            content_bytes: 0,
             correlation_id: None,
             traceparent: None,
+            sender: Sender::default(),
             command,
         };
         let context = DecideContext {
