@@ -444,8 +444,9 @@ fn who_is_contradicted_by_copies_is_not_suspected() {
     for n in 0..100 {
         let item = format!("{n}");
         let (truth, other) = if n % 2 == 0 { ("a", "b") } else { ("b", "a") };
-        for good in ["ada", "bob"] {
-            model.observe(&item, good, truth).unwrap();
+        for (good, errs) in [("ada", n % 11 == 3), ("bob", n % 13 == 5)] {
+            let label = if errs { other } else { truth };
+            model.observe(&item, good, label).unwrap();
         }
         for copy in ["one", "two"] {
             let label = if n % 5 == 0 { other } else { truth };

@@ -355,9 +355,10 @@ async fn copies_are_suspected_and_changes_are_told() {
         };
         let copied = if n % 5 == 0 { wrong } else { right };
         let tired = if n >= 60 && n % 4 < 2 { wrong } else { right };
+        let good = |errs: bool| if errs { wrong } else { right };
         let votes = [
-            (0xA1, right),
-            (0xA2, right),
+            (0xA1, good(n % 11 == 3)),
+            (0xA2, good(n % 13 == 6)),
             (COPIES[0], copied),
             (COPIES[1], copied),
             (TIRED, tired),
@@ -438,7 +439,7 @@ async fn copies_are_suspected_and_changes_are_told() {
     let agreement = number(&cat["agreement"]);
     assert!((agreement - 2.0 * both / (2.0 * both + one)).abs() < 1e-12);
     // Half of the tasks are cats; four others each: two are wrong in a fifth of them.
-    assert!(both > 150.0 && one > 0.0, "{cat}");
+    assert!(both > 120.0 && one > 0.0, "{cat}");
 
     // Where people differ, the question was difficult.
     let labels = scene.get("/api/v1/labels?workflow=adaptive").await;
