@@ -110,6 +110,10 @@ impl Default for LearnConfig {
 }
 
 impl LearnConfig {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "the signature that serde asks for"
+    )]
     fn is_default(&self) -> bool {
         *self == Self::default()
     }

@@ -242,9 +242,10 @@ impl Simulation {
             pauses: &self.pauses,
             // A simulation has no annotator models.
             annotators: Annotators::default(),
-            sampling: match envelope.command {
-                Command::Start(_) => self.sampling,
-                _ => Sampling::default(),
+            sampling: if matches!(envelope.command, Command::Start(_)) {
+                self.sampling
+            } else {
+                Sampling::default()
             },
             now: self.now,
         };

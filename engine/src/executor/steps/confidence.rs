@@ -98,31 +98,28 @@ pub(super) fn decide(
         reached: Some(sure),
         ..StepResult::new(ResultKind::Consensus)
     };
-    let by = match &visit.audited {
-        Some(audited) => {
-            result.audit = soft_labels.map(|posterior| {
-                Box::new(AuditResult {
-                    votes: later_votes(&given, audited.submissions),
-                    value,
-                    posterior,
-                })
-            });
-            result.value = Some(audited.value.clone());
-            result.agreement = audited.agreement;
-            result.annotations.truncate(audited.submissions);
-            result.posterior = Some(Box::new(audited.posterior.clone()));
-            result.reached = Some(true);
+    let by = if let Some(audited) = &visit.audited {
+        result.audit = soft_labels.map(|posterior| {
+            Box::new(AuditResult {
+                votes: later_votes(&given, audited.submissions),
+                value,
+                posterior,
+            })
+        });
+        result.value = Some(audited.value.clone());
+        result.agreement = audited.agreement;
+        result.annotations.truncate(audited.submissions);
+        result.posterior = Some(Box::new(audited.posterior.clone()));
+        result.reached = Some(true);
+        ResolvedBy::Posterior
+    } else {
+        let ends_with_best = sure || step.on_unsure() == OnUnsure::Best;
+        result.value = value.filter(|_| ends_with_best);
+        result.posterior = soft_labels.map(Box::new);
+        if exhausted {
+            ResolvedBy::Exhausted
+        } else {
             ResolvedBy::Posterior
-        }
-        None => {
-            let ends_with_best = sure || step.on_unsure() == OnUnsure::Best;
-            result.value = value.filter(|_| ends_with_best);
-            result.posterior = soft_labels.map(Box::new);
-            if exhausted {
-                ResolvedBy::Exhausted
-            } else {
-                ResolvedBy::Posterior
-            }
         }
     };
     result.resolved_by = result.value.as_ref().map(|_| by);
