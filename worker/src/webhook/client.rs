@@ -9,7 +9,7 @@ use std::{
 };
 
 use chrono::Utc;
-use glyph_workflow_engine::config::HeaderText;
+use glyph_workflow_engine::config::{HeaderText, SecretName};
 use reqwest::{
     Client, Response, Url,
     dns::{Addrs, Name, Resolve, Resolving},
@@ -145,6 +145,30 @@ impl WebhookClient {
 }
 
 impl WebhookSettings {
+    /// The text of a header. A secret is read anew for each call, so that it can be changed without
+    /// a restart.
+    fn header(&self, text: &HeaderText) -> Result<String, WebhookError> {
+        let name = match text {
+            HeaderText::Plain(text) => return Ok(text.clone()),
+            HeaderText::Secret(SecretName { secret }) => secret,
+        };
+        let refused = |why: String| WebhookError::Request {
+            reason: format!("the secret `{name}` cannot be used: {why}"),
+        };
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
+            return Err(refused(
+                "a name has letters, digits, `-` and `_`".to_owned(),
+            ));
+        }
+        let folder = self.secrets_dir.as_ref();
+        let folder = folder.ok_or_else(|| refused("set GLYPH_SECRETS_DIR".to_owned()))?;
+        let path = folder.join(name);
+        let read = std::fs::read_to_string(&path);
+        let text = read.map_err(|error| refused(format!("{}: {error}", path.display())))?;
+        Ok(text.trim().to_owned())
+    }
+
     fn check_address(&self, host: &str, address: IpAddr) -> Result<(), WebhookError> {
         let kind = kind_of(address);
         let private = self.allow_private && self.hosts.iter().any(|h| h.may_be_private(host));

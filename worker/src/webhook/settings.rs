@@ -3,9 +3,6 @@
 use std::{fmt, path::PathBuf, str::FromStr};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use glyph_workflow_engine::config::{HeaderText, SecretName};
-
-use super::WebhookError;
 
 /// Bytes of a secret: shorter ones can be guessed, longer ones add nothing.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 16..=512;
@@ -23,32 +20,6 @@ pub struct WebhookSettings {
     pub secret: Option<WebhookSecret>,
     /// The folder whose files hold the secrets that workflows name.
     pub secrets_dir: Option<PathBuf>,
-}
-
-impl WebhookSettings {
-    /// The text of a header. A secret is read anew for each call, so that it can be changed without
-    /// a restart.
-    pub(super) fn header(&self, text: &HeaderText) -> Result<String, WebhookError> {
-        let name = match text {
-            HeaderText::Plain(text) => return Ok(text.clone()),
-            HeaderText::Secret(SecretName { secret }) => secret,
-        };
-        let refused = |why: String| WebhookError::Request {
-            reason: format!("the secret `{name}` cannot be used: {why}"),
-        };
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-        if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
-            return Err(refused(
-                "a name has letters, digits, `-` and `_`".to_owned(),
-            ));
-        }
-        let folder = self.secrets_dir.as_ref();
-        let folder = folder.ok_or_else(|| refused("set GLYPH_SECRETS_DIR".to_owned()))?;
-        let path = folder.join(name);
-        let read = std::fs::read_to_string(&path);
-        let text = read.map_err(|error| refused(format!("{}: {error}", path.display())))?;
-        Ok(text.trim().to_owned())
-    }
 }
 
 /// A host that may be called: `example.org` (at 443, or at 80 without TLS), `example.org:8080`
