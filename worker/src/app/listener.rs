@@ -40,11 +40,11 @@ const DESCRIPTORS_FOR_ONE: usize = 4;
 const HEAD: Duration = Duration::from_secs(15);
 /// The same while more than half of the connections are taken.
 const HEAD_UNDER_LOAD: Duration = Duration::from_secs(2);
-const LIFETIME: Duration = Duration::from_secs(600);
+const LIFETIME: Duration = Duration::from_mins(10);
 /// How long accepting waits after it has failed: usually there are no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// How often a full listener is logged.
-const WARNS_EVERY: Duration = Duration::from_secs(60);
+const WARNS_EVERY: Duration = Duration::from_mins(1);
 
 impl ListenerBounds {
     /// Bounds of the API.
@@ -176,7 +176,7 @@ mod tests {
         let bounds = ListenerBounds {
             connections: 3,
             head: Duration::from_millis(300),
-            lifetime: Duration::from_secs(60),
+            lifetime: Duration::from_mins(1),
         };
         let router = Router::new().route("/", get(async || "hello"));
         let serving = tokio::spawn(serve(listener, router, bounds, stopping.clone()));

@@ -1,5 +1,7 @@
 //! `glyph assignment`: what people hold.
 
+use std::fmt::Write as _;
+
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::Subcommand;
 use glyph_workflow_engine::{
@@ -85,7 +87,8 @@ fn released_text(report: &ReleasedSlots) -> String {
     let mut text = format!("{} released", report.released.len());
     for kept in &report.kept {
         let (task, step, code) = (kept.slot.task_id, &kept.slot.step_id, &kept.code);
-        text.push_str(&format!("\nkept: step {step} of task {task} ({code})"));
+        // Writing to a String does not fail.
+        let _ = write!(text, "\nkept: step {step} of task {task} ({code})");
     }
     text
 }

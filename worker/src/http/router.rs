@@ -63,7 +63,7 @@ use crate::{
 };
 
 /// How long a browser remembers that a page of a listed origin may call.
-const PREFLIGHT_VALID: Duration = Duration::from_secs(600);
+const PREFLIGHT_VALID: Duration = Duration::from_mins(10);
 
 /// The whole API: `/api/v1`, its document, metrics and health.
 pub fn router(api: Api) -> Router {

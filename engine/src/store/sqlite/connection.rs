@@ -116,6 +116,10 @@ impl fmt::Debug for SqliteEventStore {
 
 /// Creates the file for its owner alone, unless it is there. SQLite gives the files beside it (`-wal`,
 /// `-shm`) the same permissions.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the driver cannot say which permissions its file gets"
+)]
 fn create_private(path: &Path) -> Result<(), EventStoreError> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
