@@ -61,7 +61,9 @@ impl SetAside {
     pub(super) fn settled(&self, of: impl Iterator<Item = TaskId>) {
         let mut tasks = self.tasks();
         if !tasks.is_empty() {
-            of.for_each(|task| drop(tasks.remove(&task)));
+            for task in of {
+                tasks.remove(&task);
+            }
         }
     }
 

@@ -127,7 +127,9 @@ impl Lane {
     async fn give_up(&mut self, jobs: Vec<Job>, failure: &Failure) {
         if let FailureCause::Split(reason) = failure.cause {
             let aside = &self.shared.aside;
-            jobs.iter().for_each(|job| aside.note(job.task(), reason));
+            for job in &jobs {
+                aside.note(job.task(), reason);
+            }
         }
         let report = BatchReport {
             outcomes: jobs.iter().map(|_| failure.outcome()).collect(),
