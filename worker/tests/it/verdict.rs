@@ -134,7 +134,7 @@ async fn a_command_that_was_set_aside_is_tried_for_ever_and_never_dies() {
 #[tokio::test]
 async fn blocked_tasks_are_set_aside_and_keep_out_of_the_batches_of_others() {
     let world = one_lane().await;
-    let blocked = |n: u128| n % 10 == 0;
+    let blocked = |n: u128| n.is_multiple_of(10);
     let fault = move |batch: &[CommandEnvelope]| {
         let tasks = (0..40).filter(|n| blocked(*n)).map(|n| task(n).into());
         let named: std::collections::BTreeSet<_> = tasks.collect();
