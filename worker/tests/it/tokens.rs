@@ -17,7 +17,9 @@ use crate::support::eventually;
 /// A line of the tokens file.
 fn line(role: &str, token: &str) -> String {
     let digest = Sha256::digest(token);
-    let hash: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = digest
+        .iter()
+        .fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
     format!("{role}:{hash}\n")
 }
 

@@ -89,7 +89,9 @@ pub(super) fn tokens_of(lines: &[String]) -> Tokens {
         let (before, rest) = line.split_once('{').unwrap();
         let (token, after) = rest.split_once('}').unwrap();
         let digest = Sha256::digest(token);
-        let hash: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = digest
+            .iter()
+            .fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
         format!("{before}{hash}{after}\n")
     });
     std::fs::write(&file, hashed.collect::<String>()).unwrap();

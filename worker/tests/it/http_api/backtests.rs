@@ -95,7 +95,7 @@ async fn recorded_tasks_are_decided_again() {
 
 #[tokio::test]
 async fn a_backtest_is_for_operators() {
-    let mut server = Server::new(one_token_for_each_role(None));
+    let mut server = Server::new(one_token_for_each_role());
     for token in ["viewer", "producer"] {
         server.token = Some(token);
         let answer = backtest(&server, &json!({"workflow": "votes"})).await;
