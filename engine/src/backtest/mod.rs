@@ -23,6 +23,9 @@
 //!   steps:
 //!     - { id: annotate, type: annotation, completion: { type: confidence, target: 0.99 } }
 //!     - { id: check, type: review }
+//!   transitions:
+//!     - { from: annotate, to: check }
+//!     - { from: check, to: _complete }
 //! ").unwrap();
 //! let settings = [read_setting("completion.target=0.9").unwrap()];
 //! let changed = change_settings(&workflow, &settings, &StepLibrary::built_in(), &[]).unwrap();

@@ -21,6 +21,7 @@ use crate::{config::ConfigDuration, ids::Slug};
 const SLUG: &str = r"^[a-z0-9][a-z0-9_-]{0,63}$";
 const TARGET: &str = r"^(_complete|_failed|[a-z0-9][a-z0-9_-]{0,63})$";
 const DURATION: &str = "^[0-9]{1,9}[smhd]$";
+const SECRET: &str = "^[A-Za-z0-9_-]{1,64}$";
 const TIME_HINT: &str = "write it as `2031-05-17T12:00:00Z`";
 const UUID_HINT: &str = "write the id of a person, like 0190a6c0-0000-7000-8000-000000000001";
 
@@ -59,15 +60,20 @@ struct Checker<'a> {
 
 impl<'a> Checker<'a> {
     fn visit(&mut self, node: &mut Node, schema: &'a Value) -> Outcome {
+        let name = CheckSchema::name(schema);
+        let schema = self.schema.resolve(schema);
         if let Some(options) = schema.get("anyOf").and_then(Value::as_array) {
             if node.is_null() {
                 return Outcome::LeftOut;
             }
-            let inner = options.iter().find(|option| option["type"] != "null");
+            // Of a text and a mapping that stands in for it, the one that is written counts.
+            let is_mapping = |option: &&Value| self.schema.resolve(option)["type"] == "object";
+            let written = options
+                .iter()
+                .find(|option| node.map().is_some() && is_mapping(option));
+            let inner = written.or_else(|| options.iter().find(|option| option["type"] != "null"));
             return inner.map_or(Outcome::Good, |inner| self.visit(node, inner));
         }
-        let name = CheckSchema::name(schema);
-        let schema = self.schema.resolve(schema);
         if let Some(words) = words(schema) {
             return self.word(node, &words);
         }
@@ -392,6 +398,18 @@ impl<'a> Checker<'a> {
                     Outcome::Bad
                 }
             },
+            Some(SECRET) => {
+                let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+                if (1..=64).contains(&text.len()) && text.chars().all(allowed) {
+                    return Outcome::Good;
+                }
+                let message = format!("`{text}` is no name of a secret");
+                self.faults
+                    .add(Code::InvalidValue, &node.origin, message)
+                    .value(text)
+                    .suggest("a name has up to 64 letters, digits, `-` and `_`");
+                Outcome::Bad
+            }
             _ => Outcome::Good,
         }
     }
@@ -711,14 +729,16 @@ mod tests {
                     },
                     "anyOf" => {
                         let options = value.as_array().unwrap();
-                        assert!(
-                            options.len() == 2 && options[1]["type"] == "null",
-                            "{schema}"
-                        );
-                        walk(&options[0]);
+                        // A value that may be left out, or a text with a mapping in its place.
+                        let [first, second] = options.as_slice() else {
+                            panic!("{schema}");
+                        };
+                        let of_text = first["type"] == "string" && second.get("$ref").is_some();
+                        assert!(second["type"] == "null" || of_text, "{schema}");
+                        walk(first);
                     }
                     "pattern" => assert!(
-                        [SLUG, TARGET, DURATION].contains(&value.as_str().unwrap()),
+                        [SLUG, TARGET, DURATION, SECRET].contains(&value.as_str().unwrap()),
                         "{value}"
                     ),
                     "format" => assert!(

@@ -1395,3 +1395,20 @@ fn the_nul_character_is_refused_wherever_it_stands() {
         "{faults:?}"
     );
 }
+
+#[test]
+fn the_value_of_a_header_is_a_text_or_names_a_secret() {
+    let faults = |value: &str| {
+        let yaml = format!(
+            "workflow:\n  id: w\n  steps:\n    - id: a\n      type: auto_process\n      handler: webhook\n      config: {{ url: 'https://h.example/', headers: {{ Authorization: {value} }} }}\n"
+        );
+        let report = check_workflow(&yaml, &StepLibrary::built_in(), &[]);
+        let told = report.diagnostics.iter();
+        told.map(|one| one.message.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(faults("Bearer"), Vec::<String>::new());
+    assert_eq!(faults("{ secret: TOKEN-1 }"), Vec::<String>::new());
+    assert_eq!(faults("{ secret: a b }"), ["`a b` is no name of a secret"]);
+    assert_eq!(faults("{ secrets: a }"), ["there is no key `secrets` here"]);
+    assert_eq!(faults("[a]").len(), 1);
+}

@@ -310,7 +310,7 @@ async fn tasks_are_numbered_as_they_start_over_batches_revisions_and_processes()
 fn groups_that_overlap_or_are_empty_and_samples_of_nothing_are_told() {
     let faults = |reliability: &str, completion: &str| {
         let yaml = format!(
-            "workflow:\n  id: w\n  reliability: {reliability}\n  steps:\n    - {{ id: a, type: annotation, field: label, completion: {completion} }}\n"
+            "workflow:\n  id: w\n  reliability: {reliability}\n  steps:\n    - {{ id: a, type: annotation, field: label, completion: {completion} }}\n  transitions: [{{ from: a, to: _complete }}]\n"
         );
         let report = check_workflow(&yaml, &StepLibrary::default(), &[]);
         let told = report

@@ -380,7 +380,7 @@ fn calibration_text(steps: &[StepCalibration], workflow: Option<&WorkflowId>) ->
             .map_or("-".to_owned(), percent);
         let against = match step.against {
             CalibratedAgainst::Gold => "gold answers",
-            CalibratedAgainst::Audit => "audits, against what all people say",
+            CalibratedAgainst::Audit => "audited answers, against what all people say",
         };
         parts.push(format!(
             "{}, {}: {} {against}, expected calibration error {error}\n{}",
