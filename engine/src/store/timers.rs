@@ -168,6 +168,7 @@ pub struct Timer {
 }
 
 /// Timers that are counted; of more it is only known that they are at least as many.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(super) const TIMERS_COUNTED_MAX: i64 = 10_000;
 
 /// Statistics of timers. Counts stop at about ten thousand.
