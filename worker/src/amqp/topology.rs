@@ -121,10 +121,10 @@ impl Topology {
         }
     }
 
-    /// Whether a name on the broker is one of this prefix.
-    pub fn owns(&self, name: &str) -> bool {
-        let rest = name.strip_prefix(&self.prefix);
-        rest.is_some_and(|rest| rest.starts_with('.'))
+    /// Whether a queue is one of these. Others may have the prefix too: an account that may configure
+    /// only names under it has its queues for answers there.
+    pub fn owns(&self, queue: &str) -> bool {
+        queue.starts_with(&self.prefix) && self.queues().iter().any(|own| own == queue)
     }
 
     fn name(&self, rest: &str) -> String {
@@ -137,17 +137,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_other_deployments_and_programs_are_not_its_own() {
+    fn queues_of_other_deployments_and_programs_are_not_its_own() {
         let topology = Topology::new("glyph");
-        for own in [
-            "glyph.dead",
-            "glyph.retry.1s",
-            "glyph.step-completed",
-            "glyph.x",
-        ] {
+        for own in ["glyph.dead", "glyph.retry.1s", "glyph.step-completed"] {
             assert!(topology.owns(own), "{own}");
         }
-        for other in ["glyph", "glyph2.dead", "amq.gen-x", "answers", ""] {
+        for other in ["glyph", "glyph.answers", "glyph2.dead", "amq.gen-x", ""] {
             assert!(!topology.owns(other), "{other}");
         }
     }
