@@ -144,6 +144,10 @@ pub enum EventStoreError {
         /// The migration needed.
         needed: i64,
     },
+    /// The Postgres server answers, and is not used.
+    #[cfg(feature = "postgres")]
+    #[error(transparent)]
+    Unsuitable(#[from] super::UnsuitableServer),
 }
 
 impl EventStoreError {
@@ -167,6 +171,8 @@ impl EventStoreError {
             Self::Data(_) => Verdict::Blame,
             Self::CommitUnknown(_) => Verdict::Unknown,
             Self::Unavailable(_) | Self::NotMigrated { .. } => Verdict::Wait,
+            #[cfg(feature = "postgres")]
+            Self::Unsuitable(_) => Verdict::Wait,
             Self::Hindered { .. } if !answers => Verdict::Wait,
             Self::Hindered { reason, .. } => Verdict::Split(*reason),
             Self::VersionConflict { .. }
@@ -181,6 +187,8 @@ impl EventStoreError {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Unavailable(_) | Self::CommitUnknown(_) => true,
+            #[cfg(feature = "postgres")]
+            Self::Unsuitable(_) => true,
             Self::Hindered { reason, .. } => *reason != SplitReason::Unexplained,
             Self::Data(_)
             | Self::VersionConflict { .. }

@@ -55,7 +55,7 @@ pub use outbox::{
     UnconfirmedMessage,
 };
 #[cfg(feature = "postgres")]
-pub use postgres::{PgEventStore, PgSettings};
+pub use postgres::{PgEndpoint, PgEventStore, PgSettings, PgUrlError, UnsuitableServer};
 pub use projections::{
     OpenProjection, ProjectionRows, ProjectionStore, ProjectionTx, ProjectionWrite,
 };

@@ -1,11 +1,11 @@
 //! Connections: setup, time limits and disposal.
 
-use std::{future::Future, pin::Pin, str::FromStr, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use sqlx::{
     Connection, PgConnection, PgPool, Row,
     pool::PoolConnection,
-    postgres::{PgConnectOptions, PgPoolOptions, PgRow, Postgres},
+    postgres::{PgPoolOptions, PgRow, Postgres},
     raw_sql,
 };
 use tokio::time::timeout;
@@ -15,8 +15,10 @@ use super::{
         EventStoreError, SplitReason,
         migrations::{MigrationFile, cause, check_migrated, migrator},
     },
+    endpoint::{PgEndpoint, is_local, unconnected},
     error::{TimedOut, classify, connection_survives, is_lock_timeout, is_undefined_table},
     query::{self, PgQuery},
+    session::{self, SessionGuard, Survey, UnsuitableServer, survey},
 };
 
 /// The server cancels every statement after this time.
@@ -114,6 +116,9 @@ pub struct PgSettings {
     pub max_connections: u32,
     /// The application name that the server shows for the connections.
     pub application_name: String,
+    /// How much of the link is encrypted and verified where the URL does not say it: the value of
+    /// `PGSSLMODE`. Without it, everything beyond this machine.
+    pub ssl_mode: Option<String>,
 }
 
 impl Default for PgSettings {
@@ -122,6 +127,7 @@ impl Default for PgSettings {
             schema: "public".to_owned(),
             max_connections: 8,
             application_name: "glyph".to_owned(),
+            ssl_mode: None,
         }
     }
 }
@@ -132,30 +138,102 @@ pub struct PgEventStore {
     pub(super) pool: PgPool,
     /// The schema of the tables; `None` if the caller made the pool, which then sets its own.
     schema: Option<String>,
+    sessions: Arc<SessionGuard>,
 }
 
 impl PgEventStore {
     /// A store at `url`. Connects on first use, so starting does not fail while the server is away.
     pub fn connect_lazy(url: &str, settings: &PgSettings) -> Result<Self, EventStoreError> {
-        let options = PgConnectOptions::from_str(url)
-            .map_err(classify)?
+        let endpoint = PgEndpoint::read(url, settings.ssl_mode.as_deref())
+            .map_err(|error| EventStoreError::Other(error.into()))?;
+        let options = endpoint
+            .options()
             .application_name(&settings.application_name);
-        let pool = pool_options(settings).connect_lazy_with(options);
+        let sessions = Arc::default();
+        let pool = pool_options(settings, &sessions).connect_lazy_with(options);
         Ok(Self {
             pool,
             schema: Some(settings.schema.clone()),
+            sessions,
         })
     }
 
-    /// A store at `url`, after one successful connection.
+    /// A store at `url`, after [`check_server`](Self::check_server); the server may be one that
+    /// only reads.
     pub async fn connect(url: &str, settings: PgSettings) -> Result<Self, EventStoreError> {
         let store = Self::connect_lazy(url, &settings)?;
-        // Do not use the pool: it retries until its time limit and then reports only a timeout. A
-        // separate connection fails at once with the reason: nothing is listening, or the password
-        // is wrong.
-        let conn = store.connect_once().await?;
-        let _ = timeout(CLOSE_TIMEOUT, conn.close()).await;
-        Ok(store)
+        match store.check_server().await {
+            Err(EventStoreError::Unsuitable(why)) if !why.is_lasting() => Ok(store),
+            checked => checked.map(|()| store),
+        }
+    }
+
+    /// Checks, on two connections of its own, that the server can be used: its encoding, whether
+    /// it keeps what it acknowledges, whether each connection has a session to itself, whether it
+    /// takes writes. Fails at once, with the reason, where nothing is listening or the password is
+    /// wrong; the pool would retry until its time limit and report only a timeout.
+    pub async fn check_server(&self) -> Result<(), EventStoreError> {
+        let store = self.clone();
+        detached(async move {
+            let (mut one, mut other) = tokio::try_join!(store.connect_once(), store.connect_once())?;
+            let surveyed = store.survey(&mut one, Some(&mut other)).await;
+            let _ = timeout(CLOSE_TIMEOUT, async { tokio::join!(one.close(), other.close()) }).await;
+            store.judge(&surveyed?)
+        })
+        .await
+    }
+
+    /// The same check on connections of the pool, cheap enough for every few seconds. Where all
+    /// others are at work, whether sessions are shared is left for the next time.
+    ///
+    /// While sessions are shared all other calls fail: a pooler's mode may change at any time, and
+    /// statements of other programs would be run.
+    pub async fn recheck_server(&self) -> Result<(), EventStoreError> {
+        let store = self.clone();
+        detached(async move {
+            let pool = &store.pool;
+            let mut one = pool.acquire().await.map_err(unconnected)?;
+            let mut other = match pool.try_acquire() {
+                None if pool.size() < pool.options().get_max_connections() => {
+                    Some(pool.acquire().await.map_err(unconnected)?)
+                }
+                other => other,
+            };
+            let surveyed = store.survey(&mut one, other.as_deref_mut()).await;
+            if surveyed.is_err() {
+                discard(one).await;
+                if let Some(other) = other {
+                    discard(other).await;
+                }
+            }
+            store.judge(&surveyed?)
+        })
+        .await
+    }
+
+    async fn survey(
+        &self,
+        one: &mut PgConnection,
+        other: Option<&mut PgConnection>,
+    ) -> Result<Survey, EventStoreError> {
+        let local = is_local(&self.pool.connect_options());
+        match timeout(WORK_TIMEOUT, survey(one, other, local)).await {
+            Ok(surveyed) => surveyed.map_err(classify),
+            Err(_) => Err(timed_out(WORK_TIMEOUT)),
+        }
+    }
+
+    fn judge(&self, survey: &Survey) -> Result<(), EventStoreError> {
+        self.sessions.learn(survey);
+        match &survey.unsuitable {
+            Some(why) => Err(UnsuitableServer::clone(why).into()),
+            None => self.usable(),
+        }
+    }
+
+    /// Fails while sessions are shared; comes before all work.
+    pub(super) fn usable(&self) -> Result<(), EventStoreError> {
+        self.sessions.usable()
     }
 
     /// A connection outside the pool.
@@ -164,12 +242,16 @@ impl PgEventStore {
         timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(&options))
             .await
             .map_err(|_| timed_out(ACQUIRE_TIMEOUT))?
-            .map_err(classify)
+            .map_err(unconnected)
     }
 
     /// A store on the caller's connections, with their time limits and `search_path`.
     pub fn from_pool(pool: PgPool) -> Self {
-        Self { pool, schema: None }
+        Self {
+            pool,
+            schema: None,
+            sessions: Arc::default(),
+        }
     }
 
     /// The connections.
@@ -273,9 +355,10 @@ impl PgEventStore {
         T: Send + 'static,
         W: for<'c> FnOnce(&'c mut PgConnection) -> Work<'c, T> + Send + 'static,
     {
+        self.usable()?;
         let pool = self.pool.clone();
         detached(async move {
-            let mut conn = pool.acquire().await.map_err(classify)?;
+            let mut conn = pool.acquire().await.map_err(unconnected)?;
             let done = match timeout(limit, work(&mut conn)).await {
                 Ok(done) => done,
                 Err(_) => Err(timed_out(limit)),
@@ -327,16 +410,10 @@ pub(super) async fn roll_back(mut conn: PoolConnection<Postgres>) {
     }
 }
 
-fn pool_options(settings: &PgSettings) -> PgPoolOptions {
-    // All settings are set by one statement after connecting, not as start-up options: poolers
-    // reject those, and a server too old to know a setting would refuse the connection.
-    const SET: &str = "
-        SELECT set_config(s.name, given.value, false)
-        FROM unnest($1::text[], $2::text[]) AS given (name, value)
-        JOIN pg_settings s ON s.name = given.name";
+fn pool_options(settings: &PgSettings, sessions: &Arc<SessionGuard>) -> PgPoolOptions {
     let millis = |limit: Duration| format!("{}ms", limit.as_millis());
     let search_path = format!("\"{}\"", settings.schema.replace('"', "\"\""));
-    let (names, values): (Vec<_>, Vec<_>) = [
+    let session: Arc<[(&str, String)]> = Arc::new([
         ("search_path", search_path),
         ("statement_timeout", millis(STATEMENT_TIMEOUT)),
         ("lock_timeout", millis(LOCK_TIMEOUT)),
@@ -355,23 +432,25 @@ fn pool_options(settings: &PgSettings) -> PgPoolOptions {
         ("client_min_messages", "error".to_owned()),
         // Bytes inside JSON are read back as hexadecimal.
         ("bytea_output", "hex".to_owned()),
+        // Numbers inside JSON are read back as they were.
+        ("extra_float_digits", "3".to_owned()),
         ("timezone", "UTC".to_owned()),
-    ]
-    .into_iter()
-    .map(|(name, value)| (name.to_owned(), value))
-    .unzip();
+    ]);
+    let sessions = Arc::clone(sessions);
     PgPoolOptions::new()
         .max_connections(settings.max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .after_connect(move |conn, _| {
-            let (names, values) = (names.clone(), values.clone());
+            let session = Arc::clone(&session);
             Box::pin(async move {
-                let set = sqlx::query(SET).bind(names).bind(values).execute(conn);
-                timeout(ACQUIRE_TIMEOUT, set)
+                timeout(ACQUIRE_TIMEOUT, session::set(conn, &session))
                     .await
-                    .map_err(|_| sqlx::Error::PoolTimedOut)??;
-                Ok(())
+                    .map_err(|_| sqlx::Error::PoolTimedOut)?
             })
+        })
+        .before_acquire(move |_, connection| {
+            let admitted = sessions.admits(connection.age);
+            Box::pin(async move { Ok(admitted) })
         })
         // A cancelled `begin` in sqlx 0.9.0 returns a connection inside a transaction to the pool.
         .after_release(|conn, _| {

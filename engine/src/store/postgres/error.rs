@@ -59,7 +59,8 @@ pub(super) fn connection_survives(error: &EventStoreError) -> bool {
         | EventStoreError::Corrupt(_)
         | EventStoreError::Row { .. }
         | EventStoreError::Other(_)
-        | EventStoreError::NotMigrated { .. } => true,
+        | EventStoreError::NotMigrated { .. }
+        | EventStoreError::Unsuitable(_) => true,
     }
 }
 

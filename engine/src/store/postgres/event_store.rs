@@ -19,6 +19,7 @@ use crate::{events::StateRebuilder, ids::TaskId, state::WorkflowSnapshot};
 #[async_trait]
 impl EventStore for PgEventStore {
     async fn open(&self, request: OpenRequest) -> Result<OpenBatch, EventStoreError> {
+        self.usable()?;
         batch::open(self.pool.clone(), request).await
     }
 

@@ -20,6 +20,12 @@
 //! is unusable. Everything has a time limit on both sides. If the client's own limit expires, the
 //! connection is considered dead and is closed, not returned to the pool.
 //!
+//! # Sessions
+//!
+//! Every connection needs a session of its own: settings, prepared statements and locks stay with
+//! it. Session pooling is fine; transaction pooling is refused ([`UnsuitableServer`]), also when it
+//! begins later.
+//!
 //! # Roles
 //!
 //! `migrate` needs an account that owns the schema. The store itself needs only what
@@ -28,6 +34,7 @@
 mod batch;
 mod commands;
 mod connection;
+mod endpoint;
 mod error;
 mod event_store;
 mod goals;
@@ -39,6 +46,7 @@ mod projections;
 mod query;
 mod rebuild;
 mod rows;
+mod session;
 mod slots;
 mod streams;
 mod tasks;
@@ -47,3 +55,5 @@ mod workflows;
 mod write;
 
 pub use connection::{PgEventStore, PgSettings};
+pub use endpoint::{PgEndpoint, PgUrlError};
+pub use session::UnsuitableServer;

@@ -80,6 +80,7 @@ impl ProjectionStore for PgEventStore {
         name: &str,
         limit: u32,
     ) -> Result<Option<OpenProjection>, EventStoreError> {
+        self.usable()?;
         let (pool, name) = (self.pool.clone(), name.to_owned());
         // The caller works between two halves that cannot be cancelled. If the step is dropped in
         // between, the transaction rolls back and the step is repeated.
@@ -100,6 +101,7 @@ impl ProjectionStore for PgEventStore {
     }
 
     async fn reset_projection(&self, name: &str) -> Result<(), EventStoreError> {
+        self.usable()?;
         let (pool, name) = (self.pool.clone(), name.to_owned());
         detached(async move {
             let mut tx = begin(&pool).await?;

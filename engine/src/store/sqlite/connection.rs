@@ -133,7 +133,8 @@ fn create_private(path: &Path) -> Result<(), EventStoreError> {
 }
 
 impl SqliteEventStore {
-    /// Opens the file, or creates an empty one that only its owner can read; [`migrate`](Self::migrate) creates the tables.
+    /// Opens the file, or creates an empty one that only its owner can read;
+    /// [`migrate`](Self::migrate) creates the tables.
     ///
     /// The clock gives the time of every decision and lease. Processes that share a file should run
     /// on one machine, as SQLite requires anyway, and so share a clock.
