@@ -1,5 +1,5 @@
 -- Rights of the account for `glyph worker --no-migrate`: no DDL, and neither UPDATE nor DELETE on
--- events. The owner of the tables runs this file after each migration:
+-- events. docs/running.md has the whole of it. The owner of the tables runs this file after each migration:
 --
 --     psql -v role=glyph_runtime -v schema=public -f runtime_role.sql
 

@@ -124,6 +124,7 @@ pub struct Metrics {
     agreement_window: GaugeVec,
     consumer_connected: IntGauge,
     tokens_file_valid: IntGauge,
+    log_lines_dropped: IntCounter,
 }
 
 impl Metrics {
@@ -272,6 +273,10 @@ impl Metrics {
                 "tokens_file_valid",
                 "0 while the tokens file cannot be used and the tokens read before stay in force.",
             )?,
+            log_lines_dropped: int_counter(
+                "log_lines_dropped_total",
+                "Lines of the log that were dropped because nobody read them.",
+            )?,
             registry,
         };
         metrics.register()?;
@@ -288,7 +293,7 @@ impl Metrics {
         build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
-        let collectors: [Box<dyn Collector>; 33] = [
+        let collectors: [Box<dyn Collector>; 34] = [
             Box::new(build_info),
             Box::new(self.commands.clone()),
             Box::new(self.command_duration.clone()),
@@ -321,6 +326,7 @@ impl Metrics {
             Box::new(self.agreement_window.clone()),
             Box::new(self.consumer_connected.clone()),
             Box::new(self.tokens_file_valid.clone()),
+            Box::new(self.log_lines_dropped.clone()),
             Box::new(prometheus::process_collector::ProcessCollector::for_self()),
         ];
         collectors
@@ -367,6 +373,12 @@ impl Metrics {
             touch_gauge(&self.set_aside, &[reason.as_str()]);
             touch_gauge(&self.set_aside_oldest, &[reason.as_str()]);
         }
+    }
+
+    /// Sets how many lines of the log were dropped so far.
+    pub fn log_lines_dropped(&self, total: u64) {
+        let counted = self.log_lines_dropped.get();
+        self.log_lines_dropped.inc_by(total.saturating_sub(counted));
     }
 
     /// The Prometheus text format.

@@ -10,11 +10,15 @@ mod adapter;
 mod cases;
 mod memory;
 #[cfg(feature = "postgres")]
+mod pooler;
+#[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]
 mod postgres_faults;
 #[cfg(feature = "postgres")]
 mod postgres_only;
+#[cfg(feature = "postgres")]
+mod postgres_server;
 mod samples;
 #[cfg(feature = "sqlite")]
 mod sqlite;

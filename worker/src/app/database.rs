@@ -37,6 +37,7 @@ impl Database {
                 let settings = PgSettings {
                     schema: settings.schema.clone(),
                     max_connections: lanes.saturating_add(CONNECTIONS_BESIDE_LANES),
+                    ssl_mode: settings.pg_ssl_mode.clone(),
                     ..PgSettings::default()
                 };
                 let store = PgEventStore::connect_lazy(database.expose(), &settings);
@@ -69,6 +70,23 @@ impl Database {
         }
     }
 
+    /// Checks that the server can be used, before anything is sent to it.
+    pub async fn check_server(&self) -> Result<(), EventStoreError> {
+        match self {
+            Self::Postgres(store) => store.check_server().await,
+            Self::Sqlite(_) => Ok(()),
+        }
+    }
+
+    /// Checks that the server can still be used, and its schema; cheap enough for every few
+    /// seconds.
+    pub async fn recheck(&self) -> Result<(), EventStoreError> {
+        if let Self::Postgres(store) = self {
+            store.recheck_server().await?;
+        }
+        self.check_migrated().await
+    }
+
     /// Checks that the schema is the one that this build needs; fails too if the database is away.
     pub async fn check_migrated(&self) -> Result<(), EventStoreError> {
         match self {
@@ -76,6 +94,21 @@ impl Database {
             Self::Sqlite(store) => store.check_migrated().await,
         }
     }
+}
+
+/// Added where the account may not migrate.
+const OWNER_MIGRATES: &str = "; an account that is not the owner of the tables starts the worker \
+                              with --no-migrate, and the owner runs `glyph migrate`";
+
+/// Whether the account lacks a right.
+fn lacks_right(error: &(dyn std::error::Error + 'static)) -> bool {
+    const INSUFFICIENT_PRIVILEGE: &str = "42501";
+    std::iter::successors(Some(error), |error| error.source()).any(|error| {
+        let error = error
+            .downcast_ref()
+            .and_then(sqlx::Error::as_database_error);
+        error.and_then(sqlx::error::DatabaseError::code).as_deref() == Some(INSUFFICIENT_PRIVILEGE)
+    })
 }
 
 /// Waits until the database is reachable and its schema is right. It waits for ever: a worker that
@@ -88,6 +121,7 @@ pub(super) async fn wait_for_database(
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     loop {
         let prepared = async {
+            database.check_server().await?;
             if parts.migrate {
                 database.migrate().await?;
             }
@@ -104,8 +138,14 @@ pub(super) async fn wait_for_database(
             Err(error @ EventStoreError::NotMigrated { .. }) if !parts.migrate => {
                 return Err(AppError::NotMigrated(error));
             }
+            Err(EventStoreError::Unsuitable(why)) if why.is_lasting() => {
+                return Err(AppError::Unsuitable(why));
+            }
             Err(error) => {
-                let reason = telemetry::chain(&error);
+                let mut reason = telemetry::chain(&error);
+                if parts.migrate && lacks_right(&error) {
+                    reason.push_str(OWNER_MIGRATES);
+                }
                 tracing::warn!(reason, "the database cannot be used yet; waiting");
                 health.update(|readiness| readiness.database = PartState::not_ready(reason));
                 tokio::time::sleep(backoff.next()).await;

@@ -1,6 +1,6 @@
 //! Why a worker cannot start, or could not shut down in order.
 
-use glyph_workflow_engine::store::EventStoreError;
+use glyph_workflow_engine::store::{EventStoreError, UnsuitableServer};
 
 use crate::{
     amqp::AmqpUrlError,
@@ -37,6 +37,9 @@ pub enum AppError {
     /// The schema is out of date, and `--no-migrate` forbids migrating it.
     #[error("the database is not migrated, and --no-migrate forbids it here")]
     NotMigrated(#[source] EventStoreError),
+    /// The database answers, and cannot be used.
+    #[error("DATABASE_URL: the worker does not use this server")]
+    Unsuitable(#[source] UnsuitableServer),
     /// The database's URL cannot be used.
     #[error("DATABASE_URL cannot be used")]
     Database(#[source] EventStoreError),

@@ -21,7 +21,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Probes the database periodically.
 pub(super) async fn probe_database(database: Database, health: Health) {
     loop {
-        let probed = tokio::time::timeout(PROBE_TIMEOUT, database.check_migrated()).await;
+        let probed = tokio::time::timeout(PROBE_TIMEOUT, database.recheck()).await;
         health.update(|readiness| match probed {
             Ok(Ok(())) => {
                 readiness.database = PartState::ready();

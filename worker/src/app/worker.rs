@@ -20,6 +20,7 @@ use crate::{
     metrics::Metrics,
     settings::{Services, Settings, Tokens},
     shutdown::Shutdown,
+    telemetry,
 };
 
 /// Runs a worker until `shutdown`, then drains it.
@@ -81,7 +82,10 @@ impl Worker {
             health: health.clone(),
             metrics: {
                 let metrics = Arc::clone(&metrics);
-                Arc::new(move || metrics.encode())
+                Arc::new(move || {
+                    metrics.log_lines_dropped(telemetry::dropped_lines());
+                    metrics.encode()
+                })
             },
         };
         Ok(Self {

@@ -22,7 +22,7 @@ use uuid::Uuid;
 use super::{
     CliError, Output,
     connect::{Publisher, amqp, orchestrator, sqlite_file},
-    files::new_folder,
+    files::private_folder,
     output::{Table, grouped},
     publish::{WINDOW, command_publication, publish_window},
 };
@@ -110,7 +110,7 @@ impl BenchWorkspace {
             _ => return Ok(Self::Services),
         };
         let folder = beside.join(format!("glyph-bench-{}", Uuid::now_v7()));
-        new_folder(&folder).map_err(|error| {
+        private_folder(&folder).map_err(|error| {
             CliError::failed("folder", format!("{}: {error}", folder.display()))
         })?;
         let url = format!("sqlite://{}", folder.join("glyph.db").display());
@@ -130,6 +130,7 @@ impl BenchWorkspace {
                 };
                 let pg = PgSettings {
                     schema: settings.schema.clone(),
+                    ssl_mode: settings.pg_ssl_mode.clone(),
                     ..PgSettings::default()
                 };
                 let store = PgEventStore::connect(database.expose(), pg).await?;

@@ -19,6 +19,7 @@ pub(super) fn run(verb: ConfigVerb, settings: &Settings, output: Output) -> Resu
     // A setting that only some verbs need is a warning if missing; a contradiction is an error.
     let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     let mut warnings = misspelt_variables(variables);
+    warnings.extend(settings.link_warnings());
     let mut faults = Vec::new();
     if let Err(error) = settings.services() {
         let incomplete = settings.database.is_none() || settings.broker.is_none();

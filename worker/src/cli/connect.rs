@@ -37,6 +37,7 @@ impl Database {
                 let pg = PgSettings {
                     schema: settings.schema.clone(),
                     max_connections: CONNECTIONS,
+                    ssl_mode: settings.pg_ssl_mode.clone(),
                     ..PgSettings::default()
                 };
                 Ok(Self::Postgres(

@@ -105,12 +105,13 @@ impl From<EventStoreError> for CliError {
             return Self::failed("not_migrated", error.to_string());
         }
         let text = telemetry::chain(&error);
-        if let EventStoreError::Data(_) = error {
-            Self::failed("malformed", text)
-        } else if error.is_passing() {
-            Self::Unreachable(format!("DATABASE_URL: {text}"))
-        } else {
-            Self::failed("store", text)
+        match error {
+            EventStoreError::Unsuitable(_) => {
+                Self::failed("unsuitable_server", format!("DATABASE_URL: {text}"))
+            }
+            EventStoreError::Data(_) => Self::failed("malformed", text),
+            _ if error.is_passing() => Self::Unreachable(format!("DATABASE_URL: {text}")),
+            _ => Self::failed("store", text),
         }
     }
 }

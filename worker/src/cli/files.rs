@@ -7,14 +7,14 @@ use std::{
     path::Path,
 };
 
-/// A file to write, empty at first.
-pub(super) fn new_file(path: &Path) -> io::Result<File> {
+/// Creates a file, or empties the one that is there.
+pub(super) fn private_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
     options.open(path)
 }
 
-/// A folder that is not there yet.
-pub(super) fn new_folder(path: &Path) -> io::Result<()> {
+/// Creates a folder; it must not exist.
+pub(super) fn private_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(path)
 }

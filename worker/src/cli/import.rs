@@ -23,7 +23,7 @@ use super::{
     CliError, Output,
     connect::Publisher,
     diagnostics::workflow_of,
-    files::new_file,
+    files::private_file,
     output::grouped,
     publish::{WINDOW, command_publication, publish_window},
     values::pair,
@@ -494,20 +494,32 @@ async fn write_all(import: Arc<Import>, out: PathBuf) -> Result<u64, CliError> {
         let failed = |error: io::Error| {
             CliError::failed("not_written", format!("{}: {error}", out.display()))
         };
-        let mut file: Box<dyn Write> = if out.as_os_str() == "-" {
+        let to_stdout = out.as_os_str() == "-";
+        let file: Box<dyn Write> = if to_stdout {
             Box::new(io::stdout().lock())
         } else {
-            Box::new(BufWriter::new(new_file(&out).map_err(failed)?))
+            Box::new(private_file(&out).map_err(failed)?)
         };
+        let mut file = BufWriter::new(file);
         let mut count = 0;
         for gathered in Imported::of(&import)? {
             for command in gathered?.commands {
-                writeln!(file, "{}", command.body).map_err(failed)?;
-                count += 1;
+                match writeln!(file, "{}", command.body) {
+                    Ok(()) => count += 1,
+                    // A reader that has closed the pipe (`| head`) is not an error.
+                    Err(error) if to_stdout && error.kind() == io::ErrorKind::BrokenPipe => {
+                        return Ok(count);
+                    }
+                    Err(error) => return Err(failed(error)),
+                }
             }
         }
-        file.flush().map_err(failed)?;
-        Ok(count)
+        match file.flush() {
+            Err(error) if !to_stdout || error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(failed(error))
+            }
+            _ => Ok(count),
+        }
     })
     .await
 }

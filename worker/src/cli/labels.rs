@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::{
     CliError, Output,
     connect::{open_store, orchestrator},
-    files::new_file,
+    files::private_file,
     output::{Table, clipped, grouped, percent},
     values::{pair, time},
 };
@@ -208,7 +208,7 @@ async fn export(
     part.push(".part");
     let part = PathBuf::from(part);
     let name = path.display().to_string();
-    let file = new_file(&part).map_err(|error| WriteError::Io(error).into_cli(&name))?;
+    let file = private_file(&part).map_err(|error| WriteError::Io(error).into_cli(&name))?;
     let mut to = BufWriter::new(file);
     let written = write_all(&mut reader, lines, &mut to, output).await;
     drop(to);

@@ -2,14 +2,15 @@
 //! `println!` panics if the reader has closed the pipe.
 
 use std::{
-    io::{IsTerminal, Write},
+    io::{self, IsTerminal, Write},
+    sync::OnceLock,
     time::Duration,
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-use crate::printable::printable;
+use crate::{printable::printable, telemetry};
 
 /// Output formats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -19,6 +20,27 @@ pub enum Format {
     Text,
     /// For scripts; its shape is stable.
     Json,
+}
+
+/// Why a part of the results could not be written, from the first failure on.
+static UNWRITTEN: OnceLock<String> = OnceLock::new();
+
+/// Prints a line to standard output, at once: what is left at the end of the process would be
+/// written without anybody who hears of a failure.
+fn print(line: &str) {
+    let mut to = io::stdout().lock();
+    note_failure(writeln!(to, "{line}").and_then(|()| to.flush()));
+}
+
+/// Keeps a failure to write for [`Output::unwritten`].
+pub(super) fn note_failure(written: io::Result<()>) {
+    match written {
+        // A reader that has closed the pipe (`| head`) is not an error.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let _ = UNWRITTEN.set(error.to_string());
+        }
+        _ => {}
+    }
 }
 
 /// Prints in one format.
@@ -45,14 +67,19 @@ impl Output {
             Format::Json => json(&serde_json::to_string_pretty(value).unwrap_or_default()),
             Format::Text => printable(text().trim_end()).into_owned(),
         };
-        // A reader that has closed the pipe (`| head`) is not an error.
-        let _ = writeln!(std::io::stdout(), "{line}");
+        print(&line);
+    }
+
+    /// Why a part of what was printed has not been written, in a sentence.
+    pub fn unwritten() -> Option<String> {
+        let why = UNWRITTEN.get()?;
+        Some(format!("standard output could not be written: {why}"))
     }
 
     /// Prints a note that is not part of the result.
     pub fn note(self, text: &str) {
         if self.format == Format::Text {
-            let _ = writeln!(std::io::stdout(), "{}", printable(text));
+            print(&printable(text));
         }
     }
 
@@ -61,23 +88,23 @@ impl Output {
         match self.format {
             Format::Json => {
                 let fault = serde_json::json!({"error": {"code": code, "message": message}});
-                let _ = writeln!(std::io::stderr(), "{}", json(&fault.to_string()));
+                telemetry::print_line(&json(&fault.to_string()));
             }
             Format::Text => {
-                let _ = writeln!(std::io::stderr(), "error: {}", printable(message));
+                telemetry::print_line(&format!("error: {}", printable(message)));
             }
         }
     }
 
     /// Prints ready-made text for people to standard error, such as diagnostics with excerpts.
     pub fn diagnostics(self, text: &str) {
-        let _ = write!(std::io::stderr(), "{text}");
+        let _ = write!(io::stderr(), "{text}");
     }
 
     /// A progress bar over `length` things, or a counter if their number is unknown. It is hidden
     /// in JSON mode.
     pub fn progress(self, length: Option<u64>, what: &'static str) -> ProgressBar {
-        if self.is_json() || !std::io::stderr().is_terminal() {
+        if self.is_json() || !io::stderr().is_terminal() {
             return ProgressBar::with_draw_target(length, ProgressDrawTarget::hidden());
         }
         let template = match length {

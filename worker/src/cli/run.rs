@@ -1,13 +1,17 @@
 //! From arguments to an exit code.
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use super::{
     Cli, CliError, Format, Output, annotator, arguments::Verb, assignment, backtest, bench, config,
-    dead_letter, demo, goal, labels, migrate, outbox, publish, rebuild, rejected, settings, task,
-    worker, workflow,
+    dead_letter, demo, goal, labels, migrate, outbox, output::note_failure, publish, rebuild,
+    rejected, settings, task, worker, workflow,
 };
-use crate::settings::Settings;
+use crate::{settings::Settings, telemetry};
 
 /// Parses the arguments of the process, runs the verb and returns its exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -20,8 +24,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Output::new(Format::Json).fault("usage", text);
             return ExitCode::from(2);
         }
-        // clap prints help or the usage error; an error ends with 2, the usual code.
-        Err(error) => error.exit(),
+        // Help, or a usage error, which ends with 2, the usual code.
+        Err(error) => {
+            note_failure(error.print().and_then(|()| io::stdout().flush()));
+            let code = u8::try_from(error.exit_code()).unwrap_or(2);
+            return written().map_or(ExitCode::from(code), |failed| {
+                failed.show(Output::new(Format::Text))
+            });
+        }
     };
     let output = Output::new(cli.output);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -37,14 +47,26 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = runtime.block_on(run(cli));
     // Does not wait: tasks that still run were asked to end and had their time.
     runtime.shutdown_background();
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            if !error.is_shown() {
-                output.fault(error.code(), &error.to_string());
-            }
-            ExitCode::from(error.exit_code())
+    let code = match result.err().or_else(written) {
+        None => ExitCode::SUCCESS,
+        Some(error) => error.show(output),
+    };
+    telemetry::flush();
+    code
+}
+
+/// The failure that a part of what was printed has not been written.
+fn written() -> Option<CliError> {
+    Output::unwritten().map(|why| CliError::failed("not_written", why))
+}
+
+impl CliError {
+    /// Prints it, if that has not been done, and gives its exit code.
+    fn show(&self, output: Output) -> ExitCode {
+        if !self.is_shown() {
+            output.fault(self.code(), &self.to_string());
         }
+        ExitCode::from(self.exit_code())
     }
 }
 
@@ -57,7 +79,7 @@ fn asks_for_json(arguments: &[OsString]) -> bool {
 /// Runs one verb.
 pub async fn run(cli: Cli) -> Result<(), CliError> {
     let output = Output::new(cli.output);
-    let settings = Settings::load(&cli.settings, std::env::vars())?;
+    let settings = Settings::of_process(&cli.settings)?;
     match cli.command {
         Verb::Worker(args) => worker::run(args, settings).await,
         Verb::Demo(args) => demo::run(args, settings, output).await,

@@ -11,7 +11,8 @@ use crate::settings::SettingsFlags;
 const HEAD: &str = "\
 Every command takes every setting, as a flag, as an environment variable, or as a key of the TOML file
 that --config names; the key is the flag's name with underscores, as http_addr. Flags override the
-environment, and the environment overrides the file. Traces are set by the standard OTEL_* variables.
+environment, and the environment overrides the file. Traces are set by the standard OTEL_* variables,
+and PGSSLMODE says how much of the link to Postgres is verified where the URL does not.
 
 `glyph config check` prints the settings in force and where each comes from.
 ";

@@ -1,6 +1,7 @@
 //! `glyph worker`: the service itself.
 
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::CliError;
 use crate::{
@@ -36,15 +37,56 @@ pub(super) async fn run(args: WorkerArgs, settings: Settings) -> Result<(), CliE
 /// Runs a worker until a signal.
 pub(super) async fn serve(settings: Settings, parts: WorkerParts) -> Result<(), CliError> {
     telemetry::init(&settings);
+    telemetry::log_panics();
     let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     for warning in misspelt_variables(variables) {
         tracing::warn!("{warning}");
     }
-    let shutdown = Shutdown::on_signals()
-        .map_err(|error| CliError::failed("signals", format!("signals: {error}")))?;
+    for warning in settings.link_warnings() {
+        tracing::warn!("{warning}");
+    }
+    let failed = |error| CliError::failed("signals", format!("signals: {error}"));
+    let shutdown = Shutdown::on_signals().map_err(failed)?;
+    reload_log_on_hangup(settings.clone()).map_err(failed)?;
     app::run(settings, parts, shutdown)
         .await
         .map_err(CliError::from)
+}
+
+/// Sets the log filter to what the settings file says, each time the process gets a SIGHUP.
+fn reload_log_on_hangup(settings: Settings) -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            reload_log(&settings);
+        }
+    });
+    Ok(())
+}
+
+fn reload_log(settings: &Settings) {
+    let again = match settings.again() {
+        Ok(again) => again,
+        Err(error) => {
+            let faults = error.to_string();
+            tracing::error!(faults, "the settings are not valid; the log filter stays");
+            return;
+        }
+    };
+    let filter = again.log.as_str();
+    if let Some(by) = again.log_is_set_by() {
+        tracing::warn!(
+            filter,
+            by,
+            "reading the settings again does not change the log filter, which is set by something \
+             stronger than the file; PUT /api/v1/log changes it"
+        );
+        return;
+    }
+    match telemetry::set_filter(filter) {
+        Ok(before) => tracing::info!(filter, before, "the log filter was read again"),
+        Err(error) => tracing::error!(%error, "the log filter stays"),
+    }
 }
 
 impl From<AppError> for CliError {
@@ -54,6 +96,7 @@ impl From<AppError> for CliError {
             AppError::Settings(_) | AppError::Tokens(_) | AppError::AmqpUrl(_) => Self::Usage(text),
             AppError::Listen { .. } => Self::failed("listen", text),
             AppError::NotMigrated(_) => Self::failed("not_migrated", text),
+            AppError::Unsuitable(_) => Self::failed("unsuitable_server", text),
             AppError::Database(_) => Self::failed("database", text),
             AppError::Embedded(_) => Self::failed("embedded", text),
             AppError::Traces(_) => Self::failed("traces", text),

@@ -17,6 +17,7 @@ mod error;
 mod goals;
 mod health;
 mod labels;
+mod log;
 mod migration;
 mod openapi;
 mod operation;

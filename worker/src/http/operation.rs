@@ -7,7 +7,7 @@ use axum::{
     handler::Handler,
     http::Method,
     middleware,
-    routing::{MethodRouter, get, post},
+    routing::{MethodRouter, get, post, put},
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
@@ -91,6 +91,16 @@ impl Operation {
         handler: impl Handler<T, Api>,
     ) -> Self {
         let operation = Self::new(Method::POST, path, id, post(handler));
+        operation.access(Access::OPERATE)
+    }
+
+    /// An operation that sets something; operators only.
+    pub(super) fn put<T: 'static>(
+        path: &'static str,
+        id: &'static str,
+        handler: impl Handler<T, Api>,
+    ) -> Self {
+        let operation = Self::new(Method::PUT, path, id, put(handler));
         operation.access(Access::OPERATE)
     }
 

@@ -37,7 +37,7 @@ use super::{
     goals,
     goals::{CompletionResult, GoalList},
     health::{Liveness, ReadinessDocument, livez, readyz},
-    labels, migration,
+    labels, log, migration,
     migration::{MigrateAnswer, MigrateBody},
     openapi,
     openapi::ApiDocument,
@@ -177,6 +177,7 @@ fn operations() -> Vec<Operation> {
             )
             .answers::<AgreementList>(200, "The agreement"),
     );
+    all.extend(log::operations());
     all.extend(health_operations());
     all.push(metrics_operation());
     all.push(
@@ -501,7 +502,7 @@ fn cors(origins: &[HeaderValue]) -> CorsLayer {
     let text = HeaderName::from_static;
     CorsLayer::new()
         .allow_origin(origins.to_vec())
-        .allow_methods([Method::GET, Method::POST])
+        .allow_methods([Method::GET, Method::POST, Method::PUT])
         .allow_headers([
             header::AUTHORIZATION,
             header::CONTENT_TYPE,

@@ -1,5 +1,9 @@
 //! Checks settings that are valid one by one but may contradict each other.
 
+use std::net::IpAddr;
+
+use glyph_workflow_engine::store::PgEndpoint;
+
 use super::{
     error::SettingsError,
     values::{BrokerUrl, DatabaseUrl, Services, Settings},
@@ -48,6 +52,23 @@ impl Settings {
         }
     }
 
+    /// What an operator should know of the links to database and broker: those that are weaker than
+    /// they could be, and parameters without effect.
+    pub fn link_warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if let Some(DatabaseUrl::Postgres(url)) = &self.database {
+            let endpoint = PgEndpoint::read(url.expose(), self.pg_ssl_mode.as_deref());
+            let told = endpoint.map(|endpoint| endpoint.warnings());
+            let told = told.unwrap_or_default().into_iter();
+            warnings.extend(told.map(|why| format!("DATABASE_URL {why}")));
+        }
+        if let Some(BrokerUrl::Amqp(url)) = &self.broker {
+            let told = broker_warnings(url.expose()).into_iter();
+            warnings.extend(told.map(|why| format!("AMQP_URL {why}")));
+        }
+        warnings
+    }
+
     /// Whether the HTTP API may listen on the configured address.
     pub fn check_http(&self) -> Result<(), SettingsError> {
         if self.api_tokens_file.is_some() || self.http_addr.ip().is_loopback() {
@@ -71,6 +92,42 @@ impl Settings {
              give a secret of 16 bytes or more, which the receivers know too",
         ))
     }
+}
+
+/// Parameters of the broker's URL that the client reads.
+const BROKER_PARAMETERS: [&str; 4] = ["heartbeat", "channel_max", "frame_max", "auth_mechanism"];
+
+fn broker_warnings(url: &str) -> Vec<String> {
+    let (place, query) = url.split_once('?').unwrap_or((url, ""));
+    let (scheme, authority) = place.split_once("://").unwrap_or_default();
+    let authority = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
+    let host = authority.split('/').next().unwrap_or_default();
+    let host = match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    let is_local = host.is_empty()
+        || host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    let mut warnings = Vec::new();
+    if scheme == "amqp" && !is_local {
+        warnings.push(
+            "has a link that is not encrypted: whoever is on the way can read passwords and \
+             answers; `amqps://` cures it"
+                .to_owned(),
+        );
+    }
+    let keys = query.split('&').filter_map(|pair| pair.split_once('='));
+    let unread = keys.filter(|(key, _)| !BROKER_PARAMETERS.contains(key));
+    warnings.extend(unread.map(|(key, _)| {
+        format!(
+            "has a parameter that nothing reads: `{key}` (certificates are always verified, by the \
+             system's authorities or those of the file that SSL_CERT_FILE names)"
+        )
+    }));
+    warnings
 }
 
 fn no_database() -> String {

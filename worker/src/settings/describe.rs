@@ -1,7 +1,7 @@
 //! Settings as `glyph config check` shows them.
 
 use super::{
-    names::{SETTINGS, Setting},
+    names::{PG_SSL_MODE, SETTINGS, Setting},
     secret::shown_otel,
     values::{BrokerUrl, DatabaseUrl, LogFormat, Settings},
 };
@@ -86,6 +86,17 @@ impl Settings {
             value: Some(shown_otel(name, value)),
             origin: "the environment".to_owned(),
         });
-        SETTINGS.iter().map(line).chain(otel).collect()
+        let ssl_mode = self.pg_ssl_mode.iter().map(|mode| SettingLine {
+            key: PG_SSL_MODE.to_owned(),
+            environment: PG_SSL_MODE.to_owned(),
+            value: Some(mode.clone()),
+            origin: "the environment".to_owned(),
+        });
+        SETTINGS
+            .iter()
+            .map(line)
+            .chain(ssl_mode)
+            .chain(otel)
+            .collect()
     }
 }

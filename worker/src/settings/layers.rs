@@ -19,6 +19,9 @@ pub(super) struct Layer {
     values: Dict,
 }
 
+/// How the name of the file's layer begins.
+pub(super) const FILE_LAYER: &str = "file ";
+
 /// The key under which a layer keeps the file that holds a secret.
 pub(super) const FILE: &str = "file";
 
@@ -82,7 +85,7 @@ impl Layer {
     }
 
     pub(super) fn from_file(path: &Path) -> Result<Self, SettingsError> {
-        let name = format!("file {}", path.display());
+        let name = format!("{FILE_LAYER}{}", path.display());
         let refused = |why: &dyn fmt::Display| SettingsError::one(format!("{name}: {why}"));
         let text = std::fs::read_to_string(path)
             .map_err(|error| refused(&format_args!("cannot be read: {error}")))?;

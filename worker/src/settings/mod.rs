@@ -9,6 +9,7 @@
 mod check;
 mod defaults;
 mod describe;
+mod environment;
 mod error;
 mod flags;
 mod layers;

@@ -59,6 +59,18 @@ pub(super) fn is_known(key: &str) -> bool {
     })
 }
 
+/// How much of the link to Postgres is verified where the URL does not say it: a name of libpq's.
+pub(super) const PG_SSL_MODE: &str = "PGSSLMODE";
+
+/// Whether this environment variable is read.
+pub(super) fn is_read(name: &str) -> bool {
+    name == PG_SSL_MODE
+        || name.starts_with("OTEL_")
+        || SETTINGS
+            .iter()
+            .any(|s| s.env == name || (s.secret && name.strip_suffix("_FILE") == Some(s.env)))
+}
+
 /// The environment variable of a key, or of the file that holds its secret.
 pub(super) fn environment_of(key: &str) -> Option<String> {
     SETTINGS.iter().find_map(|s| {

@@ -9,10 +9,11 @@ use super::{
         AGREEMENT_WINDOW_DEFAULT, BATCH_MAX_DEFAULT, BATCH_WAIT_DEFAULT, DRAIN_DEFAULT,
         LANES_DEFAULT, OUTBOX_MAX_DEFAULT, PREFETCH_DEFAULT,
     },
+    environment::environment,
     error::SettingsError,
     flags::SettingsFlags,
-    layers::{FILE, Layer},
-    names::names,
+    layers::{FILE, FILE_LAYER, Layer},
+    names::{PG_SSL_MODE, names},
     text::{
         address, boolean, broker_url, cors_origins, database_url, log_filter, log_format, prefix,
         publish, schema, text_of, webhook_hosts, within,
@@ -23,6 +24,23 @@ use super::{
 use crate::webhook::{WebhookSecret, WebhookSettings};
 
 impl Settings {
+    /// The settings of this process: flags, its environment, and the file.
+    pub fn of_process(flags: &SettingsFlags) -> Result<Self, SettingsError> {
+        Self::load(flags, environment(std::env::vars_os())?)
+    }
+
+    /// Reads everything again: the file, and the files of secrets, may have changed.
+    pub fn again(&self) -> Result<Self, SettingsError> {
+        Self::of_process(&self.flags)
+    }
+
+    /// What sets the filter of the log, if it is neither the file nor the default: then reading the
+    /// file again changes nothing.
+    pub fn log_is_set_by(&self) -> Option<&str> {
+        let origin = self.origins.get("log")?;
+        (!origin.starts_with(FILE_LAYER)).then_some(origin)
+    }
+
     /// Merges flags, environment and file, and checks the result.
     pub fn load(
         flags: &SettingsFlags,
@@ -40,6 +58,10 @@ impl Settings {
             .filter(|(name, _)| name.starts_with("OTEL_"));
         let otel: BTreeMap<String, String> = otel.cloned().collect();
         let traces = TraceSettings::read(&otel);
+        let pg_ssl_mode = environment
+            .iter()
+            .find(|(name, value)| name == PG_SSL_MODE && !value.trim().is_empty())
+            .map(|(_, value)| value.trim().to_owned());
         merged = merged
             .merge(Layer::from_environment(environment)?)
             .merge(Layer::from_texts("the flags", flags.values())?);
@@ -47,6 +69,7 @@ impl Settings {
             merged,
             faults: traces.as_ref().err().cloned().unwrap_or_default(),
             origins: BTreeMap::new(),
+            pg_ssl_mode,
         };
         let settings = reader.settings();
         if reader.faults.is_empty() {
@@ -54,6 +77,8 @@ impl Settings {
                 origins: reader.origins,
                 traces: traces.unwrap_or_default(),
                 otel,
+                pg_ssl_mode: reader.pg_ssl_mode,
+                flags: flags.clone(),
                 ..settings
             })
         } else {
@@ -69,13 +94,18 @@ struct SettingsReader {
     merged: Figment,
     faults: Vec<String>,
     origins: BTreeMap<&'static str, String>,
+    pg_ssl_mode: Option<String>,
 }
 
 impl SettingsReader {
     /// All settings. An invalid one gets its default, and its error is collected.
     fn settings(&mut self) -> Settings {
+        let ssl_mode = self.pg_ssl_mode.clone();
         Settings {
-            database: self.read("database_url", database_url),
+            database: self.read("database_url", |text| {
+                database_url(text, ssl_mode.as_deref())
+            }),
+            pg_ssl_mode: None,
             broker: self.read("amqp_url", broker_url),
             http_addr: self
                 .read("http_addr", address)
@@ -130,6 +160,7 @@ impl SettingsReader {
             traces: None,
             origins: BTreeMap::new(),
             otel: BTreeMap::new(),
+            flags: SettingsFlags::default(),
         }
     }
 

@@ -31,28 +31,26 @@ impl fmt::Debug for SecretUrl {
 }
 
 /// The URL with `***` for its password and for every parameter whose name sounds like a secret.
+/// Where it is unclear what belongs to the password, more is hidden.
 pub(super) fn redacted(url: &str) -> String {
-    // The last `@`: a password may contain one unescaped, and a `?` too. Hiding too much is the safe
-    // mistake.
-    let (user, place) = match (url.split_once("://"), url.rfind('@')) {
-        (Some((scheme, _)), Some(at)) if at > scheme.len() + 3 => {
-            let credentials = &url[scheme.len() + 3..at];
-            let (user, secret) = match credentials.split_once(':') {
-                Some((user, _)) => (user, ":***"),
-                None => (credentials, ""),
+    let (place, query) = match url.split_once('?') {
+        // An `@` further on: the `?` is part of a password, unless what follows looks like
+        // parameters, too.
+        Some((_, rest)) if rest.contains('@') => {
+            let Some((scheme, _)) = url.split_once("://").filter(|_| rest.contains('=')) else {
+                return without_password(url);
             };
-            (format!("{scheme}://{user}{secret}"), &url[at..])
+            return format!("{scheme}://***");
         }
-        _ => (String::new(), url),
+        Some((place, query)) => (place, Some(query)),
+        None => (url, None),
     };
-    let (place, query) = place
-        .split_once('?')
-        .map_or((place, None), |(p, q)| (p, Some(q)));
-    let mut shown = format!("{user}{place}");
+    let mut shown = without_password(place);
     if let Some(query) = query {
         let hidden = query.split('&').map(|pair| match pair.split_once('=') {
             Some((key, _)) if sounds_secret(key) => format!("{key}=***"),
-            _ => pair.to_owned(),
+            Some(_) => pair.to_owned(),
+            None => "***".to_owned(),
         });
         shown.push('?');
         shown.push_str(&hidden.collect::<Vec<_>>().join("&"));
@@ -61,8 +59,26 @@ pub(super) fn redacted(url: &str) -> String {
 }
 
 fn sounds_secret(key: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    key.contains("pass") || key.contains("secret") || key.contains("token")
+    let key = key.to_lowercase();
+    ["pass", "pwd", "secret", "token"]
+        .iter()
+        .any(|word| key.contains(word))
+}
+
+/// Hides what is between the first `:` of the user's part and the last `@`: a password may contain
+/// an `@` unescaped.
+fn without_password(place: &str) -> String {
+    match (place.split_once("://"), place.rfind('@')) {
+        (Some((scheme, _)), Some(at)) if at > scheme.len() + 2 && scheme != "sqlite" => {
+            let user = &place[scheme.len() + 3..at];
+            let (user, secret) = match user.split_once(':') {
+                Some((user, _)) => (user, ":***"),
+                None => (user, ""),
+            };
+            format!("{scheme}://{user}{secret}{}", &place[at..])
+        }
+        _ => place.to_owned(),
+    }
 }
 
 /// The value of an `OTEL_*` variable with possible secrets masked.

@@ -18,10 +18,106 @@ fn passwords_are_never_shown() {
         ),
         ("amqp://h", "amqp://h"),
         ("sqlite:///a@b.db", "sqlite:///a@b.db"),
+        ("postgres://u:12?p@h/d", "postgres://u:***@h/d"),
+        ("amqp://u:12?34p@h", "amqp://u:***@h"),
+        ("postgres://u:1?p=p@h/d", "postgres://***"),
+        (
+            "postgres://h/d?user=u&Password=p",
+            "postgres://h/d?user=u&Password=***",
+        ),
+        ("postgres://h/d?password=p@p", "postgres://***"),
     ] {
         assert_eq!(redacted(url), shown);
         assert!(!format!("{:?}", SecretUrl::new(url)).contains("p@"));
     }
+}
+
+#[test]
+fn what_only_the_services_would_refuse_is_refused_here_with_the_cure() {
+    for (name, value, cure) in [
+        ("GLYPH_PREFIX", "amq.glyph", "`amq.`"),
+        ("GLYPH_PREFIX", "amq", "`amq.`"),
+        ("GLYPH_SCHEMA", "pg_glyph", "the server"),
+        ("AMQP_URL", "amqp://u:p@host/", "write `/%2f`"),
+        ("AMQP_URL", "amqp://u:12?p@host", "%3F"),
+        ("DATABASE_URL", "postgres://u:12?p@host/d", "%3F"),
+        ("DATABASE_URL", "postgres://h1,h2/d", "several hosts"),
+    ] {
+        let faults = load(&[(name, value)]).unwrap_err().faults;
+        assert!(
+            faults.len() == 1 && faults[0].contains(cure) && !faults[0].contains("p@"),
+            "{value}: {faults:?}"
+        );
+    }
+    for good in [
+        "amqp://host",
+        "amqp://host/%2f",
+        "amqp://host/amq?heartbeat=5",
+    ] {
+        load(&[("AMQP_URL", good), ("GLYPH_PREFIX", "amqx")]).unwrap();
+    }
+    let mode = [("DATABASE_URL", "postgres://h/d"), ("PGSSLMODE", "full")];
+    let fault = load(&mode).unwrap_err().to_string();
+    assert!(fault.contains("PGSSLMODE"), "{fault}");
+}
+
+#[test]
+fn weak_links_and_parameters_without_effect_are_told() {
+    let told = |database: &str, broker: &str| {
+        let settings = load(&[("DATABASE_URL", database), ("AMQP_URL", broker)]);
+        settings.unwrap().link_warnings()
+    };
+    let good = "postgres://u:p@db.example.org/d";
+    assert_eq!(told(good, "amqps://u:p@mq.example.org/%2f"), [""; 0]);
+    let here = "postgres://u@[::1]/d?sslmode=disable";
+    assert_eq!(told(here, "amqp://u:p@[::1]:5672"), [""; 0]);
+    let weak = told(
+        "postgres://u:p@db/d?sslmode=require",
+        "amqp://u:p@mq:5672/%2f?verify=verify_none&heartbeat=9",
+    );
+    for (warning, part) in weak.iter().zip(["verify-full", "amqps://", "`verify`"]) {
+        assert!(warning.contains(part), "{warning}");
+    }
+    assert_eq!(weak.len(), 3);
+}
+
+#[test]
+fn a_secret_in_a_file_is_the_value_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("url");
+    let read = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        load(&[("DATABASE_URL_FILE", path.to_str().unwrap())])
+    };
+    let marked = read("\u{feff}postgres://u:p@h/d\r\n").unwrap();
+    assert!(marked.database.is_some());
+    for quoted in ["\"postgres://u:p@h/d\"\n", "'postgres://u:p@h/d'"] {
+        let fault = read(quoted).unwrap_err().to_string();
+        assert!(
+            fault.contains("quotation mark") && !fault.contains("p@"),
+            "{fault}"
+        );
+    }
+}
+
+#[test]
+fn only_the_file_and_the_default_let_a_reload_change_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("glyph.toml");
+    std::fs::write(&path, "log = \"debug\"").unwrap();
+    let flags = SettingsFlags {
+        config: Some(path.clone()),
+        ..SettingsFlags::default()
+    };
+    let settings = Settings::load(&flags, []).unwrap();
+    assert_eq!(settings.log_is_set_by(), None);
+    std::fs::write(&path, "log = \"trace\"").unwrap();
+    let again = settings.again().unwrap();
+    assert!(again.log == "trace" || again.log_is_set_by().is_some());
+    let variable = [("GLYPH_LOG".to_owned(), "warn".to_owned())];
+    let settings = Settings::load(&flags, variable).unwrap();
+    assert_eq!(settings.log_is_set_by(), Some("the environment"));
+    assert_eq!(load(&[]).unwrap().log_is_set_by(), None);
 }
 
 #[test]

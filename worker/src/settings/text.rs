@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, fmt, net::SocketAddr, ops::RangeInclusive, str:
 
 use axum::http::HeaderValue;
 use figment::value::Value;
+use glyph_workflow_engine::store::PgEndpoint;
 
 use super::{
     layers::FILE,
@@ -28,7 +29,8 @@ pub(super) fn text_of(value: &Value) -> Result<String, String> {
         }
         Value::Dict(_, dict) => match dict.get(FILE) {
             Some(Value::String(_, path)) => std::fs::read_to_string(path)
-                .map_err(|error| format!("the file `{path}` cannot be read: {error}")),
+                .map_err(|error| format!("the file `{path}` cannot be read: {error}"))
+                .and_then(|text| secret_of(&text, path)),
             _ => Err("is a table, but should be a single value".to_owned()),
         },
         Value::Char(_, c) => Ok(c.to_string()),
@@ -36,12 +38,28 @@ pub(super) fn text_of(value: &Value) -> Result<String, String> {
     }
 }
 
-pub(super) fn database_url(text: &str) -> Result<DatabaseUrl, String> {
+/// The secret in a file, without the mark that some editors write first. Quotation marks would be
+/// part of it, and never are.
+fn secret_of(text: &str, path: &str) -> Result<String, String> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim();
+    let quoted = ['"', '\''].iter().any(|mark| {
+        let inner = text.strip_prefix(*mark);
+        inner.is_some_and(|inner| inner.ends_with(*mark))
+    });
+    if quoted {
+        return Err(format!(
+            "the file `{path}` begins and ends with a quotation mark: write the value alone"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+pub(super) fn database_url(text: &str, ssl_mode: Option<&str>) -> Result<DatabaseUrl, String> {
     let invalid = |why: sqlx::Error| format!("is no valid URL: {}", innermost(&why));
     match text.split_once(':').map(|(scheme, _)| scheme) {
-        Some("postgres" | "postgresql") => sqlx::postgres::PgConnectOptions::from_str(text)
+        Some("postgres" | "postgresql") => PgEndpoint::read(text, ssl_mode)
             .map(|_| DatabaseUrl::Postgres(SecretUrl::new(text)))
-            .map_err(invalid),
+            .map_err(|why| why.to_string()),
         Some("sqlite") if text.contains(":memory:") || text.contains("mode=memory") => {
             Err("needs a file: what is in memory is gone with the process".to_owned())
         }
@@ -54,10 +72,28 @@ pub(super) fn database_url(text: &str) -> Result<DatabaseUrl, String> {
 
 pub(super) fn broker_url(text: &str) -> Result<BrokerUrl, String> {
     match text.split_once(':').map(|(scheme, _)| scheme) {
-        Some("amqp" | "amqps") => text
-            .parse::<lapin::uri::AMQPUri>()
-            .map(|_| BrokerUrl::Amqp(SecretUrl::new(text)))
-            .map_err(|why| format!("is no valid URL: {}", why.replace(text, "it"))),
+        Some("amqp" | "amqps") => {
+            let query = text.split_once('?').map_or("", |(_, query)| query);
+            let mut pairs = query.split('&').filter(|pair| !pair.is_empty());
+            if pairs.any(|pair| pair.contains('@') || !pair.contains('=')) {
+                return Err(
+                    "has a `?` that is not followed by `name=value`, joined by `&`: write a `?` \
+                     inside a password as %3F"
+                        .to_owned(),
+                );
+            }
+            let uri: lapin::uri::AMQPUri = text
+                .parse()
+                .map_err(|why: String| format!("is no valid URL: {}", why.replace(text, "it")))?;
+            if uri.vhost.is_empty() {
+                return Err(
+                    "ends with a `/`, which names a virtual host without a name: write `/%2f` for \
+                     the default one, or leave the `/` out"
+                        .to_owned(),
+                );
+            }
+            Ok(BrokerUrl::Amqp(SecretUrl::new(text)))
+        }
         Some("embedded") if matches!(text, "embedded:" | "embedded://") => Ok(BrokerUrl::Embedded),
         Some("embedded") => {
             Err("`embedded:` takes no address: the queue is in the SQLite file".to_owned())
@@ -83,9 +119,12 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
 
 pub(super) fn prefix(text: &str) -> Result<String, String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    // RabbitMQ keeps names that begin with `amq.` for itself.
-    let is_taken = text == "amq" || text.starts_with("amq.") || text.chars().all(|c| c == '.');
-    if (1..=64).contains(&text.len()) && text.chars().all(plain) && !is_taken {
+    let only_dots = text.chars().all(|c| c == '.');
+    if format!("{text}.").starts_with("amq.") {
+        Err(format!(
+            "`{text}` is no prefix: the broker keeps names that begin with `amq.` for itself"
+        ))
+    } else if (1..=64).contains(&text.len()) && text.chars().all(plain) && !only_dots {
         Ok(text.to_owned())
     } else {
         Err(format!(
@@ -100,8 +139,11 @@ pub(super) fn schema(text: &str) -> Result<String, String> {
         .chars()
         .next()
         .is_some_and(|c| c.is_ascii_lowercase() || c == '_');
-    let is_taken = text.starts_with("pg_") || text == "information_schema";
-    if starts && text.len() <= 63 && text.chars().all(plain) && !is_taken {
+    if text.starts_with("pg_") || text == "information_schema" {
+        Err(format!(
+            "`{text}` is no schema for it: the server keeps it for itself"
+        ))
+    } else if starts && text.len() <= 63 && text.chars().all(plain) {
         Ok(text.to_owned())
     } else {
         Err(format!(

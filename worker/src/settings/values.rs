@@ -10,7 +10,7 @@ use std::{
 
 use axum::http::HeaderValue;
 
-use super::{secret::SecretUrl, traces::TraceSettings};
+use super::{flags::SettingsFlags, secret::SecretUrl, traces::TraceSettings};
 use crate::{
     webhook::WebhookSettings,
     wire::{CloudEventMessages, MessageType},
@@ -21,6 +21,8 @@ use crate::{
 pub struct Settings {
     /// The database.
     pub database: Option<DatabaseUrl>,
+    /// How much of the link to Postgres is verified where the URL does not say it (`PGSSLMODE`).
+    pub pg_ssl_mode: Option<String>,
     /// Where commands come from.
     pub broker: Option<BrokerUrl>,
     /// Where the HTTP API listens.
@@ -63,6 +65,8 @@ pub struct Settings {
     pub(super) origins: BTreeMap<&'static str, String>,
     /// The `OTEL_*` variables that are set.
     pub(super) otel: BTreeMap<String, String>,
+    /// The flags, to read everything again.
+    pub(super) flags: SettingsFlags,
 }
 
 /// Which database.

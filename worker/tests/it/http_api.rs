@@ -8,6 +8,7 @@ mod claims;
 mod explain;
 mod gold;
 mod labels;
+mod log;
 mod migration;
 mod service;
 mod tasks;

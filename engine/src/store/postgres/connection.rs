@@ -175,9 +175,13 @@ impl PgEventStore {
     pub async fn check_server(&self) -> Result<(), EventStoreError> {
         let store = self.clone();
         detached(async move {
-            let (mut one, mut other) = tokio::try_join!(store.connect_once(), store.connect_once())?;
+            let (mut one, mut other) =
+                tokio::try_join!(store.connect_once(), store.connect_once())?;
             let surveyed = store.survey(&mut one, Some(&mut other)).await;
-            let _ = timeout(CLOSE_TIMEOUT, async { tokio::join!(one.close(), other.close()) }).await;
+            let _ = timeout(CLOSE_TIMEOUT, async {
+                tokio::join!(one.close(), other.close())
+            })
+            .await;
             store.judge(&surveyed?)
         })
         .await

@@ -216,7 +216,10 @@ mod tests {
     use super::*;
 
     fn mode(url: &str, variable: Option<&str>) -> PgSslMode {
-        PgEndpoint::read(url, variable).unwrap().options.get_ssl_mode()
+        PgEndpoint::read(url, variable)
+            .unwrap()
+            .options
+            .get_ssl_mode()
     }
 
     #[test]
@@ -229,7 +232,10 @@ mod tests {
         ] {
             assert!(matches!(mode(url, None), PgSslMode::VerifyFull), "{url}");
             assert!(matches!(mode(url, Some("require")), PgSslMode::Require));
-            let said = format!("{url}{}sslmode=prefer", if url.contains('?') { '&' } else { '?' });
+            let said = format!(
+                "{url}{}sslmode=prefer",
+                if url.contains('?') { '&' } else { '?' }
+            );
             assert!(matches!(mode(&said, None), PgSslMode::Prefer), "{said}");
             assert!(matches!(mode(&said, Some("disable")), PgSslMode::Prefer));
             let warnings = PgEndpoint::read(&said, None).unwrap().warnings();

@@ -114,7 +114,9 @@ async fn shares_sessions(
 ) -> Result<bool, sqlx::Error> {
     let held: i32 = match raw_sql(HOLD).fetch_one(&mut *other).await {
         Ok(row) => row.try_get(0)?,
-        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(PROTOCOL_VIOLATION) => {
+        Err(sqlx::Error::Database(error))
+            if error.code().as_deref() == Some(PROTOCOL_VIOLATION) =>
+        {
             return Ok(true);
         }
         Err(error) => return Err(error),
@@ -137,7 +139,10 @@ impl SessionGuard {
     /// Takes in what was found.
     pub(super) fn learn(&self, survey: &Survey) {
         if survey.unsuitable == Some(UnsuitableServer::TransactionPooling) {
-            let mut valid_from = self.valid_from.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut valid_from = self
+                .valid_from
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             *valid_from = Some(Instant::now());
             self.shared.store(true, Ordering::Release);
         } else if survey.saw_sessions {
@@ -155,7 +160,10 @@ impl SessionGuard {
 
     /// Whether a connection of this age was made after sessions were last shared.
     pub(super) fn admits(&self, age: Duration) -> bool {
-        let valid_from = *self.valid_from.lock().unwrap_or_else(PoisonError::into_inner);
+        let valid_from = *self
+            .valid_from
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         valid_from.is_none_or(|from| from.elapsed() > age)
     }
 }

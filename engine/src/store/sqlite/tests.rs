@@ -434,3 +434,16 @@ async fn a_version_or_id_that_comes_twice_is_a_conflict() {
         HashMap::new()
     );
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn no_file_of_a_store_can_be_read_by_others() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(&dir.path().join("x.db")).await;
+    for name in ["x.db", "x.db-wal", "x.db-shm"] {
+        let rights = std::fs::metadata(dir.path().join(name)).unwrap();
+        assert_eq!(rights.permissions().mode() & 0o077, 0, "{name}");
+    }
+    store.close().await;
+}

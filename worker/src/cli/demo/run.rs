@@ -15,7 +15,7 @@ use crate::{
     cli::{
         CliError, Output,
         connect::{Publisher, orchestrator},
-        files::new_folder,
+        files::private_folder,
         worker::serve,
     },
     metrics::Metrics,
@@ -39,7 +39,7 @@ pub(in crate::cli) async fn run(
     output: Output,
 ) -> Result<(), CliError> {
     let folder = std::env::temp_dir().join(format!("glyph-demo-{}", Uuid::now_v7().simple()));
-    new_folder(&folder)
+    private_folder(&folder)
         .map_err(|error| CliError::failed("folder", format!("{}: {error}", folder.display())))?;
     let url = format!("sqlite://{}", folder.join("glyph.db").display());
     settings.database = Some(DatabaseUrl::Sqlite(SecretUrl::new(&url)));

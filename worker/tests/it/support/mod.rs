@@ -4,6 +4,7 @@ pub(crate) mod aftermath;
 pub(crate) mod broker;
 pub(crate) mod engine;
 pub(crate) mod openapi;
+pub(crate) mod private;
 pub(crate) mod proxy;
 pub(crate) mod schemas;
 pub(crate) mod services;

@@ -52,12 +52,18 @@ pub(crate) struct Services {
     pub(crate) prefix: String,
     pub(crate) topology: Topology,
     pub(crate) store: PgEventStore,
+    amqp_url: String,
     channel: Channel,
     connection: Connection,
 }
 
 impl Services {
     pub(crate) async fn new() -> Self {
+        Self::on(amqp_url()).await
+    }
+
+    /// With another broker than that of the other tests.
+    pub(crate) async fn on(amqp_url: String) -> Self {
         let name = format!("glyph_it_{}", Uuid::now_v7().simple());
         let admin_url = database_url();
         let mut admin = PgConnection::connect(&admin_url).await.unwrap();
@@ -72,7 +78,7 @@ impl Services {
         store.migrate().await.unwrap();
         orchestrator(&store).create_workflow(DUAL).await.unwrap();
         let properties = ConnectionProperties::default();
-        let connection = Connection::connect(&amqp_url(), properties).await.unwrap();
+        let connection = Connection::connect(&amqp_url, properties).await.unwrap();
         let channel = connection.create_channel().await.unwrap();
         channel
             .confirm_select(ConfirmSelectOptions::default())
@@ -85,13 +91,14 @@ impl Services {
             prefix: name,
             topology,
             store,
+            amqp_url,
             channel,
             connection,
         }
     }
 
     pub(crate) fn amqp_settings(&self) -> AmqpSettings {
-        AmqpSettings::new(&amqp_url(), &self.prefix).unwrap()
+        AmqpSettings::new(&self.amqp_url, &self.prefix).unwrap()
     }
 
     /// A worker in this process.
@@ -130,7 +137,7 @@ impl Services {
         command
             .args(arguments)
             .env("DATABASE_URL", &self.database_url)
-            .env("AMQP_URL", amqp_url())
+            .env("AMQP_URL", &self.amqp_url)
             .env("GLYPH_PREFIX", &self.prefix)
             .env("GLYPH_BATCH_MAX", "32")
             .env("GLYPH_LOG", "warn")
@@ -258,6 +265,16 @@ impl Services {
             .fetch_one(self.store.pool())
             .await
             .unwrap()
+    }
+
+    /// Sets a parameter for the sessions of this database, and ends those that have begun.
+    pub(crate) async fn set_for_database(&self, setting: &str) {
+        let mut admin = PgConnection::connect(&database_url()).await.unwrap();
+        let alter = AssertSqlSafe(format!("ALTER DATABASE {} SET {setting}", self.database));
+        sqlx::query(alter).execute(&mut admin).await.unwrap();
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
+        let end = sqlx::query(end).bind(&self.database);
+        end.execute(&mut admin).await.unwrap();
     }
 
     /// Waits until the outbox is empty.
