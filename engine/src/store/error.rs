@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, fmt};
 
+use super::unsuitable::UnsuitableServer;
 use crate::{events::UpcastError, ids::TaskId, state::StateTransitionError};
 
 /// What the failure of a batch means: the only notion of it. Made of the store's error and of one
@@ -145,9 +146,8 @@ pub enum EventStoreError {
         needed: i64,
     },
     /// The Postgres server answers, and is not used.
-    #[cfg(feature = "postgres")]
     #[error(transparent)]
-    Unsuitable(#[from] super::UnsuitableServer),
+    Unsuitable(#[from] UnsuitableServer),
 }
 
 impl EventStoreError {
@@ -170,9 +170,7 @@ impl EventStoreError {
         match self {
             Self::Data(_) => Verdict::Blame,
             Self::CommitUnknown(_) => Verdict::Unknown,
-            Self::Unavailable(_) | Self::NotMigrated { .. } => Verdict::Wait,
-            #[cfg(feature = "postgres")]
-            Self::Unsuitable(_) => Verdict::Wait,
+            Self::Unavailable(_) | Self::Unsuitable(_) | Self::NotMigrated { .. } => Verdict::Wait,
             Self::Hindered { .. } if !answers => Verdict::Wait,
             Self::Hindered { reason, .. } => Verdict::Split(*reason),
             Self::VersionConflict { .. }
@@ -186,9 +184,7 @@ impl EventStoreError {
     /// Whether the same call may succeed later, without a change to what is stored or asked.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Unavailable(_) | Self::CommitUnknown(_) => true,
-            #[cfg(feature = "postgres")]
-            Self::Unsuitable(_) => true,
+            Self::Unavailable(_) | Self::CommitUnknown(_) | Self::Unsuitable(_) => true,
             Self::Hindered { reason, .. } => *reason != SplitReason::Unexplained,
             Self::Data(_)
             | Self::VersionConflict { .. }

@@ -29,6 +29,7 @@ mod slots;
 mod sqlite;
 mod tasks;
 mod timers;
+mod unsuitable;
 mod workflows;
 
 pub use crate::{
@@ -55,7 +56,7 @@ pub use outbox::{
     UnconfirmedMessage,
 };
 #[cfg(feature = "postgres")]
-pub use postgres::{PgEndpoint, PgEventStore, PgSettings, PgUrlError, UnsuitableServer};
+pub use postgres::{PgEndpoint, PgEventStore, PgSettings, PgUrlError};
 pub use projections::{
     OpenProjection, ProjectionRows, ProjectionStore, ProjectionTx, ProjectionWrite,
 };
@@ -65,6 +66,7 @@ pub use slots::{PeopleSeen, SlotIndex, SlotOrder, SlotQuery, StepWithOpenSlots};
 pub use sqlite::SqliteEventStore;
 pub use tasks::{TaskFilter, TaskIndex, TaskPage, WaitingStep};
 pub use timers::{Timer, TimerKind, TimerLane, TimerQueue, TimerStats};
+pub use unsuitable::UnsuitableServer;
 pub use workflows::{WorkflowConfigStore, WorkflowRow, content_hash, revision_id};
 
 /// A complete store.

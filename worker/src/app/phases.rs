@@ -81,18 +81,36 @@ pub(super) enum StopPart {
 /// How long a phase of the drain may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Limit {
-    /// Until the deadline of the whole drain.
+    /// Until the time for work is over.
     Drain,
-    /// [`CLOSE_TIMEOUT`] from the start of the phase, which may end after that deadline.
+    /// [`CLOSE_TIMEOUT`] from the start of the phase, but not beyond the end of the drain.
     Close,
 }
 
+/// The time of a drain: what is left of it for closing is kept from the start.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DrainTime {
+    work_ends: Instant,
+    ends: Instant,
+}
+
+impl DrainTime {
+    /// From now until `ends`.
+    pub(super) fn until(ends: Instant) -> Self {
+        let whole = ends.saturating_duration_since(Instant::now());
+        Self {
+            work_ends: ends - CLOSE_TIMEOUT.min(whole / 5),
+            ends,
+        }
+    }
+}
+
 impl Limit {
-    /// The deadline of a phase that begins now, in a drain with this deadline.
-    pub(super) fn ends_at(self, drain: Instant) -> Instant {
+    /// The deadline of a phase that begins now.
+    pub(super) fn ends_at(self, drain: DrainTime) -> Instant {
         match self {
-            Self::Drain => drain,
-            Self::Close => Instant::now() + CLOSE_TIMEOUT,
+            Self::Drain => drain.work_ends,
+            Self::Close => drain.ends.min(Instant::now() + CLOSE_TIMEOUT),
         }
     }
 }
@@ -136,6 +154,18 @@ mod tests {
         assert!(at(StopPart::Background) < at(StopPart::Pipeline));
         assert!(at(StopPart::Pipeline) < at(StopPart::Broker));
         assert!(at(StopPart::Pipeline) < at(StopPart::Traces));
+    }
+
+    #[test]
+    fn no_phase_goes_beyond_the_time_of_the_drain() {
+        for seconds in [0, 1, 25, 3_600] {
+            let ends = Instant::now() + Duration::from_secs(seconds);
+            let time = DrainTime::until(ends);
+            assert!(STOP.iter().all(|phase| phase.limit.ends_at(time) <= ends));
+            let kept = ends - Limit::Drain.ends_at(time);
+            assert!(kept <= CLOSE_TIMEOUT, "{kept:?}");
+            assert_eq!(kept.is_zero(), seconds == 0);
+        }
     }
 
     #[test]

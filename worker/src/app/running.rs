@@ -13,7 +13,7 @@ use super::{
     error::AppError,
     health::{probe_database, watch_broker, watch_intake},
     parts::WorkerParts,
-    phases::{CLOSE_TIMEOUT, STOP, StopPart},
+    phases::{DrainTime, STOP, StopPart},
 };
 use crate::{
     failpoints::Failpoints,
@@ -140,8 +140,9 @@ impl RunningWorker {
     /// of [`STOP`].
     pub async fn drain(self, deadline: Instant) -> Result<(), AppError> {
         let mut finished = true;
+        let time = DrainTime::until(deadline);
         for phase in STOP {
-            if self.stop(phase.part, phase.limit.ends_at(deadline)).await {
+            if self.stop(phase.part, phase.limit.ends_at(time)).await {
                 continue;
             }
             if phase.must_finish {
@@ -172,7 +173,9 @@ impl RunningWorker {
             StopPart::Broker => timeout_at(deadline, self.broker.close()).await.is_ok(),
             StopPart::Traces => {
                 // It has its own timeout, and logs the spans that were not exported.
-                self.traces.stop(CLOSE_TIMEOUT).await;
+                self.traces
+                    .stop(deadline.saturating_duration_since(Instant::now()))
+                    .await;
                 true
             }
         }

@@ -34,7 +34,14 @@ const VERBS: [&[&str]; 9] = [
     &["task", "list"],
     &["goal", "list"],
     &["annotator", "list"],
-    &["labels", "export", "sentiment-dual"],
+    &[
+        "labels",
+        "export",
+        "--workflow",
+        "sentiment-dual",
+        "--format",
+        "csv",
+    ],
     &["dead-letter", "list"],
 ];
 
@@ -118,7 +125,14 @@ fn what_is_written_can_be_read_by_its_owner_alone() {
     let folder = folder();
     let labels = folder.path().join("labels.jsonl");
     let out = labels.to_str().unwrap();
-    let export = ["labels", "export", "sentiment-dual", "--out", out];
+    let export = [
+        "labels",
+        "export",
+        "--workflow",
+        "sentiment-dual",
+        "--out",
+        out,
+    ];
     let output = glyph(folder.path(), &export).output().unwrap();
     assert!(output.status.success(), "{}", told(&output));
     for entry in fs::read_dir(folder.path()).unwrap() {

@@ -18,7 +18,7 @@ use super::{
     endpoint::{PgEndpoint, is_local, unconnected},
     error::{TimedOut, classify, connection_survives, is_lock_timeout, is_undefined_table},
     query::{self, PgQuery},
-    session::{self, SessionGuard, Survey, UnsuitableServer, survey},
+    session::{self, SessionGuard, Survey, survey},
 };
 
 /// The server cancels every statement after this time.
@@ -230,7 +230,7 @@ impl PgEventStore {
     fn judge(&self, survey: &Survey) -> Result<(), EventStoreError> {
         self.sessions.learn(survey);
         match &survey.unsuitable {
-            Some(why) => Err(UnsuitableServer::clone(why).into()),
+            Some(why) => Err(why.clone().into()),
             None => self.usable(),
         }
     }

@@ -7,7 +7,7 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use super::{super::EventStoreError, error::classify};
 
 /// The parameters of a URL that the driver reads, besides `options[…]`.
-const PARAMETERS: [&str; 20] = [
+const PARAMETERS: [&str; 18] = [
     "sslmode",
     "ssl-mode",
     "sslrootcert",
@@ -26,12 +26,7 @@ const PARAMETERS: [&str; 20] = [
     "password",
     "application_name",
     "options",
-    // Read here: a reader of libpq's URLs may expect an effect, and one address needs none.
-    "target_session_attrs",
-    "load_balance_hosts",
 ];
-/// Those that choose among several hosts, of which there is one.
-const OF_SEVERAL_HOSTS: [&str; 2] = ["target_session_attrs", "load_balance_hosts"];
 
 /// The URL of a Postgres server cannot be used. No text repeats the URL, which holds a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -97,11 +92,11 @@ impl PgEndpoint {
             if matches!(key, "host" | "hostaddr" | "port") && value.contains(',') {
                 return Err(PgUrlError::SeveralHosts);
             }
-            let known = PARAMETERS.contains(&key) || key.starts_with("options[");
-            match known && !OF_SEVERAL_HOSTS.contains(&key) {
-                true => read.push(pair),
+            if PARAMETERS.contains(&key) || key.starts_with("options[") {
+                read.push(pair);
+            } else {
                 // The driver would log it, with its value.
-                false => unread.push(key.to_owned()),
+                unread.push(key.to_owned());
             }
         }
         if hosts.contains(',') {
@@ -198,11 +193,11 @@ struct LinkRefused(#[source] sqlx::Error);
 
 /// Classifies an error of connecting; a link that TLS refuses is told with its cure.
 pub(super) fn unconnected(error: sqlx::Error) -> EventStoreError {
-    let refused = match &error {
-        sqlx::Error::Tls(_) => true,
-        // The handshake fails in the socket.
-        sqlx::Error::Io(io) => io.kind() == std::io::ErrorKind::InvalidData,
-        _ => false,
+    let refused = if let sqlx::Error::Io(io) = &error {
+        // The handshake itself fails in the socket.
+        io.kind() == std::io::ErrorKind::InvalidData
+    } else {
+        matches!(error, sqlx::Error::Tls(_))
     };
     if refused {
         EventStoreError::Unavailable(Box::new(LinkRefused(error)))

@@ -56,4 +56,3 @@ mod write;
 
 pub use connection::{PgEventStore, PgSettings};
 pub use endpoint::{PgEndpoint, PgUrlError};
-pub use session::UnsuitableServer;

@@ -5,6 +5,8 @@ use std::{
     process::Command,
 };
 
+use uuid::Uuid;
+
 /// PostgreSQL or RabbitMQ, started by `scripts/services` and stopped with the value.
 pub(crate) struct PrivateService {
     folder: tempfile::TempDir,
@@ -107,7 +109,14 @@ impl Authority {
         let authority = Self { folder };
         let mut openssl = authority.openssl("req");
         openssl.arg("-x509").args(NEW_KEY).arg("ca.key");
-        run(openssl.args(["-out", "ca.pem", "-subj", "/CN=tests", "-days", "2"]));
+        run(openssl.args([
+            "-out",
+            "ca.pem",
+            "-subj",
+            &format!("/CN=tests {}", Uuid::now_v7()),
+            "-days",
+            "2",
+        ]));
         authority
     }
 
