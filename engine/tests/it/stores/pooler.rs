@@ -137,28 +137,24 @@ impl Shared {
             if asked.0 == b'X' {
                 return Ok(());
             }
-            let mut server = match session.take() {
+            let held = session.take().or_else(|| self.idle.lock().unwrap().pop());
+            let mut server = match held {
                 Some(server) => server,
-                None => {
-                    let idle = self.idle.lock().unwrap().pop();
-                    match idle {
-                        Some(server) => server,
-                        None => self.open(&database).await?,
-                    }
-                }
+                None => self.open(&database).await?,
             };
             asked.write(&mut server).await?;
             let mut is_idle = false;
             // Answers come to a query and to the end of a group of messages.
-            while matches!(asked.0, b'Q' | b'S') {
+            if matches!(asked.0, b'Q' | b'S') {
                 server.flush().await?;
-                let answer = Message::read(&mut server).await?;
-                answer.write(&mut client).await?;
-                if answer.0 == b'Z' {
-                    is_idle = answer.1 == *b"I";
-                    client.flush().await?;
-                    break;
+                let mut answer = Message::read(&mut server).await?;
+                while answer.0 != b'Z' {
+                    answer.write(&mut client).await?;
+                    answer = Message::read(&mut server).await?;
                 }
+                answer.write(&mut client).await?;
+                is_idle = answer.1 == *b"I";
+                client.flush().await?;
             }
             if is_idle && self.by_transaction.load(Ordering::SeqCst) {
                 self.idle.lock().unwrap().push(server);
