@@ -9,6 +9,7 @@
 
 mod batch;
 mod commands;
+mod deployment;
 mod error;
 mod goals;
 mod log;
@@ -41,6 +42,7 @@ pub use batch::{
     SnapshotRow, TaskRow, TaskWrite,
 };
 pub use commands::{CommandLog, CommandPage, CommandRecord, CommandRow, RecordedOutcome};
+pub use deployment::Deployment;
 pub use error::{EventStoreError, SplitReason, StorageError, Verdict};
 pub use goals::{GoalActionOutcome, GoalActionRow, GoalActionStatus, GoalStore, NewGoalAction};
 pub use log::{EventPage, LogEntry, LogFilter, LogPage, ModelCheckpoint, ReliabilityStore};
@@ -82,6 +84,7 @@ pub trait Store:
     + GoalStore
     + ProjectionStore
     + Rebuild
+    + Deployment
 {
 }
 
@@ -97,5 +100,6 @@ impl<T> Store for T where
         + GoalStore
         + ProjectionStore
         + Rebuild
+        + Deployment
 {
 }

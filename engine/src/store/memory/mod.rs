@@ -3,6 +3,7 @@
 mod batch;
 mod commands;
 mod data;
+mod deployment;
 mod event_store;
 mod goals;
 mod log;

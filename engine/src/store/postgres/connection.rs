@@ -49,7 +49,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The migrations, oldest first. Forward only: a released file is never changed.
-const MIGRATIONS: [MigrationFile; 11] = [
+const MIGRATIONS: [MigrationFile; 12] = [
     MigrationFile {
         version: 1,
         name: "init",
@@ -104,6 +104,11 @@ const MIGRATIONS: [MigrationFile; 11] = [
         version: 11,
         name: "timers_by_workflow",
         sql: include_str!("../../../../migrations/postgres/0011_timers_by_workflow.sql"),
+    },
+    MigrationFile {
+        version: 12,
+        name: "deployment",
+        sql: include_str!("../../../../migrations/postgres/0012_deployment.sql"),
     },
 ];
 

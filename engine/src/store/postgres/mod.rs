@@ -34,6 +34,7 @@
 mod batch;
 mod commands;
 mod connection;
+mod deployment;
 mod endpoint;
 mod error;
 mod event_store;

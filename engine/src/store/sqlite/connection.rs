@@ -35,7 +35,7 @@ const READERS: u32 = 4;
 const WAL_BYTES_KEPT: &str = "67108864";
 
 /// The migrations, oldest first. Forward only: a released file is never changed.
-const MIGRATIONS: [MigrationFile; 11] = [
+const MIGRATIONS: [MigrationFile; 12] = [
     MigrationFile {
         version: 1,
         name: "store",
@@ -90,6 +90,11 @@ const MIGRATIONS: [MigrationFile; 11] = [
         version: 11,
         name: "timers_by_workflow",
         sql: include_str!("../../../../migrations/sqlite/0011_timers_by_workflow.sql"),
+    },
+    MigrationFile {
+        version: 12,
+        name: "deployment",
+        sql: include_str!("../../../../migrations/sqlite/0012_deployment.sql"),
     },
 ];
 

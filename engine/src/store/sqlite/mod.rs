@@ -7,6 +7,7 @@
 mod batch;
 mod commands;
 mod connection;
+mod deployment;
 mod error;
 mod event_store;
 mod goals;

@@ -39,6 +39,7 @@ macro_rules! for_each_case {
             tasks_that_have_started_are_counted_up_to_a_number;
             a_command_id_that_comes_twice_is_refused;
             what_lies_after_the_held_version_is_read_under_the_lock;
+            a_deployment_keeps_its_id;
             a_snapshot_shortens_the_load_and_a_damaged_one_is_replayed;
             a_nul_in_a_text_is_bad_data;
             overlapping_batches_neither_deadlock_nor_leave_gaps;

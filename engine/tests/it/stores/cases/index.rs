@@ -322,3 +322,10 @@ pub(in crate::stores) async fn what_is_derived_is_replaced_where_it_differs(a: &
     assert_eq!(store.stream_ids(Some(all[0]), 10).await.unwrap(), all[1..]);
     assert!(store.stream_ids(Some(all[1]), 10).await.unwrap().is_empty());
 }
+
+pub(in crate::stores) async fn a_deployment_keeps_its_id(a: &impl Adapter) {
+    let store = a.store();
+    let id = store.deployment().await.unwrap();
+    append_with(&*store, task("one"), None, started("flow", &[]), |_, _| {}).await;
+    assert_eq!(store.deployment().await.unwrap(), id);
+}
