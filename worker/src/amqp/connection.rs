@@ -15,7 +15,8 @@ use std::{
 use async_trait::async_trait;
 use futures::StreamExt;
 use lapin::{
-    Channel, Connection, ConnectionProperties, Event,
+    Channel, Connection, ConnectionProperties, ErrorKind, Event,
+    protocol::{AMQPErrorKind, AMQPSoftError},
     tcp::{AsyncTcpStream, TLSConfig},
     uri::{AMQPScheme, AMQPUri},
 };
@@ -151,6 +152,8 @@ impl Link {
                             state.reason = None;
                         });
                     }
+                    // Of a channel: whoever uses it finds out, and knows whether that is a failure.
+                    Event::Error(error) if soft_error(&error).is_some() => {}
                     Event::Error(error) => return self.lost(error),
                     _ => {}
                 },
@@ -212,6 +215,17 @@ impl Socket {
             let _ = stream.shutdown(Shutdown::Both);
         }
         *handle = Handle::HungUp;
+    }
+}
+
+/// Why the broker closed a channel, and not the connection.
+pub(super) fn soft_error(error: &lapin::Error) -> Option<AMQPSoftError> {
+    let ErrorKind::ProtocolError(error) = error.kind() else {
+        return None;
+    };
+    match error.kind() {
+        AMQPErrorKind::Soft(why) => Some(why.clone()),
+        AMQPErrorKind::Hard(_) => None,
     }
 }
 
@@ -289,6 +303,7 @@ pub(super) async fn supervise<S: Service>(
             backoff.reset();
         }
         let wait = backoff.next();
+        let other_deployment = matches!(error, BrokerError::OtherDeployment { .. });
         let reason = telemetry::chain(&error);
         tracing::warn!(
             role = S::ROLE,
@@ -297,6 +312,7 @@ pub(super) async fn supervise<S: Service>(
             "no connection to the broker; trying again"
         );
         state.send_replace(BrokerState {
+            refused: other_deployment.then(|| reason.clone()),
             reason: Some(reason),
             ..BrokerState::default()
         });

@@ -25,9 +25,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     acks::{AckTracker, ChannelAcks, Frame},
     connection::{Link, Service, supervise},
-    declare::declare,
     message,
     settings::AmqpSettings,
+    upkeep::{declare_all, put_back, watch_prefix},
 };
 use crate::broker::{
     BrokerError, BrokerState, CommandQueue, CommandSource, Delivery, HELD_BYTES_MAX, Prefetch,
@@ -203,7 +203,7 @@ impl Service for Intake {
     const ROLE: &'static str = "consume";
 
     async fn prepare(&self, link: &Arc<Link>) -> Result<Self::Session, BrokerError> {
-        declare(self.settings.topology(), link).await?;
+        declare_all(&self.settings, link).await?;
         let mut channels = Vec::new();
         for queue in CommandQueue::ALL {
             channels.push((queue, link.channel().await?));
@@ -267,10 +267,15 @@ impl Intake {
         drop((buffer, ready));
         let mut is_ready = false;
         let broken = link.broken(&self.state);
-        tokio::pin!(broken);
+        let not_ours = async {
+            put_back(&self.settings, link).await;
+            watch_prefix(&self.settings, link).await
+        };
+        tokio::pin!(broken, not_ours);
         loop {
             tokio::select! {
                 error = &mut broken => return Err(error),
+                error = &mut not_ours => return Err(error),
                 None = waiting.recv(), if !is_ready => {
                     is_ready = true;
                     let consuming = !self.stop.is_cancelled();

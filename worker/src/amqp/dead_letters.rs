@@ -19,12 +19,10 @@ use lapin::{
 };
 use tokio::time::timeout;
 
-use super::{connection::Link, message, settings::AmqpSettings};
+use super::{connection::Link, message, moves::brokers_reason, settings::AmqpSettings};
 use crate::{
     broker::{BrokerError, DeadLetter, DeadLetters, RetryDelay},
-    wire::reasons::{
-        HEADER_ATTEMPTS, HEADER_ERROR, HEADER_FIRST_FAILED_AT, HEADER_REASON, REASON_DELIVERY_LIMIT,
-    },
+    wire::reasons::{HEADER_ATTEMPTS, HEADER_ERROR, HEADER_FIRST_FAILED_AT, HEADER_REASON},
 };
 
 /// The most letters, and the most bytes, that one replay holds in memory. It returns how many it
@@ -289,9 +287,8 @@ fn read(delivery: &Delivery) -> DeadLetter {
         .and_then(message::as_count);
     DeadLetter {
         command_id: json_text(&delivery.data, "command_id").or(properties.message_id),
-        // The worker sets no reason on what the broker moved itself. A list of the broker's moves
-        // (`x-death`) is no evidence: every retry leaves one.
-        reason: text(HEADER_REASON).unwrap_or_else(|| REASON_DELIVERY_LIMIT.to_owned()),
+        reason: text(HEADER_REASON)
+            .unwrap_or_else(|| brokers_reason(&delivery.properties).to_owned()),
         error: text(HEADER_ERROR),
         attempts: counted.unwrap_or_default(),
         first_failed_at: text(HEADER_FIRST_FAILED_AT).or_else(|| first_death(delivery)),

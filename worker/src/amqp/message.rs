@@ -115,6 +115,16 @@ pub(super) fn from_amqp(properties: &BasicProperties, routing_key: &str) -> Prop
     }
 }
 
+/// The same properties with the first routing key kept, for a message that goes straight to a queue.
+pub(super) fn with_first_key(properties: &BasicProperties, first_key: &str) -> BasicProperties {
+    let mut headers = properties.headers().clone().unwrap_or_default();
+    if !headers.contains_key(ROUTING_KEY_HEADER) {
+        let key = AMQPValue::LongString(first_key.into());
+        headers.insert(ROUTING_KEY_HEADER.into(), key);
+    }
+    properties.clone().with_headers(headers)
+}
+
 /// A header of a delivery.
 pub(super) fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a AMQPValue> {
     properties.headers().as_ref()?.inner().get(name)

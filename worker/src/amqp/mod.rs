@@ -13,7 +13,9 @@
 //! | no confirm in time | treats the outcome as unknown, rebuilds the connection |
 //! | a mandatory message is returned | treats the whole window as unknown until confirmed singly |
 //! | the broker raises an alarm | reports `blocked`; publishes nothing, keeps consuming |
-//! | the account may not declare | uses what an operator declared |
+//! | the account may not declare | uses what an operator declared; not ready while something is missing |
+//! | something of the topology is deleted | declares it again, and puts back commands that found no queue |
+//! | another deployment has the prefix | uses nothing, not ready; refused at start |
 //!
 //! TLS is rustls with the system's roots (`SSL_CERT_FILE` names others); the host name is checked.
 
@@ -23,13 +25,15 @@ mod consumer;
 mod dead_letters;
 mod declare;
 mod message;
+mod moves;
 mod publisher;
 mod settings;
 mod topology;
+mod upkeep;
 
 pub use consumer::AmqpSource;
 pub use dead_letters::AmqpDeadLetters;
-pub use declare::delete_topology;
+pub use declare::{Declared, adopt_prefix, declare_topology, delete_topology};
 pub use publisher::AmqpPublisher;
 pub use settings::{AmqpSettings, AmqpUrlError};
 pub use topology::{DELIVERY_LIMIT, Topology};

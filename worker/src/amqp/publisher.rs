@@ -24,17 +24,17 @@ use lapin::{
     options::{BasicPublishOptions, ConfirmSelectOptions},
 };
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     time::{Instant, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     connection::{Link, Service, supervise},
-    declare::declare,
     message,
     settings::AmqpSettings,
     topology::Topology,
+    upkeep::{declare_all, keep_whole},
 };
 use crate::{
     broker::{
@@ -142,7 +142,7 @@ impl Service for Outlet {
     const ROLE: &'static str = "publish";
 
     async fn prepare(&self, link: &Arc<Link>) -> Result<Self::Session, BrokerError> {
-        declare(self.settings.topology(), link).await?;
+        declare_all(&self.settings, link).await?;
         let mut lanes = Vec::new();
         for _ in 0..self.settings.publish_channels.max(1) {
             lanes.push(tokio::sync::Mutex::new(confirming(link).await?));
@@ -152,6 +152,7 @@ impl Service for Outlet {
             replies: tokio::sync::Mutex::new(None),
             link: Arc::clone(link),
             broken: CancellationToken::new(),
+            returned: Notify::new(),
             why: Mutex::new(None),
         }))
     }
@@ -167,6 +168,7 @@ impl Service for Outlet {
         });
         let served = tokio::select! {
             error = link.broken(&self.state) => Err(error),
+            error = keep_whole(&self.settings, link, &session.returned, &self.state) => Err(error),
             () = session.broken.cancelled() => {
                 let why = session.why.lock().unwrap_or_else(PoisonError::into_inner).take();
                 Err(link.lost(why.unwrap_or_default()))
@@ -198,6 +200,8 @@ struct Session {
     replies: tokio::sync::Mutex<Option<Channel>>,
     link: Arc<Link>,
     broken: CancellationToken,
+    /// A message came back: something of the topology may be missing.
+    returned: Notify,
     why: Mutex<Option<String>>,
 }
 
@@ -293,6 +297,9 @@ impl Session {
             };
             outcomes.push(outcome);
         }
+        if !returned.is_empty() {
+            self.returned.notify_one();
+        }
         if !returned.is_empty() && !self.broken.is_cancelled() {
             self.confirm_singly(&channel, topology, window, &mut outcomes, settings)
                 .await;
@@ -312,7 +319,7 @@ impl Session {
     ) {
         let deadline = Instant::now() + settings.confirm_timeout;
         for (publication, outcome) in window.iter().zip(outcomes) {
-            if *outcome != PublishOutcome::Confirmed || !must_arrive(publication) {
+            if *outcome != PublishOutcome::Confirmed || !must_arrive(topology, publication) {
                 continue;
             }
             if self.broken.is_cancelled() {
@@ -404,10 +411,10 @@ impl Drop for Abandoned<'_> {
 }
 
 /// Copies of commands must reach a queue: the original is acked once they have.
-fn must_arrive(publication: &Publication) -> bool {
+fn must_arrive(topology: &Topology, publication: &Publication) -> bool {
     match publication.destination {
         Destination::Commands | Destination::Dead | Destination::Retry(_) => true,
-        Destination::Events => publication.mandatory,
+        Destination::Events => publication.mandatory && topology.has_event_queues(),
         Destination::Reply(_) => false,
     }
 }
@@ -427,7 +434,7 @@ async fn send(
             Err(outcome) => Err(outcome),
             Ok((exchange, routing_key, properties)) => {
                 let options = BasicPublishOptions {
-                    mandatory: must_arrive(publication),
+                    mandatory: must_arrive(topology, publication),
                     immediate: false,
                 };
                 let body = &publication.body;

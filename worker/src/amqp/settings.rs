@@ -3,6 +3,7 @@
 use std::{fmt, time::Duration};
 
 use lapin::uri::{AMQPScheme, AMQPUri};
+use uuid::Uuid;
 
 use super::topology::Topology;
 use crate::broker::BrokerError;
@@ -12,6 +13,8 @@ use crate::broker::BrokerError;
 pub struct AmqpSettings {
     uri: AMQPUri,
     topology: Topology,
+    /// The deployment that the prefix has to belong to; without one nobody is asked.
+    pub deployment: Option<Uuid>,
     /// The most unsettled deliveries on each of the three command queues. The source asks for fewer
     /// where commands are large.
     pub prefetch: u16,
@@ -61,12 +64,20 @@ impl AmqpSettings {
         Ok(Self {
             uri,
             topology: Topology::new(prefix),
+            deployment: None,
             prefetch: Self::PREFETCH,
             consume: true,
             publish_channels: Self::PUBLISH_CHANNELS,
             confirm_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
         })
+    }
+
+    /// The same, with or without the queues of events; see [`Topology::with_event_queues`].
+    #[must_use]
+    pub fn with_event_queues(mut self, declared: bool) -> Self {
+        self.topology = self.topology.with_event_queues(declared);
+        self
     }
 
     /// Every name on the broker.
@@ -106,6 +117,7 @@ impl fmt::Debug for AmqpSettings {
             .field("tls", &(self.uri.scheme == AMQPScheme::AMQPS))
             .field("vhost", &self.uri.vhost)
             .field("prefix", &self.topology.prefix())
+            .field("deployment", &self.deployment)
             .field("prefetch", &self.prefetch)
             .field("consume", &self.consume)
             .field("publish_channels", &self.publish_channels)

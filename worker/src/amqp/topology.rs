@@ -2,12 +2,18 @@
 //!
 //! ```text
 //! {p}.commands (topic) ──┬─> {p}.submission ─┐
-//!        ^               ├─> {p}.advance    ─┼─ delivery limit ─> {p}.dead (fanout) ─> {p}.dead
-//!        │ TTL           └─> {p}.control    ─┘                         ^
-//!        └── {p}.retry.1s … 60s <── {p}.retry.1s … 60s (fanout)        └── copies by the worker
+//!        ^ │             ├─> {p}.advance    ─┼─ delivery limit ─> {p}.dead (fanout) ─> {p}.dead
+//!    TTL │ │             └─> {p}.control    ─┘                      ^     ^
+//!        │ └── keys that lead nowhere (alternate exchange) ─────────┘     └── copies by the worker
+//!        └── {p}.retry.1s … 60s <── {p}.retry.1s … 60s (fanout)
 //! {p}.events (topic) ──┬─> {p}.step-completed
 //!                      └─> {p}.transition-occurred
+//! {p}.deployment: no messages; its arguments say whose the prefix is
 //! ```
+//!
+//! **Keys that lead nowhere.** A producer's mistyped key would lose the command, so what
+//! `{p}.commands` cannot route ends in the dead queue (`unroutable`). A command whose queue was
+//! missing ends there too, and is put back once the queue exists.
 //!
 //! **The way back from a retry.** A dead-lettered message keeps the routing key it was published
 //! with. If the worker published straight to a retry queue, that key would be the retry queue's
@@ -29,6 +35,7 @@ pub const DELIVERY_LIMIT: i32 = 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topology {
     prefix: String,
+    event_queues: bool,
 }
 
 impl Topology {
@@ -36,7 +43,21 @@ impl Topology {
     pub fn new(prefix: &str) -> Self {
         Self {
             prefix: prefix.to_owned(),
+            event_queues: true,
         }
+    }
+
+    /// With the queues of events, the default; or without: consumers bind their own, and no message
+    /// must reach a queue.
+    #[must_use]
+    pub fn with_event_queues(mut self, declared: bool) -> Self {
+        self.event_queues = declared;
+        self
+    }
+
+    /// Whether the queues of events are part of it.
+    pub fn has_event_queues(&self) -> bool {
+        self.event_queues
     }
 
     /// What every name begins with.
@@ -79,7 +100,12 @@ impl Topology {
         self.name(queues::TRANSITION_OCCURRED)
     }
 
-    /// Every queue.
+    /// The queue whose arguments say which deployment uses the prefix. It holds no messages.
+    pub fn deployment(&self) -> String {
+        self.name("deployment")
+    }
+
+    /// Every name that a queue of a deployment can have.
     pub fn queues(&self) -> Vec<String> {
         let commands = CommandQueue::ALL.map(|queue| self.queue(queue));
         let retries = RetryDelay::ALL.map(|delay| self.retry(delay));
@@ -87,6 +113,7 @@ impl Topology {
             self.dead(),
             self.step_completed(),
             self.transition_occurred(),
+            self.deployment(),
         ];
         commands.into_iter().chain(retries).chain(others).collect()
     }
@@ -108,16 +135,18 @@ impl Topology {
             .collect()
     }
 
+    /// The queue that a key of `{p}.commands` leads to.
+    pub(super) fn leads_to(&self, routing_key: &str) -> Option<CommandQueue> {
+        let leads = |queue: &CommandQueue| self.keys(*queue).iter().any(|key| key == routing_key);
+        CommandQueue::ALL.into_iter().find(leads)
+    }
+
     /// A key that `{p}.commands` can route: the given one, or else the queue of the command type. A
     /// message that reached a command queue through another binding must find its way back, too.
     pub(super) fn routable(&self, routing_key: &str, command_type: &str) -> String {
-        let known = CommandQueue::ALL
-            .iter()
-            .any(|queue| self.keys(*queue).iter().any(|key| key == routing_key));
-        if known {
-            routing_key.to_owned()
-        } else {
-            self.queue(CommandQueue::of(command_type))
+        match self.leads_to(routing_key) {
+            Some(_) => routing_key.to_owned(),
+            None => self.queue(CommandQueue::of(command_type)),
         }
     }
 

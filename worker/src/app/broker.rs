@@ -1,14 +1,22 @@
 //! The connections to the broker, RabbitMQ or the embedded queue: consumer and publisher.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use glyph_workflow_engine::store::Store;
+use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::{database::Database, error::AppError, parts::WorkerParts};
 use crate::{
     amqp::{AmqpPublisher, AmqpSettings, AmqpSource},
+    backoff::Backoff,
     broker::{CommandSource, MessagePublisher},
     embedded::{EmbeddedError, EmbeddedPublisher, EmbeddedQueue, EmbeddedSource},
     settings::{Services, Settings},
 };
+
+/// How long the database may be away between the first phase of the start and this one.
+const DEPLOYMENT_TIME: Duration = Duration::from_secs(10);
 
 /// The consumer and the publisher.
 #[derive(Clone)]
@@ -33,7 +41,9 @@ impl Broker {
     ) -> Result<Self, AppError> {
         match (services, database) {
             (Services::Postgres { broker, .. }, _) => {
-                let mut amqp = AmqpSettings::new(broker.expose(), &settings.prefix)?;
+                let mut amqp = AmqpSettings::new(broker.expose(), &settings.prefix)?
+                    .with_event_queues(settings.queues.are_declared());
+                amqp.deployment = Some(deployment(&*database.store()).await?);
                 amqp.prefetch = settings.prefetch;
                 amqp.consume = parts.consume;
                 // One channel for each lane, one for the relay.
@@ -46,7 +56,8 @@ impl Broker {
             (Services::Embedded { .. }, Database::Sqlite(store)) => {
                 let queue = EmbeddedQueue::open(store.clone())
                     .await
-                    .map_err(EmbeddedError::Store)?;
+                    .map_err(EmbeddedError::Store)?
+                    .with_event_queues(settings.queues.are_declared());
                 let source = if parts.consume {
                     Some(EmbeddedSource::start(&queue, settings.prefetch).await?)
                 } else {
@@ -79,6 +90,17 @@ impl Broker {
         }
     }
 
+    /// Returns once it is known at the start that another deployment has the prefix; never if it is
+    /// this one's. What comes later is a matter of readiness.
+    pub(super) async fn refused_at_start(&self) -> String {
+        let mut state = self.publisher().state();
+        let known = state.wait_for(|state| state.publishing || state.refused.is_some());
+        match known.await.ok().and_then(|state| state.refused.clone()) {
+            Some(reason) => reason,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Closes consumer and publisher.
     pub(super) async fn close(&self) {
         match self {
@@ -93,6 +115,19 @@ impl Broker {
                     source.close().await;
                 }
             }
+        }
+    }
+}
+
+/// The deployment of the database, which was there a moment ago.
+async fn deployment(store: &dyn Store) -> Result<Uuid, AppError> {
+    let ends = Instant::now() + DEPLOYMENT_TIME;
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+    loop {
+        match store.deployment().await {
+            Ok(id) => return Ok(id),
+            Err(error) if Instant::now() >= ends => return Err(AppError::DatabaseLost(error)),
+            Err(_) => tokio::time::sleep(backoff.next()).await,
         }
     }
 }

@@ -43,6 +43,9 @@ pub enum AppError {
     /// The database's URL cannot be used.
     #[error("DATABASE_URL cannot be used")]
     Database(#[source] EventStoreError),
+    /// The database was there, and then not.
+    #[error("the database was lost while the worker started")]
+    DatabaseLost(#[source] EventStoreError),
     /// The queue in the SQLite file cannot be consumed.
     #[error("the embedded queue cannot be consumed")]
     Embedded(#[from] EmbeddedError),
@@ -58,6 +61,9 @@ pub enum AppError {
     /// Traces cannot be exported.
     #[error(transparent)]
     Traces(#[from] TraceError),
+    /// Another deployment has the prefix.
+    #[error("the worker does not start: {0}")]
+    OtherDeployment(String),
     /// The drain took longer than allowed, or was cut short.
     #[error(
         "the drain was not finished in time; what is left is safe: commands are delivered again, \

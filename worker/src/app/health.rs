@@ -78,6 +78,9 @@ fn broker_part(consuming: Option<BrokerState>, publishing: BrokerState) -> PartS
     match consuming {
         Some(state) if !state.consuming => fault("not consuming", state),
         _ if !publishing.publishing => fault("not publishing", publishing),
+        _ if publishing.missing.is_some() => {
+            PartState::not_ready(publishing.missing.unwrap_or_default())
+        }
         _ if publishing.blocked => fault("the broker holds publishers back", publishing),
         _ => PartState::ready(),
     }

@@ -136,6 +136,11 @@ impl RunningWorker {
         ]
     }
 
+    /// Returns, with the reason, if the broker's names turn out to belong to another deployment.
+    pub(super) async fn refused_at_start(&self) -> String {
+        self.broker.refused_at_start().await
+    }
+
     /// Stops intake, finishes commands under way, publishes their messages and closes: the phases
     /// of [`STOP`].
     pub async fn drain(self, deadline: Instant) -> Result<(), AppError> {

@@ -113,14 +113,23 @@ impl Worker {
             }
         }
         tracing::info!("the worker runs");
-        shutdown.wait().await;
+        let refused = async {
+            match &self.running {
+                Some(running) => running.refused_at_start().await,
+                None => std::future::pending().await,
+            }
+        };
+        let refused = tokio::select! {
+            () = shutdown.wait() => Ok(()),
+            reason = refused => Err(AppError::OtherDeployment(reason)),
+        };
         let drain = self.settings.drain;
         tracing::info!(seconds = drain.as_secs(), "draining");
         let health = &self.health;
         health.update(|r| r.intake = PartState::not_ready("the worker is shutting down"));
         match self.running.take() {
-            Some(running) => running.drain(Instant::now() + drain).await,
-            None => Ok(()),
+            Some(running) => refused.and(running.drain(Instant::now() + drain).await),
+            None => refused,
         }
     }
 

@@ -213,6 +213,10 @@ pub struct BrokerState {
     pub publishing: bool,
     /// The broker blocks publishers (alarm).
     pub blocked: bool,
+    /// What is missing on the broker and may not be declared by this account; the rest is used.
+    pub missing: Option<String>,
+    /// The prefix belongs to another deployment: what to do about it.
+    pub refused: Option<String>,
     /// Why the broker cannot be used.
     pub reason: Option<String>,
 }
@@ -265,7 +269,7 @@ pub struct DeadLetter {
     /// The command's id, where it can be read.
     pub command_id: Option<String>,
     /// Why it is dead: `malformed`, `too_large`, `command_id_reused`, `task_not_found`,
-    /// `workflow_not_found`, `retries_exhausted` or `delivery_limit`.
+    /// `workflow_not_found`, `retries_exhausted`, `delivery_limit` or `unroutable`.
     pub reason: String,
     /// What was wrong, for people.
     pub error: Option<String>,
@@ -333,6 +337,26 @@ pub enum BrokerError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Objects are not there, and the account may not declare them.
+    #[error(
+        "{} missing on the broker, and this account may not declare; an account that may: \
+         `glyph topology declare`",
+        is_missing(.what)
+    )]
+    Missing {
+        /// The objects, as `queue glyph.dead`.
+        what: Vec<String>,
+    },
+    /// The prefix belongs to another deployment: to workers on another database.
+    #[error(
+        "the prefix {prefix} on this broker belongs to another deployment (workers on another \
+         database), which would lose commands to this one; set GLYPH_PREFIX to another prefix, or, \
+         if that deployment is gone, take the prefix over with `glyph topology adopt`"
+    )]
+    OtherDeployment {
+        /// The prefix.
+        prefix: String,
+    },
     /// It did not confirm in time.
     #[error("the broker did not confirm {action} within {seconds} s")]
     Unconfirmed {
@@ -341,4 +365,9 @@ pub enum BrokerError {
         /// How long the worker waited.
         seconds: u64,
     },
+}
+
+fn is_missing(what: &[String]) -> String {
+    let verb = if what.len() == 1 { "is" } else { "are" };
+    format!("{} {verb}", what.join(", "))
 }

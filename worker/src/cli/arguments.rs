@@ -8,8 +8,8 @@ use super::{
     annotator::AnnotatorVerb, assignment::AssignmentVerb, backtest, backtest::BacktestArgs,
     bench::BenchArgs, config::ConfigVerb, dead_letter::DeadLetterVerb, demo::DemoArgs,
     goal::GoalVerb, labels::LabelsVerb, outbox::OutboxVerb, output::Format, publish::PublishArgs,
-    rebuild::RebuildArgs, rejected::RejectedVerb, settings, task::TaskVerb, worker::WorkerArgs,
-    workflow::WorkflowVerb,
+    rebuild::RebuildArgs, rejected::RejectedVerb, settings, task::TaskVerb, topology::TopologyVerb,
+    worker::WorkerArgs, workflow::WorkflowVerb,
 };
 use crate::settings::SettingsFlags;
 
@@ -66,6 +66,9 @@ pub enum Verb {
     /// List messages that the broker has refused
     #[command(subcommand)]
     Outbox(OutboxVerb),
+    /// Declare the exchanges and queues on RabbitMQ, or take a prefix over
+    #[command(subcommand)]
+    Topology(TopologyVerb),
     /// List and replay commands that were rejected
     #[command(subcommand)]
     Rejected(RejectedVerb),

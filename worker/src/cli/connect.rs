@@ -123,7 +123,7 @@ impl Publisher {
                 Ok(Self::Amqp(publisher))
             }
             Services::Embedded { database } => {
-                let queue = queue_of(&database).await?;
+                let queue = queue_of(&database, settings).await?;
                 Ok(Self::Embedded(EmbeddedPublisher::new(queue)))
             }
         }
@@ -163,17 +163,19 @@ async fn wait_until_publishing(publisher: &dyn MessagePublisher) -> Result<(), C
 
 pub(super) fn amqp(url: &SecretUrl, settings: &Settings) -> Result<AmqpSettings, CliError> {
     let mut amqp = AmqpSettings::new(url.expose(), &settings.prefix)
-        .map_err(|error| CliError::Usage(format!("AMQP_URL: {error}")))?;
+        .map_err(|error| CliError::Usage(format!("AMQP_URL: {error}")))?
+        .with_event_queues(settings.queues.are_declared());
     amqp.consume = false;
     amqp.publish_channels = 1;
     Ok(amqp)
 }
 
 /// The embedded queue in a SQLite file, beside the tables of the store.
-async fn queue_of(url: &SecretUrl) -> Result<EmbeddedQueue, CliError> {
+async fn queue_of(url: &SecretUrl, settings: &Settings) -> Result<EmbeddedQueue, CliError> {
     let store = open_sqlite(url).await?;
     store.migrate().await?;
-    Ok(EmbeddedQueue::open(store).await?)
+    let queue = EmbeddedQueue::open(store).await?;
+    Ok(queue.with_event_queues(settings.queues.are_declared()))
 }
 
 /// The dead queue.
@@ -183,7 +185,7 @@ pub(super) async fn dead_letters(settings: &Settings) -> Result<Box<dyn DeadLett
             Ok(Box::new(AmqpDeadLetters::new(amqp(&broker, settings)?)))
         }
         Services::Embedded { database } => {
-            let queue = queue_of(&database).await?;
+            let queue = queue_of(&database, settings).await?;
             Ok(Box::new(EmbeddedDeadLetters::new(queue)))
         }
     }

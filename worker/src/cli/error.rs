@@ -123,7 +123,10 @@ impl From<BrokerError> for CliError {
             BrokerError::Unreachable { .. } | BrokerError::Unconfirmed { .. } => {
                 Self::Unreachable(format!("AMQP_URL: {text}"))
             }
-            BrokerError::Refused { .. } => Self::failed("broker", text),
+            BrokerError::Refused { .. } | BrokerError::Missing { .. } => {
+                Self::failed("broker", text)
+            }
+            BrokerError::OtherDeployment { .. } => Self::failed("other_deployment", text),
         }
     }
 }

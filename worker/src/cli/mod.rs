@@ -32,6 +32,7 @@ mod run;
 mod settings;
 mod submit;
 mod task;
+mod topology;
 mod values;
 mod visualize;
 mod worker;

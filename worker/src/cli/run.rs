@@ -9,7 +9,7 @@ use std::{
 use super::{
     Cli, CliError, Format, Output, annotator, arguments::Verb, assignment, backtest, bench, config,
     dead_letter, demo, goal, labels, migrate, outbox, output::note_failure, publish, rebuild,
-    rejected, settings, task, worker, workflow,
+    rejected, settings, task, topology, worker, workflow,
 };
 use crate::{settings::Settings, telemetry};
 
@@ -89,6 +89,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Verb::Publish(args) => publish::run(&args, &settings, output).await,
         Verb::DeadLetter(verb) => dead_letter::run(verb, &settings, output).await,
         Verb::Outbox(verb) => outbox::run(verb, &settings, output).await,
+        Verb::Topology(verb) => topology::run(verb, &settings, output).await,
         Verb::Rejected(verb) => rejected::run(verb, &settings, output).await,
         Verb::Labels(verb) => labels::run(verb, &settings, output).await,
         Verb::Backtest(args) => backtest::run(args, &settings, output).await,

@@ -14,7 +14,7 @@ use super::{
     error::EmbeddedError,
     message::{NewMessage, QueueCount, Routed, StoredMessage},
     migrations,
-    route::{DEAD, Exchange, is_command_queue},
+    route::{DEAD, Exchange, is_command_queue, is_event_queue},
 };
 use crate::broker::Properties;
 
@@ -59,9 +59,17 @@ pub struct EmbeddedQueue {
     /// Messages added to each downstream queue since it was last trimmed.
     added: Arc<Mutex<HashMap<String, u32>>>,
     downstream_max: u32,
+    event_queues: bool,
 }
 
 impl EmbeddedQueue {
+    /// The same queues, with or without those of events: their messages are dropped then.
+    #[must_use]
+    pub fn with_event_queues(mut self, declared: bool) -> Self {
+        self.event_queues = declared;
+        self
+    }
+
     /// Opens the queues in the file of `store`. Creates their tables if they are missing.
     pub async fn open(store: SqliteEventStore) -> Result<Self, EventStoreError> {
         migrations::apply(&store).await?;
@@ -70,6 +78,7 @@ impl EmbeddedQueue {
             published: Arc::default(),
             added: Arc::default(),
             downstream_max: DOWNSTREAM_MAX,
+            event_queues: true,
         })
     }
 
@@ -89,7 +98,11 @@ impl EmbeddedQueue {
     ) -> Result<Vec<Routed>, EmbeddedError> {
         let routed: Vec<(Option<&'static str>, NewMessage)> = messages
             .into_iter()
-            .map(|message| (exchange.queue(&message.properties.routing_key), message))
+            .map(|message| {
+                let queue = exchange.queue(&message.properties.routing_key);
+                let declared = |name: &&str| self.event_queues || !is_event_queue(name);
+                (queue.filter(declared), message)
+            })
             .collect();
         let outcomes = routed
             .iter()

@@ -13,6 +13,11 @@ pub(super) fn is_command_queue(name: &str) -> bool {
     CommandQueue::ALL.iter().any(|queue| queue.as_str() == name)
 }
 
+/// Whether the queue of that name is one of events for downstream systems.
+pub(super) fn is_event_queue(name: &str) -> bool {
+    [queues::STEP_COMPLETED, queues::TRANSITION_OCCURRED].contains(&name)
+}
+
 /// The exchange that a message is published to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exchange {

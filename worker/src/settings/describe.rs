@@ -44,6 +44,7 @@ impl Settings {
             "prefix" => Some(self.prefix.clone()),
             "schema" => Some(self.schema.clone()),
             "publish" => Some(self.publish.to_string()),
+            "queues" => Some(self.queues.as_str().to_owned()),
             "prefetch" => Some(self.prefetch.to_string()),
             "batch_max" => Some(self.batch_max.to_string()),
             "batch_wait_ms" => Some(self.batch_wait.as_millis().to_string()),

@@ -46,6 +46,9 @@ pub struct SettingsFlags {
     /// Message types to publish, separated by commas [default: all]
     #[arg(long, value_name = "TYPES", global = true, hide = true)]
     pub publish: Option<String>,
+    /// Whether the queues step-completed and transition-occurred are declared, and their messages must reach a queue: default, or none, where consumers bind queues of their own [default: default]
+    #[arg(long, value_name = "QUEUES", global = true, hide = true)]
+    pub queues: Option<String>,
     /// Maximum number of unacknowledged deliveries per queue; fewer while commands are large [default: 2048]
     #[arg(long, value_name = "N", global = true, hide = true)]
     pub prefetch: Option<String>,
@@ -105,6 +108,7 @@ impl SettingsFlags {
             ("prefix", &self.prefix),
             ("schema", &self.schema),
             ("publish", &self.publish),
+            ("queues", &self.queues),
             ("prefetch", &self.prefetch),
             ("batch_max", &self.batch_max),
             ("batch_wait_ms", &self.batch_wait_ms),

@@ -27,7 +27,7 @@ const fn secret(key: &'static str, env: &'static str) -> Setting {
 }
 
 /// Every setting.
-pub(super) const SETTINGS: [Setting; 22] = [
+pub(super) const SETTINGS: [Setting; 23] = [
     secret("database_url", "DATABASE_URL"),
     secret("amqp_url", "AMQP_URL"),
     setting("http_addr", "GLYPH_HTTP_ADDR"),
@@ -37,6 +37,7 @@ pub(super) const SETTINGS: [Setting; 22] = [
     setting("prefix", "GLYPH_PREFIX"),
     setting("schema", "GLYPH_SCHEMA"),
     setting("publish", "GLYPH_PUBLISH"),
+    setting("queues", "GLYPH_QUEUES"),
     setting("prefetch", "GLYPH_PREFETCH"),
     setting("batch_max", "GLYPH_BATCH_MAX"),
     setting("batch_wait_ms", "GLYPH_BATCH_WAIT_MS"),

@@ -15,11 +15,11 @@ use super::{
     layers::{FILE, FILE_LAYER, Layer},
     names::{PG_SSL_MODE, names},
     text::{
-        address, boolean, broker_url, cors_origins, database_url, log_filter, log_format, prefix,
-        publish, schema, text_of, webhook_hosts, within,
+        address, boolean, broker_url, cors_origins, database_url, event_queues, log_filter,
+        log_format, prefix, publish, schema, text_of, webhook_hosts, within,
     },
     traces::TraceSettings,
-    values::{LogFormat, Publish, Settings},
+    values::{EventQueues, LogFormat, Publish, Settings},
 };
 use crate::webhook::{WebhookSecret, WebhookSettings};
 
@@ -120,6 +120,9 @@ impl SettingsReader {
                 .read("schema", schema)
                 .unwrap_or_else(|| "public".to_owned()),
             publish: self.read("publish", publish).unwrap_or(Publish::All),
+            queues: self
+                .read("queues", event_queues)
+                .unwrap_or(EventQueues::Default),
             prefetch: self
                 .read("prefetch", |text| within(text, &(1..=u16::MAX)))
                 .unwrap_or(PREFETCH_DEFAULT),

@@ -9,7 +9,7 @@ use glyph_workflow_engine::store::PgEndpoint;
 use super::{
     layers::FILE,
     secret::SecretUrl,
-    values::{BrokerUrl, DatabaseUrl, LogFormat, Publish},
+    values::{BrokerUrl, DatabaseUrl, EventQueues, LogFormat, Publish},
 };
 use crate::{webhook::Host, wire::MessageType};
 
@@ -222,6 +222,14 @@ pub(super) fn log_filter(text: &str) -> Result<String, String> {
     tracing_subscriber::EnvFilter::try_new(text)
         .map(|_| text.to_owned())
         .map_err(|why| format!("`{text}` is no filter, as `info,glyph_worker=debug` is: {why}"))
+}
+
+pub(super) fn event_queues(text: &str) -> Result<EventQueues, String> {
+    match text {
+        "default" => Ok(EventQueues::Default),
+        "none" => Ok(EventQueues::None),
+        _ => Err(format!("`{text}` must be `default` or `none`")),
+    }
 }
 
 pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {

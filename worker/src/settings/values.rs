@@ -39,6 +39,8 @@ pub struct Settings {
     pub schema: String,
     /// Message types that are published.
     pub publish: Publish,
+    /// Whether the queues of events are declared.
+    pub queues: EventQueues,
     /// Unacknowledged deliveries per channel.
     pub prefetch: u16,
     /// Maximum number of commands in a batch.
@@ -111,6 +113,31 @@ pub enum Publish {
     All,
     /// Only these.
     Only(BTreeSet<MessageType>),
+}
+
+/// Which queues of events are part of the topology.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventQueues {
+    /// `{p}.step-completed` and `{p}.transition-occurred`; a message for them that reaches no queue
+    /// is tried again.
+    Default,
+    /// None: consumers bind queues of their own, and no message must reach one.
+    None,
+}
+
+impl EventQueues {
+    /// Whether there are any.
+    pub fn are_declared(self) -> bool {
+        self == Self::Default
+    }
+
+    /// The name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::None => "none",
+        }
+    }
 }
 
 impl Publish {

@@ -79,7 +79,8 @@ impl RetryReason {
 
 /// The prefix of every header of the worker.
 pub const HEADER_PREFIX: &str = "x-glyph-";
-/// Header: why a command is dead ([`DeadReason`], or [`REASON_DELIVERY_LIMIT`]).
+/// Header: why a command is dead ([`DeadReason`]); the broker sets none on what it moves itself
+/// ([`REASON_DELIVERY_LIMIT`], [`REASON_UNROUTABLE`]).
 pub const HEADER_REASON: &str = "x-glyph-reason";
 /// Header: the error text, for people.
 pub const HEADER_ERROR: &str = "x-glyph-error";
@@ -90,3 +91,5 @@ pub const HEADER_FIRST_FAILED_AT: &str = "x-glyph-first-failed-at";
 
 /// The reason of a command that is dead because every delivery failed.
 pub const REASON_DELIVERY_LIMIT: &str = "delivery_limit";
+/// The reason of a command that is dead because its routing key leads to no queue.
+pub const REASON_UNROUTABLE: &str = "unroutable";

@@ -10,6 +10,7 @@ mod commands;
 mod dead_letters;
 mod failures;
 mod messages;
+mod topology;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -79,6 +80,7 @@ impl World {
             self.topology.dead(),
             self.topology.step_completed(),
             self.topology.transition_occurred(),
+            self.topology.deployment(),
         ]);
         names
     }

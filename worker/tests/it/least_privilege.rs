@@ -5,7 +5,7 @@ use std::{fs::File, process::Stdio};
 use lapin::{Connection, ConnectionProperties, options::QueueDeclareOptions, types::FieldTable};
 use sqlx::{AssertSqlSafe, ConnectOptions, raw_sql};
 
-use crate::support::{aftermath, private::PrivateService, services::Services};
+use crate::support::{aftermath, eventually, private::PrivateService, services::Services};
 
 const GRANTS: &str = include_str!(concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -62,5 +62,69 @@ async fn a_worker_needs_no_more_than_the_runtime_role_and_its_own_prefix() {
     assert!(foreign.await.is_err());
     let drop = format!("DROP OWNED BY {role}; DROP ROLE {role}");
     raw_sql(AssertSqlSafe(drop)).execute(pool).await.unwrap();
+    services.remove().await;
+}
+
+/// The broker's account may declare nothing: an operator does, and a worker says what it misses.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_may_not_declare_says_what_is_missing_and_goes_on_once_it_is_there() {
+    let broker = PrivateService::start("rabbitmq");
+    let services = Services::on(broker.url.clone()).await;
+    let prefix = services.prefix.clone();
+    broker.rabbitmqctl(&["add_user", "worker", "of-the-test"]);
+    let all = format!(r"^({prefix}\..*|amq\.default)$");
+    broker.rabbitmqctl(&["set_permissions", "worker", "^$", &all, &all]);
+    let amqp = broker.url.replace("guest:guest", "worker:of-the-test");
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let mut worker = services
+        .process(&["worker", "--no-http"])
+        .env("AMQP_URL", &amqp)
+        .stdout(Stdio::null())
+        .stderr(File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let said = || std::fs::read_to_string(&log).unwrap();
+    eventually("it says what is missing", async || {
+        let said = said();
+        let names = said.contains(&format!("queue {prefix}.dead"));
+        (names && said.contains("glyph topology declare")).then_some(())
+    })
+    .await;
+
+    let declare = services.process(&["topology", "declare"]).output();
+    let declared = declare.await.unwrap();
+    let text = String::from_utf8(declared.stdout).unwrap();
+    assert!(declared.status.success(), "{text}");
+    assert!(
+        text.contains(&format!("made         queue {prefix}.dead")),
+        "{text}"
+    );
+    let again = services.process(&["topology", "declare"]).output();
+    let text = String::from_utf8(again.await.unwrap().stdout).unwrap();
+    assert_eq!(text.trim(), "everything is there, as it is to be");
+    let tap = services.tap().await;
+    let commands = aftermath::commands();
+    services.send(&commands).await;
+    aftermath::check(&services, &tap, &commands, "declared by an operator").await;
+    worker.start_kill().unwrap();
+    worker.wait().await.unwrap();
+
+    // Another database with the same prefix is refused, and told how to have it nevertheless.
+    let other = Services::on(broker.url.clone()).await;
+    let refused = other
+        .process(&["worker", "--no-http"])
+        .env("GLYPH_PREFIX", &prefix)
+        .output();
+    let refused = refused.await.unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("glyph topology adopt"), "{said}");
+    let adopt = other
+        .process(&["topology", "adopt"])
+        .env("GLYPH_PREFIX", &prefix)
+        .status();
+    assert!(adopt.await.unwrap().success());
+    other.remove().await;
     services.remove().await;
 }
