@@ -28,6 +28,7 @@ mod message;
 mod moves;
 mod publisher;
 mod settings;
+mod tap;
 mod topology;
 mod upkeep;
 
@@ -36,4 +37,5 @@ pub use dead_letters::AmqpDeadLetters;
 pub use declare::{Declared, adopt_prefix, declare_topology, delete_topology};
 pub use publisher::AmqpPublisher;
 pub use settings::{AmqpSettings, AmqpUrlError};
+pub use tap::{AmqpTap, Tapped};
 pub use topology::{DELIVERY_LIMIT, Topology};

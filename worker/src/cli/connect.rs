@@ -144,7 +144,10 @@ impl Publisher {
     }
 }
 
-async fn wait_until_publishing(publisher: &dyn MessagePublisher) -> Result<(), CliError> {
+/// Waits until commands can be published, or says why they cannot.
+pub(super) async fn wait_until_publishing(
+    publisher: &dyn MessagePublisher,
+) -> Result<(), CliError> {
     let mut state = publisher.state();
     let ready = state.wait_for(|state| state.publishing && !state.blocked);
     let in_time = matches!(tokio::time::timeout(BROKER_TIMEOUT, ready).await, Ok(Ok(_)));

@@ -240,11 +240,20 @@ async fn a_benchmark_leaves_nothing_behind() {
     let run = services.process(&arguments).output().await.unwrap();
     assert!(run.status.success(), "{run:?}");
     let report: Value = serde_json::from_slice(&run.stdout).unwrap();
-    assert_eq!(
-        (&report["commands"], &report["tasks"]),
-        (&json!(200), &json!(20))
-    );
-    assert!(report["latency"]["commands"].as_u64() > Some(0), "{report}");
+    let runs = report["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 2, "{report}");
+    for run in runs {
+        assert_eq!(
+            (&run["subject"], &run["commands"]),
+            (&json!("worker"), &json!(200))
+        );
+        assert!(run["messages"].as_f64() > Some(0.0), "{run}");
+        assert!(run["latency"]["commands"].as_u64() > Some(0), "{run}");
+        assert!(
+            run["latency"]["to_receipt"]["p50_ms"].as_f64() > Some(0.0),
+            "{run}"
+        );
+    }
     assert_eq!(services.count("SELECT count(*) FROM tasks").await, 0);
     let schemas = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE '%bench%'";
     assert_eq!(services.count(schemas).await, 0);
