@@ -152,12 +152,12 @@ impl WorkflowOrchestrator {
     ///
     /// [`OrchestrationError::ParseError`] with all errors of the file at once.
     pub async fn create_workflow(&self, yaml: &str) -> Result<WorkflowConfig, OrchestrationError> {
-        let created = self.create_workflow_from(yaml.as_bytes()).await?;
+        let created = self.create_workflow_from(yaml.as_bytes(), None).await?;
         Ok(created.config)
     }
 
-    /// As [`create_workflow`](Self::create_workflow), from bytes that may not be text. Also returns
-    /// the warnings and whether the revision is new.
+    /// As [`create_workflow`](Self::create_workflow), from bytes that may not be text, by somebody
+    /// whose name is kept. Also returns the warnings and whether the revision is new.
     ///
     /// # Errors
     ///
@@ -165,13 +165,14 @@ impl WorkflowOrchestrator {
     pub async fn create_workflow_from(
         &self,
         source: &[u8],
+        actor: Option<&str>,
     ) -> Result<CreatedWorkflow, OrchestrationError> {
         let handlers: Vec<&str> = self.handler_registry.own_names().collect();
         let report = check_workflow_bytes(source, &self.step_library, &handlers);
         let warnings = report.diagnostics.clone();
         let config = report.into_result()?;
         let newest = self.config_store.load_by_name(&config.id).await?;
-        let id = self.config_store.save(&config).await?;
+        let id = self.config_store.save_by(&config, actor).await?;
         let stored = self.workflow(id).await?;
         Ok(CreatedWorkflow {
             is_new: newest.is_none_or(|newest| newest.revision_id.0 != id),

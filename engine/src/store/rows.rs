@@ -413,6 +413,7 @@ pub(super) fn workflow(row: &impl Record) -> Result<WorkflowRow, EventStoreError
         revision: columns.number("revision")?,
         content_hash: columns.string("content_hash")?,
         created_at: columns.time("created_at")?,
+        actor: columns.opt_string("actor")?,
     })
 }
 

@@ -27,6 +27,9 @@ pub struct WorkflowRow {
     pub content_hash: String,
     /// When it was stored.
     pub created_at: DateTime<Utc>,
+    /// Who stored it: the name of a token, or `cli:` and an account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
 }
 
 /// Revisions of workflows.
@@ -34,7 +37,16 @@ pub struct WorkflowRow {
 pub trait WorkflowConfigStore: Send + Sync {
     /// Stores a new revision and returns its UUID. If the content equals the newest revision,
     /// returns that revision's UUID instead. Concurrent saves of one workflow get distinct numbers.
-    async fn save(&self, config: &WorkflowConfig) -> Result<Uuid, StorageError>;
+    async fn save(&self, config: &WorkflowConfig) -> Result<Uuid, StorageError> {
+        self.save_by(config, None).await
+    }
+
+    /// The same; the name of who does it is kept with a new revision.
+    async fn save_by(
+        &self,
+        config: &WorkflowConfig,
+        actor: Option<&str>,
+    ) -> Result<Uuid, StorageError>;
 
     /// The revision with that UUID.
     async fn load(&self, id: Uuid) -> Result<Option<WorkflowConfig>, StorageError>;

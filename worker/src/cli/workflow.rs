@@ -259,7 +259,8 @@ async fn create(file: &Path, settings: &Settings, output: Output) -> Result<(), 
     }
     let store = open_store(settings).await?;
     let orchestrator = orchestrator(&store, settings);
-    let (document, new) = WorkflowDocument::create(&source, &orchestrator).await?;
+    let (document, new) =
+        WorkflowDocument::create(&source, Some(&account::actor()), &orchestrator).await?;
     output.result(&document, || {
         let what = if new {
             "stored"
@@ -278,7 +279,7 @@ fn list_text(revisions: &[ListedWorkflow]) -> String {
     if revisions.is_empty() {
         return "no workflows; `glyph workflow create FILE` stores one".to_owned();
     }
-    let mut table = Table::new(&["workflow", "revision", "id", "created", "held"]);
+    let mut table = Table::new(&["workflow", "revision", "id", "created", "by", "held"]);
     for listed in revisions {
         let row = listed.row();
         table.row([
@@ -286,6 +287,7 @@ fn list_text(revisions: &[ListedWorkflow]) -> String {
             row.revision.to_string(),
             row.id.to_string(),
             row.created_at.format("%F %T UTC").to_string(),
+            row.actor.clone().unwrap_or_default(),
             listed.paused().map(workflow_pause_text).unwrap_or_default(),
         ]);
     }

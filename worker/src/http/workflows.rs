@@ -161,10 +161,11 @@ pub(super) async fn create(
     caller: Caller,
     Limited(body): Limited,
 ) -> Result<(StatusCode, Json<WorkflowDocument>), Problem> {
-    let (document, new) = WorkflowDocument::create(&body, &api.orchestrator).await?;
+    let actor = &caller.holder.name;
+    let created = WorkflowDocument::create(&body, Some(actor), &api.orchestrator);
+    let (document, new) = created.await?;
     if new {
         let (workflow, revision) = (&document.workflow, document.revision);
-        let actor = &caller.holder.name;
         tracing::info!(%workflow, revision, actor, "a revision was created");
     }
     let status = if new {

@@ -54,13 +54,14 @@ impl WorkflowDocument {
         })
     }
 
-    /// Validates a file and stores it as a new revision, unless its content equals the newest.
-    /// Returns whether it is new.
+    /// Validates a file and stores it as a new revision, unless its content equals the newest, and
+    /// keeps who did it. Returns whether it is new.
     pub async fn create(
         source: &[u8],
+        actor: Option<&str>,
         orchestrator: &WorkflowOrchestrator,
     ) -> Result<(Self, bool), OrchestrationError> {
-        let created = orchestrator.create_workflow_from(source).await?;
+        let created = orchestrator.create_workflow_from(source, actor).await?;
         let document = Self {
             warnings: Some(created.warnings),
             ..created.config.into()

@@ -27,7 +27,7 @@ fn with_own_handler() -> WorkflowOrchestrator {
 #[tokio::test]
 async fn a_workflow_may_call_a_handler_of_the_program_whichever_way_it_is_created() {
     let by_library = with_own_handler().create_workflow(OWN).await.unwrap();
-    let by_document = WorkflowDocument::create(OWN.as_bytes(), &with_own_handler()).await;
+    let by_document = WorkflowDocument::create(OWN.as_bytes(), None, &with_own_handler()).await;
     let (document, new) = by_document.unwrap();
     assert!(new);
     assert_eq!(document.config.steps, by_library.steps);
@@ -36,7 +36,7 @@ async fn a_workflow_may_call_a_handler_of_the_program_whichever_way_it_is_create
 #[tokio::test]
 async fn a_workflow_may_not_call_a_handler_that_the_program_lacks_whichever_way_it_is_created() {
     let by_library = orchestrator().create_workflow(OWN).await.unwrap_err();
-    let by_document = WorkflowDocument::create(OWN.as_bytes(), &orchestrator()).await;
+    let by_document = WorkflowDocument::create(OWN.as_bytes(), None, &orchestrator()).await;
     let (OrchestrationError::ParseError(one), OrchestrationError::ParseError(other)) =
         (by_library, by_document.unwrap_err())
     else {

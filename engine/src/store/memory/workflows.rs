@@ -16,7 +16,11 @@ use crate::{
 
 #[async_trait]
 impl WorkflowConfigStore for MemoryStore {
-    async fn save(&self, config: &WorkflowConfig) -> Result<Uuid, StorageError> {
+    async fn save_by(
+        &self,
+        config: &WorkflowConfig,
+        actor: Option<&str>,
+    ) -> Result<Uuid, StorageError> {
         let hash = content_hash(config);
         refuse_nul(config)?;
         let now = self.now();
@@ -38,6 +42,7 @@ impl WorkflowConfigStore for MemoryStore {
             revision,
             content_hash: hash,
             created_at: now,
+            actor: actor.map(ToOwned::to_owned),
         };
         let mut config = config.clone();
         config.revision_id = id;

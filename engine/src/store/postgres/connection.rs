@@ -49,7 +49,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The migrations, oldest first. Forward only: a released file is never changed.
-const MIGRATIONS: [MigrationFile; 12] = [
+const MIGRATIONS: [MigrationFile; 13] = [
     MigrationFile {
         version: 1,
         name: "init",
@@ -109,6 +109,11 @@ const MIGRATIONS: [MigrationFile; 12] = [
         version: 12,
         name: "deployment",
         sql: include_str!("../../../../migrations/postgres/0012_deployment.sql"),
+    },
+    MigrationFile {
+        version: 13,
+        name: "workflow_actor",
+        sql: include_str!("../../../../migrations/postgres/0013_workflow_actor.sql"),
     },
 ];
 

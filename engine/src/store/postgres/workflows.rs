@@ -20,7 +20,7 @@ use crate::{
 /// The columns of a revision, without its content.
 macro_rules! workflow_columns {
     () => {
-        "id, workflow, revision, content_hash, created_at"
+        "id, workflow, revision, content_hash, created_at, actor"
     };
 }
 
@@ -43,8 +43,8 @@ const NEWEST: &str = concat!(
 );
 
 const INSERT: &str = "
-    INSERT INTO workflows (id, workflow, revision, content_hash, config)
-    VALUES ($1, $2, $3, $4, $5::jsonb)";
+    INSERT INTO workflows (id, workflow, revision, content_hash, config, actor)
+    VALUES ($1, $2, $3, $4, $5::jsonb, $6)";
 
 const LOAD: &str = concat!(
     "SELECT ",
@@ -81,10 +81,15 @@ const REVISIONS: &str = concat!(
 
 #[async_trait]
 impl WorkflowConfigStore for PgEventStore {
-    async fn save(&self, config: &WorkflowConfig) -> Result<Uuid, StorageError> {
+    async fn save_by(
+        &self,
+        config: &WorkflowConfig,
+        actor: Option<&str>,
+    ) -> Result<Uuid, StorageError> {
         let hash = content_hash(config);
         let text = to_json(config)?;
         let workflow = config.id.clone();
+        let actor = actor.map(ToOwned::to_owned);
         self.run(WORK_TIMEOUT, move |conn| {
             Box::pin(async move {
                 let mut tx = begin(conn).await?;
@@ -105,7 +110,8 @@ impl WorkflowConfigStore for PgEventStore {
                     .bind(workflow.as_str())
                     .bind(signed::<i32, _>(revision)?)
                     .bind(hash)
-                    .bind(text);
+                    .bind(text)
+                    .bind(actor);
                 execute(&mut tx, query).await?;
                 // Saving the same content again returns the same id.
                 commit_repeatable(tx).await?;

@@ -35,7 +35,7 @@ const READERS: u32 = 4;
 const WAL_BYTES_KEPT: &str = "67108864";
 
 /// The migrations, oldest first. Forward only: a released file is never changed.
-const MIGRATIONS: [MigrationFile; 12] = [
+const MIGRATIONS: [MigrationFile; 13] = [
     MigrationFile {
         version: 1,
         name: "store",
@@ -95,6 +95,11 @@ const MIGRATIONS: [MigrationFile; 12] = [
         version: 12,
         name: "deployment",
         sql: include_str!("../../../../migrations/sqlite/0012_deployment.sql"),
+    },
+    MigrationFile {
+        version: 13,
+        name: "workflow_actor",
+        sql: include_str!("../../../../migrations/sqlite/0013_workflow_actor.sql"),
     },
 ];
 

@@ -20,7 +20,7 @@ use crate::{
 };
 
 const NEWEST: &str = "
-    SELECT id, workflow, revision, content_hash, config, created_at FROM workflows
+    SELECT id, workflow, revision, content_hash, config, created_at, actor FROM workflows
     WHERE workflow = ?1 ORDER BY revision DESC LIMIT 1";
 
 const BY_NUMBER: &str = "SELECT id FROM workflows WHERE workflow = ?1 AND revision = ?2";
@@ -28,15 +28,19 @@ const BY_NUMBER: &str = "SELECT id FROM workflows WHERE workflow = ?1 AND revisi
 const BY_ID: &str = "SELECT id, revision, config FROM workflows WHERE id = ?1";
 
 const INSERT: &str = "
-    INSERT INTO workflows (id, workflow, revision, content_hash, config, created_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    INSERT INTO workflows (id, workflow, revision, content_hash, config, created_at, actor)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
 const REVISIONS: &str = "
-    SELECT id, workflow, revision, content_hash, created_at FROM workflows
+    SELECT id, workflow, revision, content_hash, created_at, actor FROM workflows
     WHERE ?1 IS NULL OR workflow = ?1
     ORDER BY workflow, revision DESC";
 
-async fn save(store: SqliteEventStore, config: WorkflowConfig) -> Result<Uuid, StorageError> {
+async fn save(
+    store: SqliteEventStore,
+    config: WorkflowConfig,
+    actor: Option<String>,
+) -> Result<Uuid, StorageError> {
     let hash = content_hash(&config);
     // The file lock gives concurrent saves distinct numbers.
     let mut tx = store.begin().await?;
@@ -53,7 +57,8 @@ async fn save(store: SqliteEventStore, config: WorkflowConfig) -> Result<Uuid, S
         .bind(revision)
         .bind(hash)
         .bind(json(&config)?)
-        .bind(micros(store.now()));
+        .bind(micros(store.now()))
+        .bind(actor);
     execute(&mut tx, query).await?;
     commit(tx).await?;
     Ok(id.0)
@@ -61,8 +66,13 @@ async fn save(store: SqliteEventStore, config: WorkflowConfig) -> Result<Uuid, S
 
 #[async_trait]
 impl WorkflowConfigStore for SqliteEventStore {
-    async fn save(&self, config: &WorkflowConfig) -> Result<Uuid, StorageError> {
-        detached(save(self.clone(), config.clone())).await
+    async fn save_by(
+        &self,
+        config: &WorkflowConfig,
+        actor: Option<&str>,
+    ) -> Result<Uuid, StorageError> {
+        let actor = actor.map(ToOwned::to_owned);
+        detached(save(self.clone(), config.clone(), actor)).await
     }
 
     async fn load(&self, id: Uuid) -> Result<Option<WorkflowConfig>, StorageError> {

@@ -130,6 +130,7 @@ pub(super) async fn run(
         let store = database.store();
         WorkflowDocument::create(
             workload.workflow().as_bytes(),
+            None,
             &orchestrator(&store, settings),
         )
         .await

@@ -85,7 +85,7 @@ async fn play(settings: &Settings, output: Output) -> Result<Summary, CliError> 
     let store = database.store();
     let orchestrator = Arc::new(orchestrator(&store, settings));
     for (name, source) in WORKFLOWS {
-        WorkflowDocument::create(source.as_bytes(), &orchestrator)
+        WorkflowDocument::create(source.as_bytes(), None, &orchestrator)
             .await
             .map_err(|error| {
                 CliError::failed("workflow", format!("{name}: {}", telemetry::chain(&error)))

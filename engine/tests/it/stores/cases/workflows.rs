@@ -2,7 +2,7 @@
 
 use glyph_workflow_engine::{
     ids::{RevisionId, WorkflowSelector},
-    store::{content_hash, revision_id},
+    store::{WorkflowRow, content_hash, revision_id},
 };
 use uuid::Uuid;
 
@@ -14,15 +14,25 @@ pub(in crate::stores) async fn revisions_are_numbered_and_equal_content_is_one(a
     assert!(store.load_by_name("flow").await.unwrap().is_none());
     let first = store.save(&config).await.unwrap();
     assert_eq!(first, revision_id(&config.id, 1).0);
-    assert_eq!(store.save(&config).await.unwrap(), first);
+    assert_eq!(store.save_by(&config, Some("ops")).await.unwrap(), first);
     let loaded = revision(&*store, first).await.unwrap();
     assert_eq!((loaded.revision, loaded.revision_id.0), (1, first));
     // The revision is not part of the content.
     assert_eq!(store.save(&loaded).await.unwrap(), first);
     assert_eq!(content_hash(&loaded), content_hash(&config));
 
-    let second = store.save(&workflow("flow", "second")).await.unwrap();
+    let second = workflow("flow", "second");
+    let second = store.save_by(&second, Some("ops")).await.unwrap();
     assert_ne!(first, second);
+    let by = |row: WorkflowRow| row.actor;
+    let by: Vec<_> = store
+        .revisions(None)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(by)
+        .collect();
+    assert_eq!(by, [Some("ops".to_owned()), None], "the newest first");
     let newest = store.load_by_name("flow").await.unwrap().unwrap();
     assert_eq!(
         (newest.revision, newest.description.as_deref()),
