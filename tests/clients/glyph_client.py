@@ -124,7 +124,8 @@ class Deployment:
     def drop_topology(self):
         with Broker(self) as broker:
             ladder = [f"retry.{seconds}s" for seconds in (1, 4, 16, 60)]
-            for queue in ("submission", "advance", "control", "dead", "step-completed", "transition-occurred", *ladder):
+            events = ("step-completed", "transition-occurred")
+            for queue in ("submission", "advance", "control", "dead", "deployment", *events, *ladder):
                 broker.channel.queue_delete(broker.named(queue))
             for exchange in ("commands", "events", "dead"):
                 broker.channel.exchange_delete(broker.named(exchange))
