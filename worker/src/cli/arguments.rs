@@ -7,8 +7,9 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use super::{
     annotator::AnnotatorVerb, assignment::AssignmentVerb, backtest, backtest::BacktestArgs,
     bench::BenchArgs, config::ConfigVerb, dead_letter::DeadLetterVerb, demo::DemoArgs,
-    goal::GoalVerb, labels::LabelsVerb, outbox::OutboxVerb, output::Format, publish::PublishArgs,
-    rebuild::RebuildArgs, rejected::RejectedVerb, settings, task::TaskVerb, topology::TopologyVerb,
+    goal::GoalVerb, labels::LabelsVerb, needs, outbox::OutboxVerb, output::Format,
+    publish::PublishArgs, rebuild::RebuildArgs, rejected::RejectedVerb, settings, task::TaskVerb,
+    topology::TopologyVerb,
     worker::WorkerArgs, workflow::WorkflowVerb,
 };
 use crate::settings::SettingsFlags;
@@ -22,7 +23,7 @@ use crate::settings::SettingsFlags;
     name = "glyph",
     version,
     propagate_version = true,
-    after_help = "Try it without any service: glyph demo",
+    after_help = TRY,
     infer_subcommands = false
 )]
 pub struct Cli {
@@ -99,29 +100,33 @@ pub enum Verb {
     Settings,
 }
 
+/// Where to begin.
+const TRY: &str = "Try it without any service: glyph demo";
 /// Appended to the help of every verb, which shows only the verb's own arguments.
 const POINTER: &str = "Settings, such as --database-url: glyph help settings";
 
 impl Cli {
     /// Reads the arguments of a process.
     pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        let mut command = pointing(Self::command());
+        let command = Self::command().mut_subcommands(|verb| pointing(verb, ""));
+        let mut command = command.after_help(format!("{TRY}\n\n{POINTER}"));
         let mut matches = command.try_get_matches_from_mut(arguments)?;
         Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
     }
 }
 
-/// Appends [`POINTER`] to the help of a command and of its verbs.
-fn pointing(command: clap::Command) -> clap::Command {
-    let command = command.mut_subcommands(pointing);
-    if command.get_name() == "settings" {
-        return command;
-    }
-    let help = match command.get_after_help() {
-        Some(help) => format!("{help}\n\n{POINTER}"),
-        None => POINTER.to_owned(),
-    };
-    command.after_help(help)
+/// Appends to the help of a command and of its verbs what they need, and [`POINTER`]. `path` has the
+/// words before the command, each with a space behind it.
+fn pointing(command: clap::Command, path: &str) -> clap::Command {
+    let verb = format!("{path}{}", command.get_name());
+    let below = format!("{verb} ");
+    let command = command.mut_subcommands(|verb| pointing(verb, &below));
+    let need = needs::of(&verb).map(|need| format!("Needs: {need}"));
+    let pointer = (verb != "settings").then(|| POINTER.to_owned());
+    let told: Vec<String> = need.into_iter().chain(pointer).collect();
+    let help = command.get_after_help().map(ToString::to_string);
+    let help: Vec<String> = help.into_iter().chain([told.join("\n")]).collect();
+    command.after_help(help.join("\n\n"))
 }
 
 #[cfg(test)]

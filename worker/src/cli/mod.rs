@@ -23,6 +23,7 @@ mod keys;
 mod labels;
 mod migrate;
 mod migration;
+mod needs;
 mod outbox;
 mod output;
 mod publish;

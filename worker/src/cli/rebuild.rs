@@ -55,6 +55,7 @@ pub(super) async fn run(
             bar.inc(1);
         }
     }
+    report.counts_changed = store.recount_tasks().await?;
     report.pauses_changed = store.replace_pauses(pauses_of).await?;
     report.models_rebuilt = relearn(&store).await?;
     if !args.no_goals {
@@ -213,8 +214,15 @@ fn report_text(report: &RebuildReport) -> String {
         "tasks whose timers differed",
         &grouped(report.timers_changed),
     ]);
-    let pauses = if report.pauses_changed { "yes" } else { "no" };
-    table.row(["pauses of workflows differed", pauses]);
+    let yes_or_no = |differed| if differed { "yes" } else { "no" };
+    table.row([
+        "numbers of tasks differed",
+        yes_or_no(report.counts_changed),
+    ]);
+    table.row([
+        "pauses of workflows differed",
+        yes_or_no(report.pauses_changed),
+    ]);
     table.row([
         "models of annotators learnt",
         &grouped(report.models_rebuilt),

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, raw_sql};
 
 use crate::support::{aftermath, eventually, private::PrivateService, services::Services};
 
-const GRANTS: &str = include_str!(concat!(
+pub(crate) const GRANTS: &str = include_str!(concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../migrations/postgres/runtime_role.sql"
 ));

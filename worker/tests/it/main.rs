@@ -20,6 +20,7 @@ mod links;
 mod own_handlers;
 mod pipeline;
 mod processes;
+mod rights;
 mod schema_contract;
 mod services;
 mod sub_workflows;

@@ -1,33 +1,14 @@
 //! The tokens file of a running worker, and the files that it makes.
 #![cfg(target_os = "linux")]
 
-use std::{
-    fs,
-    net::{SocketAddr, TcpListener},
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    process::Stdio,
-};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
-use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
-use crate::support::eventually;
-
-/// A line of the tokens file.
-fn line(role: &str, token: &str) -> String {
-    let digest = Sha256::digest(token);
-    let hash = digest
-        .iter()
-        .fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
-    format!("{role}:{hash}\n")
-}
-
-/// A free port; nothing else takes it in the moment between.
-fn free() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
-}
+use crate::support::{
+    eventually,
+    tokens::{free, line, worker},
+};
 
 /// Puts a file in the place of another one, as mounted secrets are swapped.
 fn swap(path: &Path, text: &str) {
@@ -39,20 +20,11 @@ fn swap(path: &Path, text: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_are_read_again_while_the_worker_runs() {
     let folder = tempfile::tempdir().unwrap();
-    let (database, file) = (folder.path().join("glyph.db"), folder.path().join("tokens"));
-    swap(&file, &line("viewer", "one"));
+    let file = folder.path().join("tokens");
+    swap(&file, &line("viewer", "one", ""));
     let (address, metrics) = (free(), free());
-    // Without a controlling terminal, as a service runs: there SIGHUP asks for a reload.
-    let mut worker = Command::new("setsid")
-        .args([env!("CARGO_BIN_EXE_glyph"), "worker"])
-        .env("DATABASE_URL", format!("sqlite://{}", database.display()))
-        .env("AMQP_URL", "embedded:")
-        .env("GLYPH_HTTP_ADDR", address.to_string())
+    let mut worker = worker(folder.path(), &file, address)
         .env("GLYPH_METRICS_ADDR", metrics.to_string())
-        .env("GLYPH_API_TOKENS_FILE", &file)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
         .spawn()
         .unwrap();
     let pid = worker.id().unwrap().to_string();
@@ -88,7 +60,7 @@ async fn tokens_are_read_again_while_the_worker_runs() {
     }
 
     // On SIGHUP.
-    swap(&file, &line("viewer", "two"));
+    swap(&file, &line("viewer", "two", ""));
     hang_up().await;
     eventually("the new token", || async {
         (status("two").await == Some(200)).then_some(())
@@ -101,7 +73,7 @@ async fn tokens_are_read_again_while_the_worker_runs() {
     eventually("a bad file", || valid(0)).await;
     assert_eq!(status("two").await, Some(200));
     // Without a signal, when the content has changed.
-    swap(&file, &line("viewer", "four"));
+    swap(&file, &line("viewer", "four", ""));
     eventually("the newest token", || async {
         (status("four").await == Some(200)).then_some(())
     })

@@ -8,6 +8,7 @@ pub(crate) mod private;
 pub(crate) mod proxy;
 pub(crate) mod schemas;
 pub(crate) mod services;
+pub(crate) mod tokens;
 
 use std::{future::Future, time::Duration};
 

@@ -1,0 +1,121 @@
+//! What each verb needs, as its help says it and `docs/security.md` lists it.
+
+/// Nothing outside the process.
+const NOTHING: &str = "no service";
+/// Reading.
+const READ: &str = "the database, SELECT alone";
+/// Reading, where a stored workflow is named and not a file.
+const READ_OR_FILE: &str = "the database, SELECT alone; no service for a file";
+/// What a worker may.
+const WORK: &str = "the database, as the worker's account";
+/// DDL.
+const OWN: &str = "the database, as the owner of its tables";
+/// The queues.
+const BROKER: &str = "the broker, as the worker's account";
+
+/// The queues, and whose they are.
+const DECLARE: &str = "the database, SELECT alone; the broker, with the right to configure the prefix";
+
+/// Every verb with what it needs. A test compares it with the tree of verbs.
+const NEEDS: &[(&str, &str)] = &[
+    ("annotator list", READ),
+    ("annotator pause", WORK),
+    ("annotator resume", WORK),
+    ("annotator show", READ),
+    ("assignment list", READ),
+    ("assignment release", WORK),
+    ("backtest", READ),
+    (
+        "bench",
+        "no service without settings; else a database to make a schema in, and the broker",
+    ),
+    ("config check", NOTHING),
+    ("dead-letter drop", BROKER),
+    ("dead-letter list", BROKER),
+    ("dead-letter replay", BROKER),
+    ("dead-letter show", BROKER),
+    ("demo", NOTHING),
+    ("goal list", READ),
+    ("goal show", READ),
+    ("labels calibration", READ),
+    ("labels export", READ),
+    ("labels look", WORK),
+    ("labels suspect", READ),
+    ("migrate", OWN),
+    ("outbox list", READ),
+    ("publish", BROKER),
+    ("rebuild", WORK),
+    ("rejected list", READ),
+    ("rejected replay", WORK),
+    ("rejected show", READ),
+    ("settings", NOTHING),
+    ("task advance", WORK),
+    ("task assign", WORK),
+    ("task cancel", WORK),
+    ("task explain", READ),
+    ("task history", READ),
+    ("task id", NOTHING),
+    (
+        "task import",
+        "the database, SELECT alone, and the broker; no service to check against a file",
+    ),
+    ("task list", READ),
+    ("task migrate", WORK),
+    ("task pause", WORK),
+    ("task release", WORK),
+    ("task resume", WORK),
+    ("task retry", WORK),
+    ("task start", WORK),
+    ("task state", READ),
+    ("task submit", WORK),
+    ("topology adopt", DECLARE),
+    ("topology declare", DECLARE),
+    (
+        "worker",
+        "the database and the broker, as the worker's accounts; without --no-migrate as the owner",
+    ),
+    ("workflow answers", READ_OR_FILE),
+    ("workflow archive", WORK),
+    ("workflow create", WORK),
+    ("workflow dry-run", NOTHING),
+    ("workflow list", READ),
+    ("workflow pause", WORK),
+    ("workflow restore", WORK),
+    ("workflow resume", WORK),
+    ("workflow show", READ_OR_FILE),
+    ("workflow validate", NOTHING),
+    ("workflow visualize", READ_OR_FILE),
+];
+
+/// What a verb needs, by its words, as in `task start`; none for a group of verbs.
+pub(super) fn of(verb: &str) -> Option<&'static str> {
+    let found = NEEDS.iter().find(|(name, _)| *name == verb);
+    found.map(|(_, need)| *need)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, CommandFactory};
+
+    use super::{super::Cli, NEEDS};
+
+    fn verbs(command: &Command, before: &str, found: &mut Vec<String>) {
+        for verb in command.get_subcommands() {
+            let name = format!("{before}{}", verb.get_name());
+            if verb.has_subcommands() {
+                verbs(verb, &format!("{name} "), found);
+            } else {
+                found.push(name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_verb_says_what_it_needs() {
+        let mut found = Vec::new();
+        verbs(&Cli::command(), "", &mut found);
+        found.sort_unstable();
+        let told: Vec<&str> = NEEDS.iter().map(|(verb, _)| *verb).collect();
+        assert_eq!(found, told);
+    }
+}
