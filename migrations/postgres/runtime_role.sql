@@ -10,4 +10,5 @@ GRANT INSERT, UPDATE, DELETE ON
     :schema.tasks, :schema.workflow_snapshots, :schema.outbox, :schema.timers,
     :schema.projections, :schema.projection_rows, :schema.workflow_pauses,
     :schema.annotator_pauses, :schema.slots, :schema.claims, :schema.annotator_models TO :role;
+GRANT INSERT, DELETE ON :schema.task_counts TO :role;
 GRANT INSERT, UPDATE ON :schema.drafts, :schema.goal_work TO :role;

@@ -223,7 +223,7 @@ impl Metrics {
             tasks: int_gauges("tasks", "Tasks by status.", &["status"])?,
             waiting_oldest: gauges(
                 "waiting_oldest_seconds",
-                "Waiting time of the running task that has waited longest, by step type.",
+                "Waiting time of the running task that has waited longest, by step type, as of the last time that all running tasks were looked at.",
                 &["step_type"],
             )?,
             task_cache: int_counters(

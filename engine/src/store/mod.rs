@@ -54,8 +54,8 @@ pub use operator_commands::{
     OperatorSubject, OperatorWrite, Pauses, PlannedOperatorCommand,
 };
 pub use outbox::{
-    FailedOutboxRow, NewOutboxRow, OUTBOX_LEASE, Outbox, OutboxRow, OutboxStats, PublisherId,
-    UnconfirmedMessage,
+    FailedOutboxRow, NewOutboxRow, OUTBOX_LEASE, Outbox, OutboxRow, OutboxStats,
+    PublisherId, UnconfirmedMessage,
 };
 #[cfg(feature = "postgres")]
 pub use postgres::{PgEndpoint, PgEventStore, PgSettings, PgUrlError};
@@ -66,7 +66,7 @@ pub use rebuild::{DerivedChanges, Rebuild, RebuildReport};
 pub use slots::{PeopleSeen, SlotIndex, SlotOrder, SlotQuery, StepWithOpenSlots};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteEventStore;
-pub use tasks::{TaskFilter, TaskIndex, TaskPage, WaitingStep};
+pub use tasks::{TaskFilter, TaskIndex, TaskPage, WaitingPage, WaitingStep};
 pub use timers::{Timer, TimerKind, TimerLane, TimerQueue, TimerStats};
 pub use unsuitable::UnsuitableServer;
 pub use workflows::{WorkflowConfigStore, WorkflowRow, content_hash, revision_id};

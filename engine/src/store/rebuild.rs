@@ -24,6 +24,8 @@ pub struct RebuildReport {
     /// Timers written, deleted or changed.
     #[serde(rename = "due_changed")]
     pub timers_changed: u64,
+    /// Whether the kept numbers of tasks by status differed from the tasks.
+    pub counts_changed: bool,
     /// Whether the pauses of workflows differed from the operator commands.
     pub pauses_changed: bool,
     /// Annotator models rebuilt.
@@ -61,4 +63,8 @@ pub trait Rebuild: Send + Sync {
         snapshots: Vec<SnapshotRow>,
         due: Vec<Timer>,
     ) -> Result<DerivedChanges, EventStoreError>;
+
+    /// Counts the tasks by status, and corrects the numbers that are kept. Returns whether they
+    /// differed.
+    async fn recount_tasks(&self) -> Result<bool, EventStoreError>;
 }

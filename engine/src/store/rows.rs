@@ -180,7 +180,7 @@ impl<'r, R: Record> Columns<'r, R> {
             .map_err(|error| self.unreadable(error))
     }
 
-    fn slugs(&self, column: &'static str) -> Result<Vec<Slug>, EventStoreError> {
+    pub(super) fn slugs(&self, column: &'static str) -> Result<Vec<Slug>, EventStoreError> {
         let texts = self.needed(column, self.row.texts(column))?;
         texts
             .into_iter()

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{batch::TaskRow, error::EventStoreError};
+use super::{batch::TaskRow, error::EventStoreError, page::PageSize};
 use crate::{
     ids::{RevisionId, StepId, TaskId, WorkflowId},
     state::{Draft, TaskStatus},
@@ -44,9 +44,50 @@ pub struct WaitingStep {
     /// The revision of the workflow.
     pub revision_id: RevisionId,
     /// The step.
-    pub step_id: String,
-    /// How long the task that waits longest has waited, in seconds.
+    pub step_id: StepId,
+    /// How long the task of the page that waits longest has waited, in seconds.
     pub oldest_seconds: f64,
+}
+
+/// Where the running tasks of a page wait.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WaitingPage {
+    /// The steps, in order.
+    pub steps: Vec<WaitingStep>,
+    /// The task after which the next page starts; `None` on the last page.
+    pub next_after: Option<TaskId>,
+}
+
+/// A running task of such a page.
+pub(super) struct WaitingTask {
+    pub(super) task_id: TaskId,
+    pub(super) revision_id: RevisionId,
+    pub(super) steps: Vec<StepId>,
+    pub(super) seconds: f64,
+}
+
+impl WaitingPage {
+    pub(super) fn of(tasks: Vec<WaitingTask>, page: PageSize) -> Self {
+        let (tasks, next_after) = page.cut(tasks, |task| task.task_id);
+        let mut oldest: BTreeMap<(RevisionId, StepId), f64> = BTreeMap::new();
+        for task in tasks {
+            for step in task.steps {
+                let waits = oldest.entry((task.revision_id, step)).or_default();
+                *waits = waits.max(task.seconds);
+            }
+        }
+        let steps = oldest
+            .into_iter()
+            .map(|((revision_id, step_id), oldest_seconds)| WaitingStep {
+                revision_id,
+                step_id,
+                oldest_seconds,
+            });
+        Self {
+            steps: steps.collect(),
+            next_after,
+        }
+    }
 }
 
 /// Search over tasks.
@@ -58,11 +99,24 @@ pub trait TaskIndex: Send + Sync {
     /// A page of tasks, sorted by id.
     async fn tasks(&self, filter: TaskFilter) -> Result<TaskPage, EventStoreError>;
 
-    /// The number of tasks by status; every status is present.
+    /// The number of tasks by status; every status is present. The numbers are kept, not counted, so
+    /// reading them costs the same however many tasks there are.
     async fn task_counts(&self) -> Result<BTreeMap<TaskStatus, i64>, EventStoreError>;
 
-    /// For each step in which running tasks wait, how long the oldest of them has waited.
-    async fn waiting_oldest(&self) -> Result<Vec<WaitingStep>, EventStoreError>;
+    /// Shortens what [`task_counts`](Self::task_counts) adds up, where a store keeps changes of the
+    /// numbers. Whoever reads the numbers often calls it before.
+    async fn fold_task_counts(&self) -> Result<(), EventStoreError> {
+        Ok(())
+    }
+
+    /// For each step in which running tasks of a page of tasks wait, how long the oldest of them has
+    /// waited. Pages are sorted by task id and have at most
+    /// [`PAGE_MAX`](crate::limits::PAGE_MAX) tasks.
+    async fn waiting(
+        &self,
+        after: Option<TaskId>,
+        limit: u32,
+    ) -> Result<WaitingPage, EventStoreError>;
 
     /// Drafts of a task, oldest first.
     async fn drafts(&self, task: TaskId) -> Result<Vec<Draft>, EventStoreError>;

@@ -22,7 +22,7 @@ use super::{
     aside::SetAside,
     collecting::Collector,
     gate::Gate,
-    gauge_sampler::GaugeSampler,
+    gauge_sampler::{GaugeSampler, Look},
     intake,
     job::{Incoming, Job, Origin},
     lane::Lane,
@@ -182,6 +182,7 @@ impl Pipeline {
                 aside,
                 metrics: Arc::clone(&metrics),
                 step_types: HashMap::new(),
+                look: Look::default(),
                 stopping: parts.done.clone(),
             }
             .run(),

@@ -6,15 +6,12 @@ use async_trait::async_trait;
 
 use super::{
     super::{
-        Draft, EventStoreError, TaskFilter, TaskIndex, TaskPage, TaskRow, WaitingStep,
-        page::PageSize,
+        Draft, EventStoreError, TaskFilter, TaskIndex, TaskPage, TaskRow, WaitingPage,
+        page::PageSize, tasks::WaitingTask,
     },
     data::{MemoryStore, seconds},
 };
-use crate::{
-    ids::{RevisionId, TaskId},
-    state::TaskStatus,
-};
+use crate::{ids::TaskId, state::TaskStatus};
 
 #[async_trait]
 impl TaskIndex for MemoryStore {
@@ -54,30 +51,25 @@ impl TaskIndex for MemoryStore {
         Ok(counts)
     }
 
-    async fn waiting_oldest(&self) -> Result<Vec<WaitingStep>, EventStoreError> {
+    async fn waiting(
+        &self,
+        after: Option<TaskId>,
+        limit: u32,
+    ) -> Result<WaitingPage, EventStoreError> {
         let now = self.now();
-        let mut oldest: BTreeMap<(RevisionId, String), f64> = BTreeMap::new();
         let data = self.data();
-        for row in data
-            .tasks
-            .values()
-            .filter(|row| row.status == TaskStatus::Running)
-        {
-            for step in &row.current_steps {
-                let waits = oldest
-                    .entry((row.revision_id, step.to_string()))
-                    .or_default();
-                *waits = waits.max(seconds(now - row.updated_at));
-            }
-        }
-        Ok(oldest
-            .into_iter()
-            .map(|((revision_id, step_id), oldest_seconds)| WaitingStep {
-                revision_id,
-                step_id,
-                oldest_seconds,
-            })
-            .collect())
+        let running = data.tasks.values().filter(|row| {
+            row.status == TaskStatus::Running && after.is_none_or(|after| row.task_id > after)
+        });
+        let page = PageSize::of(limit);
+        let tasks = running.take(page.rows_to_read() as usize);
+        let tasks = tasks.map(|row| WaitingTask {
+            task_id: row.task_id,
+            revision_id: row.revision_id,
+            steps: row.current_steps.clone(),
+            seconds: seconds(now - row.updated_at),
+        });
+        Ok(WaitingPage::of(tasks.collect(), page))
     }
 
     async fn drafts(&self, task: TaskId) -> Result<Vec<Draft>, EventStoreError> {

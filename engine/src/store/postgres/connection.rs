@@ -49,7 +49,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The migrations, oldest first. Forward only: a released file is never changed.
-const MIGRATIONS: [MigrationFile; 13] = [
+const MIGRATIONS: [MigrationFile; 14] = [
     MigrationFile {
         version: 1,
         name: "init",
@@ -114,6 +114,11 @@ const MIGRATIONS: [MigrationFile; 13] = [
         version: 13,
         name: "workflow_actor",
         sql: include_str!("../../../../migrations/postgres/0013_workflow_actor.sql"),
+    },
+    MigrationFile {
+        version: 14,
+        name: "task_counts",
+        sql: include_str!("../../../../migrations/postgres/0014_task_counts.sql"),
     },
 ];
 

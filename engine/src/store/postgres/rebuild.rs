@@ -65,6 +65,17 @@ const DUE: &str = concat!(
 
 const DELETE_TIMERS: &str = "DELETE FROM timers WHERE task_id = $1";
 
+/// Both sides are read by one snapshot, and each transaction changes both, so what is added corrects
+/// the sum whoever writes meanwhile.
+const RECOUNT: &str = "
+    INSERT INTO task_counts (status, change)
+    SELECT status, sum(change) FROM (
+        SELECT status, count(*) AS change FROM tasks WHERE status IS NOT NULL GROUP BY status
+        UNION ALL
+        SELECT status, -change FROM task_counts
+    ) AS counted
+    GROUP BY status HAVING sum(change) <> 0";
+
 #[async_trait]
 impl Rebuild for PgEventStore {
     async fn stream_ids(
@@ -100,6 +111,13 @@ impl Rebuild for PgEventStore {
                 commit_repeatable(tx).await?;
                 Ok(changes)
             })
+        })
+        .await
+    }
+
+    async fn recount_tasks(&self) -> Result<bool, EventStoreError> {
+        self.run(LONG_WORK_TIMEOUT, |conn| {
+            Box::pin(async move { Ok(execute(conn, sqlx::query(RECOUNT)).await? > 0) })
         })
         .await
     }

@@ -6,8 +6,10 @@ use async_trait::async_trait;
 
 use super::{
     super::{
-        Draft, EventStoreError, TaskFilter, TaskIndex, TaskPage, TaskRow, WaitingStep,
-        page::PageSize, rows,
+        Draft, EventStoreError, TaskFilter, TaskIndex, TaskPage, TaskRow, WaitingPage,
+        page::PageSize,
+        rows::{self, Columns},
+        tasks::WaitingTask,
     },
     PgEventStore,
     connection::{LONG_WORK_TIMEOUT, WORK_TIMEOUT},
@@ -45,14 +47,32 @@ const TASKS: &str = concat!(
     ORDER BY task_id LIMIT $6"
 );
 
-const COUNTS: &str = "SELECT status, count(*) FROM tasks GROUP BY status";
+const COUNTS: &str = "SELECT status, sum(change)::bigint FROM task_counts GROUP BY status";
 
+/// Replaces rows by their sum, in one statement: whoever adds up sees the rows or the sum. Two that
+/// do it at once take different rows, as each row is deleted once. A few rows are left alone.
+const FOLD_COUNTS: &str = "
+    WITH folded AS (
+        DELETE FROM task_counts
+        WHERE (SELECT count(*) FROM (SELECT FROM task_counts LIMIT $1) few) = $1
+          AND id IN (SELECT id FROM task_counts ORDER BY id LIMIT $2)
+        RETURNING status, change
+    )
+    INSERT INTO task_counts (status, change)
+    SELECT status, sum(change) FROM folded GROUP BY status HAVING sum(change) <> 0";
+/// So many rows of counts are added up at each reading.
+const COUNTS_FEW: i64 = 64;
+/// So many are replaced at a time; more have to wait for the next time.
+const COUNTS_FOLDED_MAX: i64 = 50_000;
+
+/// No task has the id that stands for the beginning.
 const WAITING: &str = "
-    SELECT workflow_id, step,
-           greatest(extract(epoch FROM clock_timestamp() - min(updated_at)), 0)::float8
-    FROM tasks, unnest(current_steps) AS step
+    SELECT task_id, workflow_id, current_steps,
+           greatest(extract(epoch FROM clock_timestamp() - updated_at), 0)::float8 AS seconds
+    FROM tasks
     WHERE status = 'running'
-    GROUP BY workflow_id, step ORDER BY workflow_id, step";
+      AND task_id > coalesce($1, '00000000-0000-0000-0000-000000000000'::uuid)
+    ORDER BY task_id LIMIT $2";
 
 const DRAFTS: &str = "
     SELECT task_id, step_id, visit, user_id, draft::text AS draft, saved_at
@@ -87,7 +107,7 @@ impl TaskIndex for PgEventStore {
     async fn task_counts(&self) -> Result<BTreeMap<TaskStatus, i64>, EventStoreError> {
         let mut counts = TaskStatus::ALL.map(|status| (status, 0)).into();
         let found = self
-            .fetch(LONG_WORK_TIMEOUT, sqlx::query(COUNTS), |row| {
+            .fetch(WORK_TIMEOUT, sqlx::query(COUNTS), |row| {
                 Ok((rows::status(row)?, nth(row, 1)?))
             })
             .await?;
@@ -95,15 +115,32 @@ impl TaskIndex for PgEventStore {
         Ok(counts)
     }
 
-    async fn waiting_oldest(&self) -> Result<Vec<WaitingStep>, EventStoreError> {
-        self.fetch(LONG_WORK_TIMEOUT, sqlx::query(WAITING), |row| {
-            Ok(WaitingStep {
-                revision_id: RevisionId(nth(row, 0)?),
-                step_id: nth(row, 1)?,
-                oldest_seconds: nth(row, 2)?,
+    async fn fold_task_counts(&self) -> Result<(), EventStoreError> {
+        let query = sqlx::query(FOLD_COUNTS)
+            .bind(COUNTS_FEW)
+            .bind(COUNTS_FOLDED_MAX);
+        self.execute(WORK_TIMEOUT, query).await
+    }
+
+    async fn waiting(
+        &self,
+        after: Option<TaskId>,
+        limit: u32,
+    ) -> Result<WaitingPage, EventStoreError> {
+        let page = PageSize::of(limit);
+        let query = sqlx::query(WAITING)
+            .bind(after.map(|task| task.0))
+            .bind(i64::from(page.rows_to_read()));
+        let tasks = self.fetch(WORK_TIMEOUT, query, |row| {
+            let columns = Columns::of("tasks", row);
+            Ok(WaitingTask {
+                task_id: columns.task("task_id")?,
+                revision_id: RevisionId(columns.uuid("workflow_id")?),
+                steps: columns.slugs("current_steps")?,
+                seconds: nth(row, 3)?,
             })
-        })
-        .await
+        });
+        Ok(WaitingPage::of(tasks.await?, page))
     }
 
     async fn drafts(&self, task: TaskId) -> Result<Vec<Draft>, EventStoreError> {

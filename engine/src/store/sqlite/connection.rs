@@ -35,7 +35,7 @@ const READERS: u32 = 4;
 const WAL_BYTES_KEPT: &str = "67108864";
 
 /// The migrations, oldest first. Forward only: a released file is never changed.
-const MIGRATIONS: [MigrationFile; 13] = [
+const MIGRATIONS: [MigrationFile; 14] = [
     MigrationFile {
         version: 1,
         name: "store",
@@ -100,6 +100,11 @@ const MIGRATIONS: [MigrationFile; 13] = [
         version: 13,
         name: "workflow_actor",
         sql: include_str!("../../../../migrations/sqlite/0013_workflow_actor.sql"),
+    },
+    MigrationFile {
+        version: 14,
+        name: "task_counts",
+        sql: include_str!("../../../../migrations/sqlite/0014_task_counts.sql"),
     },
 ];
 

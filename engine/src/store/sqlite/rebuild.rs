@@ -31,6 +31,13 @@ const FORGET_SNAPSHOTS: &str = "DELETE FROM workflow_snapshots WHERE task_id = ?
 const DUE: &str = "SELECT * FROM timers WHERE task_id = ?1 ORDER BY id";
 const FORGET_TIMERS: &str = "DELETE FROM timers WHERE task_id = ?1";
 
+const COUNTS_THAT_DIFFER: &str = "
+    SELECT COUNT(*) FROM task_counts AS c
+    WHERE c.count <> (SELECT COUNT(*) FROM tasks AS t WHERE t.status = c.status)";
+const RECOUNT: &str = "
+    UPDATE task_counts
+    SET count = (SELECT COUNT(*) FROM tasks AS t WHERE t.status = task_counts.status)";
+
 async fn replace_task(
     connection: &mut SqliteConnection,
     row: &TaskRow,
@@ -148,6 +155,18 @@ impl Rebuild for SqliteEventStore {
             };
             commit(tx).await?;
             Ok(changes)
+        })
+        .await
+    }
+
+    async fn recount_tasks(&self) -> Result<bool, EventStoreError> {
+        let store = self.clone();
+        detached(async move {
+            let mut tx = store.begin().await?;
+            let differ: i64 = scalar(&mut *tx, sqlx::query(COUNTS_THAT_DIFFER)).await?;
+            execute(&mut tx, sqlx::query(RECOUNT)).await?;
+            commit(tx).await?;
+            Ok(differ > 0)
         })
         .await
     }

@@ -6,9 +6,10 @@ use async_trait::async_trait;
 
 use super::{
     super::{
-        Draft, EventStoreError, TaskFilter, TaskIndex, TaskPage, TaskRow, WaitingStep,
+        Draft, EventStoreError, TaskFilter, TaskIndex, TaskPage, TaskRow, WaitingPage,
         page::PageSize,
         rows::{self, Columns},
+        tasks::WaitingTask,
     },
     connection::SqliteEventStore,
     query::nth,
@@ -40,14 +41,12 @@ const TASKS: &str = "
     ORDER BY t.task_id
     LIMIT ?6";
 
-const COUNTS: &str = "SELECT status, COUNT(*) FROM tasks GROUP BY status";
+const COUNTS: &str = "SELECT status, count FROM task_counts";
 
 const WAITING: &str = "
-    SELECT t.workflow_id, step.value AS step, MIN(t.updated_at) AS since
-    FROM tasks AS t, json_each(t.current_steps) AS step
-    WHERE t.status = 'running'
-    GROUP BY t.workflow_id, step.value
-    ORDER BY t.workflow_id, step.value";
+    SELECT task_id, workflow_id, current_steps, updated_at FROM tasks
+    WHERE status = 'running' AND task_id > COALESCE(?1, '')
+    ORDER BY task_id LIMIT ?2";
 
 const DRAFTS: &str = "
     SELECT * FROM drafts WHERE task_id = ?1
@@ -83,17 +82,26 @@ impl TaskIndex for SqliteEventStore {
         Ok(counts)
     }
 
-    async fn waiting_oldest(&self) -> Result<Vec<WaitingStep>, EventStoreError> {
+    async fn waiting(
+        &self,
+        after: Option<TaskId>,
+        limit: u32,
+    ) -> Result<WaitingPage, EventStoreError> {
         let now = micros(self.now());
-        self.fetch(sqlx::query(WAITING), |row| {
+        let page = PageSize::of(limit);
+        let query = sqlx::query(WAITING)
+            .bind(after.map(|task| task.0.hyphenated()))
+            .bind(page.rows_to_read());
+        let tasks = self.fetch(query, |row| {
             let columns = Columns::of("tasks", row);
-            Ok(WaitingStep {
+            Ok(WaitingTask {
+                task_id: columns.task("task_id")?,
                 revision_id: RevisionId(columns.uuid("workflow_id")?),
-                step_id: columns.string("step")?,
-                oldest_seconds: seconds_between(columns.number("since")?, now),
+                steps: columns.slugs("current_steps")?,
+                seconds: seconds_between(columns.number("updated_at")?, now),
             })
-        })
-        .await
+        });
+        Ok(WaitingPage::of(tasks.await?, page))
     }
 
     async fn drafts(&self, task: TaskId) -> Result<Vec<Draft>, EventStoreError> {

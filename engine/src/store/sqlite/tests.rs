@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::{
     super::{
         CommandRecord, EventStore, EventStoreError, LogPosition, NewOutboxRow, OpenRequest, Outbox,
-        PublisherId, RecordedOutcome, SnapshotRow, TaskIndex, TaskRow, TaskWrite, Verdict,
+        PublisherId, Rebuild, RecordedOutcome, SnapshotRow, TaskIndex, TaskRow, TaskWrite, Verdict,
         WorkflowConfigStore, revision_id,
     },
     SqliteEventStore,
@@ -29,7 +29,7 @@ use crate::{
         WorkflowStarted,
     },
     ids::{CommandId, Slug, TaskId},
-    state::WorkflowRef,
+    state::{TaskStatus, WorkflowRef},
 };
 
 /// Each reading of the clock is a millisecond later.
@@ -314,6 +314,31 @@ async fn a_snapshot_that_is_not_whole_is_passed_over() {
             (None, 4, 4)
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_corrects_the_numbers_of_tasks() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(&dir.path().join("a.db")).await;
+    append(&store, task(1), 1).await.unwrap();
+    let running = async || store.task_counts().await.unwrap()[&TaskStatus::Running];
+    let mut tx = store.begin().await.unwrap();
+    sqlx::query("UPDATE task_counts SET count = 7")
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(running().await, 7);
+    assert!(store.recount_tasks().await.unwrap());
+    assert_eq!(running().await, 1);
+    assert!(!store.recount_tasks().await.unwrap());
+    let mut tx = store.begin().await.unwrap();
+    sqlx::query("DELETE FROM tasks")
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(running().await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,9 +4,10 @@ use std::{collections::HashMap, time::Duration};
 
 use glyph_workflow_engine::{
     ids::TaskId,
+    state::TaskStatus,
     store::{
         CommandLog, EventStore, EventStoreError, LogPosition, OpenBatch, OpenRequest, Outbox,
-        PgEventStore, PgSettings, TaskIndex, WorkflowConfigStore,
+        PgEventStore, PgSettings, Rebuild, TaskIndex, WorkflowConfigStore,
     },
 };
 use serde_json::json;
@@ -413,6 +414,59 @@ async fn events_are_neither_changed_nor_deleted() {
     fresh.finish().await;
 }
 
+/// The numbers of tasks are those of a count, whoever folds them while tasks are written, and a
+/// rebuild corrects numbers that somebody has spoilt.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_numbers_of_tasks_are_right_while_they_are_folded() {
+    const ADDED_UP: &str =
+        "SELECT coalesce(sum(change), 0)::bigint FROM task_counts WHERE status = 'running'";
+    const COUNTED: &str = "SELECT count(*) FROM tasks WHERE status = 'running'";
+    let Some(fresh) = Postgres::fresh().await else {
+        return;
+    };
+    let store = fresh.store.clone();
+    let writer = |first: u32| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for n in first..first + 100 {
+                append(&store, numbered(n), None, started("flow", &[])).await;
+            }
+        })
+    };
+    let folder = || {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for _ in 0..100 {
+                store.fold_task_counts().await.unwrap();
+            }
+        })
+    };
+    for task in [writer(0), writer(100), folder(), folder()] {
+        task.await.unwrap();
+    }
+    let running = async || store.task_counts().await.unwrap()[&TaskStatus::Running];
+    assert_eq!(running().await, 200);
+    store.fold_task_counts().await.unwrap();
+    assert!(fresh.ask::<i64>("SELECT count(*) FROM task_counts").await < 64);
+    assert_eq!(running().await, 200);
+
+    let mut conn = fresh.connection().await;
+    raw_sql("UPDATE task_counts SET change = change + 7")
+        .execute(&mut conn)
+        .await
+        .unwrap();
+    assert!(fresh.ask::<i64>(ADDED_UP).await != 200);
+    assert!(store.recount_tasks().await.unwrap());
+    assert_eq!(running().await, fresh.ask::<i64>(COUNTED).await);
+    raw_sql("DELETE FROM tasks")
+        .execute(&mut conn)
+        .await
+        .unwrap();
+    assert_eq!(running().await, 0);
+    assert!(!store.recount_tasks().await.unwrap());
+    fresh.finish().await;
+}
+
 /// The role of `migrations/postgres/runtime_role.sql` suffices for all operations of the store, and
 /// permits no more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -461,6 +515,8 @@ async fn the_runtime_role_suffices() {
         .await
         .unwrap();
     assert!(store.command(command("one")).await.unwrap().is_some());
+    store.fold_task_counts().await.unwrap();
+    assert_eq!(store.task_counts().await.unwrap()[&TaskStatus::Running], 1);
     for sql in [
         "DELETE FROM workflow_events",
         "UPDATE workflow_events SET version = 9",

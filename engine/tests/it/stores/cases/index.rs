@@ -1,5 +1,7 @@
 //! Task search, drafts, and the operators' view of the inbox.
 
+use std::collections::BTreeMap;
+
 use chrono::TimeDelta;
 use glyph_workflow_engine::{
     events::WorkflowEvent,
@@ -179,19 +181,90 @@ pub(in crate::stores) async fn tasks_are_counted_by_status_and_by_where_they_wai
         (3, 2)
     );
     let waits = until(async || {
-        let waits = store.waiting_oldest().await.unwrap();
+        let waits = store.waiting(None, 100).await.unwrap();
         waits
+            .steps
             .iter()
             .all(|step| step.oldest_seconds > 0.0)
             .then_some(waits)
     })
     .await;
-    assert_eq!(waits.len(), 1);
+    assert_eq!((waits.steps.len(), waits.next_after), (1, None));
+    let step = &waits.steps[0];
     assert_eq!(
-        (waits[0].revision_id, &*waits[0].step_id),
+        (step.revision_id, &*step.step_id),
         (RevisionId(id("flow")), "annotate")
     );
-    assert!(waits[0].oldest_seconds < 60.0);
+    assert!(step.oldest_seconds < 60.0);
+    let mut after = None;
+    for running in [0, 1, 2] {
+        let page = store.waiting(after, 1).await.unwrap();
+        assert_eq!(page.steps.len(), 1);
+        after = page.next_after;
+        assert_eq!(after, (running < 2).then_some(numbered(running)));
+    }
+}
+
+pub(in crate::stores) async fn the_numbers_of_tasks_follow_every_change_of_a_status(
+    a: &impl Adapter,
+) {
+    let store = a.store();
+    let counted = async || {
+        let mut counted: BTreeMap<TaskStatus, i64> =
+            TaskStatus::ALL.map(|status| (status, 0)).into();
+        let all = TaskFilter {
+            limit: 1_000,
+            ..TaskFilter::default()
+        };
+        for task in store.tasks(all).await.unwrap().tasks {
+            *counted.entry(task.status).or_default() += 1;
+        }
+        counted
+    };
+    // More changes than are left alone by folding, some of them in one batch.
+    for n in 0..40 {
+        append(&*store, numbered(n), None, started("flow", &[])).await;
+        let held = open(&*store, &[numbered(n)], None).await;
+        drop(held);
+    }
+    for n in 0..40 {
+        let event = match n % 4 {
+            0 => WorkflowEvent::WorkflowCompleted {
+                output: json!(null),
+            },
+            1 => WorkflowEvent::WorkflowCancelled { reason: None },
+            2 => WorkflowEvent::WorkflowPaused {
+                step_id: None,
+                reason: None,
+                until: None,
+                by_parent: false,
+                holds: Vec::new(),
+            },
+            _ => continue,
+        };
+        append(&*store, numbered(n), None, vec![event]).await;
+    }
+    assert_eq!(store.task_counts().await.unwrap(), counted().await);
+    assert_eq!(counted().await[&TaskStatus::Paused], 10);
+    store.fold_task_counts().await.unwrap();
+    store.fold_task_counts().await.unwrap();
+    assert_eq!(store.task_counts().await.unwrap(), counted().await);
+
+    // A rebuild that corrects a row corrects the numbers.
+    let states = states(&*store, &[numbered(3)]).await;
+    let state = &states[&numbered(3)];
+    let mut wrong = TaskRow::from(state);
+    wrong.status = TaskStatus::Failed;
+    let slots = || Slots::from(state);
+    let replace = async |row| {
+        let replaced = store.replace_derived(row, slots(), vec![], vec![]).await;
+        replaced.unwrap();
+        assert_eq!(store.task_counts().await.unwrap(), counted().await);
+    };
+    replace(wrong).await;
+    assert_eq!(counted().await[&TaskStatus::Failed], 1);
+    replace(TaskRow::from(state)).await;
+    assert!(!store.recount_tasks().await.unwrap());
 }
 
 pub(in crate::stores) async fn rejected_commands_are_listed_newest_first(a: &impl Adapter) {
