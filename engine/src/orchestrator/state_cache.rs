@@ -9,6 +9,9 @@ use crate::{ids::TaskId, state::WorkflowSnapshot};
 
 /// Bytes of states kept, as estimated by [`estimate`]; the coldest are evicted first.
 const CACHE_BYTES_MAX: u64 = 128 << 20;
+/// Bytes of the state of a finished task that is kept: late commands for it are answered from there.
+/// A larger one has done its work, and is read again when it is asked for.
+const FINISHED_BYTES_MAX: u64 = 16 << 10;
 /// States expected at that size; only sizes the cache's tables.
 const CACHE_ITEMS_EXPECTED: usize = 50_000;
 
@@ -57,6 +60,10 @@ impl StateCache {
 
     pub(super) fn put(&self, state: WorkflowSnapshot) {
         let bytes = estimate(&state);
+        if state.status.is_final() && bytes > FINISHED_BYTES_MAX {
+            self.forget(state.task_id);
+            return;
+        }
         self.0.insert(
             state.task_id,
             Cached {

@@ -54,7 +54,7 @@ pub use operator_commands::{
     OperatorSubject, OperatorWrite, Pauses, PlannedOperatorCommand,
 };
 pub use outbox::{
-    FailedOutboxRow, NewOutboxRow, OUTBOX_LEASE, Outbox, OutboxRow, OutboxStats,
+    CLAIM_BYTES_MAX, FailedOutboxRow, NewOutboxRow, OUTBOX_LEASE, Outbox, OutboxRow, OutboxStats,
     PublisherId, UnconfirmedMessage,
 };
 #[cfg(feature = "postgres")]

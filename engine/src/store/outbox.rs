@@ -81,6 +81,9 @@ pub struct OutboxStats {
 /// is a duplicate.
 pub const OUTBOX_LEASE: Duration = Duration::from_secs(30);
 
+/// Bytes of bodies after which a claim ends: what a relay holds in memory.
+pub const CLAIM_BYTES_MAX: usize = 8 << 20;
+
 /// Messages between commit and publisher confirm.
 #[async_trait]
 pub trait Outbox: Send + Sync {
@@ -89,7 +92,7 @@ pub trait Outbox: Send + Sync {
 
     /// Leases rows that are not leased, or whose lease has expired, to `publisher`, oldest first.
     /// Skips a task's row while an older row of the task is leased to another publisher or is
-    /// backing off.
+    /// backing off. Ends after [`CLAIM_BYTES_MAX`] of bodies.
     async fn claim(
         &self,
         publisher: PublisherId,

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        EventStoreError, FailedOutboxRow, NewOutboxRow, Outbox, OutboxRow, OutboxStats,
-        PublisherId, UnconfirmedMessage,
+        CLAIM_BYTES_MAX, EventStoreError, FailedOutboxRow, NewOutboxRow, Outbox, OutboxRow,
+        OutboxStats, PublisherId, UnconfirmedMessage,
     },
     data::{Data, MemoryStore, Message, later, seconds},
 };
@@ -32,9 +32,9 @@ impl Outbox for MemoryStore {
         let now = self.now();
         let mut data = self.data();
         let mut closed = HashSet::new();
-        let mut claimed = Vec::new();
+        let (mut claimed, mut bytes) = (Vec::new(), 0);
         for message in data.outbox.values_mut() {
-            if claimed.len() == limit as usize {
+            if claimed.len() == limit as usize || bytes >= CLAIM_BYTES_MAX {
                 break;
             }
             let free = !message.is_leased(now) && !message.backs_off(now);
@@ -42,6 +42,7 @@ impl Outbox for MemoryStore {
             if free && task.is_none_or(|task| !closed.contains(&task)) {
                 message.lease = Some((publisher, later(now, lease)));
                 message.next_attempt_at = None;
+                bytes += message.row.body.len();
                 claimed.push(message.row.clone());
             } else if message.backs_off(now)
                 || message

@@ -8,13 +8,13 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        EventStoreError, FailedOutboxRow, NewOutboxRow, Outbox, OutboxRow, OutboxStats,
-        PublisherId, UnconfirmedMessage, rows,
+        CLAIM_BYTES_MAX, EventStoreError, FailedOutboxRow, NewOutboxRow, Outbox, OutboxRow,
+        OutboxStats, PublisherId, UnconfirmedMessage, rows,
     },
     PgEventStore,
     connection::WORK_TIMEOUT,
     query::{begin, commit_repeatable, execute, fetch, fetch_one, nth},
-    rows::column,
+    rows::{column, signed},
 };
 use crate::limits::PAGE_MAX;
 
@@ -54,8 +54,8 @@ const ENQUEUE: &str = "
 /// for its next attempt. A locked row is being confirmed or released by its publisher; skip it.
 const CLAIM: &str = concat!(
     "
-    WITH free AS (
-        SELECT o.position FROM outbox o
+    WITH found AS (
+        SELECT o.position, octet_length(o.body) AS bytes FROM outbox o
         WHERE (o.leased_until IS NULL OR o.leased_until <= statement_timestamp())
           AND (o.next_attempt_at IS NULL OR o.next_attempt_at <= statement_timestamp())
           AND NOT EXISTS (
@@ -65,6 +65,10 @@ const CLAIM: &str = concat!(
                      OR older.next_attempt_at > statement_timestamp()))
         ORDER BY o.position LIMIT $3
         FOR UPDATE OF o SKIP LOCKED
+    ), free AS (
+        SELECT position FROM (
+            SELECT position, sum(bytes) OVER (ORDER BY position) - bytes AS before FROM found
+        ) summed WHERE before < $4
     )
     UPDATE outbox o
     SET owner = $1, leased_until = clock_timestamp() + make_interval(secs => $2),
@@ -143,7 +147,8 @@ impl Outbox for PgEventStore {
                     let query = sqlx::query(CLAIM)
                         .bind(publisher.0)
                         .bind(lease.as_secs_f64())
-                        .bind(i64::from(limit));
+                        .bind(i64::from(limit))
+                        .bind(signed::<i64, _>(CLAIM_BYTES_MAX)?);
                     let claimed = fetch(&mut tx, query, rows::outbox).await?;
                     // If this reply is lost, `leased` returns what was claimed.
                     commit_repeatable(tx).await?;

@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        EventStoreError, FailedOutboxRow, NewOutboxRow, Outbox, OutboxRow, OutboxStats,
-        PublisherId, UnconfirmedMessage, rows,
+        CLAIM_BYTES_MAX, EventStoreError, FailedOutboxRow, NewOutboxRow, Outbox, OutboxRow,
+        OutboxStats, PublisherId, UnconfirmedMessage, rows,
     },
     connection::{SqliteEventStore, commit, detached},
     query::{execute, fetch, fetch_one, nth},
@@ -35,16 +35,21 @@ const CLAIMABLE: &str = "
 const CLAIM: &str = "
     UPDATE outbox SET owner = ?1, leased_until = ?2
     WHERE position IN (
-        SELECT o.position FROM outbox AS o
-        WHERE (o.leased_until IS NULL OR o.leased_until <= ?3) AND (o.next_attempt_at IS NULL OR o.next_attempt_at <= ?3)
-          AND NOT EXISTS (
-              SELECT 1 FROM outbox AS older
-              WHERE older.task_id = o.task_id AND older.position < o.position
-                AND (older.next_attempt_at > ?3
-                     OR (older.leased_until > ?3 AND older.owner <> ?1))
-          )
-        ORDER BY o.position
-        LIMIT ?4
+        SELECT position FROM (
+            SELECT position, SUM(bytes) OVER (ORDER BY position) - bytes AS before
+            FROM (
+                SELECT o.position, LENGTH(o.body) AS bytes FROM outbox AS o
+                WHERE (o.leased_until IS NULL OR o.leased_until <= ?3) AND (o.next_attempt_at IS NULL OR o.next_attempt_at <= ?3)
+                  AND NOT EXISTS (
+                      SELECT 1 FROM outbox AS older
+                      WHERE older.task_id = o.task_id AND older.position < o.position
+                        AND (older.next_attempt_at > ?3
+                             OR (older.leased_until > ?3 AND older.owner <> ?1))
+                  )
+                ORDER BY o.position
+                LIMIT ?4
+            )
+        ) WHERE before < ?5
     )
     RETURNING position, message_id, task_id, routing_key, message_type, body, attempts";
 
@@ -131,7 +136,8 @@ impl Outbox for SqliteEventStore {
                 .bind(publisher.0.hyphenated())
                 .bind(later(now, lease))
                 .bind(micros(now))
-                .bind(i64::from(limit));
+                .bind(i64::from(limit))
+                .bind(i64::try_from(CLAIM_BYTES_MAX).unwrap_or(i64::MAX));
             let mut claimed = fetch(&mut *tx, query, rows::outbox).await?;
             commit(tx).await?;
             // RETURNING guarantees no order.

@@ -47,6 +47,7 @@ macro_rules! for_each_case {
             messages_belong_to_the_publisher_that_commits_them;
             messages_behind_those_of_others_go_to_the_relay;
             a_claim_takes_the_oldest_and_keeps_the_order_of_a_task;
+            a_claim_ends_after_so_many_bytes;
             a_message_that_backs_off_holds_back_its_own_task_only;
             a_lapsed_lease_is_taken_over_and_a_renewed_one_is_not;
             a_publisher_finds_out_what_it_holds;

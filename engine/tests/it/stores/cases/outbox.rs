@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use glyph_workflow_engine::store::{
-    NewOutboxRow, OpenedTask, OutboxRow, PublisherId, Store, UnconfirmedMessage,
+    CLAIM_BYTES_MAX, NewOutboxRow, OpenedTask, OutboxRow, PublisherId, Store, UnconfirmedMessage,
 };
 use serde_json::json;
 
@@ -261,6 +261,21 @@ pub(in crate::stores) async fn confirmed_messages_are_gone(a: &impl Adapter) {
     store.confirmed(&[]).await.unwrap();
     store.release(&positions(&rows), None).await.unwrap();
     assert_eq!(store.outbox_stats().await.unwrap().pending, 0);
+}
+
+pub(in crate::stores) async fn a_claim_ends_after_so_many_bytes(a: &impl Adapter) {
+    let store = a.store();
+    let large = |n: u32| {
+        let mut row = message(id(&n.to_string()), None);
+        row.body = "x".repeat(CLAIM_BYTES_MAX / 2 + 1).into();
+        row
+    };
+    store.enqueue((0..5).map(large).collect()).await.unwrap();
+    let mut sizes = Vec::new();
+    for _ in 0..4 {
+        sizes.push(claim(&*store, publisher("relay")).await.len());
+    }
+    assert_eq!(sizes, [2, 2, 1, 0]);
 }
 
 pub(in crate::stores) async fn messages_without_a_batch_are_queued_once(a: &impl Adapter) {
