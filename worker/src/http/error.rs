@@ -86,6 +86,16 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
     }
 
+    /// A state is larger than what is answered at once.
+    pub(super) fn state_too_large(limit: usize) -> Self {
+        let detail = format!(
+            "the state has more than {} MiB; `GET /api/v1/tasks/{{task_id}}/events` answers the \
+             history in pages",
+            limit >> 20
+        );
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "state_too_large", detail)
+    }
+
     /// No such route.
     pub(super) fn no_route() -> Self {
         Self::new(

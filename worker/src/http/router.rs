@@ -336,7 +336,7 @@ fn task_operations() -> Vec<Operation> {
              that is about, without a version",
         )
         .answers_nothing(304, "The state still has the version of `If-None-Match`")
-        .problems(&[404]),
+        .problems(&[404, 422]),
         Operation::get(
             "/api/v1/tasks/{task_id}/events",
             "list_task_events",

@@ -1,6 +1,6 @@
 //! Tasks: search, state, history, explanation.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io};
 
 use axum::{
     Json,
@@ -37,6 +37,9 @@ pub(super) enum SeenState {
     Whole(StateDocument<'static>),
     Own(OwnTask),
 }
+
+/// Bytes of JSON in which a state is answered. What is larger is read as its history, in pages.
+const STATE_BYTES_MAX: usize = 16 << 20;
 
 /// A state with its version as `ETag`.
 pub(super) fn state_response(status: StatusCode, state: &WorkflowSnapshot) -> Response {
@@ -100,7 +103,32 @@ pub(super) async fn state(
     if known.is_some_and(|known| known.split(',').any(is_known)) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
     }
-    Ok(state_response(StatusCode::OK, state.snapshot()))
+    let mut json = BoundedJson(Vec::new());
+    if serde_json::to_writer(&mut json, &StateDocument::from(state.snapshot())).is_err() {
+        return Err(Problem::state_too_large(STATE_BYTES_MAX));
+    }
+    let headers = [
+        (header::ETAG, etag),
+        (header::CONTENT_TYPE, "application/json".to_owned()),
+    ];
+    Ok((headers, json.0).into_response())
+}
+
+/// JSON of at most [`STATE_BYTES_MAX`]; writing more fails.
+struct BoundedJson(Vec<u8>);
+
+impl io::Write for BoundedJson {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > STATE_BYTES_MAX {
+            return Err(io::Error::other("too large"));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 pub(super) async fn events(

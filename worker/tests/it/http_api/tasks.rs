@@ -225,10 +225,19 @@ workflow:
         .verb(task, "start", &json!({"workflow": "large"}))
         .await;
     let text = "x".repeat(1_000_000);
-    for user in 0..12 {
+    let state = format!("/api/v1/tasks/{task}/state");
+    for user in 0..17 {
         let submitted = server.verb(task, "submit", &work(user, &text, &[])).await;
         assert_eq!(submitted.status, StatusCode::OK);
+        if user == 11 {
+            let whole = server.get(&state).await;
+            assert_eq!(whole.status, StatusCode::OK);
+            assert_eq!(whole.headers["content-type"], "application/json");
+            assert!(whole.headers.contains_key("etag"));
+        }
     }
+    // A state has no pages; one beyond its bound is read as its history.
+    assert_problem(&server.get(&state).await, 422, "state_too_large");
     let (mut after, mut versions, mut pages) = (0, Vec::new(), 0);
     loop {
         let path = format!("/api/v1/tasks/{task}/events?limit=1000&after={after}");
