@@ -1,7 +1,8 @@
 //! Points at which a test may end the process, to check that a restart recovers.
 //!
-//! With the feature `failpoints`, `GLYPH_CRASH_AT=point:n` aborts the process on the n-th pass of
-//! that point. Without it, every call here is empty and the variable is not read.
+//! With the feature `faults`, `GLYPH_CRASH_AT=point:n` aborts the process on the n-th pass of that
+//! point, and `GLYPH_CRASH_ON_TASK=UUID` as soon as a batch has a command for that task. Without it,
+//! every call here is empty and the variables are not read.
 
 use std::{fmt, future::Future, str::FromStr, sync::Arc};
 
@@ -127,21 +128,37 @@ impl FromStr for Crash {
 pub struct Failpoints {
     #[cfg(feature = "faults")]
     armed: Option<Arc<(Crash, std::sync::atomic::AtomicU64)>>,
+    /// The task whose commands kill.
+    #[cfg(feature = "faults")]
+    deadly: Option<glyph_workflow_engine::ids::TaskId>,
 }
 
 #[cfg(feature = "faults")]
 impl Failpoints {
     /// The crash requested by the environment.
     pub fn from_env() -> Result<Self, InvalidCrash> {
-        match std::env::var("GLYPH_CRASH_AT") {
-            Ok(text) => text.parse().map(Self::at),
-            Err(_) => Ok(Self::default()),
+        let faults = match std::env::var("GLYPH_CRASH_AT") {
+            Ok(text) => text.parse().map(Self::at)?,
+            Err(_) => Self::default(),
+        };
+        let deadly = std::env::var("GLYPH_CRASH_ON_TASK");
+        Ok(Self {
+            deadly: deadly.ok().and_then(|task| task.parse().ok()),
+            ..faults
+        })
+    }
+
+    /// Ends the process if one of the tasks is the deadly one.
+    fn touch<'a>(&self, mut tasks: impl Iterator<Item = &'a glyph_workflow_engine::ids::TaskId>) {
+        if self.deadly.is_some() && tasks.any(|task| Some(*task) == self.deadly) {
+            std::process::abort();
         }
     }
 
     fn at(crash: Crash) -> Self {
         Self {
             armed: Some(Arc::new((crash, std::sync::atomic::AtomicU64::new(0)))),
+            deadly: None,
         }
     }
 
@@ -240,6 +257,7 @@ mod decorator {
     #[async_trait]
     impl EventStore for CrashingStore {
         async fn open(&self, request: OpenRequest) -> Result<OpenBatch, EventStoreError> {
+            self.failpoints.touch(request.tasks.keys());
             let open = self.store.open(request).await?;
             Ok(OpenBatch {
                 tx: Box::new(CrashingTx {

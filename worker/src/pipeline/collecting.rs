@@ -13,6 +13,9 @@ use super::{
 };
 use crate::broker::Receipt;
 
+/// A possible poison command waits no longer than this for others to go first.
+const SUSPECT_WAIT_MAX: Duration = Duration::from_secs(10);
+
 /// Collects batches from the commands that enter a lane.
 pub(super) struct Collector {
     incoming: mpsc::Receiver<Incoming>,
@@ -57,7 +60,7 @@ impl Collector {
                 Ok(_) => self.waiting.extend(more.drain(..)),
             }
         }
-        self.shuffle_suspects();
+        self.postpone_suspects();
         let len = batch_len(
             &self.waiting,
             batch_max,
@@ -67,20 +70,27 @@ impl Collector {
         Some(self.waiting.drain(..len.max(1)).collect())
     }
 
-    /// Picks the next one among possible poison commands at random. A command that kills the
-    /// process returns at the head of the queue, with its neighbours behind it. If it were always
-    /// taken first, none of them would ever be acknowledged, and all would reach the delivery limit
-    /// together. At random, the harmless ones get past it. Changing the order is safe: a task is
-    /// protected by its version, not by the order of commands.
-    fn shuffle_suspects(&mut self) {
-        let candidate = self
-            .waiting
-            .front()
-            .is_some_and(|job| may_be_poison(job.deliveries_before()));
-        if candidate {
-            let (_, lot) = uuid::Uuid::now_v7().as_u64_pair();
-            let lot = usize::try_from(lot & 0xffff_ffff).unwrap_or_default() % self.waiting.len();
-            self.waiting.swap(0, lot);
+    /// Lets all others go before a possible poison command, as long as there are others and it has
+    /// not waited for [`SUSPECT_WAIT_MAX`]. A command that kills the process returns at the head of
+    /// the queue, with its neighbours behind it. If it were always taken first, none of them would
+    /// ever be acknowledged, and all would reach the delivery limit together. So those delivered the
+    /// fewest times come first, and one of the equals at random: the harmless ones get past it.
+    /// Changing the order is safe: a task is protected by its version, not by the order of commands.
+    fn postpone_suspects(&mut self) {
+        let is_suspect = |job: &Incoming| {
+            may_be_poison(job.deliveries_before()) && job.received_at().elapsed() < SUSPECT_WAIT_MAX
+        };
+        if !self.waiting.front().is_some_and(is_suspect) {
+            return;
+        }
+        let (_, lot) = uuid::Uuid::now_v7().as_u64_pair();
+        let fewest = self.waiting.iter().map(Incoming::deliveries_before).min();
+        let equals: Vec<usize> = (0..self.waiting.len())
+            .filter(|at| fewest == self.waiting.get(*at).map(Incoming::deliveries_before))
+            .collect();
+        let lot = usize::try_from(lot & 0xffff_ffff).unwrap_or_default() % equals.len().max(1);
+        if let Some(next) = equals.get(lot) {
+            self.waiting.swap(0, *next);
         }
     }
 

@@ -8,11 +8,12 @@ const DIVISOR: usize = 8;
 
 /// After this many earlier deliveries, a batch of any allowed size is down to one or a few
 /// commands.
-const SUSPECT_AFTER: u32 = 3;
+const SUSPECT_AFTER: u32 = 2;
 
 /// Bytes of commands in a batch; a batch ends before the command that passes it, and a larger
-/// command travels alone. What is written for a command is about ten times its size.
-pub(super) const BATCH_BYTES_MAX: usize = 4 << 20;
+/// command travels alone. What is written for a command is about ten times its size, and each lane has
+/// a batch at work.
+pub(super) const BATCH_BYTES_MAX: usize = 2 << 20;
 /// A full batch that took no longer than this lets the next one be larger.
 const QUICK: Duration = Duration::from_secs(1);
 

@@ -8,11 +8,12 @@ use std::{
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::Path,
     process::{Child, Command, Output, Stdio},
+    time::Duration,
 };
 
 use glyph_worker::webhook::{WebhookClient, WebhookRequest, WebhookSecret, WebhookSettings};
 use serde_json::json;
-use sqlx::{Connection, PgConnection, raw_sql};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -179,12 +180,13 @@ async fn a_broker_is_used_only_with_the_right_certificate() {
     accepting.abort();
 }
 
+/// Set for a run of the test below in a process of its own: the port that it calls. The authorities
+/// that are trusted are read once in a process.
+const CALLED_PORT: &str = "GLYPH_TEST_CALLED_PORT";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_webhook_goes_only_to_a_server_with_the_right_certificate() {
-    let authority = Authority::new();
-    let server = TlsServer::start(&authority.issue("localhost", false)).await;
-    let plain = wiremock::MockServer::start().await;
-    for port in [server.port, plain.address().port()] {
+    let call = async |port: u16, timeout| {
         let place = format!("localhost:{port}");
         let client = WebhookClient::new(WebhookSettings {
             hosts: vec![place.parse().unwrap()],
@@ -198,11 +200,90 @@ async fn a_webhook_goes_only_to_a_server_with_the_right_certificate() {
                 id: Uuid::from_u128(7),
                 url: &format!("https://{place}/"),
                 headers: &BTreeMap::new(),
-                timeout: DEADLINE,
+                timeout,
                 body: &json!({}),
             })
             .await;
-        assert!(refused.is_err(), "{refused:?}");
+        format!("{:?}", refused.unwrap_err())
+    };
+    if let Ok(port) = std::env::var(CALLED_PORT) {
+        let why = call(port.parse().unwrap(), Duration::from_secs(2)).await;
+        println!("it failed: {why}");
+        return;
     }
+    let (authority, other) = (Authority::new(), Authority::new());
+    let plain = wiremock::MockServer::start().await;
+    let why = call(plain.address().port(), DEADLINE).await;
+    assert!(
+        why.contains("corrupt message") || why.contains("InvalidMessage"),
+        "{why}"
+    );
     assert_eq!(plain.received_requests().await.unwrap().len(), 0);
+    for (certificate, trusted, reason) in [
+        (authority.issue("localhost", false), &other, "UnknownIssuer"),
+        (authority.issue("localhost", true), &authority, "xpired"),
+        (
+            authority.issue("models.example.org", false),
+            &authority,
+            "NotValidForName",
+        ),
+        // The right one: the call gets through to a server that says nothing.
+        (authority.issue("localhost", false), &authority, "TimedOut"),
+    ] {
+        let server = TlsServer::start(&certificate).await;
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--nocapture"])
+            .arg("links::a_webhook_goes_only_to_a_server_with_the_right_certificate")
+            .env(CALLED_PORT, server.port.to_string())
+            .env("SSL_CERT_FILE", trusted.file())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{said}");
+        let why = said.lines().find(|line| line.contains("it failed: "));
+        assert!(
+            why.is_some_and(|why| why.contains(reason)),
+            "{reason}: {said}"
+        );
+    }
+}
+
+/// What a server without `fsync` has acknowledged is gone with its machine. On this machine that is
+/// the tester's own affair. The address of any interface is none of loopback, and leads there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_does_not_sync_is_refused_beyond_this_machine() {
+    let server = PrivateService::start("postgres");
+    let far = server.url.replace("127.0.0.1", "0.0.0.0");
+    let far = format!("{far}?sslmode=disable");
+    let migrate = |url: &str| {
+        let output = glyph(&["migrate"]).env("DATABASE_URL", url).output();
+        let output = output.unwrap();
+        (output.status.code(), told(&output))
+    };
+    for (set, fits) in [("on", true), ("off", false), ("on", true)] {
+        let mut conn = PgConnection::connect(&server.url).await.unwrap();
+        for sql in [
+            format!("ALTER SYSTEM SET fsync = {set}"),
+            "SELECT pg_reload_conf()".to_owned(),
+        ] {
+            raw_sql(AssertSqlSafe(sql))
+                .execute(&mut conn)
+                .await
+                .unwrap();
+        }
+        conn.close().await.unwrap();
+        eventually("the setting", async || {
+            let mut conn = PgConnection::connect(&server.url).await.unwrap();
+            let shown: String = sqlx::query_scalar("SHOW fsync")
+                .fetch_one(&mut conn)
+                .await
+                .unwrap();
+            (shown == set).then_some(())
+        })
+        .await;
+        let (code, text) = migrate(&far);
+        assert_eq!(code == Some(0), fits, "{text}");
+        assert!(fits || text.contains("fsync = off"), "{text}");
+        assert_eq!(migrate(&server.url).0, Some(0));
+    }
 }

@@ -23,6 +23,7 @@ mod processes;
 mod rights;
 mod schema_contract;
 mod services;
+mod storms;
 mod sub_workflows;
 mod support;
 mod tokens;
