@@ -17,6 +17,7 @@ mod import;
 mod labels;
 mod least_privilege;
 mod links;
+mod operations_page;
 mod own_handlers;
 mod pipeline;
 mod processes;

@@ -1,0 +1,190 @@
+//! `docs/operations.md` and what stands beside it: the alerts are those of the rules, the tests that
+//! it names exist, its commands are ones that the binary takes, and what is deployed has few rights.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use glyph_worker::{cli::Cli, metrics::Metrics};
+use serde_json::Value;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn page() -> String {
+    read("docs/operations.md")
+}
+
+/// Names in backticks in the cells of a row.
+fn names(row: &str) -> impl Iterator<Item = &str> {
+    row.split('`').skip(1).step_by(2)
+}
+
+/// The documents of a file of YAML.
+fn documents(path: &str) -> Vec<Value> {
+    let text = read(path);
+    let documents = text.split("\n---\n");
+    documents
+        .map(|document| serde_yaml::from_str(document).unwrap())
+        .collect()
+}
+
+#[test]
+fn every_alert_is_explained_and_stands_on_metrics_that_exist() {
+    let rules = documents("docker/alerts.yml").remove(0);
+    let rules = rules["groups"][0]["rules"].as_array().unwrap();
+    let alerts: BTreeSet<&str> = rules
+        .iter()
+        .map(|rule| rule["alert"].as_str().unwrap())
+        .collect();
+    let page = page();
+    let rows = page.lines().filter(|line| line.starts_with("| `Glyph"));
+    let explained: BTreeSet<&str> = rows.filter_map(|row| names(row).next()).collect();
+    assert_eq!(explained, alerts);
+
+    let metrics = Metrics::new().unwrap().encode();
+    let is_known = |name: &str| {
+        let base = name.trim_end_matches("_bucket");
+        metrics.contains(&format!("# TYPE {base} "))
+    };
+    let texts = rules
+        .iter()
+        .map(|rule| rule["expr"].as_str().unwrap())
+        .chain(names(&page));
+    for text in texts {
+        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let words = text.split(|c| !is_part(c));
+        let metrics = words.filter(|word| word.starts_with("glyph_"));
+        // The role of the worker, in examples, is none.
+        for metric in metrics.filter(|metric| *metric != "glyph_worker") {
+            assert!(is_known(metric), "{metric} in {text}");
+        }
+    }
+}
+
+#[test]
+fn every_failure_names_tests_that_exist() {
+    fn sources(folder: &Path, code: &mut String) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, code);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                code.push_str(&fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let mut code = String::new();
+    for folder in ["engine/src", "engine/tests", "worker/src", "worker/tests"] {
+        sources(&root().join(folder), &mut code);
+    }
+    let page = page();
+    let (_, table) = page.split_once("\n## What may fail\n").unwrap();
+    let rows: Vec<&str> = table
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| **"))
+        .skip(1)
+        .collect();
+    assert!(rows.len() > 40, "the table is read: {}", rows.len());
+    for row in rows {
+        let (_, tests) = row.trim_end_matches(" |").rsplit_once(" | ").unwrap();
+        assert!(names(tests).next().is_some(), "{row}");
+        for test in names(tests) {
+            assert!(code.contains(&format!("fn {test}(")), "{test}: {row}");
+        }
+    }
+}
+
+#[test]
+fn commands_of_the_pages_are_ones_that_the_binary_takes() {
+    let mut taken = 0;
+    for path in [
+        "docs/operations.md",
+        "docs/running.md",
+        "docs/security.md",
+        "deploy/README.md",
+    ] {
+        let text = read(path);
+        let lines = text.lines().map(str::trim_start);
+        for line in lines.filter_map(|line| line.strip_prefix("$ ")) {
+            let Some(at) = line.find("glyph ") else {
+                continue;
+            };
+            // An assignment may stand before it, nothing else.
+            if !line[..at].is_empty() && !line[..at].ends_with("… ") {
+                continue;
+            }
+            let mut words: Vec<String> = Vec::new();
+            for (index, part) in line[at..].split('"').enumerate() {
+                if index % 2 == 1 {
+                    words.push(part.to_owned());
+                } else {
+                    words.extend(part.split_whitespace().map(str::to_owned));
+                }
+            }
+            let read = Cli::read(words.into_iter().map(Into::into));
+            assert!(read.is_ok(), "{path}: {line}: {:?}", read.err());
+            taken += 1;
+        }
+    }
+    assert!(taken >= 8, "{taken} commands");
+}
+
+/// The owner migrates, once; workers have accounts of their own, and never the owner's secret.
+#[test]
+fn what_is_deployed_runs_workers_with_the_rights_of_workers() {
+    let compose = documents("docker-compose.yml").remove(0);
+    let worker = &compose["services"]["worker"];
+    assert_eq!(
+        worker["command"],
+        serde_json::json!(["worker", "--no-migrate"])
+    );
+    assert!(!worker["volumes"].to_string().contains("\"secrets:"));
+    let migrate = &compose["services"]["migrate"];
+    assert_eq!(migrate["command"], serde_json::json!(["migrate"]));
+
+    let job = documents("deploy/kubernetes/migrate.yaml").remove(0);
+    assert_eq!(job["kind"], "Job");
+    let pod = &job["spec"]["template"]["spec"];
+    assert_eq!(
+        pod["initContainers"][0]["args"],
+        serde_json::json!(["migrate"])
+    );
+    let deployment = documents("deploy/kubernetes/worker.yaml").remove(0);
+    let pod = &deployment["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    assert_eq!(
+        container["args"],
+        serde_json::json!(["worker", "--no-migrate"])
+    );
+    assert_eq!(container["livenessProbe"]["httpGet"]["path"], "/livez");
+    assert_eq!(container["readinessProbe"]["httpGet"]["path"], "/readyz");
+    assert!(!deployment.to_string().contains("glyph-owner"));
+    let of = |name: &str| {
+        let set = container["env"].as_array().unwrap();
+        let found = set.iter().find(|set| set["name"] == name).unwrap();
+        found["value"].as_str().unwrap().to_owned()
+    };
+    let drain: u64 = of("GLYPH_DRAIN_SECS").parse().unwrap();
+    assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() > drain);
+
+    let worker = read("deploy/systemd/glyph-worker.service");
+    assert!(worker.contains("\nExecStart=/usr/local/bin/glyph worker --no-migrate\n"));
+    assert!(!worker.contains("owner_database_url"));
+    let migrate = read("deploy/systemd/glyph-migrate.service");
+    assert!(migrate.contains("\nExecStart=/usr/local/bin/glyph migrate\n"));
+    // The accounts are those whose rights are tested.
+    for path in ["deploy/README.md", "docs/running.md"] {
+        let text = read(path);
+        let rights =
+            r"set_permissions glyph-worker '^glyph\..*' '^(glyph\..*|amq\.default)$' '^glyph\..*'";
+        assert!(text.contains(rights), "{path}");
+    }
+}
