@@ -9,8 +9,7 @@ use super::{
     bench::BenchArgs, config::ConfigVerb, dead_letter::DeadLetterVerb, demo::DemoArgs,
     goal::GoalVerb, labels::LabelsVerb, needs, outbox::OutboxVerb, output::Format,
     publish::PublishArgs, rebuild::RebuildArgs, rejected::RejectedVerb, settings, task::TaskVerb,
-    topology::TopologyVerb,
-    worker::WorkerArgs, workflow::WorkflowVerb,
+    topology::TopologyVerb, worker::WorkerArgs, workflow::WorkflowVerb,
 };
 use crate::settings::SettingsFlags;
 

@@ -14,7 +14,8 @@ const OWN: &str = "the database, as the owner of its tables";
 const BROKER: &str = "the broker, as the worker's account";
 
 /// The queues, and whose they are.
-const DECLARE: &str = "the database, SELECT alone; the broker, with the right to configure the prefix";
+const DECLARE: &str =
+    "the database, SELECT alone; the broker, with the right to configure the prefix";
 
 /// Every verb with what it needs. A test compares it with the tree of verbs.
 const NEEDS: &[(&str, &str)] = &[
