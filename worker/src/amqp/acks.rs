@@ -4,7 +4,9 @@
 //! to a tag. A settled delivery therefore waits until all before it are settled too, and one frame
 //! acks them all. One slow delivery must not block the rest for ever, because the broker stops at
 //! the prefetch limit: once a delivery lags by more than half of that limit, the settled ones
-//! behind it are acked singly.
+//! behind it are acked singly. So they are, too, while a delivery is open that has failed before: it may
+//! be what kills the process, and what is settled behind it would be delivered again at each death, until
+//! it reached the delivery limit with it.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -31,12 +33,20 @@ pub(super) enum Frame {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tag {
-    /// Delivered, so many bytes; its work is not finished.
-    Open(usize),
+    /// Delivered; its work is not finished.
+    Open(Opened),
     /// Settled, but not yet acked.
     Settled,
     /// Acked or returned: the broker knows.
     Acknowledged,
+}
+
+/// A delivery at work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Opened {
+    bytes: usize,
+    /// It was delivered before.
+    again: bool,
 }
 
 /// The state of the deliveries of one channel.
@@ -50,6 +60,8 @@ pub(super) struct Watermark {
     lag_max: usize,
     /// Bytes of the open deliveries.
     held_bytes: usize,
+    /// Open deliveries that were delivered before.
+    again: usize,
 }
 
 impl Watermark {
@@ -61,14 +73,17 @@ impl Watermark {
             given_back: Vec::new(),
             lag_max: usize::from(prefetch / 2),
             held_bytes: 0,
+            again: 0,
         }
     }
 
-    /// Records a delivery. Tags of a channel come in order, without gaps.
-    pub(super) fn delivered(&mut self, tag: u64, bytes: usize) {
+    /// Records a delivery, and whether it is not the first one of its message. Tags of a channel come
+    /// in order, without gaps.
+    pub(super) fn delivered(&mut self, tag: u64, bytes: usize, again: bool) {
         while self.highest() < tag {
-            self.tags.push_back(Tag::Open(bytes));
+            self.tags.push_back(Tag::Open(Opened { bytes, again }));
             self.held_bytes += bytes;
+            self.again += usize::from(again);
         }
     }
 
@@ -102,7 +117,7 @@ impl Watermark {
             self.tags.pop_front();
         }
         frames.extend(settled.map(Frame::AckUpTo));
-        if self.tags.len() > self.lag_max {
+        if self.tags.len() > self.lag_max || self.again > 0 {
             for (tag, state) in (self.low + 1..).zip(&mut self.tags) {
                 if *state == Tag::Settled {
                     *state = Tag::Acknowledged;
@@ -123,11 +138,12 @@ impl Watermark {
         let at = above.and_then(|above| usize::try_from(above).ok());
         let state = at.and_then(|at| self.tags.get_mut(at));
         let Some(state) = state else { return false };
-        let Tag::Open(bytes) = *state else {
+        let Tag::Open(opened) = *state else {
             return false;
         };
         *state = to;
-        self.held_bytes -= bytes;
+        self.held_bytes -= opened.bytes;
+        self.again -= usize::from(opened.again);
         true
     }
 }
@@ -142,8 +158,8 @@ pub(super) struct ChannelAcks {
 }
 
 impl ChannelAcks {
-    pub(super) fn delivered(&self, tag: u64, bytes: usize) {
-        self.lock().delivered(tag, bytes);
+    pub(super) fn delivered(&self, tag: u64, bytes: usize, again: bool) {
+        self.lock().delivered(tag, bytes, again);
     }
 
     /// The broker leaves at most this many deliveries unacknowledged from now on.
@@ -330,7 +346,7 @@ mod tests {
                     Step::Deliver if broker.unacknowledged.len() < usize::from(prefetch) => {
                         broker.delivered += 1;
                         broker.unacknowledged.insert(broker.delivered);
-                        watermark.delivered(broker.delivered, 3);
+                        watermark.delivered(broker.delivered, 3, broker.delivered.is_multiple_of(7));
                     }
                     Step::Deliver => {}
                     Step::Settle(tag) => {
@@ -375,7 +391,7 @@ mod tests {
     #[test]
     fn a_batch_takes_one_frame() {
         let mut watermark = Watermark::new(100);
-        (1..=40).for_each(|tag| watermark.delivered(tag, 1));
+        (1..=40).for_each(|tag| watermark.delivered(tag, 1, false));
         (1..=40).rev().for_each(|tag| watermark.settle(tag));
         assert_eq!(watermark.take(), [Frame::AckUpTo(40)]);
         assert_eq!(watermark.take(), []);
@@ -384,15 +400,29 @@ mod tests {
     #[test]
     fn a_straggler_holds_back_no_more_than_half_the_prefetch() {
         let mut watermark = Watermark::new(10);
-        (1..=5).for_each(|tag| watermark.delivered(tag, 1));
+        (1..=5).for_each(|tag| watermark.delivered(tag, 1, false));
         (2..=5).for_each(|tag| watermark.settle(tag));
         assert_eq!(watermark.take(), []);
-        watermark.delivered(6, 1);
+        watermark.delivered(6, 1, false);
         let singly: Vec<_> = (2..=5).map(Frame::Ack).collect();
         assert_eq!(watermark.take(), singly);
         watermark.settle(1);
         watermark.settle(6);
         assert_eq!(watermark.take(), [Frame::AckUpTo(6)]);
+    }
+
+    /// It may be what kills the process, again and again.
+    #[test]
+    fn nothing_waits_behind_a_delivery_that_has_failed_before() {
+        let mut watermark = Watermark::new(100);
+        watermark.delivered(1, 1, true);
+        (2..=4).for_each(|tag| watermark.delivered(tag, 1, false));
+        (2..=3).for_each(|tag| watermark.settle(tag));
+        assert_eq!(watermark.take(), [Frame::Ack(2), Frame::Ack(3)]);
+        watermark.settle(1);
+        assert_eq!(watermark.take(), [Frame::AckUpTo(1)]);
+        watermark.settle(4);
+        assert_eq!(watermark.take(), [Frame::AckUpTo(4)]);
     }
 
     #[test]
@@ -401,7 +431,7 @@ mod tests {
         let (old, _) = book.open(10);
         book.close(old);
         let (new, lane) = book.open(10);
-        lane.delivered(1, 1);
+        lane.delivered(1, 1, false);
         book.settle(&[
             Receipt {
                 channel: old,

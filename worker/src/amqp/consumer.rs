@@ -407,10 +407,12 @@ impl QueueChannel {
         buffer: &mpsc::UnboundedSender<Delivery>,
     ) {
         let bytes = delivery.data.len();
+        let tag = delivery.delivery_tag;
+        let read = read(self.queue, self.id, delivery);
         self.prefetch.delivered(bytes);
-        self.acks.delivered(delivery.delivery_tag, bytes);
+        self.acks.delivered(tag, bytes, read.deliveries_before > 0);
         // Fails only if the receiver is gone.
-        let _ = buffer.send(read(self.queue, self.id, delivery));
+        let _ = buffer.send(read);
     }
 }
 

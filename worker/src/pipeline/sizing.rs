@@ -8,7 +8,7 @@ const DIVISOR: usize = 8;
 
 /// After this many earlier deliveries, a batch of any allowed size is down to one or a few
 /// commands.
-const SUSPECT_AFTER: u32 = 2;
+const SUSPECT_AFTER: u32 = 3;
 
 /// Bytes of commands in a batch; a batch ends before the command that passes it, and a larger
 /// command travels alone. What is written for a command is about ten times its size, and each lane has

@@ -225,10 +225,10 @@ async fn a_webhook_goes_only_to_a_server_with_the_right_certificate() {
         (
             authority.issue("models.example.org", false),
             &authority,
-            "NotValidForName",
+            "not valid for name",
         ),
         // The right one: the call gets through to a server that says nothing.
-        (authority.issue("localhost", false), &authority, "TimedOut"),
+        (authority.issue("localhost", false), &authority, "Timeout"),
     ] {
         let server = TlsServer::start(&certificate).await;
         let output = Command::new(std::env::current_exe().unwrap())

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use glyph_worker::{cli::Cli, metrics::Metrics};
+use glyph_worker::cli::Cli;
 use serde_json::Value;
 
 fn root() -> PathBuf {
@@ -49,10 +49,13 @@ fn every_alert_is_explained_and_stands_on_metrics_that_exist() {
     let explained: BTreeSet<&str> = rows.filter_map(|row| names(row).next()).collect();
     assert_eq!(explained, alerts);
 
-    let metrics = Metrics::new().unwrap().encode();
+    // As they are declared: a gauge without a series yet is not shown.
+    let declared = read("worker/src/metrics.rs");
     let is_known = |name: &str| {
-        let base = name.trim_end_matches("_bucket");
-        metrics.contains(&format!("# TYPE {base} "))
+        let name = name
+            .trim_start_matches("glyph_")
+            .trim_end_matches("_bucket");
+        declared.contains(&format!("\"{name}\""))
     };
     let texts = rules
         .iter()

@@ -171,8 +171,11 @@ async fn a_drain_ends_in_its_time_whatever_waits_and_loses_nothing() {
     let most = Duration::from_secs(u64::from(DRAIN_SECS) + 2);
     assert!(took < most, "{took:?}");
 
-    links.database.set(Cable::Whole);
-    links.broker.set(Cable::Whole);
+    // Cut first: the broker would keep what it has delivered until it misses the heartbeat.
+    for link in [&links.database, &links.broker] {
+        link.set(Cable::Cut);
+        link.set(Cable::Whole);
+    }
     let mut healthy = links.worker(DRAIN_SECS).await;
     aftermath::check(&links.services, &tap, &commands, "drain").await;
     healthy.start_kill().unwrap();
