@@ -1,7 +1,12 @@
 //! Commands that wait for a lane, and how the next batch is taken from them.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
+use glyph_workflow_engine::ids::CommandId;
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
@@ -9,12 +14,35 @@ use tokio::{
 
 use super::{
     job::Incoming,
-    sizing::{BatchLimit, batch_len, may_be_poison},
+    sizing::{BatchLimit, SUSPECT_AFTER, batch_len, may_be_poison},
+    suspects::Suspects,
 };
 use crate::broker::Receipt;
 
-/// A possible poison command waits no longer than this for others to go first.
-const SUSPECT_WAIT_MAX: Duration = Duration::from_secs(10);
+/// A command that was at work at a death waits no longer than this for others to go first.
+const POSTPONED_MAX: Duration = Duration::from_mins(1);
+/// How long it waits at least after the first death, in every lane: about the time in which others
+/// are run and their acks reach the broker.
+const SUSPECT_WAIT: Duration = Duration::from_millis(500);
+/// The longest such wait.
+const SUSPECT_WAIT_MAX: Duration = Duration::from_secs(2);
+/// So many deliveries make a batch of one.
+const ALONE: u32 = u32::MAX;
+
+/// When a command may be run that was at work at a death; none if it was not. The more often it was,
+/// the later: other lanes have suspects, too, and the harmless ones have to be through before.
+fn not_before(job: &Incoming, known: &HashMap<CommandId, u64>) -> Option<Instant> {
+    let runs = u32::try_from(runs_of(job, known)).unwrap_or(u32::MAX);
+    let wait = SUSPECT_WAIT.saturating_mul(runs.saturating_mul(runs));
+    let at = job.received_at() + wait.min(SUSPECT_WAIT_MAX);
+    (runs > 0 && at > Instant::now()).then_some(at)
+}
+
+/// How often a command was at work when a process died.
+fn runs_of(job: &Incoming, known: &HashMap<CommandId, u64>) -> u64 {
+    let id = job.command_id();
+    id.and_then(|id| known.get(&id).copied()).unwrap_or(0)
+}
 
 /// Collects batches from the commands that enter a lane.
 pub(super) struct Collector {
@@ -23,6 +51,7 @@ pub(super) struct Collector {
     waiting: VecDeque<Incoming>,
     pub(super) limit: BatchLimit,
     batch_wait: Duration,
+    suspects: Arc<Suspects>,
 }
 
 impl Collector {
@@ -30,12 +59,14 @@ impl Collector {
         incoming: mpsc::Receiver<Incoming>,
         batch_max: usize,
         batch_wait: Duration,
+        suspects: Arc<Suspects>,
     ) -> Self {
         Self {
             incoming,
             waiting: VecDeque::new(),
             limit: BatchLimit::new(batch_max),
             batch_wait,
+            suspects,
         }
     }
 
@@ -46,13 +77,41 @@ impl Collector {
         if self.waiting.is_empty() {
             self.waiting.push_back(self.incoming.recv().await?);
         }
+        let batch_max = self.limit.commands();
+        let known = loop {
+            self.gather(batch_max).await;
+            let known = self.postpone_suspects().await;
+            // Only those are left; another one that comes goes first.
+            let Some(not_before) = self.waiting.front().and_then(|job| not_before(job, &known))
+            else {
+                break known;
+            };
+            match timeout_at(not_before, self.incoming.recv()).await {
+                Ok(Some(next)) => self.waiting.push_back(next),
+                Ok(None) | Err(_) => break known,
+            }
+        };
+        let len = batch_len(
+            &self.waiting,
+            batch_max,
+            |job| match runs_of(job, &known) {
+                // The list tells which of them are to blame: no need for smaller ones.
+                0 => job.deliveries_before().min(SUSPECT_AFTER),
+                _ => ALONE,
+            },
+            Incoming::bytes,
+        );
+        Some(self.waiting.drain(..len.max(1)).collect())
+    }
+
+    /// Takes what is there, and waits for more until the oldest command has waited long enough.
+    async fn gather(&mut self, batch_max: usize) {
         let oldest = self
             .waiting
             .front()
             .map_or_else(Instant::now, Incoming::received_at);
         let deadline = oldest + self.batch_wait;
         let mut more = Vec::new();
-        let batch_max = self.limit.commands();
         while self.waiting.len() < batch_max {
             let room = batch_max - self.waiting.len();
             match timeout_at(deadline, self.incoming.recv_many(&mut more, room)).await {
@@ -60,38 +119,27 @@ impl Collector {
                 Ok(_) => self.waiting.extend(more.drain(..)),
             }
         }
-        self.postpone_suspects();
-        let len = batch_len(
-            &self.waiting,
-            batch_max,
-            Incoming::deliveries_before,
-            Incoming::bytes,
-        );
-        Some(self.waiting.drain(..len.max(1)).collect())
     }
 
-    /// Lets all others go before a possible poison command, as long as there are others and it has
-    /// not waited for [`SUSPECT_WAIT_MAX`]. A command that kills the process returns at the head of
-    /// the queue, with its neighbours behind it. If it were always taken first, none of them would
-    /// ever be acknowledged, and all would reach the delivery limit together. So those delivered the
-    /// fewest times come first, and one of the equals at random: the harmless ones get past it.
+    /// Lets all others go before the commands that were at work when a process died, for a while.
     /// Changing the order is safe: a task is protected by its version, not by the order of commands.
-    fn postpone_suspects(&mut self) {
-        let is_suspect = |job: &Incoming| {
-            may_be_poison(job.deliveries_before()) && job.received_at().elapsed() < SUSPECT_WAIT_MAX
-        };
-        if !self.waiting.front().is_some_and(is_suspect) {
-            return;
+    async fn postpone_suspects(&mut self) -> HashMap<CommandId, u64> {
+        let front = self.waiting.front().map(Incoming::deliveries_before);
+        if !front.is_some_and(may_be_poison) {
+            return HashMap::new();
         }
-        let (_, lot) = uuid::Uuid::now_v7().as_u64_pair();
-        let fewest = self.waiting.iter().map(Incoming::deliveries_before).min();
-        let equals: Vec<usize> = (0..self.waiting.len())
-            .filter(|at| fewest == self.waiting.get(*at).map(Incoming::deliveries_before))
-            .collect();
-        let lot = usize::try_from(lot & 0xffff_ffff).unwrap_or_default() % equals.len().max(1);
-        if let Some(next) = equals.get(lot) {
-            self.waiting.swap(0, *next);
+        let mut known = self.suspects.known().await;
+        let has_waited = |job: &Incoming| job.received_at().elapsed() >= POSTPONED_MAX;
+        for job in self.waiting.iter().filter(|job| has_waited(job)) {
+            if let Some(id) = job.command_id() {
+                known.remove(&id);
+            }
         }
+        // Stable: the others keep their order.
+        self.waiting
+            .make_contiguous()
+            .sort_by_key(|job| runs_of(job, &known));
+        known
     }
 
     /// Takes out everything that is not in a batch yet; returns the receipts that must be given

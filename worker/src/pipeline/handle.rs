@@ -30,6 +30,7 @@ use super::{
     publishing::LanePublisher,
     running::BatchRunner,
     shared::{BatchNumbers, LaneContext},
+    suspects::Suspects,
 };
 use crate::{
     broker::{CommandSource, MessagePublisher},
@@ -125,6 +126,7 @@ impl Pipeline {
             publisher: publisher.is_some().then_some(publisher_id),
             gate: Arc::clone(&gate),
             aside: Arc::clone(&aside),
+            suspects: Arc::new(Suspects::new(Arc::clone(&store))),
             metrics: Arc::clone(&metrics),
             failpoints: failpoints.clone(),
             traces,
@@ -234,7 +236,12 @@ fn start_lane(
     );
     let lane = Lane {
         shared: Arc::clone(shared),
-        collector: Collector::new(incoming, shared.batch_max, shared.batch_wait),
+        collector: Collector::new(
+            incoming,
+            shared.batch_max,
+            shared.batch_wait,
+            Arc::clone(&shared.suspects),
+        ),
         runner: BatchRunner::new(Arc::clone(shared), numbers, Arc::clone(outbox)),
         windows: send,
     };

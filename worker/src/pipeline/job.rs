@@ -89,6 +89,14 @@ impl Incoming {
         }
     }
 
+    /// The command's id; none if it cannot be read.
+    pub(super) fn command_id(&self) -> Option<CommandId> {
+        match self {
+            Self::Job(job) => Some(job.envelope.command_id),
+            Self::Unreadable { .. } => None,
+        }
+    }
+
     pub(super) fn deliveries_before(&self) -> u32 {
         match self {
             Self::Job(Job {

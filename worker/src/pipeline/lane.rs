@@ -23,6 +23,7 @@ use super::{
     job::{CommandCopy, CopyCause, Incoming, Job, Origin, attempts_before, reply_publication},
     running::{Attempt, BatchRunner, Failure, FailureCause},
     shared::LaneContext,
+    sizing::may_be_poison,
     window::PublishBatch,
 };
 use crate::{
@@ -44,8 +45,18 @@ impl Lane {
     /// Runs until every sender is gone and nothing waits.
     pub(super) async fn run(mut self) {
         while let Some(batch) = self.collector.next_batch().await {
+            let is_watched = |job: &&Incoming| may_be_poison(job.deliveries_before());
+            let watched = batch.iter().filter(is_watched);
+            let watched: Vec<_> = watched.filter_map(Incoming::command_id).collect();
             let jobs = self.set_unreadable_aside(batch).await;
+            if watched.is_empty() {
+                self.run_batch(jobs).await;
+                continue;
+            }
+            let suspects = Arc::clone(&self.shared.suspects);
+            suspects.at_work(&watched).await;
             self.run_batch(jobs).await;
+            suspects.done(&watched).await;
         }
     }
 

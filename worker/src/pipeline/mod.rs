@@ -21,6 +21,7 @@ mod publishing;
 mod running;
 mod shared;
 mod sizing;
+mod suspects;
 mod unknown_commit;
 mod window;
 

@@ -13,7 +13,7 @@ use glyph_workflow_engine::{ids::CommandId, store::PublisherId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{aside::SetAside, gate::Gate, processor::CommandProcessor};
+use super::{aside::SetAside, gate::Gate, processor::CommandProcessor, suspects::Suspects};
 use crate::{
     broker::{CommandSource, Receipt},
     failpoints::Failpoints,
@@ -30,6 +30,7 @@ pub(super) struct LaneContext {
     pub(super) publisher: Option<PublisherId>,
     pub(super) gate: Arc<Gate>,
     pub(super) aside: Arc<SetAside>,
+    pub(super) suspects: Arc<Suspects>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) failpoints: Failpoints,
     pub(super) traces: Traces,

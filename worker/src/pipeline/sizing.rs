@@ -6,9 +6,9 @@ use std::{collections::VecDeque, time::Duration};
 /// a few crashes, long before the delivery limit, and its neighbours survive.
 const DIVISOR: usize = 8;
 
-/// After this many earlier deliveries, a batch of any allowed size is down to one or a few
-/// commands.
-const SUSPECT_AFTER: u32 = 3;
+/// After this many earlier deliveries, what is run is written down before: a batch of any allowed
+/// size is down to a few commands.
+pub(super) const SUSPECT_AFTER: u32 = 2;
 
 /// Bytes of commands in a batch; a batch ends before the command that passes it, and a larger
 /// command travels alone. What is written for a command is about ten times its size, and each lane has
