@@ -36,6 +36,7 @@ WANTED = {
     "glyph_version_conflicts_total": set(),
     "glyph_retries_total": {"reason"},
     "glyph_dead_letters_total": {"reason"},
+    "glyph_job_items_total": {"outcome"},
     "glyph_outbox_pending": set(),
     "glyph_outbox_oldest_seconds": set(),
     "glyph_messages_published_total": {"type"},

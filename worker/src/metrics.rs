@@ -63,6 +63,26 @@ impl FinalOutcome {
     }
 }
 
+/// What became of an item of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum JobOutcome {
+    /// It was applied.
+    Succeeded,
+    /// It is dead or rejected again.
+    Failed,
+}
+
+impl JobOutcome {
+    const ALL: [Self; 2] = [Self::Succeeded, Self::Failed];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// Result of a look-up in the task cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CacheResult {
@@ -103,6 +123,7 @@ pub struct Metrics {
     retries: IntCounterVec,
     dead_letters: IntCounterVec,
     dead_letters_waiting: IntGauge,
+    job_items: IntCounterVec,
     commands_held: IntGauge,
     intake_held: IntGaugeVec,
     set_aside: IntGaugeVec,
@@ -181,6 +202,11 @@ impl Metrics {
             dead_letters_waiting: int_gauge(
                 "dead_letters_waiting",
                 "Messages in the dead queue, whoever put them there: the broker itself moves a command there at its delivery limit.",
+            )?,
+            job_items: int_counters(
+                "job_items_total",
+                "Items of jobs (replays) that this process tried, by outcome.",
+                &["outcome"],
             )?,
             commands_held: int_gauge(
                 "commands_held",
@@ -293,7 +319,7 @@ impl Metrics {
         build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
-        let collectors: [Box<dyn Collector>; 34] = [
+        let collectors: [Box<dyn Collector>; 35] = [
             Box::new(build_info),
             Box::new(self.commands.clone()),
             Box::new(self.command_duration.clone()),
@@ -305,6 +331,7 @@ impl Metrics {
             Box::new(self.retries.clone()),
             Box::new(self.dead_letters.clone()),
             Box::new(self.dead_letters_waiting.clone()),
+            Box::new(self.job_items.clone()),
             Box::new(self.commands_held.clone()),
             Box::new(self.intake_held.clone()),
             Box::new(self.set_aside.clone()),
@@ -349,6 +376,9 @@ impl Metrics {
         }
         for reason in DeadReason::ALL {
             touch(&self.dead_letters, &[reason.as_str()]);
+        }
+        for outcome in JobOutcome::ALL {
+            touch(&self.job_items, &[outcome.as_str()]);
         }
         for kind in MessageType::ALL {
             touch(&self.messages_published, &[kind.as_str()]);
@@ -440,6 +470,11 @@ impl Metrics {
         self.dead_letters
             .with_label_values(&[reason.as_str()])
             .inc();
+    }
+
+    /// Counts an item of a job that was tried.
+    pub fn job_item(&self, outcome: JobOutcome) {
+        self.job_items.with_label_values(&[outcome.as_str()]).inc();
     }
 
     /// Sets how many messages are in the dead queue.

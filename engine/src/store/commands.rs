@@ -112,7 +112,7 @@ impl From<CommandRecord> for CommandRow {
     }
 }
 
-/// A page of the inbox, newest first.
+/// A page of the inbox.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct CommandPage {
     /// The rows.
@@ -121,17 +121,37 @@ pub struct CommandPage {
     pub next_after: Option<CommandId>,
 }
 
+/// Which rejected commands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RejectedFilter {
+    /// Of this task.
+    pub task: Option<TaskId>,
+    /// Of tasks of this workflow.
+    pub workflow: Option<String>,
+    /// With this reason.
+    pub reason: Option<String>,
+    /// The oldest first; otherwise the newest.
+    pub oldest_first: bool,
+}
+
 /// The inbox, for operators.
 #[async_trait]
 pub trait CommandLog: Send + Sync {
     /// One command.
     async fn command(&self, id: CommandId) -> Result<Option<CommandRow>, EventStoreError>;
 
-    /// Rejected commands, newest first.
+    /// Those of these commands that are known, in no order.
+    async fn commands(&self, ids: &[CommandId]) -> Result<Vec<CommandRow>, EventStoreError>;
+
+    /// Rejected commands that were not dropped.
     async fn rejected(
         &self,
-        task: Option<TaskId>,
+        filter: &RejectedFilter,
         after: Option<CommandId>,
         limit: u32,
     ) -> Result<CommandPage, EventStoreError>;
+
+    /// Takes rejected commands out of the list. The inbox keeps them: their ids stay known. Returns
+    /// how many were listed.
+    async fn drop_rejected(&self, ids: &[CommandId], actor: &str) -> Result<u64, EventStoreError>;
 }

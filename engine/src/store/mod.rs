@@ -12,6 +12,7 @@ mod commands;
 mod deployment;
 mod error;
 mod goals;
+mod jobs;
 mod log;
 mod memory;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -41,10 +42,16 @@ pub use batch::{
     BatchTx, Claimant, EventStore, OpenBatch, OpenRequest, OpenedTask, SNAPSHOT_SCHEMA_VERSION,
     SnapshotRow, TaskRow, TaskWrite,
 };
-pub use commands::{CommandLog, CommandPage, CommandRecord, CommandRow, RecordedOutcome};
+pub use commands::{
+    CommandLog, CommandPage, CommandRecord, CommandRow, RecordedOutcome, RejectedFilter,
+};
 pub use deployment::Deployment;
 pub use error::{EventStoreError, SplitReason, StorageError, Verdict};
 pub use goals::{GoalActionOutcome, GoalActionRow, GoalActionStatus, GoalStore, NewGoalAction};
+pub use jobs::{
+    ENDED_JOBS_MAX, JobCounts, JobItem, JobItemOutcome, JobItemState, JobRow, JobState, JobStore,
+    JobWrite, NewJob, NewJobItem,
+};
 pub use log::{EventPage, LogEntry, LogFilter, LogPage, ModelCheckpoint, ReliabilityStore};
 pub use memory::{Clock, MemoryStore};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -82,6 +89,7 @@ pub trait Store:
     + OperatorLog
     + WorkflowConfigStore
     + GoalStore
+    + JobStore
     + ProjectionStore
     + Rebuild
     + Deployment
@@ -98,6 +106,7 @@ impl<T> Store for T where
         + OperatorLog
         + WorkflowConfigStore
         + GoalStore
+        + JobStore
         + ProjectionStore
         + Rebuild
         + Deployment

@@ -10,9 +10,9 @@ use uuid::Uuid;
 
 use super::{
     AnnotatorPause, CommandRow, Draft, EventStoreError, FailedOutboxRow, GoalActionRow,
-    GoalActionStatus, LogEntry, LogPosition, ModelCheckpoint, NewGoalAction, OutboxRow, PeopleSeen,
-    RecordedOutcome, StepWithOpenSlots, TaskRow, Timer, TimerKind, UnconfirmedMessage,
-    WorkflowPause, WorkflowRow,
+    GoalActionStatus, JobCounts, JobItem, JobItemState, JobRow, JobState, LogEntry, LogPosition,
+    ModelCheckpoint, NewGoalAction, OutboxRow, PeopleSeen, RecordedOutcome, StepWithOpenSlots,
+    TaskRow, Timer, TimerKind, UnconfirmedMessage, WorkflowPause, WorkflowRow,
 };
 use crate::{
     config::WorkflowConfig,
@@ -523,6 +523,52 @@ pub(super) fn goal_action(row: &impl Record) -> Result<GoalActionRow, EventStore
         attempts: columns.number("attempts")?,
         last_error: columns.opt_string("last_error")?,
         changed_at: columns.time("changed_at")?,
+    })
+}
+
+/// A job.
+pub(super) fn job(row: &impl Record) -> Result<JobRow, EventStoreError> {
+    let columns = Columns::of("jobs", row);
+    let state = columns.text("state")?;
+    Ok(JobRow {
+        id: columns.uuid("id")?,
+        kind: columns.string("kind")?,
+        actor: columns.string("actor")?,
+        settings: columns.json("settings")?,
+        state: JobState::from_name(state).ok_or_else(|| columns.bad("state", state))?,
+        phase: columns.string("phase")?,
+        reason: columns.opt_string("reason")?,
+        stop_by: columns.opt_string("stop_by")?,
+        created_at: columns.time("created_at")?,
+        changed_at: columns.time("changed_at")?,
+        counts: {
+            let mut counts: JobCounts = columns.json("live")?;
+            for (state, column) in [
+                (JobItemState::Succeeded, "succeeded"),
+                (JobItemState::Returned, "returned"),
+            ] {
+                let gone: u64 = columns.number(column)?;
+                if gone > 0 {
+                    counts.insert(state, gone);
+                }
+            }
+            counts
+        },
+    })
+}
+
+/// An item of a job.
+pub(super) fn job_item(row: &impl Record) -> Result<JobItem, EventStoreError> {
+    let columns = Columns::of("job_items", row);
+    let state = columns.text("state")?;
+    Ok(JobItem {
+        ordinal: columns.number("ordinal")?,
+        state: JobItemState::from_name(state).ok_or_else(|| columns.bad("state", state))?,
+        identity: columns.string("identity")?,
+        order_key: columns.opt_string("order_key")?,
+        properties: columns.string("properties")?,
+        body: columns.bytes("body")?,
+        detail: columns.opt_string("detail")?,
     })
 }
 

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::broker::{
     BrokerError, BrokerState, CommandQueue, CommandSource, Delivery, HELD_BYTES_MAX, Prefetch,
-    Receipt,
+    Properties, Receipt,
 };
 
 /// How long the broker may take to confirm that it has stopped delivering.
@@ -198,20 +198,25 @@ struct QueueChannel {
 
 #[async_trait]
 impl Service for Intake {
-    type Session = Vec<(CommandQueue, Channel)>;
+    /// The channels, and whether commands may have found no queue before.
+    type Session = (Vec<(CommandQueue, Channel)>, bool);
 
     const ROLE: &'static str = "consume";
 
     async fn prepare(&self, link: &Arc<Link>) -> Result<Self::Session, BrokerError> {
-        declare_all(&self.settings, link).await?;
+        let had_gaps = declare_all(&self.settings, link).await?;
         let mut channels = Vec::new();
         for queue in CommandQueue::ALL {
             channels.push((queue, link.channel().await?));
         }
-        Ok(channels)
+        Ok((channels, had_gaps))
     }
 
-    async fn serve(&self, link: &Arc<Link>, session: Self::Session) -> Result<(), BrokerError> {
+    async fn serve(
+        &self,
+        link: &Arc<Link>,
+        (session, had_gaps): Self::Session,
+    ) -> Result<(), BrokerError> {
         let channels: Vec<_> = session
             .into_iter()
             .map(|(queue, channel)| {
@@ -228,7 +233,7 @@ impl Service for Intake {
             .collect();
         let ids: Vec<_> = channels.iter().map(|channel| channel.id).collect();
         *self.link() = Arc::downgrade(link);
-        let served = self.pump(link, channels).await;
+        let served = self.pump(link, channels, had_gaps).await;
         for id in ids {
             self.acks.close(id);
         }
@@ -238,7 +243,12 @@ impl Service for Intake {
 
 impl Intake {
     /// Reads deliveries and sends acks until the connection fails or is to be closed.
-    async fn pump(&self, link: &Arc<Link>, session: Vec<QueueChannel>) -> Result<(), BrokerError> {
+    async fn pump(
+        &self,
+        link: &Arc<Link>,
+        session: Vec<QueueChannel>,
+        had_gaps: bool,
+    ) -> Result<(), BrokerError> {
         let buffer = self
             .buffer
             .lock()
@@ -268,7 +278,9 @@ impl Intake {
         let mut is_ready = false;
         let broken = link.broken(&self.state);
         let not_ours = async {
-            put_back(&self.settings, link).await;
+            if had_gaps {
+                put_back(&self.settings, link).await;
+            }
             watch_prefix(&self.settings, link).await
         };
         tokio::pin!(broken, not_ours);
@@ -472,7 +484,10 @@ fn read(queue: CommandQueue, channel: u64, delivery: lapin::message::Delivery) -
             channel,
             tag: delivery.delivery_tag,
         },
-        properties: message::from_amqp(&delivery.properties, delivery.routing_key.as_str()),
+        properties: Properties::of_amqp(
+            Arc::new(delivery.properties),
+            delivery.routing_key.as_str(),
+        ),
         body: delivery.data,
         deliveries_before,
     }

@@ -6,29 +6,28 @@
 //! costs a message nothing. While one operation runs, another sees only what the first has not
 //! taken.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use async_trait::async_trait;
-use chrono::{DateTime, SecondsFormat};
 use lapin::{
     Channel, Confirmation,
     message::Delivery,
     options::{
         BasicAckOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions, BasicQosOptions,
-        ConfirmSelectOptions,
+        ConfirmSelectOptions, QueueDeclareOptions,
     },
-    types::AMQPValue,
+    types::FieldTable,
 };
 use tokio::time::timeout;
 
-use super::{connection::Link, message, moves::brokers_reason, settings::AmqpSettings};
+use super::{connection::Link, message, settings::AmqpSettings};
 use crate::{
-    broker::{BrokerError, DeadLetter, DeadLetters, RetryDelay},
-    wire::reasons::{HEADER_ATTEMPTS, HEADER_ERROR, HEADER_FIRST_FAILED_AT, HEADER_REASON},
+    broker::{BrokerError, RetryDelay},
+    dead_letters::{
+        Chosen, DeadLetter, DeadLetters, Handles, KeepError, Keeper, Letter, PAGE_BYTES,
+        PAGE_LETTERS, Visit, Visitor, is_set_aside,
+    },
 };
-
-/// The most letters, and the most bytes, that one replay holds in memory. It returns how many it
-/// replayed; running it again takes the next ones.
-const REPLAY_MAX: usize = 10_000;
-const REPLAY_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// The dead queue of a deployment.
 #[derive(Clone, Debug)]
@@ -46,113 +45,70 @@ impl AmqpDeadLetters {
         self.settings.topology().dead()
     }
 
-    /// Reads the queue until it is empty or `limit` is reached. Returns the listed letters, and to
-    /// how many the operation was applied.
-    async fn visit(
-        &self,
-        queue: String,
-        limit: usize,
-        verb: Verb<'_>,
-    ) -> Result<(Vec<DeadLetter>, usize), BrokerError> {
+    /// Opens a queue on a connection of its own.
+    async fn open(&self, queue: String) -> Result<(Link, QueueReader<'_>), BrokerError> {
         let link = Link::open(&self.settings, "dead letters").await?;
-        let visited = async {
-            let declarer = Declarer::open(&self.settings, &link, queue).await?;
-            let (mut listed, mut done) = (Vec::new(), 0);
-            let (mut to_replay, mut bytes) = (Vec::new(), 0);
-            while listed.len() < limit
-                && to_replay.len() < REPLAY_MAX
-                && bytes < REPLAY_BYTES_MAX
-                && let Some(delivery) = declarer.bounded("a dead letter", declarer.get()).await?
-            {
-                let letter = read(&delivery);
-                match verb {
-                    Verb::List => listed.push(letter),
-                    Verb::Replay(chosen) | Verb::Drop(chosen) if !chosen(&letter) => {}
-                    Verb::Replay(_) => {
-                        bytes += letter.bytes;
-                        to_replay.push((delivery, letter.routing_key));
-                    }
-                    Verb::Drop(_) => {
-                        declarer
-                            .bounded("the removal of a dead letter", declarer.ack(&delivery))
-                            .await?;
-                        done += 1;
-                    }
-                }
+        match QueueReader::open(&self.settings, &link, queue).await {
+            Ok(reader) => Ok((link, reader)),
+            Err(error) => {
+                link.close().await;
+                Err(error)
             }
-            // Only after the queue was read: a replayed command may die again at once, and would
-            // otherwise be replayed for ever.
-            for (delivery, routing_key) in to_replay {
-                let published = declarer.publish(&delivery, &routing_key);
-                declarer.bounded("a replayed command", published).await?;
-                declarer
-                    .bounded("the removal of a dead letter", declarer.ack(&delivery))
-                    .await?;
-                done += 1;
-            }
-            declarer
-                .bounded("the dead letters' return", declarer.put_back())
-                .await?;
-            Ok((listed, done))
         }
-        .await;
-        link.close().await;
-        visited
     }
-}
-
-type Chosen<'a> = &'a (dyn for<'l> Fn(&'l DeadLetter) -> bool + Sync);
-
-/// The operation to apply to each dead letter.
-#[derive(Clone, Copy)]
-enum Verb<'a> {
-    List,
-    Replay(Chosen<'a>),
-    Drop(Chosen<'a>),
 }
 
 #[async_trait]
 impl DeadLetters for AmqpDeadLetters {
-    async fn list(&self, limit: usize) -> Result<Vec<DeadLetter>, BrokerError> {
-        Ok(self.visit(self.dead(), limit, Verb::List).await?.0)
+    async fn visit(&self, visitor: Visitor<'_>) -> Result<usize, BrokerError> {
+        let (link, reader) = self.open(self.dead()).await?;
+        let visited = reader.visit(visitor).await;
+        reader.close(&link, visited).await
     }
 
     async fn set_aside(&self, limit: usize) -> Result<Vec<DeadLetter>, BrokerError> {
         let queue = self.settings.topology().retry(RetryDelay::S60);
-        let mut waiting = self.visit(queue, usize::MAX, Verb::List).await?.0;
-        waiting.retain(DeadLetter::is_set_aside);
-        waiting.truncate(limit);
-        Ok(waiting)
+        let (link, reader) = self.open(queue).await?;
+        let mut found = Vec::new();
+        let mut visitor = |handle: &str, letter: &Letter| {
+            if found.len() >= limit {
+                return Visit::End;
+            }
+            if is_set_aside(&letter.reason()) {
+                found.push(letter.shown(handle));
+            }
+            Visit::Leave
+        };
+        let visited = reader.visit(&mut visitor).await;
+        reader.close(&link, visited).await?;
+        Ok(found)
     }
 
-    async fn replay(
+    async fn take(
         &self,
-        chosen: &(dyn for<'a> Fn(&'a DeadLetter) -> bool + Sync),
+        chosen: Chosen<'_>,
+        keeper: &mut dyn Keeper,
     ) -> Result<usize, BrokerError> {
-        Ok(self
-            .visit(self.dead(), usize::MAX, Verb::Replay(chosen))
-            .await?
-            .1)
+        let (link, reader) = self.open(self.dead()).await?;
+        let taken = reader.take(chosen, keeper).await;
+        reader.close(&link, taken).await
     }
 
-    async fn drop(
-        &self,
-        chosen: &(dyn for<'a> Fn(&'a DeadLetter) -> bool + Sync),
-    ) -> Result<usize, BrokerError> {
-        Ok(self
-            .visit(self.dead(), usize::MAX, Verb::Drop(chosen))
-            .await?
-            .1)
+    async fn replace(&self, handle: &str, by: Letter) -> Result<bool, BrokerError> {
+        let (link, reader) = self.open(self.dead()).await?;
+        let replaced = reader.replace(handle, &by).await;
+        reader.close(&link, replaced).await
     }
 }
 
-struct Declarer<'a> {
+/// A queue whose messages are read one by one and stay unacked.
+struct QueueReader<'a> {
     settings: &'a AmqpSettings,
     channel: Channel,
     queue: String,
 }
 
-impl<'a> Declarer<'a> {
+impl<'a> QueueReader<'a> {
     async fn open(
         settings: &'a AmqpSettings,
         link: &Link,
@@ -176,6 +132,143 @@ impl<'a> Declarer<'a> {
         })
     }
 
+    async fn visit(&self, visitor: Visitor<'_>) -> Result<usize, BrokerError> {
+        let (mut handles, mut removed) = (Handles::default(), 0);
+        for _ in 0..self.count().await? {
+            let Some((tag, letter)) = self.next().await? else {
+                break;
+            };
+            match visitor(&handles.of(&letter), &letter) {
+                Visit::Leave => {}
+                Visit::Remove => {
+                    self.remove(&[tag]).await?;
+                    removed += 1;
+                }
+                Visit::End => break,
+            }
+        }
+        Ok(removed)
+    }
+
+    async fn take(
+        &self,
+        chosen: Chosen<'_>,
+        keeper: &mut dyn Keeper,
+    ) -> Result<usize, BrokerError> {
+        let (mut handles, mut taken) = (Handles::default(), 0);
+        let (mut page, mut tags, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let mut left = self.count().await?;
+        loop {
+            let next = if left > 0 { self.next().await? } else { None };
+            left = left.saturating_sub(1);
+            let is_end = next.is_none();
+            if let Some((tag, letter)) = next
+                && chosen(&handles.of(&letter), &letter)
+            {
+                bytes += letter.body.len();
+                tags.push(tag);
+                page.push(letter);
+            }
+            let is_full = page.len() >= PAGE_LETTERS || bytes >= PAGE_BYTES;
+            if !page.is_empty() && (is_full || is_end) {
+                taken += page.len();
+                let page = std::mem::take(&mut page);
+                keeper.keep(page).await.map_err(unkept)?;
+                self.remove(&tags).await?;
+                self.bounded("the removal of dead letters", self.sync())
+                    .await?;
+                keeper.removed().await.map_err(unkept)?;
+                tags.clear();
+                bytes = 0;
+            }
+            if is_end {
+                return Ok(taken);
+            }
+        }
+    }
+
+    async fn replace(&self, handle: &str, by: &Letter) -> Result<bool, BrokerError> {
+        let mut handles = Handles::default();
+        for _ in 0..self.count().await? {
+            let Some((tag, letter)) = self.next().await? else {
+                break;
+            };
+            if handles.of(&letter) == handle {
+                self.bounded("an edited dead letter", self.publish(by))
+                    .await?;
+                self.remove(&[tag]).await?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Puts back what was not removed, if the work was done, and closes the connection.
+    async fn close<T>(
+        &self,
+        link: &Link,
+        worked: Result<T, BrokerError>,
+    ) -> Result<T, BrokerError> {
+        let returned = match worked {
+            Ok(done) => self
+                .bounded("the dead letters' return", self.put_back())
+                .await
+                .map(|()| done),
+            Err(error) => Err(error),
+        };
+        link.close().await;
+        returned
+    }
+
+    /// How many messages are there now: those that come while they are read are not read.
+    async fn count(&self) -> Result<u32, BrokerError> {
+        let options = QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::default()
+        };
+        let name = self.queue.as_str().into();
+        let declared = self
+            .channel
+            .queue_declare(name, options, FieldTable::default());
+        let action = format!("a look at queue {}", self.queue);
+        let counted = async { declared.await.map_err(|error| self.refused(&action, error)) };
+        Ok(self.bounded(&action, counted).await?.message_count())
+    }
+
+    /// The next message, with its delivery tag.
+    async fn next(&self) -> Result<Option<(u64, Letter)>, BrokerError> {
+        let got = self.bounded("a dead letter", self.get()).await?;
+        Ok(got.map(|delivery| {
+            let letter = Letter {
+                routing_key: delivery.routing_key.to_string(),
+                properties: Arc::new(delivery.properties),
+                body: delivery.data,
+            };
+            (delivery.delivery_tag, letter)
+        }))
+    }
+
+    async fn remove(&self, tags: &[u64]) -> Result<(), BrokerError> {
+        let removal = async {
+            for tag in tags {
+                self.channel
+                    .basic_ack(*tag, BasicAckOptions::default())
+                    .await
+                    .map_err(|error| self.refused("the removal of a dead letter", error))?;
+            }
+            Ok(())
+        };
+        self.bounded("the removal of a dead letter", removal).await
+    }
+
+    /// This call has an answer, which arrives only after the broker has processed what came before.
+    async fn sync(&self) -> Result<(), BrokerError> {
+        self.channel
+            .basic_qos(0, BasicQosOptions::default())
+            .await
+            .map_err(|error| self.refused("the return of dead letters", error))
+    }
+
     async fn get(&self) -> Result<Option<Delivery>, BrokerError> {
         let got = self
             .channel
@@ -192,63 +285,41 @@ impl<'a> Declarer<'a> {
             multiple: true,
             requeue: true,
         };
-        let failed = |error| self.refused("the return of dead letters", error);
-        self.channel.basic_nack(0, all).await.map_err(failed)?;
-        // This call has an answer, which arrives only after the broker has processed what came
-        // before.
         self.channel
-            .basic_qos(0, BasicQosOptions::default())
+            .basic_nack(0, all)
             .await
-            .map_err(failed)
-    }
-
-    async fn ack(&self, delivery: &Delivery) -> Result<(), BrokerError> {
-        self.channel
-            .basic_ack(delivery.delivery_tag, BasicAckOptions::default())
-            .await
-            .map_err(|error| self.refused("the removal of a dead letter", error))
+            .map_err(|error| self.refused("the return of dead letters", error))?;
+        self.sync().await
     }
 
     /// One message at a time, so that a returned message can only be this one.
-    async fn publish(&self, delivery: &Delivery, first_key: &str) -> Result<(), BrokerError> {
-        let topology = self.settings.topology();
-        let kind = delivery.properties.kind().as_ref().map_or_else(
-            || json_text(&delivery.data, "type").unwrap_or_default(),
-            ToString::to_string,
-        );
-        let key = topology.routable(first_key, &kind);
-        let action = || {
-            format!(
-                "the replay of a command to {} by {key}",
-                topology.commands()
-            )
+    async fn publish(&self, letter: &Letter) -> Result<(), BrokerError> {
+        let exchange = self.settings.topology().dead();
+        let action = "an edited dead letter";
+        let refused = |source: Box<dyn std::error::Error + Send + Sync>| BrokerError::Refused {
+            action: action.to_owned(),
+            source,
         };
+        let key = message::short(&letter.routing_key)
+            .ok_or_else(|| refused("its routing key is too long".into()))?;
+        let options = BasicPublishOptions {
+            mandatory: true,
+            immediate: false,
+        };
+        let properties = message::copied(&letter.properties, &BTreeMap::new());
         let confirmation = self
             .channel
-            .basic_publish(
-                topology.commands().into(),
-                key.as_str().into(),
-                BasicPublishOptions {
-                    mandatory: true,
-                    immediate: false,
-                },
-                &delivery.data,
-                message::revived(&delivery.properties),
-            )
+            .basic_publish(exchange.into(), key, options, &letter.body, properties)
             .await
-            .map_err(|error| self.refused(&action(), error))?
+            .map_err(|error| self.refused(action, error))?
             .await
-            .map_err(|error| self.refused(&action(), error))?;
+            .map_err(|error| self.refused(action, error))?;
         match confirmation {
             Confirmation::Ack(None) => Ok(()),
-            Confirmation::Ack(Some(message)) => Err(BrokerError::Refused {
-                action: action(),
-                source: message.reply_text.as_str().into(),
-            }),
-            Confirmation::Nack(_) | Confirmation::NotRequested => Err(BrokerError::Refused {
-                action: action(),
-                source: "not confirmed".into(),
-            }),
+            Confirmation::Ack(Some(message)) => Err(refused(message.reply_text.as_str().into())),
+            Confirmation::Nack(_) | Confirmation::NotRequested => {
+                Err(refused("not confirmed".into()))
+            }
         }
     }
 
@@ -279,42 +350,9 @@ impl<'a> Declarer<'a> {
     }
 }
 
-fn read(delivery: &Delivery) -> DeadLetter {
-    let properties = message::from_amqp(&delivery.properties, delivery.routing_key.as_str());
-    let text = |name: &str| properties.headers.get(name).cloned();
-    let counted = message::header(&delivery.properties, HEADER_ATTEMPTS)
-        .or_else(|| message::header(&delivery.properties, "x-delivery-count"))
-        .and_then(message::as_count);
-    DeadLetter {
-        command_id: json_text(&delivery.data, "command_id").or(properties.message_id),
-        reason: text(HEADER_REASON)
-            .unwrap_or_else(|| brokers_reason(&delivery.properties).to_owned()),
-        error: text(HEADER_ERROR),
-        attempts: counted.unwrap_or_default(),
-        first_failed_at: text(HEADER_FIRST_FAILED_AT).or_else(|| first_death(delivery)),
-        routing_key: properties.routing_key,
-        body: String::from_utf8_lossy(&delivery.data).into_owned(),
-        bytes: delivery.data.len(),
+fn unkept(source: KeepError) -> BrokerError {
+    BrokerError::Refused {
+        action: "to keep dead letters".to_owned(),
+        source,
     }
-}
-
-/// A string field of a JSON object; none if the text is not an object or lacks it.
-fn json_text(body: &[u8], field: &str) -> Option<String> {
-    let value: serde_json::Value = serde_json::from_slice(body).ok()?;
-    value.get(field)?.as_str().map(ToOwned::to_owned)
-}
-
-/// When the broker first moved it. The list has the latest move first.
-fn first_death(delivery: &Delivery) -> Option<String> {
-    let AMQPValue::FieldArray(deaths) = message::header(&delivery.properties, "x-death")? else {
-        return None;
-    };
-    let AMQPValue::FieldTable(first) = deaths.as_slice().last()? else {
-        return None;
-    };
-    let AMQPValue::Timestamp(seconds) = first.inner().get("time")? else {
-        return None;
-    };
-    let time = DateTime::from_timestamp(i64::try_from(*seconds).ok()?, 0)?;
-    Some(time.to_rfc3339_opts(SecondsFormat::Secs, true))
 }

@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::{
     AmqpSettings,
     connection::{Link, soft_error},
+    moves,
     topology::{DELIVERY_LIMIT, Topology},
 };
 use crate::broker::{BrokerError, CommandQueue, RetryDelay};
@@ -30,6 +31,14 @@ pub struct Declared {
 }
 
 impl Declared {
+    /// Whether commands may be in the dead queue because they found no queue: one was missing, and the
+    /// dead queue was there.
+    pub(super) fn had_gaps(&self, topology: &Topology) -> bool {
+        let made = |name: String| self.made.contains(&format!("queue {name}"));
+        let mut queues = CommandQueue::ALL.into_iter();
+        queues.any(|queue| made(topology.queue(queue))) && !made(topology.dead())
+    }
+
     /// Whether the commands exchange is there without its alternate exchange, or with another one.
     pub fn loses_mistyped_keys(&self, topology: &Topology) -> bool {
         self.differs.contains(&exchange(&topology.commands()))
@@ -137,7 +146,7 @@ pub(super) async fn claim_prefix(settings: &AmqpSettings, link: &Link) -> Result
     }
 }
 
-/// Declares everything, for an operator. With `replace`, exchanges with other properties are
+/// Declares everything, for an operator, and puts back commands that found no queue. With `replace`, exchanges with other properties are
 /// deleted and made anew, with their bindings; queues and their messages are left alone. Between the
 /// two, publishing to the exchange fails.
 pub async fn declare_topology(
@@ -146,6 +155,9 @@ pub async fn declare_topology(
 ) -> Result<Declared, BrokerError> {
     with_link(settings, async |link| {
         let mut declared = declare(settings, link).await?;
+        if declared.had_gaps(settings.topology()) {
+            moves::put_back(settings, link).await?;
+        }
         if replace {
             let topology = settings.topology();
             for object in objects(topology) {

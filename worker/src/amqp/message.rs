@@ -7,30 +7,29 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 
+pub(super) use crate::broker::headers::{ROUTING_KEY as ROUTING_KEY_HEADER, as_count, header};
 use crate::{
-    broker::{Properties, Publication},
+    broker::{
+        Publication,
+        headers::{EXPIRATION, LEFT_OUT, REPLY_TO, USER_ID, is_brokers_own},
+    },
     wire::reasons::HEADER_PREFIX,
 };
-
-/// The header that keeps a command's first routing key where it cannot be published with it.
-pub(super) const ROUTING_KEY_HEADER: &str = "x-glyph-routing-key";
 
 /// The most bytes that the text headers of one message may take. They travel in one frame, which
 /// the broker limits to 128 KiB; a longer one would cost the connection.
 const HEADER_BYTES_MAX: usize = 64 * 1024;
 
+/// The most bytes that the headers of a copy may take: what its producer could send, but for what
+/// the worker adds.
+const COPY_BYTES_MAX: usize = 120 * 1024;
+
+/// Names of headers that were left out, in bytes.
+const LEFT_OUT_BYTES_MAX: usize = 1024;
+
 /// The reply-to that RabbitMQ accepts only from its own consumer. A copy of it in a retry would
 /// close the channel.
 const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
-
-/// Headers that the broker writes when it moves messages.
-fn is_brokers_own(name: &str) -> bool {
-    name == "x-death"
-        || name == "x-delivery-count"
-        || name == "x-acquired-count"
-        || name.starts_with("x-first-death-")
-        || name.starts_with("x-last-death-")
-}
 
 /// Text that fits an AMQP short string (255 bytes); otherwise none.
 pub(super) fn short(text: &str) -> Option<ShortString> {
@@ -43,6 +42,9 @@ pub(super) fn to_amqp(
     publication: &Publication,
     headers: &BTreeMap<String, String>,
 ) -> BasicProperties {
+    if let Some(original) = &publication.original {
+        return copied(original, headers);
+    }
     let mut properties = BasicProperties::default()
         .with_content_type(publication.content_type.into())
         .with_app_id("glyph".into())
@@ -93,125 +95,224 @@ fn header_table(headers: &BTreeMap<String, String>) -> FieldTable {
     table
 }
 
-/// The properties of a delivery that matter to the worker.
-pub(super) fn from_amqp(properties: &BasicProperties, routing_key: &str) -> Properties {
-    let text = |value: &Option<ShortString>| value.as_ref().map(ToString::to_string);
-    let mut headers: BTreeMap<_, _> = properties
-        .headers()
-        .iter()
-        .flatten()
-        .filter(|(name, _)| !is_brokers_own(name.as_str()))
-        .filter_map(|(name, value)| Some((name.to_string(), as_text(value)?)))
-        .collect();
-    let first_key = headers.remove(ROUTING_KEY_HEADER);
-    Properties {
-        message_id: text(properties.message_id()),
-        message_type: text(properties.kind()),
-        correlation_id: text(properties.correlation_id()),
-        reply_to: text(properties.reply_to()),
-        user_id: text(properties.user_id()),
-        routing_key: first_key.unwrap_or_else(|| routing_key.to_owned()),
-        headers,
-    }
-}
-
-/// The same properties with the first routing key kept, for a message that goes straight to a queue.
-pub(super) fn with_first_key(properties: &BasicProperties, first_key: &str) -> BasicProperties {
-    let mut headers = properties.headers().clone().unwrap_or_default();
-    if !headers.contains_key(ROUTING_KEY_HEADER) {
-        let key = AMQPValue::LongString(first_key.into());
-        headers.insert(ROUTING_KEY_HEADER.into(), key);
-    }
-    properties.clone().with_headers(headers)
-}
-
-/// A header of a delivery.
-pub(super) fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a AMQPValue> {
-    properties.headers().as_ref()?.inner().get(name)
-}
-
-/// A header as text; none for tables, lists and bytes.
-pub(super) fn as_text(value: &AMQPValue) -> Option<String> {
-    match value {
-        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes())
-            .ok()
-            .map(ToOwned::to_owned),
-        AMQPValue::ShortString(text) => Some(text.to_string()),
-        AMQPValue::Boolean(value) => Some(value.to_string()),
-        other => as_count(other).map(|count| count.to_string()),
-    }
-}
-
-/// A header as a count. Brokers choose the width of the integer by its value.
-pub(super) fn as_count(value: &AMQPValue) -> Option<u32> {
-    match value {
-        AMQPValue::ShortShortInt(n) => u32::try_from(*n).ok(),
-        AMQPValue::ShortShortUInt(n) => Some(u32::from(*n)),
-        AMQPValue::ShortInt(n) => u32::try_from(*n).ok(),
-        AMQPValue::ShortUInt(n) => Some(u32::from(*n)),
-        AMQPValue::LongInt(n) => u32::try_from(*n).ok(),
-        AMQPValue::LongUInt(n) => Some(*n),
-        AMQPValue::LongLongInt(n) => u32::try_from(*n).ok(),
-        AMQPValue::Timestamp(n) => u32::try_from(*n).ok(),
-        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes())
-            .ok()
-            .and_then(|text| text.parse().ok()),
-        _ => None,
-    }
-}
-
-/// A dead letter as it is published again: everything that its producer set, without what the
-/// broker and the worker added when it died.
-pub(super) fn revived(properties: &BasicProperties) -> BasicProperties {
-    let mut headers = FieldTable::default();
-    for (name, value) in properties.headers().iter().flatten() {
-        if !is_brokers_own(name.as_str()) && !name.as_str().starts_with(HEADER_PREFIX) {
-            headers.insert(name.clone(), value.clone());
+/// A copy of a command: everything that its producer set, with the worker's headers, and without
+/// those of the broker. A copy survives a restart, does not expire, and has no user, since the
+/// broker accepts only the worker's own; headers keep what that changes.
+pub(super) fn copied(
+    original: &BasicProperties,
+    own: &BTreeMap<String, String>,
+) -> BasicProperties {
+    let mut own = own.clone();
+    let kept = [
+        (USER_ID, original.user_id().as_ref()),
+        (EXPIRATION, original.expiration().as_ref()),
+        (
+            REPLY_TO,
+            original.reply_to().as_ref().filter(|to| is_direct(to)),
+        ),
+    ];
+    for (name, value) in kept {
+        if let Some(value) = value {
+            own.insert(name.to_owned(), value.to_string());
         }
     }
-    let mut revived = BasicProperties::default()
-        .with_delivery_mode(2)
-        .with_app_id("glyph".into())
-        .with_headers(headers);
-    if let Some(value) = properties.content_type() {
-        revived = revived.with_content_type(value.clone());
+    let mut copy = BasicProperties::default().with_delivery_mode(2);
+    let headers = copied_headers(original.headers().as_ref(), &own);
+    if !headers.inner().is_empty() {
+        copy = copy.with_headers(headers);
     }
-    if let Some(value) = properties.content_encoding() {
-        revived = revived.with_content_encoding(value.clone());
+    macro_rules! keep {
+        ($($read:ident => $write:ident),*) => {
+            $(if let Some(value) = original.$read() {
+                copy = copy.$write(value.clone());
+            })*
+        };
     }
-    if let Some(value) = properties.message_id() {
-        revived = revived.with_message_id(value.clone());
+    keep!(
+        content_type => with_content_type,
+        content_encoding => with_content_encoding,
+        priority => with_priority,
+        correlation_id => with_correlation_id,
+        message_id => with_message_id,
+        timestamp => with_timestamp,
+        kind => with_type,
+        app_id => with_app_id,
+        cluster_id => with_cluster_id
+    );
+    if let Some(to) = original.reply_to().as_ref().filter(|to| !is_direct(to)) {
+        copy = copy.with_reply_to(to.clone());
     }
-    if let Some(value) = properties.kind() {
-        revived = revived.with_type(value.clone());
+    copy
+}
+
+fn is_direct(reply_to: &ShortString) -> bool {
+    reply_to.as_str().starts_with(DIRECT_REPLY_TO)
+}
+
+/// The worker's headers, and the producer's with their types. Those of the producer for which there
+/// is no room are named, not cut: half a value would be another one.
+fn copied_headers(original: Option<&FieldTable>, own: &BTreeMap<String, String>) -> FieldTable {
+    let mut table = header_table(own);
+    let mut room = COPY_BYTES_MAX.saturating_sub(size_of_table(&table));
+    let mut left_out = String::new();
+    for (name, value) in original.into_iter().flatten() {
+        if is_brokers_own(name.as_str()) || table.inner().contains_key(name.as_str()) {
+            continue;
+        }
+        let bytes = 1 + name.as_str().len() + size_of(value);
+        if bytes <= room {
+            room -= bytes;
+            table.insert(name.clone(), value.clone());
+        } else if left_out.len() + name.as_str().len() < LEFT_OUT_BYTES_MAX {
+            if !left_out.is_empty() {
+                left_out.push(' ');
+            }
+            left_out.push_str(name.as_str());
+        }
     }
-    if let Some(value) = properties.correlation_id() {
-        revived = revived.with_correlation_id(value.clone());
+    if !left_out.is_empty() {
+        table.insert(LEFT_OUT.into(), AMQPValue::LongString(left_out.into()));
     }
-    if let Some(value) = properties
-        .reply_to()
-        .as_ref()
-        .filter(|to| to.as_str() != DIRECT_REPLY_TO)
-    {
-        revived = revived.with_reply_to(value.clone());
+    table
+}
+
+fn size_of_table(table: &FieldTable) -> usize {
+    let sizes = table
+        .into_iter()
+        .map(|(name, value)| 1 + name.as_str().len() + size_of(value));
+    4 + sizes.sum::<usize>()
+}
+
+/// Bytes of a value on the wire, with its type.
+fn size_of(value: &AMQPValue) -> usize {
+    1 + match value {
+        AMQPValue::Boolean(_) | AMQPValue::ShortShortInt(_) | AMQPValue::ShortShortUInt(_) => 1,
+        AMQPValue::ShortInt(_) | AMQPValue::ShortUInt(_) => 2,
+        AMQPValue::LongInt(_) | AMQPValue::LongUInt(_) | AMQPValue::Float(_) => 4,
+        AMQPValue::DecimalValue(_) => 5,
+        AMQPValue::LongLongInt(_) | AMQPValue::Double(_) | AMQPValue::Timestamp(_) => 8,
+        AMQPValue::ShortString(text) => 1 + text.as_str().len(),
+        AMQPValue::LongString(text) => 4 + text.as_bytes().len(),
+        AMQPValue::ByteArray(bytes) => 4 + bytes.len(),
+        AMQPValue::FieldArray(values) => 4 + values.as_slice().iter().map(size_of).sum::<usize>(),
+        AMQPValue::FieldTable(table) => size_of_table(table),
+        AMQPValue::Void => 0,
     }
-    if let Some(value) = properties.timestamp() {
-        revived = revived.with_timestamp(*value);
-    }
-    revived
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use lapin::types::{ByteArray, DecimalValue, FieldArray};
+
     use super::*;
+    use crate::broker::Properties;
+
+    fn every_type() -> FieldTable {
+        let values = [
+            AMQPValue::Boolean(true),
+            AMQPValue::ShortShortInt(-1),
+            AMQPValue::ShortShortUInt(1),
+            AMQPValue::ShortInt(-300),
+            AMQPValue::ShortUInt(300),
+            AMQPValue::LongInt(-70_000),
+            AMQPValue::LongUInt(70_000),
+            AMQPValue::LongLongInt(1_764_300_000_000),
+            AMQPValue::Float(0.1),
+            AMQPValue::Double(0.1),
+            AMQPValue::DecimalValue(DecimalValue {
+                scale: 2,
+                value: 314,
+            }),
+            AMQPValue::LongString(vec![0, 255].into()),
+            AMQPValue::FieldArray(FieldArray::from(vec![AMQPValue::Void])),
+            AMQPValue::Timestamp(1),
+            AMQPValue::FieldTable(FieldTable::default()),
+            AMQPValue::ByteArray(ByteArray::from(vec![1, 2])),
+            AMQPValue::Void,
+        ];
+        let mut table = FieldTable::default();
+        for (n, value) in values.into_iter().enumerate() {
+            table.insert(format!("h{n}").into(), value);
+        }
+        table
+    }
 
     #[test]
-    fn the_user_whom_the_broker_verified_is_kept_and_no_copy_claims_to_be_it() {
+    fn a_copy_keeps_every_property_and_every_type_of_header() {
+        let original = BasicProperties::default()
+            .with_content_type("text/plain".into())
+            .with_content_encoding("gzip".into())
+            .with_headers(every_type())
+            .with_delivery_mode(1)
+            .with_priority(3)
+            .with_correlation_id("c".into())
+            .with_reply_to("answers".into())
+            .with_expiration("60000".into())
+            .with_timestamp(7)
+            .with_user_id("feeder".into())
+            .with_app_id("labeller".into())
+            .with_cluster_id("k".into());
+        let own = BTreeMap::from([("x-glyph-reason".to_owned(), "malformed".to_owned())]);
+        let copy = copied(&original, &own);
+        assert_eq!(copy.content_type(), original.content_type());
+        assert_eq!(copy.content_encoding(), original.content_encoding());
+        assert_eq!(copy.priority(), original.priority());
+        assert_eq!(copy.correlation_id(), original.correlation_id());
+        assert_eq!(copy.reply_to(), original.reply_to());
+        assert_eq!(copy.timestamp(), original.timestamp());
+        assert_eq!(copy.app_id(), original.app_id());
+        assert_eq!(copy.cluster_id(), original.cluster_id());
+        // Nothing is invented.
+        assert!(copy.message_id().is_none() && copy.kind().is_none());
+        // What a copy cannot have is in headers.
+        assert!(copy.user_id().is_none() && copy.expiration().is_none());
+        assert_eq!(*copy.delivery_mode(), Some(2));
+        let headers = copy.headers().as_ref().unwrap().inner();
+        for (name, value) in &every_type() {
+            assert_eq!(headers.get(name.as_str()), Some(value), "{name}");
+        }
+        let text = |name| header(&copy, name).and_then(crate::broker::headers::as_text);
+        assert_eq!(text(USER_ID).as_deref(), Some("feeder"));
+        assert_eq!(text(EXPIRATION).as_deref(), Some("60000"));
+        assert_eq!(text("x-glyph-reason").as_deref(), Some("malformed"));
+        // A copy of the copy keeps them too.
+        let again = copied(&copy, &BTreeMap::new());
+        assert_eq!(again, copy);
+        // As a job stores it.
+        let stored = serde_json::to_string(&original).unwrap();
+        assert_eq!(
+            serde_json::from_str::<BasicProperties>(&stored).unwrap(),
+            original
+        );
+    }
+
+    #[test]
+    fn what_has_no_room_in_a_copy_is_named() {
+        let mut headers = FieldTable::default();
+        headers.insert(
+            "big".into(),
+            AMQPValue::LongString("x".repeat(119 * 1024).into()),
+        );
+        headers.insert(
+            "second".into(),
+            AMQPValue::LongString("y".repeat(4096).into()),
+        );
+        headers.insert("small".into(), AMQPValue::Boolean(true));
+        let original = BasicProperties::default().with_headers(headers);
+        let copy = copied(&original, &BTreeMap::new());
+        let headers = copy.headers().as_ref().unwrap().inner();
+        assert!(headers.contains_key("big") && headers.contains_key("small"));
+        let left_out = header(&copy, LEFT_OUT).and_then(crate::broker::headers::as_text);
+        assert_eq!(left_out.as_deref(), Some("second"));
+    }
+
+    #[test]
+    fn the_user_whom_the_broker_verified_is_read() {
         let properties = BasicProperties::default().with_user_id("feeder".into());
-        let read = from_amqp(&properties, "submission");
+        let read = Properties::of_amqp(Arc::new(properties), "submission");
         assert_eq!(read.user_id.as_deref(), Some("feeder"));
-        // The broker would refuse a user that is not the worker's own.
-        assert!(revived(&properties).user_id().is_none());
     }
 
     #[test]
@@ -228,7 +329,10 @@ mod tests {
         );
         let bytes: usize = table
             .into_iter()
-            .map(|(name, value)| name.as_str().len() + as_text(value).map_or(0, |text| text.len()))
+            .map(|(name, value)| {
+                name.as_str().len()
+                    + crate::broker::headers::as_text(value).map_or(0, |text| text.len())
+            })
             .sum();
         assert!(bytes <= HEADER_BYTES_MAX && bytes > HEADER_BYTES_MAX / 2);
     }

@@ -1,47 +1,29 @@
-//! Commands that the broker itself moved to the dead queue: why, and which of them go back.
+//! Commands that are in the dead queue only because their queue was missing go back.
+
+use std::collections::BTreeMap;
 
 use lapin::{
-    BasicProperties, Channel, Confirmation,
+    Channel, Confirmation,
     message::Delivery,
     options::{
         BasicAckOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions,
         ConfirmSelectOptions, QueueDeclareOptions,
     },
-    types::{AMQPValue, FieldTable},
+    types::FieldTable,
 };
 use tokio::time::{Duration, Instant, timeout};
 
 use super::{connection::Link, message, settings::AmqpSettings, topology::Topology};
 use crate::{
-    broker::BrokerError,
-    wire::reasons::{HEADER_REASON, REASON_DELIVERY_LIMIT, REASON_UNROUTABLE},
+    broker::{
+        BrokerError,
+        headers::{self, brokers_reason, header},
+    },
+    wire::reasons::{HEADER_REASON, REASON_UNROUTABLE},
 };
 
 /// How long one search of the dead queue may take; what it does not reach waits for the next.
 const SEARCH_TIME: Duration = Duration::from_secs(30);
-
-/// Why the broker moved a command to the dead queue, where the worker's header does not say it. The
-/// list of its moves also has the retries that expired.
-pub(super) fn brokers_reason(properties: &BasicProperties) -> &'static str {
-    let died_of = |death: &AMQPValue, reason: &str| {
-        let AMQPValue::FieldTable(death) = death else {
-            return false;
-        };
-        let said = death.inner().get("reason").and_then(message::as_text);
-        said.as_deref() == Some(reason)
-    };
-    match message::header(properties, "x-death") {
-        Some(AMQPValue::FieldArray(deaths))
-            if deaths
-                .as_slice()
-                .iter()
-                .any(|death| died_of(death, "delivery_limit")) =>
-        {
-            REASON_DELIVERY_LIMIT
-        }
-        _ => REASON_UNROUTABLE,
-    }
-}
 
 /// Puts back the commands in the dead queue that are there only because their queue was missing:
 /// unroutable, under a key that leads to a queue. Returns how many.
@@ -101,7 +83,7 @@ pub(super) async fn put_back(settings: &AmqpSettings, link: &Link) -> Result<usi
 /// The queue in which a dead letter would be, had the queue been there.
 fn lost_its_queue(topology: &Topology, letter: &Delivery) -> Option<String> {
     let properties = &letter.properties;
-    if message::header(properties, HEADER_REASON).is_some()
+    if header(properties, HEADER_REASON).is_some()
         || brokers_reason(properties) != REASON_UNROUTABLE
     {
         return None;
@@ -122,7 +104,9 @@ async fn arrives(
         mandatory: true,
         ..BasicPublishOptions::default()
     };
-    let properties = message::with_first_key(&letter.properties, letter.routing_key.as_str());
+    let key = letter.routing_key.to_string();
+    let kept = BTreeMap::from([(headers::ROUTING_KEY.to_owned(), key)]);
+    let properties = message::copied(&letter.properties, &kept);
     let published = async {
         channel
             .basic_publish("".into(), queue.into(), options, &letter.data, properties)
@@ -136,32 +120,5 @@ async fn arrives(
             action: "a command that is put back".to_owned(),
             seconds: settings.confirm_timeout.as_secs(),
         }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn died(reasons: &[&str]) -> BasicProperties {
-        let deaths: Vec<_> = reasons
-            .iter()
-            .map(|reason| {
-                let mut death = FieldTable::default();
-                death.insert("reason".into(), AMQPValue::LongString((*reason).into()));
-                AMQPValue::FieldTable(death)
-            })
-            .collect();
-        let mut headers = FieldTable::default();
-        headers.insert("x-death".into(), AMQPValue::FieldArray(deaths.into()));
-        BasicProperties::default().with_headers(headers)
-    }
-
-    #[test]
-    fn a_retry_that_expired_is_no_failed_delivery() {
-        assert_eq!(brokers_reason(&BasicProperties::default()), "unroutable");
-        assert_eq!(brokers_reason(&died(&["expired"])), "unroutable");
-        let both = died(&["delivery_limit", "expired"]);
-        assert_eq!(brokers_reason(&both), "delivery_limit");
     }
 }

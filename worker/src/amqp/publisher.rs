@@ -142,7 +142,7 @@ impl Service for Outlet {
     const ROLE: &'static str = "publish";
 
     async fn prepare(&self, link: &Arc<Link>) -> Result<Self::Session, BrokerError> {
-        declare_all(&self.settings, link).await?;
+        let had_gaps = declare_all(&self.settings, link).await?;
         let mut lanes = Vec::new();
         for _ in 0..self.settings.publish_channels.max(1) {
             lanes.push(tokio::sync::Mutex::new(confirming(link).await?));
@@ -153,6 +153,7 @@ impl Service for Outlet {
             link: Arc::clone(link),
             broken: CancellationToken::new(),
             returned: Notify::new(),
+            had_gaps,
             why: Mutex::new(None),
         }))
     }
@@ -168,7 +169,7 @@ impl Service for Outlet {
         });
         let served = tokio::select! {
             error = link.broken(&self.state) => Err(error),
-            error = keep_whole(&self.settings, link, &session.returned, &self.state) => Err(error),
+            error = keep_whole(&self.settings, link, session.had_gaps, &session.returned, &self.state) => Err(error),
             () = session.broken.cancelled() => {
                 let why = session.why.lock().unwrap_or_else(PoisonError::into_inner).take();
                 Err(link.lost(why.unwrap_or_default()))
@@ -202,6 +203,8 @@ struct Session {
     broken: CancellationToken,
     /// A message came back: something of the topology may be missing.
     returned: Notify,
+    /// Commands may have found no queue before this connection declared it.
+    had_gaps: bool,
     why: Mutex<Option<String>>,
 }
 
@@ -291,9 +294,12 @@ impl Session {
                     self.fail(&why);
                     PublishOutcome::Unknown(why)
                 }
-                (Some(why), Ok(_)) => PublishOutcome::Returned(why.clone()),
-                (None, Ok(Answer::Nack)) => PublishOutcome::Nacked,
-                (None, Ok(Answer::Ack)) => PublishOutcome::Confirmed,
+                // Which one without an id was returned shows when they are confirmed singly.
+                (Some(why), Ok(_)) if !publication.message_id.is_empty() => {
+                    PublishOutcome::Returned(why.clone())
+                }
+                (_, Ok(Answer::Nack)) => PublishOutcome::Nacked,
+                (_, Ok(Answer::Ack)) => PublishOutcome::Confirmed,
             };
             outcomes.push(outcome);
         }

@@ -45,9 +45,13 @@ pub(super) async fn watch_prefix(settings: &AmqpSettings, link: &Link) -> Broker
 pub(super) async fn keep_whole(
     settings: &AmqpSettings,
     link: &Link,
+    had_gaps: bool,
     returned: &Notify,
     state: &watch::Sender<BrokerState>,
 ) -> BrokerError {
+    if had_gaps {
+        put_back(settings, link).await;
+    }
     let mut looks = looks();
     let mut looked_at = Instant::now();
     let mut is_returned = false;
@@ -74,7 +78,9 @@ pub(super) async fn keep_whole(
                 let missing = missing.join(", ");
                 tracing::warn!(missing, "gone from the broker; declaring it again");
             }
-            declare(settings, link).await?;
+            if declare(settings, link).await?.had_gaps(settings.topology()) {
+                put_back(settings, link).await;
+            }
             Ok(())
         };
         let looked = in_time(looked).await;
@@ -92,8 +98,8 @@ pub(super) async fn keep_whole(
     }
 }
 
-/// What a new connection that consumes does once: log what it found, and put back commands whose
-/// queue was missing.
+/// Puts back commands that found no queue. Who has declared a missing queue does it, and nobody else:
+/// while it searches the dead queue, others do not see what it holds.
 pub(super) async fn put_back(settings: &AmqpSettings, link: &Link) {
     match moves::put_back(settings, link).await {
         Ok(0) => {}
@@ -108,11 +114,12 @@ pub(super) async fn put_back(settings: &AmqpSettings, link: &Link) {
     }
 }
 
-/// Declares everything and says in the log what an operator should know of it.
-pub(super) async fn declare_all(settings: &AmqpSettings, link: &Link) -> Result<(), BrokerError> {
+/// Declares everything and says in the log what an operator should know of it. Returns whether
+/// commands may have found no queue before.
+pub(super) async fn declare_all(settings: &AmqpSettings, link: &Link) -> Result<bool, BrokerError> {
     let declared = declare(settings, link).await?;
     log(&declared, settings.topology());
-    Ok(())
+    Ok(declared.had_gaps(settings.topology()))
 }
 
 fn looks() -> tokio::time::Interval {

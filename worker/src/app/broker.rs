@@ -8,10 +8,13 @@ use uuid::Uuid;
 
 use super::{database::Database, error::AppError, parts::WorkerParts};
 use crate::{
-    amqp::{AmqpPublisher, AmqpSettings, AmqpSource},
+    amqp::{AmqpDeadLetters, AmqpPublisher, AmqpSettings, AmqpSource},
     backoff::Backoff,
     broker::{CommandSource, MessagePublisher},
-    embedded::{EmbeddedError, EmbeddedPublisher, EmbeddedQueue, EmbeddedSource},
+    dead_letters::DeadLetters,
+    embedded::{
+        EmbeddedDeadLetters, EmbeddedError, EmbeddedPublisher, EmbeddedQueue, EmbeddedSource,
+    },
     settings::{Services, Settings},
 };
 
@@ -24,10 +27,12 @@ pub(super) enum Broker {
     Amqp {
         source: Option<Arc<AmqpSource>>,
         publisher: Arc<AmqpPublisher>,
+        letters: AmqpDeadLetters,
     },
     Embedded {
         source: Option<Arc<EmbeddedSource>>,
         publisher: Arc<EmbeddedPublisher>,
+        letters: EmbeddedDeadLetters,
     },
 }
 
@@ -50,6 +55,7 @@ impl Broker {
                 amqp.publish_channels = settings.lanes + 1;
                 Ok(Self::Amqp {
                     source: parts.consume.then(|| AmqpSource::start(amqp.clone())),
+                    letters: AmqpDeadLetters::new(amqp.clone()),
                     publisher: AmqpPublisher::start(amqp),
                 })
             }
@@ -65,6 +71,7 @@ impl Broker {
                 };
                 Ok(Self::Embedded {
                     source,
+                    letters: EmbeddedDeadLetters::new(queue.clone()),
                     publisher: EmbeddedPublisher::new(queue),
                 })
             }
@@ -101,10 +108,20 @@ impl Broker {
         }
     }
 
+    /// The dead queue.
+    pub(super) fn dead_letters(&self) -> Arc<dyn DeadLetters> {
+        match self {
+            Self::Amqp { letters, .. } => Arc::new(letters.clone()),
+            Self::Embedded { letters, .. } => Arc::new(letters.clone()),
+        }
+    }
+
     /// Closes consumer and publisher.
     pub(super) async fn close(&self) {
         match self {
-            Self::Amqp { source, publisher } => {
+            Self::Amqp {
+                source, publisher, ..
+            } => {
                 if let Some(source) = source {
                     source.close().await;
                 }

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     failpoints::Failpoints,
     http::Health,
+    jobs::JobRunner,
     metrics::Metrics,
     pipeline::{Pipeline, PipelineHandle, PipelineParts, PipelineSettings},
     projections::{AgreementProjector, GoalProjector, GoldProjector, LabelsProjector},
@@ -99,7 +100,7 @@ impl RunningWorker {
         settings: &Settings,
         webhooks: &WebhookClient,
         failpoints: &Failpoints,
-    ) -> [(&'static str, BoxFuture<'static, ()>); 7] {
+    ) -> [(&'static str, BoxFuture<'static, ()>); 8] {
         let store = || Arc::clone(&self.store);
         let orchestrator = || Arc::clone(&self.orchestrator);
         let messages = || settings.publish.messages();
@@ -125,7 +126,23 @@ impl RunningWorker {
             Arc::clone(&self.metrics),
         )
         .with_failpoints(failpoints.clone());
+        // A process that takes no commands from the queue does not try dead ones either.
+        let jobs = self.broker.source().map(|_| JobRunner {
+            store: store(),
+            pipeline: self.pipeline.clone(),
+            publisher: self.broker.publisher(),
+            channel: settings.lanes,
+            letters: self.broker.dead_letters(),
+            metrics: Arc::clone(&self.metrics),
+        });
+        let stop_jobs = stopping();
+        let jobs = async move {
+            if let Some(jobs) = jobs {
+                jobs.run(stop_jobs).await;
+            }
+        };
         [
+            ("jobs", Box::pin(jobs)),
             ("timers", Box::pin(timers.run(stopping()))),
             ("ends of pauses", Box::pin(pauses.run(stopping()))),
             ("goals", Box::pin(goals.run(stopping()))),

@@ -1,13 +1,13 @@
 //! The broker interface of the pipeline. RabbitMQ ([`crate::amqp`]) and the embedded queue
 //! ([`crate::embedded`]) implement it alike, so that one pipeline serves both.
 
+pub mod headers;
 mod prefetch;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use glyph_workflow_engine::store::SplitReason;
 use tokio::sync::watch;
 
 pub(crate) use prefetch::{HELD_BYTES_MAX, Prefetch};
@@ -23,6 +23,10 @@ pub mod queues {
     /// `job.requested.#`, for external workers; exists in embedded mode only.
     pub const JOB_REQUESTED: &str = "job-requested";
 }
+
+/// Everything that AMQP says about a message beside its body and its routing key. The embedded queue
+/// keeps a part of it.
+pub type MessageProperties = lapin::BasicProperties;
 
 /// The header of the W3C trace context.
 pub const HEADER_TRACEPARENT: &str = "traceparent";
@@ -103,9 +107,72 @@ pub struct Properties {
     /// Text headers: `traceparent`, and those of a retry (`x-glyph-attempts`,
     /// `x-glyph-first-failed-at`).
     pub headers: BTreeMap<String, String>,
+    /// Everything as the producer sent it, for copies; none where the queue keeps no more than is
+    /// here.
+    pub original: Option<Arc<MessageProperties>>,
 }
 
 impl Properties {
+    /// What matters to the worker of what AMQP says.
+    pub fn of_amqp(original: Arc<MessageProperties>, routing_key: &str) -> Self {
+        let text =
+            |value: &Option<lapin::types::ShortString>| value.as_ref().map(ToString::to_string);
+        let mut headers: BTreeMap<_, _> = original
+            .headers()
+            .iter()
+            .flatten()
+            .filter(|(name, _)| !headers::is_brokers_own(name.as_str()))
+            .filter_map(|(name, value)| Some((name.to_string(), headers::as_text(value)?)))
+            .collect();
+        let first_key = headers.remove(headers::ROUTING_KEY);
+        Self {
+            message_id: text(original.message_id()),
+            message_type: text(original.kind()),
+            correlation_id: text(original.correlation_id()),
+            reply_to: text(original.reply_to()),
+            user_id: text(original.user_id()),
+            routing_key: first_key.unwrap_or_else(|| routing_key.to_owned()),
+            headers,
+            original: Some(original),
+        }
+    }
+
+    /// They as AMQP says them. A text that is too long for AMQP (255 bytes) is left out.
+    pub fn to_amqp(&self) -> MessageProperties {
+        if let Some(original) = &self.original {
+            return (**original).clone();
+        }
+        let short = |text: &Option<String>| {
+            let text = text.as_deref()?;
+            lapin::types::ShortString::try_new(text).ok()
+        };
+        let mut properties = MessageProperties::default();
+        if let Some(id) = short(&self.message_id) {
+            properties = properties.with_message_id(id);
+        }
+        if let Some(kind) = short(&self.message_type) {
+            properties = properties.with_type(kind);
+        }
+        if let Some(id) = short(&self.correlation_id) {
+            properties = properties.with_correlation_id(id);
+        }
+        if let Some(queue) = short(&self.reply_to) {
+            properties = properties.with_reply_to(queue);
+        }
+        let mut table = lapin::types::FieldTable::default();
+        for (name, value) in &self.headers {
+            if let Ok(name) = lapin::types::ShortString::try_new(name.as_str()) {
+                let value = lapin::types::AMQPValue::LongString(value.as_str().into());
+                table.insert(name, value);
+            }
+        }
+        if table.inner().is_empty() {
+            properties
+        } else {
+            properties.with_headers(table)
+        }
+    }
+
     /// The W3C trace context.
     pub fn traceparent(&self) -> Option<&str> {
         self.headers.get(HEADER_TRACEPARENT).map(String::as_str)
@@ -169,7 +236,7 @@ pub struct Publication {
     pub destination: Destination,
     /// The routing key, without prefix.
     pub routing_key: String,
-    /// Its id.
+    /// Its id; a copy of a command without an id has an empty one.
     pub message_id: String,
     /// Its type (AMQP `type`).
     pub message_type: String,
@@ -179,6 +246,9 @@ pub struct Publication {
     pub reply_to: Option<String>,
     /// Text headers.
     pub headers: BTreeMap<String, String>,
+    /// For a copy: everything as the producer sent it. It is kept, and `headers` are added; of the
+    /// fields here only the destination, the key and the body matter then.
+    pub original: Option<Arc<MessageProperties>>,
     /// Content type.
     pub content_type: &'static str,
     /// The whole body.
@@ -261,59 +331,6 @@ pub trait MessagePublisher: Send + Sync {
 
     /// Whether the publisher can be used, and every change of that.
     fn state(&self) -> watch::Receiver<BrokerState>;
-}
-
-/// A message in the dead queue, as operators see it.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
-pub struct DeadLetter {
-    /// The command's id, where it can be read.
-    pub command_id: Option<String>,
-    /// Why it is dead: `malformed`, `too_large`, `command_id_reused`, `task_not_found`,
-    /// `workflow_not_found`, `retries_exhausted`, `delivery_limit` or `unroutable`.
-    pub reason: String,
-    /// What was wrong, for people.
-    pub error: Option<String>,
-    /// Attempts made.
-    pub attempts: u32,
-    /// When it failed first, RFC 3339.
-    pub first_failed_at: Option<String>,
-    /// The routing key it was first published with.
-    pub routing_key: String,
-    /// The command as it was received; bytes that are not UTF-8 are replaced.
-    pub body: String,
-    /// Bytes of the body.
-    pub bytes: usize,
-}
-
-impl DeadLetter {
-    /// Whether it is not dead: a command that was set aside and waits for its next try.
-    pub fn is_set_aside(&self) -> bool {
-        let mut reasons = SplitReason::ALL.into_iter();
-        reasons.any(|reason| reason.as_str() == self.reason)
-    }
-}
-
-/// The dead queue, for operators.
-#[async_trait]
-pub trait DeadLetters: Send + Sync {
-    /// Up to `limit` dead letters, oldest first; all stay in the queue.
-    async fn list(&self, limit: usize) -> Result<Vec<DeadLetter>, BrokerError>;
-
-    /// Up to `limit` commands that were set aside and wait for their next try.
-    async fn set_aside(&self, limit: usize) -> Result<Vec<DeadLetter>, BrokerError>;
-
-    /// Publishes those that `chosen` picks to `{p}.commands` again and removes each once that is
-    /// confirmed. Returns how many.
-    async fn replay(
-        &self,
-        chosen: &(dyn for<'a> Fn(&'a DeadLetter) -> bool + Sync),
-    ) -> Result<usize, BrokerError>;
-
-    /// Removes those that `chosen` picks. Returns how many.
-    async fn drop(
-        &self,
-        chosen: &(dyn for<'a> Fn(&'a DeadLetter) -> bool + Sync),
-    ) -> Result<usize, BrokerError>;
 }
 
 /// A broker cannot be used.

@@ -7,7 +7,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use super::{
     annotator::AnnotatorVerb, assignment::AssignmentVerb, backtest, backtest::BacktestArgs,
     bench::BenchArgs, config::ConfigVerb, dead_letter::DeadLetterVerb, demo::DemoArgs,
-    goal::GoalVerb, labels::LabelsVerb, needs, outbox::OutboxVerb, output::Format,
+    goal::GoalVerb, job::JobVerb, labels::LabelsVerb, needs, outbox::OutboxVerb, output::Format,
     publish::PublishArgs, rebuild::RebuildArgs, rejected::RejectedVerb, settings, task::TaskVerb,
     topology::TopologyVerb, worker::WorkerArgs, workflow::WorkflowVerb,
 };
@@ -60,7 +60,7 @@ pub enum Verb {
     Task(TaskVerb),
     /// Enqueue commands from a file of JSON lines
     Publish(PublishArgs),
-    /// List, replay and drop commands that could not be read or decided
+    /// List, show, edit, replay and drop commands that could not be read or decided
     #[command(subcommand)]
     DeadLetter(DeadLetterVerb),
     /// List messages that the broker has refused
@@ -69,9 +69,12 @@ pub enum Verb {
     /// Declare the exchanges and queues on RabbitMQ, or take a prefix over
     #[command(subcommand)]
     Topology(TopologyVerb),
-    /// List and replay commands that were rejected
+    /// List, show, edit, replay and drop commands that were rejected
     #[command(subcommand)]
     Rejected(RejectedVerb),
+    /// List, show and stop bulk work of the workers, such as replays
+    #[command(subcommand)]
+    Job(JobVerb),
     /// Export labels, list likely errors, look back, show calibration
     #[command(subcommand)]
     Labels(LabelsVerb),

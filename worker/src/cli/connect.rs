@@ -12,7 +12,8 @@ use sqlx::sqlite::SqliteConnectOptions;
 use super::CliError;
 use crate::{
     amqp::{AmqpDeadLetters, AmqpPublisher, AmqpSettings},
-    broker::{DeadLetters, MessagePublisher},
+    broker::MessagePublisher,
+    dead_letters::DeadLetters,
     embedded::{EmbeddedDeadLetters, EmbeddedPublisher, EmbeddedQueue},
     settings::{DatabaseUrl, SecretUrl, Services, Settings},
 };

@@ -165,6 +165,7 @@ pub(super) fn command_publication(
         correlation_id: None,
         reply_to: None,
         headers: BTreeMap::new(),
+        original: None,
         content_type: "application/json",
         body,
         timestamp: Utc::now(),

@@ -1,32 +1,40 @@
 //! `glyph rejected`: commands rejected by the state or the rules; their payload is kept.
 
-use clap::Subcommand;
+use std::collections::BTreeMap;
+
+use clap::{Args, Subcommand};
 use glyph_workflow_engine::{
     ids::{CommandId, TaskId},
     limits::PAGE_MAX,
-    store::{CommandPage, CommandRow, RecordedOutcome, Store},
+    store::{CommandPage, CommandRow, RecordedOutcome, RejectedFilter, Store},
 };
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    CliError, Output,
+    CliError, Output, account,
     connect::{open_store, orchestrator},
-    output::{Table, clipped},
-    submit::{envelope_of, show_outcome, submit},
+    dead_letter::reasons_text,
+    edit::{EditArgs, edited},
+    job::{ReplayArgs, create_and_follow},
+    output::{Table, clipped, grouped},
+    submit::{show_outcome, submit},
 };
-use crate::settings::Settings;
-
-/// Maximum replays of one command; if more are needed, the reason deserves a look.
-const REPLAYS_MAX: u32 = 1_000;
+use crate::{
+    jobs::{JobKind, REPLAYS_MAX, Selection, command_of, first_replay},
+    settings::Settings,
+};
 
 /// Verbs on rejected commands.
 #[derive(Clone, Debug, Subcommand)]
 pub enum RejectedVerb {
     /// List rejected commands, newest first
     List {
-        /// Only commands of this task
-        #[arg(long, value_name = "TASK")]
-        task: Option<Uuid>,
+        #[command(flatten)]
+        filter: Filter,
+        /// Count them by reason instead
+        #[arg(long)]
+        by_reason: bool,
         /// Continue after this command
         #[arg(long, value_name = "COMMAND_ID")]
         after: Option<Uuid>,
@@ -40,11 +48,124 @@ pub enum RejectedVerb {
         /// Command id
         command_id: Uuid,
     },
-    /// Run a rejected command again, under an id derived from its own
-    Replay {
+    /// Run a rejected command again with a changed payload, under an id derived from its own
+    Edit {
         /// Command id
         command_id: Uuid,
+        #[command(flatten)]
+        edit: EditArgs,
     },
+    /// Run rejected commands again, under ids derived from their own; many as a job: one, ten, a
+    /// hundredth, then the rest. It stops by itself
+    Replay {
+        #[command(flatten)]
+        selection: RejectedSelection,
+        #[command(flatten)]
+        replay: ReplayArgs,
+    },
+    /// Take rejected commands out of the list. Their ids stay known
+    Drop(RejectedSelection),
+}
+
+/// Which rejected commands, by what they are.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Filter {
+    /// Only with this reason, as surplus
+    #[arg(long, value_name = "REASON")]
+    reason: Option<String>,
+    /// Only of tasks of this workflow
+    #[arg(long, value_name = "WORKFLOW")]
+    workflow: Option<String>,
+    /// Only of this task
+    #[arg(long, value_name = "TASK")]
+    task: Option<Uuid>,
+}
+
+impl Filter {
+    fn says_nothing(&self) -> bool {
+        self.reason.is_none() && self.workflow.is_none() && self.task.is_none()
+    }
+
+    fn of_inbox(&self) -> RejectedFilter {
+        RejectedFilter {
+            task: self.task.map(TaskId),
+            workflow: self.workflow.clone(),
+            reason: self.reason.clone(),
+            oldest_first: false,
+        }
+    }
+}
+
+/// Which rejected commands.
+#[derive(Clone, Debug, Args)]
+pub struct RejectedSelection {
+    /// Command ids
+    #[arg(value_name = "COMMAND_ID", conflicts_with_all = ["reason", "workflow", "task", "all"])]
+    ids: Vec<Uuid>,
+    #[command(flatten)]
+    filter: Filter,
+    /// All
+    #[arg(long, conflicts_with_all = ["reason", "workflow", "task"])]
+    all: bool,
+}
+
+impl RejectedSelection {
+    fn check(&self) -> Result<(), CliError> {
+        if self.ids.is_empty() && self.filter.says_nothing() && !self.all {
+            let text = "say which: command ids, --reason, --workflow, --task or --all";
+            return Err(CliError::Usage(text.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn selection(&self) -> Selection {
+        Selection {
+            ids: self.ids.iter().map(ToString::to_string).collect(),
+            reason: self.filter.reason.clone(),
+            task: self.filter.task,
+            workflow: self.filter.workflow.clone(),
+        }
+    }
+
+    /// Those that are chosen, page by page. Fails if one that is named is not rejected.
+    async fn each(
+        &self,
+        store: &dyn Store,
+        mut on: impl AsyncFnMut(Vec<CommandRow>) -> Result<(), CliError>,
+    ) -> Result<(), CliError> {
+        if !self.ids.is_empty() {
+            let mut rows = Vec::new();
+            for id in &self.ids {
+                rows.push(rejected(store, CommandId(*id)).await?);
+            }
+            return on(rows).await;
+        }
+        let filter = RejectedFilter {
+            oldest_first: true,
+            ..self.filter.of_inbox()
+        };
+        let mut after = None;
+        loop {
+            let page = store.rejected(&filter, after, PAGE_MAX).await?;
+            on(page.commands).await?;
+            match page.next_after {
+                Some(next) => after = Some(next),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    async fn reasons(&self, store: &dyn Store) -> Result<BTreeMap<String, u64>, CliError> {
+        let mut counts = BTreeMap::new();
+        self.each(store, async |rows| {
+            for row in rows {
+                *counts.entry(reason_of(&row).0.to_owned()).or_default() += 1;
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(counts)
+    }
 }
 
 pub(super) async fn run(
@@ -54,9 +175,27 @@ pub(super) async fn run(
 ) -> Result<(), CliError> {
     let store = open_store(settings).await?;
     match verb {
-        RejectedVerb::List { task, after, limit } => {
+        RejectedVerb::List {
+            filter,
+            by_reason: true,
+            ..
+        } => {
+            let all = RejectedSelection {
+                ids: Vec::new(),
+                filter,
+                all: true,
+            };
+            let counts = all.reasons(&*store).await?;
+            output.result(&json!({"reasons": counts}), || reasons_text(&counts));
+        }
+        RejectedVerb::List {
+            filter,
+            after,
+            limit,
+            ..
+        } => {
             let page = store
-                .rejected(task.map(TaskId), after.map(CommandId), limit)
+                .rejected(&filter.of_inbox(), after.map(CommandId), limit)
                 .await?;
             output.result(&page, || list_text(&page));
         }
@@ -64,23 +203,90 @@ pub(super) async fn run(
             let row = rejected(&*store, CommandId(command_id)).await?;
             output.result(&row, || show_text(&row));
         }
-        RejectedVerb::Replay { command_id } => {
+        RejectedVerb::Edit { command_id, edit } => {
             let row = rejected(&*store, CommandId(command_id)).await?;
-            let payload = row.payload.as_ref().ok_or_else(|| {
-                CliError::failed(
-                    "no_payload",
-                    format!("command {command_id} kept no payload"),
-                )
-            })?;
-            let id = next_replay(&*store, row.command_id).await?;
-            let command = envelope_of(payload, id)?;
-            let task_id = command.command.task_id();
-            let outcome = submit(&orchestrator(&store, settings), command).await?;
-            output.note(&format!("replayed as command {id}"));
-            show_outcome(task_id, id, outcome, output)?;
+            let body = edited(payload_of(&row)?.to_string().as_bytes(), &edit)?;
+            let payload = serde_json::from_slice(&body)
+                .map_err(|error| CliError::failed("malformed", format!("not JSON: {error}")))?;
+            replay_now(&store, settings, row.command_id, &payload, output).await?;
+        }
+        RejectedVerb::Replay { selection, replay } => {
+            selection.check()?;
+            if let ([id], false) = (selection.ids.as_slice(), replay.dry_run) {
+                let row = rejected(&*store, CommandId(*id)).await?;
+                let payload = payload_of(&row)?;
+                return replay_now(&store, settings, row.command_id, payload, output).await;
+            }
+            let reasons = selection.reasons(&*store).await?;
+            let total: u64 = reasons.values().sum();
+            if replay.dry_run || total == 0 {
+                let document = json!({"would_replay": total, "reasons": reasons});
+                output.result(&document, || {
+                    let said = "would be replayed, but for those that were replayed before";
+                    format!("{} {said}\n{}", grouped(total), reasons_text(&reasons))
+                });
+                return Ok(());
+            }
+            let spec = replay.spec(JobKind::ReplayRejected, selection.selection());
+            create_and_follow(&*store, &spec, &replay, output).await?;
+        }
+        RejectedVerb::Drop(selection) => {
+            selection.check()?;
+            let (actor, mut dropped) = (account::actor(), 0);
+            // Read before anything is dropped, so that pages do not shift.
+            let mut ids = Vec::new();
+            selection
+                .each(&*store, async |rows| {
+                    ids.extend(rows.iter().map(|row| row.command_id));
+                    Ok(())
+                })
+                .await?;
+            for page in ids.chunks(PAGE_MAX as usize) {
+                dropped += store.drop_rejected(page, &actor).await?;
+            }
+            output.result(&json!({"dropped": dropped}), || {
+                format!("{} taken out of the list", grouped(dropped))
+            });
         }
     }
     Ok(())
+}
+
+fn payload_of(row: &CommandRow) -> Result<&Value, CliError> {
+    row.payload.as_ref().ok_or_else(|| {
+        let text = format!("command {} kept no payload", row.command_id);
+        CliError::failed("no_payload", text)
+    })
+}
+
+/// Runs one command in this process, under the first unused id derived from its own.
+async fn replay_now(
+    store: &std::sync::Arc<dyn Store>,
+    settings: &Settings,
+    source: CommandId,
+    payload: &Value,
+    output: Output,
+) -> Result<(), CliError> {
+    let id = match first_replay(&**store, source).await? {
+        Some(Ok(id)) => id,
+        Some(Err(applied)) => {
+            return Err(CliError::failed(
+                "already_replayed",
+                format!("command {source} was replayed as {applied}, and that was applied"),
+            ));
+        }
+        None => {
+            let text =
+                format!("command {source} was replayed {REPLAYS_MAX} times and rejected each time");
+            return Err(CliError::failed("replays_exhausted", text));
+        }
+    };
+    let command = command_of(payload, id)
+        .map_err(|error| CliError::failed(error.code.as_str(), error.to_string()))?;
+    let task_id = command.command.task_id();
+    let outcome = submit(&orchestrator(store, settings), command).await?;
+    output.note(&format!("replayed as command {id}"));
+    show_outcome(task_id, id, outcome, output)
 }
 
 async fn rejected(store: &dyn Store, id: CommandId) -> Result<CommandRow, CliError> {
@@ -93,29 +299,6 @@ async fn rejected(store: &dyn Store, id: CommandId) -> Result<CommandRow, CliErr
             format!("command {id} was applied"),
         )),
     }
-}
-
-/// The first unused id derived from the command and a counter: a replay that was interrupted is not
-/// repeated, and one that was rejected again can be.
-async fn next_replay(store: &dyn Store, id: CommandId) -> Result<CommandId, CliError> {
-    for count in 1..=REPLAYS_MAX {
-        let derived = CommandId(Uuid::new_v5(&id.0, count.to_string().as_bytes()));
-        match store.command(derived).await? {
-            Some(CommandRow {
-                outcome: RecordedOutcome::Applied { .. },
-                ..
-            }) => {
-                return Err(CliError::failed(
-                    "already_replayed",
-                    format!("command {id} was replayed as {derived}, and that was applied"),
-                ));
-            }
-            Some(_) => {}
-            None => return Ok(derived),
-        }
-    }
-    let text = format!("command {id} was replayed {REPLAYS_MAX} times and rejected each time");
-    Err(CliError::failed("replays_exhausted", text))
 }
 
 fn reason_of(row: &CommandRow) -> (&str, &str) {

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Cli, CliError, Format, Output, annotator, arguments::Verb, assignment, backtest, bench, config,
-    dead_letter, demo, goal, labels, migrate, outbox, output::note_failure, publish, rebuild,
+    dead_letter, demo, goal, job, labels, migrate, outbox, output::note_failure, publish, rebuild,
     rejected, settings, task, topology, worker, workflow,
 };
 use crate::{settings::Settings, telemetry};
@@ -91,6 +91,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Verb::Outbox(verb) => outbox::run(verb, &settings, output).await,
         Verb::Topology(verb) => topology::run(verb, &settings, output).await,
         Verb::Rejected(verb) => rejected::run(verb, &settings, output).await,
+        Verb::Job(verb) => job::run(verb, &settings, output).await,
         Verb::Labels(verb) => labels::run(verb, &settings, output).await,
         Verb::Backtest(args) => backtest::run(args, &settings, output).await,
         Verb::Annotator(verb) => annotator::run(verb, &settings, output).await,

@@ -2,14 +2,13 @@
 
 use glyph_workflow_engine::{
     WorkflowOrchestrator,
-    command::{Command, CommandEnvelope, Outcome, ProcessResult},
+    command::{CommandEnvelope, Outcome, ProcessResult},
     ids::{CommandId, Slug, TaskId},
     store::RecordedOutcome,
 };
 use serde_json::{Value, json};
 
 use super::{CliError, Output, account};
-use crate::wire::{CommandRequest, read_request};
 
 /// Attempts of a command whose commit is unknown or whose database is briefly away.
 const ATTEMPTS_MAX: u32 = 3;
@@ -114,34 +113,4 @@ fn result_text(result: Value) -> String {
         Ok(ProcessResult::Failed { error }) => format!("failed: {error}"),
         Err(error) => format!("applied, with a result that cannot be read: {error}"),
     }
-}
-
-/// Builds the envelope of a stored payload under another id.
-pub(super) fn envelope_of(
-    payload: &Value,
-    command_id: CommandId,
-) -> Result<CommandEnvelope, CliError> {
-    let unreadable = |why: String| CliError::failed("malformed", why);
-    let command_type = payload
-        .get("type")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    let task = payload
-        .get("task_id")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    let body = payload.to_string();
-    let request = CommandRequest {
-        command_type,
-        task_id: task
-            .parse()
-            .map_err(|_| unreadable(format!("`{task}` is no task id")))?,
-        command_id,
-        correlation_id: None,
-        traceparent: None,
-        body: body.as_bytes(),
-    };
-    let read = read_request(&request).map_err(|error| unreadable(error.to_string()))?;
-    debug_assert!(Command::TYPES.contains(&command_type));
-    Ok(read.envelope)
 }

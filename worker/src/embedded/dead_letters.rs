@@ -1,44 +1,41 @@
 //! The dead queue, for operators.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
-use serde_json::Value;
-use sqlx::Row;
 
 use super::{
     error::EmbeddedError,
     message::StoredMessage,
-    queue::{EmbeddedQueue, detached, header_path, json},
-    route::{DEAD, Exchange},
+    queue::{EmbeddedQueue, detached, json},
+    route::DEAD,
 };
 use crate::{
-    broker::{BrokerError, CommandQueue, DeadLetter, DeadLetters},
-    wire::reasons::{HEADER_ATTEMPTS, HEADER_ERROR, HEADER_FIRST_FAILED_AT, HEADER_REASON},
+    broker::{BrokerError, CommandQueue},
+    dead_letters::{
+        Chosen, DeadLetter, DeadLetters, Handles, KeepError, Keeper, Letter, PAGE_BYTES,
+        PAGE_LETTERS, Visit, Visitor, is_set_aside,
+    },
+    wire::reasons::{HEADER_REASON, REASON_DELIVERY_LIMIT},
 };
 
 /// Dead letters per read of the table.
-const DEAD_PAGE: u32 = 1_000;
+const DEAD_PAGE: u32 = 500;
 
 const COUNT: &str = "SELECT COUNT(*) FROM queue_messages WHERE queue = ?1";
+
+const LAST: &str = "SELECT COALESCE(MAX(id), 0) FROM queue_messages WHERE queue = ?1";
 
 const DROP: &str = "
     DELETE FROM queue_messages
     WHERE queue = ?1 AND id IN (SELECT value FROM json_each(?2))
     RETURNING id";
 
-const ROUTES: &str = "
-    SELECT id, routing_key, message_type FROM queue_messages
-    WHERE queue = ?1 AND id IN (SELECT value FROM json_each(?2))
-    ORDER BY id";
-
-/// Removes the headers that the worker wrote when the message died; the last parameters are their
-/// paths.
-const REPLAY: &str = "
-    UPDATE queue_messages SET queue = ?2, available_at = ?3, delivery_count = 0,
-        headers = json_remove(headers, ?4, ?5, ?6, ?7)
-    WHERE id = ?1";
+const REPLACE: &str = "
+    UPDATE queue_messages
+    SET routing_key = ?3, message_id = ?4, message_type = ?5, correlation_id = ?6, reply_to = ?7,
+        headers = ?8, body = ?9
+    WHERE queue = ?1 AND id = ?2";
 
 /// The dead queue of a file.
 #[derive(Clone, Debug)]
@@ -52,49 +49,39 @@ impl EmbeddedDeadLetters {
         Self { queue }
     }
 
-    /// Every dead letter with its id, at most `limit`, oldest first.
-    async fn all(&self, limit: usize) -> Result<Vec<(i64, DeadLetter)>, BrokerError> {
-        let (mut letters, mut after) = (Vec::new(), 0);
-        while letters.len() < limit {
-            let page = self
-                .queue
-                .dead_letters(after, DEAD_PAGE)
-                .await
-                .map_err(refused("a look"))?;
-            let Some((last, _)) = page.last() else { break };
-            after = *last;
-            letters.extend(page);
-        }
-        letters.truncate(limit);
-        Ok(letters)
+    /// The letters that are there now, oldest first.
+    async fn read(&self) -> Result<Reading<'_>, BrokerError> {
+        Ok(Reading {
+            queue: &self.queue,
+            page: VecDeque::new(),
+            after: 0,
+            last: self.queue.last_dead().await.map_err(refused("a look"))?,
+            handles: Handles::default(),
+        })
     }
 
-    async fn chosen(
-        &self,
-        chosen: &(dyn for<'a> Fn(&'a DeadLetter) -> bool + Sync),
-    ) -> Result<Vec<i64>, BrokerError> {
-        let letters = self.all(usize::MAX).await?;
-        Ok(letters
-            .into_iter()
-            .filter(|(_, dead)| chosen(dead))
-            .map(|(id, _)| id)
-            .collect())
+    async fn remove(&self, ids: &[i64]) -> Result<usize, BrokerError> {
+        let dropped = self.queue.drop_dead(ids).await;
+        Ok(dropped.map_err(refused("a drop"))?.len())
     }
 }
 
 #[async_trait]
 impl DeadLetters for EmbeddedDeadLetters {
-    async fn list(&self, limit: usize) -> Result<Vec<DeadLetter>, BrokerError> {
-        Ok(self
-            .all(limit)
-            .await?
-            .into_iter()
-            .map(|(_, letter)| letter)
-            .collect())
+    async fn visit(&self, visitor: Visitor<'_>) -> Result<usize, BrokerError> {
+        let (mut reading, mut removed) = (self.read().await?, 0);
+        while let Some((id, handle, letter)) = reading.next().await? {
+            match visitor(&handle, &letter) {
+                Visit::Leave => {}
+                Visit::Remove => removed += self.remove(&[id]).await?,
+                Visit::End => break,
+            }
+        }
+        Ok(removed)
     }
 
     async fn set_aside(&self, limit: usize) -> Result<Vec<DeadLetter>, BrokerError> {
-        let mut found = Vec::new();
+        let (mut found, mut handles) = (Vec::new(), Handles::default());
         for queue in CommandQueue::ALL {
             let mut after = 0;
             while found.len() < limit {
@@ -102,37 +89,92 @@ impl DeadLetters for EmbeddedDeadLetters {
                 let page = page.map_err(refused("a look"))?;
                 let Some(last) = page.last() else { break };
                 after = last.id;
-                found.extend(page.into_iter().map(read).filter(DeadLetter::is_set_aside));
+                for letter in page.into_iter().map(letter_of) {
+                    if is_set_aside(&letter.reason()) {
+                        found.push(letter.shown(&handles.of(&letter)));
+                    }
+                }
             }
         }
         found.truncate(limit);
         Ok(found)
     }
 
-    async fn replay(
+    async fn take(
         &self,
-        chosen: &(dyn for<'a> Fn(&'a DeadLetter) -> bool + Sync),
+        chosen: Chosen<'_>,
+        keeper: &mut dyn Keeper,
     ) -> Result<usize, BrokerError> {
-        let ids = self.chosen(chosen).await?;
-        let replayed = self
-            .queue
-            .replay_dead(&ids)
-            .await
-            .map_err(refused("a replay"))?;
-        Ok(replayed.len())
+        let (mut reading, mut taken) = (self.read().await?, 0);
+        let (mut page, mut ids, mut bytes) = (Vec::new(), Vec::new(), 0);
+        loop {
+            let next = reading.next().await?;
+            let is_end = next.is_none();
+            if let Some((id, handle, letter)) = next
+                && chosen(&handle, &letter)
+            {
+                bytes += letter.body.len();
+                ids.push(id);
+                page.push(letter);
+            }
+            let is_full = page.len() >= PAGE_LETTERS || bytes >= PAGE_BYTES;
+            if !page.is_empty() && (is_full || is_end) {
+                let page = std::mem::take(&mut page);
+                keeper.keep(page).await.map_err(unkept)?;
+                taken += self.remove(&ids).await?;
+                keeper.removed().await.map_err(unkept)?;
+                ids.clear();
+                bytes = 0;
+            }
+            if is_end {
+                return Ok(taken);
+            }
+        }
     }
 
-    async fn drop(
-        &self,
-        chosen: &(dyn for<'a> Fn(&'a DeadLetter) -> bool + Sync),
-    ) -> Result<usize, BrokerError> {
-        let ids = self.chosen(chosen).await?;
-        let dropped = self
-            .queue
-            .drop_dead(&ids)
-            .await
-            .map_err(refused("a drop"))?;
-        Ok(dropped.len())
+    async fn replace(&self, handle: &str, by: Letter) -> Result<bool, BrokerError> {
+        let mut reading = self.read().await?;
+        while let Some((id, found, _)) = reading.next().await? {
+            if found == handle {
+                let replaced = self.queue.replace_dead(id, by).await;
+                replaced.map_err(refused("an edit"))?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Reads letters page by page.
+struct Reading<'q> {
+    queue: &'q EmbeddedQueue,
+    page: VecDeque<(i64, Letter)>,
+    /// The last letter read.
+    after: i64,
+    /// The last one to read.
+    last: i64,
+    handles: Handles,
+}
+
+impl Reading<'_> {
+    /// The next letter, with its id and handle.
+    async fn next(&mut self) -> Result<Option<(i64, String, Letter)>, BrokerError> {
+        if self.page.is_empty() && self.after < self.last {
+            let page = self.queue.dead_letters(self.after, DEAD_PAGE).await;
+            self.page = page.map_err(refused("a look"))?.into();
+        }
+        let Some((id, letter)) = self.page.pop_front().filter(|(id, _)| *id <= self.last) else {
+            return Ok(None);
+        };
+        self.after = id;
+        Ok(Some((id, self.handles.of(&letter), letter)))
+    }
+}
+
+fn unkept(source: KeepError) -> BrokerError {
+    BrokerError::Refused {
+        action: "to keep dead letters".to_owned(),
+        source,
     }
 }
 
@@ -149,15 +191,24 @@ impl EmbeddedQueue {
         &self,
         after: i64,
         limit: u32,
-    ) -> Result<Vec<(i64, DeadLetter)>, EmbeddedError> {
+    ) -> Result<Vec<(i64, Letter)>, EmbeddedError> {
         let found = self.browse(DEAD, after, limit).await?;
-        let letters = found.into_iter().map(|stored| (stored.id, read(stored)));
+        let letters = found
+            .into_iter()
+            .map(|stored| (stored.id, letter_of(stored)));
         Ok(letters.collect())
     }
 
     /// The number of dead messages.
     pub async fn dead_count(&self) -> Result<i64, EmbeddedError> {
         Ok(sqlx::query_scalar(COUNT)
+            .bind(DEAD)
+            .fetch_one(self.store.readers())
+            .await?)
+    }
+
+    async fn last_dead(&self) -> Result<i64, EmbeddedError> {
+        Ok(sqlx::query_scalar(LAST)
             .bind(DEAD)
             .fetch_one(self.store.readers())
             .await?)
@@ -179,73 +230,43 @@ impl EmbeddedQueue {
         .await
     }
 
-    /// Puts dead messages back into the queues of their routing keys, with their ids. If a key
-    /// leads nowhere, the message goes to the queue of its type. Returns the ids of the moved
-    /// messages.
-    pub async fn replay_dead(&self, ids: &[i64]) -> Result<Vec<i64>, EmbeddedError> {
-        let (queue, ids) = (self.clone(), json(ids));
+    /// Gives a dead message another content.
+    async fn replace_dead(&self, id: i64, by: Letter) -> Result<(), EmbeddedError> {
+        let queue = self.clone();
         detached(async move {
+            let properties = by.command_properties();
             let mut tx = queue.store.begin().await?;
-            let now = queue.store.now().timestamp_micros();
-            let dead = sqlx::query(ROUTES)
+            sqlx::query(REPLACE)
                 .bind(DEAD)
-                .bind(ids)
-                .fetch_all(&mut *tx)
+                .bind(id)
+                .bind(properties.routing_key)
+                .bind(properties.message_id)
+                .bind(properties.message_type)
+                .bind(properties.correlation_id)
+                .bind(properties.reply_to)
+                .bind(json(&properties.headers))
+                .bind(by.body)
+                .execute(&mut *tx)
                 .await?;
-            let mut replayed = Vec::new();
-            for row in &dead {
-                let id: i64 = row.try_get("id")?;
-                let key: &str = row.try_get("routing_key")?;
-                let kind: Option<&str> = row.try_get("message_type")?;
-                let target = Exchange::Commands
-                    .queue(key)
-                    .or_else(|| Exchange::Commands.queue(kind?));
-                let Some(target) = target else { continue };
-                sqlx::query(REPLAY)
-                    .bind(id)
-                    .bind(target)
-                    .bind(now)
-                    .bind(header_path(HEADER_REASON))
-                    .bind(header_path(HEADER_ERROR))
-                    .bind(header_path(HEADER_ATTEMPTS))
-                    .bind(header_path(HEADER_FIRST_FAILED_AT))
-                    .execute(&mut *tx)
-                    .await?;
-                replayed.push(id);
-            }
             tx.commit().await?;
-            queue.published.notify_waiters();
-            Ok(replayed)
+            Ok(())
         })
         .await
     }
 }
 
-/// A dead message, with the headers that say why it died.
-fn read(message: StoredMessage) -> DeadLetter {
-    let command_id = command_id(&message);
-    let mut headers: BTreeMap<String, String> = message.properties.headers;
-    let mut text = |name: &str| headers.remove(name).filter(|text| !text.is_empty());
-    let first_failed_at = text(HEADER_FIRST_FAILED_AT);
-    DeadLetter {
-        command_id,
-        reason: text(HEADER_REASON).unwrap_or_default(),
-        error: text(HEADER_ERROR),
-        attempts: text(HEADER_ATTEMPTS)
-            .and_then(|attempts| attempts.parse().ok())
-            .unwrap_or_default(),
-        first_failed_at: first_failed_at
-            .and_then(|at| at.parse::<DateTime<Utc>>().ok())
-            .map(|at| at.to_rfc3339()),
+/// The queue moves what ran out of deliveries as it is, and sets no reason, as RabbitMQ does. It
+/// moves nothing else by itself.
+fn letter_of(message: StoredMessage) -> Letter {
+    let has_reason = message.properties.headers.contains_key(HEADER_REASON);
+    let letter = Letter {
+        properties: message.properties.to_amqp().into(),
         routing_key: message.properties.routing_key,
-        bytes: message.body.len(),
-        body: String::from_utf8_lossy(&message.body).into_owned(),
+        body: message.body,
+    };
+    if has_reason {
+        letter
+    } else {
+        letter.with_headers([(HEADER_REASON, REASON_DELIVERY_LIMIT.to_owned())])
     }
-}
-
-/// The id in the body, or else the one in the properties.
-fn command_id(message: &StoredMessage) -> Option<String> {
-    let body: Option<Value> = serde_json::from_slice(&message.body).ok();
-    let inner = body.and_then(|body| Some(body.get("command_id")?.as_str()?.to_owned()));
-    inner.or_else(|| message.properties.message_id.clone())
 }

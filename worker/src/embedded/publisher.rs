@@ -159,6 +159,16 @@ fn outcome(routed: Routed, publication: &Publication) -> PublishOutcome {
 
 impl From<&Publication> for NewMessage {
     fn from(publication: &Publication) -> Self {
+        if let Some(original) = &publication.original {
+            let key = publication.routing_key.as_str();
+            let mut properties = Properties::of_amqp(Arc::clone(original), key);
+            let headers = publication.headers.clone();
+            properties.headers.extend(headers);
+            return Self {
+                properties,
+                body: publication.body.to_vec(),
+            };
+        }
         Self {
             properties: Properties {
                 message_id: Some(publication.message_id.clone()).filter(|id| !id.is_empty()),
@@ -168,6 +178,7 @@ impl From<&Publication> for NewMessage {
                 user_id: None,
                 routing_key: publication.routing_key.clone(),
                 headers: publication.headers.clone(),
+                original: None,
             },
             body: publication.body.to_vec(),
         }

@@ -255,6 +255,7 @@ pub(super) fn stored(row: &SqliteRow) -> Result<StoredMessage, EmbeddedError> {
             user_id: None,
             routing_key: row.try_get("routing_key")?,
             headers: headers(row.try_get("headers")?)?,
+            original: None,
         },
         body: row.try_get("body")?,
     })

@@ -10,10 +10,11 @@ use super::*;
 use crate::{
     broker::{
         CommandQueue::{self, Advance, Control, Submission},
-        CommandSource, DeadLetters, Delivery, Destination, MessagePublisher, Properties,
-        Publication, PublishOutcome, Receipt, RetryDelay,
+        CommandSource, Delivery, Destination, MessagePublisher, Properties, Publication,
+        PublishOutcome, Receipt, RetryDelay,
         queues::{STEP_COMPLETED, TRANSITION_OCCURRED},
     },
+    dead_letters::{DeadLetters, KeepError, Keeper, Letter, Visit},
     wire::reasons::{HEADER_ATTEMPTS, HEADER_REASON},
 };
 
@@ -35,6 +36,7 @@ fn message(key: &str, body: impl Into<Vec<u8>>) -> NewMessage {
             user_id: None,
             routing_key: key.to_owned(),
             headers: BTreeMap::from([("traceparent".to_owned(), "00-a-b-01".to_owned())]),
+            original: None,
         },
         body: body.into(),
     }
@@ -289,8 +291,8 @@ async fn a_poison_message_ends_in_the_dead_queue() {
     }
     assert_eq!(deliveries, DELIVERY_LIMIT + 1);
     let (_, dead) = queue.dead_letters(0, 10).await.unwrap().remove(0);
-    assert_eq!((&*dead.reason, dead.attempts), ("delivery_limit", 21));
-    assert!(dead.first_failed_at.is_some());
+    assert_eq!((&*dead.reason(), dead.attempts()), ("delivery_limit", 21));
+    assert!(dead.shown("").first_failed_at.is_some());
     assert_eq!(dead.routing_key, "submission");
 }
 
@@ -337,7 +339,7 @@ async fn dead_messages_are_listed_dropped_and_replayed() {
     let taken = ids(&taken);
     let dead = queue.dead_letters(0, 2).await.unwrap();
     assert_eq!(dead.len(), 2);
-    let (_, first) = &dead[0];
+    let first = dead[0].1.shown("");
     assert_eq!(
         (&*first.reason, first.error.as_deref()),
         ("malformed", Some("not JSON: \"{\""))
@@ -348,11 +350,7 @@ async fn dead_messages_are_listed_dropped_and_replayed() {
     assert_eq!(queue.dead_count().await.unwrap(), 3);
 
     assert_eq!(queue.drop_dead(&[taken[0], -1]).await.unwrap(), taken[..1]);
-    assert_eq!(queue.replay_dead(&taken[..2]).await.unwrap(), taken[1..2]);
-    assert_eq!(queue.dead_count().await.unwrap(), 1);
-    let again = consumer.next(&[Submission], 3).await.unwrap();
-    assert_eq!(ids(&receipts(&again)), taken[1..2]);
-    assert_eq!(again[0].properties, message("submission", "").properties);
+    assert_eq!(queue.dead_count().await.unwrap(), 2);
 }
 
 #[tokio::test]
@@ -457,6 +455,7 @@ fn publication(destination: Destination, key: &str) -> Publication {
         correlation_id: None,
         reply_to: None,
         headers: BTreeMap::from([(HEADER_ATTEMPTS.to_owned(), "3".to_owned())]),
+        original: None,
         content_type: "application/json",
         body: Arc::from(&b"{}"[..]),
         timestamp: Utc::now(),
@@ -545,7 +544,7 @@ async fn what_is_set_aside_is_listed_and_dead_letters_are_counted() {
 }
 
 #[tokio::test]
-async fn retries_wait_and_dead_letters_can_be_replayed() {
+async fn retries_wait_and_dead_letters_can_be_taken_and_put_back() {
     let (_folder, queue) = file().await;
     let publisher = EmbeddedPublisher::new(queue.clone());
     let mut dead = publication(Destination::Dead, "start");
@@ -574,19 +573,58 @@ async fn retries_wait_and_dead_letters_can_be_replayed() {
         (listed[0].reason.as_str(), listed[0].attempts),
         ("task_not_found", 3)
     );
-    assert_eq!(
-        letters
-            .replay(&|letter| letter.reason == "other")
-            .await
-            .unwrap(),
-        0
-    );
-    assert_eq!(
-        letters
-            .replay(&|letter| letter.reason == "task_not_found")
-            .await
-            .unwrap(),
-        1
-    );
+    assert_eq!(listed[0].letter.len(), 12);
+
+    // Taken page by page: kept before it is removed.
+    let mut kept = Kept::default();
+    let other = |_: &str, letter: &Letter| letter.reason() == "other";
+    assert_eq!(letters.take(&other, &mut kept).await.unwrap(), 0);
+    assert_eq!(letters.take(&|_, _| true, &mut kept).await.unwrap(), 1);
+    assert_eq!((kept.letters.len(), kept.removed), (1, 1));
     assert_eq!(letters.list(10).await.unwrap(), []);
+
+    // Put back with everything it had, it is the same letter.
+    let letter = kept.letters.remove(0);
+    let back = Publication {
+        original: Some(Arc::clone(&letter.properties)),
+        routing_key: letter.routing_key.clone(),
+        body: letter.body.clone().into(),
+        headers: BTreeMap::new(),
+        ..publication(Destination::Dead, "")
+    };
+    publisher.publish(0, &[back]).await;
+    assert_eq!(letters.list(10).await.unwrap(), listed);
+
+    let edited = Letter {
+        body: b"{}".to_vec(),
+        ..letter
+    };
+    assert!(!letters.replace("nothing", edited.clone()).await.unwrap());
+    assert!(letters.replace(&listed[0].letter, edited).await.unwrap());
+    let again = letters.list(10).await.unwrap();
+    assert_eq!(
+        (&*again[0].body, &again[0].headers),
+        ("{}", &listed[0].headers)
+    );
+    assert_eq!(letters.visit(&mut |_, _| Visit::Remove).await.unwrap(), 1);
+    assert_eq!(letters.list(10).await.unwrap(), []);
+}
+
+#[derive(Default)]
+struct Kept {
+    letters: Vec<Letter>,
+    removed: usize,
+}
+
+#[async_trait::async_trait]
+impl Keeper for Kept {
+    async fn keep(&mut self, page: Vec<Letter>) -> Result<(), KeepError> {
+        self.letters.extend(page);
+        Ok(())
+    }
+
+    async fn removed(&mut self) -> Result<(), KeepError> {
+        self.removed += 1;
+        Ok(())
+    }
 }

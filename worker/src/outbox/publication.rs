@@ -41,6 +41,7 @@ pub(crate) fn publication_of(row: &OutboxRow) -> Publication {
         correlation_id: head.correlationid.map(Cow::into_owned),
         reply_to: None,
         headers: traceparent.into_iter().collect::<BTreeMap<_, _>>(),
+        original: None,
         content_type: CONTENT_TYPE,
         body: Arc::<[u8]>::from(Arc::clone(&row.body)),
         timestamp: head.time.unwrap_or_else(Utc::now),

@@ -236,20 +236,14 @@ impl CopyCause {
 impl CommandCopy {
     /// The copy of a readable command.
     pub(super) fn of_job(
-        mut delivery: Delivery,
+        delivery: Delivery,
         envelope: &CommandEnvelope,
         outcome: &Outcome,
         cause: &CopyCause,
         received_at: Instant,
         now: DateTime<Utc>,
     ) -> Self {
-        // If the property is missing, it gets the type that the body or the routing key named, so
-        // that the way back to a queue does not depend on a routing key that the producer chose.
         let command_type = envelope.command.type_name();
-        delivery
-            .properties
-            .message_type
-            .get_or_insert_with(|| command_type.to_owned());
         let reply = match cause.kind {
             // The command may still succeed; until then there is nothing to reply.
             CopyKind::Retry(..) => None,
@@ -265,7 +259,7 @@ impl CommandCopy {
             command_id: Some(envelope.command_id),
             received_at,
             reply,
-            publication: copy_publication(delivery, Some(envelope.command_id), cause, now),
+            publication: copy_publication(delivery, Some(command_type), cause, now),
         }
     }
 
@@ -294,21 +288,31 @@ impl CommandCopy {
             command_id: unreadable.command_id,
             received_at,
             reply: reply_publication(&delivery.properties, &reply, now),
-            publication: copy_publication(delivery, unreadable.command_id, &cause, now),
+            publication: copy_publication(delivery, None, &cause, now),
         }
     }
 }
 
+/// The way back to a queue goes by the type that the body or the routing key named, so that it does
+/// not depend on a routing key that the producer chose.
 fn copy_publication(
     delivery: Delivery,
-    command_id: Option<CommandId>,
+    command_type: Option<&str>,
     cause: &CopyCause,
     now: DateTime<Utc>,
 ) -> Publication {
     let Delivery {
         body, properties, ..
     } = delivery;
-    let mut headers = properties.headers;
+    // Without the producer's properties as they came, what is known of them is kept.
+    let mut headers = match &properties.original {
+        None => properties.headers,
+        Some(_) => {
+            let mut headers = properties.headers;
+            headers.retain(|name, _| name == HEADER_FIRST_FAILED_AT);
+            headers
+        }
+    };
     headers.insert(HEADER_ATTEMPTS.to_owned(), cause.attempts.to_string());
     headers.insert(
         HEADER_ERROR.to_owned(),
@@ -322,18 +326,18 @@ fn copy_publication(
         CopyKind::Dead(reason) => (Destination::Dead, reason.as_str()),
     };
     headers.insert(HEADER_REASON.to_owned(), reason.to_owned());
-    // The message id is kept, because it may be the only id of the command. One is made if there is
-    // none, because the publisher tells returned messages apart by it.
-    let message_id = properties.message_id.filter(|id| !id.is_empty());
+    // An id may be the only one of the command, and none is made: a command without one could then
+    // be replayed as if its producer had given it.
+    let message_type = properties.message_type.filter(|kind| !kind.is_empty());
     Publication {
         destination,
         routing_key: properties.routing_key,
-        message_id: message_id
-            .unwrap_or_else(|| command_id.map_or_else(Uuid::now_v7, |id| id.0).to_string()),
-        message_type: properties.message_type.unwrap_or_default(),
+        message_id: properties.message_id.unwrap_or_default(),
+        message_type: message_type.unwrap_or_else(|| command_type.unwrap_or_default().to_owned()),
         correlation_id: properties.correlation_id,
         reply_to: properties.reply_to,
         headers,
+        original: properties.original,
         content_type: "application/json",
         body: body.into(),
         timestamp: now,
@@ -343,7 +347,7 @@ fn copy_publication(
 }
 
 /// The reply to a delivery that requested one.
-pub(super) fn reply_publication(
+pub(crate) fn reply_publication(
     properties: &Properties,
     reply: &CommandReply,
     now: DateTime<Utc>,
@@ -360,6 +364,7 @@ pub(super) fn reply_publication(
         correlation_id: properties.correlation_id.clone(),
         reply_to: None,
         headers: BTreeMap::new(),
+        original: None,
         content_type: "application/json",
         body: reply.to_json().into(),
         timestamp: now,

@@ -28,5 +28,6 @@ mod window;
 pub use disposition::{Disposition, dead_reason, dispose};
 pub use gate::IntakePauseReason;
 pub use handle::{Pipeline, PipelineHandle, PipelineParts, PipelineSettings, PipelineStopped};
+pub(crate) use job::reply_publication;
 pub use processor::CommandProcessor;
 pub use sizing::{batch_len, size_max};

@@ -89,6 +89,11 @@ pub const HEADER_ATTEMPTS: &str = "x-glyph-attempts";
 /// Header: when the first attempt failed, RFC 3339.
 pub const HEADER_FIRST_FAILED_AT: &str = "x-glyph-first-failed-at";
 
+/// Header: the job, and the number of its item, that has put a letter back.
+pub const HEADER_REPLAY: &str = "x-glyph-replay";
+/// Header: who has edited a letter.
+pub const HEADER_EDITED_BY: &str = "x-glyph-edited-by";
+
 /// The reason of a command that is dead because every delivery failed.
 pub const REASON_DELIVERY_LIMIT: &str = "delivery_limit";
 /// The reason of a command that is dead because its routing key leads to no queue.

@@ -283,6 +283,7 @@ fn message(destination: Destination, routing_key: &str, body: &str) -> Publicati
         correlation_id: Some("correlation".to_owned()),
         reply_to: None,
         headers: BTreeMap::from([("traceparent".to_owned(), "00-abc-def-01".to_owned())]),
+        original: None,
         content_type: "application/json",
         body: body.as_bytes().into(),
         timestamp: Utc::now(),

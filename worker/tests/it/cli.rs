@@ -566,6 +566,87 @@ fn dead_letters_are_chosen_in_one_way() {
 }
 
 #[test]
+fn dead_letters_are_shown_edited_and_replayed() {
+    let glyph = Glyph::with_dual();
+    let (task, id) = (Uuid::from_u128(1), Uuid::from_u128(1001));
+    let start = json!({
+        "type": "start", "command_id": id, "task_id": task, "workflow": "no-such-workflow",
+    });
+    let file = glyph.file("start.jsonl", &format!("{start}\n"));
+    glyph.done(&["publish", path(&file)]);
+    let mut worker = glyph
+        .command(&["worker", "--no-http"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let dead = loop {
+        let listed = glyph.json(&["dead-letter", "list"]);
+        if let [letter] = listed["dead_letters"].as_array().unwrap().as_slice() {
+            break letter.clone();
+        }
+        assert!(std::time::Instant::now() < deadline, "{listed}");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    };
+    assert_eq!(dead["reason"], "workflow_not_found");
+    let handle = dead["letter"].as_str().unwrap();
+    let reasons = glyph.json(&["dead-letter", "list", "--by-reason"]);
+    assert_eq!(reasons, json!({"reasons": {"workflow_not_found": 1}}));
+    let planned = glyph.json(&["dead-letter", "replay", handle, "--dry-run"]);
+    assert_eq!(planned["would_replay"], 1);
+
+    // It fails again: the job says so, and the letter is back, with another handle.
+    let failed = glyph.run(&["dead-letter", "replay", handle]);
+    assert_eq!(code(&failed), 1);
+    let said = String::from_utf8(failed.stdout).unwrap();
+    assert!(
+        said.contains("1 of 1 failed") && said.contains("workflow_not_found"),
+        "{said}"
+    );
+    let jobs = glyph.json(&["job", "list"]);
+    assert_eq!(jobs["jobs"][0]["state"], "stopped");
+    assert_eq!(jobs["jobs"][0]["counts"], json!({"failed": 1}));
+
+    let wrong = glyph.run(&[
+        "dead-letter",
+        "edit",
+        &id.to_string(),
+        "--set",
+        "task_id=none",
+    ]);
+    assert_eq!(code(&wrong), 1);
+    assert!(
+        stderr(&wrong).contains("nothing was changed"),
+        "{}",
+        stderr(&wrong)
+    );
+    let how = ["--set", "workflow=sentiment-dual"];
+    let id = id.to_string();
+    let edited = glyph.json(&[&["dead-letter", "edit", &id][..], &how].concat());
+    let handle = edited["letter"].as_str().unwrap();
+    let shown = glyph.json(&["dead-letter", "show", handle]);
+    let by = shown["headers"]["x-glyph-edited-by"].as_str().unwrap();
+    assert!(by.starts_with("cli:"), "{shown}");
+    assert_eq!(
+        (&shown["command_id"], &shown["attempts"]),
+        (&json!(id), &json!(2))
+    );
+    let done = glyph.json(&["dead-letter", "replay", "--all"]);
+    assert_eq!(done["job"]["state"], "done", "{done}");
+    assert_eq!(done["job"]["counts"], json!({"succeeded": 1}));
+    assert_eq!(
+        glyph.json(&["dead-letter", "list"])["dead_letters"],
+        json!([])
+    );
+    let task = task.to_string();
+    assert_eq!(glyph.json(&["task", "state", &task])["status"], "running");
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    let gone = glyph.run(&["job", "stop", &Uuid::nil().to_string()]);
+    assert_eq!(code(&gone), 1);
+}
+
+#[test]
 fn a_benchmark_leaves_nothing_behind() {
     let glyph = Glyph::with_dual();
     let before = glyph.done(&["workflow", "list"]);

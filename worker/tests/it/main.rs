@@ -21,6 +21,7 @@ mod operations_page;
 mod own_handlers;
 mod pipeline;
 mod processes;
+mod replay;
 mod rights;
 mod schema_contract;
 mod services;

@@ -4,7 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use glyph_worker::{
     amqp::{AmqpDeadLetters, Topology},
-    broker::{DeadLetters as _, RetryDelay},
+    broker::RetryDelay,
+    dead_letters::DeadLetters as _,
 };
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};

@@ -16,8 +16,9 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::super::{
-    AnnotatorPause, CommandRow, Draft, EventStoreError, GoalActionRow, ModelCheckpoint, OutboxRow,
-    ProjectionRows, PublisherId, TaskRow, Timer, WorkflowPause, WorkflowRow,
+    AnnotatorPause, CommandRow, Draft, EventStoreError, GoalActionRow, JobItem, JobRow,
+    ModelCheckpoint, OutboxRow, ProjectionRows, PublisherId, TaskRow, Timer, WorkflowPause,
+    WorkflowRow,
 };
 use crate::{
     config::WorkflowConfig,
@@ -103,6 +104,9 @@ pub(super) struct Data {
     pub(super) snapshots: HashMap<TaskId, BTreeMap<u64, WorkflowSnapshot>>,
     pub(super) tasks: BTreeMap<TaskId, TaskRow>,
     pub(super) commands: HashMap<CommandId, CommandRow>,
+    /// Rejected commands that were taken out of the list.
+    pub(super) dropped: HashSet<CommandId>,
+    pub(super) jobs: BTreeMap<Uuid, HeldJob>,
     pub(super) outbox: BTreeMap<i64, Message>,
     /// The last position assigned.
     pub(super) outbox_position: i64,
@@ -121,6 +125,13 @@ pub(super) struct Data {
     pub(super) pauses: BTreeMap<(WorkflowId, CommandId), WorkflowPause>,
     pub(super) annotator_pauses: BTreeMap<CommandId, AnnotatorPause>,
     pub(super) learnt: HashMap<Uuid, ModelCheckpoint>,
+}
+
+/// A job, its items by ordinal, and who has it until when.
+pub(super) struct HeldJob {
+    pub(super) row: JobRow,
+    pub(super) items: BTreeMap<i64, JobItem>,
+    pub(super) lease: Option<(Uuid, DateTime<Utc>)>,
 }
 
 pub(super) struct Message {

@@ -6,6 +6,7 @@ mod data;
 mod deployment;
 mod event_store;
 mod goals;
+mod jobs;
 mod log;
 mod operator_commands;
 mod outbox;

@@ -3,11 +3,13 @@
 use async_trait::async_trait;
 
 use super::{
-    super::{CommandLog, CommandPage, CommandRow, EventStoreError, page::PageSize, rows},
+    super::{
+        CommandLog, CommandPage, CommandRow, EventStoreError, RejectedFilter, page::PageSize, rows,
+    },
     PgEventStore,
     connection::{LONG_WORK_TIMEOUT, WORK_TIMEOUT},
 };
-use crate::ids::{CommandId, TaskId};
+use crate::ids::CommandId;
 
 /// The columns of a row of the inbox, with its JSON as text.
 macro_rules! command_columns {
@@ -24,17 +26,47 @@ pub(super) const COMMAND: &str = concat!(
     " FROM commands WHERE command_id = $1"
 );
 
-const REJECTED: &str = concat!(
+const COMMANDS: &str = concat!(
     "SELECT ",
     command_columns!(),
-    "
-    FROM commands
-    WHERE outcome = 'rejected'
-      AND ($1::uuid IS NULL OR task_id = $1)
-      AND ($2::uuid IS NULL OR (decided_at, command_id) < (
-          SELECT c.decided_at, c.command_id FROM commands c WHERE c.command_id = $2))
-    ORDER BY decided_at DESC, command_id DESC LIMIT $3"
+    " FROM commands WHERE command_id = ANY ($1)"
 );
+
+/// Rejected commands beyond another one, in an order.
+macro_rules! rejected {
+    ($beyond:literal, $order:literal) => {
+        concat!(
+            "SELECT ",
+            command_columns!(),
+            "
+            FROM commands
+            WHERE outcome = 'rejected'
+              AND ($1::uuid IS NULL OR task_id = $1)
+              AND ($2::uuid IS NULL OR (decided_at, command_id) ",
+            $beyond,
+            " (SELECT c.decided_at, c.command_id FROM commands c WHERE c.command_id = $2))
+              AND ($4::text IS NULL OR reason = $4)
+              AND ($5::text IS NULL OR EXISTS (
+                  SELECT FROM tasks t WHERE t.task_id = commands.task_id AND t.workflow = $5))
+              AND NOT EXISTS (
+                  SELECT FROM dropped_rejections d WHERE d.command_id = commands.command_id)
+            ORDER BY decided_at ",
+            $order,
+            ", command_id ",
+            $order,
+            " LIMIT $3"
+        )
+    };
+}
+
+const REJECTED_NEWEST: &str = rejected!("<", "DESC");
+const REJECTED_OLDEST: &str = rejected!(">", "ASC");
+
+const DROP: &str = "
+    INSERT INTO dropped_rejections (command_id, actor)
+    SELECT command_id, $2 FROM commands WHERE command_id = ANY ($1) AND outcome = 'rejected'
+    ON CONFLICT (command_id) DO NOTHING
+    RETURNING command_id";
 
 #[async_trait]
 impl CommandLog for PgEventStore {
@@ -44,22 +76,42 @@ impl CommandLog for PgEventStore {
             .await
     }
 
+    async fn commands(&self, ids: &[CommandId]) -> Result<Vec<CommandRow>, EventStoreError> {
+        let ids: Vec<_> = ids.iter().map(|id| id.0).collect();
+        let query = sqlx::query(COMMANDS).bind(ids);
+        self.fetch(WORK_TIMEOUT, query, rows::command).await
+    }
+
     async fn rejected(
         &self,
-        task: Option<TaskId>,
+        filter: &RejectedFilter,
         after: Option<CommandId>,
         limit: u32,
     ) -> Result<CommandPage, EventStoreError> {
         let page = PageSize::of(limit);
-        let query = sqlx::query(REJECTED)
-            .bind(task.map(|task| task.0))
+        let sql = if filter.oldest_first {
+            REJECTED_OLDEST
+        } else {
+            REJECTED_NEWEST
+        };
+        let query = sqlx::query(sql)
+            .bind(filter.task.map(|task| task.0))
             .bind(after.map(|command| command.0))
-            .bind(i64::from(page.rows_to_read()));
+            .bind(i64::from(page.rows_to_read()))
+            .bind(filter.reason.clone())
+            .bind(filter.workflow.clone());
         let found = self.fetch(LONG_WORK_TIMEOUT, query, rows::command).await?;
         let (commands, next_after) = page.cut(found, |row| row.command_id);
         Ok(CommandPage {
             commands,
             next_after,
         })
+    }
+
+    async fn drop_rejected(&self, ids: &[CommandId], actor: &str) -> Result<u64, EventStoreError> {
+        let ids: Vec<_> = ids.iter().map(|id| id.0).collect();
+        let query = sqlx::query(DROP).bind(ids).bind(actor.to_owned());
+        let dropped = self.fetch(WORK_TIMEOUT, query, |_| Ok(())).await?;
+        Ok(dropped.len() as u64)
     }
 }

@@ -49,7 +49,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The migrations, oldest first. Forward only: a released file is never changed.
-const MIGRATIONS: [MigrationFile; 14] = [
+const MIGRATIONS: [MigrationFile; 15] = [
     MigrationFile {
         version: 1,
         name: "init",
@@ -119,6 +119,11 @@ const MIGRATIONS: [MigrationFile; 14] = [
         version: 14,
         name: "task_counts",
         sql: include_str!("../../../../migrations/postgres/0014_task_counts.sql"),
+    },
+    MigrationFile {
+        version: 15,
+        name: "jobs",
+        sql: include_str!("../../../../migrations/postgres/0015_jobs.sql"),
     },
 ];
 

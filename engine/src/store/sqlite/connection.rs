@@ -35,7 +35,7 @@ const READERS: u32 = 4;
 const WAL_BYTES_KEPT: &str = "67108864";
 
 /// The migrations, oldest first. Forward only: a released file is never changed.
-const MIGRATIONS: [MigrationFile; 14] = [
+const MIGRATIONS: [MigrationFile; 15] = [
     MigrationFile {
         version: 1,
         name: "store",
@@ -105,6 +105,11 @@ const MIGRATIONS: [MigrationFile; 14] = [
         version: 14,
         name: "task_counts",
         sql: include_str!("../../../../migrations/sqlite/0014_task_counts.sql"),
+    },
+    MigrationFile {
+        version: 15,
+        name: "jobs",
+        sql: include_str!("../../../../migrations/sqlite/0015_jobs.sql"),
     },
 ];
 

@@ -12,6 +12,7 @@ mod error;
 mod event_store;
 mod goals;
 mod heads;
+mod jobs;
 mod log;
 mod operator_commands;
 mod outbox;

@@ -3,6 +3,7 @@
 mod batches;
 mod goals;
 mod index;
+mod jobs;
 mod operator_commands;
 mod outbox;
 mod projections;
@@ -14,6 +15,7 @@ mod workflows;
 pub(super) use batches::*;
 pub(super) use goals::*;
 pub(super) use index::*;
+pub(super) use jobs::*;
 pub(super) use operator_commands::*;
 pub(super) use outbox::*;
 pub(super) use projections::*;
@@ -76,6 +78,8 @@ macro_rules! for_each_case {
             rejected_commands_are_listed_newest_first;
             revisions_are_numbered_and_equal_content_is_one;
             concurrent_saves_get_distinct_numbers;
+            a_job_is_done_by_one_runner_at_a_time_and_counted_once;
+            an_ended_job_is_nobodys_and_old_ones_are_forgotten;
             goal_actions_are_done_once;
             goals_are_the_same_live_and_made_anew;
             a_projection_counts_each_event_once;

@@ -1,12 +1,39 @@
 //! The dead queue.
 
+use std::collections::BTreeSet;
+
 use glyph_worker::{
     amqp::{AmqpDeadLetters, DELIVERY_LIMIT},
-    broker::{CommandQueue, CommandSource, DeadLetters, Destination, Publication},
+    broker::{CommandQueue, CommandSource, Destination, Publication},
+    dead_letters::{DeadLetters, KeepError, Keeper, Letter, Visit},
 };
 use lapin::options::{BasicGetOptions, BasicRejectOptions};
 
-use super::{eventually, message, next_many, publish_all, receipts, with_world};
+use super::{eventually, message, publish_all, with_world};
+
+/// Keeps letters; fails at the second page if told so.
+#[derive(Default)]
+struct Kept {
+    letters: Vec<Letter>,
+    removed: usize,
+    fails: bool,
+}
+
+#[async_trait::async_trait]
+impl Keeper for Kept {
+    async fn keep(&mut self, page: Vec<Letter>) -> Result<(), KeepError> {
+        self.letters.extend(page);
+        if self.fails {
+            return Err("the store is away".into());
+        }
+        Ok(())
+    }
+
+    async fn removed(&mut self) -> Result<(), KeepError> {
+        self.removed += 1;
+        Ok(())
+    }
+}
 
 /// A command as the worker puts it on the dead queue.
 fn dead(kind: &str, body: &str, reason: &str) -> Publication {
@@ -23,7 +50,7 @@ fn dead(kind: &str, body: &str, reason: &str) -> Publication {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dead_letters_are_listed_replayed_and_dropped() {
+async fn dead_letters_are_listed_taken_edited_and_dropped() {
     with_world(async |world| {
         let publisher = world.publisher().await;
         let window = [
@@ -45,6 +72,8 @@ async fn dead_letters_are_listed_replayed_and_dropped() {
                 .map(|letter| letter.command_id.clone().unwrap())
                 .collect();
             assert_eq!(ids, ["c-1", &window[1].message_id, "c-3"]);
+            let handles: BTreeSet<_> = listed.iter().map(|letter| &letter.letter).collect();
+            assert_eq!(handles.len(), 3);
             assert_eq!(listed[0].reason, "task_not_found");
             assert_eq!(listed[0].error.as_deref(), Some("what was wrong"));
             assert_eq!(listed[0].attempts, 5);
@@ -57,33 +86,46 @@ async fn dead_letters_are_listed_replayed_and_dropped() {
         }
         assert_eq!(letters.list(1).await.unwrap().len(), 1);
 
-        assert_eq!(
-            letters
-                .drop(&|letter| letter.reason == "malformed")
-                .await
-                .unwrap(),
-            1
-        );
-        assert_eq!(letters.replay(&|letter| letter.bytes > 1).await.unwrap(), 2);
-        assert_eq!(letters.list(10).await.unwrap(), []);
+        let malformed = |letter: &Letter| letter.reason() == "malformed";
+        let mut drop_malformed = |_: &str, letter: &Letter| {
+            if malformed(letter) {
+                Visit::Remove
+            } else {
+                Visit::Leave
+            }
+        };
+        assert_eq!(letters.visit(&mut drop_malformed).await.unwrap(), 1);
 
-        let source = world.source().await;
-        let mut again = next_many(&source, 2).await;
-        again.sort_by_key(|delivery| delivery.queue);
-        assert_eq!(again[0].properties.routing_key, "submission");
-        assert_eq!(again[0].queue, CommandQueue::Submission);
-        assert_eq!(again[1].queue, CommandQueue::Control);
-        // Their attempts count from the start again.
-        assert_eq!(
-            again[0].properties.headers,
-            message(Destination::Dead, "", "").headers
-        );
-        assert_eq!(
-            again[0].properties.message_id.as_ref(),
-            Some(&window[0].message_id)
-        );
-        source.settle(&receipts(&again));
-        source.close().await;
+        // What could not be kept is still there.
+        let mut failing = Kept {
+            fails: true,
+            ..Kept::default()
+        };
+        assert!(letters.take(&|_, _| true, &mut failing).await.is_err());
+        assert_eq!((failing.letters.len(), failing.removed), (2, 0));
+        let listed = letters.list(10).await.unwrap();
+        assert_eq!(listed.len(), 2);
+
+        let edited = Letter {
+            body: br#"{"command_id": "c-3", "type": "pause"}"#.to_vec(),
+            ..failing.letters[1].clone()
+        };
+        assert!(!letters.replace("nothing", edited.clone()).await.unwrap());
+        assert!(letters.replace(&listed[1].letter, edited).await.unwrap());
+        // What was put back may come after what was published meanwhile.
+        let mut again = letters.list(10).await.unwrap();
+        again.sort_by_key(|letter| letter.body.contains("pause"));
+        assert_eq!(again[0], listed[0]);
+        assert!(again[1].body.contains("pause"));
+        assert_eq!(again[1].headers, listed[1].headers);
+        assert_eq!(again[1].properties, listed[1].properties);
+
+        let mut kept = Kept::default();
+        let chosen = |handle: &str, _: &Letter| handle == again[1].letter;
+        assert_eq!(letters.take(&chosen, &mut kept).await.unwrap(), 1);
+        assert_eq!((kept.letters.len(), kept.removed), (1, 1));
+        assert_eq!(kept.letters[0].command_id().as_deref(), Some("c-3"));
+        assert_eq!(letters.list(10).await.unwrap(), listed[..1]);
         publisher.close().await;
     })
     .await;
@@ -131,8 +173,6 @@ async fn what_the_broker_moved_at_its_limit_is_a_dead_letter_too() {
         let source = world.source().await;
         eventually("counted", async || source.dead_letters().await == Some(1)).await;
         source.close().await;
-        assert_eq!(letters.replay(&|_| true).await.unwrap(), 1);
-        world.wait_for_waiting(&queue, 1).await;
         publisher.close().await;
     })
     .await;

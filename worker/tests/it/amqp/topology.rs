@@ -4,7 +4,8 @@ use glyph_worker::{
     amqp::{
         AmqpDeadLetters, AmqpPublisher, AmqpSettings, AmqpSource, adopt_prefix, declare_topology,
     },
-    broker::{CommandQueue, DeadLetters, Destination, PublishOutcome, RetryDelay},
+    broker::{CommandQueue, Destination, PublishOutcome, RetryDelay},
+    dead_letters::DeadLetters,
 };
 use lapin::{
     ExchangeKind,

@@ -201,6 +201,12 @@ impl Services {
         assert!(self.publish(key, body).await.await.unwrap().is_ack());
     }
 
+    /// Publishes a command with its producer's properties.
+    pub(crate) async fn send_with(&self, key: &str, body: &[u8], properties: BasicProperties) {
+        let sent = self.publish_with(key, body, properties).await;
+        assert!(sent.await.unwrap().is_ack());
+    }
+
     /// Publishes a command; returns a future of its confirm.
     async fn publish(
         &self,
@@ -208,6 +214,15 @@ impl Services {
         body: &[u8],
     ) -> impl Future<Output = lapin::Result<Confirmation>> + use<> {
         let properties = BasicProperties::default().with_delivery_mode(2);
+        self.publish_with(key, body, properties).await
+    }
+
+    async fn publish_with(
+        &self,
+        key: &str,
+        body: &[u8],
+        properties: BasicProperties,
+    ) -> impl Future<Output = lapin::Result<Confirmation>> + use<> {
         let options = BasicPublishOptions {
             mandatory: true,
             ..BasicPublishOptions::default()

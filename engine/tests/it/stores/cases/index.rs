@@ -7,7 +7,9 @@ use glyph_workflow_engine::{
     events::WorkflowEvent,
     ids::{RevisionId, UserId},
     state::{Slots, TaskStatus},
-    store::{DerivedChanges, Draft, SnapshotRow, TaskFilter, TaskRow, Timer, TimerKind},
+    store::{
+        DerivedChanges, Draft, RejectedFilter, SnapshotRow, TaskFilter, TaskRow, Timer, TimerKind,
+    },
 };
 use serde_json::json;
 
@@ -286,7 +288,10 @@ pub(in crate::stores) async fn rejected_commands_are_listed_newest_first(a: &imp
     let mut found = Vec::new();
     let mut after = None;
     loop {
-        let page = store.rejected(None, after, 3).await.unwrap();
+        let page = store
+            .rejected(&RejectedFilter::default(), after, 3)
+            .await
+            .unwrap();
         found.extend(page.commands);
         after = page.next_after;
         if after.is_none() {
@@ -296,17 +301,64 @@ pub(in crate::stores) async fn rejected_commands_are_listed_newest_first(a: &imp
     assert_eq!(found.len(), 7);
     assert!(found.is_sorted_by(|a, b| (a.decided_at, a.command_id) > (b.decided_at, b.command_id)));
     assert!(found.iter().all(|row| row.payload.is_some()));
-    let of_two = store.rejected(Some(two), None, 10).await.unwrap();
+    let of = |task| RejectedFilter {
+        task: Some(task),
+        ..RejectedFilter::default()
+    };
+    let of_two = store.rejected(&of(two), None, 10).await.unwrap();
     assert_eq!(of_two.commands.len(), 3);
     assert_eq!(of_two.next_after, None);
     assert!(
         store
-            .rejected(None, Some(command("none")), 10)
+            .rejected(&RejectedFilter::default(), Some(command("none")), 10)
             .await
             .unwrap()
             .commands
             .is_empty()
     );
+    let by = |reason: &str, workflow: &str| RejectedFilter {
+        reason: Some(reason.to_owned()),
+        workflow: Some(workflow.to_owned()),
+        ..RejectedFilter::default()
+    };
+    for (filter, expected) in [
+        (by("surplus", "flow"), 4),
+        (by("other", "flow"), 0),
+        (by("surplus", "other"), 0),
+    ] {
+        let page = store.rejected(&filter, None, 10).await.unwrap();
+        assert_eq!(page.commands.len(), expected, "{filter:?}");
+    }
+    let oldest = RejectedFilter {
+        oldest_first: true,
+        ..RejectedFilter::default()
+    };
+    let first = store.rejected(&oldest, None, 2).await.unwrap();
+    let rest = store.rejected(&oldest, first.next_after, 10).await.unwrap();
+    let ascending: Vec<_> = first.commands.iter().chain(&rest.commands).collect();
+    assert!(
+        ascending
+            .iter()
+            .rev()
+            .map(|row| row.command_id)
+            .eq(found.iter().map(|row| row.command_id))
+    );
+
+    let known = [command("0"), command("none"), command("applied")];
+    assert_eq!(store.commands(&known).await.unwrap().len(), 2);
+    // What is dropped is out of the list and still known.
+    assert_eq!(store.drop_rejected(&known, "cli:root").await.unwrap(), 1);
+    assert_eq!(store.drop_rejected(&known, "cli:root").await.unwrap(), 0);
+    assert_eq!(
+        store
+            .rejected(&oldest, None, 10)
+            .await
+            .unwrap()
+            .commands
+            .len(),
+        6
+    );
+    assert!(store.command(command("0")).await.unwrap().is_some());
     assert!(store.command(command("none")).await.unwrap().is_none());
     let applied = store.command(command("applied")).await.unwrap().unwrap();
     assert_eq!(

@@ -1,0 +1,28 @@
+//! Why a job does not go on for now.
+
+use glyph_workflow_engine::store::EventStoreError;
+
+use crate::broker::BrokerError;
+
+/// Why a job does not go on for now. It is tried again.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum JobError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] EventStoreError),
+    /// The broker failed.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// Letters could not be put back.
+    #[error("the dead queue did not take a letter: {0}")]
+    PutBack(String),
+    /// The process is going down.
+    #[error("the worker is shutting down")]
+    Draining,
+    /// Another process has it, or it has ended.
+    #[error("another worker has the job")]
+    Lost,
+    /// It was created by another version.
+    #[error("the job cannot be read; another version of the worker may be able to")]
+    Unknown,
+}
