@@ -84,6 +84,17 @@ fn producers() -> BasicProperties {
         .with_cluster_id("cluster".into())
 }
 
+/// Waits until every command queue is there with its bindings. A command that is sent before is
+/// unroutable; another one of its task, whose binding is there already, overtakes it.
+async fn declared(services: &Services) {
+    // Declared last.
+    let last = services.topology.transition_occurred();
+    eventually("the topology", async || {
+        services.queue_exists(&last).await.then_some(())
+    })
+    .await;
+}
+
 /// Nothing that the producer said is lost, and nothing is added but the worker's own headers.
 fn assert_kept(copy: &BasicProperties) {
     let sent = producers();
@@ -115,13 +126,8 @@ fn assert_kept(copy: &BasicProperties) {
 async fn copies_keep_what_the_producer_said_and_invent_nothing() {
     let services = Services::new().await;
     let worker = services.worker(services.orchestrator());
+    declared(&services).await;
     let _tap = services.tap().await;
-    // Declared last.
-    let last = services.topology.transition_occurred();
-    eventually("the topology", async || {
-        services.queue_exists(&last).await.then_some(())
-    })
-    .await;
     let unreadable = b"\x1f\x8b not JSON";
     services
         .send_with("submission", unreadable, producers())
@@ -171,16 +177,19 @@ async fn copies_keep_what_the_producer_said_and_invent_nothing() {
     services.remove().await;
 }
 
-/// A dead letter as a worker publishes it.
+/// A dead letter as a worker publishes it: under the key of its command, without which it is not read
+/// as that command.
 fn dead(body: String, reason: &str) -> Publication {
+    let command: Value = serde_json::from_str(&body).unwrap();
+    let command_type = command["type"].as_str().unwrap();
     let mut headers = BTreeMap::new();
     headers.insert("x-glyph-reason".to_owned(), reason.to_owned());
     headers.insert("x-glyph-attempts".to_owned(), "5".to_owned());
     Publication {
         destination: Destination::Dead,
-        routing_key: "submission".to_owned(),
+        routing_key: command_type.to_owned(),
         message_id: String::new(),
-        message_type: "submission".to_owned(),
+        message_type: command_type.to_owned(),
         correlation_id: None,
         reply_to: None,
         headers,
@@ -526,7 +535,7 @@ async fn a_job_is_stopped_by_an_operator() {
 async fn rejected_commands_are_replayed_once() {
     let services = Services::new().await;
     let mut worker = services.worker_process().spawn().unwrap();
-    let _tap = services.tap().await;
+    declared(&services).await;
     let control = |n: u128, verb: &str, id: u128| json!({"type": verb, "command_id": Uuid::from_u128(id + n), "task_id": task(n)});
     let mut commands = Vec::new();
     for n in 0..30 {
@@ -537,7 +546,7 @@ async fn rejected_commands_are_replayed_once() {
     }
     services.send(&commands).await;
     let decided = async |count: i64| {
-        eventually("decided", async || {
+        eventually(&format!("{count} decided"), async || {
             let found = services.count("SELECT count(*) FROM commands").await;
             (found == count).then_some(())
         })
