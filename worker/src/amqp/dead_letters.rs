@@ -3,10 +3,24 @@
 //! Each operation uses a connection of its own for as long as it runs. It takes the queue's
 //! messages without acking them, so that it sees each message once, and acks only those to remove.
 //! Closing the connection puts the rest back in order. The queue has no delivery limit, so listing
-//! costs a message nothing. While one operation runs, another sees only what the first has not
-//! taken.
+//! costs a message nothing.
+//!
+//! An operation does not see what another one holds, nor what a process held that was killed, as
+//! long as its channel is not gone. And an ack has no answer: a quorum queue takes acks later than
+//! its channel, and those that it has not taken when the channel goes are lost. One number tells both:
+//! a quorum queue counts each message that was got and is not settled as a consumer, and forgets
+//! consumer and message, or returns the message, in one step. So an operation begins once nobody
+//! holds anything, fails if somebody came between, and calls letters removed only once the queue counts no
+//! more than what it still holds.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use lapin::{
@@ -18,7 +32,7 @@ use lapin::{
     },
     types::FieldTable,
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{connection::Link, message, settings::AmqpSettings};
 use crate::{
@@ -28,6 +42,9 @@ use crate::{
         PAGE_LETTERS, Visit, Visitor, is_set_aside,
     },
 };
+
+/// How often to look whether the queue has taken what was told.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// The dead queue of a deployment.
 #[derive(Clone, Debug)]
@@ -106,6 +123,8 @@ struct QueueReader<'a> {
     settings: &'a AmqpSettings,
     channel: Channel,
     queue: String,
+    /// Messages that were read and neither removed nor put back.
+    held: AtomicU32,
 }
 
 impl<'a> QueueReader<'a> {
@@ -129,12 +148,13 @@ impl<'a> QueueReader<'a> {
             settings,
             channel,
             queue,
+            held: AtomicU32::new(0),
         })
     }
 
     async fn visit(&self, visitor: Visitor<'_>) -> Result<usize, BrokerError> {
         let (mut handles, mut removed) = (Handles::default(), 0);
-        for _ in 0..self.count().await? {
+        for _ in 0..self.settled().await? {
             let Some((tag, letter)) = self.next().await? else {
                 break;
             };
@@ -144,8 +164,16 @@ impl<'a> QueueReader<'a> {
                     self.remove(&[tag]).await?;
                     removed += 1;
                 }
-                Visit::End => break,
+                Visit::End => {
+                    self.settled().await?;
+                    return Ok(removed);
+                }
             }
+        }
+        if removed > 0 {
+            self.settled().await?;
+        } else {
+            self.seen_all().await?;
         }
         Ok(removed)
     }
@@ -157,39 +185,38 @@ impl<'a> QueueReader<'a> {
     ) -> Result<usize, BrokerError> {
         let (mut handles, mut taken) = (Handles::default(), 0);
         let (mut page, mut tags, mut bytes) = (Vec::new(), Vec::new(), 0);
-        let mut left = self.count().await?;
+        let mut left = self.settled().await?;
         loop {
+            // Read before the page is removed: as long as one is held, no other reader begins.
             let next = if left > 0 { self.next().await? } else { None };
             left = left.saturating_sub(1);
-            let is_end = next.is_none();
-            if let Some((tag, letter)) = next
-                && chosen(&handles.of(&letter), &letter)
-            {
-                bytes += letter.body.len();
-                tags.push(tag);
-                page.push(letter);
-            }
             let is_full = page.len() >= PAGE_LETTERS || bytes >= PAGE_BYTES;
-            if !page.is_empty() && (is_full || is_end) {
+            if !page.is_empty() && (is_full || next.is_none()) {
                 taken += page.len();
                 let page = std::mem::take(&mut page);
                 keeper.keep(page).await.map_err(unkept)?;
                 self.remove(&tags).await?;
-                self.bounded("the removal of dead letters", self.sync())
-                    .await?;
+                // Were the process killed with an ack on its way, the letter would be there again.
+                self.settled().await?;
                 keeper.removed().await.map_err(unkept)?;
                 tags.clear();
                 bytes = 0;
             }
-            if is_end {
+            let Some((tag, letter)) = next else {
+                self.seen_all().await?;
                 return Ok(taken);
+            };
+            if chosen(&handles.of(&letter), &letter) {
+                bytes += letter.body.len();
+                tags.push(tag);
+                page.push(letter);
             }
         }
     }
 
     async fn replace(&self, handle: &str, by: &Letter) -> Result<bool, BrokerError> {
         let mut handles = Handles::default();
-        for _ in 0..self.count().await? {
+        for _ in 0..self.settled().await? {
             let Some((tag, letter)) = self.next().await? else {
                 break;
             };
@@ -197,6 +224,7 @@ impl<'a> QueueReader<'a> {
                 self.bounded("an edited dead letter", self.publish(by))
                     .await?;
                 self.remove(&[tag]).await?;
+                self.settled().await?;
                 return Ok(true);
             }
         }
@@ -220,8 +248,38 @@ impl<'a> QueueReader<'a> {
         returned
     }
 
-    /// How many messages are there now: those that come while they are read are not read.
-    async fn count(&self) -> Result<u32, BrokerError> {
+    /// Waits until the queue has taken every removal and nobody else holds a message of it. Returns
+    /// how many are there to be read: those that come while they are read are not read.
+    async fn settled(&self) -> Result<u32, BrokerError> {
+        let settled = async {
+            loop {
+                if let Some(ready) = self.look().await? {
+                    return Ok(ready);
+                }
+                sleep(LOOK).await;
+            }
+        };
+        timeout(self.settings.confirm_timeout, settled)
+            .await
+            .unwrap_or_else(|_| Err(self.in_use()))
+    }
+
+    /// Fails if somebody came between and holds messages that were not seen.
+    async fn seen_all(&self) -> Result<(), BrokerError> {
+        match self.look().await? {
+            Some(_) => Ok(()),
+            None => Err(self.in_use()),
+        }
+    }
+
+    fn in_use(&self) -> BrokerError {
+        BrokerError::InUse {
+            queue: self.queue.clone(),
+        }
+    }
+
+    /// How many messages are there to be read; none if others are held than those of this reader.
+    async fn look(&self) -> Result<Option<u32>, BrokerError> {
         let options = QueueDeclareOptions {
             passive: true,
             ..QueueDeclareOptions::default()
@@ -231,14 +289,17 @@ impl<'a> QueueReader<'a> {
             .channel
             .queue_declare(name, options, FieldTable::default());
         let action = format!("a look at queue {}", self.queue);
-        let counted = async { declared.await.map_err(|error| self.refused(&action, error)) };
-        Ok(self.bounded(&action, counted).await?.message_count())
+        let looked = async { declared.await.map_err(|error| self.refused(&action, error)) };
+        let found = self.bounded(&action, looked).await?;
+        let is_alone = found.consumer_count() <= self.held.load(Ordering::Relaxed);
+        Ok(is_alone.then(|| found.message_count()))
     }
 
     /// The next message, with its delivery tag.
     async fn next(&self) -> Result<Option<(u64, Letter)>, BrokerError> {
         let got = self.bounded("a dead letter", self.get()).await?;
         Ok(got.map(|delivery| {
+            self.held.fetch_add(1, Ordering::Relaxed);
             let letter = Letter {
                 routing_key: delivery.routing_key.to_string(),
                 properties: Arc::new(delivery.properties),
@@ -255,6 +316,7 @@ impl<'a> QueueReader<'a> {
                     .basic_ack(*tag, BasicAckOptions::default())
                     .await
                     .map_err(|error| self.refused("the removal of a dead letter", error))?;
+                self.held.fetch_sub(1, Ordering::Relaxed);
             }
             Ok(())
         };
@@ -289,6 +351,7 @@ impl<'a> QueueReader<'a> {
             .basic_nack(0, all)
             .await
             .map_err(|error| self.refused("the return of dead letters", error))?;
+        self.held.store(0, Ordering::Relaxed);
         self.sync().await
     }
 

@@ -374,6 +374,14 @@ pub enum BrokerError {
         /// The prefix.
         prefix: String,
     },
+    /// Others hold messages of a queue, which cannot be seen meanwhile.
+    #[error(
+        "others read queue {queue} just now and hold messages of it; try again once they have ended"
+    )]
+    InUse {
+        /// The queue.
+        queue: String,
+    },
     /// It did not confirm in time.
     #[error("the broker did not confirm {action} within {seconds} s")]
     Unconfirmed {

@@ -123,9 +123,9 @@ impl From<BrokerError> for CliError {
             BrokerError::Unreachable { .. } | BrokerError::Unconfirmed { .. } => {
                 Self::Unreachable(format!("AMQP_URL: {text}"))
             }
-            BrokerError::Refused { .. } | BrokerError::Missing { .. } => {
-                Self::failed("broker", text)
-            }
+            BrokerError::Refused { .. }
+            | BrokerError::Missing { .. }
+            | BrokerError::InUse { .. } => Self::failed("broker", text),
             BrokerError::OtherDeployment { .. } => Self::failed("other_deployment", text),
         }
     }

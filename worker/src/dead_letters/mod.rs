@@ -49,14 +49,16 @@ pub const PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// The dead queue.
 #[async_trait]
 pub trait DeadLetters: Send + Sync {
-    /// Visits the letters that are there when it begins. Returns how many were removed.
+    /// Visits the letters that are there when it begins: all of them, or it fails, unless the visitor
+    /// ends it or removes some. Returns how many were removed.
     async fn visit(&self, visitor: Visitor<'_>) -> Result<usize, BrokerError>;
 
     /// Up to `limit` commands that were set aside and wait for their next try.
     async fn set_aside(&self, limit: usize) -> Result<Vec<DeadLetter>, BrokerError>;
 
     /// Takes those that `chosen` picks of the letters that are there when it begins, page by page.
-    /// Letters of a page that was kept and not removed, because the process died, are there again.
+    /// Letters of a page that was kept and not removed, because the process died, are there again;
+    /// once the keeper knows of the removal, they are not. Fails if not all letters could be seen.
     /// Returns how many were taken.
     async fn take(&self, chosen: Chosen<'_>, keeper: &mut dyn Keeper)
     -> Result<usize, BrokerError>;

@@ -22,6 +22,12 @@ const ERROR_BYTES_MAX: usize = 1_024;
 impl JobRun<'_> {
     /// Finishes what an earlier process began to put back: what is in the dead queue already is only
     /// recorded.
+    ///
+    /// A letter that is overlooked there would be in it twice. None is: an item is marked as going back
+    /// before it is published, its mark goes with it, and the visit sees every letter or fails, also
+    /// while somebody else reads the queue. What a killed process sent and saw no confirm of is in
+    /// the queue by now or never: the broker reads the rest of a closed connection and drops it at
+    /// once, and the lease of the job gave it seconds for that.
     pub(super) async fn finish_put_back(&self) -> Result<(), JobError> {
         let mut there: Option<BTreeSet<i64>> = None;
         for state in [JobItemState::Failing, JobItemState::Returning] {

@@ -1,15 +1,15 @@
 //! The dead queue.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use glyph_worker::{
     amqp::{AmqpDeadLetters, DELIVERY_LIMIT},
-    broker::{CommandQueue, CommandSource, Destination, Publication},
+    broker::{BrokerError, CommandQueue, CommandSource, Destination, Publication},
     dead_letters::{DeadLetters, KeepError, Keeper, Letter, Visit},
 };
-use lapin::options::{BasicGetOptions, BasicRejectOptions};
+use lapin::options::{BasicGetOptions, BasicNackOptions, BasicRejectOptions};
 
-use super::{eventually, message, publish_all, with_world};
+use super::{World, eventually, message, publish_all, with_world};
 
 /// Keeps letters; fails at the second page if told so.
 #[derive(Default)]
@@ -173,6 +173,101 @@ async fn what_the_broker_moved_at_its_limit_is_a_dead_letter_too() {
         let source = world.source().await;
         eventually("counted", async || source.dead_letters().await == Some(1)).await;
         source.close().await;
+        publisher.close().await;
+    })
+    .await;
+}
+
+/// Looks, whenever a page was removed, how many letters the broker would give back if the process
+/// were killed now.
+struct Removals<'w> {
+    world: &'w World,
+    held: Vec<u32>,
+}
+
+#[async_trait::async_trait]
+impl Keeper for Removals<'_> {
+    async fn keep(&mut self, _: Vec<Letter>) -> Result<(), KeepError> {
+        Ok(())
+    }
+
+    async fn removed(&mut self) -> Result<(), KeepError> {
+        // A message that was got and not settled counts as a consumer.
+        let held = self.world.consumers(&self.world.topology.dead()).await;
+        self.held.push(held);
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removal_that_was_reported_outlives_the_process() {
+    with_world(async |world| {
+        let publisher = world.publisher().await;
+        let body = |n: usize| format!(r#"{{"command_id": "c-{n}"}}"#);
+        let letter = |n| dead("submission", &body(n), "task_not_found");
+        let window: Vec<_> = (0..900).map(letter).collect();
+        publish_all(&publisher, &window).await;
+        let letters = AmqpDeadLetters::new(world.settings());
+        let mut removals = Removals {
+            world: &world,
+            held: Vec::new(),
+        };
+        let taken = letters.take(&|_, _| true, &mut removals).await.unwrap();
+        // One of the next page was read already.
+        assert_eq!((taken, removals.held), (900, vec![1, 0]));
+        publisher.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn letters_that_others_hold_are_not_overlooked() {
+    with_world(async |world| {
+        let publisher = world.publisher().await;
+        let bodies = ["1", "2", "3"];
+        let window = bodies.map(|body| dead("submission", body, "malformed"));
+        publish_all(&publisher, &window).await;
+        let queue = world.topology.dead();
+        let get = || {
+            let (name, options) = (queue.as_str().into(), BasicGetOptions::default());
+            world.channel.basic_get(name, options)
+        };
+        let requeue = BasicNackOptions {
+            requeue: true,
+            ..BasicNackOptions::default()
+        };
+        // Another one reads from the beginning.
+        let held = get().await.unwrap().unwrap();
+        let mut settings = world.settings();
+        settings.confirm_timeout = Duration::from_secs(1);
+        let impatient = AmqpDeadLetters::new(settings);
+        let in_use = impatient.list(10).await.unwrap_err();
+        assert!(matches!(in_use, BrokerError::InUse { .. }), "{in_use}");
+        held.nack(requeue).await.unwrap();
+
+        // Another one begins in between.
+        let letters = AmqpDeadLetters::new(world.settings());
+        let (begins, begun) = std::sync::mpsc::channel::<()>();
+        let (holds, held) = std::sync::mpsc::channel::<()>();
+        let visit = tokio::spawn(async move {
+            let visited = &mut move |_: &str, _: &Letter| {
+                // The first time only: then the other one is there.
+                if begins.send(()).is_ok() {
+                    let _ = held.recv();
+                }
+                Visit::Leave
+            };
+            letters.visit(visited).await
+        });
+        begun.recv().unwrap();
+        drop(begun);
+        let other = get().await.unwrap().unwrap();
+        holds.send(()).unwrap();
+        let in_use = visit.await.unwrap().unwrap_err();
+        assert!(matches!(in_use, BrokerError::InUse { .. }), "{in_use}");
+        other.nack(requeue).await.unwrap();
+        let letters = AmqpDeadLetters::new(world.settings());
+        assert_eq!(letters.list(10).await.unwrap().len(), 3);
         publisher.close().await;
     })
     .await;
