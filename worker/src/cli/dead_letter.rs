@@ -1,6 +1,9 @@
 //! `glyph dead-letter`: commands that could not be read or decided, kept for an operator.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -351,7 +354,7 @@ fn show_text(letter: &DeadLetter) -> String {
                 .map_or_else(|| value.to_string(), str::to_owned);
             table.row([name.clone(), value]);
         }
-        text.push_str(&format!("\n\n{name}\n{}", table.render(2)));
+        let _ = write!(text, "\n\n{name}\n{}", table.render(2));
     };
     section("properties", letter.properties.iter().collect());
     section("headers", letter.producers_headers().collect());

@@ -82,7 +82,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
     let settings = Settings::of_process(&cli.settings)?;
     match cli.command {
         Verb::Worker(args) => worker::run(args, settings).await,
-        Verb::Demo(args) => demo::run(args, settings, output).await,
+        Verb::Demo(args) => Box::pin(demo::run(args, settings, output)).await,
         Verb::Migrate => migrate::run(&settings, output).await,
         Verb::Workflow(verb) => workflow::run(verb, &settings, output).await,
         Verb::Task(verb) => task::run(verb, &settings, output).await,

@@ -1,6 +1,6 @@
 //! A message in the dead queue.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, fmt::Write as _, sync::Arc};
 
 use chrono::{DateTime, SecondsFormat};
 use glyph_workflow_engine::store::SplitReason;
@@ -111,8 +111,11 @@ impl Letter {
             hasher.update((part.len() as u64).to_be_bytes());
             hasher.update(part);
         }
-        let digest = hasher.finalize();
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        let mut hash = String::with_capacity(64);
+        for byte in hasher.finalize() {
+            let _ = write!(hash, "{byte:02x}");
+        }
+        hash
     }
 
     /// Why it is dead. The worker sets no reason on what the broker moved itself.

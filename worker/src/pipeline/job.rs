@@ -305,14 +305,10 @@ fn copy_publication(
         body, properties, ..
     } = delivery;
     // Without the producer's properties as they came, what is known of them is kept.
-    let mut headers = match &properties.original {
-        None => properties.headers,
-        Some(_) => {
-            let mut headers = properties.headers;
-            headers.retain(|name, _| name == HEADER_FIRST_FAILED_AT);
-            headers
-        }
-    };
+    let mut headers = properties.headers;
+    if properties.original.is_some() {
+        headers.retain(|name, _| name == HEADER_FIRST_FAILED_AT);
+    }
     headers.insert(HEADER_ATTEMPTS.to_owned(), cause.attempts.to_string());
     headers.insert(
         HEADER_ERROR.to_owned(),
