@@ -38,7 +38,7 @@ use super::{connection::Link, message, settings::AmqpSettings};
 use crate::{
     broker::{BrokerError, RetryDelay},
     dead_letters::{
-        Chosen, DeadLetter, DeadLetters, Handles, KeepError, Keeper, Letter, PAGE_BYTES,
+        Chosen, DeadLetter, DeadLetters, Handles, KeepError, Letter, LetterStore, PAGE_BYTES,
         PAGE_LETTERS, Visit, Visitor, is_set_aside,
     },
 };
@@ -104,7 +104,7 @@ impl DeadLetters for AmqpDeadLetters {
     async fn take(
         &self,
         chosen: Chosen<'_>,
-        keeper: &mut dyn Keeper,
+        keeper: &mut dyn LetterStore,
     ) -> Result<usize, BrokerError> {
         let (link, reader) = self.open(self.dead()).await?;
         let taken = reader.take(chosen, keeper).await;
@@ -181,7 +181,7 @@ impl<'a> QueueReader<'a> {
     async fn take(
         &self,
         chosen: Chosen<'_>,
-        keeper: &mut dyn Keeper,
+        keeper: &mut dyn LetterStore,
     ) -> Result<usize, BrokerError> {
         let (mut handles, mut taken) = (Handles::default(), 0);
         let (mut page, mut tags, mut bytes) = (Vec::new(), Vec::new(), 0);

@@ -17,9 +17,9 @@ use super::{connection::Link, message, settings::AmqpSettings, topology::Topolog
 use crate::{
     broker::{
         BrokerError,
-        headers::{self, brokers_reason, header},
+        headers::{self, died_at_the_limit, header},
     },
-    wire::reasons::{HEADER_REASON, REASON_UNROUTABLE},
+    wire::reasons::HEADER_REASON,
 };
 
 /// How long one search of the dead queue may take; what it does not reach waits for the next.
@@ -83,9 +83,7 @@ pub(super) async fn put_back(settings: &AmqpSettings, link: &Link) -> Result<usi
 /// The queue in which a dead letter would be, had the queue been there.
 fn lost_its_queue(topology: &Topology, letter: &Delivery) -> Option<String> {
     let properties = &letter.properties;
-    if header(properties, HEADER_REASON).is_some()
-        || brokers_reason(properties) != REASON_UNROUTABLE
-    {
+    if header(properties, HEADER_REASON).is_some() || died_at_the_limit(properties) {
         return None;
     }
     let queue = topology.leads_to(letter.routing_key.as_str())?;

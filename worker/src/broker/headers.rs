@@ -1,9 +1,6 @@
 //! Headers of AMQP, and the ones by which copies keep what AMQP itself would lose.
 
-use lapin::types::AMQPValue;
-
-use super::MessageProperties;
-use crate::wire::reasons::{REASON_DELIVERY_LIMIT, REASON_UNROUTABLE};
+use lapin::{BasicProperties as MessageProperties, types::AMQPValue};
 
 /// A command's first routing key, where it cannot be published with it.
 pub const ROUTING_KEY: &str = "x-glyph-routing-key";
@@ -35,9 +32,9 @@ pub fn header<'a>(properties: &'a MessageProperties, name: &str) -> Option<&'a A
     properties.headers().as_ref()?.inner().get(name)
 }
 
-/// Why the broker moved a command to the dead queue, where the worker's header does not say it. The
-/// list of its moves also has the retries that expired.
-pub fn brokers_reason(properties: &MessageProperties) -> &'static str {
+/// Whether the broker moved a command to the dead queue after its last delivery. The list of its
+/// moves also has the retries that expired.
+pub fn died_at_the_limit(properties: &MessageProperties) -> bool {
     let died_of = |death: &AMQPValue, reason: &str| {
         let AMQPValue::FieldTable(death) = death else {
             return false;
@@ -45,17 +42,11 @@ pub fn brokers_reason(properties: &MessageProperties) -> &'static str {
         let said = death.inner().get("reason").and_then(as_text);
         said.as_deref() == Some(reason)
     };
-    match header(properties, "x-death") {
-        Some(AMQPValue::FieldArray(deaths))
-            if deaths
-                .as_slice()
-                .iter()
-                .any(|death| died_of(death, "delivery_limit")) =>
-        {
-            REASON_DELIVERY_LIMIT
-        }
-        _ => REASON_UNROUTABLE,
-    }
+    let Some(AMQPValue::FieldArray(deaths)) = header(properties, "x-death") else {
+        return false;
+    };
+    let mut deaths = deaths.as_slice().iter();
+    deaths.any(|death| died_of(death, "delivery_limit"))
 }
 
 /// A header as text; none for tables, lists and bytes.
@@ -110,9 +101,9 @@ mod tests {
 
     #[test]
     fn a_retry_that_expired_is_no_failed_delivery() {
-        assert_eq!(brokers_reason(&MessageProperties::default()), "unroutable");
-        assert_eq!(brokers_reason(&died(&["expired"])), "unroutable");
+        assert!(!died_at_the_limit(&MessageProperties::default()));
+        assert!(!died_at_the_limit(&died(&["expired"])));
         let both = died(&["delivery_limit", "expired"]);
-        assert_eq!(brokers_reason(&both), "delivery_limit");
+        assert!(died_at_the_limit(&both));
     }
 }

@@ -12,11 +12,13 @@ use sha2::{Digest, Sha256};
 use crate::{
     broker::{
         MessageProperties, Properties,
-        headers::{as_count, as_text, brokers_reason, header, is_brokers_own, is_count_of_reads},
+        headers::{
+            as_count, as_text, died_at_the_limit, header, is_brokers_own, is_count_of_reads,
+        },
     },
     wire::reasons::{
         HEADER_ATTEMPTS, HEADER_ERROR, HEADER_FIRST_FAILED_AT, HEADER_PREFIX, HEADER_REASON,
-        HEADER_REPLAY,
+        HEADER_REPLAY, REASON_DELIVERY_LIMIT, REASON_UNROUTABLE,
     },
 };
 
@@ -120,8 +122,15 @@ impl Letter {
 
     /// Why it is dead. The worker sets no reason on what the broker moved itself.
     pub fn reason(&self) -> String {
-        self.header(HEADER_REASON)
-            .unwrap_or_else(|| brokers_reason(&self.properties).to_owned())
+        self.header(HEADER_REASON).unwrap_or_else(|| {
+            let died = died_at_the_limit(&self.properties);
+            let reason = if died {
+                REASON_DELIVERY_LIMIT
+            } else {
+                REASON_UNROUTABLE
+            };
+            reason.to_owned()
+        })
     }
 
     /// The command's id: the one in the body, or else the one in the properties.

@@ -30,7 +30,7 @@ pub type Chosen<'a> = &'a (dyn for<'l> Fn(&'l str, &'l Letter) -> bool + Sync);
 
 /// Where letters go that are taken out of the queue.
 #[async_trait]
-pub trait Keeper: Send {
+pub trait LetterStore: Send {
     /// Stores a page. The letters are removed once this has returned.
     async fn keep(&mut self, page: Vec<Letter>) -> Result<(), KeepError>;
 
@@ -60,8 +60,11 @@ pub trait DeadLetters: Send + Sync {
     /// Letters of a page that was kept and not removed, because the process died, are there again;
     /// once the keeper knows of the removal, they are not. Fails if not all letters could be seen.
     /// Returns how many were taken.
-    async fn take(&self, chosen: Chosen<'_>, keeper: &mut dyn Keeper)
-    -> Result<usize, BrokerError>;
+    async fn take(
+        &self,
+        chosen: Chosen<'_>,
+        keeper: &mut dyn LetterStore,
+    ) -> Result<usize, BrokerError>;
 
     /// Puts a letter in the place of another one, at the end of the queue. Returns false if there is
     /// no letter of that handle.

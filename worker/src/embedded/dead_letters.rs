@@ -13,7 +13,7 @@ use super::{
 use crate::{
     broker::{BrokerError, CommandQueue},
     dead_letters::{
-        Chosen, DeadLetter, DeadLetters, Handles, KeepError, Keeper, Letter, PAGE_BYTES,
+        Chosen, DeadLetter, DeadLetters, Handles, KeepError, Letter, LetterStore, PAGE_BYTES,
         PAGE_LETTERS, Visit, Visitor, is_set_aside,
     },
     wire::reasons::{HEADER_REASON, REASON_DELIVERY_LIMIT},
@@ -103,7 +103,7 @@ impl DeadLetters for EmbeddedDeadLetters {
     async fn take(
         &self,
         chosen: Chosen<'_>,
-        keeper: &mut dyn Keeper,
+        keeper: &mut dyn LetterStore,
     ) -> Result<usize, BrokerError> {
         let (mut reading, mut taken) = (self.read().await?, 0);
         let (mut page, mut ids, mut bytes) = (Vec::new(), Vec::new(), 0);

@@ -14,7 +14,7 @@ use crate::{
         PublishOutcome, Receipt, RetryDelay,
         queues::{STEP_COMPLETED, TRANSITION_OCCURRED},
     },
-    dead_letters::{DeadLetters, KeepError, Keeper, Letter, Visit},
+    dead_letters::{DeadLetters, KeepError, Letter, LetterStore, Visit},
     wire::reasons::{HEADER_ATTEMPTS, HEADER_REASON},
 };
 
@@ -617,7 +617,7 @@ struct Kept {
 }
 
 #[async_trait::async_trait]
-impl Keeper for Kept {
+impl LetterStore for Kept {
     async fn keep(&mut self, page: Vec<Letter>) -> Result<(), KeepError> {
         self.letters.extend(page);
         Ok(())

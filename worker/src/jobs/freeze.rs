@@ -15,7 +15,7 @@ use super::{
     runner::JobRun,
     spec::{JobSettings, first_replay, replay_of},
 };
-use crate::dead_letters::{KeepError, Keeper, Letter};
+use crate::dead_letters::{KeepError, Letter, LetterStore};
 
 /// Rejected commands per read.
 const PAGE: u32 = 500;
@@ -166,7 +166,7 @@ struct LetterKeeper<'r> {
 }
 
 #[async_trait]
-impl Keeper for LetterKeeper<'_> {
+impl LetterStore for LetterKeeper<'_> {
     async fn keep(&mut self, page: Vec<Letter>) -> Result<(), KeepError> {
         let mut items = Vec::with_capacity(page.len());
         for letter in page {

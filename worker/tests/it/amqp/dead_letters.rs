@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use glyph_worker::{
     amqp::{AmqpDeadLetters, DELIVERY_LIMIT},
     broker::{BrokerError, CommandQueue, CommandSource, Destination, Publication},
-    dead_letters::{DeadLetters, KeepError, Keeper, Letter, Visit},
+    dead_letters::{DeadLetters, KeepError, Letter, LetterStore, Visit},
 };
 use lapin::options::{BasicGetOptions, BasicNackOptions, BasicRejectOptions};
 
@@ -20,7 +20,7 @@ struct Kept {
 }
 
 #[async_trait::async_trait]
-impl Keeper for Kept {
+impl LetterStore for Kept {
     async fn keep(&mut self, page: Vec<Letter>) -> Result<(), KeepError> {
         self.letters.extend(page);
         if self.fails {
@@ -186,7 +186,7 @@ struct Removals<'w> {
 }
 
 #[async_trait::async_trait]
-impl Keeper for Removals<'_> {
+impl LetterStore for Removals<'_> {
     async fn keep(&mut self, _: Vec<Letter>) -> Result<(), KeepError> {
         Ok(())
     }
