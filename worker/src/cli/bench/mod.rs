@@ -4,6 +4,7 @@
 //! Each run has an own process, prefix and schema. Numbers of one call can be compared with each
 //! other, since machine and services are the same; those of two calls hardly can.
 
+mod arguments;
 mod paced;
 mod processes;
 mod report;
@@ -13,10 +14,9 @@ mod tables;
 mod workload;
 mod workspace;
 
-use std::path::PathBuf;
-
-use clap::Args;
 use serde_json::json;
+
+pub(super) use self::arguments::BenchArgs;
 
 use self::{
     report::{ratios, text},
@@ -30,34 +30,6 @@ use crate::{
     settings::{Services, Settings},
     telemetry,
 };
-
-/// Options of the benchmark.
-#[derive(Clone, Debug, Args)]
-pub struct BenchArgs {
-    /// Shapes of work, separated by commas
-    #[arg(long, value_enum, value_delimiter = ',', value_name = "WORKLOADS", default_values = ["single", "overlap10"])]
-    workload: Vec<Workload>,
-    /// Commands to enqueue before the worker starts
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 20_000,
-          value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
-    commands: u64,
-    /// How often everything is run
-    #[arg(long, value_name = "N", default_value_t = 1,
-          value_parser = clap::value_parser!(u32).range(1..=100))]
-    rounds: u32,
-    /// Length of the second part of each run, at half the speed of the first, in seconds; 0 skips it.
-    /// It measures latency, on RabbitMQ only
-    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
-    paced_secs: u64,
-    /// Workers that share the queues
-    #[arg(long, value_name = "N", default_value_t = 1,
-          value_parser = clap::value_parser!(u64).range(1..=16))]
-    workers: u64,
-    /// A program without logic to compare with, run in turn: `cargo build --release -p
-    /// glyph-bench-floor` makes target/release/glyph-bench-floor
-    #[arg(long, value_name = "PROGRAM")]
-    floor: Option<PathBuf>,
-}
 
 pub(super) async fn run(
     args: BenchArgs,

@@ -14,7 +14,7 @@ use super::{
         connect::{Publisher, amqp, orchestrator},
         publish::{WINDOW, command_publication, publish_window},
     },
-    BenchArgs,
+    arguments::BenchArgs,
     paced::{self, Latency},
     processes::{peak_memory, processor_seconds, processor_seconds_of},
     subject::{Processes, Subject, Work},
@@ -35,17 +35,6 @@ const POLL: Duration = Duration::from_millis(200);
 const STUCK_AFTER: Duration = Duration::from_mins(1);
 /// Messages whose size is looked at.
 const SIZED: usize = 20;
-
-/// When the commands of a run were decided.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Decided {
-    /// How many.
-    pub(super) commands: u64,
-    /// From the first batch to the last.
-    pub(super) seconds: f64,
-    /// How many a second; without the first batch, whose beginning is not known.
-    pub(super) per_second: f64,
-}
 
 /// What was measured.
 #[derive(Clone, Debug, Serialize)]

@@ -3,7 +3,7 @@
 use glyph_workflow_engine::store::PgEventStore;
 use sqlx::{PgPool, SqlitePool};
 
-use super::{super::CliError, run::Decided, subject::Work};
+use super::{super::CliError, subject::Work};
 use crate::{app::Database, telemetry};
 
 /// How many commands there are, how many of them were decided after the first batch, and how long
@@ -25,6 +25,17 @@ const EVENTS: &str = "
     SELECT count(*)::float8,
            coalesce(avg(octet_length(event_data::text) + octet_length(metadata::text)), 0)::float8
     FROM workflow_events";
+
+/// When the commands of a run were decided.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Decided {
+    /// How many.
+    pub(super) commands: u64,
+    /// From the first batch to the last.
+    pub(super) seconds: f64,
+    /// How many a second; without the first batch, whose beginning is not known.
+    pub(super) per_second: f64,
+}
 
 /// The tables of a run.
 pub(super) enum Tables {
