@@ -9,15 +9,11 @@ use super::{error::JobError, runner::JobRun};
 use crate::{
     broker::{Destination, Publication, PublishOutcome},
     dead_letters::{Letter, Visit, mark_of},
-    wire::reasons::{
-        HEADER_ATTEMPTS, HEADER_ERROR, HEADER_FIRST_FAILED_AT, HEADER_REASON, HEADER_REPLAY,
-    },
+    wire::reasons::{HEADER_REPLAY, failure_headers},
 };
 
 /// Items put back at a time.
 const PAGE: u32 = 50;
-/// Bytes of an error text in a header.
-const ERROR_BYTES_MAX: usize = 1_024;
 
 impl JobRun<'_> {
     /// Finishes what an earlier process began to put back: what is in the dead queue already is only
@@ -156,18 +152,12 @@ impl JobRun<'_> {
             let detail = item.detail.as_deref().unwrap_or_default();
             let (reason, error) = detail.split_once(": ").unwrap_or((detail, ""));
             let now = || Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
-            headers.extend([
-                (HEADER_REASON, reason.to_owned()),
-                (HEADER_ERROR, clip(error).to_owned()),
-                (
-                    HEADER_ATTEMPTS,
-                    shown.attempts.saturating_add(1).to_string(),
-                ),
-                (
-                    HEADER_FIRST_FAILED_AT,
-                    shown.first_failed_at.unwrap_or_else(now),
-                ),
-            ]);
+            headers.extend(failure_headers(
+                reason,
+                error,
+                shown.attempts.saturating_add(1),
+                shown.first_failed_at.unwrap_or_else(now),
+            ));
         }
         let text = |name: &str| {
             let value = shown
@@ -207,12 +197,4 @@ fn after(state: JobItemState) -> JobItemState {
         | JobItemState::Returning
         | JobItemState::Returned => JobItemState::Returned,
     }
-}
-
-fn clip(text: &str) -> &str {
-    let mut end = text.len().min(ERROR_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
 }

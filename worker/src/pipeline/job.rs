@@ -17,12 +17,9 @@ use crate::{
     traces::{CommandOrigin, CommandSpan, Traces},
     wire::{
         CommandReply, DeadReason, RetryReason, Unreadable, UnreadableCode, read_delivery,
-        reasons::{HEADER_ATTEMPTS, HEADER_ERROR, HEADER_FIRST_FAILED_AT, HEADER_REASON},
+        reasons::{HEADER_ATTEMPTS, HEADER_FIRST_FAILED_AT, failure_headers},
     },
 };
-
-/// Bytes of an error text in a header; AMQP limits the size of the header frame.
-const ERROR_HEADER_BYTES_MAX: usize = 1_024;
 
 /// A readable command and where its outcome goes.
 pub(super) struct Job {
@@ -309,19 +306,15 @@ fn copy_publication(
     if properties.original.is_some() {
         headers.retain(|name, _| name == HEADER_FIRST_FAILED_AT);
     }
-    headers.insert(HEADER_ATTEMPTS.to_owned(), cause.attempts.to_string());
-    headers.insert(
-        HEADER_ERROR.to_owned(),
-        clip(&cause.error, ERROR_HEADER_BYTES_MAX),
-    );
-    headers
-        .entry(HEADER_FIRST_FAILED_AT.to_owned())
-        .or_insert_with(|| now.to_rfc3339_opts(chrono::SecondsFormat::Micros, true));
+    let first_failed_at = headers.remove(HEADER_FIRST_FAILED_AT);
+    let first_failed_at =
+        first_failed_at.unwrap_or_else(|| now.to_rfc3339_opts(chrono::SecondsFormat::Micros, true));
     let (destination, reason) = match cause.kind {
         CopyKind::Retry(delay, reason) => (Destination::Retry(delay), reason.as_str()),
         CopyKind::Dead(reason) => (Destination::Dead, reason.as_str()),
     };
-    headers.insert(HEADER_REASON.to_owned(), reason.to_owned());
+    let failure = failure_headers(reason, &cause.error, cause.attempts, first_failed_at);
+    headers.extend(failure.map(|(name, value)| (name.to_owned(), value)));
     // An id may be the only one of the command, and none is made: a command without one could then
     // be replayed as if its producer had given it.
     let message_type = properties.message_type.filter(|kind| !kind.is_empty());
@@ -367,12 +360,4 @@ pub(crate) fn reply_publication(
         mandatory: false,
         persistent: false,
     })
-}
-
-fn clip(text: &str, bytes_max: usize) -> String {
-    let mut end = text.len().min(bytes_max);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].to_owned()
 }

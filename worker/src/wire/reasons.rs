@@ -89,6 +89,25 @@ pub const HEADER_ATTEMPTS: &str = "x-glyph-attempts";
 /// Header: when the first attempt failed, RFC 3339.
 pub const HEADER_FIRST_FAILED_AT: &str = "x-glyph-first-failed-at";
 
+/// Bytes of an error text in a header; AMQP limits the size of the header frame.
+const ERROR_BYTES_MAX: usize = 1_024;
+
+/// The headers of a command that failed: why, how often, and since when. A long error text is cut.
+pub fn failure_headers(
+    reason: &str,
+    error: &str,
+    attempts: u32,
+    first_failed_at: String,
+) -> [(&'static str, String); 4] {
+    let error = &error[..error.floor_char_boundary(ERROR_BYTES_MAX)];
+    [
+        (HEADER_REASON, reason.to_owned()),
+        (HEADER_ERROR, error.to_owned()),
+        (HEADER_ATTEMPTS, attempts.to_string()),
+        (HEADER_FIRST_FAILED_AT, first_failed_at),
+    ]
+}
+
 /// Header: the job, and the number of its item, that has put a letter back.
 pub const HEADER_REPLAY: &str = "x-glyph-replay";
 /// Header: who has edited a letter.
