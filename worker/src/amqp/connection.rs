@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use lapin::{
     Channel, Connection, ConnectionProperties, ErrorKind, Event,
+    options::ConfirmSelectOptions,
     protocol::{AMQPErrorKind, AMQPSoftError},
     tcp::{AsyncTcpStream, TLSConfig},
     uri::{AMQPScheme, AMQPUri},
@@ -116,6 +117,16 @@ impl Link {
             .create_channel()
             .await
             .map_err(|error| self.lost(error))
+    }
+
+    /// A new channel on which what is published is confirmed.
+    pub(super) async fn confirming(&self) -> Result<Channel, BrokerError> {
+        let channel = self.channel().await?;
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await
+            .map_err(|error| self.lost(error))?;
+        Ok(channel)
     }
 
     /// Closes politely, then forcibly. A connection lives as long as any handle of any of its

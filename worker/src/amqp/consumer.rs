@@ -27,7 +27,7 @@ use super::{
     connection::{Link, Service, supervise},
     message,
     settings::AmqpSettings,
-    upkeep::{declare_all, put_back, watch_prefix},
+    upkeep::{declare_all, watch_prefix},
 };
 use crate::broker::{
     BrokerError, BrokerState, CommandQueue, CommandSource, Delivery, HELD_BYTES_MAX, Prefetch,
@@ -198,25 +198,20 @@ struct QueueChannel {
 
 #[async_trait]
 impl Service for Intake {
-    /// The channels, and whether commands may have found no queue before.
-    type Session = (Vec<(CommandQueue, Channel)>, bool);
+    type Session = Vec<(CommandQueue, Channel)>;
 
     const ROLE: &'static str = "consume";
 
     async fn prepare(&self, link: &Arc<Link>) -> Result<Self::Session, BrokerError> {
-        let had_gaps = declare_all(&self.settings, link).await?;
+        declare_all(&self.settings, link).await?;
         let mut channels = Vec::new();
         for queue in CommandQueue::ALL {
             channels.push((queue, link.channel().await?));
         }
-        Ok((channels, had_gaps))
+        Ok(channels)
     }
 
-    async fn serve(
-        &self,
-        link: &Arc<Link>,
-        (session, had_gaps): Self::Session,
-    ) -> Result<(), BrokerError> {
+    async fn serve(&self, link: &Arc<Link>, session: Self::Session) -> Result<(), BrokerError> {
         let channels: Vec<_> = session
             .into_iter()
             .map(|(queue, channel)| {
@@ -233,7 +228,7 @@ impl Service for Intake {
             .collect();
         let ids: Vec<_> = channels.iter().map(|channel| channel.id).collect();
         *self.link() = Arc::downgrade(link);
-        let served = self.pump(link, channels, had_gaps).await;
+        let served = self.pump(link, channels).await;
         for id in ids {
             self.acks.close(id);
         }
@@ -243,12 +238,7 @@ impl Service for Intake {
 
 impl Intake {
     /// Reads deliveries and sends acks until the connection fails or is to be closed.
-    async fn pump(
-        &self,
-        link: &Arc<Link>,
-        session: Vec<QueueChannel>,
-        had_gaps: bool,
-    ) -> Result<(), BrokerError> {
+    async fn pump(&self, link: &Arc<Link>, session: Vec<QueueChannel>) -> Result<(), BrokerError> {
         let buffer = self
             .buffer
             .lock()
@@ -277,12 +267,7 @@ impl Intake {
         drop((buffer, ready));
         let mut is_ready = false;
         let broken = link.broken(&self.state);
-        let not_ours = async {
-            if had_gaps {
-                put_back(&self.settings, link).await;
-            }
-            watch_prefix(&self.settings, link).await
-        };
+        let not_ours = watch_prefix(&self.settings, link);
         tokio::pin!(broken, not_ours);
         loop {
             tokio::select! {

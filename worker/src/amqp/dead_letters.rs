@@ -28,7 +28,7 @@ use lapin::{
     message::Delivery,
     options::{
         BasicAckOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions, BasicQosOptions,
-        ConfirmSelectOptions, QueueDeclareOptions,
+        QueueDeclareOptions,
     },
     types::FieldTable,
 };
@@ -133,15 +133,7 @@ impl<'a> QueueReader<'a> {
         link: &Link,
         queue: String,
     ) -> Result<Self, BrokerError> {
-        let opening = async {
-            let channel = link.channel().await?;
-            channel
-                .confirm_select(ConfirmSelectOptions::default())
-                .await
-                .map_err(|error| link.lost(error))?;
-            Ok(channel)
-        };
-        let channel = timeout(settings.connect_timeout, opening)
+        let channel = timeout(settings.connect_timeout, link.confirming())
             .await
             .unwrap_or_else(|elapsed| Err(link.lost(elapsed)))?;
         Ok(Self {
@@ -221,8 +213,16 @@ impl<'a> QueueReader<'a> {
                 break;
             };
             if handles.of(&letter) == handle {
-                self.bounded("an edited dead letter", self.publish(by))
-                    .await?;
+                let (dead, as_it_is) = (self.settings.topology().dead(), BTreeMap::new());
+                publish_alone(
+                    self.settings,
+                    &self.channel,
+                    (&dead, &by.routing_key),
+                    by,
+                    &as_it_is,
+                    "an edited dead letter",
+                )
+                .await?;
                 self.remove(&[tag]).await?;
                 self.settled().await?;
                 return Ok(true);
@@ -239,7 +239,8 @@ impl<'a> QueueReader<'a> {
     ) -> Result<T, BrokerError> {
         let returned = match worked {
             Ok(done) => self
-                .bounded("the dead letters' return", self.put_back())
+                .settings
+                .answered("the dead letters' return", self.put_back())
                 .await
                 .map(|()| done),
             Err(error) => Err(error),
@@ -289,15 +290,19 @@ impl<'a> QueueReader<'a> {
             .channel
             .queue_declare(name, options, FieldTable::default());
         let action = format!("a look at queue {}", self.queue);
-        let looked = async { declared.await.map_err(|error| self.refused(&action, error)) };
-        let found = self.bounded(&action, looked).await?;
+        let looked = async {
+            declared
+                .await
+                .map_err(|error| self.settings.refused(&action, error))
+        };
+        let found = self.settings.answered(&action, looked).await?;
         let is_alone = found.consumer_count() <= self.held.load(Ordering::Relaxed);
         Ok(is_alone.then(|| found.message_count()))
     }
 
     /// The next message, with its delivery tag.
     async fn next(&self) -> Result<Option<(u64, Letter)>, BrokerError> {
-        let got = self.bounded("a dead letter", self.get()).await?;
+        let got = self.settings.answered("a dead letter", self.get()).await?;
         Ok(got.map(|delivery| {
             self.held.fetch_add(1, Ordering::Relaxed);
             let letter = Letter {
@@ -315,12 +320,16 @@ impl<'a> QueueReader<'a> {
                 self.channel
                     .basic_ack(*tag, BasicAckOptions::default())
                     .await
-                    .map_err(|error| self.refused("the removal of a dead letter", error))?;
+                    .map_err(|error| {
+                        self.settings.refused("the removal of a dead letter", error)
+                    })?;
                 self.held.fetch_sub(1, Ordering::Relaxed);
             }
             Ok(())
         };
-        self.bounded("the removal of a dead letter", removal).await
+        self.settings
+            .answered("the removal of a dead letter", removal)
+            .await
     }
 
     /// This call has an answer, which arrives only after the broker has processed what came before.
@@ -328,7 +337,7 @@ impl<'a> QueueReader<'a> {
         self.channel
             .basic_qos(0, BasicQosOptions::default())
             .await
-            .map_err(|error| self.refused("the return of dead letters", error))
+            .map_err(|error| self.settings.refused("the return of dead letters", error))
     }
 
     async fn get(&self) -> Result<Option<Delivery>, BrokerError> {
@@ -336,7 +345,10 @@ impl<'a> QueueReader<'a> {
             .channel
             .basic_get(self.queue.as_str().into(), BasicGetOptions::default())
             .await
-            .map_err(|error| self.refused(&format!("reading queue {}", self.queue), error))?;
+            .map_err(|error| {
+                self.settings
+                    .refused(&format!("reading queue {}", self.queue), error)
+            })?;
         Ok(got.map(|message| message.delivery))
     }
 
@@ -350,66 +362,43 @@ impl<'a> QueueReader<'a> {
         self.channel
             .basic_nack(0, all)
             .await
-            .map_err(|error| self.refused("the return of dead letters", error))?;
+            .map_err(|error| self.settings.refused("the return of dead letters", error))?;
         self.held.store(0, Ordering::Relaxed);
         self.sync().await
     }
+}
 
-    /// One message at a time, so that a returned message can only be this one.
-    async fn publish(&self, letter: &Letter) -> Result<(), BrokerError> {
-        let exchange = self.settings.topology().dead();
-        let action = "an edited dead letter";
-        let refused = |source: Box<dyn std::error::Error + Send + Sync>| BrokerError::Refused {
-            action: action.to_owned(),
-            source,
-        };
-        let key = message::short(&letter.routing_key)
-            .ok_or_else(|| refused("its routing key is too long".into()))?;
-        let options = BasicPublishOptions {
-            mandatory: true,
-            immediate: false,
-        };
-        let properties = message::copied(&letter.properties, &BTreeMap::new());
-        let confirmation = self
-            .channel
-            .basic_publish(exchange.into(), key, options, &letter.body, properties)
+/// Publishes a letter by itself, so that a returned message can only be this one.
+pub(super) async fn publish_alone(
+    settings: &AmqpSettings,
+    channel: &Channel,
+    (exchange, key): (&str, &str),
+    letter: &Letter,
+    own_headers: &BTreeMap<String, String>,
+    action: &str,
+) -> Result<(), BrokerError> {
+    let refused = |source: Box<dyn std::error::Error + Send + Sync>| BrokerError::Refused {
+        action: action.to_owned(),
+        source,
+    };
+    let key = message::short(key).ok_or_else(|| refused("its routing key is too long".into()))?;
+    let options = BasicPublishOptions {
+        mandatory: true,
+        immediate: false,
+    };
+    let properties = message::copied(&letter.properties, own_headers);
+    let published = async {
+        let confirming =
+            channel.basic_publish(exchange.into(), key, options, &letter.body, properties);
+        let confirmed = async { confirming.await?.await };
+        confirmed
             .await
-            .map_err(|error| self.refused(action, error))?
-            .await
-            .map_err(|error| self.refused(action, error))?;
-        match confirmation {
-            Confirmation::Ack(None) => Ok(()),
-            Confirmation::Ack(Some(message)) => Err(refused(message.reply_text.as_str().into())),
-            Confirmation::Nack(_) | Confirmation::NotRequested => {
-                Err(refused("not confirmed".into()))
-            }
-        }
-    }
-
-    async fn bounded<T>(
-        &self,
-        action: &str,
-        work: impl Future<Output = Result<T, BrokerError>>,
-    ) -> Result<T, BrokerError> {
-        timeout(self.settings.confirm_timeout, work)
-            .await
-            .unwrap_or_else(|_| {
-                Err(BrokerError::Unconfirmed {
-                    action: action.to_owned(),
-                    seconds: self.settings.confirm_timeout.as_secs(),
-                })
-            })
-    }
-
-    fn refused(&self, action: &str, error: lapin::Error) -> BrokerError {
-        if error.is_amqp_error() {
-            BrokerError::Refused {
-                action: action.to_owned(),
-                source: error.into(),
-            }
-        } else {
-            self.settings.unreachable(error)
-        }
+            .map_err(|error| settings.refused(action, error))
+    };
+    match settings.answered(action, published).await? {
+        Confirmation::Ack(None) => Ok(()),
+        Confirmation::Ack(Some(message)) => Err(refused(message.reply_text.as_str().into())),
+        Confirmation::Nack(_) | Confirmation::NotRequested => Err(refused("not confirmed".into())),
     }
 }
 

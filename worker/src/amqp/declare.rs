@@ -104,8 +104,8 @@ pub(super) async fn missing(topology: &Topology, link: &Link) -> Result<Vec<Stri
 /// each other's commands, so the second is refused.
 ///
 /// The claim is a queue with the deployment's id among its arguments: the broker compares them with
-/// those of the queue that is there, so of two that start together one is refused. An account that may not
-/// declare cannot ask.
+/// those of the queue that is there, so of two that start together one is refused. An account that
+/// may not declare cannot ask.
 pub(super) async fn claim_prefix(settings: &AmqpSettings, link: &Link) -> Result<(), BrokerError> {
     let Some(deployment) = settings.deployment else {
         return Ok(());
@@ -146,9 +146,9 @@ pub(super) async fn claim_prefix(settings: &AmqpSettings, link: &Link) -> Result
     }
 }
 
-/// Declares everything, for an operator, and puts back commands that found no queue. With `replace`, exchanges with other properties are
-/// deleted and made anew, with their bindings; queues and their messages are left alone. Between the
-/// two, publishing to the exchange fails.
+/// Declares everything, for an operator, and puts back commands that found no queue. With `replace`,
+/// exchanges with other properties are deleted and made anew, with their bindings; queues and their
+/// messages are left alone. Between the two, publishing to the exchange fails.
 pub async fn declare_topology(
     settings: &AmqpSettings,
     replace: bool,
@@ -156,7 +156,7 @@ pub async fn declare_topology(
     with_link(settings, async |link| {
         let mut declared = declare(settings, link).await?;
         if declared.had_gaps(settings.topology()) {
-            moves::put_back(settings, link).await?;
+            moves::put_back(settings).await?;
         }
         if replace {
             let topology = settings.topology();

@@ -1,122 +1,100 @@
 //! Commands that are in the dead queue only because their queue was missing go back.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use lapin::{
-    Channel, Confirmation,
-    message::Delivery,
-    options::{
-        BasicAckOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions,
-        ConfirmSelectOptions, QueueDeclareOptions,
-    },
-    types::FieldTable,
+use async_trait::async_trait;
+use lapin::Channel;
+use tokio::time::timeout;
+
+use super::{
+    connection::Link,
+    dead_letters::{AmqpDeadLetters, publish_alone},
+    settings::AmqpSettings,
+    topology::Topology,
 };
-use tokio::time::{Duration, Instant, timeout};
-
-use super::{connection::Link, message, settings::AmqpSettings, topology::Topology};
 use crate::{
-    broker::{
-        BrokerError,
-        headers::{self, died_at_the_limit, header},
-    },
-    wire::reasons::HEADER_REASON,
+    broker::{BrokerError, headers::ROUTING_KEY},
+    dead_letters::{DeadLetters, KeepError, Letter, LetterStore},
+    wire::reasons::REASON_UNROUTABLE,
 };
 
-/// How long one search of the dead queue may take; what it does not reach waits for the next.
+/// How long one search of the dead queue may take.
 const SEARCH_TIME: Duration = Duration::from_secs(30);
 
 /// Puts back the commands in the dead queue that are there only because their queue was missing:
 /// unroutable, under a key that leads to a queue. Returns how many.
 ///
-/// A copy is confirmed before the dead letter is acked, so a crash between them leaves both, and
-/// the inbox knows the second. Whatever else is in the queue is taken without an ack meanwhile and returned.
-pub(super) async fn put_back(settings: &AmqpSettings, link: &Link) -> Result<usize, BrokerError> {
-    let topology = settings.topology();
-    let channel = link.channel().await?;
-    let lost = |error: lapin::Error| link.lost(error);
-    channel
-        .confirm_select(ConfirmSelectOptions::default())
-        .await
-        .map_err(lost)?;
-    let passive = QueueDeclareOptions {
-        passive: true,
-        ..QueueDeclareOptions::default()
-    };
-    let dead = topology.dead();
-    let found = channel
-        .queue_declare(dead.as_str().into(), passive, FieldTable::default())
-        .await
-        .map_err(lost)?;
-    let ends = Instant::now() + SEARCH_TIME;
-    let mut moved = 0;
-    for _ in 0..found.message_count() {
-        if Instant::now() >= ends {
+/// A copy is confirmed before the dead letter is removed, so a crash between them leaves both, and
+/// the inbox knows the second.
+pub(super) async fn put_back(settings: &AmqpSettings) -> Result<usize, BrokerError> {
+    let link = Link::open(settings, "commands that found no queue").await?;
+    let searched = async {
+        let mut queues = CommandQueues {
+            settings,
+            channel: link.confirming().await?,
+            arrived: 0,
+            moved: 0,
+        };
+        let chosen =
+            |_: &str, letter: &Letter| lost_its_queue(settings.topology(), letter).is_some();
+        let letters = AmqpDeadLetters::new(settings.clone());
+        let searched = timeout(SEARCH_TIME, letters.take(&chosen, &mut queues)).await;
+        searched.unwrap_or_else(|_| {
             tracing::warn!(
-                queue = dead,
+                queue = settings.topology().dead(),
                 "not searched to its end for commands whose queue was missing; \
                  `glyph dead-letter replay --reason unroutable` enqueues them again"
             );
-            break;
-        }
-        let got = channel
-            .basic_get(dead.as_str().into(), BasicGetOptions::default())
-            .await
-            .map_err(lost)?;
-        let Some(letter) = got else { break };
-        if let Some(queue) = lost_its_queue(topology, &letter.delivery)
-            && arrives(settings, &channel, &letter.delivery, &queue).await?
-        {
-            let acked = channel.basic_ack(letter.delivery_tag, BasicAckOptions::default());
-            acked.await.map_err(lost)?;
-            moved += 1;
-        }
-    }
-    let rest = BasicNackOptions {
-        multiple: true,
-        requeue: true,
+            Ok(queues.moved)
+        })
     };
-    channel.basic_nack(0, rest).await.map_err(lost)?;
-    let _ = channel.close(200, "OK".into()).await;
-    Ok(moved)
+    let searched = searched.await;
+    link.close().await;
+    searched
 }
 
 /// The queue in which a dead letter would be, had the queue been there.
-fn lost_its_queue(topology: &Topology, letter: &Delivery) -> Option<String> {
-    let properties = &letter.properties;
-    if header(properties, HEADER_REASON).is_some() || died_at_the_limit(properties) {
+fn lost_its_queue(topology: &Topology, letter: &Letter) -> Option<String> {
+    if letter.reason() != REASON_UNROUTABLE {
         return None;
     }
-    let queue = topology.leads_to(letter.routing_key.as_str())?;
+    let queue = topology.leads_to(&letter.routing_key)?;
     Some(topology.queue(queue))
 }
 
-/// Publishes a letter, as it is, straight to a queue. By the commands exchange it could come back
-/// here. Whether it has arrived: a missing queue returns it.
-async fn arrives(
-    settings: &AmqpSettings,
-    channel: &Channel,
-    letter: &Delivery,
-    queue: &str,
-) -> Result<bool, BrokerError> {
-    let options = BasicPublishOptions {
-        mandatory: true,
-        ..BasicPublishOptions::default()
-    };
-    let key = letter.routing_key.to_string();
-    let kept = BTreeMap::from([(headers::ROUTING_KEY.to_owned(), key)]);
-    let properties = message::copied(&letter.properties, &kept);
-    let published = async {
-        channel
-            .basic_publish("".into(), queue.into(), options, &letter.data, properties)
-            .await?
-            .await
-    };
-    match timeout(settings.confirm_timeout, published).await {
-        Ok(Ok(confirmation)) => Ok(matches!(confirmation, Confirmation::Ack(None))),
-        Ok(Err(error)) => Err(settings.unreachable(error)),
-        Err(_) => Err(BrokerError::Unconfirmed {
-            action: "a command that is put back".to_owned(),
-            seconds: settings.confirm_timeout.as_secs(),
-        }),
+/// Takes letters straight to their queues. By the commands exchange they could come back here.
+struct CommandQueues<'a> {
+    settings: &'a AmqpSettings,
+    channel: Channel,
+    arrived: usize,
+    /// Arrived, and removed from the dead queue.
+    moved: usize,
+}
+
+#[async_trait]
+impl LetterStore for CommandQueues<'_> {
+    async fn keep(&mut self, page: Vec<Letter>) -> Result<(), KeepError> {
+        for letter in page {
+            let Some(queue) = lost_its_queue(self.settings.topology(), &letter) else {
+                continue;
+            };
+            let first_key = BTreeMap::from([(ROUTING_KEY.to_owned(), letter.routing_key.clone())]);
+            publish_alone(
+                self.settings,
+                &self.channel,
+                ("", &queue),
+                &letter,
+                &first_key,
+                "a command that is put back",
+            )
+            .await?;
+            self.arrived += 1;
+        }
+        Ok(())
+    }
+
+    async fn removed(&mut self) -> Result<(), KeepError> {
+        self.moved = self.arrived;
+        Ok(())
     }
 }

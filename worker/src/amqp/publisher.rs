@@ -18,11 +18,7 @@ use std::{
 
 use async_trait::async_trait;
 use futures::FutureExt;
-use lapin::{
-    Channel, Confirmation,
-    message::BasicReturnMessage,
-    options::{BasicPublishOptions, ConfirmSelectOptions},
-};
+use lapin::{Channel, Confirmation, message::BasicReturnMessage, options::BasicPublishOptions};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, timeout, timeout_at},
@@ -142,10 +138,10 @@ impl Service for Outlet {
     const ROLE: &'static str = "publish";
 
     async fn prepare(&self, link: &Arc<Link>) -> Result<Self::Session, BrokerError> {
-        let had_gaps = declare_all(&self.settings, link).await?;
+        declare_all(&self.settings, link).await?;
         let mut lanes = Vec::new();
         for _ in 0..self.settings.publish_channels.max(1) {
-            lanes.push(tokio::sync::Mutex::new(confirming(link).await?));
+            lanes.push(tokio::sync::Mutex::new(link.confirming().await?));
         }
         Ok(Arc::new(Session {
             lanes,
@@ -153,7 +149,6 @@ impl Service for Outlet {
             link: Arc::clone(link),
             broken: CancellationToken::new(),
             returned: Notify::new(),
-            had_gaps,
             why: Mutex::new(None),
         }))
     }
@@ -169,7 +164,7 @@ impl Service for Outlet {
         });
         let served = tokio::select! {
             error = link.broken(&self.state) => Err(error),
-            error = keep_whole(&self.settings, link, session.had_gaps, &session.returned, &self.state) => Err(error),
+            error = keep_whole(&self.settings, link, &session.returned, &self.state) => Err(error),
             () = session.broken.cancelled() => {
                 let why = session.why.lock().unwrap_or_else(PoisonError::into_inner).take();
                 Err(link.lost(why.unwrap_or_default()))
@@ -180,15 +175,6 @@ impl Service for Outlet {
         self.state.send_modify(|state| state.publishing = false);
         served
     }
-}
-
-async fn confirming(link: &Link) -> Result<Channel, BrokerError> {
-    let channel = link.channel().await?;
-    channel
-        .confirm_select(ConfirmSelectOptions::default())
-        .await
-        .map_err(|error| link.lost(error))?;
-    Ok(channel)
 }
 
 /// The channels of one connection.
@@ -203,8 +189,6 @@ struct Session {
     broken: CancellationToken,
     /// A message came back: something of the topology may be missing.
     returned: Notify,
-    /// Commands may have found no queue before this connection declared it.
-    had_gaps: bool,
     why: Mutex<Option<String>>,
 }
 
@@ -360,7 +344,7 @@ impl Session {
         let deadline = Instant::now() + settings.confirm_timeout;
         let channel = match slot.take() {
             Some(channel) => channel,
-            None => match timeout_at(deadline, confirming(&self.link)).await {
+            None => match timeout_at(deadline, self.link.confirming()).await {
                 Ok(Ok(channel)) => channel,
                 _ => return window.iter().map(|_| lost_reply("no channel")).collect(),
             },

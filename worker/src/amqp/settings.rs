@@ -3,6 +3,7 @@
 use std::{fmt, time::Duration};
 
 use lapin::uri::{AMQPScheme, AMQPUri};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::topology::Topology;
@@ -97,6 +98,34 @@ impl AmqpSettings {
 
     pub(super) fn uri(&self) -> AMQPUri {
         self.uri.clone()
+    }
+
+    /// Waits for the broker's answer to `action`, as long as for a confirm.
+    pub(super) async fn answered<T>(
+        &self,
+        action: &str,
+        answer: impl Future<Output = Result<T, BrokerError>>,
+    ) -> Result<T, BrokerError> {
+        timeout(self.confirm_timeout, answer)
+            .await
+            .unwrap_or_else(|_| {
+                Err(BrokerError::Unconfirmed {
+                    action: action.to_owned(),
+                    seconds: self.confirm_timeout.as_secs(),
+                })
+            })
+    }
+
+    /// The broker's refusal of `action`, or the loss of the connection.
+    pub(super) fn refused(&self, action: &str, error: lapin::Error) -> BrokerError {
+        if error.is_amqp_error() {
+            BrokerError::Refused {
+                action: action.to_owned(),
+                source: error.into(),
+            }
+        } else {
+            self.unreachable(error)
+        }
     }
 
     pub(super) fn unreachable(

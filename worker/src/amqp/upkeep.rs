@@ -2,9 +2,9 @@
 //! to another deployment.
 //!
 //! Each connection looks every few seconds whether the prefix is still its own. The publishing one
-//! also looks whether anything is missing. A deleted command queue or exchange mostly breaks a connection before that, and each new
-//! connection declares everything; but nothing breaks where a dead, retry or event queue is
-//! deleted, or a binding: that shows up when a message is returned.
+//! also looks whether anything is missing. A deleted command queue or exchange mostly breaks a
+//! connection before that, and each new connection declares everything; but nothing breaks where a
+//! dead, retry or event queue is deleted, or a binding: that shows up when a message is returned.
 
 use std::time::Duration;
 
@@ -45,13 +45,9 @@ pub(super) async fn watch_prefix(settings: &AmqpSettings, link: &Link) -> Broker
 pub(super) async fn keep_whole(
     settings: &AmqpSettings,
     link: &Link,
-    had_gaps: bool,
     returned: &Notify,
     state: &watch::Sender<BrokerState>,
 ) -> BrokerError {
-    if had_gaps {
-        put_back(settings, link).await;
-    }
     let mut looks = looks();
     let mut looked_at = Instant::now();
     let mut is_returned = false;
@@ -78,10 +74,7 @@ pub(super) async fn keep_whole(
                 let missing = missing.join(", ");
                 tracing::warn!(missing, "gone from the broker; declaring it again");
             }
-            if declare(settings, link).await?.had_gaps(settings.topology()) {
-                put_back(settings, link).await;
-            }
-            Ok(())
+            declare_all(settings, link).await
         };
         let looked = in_time(looked).await;
         is_returned = false;
@@ -98,10 +91,22 @@ pub(super) async fn keep_whole(
     }
 }
 
-/// Puts back commands that found no queue. Who has declared a missing queue does it, and nobody else:
-/// while it searches the dead queue, others do not see what it holds.
-pub(super) async fn put_back(settings: &AmqpSettings, link: &Link) {
-    match moves::put_back(settings, link).await {
+/// Declares everything and says in the log what an operator should know of it. Who has declared a
+/// missing queue puts back the commands that did not find it, and nobody else: while somebody
+/// searches the dead queue, others wait.
+pub(super) async fn declare_all(settings: &AmqpSettings, link: &Link) -> Result<(), BrokerError> {
+    let declared = declare(settings, link).await?;
+    log(&declared, settings.topology());
+    if declared.had_gaps(settings.topology()) {
+        // By itself: it takes longer than a connection may to be ready. If the process ends before,
+        // the commands are dead letters that an operator can replay.
+        tokio::spawn(put_back(settings.clone()));
+    }
+    Ok(())
+}
+
+async fn put_back(settings: AmqpSettings) {
+    match moves::put_back(&settings).await {
         Ok(0) => {}
         Ok(count) => tracing::warn!(
             count,
@@ -112,14 +117,6 @@ pub(super) async fn put_back(settings: &AmqpSettings, link: &Link) {
             tracing::warn!(reason, "the dead queue was not searched for lost commands");
         }
     }
-}
-
-/// Declares everything and says in the log what an operator should know of it. Returns whether
-/// commands may have found no queue before.
-pub(super) async fn declare_all(settings: &AmqpSettings, link: &Link) -> Result<bool, BrokerError> {
-    let declared = declare(settings, link).await?;
-    log(&declared, settings.topology());
-    Ok(declared.had_gaps(settings.topology()))
 }
 
 fn looks() -> tokio::time::Interval {
