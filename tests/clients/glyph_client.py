@@ -264,6 +264,22 @@ class Worker:
             print("\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]))
 
 
+class Background:
+    """Runs `run` of a subclass beside the check, until its block ends."""
+
+    def __init__(self):
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopped.set()
+        self.thread.join()
+
+
 class Message:
     """A delivery: routing key, properties, body, and the body's JSON where it is some."""
 

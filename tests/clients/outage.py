@@ -3,12 +3,11 @@
 import os
 import subprocess
 import tempfile
-import threading
 import time
 
 import pika
 
-from glyph_client import REPOSITORY, Broker, Deployment, fresh, submission, wait_until
+from glyph_client import REPOSITORY, Background, Broker, Deployment, fresh, submission, wait_until
 
 SERVICES = os.environ.get("GLYPH_SERVICES", str(REPOSITORY / "scripts" / "services"))
 COMMANDS_PER_SECOND_MAX = 200
@@ -33,14 +32,13 @@ def services(*arguments):
     return dict(line.split("=", 1) for line in done.stdout.splitlines())
 
 
-class Load:
+class Load(Background):
     """A producer that continues through every failure: a command counts once it is confirmed."""
 
     def __init__(self, glyph):
+        super().__init__()
         self.glyph = glyph
         self.confirmed = []
-        self.stopped = threading.Event()
-        self.thread = threading.Thread(target=self.run, daemon=True)
 
     def run(self):
         broker, command = None, None
@@ -57,14 +55,6 @@ class Load:
             self.stopped.wait(1 / COMMANDS_PER_SECOND_MAX)
         if broker:
             broker.close()
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stopped.set()
-        self.thread.join()
 
     def await_more(self, count):
         goal = len(self.confirmed) + count

@@ -6,12 +6,11 @@ is dead.
 """
 
 import random
-import threading
 import time
 
 import psycopg2
 
-from glyph_client import Broker, Deployment, fresh, submission, wait_until
+from glyph_client import Background, Broker, Deployment, fresh, submission, wait_until
 
 BIG = 600  # submissions
 BIG_BYTES = 200_000
@@ -42,15 +41,14 @@ workflow: { id: asleep, steps: [ { id: annotate, type: annotation, completion: {
 """
 
 
-class Probes:
+class Probes(Background):
     """A producer that asks for a decision, waits for its reply, and asks again."""
 
     def __init__(self, glyph):
+        super().__init__()
         self.glyph = glyph
         self.seconds = []
         self.failure = None
-        self.stopped = threading.Event()
-        self.thread = threading.Thread(target=self.run, daemon=True)
 
     def run(self):
         try:
@@ -66,14 +64,6 @@ class Probes:
                     self.stopped.wait(1 / PROBES_PER_SECOND)
         except Exception as error:  # told by the check, with what was measured before
             self.failure = repr(error)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stopped.set()
-        self.thread.join()
 
     def quantile(self, share):
         ordered = sorted(self.seconds)

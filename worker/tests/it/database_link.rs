@@ -18,12 +18,6 @@ async fn worker(services: &Services) -> (Child, Proxy) {
     (worker, proxy)
 }
 
-async fn end(mut worker: Child, services: Services) {
-    worker.start_kill().unwrap();
-    worker.wait().await.unwrap();
-    services.remove().await;
-}
-
 /// Without the reply to its COMMIT it is unknown whether a batch was written: the batch is decided
 /// again and finds its own commands. A worker that assumed failure would send its commands up the
 /// retry ladder; one that assumed success would lose a batch that was rolled back.
@@ -37,7 +31,7 @@ async fn lost_replies_to_commit_change_nothing() {
     services.send(&commands).await;
     aftermath::check(&services, &tap, &commands, "lost replies").await;
     assert!(proxy.lost() >= 3, "only {} replies were lost", proxy.lost());
-    end(worker, services).await;
+    services.end(worker).await;
 }
 
 /// Silent connections are given up and replaced, and do not occupy the pool for good: work resumes
@@ -65,5 +59,5 @@ async fn a_silent_link_is_survived() {
     .await;
     proxy.set(Cable::Whole);
     aftermath::check(&services, &tap, &commands, "a silent link").await;
-    end(worker, services).await;
+    services.end(worker).await;
 }

@@ -51,7 +51,7 @@ async fn a_look_back_is_told_through_the_outbox_and_exported() {
     let services = Services::new().await;
     let orchestrator = services.orchestrator();
     orchestrator.create_workflow(ADAPTIVE).await.unwrap();
-    let mut worker = services.worker_process().spawn().unwrap();
+    let worker = services.worker_process().spawn().unwrap();
     let tap = services.tap().await;
     let completed = |count: usize| {
         move |all: &[Value]| {
@@ -110,9 +110,7 @@ async fn a_look_back_is_told_through_the_outbox_and_exported() {
         (&first["value"], &first["value_now"]),
         (&json!("dog"), &json!("cat"))
     );
-    worker.start_kill().unwrap();
-    worker.wait().await.unwrap();
-    services.remove().await;
+    services.end(worker).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,7 +121,7 @@ async fn a_worker_looks_back_when_a_goal_is_reached() {
     let goal = "goals: [{ id: enough, type: volume, target: 2, unit: tasks }]\n";
     let yaml = format!("{ADAPTIVE}{goal}");
     orchestrator.create_workflow(&yaml).await.unwrap();
-    let mut worker = services.worker_process().spawn().unwrap();
+    let worker = services.worker_process().spawn().unwrap();
     let tap = services.tap().await;
     let mut all = commands(0, None, ["cat", "dog", "dog"]);
     for n in 1..=GOLD {
@@ -152,7 +150,5 @@ async fn a_worker_looks_back_when_a_goal_is_reached() {
         (&data["before"], &data["now"]),
         (&json!("dog"), &json!("cat"))
     );
-    worker.start_kill().unwrap();
-    worker.wait().await.unwrap();
-    services.remove().await;
+    services.end(worker).await;
 }

@@ -239,6 +239,17 @@ async fn create(services: &Services, kind: JobKind, stop_at: f64, select: Select
     id
 }
 
+/// A replay of all dead letters.
+async fn replay_all(services: &Services, stop_at: f64) -> Uuid {
+    create(
+        services,
+        JobKind::ReplayDeadLetters,
+        stop_at,
+        Selection::default(),
+    )
+    .await
+}
+
 async fn job(services: &Services, id: Uuid) -> JobRow {
     services.store.job(id).await.unwrap().unwrap()
 }
@@ -299,14 +310,8 @@ async fn a_replay_stops_by_itself_and_puts_the_rest_back_as_it_was() {
     let bodies: BTreeSet<_> = (0..600).map(|n| command(n, fails(n))).collect();
     let total = bury(&services, (0..600).map(|n| command(n, fails(n)))).await;
     let before = each_once(&services).await;
-    let id = create(
-        &services,
-        JobKind::ReplayDeadLetters,
-        0.01,
-        Selection::default(),
-    )
-    .await;
-    let mut worker = services.worker_process().spawn().unwrap();
+    let id = replay_all(&services, 0.01).await;
+    let worker = services.worker_process().spawn().unwrap();
     let row = ended(&services, id).await;
     assert_eq!(row.state, JobState::Stopped, "{row:?}");
     assert!(
@@ -355,9 +360,7 @@ async fn a_replay_stops_by_itself_and_puts_the_rest_back_as_it_was() {
             .unwrap()
             .starts_with("malformed: ")
     );
-    worker.start_kill().unwrap();
-    worker.wait().await.unwrap();
-    services.remove().await;
+    services.end(worker).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -381,14 +384,8 @@ async fn the_commands_of_a_task_go_in_their_order() {
         [start, first, second, judged].map(|command: Value| command.to_string())
     };
     bury(&services, (0..40).flat_map(of_task)).await;
-    let id = create(
-        &services,
-        JobKind::ReplayDeadLetters,
-        0.0,
-        Selection::default(),
-    )
-    .await;
-    let mut worker = services.worker_process().spawn().unwrap();
+    let id = replay_all(&services, 0.0).await;
+    let worker = services.worker_process().spawn().unwrap();
     let row = ended(&services, id).await;
     assert_eq!(
         (row.state, counts(&row)),
@@ -398,9 +395,7 @@ async fn the_commands_of_a_task_go_in_their_order() {
     let completed = "SELECT count(*) FROM tasks WHERE status = 'completed'";
     assert_eq!(services.count(completed).await, 40);
     assert!(each_once(&services).await.is_empty());
-    worker.start_kill().unwrap();
-    worker.wait().await.unwrap();
-    services.remove().await;
+    services.end(worker).await;
 }
 
 /// Kills a worker that has come as far as `at`, and starts the next one.
@@ -478,13 +473,7 @@ async fn three_kills_change_no_count_and_nothing_is_done_twice() {
 async fn a_kill_while_letters_go_back_puts_none_back_twice() {
     let services = Services::new().await;
     bury(&services, (0..1_500).map(|n| command(n, true))).await;
-    let id = create(
-        &services,
-        JobKind::ReplayDeadLetters,
-        0.01,
-        Selection::default(),
-    )
-    .await;
+    let id = replay_all(&services, 0.01).await;
     let mut worker = services.worker_process().spawn().unwrap();
     for share in [100, 700] {
         kill_at(&services, &mut worker, id, |row| {
@@ -500,24 +489,16 @@ async fn a_kill_while_letters_go_back_puts_none_back_twice() {
     );
     assert_eq!(row.reason.as_deref(), Some("1 of 1 failed, more than 1 %"));
     assert_eq!(each_once(&services).await.len(), 1_500);
-    worker.start_kill().unwrap();
-    worker.wait().await.unwrap();
-    services.remove().await;
+    services.end(worker).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_is_stopped_by_an_operator() {
     let services = Services::new().await;
     bury(&services, (0..300).map(|n| command(n, false))).await;
-    let id = create(
-        &services,
-        JobKind::ReplayDeadLetters,
-        1.0,
-        Selection::default(),
-    )
-    .await;
+    let id = replay_all(&services, 1.0).await;
     assert!(services.store.stop_job(id, "cli:boss").await.unwrap());
-    let mut worker = services.worker_process().spawn().unwrap();
+    let worker = services.worker_process().spawn().unwrap();
     let row = ended(&services, id).await;
     assert_eq!(
         (row.state, counts(&row)),
@@ -526,15 +507,13 @@ async fn a_job_is_stopped_by_an_operator() {
     );
     assert_eq!(row.reason.as_deref(), Some("stopped by cli:boss"));
     assert_eq!(each_once(&services).await.len(), 300);
-    worker.start_kill().unwrap();
-    worker.wait().await.unwrap();
-    services.remove().await;
+    services.end(worker).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rejected_commands_are_replayed_once() {
     let services = Services::new().await;
-    let mut worker = services.worker_process().spawn().unwrap();
+    let worker = services.worker_process().spawn().unwrap();
     declared(&services).await;
     let control = |n: u128, verb: &str, id: u128| json!({"type": verb, "command_id": Uuid::from_u128(id + n), "task_id": task(n)});
     let mut commands = Vec::new();
@@ -588,9 +567,7 @@ async fn rejected_commands_are_replayed_once() {
     let id = create(&services, JobKind::ReplayRejected, 0.01, paused).await;
     let row = ended(&services, id).await;
     assert_eq!((row.state, row.items()), (JobState::Done, 0), "{row:?}");
-    worker.start_kill().unwrap();
-    worker.wait().await.unwrap();
-    services.remove().await;
+    services.end(worker).await;
 }
 
 /// The figures of the documentation. Takes minutes.
@@ -601,14 +578,8 @@ async fn a_hundred_thousand_of_which_three_in_a_hundred_fail() {
     let services = Services::new().await;
     bury(&services, (0..100_000).map(|n| command(n, fails(n)))).await;
     let began = Instant::now();
-    let id = create(
-        &services,
-        JobKind::ReplayDeadLetters,
-        0.01,
-        Selection::default(),
-    )
-    .await;
-    let mut worker = services.worker_process().spawn().unwrap();
+    let id = replay_all(&services, 0.01).await;
+    let worker = services.worker_process().spawn().unwrap();
     let row = ended(&services, id).await;
     println!(
         "canary: {:?}, {:?}, {:?}",
@@ -618,9 +589,7 @@ async fn a_hundred_thousand_of_which_three_in_a_hundred_fail() {
     );
     assert_eq!(row.state, JobState::Stopped);
     assert!(row.count(JobItemState::Failed) <= 200);
-    worker.start_kill().unwrap();
-    worker.wait().await.unwrap();
-    services.remove().await;
+    services.end(worker).await;
 
     let services = Services::new().await;
     let began = Instant::now();

@@ -241,7 +241,5 @@ async fn a_command_that_kills_the_process_keeps_back_nobody_for_long() {
     let applied_after: usize = applied_after.expect("the others are applied before");
     assert!(applied_after <= DEATHS_MAX, "{applied_after} deaths");
     println!("all others were applied after {applied_after} deaths");
-    worker.start_kill().unwrap();
-    worker.wait().await.unwrap();
-    services.remove().await;
+    services.end(worker).await;
 }

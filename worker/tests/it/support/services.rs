@@ -25,7 +25,10 @@ use lapin::{
 };
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
-use tokio::{process::Command, time::Instant};
+use tokio::{
+    process::{Child, Command},
+    time::Instant,
+};
 use uuid::Uuid;
 
 use super::{DEADLINE, engine::DUAL, eventually, schemas::assert_message};
@@ -330,6 +333,13 @@ impl Services {
         };
         let declared = channel.queue_declare(queue.into(), options, FieldTable::default());
         declared.await.is_ok()
+    }
+
+    /// Ends a worker process, and removes everything.
+    pub(crate) async fn end(self, mut worker: Child) {
+        worker.start_kill().unwrap();
+        worker.wait().await.unwrap();
+        self.remove().await;
     }
 
     /// Removes database, queues and exchanges.
