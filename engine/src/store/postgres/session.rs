@@ -79,9 +79,15 @@ async fn shares_sessions(
         Err(error) => return Err(error),
     };
     // The session of one is in the hands of the other; a pooler of one session would wait for ever.
-    let shared = held == pid || raw_sql(PID).fetch_one(one).await?.try_get::<i32, _>(0)? != pid;
+    let shared = held == pid || session_of(one).await? != pid;
     raw_sql("ROLLBACK").execute(other).await?;
-    Ok(shared)
+    // A pooler that takes a session back only after its answer has had two of them in use by now,
+    // each back with its own: what tells is that it gives the one last returned first.
+    Ok(shared || session_of(one).await? != pid)
+}
+
+async fn session_of(conn: &mut PgConnection) -> Result<i32, sqlx::Error> {
+    raw_sql(PID).fetch_one(conn).await?.try_get(0)
 }
 
 /// Stops all work while sessions are shared, and lets go of the connections from that time: their
