@@ -25,7 +25,7 @@ use glyph_workflow_engine::{
     decide,
     events::{LogPosition, StoredEvent},
     executor::annotators::Annotators,
-    ids::{CommandId, TaskId, UserId, WorkflowSelector},
+    ids::{CommandId, LogId, TaskId, UserId, WorkflowSelector},
     parse_workflow,
     reliability::simulation::Crowd,
     store::LogPage,
@@ -51,6 +51,7 @@ impl Recorder {
         let named = command.workflow().map(|_| &self.workflow);
         let id = CommandId(Uuid::from_u128(self.commands));
         let context = DecideContext {
+            log: LogId::default(),
             workflow: state.is_some().then_some(&self.workflow),
             named,
             handlers: &self.handlers,
@@ -112,10 +113,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .into_iter()
             .map(|event| {
                 position += 1;
-                let at = LogPosition {
-                    transaction: 0,
-                    position,
-                };
+                let at = LogPosition { entry: 0, position };
                 (at, event)
             })
             .collect();

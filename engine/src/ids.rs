@@ -98,14 +98,6 @@ impl TaskId {
         Self(of_key("task", key))
     }
 
-    /// The id of the event that brings this task to `version`.
-    ///
-    /// Derived, not random: every process that decides the event of version `n` gives it the same
-    /// id, so a retry after an unknown commit cannot rename a message that is already published.
-    pub fn event_id(self, version: u64) -> Uuid {
-        Uuid::new_v5(&self.0, format!("event/{version}").as_bytes())
-    }
-
     /// The id of the `n`th child task that a visit of a `sub_workflow` step requests: the UUIDv5 of
     /// the parent and `STEP/VISIT`, or `STEP/VISIT/N` for later children of the visit (`n` > 1).
     #[must_use]
@@ -115,6 +107,30 @@ impl TaskId {
             n => format!("{step}/{visit}/{n}"),
         };
         Self(Uuid::new_v5(&self.0, name.as_bytes()))
+    }
+}
+
+/// The id of a log: drawn when the database is migrated first, and anew by a restore to an earlier
+/// time. Nil for a log that nobody else reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogId(pub Uuid);
+
+impl LogId {
+    /// The id of the event that brings a task to `version`.
+    ///
+    /// Derived, not random: every process that decides the event of version `n` gives it the same
+    /// id, so a retry after an unknown commit cannot rename a message that is already published.
+    /// The log is a part of it, because after a restore version `n` may be another event.
+    #[must_use]
+    pub fn event_id(self, task: TaskId, version: u64) -> Uuid {
+        Uuid::new_v5(&self.0, format!("event/{task}/{version}").as_bytes())
+    }
+
+    /// The id in this log of a message that no event of a task stands for, known by `name`
+    /// whatever the log.
+    #[must_use]
+    pub fn message_id(self, name: Uuid) -> Uuid {
+        Uuid::new_v5(&self.0, name.as_bytes())
     }
 }
 

@@ -29,6 +29,35 @@ BEGIN
     SELECT RAISE(ABORT, 'workflow_events is append-only');
 END;
 
+-- Truth: messages that no event of a task stands for (rejections, goals, annotators, revised answers).
+CREATE TABLE log_messages (
+    position     INTEGER PRIMARY KEY AUTOINCREMENT,
+    -- Comes after this event in the log; 0 before the first one.
+    after_event  INTEGER NOT NULL,
+    message_id   TEXT NOT NULL CONSTRAINT a_message_is_in_the_log_once UNIQUE,
+    task_id      TEXT,
+    routing_key  TEXT NOT NULL,
+    message_type TEXT NOT NULL,
+    body         TEXT NOT NULL
+) STRICT;
+
+CREATE INDEX log_messages_log ON log_messages (after_event, position);
+
+-- Which deployment and which log this is. Ids of events derive from log_id.
+CREATE TABLE deployment (
+    only_row INTEGER PRIMARY KEY DEFAULT 1 CHECK (only_row = 1),
+    id       TEXT NOT NULL,
+    log_id   TEXT NOT NULL
+);
+-- UUIDs of version 4.
+WITH drawn AS (
+    SELECT n, substr(h, 1, 8) || '-' || substr(h, 9, 4) || '-4' || substr(h, 14, 3) || '-a' || substr(h, 18, 3)
+              || '-' || substr(h, 21) AS id
+    FROM (SELECT 1 AS n, lower(hex(randomblob(16))) AS h UNION ALL SELECT 2, lower(hex(randomblob(16))))
+)
+INSERT INTO deployment (id, log_id)
+SELECT (SELECT id FROM drawn WHERE n = 1), (SELECT id FROM drawn WHERE n = 2);
+
 -- Derived: states at some versions, so that loading replays few events.
 CREATE TABLE workflow_snapshots (
     task_id        TEXT NOT NULL,
@@ -59,6 +88,26 @@ CREATE TABLE tasks (
 CREATE INDEX tasks_by_workflow ON tasks (workflow, task_id);
 CREATE INDEX tasks_by_status ON tasks (status, task_id);
 
+-- Derived: how many tasks have each status, so that nobody has to count tasks.
+CREATE TABLE task_counts (
+    status TEXT PRIMARY KEY,
+    count  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+INSERT INTO task_counts (status, count)
+VALUES ('running', 0), ('paused', 0), ('completed', 0), ('failed', 0), ('cancelled', 0);
+
+CREATE TRIGGER a_new_task_is_counted AFTER INSERT ON tasks BEGIN
+    UPDATE task_counts SET count = count + 1 WHERE status = NEW.status;
+END;
+CREATE TRIGGER a_moved_task_is_counted AFTER UPDATE OF status ON tasks WHEN NEW.status <> OLD.status BEGIN
+    UPDATE task_counts SET count = count - 1 WHERE status = OLD.status;
+    UPDATE task_counts SET count = count + 1 WHERE status = NEW.status;
+END;
+CREATE TRIGGER a_task_that_is_gone_is_counted AFTER DELETE ON tasks BEGIN
+    UPDATE task_counts SET count = count - 1 WHERE status = OLD.status;
+END;
+
 -- Truth: the inbox. Every command in this table has its outcome.
 CREATE TABLE commands (
     command_id   TEXT NOT NULL CONSTRAINT a_command_is_decided_once PRIMARY KEY,
@@ -80,6 +129,15 @@ CREATE TABLE commands (
 CREATE INDEX commands_rejected ON commands (decided_at, command_id) WHERE outcome = 'rejected';
 CREATE INDEX commands_rejected_by_task ON commands (task_id, decided_at, command_id)
     WHERE outcome = 'rejected';
+-- Operator commands in the order in which they were decided.
+CREATE INDEX commands_of_operators ON commands (decided_at, command_id) WHERE task_id IS NULL;
+
+-- Rejected commands that an operator has seen to. The inbox keeps them: their ids stay known.
+CREATE TABLE dropped_rejections (
+    command_id TEXT NOT NULL PRIMARY KEY,
+    actor      TEXT NOT NULL,
+    dropped_at INTEGER NOT NULL
+) STRICT;
 
 -- Messages between commit and confirm.
 CREATE TABLE outbox (
@@ -114,10 +172,14 @@ CREATE TABLE timers (
     kind         TEXT NOT NULL,
     n            INTEGER NOT NULL,
     due_at       INTEGER NOT NULL,
-    leased_until INTEGER
+    leased_until INTEGER,
+    workflow     TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX timers_by_due ON timers (due_at, id);
+-- Timers are claimed workflow by workflow, so that those of a paused or archived one are in nobody's
+-- way, however many they are. Calls and decisions are claimed apart.
+CREATE INDEX timers_of_calls ON timers (workflow, due_at) WHERE kind = 'handler_call';
+CREATE INDEX timers_of_decisions ON timers (workflow, due_at) WHERE kind <> 'handler_call';
 CREATE INDEX timers_by_task ON timers (task_id);
 
 -- Truth: unfinished work that people have saved.
@@ -139,6 +201,8 @@ CREATE TABLE workflows (
     content_hash TEXT NOT NULL,
     config       TEXT NOT NULL,
     created_at   INTEGER NOT NULL,
+    -- Who stored the revision: the name of a token, or `cli:` and an account.
+    actor        TEXT,
     CONSTRAINT a_revision_number_is_given_once UNIQUE (workflow, revision)
 ) STRICT;
 
@@ -147,29 +211,167 @@ BEGIN
     SELECT RAISE(ABORT, 'a revision is immutable');
 END;
 
--- Derived: progress of goals.
-CREATE TABLE goals (
-    workflow     TEXT NOT NULL,
-    goal         TEXT NOT NULL,
-    epoch        INTEGER NOT NULL,
-    target       REAL NOT NULL,
-    current      REAL NOT NULL,
-    completed_at INTEGER,
-    PRIMARY KEY (workflow, goal)
+-- Derived from operator commands (the rows of `commands` without a task): when whole workflows were
+-- paused.
+CREATE TABLE workflow_pauses (
+    pause_id TEXT NOT NULL PRIMARY KEY,
+    workflow TEXT NOT NULL,
+    reason   TEXT,
+    since    INTEGER NOT NULL,
+    until    INTEGER,
+    ended_at INTEGER,
+    -- An archived workflow is paused until it is restored, and is left out of lists.
+    archived INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 
--- Messages that goals have caused. They are kept when progress is rebuilt from the log: ids are
--- derived from goal, epoch and action, so an action of a goal happens once, however often the log
--- is read.
-CREATE TABLE goal_actions (
-    message_id   TEXT PRIMARY KEY,
-    message_type TEXT NOT NULL,
-    routing_key  TEXT NOT NULL,
-    caused_at    INTEGER NOT NULL
+-- A workflow is paused once at a time.
+CREATE UNIQUE INDEX workflow_pauses_open ON workflow_pauses (workflow) WHERE ended_at IS NULL;
+CREATE INDEX workflow_pauses_ended ON workflow_pauses (ended_at) WHERE ended_at IS NOT NULL;
+
+-- Derived from operator commands and rule actions (the rows of `commands` without a task): when
+-- annotators were paused in workflows.
+CREATE TABLE annotator_pauses (
+    pause_id    TEXT NOT NULL PRIMARY KEY,
+    workflow    TEXT NOT NULL,
+    user_id     TEXT NOT NULL,
+    reason      TEXT,
+    -- True when a rule of the workflow began the pause; the rule may also end it.
+    by_rule     INTEGER NOT NULL,
+    since       INTEGER NOT NULL,
+    ended_at    INTEGER,
+    -- True when an operator ended the pause: earlier answers no longer count.
+    judged_anew INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- How far each projection has read the log.
+-- An annotator is paused once at a time in a workflow.
+CREATE UNIQUE INDEX annotator_pauses_open ON annotator_pauses (workflow, user_id) WHERE ended_at IS NULL;
+CREATE INDEX annotator_pauses_of_person ON annotator_pauses (user_id, since);
+
+-- Derived from the states of tasks: steps with a free slot, except paused ones.
+CREATE TABLE slots (
+    task_id       TEXT NOT NULL,
+    step_id       TEXT NOT NULL,
+    visit         INTEGER NOT NULL,
+    workflow      TEXT NOT NULL,
+    workflow_id   TEXT NOT NULL,
+    gold          INTEGER NOT NULL,
+    submitted     INTEGER NOT NULL,
+    reserved      INTEGER NOT NULL,
+    taken         INTEGER NOT NULL GENERATED ALWAYS AS (submitted + reserved) STORED,
+    waiting_since INTEGER NOT NULL,
+    -- People who are already in the visit, or must not be offered a slot in it again.
+    barred        TEXT NOT NULL,
+    -- People who submitted to the step whose value is the subject of the visit.
+    judged        TEXT NOT NULL,
+    -- People who released a slot in the visit: it is offered to them after all others.
+    released      TEXT NOT NULL DEFAULT '[]',
+    PRIMARY KEY (task_id, step_id)
+) STRICT;
+
+-- The order in which slots of a step are offered.
+CREATE INDEX slots_offered ON slots (workflow_id, step_id, gold, taken, waiting_since, task_id);
+-- The order in which begun tasks are offered, where a step shares work by quality.
+CREATE INDEX slots_begun ON slots (workflow_id, step_id, gold, waiting_since, task_id) WHERE submitted > 0;
+
+-- Derived from the states of tasks: slots that people have claimed.
+CREATE TABLE claims (
+    user_id TEXT NOT NULL,
+    task_id TEXT NOT NULL,
+    step_id TEXT NOT NULL,
+    PRIMARY KEY (user_id, task_id, step_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX claims_of_task ON claims (task_id);
+
+-- Derived: how far each projection has read the log.
 CREATE TABLE projections (
     name     TEXT PRIMARY KEY,
     position INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- Derived: results of projections up to their checkpoints, identified by the projection's name and
+-- a key.
+CREATE TABLE projection_rows (
+    projection TEXT NOT NULL,
+    key        TEXT NOT NULL,
+    value      TEXT NOT NULL,
+    PRIMARY KEY (projection, key)
+) STRICT, WITHOUT ROWID;
+
+-- Derived: annotator models as of a position in the log, saved so that a starting process need not
+-- read the whole log again.
+CREATE TABLE annotator_models (
+    -- Derived from workflow, step, field and classes: a question has one model.
+    model    TEXT PRIMARY KEY,
+    workflow TEXT NOT NULL,
+    step_id  TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    state    TEXT NOT NULL,
+    -- SHA-256 of the text of the state; on a mismatch the model is rebuilt.
+    checksum BLOB NOT NULL CONSTRAINT a_checksum_has_32_bytes CHECK (length(checksum) = 32)
+) STRICT, WITHOUT ROWID;
+
+-- Derived: progress of goals in their current epoch, for people to read.
+CREATE VIEW goals AS
+    SELECT value ->> '$.workflow' AS workflow, value ->> '$.config.id' AS goal, value ->> '$.config.type' AS type,
+           value ->> '$.epoch' AS epoch, COALESCE(value ->> '$.count', 0) AS count,
+           value ->> '$.config.target' AS target, value ->> '$.completed_at' AS completed_at,
+           value ->> '$.missed_at' AS missed_at
+    FROM projection_rows WHERE projection = 'goals' AND key LIKE 'goal/%';
+
+-- Truth: external work that reached goals have started. It is kept when progress is rebuilt from
+-- the log: ids are derived from goal, epoch and action, so an action of a goal is done once,
+-- however often the log is read.
+CREATE TABLE goal_actions (
+    id         TEXT NOT NULL PRIMARY KEY,
+    workflow   TEXT NOT NULL,
+    goal       TEXT NOT NULL,
+    epoch      INTEGER NOT NULL,
+    action     TEXT NOT NULL,
+    payload    TEXT NOT NULL,
+    status     TEXT NOT NULL DEFAULT 'waiting' CHECK (status IN ('waiting', 'done', 'failed')),
+    attempts   INTEGER NOT NULL DEFAULT 0,
+    last_error TEXT,
+    due_at     INTEGER NOT NULL,
+    changed_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX goal_actions_waiting ON goal_actions (due_at) WHERE status = 'waiting';
+
+-- Bulk work of operators: done by the workers, item by item, whatever dies meanwhile.
+CREATE TABLE jobs (
+    id           TEXT NOT NULL PRIMARY KEY,
+    kind         TEXT NOT NULL,
+    actor        TEXT NOT NULL,
+    settings     TEXT NOT NULL,
+    state        TEXT NOT NULL DEFAULT 'running'
+                 CONSTRAINT a_state_is_known CHECK (state IN ('running', 'stopped', 'done')),
+    phase        TEXT NOT NULL DEFAULT '',
+    reason       TEXT,
+    stop_by      TEXT,
+    -- The process that has the job until leased_until.
+    runner       TEXT,
+    leased_until INTEGER,
+    -- Items that are done with are counted here and deleted; failed ones stay.
+    succeeded    INTEGER NOT NULL DEFAULT 0,
+    returned     INTEGER NOT NULL DEFAULT 0,
+    created_at   INTEGER NOT NULL,
+    changed_at   INTEGER NOT NULL
+) STRICT;
+CREATE INDEX jobs_by_age ON jobs (created_at, id);
+CREATE INDEX jobs_running ON jobs (created_at, id) WHERE state = 'running';
+
+-- Content is kept as it came.
+CREATE TABLE job_items (
+    job_id     TEXT NOT NULL,
+    ordinal    INTEGER NOT NULL,
+    state      TEXT NOT NULL CONSTRAINT a_state_of_an_item_is_known CHECK (state IN
+        ('arriving', 'pending', 'succeeded', 'failing', 'failed', 'returning', 'returned')),
+    identity   TEXT NOT NULL,
+    order_key  TEXT,
+    properties TEXT NOT NULL,
+    body       BLOB NOT NULL,
+    detail     TEXT,
+    PRIMARY KEY (job_id, ordinal)
+) STRICT;
+CREATE INDEX job_items_by_state ON job_items (job_id, state, ordinal);

@@ -308,9 +308,9 @@ def check_order(checks, glyph, order):
     """Checks the record of an order: it explains every decision, and each decision knew all labels before it."""
     name = order.workflow
     events = glyph.rows(
-        """SELECT e.stream_id::text, e.event_type, e.event_data, (e.txid::text::bigint, e.position)::text
-           FROM workflow_events e JOIN tasks t ON t.task_id = e.stream_id
-           WHERE t.workflow = %s ORDER BY e.txid, e.position""",
+        """SELECT e.stream_id::text, e.event_type, e.event_data, (l.entry, e.position)::text
+           FROM log_entries l JOIN workflow_events e ON e.batch = l.batch JOIN tasks t ON t.task_id = e.stream_id
+           WHERE t.workflow = %s ORDER BY l.entry, e.position""",
         [name],
     )
     ends, given, places, faults = collections.Counter(), collections.Counter(), [], []
@@ -339,7 +339,7 @@ def decision_faults(data, given, places):
     closed_early = data.get("resolved_by") == "exhausted"
     # A submission is decided before it is in the log; an `advance` comes after the last label.
     known = len(places) if closed_early else len(places) - 1
-    below = sum(place <= (record["position"]["transaction"], record["position"]["position"]) for place in places)
+    below = sum(place <= (record["position"]["entry"], record["position"]["position"]) for place in places)
     held = {
         "target and max": (record["target"], record["max"]) == (TARGET, MAX),
         "labels": len(evidence["labels"]) == given,
@@ -349,7 +349,7 @@ def decision_faults(data, given, places):
         "value": more is not None or near([probabilities[soft["classes"].index(data["value"])]], [probabilities[best]]),
         "resolved by": more is not None or closed_early or data["resolved_by"] == "posterior",
         "serial": known - (given - 1) <= evidence["position"] <= known,
-        "place in the log": below <= evidence["position"] <= below + record.get("beyond", 0),
+        "place in the log": evidence["position"] == below,
     }
     return [name for name, true in held.items() if not true]
 
@@ -419,8 +419,8 @@ def check_messages(checks, glyph, broker, order):
 
 
 def check_other_ways(checks, glyph, worker, first):
-    """The head of an order again: by messages alone, over HTTP, and while a transaction stays open on the server, behind
-    which the log cannot be read. None of it makes a difference."""
+    """The head of an order again: by messages alone, over HTTP, and while a transaction stays open on the server. None
+    of it makes a difference."""
     tasks = first.tasks[:TASKS_AGAIN]
 
     def again(name, way):

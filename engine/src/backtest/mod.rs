@@ -64,7 +64,7 @@ use crate::{
     config::{LoadBalancing, Performer, WorkflowConfig},
     events::{StoredEvent, WorkflowEvent},
     executor::HandlerRegistry,
-    ids::{CommandId, RevisionId, StepId, TaskId},
+    ids::{CommandId, LogId, RevisionId, StepId, TaskId},
     reliability::ReliabilityError,
     state::{VisitStatus, WorkflowSnapshot},
     store::{LogFilter, LogPage, content_hash},
@@ -463,7 +463,7 @@ fn close_all(state: WorkflowSnapshot, course: &mut Course, player: &Player, at: 
             step_id: Some(step_id.to_string()),
             output: None,
         });
-        let id = CommandId(open.task_id.event_id(open.version));
+        let id = CommandId(LogId::default().event_id(open.task_id, open.version));
         let decision = player.preview(Some(open), id, advance, at);
         for event in &decision.events {
             course.take(&event.event);

@@ -14,7 +14,7 @@ use crate::{
         HandlerRegistry,
         annotators::{AnnotatorModel, Annotators, ModelKey},
     },
-    ids::{CommandId, WorkflowSelector},
+    ids::{CommandId, LogId, WorkflowSelector},
     limits::SIMULATION_TIMERS_MAX,
     orchestrator::sampling,
     reliability::ReliabilityError,
@@ -86,8 +86,8 @@ impl Player {
         for event in &decision.events {
             self.position += 1;
             let position = LogPosition {
-                transaction: 0,
-                position: self.position,
+                entry: self.position,
+                position: 0,
             };
             for model in self.models.values_mut() {
                 model.learn(position, event);
@@ -133,6 +133,7 @@ impl Player {
                 Some(self.started),
             ),
             now,
+            log: LogId::default(),
             pauses: &[],
         };
         decide(state, &envelope, &context)

@@ -11,7 +11,7 @@ use crate::{
     config::{Sampling, StepConfig, WorkflowConfig},
     events::{EVENT_SCHEMA_VERSION, EventMetadata, StoredEvent, WorkflowEvent, evolve},
     executor::{ExecutionContext, HandlerRegistry, annotators::Annotators, asked, create_executor},
-    ids::{Slug, StepId, TaskId},
+    ids::{LogId, Slug, StepId, TaskId},
     state::{Draft, TaskStatus, Visit, WorkflowPause, WorkflowSnapshot},
     transition::CompiledWorkflow,
 };
@@ -29,6 +29,7 @@ pub(super) struct DecisionBuilder<'a> {
     pub(super) annotators: Annotators<'a>,
     pub(super) sampling: Sampling,
     pub(super) now: DateTime<Utc>,
+    log: LogId,
     pauses: &'a [WorkflowPause],
     pub(super) draft: Option<Draft>,
     /// Transitions taken by this command; bounded by the transition budget.
@@ -67,6 +68,7 @@ impl<'a> DecisionBuilder<'a> {
             annotators: context.annotators,
             sampling: context.sampling,
             now: context.now,
+            log: context.log,
             pauses: context.pauses,
             draft: None,
             transitions: 0,
@@ -177,7 +179,7 @@ impl<'a> DecisionBuilder<'a> {
             .as_ref()
             .is_some_and(|state| state.expected.is_some());
         let event = StoredEvent {
-            event_id: self.task_id.event_id(version),
+            event_id: self.log.event_id(self.task_id, version),
             task_id: self.task_id,
             version,
             occurred_at: self.now,

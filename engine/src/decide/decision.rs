@@ -7,6 +7,7 @@ use crate::{
     config::Sampling,
     events::StoredEvent,
     executor::{HandlerRegistry, annotators::Annotators},
+    ids::LogId,
     state::{Draft, WorkflowPause, WorkflowSnapshot},
     transition::CompiledWorkflow,
 };
@@ -26,6 +27,8 @@ pub struct DecideContext<'a> {
     pub sampling: Sampling,
     /// The time.
     pub now: DateTime<Utc>,
+    /// The log to which the events will belong.
+    pub log: LogId,
     /// Pauses of workflows: all in force now, and those that ended after the task's last event.
     pub pauses: &'a [WorkflowPause],
 }

@@ -754,18 +754,8 @@ pub struct PosteriorCalculated {
     pub soft_labels: SoftLabels,
     /// Position in the log up to which the annotator model has learned.
     pub position: LogPosition,
-    /// Number of events beyond `position` that the model has learned as well. The worker had
-    /// committed them itself, and could not read them in the log because of a transaction open
-    /// elsewhere.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub beyond: u32,
     /// The data that the probabilities follow from.
     pub evidence: Evidence,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_zero(events: &u32) -> bool {
-    *events == 0
 }
 
 /// The weights of a vote, and where they come from.
@@ -773,9 +763,6 @@ fn is_zero(events: &u32) -> bool {
 pub struct WeightsUsed {
     /// Position in the log up to which the annotator model has learned.
     pub position: LogPosition,
-    /// Number of events beyond `position` that it has learned as well; see [`PosteriorCalculated`].
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub beyond: u32,
     /// Each annotator once, in order of their annotations.
     pub annotators: Vec<AnnotatorWeight>,
 }
@@ -808,10 +795,6 @@ pub enum OfferBasis {
         accuracy_expected: f64,
         /// Position in the log up to which the annotator model has learned.
         position: LogPosition,
-        /// Number of events beyond `position` that it has learned as well; see
-        /// [`PosteriorCalculated`].
-        #[serde(default, skip_serializing_if = "is_zero")]
-        beyond: u32,
     },
 }
 

@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub struct LogPosition {
-    /// Transaction that wrote the event (0 if the store has only one writer).
-    pub transaction: i64,
-    /// Position among all events.
+    /// The entry: transactions in the order in which they became visible, numbered from 1. Where a
+    /// store has one writer at a time, each event is one.
+    #[serde(alias = "transaction")]
+    pub entry: i64,
+    /// Position within the entry.
     pub position: i64,
 }

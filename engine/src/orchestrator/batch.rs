@@ -67,12 +67,7 @@ impl WorkflowOrchestrator {
         if commands.is_empty() {
             return Ok(BatchReport::default());
         }
-        let Decided {
-            open,
-            run,
-            mut models,
-            ends,
-        } = self.decide_batch(commands, publisher, true).await?;
+        let Decided { open, run, ends } = self.decide_batch(commands, publisher, true).await?;
         if let Some(task) = run.too_slow.filter(|_| commands.len() > 1) {
             return Err(EventStoreError::Hindered {
                 reason: SplitReason::TooSlow,
@@ -87,9 +82,7 @@ impl WorkflowOrchestrator {
             states.push((task, end.state));
             writes.extend(end.write);
         }
-        models.committing(&writes);
         let messages = open.commit(writes).await?;
-        models.committed();
         for (task, state) in states {
             match state {
                 Some(state) => self.states.put(state),
@@ -123,7 +116,7 @@ impl WorkflowOrchestrator {
                 if is_limited {
                     opened.run.stop_at(self.facts.stopwatch() + DECIDING_MAX);
                 }
-                return Ok(opened.decide(&batch, models));
+                return Ok(opened.decide(&batch, &models));
             }
             // The workflow of a task that was not cached is known only now, and uses a model that
             // is not prepared. Nothing is decided; the locks are released while the model is
@@ -244,7 +237,7 @@ struct Opened<'a> {
 
 impl<'a> Opened<'a> {
     /// Decides every chain, off the threads that serve everything else.
-    fn decide(mut self, batch: &Batch<'_>, models: ModelsInUse) -> Decided<'a> {
+    fn decide(mut self, batch: &Batch<'_>, models: &ModelsInUse) -> Decided<'a> {
         let mut ends = Vec::with_capacity(self.states.len());
         models.look(|looked| {
             let annotators = Annotators::new(looked);
@@ -257,7 +250,6 @@ impl<'a> Opened<'a> {
         Decided {
             open: self.open,
             run: self.run,
-            models,
             ends,
         }
     }
@@ -305,7 +297,6 @@ fn selectors(
 pub(super) struct Decided<'a> {
     open: OpenBatch,
     pub(super) run: Run<'a>,
-    models: ModelsInUse,
     /// The end of each chain; tasks in order of first appearance.
     pub(super) ends: Vec<(TaskId, ChainEnd)>,
 }

@@ -19,7 +19,7 @@ use crate::{
     decide::{DecideContext, decide},
     events::{StoredEvent, WorkflowEvent, evolve},
     executor::annotators::Annotators,
-    ids::{CommandId, RevisionId, TaskId, WorkflowId, WorkflowSelector},
+    ids::{CommandId, LogId, RevisionId, TaskId, WorkflowId, WorkflowSelector},
     limits::{DECISION_MAX, SNAPSHOT_EVERY},
     state::{Draft, Slots, WorkflowPause, WorkflowSnapshot},
     store::{
@@ -35,6 +35,7 @@ pub(super) struct Run<'a> {
     orchestrator: &'a WorkflowOrchestrator,
     commands: &'a [CommandEnvelope],
     now: DateTime<Utc>,
+    log: LogId,
     pauses: Vec<WorkflowPause>,
     /// How many tasks have started on the workflows that are counted.
     started: BTreeMap<WorkflowId, u32>,
@@ -96,6 +97,7 @@ impl<'a> Run<'a> {
             orchestrator,
             commands,
             now: open.now,
+            log: open.log,
             pauses: open.pauses.clone(),
             started: open.started.clone(),
             workflows: named
@@ -226,6 +228,7 @@ impl<'a> Run<'a> {
                 Some(_) | None => Sampling::default(),
             },
             now: self.now,
+            log: self.log,
             pauses: &self.pauses,
         };
         let facts = &self.orchestrator.facts;

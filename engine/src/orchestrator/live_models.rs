@@ -6,38 +6,23 @@
 //! Lanes read for each other: a model only moves forward, so a decision may see more than its own
 //! batch has read, never less. Batches of other workflows do not read here.
 //!
-//! On Postgres, the log ends below the oldest open transaction. What this process has just
-//! committed may be missing from it for some milliseconds, or as long as another transaction stays
-//! open on the server. Two things make up for this:
-//!
-//! - A batch that is the only one using a model, as when a worker is fed serially, waits a little.
-//!   A batch beside others does not, because some transaction is always open then.
-//! - If waiting does not help, a copy of the model learns the missing events ahead of the log. The
-//!   copy is discarded when the log moves on.
-//!
-//! So a batch that is alone sees everything that this process has committed, and a batch beside
-//! others does too while the log stands still. The model itself learns in log order, as in every
-//! process, and only the model itself is checkpointed.
+//! What this process has committed is in the log by then, so a worker that is fed serially sees all
+//! its earlier completions. Every process learns in the order of the log.
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use quick_cache::sync::Cache;
 
-use super::{compute::compute, pending_events::PendingEvents};
+use super::compute::compute;
 use crate::{
     config::WorkflowConfig,
-    events::StoredEvent,
     executor::annotators::{AnnotatorModel, ModelKey, ModelSource},
     ids::RevisionId,
     limits::PAGE_MAX,
-    store::{EventStore, EventStoreError, LogFilter, LogPage, ModelCheckpoint, TaskWrite},
+    store::{EventStore, EventStoreError, LogFilter, LogPage, ModelCheckpoint},
 };
 
 /// Revisions whose model keys are cached; those of a colder revision are found again.
@@ -50,13 +35,6 @@ const KEEP_FIRST: u64 = 500;
 /// The next checkpoint is stored when the labels have grown by this part (one in ten), so that
 /// the cost of checkpoints is constant for each label.
 const KEEP_PART: u64 = 10;
-/// How often a batch waits for this process's own commits to appear in the log, first for
-/// [`FIRST_WAIT`], then twice as long each time: 15 ms in all, about the time to copy a large
-/// model. After this many reads without progress, a transaction is taken to stay open, and no batch
-/// waits until the log moves.
-const WAITS: u32 = 4;
-const FIRST_WAIT: Duration = Duration::from_millis(1);
-
 /// The models of a process.
 pub(super) struct LiveModels {
     store: Arc<dyn EventStore>,
@@ -66,19 +44,10 @@ pub(super) struct LiveModels {
 
 /// One model.
 struct LiveModel {
-    models: RwLock<ModelPair>,
+    /// Learned from the log, in its order.
+    model: RwLock<AnnotatorModel>,
     /// Locked by the batch that reads the log.
     reader: tokio::sync::Mutex<LogReader>,
-    pending: Mutex<PendingEvents>,
-    /// Batches that are using it.
-    in_use: AtomicUsize,
-}
-
-struct ModelPair {
-    /// Learned from the log, in log order.
-    kept: AnnotatorModel,
-    /// A copy, ahead of the log by what this process has committed itself.
-    ahead: Option<AnnotatorModel>,
 }
 
 #[derive(Default)]
@@ -87,58 +56,11 @@ struct LogReader {
     loaded: bool,
     /// Observations at the last checkpoint.
     kept: u64,
-    /// Reads for this process's own commits since the log last moved.
-    in_vain: u32,
-    /// Number of the first pending event that the copy ahead of the log has not learned from.
-    ahead_to: u64,
 }
 
 /// Models that a batch may use.
 #[derive(Default)]
-pub(super) struct ModelsInUse(Vec<InUse>);
-
-/// One of them, for the duration of the batch.
-struct InUse {
-    key: ModelKey,
-    live: Arc<LiveModel>,
-    /// Events that the batch is committing, by task.
-    committing: Vec<Vec<StoredEvent>>,
-}
-
-impl InUse {
-    fn new(key: ModelKey, live: Arc<LiveModel>) -> Self {
-        live.in_use.fetch_add(1, Ordering::Relaxed);
-        Self {
-            key,
-            live,
-            committing: Vec::new(),
-        }
-    }
-
-    /// Notes the events that the model learns from, and keeps a copy until the commit returns.
-    fn committing(&mut self, events: &[StoredEvent]) {
-        let notifies =
-            |event: &&StoredEvent| AnnotatorModel::EVENTS.contains(&event.event.event_type());
-        let events: Vec<_> = events.iter().filter(notifies).cloned().collect();
-        if let Some(last) = events.last() {
-            self.live.pending().committing(last.task_id, last.version);
-            self.committing.push(events);
-        }
-    }
-
-    fn returned(&mut self, is_committed: bool) {
-        for events in self.committing.drain(..) {
-            self.live.pending().returned(events, is_committed);
-        }
-    }
-}
-
-impl Drop for InUse {
-    fn drop(&mut self) {
-        self.returned(false);
-        self.live.in_use.fetch_sub(1, Ordering::Relaxed);
-    }
-}
+pub(super) struct ModelsInUse(Vec<(ModelKey, Arc<LiveModel>)>);
 
 impl LiveModels {
     pub(super) fn new(store: Arc<dyn EventStore>) -> Self {
@@ -170,9 +92,8 @@ impl LiveModels {
                 continue;
             }
             let live = self.live(&key)?;
-            let in_use = InUse::new(key, live);
-            in_use.live.catch_up(&*self.store).await?;
-            prepared.0.push(in_use);
+            live.catch_up(&*self.store).await?;
+            prepared.0.push((key, live));
         }
         Ok(())
     }
@@ -189,13 +110,8 @@ impl LiveModels {
         let learnt =
             AnnotatorModel::new(key.clone()).map_err(|e| EventStoreError::Data(Box::new(e)))?;
         let live = Arc::new(LiveModel {
-            models: RwLock::new(ModelPair {
-                kept: learnt,
-                ahead: None,
-            }),
+            model: RwLock::new(learnt),
             reader: tokio::sync::Mutex::default(),
-            pending: Mutex::default(),
-            in_use: AtomicUsize::new(0),
         });
         models.insert(key.clone(), Arc::clone(&live));
         Ok(live)
@@ -208,7 +124,7 @@ impl LiveModels {
     ) -> Result<(), EventStoreError> {
         let mut prepared = ModelsInUse::default();
         self.prepare(&mut prepared, keys).await?;
-        for InUse { live, .. } in &prepared.0 {
+        for (_, live) in &prepared.0 {
             let mut reader = live.reader.lock().await;
             live.keep(&*self.store, &mut reader).await?;
         }
@@ -219,12 +135,12 @@ impl LiveModels {
 impl LiveModel {
     /// Ignores lock poisoning: a panic while learning leaves a label half counted, but the model
     /// can still be read.
-    fn models(&self) -> RwLockReadGuard<'_, ModelPair> {
-        self.models.read().unwrap_or_else(PoisonError::into_inner)
+    fn model(&self) -> RwLockReadGuard<'_, AnnotatorModel> {
+        self.model.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn models_mut(&self) -> RwLockWriteGuard<'_, ModelPair> {
-        self.models.write().unwrap_or_else(PoisonError::into_inner)
+    fn model_mut(&self) -> RwLockWriteGuard<'_, AnnotatorModel> {
+        self.model.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn catch_up(&self, store: &dyn EventStore) -> Result<(), EventStoreError> {
@@ -232,20 +148,8 @@ impl LiveModel {
         if !reader.loaded {
             self.load(store, &mut reader).await?;
         }
-        self.read_to_end(store, &mut reader).await?;
-        let mut wait = FIRST_WAIT;
-        for _ in 0..WAITS {
-            if !self.is_alone() || reader.in_vain >= WAITS || self.pending().is_empty() {
-                break;
-            }
-            tokio::time::sleep(wait).await;
-            wait *= 2;
-            self.read_to_end(store, &mut reader).await?;
-        }
-        if self.is_alone() || reader.in_vain >= WAITS {
-            compute(|| self.learn_ahead(&mut reader));
-        }
-        let observed = self.models().kept.model().position();
+        self.read_to_end(store).await?;
+        let observed = self.model().model().position();
         let gap = (reader.kept / KEEP_PART).max(KEEP_FIRST);
         if observed >= reader.kept.saturating_add(gap)
             && let Err(error) = self.keep(store, &mut reader).await
@@ -262,12 +166,12 @@ impl LiveModel {
         store: &dyn EventStore,
         reader: &mut LogReader,
     ) -> Result<(), EventStoreError> {
-        let key = self.models().kept.key().clone();
+        let key = self.model().key().clone();
         if let Some(row) = store.model_checkpoint(key.id()).await? {
             match compute(|| serde_json::from_str::<AnnotatorModel>(&row.state)) {
                 Ok(kept) if *kept.key() == key && kept.position() == row.position => {
                     reader.kept = kept.model().position();
-                    self.models_mut().kept = kept;
+                    *self.model_mut() = kept;
                 }
                 _ => tracing::warn!(
                     workflow = %key.workflow,
@@ -280,16 +184,10 @@ impl LiveModel {
         Ok(())
     }
 
-    async fn read_to_end(
-        &self,
-        store: &dyn EventStore,
-        reader: &mut LogReader,
-    ) -> Result<(), EventStoreError> {
-        let waits_for_own = !self.pending().is_empty();
-        reader.in_vain += u32::from(waits_for_own);
+    async fn read_to_end(&self, store: &dyn EventStore) -> Result<(), EventStoreError> {
         loop {
             let (filter, after) = {
-                let learnt = &self.models().kept;
+                let learnt = self.model();
                 let filter = LogFilter {
                     workflow: learnt.key().workflow.clone(),
                     event_types: AnnotatorModel::EVENTS.to_vec(),
@@ -297,9 +195,6 @@ impl LiveModel {
                 (filter, learnt.position())
             };
             let page = store.read_workflow_log(filter, after, PAGE_MAX).await?;
-            if page.read > 0 {
-                reader.in_vain = 0;
-            }
             compute(|| self.learn(&page));
             if page.read < PAGE_MAX {
                 return Ok(());
@@ -311,47 +206,11 @@ impl LiveModel {
         if page.read == 0 {
             return;
         }
-        let mut known = self.models_mut();
+        let mut model = self.model_mut();
         for (position, event) in &page.entries {
-            known.kept.learn(*position, event);
+            model.learn(*position, event);
         }
-        known.kept.read_to(page.through);
-        match &mut known.ahead {
-            Some(ahead) if page.entries.is_empty() => ahead.read_to(page.through),
-            ahead => *ahead = None,
-        }
-        drop(known);
-        let mut pending = self.pending();
-        for (_, event) in &page.entries {
-            pending.read(event);
-        }
-    }
-
-    /// Learns events that this process has committed and the log does not show yet. The reader is
-    /// locked meanwhile, so that the log position does not move.
-    fn learn_ahead(&self, reader: &mut LogReader) {
-        let is_ahead = self.models().ahead.is_some();
-        let from = if is_ahead { reader.ahead_to } else { 0 };
-        let (events, to) = self.pending().since(from);
-        if events.is_empty() {
-            return;
-        }
-        let taken = self.models_mut().ahead.take();
-        let mut ahead = taken.unwrap_or_else(|| self.models().kept.clone());
-        for event in &events {
-            ahead.learn_beyond(event);
-        }
-        self.models_mut().ahead = Some(ahead);
-        reader.ahead_to = to;
-    }
-
-    /// Whether no other batch is using it.
-    fn is_alone(&self) -> bool {
-        self.in_use.load(Ordering::Relaxed) == 1
-    }
-
-    fn pending(&self) -> MutexGuard<'_, PendingEvents> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+        model.read_to(page.through);
     }
 
     async fn keep(
@@ -360,7 +219,7 @@ impl LiveModel {
         reader: &mut LogReader,
     ) -> Result<(), EventStoreError> {
         let (key, position, observed) = {
-            let learnt = &self.models().kept;
+            let learnt = self.model();
             let observed = learnt.model().position();
             (learnt.key().clone(), learnt.position(), observed)
         };
@@ -370,7 +229,7 @@ impl LiveModel {
         if store.checkpoint_position(model).await? >= Some(position) {
             return Ok(());
         }
-        let state = compute(|| serde_json::to_string(&self.models().kept))
+        let state = compute(|| serde_json::to_string(&*self.model()))
             .map_err(|error| EventStoreError::Data(Box::new(error)))?;
         let row = ModelCheckpoint {
             model,
@@ -385,44 +244,26 @@ impl LiveModel {
 
 impl ModelsInUse {
     pub(super) fn has(&self, key: &ModelKey) -> bool {
-        self.0.iter().any(|in_use| in_use.key == *key)
+        self.0.iter().any(|(known, _)| known == key)
     }
 
     /// Looks at the models, which do not change meanwhile. Waits while one of them learns.
     pub(super) fn look<T>(&self, look: impl FnOnce(&Looked<'_>) -> T) -> T {
         compute(|| {
             let models = self.0.iter();
-            look(&Looked(models.map(|m| (&m.key, m.live.models())).collect()))
+            look(&Looked(
+                models.map(|(key, live)| (key, live.model())).collect(),
+            ))
         })
-    }
-
-    /// Notes the events that a batch is about to commit, so that the next batch can use them.
-    pub(super) fn committing(&mut self, writes: &[TaskWrite]) {
-        for write in writes {
-            let Some(task) = &write.task else { continue };
-            for in_use in &mut self.0 {
-                if in_use.key.workflow == task.workflow {
-                    in_use.committing(&write.events);
-                }
-            }
-        }
-    }
-
-    /// Notes that they are committed. Without this call the commit is unknown, and the events count
-    /// only once they appear in the log.
-    pub(super) fn committed(&mut self) {
-        for in_use in &mut self.0 {
-            in_use.returned(true);
-        }
     }
 }
 
 /// Models, locked for reading.
-pub(super) struct Looked<'a>(Vec<(&'a ModelKey, RwLockReadGuard<'a, ModelPair>)>);
+pub(super) struct Looked<'a>(Vec<(&'a ModelKey, RwLockReadGuard<'a, AnnotatorModel>)>);
 
 impl ModelSource for Looked<'_> {
     fn model(&self, key: &ModelKey) -> Option<&AnnotatorModel> {
-        let (_, known) = self.0.iter().find(|(known, _)| *known == key)?;
-        Some(known.ahead.as_ref().unwrap_or(&known.kept))
+        let (_, model) = self.0.iter().find(|(known, _)| *known == key)?;
+        Some(model)
     }
 }

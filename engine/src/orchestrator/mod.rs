@@ -12,7 +12,6 @@ mod live_models;
 mod messages;
 mod offer;
 mod operator;
-mod pending_events;
 mod preview;
 mod quality;
 mod report;

@@ -123,7 +123,6 @@ impl ClaimPriority {
                     accuracy_low: reliability.low,
                     accuracy_expected: reliability.expected,
                     position: reliability.position,
-                    beyond: reliability.beyond,
                 })
             }
             _ => None,

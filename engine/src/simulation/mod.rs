@@ -54,7 +54,7 @@ use crate::{
     decide::{DecideContext, Decision, decide},
     events::StoredEvent,
     executor::{HandlerRegistry, annotators::Annotators},
-    ids::{CommandId, RevisionId, TaskId, WorkflowSelector},
+    ids::{CommandId, LogId, RevisionId, TaskId, WorkflowSelector},
     limits::SIMULATION_TIMERS_MAX,
     state::{WorkflowPause, WorkflowSnapshot},
     store::{OperatorFacts, Timer, TimerKind, content_hash, revision_id},
@@ -248,6 +248,7 @@ impl Simulation {
                 Sampling::default()
             },
             now: self.now,
+            log: LogId::default(),
         };
         let Decision {
             outcome,

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     events::{LogPosition, StoredEvent},
-    ids::{CommandId, RevisionId, StepId, TaskId, UserId, WorkflowId},
+    ids::{CommandId, LogId, RevisionId, StepId, TaskId, UserId, WorkflowId},
     state::{Draft, SlotsChange, TaskStatus, WorkflowPause, WorkflowSnapshot},
 };
 
@@ -234,6 +234,8 @@ pub trait EventStore: ReliabilityStore + Send + Sync {
 pub struct OpenBatch {
     /// The store's clock, read under the lock, in whole microseconds: the `now` of every decision.
     pub now: DateTime<Utc>,
+    /// The log to which the events of the batch will belong.
+    pub log: LogId,
     /// What was read for each stream of the request.
     pub tasks: HashMap<TaskId, OpenedTask>,
     /// The inbox rows of the request's commands that are already known.

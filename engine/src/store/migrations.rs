@@ -2,10 +2,10 @@
 
 use sqlx::{
     SqlSafeStr,
-    migrate::{Migration, MigrationType, Migrator},
+    migrate::{MigrateError, Migration, MigrationType, Migrator},
 };
 
-use super::EventStoreError;
+use super::{EventStoreError, UnsuitableServer};
 
 /// A file in a folder of migrations.
 #[derive(Clone, Copy, Debug)]
@@ -40,26 +40,44 @@ pub(super) fn migrator(files: &[MigrationFile]) -> Migrator {
     migrator
 }
 
-/// Checks that the newest applied migration is at least the last of a list.
-pub(super) fn check_migrated(files: &[MigrationFile], found: i64) -> Result<(), EventStoreError> {
-    let needed = files.last().map_or(0, |file| file.version);
-    if found >= needed {
-        Ok(())
-    } else {
-        Err(EventStoreError::NotMigrated { found, needed })
+/// What a database says of its migrations.
+#[derive(Debug, Default)]
+pub(super) struct Applied {
+    /// The newest one; 0 for none.
+    pub(super) newest: i64,
+    /// The checksum of the first one.
+    pub(super) first: Option<Vec<u8>>,
+}
+
+impl Applied {
+    /// Checks that the database began with the first of a list, and has come to its last.
+    pub(super) fn check(&self, files: &[MigrationFile]) -> Result<(), EventStoreError> {
+        let list = migrator(files);
+        let ours = list.iter().next().map(|first| &*first.checksum);
+        if self.first.is_some() && self.first.as_deref() != ours {
+            return Err(UnsuitableServer::OtherBaseline.into());
+        }
+        let needed = files.last().map_or(0, |file| file.version);
+        if self.newest >= needed {
+            Ok(())
+        } else {
+            let found = self.newest;
+            Err(EventStoreError::NotMigrated { found, needed })
+        }
     }
 }
 
-/// The driver's error, if it caused the migration to fail.
+/// The driver's error, if it caused the migration to fail; none if the database has other
+/// migrations than the list.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "the driver's errors are many and grow; the others mean one thing here"
 )]
-pub(super) fn cause(error: sqlx::migrate::MigrateError) -> sqlx::Error {
+pub(super) fn cause(error: MigrateError) -> Option<sqlx::Error> {
     match error {
-        sqlx::migrate::MigrateError::Execute(error)
-        | sqlx::migrate::MigrateError::ExecuteMigration(error, _) => error,
-        other => sqlx::Error::Migrate(Box::new(other)),
+        MigrateError::VersionMismatch(_) => None,
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => Some(error),
+        other => Some(sqlx::Error::Migrate(Box::new(other))),
     }
 }
 

@@ -87,7 +87,8 @@ pub const CLAIM_BYTES_MAX: usize = 8 << 20;
 /// Messages between commit and publisher confirm.
 #[async_trait]
 pub trait Outbox: Send + Sync {
-    /// Writes messages that belong to no task's batch (goals); known ids are left unchanged.
+    /// Writes messages that belong to no task's batch (goals), to the log and to the outbox; known
+    /// ids are left unchanged: they were sent, or will be.
     async fn enqueue(&self, rows: Vec<NewOutboxRow>) -> Result<(), EventStoreError>;
 
     /// Leases rows that are not leased, or whose lease has expired, to `publisher`, oldest first.

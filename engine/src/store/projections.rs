@@ -10,6 +10,7 @@ use super::{
     LogPosition, error::EventStoreError, goals::NewGoalAction, log::LogEntry,
     operator_commands::PlannedOperatorCommand, outbox::NewOutboxRow,
 };
+use crate::ids::LogId;
 
 /// The rows of a projection, by key: plain JSON in a form that the projection defines.
 pub type ProjectionRows = BTreeMap<String, Value>;
@@ -19,10 +20,9 @@ pub type ProjectionRows = BTreeMap<String, Value>;
 pub struct ProjectionWrite {
     /// Changed rows, by key; `None` deletes a row.
     pub rows: BTreeMap<String, Option<Value>>,
-    /// Messages; a message that is already waiting is left unchanged.
+    /// Messages. One that is in the log already is not sent again, however often a projection is
+    /// rebuilt: their ids derive from what they tell.
     pub messages: Vec<NewOutboxRow>,
-    /// Messages that are sent only once, however often the log is read: their ids are kept.
-    pub once: Vec<NewOutboxRow>,
     /// External actions; known actions are left unchanged.
     pub actions: Vec<NewGoalAction>,
     /// Operator commands of rules; known commands are left unchanged.
@@ -47,7 +47,7 @@ pub trait ProjectionStore: Send + Sync {
     /// The rows of a projection, by key.
     async fn projection_rows(&self, name: &str) -> Result<ProjectionRows, EventStoreError>;
 
-    /// Deletes the rows and the checkpoint of a projection. Messages sent only once stay recorded.
+    /// Deletes the rows and the checkpoint of a projection. Its messages stay in the log.
     async fn reset_projection(&self, name: &str) -> Result<(), EventStoreError>;
 }
 
@@ -60,6 +60,8 @@ pub struct OpenProjection {
     /// most [`now`](Self::now), and earlier while transactions are open or more events remain to be
     /// read.
     pub settled: DateTime<Utc>,
+    /// The log.
+    pub log: LogId,
     /// The events, in the order of the log.
     pub entries: Vec<LogEntry>,
     /// Whether the projection starts at the beginning of the log.

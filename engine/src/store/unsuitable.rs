@@ -1,6 +1,6 @@
-//! Servers that answer, and are not used.
+//! Databases that answer, and are not used.
 
-/// Why a Postgres server that answers is not used.
+/// Why a database that answers is not used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnsuitableServer {
     /// The database cannot hold every text.
@@ -31,14 +31,34 @@ pub enum UnsuitableServer {
          database or the account"
     )]
     ReadOnly,
+    /// The tables have another beginning than the migrations of this build.
+    #[error(
+        "the tables were made by a build from before the first release, and this one does not read \
+         them: give it an empty database or another schema, or go on with the old build"
+    )]
+    OtherBaseline,
+    /// The tables do not fit each other: only a part of them was restored, or their sequences were
+    /// not.
+    #[error(
+        "the tables do not fit the log: {0}. If the database was restored, stop every worker and run \
+         `glyph restore`"
+    )]
+    NotWhole(String),
+    /// Others use a database that must be left alone for what was asked.
+    #[error("workers are connected to this database ({0}): stop every one of them first")]
+    AtWork(String),
 }
 
 impl UnsuitableServer {
     /// Whether it stays so until somebody changes it. A standby becomes the primary by itself.
     pub fn is_lasting(&self) -> bool {
         match self {
-            Self::Encoding(_) | Self::Fsync | Self::TransactionPooling => true,
-            Self::Standby | Self::ReadOnly => false,
+            Self::Encoding(_)
+            | Self::Fsync
+            | Self::TransactionPooling
+            | Self::OtherBaseline
+            | Self::NotWhole(_) => true,
+            Self::Standby | Self::ReadOnly | Self::AtWork(_) => false,
         }
     }
 }

@@ -38,10 +38,7 @@ fn change(config: &WorkflowConfig, settings: &[&str]) -> Result<ChangedWorkflow,
 
 /// A log as a page.
 fn page(log: &[StoredEvent]) -> LogPage {
-    let position = |position| LogPosition {
-        transaction: 0,
-        position,
-    };
+    let position = |position| LogPosition { entry: 0, position };
     LogPage {
         entries: (1..).map(position).zip(log.iter().cloned()).collect(),
         through: position(i64::try_from(log.len()).unwrap()),

@@ -632,7 +632,7 @@ async fn a_task_that_is_not_at_hand_is_decided_on_what_was_learnt() {
     let posterior = compared.last().unwrap().posterior.as_ref().unwrap();
     let labels = u64::try_from(compared.len() + 39).unwrap();
     assert!(posterior.evidence.position >= labels, "{labels}");
-    assert!(posterior.position.position > 0);
+    assert!(posterior.position > LogPosition::default());
 }
 
 #[tokio::test]
@@ -707,7 +707,7 @@ workflow:
     assert!(compared.len() > before);
     let last = compared.last().unwrap();
     let weights = last.weights.as_ref().unwrap();
-    assert!(weights.position.position > 0);
+    assert!(weights.position > LogPosition::default());
     assert_eq!(weights.annotators.len(), 3);
     let sum: f64 = weights.annotators[..2].iter().map(|one| one.weight).sum();
     let vote = |value: &str| {

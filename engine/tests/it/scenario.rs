@@ -14,7 +14,7 @@ use glyph_workflow_engine::{
     decide, derive_timers, effect_of,
     events::{EVENT_SCHEMA_VERSION, StoredEvent, upcast},
     executor::annotators::{AnnotatorModel, Annotators, ModelKey},
-    ids::{CommandId, RevisionId, TaskId, UserId, WorkflowSelector},
+    ids::{CommandId, LogId, RevisionId, TaskId, UserId, WorkflowSelector},
     parse_workflow,
     store::{Timer, WorkflowPause},
     timer_command_id,
@@ -116,6 +116,7 @@ impl Scenario {
             known.find(|known| selector.names(&known.config().id, known.config().revision_id))
         });
         let context = DecideContext {
+            log: LogId::default(),
             workflow: self.state.is_some().then_some(&self.workflow),
             named,
             handlers: &self.handlers,

@@ -4,7 +4,7 @@ use std::{str::FromStr, sync::Arc, time::Duration};
 
 use chrono::Utc;
 use glyph_workflow_engine::store::{
-    EventStoreError, PgEventStore, PgSettings, SqliteEventStore, Store,
+    Deployment, EventStoreError, PgEventStore, PgSettings, SqliteEventStore, Store,
 };
 use sqlx::sqlite::SqliteConnectOptions;
 
@@ -87,6 +87,14 @@ impl Database {
         self.check_migrated().await
     }
 
+    /// Checks that the tables fit each other: a database may have been restored in part.
+    pub async fn check_whole(&self) -> Result<(), EventStoreError> {
+        match self {
+            Self::Postgres(store) => store.check_whole().await,
+            Self::Sqlite(store) => store.check_whole().await,
+        }
+    }
+
     /// Checks that the schema is the one that this build needs; fails too if the database is away.
     pub async fn check_migrated(&self) -> Result<(), EventStoreError> {
         match self {
@@ -125,7 +133,8 @@ pub(super) async fn wait_for_database(
             if parts.migrate {
                 database.migrate().await?;
             }
-            database.check_migrated().await
+            database.check_migrated().await?;
+            database.check_whole().await
         };
         match prepared.await {
             Ok(()) => {

@@ -92,6 +92,11 @@ pub enum Verb {
     Goal(GoalVerb),
     /// Rebuild all derived data from the event log
     Rebuild(RebuildArgs),
+    /// Make a database that was restored to an earlier time fit to go on
+    ///
+    /// Stop every worker first. The log gets a new id, so that what happens anew has new ids for
+    /// consumers; checkpoints beyond the log, leases and jobs of before are ended.
+    Restore,
     /// Benchmark the full pipeline
     Bench(BenchArgs),
     /// Check the settings

@@ -31,6 +31,7 @@ mod output;
 mod publish;
 mod rebuild;
 mod rejected;
+mod restore;
 mod run;
 mod settings;
 mod submit;

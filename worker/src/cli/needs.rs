@@ -58,6 +58,7 @@ const NEEDS: &[(&str, &str)] = &[
     ("rejected list", READ),
     ("rejected replay", WORK),
     ("rejected show", READ),
+    ("restore", OWN),
     ("settings", NOTHING),
     ("task advance", WORK),
     ("task assign", WORK),

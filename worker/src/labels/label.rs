@@ -7,6 +7,7 @@ use glyph_workflow_engine::{
     AnnotationData, WorkflowSnapshot,
     answer::{Questions, value_at},
     config::{StepConfig, WorkflowConfig},
+    events::LogPosition,
     executor::annotators::{ModelKey, ModelSource},
     ids::{StepId, TaskId, UserId},
     state::{ResolvedBy, SoftLabels, StepResult, StepVisit, Visit, WorkflowRef},
@@ -16,7 +17,6 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::posterior::{PosteriorNow, probability_in};
-use crate::wire::labels::ModelAt;
 
 /// The answer of one step of a completed task: of the step's last completed visit.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -53,7 +53,7 @@ pub struct Label {
     /// Probability of each answer now.
     pub posterior_now: Option<SoftLabels>,
     /// How much the model has learned.
-    pub model_position: Option<ModelAt>,
+    pub model_position: Option<LogPosition>,
     /// The fields of a record whose votes may have different weights, each with what is known now.
     pub fields_now: Vec<FieldNow>,
     /// The submissions of the visit, in order of acceptance.
@@ -105,7 +105,7 @@ pub struct FieldNow {
     /// Probability of each answer now.
     pub posterior_now: SoftLabels,
     /// How much the model has learned.
-    pub model_position: ModelAt,
+    pub model_position: LogPosition,
     /// How difficult the question was: as of the whole label.
     pub difficulty_now: Option<f64>,
 }
@@ -363,7 +363,7 @@ pub(super) struct KnownNow<'a> {
     pub(super) value_now: Option<&'a Value>,
     pub(super) confidence_now: Option<f64>,
     pub(super) posterior_now: &'a SoftLabels,
-    pub(super) model_position: ModelAt,
+    pub(super) model_position: LogPosition,
     pub(super) difficulty_now: Option<f64>,
 }
 

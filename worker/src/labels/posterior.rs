@@ -3,14 +3,13 @@
 use glyph_workflow_engine::{
     AnnotationData,
     answer::{Answer, value_at},
+    events::LogPosition,
     executor::annotators::{Annotators, GivenLabel, ModelKey, ModelSource},
     ids::TaskId,
     reliability::{Posterior, value_of},
     state::{SoftLabels, Visit},
 };
 use serde_json::Value;
-
-use crate::wire::labels::ModelAt;
 
 /// What a model of the annotators says of an answer now.
 pub(super) struct PosteriorNow {
@@ -22,7 +21,7 @@ pub(super) struct PosteriorNow {
     /// Probability of each answer.
     pub(super) soft_labels: SoftLabels,
     /// How much the model has learned.
-    pub(super) model_position: ModelAt,
+    pub(super) model_position: LogPosition,
     /// Expected share of labels that are guesses; null if the model holds the visit no more.
     pub(super) difficulty: Option<f64>,
 }
@@ -48,7 +47,7 @@ impl PosteriorNow {
             value: found.best_given(&evidence.labels).map(value_of),
             confidence: value.and_then(|value| probability(&found, value)),
             soft_labels: SoftLabels::from(&found),
-            model_position: at.into(),
+            model_position: at,
             difficulty: models
                 .model(key)
                 .and_then(|known| known.difficulty(task, visit.number)),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
+    events::LogPosition,
     ids::{StepId, TaskId},
     state::SoftLabels,
 };
@@ -12,7 +13,6 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::label::{KnownNow, Label};
-use crate::wire::labels::ModelAt;
 
 /// An answer that may be wrong.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -42,7 +42,7 @@ pub struct Suspect {
     /// Probability of each answer now.
     pub posterior_now: SoftLabels,
     /// How much the model has learned.
-    pub model_position: ModelAt,
+    pub model_position: LogPosition,
     /// How difficult the question was: the expected share of labels that are guesses, from 0 (easy)
     /// to 0.9; null if the model holds the answer no longer by itself.
     pub difficulty_now: Option<f64>,

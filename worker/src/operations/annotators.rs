@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
     OrchestrationError, WorkflowOrchestrator,
     config::AnnotatorGroup,
+    events::LogPosition,
     executor::annotators::{AnnotatorModel, ModelKey},
     ids::{StepId, TaskId, UserId, WorkflowId},
     reliability::{self, AnnotatorNow, CONFUSION_CLASSES_MAX, Survey, value_of},
@@ -19,7 +20,6 @@ use serde_json::Value;
 use crate::{
     labels::newest_revision,
     projections::gold::{AnnotatorReliability, reliabilities},
-    wire::labels::ModelAt,
 };
 
 /// Labels of the same person after which a label counts half in the accuracy of late.
@@ -207,7 +207,7 @@ pub struct QuestionAccuracy {
     /// The share of them in which both gave the same answer; null without any.
     pub agreement_with_others: Option<f64>,
     /// How much the model has learned.
-    pub model_position: ModelAt,
+    pub model_position: LogPosition,
     /// The accuracy of late.
     pub lately: AccuracyLately,
     /// Where the accuracy changed; null where no change is beyond chance.
@@ -292,7 +292,7 @@ impl QuestionAccuracy {
             compared: peers.compared,
             agreement_with_others: (peers.compared > 0)
                 .then(|| peers.equal as f64 / peers.compared as f64),
-            model_position: known.model_position().into(),
+            model_position: known.position(),
             lately: AccuracyLately {
                 half_life: HALF_LIFE,
                 accuracy: lately.accuracy,

@@ -16,7 +16,6 @@ use crate::{
     labels::{
         LabelFilter, LabelPage, LabelReader, Suspect, Suspects, newest_revision, revisions_of,
     },
-    projections::labels::send_once,
     wire::CloudEventMessages,
 };
 
@@ -121,7 +120,7 @@ pub async fn look(
         report.revised += u64::try_from(found.revised.len()).unwrap_or(u64::MAX);
         let told = found.revised.iter();
         let told = told.filter_map(|revised| messages.answer_revised(revised));
-        let sent = send_once(store, told.collect()).await;
+        let sent = store.enqueue(told.collect()).await;
         sent.map_err(OrchestrationError::from)?;
     }
     report.next_after = pages.after;

@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 use super::pace::{Follows, PageOutcome, commit, follow};
 use crate::{
     failpoints::Failpoints,
-    wire::{CloudEventMessages, GoalReport},
+    wire::{CloudEventMessages, GoalReport, from_goals::ToldIn},
 };
 
 /// The name of the projection.
@@ -199,16 +199,19 @@ impl GoalProjector {
         }
         tracker.advance(step.settled);
         let found = tracker.finish().map_err(unreadable)?;
-        let now = step.now;
+        let told = ToldIn {
+            log: step.log,
+            now: step.now,
+        };
         let mut write = ProjectionWrite {
             rows: found.rows.into_iter().map(|(k, v)| (k, Some(v))).collect(),
             ..ProjectionWrite::default()
         };
         for effect in &found.effects {
-            self.bring_about(effect, &found.goals, now, &mut write);
+            self.bring_about(effect, &found.goals, told, &mut write);
         }
         for goal in found.goals.values() {
-            self.report_progress(goal, &found.goals, &rows, now, &mut write);
+            self.report_progress(goal, &found.goals, &rows, told, &mut write);
         }
         let read = step.entries.len();
         if read > 0 || !write.rows.is_empty() {
@@ -224,23 +227,24 @@ impl GoalProjector {
         &self,
         effect: &GoalEffect,
         goals: &Goals,
-        now: DateTime<Utc>,
+        told: ToldIn,
         write: &mut ProjectionWrite,
     ) {
+        let now = told.now;
         match effect {
             GoalEffect::Alert(alert) => {
                 let report = GoalReport::of(&alert.progress, goals, alert.at);
                 write
-                    .once
-                    .extend(self.messages.goal_alert(alert, report, now));
+                    .messages
+                    .extend(self.messages.goal_alert(alert, report, told));
             }
             GoalEffect::Completed(completed) => {
                 let report = GoalReport::of(&completed.progress, goals, now);
                 match &completed.action {
                     CompletionActionConfig::Notify => {
                         write
-                            .once
-                            .extend(self.messages.goal_completed(&report, now));
+                            .messages
+                            .extend(self.messages.goal_completed(&report, told));
                     }
                     CompletionActionConfig::TriggerWebhook(config) => {
                         let body = json!({"type": "goal.completed", "time": now, "data": report});
@@ -262,9 +266,10 @@ impl GoalProjector {
         goal: &GoalProgress,
         goals: &Goals,
         rows: &ProjectionRows,
-        now: DateTime<Utc>,
+        told: ToldIn,
         write: &mut ProjectionWrite,
     ) {
+        let now = told.now;
         let key = format!("{NOTIFIED}{}/{}", goal.workflow, goal.goal());
         let last = rows
             .get(&key)
@@ -287,7 +292,7 @@ impl GoalProjector {
             let report = GoalReport::of(goal, goals, now);
             write
                 .messages
-                .extend(self.messages.goal_progressed(&report, now));
+                .extend(self.messages.goal_progressed(&report, told));
         }
     }
 

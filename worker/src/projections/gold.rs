@@ -209,7 +209,7 @@ impl Fold<'_> {
                 paused: record.paused,
             };
             let message = self.messages.annotator_flagged(&flagged, event.event_id);
-            self.write.once.extend(message);
+            self.write.messages.extend(message);
         }
         self.keep(event, workflow, user, &record, rule_action);
     }

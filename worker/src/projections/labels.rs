@@ -24,9 +24,7 @@ use glyph_workflow_engine::{
     goals::GoalProgress,
     ids::{RevisionId, StepId, TaskId, WorkflowId},
     state::{ResultKind, StepResult},
-    store::{
-        EventStore, EventStoreError, LogEntry, NewOutboxRow, ProjectionRows, ProjectionWrite, Store,
-    },
+    store::{EventStore, EventStoreError, LogEntry, ProjectionRows, ProjectionWrite, Store},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio_util::sync::CancellationToken;
@@ -52,10 +50,6 @@ pub const LOOK_FROM: u64 = 100;
 
 /// Tasks of a page of a look back, and gold tasks whose states are in memory at once.
 const LOOK_PAGE: u32 = 100;
-
-/// How long, and how often, messages wait for another process that writes to the projection.
-const TURN: Duration = Duration::from_millis(100);
-const TURNS_MAX: u32 = 100;
 
 const COMPLETED: &str = "completed/";
 const CALIBRATION: &str = "calibration/";
@@ -368,7 +362,7 @@ impl LabelsProjector {
         let messages = found.revised.iter();
         let write = ProjectionWrite {
             rows: BTreeMap::from_iter([(key.to_owned(), json(&now))]),
-            once: messages
+            messages: messages
                 .filter_map(|revised| self.messages.answer_revised(revised))
                 .collect(),
             ..ProjectionWrite::default()
@@ -388,29 +382,6 @@ impl LabelsProjector {
             Ok(LabelPage::default())
         }
     }
-}
-
-/// Sends messages about revised answers, each only once however often it is asked for. Waits for
-/// its turn where another process writes to the projection.
-pub async fn send_once(
-    store: &dyn Store,
-    messages: Vec<NewOutboxRow>,
-) -> Result<(), EventStoreError> {
-    if messages.is_empty() {
-        return Ok(());
-    }
-    for _ in 0..TURNS_MAX {
-        if let Some(opened) = store.open_projection(PROJECTION, 0).await? {
-            let write = ProjectionWrite {
-                once: messages,
-                ..ProjectionWrite::default()
-            };
-            return opened.commit(write).await;
-        }
-        tokio::time::sleep(TURN).await;
-    }
-    let reason = "another process holds the projection `labels`";
-    Err(EventStoreError::Unavailable(reason.into()))
 }
 
 /// Calibration of each step against gold tasks, and then against audits, by workflow and step.

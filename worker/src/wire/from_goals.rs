@@ -1,7 +1,7 @@
 //! Builds the messages of projections: goals, agreement over time, gold tasks.
 
 use chrono::{DateTime, Utc};
-use glyph_workflow_engine::{config::GoalType, goals::GoalAlert, store::NewOutboxRow};
+use glyph_workflow_engine::{config::GoalType, goals::GoalAlert, ids::LogId, store::NewOutboxRow};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -13,23 +13,32 @@ use super::{
     messages::CloudEventMessages,
 };
 
+/// The step of a projection that sends a message.
+#[derive(Clone, Copy, Debug)]
+pub struct ToldIn {
+    /// The log that it reads. What happens anew after a restore is told under new ids.
+    pub log: LogId,
+    /// Its time.
+    pub now: DateTime<Utc>,
+}
+
 impl CloudEventMessages {
-    /// Builds the message about a goal's progress; `now` is the time of the projection.
-    pub fn goal_progressed(&self, goal: &GoalReport, now: DateTime<Utc>) -> Option<NewOutboxRow> {
+    /// Builds the message about a goal's progress.
+    pub fn goal_progressed(&self, goal: &GoalReport, step: ToldIn) -> Option<NewOutboxRow> {
         // A count only grows, so it identifies the progress. A measured value may return to an
         // earlier value, so its message is identified by the time.
         let cause = match (goal.kind, goal.current) {
             (GoalType::Volume, Some(current)) => format!("progressed/{current}"),
-            _ => format!("progressed/at/{}", now.timestamp_micros()),
+            _ => format!("progressed/at/{}", step.now.timestamp_micros()),
         };
         let id = goal_message_id(goal, &cause);
-        self.for_goal(MessageType::GoalProgressed, id, goal, goal, now)
+        self.for_goal(MessageType::GoalProgressed, id, goal, goal, step)
     }
 
     /// Builds the message that a goal is reached.
-    pub fn goal_completed(&self, goal: &GoalReport, now: DateTime<Utc>) -> Option<NewOutboxRow> {
+    pub fn goal_completed(&self, goal: &GoalReport, step: ToldIn) -> Option<NewOutboxRow> {
         let id = goal_message_id(goal, "completed");
-        self.for_goal(MessageType::GoalCompleted, id, goal, goal, now)
+        self.for_goal(MessageType::GoalCompleted, id, goal, goal, step)
     }
 
     /// Builds the message that an alert was raised.
@@ -37,7 +46,7 @@ impl CloudEventMessages {
         &self,
         alert: &GoalAlert,
         goal: GoalReport,
-        now: DateTime<Utc>,
+        step: ToldIn,
     ) -> Option<NewOutboxRow> {
         let data = AlertReport {
             alert: alert.name.clone(),
@@ -45,7 +54,7 @@ impl CloudEventMessages {
             raised_at: alert.at,
             goal,
         };
-        self.for_goal(MessageType::GoalAlert, alert.id(), &data.goal, &data, now)
+        self.for_goal(MessageType::GoalAlert, alert.id(), &data.goal, &data, step)
     }
 
     fn for_goal<D: Serialize>(
@@ -54,8 +63,9 @@ impl CloudEventMessages {
         id: Uuid,
         goal: &GoalReport,
         data: &D,
-        now: DateTime<Utc>,
+        step: ToldIn,
     ) -> Option<NewOutboxRow> {
+        let id = step.log.message_id(id);
         let subject = format!("{}/{}", goal.workflow, goal.goal);
         let message = Message {
             kind,
@@ -64,7 +74,7 @@ impl CloudEventMessages {
             step: None,
             task: None,
             subject: &subject,
-            time: now,
+            time: step.now,
             version: None,
             correlation_id: &id.to_string(),
             causation_id: None,
@@ -179,11 +189,21 @@ mod tests {
             };
             GoalReport::of(&goal, &goals, Utc::now())
         };
+        let now = || ToldIn {
+            log: LogId(Uuid::from_u128(1)),
+            now: Utc::now(),
+        };
         let messages = CloudEventMessages::default();
-        let progressed = |count| messages.goal_progressed(&goal(count), Utc::now()).unwrap();
+        let progressed = |count| messages.goal_progressed(&goal(count), now()).unwrap();
         assert_eq!(progressed(3).message_id, progressed(3).message_id);
         assert_ne!(progressed(3).message_id, progressed(4).message_id);
-        let completed = messages.goal_completed(&goal(800), Utc::now()).unwrap();
+        let completed = messages.goal_completed(&goal(800), now()).unwrap();
+        let elsewhere = ToldIn {
+            log: LogId(Uuid::from_u128(2)),
+            now: Utc::now(),
+        };
+        let anew = messages.goal_completed(&goal(800), elsewhere).unwrap();
+        assert_ne!(completed.message_id, anew.message_id);
         assert_eq!(completed.routing_key, "goal.completed.w");
         assert_eq!(body(&completed)["data"]["target"], 800.0);
         assert!(completed.task_id.is_none() && body(&completed).get("sequence").is_none());

@@ -3,7 +3,6 @@
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
     events::LogPosition,
-    executor::annotators,
     ids::{RevisionId, StepId, TaskId, WorkflowId},
     state::SoftLabels,
     store::NewOutboxRow,
@@ -44,28 +43,9 @@ pub struct AnswerRevised {
     /// Probability of each answer now.
     pub posterior_now: SoftLabels,
     /// How much the annotator model has learned.
-    pub model_position: ModelAt,
+    pub model_position: LogPosition,
     /// When it was looked at.
     pub looked_at: DateTime<Utc>,
-}
-
-/// How much an annotator model has learned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct ModelAt {
-    /// Everything in the log up to this position.
-    #[serde(flatten)]
-    pub position: LogPosition,
-    /// The number of events beyond it, which the worker had committed itself.
-    pub beyond: u32,
-}
-
-impl From<annotators::ModelPosition> for ModelAt {
-    fn from(at: annotators::ModelPosition) -> Self {
-        Self {
-            position: at.position,
-            beyond: at.beyond,
-        }
-    }
 }
 
 impl AnswerRevised {
@@ -131,10 +111,7 @@ mod tests {
                 probabilities: vec![0.1, 0.9],
                 unseen: 0.0,
             },
-            model_position: ModelAt {
-                position: LogPosition::default(),
-                beyond: 0,
-            },
+            model_position: LogPosition::default(),
             looked_at: Utc::now(),
         }
     }
@@ -152,6 +129,6 @@ mod tests {
         assert_eq!(body["subject"], json!(Uuid::from_u128(1)));
         assert!(told.task_id.is_none() && body.get("sequence").is_none());
         assert_eq!(body["data"]["before"], "cat");
-        assert_eq!(body["data"]["model_position"]["beyond"], 0);
+        assert_eq!(body["data"]["model_position"]["entry"], 0);
     }
 }

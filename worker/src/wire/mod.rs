@@ -8,7 +8,7 @@ pub mod data;
 pub mod envelope;
 mod forms;
 mod from_events;
-mod from_goals;
+pub(crate) mod from_goals;
 pub mod goals;
 mod known_fields;
 pub mod labels;

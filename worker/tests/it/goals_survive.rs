@@ -136,7 +136,7 @@ impl Run {
     /// Expires the leases of the dead worker, which would take minutes.
     async fn lapse(&self) {
         for sql in [
-            "UPDATE goal_work SET due_at = clock_timestamp() WHERE status = 'waiting'",
+            "UPDATE goal_actions SET due_at = clock_timestamp() WHERE status = 'waiting'",
             "UPDATE outbox SET leased_until = clock_timestamp() WHERE leased_until IS NOT NULL",
         ] {
             let pool = self.services.store.pool();
@@ -303,12 +303,14 @@ async fn check_numbers(run: &Run, waves: u128) {
         // concurrent transactions, the one that is first in the log may have the later time; that
         // time stays.
         let at = format!(
-            "(SELECT extract(epoch FROM max(f.occurred_at))::float8 FROM workflow_events f
-              WHERE (f.txid, f.position) <= (
-                  SELECT c.txid, c.position FROM workflow_events c
+            "(SELECT extract(epoch FROM max(f.occurred_at))::float8
+              FROM workflow_events f JOIN log_entries fl ON fl.batch = f.batch
+              WHERE (fl.entry, f.position) <= (
+                  SELECT cl.entry, c.position
+                  FROM workflow_events c JOIN log_entries cl ON cl.batch = c.batch
                   JOIN tasks ct ON ct.task_id = c.stream_id AND ct.workflow = 'counted'
                   WHERE c.event_type = 'workflow_completed'
-                  ORDER BY c.txid, c.position OFFSET {} LIMIT 1))",
+                  ORDER BY cl.entry, c.position OFFSET {} LIMIT 1))",
             n * WAVE - 1
         );
         let at = recount(&run.services, "counted", &at).await;

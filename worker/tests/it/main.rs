@@ -4,6 +4,7 @@
 
 mod agreement;
 mod amqp;
+mod backup;
 mod calls;
 mod cli;
 mod crash_points;

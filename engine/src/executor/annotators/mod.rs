@@ -13,6 +13,6 @@ mod view;
 
 pub use key::ModelKey;
 pub(in crate::executor) use key::weighs_votes;
-pub use model::{AnnotatorModel, ModelPosition};
+pub use model::AnnotatorModel;
 pub use peers::PeerAgreement;
 pub use view::{Annotators, GivenLabel, ModelSource, Reliability};

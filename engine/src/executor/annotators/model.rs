@@ -26,18 +26,6 @@ pub struct AnnotatorModel {
     #[serde(default, skip_serializing_if = "Peers::is_empty")]
     peers: Peers,
     position: LogPosition,
-    /// Number of events beyond `position`. A model with any is never stored.
-    #[serde(skip)]
-    beyond: u32,
-}
-
-/// How much a model has learned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ModelPosition {
-    /// Everything in the log up to this position.
-    pub position: LogPosition,
-    /// The number of events beyond it: see [`AnnotatorModel::learn_beyond`].
-    pub beyond: u32,
 }
 
 impl AnnotatorModel {
@@ -67,7 +55,6 @@ impl AnnotatorModel {
             gold: BTreeMap::new(),
             peers: Peers::default(),
             position: LogPosition::default(),
-            beyond: 0,
         })
     }
 
@@ -86,17 +73,9 @@ impl AnnotatorModel {
         self.peers.of(annotator)
     }
 
-    /// The position up to which it has read the log.
+    /// The position up to which it has read the log, to be recorded with a decision.
     pub fn position(&self) -> LogPosition {
         self.position
-    }
-
-    /// How much it has learned, to be recorded with a decision.
-    pub fn model_position(&self) -> ModelPosition {
-        ModelPosition {
-            position: self.position,
-            beyond: self.beyond,
-        }
     }
 
     /// Advances the position: up to `position` the log has nothing more to learn from.
@@ -119,13 +98,6 @@ impl AnnotatorModel {
             return;
         }
         self.position = position;
-        self.take(event);
-    }
-
-    /// Learns from an event that is committed but cannot be read in the log yet. The model has then
-    /// left the log order and cannot continue reading the log.
-    pub fn learn_beyond(&mut self, event: &StoredEvent) {
-        self.beyond = self.beyond.saturating_add(1);
         self.take(event);
     }
 

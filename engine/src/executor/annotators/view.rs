@@ -5,7 +5,7 @@ use std::{
     hash::BuildHasher,
 };
 
-use super::{AnnotatorModel, ModelKey, ModelPosition};
+use super::{AnnotatorModel, ModelKey};
 use crate::{
     events::{AnnotatorWeight, LogPosition, WeightsUsed},
     ids::{TaskId, UserId},
@@ -68,8 +68,6 @@ pub struct Reliability {
     pub expected: f64,
     /// The position in the log up to which the model had learned.
     pub position: LogPosition,
-    /// The number of events beyond that position.
-    pub beyond: u32,
 }
 
 impl Reliability {
@@ -96,12 +94,12 @@ impl<'a> Annotators<'a> {
         key: &ModelKey,
         (task, visit): (TaskId, u32),
         labels: &[GivenLabel],
-    ) -> Result<(Evidence, ModelPosition), ReliabilityError> {
+    ) -> Result<(Evidence, LogPosition), ReliabilityError> {
         let labels: Vec<Label<'_>> = labels.iter().map(GivenLabel::as_label).collect();
         self.look(key, |learnt| {
             let item = AnnotatorModel::item(task, visit);
             let evidence = learnt.model().posterior_for(&item, &labels)?;
-            Ok((evidence, learnt.model_position()))
+            Ok((evidence, learnt.position()))
         })
     }
 
@@ -135,10 +133,8 @@ impl<'a> Annotators<'a> {
                     weight: model.weight_at(accuracy) * share,
                 });
             }
-            let ModelPosition { position, beyond } = learnt.model_position();
             Ok(WeightsUsed {
-                position,
-                beyond,
+                position: learnt.position(),
                 annotators,
             })
         })
@@ -151,21 +147,18 @@ impl<'a> Annotators<'a> {
         let mut mean = Reliability::default();
         for key in keys {
             let one = self.look(key, |learnt| {
-                let ModelPosition { position, beyond } = learnt.model_position();
                 let reliability = |name: &str| learnt.model().reliability(name);
                 Ok(Reliability {
                     low: reliability(&user.to_string()).low,
                     // No annotator has this name.
                     expected: reliability("").accuracy,
-                    position,
-                    beyond,
+                    position: learnt.position(),
                 })
             });
             let one = one.ok()?;
             mean.low += one.low / keys.len() as f64;
             mean.expected += one.expected / keys.len() as f64;
             mean.position = mean.position.max(one.position);
-            mean.beyond = mean.beyond.max(one.beyond);
         }
         (!keys.is_empty()).then_some(mean)
     }

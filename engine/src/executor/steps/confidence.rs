@@ -44,7 +44,7 @@ pub(super) fn decide(
     let mut posterior = None;
     let mut best = None;
     match context.annotators.evidence(key, item, &labels) {
-        Ok((evidence, model_position)) if !labels.is_empty() => {
+        Ok((evidence, position)) if !labels.is_empty() => {
             let found = evidence.posterior();
             let target = step.confidence_target(found.best.as_deref());
             best = found.best_given(&evidence.labels).map(str::to_owned);
@@ -52,8 +52,7 @@ pub(super) fn decide(
                 target,
                 max: most,
                 soft_labels: SoftLabels::from(&found),
-                position: model_position.position,
-                beyond: model_position.beyond,
+                position,
                 evidence,
             }));
             posterior = Some(found);

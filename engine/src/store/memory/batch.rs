@@ -16,7 +16,7 @@ use super::{
     },
     data::{Data, MemoryStore, later, lock, refuse_nul},
 };
-use crate::ids::{CommandId, TaskId};
+use crate::ids::{CommandId, LogId, TaskId};
 
 /// Begins a batch, after the previous one has ended.
 pub(super) async fn open(store: &MemoryStore, request: OpenRequest) -> OpenBatch {
@@ -74,6 +74,7 @@ pub(super) async fn open(store: &MemoryStore, request: OpenRequest) -> OpenBatch
     drop(data);
     OpenBatch {
         now,
+        log: LogId::default(),
         tasks,
         known,
         pauses,
@@ -155,6 +156,7 @@ impl Data {
         now: DateTime<Utc>,
     ) -> Vec<OutboxRow> {
         let task = write.task_id;
+        let of_events: HashSet<_> = write.events.iter().map(|event| event.event_id).collect();
         if !write.events.is_empty() {
             if let Some(row) = &write.task {
                 let events = write.events.iter();
@@ -191,6 +193,11 @@ impl Data {
             states.insert(snapshot.version, snapshot.state);
         }
         let lease = owner.map(|owner| (owner, later(now, OUTBOX_LEASE)));
+        for row in &write.outbox {
+            if !of_events.contains(&row.message_id) {
+                self.say(row);
+            }
+        }
         let rows = write
             .outbox
             .into_iter()

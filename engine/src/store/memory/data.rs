@@ -17,8 +17,8 @@ use uuid::Uuid;
 
 use super::super::{
     AnnotatorPause, CommandRow, Draft, EventStoreError, GoalActionRow, JobItem, JobRow,
-    ModelCheckpoint, OutboxRow, ProjectionRows, PublisherId, TaskRow, Timer, WorkflowPause,
-    WorkflowRow,
+    ModelCheckpoint, NewOutboxRow, OutboxRow, ProjectionRows, PublisherId, TaskRow, Timer,
+    WorkflowPause, WorkflowRow,
 };
 use crate::{
     config::WorkflowConfig,
@@ -99,7 +99,7 @@ pub(super) fn lock(data: &Mutex<Data>) -> MutexGuard<'_, Data> {
 #[derive(Default)]
 pub(super) struct Data {
     pub(super) streams: BTreeMap<TaskId, Vec<StoredEvent>>,
-    /// All events in order of commit, with the workflow of each: position `n` is element `n - 1`.
+    /// All events in order of commit, with the workflow of each: entry `n` is element `n - 1`.
     pub(super) log: Vec<(WorkflowId, StoredEvent)>,
     pub(super) snapshots: HashMap<TaskId, BTreeMap<u64, WorkflowSnapshot>>,
     pub(super) tasks: BTreeMap<TaskId, TaskRow>,
@@ -113,8 +113,8 @@ pub(super) struct Data {
     pub(super) due: BTreeMap<Uuid, (Timer, Option<DateTime<Utc>>)>,
     pub(super) drafts: BTreeMap<(TaskId, StepId, u32, UserId), Draft>,
     pub(super) workflows: Vec<(WorkflowRow, WorkflowConfig)>,
-    /// Ids of messages that are sent only once; a rebuild keeps them.
-    pub(super) said_once: HashSet<Uuid>,
+    /// Messages that no event stands for, each with the number of events before it.
+    pub(super) log_messages: Vec<(usize, NewOutboxRow)>,
     /// External actions of goals, each with the end of its lease.
     pub(super) goal_actions: HashMap<Uuid, (GoalActionRow, DateTime<Utc>)>,
     /// Projections by name: events read, and rows by key.

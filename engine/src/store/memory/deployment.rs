@@ -4,14 +4,28 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    super::{Deployment, EventStoreError},
+    super::{Deployment, EventStoreError, RestoreReport},
     MemoryStore,
 };
+use crate::ids::LogId;
 
 #[async_trait]
 impl Deployment for MemoryStore {
     /// The nil id: nobody shares a store in memory.
     async fn deployment(&self) -> Result<Uuid, EventStoreError> {
         Ok(Uuid::nil())
+    }
+
+    async fn log_id(&self) -> Result<LogId, EventStoreError> {
+        Ok(LogId::default())
+    }
+
+    async fn check_whole(&self) -> Result<(), EventStoreError> {
+        Ok(())
+    }
+
+    /// Nothing to put right: a store in memory is restored from nowhere.
+    async fn restored(&self) -> Result<RestoreReport, EventStoreError> {
+        Ok(RestoreReport::default())
     }
 }

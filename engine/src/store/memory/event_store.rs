@@ -61,7 +61,7 @@ impl EventStore for MemoryStore {
         after: LogPosition,
         limit: u32,
     ) -> Result<Vec<LogEntry>, EventStoreError> {
-        let after = usize::try_from(after.position).unwrap_or_default();
+        let after = usize::try_from(after.entry).unwrap_or_default();
         Ok(entries(&self.data(), after, limit))
     }
 }

@@ -16,11 +16,8 @@ pub(super) fn entries(data: &Data, after: usize, limit: u32) -> Vec<LogEntry> {
         .zip(&data.log)
         .skip(after)
         .take(limit as usize)
-        .map(|(position, (workflow, event))| LogEntry {
-            position: LogPosition {
-                transaction: 0,
-                position,
-            },
+        .map(|(entry, (workflow, event))| LogEntry {
+            position: LogPosition { entry, position: 0 },
             workflow: workflow.clone(),
             started_at: data
                 .streams
@@ -41,20 +38,15 @@ impl ReliabilityStore for MemoryStore {
         limit: u32,
     ) -> Result<LogPage, EventStoreError> {
         let data = self.data();
-        let skip = usize::try_from(after.position).unwrap_or_default();
+        let skip = usize::try_from(after.entry).unwrap_or_default();
         let mut page = LogPage {
             entries: Vec::new(),
             through: after,
             read: 0,
         };
-        for (position, (workflow, event)) in
-            (1_i64..).zip(&data.log).skip(skip).take(limit as usize)
-        {
+        for (entry, (workflow, event)) in (1_i64..).zip(&data.log).skip(skip).take(limit as usize) {
             page.read += 1;
-            page.through = LogPosition {
-                transaction: 0,
-                position,
-            };
+            page.through = LogPosition { entry, position: 0 };
             let asked = filter.event_types.contains(&event.event.event_type());
             if asked && *workflow == filter.workflow {
                 page.entries.push((page.through, event.clone()));

@@ -198,13 +198,19 @@ impl Data {
     /// Enqueues messages that are leased to no publisher; known ids are left unchanged.
     pub(super) fn enqueue(&mut self, rows: Vec<NewOutboxRow>, now: DateTime<Utc>) {
         for row in rows {
-            if !self
-                .outbox
-                .values()
-                .any(|message| message.row.message_id == row.message_id)
-            {
+            if self.say(&row) {
                 self.queue(row, None, now);
             }
         }
+    }
+
+    /// Adds a message that no event stands for to the log, unless it is in it.
+    pub(super) fn say(&mut self, row: &NewOutboxRow) -> bool {
+        let mut said = self.log_messages.iter();
+        let is_new = said.all(|(_, known)| known.message_id != row.message_id);
+        if is_new {
+            self.log_messages.push((self.log.len(), row.clone()));
+        }
+        is_new
     }
 }

@@ -14,6 +14,7 @@ use super::{
     data::{Data, MemoryStore, lock, refuse_nul},
     log::entries,
 };
+use crate::ids::LogId;
 
 #[async_trait]
 impl ProjectionStore for MemoryStore {
@@ -37,6 +38,7 @@ impl ProjectionStore for MemoryStore {
         drop(data);
         Ok(Some(OpenProjection {
             now,
+            log: LogId::default(),
             settled,
             entries,
             at_beginning: read == 0,
@@ -82,7 +84,7 @@ impl ProjectionTx for MemoryProjection {
         last: Option<LogPosition>,
     ) -> Result<(), EventStoreError> {
         refuse_nul(&write.rows)?;
-        for message in write.messages.iter().chain(&write.once) {
+        for message in &write.messages {
             refuse_nul(&(&message.routing_key, &*message.body))?;
         }
         let mut data = lock(&self.data);
@@ -91,7 +93,7 @@ impl ProjectionTx for MemoryProjection {
         }
         let (read, rows) = data.projections.entry(self.name).or_default();
         if let Some(last) = last {
-            *read = usize::try_from(last.position).unwrap_or(usize::MAX);
+            *read = usize::try_from(last.entry).unwrap_or(usize::MAX);
         }
         for (key, row) in write.rows {
             match row {
@@ -103,10 +105,7 @@ impl ProjectionTx for MemoryProjection {
                 }
             }
         }
-        let once = write.once.into_iter();
-        let mut messages = write.messages;
-        messages.extend(once.filter(|message| data.said_once.insert(message.message_id)));
-        data.enqueue(messages, self.now);
+        data.enqueue(write.messages, self.now);
         for action in write.actions {
             data.goal_actions.entry(action.id).or_insert_with(|| {
                 let row = GoalActionRow {

@@ -30,9 +30,9 @@ use super::{
     streams::{Wanted, read_streams},
     write::{Locked, write},
 };
-use crate::ids::{CommandId, TaskId, WorkflowId};
+use crate::ids::{CommandId, LogId, TaskId, WorkflowId};
 
-/// The clock, the commands, the outbox and the pauses of workflows, read under the locks. The
+/// The clock, the log, the commands, the outbox and the pauses of workflows, read under the locks. The
 /// result is one row with its lists as arrays, so one statement and one snapshot cover everything.
 ///
 /// A row of the task that is leased to the publisher and about to expire counts as the relay's: the
@@ -40,7 +40,7 @@ use crate::ids::{CommandId, TaskId, WorkflowId};
 /// part only scans two empty index ranges, and the last activity of the tasks is not read.
 const READ_UNDER_LOCKS: &str = concat!(
     "
-    SELECT clock_timestamp() AS now,
+    SELECT clock_timestamp() AS now, (SELECT log_id FROM deployment) AS log_id,
            ARRAY(
                SELECT wanted.id FROM unnest($2::uuid[]) AS wanted (id)
                WHERE EXISTS (
@@ -88,6 +88,7 @@ pub(super) async fn open(pool: PgPool, request: OpenRequest) -> Result<OpenBatch
         };
         Ok(OpenBatch {
             now: opened.now,
+            log: opened.log,
             tasks: opened.tasks,
             known: opened.known,
             pauses: opened.pauses,
@@ -146,6 +147,7 @@ struct PgBatch {
 /// What was read when the batch was opened.
 struct Opened {
     now: DateTime<Utc>,
+    log: LogId,
     tasks: HashMap<TaskId, OpenedTask>,
     known: HashMap<CommandId, CommandRow>,
     pauses: Vec<WorkflowPause>,
@@ -198,6 +200,7 @@ async fn lock_and_read(
         .collect();
     Ok(Opened {
         now: under_locks.now,
+        log: under_locks.log,
         tasks,
         pauses: under_locks.pauses,
         claimed_by_claimant,
@@ -232,6 +235,7 @@ async fn count_started(
 /// The result of [`READ_UNDER_LOCKS`].
 struct UnderLocks {
     now: DateTime<Utc>,
+    log: LogId,
     relay_only: HashSet<TaskId>,
     known: Vec<CommandRow>,
     pauses: Vec<WorkflowPause>,
@@ -251,6 +255,7 @@ async fn read_under_locks(
         let columns = Columns::of("tasks", row);
         Ok(UnderLocks {
             now: columns.time("now")?,
+            log: LogId(columns.uuid("log_id")?),
             relay_only: columns.tasks("relay_only")?.into_iter().collect(),
             known: list(&columns, "known", rows::command)?,
             pauses: list(&columns, "pauses", rows::pause)?,

@@ -3,7 +3,8 @@
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use sqlx::{
-    Connection, PgConnection, PgPool, Row,
+    Connection, PgConnection, PgPool,
+    migrate::Migrator,
     pool::PoolConnection,
     postgres::{PgPoolOptions, PgRow, Postgres},
     raw_sql,
@@ -12,8 +13,8 @@ use tokio::time::timeout;
 
 use super::{
     super::{
-        EventStoreError, SplitReason,
-        migrations::{MigrationFile, cause, check_migrated, migrator},
+        EventStoreError, SplitReason, UnsuitableServer,
+        migrations::{Applied, MigrationFile, cause, migrator},
     },
     endpoint::{PgEndpoint, is_local, unconnected},
     error::{TimedOut, classify, connection_survives, is_lock_timeout, is_undefined_table},
@@ -49,83 +50,11 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The migrations, oldest first. Forward only: a released file is never changed.
-const MIGRATIONS: [MigrationFile; 15] = [
-    MigrationFile {
-        version: 1,
-        name: "init",
-        sql: include_str!("../../../../migrations/postgres/0001_init.sql"),
-    },
-    MigrationFile {
-        version: 2,
-        name: "workflow_pauses",
-        sql: include_str!("../../../../migrations/postgres/0002_workflow_pauses.sql"),
-    },
-    MigrationFile {
-        version: 3,
-        name: "projections",
-        sql: include_str!("../../../../migrations/postgres/0003_projections.sql"),
-    },
-    MigrationFile {
-        version: 4,
-        name: "slots",
-        sql: include_str!("../../../../migrations/postgres/0004_slots.sql"),
-    },
-    MigrationFile {
-        version: 5,
-        name: "goals",
-        sql: include_str!("../../../../migrations/postgres/0005_goals.sql"),
-    },
-    MigrationFile {
-        version: 6,
-        name: "reliability",
-        sql: include_str!("../../../../migrations/postgres/0006_reliability.sql"),
-    },
-    MigrationFile {
-        version: 7,
-        name: "slots_begun",
-        sql: include_str!("../../../../migrations/postgres/0007_slots_begun.sql"),
-    },
-    MigrationFile {
-        version: 8,
-        name: "annotator_pauses",
-        sql: include_str!("../../../../migrations/postgres/0008_annotator_pauses.sql"),
-    },
-    MigrationFile {
-        version: 9,
-        name: "archived_workflows",
-        sql: include_str!("../../../../migrations/postgres/0009_archived_workflows.sql"),
-    },
-    MigrationFile {
-        version: 10,
-        name: "slots_released",
-        sql: include_str!("../../../../migrations/postgres/0010_slots_released.sql"),
-    },
-    MigrationFile {
-        version: 11,
-        name: "timers_by_workflow",
-        sql: include_str!("../../../../migrations/postgres/0011_timers_by_workflow.sql"),
-    },
-    MigrationFile {
-        version: 12,
-        name: "deployment",
-        sql: include_str!("../../../../migrations/postgres/0012_deployment.sql"),
-    },
-    MigrationFile {
-        version: 13,
-        name: "workflow_actor",
-        sql: include_str!("../../../../migrations/postgres/0013_workflow_actor.sql"),
-    },
-    MigrationFile {
-        version: 14,
-        name: "task_counts",
-        sql: include_str!("../../../../migrations/postgres/0014_task_counts.sql"),
-    },
-    MigrationFile {
-        version: 15,
-        name: "jobs",
-        sql: include_str!("../../../../migrations/postgres/0015_jobs.sql"),
-    },
-];
+const MIGRATIONS: [MigrationFile; 1] = [MigrationFile {
+    version: 1,
+    name: "init",
+    sql: include_str!("../../../../migrations/postgres/0001_init.sql"),
+}];
 
 /// Connection settings.
 #[derive(Clone, Debug)]
@@ -305,30 +234,44 @@ impl PgEventStore {
     /// about ten minutes, and holds nobody up meanwhile. Migrations of later builds are ignored, so
     /// an old and a new build can run on one schema.
     pub async fn migrate(&self) -> Result<(), EventStoreError> {
+        self.migrate_by(&MIGRATIONS).await
+    }
+
+    /// [`migrate`](Self::migrate) by another list, to try out how migrations are applied.
+    #[doc(hidden)]
+    pub async fn migrate_by(&self, files: &[MigrationFile]) -> Result<(), EventStoreError> {
         let (store, schema) = (self.clone(), self.schema.clone());
+        let migrator = migrator(files);
         detached(async move {
             let mut conn = store.connect_once().await?;
-            let migrated = apply_migrations(&mut conn, schema.as_deref()).await;
+            let migrated = apply_migrations(&mut conn, migrator, schema.as_deref()).await;
             let _ = timeout(CLOSE_TIMEOUT, conn.close()).await;
-            migrated.map_err(classify)
+            migrated
         })
         .await
     }
 
     /// Checks that the schema is the one this build needs, or a later one.
     pub async fn check_migrated(&self) -> Result<(), EventStoreError> {
-        const LATEST: &str = "SELECT coalesce(max(version), 0) FROM _sqlx_migrations WHERE success";
-        let found = self
+        const APPLIED: &str = "
+            SELECT coalesce(max(version), 0),
+                   (SELECT checksum FROM _sqlx_migrations WHERE version = 1)
+            FROM _sqlx_migrations WHERE success";
+        let applied = self
             .run(WORK_TIMEOUT, |conn| {
                 Box::pin(async move {
-                    match sqlx::query_scalar::<_, i64>(LATEST).fetch_one(conn).await {
-                        Err(error) if is_undefined_table(&error) => Ok(0),
-                        found => found.map_err(classify),
+                    match sqlx::query(APPLIED).fetch_one(conn).await {
+                        Ok(row) => Ok(Applied {
+                            newest: query::nth(&row, 0)?,
+                            first: query::nth(&row, 1)?,
+                        }),
+                        Err(error) if is_undefined_table(&error) => Ok(Applied::default()),
+                        Err(error) => Err(classify(error)),
                     }
                 })
             })
             .await?;
-        check_migrated(&MIGRATIONS, found)
+        applied.check(&MIGRATIONS)
     }
 
     /// Runs one statement.
@@ -489,10 +432,13 @@ fn pool_options(settings: &PgSettings, sessions: &Arc<SessionGuard>) -> PgPoolOp
 
 async fn apply_migrations(
     conn: &mut PgConnection,
+    mut migrator: Migrator,
     schema: Option<&str>,
-) -> Result<(), sqlx::Error> {
-    let mut migrator = migrator(&MIGRATIONS);
-    raw_sql(MIGRATION_LIMITS).execute(&mut *conn).await?;
+) -> Result<(), EventStoreError> {
+    raw_sql(MIGRATION_LIMITS)
+        .execute(&mut *conn)
+        .await
+        .map_err(classify)?;
     if let Some(schema) = schema {
         let quoted = format!("\"{}\"", schema.replace('"', "\"\""));
         let found = sqlx::query(
@@ -500,23 +446,27 @@ async fn apply_migrations(
         )
         .bind(&quoted)
         .fetch_one(&mut *conn)
-        .await?;
+        .await
+        .map_err(classify)?;
         // Check first: the statement needs a right on the database even if the schema exists.
-        if !found.try_get::<bool, _>(1)? {
+        if !query::nth::<bool>(&found, 1)? {
             migrator.create_schema(quoted);
         }
     }
-    for _ in 1..MIGRATION_TRIES {
+    let mut tries = MIGRATION_TRIES;
+    loop {
+        tries -= 1;
         match migrator.run_direct(None, conn, false).await.map_err(cause) {
-            Err(error) if is_lock_timeout(&error) => {
+            Ok(()) => return Ok(()),
+            Err(Some(error)) if tries > 0 && is_lock_timeout(&error) => {
                 tracing::warn!("a migration waits for a lock that another session holds");
                 // Its session also waits for those who queued up behind it in vain.
                 tokio::time::sleep(LOCK_TIMEOUT).await;
             }
-            done => return done,
+            Err(Some(error)) => return Err(classify(error)),
+            Err(None) => return Err(UnsuitableServer::OtherBaseline.into()),
         }
     }
-    migrator.run_direct(None, conn, false).await.map_err(cause)
 }
 
 #[cfg(test)]

@@ -26,26 +26,26 @@ macro_rules! goal_action_columns {
 }
 
 const ADD: &str = "
-    INSERT INTO goal_work (id, workflow, goal, epoch, action, payload)
+    INSERT INTO goal_actions (id, workflow, goal, epoch, action, payload)
     VALUES ($1, $2, $3, $4, $5, $6::jsonb)
     ON CONFLICT (id) DO NOTHING";
 
 const CLAIM: &str = concat!(
     "
     WITH free AS (
-        SELECT id FROM goal_work
+        SELECT id FROM goal_actions
         WHERE status = 'waiting' AND due_at <= statement_timestamp()
         ORDER BY due_at LIMIT $2
         FOR UPDATE SKIP LOCKED
     )
-    UPDATE goal_work w SET due_at = clock_timestamp() + make_interval(secs => $1)
+    UPDATE goal_actions w SET due_at = clock_timestamp() + make_interval(secs => $1)
     FROM free WHERE w.id = free.id
     RETURNING ",
     goal_action_columns!()
 );
 
 const SETTLE: &str = "
-    UPDATE goal_work
+    UPDATE goal_actions
     SET status = $2, attempts = attempts + $3, last_error = coalesce($4, last_error),
         due_at = clock_timestamp() + make_interval(secs => $5), changed_at = clock_timestamp()
     WHERE id = $1";
@@ -53,7 +53,7 @@ const SETTLE: &str = "
 const ALL: &str = concat!(
     "SELECT ",
     goal_action_columns!(),
-    " FROM goal_work w ORDER BY workflow, goal, epoch, action, id"
+    " FROM goal_actions w ORDER BY workflow, goal, epoch, action, id"
 );
 
 /// Adds actions that are not known yet.

@@ -16,17 +16,30 @@ use super::{
     streams::event_columns,
 };
 
-/// Reads below the oldest running transaction of the server, where the log is complete. A
-/// transaction that stays open elsewhere, even in another database, delays readers of the log but
-/// nothing else.
-///
+/// The events after a position, in a form that stays cheap whatever the planner knows of the
+/// tables: entries in order, and of each its events. `OFFSET 0` keeps it from being rearranged.
+macro_rules! events_of_log {
+    () => {
+        "(
+        SELECT l.entry, e.*
+        FROM (SELECT entry, batch FROM log_entries
+              WHERE has_events AND entry >= $1 ORDER BY entry OFFSET 0) l
+        CROSS JOIN LATERAL (
+            SELECT * FROM workflow_events
+            WHERE batch = l.batch AND (l.entry > $1 OR position > $2)
+            ORDER BY position OFFSET 0) e
+        ORDER BY l.entry, e.position LIMIT $3
+    )"
+    };
+}
+
 /// The workflow and the start time are in the head of the stream; if the head is lost, they come
 /// from its first event.
 const LOG: &str = concat!(
     "
     SELECT ",
     event_columns!("e"),
-    ", e.txid::text::bigint AS txid, e.position,
+    ", e.entry, e.position,
            coalesce(t.workflow, (
                SELECT first.event_data ->> 'workflow' FROM workflow_events first
                WHERE first.stream_id = e.stream_id AND first.version = 1
@@ -35,19 +48,18 @@ const LOG: &str = concat!(
                SELECT first.occurred_at FROM workflow_events first
                WHERE first.stream_id = e.stream_id AND first.version = 1
            )) AS started_at
-    FROM workflow_events e
+    FROM ",
+    events_of_log!(),
+    " e
     LEFT JOIN tasks t ON t.task_id = e.stream_id
-    WHERE (e.txid, e.position) > ($1::text::xid8, $2)
-      AND e.txid < pg_snapshot_xmin(pg_current_snapshot())
-    ORDER BY e.txid, e.position LIMIT $3"
+    ORDER BY e.entry, e.position"
 );
 
-/// The next events below the oldest running transaction, as for every reader of the log. For events
-/// that do not match, only the position is returned.
-const PAGE: &str = "
-    SELECT page.txid::text::bigint AS txid, page.position, page.stream_id, page.version,
-           page.event_id, page.event_type, page.metadata::text AS metadata, page.occurred_at,
-           page.workflow,
+/// The next events; for those that do not match, only the position is returned.
+const PAGE: &str = concat!(
+    "
+    SELECT page.entry, page.position, page.stream_id, page.version, page.event_id, page.event_type,
+           page.metadata::text AS metadata, page.occurred_at, page.workflow,
            CASE WHEN page.workflow = $4 THEN page.event_data::text END AS event_data
     FROM (
         SELECT e.*, CASE WHEN e.event_type = ANY($5) THEN coalesce(
@@ -55,28 +67,27 @@ const PAGE: &str = "
             (SELECT first.event_data ->> 'workflow' FROM workflow_events first
              WHERE first.stream_id = e.stream_id AND first.version = 1)
         ) END AS workflow
-        FROM workflow_events e
-        WHERE (e.txid, e.position) > ($1::text::xid8, $2)
-          AND e.txid < pg_snapshot_xmin(pg_current_snapshot())
-        ORDER BY e.txid, e.position LIMIT $3
+        FROM ",
+    events_of_log!(),
+    " e
     ) page
-    ORDER BY page.txid, page.position";
+    ORDER BY page.entry, page.position"
+);
 
 const LEARNT: &str = "
-    SELECT workflow, step_id, txid::text::bigint AS txid, position, state::text AS state, checksum
+    SELECT workflow, step_id, entry, position, state::text AS state, checksum
     FROM annotator_models WHERE model = $1";
 
 /// If another process has stored a later checkpoint, that one stays.
 const KEEP: &str = "
-    INSERT INTO annotator_models AS kept (model, workflow, step_id, txid, position, state, checksum)
-    VALUES ($1, $2, $3, $4::text::xid8, $5, $6::json, $7)
+    INSERT INTO annotator_models AS kept (model, workflow, step_id, entry, position, state, checksum)
+    VALUES ($1, $2, $3, $4, $5, $6::json, $7)
     ON CONFLICT (model) DO UPDATE SET
-        txid = excluded.txid, position = excluded.position, state = excluded.state,
+        entry = excluded.entry, position = excluded.position, state = excluded.state,
         checksum = excluded.checksum, saved_at = clock_timestamp()
-    WHERE (kept.txid, kept.position) < (excluded.txid, excluded.position)";
+    WHERE (kept.entry, kept.position) < (excluded.entry, excluded.position)";
 
-const POSITION: &str =
-    "SELECT txid::text::bigint AS txid, position FROM annotator_models WHERE model = $1";
+const POSITION: &str = "SELECT entry, position FROM annotator_models WHERE model = $1";
 const FORGET: &str = "DELETE FROM annotator_models";
 
 /// Reads a page of the log.
@@ -86,7 +97,7 @@ pub(super) async fn read_log(
     limit: u32,
 ) -> Result<Vec<LogEntry>, EventStoreError> {
     let query = sqlx::query(LOG)
-        .bind(after.transaction.to_string())
+        .bind(after.entry)
         .bind(after.position)
         .bind(i64::from(limit));
     fetch(conn, query, rows::log_entry).await
@@ -101,7 +112,7 @@ impl ReliabilityStore for PgEventStore {
         limit: u32,
     ) -> Result<LogPage, EventStoreError> {
         let query = sqlx::query(PAGE)
-            .bind(after.transaction.to_string())
+            .bind(after.entry)
             .bind(after.position)
             .bind(i64::from(limit))
             .bind(filter.workflow.as_str())
@@ -142,7 +153,7 @@ impl ReliabilityStore for PgEventStore {
             .bind(row.model)
             .bind(row.workflow.as_str())
             .bind(row.step_id.as_str())
-            .bind(row.position.transaction.to_string())
+            .bind(row.position.entry)
             .bind(row.position.position)
             .bind(row.state)
             .bind(proof.as_slice());

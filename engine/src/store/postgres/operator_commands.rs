@@ -35,8 +35,16 @@ macro_rules! annotator_pause_columns {
     };
 }
 
+/// The key of the lock of operator commands.
+macro_rules! operator_lock {
+    () => {
+        "hashtextextended('glyph operator commands ' || current_schema(), 0)"
+    };
+}
+pub(super) use operator_lock;
+
 /// One operator command at a time, in any process.
-const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('glyph operator commands ' || current_schema(), 0))";
+const LOCK: &str = concat!("SELECT pg_advisory_xact_lock(", operator_lock!(), ")");
 
 /// A separate statement after the lock, so its snapshot is taken under the lock.
 const NOW: &str = "SELECT clock_timestamp()";

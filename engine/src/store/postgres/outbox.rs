@@ -45,10 +45,21 @@ macro_rules! outbox_columns {
 const LOCK: &str =
     "SELECT pg_advisory_xact_lock(hashtextextended('glyph outbox ' || current_schema(), 0))";
 
+/// A message that is in the log already was enqueued then.
 const ENQUEUE: &str = "
+    WITH batch AS (
+        INSERT INTO log_batches (has_events) VALUES (false) RETURNING batch
+    ), said AS (
+        INSERT INTO log_messages (message_id, batch, task_id, routing_key, message_type, body)
+        SELECT m.message_id, batch.batch, m.task_id, m.routing_key, m.message_type, m.body
+        FROM batch CROSS JOIN
+             unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[])
+             AS m (message_id, task_id, routing_key, message_type, body)
+        ON CONFLICT (message_id) DO NOTHING
+        RETURNING position, message_id, task_id, routing_key, message_type, body
+    )
     INSERT INTO outbox (message_id, task_id, routing_key, message_type, body)
-    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[])
-    ON CONFLICT (message_id) DO NOTHING";
+    SELECT message_id, task_id, routing_key, message_type, body FROM said ORDER BY position";
 
 /// Rows that are not leased, if no older row of the task is leased to another publisher or waits
 /// for its next attempt. A locked row is being confirmed or released by its publisher; skip it.
@@ -232,7 +243,7 @@ impl Outbox for PgEventStore {
     }
 }
 
-/// Enqueues messages that are leased to no publisher; known ids are left unchanged.
+/// Adds messages to the log and to the outbox, leased to no publisher; known ids are left unchanged.
 pub(super) async fn enqueue(
     conn: &mut PgConnection,
     messages: &[NewOutboxRow],

@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::{PgConnection, Postgres, Transaction};
+use sqlx::{Postgres, Transaction};
 use tokio::time::timeout;
-use uuid::Uuid;
 
 use super::{
     super::{
-        EventStoreError, LogPosition, NewOutboxRow, OpenProjection, ProjectionRows,
-        ProjectionStore, ProjectionTx, ProjectionWrite,
+        EventStoreError, LogPosition, OpenProjection, ProjectionRows, ProjectionStore,
+        ProjectionTx, ProjectionWrite,
         operator_commands::operator_command_in,
         rows::{self, Columns},
     },
@@ -19,11 +18,12 @@ use super::{
     connection::{LONG_WORK_TIMEOUT, WORK_TIMEOUT, detached, timed_out},
     goals,
     log::read_log,
-    operator_commands::Tables,
+    operator_commands::{Tables, operator_lock},
     outbox,
-    query::{begin, commit_repeatable, execute, fetch, fetch_optional, nth, scalar},
+    query::{begin, commit_repeatable, execute, fetch, fetch_one, fetch_optional, nth, scalar},
     rows::to_json,
 };
+use crate::ids::LogId;
 
 const TRY_LOCK: &str = "
     SELECT pg_try_advisory_xact_lock(
@@ -33,24 +33,39 @@ const LOCK: &str = "
     SELECT pg_advisory_xact_lock(
         hashtextextended('glyph projection ' || $1 || ' ' || current_schema(), 0))";
 
-const CHECKPOINT: &str =
-    "SELECT txid::text::bigint AS txid, position FROM projections WHERE name = $1";
+const CHECKPOINT: &str = "SELECT entry, position FROM projections WHERE name = $1";
 
-const CLOCK: &str = "SELECT clock_timestamp()";
+const CLOCK: &str = "SELECT clock_timestamp(), log_id FROM deployment";
 
-const OWN_ID: &str = "SELECT pg_current_xact_id()::text";
-
-/// Whether all transactions with lower ids have ended.
-const QUIET: &str = "SELECT pg_snapshot_xmin(pg_current_snapshot()) >= $1::text::xid8";
+/// Whether nobody is in the middle of a decision: until its transaction ends, whoever decides holds
+/// a table in a mode for writing, or the lock of operator commands. A dump, or another transaction
+/// that only reads, does neither.
+const QUIET: &str = concat!(
+    "
+    SELECT NOT EXISTS (
+        SELECT FROM pg_locks
+        WHERE granted AND pid <> pg_backend_pid()
+          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+          AND (locktype = 'relation'
+               AND relation IN ('tasks'::regclass, 'commands'::regclass, 'workflows'::regclass)
+               AND mode IN ('RowShareLock', 'RowExclusiveLock')
+            OR locktype = 'advisory' AND objsubid = 1
+               AND (classid::bigint << 32 | objid::bigint) = ",
+    operator_lock!(),
+    "))"
+);
 
 const MORE: &str = "
-    SELECT EXISTS (SELECT FROM workflow_events WHERE (txid, position) > ($1::text::xid8, $2))";
+    SELECT EXISTS (SELECT FROM log_entries WHERE has_events AND entry > $1)
+        OR EXISTS (
+            SELECT FROM log_entries l JOIN workflow_events e ON e.batch = l.batch
+            WHERE l.entry = $1 AND e.position > $2)";
 
 const ROWS: &str = "SELECT key, value::text FROM projection_rows WHERE projection = $1";
 
 const MOVE: &str = "
-    INSERT INTO projections (name, txid, position) VALUES ($1, $2::text::xid8, $3)
-    ON CONFLICT (name) DO UPDATE SET txid = excluded.txid, position = excluded.position";
+    INSERT INTO projections (name, entry, position) VALUES ($1, $2, $3)
+    ON CONFLICT (name) DO UPDATE SET entry = excluded.entry, position = excluded.position";
 
 const SET: &str = "
     INSERT INTO projection_rows (projection, key, value)
@@ -58,12 +73,6 @@ const SET: &str = "
     ON CONFLICT (projection, key) DO UPDATE SET value = excluded.value";
 
 const UNSET: &str = "DELETE FROM projection_rows WHERE projection = $1 AND key = ANY ($2)";
-
-/// Returns the messages that were not recorded before.
-const SAY: &str = "
-    INSERT INTO goal_actions (message_id, message_type, routing_key)
-    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[])
-    ON CONFLICT (message_id) DO NOTHING RETURNING message_id";
 
 const FORGET: &str = "
     WITH gone AS (DELETE FROM projection_rows WHERE projection = $1)
@@ -134,18 +143,17 @@ async fn open(
     })
     .await?;
     let after = checkpoint.unwrap_or_default();
-    // This order makes `settled` correct. A transaction that reads the clock for a decision has
-    // locked a row, so it got its transaction id before it read the clock. An id assigned after
-    // this reading of the clock is higher than all of those. Once all lower ids have ended, the
-    // statements below see everything decided before this reading.
-    let now: DateTime<Utc> = scalar(&mut tx, sqlx::query(CLOCK)).await?;
-    let own_id: String = scalar(&mut tx, sqlx::query(OWN_ID)).await?;
-    let is_quiet: bool = scalar(&mut tx, sqlx::query(QUIET).bind(own_id)).await?;
+    // This order makes `settled` correct. Who reads the clock for a decision has one of these locks
+    // by then. If nobody has one after this reading of the clock, everything decided before it has
+    // ended, and the statements below see it.
+    let (now, log): (DateTime<Utc>, LogId) = fetch_one(&mut tx, sqlx::query(CLOCK), |row| {
+        Ok((nth(row, 0)?, LogId(nth(row, 1)?)))
+    })
+    .await?;
+    let is_quiet: bool = scalar(&mut tx, sqlx::query(QUIET)).await?;
     let entries = read_log(&mut tx, after, limit).await?;
     let last = entries.last().map_or(after, |entry| entry.position);
-    let query = sqlx::query(MORE)
-        .bind(last.transaction.to_string())
-        .bind(last.position);
+    let query = sqlx::query(MORE).bind(last.entry).bind(last.position);
     let has_more: bool = scalar(&mut tx, query).await?;
     let settled = match (has_more, is_quiet) {
         (false, true) => now,
@@ -157,6 +165,7 @@ async fn open(
     let rows = fetch(&mut tx, query, rows::projection_row).await?;
     Ok(Some(OpenProjection {
         now,
+        log,
         settled,
         entries,
         at_beginning: checkpoint.is_none(),
@@ -184,9 +193,7 @@ impl PgProjection {
             let keys: Vec<_> = unset.into_iter().map(|(key, _)| key).collect();
             execute(&mut tx, sqlx::query(UNSET).bind(&name).bind(keys)).await?;
         }
-        let mut messages = write.messages;
-        messages.extend(not_yet_said(&mut tx, write.once).await?);
-        outbox::enqueue(&mut tx, &messages).await?;
+        outbox::enqueue(&mut tx, &write.messages).await?;
         goals::add(&mut tx, &write.actions).await?;
         for operator_command in write.operator_commands {
             operator_command_in(&mut Tables(&mut tx), operator_command).await?;
@@ -194,7 +201,7 @@ impl PgProjection {
         if let Some(last) = last {
             let query = sqlx::query(MOVE)
                 .bind(&name)
-                .bind(last.transaction.to_string())
+                .bind(last.entry)
                 .bind(last.position);
             execute(&mut tx, query).await?;
         }
@@ -218,20 +225,4 @@ impl ProjectionTx for PgProjection {
         })
         .await
     }
-}
-
-async fn not_yet_said(
-    conn: &mut PgConnection,
-    mut messages: Vec<NewOutboxRow>,
-) -> Result<Vec<NewOutboxRow>, EventStoreError> {
-    if messages.is_empty() {
-        return Ok(messages);
-    }
-    let ids: Vec<Uuid> = messages.iter().map(|m| m.message_id).collect();
-    let types: Vec<&str> = messages.iter().map(|m| m.message_type).collect();
-    let keys: Vec<&str> = messages.iter().map(|m| m.routing_key.as_str()).collect();
-    let query = sqlx::query(SAY).bind(ids).bind(types).bind(keys);
-    let new: Vec<Uuid> = fetch(conn, query, |row| nth(row, 0)).await?;
-    messages.retain(|message| new.contains(&message.message_id));
-    Ok(messages)
 }

@@ -135,7 +135,7 @@ impl Record for PgRow {
 
     fn log_position(&self) -> Result<LogPosition, ColumnError> {
         Ok(LogPosition {
-            transaction: self.try_get("txid")?,
+            entry: self.try_get("entry")?,
             position: self.try_get("position")?,
         })
     }
@@ -222,7 +222,7 @@ impl Record for JsonRow {
                 .ok_or_else(|| ColumnError::from("no such column"))
         };
         Ok(LogPosition {
-            transaction: number("txid")?,
+            entry: number("entry")?,
             position: number("position")?,
         })
     }

@@ -71,12 +71,12 @@ const OLDEST_BEGUN: &str = concat!(
 const HELD: &str = "
     SELECT user_id, task_id, step_id FROM claims WHERE user_id = $1 ORDER BY task_id, step_id";
 
-/// The steps and roles of people at work, among the newest events of the log.
+/// The steps and roles of people at work, among the newest events. Not quite in the order of the log: nothing depends on it.
 const SEEN: &str = "
     SELECT DISTINCT newest.event_data ->> 'step_id' AS step_id, role.name AS role
     FROM (
         SELECT stream_id, event_type, event_data FROM workflow_events
-        ORDER BY txid DESC, position DESC LIMIT $2
+        ORDER BY batch DESC, position DESC LIMIT $2
     ) newest
     JOIN tasks t ON t.task_id = newest.stream_id AND t.workflow = $1
     LEFT JOIN LATERAL jsonb_array_elements_text(
@@ -86,7 +86,7 @@ const SEEN: &str = "
 
 /// Whether the log has more events than that.
 const BEYOND: &str =
-    "SELECT 1 FROM workflow_events ORDER BY txid DESC, position DESC OFFSET $1 LIMIT 1";
+    "SELECT 1 FROM workflow_events ORDER BY batch DESC, position DESC OFFSET $1 LIMIT 1";
 
 const OPEN_OF_TASK: &str = concat!(
     "SELECT ",

@@ -40,13 +40,17 @@ const WRITE: &str = "
         RETURNING 1
     ), unused AS (
         DELETE FROM tasks WHERE task_id = ANY ($13) AND version = 0
+    ), batch AS (
+        INSERT INTO log_batches (has_events)
+        SELECT cardinality($14) > 0 WHERE cardinality($14) > 0 OR true = ANY ($38)
+        RETURNING batch
     ), appended AS (
         INSERT INTO workflow_events
-            (stream_id, version, event_id, event_type, event_data, metadata, occurred_at, txid)
+            (stream_id, version, event_id, event_type, event_data, metadata, occurred_at, batch)
         SELECT e.stream_id, e.version, e.event_id, e.event_type, e.event_data::jsonb,
-               e.metadata::jsonb, e.occurred_at,
-               (SELECT greatest(pg_current_xact_id(), pg_snapshot_xmax(pg_current_snapshot())))
-        FROM unnest($14::uuid[], $15::bigint[], $16::uuid[], $17::text[], $18::text[], $19::text[],
+               e.metadata::jsonb, e.occurred_at, batch.batch
+        FROM batch CROSS JOIN
+             unnest($14::uuid[], $15::bigint[], $16::uuid[], $17::text[], $18::text[], $19::text[],
                     $20::timestamptz[])
              AS e (stream_id, version, event_id, event_type, event_data, metadata, occurred_at)
     ), decided AS (
@@ -59,6 +63,13 @@ const WRITE: &str = "
                     $27::text[], $28::bytea[], $29::text[], $30::timestamptz[])
              AS c (command_id, task_id, type, outcome, reason, detail, result, content_hash,
                    payload, decided_at)
+    ), said AS (
+        INSERT INTO log_messages (message_id, batch, task_id, routing_key, message_type, body)
+        SELECT m.message_id, batch.batch, m.task_id, m.routing_key, m.message_type, m.body
+        FROM batch CROSS JOIN
+             unnest($31::uuid[], $32::uuid[], $33::text[], $34::text[], $35::text[], $38::bool[])
+             AS m (message_id, task_id, routing_key, message_type, body, no_event)
+        WHERE m.no_event
     ), queued AS (
         INSERT INTO outbox
             (message_id, task_id, routing_key, message_type, body, owner, leased_until)
@@ -145,8 +156,10 @@ pub(super) async fn write(
             commands.push(command)?;
         }
         let owner = publisher.filter(|_| !locked.relay_only.contains(&write.task_id));
+        let of_events: HashSet<Uuid> = write.events.iter().map(|event| event.event_id).collect();
         for row in write.outbox {
-            messages.push(row, owner);
+            let no_event = !of_events.contains(&row.message_id);
+            messages.push(row, owner, no_event);
         }
         slots.push(write.task_id, write.slots);
         seldom.push(
@@ -195,7 +208,8 @@ pub(super) async fn write(
         .bind(&messages.types)
         .bind(&messages.bodies)
         .bind(&messages.owners)
-        .bind(OUTBOX_LEASE.as_secs_f64());
+        .bind(OUTBOX_LEASE.as_secs_f64())
+        .bind(&messages.no_event);
     let (moved, positions): (i64, Option<Vec<i64>>) =
         fetch_one(conn, query, |row| Ok((nth(row, 0)?, nth(row, 1)?))).await?;
     if usize::try_from(moved) != Ok(expected.len()) {
@@ -308,10 +322,13 @@ struct Messages {
     types: Vec<&'static str>,
     bodies: Vec<SharedText>,
     owners: Vec<Option<Uuid>>,
+    /// Whether the message itself is in the log, because no event stands for it.
+    no_event: Vec<bool>,
 }
 
 impl Messages {
-    fn push(&mut self, row: NewOutboxRow, owner: Option<PublisherId>) {
+    fn push(&mut self, row: NewOutboxRow, owner: Option<PublisherId>, no_event: bool) {
+        self.no_event.push(no_event);
         self.ids.push(row.message_id);
         self.task_ids.push(row.task_id.map(|task| task.0));
         self.keys.push(row.routing_key);

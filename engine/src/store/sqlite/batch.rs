@@ -12,6 +12,7 @@ use super::{
         PublisherId, TaskWrite, rows,
     },
     connection::{SqliteEventStore, commit, detached},
+    deployment::log,
     heads::{Head, heads},
     operator_commands,
     query::{fetch, scalar},
@@ -45,6 +46,7 @@ pub(super) async fn open(
     let started = started(&mut tx, request.counted).await?;
     Ok(OpenBatch {
         now,
+        log: log(&mut tx).await?,
         tasks,
         pauses,
         claimed_by_claimant,

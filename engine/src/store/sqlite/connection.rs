@@ -18,8 +18,8 @@ use sqlx::{
 
 use super::{
     super::{
-        Clock, EventStoreError,
-        migrations::{MigrationFile, cause, check_migrated, migrator},
+        Clock, EventStoreError, UnsuitableServer,
+        migrations::{Applied, MigrationFile, cause, migrator},
     },
     error::{classify, classify_commit},
     query::{self, SqliteQuery},
@@ -35,87 +35,16 @@ const READERS: u32 = 4;
 const WAL_BYTES_KEPT: &str = "67108864";
 
 /// The migrations, oldest first. Forward only: a released file is never changed.
-const MIGRATIONS: [MigrationFile; 15] = [
-    MigrationFile {
-        version: 1,
-        name: "store",
-        sql: include_str!("../../../../migrations/sqlite/0001_store.sql"),
-    },
-    MigrationFile {
-        version: 2,
-        name: "workflow_pauses",
-        sql: include_str!("../../../../migrations/sqlite/0002_workflow_pauses.sql"),
-    },
-    MigrationFile {
-        version: 3,
-        name: "projections",
-        sql: include_str!("../../../../migrations/sqlite/0003_projections.sql"),
-    },
-    MigrationFile {
-        version: 4,
-        name: "slots",
-        sql: include_str!("../../../../migrations/sqlite/0004_slots.sql"),
-    },
-    MigrationFile {
-        version: 5,
-        name: "goals",
-        sql: include_str!("../../../../migrations/sqlite/0005_goals.sql"),
-    },
-    MigrationFile {
-        version: 6,
-        name: "reliability",
-        sql: include_str!("../../../../migrations/sqlite/0006_reliability.sql"),
-    },
-    MigrationFile {
-        version: 7,
-        name: "slots_begun",
-        sql: include_str!("../../../../migrations/sqlite/0007_slots_begun.sql"),
-    },
-    MigrationFile {
-        version: 8,
-        name: "annotator_pauses",
-        sql: include_str!("../../../../migrations/sqlite/0008_annotator_pauses.sql"),
-    },
-    MigrationFile {
-        version: 9,
-        name: "archived_workflows",
-        sql: include_str!("../../../../migrations/sqlite/0009_archived_workflows.sql"),
-    },
-    MigrationFile {
-        version: 10,
-        name: "slots_released",
-        sql: include_str!("../../../../migrations/sqlite/0010_slots_released.sql"),
-    },
-    MigrationFile {
-        version: 11,
-        name: "timers_by_workflow",
-        sql: include_str!("../../../../migrations/sqlite/0011_timers_by_workflow.sql"),
-    },
-    MigrationFile {
-        version: 12,
-        name: "deployment",
-        sql: include_str!("../../../../migrations/sqlite/0012_deployment.sql"),
-    },
-    MigrationFile {
-        version: 13,
-        name: "workflow_actor",
-        sql: include_str!("../../../../migrations/sqlite/0013_workflow_actor.sql"),
-    },
-    MigrationFile {
-        version: 14,
-        name: "task_counts",
-        sql: include_str!("../../../../migrations/sqlite/0014_task_counts.sql"),
-    },
-    MigrationFile {
-        version: 15,
-        name: "jobs",
-        sql: include_str!("../../../../migrations/sqlite/0015_jobs.sql"),
-    },
-];
+const MIGRATIONS: [MigrationFile; 1] = [MigrationFile {
+    version: 1,
+    name: "store",
+    sql: include_str!("../../../../migrations/sqlite/0001_store.sql"),
+}];
 
 const MIGRATION_TABLE: &str = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '_sqlx_migrations')";
-const MIGRATION_FOUND: &str =
-    "SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations WHERE success";
+const MIGRATIONS_APPLIED: &str = "
+    SELECT COALESCE(MAX(version), 0), (SELECT checksum FROM _sqlx_migrations WHERE version = 1)
+    FROM _sqlx_migrations WHERE success";
 
 /// A store in one SQLite file. Clones share it.
 #[derive(Clone)]
@@ -229,7 +158,10 @@ impl SqliteEventStore {
             migrator
                 .run_direct(None, &mut *tx, false)
                 .await
-                .map_err(|error| classify(cause(error)))?;
+                .map_err(|error| match cause(error) {
+                    Some(error) => classify(error),
+                    None => UnsuitableServer::OtherBaseline.into(),
+                })?;
             commit(tx).await
         })
         .await
@@ -239,12 +171,18 @@ impl SqliteEventStore {
     /// only add, so an old and a new build can share a file.
     pub async fn check_migrated(&self) -> Result<(), EventStoreError> {
         let exists: bool = self.scalar(sqlx::query(MIGRATION_TABLE)).await?;
-        let found = if exists {
-            self.scalar(sqlx::query(MIGRATION_FOUND)).await?
+        let applied = if exists {
+            let found = self.fetch(sqlx::query(MIGRATIONS_APPLIED), |row| {
+                Ok(Applied {
+                    newest: query::nth(row, 0)?,
+                    first: query::nth(row, 1)?,
+                })
+            });
+            found.await?.pop().unwrap_or_default()
         } else {
-            0
+            Applied::default()
         };
-        check_migrated(&MIGRATIONS, found)
+        applied.check(&MIGRATIONS)
     }
 
     /// Reads all rows of a statement.

@@ -1,24 +1,124 @@
 //! Which deployment a database belongs to.
 
 use async_trait::async_trait;
-use uuid::{Uuid, fmt::Hyphenated};
+use sqlx::SqliteConnection;
+use uuid::{Builder, Uuid, fmt::Hyphenated};
 
 use super::{
-    super::{Deployment, EventStoreError},
+    super::{Deployment, EventStoreError, RestoreReport, UnsuitableServer},
     SqliteEventStore,
-    query::nth,
+    connection::{commit, detached},
+    query::{execute, fetch, nth, scalar},
 };
+use crate::ids::LogId;
 
 const DEPLOYMENT: &str = "SELECT id FROM deployment";
+const LOG: &str = "SELECT log_id FROM deployment";
+
+const FAULT: &str = "
+    SELECT 'the projection `' || name || '` has read to event ' || position
+           || ', and the log ends at ' || ends
+    FROM projections, (SELECT COALESCE(MAX(position), 0) AS ends FROM workflow_events)
+    WHERE position > ends
+    UNION ALL
+    SELECT 'an annotator model of `' || workflow || '` has read to event ' || position
+           || ', and the log ends at ' || ends
+    FROM annotator_models, (SELECT COALESCE(MAX(position), 0) AS ends FROM workflow_events)
+    WHERE position > ends
+    LIMIT 1";
+
+const RENEW: &str = "UPDATE deployment SET log_id = ?1";
+
+const RESET: &str = "
+    DELETE FROM projections
+    WHERE position > (SELECT COALESCE(MAX(position), 0) FROM workflow_events)";
+
+/// A projection without a checkpoint begins anew.
+const RESET_ROWS: &str = "
+    DELETE FROM projection_rows WHERE projection NOT IN (SELECT name FROM projections)";
+
+const FORGET: &str = "
+    DELETE FROM annotator_models
+    WHERE position > (SELECT COALESCE(MAX(position), 0) FROM workflow_events)";
+
+const FREE_MESSAGES: &str =
+    "UPDATE outbox SET owner = NULL, leased_until = NULL WHERE owner IS NOT NULL";
+
+const FREE_TIMERS: &str = "UPDATE timers SET leased_until = NULL WHERE leased_until IS NOT NULL";
+
+const STOP_JOBS: &str = "
+    UPDATE jobs SET state = 'stopped', runner = NULL, leased_until = NULL,
+        reason = 'the database was restored'
+    WHERE state = 'running'";
 
 #[async_trait]
 impl Deployment for SqliteEventStore {
     async fn deployment(&self) -> Result<Uuid, EventStoreError> {
         let found = self.fetch(sqlx::query(DEPLOYMENT), |row| nth::<Hyphenated>(row, 0));
-        let mut found = found.await?;
-        let id = found.pop().ok_or_else(|| {
-            EventStoreError::Other("the table deployment is empty; insert a row with a UUID".into())
-        })?;
-        Ok(id.into_uuid())
+        only(found.await?)
     }
+
+    async fn log_id(&self) -> Result<LogId, EventStoreError> {
+        let found = self.fetch(sqlx::query(LOG), |row| nth::<Hyphenated>(row, 0));
+        only(found.await?).map(LogId)
+    }
+
+    async fn check_whole(&self) -> Result<(), EventStoreError> {
+        let found = self.fetch_optional(sqlx::query(FAULT), |row| nth(row, 0));
+        match found.await? {
+            Some(fault) => Err(UnsuitableServer::NotWhole(fault).into()),
+            None => Ok(()),
+        }
+    }
+
+    async fn restored(&self) -> Result<RestoreReport, EventStoreError> {
+        let store = self.clone();
+        detached(async move {
+            let mut tx = store.begin().await?;
+            let drawn: Vec<u8> = scalar(&mut *tx, sqlx::query("SELECT randomblob(16)")).await?;
+            let drawn = drawn.try_into().unwrap_or_default();
+            let log_id = Builder::from_random_bytes(drawn).into_uuid();
+            let query = sqlx::query(RENEW).bind(log_id.hyphenated());
+            execute(&mut *tx, query).await?;
+            let mut report = RestoreReport {
+                log_id,
+                ..RestoreReport::default()
+            };
+            report.projections_reset = changed(&mut tx, RESET).await?;
+            changed(&mut tx, RESET_ROWS).await?;
+            report.models_forgotten = changed(&mut tx, FORGET).await?;
+            report.leases_ended = changed(&mut tx, FREE_MESSAGES).await?;
+            report.leases_ended += changed(&mut tx, FREE_TIMERS).await?;
+            report.jobs_stopped = changed(&mut tx, STOP_JOBS).await?;
+            commit(tx).await?;
+            Ok(report)
+        })
+        .await
+    }
+}
+
+/// Runs a statement; returns how many rows it changed.
+async fn changed(
+    connection: &mut SqliteConnection,
+    sql: &'static str,
+) -> Result<u64, EventStoreError> {
+    execute(&mut *connection, sqlx::query(sql)).await?;
+    let count: i64 = scalar(connection, sqlx::query("SELECT changes()")).await?;
+    Ok(u64::try_from(count).unwrap_or_default())
+}
+
+/// The id of the log, within a transaction.
+pub(super) async fn log(connection: &mut SqliteConnection) -> Result<LogId, EventStoreError> {
+    let found = fetch(connection, sqlx::query(LOG), |row| {
+        nth::<Hyphenated>(row, 0)
+    });
+    only(found.await?).map(LogId)
+}
+
+/// An id of the one row.
+fn only(mut found: Vec<Hyphenated>) -> Result<Uuid, EventStoreError> {
+    let id = found.pop().ok_or_else(|| {
+        EventStoreError::Other("the table deployment is empty: insert a row".into())
+    })?;
+    Ok(id.into_uuid())
 }

@@ -18,29 +18,29 @@ use super::{
 };
 
 const ADD: &str = "
-    INSERT INTO goal_work (id, workflow, goal, epoch, action, payload, due_at, changed_at)
+    INSERT INTO goal_actions (id, workflow, goal, epoch, action, payload, due_at, changed_at)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)
     ON CONFLICT (id) DO NOTHING";
 
 /// Queried on a reading connection, so an idle runner does not block writers.
 const CLAIMABLE: &str =
-    "SELECT EXISTS (SELECT 1 FROM goal_work WHERE status = 'waiting' AND due_at <= ?1)";
+    "SELECT EXISTS (SELECT 1 FROM goal_actions WHERE status = 'waiting' AND due_at <= ?1)";
 
 const CLAIM: &str = "
-    UPDATE goal_work SET due_at = ?2
+    UPDATE goal_actions SET due_at = ?2
     WHERE id IN (
-        SELECT id FROM goal_work WHERE status = 'waiting' AND due_at <= ?1
+        SELECT id FROM goal_actions WHERE status = 'waiting' AND due_at <= ?1
         ORDER BY due_at LIMIT ?3
     )
     RETURNING *";
 
 const SETTLE: &str = "
-    UPDATE goal_work
+    UPDATE goal_actions
     SET status = ?2, attempts = attempts + ?3, last_error = COALESCE(?4, last_error), due_at = ?5,
         changed_at = ?6
     WHERE id = ?1";
 
-const ALL: &str = "SELECT * FROM goal_work ORDER BY workflow, goal, epoch, action, id";
+const ALL: &str = "SELECT * FROM goal_actions ORDER BY workflow, goal, epoch, action, id";
 
 /// Adds actions that are not known yet.
 pub(super) async fn add(

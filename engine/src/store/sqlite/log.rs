@@ -72,7 +72,7 @@ pub(super) async fn read_log<'c>(
     after: LogPosition,
     limit: u32,
 ) -> Result<Vec<LogEntry>, EventStoreError> {
-    let query = sqlx::query(LOG).bind(after.position).bind(i64::from(limit));
+    let query = sqlx::query(LOG).bind(after.entry).bind(i64::from(limit));
     fetch(from, query, rows::log_entry).await
 }
 
@@ -85,7 +85,7 @@ impl ReliabilityStore for SqliteEventStore {
         limit: u32,
     ) -> Result<LogPage, EventStoreError> {
         let query = sqlx::query(PAGE)
-            .bind(after.position)
+            .bind(after.entry)
             .bind(i64::from(limit))
             .bind(filter.workflow.as_str())
             .bind(array(&filter.event_types)?);
@@ -121,7 +121,7 @@ impl ReliabilityStore for SqliteEventStore {
             .bind(row.model.hyphenated())
             .bind(row.workflow.as_str())
             .bind(row.step_id.as_str())
-            .bind(row.position.position)
+            .bind(row.position.entry)
             .bind(&row.state)
             .bind(proof.as_slice());
         self.execute(query).await

@@ -1,11 +1,11 @@
 //! Messages between commit and publisher confirm.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::SqliteConnection;
-use uuid::Uuid;
+use uuid::{Uuid, fmt::Hyphenated};
 
 use super::{
     super::{
@@ -16,13 +16,21 @@ use super::{
     query::{execute, fetch, fetch_one, nth},
     rows::{array, later, micros, plain, seconds_between},
 };
+use crate::ids::TaskId;
 
-/// A message that is already waiting is left unchanged.
+/// Returns those that were not in the log.
+const SAY: &str = "
+    INSERT INTO log_messages (after_event, message_id, task_id, routing_key, message_type, body)
+    SELECT (SELECT COALESCE(MAX(position), 0) FROM workflow_events),
+           value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4
+    FROM json_each(?1) WHERE true ORDER BY key
+    ON CONFLICT (message_id) DO NOTHING
+    RETURNING message_id";
+
 const ENQUEUE: &str = "
     INSERT INTO outbox (message_id, task_id, routing_key, message_type, body, created_at)
     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, ?2
-    FROM json_each(?1) WHERE true ORDER BY key
-    ON CONFLICT (message_id) DO NOTHING";
+    FROM json_each(?1) WHERE true ORDER BY key";
 
 /// Whether anything can be claimed. Queried on a reading connection, so an idle relay does not
 /// block writers.
@@ -81,17 +89,45 @@ const FAILED: &str = "
 
 const UNCONFIRMED: &str = "SELECT attempts, last_error FROM outbox WHERE message_id = ?1";
 
-/// Enqueues messages that are leased to no publisher.
+/// Adds messages that no event stands for to the log, unless they are in it; returns the ids of the
+/// new ones.
+pub(super) async fn say(
+    connection: &mut SqliteConnection,
+    messages: impl Iterator<Item = &NewOutboxRow>,
+) -> Result<HashSet<Uuid>, EventStoreError> {
+    let rows = columns(messages)?;
+    if rows.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let query = sqlx::query(SAY).bind(array(&rows)?);
+    let new = fetch(connection, query, |row| {
+        Ok(nth::<Hyphenated>(row, 0)?.into_uuid())
+    });
+    Ok(new.await?.into_iter().collect())
+}
+
+/// Adds messages to the log and to the outbox, leased to no publisher; known ids are left unchanged.
 pub(super) async fn enqueue(
     connection: &mut SqliteConnection,
     messages: &[NewOutboxRow],
     now: DateTime<Utc>,
 ) -> Result<(), EventStoreError> {
-    if messages.is_empty() {
+    let new = say(connection, messages.iter()).await?;
+    let is_new = |message: &&NewOutboxRow| new.contains(&message.message_id);
+    let rows = columns(messages.iter().filter(is_new))?;
+    if rows.is_empty() {
         return Ok(());
     }
-    let rows = messages
-        .iter()
+    let query = sqlx::query(ENQUEUE).bind(array(&rows)?).bind(micros(now));
+    execute(connection, query).await
+}
+
+type MessageColumns<'m> = (Uuid, Option<TaskId>, &'m str, &'static str, &'m str);
+
+fn columns<'m>(
+    messages: impl Iterator<Item = &'m NewOutboxRow>,
+) -> Result<Vec<MessageColumns<'m>>, EventStoreError> {
+    messages
         .map(|message| {
             Ok((
                 message.message_id,
@@ -101,9 +137,7 @@ pub(super) async fn enqueue(
                 plain(&message.body)?,
             ))
         })
-        .collect::<Result<Vec<_>, EventStoreError>>()?;
-    let query = sqlx::query(ENQUEUE).bind(array(&rows)?).bind(micros(now));
-    execute(connection, query).await
+        .collect()
 }
 
 #[async_trait]

@@ -1,26 +1,23 @@
 //! Projections of the log: checkpoint and rows, under the one lock of the file.
 
-use std::collections::HashSet;
-
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::{Sqlite, SqliteConnection, Transaction};
-use uuid::{Uuid, fmt::Hyphenated};
 
 use super::{
     super::{
-        EventStoreError, LogPosition, NewOutboxRow, OpenProjection, ProjectionRows,
-        ProjectionStore, ProjectionTx, ProjectionWrite,
+        EventStoreError, LogPosition, OpenProjection, ProjectionRows, ProjectionStore,
+        ProjectionTx, ProjectionWrite,
         operator_commands::operator_command_in,
         rows::{self, Columns},
     },
     connection::{SqliteEventStore, commit, detached},
-    goals,
+    deployment, goals,
     log::read_log,
     operator_commands::Tables,
     outbox::enqueue,
-    query::{execute, fetch, fetch_optional, nth, scalar},
-    rows::{array, json, micros},
+    query::{execute, fetch, fetch_optional, scalar},
+    rows::{array, json},
 };
 
 const CHECKPOINT: &str = "SELECT position FROM projections WHERE name = ?1";
@@ -41,14 +38,6 @@ const SET: &str = "
 const UNSET: &str = "
     DELETE FROM projection_rows
     WHERE projection = ?1 AND key IN (SELECT value FROM json_each(?2))";
-
-/// Returns the messages that were not recorded before.
-const SAY: &str = "
-    INSERT INTO goal_actions (message_id, message_type, routing_key, caused_at)
-    SELECT value ->> 0, value ->> 1, value ->> 2, ?2
-    FROM json_each(?1) WHERE true ORDER BY key
-    ON CONFLICT (message_id) DO NOTHING
-    RETURNING message_id";
 
 const FORGET: [&str; 2] = [
     "DELETE FROM projection_rows WHERE projection = ?1",
@@ -71,6 +60,7 @@ async fn open(
 ) -> Result<OpenProjection, EventStoreError> {
     let mut tx = store.begin().await?;
     let now = store.now();
+    let log = deployment::log(&mut tx).await?;
     let query = sqlx::query(CHECKPOINT).bind(&name);
     let checkpoint = fetch_optional(&mut *tx, query, |row| {
         Columns::of("projections", row).log_position()
@@ -80,7 +70,7 @@ async fn open(
     let entries = read_log(&mut *tx, after, limit).await?;
     let last: i64 = scalar(&mut *tx, sqlx::query(LAST)).await?;
     let read = entries.last().map_or(after, |entry| entry.position);
-    let settled = if read.position >= last {
+    let settled = if read.entry >= last {
         now
     } else {
         DateTime::UNIX_EPOCH
@@ -89,6 +79,7 @@ async fn open(
     let rows = fetch(&mut *tx, query, rows::projection_row).await?;
     Ok(OpenProjection {
         now,
+        log,
         settled,
         entries,
         at_beginning: checkpoint.is_none(),
@@ -109,27 +100,6 @@ async fn change_rows(
     rows: String,
 ) -> Result<(), EventStoreError> {
     execute(connection, sqlx::query(sql).bind(name).bind(rows)).await
-}
-
-async fn not_yet_said(
-    connection: &mut SqliteConnection,
-    mut messages: Vec<NewOutboxRow>,
-    now: DateTime<Utc>,
-) -> Result<Vec<NewOutboxRow>, EventStoreError> {
-    if messages.is_empty() {
-        return Ok(messages);
-    }
-    let rows: Vec<_> = messages
-        .iter()
-        .map(|m| (m.message_id, m.message_type, &m.routing_key))
-        .collect();
-    let query = sqlx::query(SAY).bind(array(&rows)?).bind(micros(now));
-    let new = fetch(connection, query, |row| {
-        Ok(nth::<Hyphenated>(row, 0)?.into_uuid())
-    });
-    let new: HashSet<Uuid> = new.await?.into_iter().collect();
-    messages.retain(|message| new.contains(&message.message_id));
-    Ok(messages)
 }
 
 impl SqliteProjection {
@@ -157,9 +127,7 @@ impl SqliteProjection {
             let unset: Vec<_> = unset.into_iter().map(|(key, _)| key).collect();
             change_rows(&mut tx, UNSET, &name, array(&unset)?).await?;
         }
-        let mut messages = write.messages;
-        messages.extend(not_yet_said(&mut tx, write.once, now).await?);
-        enqueue(&mut tx, &messages, store.now()).await?;
+        enqueue(&mut tx, &write.messages, store.now()).await?;
         goals::add(&mut tx, &write.actions, now).await?;
         for operator_command in write.operator_commands {
             let mut tables = Tables {
@@ -169,7 +137,7 @@ impl SqliteProjection {
             operator_command_in(&mut tables, operator_command).await?;
         }
         if let Some(last) = last {
-            let query = sqlx::query(MOVE).bind(&name).bind(last.position);
+            let query = sqlx::query(MOVE).bind(&name).bind(last.entry);
             execute(&mut tx, query).await?;
         }
         commit(tx).await

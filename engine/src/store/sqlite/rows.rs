@@ -84,11 +84,11 @@ pub(super) fn seconds_between(from: i64, to: i64) -> f64 {
     to.saturating_sub(from).max(0) as f64 / 1e6
 }
 
-/// A position in the log of one file.
-pub(super) fn log_position(position: i64) -> LogPosition {
+/// A position in the log of one file: each event is an entry.
+pub(super) fn log_position(event: i64) -> LogPosition {
     LogPosition {
-        transaction: 0,
-        position,
+        entry: event,
+        position: 0,
     }
 }
 

@@ -28,7 +28,7 @@ use crate::{
         EVENT_SCHEMA_VERSION, EventMetadata, StateRebuilder, StoredEvent, WorkflowEvent,
         WorkflowStarted,
     },
-    ids::{CommandId, Slug, TaskId},
+    ids::{CommandId, LogId, Slug, TaskId},
     state::{TaskStatus, WorkflowRef},
 };
 
@@ -78,7 +78,7 @@ fn event(task_id: TaskId, version: u64, now: DateTime<Utc>) -> StoredEvent {
         }
     };
     StoredEvent {
-        event_id: task_id.event_id(version),
+        event_id: LogId::default().event_id(task_id, version),
         task_id,
         version,
         occurred_at: now,

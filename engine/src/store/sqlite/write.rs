@@ -1,6 +1,6 @@
 //! The writes of a commit, one statement per table.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use sqlx::{SqliteConnection, error::DatabaseError};
@@ -13,6 +13,7 @@ use super::{
         workflows::hex,
     },
     heads::Head,
+    outbox::say,
     query::{execute, fetch, nth},
     rows::{array, event_data, integer, json, micros, plain},
     slots,
@@ -265,6 +266,13 @@ async fn outbox(
     if messages.is_empty() {
         return Ok(Vec::new());
     }
+    let events = writes.iter().flat_map(|write| &write.events);
+    let of_events: HashSet<Uuid> = events.map(|event| event.event_id).collect();
+    let no_event = messages
+        .iter()
+        .map(|(message, _)| *message)
+        .filter(|message| !of_events.contains(&message.message_id));
+    say(connection, no_event).await?;
     let rows = messages
         .iter()
         .map(|(message, claimed)| {

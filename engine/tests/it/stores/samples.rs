@@ -8,7 +8,7 @@ use glyph_workflow_engine::{
     events::{
         EVENT_SCHEMA_VERSION, EventMetadata, StateRebuilder, StoredEvent, WorkflowEvent, upcast,
     },
-    ids::{CommandId, Slug, TaskId, UserId},
+    ids::{CommandId, LogId, Slug, TaskId, UserId},
     state::{AnnotationData, Slots, WorkflowSnapshot},
     store::{
         CommandRecord, EventStore, NewOutboxRow, OpenBatch, OpenRequest, OpenedTask, OutboxRow,
@@ -110,7 +110,7 @@ pub(super) fn write_on(
         .into_iter()
         .zip(expected_version + 1..)
         .map(|(event, version)| StoredEvent {
-            event_id: task.event_id(version),
+            event_id: LogId::default().event_id(task, version),
             task_id: task,
             version,
             occurred_at: now,

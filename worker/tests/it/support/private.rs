@@ -17,8 +17,19 @@ pub(crate) struct PrivateService {
 impl PrivateService {
     /// Starts `postgres` or `rabbitmq`, and waits until it answers.
     pub(crate) fn start(name: &'static str) -> Self {
+        Self::start_by(services(), name)
+    }
+
+    /// Starts PostgreSQL of the version whose programs are in a folder.
+    pub(crate) fn postgres_of(programs: &Path) -> Self {
+        let mut services = services();
+        services.env("GLYPH_POSTGRES_BIN", programs);
+        Self::start_by(services, "postgres")
+    }
+
+    fn start_by(mut services: Command, name: &'static str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let line = run(services().arg("start").arg(folder.path()).arg(name));
+        let line = run(services.arg("start").arg(folder.path()).arg(name));
         let (_, url) = line.trim().split_once('=').unwrap();
         Self {
             url: url.to_owned(),

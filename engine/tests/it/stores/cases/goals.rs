@@ -129,7 +129,7 @@ async fn goal_step(store: &dyn Store, limit: u32, dies: bool) -> Option<usize> {
         GoalEffect::Alert(alert) => message(alert.id(), None),
     });
     let write = ProjectionWrite {
-        once: once.collect(),
+        messages: once.collect(),
         rows: found.rows.into_iter().map(|(k, v)| (k, Some(v))).collect(),
         ..ProjectionWrite::default()
     };

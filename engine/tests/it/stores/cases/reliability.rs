@@ -56,14 +56,11 @@ pub(in crate::stores) async fn the_events_of_one_workflow_are_found_in_the_log(a
 pub(in crate::stores) async fn a_model_is_kept_as_far_as_it_has_come(a: &impl Adapter) {
     let (store, other) = (a.store(), a.another().await);
     let model = id("model");
-    let row = |position, state: &str| ModelCheckpoint {
+    let row = |entry, state: &str| ModelCheckpoint {
         model,
         workflow: slug("flow"),
         step_id: slug("annotate"),
-        position: LogPosition {
-            transaction: 0,
-            position,
-        },
+        position: LogPosition { entry, position: 0 },
         // Numbers are read back to the last bit, and keys in their order.
         state: format!(r#"{{"z": 0.1234567890123456789, "a": "{state} Grüße"}}"#),
     };
