@@ -8,6 +8,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
     sync::Arc,
+    time::Duration,
 };
 
 use super::{
@@ -148,6 +149,7 @@ impl WorkflowOrchestrator {
             cached,
             counted: self.started.to_count(counted),
             named,
+            lock_wait: self.lock_wait,
         })
     }
 
@@ -210,6 +212,7 @@ struct Batch<'a> {
     named: HashMap<WorkflowSelector, Compiled>,
     /// Workflows whose started tasks are counted.
     counted: BTreeMap<WorkflowId, u32>,
+    lock_wait: Option<Duration>,
 }
 
 impl Batch<'_> {
@@ -223,6 +226,7 @@ impl Batch<'_> {
             publisher: self.publisher,
             counted: self.counted.clone(),
             claimant: None,
+            lock_wait: self.lock_wait,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -39,6 +40,8 @@ pub struct OpenRequest {
     /// Workflows on which a task may start that is numbered, and up to which number. Their started
     /// tasks are counted; other batches that ask the same wait until this one has ended.
     pub counted: BTreeMap<WorkflowId, u32>,
+    /// How long to wait for a lock that another transaction holds; `None` leaves it to the store.
+    pub lock_wait: Option<Duration>,
 }
 
 /// The person who claims a slot. Claims of one person run one at a time, and the person's claimed

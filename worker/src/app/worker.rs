@@ -18,6 +18,7 @@ use crate::{
     failpoints::{Failpoints, around_commits},
     http::{Api, Health, PartState},
     metrics::Metrics,
+    pipeline::LOCK_WAIT,
     settings::{Services, Settings, Tokens},
     shutdown::Shutdown,
     telemetry,
@@ -183,6 +184,8 @@ fn orchestrator(
     let events: Arc<dyn EventStore> = around_commits(Arc::clone(&store) as _, failpoints);
     let orchestrator = WorkflowOrchestrator::new(store as _, events);
     Ok(Arc::new(
-        orchestrator.with_messages(Arc::new(settings.publish.messages())),
+        orchestrator
+            .with_messages(Arc::new(settings.publish.messages()))
+            .with_lock_wait(LOCK_WAIT),
     ))
 }

@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::{
     CommandProcessor, IntakePauseReason,
     aside::SetAside,
+    blocked::Blocked,
     collecting::Collector,
     gate::Gate,
     gauge_sampler::{GaugeSampler, Look},
@@ -243,6 +244,7 @@ fn start_lane(
             Arc::clone(&shared.suspects),
         ),
         runner: BatchRunner::new(Arc::clone(shared), numbers, Arc::clone(outbox)),
+        blocked: Blocked::default(),
         windows: send,
     };
     parts.workers.spawn(lane.run());

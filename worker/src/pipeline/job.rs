@@ -96,16 +96,9 @@ impl Incoming {
 
     pub(super) fn deliveries_before(&self) -> u32 {
         match self {
-            Self::Job(Job {
-                origin: Origin::Queue(delivery),
-                ..
-            }) => delivery.deliveries_before,
-            // An unreadable delivery is not run, and a direct command comes from this process.
-            Self::Unreadable { .. }
-            | Self::Job(Job {
-                origin: Origin::Direct(_),
-                ..
-            }) => 0,
+            Self::Job(job) => job.deliveries_before(),
+            // It is not run.
+            Self::Unreadable { .. } => 0,
         }
     }
 
@@ -157,6 +150,14 @@ impl Job {
 
     pub(super) fn task(&self) -> TaskId {
         self.envelope.command.task_id()
+    }
+
+    pub(super) fn deliveries_before(&self) -> u32 {
+        match &self.origin {
+            Origin::Queue(delivery) => delivery.deliveries_before,
+            // It comes from this process.
+            Origin::Direct(_) => 0,
+        }
     }
 
     pub(super) fn receipt(&self) -> Option<Receipt> {

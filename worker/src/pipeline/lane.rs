@@ -1,10 +1,12 @@
 //! One lane: the only place in this process that decides the commands of its tasks.
 //!
-//! A lane has three parts:
+//! A lane has four parts:
 //!
 //! - [`Collector`] takes the next batch from the waiting commands.
 //! - [`BatchRunner`] runs it until the store has an answer. It also knows which messages were
 //!   leased to the lane, even after a COMMIT whose answer was lost.
+//! - [`Blocked`] keeps the commands whose tasks another transaction has locked, until they are tried
+//!   again.
 //! - The lane itself finishes the commands: it answers them, acknowledges or copies them, and hands
 //!   the messages to its publisher.
 
@@ -16,9 +18,13 @@ use glyph_workflow_engine::{
     command::{Outcome, Undecided},
     store::SplitReason,
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
 
 use super::{
+    blocked::Blocked,
     collecting::Collector,
     job::{CommandCopy, CopyCause, Incoming, Job, Origin, attempts_before, reply_publication},
     running::{Attempt, BatchRunner, Failure, FailureCause},
@@ -33,10 +39,18 @@ use crate::{
     wire::CommandReply,
 };
 
+/// What a lane runs next.
+enum Batch {
+    New(Vec<Incoming>),
+    /// Commands that were blocked.
+    Again(Vec<Job>),
+}
+
 pub(super) struct Lane {
     pub(super) shared: Arc<LaneContext>,
     pub(super) collector: Collector,
     pub(super) runner: BatchRunner,
+    pub(super) blocked: Blocked,
     /// Batches to send; received by the lane's publisher.
     pub(super) windows: mpsc::Sender<PublishBatch>,
 }
@@ -44,11 +58,17 @@ pub(super) struct Lane {
 impl Lane {
     /// Runs until every sender is gone and nothing waits.
     pub(super) async fn run(mut self) {
-        while let Some(batch) = self.collector.next_batch().await {
-            let is_watched = |job: &&Incoming| may_be_poison(job.deliveries_before());
-            let watched = batch.iter().filter(is_watched);
-            let watched: Vec<_> = watched.filter_map(Incoming::command_id).collect();
-            let jobs = self.set_unreadable_aside(batch).await;
+        while let Some(batch) = self.next_batch().await {
+            let jobs = match batch {
+                Batch::New(batch) => {
+                    let jobs = self.set_unreadable_aside(batch).await;
+                    self.blocked.join(jobs)
+                }
+                Batch::Again(jobs) => jobs,
+            };
+            let is_watched = |job: &&Job| may_be_poison(job.deliveries_before());
+            let watched = jobs.iter().filter(is_watched);
+            let watched: Vec<_> = watched.map(|job| job.envelope.command_id).collect();
             if watched.is_empty() {
                 self.run_batch(jobs).await;
                 continue;
@@ -58,6 +78,32 @@ impl Lane {
             self.run_batch(jobs).await;
             suspects.done(&watched).await;
         }
+    }
+
+    /// The next batch, new or blocked before. At the end blocked ones are tried once more, whether it is
+    /// time or not.
+    async fn next_batch(&mut self) -> Option<Batch> {
+        let batch_max = self.shared.batch_max;
+        let stopping = self.shared.stopping.clone();
+        while let Some(at) = self.blocked.next_at() {
+            if stopping.is_cancelled() {
+                return Some(Batch::Again(self.blocked.take_any(batch_max)));
+            }
+            let now = Instant::now();
+            if at <= now {
+                return Some(Batch::Again(self.blocked.take_due(now, batch_max)));
+            }
+            tokio::select! {
+                // Loses nothing when it is dropped.
+                batch = self.collector.next_batch() => match batch {
+                    Some(batch) => return Some(Batch::New(batch)),
+                    None => return Some(Batch::Again(self.blocked.take_any(batch_max))),
+                },
+                () = sleep_until(at) => {}
+                () = stopping.cancelled() => {}
+            }
+        }
+        self.collector.next_batch().await.map(Batch::New)
     }
 
     /// Unreadable deliveries go to the dead queue without being run.
@@ -109,6 +155,7 @@ impl Lane {
                 Attempt::Done { report, number } => {
                     self.collector.limit.succeeded(len, begun.elapsed());
                     aside.settled(jobs.iter().map(Job::task));
+                    self.blocked.settled(jobs.iter().map(Job::task));
                     parts.push(self.finish(jobs, report, number).await);
                 }
                 Attempt::Failed(failure) => {
@@ -120,13 +167,17 @@ impl Lane {
                     }
                     match divided(jobs, &failure) {
                         Ok((first, second)) => parts.extend([second, first]),
-                        Err(alone) => self.give_up(alone, &failure).await,
+                        Err(alone) => {
+                            let alone = self.wait_for_locks(alone, &failure);
+                            self.give_up(alone, &failure).await;
+                        }
                     }
                 }
                 Attempt::Stopped => {
                     let unfinished = parts.iter().flatten().chain(&jobs);
                     let receipts: Vec<_> = unfinished.filter_map(Job::receipt).collect();
                     self.shared.give_back(&receipts);
+                    self.shared.give_back(&self.blocked.clear());
                     self.shared.give_back(&self.collector.clear());
                     return;
                 }
@@ -134,8 +185,25 @@ impl Lane {
         }
     }
 
+    /// Keeps commands whose tasks are blocked, for a while, and returns those that are not kept: what
+    /// failed for another reason, and tasks that were set aside lately, which are tried once a minute.
+    fn wait_for_locks(&mut self, alone: Vec<Job>, failure: &Failure) -> Vec<Job> {
+        let is_blocked = failure.cause == FailureCause::Split(SplitReason::Blocked);
+        if !is_blocked || self.shared.stopping.is_cancelled() {
+            return alone;
+        }
+        let aside = &self.shared.aside;
+        let was_aside = |job: &Job| aside.is_suspect(job.task());
+        let (mut over, patient): (Vec<_>, Vec<_>) = alone.into_iter().partition(was_aside);
+        over.extend(self.blocked.put(patient, Instant::now()));
+        over
+    }
+
     /// Ends commands that failed alone.
     async fn give_up(&mut self, jobs: Vec<Job>, failure: &Failure) {
+        if jobs.is_empty() {
+            return;
+        }
         if let FailureCause::Split(reason) = failure.cause {
             let aside = &self.shared.aside;
             for job in &jobs {

@@ -7,6 +7,7 @@
 //! that copy is confirmed. Nothing here costs a round trip or a task for each command.
 
 mod aside;
+mod blocked;
 mod collecting;
 mod disposition;
 mod gate;
@@ -25,6 +26,7 @@ mod suspects;
 mod unknown_commit;
 mod window;
 
+pub use blocked::LOCK_WAIT;
 pub use disposition::{Disposition, dead_reason, dispose};
 pub use gate::IntakePauseReason;
 pub use handle::{Pipeline, PipelineHandle, PipelineParts, PipelineSettings, PipelineStopped};

@@ -8,9 +8,10 @@ use glyph_worker::{
 };
 use glyph_workflow_engine::{
     command::{CommandEnvelope, Outcome, Undecided},
-    store::{EventStoreError, SplitReason},
+    store::{CommandLog, EventStoreError, RecordedOutcome, SplitReason},
 };
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::support::{
     engine::{World, envelope, submission, task},
@@ -150,7 +151,16 @@ async fn blocked_tasks_are_set_aside_and_keep_out_of_the_batches_of_others() {
     world.labels(40, 99, "");
     world.settled(40).await;
     assert_eq!(world.copies().len(), 4);
-    assert_eq!(*world.engine.sizes.lock().unwrap(), [40, 36, 4]);
+    let first = {
+        let sizes = world.engine.sizes.lock().unwrap();
+        // Those that are blocked are tried again for a while, alone.
+        assert_eq!(sizes[..3], [40, 36, 4]);
+        assert!(
+            sizes.len() > 4 && sizes[3..].iter().all(|size| *size == 4),
+            "{sizes:?}"
+        );
+        sizes.len()
+    };
     // A later command of one of them runs apart from the first.
     for n in 0..40 {
         world
@@ -158,7 +168,7 @@ async fn blocked_tasks_are_set_aside_and_keep_out_of_the_batches_of_others() {
             .send(&submission(task(n), "annotate", 2, "yes"));
     }
     world.settled(80).await;
-    assert_eq!(world.engine.sizes.lock().unwrap()[3..], [36, 4]);
+    assert_eq!(world.engine.sizes.lock().unwrap()[first..], [36, 4]);
     assert_eq!(world.broker.pauses(), 0);
     eventually("shown", || async {
         let metrics = world.metrics.encode();
@@ -168,6 +178,62 @@ async fn blocked_tasks_are_set_aside_and_keep_out_of_the_batches_of_others() {
     })
     .await;
     world.drain().await;
+}
+
+/// They wait beside their lane, and what comes later for the same task waits behind them.
+#[tokio::test]
+async fn commands_of_a_blocked_task_go_on_in_order_once_it_is_free() {
+    let world = one_lane().await;
+    let held = task(7).into();
+    let fault = move |batch: &[CommandEnvelope]| {
+        let is_hit = batch.iter().any(|c| c.command.task_id() == held);
+        is_hit.then(|| EventStoreError::Hindered {
+            reason: SplitReason::Blocked,
+            tasks: [held].into(),
+            source: "a lock".into(),
+        })
+    };
+    *world.engine.fault.lock().unwrap() = Some(Box::new(fault));
+    world.labels(10, 99, "");
+    world.settled(9).await;
+    let later: Vec<_> = (1..=3)
+        .map(|user| submission(task(7), "annotate", user, "yes"))
+        .collect();
+    for body in &later[1..] {
+        world.broker.send(body);
+    }
+    // Of another task, and behind them.
+    world
+        .broker
+        .send(&submission(task(50), "annotate", 1, "yes"));
+    world.settled(10).await;
+    *world.engine.fault.lock().unwrap() = None;
+    world.settled(13).await;
+    assert!(world.copies().is_empty());
+    let ids: Vec<_> = later.iter().map(|body| envelope(body).command_id).collect();
+    let rows = world.store.commands(&ids).await.unwrap();
+    let applied: Vec<_> = ids
+        .iter()
+        .map(|id| rows.iter().find(|row| row.command_id == *id).unwrap())
+        .map(|row| matches!(row.outcome, RecordedOutcome::Applied { .. }))
+        .collect();
+    // The step asks for two.
+    assert_eq!(applied, [true, true, false]);
+    world.drain().await;
+}
+
+/// Nobody waits for the lock at the end: the command comes again.
+#[tokio::test]
+async fn a_drain_waits_for_no_lock() {
+    let world = one_lane().await;
+    world.fails_for("odd", || hindered(SplitReason::Blocked));
+    world.labels(10, 3, "odd");
+    world.settled(9).await;
+    let begun = Instant::now();
+    world.drain().await;
+    assert!(begun.elapsed() < Duration::from_secs(3));
+    assert_eq!(world.copies().len(), 1);
+    assert_eq!(world.broker.settled().len(), 10);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::{
-    PgConnection, PgPool,
+    AssertSqlSafe, PgConnection, PgPool,
     pool::PoolConnection,
     postgres::{PgRow, Postgres},
     raw_sql,
@@ -160,7 +160,15 @@ async fn lock_and_read(
     conn: &mut PgConnection,
     request: &OpenRequest,
 ) -> Result<Opened, EventStoreError> {
-    raw_sql("BEGIN")
+    // In one round trip.
+    let begin = match request.lock_wait {
+        None => "BEGIN".to_owned(),
+        Some(wait) => format!(
+            "BEGIN; SET LOCAL lock_timeout = {}",
+            wait.as_millis().max(1)
+        ),
+    };
+    raw_sql(AssertSqlSafe(begin))
         .execute(&mut *conn)
         .await
         .map_err(classify)?;

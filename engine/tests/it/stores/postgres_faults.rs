@@ -41,6 +41,27 @@ async fn a_lock_that_is_held_too_long_names_its_task() {
     fresh.finish().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_waits_for_a_lock_as_long_as_it_is_told() {
+    let Some(fresh) = Postgres::fresh().await else {
+        return;
+    };
+    let one = task("one");
+    append(&fresh.store, one, None, started("flow", &[])).await;
+    let batch = begin(&fresh.store, &[one]).await;
+    let request = OpenRequest {
+        tasks: HashMap::from([(one, 2)]),
+        lock_wait: Some(Duration::from_millis(1)),
+        ..OpenRequest::default()
+    };
+    // Far less than a session waits.
+    let refused = timeout(Duration::from_millis(1_500), fresh.store.open(request));
+    let refused = refused.await.expect("no wait").err().unwrap();
+    assert_eq!(refused.verdict(true), Verdict::Split(SplitReason::Blocked));
+    finish(batch, &[one]).await;
+    fresh.finish().await;
+}
+
 /// The reason of a trigger, an unknown SQLSTATE and a statement that takes too long are no fault of
 /// the content.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

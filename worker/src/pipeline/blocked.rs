@@ -1,0 +1,139 @@
+//! Commands whose tasks another transaction has locked. They wait beside their lane, and are tried
+//! again at short intervals; a lane that waited for the lock would keep back everybody else.
+//!
+//! Later commands of such a task join them, so that they keep their order.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    time::Duration,
+};
+
+use glyph_workflow_engine::ids::TaskId;
+use tokio::time::Instant;
+
+use super::{job::Job, sizing::batch_len};
+use crate::broker::Receipt;
+
+/// How long a batch waits for the locks of its tasks: as long as the lane's other commands may be kept
+/// back.
+pub const LOCK_WAIT: Duration = Duration::from_millis(300);
+/// Beyond this time commands are set aside. Longer than the batch of another worker takes, which is
+/// the usual holder of a lock.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// From a failed try to the next one, at first; it doubles.
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+/// The longest such pause.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// How long a task has been blocked.
+struct Wait {
+    since: Instant,
+    pause: Duration,
+    /// When it is tried again.
+    at: Instant,
+}
+
+/// The commands of one lane that wait for locks.
+#[derive(Default)]
+pub(super) struct Blocked {
+    /// In the order in which they came.
+    jobs: VecDeque<Job>,
+    tasks: HashMap<TaskId, Wait>,
+}
+
+impl Blocked {
+    /// Takes commands that were just tried and failed. Returns those whose tasks have been blocked
+    /// for too long.
+    pub(super) fn put(&mut self, jobs: Vec<Job>, now: Instant) -> Vec<Job> {
+        let failed: HashSet<TaskId> = jobs.iter().map(Job::task).collect();
+        for task in &failed {
+            let wait = self.tasks.entry(*task).or_insert(Wait {
+                since: now,
+                pause: PAUSE_FIRST,
+                at: now,
+            });
+            wait.at = now + wait.pause;
+            wait.pause = (wait.pause * 2).min(PAUSE_MAX);
+        }
+        let has_patience = |job: &Job| now - self.tasks[&job.task()].since < PATIENCE;
+        let (wait, mut over): (Vec<_>, Vec<_>) = jobs.into_iter().partition(has_patience);
+        self.add(wait);
+        if !over.is_empty() {
+            let given_up: HashSet<TaskId> = over.iter().map(Job::task).collect();
+            self.tasks.retain(|task, _| !given_up.contains(task));
+            let is_over = |job: &Job| given_up.contains(&job.task());
+            over.extend(extract(&mut self.jobs, is_over));
+        }
+        over
+    }
+
+    /// Keeps the commands of tasks that wait already, and returns the others.
+    pub(super) fn join(&mut self, jobs: Vec<Job>) -> Vec<Job> {
+        if self.tasks.is_empty() {
+            return jobs;
+        }
+        let is_blocked = |job: &Job| self.tasks.contains_key(&job.task());
+        let (blocked, others): (Vec<_>, Vec<_>) = jobs.into_iter().partition(is_blocked);
+        self.jobs.extend(blocked);
+        others
+    }
+
+    /// These tasks are not blocked any more.
+    pub(super) fn settled(&mut self, of: impl Iterator<Item = TaskId>) {
+        if !self.tasks.is_empty() {
+            for task in of {
+                self.tasks.remove(&task);
+            }
+        }
+    }
+
+    /// When the next of them is to be tried; none if none waits.
+    pub(super) fn next_at(&self) -> Option<Instant> {
+        self.jobs.iter().map(|job| self.at(job)).min()
+    }
+
+    /// Takes a batch of those that are to be tried by then. All at once, so that many blocked tasks
+    /// cost their lane no more than one.
+    pub(super) fn take_due(&mut self, by: Instant, batch_max: usize) -> Vec<Job> {
+        let tasks = &self.tasks;
+        let is_due = |job: &Job| tasks.get(&job.task()).is_none_or(|wait| wait.at <= by);
+        let mut due = extract(&mut self.jobs, is_due);
+        let len = batch_len(&due, batch_max, |_| 0, |job| job.envelope.content_bytes);
+        let left = due.split_off(len.max(1).min(due.len()));
+        self.add(left);
+        due.into()
+    }
+
+    /// Takes a batch, whenever it is to be tried.
+    pub(super) fn take_any(&mut self, batch_max: usize) -> Vec<Job> {
+        self.tasks.clear();
+        self.take_due(Instant::now(), batch_max)
+    }
+
+    /// Takes out everything; returns the receipts that must be given back.
+    pub(super) fn clear(&mut self) -> Vec<Receipt> {
+        self.tasks.clear();
+        self.jobs
+            .drain(..)
+            .filter_map(|job| job.receipt())
+            .collect()
+    }
+
+    fn add(&mut self, jobs: impl IntoIterator<Item = Job>) {
+        self.jobs.extend(jobs);
+        let jobs = self.jobs.make_contiguous();
+        jobs.sort_by_key(|job| job.received_at);
+    }
+
+    fn at(&self, job: &Job) -> Instant {
+        let wait = self.tasks.get(&job.task());
+        wait.map_or(job.received_at, |wait| wait.at)
+    }
+}
+
+/// Takes out what matches; both parts keep their order.
+fn extract(jobs: &mut VecDeque<Job>, matches: impl Fn(&Job) -> bool) -> VecDeque<Job> {
+    let (taken, left) = jobs.drain(..).partition(matches);
+    *jobs = left;
+    taken
+}
