@@ -106,8 +106,7 @@ impl Blocked {
 
     /// Takes a batch, whenever it is to be tried.
     pub(super) fn take_any(&mut self, batch_max: usize) -> Vec<Job> {
-        self.tasks.clear();
-        self.take_due(Instant::now(), batch_max)
+        self.take_due(Instant::now() + PAUSE_MAX, batch_max)
     }
 
     /// Takes out everything; returns the receipts that must be given back.

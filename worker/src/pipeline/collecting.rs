@@ -70,6 +70,11 @@ impl Collector {
         }
     }
 
+    /// Whether commands are there.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty() || !self.incoming.is_empty()
+    }
+
     /// The next batch: all commands that are there, up to the maximum size. A batch that is not
     /// full waits for more until its oldest command has waited long enough; while the previous
     /// batch runs, that time has usually passed. None once every sender is gone and nothing waits.

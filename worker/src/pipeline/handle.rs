@@ -245,6 +245,7 @@ fn start_lane(
         ),
         runner: BatchRunner::new(Arc::clone(shared), numbers, Arc::clone(outbox)),
         blocked: Blocked::default(),
+        tried_again: false,
         windows: send,
     };
     parts.workers.spawn(lane.run());

@@ -51,6 +51,8 @@ pub(super) struct Lane {
     pub(super) collector: Collector,
     pub(super) runner: BatchRunner,
     pub(super) blocked: Blocked,
+    /// Whether the last batch was one of blocked commands.
+    pub(super) tried_again: bool,
     /// Batches to send; received by the lane's publisher.
     pub(super) windows: mpsc::Sender<PublishBatch>,
 }
@@ -89,8 +91,13 @@ impl Lane {
             if stopping.is_cancelled() {
                 return Some(Batch::Again(self.blocked.take_any(batch_max)));
             }
+            // In turns: many blocked tasks may be due one after the other all the time.
+            if std::mem::take(&mut self.tried_again) && self.collector.has_waiting() {
+                break;
+            }
             let now = Instant::now();
             if at <= now {
+                self.tried_again = true;
                 return Some(Batch::Again(self.blocked.take_due(now, batch_max)));
             }
             tokio::select! {
