@@ -83,10 +83,9 @@ fn meaning(error: &sqlx::Error) -> Meaning {
         return of_code(&code, constraint(error));
     }
     match error {
-        sqlx::Error::PoolClosed => Meaning::Unavailable,
+        // No connection was free or could be made: this work was not even begun.
+        sqlx::Error::PoolClosed | sqlx::Error::PoolTimedOut => Meaning::Unavailable,
         sqlx::Error::Encode(_) => Meaning::Data,
-        // Every connection is busy with work that takes too long, or the server is away.
-        sqlx::Error::PoolTimedOut => Meaning::Hindered(SplitReason::TooSlow),
         other if has::<TimedOut>(other) => Meaning::Hindered(SplitReason::TooSlow),
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
@@ -200,6 +199,12 @@ mod tests {
             Meaning::Hindered(Unexplained)
         );
         assert_eq!(duplicate("outbox_message_id_key"), Meaning::Data);
+    }
+
+    #[test]
+    fn work_that_got_no_connection_waits_although_others_have_one() {
+        let error = classify(sqlx::Error::PoolTimedOut);
+        assert_eq!(error.verdict(true), Verdict::Wait);
     }
 
     #[test]
